@@ -1,0 +1,1 @@
+//! The control socket: requests, replies, events, and a client.

@@ -1,0 +1,1 @@
+//! The replication engine: every decision of one resource, and no I/O.

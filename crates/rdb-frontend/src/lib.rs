@@ -1,0 +1,1 @@
+//! How a block device reaches its user: NBD server, FUSE and loop.

@@ -1,0 +1,1 @@
+//! DRBD 8.4's on-disk metadata: layout, superblock, activity log, bitmap.

@@ -1,0 +1,1 @@
+//! The data plane: one io_uring loop a resource.

@@ -1,0 +1,2 @@
+//! The commands rdbadm, rdbsetup, rdbmeta: one multi-call binary.
+fn main() {}

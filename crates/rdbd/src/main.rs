@@ -1,0 +1,2 @@
+//! The daemon: control plane, handlers, status file.
+fn main() {}

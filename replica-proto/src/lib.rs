@@ -1,0 +1,1 @@
+//! DRBD 8.4's wire protocol: packets, headers, feature and authentication exchange, bitmap code.

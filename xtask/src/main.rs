@@ -1,0 +1,2 @@
+//! The project's menu: check, test, bench, fuzz.
+fn main() {}
