@@ -1,0 +1,333 @@
+//! The configuration as written, after translation of old styles and inheritance into hosts.
+
+use crate::error::Place;
+use crate::typed::{DiskOptions, NetOptions, ResourceOptions, StartupOptions};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The sections that hold options, in the order in which `dump` prints them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Section {
+    /// `global {}`.
+    Global,
+    /// `options {}` of a resource.
+    Options,
+    /// `net {}`.
+    Net,
+    /// `disk {}`.
+    Disk,
+    /// `startup {}`.
+    Startup,
+    /// `proxy {}`.
+    Proxy,
+    /// `handlers {}`.
+    Handlers,
+}
+
+impl Section {
+    /// The sections that may stand in `common` and in resources.
+    pub const IN_RESOURCE: [Self; 6] = [
+        Self::Options,
+        Self::Net,
+        Self::Disk,
+        Self::Startup,
+        Self::Proxy,
+        Self::Handlers,
+    ];
+
+    /// The keyword.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Options => "options",
+            Self::Net => "net",
+            Self::Disk => "disk",
+            Self::Startup => "startup",
+            Self::Proxy => "proxy",
+            Self::Handlers => "handlers",
+        }
+    }
+}
+
+/// One option as set in a file, under its present name and in its present section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The name, old spellings translated.
+    pub name: String,
+    /// The words after it, as written; empty for a bare flag.
+    pub value: String,
+    /// Where it was set.
+    pub place: Place,
+}
+
+/// The option sections of `common`, a resource or a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sections(BTreeMap<Section, Vec<Setting>>);
+
+impl Sections {
+    /// The settings of one section, in file order.
+    #[must_use]
+    pub fn get(&self, section: Section) -> &[Setting] {
+        self.0.get(&section).map_or(&[], Vec::as_slice)
+    }
+
+    /// The effective (that is, the last) setting of an option.
+    #[must_use]
+    pub fn find(&self, section: Section, name: &str) -> Option<&Setting> {
+        self.get(section).iter().rev().find(|s| s.name == name)
+    }
+
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(Vec::is_empty)
+    }
+
+    pub(crate) fn push(&mut self, section: Section, setting: Setting) {
+        self.0.entry(section).or_default().push(setting);
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The main file's name as given.
+    pub file: String,
+    /// `global {}`.
+    pub global: Global,
+    /// `common {}`.
+    pub common: Arc<Sections>,
+    /// The resources, in file order.
+    pub resources: Vec<Resource>,
+}
+
+/// `global {}`: `docs/spec/admin.md`, section 2.1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Global {
+    /// The settings, as written.
+    pub settings: Vec<Setting>,
+    /// `disable-ip-verification`.
+    pub disable_ip_verification: bool,
+    /// `dialog-refresh`, in seconds; 0 means no redraw.
+    pub dialog_refresh_s: u32,
+    /// `minor-count`.
+    pub minor_count: u32,
+}
+
+/// One `resource`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// Where its name stands.
+    pub place: Place,
+    /// Its hosts, in file order, each with all its volumes.
+    pub hosts: Vec<Host>,
+    /// Its own option sections, without what it inherits from `common`.
+    pub sections: Sections,
+    /// Whether any volume was written as a `volume {}` section (`dump` then prints volume sections).
+    pub explicit_volumes: bool,
+    pub(crate) common: Arc<Sections>,
+    /// Set when the resource was written in a way rdb parses but does not serve: what, and where.
+    pub(crate) unserved: Vec<(String, Place)>,
+}
+
+/// How a host section says whom it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// `on NAME ...`.
+    On,
+    /// `floating ADDRESS`.
+    Floating,
+    /// `stacked-on-top-of RESOURCE`.
+    Stacked,
+}
+
+/// One host section of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its kind.
+    pub kind: HostKind,
+    /// `on`: the host's names; `floating`: the address as `IP:PORT`; `stacked-on-top-of`: the lower resource.
+    pub names: Vec<String>,
+    /// Where the section begins.
+    pub place: Place,
+    /// The address; only a stacked or incomplete section lacks it.
+    pub address: Option<Address>,
+    /// `alternate-link-address`.
+    pub alternate_address: Option<Address>,
+    /// Its volumes, by number.
+    pub volumes: Vec<Volume>,
+    /// `options {}` of the host section.
+    pub sections: Sections,
+    /// `proxy on`.
+    pub proxy: Option<HostProxy>,
+}
+
+/// `proxy on NAME { inside ...; outside ...; }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostProxy {
+    /// The hosts the proxy runs on.
+    pub names: Vec<String>,
+    /// Where this host finds it.
+    pub inside: Option<Address>,
+    /// Where the peer's proxy finds it.
+    pub outside: Option<Address>,
+}
+
+/// The family word of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// TCP over IPv4.
+    Ipv4,
+    /// TCP over IPv6.
+    Ipv6,
+    /// Sockets Direct Protocol.
+    Sdp,
+    /// Dolphin's super sockets (`sci` is a synonym).
+    Ssocks,
+}
+
+impl Family {
+    /// The keyword.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+            Self::Sdp => "sdp",
+            Self::Ssocks => "ssocks",
+        }
+    }
+}
+
+/// `address FAMILY IP:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The family.
+    pub family: Family,
+    /// The address.
+    pub ip: IpAddr,
+    /// The scope of a link-local IPv6 address, as written after `%`.
+    pub scope: Option<String>,
+    /// The TCP port.
+    pub port: u16,
+    /// Where it stands.
+    pub place: Place,
+}
+
+impl std::fmt::Display for Address {
+    /// As in the configuration, without the family: `10.0.0.1:7789`, `[fd00::1]:7789`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.ip, &self.scope) {
+            (IpAddr::V4(ip), _) => write!(f, "{ip}:{}", self.port),
+            (IpAddr::V6(ip), None) => write!(f, "[{ip}]:{}", self.port),
+            (IpAddr::V6(ip), Some(scope)) => write!(f, "[{ip}%{scope}]:{}", self.port),
+        }
+    }
+}
+
+/// One volume of one host, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its number.
+    pub number: u16,
+    /// Where it begins.
+    pub place: Place,
+    /// Whether it is the implicit volume 0.
+    pub implicit: bool,
+    /// `device`.
+    pub device: Option<Device>,
+    /// `disk`; `None` when missing.
+    pub disk: Option<Disk>,
+    /// `meta-disk`.
+    pub meta: Option<MetaDisk>,
+    /// `disk {}` of the volume.
+    pub sections: Sections,
+}
+
+/// `disk PATH` or DRBD 9's `disk none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// The backing device.
+    Path(PathBuf),
+    /// Intentionally diskless.
+    None,
+}
+
+/// `device`: a name, a minor number, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The path, if a name was given.
+    pub path: Option<PathBuf>,
+    /// The minor number.
+    pub minor: u32,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Where a volume's metadata lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MetaDisk {
+    /// At the end of the backing device.
+    Internal,
+    /// On a device of its own, as much as needed.
+    Flexible(PathBuf),
+    /// On a device of its own, in the slot of 128 MiB with this number.
+    Indexed(PathBuf, u32),
+}
+
+/// What a resource means on one host: everything the daemon needs to run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedResource {
+    /// Its name.
+    pub name: String,
+    /// This host.
+    pub me: ResolvedHost,
+    /// The other host.
+    pub peer: ResolvedHost,
+    /// The volumes, by number.
+    pub volumes: Vec<ResolvedVolume>,
+    /// The connection's options.
+    pub net: NetOptions,
+    /// The resource's own options.
+    pub options: ResourceOptions,
+    /// What the start script waits for.
+    pub startup: StartupOptions,
+    /// The handlers: name and shell command.
+    pub handlers: BTreeMap<String, String>,
+    /// The file and line of the resource's definition.
+    pub defined_at: (String, u32),
+}
+
+/// One of the two ends of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedHost {
+    /// Its name: of several, the first, for this host the one asked for.
+    pub name: String,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+/// One volume on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedVolume {
+    /// Its number.
+    pub volume: u16,
+    /// Its minor number.
+    pub minor: u32,
+    /// The device node; `/dev/drbdN` when only the minor was given.
+    pub device: PathBuf,
+    /// The backing device; `None` is diskless.
+    pub disk: Option<PathBuf>,
+    /// Where its metadata lies; `Internal` on a diskless volume.
+    pub meta: MetaDisk,
+    /// Its options.
+    pub disk_options: DiskOptions,
+}
