@@ -1,1 +1,46 @@
-//! The control socket: requests, replies, events, and a client.
+//! The control socket: what is asked and answered over `RUN/control.sock`, and a blocking client.
+//!
+//! One JSON object a line in each direction. A connection begins with `hello`, which names the protocol version; then
+//! requests are answered in order, each with the request's id:
+//!
+//! ```text
+//! > {"id":0,"op":"hello","args":{"protocol":1}}
+//! < {"id":0,"ok":{"protocol":1,"program":"rdbd","version":"0.1.0","node":"alice","pid":4711}}
+//! > {"id":1,"op":"primary","args":{"minor":0,"force":false}}
+//! < {"id":1,"refused":{"code":-2,"text":"Need access to UpToDate data"}}
+//! ```
+//!
+//! The operations are the steps of `drbdsetup` (`docs/spec/admin.md`, section 4): whoever asks knows drbd.conf, the
+//! daemon does not. A refusal carries DRBD's number and words.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod op;
+mod refusal;
+mod report;
+
+pub use client::{Client, ClientError};
+pub use op::{BadRequest, Op, Reply, ReplyBody, Request, WaitTimes};
+pub use refusal::{Refusal, code, failure_text, state_text};
+pub use report::{
+    ConnectionShown, DiskShown, GiReport, Hello, ResourceReport, ResourceShown, StatusReport,
+    SyncReport, VolumeReport, VolumeShown, WaitReport,
+};
+
+pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
+
+/// The version of this protocol. A daemon answers exactly its own; commands and daemon come from one build.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest request line in bytes, newline included.
+pub const REQUEST_LINE_MAX: usize = 256 * 1024;
+
+/// Longest reply line in bytes, newline included: the status of some ten thousand volumes.
+pub const REPLY_LINE_MAX: usize = 64 * 1024 * 1024;
+
+/// The control socket's name in the run directory.
+pub const SOCKET_NAME: &str = "control.sock";
+
+/// The status file's name in the run directory.
+pub const STATUS_NAME: &str = "status";

@@ -1,0 +1,542 @@
+//! Requests and replies, and how a line becomes one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::refusal::Refusal;
+
+/// One operation. Objects are named as `drbdsetup` names them: resources by name, volumes by minor number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "op",
+    content = "args",
+    rename_all = "kebab-case",
+    deny_unknown_fields
+)]
+pub enum Op {
+    /// Names the protocol version; the first request of a connection. Answered by [`Hello`](crate::Hello).
+    Hello {
+        /// What the client speaks: [`PROTOCOL`](crate::PROTOCOL).
+        protocol: u32,
+    },
+    /// Creates an empty resource.
+    NewResource {
+        /// Its name.
+        resource: String,
+        /// Its own options.
+        options: ResourceOptions,
+    },
+    /// Creates a volume of a resource.
+    NewMinor {
+        /// The resource.
+        resource: String,
+        /// Volume number, 0..=65534.
+        volume: u16,
+        /// Minor number, unique on the node.
+        minor: u32,
+    },
+    /// Attaches a disk.
+    Attach {
+        /// The volume.
+        minor: u32,
+        /// The data device.
+        data: PathBuf,
+        /// Where the metadata lies.
+        meta: MetaDisk,
+        /// The disk options, all of them.
+        options: DiskOptions,
+    },
+    /// Detaches the disk.
+    Detach {
+        /// The volume.
+        minor: u32,
+        /// Do not wait for running requests.
+        force: bool,
+    },
+    /// Configures the connection and starts to connect.
+    Connect {
+        /// The resource.
+        resource: String,
+        /// The address to listen at and to dial from.
+        local: SocketAddr,
+        /// The peer's address.
+        peer: SocketAddr,
+        /// The net options, all of them.
+        options: NetOptions,
+        /// This node is the split-brain victim.
+        discard_my_data: bool,
+        /// Only shake hands, log what would happen, and disconnect.
+        tentative: bool,
+    },
+    /// Leaves the peer.
+    Disconnect {
+        /// The resource.
+        resource: String,
+        /// Do not ask the peer.
+        force: bool,
+    },
+    /// Makes the volume writable here.
+    Primary {
+        /// The volume.
+        minor: u32,
+        /// Consider the local data as UpToDate.
+        force: bool,
+    },
+    /// Gives the Primary role up.
+    Secondary {
+        /// The volume.
+        minor: u32,
+    },
+    /// Declares the local data bad.
+    Invalidate {
+        /// The volume.
+        minor: u32,
+    },
+    /// Declares the peer's data bad.
+    InvalidateRemote {
+        /// The volume.
+        minor: u32,
+    },
+    /// Marks the local disk Outdated.
+    Outdate {
+        /// The volume.
+        minor: u32,
+    },
+    /// Starts a new data generation.
+    NewCurrentUuid {
+        /// The volume.
+        minor: u32,
+        /// Consider both disks equal: on two fresh, connected disks this skips the first sync.
+        clear_bitmap: bool,
+    },
+    /// Pauses a resync, now or to come.
+    PauseSync {
+        /// The volume.
+        minor: u32,
+    },
+    /// Takes `pause-sync` back.
+    ResumeSync {
+        /// The volume.
+        minor: u32,
+    },
+    /// New disk options of an attached volume.
+    DiskOptions {
+        /// The volume.
+        minor: u32,
+        /// The disk options, all of them.
+        options: DiskOptions,
+    },
+    /// New net options of a configured connection.
+    NetOptions {
+        /// The resource.
+        resource: String,
+        /// The net options, all of them.
+        options: NetOptions,
+    },
+    /// New options of the resource itself.
+    ResourceOptions {
+        /// The resource.
+        resource: String,
+        /// The options, all of them.
+        options: ResourceOptions,
+    },
+    /// Deletes a Diskless, Secondary volume.
+    DelMinor {
+        /// The volume.
+        minor: u32,
+    },
+    /// Deletes a resource without volumes and connection.
+    DelResource {
+        /// The resource.
+        resource: String,
+    },
+    /// Demotes, disconnects, detaches and deletes everything of a resource. An unknown one is a success.
+    Down {
+        /// The resource.
+        resource: String,
+    },
+    /// What there is: answered by [`StatusReport`](crate::StatusReport).
+    Status,
+    /// How it is configured: answered by a list of [`ResourceShown`](crate::ResourceShown).
+    Show,
+    /// Generation identifiers: answered by [`GiReport`](crate::GiReport).
+    GetGi {
+        /// The volume.
+        minor: u32,
+    },
+    /// Waits until the volume is connected: answered by [`WaitReport`](crate::WaitReport).
+    WaitConnect {
+        /// The volume.
+        minor: u32,
+        /// How long.
+        times: WaitTimes,
+    },
+    /// Waits until the volume is connected and no resync runs: answered by [`WaitReport`](crate::WaitReport).
+    WaitSync {
+        /// The volume.
+        minor: u32,
+        /// How long.
+        times: WaitTimes,
+    },
+    /// Ends the daemon; refused while there are resources.
+    Shutdown,
+}
+
+/// Time limits of the wait operations, in seconds; 0 is for ever (`docs/spec/behaviour.md`, section 11.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitTimes {
+    /// `wfc-timeout`.
+    pub wfc_s: u32,
+    /// `degr-wfc-timeout`: the cluster was degraded when this node went down.
+    pub degr_wfc_s: u32,
+    /// `outdated-wfc-timeout`: the peer was outdated.
+    pub outdated_wfc_s: u32,
+    /// Keep waiting although the connection is StandAlone.
+    pub wait_after_sb: bool,
+}
+
+/// The names of all operations.
+const OPS: [&str; 27] = [
+    "hello",
+    "new-resource",
+    "new-minor",
+    "attach",
+    "detach",
+    "connect",
+    "disconnect",
+    "primary",
+    "secondary",
+    "invalidate",
+    "invalidate-remote",
+    "outdate",
+    "new-current-uuid",
+    "pause-sync",
+    "resume-sync",
+    "disk-options",
+    "net-options",
+    "resource-options",
+    "del-minor",
+    "del-resource",
+    "down",
+    "status",
+    "show",
+    "get-gi",
+    "wait-connect",
+    "wait-sync",
+    "shutdown",
+];
+
+/// An operation with the number that its reply carries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Chosen by the client.
+    pub id: u64,
+    /// What is asked.
+    pub op: Op,
+}
+
+/// Why a line is no request.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// The line is no JSON object.
+    #[error("the request is not a JSON object: {reason}")]
+    NotJson {
+        /// Where and what, by the JSON parser.
+        reason: String,
+    },
+    /// A member of the object is missing, of the wrong type, or unknown.
+    #[error("the request's {reason}")]
+    Member {
+        /// The request's id, if that much was readable.
+        id: Option<u64>,
+        /// Which and why.
+        reason: String,
+    },
+    /// An operation that this daemon does not have.
+    #[error("unknown operation '{op}'")]
+    UnknownOp {
+        /// The request's id.
+        id: u64,
+        /// The operation asked for.
+        op: String,
+    },
+    /// The operation's arguments are wrong.
+    #[error("the arguments of '{op}' are wrong: {reason}")]
+    Arguments {
+        /// The request's id.
+        id: u64,
+        /// The operation.
+        op: String,
+        /// Which and why.
+        reason: String,
+    },
+}
+
+impl BadRequest {
+    /// The id to answer with; 0 if the line had none.
+    pub fn id(&self) -> u64 {
+        match self {
+            BadRequest::NotJson { .. } => 0,
+            BadRequest::Member { id, .. } => id.unwrap_or(0),
+            BadRequest::UnknownOp { id, .. } | BadRequest::Arguments { id, .. } => *id,
+        }
+    }
+}
+
+impl Request {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// [`BadRequest`] says what is wrong with the line; it also carries the id to answer with.
+    pub fn parse(line: &[u8]) -> Result<Request, BadRequest> {
+        let value: Value = serde_json::from_slice(line).map_err(|e| BadRequest::NotJson {
+            reason: e.to_string(),
+        })?;
+        let Value::Object(mut members) = value else {
+            return Err(BadRequest::NotJson {
+                reason: "it is another JSON value".to_owned(),
+            });
+        };
+        let id = members.remove("id").and_then(|id| id.as_u64());
+        let member = |reason: String| BadRequest::Member { id, reason };
+        let Some(id) = id else {
+            return Err(member("'id' is missing or not a number".to_owned()));
+        };
+        let Some(Value::String(op)) = members.remove("op") else {
+            return Err(member("'op' is missing or not a string".to_owned()));
+        };
+        let args = members.remove("args");
+        if let Some(name) = members.keys().next() {
+            return Err(member(format!("member '{name}' is unknown")));
+        }
+        if !OPS.contains(&op.as_str()) {
+            return Err(BadRequest::UnknownOp { id, op });
+        }
+        let mut tagged = serde_json::Map::new();
+        tagged.insert("op".to_owned(), Value::String(op.clone()));
+        if let Some(args) = args {
+            tagged.insert("args".to_owned(), args);
+        }
+        let op =
+            serde_json::from_value(Value::Object(tagged)).map_err(|e| BadRequest::Arguments {
+                id,
+                op,
+                reason: e.to_string(),
+            })?;
+        Ok(Request { id, op })
+    }
+
+    /// The request as a line, newline included.
+    pub fn to_line(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            id: u64,
+            #[serde(flatten)]
+            op: &'a Op,
+        }
+        line_of(&Line {
+            id: self.id,
+            op: &self.op,
+        })
+    }
+}
+
+/// The answer to one request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's id.
+    pub id: u64,
+    /// How it went.
+    #[serde(flatten)]
+    pub body: ReplyBody,
+}
+
+/// How a request went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplyBody {
+    /// Done; the operation's report, or null.
+    Ok(Value),
+    /// Not done, for DRBD's reasons.
+    Refused(Refusal),
+    /// Not done: the request itself was wrong, or something happened that DRBD has no number for.
+    Error(String),
+}
+
+impl Reply {
+    /// The reply as a line, newline included.
+    pub fn to_line(&self) -> Vec<u8> {
+        line_of(self)
+    }
+}
+
+fn line_of(value: &impl Serialize) -> Vec<u8> {
+    let mut line =
+        serde_json::to_vec(value).expect("our own types are plain values with string keys");
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_op() -> Vec<Op> {
+        let resource = || "r0".to_owned();
+        let minor = 0;
+        let times = WaitTimes {
+            wfc_s: 1,
+            degr_wfc_s: 2,
+            outdated_wfc_s: 3,
+            wait_after_sb: true,
+        };
+        let address = "127.0.0.1:7789".parse().unwrap();
+        vec![
+            Op::Hello { protocol: 1 },
+            Op::NewResource {
+                resource: resource(),
+                options: ResourceOptions::default(),
+            },
+            Op::NewMinor {
+                resource: resource(),
+                volume: 0,
+                minor,
+            },
+            Op::Attach {
+                minor,
+                data: "/dev/sda1".into(),
+                meta: MetaDisk::Indexed("/dev/sdb".into(), 3),
+                options: DiskOptions::default(),
+            },
+            Op::Detach { minor, force: true },
+            Op::Connect {
+                resource: resource(),
+                local: address,
+                peer: address,
+                options: NetOptions::default(),
+                discard_my_data: true,
+                tentative: false,
+            },
+            Op::Disconnect {
+                resource: resource(),
+                force: false,
+            },
+            Op::Primary { minor, force: true },
+            Op::Secondary { minor },
+            Op::Invalidate { minor },
+            Op::InvalidateRemote { minor },
+            Op::Outdate { minor },
+            Op::NewCurrentUuid {
+                minor,
+                clear_bitmap: true,
+            },
+            Op::PauseSync { minor },
+            Op::ResumeSync { minor },
+            Op::DiskOptions {
+                minor,
+                options: DiskOptions::default(),
+            },
+            Op::NetOptions {
+                resource: resource(),
+                options: NetOptions::default(),
+            },
+            Op::ResourceOptions {
+                resource: resource(),
+                options: ResourceOptions::default(),
+            },
+            Op::DelMinor { minor },
+            Op::DelResource {
+                resource: resource(),
+            },
+            Op::Down {
+                resource: resource(),
+            },
+            Op::Status,
+            Op::Show,
+            Op::GetGi { minor },
+            Op::WaitConnect { minor, times },
+            Op::WaitSync { minor, times },
+            Op::Shutdown,
+        ]
+    }
+
+    #[test]
+    fn every_operation_survives_the_line() {
+        let ops = every_op();
+        assert_eq!(ops.len(), OPS.len());
+        for (op, name) in ops.into_iter().zip(OPS) {
+            let request = Request { id: 7, op };
+            let line = request.to_line();
+            assert_eq!(line.last(), Some(&b'\n'));
+            let text = String::from_utf8(line.clone()).unwrap();
+            assert!(text.contains(&format!("\"op\":\"{name}\"")), "{text}");
+            assert_eq!(Request::parse(&line), Ok(request));
+        }
+    }
+
+    #[test]
+    fn a_wrong_line_is_answered_with_what_is_wrong() {
+        for (line, id, words) in [
+            ("", 0, "not a JSON object"),
+            ("{\"id\":1,", 0, "not a JSON object"),
+            ("[1]", 0, "not a JSON object"),
+            ("{\"op\":\"status\"}", 0, "'id' is missing"),
+            (
+                "{\"id\":-1,\"op\":\"status\"}",
+                0,
+                "'id' is missing or not a number",
+            ),
+            ("{\"id\":2,\"op\":5}", 2, "'op' is missing or not a string"),
+            (
+                "{\"id\":2,\"op\":\"status\",\"extra\":1}",
+                2,
+                "member 'extra' is unknown",
+            ),
+            (
+                "{\"id\":3,\"op\":\"explode\"}",
+                3,
+                "unknown operation 'explode'",
+            ),
+            (
+                "{\"id\":4,\"op\":\"primary\",\"args\":{\"minor\":0}}",
+                4,
+                "missing field `force`",
+            ),
+            (
+                "{\"id\":5,\"op\":\"primary\",\"args\":{\"minor\":0,\"force\":true,\"forse\":1}}",
+                5,
+                "unknown field `forse`",
+            ),
+            (
+                "{\"id\":6,\"op\":\"new-minor\",\"args\":{\"resource\":\"a\",\"volume\":70000,\"minor\":0}}",
+                6,
+                "70000",
+            ),
+            ("{\"id\":7,\"op\":\"primary\"}", 7, "args"),
+        ] {
+            let error = Request::parse(line.as_bytes()).expect_err(line);
+            assert_eq!(error.id(), id, "{line}");
+            assert!(error.to_string().contains(words), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_reply_survives_the_line() {
+        for body in [
+            ReplyBody::Ok(Value::Null),
+            ReplyBody::Refused(Refusal::failure(127, "unknown minor")),
+            ReplyBody::Error("no".to_owned()),
+        ] {
+            let reply = Reply { id: 9, body };
+            assert_eq!(
+                serde_json::from_slice::<Reply>(&reply.to_line()).unwrap(),
+                reply
+            );
+        }
+    }
+}
