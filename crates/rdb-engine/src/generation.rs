@@ -1,0 +1,499 @@
+//! Generation identifiers: which data a disk holds, and what two disks are to each other
+//! (`docs/spec/behaviour.md`, sections 4 and 5.2; `docs/spec/wire.md`, sections 5.5 and 5.8).
+//!
+//! A disk carries the name of its data (`current`), the name of the data that the peer is believed to hold
+//! (`bitmap`: the bitmap is the difference to it), and two older names. Bit 0 says "the node was Primary" and is
+//! ignored by every comparison. 4 means "just created", 0 is an empty slot.
+//!
+//! Everything here is a function over values. [`compare`] is run on both nodes with the inputs exchanged; the results
+//! must be mirror images, or the two nodes would both wait for the other to send.
+
+use core::fmt;
+
+/// `current` of a disk that was never used (`docs/spec/behaviour.md`, section 4.1).
+pub const JUST_CREATED: u64 = 4;
+
+/// What a sync UUID adds to the bitmap UUID (`docs/spec/behaviour.md`, section 5.2).
+pub const SYNC_OFFSET: u64 = 0x0001_0000_0000_0000;
+
+/// The four slots of one disk, bit 0 included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct GenerationIds {
+    /// The generation on this disk.
+    pub current: u64,
+    /// The generation that the peer is believed to have; 0 while the peer's data is the same.
+    pub bitmap: u64,
+    /// Older generations, newest first.
+    pub history: [u64; 2],
+}
+
+impl GenerationIds {
+    /// What create-md writes.
+    pub const CREATED: GenerationIds = GenerationIds {
+        current: JUST_CREATED,
+        bitmap: 0,
+        history: [0; 2],
+    };
+
+    /// NEWCUR: a new generation begins here and the peer stays at the old one.
+    ///
+    /// Returns the bitmap UUID that was set already, if any, for the warning `bm UUID was already set: X`. It is moved
+    /// to the history. (The kernel's driver forgets it, and with it the common ancestor; section 4.3, "Trap".)
+    pub fn new_current(&mut self, random: u64, is_primary: bool) -> Option<u64> {
+        let replaced = (self.bitmap != 0).then_some(self.bitmap);
+        self.rotate_bitmap(self.current);
+        self.set_current(fresh(random), is_primary);
+        replaced
+    }
+
+    /// ROTSET of the bitmap slot: a value that is already there moves to the history.
+    pub fn rotate_bitmap(&mut self, value: u64) {
+        if self.bitmap != 0 {
+            self.history = [self.bitmap, self.history[0]];
+        }
+        self.bitmap = value;
+    }
+
+    /// CLEARBM: the peer has our data again.
+    pub fn clear_bitmap(&mut self) {
+        self.rotate_bitmap(0);
+    }
+
+    /// SET of the current slot, bit 0 by role.
+    pub fn set_current(&mut self, value: u64, is_primary: bool) {
+        self.current = value;
+        self.set_primary_bit(is_primary);
+    }
+
+    /// Bit 0 of the current slot: set by a promotion, cleared by a demotion and at attach as Secondary.
+    pub fn set_primary_bit(&mut self, is_primary: bool) {
+        self.current = (self.current & !1) | u64::from(is_primary);
+    }
+
+    /// Start of a resync on the source: makes the sync UUID, stores it in the bitmap slot and returns it for the peer.
+    /// `random` is used if the bitmap slot has nothing to derive it from.
+    pub fn start_source(&mut self, random: u64) -> u64 {
+        let uuid = match self.bitmap & !1 {
+            0 | JUST_CREATED => fresh(random),
+            _ => self.bitmap.wrapping_add(SYNC_OFFSET),
+        };
+        self.rotate_bitmap(uuid);
+        uuid
+    }
+
+    /// Start of a resync on the target, on receipt of the sync UUID.
+    pub fn start_target(&mut self, uuid: u64, is_primary: bool) {
+        self.set_current(uuid, is_primary);
+        self.bitmap = 0;
+    }
+
+    /// End of a resync without failed blocks, on the source.
+    pub fn finish_source(&mut self) {
+        self.clear_bitmap();
+    }
+
+    /// End of a resync without failed blocks, on the target; `peer` is what the last P_UUIDS said.
+    pub fn finish_target(&mut self, peer: &GenerationIds, is_primary: bool) {
+        let sync_uuid = self.current;
+        self.bitmap = peer.bitmap;
+        self.history = peer.history;
+        self.rotate_bitmap(sync_uuid);
+        self.set_current(peer.current, is_primary);
+        self.clear_bitmap();
+    }
+
+    /// Skip of the initial sync, on the node that is told: takes the peer's name, and no history
+    /// (`docs/spec/behaviour.md`, sections 4.5 and 12.12).
+    pub fn skip_initial_sync(&mut self, peer_current: u64, is_primary: bool) {
+        self.set_current(peer_current, is_primary);
+        self.bitmap = 0;
+    }
+}
+
+impl fmt::Display for GenerationIds {
+    /// `CURRENT:BITMAP:HIST0:HIST1`, 16 upper-case hex digits each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [h0, h1] = self.history;
+        write!(
+            f,
+            "{:016X}:{:016X}:{:016X}:{:016X}",
+            self.current, self.bitmap, h0, h1
+        )
+    }
+}
+
+/// A random value as a UUID. The two values that mean something else are taken out of the way: a current UUID of 0
+/// would make both nodes wait for ever (`docs/spec/behaviour.md`, section 5.2, "Edge cases").
+fn fresh(random: u64) -> u64 {
+    match random & !1 {
+        0 | JUST_CREATED => random | 1 << 63,
+        _ => random,
+    }
+}
+
+/// What the peer's last P_UUIDS said (`docs/spec/wire.md`, section 5.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PeerIds {
+    /// Its slots.
+    pub ids: GenerationIds,
+    /// Number of bits set in its bitmap, one for 4 KiB.
+    pub bits: u64,
+    /// `FLAG_*`; unknown bits are kept and ignored.
+    pub flags: u64,
+}
+
+impl PeerIds {
+    /// The sender wants its data discarded.
+    pub const FLAG_DISCARD: u64 = 1;
+    /// The sender crashed as Primary.
+    pub const FLAG_CRASHED_PRIMARY: u64 = 2;
+    /// The sender's Negotiating disk will be Inconsistent.
+    pub const FLAG_INCONSISTENT: u64 = 4;
+    /// Skip the initial sync.
+    pub const FLAG_SKIP_SYNC: u64 = 8;
+
+    /// The sender wants its data discarded.
+    pub fn discard_my_data(&self) -> bool {
+        self.flags & PeerIds::FLAG_DISCARD != 0
+    }
+
+    /// The sender crashed as Primary.
+    pub fn crashed_primary(&self) -> bool {
+        self.flags & PeerIds::FLAG_CRASHED_PRIMARY != 0
+    }
+
+    /// The sender's Negotiating disk will be Inconsistent.
+    pub fn inconsistent(&self) -> bool {
+        self.flags & PeerIds::FLAG_INCONSISTENT != 0
+    }
+
+    /// Skip the initial sync.
+    pub fn skip_initial_sync(&self) -> bool {
+        self.flags & PeerIds::FLAG_SKIP_SYNC != 0
+    }
+}
+
+/// What the comparison says about the two disks, from this node's side.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Verdict {
+    /// 0: the same data.
+    NoSync,
+    /// +1: the peer lacks what the bitmap says.
+    SourceByBitmap,
+    /// -1: this node lacks what the bitmap says.
+    TargetByBitmap,
+    /// +2: the peer lacks an unknown amount.
+    SourceFull,
+    /// -2: this node lacks an unknown amount.
+    TargetFull,
+    /// +100: split brain; both bitmaps are relative to the common ancestor.
+    SplitBrain,
+    /// -100: split brain without a common bitmap.
+    SplitBrainNoCommon,
+    /// -1000: no relation is known.
+    Unrelated,
+    /// The rule that would decide needs a newer peer.
+    NeedsProtocol {
+        /// The lowest protocol version that has it.
+        version: u32,
+        /// The feature flags that it needs beside, 0 if none.
+        features: u32,
+    },
+}
+
+impl Verdict {
+    /// The number in the log. [`Verdict::NeedsProtocol`] prints as -1000 less the version.
+    pub fn value(self) -> i32 {
+        match self {
+            Verdict::NoSync => 0,
+            Verdict::SourceByBitmap => 1,
+            Verdict::TargetByBitmap => -1,
+            Verdict::SourceFull => 2,
+            Verdict::TargetFull => -2,
+            Verdict::SplitBrain => 100,
+            Verdict::SplitBrainNoCommon => -100,
+            Verdict::Unrelated => -1000,
+            Verdict::NeedsProtocol { version, .. } => -1000_i32.saturating_sub_unsigned(version),
+        }
+    }
+
+    /// What the other node must have found.
+    #[must_use]
+    pub fn mirrored(self) -> Verdict {
+        match self {
+            Verdict::SourceByBitmap => Verdict::TargetByBitmap,
+            Verdict::TargetByBitmap => Verdict::SourceByBitmap,
+            Verdict::SourceFull => Verdict::TargetFull,
+            Verdict::TargetFull => Verdict::SourceFull,
+            Verdict::NoSync
+            | Verdict::SplitBrain
+            | Verdict::SplitBrainNoCommon
+            | Verdict::Unrelated
+            | Verdict::NeedsProtocol { .. } => self,
+        }
+    }
+}
+
+/// What [`compare`] looks at beside the slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CompareInputs {
+    /// This disk was Primary when it went down.
+    pub own_crashed: bool,
+    /// The peer's disk was, by flag 2 of its P_UUIDS.
+    pub peer_crashed: bool,
+    /// This node is Primary now.
+    pub own_primary: bool,
+    /// The peer is Primary now.
+    pub peer_primary: bool,
+    /// This node holds the resolve-conflicts flag; exactly one of the two does.
+    pub resolve_conflicts: bool,
+    /// The agreed protocol version.
+    pub version: u32,
+    /// The feature WRITE_SAME (0x4) is agreed.
+    pub wsame: bool,
+}
+
+impl CompareInputs {
+    /// The other node's inputs.
+    #[must_use]
+    pub fn mirrored(self) -> CompareInputs {
+        CompareInputs {
+            own_crashed: self.peer_crashed,
+            peer_crashed: self.own_crashed,
+            own_primary: self.peer_primary,
+            peer_primary: self.own_primary,
+            resolve_conflicts: !self.resolve_conflicts,
+            ..self
+        }
+    }
+}
+
+/// What [`compare`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Comparison {
+    /// The result.
+    pub verdict: Verdict,
+    /// The rule that gave it, as in the log.
+    pub rule: u32,
+    /// The own slots as they should have been: to be stored, persistently.
+    pub own_correction: Option<GenerationIds>,
+    /// The peer's slots as they should have been: to be kept in the place of the received ones.
+    pub peer_correction: Option<GenerationIds>,
+    /// The rule's log line. A dump of the corrected slots follows it if there are any.
+    pub message: Option<&'static str>,
+}
+
+/// Compares two disks; the first rule that matches decides (`docs/spec/behaviour.md`, section 5.2).
+pub fn compare(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) -> Comparison {
+    let (cur, peer_cur) = (name(own.current), name(peer.current));
+    if cur == JUST_CREATED && peer_cur == JUST_CREATED {
+        return found(10, Verdict::NoSync);
+    }
+    if cur == JUST_CREATED || cur == 0 {
+        // The peer's is not 4: that was rule 10, or, with 0 here, rule 30.
+        if peer_cur != JUST_CREATED {
+            return found(20, Verdict::TargetFull);
+        }
+    }
+    if peer_cur == JUST_CREATED || peer_cur == 0 {
+        return found(30, Verdict::SourceFull);
+    }
+    if cur == peer_cur {
+        same_generation(own, peer, inputs)
+    } else {
+        other_generation(own, peer, inputs)
+    }
+}
+
+/// Rules 34 to 41: both disks hold the same generation.
+fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) -> Comparison {
+    // Emptiness is a matter of all 64 bits: a set primary bit alone makes a slot non-empty.
+    if peer.bitmap == 0 && own.bitmap != 0 {
+        if inputs.version < 91 {
+            return found(34, NEEDS_91);
+        }
+        return if same(own.bitmap, peer.history[0]) && same(own.history[0], peer.history[1]) {
+            let mut corrected = *own;
+            corrected.clear_bitmap();
+            Comparison {
+                own_correction: Some(corrected),
+                message: Some(
+                    "was SyncSource, missed the resync finished event, corrected myself:",
+                ),
+                ..found(34, Verdict::SourceByBitmap)
+            }
+        } else {
+            Comparison {
+                message: Some("was SyncSource (peer failed to write sync_uuid)"),
+                ..found(36, Verdict::SourceByBitmap)
+            }
+        };
+    }
+    if own.bitmap == 0 && peer.bitmap != 0 {
+        if inputs.version < 91 {
+            return found(35, NEEDS_91);
+        }
+        return if same(own.history[0], peer.bitmap) && same(own.history[1], peer.history[0]) {
+            let mut corrected = *peer;
+            corrected.clear_bitmap();
+            Comparison {
+                peer_correction: Some(corrected),
+                message: Some(
+                    "was SyncTarget, peer missed the resync finished event, corrected peer:",
+                ),
+                ..found(35, Verdict::TargetByBitmap)
+            }
+        } else {
+            Comparison {
+                message: Some("was SyncTarget (failed to write sync_uuid)"),
+                ..found(37, Verdict::TargetByBitmap)
+            }
+        };
+    }
+    // From here on both bitmap slots are empty, or neither is.
+    if !inputs.own_crashed && !inputs.peer_crashed {
+        return found(40, Verdict::NoSync);
+    }
+    if inputs.own_primary || inputs.peer_primary {
+        return crashed_and_primary(inputs);
+    }
+    let own_is_source = match (inputs.own_crashed, inputs.peer_crashed) {
+        (true, true) => !inputs.resolve_conflicts,
+        (own_crashed, _) => own_crashed,
+    };
+    found(40, by_bitmap(own_is_source))
+}
+
+/// Rule 41: a node crashed as Primary, its peer has the same generation, and somebody is Primary again.
+fn crashed_and_primary(inputs: CompareInputs) -> Comparison {
+    if !inputs.wsame {
+        return Comparison {
+            message: Some("Equivalent unrotated UUIDs, but current primary present."),
+            ..found(
+                41,
+                Verdict::NeedsProtocol {
+                    version: 101,
+                    features: FEATURE_WRITE_SAME,
+                },
+            )
+        };
+    }
+    if inputs.own_primary && inputs.peer_primary {
+        return Comparison {
+            message: Some(
+                "Equivalent unrotated UUIDs, but both are primary. Can not resolve this.",
+            ),
+            ..found(41, Verdict::SplitBrainNoCommon)
+        };
+    }
+    found(41, by_bitmap(inputs.own_primary))
+}
+
+/// Rules 50 to 100: the disks hold different generations.
+fn other_generation(
+    own: &GenerationIds,
+    peer: &GenerationIds,
+    inputs: CompareInputs,
+) -> Comparison {
+    if same(own.current, peer.bitmap) {
+        return found(50, Verdict::TargetByBitmap);
+    }
+    if same(own.current, peer.history[0]) && lost_sync_uuid(peer, own, inputs.version) {
+        if inputs.version < 91 {
+            return found(51, NEEDS_91);
+        }
+        return Comparison {
+            peer_correction: Some(undo_start(peer)),
+            message: Some("Lost last syncUUID packet, corrected:"),
+            ..found(51, Verdict::TargetByBitmap)
+        };
+    }
+    if peer.history.iter().any(|old| same(own.current, *old)) {
+        return found(60, Verdict::TargetFull);
+    }
+    if same(own.bitmap, peer.current) {
+        return found(70, Verdict::SourceByBitmap);
+    }
+    if same(own.history[0], peer.current) && lost_sync_uuid(own, peer, inputs.version) {
+        if inputs.version < 91 {
+            return found(71, NEEDS_91);
+        }
+        return Comparison {
+            own_correction: Some(undo_start(own)),
+            message: Some("Last syncUUID did not get through, corrected:"),
+            ..found(71, Verdict::SourceByBitmap)
+        };
+    }
+    if own.history.iter().any(|old| same(*old, peer.current)) {
+        return found(80, Verdict::SourceFull);
+    }
+    if same(own.bitmap, peer.bitmap) && name(own.bitmap) != 0 {
+        return found(90, Verdict::SplitBrain);
+    }
+    // Two empty slots count as equal: "unrelated" needs histories without a hole in common.
+    if own
+        .history
+        .iter()
+        .any(|old| peer.history.iter().any(|theirs| same(*old, *theirs)))
+    {
+        return found(100, Verdict::SplitBrainNoCommon);
+    }
+    found(100, Verdict::Unrelated)
+}
+
+/// The second condition of rules 51 and 71: `source` began a resync whose sync UUID `target` never saw.
+fn lost_sync_uuid(source: &GenerationIds, target: &GenerationIds, version: u32) -> bool {
+    if version < 96 {
+        same(target.history[0], source.history[1])
+    } else {
+        same(
+            name(source.history[0]).wrapping_add(SYNC_OFFSET),
+            source.bitmap,
+        )
+    }
+}
+
+/// The slots before the resync that came to nothing; the oldest keeps its value.
+fn undo_start(ids: &GenerationIds) -> GenerationIds {
+    let [h0, h1] = ids.history;
+    GenerationIds {
+        bitmap: h0,
+        history: [h1, h1],
+        ..*ids
+    }
+}
+
+/// A UUID without its primary bit.
+fn name(uuid: u64) -> u64 {
+    uuid & !1
+}
+
+fn same(a: u64, b: u64) -> bool {
+    name(a) == name(b)
+}
+
+fn by_bitmap(own_is_source: bool) -> Verdict {
+    if own_is_source {
+        Verdict::SourceByBitmap
+    } else {
+        Verdict::TargetByBitmap
+    }
+}
+
+fn found(rule: u32, verdict: Verdict) -> Comparison {
+    Comparison {
+        verdict,
+        rule,
+        own_correction: None,
+        peer_correction: None,
+        message: None,
+    }
+}
+
+/// The feature flag WRITE_SAME (`docs/spec/wire.md`, section 3.3).
+const FEATURE_WRITE_SAME: u32 = 0x4;
+
+const NEEDS_91: Verdict = Verdict::NeedsProtocol {
+    version: 91,
+    features: 0,
+};

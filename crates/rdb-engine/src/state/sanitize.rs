@@ -1,0 +1,210 @@
+//! Values that a new state forces on its other fields (`docs/spec/behaviour.md`, section 2.4).
+
+use core::fmt;
+
+use super::{ConnState, Context, DiskState, Fencing, Role, VolumeState};
+
+bitflags::bitflags! {
+    /// What [`sanitize`] did that operators are told.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct SanitizeNotes: u8 {
+        /// A resync ended because a disk is gone (rule 3).
+        const RESYNC_ABORTED = 1;
+        /// A verify ended because a disk is gone (rule 3).
+        const VERIFY_ABORTED = 2;
+        /// The link broke while a disk was being negotiated, and the disk does not hold the exposed data (rule 4).
+        const LOST_WHILE_NEGOTIATING = 4;
+        /// Own disk was raised to fit the connection state (rule 6).
+        const UPGRADED_DISK = 8;
+        /// The peer's disk was raised to fit the connection state (rule 6).
+        const UPGRADED_PDSK = 16;
+    }
+}
+
+impl SanitizeNotes {
+    /// The log lines, in the order of the rules.
+    pub fn lines(self) -> impl Iterator<Item = &'static str> {
+        [
+            (SanitizeNotes::RESYNC_ABORTED, "Resync aborted."),
+            (SanitizeNotes::VERIFY_ABORTED, "Online-verify aborted."),
+            (
+                SanitizeNotes::LOST_WHILE_NEGOTIATING,
+                "Connection lost while negotiating, no data!",
+            ),
+            (SanitizeNotes::UPGRADED_DISK, "Implicitly upgraded disk"),
+            (SanitizeNotes::UPGRADED_PDSK, "Implicitly upgraded pdsk"),
+        ]
+        .into_iter()
+        .filter(move |(note, _)| self.contains(*note))
+        .map(|(_, line)| line)
+    }
+}
+
+impl fmt::Display for SanitizeNotes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nr, line) in self.lines().enumerate() {
+            if nr > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(line)?;
+        }
+        Ok(())
+    }
+}
+
+/// A record whose fields agree with each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sanitized {
+    /// The record.
+    pub state: VolumeState,
+    /// What was forced.
+    pub notes: SanitizeNotes,
+}
+
+/// Adds to `new`, wanted in the place of `old`, what it forces.
+///
+/// The rules are applied in their order, and once more for as long as they still change something: rule 4 can make a
+/// volume Unconfigured (rule 2), and rule 9 can narrow the window of rule 6. Three rounds are the most that it takes.
+/// So the result is a fixed point; the kernel's driver gets there with its next change.
+pub fn sanitize(old: VolumeState, new: VolumeState, ctx: &Context) -> Sanitized {
+    let ctx = ctx.in_effect(old.disk);
+    let mut notes = SanitizeNotes::empty();
+    let mut state = one_round(old, new, &ctx, &mut notes);
+    loop {
+        let next = one_round(state, state, &ctx, &mut notes);
+        if next == state {
+            return Sanitized { state, notes };
+        }
+        state = next;
+    }
+}
+
+fn one_round(
+    old: VolumeState,
+    mut new: VolumeState,
+    ctx: &Context,
+    notes: &mut SanitizeNotes,
+) -> VolumeState {
+    // Rule 1. Inconsistent and Outdated stay, so that they are remembered across a disconnect.
+    if new.conn < ConnState::Connected {
+        new.peer_isp = false;
+        new.peer = Role::Unknown;
+        if new.pdsk > DiskState::DUnknown || new.pdsk < DiskState::Inconsistent {
+            new.pdsk = DiskState::DUnknown;
+        }
+    }
+    // Rule 2.
+    if new.is_unconfigured() {
+        new.aftr_isp = false;
+    }
+    // Rule 3.
+    if new.conn > ConnState::Connected
+        && (new.disk <= DiskState::Failed || new.pdsk <= DiskState::Failed)
+    {
+        *notes |= match new.conn {
+            ConnState::VerifyS | ConnState::VerifyT => SanitizeNotes::VERIFY_ABORTED,
+            _ => SanitizeNotes::RESYNC_ABORTED,
+        };
+        new.conn = ConnState::Connected;
+    }
+    // Rule 4.
+    if new.conn < ConnState::Connected && new.disk == DiskState::Negotiating {
+        if ctx.exposed_uuid_matches_disk {
+            (new.disk, new.pdsk) = ctx.negotiated;
+        } else {
+            *notes |= SanitizeNotes::LOST_WHILE_NEGOTIATING;
+            new.disk = DiskState::Diskless;
+            new.pdsk = DiskState::DUnknown;
+        }
+    }
+    // Rule 5.
+    if new.conn >= ConnState::Connected && new.conn < ConnState::Ahead {
+        for disk in [&mut new.disk, &mut new.pdsk] {
+            if matches!(*disk, DiskState::Consistent | DiskState::Outdated) {
+                *disk = DiskState::UpToDate;
+            }
+        }
+    }
+    // Rule 6.
+    let window = Window::of(new.conn);
+    if new.disk < window.disk.0 {
+        *notes |= SanitizeNotes::UPGRADED_DISK;
+    }
+    if new.pdsk < window.pdsk.0 {
+        *notes |= SanitizeNotes::UPGRADED_PDSK;
+    }
+    new.disk = new.disk.clamp(window.disk.0, window.disk.1);
+    new.pdsk = new.pdsk.clamp(window.pdsk.0, window.pdsk.1);
+    // Rules 7 and 8 act on the way into the condition only: resuming I/O by hand must last.
+    let wants_fencing = |state: &VolumeState| {
+        state.role == Role::Primary
+            && state.conn < ConnState::Connected
+            && state.pdsk > DiskState::Outdated
+    };
+    if ctx.fencing == Fencing::ResourceAndStonith && wants_fencing(&new) && !wants_fencing(&old) {
+        new.susp_fen = true;
+    }
+    if ctx.suspend_on_no_data && new.is_primary_without_data() && !old.is_primary_without_data() {
+        new.susp_nod = true;
+    }
+    // Rule 9.
+    new.conn = match (new.conn, new.is_resync_paused()) {
+        (ConnState::SyncSource, true) => ConnState::PausedSyncS,
+        (ConnState::SyncTarget, true) => ConnState::PausedSyncT,
+        (ConnState::PausedSyncS, false) => ConnState::SyncSource,
+        (ConnState::PausedSyncT, false) => ConnState::SyncTarget,
+        (conn, _) => conn,
+    };
+    new
+}
+
+impl VolumeState {
+    /// Whether this node is Primary and neither disk is UpToDate.
+    pub fn is_primary_without_data(&self) -> bool {
+        self.role == Role::Primary
+            && self.disk < DiskState::UpToDate
+            && self.pdsk < DiskState::UpToDate
+    }
+}
+
+/// The disk states that a connection state allows, lowest and highest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Own disk.
+    pub disk: (DiskState, DiskState),
+    /// The peer's disk.
+    pub pdsk: (DiskState, DiskState),
+}
+
+impl Window {
+    /// The window of rule 6 for `conn`.
+    pub fn of(conn: ConnState) -> Window {
+        use DiskState::{Consistent, DUnknown, Diskless, Inconsistent, Outdated, UpToDate};
+        let (disk, pdsk) = match conn {
+            ConnState::StartingSyncT
+            | ConnState::WFBitMapT
+            | ConnState::WFSyncUUID
+            | ConnState::PausedSyncT
+            | ConnState::Behind => ((Inconsistent, Outdated), (UpToDate, UpToDate)),
+            ConnState::SyncTarget => ((Inconsistent, Inconsistent), (UpToDate, UpToDate)),
+            ConnState::StartingSyncS
+            | ConnState::WFBitMapS
+            | ConnState::PausedSyncS
+            | ConnState::Ahead => ((UpToDate, UpToDate), (Inconsistent, Consistent)),
+            ConnState::SyncSource => ((UpToDate, UpToDate), (Inconsistent, Inconsistent)),
+            ConnState::VerifyS | ConnState::VerifyT => ((UpToDate, UpToDate), (UpToDate, UpToDate)),
+            ConnState::Connected => ((Diskless, UpToDate), (Diskless, UpToDate)),
+            ConnState::StandAlone
+            | ConnState::Disconnecting
+            | ConnState::Unconnected
+            | ConnState::Timeout
+            | ConnState::BrokenPipe
+            | ConnState::NetworkFailure
+            | ConnState::ProtocolError
+            | ConnState::TearDown
+            | ConnState::WFConnection
+            | ConnState::WFReportParams => ((Diskless, UpToDate), (Inconsistent, DUnknown)),
+        };
+        Window { disk, pdsk }
+    }
+}
