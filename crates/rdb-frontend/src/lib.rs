@@ -1,1 +1,25 @@
 //! How a block device reaches its user: NBD server, FUSE and loop.
+//!
+//! This crate knows no engine type. A front end turns what a client sent into [`Request`]s and what the
+//! device answered into bytes for the client; the data plane sits between the two and owns every file
+//! descriptor.
+//!
+//! - [`nbd`] and [`fuse`] are sans-IO state machines: bytes in, steps out. The hot path allocates nothing.
+//! - [`fuse::mount`], [`loopdev`], [`links`] and [`status_file`] do blocking set-up work. Most of it makes
+//!   the kernel read from our own FUSE file before it returns, so it is **never** called on the thread that
+//!   answers that file: that thread would wait for itself.
+//! - [`Frontend`] says which front end serves a device.
+//!
+//! What users see of it is in `docs/frontends.md`.
+
+mod choice;
+mod device;
+pub mod fuse;
+pub mod links;
+pub mod loopdev;
+pub mod nbd;
+pub mod status_file;
+mod sys;
+
+pub use choice::{Frontend, FrontendError};
+pub use device::{DeviceInfo, Errno, Op, RangeError, Request};

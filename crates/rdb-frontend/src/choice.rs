@@ -1,0 +1,168 @@
+//! Which front end serves a device.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::str::FromStr;
+
+/// The front ends, as `rdbd.toml` and `--frontend` name them. The NBD socket is always there beside the
+/// device node; `Socket` means that there is nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frontend {
+    /// The best that works on this machine.
+    Auto,
+    /// A loop device over a file served by FUSE.
+    Fuse,
+    /// The NBD socket alone: no device node.
+    Socket,
+}
+
+/// Why a front end cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrontendError {
+    /// No such name.
+    #[error("unknown front end {name:?}: choose auto, fuse or socket")]
+    Unknown {
+        /// As given.
+        name: String,
+    },
+    /// A name that is taken, for something this version does not do.
+    #[error("the {name} front end is not in this version: choose auto, fuse or socket")]
+    NotYet {
+        /// As given.
+        name: &'static str,
+    },
+    /// The machine lacks something that was asked for.
+    #[error("the {name} front end does not work here: {path}: {reason}")]
+    Unavailable {
+        /// As given.
+        name: &'static str,
+        /// The device node that is missing or may not be opened.
+        path: &'static str,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+impl Frontend {
+    /// The front end called `name`.
+    pub fn from_name(name: &str) -> Result<Self, FrontendError> {
+        match name {
+            "auto" => Ok(Frontend::Auto),
+            "fuse" => Ok(Frontend::Fuse),
+            "socket" => Ok(Frontend::Socket),
+            "ublk" => Err(FrontendError::NotYet { name: "ublk" }),
+            "nbd" => Err(FrontendError::NotYet { name: "nbd" }),
+            _ => Err(FrontendError::Unknown {
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Frontend::Auto => "auto",
+            Frontend::Fuse => "fuse",
+            Frontend::Socket => "socket",
+        }
+    }
+
+    /// Settles `Auto`: FUSE where it and loop devices can be used, else the socket. What was asked for by
+    /// name is not replaced by something else: if the machine lacks it, that is an error. Blocking, quick.
+    pub fn settle(self) -> Result<Self, FrontendError> {
+        match self {
+            Frontend::Socket => Ok(Frontend::Socket),
+            Frontend::Fuse => check_fuse_and_loop().map(|()| Frontend::Fuse),
+            Frontend::Auto => Ok(match check_fuse_and_loop() {
+                Ok(()) => Frontend::Fuse,
+                Err(error) => {
+                    tracing::info!("no device nodes, only the NBD socket: {error}");
+                    Frontend::Socket
+                }
+            }),
+        }
+    }
+}
+
+impl FromStr for Frontend {
+    type Err = FrontendError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::from_name(name)
+    }
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn check_fuse_and_loop() -> Result<(), FrontendError> {
+    for path in ["/dev/fuse", "/dev/loop-control"] {
+        check_opens(path)?;
+    }
+    Ok(())
+}
+
+fn check_opens(path: &'static str) -> Result<(), FrontendError> {
+    match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(Path::new(path))
+    {
+        Ok(_) => Ok(()),
+        Err(error) => Err(FrontendError::Unavailable {
+            name: "fuse",
+            path,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_and_go() {
+        for frontend in [Frontend::Auto, Frontend::Fuse, Frontend::Socket] {
+            assert_eq!(Frontend::from_name(frontend.name()), Ok(frontend));
+            assert_eq!(frontend.to_string().parse(), Ok(frontend));
+        }
+    }
+
+    #[test]
+    fn front_ends_to_come_are_refused_by_name() {
+        for name in ["ublk", "nbd"] {
+            let error = Frontend::from_name(name).expect_err(name).to_string();
+            assert!(
+                error.contains(name) && error.contains("not in this version"),
+                "{error}"
+            );
+        }
+        let error = Frontend::from_name("floppy")
+            .expect_err("floppy")
+            .to_string();
+        assert!(error.contains("floppy"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_device_node_is_named() {
+        let error = check_opens("/dev/no-such-device")
+            .expect_err("no such device")
+            .to_string();
+        assert!(error.contains("/dev/no-such-device"), "{error}");
+    }
+
+    #[test]
+    fn the_socket_works_everywhere_and_auto_settles() {
+        assert_eq!(Frontend::Socket.settle(), Ok(Frontend::Socket));
+        let auto = Frontend::Auto
+            .settle()
+            .expect("auto always finds something");
+        assert_eq!(auto == Frontend::Fuse, Frontend::Fuse.settle().is_ok());
+        assert_ne!(auto, Frontend::Auto);
+    }
+}

@@ -1,0 +1,412 @@
+//! Loop devices: a file becomes a block device.
+//!
+//! Facts are from Linux's `include/uapi/linux/loop.h` and loop(4); `LOOP_CONFIGURE` needs Linux 5.8.
+//!
+//! Attaching asks the file for its size and file system, resizing asks again, and the kernel may read the
+//! partition table or the first blocks at any opening. If the file is our own FUSE file, the data plane must
+//! be answering meanwhile: **never call these functions on its thread**.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+use crate::sys;
+
+/// Loop devices tried when others take the free one first.
+const ATTEMPTS: u32 = 64;
+
+const LOOP_CLR_FD: u64 = 0x4c01;
+const LOOP_SET_CAPACITY: u64 = 0x4c07;
+const LOOP_CONFIGURE: u64 = 0x4c0a;
+const LOOP_CTL_GET_FREE: u64 = 0x4c82;
+const FLAG_READ_ONLY: u32 = 1;
+const FLAG_DIRECT_IO: u32 = 16;
+const MAJOR: u32 = 7;
+
+/// `struct loop_info64`.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+const _: () = assert!(size_of::<LoopInfo>() == 232);
+
+/// `struct loop_config`.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+const _: () = assert!(size_of::<LoopConfig>() == 304);
+
+/// Why a loop device cannot be had, changed or given back.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// A system call failed.
+    #[error("{doing} {}: {error}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With which file or device.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Others were quicker every time.
+    #[error("no free loop device after {ATTEMPTS} attempts")]
+    NoneFree,
+    /// The device is mounted or held open; it stays attached.
+    #[error("{} is held open by {}", path.display(), list(holders))]
+    Held {
+        /// The device.
+        path: PathBuf,
+        /// Who, as far as that can be found out. May be empty.
+        holders: Vec<Holder>,
+    },
+}
+
+fn list(holders: &[Holder]) -> String {
+    if holders.is_empty() {
+        return "someone".to_owned();
+    }
+    holders
+        .iter()
+        .map(Holder::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LoopError {
+    move |error| LoopError::Io {
+        doing,
+        path: path.to_owned(),
+        error,
+    }
+}
+
+/// Who uses a block device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Holder {
+    /// A process has it open.
+    #[error("process {pid} ({command})")]
+    Process {
+        /// Its number.
+        pid: u32,
+        /// Its name, as `/proc/PID/comm` has it.
+        command: String,
+    },
+    /// It is mounted in this mount namespace.
+    #[error("a mount on {}", target.display())]
+    Mount {
+        /// Where.
+        target: PathBuf,
+    },
+    /// The kernel swaps on it.
+    #[error("swap space")]
+    Swap,
+    /// Another block device is made of it (device mapper, md).
+    #[error("the device {name}")]
+    Device {
+        /// Its name in `/sys/block`.
+        name: String,
+    },
+}
+
+/// How a file is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Logical block size in bytes: the device's [`minimum_block`](crate::DeviceInfo::minimum_block).
+    pub block_size: u32,
+    /// Writes are refused by the block layer already.
+    pub read_only: bool,
+}
+
+/// An attached loop device. Dropping the value changes nothing: the device stays until it is detached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoopDevice {
+    number: u32,
+    backing: PathBuf,
+}
+
+impl LoopDevice {
+    /// Attaches `file` to a free loop device, with direct I/O both ways.
+    pub fn attach(file: &Path, options: AttachOptions) -> Result<Self, LoopError> {
+        let backing = OpenOptions::new()
+            .read(true)
+            .write(!options.read_only)
+            .custom_flags(libc::O_DIRECT | libc::O_CLOEXEC)
+            .open(file)
+            .map_err(failed("opening", file))?;
+        let control_path = Path::new("/dev/loop-control");
+        let control = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(control_path)
+            .map_err(failed("opening", control_path))?;
+        for _ in 0..ATTEMPTS {
+            let number = ioctl(control.as_fd(), LOOP_CTL_GET_FREE)
+                .map_err(failed("finding a free loop device with", control_path))?;
+            let device = Self {
+                number: number.unsigned_abs(),
+                backing: file.to_owned(),
+            };
+            let path = device.path();
+            match device.configure(&backing, options) {
+                Ok(()) => return Ok(device),
+                // Somebody else took it between the two calls.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                Err(error) => return Err(failed("attaching to", &path)(error)),
+            }
+        }
+        Err(LoopError::NoneFree)
+    }
+
+    /// The devices attached to `file`, by the path under which it was attached. For what a dead daemon left.
+    pub fn attached_to(file: &Path) -> Result<Vec<Self>, LoopError> {
+        let sys_block = Path::new("/sys/block");
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(sys_block).map_err(failed("reading", sys_block))? {
+            let entry = entry.map_err(failed("reading", sys_block))?;
+            let name = entry.file_name();
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_prefix("loop")?.parse().ok());
+            let Some(number) = number else { continue };
+            let device = Self {
+                number,
+                backing: file.to_owned(),
+            };
+            if device.backing_now().as_deref() == Some(file) {
+                found.push(device);
+            }
+        }
+        found.sort_by_key(|device| device.number);
+        Ok(found)
+    }
+
+    /// `/dev/loopN`.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/loop{}", self.number))
+    }
+
+    /// N of `/dev/loopN`.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The file behind it.
+    pub fn backing(&self) -> &Path {
+        &self.backing
+    }
+
+    /// Takes the file's new size over.
+    pub fn set_capacity(&self) -> Result<(), LoopError> {
+        // The kernel trusts the size it last heard of a FUSE file; asking for it brings it up to date.
+        std::fs::metadata(&self.backing).map_err(failed("looking at", &self.backing))?;
+        let device = self.open(0).map_err(failed("opening", &self.path()))?;
+        ioctl(device.as_fd(), LOOP_SET_CAPACITY)
+            .map(drop)
+            .map_err(failed("resizing", &self.path()))
+    }
+
+    /// Whether somebody mounted the device or claimed it exclusively (a file system, swap, device mapper,
+    /// mkfs), in any namespace; or has it open, if that process is to be seen in `/proc`.
+    ///
+    /// The answer is about now. Who wants to keep it that way, detaches the device.
+    pub fn is_held(&self) -> Result<bool, LoopError> {
+        match self.open(libc::O_EXCL) {
+            Ok(exclusive) => {
+                drop(exclusive);
+                Ok(self
+                    .holders()
+                    .iter()
+                    .any(|holder| matches!(holder, Holder::Process { .. })))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(true),
+            Err(error) => Err(failed("opening", &self.path())(error)),
+        }
+    }
+
+    /// Who uses the device, as far as `/proc` and `/sys` tell: processes of this process namespace, mounts
+    /// of this mount namespace. A mount elsewhere is noticed by [`LoopDevice::is_held`], but has no name here.
+    pub fn holders(&self) -> Vec<Holder> {
+        let mut holders = Vec::new();
+        let device = (MAJOR, self.number);
+        for mount in sys::mounts().unwrap_or_default() {
+            // btrfs and the like have a device number of their own; O_EXCL notices them all the same.
+            if mount.device == device {
+                holders.push(Holder::Mount {
+                    target: mount.target,
+                });
+            }
+        }
+        let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+        let path = self.path();
+        if swaps
+            .lines()
+            .any(|line| line.split_whitespace().next() == path.to_str())
+        {
+            holders.push(Holder::Swap);
+        }
+        for entry in std::fs::read_dir(self.sys_path("holders"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            holders.push(Holder::Device {
+                name: entry.file_name().to_string_lossy().into_owned(),
+            });
+        }
+        holders.extend(processes_with(device));
+        holders
+    }
+
+    /// Gives the device back, unless somebody uses it: then it stays as it is. Detaching what is not
+    /// attached any more is fine.
+    pub fn detach(self) -> Result<(), LoopError> {
+        let path = self.path();
+        if self.backing_now().is_none() {
+            return Ok(());
+        }
+        // As long as we hold it exclusively, nobody mounts it.
+        let exclusive = match self.open(libc::O_EXCL) {
+            Ok(exclusive) => exclusive,
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(LoopError::Held {
+                    holders: self.holders(),
+                    path,
+                });
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(()),
+            Err(error) => return Err(failed("opening", &path)(error)),
+        };
+        let others: Vec<_> = self
+            .holders()
+            .into_iter()
+            .filter(|holder| !matches!(holder, Holder::Process { pid, .. } if *pid == std::process::id()))
+            .collect();
+        if !others.is_empty() {
+            return Err(LoopError::Held {
+                holders: others,
+                path,
+            });
+        }
+        match ioctl(exclusive.as_fd(), LOOP_CLR_FD) {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
+            Err(error) => Err(failed("detaching", &path)(error)),
+        }
+    }
+
+    fn configure(&self, backing: &File, options: AttachOptions) -> io::Result<()> {
+        // Exclusive, so that two who found the same free device do not both configure it.
+        let device = self.open(libc::O_EXCL)?;
+        let mut config = LoopConfig::new_zeroed();
+        config.fd = backing.as_raw_fd().unsigned_abs();
+        config.block_size = options.block_size;
+        config.info.flags = FLAG_DIRECT_IO;
+        if options.read_only {
+            config.info.flags |= FLAG_READ_ONLY;
+        }
+        let name = self.backing.as_os_str().as_encoded_bytes();
+        let shown = name.len().min(config.info.file_name.len() - 1);
+        config.info.file_name[..shown].copy_from_slice(&name[..shown]);
+        ioctl_with(
+            device.as_fd(),
+            LOOP_CONFIGURE,
+            std::ptr::from_ref(&config).cast(),
+        )
+        .map(drop)
+    }
+
+    fn open(&self, flags: libc::c_int) -> io::Result<File> {
+        let path = self.path();
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags | libc::O_CLOEXEC);
+        if flags & libc::O_EXCL != 0 && self.backing_now().is_none() {
+            // Configuring takes the right to write.
+            options.write(true);
+        }
+        options.open(path)
+    }
+
+    fn sys_path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/sys/block/loop{}/{name}", self.number))
+    }
+
+    /// The file that is attached now, as the kernel shows it.
+    fn backing_now(&self) -> Option<PathBuf> {
+        let shown = std::fs::read_to_string(self.sys_path("loop/backing_file")).ok()?;
+        Some(PathBuf::from(shown.strip_suffix('\n').unwrap_or(&shown)))
+    }
+}
+
+/// Who has a block device open. Only descriptors that name something below `/dev` are looked at, so that a
+/// hanging network file system somewhere does not block this.
+fn processes_with(device: (u32, u32)) -> Vec<Holder> {
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let descriptors = std::fs::read_dir(process.path().join("fd"));
+        let holds = descriptors
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|descriptor| {
+                let path = descriptor.path();
+                std::fs::read_link(&path).is_ok_and(|target| target.starts_with("/dev/"))
+                    && std::fs::metadata(&path).is_ok_and(|metadata| {
+                        let rdev = metadata.rdev();
+                        metadata.file_type().is_block_device()
+                            && (libc::major(rdev), libc::minor(rdev)) == device
+                    })
+            });
+        if holds {
+            let command = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            found.push(Holder::Process {
+                pid,
+                command: command.trim_end().to_owned(),
+            });
+        }
+    }
+    found
+}
+
+fn ioctl(fd: BorrowedFd<'_>, request: u64) -> io::Result<libc::c_int> {
+    ioctl_with(fd, request, std::ptr::null())
+}
+
+fn ioctl_with(
+    fd: BorrowedFd<'_>,
+    request: u64,
+    argument: *const libc::c_void,
+) -> io::Result<libc::c_int> {
+    // SAFETY: only `LOOP_CONFIGURE` is given an address, that of a live `LoopConfig`, whose size (asserted
+    // above) is what the kernel reads. The others ignore the argument.
+    sys::check(unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, argument) })
+}

@@ -1,0 +1,249 @@
+//! A FUSE file system that is one file.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use zerocopy::{FromBytes, FromZeros};
+
+use super::{StatusFileError, cut, failed};
+use crate::fuse::mount::{Kind, Mount, MountError, mount};
+use crate::fuse::wire::{
+    Attr, AttrOut, InHeader, InitIn, OPEN_DIRECT_IO, OpenIn, OpenOut, ROOT_ID, ReadIn, ReleaseIn,
+    Reply, StatfsOut, init_reply, opcode,
+};
+use crate::sys;
+
+/// Who may have the file open at a time; each holds a copy of the content.
+const OPEN_MAX: usize = 256;
+/// The smallest data size the kernel accepts; nobody writes here.
+const DATA_MAX: u32 = 4096;
+/// Bytes of the longest message: the kernel wants room for its smallest buffer, or a write.
+const MESSAGE_MAX: usize = 16 * 1024;
+const MODE: u32 = libc::S_IFREG | 0o444;
+
+/// A mounted file that nobody serves yet.
+pub(super) struct Mounted {
+    path: PathBuf,
+    connection: File,
+    mount: Mount,
+}
+
+/// A mounted file and the thread that serves it.
+#[derive(Debug)]
+pub(super) struct FuseFile {
+    path: PathBuf,
+    mount: Option<Mount>,
+    /// Dropped to end the thread.
+    stop: Option<io::PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Makes an empty file at `path`, if there is none, and mounts on it.
+pub(super) fn mount_at(path: &Path) -> Result<Mounted, MountError> {
+    let error_at = |doing| {
+        move |error| MountError::Io {
+            doing,
+            path: path.to_owned(),
+            error,
+        }
+    };
+    let path = sys::resolve_parent(path).map_err(error_at("resolving"))?;
+    // Readable by nobody but root even where the mount is missing, and empty.
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o400)
+        .open(&path)
+        .map_err(error_at("creating"))?;
+    match mount(&path, Kind::File, "rdb-status") {
+        Ok((connection, mount)) => Ok(Mounted {
+            path,
+            connection: connection.into(),
+            mount,
+        }),
+        Err(error) => {
+            remove(&path);
+            Err(error)
+        }
+    }
+}
+
+impl FuseFile {
+    pub(super) fn start(
+        mounted: Mounted,
+        content: impl FnMut() -> String + Send + 'static,
+    ) -> Result<Self, StatusFileError> {
+        let Mounted {
+            path,
+            connection,
+            mount,
+        } = mounted;
+        let mut file = Self {
+            path,
+            mount: Some(mount),
+            stop: None,
+            thread: None,
+        };
+        let (stopped, stop) = io::pipe().map_err(failed("making a pipe for", &file.path))?;
+        let mut server = Server {
+            connection,
+            content,
+            snapshots: HashMap::new(),
+            opened: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("status-file".to_owned())
+            .spawn(move || {
+                if let Err(error) = server.run(&stopped) {
+                    tracing::error!("serving the status file: {error}");
+                }
+            })
+            .map_err(failed("starting the thread for", &file.path))?;
+        file.stop = Some(stop);
+        file.thread = Some(thread);
+        Ok(file)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for FuseFile {
+    fn drop(&mut self) {
+        // First the name, then the service: nobody finds a dead file. The thread still answers what
+        // unmounting may ask.
+        drop(self.mount.take());
+        remove(&self.path);
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the status file's thread panicked");
+        }
+    }
+}
+
+/// Removes the empty file under a mount.
+fn remove(path: &Path) {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!("removing {}: {error}", path.display());
+            }
+        }
+        _ => tracing::warn!("{} is not the file it was: not removed", path.display()),
+    }
+}
+
+struct Server<F> {
+    connection: File,
+    content: F,
+    /// What each open file reads.
+    snapshots: HashMap<u64, Vec<u8>>,
+    /// Files opened so far: the next one's number.
+    opened: u64,
+}
+
+impl<F: FnMut() -> String> Server<F> {
+    /// Serves until told to stop, or until the file system is gone.
+    fn run(&mut self, stopped: &io::PipeReader) -> io::Result<()> {
+        let mut buffer = vec![0; MESSAGE_MAX];
+        loop {
+            let [_, stop] = sys::wait_readable([self.connection.as_fd(), stopped.as_fd()])?;
+            if stop {
+                return Ok(());
+            }
+            let length = match self.connection.read(&mut buffer) {
+                Ok(length) => length,
+                Err(error) => match error.raw_os_error() {
+                    // The request was taken back, or interrupted before it was read.
+                    Some(libc::ENOENT | libc::EINTR | libc::EAGAIN) => continue,
+                    // Unmounted.
+                    Some(libc::ENODEV) => return Ok(()),
+                    _ => return Err(error),
+                },
+            };
+            if let Some(reply) = self.answer(&buffer[..length]) {
+                // The reader may have been killed meanwhile: its request is gone then.
+                match self.connection.write_all(&reply) {
+                    Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                    other => other?,
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        let (header, body) = InHeader::read_from_prefix(message).ok()?;
+        let unique = header.unique;
+        let reply = match header.opcode {
+            opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT | opcode::DESTROY => {
+                return None;
+            }
+            opcode::READ => match self.on_read(unique, body) {
+                Ok(reply) => return Some(reply),
+                Err(errno) => Reply::error(unique, errno),
+            },
+            opcode::INIT => match InitIn::read_from_prefix(body) {
+                Ok((init, _)) => init_reply(unique, &init, DATA_MAX).0,
+                Err(_) => Reply::error(unique, libc::EIO),
+            },
+            opcode::GETATTR if header.nodeid == ROOT_ID => {
+                // The length is not known before it is read; /proc's files do it the same way.
+                Reply::with(unique, &AttrOut::new(Attr::new(ROOT_ID, MODE, 0, 4096)))
+            }
+            opcode::OPEN => self.on_open(unique, body),
+            opcode::RELEASE => {
+                if let Ok((release, _)) = ReleaseIn::read_from_prefix(body) {
+                    self.snapshots.remove(&release.fh);
+                }
+                Reply::empty(unique)
+            }
+            opcode::STATFS => Reply::with(unique, &StatfsOut::new_zeroed()),
+            opcode::SETATTR => Reply::error(unique, libc::EPERM),
+            opcode::ACCESS => Reply::empty(unique),
+            _ => Reply::error(unique, libc::ENOSYS),
+        };
+        Some(reply.as_bytes().to_vec())
+    }
+
+    fn on_open(&mut self, unique: u64, body: &[u8]) -> Reply {
+        let Ok((open, _)) = OpenIn::read_from_prefix(body) else {
+            return Reply::error(unique, libc::EIO);
+        };
+        if open.flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 {
+            return Reply::error(unique, libc::EACCES);
+        }
+        if self.snapshots.len() >= OPEN_MAX {
+            return Reply::error(unique, libc::ENFILE);
+        }
+        self.opened += 1;
+        self.snapshots.insert(self.opened, Vec::new());
+        let opened = OpenOut {
+            fh: self.opened,
+            open_flags: OPEN_DIRECT_IO,
+            backing_id: 0,
+        };
+        Reply::with(unique, &opened)
+    }
+
+    /// Reading from the beginning takes a new snapshot; what follows reads on in it.
+    fn on_read(&mut self, unique: u64, body: &[u8]) -> Result<Vec<u8>, i32> {
+        let (read, _) = ReadIn::read_from_prefix(body).map_err(|_| libc::EIO)?;
+        let snapshot = self.snapshots.get_mut(&read.fh).ok_or(libc::EBADF)?;
+        if read.offset == 0 {
+            *snapshot = cut((self.content)());
+        }
+        let start = usize::try_from(read.offset)
+            .unwrap_or(usize::MAX)
+            .min(snapshot.len());
+        let end = start.saturating_add(read.size as usize).min(snapshot.len());
+        Ok(Reply::with_data(unique, &snapshot[start..end]))
+    }
+}
