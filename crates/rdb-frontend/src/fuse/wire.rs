@@ -274,78 +274,38 @@ struct DirEntry {
 }
 const _: () = assert!(size_of::<DirEntry>() == 24);
 
-/// A reply that is complete in itself: one `write` to `/dev/fuse`.
-#[derive(Clone)]
+/// A reply that is complete in itself: one `write` to `/dev/fuse`. None of these is on the path of data.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    bytes: [u8; Reply::SIZE_MAX],
-    length: usize,
+    bytes: Vec<u8>,
 }
 
 impl Reply {
-    /// The longest one is a directory: three entries, one with a name of 255 bytes.
-    const SIZE_MAX: usize = 16 + 2 * 32 + 24 + 256;
-
     /// The bytes to write, with one call.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.bytes
     }
 
     pub(crate) fn empty(unique: u64) -> Self {
-        let mut reply = Self {
-            bytes: [0; Self::SIZE_MAX],
-            length: 0,
-        };
-        reply.put(
-            OutHeader {
-                len: 0,
-                error: 0,
-                unique,
-            }
-            .as_bytes(),
-        );
-        reply
-    }
-
-    pub(crate) fn with(unique: u64, body: &(impl IntoBytes + Immutable)) -> Self {
-        let mut reply = Self::empty(unique);
-        reply.put(body.as_bytes());
-        reply
-    }
-
-    /// Data of any length, as the answer to a read.
-    pub(crate) fn with_data(unique: u64, data: &[u8]) -> Vec<u8> {
-        let len = (size_of::<OutHeader>() + data.len()) as u32;
-        let mut reply = Vec::with_capacity(len as usize);
-        reply.extend_from_slice(
-            OutHeader {
-                len,
-                error: 0,
-                unique,
-            }
-            .as_bytes(),
-        );
-        reply.extend_from_slice(data);
-        reply
+        Self::start(unique, 0)
     }
 
     /// A positive error number of Linux.
     pub(crate) fn error(unique: u64, errno: i32) -> Self {
-        let mut reply = Self {
-            bytes: [0; Self::SIZE_MAX],
-            length: 0,
-        };
-        reply.put(
-            OutHeader {
-                len: 0,
-                error: -errno,
-                unique,
-            }
-            .as_bytes(),
-        );
+        Self::start(unique, -errno)
+    }
+
+    pub(crate) fn with(unique: u64, body: &(impl IntoBytes + Immutable)) -> Self {
+        Self::with_data(unique, body.as_bytes())
+    }
+
+    pub(crate) fn with_data(unique: u64, data: &[u8]) -> Self {
+        let mut reply = Self::empty(unique);
+        reply.put(data);
         reply
     }
 
-    /// Adds a directory entry, unless it would exceed `room` bytes of body.
+    /// Adds a directory entry, unless the entries would exceed `room` bytes.
     pub(crate) fn put_entry(
         &mut self,
         room: usize,
@@ -355,9 +315,8 @@ impl Reply {
         name: &[u8],
     ) -> bool {
         let padded = name.len().next_multiple_of(8);
-        let used = self.length - size_of::<OutHeader>();
-        let taken = size_of::<DirEntry>() + padded;
-        if used + taken > room || self.length + taken > Self::SIZE_MAX {
+        let used = self.bytes.len() - size_of::<OutHeader>();
+        if used + size_of::<DirEntry>() + padded > room {
             return false;
         }
         self.put(
@@ -374,17 +333,17 @@ impl Reply {
         true
     }
 
-    fn put(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        self.bytes[self.length..end].copy_from_slice(bytes);
-        self.length = end;
-        self.bytes[..4].copy_from_slice((end as u32).as_bytes());
+    fn start(unique: u64, error: i32) -> Self {
+        let len = size_of::<OutHeader>() as u32;
+        Self {
+            bytes: OutHeader { len, error, unique }.as_bytes().to_vec(),
+        }
     }
-}
 
-impl std::fmt::Debug for Reply {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Reply({:02x?})", self.as_bytes())
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        let length = self.bytes.len() as u32;
+        self.bytes[..4].copy_from_slice(length.as_bytes());
     }
 }
 

@@ -171,7 +171,7 @@ impl<F: FnMut() -> String> Server<F> {
             };
             if let Some(reply) = self.answer(&buffer[..length]) {
                 // The reader may have been killed meanwhile: its request is gone then.
-                match self.connection.write_all(&reply) {
+                match self.connection.write_all(reply.as_bytes()) {
                     Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                     other => other?,
                 }
@@ -179,17 +179,16 @@ impl<F: FnMut() -> String> Server<F> {
         }
     }
 
-    fn answer(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+    fn answer(&mut self, message: &[u8]) -> Option<Reply> {
         let (header, body) = InHeader::read_from_prefix(message).ok()?;
         let unique = header.unique;
         let reply = match header.opcode {
             opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT | opcode::DESTROY => {
                 return None;
             }
-            opcode::READ => match self.on_read(unique, body) {
-                Ok(reply) => return Some(reply),
-                Err(errno) => Reply::error(unique, errno),
-            },
+            opcode::READ => self
+                .on_read(unique, body)
+                .unwrap_or_else(|errno| Reply::error(unique, errno)),
             opcode::INIT => match InitIn::read_from_prefix(body) {
                 Ok((init, _)) => init_reply(unique, &init, DATA_MAX).0,
                 Err(_) => Reply::error(unique, libc::EIO),
@@ -210,7 +209,7 @@ impl<F: FnMut() -> String> Server<F> {
             opcode::ACCESS => Reply::empty(unique),
             _ => Reply::error(unique, libc::ENOSYS),
         };
-        Some(reply.as_bytes().to_vec())
+        Some(reply)
     }
 
     fn on_open(&mut self, unique: u64, body: &[u8]) -> Reply {
@@ -234,7 +233,7 @@ impl<F: FnMut() -> String> Server<F> {
     }
 
     /// Reading from the beginning takes a new snapshot; what follows reads on in it.
-    fn on_read(&mut self, unique: u64, body: &[u8]) -> Result<Vec<u8>, i32> {
+    fn on_read(&mut self, unique: u64, body: &[u8]) -> Result<Reply, i32> {
         let (read, _) = ReadIn::read_from_prefix(body).map_err(|_| libc::EIO)?;
         let snapshot = self.snapshots.get_mut(&read.fh).ok_or(libc::EBADF)?;
         if read.offset == 0 {
