@@ -1,0 +1,90 @@
+//! Older spellings of the command line, rewritten into the present one.
+//!
+//! DRBD 8.3 and the tutorials write `drbdadm -- --overwrite-data-of-peer primary r0`; 8.4 permutes options freely and has
+//! `-W OPTION` (`docs/spec/admin.md`, section 3.1). All of them become `primary --overwrite-data-of-peer r0`, where the
+//! parser finds an option that the command has and refuses one that it has not.
+
+/// The global options that take a value in the next word.
+const WITH_VALUE: [&str; 6] =
+    ["-c", "--config-file", "--node", "--run-dir", "-W", "--setup-option"];
+
+/// The global options without a value, or with it behind `=`.
+const GLOBAL: [&str; 8] = ["-d", "--dry-run", "-v", "--verbose", "-h", "--help", "-V", "--version"];
+
+/// Rewrites the words after the program's name.
+pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
+    let mut globals = Vec::new();
+    let mut appended = Vec::new();
+    let mut command = None;
+    let mut rest = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        if let Some(option) = word.strip_prefix("--setup-option=") {
+            appended.push(option.to_owned());
+        } else if word == "-W" || word == "--setup-option" {
+            appended.extend(words.next());
+        } else if let Some(option) = word.strip_prefix("-W") {
+            appended.push(option.to_owned());
+        } else if word == "--" {
+            // What follows belongs to the step, wherever it stands; the options are told by their dashes.
+        } else if WITH_VALUE.contains(&word.as_str()) {
+            globals.push(word);
+            globals.extend(words.next());
+        } else if is_global(&word) && command.is_none() {
+            globals.push(word);
+        } else if word.starts_with('-') && word.len() > 1 && command.is_none() {
+            appended.push(word);
+        } else if command.is_none() {
+            command = Some(word);
+        } else {
+            rest.push(word);
+        }
+    }
+    globals.extend(command);
+    globals.extend(appended);
+    globals.extend(rest);
+    globals
+}
+
+fn is_global(word: &str) -> bool {
+    GLOBAL.contains(&word)
+        || WITH_VALUE.iter().any(|option| {
+            let rest = word.strip_prefix(option);
+            match option.starts_with("--") {
+                true => rest.is_some_and(|rest| rest.starts_with('=')),
+                false => rest.is_some(),
+            }
+        })
+        || (word.starts_with('-') && word.len() > 2 && word[1..].chars().all(|c| "dv".contains(c)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_becomes_the_present_one() {
+        for (old, new) in [
+            ("-- --overwrite-data-of-peer primary r0", "primary --overwrite-data-of-peer r0"),
+            ("-- --discard-my-data connect r0", "connect --discard-my-data r0"),
+            ("-- --clear-bitmap new-current-uuid r0/0", "new-current-uuid --clear-bitmap r0/0"),
+            ("-d -- --force primary r0", "-d primary --force r0"),
+            ("-W--force primary r0", "primary --force r0"),
+            ("-W --force primary r0", "primary --force r0"),
+            ("--setup-option=--force primary r0", "primary --force r0"),
+            ("primary r0 --force", "primary r0 --force"),
+            ("primary --force r0", "primary --force r0"),
+            ("primary r0 -- --force", "primary r0 --force"),
+            ("--force create-md r0", "create-md --force r0"),
+            ("-c /tmp/r0.conf up r0", "-c /tmp/r0.conf up r0"),
+            ("-c/tmp/r0.conf up r0", "-c/tmp/r0.conf up r0"),
+            ("up r0 -c /tmp/r0.conf", "-c /tmp/r0.conf up r0"),
+            ("--node=alice -dv up all", "--node=alice -dv up all"),
+            ("-c - up all", "-c - up all"),
+            ("up r0 -d", "up r0 -d"),
+        ] {
+            let words = old.split(' ').map(str::to_owned).collect();
+            assert_eq!(modern(words).join(" "), new, "{old}");
+        }
+    }
+}

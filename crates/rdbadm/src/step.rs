@@ -1,0 +1,242 @@
+//! One step: what `rdbadm` plans, `rdbsetup` and `rdbmeta` are told, and both carry out alike.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rdb_control::{MetaDisk, Op};
+
+/// The command family that the user called us by; its names appear in what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// `rdbadm`, `rdbsetup`, `rdbmeta`.
+    Rdb,
+    /// `drbdadm`, `drbdsetup`, `drbdmeta`: links with DRBD's names.
+    Drbd,
+}
+
+impl Family {
+    /// A program's name in this family; `role` is `adm`, `setup` or `meta`.
+    pub(crate) fn program(self, role: &str) -> String {
+        match self {
+            Family::Rdb => format!("rdb{role}"),
+            Family::Drbd => format!("drbd{role}"),
+        }
+    }
+}
+
+/// Which program does a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// The daemon, asked by `rdbsetup`.
+    Setup,
+    /// `rdbmeta`, which works on the disk.
+    Meta,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Step {
+    /// The resource it is for.
+    pub(crate) resource: String,
+    /// Who does it.
+    pub(crate) tool: Tool,
+    /// The words after the program's name.
+    pub(crate) argv: Vec<String>,
+    /// What messages name: a minor, a resource, an address pair.
+    pub(crate) object: String,
+    /// What it does.
+    pub(crate) action: Action,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// The daemon does it.
+    Run(Op),
+    /// The daemon does it; when it does not know the minor, the metadata is changed on the disk.
+    RunOrMeta(Op, MetaStep),
+    /// The daemon waits.
+    Wait(Op),
+    /// A word or two of the state is printed.
+    Query(Query, u32),
+    /// As `Query`; when the daemon does not have the disk, it is read.
+    QueryOrMeta(Query, u32, MetaStep),
+    /// The metadata on a disk.
+    Meta(MetaStep),
+}
+
+/// What is asked of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Query {
+    /// `Primary/Secondary`.
+    Role,
+    /// `Connected`.
+    Cstate,
+    /// `UpToDate/UpToDate`.
+    Dstate,
+    /// Generation identifiers.
+    GetGi,
+    /// The same with explanations.
+    ShowGi,
+}
+
+/// A command of `rdbmeta` on the metadata of one disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MetaStep {
+    /// The minor it is for; `None` for `-`, a disk of no volume.
+    pub(crate) minor: Option<u32>,
+    /// The data device.
+    pub(crate) data: PathBuf,
+    /// Where the metadata lies.
+    pub(crate) meta: MetaDisk,
+    /// What to do.
+    pub(crate) command: MetaCommand,
+}
+
+/// What `rdbmeta` can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetaCommand {
+    /// Write fresh metadata; `force` asks nothing.
+    CreateMd { force: bool },
+    /// Remove it.
+    WipeMd { force: bool },
+    /// Apply the activity log.
+    ApplyAl,
+    /// Print everything.
+    DumpMd,
+    /// Print the generation identifiers.
+    GetGi,
+    /// The same with explanations.
+    ShowGi,
+    /// Print the disk state.
+    Dstate,
+    /// Mark the data outdated.
+    Outdate,
+    /// Mark the data bad.
+    Invalidate,
+}
+
+impl MetaCommand {
+    /// The words on the command line.
+    pub(crate) fn words(self) -> Vec<String> {
+        let (word, force) = match self {
+            MetaCommand::CreateMd { force } => ("create-md", force),
+            MetaCommand::WipeMd { force } => ("wipe-md", force),
+            MetaCommand::ApplyAl => ("apply-al", false),
+            MetaCommand::DumpMd => ("dump-md", false),
+            MetaCommand::GetGi => ("get-gi", false),
+            MetaCommand::ShowGi => ("show-gi", false),
+            MetaCommand::Dstate => ("dstate", false),
+            MetaCommand::Outdate => ("outdate", false),
+            MetaCommand::Invalidate => ("invalidate", false),
+        };
+        let mut words = vec![word.to_owned()];
+        if force {
+            words.push("--force".to_owned());
+        }
+        words
+    }
+}
+
+impl MetaStep {
+    /// The words after `rdbmeta`.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        let device = self.minor.map_or_else(|| "-".to_owned(), |minor| minor.to_string());
+        let (path, index) = match &self.meta {
+            MetaDisk::Internal => (&self.data, "internal".to_owned()),
+            MetaDisk::Flexible(path) => (path, "flex-external".to_owned()),
+            MetaDisk::Indexed(path, index) => (path, index.to_string()),
+        };
+        let mut argv = vec![device, "v08".to_owned(), path_word(path), index];
+        argv.extend(self.command.words());
+        argv
+    }
+}
+
+/// A path as one word.
+pub(crate) fn path_word(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// An address as `drbdsetup` writes it.
+pub(crate) fn address_word(address: &SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) => format!("ipv4:{v4}"),
+        SocketAddr::V6(v6) => format!("ipv6:{v6}"),
+    }
+}
+
+impl Step {
+    /// The line that a dry run prints: what a shell would take back.
+    pub(crate) fn line(&self, family: Family) -> String {
+        let mut line = self.program(family);
+        for word in &self.argv {
+            line.push(' ');
+            line.push_str(&escape(word));
+        }
+        line
+    }
+
+    fn program(&self, family: Family) -> String {
+        family.program(match self.tool {
+            Tool::Setup => "setup",
+            Tool::Meta => "meta",
+        })
+    }
+
+    /// The line as `Command '...' terminated` names it.
+    pub(crate) fn plain(&self, family: Family) -> String {
+        format!("{} {}", self.program(family), self.argv.join(" "))
+    }
+}
+
+/// Puts a backslash before what a shell would not leave alone.
+fn escape(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-:=,@%+".contains(c);
+    let mut escaped = String::with_capacity(word.len());
+    if word.is_empty() {
+        return "\"\"".to_owned();
+    }
+    for c in word.chars() {
+        if !plain(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_characters_are_escaped_one_by_one() {
+        assert_eq!(escape("ipv6:[fd00::1]:7789"), "ipv6:\\[fd00::1\\]:7789");
+        assert_eq!(escape("--shared-secret=a b"), "--shared-secret=a\\ b");
+        assert_eq!(escape("/dev/vg0/lv_data-1"), "/dev/vg0/lv_data-1");
+    }
+
+    #[test]
+    fn addresses_are_written_with_their_family() {
+        assert_eq!(address_word(&"127.0.0.1:7790".parse().unwrap()), "ipv4:127.0.0.1:7790");
+        assert_eq!(address_word(&"[fd00::1]:7789".parse().unwrap()), "ipv6:[fd00::1]:7789");
+    }
+
+    #[test]
+    fn metadata_places_are_drbdmetas() {
+        let step = |meta| MetaStep {
+            minor: Some(1),
+            data: "/dev/sda8".into(),
+            meta,
+            command: MetaCommand::ApplyAl,
+        };
+        for (meta, words) in [
+            (MetaDisk::Internal, "1 v08 /dev/sda8 internal apply-al"),
+            (MetaDisk::Flexible("/dev/sdm".into()), "1 v08 /dev/sdm flex-external apply-al"),
+            (MetaDisk::Indexed("/dev/sdm".into(), 3), "1 v08 /dev/sdm 3 apply-al"),
+        ] {
+            assert_eq!(step(meta).argv().join(" "), words);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `rdbd.toml`: what only rdb knows, so that drbd.conf stays DRBD's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where the file is when nothing else is said.
+pub(crate) const DEFAULT_PATH: &str = "/etc/rdb/rdbd.toml";
+
+/// The run directory when nothing else is said.
+pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rdb";
+
+/// The file's content.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// `auto`, `ublk`, `nbd`, `fuse` or `socket`.
+    pub(crate) frontend: Option<String>,
+    /// How much is logged.
+    pub(crate) log_level: Option<LogLevel>,
+    /// Whether `/dev/drbdN` and `/dev/drbd/by-res/RES/VOL` are made; by default only with the default run
+    /// directory, so that several nodes on one machine do not fight for the names.
+    pub(crate) device_links: Option<bool>,
+}
+
+/// `log-level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// The same for the log.
+    pub(crate) fn tracing(self) -> tracing::Level {
+        match self {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Trace => tracing::Level::TRACE,
+        }
+    }
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("can not read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}:{line}: {message}", path.display())]
+    Parse {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+}
+
+impl Settings {
+    /// Reads the file; a missing one is fine unless it was asked for by name.
+    pub(crate) fn load(asked: Option<&Path>) -> Result<Settings, SettingsError> {
+        let path = asked.unwrap_or(Path::new(DEFAULT_PATH));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Settings::parse(path, &text),
+            Err(source) if asked.is_none() && source.kind() == io::ErrorKind::NotFound => {
+                Ok(Settings::default())
+            }
+            Err(source) => Err(SettingsError::Read {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Settings, SettingsError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            SettingsError::Parse {
+                path: path.to_owned(),
+                line: text.as_bytes()[..start]
+                    .iter()
+                    .filter(|b| **b == b'\n')
+                    .count()
+                    + 1,
+                message: error.message().to_owned(),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(Path::new("rdbd.toml"), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        assert_eq!(
+            parse(
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\n"
+            ),
+            Ok(Settings {
+                frontend: Some("socket".to_owned()),
+                log_level: Some(LogLevel::Debug),
+                device_links: Some(true),
+            })
+        );
+        assert_eq!(parse(""), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_line() {
+        for (text, start, words) in [
+            (
+                "\nfrontent = \"fuse\"\n",
+                "rdbd.toml:2: ",
+                "unknown field `frontent`",
+            ),
+            ("frontend = 5\n", "rdbd.toml:1: ", "expected a string"),
+            (
+                "\n\nlog-level = \"loud\"",
+                "rdbd.toml:3: ",
+                "unknown variant `loud`",
+            ),
+            ("device-links = yes", "rdbd.toml:1: ", ""),
+            ("[frontend]\n", "rdbd.toml:1: ", ""),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(
+                error.starts_with(start) && error.contains(words),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_file_matters_only_if_it_was_asked_for() {
+        let missing = Path::new("/nonexistent/rdbd.toml");
+        let error = Settings::load(Some(missing))
+            .expect_err("asked for")
+            .to_string();
+        assert_eq!(
+            error,
+            "can not read /nonexistent/rdbd.toml: No such file or directory (os error 2)"
+        );
+    }
+}
