@@ -21,6 +21,7 @@ pub mod bitmap;
 pub mod device;
 pub mod layout;
 pub mod superblock;
+pub mod tool;
 
 pub use activity_log::ActivityLog;
 pub use bitmap::Bitmap;
