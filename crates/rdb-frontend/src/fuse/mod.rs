@@ -29,7 +29,8 @@
 
 pub mod mount;
 mod session;
-#[cfg(test)]
+// The messages in the tests are written down as a little-endian kernel sends them.
+#[cfg(all(test, target_endian = "little"))]
 mod tests;
 pub(crate) mod wire;
 
