@@ -9,8 +9,11 @@ use std::sync::Arc;
 /// One configuration file's name and text, kept so that messages can show the line they speak of.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// The name as messages print it: as given for the main file, resolved for included ones.
+    /// The name as DRBD's messages print it: as given for the main file, relative to the including file's folder for
+    /// an included one.
     pub name: String,
+    /// The absolute path; the name where there is no file (`STDIN`).
+    pub path: String,
     /// The text; bytes that are not UTF-8 are replaced.
     pub text: String,
 }
@@ -93,7 +96,7 @@ pub enum Problem {
     /// A quoted string beyond 255 bytes.
     #[error("Double quoted string too long >>>{start}...<<<")]
     StringTooLong {
-        /// The first 20 characters.
+        /// The first 20 characters, the quote included.
         start: String,
     },
     /// A quoted string that does not end on its line.
@@ -101,7 +104,7 @@ pub enum Problem {
         "Unterminated double quoted string\n  we don't allow embedded newlines\n  >>>\"{start}\\n...<<<"
     )]
     Unterminated {
-        /// The text up to the end of the line.
+        /// Its first 20 characters, the quote and the line's end included.
         start: String,
     },
     /// A value that should be a number.
@@ -196,8 +199,26 @@ pub enum Problem {
     /// The file ends within a `skip` block.
     #[error("reached eof while parsing this skip block.")]
     SkipEof,
+    /// The hosts of a resource have different volumes.
+    #[error("in resource {resource}, {of}: {text}")]
+    Volumes {
+        /// The resource.
+        resource: String,
+        /// The host sections.
+        of: String,
+        /// The rest of the message.
+        text: String,
+    },
+    /// A stacked resource on top of nothing.
+    #[error("in resource {resource}, referenced resource '{lower}' not defined.")]
+    NoLowerResource {
+        /// The resource.
+        resource: String,
+        /// The one it should lie on.
+        lower: String,
+    },
     /// A problem of a resource as a whole: DRBD's `in resource R:` messages.
-    #[error("in resource {resource}{of}: {text}", of = if of.is_empty() { String::new() } else { format!(", {of}") })]
+    #[error("in resource {resource}{of}:{text}", of = if of.is_empty() { String::new() } else { format!(", {of}") })]
     Resource {
         /// The resource.
         resource: String,
@@ -206,6 +227,11 @@ pub enum Problem {
         /// The rest of the message.
         text: String,
     },
+    /// A named device that does not begin as DRBD's do.
+    #[error(
+        "arbitrary device name must start with /dev/drbd_\n\tmind the '_'! (/dev/ is optional, but drbd_ is required)"
+    )]
+    ArbitraryDeviceName,
     /// An option or statement that rdb does not serve yet, set to something that matters.
     #[error("{resource}: {what} is not served by rdb yet{reason}", reason = if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     NotServed {
@@ -244,6 +270,8 @@ pub struct Diagnostic {
     pub place: Option<Place>,
     /// What.
     pub problem: Problem,
+    /// What may help, in a line of its own.
+    pub hint: Option<String>,
 }
 
 impl Diagnostic {
@@ -254,6 +282,16 @@ impl Diagnostic {
             // DRBD prints these two without a place; the place is in the line below.
             (_, Problem::NotANumber { .. } | Problem::Protocol { .. }) | (None, _) => {
                 self.problem.to_string()
+            }
+            // Checks that run after all is parsed name the file absolutely.
+            (
+                Some(place),
+                problem @ (Problem::Resource { .. }
+                | Problem::NoLowerResource { .. }
+                | Problem::NotServed { .. }
+                | Problem::NoSuchHost { .. }),
+            ) => {
+                format!("{}:{}: {problem}", place.file.path, place.line)
             }
             (Some(place), problem) => format!("{place}: {problem}"),
         }
@@ -276,7 +314,7 @@ impl fmt::Display for Diagnostic {
             Snippet {
                 line,
                 column: place.column,
-                label: format!("{place}:{}", place.column)
+                label: format!("{}:{}:{}", place.file.path, place.line, place.column)
             }
         )
     }
@@ -319,7 +357,11 @@ impl ConfigError {
     /// An error of one message.
     pub(crate) fn one(place: Option<Place>, problem: Problem) -> Self {
         Self {
-            diagnostics: vec![Diagnostic { place, problem }],
+            diagnostics: vec![Diagnostic {
+                place,
+                problem,
+                hint: None,
+            }],
         }
     }
 
@@ -358,9 +400,22 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// What a warning is about, for callers that show only some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarningKind {
+    /// An old style that was translated, or an old option that no longer means anything.
+    Deprecated,
+    /// An option that is understood and has no effect in rdb.
+    NoEffect,
+    /// Something that works but is probably not what was meant.
+    Advice,
+}
+
 /// Something to tell the user that does not stop the configuration from being used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
+    /// What it is about.
+    pub kind: WarningKind,
     /// Where, if at a place in a file.
     pub place: Option<Place>,
     /// The text, without the place.

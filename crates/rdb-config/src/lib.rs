@@ -2,13 +2,30 @@
 //!
 //! The language and its messages: `docs/spec/admin.md`, sections 1 and 2. Nothing here touches a device, the network
 //! or the terminal: files in, values, messages and warnings out.
+//!
+//! ```text
+//! load -> lexer -> parse (translates old styles) -> check -> Config -> Resource::for_host -> ResolvedResource
+//!                                                              `-> dump, dump-xml
+//! ```
+//!
+//! What rdb does not serve is refused by [`Resource::for_host`], not by [`load()`]: a file can be read, checked and
+//! printed as a whole although one of its resources cannot run.
 #![forbid(unsafe_code)]
 
+mod check;
+mod dump;
+mod dump_xml;
 mod error;
+mod lexer;
 mod model;
+pub mod options;
+mod parse;
+mod resolve;
 mod typed;
+mod value;
 
-pub use error::{ConfigError, Diagnostic, Place, Problem, SourceFile, Warning};
+pub use dump::DumpStyle;
+pub use error::{ConfigError, Diagnostic, Place, Problem, SourceFile, Warning, WarningKind};
 pub use model::{
     Address, Config, Device, Disk, Family, Global, Host, HostKind, HostProxy, MetaDisk,
     ResolvedHost, ResolvedResource, ResolvedVolume, Resource, Section, Sections, Setting, Volume,
@@ -18,6 +35,9 @@ pub use typed::{
     OnNoDataAccessible, Protocol, ResourceOptions, RrConflict, StartupOptions,
 };
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 /// A configuration that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -25,4 +45,83 @@ pub struct Loaded {
     pub config: Config,
     /// What to tell the user about it.
     pub warnings: Vec<Warning>,
+}
+
+/// Reads a configuration file and everything it includes.
+///
+/// # Errors
+/// All that is wrong with it, up to the first syntax error.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let name = path.display().to_string();
+    match parse::read(path) {
+        Ok(text) => build(&name, path, &text),
+        Err(error) => {
+            // The operating system's words without Rust's "(os error 2)".
+            let reason = error.to_string();
+            let reason = reason
+                .split(" (os error")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            Err(ConfigError::one(None, Problem::Open { name, reason }))
+        }
+    }
+}
+
+/// Reads a configuration from a text; `STDIN` is its name where it was piped in. Relative includes start from the
+/// folder of `name`.
+///
+/// # Errors
+/// As [`load()`].
+pub fn load_str(name: &str, text: &str) -> Result<Loaded, ConfigError> {
+    build(name, Path::new(name), text)
+}
+
+/// The configuration file when none is named: `/etc/rdb.conf` if it is there, else `/etc/drbd.conf`.
+#[must_use]
+pub fn default_config_path() -> PathBuf {
+    let own = PathBuf::from("/etc/rdb.conf");
+    if own.exists() {
+        own
+    } else {
+        PathBuf::from("/etc/drbd.conf")
+    }
+}
+
+fn build(name: &str, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
+    let parsed = parse::Parser::run(name, path, text);
+    let parse::Parsed {
+        path,
+        global,
+        common,
+        mut resources,
+        mut errors,
+        mut warnings,
+        groups,
+        stopped,
+    } = parsed;
+    let common = Arc::new(common);
+    check::chain_groups(&mut resources, &groups, &mut warnings);
+    for resource in &mut resources {
+        resource.common = Arc::clone(&common);
+    }
+    let global = Global::new(global);
+    let mut config = Config {
+        file: name.to_owned(),
+        path,
+        global,
+        common,
+        resources,
+    };
+    // After a syntax error the rest of the file is unknown, and whatever these checks miss may be there.
+    if !stopped {
+        check::check(&mut config, &mut errors, &mut warnings);
+    }
+    if errors.is_empty() {
+        Ok(Loaded { config, warnings })
+    } else {
+        Err(ConfigError {
+            diagnostics: errors,
+        })
+    }
 }

@@ -87,9 +87,60 @@ impl Sections {
         self.0.values().all(Vec::is_empty)
     }
 
+    /// Puts what the parent sets and this does not in front, one by one, as DRBD inherits: `docs/spec/admin.md`,
+    /// section 1.10.
+    pub(crate) fn inherit(&mut self, parent: &Self) {
+        for (&section, settings) in &parent.0 {
+            self.inherit_section(section, settings);
+        }
+    }
+
+    /// The same for one section.
+    pub(crate) fn inherit_section(&mut self, section: Section, settings: &[Setting]) {
+        let own = self.0.entry(section).or_default();
+        if section == Section::Proxy && own.iter().any(|s| s.name == "plugin") {
+            // The list of plugins is inherited as a whole or not at all.
+            let others: Vec<_> = settings
+                .iter()
+                .filter(|s| s.name != "plugin")
+                .cloned()
+                .collect();
+            return inherit_into(own, &others);
+        }
+        inherit_into(own, settings);
+    }
+
+    /// Adds all settings of another section list.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        for (section, settings) in &mut other.0 {
+            self.0.entry(*section).or_default().append(settings);
+        }
+    }
+
+    /// Removes an option.
+    pub(crate) fn remove(&mut self, section: Section, name: &str) {
+        if let Some(settings) = self.0.get_mut(&section) {
+            settings.retain(|s| s.name != name);
+        }
+    }
+
     pub(crate) fn push(&mut self, section: Section, setting: Setting) {
         self.0.entry(section).or_default().push(setting);
     }
+}
+
+/// One name for all, because several `plugin` settings make up one list.
+fn inherit_into(own: &mut Vec<Setting>, settings: &[Setting]) {
+    let had_plugins = own.iter().any(|s| s.name == "plugin");
+    let mut plugins = Vec::new();
+    for setting in settings {
+        if setting.name == "plugin" && !had_plugins {
+            plugins.push(setting.clone());
+        } else if own.iter().all(|s| s.name != setting.name) {
+            own.insert(0, setting.clone());
+        }
+    }
+    own.extend(plugins);
 }
 
 /// The whole configuration.
@@ -97,6 +148,8 @@ impl Sections {
 pub struct Config {
     /// The main file's name as given.
     pub file: String,
+    /// The main file's absolute path.
+    pub path: String,
     /// `global {}`.
     pub global: Global,
     /// `common {}`.
@@ -118,6 +171,25 @@ pub struct Global {
     pub minor_count: u32,
 }
 
+impl Global {
+    pub(crate) fn new(settings: Vec<Setting>) -> Self {
+        let find = |name: &str| {
+            settings
+                .iter()
+                .rev()
+                .find(|s| s.name == name)
+                .map(|s| s.value.as_str())
+        };
+        let number = |name, default| find(name).and_then(|v| v.parse().ok()).unwrap_or(default);
+        Self {
+            disable_ip_verification: find("disable-ip-verification") == Some("yes"),
+            dialog_refresh_s: number("dialog-refresh", 1),
+            minor_count: number("minor-count", 32),
+            settings,
+        }
+    }
+}
+
 /// One `resource`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -132,6 +204,8 @@ pub struct Resource {
     /// Whether any volume was written as a `volume {}` section (`dump` then prints volume sections).
     pub explicit_volumes: bool,
     pub(crate) common: Arc<Sections>,
+    /// Its `resync-after` names nothing, also where it comes from `common`.
+    pub(crate) dropped_resync_after: bool,
     /// Set when the resource was written in a way rdb parses but does not serve: what, and where.
     pub(crate) unserved: Vec<(String, Place)>,
 }

@@ -213,8 +213,6 @@ pub struct NetOptions {
     pub congestion_fill_sectors: u32,
     /// `congestion-extents`, in activity log extents.
     pub congestion_extents: u32,
-    /// `discard-my-data`: this node is the split brain victim.
-    pub discard_my_data: bool,
 }
 
 impl Default for NetOptions {
@@ -248,7 +246,6 @@ impl Default for NetOptions {
             on_congestion: OnCongestion::Block,
             congestion_fill_sectors: 0,
             congestion_extents: 1237,
-            discard_my_data: false,
         }
     }
 }
@@ -272,8 +269,8 @@ pub struct DiskOptions {
     pub md_flushes: bool,
     /// `resync-rate`, in KiB/s: the fixed rate, or the controller's start value.
     pub resync_rate_kib: u32,
-    /// `resync-after`: the minor whose resync goes first.
-    pub resync_after: Option<u32>,
+    /// `resync-after`, as written: the resource, volume or minor whose resync goes first.
+    pub resync_after: Option<String>,
     /// `al-extents`: extents of 4 MiB that may be hot at once.
     pub al_extents: u32,
     /// `al-updates`.

@@ -1,0 +1,532 @@
+//! The grammar: `docs/spec/admin.md`, sections 1.4 to 1.9.
+//!
+//! One pass over the tokens builds the model and translates old styles on the way. A syntax error ends the parse; what
+//! is wrong with a value or a missing statement is collected, and the parse goes on.
+
+mod address;
+mod resource;
+mod section;
+
+use crate::error::{Diagnostic, Place, Problem, SourceFile, Warning, WarningKind};
+use crate::lexer::{Kind, Token, tokens};
+use crate::model::{Resource, Sections, Setting};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The greatest size of one file, in bytes.
+pub(crate) const FILE_MAX: usize = 4 << 20;
+/// The greatest number of files of one configuration.
+pub(crate) const FILES_MAX: usize = 4096;
+/// The greatest size of all files together, in bytes.
+pub(crate) const TOTAL_MAX: usize = 64 << 20;
+/// How deep includes may nest.
+pub(crate) const INCLUDE_DEPTH_MAX: usize = 32;
+
+/// The parse cannot go on; why is in the parser's errors.
+pub(crate) struct Stop;
+
+/// The result of a step of the parse.
+pub(crate) type Step<T> = Result<T, Stop>;
+
+/// What a parse leaves behind.
+#[derive(Default)]
+pub(crate) struct Parsed {
+    /// The main file's absolute path.
+    pub(crate) path: String,
+    pub(crate) global: Vec<Setting>,
+    pub(crate) common: Sections,
+    pub(crate) resources: Vec<Resource>,
+    pub(crate) errors: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Warning>,
+    /// The 0.7 resync groups: resource and group number.
+    pub(crate) groups: Vec<(String, i64)>,
+    /// Whether a syntax error ended the parse.
+    pub(crate) stopped: bool,
+}
+
+/// The parser of one configuration.
+pub(crate) struct Parser {
+    pub(crate) out: Parsed,
+    file: Arc<SourceFile>,
+    /// The folder that relative includes start from.
+    folder: PathBuf,
+    tokens: Vec<Token>,
+    at: usize,
+    depth: usize,
+    total: usize,
+    /// The real paths of the files read so far.
+    seen: BTreeSet<PathBuf>,
+    /// First uses of what may be there only once: kind and name.
+    firsts: BTreeMap<(String, String), Place>,
+    /// Names of files that were told of their `=` already.
+    assigned_in: BTreeSet<String>,
+}
+
+impl Parser {
+    /// Parses the main file's text.
+    pub(crate) fn run(name: &str, path: &Path, text: &str) -> Parsed {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let source = Arc::new(SourceFile {
+            name: name.to_owned(),
+            path: if name == "STDIN" {
+                name.to_owned()
+            } else {
+                absolute.display().to_string()
+            },
+            text: text.to_owned(),
+        });
+        let mut parser = Self {
+            out: Parsed::default(),
+            file: Arc::clone(&source),
+            folder: absolute.parent().unwrap_or(Path::new("/")).to_owned(),
+            tokens: Vec::new(),
+            at: 0,
+            depth: 0,
+            total: 0,
+            seen: BTreeSet::new(),
+            firsts: BTreeMap::new(),
+            assigned_in: BTreeSet::new(),
+        };
+        if let Ok(real) = std::fs::canonicalize(path) {
+            parser.seen.insert(real);
+        }
+        parser.out.path = source.path.clone();
+        parser.out.stopped = parser.source(source, text).is_err();
+        parser.out
+    }
+
+    fn source(&mut self, file: Arc<SourceFile>, text: &str) -> Step<()> {
+        self.total += text.len();
+        if text.len() > FILE_MAX || self.total > TOTAL_MAX {
+            let (what, limit) = if text.len() > FILE_MAX {
+                ("bytes in one configuration file", FILE_MAX)
+            } else {
+                ("bytes in all configuration files", TOTAL_MAX)
+            };
+            let place = Place {
+                file,
+                line: 1,
+                column: 1,
+            };
+            return self.stop(Some(place), Problem::TooMuch { what, limit });
+        }
+        self.file = file;
+        self.tokens = tokens(text);
+        self.at = 0;
+        while self.top_level()? {}
+        Ok(())
+    }
+
+    /// One statement of the top level; false at the end of the file.
+    fn top_level(&mut self) -> Step<bool> {
+        let token = self.next()?;
+        match (&token.kind, token.text.as_str()) {
+            (Kind::End, _) => return Ok(false),
+            (Kind::Punct(';'), _) => self.stray_semicolon(&token),
+            (Kind::Word, "global") => self.global(&token)?,
+            (Kind::Word, "common") => self.common(&token)?,
+            (Kind::Word, "resource") => self.resource()?,
+            (Kind::Word, "skip") => self.skip()?,
+            (Kind::Word, "include") => self.include(&token)?,
+            (Kind::Word, word) if word.starts_with("require-drbd-module-version-") => {
+                self.text()?;
+                self.end_of_statement(false)?;
+                self.warn(
+                    WarningKind::NoEffect,
+                    &token,
+                    format!("{word} has no effect: there is no kernel module"),
+                );
+            }
+            _ => {
+                let hint = match token.text.as_str() {
+                    "on" => "an 'on' section belongs into the braces of its resource",
+                    "net" | "disk" | "syncer" | "startup" | "handlers" | "options" | "protocol" => {
+                        "this belongs into the braces of a resource, or of common"
+                    }
+                    _ => "",
+                };
+                return self.expected("global | common | resource | skip | include", &token, hint);
+            }
+        }
+        Ok(true)
+    }
+
+    fn global(&mut self, keyword: &Token) -> Step<()> {
+        let place = self.place(keyword);
+        if !self.out.resources.is_empty() {
+            let text =
+                "You should put the global {} section\n\tin front of any resource {} section";
+            self.warn(WarningKind::Advice, keyword, text.to_owned());
+        }
+        self.only_once("global section", "global", place);
+        self.open()?;
+        self.global_options()
+    }
+
+    fn common(&mut self, keyword: &Token) -> Step<()> {
+        let place = self.place(keyword);
+        self.only_once("resource section", "common", place);
+        self.open()?;
+        let mut common = self.common_body()?;
+        self.out.common.append(&mut common);
+        Ok(())
+    }
+
+    fn skip(&mut self) -> Step<()> {
+        // Any words may stand before the brace: what is skipped is often a whole resource.
+        loop {
+            let token = self.peek_raw().clone();
+            match token.kind {
+                Kind::Punct('{') => return self.skip_braces(),
+                Kind::End | Kind::Punct('}' | ';') => {
+                    return self.expected("[ some_text ] {", &token, "");
+                }
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    /// Passes over `{ ... }` whatever is in it.
+    fn skip_braces(&mut self) -> Step<()> {
+        let mut depth = 0_usize;
+        loop {
+            let token = self.peek_raw().clone();
+            match token.kind {
+                Kind::Punct('{') => depth += 1,
+                Kind::Punct('}') => depth = depth.saturating_sub(1),
+                Kind::End => return self.stop(Some(self.place(&token)), Problem::SkipEof),
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn include(&mut self, keyword: &Token) -> Step<()> {
+        let name = self.text()?;
+        self.end_of_statement(false)?;
+        if self.depth >= INCLUDE_DEPTH_MAX {
+            let problem = Problem::TooMuch {
+                what: "nested includes",
+                limit: INCLUDE_DEPTH_MAX,
+            };
+            return self.stop(Some(self.place(keyword)), problem);
+        }
+        let failed = |parser: &mut Self| {
+            let problem = Problem::Include {
+                name: name.text.clone(),
+            };
+            parser.stop(Some(parser.place(&name)), problem)
+        };
+        let is_pattern = name.text.contains(['*', '?', '[']);
+        // The folder's own name may hold characters that are special in patterns.
+        let folder = glob::Pattern::escape(&self.folder.to_string_lossy());
+        let pattern = if name.text.starts_with('/') {
+            name.text.clone()
+        } else {
+            format!("{folder}/{}", name.text)
+        };
+        let paths: Vec<PathBuf> = if is_pattern {
+            let options = glob::MatchOptions {
+                case_sensitive: true,
+                require_literal_separator: true,
+                require_literal_leading_dot: true,
+            };
+            let Ok(found) = glob::glob_with(&pattern, options) else {
+                return failed(self);
+            };
+            let mut found: Vec<PathBuf> =
+                found.filter_map(Result::ok).take(FILES_MAX + 1).collect();
+            found.sort();
+            found
+        } else {
+            vec![self.folder.join(&name.text)]
+        };
+        for path in paths {
+            let Ok(real) = std::fs::canonicalize(&path) else {
+                return failed(self);
+            };
+            if is_pattern && real.is_dir() {
+                continue;
+            }
+            if !self.seen.insert(real) {
+                continue;
+            }
+            if self.seen.len() > FILES_MAX {
+                let problem = Problem::TooMuch {
+                    what: "configuration files",
+                    limit: FILES_MAX,
+                };
+                return self.stop(Some(self.place(keyword)), problem);
+            }
+            let Ok(text) = read(&path) else {
+                return failed(self);
+            };
+            self.nested(&name.text, &path, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Parses an included file, then comes back to this one.
+    fn nested(&mut self, pattern: &str, path: &Path, text: &str) -> Step<()> {
+        let shown = match path.strip_prefix(&self.folder) {
+            Ok(relative) if !pattern.starts_with('/') => relative,
+            _ => path,
+        };
+        let file = Arc::new(SourceFile {
+            name: shown.display().to_string(),
+            path: path.display().to_string(),
+            text: text.to_owned(),
+        });
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let outer_file = Arc::clone(&self.file);
+        let outer_folder = std::mem::replace(&mut self.folder, folder);
+        let outer_tokens = std::mem::take(&mut self.tokens);
+        let outer_at = self.at;
+        self.depth += 1;
+        self.source(file, text)?;
+        self.depth -= 1;
+        self.file = outer_file;
+        self.folder = outer_folder;
+        self.tokens = outer_tokens;
+        self.at = outer_at;
+        Ok(())
+    }
+
+    // ---- tokens
+
+    /// The next token, broken or not; the last is the end of the file, again and again.
+    fn peek_raw(&self) -> &Token {
+        &self.tokens[self.at.min(self.tokens.len() - 1)]
+    }
+
+    /// The token after the next.
+    fn peek_second(&self) -> &Token {
+        &self.tokens[(self.at + 1).min(self.tokens.len() - 1)]
+    }
+
+    /// Takes the next token; a broken one ends the parse.
+    fn next(&mut self) -> Step<Token> {
+        let token = self.peek_raw().clone();
+        if let Kind::Broken(problem) = token.kind {
+            let place = Place {
+                file: Arc::clone(&self.file),
+                line: token.line,
+                column: token.column,
+            };
+            return self.stop(Some(place), problem);
+        }
+        self.at += 1;
+        Ok(token)
+    }
+
+    /// Takes the next token if it is this punctuation.
+    fn accept(&mut self, punct: char) -> bool {
+        let found = self.peek_raw().is(punct);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Takes the next token if it is this word.
+    fn accept_word(&mut self, word: &str) -> bool {
+        let found = self.peek_raw().is_word(word);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Takes a word or a string.
+    fn text(&mut self) -> Step<Token> {
+        let token = self.next()?;
+        if token.is_text() {
+            Ok(token)
+        } else {
+            self.expected("TK_STRING", &token, "")
+        }
+    }
+
+    /// Takes a name: a string, or a bare word that is neither a keyword nor a number.
+    fn name(&mut self) -> Step<Token> {
+        let token = self.next()?;
+        let bare = token.kind == Kind::Word;
+        if !token.is_text() || (bare && (is_keyword(&token.text) || is_number_token(&token.text))) {
+            let hint = if bare {
+                "names like this one must be quoted"
+            } else {
+                ""
+            };
+            return self.expected("TK_STRING", &token, hint);
+        }
+        Ok(token)
+    }
+
+    fn open(&mut self) -> Step<()> {
+        let token = self.next()?;
+        if token.is('{') {
+            Ok(())
+        } else {
+            self.expected("{", &token, "")
+        }
+    }
+
+    /// Ends a statement: `;`, or the end of the line when it was a 0.6-style assignment.
+    fn end_of_statement(&mut self, by_line: bool) -> Step<()> {
+        let before = self.at.checked_sub(1).map(|at| self.tokens[at].clone());
+        let token = self.peek_raw().clone();
+        let on_next_line = before.as_ref().is_none_or(|b| b.line < token.line);
+        if token.is(';') {
+            self.at += 1;
+            return Ok(());
+        }
+        if by_line && (on_next_line || token.is('}') || token.kind == Kind::End) {
+            return Ok(());
+        }
+        self.missing_semicolon(";", before.as_ref())
+    }
+
+    /// The error of a statement that goes on where it should end.
+    fn missing_semicolon<T>(&mut self, expected: &str, before: Option<&Token>) -> Step<T> {
+        let token = self.next()?;
+        let hint = match before {
+            Some(before) if before.line < token.line => {
+                format!("is the ';' missing at the end of line {}?", before.line)
+            }
+            Some(before) => format!("is the ';' missing after '{}'?", before.text),
+            None => String::new(),
+        };
+        self.expected(expected, &token, &hint)
+    }
+
+    /// Takes the `=` of a 0.6-style assignment, and says once a file that it is old.
+    fn assignment(&mut self, key: &Token) -> bool {
+        if !self.accept('=') {
+            return false;
+        }
+        if self.assigned_in.insert(self.file.path.clone()) {
+            let text = format!(
+                "'{} = ...' is the style of DRBD 0.6; write '{} ...;'",
+                key.text, key.text
+            );
+            self.warn(WarningKind::Deprecated, key, text);
+        }
+        true
+    }
+
+    // ---- messages
+
+    fn place(&self, token: &Token) -> Place {
+        token.place(&self.file)
+    }
+
+    fn stop<T>(&mut self, place: Option<Place>, problem: Problem) -> Step<T> {
+        self.out.errors.push(Diagnostic {
+            place,
+            problem,
+            hint: None,
+        });
+        Err(Stop)
+    }
+
+    /// A problem that does not end the parse.
+    fn wrong(&mut self, place: Place, problem: Problem) {
+        self.out.errors.push(Diagnostic {
+            place: Some(place),
+            problem,
+            hint: None,
+        });
+    }
+
+    fn expected<T>(&mut self, expected: &str, got: &Token, hint: &str) -> Step<T> {
+        let problem = Problem::Expected {
+            expected: expected.to_owned(),
+            got: got.text.clone(),
+        };
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        self.out.errors.push(Diagnostic {
+            place: Some(self.place(got)),
+            problem,
+            hint,
+        });
+        Err(Stop)
+    }
+
+    fn warn(&mut self, kind: WarningKind, at: &Token, text: String) {
+        let place = Some(self.place(at));
+        self.out.warnings.push(Warning { kind, place, text });
+    }
+
+    fn stray_semicolon(&mut self, token: &Token) {
+        self.warn(
+            WarningKind::Advice,
+            token,
+            "a ';' too many; DRBD's tools reject it".to_owned(),
+        );
+    }
+
+    /// Notes the first use of something and complains about the second.
+    fn only_once(&mut self, what: &str, key: &str, place: Place) {
+        let id = (what.to_owned(), key.to_owned());
+        if let Some(first) = self.firsts.get(&id) {
+            let problem = Problem::Conflict {
+                what: what.to_owned(),
+                key: key.to_owned(),
+                first: first.to_string(),
+            };
+            self.wrong(place, problem);
+        } else {
+            self.firsts.insert(id, place);
+        }
+    }
+}
+
+/// Reads a file up to the limit; bytes that are not UTF-8 are replaced.
+pub(crate) fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    // One byte more than allowed shows that there is more.
+    std::fs::File::open(path)?
+        .take(FILE_MAX as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Words that cannot be names unless they are quoted.
+fn is_keyword(word: &str) -> bool {
+    const KEYWORDS: &[&str] = &[
+        "global",
+        "common",
+        "resource",
+        "on",
+        "net",
+        "disk",
+        "syncer",
+        "startup",
+        "handlers",
+        "options",
+        "protocol",
+        "device",
+        "minor",
+        "address",
+        "alternate-link-address",
+        "meta-disk",
+        "flexible-meta-disk",
+        "volume",
+        "skip",
+        "include",
+        "floating",
+        "stacked-on-top-of",
+        "ignore-on",
+        "proxy",
+        "inside",
+        "outside",
+    ];
+    KEYWORDS.contains(&word)
+}
+
+/// Whether DRBD reads the word as a number: at most 8 digits and maybe a suffix.
+fn is_number_token(word: &str) -> bool {
+    let digits = word.strip_suffix(['M', 'K', 'G', 's']).unwrap_or(word);
+    (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+}

@@ -1,0 +1,819 @@
+//! Resources, hosts and volumes: `docs/spec/admin.md`, sections 1.5, 1.8 and 1.10.
+
+use super::address::{PORT_0_6, Portless};
+use super::{Parser, Step};
+use crate::dump::escape as quoted;
+use crate::error::{Place, Problem, WarningKind};
+use crate::lexer::{Kind, Token};
+use crate::model::{
+    Device, Disk, Host, HostKind, HostProxy, MetaDisk, Resource, Section, Sections, Volume,
+};
+use crate::options::{self, OldSection};
+use std::path::PathBuf;
+
+const RESOURCE_ITEMS: &str =
+    "protocol | on | disk | net | syncer | startup | handlers | ignore-on | stacked-on-top-of";
+const HOST_ITEMS: &str = "disk | device | address | meta-disk | flexible-meta-disk";
+const VOLUME_ITEMS: &str = "device | disk | meta-disk | flex-meta-disk | }";
+/// The greatest minor number: 20 bits of a device number.
+pub(crate) const MINOR_MAX: i64 = (1 << 20) - 1;
+/// The greatest slot number; each slot is 128 MiB, so the limit is beyond any device.
+const META_INDEX_MAX: i64 = i32::MAX as i64;
+
+/// Sections by keyword.
+fn section_of(word: &str) -> Option<OldSection> {
+    Some(match word {
+        "options" => OldSection::Now(Section::Options),
+        "net" => OldSection::Now(Section::Net),
+        "disk" => OldSection::Now(Section::Disk),
+        "syncer" => OldSection::Syncer,
+        "startup" => OldSection::Now(Section::Startup),
+        "handlers" => OldSection::Now(Section::Handlers),
+        "proxy" => OldSection::Now(Section::Proxy),
+        _ => return None,
+    })
+}
+
+/// A resource under construction.
+struct Draft {
+    name: String,
+    sections: Sections,
+    /// Resource-level volumes: templates for each host.
+    templates: Vec<Volume>,
+    hosts: Vec<HostDraft>,
+    explicit_volumes: bool,
+    unserved: Vec<(String, Place)>,
+    /// Whether any statement was a 0.6-style assignment.
+    assigned: bool,
+}
+
+/// A host under construction.
+struct HostDraft {
+    host: Host,
+    label: String,
+    port: Option<u16>,
+    meta_index: Option<u32>,
+    address_has_port: bool,
+}
+
+impl Parser {
+    /// The body of `common {}` after its brace.
+    pub(super) fn common_body(&mut self) -> Step<Sections> {
+        let mut sections = Sections::default();
+        loop {
+            let token = self.next()?;
+            match (&token.kind, token.text.as_str()) {
+                (Kind::Punct('}') | Kind::End, _) => return Ok(sections),
+                (Kind::Punct(';'), _) => self.stray_semicolon(&token),
+                (Kind::Word, "on" | "floating" | "stacked-on-top-of") => {
+                    return self.stop(Some(self.place(&token)), Problem::HostInCommon);
+                }
+                _ => {
+                    if !self.section_or_protocol(&token, "common", &mut sections)? {
+                        return self.expected(RESOURCE_ITEMS, &token, "");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A section or `protocol`; false when the word is neither.
+    fn section_or_protocol(
+        &mut self,
+        token: &Token,
+        key: &str,
+        sections: &mut Sections,
+    ) -> Step<bool> {
+        if token.kind != Kind::Word {
+            return Ok(false);
+        }
+        if token.text == "protocol" {
+            let place = self.place(token);
+            self.only_once("protocol statement", &format!("{key}: protocol"), place);
+            if let Some(def) = options::find(Section::Net, "protocol") {
+                self.known_option(def, token, sections)?;
+            }
+            return Ok(true);
+        }
+        let Some(section) = section_of(&token.text) else {
+            return Ok(false);
+        };
+        // `syncer rate = 33M;`: one assignment without braces, as old texts write it.
+        if section == OldSection::Syncer
+            && self.peek_raw().kind == Kind::Word
+            && self.peek_second().is('=')
+        {
+            let option = self.next()?;
+            self.option(section, &option, key, sections)?;
+            return Ok(true);
+        }
+        let place = self.place(token);
+        self.open()?;
+        self.only_once(
+            &format!("{} section", token.text),
+            &format!("{key}:{}", token.text),
+            place,
+        );
+        self.option_section(section, key, sections)?;
+        Ok(true)
+    }
+
+    /// A resource after its keyword.
+    pub(super) fn resource(&mut self) -> Step<()> {
+        let name = self.name()?;
+        self.check_name("resource name", &name);
+        let place = self.place(&name);
+        self.only_once("resource section", &name.text, place.clone());
+        self.open()?;
+        let mut draft = Draft {
+            name: name.text,
+            sections: Sections::default(),
+            templates: Vec::new(),
+            hosts: Vec::new(),
+            explicit_volumes: false,
+            unserved: Vec::new(),
+            assigned: false,
+        };
+        loop {
+            let token = self.next()?;
+            // The last brace of a file may be missing, as in DRBD.
+            if token.is('}') || token.kind == Kind::End {
+                break;
+            }
+            draft.assigned |= self.peek_raw().is('=');
+            self.resource_item(&token, &mut draft)?;
+        }
+        let resource = self.finish(draft, place);
+        self.out.resources.push(resource);
+        Ok(())
+    }
+
+    fn resource_item(&mut self, token: &Token, draft: &mut Draft) -> Step<()> {
+        let word = if token.kind == Kind::Word {
+            token.text.as_str()
+        } else {
+            ""
+        };
+        match word {
+            "on" => {
+                let host = self.on(draft)?;
+                draft.hosts.push(host);
+            }
+            "floating" => {
+                let host = self.floating(draft)?;
+                draft.hosts.push(host);
+            }
+            "stacked-on-top-of" => {
+                let place = self.place(token);
+                draft
+                    .unserved
+                    .push(("'stacked-on-top-of'".to_owned(), place));
+                let host = self.stacked(draft)?;
+                draft.hosts.push(host);
+            }
+            "ignore-on" => {
+                self.text()?;
+                self.end_of_statement(false)?;
+                let text = format!(
+                    "in resource {}, WARN: The 'ignore-on' keyword is deprecated.",
+                    quoted(&draft.name)
+                );
+                self.warn(WarningKind::Deprecated, token, text);
+            }
+            "volume" => {
+                draft.explicit_volumes = true;
+                let key = draft.name.clone();
+                let volume = self.volume(&key)?;
+                self.add_volume(&mut draft.templates, volume, &key);
+            }
+            "disk" if self.peek_raw().is('{') => {
+                let key = draft.name.clone();
+                self.section_or_protocol(token, &key, &mut draft.sections)?;
+            }
+            "device" | "disk" | "meta-disk" | "flexible-meta-disk" => {
+                let place = self.place(token);
+                let volume = implicit_volume(&mut draft.templates, place);
+                let key = draft.name.clone();
+                self.volume_item(token, volume, &key)?;
+            }
+            "connection" | "connection-mesh" => {
+                let place = self.place(token);
+                draft.unserved.push((format!("'{word}' (DRBD 9)"), place));
+                while !self.peek_raw().is('{') && self.peek_raw().kind != Kind::End {
+                    self.at += 1;
+                }
+                self.skip_braces()?;
+            }
+            "skip" => {
+                self.skip_in_resource()?;
+            }
+            "fsckcmd" | "skip-wait" => self.ignored(token)?,
+            "inittimeout" => {
+                self.old_setting(token, Section::Startup, "wfc-timeout", &mut draft.sections)?
+            }
+            "incon-degr-cmd" => {
+                self.old_setting(
+                    token,
+                    Section::Handlers,
+                    "pri-on-incon-degr",
+                    &mut draft.sections,
+                )?;
+            }
+            _ if token.is(';') => self.stray_semicolon(token),
+            _ => {
+                let key = draft.name.clone();
+                if !self.section_or_protocol(token, &key, &mut draft.sections)? {
+                    return self.expected(RESOURCE_ITEMS, token, "");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn skip_in_resource(&mut self) -> Step<()> {
+        while !self.peek_raw().is('{') {
+            if self.peek_raw().kind == Kind::End || self.peek_raw().is('}') {
+                let token = self.next()?;
+                return self.expected("[ some_text ] {", &token, "");
+            }
+            self.at += 1;
+        }
+        self.skip_braces()
+    }
+
+    /// A 0.6 statement of the resource that is an option of a section now.
+    fn old_setting(
+        &mut self,
+        token: &Token,
+        section: Section,
+        name: &str,
+        into: &mut Sections,
+    ) -> Step<()> {
+        let assigned = self.assignment(token);
+        let mut value = self.value()?;
+        // An unquoted command line goes up to the line's end.
+        while assigned && self.peek_raw().is_text() && self.peek_raw().line == value.line {
+            let more = self.next()?;
+            value.text = format!("{} {}", value.text, more.text);
+        }
+        self.end_of_statement(assigned)?;
+        if name == "wfc-timeout" && value.text.starts_with('-') {
+            let text = "a negative inittimeout waits only when the cluster was degraded".to_owned();
+            self.warn(WarningKind::Deprecated, token, text);
+            value.text.remove(0);
+            if let Some(def) = options::find(section, "degr-wfc-timeout") {
+                self.check_and_set(def, &value, token, into);
+            }
+        } else if let Some(def) = options::find(section, name) {
+            self.check_and_set(def, &value, token, into);
+        }
+        Ok(())
+    }
+
+    /// `on NAME ... {`.
+    fn on(&mut self, draft: &mut Draft) -> Step<HostDraft> {
+        let first = self.name()?;
+        let place = self.place(&first);
+        let mut names = vec![first.text.clone()];
+        self.host_name(&first, draft);
+        loop {
+            let token = self.next()?;
+            if token.is('{') {
+                break;
+            }
+            if !token.is_text() {
+                return self.expected("TK_STRING | '{'", &token, "");
+            }
+            self.host_name(&token, draft);
+            names.push(token.text);
+        }
+        let label = format!("on {}", names[0]);
+        let mut host = self.host_draft(HostKind::On, names, place, label);
+        self.host_body(draft, &mut host)?;
+        Ok(host)
+    }
+
+    fn host_name(&mut self, token: &Token, draft: &Draft) {
+        self.check_name("host name", token);
+        let place = self.place(token);
+        self.only_once(
+            "host section",
+            &format!("{}: on {}", draft.name, token.text),
+            place,
+        );
+    }
+
+    /// `floating ADDRESS ;` or with a body.
+    fn floating(&mut self, draft: &mut Draft) -> Step<HostDraft> {
+        let Portless { address, .. } = self.address(false)?;
+        let name = address.to_string();
+        let place = address.place.clone();
+        if self.accept_word("node-id") {
+            self.integer_within("node-id", 0, 31)?;
+        }
+        let mut host = self.host_draft(
+            HostKind::Floating,
+            vec![name.clone()],
+            place,
+            format!("on {name}"),
+        );
+        host.host.address = Some(address);
+        host.address_has_port = true;
+        if self.accept('{') {
+            self.host_body(draft, &mut host)?;
+        } else {
+            self.end_of_statement(false)?;
+        }
+        Ok(host)
+    }
+
+    /// `stacked-on-top-of RESOURCE {`.
+    fn stacked(&mut self, draft: &mut Draft) -> Step<HostDraft> {
+        let lower = self.name()?;
+        let place = self.place(&lower);
+        self.open()?;
+        let label = format!("stacked-on-top-of {}", lower.text);
+        let mut host = self.host_draft(HostKind::Stacked, vec![lower.text], place, label);
+        self.host_body(draft, &mut host)?;
+        Ok(host)
+    }
+
+    fn host_draft(
+        &self,
+        kind: HostKind,
+        names: Vec<String>,
+        place: Place,
+        label: String,
+    ) -> HostDraft {
+        HostDraft {
+            host: Host {
+                kind,
+                names,
+                place,
+                address: None,
+                alternate_address: None,
+                volumes: Vec::new(),
+                sections: Sections::default(),
+                proxy: None,
+            },
+            label,
+            port: None,
+            meta_index: None,
+            address_has_port: false,
+        }
+    }
+
+    fn host_body(&mut self, draft: &mut Draft, host: &mut HostDraft) -> Step<()> {
+        loop {
+            let token = self.next()?;
+            if token.is('}') {
+                return Ok(());
+            }
+            draft.assigned |= self.peek_raw().is('=');
+            self.host_item(&token, draft, host)?;
+        }
+    }
+
+    fn host_item(&mut self, token: &Token, draft: &mut Draft, host: &mut HostDraft) -> Step<()> {
+        let key = format!("{}:{}", draft.name, host.host.names[0]);
+        let word = if token.kind == Kind::Word {
+            token.text.as_str()
+        } else {
+            ""
+        };
+        match word {
+            "device" | "disk" | "meta-disk" | "flexible-meta-disk" => {
+                let place = host.host.place.clone();
+                let volume = implicit_volume(&mut host.host.volumes, place);
+                self.volume_item(token, volume, &key)?;
+            }
+            "address" => {
+                self.statement_once(token, &key);
+                let assigned = self.assignment(token);
+                let Portless { address, has_port } =
+                    self.address(assigned || host.port.is_some())?;
+                self.end_of_statement(assigned)?;
+                host.host.address = Some(address);
+                host.address_has_port = has_port;
+            }
+            "alternate-link-address" => {
+                self.statement_once(token, &key);
+                let Portless { address, .. } = self.address(false)?;
+                self.end_of_statement(false)?;
+                host.host.alternate_address = Some(address);
+                let place = self.place(token);
+                draft
+                    .unserved
+                    .push(("'alternate-link-address'".to_owned(), place));
+            }
+            "port" => {
+                let assigned = self.assignment(token);
+                host.port = Some(self.port()?);
+                self.end_of_statement(assigned)?;
+            }
+            "meta-index" => {
+                let assigned = self.assignment(token);
+                let index = self.integer_within("meta-index", 0, META_INDEX_MAX)?;
+                host.meta_index = Some(u32::try_from(index).unwrap_or(0));
+                self.end_of_statement(assigned)?;
+            }
+            "volume" => {
+                draft.explicit_volumes = true;
+                let volume = self.volume(&key)?;
+                self.add_volume(&mut host.host.volumes, volume, &key);
+            }
+            "options" => {
+                self.open()?;
+                let section = OldSection::Now(Section::Options);
+                self.option_section(section, &key, &mut host.host.sections)?;
+            }
+            "proxy" => {
+                let place = self.place(token);
+                draft.unserved.push(("'proxy on'".to_owned(), place));
+                host.host.proxy = Some(self.host_proxy(&key)?);
+            }
+            "node-id" => {
+                self.integer_within("node-id", 0, 31)?;
+                self.end_of_statement(false)?;
+                let text = "'node-id' is of DRBD 9 and has no effect".to_owned();
+                self.warn(WarningKind::NoEffect, token, text);
+            }
+            _ if token.is(';') => self.stray_semicolon(token),
+            _ => return self.expected(HOST_ITEMS, token, ""),
+        }
+        Ok(())
+    }
+
+    fn host_proxy(&mut self, key: &str) -> Step<HostProxy> {
+        if !self.accept_word("on") {
+            let token = self.next()?;
+            return self.expected("on", &token, "");
+        }
+        let mut proxy = HostProxy {
+            names: vec![self.name()?.text],
+            inside: None,
+            outside: None,
+        };
+        while self.peek_raw().is_text() {
+            proxy.names.push(self.text()?.text);
+        }
+        self.open()?;
+        loop {
+            let token = self.next()?;
+            match (&token.kind, token.text.as_str()) {
+                (Kind::Punct('}'), _) => return Ok(proxy),
+                (Kind::Word, "inside") => proxy.inside = Some(self.address(false)?.address),
+                (Kind::Word, "outside") => proxy.outside = Some(self.address(false)?.address),
+                (Kind::Word, "options") => {
+                    self.open()?;
+                    let mut sections = Sections::default();
+                    self.option_section(OldSection::Now(Section::Proxy), key, &mut sections)?;
+                    continue;
+                }
+                _ => return self.expected("inside | outside", &token, ""),
+            }
+            self.end_of_statement(false)?;
+        }
+    }
+
+    /// `volume N {`, after the keyword.
+    fn volume(&mut self, key: &str) -> Step<Volume> {
+        let place = self.place(&self.peek_raw().clone());
+        let number = u16::try_from(self.integer_within("volume", 0, 65535)?).unwrap_or(0);
+        self.open()?;
+        let mut volume = new_volume(number, place, false);
+        loop {
+            let token = self.next()?;
+            if token.is('}') {
+                return Ok(volume);
+            }
+            let word = if token.kind == Kind::Word {
+                token.text.as_str()
+            } else {
+                ""
+            };
+            match word {
+                "device" | "disk" | "meta-disk" | "flexible-meta-disk" => {
+                    let key = format!("{key}:{number}");
+                    self.volume_item(&token, &mut volume, &key)?;
+                }
+                _ if token.is(';') => self.stray_semicolon(&token),
+                _ => return self.expected(VOLUME_ITEMS, &token, ""),
+            }
+        }
+    }
+
+    fn add_volume(&mut self, volumes: &mut Vec<Volume>, volume: Volume, key: &str) {
+        if let Some(first) = volumes.iter().find(|v| v.number == volume.number) {
+            let problem = Problem::Conflict {
+                what: "volume section".to_owned(),
+                key: format!("{key}:{}", volume.number),
+                first: first.place.to_string(),
+            };
+            self.wrong(volume.place.clone(), problem);
+            return;
+        }
+        volumes.push(volume);
+        volumes.sort_by_key(|v| v.number);
+    }
+
+    /// `device`, `disk`, `meta-disk` or `flexible-meta-disk` of a volume, after the keyword.
+    fn volume_item(&mut self, token: &Token, volume: &mut Volume, key: &str) -> Step<()> {
+        if token.text == "disk" && self.accept('{') {
+            return self.option_section(OldSection::Now(Section::Disk), key, &mut volume.sections);
+        }
+        self.statement_once(token, key);
+        let assigned = self.assignment(token);
+        match token.text.as_str() {
+            "device" => {
+                let before = self.peek_raw().clone();
+                volume.device = self.device(token)?;
+                let name_alone =
+                    self.at.checked_sub(1).and_then(|at| self.tokens.get(at)) == Some(&before);
+                if name_alone && !assigned && !before.is(';') && !self.peek_raw().is(';') {
+                    return self.missing_semicolon("minor | ;", Some(&before));
+                }
+                self.end_of_statement(assigned)
+            }
+            "disk" => {
+                let value = self.next()?;
+                if !value.is_text() {
+                    return self.expected("TK_STRING | {", &value, "");
+                }
+                volume.disk = Some(if value.is_word("none") {
+                    Disk::None
+                } else {
+                    Disk::Path(PathBuf::from(&value.text))
+                });
+                self.end_of_statement(assigned)
+            }
+            keyword => {
+                let flexible = keyword == "flexible-meta-disk";
+                volume.meta = Some(self.meta_disk(flexible)?);
+                self.end_of_statement(assigned)
+            }
+        }
+    }
+
+    fn meta_disk(&mut self, flexible: bool) -> Step<MetaDisk> {
+        let value = self.text()?;
+        if value.is_word("internal") {
+            return Ok(MetaDisk::Internal);
+        }
+        let path = PathBuf::from(&value.text);
+        if flexible {
+            return Ok(MetaDisk::Flexible(path));
+        }
+        if self.accept('[') {
+            let index = self.integer_within("meta-index", 0, META_INDEX_MAX)?;
+            let close = self.next()?;
+            if !close.is(']') {
+                return self.expected("]", &close, "");
+            }
+            return Ok(MetaDisk::Indexed(path, u32::try_from(index).unwrap_or(0)));
+        }
+        let next = self.peek_raw().clone();
+        if !next.is(';') && next.line == value.line && !next.is('}') {
+            return self.missing_semicolon("[ | ;", Some(&value));
+        }
+        Ok(MetaDisk::Flexible(path))
+    }
+
+    /// The name and the minor of a device; `None` when neither is given.
+    fn device(&mut self, keyword: &Token) -> Step<Option<Device>> {
+        let mut name = None;
+        let mut place = self.place(keyword);
+        if self.peek_raw().is_text() && !self.peek_raw().is_word("minor") {
+            let token = self.next()?;
+            place = self.place(&token);
+            name = Some(token);
+        }
+        let mut explicit = None;
+        if self.accept_word("minor") {
+            let minor = self.integer_within("minor", 0, MINOR_MAX)?;
+            explicit = Some(u32::try_from(minor).unwrap_or(0));
+        }
+        let Some(name) = name else {
+            return Ok(explicit.map(|minor| Device {
+                path: None,
+                minor,
+                place,
+            }));
+        };
+        let base = name.text.strip_prefix("/dev/").unwrap_or(&name.text);
+        if let Some(minor) = base.strip_prefix("nb").and_then(minor_number) {
+            let text =
+                format!("/dev/nb{minor} is a name of DRBD 0.6; the device is /dev/drbd{minor}");
+            self.warn(WarningKind::Deprecated, &name, text);
+            return Ok(Some(Device {
+                path: Some(format!("/dev/drbd{minor}").into()),
+                minor,
+                place,
+            }));
+        }
+        let Some(rest) = base.strip_prefix("drbd") else {
+            self.wrong(place.clone(), Problem::DeviceName);
+            if explicit.is_none() {
+                self.wrong(place.clone(), Problem::NoMinor);
+            }
+            return Ok(Some(Device {
+                path: None,
+                minor: explicit.unwrap_or(0),
+                place,
+            }));
+        };
+        let minor = match (minor_number(rest), explicit) {
+            (Some(named), None) => named,
+            (Some(named), Some(minor)) => {
+                if named != minor {
+                    self.wrong(place.clone(), Problem::MinorMismatch { minor });
+                }
+                minor
+            }
+            (None, Some(minor)) => {
+                if !rest.starts_with('_') || rest.contains("..") {
+                    self.wrong(place.clone(), Problem::ArbitraryDeviceName);
+                }
+                minor
+            }
+            (None, None) => {
+                self.wrong(place.clone(), Problem::NoMinor);
+                0
+            }
+        };
+        Ok(Some(Device {
+            path: Some(PathBuf::from(format!("/dev/{base}"))),
+            minor,
+            place,
+        }))
+    }
+
+    /// Names become parts of paths and of `RES/VOLUME` selectors.
+    fn check_name(&mut self, what: &str, token: &Token) {
+        let bad = token.text.is_empty()
+            || token.text == "."
+            || token.text == ".."
+            || token.text.chars().any(|c| c == '/' || c.is_control());
+        if bad {
+            let problem = Problem::Value {
+                name: what.to_owned(),
+                value: token.text.escape_debug().to_string(),
+                allowed: "names without '/' and control characters".to_owned(),
+            };
+            self.wrong(self.place(token), problem);
+        }
+    }
+
+    /// Complains about the second `device`, `disk`, ... of one host or volume.
+    fn statement_once(&mut self, token: &Token, key: &str) {
+        let what = if token.text == "flexible-meta-disk" {
+            "meta-disk"
+        } else {
+            token.text.as_str()
+        };
+        let place = self.place(token);
+        self.only_once(
+            &format!("{what} statement"),
+            &format!("{key}:{what}"),
+            place,
+        );
+    }
+
+    /// Spreads the templates over the hosts, joins what 0.7 wrote in two statements, and looks for what is missing.
+    fn finish(&mut self, draft: Draft, place: Place) -> Resource {
+        let Draft {
+            name,
+            sections,
+            templates,
+            hosts,
+            explicit_volumes,
+            unserved,
+            assigned,
+        } = draft;
+        let mut finished = Vec::with_capacity(hosts.len());
+        let mut told = false;
+        for mut host in hosts {
+            for template in &templates {
+                fill(&mut host.host.volumes, template);
+            }
+            host.host.volumes.sort_by_key(|v| v.number);
+            if let Some(address) = &mut host.host.address
+                && !host.address_has_port
+            {
+                address.port = host.port.unwrap_or(PORT_0_6);
+            }
+            for volume in &mut host.host.volumes {
+                if let (Some(index), Some(MetaDisk::Flexible(path))) =
+                    (host.meta_index, volume.meta.clone())
+                {
+                    volume.meta = Some(MetaDisk::Indexed(path, index));
+                }
+                if volume.meta.is_none() && assigned {
+                    volume.meta = Some(MetaDisk::Internal);
+                    if !told {
+                        told = true;
+                        let text = format!(
+                            "in resource {}: a configuration of DRBD 0.6 has no 'meta-disk'; 'meta-disk internal' is \
+                             assumed, which needs room at the end of the disk",
+                            quoted(&name)
+                        );
+                        let place = Some(volume.place.clone());
+                        self.out.warnings.push(crate::Warning {
+                            kind: WarningKind::Deprecated,
+                            place,
+                            text,
+                        });
+                    }
+                }
+            }
+            self.missing(&name, &host);
+            finished.push(host.host);
+        }
+        Resource {
+            name,
+            place,
+            hosts: finished,
+            sections,
+            explicit_volumes,
+            common: std::sync::Arc::default(),
+            dropped_resync_after: false,
+            unserved,
+        }
+    }
+
+    fn missing(&mut self, resource: &str, host: &HostDraft) {
+        let mut keywords = Vec::new();
+        if host.host.address.is_none() {
+            keywords.push("address");
+        }
+        for volume in &host.host.volumes {
+            if volume.device.is_none() {
+                keywords.push("device");
+            }
+            if host.host.kind == HostKind::Stacked {
+                continue;
+            }
+            if volume.disk.is_none() {
+                keywords.push("disk");
+            }
+            if volume.meta.is_none() && volume.disk != Some(Disk::None) {
+                keywords.extend(["meta-disk", "meta-index"]);
+            }
+        }
+        for keyword in keywords {
+            let problem = Problem::Missing {
+                resource: quoted(resource),
+                section: host.label.clone(),
+                keyword,
+            };
+            self.wrong(host.host.place.clone(), problem);
+        }
+    }
+}
+
+/// A minor number as the end of a device's name.
+fn minor_number(digits: &str) -> Option<u32> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits
+        .parse()
+        .ok()
+        .filter(|&minor| i64::from(minor) <= MINOR_MAX)
+}
+
+fn new_volume(number: u16, place: Place, implicit: bool) -> Volume {
+    Volume {
+        number,
+        place,
+        implicit,
+        device: None,
+        disk: None,
+        meta: None,
+        sections: Sections::default(),
+    }
+}
+
+/// The volume 0 that statements outside of `volume {}` speak of.
+fn implicit_volume(volumes: &mut Vec<Volume>, place: Place) -> &mut Volume {
+    let at = volumes
+        .iter()
+        .position(|v| v.number == 0)
+        .unwrap_or_else(|| {
+            volumes.insert(0, new_volume(0, place, true));
+            0
+        });
+    &mut volumes[at]
+}
+
+/// Gives a host's volume what it does not say itself.
+fn fill(volumes: &mut Vec<Volume>, template: &Volume) {
+    let Some(volume) = volumes.iter_mut().find(|v| v.number == template.number) else {
+        volumes.push(template.clone());
+        return;
+    };
+    volume.device = volume.device.take().or_else(|| template.device.clone());
+    volume.disk = volume.disk.take().or_else(|| template.disk.clone());
+    volume.meta = volume.meta.take().or_else(|| template.meta.clone());
+    volume.sections.inherit(&template.sections);
+}

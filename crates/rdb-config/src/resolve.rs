@@ -1,0 +1,553 @@
+//! What a resource means on one host: `docs/spec/admin.md`, section 1.10.
+
+use crate::dump::escape as quoted;
+use crate::error::{ConfigError, Diagnostic, Problem};
+use crate::model::{
+    Address, Config, Disk, Family, Host, HostKind, MetaDisk, ResolvedHost, ResolvedResource,
+    ResolvedVolume, Resource, Section, Sections, Setting,
+};
+use crate::options::{self, Served};
+use crate::typed::{
+    AfterSb0p, AfterSb1p, AfterSb2p, DiskOptions, Fencing, NetOptions, OnCongestion, OnIoError,
+    OnNoDataAccessible, Protocol, ResourceOptions, RrConflict, StartupOptions,
+};
+use crate::value::{self, Value};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::path::{Path, PathBuf};
+
+impl Config {
+    /// The resource of this name.
+    ///
+    /// # Errors
+    /// DRBD's message when there is none.
+    pub fn resource(&self, name: &str) -> Result<&Resource, ConfigError> {
+        self.resources
+            .iter()
+            .find(|r| r.name == name)
+            .ok_or_else(|| {
+                ConfigError::one(
+                    None,
+                    Problem::NoSuchResource {
+                        name: name.to_owned(),
+                    },
+                )
+            })
+    }
+
+    /// The resources that have a host section for this host, in file order: what `all` means.
+    pub fn resources_of<'a>(&'a self, node_name: &'a str) -> impl Iterator<Item = &'a Resource> {
+        self.resources
+            .iter()
+            .filter(move |r| !r.is_ignored(node_name) && !r.is_stacked())
+    }
+
+    /// The resource and volume number of a minor on this host.
+    #[must_use]
+    pub fn by_minor(&self, node_name: &str, minor: u32) -> Option<(&Resource, u16)> {
+        self.resources.iter().find_map(|resource| {
+            let host = resource.local_host(node_name)?;
+            let volume = host
+                .volumes
+                .iter()
+                .find(|v| v.device.as_ref().is_some_and(|d| d.minor == minor))?;
+            Some((resource, volume.number))
+        })
+    }
+}
+
+impl Resource {
+    /// Its sections with what they inherit from `common`.
+    #[must_use]
+    pub fn inherited(&self) -> Sections {
+        let mut sections = self.sections.clone();
+        sections.inherit(&self.common);
+        if self.dropped_resync_after {
+            sections.remove(Section::Disk, "resync-after");
+        }
+        sections
+    }
+
+    /// Whether it has no section for this host.
+    #[must_use]
+    pub fn is_ignored(&self, node_name: &str) -> bool {
+        self.local_host(node_name).is_none()
+    }
+
+    /// Whether it lies on top of another resource.
+    #[must_use]
+    pub fn is_stacked(&self) -> bool {
+        self.hosts.iter().any(|h| h.kind == HostKind::Stacked)
+    }
+
+    /// The section for this host: one that names it, or the first `floating` one whose address this machine has.
+    #[must_use]
+    pub fn local_host(&self, node_name: &str) -> Option<&Host> {
+        let named =
+            |h: &&Host| h.kind != HostKind::Stacked && h.names.iter().any(|n| n == node_name);
+        let floats = |h: &&Host| {
+            h.kind == HostKind::Floating && h.address.as_ref().is_some_and(|a| is_local(a.ip))
+        };
+        self.hosts
+            .iter()
+            .find(named)
+            .or_else(|| self.hosts.iter().find(floats))
+    }
+
+    /// What it means on the host of this name.
+    ///
+    /// # Errors
+    /// When the host or its peer has no section, when there are several possible peers, or when the resource sets
+    /// something that rdb does not serve; each such setting is named.
+    pub fn for_host(&self, node_name: &str) -> Result<ResolvedResource, ConfigError> {
+        self.for_host_with_peer(node_name, None)
+    }
+
+    /// The same, with the peer to use where there are several.
+    ///
+    /// # Errors
+    /// As [`Resource::for_host`].
+    pub fn for_host_with_peer(
+        &self,
+        node_name: &str,
+        peer: Option<&str>,
+    ) -> Result<ResolvedResource, ConfigError> {
+        let Some(me) = self.local_host(node_name) else {
+            let names: Vec<String> = self
+                .hosts
+                .iter()
+                .flat_map(|h| &h.names)
+                .map(|name| format!("'{name}'"))
+                .collect();
+            let hosts = if names.is_empty() {
+                "no host".to_owned()
+            } else {
+                names.join(", ")
+            };
+            let problem = Problem::NoSuchHost {
+                resource: self.name.clone(),
+                node: node_name.to_owned(),
+                hosts,
+            };
+            return Err(ConfigError::one(Some(self.place.clone()), problem));
+        };
+        let refusals = self.refusals(me);
+        if !refusals.is_empty() {
+            return Err(ConfigError {
+                diagnostics: refusals,
+            });
+        }
+        let other = self.peer_of(me, peer)?;
+        let sections = self.inherited();
+        let mut options = me.sections.clone();
+        options.inherit_section(Section::Options, sections.get(Section::Options));
+        let my_name = if me.names.iter().any(|n| n == node_name) {
+            node_name
+        } else {
+            &me.names[0]
+        };
+        Ok(ResolvedResource {
+            name: self.name.clone(),
+            me: ResolvedHost {
+                name: my_name.to_owned(),
+                address: self.socket_address(me)?,
+            },
+            peer: ResolvedHost {
+                name: other.names[0].clone(),
+                address: self.socket_address(other)?,
+            },
+            volumes: self.volumes(me, &sections)?,
+            net: net_options(&sections, me),
+            options: resource_options(&options),
+            startup: startup_options(&sections),
+            handlers: handlers(&sections),
+            defined_at: (self.place.file.path.clone(), self.place.line),
+        })
+    }
+
+    /// Each setting and statement, effective on this host, that rdb does not serve.
+    #[must_use]
+    pub fn refusals(&self, host: &Host) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        let mut refuse = |what: String, reason: &str, place| {
+            let problem = Problem::NotServed {
+                resource: quoted(&self.name),
+                what,
+                reason: reason.to_owned(),
+            };
+            found.push(Diagnostic {
+                place: Some(place),
+                problem,
+                hint: None,
+            });
+        };
+        for (what, place) in &self.unserved {
+            refuse(what.clone(), "", place.clone());
+        }
+        for address in self.hosts.iter().filter_map(|h| h.address.as_ref()) {
+            if matches!(address.family, Family::Sdp | Family::Ssocks) {
+                refuse(
+                    format!("address family '{}'", address.family.as_str()),
+                    "",
+                    address.place.clone(),
+                );
+            }
+        }
+        let inherited = self.inherited();
+        let mut scopes = Vec::new();
+        for section in [Section::Options, Section::Net, Section::Startup] {
+            scopes.push((section, effective(inherited.get(section))));
+        }
+        scopes.push((
+            Section::Options,
+            effective(host.sections.get(Section::Options)),
+        ));
+        if host.volumes.is_empty() {
+            scopes.push((Section::Disk, effective(inherited.get(Section::Disk))));
+        }
+        for volume in &host.volumes {
+            let mut sections = volume.sections.clone();
+            sections.inherit_section(Section::Disk, inherited.get(Section::Disk));
+            scopes.push((Section::Disk, effective(sections.get(Section::Disk))));
+        }
+        let mut seen = Vec::new();
+        for (section, settings) in scopes {
+            for setting in settings {
+                let Some(reason) = refused(section, &setting) else {
+                    continue;
+                };
+                // The same line of the resource holds for each of its volumes.
+                if seen.contains(&setting) {
+                    continue;
+                }
+                let value = if reason.with_value {
+                    format!(" {}", setting.value)
+                } else {
+                    String::new()
+                };
+                let what = format!("{} option '{}{value}'", section.as_str(), setting.name);
+                refuse(what, reason.text, setting.place.clone());
+                seen.push(setting);
+            }
+        }
+        found
+    }
+
+    fn peer_of(&self, me: &Host, wanted: Option<&str>) -> Result<&Host, ConfigError> {
+        let fail = |text: &str| {
+            let problem = Problem::Resource {
+                resource: quoted(&self.name),
+                of: String::new(),
+                text: text.to_owned(),
+            };
+            Err(ConfigError::one(Some(self.place.clone()), problem))
+        };
+        let mut others = self.hosts.iter().filter(|h| !std::ptr::eq(*h, me));
+        if let Some(wanted) = wanted {
+            return match others.find(|h| h.names.iter().any(|n| n == wanted)) {
+                Some(host) => Ok(host),
+                None => fail(&format!(
+                    "\n\tThere is no host section for the peer '{wanted}'."
+                )),
+            };
+        }
+        match (others.next(), others.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => fail("\n\tMissing section 'on <PEER> { ... }'."),
+            (Some(_), Some(_)) => fail(
+                "\n\tThere are multiple host sections for the peer node.\n\t\
+                 Use the --peer option to select which peer section to use.",
+            ),
+        }
+    }
+
+    fn socket_address(&self, host: &Host) -> Result<SocketAddr, ConfigError> {
+        let fail = |place, text: String| {
+            let of = format!("on {}", host.names[0]);
+            let problem = Problem::Resource {
+                resource: quoted(&self.name),
+                of,
+                text,
+            };
+            ConfigError::one(Some(place), problem)
+        };
+        // The parser reports a host without an address; only a stacked one gets here.
+        let Some(address) = &host.address else {
+            return Err(fail(
+                host.place.clone(),
+                "\n\tthere is no address.".to_owned(),
+            ));
+        };
+        match address.ip {
+            IpAddr::V4(_) => Ok(SocketAddr::new(address.ip, address.port)),
+            IpAddr::V6(ip) => {
+                let scope = scope_id(address).ok_or_else(|| {
+                    let scope = address.scope.as_deref().unwrap_or_default();
+                    fail(
+                        address.place.clone(),
+                        format!("\n\tthere is no network interface '{scope}'."),
+                    )
+                })?;
+                Ok(SocketAddrV6::new(ip, address.port, 0, scope).into())
+            }
+        }
+    }
+
+    fn volumes(&self, me: &Host, sections: &Sections) -> Result<Vec<ResolvedVolume>, ConfigError> {
+        me.volumes
+            .iter()
+            .map(|volume| {
+                let Some(device) = &volume.device else {
+                    let problem = Problem::Missing {
+                        resource: quoted(&self.name),
+                        section: format!("on {}", me.names[0]),
+                        keyword: "device",
+                    };
+                    return Err(ConfigError::one(Some(volume.place.clone()), problem));
+                };
+                let mut own = volume.sections.clone();
+                own.inherit_section(Section::Disk, sections.get(Section::Disk));
+                let disk = match &volume.disk {
+                    Some(Disk::Path(path)) => Some(path.clone()),
+                    Some(Disk::None) | None => None,
+                };
+                Ok(ResolvedVolume {
+                    volume: volume.number,
+                    minor: device.minor,
+                    device: device
+                        .path
+                        .clone()
+                        .unwrap_or_else(|| PathBuf::from(format!("/dev/drbd{}", device.minor))),
+                    disk,
+                    meta: volume.meta.clone().unwrap_or(MetaDisk::Internal),
+                    disk_options: disk_options(&own),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Whether this machine has the address: only then can a socket be bound to it.
+fn is_local(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// The number of a link-local address's interface; 0 where none is named.
+fn scope_id(address: &Address) -> Option<u32> {
+    let Some(scope) = &address.scope else {
+        return Some(0);
+    };
+    if let Ok(number) = scope.parse() {
+        return Some(number);
+    }
+    let file = Path::new("/sys/class/net").join(scope).join("ifindex");
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The last setting of each option.
+fn effective(settings: &[Setting]) -> Vec<Setting> {
+    let is_last =
+        |(i, s): &(usize, &Setting)| settings[i + 1..].iter().all(|later| later.name != s.name);
+    settings
+        .iter()
+        .enumerate()
+        .filter(is_last)
+        .map(|(_, s)| s.clone())
+        .collect()
+}
+
+struct Refusal {
+    text: &'static str,
+    with_value: bool,
+}
+
+/// Why rdb does not run with this setting, if it does not.
+fn refused(section: Section, setting: &Setting) -> Option<Refusal> {
+    let def = options::find(section, &setting.name)?;
+    match def.served {
+        Served::Served | Served::Harmless(_) => None,
+        Served::ServedExcept(words) => words.contains(&setting.value.as_str()).then_some(Refusal {
+            text: "",
+            with_value: true,
+        }),
+        Served::Refused(text) => {
+            let is_default =
+                value::check(def, &setting.value).is_ok_and(|v| value::is_default(def, &v));
+            (!is_default).then_some(Refusal {
+                text,
+                with_value: false,
+            })
+        }
+    }
+}
+
+/// The typed values of one section; what is not set leaves the default.
+struct Reader<'a>(&'a Sections, Section);
+
+impl Reader<'_> {
+    fn value(&self, name: &str) -> Option<Value> {
+        let def = options::find(self.1, name)?;
+        value::check(def, &self.0.find(self.1, name)?.value).ok()
+    }
+
+    fn u32(&self, name: &str, into: &mut u32) {
+        if let Some(Value::Number(number)) = self.value(name)
+            && let Ok(number) = u32::try_from(number)
+        {
+            *into = number;
+        }
+    }
+
+    fn u64(&self, name: &str) -> Option<u64> {
+        match self.value(name)? {
+            Value::Number(number) => u64::try_from(number).ok(),
+            Value::Bool(_) | Value::Text(_) => None,
+        }
+    }
+
+    fn bool(&self, name: &str, into: &mut bool) {
+        if let Some(Value::Bool(value)) = self.value(name) {
+            *into = value;
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        match self.value(name)? {
+            Value::Text(text) if !text.is_empty() => Some(text),
+            Value::Text(_) | Value::Number(_) | Value::Bool(_) => None,
+        }
+    }
+
+    fn word<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>, into: &mut T) {
+        if let Some(word) = self.text(name).as_deref().and_then(parse) {
+            *into = word;
+        }
+    }
+}
+
+fn net_options(sections: &Sections, me: &Host) -> NetOptions {
+    let read = Reader(sections, Section::Net);
+    let mut net = NetOptions {
+        cram_hmac_alg: read.text("cram-hmac-alg"),
+        shared_secret: read.text("shared-secret"),
+        verify_alg: read.text("verify-alg"),
+        csums_alg: read.text("csums-alg"),
+        data_integrity_alg: read.text("data-integrity-alg"),
+        ..NetOptions::default()
+    };
+    // A victim by name is this host or the other.
+    let zero_primaries = |word: &str| match word.strip_prefix("discard-node-") {
+        Some(host) if me.names.iter().any(|n| n == host) => Some(AfterSb0p::DiscardLocal),
+        Some(_) => Some(AfterSb0p::DiscardRemote),
+        None => AfterSb0p::from_word(word),
+    };
+    read.word("protocol", Protocol::from_word, &mut net.protocol);
+    read.u32("timeout", &mut net.timeout_ds);
+    read.u32("connect-int", &mut net.connect_int_s);
+    read.u32("ping-int", &mut net.ping_int_s);
+    read.u32("ping-timeout", &mut net.ping_timeout_ds);
+    read.u32("socket-check-timeout", &mut net.socket_check_timeout_ds);
+    read.u32("ko-count", &mut net.ko_count);
+    read.u32("max-buffers", &mut net.max_buffers);
+    read.u32("max-epoch-size", &mut net.max_epoch_size);
+    read.u32("sndbuf-size", &mut net.sndbuf_bytes);
+    read.u32("rcvbuf-size", &mut net.rcvbuf_bytes);
+    read.bool("tcp-cork", &mut net.tcp_cork);
+    read.word("after-sb-0pri", zero_primaries, &mut net.after_sb_0pri);
+    read.word(
+        "after-sb-1pri",
+        AfterSb1p::from_word,
+        &mut net.after_sb_1pri,
+    );
+    read.word(
+        "after-sb-2pri",
+        AfterSb2p::from_word,
+        &mut net.after_sb_2pri,
+    );
+    read.bool("always-asbp", &mut net.always_asbp);
+    read.word("rr-conflict", RrConflict::from_word, &mut net.rr_conflict);
+    read.bool("use-rle", &mut net.use_rle);
+    read.bool("allow-two-primaries", &mut net.allow_two_primaries);
+    read.word(
+        "on-congestion",
+        OnCongestion::from_word,
+        &mut net.on_congestion,
+    );
+    read.u32("congestion-fill", &mut net.congestion_fill_sectors);
+    read.u32("congestion-extents", &mut net.congestion_extents);
+    net
+}
+
+fn disk_options(sections: &Sections) -> DiskOptions {
+    let read = Reader(sections, Section::Disk);
+    let mut disk = DiskOptions {
+        size_sectors: read.u64("size").filter(|&sectors| sectors > 0),
+        resync_after: read.text("resync-after").filter(|name| name != "-1"),
+        ..DiskOptions::default()
+    };
+    read.word("on-io-error", OnIoError::from_word, &mut disk.on_io_error);
+    read.word("fencing", Fencing::from_word, &mut disk.fencing);
+    read.bool("disk-barrier", &mut disk.disk_barrier);
+    read.bool("disk-flushes", &mut disk.disk_flushes);
+    read.bool("disk-drain", &mut disk.disk_drain);
+    read.bool("md-flushes", &mut disk.md_flushes);
+    read.u32("resync-rate", &mut disk.resync_rate_kib);
+    read.u32("al-extents", &mut disk.al_extents);
+    read.bool("al-updates", &mut disk.al_updates);
+    read.u32("c-plan-ahead", &mut disk.c_plan_ahead_ds);
+    read.u32("c-delay-target", &mut disk.c_delay_target_ds);
+    read.u32("c-fill-target", &mut disk.c_fill_target_sectors);
+    read.u32("c-max-rate", &mut disk.c_max_rate_kib);
+    read.u32("c-min-rate", &mut disk.c_min_rate_kib);
+    read.u32("disk-timeout", &mut disk.disk_timeout_ds);
+    read.word(
+        "read-balancing",
+        |word| Some(word.to_owned()),
+        &mut disk.read_balancing,
+    );
+    read.bool(
+        "discard-zeroes-if-aligned",
+        &mut disk.discard_zeroes_if_aligned,
+    );
+    read.u32(
+        "rs-discard-granularity",
+        &mut disk.rs_discard_granularity_bytes,
+    );
+    disk
+}
+
+fn resource_options(sections: &Sections) -> ResourceOptions {
+    let read = Reader(sections, Section::Options);
+    let mut options = ResourceOptions {
+        cpu_mask: read.text("cpu-mask"),
+        ..ResourceOptions::default()
+    };
+    read.word(
+        "on-no-data-accessible",
+        OnNoDataAccessible::from_word,
+        &mut options.on_no_data_accessible,
+    );
+    options
+}
+
+fn startup_options(sections: &Sections) -> StartupOptions {
+    let read = Reader(sections, Section::Startup);
+    let mut startup = StartupOptions::default();
+    read.u32("wfc-timeout", &mut startup.wfc_timeout_s);
+    read.u32("degr-wfc-timeout", &mut startup.degr_wfc_timeout_s);
+    read.u32("outdated-wfc-timeout", &mut startup.outdated_wfc_timeout_s);
+    read.bool("wait-after-sb", &mut startup.wait_after_sb);
+    read.bool("stacked-timeouts", &mut startup.stacked_timeouts);
+    if let Some(hosts) = read.text("become-primary-on") {
+        startup.become_primary_on = hosts.split(' ').map(str::to_owned).collect();
+    }
+    startup
+}
+
+fn handlers(sections: &Sections) -> BTreeMap<String, String> {
+    sections
+        .get(Section::Handlers)
+        .iter()
+        .map(|s| (s.name.clone(), s.value.clone()))
+        .collect()
+}

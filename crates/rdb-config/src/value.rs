@@ -1,0 +1,256 @@
+//! Values: numbers with suffixes, words, lengths. `docs/spec/admin.md`, sections 1.3 and 2.
+
+use crate::error::Problem;
+use crate::options::{OptionDef, Type, Unit};
+
+/// A checked value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Number(i64),
+    Bool(bool),
+    Text(String),
+}
+
+/// The options whose numbers DRBD does not check but the driver forces into their range.
+pub(crate) fn is_clamped(def: &OptionDef) -> bool {
+    def.name == "al-extents"
+}
+
+/// Checks the text of an option against its type and range.
+pub(crate) fn check(def: &OptionDef, text: &str) -> Result<Value, Problem> {
+    match def.ty {
+        Type::Number { min, max, unit, .. } => {
+            let value = number(def.name, text, unit)?;
+            let clamped = if is_clamped(def) {
+                value.clamp(min.into(), max.into())
+            } else {
+                value
+            };
+            match i64::try_from(clamped) {
+                Ok(number) if (min..=max).contains(&number) => Ok(Value::Number(number)),
+                _ => Err(Problem::Range {
+                    name: def.name.to_owned(),
+                    given: text.to_owned(),
+                    value,
+                    min,
+                    max,
+                    unit: unit.letter(),
+                }),
+            }
+        }
+        Type::Bool { .. } => match text {
+            "" | "yes" => Ok(Value::Bool(true)),
+            "no" => Ok(Value::Bool(false)),
+            other => Err(Problem::Expected {
+                expected: "yes | no | ;".to_owned(),
+                got: other.to_owned(),
+            }),
+        },
+        Type::Words { .. } if def.name == "protocol" => {
+            let upper = text.to_ascii_uppercase();
+            if ["A", "B", "C"].contains(&upper.as_str()) {
+                Ok(Value::Text(upper))
+            } else {
+                Err(Problem::Protocol {
+                    value: text.to_owned(),
+                })
+            }
+        }
+        Type::Words { words, .. } => {
+            // A victim by name: which of the two words it is depends on the host.
+            let by_host = def.name == "after-sb-0pri"
+                && text
+                    .strip_prefix("discard-node-")
+                    .is_some_and(|h| !h.is_empty());
+            if words.contains(&text) || by_host {
+                Ok(Value::Text(text.to_owned()))
+            } else {
+                Err(Problem::Value {
+                    name: def.name.to_owned(),
+                    value: text.to_owned(),
+                    allowed: words.join(" | "),
+                })
+            }
+        }
+        Type::Text { max_len } => {
+            if text.len() > max_len {
+                return Err(Problem::TooLong {
+                    name: def.name.to_owned(),
+                    len: text.len(),
+                    max: max_len,
+                });
+            }
+            if def.name == "cpu-mask" && !text.chars().all(|c| c.is_ascii_hexdigit() || c == ',') {
+                return Err(Problem::Value {
+                    name: def.name.to_owned(),
+                    value: text.to_owned(),
+                    allowed: "hexadecimal digits and commas".to_owned(),
+                });
+            }
+            Ok(Value::Text(text.to_owned()))
+        }
+        Type::Hosts | Type::ResourceRef | Type::Words9 => Ok(Value::Text(text.to_owned())),
+    }
+}
+
+/// Whether a checked value is the option's default.
+pub(crate) fn is_default(def: &OptionDef, value: &Value) -> bool {
+    match (def.ty, value) {
+        (Type::Number { default, .. }, Value::Number(n)) => *n == default,
+        (Type::Bool { default }, Value::Bool(b)) => *b == default,
+        (Type::Words { default, .. }, Value::Text(t)) => t == default,
+        (Type::Text { .. } | Type::Hosts, Value::Text(t)) => t.is_empty(),
+        (Type::ResourceRef, Value::Text(t)) => t == "-1",
+        _ => false,
+    }
+}
+
+/// A number in an option's own unit: digits and maybe one of the suffixes s, k, m, g. Rounds up when scaling down.
+pub(crate) fn number(name: &str, text: &str, unit: Unit) -> Result<i128, Problem> {
+    let invalid = || Problem::NotANumber {
+        name: name.to_owned(),
+        value: text.to_owned(),
+    };
+    let (digits, factor): (&str, Option<u128>) = match text.as_bytes().last() {
+        Some(b's' | b'S') => (&text[..text.len() - 1], Some(512)),
+        Some(b'k' | b'K') => (&text[..text.len() - 1], Some(1 << 10)),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], Some(1 << 20)),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], Some(1 << 30)),
+        _ => (text, None),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(invalid());
+    }
+    // 20 digits hold every u64; the product with the greatest suffix fits an i128.
+    let value: u64 = digits.parse().map_err(|_| invalid())?;
+    let value = u128::from(value);
+    let scaled = factor.map_or(value, |factor| (value * factor).div_ceil(unit.scale()));
+    i128::try_from(scaled).map_err(|_| invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Section;
+    use crate::options::{OPTIONS, find};
+
+    #[test]
+    fn suffixes_scale_to_the_options_unit_and_round_up() {
+        for (text, unit, expected) in [
+            ("33M", Unit::KibPerSecond, 33 * 1024),
+            ("75K", Unit::KibPerSecond, 75),
+            ("250", Unit::KibPerSecond, 250),
+            ("5s", Unit::KibPerSecond, 3),
+            ("1S", Unit::KibPerSecond, 1),
+            ("10G", Unit::Sectors, 10 << 21),
+            ("7s", Unit::Sectors, 7),
+            ("8k", Unit::Count, 8192),
+            ("512k", Unit::Bytes, 524_288),
+            ("123456789012", Unit::Sectors, 123_456_789_012),
+        ] {
+            assert_eq!(number("x", text, unit), Ok(expected), "{text}");
+        }
+        for text in [
+            "10MB",
+            "1.5M",
+            "M",
+            "",
+            "-1",
+            "0x10",
+            "99999999999999999999999",
+            "1 0",
+        ] {
+            let message = number("x", text, Unit::Count).expect_err(text).to_string();
+            assert_eq!(message, format!("{text} is not a valid number"));
+        }
+    }
+
+    #[test]
+    fn every_range_holds_at_its_edges() {
+        for def in OPTIONS {
+            let Type::Number {
+                min, default, max, ..
+            } = def.ty
+            else {
+                continue;
+            };
+            assert!((min..=max).contains(&default), "{}", def.name);
+            for inside in [min, default, max] {
+                assert_eq!(
+                    check(def, &inside.to_string()),
+                    Ok(Value::Number(inside)),
+                    "{} {inside}",
+                    def.name
+                );
+            }
+            if is_clamped(def) {
+                assert_eq!(check(def, "1"), Ok(Value::Number(min)));
+                assert_eq!(check(def, "999999"), Ok(Value::Number(max)));
+                continue;
+            }
+            let above = check(def, &(max + 1).to_string());
+            assert!(
+                matches!(above, Err(Problem::Range { .. })),
+                "{} {above:?}",
+                def.name
+            );
+            if min > 0 {
+                let below = check(def, &(min - 1).to_string());
+                assert!(
+                    matches!(below, Err(Problem::Range { .. })),
+                    "{} {below:?}",
+                    def.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_in_their_section() {
+        for def in OPTIONS {
+            assert_eq!(find(def.section, def.name), Some(def), "{}", def.name);
+            if let Type::Words { words, default } = def.ty {
+                assert!(words.contains(&default), "{}", def.name);
+            }
+        }
+    }
+
+    #[test]
+    fn range_messages_are_drbds() {
+        for (section, name, text, message) in [
+            (
+                Section::Net,
+                "timeout",
+                "6000",
+                "timeout 6000 => 6000 out of range [1..600].",
+            ),
+            (
+                Section::Disk,
+                "resync-rate",
+                "100G",
+                "resync-rate 100G => 104857600k out of range [1..4194304]k.",
+            ),
+            (
+                Section::Disk,
+                "c-fill-target",
+                "1G",
+                "c-fill-target 1G => 2097152s out of range [0..1048576]s.",
+            ),
+            (
+                Section::Net,
+                "sndbuf-size",
+                "100G",
+                "sndbuf-size 100G => 107374182400 out of range [0..10485760].",
+            ),
+            (
+                Section::Net,
+                "connect-int",
+                "10s",
+                "connect-int 10s => 5120 out of range [1..120].",
+            ),
+        ] {
+            let def = find(section, name).expect(name);
+            assert_eq!(check(def, text).expect_err(name).to_string(), message);
+        }
+    }
+}
