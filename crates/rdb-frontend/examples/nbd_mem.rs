@@ -97,9 +97,12 @@ fn converse(mut connection: UnixStream, disk: &Disk, exports: &Exports) -> io::R
                 out.extend_from_slice(&data);
             }
             Step::Close { reason } => {
-                connection.write_all(&out)?;
-                if !reason.is_orderly() {
+                if reason.is_orderly() {
+                    // Who said goodbye may not wait for an answer.
+                    let _ = connection.write_all(&out);
+                } else {
                     eprintln!("nbd_mem: {reason}");
+                    connection.write_all(&out)?;
                 }
                 return Ok(());
             }

@@ -11,13 +11,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::sys;
 
-/// Loop devices tried when others take the free one first.
-const ATTEMPTS: u32 = 64;
+/// How often a free device is asked for when others take it first, and the pause between: the kernel names
+/// the same device until the other has configured it.
+const ATTEMPTS: u32 = 400;
+const PAUSE: Duration = Duration::from_millis(10);
 
 const LOOP_CLR_FD: u64 = 0x4c01;
 const LOOP_SET_CAPACITY: u64 = 0x4c07;
@@ -173,7 +176,9 @@ impl LoopDevice {
             match device.configure(&backing, options) {
                 Ok(()) => return Ok(device),
                 // Somebody else took it between the two calls.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    std::thread::sleep(PAUSE);
+                }
                 Err(error) => return Err(failed("attaching to", &path)(error)),
             }
         }
