@@ -213,7 +213,7 @@ impl Verdict {
             Verdict::SplitBrain => 100,
             Verdict::SplitBrainNoCommon => -100,
             Verdict::Unrelated => -1000,
-            Verdict::NeedsProtocol { version, .. } => -1000_i32.saturating_sub_unsigned(version),
+            Verdict::NeedsProtocol { version, .. } => (-1000_i32).saturating_sub_unsigned(version),
         }
     }
 
