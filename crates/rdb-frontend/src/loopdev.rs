@@ -77,6 +77,16 @@ pub enum LoopError {
     /// Others were quicker every time.
     #[error("no free loop device after {ATTEMPTS} attempts")]
     NoneFree,
+    /// The device serves another file by now; it stays as it is.
+    #[error("{} is attached to {}, not to {}", path.display(), found.display(), expected.display())]
+    OtherFile {
+        /// The device.
+        path: PathBuf,
+        /// The file behind it.
+        found: PathBuf,
+        /// The file that was attached.
+        expected: PathBuf,
+    },
     /// The device is mounted or held open; it stays attached.
     #[error("{} is held open by {}", path.display(), list(holders))]
     Held {
@@ -165,12 +175,13 @@ impl LoopDevice {
             .write(true)
             .open(control_path)
             .map_err(failed("opening", control_path))?;
+        let resolved = resolve(file).map_err(failed("resolving", file))?;
         for _ in 0..ATTEMPTS {
             let number = ioctl(control.as_fd(), LOOP_CTL_GET_FREE)
                 .map_err(failed("finding a free loop device with", control_path))?;
             let device = Self {
                 number: number.unsigned_abs(),
-                backing: file.to_owned(),
+                backing: resolved.clone(),
             };
             let path = device.path();
             match device.configure(&backing, options) {
@@ -185,8 +196,14 @@ impl LoopDevice {
         Err(LoopError::NoneFree)
     }
 
-    /// The devices attached to `file`, by the path under which it was attached. For what a dead daemon left.
+    /// The devices attached to `file`, by its path. For what a dead daemon left, also if the file can no
+    /// longer be looked at; but look before the file system is unmounted: then it has no path any more.
     pub fn attached_to(file: &Path) -> Result<Vec<Self>, LoopError> {
+        let file = match resolve(file) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("resolving", file)(error)),
+        };
         let sys_block = Path::new("/sys/block");
         let mut found = Vec::new();
         for entry in std::fs::read_dir(sys_block).map_err(failed("reading", sys_block))? {
@@ -198,9 +215,9 @@ impl LoopDevice {
             let Some(number) = number else { continue };
             let device = Self {
                 number,
-                backing: file.to_owned(),
+                backing: file.clone(),
             };
-            if device.backing_now().as_deref() == Some(file) {
+            if device.backing_now().as_ref() == Some(&file) {
                 found.push(device);
             }
         }
@@ -227,7 +244,9 @@ impl LoopDevice {
     pub fn set_capacity(&self) -> Result<(), LoopError> {
         // The kernel trusts the size it last heard of a FUSE file; asking for it brings it up to date.
         std::fs::metadata(&self.backing).map_err(failed("looking at", &self.backing))?;
-        let device = self.open(0).map_err(failed("opening", &self.path()))?;
+        let device = self
+            .open(Access::Shared)
+            .map_err(failed("opening", &self.path()))?;
         ioctl(device.as_fd(), LOOP_SET_CAPACITY)
             .map(drop)
             .map_err(failed("resizing", &self.path()))
@@ -238,7 +257,7 @@ impl LoopDevice {
     ///
     /// The answer is about now. Who wants to keep it that way, detaches the device.
     pub fn is_held(&self) -> Result<bool, LoopError> {
-        match self.open(libc::O_EXCL) {
+        match self.open(Access::Exclusive) {
             Ok(exclusive) => {
                 drop(exclusive);
                 Ok(self
@@ -289,11 +308,8 @@ impl LoopDevice {
     /// attached any more is fine.
     pub fn detach(self) -> Result<(), LoopError> {
         let path = self.path();
-        if self.backing_now().is_none() {
-            return Ok(());
-        }
         // As long as we hold it exclusively, nobody mounts it.
-        let exclusive = match self.open(libc::O_EXCL) {
+        let exclusive = match self.open(Access::Exclusive) {
             Ok(exclusive) => exclusive,
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 return Err(LoopError::Held {
@@ -304,6 +320,18 @@ impl LoopDevice {
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(()),
             Err(error) => return Err(failed("opening", &path)(error)),
         };
+        // Numbers are used again: somebody may have attached something else since.
+        match self.backing_now() {
+            None => return Ok(()),
+            Some(found) if found != self.backing => {
+                return Err(LoopError::OtherFile {
+                    path,
+                    found,
+                    expected: self.backing,
+                });
+            }
+            Some(_) => {}
+        }
         let others: Vec<_> = self
             .holders()
             .into_iter()
@@ -324,7 +352,7 @@ impl LoopDevice {
 
     fn configure(&self, backing: &File, options: AttachOptions) -> io::Result<()> {
         // Exclusive, so that two who found the same free device do not both configure it.
-        let device = self.open(libc::O_EXCL)?;
+        let device = self.open(Access::Configuring)?;
         let mut config = LoopConfig::new_zeroed();
         config.fd = backing.as_raw_fd().unsigned_abs();
         config.block_size = options.block_size;
@@ -343,15 +371,17 @@ impl LoopDevice {
         .map(drop)
     }
 
-    fn open(&self, flags: libc::c_int) -> io::Result<File> {
-        let path = self.path();
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(flags | libc::O_CLOEXEC);
-        if flags & libc::O_EXCL != 0 && self.backing_now().is_none() {
-            // Configuring takes the right to write.
-            options.write(true);
-        }
-        options.open(path)
+    fn open(&self, access: Access) -> io::Result<File> {
+        let exclusive = match access {
+            Access::Shared => 0,
+            Access::Exclusive | Access::Configuring => libc::O_EXCL,
+        };
+        OpenOptions::new()
+            .read(true)
+            // Without the right to write, configuring makes a read-only device.
+            .write(access == Access::Configuring)
+            .custom_flags(exclusive | libc::O_CLOEXEC)
+            .open(self.path())
     }
 
     fn sys_path(&self, name: &str) -> PathBuf {
@@ -362,6 +392,25 @@ impl LoopDevice {
     fn backing_now(&self) -> Option<PathBuf> {
         let shown = std::fs::read_to_string(self.sys_path("loop/backing_file")).ok()?;
         Some(PathBuf::from(shown.strip_suffix('\n').unwrap_or(&shown)))
+    }
+}
+
+/// How a device is opened. None of the first two wakes udev by writing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Shared,
+    Exclusive,
+    Configuring,
+}
+
+/// The path of `file` as the kernel will show it. The directory may be a mount whose server is dead and that
+/// cannot be looked at; then what is above it is resolved.
+fn resolve(file: &Path) -> io::Result<PathBuf> {
+    match (sys::resolve_parent(file), file.parent(), file.file_name()) {
+        (Err(error), Some(directory), Some(name)) if crate::fuse::mount::is_dead(&error) => {
+            Ok(sys::resolve_parent(directory)?.join(name))
+        }
+        (resolved, ..) => resolved,
     }
 }
 
@@ -414,4 +463,67 @@ fn ioctl_with(
     // SAFETY: only `LOOP_CONFIGURE` is given an address, that of a live `LoopConfig`, whose size (asserted
     // above) is what the kernel reads. The others ignore the argument.
     sys::check(unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, argument) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device number that is used again must not be detached by who had it before.
+    #[test]
+    fn a_device_that_serves_another_file_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        std::fs::write(&file, vec![0; 1 << 20]).expect("written");
+        let options = AttachOptions {
+            block_size: 4096,
+            read_only: false,
+        };
+        let device = LoopDevice::attach(&file, options).expect("attached");
+        let stale = LoopDevice {
+            number: device.number,
+            backing: dir.path().join("before"),
+        };
+        let refused = stale.detach();
+        assert!(
+            matches!(refused, Err(LoopError::OtherFile { .. })),
+            "{refused:?}"
+        );
+        assert!(device.backing_now().is_some(), "still attached");
+        device.detach().expect("detached");
+    }
+
+    #[test]
+    fn who_holds_a_device_is_said_in_words() {
+        let holders = vec![
+            Holder::Mount {
+                target: "/mnt".into(),
+            },
+            Holder::Process {
+                pid: 42,
+                command: "dd".to_owned(),
+            },
+            Holder::Swap,
+            Holder::Device {
+                name: "dm-0".to_owned(),
+            },
+        ];
+        let path = PathBuf::from("/dev/loop0");
+        assert_eq!(
+            LoopError::Held {
+                path: path.clone(),
+                holders
+            }
+            .to_string(),
+            "/dev/loop0 is held open by a mount on /mnt, process 42 (dd), swap space, the device dm-0"
+        );
+        let nobody_known = LoopError::Held {
+            path,
+            holders: Vec::new(),
+        };
+        assert_eq!(
+            nobody_known.to_string(),
+            "/dev/loop0 is held open by someone"
+        );
+    }
 }

@@ -177,7 +177,11 @@ fn what_a_dead_server_left_is_cleared_away() {
             .arg(format!("if={}", device.path().display()))
             .args(["of=/dev/null", "bs=4096", "count=1", "iflag=direct"]),
     );
-    device.detach().expect("detached");
+    let left = LoopDevice::attached_to(&dir.path().join("image")).expect("listed");
+    assert_eq!(left, [device], "found by the path of the dead mount");
+    for device in left {
+        device.detach().expect("detached");
+    }
     mount::clear_stale(dir.path()).expect("cleared");
     assert_eq!(
         std::fs::read_dir(dir.path())
@@ -223,7 +227,9 @@ fn plain_files_attach_grow_and_detach() {
     assert_eq!(sys(&device, "size"), "4096");
     let attached = LoopDevice::attached_to(&file).expect("listed");
     assert_eq!(attached, std::slice::from_ref(&device));
+    let stale = device.clone();
     device.detach().expect("detached");
+    stale.detach().expect("nothing to do");
 
     let read_only = AttachOptions {
         read_only: true,

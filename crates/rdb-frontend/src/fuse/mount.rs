@@ -188,7 +188,7 @@ pub fn clear_stale(target: &Path) -> Result<(), MountError> {
 }
 
 /// What a FUSE file system without a server answers: `ENOTCONN`, or `ECONNABORTED` to who was waiting.
-fn is_dead(error: &io::Error) -> bool {
+pub(crate) fn is_dead(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::ENOTCONN | libc::ECONNABORTED)
