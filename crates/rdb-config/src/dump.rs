@@ -77,10 +77,13 @@ impl Printer {
         self.line(indent, &format!("{name:width$} {value:>3};"));
     }
 
+    fn wide_item(&mut self, indent: usize, name: &str, value: &str) {
+        self.line(indent, &format!("{name:16} {value:>3};"));
+    }
+
     fn global(&mut self, config: &Config) {
         let global = &config.global;
         if global.settings.is_empty() {
-            self.out.push('\n');
             return;
         }
         let find = |name: &str| {
@@ -223,7 +226,8 @@ impl Printer {
             self.line(8, &format!("proxy on {} {{", names.join(" ")));
             for (keyword, address) in [("inside", &proxy.inside), ("outside", &proxy.outside)] {
                 if let Some(address) = address {
-                    self.item(12, keyword, &with_family(address));
+                    // The tool does not narrow this column, nor that of an external meta-disk.
+                    self.wide_item(12, keyword, &with_family(address));
                 }
             }
             self.line(8, "}");
@@ -245,6 +249,8 @@ impl Printer {
             let minor = format!("minor {}", device.minor);
             let text = match &device.path {
                 Some(path) => format!("{} {minor}", escape(&path.to_string_lossy())),
+                // DRBD completes the name in the pass that inherits.
+                None if self.style.inherited => format!("/dev/drbd{} {minor}", device.minor),
                 None => minor,
             };
             self.item(indent, "device", &text);
@@ -255,14 +261,16 @@ impl Printer {
             None => {}
         }
         if let (Some(meta), true) = (&volume.meta, kind != HostKind::Stacked) {
-            let text = match meta {
-                MetaDisk::Internal => "internal".to_owned(),
-                MetaDisk::Flexible(path) => escape(&path.to_string_lossy()),
-                MetaDisk::Indexed(path, index) => {
-                    format!("{} [{index}]", escape(&path.to_string_lossy()))
+            match meta {
+                MetaDisk::Internal => self.item(indent, "meta-disk", "internal"),
+                MetaDisk::Flexible(path) => {
+                    self.wide_item(indent, "meta-disk", &escape(&path.to_string_lossy()));
                 }
-            };
-            self.item(indent, "meta-disk", &text);
+                MetaDisk::Indexed(path, index) => {
+                    let text = format!("{} [{index}]", escape(&path.to_string_lossy()));
+                    self.item(indent, "meta-disk", &text);
+                }
+            }
         }
         if !volume.implicit {
             self.line(8, "}");

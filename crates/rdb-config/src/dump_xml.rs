@@ -18,7 +18,7 @@ impl Config {
             xml.line(4, "</common>");
         }
         for resource in &self.resources {
-            xml.resource(4, resource);
+            xml.resource(4, resource, &self.resources);
         }
         xml.line(0, "</config>");
         xml.0
@@ -28,7 +28,7 @@ impl Config {
     #[must_use]
     pub fn dump_xml_resource(&self, resource: &Resource) -> String {
         let mut xml = Xml(String::new());
-        xml.resource(0, resource);
+        xml.resource(0, resource, &self.resources);
         xml.0
     }
 }
@@ -75,7 +75,13 @@ impl Xml {
             }
             self.line(indent, &format!("<section name=\"{}\">", section.as_str()));
             let is_plugin = |name: &str| section == Section::Proxy && name == "plugin";
-            for setting in settings.iter().filter(|s| !is_plugin(&s.name)) {
+            // The list of hosts comes last, as in `dump`.
+            let is_hosts = |name: &str| name == "become-primary-on";
+            let first = settings
+                .iter()
+                .filter(|s| !is_plugin(&s.name) && !is_hosts(&s.name));
+            let last = settings.iter().rfind(|s| is_hosts(&s.name));
+            for setting in first.chain(last) {
                 let (name, value) = (escape(&setting.name), escape(&setting.value));
                 self.line(
                     indent + 4,
@@ -96,7 +102,7 @@ impl Xml {
         }
     }
 
-    fn resource(&mut self, indent: usize, resource: &Resource) {
+    fn resource(&mut self, indent: usize, resource: &Resource, all: &[Resource]) {
         let place = &resource.place;
         self.line(
             indent,
@@ -108,41 +114,80 @@ impl Xml {
             ),
         );
         for host in &resource.hosts {
-            self.host(indent + 4, host);
+            self.host(indent + 4, host, all);
         }
         self.sections(indent + 4, &resource.sections);
         self.line(indent, "</resource>");
     }
 
-    fn host(&mut self, indent: usize, host: &Host) {
-        match host.kind {
-            HostKind::Floating => self.line(indent, "<host floating=\"1\">"),
-            HostKind::On => {
-                self.line(
-                    indent,
-                    &format!("<host name=\"{}\">", escape(&host.names.join(" "))),
-                );
-            }
-            HostKind::Stacked => {
-                self.line(
-                    indent,
-                    &format!(
-                        "<host stacked-on-top-of=\"{}\">",
-                        escape(&host.names.join(" "))
-                    ),
-                );
-            }
+    fn host(&mut self, indent: usize, host: &Host, all: &[Resource]) {
+        // A stacked host is printed as the hosts of the resource below, its disks as that one's devices.
+        let lower = all
+            .iter()
+            .find(|r| host.kind == HostKind::Stacked && host.names.contains(&r.name));
+        let names: Vec<&str> = match lower {
+            Some(lower) => lower
+                .hosts
+                .iter()
+                .flat_map(|h| &h.names)
+                .map(String::as_str)
+                .collect(),
+            None => host.names.iter().map(String::as_str).collect(),
+        };
+        if host.kind == HostKind::Floating {
+            self.line(indent, "<host floating=\"1\">");
+        } else {
+            self.line(
+                indent,
+                &format!("<host name=\"{}\">", escape(&names.join(" "))),
+            );
         }
         for volume in &host.volumes {
-            self.volume(indent + 4, volume, host.kind);
+            let below = lower.and_then(|r| r.hosts.first()).and_then(|h| {
+                let device = h
+                    .volumes
+                    .iter()
+                    .find(|v| v.number == volume.number)?
+                    .device
+                    .as_ref()?;
+                Some(
+                    device
+                        .path
+                        .clone()
+                        .unwrap_or_else(|| format!("/dev/drbd{}", device.minor).into()),
+                )
+            });
+            match below {
+                Some(path) => {
+                    let volume = Volume {
+                        disk: Some(Disk::Path(path)),
+                        meta: Some(MetaDisk::Internal),
+                        ..volume.clone()
+                    };
+                    self.volume(indent + 4, &volume);
+                }
+                None => self.volume(indent + 4, volume),
+            }
         }
         if let Some(address) = &host.address {
-            self.address(indent + 4, address);
+            self.address(indent + 4, "address", address);
+        }
+        if let Some(proxy) = &host.proxy {
+            self.line(
+                indent + 4,
+                &format!("<proxy hostname=\"{}\">", escape(&proxy.names.join(" "))),
+            );
+            for (keyword, address) in [("inside", &proxy.inside), ("outside", &proxy.outside)] {
+                if let Some(address) = address {
+                    self.address(indent + 8, keyword, address);
+                }
+            }
+            self.line(indent + 4, "</proxy>");
         }
         self.line(indent, "</host>");
     }
 
-    fn address(&mut self, indent: usize, address: &Address) {
+    fn address(&mut self, indent: usize, keyword: &str, address: &Address) {
         let scope = address
             .scope
             .as_ref()
@@ -151,7 +196,7 @@ impl Xml {
         self.line(
             indent,
             &format!(
-                "<address family=\"{}\" port=\"{}\">{}{}</address>",
+                "<{keyword} family=\"{}\" port=\"{}\">{}{}</{keyword}>",
                 address.family.as_str(),
                 address.port,
                 address.ip,
@@ -160,8 +205,9 @@ impl Xml {
         );
     }
 
-    fn volume(&mut self, indent: usize, volume: &Volume, kind: HostKind) {
+    fn volume(&mut self, indent: usize, volume: &Volume) {
         self.line(indent, &format!("<volume vnr=\"{}\">", volume.number));
+        self.sections(indent + 4, &volume.sections);
         if let Some(device) = &volume.device {
             let path = device
                 .path
@@ -179,7 +225,7 @@ impl Xml {
                 &format!("<disk>{}</disk>", escape(&path.to_string_lossy())),
             );
         }
-        if let (Some(meta), true) = (&volume.meta, kind != HostKind::Stacked) {
+        if let Some(meta) = &volume.meta {
             let text = match meta {
                 MetaDisk::Internal => "<meta-disk>internal</meta-disk>".to_owned(),
                 MetaDisk::Flexible(path) => {
