@@ -1,1 +1,62 @@
-//! The data plane: one io_uring loop a resource.
+//! The data plane: one thread a resource, one io_uring, no locks.
+//!
+//! The thread drives the sans-IO engine ([`rdb_engine::Resource`]): completions, packets, requests of front ends,
+//! timers and commands become events; the effects of a turn are handed to the kernel with one system call.
+//!
+//! ```text
+//!            ┌─ messages (eventfd) ◄── ResourceHandle
+//!  ring ──► event_loop ──► engine ──► effects ──► disk, net, frontend ──► ring
+//!            └─ timers
+//! ```
+//!
+//! - [`spawn`] starts a thread; the [`ResourceHandle`] commands it; [`Notice`]s come back.
+//! - Memory for data is taken at start ([`Pool`](pool::Pool)); when a reserve is empty, what would need it is not
+//!   read, until something comes back. The meta socket of the peer is always read, for it needs none.
+//! - What the kernel works on is owned by the operation in flight (`ring`), not by what started it.
+//!
+//! Decisions about replication are the engine's. This crate decides how two sockets become a pair
+//! (`docs/spec/wire.md`, section 1.3), how I/O smaller than a disk's block is done, and who may read how much.
+
+mod disk;
+mod event_loop;
+mod frontend;
+mod handle;
+mod net;
+pub mod pool;
+mod process;
+mod ring;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+#[cfg(not(test))]
+use rdb_engine::Resource;
+use rdb_engine::{Effect, Event, ResourceStatus, Time};
+
+pub use handle::{
+    AttachRequest, ConnectRequest, MetaLocation, Notice, Reply, ResourceConfig, ResourceHandle,
+    SpawnError, StatusReply,
+};
+#[cfg(not(test))]
+pub use handle::spawn;
+pub use process::harden_process;
+
+use crate::pool::Buf;
+
+/// What the loop needs of an engine; tests have one that follows a script.
+pub(crate) trait Engine: 'static {
+    fn handle(&mut self, now: Time, event: Event<Buf>, effects: &mut Vec<Effect<Buf>>);
+    fn status(&self, now: Time) -> ResourceStatus;
+}
+
+#[cfg(not(test))]
+impl Engine for Resource<Buf> {
+    fn handle(&mut self, now: Time, event: Event<Buf>, effects: &mut Vec<Effect<Buf>>) {
+        Resource::handle(self, now, event, effects);
+    }
+
+    fn status(&self, now: Time) -> ResourceStatus {
+        Resource::status(self, now)
+    }
+}

@@ -1,0 +1,449 @@
+//! The loop of a resource's thread: completions and messages in, effects out.
+//!
+//! A turn: wait, read the clock once, handle everything that has completed, expired or been posted, retry what
+//! waited for a buffer, start the sends that were queued, and hand all of it to the kernel with the next wait.
+//! Effects never call the engine back; what follows from them at once goes through `pending`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use io_uring::{opcode, types};
+use rdb_engine::config::NetOptions;
+use rdb_engine::{
+    AdminError, AdminId, Command, DeviceSpec, Effect, Event, Level, RequestId, Time, VolumeNr,
+};
+use slab::Slab;
+
+use crate::Engine;
+use crate::disk::{Answer, DiskFile, Lane};
+use crate::frontend::FrontEnds;
+use crate::handle::{
+    AttachRequest, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig,
+};
+use crate::net::Net;
+use crate::pool::{Aligned, Buf, Pool, PoolSize, Reserve};
+use crate::ring::{Op, Owner, Ring};
+use crate::timers::{Slot, Timers};
+
+/// `ERR_DISK_CONFIGURED`: the volume has a disk (`docs/spec/admin.md`, section 4.3).
+const ERR_DISK_CONFIGURED: u16 = 124;
+/// Rounds of follow-up work in one turn; the rest waits for the next.
+const ROUNDS_MAX: usize = 64;
+
+/// A volume as the loop sees it.
+pub(crate) struct Volume {
+    pub(crate) nr: VolumeNr,
+    pub(crate) disk: Option<Disk>,
+    pub(crate) lane: Lane,
+    /// What front ends may use.
+    pub(crate) device: Option<DeviceSpec>,
+}
+
+/// A volume's open files; the same one twice if the metadata is internal.
+#[derive(Clone)]
+pub(crate) struct Disk {
+    pub(crate) data: Rc<DiskFile>,
+    pub(crate) meta: Rc<DiskFile>,
+}
+
+/// A command that the engine has not answered.
+struct PendingAdmin {
+    reply: Reply,
+    on_end: OnEnd,
+}
+
+/// What else the end of a command changes.
+enum OnEnd {
+    Nothing,
+    /// A refused attach has no use for the disk.
+    CloseDiskIfRefused(VolumeNr),
+    /// A refused connect leaves the addresses as they were.
+    RestoreNetIfRefused(Box<Option<ConnectRequest>>),
+    /// Options that were taken count for the sockets too.
+    TakeNetOptions(Box<NetOptions>),
+}
+
+/// A job of the engine that is done in parts.
+pub(crate) struct SplitJob {
+    pub(crate) answer: Answer,
+    pub(crate) left: u32,
+    pub(crate) error: Option<rdb_engine::DiskError>,
+}
+
+pub(crate) struct EventLoop<E> {
+    pub(crate) config: ResourceConfig,
+    pub(crate) engine: E,
+    pub(crate) now: Time,
+    pub(crate) ring: Ring,
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) timers: Timers,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) net: Net,
+    pub(crate) front: FrontEnds,
+    /// Events that follow from effects.
+    pub(crate) pending: VecDeque<Event<Buf>>,
+    /// Reads that wait for a buffer.
+    pub(crate) waiting_reads: VecDeque<WaitingRead>,
+    pub(crate) splits: Slab<SplitJob>,
+    pub(crate) zeroes: Rc<Aligned>,
+    pub(crate) mailbox: Mailbox,
+    messages: Receiver<Message>,
+    bell: Rc<OwnedFd>,
+    notify: Box<dyn Fn(Notice)>,
+    admin: Slab<PendingAdmin>,
+    effects: Vec<Effect<Buf>>,
+    stopping: bool,
+}
+
+/// A read of the disk that has no buffer yet.
+pub(crate) struct WaitingRead {
+    pub(crate) volume: VolumeNr,
+    pub(crate) answer: Answer,
+    pub(crate) sector: u64,
+    pub(crate) bytes: u32,
+}
+
+impl<E: Engine> EventLoop<E> {
+    pub(crate) fn new(
+        config: ResourceConfig,
+        size: PoolSize,
+        engine: E,
+        mailbox: Mailbox,
+        (messages, bell): (Receiver<Message>, OwnedFd),
+        notify: Box<dyn Fn(Notice)>,
+    ) -> io::Result<Self> {
+        let pool = Pool::new(size)?;
+        let ring = Ring::new(Rc::clone(&pool))?;
+        let now = clock();
+        Ok(EventLoop {
+            front: FrontEnds::new(&config),
+            config,
+            engine,
+            now,
+            ring,
+            pool,
+            timers: Timers::default(),
+            volumes: Vec::new(),
+            net: Net::new(),
+            pending: VecDeque::new(),
+            waiting_reads: VecDeque::new(),
+            splits: Slab::new(),
+            zeroes: Rc::new(Aligned::zeroed(1 << 20)),
+            mailbox,
+            messages,
+            bell: Rc::new(bell),
+            notify,
+            admin: Slab::new(),
+            effects: Vec::with_capacity(64),
+            stopping: false,
+        })
+    }
+
+    /// Runs until it is stopped.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.listen_to_bell();
+        let mut first = true;
+        while !self.stopping || self.is_winding_down() {
+            let timeout = self.timers.next().map(|at| {
+                Duration::from_nanos(at.0.saturating_sub(self.now.0))
+            });
+            self.ring.turn(!first && self.pending.is_empty(), timeout)?;
+            first = false;
+            self.now = clock();
+            let batch = self.ring.take_completions();
+            for &(user_data, result) in &batch {
+                if let Some(op) = self.ring.finish(user_data) {
+                    self.on_completion(op, result);
+                    self.drain_pending();
+                }
+            }
+            self.ring.recycle(batch);
+            while let Some(slot) = self.timers.pop(self.now) {
+                self.on_timer(slot);
+                self.drain_pending();
+            }
+            self.follow_up();
+        }
+        Ok(())
+    }
+
+    /// Whether something of what is being closed still has to be awaited.
+    fn is_winding_down(&mut self) -> bool {
+        self.net.is_closing() || self.front.is_winding_down()
+    }
+
+    fn listen_to_bell(&mut self) {
+        let op = Op::Wake(Box::new([0; 8]), Rc::clone(&self.bell));
+        self.ring.start(op, |op| {
+            let Op::Wake(bytes, bell) = op else { unreachable!("just made") };
+            opcode::Read::new(types::Fd(bell.as_raw_fd()), bytes.as_mut_ptr(), 8).build()
+        });
+    }
+
+    fn on_completion(&mut self, op: Op, result: i32) {
+        match op {
+            Op::Disk(io) => {
+                let zeroes = Rc::clone(&self.zeroes);
+                if let Some(ended) = io.on_completion(result, &mut self.ring, &zeroes) {
+                    self.on_disk_end(ended);
+                }
+            }
+            Op::Send(owner @ Owner::Peer { .. }, batch, fd) => {
+                self.on_peer_sent(owner, (batch, fd), result);
+            }
+            Op::Send(owner @ Owner::Nbd { client, generation }, batch, fd) => {
+                self.on_client_sent((client, generation), (owner, batch, fd), result);
+            }
+            Op::Stage(Owner::Peer { generation, socket }, stage, _) => {
+                self.on_peer_stage(generation, socket, stage, result);
+            }
+            Op::Stage(Owner::Nbd { client, generation }, stage, _) => {
+                self.on_client_stage((client, generation), stage, result);
+            }
+            Op::Payload(Owner::Peer { generation, socket }, buf, filled, _) => {
+                self.on_peer_payload(generation, socket, (buf, filled), result);
+            }
+            Op::Payload(Owner::Nbd { client, generation }, buf, filled, _) => {
+                self.on_client_payload((client, generation), (buf, filled), result);
+            }
+            Op::Connect(generation, fd, _) => self.on_connected(generation, fd, result),
+            Op::Accept(generation, _) => self.on_accepted(generation, result),
+            Op::FirstPacket(generation, fd, bytes) => {
+                self.on_first_packet(generation, fd, *bytes, result);
+            }
+            Op::NbdAccept(generation, _) => self.on_client_accepted(generation, result),
+            Op::FusePoll(volume, generation, _) => self.on_fuse_ready(volume, generation, result),
+            Op::Wake(..) => {
+                self.on_messages();
+                self.listen_to_bell();
+            }
+            Op::Cancel => {}
+        }
+    }
+
+    fn on_timer(&mut self, slot: Slot) {
+        match slot {
+            Slot::Engine(timer) => self.raise(Event::Timer(timer)),
+            Slot::Pairing => self.on_pairing_timer(),
+            Slot::Stall(socket) => self.on_stall_timer(socket),
+            Slot::Closing => self.on_closing_timer(),
+        }
+    }
+
+    /// What the handling of completions left to do: retries, then the sends of this turn.
+    fn follow_up(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            self.drain_pending();
+            let mut again = false;
+            if self.pool.take_released(Reserve::Read) {
+                again |= self.retry_reads();
+            }
+            if self.pool.take_released(Reserve::Receive) {
+                again |= self.retry_starved_peer();
+            }
+            if self.pool.take_released(Reserve::FrontEnd) {
+                again |= self.retry_starved_front_ends();
+            }
+            again |= self.pump_resumed_clients();
+            if !again && self.pending.is_empty() {
+                break;
+            }
+        }
+        self.flush_peer();
+        self.flush_clients();
+    }
+
+    fn drain_pending(&mut self) {
+        while let Some(event) = self.pending.pop_front() {
+            self.raise(event);
+        }
+    }
+
+    /// Tells the engine of an event and starts what follows from it.
+    pub(crate) fn raise(&mut self, event: Event<Buf>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.engine.handle(self.now, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.apply(effect);
+        }
+        self.effects = effects;
+    }
+
+    fn apply(&mut self, effect: Effect<Buf>) {
+        match effect {
+            Effect::Read { volume, tag, sector, bytes } => {
+                self.read(WaitingRead { volume, answer: Answer::Engine(tag), sector, bytes });
+            }
+            Effect::Write { volume, tag, sector, payload, fua } => {
+                self.write(volume, Answer::Engine(tag), sector, payload, fua);
+            }
+            Effect::Flush { volume, tag } => self.flush(volume, tag),
+            Effect::Discard { volume, tag, sector, bytes, kind } => {
+                self.discard(volume, tag, (sector, bytes), kind);
+            }
+            Effect::MetaRead { volume, tag, sector, bytes } => {
+                self.meta_read(volume, tag, sector, bytes);
+            }
+            Effect::MetaWrite { volume, tag, sector, data, preflush, fua } => {
+                self.meta_write(volume, tag, (sector, data), preflush, fua);
+            }
+            Effect::CloseDisk { volume } => self.close_disk(volume),
+            Effect::OpenConnection => self.open_connection(),
+            Effect::CloseConnection => self.close_connection(),
+            Effect::SetWire(wire) => self.net.wire = wire,
+            Effect::Send { volume, packet, payload, notify } => {
+                self.send_packet(volume, &packet, payload, notify);
+            }
+            Effect::HoldData { hold } => self.hold_data(hold),
+            Effect::Complete { request, result } => self.on_complete(request, result),
+            Effect::Device { volume, device } => self.on_device(volume, device),
+            Effect::AdminDone { id, result } => self.on_admin_done(id, result),
+            Effect::SetTimer { timer, at } => self.timers.set(Slot::Engine(timer), at),
+            Effect::ClearTimer { timer } => self.timers.clear(Slot::Engine(timer)),
+            Effect::Log { level, volume, text } => {
+                self.notify(Notice::Log { level, volume, text });
+            }
+            Effect::StateChanged { volume, old, new } => {
+                self.notify(Notice::StateChanged { volume, old, new });
+            }
+        }
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        (self.notify)(notice);
+    }
+
+    pub(crate) fn log(&self, level: Level, volume: Option<VolumeNr>, text: impl Into<String>) {
+        self.notify(Notice::Log { level, volume, text: text.into() });
+    }
+
+    fn on_messages(&mut self) {
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Admin(command, reply) => self.on_command(command, reply),
+                Message::Attach(request, opened, reply) => match opened {
+                    Ok(opened) => self.on_attach(request, opened, reply),
+                    Err(error) => reply(Err(error)),
+                },
+                Message::Connect(request, reply) => {
+                    let command = Command::Connect {
+                        options: request.options.clone(),
+                        discard_my_data: request.discard_my_data,
+                        tentative: request.tentative,
+                    };
+                    let old = self.net.config.replace(*request);
+                    self.command(command, reply, OnEnd::RestoreNetIfRefused(Box::new(old)));
+                }
+                Message::Status(reply) => reply(self.engine.status(self.now)),
+                Message::Fuse(message) => self.on_fuse_message(message),
+                Message::Stop => self.stop(),
+            }
+            self.drain_pending();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.close_connection();
+        self.stop_front_ends();
+    }
+
+    fn on_command(&mut self, command: Command, reply: Reply) {
+        match command {
+            Command::Secondary { volume, held_open } => {
+                if held_open || self.has_clients(volume) {
+                    self.secondary(volume, true, reply);
+                } else {
+                    // Who uses a loop device is found out elsewhere; the answer comes back as a message.
+                    self.ask_who_holds(volume, reply);
+                }
+            }
+            Command::NetOptions { options } => {
+                let on_end = OnEnd::TakeNetOptions(Box::new(options.clone()));
+                self.command(Command::NetOptions { options }, reply, on_end);
+            }
+            command => self.command(command, reply, OnEnd::Nothing),
+        }
+    }
+
+    /// Commands the demotion; `held_open`: somebody uses the device.
+    pub(crate) fn secondary(&mut self, volume: VolumeNr, held_open: bool, reply: Reply) {
+        self.command(Command::Secondary { volume, held_open }, reply, OnEnd::Nothing);
+    }
+
+    fn on_attach(
+        &mut self,
+        request: AttachRequest,
+        opened: crate::disk::OpenedDisk,
+        reply: Reply,
+    ) {
+        let volume = self.volume(request.volume);
+        if volume.disk.is_some() {
+            let info = format!("volume {} has a disk", request.volume);
+            reply(Err(AdminError::refused(ERR_DISK_CONFIGURED, info)));
+            return;
+        }
+        let internal = std::sync::Arc::ptr_eq(&opened.data, &opened.meta);
+        let data = DiskFile::new(opened.data);
+        let meta = if internal { Rc::clone(&data) } else { DiskFile::new(opened.meta) };
+        volume.disk = Some(Disk { data, meta });
+        let AttachRequest { volume, options, .. } = request;
+        let command = Command::Attach { volume, disk: opened.info, options };
+        self.command(command, reply, OnEnd::CloseDiskIfRefused(volume));
+    }
+
+    fn command(&mut self, command: Command, reply: Reply, on_end: OnEnd) {
+        let id = AdminId(self.admin.insert(PendingAdmin { reply, on_end }) as u64);
+        self.raise(Event::Admin { id, command });
+    }
+
+    fn on_admin_done(&mut self, id: AdminId, result: Result<(), AdminError>) {
+        let Some(PendingAdmin { reply, on_end }) = self.admin.try_remove(id.0 as usize) else {
+            return self.log(Level::Error, None, format!("an answer to command {} of nobody", id.0));
+        };
+        match (on_end, &result) {
+            (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
+            (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
+            (OnEnd::TakeNetOptions(options), Ok(())) => {
+                if let Some(config) = &mut self.net.config {
+                    config.options = *options;
+                }
+            }
+            _ => {}
+        }
+        reply(result);
+    }
+
+    /// What the loop knows of a volume; made if it is new.
+    pub(crate) fn volume(&mut self, nr: VolumeNr) -> &mut Volume {
+        let index = match self.volumes.iter().position(|volume| volume.nr == nr) {
+            Some(index) => index,
+            None => {
+                let lane = Lane::default();
+                self.volumes.push(Volume { nr, disk: None, lane, device: None });
+                self.volumes.len() - 1
+            }
+        };
+        &mut self.volumes[index]
+    }
+
+    fn on_complete(
+        &mut self,
+        request: RequestId,
+        result: Result<Option<Buf>, rdb_engine::RequestError>,
+    ) {
+        self.complete_request(request.0 as usize, result);
+    }
+}
+
+/// `CLOCK_MONOTONIC`.
+pub(crate) fn clock() -> Time {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place for the answer; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Time(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+}

@@ -1,0 +1,469 @@
+//! The device node: a loop device over a file that this thread serves by FUSE.
+//!
+//! Mounting, attaching and giving back wait for answers of this very thread, so helper threads do them and report by
+//! message. One device of a volume is given back completely before the next one is made.
+//!
+//! The FUSE descriptor is read and written directly, not through the ring: it never waits (it is non-blocking, and
+//! the ring says when there is something), and the ring would need a worker thread for each reply.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use io_uring::{opcode, types};
+use rdb_engine::{DeviceSpec, Level, VolumeNr};
+use rdb_frontend::fuse::mount::{Kind, Mount, clear_stale, mount};
+use rdb_frontend::fuse::{MESSAGE_SIZE_MAX, Root, Session, Step, WRITE_PAYLOAD_OFFSET};
+use rdb_frontend::loopdev::{AttachOptions, LoopDevice};
+use rdb_frontend::{Errno, Frontend, Request};
+
+use super::{Origin, Starved, device_info};
+use crate::Engine;
+use crate::event_loop::EventLoop;
+use crate::handle::{Mailbox, Message, Notice, Reply};
+use crate::pool::{Aligned, PAGE_BYTES, Reserve};
+use crate::ring::Op;
+
+/// Messages taken from one device before others get their turn.
+const MESSAGES_A_TURN: usize = 64;
+/// How long a loop device that somebody still uses is asked for again.
+const DETACH_MS: u64 = 10_000;
+/// A transient user of a block device (udev looks at new ones) is waited for this long.
+const HOLDER_MS: u64 = 2_000;
+
+/// What helper threads report.
+pub(crate) enum FuseMessage {
+    /// Mounted: serve it.
+    Mounted { volume: VolumeNr, generation: u32, fd: OwnedFd },
+    /// The loop device is there.
+    Up { volume: VolumeNr, generation: u32, device: LoopDevice, mount: Mount },
+    /// It could not be made.
+    Failed { volume: VolumeNr, generation: u32, error: String },
+    /// It is given back; the words are a complaint.
+    Gone { volume: VolumeNr, generation: u32, complaint: Option<String> },
+    /// The answer to `ask_who_holds`.
+    Held { volume: VolumeNr, held: bool, reply: Reply },
+}
+
+/// A volume's device node, in the making, there, or going.
+pub(crate) struct FuseDevice {
+    volume: VolumeNr,
+    generation: u32,
+    stage: Stage,
+    served: Option<Served>,
+    /// The device it is to become once this one is given back.
+    next: Option<DeviceSpec>,
+}
+
+enum Stage {
+    Starting { unwanted: bool },
+    Up { device: LoopDevice, mount: Mount },
+    Stopping,
+}
+
+/// The connection to the kernel's FUSE client.
+struct Served {
+    fd: Rc<OwnedFd>,
+    session: Session,
+    /// One message; a write's data begins at a page.
+    memory: Aligned,
+    /// A write in `memory` that waits for a buffer.
+    parked: Option<Request>,
+    polling: bool,
+}
+
+const MESSAGE_START: usize = PAGE_BYTES - WRITE_PAYLOAD_OFFSET;
+
+impl<E: Engine> EventLoop<E> {
+    fn fuse(&mut self, volume: VolumeNr) -> Option<&mut FuseDevice> {
+        self.front.fuse.iter_mut().find(|device| device.volume == volume)
+    }
+
+    fn fuse_of(&mut self, volume: VolumeNr, generation: u32) -> Option<&mut FuseDevice> {
+        self.fuse(volume).filter(|device| device.generation == generation)
+    }
+
+    pub(super) fn fuse_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
+        if self.config.frontend != Frontend::Fuse {
+            return self.announce_without_node(nr, spec);
+        }
+        let Some(device) = self.fuse(nr) else { return self.start_fuse(nr, spec) };
+        match &mut device.stage {
+            Stage::Up { device: node, .. } => {
+                let node = node.clone();
+                if let Some(served) = &mut device.served {
+                    served.session.set_info(device_info(spec));
+                }
+                self.notify(Notice::DeviceUp { volume: nr, spec, node: Some(node.path()) });
+                self.help("rdb-resize", move |_| {
+                    if let Err(error) = node.set_capacity() {
+                        tracing::error!("{error}");
+                    }
+                });
+            }
+            Stage::Starting { .. } | Stage::Stopping => device.next = Some(spec),
+        }
+    }
+
+    /// Begins to give a device node back; whether there is one.
+    pub(super) fn fuse_device_down(&mut self, nr: VolumeNr) -> bool {
+        let Some(device) = self.fuse(nr) else { return false };
+        device.next = None;
+        let generation = device.generation;
+        match std::mem::replace(&mut device.stage, Stage::Stopping) {
+            Stage::Up { device: node, mount } => {
+                self.help("rdb-detach", move |mailbox| {
+                    let complaint = give_back(node, mount);
+                    let gone = FuseMessage::Gone { volume: nr, generation, complaint };
+                    mailbox.post(Message::Fuse(gone));
+                });
+            }
+            Stage::Starting { .. } => device.stage = Stage::Starting { unwanted: true },
+            Stage::Stopping => {}
+        }
+        true
+    }
+
+    fn start_fuse(&mut self, nr: VolumeNr, spec: DeviceSpec) {
+        let generation = self.front.next_generation();
+        self.front.fuse.push(FuseDevice {
+            volume: nr,
+            generation,
+            stage: Stage::Starting { unwanted: false },
+            served: None,
+            next: Some(spec),
+        });
+        let target = self.config.run_dir.join("fuse").join(format!("{}.{nr}", self.config.name));
+        let source = format!("{}/{nr}", self.config.name);
+        let block_size = spec.logical_block_bytes;
+        self.help("rdb-mount", move |mailbox| {
+            let made = make(&mailbox, nr, generation, &target, &source, block_size);
+            let message = match made {
+                Ok((device, mount)) => FuseMessage::Up { volume: nr, generation, device, mount },
+                Err(error) => FuseMessage::Failed { volume: nr, generation, error },
+            };
+            mailbox.post(Message::Fuse(message));
+        });
+    }
+
+    fn help(&mut self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
+        let mailbox = self.mailbox.clone();
+        let spawned =
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(mailbox));
+        if let Err(error) = spawned {
+            self.log(Level::Error, None, format!("no thread for {name}: {error}"));
+        }
+    }
+
+    pub(crate) fn on_fuse_message(&mut self, message: FuseMessage) {
+        match message {
+            FuseMessage::Held { volume, held, reply } => self.secondary(volume, held, reply),
+            FuseMessage::Mounted { volume, generation, fd } => {
+                let spec = self.volume(volume).device;
+                let Some(device) = self.fuse_of(volume, generation) else { return };
+                let Some(spec) = spec.or(device.next) else { return };
+                device.served = Some(Served {
+                    fd: Rc::new(fd),
+                    session: Session::new(device_info(spec), Root::File),
+                    memory: Aligned::zeroed(MESSAGE_SIZE_MAX + 2 * PAGE_BYTES),
+                    parked: None,
+                    polling: false,
+                });
+                self.poll_fuse(volume);
+            }
+            FuseMessage::Up { volume, generation, device: node, mount } => {
+                let spec = self.volume(volume).device;
+                let Some(device) = self.fuse_of(volume, generation) else { return };
+                let unwanted = matches!(device.stage, Stage::Starting { unwanted: true });
+                let next = device.next.take();
+                let path = node.path();
+                device.stage = Stage::Up { device: node, mount };
+                match spec.filter(|_| !unwanted) {
+                    None => {
+                        self.fuse_device_down(volume);
+                        if let Some(device) = self.fuse(volume) {
+                            device.next = spec;
+                        }
+                    }
+                    Some(spec) if next == Some(spec) => {
+                        let node = Some(path);
+                        self.notify(Notice::DeviceUp { volume, spec, node });
+                    }
+                    // It was resized while it was made.
+                    Some(spec) => self.fuse_device_up(volume, spec),
+                }
+            }
+            FuseMessage::Failed { volume, generation, error } => {
+                if self.fuse_of(volume, generation).is_none() {
+                    return;
+                }
+                self.front.fuse.retain(|device| device.volume != volume);
+                let text = format!("no device node, only the NBD socket: {error}");
+                self.log(Level::Error, Some(volume), text);
+                match self.volume(volume).device {
+                    Some(spec) => self.announce_without_node(volume, spec),
+                    None => self.notify(Notice::DeviceDown { volume }),
+                }
+            }
+            FuseMessage::Gone { volume, generation, complaint } => {
+                let Some(device) = self.fuse_of(volume, generation) else { return };
+                let next = device.next.take();
+                self.front.fuse.retain(|device| device.volume != volume);
+                self.front.starved.retain(|other| *other != Starved::Fuse { volume });
+                if let Some(complaint) = complaint {
+                    self.log(Level::Error, Some(volume), complaint);
+                }
+                self.notify(Notice::DeviceDown { volume });
+                if let Some(spec) = self.volume(volume).device.and(next) {
+                    self.start_fuse(volume, spec);
+                }
+            }
+        }
+    }
+
+    /// Finds out whether somebody uses the loop device, then goes on with the demotion.
+    pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Reply) {
+        match self.fuse(volume).map(|device| &device.stage) {
+            Some(Stage::Up { device, .. }) => {
+                let node = device.clone();
+                self.help("rdb-holders", move |mailbox| {
+                    let held = is_held(&node);
+                    let answer = FuseMessage::Held { volume, held, reply };
+                    mailbox.post(Message::Fuse(answer));
+                });
+            }
+            Some(Stage::Starting { .. } | Stage::Stopping) | None => {
+                self.secondary(volume, false, reply);
+            }
+        }
+    }
+
+    /// Asks the ring to say when the kernel has a request.
+    fn poll_fuse(&mut self, volume: VolumeNr) {
+        let Some(device) = self.front.fuse.iter_mut().find(|device| device.volume == volume) else {
+            return;
+        };
+        let generation = device.generation;
+        let Some(served) = device.served.as_mut().filter(|served| !served.polling) else { return };
+        served.polling = true;
+        let fd = Rc::clone(&served.fd);
+        self.ring.start(Op::FusePoll(volume, generation, fd), |op| {
+            let Op::FusePoll(_, _, fd) = op else { unreachable!("just made") };
+            opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), libc::POLLIN as u32).build()
+        });
+    }
+
+    pub(crate) fn on_fuse_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) {
+        let Some(served) =
+            self.fuse_of(volume, generation).and_then(|device| device.served.as_mut())
+        else {
+            return;
+        };
+        served.polling = false;
+        if result < 0 || result & i32::from(libc::POLLERR) != 0 {
+            // Unmounted, and nobody has the file open any more.
+            return;
+        }
+        self.pump_fuse(volume);
+    }
+
+    /// Takes the kernel's messages until there are none.
+    fn pump_fuse(&mut self, volume: VolumeNr) {
+        for _ in 0..MESSAGES_A_TURN {
+            if !self.unpark(volume) {
+                return;
+            }
+            let Some(device) = self.fuse(volume) else { return };
+            let generation = device.generation;
+            let Some(served) = &mut device.served else { return };
+            let room = &mut served.memory.as_mut_slice()[MESSAGE_START..];
+            // SAFETY: the descriptor is open, `room` is writable memory of the length given. The descriptor is
+            // non-blocking.
+            let got = unsafe {
+                libc::read(served.fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len())
+            };
+            if got < 0 {
+                match io::Error::last_os_error().raw_os_error() {
+                    Some(libc::EINTR | libc::ENOENT) => continue,
+                    Some(libc::EAGAIN) => break,
+                    // ENODEV: unmounted.
+                    _ => return,
+                }
+            }
+            let message = &room[..got as usize];
+            match served.session.advance(message) {
+                Ok(Step::Reply(reply)) => write_all(&served.fd, reply.as_bytes(), &[]),
+                Ok(Step::Request { request, payload }) if payload.is_empty() => {
+                    let origin = Origin::Fuse { volume, generation };
+                    self.submit(origin, volume, request, None);
+                }
+                Ok(Step::Request { request, .. }) => served.parked = Some(request),
+                Ok(Step::Nothing) => {}
+                Ok(Step::Destroyed) => return,
+                Err(error) => {
+                    self.log(Level::Error, Some(volume), format!("from the kernel: {error}"));
+                }
+            }
+        }
+        if self.unpark(volume) {
+            self.poll_fuse(volume);
+        }
+    }
+
+    /// Submits a write that is parked; `false` if it has to wait for a buffer.
+    fn unpark(&mut self, volume: VolumeNr) -> bool {
+        let me = Starved::Fuse { volume };
+        let first = self.front.starved.front().is_none_or(|first| *first == me);
+        let Some(device) = self.front.fuse.iter_mut().find(|device| device.volume == volume) else {
+            return true;
+        };
+        let generation = device.generation;
+        let Some(served) = &mut device.served else { return true };
+        let Some(request) = served.parked else { return true };
+        let buf = if first { self.pool.take(Reserve::FrontEnd, request.length) } else { None };
+        let Some(mut buf) = buf else {
+            if !self.front.starved.contains(&me) {
+                self.front.starved.push_back(me);
+            }
+            return false;
+        };
+        self.front.starved.retain(|other| *other != me);
+        if let Some(into) = buf.as_mut_slice() {
+            let from = &served.memory.as_slice()[PAGE_BYTES..PAGE_BYTES + into.len()];
+            into.copy_from_slice(from);
+        }
+        served.parked = None;
+        self.submit(Origin::Fuse { volume, generation }, volume, request, Some(buf));
+        true
+    }
+
+    pub(super) fn retry_fuse(&mut self, volume: VolumeNr) -> bool {
+        let me = Starved::Fuse { volume };
+        if self.fuse(volume).is_none() {
+            self.front.starved.retain(|other| *other != me);
+            return true;
+        }
+        self.pump_fuse(volume);
+        self.front.starved.front() != Some(&me)
+    }
+
+    /// Answers the kernel. Runs amid effects.
+    pub(super) fn reply_to_kernel(
+        &mut self,
+        volume: VolumeNr,
+        generation: u32,
+        request: &Request,
+        result: Result<(), Errno>,
+        payload: Option<crate::pool::Buf>,
+    ) {
+        let Some(served) =
+            self.fuse_of(volume, generation).and_then(|device| device.served.as_mut())
+        else {
+            return;
+        };
+        let header = served.session.reply_header(request, result);
+        let data = payload.as_ref().map_or(&[][..], |payload| payload.as_slice());
+        write_all(&served.fd, header.as_bytes(), data);
+    }
+}
+
+/// One reply is one `writev`, which the kernel takes whole or not at all.
+fn write_all(fd: &OwnedFd, header: &[u8], data: &[u8]) {
+    let parts = [header, data].map(|part| libc::iovec {
+        iov_base: part.as_ptr().cast_mut().cast(),
+        iov_len: part.len(),
+    });
+    let count = if data.is_empty() { 1 } else { 2 };
+    loop {
+        // SAFETY: the descriptor is open; the vectors describe borrowed memory that is only read.
+        let result = unsafe { libc::writev(fd.as_raw_fd(), parts.as_ptr(), count) };
+        if result >= 0 {
+            return;
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            // ENOENT: whoever asked was interrupted. ENODEV: unmounted.
+            Some(libc::ENOENT | libc::ENODEV) => return,
+            _ => return tracing::error!("replying to the kernel's FUSE client: {error}"),
+        }
+    }
+}
+
+/// Makes the mount and the loop device. On a helper thread: the loop serves meanwhile.
+fn make(
+    mailbox: &Mailbox,
+    volume: VolumeNr,
+    generation: u32,
+    target: &Path,
+    source: &str,
+    block_size: u32,
+) -> Result<(LoopDevice, Mount), String> {
+    let words = |error: &dyn std::error::Error| error.to_string();
+    prepare(target).map_err(|error| format!("{}: {error}", target.display()))?;
+    let (fd, mount) = mount(target, Kind::File, source).map_err(|error| words(&error))?;
+    if !mailbox.post(Message::Fuse(FuseMessage::Mounted { volume, generation, fd })) {
+        return Err("the resource is being stopped".to_owned());
+    }
+    let options = AttachOptions { block_size, read_only: false };
+    let device = LoopDevice::attach(target, options).map_err(|error| words(&error))?;
+    Ok((device, mount))
+}
+
+/// An empty file to mount on, without what a dead daemon left there.
+fn prepare(target: &Path) -> io::Result<()> {
+    let directory: PathBuf = target.parent().unwrap_or(Path::new(".")).to_owned();
+    std::fs::create_dir_all(&directory)?;
+    for device in LoopDevice::attached_to(target).map_err(io::Error::other)? {
+        device.detach().map_err(io::Error::other)?;
+    }
+    clear_stale(target).map_err(io::Error::other)?;
+    if !target.exists() {
+        std::fs::write(target, b"")?;
+    }
+    Ok(())
+}
+
+/// Gives both back. Words of complaint if the loop device stays.
+fn give_back(device: LoopDevice, mount: Mount) -> Option<String> {
+    let end = Instant::now() + Duration::from_millis(DETACH_MS);
+    let mut complaint = None;
+    loop {
+        match device.clone().detach() {
+            Ok(()) => break,
+            Err(error) if Instant::now() < end => {
+                tracing::debug!("{error}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => {
+                complaint = Some(format!("{} stays, without a disk: {error}", device.path().display()));
+                break;
+            }
+        }
+    }
+    if let Err(error) = mount.unmount() {
+        complaint.get_or_insert(error.to_string());
+    }
+    complaint
+}
+
+/// Whether somebody uses the device, and not just for a moment.
+fn is_held(device: &LoopDevice) -> bool {
+    let end = Instant::now() + Duration::from_millis(HOLDER_MS);
+    loop {
+        match device.is_held() {
+            Ok(false) => return false,
+            Ok(true) if Instant::now() < end && device.holders().is_empty() => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(true) => return true,
+            Err(error) => {
+                // Without an answer, assume the worse.
+                tracing::warn!("{error}");
+                return true;
+            }
+        }
+    }
+}

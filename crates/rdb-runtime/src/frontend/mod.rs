@@ -1,0 +1,292 @@
+//! Requests of front ends on their way through the engine.
+
+pub(crate) mod fuse;
+pub(crate) mod nbd;
+
+use std::collections::VecDeque;
+
+use rdb_engine::{
+    DISCARD_MAX_BYTES, DeviceSpec, Event, REQUEST_MAX_BYTES, RequestError, RequestId, RequestKind,
+    VolumeNr,
+};
+use rdb_frontend::{DeviceInfo, Errno, Op, Request};
+use slab::Slab;
+
+use self::fuse::FuseDevice;
+use self::nbd::Nbd;
+use crate::Engine;
+use crate::event_loop::EventLoop;
+use crate::handle::{Notice, ResourceConfig};
+use crate::pool::Buf;
+
+/// Parts of a long discard that are under way at a time.
+const PARTS_MAX: u32 = 4;
+
+/// All front ends of a resource.
+pub(crate) struct FrontEnds {
+    pub(crate) nbd: Nbd,
+    pub(crate) fuse: Vec<FuseDevice>,
+    requests: Slab<FrontRequest>,
+    /// Who waits for a buffer, first come first served.
+    pub(crate) starved: VecDeque<Starved>,
+    generation: u32,
+    pub(crate) stopping: bool,
+}
+
+/// Somebody with a write for which there is no buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Starved {
+    Nbd { client: u32, generation: u32 },
+    Fuse { volume: VolumeNr },
+}
+
+/// Who asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    Nbd { client: u32, generation: u32 },
+    Fuse { volume: VolumeNr, generation: u32 },
+}
+
+/// A request that the engine has, in whole or in parts.
+struct FrontRequest {
+    origin: Origin,
+    volume: VolumeNr,
+    request: Request,
+    /// Parts at the engine.
+    under_way: u32,
+    /// Of a long discard: where the next part begins, and where all ends.
+    next: u64,
+    end: u64,
+    /// A flush makes it durable at last.
+    flush: bool,
+    error: Option<Errno>,
+    payload: Option<Buf>,
+}
+
+impl FrontEnds {
+    pub(crate) fn new(config: &ResourceConfig) -> FrontEnds {
+        FrontEnds {
+            nbd: Nbd::new(&config.name),
+            fuse: Vec::new(),
+            requests: Slab::with_capacity(512),
+            starved: VecDeque::new(),
+            generation: 0,
+            stopping: false,
+        }
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.generation += 1;
+        self.generation
+    }
+
+    /// Whether device nodes are still being given back.
+    pub(crate) fn is_winding_down(&self) -> bool {
+        !self.fuse.is_empty()
+    }
+}
+
+/// What front ends are told of a device.
+pub(crate) fn device_info(spec: DeviceSpec) -> DeviceInfo {
+    DeviceInfo {
+        size_bytes: spec.size_sectors.saturating_mul(512),
+        minimum_block: spec.logical_block_bytes,
+        preferred_block: 4096,
+        maximum_request: REQUEST_MAX_BYTES,
+        can_trim: true,
+        can_zero: true,
+        read_only: false,
+    }
+}
+
+impl<E: Engine> EventLoop<E> {
+    /// The engine has a device, has changed it, or has it no more.
+    pub(crate) fn on_device(&mut self, nr: VolumeNr, device: Option<DeviceSpec>) {
+        let old = std::mem::replace(&mut self.volume(nr).device, device);
+        match device {
+            Some(spec) => {
+                self.nbd_device_up(nr, spec);
+                self.fuse_device_up(nr, spec);
+            }
+            None if old.is_some() => {
+                self.nbd_device_down(nr);
+                if !self.fuse_device_down(nr) {
+                    self.notify(Notice::DeviceDown { volume: nr });
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Gives all devices back.
+    pub(crate) fn stop_front_ends(&mut self) {
+        self.front.stopping = true;
+        let volumes: Vec<VolumeNr> = self.volumes.iter().map(|volume| volume.nr).collect();
+        for nr in volumes {
+            self.on_device(nr, None);
+        }
+    }
+
+    /// Whether an NBD client uses a volume.
+    pub(crate) fn has_clients(&self, nr: VolumeNr) -> bool {
+        self.front.nbd.users(nr) > 0
+    }
+
+    /// Passes a request to the engine. Events are raised, so this must not run amid effects.
+    pub(crate) fn submit(
+        &mut self,
+        origin: Origin,
+        volume: VolumeNr,
+        request: Request,
+        payload: Option<Buf>,
+    ) {
+        let mut front = FrontRequest {
+            origin,
+            volume,
+            request,
+            under_way: 0,
+            next: request.offset,
+            end: request.offset,
+            flush: false,
+            error: None,
+            payload: None,
+        };
+        let kind = match (request.op, payload) {
+            (Op::Read, _) => RequestKind::Read,
+            (Op::Write, Some(payload)) => RequestKind::Write { payload, fua: request.fua },
+            (Op::Flush, _) => RequestKind::Flush,
+            (Op::Trim | Op::WriteZeroes { .. }, _) => {
+                front.end = request.offset.saturating_add(u64::from(request.length));
+                front.flush = request.fua;
+                let key = self.front.requests.insert(front);
+                return self.advance_parts(key);
+            }
+            // A hint; doing nothing is right. (And a write that lost its data, which does not happen.)
+            (Op::Cache, _) => return self.reply(&front, Ok(())),
+            (Op::Write, None) => return self.reply(&front, Err(Errno::Io)),
+        };
+        front.under_way = 1;
+        let id = RequestId(self.front.requests.insert(front) as u64);
+        self.raise(Event::Request(rdb_engine::Request {
+            id,
+            volume,
+            sector: request.offset / 512,
+            bytes: request.length,
+            kind,
+        }));
+    }
+
+    /// Hands the next parts of a long discard to the engine, at last the flush; or replies.
+    fn advance_parts(&mut self, key: usize) {
+        loop {
+            let Some(front) = self.front.requests.get_mut(key) else { return };
+            let failed = front.error.is_some();
+            let event = if !failed && front.next < front.end && front.under_way < PARTS_MAX {
+                // Parts end at multiples of the largest discard, so that none touches two extents of the log.
+                let max = u64::from(DISCARD_MAX_BYTES);
+                let end = front.end.min((front.next / max + 1) * max);
+                let (start, bytes) = (front.next, (end - front.next) as u32);
+                front.next = end;
+                let kind = match front.request.op {
+                    Op::WriteZeroes { may_unmap } => RequestKind::WriteZeroes { may_unmap },
+                    _ => RequestKind::Discard,
+                };
+                let (id, volume) = (RequestId(key as u64), front.volume);
+                rdb_engine::Request { id, volume, sector: start / 512, bytes, kind }
+            } else if front.under_way > 0 {
+                return;
+            } else if !failed && front.flush {
+                front.flush = false;
+                let (id, volume) = (RequestId(key as u64), front.volume);
+                rdb_engine::Request { id, volume, sector: 0, bytes: 0, kind: RequestKind::Flush }
+            } else {
+                let front = self.front.requests.remove(key);
+                return self.reply(&front, front.error.map_or(Ok(()), Err));
+            };
+            front.under_way += 1;
+            self.raise(Event::Request(event));
+        }
+    }
+
+    /// A request, or a part of one, has ended. Runs amid effects.
+    pub(crate) fn complete_request(
+        &mut self,
+        key: usize,
+        result: Result<Option<Buf>, RequestError>,
+    ) {
+        let Some(front) = self.front.requests.get_mut(key) else { return };
+        front.under_way = front.under_way.saturating_sub(1);
+        match result {
+            Ok(payload) => front.payload = payload.or(front.payload.take()),
+            Err(error) => front.error = front.error.or(Some(errno(error))),
+        }
+        let done = front.error.is_some() || front.next >= front.end && !front.flush;
+        if front.under_way > 0 {
+            return;
+        }
+        if done {
+            let front = self.front.requests.remove(key);
+            let result = front.error.map_or(Ok(()), Err);
+            return self.reply(&front, result);
+        }
+        self.front.nbd.parts.push(key);
+    }
+
+    /// Goes on with long discards whose parts have ended; whether there were any.
+    pub(crate) fn pump_resumed_clients(&mut self) -> bool {
+        let parts = std::mem::take(&mut self.front.nbd.parts);
+        let any = !parts.is_empty();
+        for key in parts {
+            self.advance_parts(key);
+        }
+        self.pump_paused_clients() || any
+    }
+
+    fn reply(&mut self, front: &FrontRequest, result: Result<(), Errno>) {
+        let mut result = result;
+        let payload = match (front.request.op, &front.payload) {
+            (Op::Read, Some(payload)) if payload.len() == front.request.length as usize => {
+                Some(payload.clone())
+            }
+            (Op::Read, _) => {
+                // Success without the data asked for would be a lie.
+                result = result.and(Err(Errno::Io));
+                None
+            }
+            _ => None,
+        };
+        let payload = payload.filter(|_| result.is_ok());
+        match front.origin {
+            Origin::Nbd { client, generation } => {
+                self.reply_to_client((client, generation), &front.request, result, payload);
+            }
+            Origin::Fuse { volume, generation } => {
+                self.reply_to_kernel(volume, generation, &front.request, result, payload);
+            }
+        }
+    }
+
+    /// Lets those who waited for a buffer try again; whether one got it.
+    pub(crate) fn retry_starved_front_ends(&mut self) -> bool {
+        let mut any = false;
+        while let Some(first) = self.front.starved.front().copied() {
+            let served = match first {
+                Starved::Nbd { client, generation } => self.retry_client(client, generation),
+                Starved::Fuse { volume } => self.retry_fuse(volume),
+            };
+            if !served {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+}
+
+fn errno(error: RequestError) -> Errno {
+    match error {
+        RequestError::Io => Errno::Io,
+        RequestError::Inval => Errno::Inval,
+        RequestError::NotPrimary => Errno::Shutdown,
+    }
+}

@@ -1,0 +1,447 @@
+//! The NBD socket: a listening socket while a device is there, and its clients.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use io_uring::{opcode, types};
+use rdb_engine::{DeviceSpec, Level, VolumeNr};
+use rdb_frontend::nbd::{CloseReason, Exports, Session, Step};
+use rdb_frontend::{Errno, Request};
+use slab::Slab;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{Origin, Starved, device_info};
+use crate::Engine;
+use crate::event_loop::EventLoop;
+use crate::handle::Notice;
+use crate::pool::{Buf, Reserve};
+use crate::ring::{Op, Owner};
+use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
+
+/// Clients of one resource; more are turned away.
+const CLIENTS_MAX: usize = 64;
+/// Bytes of a client's stage; the longest option fits (`rdb_frontend::nbd::INPUT_MAX`).
+const STAGE_BYTES: usize = 64 * 1024;
+const _: () = assert!(STAGE_BYTES > rdb_frontend::nbd::INPUT_MAX);
+/// With this much unsent, a client's requests are not read.
+const UNSENT_MAX_BYTES: u64 = 2 << 20;
+
+/// The server and its clients.
+pub(crate) struct Nbd {
+    exports: Exports,
+    listener: Option<Listener>,
+    clients: Slab<Client>,
+    generation: u32,
+    /// Clients that may be able to go on.
+    resumed: Vec<u32>,
+    /// Clients with something to send.
+    unsent: Vec<u32>,
+    /// Long discards whose parts have ended.
+    pub(super) parts: Vec<usize>,
+}
+
+struct Listener {
+    generation: u32,
+    fd: Rc<OwnedFd>,
+    path: PathBuf,
+    accepting: usize,
+}
+
+/// One connection.
+struct Client {
+    generation: u32,
+    fd: Rc<OwnedFd>,
+    session: Session,
+    sender: Sender,
+    receiver: Receiver,
+    /// A write whose data is still to come.
+    write: Option<(VolumeNr, Request)>,
+    /// The volume it counts as a user of.
+    volume: Option<VolumeNr>,
+    /// No more requests are taken; it is closed when all is answered and sent.
+    closing: bool,
+    /// It stands in the list of those with something to send.
+    in_unsent: bool,
+}
+
+impl Nbd {
+    pub(crate) fn new(resource: &str) -> Nbd {
+        Nbd {
+            exports: Exports::new(resource),
+            listener: None,
+            clients: Slab::new(),
+            generation: 0,
+            resumed: Vec::new(),
+            unsent: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// How many clients have a volume open.
+    pub(super) fn users(&self, nr: VolumeNr) -> usize {
+        self.clients.iter().filter(|(_, client)| client.volume == Some(nr)).count()
+    }
+
+    fn client(&mut self, client: u32, generation: u32) -> Option<&mut Client> {
+        self.clients.get_mut(client as usize).filter(|found| found.generation == generation)
+    }
+}
+
+impl<E: Engine> EventLoop<E> {
+    /// A device can be used, or has a new size.
+    pub(super) fn nbd_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
+        self.front.nbd.exports.set(u32::from(nr.0), device_info(spec));
+        if self.front.nbd.listener.is_some() || self.front.stopping {
+            return;
+        }
+        let path = self.config.run_dir.join("nbd").join(format!("{}.sock", self.config.name));
+        match listen(&path) {
+            Ok(fd) => {
+                self.front.nbd.generation += 1;
+                let (fd, generation) = (Rc::new(fd), self.front.nbd.generation);
+                let accepting = self.accept_client(generation, &fd);
+                self.front.nbd.listener = Some(Listener { generation, fd, path, accepting });
+            }
+            Err(error) => {
+                let text = format!("no NBD socket at {}: {error}", path.display());
+                self.log(Level::Error, Some(nr), text);
+            }
+        }
+    }
+
+    /// A device is gone: its clients are closed when what they have asked is answered.
+    pub(super) fn nbd_device_down(&mut self, nr: VolumeNr) {
+        let nbd = &mut self.front.nbd;
+        nbd.exports.remove(u32::from(nr.0));
+        let last = nbd.exports.iter().next().is_none();
+        for (key, client) in &mut nbd.clients {
+            if client.volume == Some(nr) || last {
+                client.closing = true;
+                nbd.resumed.push(key as u32);
+            }
+        }
+        if last && let Some(listener) = nbd.listener.take() {
+            self.ring.cancel(listener.accepting);
+            // Another daemon's socket may have taken the name; then it is not ours to remove, but that takes a
+            // second daemon on one run directory, which finds this one's lock.
+            if let Err(error) = std::fs::remove_file(&listener.path) {
+                let text = format!("removing {}: {error}", listener.path.display());
+                self.log(Level::Warn, None, text);
+            }
+        }
+    }
+
+    fn accept_client(&mut self, generation: u32, fd: &Rc<OwnedFd>) -> usize {
+        self.ring.start(Op::NbdAccept(generation, Rc::clone(fd)), |op| {
+            let Op::NbdAccept(_, fd) = op else { unreachable!("just made") };
+            let fd = types::Fd(fd.as_raw_fd());
+            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
+                .flags(libc::SOCK_CLOEXEC)
+                .build()
+        })
+    }
+
+    pub(crate) fn on_client_accepted(&mut self, generation: u32, result: i32) {
+        // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+        let fd = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
+        let Some(listener) = &self.front.nbd.listener else { return };
+        if listener.generation != generation {
+            return;
+        }
+        let listening = Rc::clone(&listener.fd);
+        match fd {
+            Some(fd) if self.front.nbd.clients.len() < CLIENTS_MAX => self.add_client(fd),
+            Some(_) => {
+                self.log(Level::Warn, None, format!("turned an NBD client away: {CLIENTS_MAX} are here"));
+            }
+            None if result == -libc::ECANCELED => return,
+            None => {
+                let error = io::Error::from_raw_os_error(-result);
+                self.log(Level::Warn, None, format!("accepting an NBD client: {error}"));
+                if matches!(-result, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) {
+                    // Without a pause this would spin.
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+            }
+        }
+        let accepting = self.accept_client(generation, &listening);
+        if let Some(listener) = &mut self.front.nbd.listener {
+            listener.accepting = accepting;
+        }
+    }
+
+    fn add_client(&mut self, fd: OwnedFd) {
+        self.front.nbd.generation += 1;
+        let client = Client {
+            generation: self.front.nbd.generation,
+            fd: Rc::new(fd),
+            session: Session::new(),
+            sender: Sender::new(self.now, false),
+            receiver: Receiver::new(STAGE_BYTES),
+            write: None,
+            volume: None,
+            closing: false,
+            in_unsent: false,
+        };
+        let key = self.front.nbd.clients.insert(client) as u32;
+        self.front.nbd.resumed.push(key);
+    }
+
+    /// Lets clients go on that were held up; whether there were any.
+    pub(super) fn pump_paused_clients(&mut self) -> bool {
+        let mut resumed = std::mem::take(&mut self.front.nbd.resumed);
+        let any = !resumed.is_empty();
+        for key in resumed.drain(..) {
+            self.pump_client(key);
+        }
+        if self.front.nbd.resumed.is_empty() {
+            self.front.nbd.resumed = resumed;
+        }
+        any
+    }
+
+    /// Takes requests off what a client has sent, and asks for more.
+    fn pump_client(&mut self, key: u32) {
+        loop {
+            let nbd = &mut self.front.nbd;
+            let Some(client) = nbd.clients.get_mut(key as usize) else { return };
+            let owner = Owner::Nbd { client: key, generation: client.generation };
+            if client.closing {
+                return self.close_client(key);
+            }
+            if client.receiver.is_in_flight() {
+                return;
+            }
+            if let Some((volume, request)) = client.write {
+                if !client.receiver.is_amid_payload() {
+                    let me = Starved::Nbd { client: key, generation: client.generation };
+                    // Others may wait already, one of them perhaps for a large piece.
+                    let first = self.front.starved.front().is_none_or(|first| *first == me);
+                    let buf = if first {
+                        self.pool.take(Reserve::FrontEnd, request.length)
+                    } else {
+                        None
+                    };
+                    let Some(buf) = buf else {
+                        if !self.front.starved.contains(&me) {
+                            self.front.starved.push_back(me);
+                        }
+                        return;
+                    };
+                    if first && !self.front.starved.is_empty() {
+                        self.front.starved.pop_front();
+                    }
+                    client.receiver.begin_payload(buf);
+                }
+                let Some(payload) = client.receiver.take_payload() else {
+                    client.receiver.receive(&mut self.ring, owner, &client.fd);
+                    return;
+                };
+                client.write = None;
+                let origin = Origin::Nbd { client: key, generation: client.generation };
+                self.submit(origin, volume, request, Some(payload));
+                continue;
+            }
+            if client.sender.queued_bytes() > UNSENT_MAX_BYTES {
+                // `on_client_sent` resumes it.
+                return;
+            }
+            let step = {
+                let Client { session, sender, receiver, .. } = client;
+                let input = receiver.unread();
+                sender.queue_bytes(|out| session.advance(&nbd.exports, input, out))
+            };
+            Self::note_unsent(&mut nbd.unsent, key, client);
+            match step {
+                Step::NeedMore { .. } => {
+                    client.receiver.receive(&mut self.ring, owner, &client.fd);
+                    return;
+                }
+                Step::Consumed { consumed } => {
+                    client.receiver.consume(consumed);
+                    if client.volume.is_none() {
+                        client.volume =
+                            client.session.volume().and_then(|nr| u16::try_from(nr).ok().map(VolumeNr));
+                    }
+                }
+                Step::Request { consumed, volume, request, payload_len } => {
+                    client.receiver.consume(consumed);
+                    // Volumes come from the exports, whose numbers are 16 bits long.
+                    let volume = VolumeNr(volume as u16);
+                    if payload_len > 0 {
+                        client.write = Some((volume, request));
+                    } else {
+                        let origin = Origin::Nbd { client: key, generation: client.generation };
+                        self.submit(origin, volume, request, None);
+                    }
+                }
+                Step::Wait => return,
+                Step::Close { reason } => {
+                    client.closing = true;
+                    self.log_close(reason);
+                }
+            }
+        }
+    }
+
+    fn log_close(&self, reason: CloseReason) {
+        if !reason.is_orderly() {
+            self.log(Level::Warn, None, format!("closed an NBD client: {reason}"));
+        }
+    }
+
+    fn note_unsent(unsent: &mut Vec<u32>, key: u32, client: &mut Client) {
+        if !client.in_unsent && client.sender.queued_bytes() > 0 {
+            client.in_unsent = true;
+            unsent.push(key);
+        }
+    }
+
+    /// Closes a client once all it asked is answered and sent.
+    fn close_client(&mut self, key: u32) {
+        let nbd = &mut self.front.nbd;
+        let Some(client) = nbd.clients.get_mut(key as usize) else { return };
+        if client.session.in_flight() > u32::from(client.write.is_some()) || !client.sender.is_idle()
+        {
+            return;
+        }
+        let me = Starved::Nbd { client: key, generation: client.generation };
+        self.front.starved.retain(|other| *other != me);
+        // A receive may be in flight; this ends it.
+        let socket = socket2::SockRef::from(&*client.fd);
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        nbd.clients.remove(key as usize);
+    }
+
+    pub(super) fn retry_client(&mut self, key: u32, generation: u32) -> bool {
+        let me = Starved::Nbd { client: key, generation };
+        if self.front.nbd.client(key, generation).is_none() {
+            self.front.starved.retain(|other| *other != me);
+            return true;
+        }
+        self.pump_client(key);
+        self.front.starved.front() != Some(&me)
+    }
+
+    pub(crate) fn on_client_stage(
+        &mut self,
+        (key, generation): (u32, u32),
+        stage: Box<Stage>,
+        result: i32,
+    ) {
+        let Some(client) = self.front.nbd.client(key, generation) else { return };
+        let received = client.receiver.on_stage(stage, result);
+        self.on_client_received(key, generation, &received);
+    }
+
+    pub(crate) fn on_client_payload(
+        &mut self,
+        (key, generation): (u32, u32),
+        (buf, filled): (Buf, u32),
+        result: i32,
+    ) {
+        let Some(client) = self.front.nbd.client(key, generation) else { return };
+        let received = client.receiver.on_payload(buf, filled, result);
+        self.on_client_received(key, generation, &received);
+    }
+
+    fn on_client_received(&mut self, key: u32, generation: u32, received: &Received) {
+        if let Received::Ended(_) = received
+            && let Some(client) = self.front.nbd.client(key, generation)
+        {
+            // It hung up, perhaps with requests open: those are done all the same.
+            client.closing = true;
+        }
+        self.pump_client(key);
+    }
+
+    /// Queues a reply. Runs amid effects.
+    pub(super) fn reply_to_client(
+        &mut self,
+        (key, generation): (u32, u32),
+        request: &Request,
+        result: Result<(), Errno>,
+        payload: Option<Buf>,
+    ) {
+        let nbd = &mut self.front.nbd;
+        let Some(client) =
+            nbd.clients.get_mut(key as usize).filter(|found| found.generation == generation)
+        else {
+            return;
+        };
+        let full = client.session.in_flight() >= rdb_frontend::nbd::IN_FLIGHT_MAX;
+        let header = client.session.reply_header(request, result);
+        client.sender.queue_bytes(|out| out.extend_from_slice(header.as_bytes()));
+        if let Some(payload) = payload {
+            client.sender.queue_payload(payload);
+        }
+        Self::note_unsent(&mut nbd.unsent, key, client);
+        if full || client.closing {
+            nbd.resumed.push(key);
+        }
+    }
+
+    /// Starts what was queued for clients in this turn.
+    pub(crate) fn flush_clients(&mut self) {
+        let nbd = &mut self.front.nbd;
+        for key in nbd.unsent.drain(..) {
+            if let Some(client) = nbd.clients.get_mut(key as usize) {
+                client.in_unsent = false;
+                let owner = Owner::Nbd { client: key, generation: client.generation };
+                client.sender.flush(self.now, &mut self.ring, owner, &client.fd);
+            }
+        }
+    }
+
+    pub(crate) fn on_client_sent(
+        &mut self,
+        (key, generation): (u32, u32),
+        flight: (Owner, Box<SendBatch>, Rc<OwnedFd>),
+        result: i32,
+    ) {
+        let (now, ring) = (self.now, &mut self.ring);
+        let nbd = &mut self.front.nbd;
+        let Some(client) =
+            nbd.clients.get_mut(key as usize).filter(|found| found.generation == generation)
+        else {
+            return;
+        };
+        match client.sender.on_sent(now, ring, flight, result, &mut Vec::new()) {
+            Sent::More => return,
+            Sent::All => Self::note_unsent(&mut nbd.unsent, key, client),
+            Sent::Failed(_) => client.closing = true,
+        }
+        // It may have been held up by what was unsent.
+        self.pump_client(key);
+    }
+
+    /// Says that a device is there without a node.
+    pub(super) fn announce_without_node(&mut self, volume: VolumeNr, spec: DeviceSpec) {
+        self.notify(Notice::DeviceUp { volume, spec, node: None });
+    }
+}
+
+/// Makes the socket, for its owner only. What a dead daemon left behind is replaced.
+fn listen(path: &Path) -> io::Result<OwnedFd> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    if std::fs::symlink_metadata(path).is_ok() {
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another process serves this socket",
+            ));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before it listens, so nobody gets in under the mode it was born with.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    socket.listen(64)?;
+    Ok(socket.into())
+}

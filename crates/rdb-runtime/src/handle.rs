@@ -1,0 +1,365 @@
+//! What the daemon holds of a resource: a handle that talks to its thread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rdb_engine::config::{DiskOptions, NetOptions};
+use rdb_engine::state::VolumeState;
+use rdb_engine::{
+    AdminError, Command, DeviceSpec, Level, ResourceStatus, VolumeNr,
+};
+#[cfg(not(test))]
+use rdb_engine::Resource;
+use rdb_frontend::{Frontend, FrontendError};
+
+use crate::Engine;
+use crate::disk::{OpenedDisk, open_disks};
+use crate::event_loop::EventLoop;
+use crate::frontend::fuse::FuseMessage;
+use crate::pool::PoolSize;
+
+/// What a resource's thread is started with.
+#[derive(Clone, Debug)]
+pub struct ResourceConfig {
+    /// The resource's name: names its sockets too, so it is not empty and has no `/`.
+    pub name: String,
+    /// Where sockets and mounts are made, `/run/rdb` by default.
+    pub run_dir: PathBuf,
+    /// Which front end serves the devices beside the NBD socket.
+    pub frontend: Frontend,
+    /// `max-buffers`, 4 KiB pages: the buffers are taken at start.
+    pub max_buffers: u32,
+}
+
+/// Why a resource's thread cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The name cannot name a socket.
+    #[error("{name:?} cannot be a resource's name: it names files too")]
+    Name {
+        /// As given.
+        name: String,
+    },
+    /// The front end cannot be had.
+    #[error(transparent)]
+    Frontend(#[from] FrontendError),
+    /// The system refuses something.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Where a volume's metadata is (`docs/spec/metadata.md`, section 1.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetaLocation {
+    /// At the end of the data device.
+    Internal,
+    /// On a device of its own.
+    Flexible(PathBuf),
+    /// In a numbered slot of a device for several volumes.
+    Indexed(PathBuf, u32),
+}
+
+/// Which disk a volume is to have.
+#[derive(Clone, Debug)]
+pub struct AttachRequest {
+    /// The volume.
+    pub volume: VolumeNr,
+    /// A block device or a plain file.
+    pub data_path: PathBuf,
+    /// Its metadata.
+    pub meta: MetaLocation,
+    /// The engine's options of the disk.
+    pub options: DiskOptions,
+}
+
+/// How the peer is reached. The options of the sockets are `docs/spec/wire.md`, section 1.2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// Listened on; outgoing connections come from its IP address.
+    pub local: SocketAddr,
+    /// Connected to; accepted connections come from its IP address.
+    pub peer: SocketAddr,
+    /// The engine's options of the connection.
+    pub options: NetOptions,
+    /// Give up own changes after split brain.
+    pub discard_my_data: bool,
+    /// A dry run: look what would happen and disconnect.
+    pub tentative: bool,
+    /// `sndbuf-size`; 0 leaves it to the system.
+    pub sndbuf_bytes: u32,
+    /// `rcvbuf-size`; 0 leaves it to the system.
+    pub rcvbuf_bytes: u32,
+    /// `socket-check-timeout`, 0.1 s; 0 stands for `ping-timeout`.
+    pub socket_check_timeout_ds: u32,
+    /// `tcp-cork`: tell TCP when more follows at once.
+    pub tcp_cork: bool,
+}
+
+/// What a resource tells of itself, in the order in which it happens. Called on the resource's thread: be quick.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// For the log.
+    Log {
+        /// How loud.
+        level: Level,
+        /// What it is about, `None` for the resource.
+        volume: Option<VolumeNr>,
+        /// The line.
+        text: String,
+    },
+    /// A volume's state changed.
+    StateChanged {
+        /// Which.
+        volume: VolumeNr,
+        /// Before.
+        old: VolumeState,
+        /// Now.
+        new: VolumeState,
+    },
+    /// The device can be used; again with every change of its size.
+    DeviceUp {
+        /// Which.
+        volume: VolumeNr,
+        /// Its size.
+        spec: DeviceSpec,
+        /// Its node, `None` if there is the NBD socket only.
+        node: Option<PathBuf>,
+    },
+    /// The device cannot be used any more and its node is given back.
+    DeviceDown {
+        /// Which.
+        volume: VolumeNr,
+    },
+    /// The thread has ended: after [`ResourceHandle::stop`], or for this reason.
+    Stopped {
+        /// What went wrong, if something did.
+        failure: Option<String>,
+    },
+}
+
+/// Takes the answer to a command, on the resource's thread.
+pub type Reply = Box<dyn FnOnce(Result<(), AdminError>) + Send>;
+
+/// Takes a status, on the resource's thread.
+pub type StatusReply = Box<dyn FnOnce(ResourceStatus) + Send>;
+
+/// What the thread is told.
+pub(crate) enum Message {
+    Attach(AttachRequest, Result<OpenedDisk, AdminError>, Reply),
+    Admin(Command, Reply),
+    Connect(Box<ConnectRequest>, Reply),
+    Status(StatusReply),
+    Fuse(FuseMessage),
+    Stop,
+}
+
+/// Posts messages and wakes the thread.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    sender: Sender<Message>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    /// Whether the thread still takes messages.
+    pub(crate) fn post(&self, message: Message) -> bool {
+        if self.sender.send(message).is_err() {
+            return false;
+        }
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: the descriptor is open and `one` has the eight bytes that an eventfd takes. The write cannot block
+        // for long: the counter would have to be near its end.
+        unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        true
+    }
+}
+
+/// A resource's thread, from outside. Clones mean the same thread.
+#[derive(Clone)]
+pub struct ResourceHandle {
+    mailbox: Mailbox,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// `ERR_INVALID_REQUEST`, for a thread that is gone (`docs/spec/admin.md`, section 4.3).
+const ERR_INVALID_REQUEST: u16 = 162;
+
+impl ResourceHandle {
+    /// Opens and measures the disks, then attaches them. Opening happens on a thread of its own; the resource goes
+    /// on meanwhile. Refused with 104, 105 or 116 if the disks cannot be had, else with what the engine says.
+    pub fn attach(&self, request: AttachRequest, reply: Reply) {
+        let mailbox = self.mailbox.clone();
+        let open = move || {
+            let opened = open_disks(&request.data_path, &request.meta);
+            post_command(&mailbox, Message::Attach(request, opened, reply));
+        };
+        if let Err(error) = std::thread::Builder::new().name("rdb-attach".into()).spawn(open) {
+            // The closure, and the reply in it, is gone: whoever waits sees that the reply was dropped.
+            tracing::error!("no thread to open a disk: {error}");
+        }
+    }
+
+    /// Passes a command to the engine. `Attach` and `Connect` have methods of their own, which know more.
+    /// `Secondary` is told whether somebody has the device open.
+    pub fn admin(&self, command: Command, reply: Reply) {
+        post_command(&self.mailbox, Message::Admin(command, reply));
+    }
+
+    /// Configures the connection and begins to connect.
+    pub fn connect(&self, request: ConnectRequest, reply: Reply) {
+        post_command(&self.mailbox, Message::Connect(Box::new(request), reply));
+    }
+
+    /// Asks for a snapshot. If the thread has ended, `reply` is dropped unused.
+    pub fn status(&self, reply: StatusReply) {
+        self.mailbox.post(Message::Status(reply));
+    }
+
+    /// Ends the thread: sockets closed, devices given back, disks closed. Does not wait.
+    pub fn stop(&self) {
+        self.mailbox.post(Message::Stop);
+    }
+
+    /// Waits until the thread has ended; with several callers the first one waits.
+    pub fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("a resource's thread has panicked");
+        }
+    }
+}
+
+/// Posts a message that carries a reply, which is answered in any case.
+fn post_command(mailbox: &Mailbox, message: Message) {
+    let Err(lost) = mailbox.sender.send(message) else {
+        mailbox.post_bell();
+        return;
+    };
+    if let Message::Attach(_, _, reply) | Message::Admin(_, reply) | Message::Connect(_, reply) =
+        lost.0
+    {
+        reply(Err(AdminError::refused(ERR_INVALID_REQUEST, "the resource is being stopped")));
+    }
+}
+
+impl Mailbox {
+    fn post_bell(&self) {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: as in `post`.
+        unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+}
+
+/// Starts a resource's thread with an engine of its own. `notices` is called on that thread.
+///
+/// # Errors
+/// [`SpawnError`], also for what the thread finds out when it starts (no io_uring, no memory).
+#[cfg(not(test))]
+pub fn spawn(
+    config: ResourceConfig,
+    notices: impl Fn(Notice) + Send + 'static,
+) -> Result<ResourceHandle, SpawnError> {
+    let name = config.name.clone();
+    spawn_engine(config, notices, move || Resource::new(&name, Box::new(random)))
+}
+
+/// Bits for generation identifiers, from the system.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|error| {
+        // A predictable identifier could make two histories look like one.
+        panic!("the system gives no random numbers: {error}")
+    })
+}
+
+pub(crate) fn spawn_engine<E: Engine>(
+    mut config: ResourceConfig,
+    notices: impl Fn(Notice) + Send + 'static,
+    make: impl FnOnce() -> E + Send + 'static,
+) -> Result<ResourceHandle, SpawnError> {
+    if config.name.is_empty() || config.name.starts_with('.') || config.name.contains(['/', '\0']) {
+        return Err(SpawnError::Name { name: config.name });
+    }
+    config.frontend = config.frontend.settle()?;
+    // SAFETY: the call takes integers only.
+    let bell = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if bell < 0 {
+        return Err(SpawnError::Io { what: "eventfd", error: io::Error::last_os_error() });
+    }
+    // SAFETY: `bell` was just made and belongs to nobody else.
+    let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(bell) });
+    let (sender, messages) = channel();
+    let mailbox = Mailbox { sender, bell: Arc::clone(&bell) };
+    let inner = mailbox.clone();
+    let (started, wait) = channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("rdb-{}", config.name))
+        .spawn(move || run(config, inner, messages, notices, make, &started))
+        .map_err(|error| SpawnError::Io { what: "starting a thread", error })?;
+    match wait.recv() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(error),
+        Err(_) => {
+            let error = io::Error::other("it ended at once");
+            return Err(SpawnError::Io { what: "starting a thread", error });
+        }
+    }
+    Ok(ResourceHandle { mailbox, thread: Arc::new(Mutex::new(Some(thread))) })
+}
+
+fn run<E: Engine>(
+    config: ResourceConfig,
+    mailbox: Mailbox,
+    messages: Receiver<Message>,
+    notices: impl Fn(Notice) + Send + 'static,
+    make: impl FnOnce() -> E,
+    started: &Sender<Result<(), SpawnError>>,
+) {
+    let size = PoolSize::for_max_buffers(config.max_buffers);
+    let bell = match mailbox.bell.try_clone() {
+        Ok(bell) => bell,
+        Err(error) => {
+            let _ = started.send(Err(SpawnError::Io { what: "eventfd", error }));
+            return;
+        }
+    };
+    let notices = std::rc::Rc::new(notices);
+    let for_loop = std::rc::Rc::clone(&notices);
+    let notify = Box::new(move |notice| for_loop(notice));
+    let running = EventLoop::new(config, size, make(), mailbox, (messages, bell), notify);
+    let mut running = match running {
+        Ok(running) => running,
+        Err(error) => {
+            let _ = started.send(Err(SpawnError::Io { what: "io_uring and its buffers", error }));
+            return;
+        }
+    };
+    let _ = started.send(Ok(()));
+    // A broken invariant of ours ends this resource, not the others. What was in memory is not trusted any more; the
+    // peers and clients see closed sockets.
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.run()));
+    let failure = match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("io_uring: {error}")),
+        Err(panic) => Some(match panic.downcast_ref::<String>() {
+            Some(words) => format!("broken invariant: {words}"),
+            None => format!(
+                "broken invariant: {}",
+                panic.downcast_ref::<&str>().unwrap_or(&"no words")
+            ),
+        }),
+    };
+    drop(running);
+    notices(Notice::Stopped { failure });
+}

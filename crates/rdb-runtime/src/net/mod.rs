@@ -1,0 +1,442 @@
+//! The connection to the peer: two streams, packets in, packets out.
+
+pub(crate) mod pairing;
+
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rdb_engine::{Event, LossCause, SendTag, Time, VolumeNr};
+use replica_proto::{DecodeError, Frame, Packet, Socket, WireContext, decode};
+use socket2::SockRef;
+
+use self::pairing::Pairing;
+use crate::Engine;
+use crate::event_loop::EventLoop;
+use crate::handle::ConnectRequest;
+use crate::pool::{Buf, Reserve};
+use crate::ring::Owner;
+use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
+use crate::timers::Slot;
+
+/// Bytes of the stages. Small writes arrive many at a time; a meta packet is a few tens of bytes.
+const DATA_STAGE_BYTES: usize = 64 * 1024;
+const META_STAGE_BYTES: usize = 16 * 1024;
+/// How long a closed connection may take to send what is queued and to hear the peer's end of file.
+const CLOSE_MS: u64 = 1000;
+
+/// Everything about the peer's sockets.
+pub(crate) struct Net {
+    /// How the peer is reached; set by the last connect that was not refused.
+    pub(crate) config: Option<ConnectRequest>,
+    /// The encoding in use.
+    pub(crate) wire: WireContext,
+    pub(super) pairing: Option<Pairing>,
+    connection: Option<Connection>,
+    closing: Vec<Closing>,
+    /// Distinguishes pairings and connections; what completes for an old one is dropped.
+    generation: u32,
+    /// A payload waits for a buffer.
+    starved: bool,
+    /// Tags to report, a scratch list.
+    tags: Vec<SendTag>,
+}
+
+/// Both streams of a connection.
+struct Connection {
+    generation: u32,
+    data: End,
+    meta: End,
+    /// The engine wants nothing from the data socket.
+    held: bool,
+    /// A socket has ended: neither is read any more.
+    lost: bool,
+}
+
+/// One of the two streams.
+struct End {
+    socket: Socket,
+    fd: Rc<OwnedFd>,
+    sender: Sender,
+    receiver: Receiver,
+    /// A packet whose payload is still to come.
+    frame: Option<Frame>,
+}
+
+/// A connection that sends its last bytes and listens for the peer's end of file.
+struct Closing {
+    connection: Connection,
+    deadline: Time,
+    /// No more will be sent: data, meta.
+    shut: [bool; 2],
+    /// The peer has ended: data, meta.
+    ended: [bool; 2],
+}
+
+impl Connection {
+    fn end(&mut self, socket: Socket) -> &mut End {
+        match socket {
+            Socket::Data => &mut self.data,
+            Socket::Meta => &mut self.meta,
+        }
+    }
+}
+
+impl End {
+    fn new(socket: Socket, fd: Rc<OwnedFd>, now: Time, cork: bool) -> End {
+        let stage = match socket {
+            Socket::Data => DATA_STAGE_BYTES,
+            Socket::Meta => META_STAGE_BYTES,
+        };
+        let (sender, receiver) = (Sender::new(now, cork), Receiver::new(stage));
+        End { socket, fd, sender, receiver, frame: None }
+    }
+
+    fn owner(&self, generation: u32) -> Owner {
+        Owner::Peer { generation, socket: self.socket }
+    }
+}
+
+impl Net {
+    pub(crate) fn new() -> Net {
+        Net {
+            config: None,
+            wire: WireContext::initial(),
+            pairing: None,
+            connection: None,
+            closing: Vec::new(),
+            generation: 0,
+            starved: false,
+            tags: Vec::new(),
+        }
+    }
+
+    /// Whether closed connections still have something to say.
+    pub(crate) fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    fn timeout_ms(&self) -> u64 {
+        let timeout_ds = self.config.as_ref().map_or(60, |config| config.options.timeout_ds);
+        u64::from(timeout_ds.max(1)) * 100
+    }
+}
+
+impl<E: Engine> EventLoop<E> {
+    /// Both sockets stand: from now on packets flow.
+    pub(crate) fn install_connection(&mut self, data: Rc<OwnedFd>, meta: Rc<OwnedFd>) {
+        self.net.generation += 1;
+        let generation = self.net.generation;
+        let cork = self.net.config.as_ref().is_some_and(|config| config.tcp_cork);
+        self.net.connection = Some(Connection {
+            generation,
+            data: End::new(Socket::Data, data, self.now, cork),
+            meta: End::new(Socket::Meta, meta, self.now, cork),
+            held: false,
+            lost: false,
+        });
+        self.net.starved = false;
+    }
+
+    /// Reads what has arrived and asks for more.
+    pub(crate) fn pump_peer(&mut self, socket: Socket) {
+        loop {
+            let net = &mut self.net;
+            let wire = net.wire;
+            let Some(connection) = &mut net.connection else { return };
+            if connection.lost || socket == Socket::Data && connection.held {
+                return;
+            }
+            let generation = connection.generation;
+            let end = connection.end(socket);
+            if end.receiver.is_in_flight() {
+                return;
+            }
+            let owner = end.owner(generation);
+            if let Some(frame) = &end.frame {
+                if !end.receiver.is_amid_payload() {
+                    let Some(buf) = self.pool.take(Reserve::Receive, frame.payload_len) else {
+                        net.starved = true;
+                        return;
+                    };
+                    end.receiver.begin_payload(buf);
+                }
+                let Some(payload) = end.receiver.take_payload() else {
+                    end.receiver.receive(&mut self.ring, owner, &end.fd);
+                    return;
+                };
+                if let Some(frame) = end.frame.take() {
+                    self.deliver(frame, Some(payload));
+                }
+                continue;
+            }
+            match decode(&wire, socket, end.receiver.unread()) {
+                Ok(None) => {
+                    end.receiver.receive(&mut self.ring, owner, &end.fd);
+                    return;
+                }
+                Ok(Some(frame)) => {
+                    end.receiver.consume(frame.consumed);
+                    if frame.payload_len == 0 {
+                        self.deliver(frame, None);
+                    } else {
+                        end.frame = Some(frame);
+                    }
+                }
+                Err(error) => {
+                    let cause = LossCause::BadPacket {
+                        error: error.to_string(),
+                        unknown_command: matches!(error, DecodeError::UnknownCommand { .. }),
+                    };
+                    return self.lose(socket, cause);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, frame: Frame, payload: Option<Buf>) {
+        let Frame { volume, packet, digest, .. } = frame;
+        self.raise(Event::Received { volume, packet, digest, payload });
+    }
+
+    /// Tells the engine, once, that the connection has ended.
+    fn lose(&mut self, socket: Socket, cause: LossCause) {
+        let Some(connection) = &mut self.net.connection else { return };
+        if !std::mem::replace(&mut connection.lost, true) {
+            self.raise(Event::ConnectionLost { socket, cause });
+        }
+    }
+
+    fn is_current(&self, generation: u32) -> bool {
+        self.net.connection.as_ref().is_some_and(|connection| connection.generation == generation)
+    }
+
+    pub(crate) fn on_peer_stage(
+        &mut self,
+        generation: u32,
+        socket: Socket,
+        stage: Box<Stage>,
+        result: i32,
+    ) {
+        let Some(connection) = self.net.connection.as_mut() else {
+            return self.on_closing_read(generation, socket, Some(stage), result);
+        };
+        if connection.generation != generation {
+            return self.on_closing_read(generation, socket, Some(stage), result);
+        }
+        let received = connection.end(socket).receiver.on_stage(stage, result);
+        self.on_received(socket, &received);
+    }
+
+    pub(crate) fn on_peer_payload(
+        &mut self,
+        generation: u32,
+        socket: Socket,
+        (buf, filled): (Buf, u32),
+        result: i32,
+    ) {
+        if !self.is_current(generation) {
+            drop(buf);
+            return self.on_closing_read(generation, socket, None, result);
+        }
+        let Some(connection) = self.net.connection.as_mut() else { return };
+        let received = connection.end(socket).receiver.on_payload(buf, filled, result);
+        self.on_received(socket, &received);
+    }
+
+    fn on_received(&mut self, socket: Socket, received: &Received) {
+        match *received {
+            Received::Bytes => self.pump_peer(socket),
+            Received::Ended(error) => self.lose(socket, LossCause::Closed { error }),
+        }
+    }
+
+    /// Goes on with a packet that waited for a buffer; whether one did.
+    pub(crate) fn retry_starved_peer(&mut self) -> bool {
+        let starved = std::mem::take(&mut self.net.starved);
+        if starved {
+            self.pump_peer(Socket::Data);
+        }
+        starved && !self.net.starved
+    }
+
+    pub(crate) fn hold_data(&mut self, hold: bool) {
+        let Some(connection) = &mut self.net.connection else { return };
+        connection.held = hold;
+        if !hold {
+            // Not now: this runs amid effects, and packets raise events.
+            self.net.starved = true;
+            self.pool.mark_released(Reserve::Receive);
+        }
+    }
+
+    /// Queues a packet; it leaves with the others of this turn.
+    pub(crate) fn send_packet(
+        &mut self,
+        volume: VolumeNr,
+        packet: &Packet,
+        payload: Option<Buf>,
+        notify: Option<SendTag>,
+    ) {
+        let wire = self.net.wire;
+        let Some(connection) = &mut self.net.connection else { return };
+        let sender = &mut connection.end(packet.socket()).sender;
+        let payload_len = payload.as_ref().map_or(0, |payload| payload.len() as u32);
+        sender.queue_bytes(|out| packet.encode(&wire, volume.0, None, payload_len, out));
+        if let Some(payload) = payload {
+            sender.queue_payload(payload);
+        }
+        if let Some(tag) = notify {
+            sender.mark(tag);
+        }
+    }
+
+    /// Starts what was queued for the peer.
+    pub(crate) fn flush_peer(&mut self) {
+        let timeout_ms = self.net.timeout_ms();
+        if let Some(connection) = &mut self.net.connection {
+            let generation = connection.generation;
+            for end in [&mut connection.meta, &mut connection.data] {
+                let owner = end.owner(generation);
+                end.sender.flush(self.now, &mut self.ring, owner, &end.fd);
+                let slot = Slot::Stall(end.socket);
+                if end.sender.is_flying() && !self.timers.is_set(slot) {
+                    self.timers.set(slot, self.now.plus_ms(timeout_ms));
+                }
+            }
+        }
+        self.advance_closing();
+    }
+
+    pub(crate) fn on_peer_sent(
+        &mut self,
+        owner: Owner,
+        (batch, fd): (Box<SendBatch>, Rc<OwnedFd>),
+        result: i32,
+    ) {
+        let Owner::Peer { generation, socket } = owner else { return };
+        let (now, ring) = (self.now, &mut self.ring);
+        if let Some(connection) = &mut self.net.connection
+            && connection.generation == generation
+        {
+            let mut tags = std::mem::take(&mut self.net.tags);
+            let sender = &mut connection.end(socket).sender;
+            let sent = sender.on_sent(now, ring, (owner, batch, fd), result, &mut tags);
+            for tag in tags.drain(..) {
+                self.pending.push_back(Event::Sent { tag });
+            }
+            self.net.tags = tags;
+            if let Sent::Failed(error) = sent {
+                self.lose(socket, LossCause::Closed { error });
+            }
+            return;
+        }
+        let closing = &mut self.net.closing;
+        if let Some(closing) = closing.iter_mut().find(|c| c.connection.generation == generation) {
+            let sender = &mut closing.connection.end(socket).sender;
+            let _ = sender.on_sent(now, ring, (owner, batch, fd), result, &mut Vec::new());
+        }
+    }
+
+    /// Looks whether a socket has taken nothing for a whole timeout.
+    pub(crate) fn on_stall_timer(&mut self, socket: Socket) {
+        let timeout_ms = self.net.timeout_ms();
+        let Some(connection) = &mut self.net.connection else { return };
+        let sender = &connection.end(socket).sender;
+        if !sender.is_flying() {
+            return;
+        }
+        let due = sender.progress.plus_ms(timeout_ms);
+        if due > self.now {
+            return self.timers.set(Slot::Stall(socket), due);
+        }
+        self.timers.set(Slot::Stall(socket), self.now.plus_ms(timeout_ms));
+        self.raise(Event::SendStalled { socket });
+    }
+
+    /// Ends pairing or the connection. What is queued is sent first, while no event of it follows any more.
+    pub(crate) fn close_connection(&mut self) {
+        self.stop_pairing();
+        self.net.starved = false;
+        for socket in [Socket::Data, Socket::Meta] {
+            self.timers.clear(Slot::Stall(socket));
+        }
+        let Some(connection) = self.net.connection.take() else { return };
+        let deadline = self.now.plus_ms(CLOSE_MS);
+        let mut closing = Closing { connection, deadline, shut: [false; 2], ended: [false; 2] };
+        let generation = closing.connection.generation;
+        for end in [&mut closing.connection.data, &mut closing.connection.meta] {
+            let owner = end.owner(generation);
+            end.sender.flush(self.now, &mut self.ring, owner, &end.fd);
+            // Unread bytes would turn the close into a reset, which can overtake what was sent.
+            end.frame = None;
+            end.receiver.discard();
+            end.receiver.receive(&mut self.ring, owner, &end.fd);
+        }
+        self.net.closing.push(closing);
+        self.timers.set(Slot::Closing, deadline);
+    }
+
+    fn on_closing_read(
+        &mut self,
+        generation: u32,
+        socket: Socket,
+        stage: Option<Box<Stage>>,
+        result: i32,
+    ) {
+        let Some(closing) =
+            self.net.closing.iter_mut().find(|c| c.connection.generation == generation)
+        else {
+            return;
+        };
+        let index = usize::from(socket == Socket::Meta);
+        let end = closing.connection.end(socket);
+        match stage {
+            Some(stage) => drop(end.receiver.on_stage(stage, result)),
+            None => end.receiver.payload_is_gone(),
+        }
+        if result <= 0 && result != -libc::EINTR && result != -libc::EAGAIN {
+            closing.ended[index] = true;
+            return;
+        }
+        end.receiver.discard();
+        let owner = end.owner(generation);
+        end.receiver.receive(&mut self.ring, owner, &end.fd);
+    }
+
+    /// Says goodbye where all is sent, and drops what both sides have ended.
+    fn advance_closing(&mut self) {
+        if self.net.closing.is_empty() {
+            return;
+        }
+        let (now, ring) = (self.now, &mut self.ring);
+        self.net.closing.retain_mut(|closing| {
+            let generation = closing.connection.generation;
+            for (index, socket) in [Socket::Data, Socket::Meta].into_iter().enumerate() {
+                let end = closing.connection.end(socket);
+                let owner = end.owner(generation);
+                end.sender.flush(now, ring, owner, &end.fd);
+                if end.sender.is_idle() && !closing.shut[index] {
+                    closing.shut[index] = true;
+                    // It may be gone already; then there is nobody to say it to.
+                    let _ = SockRef::from(&*end.fd).shutdown(Shutdown::Write);
+                }
+            }
+            let done = closing.shut == [true; 2] && closing.ended == [true; 2];
+            if done || now >= closing.deadline {
+                for end in [&closing.connection.data, &closing.connection.meta] {
+                    let _ = SockRef::from(&*end.fd).shutdown(Shutdown::Both);
+                }
+                return false;
+            }
+            true
+        });
+    }
+
+    pub(crate) fn on_closing_timer(&mut self) {
+        self.advance_closing();
+        if let Some(next) = self.net.closing.iter().map(|closing| closing.deadline).min() {
+            self.timers.set(Slot::Closing, next);
+        }
+    }
+}

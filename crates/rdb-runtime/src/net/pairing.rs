@@ -1,0 +1,468 @@
+//! How two TCP streams become a connection: `docs/spec/wire.md`, sections 1.3 and 1.4.
+//!
+//! Both nodes listen and connect. The stream that carries the initial data packet becomes the data socket, the one
+//! with the initial meta packet the meta socket. Where DRBD waits and tosses coins, this is driven by events, with
+//! one rule to keep two of us from crossing for ever: the node with the lower address lets the other one begin, and
+//! of two streams that cross, both keep the one that the node with the higher address has opened. A kernel peer that
+//! decides otherwise leaves a dead socket behind, which the settle time finds; then it is tried again.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+
+use io_uring::{opcode, types};
+use rdb_engine::{Event, Level, Time};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
+
+use crate::Engine;
+use crate::event_loop::EventLoop;
+use crate::handle::ConnectRequest;
+use crate::ring::Op;
+use crate::timers::Slot;
+
+/// The initial packets: `docs/spec/wire.md`, section 1.7.
+const INITIAL_DATA: [u8; 8] = [0x83, 0x74, 0x02, 0x67, 0xff, 0xf2, 0, 0];
+const INITIAL_META: [u8; 8] = [0x83, 0x74, 0x02, 0x67, 0xff, 0xf1, 0, 0];
+/// Accepted streams that may be silent at a time; more are closed.
+const GREETING_MAX: usize = 8;
+/// Backlog of the listening socket, as the kernel's.
+const BACKLOG: i32 = 5;
+/// How long the node with the lower address lets the other one begin.
+const YIELD_MS: u64 = 200;
+/// How long the node that accepted the data socket waits for the meta socket before it opens one itself.
+const META_YIELD_MS: u64 = 300;
+/// First pause after a connect that failed; it doubles up to connect-int.
+const RETRY_FIRST_MS: u64 = 500;
+/// How often sockets are looked at while the pair is incomplete or settles.
+const LOOK_MS: u64 = 100;
+
+/// A pairing under way.
+pub(crate) struct Pairing {
+    generation: u32,
+    listener: Rc<OwnedFd>,
+    accepting: Option<usize>,
+    data: Option<Half>,
+    meta: Option<Half>,
+    connecting: Option<Connecting>,
+    greeting: Vec<Greeting>,
+    next_try: Time,
+    failures: u32,
+    /// Both sockets stand; they are good if they still are at this time.
+    settled: Option<Time>,
+}
+
+/// A socket of the pair to be.
+struct Half {
+    fd: Rc<OwnedFd>,
+    /// This node has opened it.
+    opened: bool,
+}
+
+struct Connecting {
+    op: usize,
+    fd: Rc<OwnedFd>,
+    deadline: Time,
+}
+
+/// An accepted stream that has not said what it is.
+struct Greeting {
+    fd: Rc<OwnedFd>,
+    deadline: Time,
+}
+
+impl<E: Engine> EventLoop<E> {
+    /// Begins to pair; goes on until it succeeds or is stopped.
+    pub(crate) fn open_connection(&mut self) {
+        self.stop_pairing();
+        let Some(config) = self.net.config.clone() else {
+            let reason = "no addresses are configured".to_owned();
+            return self.pending.push_back(Event::PairingImpossible { reason });
+        };
+        self.net.wire = replica_proto::WireContext::initial();
+        self.net.generation += 1;
+        let listener = match listen(&config) {
+            Ok(listener) => Rc::new(listener),
+            Err(error) => {
+                let reason = format!("listening on {}: {error}", config.local);
+                return self.pending.push_back(Event::PairingImpossible { reason });
+            }
+        };
+        let wait = if config.local < config.peer { YIELD_MS } else { 0 };
+        self.net.pairing = Some(Pairing {
+            generation: self.net.generation,
+            listener,
+            accepting: None,
+            data: None,
+            meta: None,
+            connecting: None,
+            greeting: Vec::new(),
+            next_try: self.now.plus_ms(wait),
+            failures: 0,
+            settled: None,
+        });
+        self.timers.set(Slot::Pairing, self.now);
+    }
+
+    /// Gives up pairing and closes what it has.
+    pub(crate) fn stop_pairing(&mut self) {
+        self.timers.clear(Slot::Pairing);
+        let Some(pairing) = self.net.pairing.take() else { return };
+        if let Some(op) = pairing.accepting {
+            self.ring.cancel(op);
+        }
+        if let Some(connecting) = pairing.connecting {
+            self.ring.cancel(connecting.op);
+        }
+        for greeting in pairing.greeting {
+            shut(&greeting.fd);
+        }
+        for half in [pairing.data, pairing.meta].into_iter().flatten() {
+            shut(&half.fd);
+        }
+    }
+
+    /// Does what is due, and sets the timer for what is next.
+    pub(crate) fn on_pairing_timer(&mut self) {
+        self.accept_peer();
+        let now = self.now;
+        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+            return;
+        };
+        pairing.greeting.retain(|greeting| {
+            let keep = now < greeting.deadline;
+            if !keep {
+                // Ends the receive of its first packet.
+                shut(&greeting.fd);
+            }
+            keep
+        });
+        if let Some(connecting) = &pairing.connecting
+            && now >= connecting.deadline
+        {
+            self.ring.cancel(connecting.op);
+        }
+        pairing.drop_dead(now);
+        if pairing.data.is_some() && pairing.meta.is_some() {
+            let settled = *pairing.settled.get_or_insert(now.plus_ms(config.settle_ms()));
+            if now >= settled {
+                return self.on_settled();
+            }
+        } else {
+            pairing.settled = None;
+            if pairing.connecting.is_none() && now >= pairing.next_try {
+                self.connect_peer();
+            }
+        }
+        self.arm_pairing();
+    }
+
+    fn arm_pairing(&mut self) {
+        let Some(pairing) = &self.net.pairing else { return };
+        let mut next = self.now.plus_ms(60_000);
+        let mut consider = |time: Time| next = next.min(time);
+        match &pairing.connecting {
+            Some(connecting) => consider(connecting.deadline),
+            None if pairing.settled.is_none() => consider(pairing.next_try),
+            None => {}
+        }
+        if let Some(settled) = pairing.settled {
+            consider(settled);
+        }
+        if pairing.data.is_some() || pairing.meta.is_some() || pairing.accepting.is_none() {
+            consider(self.now.plus_ms(LOOK_MS));
+        }
+        for greeting in &pairing.greeting {
+            consider(greeting.deadline);
+        }
+        // A deadline that has passed waits for its operation to end, which is under way.
+        let next = next.max(self.now.plus_ms(1));
+        self.timers.set(Slot::Pairing, next);
+    }
+
+    fn accept_peer(&mut self) {
+        let Some(pairing) = &mut self.net.pairing else { return };
+        if pairing.accepting.is_some() {
+            return;
+        }
+        let op = Op::Accept(pairing.generation, Rc::clone(&pairing.listener));
+        pairing.accepting = Some(self.ring.start(op, |op| {
+            let Op::Accept(_, listener) = op else { unreachable!("just made") };
+            let fd = types::Fd(listener.as_raw_fd());
+            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
+                .flags(libc::SOCK_CLOEXEC)
+                .build()
+        }));
+    }
+
+    /// An incoming stream: wait for what it says it is.
+    pub(crate) fn on_accepted(&mut self, generation: u32, result: i32) {
+        // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+        let fd = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
+        let now = self.now;
+        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+            return;
+        };
+        if pairing.generation != generation {
+            return;
+        }
+        pairing.accepting = None;
+        let Some(fd) = fd.map(Rc::new) else {
+            // Out of descriptors, or the stream died in the queue. The timer accepts again, not at once.
+            return self.timers.set(Slot::Pairing, now.plus_ms(LOOK_MS));
+        };
+        let from = SockRef::from(&*fd).peer_addr().ok().and_then(|from| from.as_socket());
+        let expected = config.peer.ip();
+        let deadline = now.plus_ms(u64::from(config.options.ping_timeout_ds) * 100 * 4);
+        match from {
+            Some(from) if same_host(from.ip(), expected) && pairing.greeting.len() < GREETING_MAX => {
+                pairing.greeting.push(Greeting { fd: Rc::clone(&fd), deadline });
+                let op = Op::FirstPacket(generation, fd, Box::new([0; 8]));
+                self.ring.start(op, |op| {
+                    let Op::FirstPacket(_, fd, bytes) = op else { unreachable!("just made") };
+                    let fd = types::Fd(fd.as_raw_fd());
+                    opcode::Recv::new(fd, bytes.as_mut_ptr(), 8).flags(libc::MSG_WAITALL).build()
+                });
+            }
+            Some(from) => {
+                let text = format!(
+                    "closed a connection from {from}: the peer is {expected}, and at most \
+                     {GREETING_MAX} streams may be undecided"
+                );
+                self.log(Level::Warn, None, text);
+            }
+            None => {}
+        }
+        self.accept_peer();
+        self.arm_pairing();
+    }
+
+    /// The first packet of an accepted stream, or its end.
+    pub(crate) fn on_first_packet(
+        &mut self,
+        generation: u32,
+        fd: Rc<OwnedFd>,
+        bytes: [u8; 8],
+        result: i32,
+    ) {
+        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+            return;
+        };
+        if pairing.generation != generation {
+            return;
+        }
+        pairing.greeting.retain(|greeting| !Rc::ptr_eq(&greeting.fd, &fd));
+        pairing.drop_dead(self.now);
+        let keeps_own = config.local > config.peer;
+        if result != 8 || (bytes != INITIAL_DATA && bytes != INITIAL_META) {
+            if result > 0 {
+                let text = format!("closed an accepted connection: it began with {bytes:02x?}");
+                self.log(Level::Warn, None, text);
+            }
+            return self.arm_pairing();
+        }
+        let is_data = bytes == INITIAL_DATA;
+        let half = if is_data { &mut pairing.data } else { &mut pairing.meta };
+        match half {
+            Some(own) if own.opened && keeps_own => shut(&fd),
+            _ => {
+                if let Some(old) = half.replace(Half { fd, opened: false }) {
+                    shut(&old.fd);
+                    pairing.settled = None;
+                }
+                if is_data && pairing.meta.is_none() {
+                    pairing.next_try = self.now.plus_ms(META_YIELD_MS);
+                }
+            }
+        }
+        self.timers.set(Slot::Pairing, self.now);
+    }
+
+    fn connect_peer(&mut self) {
+        let now = self.now;
+        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+            return;
+        };
+        let socket = match outgoing(config) {
+            Ok(socket) => Rc::new(socket),
+            Err(error) => {
+                let reason = format!("a socket from {}: {error}", config.local.ip());
+                return self.pending.push_back(Event::PairingImpossible { reason });
+            }
+        };
+        let deadline = now.plus_ms(u64::from(config.options.connect_int_s) * 1000);
+        let address = Box::new(SockAddr::from(config.peer));
+        let fd = Rc::clone(&socket);
+        let op = self.ring.start(Op::Connect(pairing.generation, socket, address), |op| {
+            let Op::Connect(_, fd, address) = op else { unreachable!("just made") };
+            let fd = types::Fd(fd.as_raw_fd());
+            opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
+        });
+        pairing.connecting = Some(Connecting { op, fd, deadline });
+    }
+
+    pub(crate) fn on_connected(&mut self, generation: u32, fd: Rc<OwnedFd>, result: i32) {
+        let now = self.now;
+        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+            return;
+        };
+        if pairing.generation != generation {
+            return;
+        }
+        if pairing.connecting.as_ref().is_some_and(|connecting| Rc::ptr_eq(&connecting.fd, &fd)) {
+            pairing.connecting = None;
+        }
+        if result < 0 {
+            // Refused, unreachable, timed out: the peer is not there yet.
+            let doubled = RETRY_FIRST_MS << pairing.failures.min(10);
+            pairing.failures += 1;
+            pairing.next_try = now.plus_ms(doubled.min(config.connect_wait_ms()));
+            return self.arm_pairing();
+        }
+        pairing.failures = 0;
+        let (half, packet) = if pairing.data.is_none() {
+            (&mut pairing.data, &INITIAL_DATA)
+        } else if pairing.meta.is_none() {
+            (&mut pairing.meta, &INITIAL_META)
+        } else {
+            // Meanwhile the peer has opened what was missing.
+            shut(&fd);
+            return self.timers.set(Slot::Pairing, now);
+        };
+        if SockRef::from(&*fd).send(packet).is_ok_and(|sent| sent == packet.len()) {
+            *half = Some(Half { fd, opened: true });
+            pairing.next_try = now;
+        } else {
+            pairing.next_try = now.plus_ms(RETRY_FIRST_MS);
+        }
+        self.timers.set(Slot::Pairing, now);
+    }
+
+    /// Both sockets have lived through the settle time.
+    fn on_settled(&mut self) {
+        let Some(pairing) = &mut self.net.pairing else { return };
+        let (Some(data), Some(meta)) = (pairing.data.take(), pairing.meta.take()) else { return };
+        self.stop_pairing();
+        for (fd, priority) in [(&data.fd, 4), (&meta.fd, 6)] {
+            // Section 1.5. Both only make it quicker, so a refusal changes nothing.
+            let socket = SockRef::from(&**fd);
+            let _ = socket.set_tcp_nodelay(true);
+            set_priority(fd, priority);
+        }
+        let resolve_conflicts = !meta.opened;
+        let mut challenge = [0; 64];
+        if let Err(error) = getrandom::fill(&mut challenge) {
+            let reason = format!("no random bytes for a challenge: {error}");
+            return self.raise(Event::PairingImpossible { reason });
+        }
+        self.install_connection(data.fd, meta.fd);
+        self.raise(Event::Paired { resolve_conflicts, challenge });
+        self.pump_peer(replica_proto::Socket::Meta);
+        self.pump_peer(replica_proto::Socket::Data);
+    }
+}
+
+impl Pairing {
+    /// Lets go of sockets that the peer has closed.
+    fn drop_dead(&mut self, now: Time) {
+        for half in [&mut self.data, &mut self.meta] {
+            if half.as_ref().is_some_and(|half| !is_alive(&half.fd)) {
+                *half = None;
+                self.settled = None;
+                self.next_try = self.next_try.max(now.plus_ms(jitter_ms(RETRY_FIRST_MS)));
+            }
+        }
+    }
+}
+
+impl ConnectRequest {
+    /// How long both sockets must live before they count as a pair.
+    fn settle_ms(&self) -> u64 {
+        let ds = match self.socket_check_timeout_ds {
+            0 => self.options.ping_timeout_ds,
+            ds => ds,
+        };
+        u64::from(ds) * 100
+    }
+
+    /// connect-int, give or take a seventh, so that two nodes do not stay in step.
+    fn connect_wait_ms(&self) -> u64 {
+        let base = u64::from(self.options.connect_int_s) * 1000;
+        base - base / 7 + jitter_ms(base * 2 / 7)
+    }
+}
+
+/// 0 to `bound` milliseconds.
+fn jitter_ms(bound: u64) -> u64 {
+    getrandom::u64().unwrap_or(bound / 2) % (bound + 1)
+}
+
+fn same_host(a: IpAddr, b: IpAddr) -> bool {
+    a.to_canonical() == b.to_canonical()
+}
+
+fn socket(config: &ConnectRequest) -> io::Result<TcpSocket> {
+    let socket =
+        TcpSocket::new(Domain::for_address(config.local), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if config.sndbuf_bytes > 0 {
+        socket.set_send_buffer_size(config.sndbuf_bytes as usize)?;
+    }
+    if config.rcvbuf_bytes > 0 {
+        socket.set_recv_buffer_size(config.rcvbuf_bytes as usize)?;
+    }
+    Ok(socket)
+}
+
+fn listen(config: &ConnectRequest) -> io::Result<OwnedFd> {
+    let socket = socket(config)?;
+    socket.bind(&config.local.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn outgoing(config: &ConnectRequest) -> io::Result<OwnedFd> {
+    let socket = socket(config)?;
+    let mut from = config.local;
+    from.set_port(0);
+    socket.bind(&SocketAddr::into(from))?;
+    Ok(socket.into())
+}
+
+/// Whether the peer still holds its end: data may wait, an end of file may not.
+fn is_alive(fd: &OwnedFd) -> bool {
+    let mut byte = [0_u8; 1];
+    // SAFETY: the descriptor is open and `byte` has room for the one byte asked for.
+    let result = unsafe {
+        libc::recv(
+            fd.as_raw_fd(),
+            byte.as_mut_ptr().cast(),
+            1,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    result > 0
+        || result < 0
+            && matches!(
+                io::Error::last_os_error().raw_os_error(),
+                Some(libc::EAGAIN | libc::EINTR)
+            )
+}
+
+fn shut(fd: &OwnedFd) {
+    // It may be gone already.
+    let _ = SockRef::from(fd).shutdown(std::net::Shutdown::Both);
+}
+
+fn set_priority(fd: &OwnedFd, priority: libc::c_int) {
+    // SAFETY: the descriptor is open; SO_PRIORITY takes an int.
+    unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PRIORITY,
+            (&raw const priority).cast(),
+            size_of_val(&priority) as libc::socklen_t,
+        );
+    }
+}

@@ -1,0 +1,420 @@
+//! The buffers of the data plane: one locked-down arena, taken at start and registered with the ring.
+//!
+//! Three reserves share the arena, so that what waits in one of them never starves another: received writes of the
+//! peer end by themselves (they wait for our disk only), front-end writes may wait for the peer, reads wait for
+//! their reader. Each reserve is a buddy allocator over chunks of 1 MiB, the largest request.
+//!
+//! A [`Buf`] is a counted handle of one thread. Its bytes are changed only while it is the only handle.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use rdb_engine::Payload;
+use replica_proto::{Digest, DigestAlgorithm};
+
+/// Smallest piece handed out, and the alignment of all of them, in bytes: what any disk wants for direct I/O.
+pub const PAGE_BYTES: usize = 4096;
+/// Pages of a chunk, the largest piece: 1 MiB.
+const CHUNK_PAGES: usize = 256;
+/// Pieces are `PAGE_BYTES << order` long.
+const ORDERS: usize = 9;
+const _: () = assert!(1 << (ORDERS - 1) == CHUNK_PAGES);
+/// End of a free list.
+const NIL: u32 = u32::MAX;
+
+/// What a buffer is taken for; each has pages of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reserve {
+    /// Payloads that come from the peer.
+    Receive = 0,
+    /// Payloads of front-end writes.
+    FrontEnd = 1,
+    /// What reads of the disk bring.
+    Read = 2,
+}
+
+const RESERVES: usize = 3;
+
+/// How large the reserves are, in chunks of 1 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSize {
+    /// Chunks for received payloads.
+    pub receive: usize,
+    /// Chunks for front-end writes.
+    pub front_end: usize,
+    /// Chunks for reads.
+    pub read: usize,
+}
+
+impl PoolSize {
+    /// The sizes for `max-buffers` (4 KiB pages): from 6 to 20 MiB in all.
+    pub fn for_max_buffers(max_buffers: u32) -> PoolSize {
+        let chunks = (max_buffers as usize / CHUNK_PAGES).clamp(2, 8);
+        PoolSize { receive: chunks, front_end: chunks, read: chunks.min(4) }
+    }
+}
+
+/// The arena with its allocator.
+pub struct Pool {
+    base: NonNull<u8>,
+    bytes: usize,
+    /// Handles of the piece that begins at this page.
+    references: Box<[Cell<u32>]>,
+    /// Bytes in use of the piece that begins at this page.
+    lengths: Box<[Cell<u32>]>,
+    /// Order of the piece that begins at this page.
+    orders: Box<[Cell<u8>]>,
+    lists: RefCell<Lists>,
+    /// Something was given back to this reserve since it was last asked.
+    released: [Cell<bool>; RESERVES],
+    /// First page of each reserve; the end of the last one behind them.
+    bounds: [usize; RESERVES + 1],
+}
+
+struct Lists {
+    heads: [[u32; ORDERS]; RESERVES],
+    next: Box<[u32]>,
+    prev: Box<[u32]>,
+    /// Order plus one of the free piece that begins here, 0 if none does.
+    free: Box<[u8]>,
+}
+
+impl Pool {
+    /// Takes the memory.
+    pub fn new(size: PoolSize) -> io::Result<Rc<Pool>> {
+        let mut bounds = [0; RESERVES + 1];
+        for (index, chunks) in [size.receive, size.front_end, size.read].into_iter().enumerate() {
+            bounds[index + 1] = bounds[index] + chunks * CHUNK_PAGES;
+        }
+        let pages = bounds[RESERVES];
+        let bytes = pages * PAGE_BYTES;
+        // SAFETY: a fresh private mapping at an address of the kernel's choice touches no existing memory.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast::<u8>())
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let mut lists = Lists {
+            heads: [[NIL; ORDERS]; RESERVES],
+            next: vec![NIL; pages].into(),
+            prev: vec![NIL; pages].into(),
+            free: vec![0; pages].into(),
+        };
+        for reserve in 0..RESERVES {
+            for page in (bounds[reserve]..bounds[reserve + 1]).step_by(CHUNK_PAGES).rev() {
+                lists.push(reserve, ORDERS - 1, page as u32);
+            }
+        }
+        Ok(Rc::new(Pool {
+            base,
+            bytes,
+            references: (0..pages).map(|_| Cell::new(0)).collect(),
+            lengths: (0..pages).map(|_| Cell::new(0)).collect(),
+            orders: (0..pages).map(|_| Cell::new(0)).collect(),
+            lists: RefCell::new(lists),
+            released: Default::default(),
+            bounds,
+        }))
+    }
+
+    /// The whole arena, to be registered with the ring as its buffer 0.
+    pub fn as_iovec(&self) -> libc::iovec {
+        libc::iovec { iov_base: self.base.as_ptr().cast(), iov_len: self.bytes }
+    }
+
+    /// A buffer of `bytes` (1 to 1 MiB), or `None` while the reserve has none. Its content is arbitrary.
+    pub fn take(self: &Rc<Self>, reserve: Reserve, bytes: u32) -> Option<Buf> {
+        let pages = (bytes as usize).div_ceil(PAGE_BYTES).max(1);
+        let order = pages.next_power_of_two().trailing_zeros() as usize;
+        if order >= ORDERS {
+            return None;
+        }
+        let page = self.lists.borrow_mut().take(reserve as usize, order)?;
+        self.references[page as usize].set(1);
+        self.lengths[page as usize].set(bytes);
+        self.orders[page as usize].set(order as u8);
+        Some(Buf { pool: Rc::clone(self), page })
+    }
+
+    /// Whether something was given back to `reserve` since the last call.
+    pub fn take_released(&self, reserve: Reserve) -> bool {
+        self.released[reserve as usize].replace(false)
+    }
+
+    /// Makes the next `take_released` say yes: whoever waits looks again.
+    pub(crate) fn mark_released(&self, reserve: Reserve) {
+        self.released[reserve as usize].set(true);
+    }
+
+    fn give_back(&self, page: u32) {
+        let reserve = if (page as usize) < self.bounds[1] {
+            0
+        } else if (page as usize) < self.bounds[2] {
+            1
+        } else {
+            2
+        };
+        let order = usize::from(self.orders[page as usize].get());
+        self.lists.borrow_mut().give_back(reserve, order, page);
+        self.released[reserve].set(true);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `bytes` are the mapping made in `new`; every `Buf`, the only other user of it, holds a
+        // reference to the pool, so none is left.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+impl Lists {
+    fn push(&mut self, reserve: usize, order: usize, page: u32) {
+        let head = self.heads[reserve][order];
+        self.next[page as usize] = head;
+        self.prev[page as usize] = NIL;
+        if head != NIL {
+            self.prev[head as usize] = page;
+        }
+        self.heads[reserve][order] = page;
+        self.free[page as usize] = order as u8 + 1;
+    }
+
+    fn unlink(&mut self, reserve: usize, order: usize, page: u32) {
+        let (next, prev) = (self.next[page as usize], self.prev[page as usize]);
+        match prev {
+            NIL => self.heads[reserve][order] = next,
+            prev => self.next[prev as usize] = next,
+        }
+        if next != NIL {
+            self.prev[next as usize] = prev;
+        }
+        self.free[page as usize] = 0;
+    }
+
+    fn take(&mut self, reserve: usize, order: usize) -> Option<u32> {
+        let found = (order..ORDERS).find(|&o| self.heads[reserve][o] != NIL)?;
+        let page = self.heads[reserve][found];
+        self.unlink(reserve, found, page);
+        for smaller in (order..found).rev() {
+            self.push(reserve, smaller, page + (1 << smaller));
+        }
+        Some(page)
+    }
+
+    fn give_back(&mut self, reserve: usize, mut order: usize, mut page: u32) {
+        // Reserves begin at multiples of a chunk, so that a buddy below the largest order lies in the same one.
+        while order < ORDERS - 1 {
+            let buddy = page ^ (1 << order);
+            if self.free[buddy as usize] != order as u8 + 1 {
+                break;
+            }
+            self.unlink(reserve, order, buddy);
+            page = page.min(buddy);
+            order += 1;
+        }
+        self.push(reserve, order, page);
+    }
+}
+
+/// A counted handle of one buffer.
+pub struct Buf {
+    pool: Rc<Pool>,
+    page: u32,
+}
+
+impl Buf {
+    /// Bytes in use.
+    pub fn len(&self) -> usize {
+        self.pool.lengths[self.page as usize].get() as usize
+    }
+
+    /// Whether no byte is in use.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the piece is ours while a handle lives, at least `len` bytes long and initialised (the mapping
+        // starts as zeroes). It is written only through `as_mut_slice` of a sole handle and by the kernel on behalf
+        // of an operation that owns the sole handle; neither can be while `self` is borrowed here.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
+    /// The bytes, to be changed; `None` if there is another handle.
+    pub fn as_mut_slice(&mut self) -> Option<&mut [u8]> {
+        if self.pool.references[self.page as usize].get() != 1 {
+            return None;
+        }
+        // SAFETY: as in `as_slice`, and `&mut self` is the sole handle.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) })
+    }
+
+    /// Uses only the first `bytes`; not more than before.
+    pub fn truncate(&mut self, bytes: usize) {
+        let length = &self.pool.lengths[self.page as usize];
+        length.set(length.get().min(bytes as u32));
+    }
+
+    /// Where it begins, a multiple of [`PAGE_BYTES`].
+    pub fn as_ptr(&self) -> *mut u8 {
+        // SAFETY: `page` was given out by the allocator and lies inside the mapping.
+        unsafe { self.pool.base.as_ptr().add(self.page as usize * PAGE_BYTES) }
+    }
+}
+
+impl Clone for Buf {
+    fn clone(&self) -> Self {
+        let count = &self.pool.references[self.page as usize];
+        count.set(count.get() + 1);
+        Buf { pool: Rc::clone(&self.pool), page: self.page }
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        let count = &self.pool.references[self.page as usize];
+        count.set(count.get() - 1);
+        if count.get() == 0 {
+            self.pool.give_back(self.page);
+        }
+    }
+}
+
+impl std::fmt::Debug for Buf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buf({} bytes)", self.len())
+    }
+}
+
+impl Payload for Buf {
+    fn len_bytes(&self) -> u32 {
+        self.pool.lengths[self.page as usize].get()
+    }
+
+    fn digest(&self, algorithm: DigestAlgorithm) -> Digest {
+        algorithm.digest(self.as_slice())
+    }
+}
+
+/// Page-aligned memory outside of the arena, for what is rare or small: metadata, bounces.
+pub struct Aligned {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Aligned {
+    /// Zeroed memory of `bytes`, rounded up to whole pages; at least one.
+    pub fn zeroed(bytes: usize) -> Aligned {
+        let bytes = bytes.div_ceil(PAGE_BYTES).max(1) * PAGE_BYTES;
+        let layout = Self::layout(bytes);
+        // SAFETY: the layout is not empty.
+        let base = unsafe { std::alloc::alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
+        Aligned { base, bytes }
+    }
+
+    fn layout(bytes: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(bytes, PAGE_BYTES)
+            .expect("pages below the size of the address space")
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `base` points at `bytes` initialised bytes that live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.bytes) }
+    }
+
+    /// The bytes, to be changed.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`, and `&mut self` is the only access.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.bytes) }
+    }
+
+    /// Where it begins.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with this layout.
+        unsafe { std::alloc::dealloc(self.base.as_ptr(), Self::layout(self.bytes)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Rc<Pool> {
+        Pool::new(PoolSize { receive: 2, front_end: 1, read: 1 }).expect("memory")
+    }
+
+    #[test]
+    fn reserves_do_not_starve_one_another() {
+        let pool = pool();
+        let held: Vec<_> =
+            std::iter::from_fn(|| pool.take(Reserve::FrontEnd, 4096)).collect();
+        assert_eq!(held.len(), 256);
+        assert!(pool.take(Reserve::FrontEnd, 512).is_none());
+        assert_eq!(pool.take(Reserve::Receive, 1 << 20).map(|b| b.len()), Some(1 << 20));
+        assert!(!pool.take_released(Reserve::FrontEnd));
+        assert!(pool.take_released(Reserve::Receive));
+        drop(held);
+        assert!(pool.take_released(Reserve::FrontEnd));
+        assert!(pool.take(Reserve::FrontEnd, 1 << 20).is_some(), "pieces grow together again");
+    }
+
+    #[test]
+    fn pieces_never_overlap_and_all_come_back() {
+        let pool = pool();
+        let mut held: Vec<Buf> = Vec::new();
+        let mut seed = 12345_u32;
+        for round in 0..20_000 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let bytes = 512 << (seed >> 28) % 12;
+            match pool.take(Reserve::Receive, bytes) {
+                Some(mut buf) if seed & 0x100 == 0 => {
+                    assert_eq!(buf.as_ptr() as usize % PAGE_BYTES, 0);
+                    buf.as_mut_slice().expect("sole handle").fill(round as u8);
+                    held.push(buf);
+                }
+                _ if !held.is_empty() => {
+                    let buf = held.swap_remove(seed as usize % held.len());
+                    let first = buf.as_slice()[0];
+                    assert!(buf.as_slice().iter().all(|&b| b == first), "somebody wrote into it");
+                }
+                _ => {}
+            }
+        }
+        held.clear();
+        let whole: Vec<_> = std::iter::from_fn(|| pool.take(Reserve::Receive, 1 << 20)).collect();
+        assert_eq!(whole.len(), 2);
+    }
+
+    #[test]
+    fn a_shared_buffer_cannot_be_changed() {
+        let pool = pool();
+        let mut buf = pool.take(Reserve::Read, 512).expect("room");
+        let other = buf.clone();
+        assert!(buf.as_mut_slice().is_none());
+        drop(other);
+        assert!(buf.as_mut_slice().is_some());
+        assert!(pool.take(Reserve::Read, (1 << 20) + 1).is_none(), "nothing is that large");
+    }
+}

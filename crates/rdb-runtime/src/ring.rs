@@ -1,0 +1,263 @@
+//! The ring: what is in flight, and what it owns.
+//!
+//! An operation's memory and file descriptors belong to its [`Op`] in the slab until the kernel says that it has
+//! ended, whatever becomes of the connection, disk or client it was for. That is what makes the pushes sound.
+
+use std::io;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode, squeue};
+use rdb_engine::VolumeNr;
+use replica_proto::Socket;
+use slab::Slab;
+
+use crate::disk::DiskIo;
+use crate::pool::{Buf, Pool};
+use crate::stream::{SendBatch, Stage};
+
+/// Entries of the submission queue. It is flushed whenever it is full, so this bounds nothing but batches.
+const SUBMISSION_ENTRIES: u32 = 512;
+/// Entries of the completion queue; beyond, the kernel keeps completions in a list.
+const COMPLETION_ENTRIES: u32 = 4096;
+/// How long an ending ring waits for what it has cancelled.
+const TEARDOWN_MS: u64 = 5000;
+
+/// Which end of a stream socket an operation is for. The generation tells connections and clients apart that had
+/// the same place one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// A socket of the connection to the peer.
+    Peer { generation: u32, socket: Socket },
+    /// An NBD client.
+    Nbd { client: u32, generation: u32 },
+}
+
+/// An operation in flight with everything the kernel uses meanwhile.
+pub(crate) enum Op {
+    /// A read of the eventfd that messages ring.
+    Wake(Box<[u8; 8]>, Rc<OwnedFd>),
+    /// Cancels another one; owns nothing.
+    Cancel,
+    /// Disk I/O.
+    Disk(DiskIo),
+    /// A gathered send.
+    Send(Owner, Box<SendBatch>, Rc<OwnedFd>),
+    /// A receive of whatever comes.
+    Stage(Owner, Box<Stage>, Rc<OwnedFd>),
+    /// A receive of payload into its place; the number is where in the buffer it begins.
+    Payload(Owner, Buf, u32, Rc<OwnedFd>),
+    /// A connect to the peer, with its address.
+    Connect(u32, Rc<OwnedFd>, Box<socket2::SockAddr>),
+    /// An accept on the listening socket of a connection attempt.
+    Accept(u32, Rc<OwnedFd>),
+    /// The first packet of an accepted socket.
+    FirstPacket(u32, Rc<OwnedFd>, Box<[u8; 8]>),
+    /// An accept on the NBD socket.
+    NbdAccept(u32, Rc<OwnedFd>),
+    /// A wait for the kernel's FUSE client of a volume to ask something.
+    FusePoll(VolumeNr, u32, Rc<OwnedFd>),
+}
+
+/// The ring of one resource.
+pub(crate) struct Ring {
+    uring: mem::ManuallyDrop<IoUring>,
+    ops: mem::ManuallyDrop<Slab<Op>>,
+    /// The arena, which the ring may have registered.
+    pool: mem::ManuallyDrop<Rc<Pool>>,
+    /// Buffers of the arena may be used as registered buffer 0.
+    pub(crate) fixed: bool,
+    /// Completions taken from the ring and not yet handled.
+    batch: Vec<(u64, i32)>,
+}
+
+impl Ring {
+    /// Makes the ring on the thread that will use it.
+    pub(crate) fn new(pool: Rc<Pool>) -> io::Result<Ring> {
+        let uring = IoUring::builder()
+            .setup_cqsize(COMPLETION_ENTRIES)
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .build(SUBMISSION_ENTRIES)
+            // Older kernels (before 6.1) lack the last three.
+            .or_else(|_| {
+                IoUring::builder().setup_cqsize(COMPLETION_ENTRIES).build(SUBMISSION_ENTRIES)
+            })?;
+        if !uring.params().is_feature_ext_arg() || !uring.params().is_feature_nodrop() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the kernel's io_uring is too old: 5.11 or later is needed",
+            ));
+        }
+        // SAFETY: the arena stays mapped until after the ring has ended: `pool` is held beside it, and is leaked
+        // together with the operations if some of them do not end.
+        let fixed = unsafe { uring.submitter().register_buffers(&[pool.as_iovec()]) }.is_ok();
+        Ok(Ring {
+            uring: mem::ManuallyDrop::new(uring),
+            ops: mem::ManuallyDrop::new(Slab::with_capacity(1024)),
+            pool: mem::ManuallyDrop::new(pool),
+            fixed,
+            batch: Vec::with_capacity(COMPLETION_ENTRIES as usize),
+        })
+    }
+
+    /// Starts an operation; `entry` makes its submission from the operation in its place. Pointers in the entry must
+    /// go to memory that the operation owns, and file descriptors must be ones that it holds.
+    pub(crate) fn start(&mut self, op: Op, entry: impl FnOnce(&mut Op) -> squeue::Entry) -> usize {
+        let key = self.ops.insert(op);
+        let entry = entry(&mut self.ops[key]).user_data(key as u64);
+        // SAFETY: by this function's rule the entry refers only to what the operation owns, which stays in the slab
+        // until its completion is taken; see also `drop`.
+        while unsafe { self.uring.submission().push(&entry) }.is_err() {
+            // The queue is full: hand it over. EBUSY (completions pile up) cannot last, for the kernel keeps them.
+            if let Err(error) = self.uring.submit()
+                && !is_transient(&error)
+            {
+                tracing::error!("io_uring takes no submissions: {error}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        key
+    }
+
+    /// Asks for the end of an operation; its completion comes all the same.
+    pub(crate) fn cancel(&mut self, key: usize) {
+        self.start(Op::Cancel, |_| opcode::AsyncCancel::new(key as u64).build());
+    }
+
+    /// What is in flight.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (usize, &Op)> {
+        self.ops.iter()
+    }
+
+    /// Submits what is queued. `wait`: until something completes, at most for this long (`None`: for ever).
+    pub(crate) fn turn(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<()> {
+        let have = {
+            let mut completions = self.uring.completion();
+            completions.sync();
+            !completions.is_empty()
+        };
+        let result = if have || !wait {
+            // With deferred task work, an enter with nothing to wait for still reaps what is ready.
+            self.uring.submit_and_wait(0)
+        } else {
+            match timeout {
+                None => self.uring.submit_and_wait(1),
+                Some(timeout) => {
+                    let timespec = Timespec::new()
+                        .sec(timeout.as_secs())
+                        .nsec(timeout.subsec_nanos());
+                    let args = SubmitArgs::new().timespec(&timespec);
+                    self.uring.submitter().submit_with_args(1, &args)
+                }
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if is_transient(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the completions that are there, to be handled one after the other.
+    pub(crate) fn take_completions(&mut self) -> Vec<(u64, i32)> {
+        let mut batch = mem::take(&mut self.batch);
+        for completion in self.uring.completion() {
+            batch.push((completion.user_data(), completion.result()));
+        }
+        batch
+    }
+
+    /// Gives the vector of `take_completions` back.
+    pub(crate) fn recycle(&mut self, mut batch: Vec<(u64, i32)>) {
+        batch.clear();
+        self.batch = batch;
+    }
+
+    /// Takes a completed operation out. `None` only if the kernel answers what was not asked.
+    pub(crate) fn finish(&mut self, user_data: u64) -> Option<Op> {
+        self.ops.try_remove(user_data as usize)
+    }
+
+    /// Cancels everything and waits; whether all has ended. Bounded.
+    fn quiesce(&mut self) -> bool {
+        let end = Instant::now() + Duration::from_millis(TEARDOWN_MS);
+        let keys: Vec<usize> = self.ops.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            // Disk writes that run are let run: half of a block helps nobody.
+            if !matches!(self.ops.get(key), Some(Op::Disk(_))) {
+                self.cancel(key);
+            }
+        }
+        while !self.ops.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.turn(true, Some(left)).is_err() {
+                return false;
+            }
+            let batch = self.take_completions();
+            for &(user_data, _) in &batch {
+                self.finish(user_data);
+            }
+            self.recycle(batch);
+        }
+        true
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if !self.quiesce() {
+            // The kernel may still write into the buffers. They are leaked, and so is the ring.
+            tracing::error!("{} operations do not end; their memory is left to them", self.ops.len());
+            return;
+        }
+        // SAFETY: this is `drop`, nothing uses the fields afterwards; nothing is in flight. The ring goes first, for
+        // it has the arena registered.
+        unsafe {
+            mem::ManuallyDrop::drop(&mut self.uring);
+            mem::ManuallyDrop::drop(&mut self.ops);
+            mem::ManuallyDrop::drop(&mut self.pool);
+        }
+    }
+}
+
+/// Errors of `io_uring_enter` after which one simply goes on: a signal, the end of the wait, too many completions.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::PoolSize;
+
+    #[test]
+    fn waiting_ends_with_the_timeout_and_an_op_in_flight_is_awaited() {
+        let pool = Pool::new(PoolSize { receive: 1, front_end: 1, read: 1 }).expect("memory");
+        let mut ring = Ring::new(pool).expect("io_uring");
+        // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        assert!(fd >= 0);
+        // SAFETY: `fd` was just made and belongs to nobody else.
+        let fd = Rc::new(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) });
+        ring.start(Op::Wake(Box::new([0; 8]), Rc::clone(&fd)), |op| {
+            let Op::Wake(bytes, fd) = op else { unreachable!("just made") };
+            let fd = io_uring::types::Fd(std::os::fd::AsRawFd::as_raw_fd(fd));
+            opcode::Read::new(fd, bytes.as_mut_ptr(), 8).build()
+        });
+        let start = Instant::now();
+        ring.turn(true, Some(Duration::from_millis(30))).expect("enter");
+        assert!(start.elapsed() >= Duration::from_millis(25));
+        assert!(ring.take_completions().is_empty());
+        drop(ring);
+        assert!(start.elapsed() < Duration::from_secs(2), "a read that never ends is cancelled");
+        assert_eq!(Rc::strong_count(&fd), 1);
+    }
+}
