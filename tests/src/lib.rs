@@ -1,1 +1,27 @@
-//! Helpers for whole-program tests.
+//! What whole-program tests and the demonstration are made of: nodes that run the real programs on
+//! this machine, disks that are files, links between network namespaces, an NBD client, and a
+//! writer that remembers what was acknowledged.
+//!
+//! Everything made here is unmade when its value is dropped: processes, mounts, loop devices,
+//! namespaces, directories.
+
+#![forbid(unsafe_code)]
+
+pub mod conf;
+pub mod disk;
+pub mod nbd;
+pub mod net;
+pub mod node;
+pub mod pair;
+pub mod programs;
+pub mod rng;
+pub mod scratch;
+pub mod status;
+pub mod wait;
+pub mod wire;
+pub mod writer;
+
+pub use conf::{Conf, Meta};
+pub use node::{Node, Out};
+pub use pair::Pair;
+pub use wait::wait_until;

@@ -1,2 +1,75 @@
-//! The project's menu: check, test, bench, fuzz.
-fn main() {}
+//! The project's menu: `cargo xtask` followed by what to do. Logic that is longer than a command
+//! line lives in a module of its own or in the script that is called.
+
+mod demo;
+mod run;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "rdb's menu",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Two nodes on this machine: sync, a file system, the primary killed, the other promoted
+    Demo(demo::Options),
+    /// All checks and all tests, as CI runs them; installs what is missing (as root)
+    Test(test::Options),
+    /// Formatting, clippy and documentation, with warnings denied
+    Check,
+    /// The whole-program tests alone; further words go to nextest (a filter, for example)
+    E2e {
+        /// Passed on to `cargo nextest run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        nextest: Vec<String>,
+    },
+    /// rdb beside qemu's mirror and a single qemu-nbd; see docs/benchmarks.md
+    Bench {
+        /// Passed on to benches/side-by-side/run
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Installs what tests, demonstration and benchmark use (.ci/packages)
+    Setup,
+    /// The kernel's DRBD and rdb as each other's peer, in a virtual machine
+    Vm,
+    /// Runs a fuzz target of fuzz/ for some seconds, or lists the targets
+    Fuzz {
+        /// The target; without one, all are listed
+        target: Option<String>,
+        /// How long to run it, in seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+    /// Writes the man pages into a directory
+    Man {
+        /// Where to (created when it is not there)
+        #[arg(default_value = "target/man")]
+        directory: std::path::PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().what {
+        What::Demo(options) => demo::run(&options),
+        What::Test(options) => test::all(&options),
+        What::Check => test::check(),
+        What::E2e { nextest } => test::e2e(&nextest),
+        What::Bench { arguments } => test::bench(&arguments),
+        What::Setup => setup::install(),
+        What::Vm => test::vm(),
+        What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
+        What::Man { directory } => test::man(&directory),
+    }
+}

@@ -1,0 +1,165 @@
+//! Checks, tests, benchmarks: which commands make them up.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::{run, setup};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Leave out formatting, clippy and documentation
+    #[arg(long)]
+    only_tests: bool,
+}
+
+/// Everything CI asks for. The last line printed is nextest's summary.
+pub(crate) fn all(options: &Options) -> Result<()> {
+    setup::ensure()?;
+    if !options.only_tests {
+        check()?;
+    }
+    binaries(false)?;
+    nextest(&["--workspace", "--no-fail-fast"])
+}
+
+/// What a change must pass before any test runs.
+pub(crate) fn check() -> Result<()> {
+    run::must(&mut run::cargo(&["fmt", "--all", "--check"]))?;
+    run::must(&mut run::cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    run::must(
+        run::cargo(&[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+            "--quiet",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+/// The whole-program tests.
+pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
+    setup::ensure()?;
+    binaries(false)?;
+    let mut words = vec!["--package", "rdb-tests"];
+    words.extend(arguments.iter().map(String::as_str));
+    nextest(&words)
+}
+
+/// Builds the programs that tests, demonstration and benchmark drive; returns where they are.
+pub(crate) fn binaries(release: bool) -> Result<std::path::PathBuf> {
+    let mut command = run::cargo(&["build", "--quiet", "-p", "rdbd", "-p", "rdbadm", "--bins"]);
+    if release {
+        command.arg("--release");
+    }
+    run::must(&mut command)?;
+    Ok(run::target().join(if release { "release" } else { "debug" }))
+}
+
+/// nextest speaks on stderr; so that a summary is the last line wherever a log keeps stdout and
+/// stderr apart, both are one here.
+fn nextest(arguments: &[&str]) -> Result<()> {
+    let mut command = run::cargo(&["nextest", "run"]);
+    command
+        .args(arguments)
+        .env("RDB_BIN_DIR", run::target().join("debug"));
+    command.stdout(std::io::stderr());
+    eprintln!("--- cargo nextest run {}", arguments.join(" "));
+    let status = command.status()?;
+    if !status.success() {
+        // nextest has said what failed; a line of ours would come after its summary.
+        std::process::exit(status.code().unwrap_or(1));
+    }
+    Ok(())
+}
+
+/// The benchmark beside other programs, with release binaries.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    setup::need(&["fio", "nbdinfo", "qemu-nbd", "python3"])?;
+    let binaries = binaries(true)?;
+    run::must(
+        Command::new(run::root().join("benches/side-by-side/run"))
+            .args(arguments)
+            .env("RDB_BIN_DIR", binaries),
+    )
+}
+
+/// The meeting with the kernel's driver.
+pub(crate) fn vm() -> Result<()> {
+    setup::need(&[
+        "qemu-system-x86_64",
+        "cpio",
+        "busybox",
+        "depmod",
+        "xz",
+        "ip",
+    ])?;
+    let binaries = binaries(false)?;
+    run::must(Command::new(run::root().join("tests/vm/interop.sh")).arg(binaries))
+}
+
+/// Coverage instrumentation of the stable compiler, as libFuzzer wants it.
+const FUZZ_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
+
+/// Runs one fuzz target, or lists them.
+pub(crate) fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
+    let directory = run::root().join("fuzz");
+    let targets = directory.join("fuzz_targets");
+    let mut known: Vec<String> = match std::fs::read_dir(&targets) {
+        Ok(entries) => entries
+            .flatten()
+            .filter_map(|entry| Some(entry.path().file_stem()?.to_str()?.to_owned()))
+            .collect(),
+        Err(error) => bail!("no fuzz targets in {}: {error}", targets.display()),
+    };
+    known.sort();
+    let Some(target) = target else {
+        println!("{}", known.join("\n"));
+        return Ok(());
+    };
+    if !known.iter().any(|name| name == target) {
+        bail!("no fuzz target {target}; there are: {}", known.join(", "));
+    }
+    let corpus = directory.join("corpus").join(target);
+    std::fs::create_dir_all(&corpus)?;
+    run::must(
+        run::cargo(&[
+            "run",
+            "--release",
+            "--target",
+            "x86_64-unknown-linux-gnu",
+            "--bin",
+            target,
+        ])
+        .current_dir(&directory)
+        .env("RUSTFLAGS", FUZZ_FLAGS)
+        .arg("--")
+        .arg(corpus)
+        .arg("-use_value_profile=1")
+        .arg(format!("-max_total_time={seconds}")),
+    )
+}
+
+/// The man pages come from the programs' own command tables.
+pub(crate) fn man(directory: &Path) -> Result<()> {
+    let binaries = binaries(false)?;
+    std::fs::create_dir_all(directory)?;
+    run::must(
+        Command::new(binaries.join("rdbadm"))
+            .arg("generate-man")
+            .arg(directory),
+    )
+}
