@@ -4,6 +4,7 @@ mod after;
 mod decision;
 mod docs;
 mod generation;
+mod lives;
 mod sanitize;
 mod scenarios;
 mod split_brain;

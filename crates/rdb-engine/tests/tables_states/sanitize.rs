@@ -29,6 +29,7 @@ fn every_row_of_the_table_forces_what_it_says() {
         (5, "Connected S/P O/C", "Connected S/P U/U"),
         (5, "Behind S/P O/U", "Behind S/P O/U"),
         (5, "Ahead P/S U/C", "Ahead P/S U/C"),
+        (5, "Ahead P/S U/O", "Ahead P/S U/O"),
         (6, "WFBitMapT S/P U/C", "WFBitMapT S/P O/U"),
         (6, "WFBitMapS P/S C/O", "WFBitMapS P/S U/C"),
         (6, "SyncTarget S/P U/U", "SyncTarget S/P I/U"),
