@@ -1,2 +1,106 @@
-//! The commands rdbadm, rdbsetup, rdbmeta: one multi-call binary.
-fn main() {}
+//! The commands `rdbadm`, `rdbsetup`, `rdbmeta`: one program, which is told by its name or its first word which of them
+//! it is. Links with DRBD's names (`drbdadm`, `drbdsetup`, `drbdmeta`) work, too.
+
+#![forbid(unsafe_code)]
+
+mod adm;
+mod daemon;
+mod disk;
+mod exec;
+mod man;
+mod meta;
+mod out;
+mod setup;
+mod shown;
+mod status_text;
+mod step;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use step::Family;
+
+/// Which command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Adm,
+    Setup,
+    Meta,
+    Overview,
+}
+
+fn main() -> ExitCode {
+    let mut argv = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let called = argv.next().unwrap_or_default();
+    let mut words: Vec<String> = argv.collect();
+    let mut name = basename(&called);
+    if let Some(first) = words.first()
+        && role_of(first).is_some()
+    {
+        name = words.remove(0);
+    }
+    let (role, family) = role_of(&name).unwrap_or((Role::Adm, Family::Rdb));
+    ExitCode::from(match role {
+        Role::Adm => adm::main(&name, family, words),
+        Role::Setup => setup::main(&name, family, words),
+        Role::Meta => meta::main(&name, family, words),
+        Role::Overview => {
+            words.insert(0, "overview".to_owned());
+            adm::main(&name, family, words)
+        }
+    })
+}
+
+fn basename(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(
+        || path.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// The command of a program's name; a version as in `drbdadm-84` does not matter.
+fn role_of(name: &str) -> Option<(Role, Family)> {
+    let name = name.strip_suffix("-84").unwrap_or(name);
+    if name == "drbd-overview" {
+        return Some((Role::Overview, Family::Drbd));
+    }
+    let (family, rest) = match name.strip_prefix("drbd") {
+        Some(rest) => (Family::Drbd, rest),
+        None => (Family::Rdb, name.strip_prefix("rdb")?),
+    };
+    let role = match rest {
+        "adm" => Role::Adm,
+        "setup" => Role::Setup,
+        "meta" => Role::Meta,
+        _ => return None,
+    };
+    Some((role, family))
+}
+
+/// The host's name, as `uname -n` prints it.
+pub(crate) fn node_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_finds_its_command() {
+        for (name, role) in [
+            ("rdbadm", Some((Role::Adm, Family::Rdb))),
+            ("rdbsetup", Some((Role::Setup, Family::Rdb))),
+            ("rdbmeta", Some((Role::Meta, Family::Rdb))),
+            ("drbdadm", Some((Role::Adm, Family::Drbd))),
+            ("drbdsetup-84", Some((Role::Setup, Family::Drbd))),
+            ("drbd-overview", Some((Role::Overview, Family::Drbd))),
+            ("up", None),
+            ("rdbd", None),
+        ] {
+            assert_eq!(role_of(name), role, "{name}");
+        }
+    }
+}

@@ -141,7 +141,9 @@ impl MetaCommand {
 impl MetaStep {
     /// The words after `rdbmeta`.
     pub(crate) fn argv(&self) -> Vec<String> {
-        let device = self.minor.map_or_else(|| "-".to_owned(), |minor| minor.to_string());
+        let device = self
+            .minor
+            .map_or_else(|| "-".to_owned(), |minor| minor.to_string());
         let (path, index) = match &self.meta {
             MetaDisk::Internal => (&self.data, "internal".to_owned()),
             MetaDisk::Flexible(path) => (path, "flex-external".to_owned()),
@@ -219,8 +221,14 @@ mod tests {
 
     #[test]
     fn addresses_are_written_with_their_family() {
-        assert_eq!(address_word(&"127.0.0.1:7790".parse().unwrap()), "ipv4:127.0.0.1:7790");
-        assert_eq!(address_word(&"[fd00::1]:7789".parse().unwrap()), "ipv6:[fd00::1]:7789");
+        assert_eq!(
+            address_word(&"127.0.0.1:7790".parse().unwrap()),
+            "ipv4:127.0.0.1:7790"
+        );
+        assert_eq!(
+            address_word(&"[fd00::1]:7789".parse().unwrap()),
+            "ipv6:[fd00::1]:7789"
+        );
     }
 
     #[test]
@@ -233,8 +241,14 @@ mod tests {
         };
         for (meta, words) in [
             (MetaDisk::Internal, "1 v08 /dev/sda8 internal apply-al"),
-            (MetaDisk::Flexible("/dev/sdm".into()), "1 v08 /dev/sdm flex-external apply-al"),
-            (MetaDisk::Indexed("/dev/sdm".into(), 3), "1 v08 /dev/sdm 3 apply-al"),
+            (
+                MetaDisk::Flexible("/dev/sdm".into()),
+                "1 v08 /dev/sdm flex-external apply-al",
+            ),
+            (
+                MetaDisk::Indexed("/dev/sdm".into(), 3),
+                "1 v08 /dev/sdm 3 apply-al",
+            ),
         ] {
             assert_eq!(step(meta).argv().join(" "), words);
         }

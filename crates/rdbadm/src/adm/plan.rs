@@ -7,6 +7,9 @@ use rdb_control::{MetaDisk, Op, WaitTimes};
 
 use crate::step::{Action, MetaCommand, MetaStep, Query, Step, Tool, address_word, path_word};
 
+/// What messages name where a step is told addresses (`docs/spec/behaviour.md`, section 2.8).
+pub(crate) const ADDRESS_PAIR: &str = "??";
+
 /// A resource as a command was told to work on it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Item {
@@ -34,13 +37,22 @@ pub(crate) struct Written {
 impl Item {
     /// The volumes asked for.
     pub(crate) fn volumes(&self) -> impl Iterator<Item = &ResolvedVolume> {
-        self.resource.volumes.iter().filter(|v| self.volume.is_none_or(|only| v.volume == only))
+        self.resource
+            .volumes
+            .iter()
+            .filter(|v| self.volume.is_none_or(|only| v.volume == only))
     }
 
     /// A step of the daemon.
     fn setup(&self, words: Vec<String>, object: String, action: Action) -> Step {
         let resource = self.resource.name.clone();
-        Step { resource, tool: Tool::Setup, argv: words, object, action }
+        Step {
+            resource,
+            tool: Tool::Setup,
+            argv: words,
+            object,
+            action,
+        }
     }
 
     /// A step of the daemon on one volume: `VERB MINOR OPTIONS`.
@@ -56,7 +68,14 @@ impl Item {
         let mut words = vec!["new-resource".to_owned(), name.clone()];
         words.extend(self.written.options.iter().cloned());
         let options = self.resource.options.clone();
-        self.setup(words, name.clone(), Action::Run(Op::NewResource { resource: name, options }))
+        self.setup(
+            words,
+            name.clone(),
+            Action::Run(Op::NewResource {
+                resource: name,
+                options,
+            }),
+        )
     }
 
     /// `resource-options`.
@@ -66,7 +85,14 @@ impl Item {
         words.extend(set_defaults.then(|| "--set-defaults".to_owned()));
         words.extend(self.written.options.iter().cloned());
         let options = self.resource.options.clone();
-        self.setup(words, name.clone(), Action::Run(Op::ResourceOptions { resource: name, options }))
+        self.setup(
+            words,
+            name.clone(),
+            Action::Run(Op::ResourceOptions {
+                resource: name,
+                options,
+            }),
+        )
     }
 
     /// `new-minor`.
@@ -79,7 +105,11 @@ impl Item {
             minor.to_string(),
             volume.volume.to_string(),
         ];
-        let op = Op::NewMinor { resource, volume: volume.volume, minor };
+        let op = Op::NewMinor {
+            resource,
+            volume: volume.volume,
+            minor,
+        };
         self.setup(words, minor.to_string(), Action::Run(op))
     }
 
@@ -97,12 +127,19 @@ impl Item {
 
     fn meta_step(&self, volume: &ResolvedVolume, command: MetaCommand) -> Option<MetaStep> {
         let data = volume.disk.clone()?;
-        Some(MetaStep { minor: Some(volume.minor), data, meta: volume.meta.clone(), command })
+        Some(MetaStep {
+            minor: Some(volume.minor),
+            data,
+            meta: volume.meta.clone(),
+            command,
+        })
     }
 
     /// `apply-al` and `attach`; nothing for a volume without a disk.
     pub(crate) fn attach(&self, volume: &ResolvedVolume) -> Vec<Step> {
-        let Some(data) = volume.disk.clone() else { return Vec::new() };
+        let Some(data) = volume.disk.clone() else {
+            return Vec::new();
+        };
         let minor = volume.minor;
         let (meta_path, index) = match &volume.meta {
             MetaDisk::Internal => (&data, "internal".to_owned()),
@@ -124,11 +161,18 @@ impl Item {
             options: volume.disk_options.clone(),
         };
         let attach = self.setup(words, minor.to_string(), Action::Run(op));
-        self.meta(volume, MetaCommand::ApplyAl).into_iter().chain([attach]).collect()
+        self.meta(volume, MetaCommand::ApplyAl)
+            .into_iter()
+            .chain([attach])
+            .collect()
     }
 
     fn written_disk(&self, volume: &ResolvedVolume) -> Vec<String> {
-        self.written.disks.get(&volume.volume).cloned().unwrap_or_default()
+        self.written
+            .disks
+            .get(&volume.volume)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// `disk-options`.
@@ -137,8 +181,15 @@ impl Item {
         let mut words = vec!["disk-options".to_owned(), minor.to_string()];
         words.extend(set_defaults.then(|| "--set-defaults".to_owned()));
         // The size is not changed this way: `size` is for attach and resize.
-        words.extend(self.written_disk(volume).into_iter().filter(|w| !w.starts_with("--size=")));
-        let op = Op::DiskOptions { minor, options: volume.disk_options.clone() };
+        words.extend(
+            self.written_disk(volume)
+                .into_iter()
+                .filter(|w| !w.starts_with("--size=")),
+        );
+        let op = Op::DiskOptions {
+            minor,
+            options: volume.disk_options.clone(),
+        };
         self.setup(words, minor.to_string(), Action::Run(op))
     }
 
@@ -175,8 +226,11 @@ impl Item {
         words.extend(self.addresses());
         words.extend(set_defaults.then(|| "--set-defaults".to_owned()));
         words.extend(self.written.net.iter().cloned());
-        let op = Op::NetOptions { resource: resource.clone(), options: self.resource.net.clone() };
-        self.setup(words, resource, Action::Run(op))
+        let op = Op::NetOptions {
+            resource,
+            options: self.resource.net.clone(),
+        };
+        self.setup(words, ADDRESS_PAIR.to_owned(), Action::Run(op))
     }
 
     /// `disconnect`.
@@ -185,7 +239,11 @@ impl Item {
         words.extend(self.addresses());
         words.extend(force.then(|| "--force".to_owned()));
         let resource = self.resource.name.clone();
-        self.setup(words, resource.clone(), Action::Run(Op::Disconnect { resource, force }))
+        self.setup(
+            words,
+            ADDRESS_PAIR.to_owned(),
+            Action::Run(Op::Disconnect { resource, force }),
+        )
     }
 
     /// `down`.
@@ -215,9 +273,21 @@ impl Item {
 
     /// `new-current-uuid`.
     pub(crate) fn new_current_uuid(&self, volume: &ResolvedVolume, clear_bitmap: bool) -> Step {
-        let options: &[&str] = if clear_bitmap { &["--clear-bitmap"] } else { &[] };
+        let options: &[&str] = if clear_bitmap {
+            &["--clear-bitmap"]
+        } else {
+            &[]
+        };
         let minor = volume.minor;
-        self.on_minor("new-current-uuid", minor, options, Op::NewCurrentUuid { minor, clear_bitmap })
+        self.on_minor(
+            "new-current-uuid",
+            minor,
+            options,
+            Op::NewCurrentUuid {
+                minor,
+                clear_bitmap,
+            },
+        )
     }
 
     /// `secondary`, `invalidate-remote`, `pause-sync`, `resume-sync`: a verb and a minor.
@@ -253,7 +323,11 @@ impl Item {
             Some(meta) => Action::QueryOrMeta(query, minor, meta),
             None => Action::Query(query, minor),
         };
-        self.setup(vec![verb.to_owned(), minor.to_string()], minor.to_string(), action)
+        self.setup(
+            vec![verb.to_owned(), minor.to_string()],
+            minor.to_string(),
+            action,
+        )
     }
 
     /// `wait-connect`, `wait-sync`. `given`: what the command line says instead of the configuration.
@@ -264,11 +338,19 @@ impl Item {
         let times = WaitTimes {
             wfc_s: given.wfc_s.unwrap_or(startup.wfc_timeout_s),
             degr_wfc_s: given.degr_wfc_s.unwrap_or(startup.degr_wfc_timeout_s),
-            outdated_wfc_s: given.outdated_wfc_s.unwrap_or(startup.outdated_wfc_timeout_s),
+            outdated_wfc_s: given
+                .outdated_wfc_s
+                .unwrap_or(startup.outdated_wfc_timeout_s),
             wait_after_sb: given.wait_after_sb.unwrap_or(startup.wait_after_sb),
         };
         let mut words = vec![verb.to_owned(), minor.to_string()];
-        words.extend(self.written.startup.iter().filter(|w| !given.replaces(w)).cloned());
+        words.extend(
+            self.written
+                .startup
+                .iter()
+                .filter(|w| !given.replaces(w))
+                .cloned(),
+        );
         words.extend(given.words());
         let op = match sync {
             true => Op::WaitSync { minor, times },
@@ -283,7 +365,12 @@ impl Item {
             .into_iter()
             .chain(self.resource.volumes.iter().map(|v| self.new_minor(v)))
             .collect();
-        let attach = self.resource.volumes.iter().flat_map(|v| self.attach(v)).collect();
+        let attach = self
+            .resource
+            .volumes
+            .iter()
+            .flat_map(|v| self.attach(v))
+            .collect();
         [create, attach, vec![self.connect(false, false)]]
     }
 }
@@ -306,7 +393,8 @@ impl WaitGiven {
         let seconds = |name: &str, value: Option<u32>| value.map(|v| format!("--{name}={v}"));
         let yes_no = |v| if v { "yes" } else { "no" };
         [
-            self.wait_after_sb.map(|v| format!("--wait-after-sb={}", yes_no(v))),
+            self.wait_after_sb
+                .map(|v| format!("--wait-after-sb={}", yes_no(v))),
             seconds("outdated-wfc-timeout", self.outdated_wfc_s),
             seconds("degr-wfc-timeout", self.degr_wfc_s),
             seconds("wfc-timeout", self.wfc_s),

@@ -1,55 +1,69 @@
 //! The options of a resource as they stand in its files, in the order in which `drbdadm` hands them on.
 
-use rdb_config::{Config, Resource, Section, Setting};
+use std::collections::BTreeMap;
 
-/// The net options as arguments: what the resource sets, before it one by one what only `common` sets.
-pub(crate) fn net(config: &Config, resource: &Resource) -> Vec<String> {
-    let inherited = inherit(
-        config.common.get(Section::Net).to_vec(),
-        resource.sections.get(Section::Net).to_vec(),
-    );
-    arguments(&inherited)
-}
+use rdb_config::{Config, ResolvedResource, Resource, Section, Setting};
 
-/// The options of the resource itself.
-pub(crate) fn resource(config: &Config, resource: &Resource) -> Vec<String> {
-    let inherited = inherit(
-        config.common.get(Section::Options).to_vec(),
-        resource.sections.get(Section::Options).to_vec(),
-    );
-    arguments(&inherited)
-}
+use super::plan::Written;
 
-/// The disk options of a volume: two steps of inheritance. `resync_after` is the minor that the option names.
-pub(crate) fn disk(
+/// All of them, as arguments.
+pub(crate) fn written(
     config: &Config,
     resource: &Resource,
-    volume: &[Setting],
-    resync_after: Option<u32>,
-) -> Vec<String> {
-    let of_resource = inherit(
-        config.common.get(Section::Disk).to_vec(),
-        resource.sections.get(Section::Disk).to_vec(),
-    );
-    let mut settings = inherit(of_resource, volume.to_vec());
-    for setting in settings.iter_mut().filter(|s| s.name == "resync-after") {
-        if let Some(minor) = resync_after {
-            setting.value = minor.to_string();
+    resolved: &ResolvedResource,
+    node: &str,
+) -> Written {
+    let sections = resource.inherited();
+    let own_volumes = resource
+        .local_host(node)
+        .map(|host| host.volumes.as_slice())
+        .unwrap_or_default();
+    let mut disks = BTreeMap::new();
+    for volume in &resolved.volumes {
+        let own = own_volumes.iter().find(|v| v.number == volume.volume);
+        let own = own
+            .map(|v| v.sections.get(Section::Disk).to_vec())
+            .unwrap_or_default();
+        let mut settings = inherit(sections.get(Section::Disk).to_vec(), own);
+        for setting in settings.iter_mut().filter(|s| s.name == "resync-after") {
+            if let Some(minor) = minor_of(config, node, &setting.value) {
+                setting.value = minor.to_string();
+            }
         }
+        disks.insert(volume.volume, arguments(&settings));
     }
-    arguments(&settings)
+    let wait = [
+        "wfc-timeout",
+        "degr-wfc-timeout",
+        "outdated-wfc-timeout",
+        "wait-after-sb",
+    ];
+    let startup: Vec<Setting> = sections
+        .get(Section::Startup)
+        .iter()
+        .filter(|s| wait.contains(&s.name.as_str()))
+        .cloned()
+        .collect();
+    Written {
+        net: arguments(sections.get(Section::Net)),
+        options: arguments(sections.get(Section::Options)),
+        startup: arguments(&startup),
+        disks,
+    }
 }
 
-/// The wait options of `startup`.
-pub(crate) fn startup(config: &Config, resource: &Resource) -> Vec<String> {
-    let inherited = inherit(
-        config.common.get(Section::Startup).to_vec(),
-        resource.sections.get(Section::Startup).to_vec(),
-    );
-    let names = ["wfc-timeout", "degr-wfc-timeout", "outdated-wfc-timeout", "wait-after-sb"];
-    let wanted: Vec<Setting> =
-        inherited.into_iter().filter(|s| names.contains(&s.name.as_str())).collect();
-    arguments(&wanted)
+/// The minor that `RES` or `RES/VOLUME` stands for on this node.
+fn minor_of(config: &Config, node: &str, name: &str) -> Option<u32> {
+    let (resource, number) = match name.split_once('/') {
+        Some((resource, number)) => (resource, Some(number.parse::<u16>().ok()?)),
+        None => (name, None),
+    };
+    let host = config.resource(resource).ok()?.local_host(node)?;
+    let volume = host
+        .volumes
+        .iter()
+        .find(|v| number.is_none_or(|n| v.number == n))?;
+    Some(volume.device.as_ref()?.minor)
 }
 
 /// One step of inheritance (`docs/spec/admin.md`, section 1.10): what the child lacks is put before its own, one by

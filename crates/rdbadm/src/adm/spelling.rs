@@ -5,11 +5,28 @@
 //! parser finds an option that the command has and refuses one that it has not.
 
 /// The global options that take a value in the next word.
-const WITH_VALUE: [&str; 6] =
-    ["-c", "--config-file", "--node", "--run-dir", "-W", "--setup-option"];
+const WITH_VALUE: [&str; 8] = [
+    "-c",
+    "--config-file",
+    "--node",
+    "--run-dir",
+    "-P",
+    "--peer",
+    "-W",
+    "--setup-option",
+];
 
 /// The global options without a value, or with it behind `=`.
-const GLOBAL: [&str; 8] = ["-d", "--dry-run", "-v", "--verbose", "-h", "--help", "-V", "--version"];
+const GLOBAL: [&str; 8] = [
+    "-d",
+    "--dry-run",
+    "-v",
+    "--verbose",
+    "-h",
+    "--help",
+    "-V",
+    "--version",
+];
 
 /// Rewrites the words after the program's name.
 pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
@@ -65,9 +82,18 @@ mod tests {
     #[test]
     fn every_spelling_becomes_the_present_one() {
         for (old, new) in [
-            ("-- --overwrite-data-of-peer primary r0", "primary --overwrite-data-of-peer r0"),
-            ("-- --discard-my-data connect r0", "connect --discard-my-data r0"),
-            ("-- --clear-bitmap new-current-uuid r0/0", "new-current-uuid --clear-bitmap r0/0"),
+            (
+                "-- --overwrite-data-of-peer primary r0",
+                "primary --overwrite-data-of-peer r0",
+            ),
+            (
+                "-- --discard-my-data connect r0",
+                "connect --discard-my-data r0",
+            ),
+            (
+                "-- --clear-bitmap new-current-uuid r0/0",
+                "new-current-uuid --clear-bitmap r0/0",
+            ),
             ("-d -- --force primary r0", "-d primary --force r0"),
             ("-W--force primary r0", "primary --force r0"),
             ("-W --force primary r0", "primary --force r0"),

@@ -104,11 +104,27 @@ const fn row(
     flags: &'static [Flag],
     about: &'static str,
 ) -> Row {
-    Row { verb, name, aliases: &[], target, flags, about, hidden: false }
+    Row {
+        verb,
+        name,
+        aliases: &[],
+        target,
+        flags,
+        about,
+        hidden: false,
+    }
 }
 
 const fn hidden(verb: Verb, name: &'static str, target: Target, about: &'static str) -> Row {
-    Row { verb, name, aliases: &[], target, flags: &[], about, hidden: true }
+    Row {
+        verb,
+        name,
+        aliases: &[],
+        target,
+        flags: &[],
+        about,
+        hidden: true,
+    }
 }
 
 use Flag as F;
@@ -117,19 +133,97 @@ use Verb as V;
 
 /// Every command.
 pub(crate) const ROWS: &[Row] = &[
-    row(V::CreateMd, "create-md", T::Volumes, &[F::Force], "Write fresh metadata on the backing devices"),
-    row(V::Up, "up", T::Whole, &[], "Create, attach and connect resources"),
-    row(V::Down, "down", T::Whole, &[], "Demote, disconnect, detach and delete resources"),
-    row(V::Attach, "attach", T::Volumes, &[], "Attach the backing devices"),
-    row(V::Detach, "detach", T::Volumes, &[F::Force], "Detach the backing devices"),
-    row(V::Connect, "connect", T::Whole, &[F::DiscardMyData, F::Tentative], "Connect to the peer"),
-    row(V::Disconnect, "disconnect", T::Whole, &[F::Force], "Disconnect from the peer"),
-    row(V::Primary, "primary", T::Volumes, &[F::ForcePrimary], "Make the devices writable on this node"),
-    row(V::Secondary, "secondary", T::Volumes, &[], "Give the primary role up"),
-    row(V::Adjust, "adjust", T::Whole, &[], "Make what runs agree with the configuration"),
-    row(V::Role, "role", T::Volumes, &[], "Print own and peer's role"),
-    row(V::Cstate, "cstate", T::Volumes, &[], "Print the connection state"),
-    row(V::Dstate, "dstate", T::Volumes, &[], "Print own and peer's disk state"),
+    row(
+        V::CreateMd,
+        "create-md",
+        T::Volumes,
+        &[F::Force],
+        "Write fresh metadata on the backing devices",
+    ),
+    row(
+        V::Up,
+        "up",
+        T::Whole,
+        &[],
+        "Create, attach and connect resources",
+    ),
+    row(
+        V::Down,
+        "down",
+        T::Whole,
+        &[],
+        "Demote, disconnect, detach and delete resources",
+    ),
+    row(
+        V::Attach,
+        "attach",
+        T::Volumes,
+        &[],
+        "Attach the backing devices",
+    ),
+    row(
+        V::Detach,
+        "detach",
+        T::Volumes,
+        &[F::Force],
+        "Detach the backing devices",
+    ),
+    row(
+        V::Connect,
+        "connect",
+        T::Whole,
+        &[F::DiscardMyData, F::Tentative],
+        "Connect to the peer",
+    ),
+    row(
+        V::Disconnect,
+        "disconnect",
+        T::Whole,
+        &[F::Force],
+        "Disconnect from the peer",
+    ),
+    row(
+        V::Primary,
+        "primary",
+        T::Volumes,
+        &[F::ForcePrimary],
+        "Make the devices writable on this node",
+    ),
+    row(
+        V::Secondary,
+        "secondary",
+        T::Volumes,
+        &[],
+        "Give the primary role up",
+    ),
+    row(
+        V::Adjust,
+        "adjust",
+        T::Whole,
+        &[],
+        "Make what runs agree with the configuration",
+    ),
+    row(
+        V::Role,
+        "role",
+        T::Volumes,
+        &[],
+        "Print own and peer's role",
+    ),
+    row(
+        V::Cstate,
+        "cstate",
+        T::Volumes,
+        &[],
+        "Print the connection state",
+    ),
+    row(
+        V::Dstate,
+        "dstate",
+        T::Volumes,
+        &[],
+        "Print own and peer's disk state",
+    ),
     row(
         V::Status,
         "status",
@@ -137,9 +231,27 @@ pub(crate) const ROWS: &[Row] = &[
         &[F::Json, F::Statistics, F::Color],
         "Print the state of resources",
     ),
-    row(V::Overview, "overview", T::None, &[], "Print one line a device, as drbd-overview does"),
-    row(V::Proc, "proc", T::None, &[], "Print the status file, /proc/drbd of DRBD 8.4"),
-    row(V::Invalidate, "invalidate", T::Volumes, &[], "Declare the local data bad: full sync from the peer"),
+    row(
+        V::Overview,
+        "overview",
+        T::None,
+        &[],
+        "Print one line a device, as drbd-overview does",
+    ),
+    row(
+        V::Proc,
+        "proc",
+        T::None,
+        &[],
+        "Print the status file, /proc/drbd of DRBD 8.4",
+    ),
+    row(
+        V::Invalidate,
+        "invalidate",
+        T::Volumes,
+        &[],
+        "Declare the local data bad: full sync from the peer",
+    ),
     row(
         V::InvalidateRemote,
         "invalidate-remote",
@@ -147,9 +259,21 @@ pub(crate) const ROWS: &[Row] = &[
         &[],
         "Declare the peer's data bad: full sync to the peer",
     ),
-    row(V::Outdate, "outdate", T::Volumes, &[], "Mark the local data outdated"),
+    row(
+        V::Outdate,
+        "outdate",
+        T::Volumes,
+        &[],
+        "Mark the local data outdated",
+    ),
     row(V::PauseSync, "pause-sync", T::Volumes, &[], "Pause resync"),
-    row(V::ResumeSync, "resume-sync", T::Volumes, &[], "Take pause-sync back"),
+    row(
+        V::ResumeSync,
+        "resume-sync",
+        T::Volumes,
+        &[],
+        "Take pause-sync back",
+    ),
     row(
         V::NewCurrentUuid,
         "new-current-uuid",
@@ -164,7 +288,13 @@ pub(crate) const ROWS: &[Row] = &[
         &[F::WaitTimes],
         "Wait until connected to the peer",
     ),
-    row(V::WaitSync, "wait-sync", T::Volumes, &[F::WaitTimes], "Wait until no resync is needed"),
+    row(
+        V::WaitSync,
+        "wait-sync",
+        T::Volumes,
+        &[F::WaitTimes],
+        "Wait until no resync is needed",
+    ),
     row(
         V::WaitConInt,
         "wait-con-int",
@@ -172,16 +302,70 @@ pub(crate) const ROWS: &[Row] = &[
         &[],
         "Wait for the peers of all resources; typing yes ends it",
     ),
-    row(V::Dump, "dump", T::Optional, &[F::ShowSecrets], "Print the configuration as understood"),
+    row(
+        V::Dump,
+        "dump",
+        T::Optional,
+        &[F::ShowSecrets],
+        "Print the configuration as understood",
+    ),
     row(V::DumpMd, "dump-md", T::Volumes, &[], "Print the metadata"),
-    row(V::GetGi, "get-gi", T::Volumes, &[], "Print the generation identifiers"),
-    row(V::ShowGi, "show-gi", T::Volumes, &[], "Print the generation identifiers with explanations"),
-    row(V::ApplyAl, "apply-al", T::Volumes, &[], "Apply the activity log of a crashed node to its bitmap"),
-    row(V::WipeMd, "wipe-md", T::Volumes, &[F::Force], "Remove the metadata"),
-    row(V::DiskOptions, "disk-options", T::Volumes, &[], "Apply the configured disk options"),
-    row(V::NetOptions, "net-options", T::Whole, &[], "Apply the configured net options"),
-    row(V::ResourceOptions, "resource-options", T::Whole, &[], "Apply the configured resource options"),
-    row(V::NewResource, "new-resource", T::Whole, &[], "Create resources without volumes"),
+    row(
+        V::GetGi,
+        "get-gi",
+        T::Volumes,
+        &[],
+        "Print the generation identifiers",
+    ),
+    row(
+        V::ShowGi,
+        "show-gi",
+        T::Volumes,
+        &[],
+        "Print the generation identifiers with explanations",
+    ),
+    row(
+        V::ApplyAl,
+        "apply-al",
+        T::Volumes,
+        &[],
+        "Apply the activity log of a crashed node to its bitmap",
+    ),
+    row(
+        V::WipeMd,
+        "wipe-md",
+        T::Volumes,
+        &[F::Force],
+        "Remove the metadata",
+    ),
+    row(
+        V::DiskOptions,
+        "disk-options",
+        T::Volumes,
+        &[],
+        "Apply the configured disk options",
+    ),
+    row(
+        V::NetOptions,
+        "net-options",
+        T::Whole,
+        &[],
+        "Apply the configured net options",
+    ),
+    row(
+        V::ResourceOptions,
+        "resource-options",
+        T::Whole,
+        &[],
+        "Apply the configured resource options",
+    ),
+    row(
+        V::NewResource,
+        "new-resource",
+        T::Whole,
+        &[],
+        "Create resources without volumes",
+    ),
     Row {
         verb: V::NewMinor,
         name: "new-minor",
@@ -201,21 +385,63 @@ pub(crate) const ROWS: &[Row] = &[
         hidden: true,
     },
     hidden(V::ShNop, "sh-nop", T::None, "Check the configuration"),
-    hidden(V::ShResources, "sh-resources", T::None, "Print the names of the resources"),
-    hidden(V::ShResource, "sh-resource", T::Volumes, "Print the resource's name"),
+    hidden(
+        V::ShResources,
+        "sh-resources",
+        T::None,
+        "Print the names of the resources",
+    ),
+    hidden(
+        V::ShResource,
+        "sh-resource",
+        T::Volumes,
+        "Print the resource's name",
+    ),
     hidden(V::ShDev, "sh-dev", T::Volumes, "Print the device nodes"),
-    hidden(V::ShMinor, "sh-minor", T::Volumes, "Print the minor numbers"),
-    hidden(V::ShLlDev, "sh-ll-dev", T::Volumes, "Print the backing devices"),
-    hidden(V::ShMdDev, "sh-md-dev", T::Volumes, "Print the metadata devices"),
-    hidden(V::ShMdIdx, "sh-md-idx", T::Volumes, "Print the metadata index"),
+    hidden(
+        V::ShMinor,
+        "sh-minor",
+        T::Volumes,
+        "Print the minor numbers",
+    ),
+    hidden(
+        V::ShLlDev,
+        "sh-ll-dev",
+        T::Volumes,
+        "Print the backing devices",
+    ),
+    hidden(
+        V::ShMdDev,
+        "sh-md-dev",
+        T::Volumes,
+        "Print the metadata devices",
+    ),
+    hidden(
+        V::ShMdIdx,
+        "sh-md-idx",
+        T::Volumes,
+        "Print the metadata index",
+    ),
     hidden(V::ShIp, "sh-ip", T::Volumes, "Print the own address"),
-    row(V::Completions, "completions", T::None, &[], "Print a completion script for a shell"),
-    hidden(V::Man, "man", T::None, "Write the manual pages into a directory"),
+    row(
+        V::Completions,
+        "completions",
+        T::None,
+        &[],
+        "Print a completion script for a shell",
+    ),
+    hidden(
+        V::Man,
+        "man",
+        T::None,
+        "Write the manual pages into a directory",
+    ),
 ];
 
 /// The row of a command as typed.
 pub(crate) fn find(name: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.name == name || row.aliases.contains(&name))
+    ROWS.iter()
+        .find(|row| row.name == name || row.aliases.contains(&name))
 }
 
 /// The parser of `rdbadm`, called `program` in its messages.
@@ -262,11 +488,17 @@ pub(crate) fn command(program: &str) -> Command {
 
 fn objects(name: &'static str, help: &'static str) -> Arg {
     // Not `required`: without a name DRBD's own message is printed.
-    Arg::new("objects").value_name(name).num_args(0..).help(help)
+    Arg::new("objects")
+        .value_name(name)
+        .num_args(0..)
+        .help(help)
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    Arg::new(name)
+        .long(name)
+        .action(ArgAction::SetTrue)
+        .help(help)
 }
 
 fn globals() -> Vec<Arg> {
@@ -297,6 +529,12 @@ fn globals() -> Vec<Arg> {
             .env("RDB_NODE")
             .value_name("NAME")
             .help("This node's name [default: the host name]"),
+        Arg::new("peer")
+            .short('P')
+            .long("peer")
+            .global(true)
+            .value_name("NAME")
+            .help("The peer, where the configuration has several"),
         run_dir_arg(),
         Arg::new("setup-option")
             .short('W')
@@ -325,23 +563,41 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
     match flag {
         Flag::Force => vec![switch("force", "Do it without asking or waiting").short('f')],
         Flag::ForcePrimary => vec![
-            switch("force", "Consider the local data as UpToDate, whatever the peer has")
-                .short('f')
-                .short_alias('o')
-                .alias("overwrite-data-of-peer"),
+            switch(
+                "force",
+                "Consider the local data as UpToDate, whatever the peer has",
+            )
+            .short('f')
+            .short_alias('o')
+            .alias("overwrite-data-of-peer"),
         ],
         Flag::DiscardMyData => {
-            vec![switch("discard-my-data", "This node's changes are given up after a split brain")]
+            vec![switch(
+                "discard-my-data",
+                "This node's changes are given up after a split brain",
+            )]
         }
         // The global --dry-run has taken the option's second name.
-        Flag::Tentative => vec![switch("tentative", "Shake hands, log what would happen, disconnect")],
+        Flag::Tentative => vec![switch(
+            "tentative",
+            "Shake hands, log what would happen, disconnect",
+        )],
         Flag::ClearBitmap => {
-            vec![switch("clear-bitmap", "Consider both disks equal: skips the first sync")]
+            vec![switch(
+                "clear-bitmap",
+                "Consider both disks equal: skips the first sync",
+            )]
         }
         Flag::WaitTimes => vec![
             seconds("wfc-timeout", "Wait so long; 0 is for ever"),
-            seconds("degr-wfc-timeout", "Wait so long if the cluster was degraded"),
-            seconds("outdated-wfc-timeout", "Wait so long if the peer was outdated"),
+            seconds(
+                "degr-wfc-timeout",
+                "Wait so long if the cluster was degraded",
+            ),
+            seconds(
+                "outdated-wfc-timeout",
+                "Wait so long if the peer was outdated",
+            ),
             Arg::new("wait-after-sb")
                 .long("wait-after-sb")
                 .num_args(0..=1)
@@ -367,7 +623,11 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
 }
 
 fn seconds(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name("SECONDS").value_parser(value_parser!(u32).range(0..=300_000)).help(help)
+    Arg::new(name)
+        .long(name)
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u32).range(0..=300_000))
+        .help(help)
 }
 
 #[cfg(test)]

@@ -1,0 +1,82 @@
+//! `adjust`: the smallest steps from what runs to what the configuration says (`docs/spec/admin.md`, section 3.6).
+
+use rdb_control::{DiskOptions, ResourceShown, VolumeShown};
+
+use super::plan::Item;
+use crate::step::Step;
+
+/// The steps for one resource in three stages: create, disks, network. `shown`: how it runs, if it does.
+pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 3] {
+    let Some(shown) = shown else { return item.up() };
+    let resource = &item.resource;
+    let mut create = Vec::new();
+    let mut disks = Vec::new();
+    let mut net = Vec::new();
+    if shown.options != resource.options {
+        create.push(item.resource_options(true));
+    }
+    for running in &shown.volumes {
+        let kept = resource
+            .volumes
+            .iter()
+            .any(|v| is_same_volume(running, v.volume, v.minor));
+        if !kept {
+            if running.disk.is_some() {
+                create.push(item.detach(running.minor, false));
+            }
+            create.push(item.del_minor(running.minor));
+        }
+    }
+    for volume in &resource.volumes {
+        let running = shown
+            .volumes
+            .iter()
+            .find(|r| is_same_volume(r, volume.volume, volume.minor));
+        let Some(running) = running else {
+            create.push(item.new_minor(volume));
+            disks.extend(item.attach(volume));
+            continue;
+        };
+        match (&running.disk, &volume.disk) {
+            (None, None) => {}
+            (None, Some(_)) => disks.extend(item.attach(volume)),
+            (Some(_), None) => disks.push(item.detach(volume.minor, false)),
+            (Some(disk), Some(data)) if disk.data != *data || disk.meta != volume.meta => {
+                disks.push(item.detach(volume.minor, false));
+                disks.extend(item.attach(volume));
+            }
+            (Some(disk), Some(_)) => {
+                if !is_same_disk(&disk.options, &volume.disk_options) {
+                    disks.push(item.disk_options(volume, true));
+                }
+            }
+        }
+    }
+    match &shown.connection {
+        None => net.push(item.connect(false, false)),
+        Some(running)
+            if running.local != resource.me.address || running.peer != resource.peer.address =>
+        {
+            net.push(item.disconnect(false));
+            net.push(item.connect(false, false));
+        }
+        Some(running) => {
+            if running.net != resource.net {
+                net.push(item.net_options(true));
+            }
+        }
+    }
+    [create, disks, net]
+}
+
+fn is_same_volume(running: &VolumeShown, volume: u16, minor: u32) -> bool {
+    running.volume == volume && running.minor == minor
+}
+
+/// `size` is not changed by `disk-options`: it takes effect with the next attach.
+fn is_same_disk(running: &DiskOptions, configured: &DiskOptions) -> bool {
+    DiskOptions {
+        size_sectors: configured.size_sectors,
+        ..running.clone()
+    } == *configured
+}

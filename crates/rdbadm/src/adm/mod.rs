@@ -1,0 +1,692 @@
+//! `rdbadm`: reads drbd.conf, plans steps, has them carried out.
+
+mod adjust;
+pub(crate) mod plan;
+mod select;
+mod settings;
+mod spelling;
+pub(crate) mod table;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use clap::ArgMatches;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use rdb_config::{Config, ConfigError, DumpStyle, Loaded, MetaDisk};
+use rdb_control::Op;
+
+use self::plan::{Item, WaitGiven};
+use self::select::Selected;
+use self::table::{Row, Verb};
+use crate::exec::Executor;
+use crate::status_text::Detail;
+use crate::step::{Family, MetaCommand, Query, Step};
+use crate::{out, status_text};
+
+/// Runs `rdbadm` with the words after its name; the result is the exit status.
+pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
+    let words = spelling::modern(words);
+    if words.iter().any(|word| word == "--version" || word == "-V") {
+        out::print(&version());
+        return 0;
+    }
+    let argv = std::iter::once(program.to_owned()).chain(words);
+    let matches = match table::command(program).try_get_matches_from(argv) {
+        Ok(matches) => matches,
+        Err(error) => return usage_error(program, &error),
+    };
+    let Some((name, sub)) = matches.subcommand() else {
+        return 1;
+    };
+    let row = table::find(name).expect("the parser knows only the table's commands");
+    Command {
+        program,
+        family,
+        row,
+        args: sub,
+    }
+    .run()
+}
+
+/// `--version`, in the form that cluster agents `eval` (`docs/spec/admin.md`, section 3.8).
+fn version() -> String {
+    format!(
+        "DRBDADM_BUILDTAG=rdb\\ {0}\nDRBDADM_API_VERSION=1\nDRBD_KERNEL_VERSION_CODE=0x08040b\n\
+         DRBDADM_VERSION_CODE=0x08040b\nDRBDADM_VERSION=8.4.11\nRDB_VERSION={0}\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// DRBD's words for what the parser found; the exit status.
+fn usage_error(program: &str, error: &clap::Error) -> u8 {
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => word.clone(),
+        _ => String::new(),
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            out::print(&error.render().to_string());
+            return if error.kind() == ErrorKind::DisplayHelp {
+                0
+            } else {
+                1
+            };
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = word(ContextKind::InvalidSubcommand);
+            out::error(&format!("{program}: Unknown command '{name}'"));
+            if let Some(ContextValue::Strings(near)) = error.get(ContextKind::SuggestedSubcommand)
+                && let Some(near) = near.first()
+            {
+                out::error(&format!("Did you mean '{near}'?"));
+            }
+        }
+        ErrorKind::UnknownArgument => {
+            let option = word(ContextKind::InvalidArg);
+            out::error(&format!(
+                "{program}: unrecognized option '{option}'\ntry '{program} help'"
+            ));
+        }
+        _ => out::error(error.render().to_string().trim_end()),
+    }
+    1
+}
+
+/// One call.
+struct Command<'a> {
+    program: &'a str,
+    family: Family,
+    row: &'static Row,
+    args: &'a ArgMatches,
+}
+
+/// The configuration that the call works with.
+struct Configured {
+    config: Config,
+    node: String,
+    peer: Option<String>,
+}
+
+impl Command<'_> {
+    fn run(&self) -> u8 {
+        match self.row.verb {
+            Verb::Completions => return self.completions(),
+            Verb::Man => return self.man(),
+            Verb::Proc => return self.proc(),
+            Verb::Overview => return self.overview(),
+            Verb::Status => return self.status(),
+            _ => {}
+        }
+        match self.configured() {
+            Ok(configured) => self.run_configured(&configured),
+            Err(code) => code,
+        }
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.args.get_one::<PathBuf>(name).cloned()
+    }
+
+    /// Whether a switch of this command is set; false if the command does not have it.
+    fn has(&self, name: &str) -> bool {
+        matches!(self.args.try_get_one::<bool>(name), Ok(Some(true)))
+    }
+
+    fn objects(&self) -> Vec<String> {
+        let objects = self.args.try_get_many::<String>("objects").ok().flatten();
+        objects
+            .map(|objects| objects.cloned().collect())
+            .unwrap_or_default()
+    }
+
+    fn executor(&self) -> Executor {
+        let run_dir = self.path("run-dir").expect("it has a default");
+        let mut executor = Executor::new(self.program.to_owned(), self.family, run_dir);
+        executor.node = self.args.get_one::<String>("node").cloned();
+        executor.dry_run = self.has("dry-run");
+        executor.verbose = self.has("verbose");
+        executor
+    }
+
+    /// Reads the configuration; the exit status if that is impossible.
+    fn configured(&self) -> Result<Configured, u8> {
+        let Some(node) = self
+            .args
+            .get_one::<String>("node")
+            .cloned()
+            .or_else(crate::node_name)
+        else {
+            out::error(&format!(
+                "{}: can not find out this node's name; use --node",
+                self.program
+            ));
+            return Err(20);
+        };
+        let loaded = match self.path("config-file") {
+            Some(path) if path == Path::new("-") => {
+                let text = std::io::read_to_string(std::io::stdin().lock()).map_err(|error| {
+                    out::error(&format!(
+                        "{}: can not read standard input: {error}",
+                        self.program
+                    ));
+                    20
+                })?;
+                rdb_config::load_str("STDIN", &text)
+            }
+            Some(path) => rdb_config::load(&path),
+            None => rdb_config::load(&rdb_config::default_config_path()),
+        };
+        let Loaded { config, warnings } = loaded.map_err(|error| config_error(&error))?;
+        // Scripts read the short answers, often with both outputs in one.
+        let is_query = matches!(
+            self.row.verb,
+            Verb::Role | Verb::Cstate | Verb::Dstate | Verb::GetGi
+        ) || (self.row.name.starts_with("sh-") && self.row.verb != Verb::ShNop);
+        if !is_query {
+            for warning in &warnings {
+                out::error(&warning.to_string());
+            }
+        }
+        Ok(Configured {
+            config,
+            node,
+            peer: self.args.get_one::<String>("peer").cloned(),
+        })
+    }
+
+    fn run_configured(&self, configured: &Configured) -> u8 {
+        let Configured { config, node, .. } = configured;
+        match self.row.verb {
+            Verb::ShNop => return 0,
+            Verb::ShResources => {
+                let names: Vec<&str> = config.resources_of(node).map(|r| r.name.as_str()).collect();
+                out::line(&names.join(" "));
+                return 0;
+            }
+            Verb::WaitConInt => return self.wait_con_int(configured),
+            _ => {}
+        }
+        let words = self.objects();
+        let selected = match select::select(config, node, self.row.name, self.row.target, &words) {
+            Ok(selected) => selected,
+            Err(error) => {
+                if error == select::SelectError::NoNames {
+                    let usage = format!(
+                        "USAGE: {} {} [OPTION...] {{all | RES...}}\n",
+                        self.program, self.row.name
+                    );
+                    out::error(&usage);
+                }
+                out::error(&error.to_string());
+                return 1;
+            }
+        };
+        match self.row.verb {
+            Verb::Dump => self.dump(configured, &selected),
+            // It must work although the file now says something that cannot run.
+            Verb::Down => self.in_turn(selected.iter().map(|s| down(&s.resource.name)).collect()),
+            _ => match self.items(configured, &selected) {
+                Ok(items) => self.run_items(&items),
+                Err(code) => code,
+            },
+        }
+    }
+
+    /// Resolves everything before anything is done.
+    fn items(&self, configured: &Configured, selected: &[Selected<'_>]) -> Result<Vec<Item>, u8> {
+        let Configured { config, node, peer } = configured;
+        let mut items = Vec::new();
+        let mut failed = None;
+        for Selected { resource, volume } in selected {
+            match resource.for_host_with_peer(node, peer.as_deref()) {
+                Ok(resolved) => {
+                    let written = settings::written(config, resource, &resolved, node);
+                    items.push(Item {
+                        resource: resolved,
+                        written,
+                        volume: *volume,
+                    });
+                }
+                Err(error) => failed = Some(config_error(&error)),
+            }
+        }
+        match failed {
+            Some(code) => Err(code),
+            None => Ok(items),
+        }
+    }
+
+    fn run_items(&self, items: &[Item]) -> u8 {
+        let force = self.has("force");
+        match self.row.verb {
+            Verb::Up => return self.staged(items.iter().map(Item::up).collect()),
+            Verb::Adjust => return self.adjust(items),
+            Verb::ShResource
+            | Verb::ShDev
+            | Verb::ShMinor
+            | Verb::ShLlDev
+            | Verb::ShMdDev
+            | Verb::ShMdIdx
+            | Verb::ShIp => return self.print_facts(items),
+            _ => {}
+        }
+        let mut steps = Vec::new();
+        for item in items {
+            match self.row.verb {
+                Verb::NewResource => steps.push(item.new_resource()),
+                Verb::ResourceOptions => steps.push(item.resource_options(false)),
+                Verb::NetOptions => steps.push(item.net_options(false)),
+                Verb::Connect => {
+                    steps.push(item.connect(self.has("discard-my-data"), self.has("tentative")));
+                }
+                Verb::Disconnect => steps.push(item.disconnect(force)),
+                _ => {
+                    for volume in item.volumes() {
+                        self.volume_steps(item, volume, force, &mut steps);
+                    }
+                }
+            }
+        }
+        self.in_turn(steps)
+    }
+
+    fn volume_steps(
+        &self,
+        item: &Item,
+        volume: &rdb_config::ResolvedVolume,
+        force: bool,
+        steps: &mut Vec<Step>,
+    ) {
+        let name = self.row.name;
+        match self.row.verb {
+            Verb::NewMinor => steps.push(item.new_minor(volume)),
+            Verb::Attach => steps.extend(item.attach(volume)),
+            Verb::Detach => steps.push(item.detach(volume.minor, force)),
+            Verb::Primary => steps.push(item.primary(volume, force)),
+            Verb::Secondary => {
+                steps.push(item.simple(name, volume, |minor| Op::Secondary { minor }))
+            }
+            Verb::InvalidateRemote => {
+                steps.push(item.simple(name, volume, |minor| Op::InvalidateRemote { minor }));
+            }
+            Verb::PauseSync => {
+                steps.push(item.simple(name, volume, |minor| Op::PauseSync { minor }))
+            }
+            Verb::ResumeSync => {
+                steps.push(item.simple(name, volume, |minor| Op::ResumeSync { minor }))
+            }
+            Verb::Invalidate => {
+                let op = |minor| Op::Invalidate { minor };
+                steps.push(item.or_meta(name, volume, op, MetaCommand::Invalidate));
+            }
+            Verb::Outdate => {
+                let op = |minor| Op::Outdate { minor };
+                steps.push(item.or_meta(name, volume, op, MetaCommand::Outdate));
+            }
+            Verb::NewCurrentUuid => {
+                steps.push(item.new_current_uuid(volume, self.has("clear-bitmap")));
+            }
+            Verb::DiskOptions => steps.push(item.disk_options(volume, false)),
+            Verb::Role => steps.push(item.query("role", volume, Query::Role)),
+            Verb::Cstate => steps.push(item.query(name, volume, Query::Cstate)),
+            Verb::Dstate => steps.push(item.query(name, volume, Query::Dstate)),
+            Verb::GetGi => steps.push(item.query(name, volume, Query::GetGi)),
+            Verb::ShowGi => steps.push(item.query(name, volume, Query::ShowGi)),
+            Verb::CreateMd => steps.extend(item.meta(volume, MetaCommand::CreateMd { force })),
+            Verb::WipeMd => steps.extend(item.meta(volume, MetaCommand::WipeMd { force })),
+            Verb::ApplyAl => steps.extend(item.meta(volume, MetaCommand::ApplyAl)),
+            Verb::DumpMd => steps.extend(item.meta(volume, MetaCommand::DumpMd)),
+            Verb::WaitConnect | Verb::WaitSync => {
+                let sync = self.row.verb == Verb::WaitSync;
+                steps.push(item.wait(sync, volume, &self.wait_given()));
+            }
+            // The others have no steps of volumes.
+            _ => {}
+        }
+    }
+
+    fn wait_given(&self) -> WaitGiven {
+        let seconds = |name| self.args.get_one::<u32>(name).copied();
+        WaitGiven {
+            wfc_s: seconds("wfc-timeout"),
+            degr_wfc_s: seconds("degr-wfc-timeout"),
+            outdated_wfc_s: seconds("outdated-wfc-timeout"),
+            wait_after_sb: self
+                .args
+                .get_one::<String>("wait-after-sb")
+                .map(|word| word == "yes"),
+        }
+    }
+
+    /// Steps one after the other; the worst exit status. A failed step ends its resource, a very bad one all.
+    fn in_turn(&self, steps: Vec<Step>) -> u8 {
+        let mut executor = self.executor();
+        let mut worst = 0;
+        let mut failed = Vec::new();
+        run_steps(&mut executor, &steps, &mut failed, &mut worst);
+        worst
+    }
+
+    /// All resources' first stages, then all second ones, then all third ones.
+    fn staged(&self, plans: Vec<[Vec<Step>; 3]>) -> u8 {
+        let mut executor = self.executor();
+        let mut worst = 0;
+        let mut failed = Vec::new();
+        for stage in 0..3 {
+            let steps: Vec<Step> = plans.iter().flat_map(|plan| plan[stage].clone()).collect();
+            if !run_steps(&mut executor, &steps, &mut failed, &mut worst) {
+                break;
+            }
+        }
+        worst
+    }
+
+    fn adjust(&self, items: &[Item]) -> u8 {
+        let mut executor = self.executor();
+        let shown = match executor.show() {
+            Ok(shown) => shown,
+            Err(message) => {
+                out::error(&format!("{}: {message}", self.program));
+                return 20;
+            }
+        };
+        let running = |item: &Item| shown.iter().find(|r| r.name == item.resource.name);
+        self.staged(
+            items
+                .iter()
+                .map(|item| adjust::adjust(item, running(item)))
+                .collect(),
+        )
+    }
+
+    fn print_facts(&self, items: &[Item]) -> u8 {
+        for item in items {
+            for volume in item.volumes() {
+                let disk = || {
+                    volume
+                        .disk
+                        .as_ref()
+                        .map_or_else(|| "none".to_owned(), |p| p.display().to_string())
+                };
+                let fact = match self.row.verb {
+                    Verb::ShDev => volume.device.display().to_string(),
+                    Verb::ShMinor => volume.minor.to_string(),
+                    Verb::ShLlDev => disk(),
+                    Verb::ShMdDev => match &volume.meta {
+                        MetaDisk::Internal => disk(),
+                        MetaDisk::Flexible(path) | MetaDisk::Indexed(path, _) => {
+                            path.display().to_string()
+                        }
+                    },
+                    Verb::ShMdIdx => match &volume.meta {
+                        MetaDisk::Internal => "internal".to_owned(),
+                        MetaDisk::Flexible(_) => "flexible".to_owned(),
+                        MetaDisk::Indexed(_, index) => index.to_string(),
+                    },
+                    Verb::ShIp => item.resource.me.address.ip().to_string(),
+                    _ => item.resource.name.clone(),
+                };
+                out::line(&fact);
+                if self.row.verb == Verb::ShResource {
+                    break;
+                }
+            }
+        }
+        0
+    }
+
+    fn dump(&self, configured: &Configured, selected: &[Selected<'_>]) -> u8 {
+        let Configured { config, node, .. } = configured;
+        let inherited = self.has("dry-run") || self.has("verbose");
+        let style = DumpStyle {
+            inherited,
+            hide_secrets: !self.has("show-secrets"),
+        };
+        let words = self.objects();
+        if words.is_empty() || words.iter().any(|word| word == "all") {
+            out::print(&config.dump(node, style));
+        } else {
+            for Selected { resource, .. } in selected {
+                out::print(&config.dump_resource(resource, node, style));
+            }
+        }
+        0
+    }
+
+    /// `status` asks only the daemon: it shows what runs, whatever the files say.
+    fn status(&self) -> u8 {
+        if self.has("dry-run") {
+            let words = self.objects();
+            let object = if words.is_empty() {
+                "all".to_owned()
+            } else {
+                words.join(" ")
+            };
+            out::line(&format!("{} status {object}", self.family.program("setup")));
+            return 0;
+        }
+        let color = match self.args.get_one::<String>("color").map(String::as_str) {
+            Some("always") => true,
+            Some("never") => false,
+            _ => std::io::IsTerminal::is_terminal(&std::io::stdout()),
+        };
+        let detail = Detail {
+            verbose: self.has("verbose"),
+            statistics: self.has("statistics"),
+            color,
+        };
+        show_status(
+            &mut self.executor(),
+            &self.objects(),
+            detail,
+            self.has("json"),
+        )
+    }
+
+    fn overview(&self) -> u8 {
+        match self.executor().status() {
+            Ok(Some(report)) => {
+                out::print(&status_text::overview(&report));
+                0
+            }
+            Ok(None) => 0,
+            Err(message) => {
+                out::error(&format!("{}: {message}", self.program));
+                20
+            }
+        }
+    }
+
+    fn proc(&self) -> u8 {
+        let path = self.executor().run_dir.join(rdb_control::STATUS_NAME);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                out::print(&text);
+                0
+            }
+            Err(error) => {
+                out::error(&format!(
+                    "Could not read {}: {error}\nIs rdbd running?",
+                    path.display()
+                ));
+                20
+            }
+        }
+    }
+
+    /// Waits for all resources at once; typing `yes` ends it.
+    fn wait_con_int(&self, configured: &Configured) -> u8 {
+        let selected: Vec<Selected<'_>> = configured
+            .config
+            .resources_of(&configured.node)
+            .map(|resource| Selected {
+                resource,
+                volume: None,
+            })
+            .collect();
+        let items = match self.items(configured, &selected) {
+            Ok(items) => items,
+            Err(code) => return code,
+        };
+        let steps: Vec<Step> = items
+            .iter()
+            .flat_map(|item| {
+                item.volumes()
+                    .map(|v| item.wait(false, v, &WaitGiven::default()))
+            })
+            .collect();
+        if self.has("dry-run") {
+            return self.in_turn(steps);
+        }
+        thread::spawn(|| {
+            let mut answer = String::new();
+            // Standard input may end at once; only the word ends the wait.
+            while std::io::stdin()
+                .read_line(&mut answer)
+                .is_ok_and(|read| read > 0)
+            {
+                if answer.trim() == "yes" {
+                    std::process::exit(0);
+                }
+                answer.clear();
+            }
+        });
+        out::error("Waiting for the peers of all resources; to abort waiting enter 'yes'");
+        let waits: Vec<_> = steps
+            .into_iter()
+            .map(|step| {
+                let mut executor = self.executor();
+                thread::spawn(move || executor.run(&step))
+            })
+            .collect();
+        waits
+            .into_iter()
+            .map(|wait| wait.join().unwrap_or(20))
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn completions(&self) -> u8 {
+        let shell = *self
+            .args
+            .get_one::<clap_complete::Shell>("shell")
+            .expect("it is required");
+        let mut script = Vec::new();
+        clap_complete::generate(
+            shell,
+            &mut table::command(self.program),
+            self.program,
+            &mut script,
+        );
+        out::print(&String::from_utf8_lossy(&script));
+        0
+    }
+
+    fn man(&self) -> u8 {
+        let dir = self.path("dir").expect("it is required");
+        match crate::man::write(&dir) {
+            Ok(()) => 0,
+            Err(error) => {
+                out::error(&format!("{}: {}: {error}", self.program, dir.display()));
+                1
+            }
+        }
+    }
+}
+
+/// Runs steps; false if one was so bad that nothing more is to be done.
+fn run_steps(
+    executor: &mut Executor,
+    steps: &[Step],
+    failed: &mut Vec<String>,
+    worst: &mut u8,
+) -> bool {
+    for step in steps {
+        if failed.contains(&step.resource) {
+            continue;
+        }
+        let code = executor.run(step);
+        *worst = code.max(*worst);
+        if code >= 20 {
+            return false;
+        }
+        // A second volume is still asked when the first has said no: that is how drbdadm goes through them. But
+        // nothing is built on what could not be built.
+        let is_foundation = [
+            "new-resource",
+            "new-minor",
+            "apply-al",
+            "attach",
+            "detach",
+            "disconnect",
+            "del-minor",
+        ]
+        .iter()
+        .any(|verb| step.argv.iter().any(|word| word == verb));
+        if code != 0 && is_foundation {
+            failed.push(step.resource.clone());
+        }
+    }
+    true
+}
+
+fn down(name: &str) -> Step {
+    Step {
+        resource: name.to_owned(),
+        tool: crate::step::Tool::Setup,
+        argv: vec!["down".to_owned(), name.to_owned()],
+        object: name.to_owned(),
+        action: crate::step::Action::Run(Op::Down {
+            resource: name.to_owned(),
+        }),
+    }
+}
+
+fn config_error(error: &ConfigError) -> u8 {
+    out::error(&error.to_string());
+    error.exit_code()
+}
+
+/// `status` of `rdbadm` and `rdbsetup`.
+pub(crate) fn show_status(
+    executor: &mut Executor,
+    words: &[String],
+    detail: Detail,
+    json: bool,
+) -> u8 {
+    let report = match executor.status() {
+        Ok(report) => report,
+        Err(message) => {
+            out::error(&format!("{}: {message}", executor.program));
+            return 20;
+        }
+    };
+    let resources = report.map(|r| r.resources).unwrap_or_default();
+    let all = words.is_empty() || words.iter().any(|word| word == "all");
+    let mut code = 0;
+    let mut chosen = Vec::new();
+    if all {
+        chosen.extend(&resources);
+    } else {
+        for word in words {
+            match resources.iter().find(|r| r.name == *word) {
+                Some(resource) => chosen.push(resource),
+                None => {
+                    out::error(&format!("{word}: No such resource"));
+                    code = 10;
+                }
+            }
+        }
+    }
+    if json {
+        out::print(&status_text::json(&chosen));
+    } else {
+        for resource in chosen {
+            out::print(&status_text::text(resource, detail));
+        }
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Plans: what `-d` prints (`docs/spec/admin.md`, section 3.3), and that `rdbsetup` understands each step as meant.
+
+use rdb_control::{ConnectionShown, DiskShown, ResourceShown, VolumeShown};
+
+use super::adjust::adjust;
+use super::plan::Item;
+use super::*;
+use crate::step::{Action, Tool};
+
+/// The example resource of section 3.3.
+const R1: &str = "
+    global { usage-count no; }
+    common { net { protocol C; } }
+    resource r1 {
+        disk { c-plan-ahead 0; resync-rate 33M; }
+        net { use-rle yes; }
+        startup { wfc-timeout 120; degr-wfc-timeout 60; outdated-wfc-timeout 30; wait-after-sb; }
+        on alice { device /dev/drbd1; disk /dev/sda8; meta-disk internal; address 127.0.0.1:7790; }
+        on bob { device /dev/drbd1; disk /dev/sda8; meta-disk internal; address 127.0.0.2:7790; }
+    }";
+
+const R6: &str = "
+    resource r6 {
+        options { cpu-mask 3; }
+        net { cram-hmac-alg sha1; shared-secret \"a b\"; }
+        volume 0 { device /dev/drbd6; disk /dev/vg/a; meta-disk /dev/vg/m; }
+        volume 1 { device /dev/drbd7; disk /dev/vg/b; meta-disk /dev/vg/i[2]; disk { al-extents 257; } }
+        on alice { address ipv6 [fd00::1]:7789; }
+        on bob { address ipv6 [fd00::2]:7789; }
+    }";
+
+fn item(text: &str, name: &str) -> Item {
+    let config = rdb_config::load_str("test", text).unwrap().config;
+    let resource = config.resource(name).unwrap();
+    let resolved = resource.for_host("alice").unwrap();
+    let written = settings::written(&config, resource, &resolved, "alice");
+    Item {
+        resource: resolved,
+        written,
+        volume: None,
+    }
+}
+
+fn lines<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
+    steps
+        .into_iter()
+        .map(|step| step.line(Family::Drbd) + "\n")
+        .collect()
+}
+
+fn up_text(item: &Item) -> String {
+    lines(item.up().iter().flatten())
+}
+
+#[test]
+fn up_is_planned_as_drbdadm_does() {
+    assert_eq!(
+        up_text(&item(R1, "r1")),
+        "drbdsetup new-resource r1\n\
+         drbdsetup new-minor r1 1 0\n\
+         drbdmeta 1 v08 /dev/sda8 internal apply-al\n\
+         drbdsetup attach 1 /dev/sda8 /dev/sda8 internal --resync-rate=33M --c-plan-ahead=0\n\
+         drbdsetup connect r1 ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790 --protocol=C --use-rle=yes\n"
+    );
+}
+
+#[test]
+fn external_metadata_volumes_and_ipv6_are_planned() {
+    assert_eq!(
+        up_text(&item(R6, "r6")),
+        "drbdsetup new-resource r6 --cpu-mask=3\n\
+         drbdsetup new-minor r6 6 0\n\
+         drbdsetup new-minor r6 7 1\n\
+         drbdmeta 6 v08 /dev/vg/m flex-external apply-al\n\
+         drbdsetup attach 6 /dev/vg/a /dev/vg/m flexible\n\
+         drbdmeta 7 v08 /dev/vg/i 2 apply-al\n\
+         drbdsetup attach 7 /dev/vg/b /dev/vg/i 2 --al-extents=257\n\
+         drbdsetup connect r6 ipv6:\\[fd00::1\\]:7789 ipv6:\\[fd00::2\\]:7789 --cram-hmac-alg=sha1 \
+         --shared-secret=a\\ b\n"
+    );
+}
+
+#[test]
+fn each_command_is_planned_as_drbdadm_does() {
+    let item = item(R1, "r1");
+    let volume = &item.resource.volumes[0];
+    let given = WaitGiven {
+        wfc_s: Some(5),
+        ..WaitGiven::default()
+    };
+    for (step, line) in [
+        (item.down(), "drbdsetup down r1"),
+        (item.detach(1, false), "drbdsetup detach 1"),
+        (item.detach(1, true), "drbdsetup detach 1 --force"),
+        (
+            item.disconnect(false),
+            "drbdsetup disconnect ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790",
+        ),
+        (item.primary(volume, false), "drbdsetup primary 1"),
+        (item.primary(volume, true), "drbdsetup primary 1 --force"),
+        (
+            item.simple("secondary", volume, |minor| Op::Secondary { minor }),
+            "drbdsetup secondary 1",
+        ),
+        (item.query("role", volume, Query::Role), "drbdsetup role 1"),
+        (
+            item.query("get-gi", volume, Query::GetGi),
+            "drbdsetup get-gi 1",
+        ),
+        (
+            item.new_current_uuid(volume, true),
+            "drbdsetup new-current-uuid 1 --clear-bitmap",
+        ),
+        (
+            item.net_options(false),
+            "drbdsetup net-options ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790 --protocol=C --use-rle=yes",
+        ),
+        (
+            item.disk_options(volume, true),
+            "drbdsetup disk-options 1 --set-defaults --resync-rate=33M --c-plan-ahead=0",
+        ),
+        (
+            item.connect(true, false),
+            "drbdsetup connect r1 ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790 --protocol=C --use-rle=yes \
+             --discard-my-data",
+        ),
+        (
+            item.meta(volume, MetaCommand::CreateMd { force: true })
+                .unwrap(),
+            "drbdmeta 1 v08 /dev/sda8 internal create-md --force",
+        ),
+        (
+            item.wait(false, volume, &WaitGiven::default()),
+            "drbdsetup wait-connect 1 --wfc-timeout=120 --degr-wfc-timeout=60 --outdated-wfc-timeout=30 \
+             --wait-after-sb=yes",
+        ),
+        (
+            item.wait(true, volume, &given),
+            "drbdsetup wait-sync 1 --degr-wfc-timeout=60 --outdated-wfc-timeout=30 --wait-after-sb=yes \
+             --wfc-timeout=5",
+        ),
+    ] {
+        assert_eq!(step.line(Family::Drbd), line);
+    }
+}
+
+/// What a dry run prints may be typed: `rdbsetup` does the same as the step.
+#[test]
+fn rdbsetup_understands_every_step_as_it_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut executor = Executor::new("rdbsetup".to_owned(), Family::Rdb, dir.path().to_owned());
+    let mut compared = 0;
+    for item in [item(R1, "r1"), item(R6, "r6")] {
+        let volume = &item.resource.volumes[0];
+        let mut steps: Vec<Step> = item.up().into_iter().flatten().collect();
+        steps.extend([
+            item.connect(true, true),
+            item.down(),
+            item.primary(volume, true),
+            item.detach(volume.minor, true),
+            item.disk_options(volume, true),
+            item.resource_options(true),
+            item.new_current_uuid(volume, true),
+            item.del_minor(7),
+            item.wait(false, volume, &WaitGiven::default()),
+        ]);
+        for step in steps.iter().filter(|step| step.tool == Tool::Setup) {
+            let understood = crate::setup::step_of(&mut executor, &step.argv).unwrap();
+            assert_eq!(understood.action, step.action, "{}", step.line(Family::Rdb));
+            assert_eq!(understood.object, step.object);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 28);
+}
+
+fn running(item: &Item) -> ResourceShown {
+    ResourceShown {
+        name: item.resource.name.clone(),
+        options: item.resource.options.clone(),
+        connection: Some(ConnectionShown {
+            local: item.resource.me.address,
+            peer: item.resource.peer.address,
+            net: item.resource.net.clone(),
+        }),
+        volumes: item
+            .resource
+            .volumes
+            .iter()
+            .map(|v| VolumeShown {
+                volume: v.volume,
+                minor: v.minor,
+                disk: v.disk.clone().map(|data| DiskShown {
+                    data,
+                    meta: v.meta.clone(),
+                    options: v.disk_options.clone(),
+                }),
+            })
+            .collect(),
+    }
+}
+
+/// What `adjust` does after something was changed in what runs.
+fn adjusted(text: &str, name: &str, change: impl FnOnce(&mut ResourceShown)) -> String {
+    let item = item(text, name);
+    let mut shown = running(&item);
+    change(&mut shown);
+    lines(adjust(&item, Some(&shown)).iter().flatten())
+}
+
+#[test]
+fn adjust_does_the_smallest_thing() {
+    let attach = "drbdmeta 1 v08 /dev/sda8 internal apply-al\n\
+                  drbdsetup attach 1 /dev/sda8 /dev/sda8 internal --resync-rate=33M --c-plan-ahead=0\n";
+    let connect =
+        "drbdsetup connect r1 ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790 --protocol=C --use-rle=yes\n";
+    let r1 = |change: fn(&mut ResourceShown)| adjusted(R1, "r1", change);
+    assert_eq!(r1(|_| {}), "");
+    assert_eq!(r1(|r| r.connection = None), connect);
+    assert_eq!(r1(|r| r.volumes[0].disk = None), attach);
+    assert_eq!(
+        r1(|r| r.volumes[0].disk.as_mut().unwrap().data = "/dev/sdz".into()),
+        format!("drbdsetup detach 1\n{attach}")
+    );
+    assert_eq!(
+        r1(|r| r.volumes[0].disk.as_mut().unwrap().options.resync_rate_kib = 7),
+        "drbdsetup disk-options 1 --set-defaults --resync-rate=33M --c-plan-ahead=0\n"
+    );
+    assert_eq!(
+        r1(|r| r.connection.as_mut().unwrap().net.timeout_ds = 61),
+        "drbdsetup net-options ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790 --set-defaults --protocol=C --use-rle=yes\n"
+    );
+    assert_eq!(
+        r1(|r| r.connection.as_mut().unwrap().peer.set_port(1)),
+        format!("drbdsetup disconnect ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790\n{connect}")
+    );
+    assert_eq!(
+        r1(|r| r.volumes[0].minor = 9),
+        format!("drbdsetup detach 9\ndrbdsetup del-minor 9\ndrbdsetup new-minor r1 1 0\n{attach}")
+    );
+    assert_eq!(
+        adjusted(R6, "r6", |r| {
+            r.options.cpu_mask = None;
+            r.volumes.pop();
+        }),
+        "drbdsetup resource-options r6 --set-defaults --cpu-mask=3\n\
+         drbdsetup new-minor r6 7 1\n\
+         drbdmeta 7 v08 /dev/vg/i 2 apply-al\n\
+         drbdsetup attach 7 /dev/vg/b /dev/vg/i 2 --al-extents=257\n"
+    );
+    let item = item(R1, "r1");
+    assert_eq!(lines(adjust(&item, None).iter().flatten()), up_text(&item));
+}
+
+#[test]
+fn a_query_falls_back_to_the_disk_only_where_the_disk_knows() {
+    let item = item(R1, "r1");
+    let volume = &item.resource.volumes[0];
+    for (query, falls_back) in [
+        (Query::Role, false),
+        (Query::Cstate, false),
+        (Query::Dstate, true),
+        (Query::GetGi, true),
+        (Query::ShowGi, true),
+    ] {
+        let is_fallback = matches!(
+            item.query("x", volume, query).action,
+            Action::QueryOrMeta(..)
+        );
+        assert_eq!(is_fallback, falls_back, "{query:?}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Finding the daemon, and starting one if none runs.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdb_control::{Client, ClientError};
+
+/// How long a new daemon may take until its socket answers.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the socket is tried meanwhile.
+const START_POLL: Duration = Duration::from_millis(20);
+/// How much of the log is shown when the daemon did not start, in bytes.
+const LOG_TAIL: u64 = 2048;
+
+/// Why there is no daemon.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("can not start rdbd: it is neither beside this program nor in PATH")]
+    NotFound,
+    #[error("can not start {}: {source}", program.display())]
+    Spawn { program: PathBuf, source: io::Error },
+    #[error("can not use the run directory {}: {source}", path.display())]
+    RunDir { path: PathBuf, source: io::Error },
+    #[error("rdbd ended at once ({status}); the end of {}:\n{log}", path.display())]
+    Ended {
+        status: String,
+        path: PathBuf,
+        log: String,
+    },
+    #[error("rdbd did not answer within {} seconds; see {}", START_TIMEOUT.as_secs(), log.display())]
+    Silent { log: PathBuf },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// Connects to the daemon of a run directory; starts one if there is none.
+pub(crate) fn connect_or_start(run_dir: &Path, node: Option<&str>) -> Result<Client, StartError> {
+    match Client::connect(run_dir) {
+        Err(ClientError::NoDaemon { .. }) => start(run_dir, node),
+        other => Ok(other?),
+    }
+}
+
+fn start(run_dir: &Path, node: Option<&str>) -> Result<Client, StartError> {
+    let program = find().ok_or(StartError::NotFound)?;
+    let unusable = |source| StartError::RunDir {
+        path: run_dir.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(run_dir)
+        .map_err(unusable)?;
+    let log_path = run_dir.join("rdbd.log");
+    let mut log = OpenOptions::new()
+        .append(true)
+        .read(true)
+        .create(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(unusable)?;
+    let log_start = log.seek(SeekFrom::End(0)).map_err(unusable)?;
+    let mut command = Command::new(&program);
+    command.arg("--background").arg("--run-dir").arg(run_dir);
+    if let Some(node) = node {
+        command.arg("--node").arg(node);
+    }
+    let output = |log: &File| log.try_clone().map(Stdio::from).map_err(unusable);
+    command
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output(&log)?)
+        .stderr(output(&log)?);
+    let child = command
+        .spawn()
+        .map_err(|source| StartError::Spawn { program, source })?;
+    wait_for_answer(run_dir, child, log, log_start, &log_path)
+}
+
+fn wait_for_answer(
+    run_dir: &Path,
+    mut child: Child,
+    mut log: File,
+    log_start: u64,
+    log_path: &Path,
+) -> Result<Client, StartError> {
+    let begun = Instant::now();
+    let mut ended = None;
+    loop {
+        match Client::connect(run_dir) {
+            Err(ClientError::NoDaemon { .. }) => {}
+            other => return Ok(other?),
+        }
+        // Another command may have started a daemon in the same moment; then ours ends and theirs answers.
+        if let Some(status) = ended {
+            let end = log.seek(SeekFrom::End(0)).unwrap_or(log_start);
+            let from = log_start.max(end.saturating_sub(LOG_TAIL));
+            let mut tail = Vec::new();
+            let _ = log.seek(SeekFrom::Start(from));
+            let _ = log.take(LOG_TAIL).read_to_end(&mut tail);
+            return Err(StartError::Ended {
+                status,
+                path: log_path.to_owned(),
+                log: String::from_utf8_lossy(&tail).trim_end().to_owned(),
+            });
+        }
+        if begun.elapsed() > START_TIMEOUT {
+            return Err(StartError::Silent {
+                log: log_path.to_owned(),
+            });
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            ended = Some(status.to_string());
+        }
+        thread::sleep(START_POLL);
+    }
+}
+
+/// `rdbd` beside this program, else in `PATH`.
+fn find() -> Option<PathBuf> {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join("rdbd")));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    beside
+        .into_iter()
+        .chain(std::env::split_paths(&path).map(|dir| dir.join("rdbd")))
+        .find(|candidate| candidate.is_file())
+}

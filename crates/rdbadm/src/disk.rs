@@ -1,0 +1,317 @@
+//! The metadata of a disk, worked on offline: `rdbmeta`'s commands over files and block devices.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, IsTerminal, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rdb_control::MetaDisk;
+use rdb_meta::tool::{
+    self, BitmapInit, CONFIRM_FORCED, CONFIRM_PROMPT, Console, CreateOptions, DumpHeader, Exit,
+    Metadata, Question, ToolError,
+};
+use rdb_meta::{AlGeometry, Device, DeviceError, MetaKind, SECTOR_BYTES};
+
+use crate::out;
+use crate::step::{MetaCommand, MetaStep};
+
+/// Why a disk cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    #[error("open({}) failed: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("{} is in use: {reason}", path.display())]
+    InUse { path: PathBuf, reason: &'static str },
+    #[error("'{}' is neither a block device nor a file!", path.display())]
+    Kind { path: PathBuf },
+    #[error("no random numbers for the device uuid: {0}")]
+    Random(getrandom::Error),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+}
+
+impl DiskError {
+    /// The exit status (`docs/spec/admin.md`, section 4.11).
+    fn exit_code(&self) -> u8 {
+        match self {
+            DiskError::Tool(error) => error.exit().code(),
+            _ => 20,
+        }
+    }
+}
+
+/// Does one command and prints what there is to say; the exit status is the result.
+///
+/// `shown` is the command line for the head of a dump.
+pub(crate) fn run(step: &MetaStep, shown: &str) -> u8 {
+    match try_run(step, shown) {
+        Ok(exit) => exit.code(),
+        Err(error) => {
+            out::error(&error.to_string());
+            error.exit_code()
+        }
+    }
+}
+
+fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
+    let (path, kind) = match &step.meta {
+        MetaDisk::Internal => (&step.data, MetaKind::Internal),
+        MetaDisk::Flexible(path) => (path, MetaKind::FlexibleExternal),
+        MetaDisk::Indexed(path, index) => (path, MetaKind::Indexed(*index)),
+    };
+    let writes = match step.command {
+        MetaCommand::CreateMd { .. }
+        | MetaCommand::WipeMd { .. }
+        | MetaCommand::ApplyAl
+        | MetaCommand::Outdate
+        | MetaCommand::Invalidate => true,
+        MetaCommand::DumpMd | MetaCommand::GetGi | MetaCommand::ShowGi | MetaCommand::Dstate => {
+            false
+        }
+    };
+    // Slots of one metadata device belong to several volumes, some of which may be attached.
+    let shared = matches!(kind, MetaKind::Indexed(_));
+    let mut device = FileDevice::open(path, writes, shared)?;
+    let mut console = Terminal { force: false };
+    let exit = match step.command {
+        MetaCommand::CreateMd { force } => {
+            console.force = force;
+            create_md(&mut device, kind, path, &mut console)?
+        }
+        MetaCommand::WipeMd { force } => {
+            console.force = force;
+            tool::wipe_md(&mut device, kind, &mut console)?
+        }
+        MetaCommand::ApplyAl => tool::apply_al(&mut device, kind, &mut console)?,
+        MetaCommand::Outdate => tool::outdate(&mut device, kind, &mut console)?,
+        MetaCommand::Invalidate => tool::invalidate(&mut device, kind)?,
+        MetaCommand::DumpMd => {
+            let command = format!("{}> {shown}", host_name());
+            let header = DumpHeader {
+                date: &date(SystemTime::now()),
+                command: &command,
+                force: false,
+            };
+            tool::dump_md(&mut device, kind, &header, &mut console)?
+        }
+        MetaCommand::GetGi => {
+            let metadata = Metadata::open(&mut device, kind)?;
+            console.out(&format!("{}\n", tool::get_gi(&metadata.superblock)));
+            Exit::Ok
+        }
+        MetaCommand::ShowGi => {
+            let metadata = Metadata::open(&mut device, kind)?;
+            console.out(&tool::show_gi(&metadata.superblock));
+            Exit::Ok
+        }
+        MetaCommand::Dstate => {
+            let metadata = Metadata::open(&mut device, kind)?;
+            console.out(&format!("{}\n", tool::dstate(&metadata.superblock)));
+            Exit::Ok
+        }
+    };
+    Ok(exit)
+}
+
+/// New metadata, with a random name for the disk if it has none.
+fn create_md(
+    device: &mut FileDevice,
+    kind: MetaKind,
+    path: &Path,
+    console: &mut Terminal,
+) -> Result<Exit, DiskError> {
+    let name = path.display().to_string();
+    let options = CreateOptions {
+        device: &name,
+        al: AlGeometry::DEFAULT,
+        peer_max_bio_size: 0,
+        bitmap: BitmapInit::Zero,
+        ignore_sanity_checks: false,
+        dry_run: false,
+        last_known: None,
+    };
+    let exit = tool::create_md(device, kind, &options, console)?;
+    if exit == Exit::Ok && Metadata::open(device, kind)?.superblock.device_uuid == 0 {
+        let uuid = getrandom::u64().map_err(DiskError::Random)?;
+        tool::write_dev_uuid(device, kind, &format!("{uuid:016X}"))?;
+    }
+    Ok(exit)
+}
+
+/// A block device or a plain file.
+struct FileDevice {
+    file: File,
+    path: PathBuf,
+    size_sectors: u64,
+}
+
+impl FileDevice {
+    fn open(path: &Path, write: bool, shared: bool) -> Result<FileDevice, DiskError> {
+        let failed = |source| DiskError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        // Opening a FIFO would wait for its other end: look first.
+        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+        if !kind.is_block_device() && !kind.is_file() {
+            return Err(DiskError::Kind {
+                path: path.to_owned(),
+            });
+        }
+        let alone = write && !shared;
+        let claim = if kind.is_block_device() && alone {
+            libc::O_EXCL
+        } else {
+            0
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(write)
+            .custom_flags(claim)
+            .open(path)
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::EBUSY) => DiskError::InUse {
+                    path: path.to_owned(),
+                    reason: "it is mounted or attached",
+                },
+                _ => failed(source),
+            })?;
+        if alone && kind.is_file() {
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(DiskError::InUse {
+                        path: path.to_owned(),
+                        reason: "another program has locked it",
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+        let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(FileDevice {
+            file,
+            path: path.to_owned(),
+            size_sectors: bytes / SECTOR_BYTES as u64,
+        })
+    }
+
+    fn error(&self, doing: &str, sector: u64, source: &io::Error) -> DeviceError {
+        DeviceError(format!(
+            "{doing} {} at sector {sector}: {source}",
+            self.path.display()
+        ))
+    }
+}
+
+impl Device for FileDevice {
+    fn size_sectors(&self) -> u64 {
+        self.size_sectors
+    }
+
+    fn read_at(&mut self, sector: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
+        self.file
+            .read_exact_at(buffer, sector * SECTOR_BYTES as u64)
+            .map_err(|source| self.error("reading", sector, &source))
+    }
+
+    fn write_at(&mut self, sector: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        // A plain file would grow, silently.
+        let end = sector.saturating_add(bytes.len().div_ceil(SECTOR_BYTES) as u64);
+        if end > self.size_sectors {
+            return Err(self.error(
+                "writing",
+                sector,
+                &io::Error::other("that is beyond its end"),
+            ));
+        }
+        self.file
+            .write_all_at(bytes, sector * SECTOR_BYTES as u64)
+            .map_err(|source| self.error("writing", sector, &source))
+    }
+
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        self.file
+            .sync_data()
+            .map_err(|source| self.error("flushing", 0, &source))
+    }
+}
+
+/// The user.
+struct Terminal {
+    force: bool,
+}
+
+impl Console for Terminal {
+    fn out(&mut self, text: &str) {
+        out::print(text);
+    }
+
+    fn err(&mut self, text: &str) {
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// Reads the answer from standard input, which may be a pipe: `yes | rdbadm create-md r0` is in many scripts.
+    fn confirm(&mut self, question: Question) -> bool {
+        out::print(&format!("{question}\n{CONFIRM_PROMPT}"));
+        if self.force {
+            out::line(CONFIRM_FORCED);
+            return true;
+        }
+        let mut answer = String::new();
+        let read = io::stdin().lock().read_line(&mut answer);
+        if !io::stdin().is_terminal() {
+            out::print("\n");
+        }
+        read.is_ok() && answer.trim() == "yes"
+    }
+}
+
+fn host_name() -> String {
+    crate::node_name().unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// As in `2026-01-01 00:00:00 +0000 [1767225600]`, in UTC.
+fn date(now: SystemTime) -> String {
+    let unix = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    // Civil date from days since 1970: eras of 400 years, each beginning on a first of March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second % 3600 / 60, second % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} +0000 [{unix}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_the_calendars() {
+        for (unix, text) in [
+            (0, "1970-01-01 00:00:00 +0000 [0]"),
+            (951_782_399, "2000-02-28 23:59:59 +0000 [951782399]"),
+            (951_782_400, "2000-02-29 00:00:00 +0000 [951782400]"),
+            (1_767_225_600, "2026-01-01 00:00:00 +0000 [1767225600]"),
+            (1_795_225_642, "2026-11-21 01:47:22 +0000 [1795225642]"),
+        ] {
+            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(unix)), text);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Carrying steps out: printing, asking the daemon, messages and exit codes as `drbdadm` and `drbdsetup` have them.
+
+use std::path::PathBuf;
+
+use rdb_control::{
+    Client, ClientError, GiReport, Op, Refusal, ResourceReport, ResourceShown, StatusReport,
+    VolumeReport, code,
+};
+use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
+
+use crate::daemon::{self, StartError};
+use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step};
+use crate::{disk, out, status_text};
+
+/// Exit status for usage and communication errors of `drbdsetup`.
+pub(crate) const EXIT_COMMUNICATION: u8 = 20;
+
+/// Carries steps out.
+pub(crate) struct Executor {
+    pub(crate) program: String,
+    pub(crate) family: Family,
+    pub(crate) run_dir: PathBuf,
+    /// Handed to a daemon that is started.
+    pub(crate) node: Option<String>,
+    /// Print steps only.
+    pub(crate) dry_run: bool,
+    /// Print steps, too.
+    pub(crate) verbose: bool,
+    /// `rdbsetup` is not told about its own exit code.
+    pub(crate) is_setup: bool,
+    client: Option<Client>,
+}
+
+/// The daemon cannot be asked.
+#[derive(Debug)]
+enum Asked {
+    /// None runs: nothing is configured.
+    Nobody,
+    /// It refused.
+    Refused(Refusal),
+    /// It could not be asked; the message.
+    Failed(String),
+}
+
+impl Executor {
+    /// An executor for a run directory.
+    pub(crate) fn new(program: String, family: Family, run_dir: PathBuf) -> Executor {
+        Executor {
+            program,
+            family,
+            run_dir,
+            node: None,
+            dry_run: false,
+            verbose: false,
+            is_setup: false,
+            client: None,
+        }
+    }
+
+    /// Does one step; the result is its exit status, and everything to say has been said.
+    pub(crate) fn run(&mut self, step: &Step) -> u8 {
+        if self.dry_run || self.verbose {
+            out::line(&step.line(self.family));
+        }
+        if self.dry_run {
+            return 0;
+        }
+        let code = self.perform(step);
+        if code >= 10 && !self.is_setup {
+            out::error(&format!(
+                "Command '{}' terminated with exit code {code}",
+                step.plain(self.family)
+            ));
+        }
+        code
+    }
+
+    fn perform(&mut self, step: &Step) -> u8 {
+        match &step.action {
+            Action::Run(op) => match self.ask(op.clone()) {
+                Ok(()) => 0,
+                Err(asked) => self.complain(step, asked),
+            },
+            Action::RunOrMeta(op, meta) => match self.ask(op.clone()) {
+                Ok(()) => 0,
+                Err(asked) if is_unconfigured(&asked) => self.meta(meta),
+                Err(asked) => self.complain(step, asked),
+            },
+            Action::Wait(op) => match self.wait(op.clone()) {
+                Ok(true) => 0,
+                Ok(false) => 5,
+                Err(asked) => self.complain(step, asked),
+            },
+            Action::Query(query, minor) => match self.query(*query, *minor) {
+                Ok(text) => {
+                    out::print(&text);
+                    0
+                }
+                Err(asked)
+                    if is_unconfigured(&asked) && matches!(query, Query::Role | Query::Cstate) =>
+                {
+                    out::line("Unconfigured");
+                    0
+                }
+                Err(asked) => self.complain(step, asked),
+            },
+            Action::QueryOrMeta(query, minor, meta) => match self.query(*query, *minor) {
+                Ok(text) => {
+                    out::print(&text);
+                    0
+                }
+                Err(asked) if is_unconfigured(&asked) => self.meta(meta),
+                Err(asked) => self.complain(step, asked),
+            },
+            Action::Meta(meta) => self.meta(meta),
+        }
+    }
+
+    /// Says what went wrong, with advice where a beginner needs it.
+    fn complain(&self, step: &Step, asked: Asked) -> u8 {
+        let refusal = match asked {
+            Asked::Nobody => match &step.action {
+                Action::Run(Op::Down { .. }) => return 0,
+                Action::Run(Op::Disconnect { .. } | Op::NetOptions { .. }) => {
+                    Refusal::failure(code::INVALID_REQUEST, "unknown connection")
+                }
+                Action::Run(
+                    Op::Connect { .. } | Op::ResourceOptions { .. } | Op::DelResource { .. },
+                ) => Refusal::failure(code::RES_NOT_KNOWN, "unknown resource"),
+                _ => Refusal::failure(code::MINOR_INVALID, "unknown minor"),
+            },
+            Asked::Refused(refusal) => refusal,
+            Asked::Failed(message) => {
+                out::error(&format!("{}: {message}", self.program));
+                return EXIT_COMMUNICATION;
+            }
+        };
+        out::error(&refusal.message(&step.object));
+        if !self.is_setup
+            && let Some(advice) = self.advice(step, &refusal)
+        {
+            out::error(&advice);
+        }
+        refusal.exit_code()
+    }
+
+    fn advice(&self, step: &Step, refusal: &Refusal) -> Option<String> {
+        let Step { resource, .. } = step;
+        let program = &self.program;
+        match (refusal.code, &step.action) {
+            (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(format!(
+                "Hint: resource {resource} is not up; run '{program} up {resource}'."
+            )),
+            (-2, Action::Run(Op::Primary { force: false, .. })) => Some(format!(
+                "Hint: this node has no UpToDate data and knows no peer that has.\n      \
+                 On a new cluster, start the first sync on exactly one node, the one whose data is to be kept:\n      \
+                 '{program} primary --force {resource}'."
+            )),
+            (-1, Action::Run(Op::Primary { .. })) => Some(format!(
+                "Hint: the peer is Primary; run '{program} secondary {resource}' there first."
+            )),
+            (119, Action::Run(Op::Attach { .. })) => {
+                Some(format!("Hint: run '{program} create-md {resource}'."))
+            }
+            _ => None,
+        }
+    }
+
+    fn meta(&mut self, meta: &MetaStep) -> u8 {
+        let changes = !matches!(
+            meta.command,
+            MetaCommand::GetGi | MetaCommand::ShowGi | MetaCommand::Dstate | MetaCommand::DumpMd
+        );
+        if let Some(minor) = meta.minor
+            && (changes || meta.command == MetaCommand::DumpMd)
+        {
+            match self.has_disk(minor) {
+                Ok(false) => {}
+                Ok(true) if changes => {
+                    out::error(&format!("Device '/dev/drbd{minor}' is configured!"));
+                    return EXIT_COMMUNICATION;
+                }
+                // While it is attached the activity log is open.
+                Ok(true) => {
+                    out::error("Found meta data is \"unclean\", please apply-al first");
+                    return 1;
+                }
+                Err(message) => {
+                    out::error(&format!("{}: {message}", self.program));
+                    return EXIT_COMMUNICATION;
+                }
+            }
+        }
+        let shown = format!("{} {}", self.family.program("meta"), meta.argv().join(" "));
+        disk::run(meta, &shown)
+    }
+
+    /// Whether a disk is attached to the minor.
+    fn has_disk(&mut self, minor: u32) -> Result<bool, String> {
+        let shown = self.show()?;
+        Ok(shown
+            .iter()
+            .flat_map(|r| &r.volumes)
+            .any(|v| v.minor == minor && v.disk.is_some()))
+    }
+
+    /// How everything is configured; nothing if no daemon runs.
+    pub(crate) fn show(&mut self) -> Result<Vec<ResourceShown>, String> {
+        match self.with_client(false, Client::show) {
+            Ok(shown) => Ok(shown),
+            Err(Asked::Nobody) => Ok(Vec::new()),
+            Err(Asked::Refused(refusal)) => Err(refusal.to_string()),
+            Err(Asked::Failed(message)) => Err(message),
+        }
+    }
+
+    /// What there is; `None` if no daemon runs.
+    pub(crate) fn status(&mut self) -> Result<Option<StatusReport>, String> {
+        match self.with_client(false, Client::status) {
+            Ok(report) => Ok(Some(report)),
+            Err(Asked::Nobody) => Ok(None),
+            Err(Asked::Refused(refusal)) => Err(refusal.to_string()),
+            Err(Asked::Failed(message)) => Err(message),
+        }
+    }
+
+    fn ask(&mut self, op: Op) -> Result<(), Asked> {
+        // Everything else works on what a running daemon already has.
+        let start = matches!(op, Op::NewResource { .. });
+        self.with_client(start, |client| client.run(op))
+    }
+
+    fn wait(&mut self, op: Op) -> Result<bool, Asked> {
+        self.with_client(false, |client| client.wait(op))
+    }
+
+    fn query(&mut self, query: Query, minor: u32) -> Result<String, Asked> {
+        if matches!(query, Query::GetGi | Query::ShowGi) {
+            let report = self.with_client(false, |client| client.generation(minor))?;
+            return gi_text(query, &report).map_err(Asked::Failed);
+        }
+        let report = self.with_client(false, Client::status)?;
+        let (_, volume) = find(&report, minor).ok_or_else(|| {
+            Asked::Refused(Refusal::failure(code::MINOR_INVALID, "unknown minor"))
+        })?;
+        let unconfigured = status_text::is_unconfigured(volume);
+        Ok(match query {
+            Query::Role | Query::Cstate if unconfigured => "Unconfigured\n".to_owned(),
+            Query::Role => format!("{}/{}\n", volume.role, volume.peer_role),
+            Query::Cstate => format!("{}\n", volume.cstate),
+            Query::Dstate | Query::GetGi | Query::ShowGi if unconfigured => {
+                return Err(Asked::Refused(Refusal::failure(
+                    code::MINOR_INVALID,
+                    "unknown minor",
+                )));
+            }
+            Query::Dstate | Query::GetGi | Query::ShowGi => {
+                format!("{}/{}\n", volume.disk, volume.peer_disk)
+            }
+        })
+    }
+
+    fn with_client<T>(
+        &mut self,
+        start: bool,
+        call: impl FnOnce(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, Asked> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            None => {
+                let connected = if start {
+                    daemon::connect_or_start(&self.run_dir, self.node.as_deref())
+                } else {
+                    Client::connect(&self.run_dir).map_err(StartError::from)
+                };
+                match connected {
+                    Ok(client) => self.client.insert(client),
+                    Err(StartError::Client(ClientError::NoDaemon { .. })) => {
+                        return Err(Asked::Nobody);
+                    }
+                    Err(error) => return Err(Asked::Failed(error.to_string())),
+                }
+            }
+        };
+        call(client).map_err(|error| match error {
+            ClientError::Refused(refusal) => Asked::Refused(refusal),
+            other => {
+                self.client = None;
+                Asked::Failed(other.to_string())
+            }
+        })
+    }
+}
+
+/// The daemon does not have the minor, or no disk of it: the metadata on the disk is the truth.
+fn is_unconfigured(asked: &Asked) -> bool {
+    match asked {
+        Asked::Nobody => true,
+        Asked::Refused(refusal) => matches!(refusal.code, code::MINOR_INVALID | code::NO_DISK),
+        Asked::Failed(_) => false,
+    }
+}
+
+/// The volume of a minor.
+pub(crate) fn find(report: &StatusReport, minor: u32) -> Option<(&ResourceReport, &VolumeReport)> {
+    report
+        .resources
+        .iter()
+        .find_map(|r| r.volumes.iter().find(|v| v.minor == minor).map(|v| (r, v)))
+}
+
+/// Identifiers of a running volume, in the form that the disk's have.
+fn gi_text(query: Query, report: &GiReport) -> Result<String, String> {
+    // Only identifiers and flags are printed of it; any layout will do.
+    const ANY_SECTORS: u64 = 1 << 21;
+    let layout = Layout::compute(
+        MetaKind::FlexibleExternal,
+        ANY_SECTORS,
+        ANY_SECTORS,
+        rdb_meta::AlGeometry::DEFAULT,
+    )
+    .map_err(|error| error.to_string())?;
+    let mut superblock = Superblock::new(&layout);
+    superblock.uuids = report.uuids;
+    superblock.flags = MdFlags::from_bits_retain(report.flags);
+    if query == Query::GetGi {
+        return Ok(format!("{}\n", tool::get_gi(&superblock)));
+    }
+    let text = tool::show_gi(&superblock);
+    // The driver knows nothing of the last agreed size: its tool ends with the line about the metadata.
+    let end = text.find("\nmeta-data:").map_or(text.len(), |at| {
+        text[at + 1..]
+            .find('\n')
+            .map_or(text.len(), |length| at + 1 + length + 1)
+    });
+    Ok(text[..end].to_owned())
+}

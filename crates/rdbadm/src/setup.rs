@@ -1,0 +1,671 @@
+//! `rdbsetup`: one step at a time, with `drbdsetup`'s verbs (`docs/spec/admin.md`, section 4.1).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rdb_config::Section;
+use rdb_control::{
+    DiskOptions, MetaDisk, NetOptions, Op, Refusal, ResourceOptions, WaitTimes, code,
+};
+
+use crate::adm::plan::ADDRESS_PAIR;
+use crate::exec::Executor;
+use crate::shown::{self, Settings};
+use crate::status_text::Detail;
+use crate::step::{Action, Family, Query, Step, Tool};
+use crate::{adm, out, status_text};
+
+/// Exit status of a usage error.
+const EXIT_USAGE: u8 = 20;
+
+/// One verb.
+pub(crate) struct Verb {
+    pub(crate) name: &'static str,
+    /// What follows it.
+    pub(crate) args: &'static str,
+    /// Its options: of a section, and its own.
+    section: Option<Section>,
+    own: &'static [&'static str],
+}
+
+const fn verb(name: &'static str, args: &'static str) -> Verb {
+    Verb {
+        name,
+        args,
+        section: None,
+        own: &[],
+    }
+}
+
+const fn with(
+    name: &'static str,
+    args: &'static str,
+    section: Option<Section>,
+    own: &'static [&'static str],
+) -> Verb {
+    Verb {
+        name,
+        args,
+        section,
+        own,
+    }
+}
+
+const WAIT: &[&str] = &[
+    "wfc-timeout",
+    "degr-wfc-timeout",
+    "outdated-wfc-timeout",
+    "wait-after-sb",
+];
+
+/// Every verb.
+pub(crate) const VERBS: &[Verb] = &[
+    with("new-resource", "RES", Some(Section::Options), &[]),
+    verb("new-minor", "RES MINOR VNR"),
+    verb("del-resource", "RES"),
+    verb("del-minor", "MINOR"),
+    with(
+        "attach",
+        "MINOR LOWER META {internal|flexible|INDEX}",
+        Some(Section::Disk),
+        &[],
+    ),
+    with(
+        "disk-options",
+        "MINOR",
+        Some(Section::Disk),
+        &["set-defaults"],
+    ),
+    with("detach", "MINOR", None, &["force"]),
+    with(
+        "connect",
+        "RES LOCAL PEER",
+        Some(Section::Net),
+        &["discard-my-data", "tentative"],
+    ),
+    with(
+        "net-options",
+        "LOCAL PEER",
+        Some(Section::Net),
+        &["set-defaults"],
+    ),
+    with("disconnect", "LOCAL PEER", None, &["force"]),
+    with(
+        "resource-options",
+        "RES",
+        Some(Section::Options),
+        &["set-defaults"],
+    ),
+    with("primary", "MINOR", None, &["force"]),
+    verb("secondary", "MINOR"),
+    verb("invalidate", "MINOR"),
+    verb("invalidate-remote", "MINOR"),
+    verb("outdate", "MINOR"),
+    verb("pause-sync", "MINOR"),
+    verb("resume-sync", "MINOR"),
+    with("new-current-uuid", "MINOR", None, &["clear-bitmap"]),
+    verb("down", "{RES|MINOR}"),
+    verb("role", "MINOR"),
+    verb("state", "MINOR"),
+    verb("cstate", "MINOR"),
+    verb("dstate", "MINOR"),
+    verb("get-gi", "MINOR"),
+    verb("show-gi", "MINOR"),
+    verb("show", "[RES|MINOR|all]"),
+    with(
+        "status",
+        "[RES|all]",
+        None,
+        &["verbose", "statistics", "json", "color"],
+    ),
+    verb("sh-status", "[RES|MINOR|all]"),
+    with("wait-connect", "MINOR", None, WAIT),
+    with("wait-sync", "MINOR", None, WAIT),
+    verb("shutdown", ""),
+];
+
+/// Runs `rdbsetup` with the words after its name; the result is the exit status.
+pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
+    let mut run_dir =
+        std::env::var_os("RDB_RUN_DIR").map_or_else(|| PathBuf::from("/run/rdb"), PathBuf::from);
+    let mut node = std::env::var("RDB_NODE").ok();
+    let mut rest = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
+            Some(("--run-dir", value)) => run_dir = PathBuf::from(value),
+            Some(("--node", value)) => node = Some(value.to_owned()),
+            _ if word == "--run-dir" || word == "--node" => {
+                let Some(value) = words.next() else {
+                    out::error(&format!("{program}: {word} needs a value"));
+                    return EXIT_USAGE;
+                };
+                match word.as_str() {
+                    "--node" => node = Some(value),
+                    _ => run_dir = PathBuf::from(value),
+                }
+            }
+            _ => rest.push(word),
+        }
+    }
+    if matches!(
+        rest.first().map(String::as_str),
+        None | Some("help" | "--help" | "-h")
+    ) {
+        out::print(&usage(program));
+        return if rest.is_empty() { EXIT_USAGE } else { 0 };
+    }
+    if matches!(rest[0].as_str(), "--version" | "-V") {
+        out::line(&format!("{program} {}", env!("CARGO_PKG_VERSION")));
+        return 0;
+    }
+    let mut executor = Executor::new(program.to_owned(), family, run_dir);
+    executor.node = node;
+    executor.is_setup = true;
+    let call = match Call::parse(&rest) {
+        Ok(call) => call,
+        Err(message) => {
+            out::error(&format!("{program}: {message}"));
+            return EXIT_USAGE;
+        }
+    };
+    run(&mut executor, &call)
+}
+
+/// The list of verbs.
+fn usage(program: &str) -> String {
+    let mut text = format!("USAGE: {program} COMMAND ARGUMENTS [OPTIONS]\n\nCommands:\n");
+    for verb in VERBS {
+        let options = match (verb.section, verb.own) {
+            (None, []) => String::new(),
+            (Some(section), own) => {
+                let own: String = own.iter().map(|o| format!(" [--{o}]")).collect();
+                format!(" [--{}-OPTION=VALUE ...]{own}", section.as_str())
+            }
+            (None, own) => own.iter().map(|o| format!(" [--{o}]")).collect(),
+        };
+        text += &format!("  {} {}{options}\n", verb.name, verb.args);
+    }
+    text
+}
+
+/// A verb with its words sorted.
+struct Call {
+    verb: &'static Verb,
+    args: Vec<String>,
+    /// Options of the verb's section.
+    options: Vec<(String, String)>,
+    /// Its own options; a bare one has `yes`.
+    own: Vec<(String, String)>,
+    words: Vec<String>,
+}
+
+impl Call {
+    fn parse(words: &[String]) -> Result<Call, String> {
+        let find = |word: &String| VERBS.iter().find(|v| v.name == word.as_str());
+        let mut words = words.to_vec();
+        // The order of 8.3 is OBJECT VERB: `0 primary`.
+        if words.len() >= 2 && find(&words[0]).is_none() && find(&words[1]).is_some() {
+            words.swap(0, 1);
+        }
+        let verb = find(&words[0]).ok_or_else(|| format!("Unknown command '{}'", words[0]))?;
+        let mut call = Call {
+            verb,
+            args: Vec::new(),
+            options: Vec::new(),
+            own: Vec::new(),
+            words: words.clone(),
+        };
+        for word in &words[1..] {
+            let Some(option) = word.strip_prefix("--") else {
+                match word.as_str() {
+                    "-o" if verb.name == "primary" => {
+                        call.own.push(("force".to_owned(), "yes".to_owned()))
+                    }
+                    _ if word.starts_with('-') && word.len() > 1 => {
+                        return Err(format!("{}: unrecognized option '{word}'", verb.name));
+                    }
+                    _ => call.args.push(word.clone()),
+                }
+                continue;
+            };
+            let (name, value) = option.split_once('=').unwrap_or((option, "yes"));
+            let name = match (verb.name, name) {
+                ("primary", "overwrite-data-of-peer") => "force",
+                ("connect", "dry-run") => "tentative",
+                (_, name) => name,
+            };
+            let setting = (name.to_owned(), value.to_owned());
+            let is_section = verb
+                .section
+                .is_some_and(|s| rdb_config::options::find(s, name).is_some());
+            if verb.own.contains(&name) {
+                call.own.push(setting);
+            } else if is_section {
+                call.options.push(setting);
+            } else {
+                return Err(format!("{}: unrecognized option '--{name}'", verb.name));
+            }
+        }
+        let wanted = verb.args.split(' ').filter(|w| !w.is_empty());
+        let (least, most) = wanted.fold((0, 0), |(least, most), word| {
+            (least + usize::from(!word.starts_with('[')), most + 1)
+        });
+        if call.args.len() < least || call.args.len() > most {
+            return Err(format!("{}: expected arguments: {}", verb.name, verb.args));
+        }
+        Ok(call)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.own
+            .iter()
+            .any(|(own, value)| own == name && value != "no")
+    }
+
+    fn minor(&self) -> Result<u32, String> {
+        parse_minor(&self.args[0])
+    }
+
+    fn seconds(&self, name: &str) -> Result<u32, String> {
+        match self.own.iter().rev().find(|(own, _)| own == name) {
+            Some((_, value)) => value
+                .parse()
+                .map_err(|_| format!("{value} is not a valid number")),
+            None => Ok(0),
+        }
+    }
+
+    /// The options on top of others.
+    fn options_over(&self, base: Settings) -> Result<shown::Parsed, String> {
+        let section = self
+            .verb
+            .section
+            .expect("only verbs with options ask for them");
+        let base = base
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        let settings: Vec<_> = base
+            .filter(|(name, _)| !self.options.iter().any(|(own, _)| own == name))
+            .chain(self.options.iter().cloned())
+            .collect();
+        let parsed = shown::parse(section, &settings)?;
+        for warning in &parsed.warnings {
+            out::error(warning);
+        }
+        Ok(parsed)
+    }
+}
+
+/// `N`, `minor-N`, `/dev/drbdN`.
+fn parse_minor(word: &str) -> Result<u32, String> {
+    let digits = word
+        .strip_prefix("minor-")
+        .or_else(|| word.strip_prefix("/dev/drbd"))
+        .unwrap_or(word);
+    digits
+        .parse()
+        .map_err(|_| format!("'{word}' is not a minor number"))
+}
+
+/// `[ipv4:]A.B.C.D:PORT`, `ipv6:[...]:PORT`.
+fn parse_address(word: &str) -> Result<SocketAddr, String> {
+    let address = word
+        .strip_prefix("ipv4:")
+        .or_else(|| word.strip_prefix("ipv6:"))
+        .unwrap_or(word);
+    address
+        .parse()
+        .map_err(|_| format!("'{word}' is not an address like ipv4:10.0.0.1:7789"))
+}
+
+fn run(executor: &mut Executor, call: &Call) -> u8 {
+    let say = |executor: &Executor, message: String| {
+        out::error(&format!("{}: {message}", executor.program));
+        EXIT_USAGE
+    };
+    match call.verb.name {
+        "status" => {
+            let color = call
+                .own
+                .iter()
+                .any(|(n, v)| n == "color" && v != "never" && v != "auto");
+            let detail = Detail {
+                verbose: call.has("verbose"),
+                statistics: call.has("statistics"),
+                color,
+            };
+            adm::show_status(executor, &call.args, detail, call.has("json"))
+        }
+        "show" => match executor.show() {
+            Ok(shown) => {
+                let all = call.args.is_empty() || call.args[0] == "all";
+                let minor = call.args.first().and_then(|word| parse_minor(word).ok());
+                for resource in &shown {
+                    let has_minor = resource.volumes.iter().any(|v| Some(v.minor) == minor);
+                    if all || resource.name == call.args[0] || has_minor {
+                        out::print(&shown::show(resource));
+                    }
+                }
+                0
+            }
+            Err(message) => say(executor, message),
+        },
+        "sh-status" => sh_status(executor, call),
+        _ => match step(executor, call) {
+            Ok(Ok(step)) => executor.run(&step),
+            Ok(Err((object, refusal))) => {
+                out::error(&refusal.message(&object));
+                refusal.exit_code()
+            }
+            Err(message) => say(executor, message),
+        },
+    }
+}
+
+/// The step of a call: refused before it is asked if it names what is not there.
+#[expect(
+    clippy::type_complexity,
+    reason = "usage error, refusal and step are three ends of one road"
+)]
+fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Refusal)>, String> {
+    let args = &call.args;
+    let first = args.first().cloned().unwrap_or_default();
+    let force = call.has("force");
+    let set_defaults = call.has("set-defaults");
+    let mut object = first.clone();
+    let run = Action::Run;
+    let action = match call.verb.name {
+        "new-resource" => {
+            let options = call.options_over(Settings::new())?.resource;
+            run(Op::NewResource {
+                resource: first,
+                options,
+            })
+        }
+        "resource-options" => {
+            let base = current(executor, |r| r.name == first)?.map(|r| shown::resource(&r.options));
+            let base = base.filter(|_| !set_defaults).unwrap_or_default();
+            let options: ResourceOptions = call.options_over(base)?.resource;
+            run(Op::ResourceOptions {
+                resource: first,
+                options,
+            })
+        }
+        "new-minor" => {
+            object = args[1].clone();
+            let volume = args[2]
+                .parse()
+                .map_err(|_| format!("'{}' is not a volume number", args[2]))?;
+            run(Op::NewMinor {
+                resource: first,
+                volume,
+                minor: parse_minor(&args[1])?,
+            })
+        }
+        "del-resource" => run(Op::DelResource { resource: first }),
+        "del-minor" => run(Op::DelMinor {
+            minor: call.minor()?,
+        }),
+        "attach" => {
+            let meta = match args[3].as_str() {
+                "internal" | "flex-internal" => MetaDisk::Internal,
+                "flexible" | "flex-external" => MetaDisk::Flexible(PathBuf::from(&args[2])),
+                index => MetaDisk::Indexed(
+                    PathBuf::from(&args[2]),
+                    index
+                        .parse()
+                        .map_err(|_| format!("'{index}' is not internal, flexible or an index"))?,
+                ),
+            };
+            if meta == MetaDisk::Internal && args[2] != args[1] {
+                return Err("with internal metadata both devices are the same".to_owned());
+            }
+            let options = call.options_over(Settings::new())?.disk;
+            run(Op::Attach {
+                minor: call.minor()?,
+                data: PathBuf::from(&args[1]),
+                meta,
+                options,
+            })
+        }
+        "disk-options" => {
+            let minor = call.minor()?;
+            let has = |r: &rdb_control::ResourceShown| r.volumes.iter().any(|v| v.minor == minor);
+            let base = current(executor, has)?
+                .and_then(|r| r.volumes.into_iter().find(|v| v.minor == minor)?.disk)
+                .map(|d| shown::disk(&d.options));
+            let base = base.filter(|_| !set_defaults).unwrap_or_default();
+            let options: DiskOptions = call.options_over(base)?.disk;
+            run(Op::DiskOptions { minor, options })
+        }
+        "detach" => run(Op::Detach {
+            minor: call.minor()?,
+            force,
+        }),
+        "connect" => run(Op::Connect {
+            resource: first,
+            local: parse_address(&args[1])?,
+            peer: parse_address(&args[2])?,
+            options: call.options_over(Settings::new())?.net,
+            discard_my_data: call.has("discard-my-data"),
+            tentative: call.has("tentative"),
+        }),
+        "net-options" | "disconnect" => {
+            let (local, peer) = (parse_address(&args[0])?, parse_address(&args[1])?);
+            object = ADDRESS_PAIR.to_owned();
+            let pair = |c: &rdb_control::ConnectionShown| (c.local, c.peer) == (local, peer);
+            let Some(found) = current(executor, |r| r.connection.as_ref().is_some_and(pair))?
+            else {
+                let refusal = Refusal::failure(code::INVALID_REQUEST, "unknown connection");
+                return Ok(Err((object, refusal)));
+            };
+            let resource = found.name;
+            if call.verb.name == "disconnect" {
+                run(Op::Disconnect { resource, force })
+            } else {
+                let base = found.connection.map(|c| shown::net(&c.net));
+                let base = base.filter(|_| !set_defaults).unwrap_or_default();
+                let options: NetOptions = call.options_over(base)?.net;
+                run(Op::NetOptions { resource, options })
+            }
+        }
+        "primary" => run(Op::Primary {
+            minor: call.minor()?,
+            force,
+        }),
+        "secondary" => run(Op::Secondary {
+            minor: call.minor()?,
+        }),
+        "invalidate" => run(Op::Invalidate {
+            minor: call.minor()?,
+        }),
+        "invalidate-remote" => run(Op::InvalidateRemote {
+            minor: call.minor()?,
+        }),
+        "outdate" => run(Op::Outdate {
+            minor: call.minor()?,
+        }),
+        "pause-sync" => run(Op::PauseSync {
+            minor: call.minor()?,
+        }),
+        "resume-sync" => run(Op::ResumeSync {
+            minor: call.minor()?,
+        }),
+        "new-current-uuid" => run(Op::NewCurrentUuid {
+            minor: call.minor()?,
+            clear_bitmap: call.has("clear-bitmap"),
+        }),
+        "down" => {
+            let minor = parse_minor(&first).ok();
+            let of_minor = current(executor, |r| {
+                r.volumes.iter().any(|v| Some(v.minor) == minor)
+            })?;
+            run(Op::Down {
+                resource: of_minor.map_or(first, |r| r.name),
+            })
+        }
+        "role" | "state" => Action::Query(Query::Role, call.minor()?),
+        "cstate" => Action::Query(Query::Cstate, call.minor()?),
+        "dstate" => Action::Query(Query::Dstate, call.minor()?),
+        "get-gi" => Action::Query(Query::GetGi, call.minor()?),
+        "show-gi" => Action::Query(Query::ShowGi, call.minor()?),
+        "wait-connect" | "wait-sync" => {
+            let times = WaitTimes {
+                wfc_s: call.seconds("wfc-timeout")?,
+                degr_wfc_s: call.seconds("degr-wfc-timeout")?,
+                outdated_wfc_s: call.seconds("outdated-wfc-timeout")?,
+                wait_after_sb: call.has("wait-after-sb"),
+            };
+            let minor = call.minor()?;
+            Action::Wait(match call.verb.name {
+                "wait-sync" => Op::WaitSync { minor, times },
+                _ => Op::WaitConnect { minor, times },
+            })
+        }
+        "shutdown" => {
+            object = "rdbd".to_owned();
+            run(Op::Shutdown)
+        }
+        other => return Err(format!("Unknown command '{other}'")),
+    };
+    Ok(Ok(Step {
+        resource: String::new(),
+        tool: Tool::Setup,
+        argv: call.words.clone(),
+        object,
+        action,
+    }))
+}
+
+/// How the first resource runs that is meant.
+fn current(
+    executor: &mut Executor,
+    is_meant: impl Fn(&rdb_control::ResourceShown) -> bool,
+) -> Result<Option<rdb_control::ResourceShown>, String> {
+    Ok(executor.show()?.into_iter().find(is_meant))
+}
+
+/// Shell assignments, which cluster agents `eval` (`docs/spec/admin.md`, section 4.6).
+fn sh_status(executor: &mut Executor, call: &Call) -> u8 {
+    let report = match executor.status() {
+        Ok(report) => report,
+        Err(message) => {
+            out::error(&format!("{}: {message}", executor.program));
+            return EXIT_USAGE;
+        }
+    };
+    let word = call.args.first().map_or("all", String::as_str);
+    let minor = parse_minor(word).ok();
+    let mut text = String::new();
+    for resource in report.iter().flat_map(|r| &r.resources) {
+        for volume in &resource.volumes {
+            if word == "all" || resource.name == word || minor == Some(volume.minor) {
+                text += &status_text::sh_status(resource, volume);
+            }
+        }
+    }
+    if text.is_empty() && word != "all" {
+        text =
+            "_known=NA # not available or not yet created\n\n_sh_status_process\n\n\n".to_owned();
+    }
+    out::print(&text);
+    0
+}
+
+#[cfg(test)]
+pub(crate) fn step_of(executor: &mut Executor, words: &[String]) -> Result<Step, String> {
+    let call = Call::parse(words)?;
+    step(executor, &call)?.map_err(|(object, refusal)| refusal.message(&object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    fn op(line: &str) -> Result<Action, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut executor = Executor::new("rdbsetup".to_owned(), Family::Rdb, dir.path().to_owned());
+        step_of(&mut executor, &words(line)).map(|step| step.action)
+    }
+
+    #[test]
+    fn minors_and_verbs_are_written_in_several_ways() {
+        let primary = Ok(Action::Run(Op::Primary {
+            minor: 3,
+            force: true,
+        }));
+        for line in [
+            "primary 3 --force",
+            "primary minor-3 --force",
+            "primary /dev/drbd3 --overwrite-data-of-peer",
+            "primary -o 3",
+            "3 primary --force=yes",
+            "/dev/drbd3 primary --force",
+        ] {
+            assert_eq!(op(line), primary, "{line}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_name_the_word() {
+        for (line, message) in [
+            ("explode 0", "Unknown command 'explode'"),
+            ("primary", "primary: expected arguments: MINOR"),
+            ("primary 0 1", "primary: expected arguments: MINOR"),
+            ("primary x", "'x' is not a minor number"),
+            (
+                "primary 0 --forze",
+                "primary: unrecognized option '--forze'",
+            ),
+            (
+                "attach 0 /dev/a /dev/a internal --timeout=5",
+                "attach: unrecognized option '--timeout'",
+            ),
+            (
+                "attach 0 /dev/a /dev/b internal",
+                "with internal metadata both devices are the same",
+            ),
+            (
+                "attach 0 /dev/a /dev/b x",
+                "'x' is not internal, flexible or an index",
+            ),
+            (
+                "connect r0 10.0.0.1 10.0.0.2:7789",
+                "'10.0.0.1' is not an address like ipv4:10.0.0.1:7789",
+            ),
+            (
+                "connect r0 10.0.0.1:1 10.0.0.2:1 --timeout=0",
+                "timeout 0 => 0 out of range [1..600].",
+            ),
+            (
+                "disconnect 10.0.0.1:1 10.0.0.2:1",
+                "??: Failure: (162) Invalid configuration request\nadditional info from kernel:\nunknown connection",
+            ),
+        ] {
+            assert_eq!(op(line), Err(message.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_are_the_configurations() {
+        let Ok(Action::Run(Op::Attach {
+            minor: 1,
+            meta,
+            options,
+            ..
+        })) = op("attach 1 /dev/sda8 /dev/sdm 3 --resync-rate=33M --c-plan-ahead=0")
+        else {
+            panic!("an attach");
+        };
+        assert_eq!(meta, MetaDisk::Indexed("/dev/sdm".into(), 3));
+        assert_eq!(
+            (options.resync_rate_kib, options.c_plan_ahead_ds),
+            (33 * 1024, 0)
+        );
+    }
+}

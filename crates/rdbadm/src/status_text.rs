@@ -1,0 +1,762 @@
+//! What `status` prints: DRBD 8.4's text (`docs/spec/admin.md`, section 4.7), the JSON of section 4.8, and the lines
+//! of `drbd-overview` (section 6).
+
+use rdb_control::{ResourceReport, StatusReport, VolumeReport};
+use serde_json::{Value, json};
+
+/// How much is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Detail {
+    /// `--verbose`.
+    pub(crate) verbose: bool,
+    /// `--statistics`.
+    pub(crate) statistics: bool,
+    /// Colour the states.
+    pub(crate) color: bool,
+}
+
+/// The text of one resource, with the empty line that ends it.
+pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
+    let mut text = Lines {
+        text: String::new(),
+    };
+    let Detail {
+        verbose,
+        statistics,
+        ..
+    } = detail;
+    let paint = |word: &str, own| paint(word, own, detail.color);
+    let mut head = format!("{} role:{}", resource.name, paint(role(resource), true));
+    let suspended = suspended(resource);
+    if verbose || suspended != "no" {
+        head += &format!(" suspended:{suspended}");
+    }
+    text.line(0, &head);
+    if statistics {
+        let ordering = resource
+            .volumes
+            .first()
+            .map_or("none", |v| write_ordering(v.write_ordering));
+        text.line(4, &format!("write-ordering:{ordering}"));
+    }
+    let numbered =
+        verbose || resource.volumes.len() > 1 || resource.volumes.iter().any(|v| v.volume != 0);
+    for volume in &resource.volumes {
+        let mut line = String::new();
+        if numbered {
+            line += &format!("volume:{} ", volume.volume);
+        }
+        if verbose {
+            line += &format!("minor:{} ", volume.minor);
+        }
+        line += &format!("disk:{}", paint(&volume.disk, true));
+        if verbose && !statistics {
+            line += &format!(" blocked:{}", blocked(volume));
+        }
+        text.line(2, &line);
+        if statistics {
+            text.line(6, &device_statistics(volume, verbose));
+        }
+    }
+    if let Some(lines) = peer(resource, detail, numbered) {
+        for (indent, line) in lines {
+            text.line(indent, &line);
+        }
+    }
+    text.text.push('\n');
+    text.text
+}
+
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    fn line(&mut self, indent: usize, line: &str) {
+        self.text.push_str(&" ".repeat(indent));
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+}
+
+/// The peer's lines; none while there is no connection object.
+fn peer(resource: &ResourceReport, detail: Detail, numbered: bool) -> Option<Vec<(usize, String)>> {
+    let Detail {
+        verbose,
+        statistics,
+        ..
+    } = detail;
+    let paint = |word: &str, own| paint(word, own, detail.color);
+    if resource.connection == "StandAlone" {
+        return None;
+    }
+    let connection = connection_word(&resource.connection);
+    let is_connected = connection == "Connected";
+    let mut lines = Vec::new();
+    let mut head = "peer".to_owned();
+    if verbose || !is_connected {
+        head += &format!(" connection:{}", paint(connection, true));
+    }
+    if verbose || is_connected {
+        head += &format!(" role:{}", paint(peer_role(resource), false));
+    }
+    if statistics {
+        head += " congested:no";
+    }
+    lines.push((2, head));
+    if !(is_connected || verbose || statistics) {
+        return Some(lines);
+    }
+    for volume in &resource.volumes {
+        let replication = replication_word(&volume.cstate);
+        let mut words = Vec::new();
+        if numbered {
+            words.push(format!("volume:{}", volume.volume));
+        }
+        if verbose || replication != "Off" {
+            words.push(format!("replication:{}", paint(replication, true)));
+        }
+        words.push(format!("peer-disk:{}", paint(&volume.peer_disk, false)));
+        if let Some(done) = done_percent(volume) {
+            words.push(format!("done:{done:.2}"));
+        }
+        let paused = resync_suspended(volume);
+        if verbose || paused != "no" {
+            words.push(format!("resync-suspended:{paused}"));
+        }
+        lines.push((4, words.join(" ")));
+        if statistics {
+            let mut line = format!(
+                "received:{} sent:{} out-of-sync:{}",
+                volume.received_kib, volume.sent_kib, volume.out_of_sync_kib
+            );
+            if verbose {
+                line += &format!(
+                    " pending:{} unacked:{}",
+                    volume.peer_pending, volume.unacked
+                );
+            }
+            lines.push((8, line));
+        }
+    }
+    Some(lines)
+}
+
+fn device_statistics(volume: &VolumeReport, verbose: bool) -> String {
+    let mut line = format!(
+        "size:{} read:{} written:{}",
+        volume.size_kib, volume.read_kib, volume.written_kib
+    );
+    if verbose {
+        let suspended = if volume.al_suspended { "yes" } else { "no" };
+        line += &format!(
+            " al-writes:{} bm-writes:{} upper-pending:{} lower-pending:{} al-suspended:{suspended} blocked:{}",
+            volume.al_writes,
+            volume.bm_writes,
+            volume.application_pending,
+            volume.local_pending,
+            blocked(volume),
+        );
+    }
+    line
+}
+
+/// What holds the upper layer back, in the words of `blocked:`.
+fn blocked(volume: &VolumeReport) -> &'static str {
+    match volume.flags.chars().nth(4) {
+        Some('d' | 'c') => "upper",
+        Some('b') => "lower",
+        Some('n') => "network",
+        Some('a') => "lower,network",
+        _ => "no",
+    }
+}
+
+/// The role of a resource: Primary if any volume is.
+pub(crate) fn role(resource: &ResourceReport) -> &str {
+    strongest(
+        resource.volumes.iter().map(|v| v.role.as_str()),
+        "Secondary",
+    )
+}
+
+fn peer_role(resource: &ResourceReport) -> &str {
+    strongest(
+        resource.volumes.iter().map(|v| v.peer_role.as_str()),
+        "Unknown",
+    )
+}
+
+/// Primary before Secondary before Unknown.
+fn strongest<'a>(roles: impl Iterator<Item = &'a str>, none: &'a str) -> &'a str {
+    let rank = |role: &str| match role {
+        "Primary" => 2,
+        "Secondary" => 1,
+        _ => 0,
+    };
+    roles.max_by_key(|role| rank(role)).unwrap_or(none)
+}
+
+/// The newer word for a connection state.
+pub(crate) fn connection_word(state: &str) -> &str {
+    match state {
+        "WFConnection" => "Connecting",
+        "WFReportParams" => "Connected",
+        other => other,
+    }
+}
+
+/// The newer word for a volume's connection state.
+pub(crate) fn replication_word(cstate: &str) -> &str {
+    match cstate {
+        "StandAlone" | "Disconnecting" | "Unconnected" | "Timeout" | "BrokenPipe"
+        | "NetworkFailure" | "ProtocolError" | "TearDown" | "WFConnection" | "WFReportParams" => {
+            "Off"
+        }
+        "Connected" => "Established",
+        other => other,
+    }
+}
+
+/// `done:` is the share in sync, shown in every state of resync and verify.
+fn done_percent(volume: &VolumeReport) -> Option<f64> {
+    let syncing = [
+        "SyncSource",
+        "SyncTarget",
+        "VerifyS",
+        "VerifyT",
+        "PausedSyncS",
+        "PausedSyncT",
+    ];
+    (syncing.contains(&volume.cstate.as_str()) && volume.size_kib > 0)
+        .then(|| in_sync_percent(volume))
+}
+
+fn in_sync_percent(volume: &VolumeReport) -> f64 {
+    if volume.size_kib == 0 {
+        return 100.0;
+    }
+    100.0 * (1.0 - volume.out_of_sync_kib as f64 / volume.size_kib as f64)
+}
+
+fn joined(words: &[String]) -> String {
+    if words.is_empty() {
+        "no".to_owned()
+    } else {
+        words.join(",")
+    }
+}
+
+fn suspended(resource: &ResourceReport) -> String {
+    resource
+        .volumes
+        .first()
+        .map_or_else(|| "no".to_owned(), |v| joined(&v.suspended))
+}
+
+fn resync_suspended(volume: &VolumeReport) -> String {
+    joined(&volume.resync_suspended)
+}
+
+fn write_ordering(letter: char) -> &'static str {
+    match letter {
+        'b' => "barrier",
+        'f' => "flush",
+        'd' => "drain",
+        _ => "none",
+    }
+}
+
+/// Colours as `drbdsetup` has them: own side bold, the peer's not.
+fn paint(word: &str, own: bool, color: bool) -> String {
+    let code = match word {
+        "Primary" => "36",
+        "UpToDate" => "32",
+        "Diskless" | "Inconsistent" | "Outdated" | "StandAlone" | "Connecting" | "SyncSource"
+        | "SyncTarget" => "31",
+        _ => return word.to_owned(),
+    };
+    match (color, own) {
+        (false, _) => word.to_owned(),
+        (true, true) => format!("\x1b[1;{code}m{word}\x1b[0m"),
+        (true, false) => format!("\x1b[{code}m{word}\x1b[0m"),
+    }
+}
+
+/// The JSON of DRBD 9 for these resources, with a newline.
+pub(crate) fn json(resources: &[&ResourceReport]) -> String {
+    let list: Vec<Value> = resources.iter().map(|r| resource_json(r)).collect();
+    let mut text = serde_json::to_string_pretty(&list).expect("values with string keys");
+    text.push('\n');
+    text
+}
+
+fn resource_json(resource: &ResourceReport) -> Value {
+    let reasons = resource
+        .volumes
+        .first()
+        .map(|v| v.suspended.clone())
+        .unwrap_or_default();
+    let has = |reason: &str| reasons.iter().any(|r| r == reason);
+    let devices: Vec<Value> = resource.volumes.iter().map(device_json).collect();
+    let connections: Vec<Value> = (resource.connection != "StandAlone")
+        .then(|| connection_json(resource))
+        .into_iter()
+        .collect();
+    json!({
+        "name": resource.name,
+        "node-id": 0,
+        "role": role(resource),
+        "suspended": !reasons.is_empty(),
+        "suspended-user": has("user"),
+        "suspended-no-data": has("no-data"),
+        "suspended-fencing": has("fencing"),
+        "suspended-quorum": false,
+        "force-io-failures": false,
+        "write-ordering": resource.volumes.first().map_or("none", |v| write_ordering(v.write_ordering)),
+        "devices": devices,
+        "connections": connections,
+    })
+}
+
+fn device_json(volume: &VolumeReport) -> Value {
+    json!({
+        "volume": volume.volume,
+        "minor": volume.minor,
+        "disk-state": volume.disk,
+        "client": false,
+        "open": volume.open,
+        "quorum": true,
+        "device": volume.device,
+        "size": volume.size_kib,
+        "read": volume.read_kib,
+        "written": volume.written_kib,
+        "al-writes": volume.al_writes,
+        "bm-writes": volume.bm_writes,
+        "upper-pending": volume.application_pending,
+        "lower-pending": volume.local_pending,
+    })
+}
+
+fn connection_json(resource: &ResourceReport) -> Value {
+    let connection = connection_word(&resource.connection);
+    let host = |address: std::net::SocketAddr| {
+        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+        json!({ "address": address.ip().to_string(), "port": address.port(), "family": family })
+    };
+    let paths: Vec<Value> = resource
+        .local
+        .zip(resource.peer)
+        .map(|(local, peer)| {
+            json!({
+                "this_host": host(local),
+                "remote_host": host(peer),
+                "established": connection == "Connected",
+            })
+        })
+        .into_iter()
+        .collect();
+    let peer_devices: Vec<Value> = resource.volumes.iter().map(peer_device_json).collect();
+    json!({
+        "peer-node-id": 0,
+        "name": "peer",
+        "connection-state": connection,
+        "congested": false,
+        "peer-role": peer_role(resource),
+        "paths": paths,
+        "peer_devices": peer_devices,
+    })
+}
+
+fn peer_device_json(volume: &VolumeReport) -> Value {
+    let mut value = json!({
+        "volume": volume.volume,
+        "replication-state": replication_word(&volume.cstate),
+        "peer-disk-state": volume.peer_disk,
+        "peer-client": false,
+        "resync-suspended": resync_suspended(volume),
+        "received": volume.received_kib,
+        "sent": volume.sent_kib,
+        "out-of-sync": volume.out_of_sync_kib,
+        "pending": volume.peer_pending,
+        "unacked": volume.unacked,
+        "has-sync-details": volume.sync.is_some(),
+        "has-online-verify-details": false,
+        "percent-in-sync": round2(in_sync_percent(volume)),
+    });
+    if let (Some(sync), Value::Object(members)) = (&volume.sync, &mut value) {
+        let mib_s = |kib: u64, ms: u64| round2(kib as f64 / 1024.0 / (ms.max(1) as f64 / 1000.0));
+        let done = sync.total_kib.saturating_sub(sync.left_kib);
+        let rate = sync.window_kib as f64 / sync.window_ms.max(1) as f64;
+        let seconds_left = if sync.window_kib == 0 {
+            987_654_321
+        } else {
+            (sync.left_kib as f64 / rate / 1000.0) as u64
+        };
+        let mut insert = |key: &str, value: Value| members.insert(key.to_owned(), value);
+        insert("rs-total", json!(sync.total_kib * 2));
+        insert("rs-failed", json!(sync.failed_kib * 2));
+        insert("rs-dt0-ms", json!(sync.window_ms));
+        insert("rs-db0-sectors", json!(sync.window_kib * 2));
+        insert(
+            "want",
+            json!(round2(f64::from(sync.want_kib.unwrap_or(0)) / 1024.0)),
+        );
+        insert(
+            "db0/dt0 [MiB/s]",
+            json!(mib_s(sync.window_kib, sync.window_ms)),
+        );
+        insert("db/dt [MiB/s]", json!(mib_s(done, sync.elapsed_ms)));
+        insert("estimated-seconds-to-finish", json!(seconds_left));
+        let percent = 100.0 * done as f64 / sync.total_kib.max(1) as f64;
+        insert("percent-resync-done", json!(round2(percent)));
+    }
+    value
+}
+
+fn round2(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+/// `drbd-overview`: one line a volume.
+pub(crate) fn overview(report: &StatusReport) -> String {
+    let mut volumes: Vec<(&ResourceReport, &VolumeReport)> = report
+        .resources
+        .iter()
+        .flat_map(|r| r.volumes.iter().map(move |v| (r, v)))
+        .collect();
+    volumes.sort_by_key(|(_, volume)| volume.minor);
+    let mut text = String::new();
+    for (resource, volume) in volumes {
+        text += &format!("{:2}:{}/{} ", volume.minor, resource.name, volume.volume);
+        if is_unconfigured(volume) {
+            text += "Unconfigured . .\n";
+            continue;
+        }
+        let protocol = resource
+            .protocol
+            .filter(|_| volume.cstate != "StandAlone")
+            .unwrap_or(' ');
+        text += &format!(
+            "{} {}/{} {}/{} {protocol} {}\n",
+            volume.cstate,
+            volume.role,
+            volume.peer_role,
+            volume.disk,
+            volume.peer_disk,
+            volume.flags
+        );
+    }
+    text
+}
+
+/// Shell assignments for one volume (`docs/spec/admin.md`, section 4.6).
+pub(crate) fn sh_status(resource: &ResourceReport, volume: &VolumeReport) -> String {
+    let unconfigured = is_unconfigured(volume);
+    let known = |word: &str| {
+        if unconfigured {
+            String::new()
+        } else {
+            word.to_owned()
+        }
+    };
+    let flag = |reasons: &[String], reason: &str| {
+        if reasons.iter().any(|r| r == reason) {
+            "1"
+        } else {
+            ""
+        }
+    };
+    let percent = match &volume.sync {
+        Some(sync) if !unconfigured => {
+            let done = sync.total_kib.saturating_sub(sync.left_kib);
+            format!("{:.1}", 100.0 * done as f64 / sync.total_kib.max(1) as f64)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "_minor={}\n_res_name={}\n_volume={}\n_known={}\n\n_cstate={}\n_role={}\n_peer={}\n_disk={}\n_pdsk={}\n\n\
+         _flags_susp={}\n_flags_aftr_isp={}\n_flags_peer_isp={}\n_flags_user_isp={}\n\n\
+         _resynced_percent={percent}\n\n_sh_status_process\n\n\n",
+        volume.minor,
+        resource.name,
+        volume.volume,
+        if unconfigured {
+            "Unconfigured"
+        } else {
+            "Configured"
+        },
+        if unconfigured {
+            "Unconfigured"
+        } else {
+            &volume.cstate
+        },
+        known(&volume.role),
+        known(&volume.peer_role),
+        known(&volume.disk),
+        known(&volume.peer_disk),
+        if volume.suspended.is_empty() { "" } else { "1" },
+        flag(&volume.resync_suspended, "dependency"),
+        flag(&volume.resync_suspended, "peer"),
+        flag(&volume.resync_suspended, "user"),
+    )
+}
+
+/// StandAlone, Diskless and Secondary.
+pub(crate) fn is_unconfigured(volume: &VolumeReport) -> bool {
+    volume.cstate == "StandAlone" && volume.disk == "Diskless" && volume.role == "Secondary"
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_control::SyncReport;
+
+    use super::*;
+
+    fn volume(cstate: &str, roles: (&str, &str), disks: (&str, &str)) -> VolumeReport {
+        VolumeReport {
+            volume: 0,
+            minor: 0,
+            role: roles.0.to_owned(),
+            peer_role: roles.1.to_owned(),
+            cstate: cstate.to_owned(),
+            disk: disks.0.to_owned(),
+            peer_disk: disks.1.to_owned(),
+            suspended: vec![],
+            resync_suspended: vec![],
+            flags: "r-----".to_owned(),
+            device: None,
+            open: false,
+            size_kib: 1_048_508,
+            sent_kib: 0,
+            received_kib: 0,
+            written_kib: 0,
+            read_kib: 0,
+            al_writes: 8,
+            bm_writes: 0,
+            local_pending: 0,
+            peer_pending: 0,
+            unacked: 0,
+            application_pending: 0,
+            write_ordering: 'f',
+            al_suspended: false,
+            out_of_sync_kib: 0,
+            sync: None,
+        }
+    }
+
+    fn resource(connection: &str, volumes: Vec<VolumeReport>) -> ResourceReport {
+        ResourceReport {
+            name: "r0".to_owned(),
+            connection: connection.to_owned(),
+            protocol: Some('C'),
+            local: Some("10.9.0.1:7789".parse().unwrap()),
+            peer: Some("10.9.0.2:7789".parse().unwrap()),
+            epochs: 1,
+            volumes,
+        }
+    }
+
+    const PLAIN: Detail = Detail {
+        verbose: false,
+        statistics: false,
+        color: false,
+    };
+    const ALL: Detail = Detail {
+        verbose: true,
+        statistics: true,
+        color: false,
+    };
+
+    /// Each text is from the kernel's driver (captures/transcripts).
+    #[test]
+    fn the_text_is_drbds() {
+        let inconsistent = ("Inconsistent", "DUnknown");
+        for (resource, text) in [
+            (
+                resource(
+                    "WFConnection",
+                    vec![volume(
+                        "WFConnection",
+                        ("Secondary", "Unknown"),
+                        inconsistent,
+                    )],
+                ),
+                "r0 role:Secondary\n  disk:Inconsistent\n  peer connection:Connecting\n\n",
+            ),
+            (
+                resource(
+                    "WFReportParams",
+                    vec![volume(
+                        "Connected",
+                        ("Primary", "Secondary"),
+                        ("UpToDate", "UpToDate"),
+                    )],
+                ),
+                "r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    \
+                 replication:Established peer-disk:UpToDate\n\n",
+            ),
+            (
+                resource(
+                    "WFReportParams",
+                    vec![VolumeReport {
+                        out_of_sync_kib: 925_596,
+                        ..volume(
+                            "SyncSource",
+                            ("Primary", "Secondary"),
+                            ("UpToDate", "Inconsistent"),
+                        )
+                    }],
+                ),
+                "r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    \
+                 replication:SyncSource peer-disk:Inconsistent done:11.72\n\n",
+            ),
+            (
+                resource(
+                    "StandAlone",
+                    vec![volume(
+                        "StandAlone",
+                        ("Primary", "Unknown"),
+                        ("UpToDate", "DUnknown"),
+                    )],
+                ),
+                "r0 role:Primary\n  disk:UpToDate\n\n",
+            ),
+        ] {
+            assert_eq!(super::text(&resource, PLAIN), text);
+        }
+    }
+
+    #[test]
+    fn several_volumes_are_numbered() {
+        let up = volume(
+            "Connected",
+            ("Secondary", "Primary"),
+            ("UpToDate", "UpToDate"),
+        );
+        let behind = VolumeReport {
+            volume: 1,
+            minor: 1,
+            out_of_sync_kib: 975_113,
+            resync_suspended: vec!["user".to_owned()],
+            ..volume(
+                "PausedSyncT",
+                ("Secondary", "Primary"),
+                ("Inconsistent", "UpToDate"),
+            )
+        };
+        assert_eq!(
+            text(&resource("WFReportParams", vec![up, behind]), PLAIN),
+            "r0 role:Secondary\n  volume:0 disk:UpToDate\n  volume:1 disk:Inconsistent\n  peer role:Primary\n    \
+             volume:0 replication:Established peer-disk:UpToDate\n    \
+             volume:1 replication:PausedSyncT peer-disk:UpToDate done:7.00 resync-suspended:user\n\n"
+        );
+    }
+
+    #[test]
+    fn verbose_and_statistics_say_everything() {
+        let volume = VolumeReport {
+            out_of_sync_kib: 1_048_508,
+            ..volume(
+                "Connected",
+                ("Secondary", "Secondary"),
+                ("Inconsistent", "Inconsistent"),
+            )
+        };
+        // The kernel's tool wraps at 80 columns; we do not.
+        assert_eq!(
+            text(&resource("WFReportParams", vec![volume]), ALL),
+            "r0 role:Secondary suspended:no\n    write-ordering:flush\n  volume:0 minor:0 disk:Inconsistent\n      \
+             size:1048508 read:0 written:0 al-writes:8 bm-writes:0 upper-pending:0 lower-pending:0 \
+             al-suspended:no blocked:no\n  peer connection:Connected role:Secondary congested:no\n    \
+             volume:0 replication:Established peer-disk:Inconsistent resync-suspended:no\n        \
+             received:0 sent:0 out-of-sync:1048508 pending:0 unacked:0\n\n"
+        );
+    }
+
+    #[test]
+    fn the_json_has_what_exporters_read() {
+        let source = VolumeReport {
+            out_of_sync_kib: 524_254,
+            sync: Some(SyncReport {
+                total_kib: 1_048_508,
+                left_kib: 524_254,
+                failed_kib: 0,
+                window_ms: 10_000,
+                window_kib: 102_400,
+                elapsed_ms: 50_000,
+                want_kib: Some(10_240),
+            }),
+            ..volume(
+                "SyncSource",
+                ("Primary", "Secondary"),
+                ("UpToDate", "Inconsistent"),
+            )
+        };
+        let report = resource("WFReportParams", vec![source]);
+        let value: Value = serde_json::from_str(&json(&[&report])).unwrap();
+        assert_eq!(value[0]["name"], "r0");
+        assert_eq!(value[0]["role"], "Primary");
+        assert_eq!(value[0]["write-ordering"], "flush");
+        assert_eq!(value[0]["devices"][0]["disk-state"], "UpToDate");
+        let connection = &value[0]["connections"][0];
+        assert_eq!(connection["connection-state"], "Connected");
+        assert_eq!(connection["paths"][0]["remote_host"]["port"], 7789);
+        let peer = &connection["peer_devices"][0];
+        assert_eq!(peer["replication-state"], "SyncSource");
+        assert_eq!(peer["percent-in-sync"], 50.0);
+        assert_eq!(peer["percent-resync-done"], 50.0);
+        assert_eq!(peer["want"], 10.0);
+        assert_eq!(peer["db0/dt0 [MiB/s]"], 10.0);
+        assert_eq!(peer["estimated-seconds-to-finish"], 51);
+        assert_eq!(json(&[]), "[]\n");
+    }
+
+    #[test]
+    fn shell_assignments_are_those_that_agents_evaluate() {
+        let report = resource(
+            "WFReportParams",
+            vec![volume(
+                "Connected",
+                ("Primary", "Secondary"),
+                ("UpToDate", "UpToDate"),
+            )],
+        );
+        assert_eq!(
+            sh_status(&report, &report.volumes[0]),
+            "_minor=0\n_res_name=r0\n_volume=0\n_known=Configured\n\n_cstate=Connected\n_role=Primary\n\
+             _peer=Secondary\n_disk=UpToDate\n_pdsk=UpToDate\n\n_flags_susp=\n_flags_aftr_isp=\n_flags_peer_isp=\n\
+             _flags_user_isp=\n\n_resynced_percent=\n\n_sh_status_process\n\n\n"
+        );
+        let down = volume(
+            "StandAlone",
+            ("Secondary", "Unknown"),
+            ("Diskless", "DUnknown"),
+        );
+        let text = sh_status(&report, &down);
+        assert!(
+            text.contains("_known=Unconfigured\n\n_cstate=Unconfigured\n_role=\n_peer=\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_overview_has_one_line_a_volume() {
+        let mut report = StatusReport {
+            node: "a".to_owned(),
+            resources: vec![resource(
+                "WFReportParams",
+                vec![volume(
+                    "Connected",
+                    ("Primary", "Secondary"),
+                    ("UpToDate", "UpToDate"),
+                )],
+            )],
+        };
+        report.resources[0].volumes[0].minor = 1;
+        assert_eq!(
+            overview(&report),
+            " 1:r0/0 Connected Primary/Secondary UpToDate/UpToDate C r-----\n"
+        );
+    }
+}
