@@ -1,6 +1,8 @@
 //! Reads the captures: pcap, TCP reassembly, and the walk of a conversation through the decoder.
 
-#![allow(dead_code)] // each test binary uses its part of this
+#![allow(dead_code, unused_imports)] // each test binary uses its part of this
+
+pub(crate) mod samples;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -357,4 +359,35 @@ pub(crate) fn all_packets() -> Vec<Seen> {
         .flatten()
         .flat_map(|told| told.packets)
         .collect()
+}
+
+/// What holds for any bytes: the decoder does not panic, keeps its bounds, and what it decodes is sent as a packet that
+/// is decoded to the same. Gives the bytes that a packet and its bulk take, if there is one.
+pub(crate) fn check_decoder(ctx: &WireContext, socket: Socket, bytes: &[u8]) -> Option<usize> {
+    let frame = decode(ctx, socket, bytes).ok()??;
+    assert!(frame.consumed <= bytes.len() && frame.consumed <= 4096);
+    assert!(frame.payload_len <= ctx.version.max_bio_size());
+    assert!(frame.payload_len % 512 == 0);
+    assert!(frame.packet.command().has_bulk() || frame.payload_len == 0);
+
+    let mut again = Vec::new();
+    frame.packet.encode(
+        ctx,
+        frame.volume,
+        frame.digest.as_ref(),
+        frame.payload_len,
+        &mut again,
+    );
+    let decoded = decode(ctx, socket, &again)
+        .expect("our own packet")
+        .expect("all of it");
+    assert_eq!(decoded.packet, frame.packet);
+    assert_eq!(
+        (decoded.digest, decoded.payload_len),
+        (frame.digest, frame.payload_len)
+    );
+    if !frame.packet.command().is_connection_wide() {
+        assert_eq!(decoded.volume, frame.volume);
+    }
+    Some(frame.consumed + frame.payload_len as usize)
 }
