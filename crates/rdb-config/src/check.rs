@@ -172,13 +172,13 @@ impl Checker<'_> {
                             volume.number
                         );
                         let of = format!("on {} resp. {}", first.names[0], other.names[0]);
-                        self.wrong_here(&first.place, resource, of, text);
+                        self.wrong_here(&resource.end, resource, of, text);
                     }
                     Some(_) => {}
                     None => {
                         let text =
                             format!("volume {} not defined on {}", volume.number, other.names[0]);
-                        self.wrong_here(&first.place, resource, label(first), text);
+                        self.wrong_here(&resource.end, resource, label(first), text);
                     }
                 }
             }
@@ -188,7 +188,7 @@ impl Checker<'_> {
                         "volume {} missing (present on {})",
                         volume.number, other.names[0]
                     );
-                    self.wrong_here(&first.place, resource, label(first), text);
+                    self.wrong_here(&resource.end, resource, label(first), text);
                 }
             }
         }

@@ -101,7 +101,7 @@ pub enum Problem {
     },
     /// A quoted string that does not end on its line.
     #[error(
-        "Unterminated double quoted string\n  we don't allow embedded newlines\n  >>>\"{start}\\n...<<<"
+        "Unterminated double quoted string\n  we don't allow embedded newlines\n  >>>{start}...<<<"
     )]
     Unterminated {
         /// Its first 20 characters, the quote and the line's end included.
@@ -301,22 +301,24 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text())?;
-        let Some((place, line)) = self
-            .place
-            .as_ref()
-            .and_then(|p| Some((p, p.source_line()?)))
-        else {
-            return Ok(());
-        };
-        write!(
-            f,
-            "\n{}",
-            Snippet {
-                line,
-                column: place.column,
-                label: format!("{}:{}:{}", place.file.path, place.line, place.column)
-            }
-        )
+        if let Some(place) = &self.place
+            && let Some(line) = place.source_line()
+        {
+            let label = format!("{}:{}:{}", place.file.path, place.line, place.column);
+            write!(
+                f,
+                "\n{}",
+                Snippet {
+                    line,
+                    column: place.column,
+                    label
+                }
+            )?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
     }
 }
 

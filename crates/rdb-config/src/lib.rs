@@ -113,8 +113,13 @@ fn build(name: &str, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
         common,
         resources,
     };
-    // After a syntax error the rest of the file is unknown, and whatever these checks miss may be there.
-    if !stopped {
+    // After a syntax error the rest of the file is unknown, and whatever these checks miss may be there. What is there
+    // twice would be found in each of these checks again.
+    if !stopped
+        && !errors
+            .iter()
+            .any(|e| matches!(e.problem, Problem::Conflict { .. }))
+    {
         check::check(&mut config, &mut errors, &mut warnings);
     }
     if errors.is_empty() {

@@ -203,6 +203,8 @@ pub struct Resource {
     pub sections: Sections,
     /// Whether any volume was written as a `volume {}` section (`dump` then prints volume sections).
     pub explicit_volumes: bool,
+    /// Where its closing brace stands.
+    pub(crate) end: Place,
     pub(crate) common: Arc<Sections>,
     /// Its `resync-after` names nothing, also where it comes from `common`.
     pub(crate) dropped_resync_after: bool,

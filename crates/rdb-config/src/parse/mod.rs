@@ -127,7 +127,7 @@ impl Parser {
             (Kind::Word, "global") => self.global(&token)?,
             (Kind::Word, "common") => self.common(&token)?,
             (Kind::Word, "resource") => self.resource()?,
-            (Kind::Word, "skip") => self.skip()?,
+            (Kind::Word, "skip") => self.skip(&token)?,
             (Kind::Word, "include") => self.include(&token)?,
             (Kind::Word, word) if word.starts_with("require-drbd-module-version-") => {
                 self.text()?;
@@ -166,19 +166,19 @@ impl Parser {
 
     fn common(&mut self, keyword: &Token) -> Step<()> {
         let place = self.place(keyword);
-        self.only_once("resource section", "common", place);
+        self.only_once("resource section", "common", place.clone());
         self.open()?;
-        let mut common = self.common_body()?;
+        let mut common = self.common_body(&place)?;
         self.out.common.append(&mut common);
         Ok(())
     }
 
-    fn skip(&mut self) -> Step<()> {
+    fn skip(&mut self, keyword: &Token) -> Step<()> {
         // Any words may stand before the brace: what is skipped is often a whole resource.
         loop {
             let token = self.peek_raw().clone();
             match token.kind {
-                Kind::Punct('{') => return self.skip_braces(),
+                Kind::Punct('{') => return self.skip_braces(keyword),
                 Kind::End | Kind::Punct('}' | ';') => {
                     return self.expected("[ some_text ] {", &token, "");
                 }
@@ -188,14 +188,14 @@ impl Parser {
     }
 
     /// Passes over `{ ... }` whatever is in it.
-    fn skip_braces(&mut self) -> Step<()> {
+    fn skip_braces(&mut self, keyword: &Token) -> Step<()> {
         let mut depth = 0_usize;
         loop {
             let token = self.peek_raw().clone();
             match token.kind {
                 Kind::Punct('{') => depth += 1,
                 Kind::Punct('}') => depth = depth.saturating_sub(1),
-                Kind::End => return self.stop(Some(self.place(&token)), Problem::SkipEof),
+                Kind::End => return self.stop(Some(self.place(keyword)), Problem::SkipEof),
                 _ => {}
             }
             self.at += 1;
@@ -467,7 +467,13 @@ impl Parser {
 
     /// Notes the first use of something and complains about the second.
     fn only_once(&mut self, what: &str, key: &str, place: Place) {
-        let id = (what.to_owned(), key.to_owned());
+        self.only_once_in("", what, key, place);
+    }
+
+    /// The same within one resource or host. `owner` tells it from another of the same name, which is an error
+    /// itself and not one for each of its statements.
+    fn only_once_in(&mut self, owner: &str, what: &str, key: &str, place: Place) {
+        let id = (what.to_owned(), format!("{owner} {key}"));
         if let Some(first) = self.firsts.get(&id) {
             let problem = Problem::Conflict {
                 what: what.to_owned(),

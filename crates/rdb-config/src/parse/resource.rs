@@ -37,6 +37,8 @@ fn section_of(word: &str) -> Option<OldSection> {
 /// A resource under construction.
 struct Draft {
     name: String,
+    /// Where its name stands.
+    place: Place,
     sections: Sections,
     /// Resource-level volumes: templates for each host.
     templates: Vec<Volume>,
@@ -58,7 +60,7 @@ struct HostDraft {
 
 impl Parser {
     /// The body of `common {}` after its brace.
-    pub(super) fn common_body(&mut self) -> Step<Sections> {
+    pub(super) fn common_body(&mut self, owner: &Place) -> Step<Sections> {
         let mut sections = Sections::default();
         loop {
             let token = self.next()?;
@@ -69,7 +71,7 @@ impl Parser {
                     return self.stop(Some(self.place(&token)), Problem::HostInCommon);
                 }
                 _ => {
-                    if !self.section_or_protocol(&token, "common", &mut sections)? {
+                    if !self.section_or_protocol(&token, "common", owner, &mut sections)? {
                         return self.expected(RESOURCE_ITEMS, &token, "");
                     }
                 }
@@ -82,14 +84,21 @@ impl Parser {
         &mut self,
         token: &Token,
         key: &str,
+        owner: &Place,
         sections: &mut Sections,
     ) -> Step<bool> {
         if token.kind != Kind::Word {
             return Ok(false);
         }
+        let owner = format!("{owner:?}");
         if token.text == "protocol" {
             let place = self.place(token);
-            self.only_once("protocol statement", &format!("{key}: protocol"), place);
+            self.only_once_in(
+                &owner,
+                "protocol statement",
+                &format!("{key}: protocol"),
+                place,
+            );
             if let Some(def) = options::find(Section::Net, "protocol") {
                 self.known_option(def, token, sections)?;
             }
@@ -109,9 +118,14 @@ impl Parser {
         }
         let place = self.place(token);
         self.open()?;
-        self.only_once(
-            &format!("{} section", token.text),
-            &format!("{key}:{}", token.text),
+        let (what, which) = match token.text.as_str() {
+            "options" => ("resource options", "res_options"),
+            other => (other, other),
+        };
+        self.only_once_in(
+            &owner,
+            &format!("{what} section"),
+            &format!("{key}:{which}"),
             place,
         );
         self.option_section(section, key, sections)?;
@@ -127,6 +141,7 @@ impl Parser {
         self.open()?;
         let mut draft = Draft {
             name: name.text,
+            place,
             sections: Sections::default(),
             templates: Vec::new(),
             hosts: Vec::new(),
@@ -138,14 +153,14 @@ impl Parser {
             let token = self.next()?;
             // The last brace of a file may be missing, as in DRBD.
             if token.is('}') || token.kind == Kind::End {
-                break;
+                let end = self.place(&token);
+                let resource = self.finish(draft, end);
+                self.out.resources.push(resource);
+                return Ok(());
             }
             draft.assigned |= self.peek_raw().is('=');
             self.resource_item(&token, &mut draft)?;
         }
-        let resource = self.finish(draft, place);
-        self.out.resources.push(resource);
-        Ok(())
     }
 
     fn resource_item(&mut self, token: &Token, draft: &mut Draft) -> Step<()> {
@@ -188,7 +203,7 @@ impl Parser {
             }
             "disk" if self.peek_raw().is('{') => {
                 let key = draft.name.clone();
-                self.section_or_protocol(token, &key, &mut draft.sections)?;
+                self.section_or_protocol(token, &key, &draft.place.clone(), &mut draft.sections)?;
             }
             "device" | "disk" | "meta-disk" | "flexible-meta-disk" => {
                 let place = self.place(token);
@@ -202,10 +217,10 @@ impl Parser {
                 while !self.peek_raw().is('{') && self.peek_raw().kind != Kind::End {
                     self.at += 1;
                 }
-                self.skip_braces()?;
+                self.skip_braces(token)?;
             }
             "skip" => {
-                self.skip_in_resource()?;
+                self.skip_in_resource(token)?;
             }
             "fsckcmd" | "skip-wait" => self.ignored(token)?,
             "inittimeout" => {
@@ -222,7 +237,12 @@ impl Parser {
             _ if token.is(';') => self.stray_semicolon(token),
             _ => {
                 let key = draft.name.clone();
-                if !self.section_or_protocol(token, &key, &mut draft.sections)? {
+                if !self.section_or_protocol(
+                    token,
+                    &key,
+                    &draft.place.clone(),
+                    &mut draft.sections,
+                )? {
                     return self.expected(RESOURCE_ITEMS, token, "");
                 }
             }
@@ -230,7 +250,7 @@ impl Parser {
         Ok(())
     }
 
-    fn skip_in_resource(&mut self) -> Step<()> {
+    fn skip_in_resource(&mut self, keyword: &Token) -> Step<()> {
         while !self.peek_raw().is('{') {
             if self.peek_raw().kind == Kind::End || self.peek_raw().is('}') {
                 let token = self.next()?;
@@ -238,7 +258,7 @@ impl Parser {
             }
             self.at += 1;
         }
-        self.skip_braces()
+        self.skip_braces(keyword)
     }
 
     /// A 0.6 statement of the resource that is an option of a section now.
@@ -296,11 +316,8 @@ impl Parser {
     fn host_name(&mut self, token: &Token, draft: &Draft) {
         self.check_name("host name", token);
         let place = self.place(token);
-        self.only_once(
-            "host section",
-            &format!("{}: on {}", draft.name, token.text),
-            place,
-        );
+        let key = format!("{}: on {}", draft.name, token.text);
+        self.only_once_in(&format!("{:?}", draft.place), "host section", &key, place);
     }
 
     /// `floating ADDRESS ;` or with a body.
@@ -388,7 +405,7 @@ impl Parser {
                 self.volume_item(token, volume, &key)?;
             }
             "address" => {
-                self.statement_once(token, &key);
+                self.statement_once(token, &key, &host.host.place.clone());
                 let assigned = self.assignment(token);
                 let Portless { address, has_port } =
                     self.address(assigned || host.port.is_some())?;
@@ -397,7 +414,7 @@ impl Parser {
                 host.address_has_port = has_port;
             }
             "alternate-link-address" => {
-                self.statement_once(token, &key);
+                self.statement_once(token, &key, &host.host.place.clone());
                 let Portless { address, .. } = self.address(false)?;
                 self.end_of_statement(false)?;
                 host.host.alternate_address = Some(address);
@@ -522,7 +539,7 @@ impl Parser {
         if token.text == "disk" && self.accept('{') {
             return self.option_section(OldSection::Now(Section::Disk), key, &mut volume.sections);
         }
-        self.statement_once(token, key);
+        self.statement_once(token, key, &volume.place.clone());
         let assigned = self.assignment(token);
         match token.text.as_str() {
             "device" => {
@@ -613,9 +630,12 @@ impl Parser {
         }
         let Some(rest) = base.strip_prefix("drbd") else {
             self.wrong(place.clone(), Problem::DeviceName);
-            if explicit.is_none() {
-                self.wrong(place.clone(), Problem::NoMinor);
-            }
+            let second = if explicit.is_some() {
+                Problem::ArbitraryDeviceName
+            } else {
+                Problem::NoMinor
+            };
+            self.wrong(place.clone(), second);
             return Ok(Some(Device {
                 path: None,
                 minor: explicit.unwrap_or(0),
@@ -665,14 +685,15 @@ impl Parser {
     }
 
     /// Complains about the second `device`, `disk`, ... of one host or volume.
-    fn statement_once(&mut self, token: &Token, key: &str) {
+    fn statement_once(&mut self, token: &Token, key: &str, owner: &Place) {
         let what = if token.text == "flexible-meta-disk" {
             "meta-disk"
         } else {
             token.text.as_str()
         };
         let place = self.place(token);
-        self.only_once(
+        self.only_once_in(
+            &format!("{owner:?}"),
             &format!("{what} statement"),
             &format!("{key}:{what}"),
             place,
@@ -680,9 +701,10 @@ impl Parser {
     }
 
     /// Spreads the templates over the hosts, joins what 0.7 wrote in two statements, and looks for what is missing.
-    fn finish(&mut self, draft: Draft, place: Place) -> Resource {
+    fn finish(&mut self, draft: Draft, end: Place) -> Resource {
         let Draft {
             name,
+            place,
             sections,
             templates,
             hosts,
@@ -732,6 +754,7 @@ impl Parser {
         Resource {
             name,
             place,
+            end,
             hosts: finished,
             sections,
             explicit_volumes,
