@@ -1,1 +1,52 @@
 //! The replication engine: every decision of one resource, and no I/O.
+//!
+//! [`Resource::handle`] takes one [`Event`] at a [`Time`] and appends the [`Effect`]s that follow from it. The same
+//! events at the same times give the same effects: there is no clock, socket, file, thread or random source in here.
+//! The driver (`rdb-runtime`, or a simulator) promises that time never goes back, that the effects of one event are
+//! started in order before the next event, and that an effect with a tag is answered by exactly one event with it.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod admin;
+mod after;
+mod attach;
+mod bitmap_exchange;
+pub mod config;
+mod effect;
+mod event;
+pub mod generation;
+mod handshake;
+mod ids;
+mod interval;
+mod metadata;
+mod net;
+mod packets;
+mod peer_request;
+mod read;
+mod report;
+mod resource;
+mod resync;
+pub mod state;
+mod status;
+pub mod sync_decision;
+mod transfer_log;
+mod volume;
+mod write;
+
+pub use effect::{AdminError, DeviceSpec, DiscardKind, Effect, Level, RequestError};
+pub use event::{
+    Command, DiskError, DiskInfo, Event, LossCause, Payload, Request, RequestKind, Timer,
+};
+pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
+pub use resource::Resource;
+pub use status::{ResourceStatus, SyncProgress, VolumeStatus};
+
+/// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).
+pub const REQUEST_MAX_BYTES: u32 = 1 << 20;
+
+/// Largest discard or write-zeroes of one request, in bytes: what every 8.4 peer takes (`docs/spec/wire.md`,
+/// section 7.8). Longer ones are split by the driver.
+pub const DISCARD_MAX_BYTES: u32 = 4 << 20;

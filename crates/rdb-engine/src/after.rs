@@ -1,0 +1,218 @@
+//! What follows from a change of state (`docs/spec/behaviour.md`, section 3), in the order of its table.
+
+use crate::effect::{Effect, Level};
+use crate::event::Payload;
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::resource::Resource;
+use crate::state::{self, AfterActions, Change, ConnState, DiskState, VolumeState};
+use crate::volume::BitmapDue;
+
+impl<P: Payload> Resource<P> {
+    pub(crate) fn after_change(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
+        let actions = state::after(old, new);
+        let connected = new.conn >= ConnState::Connected;
+        if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
+            let volume = self.volume_mut(nr);
+            volume.crashed_primary = false;
+            if let Some(peer) = &mut volume.peer.ids {
+                peer.flags &= !crate::generation::PeerIds::FLAG_CRASHED_PRIMARY;
+            }
+        }
+        if actions.contains(AfterActions::NO_DATA) {
+            self.log_volume(
+                Level::Error,
+                nr,
+                "Primary, and no copy of the data is UpToDate: requests fail",
+            );
+        }
+        if actions.contains(AfterActions::BECAME_SYNC_SOURCE) {
+            self.make_sync_uuid(nr);
+        }
+        if actions.contains(AfterActions::PEER_ATTACHED) {
+            self.send_uuids(nr);
+            self.send_state(nr);
+        }
+        if actions.contains(AfterActions::TO_WF_BITMAP_S)
+            && self.volume(nr).state.conn == ConnState::WFBitMapS
+        {
+            self.volume_mut(nr).bitmap_due = BitmapDue::Source;
+        }
+        let lost = AfterActions::LOST_PEER_DATA | AfterActions::DISKLESS_PEER_PROMOTED;
+        if actions.intersects(lost)
+            && self
+                .volume(nr)
+                .disk
+                .as_ref()
+                .is_some_and(|d| d.sb.uuids[1] == 0)
+        {
+            self.new_current_uuid(nr);
+        }
+        if actions.intersects(AfterActions::DISKLESS_PEER_DEMOTED | AfterActions::WRITE_BITMAP)
+            && !self.volume(nr).resync.announce
+        {
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+        }
+        if actions.contains(AfterActions::NEGOTIATING) {
+            self.send_sizes(nr, false);
+            self.send_uuids(nr);
+            self.send_state(nr);
+        }
+        if actions.intersects(
+            AfterActions::ISP_CHANGED
+                | AfterActions::LEFT_WF_REPORT_PARAMS
+                | AfterActions::DISK_INCONSISTENT,
+        ) {
+            self.send_state(nr);
+        }
+        if actions.contains(AfterActions::STARTING_SYNC) {
+            self.volume_mut(nr).hold_writes += 1;
+            self.md_full_sync(nr, Then::FullSyncReady);
+        }
+        if actions.contains(AfterActions::DISK_FAILED) {
+            if connected {
+                self.send_state(nr);
+            }
+            self.disk_failed(nr);
+        }
+        if actions.contains(AfterActions::DISK_DISKLESS) {
+            if connected {
+                self.send_state(nr);
+            }
+            self.emit(Effect::CloseDisk { volume: nr });
+        }
+        if actions.contains(AfterActions::BOTH_ATTACHED) && self.volume(nr).grew_while_detached {
+            self.resync_after_growth(nr);
+        }
+        if actions.contains(AfterActions::SYNC_ENDED_TARGET) {
+            if core::mem::take(&mut self.volume_mut(nr).resync.announce) {
+                self.md(nr, MdKind::ChangedPages, Then::Nothing);
+                self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceResyncEnd);
+            } else {
+                self.send_state(nr);
+            }
+        }
+        self.retry_blocked(nr);
+    }
+
+    /// A19: every bit is set, on disk too.
+    pub(crate) fn full_sync_ready(&mut self, nr: VolumeNr, ok: bool) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        volume.hold_writes = volume.hold_writes.saturating_sub(1);
+        let conn = volume.state.conn;
+        if !ok {
+            if matches!(conn, ConnState::StartingSyncS | ConnState::StartingSyncT) {
+                self.log_volume(
+                    Level::Error,
+                    nr,
+                    "Writing the bitmap failed not starting resync.",
+                );
+                self.fact(nr, Change::conn(ConnState::Connected));
+            }
+        } else if conn == ConnState::StartingSyncT {
+            self.fact(nr, Change::conn(ConnState::WFSyncUUID));
+            self.take_early_sync_uuid(nr);
+        } else if conn == ConnState::StartingSyncS {
+            self.start_source(nr);
+        }
+        self.retry_waiting(nr);
+    }
+
+    // ---- disks that fail or go -----------------------------------------------------------------------------------
+
+    /// A read or write of the data disk failed (`docs/spec/behaviour.md`, section 6.8).
+    pub(crate) fn local_io_error(&mut self, nr: VolumeNr) {
+        use crate::config::OnIoError;
+        let volume = self.volume(nr);
+        let Some(disk) = volume.disk.as_deref() else {
+            return;
+        };
+        let state = volume.state.disk;
+        match disk.options.on_io_error {
+            OnIoError::PassOn => {
+                if state > DiskState::Inconsistent {
+                    self.log_volume(Level::Error, nr, "Local IO failed.");
+                    self.fact(nr, Change::disk(DiskState::Inconsistent));
+                }
+            }
+            OnIoError::Detach => {
+                if state > DiskState::Failed {
+                    self.log_volume(Level::Error, nr, "Local IO failed. Detaching...");
+                    self.fail_disk(nr);
+                }
+            }
+        }
+    }
+
+    /// The disk is of no use any more: a fact.
+    pub(crate) fn fail_disk(&mut self, nr: VolumeNr) {
+        if self.volume(nr).state.disk > DiskState::Failed {
+            self.fact(nr, Change::disk(DiskState::Failed));
+        }
+    }
+
+    /// A20: what waited for this disk goes on without it.
+    fn disk_failed(&mut self, nr: VolumeNr) {
+        use crate::volume::RequestOrPeer;
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        let pending = core::mem::take(&mut disk.al_pending);
+        let starved = core::mem::take(&mut disk.al_starved);
+        for who in pending.into_iter().map(|(_, who)| who).chain(starved) {
+            match who {
+                RequestOrPeer::Request(key) => self.submit_write(key),
+                RequestOrPeer::Peer(key) => self.submit_mirrored(key),
+            }
+        }
+        self.disk_quiet(nr);
+    }
+
+    /// A21: once nobody uses the failed disk, its bitmap and superblock are written as well as it takes them.
+    pub(crate) fn disk_quiet(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.state.disk != DiskState::Failed || volume.local_pending > 0 {
+            return;
+        }
+        let Some(disk) = volume.disk.as_deref_mut() else {
+            return;
+        };
+        if core::mem::replace(&mut disk.detaching, true) {
+            if disk.failed && disk.is_quiet() {
+                self.detach_finish(nr, false); // its metadata cannot be written any more
+            }
+            return;
+        }
+        self.md(nr, MdKind::ChangedPages, Then::Nothing);
+        self.md(nr, MdKind::SUPERBLOCK, Then::Detached);
+    }
+
+    pub(crate) fn detach_finish(&mut self, nr: VolumeNr, _written: bool) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.disk.as_ref().is_some_and(|d| d.md_running.is_some()) {
+            return; // called again when that has ended
+        }
+        volume.disk = None;
+        volume.negotiated = None;
+        volume.mirror_unflushed = false;
+        for (_, request) in &mut self.requests {
+            if request.volume == nr {
+                request.al_held = false;
+            }
+        }
+        for (_, write) in &mut self.peer_writes {
+            if write.volume == nr {
+                write.al_held = false;
+            }
+        }
+        if self.volume(nr).state.disk != DiskState::Diskless {
+            self.fact(nr, Change::disk(DiskState::Diskless));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Sending and receiving whole bitmaps (`docs/spec/wire.md`, section 9): the future source first, then the target its
+//! merged one. The packets of one bitmap are contiguous on the data socket.
+
+use alloc::format;
+
+use rdb_meta::Bitmap;
+use replica_proto::Packet;
+use replica_proto::bitmap_code::{
+    BitSink, BitSource, BitmapProgress, BitmapReceiver, BitmapSender, Run,
+};
+
+use crate::event::Payload;
+use crate::ids::{SendTag, VolumeNr};
+use crate::metadata::Then;
+use crate::resource::{BITMAP_SENT, Resource};
+use crate::state::{Change, ConnState};
+use crate::volume::BitmapDue;
+
+/// A bitmap on its way out. Ordinary packets of the data socket wait until it is sent.
+#[derive(Debug)]
+pub(crate) struct BitmapOut {
+    volume: VolumeNr,
+    sender: BitmapSender,
+}
+
+/// A bitmap on its way in.
+#[derive(Debug)]
+pub(crate) struct BitmapIn {
+    volume: VolumeNr,
+    receiver: BitmapReceiver,
+}
+
+/// Packets handed over at a time: 256 KiB, so that a large bitmap is never held twice in memory.
+const PACKETS_PER_BATCH: u32 = 64;
+
+struct Source<'a>(&'a Bitmap);
+
+impl BitSource for Source<'_> {
+    fn bits(&self) -> u64 {
+        self.0.bits()
+    }
+
+    fn word(&self, index: u64) -> u64 {
+        usize::try_from(index)
+            .ok()
+            .and_then(|i| self.0.words().get(i))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn run(&self, from: u64) -> Run {
+        let set = self.0.test_bit(from);
+        let end = if set {
+            self.0.next_clear(from)
+        } else {
+            self.0.next_set(from)
+        };
+        Run {
+            set,
+            len: end.unwrap_or(self.0.bits()) - from,
+        }
+    }
+}
+
+struct Sink<'a>(&'a mut Bitmap);
+
+impl BitSink for Sink<'_> {
+    fn or_words(&mut self, word_index: u64, words: &[u64]) {
+        if let Ok(index) = usize::try_from(word_index) {
+            self.0.or_words(index, words);
+        }
+    }
+
+    fn set_run(&mut self, first_bit: u64, len: u64) {
+        self.0.set_run(first_bit, len);
+    }
+}
+
+impl<P: Payload> Resource<P> {
+    /// Sends a bitmap that is due as soon as nothing holds it back.
+    pub(crate) fn poll_bitmap_due(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        if volume.bitmap_due == BitmapDue::No
+            || volume.full_sync_writing
+            || self.net.bitmap_out.is_some()
+        {
+            return;
+        }
+        let wanted = match volume.bitmap_due {
+            BitmapDue::Source => ConnState::WFBitMapS,
+            _ => ConnState::WFBitMapT,
+        };
+        if volume.state.conn != wanted || !volume.has_usable_disk() || !self.is_up() {
+            self.volume_mut(nr).bitmap_due = BitmapDue::No;
+            self.retry_waiting(nr);
+            return;
+        }
+        if volume.writes_open > 0 {
+            return; // their bits are not known yet; new writes wait meanwhile
+        }
+        let use_rle = self.net.options.as_ref().is_none_or(|o| o.use_rle);
+        let bits = self.disk_mut(nr).bitmap.bits();
+        let sender = BitmapSender::new(&self.net.wire, bits, use_rle);
+        self.net.bitmap_out = Some(BitmapOut { volume: nr, sender });
+        self.send_bitmap_batch();
+    }
+
+    fn send_bitmap_batch(&mut self) {
+        let Some(mut out) = self.net.bitmap_out.take() else {
+            return;
+        };
+        let nr = out.volume;
+        let mut complete = false;
+        for count in 1..=PACKETS_PER_BATCH {
+            let Some(disk) = self.volume(nr).disk.as_deref() else {
+                self.protocol_error(format!(
+                    "volume {nr}: the disk went while its bitmap was sent"
+                ));
+                return;
+            };
+            let packet = out.sender.next_packet(&Source(&disk.bitmap));
+            complete = out.sender.is_complete();
+            let Some(packet) = packet else { break };
+            let notify = (count == PACKETS_PER_BATCH && !complete).then_some(SendTag(BITMAP_SENT));
+            self.send_notify(nr, packet, None, notify);
+            if complete {
+                break;
+            }
+        }
+        if !complete {
+            self.net.bitmap_out = Some(out);
+            return;
+        }
+        for (volume, packet, payload, notify) in core::mem::take(&mut self.net.deferred) {
+            self.send_notify(volume, packet, payload, notify);
+        }
+        let due = core::mem::replace(&mut self.volume_mut(nr).bitmap_due, BitmapDue::No);
+        if due == BitmapDue::Target {
+            self.fact(nr, Change::conn(ConnState::WFSyncUUID));
+            self.take_early_sync_uuid(nr);
+        }
+        self.retry_waiting(nr);
+    }
+
+    pub(crate) fn bitmap_chunk_sent(&mut self) {
+        self.send_bitmap_batch();
+    }
+
+    /// A packet of the peer's bitmap.
+    pub(crate) fn on_bitmap_packet(&mut self, nr: VolumeNr, packet: &Packet) {
+        let state = self.volume(nr).state;
+        if !matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT) {
+            self.protocol_error(format!(
+                "volume {nr}: unexpected cstate ({}) in receive_bitmap",
+                state.conn
+            ));
+            return;
+        }
+        let wire = self.net.wire;
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            self.protocol_error(format!("volume {nr}: a bitmap for a volume without a disk"));
+            return;
+        };
+        let bits = disk.bitmap.bits();
+        let mut incoming = match self.net.bitmap_in.take() {
+            Some(incoming) if incoming.volume == nr => incoming,
+            Some(_) => {
+                self.protocol_error(format!(
+                    "volume {nr}: a bitmap inside another volume's bitmap"
+                ));
+                return;
+            }
+            None => BitmapIn {
+                volume: nr,
+                receiver: BitmapReceiver::new(&wire, bits),
+            },
+        };
+        match incoming
+            .receiver
+            .receive(packet, &mut Sink(&mut self.disk_mut(nr).bitmap))
+        {
+            Err(error) => self.protocol_error(format!("volume {nr}: {error}")),
+            Ok(BitmapProgress::More) => self.net.bitmap_in = Some(incoming),
+            Ok(BitmapProgress::Complete) if state.conn == ConnState::WFBitMapT => {
+                self.volume_mut(nr).bitmap_due = BitmapDue::Target;
+                self.poll_bitmap_due(nr);
+            }
+            Ok(BitmapProgress::Complete) if self.volume(nr).bitmap_due != BitmapDue::No => {
+                self.protocol_error(format!(
+                    "volume {nr}: the peer's bitmap came before ours was sent"
+                ));
+            }
+            Ok(BitmapProgress::Complete) => self.start_source(nr),
+        }
+    }
+
+    /// The handshake wants a bitmap from us; with `full`, every bit set on disk first.
+    pub(crate) fn prepare_bitmap(&mut self, nr: VolumeNr, full: bool) {
+        if full {
+            let text = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";
+            self.log_volume(crate::effect::Level::Info, nr, text);
+            self.disk_mut(nr).bitmap.set_all();
+            self.volume_mut(nr).full_sync_writing = true;
+            self.md_full_sync(nr, Then::HandshakeBitmapReady);
+        }
+    }
+
+    pub(crate) fn handshake_bitmap_ready(&mut self, nr: VolumeNr, ok: bool) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        volume.full_sync_writing = false;
+        if !ok {
+            self.volume_mut(nr).bitmap_due = BitmapDue::No; // the disk is lost, and with it the resync
+        }
+        self.poll_bitmap_due(nr);
+    }
+}

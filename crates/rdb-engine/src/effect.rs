@@ -1,0 +1,177 @@
+//! What the engine wants done: the only way out. The driver starts the effects of one event in order, before it
+//! raises the next event.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use replica_proto::{Packet, WireContext};
+
+use crate::event::Timer;
+use crate::ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
+use crate::state::{StateError, VolumeState};
+
+/// One thing to do.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum Effect<P> {
+    /// Read the data disk into a fresh payload; answered by `DiskDone`.
+    Read {
+        volume: VolumeNr,
+        tag: IoTag,
+        sector: u64,
+        bytes: u32,
+    },
+    /// Write the data disk. `fua`: durable when answered.
+    Write {
+        volume: VolumeNr,
+        tag: IoTag,
+        sector: u64,
+        payload: P,
+        fua: bool,
+    },
+    /// Make every write of the data disk answered so far durable.
+    Flush { volume: VolumeNr, tag: IoTag },
+    /// Discard or zero a range of the data disk. When answered with success the range is as `kind` says; a disk that
+    /// cannot unmap is written with zeroes.
+    Discard {
+        volume: VolumeNr,
+        tag: IoTag,
+        sector: u64,
+        bytes: u32,
+        kind: DiscardKind,
+    },
+    /// Read `bytes` at an absolute sector of the metadata device.
+    MetaRead {
+        volume: VolumeNr,
+        tag: IoTag,
+        sector: u64,
+        bytes: u32,
+    },
+    /// Write the metadata device at an absolute sector. `preflush`: everything answered on that device before is made
+    /// durable first; `fua`: durable when answered.
+    MetaWrite {
+        volume: VolumeNr,
+        tag: IoTag,
+        sector: u64,
+        data: Vec<u8>,
+        preflush: bool,
+        fua: bool,
+    },
+    /// The engine has no more use for the disk and nothing of it is outstanding: close it.
+    CloseDisk { volume: VolumeNr },
+
+    /// Pair two sockets with the peer; answered by `Paired` or `PairingImpossible`. Until then retry for ever.
+    OpenConnection,
+    /// Stop pairing, or send what is queued (within a second), then close both sockets. No event of the connection
+    /// follows.
+    CloseConnection,
+    /// From now on encode and decode with this.
+    SetWire(WireContext),
+    /// Send a packet over the socket it belongs to, in order. `notify`: answer with `Sent` when TCP has it all.
+    Send {
+        volume: VolumeNr,
+        packet: Packet,
+        payload: Option<P>,
+        notify: Option<SendTag>,
+    },
+    /// Read nothing from the data socket while held (its peer waits then); meta is always read.
+    HoldData { hold: bool },
+
+    /// A front-end request ended; a read brings its payload.
+    Complete {
+        request: RequestId,
+        result: Result<Option<P>, RequestError>,
+    },
+    /// The device can be used (`Some`) or not any more (`None`); a size change is a new `Some`.
+    Device {
+        volume: VolumeNr,
+        device: Option<DeviceSpec>,
+    },
+
+    /// An administrative command ended.
+    AdminDone {
+        id: AdminId,
+        result: Result<(), AdminError>,
+    },
+    /// Raise `Event::Timer` at this time; setting it again moves it.
+    SetTimer { timer: Timer, at: Time },
+    /// Do not raise it.
+    ClearTimer { timer: Timer },
+
+    /// For the log. `volume`: what it is about, `None` for the resource.
+    Log {
+        level: Level,
+        volume: Option<VolumeNr>,
+        text: String,
+    },
+    /// A volume's state changed.
+    StateChanged {
+        volume: VolumeNr,
+        old: VolumeState,
+        new: VolumeState,
+    },
+}
+
+/// What a discard must leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiscardKind {
+    /// Give the space back if the disk can; zeroes afterwards in either case, so that both nodes read the same.
+    Discard,
+    /// Zeroes; space may be given back.
+    ZeroesMayUnmap,
+    /// Zeroes; space stays allocated.
+    Zeroes,
+}
+
+/// Why a front-end request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestError {
+    /// No copy could serve it.
+    Io,
+    /// It lies outside the device or has a bad length.
+    Inval,
+    /// The volume is not Primary here.
+    NotPrimary,
+}
+
+/// What a front end must know of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Size in sectors.
+    pub size_sectors: u64,
+    /// Smallest unit of a request in bytes: 512 or 4096.
+    pub logical_block_bytes: u32,
+}
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Course of events.
+    Info,
+    /// Worth a look.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum AdminError {
+    /// A state rule forbids it (`docs/spec/behaviour.md`, section 2.8).
+    #[error("State change failed: ({}) {}", .0.code(), .0)]
+    State(StateError),
+    /// Another refusal, with DRBD's number (`docs/spec/admin.md`, section 4.3) and what is known beyond it.
+    #[error("Failure: ({code}) {info}")]
+    Refused { code: u16, info: String },
+}
+
+impl AdminError {
+    /// A refusal with DRBD's number; the text for the number is the front's, `info` is what is known beyond it.
+    pub fn refused(code: u16, info: impl Into<String>) -> AdminError {
+        AdminError::Refused {
+            code,
+            info: info.into(),
+        }
+    }
+}

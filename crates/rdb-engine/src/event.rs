@@ -1,0 +1,204 @@
+//! What happens to a resource: the only way in. Every event is handled at once and completely by
+//! [`Resource::handle`](crate::Resource::handle); what follows from it are [`Effect`](crate::Effect)s.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rdb_meta::MetaKind;
+use replica_proto::{Digest, DigestAlgorithm, Packet, Socket};
+
+use crate::config::{DiskOptions, NetOptions};
+use crate::ids::{AdminId, IoTag, RequestId, SendTag, VolumeNr};
+
+/// Block data, which the engine passes along and never reads. Cloning shares it.
+pub trait Payload: Clone {
+    /// Length in bytes; a multiple of 512.
+    fn len_bytes(&self) -> u32;
+
+    /// The digest of the whole payload (data-integrity-alg, csums-alg, verify-alg).
+    fn digest(&self, algorithm: DigestAlgorithm) -> Digest;
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum Event<P> {
+    /// A front end asks. The driver has checked that it lies inside the device, is a multiple of 512 bytes, and is at
+    /// most [`REQUEST_MAX_BYTES`](crate::REQUEST_MAX_BYTES) (reads, writes) or
+    /// [`DISCARD_MAX_BYTES`](crate::DISCARD_MAX_BYTES) long; the engine checks again and answers `Inval`.
+    Request(Request<P>),
+    /// A `Read`, `Write`, `Flush` or `Discard` of the data disk ended; a read brings its payload.
+    DiskDone {
+        tag: IoTag,
+        result: Result<Option<P>, DiskError>,
+    },
+    /// A `MetaRead` (with its bytes), `MetaWrite` or `MetaFlush` ended.
+    MetaDone {
+        tag: IoTag,
+        result: Result<Vec<u8>, DiskError>,
+    },
+    /// Both sockets stand and have settled (`docs/spec/wire.md`, section 1.3). `resolve_conflicts`: this node accepted
+    /// the meta socket. `challenge`: 64 fresh random bytes for authentication.
+    Paired {
+        resolve_conflicts: bool,
+        challenge: [u8; 64],
+    },
+    /// The pair cannot be tried at all: bind, listen or socket creation failed.
+    PairingImpossible { reason: String },
+    /// One packet, complete: `digest` is the one carried beside a payload, if data-integrity-alg is agreed.
+    Received {
+        volume: u16,
+        packet: Packet,
+        digest: Option<Digest>,
+        payload: Option<P>,
+    },
+    /// A socket ended, or what came over it was no DRBD; the driver reads neither socket any more.
+    ConnectionLost { socket: Socket, cause: LossCause },
+    /// The packet sent with this tag has been handed to the local TCP stack in full.
+    Sent { tag: SendTag },
+    /// The socket has had unsent bytes for a whole `timeout` (net option) without taking one; repeated each `timeout`.
+    SendStalled { socket: Socket },
+    /// A timer set with `SetTimer` expired; it is cleared by that.
+    Timer(Timer),
+    /// The administrator commands; answered by exactly one `AdminDone`, possibly much later.
+    Admin { id: AdminId, command: Command },
+}
+
+/// A front end's request. Sector and length are in the device's own addresses.
+#[derive(Debug)]
+pub struct Request<P> {
+    /// Echoed in the completion.
+    pub id: RequestId,
+    /// Which device.
+    pub volume: VolumeNr,
+    /// First 512-byte sector; 0 for a flush.
+    pub sector: u64,
+    /// Length in bytes; equals the payload's length for a write, 0 for a flush.
+    pub bytes: u32,
+    /// What is asked.
+    pub kind: RequestKind<P>,
+}
+
+/// What a front end asks.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum RequestKind<P> {
+    /// Completed with a payload of the length asked.
+    Read,
+    /// `fua`: durable when completed.
+    Write { payload: P, fua: bool },
+    /// Everything completed before is durable when this completes.
+    Flush,
+    /// The range may read as anything afterwards, the same on both nodes.
+    Discard,
+    /// The range reads as zeroes afterwards; `may_unmap`: space may be given back.
+    WriteZeroes { may_unmap: bool },
+}
+
+/// Why a local I/O failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskError {
+    /// The operating system's error number, positive; 0 for a short transfer.
+    pub errno: i32,
+}
+
+/// Why a socket ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum LossCause {
+    /// End of file or reset by the peer; `error` is the errno, 0 for end of file.
+    Closed { error: i32 },
+    /// The decoder refused what came: its words.
+    BadPacket {
+        error: String,
+        unknown_command: bool,
+    },
+}
+
+/// The engine's timers: one slot each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// Next attempt to connect after a soft failure.
+    Reconnect,
+    /// Features, authentication and first parameters must have arrived.
+    Handshake,
+    /// Time to ping an idle peer, or to find its answer missing.
+    Keepalive,
+    /// Oldest unanswered write or barrier has waited ko-count times timeout.
+    RequestTimeout,
+    /// A received epoch is complete and waits to be flushed together with others.
+    EpochFlush,
+    /// One step of requesting, or one retry of a lock.
+    ResyncStep(VolumeNr),
+    /// Changed metadata that nothing has forced out is written.
+    MetadataSync(VolumeNr),
+    /// An administrative command waits for a state to change or gives up.
+    Admin,
+}
+
+/// An administrator's command. Refusals are `docs/spec/behaviour.md`, section 12.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum Command {
+    /// Adds a volume: Secondary, Diskless. `minor` appears in messages.
+    NewVolume { volume: VolumeNr, minor: u32 },
+    /// Removes a Diskless, Secondary volume.
+    DelVolume { volume: VolumeNr },
+    /// Attaches a disk that the driver has opened and measured.
+    Attach {
+        volume: VolumeNr,
+        disk: DiskInfo,
+        options: DiskOptions,
+    },
+    /// Detaches the disk; `force` does not wait for requests.
+    Detach { volume: VolumeNr, force: bool },
+    /// Configures the connection and starts to connect. Addresses are the driver's.
+    Connect {
+        options: NetOptions,
+        discard_my_data: bool,
+        tentative: bool,
+    },
+    /// Leaves the peer; `force` without asking it.
+    Disconnect { force: bool },
+    /// Makes the volume writable here.
+    Primary { volume: VolumeNr, force: bool },
+    /// Gives the volume up. `held_open`: the front end says that somebody uses the device.
+    Secondary { volume: VolumeNr, held_open: bool },
+    /// Declares the local data bad: full sync from the peer.
+    Invalidate { volume: VolumeNr },
+    /// Declares the peer's data bad: full sync to the peer.
+    InvalidateRemote { volume: VolumeNr },
+    /// Marks the local disk Outdated.
+    Outdate { volume: VolumeNr },
+    /// Starts a new data generation; `clear_bitmap` on two fresh connected disks skips the first sync.
+    NewCurrentUuid {
+        volume: VolumeNr,
+        clear_bitmap: bool,
+    },
+    /// Pauses a resync, now or to come.
+    PauseSync { volume: VolumeNr },
+    /// Takes `PauseSync` back.
+    ResumeSync { volume: VolumeNr },
+    /// New disk options while attached (what cannot change is refused).
+    DiskOptions {
+        volume: VolumeNr,
+        options: DiskOptions,
+    },
+    /// New net options while configured (what cannot change is refused).
+    NetOptions { options: NetOptions },
+}
+
+/// What the driver found out about a disk it opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskInfo {
+    /// Where the metadata lies.
+    pub kind: MetaKind,
+    /// Capacity of the data device in sectors, metadata included if internal.
+    pub data_capacity_sectors: u64,
+    /// Capacity of the metadata device in sectors; equals the above if internal.
+    pub meta_capacity_sectors: u64,
+    /// Smallest unit the disk transfers directly, in bytes: 512 or 4096.
+    pub logical_block_bytes: u32,
+    /// The disk can give space back.
+    pub can_discard: bool,
+}

@@ -1,0 +1,582 @@
+//! What two nodes tell each other of a volume, and what follows: size, generations, state, and who syncs whom
+//! (`docs/spec/behaviour.md`, sections 5 and 6.4 to 6.6; `docs/spec/wire.md`, section 5).
+
+use alloc::format;
+
+use replica_proto::{DdsFlags, Packet, QueueLimits, Sizes, StateWord, UuidFlags, Uuids};
+
+use crate::effect::{DeviceSpec, Effect, Level};
+use crate::event::Payload;
+use crate::generation::{CompareInputs, GenerationIds, PeerIds};
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::resource::Resource;
+use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
+use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
+use rdb_meta::MdFlags;
+
+impl<P: Payload> Resource<P> {
+    /// P_SIZES. `ask`: the peer is to answer with its own.
+    pub(crate) fn send_sizes(&mut self, nr: VolumeNr, ask: bool) {
+        let volume = self.volume(nr);
+        let attached = volume
+            .disk
+            .as_ref()
+            .filter(|_| volume.state.disk >= DiskState::Negotiating);
+        let logical = attached.map_or(512, |d| d.info.logical_block_bytes);
+        let sizes = Sizes {
+            d_size: attached.map_or(0, |d| d.layout.usable_sectors),
+            u_size: attached.map_or(0, |d| d.options.size_sectors),
+            c_size: if ask { 0 } else { volume.size },
+            max_bio_size: crate::REQUEST_MAX_BYTES,
+            queue_order_type: 0,
+            dds_flags: DdsFlags::empty(),
+            limits: Some(QueueLimits {
+                physical_block_size: logical,
+                logical_block_size: logical,
+                io_min: logical,
+                discard_enabled: attached.is_some_and(|d| d.info.can_discard),
+                ..QueueLimits::default()
+            }),
+        };
+        self.send(nr, Packet::Sizes(sizes), None);
+    }
+
+    /// P_UUIDS, if there is a disk to speak of.
+    pub(crate) fn send_uuids(&mut self, nr: VolumeNr) {
+        self.send_uuids_with(nr, UuidFlags::empty());
+    }
+
+    pub(crate) fn send_uuids_with(&mut self, nr: VolumeNr, extra: UuidFlags) {
+        let discard = self.net.discard_sent;
+        let volume = self.volume_mut(nr);
+        if volume.state.disk < DiskState::Negotiating {
+            return;
+        }
+        let Some(disk) = volume.disk.as_deref() else {
+            return;
+        };
+        let ids = disk.ids();
+        let bits = disk.bitmap.count_set();
+        let mut flags = extra;
+        flags.set(UuidFlags::DISCARD_MY_DATA, discard);
+        flags.set(UuidFlags::CRASHED_PRIMARY, volume.crashed_primary);
+        let attaching_bad = volume.state.disk == DiskState::Negotiating
+            && volume
+                .negotiated
+                .is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
+        flags.set(UuidFlags::INCONSISTENT, attaching_bad);
+        volume.peer.bits_announced = bits;
+        let uuids = Uuids {
+            current: ids.current,
+            bitmap: ids.bitmap,
+            history: ids.history,
+            bits,
+            flags,
+        };
+        self.send(nr, Packet::Uuids(uuids), None);
+    }
+
+    /// P_STATE.
+    pub(crate) fn send_state(&mut self, nr: VolumeNr) {
+        let word = self.volume(nr).state.to_word();
+        self.send(nr, Packet::State(StateWord(word)), None);
+    }
+
+    // ---- sizes ---------------------------------------------------------------------------------------------------
+
+    /// What the pair can hold (`docs/spec/behaviour.md`, section 6.4).
+    pub(crate) fn agreed_size(peer: u64, usable: u64, last_agreed: u64, user: u64) -> u64 {
+        let size = if peer != 0 && usable != 0 {
+            peer.min(usable)
+        } else if last_agreed != 0 {
+            let cap = |size: u64, limit: u64| if limit == 0 { size } else { size.min(limit) };
+            cap(cap(last_agreed, usable), peer)
+        } else if peer != 0 {
+            peer
+        } else {
+            usable
+        };
+        if user != 0 && user <= size {
+            user
+        } else {
+            size
+        }
+    }
+
+    pub(crate) fn on_sizes(&mut self, nr: VolumeNr, sizes: &Sizes) {
+        let volume = self.volume_mut(nr);
+        let state = volume.state;
+        let initial = state.conn < ConnState::Connected;
+        volume.peer.disk_size = sizes.d_size;
+        volume.peer_sizes_seen = true;
+        let old_size = volume.size;
+        if state.disk >= DiskState::Negotiating && volume.disk.is_some() {
+            let disk = self.disk_mut(nr);
+            let usable = disk.layout.usable_sectors;
+            let own_user = disk.options.size_sectors;
+            if sizes.d_size != 0 && sizes.d_size.abs_diff(usable) > usable / 8 {
+                let text = format!(
+                    "Considerable difference in lower level device sizes: {usable}s vs. {}s",
+                    sizes.d_size
+                );
+                self.log_volume(Level::Warn, nr, text);
+            }
+            let user = match (initial, own_user, sizes.u_size) {
+                (true, 0, peer) => peer,
+                (true, own, 0) => own,
+                (true, own, peer) => own.min(peer),
+                (false, _, peer) => peer,
+            };
+            let size = Self::agreed_size(sizes.d_size, usable, old_size, user);
+            let alone = initial || state.pdsk == DiskState::Diskless;
+            if size < old_size && state.disk >= DiskState::Outdated && alone {
+                let text =
+                    format!("The peer's disk size is too small! ({size} < {old_size} sectors)");
+                self.log_volume(Level::Error, nr, text);
+                self.go_standalone();
+                return;
+            }
+            if user != own_user {
+                self.disk_mut(nr).options.size_sectors = user;
+                let text = format!("Peer sets u_size to {user} sectors (old: {own_user})");
+                self.log_volume(Level::Info, nr, text);
+            }
+            if user > size {
+                let text = format!(
+                    "Requested disk size is too big ({} > {})",
+                    user / 2,
+                    size / 2
+                );
+                self.log_volume(Level::Error, nr, text);
+            }
+            self.set_size(nr, size, !sizes.dds_flags.contains(DdsFlags::NO_RESYNC));
+        } else {
+            // Without a disk of our own the device is what the peer has.
+            let size = [sizes.c_size, sizes.u_size, sizes.d_size]
+                .into_iter()
+                .find(|&s| s != 0)
+                .unwrap_or(0);
+            if size == 0 || size == old_size {
+            } else if old_size != 0 && sizes.d_size == 0 {
+                self.log_volume(Level::Warn, nr, "Ignored diskless peer device size");
+            } else if size < old_size && state.role == Role::Primary {
+                let text = format!(
+                    "The peer's device size is too small! ({size} < {old_size} sectors); demote me first!"
+                );
+                self.log_volume(Level::Error, nr, text);
+                self.go_standalone();
+                return;
+            } else {
+                self.set_size(nr, size, false);
+            }
+        }
+        let size = self.volume(nr).size;
+        if state.conn > ConnState::WFReportParams {
+            if sizes.c_size != size {
+                self.send_sizes(nr, false);
+            }
+            if size > old_size && state.conn == ConnState::Connected {
+                if sizes.dds_flags.contains(DdsFlags::NO_RESYNC) {
+                    self.log_volume(
+                        Level::Info,
+                        nr,
+                        "Resync of new storage suppressed with --assume-clean",
+                    );
+                } else {
+                    self.resync_after_growth(nr);
+                }
+            }
+        }
+    }
+
+    /// Gives the device a new size; with a disk, its bitmap and superblock follow. `set_new`: new space is out of sync.
+    pub(crate) fn set_size(&mut self, nr: VolumeNr, size: u64, set_new: bool) {
+        let volume = self.volume_mut(nr);
+        if volume.size == size {
+            return;
+        }
+        volume.size = size;
+        let is_primary = volume.state.role == Role::Primary;
+        if volume.disk.is_some() {
+            let full = MdFlags::FULL_SYNC;
+            self.disk_mut(nr).bitmap.resize(size, set_new);
+            // At every instant the disk has a bitmap that is right, or says that everything is out of sync (I10).
+            self.md(
+                nr,
+                MdKind::Superblock {
+                    set: full,
+                    clear: MdFlags::empty(),
+                },
+                Then::Nothing,
+            );
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+            self.md(
+                nr,
+                MdKind::Superblock {
+                    set: MdFlags::empty(),
+                    clear: full,
+                },
+                Then::Nothing,
+            );
+        }
+        self.log_volume(Level::Info, nr, format!("size = {} KB", size / 2));
+        if is_primary {
+            self.announce_device(nr);
+        }
+    }
+
+    /// The front end learns the device, or its new size.
+    pub(crate) fn announce_device(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        let logical_block_bytes = volume
+            .disk
+            .as_ref()
+            .map_or(512, |d| d.info.logical_block_bytes);
+        let device = DeviceSpec {
+            size_sectors: volume.size,
+            logical_block_bytes,
+        };
+        self.emit(Effect::Device {
+            volume: nr,
+            device: Some(device),
+        });
+    }
+
+    /// Both disks grew: the new area is synced from the Primary, or from the tie breaker (6.6).
+    pub(crate) fn resync_after_growth(&mut self, nr: VolumeNr) {
+        let state = self.volume(nr).state;
+        if state.conn != ConnState::Connected
+            || state.disk < DiskState::Inconsistent
+            || state.pdsk < DiskState::Inconsistent
+        {
+            self.volume_mut(nr).grew_while_detached = true;
+            return;
+        }
+        self.volume_mut(nr).grew_while_detached = false;
+        self.log_volume(Level::Info, nr, "Resync of new storage after online grow");
+        let source = if state.role == state.peer {
+            self.net.resolve_conflicts
+        } else {
+            state.role == Role::Primary
+        };
+        if source {
+            self.start_source(nr);
+        } else {
+            self.fact(nr, Change::conn(ConnState::WFSyncUUID));
+            self.take_early_sync_uuid(nr);
+        }
+    }
+
+    // ---- generations ---------------------------------------------------------------------------------------------
+
+    pub(crate) fn on_uuids(&mut self, nr: VolumeNr, uuids: &Uuids) {
+        let peer = PeerIds {
+            ids: GenerationIds {
+                current: uuids.current,
+                bitmap: uuids.bitmap,
+                history: uuids.history,
+            },
+            bits: uuids.bits,
+            flags: uuids.flags.bits(),
+        };
+        let volume = self.volume_mut(nr);
+        let state = volume.state;
+        let exposed = volume.exposed_uuid;
+        volume.peer.ids = Some(peer);
+        let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
+        if state.role == Role::Primary
+            && state.disk < DiskState::Inconsistent
+            && first_look
+            && (exposed ^ uuids.current) & !1 != 0
+        {
+            let text = format!("Can only connect to data with current UUID={exposed:016X}");
+            self.log_volume(Level::Error, nr, text);
+            self.go_standalone();
+            return;
+        }
+        if state.conn == ConnState::Connected && peer.skip_initial_sync() {
+            let is_primary = state.role == Role::Primary;
+            let Some(disk) = self.volume_mut(nr).usable_disk() else {
+                return;
+            };
+            let mut ids = disk.ids();
+            if ids.current & !1 != crate::generation::JUST_CREATED {
+                return;
+            }
+            ids.skip_initial_sync(uuids.current, is_primary);
+            disk.set_ids(ids);
+            disk.al_suspended = false;
+            self.log_volume(
+                Level::Info,
+                nr,
+                "Accepted new current UUID, preparing to skip initial sync",
+            );
+            self.md(nr, MdKind::ClearAllPages, Then::Nothing);
+            let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
+            self.fact(nr, change);
+        } else if state.conn >= ConnState::Connected && state.disk < DiskState::Inconsistent {
+            self.volume_mut(nr).exposed_uuid = uuids.current;
+            if exposed != uuids.current {
+                let text = format!(
+                    "receiver updated UUIDs to effective data uuid: {:016X}",
+                    uuids.current
+                );
+                self.log_volume(Level::Info, nr, text);
+            }
+        }
+    }
+
+    /// A new data generation: the peer has missed what comes now. Writes do not complete before it is durable.
+    pub(crate) fn new_current_uuid(&mut self, nr: VolumeNr) {
+        let random = self.random();
+        let volume = self.volume_mut(nr);
+        let is_primary = volume.state.role == Role::Primary;
+        let Some(disk) = volume.disk.as_deref_mut() else {
+            return;
+        };
+        let mut ids = disk.ids();
+        let overwritten = ids.new_current(random, is_primary);
+        disk.set_ids(ids);
+        volume.exposed_uuid = ids.current;
+        volume.completions_held += 1;
+        if let Some(old) = overwritten {
+            self.log_volume(
+                Level::Warn,
+                nr,
+                format!("bm UUID was already set: {old:016X}"),
+            );
+        }
+        self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
+        self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
+    }
+
+    // ---- state ---------------------------------------------------------------------------------------------------
+
+    /// P_STATE (`docs/spec/wire.md`, section 5.7).
+    pub(crate) fn on_state(&mut self, nr: VolumeNr, word: StateWord) {
+        let packet = match VolumeState::from_word(word.0) {
+            Ok(packet) => packet,
+            Err(error) => {
+                self.protocol_error(format!("volume {nr}: P_STATE {:#010x}: {error}", word.0));
+                return;
+            }
+        };
+        let own = self.volume(nr).state;
+        if own.conn <= ConnState::TearDown {
+            return;
+        }
+        let peer_ids = self.volume(nr).peer.ids;
+        let mut effective = packet.disk;
+        if packet.disk == DiskState::Negotiating {
+            let Some(ids) = &peer_ids else {
+                self.protocol_error(format!(
+                    "volume {nr}: P_STATE of a disk in negotiation without P_UUIDS"
+                ));
+                return;
+            };
+            effective = sync_decision::effective_peer_disk(packet.disk, ids);
+            self.log_volume(
+                Level::Info,
+                nr,
+                format!("real peer disk state = {effective}"),
+            );
+        }
+        let preparing = (ConnState::StartingSyncS..=ConnState::WFSyncUUID).contains(&packet.conn);
+        let source = matches!(own.conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        if matches!(own.pdsk, DiskState::Inconsistent | DiskState::Consistent)
+            && effective == DiskState::UpToDate
+            && own.conn > ConnState::Connected
+            && own.disk == DiskState::UpToDate
+        {
+            if preparing {
+                effective = DiskState::Inconsistent;
+            } else if own.conn >= ConnState::SyncSource && packet.conn == ConnState::Connected {
+                self.source_target_done(nr);
+                return;
+            }
+        }
+        if source
+            && packet.conn == ConnState::Connected
+            && effective == DiskState::Inconsistent
+            && self.volume(nr).resync.failed > 0
+        {
+            // The target ended with blocks that could not be synced: so do we. (The kernel's driver waits for ever.)
+            self.fact(nr, Change::conn(ConnState::Connected).and_pdsk(effective));
+            return;
+        }
+        if own.pdsk == DiskState::UpToDate
+            && effective == DiskState::Inconsistent
+            && own.conn == ConnState::Connected
+            && packet.conn > ConnState::SyncSource
+        {
+            effective = DiskState::UpToDate;
+        }
+        let mut conn = own.conn;
+        if own.conn == ConnState::WFReportParams {
+            conn = ConnState::Connected;
+        }
+        if packet.conn == ConnState::Ahead {
+            conn = ConnState::Behind;
+        }
+
+        if let Some(ids) = peer_ids {
+            let both_attached =
+                packet.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
+            let negotiating =
+                packet.disk == DiskState::Negotiating || own.disk == DiskState::Negotiating;
+            let wants = (ConnState::StartingSyncS..=ConnState::WFBitMapT).contains(&packet.conn);
+            let consider = own.conn < ConnState::Connected
+                || (own.conn == ConnState::Connected && (negotiating || wants))
+                || self.volume(nr).consider_resync;
+            if both_attached && consider {
+                self.volume_mut(nr).consider_resync = false;
+                match self.decide(nr, &ids, packet.role, effective) {
+                    Outcome::Connected => conn = ConnState::Connected,
+                    Outcome::Source { full } => {
+                        self.prepare_bitmap(nr, full);
+                        conn = ConnState::WFBitMapS;
+                    }
+                    Outcome::Target { full } => {
+                        self.prepare_bitmap(nr, full);
+                        conn = ConnState::WFBitMapT;
+                    }
+                    Outcome::Fail(reason) => {
+                        match sync_decision::fail_effect(
+                            own.disk,
+                            packet.disk,
+                            self.net.peer_dry_run,
+                        ) {
+                            FailEffect::DetachOwn => {
+                                self.log_volume(
+                                    Level::Error,
+                                    nr,
+                                    format!("{reason}: giving the disk up"),
+                                );
+                                self.fact(nr, Change::disk(DiskState::Failed));
+                                conn = ConnState::Connected;
+                            }
+                            FailEffect::PeerStaysDiskless => {
+                                let text = "Disk attach process on the peer node was aborted.";
+                                self.log_volume(Level::Error, nr, text);
+                                effective = DiskState::Diskless;
+                                conn = ConnState::Connected;
+                            }
+                            FailEffect::Retry => {
+                                self.lose_connection(ConnState::ProtocolError);
+                                return;
+                            }
+                            FailEffect::StandAlone => {
+                                self.go_standalone();
+                                return;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
+        let own = self.volume(nr).state;
+        let mut change = Change::conn(conn)
+            .and_peer(packet.role)
+            .and_pdsk(effective)
+            .and_peer_isp(packet.aftr_isp || packet.user_isp);
+        if own.disk == DiskState::Negotiating
+            && matches!(conn, ConnState::Connected | ConnState::WFBitMapS)
+        {
+            if let Some((disk, _)) = self.volume(nr).negotiated {
+                change = change.and_disk(disk);
+            }
+        }
+        let establishes = own.conn < ConnState::Connected && conn >= ConnState::Connected;
+        if let Err(error) = self.change(nr, change, !establishes) {
+            if establishes {
+                self.log_refusal(nr, error, change);
+                self.go_standalone();
+            } else {
+                self.log_volume(
+                    Level::Error,
+                    nr,
+                    format!("the peer's state cannot be taken over: {error}"),
+                );
+            }
+            return;
+        }
+        let follow = own.conn > ConnState::WFReportParams
+            && conn > ConnState::Connected
+            && packet.conn <= ConnState::Connected
+            && packet.disk != DiskState::Negotiating;
+        if follow {
+            // A late decision (a forced promotion): the peer hears of it and decides the same.
+            self.send_uuids(nr);
+            self.send_state(nr);
+        }
+    }
+
+    /// Compares the generations and says who syncs whom; log lines and corrections included.
+    fn decide(
+        &mut self,
+        nr: VolumeNr,
+        peer: &PeerIds,
+        peer_role: Role,
+        peer_disk: DiskState,
+    ) -> Outcome {
+        let volume = self.volume(nr);
+        let Some(disk) = volume.disk.as_deref() else {
+            return Outcome::Connected;
+        };
+        let options = self.net.options.clone().unwrap_or_default();
+        let state = volume.state;
+        let own_disk = match (state.disk, volume.negotiated) {
+            (DiskState::Negotiating, Some((disk, _))) => disk,
+            (disk, _) => disk,
+        };
+        let inputs = DecisionInputs {
+            own: disk.ids(),
+            peer: *peer,
+            compare: CompareInputs {
+                own_crashed: volume.crashed_primary,
+                peer_crashed: peer.crashed_primary(),
+                own_primary: state.role == Role::Primary,
+                peer_primary: peer_role == Role::Primary,
+                resolve_conflicts: self.net.resolve_conflicts,
+                version: self.net.wire.version.0,
+                wsame: self
+                    .net
+                    .wire
+                    .features
+                    .contains(replica_proto::Features::WSAME),
+            },
+            own_disk,
+            own_real_disk: state.disk,
+            peer_disk,
+            own_bits_sent: volume.peer.bits_announced,
+            own_bits: disk.bitmap.count_set(),
+            after_sb_0pri: options.after_sb_0pri,
+            after_sb_1pri: options.after_sb_1pri,
+            after_sb_2pri: options.after_sb_2pri,
+            always_asbp: options.always_asbp,
+            rr_conflict: options.rr_conflict,
+            own_discard_my_data: self.net.discard_sent,
+            can_demote: false,
+            own_tentative: self.net.tentative,
+            peer_dry_run: self.net.peer_dry_run,
+        };
+        let decision = sync_decision::decide(&inputs);
+        for line in decision.log {
+            self.log_volume(Level::Info, nr, line);
+        }
+        for handler in decision.handlers {
+            self.log_volume(Level::Warn, nr, format!("event {handler}"));
+        }
+        if let Some(ids) = decision.own_correction {
+            self.disk_mut(nr).set_ids(ids);
+        }
+        if let Some(ids) = decision.peer_correction {
+            if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
+                peer.ids = ids;
+            }
+        }
+        decision.outcome
+    }
+}

@@ -1,0 +1,68 @@
+//! Ranges of sectors that something holds: at most one holder a sector.
+
+use alloc::collections::BTreeMap;
+
+/// Disjoint ranges, each with the one who holds it.
+#[derive(Debug)]
+pub(crate) struct Intervals<T> {
+    /// Start to (end, holder); ends are exclusive.
+    ranges: BTreeMap<u64, (u64, T)>,
+}
+
+impl<T> Default for Intervals<T> {
+    fn default() -> Self {
+        Intervals {
+            ranges: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T: Copy> Intervals<T> {
+    /// The holder of some sector in `start..end`, if there is one.
+    pub(crate) fn overlap(&self, start: u64, end: u64) -> Option<T> {
+        // Ranges are disjoint, so only the last one that starts before `end` can reach into `start..end`.
+        let (_, &(held_end, holder)) = self.ranges.range(..end).next_back()?;
+        (held_end > start).then_some(holder)
+    }
+
+    /// Takes `start..end`, which nobody holds.
+    pub(crate) fn insert(&mut self, start: u64, end: u64, holder: T) {
+        debug_assert!(self.overlap(start, end).is_none(), "range is held already");
+        self.ranges.insert(start, (end, holder));
+    }
+
+    /// Gives the range that starts at `start` back; says whether there was one.
+    pub(crate) fn remove(&mut self, start: u64) -> bool {
+        self.ranges.remove(&start).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn overlap_agrees_with_looking_at_every_sector(
+            ops in proptest::collection::vec((0_u64..200, 1_u64..20, any::<bool>()), 0..80)
+        ) {
+            let mut fast = Intervals::default();
+            let mut slow: alloc::vec::Vec<(u64, u64)> = alloc::vec::Vec::new();
+            for (start, len, remove) in ops {
+                let end = start + len;
+                let holder = slow.iter().find(|r| r.0 < end && r.1 > start).map(|r| r.0);
+                prop_assert_eq!(fast.overlap(start, end), holder.is_some().then(|| {
+                    slow.iter().filter(|r| r.0 < end && r.1 > start).map(|r| r.0).max().unwrap()
+                }));
+                if remove {
+                    prop_assert_eq!(fast.remove(start), slow.iter().any(|r| r.0 == start));
+                    slow.retain(|r| r.0 != start);
+                } else if holder.is_none() {
+                    fast.insert(start, end, start);
+                    slow.push((start, end));
+                }
+            }
+        }
+    }
+}

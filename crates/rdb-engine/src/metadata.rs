@@ -1,0 +1,585 @@
+//! Writing metadata: one operation at a time a volume, in the order they were asked for.
+//!
+//! The order is what keeps data safe (`docs/spec/metadata.md`, section 6), so there is one queue for everything:
+//! superblock, bitmap blocks, activity-log transactions and the flushes between them. An operation takes what is in
+//! memory when it *starts*; its [`Then`] runs when it is durable. The superblock and the log are written with
+//! flush and force-unit-access, bitmap blocks plainly: the flush of the write that follows makes them durable.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use rdb_meta::activity_log::SealedTransaction;
+use rdb_meta::{Magic, MdFlags};
+use replica_proto::DiskState;
+
+use crate::effect::Effect;
+use crate::event::{DiskError, Payload, Timer};
+use crate::ids::{IoTag, VolumeNr};
+use crate::resource::{Io, Resource};
+use crate::volume::Disk;
+
+/// One metadata operation.
+#[derive(Debug)]
+pub(crate) struct MdOp {
+    pub(crate) kind: MdKind,
+    pub(crate) then: Then,
+}
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MdKind {
+    /// The superblock, with these flags set or cleared first.
+    Superblock { set: MdFlags, clear: MdFlags },
+    /// Every bitmap block that changed since it was written.
+    ChangedPages,
+    /// Set every bit, and write every bitmap block.
+    SetAllPages,
+    /// Clear every bit, and write every bitmap block.
+    ClearAllPages,
+    /// The activity-log transaction that is being collected.
+    Transaction,
+    /// Every block of the activity log, as holding nothing.
+    InitialiseLog,
+    /// Make the data disk's writes durable.
+    FlushData,
+}
+
+impl MdKind {
+    /// The superblock as it is.
+    pub(crate) const SUPERBLOCK: MdKind = MdKind::Superblock {
+        set: MdFlags::empty(),
+        clear: MdFlags::empty(),
+    };
+}
+
+/// What follows a metadata operation. Each also says what follows when it fails: then the disk is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    Nothing,
+    /// The next step of an attach.
+    Attach,
+    /// Held completions may go, and the peer is told the identifiers. The completions go on failure too: a disk that
+    /// is given up has its own bookkeeping.
+    AnnounceGeneration,
+    /// The sync UUID may be sent.
+    SendSyncUuid(u64),
+    /// The target may ask for data.
+    StartRequesting,
+    /// The resync's data is durable: the target may call itself UpToDate.
+    ResyncDataDurable,
+    /// The target's new identifiers and flags are durable: tell the source.
+    AnnounceResyncEnd,
+    /// All bits are set for a full sync that an administrator wanted.
+    FullSyncReady,
+    /// All bits are set for a full sync that a handshake decided.
+    HandshakeBitmapReady,
+    /// An administrative command waits for this.
+    Admin,
+    /// The failed or detached disk has nothing left to write.
+    Detached,
+}
+
+/// The operation that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    kind: MdKind,
+    then: Then,
+    stage: Stage,
+    outstanding: u32,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Copies of blocks that go out once the data disk is flushed, if it must be.
+    Copies {
+        flush: bool,
+        pages: Vec<(usize, [u8; PAGE])>,
+        after: Option<SealedTransaction>,
+    },
+    /// Those copies, or a batch of blocks, go out; `next` is the first block of the next batch.
+    Pages {
+        which: Which,
+        next: usize,
+        after: Option<SealedTransaction>,
+    },
+    /// The last writes go out. A transaction's number is committed then.
+    Last { commit: Option<u32> },
+}
+
+/// Which bitmap blocks an operation still writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    None,
+    Changed,
+    All,
+}
+
+type MetaWrites = Vec<(u64, Vec<u8>, bool, bool)>;
+
+const PAGE: usize = 4096;
+/// Blocks of one bitmap write: 256 KiB.
+const PAGES_PER_WRITE: usize = 64;
+/// Blocks written at a time: 4 MiB, so that a large bitmap is not copied whole.
+const PAGES_PER_BATCH: usize = 1024;
+
+impl<P: Payload> Resource<P> {
+    /// Queues a metadata operation. Without a disk, `then` fails at once.
+    pub(crate) fn md(&mut self, nr: VolumeNr, kind: MdKind, then: Then) {
+        let Some(disk) = self
+            .volume_mut(nr)
+            .disk
+            .as_deref_mut()
+            .filter(|d| !d.failed)
+        else {
+            self.md_then(nr, then, false);
+            return;
+        };
+        disk.md_queue.push_back(MdOp { kind, then });
+        self.md_pump(nr);
+    }
+
+    /// Writes the superblock if it changed and no write that would carry the change is queued.
+    pub(crate) fn md_sync_if_dirty(&mut self, nr: VolumeNr) {
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        if !disk.sb_dirty || disk.failed || !disk.ready {
+            return;
+        }
+        let queued = |op: &MdOp| matches!(op.kind, MdKind::Superblock { .. });
+        if !disk.md_queue.iter().any(queued) {
+            self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
+        }
+    }
+
+    /// The order of `docs/spec/metadata.md`, section 5.4: a crash in between repeats it at the next attach.
+    pub(crate) fn md_full_sync(&mut self, nr: VolumeNr, then: Then) {
+        let full = MdFlags::FULL_SYNC;
+        self.md(
+            nr,
+            MdKind::Superblock {
+                set: full,
+                clear: MdFlags::empty(),
+            },
+            Then::Nothing,
+        );
+        self.md(nr, MdKind::SetAllPages, Then::Nothing);
+        self.md(
+            nr,
+            MdKind::Superblock {
+                set: MdFlags::empty(),
+                clear: full,
+            },
+            then,
+        );
+    }
+
+    fn md_pump(&mut self, nr: VolumeNr) {
+        loop {
+            let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+                return;
+            };
+            if disk.md_running.is_some() || disk.failed {
+                return;
+            }
+            let Some(op) = disk.md_queue.pop_front() else {
+                return;
+            };
+            self.md_start(nr, op);
+            // An operation with nothing to write has ended already; the loop starts the next one.
+            let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+                return;
+            };
+            match &disk.md_running {
+                Some(running) if running.outstanding > 0 => return,
+                Some(_) => self.md_advance(nr),
+                None => {}
+            }
+        }
+    }
+
+    fn md_start(&mut self, nr: VolumeNr, op: MdOp) {
+        let disk = self.disk_mut(nr);
+        let stage = match op.kind {
+            MdKind::Superblock { set, clear } => {
+                disk.sb.flags.insert(set);
+                disk.sb.flags.remove(clear | MdFlags::AL_CLEAN);
+                disk.sb.magic = Magic::V84Unclean;
+                disk.sb_dirty = false;
+                disk.pages_unflushed = false;
+                Stage::Last { commit: None }
+            }
+            MdKind::SetAllPages => {
+                disk.bitmap.set_all();
+                Stage::Pages {
+                    which: Which::All,
+                    next: 0,
+                    after: None,
+                }
+            }
+            MdKind::ClearAllPages => {
+                disk.bitmap.clear_all();
+                Stage::Pages {
+                    which: Which::All,
+                    next: 0,
+                    after: None,
+                }
+            }
+            MdKind::ChangedPages => {
+                disk.lazy_since = None;
+                // Cleared bits must not reach the disk before the data they speak of is durable (I7): such blocks are
+                // copied as they are now, the data disk is flushed, and the copies go out.
+                let lazy: Vec<usize> = disk
+                    .bitmap
+                    .changed_pages()
+                    .filter(|&p| disk.bitmap.is_lazy(p))
+                    .take(PAGES_PER_BATCH)
+                    .collect();
+                if lazy.is_empty() {
+                    Stage::Pages {
+                        which: Which::Changed,
+                        next: 0,
+                        after: None,
+                    }
+                } else {
+                    Stage::Copies {
+                        flush: true,
+                        pages: copies(disk, &lazy),
+                        after: None,
+                    }
+                }
+            }
+            MdKind::Transaction => {
+                disk.al_op_queued = false;
+                let Some(sealed) = disk.al.seal() else {
+                    disk.md_running = Some(Running {
+                        kind: op.kind,
+                        then: op.then,
+                        stage: Stage::Last { commit: None },
+                        outstanding: 0,
+                    });
+                    return;
+                };
+                // The bits of an extent that leaves the log are on disk before the log forgets it (I4).
+                let mut pages: Vec<usize> = Vec::new();
+                for &extent in &sealed.evicted {
+                    let page = rdb_meta::Bitmap::page_of_extent(extent);
+                    if page < disk.bitmap.page_count()
+                        && disk.bitmap.is_dirty(page)
+                        && !pages.contains(&page)
+                    {
+                        pages.push(page);
+                    }
+                }
+                let flush = pages.iter().any(|&p| disk.bitmap.is_lazy(p));
+                Stage::Copies {
+                    flush,
+                    pages: copies(disk, &pages),
+                    after: Some(sealed),
+                }
+            }
+            MdKind::InitialiseLog | MdKind::FlushData => Stage::Last { commit: None },
+        };
+        disk.md_running = Some(Running {
+            kind: op.kind,
+            then: op.then,
+            stage,
+            outstanding: 0,
+        });
+        self.md_emit(nr);
+    }
+
+    /// Emits the I/O of the running operation's stage.
+    fn md_emit(&mut self, nr: VolumeNr) {
+        let size = self.volume(nr).size;
+        let disk = self.disk_mut(nr);
+        let Some(mut running) = disk.md_running.take() else {
+            return;
+        };
+        let layout = disk.layout;
+        let md_flushes = disk.options.md_flushes;
+        let mut writes = MetaWrites::new();
+        let mut flush_data = false;
+        match &mut running.stage {
+            Stage::Copies { flush, .. } => flush_data = *flush,
+            Stage::Pages { which, next, .. } => {
+                let pages: Vec<usize> = match which {
+                    Which::None => Vec::new(),
+                    Which::Changed => disk
+                        .bitmap
+                        .dirty_pages()
+                        .filter(|&p| p >= *next && !disk.bitmap.is_lazy(p))
+                        .take(PAGES_PER_BATCH)
+                        .collect(),
+                    Which::All => (*next..disk.bitmap.page_count())
+                        .take(PAGES_PER_BATCH)
+                        .collect(),
+                };
+                match pages.last() {
+                    Some(last) => *next = last + 1,
+                    None => *which = Which::None,
+                }
+                let pages = copies(disk, &pages);
+                page_writes(disk, pages, &mut writes);
+            }
+            Stage::Last { .. } => match running.kind {
+                MdKind::Superblock { .. } => {
+                    disk.sb.la_size_sectors = size;
+                    let block = disk.sb.to_block().to_vec();
+                    writes.push((layout.superblock_sector, block, md_flushes, md_flushes));
+                }
+                MdKind::InitialiseLog => {
+                    let ring = rdb_meta::activity_log::initialised_ring(layout.al);
+                    writes.push((layout.al_sector, ring, md_flushes, md_flushes));
+                }
+                MdKind::FlushData => flush_data = true,
+                _ => {}
+            },
+        }
+        running.outstanding = u32::try_from(writes.len()).expect("bounded by the bitmap's blocks")
+            + u32::from(flush_data);
+        disk.md_running = Some(running);
+        self.md_write(nr, writes);
+        if flush_data {
+            let tag = self.start_io(Io::MetaFlushData { volume: nr });
+            self.emit(Effect::Flush { volume: nr, tag });
+        }
+    }
+
+    fn md_write(&mut self, nr: VolumeNr, writes: MetaWrites) {
+        let layout = self.disk_mut(nr).layout;
+        let bitmap = layout.bitmap_sector..layout.bitmap_sector + layout.bitmap_sectors;
+        for (sector, data, preflush, fua) in writes {
+            assert!(
+                layout.contains(sector, data.len() as u64 / 512),
+                "metadata write outside its area (I25)"
+            );
+            if bitmap.contains(&sector) {
+                self.volume_mut(nr).counters.bm_writes += data.len().div_ceil(PAGE) as u64;
+            }
+            let tag = self.start_io(Io::Meta { volume: nr });
+            self.emit(Effect::MetaWrite {
+                volume: nr,
+                tag,
+                sector,
+                data,
+                preflush,
+                fua,
+            });
+        }
+    }
+
+    /// A metadata write, or a data flush that metadata waited for, ended.
+    pub(crate) fn md_io_done(&mut self, nr: VolumeNr, result: Result<(), DiskError>) {
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        let Some(running) = &mut disk.md_running else {
+            return;
+        };
+        running.outstanding -= 1;
+        let idle = running.outstanding == 0;
+        if let Err(error) = result {
+            if !disk.failed {
+                self.log_volume_error(
+                    nr,
+                    alloc::format!("metadata I/O failed (errno {})", error.errno),
+                );
+                self.metadata_failed(nr);
+            }
+        }
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        if disk.failed {
+            if idle {
+                let running = disk.md_running.take();
+                if let Some(running) = running {
+                    self.md_then(nr, running.then, false);
+                }
+                self.fail_md_queue(nr);
+                self.disk_quiet(nr);
+            }
+            return;
+        }
+        if idle {
+            self.md_advance(nr);
+            self.md_pump(nr);
+        }
+    }
+
+    /// The running operation's stage is over: go to the next, or end it.
+    fn md_advance(&mut self, nr: VolumeNr) {
+        let disk = self.disk_mut(nr);
+        let Some(mut running) = disk.md_running.take() else {
+            return;
+        };
+        match running.stage {
+            Stage::Copies { pages, after, .. } => {
+                let mut writes = MetaWrites::new();
+                page_writes(disk, pages, &mut writes);
+                let which = if after.is_some() {
+                    Which::None
+                } else {
+                    Which::Changed
+                };
+                running.outstanding = u32::try_from(writes.len()).expect("bounded by the batch");
+                running.stage = Stage::Pages {
+                    which,
+                    next: 0,
+                    after,
+                };
+                let wait = running.outstanding > 0;
+                disk.md_running = Some(running);
+                self.md_write(nr, writes);
+                if !wait {
+                    self.md_advance(nr);
+                }
+            }
+            Stage::Pages { which, .. } if which != Which::None => {
+                disk.md_running = Some(running);
+                self.md_emit(nr);
+                let running = self.disk_mut(nr).md_running.as_ref();
+                if running.is_some_and(|r| r.outstanding == 0) {
+                    self.md_advance(nr);
+                }
+            }
+            Stage::Pages {
+                after: Some(sealed),
+                ..
+            } => {
+                // Without bitmap blocks since the last flush there is nothing that must be durable first.
+                let preflush =
+                    core::mem::take(&mut disk.pages_unflushed) && disk.options.md_flushes;
+                let fua = disk.options.md_flushes;
+                let sector = disk.layout.al_block_sector(sealed.ring_block);
+                running.stage = Stage::Last {
+                    commit: Some(sealed.tr_number),
+                };
+                running.outstanding = 1;
+                disk.md_running = Some(running);
+                self.volume_mut(nr).counters.al_writes += 1;
+                self.md_write(nr, [(sector, sealed.block.to_vec(), preflush, fua)].into());
+            }
+            Stage::Pages { after: None, .. } => self.md_then(nr, running.then, true),
+            Stage::Last { commit } => {
+                if let Some(tr) = commit {
+                    disk.al.commit(tr);
+                    self.al_committed(nr, tr);
+                }
+                self.md_then(nr, running.then, true);
+            }
+        }
+    }
+
+    /// Everything queued fails: the disk is lost.
+    pub(crate) fn fail_md_queue(&mut self, nr: VolumeNr) {
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        let ops: VecDeque<MdOp> = core::mem::take(&mut disk.md_queue);
+        for op in ops {
+            self.md_then(nr, op.then, false);
+        }
+    }
+
+    fn md_then(&mut self, nr: VolumeNr, then: Then, ok: bool) {
+        match then {
+            Then::Nothing => {}
+            Then::Attach => self.attach_continue(nr, ok),
+            Then::AnnounceGeneration => {
+                self.release_completions(nr);
+                if ok {
+                    self.send_uuids(nr);
+                }
+            }
+            Then::SendSyncUuid(uuid) if ok => self.send_sync_uuid(nr, uuid),
+            Then::StartRequesting if ok => self.target_start_requesting(nr),
+            Then::ResyncDataDurable if ok => self.target_finish(nr),
+            Then::AnnounceResyncEnd if ok => self.target_announce_end(nr),
+            Then::FullSyncReady => self.full_sync_ready(nr, ok),
+            Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
+            Then::Admin => self.admin_metadata_done(ok),
+            Then::Detached => self.detach_finish(nr, ok),
+            Then::SendSyncUuid(_)
+            | Then::StartRequesting
+            | Then::ResyncDataDurable
+            | Then::AnnounceResyncEnd => {} // the disk failed: its state change ends the resync
+        }
+    }
+
+    /// Bits were cleared by a resync: have the bitmap written in a while.
+    pub(crate) fn md_lazy(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        if disk.lazy_since.is_none() {
+            disk.lazy_since = Some(now);
+            self.emit(Effect::SetTimer {
+                timer: Timer::MetadataSync(nr),
+                at: now.plus_ms(LAZY_BITMAP_MS),
+            });
+        }
+    }
+
+    /// The time of `md_lazy` is over.
+    pub(crate) fn on_metadata_timer(&mut self, nr: VolumeNr) {
+        if self
+            .volumes
+            .get(&nr)
+            .is_some_and(|v| v.disk.as_ref().is_some_and(|d| d.lazy_since.is_some()))
+        {
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+        }
+    }
+
+    /// A metadata error always costs the disk (`docs/spec/behaviour.md`, section 6.8).
+    pub(crate) fn metadata_failed(&mut self, nr: VolumeNr) {
+        self.disk_mut(nr).failed = true;
+        if self.volume(nr).state.disk > DiskState::Failed {
+            self.fail_disk(nr);
+        }
+    }
+
+    /// A tag for an I/O and what it was for.
+    pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
+        IoTag(self.io.insert(io) as u64)
+    }
+}
+
+/// Copies of these blocks, which count as written from now on.
+fn copies(disk: &mut Disk, pages: &[usize]) -> Vec<(usize, [u8; PAGE])> {
+    pages
+        .iter()
+        .map(|&p| {
+            disk.bitmap.mark_clean(p);
+            (p, disk.bitmap.page_bytes(p))
+        })
+        .collect()
+}
+
+/// Appends the writes of these blocks, neighbours in one write.
+fn page_writes(disk: &mut Disk, pages: Vec<(usize, [u8; PAGE])>, writes: &mut MetaWrites) {
+    let mut next_page = usize::MAX;
+    let mut in_write = 0;
+    for (page, bytes) in pages {
+        let (sector, sectors) = disk.layout.bitmap_page_sectors(page);
+        let bytes = &bytes[..usize::try_from(sectors).unwrap_or(8).min(8) * 512];
+        match writes.last_mut() {
+            Some((_, data, ..)) if page == next_page && in_write < PAGES_PER_WRITE => {
+                data.extend_from_slice(bytes);
+                in_write += 1;
+            }
+            _ => {
+                writes.push((sector, bytes.to_vec(), false, false));
+                in_write = 1;
+            }
+        }
+        next_page = page + 1;
+        disk.pages_unflushed = true;
+    }
+}
+
+/// How long cleared bits may stay set on disk (`docs/spec/metadata.md`, section 5.3).
+const LAZY_BITMAP_MS: u64 = 2_000;

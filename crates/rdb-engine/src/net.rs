@@ -1,0 +1,880 @@
+//! The connection: from two paired sockets to exchanged parameters, keepalive, and its end.
+//!
+//! ```text
+//! StandAlone ─connect─► Unconnected ─► WFConnection ─paired, features, auth─► WFReportParams ─► (per volume) Connected…
+//!      ▲                     ▲                                                     │
+//!      └── Disconnecting ◄───┴──── Timeout, BrokenPipe, NetworkFailure, … ◄────────┘
+//! ```
+//! (`docs/spec/behaviour.md`, section 7). Network problems lead back to WFConnection, refusals to StandAlone.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use replica_proto::{
+    AfterSb, AlgorithmName, ConnFlags, ConnectionFeatures, Features, Packet, ProtocolParams,
+    Socket, SyncParam, WireContext, WireProtocol,
+};
+
+use crate::bitmap_exchange::{BitmapIn, BitmapOut};
+use crate::config::{NetOptions, Protocol, SplitBrainPolicy};
+use crate::effect::{Effect, Level};
+use crate::event::{LossCause, Payload, Timer};
+use crate::ids::{SendTag, Time, VolumeNr};
+use crate::resource::Resource;
+use crate::state::{Change, ConnState};
+use crate::transfer_log::{MirrorEpochs, TransferLog};
+
+/// A feature of our own: the writer marks every write that must not reach the mirror's disk before all earlier ones are
+/// durable ([`DpFlags::FLUSH`](replica_proto::DpFlags::FLUSH)), so the mirror need not stop at each barrier. No DRBD
+/// uses this bit, and K masks it off.
+const EXPLICIT_FLUSH: Features = Features::from_bits_retain(0x4000_0000);
+
+/// The resource's connection.
+pub(crate) struct Net<P> {
+    /// `None` while StandAlone without configuration.
+    pub(crate) options: Option<NetOptions>,
+    /// The connection's part of the state: at most WFReportParams.
+    pub(crate) cstate: ConnState,
+    pub(crate) phase: Phase,
+    pub(crate) wire: WireContext,
+    /// This node accepted the meta socket: it decides ties (`docs/spec/behaviour.md`, section 7.3).
+    pub(crate) resolve_conflicts: bool,
+    challenge: [u8; 64],
+    /// `connect --discard-my-data`: for one attempt.
+    pub(crate) discard_my_data: bool,
+    /// What the flag was when our parameters were sent: it speaks for this connection.
+    pub(crate) discard_sent: bool,
+    pub(crate) tentative: bool,
+    pub(crate) peer_dry_run: bool,
+    /// Own parameters are sent, and not every volume has left WFReportParams.
+    pub(crate) state_sent: bool,
+    /// A graceful disconnect is asked for: end of file is expected.
+    pub(crate) disconnect_sent: bool,
+    /// Counts connections, so that I/O of an old one is told from the present.
+    pub(crate) connection: u32,
+    /// The peer marks writes that need everything before them durable.
+    pub(crate) explicit_flush: bool,
+
+    last_received: Time,
+    ping_sent_at: Option<Time>,
+    pings_sent: u64,
+    pings_acked: u64,
+    ping_waiters: Vec<(u64, PingWaiter)>,
+    ko_left: u32,
+    pub(crate) up_since: Time,
+
+    /// Our writes at the peer.
+    pub(crate) log: TransferLog,
+    /// The peer's writes here.
+    pub(crate) epochs: MirrorEpochs,
+    /// The connection they belong to: they outlive it until all its writes have ended.
+    pub(crate) epochs_of: u32,
+    /// Flushes that wait for the peer's barriers.
+    pub(crate) flushes_waiting: u32,
+    pub(crate) bitmap_out: Option<BitmapOut>,
+    pub(crate) bitmap_in: Option<BitmapIn>,
+    /// Packets that wait until the bitmap is sent: it must not be interleaved.
+    pub(crate) deferred: VecDeque<(VolumeNr, Packet, Option<P>, Option<SendTag>)>,
+    /// The sockets are gone; volumes still finish what they received.
+    cleaning_up: bool,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No sockets wanted.
+    Closed,
+    /// The driver pairs sockets.
+    Pairing,
+    /// P_CONNECTION_FEATURES is sent.
+    Features,
+    /// P_AUTH_CHALLENGE is sent.
+    Challenge,
+    /// P_AUTH_RESPONSE is sent.
+    Response,
+    /// Parameters are sent; ordinary traffic.
+    Up,
+}
+
+/// Who waits for an answered ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PingWaiter {
+    Admin,
+    ResyncSource(VolumeNr),
+    ResyncTarget(VolumeNr),
+}
+
+impl<P> Net<P> {
+    pub(crate) fn new() -> Self {
+        Net {
+            options: None,
+            cstate: ConnState::StandAlone,
+            phase: Phase::Closed,
+            wire: WireContext::initial(),
+            resolve_conflicts: false,
+            challenge: [0; 64],
+            discard_my_data: false,
+            discard_sent: false,
+            tentative: false,
+            peer_dry_run: false,
+            state_sent: false,
+            disconnect_sent: false,
+            connection: 0,
+            explicit_flush: false,
+            last_received: Time(0),
+            ping_sent_at: None,
+            pings_sent: 0,
+            pings_acked: 0,
+            ping_waiters: Vec::new(),
+            ko_left: 0,
+            up_since: Time(0),
+            log: TransferLog::default(),
+            epochs: MirrorEpochs::default(),
+            epochs_of: 0,
+            flushes_waiting: 0,
+            bitmap_out: None,
+            bitmap_in: None,
+            deferred: VecDeque::new(),
+            cleaning_up: false,
+        }
+    }
+
+    /// The configured protocol; C without configuration, when it does not matter.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.options.as_ref().map_or(Protocol::C, |o| o.protocol)
+    }
+
+    fn option(&self, pick: impl Fn(&NetOptions) -> u32, default: u32) -> u64 {
+        u64::from(self.options.as_ref().map_or(default, pick))
+    }
+
+    pub(crate) fn ping_timeout_ms(&self) -> u64 {
+        self.option(|o| o.ping_timeout_ds, 5) * 100
+    }
+
+    fn timeout_ms(&self) -> u64 {
+        self.option(|o| o.timeout_ds, 60) * 100
+    }
+
+    /// ko-count times timeout; 0 if switched off.
+    pub(crate) fn request_limit_ms(&self) -> u64 {
+        self.option(|o| o.ko_count, 7) * self.timeout_ms()
+    }
+}
+
+impl<P: Payload> Resource<P> {
+    /// StandAlone → Unconnected → WFConnection: the driver is asked for two sockets.
+    pub(crate) fn start_connecting(&mut self) {
+        if self
+            .change_connection(Change::conn(ConnState::Unconnected), true)
+            .is_err()
+        {
+            return;
+        }
+        self.open_connection();
+    }
+
+    fn open_connection(&mut self) {
+        if self
+            .change_connection(Change::conn(ConnState::WFConnection), true)
+            .is_err()
+        {
+            return;
+        }
+        let net = &mut self.net;
+        net.phase = Phase::Pairing;
+        net.wire = WireContext::initial();
+        net.disconnect_sent = false;
+        net.peer_dry_run = false;
+        let wire = net.wire;
+        self.emit(Effect::SetWire(wire));
+        self.emit(Effect::OpenConnection);
+    }
+
+    pub(crate) fn on_pairing_impossible(&mut self, reason: &str) {
+        if self.net.phase != Phase::Pairing {
+            return;
+        }
+        self.log(Level::Error, format!("cannot connect: {reason}"));
+        self.go_standalone();
+    }
+
+    pub(crate) fn on_paired(&mut self, resolve_conflicts: bool, challenge: [u8; 64]) {
+        if self.net.phase != Phase::Pairing {
+            return;
+        }
+        let now = self.now;
+        let net = &mut self.net;
+        net.resolve_conflicts = resolve_conflicts;
+        net.challenge = challenge;
+        net.phase = Phase::Features;
+        net.connection = net.connection.wrapping_add(1);
+        net.last_received = now;
+        net.ping_sent_at = None;
+        net.pings_sent = 0;
+        net.pings_acked = 0;
+        net.ping_waiters.clear();
+        net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
+        net.up_since = now;
+        net.epochs = MirrorEpochs::default();
+        net.epochs_of = net.connection;
+        let at = now.plus_ms(4 * net.ping_timeout_ms());
+        self.emit(Effect::SetTimer {
+            timer: Timer::Handshake,
+            at,
+        });
+        let ours = our_features();
+        self.send(VolumeNr(0), Packet::ConnectionFeatures(ours), None);
+    }
+
+    /// The peer did not say what it must within 4 x ping-timeout.
+    pub(crate) fn on_handshake_timer(&mut self) {
+        if matches!(
+            self.net.phase,
+            Phase::Features | Phase::Challenge | Phase::Response
+        ) {
+            self.log(Level::Warn, "the peer did not finish the handshake in time");
+            self.lose_connection(ConnState::NetworkFailure);
+        }
+    }
+
+    /// Packets of the phases before parameters are sent.
+    pub(crate) fn on_handshake_packet(&mut self, packet: Packet) {
+        match (self.net.phase, packet) {
+            (Phase::Features, Packet::ConnectionFeatures(peer)) => self.on_features(peer),
+            (Phase::Features, packet) => {
+                let text = format!(
+                    "expected ConnectionFeatures packet, received: {}",
+                    packet.name()
+                );
+                self.log(Level::Error, text);
+                self.go_standalone();
+            }
+            (Phase::Challenge, Packet::AuthChallenge(challenge)) => self.on_challenge(&challenge),
+            (Phase::Challenge, packet) => {
+                let text = format!("expected AuthChallenge packet, received: {}", packet.name());
+                self.log(Level::Error, text);
+                self.authentication_failed();
+            }
+            (Phase::Response, Packet::AuthResponse(response)) => self.on_response(&response),
+            (_, packet) => {
+                let text = format!("expected AuthResponse packet, received: {}", packet.name());
+                self.log(Level::Error, text);
+                self.log(Level::Error, "Authentication of peer failed, trying again.");
+                self.lose_connection(ConnState::ProtocolError);
+            }
+        }
+    }
+
+    fn on_features(&mut self, peer: ConnectionFeatures) {
+        match our_features().agree(&peer) {
+            Err(e) => {
+                let text = format!(
+                    "incompatible DRBD dialects: I support {}-{}, peer supports {}-{}",
+                    e.own_min, e.own_max, e.peer_min, e.peer_max
+                );
+                self.log(Level::Error, text);
+                self.go_standalone();
+            }
+            Ok((version, features)) => {
+                self.net.explicit_flush = features.contains(EXPLICIT_FLUSH);
+                let known = features & Features::all();
+                self.net.wire = WireContext::agreed(version, known);
+                let wire = self.net.wire;
+                self.emit(Effect::SetWire(wire));
+                let text =
+                    format!("Handshake successful: Agreed network protocol version {version}");
+                self.log(Level::Info, text);
+                let text = format!(
+                    "Feature flags enabled on protocol level: {:#x}",
+                    features.bits()
+                );
+                self.log(Level::Info, text);
+                if self
+                    .net
+                    .options
+                    .as_ref()
+                    .is_some_and(|o| o.authentication.is_some())
+                {
+                    self.net.phase = Phase::Challenge;
+                    let challenge = self.net.challenge.to_vec();
+                    self.send(VolumeNr(0), Packet::AuthChallenge(challenge), None);
+                } else {
+                    self.send_parameters();
+                }
+            }
+        }
+    }
+
+    fn on_challenge(&mut self, challenge: &[u8]) {
+        // A challenge of our own sent back would make us compute the answer for the peer.
+        if challenge.len() < 64 || challenge[..64] == self.net.challenge {
+            self.authentication_failed();
+            return;
+        }
+        let Some(auth) = self
+            .net
+            .options
+            .as_ref()
+            .and_then(|o| o.authentication.clone())
+        else {
+            return;
+        };
+        let response = auth.algorithm.respond(auth.secret.as_bytes(), challenge);
+        self.net.phase = Phase::Response;
+        self.send(VolumeNr(0), Packet::AuthResponse(response), None);
+    }
+
+    fn on_response(&mut self, response: &[u8]) {
+        let Some(auth) = self
+            .net
+            .options
+            .as_ref()
+            .and_then(|o| o.authentication.clone())
+        else {
+            return;
+        };
+        if auth
+            .algorithm
+            .verify(auth.secret.as_bytes(), &self.net.challenge, response)
+        {
+            let text = format!("Peer authenticated using {} HMAC", auth.algorithm.name());
+            self.log(Level::Info, text);
+            self.send_parameters();
+        } else {
+            self.authentication_failed();
+        }
+    }
+
+    fn authentication_failed(&mut self) {
+        self.log(Level::Error, "Authentication of peer failed");
+        self.log(Level::Error, "Discarding network configuration.");
+        self.go_standalone();
+    }
+
+    /// Own settings and, volume by volume, what we have (`docs/spec/wire.md`, section 5.1).
+    fn send_parameters(&mut self) {
+        self.emit(Effect::ClearTimer {
+            timer: Timer::Handshake,
+        });
+        let Some(options) = self.net.options.clone() else {
+            return;
+        };
+        let mut conn_flags = ConnFlags::empty();
+        conn_flags.set(ConnFlags::DISCARD_MY_DATA, self.net.discard_my_data);
+        conn_flags.set(ConnFlags::DRY_RUN, self.net.tentative);
+        self.net.discard_sent = core::mem::take(&mut self.net.discard_my_data);
+        self.net.state_sent = true;
+        self.net.phase = Phase::Up;
+        let params = ProtocolParams {
+            protocol: wire_protocol(options.protocol),
+            after_sb_0p: after_sb(options.after_sb_0pri),
+            after_sb_1p: after_sb(options.after_sb_1pri),
+            after_sb_2p: after_sb(options.after_sb_2pri),
+            conn_flags,
+            two_primaries: false,
+            integrity_alg: AlgorithmName::default(),
+        };
+        self.send(VolumeNr(0), Packet::Protocol(params), None);
+        for nr in self.volume_numbers() {
+            self.send_volume_parameters(nr);
+        }
+        if let Err(error) = self.change_connection(Change::conn(ConnState::WFReportParams), true) {
+            self.log(Level::Error, error.to_string());
+            self.go_standalone();
+            return;
+        }
+        let now = self.now;
+        self.net.up_since = now;
+        let at = now.plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
+        self.emit(Effect::SetTimer {
+            timer: Timer::Keepalive,
+            at,
+        });
+    }
+
+    /// Packets 2 to 5 of the initial exchange for one volume; also when it is added to a live connection.
+    pub(crate) fn send_volume_parameters(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        volume.seq = 0;
+        volume.degraded = false;
+        volume.peer.ids = None;
+        self.send_sync_param(nr);
+        self.send_sizes(nr, false);
+        self.send_uuids(nr);
+        self.send_state(nr);
+    }
+
+    pub(crate) fn send_sync_param(&mut self, nr: VolumeNr) {
+        let verify_alg = self
+            .net
+            .options
+            .as_ref()
+            .map_or("", |o| o.verify_alg.as_str());
+        let verify_alg = AlgorithmName::new(verify_alg).unwrap_or_default();
+        let options = self
+            .volume(nr)
+            .disk
+            .as_ref()
+            .map(|d| d.options.clone())
+            .unwrap_or_default();
+        let params = SyncParam {
+            resync_rate: options.resync_rate_kib,
+            verify_alg,
+            csums_alg: AlgorithmName::default(),
+            c_plan_ahead: options.c_plan_ahead_ds,
+            c_delay_target: options.c_delay_target_ds,
+            c_fill_target: options.c_fill_target_sectors,
+            c_max_rate: options.c_max_rate_kib,
+        };
+        self.send(nr, Packet::SyncParam(params), None);
+    }
+
+    /// Sends over the socket the packet belongs to. A bitmap on its way holds everything else on the data socket back.
+    pub(crate) fn send_notify(
+        &mut self,
+        volume: VolumeNr,
+        packet: Packet,
+        payload: Option<P>,
+        notify: Option<SendTag>,
+    ) {
+        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+            return; // the connection is gone; what was to be said does not matter any more
+        }
+        let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
+        if self.net.bitmap_out.is_some() && !is_bitmap && packet.socket() == Socket::Data {
+            self.net
+                .deferred
+                .push_back((volume, packet, payload, notify));
+            return;
+        }
+        self.emit(Effect::Send {
+            volume,
+            packet,
+            payload,
+            notify,
+        });
+    }
+
+    /// P_PROTOCOL: settings must match, or nothing can be agreed (`docs/spec/behaviour.md`, section 7.4).
+    pub(crate) fn on_protocol(&mut self, peer: &ProtocolParams) {
+        let Some(own) = self.net.options.clone() else {
+            return;
+        };
+        let mirrored = |p: AfterSb| p.convert_for_receiver();
+        let mismatch = [
+            ("protocol", peer.protocol != wire_protocol(own.protocol)),
+            (
+                "after-sb-0pri",
+                mirrored(peer.after_sb_0p) != after_sb(own.after_sb_0pri),
+            ),
+            (
+                "after-sb-1pri",
+                mirrored(peer.after_sb_1p) != after_sb(own.after_sb_1pri),
+            ),
+            (
+                "after-sb-2pri",
+                mirrored(peer.after_sb_2p) != after_sb(own.after_sb_2pri),
+            ),
+            (
+                "discard-my-data",
+                peer.conn_flags.contains(ConnFlags::DISCARD_MY_DATA) && self.net.discard_my_data,
+            ),
+            ("allow-two-primaries", peer.two_primaries),
+            ("data-integrity-alg", !peer.integrity_alg.is_empty()),
+        ]
+        .into_iter()
+        .find(|(_, differs)| *differs);
+        if let Some((what, _)) = mismatch {
+            self.log(Level::Error, format!("incompatible {what} settings"));
+            self.go_standalone();
+            return;
+        }
+        if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
+            self.net.peer_dry_run = true;
+        }
+    }
+
+    /// P_PROTOCOL_UPDATE: the peer's settings changed; ours follow (`docs/spec/behaviour.md`, section 7.8).
+    pub(crate) fn on_protocol_update(&mut self, peer: &ProtocolParams) {
+        if peer.two_primaries || !peer.integrity_alg.is_empty() {
+            let what = if peer.two_primaries {
+                "allow-two-primaries"
+            } else {
+                "data-integrity-alg"
+            };
+            self.log(Level::Error, format!("incompatible {what} settings"));
+            self.go_standalone();
+            return;
+        }
+        let Some(own) = &mut self.net.options else {
+            return;
+        };
+        own.protocol = match peer.protocol {
+            WireProtocol::A => Protocol::A,
+            WireProtocol::B => Protocol::B,
+            WireProtocol::C => Protocol::C,
+        };
+        own.after_sb_0pri = policy(peer.after_sb_0p.convert_for_receiver());
+        own.after_sb_1pri = policy(peer.after_sb_1p.convert_for_receiver());
+        own.after_sb_2pri = policy(peer.after_sb_2p.convert_for_receiver());
+    }
+
+    /// P_SYNC_PARAM: rates are taken over by a node with a disk; algorithms must match.
+    pub(crate) fn on_sync_param(&mut self, nr: VolumeNr, peer: &SyncParam) {
+        let own_verify = self
+            .net
+            .options
+            .as_ref()
+            .map_or_else(String::new, |o| o.verify_alg.clone());
+        let state = self.volume(nr).state;
+        if state.conn == ConnState::WFReportParams {
+            for (what, own, theirs) in [
+                ("verify", own_verify.as_str(), peer.verify_alg.as_str()),
+                ("csums", "", peer.csums_alg.as_str()),
+            ] {
+                if own != theirs {
+                    let text =
+                        format!("Different {what}-alg settings. me=\"{own}\" peer=\"{theirs}\"");
+                    self.log_volume(Level::Error, nr, text);
+                    self.go_standalone();
+                    return;
+                }
+            }
+        }
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            let options = &mut disk.options;
+            options.resync_rate_kib = peer.resync_rate.max(1);
+            options.c_plan_ahead_ds = peer.c_plan_ahead.min(300);
+            options.c_delay_target_ds = peer.c_delay_target.clamp(1, 100);
+            options.c_fill_target_sectors = peer.c_fill_target.min(1 << 20);
+            options.c_max_rate_kib = peer.c_max_rate.clamp(250, 4 << 20);
+        }
+    }
+
+    // ---- keepalive -----------------------------------------------------------------------------------------------
+
+    /// Something arrived: the peer lives.
+    pub(crate) fn note_received(&mut self) {
+        self.net.last_received = self.now;
+    }
+
+    /// Sends a ping now; `waiter` is told when it is answered.
+    pub(crate) fn ping(&mut self, waiter: Option<PingWaiter>) {
+        self.net.pings_sent += 1;
+        if let Some(waiter) = waiter {
+            let nr = self.net.pings_sent;
+            self.net.ping_waiters.push((nr, waiter));
+        }
+        self.send(VolumeNr(0), Packet::Ping, None);
+        if self.net.ping_sent_at.is_none() {
+            self.net.ping_sent_at = Some(self.now);
+            let at = self.now.plus_ms(self.net.ping_timeout_ms());
+            self.emit(Effect::SetTimer {
+                timer: Timer::Keepalive,
+                at,
+            });
+        }
+    }
+
+    pub(crate) fn on_ping_ack(&mut self) {
+        let net = &mut self.net;
+        net.pings_acked = (net.pings_acked + 1).min(net.pings_sent);
+        if net.pings_acked == net.pings_sent {
+            net.ping_sent_at = None;
+            let at = self
+                .now
+                .plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
+            self.emit(Effect::SetTimer {
+                timer: Timer::Keepalive,
+                at,
+            });
+        }
+        let acked = self.net.pings_acked;
+        let mut due = Vec::new();
+        self.net.ping_waiters.retain(|&(nr, waiter)| {
+            if nr <= acked {
+                due.push(waiter);
+            }
+            nr > acked
+        });
+        for waiter in due {
+            match waiter {
+                PingWaiter::Admin => self.admin_ping_answered(),
+                PingWaiter::ResyncSource(nr) => self.source_finish(nr),
+                PingWaiter::ResyncTarget(nr) => self.target_acks_arrived(nr),
+            }
+        }
+    }
+
+    pub(crate) fn on_keepalive_timer(&mut self) {
+        if self.net.phase != Phase::Up {
+            return;
+        }
+        let now = self.now;
+        let interval = self.net.option(|o| o.ping_int_s, 10) * 1000;
+        let limit = self.net.ping_timeout_ms();
+        let quiet_ms = now.ms_since(self.net.last_received);
+        if self.net.ping_sent_at.is_some() {
+            // What arrived meanwhile, on either socket, shows that the peer lives (docs/spec/wire.md, section 12.1).
+            if quiet_ms >= limit {
+                self.log(Level::Error, "PingAck did not arrive in time.");
+                self.lose_connection(ConnState::NetworkFailure);
+            } else {
+                let at = self.net.last_received.plus_ms(limit);
+                self.emit(Effect::SetTimer {
+                    timer: Timer::Keepalive,
+                    at,
+                });
+            }
+        } else if quiet_ms >= interval {
+            self.ping(None);
+        } else {
+            let at = self.net.last_received.plus_ms(interval);
+            self.emit(Effect::SetTimer {
+                timer: Timer::Keepalive,
+                at,
+            });
+        }
+    }
+
+    /// A socket took nothing for a whole timeout.
+    pub(crate) fn on_send_stalled(&mut self, socket: Socket) {
+        if self.net.phase != Phase::Up {
+            return;
+        }
+        if socket == Socket::Meta {
+            self.log(Level::Error, "meta connection: send timed out");
+            self.lose_connection(ConnState::Timeout);
+            return;
+        }
+        if self.net.option(|o| o.ko_count, 7) == 0 {
+            self.ping(None);
+            return;
+        }
+        self.net.ko_left = self.net.ko_left.saturating_sub(1);
+        let left = self.net.ko_left;
+        self.log(
+            Level::Error,
+            format!("sock_sendmsg time expired, ko = {left}"),
+        );
+        if left == 0 {
+            self.lose_connection(ConnState::Timeout);
+        } else {
+            self.ping(None);
+        }
+    }
+
+    // ---- the end of a connection ---------------------------------------------------------------------------------
+
+    pub(crate) fn on_connection_lost(&mut self, socket: Socket, cause: LossCause) {
+        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+            return;
+        }
+        match (socket, cause) {
+            (Socket::Data, LossCause::Closed { error }) => {
+                let how = if error == 0 {
+                    "closed by the peer"
+                } else {
+                    "failed"
+                };
+                self.log(Level::Info, format!("sock was {how} (errno {error})"));
+                self.lose_connection(ConnState::BrokenPipe);
+            }
+            (Socket::Meta, LossCause::Closed { error }) => {
+                if !self.net.disconnect_sent {
+                    let how = if error == 0 {
+                        "closed by the peer"
+                    } else {
+                        "failed"
+                    };
+                    self.log(
+                        Level::Info,
+                        format!("meta connection {how} (errno {error})"),
+                    );
+                }
+                self.lose_connection(ConnState::NetworkFailure);
+            }
+            (
+                socket,
+                LossCause::BadPacket {
+                    error,
+                    unknown_command,
+                },
+            ) => {
+                let name = if socket == Socket::Data {
+                    "data"
+                } else {
+                    "meta"
+                };
+                self.log(
+                    Level::Error,
+                    format!("bad packet on the {name} connection: {error}"),
+                );
+                if socket == Socket::Meta && unknown_command {
+                    self.go_standalone();
+                } else if self.net.phase == Phase::Features {
+                    // What is no feature packet comes from no DRBD: trying again would not help (7.6).
+                    self.lose_connection(ConnState::ProtocolError);
+                } else {
+                    let state = if socket == Socket::Data {
+                        ConnState::ProtocolError
+                    } else {
+                        ConnState::NetworkFailure
+                    };
+                    self.lose_connection(state);
+                }
+            }
+        }
+    }
+
+    /// A peer's packet broke a rule: the connection ends and is tried again.
+    pub(crate) fn protocol_error(&mut self, text: impl Into<String>) {
+        self.log(Level::Error, text);
+        self.lose_connection(ConnState::ProtocolError);
+    }
+
+    /// Refused for good: no further attempt until the administrator connects again.
+    pub(crate) fn go_standalone(&mut self) {
+        let change = Change::conn(ConnState::Disconnecting);
+        if self.net.cstate != ConnState::Disconnecting {
+            if let Err(error) = self.change_connection(change, true) {
+                self.log(Level::Error, format!("cannot disconnect: {error}"));
+            }
+        }
+        self.close_connection();
+    }
+
+    /// The connection broke: `teardown` says how. It will be tried again.
+    pub(crate) fn lose_connection(&mut self, teardown: ConnState) {
+        if self.net.cstate > ConnState::TearDown {
+            let _ = self.change_connection(Change::conn(teardown), true);
+        }
+        self.close_connection();
+    }
+
+    /// Both sockets go; what was on its way is settled (`docs/spec/behaviour.md`, section 7.7).
+    fn close_connection(&mut self) {
+        if self.net.phase == Phase::Closed {
+            self.net.cleaning_up = true;
+            return;
+        }
+        // The new data generation, if one is due, is under way before any write completes as not replicated.
+        self.run_after();
+        self.net.phase = Phase::Closed;
+        self.net.cleaning_up = true;
+        self.net.connection = self.net.connection.wrapping_add(1);
+        self.net.state_sent = false;
+        self.net.bitmap_in = None;
+        self.net.bitmap_out = None;
+        self.net.deferred.clear();
+        self.net.ping_waiters.clear();
+        self.net.ping_sent_at = None;
+        self.emit(Effect::CloseConnection);
+        for timer in [Timer::Handshake, Timer::Keepalive, Timer::RequestTimeout] {
+            self.emit(Effect::ClearTimer { timer });
+        }
+        for nr in self.volume_numbers() {
+            self.resync_connection_lost(nr);
+            let volume = self.volume_mut(nr);
+            volume.peer.ids = None;
+            volume.peer_sizes_seen = false;
+            volume.consider_resync = false;
+            volume.counters.peer_pending = 0;
+            volume.counters.unacked = 0;
+            volume.reads_blocked.clear();
+        }
+        self.settle_transfer_log();
+        for nr in self.volume_numbers() {
+            self.md(
+                nr,
+                crate::metadata::MdKind::ChangedPages,
+                crate::metadata::Then::Nothing,
+            );
+            self.retry_waiting(nr);
+        }
+        self.admin_connection_lost();
+    }
+
+    /// Goes on once nothing that the lost peer sent is unfinished. Says whether something happened.
+    pub(crate) fn poll_net(&mut self) -> bool {
+        if !self.net.cleaning_up || !self.peer_writes.is_empty() {
+            return false;
+        }
+        self.net.cleaning_up = false;
+        self.log(Level::Info, "Connection closed");
+        if self.net.cstate == ConnState::Disconnecting || self.net.options.is_none() {
+            self.finish_standalone();
+            return true;
+        }
+        let was_connecting = self
+            .volumes
+            .values()
+            .all(|v| v.state.conn < ConnState::WFReportParams);
+        if self
+            .change_connection(Change::conn(ConnState::Unconnected), true)
+            .is_err()
+        {
+            return true;
+        }
+        if was_connecting && self.now.ms_since(self.net.up_since) < 1000 {
+            // A failure before the parameters were exchanged is tried again after a second (7.1).
+            let at = self.now.plus_ms(1000);
+            self.emit(Effect::SetTimer {
+                timer: Timer::Reconnect,
+                at,
+            });
+        } else {
+            self.open_connection();
+        }
+        true
+    }
+
+    pub(crate) fn on_reconnect_timer(&mut self) {
+        if self.net.cstate == ConnState::Unconnected && self.net.phase == Phase::Closed {
+            self.open_connection();
+        }
+    }
+
+    /// Disconnecting → StandAlone: the configuration is forgotten.
+    fn finish_standalone(&mut self) {
+        self.emit(Effect::ClearTimer {
+            timer: Timer::Reconnect,
+        });
+        let _ = self.change_connection(Change::conn(ConnState::StandAlone), true);
+        self.net.options = None;
+        self.net.discard_my_data = false;
+        self.net.tentative = false;
+    }
+
+    /// Whether ordinary traffic is possible.
+    pub(crate) fn is_up(&self) -> bool {
+        self.net.phase == Phase::Up
+    }
+}
+
+fn our_features() -> ConnectionFeatures {
+    ConnectionFeatures {
+        features: Features::all() | EXPLICIT_FLUSH,
+        min: 100,
+        ..ConnectionFeatures::OURS
+    }
+}
+
+fn wire_protocol(protocol: Protocol) -> WireProtocol {
+    match protocol {
+        Protocol::A => WireProtocol::A,
+        Protocol::B => WireProtocol::B,
+        Protocol::C => WireProtocol::C,
+    }
+}
+
+fn after_sb(policy: SplitBrainPolicy) -> AfterSb {
+    AfterSb::from_code(policy as u32).unwrap_or(AfterSb::Disconnect)
+}
+
+fn policy(wire: AfterSb) -> SplitBrainPolicy {
+    SplitBrainPolicy::from_code(wire.code()).unwrap_or(SplitBrainPolicy::Disconnect)
+}

@@ -1,0 +1,207 @@
+//! Which function handles which packet.
+
+use alloc::format;
+
+use replica_proto::{BlockId, Packet, StateChange};
+
+use crate::effect::Level;
+use crate::event::Payload;
+use crate::ids::VolumeNr;
+use crate::net::Phase;
+use crate::peer_request::MirrorKind;
+use crate::resource::Resource;
+use crate::state::{Change, ConnState, DiskState, StateError};
+use crate::write::AckKind;
+
+impl<P: Payload> Resource<P> {
+    pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
+        self.note_received();
+        match self.net.phase {
+            Phase::Closed | Phase::Pairing => return,
+            Phase::Features | Phase::Challenge | Phase::Response => {
+                self.on_handshake_packet(packet);
+                return;
+            }
+            Phase::Up => {}
+        }
+        let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
+        if self.net.bitmap_in.is_some()
+            && !is_bitmap
+            && packet.socket() == replica_proto::Socket::Data
+        {
+            self.protocol_error(format!("{} in the middle of a bitmap", packet.name()));
+            return;
+        }
+        match packet {
+            Packet::Ping => self.send(VolumeNr(0), Packet::PingAck, None),
+            Packet::PingAck => self.on_ping_ack(),
+            Packet::Protocol(params) => self.on_protocol(&params),
+            Packet::ProtocolUpdate(params) => self.on_protocol_update(&params),
+            Packet::Barrier(barrier) => self.on_barrier(barrier),
+            Packet::BarrierAck { barrier, set_size } => self.on_barrier_ack(barrier, set_size),
+            Packet::ConnStChgReq(change) => self.on_connection_change_request(change),
+            Packet::ConnStChgReply(code) => self.admin_reply(None, code),
+            Packet::UnplugRemote | Packet::DelayProbe { .. } => {}
+            packet => {
+                if !self.volumes.contains_key(&nr) {
+                    self.on_unknown_volume(nr, &packet);
+                    return;
+                }
+                self.on_volume_packet(nr, packet, payload);
+            }
+        }
+    }
+
+    /// The peer may know a volume that we do not (`docs/spec/wire.md`, section 2.3).
+    fn on_unknown_volume(&mut self, nr: VolumeNr, packet: &Packet) {
+        match packet {
+            Packet::SyncParam(_) | Packet::Sizes(_) | Packet::Uuids(_) | Packet::State(_) => {
+                let text = format!(
+                    "{} packet received for volume {nr}, which is not configured locally",
+                    packet.name()
+                );
+                self.log(Level::Warn, text);
+            }
+            _ => self.protocol_error(format!(
+                "{} for volume {nr}, which is not configured locally",
+                packet.name()
+            )),
+        }
+    }
+
+    fn on_volume_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
+        match packet {
+            Packet::Data(header) => match payload {
+                Some(payload) => {
+                    let bytes = payload.len_bytes();
+                    self.on_mirror_write(nr, &header, bytes, MirrorKind::Write, Some(payload));
+                }
+                None => self.protocol_error(format!("volume {nr}: P_DATA without data")),
+            },
+            Packet::Trim(header, bytes) => {
+                let kind = self.mirror_kind(header.flags, true);
+                self.on_mirror_write(nr, &header, bytes, kind, None);
+            }
+            Packet::Zeroes(header, bytes) => {
+                let kind = self.mirror_kind(header.flags, false);
+                self.on_mirror_write(nr, &header, bytes, kind, None);
+            }
+            Packet::DataRequest(request) => self.on_read_request(nr, &request, false),
+            Packet::RsDataRequest(request) | Packet::RsThinRequest(request) => {
+                self.on_read_request(nr, &request, true);
+            }
+            Packet::DataReply(header) => match payload {
+                Some(payload) => self.on_data_reply(nr, &header, payload),
+                None => self.protocol_error(format!("volume {nr}: P_DATA_REPLY without data")),
+            },
+            Packet::RsDataReply(header) => match payload {
+                Some(payload) => self.on_resync_data(nr, &header, payload),
+                None => self.protocol_error(format!("volume {nr}: P_RS_DATA_REPLY without data")),
+            },
+            Packet::RecvAck(ack) => self.application_ack(nr, &ack, AckKind::Received),
+            Packet::WriteAck(ack) => self.application_ack(nr, &ack, AckKind::Written),
+            Packet::RsWriteAck(ack) if ack.block_id == BlockId::SYNCER => {
+                self.on_resync_ack(nr, &ack, true)
+            }
+            Packet::RsWriteAck(ack) => self.application_ack(nr, &ack, AckKind::InSync),
+            Packet::NegAck(ack) if ack.block_id == BlockId::SYNCER => {
+                self.on_resync_ack(nr, &ack, false)
+            }
+            Packet::NegAck(ack) => self.on_neg_ack(nr, &ack),
+            Packet::NegDReply(ack) => self.on_neg_data_reply(nr, &ack),
+            Packet::NegRsDReply(ack) => self.on_resync_refused(nr, &ack, true),
+            Packet::RsCancel(ack) => self.on_resync_refused(nr, &ack, false),
+            Packet::OutOfSync(desc) => {
+                self.set_out_of_sync(nr, desc.sector, u64::from(desc.bytes.div_ceil(512)));
+            }
+            Packet::SyncParam(params) => self.on_sync_param(nr, &params),
+            Packet::Sizes(sizes) => self.on_sizes(nr, &sizes),
+            Packet::Uuids(uuids) => self.on_uuids(nr, &uuids),
+            Packet::State(word) => self.on_state(nr, word),
+            Packet::SyncUuid(uuid) => self.on_sync_uuid(nr, uuid),
+            Packet::StateChgReq(change) => self.on_state_change_request(nr, change),
+            Packet::StateChgReply(code) => self.admin_reply(Some(nr), code),
+            packet @ (Packet::Bitmap(_) | Packet::CompressedBitmap(_)) => {
+                self.on_bitmap_packet(nr, &packet)
+            }
+            other => {
+                // What this node never asked for or agreed to: verify, checksums, thin replies, two primaries.
+                self.protocol_error(format!("volume {nr}: unexpected {}", other.name()));
+            }
+        }
+    }
+
+    fn application_ack(&mut self, nr: VolumeNr, ack: &replica_proto::BlockAck, kind: AckKind) {
+        if !self.on_write_ack(nr, ack, kind) {
+            self.log(
+                Level::Error,
+                format!(
+                    "volume {nr}: an ack for an unknown write, sector {}",
+                    ack.sector
+                ),
+            );
+            self.lose_connection(ConnState::NetworkFailure);
+        }
+    }
+
+    /// P_STATE_CHG_REQ: the peer wants our consent (`docs/spec/behaviour.md`, section 2.7).
+    fn on_state_change_request(&mut self, nr: VolumeNr, wanted: StateChange) {
+        let code = if self.net.resolve_conflicts && self.admin.asks_about(Some(nr)) {
+            StateError::ConcurrentChange.code()
+        } else {
+            match Change::from_mask_val(wanted.mask.0, wanted.val.0) {
+                Err(error) => {
+                    self.protocol_error(format!("volume {nr}: P_STATE_CHG_REQ: {error}"));
+                    return;
+                }
+                Ok(change) => {
+                    let change = change.for_receiver();
+                    match self.change(nr, change, false) {
+                        Ok(code) => code,
+                        Err(error) => {
+                            self.log_refusal(nr, error, change);
+                            error.code()
+                        }
+                    }
+                }
+            }
+        };
+        self.send(nr, Packet::StateChgReply(code), None);
+    }
+
+    /// P_CONN_ST_CHG_REQ: the same for the whole connection; in practice the peer's graceful disconnect.
+    fn on_connection_change_request(&mut self, wanted: StateChange) {
+        let code = if self.net.resolve_conflicts && self.admin.asks_about(None) {
+            StateError::ConcurrentChange.code()
+        } else {
+            match Change::from_mask_val(wanted.mask.0, wanted.val.0) {
+                Err(error) => {
+                    self.protocol_error(format!("P_CONN_ST_CHG_REQ: {error}"));
+                    return;
+                }
+                Ok(change) => {
+                    let mut change = change.for_receiver();
+                    if change.disk == Some(DiskState::Outdated)
+                        && self
+                            .volumes
+                            .values()
+                            .any(|v| v.state.disk < DiskState::Outdated)
+                    {
+                        change.disk = None; // such a disk is worse than Outdated already
+                    }
+                    match self.change_connection(change, false) {
+                        Ok(code) => code,
+                        Err(error) => {
+                            self.log(Level::Error, format!("State change failed: {error}"));
+                            error.code()
+                        }
+                    }
+                }
+            }
+        };
+        self.send(VolumeNr(0), Packet::ConnStChgReply(code), None);
+        if code >= 1 && self.net.cstate == ConnState::TearDown {
+            self.lose_connection(ConnState::TearDown);
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! What the peer asks of our disk: writes to mirror, and reads.
+
+use alloc::format;
+
+use rdb_meta::{ExtentNr, activity_log::Acquire};
+use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Features, Packet};
+
+use crate::effect::{DiscardKind, Effect};
+use crate::event::{DiskError, Payload};
+use crate::ids::VolumeNr;
+use crate::resource::{Io, Resource};
+use crate::state::{ConnState, DiskState};
+use crate::volume::{BlockedRead, Holder, PeerKey, RequestOrPeer};
+
+/// A write of the peer's application, on its way to our disk.
+#[derive(Debug)]
+pub(crate) struct PeerWrite<P> {
+    pub(crate) volume: VolumeNr,
+    /// The connection it came over: acks are owed only to that.
+    pub(crate) connection: u32,
+    pub(crate) epoch: u64,
+    sector: u64,
+    bytes: u32,
+    block_id: BlockId,
+    flags: DpFlags,
+    kind: MirrorKind,
+    payload: Option<P>,
+    pub(crate) al_held: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MirrorKind {
+    Write,
+    Discard(DiscardKind),
+}
+
+impl<P> PeerWrite<P> {
+    fn end(&self) -> u64 {
+        self.sector + u64::from(self.bytes / 512)
+    }
+
+    fn extents(&self) -> (ExtentNr, ExtentNr) {
+        (
+            ExtentNr::of_sector(self.sector),
+            ExtentNr::of_sector(self.end() - 1),
+        )
+    }
+}
+
+impl<P: Payload> Resource<P> {
+    /// P_DATA, P_TRIM, P_ZEROES. `bytes` is the payload's length, or what the header says.
+    pub(crate) fn on_mirror_write(
+        &mut self,
+        nr: VolumeNr,
+        header: &DataHeader,
+        bytes: u32,
+        kind: MirrorKind,
+        payload: Option<P>,
+    ) {
+        let connection = self.net.connection;
+        let volume = self.volume(nr);
+        if volume.state.conn < ConnState::Connected {
+            self.protocol_error(format!(
+                "volume {nr}: a write before the handshake of its volume is over"
+            ));
+            return;
+        }
+        let (sector, end) = (
+            header.sector,
+            header.sector.saturating_add(u64::from(bytes / 512)),
+        );
+        if bytes == 0 || end > volume.size {
+            let size = volume.size;
+            self.protocol_error(format!(
+                "volume {nr}: a write of {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
+            ));
+            return;
+        }
+        let usable = volume.has_usable_disk();
+        let volume = self.volume_mut(nr);
+        volume.counters.received += u64::from(bytes / 512);
+        volume.counters.unacked += 1;
+        let epoch = self.net.epochs.add();
+        let key = self.peer_writes.insert(PeerWrite {
+            volume: nr,
+            connection,
+            epoch,
+            sector,
+            bytes,
+            block_id: header.block_id,
+            flags: header.flags,
+            kind,
+            payload,
+            al_held: false,
+        });
+        if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
+            let seq_num = self.volume_mut(nr).next_seq();
+            let ack = BlockAck {
+                sector,
+                block_id: header.block_id,
+                bytes,
+                seq_num,
+            };
+            self.send(nr, Packet::RecvAck(ack), None);
+        }
+        if !usable {
+            self.end_mirrored(key, false);
+            return;
+        }
+        self.net.epochs.waiting.push_back(key);
+        self.release_mirrored();
+    }
+
+    /// Lets mirrored writes go to the disk, in order: a write of a later epoch waits until all earlier epochs are
+    /// durable, unless the writer says by itself which writes depend on that.
+    pub(crate) fn release_mirrored(&mut self) {
+        while let Some(&key) = self.net.epochs.waiting.front() {
+            let write = &self.peer_writes[key];
+            let ordered = !self.net.explicit_flush || write.flags.contains(DpFlags::FLUSH);
+            if ordered && write.epoch != self.net.epochs.first {
+                self.advance_epochs();
+                return;
+            }
+            self.net.epochs.waiting.pop_front();
+            self.start_mirrored(key);
+        }
+    }
+
+    fn start_mirrored(&mut self, key: PeerKey) {
+        let write = &self.peer_writes[key];
+        let (nr, sector, end) = (write.volume, write.sector, write.end());
+        let volume = self.volume(nr);
+        // Writes that overlap reach the disk in the order they came in.
+        let blocked = volume.held.overlap(sector, end).is_some()
+            || volume.mirror_blocked.iter().any(|&other| {
+                let other = &self.peer_writes[other];
+                other.sector < end && other.end() > sector
+            });
+        let volume = self.volume_mut(nr);
+        if blocked {
+            volume.mirror_blocked.push_back(key);
+            return;
+        }
+        volume.held.insert(sector, end, Holder::Mirrored(key));
+        self.activate_mirrored(key);
+    }
+
+    /// A Secondary logs what it writes only if the writer has no disk of its own: then nobody else does (8.6, item 6).
+    pub(crate) fn activate_mirrored(&mut self, key: PeerKey) {
+        let write = &self.peer_writes[key];
+        let (nr, sector, end) = (write.volume, write.sector, write.end());
+        let (first, last) = write.extents();
+        if self.volume(nr).state.pdsk >= DiskState::Inconsistent {
+            self.submit_mirrored(key);
+            return;
+        }
+        self.set_out_of_sync(nr, sector, end - sector);
+        let Some(disk) = self
+            .volume_mut(nr)
+            .usable_disk()
+            .filter(|d| !d.al_suspended)
+        else {
+            self.submit_mirrored(key);
+            return;
+        };
+        match disk.al.acquire(first, last) {
+            Acquire::Granted => {
+                self.peer_writes[key].al_held = true;
+                self.submit_mirrored(key);
+            }
+            Acquire::Pending(tr) => {
+                disk.al_pending.push_back((tr, RequestOrPeer::Peer(key)));
+                self.peer_writes[key].al_held = true;
+                self.queue_transaction(nr);
+            }
+            Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Peer(key)),
+        }
+    }
+
+    pub(crate) fn submit_mirrored(&mut self, key: PeerKey) {
+        let write = &mut self.peer_writes[key];
+        let (nr, sector, bytes, kind, flags) = (
+            write.volume,
+            write.sector,
+            write.bytes,
+            write.kind,
+            write.flags,
+        );
+        let payload = write.payload.take();
+        if !self.volume(nr).has_usable_disk() {
+            self.volume_mut(nr).held.remove(sector);
+            self.end_mirrored(key, false);
+            self.retry_blocked(nr);
+            return;
+        }
+        let volume = self.volume_mut(nr);
+        volume.counters.written += u64::from(bytes / 512);
+        volume.counters.application_sectors += u64::from(bytes / 512);
+        let tag = self.start_data_io(Io::Mirrored { volume: nr, key });
+        let fua = flags.contains(DpFlags::FUA);
+        self.emit(match (kind, payload) {
+            (MirrorKind::Write, Some(payload)) => Effect::Write {
+                volume: nr,
+                tag,
+                sector,
+                payload,
+                fua,
+            },
+            (MirrorKind::Write, None) => Effect::Discard {
+                volume: nr,
+                tag,
+                sector,
+                bytes,
+                kind: DiscardKind::Zeroes,
+            },
+            (MirrorKind::Discard(kind), _) => Effect::Discard {
+                volume: nr,
+                tag,
+                sector,
+                bytes,
+                kind,
+            },
+        });
+    }
+
+    pub(crate) fn on_mirrored_io(
+        &mut self,
+        nr: VolumeNr,
+        key: PeerKey,
+        result: Result<(), DiskError>,
+    ) {
+        let sector = self.peer_writes[key].sector;
+        let volume = self.volume_mut(nr);
+        volume.held.remove(sector);
+        volume.mirror_unflushed = true;
+        if let Err(error) = result {
+            let bytes = self.peer_writes[key].bytes;
+            let text = format!(
+                "local WRITE IO error sector {sector}+{} (errno {})",
+                bytes / 512,
+                error.errno
+            );
+            self.log_volume_error(nr, text);
+            self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
+            // The writer hears of the failed write before it hears that the disk is gone.
+            self.end_mirrored(key, false);
+            self.local_io_error(nr);
+        } else {
+            self.end_mirrored(key, true);
+        }
+        self.retry_blocked(nr);
+    }
+
+    /// The write is on our disk, or never will be: say so and count it in its epoch.
+    fn end_mirrored(&mut self, key: PeerKey, ok: bool) {
+        let write = self.peer_writes.remove(key);
+        let nr = write.volume;
+        let sectors = u64::from(write.bytes / 512);
+        let current = write.connection == self.net.connection;
+        if write.al_held {
+            let (first, last) = write.extents();
+            if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+                disk.al.release(first, last);
+                self.retry_starved(nr);
+            }
+        }
+        if current {
+            let volume = self.volume_mut(nr);
+            volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+            let syncing =
+                (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
+            let in_sync = ok && syncing && write.flags.contains(DpFlags::MAY_SET_IN_SYNC);
+            let seq_num = if !ok || write.flags.contains(DpFlags::SEND_WRITE_ACK) {
+                volume.next_seq()
+            } else {
+                0
+            };
+            let ack = BlockAck {
+                sector: write.sector,
+                block_id: write.block_id,
+                bytes: write.bytes,
+                seq_num,
+            };
+            if in_sync {
+                self.set_in_sync(nr, write.sector, sectors);
+            }
+            if !ok {
+                self.send(nr, Packet::NegAck(ack), None);
+            } else if write.flags.contains(DpFlags::SEND_WRITE_ACK) {
+                let packet = if in_sync {
+                    Packet::RsWriteAck(ack)
+                } else {
+                    Packet::WriteAck(ack)
+                };
+                self.send(nr, packet, None);
+            }
+            if in_sync {
+                self.target_check_end(nr);
+            }
+        }
+        self.mirrored_write_ended(write.epoch);
+    }
+
+    pub(crate) fn retry_mirror_blocked(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.mirror_blocked.is_empty() {
+            return;
+        }
+        let blocked = core::mem::take(&mut volume.mirror_blocked);
+        for key in blocked {
+            self.start_mirrored(key);
+        }
+    }
+
+    // ---- reads ---------------------------------------------------------------------------------------------------
+
+    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ.
+    pub(crate) fn on_read_request(&mut self, nr: VolumeNr, request: &BlockRequest, resync: bool) {
+        let volume = self.volume(nr);
+        let (sector, bytes) = (request.sector, request.bytes);
+        let end = sector.saturating_add(u64::from(bytes / 512));
+        if bytes == 0 || bytes > crate::REQUEST_MAX_BYTES || end > volume.size {
+            let size = volume.size;
+            self.protocol_error(format!(
+                "volume {nr}: a request for {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
+            ));
+            return;
+        }
+        if volume.state.conn < ConnState::Connected {
+            self.protocol_error(format!(
+                "volume {nr}: a read before the handshake of its volume is over"
+            ));
+            return;
+        }
+        self.volume_mut(nr).counters.unacked += 1;
+        let read = BlockedRead {
+            sector,
+            bytes,
+            block_id: request.block_id,
+            resync,
+        };
+        self.serve_read(nr, read);
+    }
+
+    fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+        let BlockedRead {
+            sector,
+            bytes,
+            block_id,
+            resync,
+        } = read;
+        let end = sector + u64::from(bytes / 512);
+        let volume = self.volume_mut(nr);
+        if volume.state.disk != DiskState::UpToDate || volume.disk.as_ref().is_none_or(|d| d.failed)
+        {
+            self.refuse_read(nr, read);
+            return;
+        }
+        // A resync block is read after every overlapping write is done, and the range is ours until the target has
+        // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
+        if volume.held.overlap(sector, end).is_some() {
+            volume.reads_blocked.push_back(read);
+            return;
+        }
+        if resync {
+            volume.held.insert(sector, end, Holder::Resync);
+        }
+        let connection = self.net.connection;
+        let tag = self.start_data_io(Io::PeerRead {
+            volume: nr,
+            sector,
+            bytes,
+            block_id,
+            resync,
+            connection,
+        });
+        self.emit(Effect::Read {
+            volume: nr,
+            tag,
+            sector,
+            bytes,
+        });
+    }
+
+    fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+        let volume = self.volume_mut(nr);
+        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+        let seq_num = volume.next_seq();
+        let ack = BlockAck {
+            sector: read.sector,
+            block_id: read.block_id,
+            bytes: read.bytes,
+            seq_num,
+        };
+        let packet = if read.resync {
+            Packet::NegRsDReply(ack)
+        } else {
+            Packet::NegDReply(ack)
+        };
+        self.send(nr, packet, None);
+    }
+
+    pub(crate) fn retry_blocked_reads(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.reads_blocked.is_empty() {
+            return;
+        }
+        let blocked = core::mem::take(&mut volume.reads_blocked);
+        for read in blocked {
+            self.serve_read(nr, read);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one I/O")]
+    pub(crate) fn on_peer_read_io(
+        &mut self,
+        nr: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        block_id: BlockId,
+        resync: bool,
+        connection: u32,
+        result: Result<Option<P>, DiskError>,
+    ) {
+        let current = connection == self.net.connection && self.is_up();
+        let read = BlockedRead {
+            sector,
+            bytes,
+            block_id,
+            resync,
+        };
+        match result {
+            Ok(Some(payload)) if current => {
+                let volume = self.volume_mut(nr);
+                let sectors = u64::from(bytes / 512);
+                volume.counters.read += sectors;
+                volume.counters.sent += sectors;
+                volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+                let header = DataHeader {
+                    sector,
+                    block_id,
+                    seq_num: 0,
+                    flags: DpFlags::empty(),
+                };
+                let packet = if resync {
+                    Packet::RsDataReply(header)
+                } else {
+                    Packet::DataReply(header)
+                };
+                if resync {
+                    self.volume_mut(nr).counters.peer_pending += 1;
+                    self.source_reply_sent(nr, sector, bytes);
+                }
+                self.send(nr, packet, Some(payload));
+            }
+            Ok(_) => {
+                if resync {
+                    self.volume_mut(nr).held.remove(sector);
+                    self.retry_blocked(nr);
+                }
+            }
+            Err(error) => {
+                let text = format!(
+                    "local READ IO error sector {sector}+{} (errno {})",
+                    bytes / 512,
+                    error.errno
+                );
+                self.log_volume_error(nr, text);
+                if current {
+                    self.refuse_read(nr, read);
+                }
+                if resync {
+                    self.volume_mut(nr).held.remove(sector);
+                    if current {
+                        self.source_block_failed(nr, u64::from(bytes / 512));
+                    }
+                }
+                self.local_io_error(nr);
+                self.retry_blocked(nr);
+            }
+        }
+    }
+
+    /// What a received zeroing or discarding packet asks of the disk (`docs/spec/wire.md`, section 7.8).
+    pub(crate) fn mirror_kind(&self, flags: DpFlags, trim: bool) -> MirrorKind {
+        let wzeroes = self.net.wire.features.contains(Features::WZEROES);
+        MirrorKind::Discard(if trim && wzeroes {
+            DiscardKind::Discard
+        } else if trim || flags.contains(DpFlags::DISCARD) {
+            DiscardKind::ZeroesMayUnmap
+        } else {
+            DiscardKind::Zeroes
+        })
+    }
+}

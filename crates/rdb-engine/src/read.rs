@@ -1,0 +1,117 @@
+//! Application reads: which copy serves them, and what happens when it cannot.
+
+use alloc::format;
+
+use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
+
+use crate::effect::{Effect, Level};
+use crate::event::{Payload, Timer};
+use crate::ids::VolumeNr;
+use crate::resource::{Io, Resource};
+use crate::state::DiskState;
+use crate::volume::RequestKey;
+use crate::write::Part;
+
+impl<P: Payload> Resource<P> {
+    /// Local if the blocks are good here, else from the peer, else an error (`docs/spec/behaviour.md`, section 8.4).
+    pub(crate) fn start_read(&mut self, key: RequestKey) {
+        let request = &self.requests[key];
+        let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
+        let tried_here = request.local == Part::Failed;
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let good_here = volume.has_usable_disk()
+            && !tried_here
+            && match state.disk {
+                DiskState::UpToDate => true,
+                DiskState::Inconsistent => volume
+                    .disk
+                    .as_ref()
+                    .is_some_and(|d| !d.bitmap.any_set(sector, u64::from(bytes / 512))),
+                _ => false,
+            };
+        if good_here {
+            self.requests[key].local = Part::Pending;
+            let tag = self.start_data_io(Io::Application { volume: nr, key });
+            self.emit(Effect::Read {
+                volume: nr,
+                tag,
+                sector,
+                bytes,
+            });
+        } else if state.pdsk == DiskState::UpToDate
+            && self.is_up()
+            && self.requests[key].net != Part::Failed
+        {
+            self.requests[key].net = Part::Pending;
+            let block_id = self.requests[key].block_id(key);
+            self.volume_mut(nr).counters.peer_pending += 1;
+            // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).
+            self.send(
+                nr,
+                Packet::DataRequest(BlockRequest {
+                    sector,
+                    block_id,
+                    bytes,
+                }),
+                None,
+            );
+            let limit = self.net.request_limit_ms();
+            if limit > 0 && self.net.log.is_empty() {
+                self.emit(Effect::SetTimer {
+                    timer: Timer::RequestTimeout,
+                    at: self.now.plus_ms(limit),
+                });
+            }
+        } else {
+            let text = format!(
+                "IO ERROR: neither local nor remote data, sector {sector}+{}",
+                bytes / 512
+            );
+            self.log_volume(Level::Error, nr, text);
+            self.complete(key, false);
+        }
+    }
+
+    /// One copy failed: try what is left.
+    pub(crate) fn retry_read(&mut self, key: RequestKey) {
+        self.start_read(key);
+    }
+
+    /// P_DATA_REPLY: the peer's answer to a read of ours.
+    pub(crate) fn on_data_reply(&mut self, nr: VolumeNr, header: &DataHeader, payload: P) {
+        let known = self.request_of(header.block_id).filter(|&key| {
+            let r = &self.requests[key];
+            r.volume == nr && r.is_read() && r.net == Part::Pending && r.sector == header.sector
+        });
+        let Some(key) = known.filter(|&key| self.requests[key].bytes == payload.len_bytes()) else {
+            let text = format!("P_DATA_REPLY for an unknown read, sector {}", header.sector);
+            self.protocol_error(text);
+            return;
+        };
+        let volume = self.volume_mut(nr);
+        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.counters.received += u64::from(payload.len_bytes() / 512);
+        let request = &mut self.requests[key];
+        request.net = Part::Done;
+        request.payload = Some(payload);
+        self.complete(key, true);
+    }
+
+    /// P_NEG_DREPLY: the peer could not read.
+    pub(crate) fn on_neg_data_reply(&mut self, nr: VolumeNr, ack: &BlockAck) {
+        let known = self.request_of(ack.block_id).filter(|&key| {
+            let r = &self.requests[key];
+            r.volume == nr && r.is_read() && r.net == Part::Pending
+        });
+        let Some(key) = known else {
+            let text = format!("P_NEG_DREPLY for an unknown read, sector {}", ack.sector);
+            self.protocol_error(text);
+            return;
+        };
+        let volume = self.volume_mut(nr);
+        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        self.requests[key].net = Part::Failed;
+        self.retry_read(key);
+    }
+}

@@ -1,0 +1,92 @@
+//! The snapshot that operators see.
+
+use alloc::vec::Vec;
+
+use crate::event::Payload;
+use crate::ids::Time;
+use crate::resource::Resource;
+use crate::state::ConnState;
+use crate::status::{ResourceStatus, VolumeStatus};
+use crate::volume::Volume;
+
+impl<P: Payload> Resource<P> {
+    /// The resource as it is at `now`.
+    pub fn status(&self, now: Time) -> ResourceStatus {
+        let volumes: Vec<VolumeStatus> = self
+            .volumes
+            .values()
+            .map(|v| self.volume_status(v, now))
+            .collect();
+        ResourceStatus {
+            connection: self.net.cstate,
+            protocol: self.net.options.as_ref().map(|o| o.protocol),
+            epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
+            volumes,
+        }
+    }
+
+    fn volume_status(&self, volume: &Volume, now: Time) -> VolumeStatus {
+        let disk = volume.disk.as_deref();
+        let state = volume.state;
+        let target = matches!(state.conn, ConnState::SyncTarget | ConnState::PausedSyncT);
+        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&state.conn);
+        let options = disk.map(|d| &d.options);
+        VolumeStatus {
+            volume: volume.nr,
+            minor: volume.minor,
+            state,
+            size_sectors: volume.size,
+            sent_sectors: volume.counters.sent,
+            received_sectors: volume.counters.received,
+            written_sectors: volume.counters.written,
+            read_sectors: volume.counters.read,
+            al_writes: volume.counters.al_writes,
+            bm_writes: volume.counters.bm_writes,
+            local_pending: volume.local_pending,
+            peer_pending: volume.counters.peer_pending,
+            unacked: volume.counters.unacked,
+            application_pending: volume.application_pending,
+            write_ordering: match options {
+                Some(o) if !o.disk_flushes && o.disk_drain => 'd',
+                Some(o) if !o.disk_flushes => 'n',
+                _ => 'f',
+            },
+            out_of_sync_blocks: volume.bits_set(),
+            blocked: if volume.waiting.is_empty() { '-' } else { 'd' },
+            al_suspended: disk.is_some_and(|d| d.al_suspended),
+            generation: disk.map(|d| (d.ids(), d.sb.flags.bits())),
+            sync: syncing.then(|| volume.resync.progress(now, volume.bits_set(), target)),
+            degraded: volume.degraded,
+        }
+    }
+
+    /// Checks what must always hold; for tests and simulation.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn check(&self) {
+        for volume in self.volumes.values() {
+            if let Some(disk) = &volume.disk {
+                disk.al.check();
+                assert!(
+                    disk.ready || volume.state.disk < crate::state::DiskState::Inconsistent,
+                    "a disk in use whose attach has not ended"
+                );
+            }
+            let waiting = volume
+                .waiting
+                .iter()
+                .all(|key| self.requests.contains(*key));
+            assert!(waiting, "a waiting request that does not exist");
+            let sanitized =
+                crate::state::sanitize(volume.state, volume.state, &self.context(volume.nr)).state;
+            assert_eq!(sanitized, volume.state, "the state is no fixed point (V1)");
+        }
+        let open: usize = self.requests.iter().filter(|(_, r)| r.in_log).count();
+        assert_eq!(
+            open,
+            self.net.log.len(),
+            "the transfer log and its requests differ"
+        );
+    }
+}

@@ -1,0 +1,531 @@
+//! The resource: what it consists of, how an event gets to the function that handles it, and how a state changes.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use replica_proto::{BlockId, Packet};
+use slab::Slab;
+
+use crate::admin::Admin;
+use crate::effect::{Effect, Level};
+use crate::event::{DiskError, Event, Payload, Timer};
+use crate::ids::{IoTag, SendTag, Time, VolumeNr};
+use crate::net::Net;
+use crate::peer_request::PeerWrite;
+use crate::state::{
+    self, Change, ConnState, Context, DiskState, Outcome, Role, StateError, VolumeState,
+};
+use crate::volume::{Disk, PeerKey, RequestKey, Volume};
+use crate::write::AppRequest;
+
+/// Every decision of one resource, and no I/O.
+///
+/// The driver promises: `now` never goes back; the effects of one event are started in order before the next event;
+/// an effect that carries a tag is answered by exactly one event with that tag.
+///
+/// Invariants ([`Resource::check`], run after every event in tests and simulation):
+/// - a write is submitted only while its extent is hot *on disk*;
+/// - an out-of-sync bit is cleared only once both copies of the block are known to be written;
+/// - an epoch leaves the transfer log when its barrier is acked, or, marked out of sync, when the peer is lost;
+/// - a front-end request is completed exactly once.
+pub struct Resource<P> {
+    pub(crate) name: String,
+    random: Box<dyn FnMut() -> u64 + Send>,
+    pub(crate) now: Time,
+    fx: Vec<Effect<P>>,
+    pub(crate) volumes: BTreeMap<VolumeNr, Volume>,
+    pub(crate) net: Net<P>,
+    pub(crate) admin: Admin,
+    /// What each I/O in flight is for.
+    pub(crate) io: Slab<Io>,
+    /// Application requests.
+    pub(crate) requests: Slab<AppRequest<P>>,
+    /// Makes block ids of requests unique over the reuse of slab keys.
+    pub(crate) request_generation: u32,
+    /// Mirrored writes.
+    pub(crate) peer_writes: Slab<PeerWrite<P>>,
+    /// State changes whose consequences are still to come.
+    after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
+}
+
+/// What an I/O in flight is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Io {
+    /// An application request's local part.
+    Application { volume: VolumeNr, key: RequestKey },
+    /// A mirrored write.
+    Mirrored { volume: VolumeNr, key: PeerKey },
+    /// A read that the peer asked for, as a user of our data or as sync target.
+    PeerRead {
+        volume: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        block_id: BlockId,
+        resync: bool,
+        connection: u32,
+    },
+    /// Resync data being written.
+    ResyncWrite {
+        volume: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        connection: u32,
+    },
+    /// The flush that makes received epochs durable.
+    EpochFlush { volume: VolumeNr, connection: u32 },
+    /// A metadata write or read.
+    Meta { volume: VolumeNr },
+    /// A read of an attach.
+    AttachRead { volume: VolumeNr },
+    /// A flush of the data disk that metadata waits for.
+    MetaFlushData { volume: VolumeNr },
+}
+
+impl Io {
+    fn volume(&self) -> VolumeNr {
+        match *self {
+            Io::Application { volume, .. }
+            | Io::Mirrored { volume, .. }
+            | Io::PeerRead { volume, .. }
+            | Io::ResyncWrite { volume, .. }
+            | Io::EpochFlush { volume, .. }
+            | Io::Meta { volume }
+            | Io::AttachRead { volume }
+            | Io::MetaFlushData { volume } => volume,
+        }
+    }
+}
+
+impl<P: Payload> Resource<P> {
+    /// A resource without volumes and without a connection. `random` gives the bits of new generation identifiers.
+    pub fn new(name: &str, random: Box<dyn FnMut() -> u64 + Send>) -> Self {
+        Resource {
+            name: name.to_string(),
+            random,
+            now: Time(0),
+            fx: Vec::new(),
+            volumes: BTreeMap::new(),
+            net: Net::new(),
+            admin: Admin::default(),
+            io: Slab::new(),
+            requests: Slab::new(),
+            request_generation: 1,
+            peer_writes: Slab::new(),
+            after: VecDeque::new(),
+        }
+    }
+
+    /// The resource's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Handles one event and appends what follows from it to `effects`.
+    pub fn handle(&mut self, now: Time, event: Event<P>, effects: &mut Vec<Effect<P>>) {
+        debug_assert!(now >= self.now, "time went back");
+        self.now = now;
+        core::mem::swap(&mut self.fx, effects);
+        match event {
+            Event::Request(request) => self.on_request(request),
+            Event::DiskDone { tag, result } => self.on_disk_done(tag, result),
+            Event::MetaDone { tag, result } => self.on_meta_done(tag, result),
+            Event::Paired {
+                resolve_conflicts,
+                challenge,
+            } => self.on_paired(resolve_conflicts, challenge),
+            Event::PairingImpossible { reason } => self.on_pairing_impossible(&reason),
+            Event::Received {
+                volume,
+                packet,
+                digest: _,
+                payload,
+            } => {
+                self.on_packet(VolumeNr(volume), packet, payload);
+            }
+            Event::ConnectionLost { socket, cause } => self.on_connection_lost(socket, cause),
+            Event::Sent { tag } => self.on_sent(tag),
+            Event::SendStalled { socket } => self.on_send_stalled(socket),
+            Event::Timer(timer) => self.on_timer(timer),
+            Event::Admin { id, command } => self.on_admin(id, command),
+        }
+        self.settle();
+        core::mem::swap(&mut self.fx, effects);
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Reconnect => self.on_reconnect_timer(),
+            Timer::Handshake => self.on_handshake_timer(),
+            Timer::Keepalive => self.on_keepalive_timer(),
+            Timer::RequestTimeout => self.on_request_timer(),
+            Timer::EpochFlush => self.on_epoch_flush_timer(),
+            Timer::ResyncStep(nr) => self.on_resync_timer(nr),
+            Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
+            Timer::Admin => self.on_admin_timer(),
+        }
+    }
+
+    fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
+        let Some(io) = self.take_io(tag) else { return };
+        let nr = io.volume();
+        if let Some(volume) = self.volumes.get_mut(&nr) {
+            volume.local_pending = volume.local_pending.saturating_sub(1);
+        }
+        match io {
+            Io::Application { key, .. } => self.on_application_io(nr, key, result),
+            Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
+            Io::PeerRead {
+                sector,
+                bytes,
+                block_id,
+                resync,
+                connection,
+                ..
+            } => {
+                self.on_peer_read_io(nr, sector, bytes, block_id, resync, connection, result);
+            }
+            Io::ResyncWrite {
+                sector,
+                bytes,
+                connection,
+                ..
+            } => {
+                self.on_resync_write_io(nr, sector, bytes, connection, result.map(|_| ()));
+            }
+            Io::EpochFlush { connection, .. } => {
+                self.on_epoch_flush_io(nr, connection, result.map(|_| ()))
+            }
+            Io::MetaFlushData { .. } => self.md_io_done(nr, result.map(|_| ())),
+            Io::Meta { .. } | Io::AttachRead { .. } => {
+                unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
+            }
+        }
+        self.disk_quiet(nr);
+    }
+
+    fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
+        let Some(io) = self.take_io(tag) else { return };
+        let nr = io.volume();
+        match io {
+            Io::AttachRead { .. } => self.on_attach_read(nr, result),
+            _ => self.md_io_done(nr, result.map(|_| ())),
+        }
+        self.disk_quiet(nr);
+    }
+
+    fn take_io(&mut self, tag: IoTag) -> Option<Io> {
+        let key = usize::try_from(tag.0).ok()?;
+        self.io.try_remove(key)
+    }
+
+    /// A tag for data I/O on a volume, counted as in flight.
+    pub(crate) fn start_data_io(&mut self, io: Io) -> IoTag {
+        self.volume_mut(io.volume()).local_pending += 1;
+        self.start_io(io)
+    }
+
+    /// Lets everything follow that follows from what has happened.
+    fn settle(&mut self) {
+        loop {
+            self.run_after();
+            let mut more = self.poll_net();
+            more |= self.poll_admin();
+            let mut next = self.next_volume(None);
+            while let Some(nr) = next {
+                next = self.next_volume(Some(nr));
+                self.poll_bitmap_due(nr);
+                self.md_sync_if_dirty(nr);
+            }
+            if !more && self.after.is_empty() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn emit(&mut self, effect: Effect<P>) {
+        self.fx.push(effect);
+    }
+
+    pub(crate) fn random(&mut self) -> u64 {
+        (self.random)()
+    }
+
+    /// The volume, which the caller knows to exist.
+    pub(crate) fn volume(&self, nr: VolumeNr) -> &Volume {
+        self.volumes
+            .get(&nr)
+            .expect("the caller has looked the volume up")
+    }
+
+    /// The volume, which the caller knows to exist.
+    pub(crate) fn volume_mut(&mut self, nr: VolumeNr) -> &mut Volume {
+        self.volumes
+            .get_mut(&nr)
+            .expect("the caller has looked the volume up")
+    }
+
+    /// The volume's disk, which the caller knows to be attached.
+    pub(crate) fn disk_mut(&mut self, nr: VolumeNr) -> &mut Disk {
+        self.volume_mut(nr)
+            .disk
+            .as_deref_mut()
+            .expect("the caller has seen the disk")
+    }
+
+    /// The volume after this one, or the first: to walk the volumes while changing them, without a list.
+    pub(crate) fn next_volume(&self, after: Option<VolumeNr>) -> Option<VolumeNr> {
+        use core::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.volumes
+            .range((from, Unbounded))
+            .next()
+            .map(|(&nr, _)| nr)
+    }
+
+    pub(crate) fn volume_numbers(&self) -> Vec<VolumeNr> {
+        self.volumes.keys().copied().collect()
+    }
+
+    pub(crate) fn send(&mut self, volume: VolumeNr, packet: Packet, payload: Option<P>) {
+        self.send_notify(volume, packet, payload, None);
+    }
+
+    pub(crate) fn log(&mut self, level: Level, text: impl Into<String>) {
+        self.emit(Effect::Log {
+            level,
+            volume: None,
+            text: text.into(),
+        });
+    }
+
+    pub(crate) fn log_volume(&mut self, level: Level, nr: VolumeNr, text: impl Into<String>) {
+        self.emit(Effect::Log {
+            level,
+            volume: Some(nr),
+            text: text.into(),
+        });
+    }
+
+    pub(crate) fn log_volume_error(&mut self, nr: VolumeNr, text: impl Into<String>) {
+        self.log_volume(Level::Error, nr, text);
+    }
+
+    /// What the state tables look at beside the record.
+    pub(crate) fn context(&self, nr: VolumeNr) -> Context {
+        let volume = self.volume(nr);
+        let disk_uuid = volume.disk.as_ref().map_or(0, |d| d.sb.uuids[0]);
+        Context {
+            net_configured: self.net.options.is_some(),
+            two_primaries: false,
+            peer_primary_on_other_volume: self
+                .volumes
+                .values()
+                .any(|v| v.nr != nr && v.state.peer == Role::Primary),
+            device_open: self.admin.held_open == Some(nr),
+            verify_alg_set: false,
+            agreed_version: self.net.wire.version.0,
+            state_sent: self.net.state_sent,
+            exposed_uuid_matches_disk: (volume.exposed_uuid ^ disk_uuid) & !1 == 0,
+            negotiated: volume
+                .negotiated
+                .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
+            ..Context::DEFAULT
+        }
+    }
+
+    /// Asks for a change of one volume's state and makes it if the rules allow it. A `fact` cannot be refused but by a
+    /// move that is impossible.
+    pub(crate) fn change(
+        &mut self,
+        nr: VolumeNr,
+        change: Change,
+        fact: bool,
+    ) -> Result<i32, StateError> {
+        let old = self.volume(nr).state;
+        let outcome = state::request(old, change, &self.context(nr), fact)?;
+        let code = outcome.code();
+        if let Outcome::Changed(new, notes) = outcome {
+            for line in notes.lines() {
+                self.log_volume(Level::Warn, nr, line);
+            }
+            if let Some(line) = state::change_log(old, new) {
+                self.log_volume(Level::Info, nr, line);
+            }
+            self.commit_state(nr, new);
+        }
+        Ok(code)
+    }
+
+    /// Records a fact. An impossible move is our own mistake: it is logged and nothing changes.
+    pub(crate) fn fact(&mut self, nr: VolumeNr, change: Change) {
+        if let Err(error) = self.change(nr, change, true) {
+            if error != StateError::InTransientState {
+                let text = format!("impossible state change refused: {error} ({change:?})");
+                self.log_volume(Level::Error, nr, text);
+            }
+        }
+    }
+
+    /// Says why a change was refused, in DRBD's form.
+    pub(crate) fn log_refusal(&mut self, nr: VolumeNr, error: StateError, change: Change) {
+        let state = self.volume(nr).state;
+        let wanted = state::sanitize(state, state.apply(change), &self.context(nr)).state;
+        for line in state::refusal_log(error, state, wanted) {
+            self.log_volume(Level::Error, nr, line);
+        }
+    }
+
+    /// Changes the state of the connection, and with it of every volume. Nothing changes if one volume refuses.
+    pub(crate) fn change_connection(
+        &mut self,
+        change: Change,
+        fact: bool,
+    ) -> Result<i32, StateError> {
+        let mut news: Vec<(VolumeNr, VolumeState, VolumeState)> = Vec::new();
+        for nr in self.volume_numbers() {
+            let old = self.volume(nr).state;
+            match state::request(old, change, &self.context(nr), fact)? {
+                Outcome::NothingToDo => {}
+                Outcome::Changed(new, notes) => {
+                    for line in notes.lines() {
+                        self.log_volume(Level::Warn, nr, line);
+                    }
+                    news.push((nr, old, new));
+                }
+            }
+        }
+        let old_cstate = self.net.cstate;
+        if let Some(conn) = change.conn {
+            if self.volumes.is_empty() {
+                state::is_legal_move(old_cstate, conn)?;
+            }
+            self.net.cstate = conn;
+        }
+        if news.is_empty() && self.net.cstate == old_cstate {
+            return Ok(2);
+        }
+        let lines: Vec<_> = news
+            .iter()
+            .map(|(_, old, new)| state::change_log(*old, *new))
+            .collect();
+        if lines.is_empty() {
+            self.log(
+                Level::Info,
+                format!("conn( {old_cstate} -> {} ) ", self.net.cstate),
+            );
+        } else if lines.iter().all(|l| *l == lines[0]) {
+            if let Some(Some(line)) = lines.into_iter().next() {
+                self.log(Level::Info, line);
+            }
+        } else {
+            for ((nr, ..), line) in news.iter().zip(lines) {
+                if let Some(line) = line {
+                    self.log_volume(Level::Info, *nr, line);
+                }
+            }
+        }
+        for (nr, _, new) in news {
+            self.commit_state(nr, new);
+        }
+        Ok(1)
+    }
+
+    /// Puts a new record in place, with its immediate effects (`docs/spec/behaviour.md`, section 2.11).
+    fn commit_state(&mut self, nr: VolumeNr, new: VolumeState) {
+        use state::ImmediateEffects as Now;
+
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        let old = core::mem::replace(&mut volume.state, new);
+        let effects = state::immediate(old, new);
+        if let Some(disk) = volume.disk.as_deref_mut() {
+            if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {
+                let flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
+                if flags != disk.sb.flags.bits() {
+                    disk.sb.flags = rdb_meta::MdFlags::from_bits_retain(flags);
+                    disk.sb_dirty = true;
+                }
+            }
+            if effects.contains(Now::EXPOSE_DISK) {
+                volume.exposed_uuid = disk.sb.uuids[0];
+            }
+            if effects.contains(Now::CONNECTED) && core::mem::take(&mut disk.al_suspended) {
+                let text = "Resumed AL updates";
+                self.fx.push(Effect::Log {
+                    level: Level::Info,
+                    volume: Some(nr),
+                    text: text.into(),
+                });
+            }
+        }
+        let volume = self.volume_mut(nr);
+        if effects.contains(Now::CONSIDER_RESYNC) {
+            volume.consider_resync = true;
+        }
+        if effects.contains(Now::RESYNC_CONTINUES) {
+            volume.resync.resume(now);
+            self.log_volume(Level::Info, nr, "Syncer continues.");
+            self.emit(Effect::SetTimer {
+                timer: Timer::ResyncStep(nr),
+                at: now,
+            });
+        }
+        if effects.contains(Now::RESYNC_SUSPENDED) {
+            self.volume_mut(nr).resync.pause(now);
+            self.log_volume(Level::Info, nr, "Resync suspended");
+        }
+        if effects.contains(Now::ATTACHED) {
+            let ids = self.volume(nr).disk.as_ref().map(|d| d.ids());
+            if let Some(ids) = ids {
+                self.log_volume(Level::Info, nr, format!("attached to UUIDs {ids}"));
+            }
+        }
+        if effects.contains(Now::CLOSE_EPOCH) {
+            self.close_epoch();
+        }
+        let reporting = |v: &Volume| v.state.conn == ConnState::WFReportParams;
+        if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && !self.volumes.values().any(reporting) {
+            self.net.state_sent = false;
+        }
+        self.emit(Effect::StateChanged {
+            volume: nr,
+            old,
+            new,
+        });
+        self.after.push_back((nr, old, new));
+    }
+
+    /// Runs the consequences of the state changes so far, in order.
+    pub(crate) fn run_after(&mut self) {
+        while let Some((nr, old, new)) = self.after.pop_front() {
+            if self.volumes.contains_key(&nr) {
+                self.after_change(nr, old, new);
+            }
+        }
+    }
+
+    /// The key of a request from the block id we gave it, if it is still the same request.
+    pub(crate) fn request_of(&self, block_id: BlockId) -> Option<RequestKey> {
+        let value = block_id.to_u64();
+        let key = usize::try_from(value & 0xffff_ffff).ok()?.checked_sub(1)?;
+        let request = self.requests.get(key)?;
+        (u64::from(request.generation) == value >> 32).then_some(key)
+    }
+
+    pub(crate) fn on_sent(&mut self, tag: SendTag) {
+        match tag.0 {
+            BITMAP_SENT => self.bitmap_chunk_sent(),
+            value => {
+                if let Some(key) = self.request_of(BlockId::from_u64(value)) {
+                    self.on_handed_to_tcp(key);
+                }
+            }
+        }
+    }
+}
+
+/// The send tag of bitmap chunks; requests' tags are their block ids, which are never all ones.
+pub(crate) const BITMAP_SENT: u64 = u64::MAX;

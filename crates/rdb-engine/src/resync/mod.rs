@@ -1,0 +1,263 @@
+//! Resync: what both sides count, and its pace.
+
+mod source;
+mod target;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+
+use crate::config::DiskOptions;
+use crate::effect::{Effect, Level};
+use crate::event::{Payload, Timer};
+use crate::ids::{Time, VolumeNr};
+use crate::resource::Resource;
+use crate::status::SyncProgress;
+
+/// A resync of one volume, running or over.
+#[derive(Debug, Default)]
+pub(crate) struct Resync {
+    /// Blocks of 4 KiB at the start.
+    pub(crate) total: u64,
+    /// Blocks that could not be read or written.
+    pub(crate) failed: u64,
+    started: Time,
+    paused_at: Option<Time>,
+    paused_ms: u64,
+    /// Blocks left at times at least 3 s apart, newest last.
+    marks: VecDeque<(Time, u64)>,
+
+    /// Ranges that wait for the peer: on the target requests without reply, on the source replies without ack.
+    pub(crate) awaited: BTreeMap<u64, u32>,
+    /// Target: the superblock that says so is durable, so blocks may be asked for.
+    requesting: bool,
+    /// Target: next bit to look at.
+    position: u64,
+    /// Target: a block was passed over because something held it.
+    passed_over: bool,
+    /// Target: sectors asked for and not yet on disk.
+    outstanding: u64,
+    /// Target: 4 KiB units that may still be asked for in this step.
+    budget: u64,
+    pace: Pace,
+    /// An end that waits for an answered ping, a flush or the superblock.
+    pub(crate) ending: bool,
+    /// Target: a sync UUID that came before we were ready for it.
+    early_uuid: Option<u64>,
+    /// Target: the end is durable before the source hears of it.
+    pub(crate) announce: bool,
+    /// Application sectors at the last step.
+    application_sectors: u64,
+}
+
+/// The controller of `docs/spec/behaviour.md`, section 9.2. Amounts are sectors.
+#[derive(Debug, Default)]
+struct Pace {
+    plan: VecDeque<i64>,
+    plan_sum: i64,
+    in_flight: i64,
+    arrived: i64,
+    want_kib: u32,
+}
+
+/// Time between two steps.
+const STEP_MS: u64 = 100;
+/// Time between two marks, and how many are kept.
+const MARK_MS: u64 = 3_000;
+const MARKS: usize = 8;
+
+impl Pace {
+    /// Units of 4 KiB for this step.
+    fn step(&mut self, options: &DiskOptions) -> u64 {
+        let arrived = core::mem::take(&mut self.arrived);
+        self.in_flight = (self.in_flight - arrived).max(0);
+        let slots = i64::from(options.c_plan_ahead_ds);
+        let units = if slots == 0 {
+            self.want_kib = options.resync_rate_kib;
+            i64::from(options.resync_rate_kib) / 40
+        } else {
+            let slots_len = usize::try_from(slots).unwrap_or(1);
+            if self.plan.len() != slots_len {
+                self.plan = core::iter::repeat_n(0, slots_len).collect();
+                self.plan_sum = 0;
+            }
+            let want = if self.in_flight + arrived == 0 {
+                i64::from(options.resync_rate_kib) * 2 / 10 * slots
+            } else if options.c_fill_target_sectors != 0 {
+                i64::from(options.c_fill_target_sectors)
+            } else {
+                arrived * i64::from(options.c_delay_target_ds)
+            };
+            let correction = want - self.in_flight - self.plan_sum;
+            let share = correction / slots;
+            for slot in &mut self.plan {
+                *slot += share;
+            }
+            self.plan_sum += share * slots;
+            let current = self.plan.pop_front().unwrap_or(0);
+            self.plan.push_back(0);
+            self.plan_sum -= current;
+            let request = (arrived + current).clamp(0, i64::from(options.c_max_rate_kib) * 2 / 10);
+            let units = request >> 3;
+            self.want_kib = u32::try_from(units * 40).unwrap_or(u32::MAX);
+            units
+        };
+        u64::try_from(units).unwrap_or(0)
+    }
+
+    fn requested(&mut self, sectors: u64) {
+        self.in_flight += i64::try_from(sectors).unwrap_or(0);
+    }
+}
+
+impl Resync {
+    fn begin(&mut self, now: Time, total: u64) {
+        let awaited = core::mem::take(&mut self.awaited);
+        let (early_uuid, outstanding) = (self.early_uuid.take(), self.outstanding);
+        *self = Resync {
+            total,
+            started: now,
+            awaited,
+            early_uuid,
+            outstanding,
+            ..Resync::default()
+        };
+        self.marks.push_back((now, total));
+    }
+
+    pub(crate) fn pause(&mut self, now: Time) {
+        self.paused_at = Some(now);
+    }
+
+    pub(crate) fn resume(&mut self, now: Time) {
+        if let Some(at) = self.paused_at.take() {
+            self.paused_ms += now.ms_since(at);
+        }
+    }
+
+    fn mark(&mut self, now: Time, left: u64) {
+        let due = self
+            .marks
+            .back()
+            .is_none_or(|(at, _)| now.ms_since(*at) >= MARK_MS);
+        if due {
+            self.marks.push_back((now, left));
+            if self.marks.len() > MARKS {
+                self.marks.pop_front();
+            }
+        }
+    }
+
+    fn elapsed_ms(&self, now: Time) -> u64 {
+        let paused = self.paused_ms + self.paused_at.map_or(0, |at| now.ms_since(at));
+        now.ms_since(self.started).saturating_sub(paused)
+    }
+
+    /// KiB/s since the second youngest mark.
+    fn recent_kib(&self, now: Time, left: u64) -> u64 {
+        let mark = self.marks.iter().rev().nth(1).or(self.marks.front());
+        let Some(&(at, then)) = mark else { return 0 };
+        then.saturating_sub(left) * 4 * 1000 / now.ms_since(at).max(1)
+    }
+
+    pub(crate) fn progress(&self, now: Time, bits_set: u64, target: bool) -> SyncProgress {
+        let left = bits_set.saturating_sub(self.failed);
+        let (mark_at, mark_left) = self
+            .marks
+            .front()
+            .copied()
+            .unwrap_or((self.started, self.total));
+        SyncProgress {
+            total_blocks: self.total,
+            left_blocks: left,
+            failed_blocks: self.failed,
+            window_ms: now.ms_since(mark_at),
+            window_blocks: mark_left.saturating_sub(left),
+            elapsed_ms: self.elapsed_ms(now),
+            want_kib: target.then_some(self.pace.want_kib),
+        }
+    }
+}
+
+impl<P: Payload> Resource<P> {
+    fn log_resync_began(&mut self, nr: VolumeNr, side: &str) {
+        let bits = self.volume(nr).bits_set();
+        let text = format!(
+            "Began resync as {side} (will sync {} KB [{bits} bits set]).",
+            bits * 4
+        );
+        self.log_volume(Level::Info, nr, text);
+    }
+
+    fn log_resync_done(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let resync = &self.volume(nr).resync;
+        let elapsed_s = (resync.elapsed_ms(now) / 1000).max(1);
+        let paused_s = resync.paused_ms / 1000;
+        let (total, failed) = (resync.total, resync.failed);
+        let rate = total * 4 / elapsed_s;
+        let text =
+            format!("Resync done (total {elapsed_s} sec; paused {paused_s} sec; {rate} K/sec)");
+        self.log_volume(Level::Info, nr, text);
+        if failed > 0 {
+            self.log_volume(
+                Level::Error,
+                nr,
+                format!("            {failed} failed blocks"),
+            );
+        }
+    }
+
+    /// The connection is gone: what waited for the peer waits no more.
+    pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        for (sector, _) in core::mem::take(&mut volume.resync.awaited) {
+            volume.held.remove(sector);
+        }
+        volume.resync.requesting = false;
+        volume.resync.ending = false;
+        volume.resync.early_uuid = None;
+        volume.resync.outstanding = 0;
+        volume.bitmap_due = crate::volume::BitmapDue::No;
+        self.emit(Effect::ClearTimer {
+            timer: Timer::ResyncStep(nr),
+        });
+        self.retry_blocked(nr);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_rate_is_shared_among_steps() {
+        let options = DiskOptions {
+            c_plan_ahead_ds: 0,
+            resync_rate_kib: 4_000,
+            ..DiskOptions::default()
+        };
+        assert_eq!(Pace::default().step(&options), 100); // 400 KiB each 0.1 s
+    }
+
+    #[test]
+    fn the_controller_fills_the_pipe_and_keeps_it_there() {
+        let options = DiskOptions {
+            c_fill_target_sectors: 800,
+            ..DiskOptions::default()
+        };
+        let mut pace = Pace::default();
+        let mut in_pipe = 0_u64;
+        for _ in 0..400 {
+            let sectors = pace.step(&options) * 8;
+            pace.requested(sectors);
+            in_pipe += sectors;
+            let arrives = in_pipe / 2;
+            in_pipe -= arrives;
+            pace.arrived += i64::try_from(arrives).unwrap();
+        }
+        assert!(
+            in_pipe > 200 && in_pipe < 1600,
+            "{in_pipe} sectors in the pipe"
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! The source of a resync: it answers what the target asks for.
+
+use alloc::format;
+
+use replica_proto::{BlockAck, Packet};
+
+use crate::effect::{Effect, Level};
+use crate::event::{Payload, Timer};
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::net::PingWaiter;
+use crate::resource::Resource;
+use crate::state::{Change, ConnState, DiskState};
+
+impl<P: Payload> Resource<P> {
+    /// Both bitmaps are one, or all bits are set on both sides: become source.
+    pub(crate) fn start_source(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let bits = self.volume(nr).bits_set();
+        self.volume_mut(nr).resync.begin(now, bits);
+        let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
+        self.fact(nr, change);
+        self.log_resync_began(nr, "SyncSource");
+        // The sync UUID follows from the change of state; it is sent once it is durable here (I12).
+    }
+
+    /// A7: the generation that the target will carry until it is in sync.
+    pub(crate) fn make_sync_uuid(&mut self, nr: VolumeNr) {
+        let random = self.random();
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        let mut ids = disk.ids();
+        let uuid = ids.start_source(random);
+        disk.set_ids(ids);
+        self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
+        self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
+    }
+
+    pub(crate) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
+        let source = [ConnState::SyncSource, ConnState::PausedSyncS];
+        if source.contains(&self.volume(nr).state.conn) {
+            self.send(nr, Packet::SyncUuid(uuid), None);
+        }
+    }
+
+    /// The reply was sent: the range stays ours until the target has answered.
+    pub(crate) fn source_reply_sent(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
+        self.volume_mut(nr).resync.awaited.insert(sector, bytes);
+    }
+
+    /// P_RS_WRITE_ACK with the syncer's id: the target has the block.
+    pub(crate) fn on_resync_ack(&mut self, nr: VolumeNr, ack: &BlockAck, ok: bool) {
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        if volume.resync.awaited.get(&ack.sector) != Some(&ack.bytes) {
+            let text = format!(
+                "volume {nr}: an ack for resync data that was not sent, sector {}+{}",
+                ack.sector,
+                ack.bytes / 512
+            );
+            self.protocol_error(text);
+            return;
+        }
+        volume.resync.awaited.remove(&ack.sector);
+        volume.held.remove(ack.sector);
+        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        let sectors = u64::from(ack.bytes / 512);
+        if ok {
+            self.set_in_sync(nr, ack.sector, sectors);
+        } else {
+            self.source_block_failed(nr, sectors);
+        }
+        let left = self.volume(nr).bits_set();
+        self.volume_mut(nr).resync.mark(now, left);
+        self.retry_blocked(nr);
+    }
+
+    pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, sectors: u64) {
+        self.volume_mut(nr).resync.failed += sectors.div_ceil(8);
+    }
+
+    /// The target says that it is done. We believe it once all its acks have been seen.
+    pub(crate) fn source_target_done(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        if volume.resync.ending || volume.bits_set() > volume.resync.failed {
+            return;
+        }
+        volume.resync.ending = true;
+        self.ping(Some(PingWaiter::ResyncSource(nr)));
+    }
+
+    pub(crate) fn source_finish(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if !core::mem::take(&mut volume.resync.ending)
+            || !matches!(
+                volume.state.conn,
+                ConnState::SyncSource | ConnState::PausedSyncS
+            )
+        {
+            return;
+        }
+        self.log_resync_done(nr);
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            let mut ids = disk.ids();
+            ids.finish_source();
+            disk.set_ids(ids);
+            self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
+            if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
+                peer.ids = ids;
+            }
+        }
+        self.emit(Effect::ClearTimer {
+            timer: Timer::ResyncStep(nr),
+        });
+        let change = Change::conn(ConnState::Connected)
+            .and_disk(DiskState::UpToDate)
+            .and_pdsk(DiskState::UpToDate);
+        self.fact(nr, change);
+    }
+}

@@ -1,0 +1,392 @@
+//! The target of a resync: it asks for what is marked, writes it, and says when it is done.
+
+use alloc::format;
+
+use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
+
+use super::STEP_MS;
+use crate::effect::{Effect, Level};
+use crate::event::{DiskError, Payload, Timer};
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::net::PingWaiter;
+use crate::resource::{Io, Resource};
+use crate::state::{Change, ConnState, DiskState, Role};
+use crate::volume::Holder;
+
+/// Bits of a resync extent, which a request never crosses: 16 MiB.
+const EXTENT_BITS: u64 = 4096;
+/// Bits of the largest request: 1 MiB.
+const REQUEST_BITS_MAX: u64 = 256;
+
+impl<P: Payload> Resource<P> {
+    /// P_SYNC_UUID: the source is ready.
+    pub(crate) fn on_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
+        match self.volume(nr).state.conn {
+            ConnState::WFSyncUUID | ConnState::Behind => self.start_target(nr, uuid),
+            ConnState::WFBitMapT | ConnState::StartingSyncT => {
+                // The source was faster than our disk: it is taken when the bitmap is written.
+                self.volume_mut(nr).resync.early_uuid = Some(uuid);
+            }
+            conn => {
+                let text = format!("ignored P_SYNC_UUID while {conn}");
+                self.log_volume(Level::Warn, nr, text);
+            }
+        }
+    }
+
+    pub(crate) fn take_early_sync_uuid(&mut self, nr: VolumeNr) {
+        if let Some(uuid) = self.volume_mut(nr).resync.early_uuid.take() {
+            self.start_target(nr, uuid);
+        }
+    }
+
+    fn start_target(&mut self, nr: VolumeNr, uuid: u64) {
+        let now = self.now;
+        let is_primary = self.volume(nr).state.role == Role::Primary;
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        let mut ids = disk.ids();
+        ids.start_target(uuid, is_primary);
+        disk.set_ids(ids);
+        let current = ids.current;
+        self.volume_mut(nr).exposed_uuid = current;
+        self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
+        let bits = self.volume(nr).bits_set();
+        self.volume_mut(nr).resync.begin(now, bits);
+        self.fact(
+            nr,
+            Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
+        );
+        self.log_resync_began(nr, "SyncTarget");
+        // Nothing is overwritten before it is on record that this disk is no good alone (I12, V10).
+        self.md(nr, MdKind::SUPERBLOCK, Then::StartRequesting);
+    }
+
+    pub(crate) fn target_start_requesting(&mut self, nr: VolumeNr) {
+        if !matches!(
+            self.volume(nr).state.conn,
+            ConnState::SyncTarget | ConnState::PausedSyncT
+        ) {
+            return;
+        }
+        self.volume_mut(nr).resync.requesting = true;
+        self.on_resync_timer(nr);
+    }
+
+    /// One step: how much may be asked for in the next tenth of a second.
+    pub(crate) fn on_resync_timer(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.state.conn != ConnState::SyncTarget || !volume.resync.requesting {
+            return;
+        }
+        let left = volume.bits_set();
+        let Some(options) = volume.disk.as_ref().map(|d| d.options.clone()) else {
+            return;
+        };
+        let volume = self.volume_mut(nr);
+        let resync = &mut volume.resync;
+        resync.mark(now, left);
+        let units = resync.pace.step(&options);
+        // Application I/O comes first: above the minimum rate, a step is left out while there is some (9.4).
+        let application = volume.counters.application_sectors - resync.application_sectors;
+        resync.application_sectors = volume.counters.application_sectors;
+        let throttled = options.c_min_rate_kib != 0
+            && application > 64
+            && resync.recent_kib(now, left) > u64::from(options.c_min_rate_kib);
+        resync.budget = if throttled { 0 } else { units };
+        self.emit(Effect::SetTimer {
+            timer: Timer::ResyncStep(nr),
+            at: now.plus_ms(STEP_MS),
+        });
+        self.target_fill(nr);
+        self.target_check_end(nr);
+    }
+
+    /// Asks for marked blocks as far as the step's budget and the buffers go.
+    fn target_fill(&mut self, nr: VolumeNr) {
+        let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
+        let outstanding_max = u64::from(max_buffers / 2) * 8;
+        loop {
+            let volume = self.volume_mut(nr);
+            let size = volume.size;
+            if volume.state.conn != ConnState::SyncTarget
+                || !volume.resync.requesting
+                || volume.resync.ending
+            {
+                return;
+            }
+            let room = outstanding_max.saturating_sub(volume.resync.outstanding) / 8;
+            let allowed = volume.resync.budget.min(room);
+            if allowed == 0 {
+                return;
+            }
+            let Some(disk) = volume.disk.as_deref().filter(|d| !d.failed) else {
+                return;
+            };
+            let Some(first) = disk.bitmap.next_set(volume.resync.position) else {
+                if volume.resync.passed_over && volume.resync.outstanding == 0 {
+                    volume.resync.passed_over = false;
+                    volume.resync.position = 0;
+                    return; // the next step looks at what was passed over
+                }
+                return;
+            };
+            let mut bits = 1;
+            // A request grows while its start is aligned to its size, so that both ends read and write whole chunks.
+            while bits < REQUEST_BITS_MAX.min(allowed) {
+                let next = first + bits;
+                let aligned = first % (bits + 1).next_power_of_two() == 0;
+                if !aligned
+                    || next % EXTENT_BITS == 0
+                    || next >= disk.bitmap.bits()
+                    || !disk.bitmap.test_bit(next)
+                {
+                    break;
+                }
+                bits += 1;
+            }
+            let sector = first * 8;
+            let end = ((first + bits) * 8).min(size);
+            volume.resync.position = first + bits;
+            if volume.held.overlap(sector, end).is_some()
+                || self.unsettled_write_overlaps(nr, sector, end)
+            {
+                self.volume_mut(nr).resync.passed_over = true;
+                continue;
+            }
+            let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
+            let volume = self.volume_mut(nr);
+            volume.held.insert(sector, end, Holder::Resync);
+            volume.counters.peer_pending += 1;
+            let resync = &mut volume.resync;
+            resync.awaited.insert(sector, bytes);
+            resync.outstanding += end - sector;
+            resync.budget = resync.budget.saturating_sub(bits);
+            resync.pace.requested(end - sector);
+            let request = BlockRequest {
+                sector,
+                block_id: BlockId::SYNCER,
+                bytes,
+            };
+            self.send(nr, Packet::RsDataRequest(request), None);
+        }
+    }
+
+    /// Whether one of our own writes, which the source may not have on disk yet, touches the range. Only a Primary that
+    /// is target has any.
+    fn unsettled_write_overlaps(&self, nr: VolumeNr, sector: u64, end: u64) -> bool {
+        self.volume(nr).state.role == Role::Primary
+            && self.net.log.keys().any(|key| {
+                self.requests
+                    .get(key)
+                    .is_some_and(|r| r.volume == nr && r.sector < end && r.end() > sector)
+            })
+    }
+
+    /// P_RS_DATA_REPLY.
+    pub(crate) fn on_resync_data(&mut self, nr: VolumeNr, header: &DataHeader, payload: P) {
+        let bytes = payload.len_bytes();
+        let sector = header.sector;
+        let connection = self.net.connection;
+        let volume = self.volume_mut(nr);
+        if volume.resync.awaited.get(&sector) != Some(&bytes) {
+            let text = format!(
+                "volume {nr}: resync data that was not asked for, sector {sector}+{}",
+                bytes / 512
+            );
+            self.protocol_error(text);
+            return;
+        }
+        let sectors = u64::from(bytes / 512);
+        volume.resync.awaited.remove(&sector);
+        volume.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
+        volume.counters.received += sectors;
+        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.counters.unacked += 1;
+        if !volume.has_usable_disk() {
+            self.resync_write_ended(nr, sector, bytes, connection, false);
+            return;
+        }
+        let volume = self.volume_mut(nr);
+        volume.counters.written += sectors;
+        let tag = self.start_data_io(Io::ResyncWrite {
+            volume: nr,
+            sector,
+            bytes,
+            connection,
+        });
+        self.emit(Effect::Write {
+            volume: nr,
+            tag,
+            sector,
+            payload,
+            fua: false,
+        });
+    }
+
+    pub(crate) fn on_resync_write_io(
+        &mut self,
+        nr: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        connection: u32,
+        result: Result<(), DiskError>,
+    ) {
+        match result {
+            Ok(()) => {
+                if connection == self.net.connection {
+                    self.set_in_sync(nr, sector, u64::from(bytes / 512));
+                }
+                self.resync_write_ended(nr, sector, bytes, connection, true);
+            }
+            Err(error) => {
+                let text = format!(
+                    "local WRITE IO error sector {sector}+{} (errno {})",
+                    bytes / 512,
+                    error.errno
+                );
+                self.log_volume_error(nr, text);
+                self.resync_write_ended(nr, sector, bytes, connection, false);
+                self.local_io_error(nr);
+            }
+        }
+    }
+
+    fn resync_write_ended(
+        &mut self,
+        nr: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        connection: u32,
+        ok: bool,
+    ) {
+        let current = connection == self.net.connection;
+        let sectors = u64::from(bytes / 512);
+        let volume = self.volume_mut(nr);
+        volume.held.remove(sector);
+        if current {
+            volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+            volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
+            if !ok {
+                volume.resync.failed += sectors.div_ceil(8);
+            }
+            let seq_num = volume.next_seq();
+            let ack = BlockAck {
+                sector,
+                block_id: BlockId::SYNCER,
+                bytes,
+                seq_num,
+            };
+            let packet = if ok {
+                Packet::RsWriteAck(ack)
+            } else {
+                Packet::NegAck(ack)
+            };
+            self.send(nr, packet, None);
+        }
+        self.retry_blocked(nr);
+        if current {
+            self.target_fill(nr);
+            self.target_check_end(nr);
+        }
+    }
+
+    /// P_NEG_RS_DREPLY (`failed`) or P_RS_CANCEL: no data for this request.
+    pub(crate) fn on_resync_refused(&mut self, nr: VolumeNr, ack: &BlockAck, failed: bool) {
+        let volume = self.volume_mut(nr);
+        let Some(bytes) = volume.resync.awaited.remove(&ack.sector) else {
+            let text = format!(
+                "volume {nr}: a refusal of resync data that was not asked for, sector {}",
+                ack.sector
+            );
+            self.protocol_error(text);
+            return;
+        };
+        let sectors = u64::from(bytes / 512);
+        volume.held.remove(ack.sector);
+        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
+        if failed {
+            volume.resync.failed += sectors.div_ceil(8);
+        } else {
+            volume.resync.passed_over = true;
+        }
+        self.retry_blocked(nr);
+        self.target_fill(nr);
+        self.target_check_end(nr);
+    }
+
+    /// Nothing left to ask for and nothing outstanding: the end begins with a ping, whose answer says that the source
+    /// has seen every ack (`docs/spec/wire.md`, section 10.5).
+    pub(crate) fn target_check_end(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        let resync = &volume.resync;
+        if volume.state.conn != ConnState::SyncTarget
+            || !resync.requesting
+            || resync.ending
+            || resync.outstanding > 0
+            || volume.bits_set() > resync.failed
+        {
+            return;
+        }
+        volume.resync.ending = true;
+        self.ping(Some(PingWaiter::ResyncTarget(nr)));
+    }
+
+    pub(crate) fn target_acks_arrived(&mut self, nr: VolumeNr) {
+        if self.volumes.get(&nr).is_some_and(|v| v.resync.ending) {
+            // UpToDate may be on record only when all resync data is durable (I13).
+            self.md(nr, MdKind::FlushData, Then::ResyncDataDurable);
+        }
+    }
+
+    pub(crate) fn target_finish(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        let resync = &mut volume.resync;
+        if !core::mem::take(&mut resync.ending)
+            || !matches!(
+                volume.state.conn,
+                ConnState::SyncTarget | ConnState::PausedSyncT
+            )
+        {
+            return;
+        }
+        resync.requesting = false;
+        let failed = resync.failed > 0;
+        self.log_resync_done(nr);
+        let is_primary = self.volume(nr).state.role == Role::Primary;
+        let peer = self.volume(nr).peer.ids;
+        let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
+        if !failed {
+            if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.as_deref_mut()) {
+                let mut ids = disk.ids();
+                ids.finish_target(&peer.ids, is_primary);
+                disk.set_ids(ids);
+                let volume = self.volume_mut(nr);
+                volume.exposed_uuid = ids.current;
+                if let Some(peer) = &mut volume.peer.ids {
+                    peer.ids = ids;
+                }
+                self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
+            }
+            change = change.and_disk(DiskState::UpToDate);
+        }
+        self.volume_mut(nr).resync.announce = true;
+        self.emit(Effect::ClearTimer {
+            timer: Timer::ResyncStep(nr),
+        });
+        self.fact(nr, change);
+    }
+
+    /// A26 after a resync that ended well: the source hears of it when it is durable here.
+    pub(crate) fn target_announce_end(&mut self, nr: VolumeNr) {
+        self.send_state(nr);
+    }
+}

@@ -1,0 +1,88 @@
+//! What operators see: a snapshot of a resource, as plain values.
+
+use alloc::vec::Vec;
+
+use crate::config::Protocol;
+use crate::generation::GenerationIds;
+use crate::ids::VolumeNr;
+use crate::state::VolumeState;
+use replica_proto::ConnState;
+
+/// A resource at one instant.
+#[derive(Debug, Clone)]
+pub struct ResourceStatus {
+    /// The connection's state; at most WFReportParams (`docs/spec/behaviour.md`, section 1.1).
+    pub connection: ConnState,
+    /// The wire protocol, if the net is configured.
+    pub protocol: Option<Protocol>,
+    /// Epochs open at the mirror side, at least 1 (`ep:`).
+    pub epochs: u32,
+    /// Its volumes in ascending order.
+    pub volumes: Vec<VolumeStatus>,
+}
+
+/// A volume at one instant. Counters are DRBD's (`docs/spec/admin.md`, section 5.1).
+#[derive(Debug, Clone)]
+pub struct VolumeStatus {
+    /// Which one.
+    pub volume: VolumeNr,
+    /// Its minor number.
+    pub minor: u32,
+    /// Its state record.
+    pub state: VolumeState,
+    /// Size of the device in sectors; 0 while unknown.
+    pub size_sectors: u64,
+    /// Sectors sent, received, written locally, read locally (`ns nr dw dr` are KiB of these).
+    pub sent_sectors: u64,
+    /// See `sent_sectors`.
+    pub received_sectors: u64,
+    /// See `sent_sectors`.
+    pub written_sectors: u64,
+    /// See `sent_sectors`.
+    pub read_sectors: u64,
+    /// Activity-log transactions written (`al:`).
+    pub al_writes: u64,
+    /// Bitmap blocks written (`bm:`).
+    pub bm_writes: u64,
+    /// Local I/O in flight (`lo:`).
+    pub local_pending: u32,
+    /// Answers awaited from the peer (`pe:`).
+    pub peer_pending: u32,
+    /// Acknowledgements owed to the peer (`ua:`).
+    pub unacked: u32,
+    /// Front-end requests in flight (`ap:`).
+    pub application_pending: u32,
+    /// Write ordering letter: `f`, `d` or `n` (`wo:`).
+    pub write_ordering: char,
+    /// Blocks of 4 KiB out of sync (`oos:` is KiB of these).
+    pub out_of_sync_blocks: u64,
+    /// The letter at flag position 5: why upper layers are held back, or `-`.
+    pub blocked: char,
+    /// Activity-log updates are suspended (flag position 6).
+    pub al_suspended: bool,
+    /// Generation identifiers and metadata flags, if a disk is attached.
+    pub generation: Option<(GenerationIds, u32)>,
+    /// A running resync, either side.
+    pub sync: Option<SyncProgress>,
+    /// Degraded at the last start: was Primary and alone (`degr-wfc-timeout` applies).
+    pub degraded: bool,
+}
+
+/// How far a resync is; blocks are 4 KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncProgress {
+    /// Blocks to do at the start.
+    pub total_blocks: u64,
+    /// Blocks still to do.
+    pub left_blocks: u64,
+    /// Blocks that could not be synced.
+    pub failed_blocks: u64,
+    /// Since the mark about 18 s ago: milliseconds.
+    pub window_ms: u64,
+    /// Since the same mark: blocks done.
+    pub window_blocks: u64,
+    /// Since the start, without pauses: milliseconds.
+    pub elapsed_ms: u64,
+    /// What the target's controller asks for, KiB/s; `None` on the source.
+    pub want_kib: Option<u32>,
+}

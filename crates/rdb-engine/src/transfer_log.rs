@@ -1,0 +1,408 @@
+//! Epochs, on both sides: our writes that the peer has not yet made durable, and the peer's writes here.
+//!
+//! Writes of one epoch are free to pass one another; a barrier closes it (`docs/spec/wire.md`, section 7.3). The
+//! writer may forget a write only when its epoch's barrier is acknowledged, so everything in the log is marked out of
+//! sync if the peer is lost before.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+
+use replica_proto::{BarrierNr, Packet};
+
+use crate::effect::{Effect, Level};
+use crate::event::{DiskError, Payload, Timer};
+use crate::ids::{Time, VolumeNr};
+use crate::resource::{Io, Resource};
+use crate::state::ConnState;
+use crate::volume::{PeerKey, RequestKey};
+use crate::write::Part;
+
+/// Our replicated writes, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct TransferLog {
+    /// The number of the epoch that writes join now. Not reset by a reconnect.
+    pub(crate) epoch: u32,
+    /// Writes sent in it.
+    pub(crate) writes: u32,
+    /// Closed epochs whose barrier is not acknowledged: number and writes.
+    closed: VecDeque<(u32, u32)>,
+    entries: VecDeque<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    epoch: u32,
+    key: RequestKey,
+    sent_at: Time,
+}
+
+impl TransferLog {
+    /// Writes whose epoch is not acknowledged.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds a write that is sent now; returns its epoch.
+    pub(crate) fn push(&mut self, key: RequestKey, now: Time) -> u32 {
+        self.writes += 1;
+        self.entries.push_back(Entry {
+            epoch: self.epoch,
+            key,
+            sent_at: now,
+        });
+        self.epoch
+    }
+
+    /// The log as it is, for a peer that is lost.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = RequestKey> + '_ {
+        self.entries.iter().map(|e| e.key)
+    }
+}
+
+/// The peer's writes here, by epoch.
+#[derive(Debug)]
+pub(crate) struct MirrorEpochs {
+    epochs: VecDeque<MirrorEpoch>,
+    /// Writes that must not reach the disk yet, in order.
+    pub(crate) waiting: VecDeque<PeerKey>,
+    /// The number of the epoch at the front; the numbers are ours and only count up.
+    pub(crate) first: u64,
+    /// Epochs at the front that the flush in flight makes durable, and volumes still flushing.
+    flushing: Option<(usize, u32)>,
+    /// When the last flush ended.
+    flushed_at: Time,
+    timer_set: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct MirrorEpoch {
+    barrier: Option<BarrierNr>,
+    writes: u32,
+    unfinished: u32,
+}
+
+impl Default for MirrorEpochs {
+    fn default() -> Self {
+        MirrorEpochs {
+            epochs: [MirrorEpoch::default()].into(),
+            waiting: VecDeque::new(),
+            first: 0,
+            flushing: None,
+            flushed_at: Time(0),
+            timer_set: false,
+        }
+    }
+}
+
+impl MirrorEpochs {
+    /// Epochs that are not acknowledged, the open one included (`ep:`).
+    pub(crate) fn len(&self) -> usize {
+        self.epochs.len()
+    }
+
+    /// Counts a write in; returns the number of its epoch.
+    pub(crate) fn add(&mut self) -> u64 {
+        let last = self
+            .epochs
+            .back_mut()
+            .expect("there is always an open epoch");
+        last.writes += 1;
+        last.unfinished += 1;
+        self.first + self.epochs.len() as u64 - 1
+    }
+
+    /// Epochs that are complete at the front, and their writes.
+    fn complete(&self) -> (usize, u32) {
+        let complete = self
+            .epochs
+            .iter()
+            .take_while(|e| e.barrier.is_some() && e.unfinished == 0);
+        complete.fold((0, 0), |(epochs, writes), e| {
+            (epochs + 1, writes + e.writes)
+        })
+    }
+}
+
+/// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
+/// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
+const FLUSH_GATHER_MS: u64 = 20;
+/// More waiting writes than this are flushed at once.
+const FLUSH_GATHER_WRITES: u32 = 1024;
+
+impl<P: Payload> Resource<P> {
+    // ---- writer --------------------------------------------------------------------------------------------------
+
+    /// Closes the current epoch if a write was sent in it: the peer is told by a barrier.
+    pub(crate) fn close_epoch(&mut self) {
+        let log = &mut self.net.log;
+        if log.writes == 0 {
+            return;
+        }
+        let nr = log.epoch;
+        log.closed.push_back((nr, log.writes));
+        log.epoch = nr.wrapping_add(1);
+        log.writes = 0;
+        self.send(VolumeNr(0), Packet::Barrier(BarrierNr::from_u32(nr)), None);
+    }
+
+    pub(crate) fn on_barrier_ack(&mut self, barrier: BarrierNr, set_size: u32) {
+        let nr = barrier.to_u32();
+        match self.net.log.closed.front() {
+            Some(&(expected, writes)) if expected == nr && writes == set_size => {}
+            oldest => {
+                let text = format!(
+                    "BAD! BarrierAck #{nr} received with n_writes={set_size}, expected {oldest:?}!"
+                );
+                self.protocol_error(text);
+                return;
+            }
+        }
+        self.net.log.closed.pop_front();
+        while let Some(entry) = self.net.log.entries.front().copied() {
+            if entry.epoch != nr {
+                break;
+            }
+            self.net.log.entries.pop_front();
+            if let Some(request) = self.requests.get_mut(entry.key) {
+                request.in_log = false;
+                if request.net == Part::Pending && self.net.protocol() == crate::config::Protocol::A
+                {
+                    request.net = Part::Done; // the driver has not come to tell that TCP took it
+                    self.advance_write(entry.key);
+                    continue;
+                }
+                if request.net == Part::Pending {
+                    // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
+                    let text =
+                        format!("BAD! BarrierAck #{nr} before the ack of one of its writes!");
+                    self.protocol_error(text);
+                    return;
+                }
+                self.finish_request(entry.key);
+            }
+        }
+        self.release_flushes();
+    }
+
+    /// The peer is lost: whatever it did not acknowledge for good may be missing there.
+    pub(crate) fn settle_transfer_log(&mut self) {
+        let log = &mut self.net.log;
+        log.closed.clear();
+        if log.writes > 0 {
+            log.epoch = log.epoch.wrapping_add(1);
+            log.writes = 0;
+        }
+        let entries = core::mem::take(&mut log.entries);
+        for entry in &entries {
+            if let Some(request) = self.requests.get_mut(entry.key) {
+                request.in_log = false;
+                request.net = Part::Failed;
+                let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
+                self.set_out_of_sync(nr, sector, sectors);
+            }
+        }
+        for entry in entries {
+            self.advance_write(entry.key);
+        }
+        let reads = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.is_read() && r.net == Part::Pending)
+            .map(|(key, _)| key);
+        let reads: alloc::vec::Vec<_> = reads.collect();
+        for key in reads {
+            self.requests[key].net = Part::Failed;
+            self.retry_read(key);
+        }
+        self.release_flushes();
+    }
+
+    pub(crate) fn arm_request_timer(&mut self) {
+        let limit = self.net.request_limit_ms();
+        if limit > 0 && self.net.log.len() == 1 {
+            self.emit(Effect::SetTimer {
+                timer: Timer::RequestTimeout,
+                at: self.now.plus_ms(limit),
+            });
+        }
+    }
+
+    /// Is the oldest write unanswered for too long?
+    pub(crate) fn on_request_timer(&mut self) {
+        let limit = self.net.request_limit_ms();
+        let Some(oldest) = self.net.log.entries.front().copied() else {
+            return;
+        };
+        if limit == 0 || !self.is_up() {
+            return;
+        }
+        let since = oldest.sent_at.max(self.net.up_since);
+        if self.now.ms_since(since) >= limit {
+            let (ko, timeout) = self
+                .net
+                .options
+                .as_ref()
+                .map_or((7, 60), |o| (o.ko_count, o.timeout_ds));
+            self.log(
+                Level::Warn,
+                format!("Remote failed to finish a request within {limit}ms > ko-count ({ko}) * timeout ({timeout} * 0.1s)"),
+            );
+            self.lose_connection(ConnState::Timeout);
+        } else {
+            self.emit(Effect::SetTimer {
+                timer: Timer::RequestTimeout,
+                at: since.plus_ms(limit),
+            });
+        }
+    }
+
+    // ---- mirror --------------------------------------------------------------------------------------------------
+
+    pub(crate) fn on_barrier(&mut self, barrier: BarrierNr) {
+        let epochs = &mut self.net.epochs;
+        let open = epochs
+            .epochs
+            .back_mut()
+            .expect("there is always an open epoch");
+        if open.writes == 0 {
+            return; // nothing to acknowledge; no DRBD sends this
+        }
+        open.barrier = Some(barrier);
+        epochs.epochs.push_back(MirrorEpoch::default());
+        self.advance_epochs();
+    }
+
+    /// A mirrored write of this epoch has ended.
+    pub(crate) fn mirrored_write_ended(&mut self, epoch: u64) {
+        let epochs = &mut self.net.epochs;
+        let index = epoch
+            .checked_sub(epochs.first)
+            .and_then(|i| usize::try_from(i).ok());
+        let Some(epoch) = index.and_then(|i| epochs.epochs.get_mut(i)) else {
+            return;
+        };
+        epoch.unfinished -= 1;
+        if epoch.unfinished == 0 && epoch.barrier.is_some() {
+            self.advance_epochs();
+        }
+    }
+
+    /// Flushes what is complete at the front, now or together with what follows soon.
+    pub(crate) fn advance_epochs(&mut self) {
+        let now = self.now;
+        let epochs = &mut self.net.epochs;
+        let (complete, writes) = epochs.complete();
+        if epochs.flushing.is_some() || complete == 0 {
+            return;
+        }
+        let due = epochs.flushed_at.plus_ms(FLUSH_GATHER_MS);
+        let gather =
+            self.net.explicit_flush && epochs.waiting.is_empty() && writes < FLUSH_GATHER_WRITES;
+        if gather && now < due {
+            if !core::mem::replace(&mut epochs.timer_set, true) {
+                self.emit(Effect::SetTimer {
+                    timer: Timer::EpochFlush,
+                    at: due,
+                });
+            }
+            return;
+        }
+        self.flush_epochs(complete);
+    }
+
+    pub(crate) fn on_epoch_flush_timer(&mut self) {
+        let epochs = &mut self.net.epochs;
+        epochs.timer_set = false;
+        let (complete, _) = epochs.complete();
+        if epochs.flushing.is_none() && complete > 0 {
+            self.flush_epochs(complete);
+        }
+    }
+
+    fn flush_epochs(&mut self, complete: usize) {
+        let mut volumes = 0;
+        let mut next = self.next_volume(None);
+        while let Some(nr) = next {
+            next = self.next_volume(Some(nr));
+            let volume = self.volume_mut(nr);
+            if !core::mem::take(&mut volume.mirror_unflushed) || !volume.has_usable_disk() {
+                continue;
+            }
+            if volume
+                .disk
+                .as_ref()
+                .is_some_and(|d| !d.options.disk_flushes)
+            {
+                continue;
+            }
+            volumes += 1;
+            let tag = self.start_data_io(Io::EpochFlush {
+                volume: nr,
+                connection: self.net.epochs_of,
+            });
+            self.emit(Effect::Flush { volume: nr, tag });
+        }
+        self.net.epochs.flushing = Some((complete, volumes));
+        if volumes == 0 {
+            self.epochs_durable();
+        }
+    }
+
+    pub(crate) fn on_epoch_flush_io(
+        &mut self,
+        nr: VolumeNr,
+        connection: u32,
+        result: Result<(), DiskError>,
+    ) {
+        if let Err(error) = result {
+            // The disk may have lost what it acknowledged: it is no copy any more, and the writer must know.
+            self.log_volume_error(
+                nr,
+                format!("flushing the disk failed (errno {})", error.errno),
+            );
+            self.fail_disk(nr);
+        }
+        if connection != self.net.epochs_of {
+            return; // of a connection whose epochs nobody waits for any more
+        }
+        let Some((_, volumes)) = &mut self.net.epochs.flushing else {
+            return;
+        };
+        *volumes -= 1;
+        if *volumes == 0 {
+            self.epochs_durable();
+        }
+    }
+
+    fn epochs_durable(&mut self) {
+        let now = self.now;
+        let epochs = &mut self.net.epochs;
+        let Some((count, _)) = epochs.flushing.take() else {
+            return;
+        };
+        epochs.flushed_at = now;
+        epochs.first += count as u64;
+        let done: alloc::vec::Vec<MirrorEpoch> = epochs
+            .epochs
+            .drain(..count.min(epochs.epochs.len()))
+            .collect();
+        for epoch in done {
+            if let Some(barrier) = epoch.barrier {
+                self.send(
+                    VolumeNr(0),
+                    Packet::BarrierAck {
+                        barrier,
+                        set_size: epoch.writes,
+                    },
+                    None,
+                );
+            }
+        }
+        self.release_mirrored();
+        self.advance_epochs();
+    }
+}

@@ -1,0 +1,270 @@
+//! One volume: its state record, its disk, and everything that is in flight on it.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use rdb_meta::{ActivityLog, Bitmap, Layout, Superblock};
+
+use crate::config::DiskOptions;
+use crate::event::DiskInfo;
+use crate::generation::{GenerationIds, PeerIds};
+use crate::ids::{Time, VolumeNr};
+use crate::interval::Intervals;
+use crate::metadata::{MdOp, Running};
+use crate::resync::Resync;
+use crate::state::VolumeState;
+
+use replica_proto::DiskState;
+
+/// Index of an application request in the resource's slab.
+pub(crate) type RequestKey = usize;
+/// Index of a mirrored write in the resource's slab.
+pub(crate) type PeerKey = usize;
+
+/// Who holds a range of the local disk against overlapping I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// An application write, from its admission until it is done here and answered by the peer.
+    Application(RequestKey),
+    /// A mirrored write, while it runs.
+    Mirrored(PeerKey),
+    /// A resync request: on the source from the read to the target's answer, on the target from the request to the
+    /// end of the write.
+    Resync,
+}
+
+pub(crate) struct Volume {
+    pub(crate) nr: VolumeNr,
+    pub(crate) minor: u32,
+    pub(crate) state: VolumeState,
+    /// Size of the device in sectors; 0 while unknown.
+    pub(crate) size: u64,
+    /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
+    pub(crate) exposed_uuid: u64,
+    pub(crate) disk: Option<Box<Disk>>,
+    /// An attach that is under way.
+    pub(crate) attach: Option<Box<crate::attach::Attach>>,
+    pub(crate) peer: PeerVolume,
+    /// This disk was Primary when it went down and has not been in sync since.
+    pub(crate) crashed_primary: bool,
+    /// Was Primary and alone at the last shutdown.
+    pub(crate) degraded: bool,
+    /// What disk and pdsk would have become without a connection, while Negotiating.
+    pub(crate) negotiated: Option<(DiskState, DiskState)>,
+    /// The peer was force-promoted while both disks were Inconsistent.
+    pub(crate) consider_resync: bool,
+    /// The device grew at attach; its new area is resynced once connected.
+    pub(crate) grew_while_detached: bool,
+    /// The volume exists on the peer in this connection: its parameters arrived.
+    pub(crate) peer_sizes_seen: bool,
+
+    /// Application requests that have not started, in order.
+    pub(crate) waiting: VecDeque<RequestKey>,
+    /// Application requests that exist.
+    pub(crate) application_pending: u32,
+    /// Application writes that have started and are not settled.
+    pub(crate) writes_open: u32,
+    /// Ranges held by application writes, mirrored writes and resync.
+    pub(crate) held: Intervals<Holder>,
+    /// New application writes wait while this is not 0 (the bitmap is being sent or replaced).
+    pub(crate) hold_writes: u32,
+    /// The bitmap is to be sent as soon as no application write is open.
+    pub(crate) bitmap_due: BitmapDue,
+    /// Every bit is being set on disk for a full sync that the handshake decided.
+    pub(crate) full_sync_writing: bool,
+    /// Ended writes whose completion must wait for the superblock (a new generation is being written).
+    pub(crate) completions_held: u32,
+    pub(crate) held_completions: Vec<RequestKey>,
+    /// An application flush came: the next mirrored write says so.
+    pub(crate) flush_before_next: bool,
+
+    /// Mirrored writes that wait for an overlapping range.
+    pub(crate) mirror_blocked: VecDeque<PeerKey>,
+    /// Requests of the peer to read that wait for an overlapping write.
+    pub(crate) reads_blocked: VecDeque<BlockedRead>,
+    /// Mirrored writes finished since the data disk was last flushed.
+    pub(crate) mirror_unflushed: bool,
+
+    pub(crate) resync: Resync,
+    /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6).
+    pub(crate) seq: u32,
+
+    /// Local data I/O in flight.
+    pub(crate) local_pending: u32,
+    pub(crate) counters: Counters,
+}
+
+/// A read that the peer asked for and that waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockedRead {
+    pub(crate) sector: u64,
+    pub(crate) bytes: u32,
+    pub(crate) block_id: replica_proto::BlockId,
+    pub(crate) resync: bool,
+}
+
+/// Where the duty to send the bitmap stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BitmapDue {
+    No,
+    /// As future source, once application writes have ended.
+    Source,
+    /// As future target, merged with the source's.
+    Target,
+}
+
+/// What the status file counts; sectors where not said otherwise.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counters {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) written: u64,
+    pub(crate) read: u64,
+    /// Transactions.
+    pub(crate) al_writes: u64,
+    /// Blocks.
+    pub(crate) bm_writes: u64,
+    /// Answers awaited from the peer.
+    pub(crate) peer_pending: u32,
+    /// Answers owed to the peer.
+    pub(crate) unacked: u32,
+    /// Sectors of application and mirrored I/O, for the resync's manners.
+    pub(crate) application_sectors: u64,
+}
+
+/// What is known of the peer's side.
+#[derive(Debug, Default)]
+pub(crate) struct PeerVolume {
+    /// Its generation identifiers, once received in this connection.
+    pub(crate) ids: Option<PeerIds>,
+    /// The last size it announced for its disk, kept across connections; 0 if none.
+    pub(crate) disk_size: u64,
+    /// Bits we announced in our last P_UUIDS.
+    pub(crate) bits_announced: u64,
+}
+
+/// An attached disk and its metadata in memory.
+pub(crate) struct Disk {
+    pub(crate) info: DiskInfo,
+    pub(crate) options: DiskOptions,
+    pub(crate) layout: Layout,
+    /// What the superblock says, or will say when it is written next.
+    pub(crate) sb: Superblock,
+    /// `sb` differs from what is on disk, or from what is being written.
+    pub(crate) sb_dirty: bool,
+    pub(crate) bitmap: Bitmap,
+    pub(crate) al: ActivityLog,
+    /// Writes whose extents become hot with the transaction of this number.
+    pub(crate) al_pending: VecDeque<(u32, RequestOrPeer)>,
+    /// Writes that found no slot.
+    pub(crate) al_starved: VecDeque<RequestOrPeer>,
+    /// Every bit is set on disk and nobody is connected: nothing to log.
+    pub(crate) al_suspended: bool,
+    /// Metadata operations, one at a time, in order.
+    pub(crate) md_queue: VecDeque<MdOp>,
+    pub(crate) md_running: Option<Running>,
+    /// Bitmap blocks were written since the metadata device was last flushed.
+    pub(crate) pages_unflushed: bool,
+    /// A transaction is queued or running.
+    pub(crate) al_op_queued: bool,
+    /// The disk failed: nothing new goes to it.
+    pub(crate) failed: bool,
+    /// Resync cleared bits; the bitmap is written after a while.
+    pub(crate) lazy_since: Option<Time>,
+    /// The attach has ended.
+    pub(crate) ready: bool,
+    /// The disk failed or is given up, and its last metadata is on its way.
+    pub(crate) detaching: bool,
+}
+
+/// A write that waits for the activity log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestOrPeer {
+    Request(RequestKey),
+    Peer(PeerKey),
+}
+
+impl Disk {
+    pub(crate) fn ids(&self) -> GenerationIds {
+        let [current, bitmap, younger, older] = self.sb.uuids;
+        GenerationIds {
+            current,
+            bitmap,
+            history: [younger, older],
+        }
+    }
+
+    pub(crate) fn set_ids(&mut self, ids: GenerationIds) {
+        let uuids = [ids.current, ids.bitmap, ids.history[0], ids.history[1]];
+        if self.sb.uuids != uuids {
+            self.sb.uuids = uuids;
+            self.sb_dirty = true;
+        }
+    }
+
+    /// Nothing of this disk is outstanding on the metadata side.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.md_running.is_none() && self.md_queue.is_empty()
+    }
+}
+
+impl Volume {
+    pub(crate) fn new(nr: VolumeNr, minor: u32) -> Self {
+        Volume {
+            nr,
+            minor,
+            state: VolumeState::INITIAL,
+            size: 0,
+            exposed_uuid: 0,
+            disk: None,
+            attach: None,
+            peer: PeerVolume::default(),
+            crashed_primary: false,
+            degraded: false,
+            negotiated: None,
+            consider_resync: false,
+            grew_while_detached: false,
+            peer_sizes_seen: false,
+            waiting: VecDeque::new(),
+            application_pending: 0,
+            writes_open: 0,
+            held: Intervals::default(),
+            hold_writes: 0,
+            bitmap_due: BitmapDue::No,
+            full_sync_writing: false,
+            completions_held: 0,
+            held_completions: Vec::new(),
+            flush_before_next: false,
+            mirror_blocked: VecDeque::new(),
+            reads_blocked: VecDeque::new(),
+            mirror_unflushed: false,
+            resync: Resync::default(),
+            seq: 0,
+            local_pending: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The disk, if it can take I/O: attached, read, and not failed.
+    pub(crate) fn usable_disk(&mut self) -> Option<&mut Disk> {
+        if self.state.disk < DiskState::Inconsistent {
+            return None;
+        }
+        self.disk.as_deref_mut().filter(|d| !d.failed)
+    }
+
+    /// Whether the disk can take I/O.
+    pub(crate) fn has_usable_disk(&self) -> bool {
+        self.state.disk >= DiskState::Inconsistent && self.disk.as_ref().is_some_and(|d| !d.failed)
+    }
+
+    pub(crate) fn bits_set(&self) -> u64 {
+        self.disk.as_ref().map_or(0, |d| d.bitmap.count_set())
+    }
+
+    pub(crate) fn next_seq(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1);
+        self.seq
+    }
+}

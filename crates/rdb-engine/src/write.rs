@@ -1,0 +1,759 @@
+//! Application requests: admission, the way of a write to both copies, and its completion.
+//!
+//! A write goes: admitted (no overlapping write is open) → its extents are hot on disk → local write and packet to the
+//! peer in one turn → completed when both answered as the protocol wants → finished when its epoch's barrier is
+//! acknowledged, or the peer is lost and its blocks are marked. `docs/spec/behaviour.md`, section 8.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use rdb_meta::{ExtentNr, activity_log::Acquire};
+use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
+
+use crate::config::Protocol;
+use crate::effect::{DiscardKind, Effect, Level, RequestError};
+use crate::event::{DiskError, Payload, Request, RequestKind};
+use crate::ids::{RequestId, SendTag, VolumeNr};
+use crate::metadata::{MdKind, Then};
+use crate::resource::{Io, Resource};
+use crate::state::{self, ConnState, DiskState, Role};
+use crate::volume::{Holder, RequestKey, RequestOrPeer};
+use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
+
+/// One request of a front end.
+#[derive(Debug)]
+pub(crate) struct AppRequest<P> {
+    pub(crate) id: RequestId,
+    pub(crate) volume: VolumeNr,
+    pub(crate) generation: u32,
+    pub(crate) sector: u64,
+    pub(crate) bytes: u32,
+    pub(crate) kind: RequestKind<()>,
+    /// What a write carries, until it is submitted; what a read got, until it is completed.
+    pub(crate) payload: Option<P>,
+    pub(crate) local: Part,
+    pub(crate) net: Part,
+    /// Holds references on its activity-log extents.
+    pub(crate) al_held: bool,
+    /// Its epoch's barrier is not acknowledged.
+    pub(crate) in_log: bool,
+    epoch: u32,
+    /// The mirror says that the block is in sync now.
+    in_sync: bool,
+    started: bool,
+    pub(crate) completed: bool,
+    /// A flush without a local disk: the transfer log's writes before it.
+    flush_after: usize,
+}
+
+/// What became of one copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Not wanted there.
+    None,
+    Pending,
+    Done,
+    Failed,
+}
+
+impl<P> AppRequest<P> {
+    pub(crate) fn sectors(&self) -> u64 {
+        u64::from(self.bytes / 512)
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.sector + self.sectors()
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.kind, RequestKind::Read)
+    }
+
+    fn is_flush(&self) -> bool {
+        matches!(self.kind, RequestKind::Flush)
+    }
+
+    /// What the peer echoes, and what tells the driver's `Sent`.
+    pub(crate) fn block_id(&self, key: RequestKey) -> BlockId {
+        BlockId::from_u64(u64::from(self.generation) << 32 | (key as u64 + 1))
+    }
+
+    fn extents(&self) -> (ExtentNr, ExtentNr) {
+        (
+            ExtentNr::of_sector(self.sector),
+            ExtentNr::of_sector(self.end() - 1),
+        )
+    }
+}
+
+impl<P: Payload> Resource<P> {
+    pub(crate) fn on_request(&mut self, request: Request<P>) {
+        let Request {
+            id,
+            volume: nr,
+            sector,
+            bytes,
+            kind,
+        } = request;
+        let Some(volume) = self.volumes.get(&nr) else {
+            self.emit(Effect::Complete {
+                request: id,
+                result: Err(RequestError::Inval),
+            });
+            return;
+        };
+        let (kind, payload) = match kind {
+            RequestKind::Read => (RequestKind::Read, None),
+            RequestKind::Write { payload, fua } => {
+                (RequestKind::Write { payload: (), fua }, Some(payload))
+            }
+            RequestKind::Flush => (RequestKind::Flush, None),
+            RequestKind::Discard => (RequestKind::Discard, None),
+            RequestKind::WriteZeroes { may_unmap } => {
+                (RequestKind::WriteZeroes { may_unmap }, None)
+            }
+        };
+        let limit = match kind {
+            RequestKind::Read | RequestKind::Write { .. } => REQUEST_MAX_BYTES,
+            RequestKind::Flush => 0,
+            _ => DISCARD_MAX_BYTES,
+        };
+        let is_flush = matches!(kind, RequestKind::Flush);
+        let fits = sector
+            .checked_add(u64::from(bytes / 512))
+            .is_some_and(|end| end <= volume.size);
+        let sized = payload.as_ref().is_none_or(|p| p.len_bytes() == bytes);
+        let refused = if volume.state.role != Role::Primary {
+            Some(RequestError::NotPrimary)
+        } else if !is_flush && (bytes == 0 || bytes % 512 != 0 || bytes > limit || !fits || !sized)
+        {
+            Some(RequestError::Inval)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            self.emit(Effect::Complete {
+                request: id,
+                result: Err(error),
+            });
+            return;
+        }
+        let generation = self.request_generation;
+        // Block ids are never all ones, which means resync on the wire, nor 0.
+        self.request_generation = if generation >= u32::MAX - 1 {
+            1
+        } else {
+            generation + 1
+        };
+        let key = self.requests.insert(AppRequest {
+            id,
+            volume: nr,
+            generation,
+            sector,
+            bytes,
+            kind,
+            payload,
+            local: Part::None,
+            net: Part::None,
+            al_held: false,
+            in_log: false,
+            epoch: 0,
+            in_sync: false,
+            started: false,
+            completed: false,
+            flush_after: 0,
+        });
+        self.volume_mut(nr).application_pending += 1;
+        if !self.try_start(key) {
+            self.volume_mut(nr).waiting.push_back(key);
+        }
+    }
+
+    /// Starts a request unless something holds it back (`docs/spec/behaviour.md`, section 8.3).
+    fn try_start(&mut self, key: RequestKey) -> bool {
+        let request = &self.requests[key];
+        let nr = request.volume;
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let preparing = matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID)
+            || matches!(state.disk, DiskState::Attaching | DiskState::Negotiating);
+        if state.is_suspended() || preparing {
+            return false;
+        }
+        if request.is_read() {
+            self.requests[key].started = true;
+            self.start_read(key);
+            return true;
+        }
+        if request.is_flush() {
+            self.requests[key].started = true;
+            self.start_flush(key);
+            return true;
+        }
+        let open_max = self
+            .net
+            .options
+            .as_ref()
+            .map_or(2048, |o| o.max_buffers.max(32));
+        if volume.hold_writes > 0
+            || volume.bitmap_due != crate::volume::BitmapDue::No
+            || volume.writes_open >= open_max
+            || volume.held.overlap(request.sector, request.end()).is_some()
+        {
+            return false;
+        }
+        let (sector, end) = (request.sector, request.end());
+        self.requests[key].started = true;
+        let volume = self.volume_mut(nr);
+        volume.held.insert(sector, end, Holder::Application(key));
+        volume.writes_open += 1;
+        self.activate(key);
+        true
+    }
+
+    /// Starts what can start among the requests that wait.
+    pub(crate) fn retry_waiting(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.waiting.is_empty() {
+            return;
+        }
+        let waiting = core::mem::take(&mut volume.waiting);
+        for key in waiting {
+            if !self.try_start(key) {
+                self.volume_mut(nr).waiting.push_back(key);
+            }
+        }
+    }
+
+    /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
+    fn activate(&mut self, key: RequestKey) {
+        let request = &self.requests[key];
+        let nr = request.volume;
+        let (first, last) = request.extents();
+        let Some(disk) = self.volume_mut(nr).usable_disk() else {
+            self.submit_write(key);
+            return;
+        };
+        if disk.al_suspended {
+            self.submit_write(key);
+            return;
+        }
+        match disk.al.acquire(first, last) {
+            Acquire::Granted => {
+                self.requests[key].al_held = true;
+                self.submit_write(key);
+            }
+            Acquire::Pending(tr) => {
+                disk.al_pending.push_back((tr, RequestOrPeer::Request(key)));
+                self.requests[key].al_held = true;
+                self.queue_transaction(nr);
+            }
+            Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Request(key)),
+        }
+    }
+
+    pub(crate) fn queue_transaction(&mut self, nr: VolumeNr) {
+        let disk = self.disk_mut(nr);
+        if !disk.al_op_queued {
+            disk.al_op_queued = true;
+            self.md(nr, MdKind::Transaction, Then::Nothing);
+        }
+    }
+
+    /// A transaction is durable: what waited for it goes on.
+    pub(crate) fn al_committed(&mut self, nr: VolumeNr, tr: u32) {
+        let mut ready = Vec::new();
+        self.disk_mut(nr).al_pending.retain(|&(wanted, who)| {
+            if wanted == tr {
+                ready.push(who);
+            }
+            wanted != tr
+        });
+        for who in ready {
+            match who {
+                RequestOrPeer::Request(key) => self.submit_write(key),
+                RequestOrPeer::Peer(key) => self.submit_mirrored(key),
+            }
+        }
+        if self
+            .volume(nr)
+            .disk
+            .as_ref()
+            .is_some_and(|d| d.al.collected() > 0)
+        {
+            self.queue_transaction(nr);
+        }
+        self.retry_starved(nr);
+    }
+
+    /// Slots may have become free.
+    pub(crate) fn retry_starved(&mut self, nr: VolumeNr) {
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        if disk.al_starved.is_empty() {
+            return;
+        }
+        let starved = core::mem::take(&mut disk.al_starved);
+        for who in starved {
+            match who {
+                RequestOrPeer::Request(key) => self.activate(key),
+                RequestOrPeer::Peer(key) => self.activate_mirrored(key),
+            }
+        }
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            if disk.al_starved.is_empty() {
+                disk.al.forget_starving();
+            }
+        }
+    }
+
+    /// Local write and packet, in one turn.
+    pub(crate) fn submit_write(&mut self, key: RequestKey) {
+        let nr = self.requests[key].volume;
+        let state = self.volume(nr).state;
+        let local = self.volume(nr).has_usable_disk();
+        let up = self.is_up();
+        let replicate = up && state::should_replicate(state);
+        if !(local && state.disk == DiskState::UpToDate)
+            && !(replicate && state.pdsk == DiskState::UpToDate)
+        {
+            let (sector, sectors) = (self.requests[key].sector, self.requests[key].sectors());
+            self.log_volume(
+                Level::Error,
+                nr,
+                format!("IO ERROR: neither local nor remote data, sector {sector}+{sectors}"),
+            );
+            self.requests[key].local = Part::Failed;
+            self.requests[key].payload = None;
+            self.advance_write(key);
+            return;
+        }
+        if !replicate && up && state::should_send_out_of_sync(state) {
+            let (sector, bytes) = (self.requests[key].sector, self.requests[key].bytes);
+            if self.set_out_of_sync(nr, sector, u64::from(bytes / 512)) > 0 {
+                let desc = replica_proto::BlockDesc { sector, bytes };
+                self.send(nr, Packet::OutOfSync(desc), None);
+            }
+        }
+        let request = &mut self.requests[key];
+        let (sector, bytes) = (request.sector, request.bytes);
+        let payload = request.payload.take();
+        let kind = request.kind.clone();
+        let fua = matches!(kind, RequestKind::Write { fua: true, .. });
+        if replicate {
+            self.send_write(key, nr, sector, bytes, &kind, payload.clone());
+        }
+        if local {
+            self.requests[key].local = Part::Pending;
+            let volume = self.volume_mut(nr);
+            volume.counters.written += u64::from(bytes / 512);
+            volume.counters.application_sectors += u64::from(bytes / 512);
+            let tag = self.start_data_io(Io::Application { volume: nr, key });
+            self.emit(match (&kind, payload) {
+                (RequestKind::Write { .. }, Some(payload)) => Effect::Write {
+                    volume: nr,
+                    tag,
+                    sector,
+                    payload,
+                    fua,
+                },
+                (RequestKind::WriteZeroes { may_unmap: true }, _) => Effect::Discard {
+                    volume: nr,
+                    tag,
+                    sector,
+                    bytes,
+                    kind: DiscardKind::ZeroesMayUnmap,
+                },
+                (RequestKind::WriteZeroes { may_unmap: false }, _) => Effect::Discard {
+                    volume: nr,
+                    tag,
+                    sector,
+                    bytes,
+                    kind: DiscardKind::Zeroes,
+                },
+                _ => Effect::Discard {
+                    volume: nr,
+                    tag,
+                    sector,
+                    bytes,
+                    kind: DiscardKind::Discard,
+                },
+            });
+        }
+    }
+
+    fn send_write(
+        &mut self,
+        key: RequestKey,
+        nr: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        kind: &RequestKind<()>,
+        payload: Option<P>,
+    ) {
+        let protocol = self.net.protocol();
+        let explicit_flush = self.net.explicit_flush;
+        let features = self.net.wire.features;
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
+        let mut flags = DpFlags::empty();
+        if protocol == Protocol::C || syncing {
+            flags |= DpFlags::SEND_WRITE_ACK;
+        } else if protocol == Protocol::B {
+            flags |= DpFlags::SEND_RECEIVE_ACK;
+        }
+        if syncing {
+            flags |= DpFlags::MAY_SET_IN_SYNC;
+        }
+        if matches!(kind, RequestKind::Write { fua: true, .. }) {
+            flags |= DpFlags::FUA;
+        }
+        if core::mem::take(&mut volume.flush_before_next) && explicit_flush {
+            flags |= DpFlags::FLUSH;
+        }
+        let seq_num = volume.next_seq();
+        volume.counters.sent += u64::from(bytes / 512);
+        volume.counters.peer_pending += 1;
+        let request = &mut self.requests[key];
+        let block_id = request.block_id(key);
+        request.net = Part::Pending;
+        request.in_log = true;
+        request.epoch = self.net.log.push(key, now);
+        let header = |flags| DataHeader {
+            sector,
+            block_id,
+            seq_num,
+            flags,
+        };
+        let packet = match *kind {
+            RequestKind::WriteZeroes { may_unmap } if features.contains(Features::WZEROES) => {
+                flags |= DpFlags::ZEROES;
+                flags.set(DpFlags::DISCARD, may_unmap);
+                Packet::Zeroes(header(flags), bytes)
+            }
+            RequestKind::Discard | RequestKind::WriteZeroes { .. } => {
+                Packet::Trim(header(flags | DpFlags::DISCARD), bytes)
+            }
+            _ => Packet::Data(header(flags)),
+        };
+        let notify = (protocol == Protocol::A).then(|| SendTag(block_id.to_u64()));
+        self.send_notify(nr, packet, payload, notify);
+        self.arm_request_timer();
+        let epoch_max = self
+            .net
+            .options
+            .as_ref()
+            .map_or(2048, |o| o.max_epoch_size.max(1));
+        if self.net.log.writes >= epoch_max {
+            self.close_epoch();
+        }
+    }
+
+    // ---- flush ---------------------------------------------------------------------------------------------------
+
+    fn start_flush(&mut self, key: RequestKey) {
+        let nr = self.requests[key].volume;
+        self.close_epoch();
+        self.volume_mut(nr).flush_before_next = true;
+        if self.volume(nr).has_usable_disk() {
+            self.requests[key].local = Part::Pending;
+            let tag = self.start_data_io(Io::Application { volume: nr, key });
+            self.emit(Effect::Flush { volume: nr, tag });
+        }
+        if self.volume(nr).state.disk != DiskState::UpToDate && !self.net.log.is_empty() {
+            // The good copy is the peer's: durable means that the peer says so, by acknowledging the barriers.
+            self.requests[key].net = Part::Pending;
+            self.requests[key].flush_after = self.net.log.keys().last().map_or(0, |k| k + 1);
+            self.net.flushes_waiting += 1;
+        }
+        self.advance_write(key);
+    }
+
+    /// Flushes that wait for the peer's barriers, after some were acknowledged or the peer was lost.
+    pub(crate) fn release_flushes(&mut self) {
+        if self.net.flushes_waiting == 0 {
+            return;
+        }
+        let waiting: Vec<RequestKey> = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.is_flush() && r.flush_after > 0 && !r.completed)
+            .map(|(key, _)| key)
+            .collect();
+        for key in waiting {
+            let last = self.requests[key].flush_after - 1;
+            if !self.net.log.keys().any(|k| k == last) {
+                self.net.flushes_waiting -= 1;
+                let lost = !self.is_up();
+                let request = &mut self.requests[key];
+                request.flush_after = 0;
+                request.net = if lost { Part::Failed } else { Part::Done };
+                self.advance_write(key);
+            }
+        }
+    }
+
+    // ---- answers -------------------------------------------------------------------------------------------------
+
+    pub(crate) fn on_application_io(
+        &mut self,
+        nr: VolumeNr,
+        key: RequestKey,
+        result: Result<Option<P>, DiskError>,
+    ) {
+        let Some(request) = self.requests.get_mut(key) else {
+            return;
+        };
+        let (sector, bytes, is_read) = (request.sector, request.bytes, request.is_read());
+        match result {
+            Ok(payload) => {
+                request.local = Part::Done;
+                request.payload = payload;
+                if is_read {
+                    self.volume_mut(nr).counters.read += u64::from(bytes / 512);
+                    self.complete(key, true);
+                    return;
+                }
+            }
+            Err(error) => {
+                request.local = Part::Failed;
+                let what = if is_read { "READ" } else { "WRITE" };
+                let text = format!(
+                    "local {what} IO error sector {sector}+{} (errno {})",
+                    bytes / 512,
+                    error.errno
+                );
+                self.log_volume_error(nr, text);
+                if is_read {
+                    self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
+                }
+                self.local_io_error(nr);
+                if is_read {
+                    self.retry_read(key);
+                    return;
+                }
+            }
+        }
+        self.advance_write(key);
+    }
+
+    /// TCP has the whole packet: protocol A is content.
+    pub(crate) fn on_handed_to_tcp(&mut self, key: RequestKey) {
+        let request = &mut self.requests[key];
+        if request.net == Part::Pending && self.net.protocol() == Protocol::A {
+            request.net = Part::Done;
+            let nr = request.volume;
+            let volume = self.volume_mut(nr);
+            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            self.advance_write(key);
+        }
+    }
+
+    /// P_RECV_ACK, P_WRITE_ACK, P_RS_WRITE_ACK of an application write. Says whether we know the write.
+    pub(crate) fn on_write_ack(&mut self, nr: VolumeNr, ack: &BlockAck, kind: AckKind) -> bool {
+        let Some(key) = self.request_of(ack.block_id) else {
+            return false;
+        };
+        let request = &mut self.requests[key];
+        if request.volume != nr || request.sector != ack.sector || !request.in_log {
+            return false;
+        }
+        if kind == AckKind::InSync {
+            request.in_sync = true;
+        }
+        if request.net == Part::Pending {
+            request.net = Part::Done;
+            let volume = self.volume_mut(nr);
+            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        }
+        self.advance_write(key);
+        true
+    }
+
+    /// P_NEG_ACK of an application write, perhaps of one that is forgotten already.
+    pub(crate) fn on_neg_ack(&mut self, nr: VolumeNr, ack: &BlockAck) {
+        let known = self.request_of(ack.block_id).filter(|&key| {
+            let r = &self.requests[key];
+            r.volume == nr && r.sector == ack.sector && r.in_log
+        });
+        let Some(key) = known else {
+            self.set_out_of_sync(nr, ack.sector, u64::from(ack.bytes / 512));
+            return;
+        };
+        let request = &mut self.requests[key];
+        if request.net == Part::Pending {
+            let volume = self
+                .volumes
+                .get_mut(&nr)
+                .expect("a request's volume exists");
+            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        }
+        request.net = Part::Failed;
+        let (sector, sectors) = (request.sector, request.sectors());
+        self.set_out_of_sync(nr, sector, sectors);
+        self.advance_write(key);
+    }
+
+    /// Completes a write or flush when both parts are in, and finishes it when nothing is left to hear.
+    pub(crate) fn advance_write(&mut self, key: RequestKey) {
+        let Some(request) = self.requests.get(key) else {
+            return;
+        };
+        if request.local == Part::Pending || request.net == Part::Pending {
+            return;
+        }
+        if request.is_flush() {
+            let ok = request.local != Part::Failed && request.net != Part::Failed
+                || request.local == Part::Done
+                    && self.volume(request.volume).state.disk == DiskState::UpToDate;
+            self.complete(key, ok);
+            return;
+        }
+        if !request.completed {
+            let (nr, sector, end, epoch, in_log) = (
+                request.volume,
+                request.sector,
+                request.end(),
+                request.epoch,
+                request.in_log,
+            );
+            let ok = request.local == Part::Done || request.net == Part::Done;
+            if ok && !(request.local == Part::Done && request.net == Part::Done) {
+                // Only one copy has it: that is on record before anybody relies on it (I6).
+                self.set_out_of_sync(nr, sector, end - sector);
+            }
+            if in_log && epoch == self.net.log.epoch {
+                self.close_epoch();
+            }
+            self.requests[key].completed = true;
+            self.volume_mut(nr).held.remove(sector);
+            if self.volume(nr).completions_held > 0 && ok {
+                self.volume_mut(nr).held_completions.push(key);
+            } else {
+                self.tell_completion(key, ok);
+            }
+            self.retry_blocked(nr);
+        }
+        self.finish_request(key);
+    }
+
+    fn tell_completion(&mut self, key: RequestKey, ok: bool) {
+        let request = &self.requests[key];
+        let (id, nr) = (request.id, request.volume);
+        let volume = self.volume_mut(nr);
+        volume.application_pending = volume.application_pending.saturating_sub(1);
+        let result = if ok { Ok(None) } else { Err(RequestError::Io) };
+        self.emit(Effect::Complete {
+            request: id,
+            result,
+        });
+    }
+
+    /// The superblock that names the new generation is durable: writes that only this node has may complete (I20).
+    pub(crate) fn release_completions(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        volume.completions_held = volume.completions_held.saturating_sub(1);
+        if volume.completions_held > 0 {
+            return;
+        }
+        let held = core::mem::take(&mut volume.held_completions);
+        for key in held {
+            self.tell_completion(key, true);
+            self.finish_request(key);
+        }
+    }
+
+    /// Completes a read or a flush, which leave nothing behind.
+    pub(crate) fn complete(&mut self, key: RequestKey, ok: bool) {
+        let request = self.requests.remove(key);
+        let volume = self.volume_mut(request.volume);
+        volume.application_pending = volume.application_pending.saturating_sub(1);
+        let result = match (ok, request.payload) {
+            (false, _) => Err(RequestError::Io),
+            (true, payload) if request.bytes > 0 => Ok(payload),
+            _ => Ok(None),
+        };
+        self.emit(Effect::Complete {
+            request: request.id,
+            result,
+        });
+    }
+
+    /// Forgets a write once it is completed and its epoch is acknowledged or lost.
+    pub(crate) fn finish_request(&mut self, key: RequestKey) {
+        let Some(request) = self.requests.get(key) else {
+            return;
+        };
+        if !request.completed || request.in_log || request.local == Part::Pending {
+            return;
+        }
+        let nr = request.volume;
+        if self.volume(nr).held_completions.contains(&key) {
+            return;
+        }
+        let request = self.requests.remove(key);
+        if request.in_sync && request.local == Part::Done && request.net == Part::Done {
+            self.set_in_sync(nr, request.sector, request.sectors());
+        }
+        let volume = self.volume_mut(nr);
+        volume.writes_open -= 1;
+        if request.al_held {
+            let (first, last) = request.extents();
+            if let Some(disk) = volume.disk.as_deref_mut() {
+                disk.al.release(first, last);
+                self.retry_starved(nr);
+            }
+        }
+        self.retry_waiting(nr);
+    }
+
+    // ---- bitmap --------------------------------------------------------------------------------------------------
+
+    /// Marks blocks that differ or may differ; returns how many were not marked before.
+    pub(crate) fn set_out_of_sync(&mut self, nr: VolumeNr, sector: u64, sectors: u64) -> u64 {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return 0;
+        };
+        let size = volume.size;
+        let Some(disk) = volume.disk.as_deref_mut() else {
+            return 0;
+        };
+        let end = sector.saturating_add(sectors).min(size);
+        if sector >= end {
+            return 0;
+        }
+        disk.bitmap.set_sectors(sector, end - sector)
+    }
+
+    /// Clears the marks of blocks that are equal on both disks now.
+    pub(crate) fn set_in_sync(&mut self, nr: VolumeNr, sector: u64, sectors: u64) {
+        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            return;
+        };
+        if disk.bitmap.clear_sectors(sector, sectors) > 0 {
+            self.md_lazy(nr);
+        }
+    }
+
+    /// A range became free: whoever waited for it goes on.
+    pub(crate) fn retry_blocked(&mut self, nr: VolumeNr) {
+        self.retry_mirror_blocked(nr);
+        self.retry_blocked_reads(nr);
+        self.retry_waiting(nr);
+    }
+}
+
+/// Which positive answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AckKind {
+    Received,
+    Written,
+    /// Written, and the mirror cleared its bits.
+    InSync,
+}

@@ -1,0 +1,12 @@
+//! The decision tables of `docs/spec/behaviour.md`, walked row by row and, where the universe is small, exhaustively.
+
+mod after;
+mod decision;
+mod docs;
+mod generation;
+mod sanitize;
+mod scenarios;
+mod split_brain;
+mod transition;
+mod universe;
+mod wire;

@@ -1,0 +1,325 @@
+//! Section 2.4, and V1 and the raising of disks.
+
+use rdb_engine::state::{
+    Change, ConnState, Context, DiskState, Fencing, Outcome, Role, SanitizeNotes, StateError,
+    VolumeState, Window, request, sanitize,
+};
+
+use crate::universe::{all_records, contexts, record};
+
+/// What becomes of the record `from`.
+fn forced(from: &str) -> VolumeState {
+    let wanted = record(from);
+    sanitize(wanted, wanted, &Context::DEFAULT).state
+}
+
+#[test]
+fn every_row_of_the_table_forces_what_it_says() {
+    for (row, from, to) in [
+        (1, "WFConnection P/S U/U", "WFConnection P/? U/-"),
+        (1, "WFConnection P/P U/C", "WFConnection P/? U/-"),
+        (1, "WFConnection P/S U/D", "WFConnection P/? U/-"),
+        (1, "WFConnection P/S U/N", "WFConnection P/? U/-"),
+        (1, "WFConnection P/S U/I", "WFConnection P/? U/I"),
+        (1, "WFConnection P/S U/O", "WFConnection P/? U/O"),
+        (3, "SyncSource P/S F/I", "Connected P/S F/I"),
+        (3, "SyncTarget S/P I/D", "Connected S/P I/D"),
+        (3, "VerifyS S/S U/A", "Connected S/S U/A"),
+        (5, "Connected S/S C/O", "Connected S/S U/U"),
+        (5, "Connected S/P O/C", "Connected S/P U/U"),
+        (5, "Behind S/P O/U", "Behind S/P O/U"),
+        (5, "Ahead P/S U/C", "Ahead P/S U/C"),
+        (6, "WFBitMapT S/P U/C", "WFBitMapT S/P O/U"),
+        (6, "WFBitMapS P/S C/O", "WFBitMapS P/S U/C"),
+        (6, "SyncTarget S/P U/U", "SyncTarget S/P I/U"),
+        (6, "SyncSource P/S U/U", "SyncSource P/S U/I"),
+        (6, "VerifyS S/S I/I", "VerifyS S/S U/U"),
+        (6, "StartingSyncT S/S I/I", "StartingSyncT S/S I/U"),
+        (6, "StartingSyncS S/S I/I", "StartingSyncS S/S U/I"),
+        (6, "Behind S/P U/U", "Behind S/P O/U"),
+        (6, "Connected S/S D/D", "Connected S/S D/D"),
+    ] {
+        assert_eq!(forced(from), record(to), "row {row}: {from}");
+    }
+}
+
+#[test]
+fn rows_1_2_and_9_force_the_pause_flags() {
+    let paused = VolumeState {
+        aftr_isp: true,
+        peer_isp: true,
+        user_isp: true,
+        ..record("WFConnection S/? U/-")
+    };
+    let state = sanitize(paused, paused, &Context::DEFAULT).state;
+    assert_eq!(
+        (state.aftr_isp, state.peer_isp, state.user_isp),
+        (true, false, true),
+        "row 1"
+    );
+
+    let unconfigured = VolumeState {
+        aftr_isp: true,
+        user_isp: true,
+        ..VolumeState::INITIAL
+    };
+    let state = sanitize(unconfigured, unconfigured, &Context::DEFAULT).state;
+    assert_eq!((state.aftr_isp, state.user_isp), (false, true), "row 2");
+
+    for (running, paused) in [
+        ("SyncSource P/S U/I", "PausedSyncS P/S U/I"),
+        ("SyncTarget S/P I/U", "PausedSyncT S/P I/U"),
+    ] {
+        for flag in [
+            Change::default().and_aftr_isp(true),
+            Change::default().and_peer_isp(true),
+            Change::default().and_user_isp(true),
+        ] {
+            let wanted = record(running).apply(flag);
+            let state = sanitize(record(running), wanted, &Context::DEFAULT).state;
+            assert_eq!(state, record(paused).apply(flag), "row 9: {flag:?}");
+            let resumed = sanitize(state, record(paused), &Context::DEFAULT).state;
+            assert_eq!(resumed, record(running), "row 9, back: {flag:?}");
+        }
+    }
+}
+
+#[test]
+fn row_3_says_what_it_aborted() {
+    for (from, note) in [
+        ("SyncSource P/S U/F", SanitizeNotes::RESYNC_ABORTED),
+        ("WFBitMapT S/P F/U", SanitizeNotes::RESYNC_ABORTED),
+        ("Ahead P/S U/D", SanitizeNotes::RESYNC_ABORTED),
+        ("VerifyS S/S F/U", SanitizeNotes::VERIFY_ABORTED),
+        ("VerifyT S/S U/D", SanitizeNotes::VERIFY_ABORTED),
+    ] {
+        let wanted = record(from);
+        let sanitized = sanitize(wanted, wanted, &Context::DEFAULT);
+        assert_eq!(sanitized.notes, note, "{from}");
+        assert_eq!(sanitized.state.conn, ConnState::Connected, "{from}");
+    }
+}
+
+#[test]
+fn row_4_settles_a_negotiating_disk_when_the_link_breaks() {
+    let old = record("Connected P/S N/U");
+    let lost = record("NetworkFailure P/S N/U");
+    let ctx = Context {
+        exposed_uuid_matches_disk: true,
+        negotiated: (DiskState::UpToDate, DiskState::Outdated),
+        ..Context::DEFAULT
+    };
+    let kept = sanitize(old, lost, &ctx);
+    assert_eq!(
+        (kept.state, kept.notes),
+        (record("NetworkFailure P/? U/O"), SanitizeNotes::empty())
+    );
+
+    let other_data = Context {
+        exposed_uuid_matches_disk: false,
+        ..ctx
+    };
+    let dropped = sanitize(old, lost, &other_data);
+    assert_eq!(dropped.state, record("NetworkFailure P/? D/-"));
+    assert_eq!(
+        dropped.notes.to_string(),
+        "Connection lost while negotiating, no data!"
+    );
+}
+
+#[test]
+fn row_6_clamps_into_the_windows_of_the_specification() {
+    use DiskState::{Consistent, DUnknown, Diskless, Inconsistent, Outdated, UpToDate};
+    for &conn in ConnState::ALL {
+        let (disk, pdsk) = match conn.to_string().as_str() {
+            "StartingSyncT" | "WFBitMapT" | "WFSyncUUID" | "PausedSyncT" | "Behind" => {
+                ([Inconsistent, Outdated], [UpToDate, UpToDate])
+            }
+            "SyncTarget" => ([Inconsistent, Inconsistent], [UpToDate, UpToDate]),
+            "StartingSyncS" | "WFBitMapS" | "PausedSyncS" | "Ahead" => {
+                ([UpToDate, UpToDate], [Inconsistent, Consistent])
+            }
+            "SyncSource" => ([UpToDate, UpToDate], [Inconsistent, Inconsistent]),
+            "VerifyS" | "VerifyT" => ([UpToDate, UpToDate], [UpToDate, UpToDate]),
+            "Connected" => ([Diskless, UpToDate], [Diskless, UpToDate]),
+            _ => ([Diskless, UpToDate], [Inconsistent, DUnknown]),
+        };
+        let window = Window::of(conn);
+        assert_eq!(window.disk, disk.into(), "{conn}");
+        assert_eq!(window.pdsk, pdsk.into(), "{conn}");
+    }
+    let raised = record("VerifyS S/S I/O");
+    let notes = sanitize(raised, raised, &Context::DEFAULT).notes;
+    assert_eq!(
+        notes.to_string(),
+        "Implicitly upgraded disk",
+        "pdsk was raised by row 5, silently"
+    );
+    let raised = record("SyncTarget S/S I/I");
+    let notes = sanitize(raised, raised, &Context::DEFAULT).notes;
+    assert_eq!(notes.to_string(), "Implicitly upgraded pdsk");
+}
+
+#[test]
+fn row_7_freezes_io_once_when_the_peer_is_lost_unfenced() {
+    let ctx = Context {
+        fencing: Fencing::ResourceAndStonith,
+        ..Context::DEFAULT
+    };
+    let connected = record("Connected P/S U/U");
+    let lost = sanitize(connected, record("NetworkFailure P/S U/U"), &ctx).state;
+    assert!(lost.susp_fen);
+    // Thawed by hand, it stays so: the condition was true before.
+    let thawed = VolumeState {
+        susp_fen: false,
+        ..lost
+    };
+    assert_eq!(sanitize(lost, thawed, &ctx).state, thawed);
+
+    for (why, ctx, new) in [
+        ("a fenced peer", ctx, "NetworkFailure P/S U/O"),
+        ("a Secondary", ctx, "NetworkFailure S/P U/U"),
+        (
+            "another policy",
+            Context {
+                fencing: Fencing::ResourceOnly,
+                ..ctx
+            },
+            "NetworkFailure P/S U/U",
+        ),
+    ] {
+        assert!(
+            !sanitize(connected, record(new), &ctx).state.susp_fen,
+            "{why}"
+        );
+    }
+    let diskless = sanitize(
+        record("Connected P/S D/U"),
+        record("NetworkFailure P/S D/U"),
+        &ctx,
+    );
+    assert!(
+        !diskless.state.susp_fen,
+        "without a disk there is no policy"
+    );
+}
+
+#[test]
+fn row_8_freezes_io_once_when_no_data_is_left() {
+    let ctx = Context {
+        suspend_on_no_data: true,
+        ..Context::DEFAULT
+    };
+    let connected = record("Connected P/S D/U");
+    let lost = sanitize(connected, record("NetworkFailure P/S D/U"), &ctx).state;
+    assert!(lost.susp_nod);
+    let thawed = VolumeState {
+        susp_nod: false,
+        ..lost
+    };
+    assert_eq!(sanitize(lost, thawed, &ctx).state, thawed);
+    let with_io_error = sanitize(
+        connected,
+        record("NetworkFailure P/S D/U"),
+        &Context::DEFAULT,
+    );
+    assert!(!with_io_error.state.susp_nod);
+    let secondary = sanitize(
+        record("Connected S/P D/U"),
+        record("NetworkFailure S/P D/U"),
+        &ctx,
+    );
+    assert!(!secondary.state.susp_nod);
+}
+
+/// V1: the record is a fixed point of sanitize after any change, from wherever it comes.
+#[test]
+fn v1_a_sanitized_record_is_a_fixed_point() {
+    let olds = [
+        VolumeState::INITIAL,
+        record("Connected P/S U/U"),
+        record("WFConnection P/? I/-"),
+        record("Connected S/S D/D"),
+    ];
+    let contexts = contexts();
+    for new in all_records() {
+        for ctx in &contexts {
+            for old in olds {
+                let first = sanitize(old, new, ctx).state;
+                let again = sanitize(first, first, ctx);
+                assert_eq!(again.state, first, "from {old} to {new} with {ctx:?}");
+                assert!(again.notes.is_empty(), "from {old} to {new} with {ctx:?}");
+            }
+        }
+    }
+}
+
+/// Sanitizing never invents good data silently: a disk is raised to UpToDate by row 5 or with a note only.
+#[test]
+fn raising_a_disk_is_always_told() {
+    for new in all_records() {
+        let sanitized = sanitize(new, new, &Context::DEFAULT);
+        let state = sanitized.state;
+        let by_row_5 = |disk| matches!(disk, DiskState::Consistent | DiskState::Outdated);
+        if state.disk > new.disk && !by_row_5(new.disk) {
+            assert!(
+                sanitized.notes.contains(SanitizeNotes::UPGRADED_DISK),
+                "{new} to {state}"
+            );
+        }
+        let forgotten = state.pdsk == DiskState::DUnknown; // row 1
+        if state.pdsk > new.pdsk && !by_row_5(new.pdsk) && !forgotten {
+            assert!(
+                sanitized.notes.contains(SanitizeNotes::UPGRADED_PDSK),
+                "{new} to {state}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_verify_never_raises_a_disk() {
+    let ctx = Context {
+        verify_alg_set: true,
+        agreed_version: 101,
+        ..Context::DEFAULT
+    };
+    for conn in [ConnState::VerifyS, ConnState::VerifyT] {
+        for (from, result) in [
+            ("Connected S/S I/I", Err(StateError::NoUpToDateDisk)),
+            ("Connected P/S U/I", Err(StateError::NoUpToDateDisk)),
+            ("Connected P/S I/U", Err(StateError::NoUpToDateDisk)),
+            // No disk to compare: nothing happens, as with the kernel's driver.
+            ("Connected P/S U/D", Ok(Outcome::NothingToDo)),
+            ("Connected P/S D/U", Ok(Outcome::NothingToDo)),
+        ] {
+            assert_eq!(
+                request(record(from), Change::conn(conn), &ctx, false),
+                result,
+                "{from}"
+            );
+        }
+        let started = request(record("Connected P/S U/U"), Change::conn(conn), &ctx, false);
+        let expected = VolumeState {
+            conn,
+            ..record("Connected P/S U/U")
+        };
+        assert_eq!(
+            started,
+            Ok(Outcome::Changed(expected, SanitizeNotes::empty()))
+        );
+    }
+}
+
+#[test]
+fn outdating_a_connected_disk_succeeds_without_effect() {
+    let old = record("Connected S/P U/U");
+    let result = request(
+        old,
+        Change::disk(DiskState::Outdated),
+        &Context::DEFAULT,
+        false,
+    );
+    assert_eq!(result.map(|outcome| outcome.code()), Ok(2));
+    assert_eq!(old.role, Role::Secondary);
+}
