@@ -6,6 +6,7 @@
 mod address;
 mod resource;
 mod section;
+mod volume;
 
 use crate::error::{Diagnostic, Place, Problem, SourceFile, Warning, WarningKind};
 use crate::lexer::{Kind, Token, tokens};
@@ -22,6 +23,11 @@ pub(crate) const FILES_MAX: usize = 4096;
 pub(crate) const TOTAL_MAX: usize = 64 << 20;
 /// How deep includes may nest.
 pub(crate) const INCLUDE_DEPTH_MAX: usize = 32;
+
+/// How many options one section may set: many times what there are.
+pub(crate) const SETTINGS_MAX: usize = 1024;
+/// How many errors are collected; later ones are rarely news.
+pub(crate) const ERRORS_MAX: usize = 200;
 
 /// The parse cannot go on; why is in the parser's errors.
 pub(crate) struct Stop;
@@ -431,6 +437,9 @@ impl Parser {
 
     /// A problem that does not end the parse.
     fn wrong(&mut self, place: Place, problem: Problem) {
+        if self.out.errors.len() >= ERRORS_MAX {
+            return;
+        }
         self.out.errors.push(Diagnostic {
             place: Some(place),
             problem,

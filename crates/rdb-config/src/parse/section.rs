@@ -1,6 +1,6 @@
 //! Option sections, and what became of old options: `docs/spec/admin.md`, section 1.9.
 
-use super::{Parser, Step};
+use super::{Parser, SETTINGS_MAX, Step};
 use crate::error::{Problem, WarningKind};
 use crate::lexer::{Kind, Token};
 use crate::model::{Section, Sections, Setting};
@@ -360,6 +360,14 @@ impl Parser {
         value: &str,
         at: &Token,
     ) {
+        if into.get(section).len() >= SETTINGS_MAX {
+            let problem = Problem::TooMuch {
+                what: "options in one section",
+                limit: SETTINGS_MAX,
+            };
+            self.wrong(self.place(at), problem);
+            return;
+        }
         if let Some(before) = into.find(section, name)
             && before.value != value
         {

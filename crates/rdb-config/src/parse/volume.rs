@@ -1,0 +1,243 @@
+//! Volumes and what stands in them: devices, disks, metadata. `docs/spec/admin.md`, section 1.5.
+
+use super::{Parser, Step};
+use crate::error::{Place, Problem, WarningKind};
+use crate::lexer::{Kind, Token};
+use crate::model::{Device, Disk, MetaDisk, Section, Sections, Volume};
+use crate::options::OldSection;
+use std::path::PathBuf;
+
+const VOLUME_ITEMS: &str = "device | disk | meta-disk | flex-meta-disk | }";
+/// The greatest minor number: 20 bits of a device number.
+const MINOR_MAX: i64 = (1 << 20) - 1;
+/// The greatest slot number; each slot is 128 MiB, so the limit is beyond any device.
+pub(super) const META_INDEX_MAX: i64 = i32::MAX as i64;
+
+impl Parser {
+    /// `volume N {`, after the keyword.
+    pub(super) fn volume(&mut self, key: &str) -> Step<Volume> {
+        let place = self.place(&self.peek_raw().clone());
+        let number = u16::try_from(self.integer_within("volume", 0, 65535)?).unwrap_or(0);
+        self.open()?;
+        let mut volume = new_volume(number, place, false);
+        loop {
+            let token = self.next()?;
+            if token.is('}') {
+                return Ok(volume);
+            }
+            let word = if token.kind == Kind::Word {
+                token.text.as_str()
+            } else {
+                ""
+            };
+            match word {
+                "device" | "disk" | "meta-disk" | "flexible-meta-disk" => {
+                    let key = format!("{key}:{number}");
+                    self.volume_item(&token, &mut volume, &key)?;
+                }
+                _ if token.is(';') => self.stray_semicolon(&token),
+                _ => return self.expected(VOLUME_ITEMS, &token, ""),
+            }
+        }
+    }
+
+    pub(super) fn add_volume(&mut self, volumes: &mut Vec<Volume>, volume: Volume, key: &str) {
+        if let Some(first) = volumes.iter().find(|v| v.number == volume.number) {
+            let problem = Problem::Conflict {
+                what: "volume section".to_owned(),
+                key: format!("{key}:{}", volume.number),
+                first: first.place.to_string(),
+            };
+            self.wrong(volume.place.clone(), problem);
+            return;
+        }
+        volumes.push(volume);
+        volumes.sort_by_key(|v| v.number);
+    }
+
+    /// `device`, `disk`, `meta-disk` or `flexible-meta-disk` of a volume, after the keyword.
+    pub(super) fn volume_item(
+        &mut self,
+        token: &Token,
+        volume: &mut Volume,
+        key: &str,
+    ) -> Step<()> {
+        if token.text == "disk" && self.accept('{') {
+            return self.option_section(OldSection::Now(Section::Disk), key, &mut volume.sections);
+        }
+        self.statement_once(token, key, &volume.place.clone());
+        let assigned = self.assignment(token);
+        match token.text.as_str() {
+            "device" => {
+                let before = self.peek_raw().clone();
+                volume.device = self.device(token)?;
+                let name_alone =
+                    self.at.checked_sub(1).and_then(|at| self.tokens.get(at)) == Some(&before);
+                if name_alone && !assigned && !before.is(';') && !self.peek_raw().is(';') {
+                    return self.missing_semicolon("minor | ;", Some(&before));
+                }
+                self.end_of_statement(assigned)
+            }
+            "disk" => {
+                let value = self.next()?;
+                if !value.is_text() {
+                    return self.expected("TK_STRING | {", &value, "");
+                }
+                volume.disk = Some(if value.is_word("none") {
+                    Disk::None
+                } else {
+                    Disk::Path(PathBuf::from(&value.text))
+                });
+                self.end_of_statement(assigned)
+            }
+            keyword => {
+                let flexible = keyword == "flexible-meta-disk";
+                volume.meta = Some(self.meta_disk(flexible)?);
+                self.end_of_statement(assigned)
+            }
+        }
+    }
+
+    fn meta_disk(&mut self, flexible: bool) -> Step<MetaDisk> {
+        let value = self.text()?;
+        if value.is_word("internal") {
+            return Ok(MetaDisk::Internal);
+        }
+        let path = PathBuf::from(&value.text);
+        if flexible {
+            return Ok(MetaDisk::Flexible(path));
+        }
+        if self.accept('[') {
+            let index = self.integer_within("meta-index", 0, META_INDEX_MAX)?;
+            let close = self.next()?;
+            if !close.is(']') {
+                return self.expected("]", &close, "");
+            }
+            return Ok(MetaDisk::Indexed(path, u32::try_from(index).unwrap_or(0)));
+        }
+        let next = self.peek_raw().clone();
+        if !next.is(';') && next.line == value.line && !next.is('}') {
+            return self.missing_semicolon("[ | ;", Some(&value));
+        }
+        Ok(MetaDisk::Flexible(path))
+    }
+
+    /// The name and the minor of a device; `None` when neither is given.
+    fn device(&mut self, keyword: &Token) -> Step<Option<Device>> {
+        let mut name = None;
+        let mut place = self.place(keyword);
+        if self.peek_raw().is_text() && !self.peek_raw().is_word("minor") {
+            let token = self.next()?;
+            place = self.place(&token);
+            name = Some(token);
+        }
+        let mut explicit = None;
+        if self.accept_word("minor") {
+            let minor = self.integer_within("minor", 0, MINOR_MAX)?;
+            explicit = Some(u32::try_from(minor).unwrap_or(0));
+        }
+        let Some(name) = name else {
+            return Ok(explicit.map(|minor| Device {
+                path: None,
+                minor,
+                place,
+            }));
+        };
+        let base = name.text.strip_prefix("/dev/").unwrap_or(&name.text);
+        if let Some(minor) = base.strip_prefix("nb").and_then(minor_number) {
+            let text =
+                format!("/dev/nb{minor} is a name of DRBD 0.6; the device is /dev/drbd{minor}");
+            self.warn(WarningKind::Deprecated, &name, text);
+            return Ok(Some(Device {
+                path: Some(format!("/dev/drbd{minor}").into()),
+                minor,
+                place,
+            }));
+        }
+        let Some(rest) = base.strip_prefix("drbd") else {
+            self.wrong(place.clone(), Problem::DeviceName);
+            let second = if explicit.is_some() {
+                Problem::ArbitraryDeviceName
+            } else {
+                Problem::NoMinor
+            };
+            self.wrong(place.clone(), second);
+            return Ok(Some(Device {
+                path: None,
+                minor: explicit.unwrap_or(0),
+                place,
+            }));
+        };
+        let minor = match (minor_number(rest), explicit) {
+            (Some(named), None) => named,
+            (Some(named), Some(minor)) => {
+                if named != minor {
+                    self.wrong(place.clone(), Problem::MinorMismatch { minor });
+                }
+                minor
+            }
+            (None, Some(minor)) => {
+                if !rest.starts_with('_') || rest.contains("..") {
+                    self.wrong(place.clone(), Problem::ArbitraryDeviceName);
+                }
+                minor
+            }
+            (None, None) => {
+                self.wrong(place.clone(), Problem::NoMinor);
+                0
+            }
+        };
+        Ok(Some(Device {
+            path: Some(PathBuf::from(format!("/dev/{base}"))),
+            minor,
+            place,
+        }))
+    }
+}
+
+/// A minor number as the end of a device's name.
+fn minor_number(digits: &str) -> Option<u32> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits
+        .parse()
+        .ok()
+        .filter(|&minor| i64::from(minor) <= MINOR_MAX)
+}
+
+fn new_volume(number: u16, place: Place, implicit: bool) -> Volume {
+    Volume {
+        number,
+        place,
+        implicit,
+        device: None,
+        disk: None,
+        meta: None,
+        sections: Sections::default(),
+    }
+}
+
+/// The volume 0 that statements outside of `volume {}` speak of.
+pub(super) fn implicit_volume(volumes: &mut Vec<Volume>, place: Place) -> &mut Volume {
+    let at = volumes
+        .iter()
+        .position(|v| v.number == 0)
+        .unwrap_or_else(|| {
+            volumes.insert(0, new_volume(0, place, true));
+            0
+        });
+    &mut volumes[at]
+}
+
+/// Gives a host's volume what it does not say itself.
+pub(super) fn fill(volumes: &mut Vec<Volume>, template: &Volume) {
+    let Some(volume) = volumes.iter_mut().find(|v| v.number == template.number) else {
+        volumes.push(template.clone());
+        return;
+    };
+    volume.device = volume.device.take().or_else(|| template.device.clone());
+    volume.disk = volume.disk.take().or_else(|| template.disk.clone());
+    volume.meta = volume.meta.take().or_else(|| template.meta.clone());
+    volume.sections.inherit(&template.sections);
+}
