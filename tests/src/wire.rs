@@ -1,6 +1,7 @@
 //! The least of DRBD's wire format that a hostile peer needs (`docs/spec/wire.md`): headers to put
 //! wrong things into, and a socket to send them through.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -95,4 +96,145 @@ pub fn throw(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> Vec<u8> {
         }
     }
     answer
+}
+
+/// What one side of a captured conversation sent: whole packets, in order, without the first
+/// packet that names the connection.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// On the data connection.
+    pub data: Vec<Vec<u8>>,
+    /// On the meta connection.
+    pub meta: Vec<Vec<u8>>,
+}
+
+/// Takes what `from` sent out of a pcap of Ethernet frames (IPv4, TCP, nothing lost).
+///
+/// # Errors
+/// When the file is no such pcap.
+pub fn sent_by(pcap: &[u8], from: [u8; 4]) -> Result<Sent> {
+    let mut streams: BTreeMap<Direction, BTreeMap<u32, Vec<u8>>> = BTreeMap::new();
+    let mut rest = pcap.get(24..).context("no pcap header")?;
+    while let Some((header, tail)) = rest.split_first_chunk::<16>() {
+        let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+        let frame = tail.get(..length).context("a frame is cut off")?;
+        rest = &tail[length..];
+        let Some((source, ports, sequence, payload)) = tcp(frame) else {
+            continue;
+        };
+        let segments = streams.entry((source, ports.0, ports.1)).or_default();
+        if !payload.is_empty() {
+            segments.insert(sequence, payload.to_vec());
+        }
+    }
+    let mut sent = Sent::default();
+    let packets: BTreeMap<_, _> = streams
+        .into_iter()
+        .map(|(key, segments)| {
+            let bytes: Vec<u8> = segments.into_values().flatten().collect();
+            (key, packets(&bytes))
+        })
+        .collect();
+    for (key, own) in &packets {
+        let (source, port, peer_port) = *key;
+        if source != from {
+            continue;
+        }
+        let other = packets
+            .iter()
+            .find(|((s, p, q), _)| *s != from && (*p, *q) == (peer_port, port));
+        let both = own
+            .iter()
+            .chain(other.into_iter().flat_map(|(_, packets)| packets));
+        let first = |wanted| both.clone().any(|packet| command(packet) == wanted);
+        let target = if first(INITIAL_DATA) {
+            &mut sent.data
+        } else if first(INITIAL_META) {
+            &mut sent.meta
+        } else {
+            continue;
+        };
+        target.extend(
+            own.iter()
+                .filter(|packet| ![INITIAL_DATA, INITIAL_META].contains(&command(packet)))
+                .cloned(),
+        );
+    }
+    Ok(sent)
+}
+
+/// Source address, source port, destination port.
+type Direction = ([u8; 4], u16, u16);
+type Segment<'a> = ([u8; 4], (u16, u16), u32, &'a [u8]);
+
+/// Source address, ports, sequence number and payload of an Ethernet frame.
+fn tcp(frame: &[u8]) -> Option<Segment<'_>> {
+    let word = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    if word(12)? != 0x0800 || *frame.get(23)? != 6 {
+        return None;
+    }
+    let ip = usize::from(frame.get(14)? & 15) * 4;
+    let end = 14 + usize::from(word(16)?);
+    let at = 14 + ip;
+    let sequence = u32::from(word(at + 4)?) << 16 | u32::from(word(at + 6)?);
+    let start = at + usize::from(frame.get(at + 12)? >> 4) * 4;
+    let source = [frame[26], frame[27], frame[28], frame[29]];
+    Some((
+        source,
+        (word(at)?, word(at + 2)?),
+        sequence,
+        frame.get(start..end)?,
+    ))
+}
+
+/// Splits a stream at its headers.
+fn packets(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    while bytes.len() >= 8 {
+        let length = if bytes[..4] == [0x86, 0x20, 0xec, 0x20] && bytes.len() >= 16 {
+            16 + u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize
+        } else {
+            8 + usize::from(u16::from_be_bytes([bytes[6], bytes[7]]))
+        };
+        let length = length.min(bytes.len());
+        found.push(bytes[..length].to_vec());
+        bytes = &bytes[length..];
+    }
+    found
+}
+
+/// The command of a packet with any of the two headers that captures hold.
+#[must_use]
+pub fn command(packet: &[u8]) -> u16 {
+    let at = if packet.starts_with(&[0x86, 0x20, 0xec, 0x20]) {
+        6
+    } else {
+        4
+    };
+    match packet.get(at..at + 2) {
+        Some(bytes) => u16::from_be_bytes([bytes[0], bytes[1]]),
+        None => u16::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_captured_handshake_is_taken_apart() -> Result<()> {
+        let pcap = include_bytes!("../../replica-proto/tests/captures/01-connect-fresh.pcap");
+        for from in [[10, 9, 0, 1], [10, 9, 0, 2]] {
+            let sent = sent_by(pcap, from)?;
+            let commands: Vec<u16> = sent.data.iter().map(|packet| command(packet)).collect();
+            // CONNECTION_FEATURES, PROTOCOL, SYNC_PARAM89, SIZES, UUIDS, STATE
+            assert_eq!(
+                commands[..6],
+                [FEATURES, 0xb, 0x23, 0xd, 0xc, 0xe],
+                "{commands:x?}"
+            );
+            assert!(!sent.meta.is_empty());
+        }
+        Ok(())
+    }
 }

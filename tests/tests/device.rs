@@ -1,0 +1,158 @@
+//! The device that people mount: FUSE and a loop device, a real ext4 on it, crashes under it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use rdb_tests::pair::Plan;
+use rdb_tests::programs::run_tool;
+use rdb_tests::scratch::release_below;
+use rdb_tests::{Node, Pair};
+
+fn mount(node: &Node, pair: &Pair) -> Result<PathBuf> {
+    let device = node.device(0)?.display().to_string();
+    let place = pair.scratch.join(format!("mnt-{}", node.name));
+    std::fs::create_dir_all(&place)?;
+    run_tool(60, "mount", &[&device, &place.display().to_string()])?;
+    Ok(place)
+}
+
+fn umount(place: &std::path::Path) -> Result<()> {
+    run_tool(60, "umount", &[place.display().to_string()]).map(drop)
+}
+
+#[test]
+fn ext4_survives_the_death_of_the_primary() -> Result<()> {
+    let mut pair = Pair::synced(
+        "ext4",
+        Plan {
+            frontend: "fuse",
+            ..Plan::default()
+        },
+    )?;
+    let device = pair.alice.device(0)?.display().to_string();
+    run_tool(60, "mkfs.ext4", &["-q", "-F", &device])?;
+    let place = mount(&pair.alice, &pair)?;
+    for index in 0..50u8 {
+        std::fs::write(place.join(format!("file-{index}")), vec![index; 30_000])?;
+    }
+    run_tool(60, "sync", &["-f", &place.display().to_string()])?;
+    // A mounted device is not demoted.
+    let refusal = pair.alice.try_adm(&["secondary", "r0"])?.fails_with(11)?;
+    ensure!(refusal.contains("(-12)"), "{refusal}");
+
+    pair.alice.kill()?;
+    run_tool(30, "umount", &["-l", &place.display().to_string()])?;
+    release_below(&pair.alice.run_dir);
+    pair.bob.await_volume("the loss of alice", 20, |volume| {
+        volume.cs == "WFConnection"
+    })?;
+    pair.bob.adm(&["primary", "r0"])?;
+    let device = pair.bob.device(0)?.display().to_string();
+    let place = mount(&pair.bob, &pair).context("ext4 replays its journal and mounts")?;
+    for index in 0..50u8 {
+        let content = std::fs::read(place.join(format!("file-{index}")))?;
+        ensure!(
+            content == vec![index; 30_000],
+            "file-{index} is not what was synced"
+        );
+    }
+    std::fs::remove_file(place.join("file-0"))?;
+    umount(&place)?;
+    run_tool(60, "e2fsck", &["-f", "-n", &device]).context("the file system is clean")?;
+
+    pair.alice.start()?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.settle(60)?;
+    pair.bob.adm(&["secondary", "r0"])?;
+    pair.alice.adm(&["primary", "r0"])?;
+    let place = mount(&pair.alice, &pair)?;
+    ensure!(!place.join("file-0").exists() && place.join("file-1").exists());
+    umount(&place)?;
+    pair.are_well()?;
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["down", "r0"])?;
+    }
+    pair.disks_equal()
+}
+
+#[test]
+fn the_device_is_there_while_primary_and_gone_afterwards() -> Result<()> {
+    let pair = Pair::synced(
+        "there",
+        Plan {
+            frontend: "fuse",
+            ..Plan::default()
+        },
+    )?;
+    ensure!(pair.bob.device(0).is_err(), "a secondary has no device");
+    let device = pair.alice.device(0)?;
+    let size = run_tool(
+        10,
+        "blockdev",
+        &["--getsize64", &device.display().to_string()],
+    )?;
+    ensure!(size.trim() == pair.data_bytes().to_string(), "{size}");
+    pair.alice.adm(&["secondary", "r0"])?;
+    ensure!(
+        pair.alice.device(0).is_err(),
+        "a demoted node has no device"
+    );
+    let left = rdb_tests::scratch::loops_over(&pair.alice.run_dir);
+    ensure!(left.is_empty(), "loop devices are left: {left:?}");
+    // The NBD socket is beside the device, and they show the same data.
+    pair.alice.adm(&["primary", "r0"])?;
+    pair.alice.nbd(0)?.write(0, &[5; 4096])?;
+    let device = pair.alice.device(0)?.display().to_string();
+    let of = pair.scratch.join("read").display().to_string();
+    let words = [
+        &format!("if={device}"),
+        &format!("of={of}"),
+        "bs=4k",
+        "count=1",
+        "iflag=direct",
+    ];
+    run_tool(20, "dd", &words)?;
+    ensure!(std::fs::read(of)? == [5; 4096]);
+    Ok(())
+}
+
+#[test]
+fn a_restart_after_a_crash_clears_what_the_dead_daemon_left() -> Result<()> {
+    let mut pair = Pair::synced(
+        "left",
+        Plan {
+            frontend: "fuse",
+            ..Plan::default()
+        },
+    )?;
+    pair.alice.device(0)?;
+    pair.alice.kill()?;
+    // Nobody helps.
+    pair.alice.start()?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.settle(60)?;
+    pair.alice.adm(&["primary", "r0"])?;
+    let device = pair.alice.device(0)?.display().to_string();
+    run_tool(60, "mkfs.ext4", &["-q", "-F", &device])?;
+    pair.are_well()
+}
+
+#[test]
+fn front_ends_that_are_not_there_are_refused_by_name() -> Result<()> {
+    let pair = Pair::prepare("frontends", Plan::default())?;
+    for frontend in ["ublk", "nbd", "teapot"] {
+        let mut node = Node::new(
+            pair.scratch.path(),
+            &format!("x-{frontend}"),
+            &pair.alice.conf,
+        )?;
+        frontend.clone_into(&mut node.frontend);
+        ensure!(node.start().is_err(), "{frontend} was taken");
+        ensure!(
+            node.log().contains(frontend),
+            "{frontend} is not named: {}",
+            node.log()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The kernel's DRBD 8.4.11 as the peer, in a virtual machine; see `vm/interop.sh`.
+
+use anyhow::{Result, bail};
+use rdb_tests::programs;
+
+#[test]
+fn the_kernels_driver_and_rdb_sync_each_other_in_a_virtual_machine() -> Result<()> {
+    for program in ["qemu-system-x86_64", "busybox", "cpio", "depmod", "xz"] {
+        programs::tool(program)?;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/interop.sh");
+    let output = programs::bounded(560, "bash".as_ref())
+        .arg(script)
+        .arg(programs::directory()?)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!(
+            "{}\n{text}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    assert!(text.contains("interop: both disks are equal"), "{text}");
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Both nodes written apart: nothing is overwritten, both say so in DRBD's words, and the
+//! tutorials' recovery works (`docs/spec/admin.md`, section 10, C8).
+
+use anyhow::{Context, Result, ensure};
+use rdb_tests::net::Cut;
+use rdb_tests::pair::Plan;
+use rdb_tests::{Conf, Pair, disk};
+
+const SPLIT: &str = "Split-Brain detected but unresolved, dropping connection!";
+
+/// Alice wrote at 1 MiB, bob at 2 MiB, each as primary without the other; then they meet.
+fn split(name: &str, conf: Conf) -> Result<Pair> {
+    let pair = Pair::synced(
+        name,
+        Plan {
+            conf,
+            cable: true,
+            ..Plan::default()
+        },
+    )?;
+    let cable = pair.cable.as_ref().context("the pair has a cable")?;
+    cable.cut(Cut::LinkDown)?;
+    for node in [&pair.alice, &pair.bob] {
+        node.await_volume("the cut", 30, |volume| volume.cs == "WFConnection")?;
+    }
+    pair.alice.nbd(0)?.write(1 << 20, &[0xaa; 8192])?;
+    pair.bob.adm(&["primary", "r0"])?;
+    pair.bob.nbd(0)?.write(2 << 20, &[0xbb; 16384])?;
+    Ok(pair)
+}
+
+#[test]
+fn split_brain_is_refused_and_recovered_by_hand() -> Result<()> {
+    let mut pair = split("split", Conf::default())?;
+    pair.cable
+        .as_ref()
+        .context("the pair has a cable")?
+        .heal()?;
+    for node in [&pair.alice, &pair.bob] {
+        node.await_volume("the refusal", 30, |volume| volume.cs == "StandAlone")
+            .or_else(|error| {
+                // One of the two may be told by the other's disconnect, and listen again.
+                let volume = node.volume(0)?;
+                if volume.cs == "WFConnection" {
+                    Ok(volume)
+                } else {
+                    Err(error)
+                }
+            })?;
+    }
+    let logged = pair.alice.logged(SPLIT) + pair.bob.logged(SPLIT);
+    ensure!(
+        logged > 0,
+        "{}\n{}",
+        pair.alice.log_tail(30),
+        pair.bob.log_tail(30)
+    );
+    // Nothing was overwritten on either side.
+    for (index, (alices, bobs)) in [([0xaa; 512], [0; 512]), ([0; 512], [0xbb; 512])]
+        .iter()
+        .enumerate()
+    {
+        ensure!(
+            disk::read(pair.disk(index, 0), 1 << 20, 512)? == alices,
+            "at 1 MiB of {index}"
+        );
+        ensure!(
+            disk::read(pair.disk(index, 0), 2 << 20, 512)? == bobs,
+            "at 2 MiB of {index}"
+        );
+    }
+
+    // The recovery: bob is the victim. As long as he is primary, that is refused.
+    pair.bob
+        .adm(&["disconnect", "r0"])
+        .or_else(|_| pair.bob.adm(&["cstate", "r0"]))?;
+    let refusal = pair.bob.try_adm(&["connect", "--discard-my-data", "r0"])?;
+    ensure!(
+        refusal.code == 10 && refusal.stderr.contains("(123)"),
+        "{refusal:?}"
+    );
+    pair.bob.adm(&["secondary", "r0"])?;
+    pair.bob
+        .adm(&["--", "--discard-my-data", "connect", "r0"])?;
+    if pair.alice.volume(0)?.cs == "StandAlone" {
+        pair.alice.adm(&["connect", "r0"])?;
+    }
+    pair.settle(60)?;
+    ensure!(
+        pair.alice
+            .logged("Split-Brain detected, manually solved. Sync from this node")
+            == 1,
+        "{}",
+        pair.alice.log_tail(30)
+    );
+    // Alice's data won; only the blocks written on either side were copied.
+    let copied = *pair
+        .alice
+        .resyncs_kib()
+        .last()
+        .context("a resync was logged")?;
+    ensure!(copied == 24, "{copied} KiB were copied instead of 8 and 16");
+    ensure!(disk::read(pair.disk(1, 0), 1 << 20, 512)? == [0xaa; 512]);
+    ensure!(disk::read(pair.disk(1, 0), 2 << 20, 512)? == [0; 512]);
+    pair.are_well()?;
+    pair.disks_equal()
+}
+
+#[test]
+fn a_node_written_alone_is_not_split_brain() -> Result<()> {
+    let pair = Pair::synced(
+        "alone",
+        Plan {
+            cable: true,
+            ..Plan::default()
+        },
+    )?;
+    let cable = pair.cable.as_ref().context("the pair has a cable")?;
+    cable.cut(Cut::LinkDown)?;
+    for node in [&pair.alice, &pair.bob] {
+        node.await_volume("the cut", 30, |volume| volume.cs == "WFConnection")?;
+    }
+    pair.alice.nbd(0)?.write(0, &[3; 4096])?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    cable.heal()?;
+    pair.settle(60)?;
+    ensure!(pair.alice.logged("Split-Brain") + pair.bob.logged("Split-Brain") == 0);
+    pair.disks_equal()
+}
+
+#[test]
+fn unrelated_disks_are_refused() -> Result<()> {
+    let mut pair = Pair::fresh("unrelated", Plan::default())?;
+    // Each becomes a data set of its own.
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["up", "r0"])?;
+        node.adm(&["disconnect", "r0"])?;
+        node.adm(&["primary", "--force", "r0"])?;
+        node.adm(&["secondary", "r0"])?;
+    }
+    disk::write(pair.disk(0, 0), 0, b"alice's only copy")?;
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["connect", "r0"])?;
+    }
+    rdb_tests::wait_until("the refusal", std::time::Duration::from_secs(30), || {
+        Ok(pair.alice.volume(0)?.cs == "StandAlone" || pair.bob.volume(0)?.cs == "StandAlone")
+    })?;
+    let logs = format!("{}{}", pair.alice.log(), pair.bob.log());
+    ensure!(
+        logs.contains("Unrelated data, aborting!") || logs.contains(SPLIT),
+        "{logs}"
+    );
+    ensure!(disk::read(pair.disk(0, 0), 0, 17)? == b"alice's only copy");
+    pair.are_well()
+}

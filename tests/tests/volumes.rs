@@ -1,0 +1,68 @@
+//! Several volumes in one resource: one connection, each with its own disk, bitmap and sync.
+
+use anyhow::{Result, ensure};
+use rdb_tests::pair::Plan;
+use rdb_tests::{Conf, Pair};
+
+#[test]
+fn three_volumes_are_synced_written_and_resynced_each_by_itself() -> Result<()> {
+    let conf = Conf {
+        volumes: 3,
+        ..Conf::default()
+    };
+    let mut pair = Pair::synced(
+        "volumes",
+        Plan {
+            conf,
+            disk_bytes: 32 << 20,
+            ..Plan::default()
+        },
+    )?;
+    ensure!(pair.alice.adm(&["role", "r0"])? == "Primary/Secondary\n".repeat(3));
+    for volume in 0..3u8 {
+        pair.alice
+            .nbd(volume.into())?
+            .write(4096, &[0x10 + volume; 4096])?;
+    }
+    pair.disks_equal()?;
+    for volume in 0..3u8 {
+        let bytes = rdb_tests::disk::read(pair.disk(1, volume.into()), 4096, 4096)?;
+        ensure!(
+            bytes == [0x10 + volume; 4096],
+            "volume {volume} holds another's data"
+        );
+    }
+
+    // One volume is written while bob is away: only it is synced.
+    pair.bob.adm(&["disconnect", "r0"])?;
+    pair.alice
+        .await_volume("the loss of bob", 20, |volume| volume.cs == "WFConnection")?;
+    pair.alice.nbd(1)?.write(1 << 20, &[9; 65536])?;
+    let oos: Vec<u64> = pair
+        .alice
+        .volumes()?
+        .iter()
+        .map(|volume| volume.oos)
+        .collect();
+    ensure!(oos == [0, 64, 0], "{oos:?}");
+    pair.bob.adm(&["connect", "r0"])?;
+    pair.settle(30)?;
+    pair.disks_equal()?;
+
+    // One volume by its name: detached and attached, the others go on.
+    pair.bob.adm(&["detach", "r0/2"])?;
+    pair.bob
+        .await_minor(2, "Diskless", 20, |volume| volume.ds == "Diskless/UpToDate")?;
+    ensure!(pair.bob.volume(0)?.is_settled());
+    pair.alice.nbd(2)?.write(0, &[7; 4096])?;
+    pair.bob.adm(&["attach", "r0/2"])?;
+    pair.settle(30)?;
+    pair.are_well()?;
+    pair.disks_equal()?;
+
+    // The roles change together.
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.bob.adm(&["primary", "r0"])?;
+    ensure!(pair.bob.nbd(2)?.read(0, 4096)? == [7; 4096]);
+    Ok(())
+}
