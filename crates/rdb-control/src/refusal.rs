@@ -23,6 +23,8 @@ pub mod code {
     pub const BDCLAIM_MD_DISK: i32 = 115;
     /// Lower device / meta device / index combination invalid.
     pub const MD_IDX_INVALID: i32 = 116;
+    /// The 'cram-hmac-alg' is not known.
+    pub const AUTH_ALG: i32 = 120;
     /// Device is attached to a disk.
     pub const DISK_CONFIGURED: i32 = 124;
     /// Device has a net-config.
@@ -33,6 +35,8 @@ pub mod code {
     pub const MINOR_INVALID: i32 = 127;
     /// Device does not have a disk-config.
     pub const NO_DISK: i32 = 138;
+    /// VERIFYAlgNotAvail.
+    pub const VERIFY_ALG: i32 = 146;
     /// Permission denied.
     pub const PERM: i32 = 152;
     /// Unknown resource.

@@ -74,8 +74,6 @@ pub struct VolumeReport {
     pub flags: String,
     /// The device that users open while the node is Primary, if the front end makes one.
     pub device: Option<PathBuf>,
-    /// Somebody has it open.
-    pub open: bool,
     /// Size of the device in KiB; 0 while unknown.
     pub size_kib: u64,
     /// Sent to the peer, KiB.

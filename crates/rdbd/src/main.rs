@@ -1,5 +1,219 @@
-//! The daemon: control plane, handlers, status file.
+//! The daemon: control plane, status file, and a thread of the data plane for each resource.
 
+#![deny(unsafe_code)]
+
+mod convert;
+mod node;
+mod ops;
 mod proc_drbd;
+mod registry;
+mod server;
 mod settings;
-fn main() {}
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{IsTerminal, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use rdb_frontend::links::DeviceLinks;
+use rdb_frontend::{Frontend, status_file};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::node::Node;
+use crate::server::Server;
+use crate::settings::{DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
+
+/// Serves replicated block devices. What it serves it is told by rdbadm or rdbsetup.
+#[derive(Debug, Parser)]
+#[command(name = "rdbd", version)]
+struct Args {
+    /// Settings file [default: /etc/rdb/rdbd.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How devices are served: auto, fuse or socket
+    #[arg(long, env = "RDB_FRONTEND", value_name = "NAME")]
+    frontend: Option<String>,
+    /// Directory of the control socket and the status file
+    #[arg(long, env = "RDB_RUN_DIR", value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    run_dir: PathBuf,
+    /// This node's name [default: the host name]
+    #[arg(long, env = "RDB_NODE", value_name = "NAME")]
+    node: Option<String>,
+    /// Lead a session of its own: for whoever starts the daemon and goes
+    #[arg(long)]
+    background: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do about a closed standard error.
+            let _ = writeln!(std::io::stderr(), "rdbd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let settings = Settings::load(args.config.as_deref())?;
+    let frontend = args
+        .frontend
+        .as_deref()
+        .or(settings.frontend.as_deref())
+        .unwrap_or("auto");
+    let frontend = Frontend::from_name(frontend)
+        .and_then(Frontend::settle)
+        .with_context(|| format!("frontend (from --frontend, RDB_FRONTEND or {DEFAULT_PATH})"))?;
+    let Some(name) = args.node.or_else(host_name) else {
+        bail!("can not find out this node's name; use --node");
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&args.run_dir)
+        .with_context(|| format!("run directory {}", args.run_dir.display()))?;
+    // Device nodes are looked up from other working directories.
+    let run_dir = std::fs::canonicalize(&args.run_dir)
+        .with_context(|| format!("run directory {}", args.run_dir.display()))?;
+    let _lock = lock(&run_dir)?;
+    if args.background {
+        session::lead();
+    }
+    start_log(&settings);
+    for warning in rdb_runtime::harden_process() {
+        tracing::warn!("{warning}");
+    }
+    let is_default_dir = run_dir == Path::new(DEFAULT_RUN_DIR);
+    let links = settings
+        .device_links
+        .unwrap_or(is_default_dir)
+        .then(|| DeviceLinks::new("/dev"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(serve(name, run_dir, frontend, links)))
+}
+
+async fn serve(
+    name: String,
+    run_dir: PathBuf,
+    frontend: Frontend,
+    links: Option<DeviceLinks>,
+) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let socket = run_dir.join(rdb_control::SOCKET_NAME);
+    let server =
+        Server::bind(&run_dir).with_context(|| format!("control socket {}", socket.display()))?;
+    let (node, devices) = Node::new(name, run_dir, frontend);
+    let node = Rc::new(node);
+    let registry = node.registry.clone();
+    let status_path = node.run_dir.join(rdb_control::STATUS_NAME);
+    let content = move || node::status_text(&registry);
+    let served =
+        tokio::task::spawn_blocking(move || status_file::serve(&status_path, content)).await?;
+    let status = served
+        .map_err(|error| tracing::error!("no status file: {error}"))
+        .ok();
+    tracing::info!(
+        "rdbd {} on node {}, run directory {}, front end {}",
+        env!("CARGO_PKG_VERSION"),
+        node.name,
+        node.run_dir.display(),
+        node.frontend,
+    );
+    let (registry, changed) = (node.registry.clone(), node.changed.clone());
+    tokio::task::spawn_local(node::follow_devices(devices, registry, changed, links));
+    let serving = tokio::task::spawn_local(server.run(Rc::clone(&node)));
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("terminated: going down"),
+        _ = interrupt.recv() => tracing::info!("interrupted: going down"),
+        () = node.end.notified() => {
+            // The answer to who asked is written first.
+            tokio::task::yield_now().await;
+            tracing::info!("going down as asked");
+        }
+    }
+    node.shut_down().await;
+    serving.abort();
+    // No new client finds us; the status file goes with its service.
+    let _ = std::fs::remove_file(&socket);
+    tokio::task::spawn_blocking(move || drop(status)).await?;
+    tracing::info!("rdbd has ended");
+    Ok(())
+}
+
+/// Holds the run directory for this process; the system lets go of it when the process ends, however that happens.
+fn lock(run_dir: &Path) -> Result<File> {
+    let path = run_dir.join("rdbd.pid");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .open(&path)
+        .with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            bail!(
+                "another rdbd (pid {}) serves {}",
+                pid.trim(),
+                run_dir.display()
+            );
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| path.display().to_string());
+        }
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+/// The log goes to standard error. The journal adds the time itself.
+fn start_log(settings: &Settings) {
+    let level = settings
+        .log_level
+        .unwrap_or(settings::LogLevel::Info)
+        .tracing();
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(level);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The one thing that the standard library has no function for.
+#[allow(unsafe_code)]
+mod session {
+    /// Makes this process the leader of a new session without a terminal. One that leads a group already stays as it
+    /// is.
+    pub(super) fn lead() {
+        // SAFETY: the call takes nothing and touches no memory.
+        unsafe { libc::setsid() };
+    }
+}

@@ -1,0 +1,342 @@
+//! Between the words of the control socket and those of the engine.
+
+use rdb_config::{
+    AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnIoError, OnNoDataAccessible, RrConflict,
+};
+use rdb_control::{
+    DiskOptions, MetaDisk, NetOptions, Refusal, ResourceOptions, ResourceReport, SyncReport,
+    VolumeReport, code,
+};
+use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
+use rdb_engine::{AdminError, ResourceStatus, VolumeStatus};
+use rdb_runtime::MetaLocation;
+use replica_proto::DigestAlgorithm;
+use replica_proto::auth::HmacAlgorithm;
+
+use crate::proc_drbd;
+
+/// An option that rdb does not serve yet is refused, whoever asks.
+fn not_served(what: &str) -> Refusal {
+    Refusal::failure(
+        code::INVALID_REQUEST,
+        format!("{what} is not served by rdb yet"),
+    )
+}
+
+/// The engine's net options.
+///
+/// # Errors
+/// 120 or 146 for unknown algorithms, 162 for what is not served.
+pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
+    if net.allow_two_primaries {
+        return Err(not_served("allow-two-primaries"));
+    }
+    if net.csums_alg.is_some() {
+        return Err(not_served("csums-alg"));
+    }
+    if net.data_integrity_alg.is_some() {
+        return Err(not_served("data-integrity-alg"));
+    }
+    if net.on_congestion != rdb_config::OnCongestion::Block {
+        return Err(not_served("on-congestion"));
+    }
+    let authentication = match (&net.cram_hmac_alg, &net.shared_secret) {
+        (None, _) => None,
+        (Some(algorithm), Some(secret)) => Some(engine::Authentication {
+            algorithm: HmacAlgorithm::from_name(algorithm).map_err(|_| {
+                Refusal::failure(code::AUTH_ALG, format!("cram-hmac-alg {algorithm}"))
+            })?,
+            secret: secret.clone(),
+        }),
+        (Some(_), None) => {
+            let info = "cram-hmac-alg without shared-secret";
+            return Err(Refusal::failure(code::INVALID_REQUEST, info));
+        }
+    };
+    if let Some(algorithm) = &net.verify_alg {
+        DigestAlgorithm::from_name(algorithm)
+            .map_err(|_| Refusal::failure(code::VERIFY_ALG, format!("verify-alg {algorithm}")))?;
+    }
+    Ok(engine::NetOptions {
+        protocol: match net.protocol {
+            rdb_config::Protocol::A => engine::Protocol::A,
+            rdb_config::Protocol::B => engine::Protocol::B,
+            rdb_config::Protocol::C => engine::Protocol::C,
+        },
+        timeout_ds: net.timeout_ds,
+        ping_int_s: net.ping_int_s,
+        ping_timeout_ds: net.ping_timeout_ds,
+        connect_int_s: net.connect_int_s,
+        ko_count: net.ko_count,
+        max_buffers: net.max_buffers,
+        max_epoch_size: net.max_epoch_size,
+        authentication,
+        after_sb_0pri: match net.after_sb_0pri {
+            AfterSb0p::Disconnect => Policy::Disconnect,
+            AfterSb0p::DiscardYoungerPrimary => Policy::DiscardYoungerPrimary,
+            AfterSb0p::DiscardOlderPrimary => Policy::DiscardOlderPrimary,
+            AfterSb0p::DiscardZeroChanges => Policy::DiscardZeroChanges,
+            AfterSb0p::DiscardLeastChanges => Policy::DiscardLeastChanges,
+            AfterSb0p::DiscardLocal => Policy::DiscardLocal,
+            AfterSb0p::DiscardRemote => Policy::DiscardRemote,
+        },
+        after_sb_1pri: match net.after_sb_1pri {
+            AfterSb1p::Disconnect => Policy::Disconnect,
+            AfterSb1p::Consensus => Policy::Consensus,
+            AfterSb1p::DiscardSecondary => Policy::DiscardSecondary,
+            AfterSb1p::CallPriLostAfterSb => Policy::CallPriLost,
+            AfterSb1p::ViolentlyAs0p => Policy::Violently,
+        },
+        after_sb_2pri: match net.after_sb_2pri {
+            AfterSb2p::Disconnect => Policy::Disconnect,
+            AfterSb2p::CallPriLostAfterSb => Policy::CallPriLost,
+            AfterSb2p::ViolentlyAs0p => Policy::Violently,
+        },
+        always_asbp: net.always_asbp,
+        rr_conflict: match net.rr_conflict {
+            RrConflict::Disconnect => Policy::Disconnect,
+            RrConflict::CallPriLost => Policy::CallPriLost,
+            RrConflict::Violently => Policy::Violently,
+        },
+        use_rle: net.use_rle,
+        verify_alg: net.verify_alg.clone().unwrap_or_default(),
+    })
+}
+
+/// The engine's disk options.
+///
+/// # Errors
+/// 162 for what is not served.
+pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
+    if disk.fencing != Fencing::DontCare {
+        return Err(not_served("fencing"));
+    }
+    if disk.resync_after.is_some() {
+        return Err(not_served("resync-after"));
+    }
+    Ok(engine::DiskOptions {
+        on_io_error: match disk.on_io_error {
+            OnIoError::PassOn => engine::OnIoError::PassOn,
+            OnIoError::Detach => engine::OnIoError::Detach,
+            OnIoError::CallLocalIoError => {
+                return Err(not_served("on-io-error call-local-io-error"));
+            }
+        },
+        size_sectors: disk.size_sectors.unwrap_or(0),
+        resync_rate_kib: disk.resync_rate_kib,
+        c_plan_ahead_ds: disk.c_plan_ahead_ds,
+        c_delay_target_ds: disk.c_delay_target_ds,
+        c_fill_target_sectors: disk.c_fill_target_sectors,
+        c_max_rate_kib: disk.c_max_rate_kib,
+        c_min_rate_kib: disk.c_min_rate_kib,
+        al_extents: disk.al_extents,
+        disk_flushes: disk.disk_flushes,
+        disk_drain: disk.disk_drain,
+        md_flushes: disk.md_flushes,
+    })
+}
+
+/// Checks the options of a resource, of which the engine has none.
+///
+/// # Errors
+/// 162 for what is not served.
+pub(crate) fn check_resource(options: &ResourceOptions) -> Result<(), Refusal> {
+    match options.on_no_data_accessible {
+        OnNoDataAccessible::IoError => Ok(()),
+        OnNoDataAccessible::SuspendIo => Err(not_served("on-no-data-accessible suspend-io")),
+    }
+}
+
+/// Where metadata lies.
+pub(crate) fn meta(meta: &MetaDisk) -> MetaLocation {
+    match meta {
+        MetaDisk::Internal => MetaLocation::Internal,
+        MetaDisk::Flexible(path) => MetaLocation::Flexible(path.clone()),
+        MetaDisk::Indexed(path, index) => MetaLocation::Indexed(path.clone(), *index),
+    }
+}
+
+/// The engine's refusal with DRBD's text.
+pub(crate) fn refusal(error: AdminError) -> Refusal {
+    match error {
+        AdminError::State(error) => Refusal::state(error.code()),
+        AdminError::Refused { code, info } => Refusal::failure(i32::from(code), info),
+    }
+}
+
+/// A resource's status in words. Addresses and device nodes are the caller's.
+pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
+    ResourceReport {
+        name: name.to_owned(),
+        connection: status.connection.to_string(),
+        protocol: status.protocol.map(|protocol| protocol.letter()),
+        local: None,
+        peer: None,
+        epochs: status.epochs,
+        volumes: status.volumes.iter().map(volume_report).collect(),
+    }
+}
+
+fn volume_report(volume: &VolumeStatus) -> VolumeReport {
+    let state = &volume.state;
+    let reasons = |given: &[(bool, &str)]| {
+        given
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, word)| (*word).to_owned())
+            .collect()
+    };
+    let kib = |blocks: u64| blocks.saturating_mul(4);
+    VolumeReport {
+        volume: volume.volume.0,
+        minor: volume.minor,
+        role: state.role.to_string(),
+        peer_role: state.peer.to_string(),
+        cstate: state.conn.to_string(),
+        disk: state.disk.to_string(),
+        peer_disk: state.pdsk.to_string(),
+        suspended: reasons(&[
+            (state.susp, "user"),
+            (state.susp_nod, "no-data"),
+            (state.susp_fen, "fencing"),
+        ]),
+        resync_suspended: reasons(&[
+            (state.user_isp, "user"),
+            (state.peer_isp, "peer"),
+            (state.aftr_isp, "dependency"),
+        ]),
+        flags: proc_drbd::flags(volume),
+        device: None,
+        size_kib: volume.size_sectors / 2,
+        sent_kib: volume.sent_sectors / 2,
+        received_kib: volume.received_sectors / 2,
+        written_kib: volume.written_sectors / 2,
+        read_kib: volume.read_sectors / 2,
+        al_writes: volume.al_writes,
+        bm_writes: volume.bm_writes,
+        local_pending: volume.local_pending,
+        peer_pending: volume.peer_pending,
+        unacked: volume.unacked,
+        application_pending: volume.application_pending,
+        write_ordering: volume.write_ordering,
+        al_suspended: volume.al_suspended,
+        out_of_sync_kib: kib(volume.out_of_sync_blocks),
+        sync: volume.sync.map(|sync| SyncReport {
+            total_kib: kib(sync.total_blocks),
+            left_kib: kib(sync.left_blocks),
+            failed_kib: kib(sync.failed_blocks),
+            window_ms: sync.window_ms,
+            window_kib: kib(sync.window_blocks),
+            elapsed_ms: sync.elapsed_ms,
+            want_kib: sync.want_kib,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_engines_defaults() {
+        assert_eq!(
+            net(&NetOptions::default()),
+            Ok(engine::NetOptions::default())
+        );
+        assert_eq!(
+            disk(&DiskOptions::default()),
+            Ok(engine::DiskOptions::default())
+        );
+        assert_eq!(check_resource(&ResourceOptions::default()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused_by_name() {
+        let base = NetOptions::default;
+        for (options, name) in [
+            (
+                NetOptions {
+                    allow_two_primaries: true,
+                    ..base()
+                },
+                "allow-two-primaries",
+            ),
+            (
+                NetOptions {
+                    csums_alg: Some("sha1".to_owned()),
+                    ..base()
+                },
+                "csums-alg",
+            ),
+            (
+                NetOptions {
+                    data_integrity_alg: Some("sha1".to_owned()),
+                    ..base()
+                },
+                "data-integrity-alg",
+            ),
+            (
+                NetOptions {
+                    on_congestion: rdb_config::OnCongestion::PullAhead,
+                    ..base()
+                },
+                "on-congestion",
+            ),
+        ] {
+            assert_eq!(net(&options), Err(not_served(name)));
+        }
+        let base = DiskOptions::default;
+        for (options, name) in [
+            (
+                DiskOptions {
+                    fencing: Fencing::ResourceOnly,
+                    ..base()
+                },
+                "fencing",
+            ),
+            (
+                DiskOptions {
+                    resync_after: Some("r1".to_owned()),
+                    ..base()
+                },
+                "resync-after",
+            ),
+            (
+                DiskOptions {
+                    on_io_error: OnIoError::CallLocalIoError,
+                    ..base()
+                },
+                "on-io-error call-local-io-error",
+            ),
+        ] {
+            assert_eq!(disk(&options), Err(not_served(name)));
+        }
+        let suspend = ResourceOptions {
+            on_no_data_accessible: OnNoDataAccessible::SuspendIo,
+            ..ResourceOptions::default()
+        };
+        assert!(check_resource(&suspend).is_err());
+    }
+
+    #[test]
+    fn algorithms_must_be_known_and_come_with_a_secret() {
+        let options = |algorithm: &str, secret: Option<&str>| NetOptions {
+            cram_hmac_alg: Some(algorithm.to_owned()),
+            shared_secret: secret.map(str::to_owned),
+            ..NetOptions::default()
+        };
+        assert!(
+            net(&options("sha1", Some("x")))
+                .unwrap()
+                .authentication
+                .is_some()
+        );
+        assert_eq!(net(&options("rot13", Some("x"))).unwrap_err().code, 120);
+        assert_eq!(net(&options("sha1", None)).unwrap_err().code, 162);
+        let verify = NetOptions {
+            verify_alg: Some("rot13".to_owned()),
+            ..NetOptions::default()
+        };
+        assert_eq!(net(&verify).unwrap_err().code, 146);
+    }
+}

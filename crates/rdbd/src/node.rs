@@ -1,0 +1,242 @@
+//! The node: what runs on it, and what its resources tell of themselves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rdb_engine::{Level, VolumeNr};
+use rdb_frontend::Frontend;
+use rdb_frontend::links::DeviceLinks;
+use rdb_runtime::{Notice, ResourceHandle};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::proc_drbd;
+use crate::registry::Shared;
+
+/// How long the status file waits for all resources together. One that does not answer is missing in the text.
+const STATUS_FILE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a resource may take to come down when the daemon ends.
+const DOWN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The node.
+pub(crate) struct Node {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where its sockets and files are.
+    pub(crate) run_dir: PathBuf,
+    /// How devices are served.
+    pub(crate) frontend: Frontend,
+    /// What runs.
+    pub(crate) registry: Shared,
+    /// Told of every change of state and every device that comes or goes.
+    pub(crate) changed: Arc<Notify>,
+    /// Told when the daemon is to end.
+    pub(crate) end: Notify,
+    devices: UnboundedSender<DeviceNotice>,
+}
+
+/// A device came (`node`, if it has one) or went.
+pub(crate) struct DeviceNotice {
+    resource: String,
+    number: u16,
+    is_up: bool,
+    node: Option<PathBuf>,
+}
+
+impl Node {
+    /// A node without resources, and what [`follow_devices`] follows.
+    pub(crate) fn new(
+        name: String,
+        run_dir: PathBuf,
+        frontend: Frontend,
+    ) -> (Node, UnboundedReceiver<DeviceNotice>) {
+        let (devices, receiver) = unbounded_channel();
+        let node = Node {
+            name,
+            run_dir,
+            frontend,
+            registry: Shared::default(),
+            changed: Arc::default(),
+            end: Notify::new(),
+            devices,
+        };
+        (node, receiver)
+    }
+
+    /// Takes what a resource tells, on its thread.
+    pub(crate) fn notices(&self, resource: &str) -> impl Fn(Notice) + Send + 'static {
+        let resource = resource.to_owned();
+        let registry = self.registry.clone();
+        let changed = Arc::clone(&self.changed);
+        let devices = self.devices.clone();
+        move |notice| match notice {
+            Notice::Log {
+                level,
+                volume,
+                text,
+            } => {
+                log(level, &prefix(&registry, &resource, volume), &text);
+            }
+            // The engine has logged it.
+            Notice::StateChanged { .. } => changed.notify_waiters(),
+            Notice::DeviceUp { volume, node, .. } => {
+                let resource = resource.clone();
+                // Nobody listens any more when the daemon ends.
+                let _ = devices.send(DeviceNotice {
+                    resource,
+                    number: volume.0,
+                    is_up: true,
+                    node,
+                });
+            }
+            Notice::DeviceDown { volume } => {
+                let resource = resource.clone();
+                let _ = devices.send(DeviceNotice {
+                    resource,
+                    number: volume.0,
+                    is_up: false,
+                    node: None,
+                });
+            }
+            Notice::Stopped { failure } => {
+                if let Some(failure) = failure {
+                    tracing::error!(
+                        "drbd {resource}: stopped: {failure}. Its devices are gone; its data is as the last completed \
+                         write left it. Restart rdbd to use it again."
+                    );
+                    if let Some(entry) = registry.lock().get_mut(&resource) {
+                        entry.failure = Some(failure);
+                    }
+                }
+                changed.notify_waiters();
+            }
+        }
+    }
+
+    /// Brings everything down; what refuses is stopped all the same, as a crash would, which the next start repairs.
+    pub(crate) async fn shut_down(&self) {
+        for target in self.all() {
+            let name = &target.name;
+            let went = tokio::time::timeout(DOWN_TIMEOUT, self.down(name)).await;
+            match went {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => {
+                    tracing::warn!(
+                        "drbd {name}: does not come down cleanly, is stopped as it is: {failure:?}"
+                    );
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        "drbd {name}: did not come down within {} seconds, is stopped as it is",
+                        DOWN_TIMEOUT.as_secs()
+                    );
+                }
+            }
+            let handle = target.handle.clone();
+            handle.stop();
+            let joined = tokio::task::spawn_blocking(move || handle.join());
+            if tokio::time::timeout(DOWN_TIMEOUT, joined).await.is_err() {
+                tracing::error!("drbd {name}: its thread does not end");
+            }
+        }
+    }
+}
+
+/// Keeps device links and the registry as the devices are. Ends with the node.
+pub(crate) async fn follow_devices(
+    mut notices: UnboundedReceiver<DeviceNotice>,
+    registry: Shared,
+    changed: Arc<Notify>,
+    links: Option<DeviceLinks>,
+) {
+    while let Some(notice) = notices.recv().await {
+        let DeviceNotice {
+            resource,
+            number,
+            is_up,
+            node,
+        } = notice;
+        let minor = {
+            let registry = registry.lock();
+            let entry = registry.get(&resource);
+            entry
+                .and_then(|entry| entry.volumes.get(&number))
+                .map(|volume| volume.minor)
+        };
+        if let (Some(links), Some(minor)) = (links.clone(), minor) {
+            let (resource, node) = (resource.clone(), node.clone());
+            // Looking at a device may ask our own file system: not from here.
+            let linked = tokio::task::spawn_blocking(move || {
+                let number = u32::from(number);
+                let result = match (&node, is_up) {
+                    (Some(node), true) => links.create(minor, &resource, number, node),
+                    _ => links.remove(minor, &resource, number),
+                };
+                if let Err(error) = result {
+                    tracing::warn!("drbd {resource}/{number} drbd{minor}: device links: {error}");
+                }
+            });
+            let _ = linked.await;
+        }
+        if let Some(volume) = registry
+            .lock()
+            .get_mut(&resource)
+            .and_then(|entry| entry.volumes.get_mut(&number))
+        {
+            volume.is_up = is_up;
+            volume.node = node;
+        }
+        changed.notify_waiters();
+    }
+}
+
+/// `drbd RES:` or `drbd RES/VOL drbdMINOR:`, as the kernel's driver begins its lines.
+fn prefix(registry: &Shared, resource: &str, volume: Option<VolumeNr>) -> String {
+    let Some(number) = volume else {
+        return format!("drbd {resource}:");
+    };
+    let registry = registry.lock();
+    let minor = registry
+        .get(resource)
+        .and_then(|entry| entry.volumes.get(&number.0))
+        .map(|v| v.minor);
+    match minor {
+        Some(minor) => format!("drbd {resource}/{number} drbd{minor}:"),
+        None => format!("drbd {resource}/{number}:"),
+    }
+}
+
+fn log(level: Level, prefix: &str, text: &str) {
+    match level {
+        Level::Info => tracing::info!("{prefix} {text}"),
+        Level::Warn => tracing::warn!("{prefix} {text}"),
+        Level::Error => tracing::error!("{prefix} {text}"),
+    }
+}
+
+/// The text of the status file, now. Called on a thread of its own.
+pub(crate) fn status_text(registry: &Shared) -> String {
+    let handles: Vec<ResourceHandle> = registry
+        .lock()
+        .resources()
+        .iter()
+        .map(|entry| entry.handle.clone())
+        .collect();
+    let (reply, answers) = mpsc::channel();
+    for handle in &handles {
+        let reply = reply.clone();
+        handle.status(Box::new(move |status| _ = reply.send(status)));
+    }
+    drop(reply);
+    let deadline = Instant::now() + STATUS_FILE_TIMEOUT;
+    let mut resources = Vec::new();
+    while resources.len() < handles.len() {
+        match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(status) => resources.push(status),
+            Err(_) => break,
+        }
+    }
+    proc_drbd::render(&resources)
+}

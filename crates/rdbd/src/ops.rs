@@ -1,0 +1,809 @@
+//! The operations: what may be done is checked here as far as it is about names, minors and addresses; everything about
+//! the state of a resource is decided by its engine.
+
+use std::time::Duration;
+
+use rdb_control::{
+    ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal, ResourceOptions,
+    ResourceShown, StatusReport, VolumeShown, WaitReport, WaitTimes, code,
+};
+use rdb_engine::state::{ConnState, DiskState, Role};
+use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
+use rdb_runtime::{AttachRequest, ConnectRequest, ResourceConfig, ResourceHandle};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::convert;
+use crate::node::Node;
+use crate::registry::{Entry, Volume};
+
+/// How an operation ends when it does not succeed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// For DRBD's reasons.
+    Refused(Refusal),
+    /// For others.
+    Error(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::Refused(refusal)
+    }
+}
+
+type Outcome<T> = Result<T, Failure>;
+
+/// How long the thread of a resource may take to say how it is.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a device may take to appear after its volume became Primary.
+const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a wait looks, beside every change of state.
+const WAIT_POLL: Duration = Duration::from_millis(500);
+/// `max-buffers`, for which a resource's memory is taken at its start: DRBD's default.
+const MAX_BUFFERS: u32 = 2048;
+/// Longest name of a resource in bytes: it names files.
+const NAME_MAX: usize = 127;
+
+impl Node {
+    /// Does one operation.
+    pub(crate) async fn perform(&self, op: Op) -> Outcome<Value> {
+        match op {
+            Op::Hello { .. } => {
+                return Err(Failure::Error("hello comes once, and first".to_owned()));
+            }
+            Op::NewResource { resource, options } => self.new_resource(&resource, options)?,
+            Op::NewMinor {
+                resource,
+                volume,
+                minor,
+            } => {
+                self.new_minor(&resource, volume, minor).await?;
+            }
+            Op::Attach {
+                minor,
+                data,
+                meta,
+                options,
+            } => {
+                self.attach(
+                    minor,
+                    DiskShown {
+                        data,
+                        meta,
+                        options,
+                    },
+                )
+                .await?;
+            }
+            Op::Detach { minor, force } => {
+                self.admin(minor, |volume| Command::Detach { volume, force })
+                    .await?;
+            }
+            Op::Connect {
+                resource,
+                local,
+                peer,
+                options,
+                discard_my_data,
+                tentative,
+            } => {
+                let connection = ConnectionShown {
+                    local,
+                    peer,
+                    net: options,
+                };
+                self.connect(&resource, connection, discard_my_data, tentative)
+                    .await?;
+            }
+            Op::Disconnect { resource, force } => self.disconnect(&resource, force).await?,
+            Op::Primary { minor, force } => self.primary(minor, force).await?,
+            // The thread of the resource finds out whether the device is held open.
+            Op::Secondary { minor } => {
+                self.admin(minor, |volume| Command::Secondary {
+                    volume,
+                    held_open: false,
+                })
+                .await?;
+            }
+            Op::Invalidate { minor } => {
+                self.admin(minor, |volume| Command::Invalidate { volume })
+                    .await?;
+            }
+            Op::InvalidateRemote { minor } => {
+                self.admin(minor, |volume| Command::InvalidateRemote { volume })
+                    .await?;
+            }
+            Op::Outdate { minor } => {
+                self.admin(minor, |volume| Command::Outdate { volume })
+                    .await?
+            }
+            Op::NewCurrentUuid {
+                minor,
+                clear_bitmap,
+            } => {
+                self.admin(minor, |volume| Command::NewCurrentUuid {
+                    volume,
+                    clear_bitmap,
+                })
+                .await?;
+            }
+            Op::PauseSync { minor } => {
+                self.admin(minor, |volume| Command::PauseSync { volume })
+                    .await?;
+            }
+            Op::ResumeSync { minor } => {
+                self.admin(minor, |volume| Command::ResumeSync { volume })
+                    .await?;
+            }
+            Op::DiskOptions { minor, options } => self.disk_options(minor, options).await?,
+            Op::NetOptions { resource, options } => self.net_options(&resource, options).await?,
+            Op::ResourceOptions { resource, options } => {
+                convert::check_resource(&options)?;
+                let mut registry = self.registry.lock();
+                registry
+                    .get_mut(&resource)
+                    .ok_or_else(unknown_resource)?
+                    .options = options;
+            }
+            Op::DelMinor { minor } => {
+                let target = self.target(minor)?;
+                let _turn = target.turn.lock().await;
+                self.del_volume(&target).await?;
+            }
+            Op::DelResource { resource } => self.del_resource(&resource).await?,
+            Op::Down { resource } => self.down(&resource).await?,
+            Op::Status => return Ok(to_value(&self.status().await)),
+            Op::Show => return Ok(to_value(&self.show().await)),
+            Op::GetGi { minor } => return Ok(to_value(&self.generation(minor).await?)),
+            Op::WaitConnect { minor, times } => {
+                return Ok(to_value(&self.wait(minor, times, false).await?));
+            }
+            Op::WaitSync { minor, times } => {
+                return Ok(to_value(&self.wait(minor, times, true).await?));
+            }
+            Op::Shutdown => {
+                if !self.registry.lock().resources().is_empty() {
+                    return Err(Refusal::failure(code::RES_IN_USE, "").into());
+                }
+                self.end.notify_one();
+            }
+        }
+        Ok(Value::Null)
+    }
+
+    fn new_resource(&self, name: &str, options: ResourceOptions) -> Outcome<()> {
+        let is_usable = !name.is_empty()
+            && name.len() <= NAME_MAX
+            && !name.starts_with('.')
+            && name != "all"
+            && !name
+                .chars()
+                .any(|c| c == '/' || c.is_control() || c.is_whitespace());
+        if !is_usable {
+            return Err(Refusal::failure(code::INVALID_REQUEST, "invalid resource name").into());
+        }
+        if self.registry.lock().get(name).is_some() {
+            return Ok(());
+        }
+        convert::check_resource(&options)?;
+        let config = ResourceConfig {
+            name: name.to_owned(),
+            run_dir: self.run_dir.clone(),
+            frontend: self.frontend,
+            max_buffers: MAX_BUFFERS,
+        };
+        let handle = rdb_runtime::spawn(config, self.notices(name))
+            .map_err(|error| Failure::Error(format!("{name}: {error}")))?;
+        self.registry.lock().add(Entry {
+            name: name.to_owned(),
+            options,
+            handle,
+            volumes: Default::default(),
+            connection: None,
+            failure: None,
+            turn: Default::default(),
+        });
+        tracing::info!("drbd {name}: created");
+        Ok(())
+    }
+
+    async fn new_minor(&self, name: &str, number: u16, minor: u32) -> Outcome<()> {
+        let target = self.resource(name)?;
+        let _turn = target.turn.lock().await;
+        {
+            let mut registry = self.registry.lock();
+            if registry.check_new_minor(name, number, minor)? {
+                return Ok(());
+            }
+            // Taken before the engine is asked, so that no other resource takes the minor meanwhile.
+            let entry = registry.get_mut(name).ok_or_else(unknown_resource)?;
+            entry.volumes.insert(
+                number,
+                Volume {
+                    minor,
+                    ..Volume::default()
+                },
+            );
+        }
+        let added = self
+            .command(
+                &target,
+                Command::NewVolume {
+                    volume: VolumeNr(number),
+                    minor,
+                },
+            )
+            .await;
+        if added.is_err()
+            && let Some(entry) = self.registry.lock().get_mut(name)
+        {
+            entry.volumes.remove(&number);
+        }
+        added
+    }
+
+    async fn attach(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = target.turn.lock().await;
+        let options = convert::disk(&disk.options)?;
+        if self.volume_status(&target).await?.state.disk != DiskState::Diskless {
+            return Err(Refusal::failure(code::DISK_CONFIGURED, "").into());
+        }
+        let request = AttachRequest {
+            volume: target.volume(),
+            data_path: disk.data.clone(),
+            meta: convert::meta(&disk.meta),
+            options,
+        };
+        let (reply, answer) = oneshot::channel();
+        target
+            .handle
+            .attach(request, Box::new(move |result| _ = reply.send(result)));
+        settle(&target, answer).await?;
+        self.update_volume(&target, |volume| volume.disk = Some(disk));
+        Ok(())
+    }
+
+    async fn connect(
+        &self,
+        name: &str,
+        connection: ConnectionShown,
+        discard_my_data: bool,
+        tentative: bool,
+    ) -> Outcome<()> {
+        let target = self.resource(name)?;
+        let _turn = target.turn.lock().await;
+        let options = convert::net(&connection.net)?;
+        for (other, used) in self.connections().await {
+            if used.local == connection.local {
+                return Err(Refusal::failure(code::LOCAL_ADDR, format!("used by {other}")).into());
+            }
+            if used.peer == connection.peer {
+                return Err(Refusal::failure(code::PEER_ADDR, format!("used by {other}")).into());
+            }
+        }
+        let is_mixed = connection.local.is_ipv4() != connection.peer.is_ipv4();
+        if is_mixed || connection.local == connection.peer {
+            let info = format!(
+                "can not connect {} to {}",
+                connection.local, connection.peer
+            );
+            return Err(Refusal::failure(code::INVALID_REQUEST, info).into());
+        }
+        let request = ConnectRequest {
+            local: connection.local,
+            peer: connection.peer,
+            options,
+            discard_my_data,
+            tentative,
+            sndbuf_bytes: connection.net.sndbuf_bytes,
+            rcvbuf_bytes: connection.net.rcvbuf_bytes,
+            socket_check_timeout_ds: connection.net.socket_check_timeout_ds,
+            tcp_cork: connection.net.tcp_cork,
+        };
+        let (reply, answer) = oneshot::channel();
+        target
+            .handle
+            .connect(request, Box::new(move |result| _ = reply.send(result)));
+        settle(&target, answer).await?;
+        if let Some(entry) = self.registry.lock().get_mut(name) {
+            entry.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    async fn disconnect(&self, name: &str, force: bool) -> Outcome<()> {
+        let unknown_connection = || {
+            Failure::from(Refusal::failure(
+                code::INVALID_REQUEST,
+                "unknown connection",
+            ))
+        };
+        let target = self.resource(name).map_err(|_| unknown_connection())?;
+        let _turn = target.turn.lock().await;
+        if self.resource_status(&target).await?.connection == ConnState::StandAlone {
+            return Err(unknown_connection());
+        }
+        self.command(&target, Command::Disconnect { force }).await
+    }
+
+    async fn primary(&self, minor: u32, force: bool) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = target.turn.lock().await;
+        let volume = target.volume();
+        self.command(&target, Command::Primary { volume, force })
+            .await?;
+        // Whoever asked wants to use the device now.
+        let deadline = Instant::now() + DEVICE_TIMEOUT;
+        loop {
+            let changed = self.changed.notified();
+            let is_up = self.look_at_volume(&target, |volume| volume.is_up);
+            if is_up.unwrap_or(true) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Failure::Error(format!(
+                    "minor {minor} is Primary, but its device did not appear within {} seconds; see the log",
+                    DEVICE_TIMEOUT.as_secs()
+                )));
+            }
+            let _ = timeout(WAIT_POLL, changed).await;
+        }
+    }
+
+    async fn disk_options(&self, minor: u32, options: DiskOptions) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = target.turn.lock().await;
+        let command = Command::DiskOptions {
+            volume: target.volume(),
+            options: convert::disk(&options)?,
+        };
+        self.command(&target, command).await?;
+        self.update_volume(&target, |volume| {
+            if let Some(disk) = &mut volume.disk {
+                disk.options = options;
+            }
+        });
+        Ok(())
+    }
+
+    async fn net_options(&self, name: &str, options: NetOptions) -> Outcome<()> {
+        let target = self.resource(name)?;
+        let _turn = target.turn.lock().await;
+        let command = Command::NetOptions {
+            options: convert::net(&options)?,
+        };
+        self.command(&target, command).await?;
+        if let Some(connection) = self
+            .registry
+            .lock()
+            .get_mut(name)
+            .and_then(|entry| entry.connection.as_mut())
+        {
+            connection.net = options;
+        }
+        Ok(())
+    }
+
+    async fn del_volume(&self, target: &Target) -> Outcome<()> {
+        self.command(
+            target,
+            Command::DelVolume {
+                volume: target.volume(),
+            },
+        )
+        .await?;
+        if let Some(entry) = self.registry.lock().get_mut(&target.name) {
+            entry.volumes.remove(&target.number);
+        }
+        Ok(())
+    }
+
+    async fn del_resource(&self, name: &str) -> Outcome<()> {
+        let target = self.resource(name)?;
+        let _turn = target.turn.lock().await;
+        if !target.numbers.is_empty() {
+            return Err(Refusal::failure(code::RES_IN_USE, "").into());
+        }
+        if self.resource_status(&target).await?.connection != ConnState::StandAlone {
+            return Err(Refusal::failure(code::NET_CONFIGURED, "").into());
+        }
+        self.end_thread(&target).await;
+        Ok(())
+    }
+
+    /// Stops the thread, waits for its end, and forgets the resource.
+    async fn end_thread(&self, target: &Target) {
+        let handle = target.handle.clone();
+        handle.stop();
+        let ended = tokio::task::spawn_blocking(move || handle.join()).await;
+        if let Err(error) = ended {
+            tracing::error!("drbd {}: {error}", target.name);
+        }
+        self.registry.lock().remove(&target.name);
+        tracing::info!("drbd {}: removed", target.name);
+    }
+
+    /// Demotes, disconnects, detaches, deletes (`docs/spec/behaviour.md`, section 12.11).
+    pub(crate) async fn down(&self, name: &str) -> Outcome<()> {
+        let Ok(target) = self.resource(name) else {
+            return Ok(());
+        };
+        let _turn = target.turn.lock().await;
+        let at = |step: &'static str| move |failure| explain(failure, step);
+        if target.failure.is_none() {
+            for volume in self
+                .volumes_where(&target, |v| v.state.role == Role::Primary)
+                .await?
+            {
+                let command = Command::Secondary {
+                    volume,
+                    held_open: false,
+                };
+                self.command(&target, command)
+                    .await
+                    .map_err(at("failed to demote"))?;
+            }
+            if self.resource_status(&target).await?.connection != ConnState::StandAlone {
+                let command = Command::Disconnect { force: false };
+                self.command(&target, command)
+                    .await
+                    .map_err(at("failed to disconnect"))?;
+            }
+            for volume in self
+                .volumes_where(&target, |v| v.state.disk != DiskState::Diskless)
+                .await?
+            {
+                let command = Command::Detach {
+                    volume,
+                    force: false,
+                };
+                self.command(&target, command)
+                    .await
+                    .map_err(at("failed to detach"))?;
+            }
+            for number in target.numbers.clone() {
+                let of_volume = Target {
+                    number,
+                    ..target.clone()
+                };
+                self.del_volume(&of_volume)
+                    .await
+                    .map_err(at("failed to delete volume"))?;
+            }
+        }
+        self.end_thread(&target).await;
+        Ok(())
+    }
+
+    async fn volumes_where(
+        &self,
+        target: &Target,
+        is_wanted: impl Fn(&VolumeStatus) -> bool,
+    ) -> Outcome<Vec<VolumeNr>> {
+        let status = self.resource_status(target).await?;
+        Ok(status
+            .volumes
+            .iter()
+            .filter(|v| is_wanted(v))
+            .map(|v| v.volume)
+            .collect())
+    }
+
+    /// Everything that answers.
+    async fn status(&self) -> StatusReport {
+        let mut resources = Vec::new();
+        for target in self.all() {
+            let Ok(status) = self.resource_status(&target).await else {
+                continue;
+            };
+            let mut report = convert::report(&target.name, &status);
+            let registry = self.registry.lock();
+            if let Some(entry) = registry.get(&target.name) {
+                if status.connection != ConnState::StandAlone {
+                    report.local = entry.connection.as_ref().map(|c| c.local);
+                    report.peer = entry.connection.as_ref().map(|c| c.peer);
+                }
+                for volume in &mut report.volumes {
+                    volume.device = entry
+                        .volumes
+                        .get(&volume.volume)
+                        .and_then(|v| v.node.clone());
+                }
+            }
+            resources.push(report);
+        }
+        StatusReport {
+            node: self.name.clone(),
+            resources,
+        }
+    }
+
+    /// How everything is configured, as far as it is in effect.
+    async fn show(&self) -> Vec<ResourceShown> {
+        let mut shown = Vec::new();
+        for target in self.all() {
+            let status = self.resource_status(&target).await.ok();
+            let is_connected = status
+                .as_ref()
+                .is_some_and(|s| s.connection != ConnState::StandAlone);
+            let has_disk = |number: u16| {
+                let volume = status
+                    .as_ref()?
+                    .volumes
+                    .iter()
+                    .find(|v| v.volume.0 == number)?;
+                (volume.state.disk != DiskState::Diskless).then_some(())
+            };
+            let registry = self.registry.lock();
+            let Some(entry) = registry.get(&target.name) else {
+                continue;
+            };
+            shown.push(ResourceShown {
+                name: target.name.clone(),
+                options: entry.options.clone(),
+                connection: entry.connection.clone().filter(|_| is_connected),
+                volumes: entry
+                    .volumes
+                    .iter()
+                    .map(|(number, volume)| VolumeShown {
+                        volume: *number,
+                        minor: volume.minor,
+                        disk: has_disk(*number).and_then(|()| volume.disk.clone()),
+                    })
+                    .collect(),
+            });
+        }
+        shown
+    }
+
+    /// The connections in use, with their resources' names.
+    async fn connections(&self) -> Vec<(String, ConnectionShown)> {
+        let shown = self.show().await;
+        shown
+            .into_iter()
+            .filter_map(|r| Some((r.name, r.connection?)))
+            .collect()
+    }
+
+    async fn generation(&self, minor: u32) -> Outcome<GiReport> {
+        let target = self.target(minor)?;
+        match self.volume_status(&target).await?.generation {
+            Some((ids, flags)) => Ok(GiReport {
+                uuids: [ids.current, ids.bitmap, ids.history[0], ids.history[1]],
+                flags,
+            }),
+            None => Err(Refusal::failure(code::NO_DISK, "Device has no disk").into()),
+        }
+    }
+
+    /// `wait-connect` and `wait-sync` (`docs/spec/behaviour.md`, section 11.1).
+    async fn wait(&self, minor: u32, times: WaitTimes, for_sync: bool) -> Outcome<WaitReport> {
+        let first = self.volume_status(&self.target(minor)?).await?;
+        let seconds = time_limit_s(&first, &times);
+        let deadline =
+            (seconds > 0).then(|| Instant::now() + Duration::from_secs(u64::from(seconds)));
+        loop {
+            let changed = self.changed.notified();
+            let state = self.volume_status(&self.target(minor)?).await?.state;
+            if wait_is_over(state.conn, times.wait_after_sb, for_sync) {
+                return Ok(WaitReport { reached: true });
+            }
+            let soon = async {
+                tokio::select! {
+                    () = changed => {}
+                    () = sleep(WAIT_POLL) => {}
+                }
+            };
+            match deadline {
+                None => soon.await,
+                Some(deadline) if timeout_at(deadline, soon).await.is_err() => {
+                    return Ok(WaitReport { reached: false });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// A command on one volume.
+    async fn admin(&self, minor: u32, command: impl FnOnce(VolumeNr) -> Command) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = target.turn.lock().await;
+        self.command(&target, command(target.volume())).await
+    }
+
+    async fn command(&self, target: &Target, command: Command) -> Outcome<()> {
+        let (reply, answer) = oneshot::channel();
+        target
+            .handle
+            .admin(command, Box::new(move |result| _ = reply.send(result)));
+        settle(target, answer).await
+    }
+
+    async fn resource_status(&self, target: &Target) -> Outcome<ResourceStatus> {
+        let (reply, answer) = oneshot::channel();
+        target
+            .handle
+            .status(Box::new(move |status| _ = reply.send(status)));
+        match timeout(STATUS_TIMEOUT, answer).await {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(_)) => Err(ended(target)),
+            Err(_) => Err(Failure::Error(format!(
+                "{}: its thread has not answered for {} seconds",
+                target.name,
+                STATUS_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+
+    async fn volume_status(&self, target: &Target) -> Outcome<VolumeStatus> {
+        let status = self.resource_status(target).await?;
+        let volume = status
+            .volumes
+            .into_iter()
+            .find(|v| v.volume.0 == target.number);
+        volume.ok_or_else(|| unknown_minor().into())
+    }
+
+    /// The resource of this name.
+    fn resource(&self, name: &str) -> Result<Target, Refusal> {
+        self.registry
+            .lock()
+            .get(name)
+            .map(|entry| Target::new(entry, 0))
+            .ok_or_else(unknown_resource)
+    }
+
+    /// The volume of this minor.
+    fn target(&self, minor: u32) -> Result<Target, Refusal> {
+        let registry = self.registry.lock();
+        let (entry, number) = registry.by_minor(minor).ok_or_else(unknown_minor)?;
+        Ok(Target::new(entry, number))
+    }
+
+    /// All resources.
+    pub(crate) fn all(&self) -> Vec<Target> {
+        self.registry
+            .lock()
+            .resources()
+            .iter()
+            .map(|entry| Target::new(entry, 0))
+            .collect()
+    }
+
+    fn update_volume(&self, target: &Target, change: impl FnOnce(&mut Volume)) {
+        let mut registry = self.registry.lock();
+        if let Some(volume) = registry
+            .get_mut(&target.name)
+            .and_then(|entry| entry.volumes.get_mut(&target.number))
+        {
+            change(volume);
+        }
+    }
+
+    fn look_at_volume<T>(&self, target: &Target, look: impl FnOnce(&Volume) -> T) -> Option<T> {
+        let registry = self.registry.lock();
+        registry
+            .get(&target.name)?
+            .volumes
+            .get(&target.number)
+            .map(look)
+    }
+}
+
+/// A resource, or one volume of it, as a command works on it.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    number: u16,
+    numbers: Vec<u16>,
+    pub(crate) handle: ResourceHandle,
+    failure: Option<String>,
+    turn: std::sync::Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Target {
+    fn new(entry: &Entry, number: u16) -> Target {
+        Target {
+            name: entry.name.clone(),
+            number,
+            numbers: entry.volumes.keys().copied().collect(),
+            handle: entry.handle.clone(),
+            failure: entry.failure.clone(),
+            turn: entry.turn.clone(),
+        }
+    }
+
+    fn volume(&self) -> VolumeNr {
+        VolumeNr(self.number)
+    }
+}
+
+/// Waits for the answer to a command; it may take as long as the peer takes.
+async fn settle(target: &Target, answer: oneshot::Receiver<Result<(), AdminError>>) -> Outcome<()> {
+    match answer.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(convert::refusal(error).into()),
+        Err(_) => Err(ended(target)),
+    }
+}
+
+fn ended(target: &Target) -> Failure {
+    let why = target.failure.as_deref().unwrap_or("its thread has ended");
+    Failure::Error(format!("{}: {why}; see the log of rdbd", target.name))
+}
+
+/// Says which step of `down` it was.
+fn explain(failure: Failure, step: &str) -> Failure {
+    match failure {
+        Failure::Refused(mut refusal) => {
+            refusal.info = if refusal.info.is_empty() {
+                step.to_owned()
+            } else {
+                format!("{step}\n{}", refusal.info)
+            };
+            Failure::Refused(refusal)
+        }
+        Failure::Error(text) => Failure::Error(format!("{step}: {text}")),
+    }
+}
+
+fn unknown_resource() -> Refusal {
+    Refusal::failure(code::RES_NOT_KNOWN, "unknown resource")
+}
+
+fn unknown_minor() -> Refusal {
+    Refusal::failure(code::MINOR_INVALID, "unknown minor")
+}
+
+/// The one time limit that counts, picked when the wait begins; 0 is none.
+fn time_limit_s(volume: &VolumeStatus, times: &WaitTimes) -> u32 {
+    if volume.state.pdsk == DiskState::Outdated {
+        times.outdated_wfc_s
+    } else if volume.degraded {
+        times.degr_wfc_s
+    } else {
+        times.wfc_s
+    }
+}
+
+/// Whether the wait has its end: by success, or because nothing will come any more.
+fn wait_is_over(conn: ConnState, wait_after_sb: bool, for_sync: bool) -> bool {
+    let is_reached = if for_sync {
+        conn == ConnState::Connected
+    } else {
+        conn >= ConnState::Connected
+    };
+    is_reached || (conn < ConnState::Unconnected && !wait_after_sb)
+}
+
+fn to_value(report: &impl serde::Serialize) -> Value {
+    serde_json::to_value(report).expect("reports are plain values with string keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_as_drbds_does() {
+        use ConnState as C;
+        for (conn, connect, sync) in [
+            (C::StandAlone, true, true),
+            (C::Disconnecting, true, true),
+            (C::Unconnected, false, false),
+            (C::WFConnection, false, false),
+            (C::WFReportParams, false, false),
+            (C::Connected, true, true),
+            (C::SyncTarget, true, false),
+            (C::PausedSyncS, true, false),
+        ] {
+            assert_eq!(wait_is_over(conn, false, false), connect, "{conn}");
+            assert_eq!(wait_is_over(conn, false, true), sync, "{conn}");
+        }
+        assert!(!wait_is_over(C::StandAlone, true, false));
+        assert!(wait_is_over(C::Connected, true, true));
+    }
+}

@@ -1,0 +1,170 @@
+//! The control socket: who may ask, and lines in and out.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::rc::Rc;
+
+use rdb_control::{
+    BadRequest, Hello, Op, PROTOCOL, REQUEST_LINE_MAX, Reply, ReplyBody, Request, SOCKET_NAME,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::node::Node;
+use crate::ops::Failure;
+
+/// Connections served at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 128;
+
+/// The socket, bound and closed to all but the owner.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: UnixListener,
+    owner: u32,
+}
+
+impl Server {
+    /// Binds the socket of a run directory whose lock is held: what lies there is a dead daemon's.
+    ///
+    /// # Errors
+    /// If the socket cannot be made.
+    pub(crate) fn bind(run_dir: &Path) -> io::Result<Server> {
+        let path = run_dir.join(SOCKET_NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        // It is ours, so this is who we are.
+        let owner = std::fs::metadata(&path)?.uid();
+        Ok(Server { listener, owner })
+    }
+
+    /// Serves clients for ever.
+    pub(crate) async fn run(self, node: Rc<Node>) {
+        let free = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let permit = Rc::clone(&free);
+            let Ok(slot) = free.acquire().await else {
+                return;
+            };
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("control socket: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            match stream.peer_cred() {
+                Ok(peer) if peer.uid() == 0 || peer.uid() == self.owner => {}
+                Ok(peer) => {
+                    tracing::warn!("control socket: user {} is refused", peer.uid());
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!("control socket: who is it? {error}");
+                    continue;
+                }
+            }
+            slot.forget();
+            let node = Rc::clone(&node);
+            tokio::task::spawn_local(async move {
+                if let Err(error) = serve(stream, &node).await {
+                    tracing::debug!("control socket: {error}");
+                }
+                permit.add_permits(1);
+            });
+        }
+    }
+}
+
+/// One client, until it goes.
+async fn serve(stream: UnixStream, node: &Node) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut greeted = false;
+    loop {
+        let mut line = Vec::new();
+        (&mut stream)
+            .take(REQUEST_LINE_MAX as u64)
+            .read_until(b'\n', &mut line)
+            .await?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') {
+            let text = format!("a request is a line of at most {REQUEST_LINE_MAX} bytes");
+            let reply = Reply {
+                id: 0,
+                body: ReplyBody::Error(text),
+            };
+            return stream.get_mut().write_all(&reply.to_line()).await;
+        }
+        let reply = match Request::parse(&line) {
+            Err(error) => bad_request(&error),
+            Ok(Request {
+                id,
+                op: Op::Hello { protocol },
+            }) => {
+                greeted = protocol == PROTOCOL;
+                Reply {
+                    id,
+                    body: ReplyBody::Ok(hello(node)),
+                }
+            }
+            Ok(Request { id, .. }) if !greeted => {
+                let text = format!("say hello first, with protocol {PROTOCOL}");
+                Reply {
+                    id,
+                    body: ReplyBody::Error(text),
+                }
+            }
+            Ok(Request { id, op }) => {
+                let is_wait = matches!(op, Op::WaitConnect { .. } | Op::WaitSync { .. });
+                let done = tokio::select! {
+                    done = node.perform(op) => done,
+                    // Nobody waits any more. Other commands are finished, whoever listens.
+                    () = hung_up(stream.get_ref()), if is_wait => return Ok(()),
+                };
+                let body = match done {
+                    Ok(value) => ReplyBody::Ok(value),
+                    Err(Failure::Refused(refusal)) => ReplyBody::Refused(refusal),
+                    Err(Failure::Error(text)) => ReplyBody::Error(text),
+                };
+                Reply { id, body }
+            }
+        };
+        stream.get_mut().write_all(&reply.to_line()).await?;
+    }
+}
+
+fn bad_request(error: &BadRequest) -> Reply {
+    Reply {
+        id: error.id(),
+        body: ReplyBody::Error(error.to_string()),
+    }
+}
+
+fn hello(node: &Node) -> serde_json::Value {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        program: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: node.name.clone(),
+        pid: std::process::id(),
+    };
+    serde_json::to_value(hello).expect("plain values")
+}
+
+/// Ends when the client has closed its end.
+async fn hung_up(stream: &UnixStream) {
+    match stream.ready(Interest::READABLE).await {
+        Ok(ready) if ready.is_read_closed() => {}
+        Err(_) => {}
+        // It has sent its next request already, so it is there; the end of it shows when we answer.
+        Ok(_) => std::future::pending().await,
+    }
+}
