@@ -236,6 +236,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// What the handling of completions left to do: retries, then the sends of this turn.
     fn follow_up(&mut self) {
+        self.report_ended();
         for _ in 0..ROUNDS_MAX {
             self.drain_pending();
             let mut again = false;

@@ -1,5 +1,7 @@
 //! The engine's disk effects, and how their answers get back to it.
 
+use std::rc::Rc;
+
 use rdb_engine::{DiscardKind, DiskError, Event, IoTag, VolumeNr};
 
 use super::lane::Change;
@@ -17,6 +19,18 @@ const BAD_RANGE: DiskError = DiskError { errno: libc::EINVAL };
 impl<E: Engine> EventLoop<E> {
     fn disk(&self, nr: VolumeNr) -> Option<Disk> {
         self.volumes.iter().find(|volume| volume.nr == nr)?.disk.clone()
+    }
+
+    /// The disk and the first byte of a range that lies on it. A write behind the end would let a file grow.
+    fn disk_range(
+        &self,
+        nr: VolumeNr,
+        sector: u64,
+        bytes: u64,
+    ) -> Result<(Disk, u64), DiskError> {
+        let disk = self.disk(nr).ok_or(NO_DISK)?;
+        let offset = offset_of(&disk.data, sector, bytes).ok_or(BAD_RANGE)?;
+        Ok((disk, offset))
     }
 
     pub(crate) fn read(&mut self, read: WaitingRead) {
@@ -42,14 +56,16 @@ impl<E: Engine> EventLoop<E> {
     /// Whether it could be started, or has failed already.
     fn start_read(&mut self, read: &WaitingRead) -> bool {
         let &WaitingRead { volume, answer, sector, bytes } = read;
-        let Some(disk) = self.disk(volume) else {
-            self.answer(answer, Err(NO_DISK));
-            return true;
+        let range = match bytes {
+            ..=rdb_engine::REQUEST_MAX_BYTES => self.disk_range(volume, sector, u64::from(bytes)),
+            _ => Err(BAD_RANGE),
         };
-        let (Some(offset), 1..=rdb_engine::REQUEST_MAX_BYTES) = (sector.checked_mul(512), bytes)
-        else {
-            self.answer(answer, Err(BAD_RANGE));
-            return true;
+        let (disk, offset) = match range {
+            Ok(range) => range,
+            Err(error) => {
+                self.answer(answer, Err(error));
+                return true;
+            }
         };
         let Some(buf) = self.pool.take(Reserve::Read, bytes) else { return false };
         let io = if disk.data.is_aligned(offset, u64::from(bytes)) {
@@ -74,11 +90,11 @@ impl<E: Engine> EventLoop<E> {
         payload: Buf,
         fua: bool,
     ) {
-        let Some(disk) = self.disk(volume) else { return self.answer(answer, Err(NO_DISK)) };
-        let Some(offset) = sector.checked_mul(512) else {
-            return self.answer(answer, Err(BAD_RANGE));
-        };
         let len = payload.len() as u32;
+        let (disk, offset) = match self.disk_range(volume, sector, u64::from(len)) {
+            Ok(range) => range,
+            Err(error) => return self.answer(answer, Err(error)),
+        };
         let block = disk.data.open.block_bytes;
         let aligned = disk.data.is_aligned(offset, u64::from(len));
         let lane = &mut self.volume(volume).lane;
@@ -110,9 +126,9 @@ impl<E: Engine> EventLoop<E> {
         kind: DiscardKind,
     ) {
         let answer = Answer::Engine(tag);
-        let Some(disk) = self.disk(volume) else { return self.answer(answer, Err(NO_DISK)) };
-        let (Some(offset), true) = (sector.checked_mul(512), bytes > 0) else {
-            return self.answer(answer, Err(BAD_RANGE));
+        let (disk, offset) = match self.disk_range(volume, sector, u64::from(bytes)) {
+            Ok(range) => range,
+            Err(error) => return self.answer(answer, Err(error)),
         };
         let block = disk.data.open.block_bytes;
         let lane = &self.volume(volume).lane;
@@ -128,7 +144,7 @@ impl<E: Engine> EventLoop<E> {
     fn deallocate(
         &mut self,
         volume: VolumeNr,
-        file: &std::rc::Rc<DiskFile>,
+        file: &Rc<DiskFile>,
         answer: Answer,
         range: (u64, u32),
         kind: DiscardKind,
@@ -180,11 +196,11 @@ impl<E: Engine> EventLoop<E> {
     }
 
     pub(crate) fn meta_read(&mut self, volume: VolumeNr, tag: IoTag, sector: u64, bytes: u32) {
-        match self.disk(volume) {
-            Some(disk) => {
-                DiskIo::meta_read(volume, tag, &disk.meta, sector, bytes).start(&mut self.ring);
+        match self.meta_file(volume, sector, bytes as usize) {
+            Ok(file) => {
+                DiskIo::meta_read(volume, tag, &file, sector, bytes).start(&mut self.ring);
             }
-            None => self.pending.push_back(Event::MetaDone { tag, result: Err(NO_DISK) }),
+            Err(error) => self.pending.push_back(Event::MetaDone { tag, result: Err(error) }),
         }
     }
 
@@ -196,13 +212,23 @@ impl<E: Engine> EventLoop<E> {
         preflush: bool,
         fua: bool,
     ) {
-        match self.disk(volume) {
-            Some(disk) => {
-                DiskIo::meta_write(volume, tag, &disk.meta, (sector, data), preflush, fua)
+        match self.meta_file(volume, sector, data.len()) {
+            Ok(file) => {
+                DiskIo::meta_write(volume, tag, &file, (sector, data), preflush, fua)
                     .start(&mut self.ring);
             }
-            None => self.pending.push_back(Event::MetaDone { tag, result: Err(NO_DISK) }),
+            Err(error) => self.pending.push_back(Event::MetaDone { tag, result: Err(error) }),
         }
+    }
+
+    fn meta_file(
+        &self,
+        volume: VolumeNr,
+        sector: u64,
+        bytes: usize,
+    ) -> Result<Rc<DiskFile>, DiskError> {
+        let file = self.disk(volume).ok_or(NO_DISK)?.meta;
+        offset_of(&file, sector, bytes as u64).map(|_| file).ok_or(BAD_RANGE)
     }
 
     /// Closes a volume's disk. What is in flight keeps its file open until it ends.
@@ -303,4 +329,11 @@ impl<E: Engine> EventLoop<E> {
             self.answer(step.answer, result.map(|_| None));
         }
     }
+}
+
+/// The first byte of a range that is not empty and lies on the disk.
+fn offset_of(file: &DiskFile, sector: u64, bytes: u64) -> Option<u64> {
+    let offset = sector.checked_mul(512)?;
+    let end = offset.checked_add(bytes)?;
+    (bytes > 0 && end <= file.open.capacity_sectors * 512).then_some(offset)
 }

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rdb_engine::{AdminError, DiskInfo};
@@ -40,12 +40,9 @@ pub(crate) struct OpenFile {
     pub(crate) file: File,
     /// Smallest unit of direct I/O in bytes, 512 or 4096; 512 if I/O goes through the page cache.
     pub(crate) block_bytes: u32,
-    /// The direct I/O flag could be had.
-    pub(crate) direct: bool,
     pub(crate) capacity_sectors: u64,
     pub(crate) can_discard: bool,
     identity: Identity,
-    path: PathBuf,
 }
 
 /// What an attach needs.
@@ -176,11 +173,9 @@ fn open(path: &Path) -> io::Result<OpenFile> {
     let can_discard = can_discard(&file, &metadata, block);
     Ok(OpenFile {
         block_bytes: if direct { block_bytes } else { 512 },
-        direct,
         capacity_sectors: bytes / 512,
         can_discard,
         identity: identity(&metadata),
-        path: path.to_owned(),
         file,
     })
 }
@@ -280,15 +275,10 @@ fn can_discard(file: &File, metadata: &std::fs::Metadata, block: bool) -> bool {
     })
 }
 
-impl OpenFile {
-    /// Where it was found, for messages.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn file(dir: &tempfile::TempDir, name: &str, bytes: u64) -> PathBuf {

@@ -38,6 +38,8 @@ pub(crate) struct Net {
     generation: u32,
     /// A payload waits for a buffer.
     starved: bool,
+    /// A socket has ended in this turn, with this error.
+    ended: Option<(Socket, i32)>,
     /// Tags to report, a scratch list.
     tags: Vec<SendTag>,
 }
@@ -67,8 +69,8 @@ struct End {
 struct Closing {
     connection: Connection,
     deadline: Time,
-    /// No more will be sent: data, meta.
-    shut: [bool; 2],
+    /// No more will be sent.
+    shut: bool,
     /// The peer has ended: data, meta.
     ended: [bool; 2],
 }
@@ -107,6 +109,7 @@ impl Net {
             closing: Vec::new(),
             generation: 0,
             starved: false,
+            ended: None,
             tags: Vec::new(),
         }
     }
@@ -247,7 +250,18 @@ impl<E: Engine> EventLoop<E> {
     fn on_received(&mut self, socket: Socket, received: &Received) {
         match *received {
             Received::Bytes => self.pump_peer(socket),
-            Received::Ended(error) => self.lose(socket, LossCause::Closed { error }),
+            // Not at once: what came over the other socket before this end is in the same batch of completions, and
+            // a reply that the peer sent last must not be lost to the order of them.
+            Received::Ended(error) => {
+                self.net.ended.get_or_insert((socket, error));
+            }
+        }
+    }
+
+    /// Reports the end of a socket that was found in this turn.
+    pub(crate) fn report_ended(&mut self) {
+        if let Some((socket, error)) = self.net.ended.take() {
+            self.lose(socket, LossCause::Closed { error });
         }
     }
 
@@ -358,12 +372,13 @@ impl<E: Engine> EventLoop<E> {
     pub(crate) fn close_connection(&mut self) {
         self.stop_pairing();
         self.net.starved = false;
+        self.net.ended = None;
         for socket in [Socket::Data, Socket::Meta] {
             self.timers.clear(Slot::Stall(socket));
         }
         let Some(connection) = self.net.connection.take() else { return };
         let deadline = self.now.plus_ms(CLOSE_MS);
-        let mut closing = Closing { connection, deadline, shut: [false; 2], ended: [false; 2] };
+        let mut closing = Closing { connection, deadline, shut: false, ended: [false; 2] };
         let generation = closing.connection.generation;
         for end in [&mut closing.connection.data, &mut closing.connection.meta] {
             let owner = end.owner(generation);
@@ -412,17 +427,22 @@ impl<E: Engine> EventLoop<E> {
         let (now, ring) = (self.now, &mut self.ring);
         self.net.closing.retain_mut(|closing| {
             let generation = closing.connection.generation;
-            for (index, socket) in [Socket::Data, Socket::Meta].into_iter().enumerate() {
-                let end = closing.connection.end(socket);
+            let Connection { data, meta, .. } = &mut closing.connection;
+            let ends = [meta, data];
+            let idle = ends.into_iter().fold(true, |idle, end| {
                 let owner = end.owner(generation);
                 end.sender.flush(now, ring, owner, &end.fd);
-                if end.sender.is_idle() && !closing.shut[index] {
-                    closing.shut[index] = true;
+                idle && end.sender.is_idle()
+            });
+            if idle && !closing.shut {
+                closing.shut = true;
+                // Only when both have sent all: an end of one socket must not overtake a reply on the other one.
+                for end in [&closing.connection.meta, &closing.connection.data] {
                     // It may be gone already; then there is nobody to say it to.
                     let _ = SockRef::from(&*end.fd).shutdown(Shutdown::Write);
                 }
             }
-            let done = closing.shut == [true; 2] && closing.ended == [true; 2];
+            let done = closing.shut && closing.ended == [true; 2];
             if done || now >= closing.deadline {
                 for end in [&closing.connection.data, &closing.connection.meta] {
                     let _ = SockRef::from(&*end.fd).shutdown(Shutdown::Both);

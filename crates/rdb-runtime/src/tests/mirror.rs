@@ -1,0 +1,247 @@
+//! An engine for tests: it mirrors writes to the peer and asks no questions. No metadata, no resync, no states.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use rdb_engine::{
+    AdminError, Command, DeviceSpec, DiscardKind, Effect, Event, IoTag, LossCause, RequestError,
+    RequestId, RequestKind, ResourceStatus, SendTag, Time, Timer, VolumeNr,
+};
+use replica_proto::{
+    BlockAck, BlockId, ConnState, DataHeader, DpFlags, Features, Packet, ProtocolVersion, Socket,
+    WireContext,
+};
+use slab::Slab;
+
+use crate::Engine;
+use crate::pool::Buf;
+
+/// What the mirror tells the test.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Seen {
+    Paired { resolve_conflicts: bool },
+    Impossible(String),
+    Lost(Socket, LossCause),
+    Stalled(Socket),
+    Sent(SendTag),
+    Received(Packet, Option<Vec<u8>>),
+    Timer(Timer),
+}
+
+/// Effects that a test wants with the next event, and the way to have the engine do what it would not.
+pub(super) type Orders = Arc<Mutex<VecDeque<Order>>>;
+
+#[derive(Debug)]
+pub(super) enum Order {
+    /// With the next `PauseSync`: these effects.
+    Effects(Vec<Effect<Buf>>),
+}
+
+// SAFETY: the orders of the tests carry no payload (a `Buf` is made on the engine's thread only), so nothing in them
+// is bound to a thread.
+unsafe impl Send for Order {}
+
+pub(super) struct Mirror {
+    pub(super) seen: Sender<Seen>,
+    pub(super) orders: Orders,
+    /// Tell of received packets with their payload, and mirror nothing.
+    pub(super) tell_packets: bool,
+    /// Never complete front-end writes.
+    pub(super) swallow_writes: bool,
+    /// Treat the disk as having blocks of this size towards front ends.
+    pub(super) device_block: u32,
+    pub(super) work: Slab<Work>,
+    pub(super) capacity: u64,
+    pub(super) connected: bool,
+    pub(super) seq: u32,
+}
+
+pub(super) enum Work {
+    /// A front-end request: what it still waits for.
+    App { id: RequestId, left: u32, read: Option<Buf>, failed: bool },
+    /// A write of the peer's.
+    Peer { ack: BlockAck },
+}
+
+impl Mirror {
+    pub(super) fn new(seen: Sender<Seen>, orders: Orders) -> Mirror {
+        Mirror {
+            seen,
+            orders,
+            tell_packets: false,
+            swallow_writes: false,
+            device_block: 512,
+            work: Slab::new(),
+            capacity: 0,
+            connected: false,
+            seq: 0,
+        }
+    }
+
+    fn tell(&self, seen: Seen) {
+        // The test may have ended.
+        let _ = self.seen.send(seen);
+    }
+
+    fn on_admin(&mut self, command: Command, fx: &mut Vec<Effect<Buf>>) -> Result<(), AdminError> {
+        match command {
+            Command::Attach { disk, .. } => self.capacity = disk.data_capacity_sectors,
+            Command::Connect { .. } => fx.push(Effect::OpenConnection),
+            Command::Disconnect { .. } => {
+                self.connected = false;
+                fx.push(Effect::CloseConnection);
+            }
+            Command::Primary { volume, .. } => {
+                let spec = DeviceSpec {
+                    size_sectors: self.capacity,
+                    logical_block_bytes: self.device_block,
+                };
+                fx.push(Effect::Device { volume, device: Some(spec) });
+            }
+            Command::Secondary { held_open: true, .. } => {
+                return Err(AdminError::refused(1, "Device is held open by someone"));
+            }
+            Command::Secondary { volume, .. } => {
+                fx.push(Effect::Device { volume, device: None });
+            }
+            Command::Detach { volume, .. } => fx.push(Effect::CloseDisk { volume }),
+            Command::PauseSync { .. } => {
+                for order in self.orders.lock().expect("no panic").drain(..) {
+                    let Order::Effects(effects) = order;
+                    fx.extend(effects);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_request(
+        &mut self,
+        request: rdb_engine::Request<Buf>,
+        fx: &mut Vec<Effect<Buf>>,
+    ) {
+        let rdb_engine::Request { id, volume, sector, bytes, kind } = request;
+        let work = |left| Work::App { id, left, read: None, failed: false };
+        match kind {
+            RequestKind::Write { .. } if self.swallow_writes => {}
+            RequestKind::Read => {
+                let tag = IoTag(self.work.insert(work(1)) as u64);
+                fx.push(Effect::Read { volume, tag, sector, bytes });
+            }
+            RequestKind::Write { payload, fua } => {
+                let key = self.work.insert(work(1 + u32::from(self.connected)));
+                let tag = IoTag(key as u64);
+                if self.connected {
+                    self.seq += 1;
+                    let block_id = BlockId((key as u64).to_be_bytes());
+                    let flags = DpFlags::empty();
+                    let header = DataHeader { sector, block_id, seq_num: self.seq, flags };
+                    let (packet, payload) = (Packet::Data(header), Some(payload.clone()));
+                    fx.push(Effect::Send { volume, packet, payload, notify: None });
+                }
+                fx.push(Effect::Write { volume, tag, sector, payload, fua });
+            }
+            RequestKind::Flush => {
+                let tag = IoTag(self.work.insert(work(1)) as u64);
+                fx.push(Effect::Flush { volume, tag });
+            }
+            RequestKind::Discard | RequestKind::WriteZeroes { .. } => {
+                let tag = IoTag(self.work.insert(work(1)) as u64);
+                let kind = DiscardKind::ZeroesMayUnmap;
+                fx.push(Effect::Discard { volume, tag, sector, bytes, kind });
+            }
+        }
+    }
+
+    fn done(&mut self, key: usize, result: Result<Option<Buf>, ()>, fx: &mut Vec<Effect<Buf>>) {
+        let Some(Work::App { id, left, read, failed }) = self.work.get_mut(key) else { return };
+        *left -= 1;
+        match result {
+            Ok(buf) => *read = buf.or(read.take()),
+            Err(()) => *failed = true,
+        }
+        if *left == 0 {
+            let result = if *failed { Err(RequestError::Io) } else { Ok(read.take()) };
+            fx.push(Effect::Complete { request: *id, result });
+            self.work.remove(key);
+        }
+    }
+
+    fn on_received(&mut self, packet: Packet, payload: Option<Buf>, fx: &mut Vec<Effect<Buf>>) {
+        let volume = VolumeNr(0);
+        if self.tell_packets {
+            let payload = payload.map(|payload| payload.as_slice().to_vec());
+            return self.tell(Seen::Received(packet, payload));
+        }
+        match (packet, payload) {
+            (Packet::Data(header), Some(payload)) => {
+                let DataHeader { sector, block_id, seq_num, .. } = header;
+                let bytes = payload.len() as u32;
+                let ack = BlockAck { sector, block_id, bytes, seq_num };
+                let tag = IoTag(self.work.insert(Work::Peer { ack }) as u64);
+                fx.push(Effect::Write { volume, tag, sector, payload, fua: false });
+            }
+            (Packet::WriteAck(ack), None) => {
+                self.done(u64::from_be_bytes(ack.block_id.0) as usize, Ok(None), fx);
+            }
+            (Packet::Ping, None) => {
+                let packet = Packet::PingAck;
+                fx.push(Effect::Send { volume, packet, payload: None, notify: None });
+            }
+            (packet, payload) => {
+                let payload = payload.map(|payload| payload.as_slice().to_vec());
+                self.tell(Seen::Received(packet, payload));
+            }
+        }
+    }
+}
+
+impl Engine for Mirror {
+    fn handle(&mut self, _now: Time, event: Event<Buf>, fx: &mut Vec<Effect<Buf>>) {
+        match event {
+            Event::Admin { id, command } => {
+                let result = self.on_admin(command, fx);
+                fx.push(Effect::AdminDone { id, result });
+            }
+            Event::Request(request) => self.on_request(request, fx),
+            Event::DiskDone { tag, result } => match self.work.get(tag.0 as usize) {
+                Some(&Work::Peer { ack }) => {
+                    self.work.remove(tag.0 as usize);
+                    let packet = Packet::WriteAck(ack);
+                    let (volume, payload, notify) = (VolumeNr(0), None, None);
+                    fx.push(Effect::Send { volume, packet, payload, notify });
+                }
+                _ => self.done(tag.0 as usize, result.map_err(drop), fx),
+            },
+            Event::MetaDone { .. } => {}
+            Event::Paired { resolve_conflicts, .. } => {
+                let version = ProtocolVersion::MAX;
+                fx.push(Effect::SetWire(WireContext::agreed(version, Features::empty())));
+                self.connected = true;
+                self.tell(Seen::Paired { resolve_conflicts });
+            }
+            Event::PairingImpossible { reason } => self.tell(Seen::Impossible(reason)),
+            Event::Received { packet, payload, .. } => self.on_received(packet, payload, fx),
+            Event::ConnectionLost { socket, cause } => {
+                self.connected = false;
+                fx.push(Effect::CloseConnection);
+                fx.push(Effect::OpenConnection);
+                self.tell(Seen::Lost(socket, cause));
+            }
+            Event::Sent { tag } => self.tell(Seen::Sent(tag)),
+            Event::SendStalled { socket } => self.tell(Seen::Stalled(socket)),
+            Event::Timer(timer) => self.tell(Seen::Timer(timer)),
+        }
+    }
+
+    fn status(&self, _now: Time) -> ResourceStatus {
+        ResourceStatus {
+            connection: if self.connected { ConnState::Connected } else { ConnState::StandAlone },
+            protocol: None,
+            epochs: 1,
+            volumes: Vec::new(),
+        }
+    }
+}
