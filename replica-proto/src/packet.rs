@@ -194,3 +194,15 @@ impl Packet {
         self.command().socket()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames are moved for each packet of the hot path, so a variant that makes all of them larger is worth a box.
+    #[test]
+    fn packets_stay_small() {
+        assert!(size_of::<Packet>() <= 112, "{}", size_of::<Packet>());
+        assert!(size_of::<crate::Frame>() <= 208, "{}", size_of::<crate::Frame>());
+    }
+}
