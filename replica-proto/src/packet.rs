@@ -203,6 +203,10 @@ mod tests {
     #[test]
     fn packets_stay_small() {
         assert!(size_of::<Packet>() <= 112, "{}", size_of::<Packet>());
-        assert!(size_of::<crate::Frame>() <= 208, "{}", size_of::<crate::Frame>());
+        assert!(
+            size_of::<crate::Frame>() <= 208,
+            "{}",
+            size_of::<crate::Frame>()
+        );
     }
 }
