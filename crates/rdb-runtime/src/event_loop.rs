@@ -148,9 +148,10 @@ impl<E: Engine> EventLoop<E> {
         self.listen_to_bell();
         let mut first = true;
         while !self.stopping || self.is_winding_down() {
-            let timeout = self.timers.next().map(|at| {
-                Duration::from_nanos(at.0.saturating_sub(self.now.0))
-            });
+            let timeout = self
+                .timers
+                .next()
+                .map(|at| Duration::from_nanos(at.0.saturating_sub(self.now.0)));
             self.ring.turn(!first && self.pending.is_empty(), timeout)?;
             first = false;
             self.now = clock();
@@ -179,7 +180,9 @@ impl<E: Engine> EventLoop<E> {
     fn listen_to_bell(&mut self) {
         let op = Op::Wake(Box::new([0; 8]), Rc::clone(&self.bell));
         self.ring.start(op, |op| {
-            let Op::Wake(bytes, bell) = op else { unreachable!("just made") };
+            let Op::Wake(bytes, bell) = op else {
+                unreachable!("just made")
+            };
             opcode::Read::new(types::Fd(bell.as_raw_fd()), bytes.as_mut_ptr(), 8).build()
         });
     }
@@ -276,27 +279,66 @@ impl<E: Engine> EventLoop<E> {
 
     fn apply(&mut self, effect: Effect<Buf>) {
         match effect {
-            Effect::Read { volume, tag, sector, bytes } => {
-                self.read(WaitingRead { volume, answer: Answer::Engine(tag), sector, bytes });
+            Effect::Read {
+                volume,
+                tag,
+                sector,
+                bytes,
+            } => {
+                self.read(WaitingRead {
+                    volume,
+                    answer: Answer::Engine(tag),
+                    sector,
+                    bytes,
+                });
             }
-            Effect::Write { volume, tag, sector, payload, fua } => {
+            Effect::Write {
+                volume,
+                tag,
+                sector,
+                payload,
+                fua,
+            } => {
                 self.write(volume, Answer::Engine(tag), sector, payload, fua);
             }
             Effect::Flush { volume, tag } => self.flush(volume, tag),
-            Effect::Discard { volume, tag, sector, bytes, kind } => {
+            Effect::Discard {
+                volume,
+                tag,
+                sector,
+                bytes,
+                kind,
+            } => {
                 self.discard(volume, tag, (sector, bytes), kind);
             }
-            Effect::MetaRead { volume, tag, sector, bytes } => {
+            Effect::MetaRead {
+                volume,
+                tag,
+                sector,
+                bytes,
+            } => {
                 self.meta_read(volume, tag, sector, bytes);
             }
-            Effect::MetaWrite { volume, tag, sector, data, preflush, fua } => {
+            Effect::MetaWrite {
+                volume,
+                tag,
+                sector,
+                data,
+                preflush,
+                fua,
+            } => {
                 self.meta_write(volume, tag, (sector, data), preflush, fua);
             }
             Effect::CloseDisk { volume } => self.close_disk(volume),
             Effect::OpenConnection => self.open_connection(),
             Effect::CloseConnection => self.close_connection(),
             Effect::SetWire(wire) => self.net.wire = wire,
-            Effect::Send { volume, packet, payload, notify } => {
+            Effect::Send {
+                volume,
+                packet,
+                payload,
+                notify,
+            } => {
                 self.send_packet(volume, &packet, payload, notify);
             }
             Effect::HoldData { hold } => self.hold_data(hold),
@@ -305,8 +347,16 @@ impl<E: Engine> EventLoop<E> {
             Effect::AdminDone { id, result } => self.on_admin_done(id, result),
             Effect::SetTimer { timer, at } => self.timers.set(Slot::Engine(timer), at),
             Effect::ClearTimer { timer } => self.timers.clear(Slot::Engine(timer)),
-            Effect::Log { level, volume, text } => {
-                self.notify(Notice::Log { level, volume, text });
+            Effect::Log {
+                level,
+                volume,
+                text,
+            } => {
+                self.notify(Notice::Log {
+                    level,
+                    volume,
+                    text,
+                });
             }
             Effect::StateChanged { volume, old, new } => {
                 self.notify(Notice::StateChanged { volume, old, new });
@@ -319,7 +369,11 @@ impl<E: Engine> EventLoop<E> {
     }
 
     pub(crate) fn log(&self, level: Level, volume: Option<VolumeNr>, text: impl Into<String>) {
-        self.notify(Notice::Log { level, volume, text: text.into() });
+        self.notify(Notice::Log {
+            level,
+            volume,
+            text: text.into(),
+        });
     }
 
     fn on_messages(&mut self) {
@@ -373,15 +427,14 @@ impl<E: Engine> EventLoop<E> {
 
     /// Commands the demotion; `held_open`: somebody uses the device.
     pub(crate) fn secondary(&mut self, volume: VolumeNr, held_open: bool, reply: Reply) {
-        self.command(Command::Secondary { volume, held_open }, reply, OnEnd::Nothing);
+        self.command(
+            Command::Secondary { volume, held_open },
+            reply,
+            OnEnd::Nothing,
+        );
     }
 
-    fn on_attach(
-        &mut self,
-        request: AttachRequest,
-        opened: crate::disk::OpenedDisk,
-        reply: Reply,
-    ) {
+    fn on_attach(&mut self, request: AttachRequest, opened: crate::disk::OpenedDisk, reply: Reply) {
         let volume = self.volume(request.volume);
         if volume.disk.is_some() {
             let info = format!("volume {} has a disk", request.volume);
@@ -390,10 +443,20 @@ impl<E: Engine> EventLoop<E> {
         }
         let internal = std::sync::Arc::ptr_eq(&opened.data, &opened.meta);
         let data = DiskFile::new(opened.data);
-        let meta = if internal { Rc::clone(&data) } else { DiskFile::new(opened.meta) };
+        let meta = if internal {
+            Rc::clone(&data)
+        } else {
+            DiskFile::new(opened.meta)
+        };
         volume.disk = Some(Disk { data, meta });
-        let AttachRequest { volume, options, .. } = request;
-        let command = Command::Attach { volume, disk: opened.info, options };
+        let AttachRequest {
+            volume, options, ..
+        } = request;
+        let command = Command::Attach {
+            volume,
+            disk: opened.info,
+            options,
+        };
         self.command(command, reply, OnEnd::CloseDiskIfRefused(volume));
     }
 
@@ -404,7 +467,11 @@ impl<E: Engine> EventLoop<E> {
 
     fn on_admin_done(&mut self, id: AdminId, result: Result<(), AdminError>) {
         let Some(PendingAdmin { reply, on_end }) = self.admin.try_remove(id.0 as usize) else {
-            return self.log(Level::Error, None, format!("an answer to command {} of nobody", id.0));
+            return self.log(
+                Level::Error,
+                None,
+                format!("an answer to command {} of nobody", id.0),
+            );
         };
         match (on_end, &result) {
             (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
@@ -425,7 +492,12 @@ impl<E: Engine> EventLoop<E> {
             Some(index) => index,
             None => {
                 let lane = Lane::default();
-                self.volumes.push(Volume { nr, disk: None, lane, device: None });
+                self.volumes.push(Volume {
+                    nr,
+                    disk: None,
+                    lane,
+                    device: None,
+                });
                 self.volumes.len() - 1
             }
         };
@@ -443,7 +515,10 @@ impl<E: Engine> EventLoop<E> {
 
 /// `CLOCK_MONOTONIC`.
 pub(crate) fn clock() -> Time {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `now` is a valid place for the answer; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     Time(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)

@@ -10,11 +10,7 @@ use std::thread::JoinHandle;
 
 use rdb_engine::config::{DiskOptions, NetOptions};
 use rdb_engine::state::VolumeState;
-use rdb_engine::{
-    AdminError, Command, DeviceSpec, Level, ResourceStatus, VolumeNr,
-};
-#[cfg(not(test))]
-use rdb_engine::Resource;
+use rdb_engine::{AdminError, Command, DeviceSpec, Level, Resource, ResourceStatus, VolumeNr};
 use rdb_frontend::{Frontend, FrontendError};
 
 use crate::Engine;
@@ -203,7 +199,10 @@ impl ResourceHandle {
             let opened = open_disks(&request.data_path, &request.meta);
             post_command(&mailbox, Message::Attach(request, opened, reply));
         };
-        if let Err(error) = std::thread::Builder::new().name("rdb-attach".into()).spawn(open) {
+        if let Err(error) = std::thread::Builder::new()
+            .name("rdb-attach".into())
+            .spawn(open)
+        {
             // The closure, and the reply in it, is gone: whoever waits sees that the reply was dropped.
             tracing::error!("no thread to open a disk: {error}");
         }
@@ -232,7 +231,11 @@ impl ResourceHandle {
 
     /// Waits until the thread has ended; with several callers the first one waits.
     pub fn join(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -250,7 +253,10 @@ fn post_command(mailbox: &Mailbox, message: Message) {
     if let Message::Attach(_, _, reply) | Message::Admin(_, reply) | Message::Connect(_, reply) =
         lost.0
     {
-        reply(Err(AdminError::refused(ERR_INVALID_REQUEST, "the resource is being stopped")));
+        reply(Err(AdminError::refused(
+            ERR_INVALID_REQUEST,
+            "the resource is being stopped",
+        )));
     }
 }
 
@@ -266,13 +272,14 @@ impl Mailbox {
 ///
 /// # Errors
 /// [`SpawnError`], also for what the thread finds out when it starts (no io_uring, no memory).
-#[cfg(not(test))]
 pub fn spawn(
     config: ResourceConfig,
     notices: impl Fn(Notice) + Send + 'static,
 ) -> Result<ResourceHandle, SpawnError> {
     let name = config.name.clone();
-    spawn_engine(config, notices, move || Resource::new(&name, Box::new(random)))
+    spawn_engine(config, notices, move || {
+        Resource::new(&name, Box::new(random))
+    })
 }
 
 /// Bits for generation identifiers, from the system.
@@ -295,27 +302,42 @@ pub(crate) fn spawn_engine<E: Engine>(
     // SAFETY: the call takes integers only.
     let bell = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     if bell < 0 {
-        return Err(SpawnError::Io { what: "eventfd", error: io::Error::last_os_error() });
+        return Err(SpawnError::Io {
+            what: "eventfd",
+            error: io::Error::last_os_error(),
+        });
     }
     // SAFETY: `bell` was just made and belongs to nobody else.
     let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(bell) });
     let (sender, messages) = channel();
-    let mailbox = Mailbox { sender, bell: Arc::clone(&bell) };
+    let mailbox = Mailbox {
+        sender,
+        bell: Arc::clone(&bell),
+    };
     let inner = mailbox.clone();
     let (started, wait) = channel();
     let thread = std::thread::Builder::new()
         .name(format!("rdb-{}", config.name))
         .spawn(move || run(config, inner, messages, notices, make, &started))
-        .map_err(|error| SpawnError::Io { what: "starting a thread", error })?;
+        .map_err(|error| SpawnError::Io {
+            what: "starting a thread",
+            error,
+        })?;
     match wait.recv() {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(error),
         Err(_) => {
             let error = io::Error::other("it ended at once");
-            return Err(SpawnError::Io { what: "starting a thread", error });
+            return Err(SpawnError::Io {
+                what: "starting a thread",
+                error,
+            });
         }
     }
-    Ok(ResourceHandle { mailbox, thread: Arc::new(Mutex::new(Some(thread))) })
+    Ok(ResourceHandle {
+        mailbox,
+        thread: Arc::new(Mutex::new(Some(thread))),
+    })
 }
 
 fn run<E: Engine>(
@@ -330,7 +352,10 @@ fn run<E: Engine>(
     let bell = match mailbox.bell.try_clone() {
         Ok(bell) => bell,
         Err(error) => {
-            let _ = started.send(Err(SpawnError::Io { what: "eventfd", error }));
+            let _ = started.send(Err(SpawnError::Io {
+                what: "eventfd",
+                error,
+            }));
             return;
         }
     };
@@ -341,7 +366,10 @@ fn run<E: Engine>(
     let mut running = match running {
         Ok(running) => running,
         Err(error) => {
-            let _ = started.send(Err(SpawnError::Io { what: "io_uring and its buffers", error }));
+            let _ = started.send(Err(SpawnError::Io {
+                what: "io_uring and its buffers",
+                error,
+            }));
             return;
         }
     };

@@ -30,16 +30,12 @@ mod stream;
 mod tests;
 mod timers;
 
-#[cfg(not(test))]
-use rdb_engine::Resource;
-use rdb_engine::{Effect, Event, ResourceStatus, Time};
+use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
 
 pub use handle::{
     AttachRequest, ConnectRequest, MetaLocation, Notice, Reply, ResourceConfig, ResourceHandle,
-    SpawnError, StatusReply,
+    SpawnError, StatusReply, spawn,
 };
-#[cfg(not(test))]
-pub use handle::spawn;
 pub use process::harden_process;
 
 use crate::pool::Buf;
@@ -50,7 +46,6 @@ pub(crate) trait Engine: 'static {
     fn status(&self, now: Time) -> ResourceStatus;
 }
 
-#[cfg(not(test))]
 impl Engine for Resource<Buf> {
     fn handle(&mut self, now: Time, event: Event<Buf>, effects: &mut Vec<Effect<Buf>>) {
         Resource::handle(self, now, event, effects);

@@ -52,7 +52,11 @@ impl PoolSize {
     /// The sizes for `max-buffers` (4 KiB pages): from 6 to 20 MiB in all.
     pub fn for_max_buffers(max_buffers: u32) -> PoolSize {
         let chunks = (max_buffers as usize / CHUNK_PAGES).clamp(2, 8);
-        PoolSize { receive: chunks, front_end: chunks, read: chunks.min(4) }
+        PoolSize {
+            receive: chunks,
+            front_end: chunks,
+            read: chunks.min(4),
+        }
     }
 }
 
@@ -85,7 +89,10 @@ impl Pool {
     /// Takes the memory.
     pub fn new(size: PoolSize) -> io::Result<Rc<Pool>> {
         let mut bounds = [0; RESERVES + 1];
-        for (index, chunks) in [size.receive, size.front_end, size.read].into_iter().enumerate() {
+        for (index, chunks) in [size.receive, size.front_end, size.read]
+            .into_iter()
+            .enumerate()
+        {
             bounds[index + 1] = bounds[index] + chunks * CHUNK_PAGES;
         }
         let pages = bounds[RESERVES];
@@ -113,7 +120,10 @@ impl Pool {
             free: vec![0; pages].into(),
         };
         for reserve in 0..RESERVES {
-            for page in (bounds[reserve]..bounds[reserve + 1]).step_by(CHUNK_PAGES).rev() {
+            for page in (bounds[reserve]..bounds[reserve + 1])
+                .step_by(CHUNK_PAGES)
+                .rev()
+            {
                 lists.push(reserve, ORDERS - 1, page as u32);
             }
         }
@@ -131,7 +141,10 @@ impl Pool {
 
     /// The whole arena, to be registered with the ring as its buffer 0.
     pub fn as_iovec(&self) -> libc::iovec {
-        libc::iovec { iov_base: self.base.as_ptr().cast(), iov_len: self.bytes }
+        libc::iovec {
+            iov_base: self.base.as_ptr().cast(),
+            iov_len: self.bytes,
+        }
     }
 
     /// A buffer of `bytes` (1 to 1 MiB), or `None` while the reserve has none. Its content is arbitrary.
@@ -145,7 +158,10 @@ impl Pool {
         self.references[page as usize].set(1);
         self.lengths[page as usize].set(bytes);
         self.orders[page as usize].set(order as u8);
-        Some(Buf { pool: Rc::clone(self), page })
+        Some(Buf {
+            pool: Rc::clone(self),
+            page,
+        })
     }
 
     /// Whether something was given back to `reserve` since the last call.
@@ -280,7 +296,10 @@ impl Clone for Buf {
     fn clone(&self) -> Self {
         let count = &self.pool.references[self.page as usize];
         count.set(count.get() + 1);
-        Buf { pool: Rc::clone(&self.pool), page: self.page }
+        Buf {
+            pool: Rc::clone(&self.pool),
+            page: self.page,
+        }
     }
 }
 
@@ -323,7 +342,9 @@ impl Aligned {
         let layout = Self::layout(bytes);
         // SAFETY: the layout is not empty.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
+        let Some(base) = NonNull::new(base) else {
+            std::alloc::handle_alloc_error(layout)
+        };
         Aligned { base, bytes }
     }
 
@@ -362,22 +383,32 @@ mod tests {
     use super::*;
 
     fn pool() -> Rc<Pool> {
-        Pool::new(PoolSize { receive: 2, front_end: 1, read: 1 }).expect("memory")
+        Pool::new(PoolSize {
+            receive: 2,
+            front_end: 1,
+            read: 1,
+        })
+        .expect("memory")
     }
 
     #[test]
     fn reserves_do_not_starve_one_another() {
         let pool = pool();
-        let held: Vec<_> =
-            std::iter::from_fn(|| pool.take(Reserve::FrontEnd, 4096)).collect();
+        let held: Vec<_> = std::iter::from_fn(|| pool.take(Reserve::FrontEnd, 4096)).collect();
         assert_eq!(held.len(), 256);
         assert!(pool.take(Reserve::FrontEnd, 512).is_none());
-        assert_eq!(pool.take(Reserve::Receive, 1 << 20).map(|b| b.len()), Some(1 << 20));
+        assert_eq!(
+            pool.take(Reserve::Receive, 1 << 20).map(|b| b.len()),
+            Some(1 << 20)
+        );
         assert!(!pool.take_released(Reserve::FrontEnd));
         assert!(pool.take_released(Reserve::Receive));
         drop(held);
         assert!(pool.take_released(Reserve::FrontEnd));
-        assert!(pool.take(Reserve::FrontEnd, 1 << 20).is_some(), "pieces grow together again");
+        assert!(
+            pool.take(Reserve::FrontEnd, 1 << 20).is_some(),
+            "pieces grow together again"
+        );
     }
 
     #[test]
@@ -397,7 +428,10 @@ mod tests {
                 _ if !held.is_empty() => {
                     let buf = held.swap_remove(seed as usize % held.len());
                     let first = buf.as_slice()[0];
-                    assert!(buf.as_slice().iter().all(|&b| b == first), "somebody wrote into it");
+                    assert!(
+                        buf.as_slice().iter().all(|&b| b == first),
+                        "somebody wrote into it"
+                    );
                 }
                 _ => {}
             }
@@ -415,6 +449,9 @@ mod tests {
         assert!(buf.as_mut_slice().is_none());
         drop(other);
         assert!(buf.as_mut_slice().is_some());
-        assert!(pool.take(Reserve::Read, (1 << 20) + 1).is_none(), "nothing is that large");
+        assert!(
+            pool.take(Reserve::Read, (1 << 20) + 1).is_none(),
+            "nothing is that large"
+        );
     }
 }

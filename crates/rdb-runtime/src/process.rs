@@ -20,7 +20,10 @@ pub fn harden_process() -> Vec<String> {
     note("memory is not locked (mlockall)", lock_memory());
     // SAFETY: this prctl takes integers only and changes a flag of this process.
     let flusher = check(unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) });
-    note("allocations may wait for our own write-back (PR_SET_IO_FLUSHER)", flusher);
+    note(
+        "allocations may wait for our own write-back (PR_SET_IO_FLUSHER)",
+        flusher,
+    );
     note(
         "the OOM killer may choose this process (oom_score_adj)",
         fs::write("/proc/self/oom_score_adj", "-1000"),
@@ -33,12 +36,17 @@ pub fn harden_process() -> Vec<String> {
 fn lock_memory() -> io::Result<()> {
     let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
     // A limit that is too low for all future memory would turn later allocations into failures.
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `limit` is a valid place for the answer.
     check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) })?;
     if limit.rlim_cur != libc::RLIM_INFINITY {
-        let unlimited =
-            libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        let unlimited = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
         // SAFETY: `unlimited` is a valid limit that is only read.
         check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) })?;
     }
@@ -47,7 +55,11 @@ fn lock_memory() -> io::Result<()> {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 #[cfg(test)]

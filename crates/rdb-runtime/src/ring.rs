@@ -85,7 +85,9 @@ impl Ring {
             .build(SUBMISSION_ENTRIES)
             // Older kernels (before 6.1) lack the last three.
             .or_else(|_| {
-                IoUring::builder().setup_cqsize(COMPLETION_ENTRIES).build(SUBMISSION_ENTRIES)
+                IoUring::builder()
+                    .setup_cqsize(COMPLETION_ENTRIES)
+                    .build(SUBMISSION_ENTRIES)
             })?;
         if !uring.params().is_feature_ext_arg() || !uring.params().is_feature_nodrop() {
             return Err(io::Error::new(
@@ -212,7 +214,10 @@ impl Drop for Ring {
     fn drop(&mut self) {
         if !self.quiesce() {
             // The kernel may still write into the buffers. They are leaked, and so is the ring.
-            tracing::error!("{} operations do not end; their memory is left to them", self.ops.len());
+            tracing::error!(
+                "{} operations do not end; their memory is left to them",
+                self.ops.len()
+            );
             return;
         }
         // SAFETY: this is `drop`, nothing uses the fields afterwards; nothing is in flight. The ring goes first, for
@@ -240,7 +245,12 @@ mod tests {
 
     #[test]
     fn waiting_ends_with_the_timeout_and_an_op_in_flight_is_awaited() {
-        let pool = Pool::new(PoolSize { receive: 1, front_end: 1, read: 1 }).expect("memory");
+        let pool = Pool::new(PoolSize {
+            receive: 1,
+            front_end: 1,
+            read: 1,
+        })
+        .expect("memory");
         let mut ring = Ring::new(pool).expect("io_uring");
         // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
@@ -248,16 +258,22 @@ mod tests {
         // SAFETY: `fd` was just made and belongs to nobody else.
         let fd = Rc::new(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) });
         ring.start(Op::Wake(Box::new([0; 8]), Rc::clone(&fd)), |op| {
-            let Op::Wake(bytes, fd) = op else { unreachable!("just made") };
+            let Op::Wake(bytes, fd) = op else {
+                unreachable!("just made")
+            };
             let fd = io_uring::types::Fd(std::os::fd::AsRawFd::as_raw_fd(fd));
             opcode::Read::new(fd, bytes.as_mut_ptr(), 8).build()
         });
         let start = Instant::now();
-        ring.turn(true, Some(Duration::from_millis(30))).expect("enter");
+        ring.turn(true, Some(Duration::from_millis(30)))
+            .expect("enter");
         assert!(start.elapsed() >= Duration::from_millis(25));
         assert!(ring.take_completions().is_empty());
         drop(ring);
-        assert!(start.elapsed() < Duration::from_secs(2), "a read that never ends is cancelled");
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "a read that never ends is cancelled"
+        );
         assert_eq!(Rc::strong_count(&fd), 1);
     }
 }

@@ -87,7 +87,9 @@ impl SendBatch {
         let mut offset = self.offset;
         for part in self.parts[self.part..].iter().take(PIECES_MAX) {
             let (base, len) = match part {
-                Part::Bytes { start, end } => (self.bytes[*start..*end].as_ptr().cast_mut(), end - start),
+                Part::Bytes { start, end } => {
+                    (self.bytes[*start..*end].as_ptr().cast_mut(), end - start)
+                }
                 Part::Payload(buf) => (buf.as_ptr(), buf.len()),
             };
             self.pieces.push(libc::iovec {
@@ -235,9 +237,15 @@ impl Sender {
                 self.progress = now;
                 let done = batch.advance(taken as usize);
                 let (sent, reported) = (batch.sent, batch.reported);
-                let count =
-                    batch.marks[reported..].iter().take_while(|&&(end, _)| end <= sent).count();
-                tags.extend(batch.marks[reported..reported + count].iter().map(|&(_, tag)| tag));
+                let count = batch.marks[reported..]
+                    .iter()
+                    .take_while(|&&(end, _)| end <= sent)
+                    .count();
+                tags.extend(
+                    batch.marks[reported..reported + count]
+                        .iter()
+                        .map(|&(_, tag)| tag),
+                );
                 batch.reported += count;
                 if done || self.dead {
                     self.recycle(batch);
@@ -270,7 +278,9 @@ fn send(ring: &mut Ring, owner: Owner, mut batch: Box<SendBatch>, fd: Rc<OwnedFd
     let last = batch.lay_out();
     let more = if cork && !last { libc::MSG_MORE } else { 0 };
     ring.start(Op::Send(owner, batch, fd), |op| {
-        let Op::Send(_, batch, fd) = op else { unreachable!("just made") };
+        let Op::Send(_, batch, fd) = op else {
+            unreachable!("just made")
+        };
         opcode::SendMsg::new(types::Fd(fd.as_raw_fd()), &raw const batch.message)
             .flags((libc::MSG_NOSIGNAL | more) as u32)
             .build()
@@ -286,7 +296,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     fn new(size: usize) -> Box<Stage> {
-        Box::new(Stage { bytes: vec![0; size].into(), start: 0, end: 0 })
+        Box::new(Stage {
+            bytes: vec![0; size].into(),
+            start: 0,
+            end: 0,
+        })
     }
 
     /// What has arrived and is not used up.
@@ -327,7 +341,11 @@ pub(crate) enum Received {
 
 impl Receiver {
     pub(crate) fn new(stage_bytes: usize) -> Receiver {
-        Receiver { stage: Some(Stage::new(stage_bytes)), arriving: None, in_flight: false }
+        Receiver {
+            stage: Some(Stage::new(stage_bytes)),
+            arriving: None,
+            in_flight: false,
+        }
     }
 
     /// Whether a receive is in flight.
@@ -396,7 +414,9 @@ impl Receiver {
         if let Some(Arriving { buf, filled }) = self.arriving.take() {
             self.in_flight = true;
             ring.start(Op::Payload(owner, buf, filled as u32, fd), |op| {
-                let Op::Payload(_, buf, filled, fd) = op else { unreachable!("just made") };
+                let Op::Payload(_, buf, filled, fd) = op else {
+                    unreachable!("just made")
+                };
                 let from = *filled as usize;
                 let into = buf.as_ptr().wrapping_add(from);
                 opcode::Recv::new(types::Fd(fd.as_raw_fd()), into, (buf.len() - from) as u32)
@@ -405,17 +425,25 @@ impl Receiver {
             });
             return;
         }
-        let Some(mut stage) = self.stage.take() else { return };
+        let Some(mut stage) = self.stage.take() else {
+            return;
+        };
         if stage.start > 0 {
             stage.bytes.copy_within(stage.start..stage.end, 0);
             (stage.start, stage.end) = (0, stage.end - stage.start);
         }
         self.in_flight = true;
         ring.start(Op::Stage(owner, stage, fd), |op| {
-            let Op::Stage(_, stage, fd) = op else { unreachable!("just made") };
+            let Op::Stage(_, stage, fd) = op else {
+                unreachable!("just made")
+            };
             let room = &mut stage.bytes[stage.end..];
-            opcode::Recv::new(types::Fd(fd.as_raw_fd()), room.as_mut_ptr(), room.len() as u32)
-                .build()
+            opcode::Recv::new(
+                types::Fd(fd.as_raw_fd()),
+                room.as_mut_ptr(),
+                room.len() as u32,
+            )
+            .build()
         });
     }
 
@@ -445,7 +473,10 @@ impl Receiver {
                 Received::Bytes
             }
             error if error == -libc::EINTR || error == -libc::EAGAIN => {
-                self.arriving = Some(Arriving { buf, filled: filled as usize });
+                self.arriving = Some(Arriving {
+                    buf,
+                    filled: filled as usize,
+                });
                 Received::Bytes
             }
             end => Received::Ended(-end),

@@ -51,8 +51,12 @@ impl Timers {
 
     /// Takes one that has expired, the earliest first.
     pub(crate) fn pop(&mut self, now: Time) -> Option<Slot> {
-        let (index, at) =
-            self.slots.iter().map(|&(_, at)| at).enumerate().min_by_key(|&(_, at)| at)?;
+        let (index, at) = self
+            .slots
+            .iter()
+            .map(|&(_, at)| at)
+            .enumerate()
+            .min_by_key(|&(_, at)| at)?;
         (at <= now).then(|| self.slots.swap_remove(index).0)
     }
 }

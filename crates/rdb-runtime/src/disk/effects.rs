@@ -12,22 +12,25 @@ use crate::pool::{Aligned, Buf, Reserve};
 use crate::ring::Op;
 
 /// What is said of I/O to a volume that has no disk.
-const NO_DISK: DiskError = DiskError { errno: libc::ENODEV };
+const NO_DISK: DiskError = DiskError {
+    errno: libc::ENODEV,
+};
 /// What is said of a range that no device has.
-const BAD_RANGE: DiskError = DiskError { errno: libc::EINVAL };
+const BAD_RANGE: DiskError = DiskError {
+    errno: libc::EINVAL,
+};
 
 impl<E: Engine> EventLoop<E> {
     fn disk(&self, nr: VolumeNr) -> Option<Disk> {
-        self.volumes.iter().find(|volume| volume.nr == nr)?.disk.clone()
+        self.volumes
+            .iter()
+            .find(|volume| volume.nr == nr)?
+            .disk
+            .clone()
     }
 
     /// The disk and the first byte of a range that lies on it. A write behind the end would let a file grow.
-    fn disk_range(
-        &self,
-        nr: VolumeNr,
-        sector: u64,
-        bytes: u64,
-    ) -> Result<(Disk, u64), DiskError> {
+    fn disk_range(&self, nr: VolumeNr, sector: u64, bytes: u64) -> Result<(Disk, u64), DiskError> {
         let disk = self.disk(nr).ok_or(NO_DISK)?;
         let offset = offset_of(&disk.data, sector, bytes).ok_or(BAD_RANGE)?;
         Ok((disk, offset))
@@ -55,7 +58,12 @@ impl<E: Engine> EventLoop<E> {
 
     /// Whether it could be started, or has failed already.
     fn start_read(&mut self, read: &WaitingRead) -> bool {
-        let &WaitingRead { volume, answer, sector, bytes } = read;
+        let &WaitingRead {
+            volume,
+            answer,
+            sector,
+            bytes,
+        } = read;
         let range = match bytes {
             ..=rdb_engine::REQUEST_MAX_BYTES => self.disk_range(volume, sector, u64::from(bytes)),
             _ => Err(BAD_RANGE),
@@ -67,16 +75,35 @@ impl<E: Engine> EventLoop<E> {
                 return true;
             }
         };
-        let Some(buf) = self.pool.take(Reserve::Read, bytes) else { return false };
+        let Some(buf) = self.pool.take(Reserve::Read, bytes) else {
+            return false;
+        };
         let io = if disk.data.is_aligned(offset, u64::from(bytes)) {
-            DiskIo::new(volume, answer, &disk.data, Job::Read, (offset, bytes), Memory::Pool(buf))
+            DiskIo::new(
+                volume,
+                answer,
+                &disk.data,
+                Job::Read,
+                (offset, bytes),
+                Memory::Pool(buf),
+            )
         } else {
             let block = u64::from(disk.data.open.block_bytes);
             let start = offset / block * block;
             let end = (offset + u64::from(bytes)).next_multiple_of(block);
-            let job = Job::BounceRead { into: buf, skip: (offset - start) as u32 };
+            let job = Job::BounceRead {
+                into: buf,
+                skip: (offset - start) as u32,
+            };
             let memory = Memory::Heap(Aligned::zeroed((end - start) as usize));
-            DiskIo::new(volume, answer, &disk.data, job, (start, (end - start) as u32), memory)
+            DiskIo::new(
+                volume,
+                answer,
+                &disk.data,
+                job,
+                (start, (end - start) as u32),
+                memory,
+            )
         };
         io.start(&mut self.ring);
         true
@@ -100,17 +127,32 @@ impl<E: Engine> EventLoop<E> {
         let lane = &mut self.volume(volume).lane;
         if !aligned || lane.blocks(offset, u64::from(len), block) {
             let change = Change::Payload(payload);
-            lane.steps.push_back(Step { answer, change, offset, len, fua });
+            lane.steps.push_back(Step {
+                answer,
+                change,
+                offset,
+                len,
+                fua,
+            });
             return self.advance_lane(volume);
         }
         let memory = Memory::Pool(payload);
-        DiskIo::new(volume, answer, &disk.data, Job::Write { fua }, (offset, len), memory)
-            .start(&mut self.ring);
+        DiskIo::new(
+            volume,
+            answer,
+            &disk.data,
+            Job::Write { fua },
+            (offset, len),
+            memory,
+        )
+        .start(&mut self.ring);
     }
 
     pub(crate) fn flush(&mut self, volume: VolumeNr, tag: IoTag) {
         let answer = Answer::Engine(tag);
-        let Some(disk) = self.disk(volume) else { return self.answer(answer, Err(NO_DISK)) };
+        let Some(disk) = self.disk(volume) else {
+            return self.answer(answer, Err(NO_DISK));
+        };
         if !DiskIo::flush_is_needed(&disk.data) {
             return self.answer(answer, Ok(None));
         }
@@ -168,7 +210,10 @@ impl<E: Engine> EventLoop<E> {
         let end = offset + u64::from(bytes);
         let (first, last) = (offset.next_multiple_of(block), end / block * block);
         let whole = first < last
-            && !self.volume(volume).lane.blocks(first, last - first, block_bytes);
+            && !self
+                .volume(volume)
+                .lane
+                .blocks(first, last - first, block_bytes);
         let edges: Vec<(u64, u64)> = if whole {
             vec![(offset, first), (last, end)]
         } else {
@@ -180,16 +225,34 @@ impl<E: Engine> EventLoop<E> {
                 })
                 .collect()
         };
-        let edges: Vec<_> = edges.into_iter().filter(|(start, end)| start < end).collect();
+        let edges: Vec<_> = edges
+            .into_iter()
+            .filter(|(start, end)| start < end)
+            .collect();
         let left = edges.len() as u32 + u32::from(whole);
-        let part = Answer::Part(self.splits.insert(SplitJob { answer, left, error: None }));
+        let part = Answer::Part(self.splits.insert(SplitJob {
+            answer,
+            left,
+            error: None,
+        }));
         if whole {
-            self.deallocate(volume, &disk.data, part, (first, (last - first) as u32), kind);
+            self.deallocate(
+                volume,
+                &disk.data,
+                part,
+                (first, (last - first) as u32),
+                kind,
+            );
         }
         for (start, end) in edges {
             let len = (end - start) as u32;
-            let step =
-                Step { answer: part, change: Change::Zeroes, offset: start, len, fua: false };
+            let step = Step {
+                answer: part,
+                change: Change::Zeroes,
+                offset: start,
+                len,
+                fua: false,
+            };
             self.volume(volume).lane.steps.push_back(step);
         }
         self.advance_lane(volume);
@@ -200,7 +263,10 @@ impl<E: Engine> EventLoop<E> {
             Ok(file) => {
                 DiskIo::meta_read(volume, tag, &file, sector, bytes).start(&mut self.ring);
             }
-            Err(error) => self.pending.push_back(Event::MetaDone { tag, result: Err(error) }),
+            Err(error) => self.pending.push_back(Event::MetaDone {
+                tag,
+                result: Err(error),
+            }),
         }
     }
 
@@ -217,7 +283,10 @@ impl<E: Engine> EventLoop<E> {
                 DiskIo::meta_write(volume, tag, &file, (sector, data), preflush, fua)
                     .start(&mut self.ring);
             }
-            Err(error) => self.pending.push_back(Event::MetaDone { tag, result: Err(error) }),
+            Err(error) => self.pending.push_back(Event::MetaDone {
+                tag,
+                result: Err(error),
+            }),
         }
     }
 
@@ -228,7 +297,9 @@ impl<E: Engine> EventLoop<E> {
         bytes: usize,
     ) -> Result<Rc<DiskFile>, DiskError> {
         let file = self.disk(volume).ok_or(NO_DISK)?.meta;
-        offset_of(&file, sector, bytes as u64).map(|_| file).ok_or(BAD_RANGE)
+        offset_of(&file, sector, bytes as u64)
+            .map(|_| file)
+            .ok_or(BAD_RANGE)
     }
 
     /// Closes a volume's disk. What is in flight keeps its file open until it ends.
@@ -263,7 +334,9 @@ impl<E: Engine> EventLoop<E> {
             Answer::Engine(tag) => self.pending.push_back(Event::DiskDone { tag, result }),
             Answer::Lane => {}
             Answer::Part(key) => {
-                let Some(split) = self.splits.get_mut(key) else { return };
+                let Some(split) = self.splits.get_mut(key) else {
+                    return;
+                };
                 split.left -= 1;
                 split.error = split.error.or(result.err());
                 if split.left == 0 {
@@ -279,7 +352,9 @@ impl<E: Engine> EventLoop<E> {
         let Some(disk) = self.disk(nr) else { return };
         let block_bytes = disk.data.open.block_bytes;
         let lane = &self.volume(nr).lane;
-        let Some(step) = lane.steps.front().filter(|_| !lane.active) else { return };
+        let Some(step) = lane.steps.front().filter(|_| !lane.active) else {
+            return;
+        };
         let blocks = step.blocks(block_bytes);
         let aligned = disk.data.is_aligned(step.offset, u64::from(step.len));
         let in_the_way = self
@@ -297,19 +372,37 @@ impl<E: Engine> EventLoop<E> {
             // Nothing to keep: it is here only for the order.
             return self.write_lane(nr, &disk, memory);
         }
-        DiskIo::new(nr, Answer::Lane, &disk.data, Job::Read, (blocks.start, len), memory)
-            .start(&mut self.ring);
+        DiskIo::new(
+            nr,
+            Answer::Lane,
+            &disk.data,
+            Job::Read,
+            (blocks.start, len),
+            memory,
+        )
+        .start(&mut self.ring);
     }
 
     fn write_lane(&mut self, nr: VolumeNr, disk: &Disk, memory: Memory) {
-        let Memory::Heap(mut memory) = memory else { return };
-        let Some(step) = self.volume(nr).lane.steps.front() else { return };
+        let Memory::Heap(mut memory) = memory else {
+            return;
+        };
+        let Some(step) = self.volume(nr).lane.steps.front() else {
+            return;
+        };
         let blocks = step.blocks(disk.data.open.block_bytes);
         step.apply(&blocks, &mut memory);
         let job = Job::Write { fua: step.fua };
         let range = (blocks.start, (blocks.end - blocks.start) as u32);
-        DiskIo::new(nr, Answer::Lane, &disk.data, job, range, Memory::Heap(memory))
-            .start(&mut self.ring);
+        DiskIo::new(
+            nr,
+            Answer::Lane,
+            &disk.data,
+            job,
+            range,
+            Memory::Heap(memory),
+        )
+        .start(&mut self.ring);
     }
 
     fn on_lane_read(&mut self, nr: VolumeNr, result: Result<Aligned, DiskError>) {

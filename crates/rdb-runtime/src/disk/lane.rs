@@ -80,9 +80,13 @@ mod tests {
         let mut memory = Aligned::zeroed(8192);
         memory.as_mut_slice().fill(7);
         step.apply(&blocks, &mut memory);
-        let changed: Vec<usize> =
-            (0..8192).filter(|&index| memory.as_slice()[index] == 0).collect();
-        assert_eq!((changed.first(), changed.last(), changed.len()), (Some(&512), Some(&4607), 4096));
+        let changed: Vec<usize> = (0..8192)
+            .filter(|&index| memory.as_slice()[index] == 0)
+            .collect();
+        assert_eq!(
+            (changed.first(), changed.last(), changed.len()),
+            (Some(&512), Some(&4607), 4096)
+        );
         let mut lane = Lane::default();
         lane.steps.push_back(step);
         assert!(lane.blocks(8192 + 2048, 512, 4096));

@@ -39,7 +39,11 @@ pub(crate) struct DiskFile {
 impl DiskFile {
     pub(crate) fn new(open: Arc<OpenFile>) -> Rc<DiskFile> {
         // What an earlier process left in the disk's cache is not known to be durable: begin dirty.
-        Rc::new(DiskFile { open, written: Cell::new(1), flushed: Cell::new(0) })
+        Rc::new(DiskFile {
+            open,
+            written: Cell::new(1),
+            flushed: Cell::new(0),
+        })
     }
 
     fn fd(&self) -> types::Fd {
@@ -94,18 +98,35 @@ impl Memory {
 pub(crate) enum Job {
     Read,
     /// A read of whole blocks, of which the payload gets the part that begins at this byte.
-    BounceRead { into: Buf, skip: u32 },
-    Write { fua: bool },
+    BounceRead {
+        into: Buf,
+        skip: u32,
+    },
+    Write {
+        fua: bool,
+    },
     Flush,
     /// Deallocates or zeroes; what to try next stands in the kind.
-    Deallocate { kind: DiscardKind },
+    Deallocate {
+        kind: DiscardKind,
+    },
     /// Writes zeroes.
     Zero,
-    MetaRead { bytes: Vec<u8>, total: u32 },
+    MetaRead {
+        bytes: Vec<u8>,
+        total: u32,
+    },
     /// The flush before a metadata write.
-    MetaPreflush { data: Vec<u8>, fua: bool },
+    MetaPreflush {
+        data: Vec<u8>,
+        fua: bool,
+    },
     /// The piece of `data` from `from` on.
-    MetaWrite { data: Vec<u8>, from: usize, fua: bool },
+    MetaWrite {
+        data: Vec<u8>,
+        from: usize,
+        fua: bool,
+    },
 }
 
 /// One I/O in flight.
@@ -144,7 +165,17 @@ impl DiskIo {
         memory: Memory,
     ) -> DiskIo {
         let file = Rc::clone(file);
-        DiskIo { volume, answer, file, job, memory, offset, len, done: 0, flushing: 0 }
+        DiskIo {
+            volume,
+            answer,
+            file,
+            job,
+            memory,
+            offset,
+            len,
+            done: 0,
+            flushing: 0,
+        }
     }
 
     /// A metadata read.
@@ -156,7 +187,10 @@ impl DiskIo {
         total: u32,
     ) -> DiskIo {
         let piece = (total as usize).min(META_PIECE_BYTES);
-        let job = Job::MetaRead { bytes: Vec::with_capacity(total as usize), total };
+        let job = Job::MetaRead {
+            bytes: Vec::with_capacity(total as usize),
+            total,
+        };
         let memory = Memory::Heap(Aligned::zeroed(piece));
         let range = (sector.saturating_mul(512), piece as u32);
         DiskIo::new(volume, Answer::Engine(tag), file, job, range, memory)
@@ -174,17 +208,33 @@ impl DiskIo {
         let offset = sector.saturating_mul(512);
         if preflush && !file.is_clean() {
             let job = Job::MetaPreflush { data, fua };
-            return DiskIo::new(volume, Answer::Engine(tag), file, job, (offset, 0), Memory::None);
+            return DiskIo::new(
+                volume,
+                Answer::Engine(tag),
+                file,
+                job,
+                (offset, 0),
+                Memory::None,
+            );
         }
         let job = Job::MetaWrite { data, from: 0, fua };
-        let mut io = DiskIo::new(volume, Answer::Engine(tag), file, job, (offset, 0), Memory::None);
+        let mut io = DiskIo::new(
+            volume,
+            Answer::Engine(tag),
+            file,
+            job,
+            (offset, 0),
+            Memory::None,
+        );
         io.stage_meta_write();
         io
     }
 
     /// Copies the next piece of a metadata write to where it can be transferred from.
     fn stage_meta_write(&mut self) {
-        let Job::MetaWrite { data, from, .. } = &self.job else { return };
+        let Job::MetaWrite { data, from, .. } = &self.job else {
+            return;
+        };
         let piece = &data[*from..(*from + META_PIECE_BYTES).min(data.len())];
         let mut memory = match std::mem::replace(&mut self.memory, Memory::None) {
             Memory::Heap(memory) if memory.as_slice().len() >= piece.len() => memory,
@@ -197,7 +247,10 @@ impl DiskIo {
 
     /// Whether it changes bytes of this range.
     pub(crate) fn writes_to(&self, volume: VolumeNr, range: &std::ops::Range<u64>) -> bool {
-        let writes = matches!(self.job, Job::Write { .. } | Job::Deallocate { .. } | Job::Zero);
+        let writes = matches!(
+            self.job,
+            Job::Write { .. } | Job::Deallocate { .. } | Job::Zero
+        );
         writes
             && self.volume == volume
             && self.offset < range.end
@@ -211,7 +264,9 @@ impl DiskIo {
         }
         let fixed = ring.fixed;
         ring.start(Op::Disk(self), |op| {
-            let Op::Disk(io) = op else { unreachable!("just made") };
+            let Op::Disk(io) = op else {
+                unreachable!("just made")
+            };
             io.entry(fixed)
         });
     }
@@ -223,9 +278,9 @@ impl DiskIo {
         let at = self.memory.as_ptr().wrapping_add(self.done as usize);
         match &self.job {
             Job::Read | Job::BounceRead { .. } | Job::MetaRead { .. } => match &self.memory {
-                Memory::Pool(_) if fixed => {
-                    opcode::ReadFixed::new(fd, at, left, 0).offset(offset).build()
-                }
+                Memory::Pool(_) if fixed => opcode::ReadFixed::new(fd, at, left, 0)
+                    .offset(offset)
+                    .build(),
                 _ => opcode::Read::new(fd, at, left).offset(offset).build(),
             },
             Job::Write { fua } | Job::MetaWrite { fua, .. } => {
@@ -235,16 +290,21 @@ impl DiskIo {
                         .offset(offset)
                         .rw_flags(flags)
                         .build(),
-                    _ => opcode::Write::new(fd, at, left).offset(offset).rw_flags(flags).build(),
+                    _ => opcode::Write::new(fd, at, left)
+                        .offset(offset)
+                        .rw_flags(flags)
+                        .build(),
                 }
             }
             Job::Zero => {
                 let piece = left.min(ZERO_PIECE_BYTES);
-                opcode::Write::new(fd, self.memory.as_ptr(), piece).offset(offset).build()
+                opcode::Write::new(fd, self.memory.as_ptr(), piece)
+                    .offset(offset)
+                    .build()
             }
-            Job::Flush | Job::MetaPreflush { .. } => {
-                opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build()
-            }
+            Job::Flush | Job::MetaPreflush { .. } => opcode::Fsync::new(fd)
+                .flags(types::FsyncFlags::DATASYNC)
+                .build(),
             Job::Deallocate { kind } => {
                 let mode = match kind {
                     // On a block device this is a write of zeroes that may unmap, never a discard that may leave
@@ -292,12 +352,20 @@ impl DiskIo {
         }
         match &mut self.job {
             Job::Flush => {
-                self.file.flushed.set(self.file.flushed.get().max(self.flushing));
+                self.file
+                    .flushed
+                    .set(self.file.flushed.get().max(self.flushing));
                 return Some(self.end(Ok(())));
             }
             Job::MetaPreflush { data, fua } => {
-                self.file.flushed.set(self.file.flushed.get().max(self.flushing));
-                self.job = Job::MetaWrite { data: std::mem::take(data), from: 0, fua: *fua };
+                self.file
+                    .flushed
+                    .set(self.file.flushed.get().max(self.flushing));
+                self.job = Job::MetaWrite {
+                    data: std::mem::take(data),
+                    from: 0,
+                    fua: *fua,
+                };
                 self.stage_meta_write();
                 self.start(ring);
                 return None;

@@ -99,14 +99,25 @@ fn distinct(data: &OpenFile, meta: &Path) -> Result<(), AdminError> {
 }
 
 fn refuse(code: u16, path: &Path, error: &io::Error) -> AdminError {
-    AdminError::refused(code, format!("open(\"{}\") failed: {error}", path.display()))
+    AdminError::refused(
+        code,
+        format!("open(\"{}\") failed: {error}", path.display()),
+    )
 }
 
 fn identity(metadata: &std::fs::Metadata) -> Identity {
     if metadata.file_type().is_block_device() {
-        Identity { block: true, a: metadata.rdev(), b: 0 }
+        Identity {
+            block: true,
+            a: metadata.rdev(),
+            b: 0,
+        }
     } else {
-        Identity { block: false, a: metadata.dev(), b: metadata.ino() }
+        Identity {
+            block: false,
+            a: metadata.dev(),
+            b: metadata.ino(),
+        }
     }
 }
 
@@ -128,7 +139,11 @@ fn open(path: &Path) -> io::Result<OpenFile> {
     // Opening a FIFO or a tape has effects of its own; look first, and again at what was opened.
     check_kind(&std::fs::metadata(path)?)?;
     let with = |flags: libc::c_int| {
-        OpenOptions::new().read(true).write(true).custom_flags(flags | libc::O_CLOEXEC).open(path)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags | libc::O_CLOEXEC)
+            .open(path)
     };
     let block = std::fs::metadata(path)?.file_type().is_block_device();
     // O_EXCL on a block device: nobody else has it mounted or claimed, and nobody can from now on.
@@ -141,7 +156,9 @@ fn open(path: &Path) -> io::Result<OpenFile> {
     let metadata = file.metadata()?;
     check_kind(&metadata)?;
     if metadata.file_type().is_block_device() != block {
-        return Err(io::Error::other("it was replaced while it was being opened"));
+        return Err(io::Error::other(
+            "it was replaced while it was being opened",
+        ));
     }
     if !block {
         lock(&file)?;
@@ -159,7 +176,9 @@ fn open(path: &Path) -> io::Result<OpenFile> {
                 // The flag was taken, but the file system has no direct I/O.
                 let buffered = with(0)?;
                 if identity(&buffered.metadata()?) != identity(&metadata) {
-                    return Err(io::Error::other("it was replaced while it was being opened"));
+                    return Err(io::Error::other(
+                        "it was replaced while it was being opened",
+                    ));
                 }
                 drop(file);
                 lock(&buffered)?;
@@ -169,7 +188,11 @@ fn open(path: &Path) -> io::Result<OpenFile> {
             512
         }
     };
-    let bytes = if block { block_device_bytes(&file)? } else { metadata.len() };
+    let bytes = if block {
+        block_device_bytes(&file)?
+    } else {
+        metadata.len()
+    };
     let can_discard = can_discard(&file, &metadata, block);
     Ok(OpenFile {
         block_bytes: if direct { block_bytes } else { 512 },
@@ -197,9 +220,9 @@ fn lock(file: &File) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EWOULDBLOCK) => {
-            Err(io::Error::other("it is in use: somebody holds a lock on it"))
-        }
+        Some(libc::EWOULDBLOCK) => Err(io::Error::other(
+            "it is in use: somebody holds a lock on it",
+        )),
         _ => Err(error),
     }
 }
@@ -283,7 +306,9 @@ mod tests {
 
     fn file(dir: &tempfile::TempDir, name: &str, bytes: u64) -> PathBuf {
         let path = dir.path().join(name);
-        File::create(&path).and_then(|file| file.set_len(bytes)).expect("a temporary file");
+        File::create(&path)
+            .and_then(|file| file.set_len(bytes))
+            .expect("a temporary file");
         path
     }
 
@@ -316,11 +341,31 @@ mod tests {
         let gone = dir.path().join("gone");
         for (path, meta, number) in [
             (&gone, MetaLocation::Internal, ERR_OPEN_DISK),
-            (&dir.path().to_owned(), MetaLocation::Internal, ERR_OPEN_DISK),
-            (&data, MetaLocation::Flexible(gone.clone()), ERR_OPEN_MD_DISK),
-            (&data, MetaLocation::Flexible(data.clone()), ERR_MD_IDX_INVALID),
-            (&data, MetaLocation::Indexed(data.clone(), 0), ERR_MD_IDX_INVALID),
-            (&data, MetaLocation::Indexed(gone.clone(), 256), ERR_MD_IDX_INVALID),
+            (
+                &dir.path().to_owned(),
+                MetaLocation::Internal,
+                ERR_OPEN_DISK,
+            ),
+            (
+                &data,
+                MetaLocation::Flexible(gone.clone()),
+                ERR_OPEN_MD_DISK,
+            ),
+            (
+                &data,
+                MetaLocation::Flexible(data.clone()),
+                ERR_MD_IDX_INVALID,
+            ),
+            (
+                &data,
+                MetaLocation::Indexed(data.clone(), 0),
+                ERR_MD_IDX_INVALID,
+            ),
+            (
+                &data,
+                MetaLocation::Indexed(gone.clone(), 256),
+                ERR_MD_IDX_INVALID,
+            ),
         ] {
             assert_eq!(code(open_disks(path, &meta)).0, number, "{path:?} {meta:?}");
         }

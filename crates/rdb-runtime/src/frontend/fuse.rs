@@ -36,15 +36,36 @@ const HOLDER_MS: u64 = 2_000;
 /// What helper threads report.
 pub(crate) enum FuseMessage {
     /// Mounted: serve it.
-    Mounted { volume: VolumeNr, generation: u32, fd: OwnedFd },
+    Mounted {
+        volume: VolumeNr,
+        generation: u32,
+        fd: OwnedFd,
+    },
     /// The loop device is there.
-    Up { volume: VolumeNr, generation: u32, device: LoopDevice, mount: Mount },
+    Up {
+        volume: VolumeNr,
+        generation: u32,
+        device: LoopDevice,
+        mount: Mount,
+    },
     /// It could not be made.
-    Failed { volume: VolumeNr, generation: u32, error: String },
+    Failed {
+        volume: VolumeNr,
+        generation: u32,
+        error: String,
+    },
     /// It is given back; the words are a complaint.
-    Gone { volume: VolumeNr, generation: u32, complaint: Option<String> },
+    Gone {
+        volume: VolumeNr,
+        generation: u32,
+        complaint: Option<String>,
+    },
     /// The answer to `ask_who_holds`.
-    Held { volume: VolumeNr, held: bool, reply: Reply },
+    Held {
+        volume: VolumeNr,
+        held: bool,
+        reply: Reply,
+    },
 }
 
 /// A volume's device node, in the making, there, or going.
@@ -78,25 +99,35 @@ const MESSAGE_START: usize = PAGE_BYTES - WRITE_PAYLOAD_OFFSET;
 
 impl<E: Engine> EventLoop<E> {
     fn fuse(&mut self, volume: VolumeNr) -> Option<&mut FuseDevice> {
-        self.front.fuse.iter_mut().find(|device| device.volume == volume)
+        self.front
+            .fuse
+            .iter_mut()
+            .find(|device| device.volume == volume)
     }
 
     fn fuse_of(&mut self, volume: VolumeNr, generation: u32) -> Option<&mut FuseDevice> {
-        self.fuse(volume).filter(|device| device.generation == generation)
+        self.fuse(volume)
+            .filter(|device| device.generation == generation)
     }
 
     pub(super) fn fuse_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
         if self.config.frontend != Frontend::Fuse {
             return self.announce_without_node(nr, spec);
         }
-        let Some(device) = self.fuse(nr) else { return self.start_fuse(nr, spec) };
+        let Some(device) = self.fuse(nr) else {
+            return self.start_fuse(nr, spec);
+        };
         match &mut device.stage {
             Stage::Up { device: node, .. } => {
                 let node = node.clone();
                 if let Some(served) = &mut device.served {
                     served.session.set_info(device_info(spec));
                 }
-                self.notify(Notice::DeviceUp { volume: nr, spec, node: Some(node.path()) });
+                self.notify(Notice::DeviceUp {
+                    volume: nr,
+                    spec,
+                    node: Some(node.path()),
+                });
                 self.help("rdb-resize", move |_| {
                     if let Err(error) = node.set_capacity() {
                         tracing::error!("{error}");
@@ -109,14 +140,23 @@ impl<E: Engine> EventLoop<E> {
 
     /// Begins to give a device node back; whether there is one.
     pub(super) fn fuse_device_down(&mut self, nr: VolumeNr) -> bool {
-        let Some(device) = self.fuse(nr) else { return false };
+        let Some(device) = self.fuse(nr) else {
+            return false;
+        };
         device.next = None;
         let generation = device.generation;
         match std::mem::replace(&mut device.stage, Stage::Stopping) {
-            Stage::Up { device: node, mount } => {
+            Stage::Up {
+                device: node,
+                mount,
+            } => {
                 self.help("rdb-detach", move |mailbox| {
                     let complaint = give_back(node, mount);
-                    let gone = FuseMessage::Gone { volume: nr, generation, complaint };
+                    let gone = FuseMessage::Gone {
+                        volume: nr,
+                        generation,
+                        complaint,
+                    };
                     mailbox.post(Message::Fuse(gone));
                 });
             }
@@ -135,14 +175,27 @@ impl<E: Engine> EventLoop<E> {
             served: None,
             next: Some(spec),
         });
-        let target = self.config.run_dir.join("fuse").join(format!("{}.{nr}", self.config.name));
+        let target = self
+            .config
+            .run_dir
+            .join("fuse")
+            .join(format!("{}.{nr}", self.config.name));
         let source = format!("{}/{nr}", self.config.name);
         let block_size = spec.logical_block_bytes;
         self.help("rdb-mount", move |mailbox| {
             let made = make(&mailbox, nr, generation, &target, &source, block_size);
             let message = match made {
-                Ok((device, mount)) => FuseMessage::Up { volume: nr, generation, device, mount },
-                Err(error) => FuseMessage::Failed { volume: nr, generation, error },
+                Ok((device, mount)) => FuseMessage::Up {
+                    volume: nr,
+                    generation,
+                    device,
+                    mount,
+                },
+                Err(error) => FuseMessage::Failed {
+                    volume: nr,
+                    generation,
+                    error,
+                },
             };
             mailbox.post(Message::Fuse(message));
         });
@@ -150,8 +203,9 @@ impl<E: Engine> EventLoop<E> {
 
     fn help(&mut self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
         let mailbox = self.mailbox.clone();
-        let spawned =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(mailbox));
+        let spawned = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(mailbox));
         if let Err(error) = spawned {
             self.log(Level::Error, None, format!("no thread for {name}: {error}"));
         }
@@ -159,11 +213,23 @@ impl<E: Engine> EventLoop<E> {
 
     pub(crate) fn on_fuse_message(&mut self, message: FuseMessage) {
         match message {
-            FuseMessage::Held { volume, held, reply } => self.secondary(volume, held, reply),
-            FuseMessage::Mounted { volume, generation, fd } => {
+            FuseMessage::Held {
+                volume,
+                held,
+                reply,
+            } => self.secondary(volume, held, reply),
+            FuseMessage::Mounted {
+                volume,
+                generation,
+                fd,
+            } => {
                 let spec = self.volume(volume).device;
-                let Some(device) = self.fuse_of(volume, generation) else { return };
-                let Some(spec) = spec.or(device.next) else { return };
+                let Some(device) = self.fuse_of(volume, generation) else {
+                    return;
+                };
+                let Some(spec) = spec.or(device.next) else {
+                    return;
+                };
                 device.served = Some(Served {
                     fd: Rc::new(fd),
                     session: Session::new(device_info(spec), Root::File),
@@ -173,13 +239,23 @@ impl<E: Engine> EventLoop<E> {
                 });
                 self.poll_fuse(volume);
             }
-            FuseMessage::Up { volume, generation, device: node, mount } => {
+            FuseMessage::Up {
+                volume,
+                generation,
+                device: node,
+                mount,
+            } => {
                 let spec = self.volume(volume).device;
-                let Some(device) = self.fuse_of(volume, generation) else { return };
+                let Some(device) = self.fuse_of(volume, generation) else {
+                    return;
+                };
                 let unwanted = matches!(device.stage, Stage::Starting { unwanted: true });
                 let next = device.next.take();
                 let path = node.path();
-                device.stage = Stage::Up { device: node, mount };
+                device.stage = Stage::Up {
+                    device: node,
+                    mount,
+                };
                 match spec.filter(|_| !unwanted) {
                     None => {
                         self.fuse_device_down(volume);
@@ -195,7 +271,11 @@ impl<E: Engine> EventLoop<E> {
                     Some(spec) => self.fuse_device_up(volume, spec),
                 }
             }
-            FuseMessage::Failed { volume, generation, error } => {
+            FuseMessage::Failed {
+                volume,
+                generation,
+                error,
+            } => {
                 if self.fuse_of(volume, generation).is_none() {
                     return;
                 }
@@ -207,11 +287,19 @@ impl<E: Engine> EventLoop<E> {
                     None => self.notify(Notice::DeviceDown { volume }),
                 }
             }
-            FuseMessage::Gone { volume, generation, complaint } => {
-                let Some(device) = self.fuse_of(volume, generation) else { return };
+            FuseMessage::Gone {
+                volume,
+                generation,
+                complaint,
+            } => {
+                let Some(device) = self.fuse_of(volume, generation) else {
+                    return;
+                };
                 let next = device.next.take();
                 self.front.fuse.retain(|device| device.volume != volume);
-                self.front.starved.retain(|other| *other != Starved::Fuse { volume });
+                self.front
+                    .starved
+                    .retain(|other| *other != Starved::Fuse { volume });
                 if let Some(complaint) = complaint {
                     self.log(Level::Error, Some(volume), complaint);
                 }
@@ -230,7 +318,11 @@ impl<E: Engine> EventLoop<E> {
                 let node = device.clone();
                 self.help("rdb-holders", move |mailbox| {
                     let held = is_held(&node);
-                    let answer = FuseMessage::Held { volume, held, reply };
+                    let answer = FuseMessage::Held {
+                        volume,
+                        held,
+                        reply,
+                    };
                     mailbox.post(Message::Fuse(answer));
                 });
             }
@@ -242,22 +334,32 @@ impl<E: Engine> EventLoop<E> {
 
     /// Asks the ring to say when the kernel has a request.
     fn poll_fuse(&mut self, volume: VolumeNr) {
-        let Some(device) = self.front.fuse.iter_mut().find(|device| device.volume == volume) else {
+        let Some(device) = self
+            .front
+            .fuse
+            .iter_mut()
+            .find(|device| device.volume == volume)
+        else {
             return;
         };
         let generation = device.generation;
-        let Some(served) = device.served.as_mut().filter(|served| !served.polling) else { return };
+        let Some(served) = device.served.as_mut().filter(|served| !served.polling) else {
+            return;
+        };
         served.polling = true;
         let fd = Rc::clone(&served.fd);
         self.ring.start(Op::FusePoll(volume, generation, fd), |op| {
-            let Op::FusePoll(_, _, fd) = op else { unreachable!("just made") };
+            let Op::FusePoll(_, _, fd) = op else {
+                unreachable!("just made")
+            };
             opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), libc::POLLIN as u32).build()
         });
     }
 
     pub(crate) fn on_fuse_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) {
-        let Some(served) =
-            self.fuse_of(volume, generation).and_then(|device| device.served.as_mut())
+        let Some(served) = self
+            .fuse_of(volume, generation)
+            .and_then(|device| device.served.as_mut())
         else {
             return;
         };
@@ -275,15 +377,18 @@ impl<E: Engine> EventLoop<E> {
             if !self.unpark(volume) {
                 return;
             }
-            let Some(device) = self.fuse(volume) else { return };
+            let Some(device) = self.fuse(volume) else {
+                return;
+            };
             let generation = device.generation;
-            let Some(served) = &mut device.served else { return };
+            let Some(served) = &mut device.served else {
+                return;
+            };
             let room = &mut served.memory.as_mut_slice()[MESSAGE_START..];
             // SAFETY: the descriptor is open, `room` is writable memory of the length given. The descriptor is
             // non-blocking.
-            let got = unsafe {
-                libc::read(served.fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len())
-            };
+            let got =
+                unsafe { libc::read(served.fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) };
             if got < 0 {
                 match io::Error::last_os_error().raw_os_error() {
                     Some(libc::EINTR | libc::ENOENT) => continue,
@@ -303,7 +408,11 @@ impl<E: Engine> EventLoop<E> {
                 Ok(Step::Nothing) => {}
                 Ok(Step::Destroyed) => return,
                 Err(error) => {
-                    self.log(Level::Error, Some(volume), format!("from the kernel: {error}"));
+                    self.log(
+                        Level::Error,
+                        Some(volume),
+                        format!("from the kernel: {error}"),
+                    );
                 }
             }
         }
@@ -316,13 +425,26 @@ impl<E: Engine> EventLoop<E> {
     fn unpark(&mut self, volume: VolumeNr) -> bool {
         let me = Starved::Fuse { volume };
         let first = self.front.starved.front().is_none_or(|first| *first == me);
-        let Some(device) = self.front.fuse.iter_mut().find(|device| device.volume == volume) else {
+        let Some(device) = self
+            .front
+            .fuse
+            .iter_mut()
+            .find(|device| device.volume == volume)
+        else {
             return true;
         };
         let generation = device.generation;
-        let Some(served) = &mut device.served else { return true };
-        let Some(request) = served.parked else { return true };
-        let buf = if first { self.pool.take(Reserve::FrontEnd, request.length) } else { None };
+        let Some(served) = &mut device.served else {
+            return true;
+        };
+        let Some(request) = served.parked else {
+            return true;
+        };
+        let buf = if first {
+            self.pool.take(Reserve::FrontEnd, request.length)
+        } else {
+            None
+        };
         let Some(mut buf) = buf else {
             if !self.front.starved.contains(&me) {
                 self.front.starved.push_back(me);
@@ -335,7 +457,12 @@ impl<E: Engine> EventLoop<E> {
             into.copy_from_slice(from);
         }
         served.parked = None;
-        self.submit(Origin::Fuse { volume, generation }, volume, request, Some(buf));
+        self.submit(
+            Origin::Fuse { volume, generation },
+            volume,
+            request,
+            Some(buf),
+        );
         true
     }
 
@@ -358,13 +485,16 @@ impl<E: Engine> EventLoop<E> {
         result: Result<(), Errno>,
         payload: Option<crate::pool::Buf>,
     ) {
-        let Some(served) =
-            self.fuse_of(volume, generation).and_then(|device| device.served.as_mut())
+        let Some(served) = self
+            .fuse_of(volume, generation)
+            .and_then(|device| device.served.as_mut())
         else {
             return;
         };
         let header = served.session.reply_header(request, result);
-        let data = payload.as_ref().map_or(&[][..], |payload| payload.as_slice());
+        let data = payload
+            .as_ref()
+            .map_or(&[][..], |payload| payload.as_slice());
         write_all(&served.fd, header.as_bytes(), data);
     }
 }
@@ -404,10 +534,17 @@ fn make(
     let words = |error: &dyn std::error::Error| error.to_string();
     prepare(target).map_err(|error| format!("{}: {error}", target.display()))?;
     let (fd, mount) = mount(target, Kind::File, source).map_err(|error| words(&error))?;
-    if !mailbox.post(Message::Fuse(FuseMessage::Mounted { volume, generation, fd })) {
+    if !mailbox.post(Message::Fuse(FuseMessage::Mounted {
+        volume,
+        generation,
+        fd,
+    })) {
         return Err("the resource is being stopped".to_owned());
     }
-    let options = AttachOptions { block_size, read_only: false };
+    let options = AttachOptions {
+        block_size,
+        read_only: false,
+    };
     let device = LoopDevice::attach(target, options).map_err(|error| words(&error))?;
     Ok((device, mount))
 }
@@ -438,7 +575,10 @@ fn give_back(device: LoopDevice, mount: Mount) -> Option<String> {
                 std::thread::sleep(Duration::from_millis(100));
             }
             Err(error) => {
-                complaint = Some(format!("{} stays, without a disk: {error}", device.path().display()));
+                complaint = Some(format!(
+                    "{} stays, without a disk: {error}",
+                    device.path().display()
+                ));
                 break;
             }
         }

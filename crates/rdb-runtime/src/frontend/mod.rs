@@ -153,7 +153,10 @@ impl<E: Engine> EventLoop<E> {
         };
         let kind = match (request.op, payload) {
             (Op::Read, _) => RequestKind::Read,
-            (Op::Write, Some(payload)) => RequestKind::Write { payload, fua: request.fua },
+            (Op::Write, Some(payload)) => RequestKind::Write {
+                payload,
+                fua: request.fua,
+            },
             (Op::Flush, _) => RequestKind::Flush,
             (Op::Trim | Op::WriteZeroes { .. }, _) => {
                 front.end = request.offset.saturating_add(u64::from(request.length));
@@ -179,7 +182,9 @@ impl<E: Engine> EventLoop<E> {
     /// Hands the next parts of a long discard to the engine, at last the flush; or replies.
     fn advance_parts(&mut self, key: usize) {
         loop {
-            let Some(front) = self.front.requests.get_mut(key) else { return };
+            let Some(front) = self.front.requests.get_mut(key) else {
+                return;
+            };
             let failed = front.error.is_some();
             let event = if !failed && front.next < front.end && front.under_way < PARTS_MAX {
                 // Parts end at multiples of the largest discard, so that none touches two extents of the log.
@@ -192,13 +197,25 @@ impl<E: Engine> EventLoop<E> {
                     _ => RequestKind::Discard,
                 };
                 let (id, volume) = (RequestId(key as u64), front.volume);
-                rdb_engine::Request { id, volume, sector: start / 512, bytes, kind }
+                rdb_engine::Request {
+                    id,
+                    volume,
+                    sector: start / 512,
+                    bytes,
+                    kind,
+                }
             } else if front.under_way > 0 {
                 return;
             } else if !failed && front.flush {
                 front.flush = false;
                 let (id, volume) = (RequestId(key as u64), front.volume);
-                rdb_engine::Request { id, volume, sector: 0, bytes: 0, kind: RequestKind::Flush }
+                rdb_engine::Request {
+                    id,
+                    volume,
+                    sector: 0,
+                    bytes: 0,
+                    kind: RequestKind::Flush,
+                }
             } else {
                 let front = self.front.requests.remove(key);
                 return self.reply(&front, front.error.map_or(Ok(()), Err));
@@ -214,7 +231,9 @@ impl<E: Engine> EventLoop<E> {
         key: usize,
         result: Result<Option<Buf>, RequestError>,
     ) {
-        let Some(front) = self.front.requests.get_mut(key) else { return };
+        let Some(front) = self.front.requests.get_mut(key) else {
+            return;
+        };
         front.under_way = front.under_way.saturating_sub(1);
         match result {
             Ok(payload) => front.payload = payload.or(front.payload.take()),

@@ -83,28 +83,45 @@ impl Nbd {
 
     /// How many clients have a volume open.
     pub(super) fn users(&self, nr: VolumeNr) -> usize {
-        self.clients.iter().filter(|(_, client)| client.volume == Some(nr)).count()
+        self.clients
+            .iter()
+            .filter(|(_, client)| client.volume == Some(nr))
+            .count()
     }
 
     fn client(&mut self, client: u32, generation: u32) -> Option<&mut Client> {
-        self.clients.get_mut(client as usize).filter(|found| found.generation == generation)
+        self.clients
+            .get_mut(client as usize)
+            .filter(|found| found.generation == generation)
     }
 }
 
 impl<E: Engine> EventLoop<E> {
     /// A device can be used, or has a new size.
     pub(super) fn nbd_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
-        self.front.nbd.exports.set(u32::from(nr.0), device_info(spec));
+        self.front
+            .nbd
+            .exports
+            .set(u32::from(nr.0), device_info(spec));
         if self.front.nbd.listener.is_some() || self.front.stopping {
             return;
         }
-        let path = self.config.run_dir.join("nbd").join(format!("{}.sock", self.config.name));
+        let path = self
+            .config
+            .run_dir
+            .join("nbd")
+            .join(format!("{}.sock", self.config.name));
         match listen(&path) {
             Ok(fd) => {
                 self.front.nbd.generation += 1;
                 let (fd, generation) = (Rc::new(fd), self.front.nbd.generation);
                 let accepting = self.accept_client(generation, &fd);
-                self.front.nbd.listener = Some(Listener { generation, fd, path, accepting });
+                self.front.nbd.listener = Some(Listener {
+                    generation,
+                    fd,
+                    path,
+                    accepting,
+                });
             }
             Err(error) => {
                 let text = format!("no NBD socket at {}: {error}", path.display());
@@ -136,19 +153,24 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn accept_client(&mut self, generation: u32, fd: &Rc<OwnedFd>) -> usize {
-        self.ring.start(Op::NbdAccept(generation, Rc::clone(fd)), |op| {
-            let Op::NbdAccept(_, fd) = op else { unreachable!("just made") };
-            let fd = types::Fd(fd.as_raw_fd());
-            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-                .flags(libc::SOCK_CLOEXEC)
-                .build()
-        })
+        self.ring
+            .start(Op::NbdAccept(generation, Rc::clone(fd)), |op| {
+                let Op::NbdAccept(_, fd) = op else {
+                    unreachable!("just made")
+                };
+                let fd = types::Fd(fd.as_raw_fd());
+                opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
+                    .flags(libc::SOCK_CLOEXEC)
+                    .build()
+            })
     }
 
     pub(crate) fn on_client_accepted(&mut self, generation: u32, result: i32) {
         // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
         let fd = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
-        let Some(listener) = &self.front.nbd.listener else { return };
+        let Some(listener) = &self.front.nbd.listener else {
+            return;
+        };
         if listener.generation != generation {
             return;
         }
@@ -156,13 +178,24 @@ impl<E: Engine> EventLoop<E> {
         match fd {
             Some(fd) if self.front.nbd.clients.len() < CLIENTS_MAX => self.add_client(fd),
             Some(_) => {
-                self.log(Level::Warn, None, format!("turned an NBD client away: {CLIENTS_MAX} are here"));
+                self.log(
+                    Level::Warn,
+                    None,
+                    format!("turned an NBD client away: {CLIENTS_MAX} are here"),
+                );
             }
             None if result == -libc::ECANCELED => return,
             None => {
                 let error = io::Error::from_raw_os_error(-result);
-                self.log(Level::Warn, None, format!("accepting an NBD client: {error}"));
-                if matches!(-result, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) {
+                self.log(
+                    Level::Warn,
+                    None,
+                    format!("accepting an NBD client: {error}"),
+                );
+                if matches!(
+                    -result,
+                    libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS
+                ) {
                     // Without a pause this would spin.
                     std::thread::sleep(std::time::Duration::from_millis(10));
                 }
@@ -208,8 +241,13 @@ impl<E: Engine> EventLoop<E> {
     fn pump_client(&mut self, key: u32) {
         loop {
             let nbd = &mut self.front.nbd;
-            let Some(client) = nbd.clients.get_mut(key as usize) else { return };
-            let owner = Owner::Nbd { client: key, generation: client.generation };
+            let Some(client) = nbd.clients.get_mut(key as usize) else {
+                return;
+            };
+            let owner = Owner::Nbd {
+                client: key,
+                generation: client.generation,
+            };
             if client.closing {
                 return self.close_client(key);
             }
@@ -218,7 +256,10 @@ impl<E: Engine> EventLoop<E> {
             }
             if let Some((volume, request)) = client.write {
                 if !client.receiver.is_amid_payload() {
-                    let me = Starved::Nbd { client: key, generation: client.generation };
+                    let me = Starved::Nbd {
+                        client: key,
+                        generation: client.generation,
+                    };
                     // Others may wait already, one of them perhaps for a large piece.
                     let first = self.front.starved.front().is_none_or(|first| *first == me);
                     let buf = if first {
@@ -242,7 +283,10 @@ impl<E: Engine> EventLoop<E> {
                     return;
                 };
                 client.write = None;
-                let origin = Origin::Nbd { client: key, generation: client.generation };
+                let origin = Origin::Nbd {
+                    client: key,
+                    generation: client.generation,
+                };
                 self.submit(origin, volume, request, Some(payload));
                 continue;
             }
@@ -251,7 +295,12 @@ impl<E: Engine> EventLoop<E> {
                 return;
             }
             let step = {
-                let Client { session, sender, receiver, .. } = client;
+                let Client {
+                    session,
+                    sender,
+                    receiver,
+                    ..
+                } = client;
                 let input = receiver.unread();
                 sender.queue_bytes(|out| session.advance(&nbd.exports, input, out))
             };
@@ -264,18 +313,28 @@ impl<E: Engine> EventLoop<E> {
                 Step::Consumed { consumed } => {
                     client.receiver.consume(consumed);
                     if client.volume.is_none() {
-                        client.volume =
-                            client.session.volume().and_then(|nr| u16::try_from(nr).ok().map(VolumeNr));
+                        client.volume = client
+                            .session
+                            .volume()
+                            .and_then(|nr| u16::try_from(nr).ok().map(VolumeNr));
                     }
                 }
-                Step::Request { consumed, volume, request, payload_len } => {
+                Step::Request {
+                    consumed,
+                    volume,
+                    request,
+                    payload_len,
+                } => {
                     client.receiver.consume(consumed);
                     // Volumes come from the exports, whose numbers are 16 bits long.
                     let volume = VolumeNr(volume as u16);
                     if payload_len > 0 {
                         client.write = Some((volume, request));
                     } else {
-                        let origin = Origin::Nbd { client: key, generation: client.generation };
+                        let origin = Origin::Nbd {
+                            client: key,
+                            generation: client.generation,
+                        };
                         self.submit(origin, volume, request, None);
                     }
                 }
@@ -304,12 +363,18 @@ impl<E: Engine> EventLoop<E> {
     /// Closes a client once all it asked is answered and sent.
     fn close_client(&mut self, key: u32) {
         let nbd = &mut self.front.nbd;
-        let Some(client) = nbd.clients.get_mut(key as usize) else { return };
-        if client.session.in_flight() > u32::from(client.write.is_some()) || !client.sender.is_idle()
+        let Some(client) = nbd.clients.get_mut(key as usize) else {
+            return;
+        };
+        if client.session.in_flight() > u32::from(client.write.is_some())
+            || !client.sender.is_idle()
         {
             return;
         }
-        let me = Starved::Nbd { client: key, generation: client.generation };
+        let me = Starved::Nbd {
+            client: key,
+            generation: client.generation,
+        };
         self.front.starved.retain(|other| *other != me);
         // A receive may be in flight; this ends it.
         let socket = socket2::SockRef::from(&*client.fd);
@@ -318,7 +383,10 @@ impl<E: Engine> EventLoop<E> {
     }
 
     pub(super) fn retry_client(&mut self, key: u32, generation: u32) -> bool {
-        let me = Starved::Nbd { client: key, generation };
+        let me = Starved::Nbd {
+            client: key,
+            generation,
+        };
         if self.front.nbd.client(key, generation).is_none() {
             self.front.starved.retain(|other| *other != me);
             return true;
@@ -333,7 +401,9 @@ impl<E: Engine> EventLoop<E> {
         stage: Box<Stage>,
         result: i32,
     ) {
-        let Some(client) = self.front.nbd.client(key, generation) else { return };
+        let Some(client) = self.front.nbd.client(key, generation) else {
+            return;
+        };
         let received = client.receiver.on_stage(stage, result);
         self.on_client_received(key, generation, &received);
     }
@@ -344,7 +414,9 @@ impl<E: Engine> EventLoop<E> {
         (buf, filled): (Buf, u32),
         result: i32,
     ) {
-        let Some(client) = self.front.nbd.client(key, generation) else { return };
+        let Some(client) = self.front.nbd.client(key, generation) else {
+            return;
+        };
         let received = client.receiver.on_payload(buf, filled, result);
         self.on_client_received(key, generation, &received);
     }
@@ -368,14 +440,18 @@ impl<E: Engine> EventLoop<E> {
         payload: Option<Buf>,
     ) {
         let nbd = &mut self.front.nbd;
-        let Some(client) =
-            nbd.clients.get_mut(key as usize).filter(|found| found.generation == generation)
+        let Some(client) = nbd
+            .clients
+            .get_mut(key as usize)
+            .filter(|found| found.generation == generation)
         else {
             return;
         };
         let full = client.session.in_flight() >= rdb_frontend::nbd::IN_FLIGHT_MAX;
         let header = client.session.reply_header(request, result);
-        client.sender.queue_bytes(|out| out.extend_from_slice(header.as_bytes()));
+        client
+            .sender
+            .queue_bytes(|out| out.extend_from_slice(header.as_bytes()));
         if let Some(payload) = payload {
             client.sender.queue_payload(payload);
         }
@@ -391,8 +467,13 @@ impl<E: Engine> EventLoop<E> {
         for key in nbd.unsent.drain(..) {
             if let Some(client) = nbd.clients.get_mut(key as usize) {
                 client.in_unsent = false;
-                let owner = Owner::Nbd { client: key, generation: client.generation };
-                client.sender.flush(self.now, &mut self.ring, owner, &client.fd);
+                let owner = Owner::Nbd {
+                    client: key,
+                    generation: client.generation,
+                };
+                client
+                    .sender
+                    .flush(self.now, &mut self.ring, owner, &client.fd);
             }
         }
     }
@@ -405,12 +486,17 @@ impl<E: Engine> EventLoop<E> {
     ) {
         let (now, ring) = (self.now, &mut self.ring);
         let nbd = &mut self.front.nbd;
-        let Some(client) =
-            nbd.clients.get_mut(key as usize).filter(|found| found.generation == generation)
+        let Some(client) = nbd
+            .clients
+            .get_mut(key as usize)
+            .filter(|found| found.generation == generation)
         else {
             return;
         };
-        match client.sender.on_sent(now, ring, flight, result, &mut Vec::new()) {
+        match client
+            .sender
+            .on_sent(now, ring, flight, result, &mut Vec::new())
+        {
             Sent::More => return,
             Sent::All => Self::note_unsent(&mut nbd.unsent, key, client),
             Sent::Failed(_) => client.closing = true,
@@ -421,7 +507,11 @@ impl<E: Engine> EventLoop<E> {
 
     /// Says that a device is there without a node.
     pub(super) fn announce_without_node(&mut self, volume: VolumeNr, spec: DeviceSpec) {
-        self.notify(Notice::DeviceUp { volume, spec, node: None });
+        self.notify(Notice::DeviceUp {
+            volume,
+            spec,
+            node: None,
+        });
     }
 }
 

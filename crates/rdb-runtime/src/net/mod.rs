@@ -91,11 +91,20 @@ impl End {
             Socket::Meta => META_STAGE_BYTES,
         };
         let (sender, receiver) = (Sender::new(now, cork), Receiver::new(stage));
-        End { socket, fd, sender, receiver, frame: None }
+        End {
+            socket,
+            fd,
+            sender,
+            receiver,
+            frame: None,
+        }
     }
 
     fn owner(&self, generation: u32) -> Owner {
-        Owner::Peer { generation, socket: self.socket }
+        Owner::Peer {
+            generation,
+            socket: self.socket,
+        }
     }
 }
 
@@ -120,7 +129,10 @@ impl Net {
     }
 
     fn timeout_ms(&self) -> u64 {
-        let timeout_ds = self.config.as_ref().map_or(60, |config| config.options.timeout_ds);
+        let timeout_ds = self
+            .config
+            .as_ref()
+            .map_or(60, |config| config.options.timeout_ds);
         u64::from(timeout_ds.max(1)) * 100
     }
 }
@@ -130,7 +142,11 @@ impl<E: Engine> EventLoop<E> {
     pub(crate) fn install_connection(&mut self, data: Rc<OwnedFd>, meta: Rc<OwnedFd>) {
         self.net.generation += 1;
         let generation = self.net.generation;
-        let cork = self.net.config.as_ref().is_some_and(|config| config.tcp_cork);
+        let cork = self
+            .net
+            .config
+            .as_ref()
+            .is_some_and(|config| config.tcp_cork);
         self.net.connection = Some(Connection {
             generation,
             data: End::new(Socket::Data, data, self.now, cork),
@@ -146,7 +162,9 @@ impl<E: Engine> EventLoop<E> {
         loop {
             let net = &mut self.net;
             let wire = net.wire;
-            let Some(connection) = &mut net.connection else { return };
+            let Some(connection) = &mut net.connection else {
+                return;
+            };
             if connection.lost || socket == Socket::Data && connection.held {
                 return;
             }
@@ -198,20 +216,35 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn deliver(&mut self, frame: Frame, payload: Option<Buf>) {
-        let Frame { volume, packet, digest, .. } = frame;
-        self.raise(Event::Received { volume, packet, digest, payload });
+        let Frame {
+            volume,
+            packet,
+            digest,
+            ..
+        } = frame;
+        self.raise(Event::Received {
+            volume,
+            packet,
+            digest,
+            payload,
+        });
     }
 
     /// Tells the engine, once, that the connection has ended.
     fn lose(&mut self, socket: Socket, cause: LossCause) {
-        let Some(connection) = &mut self.net.connection else { return };
+        let Some(connection) = &mut self.net.connection else {
+            return;
+        };
         if !std::mem::replace(&mut connection.lost, true) {
             self.raise(Event::ConnectionLost { socket, cause });
         }
     }
 
     fn is_current(&self, generation: u32) -> bool {
-        self.net.connection.as_ref().is_some_and(|connection| connection.generation == generation)
+        self.net
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.generation == generation)
     }
 
     pub(crate) fn on_peer_stage(
@@ -242,8 +275,13 @@ impl<E: Engine> EventLoop<E> {
             drop(buf);
             return self.on_closing_read(generation, socket, None, result);
         }
-        let Some(connection) = self.net.connection.as_mut() else { return };
-        let received = connection.end(socket).receiver.on_payload(buf, filled, result);
+        let Some(connection) = self.net.connection.as_mut() else {
+            return;
+        };
+        let received = connection
+            .end(socket)
+            .receiver
+            .on_payload(buf, filled, result);
         self.on_received(socket, &received);
     }
 
@@ -275,7 +313,9 @@ impl<E: Engine> EventLoop<E> {
     }
 
     pub(crate) fn hold_data(&mut self, hold: bool) {
-        let Some(connection) = &mut self.net.connection else { return };
+        let Some(connection) = &mut self.net.connection else {
+            return;
+        };
         connection.held = hold;
         if !hold {
             // Not now: this runs amid effects, and packets raise events.
@@ -293,7 +333,9 @@ impl<E: Engine> EventLoop<E> {
         notify: Option<SendTag>,
     ) {
         let wire = self.net.wire;
-        let Some(connection) = &mut self.net.connection else { return };
+        let Some(connection) = &mut self.net.connection else {
+            return;
+        };
         let sender = &mut connection.end(packet.socket()).sender;
         let payload_len = payload.as_ref().map_or(0, |payload| payload.len() as u32);
         sender.queue_bytes(|out| packet.encode(&wire, volume.0, None, payload_len, out));
@@ -328,7 +370,9 @@ impl<E: Engine> EventLoop<E> {
         (batch, fd): (Box<SendBatch>, Rc<OwnedFd>),
         result: i32,
     ) {
-        let Owner::Peer { generation, socket } = owner else { return };
+        let Owner::Peer { generation, socket } = owner else {
+            return;
+        };
         let (now, ring) = (self.now, &mut self.ring);
         if let Some(connection) = &mut self.net.connection
             && connection.generation == generation
@@ -346,7 +390,10 @@ impl<E: Engine> EventLoop<E> {
             return;
         }
         let closing = &mut self.net.closing;
-        if let Some(closing) = closing.iter_mut().find(|c| c.connection.generation == generation) {
+        if let Some(closing) = closing
+            .iter_mut()
+            .find(|c| c.connection.generation == generation)
+        {
             let sender = &mut closing.connection.end(socket).sender;
             let _ = sender.on_sent(now, ring, (owner, batch, fd), result, &mut Vec::new());
         }
@@ -355,7 +402,9 @@ impl<E: Engine> EventLoop<E> {
     /// Looks whether a socket has taken nothing for a whole timeout.
     pub(crate) fn on_stall_timer(&mut self, socket: Socket) {
         let timeout_ms = self.net.timeout_ms();
-        let Some(connection) = &mut self.net.connection else { return };
+        let Some(connection) = &mut self.net.connection else {
+            return;
+        };
         let sender = &connection.end(socket).sender;
         if !sender.is_flying() {
             return;
@@ -364,7 +413,8 @@ impl<E: Engine> EventLoop<E> {
         if due > self.now {
             return self.timers.set(Slot::Stall(socket), due);
         }
-        self.timers.set(Slot::Stall(socket), self.now.plus_ms(timeout_ms));
+        self.timers
+            .set(Slot::Stall(socket), self.now.plus_ms(timeout_ms));
         self.raise(Event::SendStalled { socket });
     }
 
@@ -376,9 +426,16 @@ impl<E: Engine> EventLoop<E> {
         for socket in [Socket::Data, Socket::Meta] {
             self.timers.clear(Slot::Stall(socket));
         }
-        let Some(connection) = self.net.connection.take() else { return };
+        let Some(connection) = self.net.connection.take() else {
+            return;
+        };
         let deadline = self.now.plus_ms(CLOSE_MS);
-        let mut closing = Closing { connection, deadline, shut: false, ended: [false; 2] };
+        let mut closing = Closing {
+            connection,
+            deadline,
+            shut: false,
+            ended: [false; 2],
+        };
         let generation = closing.connection.generation;
         for end in [&mut closing.connection.data, &mut closing.connection.meta] {
             let owner = end.owner(generation);
@@ -399,8 +456,11 @@ impl<E: Engine> EventLoop<E> {
         stage: Option<Box<Stage>>,
         result: i32,
     ) {
-        let Some(closing) =
-            self.net.closing.iter_mut().find(|c| c.connection.generation == generation)
+        let Some(closing) = self
+            .net
+            .closing
+            .iter_mut()
+            .find(|c| c.connection.generation == generation)
         else {
             return;
         };
@@ -455,7 +515,13 @@ impl<E: Engine> EventLoop<E> {
 
     pub(crate) fn on_closing_timer(&mut self) {
         self.advance_closing();
-        if let Some(next) = self.net.closing.iter().map(|closing| closing.deadline).min() {
+        if let Some(next) = self
+            .net
+            .closing
+            .iter()
+            .map(|closing| closing.deadline)
+            .min()
+        {
             self.timers.set(Slot::Closing, next);
         }
     }

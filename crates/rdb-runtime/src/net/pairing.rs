@@ -88,7 +88,11 @@ impl<E: Engine> EventLoop<E> {
                 return self.pending.push_back(Event::PairingImpossible { reason });
             }
         };
-        let wait = if config.local < config.peer { YIELD_MS } else { 0 };
+        let wait = if config.local < config.peer {
+            YIELD_MS
+        } else {
+            0
+        };
         self.net.pairing = Some(Pairing {
             generation: self.net.generation,
             listener,
@@ -107,7 +111,9 @@ impl<E: Engine> EventLoop<E> {
     /// Gives up pairing and closes what it has.
     pub(crate) fn stop_pairing(&mut self) {
         self.timers.clear(Slot::Pairing);
-        let Some(pairing) = self.net.pairing.take() else { return };
+        let Some(pairing) = self.net.pairing.take() else {
+            return;
+        };
         if let Some(op) = pairing.accepting {
             self.ring.cancel(op);
         }
@@ -144,7 +150,9 @@ impl<E: Engine> EventLoop<E> {
         }
         pairing.drop_dead(now);
         if pairing.data.is_some() && pairing.meta.is_some() {
-            let settled = *pairing.settled.get_or_insert(now.plus_ms(config.settle_ms()));
+            let settled = *pairing
+                .settled
+                .get_or_insert(now.plus_ms(config.settle_ms()));
             if now >= settled {
                 return self.on_settled();
             }
@@ -158,7 +166,9 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn arm_pairing(&mut self) {
-        let Some(pairing) = &self.net.pairing else { return };
+        let Some(pairing) = &self.net.pairing else {
+            return;
+        };
         let mut next = self.now.plus_ms(60_000);
         let mut consider = |time: Time| next = next.min(time);
         match &pairing.connecting {
@@ -181,13 +191,17 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn accept_peer(&mut self) {
-        let Some(pairing) = &mut self.net.pairing else { return };
+        let Some(pairing) = &mut self.net.pairing else {
+            return;
+        };
         if pairing.accepting.is_some() {
             return;
         }
         let op = Op::Accept(pairing.generation, Rc::clone(&pairing.listener));
         pairing.accepting = Some(self.ring.start(op, |op| {
-            let Op::Accept(_, listener) = op else { unreachable!("just made") };
+            let Op::Accept(_, listener) = op else {
+                unreachable!("just made")
+            };
             let fd = types::Fd(listener.as_raw_fd());
             opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
                 .flags(libc::SOCK_CLOEXEC)
@@ -211,17 +225,29 @@ impl<E: Engine> EventLoop<E> {
             // Out of descriptors, or the stream died in the queue. The timer accepts again, not at once.
             return self.timers.set(Slot::Pairing, now.plus_ms(LOOK_MS));
         };
-        let from = SockRef::from(&*fd).peer_addr().ok().and_then(|from| from.as_socket());
+        let from = SockRef::from(&*fd)
+            .peer_addr()
+            .ok()
+            .and_then(|from| from.as_socket());
         let expected = config.peer.ip();
         let deadline = now.plus_ms(u64::from(config.options.ping_timeout_ds) * 100 * 4);
         match from {
-            Some(from) if same_host(from.ip(), expected) && pairing.greeting.len() < GREETING_MAX => {
-                pairing.greeting.push(Greeting { fd: Rc::clone(&fd), deadline });
+            Some(from)
+                if same_host(from.ip(), expected) && pairing.greeting.len() < GREETING_MAX =>
+            {
+                pairing.greeting.push(Greeting {
+                    fd: Rc::clone(&fd),
+                    deadline,
+                });
                 let op = Op::FirstPacket(generation, fd, Box::new([0; 8]));
                 self.ring.start(op, |op| {
-                    let Op::FirstPacket(_, fd, bytes) = op else { unreachable!("just made") };
+                    let Op::FirstPacket(_, fd, bytes) = op else {
+                        unreachable!("just made")
+                    };
                     let fd = types::Fd(fd.as_raw_fd());
-                    opcode::Recv::new(fd, bytes.as_mut_ptr(), 8).flags(libc::MSG_WAITALL).build()
+                    opcode::Recv::new(fd, bytes.as_mut_ptr(), 8)
+                        .flags(libc::MSG_WAITALL)
+                        .build()
                 });
             }
             Some(from) => {
@@ -251,7 +277,9 @@ impl<E: Engine> EventLoop<E> {
         if pairing.generation != generation {
             return;
         }
-        pairing.greeting.retain(|greeting| !Rc::ptr_eq(&greeting.fd, &fd));
+        pairing
+            .greeting
+            .retain(|greeting| !Rc::ptr_eq(&greeting.fd, &fd));
         pairing.drop_dead(self.now);
         let keeps_own = config.local > config.peer;
         if result != 8 || (bytes != INITIAL_DATA && bytes != INITIAL_META) {
@@ -262,7 +290,11 @@ impl<E: Engine> EventLoop<E> {
             return self.arm_pairing();
         }
         let is_data = bytes == INITIAL_DATA;
-        let half = if is_data { &mut pairing.data } else { &mut pairing.meta };
+        let half = if is_data {
+            &mut pairing.data
+        } else {
+            &mut pairing.meta
+        };
         match half {
             Some(own) if own.opened && keeps_own => shut(&fd),
             _ => {
@@ -293,11 +325,15 @@ impl<E: Engine> EventLoop<E> {
         let deadline = now.plus_ms(u64::from(config.options.connect_int_s) * 1000);
         let address = Box::new(SockAddr::from(config.peer));
         let fd = Rc::clone(&socket);
-        let op = self.ring.start(Op::Connect(pairing.generation, socket, address), |op| {
-            let Op::Connect(_, fd, address) = op else { unreachable!("just made") };
-            let fd = types::Fd(fd.as_raw_fd());
-            opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
-        });
+        let op = self
+            .ring
+            .start(Op::Connect(pairing.generation, socket, address), |op| {
+                let Op::Connect(_, fd, address) = op else {
+                    unreachable!("just made")
+                };
+                let fd = types::Fd(fd.as_raw_fd());
+                opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
+            });
         pairing.connecting = Some(Connecting { op, fd, deadline });
     }
 
@@ -309,7 +345,11 @@ impl<E: Engine> EventLoop<E> {
         if pairing.generation != generation {
             return;
         }
-        if pairing.connecting.as_ref().is_some_and(|connecting| Rc::ptr_eq(&connecting.fd, &fd)) {
+        if pairing
+            .connecting
+            .as_ref()
+            .is_some_and(|connecting| Rc::ptr_eq(&connecting.fd, &fd))
+        {
             pairing.connecting = None;
         }
         if result < 0 {
@@ -329,7 +369,10 @@ impl<E: Engine> EventLoop<E> {
             shut(&fd);
             return self.timers.set(Slot::Pairing, now);
         };
-        if SockRef::from(&*fd).send(packet).is_ok_and(|sent| sent == packet.len()) {
+        if SockRef::from(&*fd)
+            .send(packet)
+            .is_ok_and(|sent| sent == packet.len())
+        {
             *half = Some(Half { fd, opened: true });
             pairing.next_try = now;
         } else {
@@ -340,8 +383,12 @@ impl<E: Engine> EventLoop<E> {
 
     /// Both sockets have lived through the settle time.
     fn on_settled(&mut self) {
-        let Some(pairing) = &mut self.net.pairing else { return };
-        let (Some(data), Some(meta)) = (pairing.data.take(), pairing.meta.take()) else { return };
+        let Some(pairing) = &mut self.net.pairing else {
+            return;
+        };
+        let (Some(data), Some(meta)) = (pairing.data.take(), pairing.meta.take()) else {
+            return;
+        };
         self.stop_pairing();
         for (fd, priority) in [(&data.fd, 4), (&meta.fd, 6)] {
             // Section 1.5. Both only make it quicker, so a refusal changes nothing.
@@ -356,7 +403,10 @@ impl<E: Engine> EventLoop<E> {
             return self.raise(Event::PairingImpossible { reason });
         }
         self.install_connection(data.fd, meta.fd);
-        self.raise(Event::Paired { resolve_conflicts, challenge });
+        self.raise(Event::Paired {
+            resolve_conflicts,
+            challenge,
+        });
         self.pump_peer(replica_proto::Socket::Meta);
         self.pump_peer(replica_proto::Socket::Data);
     }
@@ -402,8 +452,11 @@ fn same_host(a: IpAddr, b: IpAddr) -> bool {
 }
 
 fn socket(config: &ConnectRequest) -> io::Result<TcpSocket> {
-    let socket =
-        TcpSocket::new(Domain::for_address(config.local), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = TcpSocket::new(
+        Domain::for_address(config.local),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if config.sndbuf_bytes > 0 {
         socket.set_send_buffer_size(config.sndbuf_bytes as usize)?;

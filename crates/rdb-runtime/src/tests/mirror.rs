@@ -59,7 +59,12 @@ pub(super) struct Mirror {
 
 pub(super) enum Work {
     /// A front-end request: what it still waits for.
-    App { id: RequestId, left: u32, read: Option<Buf>, failed: bool },
+    App {
+        id: RequestId,
+        left: u32,
+        read: Option<Buf>,
+        failed: bool,
+    },
     /// A write of the peer's.
     Peer { ack: BlockAck },
 }
@@ -97,13 +102,21 @@ impl Mirror {
                     size_sectors: self.capacity,
                     logical_block_bytes: self.device_block,
                 };
-                fx.push(Effect::Device { volume, device: Some(spec) });
+                fx.push(Effect::Device {
+                    volume,
+                    device: Some(spec),
+                });
             }
-            Command::Secondary { held_open: true, .. } => {
+            Command::Secondary {
+                held_open: true, ..
+            } => {
                 return Err(AdminError::refused(1, "Device is held open by someone"));
             }
             Command::Secondary { volume, .. } => {
-                fx.push(Effect::Device { volume, device: None });
+                fx.push(Effect::Device {
+                    volume,
+                    device: None,
+                });
             }
             Command::Detach { volume, .. } => fx.push(Effect::CloseDisk { volume }),
             Command::PauseSync { .. } => {
@@ -117,18 +130,30 @@ impl Mirror {
         Ok(())
     }
 
-    fn on_request(
-        &mut self,
-        request: rdb_engine::Request<Buf>,
-        fx: &mut Vec<Effect<Buf>>,
-    ) {
-        let rdb_engine::Request { id, volume, sector, bytes, kind } = request;
-        let work = |left| Work::App { id, left, read: None, failed: false };
+    fn on_request(&mut self, request: rdb_engine::Request<Buf>, fx: &mut Vec<Effect<Buf>>) {
+        let rdb_engine::Request {
+            id,
+            volume,
+            sector,
+            bytes,
+            kind,
+        } = request;
+        let work = |left| Work::App {
+            id,
+            left,
+            read: None,
+            failed: false,
+        };
         match kind {
             RequestKind::Write { .. } if self.swallow_writes => {}
             RequestKind::Read => {
                 let tag = IoTag(self.work.insert(work(1)) as u64);
-                fx.push(Effect::Read { volume, tag, sector, bytes });
+                fx.push(Effect::Read {
+                    volume,
+                    tag,
+                    sector,
+                    bytes,
+                });
             }
             RequestKind::Write { payload, fua } => {
                 let key = self.work.insert(work(1 + u32::from(self.connected)));
@@ -137,11 +162,27 @@ impl Mirror {
                     self.seq += 1;
                     let block_id = BlockId((key as u64).to_be_bytes());
                     let flags = DpFlags::empty();
-                    let header = DataHeader { sector, block_id, seq_num: self.seq, flags };
+                    let header = DataHeader {
+                        sector,
+                        block_id,
+                        seq_num: self.seq,
+                        flags,
+                    };
                     let (packet, payload) = (Packet::Data(header), Some(payload.clone()));
-                    fx.push(Effect::Send { volume, packet, payload, notify: None });
+                    fx.push(Effect::Send {
+                        volume,
+                        packet,
+                        payload,
+                        notify: None,
+                    });
                 }
-                fx.push(Effect::Write { volume, tag, sector, payload, fua });
+                fx.push(Effect::Write {
+                    volume,
+                    tag,
+                    sector,
+                    payload,
+                    fua,
+                });
             }
             RequestKind::Flush => {
                 let tag = IoTag(self.work.insert(work(1)) as u64);
@@ -150,21 +191,42 @@ impl Mirror {
             RequestKind::Discard | RequestKind::WriteZeroes { .. } => {
                 let tag = IoTag(self.work.insert(work(1)) as u64);
                 let kind = DiscardKind::ZeroesMayUnmap;
-                fx.push(Effect::Discard { volume, tag, sector, bytes, kind });
+                fx.push(Effect::Discard {
+                    volume,
+                    tag,
+                    sector,
+                    bytes,
+                    kind,
+                });
             }
         }
     }
 
     fn done(&mut self, key: usize, result: Result<Option<Buf>, ()>, fx: &mut Vec<Effect<Buf>>) {
-        let Some(Work::App { id, left, read, failed }) = self.work.get_mut(key) else { return };
+        let Some(Work::App {
+            id,
+            left,
+            read,
+            failed,
+        }) = self.work.get_mut(key)
+        else {
+            return;
+        };
         *left -= 1;
         match result {
             Ok(buf) => *read = buf.or(read.take()),
             Err(()) => *failed = true,
         }
         if *left == 0 {
-            let result = if *failed { Err(RequestError::Io) } else { Ok(read.take()) };
-            fx.push(Effect::Complete { request: *id, result });
+            let result = if *failed {
+                Err(RequestError::Io)
+            } else {
+                Ok(read.take())
+            };
+            fx.push(Effect::Complete {
+                request: *id,
+                result,
+            });
             self.work.remove(key);
         }
     }
@@ -177,18 +239,39 @@ impl Mirror {
         }
         match (packet, payload) {
             (Packet::Data(header), Some(payload)) => {
-                let DataHeader { sector, block_id, seq_num, .. } = header;
+                let DataHeader {
+                    sector,
+                    block_id,
+                    seq_num,
+                    ..
+                } = header;
                 let bytes = payload.len() as u32;
-                let ack = BlockAck { sector, block_id, bytes, seq_num };
+                let ack = BlockAck {
+                    sector,
+                    block_id,
+                    bytes,
+                    seq_num,
+                };
                 let tag = IoTag(self.work.insert(Work::Peer { ack }) as u64);
-                fx.push(Effect::Write { volume, tag, sector, payload, fua: false });
+                fx.push(Effect::Write {
+                    volume,
+                    tag,
+                    sector,
+                    payload,
+                    fua: false,
+                });
             }
             (Packet::WriteAck(ack), None) => {
                 self.done(u64::from_be_bytes(ack.block_id.0) as usize, Ok(None), fx);
             }
             (Packet::Ping, None) => {
                 let packet = Packet::PingAck;
-                fx.push(Effect::Send { volume, packet, payload: None, notify: None });
+                fx.push(Effect::Send {
+                    volume,
+                    packet,
+                    payload: None,
+                    notify: None,
+                });
             }
             (packet, payload) => {
                 let payload = payload.map(|payload| payload.as_slice().to_vec());
@@ -211,19 +294,31 @@ impl Engine for Mirror {
                     self.work.remove(tag.0 as usize);
                     let packet = Packet::WriteAck(ack);
                     let (volume, payload, notify) = (VolumeNr(0), None, None);
-                    fx.push(Effect::Send { volume, packet, payload, notify });
+                    fx.push(Effect::Send {
+                        volume,
+                        packet,
+                        payload,
+                        notify,
+                    });
                 }
                 _ => self.done(tag.0 as usize, result.map_err(drop), fx),
             },
             Event::MetaDone { .. } => {}
-            Event::Paired { resolve_conflicts, .. } => {
+            Event::Paired {
+                resolve_conflicts, ..
+            } => {
                 let version = ProtocolVersion::MAX;
-                fx.push(Effect::SetWire(WireContext::agreed(version, Features::empty())));
+                fx.push(Effect::SetWire(WireContext::agreed(
+                    version,
+                    Features::empty(),
+                )));
                 self.connected = true;
                 self.tell(Seen::Paired { resolve_conflicts });
             }
             Event::PairingImpossible { reason } => self.tell(Seen::Impossible(reason)),
-            Event::Received { packet, payload, .. } => self.on_received(packet, payload, fx),
+            Event::Received {
+                packet, payload, ..
+            } => self.on_received(packet, payload, fx),
             Event::ConnectionLost { socket, cause } => {
                 self.connected = false;
                 fx.push(Effect::CloseConnection);
@@ -238,7 +333,11 @@ impl Engine for Mirror {
 
     fn status(&self, _now: Time) -> ResourceStatus {
         ResourceStatus {
-            connection: if self.connected { ConnState::Connected } else { ConnState::StandAlone },
+            connection: if self.connected {
+                ConnState::Connected
+            } else {
+                ConnState::StandAlone
+            },
             protocol: None,
             epochs: 1,
             volumes: Vec::new(),

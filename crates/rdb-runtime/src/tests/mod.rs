@@ -58,7 +58,13 @@ impl Node {
         };
         let notices_in = move |notice| drop(notify.send(notice));
         let handle = spawn_engine(config, notices_in, make).expect("a thread");
-        Node { dir, handle, seen, notices, orders }
+        Node {
+            dir,
+            handle,
+            seen,
+            notices,
+            orders,
+        }
     }
 
     fn file(&self, name: &str, bytes: u64) -> PathBuf {
@@ -76,30 +82,43 @@ impl Node {
             meta: MetaLocation::Internal,
             options: DiskOptions::default(),
         };
-        self.handle.attach(request, Box::new(move |result| drop(reply.send(result))));
+        self.handle
+            .attach(request, Box::new(move |result| drop(reply.send(result))));
         wait.recv_timeout(PATIENCE).expect("an answer")
     }
 
     fn admin(&self, command: Command) -> Result<(), AdminError> {
         let (reply, wait) = channel();
-        self.handle.admin(command, Box::new(move |result| drop(reply.send(result))));
+        self.handle
+            .admin(command, Box::new(move |result| drop(reply.send(result))));
         wait.recv_timeout(PATIENCE).expect("an answer")
     }
 
     fn connect(&self, request: ConnectRequest) {
         let (reply, wait) = channel();
-        self.handle.connect(request, Box::new(move |result| drop(reply.send(result))));
-        wait.recv_timeout(PATIENCE).expect("an answer").expect("no refusal");
+        self.handle
+            .connect(request, Box::new(move |result| drop(reply.send(result))));
+        wait.recv_timeout(PATIENCE)
+            .expect("an answer")
+            .expect("no refusal");
     }
 
     fn primary(&self) {
-        self.admin(Command::Primary { volume: VOLUME, force: false }).expect("primary");
+        self.admin(Command::Primary {
+            volume: VOLUME,
+            force: false,
+        })
+        .expect("primary");
     }
 
     /// Has the loop do these effects.
     fn order(&self, effects: Vec<Effect<Buf>>) {
-        self.orders.lock().expect("no panic").push_back(Order::Effects(effects));
-        self.admin(Command::PauseSync { volume: VOLUME }).expect("done");
+        self.orders
+            .lock()
+            .expect("no panic")
+            .push_back(Order::Effects(effects));
+        self.admin(Command::PauseSync { volume: VOLUME })
+            .expect("done");
     }
 
     fn next(&self) -> Seen {
@@ -140,7 +159,11 @@ fn request(local: SocketAddr, peer: SocketAddr) -> ConnectRequest {
     ConnectRequest {
         local,
         peer,
-        options: NetOptions { ping_timeout_ds: 1, timeout_ds: 6, ..NetOptions::default() },
+        options: NetOptions {
+            ping_timeout_ds: 1,
+            timeout_ds: 6,
+            ..NetOptions::default()
+        },
         discard_my_data: false,
         tentative: false,
         sndbuf_bytes: 0,
@@ -159,5 +182,8 @@ fn pair(a: &Node, b: &Node) {
         Seen::Paired { resolve_conflicts } => resolve_conflicts,
         other => panic!("not paired: {other:?}"),
     });
-    assert_ne!(roles[0], roles[1], "one has accepted the meta socket, the other one opened it");
+    assert_ne!(
+        roles[0], roles[1],
+        "one has accepted the meta socket, the other one opened it"
+    );
 }

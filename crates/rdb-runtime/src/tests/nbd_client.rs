@@ -33,13 +33,21 @@ impl Client {
         let mut export = [0; 10];
         stream.read_exact(&mut export)?;
         let size = u64::from_be_bytes(export[..8].try_into().expect("eight bytes"));
-        Ok(Client { stream, size, cookie: 0 })
+        Ok(Client {
+            stream,
+            size,
+            cookie: 0,
+        })
     }
 
     /// The same connection, for another thread.
     pub(super) fn twin(&self) -> Client {
         let stream = self.stream.try_clone().expect("a copy of a descriptor");
-        Client { stream, size: self.size, cookie: self.cookie }
+        Client {
+            stream,
+            size: self.size,
+            cookie: self.cookie,
+        }
     }
 
     pub(super) fn send(
@@ -68,7 +76,10 @@ impl Client {
         self.stream.read_exact(&mut reply).expect("a reply");
         assert_eq!(reply[..4], 0x6744_6698_u32.to_be_bytes());
         let error = u32::from_be_bytes(reply[4..8].try_into().expect("four bytes"));
-        (error, u64::from_be_bytes(reply[8..].try_into().expect("eight bytes")))
+        (
+            error,
+            u64::from_be_bytes(reply[8..].try_into().expect("eight bytes")),
+        )
     }
 
     pub(super) fn ask(&mut self, what: (u16, u16), offset: u64, length: u32, data: &[u8]) -> u32 {
@@ -79,13 +90,21 @@ impl Client {
     }
 
     pub(super) fn read(&mut self, offset: u64, length: u32) -> Vec<u8> {
-        assert_eq!(self.ask((0, READ), offset, length, &[]), 0, "read at {offset}");
+        assert_eq!(
+            self.ask((0, READ), offset, length, &[]),
+            0,
+            "read at {offset}"
+        );
         let mut data = vec![0; length as usize];
         self.stream.read_exact(&mut data).expect("the data");
         data
     }
 
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) {
-        assert_eq!(self.ask((0, WRITE), offset, data.len() as u32, data), 0, "write at {offset}");
+        assert_eq!(
+            self.ask((0, WRITE), offset, data.len() as u32, data),
+            0,
+            "write at {offset}"
+        );
     }
 }

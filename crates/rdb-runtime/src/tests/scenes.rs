@@ -25,14 +25,25 @@ fn two_nodes_find_each_other_within_a_second_and_again_after_a_break() {
     let (a, b) = (Node::new(), Node::new());
     let start = Instant::now();
     pair(&a, &b);
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        start.elapsed()
+    );
     let start = Instant::now();
     b.admin(Command::Disconnect { force: true }).expect("done");
-    assert!(matches!(a.next(), Seen::Lost(_, rdb_engine::LossCause::Closed { error: 0 })));
+    assert!(matches!(
+        a.next(),
+        Seen::Lost(_, rdb_engine::LossCause::Closed { error: 0 })
+    ));
     b.order(vec![Effect::OpenConnection]);
     assert!(matches!(a.next(), Seen::Paired { .. }));
     assert!(matches!(b.next(), Seen::Paired { .. }));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
     a.stop();
     b.stop();
 }
@@ -47,7 +58,11 @@ fn a_node_that_starts_late_is_found_at_once() {
     b.connect(request(at_b, at_a));
     assert!(matches!(a.next(), Seen::Paired { .. }));
     assert!(matches!(b.next(), Seen::Paired { .. }));
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -62,9 +77,23 @@ fn packets_arrive_in_order_with_payloads_of_any_size() {
     // The mirror sends what its front end writes.
     a.primary();
     let mut client = Client::connect(&a.socket()).expect("the socket is there");
-    let sizes = [512_usize, 4096, 1 << 20, 65536, 512, 1 << 20, 1 << 20, 131_072];
+    let sizes = [
+        512_usize,
+        4096,
+        1 << 20,
+        65536,
+        512,
+        1 << 20,
+        1 << 20,
+        131_072,
+    ];
     for (index, &size) in sizes.iter().enumerate() {
-        client.send((0, nbd::WRITE), 0, size as u32, &pattern(index as u32, size));
+        client.send(
+            (0, nbd::WRITE),
+            0,
+            size as u32,
+            &pattern(index as u32, size),
+        );
     }
     for (index, &size) in sizes.iter().enumerate() {
         let Seen::Received(Packet::Data(header), Some(payload)) = b.next() else {
@@ -72,7 +101,10 @@ fn packets_arrive_in_order_with_payloads_of_any_size() {
         };
         assert_eq!(header.seq_num, index as u32 + 1);
         assert_eq!(payload.len(), size);
-        assert!(payload == pattern(index as u32, size), "payload {index} is damaged");
+        assert!(
+            payload == pattern(index as u32, size),
+            "payload {index} is damaged"
+        );
     }
     a.stop();
     b.stop();
@@ -106,12 +138,25 @@ fn what_is_queued_is_sent_before_the_connection_closes() {
     let (a, b) = (Node::new(), Node::with(Frontend::Socket, 2048, tell));
     pair(&a, &b);
     let packet = Packet::ConnStChgReply(1);
-    let send = Effect::Send { volume: VOLUME, packet: packet.clone(), payload: None, notify: None };
+    let send = Effect::Send {
+        volume: VOLUME,
+        packet: packet.clone(),
+        payload: None,
+        notify: None,
+    };
     // Meanwhile the peer sends, which must not turn the close into a reset.
-    b.order(vec![Effect::Send { volume: VOLUME, packet: Packet::UnplugRemote, payload: None, notify: None }]);
+    b.order(vec![Effect::Send {
+        volume: VOLUME,
+        packet: Packet::UnplugRemote,
+        payload: None,
+        notify: None,
+    }]);
     a.order(vec![send, Effect::CloseConnection]);
     assert_eq!(b.next(), Seen::Received(packet, None));
-    assert!(matches!(b.next(), Seen::Lost(_, rdb_engine::LossCause::Closed { error: 0 })));
+    assert!(matches!(
+        b.next(),
+        Seen::Lost(_, rdb_engine::LossCause::Closed { error: 0 })
+    ));
 }
 
 #[test]
@@ -120,7 +165,12 @@ fn a_held_data_socket_is_not_read_while_meta_is() {
     let (a, b) = (Node::new(), Node::with(Frontend::Socket, 2048, tell));
     pair(&a, &b);
     b.order(vec![Effect::HoldData { hold: true }]);
-    let send = |packet| Effect::Send { volume: VOLUME, packet, payload: None, notify: None };
+    let send = |packet| Effect::Send {
+        volume: VOLUME,
+        packet,
+        payload: None,
+        notify: None,
+    };
     // The receive that was under way takes the first bytes; nothing of it is passed on.
     a.order(vec![send(Packet::UnplugRemote), send(Packet::Ping)]);
     assert_eq!(b.next(), Seen::Received(Packet::Ping, None));
@@ -146,7 +196,12 @@ fn a_peer_that_takes_nothing_is_reported_every_timeout() {
         assert_eq!(initial[..5], [0x83, 0x74, 0x02, 0x67, 0xff]);
         streams.push(stream);
     }
-    assert_eq!(a.next(), Seen::Paired { resolve_conflicts: false });
+    assert_eq!(
+        a.next(),
+        Seen::Paired {
+            resolve_conflicts: false
+        }
+    );
     let data = a.file("data", 16 << 20);
     a.attach(&data).expect("attached");
     a.primary();
@@ -156,9 +211,17 @@ fn a_peer_that_takes_nothing_is_reported_every_timeout() {
     }
     let start = Instant::now();
     assert_eq!(a.next(), Seen::Stalled(Socket::Data));
-    assert!(start.elapsed() > Duration::from_millis(450), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_millis(450),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(a.next(), Seen::Stalled(Socket::Data));
-    assert!(start.elapsed() > Duration::from_millis(1050), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() > Duration::from_millis(1050),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -167,11 +230,17 @@ fn strangers_and_silent_callers_are_turned_away() {
     let [at_a, at_b] = addresses();
     a.connect(request(at_a, at_b));
     let mut stranger = TcpStream::connect(at_a).expect("it listens");
-    stranger.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stranger
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout");
     assert_eq!(stranger.read(&mut [0; 1]).expect("closed"), 0);
     let logged = std::iter::from_fn(|| a.notices.recv_timeout(PATIENCE).ok())
         .find_map(|notice| match notice {
-            Notice::Log { level: Level::Warn, text, .. } => Some(text),
+            Notice::Log {
+                level: Level::Warn,
+                text,
+                ..
+            } => Some(text),
             _ => None,
         })
         .expect("a log line");
@@ -180,7 +249,9 @@ fn strangers_and_silent_callers_are_turned_away() {
     let from_peer = || {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
             .expect("a socket");
-        socket.bind(&std::net::SocketAddr::new(at_b.ip(), 0).into()).expect("bound");
+        socket
+            .bind(&std::net::SocketAddr::new(at_b.ip(), 0).into())
+            .expect("bound");
         socket.connect(&at_a.into()).expect("connected");
         TcpStream::from(socket)
     };
@@ -192,7 +263,11 @@ fn strangers_and_silent_callers_are_turned_away() {
         let start = Instant::now();
         // Closed, perhaps with a reset.
         assert!(!matches!(stream.read(&mut [0; 1]), Ok(1)));
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }
 
@@ -201,7 +276,9 @@ fn an_address_that_is_not_ours_makes_pairing_impossible() {
     let a = Node::new();
     let [_, at_b] = addresses();
     a.connect(request("192.0.2.1:7788".parse().expect("an address"), at_b));
-    let Seen::Impossible(reason) = a.next() else { panic!("it cannot pair") };
+    let Seen::Impossible(reason) = a.next() else {
+        panic!("it cannot pair")
+    };
     assert!(reason.contains("192.0.2.1"), "{reason}");
 }
 
@@ -230,11 +307,25 @@ fn timers_fire_once_at_their_time() {
     let a = Node::new();
     let now = crate::event_loop::clock();
     a.order(vec![
-        Effect::SetTimer { timer: Timer::Keepalive, at: now.plus_ms(10_000) },
-        Effect::SetTimer { timer: Timer::Handshake, at: Time(now.0) },
-        Effect::SetTimer { timer: Timer::Keepalive, at: now.plus_ms(80) },
-        Effect::SetTimer { timer: Timer::Admin, at: now.plus_ms(40) },
-        Effect::ClearTimer { timer: Timer::Admin },
+        Effect::SetTimer {
+            timer: Timer::Keepalive,
+            at: now.plus_ms(10_000),
+        },
+        Effect::SetTimer {
+            timer: Timer::Handshake,
+            at: Time(now.0),
+        },
+        Effect::SetTimer {
+            timer: Timer::Keepalive,
+            at: now.plus_ms(80),
+        },
+        Effect::SetTimer {
+            timer: Timer::Admin,
+            at: now.plus_ms(40),
+        },
+        Effect::ClearTimer {
+            timer: Timer::Admin,
+        },
     ]);
     assert_eq!(a.next(), Seen::Timer(Timer::Handshake));
     assert_eq!(a.next(), Seen::Timer(Timer::Keepalive));
@@ -248,19 +339,29 @@ fn an_nbd_client_reads_what_it_wrote_and_the_file_has_it() {
     let a = Node::new();
     let data = a.file("data", 16 << 20);
     a.attach(&data).expect("attached");
-    assert!(Client::connect(&a.socket()).is_err(), "no device, no socket");
+    assert!(
+        Client::connect(&a.socket()).is_err(),
+        "no device, no socket"
+    );
     a.primary();
     let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(a.socket()).expect("the socket").permissions(),
+        &std::fs::metadata(a.socket())
+            .expect("the socket")
+            .permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
     let mut client = Client::connect(&a.socket()).expect("the socket is there");
     assert_eq!(client.size, 16 << 20);
     let mut image = vec![0; 16 << 20];
-    for (index, (offset, size)) in
-        [(0, 512), (512, 4096), (1 << 20, 1 << 20), (3_000_320, 65536), (16_776_704, 512)]
-            .into_iter()
-            .enumerate()
+    for (index, (offset, size)) in [
+        (0, 512),
+        (512, 4096),
+        (1 << 20, 1 << 20),
+        (3_000_320, 65536),
+        (16_776_704, 512),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let bytes = pattern(index as u32, size);
         client.write(offset, &bytes);
@@ -269,19 +370,27 @@ fn an_nbd_client_reads_what_it_wrote_and_the_file_has_it() {
     assert_eq!(client.ask((0, nbd::FLUSH), 0, 0, &[]), 0);
     assert_eq!(client.ask((nbd::FUA, nbd::WRITE), 8192, 512, &[9; 512]), 0);
     image[8192..8704].fill(9);
-    for (kind, offset, length) in
-        [(nbd::TRIM, 1 << 20, 4096_u32), (nbd::ZEROES, 512, 1024), (nbd::ZEROES, 0, 0)]
-    {
+    for (kind, offset, length) in [
+        (nbd::TRIM, 1 << 20, 4096_u32),
+        (nbd::ZEROES, 512, 1024),
+        (nbd::ZEROES, 0, 0),
+    ] {
         let expected = if length == 0 { 22 } else { 0 };
         assert_eq!(client.ask((nbd::FUA, kind), offset, length, &[]), expected);
         image[offset as usize..offset as usize + length as usize].fill(0);
     }
     // Longer than one discard of the engine, across its parts.
-    assert_eq!(client.ask((nbd::FUA, nbd::ZEROES), 2 << 20, 11 << 20, &[]), 0);
+    assert_eq!(
+        client.ask((nbd::FUA, nbd::ZEROES), 2 << 20, 11 << 20, &[]),
+        0
+    );
     image[2 << 20..13 << 20].fill(0);
     assert_eq!(client.ask((0, nbd::READ), 16 << 20, 512, &[]), 22);
     for offset in (0..16).map(|mib| mib << 20) {
-        assert!(client.read(offset, 1 << 20) == image[offset as usize..][..1 << 20], "at {offset}");
+        assert!(
+            client.read(offset, 1 << 20) == image[offset as usize..][..1 << 20],
+            "at {offset}"
+        );
     }
     client.send((0, nbd::DISC), 0, 0, &[]);
     let _dir = a.stop();
@@ -295,7 +404,12 @@ fn a_client_holds_the_device_open_until_it_leaves() {
     a.primary();
     let mut client = Client::connect(&a.socket()).expect("the socket is there");
     client.write(0, &[1; 512]);
-    let secondary = || a.admin(Command::Secondary { volume: VOLUME, held_open: false });
+    let secondary = || {
+        a.admin(Command::Secondary {
+            volume: VOLUME,
+            held_open: false,
+        })
+    };
     assert!(secondary().is_err(), "somebody holds it");
     drop(client);
     let end = Instant::now() + PATIENCE;
@@ -317,7 +431,11 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     a.attach(&a.file("data", 1 << 20)).expect("attached");
     a.primary();
     Client::connect(&a.socket()).expect("served");
-    a.admin(Command::Secondary { volume: VOLUME, held_open: false }).ok();
+    a.admin(Command::Secondary {
+        volume: VOLUME,
+        held_open: false,
+    })
+    .ok();
 }
 
 #[test]
@@ -325,8 +443,13 @@ fn small_and_odd_writes_on_large_blocks_lose_nothing() {
     // A loop device with blocks of 4096 bytes over a file; the device is offered with blocks of 512.
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("image");
-    std::fs::File::create(&file).and_then(|file| file.set_len(4 << 20)).expect("an image");
-    let options = rdb_frontend::loopdev::AttachOptions { block_size: 4096, read_only: false };
+    std::fs::File::create(&file)
+        .and_then(|file| file.set_len(4 << 20))
+        .expect("an image");
+    let options = rdb_frontend::loopdev::AttachOptions {
+        block_size: 4096,
+        read_only: false,
+    };
     let Ok(device) = rdb_frontend::loopdev::LoopDevice::attach(&file, options) else {
         eprintln!("no loop devices here: not tested");
         return;
@@ -358,7 +481,10 @@ fn small_and_odd_writes_on_large_blocks_lose_nothing() {
     image[512..512 + (3 << 20)].fill(0);
     assert!(client.read(512, 1 << 20) == image[512..512 + (1 << 20)]);
     for offset in (0..4).map(|mib| mib << 20) {
-        assert!(client.read(offset, 1 << 20) == image[offset as usize..][..1 << 20], "at {offset}");
+        assert!(
+            client.read(offset, 1 << 20) == image[offset as usize..][..1 << 20],
+            "at {offset}"
+        );
     }
     drop(client);
     a.stop();
@@ -381,12 +507,19 @@ fn exhausted_buffers_stop_reading_and_nothing_is_lost() {
                 let mut client = Client::connect(&socket).expect("the socket is there");
                 let base = index << 24;
                 let mut writer = client.twin();
-                let sizes: Vec<usize> = (0..40).map(|n| [1 << 20, 4096, 262_144, 512][n % 4]).collect();
+                let sizes: Vec<usize> = (0..40)
+                    .map(|n| [1 << 20, 4096, 262_144, 512][n % 4])
+                    .collect();
                 let for_writer = sizes.clone();
                 let writing = std::thread::spawn(move || {
                     for (n, &size) in for_writer.iter().enumerate() {
                         let offset = base + (n as u64 % 16) * (1 << 20);
-                        writer.send((0, nbd::WRITE), offset, size as u32, &pattern(n as u32, size));
+                        writer.send(
+                            (0, nbd::WRITE),
+                            offset,
+                            size as u32,
+                            &pattern(n as u32, size),
+                        );
                     }
                 });
                 for _ in 0..sizes.len() {
@@ -399,7 +532,10 @@ fn exhausted_buffers_stop_reading_and_nothing_is_lost() {
                 }
                 for _ in 0..12 {
                     assert_eq!(client.reply().0, 0);
-                    client.stream.read_exact(&mut vec![0; 1 << 20]).expect("the data");
+                    client
+                        .stream
+                        .read_exact(&mut vec![0; 1 << 20])
+                        .expect("the data");
                 }
             })
         })
@@ -420,7 +556,10 @@ fn writes_that_never_end_do_not_keep_packets_of_the_peer_waiting() {
         node.primary();
     }
     let mut greedy = Client::connect(&b.socket()).expect("the socket is there");
-    greedy.stream.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    greedy
+        .stream
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .expect("a timeout");
     let mut block = vec![0; 28 + (1 << 20)];
     let mut header = Vec::new();
     header.extend_from_slice(&0x2560_9513_u32.to_be_bytes());
@@ -475,7 +614,11 @@ fn a_data_packet_that_lies_about_its_place_is_an_error_not_a_panic() {
     // b's disk is smaller: the write fails there, and the file does not grow.
     client.write(4 << 20, &[1; 512]);
     assert_eq!(std::fs::metadata(&data).expect("the file").len(), 1 << 20);
-    b.admin(Command::Detach { volume: VOLUME, force: false }).expect("detached");
+    b.admin(Command::Detach {
+        volume: VOLUME,
+        force: false,
+    })
+    .expect("detached");
     client.write(0, &[1; 512]);
     b.stop();
 }
@@ -483,10 +626,18 @@ fn a_data_packet_that_lies_about_its_place_is_an_error_not_a_panic() {
 /// The next notice of a device: up with its node, or down.
 fn next_device(node: &Node) -> Option<PathBuf> {
     loop {
-        match node.notices.recv_timeout(PATIENCE).expect("a notice of the device") {
+        match node
+            .notices
+            .recv_timeout(PATIENCE)
+            .expect("a notice of the device")
+        {
             Notice::DeviceUp { node, .. } => return Some(node.expect("a device node")),
             Notice::DeviceDown { .. } => return None,
-            Notice::Log { level: Level::Error, text, .. } => panic!("{text}"),
+            Notice::Log {
+                level: Level::Error,
+                text,
+                ..
+            } => panic!("{text}"),
             _ => {}
         }
     }
@@ -505,16 +656,27 @@ fn the_device_node_is_there_while_primary_and_stays_while_it_is_held() {
     a.attach(&data).expect("attached");
     a.primary();
     let path = next_device(&a).expect("up");
-    let device = std::fs::File::options().read(true).write(true).open(&path).expect("the node");
+    let device = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("the node");
     let content = pattern(3, 8 << 20);
     device.write_all_at(&content, 4 << 20).expect("written");
     device.write_all_at(&[5; 512], 512).expect("written");
     device.sync_all().expect("flushed");
-    let secondary = || a.admin(Command::Secondary { volume: VOLUME, held_open: false });
+    let secondary = || {
+        a.admin(Command::Secondary {
+            volume: VOLUME,
+            held_open: false,
+        })
+    };
     assert!(secondary().is_err(), "somebody holds it");
     drop(device);
     let mut back = vec![0; 8 << 20];
-    std::fs::File::open(&path).and_then(|file| file.read_exact_at(&mut back, 4 << 20)).expect("read");
+    std::fs::File::open(&path)
+        .and_then(|file| file.read_exact_at(&mut back, 4 << 20))
+        .expect("read");
     assert!(back == content);
     secondary().expect("nobody holds it");
     assert_eq!(next_device(&a), None);
@@ -524,7 +686,11 @@ fn the_device_node_is_there_while_primary_and_stays_while_it_is_held() {
     a.primary();
     let again = next_device(&a).expect("up again");
     assert!(again.exists());
-    let number = again.file_name().expect("a name").to_string_lossy().into_owned();
+    let number = again
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
     let _dir = a.stop();
     assert!(!std::path::Path::new(&format!("/sys/block/{number}/loop/backing_file")).exists());
 }
