@@ -83,7 +83,8 @@ fn t15_magic_is_looked_at_before_anything_else() {
 
 #[test]
 fn fields_that_contradict_are_errors_of_their_row() {
-    let check = |kind, change: fn(&mut Superblock)| {
+    type Change = fn(&mut Superblock);
+    let check = |kind, change: Change| {
         let mut superblock = Superblock::new(&layout(kind));
         change(&mut superblock);
         superblock
@@ -91,7 +92,7 @@ fn fields_that_contradict_are_errors_of_their_row() {
             .map_err(|error| error.to_string())
     };
     use MetaKind::{FlexibleExternal, Indexed, Internal};
-    let cases: [(&str, MetaKind, fn(&mut Superblock), &str); 17] = [
+    let cases: [(&str, MetaKind, Change, &str); 17] = [
         (
             "row 5",
             Internal,

@@ -90,7 +90,7 @@ impl FromStr for LastKnown {
     type Err = LastKnownError;
 
     fn from_str(text: &str) -> Result<Self, LastKnownError> {
-        let mut lines = text.lines();
+        let mut lines = text.split('\n');
         let first = lines.next().and_then(|line| line.split_once('\t'));
         let (size, device) = first.ok_or(LastKnownError {
             line: 1,
