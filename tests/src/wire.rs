@@ -233,7 +233,9 @@ mod tests {
                 [FEATURES, 0xb, 0x23, 0xd, 0xc, 0xe],
                 "{commands:x?}"
             );
-            assert!(!sent.meta.is_empty());
+            // The second node answered the first's wish to disconnect.
+            let acks: Vec<u16> = sent.meta.iter().map(|packet| command(packet)).collect();
+            assert_eq!(acks, if from[3] == 2 { vec![0x2b] } else { vec![] });
         }
         Ok(())
     }
