@@ -182,6 +182,29 @@ impl AlGeometry {
         (turn % self.stripes) * self.stripe_size_4k + turn / self.stripes
     }
 
+    /// The transaction number after `tr_number`: one more, but that a ring whose blocks do not divide
+    /// 2^32 leaves out the last numbers, so that positions go on in order when the number wraps. With
+    /// them the wrap would overwrite the newest blocks and keep the oldest (section 4.3), and a crash
+    /// soon after could lose slots of a large table. Readers compare numbers by difference, so a
+    /// gap is no matter to them.
+    ///
+    /// # Panics
+    /// On a geometry that [`AlGeometry::check`] refuses.
+    pub fn next_tr(self, tr_number: u32) -> u32 {
+        self.in_order(tr_number.wrapping_add(1))
+    }
+
+    /// `tr_number`, or 0 if it is one of those left out.
+    pub(crate) fn in_order(self, tr_number: u32) -> u32 {
+        const NUMBERS: u64 = 1 << 32;
+        let used = NUMBERS - NUMBERS % self.blocks();
+        if u64::from(tr_number) < used {
+            tr_number
+        } else {
+            0
+        }
+    }
+
     /// Is the ring of a legal size?
     ///
     /// # Errors

@@ -340,6 +340,30 @@ fn i16_positions_are_consecutive_around_the_ring() {
 }
 
 #[test]
+fn t26_positions_stay_in_order_when_numbers_wrap_in_any_ring() {
+    let geometry = AlGeometry {
+        stripes: 3,
+        stripe_size_4k: 4,
+    };
+    // 2^32 is 4 more than a multiple of 12.
+    assert_eq!(geometry.next_tr(0xffff_fffa), 0xffff_fffb);
+    assert_eq!(geometry.next_tr(0xffff_fffb), 0);
+    assert_eq!(AL.next_tr(u32::MAX), 0);
+    assert_eq!(ActivityLog::new(geometry, 67, 0xffff_fffd).next_tr(), 0);
+    let mut log = ActivityLog::new(geometry, 6433, 0xffff_fff0);
+    let mut turns = Vec::new();
+    for _ in 0..40 {
+        let sealed = log.seal_context().unwrap();
+        turns.push(sealed.ring_block);
+        log.commit(sealed.tr_number);
+    }
+    // Whatever twelve follow one another are the whole ring.
+    for turn in turns.windows(12) {
+        assert_eq!(turn.iter().collect::<BTreeSet<_>>().len(), 12, "{turns:?}");
+    }
+}
+
+#[test]
 fn i17_the_window_passes_over_every_slot() {
     let mut log = ActivityLog::new(AL, 100_000, 0);
     assert_eq!(log.nr_slots(), 6433);
@@ -610,7 +634,7 @@ proptest! {
             if let Ok(found) = found {
                 prop_assert!(found.hot.is_superset(&log.on_disk()
                     .filter(|extent| log.is_hot(*extent)).collect()));
-                next_tr = found.newest_tr.map_or(next_tr, |newest| newest.wrapping_add(1));
+                next_tr = found.newest_tr.map_or(next_tr, |newest| geometry.next_tr(newest));
             }
         }
     }

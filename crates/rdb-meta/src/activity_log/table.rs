@@ -114,7 +114,7 @@ pub struct ActivityLog {
 
 impl ActivityLog {
     /// An empty log that continues a ring at `next_tr`: 0 after the ring was initialised, else one
-    /// above the newest number in it (invariant I18). `nr_slots` (`al-extents`) is brought into what
+    /// above the newest number in it (invariant I18), which [`AlGeometry::next_tr`] is. `nr_slots` (`al-extents`) is brought into what
     /// the ring can describe ([`AlGeometry::slots_max`]).
     ///
     /// # Panics
@@ -143,7 +143,7 @@ impl ActivityLog {
             collecting: Vec::with_capacity(AL_UPDATES_MAX),
             in_flight: Vec::with_capacity(AL_UPDATES_MAX),
             in_flight_tr: None,
-            next_tr,
+            next_tr: geometry.in_order(next_tr),
             context_start: 0,
             starving: None,
         }
@@ -428,7 +428,7 @@ impl ActivityLog {
             _ => 0,
         };
         self.in_flight_tr = Some(tr_number);
-        self.next_tr = tr_number.wrapping_add(1);
+        self.next_tr = self.geometry.next_tr(tr_number);
         SealedTransaction {
             tr_number,
             ring_block: self.geometry.position(tr_number),
