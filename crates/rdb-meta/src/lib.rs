@@ -1,7 +1,7 @@
 //! DRBD 8.4's on-disk metadata: layout, superblock, activity log, bitmap.
 //!
 //! Bytes in, bytes out: nothing here opens a file or knows a clock. The engine keeps an
-//! [`ActivityLog`](activity_log::ActivityLog) and a [`Bitmap`] in memory and asks for the blocks to
+//! [`ActivityLog`] and a [`Bitmap`] in memory and asks for the blocks to
 //! write; the offline tool runs [`tool`] over anything that is a [`Device`].
 //!
 //! What must hold when the power is cut at any instant, for the two disks' differing blocks `D`,

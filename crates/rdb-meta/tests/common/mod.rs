@@ -5,9 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rdb_meta::activity_log::{Acquire, ActivityLog};
 use rdb_meta::device::MemDevice;
-use rdb_meta::tool::{Console, Question};
-use rdb_meta::{BLOCK_BYTES, Device, DeviceError, SECTOR_BYTES};
+use rdb_meta::tool::{self, Console, CreateOptions, Exit, Metadata, Question};
+use rdb_meta::{BLOCK_BYTES, Device, DeviceError, ExtentNr, Layout, Magic, MdFlags, MetaKind};
+use rdb_meta::{SECTOR_BYTES, Superblock};
 
 /// Keeps what was said, and answers from a list; without one, yes.
 #[derive(Default)]
@@ -236,4 +238,76 @@ impl Device for FileDevice {
     fn flush(&mut self) -> Result<(), DeviceError> {
         self.file.sync_data().map_err(failed)
     }
+}
+
+pub const MIB: u64 = 2048;
+pub const KINDS: [MetaKind; 4] = [
+    MetaKind::Internal,
+    MetaKind::FlexibleExternal,
+    MetaKind::Indexed(0),
+    MetaKind::Indexed(1),
+];
+
+pub fn created(kind: MetaKind, sectors: u64) -> MemDevice {
+    let mut device = MemDevice::new(sectors);
+    let exit = tool::create_md(
+        &mut device,
+        kind,
+        &CreateOptions::default(),
+        &mut Script::answers(&[]),
+    );
+    assert_eq!(exit, Ok(Exit::Ok));
+    device
+}
+
+/// A Primary's disk after a crash, with these extents in the log.
+pub fn crashed(kind: MetaKind, sectors: u64, extents: &[u32]) -> MemDevice {
+    let mut device = created(kind, sectors);
+    let mut metadata = Metadata::open(&mut device, kind).unwrap();
+    let layout = metadata.layout;
+    metadata.superblock.la_size_sectors = layout.usable_sectors.min(1024 * MIB);
+    metadata.superblock.magic = Magic::V84Unclean;
+    metadata.superblock.flags =
+        MdFlags::CONSISTENT | MdFlags::PRIMARY_IND | MdFlags::WAS_UP_TO_DATE;
+    metadata.save(&mut device).unwrap();
+    let mut log = ActivityLog::new(layout.al, 67, 0);
+    for &extent in extents {
+        assert_eq!(
+            log.acquire(ExtentNr(extent), ExtentNr(extent)),
+            Acquire::Pending(log.next_tr())
+        );
+        let sealed = log.seal().unwrap();
+        device
+            .write_at(layout.al_block_sector(sealed.ring_block), &sealed.block[..])
+            .unwrap();
+        log.commit(sealed.tr_number);
+    }
+    device
+}
+
+pub fn superblock(device: &mut dyn Device, kind: MetaKind) -> Superblock {
+    Metadata::open(device, kind).unwrap().superblock
+}
+
+/// Of the first GiB, which is all that these disks agreed on.
+pub fn bits_set(device: &mut dyn Device, kind: MetaKind) -> u64 {
+    bits_in(device, kind, 64)
+}
+
+pub fn bits_in(device: &mut dyn Device, kind: MetaKind, sectors: u64) -> u64 {
+    let layout = Metadata::open(device, kind).unwrap().layout;
+    let mut area = vec![0; layout.bitmap_sectors.min(sectors) as usize * 512];
+    device.read_at(layout.bitmap_sector, &mut area).unwrap();
+    area.iter().map(|byte| u64::from(byte.count_ones())).sum()
+}
+
+pub fn ring(device: &mut dyn Device, layout: &Layout) -> Vec<u8> {
+    let mut ring = vec![0; layout.al.sectors() as usize * 512];
+    device.read_at(layout.al_sector, &mut ring).unwrap();
+    ring
+}
+
+pub fn ring_of(device: &mut MemDevice) -> Vec<u8> {
+    let layout = Metadata::open(device, MetaKind::Internal).unwrap().layout;
+    ring(device, &layout)
 }
