@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rdb_control::{
     Client, ClientError, GiReport, Op, Refusal, ResourceReport, ResourceShown, StatusReport,
-    VolumeReport, code,
+    VolumeReport, WaitTimes, code,
 };
 use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
@@ -230,7 +230,12 @@ impl Executor {
         self.with_client(start, |client| client.run(op))
     }
 
-    fn wait(&mut self, op: Op) -> Result<bool, Asked> {
+    fn wait(&mut self, mut op: Op) -> Result<bool, Asked> {
+        if let Op::WaitConnect { times, .. } | Op::WaitSync { times, .. } = &mut op {
+            for message in clamp(times) {
+                out::error(&message);
+            }
+        }
         self.with_client(false, |client| client.wait(op))
     }
 
@@ -292,6 +297,30 @@ impl Executor {
     }
 }
 
+/// Makes the time limits sensible as `drbdsetup` does (`docs/spec/behaviour.md`, section 11.1); the result is what to
+/// tell the user. 0 is for ever.
+fn clamp(times: &mut WaitTimes) -> Vec<String> {
+    let mut messages = Vec::new();
+    let is_shorter = |limit: u32, than: u32| limit > 0 && (limit < than || than == 0);
+    if is_shorter(times.wfc_s, times.degr_wfc_s) {
+        times.degr_wfc_s = times.wfc_s;
+        messages.push(format!(
+            "degr-wfc-timeout has to be shorter than wfc-timeout\n\
+             degr-wfc-timeout implicitly set to wfc-timeout ({}s)",
+            times.wfc_s
+        ));
+    }
+    if is_shorter(times.degr_wfc_s, times.outdated_wfc_s) {
+        times.outdated_wfc_s = times.wfc_s;
+        messages.push(format!(
+            "outdated-wfc-timeout has to be shorter than degr-wfc-timeout\n\
+             outdated-wfc-timeout implicitly set to degr-wfc-timeout ({}s)",
+            times.degr_wfc_s
+        ));
+    }
+    messages
+}
+
 /// The daemon does not have the minor, or no disk of it: the metadata on the disk is the truth.
 fn is_unconfigured(asked: &Asked) -> bool {
     match asked {
@@ -334,4 +363,59 @@ fn gi_text(query: Query, report: &GiReport) -> Result<String, String> {
             .map_or(text.len(), |length| at + 1 + length + 1)
     });
     Ok(text[..end].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_times_are_made_sensible() {
+        let times = |wfc_s, degr_wfc_s, outdated_wfc_s| WaitTimes {
+            wfc_s,
+            degr_wfc_s,
+            outdated_wfc_s,
+            wait_after_sb: false,
+        };
+        for (given, clamped, messages) in [
+            (times(0, 0, 0), times(0, 0, 0), 0),
+            (times(120, 60, 30), times(120, 60, 30), 0),
+            // For ever is longer than any limit.
+            (times(5, 0, 0), times(5, 5, 5), 2),
+            (times(5, 60, 3), times(5, 5, 3), 1),
+            (times(0, 60, 0), times(0, 60, 0), 1),
+            (times(120, 60, 90), times(120, 60, 120), 1),
+        ] {
+            let mut times = given;
+            assert_eq!(clamp(&mut times).len(), messages, "{given:?}");
+            assert_eq!(times, clamped, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn running_identifiers_read_as_the_drivers_tool_prints_them() {
+        // From captures/transcripts/10-down.
+        let report = GiReport {
+            uuids: [
+                0x39CB_A091_085A_E48B,
+                0,
+                0x0906_B3EA_13A5_C95D,
+                0x114B_0176_46F8_146D,
+            ],
+            flags: (MdFlags::CONSISTENT
+                | MdFlags::WAS_UP_TO_DATE
+                | MdFlags::PRIMARY_IND
+                | MdFlags::CONNECTED_IND)
+                .bits(),
+        };
+        let line =
+            "39CBA091085AE48B:0000000000000000:0906B3EA13A5C95D:114B017646F8146D:1:1:1:1:0:0:0";
+        assert_eq!(gi_text(Query::GetGi, &report).unwrap(), format!("{line}\n"));
+        let text = gi_text(Query::ShowGi, &report).unwrap();
+        assert!(text.contains(line), "{text}");
+        assert!(
+            text.ends_with("\n\nflags: Primary, Connected, UpToDate\nmeta-data: need apply-al\n"),
+            "{text}"
+        );
+    }
 }

@@ -364,10 +364,6 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
 }
 
 /// The step of a call: refused before it is asked if it names what is not there.
-#[expect(
-    clippy::type_complexity,
-    reason = "usage error, refusal and step are three ends of one road"
-)]
 fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Refusal)>, String> {
     let args = &call.args;
     let first = args.first().cloned().unwrap_or_default();

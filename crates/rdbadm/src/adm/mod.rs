@@ -64,13 +64,12 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
         _ => String::new(),
     };
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        ErrorKind::DisplayHelp => {
             out::print(&error.render().to_string());
-            return if error.kind() == ErrorKind::DisplayHelp {
-                0
-            } else {
-                1
-            };
+            return 0;
+        }
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            out::print(&table::command(program).render_help().to_string());
         }
         ErrorKind::InvalidSubcommand => {
             let name = word(ContextKind::InvalidSubcommand);
@@ -177,12 +176,19 @@ impl Command<'_> {
             None => rdb_config::load(&rdb_config::default_config_path()),
         };
         let Loaded { config, warnings } = loaded.map_err(|error| config_error(&error))?;
-        // Scripts read the short answers, often with both outputs in one.
-        let is_query = matches!(
+        // Said where the options take effect; not with every question that a script asks.
+        if matches!(
             self.row.verb,
-            Verb::Role | Verb::Cstate | Verb::Dstate | Verb::GetGi
-        ) || (self.row.name.starts_with("sh-") && self.row.verb != Verb::ShNop);
-        if !is_query {
+            Verb::Up
+                | Verb::Adjust
+                | Verb::Attach
+                | Verb::Connect
+                | Verb::DiskOptions
+                | Verb::NetOptions
+                | Verb::ResourceOptions
+                | Verb::Dump
+                | Verb::ShNop
+        ) {
             for warning in &warnings {
                 out::error(&warning.to_string());
             }

@@ -246,13 +246,6 @@ impl Item {
         )
     }
 
-    /// `down`.
-    pub(crate) fn down(&self) -> Step {
-        let resource = self.resource.name.clone();
-        let words = vec!["down".to_owned(), resource.clone()];
-        self.setup(words, resource.clone(), Action::Run(Op::Down { resource }))
-    }
-
     /// `del-minor`, for a volume that runs and is not in the configuration any more.
     pub(crate) fn del_minor(&self, minor: u32) -> Step {
         self.on_minor("del-minor", minor, &[], Op::DelMinor { minor })

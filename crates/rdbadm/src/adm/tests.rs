@@ -89,7 +89,7 @@ fn each_command_is_planned_as_drbdadm_does() {
         ..WaitGiven::default()
     };
     for (step, line) in [
-        (item.down(), "drbdsetup down r1"),
+        (down("r1"), "drbdsetup down r1"),
         (item.detach(1, false), "drbdsetup detach 1"),
         (item.detach(1, true), "drbdsetup detach 1 --force"),
         (
@@ -155,7 +155,7 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
         let mut steps: Vec<Step> = item.up().into_iter().flatten().collect();
         steps.extend([
             item.connect(true, true),
-            item.down(),
+            down(&item.resource.name),
             item.primary(volume, true),
             item.detach(volume.minor, true),
             item.disk_options(volume, true),

@@ -1,0 +1,494 @@
+//! The commands that need no daemon, as a user calls them: metadata on plain files, refusals, exit codes, spellings.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A node's configuration, disk and run directory. No daemon ever runs in it.
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Node {
+        let node = Node {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        File::create(node.disk())
+            .unwrap()
+            .set_len(64 << 20)
+            .unwrap();
+        let disk = node.disk().display().to_string();
+        let text = format!(
+            "resource r0 {{\n  net {{ protocol C; shared-secret \"hush\"; cram-hmac-alg sha1; }}\n  \
+             device /dev/drbd0; disk {disk}; meta-disk internal;\n  \
+             on alice {{ address 127.0.0.1:7789; }}\n  on bob {{ address 127.0.0.2:7789; }}\n}}\n"
+        );
+        std::fs::write(node.conf(), text).unwrap();
+        node
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.path("disk")
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.path("rdb.conf")
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rdbadm"));
+        command
+            .args(words.split_whitespace())
+            .env("RDB_NODE", "alice")
+            .env("RDB_CONF", self.conf())
+            .env("RDB_RUN_DIR", self.path("run"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &str) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Runs with an answer on standard input.
+    fn answer(&self, words: &str, answer: &str) -> Output {
+        let mut child = self
+            .command(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(answer.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    #[track_caller]
+    fn ok(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words}: {output:?}");
+        out(&output)
+    }
+
+    /// Runs what must fail; the exit status and what is said on standard error.
+    #[track_caller]
+    fn fails(&self, words: &str) -> (i32, String) {
+        let output = self.run(words);
+        assert!(!output.status.success(), "{words}: {output:?}");
+        (output.status.code().unwrap(), err(&output))
+    }
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+const FRESH: &str =
+    "0000000000000004:0000000000000000:0000000000000000:0000000000000000:0:0:0:0:0:0:0\n";
+
+#[test]
+fn metadata_is_created_on_a_file_and_read_back() {
+    let node = Node::new();
+    let created = node.ok("create-md r0");
+    assert!(
+        created.ends_with("New drbd meta data block successfully created.\n"),
+        "{created}"
+    );
+    assert_eq!(node.ok("get-gi r0"), FRESH);
+    assert_eq!(node.ok("dstate r0"), "Inconsistent\n");
+    let shown = node.ok("show-gi r0");
+    assert!(
+        shown.contains("flags: Secondary, StandAlone, Inconsistent\nmeta-data: clean\n"),
+        "{shown}"
+    );
+    let dump = node.ok("dump-md r0");
+    assert!(dump.contains("version \"v08\";"), "{dump}");
+    assert!(
+        !dump.contains("device-uuid 0x0000000000000000;"),
+        "a random name: {dump}"
+    );
+    // The same by the step itself.
+    let by_step = node.ok(&format!(
+        "rdbmeta 0 v08 {} internal get-gi",
+        node.disk().display()
+    ));
+    assert_eq!(by_step, FRESH);
+}
+
+#[test]
+fn each_disk_gets_a_name_of_its_own() {
+    let name = |node: &Node| {
+        node.ok("create-md r0");
+        let dump = node.ok("dump-md r0");
+        dump.lines()
+            .find(|line| line.starts_with("device-uuid"))
+            .unwrap()
+            .to_owned()
+    };
+    assert_ne!(name(&Node::new()), name(&Node::new()));
+}
+
+#[test]
+fn existing_metadata_is_overwritten_only_after_a_yes() {
+    let node = Node::new();
+    node.ok("create-md r0");
+    let before = std::fs::read(node.disk()).unwrap();
+    for answer in ["", "no\n", "y\n", "yess\n"] {
+        let output = node.answer("create-md r0", answer);
+        assert_eq!(output.status.code(), Some(1), "{answer:?}: {output:?}");
+        assert!(
+            out(&output).contains("[need to type 'yes' to confirm]"),
+            "{output:?}"
+        );
+        assert!(
+            std::fs::read(node.disk()).unwrap() == before,
+            "{answer:?} changed the disk"
+        );
+    }
+    let output = node.answer("create-md r0", "yes\n");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let forced = node.ok("create-md --force r0");
+    assert!(
+        forced.contains("*** confirmation forced via --force option ***"),
+        "{forced}"
+    );
+    // The global spelling of 8.3.
+    node.ok("-- --force create-md r0");
+    node.ok("--force create-md r0");
+}
+
+#[test]
+fn fresh_metadata_cannot_be_outdated() {
+    let node = Node::new();
+    node.ok("create-md r0");
+    let (code, text) = node.fails("outdate r0");
+    assert_eq!((code, text.as_str()), (5, "Device is inconsistent.\n"));
+}
+
+#[test]
+fn a_file_system_that_would_be_cut_off_stops_create_md() {
+    let node = Node::new();
+    // An ext4 superblock at 1 KiB whose blocks fill the whole file: magic at 0x38, block count at 4, block size 4 KiB.
+    let mut superblock = [0_u8; 1024];
+    superblock[4..8].copy_from_slice(&(16_384_u32).to_le_bytes());
+    superblock[0x18..0x1c].copy_from_slice(&2_u32.to_le_bytes());
+    superblock[0x38..0x3a].copy_from_slice(&0xef53_u16.to_le_bytes());
+    superblock[0x4c] = 1;
+    superblock[0x60] = 0x40;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(node.disk())
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &superblock, 1024).unwrap();
+    file.flush().unwrap();
+    let before = std::fs::read(node.disk()).unwrap();
+    let output = node.run("create-md --force r0");
+    assert_eq!(output.status.code(), Some(40), "{output:?}");
+    assert!(std::fs::read(node.disk()).unwrap() == before);
+}
+
+#[test]
+fn disks_that_cannot_be_used_are_named() {
+    let node = Node::new();
+    let disk = node.disk().display().to_string();
+    let (code, text) = node.fails("get-gi r0");
+    assert_eq!(code, 1);
+    assert!(text.starts_with("No valid meta data found\n"), "{text}");
+    std::fs::remove_file(node.disk()).unwrap();
+    let (code, text) = node.fails("create-md r0");
+    assert_eq!(code, 20);
+    assert!(
+        text.starts_with(&format!("open({disk}) failed: No such file or directory")),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("create-md' terminated with exit code 20\n"),
+        "{text}"
+    );
+    std::fs::create_dir(node.disk()).unwrap();
+    let (code, text) = node.fails("create-md r0");
+    assert_eq!(
+        (code, text.lines().next().unwrap()),
+        (
+            20,
+            &*format!("'{disk}' is neither a block device nor a file!")
+        )
+    );
+    std::fs::remove_dir(node.disk()).unwrap();
+    File::create(node.disk()).unwrap().set_len(4096).unwrap();
+    let (code, text) = node.fails("create-md r0");
+    assert_eq!(code, 10, "{text}");
+}
+
+#[test]
+fn a_locked_file_is_left_alone() {
+    let node = Node::new();
+    let file = File::open(node.disk()).unwrap();
+    file.try_lock().unwrap();
+    let (code, text) = node.fails("create-md r0");
+    assert_eq!(code, 20);
+    assert!(
+        text.contains("is in use: another program has locked it"),
+        "{text}"
+    );
+}
+
+#[test]
+fn without_a_daemon_everything_is_unconfigured() {
+    let node = Node::new();
+    assert_eq!(node.ok("role r0"), "Unconfigured\n");
+    assert_eq!(node.ok("cstate r0"), "Unconfigured\n");
+    assert_eq!(node.ok("status"), "");
+    assert_eq!(node.ok("status --json"), "[]\n");
+    assert_eq!(node.ok("down r0"), "");
+    assert_eq!(node.ok("overview"), "");
+    let (code, text) = node.fails("status r0");
+    assert_eq!((code, text.as_str()), (10, "r0: No such resource\n"));
+    let (code, text) = node.fails("secondary r0");
+    assert_eq!(
+        (code, text.as_str()),
+        (
+            10,
+            "0: Failure: (127) Device minor not allocated\nadditional info from kernel:\nunknown minor\n\
+             Hint: resource r0 is not up; run 'rdbadm up r0'.\n\
+             Command 'rdbsetup secondary 0' terminated with exit code 10\n"
+        )
+    );
+    let (code, text) = node.fails("disconnect r0");
+    assert_eq!(code, 10);
+    assert!(
+        text.starts_with("??: Failure: (162) Invalid configuration request\n"),
+        "{text}"
+    );
+    assert_eq!(node.fails("proc").0, 20);
+    assert!(
+        !node.path("run").exists(),
+        "nothing of this starts a daemon"
+    );
+}
+
+#[test]
+fn a_dry_run_prints_steps_and_touches_nothing() {
+    let node = Node::new();
+    let disk = node.disk().display().to_string();
+    assert_eq!(
+        node.ok("-d up r0"),
+        format!(
+            "rdbsetup new-resource r0\nrdbsetup new-minor r0 0 0\nrdbmeta 0 v08 {disk} internal apply-al\n\
+             rdbsetup attach 0 {disk} {disk} internal\nrdbsetup connect r0 ipv4:127.0.0.1:7789 \
+             ipv4:127.0.0.2:7789 --protocol=C --shared-secret=hush --cram-hmac-alg=sha1\n"
+        )
+    );
+    for spelling in [
+        "-d primary --force r0",
+        "-d primary r0 --force",
+        "-d -- --overwrite-data-of-peer primary r0",
+        "primary --dry-run --overwrite-data-of-peer all",
+        "-d primary -o r0/0",
+        "-d primary --force minor-0",
+    ] {
+        assert_eq!(
+            node.ok(spelling),
+            "rdbsetup primary 0 --force\n",
+            "{spelling}"
+        );
+    }
+    for spelling in [
+        "-d connect --discard-my-data r0",
+        "-d -- --discard-my-data connect r0",
+    ] {
+        let line = node.ok(spelling);
+        assert!(line.ends_with(" --discard-my-data\n"), "{spelling}: {line}");
+    }
+    assert!(!node.path("run").exists());
+}
+
+#[test]
+fn links_with_drbds_names_speak_as_drbds_tools() {
+    let node = Node::new();
+    let link = node.path("drbdadm");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rdbadm"), &link).unwrap();
+    let output = Command::new(&link)
+        .args([
+            "-c",
+            node.conf().to_str().unwrap(),
+            "--node",
+            "alice",
+            "-d",
+            "secondary",
+            "r0",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(out(&output), "drbdsetup secondary 0\n");
+    let output = Command::new(&link).arg("explode").output().unwrap();
+    assert_eq!(
+        (output.status.code(), err(&output).as_str()),
+        (Some(1), "drbdadm: Unknown command 'explode'\n")
+    );
+}
+
+#[test]
+fn wrong_calls_are_told_as_drbdadm_does() {
+    let node = Node::new();
+    for (words, code, text) in [
+        ("explode", 1, "rdbadm: Unknown command 'explode'\n"),
+        (
+            "primary --explode r0",
+            1,
+            "rdbadm: unrecognized option '--explode'\ntry 'rdbadm help'\n",
+        ),
+        (
+            "up nosuch",
+            1,
+            "'nosuch' not defined in your config (for this host).\n",
+        ),
+        (
+            "connect r0/0",
+            1,
+            "connect operates on whole resources, but you specified a specific volume!\n",
+        ),
+        (
+            "rdbsetup explode 0",
+            20,
+            "rdbsetup: Unknown command 'explode'\n",
+        ),
+        (
+            "rdbsetup primary x",
+            20,
+            "rdbsetup: 'x' is not a minor number\n",
+        ),
+        ("rdbsetup status nosuch", 10, "nosuch: No such resource\n"),
+    ] {
+        assert_eq!(node.fails(words), (code, text.to_owned()), "{words}");
+    }
+    let (code, text) = node.fails("primary");
+    assert_eq!(code, 1);
+    assert!(text.ends_with("No resource names specified\n"), "{text}");
+    let (code, text) = node.fails("--node zoe up r0");
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("This host is called 'zoe'; the resource has sections for 'alice', 'bob'."),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_bad_configuration_ends_with_its_message_and_10() {
+    let node = Node::new();
+    std::fs::write(node.conf(), "resource r0 {\n  net { tiemout 5; }\n}\n").unwrap();
+    let (code, text) = node.fails("up r0");
+    assert_eq!(code, 10);
+    assert!(
+        text.contains(":2: Parse error:") && text.contains("but got 'tiemout'"),
+        "{text}"
+    );
+    std::fs::remove_file(node.conf()).unwrap();
+    let (code, text) = node.fails("up r0");
+    assert_eq!(code, 10);
+    assert!(
+        text.starts_with("Can not open '") && text.contains("No such file or directory"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_configuration_may_come_from_standard_input() {
+    let node = Node::new();
+    let text = std::fs::read_to_string(node.conf()).unwrap();
+    let output = node.answer("-c - sh-resources", &text);
+    assert_eq!(
+        (output.status.code(), out(&output).as_str()),
+        (Some(0), "r0\n")
+    );
+}
+
+#[test]
+fn facts_of_the_configuration_are_printed_for_scripts() {
+    let node = Node::new();
+    let disk = format!("{}\n", node.disk().display());
+    for (words, text) in [
+        ("sh-resources", "r0\n"),
+        ("sh-dev r0", "/dev/drbd0\n"),
+        ("sh-minor r0", "0\n"),
+        ("sh-ll-dev r0", disk.as_str()),
+        ("sh-md-dev r0", disk.as_str()),
+        ("sh-md-idx r0", "internal\n"),
+        ("sh-ip r0", "127.0.0.1\n"),
+        ("sh-nop", ""),
+    ] {
+        assert_eq!(node.ok(words), text, "{words}");
+    }
+}
+
+#[test]
+fn a_dump_hides_secrets_unless_asked() {
+    let node = Node::new();
+    assert!(!node.ok("dump r0").contains("hush"));
+    assert!(node.ok("dump --show-secrets r0").contains("hush"));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let node = Node::new();
+    node.ok("create-md r0");
+    for words in [
+        "dump-md r0",
+        "show-gi r0",
+        "dump",
+        "completions bash",
+        "--help",
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = node
+            .command(words)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.status.code(), err(&output).as_str()),
+            (Some(0), ""),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_know_the_commands() {
+    let node = Node::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            node.ok(&format!("completions {shell}"))
+                .contains("invalidate-remote"),
+            "{shell}"
+        );
+    }
+    let man = node.path("man");
+    node.ok(&format!("man {}", man.display()));
+    assert!(Path::new(&man.join("rdbadm-create-md.8")).exists());
+}
+
+#[test]
+fn a_socket_that_nobody_serves_is_no_daemon() {
+    let node = Node::new();
+    std::fs::create_dir(node.path("run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(node.path("run/control.sock")).unwrap());
+    assert_eq!(node.ok("role r0"), "Unconfigured\n");
+}
