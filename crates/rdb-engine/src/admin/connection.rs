@@ -1,0 +1,134 @@
+//! `connect`, `disconnect` and the net options (`docs/spec/behaviour.md`, sections 7.8, 12.3 and 12.4).
+
+use alloc::format;
+
+use replica_proto::{Packet, StateChange, StateWord};
+
+use super::{Ask, Stage};
+use crate::config::NetOptions;
+use crate::effect::Level;
+use crate::event::Payload;
+use crate::ids::VolumeNr;
+use crate::resource::Resource;
+use crate::state::{self, Change, ConnState, Role, StateError};
+
+impl<P: Payload> Resource<P> {
+    pub(super) fn admin_connect(
+        &mut self,
+        options: NetOptions,
+        discard_my_data: bool,
+        tentative: bool,
+    ) {
+        if self.net.cstate > ConnState::StandAlone || self.net.options.is_some() {
+            self.admin_refused(125, "the connection is configured already");
+            return;
+        }
+        if discard_my_data && self.volumes.values().any(|v| v.state.role == Role::Primary) {
+            self.admin_refused(123, "a volume is Primary");
+            return;
+        }
+        self.net.options = Some(options);
+        self.net.discard_my_data = discard_my_data;
+        self.net.tentative = tentative;
+        for volume in self.volumes.values_mut() {
+            volume.counters.sent = 0;
+            volume.counters.received = 0;
+        }
+        self.start_connecting();
+        self.admin_done(Ok(()));
+    }
+
+    pub(super) fn step_disconnect(&mut self, force: bool, stage: Stage) {
+        if self.net.cstate == ConnState::StandAlone {
+            if stage == Stage::Start {
+                self.admin_refused(162, "unknown connection");
+            } else {
+                self.admin_done(Ok(()));
+            }
+            return;
+        }
+        if stage == Stage::Leaving {
+            return;
+        }
+        let change = Change::conn(ConnState::Disconnecting);
+        if stage == Stage::Change {
+            let Some(ask) = &self.admin.ask else {
+                // The connection broke while the peer was asked: nobody is left to ask.
+                self.set_stage(Stage::Leaving);
+                self.go_standalone();
+                return;
+            };
+            let Some(code) = ask.reply else { return };
+            self.admin.ask = None;
+            if state::is_success(code) {
+                self.set_stage(Stage::Leaving);
+                self.go_standalone();
+            } else {
+                self.net.disconnect_sent = false;
+                let text =
+                    StateError::from_code(code).map_or_else(Default::default, |e| format!("{e}"));
+                self.log(
+                    Level::Error,
+                    format!("Requested state change failed by peer: {text} ({code})"),
+                );
+                self.admin_state_error(StateError::FailedByPeer);
+            }
+            return;
+        }
+        if force || !self.is_up() || self.net.cstate != ConnState::WFReportParams {
+            self.set_stage(Stage::Leaving);
+            self.go_standalone();
+            return;
+        }
+        for nr in self.volume_numbers() {
+            match state::request_for_peer(self.volume(nr).state, change, &self.context(nr)) {
+                Err(StateError::InTransientState) => return,
+                Err(error) => {
+                    self.log_refusal(nr, error, change);
+                    self.admin_state_error(error);
+                    return;
+                }
+                Ok(_) => {}
+            }
+        }
+        let (mask, val) = change.to_mask_val();
+        let connection = self.net.connection;
+        self.admin.ask = Some(Ask {
+            volume: None,
+            reply: None,
+            connection,
+        });
+        self.net.disconnect_sent = true;
+        self.set_stage(Stage::Change);
+        let request = StateChange {
+            mask: StateWord(mask),
+            val: StateWord(val),
+        };
+        self.send(VolumeNr(0), Packet::ConnStChgReq(request), None);
+    }
+
+    pub(super) fn admin_net_options(&mut self, options: NetOptions) {
+        let Some(own) = self.net.options.clone() else {
+            self.admin_refused(162, "unknown connection");
+            return;
+        };
+        let agreed = |o: &NetOptions| {
+            (
+                o.protocol,
+                o.after_sb_0pri,
+                o.after_sb_1pri,
+                o.after_sb_2pri,
+                o.verify_alg.clone(),
+            )
+        };
+        if agreed(&own) != agreed(&options) && self.net.cstate > ConnState::Unconnected {
+            self.admin_refused(
+                163,
+                "protocol, after-sb-* and verify-alg can only be given with connect",
+            );
+            return;
+        }
+        self.net.options = Some(options);
+        self.admin_done(Ok(()));
+    }
+}

@@ -1,0 +1,192 @@
+//! Commands about a disk and its data (`docs/spec/behaviour.md`, sections 6.7 and 12.6 to 12.12).
+
+use alloc::format;
+
+use replica_proto::UuidFlags;
+
+use super::{Asked, Stage};
+use crate::effect::Level;
+use crate::event::Payload;
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::resource::Resource;
+use crate::state::{Change, ConnState, DiskState, Role, StateError};
+
+impl<P: Payload> Resource<P> {
+    pub(super) fn step_detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
+        let gone =
+            self.volume(nr).state.disk == DiskState::Diskless && self.volume(nr).disk.is_none();
+        match stage {
+            _ if gone => self.admin_done(Ok(())),
+            Stage::Start if force => {
+                self.fact(nr, Change::disk(DiskState::Failed));
+                self.admin_done(Ok(()));
+            }
+            Stage::Start => match self.ask_change(nr, Change::disk(DiskState::Failed)) {
+                Asked::Wait => {}
+                Asked::Done(Ok(_)) => self.set_stage(Stage::Detaching),
+                Asked::Done(Err(error)) => {
+                    if error != StateError::FailedByPeer {
+                        self.log_refusal(nr, error, Change::disk(DiskState::Failed));
+                    }
+                    self.admin_state_error(error);
+                }
+            },
+            _ => {}
+        }
+    }
+
+    pub(super) fn step_invalidate(&mut self, nr: VolumeNr, stage: Stage, ready: bool, local: bool) {
+        let state = self.volume(nr).state;
+        if stage == Stage::Durable {
+            if ready {
+                self.admin_done(Ok(()));
+            }
+            return;
+        }
+        if !self.volume(nr).has_usable_disk() && self.admin.ask.is_none() {
+            self.admin_refused(138, "the volume has no disk");
+            return;
+        }
+        let alone = state.conn == ConnState::StandAlone;
+        let whose = if local {
+            Role::Secondary
+        } else {
+            Role::Primary
+        };
+        if alone && state.role == whose {
+            let bad = DiskState::Inconsistent;
+            let change = if local {
+                Change::disk(bad)
+            } else {
+                Change::pdsk(bad)
+            };
+            match self.change(nr, change, false) {
+                Err(error) => self.admin_state_error(error),
+                Ok(_) => {
+                    self.set_stage(Stage::Durable);
+                    self.md_full_sync(nr, Then::Admin);
+                }
+            }
+            return;
+        }
+        let conn = if local {
+            ConnState::StartingSyncT
+        } else {
+            ConnState::StartingSyncS
+        };
+        match self.ask_change(nr, Change::conn(conn)) {
+            Asked::Wait => {}
+            Asked::Done(Ok(_)) => self.admin_done(Ok(())),
+            Asked::Done(Err(error)) => {
+                if error != StateError::FailedByPeer {
+                    self.log_refusal(nr, error, Change::conn(conn));
+                }
+                self.admin_state_error(error);
+            }
+        }
+    }
+
+    pub(super) fn step_outdate(&mut self, nr: VolumeNr, stage: Stage, ready: bool) {
+        let change = Change::disk(DiskState::Outdated);
+        match stage {
+            Stage::Start => match self.change(nr, change, false) {
+                Err(StateError::InTransientState) => {}
+                Err(error) => {
+                    self.log_refusal(nr, error, change);
+                    self.admin_state_error(error);
+                }
+                Ok(2) => self.admin_done(Ok(())),
+                Ok(_) => {
+                    // Confirmed only when it is on record (I21).
+                    self.set_stage(Stage::Durable);
+                    self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+                }
+            },
+            _ if ready => self.admin_done(Ok(())),
+            _ => {}
+        }
+    }
+
+    pub(super) fn step_new_current_uuid(
+        &mut self,
+        nr: VolumeNr,
+        clear_bitmap: bool,
+        stage: Stage,
+        ready: bool,
+    ) {
+        if stage == Stage::Durable {
+            if ready {
+                self.new_current_uuid_durable(nr, clear_bitmap);
+            }
+            return;
+        }
+        let state = self.volume(nr).state;
+        if !self.volume(nr).has_usable_disk() {
+            self.admin_refused(138, "the volume has no disk");
+            return;
+        }
+        let random = self.random();
+        let is_primary = state.role == Role::Primary;
+        let just_created = self.disk_mut(nr).sb.uuids[0] & !1 == crate::generation::JUST_CREATED;
+        let skip = state.conn == ConnState::Connected && just_created && clear_bitmap;
+        if !skip && state.conn != ConnState::StandAlone {
+            self.admin_refused(
+                151,
+                "only with StandAlone, or to skip the first sync of two fresh disks",
+            );
+            return;
+        }
+        let disk = self.disk_mut(nr);
+        let mut ids = disk.ids();
+        ids.rotate_bitmap(0);
+        ids.new_current(random, is_primary);
+        disk.set_ids(ids);
+        self.volume_mut(nr).exposed_uuid = ids.current;
+        self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
+        self.set_stage(Stage::Durable);
+        if clear_bitmap {
+            self.disk_mut(nr).al_suspended = false;
+            // Identifiers first: a crash in between leaves too many bits, never too few (T23).
+            self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
+            self.md(nr, MdKind::ClearAllPages, Then::Nothing);
+        }
+        self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+    }
+
+    fn new_current_uuid_durable(&mut self, nr: VolumeNr, clear_bitmap: bool) {
+        let state = self.volume(nr).state;
+        if clear_bitmap && state.conn == ConnState::Connected {
+            self.send_uuids_with(nr, UuidFlags::SKIP_INITIAL_SYNC);
+            let disk = self.disk_mut(nr);
+            let mut ids = disk.ids();
+            ids.bitmap = 0;
+            disk.set_ids(ids);
+            self.fact(
+                nr,
+                Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate),
+            );
+        }
+        self.admin_done(Ok(()));
+    }
+
+    pub(super) fn step_pause(&mut self, nr: VolumeNr, pause: bool) {
+        let change = Change {
+            user_isp: Some(pause),
+            ..Change::default()
+        };
+        match self.change(nr, change, false) {
+            Err(StateError::InTransientState) => {}
+            Err(error) => self.admin_state_error(error),
+            Ok(2) => {
+                let (code, info) = if pause {
+                    (134, "already paused here")
+                } else {
+                    (135, "not paused here")
+                };
+                self.admin_refused(code, info);
+            }
+            Ok(_) => self.admin_done(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Administrative commands: one at a time a resource, each a little machine that is looked at after every event until
+//! it has an answer (`docs/spec/behaviour.md`, section 12).
+
+mod connection;
+mod disk;
+mod role;
+
+use alloc::collections::VecDeque;
+use alloc::format;
+
+use replica_proto::{Packet, StateChange, StateWord};
+
+use crate::effect::{AdminError, Effect, Level};
+use crate::event::{Command, Payload, Timer};
+use crate::ids::{AdminId, VolumeNr};
+use crate::resource::Resource;
+use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError};
+use crate::volume::Volume;
+
+/// The commands of a resource.
+#[derive(Debug, Default)]
+pub(crate) struct Admin {
+    queue: VecDeque<(AdminId, Command)>,
+    current: Option<Op>,
+    /// A question to the peer.
+    ask: Option<Ask>,
+    /// The volume whose device the front end says is in use, during a demotion.
+    pub(crate) held_open: Option<VolumeNr>,
+}
+
+#[derive(Debug)]
+struct Op {
+    id: AdminId,
+    command: Command,
+    stage: Stage,
+    /// What `stage` waits for has come.
+    ready: bool,
+    /// The local disk was declared UpToDate by force.
+    forced: bool,
+    retried: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Start,
+    /// A ping shows that the peer is alive, or that it is not.
+    Ping,
+    /// Ask for the change, again after each event, until it is made or refused.
+    Change,
+    /// A pause before another try.
+    Pause,
+    /// Requests must end before the role is given up.
+    Drain,
+    /// Bitmap blocks are written.
+    Bitmap,
+    /// The superblock is written.
+    Durable,
+    /// The disk is on its way to Diskless.
+    Detaching,
+    /// The connection is on its way to StandAlone.
+    Leaving,
+    /// The attach module ends it.
+    Attaching,
+}
+
+#[derive(Debug)]
+struct Ask {
+    /// `None`: the connection.
+    volume: Option<VolumeNr>,
+    reply: Option<i32>,
+    connection: u32,
+}
+
+impl Admin {
+    /// Whether the peer has been asked about this volume (or connection) and has not answered.
+    pub(crate) fn asks_about(&self, volume: Option<VolumeNr>) -> bool {
+        self.ask
+            .as_ref()
+            .is_some_and(|a| a.reply.is_none() && (a.volume == volume || a.volume.is_none()))
+    }
+}
+
+/// What became of a change that may need the peer.
+enum Asked {
+    /// Look again after the next event.
+    Wait,
+    Done(Result<i32, StateError>),
+}
+
+impl<P: Payload> Resource<P> {
+    pub(crate) fn on_admin(&mut self, id: AdminId, command: Command) {
+        self.admin.queue.push_back((id, command));
+    }
+
+    /// Looks at the command in progress, or takes the next one. Says whether one ended.
+    pub(crate) fn poll_admin(&mut self) -> bool {
+        if self.admin.current.is_none() {
+            let Some((id, command)) = self.admin.queue.pop_front() else {
+                return false;
+            };
+            self.admin.current = Some(Op {
+                id,
+                command,
+                stage: Stage::Start,
+                ready: false,
+                forced: false,
+                retried: false,
+            });
+        }
+        self.step_admin();
+        self.admin.current.is_none()
+    }
+
+    pub(crate) fn admin_done(&mut self, result: Result<(), AdminError>) {
+        if let Some(op) = self.admin.current.take() {
+            self.admin.held_open = None;
+            self.admin.ask = None;
+            self.emit(Effect::ClearTimer {
+                timer: Timer::Admin,
+            });
+            self.emit(Effect::AdminDone { id: op.id, result });
+        }
+    }
+
+    fn admin_refused(&mut self, code: u16, info: &str) {
+        self.admin_done(Err(AdminError::refused(code, info)));
+    }
+
+    fn admin_state_error(&mut self, error: StateError) {
+        self.admin_done(Err(AdminError::State(error)));
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        if let Some(op) = &mut self.admin.current {
+            op.stage = stage;
+            op.ready = false;
+        }
+    }
+
+    fn admin_ready(&mut self, stage: Stage) {
+        if let Some(op) = self.admin.current.as_mut().filter(|op| op.stage == stage) {
+            op.ready = true;
+        }
+    }
+
+    pub(crate) fn admin_ping_answered(&mut self) {
+        self.admin_ready(Stage::Ping);
+    }
+
+    pub(crate) fn on_admin_timer(&mut self) {
+        self.admin_ready(Stage::Pause);
+    }
+
+    pub(crate) fn admin_metadata_done(&mut self, ok: bool) {
+        if !ok {
+            self.admin_refused(118, "writing the metadata failed");
+            return;
+        }
+        self.admin_ready(Stage::Bitmap);
+        self.admin_ready(Stage::Durable);
+    }
+
+    pub(crate) fn admin_connection_lost(&mut self) {
+        self.admin_ready(Stage::Ping);
+        let connection = self.net.connection;
+        if self
+            .admin
+            .ask
+            .as_ref()
+            .is_some_and(|a| a.connection != connection)
+        {
+            self.admin.ask = None; // decided without the peer now
+        }
+    }
+
+    /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY.
+    pub(crate) fn admin_reply(&mut self, volume: Option<VolumeNr>, code: i32) {
+        match &mut self.admin.ask {
+            Some(ask) if ask.volume == volume && ask.reply.is_none() => ask.reply = Some(code),
+            _ => self.log(
+                Level::Warn,
+                format!("an answer ({code}) to a question that was not asked"),
+            ),
+        }
+    }
+
+    fn step_admin(&mut self) {
+        let Some(op) = &self.admin.current else {
+            return;
+        };
+        let command = op.command.clone();
+        let (stage, ready) = (op.stage, op.ready);
+        if let Some(nr) = command_volume(&command) {
+            let exists = self.volumes.contains_key(&nr);
+            if !exists && !matches!(command, Command::NewVolume { .. }) {
+                self.admin_refused(127, &format!("no volume {nr}"));
+                return;
+            }
+        }
+        match command {
+            Command::NewVolume { volume, minor } => self.admin_new_volume(volume, minor),
+            Command::DelVolume { volume } => self.admin_del_volume(volume),
+            Command::Attach {
+                volume,
+                disk,
+                options,
+            } => {
+                if stage == Stage::Start && !self.net.state_sent {
+                    self.set_stage(Stage::Attaching);
+                    self.start_attach(volume, disk, options);
+                }
+            }
+            Command::Detach { volume, force } => self.step_detach(volume, force, stage),
+            Command::Connect {
+                options,
+                discard_my_data,
+                tentative,
+            } => {
+                self.admin_connect(options, discard_my_data, tentative);
+            }
+            Command::Disconnect { force } => self.step_disconnect(force, stage),
+            Command::Primary { volume, force } => self.step_primary(volume, force, stage, ready),
+            Command::Secondary { volume, held_open } => {
+                self.step_secondary(volume, held_open, stage, ready)
+            }
+            Command::Invalidate { volume } => self.step_invalidate(volume, stage, ready, true),
+            Command::InvalidateRemote { volume } => {
+                self.step_invalidate(volume, stage, ready, false)
+            }
+            Command::Outdate { volume } => self.step_outdate(volume, stage, ready),
+            Command::NewCurrentUuid {
+                volume,
+                clear_bitmap,
+            } => {
+                self.step_new_current_uuid(volume, clear_bitmap, stage, ready);
+            }
+            Command::PauseSync { volume } => self.step_pause(volume, true),
+            Command::ResumeSync { volume } => self.step_pause(volume, false),
+            Command::DiskOptions { volume, options } => {
+                let Some(disk) = self.volume_mut(volume).disk.as_deref_mut() else {
+                    return self.admin_refused(138, "the volume has no disk");
+                };
+                if disk.options.size_sectors != options.size_sectors {
+                    return self
+                        .admin_refused(126, "size can only be given when the disk is attached");
+                }
+                if disk.options.al_extents != options.al_extents {
+                    return self.admin_refused(
+                        122,
+                        "al-extents can only be given when the disk is attached",
+                    );
+                }
+                disk.options = options;
+                if self.volume(volume).state.conn >= ConnState::Connected {
+                    self.send_sync_param(volume);
+                }
+                self.admin_done(Ok(()));
+            }
+            Command::NetOptions { options } => self.admin_net_options(options),
+        }
+    }
+
+    // ---- changes that may need the peer --------------------------------------------------------------------------
+
+    /// Makes a change of one volume, with the peer's consent if it is needed (section 2.7).
+    fn ask_change(&mut self, nr: VolumeNr, change: Change) -> Asked {
+        if let Some(ask) = &self.admin.ask {
+            let Some(code) = ask.reply else {
+                return Asked::Wait;
+            };
+            self.admin.ask = None;
+            if !state::is_success(code) {
+                let text =
+                    StateError::from_code(code).map_or_else(Default::default, |e| format!("{e}"));
+                self.log_volume(
+                    Level::Error,
+                    nr,
+                    format!("Requested state change failed by peer: {text} ({code})"),
+                );
+                return Asked::Done(Err(StateError::FailedByPeer));
+            }
+            return Asked::Done(self.change(nr, change, false));
+        }
+        let old = self.volume(nr).state;
+        let context = self.context(nr);
+        match state::request(old, change, &context, false) {
+            Err(StateError::InTransientState) => Asked::Wait,
+            Err(error) => Asked::Done(Err(error)),
+            Ok(Outcome::NothingToDo) => Asked::Done(Ok(2)),
+            Ok(Outcome::Changed(new, _)) if self.is_up() && state::is_cluster_wide(old, new) => {
+                if let Err(error) = state::request_for_peer(old, change, &context) {
+                    return if error == StateError::InTransientState {
+                        Asked::Wait
+                    } else {
+                        Asked::Done(Err(error))
+                    };
+                }
+                let (mask, val) = change.to_mask_val();
+                let connection = self.net.connection;
+                self.admin.ask = Some(Ask {
+                    volume: Some(nr),
+                    reply: None,
+                    connection,
+                });
+                let request = StateChange {
+                    mask: StateWord(mask),
+                    val: StateWord(val),
+                };
+                self.send(nr, Packet::StateChgReq(request), None);
+                Asked::Wait
+            }
+            Ok(Outcome::Changed(..)) => Asked::Done(self.change(nr, change, false)),
+        }
+    }
+
+    // ---- volumes -------------------------------------------------------------------------------------------------
+
+    fn admin_new_volume(&mut self, nr: VolumeNr, minor: u32) {
+        if self.volumes.contains_key(&nr) {
+            self.admin_refused(161, &format!("volume {nr} exists already"));
+            return;
+        }
+        let mut volume = Volume::new(nr, minor);
+        volume.state.conn = self.net.cstate;
+        self.volumes.insert(nr, volume);
+        if self.is_up() {
+            self.send_volume_parameters(nr);
+        }
+        self.admin_done(Ok(()));
+    }
+
+    fn admin_del_volume(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        let state = volume.state;
+        if state.disk != DiskState::Diskless
+            || volume.disk.is_some()
+            || state.role != Role::Secondary
+        {
+            self.admin_refused(160, "the volume is Primary or has a disk");
+            return;
+        }
+        self.volumes.remove(&nr);
+        self.admin_done(Ok(()));
+    }
+}
+
+/// The volume that a command is about.
+fn command_volume(command: &Command) -> Option<VolumeNr> {
+    match *command {
+        Command::NewVolume { volume, .. }
+        | Command::DelVolume { volume }
+        | Command::Attach { volume, .. }
+        | Command::Detach { volume, .. }
+        | Command::Primary { volume, .. }
+        | Command::Secondary { volume, .. }
+        | Command::Invalidate { volume }
+        | Command::InvalidateRemote { volume }
+        | Command::Outdate { volume }
+        | Command::NewCurrentUuid { volume, .. }
+        | Command::PauseSync { volume }
+        | Command::ResumeSync { volume }
+        | Command::DiskOptions { volume, .. } => Some(volume),
+        Command::Connect { .. } | Command::Disconnect { .. } | Command::NetOptions { .. } => None,
+    }
+}

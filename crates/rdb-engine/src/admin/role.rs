@@ -1,0 +1,198 @@
+//! `primary` and `secondary` (`docs/spec/behaviour.md`, sections 12.1 and 12.2).
+
+use super::{Asked, Stage};
+use crate::effect::{Effect, Level};
+use crate::event::{Payload, Timer};
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::net::PingWaiter;
+use crate::resource::Resource;
+use crate::state::{self, Change, ConnState, DiskState, Role, StateError};
+
+impl<P: Payload> Resource<P> {
+    pub(super) fn step_primary(&mut self, nr: VolumeNr, force: bool, stage: Stage, ready: bool) {
+        match stage {
+            Stage::Start => {
+                if self.is_up() {
+                    self.set_stage(Stage::Ping);
+                    self.ping(Some(PingWaiter::Admin));
+                } else {
+                    self.set_stage(Stage::Change);
+                    self.try_promote(nr, force);
+                }
+            }
+            Stage::Ping | Stage::Pause if ready => {
+                self.set_stage(Stage::Change);
+                self.try_promote(nr, force);
+            }
+            Stage::Change => self.try_promote(nr, force),
+            Stage::Durable if ready => {
+                if self.is_up() && self.volume(nr).state.conn >= ConnState::WFReportParams {
+                    self.send_state(nr);
+                }
+                self.announce_device(nr);
+                self.admin_done(Ok(()));
+            }
+            _ => {}
+        }
+    }
+
+    fn try_promote(&mut self, nr: VolumeNr, force: bool) {
+        let forced = self.admin.current.as_ref().is_some_and(|op| op.forced);
+        let mut change = Change::role(Role::Primary);
+        if forced {
+            change = change.and_disk(DiskState::UpToDate);
+        }
+        match self.ask_change(nr, change) {
+            Asked::Wait => {}
+            Asked::Done(Ok(2)) => self.admin_done(Ok(())),
+            Asked::Done(Ok(_)) => self.promoted(nr, forced),
+            Asked::Done(Err(StateError::NoUpToDateDisk))
+                if force
+                    && !forced
+                    && matches!(
+                        self.volume(nr).state.disk,
+                        DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
+                    ) =>
+            {
+                if let Some(op) = &mut self.admin.current {
+                    op.forced = true;
+                }
+                self.try_promote(nr, force);
+            }
+            Asked::Done(Err(StateError::TwoPrimaries))
+                if self.admin.current.as_ref().is_some_and(|op| !op.retried) =>
+            {
+                // The peer may be about to find out that it is dead, or we that it is.
+                if let Some(op) = &mut self.admin.current {
+                    op.retried = true;
+                }
+                self.set_stage(Stage::Pause);
+                let at = self.now.plus_ms(self.net.ping_timeout_ms() + 100);
+                self.emit(Effect::SetTimer {
+                    timer: Timer::Admin,
+                    at,
+                });
+            }
+            Asked::Done(Err(error)) => {
+                if error != StateError::FailedByPeer {
+                    self.log_refusal(nr, error, change);
+                }
+                self.admin_state_error(error);
+            }
+        }
+    }
+
+    fn promoted(&mut self, nr: VolumeNr, forced: bool) {
+        if forced {
+            self.log_volume(
+                Level::Warn,
+                nr,
+                "Forced to consider local data as UpToDate!",
+            );
+        }
+        self.net.discard_my_data = false;
+        self.run_after();
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
+        let Some(disk) = volume.disk.as_deref() else {
+            self.set_stage(Stage::Durable);
+            self.admin_ready(Stage::Durable);
+            self.step_admin();
+            return;
+        };
+        if forced || (lonely && disk.sb.uuids[1] == 0) {
+            self.new_current_uuid(nr);
+        }
+        let disk = self.disk_mut(nr);
+        let mut ids = disk.ids();
+        ids.set_primary_bit(true);
+        disk.set_ids(ids);
+        let current = ids.current;
+        self.volume_mut(nr).exposed_uuid = current;
+        // The mark that this disk is a Primary's is durable before the first write (I2).
+        self.set_stage(Stage::Durable);
+        self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+    }
+
+    pub(super) fn step_secondary(
+        &mut self,
+        nr: VolumeNr,
+        held_open: bool,
+        stage: Stage,
+        ready: bool,
+    ) {
+        let change = Change::role(Role::Secondary);
+        match stage {
+            Stage::Start => {
+                self.admin.held_open = held_open.then_some(nr);
+                if self.volume(nr).state.role == Role::Secondary {
+                    self.admin_done(Ok(()));
+                    return;
+                }
+                match state::request(self.volume(nr).state, change, &self.context(nr), false) {
+                    Err(StateError::InTransientState) => {}
+                    Err(error) => {
+                        self.log_refusal(nr, error, change);
+                        self.admin_state_error(error);
+                    }
+                    Ok(_) => {
+                        self.close_epoch();
+                        self.set_stage(Stage::Drain);
+                        self.step_admin();
+                    }
+                }
+            }
+            Stage::Drain => {
+                let volume = self.volume(nr);
+                if volume.application_pending > 0 || volume.writes_open > 0 {
+                    return;
+                }
+                // The bits are durable before the disk stops being a Primary's (I8).
+                self.set_stage(Stage::Bitmap);
+                if self.volume(nr).has_usable_disk() {
+                    self.md(nr, MdKind::ChangedPages, Then::Admin);
+                } else {
+                    self.admin_ready(Stage::Bitmap);
+                    self.step_admin();
+                }
+            }
+            Stage::Bitmap if ready => {
+                let volume = self.volume(nr);
+                if volume.application_pending > 0 || volume.writes_open > 0 {
+                    self.set_stage(Stage::Drain);
+                    return;
+                }
+                match self.change(nr, change, false) {
+                    Err(StateError::InTransientState) => return,
+                    Err(error) => {
+                        self.log_refusal(nr, error, change);
+                        self.admin_state_error(error);
+                        return;
+                    }
+                    Ok(_) => {}
+                }
+                self.emit(Effect::Device {
+                    volume: nr,
+                    device: None,
+                });
+                if self.is_up() && self.volume(nr).state.conn >= ConnState::WFReportParams {
+                    self.send_state(nr);
+                }
+                self.set_stage(Stage::Durable);
+                if self.volume(nr).has_usable_disk() {
+                    let disk = self.disk_mut(nr);
+                    let mut ids = disk.ids();
+                    ids.set_primary_bit(false);
+                    disk.set_ids(ids);
+                    self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+                } else {
+                    self.admin_done(Ok(()));
+                }
+            }
+            Stage::Durable if ready => self.admin_done(Ok(())),
+            _ => {}
+        }
+    }
+}

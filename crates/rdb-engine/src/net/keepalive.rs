@@ -1,0 +1,126 @@
+//! Is the peer alive? Pings, and sends that do not get through (`docs/spec/wire.md`, section 12).
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use replica_proto::{Packet, Socket};
+
+use super::{Phase, PingWaiter};
+use crate::effect::{Effect, Level};
+use crate::event::{Payload, Timer};
+use crate::ids::VolumeNr;
+use crate::resource::Resource;
+use crate::state::ConnState;
+
+impl<P: Payload> Resource<P> {
+    /// Something arrived: the peer lives.
+    pub(crate) fn note_received(&mut self) {
+        self.net.last_received = self.now;
+    }
+
+    /// Sends a ping now; `waiter` is told when it is answered.
+    pub(crate) fn ping(&mut self, waiter: Option<PingWaiter>) {
+        self.net.pings_sent += 1;
+        if let Some(waiter) = waiter {
+            let nr = self.net.pings_sent;
+            self.net.ping_waiters.push((nr, waiter));
+        }
+        self.send(VolumeNr(0), Packet::Ping, None);
+        if self.net.ping_sent_at.is_none() {
+            self.net.ping_sent_at = Some(self.now);
+            let at = self.now.plus_ms(self.net.ping_timeout_ms());
+            self.emit(Effect::SetTimer {
+                timer: Timer::Keepalive,
+                at,
+            });
+        }
+    }
+
+    pub(crate) fn on_ping_ack(&mut self) {
+        let net = &mut self.net;
+        net.pings_acked = (net.pings_acked + 1).min(net.pings_sent);
+        if net.pings_acked == net.pings_sent {
+            net.ping_sent_at = None;
+            let at = self
+                .now
+                .plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
+            self.emit(Effect::SetTimer {
+                timer: Timer::Keepalive,
+                at,
+            });
+        }
+        let acked = self.net.pings_acked;
+        let mut due = Vec::new();
+        self.net.ping_waiters.retain(|&(nr, waiter)| {
+            if nr <= acked {
+                due.push(waiter);
+            }
+            nr > acked
+        });
+        for waiter in due {
+            match waiter {
+                PingWaiter::Admin => self.admin_ping_answered(),
+                PingWaiter::ResyncSource(nr) => self.source_finish(nr),
+                PingWaiter::ResyncTarget(nr) => self.target_acks_arrived(nr),
+            }
+        }
+    }
+
+    pub(crate) fn on_keepalive_timer(&mut self) {
+        if self.net.phase != Phase::Up {
+            return;
+        }
+        let now = self.now;
+        let interval = self.net.option(|o| o.ping_int_s, 10) * 1000;
+        let limit = self.net.ping_timeout_ms();
+        let quiet_ms = now.ms_since(self.net.last_received);
+        if self.net.ping_sent_at.is_some() {
+            // What arrived meanwhile, on either socket, shows that the peer lives (docs/spec/wire.md, section 12.1).
+            if quiet_ms >= limit {
+                self.log(Level::Error, "PingAck did not arrive in time.");
+                self.lose_connection(ConnState::NetworkFailure);
+            } else {
+                let at = self.net.last_received.plus_ms(limit);
+                self.emit(Effect::SetTimer {
+                    timer: Timer::Keepalive,
+                    at,
+                });
+            }
+        } else if quiet_ms >= interval {
+            self.ping(None);
+        } else {
+            let at = self.net.last_received.plus_ms(interval);
+            self.emit(Effect::SetTimer {
+                timer: Timer::Keepalive,
+                at,
+            });
+        }
+    }
+
+    /// A socket took nothing for a whole timeout.
+    pub(crate) fn on_send_stalled(&mut self, socket: Socket) {
+        if self.net.phase != Phase::Up {
+            return;
+        }
+        if socket == Socket::Meta {
+            self.log(Level::Error, "meta connection: send timed out");
+            self.lose_connection(ConnState::Timeout);
+            return;
+        }
+        if self.net.option(|o| o.ko_count, 7) == 0 {
+            self.ping(None);
+            return;
+        }
+        self.net.ko_left = self.net.ko_left.saturating_sub(1);
+        let left = self.net.ko_left;
+        self.log(
+            Level::Error,
+            format!("sock_sendmsg time expired, ko = {left}"),
+        );
+        if left == 0 {
+            self.lose_connection(ConnState::Timeout);
+        } else {
+            self.ping(None);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The end of a connection, and the way to the next (`docs/spec/behaviour.md`, sections 7.6 and 7.7).
+
+use alloc::format;
+use alloc::string::String;
+
+use replica_proto::Socket;
+
+use super::Phase;
+use crate::effect::{Effect, Level};
+use crate::event::{LossCause, Payload, Timer};
+use crate::resource::Resource;
+use crate::state::{Change, ConnState};
+
+impl<P: Payload> Resource<P> {
+    pub(crate) fn on_connection_lost(&mut self, socket: Socket, cause: LossCause) {
+        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+            return;
+        }
+        match (socket, cause) {
+            (Socket::Data, LossCause::Closed { error }) => {
+                let how = if error == 0 {
+                    "closed by the peer"
+                } else {
+                    "failed"
+                };
+                self.log(Level::Info, format!("sock was {how} (errno {error})"));
+                self.lose_connection(ConnState::BrokenPipe);
+            }
+            (Socket::Meta, LossCause::Closed { error }) => {
+                if !self.net.disconnect_sent {
+                    let how = if error == 0 {
+                        "closed by the peer"
+                    } else {
+                        "failed"
+                    };
+                    self.log(
+                        Level::Info,
+                        format!("meta connection {how} (errno {error})"),
+                    );
+                }
+                self.lose_connection(ConnState::NetworkFailure);
+            }
+            (
+                socket,
+                LossCause::BadPacket {
+                    error,
+                    unknown_command,
+                },
+            ) => {
+                let name = if socket == Socket::Data {
+                    "data"
+                } else {
+                    "meta"
+                };
+                self.log(
+                    Level::Error,
+                    format!("bad packet on the {name} connection: {error}"),
+                );
+                if socket == Socket::Meta && unknown_command {
+                    self.go_standalone();
+                } else if self.net.phase == Phase::Features {
+                    // What is no feature packet comes from no DRBD: trying again would not help (7.6).
+                    self.lose_connection(ConnState::ProtocolError);
+                } else {
+                    let state = if socket == Socket::Data {
+                        ConnState::ProtocolError
+                    } else {
+                        ConnState::NetworkFailure
+                    };
+                    self.lose_connection(state);
+                }
+            }
+        }
+    }
+
+    /// A peer's packet broke a rule: the connection ends and is tried again.
+    pub(crate) fn protocol_error(&mut self, text: impl Into<String>) {
+        self.log(Level::Error, text);
+        self.lose_connection(ConnState::ProtocolError);
+    }
+
+    /// Refused for good: no further attempt until the administrator connects again.
+    pub(crate) fn go_standalone(&mut self) {
+        let change = Change::conn(ConnState::Disconnecting);
+        if self.net.cstate != ConnState::Disconnecting {
+            if let Err(error) = self.change_connection(change, true) {
+                self.log(Level::Error, format!("cannot disconnect: {error}"));
+            }
+        }
+        self.close_connection();
+    }
+
+    /// The connection broke: `teardown` says how. It will be tried again.
+    pub(crate) fn lose_connection(&mut self, teardown: ConnState) {
+        if self.net.cstate > ConnState::TearDown {
+            let _ = self.change_connection(Change::conn(teardown), true);
+        }
+        self.close_connection();
+    }
+
+    /// Both sockets go; what was on its way is settled (`docs/spec/behaviour.md`, section 7.7).
+    fn close_connection(&mut self) {
+        if self.net.phase == Phase::Closed {
+            self.net.cleaning_up = true;
+            return;
+        }
+        // The new data generation, if one is due, is under way before any write completes as not replicated.
+        self.run_after();
+        self.net.phase = Phase::Closed;
+        self.net.cleaning_up = true;
+        self.net.connection = self.net.connection.wrapping_add(1);
+        self.net.state_sent = false;
+        self.net.bitmap_in = None;
+        self.net.bitmap_out = None;
+        self.net.deferred.clear();
+        self.net.ping_waiters.clear();
+        self.net.ping_sent_at = None;
+        self.emit(Effect::CloseConnection);
+        for timer in [Timer::Handshake, Timer::Keepalive, Timer::RequestTimeout] {
+            self.emit(Effect::ClearTimer { timer });
+        }
+        for nr in self.volume_numbers() {
+            self.resync_connection_lost(nr);
+            let volume = self.volume_mut(nr);
+            volume.peer.ids = None;
+            volume.peer_sizes_seen = false;
+            volume.consider_resync = false;
+            volume.counters.peer_pending = 0;
+            volume.counters.unacked = 0;
+            volume.reads_blocked.clear();
+        }
+        self.settle_transfer_log();
+        for nr in self.volume_numbers() {
+            self.md(
+                nr,
+                crate::metadata::MdKind::ChangedPages,
+                crate::metadata::Then::Nothing,
+            );
+            self.retry_waiting(nr);
+        }
+        self.admin_connection_lost();
+    }
+
+    /// Goes on once nothing that the lost peer sent is unfinished. Says whether something happened.
+    pub(crate) fn poll_net(&mut self) -> bool {
+        if !self.net.cleaning_up || !self.peer_writes.is_empty() {
+            return false;
+        }
+        self.net.cleaning_up = false;
+        self.log(Level::Info, "Connection closed");
+        if self.net.cstate == ConnState::Disconnecting || self.net.options.is_none() {
+            self.finish_standalone();
+            return true;
+        }
+        let was_connecting = self
+            .volumes
+            .values()
+            .all(|v| v.state.conn < ConnState::WFReportParams);
+        if self
+            .change_connection(Change::conn(ConnState::Unconnected), true)
+            .is_err()
+        {
+            return true;
+        }
+        if was_connecting && self.now.ms_since(self.net.up_since) < 1000 {
+            // A failure before the parameters were exchanged is tried again after a second (7.1).
+            let at = self.now.plus_ms(1000);
+            self.emit(Effect::SetTimer {
+                timer: Timer::Reconnect,
+                at,
+            });
+        } else {
+            self.open_connection();
+        }
+        true
+    }
+
+    pub(crate) fn on_reconnect_timer(&mut self) {
+        if self.net.cstate == ConnState::Unconnected && self.net.phase == Phase::Closed {
+            self.open_connection();
+        }
+    }
+
+    /// Disconnecting → StandAlone: the configuration is forgotten.
+    fn finish_standalone(&mut self) {
+        self.emit(Effect::ClearTimer {
+            timer: Timer::Reconnect,
+        });
+        let _ = self.change_connection(Change::conn(ConnState::StandAlone), true);
+        self.net.options = None;
+        self.net.discard_my_data = false;
+        self.net.tentative = false;
+    }
+
+    /// Whether ordinary traffic is possible.
+    pub(crate) fn is_up(&self) -> bool {
+        self.net.phase == Phase::Up
+    }
+}
