@@ -172,11 +172,13 @@ impl Mailbox {
         if self.sender.send(message).is_err() {
             return false;
         }
-        let one = 1_u64.to_ne_bytes();
-        // SAFETY: the descriptor is open and `one` has the eight bytes that an eventfd takes. The write cannot block
-        // for long: the counter would have to be near its end.
-        unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        self.ring_bell();
         true
+    }
+
+    fn ring_bell(&self) {
+        // SAFETY: the descriptor is open. It cannot fail but by a counter near its end, which rings as well.
+        unsafe { libc::eventfd_write(self.bell.as_raw_fd(), 1) };
     }
 }
 
@@ -247,7 +249,7 @@ impl ResourceHandle {
 /// Posts a message that carries a reply, which is answered in any case.
 fn post_command(mailbox: &Mailbox, message: Message) {
     let Err(lost) = mailbox.sender.send(message) else {
-        mailbox.post_bell();
+        mailbox.ring_bell();
         return;
     };
     if let Message::Attach(_, _, reply) | Message::Admin(_, reply) | Message::Connect(_, reply) =
@@ -257,14 +259,6 @@ fn post_command(mailbox: &Mailbox, message: Message) {
             ERR_INVALID_REQUEST,
             "the resource is being stopped",
         )));
-    }
-}
-
-impl Mailbox {
-    fn post_bell(&self) {
-        let one = 1_u64.to_ne_bytes();
-        // SAFETY: as in `post`.
-        unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 }
 

@@ -49,13 +49,13 @@ pub struct PoolSize {
 }
 
 impl PoolSize {
-    /// The sizes for `max-buffers` (4 KiB pages): from 6 to 20 MiB in all.
+    /// The sizes for `max-buffers` (4 KiB pages): from 6 to 24 MiB in all.
     pub fn for_max_buffers(max_buffers: u32) -> PoolSize {
         let chunks = (max_buffers as usize / CHUNK_PAGES).clamp(2, 8);
         PoolSize {
             receive: chunks,
             front_end: chunks,
-            read: chunks.min(4),
+            read: chunks,
         }
     }
 }
@@ -162,6 +162,11 @@ impl Pool {
             pool: Rc::clone(self),
             page,
         })
+    }
+
+    /// Bytes of a reserve.
+    pub(crate) fn reserve_bytes(&self, reserve: Reserve) -> usize {
+        (self.bounds[reserve as usize + 1] - self.bounds[reserve as usize]) * PAGE_BYTES
     }
 
     /// Whether something was given back to `reserve` since the last call.
@@ -279,10 +284,9 @@ impl Buf {
         Some(unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) })
     }
 
-    /// Uses only the first `bytes`; not more than before.
-    pub fn truncate(&mut self, bytes: usize) {
-        let length = &self.pool.lengths[self.page as usize];
-        length.set(length.get().min(bytes as u32));
+    /// Whether it came from the reserve for received payloads.
+    pub(crate) fn is_received(&self) -> bool {
+        (self.page as usize) < self.pool.bounds[1]
     }
 
     /// Where it begins, a multiple of [`PAGE_BYTES`].
@@ -418,7 +422,7 @@ mod tests {
         let mut seed = 12345_u32;
         for round in 0..20_000 {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let bytes = 512 << (seed >> 28) % 12;
+            let bytes = 512 << ((seed >> 28) % 12);
             match pool.take(Reserve::Receive, bytes) {
                 Some(mut buf) if seed & 0x100 == 0 => {
                     assert_eq!(buf.as_ptr() as usize % PAGE_BYTES, 0);

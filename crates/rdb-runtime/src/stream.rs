@@ -126,6 +126,8 @@ pub(crate) struct Sender {
     spare: Option<Box<SendBatch>>,
     /// A batch is in flight.
     flying: bool,
+    /// Bytes of that batch.
+    flying_bytes: u64,
     /// Sending has failed: nothing is queued any more.
     dead: bool,
     /// When TCP took bytes last, or when there was nothing to take.
@@ -150,6 +152,7 @@ impl Sender {
             building: SendBatch::new(),
             spare: Some(SendBatch::new()),
             flying: false,
+            flying_bytes: 0,
             dead: false,
             progress: now,
             cork,
@@ -190,6 +193,11 @@ impl Sender {
         }
     }
 
+    /// Bytes that may hold buffers: queued, or of the batch in flight.
+    pub(crate) fn unsent_bytes(&self) -> u64 {
+        self.building.queued + self.flying_bytes
+    }
+
     /// Bytes queued that are not in flight yet.
     pub(crate) fn queued_bytes(&self) -> u64 {
         self.building.queued
@@ -219,6 +227,7 @@ impl Sender {
         let next = self.spare.take().unwrap_or_else(SendBatch::new);
         let batch = std::mem::replace(&mut self.building, next);
         self.flying = true;
+        self.flying_bytes = batch.queued;
         self.progress = now;
         send(ring, owner, batch, Rc::clone(fd), self.cork);
     }
@@ -269,6 +278,7 @@ impl Sender {
 
     fn recycle(&mut self, mut batch: Box<SendBatch>) {
         self.flying = false;
+        self.flying_bytes = 0;
         batch.clear();
         self.spare = Some(batch);
     }

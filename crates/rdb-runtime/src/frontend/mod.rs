@@ -17,7 +17,7 @@ use self::nbd::Nbd;
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::{Notice, ResourceConfig};
-use crate::pool::Buf;
+use crate::pool::{Buf, Reserve};
 
 /// Parts of a long discard that are under way at a time.
 const PARTS_MAX: u32 = 4;
@@ -274,7 +274,9 @@ impl<E: Engine> EventLoop<E> {
             }
             _ => None,
         };
-        let payload = payload.filter(|_| result.is_ok());
+        let payload = payload
+            .filter(|_| result.is_ok())
+            .map(|payload| self.settle_payload(payload));
         match front.origin {
             Origin::Nbd { client, generation } => {
                 self.reply_to_client((client, generation), &front.request, result, payload);
@@ -282,6 +284,23 @@ impl<E: Engine> EventLoop<E> {
             Origin::Fuse { volume, generation } => {
                 self.reply_to_kernel(volume, generation, &front.request, result, payload);
             }
+        }
+    }
+
+    /// What the peer has read for us is copied out of the reserve for received payloads: a client may be slow to
+    /// take it, and the peer's writes must not wait for that. Without room for a copy it stays.
+    fn settle_payload(&mut self, payload: Buf) -> Buf {
+        if !payload.is_received() {
+            return payload;
+        }
+        let copy = self.pool.take(Reserve::Read, payload.len() as u32);
+        let Some(mut copy) = copy else { return payload };
+        match copy.as_mut_slice() {
+            Some(into) => {
+                into.copy_from_slice(payload.as_slice());
+                copy
+            }
+            None => payload,
         }
     }
 

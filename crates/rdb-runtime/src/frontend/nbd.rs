@@ -60,6 +60,10 @@ struct Client {
     receiver: Receiver,
     /// A write whose data is still to come.
     write: Option<(VolumeNr, Request)>,
+    /// A read that waits until earlier ones are sent.
+    read: Option<(VolumeNr, Request)>,
+    /// Bytes of reads that are not answered.
+    reading: u64,
     /// The volume it counts as a user of.
     volume: Option<VolumeNr>,
     /// No more requests are taken; it is closed when all is answered and sent.
@@ -216,6 +220,8 @@ impl<E: Engine> EventLoop<E> {
             sender: Sender::new(self.now, false),
             receiver: Receiver::new(STAGE_BYTES),
             write: None,
+            read: None,
+            reading: 0,
             volume: None,
             closing: false,
             in_unsent: false,
@@ -290,6 +296,24 @@ impl<E: Engine> EventLoop<E> {
                 self.submit(origin, volume, request, Some(payload));
                 continue;
             }
+            if let Some((volume, request)) = client.read {
+                // A client that takes no replies must not end up with all buffers for reads: those of the peer come
+                // from the same reserve. One read is always allowed.
+                let held = client.reading + client.sender.unsent_bytes();
+                let limit = self.pool.reserve_bytes(Reserve::Read) as u64 / 4;
+                if held > 0 && held + u64::from(request.length) > limit {
+                    // Resumed when something is answered or sent.
+                    return;
+                }
+                client.read = None;
+                client.reading += u64::from(request.length);
+                let origin = Origin::Nbd {
+                    client: key,
+                    generation: client.generation,
+                };
+                self.submit(origin, volume, request, None);
+                continue;
+            }
             if client.sender.queued_bytes() > UNSENT_MAX_BYTES {
                 // `on_client_sent` resumes it.
                 return;
@@ -330,6 +354,8 @@ impl<E: Engine> EventLoop<E> {
                     let volume = VolumeNr(volume as u16);
                     if payload_len > 0 {
                         client.write = Some((volume, request));
+                    } else if request.op == rdb_frontend::Op::Read {
+                        client.read = Some((volume, request));
                     } else {
                         let origin = Origin::Nbd {
                             client: key,
@@ -366,9 +392,8 @@ impl<E: Engine> EventLoop<E> {
         let Some(client) = nbd.clients.get_mut(key as usize) else {
             return;
         };
-        if client.session.in_flight() > u32::from(client.write.is_some())
-            || !client.sender.is_idle()
-        {
+        let unasked = u32::from(client.write.is_some()) + u32::from(client.read.is_some());
+        if client.session.in_flight() > unasked || !client.sender.is_idle() {
             return;
         }
         let me = Starved::Nbd {
@@ -448,6 +473,9 @@ impl<E: Engine> EventLoop<E> {
             return;
         };
         let full = client.session.in_flight() >= rdb_frontend::nbd::IN_FLIGHT_MAX;
+        if request.op == rdb_frontend::Op::Read {
+            client.reading = client.reading.saturating_sub(u64::from(request.length));
+        }
         let header = client.session.reply_header(request, result);
         client
             .sender
@@ -456,7 +484,7 @@ impl<E: Engine> EventLoop<E> {
             client.sender.queue_payload(payload);
         }
         Self::note_unsent(&mut nbd.unsent, key, client);
-        if full || client.closing {
+        if full || client.closing || client.read.is_some() {
             nbd.resumed.push(key);
         }
     }

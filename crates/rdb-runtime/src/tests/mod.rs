@@ -1,5 +1,6 @@
 //! Whole threads with an engine for tests: sockets, disks and clients are real.
 
+mod engine;
 mod mirror;
 mod nbd_client;
 mod scenes;

@@ -694,3 +694,26 @@ fn the_device_node_is_there_while_primary_and_stays_while_it_is_held() {
     let _dir = a.stop();
     assert!(!std::path::Path::new(&format!("/sys/block/{number}/loop/backing_file")).exists());
 }
+
+#[test]
+fn a_client_that_takes_no_replies_leaves_buffers_to_the_others() {
+    let a = Node::with(Frontend::Socket, 32, |_| {});
+    a.attach(&a.file("data", 8 << 20)).expect("attached");
+    a.primary();
+    let mut stuck = Client::connect(&a.socket()).expect("the socket is there");
+    for _ in 0..100 {
+        stuck.send((0, nbd::READ), 0, 1 << 20, &[]);
+    }
+    let mut other = Client::connect(&a.socket()).expect("the socket is there");
+    for index in 0..20 {
+        other.read((index % 8) << 20, 65536);
+    }
+    // And it is served all the same once it looks.
+    for _ in 0..100 {
+        assert_eq!(stuck.reply().0, 0);
+        stuck
+            .stream
+            .read_exact(&mut vec![0; 1 << 20])
+            .expect("the data");
+    }
+}
