@@ -31,6 +31,18 @@ impl<T: Copy> Intervals<T> {
         self.ranges.insert(start, (end, holder));
     }
 
+    /// The holder of the range that starts exactly at `start`.
+    pub(crate) fn holder_at(&self, start: u64) -> Option<T> {
+        self.ranges.get(&start).map(|&(_, holder)| holder)
+    }
+
+    /// The ranges in ascending order: start and holder.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, T)> + '_ {
+        self.ranges
+            .iter()
+            .map(|(&start, &(_, holder))| (start, holder))
+    }
+
     /// Gives the range that starts at `start` back; says whether there was one.
     pub(crate) fn remove(&mut self, start: u64) -> bool {
         self.ranges.remove(&start).is_some()

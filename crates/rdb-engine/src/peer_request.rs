@@ -135,6 +135,9 @@ impl<P: Payload> Resource<P> {
             || volume.mirror_blocked.iter().any(|&other| {
                 let other = &self.peer_writes[other];
                 other.sector < end && other.end() > sector
+            })
+            || volume.resync.blocked.iter().any(|(first, data, _)| {
+                *first < end && first + u64::from(data.len_bytes() / 512) > sector
             });
         let volume = self.volume_mut(nr);
         if blocked {

@@ -25,7 +25,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn volume_status(&self, volume: &Volume, now: Time) -> VolumeStatus {
+    fn volume_status(&self, volume: &Volume<P>, now: Time) -> VolumeStatus {
         let disk = volume.disk.as_deref();
         let state = volume.state;
         let target = matches!(state.conn, ConnState::SyncTarget | ConnState::PausedSyncT);

@@ -36,7 +36,7 @@ pub struct Resource<P> {
     random: Box<dyn FnMut() -> u64 + Send>,
     pub(crate) now: Time,
     fx: Vec<Effect<P>>,
-    pub(crate) volumes: BTreeMap<VolumeNr, Volume>,
+    pub(crate) volumes: BTreeMap<VolumeNr, Volume<P>>,
     pub(crate) net: Net<P>,
     pub(crate) admin: Admin,
     /// What each I/O in flight is for.
@@ -254,14 +254,14 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The volume, which the caller knows to exist.
-    pub(crate) fn volume(&self, nr: VolumeNr) -> &Volume {
+    pub(crate) fn volume(&self, nr: VolumeNr) -> &Volume<P> {
         self.volumes
             .get(&nr)
             .expect("the caller has looked the volume up")
     }
 
     /// The volume, which the caller knows to exist.
-    pub(crate) fn volume_mut(&mut self, nr: VolumeNr) -> &mut Volume {
+    pub(crate) fn volume_mut(&mut self, nr: VolumeNr) -> &mut Volume<P> {
         self.volumes
             .get_mut(&nr)
             .expect("the caller has looked the volume up")
@@ -486,7 +486,7 @@ impl<P: Payload> Resource<P> {
         if effects.contains(Now::CLOSE_EPOCH) {
             self.close_epoch();
         }
-        let reporting = |v: &Volume| v.state.conn == ConnState::WFReportParams;
+        let reporting = |v: &Volume<P>| v.state.conn == ConnState::WFReportParams;
         if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && !self.volumes.values().any(reporting) {
             self.net.state_sent = false;
         }

@@ -29,12 +29,11 @@ pub(crate) enum Holder {
     Application(RequestKey),
     /// A mirrored write, while it runs.
     Mirrored(PeerKey),
-    /// A resync request: on the source from the read to the target's answer, on the target from the request to the
-    /// end of the write.
+    /// Resync: on the source from the read to the target's answer, on the target while its data is written.
     Resync,
 }
 
-pub(crate) struct Volume {
+pub(crate) struct Volume<P> {
     pub(crate) nr: VolumeNr,
     pub(crate) minor: u32,
     pub(crate) state: VolumeState,
@@ -86,7 +85,7 @@ pub(crate) struct Volume {
     /// Mirrored writes finished since the data disk was last flushed.
     pub(crate) mirror_unflushed: bool,
 
-    pub(crate) resync: Resync,
+    pub(crate) resync: Resync<P>,
     /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6).
     pub(crate) seq: u32,
 
@@ -209,7 +208,7 @@ impl Disk {
     }
 }
 
-impl Volume {
+impl<P> Volume<P> {
     pub(crate) fn new(nr: VolumeNr, minor: u32) -> Self {
         Volume {
             nr,

@@ -199,6 +199,11 @@ impl<P: Payload> Resource<P> {
             || volume.bitmap_due != crate::volume::BitmapDue::No
             || volume.writes_open >= open_max
             || volume.held.overlap(request.sector, request.end()).is_some()
+            || volume
+                .resync
+                .awaited
+                .overlap(request.sector, request.end())
+                .is_some()
         {
             return false;
         }
@@ -743,6 +748,7 @@ impl<P: Payload> Resource<P> {
 
     /// A range became free: whoever waited for it goes on.
     pub(crate) fn retry_blocked(&mut self, nr: VolumeNr) {
+        self.retry_resync_writes(nr);
         self.retry_mirror_blocked(nr);
         self.retry_blocked_reads(nr);
         self.retry_waiting(nr);

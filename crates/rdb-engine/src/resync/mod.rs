@@ -3,19 +3,21 @@
 mod source;
 mod target;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 
 use crate::config::DiskOptions;
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::{Time, VolumeNr};
+use crate::interval::Intervals;
 use crate::resource::Resource;
 use crate::status::SyncProgress;
+use crate::volume::Holder;
 
 /// A resync of one volume, running or over.
-#[derive(Debug, Default)]
-pub(crate) struct Resync {
+#[derive(Debug)]
+pub(crate) struct Resync<P> {
     /// Blocks of 4 KiB at the start.
     pub(crate) total: u64,
     /// Blocks that could not be read or written.
@@ -26,8 +28,11 @@ pub(crate) struct Resync {
     /// Blocks left at times at least 3 s apart, newest last.
     marks: VecDeque<(Time, u64)>,
 
-    /// Ranges that wait for the peer: on the target requests without reply, on the source replies without ack.
-    pub(crate) awaited: BTreeMap<u64, u32>,
+    /// Ranges that wait for the peer, with their bytes: on the target requests without reply, on the source replies
+    /// without ack.
+    pub(crate) awaited: Intervals<u32>,
+    /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
+    pub(crate) blocked: VecDeque<(u64, P, u32)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
     requesting: bool,
     /// Target: next bit to look at.
@@ -109,14 +114,41 @@ impl Pace {
     }
 }
 
-impl Resync {
+impl<P> Default for Resync<P> {
+    fn default() -> Self {
+        Resync {
+            total: 0,
+            failed: 0,
+            started: Time(0),
+            paused_at: None,
+            paused_ms: 0,
+            marks: VecDeque::new(),
+            awaited: Intervals::default(),
+            blocked: VecDeque::new(),
+            requesting: false,
+            position: 0,
+            passed_over: false,
+            outstanding: 0,
+            budget: 0,
+            pace: Pace::default(),
+            ending: false,
+            early_uuid: None,
+            announce: false,
+            application_sectors: 0,
+        }
+    }
+}
+
+impl<P> Resync<P> {
     fn begin(&mut self, now: Time, total: u64) {
         let awaited = core::mem::take(&mut self.awaited);
+        let blocked = core::mem::take(&mut self.blocked);
         let (early_uuid, outstanding) = (self.early_uuid.take(), self.outstanding);
         *self = Resync {
             total,
             started: now,
             awaited,
+            blocked,
             early_uuid,
             outstanding,
             ..Resync::default()
@@ -210,9 +242,13 @@ impl<P: Payload> Resource<P> {
     /// The connection is gone: what waited for the peer waits no more.
     pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        for (sector, _) in core::mem::take(&mut volume.resync.awaited) {
-            volume.held.remove(sector);
+        for (sector, _) in core::mem::take(&mut volume.resync.awaited).iter() {
+            // The source holds what it sent; the target holds a range only while it writes it.
+            if volume.held.holder_at(sector) == Some(Holder::Resync) {
+                volume.held.remove(sector);
+            }
         }
+        volume.resync.blocked.clear();
         volume.resync.requesting = false;
         volume.resync.ending = false;
         volume.resync.early_uuid = None;

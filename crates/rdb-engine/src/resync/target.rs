@@ -154,6 +154,7 @@ impl<P: Payload> Resource<P> {
             let end = ((first + bits) * 8).min(size);
             volume.resync.position = first + bits;
             if volume.held.overlap(sector, end).is_some()
+                || volume.resync.awaited.overlap(sector, end).is_some()
                 || self.unsettled_write_overlaps(nr, sector, end)
             {
                 self.volume_mut(nr).resync.passed_over = true;
@@ -161,10 +162,9 @@ impl<P: Payload> Resource<P> {
             }
             let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
             let volume = self.volume_mut(nr);
-            volume.held.insert(sector, end, Holder::Resync);
             volume.counters.peer_pending += 1;
             let resync = &mut volume.resync;
-            resync.awaited.insert(sector, bytes);
+            resync.awaited.insert(sector, end, bytes);
             resync.outstanding += end - sector;
             resync.budget = resync.budget.saturating_sub(bits);
             resync.pace.requested(end - sector);
@@ -194,7 +194,7 @@ impl<P: Payload> Resource<P> {
         let sector = header.sector;
         let connection = self.net.connection;
         let volume = self.volume_mut(nr);
-        if volume.resync.awaited.get(&sector) != Some(&bytes) {
+        if volume.resync.awaited.holder_at(sector) != Some(bytes) {
             let text = format!(
                 "volume {nr}: resync data that was not asked for, sector {sector}+{}",
                 bytes / 512
@@ -203,7 +203,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let sectors = u64::from(bytes / 512);
-        volume.resync.awaited.remove(&sector);
+        volume.resync.awaited.remove(sector);
         volume.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
         volume.counters.received += sectors;
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
@@ -212,7 +212,22 @@ impl<P: Payload> Resource<P> {
             self.resync_write_ended(nr, sector, bytes, connection, false);
             return;
         }
+        self.start_resync_write(nr, sector, payload, connection);
+    }
+
+    /// Writes what the source sent, behind the writes of its application that came before and overlap.
+    fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, connection: u32) {
+        let bytes = payload.len_bytes();
+        let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
+        if volume.held.overlap(sector, sector + sectors).is_some() {
+            volume
+                .resync
+                .blocked
+                .push_back((sector, payload, connection));
+            return;
+        }
+        volume.held.insert(sector, sector + sectors, Holder::Resync);
         volume.counters.written += sectors;
         let tag = self.start_data_io(Io::ResyncWrite {
             volume: nr,
@@ -227,6 +242,24 @@ impl<P: Payload> Resource<P> {
             payload,
             fua: false,
         });
+    }
+
+    /// A range became free.
+    pub(crate) fn retry_resync_writes(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.resync.blocked.is_empty() {
+            return;
+        }
+        let blocked = core::mem::take(&mut volume.resync.blocked);
+        for (sector, payload, connection) in blocked {
+            if self.volume(nr).has_usable_disk() {
+                self.start_resync_write(nr, sector, payload, connection);
+            } else {
+                self.resync_write_ended(nr, sector, payload.len_bytes(), connection, false);
+            }
+        }
     }
 
     pub(crate) fn on_resync_write_io(
@@ -268,7 +301,9 @@ impl<P: Payload> Resource<P> {
         let current = connection == self.net.connection;
         let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
-        volume.held.remove(sector);
+        if volume.held.holder_at(sector) == Some(Holder::Resync) {
+            volume.held.remove(sector);
+        }
         if current {
             volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
             volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
@@ -299,7 +334,7 @@ impl<P: Payload> Resource<P> {
     /// P_NEG_RS_DREPLY (`failed`) or P_RS_CANCEL: no data for this request.
     pub(crate) fn on_resync_refused(&mut self, nr: VolumeNr, ack: &BlockAck, failed: bool) {
         let volume = self.volume_mut(nr);
-        let Some(bytes) = volume.resync.awaited.remove(&ack.sector) else {
+        let Some(bytes) = volume.resync.awaited.holder_at(ack.sector) else {
             let text = format!(
                 "volume {nr}: a refusal of resync data that was not asked for, sector {}",
                 ack.sector
@@ -308,7 +343,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let sectors = u64::from(bytes / 512);
-        volume.held.remove(ack.sector);
+        volume.resync.awaited.remove(ack.sector);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
         if failed {
