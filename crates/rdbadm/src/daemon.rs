@@ -97,29 +97,41 @@ fn wait_for_answer(
             Err(ClientError::NoDaemon { .. }) => {}
             other => return Ok(other?),
         }
-        // Another command may have started a daemon in the same moment; then ours ends and theirs answers.
-        if let Some(status) = ended {
-            let end = log.seek(SeekFrom::End(0)).unwrap_or(log_start);
-            let from = log_start.max(end.saturating_sub(LOG_TAIL));
-            let mut tail = Vec::new();
-            let _ = log.seek(SeekFrom::Start(from));
-            let _ = log.take(LOG_TAIL).read_to_end(&mut tail);
-            return Err(StartError::Ended {
-                status,
-                path: log_path.to_owned(),
-                log: String::from_utf8_lossy(&tail).trim_end().to_owned(),
-            });
+        if let Some(status) = &ended {
+            let tail = tail(&mut log, log_start);
+            // Another command has started a daemon in the same moment: that one will answer.
+            if !tail.contains("another rdbd") {
+                return Err(StartError::Ended {
+                    status: status.clone(),
+                    path: log_path.to_owned(),
+                    log: tail,
+                });
+            }
         }
         if begun.elapsed() > START_TIMEOUT {
             return Err(StartError::Silent {
                 log: log_path.to_owned(),
             });
         }
-        if let Ok(Some(status)) = child.try_wait() {
+        if ended.is_none()
+            && let Ok(Some(status)) = child.try_wait()
+        {
             ended = Some(status.to_string());
         }
         thread::sleep(START_POLL);
     }
+}
+
+/// The end of what was logged since `start`.
+fn tail(log: &mut File, start: u64) -> String {
+    let end = log.seek(SeekFrom::End(0)).unwrap_or(start);
+    let from = start.max(end.saturating_sub(LOG_TAIL));
+    let mut tail = Vec::new();
+    // What cannot be read is not shown; the file is named beside it.
+    if log.seek(SeekFrom::Start(from)).is_ok() {
+        let _ = log.take(LOG_TAIL).read_to_end(&mut tail);
+    }
+    String::from_utf8_lossy(&tail).trim_end().to_owned()
 }
 
 /// `rdbd` beside this program, else in `PATH`.

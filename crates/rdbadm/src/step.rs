@@ -186,9 +186,17 @@ impl Step {
         })
     }
 
-    /// The line as `Command '...' terminated` names it.
+    /// The line as `Command '...' terminated` names it. Messages end up in logs: no secret is in it.
     pub(crate) fn plain(&self, family: Family) -> String {
-        format!("{} {}", self.program(family), self.argv.join(" "))
+        let mut line = self.program(family);
+        for word in &self.argv {
+            line.push(' ');
+            match word.strip_prefix("--shared-secret=") {
+                Some(_) => line.push_str("--shared-secret=***"),
+                None => line.push_str(word),
+            }
+        }
+        line
     }
 }
 

@@ -1,0 +1,417 @@
+//! The daemon as its clients see it: one instance a run directory, the control socket's manners, DRBD's refusals for
+//! names, minors and addresses, and what is left when it goes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdb_control::{
+    Client, ClientError, NetOptions, Op, ResourceOptions, SOCKET_NAME, STATUS_NAME, WaitTimes,
+};
+
+/// A daemon that ends with the test.
+struct Daemon {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+fn command(run_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rdbd"));
+    command
+        .args(["--frontend", "socket", "--node", "alice", "--run-dir"])
+        .arg(run_dir)
+        .env_remove("RDB_FRONTEND");
+    command
+}
+
+impl Daemon {
+    fn start() -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        let child = command(dir.path()).stderr(Stdio::null()).spawn().unwrap();
+        let daemon = Daemon { child, dir };
+        let begun = Instant::now();
+        while Client::connect(daemon.dir.path()).is_err() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "it does not answer"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.dir.path()).unwrap()
+    }
+
+    /// Sends lines as they are; the answers.
+    fn talk(&self, lines: &[&str]) -> Vec<String> {
+        let mut stream =
+            BufReader::new(UnixStream::connect(self.dir.path().join(SOCKET_NAME)).unwrap());
+        lines
+            .iter()
+            .map(|line| {
+                stream
+                    .get_mut()
+                    .write_all(format!("{line}\n").as_bytes())
+                    .unwrap();
+                let mut answer = String::new();
+                stream.read_line(&mut answer).unwrap();
+                answer.trim_end().to_owned()
+            })
+            .collect()
+    }
+
+    fn terminate(&mut self) -> Option<i32> {
+        let killed = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.terminate();
+        }
+    }
+}
+
+#[track_caller]
+fn refused(result: Result<(), ClientError>) -> (i32, String) {
+    match result {
+        Err(ClientError::Refused(refusal)) => (refusal.code, refusal.info),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn new_resource(name: &str) -> Op {
+    Op::NewResource {
+        resource: name.to_owned(),
+        options: ResourceOptions::default(),
+    }
+}
+
+fn new_minor(name: &str, volume: u16, minor: u32) -> Op {
+    Op::NewMinor {
+        resource: name.to_owned(),
+        volume,
+        minor,
+    }
+}
+
+fn connect(name: &str, local: u16, peer: u16) -> Op {
+    Op::Connect {
+        resource: name.to_owned(),
+        local: ([127, 0, 0, 1], local).into(),
+        peer: ([127, 0, 0, 1], peer).into(),
+        options: NetOptions::default(),
+        discard_my_data: false,
+        tentative: false,
+    }
+}
+
+#[test]
+fn the_socket_is_for_its_owner_and_wants_a_hello_of_its_version() {
+    let daemon = Daemon::start();
+    let mode = std::fs::metadata(daemon.dir.path().join(SOCKET_NAME))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let answers = daemon.talk(&[
+        "{\"id\":1,\"op\":\"status\"}",
+        "{\"id\":2,\"op\":\"hello\",\"args\":{\"protocol\":99}}",
+        "{\"id\":3,\"op\":\"status\"}",
+        "{\"id\":4,\"op\":\"hello\",\"args\":{\"protocol\":1}}",
+        "{\"id\":5,\"op\":\"explode\"}",
+        "nonsense",
+        "{\"id\":6,\"op\":\"primary\",\"args\":{\"minor\":0}}",
+        "{\"id\":7,\"op\":\"status\"}",
+    ]);
+    assert_eq!(
+        answers[0],
+        "{\"id\":1,\"error\":\"say hello first, with protocol 1\"}"
+    );
+    assert!(answers[1].contains("\"protocol\":1"), "{}", answers[1]);
+    assert_eq!(
+        answers[2],
+        "{\"id\":3,\"error\":\"say hello first, with protocol 1\"}"
+    );
+    assert!(answers[3].contains("\"node\":\"alice\""), "{}", answers[3]);
+    assert_eq!(
+        answers[4],
+        "{\"id\":5,\"error\":\"unknown operation 'explode'\"}"
+    );
+    assert!(
+        answers[5].starts_with("{\"id\":0,\"error\":\"the request is not a JSON object"),
+        "{}",
+        answers[5]
+    );
+    assert!(
+        answers[6].contains("missing field `force`"),
+        "{}",
+        answers[6]
+    );
+    assert_eq!(
+        answers[7],
+        "{\"id\":7,\"ok\":{\"node\":\"alice\",\"resources\":[]}}"
+    );
+}
+
+#[test]
+fn a_line_without_end_is_refused_before_it_fills_the_memory() {
+    let daemon = Daemon::start();
+    let mut stream =
+        BufReader::new(UnixStream::connect(daemon.dir.path().join(SOCKET_NAME)).unwrap());
+    stream
+        .get_mut()
+        .write_all(&vec![b'x'; rdb_control::REQUEST_LINE_MAX])
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_line(&mut answer).unwrap();
+    assert_eq!(
+        answer,
+        "{\"id\":0,\"error\":\"a request is a line of at most 262144 bytes\"}\n"
+    );
+    assert!(daemon.client().status().is_ok(), "others are served");
+}
+
+#[test]
+fn a_run_directory_has_one_daemon() {
+    let daemon = Daemon::start();
+    let second = command(daemon.dir.path()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        text.contains(&format!("another rdbd (pid {})", daemon.child.id())),
+        "{text}"
+    );
+    assert!(daemon.client().status().is_ok(), "the first goes on");
+}
+
+#[test]
+fn names_and_minors_are_refused_as_drbd_does() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    for name in ["", "a/b", "..", "all", "a b"] {
+        assert_eq!(
+            refused(client.run(new_resource(name))),
+            (162, "invalid resource name".to_owned()),
+            "{name}"
+        );
+    }
+    client.run(new_resource("r0")).unwrap();
+    client.run(new_resource("r0")).expect("once more is fine");
+    client.run(new_resource("r1")).unwrap();
+    client.run(new_minor("r0", 0, 5)).unwrap();
+    client
+        .run(new_minor("r0", 0, 5))
+        .expect("once more is fine");
+    for (op, code, info) in [
+        (new_minor("r9", 0, 1), 158, "unknown resource"),
+        (
+            new_minor("r1", 0, 5),
+            162,
+            "minor exists in different resource",
+        ),
+        (
+            new_minor("r0", 1, 5),
+            162,
+            "minor exists as different volume",
+        ),
+        (new_minor("r0", 0, 6), 161, ""),
+        (
+            new_minor("r0", 1, 1 << 20),
+            162,
+            "requested minor out of range",
+        ),
+        (
+            new_minor("r0", 65_535, 6),
+            162,
+            "requested volume id out of range",
+        ),
+        (
+            Op::Primary {
+                minor: 9,
+                force: false,
+            },
+            127,
+            "unknown minor",
+        ),
+        (Op::GetGi { minor: 5 }, 138, "Device has no disk"),
+        (
+            Op::Disconnect {
+                resource: "r0".to_owned(),
+                force: false,
+            },
+            162,
+            "unknown connection",
+        ),
+        (
+            Op::DelResource {
+                resource: "r0".to_owned(),
+            },
+            159,
+            "",
+        ),
+        (Op::Shutdown, 159, ""),
+    ] {
+        assert_eq!(
+            refused(client.run(op.clone())),
+            (code, info.to_owned()),
+            "{op:?}"
+        );
+    }
+    let (code, _) = refused(client.run(Op::Primary {
+        minor: 5,
+        force: false,
+    }));
+    assert_eq!(code, -2, "a volume without a disk");
+    client
+        .run(Op::Down {
+            resource: "nosuch".to_owned(),
+        })
+        .expect("an unknown resource is down");
+}
+
+#[test]
+fn an_address_serves_one_connection() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    for name in ["r0", "r1"] {
+        client.run(new_resource(name)).unwrap();
+    }
+    client.run(connect("r0", 17_811, 17_812)).unwrap();
+    for (op, code) in [
+        (connect("r0", 17_811, 17_812), 102),
+        (connect("r1", 17_811, 17_813), 102),
+        (connect("r1", 17_814, 17_812), 103),
+        (connect("r1", 17_815, 17_815), 162),
+        (connect("r9", 17_816, 17_817), 158),
+        (
+            Op::DelResource {
+                resource: "r0".to_owned(),
+            },
+            125,
+        ),
+    ] {
+        assert_eq!(refused(client.run(op.clone())).0, code, "{op:?}");
+    }
+}
+
+#[test]
+fn a_wait_ends_by_time_and_when_nothing_will_come() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.run(new_resource("r0")).unwrap();
+    client.run(new_minor("r0", 0, 0)).unwrap();
+    let times = WaitTimes {
+        wfc_s: 1,
+        ..WaitTimes::default()
+    };
+    assert!(
+        client.wait(Op::WaitConnect { minor: 0, times }).unwrap(),
+        "StandAlone: at once"
+    );
+    let patient = WaitTimes {
+        wait_after_sb: true,
+        ..times
+    };
+    let begun = Instant::now();
+    assert!(
+        !client
+            .wait(Op::WaitSync {
+                minor: 0,
+                times: patient
+            })
+            .unwrap()
+    );
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+}
+
+#[test]
+fn the_status_file_is_fresh_and_goes_with_the_daemon() {
+    let mut daemon = Daemon::start();
+    let path = daemon.dir.path().join(STATUS_NAME);
+    let read = || std::fs::read_to_string(&path);
+    assert!(
+        read()
+            .unwrap()
+            .starts_with("version: 8.4.11 (api:1/proto:86-101)\nrdb ")
+    );
+    let mut client = daemon.client();
+    client.run(new_resource("r0")).unwrap();
+    client.run(new_minor("r0", 0, 3)).unwrap();
+    // Where FUSE is not to be had, the file is made anew four times a second.
+    let begun = Instant::now();
+    while !read().unwrap().ends_with("\n\n 3: cs:Unconfigured\n") {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", read());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(daemon.terminate(), Some(0));
+    assert!(read().is_err(), "nobody serves it any more");
+    assert!(!daemon.dir.path().join(SOCKET_NAME).exists());
+}
+
+#[test]
+fn a_killed_daemon_lies_to_no_monitor_and_is_replaced() {
+    let mut daemon = Daemon::start();
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    assert!(std::fs::read_to_string(daemon.dir.path().join(STATUS_NAME)).is_err());
+    assert!(matches!(
+        Client::connect(daemon.dir.path()),
+        Err(ClientError::NoDaemon { .. })
+    ));
+    daemon.child = command(daemon.dir.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while Client::connect(daemon.dir.path()).is_err() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "it does not answer"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(std::fs::read_to_string(daemon.dir.path().join(STATUS_NAME)).is_ok());
+}
+
+#[test]
+fn mistakes_in_settings_and_options_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = dir.path().join("rdbd.toml");
+    std::fs::write(&settings, "log-level = \"info\"\nfrontent = \"fuse\"\n").unwrap();
+    let output = command(dir.path())
+        .arg("--config")
+        .arg(&settings)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains(&format!(
+            "{}:2: unknown field `frontent`",
+            settings.display()
+        )),
+        "{text}"
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_rdbd"))
+        .args(["--frontend", "ublk", "--run-dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains("ublk") && text.contains("not in this version"),
+        "{text}"
+    );
+}
