@@ -91,7 +91,7 @@ fn wait_for_answer(
     log_path: &Path,
 ) -> Result<Client, StartError> {
     let begun = Instant::now();
-    let mut ended = None;
+    let mut ended: Option<String> = None;
     loop {
         match Client::connect(run_dir) {
             Err(ClientError::NoDaemon { .. }) => {}

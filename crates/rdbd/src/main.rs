@@ -9,6 +9,7 @@ mod proc_drbd;
 mod registry;
 mod server;
 mod settings;
+mod wait;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{IsTerminal, Read, Seek, Write};

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::convert;
 use crate::node::Node;
 use crate::registry::{Entry, Volume};
+use crate::wait::{is_over, time_limit_s};
 
 /// How an operation ends when it does not succeed.
 #[derive(Debug, PartialEq, Eq)]
@@ -588,7 +589,7 @@ impl Node {
         loop {
             let changed = self.changed.notified();
             let state = self.volume_status(&self.target(minor)?).await?.state;
-            if wait_is_over(state.conn, times.wait_after_sb, for_sync) {
+            if is_over(state.conn, times.wait_after_sb, for_sync) {
                 return Ok(WaitReport { reached: true });
             }
             let soon = async {
@@ -758,52 +759,6 @@ fn unknown_minor() -> Refusal {
     Refusal::failure(code::MINOR_INVALID, "unknown minor")
 }
 
-/// The one time limit that counts, picked when the wait begins; 0 is none.
-fn time_limit_s(volume: &VolumeStatus, times: &WaitTimes) -> u32 {
-    if volume.state.pdsk == DiskState::Outdated {
-        times.outdated_wfc_s
-    } else if volume.degraded {
-        times.degr_wfc_s
-    } else {
-        times.wfc_s
-    }
-}
-
-/// Whether the wait has its end: by success, or because nothing will come any more.
-fn wait_is_over(conn: ConnState, wait_after_sb: bool, for_sync: bool) -> bool {
-    let is_reached = if for_sync {
-        conn == ConnState::Connected
-    } else {
-        conn >= ConnState::Connected
-    };
-    is_reached || (conn < ConnState::Unconnected && !wait_after_sb)
-}
-
 fn to_value(report: &impl serde::Serialize) -> Value {
     serde_json::to_value(report).expect("reports are plain values with string keys")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_ends_as_drbds_does() {
-        use ConnState as C;
-        for (conn, connect, sync) in [
-            (C::StandAlone, true, true),
-            (C::Disconnecting, true, true),
-            (C::Unconnected, false, false),
-            (C::WFConnection, false, false),
-            (C::WFReportParams, false, false),
-            (C::Connected, true, true),
-            (C::SyncTarget, true, false),
-            (C::PausedSyncS, true, false),
-        ] {
-            assert_eq!(wait_is_over(conn, false, false), connect, "{conn}");
-            assert_eq!(wait_is_over(conn, false, true), sync, "{conn}");
-        }
-        assert!(!wait_is_over(C::StandAlone, true, false));
-        assert!(wait_is_over(C::Connected, true, true));
-    }
 }
