@@ -1,23 +1,116 @@
 #!/usr/bin/env bash
-# The kernel's DRBD 8.4.11 and rdb as each other's peer, in one guest: both directions of sync and
-# of replication, resync after a cut, a file system, and equal disks at the end.
+# The kernel's DRBD 8.4.11 and rdb as each other's peer: a table of scenarios, each of which ends
+# with both disks' data areas compared byte for byte, with each other and with what was written.
 #
-#   interop.sh [BINARIES]     directory with rdbd and rdbadm (default: target/debug)
-set -euo pipefail
+#   interop.sh [-q] [-o PATTERN] [-k DIR] [BINARIES]
+#
+#   -q          the short form: the first meeting, writes, resync, crashes, for protocol C alone
+#   -o PATTERN  only scenarios whose name matches (an extended regular expression)
+#   -k DIR      keep what explains a failure there (default: ${TMPDIR:-/var/tmp}/rdb-interop.failed)
+#   BINARIES    directory with rdbd and rdbadm (default: target/debug)
+#
+# The kernel runs in a guest under emulation, rdb on this side, in a network namespace of their
+# own. Needs root. RDB_VM_PCAP=FILE records the frames of DRBD's cable. Status 1: a scenario failed.
+set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-binaries=${1:-${CARGO_TARGET_DIR:-$here/../../target}/debug}
-for program in rdbd rdbadm; do
-    [ -x "$binaries/$program" ] ||
-        { echo "interop.sh: $binaries/$program is missing; run cargo build --bins" >&2; exit 1; }
+if [ -z "${RDB_INTEROP_INSIDE:-}" ]; then
+    RDB_INTEROP_INSIDE=1 exec unshare --net --mount "${BASH_SOURCE[0]}" "$@"
+fi
+quick='' only=. keep=${TMPDIR:-/var/tmp}/rdb-interop.failed
+while getopts qo:k: option; do
+    case $option in
+    q) quick=yes ;;
+    o) only=$OPTARG ;;
+    k) keep=$OPTARG ;;
+    *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
 done
-disks=$(mktemp -d "${TMPDIR:-/var/tmp}/rdb-interop.XXXXXX")
-trap 'rm -rf "$disks"' EXIT
-size=67108864
-truncate -s "$size" "$disks/kernel" "$disks/user"
-# Without debug information they are a tenth of the size, and the guest has little memory.
-for program in rdbd rdbadm; do strip -g -o "$disks/$program" "$binaries/$program"; done
-"$here/boot.sh" -t "${RDB_VM_LIMIT:-420}" -d "$disks/kernel" -d "$disks/user" \
-    -f "$disks/rdbd" -f "$disks/rdbadm" "$here/interop-job.sh"
-# Internal metadata of a 64 MiB disk begins at 67067904 (docs/spec/metadata.md, section 1.4).
-cmp -n 67067904 "$disks/kernel" "$disks/user"
-echo "interop: both disks are equal over 67067904 bytes"
+shift $((OPTIND - 1))
+binaries=$(realpath "${1:-${CARGO_TARGET_DIR:-$here/../../target}/debug}")
+image=${RDB_VM_DIR:-${CARGO_TARGET_DIR:-$here/../../target}/vm}
+for program in "$binaries/rdbd" "$binaries/rdbadm" qemu-system-x86_64 qemu-io cmp ip cpio; do
+    command -v "$program" >/dev/null || { echo "interop.sh: $program is missing (cargo build --bins; .ci/setup)" >&2; exit 2; }
+done
+"$here/build.sh" "$image" || exit 2
+# shellcheck source=tests/vm/interop-lib.sh
+. "$here/interop-lib.sh"
+. "$here/interop-scenarios.sh"
+
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/rdb-interop.XXXXXX")
+cleanup() {
+    rload_end 2>/dev/null
+    rdb_cut
+    guest_cut
+    umount -l "$work/run/status" 2>/dev/null
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+ip link set lo up
+for cable in 0 1; do
+    ip tuntap add "rdb$cable" mode tap || exit 2
+    ip link set "rdb$cable" up
+done
+ip addr add 10.9.0.2/24 dev rdb0
+ip addr add 10.8.0.2/24 dev rdb1
+mkdir -p "$work/add"
+cp "$here/interop-agent.sh" "$work/add/job"
+cp "$image/initrd" "$work/initrd"
+(cd "$work/add" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >>"$work/initrd"
+truncate -s "$size" "$work/"{kernel,rdb,model}{0,1}
+
+# What is known when a scenario failed goes to $keep/NUMBER.
+evidence() {
+    local to=$keep/$1
+    rm -rf "$to"
+    mkdir -p "$to"
+    cp "$work/why" "$work/trace" "$work/drbd.conf" "$to/" 2>/dev/null
+    tail -n +"$((log_at + 1))" "$work/rdbd.log" >"$to/rdbd.log" 2>/dev/null
+    timeout 5 cat "$work/run/status" >"$to/rdb.status" 2>/dev/null
+    guest 20 'cat /proc/drbd; dmesg | tail -n 300' >"$to/kernel" || tail -n 40 "$work/console" >>"$to/kernel"
+}
+number=0 passed=0 failed=0
+printf '%-3s %-62s %-12s %-12s %-8s %s\n' no scenario 'kernel as' 'rdb as' protocol result
+# scenario LIMIT NAME KERNEL-AS RDB-AS PROTOCOL FUNCTION [ARGUMENT...]
+scenario() {
+    local limit=$1 name=$2 begun status pid
+    number=$((number + 1))
+    [[ $name =~ $only ]] || [ -n "${always:-}" ] || return 0
+    begun=$SECONDS
+    log_at=$(wc -l <"$work/rdbd.log" 2>/dev/null || echo 0)
+    rm -f "$work/why"
+    : >"$work/trace"
+    (shift 5; "$@") >>"$work/trace" 2>&1 &
+    pid=$!
+    (sleep "$limit" && kill -TERM "$pid") 2>/dev/null &
+    local watch=$!
+    status=0
+    wait "$pid" 2>/dev/null || status=$?
+    kill "$watch" 2>/dev/null
+    if [ $status = 0 ] && tail -n +"$((log_at + 1))" "$work/rdbd.log" | grep -aq panicked; then
+        status=1
+        echo "rdbd panicked" >"$work/why"
+    fi
+    if [ $status = 0 ]; then
+        passed=$((passed + 1))
+        printf '%-3s %-62s %-12s %-12s %-8s %s\n' "$number" "$name" "$3" "$4" "$5" "ok ($((SECONDS - begun)) s)"
+        return 0
+    fi
+    failed=$((failed + 1))
+    [ -s "$work/why" ] || echo "not done in $limit s (status $status): $(tail -n 1 "$work/trace")" >"$work/why"
+    printf '%-3s %-62s %-12s %-12s %-8s %s\n' "$number" "$name" "$3" "$4" "$5" "FAILED ($((SECONDS - begun)) s): $(cat "$work/why")"
+    evidence "$number"
+    rload_end 2>/dev/null
+    (start_over) >>"$work/trace" 2>&1 || { echo "interop: the pair does not come up again: $(cat "$work/why")"; exit 1; }
+}
+
+touch "$work/rdbd.log"
+(guest_start) || { echo "interop: $(cat "$work/why")" >&2; exit 2; }
+if [ -n "$quick" ]; then short; else short; long; fi
+echo "interop: $passed scenarios passed, $failed failed"
+if [ $failed = 0 ]; then
+    echo "interop: both disks are equal over $area bytes after each"
+    exit 0
+fi
+echo "interop: the evidence is in $keep"
+exit 1
