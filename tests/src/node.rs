@@ -109,8 +109,10 @@ impl Node {
         let file = directory.join(if name == "rdbd" { "rdbd" } else { "rdbadm" });
         let mut command = match &self.namespace {
             Some(namespace) => {
-                let mut command = Command::new(programs::tool("ip")?);
-                command.args(["netns", "exec", namespace]);
+                // Not `ip netns exec`: that makes a mount namespace too, and what a daemon mounts
+                // in it nobody else sees.
+                let mut command = Command::new(programs::tool("nsenter")?);
+                command.arg(format!("--net=/run/netns/{namespace}"));
                 command
             }
             None => Command::new("env"),

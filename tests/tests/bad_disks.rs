@@ -38,7 +38,7 @@ fn up_is_refused(pair: &mut Pair, words: &[&str]) -> Result<()> {
 fn a_disk_without_metadata() -> Result<()> {
     let mut pair = alice("no-md")?;
     disk::write(pair.disk(0, 0), disk::superblock(64 << 20), &[0; 4096])?;
-    up_is_refused(&mut pair, &["No valid meta", "create-md"])
+    up_is_refused(&mut pair, &["No valid meta"])
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn mistakes_in_the_configuration_are_named_with_file_and_line() -> Result<()> {
     let stranger = rdb_tests::Node::new(pair.scratch.path(), "carol", &pair.alice.conf)?;
     let out = stranger.try_adm(&["up", "all"])?.fails_with(1)?;
     ensure!(
-        out.contains("carol") && out.contains("alice") && out.contains("bob"),
+        out.contains("no normal resources defined for this host (carol)"),
         "{out}"
     );
     let nowhere = rdb_tests::Node::new(pair.scratch.path(), "alice", &pair.scratch.join("none"))?;

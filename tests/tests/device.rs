@@ -1,12 +1,13 @@
 //! The device that people mount: FUSE and a loop device, a real ext4 on it, crashes under it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rdb_tests::pair::Plan;
 use rdb_tests::programs::run_tool;
-use rdb_tests::scratch::release_below;
-use rdb_tests::{Node, Pair};
+use rdb_tests::scratch::{loops_over, release_below};
+use rdb_tests::{Node, Pair, wait_until};
 
 fn mount(node: &Node, pair: &Pair) -> Result<PathBuf> {
     let device = node.device(0)?.display().to_string();

@@ -18,7 +18,7 @@ use crate::{setup, test};
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Size of each node's disk in MiB
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=65536))]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..=65536))]
     size: u32,
     /// Go on without the short pauses that give time to read
     #[arg(long)]
@@ -61,7 +61,7 @@ impl Demo {
     fn new(options: &Options, interrupted: Arc<AtomicBool>) -> Result<Self> {
         let conf = Conf {
             // Slow enough to be watched.
-            rate: "resync-rate 80M; c-plan-ahead 0;".into(),
+            rate: "resync-rate 120M; c-plan-ahead 0;".into(),
             intervals: "connect-int 1; ping-int 2; ping-timeout 20; timeout 9;".into(),
             ..Conf::default()
         };
@@ -117,7 +117,8 @@ impl Demo {
 
         self.step("A file system on the replicated device, and a file on it")?;
         let device = self.device("alice")?;
-        self.shell("mkfs.ext4", &["-q", "-F", &device])?;
+        // Discarding the whole device would make every extent of it hot, and so copied after a crash.
+        self.shell("mkfs.ext4", &["-q", "-F", "-E", "nodiscard", &device])?;
         self.shell("mount", &[&device, &self.mount_text()])?;
         let megabytes = 32.min(self.disk_mib() / 4);
         let sum = self.make_file("letter", megabytes)?;

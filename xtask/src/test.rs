@@ -21,6 +21,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
         check()?;
     }
     binaries(false)?;
+    run::must(&mut run::cargo(&["xtask", "demo", "--fast"]))?;
     nextest(&["--workspace", "--no-fail-fast"])
 }
 
