@@ -262,8 +262,8 @@ fn changes_and_refusals_are_logged_as_people_grep_for_them() {
         refusal_log(StateError::NoUpToDateDisk, old, promoted),
         [
             "State change failed: Need access to UpToDate data",
-            " state = { cs:WFReportParams ro:Secondary/Unknown ds:Consistent/DUnknown r----- }",
-            "wanted = { cs:WFReportParams ro:Primary/Unknown ds:Consistent/DUnknown r----- }",
+            "  state = { cs:WFReportParams ro:Secondary/Unknown ds:Consistent/DUnknown r----- }",
+            " wanted = { cs:WFReportParams ro:Primary/Unknown ds:Consistent/DUnknown r----- }",
         ]
     );
     assert!(refusal_log(StateError::InTransientState, old, promoted).is_empty());

@@ -1,22 +1,28 @@
-//! Two engines, two disks, a link: enough world to see a pair live. Every packet goes through the codec. Which of the
-//! things that could happen next does happen is drawn from a seed.
+//! Two engines, two sets of disks, a link: enough world to see a pair live and be ill-treated. Every packet goes
+//! through the codec. Which of the things that could happen next does happen is drawn from a seed.
 #![allow(
     dead_code,
     unreachable_pub,
     reason = "each test file uses its own part"
 )]
 
+pub mod disk;
+pub mod model;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use rdb_engine::config::{DiskOptions, NetOptions};
-use rdb_engine::state::{ConnState, DiskState, VolumeState};
+use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
+use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_engine::{
     AdminError, AdminId, Command, DiskError, DiskInfo, Effect, Event, IoTag, LossCause, Payload,
     Request, RequestError, RequestId, RequestKind, Resource, Time, Timer, VolumeNr,
 };
 use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
-use replica_proto::{Digest, DigestAlgorithm, Socket, WireContext, decode};
+use replica_proto::{Digest, DigestAlgorithm, Packet, Socket, WireContext, decode};
+
+use disk::Disk;
+use model::Model;
 
 #[derive(Debug, Clone)]
 pub struct Data(pub Rc<Vec<u8>>);
@@ -47,93 +53,118 @@ impl Rng {
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
 }
 
-enum Pending {
-    Disk(IoTag, Result<Option<Data>, DiskError>),
-    Meta(IoTag, Result<Vec<u8>, DiskError>),
+/// I/O that the engine has asked for. It is carried out when it is answered, in any order.
+#[derive(Debug)]
+pub enum Op {
+    Read { volume: usize, sector: u64, bytes: u32 },
+    Write { volume: usize, sector: u64, data: Rc<Vec<u8>>, fua: bool },
+    Flush { volume: usize, stamp: u64 },
+    MetaRead { volume: usize, sector: u64, bytes: u32 },
+    MetaWrite { volume: usize, sector: u64, data: Vec<u8>, preflush: Option<u64>, fua: bool },
     Sent(rdb_engine::SendTag),
 }
 
 pub struct Node {
     pub name: &'static str,
     pub resource: Resource<Data>,
-    pub disk: Vec<u8>,
-    pending: Vec<Pending>,
-    timers: BTreeMap<Timer, Time>,
-    wire: WireContext,
-    connecting: bool,
-    connected: bool,
+    pub disks: Vec<Disk>,
+    pub pending: Vec<(Option<IoTag>, Op)>,
+    pub timers: BTreeMap<Timer, Time>,
+    pub wire: WireContext,
+    pub connecting: bool,
+    pub connected: bool,
     pub admin: BTreeMap<u64, Result<(), AdminError>>,
+    pub admin_open: BTreeMap<u64, Command>,
+    pub requests_open: BTreeMap<u64, usize>,
     pub completed: BTreeMap<u64, Result<Option<Data>, RequestError>>,
     pub device: Option<u64>,
     pub log: Vec<String>,
     pub read_errors: bool,
     pub write_errors: bool,
-    /// Highest bytes of data read for the peer, to see how much a resync moved.
+    /// Bytes of resync data sent.
     pub resync_bytes: u64,
-    alive: bool,
+    pub alive: bool,
+    /// Effects in order, if wanted: what was asked, and what was answered.
+    pub record: Option<Vec<String>>,
+    /// Completions wait for the test to let them go.
+    pub hold_meta: bool,
+    pub hold_data: bool,
 }
 
 pub struct World {
     pub rng: Rng,
     pub now: Time,
     pub nodes: [Node; 2],
-    /// Towards node i, by socket.
-    net: [[VecDeque<Vec<u8>>; 2]; 2],
+    /// Towards node i, by socket. `None` is the end of the stream.
+    pub net: [[VecDeque<Option<Vec<u8>>>; 2]; 2],
     pub link: bool,
+    /// Packets vanish and nobody is told.
+    pub silent: bool,
+    /// What is sent now is lost: the connection is cut, and the nodes are about to find out.
+    severed: bool,
     next_id: u64,
     pub trace: bool,
+    pub models: Vec<Model>,
+    pub options: NetOptions,
+    pub disk_options: DiskOptions,
+    /// Timers may fire while other things could happen.
+    pub eager_timers: bool,
+    /// No packet is delivered while set.
+    pub hold_net: bool,
 }
 
 pub const V: VolumeNr = VolumeNr(0);
 pub const DISK_SECTORS: u64 = 65_536; // 32 MiB
 
-pub fn disk_info(disk: &[u8]) -> DiskInfo {
-    let sectors = disk.len() as u64 / 512;
+pub fn layout_of(sectors: u64) -> Layout {
+    Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT).unwrap()
+}
+
+pub fn disk_info(disk: &Disk) -> DiskInfo {
     DiskInfo {
         kind: MetaKind::Internal,
-        data_capacity_sectors: sectors,
-        meta_capacity_sectors: sectors,
+        data_capacity_sectors: disk.sectors,
+        meta_capacity_sectors: disk.sectors,
         logical_block_bytes: 512,
         can_discard: true,
     }
 }
 
-pub fn create_md(disk: &mut [u8]) {
-    let sectors = disk.len() as u64 / 512;
-    let layout =
-        Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT).unwrap();
-    let put = |disk: &mut [u8], sector: u64, bytes: &[u8]| {
-        let at = sector as usize * 512;
-        disk[at..at + bytes.len()].copy_from_slice(bytes);
-    };
-    put(
-        disk,
-        layout.superblock_sector,
-        &Superblock::new(&layout).to_block(),
-    );
-    put(
-        disk,
-        layout.al_sector,
-        &rdb_meta::activity_log::initialised_ring(layout.al),
-    );
+pub fn fresh_disk(sectors: u64) -> Disk {
+    let layout = layout_of(sectors);
+    let mut disk = Disk::new(sectors, layout.usable_sectors);
+    create_md(&mut disk);
+    disk
+}
+
+pub fn create_md(disk: &mut Disk) {
+    let layout = layout_of(disk.sectors);
+    let superblock = Superblock::new(&layout).to_block();
+    disk.write(layout.superblock_sector, &superblock, true);
+    let ring = rdb_meta::activity_log::initialised_ring(layout.al);
+    disk.write(layout.al_sector, &ring, true);
 }
 
 impl Node {
-    fn new(name: &'static str, seed: u64, sectors: u64) -> Node {
-        let mut disk = vec![0; sectors as usize * 512];
-        create_md(&mut disk);
-        let mut node = Node {
+    fn new(name: &'static str, seed: u64, sectors: &[u64]) -> Node {
+        Node {
             name,
             resource: Node::engine(seed),
-            disk,
+            disks: sectors.iter().map(|&s| fresh_disk(s)).collect(),
             pending: Vec::new(),
             timers: BTreeMap::new(),
             wire: WireContext::initial(),
             connecting: false,
             connected: false,
             admin: BTreeMap::new(),
+            admin_open: BTreeMap::new(),
+            requests_open: BTreeMap::new(),
             completed: BTreeMap::new(),
             device: None,
             log: Vec::new(),
@@ -141,9 +172,10 @@ impl Node {
             write_errors: false,
             resync_bytes: 0,
             alive: true,
-        };
-        node.disk[0] = 0;
-        node
+            record: None,
+            hold_meta: false,
+            hold_data: false,
+        }
     }
 
     fn engine(seed: u64) -> Resource<Data> {
@@ -152,19 +184,53 @@ impl Node {
     }
 
     pub fn state(&self) -> VolumeState {
-        self.resource.status(Time(u64::MAX / 2)).volumes[0].state
+        self.state_of(0)
+    }
+
+    /// The state of a volume, or the initial one if there is none (yet).
+    pub fn state_of(&self, volume: usize) -> VolumeState {
+        self.resource
+            .status(Time(u64::MAX / 2))
+            .volumes
+            .iter()
+            .find(|v| usize::from(v.volume.0) == volume)
+            .map_or(VolumeState::INITIAL, |v| v.state)
     }
 
     pub fn out_of_sync(&self) -> u64 {
-        self.resource.status(Time(u64::MAX / 2)).volumes[0].out_of_sync_blocks
+        self.out_of_sync_of(0)
+    }
+
+    pub fn out_of_sync_of(&self, volume: usize) -> u64 {
+        let status = self.resource.status(Time(u64::MAX / 2));
+        let found = status
+            .volumes
+            .iter()
+            .find(|v| usize::from(v.volume.0) == volume);
+        found.map_or(0, |v| v.out_of_sync_blocks)
+    }
+
+    /// Current, bitmap, two of history; and the flags.
+    pub fn ids(&self) -> [u64; 4] {
+        let status = self.resource.status(Time(u64::MAX / 2));
+        let (ids, _) = status.volumes[0].generation.expect("a disk");
+        [ids.current, ids.bitmap, ids.history[0], ids.history[1]].map(|id| id & !1)
     }
 
     pub fn usable_bytes(&self) -> usize {
-        let sectors = self.disk.len() as u64 / 512;
-        Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT)
-            .unwrap()
-            .usable_sectors as usize
-            * 512
+        self.disks[0].data_sectors as usize * 512
+    }
+
+    /// The superblock as it lies on the disk.
+    pub fn superblock(&self) -> Superblock {
+        let disk = &self.disks[0];
+        Superblock::parse(&disk.read(layout_of(disk.sectors).superblock_sector, 4096)).unwrap()
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(record) = &mut self.record {
+            record.push(text());
+        }
     }
 }
 
@@ -174,6 +240,10 @@ impl World {
     }
 
     pub fn with_disks(seed: u64, a: u64, b: u64) -> World {
+        World::with_volumes(seed, &[a], &[b])
+    }
+
+    pub fn with_volumes(seed: u64, a: &[u64], b: &[u64]) -> World {
         World {
             rng: Rng(seed),
             now: Time(1_000_000_000),
@@ -183,8 +253,21 @@ impl World {
             ],
             net: Default::default(),
             link: true,
+            silent: false,
+            severed: false,
             next_id: 1,
             trace: std::env::var_os("RDB_TRACE").is_some(),
+            models: a.iter().map(|_| Model::default()).collect(),
+            options: NetOptions::default(),
+            disk_options: DiskOptions {
+                c_plan_ahead_ds: 0,
+                resync_rate_kib: 100_000,
+                on_io_error: OnIoError::Detach,
+                al_extents: 67, // the fewest there can be, so that they are used up
+                ..DiskOptions::default()
+            },
+            eager_timers: false,
+            hold_net: false,
         }
     }
 
@@ -203,61 +286,82 @@ impl World {
     fn apply(&mut self, i: usize, effect: Effect<Data>) {
         let now = self.now;
         let node = &mut self.nodes[i];
-        let io_error = DiskError { errno: 5 };
         match effect {
             Effect::Read {
-                tag, sector, bytes, ..
+                tag,
+                volume,
+                sector,
+                bytes,
             } => {
-                let at = sector as usize * 512;
-                let result = if node.read_errors {
-                    Err(io_error)
-                } else {
-                    Ok(Some(Data(Rc::new(
-                        node.disk[at..at + bytes as usize].to_vec(),
-                    ))))
-                };
-                node.pending.push(Pending::Disk(tag, result));
+                let volume = usize::from(volume.0);
+                let end = sector + u64::from(bytes) / 512;
+                assert!(bytes > 0 && bytes % 512 == 0 && end <= node.disks[volume].data_sectors);
+                node.pending.push((Some(tag), Op::Read { volume, sector, bytes }));
             }
             Effect::Write {
                 tag,
+                volume,
                 sector,
                 payload,
+                fua,
+            } => {
+                let volume = usize::from(volume.0);
+                let (data, end) = (payload.0.clone(), sector + payload.0.len() as u64 / 512);
+                assert!(!data.is_empty() && end <= node.disks[volume].data_sectors);
+                node.note(|| format!("write {sector}+{}", data.len() / 512));
+                node.pending.push((Some(tag), Op::Write { volume, sector, data, fua }));
+            }
+            Effect::Flush { tag, volume } => {
+                let volume = usize::from(volume.0);
+                let stamp = node.disks[volume].stamp();
+                node.note(|| "flush".into());
+                node.pending.push((Some(tag), Op::Flush { volume, stamp }));
+            }
+            Effect::Discard {
+                tag,
+                volume,
+                sector,
+                bytes,
                 ..
             } => {
-                let at = sector as usize * 512;
-                let result = if node.write_errors {
-                    Err(io_error)
-                } else {
-                    node.disk[at..at + payload.0.len()].copy_from_slice(&payload.0);
-                    Ok(None)
-                };
-                node.pending.push(Pending::Disk(tag, result));
-            }
-            Effect::Flush { tag, .. } => node.pending.push(Pending::Disk(tag, Ok(None))),
-            Effect::Discard {
-                tag, sector, bytes, ..
-            } => {
-                let at = sector as usize * 512;
-                node.disk[at..at + bytes as usize].fill(0);
-                node.pending.push(Pending::Disk(tag, Ok(None)));
+                let volume = usize::from(volume.0);
+                let end = sector + u64::from(bytes) / 512;
+                assert!(bytes > 0 && bytes % 512 == 0 && end <= node.disks[volume].data_sectors);
+                node.note(|| format!("zero {sector}+{}", bytes / 512));
+                let data = Rc::new(vec![0; bytes as usize]);
+                node.pending.push((Some(tag), Op::Write { volume, sector, data, fua: false }));
             }
             Effect::MetaRead {
-                tag, sector, bytes, ..
+                tag,
+                volume,
+                sector,
+                bytes,
             } => {
-                let at = sector as usize * 512;
-                node.pending.push(Pending::Meta(
-                    tag,
-                    Ok(node.disk[at..at + bytes as usize].to_vec()),
-                ));
+                let volume = usize::from(volume.0);
+                node.pending.push((Some(tag), Op::MetaRead { volume, sector, bytes }));
             }
             Effect::MetaWrite {
-                tag, sector, data, ..
+                tag,
+                volume,
+                sector,
+                data,
+                preflush,
+                fua,
             } => {
-                let at = sector as usize * 512;
-                node.disk[at..at + data.len()].copy_from_slice(&data);
-                node.pending.push(Pending::Meta(tag, Ok(Vec::new())));
+                let volume = usize::from(volume.0);
+                let disk = &node.disks[volume];
+                assert!(sector >= disk.data_sectors, "metadata over data");
+                let preflush = preflush.then(|| disk.stamp());
+                let what = what_metadata(disk, sector);
+                node.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
+                let op = Op::MetaWrite { volume, sector, data, preflush, fua };
+                node.pending.push((Some(tag), op));
             }
-            Effect::CloseDisk { .. } => {}
+            Effect::CloseDisk { volume } => {
+                let volume = usize::from(volume.0);
+                let busy = node.pending.iter().any(|(_, op)| op.volume() == Some(volume));
+                assert!(!busy, "a disk is closed with I/O outstanding: {:?}", node.pending);
+            }
             Effect::OpenConnection => node.connecting = true,
             Effect::CloseConnection => {
                 node.connecting = false;
@@ -275,7 +379,8 @@ impl World {
                 if self.trace {
                     println!("{:>12} {} > {volume} {packet:?}", now.0 / 1000, node.name);
                 }
-                if matches!(packet, replica_proto::Packet::RsDataReply(_)) {
+                node.note(|| format!("send {}", describe(&packet)));
+                if matches!(packet, Packet::RsDataReply(_)) {
                     node.resync_bytes += u64::from(payload.as_ref().map_or(0, Payload::len_bytes));
                 }
                 let mut bytes = Vec::new();
@@ -285,29 +390,31 @@ impl World {
                     bytes.extend_from_slice(&payload.0);
                 }
                 if let Some(tag) = notify {
-                    node.pending.push(Pending::Sent(tag));
+                    node.pending.push((None, Op::Sent(tag)));
                 }
-                if node.connected {
-                    self.net[1 - i][packet.socket() as usize].push_back(bytes);
+                if node.connected && !self.severed && !self.silent {
+                    self.net[1 - i][packet.socket() as usize].push_back(Some(bytes));
                 }
             }
             Effect::HoldData { .. } => {}
             Effect::Complete { request, result } => {
-                assert!(
-                    node.completed.insert(request.0, result).is_none(),
-                    "completed twice"
-                );
+                node.note(|| format!("complete {} {}", request.0, result.is_ok()));
+                if let Some(volume) = node.requests_open.remove(&request.0) {
+                    let kept = self.models[volume].on_complete(i, request.0, &result);
+                    if let Err(text) = kept {
+                        panic!("node {}: {text}", self.nodes[i].name);
+                    }
+                }
+                let before = self.nodes[i].completed.insert(request.0, result);
+                assert!(before.is_none(), "completed twice");
             }
             Effect::Device { device, .. } => node.device = device.map(|d| d.size_sectors),
             Effect::AdminDone { id, result } => {
                 if self.trace {
-                    println!(
-                        "{:>12} {} admin {} {result:?}",
-                        now.0 / 1000,
-                        node.name,
-                        id.0
-                    );
+                    println!("{:>12} {} admin {} {result:?}", now.0 / 1000, node.name, id.0);
                 }
+                let known = node.admin_open.remove(&id.0);
+                assert!(known.is_some(), "an answer to a command that was not given");
                 node.admin.insert(id.0, result);
             }
             Effect::SetTimer { timer, at } => {
@@ -320,87 +427,252 @@ impl World {
                 if self.trace {
                     println!("{:>12} {} {text}", now.0 / 1000, node.name);
                 }
+                assert!(!text.contains("impossible state change"), "{}: {text}", node.name);
                 node.log.push(text);
             }
-            Effect::StateChanged { new, .. } => {
+            Effect::StateChanged { new, volume, .. } => {
                 if self.trace {
-                    println!("{:>12} {} {new}", now.0 / 1000, node.name);
+                    println!("{:>12} {} {volume} {new}", now.0 / 1000, node.name);
                 }
+                node.note(|| format!("state {}", new.conn));
             }
         }
     }
 
-    /// Node `i` closed its sockets, or the link went.
+    /// Node `i` closed its sockets: what it sent before still arrives; then the peer sees the end of each.
     fn close(&mut self, i: usize) {
         self.nodes[i].connected = false;
         self.net[i] = Default::default();
-        // What was sent before still arrives; then the peer sees the end of file. (An empty packet stands for it.)
-        if self.nodes[1 - i].connected {
-            self.net[1 - i][0].push_back(Vec::new());
+        if self.nodes[1 - i].connected && !self.silent {
+            self.net[1 - i].iter_mut().for_each(|q| q.push_back(None));
         }
     }
 
+    /// Both nodes find out at once, and what was on its way is lost.
     pub fn cut(&mut self) {
         self.link = false;
         self.net = Default::default();
         for i in 0..2 {
             if self.nodes[i].connected {
                 self.nodes[i].connected = false;
-                let cause = LossCause::Closed { error: 110 };
-                self.event(
-                    i,
-                    Event::ConnectionLost {
-                        socket: Socket::Meta,
-                        cause,
-                    },
-                );
+                self.lose(i, Socket::Meta, 110);
             }
         }
     }
 
-    pub fn heal(&mut self) {
-        self.link = true;
+    fn lose(&mut self, i: usize, socket: Socket, error: i32) {
+        let cause = LossCause::Closed { error };
+        self.event(i, Event::ConnectionLost { socket, cause });
     }
 
-    /// The node loses power: what is on its disk stays.
+    /// Some of what is on its way arrives, different amounts each way and on each socket, and the nodes find out at
+    /// different times, by different sockets.
+    pub fn cut_raggedly(&mut self) {
+        self.link = false;
+        self.severed = true;
+        for i in 0..2 {
+            if self.nodes[i].connected {
+                for s in 0..2 {
+                    let keep = self.rng.below(self.net[i][s].len() as u64 + 1) as usize;
+                    self.net[i][s].truncate(keep);
+                    self.net[i][s].push_back(None);
+                }
+            }
+        }
+        self.mend_severed();
+    }
+
+    /// A new connection is not cut by what happened to the old.
+    fn mend_severed(&mut self) {
+        if self.severed && self.nodes.iter().all(|n| !n.connected) {
+            self.severed = false;
+        }
+    }
+
+    /// Everything sent vanishes from now on, and nobody is told.
+    pub fn cut_silently(&mut self) {
+        self.link = false;
+        self.silent = true;
+        self.net = Default::default();
+    }
+
+    pub fn heal(&mut self) {
+        self.link = true;
+        self.silent = false;
+    }
+
+    /// The process dies and is there again at once, without a configuration: every I/O under way may have happened or
+    /// not, what was handed to TCP arrives.
+    pub fn kill(&mut self, i: usize) {
+        self.die(i, false);
+        self.nodes[i].alive = true;
+    }
+
+    /// The node loses power: what was not flushed may be lost too.
+    pub fn power_cut(&mut self, i: usize) {
+        self.die(i, true);
+        self.nodes[i].alive = true;
+    }
+
+    /// As [`World::kill`]: nothing of the disk is lost.
     pub fn crash(&mut self, i: usize) {
+        self.kill(i);
+    }
+
+    pub fn die(&mut self, i: usize, power: bool) {
         let seed = self.rng.next();
+        for (_, op) in std::mem::take(&mut self.nodes[i].pending) {
+            if self.rng.one_in(2) {
+                self.carry_out_partly(i, op);
+            }
+        }
+        if power {
+            for disk in &mut self.nodes[i].disks {
+                disk.power_cut(&mut self.rng);
+            }
+        }
+        for model in &mut self.models {
+            model.on_death(i);
+        }
         let node = &mut self.nodes[i];
         node.resource = Node::engine(seed);
-        node.pending.clear();
         node.timers.clear();
         node.connecting = false;
         node.device = None;
+        node.requests_open.clear();
+        node.admin_open.clear();
+        node.alive = false;
         let was = std::mem::take(&mut node.connected);
         self.net[i] = Default::default();
-        if was && self.nodes[1 - i].connected {
-            self.nodes[1 - i].connected = false;
-            self.net = Default::default();
-            let cause = LossCause::Closed { error: 104 };
-            self.event(
-                1 - i,
-                Event::ConnectionLost {
-                    socket: Socket::Data,
-                    cause,
-                },
-            );
+        if was && self.nodes[1 - i].connected && !self.silent {
+            for s in 0..2 {
+                if power {
+                    let keep = self.rng.below(self.net[1 - i][s].len() as u64 + 1) as usize;
+                    self.net[1 - i][s].truncate(keep);
+                }
+                self.net[1 - i][s].push_back(None);
+            }
         }
+        self.mend_severed();
+    }
+
+    /// One I/O, or some sectors of it.
+    fn carry_out_partly(&mut self, i: usize, op: Op) {
+        let disks = &mut self.nodes[i].disks;
+        let (volume, sector, data) = match &op {
+            Op::Write { volume, sector, data, .. } => (*volume, *sector, &data[..]),
+            Op::MetaWrite { volume, sector, data, .. } => (*volume, *sector, &data[..]),
+            _ => return,
+        };
+        let all = self.rng.one_in(2);
+        for (n, chunk) in data.chunks(512).enumerate() {
+            if all || self.rng.one_in(2) {
+                disks[volume].write(sector + n as u64, chunk, false);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, i: usize, tag: Option<IoTag>, op: Op) {
+        let io_error = DiskError { errno: 5 };
+        let node = &mut self.nodes[i];
+        let Some(tag) = tag else {
+            let Op::Sent(tag) = op else { unreachable!() };
+            return self.event(i, Event::Sent { tag });
+        };
+        let fails = |left: &mut u32| {
+            let fails = *left > 0;
+            *left = left.saturating_sub(1);
+            fails
+        };
+        let event = match op {
+            Op::Read { volume, sector, bytes } => {
+                let disk = &mut node.disks[volume];
+                let result = if node.read_errors || fails(&mut disk.fail_reads) {
+                    Err(io_error)
+                } else {
+                    Ok(Some(Data(Rc::new(disk.read(sector, bytes as usize)))))
+                };
+                Event::DiskDone { tag, result }
+            }
+            Op::Write { volume, sector, data, fua } => {
+                let disk = &mut node.disks[volume];
+                let result = if node.write_errors || fails(&mut disk.fail_writes) {
+                    let op = Op::Write { volume, sector, data, fua };
+                    if self.rng.one_in(2) {
+                        self.carry_out_partly(i, op);
+                    }
+                    Err(io_error)
+                } else {
+                    disk.write(sector, &data, fua);
+                    disk.written_bytes += data.len() as u64;
+                    node.note(|| format!("written {sector}"));
+                    Ok(None)
+                };
+                Event::DiskDone { tag, result }
+            }
+            Op::Flush { volume, stamp } => {
+                let disk = &mut node.disks[volume];
+                let result = if node.write_errors || fails(&mut disk.fail_writes) {
+                    Err(io_error)
+                } else {
+                    disk.flush(stamp, false);
+                    node.note(|| "flushed".into());
+                    Ok(None)
+                };
+                Event::DiskDone { tag, result }
+            }
+            Op::MetaRead { volume, sector, bytes } => {
+                let disk = &mut node.disks[volume];
+                let result = if fails(&mut disk.fail_meta) {
+                    Err(io_error)
+                } else {
+                    Ok(disk.read(sector, bytes as usize))
+                };
+                Event::MetaDone { tag, result }
+            }
+            Op::MetaWrite { volume, sector, data, preflush, fua } => {
+                let disk = &mut node.disks[volume];
+                let result = if fails(&mut disk.fail_meta) {
+                    if self.rng.one_in(2) {
+                        let op = Op::MetaWrite { volume, sector, data, preflush, fua };
+                        self.carry_out_partly(i, op);
+                    }
+                    Err(io_error)
+                } else {
+                    if let Some(stamp) = preflush {
+                        disk.flush(stamp, true);
+                    }
+                    disk.write(sector, &data, fua);
+                    let what = what_metadata(disk, sector);
+                    node.note(|| format!("done {what}"));
+                    Ok(Vec::new())
+                };
+                Event::MetaDone { tag, result }
+            }
+            Op::Sent(_) => unreachable!("has no I/O tag"),
+        };
+        self.event(i, event);
     }
 
     /// One thing happens. Says whether anything could, timers aside.
     pub fn step(&mut self) -> bool {
         let mut choices: Vec<(usize, u8, usize)> = Vec::new();
         for i in 0..2 {
-            for p in 0..self.nodes[i].pending.len() {
-                choices.push((i, 0, p));
+            let node = &self.nodes[i];
+            for (p, (_, op)) in node.pending.iter().enumerate() {
+                let meta = matches!(op, Op::MetaRead { .. } | Op::MetaWrite { .. });
+                if !(meta && node.hold_meta || !meta && node.hold_data) {
+                    choices.push((i, 0, p));
+                }
             }
             for s in 0..2 {
-                if !self.net[i][s].is_empty() && self.nodes[i].connected {
+                if !self.net[i][s].is_empty() && node.connected && !self.hold_net {
                     choices.push((i, 1, s));
                 }
             }
         }
-        if self.link && self.nodes.iter().all(|n| n.connecting && !n.connected) {
+        let ready = |n: &Node| n.alive && n.connecting && !n.connected;
+        if self.link && !self.severed && self.nodes.iter().all(ready) {
             choices.push((0, 2, 0));
         }
         if choices.is_empty() {
@@ -409,93 +681,80 @@ impl World {
         self.now = Time(self.now.0 + 10_000);
         let (i, what, which) = choices[self.rng.below(choices.len() as u64) as usize];
         match what {
-            0 => match self.nodes[i].pending.swap_remove(which) {
-                Pending::Disk(tag, result) => self.event(i, Event::DiskDone { tag, result }),
-                Pending::Meta(tag, result) => self.event(i, Event::MetaDone { tag, result }),
-                Pending::Sent(tag) => self.event(i, Event::Sent { tag }),
-            },
-            1 => self.deliver(i, which),
-            _ => {
-                let flag = self.rng.below(2) == 0;
-                for j in 0..2 {
-                    self.nodes[j].connecting = false;
-                    self.nodes[j].connected = true;
-                    self.net[j] = Default::default();
-                }
-                for j in 0..2 {
-                    let mut challenge = [0; 64];
-                    for byte in &mut challenge {
-                        *byte = self.rng.next() as u8;
-                    }
-                    self.event(
-                        j,
-                        Event::Paired {
-                            resolve_conflicts: (j == 0) == flag,
-                            challenge,
-                        },
-                    );
-                }
+            0 => {
+                let (tag, op) = self.nodes[i].pending.swap_remove(which);
+                self.carry_out(i, tag, op);
             }
+            1 => self.deliver(i, which),
+            _ => self.pair_sockets(),
         }
         true
     }
 
+    pub fn pair_sockets(&mut self) {
+        let flag = self.rng.below(2) == 0;
+        for j in 0..2 {
+            self.nodes[j].connecting = false;
+            self.nodes[j].connected = true;
+            self.net[j] = Default::default();
+        }
+        for j in 0..2 {
+            let mut challenge = [0; 64];
+            for byte in &mut challenge {
+                *byte = self.rng.next() as u8;
+            }
+            let resolve_conflicts = (j == 0) == flag;
+            self.event(j, Event::Paired { resolve_conflicts, challenge });
+        }
+    }
+
     fn deliver(&mut self, i: usize, s: usize) {
-        let Some(bytes) = self.net[i][s].pop_front() else {
-            return;
-        };
         let socket = if s == Socket::Data as usize {
             Socket::Data
         } else {
             Socket::Meta
         };
-        if bytes.is_empty() {
-            if !self.net[i][1 - s].is_empty() {
-                // The other socket's bytes were sent before the end too.
-                self.net[i][s].push_front(bytes);
-                return self.deliver(i, 1 - s);
-            }
-            self.nodes[i].connected = false;
-            self.event(
-                i,
-                Event::ConnectionLost {
-                    socket,
-                    cause: LossCause::Closed { error: 0 },
-                },
-            );
+        let Some(packet) = self.net[i][s].pop_front() else {
             return;
-        }
+        };
+        let Some(bytes) = packet else {
+            self.nodes[i].connected = false;
+            self.net[i] = Default::default();
+            self.mend_severed();
+            return self.lose(i, socket, 0);
+        };
         match decode(&self.nodes[i].wire, socket, &bytes) {
             Ok(Some(frame)) => {
                 let payload = (frame.payload_len > 0)
                     .then(|| Data(Rc::new(bytes[frame.consumed..].to_vec())));
                 assert_eq!(bytes.len(), frame.consumed + frame.payload_len as usize);
                 let (volume, packet, digest) = (frame.volume, frame.packet, frame.digest);
-                self.event(
-                    i,
-                    Event::Received {
-                        volume,
-                        packet,
-                        digest,
-                        payload,
-                    },
-                );
+                self.event(i, Event::Received { volume, packet, digest, payload });
             }
             Ok(None) => panic!("a packet of ours is not complete"),
             Err(error) => panic!("a packet of ours is refused: {error}"),
         }
     }
 
+    /// The next packet of a socket, and no other.
+    pub fn deliver_one(&mut self, i: usize, socket: Socket) -> bool {
+        let there = !self.net[i][socket as usize].is_empty();
+        self.deliver(i, socket as usize);
+        there
+    }
+
     /// Lets time pass until the next timer, if nothing else can happen.
     pub fn tick(&mut self) -> bool {
-        if self.step() {
+        let eager = self.eager_timers && self.rng.one_in(40);
+        if !eager && self.step() {
             return true;
         }
         let next = (0..2)
             .flat_map(|i| self.nodes[i].timers.iter().map(move |(&t, &at)| (at, i, t)))
             .min_by_key(|&(at, i, _)| (at, i));
-        let Some((at, i, timer)) = next else {
-            return false;
+        let soon = self.now.plus_ms(200);
+        let Some((at, i, timer)) = next.filter(|(at, ..)| !eager || *at <= soon) else {
+            return eager && self.step();
         };
         self.now = self.now.max(at);
         self.nodes[i].timers.remove(&timer);
@@ -506,8 +765,14 @@ impl World {
     pub fn run_ms(&mut self, ms: u64) {
         let end = self.now.plus_ms(ms);
         while self.now < end {
-            if !self.tick() {
-                break;
+            let next = self.nodes.iter().flat_map(|n| n.timers.values()).min().copied();
+            let idle = next.is_none_or(|at| at > end);
+            if idle && !self.step() {
+                self.now = end;
+                return;
+            }
+            if !idle {
+                self.tick();
             }
         }
     }
@@ -517,21 +782,14 @@ impl World {
             if done(self) {
                 return;
             }
-            assert!(
-                self.tick(),
-                "nothing happens any more while waiting for {what}: {}",
-                self.states()
-            );
+            let states = self.states();
+            assert!(self.tick(), "nothing happens any more while waiting for {what}: {states}");
         }
         panic!("waited too long for {what}: {}", self.states());
     }
 
     pub fn states(&self) -> String {
-        format!(
-            "a: {} | b: {}",
-            self.nodes[0].state(),
-            self.nodes[1].state()
-        )
+        format!("a: {} | b: {}", self.nodes[0].state(), self.nodes[1].state())
     }
 
     pub fn admin(&mut self, i: usize, command: Command) -> Result<(), AdminError> {
@@ -543,75 +801,79 @@ impl World {
     pub fn start_admin(&mut self, i: usize, command: Command) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.event(
-            i,
-            Event::Admin {
-                id: AdminId(id),
-                command,
-            },
-        );
+        if self.trace {
+            println!("{:>12} {} command {id} {command:?}", self.now.0 / 1000, self.nodes[i].name);
+        }
+        self.nodes[i].admin_open.insert(id, command.clone());
+        self.event(i, Event::Admin { id: AdminId(id), command });
         id
     }
 
+    pub fn attach_command(&self, i: usize, volume: usize) -> Command {
+        Command::Attach {
+            volume: VolumeNr(volume as u16),
+            disk: disk_info(&self.nodes[i].disks[volume]),
+            options: self.disk_options.clone(),
+        }
+    }
+
     pub fn attach(&mut self, i: usize) -> Result<(), AdminError> {
-        let disk = disk_info(&self.nodes[i].disk);
-        let options = DiskOptions {
-            c_plan_ahead_ds: 0,
-            resync_rate_kib: 100_000,
-            ..DiskOptions::default()
-        };
-        self.admin(
-            i,
-            Command::Attach {
-                volume: V,
-                disk,
-                options,
-            },
-        )
+        self.admin(i, self.attach_command(i, 0))
     }
 
     pub fn connect_with(&mut self, i: usize, options: NetOptions) {
-        self.admin(
-            i,
-            Command::Connect {
-                options,
-                discard_my_data: false,
-                tentative: false,
-            },
-        )
-        .unwrap();
+        let connect = Command::Connect {
+            options,
+            discard_my_data: false,
+            tentative: false,
+        };
+        self.admin(i, connect).unwrap();
     }
 
     pub fn up(&mut self, i: usize, options: &NetOptions) {
-        self.admin(
-            i,
-            Command::NewVolume {
-                volume: V,
-                minor: 0,
-            },
-        )
-        .unwrap();
-        self.attach(i).unwrap();
+        for volume in 0..self.nodes[i].disks.len() {
+            let nr = VolumeNr(volume as u16);
+            let minor = volume as u32;
+            self.admin(i, Command::NewVolume { volume: nr, minor }).unwrap();
+            self.admin(i, self.attach_command(i, volume)).unwrap();
+        }
         self.connect_with(i, options.clone());
     }
 
     /// Two fresh nodes, connected, `a` Primary, in sync.
     pub fn pair(seed: u64, options: &NetOptions) -> World {
         let mut world = World::new(seed);
-        world.up(0, options);
-        world.up(1, options);
-        world.wait_conn(ConnState::Connected);
-        world
-            .admin(
-                0,
-                Command::Primary {
-                    volume: V,
-                    force: true,
-                },
-            )
-            .unwrap();
+        world.connect_fresh(options);
+        world.primary(0, true).unwrap();
         world.wait_synced();
         world
+    }
+
+    /// As [`World::pair`] on larger disks: the first sync is skipped.
+    pub fn large_pair(seed: u64, sectors: u64, options: &NetOptions) -> World {
+        let mut world = World::with_disks(seed, sectors, sectors);
+        world.connect_fresh(options);
+        let skip = Command::NewCurrentUuid { volume: V, clear_bitmap: true };
+        world.admin(0, skip).unwrap();
+        world.wait_synced();
+        world.primary(0, false).unwrap();
+        world.quiet();
+        world
+    }
+
+    pub fn connect_fresh(&mut self, options: &NetOptions) {
+        self.up(0, options);
+        self.up(1, options);
+        self.wait_conn(ConnState::Connected);
+    }
+
+    pub fn primary(&mut self, i: usize, force: bool) -> Result<(), AdminError> {
+        self.admin(i, Command::Primary { volume: V, force })
+    }
+
+    pub fn secondary(&mut self, i: usize) -> Result<(), AdminError> {
+        let command = Command::Secondary { volume: V, held_open: false };
+        self.admin(i, command)
     }
 
     pub fn wait_conn(&mut self, conn: ConnState) {
@@ -620,44 +882,54 @@ impl World {
         });
     }
 
+    pub fn synced(&self, volume: usize) -> bool {
+        self.nodes.iter().all(|n| {
+            let s = n.state_of(volume);
+            s.conn == ConnState::Connected
+                && s.disk == DiskState::UpToDate
+                && s.pdsk == DiskState::UpToDate
+        })
+    }
+
     pub fn wait_synced(&mut self) {
         self.until("both disks UpToDate", |w| {
-            w.nodes.iter().all(|n| {
-                let s = n.state();
-                s.conn == ConnState::Connected
-                    && s.disk == DiskState::UpToDate
-                    && s.pdsk == DiskState::UpToDate
-            })
+            (0..w.models.len()).all(|v| w.synced(v))
         });
     }
 
     pub fn submit(&mut self, i: usize, sector: u64, bytes: u32, kind: RequestKind<Data>) -> u64 {
+        self.submit_to(i, 0, sector, bytes, kind)
+    }
+
+    pub fn submit_to(
+        &mut self,
+        i: usize,
+        volume: usize,
+        sector: u64,
+        bytes: u32,
+        kind: RequestKind<Data>,
+    ) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.event(
-            i,
-            Event::Request(Request {
-                id: RequestId(id),
-                volume: V,
-                sector,
-                bytes,
-                kind,
-            }),
-        );
+        if volume < self.models.len() {
+            self.models[volume].on_submit(i, id, sector, bytes, &kind);
+            self.nodes[i].requests_open.insert(id, volume);
+        }
+        let request = Request {
+            id: RequestId(id),
+            volume: VolumeNr(volume as u16),
+            sector,
+            bytes,
+            kind,
+        };
+        self.event(i, Event::Request(request));
         id
     }
 
     pub fn write(&mut self, i: usize, sector: u64, data: Vec<u8>) -> u64 {
         let bytes = u32::try_from(data.len()).unwrap();
-        self.submit(
-            i,
-            sector,
-            bytes,
-            RequestKind::Write {
-                payload: Data(Rc::new(data)),
-                fua: false,
-            },
-        )
+        let payload = Data(Rc::new(data));
+        self.submit(i, sector, bytes, RequestKind::Write { payload, fua: false })
     }
 
     pub fn write_wait(&mut self, i: usize, sector: u64, data: Vec<u8>) -> bool {
@@ -675,11 +947,13 @@ impl World {
         self.nodes[i].completed.remove(&id).unwrap()
     }
 
+    pub fn differences(&self, volume: usize) -> Vec<u64> {
+        let (a, b) = (&self.nodes[0].disks[volume], &self.nodes[1].disks[volume]);
+        a.differences(b, a.data_sectors.min(b.data_sectors))
+    }
+
     pub fn disks_equal(&self) -> bool {
-        let end = self.nodes[0]
-            .usable_bytes()
-            .min(self.nodes[1].usable_bytes());
-        self.nodes[0].disk[..end] == self.nodes[1].disk[..end]
+        (0..self.models.len()).all(|v| self.differences(v).is_empty())
     }
 
     pub fn quiet(&mut self) {
@@ -688,5 +962,44 @@ impl World {
 
     pub fn logged(&self, i: usize, text: &str) -> bool {
         self.nodes[i].log.iter().any(|line| line.contains(text))
+    }
+
+    pub fn is_primary(&self, i: usize, volume: usize) -> bool {
+        self.nodes[i].alive && self.nodes[i].state_of(volume).role == Role::Primary
+    }
+}
+
+impl Op {
+    pub fn volume(&self) -> Option<usize> {
+        match self {
+            Op::Read { volume, .. }
+            | Op::Write { volume, .. }
+            | Op::Flush { volume, .. }
+            | Op::MetaRead { volume, .. }
+            | Op::MetaWrite { volume, .. } => Some(*volume),
+            Op::Sent(_) => None,
+        }
+    }
+}
+
+/// Which part of the metadata a sector belongs to.
+fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
+    let layout = layout_of(disk.sectors);
+    let log = layout.al_sector..layout.al_sector + u64::from(layout.al.blocks()) * 8;
+    if sector == layout.superblock_sector {
+        "superblock"
+    } else if log.contains(&sector) {
+        "log"
+    } else {
+        "bitmap"
+    }
+}
+
+/// A packet's name, and what tests look for in it.
+fn describe(packet: &Packet) -> String {
+    match packet {
+        Packet::Data(h) => format!("P_DATA {}", h.sector),
+        Packet::RsDataReply(h) => format!("P_RS_DATA_REPLY {}", h.sector),
+        other => other.name().to_string(),
     }
 }
