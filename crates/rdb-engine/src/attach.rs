@@ -383,8 +383,9 @@ impl<P: Payload> Resource<P> {
                 );
             }
         }
-        if ring_in_use {
-            // Our transactions count from 0 again: older ones must not be taken for newer (I18).
+        if ring_in_use || full || resized {
+            // Our transactions count from 0 again: older ones must not be taken for newer (I18). On a first attach the
+            // kernel's driver writes the ring too.
             self.md(nr, MdKind::InitialiseLog, Then::Nothing);
         }
         self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
@@ -464,8 +465,8 @@ impl<P: Payload> Resource<P> {
         volume.attach = None;
         if volume.disk.is_some() {
             // Its failed metadata has made it Failed, or will: the way out is that of every failed disk.
-            if self.volume(nr).state.disk > DiskState::Failed {
-                self.fact(nr, Change::disk(DiskState::Failed));
+            if self.volume(nr).state.disk >= DiskState::Failed {
+                self.fail_disk(nr);
             } else {
                 self.disk_mut(nr).failed = true;
                 self.volume_mut(nr).disk = None;

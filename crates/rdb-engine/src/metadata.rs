@@ -341,7 +341,7 @@ impl<P: Payload> Resource<P> {
         disk.md_running = Some(running);
         self.md_write(nr, writes);
         if flush_data {
-            let tag = self.start_io(Io::MetaFlushData { volume: nr });
+            let tag = self.start_data_io(Io::MetaFlushData { volume: nr });
             self.emit(Effect::Flush { volume: nr, tag });
         }
     }
@@ -349,13 +349,18 @@ impl<P: Payload> Resource<P> {
     fn md_write(&mut self, nr: VolumeNr, writes: MetaWrites) {
         let layout = self.disk_mut(nr).layout;
         let bitmap = layout.bitmap_sector..layout.bitmap_sector + layout.bitmap_sectors;
+        let log = layout.al_sector..layout.al_sector + layout.al.sectors();
         for (sector, data, preflush, fua) in writes {
             assert!(
                 layout.contains(sector, data.len() as u64 / 512),
                 "metadata write outside its area (I25)"
             );
+            let blocks = data.len().div_ceil(PAGE) as u64;
+            let counters = &mut self.volume_mut(nr).counters;
             if bitmap.contains(&sector) {
-                self.volume_mut(nr).counters.bm_writes += data.len().div_ceil(PAGE) as u64;
+                counters.bm_writes += blocks;
+            } else if log.contains(&sector) {
+                counters.al_writes += blocks;
             }
             let tag = self.start_io(Io::Meta { volume: nr });
             self.emit(Effect::MetaWrite {
@@ -458,7 +463,6 @@ impl<P: Payload> Resource<P> {
                 };
                 running.outstanding = 1;
                 disk.md_running = Some(running);
-                self.volume_mut(nr).counters.al_writes += 1;
                 self.md_write(nr, [(sector, sealed.block.to_vec(), preflush, fua)].into());
             }
             Stage::Pages { after: None, .. } => self.md_then(nr, running.then, true),

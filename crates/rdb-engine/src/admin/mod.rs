@@ -92,7 +92,8 @@ impl<P: Payload> Resource<P> {
         self.admin.queue.push_back((id, command));
     }
 
-    /// Looks at the command in progress, or takes the next one. Says whether one ended.
+    /// Looks at the command in progress, or takes the next one. Says whether it got any further: then what it did may
+    /// be what something else waits for.
     pub(crate) fn poll_admin(&mut self) -> bool {
         if self.admin.current.is_none() {
             let Some((id, command)) = self.admin.queue.pop_front() else {
@@ -107,8 +108,10 @@ impl<P: Payload> Resource<P> {
                 retried: false,
             });
         }
+        let place = |admin: &Admin| admin.current.as_ref().map(|op| (op.stage, op.ready));
+        let before = place(&self.admin);
         self.step_admin();
-        self.admin.current.is_none()
+        place(&self.admin) != before
     }
 
     pub(crate) fn admin_done(&mut self, result: Result<(), AdminError>) {

@@ -48,8 +48,8 @@ pub fn refusal_log(error: StateError, state: VolumeState, wanted: VolumeState) -
     }
     [
         format!("State change failed: {error}"),
-        format!(" state = {{ {state} }}"),
-        format!("wanted = {{ {wanted} }}"),
+        format!("  state = {{ {state} }}"),
+        format!(" wanted = {{ {wanted} }}"),
     ]
     .into()
 }
