@@ -156,6 +156,9 @@ impl<P: Payload> Resource<P> {
     /// A20: what waited for this disk goes on without it.
     fn disk_failed(&mut self, nr: VolumeNr) {
         use crate::volume::RequestOrPeer;
+        if self.volume(nr).state.disk > DiskState::Failed {
+            return; // a new disk is attached already
+        }
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;
         };
@@ -195,9 +198,23 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if volume.disk.as_ref().is_some_and(|d| d.md_running.is_some()) {
+        let Some(disk) = volume.disk.as_deref() else {
+            return;
+        };
+        if disk.md_running.is_some() {
             return; // called again when that has ended
         }
+        if !disk.al_pending.is_empty() || !disk.al_starved.is_empty() {
+            // The failure has not come to those that wait for the log: its consequence, which is queued, sends them on.
+            self.disk_mut(nr).detaching = false;
+            return;
+        }
+        // Whoever waits for metadata asked for since the disk failed hears that it will not be written.
+        self.disk_mut(nr).failed = true;
+        self.fail_md_queue(nr);
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
         volume.disk = None;
         volume.negotiated = None;
         volume.mirror_unflushed = false;

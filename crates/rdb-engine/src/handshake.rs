@@ -111,6 +111,10 @@ impl<P: Payload> Resource<P> {
         volume.peer.disk_size = sizes.d_size;
         volume.peer_sizes_seen = true;
         let old_size = volume.size;
+        if state.disk < DiskState::Negotiating && volume.disk.is_some() {
+            // A disk on its way in announces itself when it is there, one on its way out keeps the size it knows.
+            return;
+        }
         if state.disk >= DiskState::Negotiating && volume.disk.is_some() {
             let disk = self.disk_mut(nr);
             let usable = disk.layout.usable_sectors;

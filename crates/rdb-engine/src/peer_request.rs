@@ -69,7 +69,7 @@ impl<P: Payload> Resource<P> {
             header.sector,
             header.sector.saturating_add(u64::from(bytes / 512)),
         );
-        if bytes == 0 || end > volume.size {
+        if bytes == 0 || bytes % 512 != 0 || bytes > DISCARD_RECEIVED_MAX || end > volume.size {
             let size = volume.size;
             self.protocol_error(format!(
                 "volume {nr}: a write of {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
@@ -324,7 +324,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let (sector, bytes) = (request.sector, request.bytes);
         let end = sector.saturating_add(u64::from(bytes / 512));
-        if bytes == 0 || bytes > crate::REQUEST_MAX_BYTES || end > volume.size {
+        if bytes == 0 || bytes % 512 != 0 || bytes > crate::REQUEST_MAX_BYTES || end > volume.size {
             let size = volume.size;
             self.protocol_error(format!(
                 "volume {nr}: a request for {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
@@ -500,3 +500,7 @@ impl<P: Payload> Resource<P> {
         })
     }
 }
+
+/// Largest discard a peer may ask for, in bytes (`docs/spec/wire.md`, section 7.8): at most 33 extents of the activity
+/// log, which one transaction and the smallest log can hold.
+const DISCARD_RECEIVED_MAX: u32 = 128 << 20;

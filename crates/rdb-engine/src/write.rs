@@ -40,6 +40,9 @@ pub(crate) struct AppRequest<P> {
     epoch: u32,
     /// The mirror says that the block is in sync now.
     in_sync: bool,
+    /// Our disk, or the peer's, was UpToDate when the write went there: only such a copy is one to rely on.
+    good_here: bool,
+    good_there: bool,
     started: bool,
     pub(crate) completed: bool,
     /// A flush without a local disk: the transfer log's writes before it.
@@ -159,6 +162,8 @@ impl<P: Payload> Resource<P> {
             in_log: false,
             epoch: 0,
             in_sync: false,
+            good_here: false,
+            good_there: false,
             started: false,
             completed: false,
             flush_after: 0,
@@ -346,6 +351,8 @@ impl<P: Payload> Resource<P> {
         let request = &mut self.requests[key];
         let (sector, bytes) = (request.sector, request.bytes);
         let payload = request.payload.take();
+        request.good_here = local && state.disk == DiskState::UpToDate;
+        request.good_there = replicate && state.pdsk == DiskState::UpToDate;
         let kind = request.kind.clone();
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
         if replicate {
@@ -403,10 +410,12 @@ impl<P: Payload> Resource<P> {
         let explicit_flush = self.net.explicit_flush;
         let features = self.net.wire.features;
         let now = self.now;
+        let here = self.requests[key].good_here;
         let volume = self.volume_mut(nr);
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
         let mut flags = DpFlags::empty();
-        if protocol == Protocol::C || syncing {
+        // Where our own disk is no copy to rely on, protocols A and B would acknowledge what nobody has yet.
+        if protocol == Protocol::C || syncing || !here {
             flags |= DpFlags::SEND_WRITE_ACK;
         } else if protocol == Protocol::B {
             flags |= DpFlags::SEND_RECEIVE_ACK;
@@ -445,7 +454,7 @@ impl<P: Payload> Resource<P> {
             }
             _ => Packet::Data(header(flags)),
         };
-        let notify = (protocol == Protocol::A).then(|| SendTag(block_id.to_u64()));
+        let notify = (protocol == Protocol::A && here).then(|| SendTag(block_id.to_u64()));
         self.send_notify(nr, packet, payload, notify);
         self.arm_request_timer();
         let epoch_max = self
@@ -549,7 +558,7 @@ impl<P: Payload> Resource<P> {
     /// TCP has the whole packet: protocol A is content.
     pub(crate) fn on_handed_to_tcp(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
-        if request.net == Part::Pending && self.net.protocol() == Protocol::A {
+        if request.net == Part::Pending && request.good_here {
             request.net = Part::Done;
             let nr = request.volume;
             let volume = self.volume_mut(nr);
@@ -575,8 +584,29 @@ impl<P: Payload> Resource<P> {
             let volume = self.volume_mut(nr);
             volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         }
+        let request = &self.requests[key];
+        let late = request.completed && request.in_sync && request.local == Part::Done;
         self.advance_write(key);
+        if late {
+            self.late_in_sync(nr, key);
+        }
         true
+    }
+
+    /// The mirror says "in sync" of a write that protocol A has completed: its range may have been written again.
+    fn late_in_sync(&mut self, nr: VolumeNr, key: RequestKey) {
+        let Some(request) = self.requests.get(key) else {
+            return;
+        };
+        let (sector, end) = (request.sector, request.end());
+        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT)
+            .contains(&self.volume(nr).state.conn);
+        let again = self.requests.iter().any(|(other, r)| {
+            other != key && r.volume == nr && !r.is_read() && r.sector < end && r.end() > sector
+        });
+        if syncing && !again {
+            self.set_in_sync(nr, sector, end - sector);
+        }
     }
 
     /// P_NEG_ACK of an application write, perhaps of one that is forgotten already.
@@ -626,10 +656,21 @@ impl<P: Payload> Resource<P> {
                 request.epoch,
                 request.in_log,
             );
-            let ok = request.local == Part::Done || request.net == Part::Done;
-            if ok && !(request.local == Part::Done && request.net == Part::Done) {
+            let request_in_sync =
+                request.in_sync && request.local == Part::Done && request.net == Part::Done;
+            // What only an Inconsistent disk took is overwritten by the next resync: that is no success.
+            let state = self.volume(nr).state;
+            let here = request.good_here || state.disk == DiskState::UpToDate;
+            let there = request.good_there || state.pdsk == DiskState::UpToDate;
+            let ok = request.local == Part::Done && here || request.net == Part::Done && there;
+            if !(request.local == Part::Done && request.net == Part::Done) {
                 // Only one copy has it: that is on record before anybody relies on it (I6).
                 self.set_out_of_sync(nr, sector, end - sector);
+            }
+            if request_in_sync {
+                // While the range is ours: a later write that fails at one copy must find its mark again. Until the
+                // barrier is acknowledged the log marks the blocks if the peer is lost, and the activity log if we are.
+                self.set_in_sync(nr, sector, end - sector);
             }
             if in_log && epoch == self.net.log.epoch {
                 self.close_epoch();
@@ -703,9 +744,6 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let request = self.requests.remove(key);
-        if request.in_sync && request.local == Part::Done && request.net == Part::Done {
-            self.set_in_sync(nr, request.sector, request.sectors());
-        }
         let volume = self.volume_mut(nr);
         volume.writes_open -= 1;
         if request.al_held {

@@ -68,6 +68,9 @@ impl Storm {
             ..NetOptions::default()
         };
         w.options = options.clone();
+        if w.trace {
+            println!("protocol {protocol:?}, {weather:?}");
+        }
         w.connect_fresh(&options);
         if weather.skip_sync {
             for v in 0..weather.volumes {
@@ -152,9 +155,9 @@ impl Storm {
             if self.w.is_primary(other, volume) || self.promoting(other, volume) {
                 return;
             }
-            let connected = state.conn >= ConnState::Connected
-                && (state.disk == DiskState::UpToDate || state.pdsk == DiskState::UpToDate);
-            if !connected && !self.holds(i, volume) {
+            let through_peer =
+                state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
+            if !through_peer && !self.holds(i, volume) {
                 return;
             }
         } else if !self.holds(i, volume) || self.w.is_primary(1 - i, volume) {
@@ -282,7 +285,13 @@ impl Storm {
     fn check_promoted(&mut self) {
         for volume in 0..self.weather.volumes {
             let quiet = self.w.nodes.iter().all(|n| {
-                n.pending.is_empty() && n.requests_open.is_empty() && n.out_of_sync_of(volume) == 0
+                let status = n.resource.status(self.w.now);
+                let calm = |v: &rdb_engine::VolumeStatus| {
+                    v.unacked == 0 && v.peer_pending == 0 && v.out_of_sync_blocks == 0
+                };
+                n.pending.is_empty()
+                    && n.requests_open.is_empty()
+                    && status.volumes.iter().all(calm)
             });
             let silence = self.w.net.iter().flatten().all(|q| q.is_empty());
             if quiet && silence && self.w.synced(volume) {

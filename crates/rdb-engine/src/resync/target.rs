@@ -384,7 +384,15 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn target_finish(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
+        let bits_set = volume.bits_set();
         let resync = &mut volume.resync;
+        if resync.ending && bits_set > resync.failed {
+            // Something came in between: a mirrored write failed here, or the source marked a block.
+            resync.ending = false;
+            resync.position = 0;
+            self.on_resync_timer(nr);
+            return;
+        }
         if !core::mem::take(&mut resync.ending)
             || !matches!(
                 volume.state.conn,
