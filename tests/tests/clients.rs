@@ -138,11 +138,8 @@ fn with_the_peer_up_cut_and_resyncing() -> Result<()> {
     pair.up()?;
     pair.alice.adm(&["primary", "--force", "r0"])?;
     let (uri, size) = (pair.alice.nbd_uri(0), pair.data_bytes());
-    ensure!(
-        pair.alice.volume(0)?.cs == "SyncSource",
-        "{:?}",
-        pair.alice.volume(0)?
-    );
+    pair.alice
+        .await_volume("the sync", 10, |volume| volume.cs == "SyncSource")?;
     all_clients(&uri, pair.scratch.path(), size, 1).context("while resyncing")?;
 
     pair.settle(60)?;
