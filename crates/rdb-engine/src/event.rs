@@ -126,6 +126,8 @@ pub enum Timer {
     Keepalive,
     /// Oldest unanswered write or barrier has waited ko-count times timeout.
     RequestTimeout,
+    /// The barrier of a closed epoch has waited long enough for a packet to go out with.
+    Barrier,
     /// A received epoch is complete and waits to be flushed together with others.
     EpochFlush,
     /// One step of requesting, or one retry of a lock.

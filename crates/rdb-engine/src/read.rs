@@ -47,6 +47,7 @@ impl<P: Payload> Resource<P> {
             let block_id = self.requests[key].block_id(key);
             self.volume_mut(nr).counters.peer_pending += 1;
             // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).
+            self.send_barrier();
             self.send(
                 nr,
                 Packet::DataRequest(BlockRequest {

@@ -26,6 +26,9 @@ pub(crate) struct TransferLog {
     pub(crate) writes: u32,
     /// Closed epochs whose barrier is not acknowledged: number and writes.
     closed: VecDeque<(u32, u32)>,
+    /// The newest of them, if its barrier is not sent.
+    barrier_due: Option<u32>,
+    barrier_timer: bool,
     entries: VecDeque<Entry>,
 }
 
@@ -129,14 +132,18 @@ impl MirrorEpochs {
 
 /// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
 /// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
-const FLUSH_GATHER_MS: u64 = 20;
+const FLUSH_GATHER_MS: u64 = 50;
+/// How long the barrier of an epoch may wait for a packet to go out with. The writer's activity log waits for the answer,
+/// its application does not.
+const BARRIER_LATE_MS: u64 = 5;
 /// More waiting writes than this are flushed at once.
 const FLUSH_GATHER_WRITES: u32 = 1024;
 
 impl<P: Payload> Resource<P> {
     // ---- writer --------------------------------------------------------------------------------------------------
 
-    /// Closes the current epoch if a write was sent in it: the peer is told by a barrier.
+    /// Closes the current epoch if a write was sent in it. The barrier that tells the peer goes out with the next packet
+    /// that it must precede, or soon.
     pub(crate) fn close_epoch(&mut self) {
         let log = &mut self.net.log;
         if log.writes == 0 {
@@ -146,7 +153,27 @@ impl<P: Payload> Resource<P> {
         log.closed.push_back((nr, log.writes));
         log.epoch = nr.wrapping_add(1);
         log.writes = 0;
-        self.send(VolumeNr(0), Packet::Barrier(BarrierNr::from_u32(nr)), None);
+        log.barrier_due = Some(nr);
+        if !core::mem::replace(&mut log.barrier_timer, true) {
+            let at = self.now.plus_ms(BARRIER_LATE_MS);
+            self.emit(Effect::SetTimer {
+                timer: Timer::Barrier,
+                at,
+            });
+        }
+    }
+
+    /// Sends the barrier of a closed epoch, if it is due: before the first write of the next epoch, before a read, and
+    /// when somebody waits for its answer.
+    pub(crate) fn send_barrier(&mut self) {
+        if let Some(nr) = self.net.log.barrier_due.take() {
+            self.send(VolumeNr(0), Packet::Barrier(BarrierNr::from_u32(nr)), None);
+        }
+    }
+
+    pub(crate) fn on_barrier_timer(&mut self) {
+        self.net.log.barrier_timer = false;
+        self.send_barrier();
     }
 
     pub(crate) fn on_barrier_ack(&mut self, barrier: BarrierNr, set_size: u32) {
@@ -192,6 +219,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn settle_transfer_log(&mut self) {
         let log = &mut self.net.log;
         log.closed.clear();
+        log.barrier_due = None;
         if log.writes > 0 {
             log.epoch = log.epoch.wrapping_add(1);
             log.writes = 0;

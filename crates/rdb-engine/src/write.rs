@@ -345,6 +345,7 @@ impl<P: Payload> Resource<P> {
             let (sector, bytes) = (self.requests[key].sector, self.requests[key].bytes);
             if self.set_out_of_sync(nr, sector, u64::from(bytes / 512)) > 0 {
                 let desc = replica_proto::BlockDesc { sector, bytes };
+                self.send_barrier();
                 self.send(nr, Packet::OutOfSync(desc), None);
             }
         }
@@ -406,6 +407,7 @@ impl<P: Payload> Resource<P> {
         kind: &RequestKind<()>,
         payload: Option<P>,
     ) {
+        self.send_barrier();
         let protocol = self.net.protocol();
         let explicit_flush = self.net.explicit_flush;
         let features = self.net.wire.features;
@@ -472,6 +474,7 @@ impl<P: Payload> Resource<P> {
     fn start_flush(&mut self, key: RequestKey) {
         let nr = self.requests[key].volume;
         self.close_epoch();
+        self.send_barrier();
         self.volume_mut(nr).flush_before_next = true;
         if self.volume(nr).has_usable_disk() {
             self.requests[key].local = Part::Pending;
@@ -599,8 +602,8 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let (sector, end) = (request.sector, request.end());
-        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT)
-            .contains(&self.volume(nr).state.conn);
+        let syncing =
+            (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.volume(nr).state.conn);
         let again = self.requests.iter().any(|(other, r)| {
             other != key && r.volume == nr && !r.is_read() && r.sector < end && r.end() > sector
         });

@@ -139,6 +139,7 @@ impl<P: Payload> Resource<P> {
                     }
                     Ok(_) => {
                         self.close_epoch();
+                        self.send_barrier();
                         self.set_stage(Stage::Drain);
                         self.step_admin();
                     }
