@@ -208,33 +208,63 @@ rzero() { # rzero VOLUME OFFSET LENGTH COMMAND: qemu-io's "discard", "write -z",
     head -c "$3" /dev/zero | model "$1" "$2"
     must rio "$1" "$4 -q $2 $3"
 }
-# A background load in the last 16 MiB, which the model does not know afterwards.
+# A load in the background, in the last 16 MiB. Write I is `load_at I`, `load_length I`, data I;
+# the number of each that was acknowledged is a line of $work/load.acked.
+load_at='48 * 1048576 + i * 7919 % 3800 * 4096' load_length='4096 * (1 + i % 16)'
 kload() {
-    must guest 20 'cat >/tmp/load <<"LOAD"
+    : >"$work/load.acked"
+    setsid bash -c 'exec 3<>/dev/tcp/10.8.0.1/99 && printf "%s\n#end\n" "$1" >&3 && exec cat <&3' - "
+: >/tmp/load
 i=0
 while [ -e /tmp/load ]; do
-    i=$((i + 1))
-    seq ${i}00000 ${i}99999 | head -c $((4096 * (1 + i % 16))) |
-        dd of=/dev/drbd0 bs=64k iflag=fullblock seek=$((48 * 1048576 + i * 7919 % 3800 * 4096))B oflag=direct conv=notrunc status=none || break
-done
-LOAD
-bash /tmp/load >/dev/null 2>&1 </dev/null &'
+    i=\$((i + 1))
+    seq \${i}000000 \${i}999999 2>/dev/null | head -c \$(($load_length)) >/tmp/load.data
+    dd if=/tmp/load.data of=/dev/drbd0 bs=64k seek=\$(($load_at))B oflag=direct conv=notrunc status=none || exit 1
+    echo \$i
+done" >"$work/load.acked" 2>/dev/null </dev/null &
+    echo $! >"$work/load.pid"
 }
-kload_end() { guest 20 'rm -f /tmp/load; sleep 1.5'; }
 rload() {
     (
         i=0
         while :; do
             i=$((i + 1))
-            data "$i" $((4096 * (1 + i % 16))) >"$work/load.data"
-            timeout 20 qemu-io -t none -f raw -c "write -q -s $work/load.data $((48 * 1048576 + i * 7919 % 3800 * 4096)) $((4096 * (1 + i % 16)))" \
-                -c "write -q -s $work/load.data $((48 * 1048576 + i * 6007 % 3800 * 4096)) 4096" "$(uri 0)" >/dev/null 2>&1 || break
+            data "$i" $((load_length)) >"$work/load.data"
+            output=$(timeout 30 qemu-io -t none -f raw -c "write -q -s $work/load.data $((load_at)) $((load_length))" "$(uri 0)" 2>&1) && [ -z "$output" ] || break
+            echo "$i"
         done
-    ) </dev/null >/dev/null 2>&1 &
+    ) >"$work/load.acked" </dev/null 2>/dev/null &
     echo $! >"$work/load.pid"
 }
-rload_end() { end_process TERM "$work/load.pid"; sleep 0.5; }
-model_tail() { dd if="$work/$1" of="$work/model0" bs=1M skip=48 seek=48 count=16 conv=notrunc status=none; }
+# load_runs: it has written something since it began
+load_runs() {
+    local end=$((SECONDS + 20))
+    until [ "$(grep -c '^[0-9]' "$work/load.acked")" -ge 5 ]; do
+        [ $SECONDS -lt $end ] || fail "the load does not write"
+        sleep 0.2
+    done
+    sleep 1
+}
+load_end() {
+    [ ! -e "$work/qemu.pid" ] || guest 5 'rm -f /tmp/load; sleep 1' >/dev/null 2>&1
+    end_process TERM "$work/load.pid"
+    sleep 0.3
+}
+# load_known NODE: what was acknowledged goes into the model. Of the last writes it is not known
+# whether they were done (what was on its way when the node died): those places are as NODE has them.
+load_known() {
+    local i count=0 last=0
+    while read -r i; do
+        case $i in '' | *[!0-9]*) continue ;; esac
+        data "$i" $((load_length)) | model 0 $((load_at))
+        count=$((count + 1)) last=$i
+    done <"$work/load.acked"
+    [ $count -ge 5 ] || fail "the load made $count writes only"
+    for i in $((last + 1)) $((last + 2)) $((last + 3)); do
+        dd if="$work/${1}0" of="$work/model0" bs=4096 skip=$(((load_at) / 4096)) seek=$(((load_at) / 4096)) count=$(((load_length) / 4096)) conv=notrunc status=none
+    done
+    echo "load: $count writes acknowledged"
+}
 
 # The last resync the kernel told of, in KiB (it says so on both sides of a resync).
 kernel_resync() { guest 10 "dmesg | grep -aoE 'will sync [0-9]+ KB' | tail -n 1 | grep -oE '[0-9]+'"; }
@@ -247,3 +277,12 @@ resync_of() {
 }
 kmark() { guest 10 'echo interop-mark >/dev/kmsg'; }
 ksaid() { guest 10 "dmesg | tac | sed '/interop-mark/q' | grep -aE '$1'"; }
+# Neither complained of the other's packets since the scenario began.
+clean_logs() {
+    local found
+    found=$(tail -n +"$((log_at + 1))" "$work/rdbd.log" | grep -aE 'panicked|ProtocolError|ASSERT|[Uu]nexpected|BAD!') &&
+        fail "rdb's log: $(head -n 1 <<<"$found")"
+    found=$(ksaid 'drbd.*(ProtocolError|ASSERT|[Uu]nexpected|BAD!|short read|magic)|BUG:|WARNING:|Oops|Call Trace') &&
+        fail "the kernel's log: $(head -n 1 <<<"$found")"
+    return 0
+}

@@ -196,17 +196,17 @@ link_cut() { # WRITER
 rdb_killed_as_secondary() {
     primary_kernel
     kload
-    sleep 2
+    load_runs
     rdb_cut
     kawait 'cs:WFConnection' 40
     kwrite 0 $((14 * 1048576)) 131072 601
     rdb_start
     must radm up r0
     quiet
-    kload_end
+    load_end
     sleep 0.5
     quiet
-    model_tail kernel0
+    load_known kernel
     equal
     both_secondary
 }
@@ -214,9 +214,9 @@ rdb_killed_as_primary() { # rdb|kernel: who goes on
     primary_rdb
     rwrite 0 $((15 * 1048576)) 65536 611
     rload
-    sleep 2
+    load_runs
     rdb_cut
-    rload_end
+    load_end
     kawait 'cs:WFConnection' 40
     if [ "$1" = kernel ]; then
         must kadm primary r0
@@ -225,23 +225,25 @@ rdb_killed_as_primary() { # rdb|kernel: who goes on
     rdb_start
     must radm up r0
     quiet
-    model_tail kernel0
+    resync_of $((20 * 1024))
+    load_known kernel
     equal
     both_secondary
 }
 kernel_cut_as_secondary() {
     primary_rdb
     rload
-    sleep 2
+    load_runs
     guest_cut
     rawait 'cs:WFConnection' 40
     rwrite 0 $((17 * 1048576)) 65536 621
     guest_start
     must kadm up r0
     quiet
-    rload_end
+    load_end
     quiet
-    model_tail rdb0
+    resync_of $((20 * 1024))
+    load_known rdb
     equal
     both_secondary
 }
@@ -249,12 +251,13 @@ kernel_cut_as_primary() { # kernel|rdb: who goes on
     primary_kernel
     kwrite 0 $((18 * 1048576)) 65536 631
     kload
-    sleep 2
+    load_runs
     if [ "$1" = rdb ]; then
         guest 2 'echo b >/proc/sysrq-trigger'
         sleep 1
     fi
     guest_cut
+    load_end
     rawait 'cs:WFConnection' 40
     if [ "$1" = rdb ]; then
         must radm primary r0
@@ -263,7 +266,8 @@ kernel_cut_as_primary() { # kernel|rdb: who goes on
     guest_start
     must kadm up r0
     quiet
-    model_tail rdb0
+    resync_of $((20 * 1024))
+    load_known rdb
     equal
     both_secondary
 }
@@ -352,18 +356,18 @@ invalidate_while_primary() { # the other side is Primary and writes during the s
     primary_kernel
     kload
     must radm invalidate r0
-    sleep 2
-    kload_end
+    load_runs
+    load_end
     quiet
-    model_tail kernel0
+    load_known kernel
     equal
     primary_rdb
     rload
     must kadm invalidate r0
-    sleep 2
-    rload_end
+    load_runs
+    load_end
     quiet
-    model_tail rdb0
+    load_known rdb
     equal
     both_secondary
 }
@@ -512,17 +516,18 @@ crashed_disk_travels() { # kernel|rdb: the crashed Primary, whose disk the other
     if [ "$1" = rdb ]; then
         primary_rdb
         rload
-        sleep 2
+        load_runs
         rdb_cut
-        rload_end
+        load_end
         kawait 'cs:WFConnection' 40
         must kadm down r0
         rdb_start
     else
         primary_kernel
         kload
-        sleep 2
+        load_runs
         guest_cut
+        load_end
         rawait 'cs:WFConnection' 40
         must radm down r0
         guest_start
@@ -537,7 +542,7 @@ crashed_disk_travels() { # kernel|rdb: the crashed Primary, whose disk the other
     got=$(kernel_resync)
     # At most what the log of 1237 extents can hold is synced, and never the disk: 16 MiB were under load.
     [ "${got:-0}" -le $((20 * 1024)) ] || fail "resync of $got KiB after a crash under a load of 16 MiB"
-    model_tail kernel0
+    load_known kernel
     equal
     both_secondary
     down_both

@@ -24,6 +24,8 @@ const DATA_STAGE_BYTES: usize = 64 * 1024;
 const META_STAGE_BYTES: usize = 16 * 1024;
 /// How long a closed connection may take to send what is queued and to hear the peer's end of file.
 const CLOSE_MS: u64 = 1000;
+/// How much of that the meta socket stays open for a peer that has not ended its data socket.
+const CLOSE_META_MS: u64 = 500;
 
 /// Everything about the peer's sockets.
 pub(crate) struct Net {
@@ -69,8 +71,10 @@ struct End {
 struct Closing {
     connection: Connection,
     deadline: Time,
-    /// No more will be sent.
-    shut: bool,
+    /// When the meta socket ends even if the peer has not ended its data socket.
+    meta_until: Time,
+    /// No more will be sent: data, meta.
+    shut: [bool; 2],
     /// The peer has ended: data, meta.
     ended: [bool; 2],
 }
@@ -433,7 +437,8 @@ impl<E: Engine> EventLoop<E> {
         let mut closing = Closing {
             connection,
             deadline,
-            shut: false,
+            meta_until: self.now.plus_ms(CLOSE_META_MS),
+            shut: [false; 2],
             ended: [false; 2],
         };
         let generation = closing.connection.generation;
@@ -446,7 +451,7 @@ impl<E: Engine> EventLoop<E> {
             end.receiver.receive(&mut self.ring, owner, &end.fd);
         }
         self.net.closing.push(closing);
-        self.timers.set(Slot::Closing, deadline);
+        self.timers.set(Slot::Closing, self.now);
     }
 
     fn on_closing_read(
@@ -494,15 +499,19 @@ impl<E: Engine> EventLoop<E> {
                 end.sender.flush(now, ring, owner, &end.fd);
                 idle && end.sender.is_idle()
             });
-            if idle && !closing.shut {
-                closing.shut = true;
-                // Only when both have sent all: an end of one socket must not overtake a reply on the other one.
-                for end in [&closing.connection.meta, &closing.connection.data] {
-                    // It may be gone already; then there is nobody to say it to.
-                    let _ = SockRef::from(&*end.fd).shutdown(Shutdown::Write);
-                }
+            // Only when both have sent all: an end of one socket must not overtake a reply on the other one. Data ends
+            // first: a peer that sees its meta socket end drops what it has not read of the data socket, and would
+            // never evaluate the parameters that it is refused for (`docs/spec/behaviour.md`, section 5.7).
+            if idle && !closing.shut[0] {
+                closing.shut[0] = true;
+                // It may be gone already; then there is nobody to say it to.
+                let _ = SockRef::from(&*closing.connection.data.fd).shutdown(Shutdown::Write);
             }
-            let done = closing.shut && closing.ended == [true; 2];
+            if closing.shut == [true, false] && (closing.ended[0] || now >= closing.meta_until) {
+                closing.shut[1] = true;
+                let _ = SockRef::from(&*closing.connection.meta.fd).shutdown(Shutdown::Write);
+            }
+            let done = closing.shut == [true; 2] && closing.ended == [true; 2];
             if done || now >= closing.deadline {
                 for end in [&closing.connection.data, &closing.connection.meta] {
                     let _ = SockRef::from(&*end.fd).shutdown(Shutdown::Both);
@@ -515,11 +524,15 @@ impl<E: Engine> EventLoop<E> {
 
     pub(crate) fn on_closing_timer(&mut self) {
         self.advance_closing();
+        let now = self.now;
         if let Some(next) = self
             .net
             .closing
             .iter()
-            .map(|closing| closing.deadline)
+            .map(|closing| match closing.shut[1] {
+                false if now < closing.meta_until => closing.meta_until,
+                _ => closing.deadline,
+            })
             .min()
         {
             self.timers.set(Slot::Closing, next);
