@@ -199,7 +199,9 @@ fn progress_is_shown_while_a_sync_runs() -> Result<()> {
     pair.up()?;
     pair.alice.adm(&["primary", "--force", "r0"])?;
     let volume = pair.alice.await_volume("progress", 20, |volume| {
-        volume.synced_permille.is_some_and(|permille| permille > 50)
+        volume
+            .synced_permille
+            .is_some_and(|permille| permille > 300)
     })?;
     ensure!(
         volume.cs == "SyncSource" && volume.ds == "UpToDate/Inconsistent",
