@@ -1,4 +1,4 @@
-//! The kernel's DRBD 8.4.11 as the peer, in a virtual machine; see `vm/interop.sh`.
+//! The kernel's DRBD 8.4.11 as the peer, in a virtual machine: the short form of `vm/interop.sh`.
 
 use anyhow::{Result, bail};
 use rdb_tests::programs;

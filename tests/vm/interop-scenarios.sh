@@ -225,7 +225,7 @@ rdb_killed_as_primary() { # rdb|kernel: who goes on
     rdb_start
     must radm up r0
     quiet
-    resync_of $((20 * 1024))
+    resync_of $((40 * 1024))
     load_known kernel
     equal
     both_secondary
@@ -242,7 +242,7 @@ kernel_cut_as_secondary() {
     quiet
     load_end
     quiet
-    resync_of $((20 * 1024))
+    resync_of $((40 * 1024))
     load_known rdb
     equal
     both_secondary
@@ -266,7 +266,7 @@ kernel_cut_as_primary() { # kernel|rdb: who goes on
     guest_start
     must kadm up r0
     quiet
-    resync_of $((20 * 1024))
+    resync_of $((40 * 1024))
     load_known rdb
     equal
     both_secondary
@@ -540,8 +540,8 @@ crashed_disk_travels() { # kernel|rdb: the crashed Primary, whose disk the other
     same
     local got
     got=$(kernel_resync)
-    # At most what the log of 1237 extents can hold is synced, and never the disk: 16 MiB were under load.
-    [ "${got:-0}" -le $((20 * 1024)) ] || fail "resync of $got KiB after a crash under a load of 16 MiB"
+    # What the log held is synced (extents of 4 MiB, also those of earlier writes), never the whole disk.
+    [ "${got:-0}" -le $((40 * 1024)) ] || fail "resync of $got KiB after a crash"
     load_known kernel
     equal
     both_secondary
