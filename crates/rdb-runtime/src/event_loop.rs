@@ -117,7 +117,7 @@ impl<E: Engine> EventLoop<E> {
         notify: Box<dyn Fn(Notice)>,
     ) -> io::Result<Self> {
         let pool = Pool::new(size)?;
-        let ring = Ring::new(Rc::clone(&pool))?;
+        let ring = Ring::new(Rc::clone(&pool), config.busy_poll)?;
         let now = clock();
         Ok(EventLoop {
             front: FrontEnds::new(&config),

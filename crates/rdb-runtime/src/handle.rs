@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rdb_engine::config::{DiskOptions, NetOptions};
 use rdb_engine::state::VolumeState;
@@ -30,6 +31,8 @@ pub struct ResourceConfig {
     pub frontend: Frontend,
     /// `max-buffers`, 4 KiB pages: the buffers are taken at start.
     pub max_buffers: u32,
+    /// How long the thread looks for completions before it sleeps, while it has work; zero never does.
+    pub busy_poll: Duration,
 }
 
 /// Why a resource's thread cannot be started.

@@ -62,6 +62,14 @@ pub(crate) enum Op {
     FusePoll(VolumeNr, u32, Rc<OwnedFd>),
 }
 
+/// Without work for this long, the thread sleeps at once.
+const LULL: Duration = Duration::from_millis(2);
+/// With more operations in flight than this, completions come often enough for sleeping to cost little. Some five of them
+/// only wait for somebody to speak.
+const FEW_OPS: usize = 8;
+/// `IORING_ENTER_GETEVENTS` of io_uring_enter(2).
+const ENTER_GETEVENTS: u32 = 1;
+
 /// The ring of one resource.
 pub(crate) struct Ring {
     uring: mem::ManuallyDrop<IoUring>,
@@ -72,11 +80,14 @@ pub(crate) struct Ring {
     pub(crate) fixed: bool,
     /// Completions taken from the ring and not yet handled.
     batch: Vec<(u64, i32)>,
+    /// How long to look for completions before sleeping.
+    busy_poll: Duration,
+    last_work: Instant,
 }
 
 impl Ring {
     /// Makes the ring on the thread that will use it.
-    pub(crate) fn new(pool: Rc<Pool>) -> io::Result<Ring> {
+    pub(crate) fn new(pool: Rc<Pool>, busy_poll: Duration) -> io::Result<Ring> {
         let uring = IoUring::builder()
             .setup_cqsize(COMPLETION_ENTRIES)
             .setup_single_issuer()
@@ -104,6 +115,8 @@ impl Ring {
             pool: mem::ManuallyDrop::new(pool),
             fixed,
             batch: Vec::with_capacity(COMPLETION_ENTRIES as usize),
+            busy_poll,
+            last_work: Instant::now(),
         })
     }
 
@@ -143,7 +156,9 @@ impl Ring {
             completions.sync();
             !completions.is_empty()
         };
-        let result = if have || !wait {
+        let result = if !have && wait && self.busy_poll(timeout) {
+            Ok(0)
+        } else if have || !wait {
             // With deferred task work, an enter with nothing to wait for still reaps what is ready.
             self.uring.submit_and_wait(0)
         } else {
@@ -158,11 +173,47 @@ impl Ring {
                 }
             }
         };
+        if !self.uring.completion().is_empty() {
+            self.last_work = Instant::now();
+        }
         match result {
             Ok(_) => Ok(()),
             Err(error) if is_transient(&error) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Looks for completions for a while instead of sleeping, if there was work a moment ago: what a wake-up costs is
+    /// most of a small write's time. Whether there are some now.
+    fn busy_poll(&mut self, timeout: Option<Duration>) -> bool {
+        let start = Instant::now();
+        if self.busy_poll.is_zero()
+            || self.ops.len() > FEW_OPS
+            || start.duration_since(self.last_work) > LULL
+        {
+            return false;
+        }
+        let budget = self.busy_poll.min(timeout.unwrap_or(Duration::MAX));
+        if self.uring.submit().is_err() {
+            return false; // the ordinary way says what is wrong
+        }
+        while start.elapsed() < budget {
+            // SAFETY: no argument is passed; the call only lets the kernel post what is complete.
+            let posted = unsafe {
+                self.uring
+                    .submitter()
+                    .enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None)
+            };
+            if posted.is_err() {
+                return false;
+            }
+            if !self.uring.completion().is_empty() {
+                return true;
+            }
+            // Whoever has something to do goes first.
+            std::thread::yield_now();
+        }
+        false
     }
 
     /// Takes the completions that are there, to be handled one after the other.
@@ -251,7 +302,7 @@ mod tests {
             read: 1,
         })
         .expect("memory");
-        let mut ring = Ring::new(pool).expect("io_uring");
+        let mut ring = Ring::new(pool, Duration::ZERO).expect("io_uring");
         // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         assert!(fd >= 0);

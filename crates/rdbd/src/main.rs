@@ -17,6 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -27,7 +28,7 @@ use tokio::task::LocalSet;
 
 use crate::node::Node;
 use crate::server::Server;
-use crate::settings::{DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
+use crate::settings::{DEFAULT_BUSY_POLL_US, DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
 
 /// Serves replicated block devices. What it serves it is told by rdbadm or rdbsetup.
 #[derive(Debug, Parser)]
@@ -100,13 +101,16 @@ fn run(args: Args) -> Result<()> {
         .enable_all()
         .build()?;
     let local = LocalSet::new();
-    runtime.block_on(local.run_until(serve(name, run_dir, frontend, links)))
+    let busy_poll_us = settings.busy_poll_us.unwrap_or(DEFAULT_BUSY_POLL_US);
+    let busy_poll = Duration::from_micros(busy_poll_us.into());
+    runtime.block_on(local.run_until(serve(name, run_dir, frontend, busy_poll, links)))
 }
 
 async fn serve(
     name: String,
     run_dir: PathBuf,
     frontend: Frontend,
+    busy_poll: Duration,
     links: Option<DeviceLinks>,
 ) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -114,7 +118,7 @@ async fn serve(
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
     let server =
         Server::bind(&run_dir).with_context(|| format!("control socket {}", socket.display()))?;
-    let (node, devices) = Node::new(name, run_dir, frontend);
+    let (node, devices) = Node::new(name, run_dir, frontend, busy_poll);
     let node = Rc::new(node);
     let registry = node.registry.clone();
     let status_path = node.run_dir.join(rdb_control::STATUS_NAME);

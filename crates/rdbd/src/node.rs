@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) run_dir: PathBuf,
     /// How devices are served.
     pub(crate) frontend: Frontend,
+    /// `busy-poll-us`.
+    pub(crate) busy_poll: Duration,
     /// What runs.
     pub(crate) registry: Shared,
     /// Told of every change of state and every device that comes or goes.
@@ -51,12 +53,14 @@ impl Node {
         name: String,
         run_dir: PathBuf,
         frontend: Frontend,
+        busy_poll: Duration,
     ) -> (Node, UnboundedReceiver<DeviceNotice>) {
         let (devices, receiver) = unbounded_channel();
         let node = Node {
             name,
             run_dir,
             frontend,
+            busy_poll,
             registry: Shared::default(),
             changed: Arc::default(),
             end: Notify::new(),

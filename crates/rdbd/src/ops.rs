@@ -194,6 +194,7 @@ impl Node {
             run_dir: self.run_dir.clone(),
             frontend: self.frontend,
             max_buffers: MAX_BUFFERS,
+            busy_poll: self.busy_poll,
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))
             .map_err(|error| Failure::Error(format!("{name}: {error}")))?;

@@ -53,6 +53,7 @@ fn start(dir: &Path, name: &str) -> ResourceHandle {
         run_dir: run_dir.clone(),
         frontend: Frontend::Socket,
         max_buffers: 2048,
+        busy_poll: std::time::Duration::ZERO,
     };
     let who = name.to_owned();
     let handle = spawn(config, move |notice| {

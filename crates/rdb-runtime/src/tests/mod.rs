@@ -39,6 +39,7 @@ impl Node {
     fn with(
         frontend: Frontend,
         max_buffers: u32,
+        busy_poll: std::time::Duration::ZERO,
         change: impl FnOnce(&mut Mirror) + Send + 'static,
     ) -> Node {
         let dir = tempfile::tempdir().expect("a directory");
