@@ -319,7 +319,11 @@ impl<P: Payload> Resource<P> {
             self.md(nr, MdKind::ClearAllPages, Then::Nothing);
             let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
             self.fact(nr, change);
-        } else if state.conn >= ConnState::Connected && state.disk < DiskState::Inconsistent {
+        } else if state.conn >= ConnState::Connected
+            && state.disk < DiskState::Inconsistent
+            && state.pdsk == DiskState::UpToDate
+        {
+            // (Users have seen nothing of a copy that is not UpToDate: its name would keep our own disk out.)
             self.volume_mut(nr).exposed_uuid = uuids.current;
             if exposed != uuids.current {
                 let text = format!(

@@ -74,14 +74,24 @@ impl Storm {
         w.connect_fresh(&options);
         if weather.skip_sync {
             for v in 0..weather.volumes {
-                let skip = Command::NewCurrentUuid { volume: nr(v), clear_bitmap: true };
+                let skip = Command::NewCurrentUuid {
+                    volume: nr(v),
+                    clear_bitmap: true,
+                };
                 w.admin(0, skip).unwrap();
             }
             w.wait_synced();
         }
         for v in 0..weather.volumes {
             let force = !weather.skip_sync;
-            w.admin(0, Command::Primary { volume: nr(v), force }).unwrap();
+            w.admin(
+                0,
+                Command::Primary {
+                    volume: nr(v),
+                    force,
+                },
+            )
+            .unwrap();
         }
         // Under A and B a lost Primary takes acknowledged writes along; so does a power cut with what was not flushed.
         for model in &mut w.models {
@@ -124,7 +134,13 @@ impl Storm {
         let bytes = (sectors * 512) as u32;
         let (sector, bytes, kind) = match kind {
             0 => (sector, bytes, RequestKind::Discard),
-            1 => (sector, bytes, RequestKind::WriteZeroes { may_unmap: sector % 8 == 0 }),
+            1 => (
+                sector,
+                bytes,
+                RequestKind::WriteZeroes {
+                    may_unmap: sector % 8 == 0,
+                },
+            ),
             2 => (0, 0, RequestKind::Flush),
             3..=5 => (sector, bytes, RequestKind::Read),
             _ => {
@@ -139,13 +155,16 @@ impl Storm {
 
     /// Does the node's own disk hold everything that was promised?
     fn holds(&self, i: usize, volume: usize) -> bool {
-        self.w.models[volume].violation(&self.w.nodes[i].disks[volume]).is_none()
+        self.w.models[volume]
+            .violation(&self.w.nodes[i].disks[volume])
+            .is_none()
     }
 
     fn promoting(&self, i: usize, volume: usize) -> bool {
-        self.w.nodes[i].admin_open.values().any(
-            |c| matches!(c, Command::Primary { volume: v, .. } if usize::from(v.0) == volume),
-        )
+        self.w.nodes[i]
+            .admin_open
+            .values()
+            .any(|c| matches!(c, Command::Primary { volume: v, .. } if usize::from(v.0) == volume))
     }
 
     fn promote(&mut self, i: usize, volume: usize) {
@@ -163,12 +182,24 @@ impl Storm {
         } else if !self.holds(i, volume) || self.w.is_primary(1 - i, volume) {
             self.w.models[volume].forked = true;
         }
-        self.w.start_admin(i, Command::Primary { volume: nr(volume), force: false });
+        self.w.start_admin(
+            i,
+            Command::Primary {
+                volume: nr(volume),
+                force: false,
+            },
+        );
     }
 
     fn start(&mut self, i: usize) {
         for v in 0..self.weather.volumes {
-            self.w.start_admin(i, Command::NewVolume { volume: nr(v), minor: v as u32 });
+            self.w.start_admin(
+                i,
+                Command::NewVolume {
+                    volume: nr(v),
+                    minor: v as u32,
+                },
+            );
         }
         let connect_first = self.w.rng.one_in(3);
         if connect_first {
@@ -185,7 +216,14 @@ impl Storm {
 
     fn connect(&mut self, i: usize, discard_my_data: bool) {
         let options = self.w.options.clone();
-        self.w.start_admin(i, Command::Connect { options, discard_my_data, tentative: false });
+        self.w.start_admin(
+            i,
+            Command::Connect {
+                options,
+                discard_my_data,
+                tentative: false,
+            },
+        );
     }
 
     fn command(&mut self, i: usize) {
@@ -196,10 +234,18 @@ impl Storm {
         let v = nr(volume);
         let command = match self.w.rng.below(24) {
             0..=5 => return self.promote(i, volume),
-            6..=8 => Command::Secondary { volume: v, held_open: false },
-            9 | 10 => Command::Disconnect { force: self.w.rng.one_in(2) },
+            6..=8 => Command::Secondary {
+                volume: v,
+                held_open: false,
+            },
+            9 | 10 => Command::Disconnect {
+                force: self.w.rng.one_in(2),
+            },
             11..=13 => return self.connect(i, false),
-            14 | 15 => Command::Detach { volume: v, force: self.w.rng.one_in(4) },
+            14 | 15 => Command::Detach {
+                volume: v,
+                force: self.w.rng.one_in(4),
+            },
             16 | 17 => self.w.attach_command(i, volume),
             18 if self.w.nodes[i].state_of(volume).conn > ConnState::StandAlone => {
                 Command::Invalidate { volume: v }
@@ -267,6 +313,18 @@ impl Storm {
                 self.check_promoted();
             }
         }
+        self.debug_holds();
+    }
+
+    fn debug_holds(&mut self) {
+        if std::env::var_os("RDB_DBG").is_some() && !self.weather.reckless {
+            assert!(
+                (0..2).any(|i| self.holds(i, 0)),
+                "DBG nobody holds: {:?} / {:?}",
+                self.w.models[0].violation(&self.w.nodes[0].disks[0]),
+                self.w.models[0].violation(&self.w.nodes[1].disks[0])
+            );
+        }
     }
 
     fn repair_disks(&mut self, i: usize) {
@@ -319,7 +377,9 @@ impl Storm {
             let weather = self.weather;
             for i in 0..2 {
                 let open = self.w.nodes[i].admin_open.clone();
-                let waits = open.values().all(|c| matches!(c, Command::Secondary { .. }));
+                let waits = open
+                    .values()
+                    .all(|c| matches!(c, Command::Secondary { .. }));
                 assert!(
                     open.is_empty() || waits && round < 5,
                     "commands hang: {open:?} {}",
@@ -334,7 +394,11 @@ impl Storm {
                 println!("---- repair {round}: {}", self.w.states());
             }
             self.repair_round(round);
-            assert!(round < 39, "the pair does not come together: {}", self.w.states());
+            assert!(
+                round < 39,
+                "the pair does not come together: {}",
+                self.w.states()
+            );
         }
         self.w.run_ms(5_000);
         self.books();
@@ -386,7 +450,13 @@ impl Storm {
         if let Some(v) = both_bad {
             // Neither copy is good by itself: one is declared good.
             let i = (0..2).find(|&i| self.holds(i, v)).unwrap_or(0);
-            let id = self.w.start_admin(i, Command::Primary { volume: nr(v), force: true });
+            let id = self.w.start_admin(
+                i,
+                Command::Primary {
+                    volume: nr(v),
+                    force: true,
+                },
+            );
             self.w.run_ms(20_000);
             if matches!(self.w.nodes[i].admin.get(&id), Some(Ok(()))) && !self.holds(i, v) {
                 self.quiesce(v);
@@ -410,7 +480,11 @@ impl Storm {
         let _ = volume;
         self.w.run_ms(60_000);
         for n in &self.w.nodes {
-            assert!(n.requests_open.is_empty(), "requests hang: {:?}", n.requests_open);
+            assert!(
+                n.requests_open.is_empty(),
+                "requests hang: {:?}",
+                n.requests_open
+            );
         }
     }
 
@@ -419,9 +493,8 @@ impl Storm {
         self.quiesce(0);
         let volumes = self.weather.volumes;
         let good = |s: &Storm, i: usize| {
-            (0..volumes).all(|v| {
-                s.holds(i, v) && s.w.nodes[i].state_of(v).disk == DiskState::UpToDate
-            })
+            (0..volumes)
+                .all(|v| s.holds(i, v) && s.w.nodes[i].state_of(v).disk == DiskState::UpToDate)
         };
         let up = |s: &Storm, i: usize| {
             (0..volumes).all(|v| s.w.nodes[i].state_of(v).disk == DiskState::UpToDate)
@@ -433,7 +506,13 @@ impl Storm {
         let loser = 1 - winner;
         for v in 0..volumes {
             for i in 0..2 {
-                self.w.start_admin(i, Command::Secondary { volume: nr(v), held_open: false });
+                self.w.start_admin(
+                    i,
+                    Command::Secondary {
+                        volume: nr(v),
+                        held_open: false,
+                    },
+                );
             }
         }
         self.w.run_ms(5_000);
@@ -475,13 +554,19 @@ impl Storm {
             }
             let i = (0..2).find(|&i| self.w.is_primary(i, v));
             let i = i.unwrap_or_else(|| {
-                let primary = Command::Primary { volume: nr(v), force: false };
+                let primary = Command::Primary {
+                    volume: nr(v),
+                    force: false,
+                };
                 self.w.admin(1, primary).unwrap();
                 1
             });
             let data = self.w.models[v].data(8);
             let payload = Data(Rc::new(data));
-            let kind = RequestKind::Write { payload, fua: false };
+            let kind = RequestKind::Write {
+                payload,
+                fua: false,
+            };
             let id = self.w.submit_to(i, v, 64, 4096, kind);
             self.w.wait_done(i, id).unwrap();
             assert_eq!(self.w.nodes[i].state_of(v).role, Role::Primary);
@@ -491,7 +576,11 @@ impl Storm {
 }
 
 fn seeds(default: u64) -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|s: String| s.parse().ok());
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|s: String| s.parse().ok())
+    };
     match number("RDB_SEED") {
         Some(seed) => vec![seed],
         None => (0..number("RDB_SEEDS").unwrap_or(default)).collect(),
@@ -526,17 +615,29 @@ fn link_cuts() {
 
 #[test]
 fn killed_processes_and_link_cuts() {
-    storm(12, |_| Weather { cuts: true, kills: true, ..CALM });
+    storm(12, |_| Weather {
+        cuts: true,
+        kills: true,
+        ..CALM
+    });
 }
 
 #[test]
 fn power_cuts() {
-    storm(12, |seed| Weather { cuts: seed % 2 == 0, power: true, ..CALM });
+    storm(12, |seed| Weather {
+        cuts: seed % 2 == 0,
+        power: true,
+        ..CALM
+    });
 }
 
 #[test]
 fn failing_disks() {
-    storm(12, |seed| Weather { cuts: seed % 2 == 0, errors: true, ..CALM });
+    storm(12, |seed| Weather {
+        cuts: seed % 2 == 0,
+        errors: true,
+        ..CALM
+    });
 }
 
 #[test]

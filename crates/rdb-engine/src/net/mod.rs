@@ -446,6 +446,13 @@ impl<P: Payload> Resource<P> {
         if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
             return; // the connection is gone; what was to be said does not matter any more
         }
+        let handshake = matches!(
+            packet,
+            Packet::ConnectionFeatures(_) | Packet::AuthChallenge(_) | Packet::AuthResponse(_)
+        );
+        if self.net.phase != Phase::Up && !handshake {
+            return; // of the last connection: metadata that was written meanwhile; this one will hear it in its turn
+        }
         let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
         if self.net.bitmap_out.is_some() && !is_bitmap && packet.socket() == Socket::Data {
             self.net

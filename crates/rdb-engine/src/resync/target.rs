@@ -60,6 +60,9 @@ impl<P: Payload> Resource<P> {
             Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
         );
         self.log_resync_began(nr, "SyncTarget");
+        // What the source marked must be on record here too: it clears its marks at our acks, and a power cut may take
+        // back what we acked.
+        self.md(nr, MdKind::ChangedPages, Then::Nothing);
         // Nothing is overwritten before it is on record that this disk is no good alone (I12, V10).
         self.md(nr, MdKind::SUPERBLOCK, Then::StartRequesting);
     }

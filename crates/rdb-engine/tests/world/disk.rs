@@ -78,10 +78,7 @@ impl Disk {
             let position = sector * 512 + at as u64;
             let (page, offset) = (position / PAGE as u64, (position % PAGE as u64) as usize);
             let n = (PAGE - offset).min(data.len() - at);
-            let content = self
-                .pages
-                .entry(page)
-                .or_insert_with(|| Box::new(ZEROES));
+            let content = self.pages.entry(page).or_insert_with(|| Box::new(ZEROES));
             if durable {
                 // Only these sectors: what else the page holds stays as volatile as it was.
                 if let Some(versions) = self.dirty.get_mut(&page) {
@@ -143,7 +140,12 @@ impl Disk {
 
     /// Blocks of the data area that differ, up to the smaller size.
     pub fn differences(&self, other: &Disk, sectors: u64) -> Vec<u64> {
-        let mut pages: Vec<u64> = self.pages.keys().chain(other.pages.keys()).copied().collect();
+        let mut pages: Vec<u64> = self
+            .pages
+            .keys()
+            .chain(other.pages.keys())
+            .copied()
+            .collect();
         pages.sort_unstable();
         pages.dedup();
         pages

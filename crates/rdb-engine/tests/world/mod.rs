@@ -62,11 +62,33 @@ impl Rng {
 /// I/O that the engine has asked for. It is carried out when it is answered, in any order.
 #[derive(Debug)]
 pub enum Op {
-    Read { volume: usize, sector: u64, bytes: u32 },
-    Write { volume: usize, sector: u64, data: Rc<Vec<u8>>, fua: bool },
-    Flush { volume: usize, stamp: u64 },
-    MetaRead { volume: usize, sector: u64, bytes: u32 },
-    MetaWrite { volume: usize, sector: u64, data: Vec<u8>, preflush: Option<u64>, fua: bool },
+    Read {
+        volume: usize,
+        sector: u64,
+        bytes: u32,
+    },
+    Write {
+        volume: usize,
+        sector: u64,
+        data: Rc<Vec<u8>>,
+        fua: bool,
+    },
+    Flush {
+        volume: usize,
+        stamp: u64,
+    },
+    MetaRead {
+        volume: usize,
+        sector: u64,
+        bytes: u32,
+    },
+    MetaWrite {
+        volume: usize,
+        sector: u64,
+        data: Vec<u8>,
+        preflush: Option<u64>,
+        fua: bool,
+    },
     Sent(rdb_engine::SendTag),
 }
 
@@ -296,7 +318,14 @@ impl World {
                 let volume = usize::from(volume.0);
                 let end = sector + u64::from(bytes) / 512;
                 assert!(bytes > 0 && bytes % 512 == 0 && end <= node.disks[volume].data_sectors);
-                node.pending.push((Some(tag), Op::Read { volume, sector, bytes }));
+                node.pending.push((
+                    Some(tag),
+                    Op::Read {
+                        volume,
+                        sector,
+                        bytes,
+                    },
+                ));
             }
             Effect::Write {
                 tag,
@@ -309,7 +338,15 @@ impl World {
                 let (data, end) = (payload.0.clone(), sector + payload.0.len() as u64 / 512);
                 assert!(!data.is_empty() && end <= node.disks[volume].data_sectors);
                 node.note(|| format!("write {sector}+{}", data.len() / 512));
-                node.pending.push((Some(tag), Op::Write { volume, sector, data, fua }));
+                node.pending.push((
+                    Some(tag),
+                    Op::Write {
+                        volume,
+                        sector,
+                        data,
+                        fua,
+                    },
+                ));
             }
             Effect::Flush { tag, volume } => {
                 let volume = usize::from(volume.0);
@@ -329,7 +366,15 @@ impl World {
                 assert!(bytes > 0 && bytes % 512 == 0 && end <= node.disks[volume].data_sectors);
                 node.note(|| format!("zero {sector}+{}", bytes / 512));
                 let data = Rc::new(vec![0; bytes as usize]);
-                node.pending.push((Some(tag), Op::Write { volume, sector, data, fua: false }));
+                node.pending.push((
+                    Some(tag),
+                    Op::Write {
+                        volume,
+                        sector,
+                        data,
+                        fua: false,
+                    },
+                ));
             }
             Effect::MetaRead {
                 tag,
@@ -338,7 +383,14 @@ impl World {
                 bytes,
             } => {
                 let volume = usize::from(volume.0);
-                node.pending.push((Some(tag), Op::MetaRead { volume, sector, bytes }));
+                node.pending.push((
+                    Some(tag),
+                    Op::MetaRead {
+                        volume,
+                        sector,
+                        bytes,
+                    },
+                ));
             }
             Effect::MetaWrite {
                 tag,
@@ -354,13 +406,26 @@ impl World {
                 let preflush = preflush.then(|| disk.stamp());
                 let what = what_metadata(disk, sector);
                 node.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
-                let op = Op::MetaWrite { volume, sector, data, preflush, fua };
+                let op = Op::MetaWrite {
+                    volume,
+                    sector,
+                    data,
+                    preflush,
+                    fua,
+                };
                 node.pending.push((Some(tag), op));
             }
             Effect::CloseDisk { volume } => {
                 let volume = usize::from(volume.0);
-                let busy = node.pending.iter().any(|(_, op)| op.volume() == Some(volume));
-                assert!(!busy, "a disk is closed with I/O outstanding: {:?}", node.pending);
+                let busy = node
+                    .pending
+                    .iter()
+                    .any(|(_, op)| op.volume() == Some(volume));
+                assert!(
+                    !busy,
+                    "a disk is closed with I/O outstanding: {:?}",
+                    node.pending
+                );
             }
             Effect::OpenConnection => node.connecting = true,
             Effect::CloseConnection => {
@@ -411,7 +476,12 @@ impl World {
             Effect::Device { device, .. } => node.device = device.map(|d| d.size_sectors),
             Effect::AdminDone { id, result } => {
                 if self.trace {
-                    println!("{:>12} {} admin {} {result:?}", now.0 / 1000, node.name, id.0);
+                    println!(
+                        "{:>12} {} admin {} {result:?}",
+                        now.0 / 1000,
+                        node.name,
+                        id.0
+                    );
                 }
                 let known = node.admin_open.remove(&id.0);
                 assert!(known.is_some(), "an answer to a command that was not given");
@@ -427,7 +497,11 @@ impl World {
                 if self.trace {
                     println!("{:>12} {} {text}", now.0 / 1000, node.name);
                 }
-                assert!(!text.contains("impossible state change"), "{}: {text}", node.name);
+                assert!(
+                    !text.contains("impossible state change"),
+                    "{}: {text}",
+                    node.name
+                );
                 node.log.push(text);
             }
             Effect::StateChanged { new, volume, .. } => {
@@ -533,6 +607,9 @@ impl World {
         }
         for model in &mut self.models {
             model.on_death(i);
+            if power {
+                model.on_power_cut();
+            }
         }
         let node = &mut self.nodes[i];
         node.resource = Node::engine(seed);
@@ -560,8 +637,18 @@ impl World {
     fn carry_out_partly(&mut self, i: usize, op: Op) {
         let disks = &mut self.nodes[i].disks;
         let (volume, sector, data) = match &op {
-            Op::Write { volume, sector, data, .. } => (*volume, *sector, &data[..]),
-            Op::MetaWrite { volume, sector, data, .. } => (*volume, *sector, &data[..]),
+            Op::Write {
+                volume,
+                sector,
+                data,
+                ..
+            } => (*volume, *sector, &data[..]),
+            Op::MetaWrite {
+                volume,
+                sector,
+                data,
+                ..
+            } => (*volume, *sector, &data[..]),
             _ => return,
         };
         let all = self.rng.one_in(2);
@@ -585,7 +672,11 @@ impl World {
             fails
         };
         let event = match op {
-            Op::Read { volume, sector, bytes } => {
+            Op::Read {
+                volume,
+                sector,
+                bytes,
+            } => {
                 let disk = &mut node.disks[volume];
                 let result = if node.read_errors || fails(&mut disk.fail_reads) {
                     Err(io_error)
@@ -594,10 +685,20 @@ impl World {
                 };
                 Event::DiskDone { tag, result }
             }
-            Op::Write { volume, sector, data, fua } => {
+            Op::Write {
+                volume,
+                sector,
+                data,
+                fua,
+            } => {
                 let disk = &mut node.disks[volume];
                 let result = if node.write_errors || fails(&mut disk.fail_writes) {
-                    let op = Op::Write { volume, sector, data, fua };
+                    let op = Op::Write {
+                        volume,
+                        sector,
+                        data,
+                        fua,
+                    };
                     if self.rng.one_in(2) {
                         self.carry_out_partly(i, op);
                     }
@@ -621,7 +722,11 @@ impl World {
                 };
                 Event::DiskDone { tag, result }
             }
-            Op::MetaRead { volume, sector, bytes } => {
+            Op::MetaRead {
+                volume,
+                sector,
+                bytes,
+            } => {
                 let disk = &mut node.disks[volume];
                 let result = if fails(&mut disk.fail_meta) {
                     Err(io_error)
@@ -630,11 +735,23 @@ impl World {
                 };
                 Event::MetaDone { tag, result }
             }
-            Op::MetaWrite { volume, sector, data, preflush, fua } => {
+            Op::MetaWrite {
+                volume,
+                sector,
+                data,
+                preflush,
+                fua,
+            } => {
                 let disk = &mut node.disks[volume];
                 let result = if fails(&mut disk.fail_meta) {
                     if self.rng.one_in(2) {
-                        let op = Op::MetaWrite { volume, sector, data, preflush, fua };
+                        let op = Op::MetaWrite {
+                            volume,
+                            sector,
+                            data,
+                            preflush,
+                            fua,
+                        };
                         self.carry_out_partly(i, op);
                     }
                     Err(io_error)
@@ -704,7 +821,13 @@ impl World {
                 *byte = self.rng.next() as u8;
             }
             let resolve_conflicts = (j == 0) == flag;
-            self.event(j, Event::Paired { resolve_conflicts, challenge });
+            self.event(
+                j,
+                Event::Paired {
+                    resolve_conflicts,
+                    challenge,
+                },
+            );
         }
     }
 
@@ -729,7 +852,15 @@ impl World {
                     .then(|| Data(Rc::new(bytes[frame.consumed..].to_vec())));
                 assert_eq!(bytes.len(), frame.consumed + frame.payload_len as usize);
                 let (volume, packet, digest) = (frame.volume, frame.packet, frame.digest);
-                self.event(i, Event::Received { volume, packet, digest, payload });
+                self.event(
+                    i,
+                    Event::Received {
+                        volume,
+                        packet,
+                        digest,
+                        payload,
+                    },
+                );
             }
             Ok(None) => panic!("a packet of ours is not complete"),
             Err(error) => panic!("a packet of ours is refused: {error}"),
@@ -765,7 +896,12 @@ impl World {
     pub fn run_ms(&mut self, ms: u64) {
         let end = self.now.plus_ms(ms);
         while self.now < end {
-            let next = self.nodes.iter().flat_map(|n| n.timers.values()).min().copied();
+            let next = self
+                .nodes
+                .iter()
+                .flat_map(|n| n.timers.values())
+                .min()
+                .copied();
             let idle = next.is_none_or(|at| at > end);
             if idle && !self.step() {
                 self.now = end;
@@ -783,13 +919,20 @@ impl World {
                 return;
             }
             let states = self.states();
-            assert!(self.tick(), "nothing happens any more while waiting for {what}: {states}");
+            assert!(
+                self.tick(),
+                "nothing happens any more while waiting for {what}: {states}"
+            );
         }
         panic!("waited too long for {what}: {}", self.states());
     }
 
     pub fn states(&self) -> String {
-        format!("a: {} | b: {}", self.nodes[0].state(), self.nodes[1].state())
+        format!(
+            "a: {} | b: {}",
+            self.nodes[0].state(),
+            self.nodes[1].state()
+        )
     }
 
     pub fn admin(&mut self, i: usize, command: Command) -> Result<(), AdminError> {
@@ -802,10 +945,20 @@ impl World {
         let id = self.next_id;
         self.next_id += 1;
         if self.trace {
-            println!("{:>12} {} command {id} {command:?}", self.now.0 / 1000, self.nodes[i].name);
+            println!(
+                "{:>12} {} command {id} {command:?}",
+                self.now.0 / 1000,
+                self.nodes[i].name
+            );
         }
         self.nodes[i].admin_open.insert(id, command.clone());
-        self.event(i, Event::Admin { id: AdminId(id), command });
+        self.event(
+            i,
+            Event::Admin {
+                id: AdminId(id),
+                command,
+            },
+        );
         id
     }
 
@@ -834,7 +987,8 @@ impl World {
         for volume in 0..self.nodes[i].disks.len() {
             let nr = VolumeNr(volume as u16);
             let minor = volume as u32;
-            self.admin(i, Command::NewVolume { volume: nr, minor }).unwrap();
+            self.admin(i, Command::NewVolume { volume: nr, minor })
+                .unwrap();
             self.admin(i, self.attach_command(i, volume)).unwrap();
         }
         self.connect_with(i, options.clone());
@@ -853,7 +1007,10 @@ impl World {
     pub fn large_pair(seed: u64, sectors: u64, options: &NetOptions) -> World {
         let mut world = World::with_disks(seed, sectors, sectors);
         world.connect_fresh(options);
-        let skip = Command::NewCurrentUuid { volume: V, clear_bitmap: true };
+        let skip = Command::NewCurrentUuid {
+            volume: V,
+            clear_bitmap: true,
+        };
         world.admin(0, skip).unwrap();
         world.wait_synced();
         world.primary(0, false).unwrap();
@@ -872,7 +1029,10 @@ impl World {
     }
 
     pub fn secondary(&mut self, i: usize) -> Result<(), AdminError> {
-        let command = Command::Secondary { volume: V, held_open: false };
+        let command = Command::Secondary {
+            volume: V,
+            held_open: false,
+        };
         self.admin(i, command)
     }
 
@@ -929,7 +1089,15 @@ impl World {
     pub fn write(&mut self, i: usize, sector: u64, data: Vec<u8>) -> u64 {
         let bytes = u32::try_from(data.len()).unwrap();
         let payload = Data(Rc::new(data));
-        self.submit(i, sector, bytes, RequestKind::Write { payload, fua: false })
+        self.submit(
+            i,
+            sector,
+            bytes,
+            RequestKind::Write {
+                payload,
+                fua: false,
+            },
+        )
     }
 
     pub fn write_wait(&mut self, i: usize, sector: u64, data: Vec<u8>) -> bool {

@@ -32,7 +32,9 @@ struct Open {
 
 #[derive(Debug)]
 enum Kind {
-    Write { fua: bool },
+    Write {
+        fua: bool,
+    },
     Flush,
     /// What each sector could hold when the read began.
     Read(Vec<Vec<Write>>),
@@ -103,7 +105,13 @@ impl Model {
                 });
             }
         }
-        let open = Open { node, sector, sectors, kind, submitted };
+        let open = Open {
+            node,
+            sector,
+            sectors,
+            kind,
+            submitted,
+        };
         self.open.insert(id, open);
     }
 
@@ -197,6 +205,13 @@ impl Model {
         }
     }
 
+    /// What was not flushed may be gone with the caches, and no later flush brings it back.
+    pub fn on_power_cut(&mut self) {
+        for write in self.sectors.values_mut().flatten() {
+            write.acked &= write.flushed;
+        }
+    }
+
     fn binds(&self, write: &Write) -> bool {
         write.acked && (write.flushed || !self.flushed_only)
     }
@@ -243,7 +258,9 @@ impl Model {
                 return Some(format!("sector {s} holds a mixture"));
             };
             if !self.allows(writes, value) {
-                return Some(format!("sector {s} holds {value}, promised is one of {writes:?}"));
+                return Some(format!(
+                    "sector {s} holds {value}, promised is one of {writes:?}"
+                ));
             }
         }
         None
@@ -251,7 +268,10 @@ impl Model {
 
     /// The administrator has chosen: what this disk holds is the truth from now on.
     pub fn reset(&mut self, disk: &Disk) {
-        assert!(self.open.is_empty(), "the data is chosen while requests are open");
+        assert!(
+            self.open.is_empty(),
+            "the data is chosen while requests are open"
+        );
         self.forked = false;
         let clock = self.clock;
         for (&s, writes) in &mut self.sectors {
