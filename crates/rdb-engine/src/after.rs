@@ -79,7 +79,15 @@ impl<P: Payload> Resource<P> {
             if connected {
                 self.send_state(nr);
             }
-            self.emit(Effect::CloseDisk { volume: nr });
+            match self.volume_mut(nr).disk.as_deref_mut() {
+                None => self.emit(Effect::CloseDisk { volume: nr }),
+                Some(disk) => {
+                    // Given up by a rule (the connection was lost while the disk was negotiated): it is closed when
+                    // nothing of it is under way.
+                    disk.failed = true;
+                    self.disk_quiet(nr);
+                }
+            }
         }
         if actions.contains(AfterActions::BOTH_ATTACHED) && self.volume(nr).grew_while_detached {
             self.resync_after_growth(nr);
@@ -170,7 +178,9 @@ impl<P: Payload> Resource<P> {
                 RequestOrPeer::Peer(key) => self.submit_mirrored(key),
             }
         }
-        self.disk_quiet(nr);
+        if self.volume(nr).state.disk == DiskState::Failed {
+            self.disk_quiet(nr);
+        }
     }
 
     /// A21: once nobody uses the failed disk, its bitmap and superblock are written as well as it takes them.
@@ -178,7 +188,19 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if volume.state.disk != DiskState::Failed || volume.local_pending > 0 {
+        if volume.local_pending > 0 {
+            return;
+        }
+        if volume.state.disk == DiskState::Diskless {
+            if volume.disk.as_ref().is_some_and(|d| d.md_running.is_none()) {
+                self.fail_md_queue(nr);
+                self.disk_failed(nr);
+                self.forget_disk(nr);
+                self.emit(Effect::CloseDisk { volume: nr });
+            }
+            return;
+        }
+        if volume.state.disk != DiskState::Failed {
             return;
         }
         let Some(disk) = volume.disk.as_deref_mut() else {
@@ -212,6 +234,14 @@ impl<P: Payload> Resource<P> {
         // Whoever waits for metadata asked for since the disk failed hears that it will not be written.
         self.disk_mut(nr).failed = true;
         self.fail_md_queue(nr);
+        self.forget_disk(nr);
+        if self.volume(nr).state.disk != DiskState::Diskless {
+            self.fact(nr, Change::disk(DiskState::Diskless));
+        }
+    }
+
+    /// Nothing of the disk is under way, and nobody waits for it.
+    fn forget_disk(&mut self, nr: VolumeNr) {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
@@ -227,9 +257,6 @@ impl<P: Payload> Resource<P> {
             if write.volume == nr {
                 write.al_held = false;
             }
-        }
-        if self.volume(nr).state.disk != DiskState::Diskless {
-            self.fact(nr, Change::disk(DiskState::Diskless));
         }
     }
 }

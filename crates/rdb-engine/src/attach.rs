@@ -465,7 +465,9 @@ impl<P: Payload> Resource<P> {
         volume.attach = None;
         if volume.disk.is_some() {
             // Its failed metadata has made it Failed, or will: the way out is that of every failed disk.
-            if self.volume(nr).state.disk >= DiskState::Failed {
+            if self.volume(nr).state.disk == DiskState::Diskless {
+                self.disk_mut(nr).failed = true; // given up while it was negotiated, closed when it is quiet
+            } else if self.volume(nr).state.disk >= DiskState::Failed {
                 self.fail_disk(nr);
             } else {
                 self.disk_mut(nr).failed = true;

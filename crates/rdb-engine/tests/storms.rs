@@ -552,7 +552,17 @@ impl Storm {
                     panic!("a promise is broken: {text}");
                 }
             }
-            let i = (0..2).find(|&i| self.w.is_primary(i, v));
+            let volumes = self.weather.volumes;
+            let i = (0..2).find(|&i| self.w.is_primary(i, v)).or_else(|| {
+                // One node cannot be Primary while the other is, of another volume of the resource.
+                let i = (0..2).find(|&i| (0..volumes).any(|v| self.w.is_primary(i, v)))?;
+                let primary = Command::Primary {
+                    volume: nr(v),
+                    force: false,
+                };
+                self.w.admin(i, primary).unwrap();
+                Some(i)
+            });
             let i = i.unwrap_or_else(|| {
                 let primary = Command::Primary {
                     volume: nr(v),

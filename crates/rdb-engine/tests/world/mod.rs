@@ -783,7 +783,11 @@ impl World {
                 }
             }
             for s in 0..2 {
-                if !self.net[i][s].is_empty() && node.connected && !self.hold_net {
+                // As in the driver, nothing of the meta socket is read before the features are agreed on the other.
+                let early = s == Socket::Meta as usize
+                    && node.wire == WireContext::initial()
+                    && matches!(self.net[i][s].front(), Some(Some(_)));
+                if !self.net[i][s].is_empty() && node.connected && !self.hold_net && !early {
                     choices.push((i, 1, s));
                 }
             }
