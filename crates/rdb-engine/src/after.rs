@@ -15,6 +15,7 @@ impl<P: Payload> Resource<P> {
         if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
             let volume = self.volume_mut(nr);
             volume.crashed_primary = false;
+            volume.left_behind = 0;
             if let Some(peer) = &mut volume.peer.ids {
                 peer.flags &= !crate::generation::PeerIds::FLAG_CRASHED_PRIMARY;
             }
@@ -70,6 +71,13 @@ impl<P: Payload> Resource<P> {
             self.md_full_sync(nr, Then::FullSyncReady);
         }
         if actions.contains(AfterActions::DISK_FAILED) {
+            let volume = self.volume_mut(nr);
+            let target = old.disk == DiskState::Inconsistent && new.pdsk == DiskState::UpToDate;
+            if let Some(peer) = volume.peer.ids.filter(|_| target && connected) {
+                // A resync target's own name is that of its mixture; what users saw is the source's data.
+                volume.exposed_uuid = peer.ids.current;
+                volume.left_behind = 0;
+            }
             if connected {
                 self.send_state(nr);
             }

@@ -218,6 +218,16 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Error, nr, text.clone());
             return Err(AdminError::refused(150, text));
         }
+        let left_behind = volume.left_behind;
+        if state.pdsk != DiskState::UpToDate
+            && state.role == Role::Primary
+            && left_behind != 0
+            && (superblock.uuids[0] ^ left_behind) & !1 == 0
+        {
+            let text = "the disk lacks writes that only the peer's disk has";
+            self.log_volume(Level::Error, nr, text);
+            return Err(AdminError::refused(150, text));
+        }
         let last_agreed = superblock.la_size_sectors;
         let peer = volume.peer.disk_size;
         let size = Self::agreed_size(

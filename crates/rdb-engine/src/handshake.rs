@@ -491,10 +491,9 @@ impl<P: Payload> Resource<P> {
             .and_peer_isp(packet.aftr_isp || packet.user_isp);
         if own.disk == DiskState::Negotiating
             && matches!(conn, ConnState::Connected | ConnState::WFBitMapS)
+            && let Some((disk, _)) = self.volume(nr).negotiated
         {
-            if let Some((disk, _)) = self.volume(nr).negotiated {
-                change = change.and_disk(disk);
-            }
+            change = change.and_disk(disk);
         }
         let establishes = own.conn < ConnState::Connected && conn >= ConnState::Connected;
         if let Err(error) = self.change(nr, change, !establishes) {
@@ -580,10 +579,10 @@ impl<P: Payload> Resource<P> {
         if let Some(ids) = decision.own_correction {
             self.disk_mut(nr).set_ids(ids);
         }
-        if let Some(ids) = decision.peer_correction {
-            if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
-                peer.ids = ids;
-            }
+        if let Some(ids) = decision.peer_correction
+            && let Some(peer) = &mut self.volume_mut(nr).peer.ids
+        {
+            peer.ids = ids;
         }
         decision.outcome
     }

@@ -384,14 +384,14 @@ impl<P: Payload> Resource<P> {
         };
         running.outstanding -= 1;
         let idle = running.outstanding == 0;
-        if let Err(error) = result {
-            if !disk.failed {
-                self.log_volume_error(
-                    nr,
-                    alloc::format!("metadata I/O failed (errno {})", error.errno),
-                );
-                self.metadata_failed(nr);
-            }
+        if let Err(error) = result
+            && !disk.failed
+        {
+            self.log_volume_error(
+                nr,
+                alloc::format!("metadata I/O failed (errno {})", error.errno),
+            );
+            self.metadata_failed(nr);
         }
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;

@@ -69,7 +69,11 @@ impl<P: Payload> Resource<P> {
             header.sector,
             header.sector.saturating_add(u64::from(bytes / 512)),
         );
-        if bytes == 0 || bytes % 512 != 0 || bytes > DISCARD_RECEIVED_MAX || end > volume.size {
+        if bytes == 0
+            || !bytes.is_multiple_of(512)
+            || bytes > DISCARD_RECEIVED_MAX
+            || end > volume.size
+        {
             let size = volume.size;
             self.protocol_error(format!(
                 "volume {nr}: a write of {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"

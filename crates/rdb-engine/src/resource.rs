@@ -362,11 +362,11 @@ impl<P: Payload> Resource<P> {
 
     /// Records a fact. An impossible move is our own mistake: it is logged and nothing changes.
     pub(crate) fn fact(&mut self, nr: VolumeNr, change: Change) {
-        if let Err(error) = self.change(nr, change, true) {
-            if error != StateError::InTransientState {
-                let text = format!("impossible state change refused: {error} ({change:?})");
-                self.log_volume(Level::Error, nr, text);
-            }
+        if let Err(error) = self.change(nr, change, true)
+            && error != StateError::InTransientState
+        {
+            let text = format!("impossible state change refused: {error} ({change:?})");
+            self.log_volume(Level::Error, nr, text);
         }
     }
 

@@ -41,6 +41,9 @@ pub(crate) struct Volume<P> {
     pub(crate) size: u64,
     /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
     pub(crate) exposed_uuid: u64,
+    /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
+    /// saw last, though nobody has told us a newer name. 0 if there is none.
+    pub(crate) left_behind: u64,
     pub(crate) disk: Option<Box<Disk>>,
     /// An attach that is under way.
     pub(crate) attach: Option<Box<crate::attach::Attach>>,
@@ -216,6 +219,7 @@ impl<P> Volume<P> {
             state: VolumeState::INITIAL,
             size: 0,
             exposed_uuid: 0,
+            left_behind: 0,
             disk: None,
             attach: None,
             peer: PeerVolume::default(),

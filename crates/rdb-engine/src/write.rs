@@ -313,10 +313,10 @@ impl<P: Payload> Resource<P> {
                 RequestOrPeer::Peer(key) => self.activate_mirrored(key),
             }
         }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            if disk.al_starved.is_empty() {
-                disk.al.forget_starving();
-            }
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
+            && disk.al_starved.is_empty()
+        {
+            disk.al.forget_starving();
         }
     }
 
@@ -327,9 +327,9 @@ impl<P: Payload> Resource<P> {
         let local = self.volume(nr).has_usable_disk();
         let up = self.is_up();
         let replicate = up && state::should_replicate(state);
-        if !(local && state.disk == DiskState::UpToDate)
-            && !(replicate && state.pdsk == DiskState::UpToDate)
-        {
+        let good_here = local && state.disk == DiskState::UpToDate;
+        let good_there = replicate && state.pdsk == DiskState::UpToDate;
+        if !good_here && !good_there {
             let (sector, sectors) = (self.requests[key].sector, self.requests[key].sectors());
             self.log_volume(
                 Level::Error,
@@ -674,6 +674,11 @@ impl<P: Payload> Resource<P> {
                 // While the range is ours: a later write that fails at one copy must find its mark again. Until the
                 // barrier is acknowledged the log marks the blocks if the peer is lost, and the activity log if we are.
                 self.set_in_sync(nr, sector, end - sector);
+            }
+            let here = self.requests[key].local == Part::Done;
+            if ok && !here {
+                let volume = self.volume_mut(nr);
+                volume.left_behind = volume.exposed_uuid;
             }
             if in_log && epoch == self.net.log.epoch {
                 self.close_epoch();

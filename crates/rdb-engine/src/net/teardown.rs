@@ -82,10 +82,10 @@ impl<P: Payload> Resource<P> {
     /// Refused for good: no further attempt until the administrator connects again.
     pub(crate) fn go_standalone(&mut self) {
         let change = Change::conn(ConnState::Disconnecting);
-        if self.net.cstate != ConnState::Disconnecting {
-            if let Err(error) = self.change_connection(change, true) {
-                self.log(Level::Error, format!("cannot disconnect: {error}"));
-            }
+        if self.net.cstate != ConnState::Disconnecting
+            && let Err(error) = self.change_connection(change, true)
+        {
+            self.log(Level::Error, format!("cannot disconnect: {error}"));
         }
         self.close_connection();
     }

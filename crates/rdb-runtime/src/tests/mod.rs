@@ -39,7 +39,6 @@ impl Node {
     fn with(
         frontend: Frontend,
         max_buffers: u32,
-        busy_poll: std::time::Duration::ZERO,
         change: impl FnOnce(&mut Mirror) + Send + 'static,
     ) -> Node {
         let dir = tempfile::tempdir().expect("a directory");
@@ -51,6 +50,7 @@ impl Node {
             run_dir: dir.path().to_owned(),
             frontend,
             max_buffers,
+            busy_poll: std::time::Duration::ZERO,
         };
         let for_engine = Orders::clone(&orders);
         let make = move || {
