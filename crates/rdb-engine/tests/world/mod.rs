@@ -571,8 +571,17 @@ impl World {
     }
 
     pub fn heal(&mut self) {
+        if std::mem::take(&mut self.silent) {
+            // TCP loses nothing in between: a connection that outlived this is broken.
+            self.severed = true;
+            for i in 0..2 {
+                if self.nodes[i].connected {
+                    self.net[i].iter_mut().for_each(|q| q.push_back(None));
+                }
+            }
+            self.mend_severed();
+        }
         self.link = true;
-        self.silent = false;
     }
 
     /// The process dies and is there again at once, without a configuration: every I/O under way may have happened or
@@ -1157,7 +1166,7 @@ impl Op {
 /// Which part of the metadata a sector belongs to.
 fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
     let layout = layout_of(disk.sectors);
-    let log = layout.al_sector..layout.al_sector + u64::from(layout.al.blocks()) * 8;
+    let log = layout.al_sector..layout.al_sector + layout.al.blocks() * 8;
     if sector == layout.superblock_sector {
         "superblock"
     } else if log.contains(&sector) {
