@@ -156,7 +156,18 @@ impl<P: Payload> Resource<P> {
                 }
                 Ok(change) => {
                     let change = change.for_receiver();
-                    match self.change(nr, change, false) {
+                    let state = self.volume(nr).state;
+                    let source = match change.conn {
+                        Some(ConnState::StartingSyncS) => state.disk,
+                        Some(ConnState::StartingSyncT) => state.pdsk,
+                        _ => DiskState::UpToDate,
+                    };
+                    let done = if source == DiskState::UpToDate {
+                        self.change(nr, change, false)
+                    } else {
+                        Err(StateError::NoUpToDateDisk) // a full sync from a disk that is no good
+                    };
+                    match done {
                         Ok(code) => code,
                         Err(error) => {
                             self.log_refusal(nr, error, change);

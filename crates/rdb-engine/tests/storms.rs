@@ -313,18 +313,6 @@ impl Storm {
                 self.check_promoted();
             }
         }
-        self.debug_holds();
-    }
-
-    fn debug_holds(&mut self) {
-        if std::env::var_os("RDB_DBG").is_some() && !self.weather.reckless {
-            assert!(
-                (0..2).any(|i| self.holds(i, 0)),
-                "DBG nobody holds: {:?} / {:?}",
-                self.w.models[0].violation(&self.w.nodes[0].disks[0]),
-                self.w.models[0].violation(&self.w.nodes[1].disks[0])
-            );
-        }
     }
 
     fn repair_disks(&mut self, i: usize) {
@@ -352,7 +340,7 @@ impl Storm {
                     && status.volumes.iter().all(calm)
             });
             let silence = self.w.net.iter().flatten().all(|q| q.is_empty());
-            if quiet && silence && self.w.synced(volume) {
+            if quiet && silence && !self.w.silent && self.w.synced(volume) {
                 let different = self.w.differences(volume);
                 assert!(different.is_empty(), "in sync and different: {different:?}");
             }
@@ -409,6 +397,12 @@ impl Storm {
         for i in 0..2 {
             for v in 0..weather.volumes {
                 let state = self.w.nodes[i].state_of(v);
+                let lost = self.w.is_primary(i, v) && state.disk == DiskState::Diskless;
+                if lost && round > 3 {
+                    // A Primary without data takes no other data than it had: it has to give up its role.
+                    let secondary = Command::Secondary { volume: nr(v), held_open: false };
+                    self.w.start_admin(i, secondary);
+                }
                 if state.user_isp {
                     self.w.start_admin(i, Command::ResumeSync { volume: nr(v) });
                 }

@@ -70,6 +70,15 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
+        // The state that a full sync begins with would raise the source's disk to UpToDate, whatever it holds (2.4).
+        let source = if local { state.pdsk } else { state.disk };
+        if state.conn == ConnState::Connected
+            && self.admin.ask.is_none()
+            && source != DiskState::UpToDate
+        {
+            self.admin_state_error(StateError::NoUpToDateDisk);
+            return;
+        }
         let conn = if local {
             ConnState::StartingSyncT
         } else {

@@ -461,7 +461,6 @@ impl World {
                     self.net[1 - i][packet.socket() as usize].push_back(Some(bytes));
                 }
             }
-            Effect::HoldData { .. } => {}
             Effect::Complete { request, result } => {
                 node.note(|| format!("complete {} {}", request.0, result.is_ok()));
                 if let Some(volume) = node.requests_open.remove(&request.0) {
