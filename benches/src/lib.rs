@@ -1,1 +1,302 @@
-//! Shared fixtures of the micro-benchmarks.
+//! Shared fixtures of the micro-benchmarks: a payload, and one or two engines whose disks and sockets answer at once.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use rdb_engine::config::{DiskOptions, NetOptions, Protocol};
+use rdb_engine::{
+    AdminId, Command, DiskInfo, Effect, Event, Payload, Request, RequestId, RequestKind, Resource,
+    Time, VolumeNr,
+};
+use rdb_meta::activity_log::initialised_ring;
+use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
+use replica_proto::{Digest, DigestAlgorithm};
+
+/// A shared block of data.
+#[derive(Debug, Clone)]
+pub struct Block(Rc<[u8]>);
+
+impl Block {
+    /// So many bytes.
+    pub fn of(bytes: usize) -> Block {
+        Block(vec![0x5a; bytes].into())
+    }
+}
+
+impl Payload for Block {
+    fn len_bytes(&self) -> u32 {
+        u32::try_from(self.0.len()).expect("a small block")
+    }
+
+    fn digest(&self, algorithm: DigestAlgorithm) -> Digest {
+        algorithm.digest(&self.0)
+    }
+}
+
+const VOLUME: VolumeNr = VolumeNr(0);
+/// 1 GiB.
+const SECTORS: u64 = 2 << 20;
+
+struct Node {
+    engine: Resource<Block>,
+    /// The metadata area's bytes, from `first` on.
+    metadata: Vec<u8>,
+    first: u64,
+    connecting: bool,
+    completed: u64,
+}
+
+/// Engines without a world: whatever they ask for has happened.
+pub struct World {
+    nodes: Vec<Node>,
+    events: VecDeque<(usize, Event<Block>)>,
+    effects: Vec<Effect<Block>>,
+    now: Time,
+    next: u64,
+}
+
+impl World {
+    /// One node, alone and Primary.
+    pub fn alone() -> World {
+        let mut world = World::with(1);
+        world.admin(
+            0,
+            Command::Primary {
+                volume: VOLUME,
+                force: true,
+            },
+        );
+        world
+    }
+
+    /// A connected pair without anything to sync; node 0 is Primary.
+    pub fn pair(protocol: Protocol) -> World {
+        let mut world = World::with(2);
+        for node in 0..2 {
+            let options = NetOptions {
+                protocol,
+                ..NetOptions::default()
+            };
+            world.admin(
+                node,
+                Command::Connect {
+                    options,
+                    discard_my_data: false,
+                    tentative: false,
+                },
+            );
+        }
+        world.admin(
+            0,
+            Command::NewCurrentUuid {
+                volume: VOLUME,
+                clear_bitmap: true,
+            },
+        );
+        world.admin(
+            0,
+            Command::Primary {
+                volume: VOLUME,
+                force: false,
+            },
+        );
+        world
+    }
+
+    fn with(nodes: usize) -> World {
+        let layout = Layout::compute(MetaKind::Internal, SECTORS, SECTORS, AlGeometry::DEFAULT)
+            .expect("a good size");
+        let first = layout.bitmap_sector;
+        let mut metadata = vec![0; ((SECTORS - first) * 512) as usize];
+        let mut put = |sector: u64, bytes: &[u8]| {
+            let at = ((sector - first) * 512) as usize;
+            metadata[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        put(
+            layout.superblock_sector,
+            &Superblock::new(&layout).to_block(),
+        );
+        put(layout.al_sector, &initialised_ring(layout.al));
+        let node = |seed: u64| {
+            let mut value = seed;
+            let random = move || {
+                value = value
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                value
+            };
+            let engine = Resource::new("r0", Box::new(random));
+            Node {
+                engine,
+                metadata: metadata.clone(),
+                first,
+                connecting: false,
+                completed: 0,
+            }
+        };
+        let mut world = World {
+            nodes: (1..=nodes as u64).map(node).collect(),
+            events: VecDeque::new(),
+            effects: Vec::new(),
+            now: Time(1),
+            next: 0,
+        };
+        let disk = DiskInfo {
+            kind: MetaKind::Internal,
+            data_capacity_sectors: SECTORS,
+            meta_capacity_sectors: SECTORS,
+            logical_block_bytes: 512,
+            can_discard: true,
+        };
+        for node in 0..nodes {
+            world.admin(
+                node,
+                Command::NewVolume {
+                    volume: VOLUME,
+                    minor: 0,
+                },
+            );
+            world.admin(
+                node,
+                Command::Attach {
+                    volume: VOLUME,
+                    disk,
+                    options: DiskOptions::default(),
+                },
+            );
+        }
+        world
+    }
+
+    fn admin(&mut self, node: usize, command: Command) {
+        self.next += 1;
+        self.events.push_back((
+            node,
+            Event::Admin {
+                id: AdminId(self.next),
+                command,
+            },
+        ));
+        self.settle();
+    }
+
+    /// Writes at node 0 and lets everything happen that follows.
+    ///
+    /// # Panics
+    /// If the write is not completed.
+    pub fn write(&mut self, sector: u64, data: &Block) {
+        self.next += 1;
+        let kind = RequestKind::Write {
+            payload: data.clone(),
+            fua: false,
+        };
+        let request = Request {
+            id: RequestId(self.next),
+            volume: VOLUME,
+            sector,
+            bytes: data.len_bytes(),
+            kind,
+        };
+        let before = self.nodes[0].completed;
+        self.events.push_back((0, Event::Request(request)));
+        self.settle();
+        assert_eq!(
+            self.nodes[0].completed,
+            before + 1,
+            "the write did not complete"
+        );
+    }
+
+    fn settle(&mut self) {
+        loop {
+            while let Some((node, event)) = self.events.pop_front() {
+                self.now = Time(self.now.0 + 1_000);
+                let mut effects = std::mem::take(&mut self.effects);
+                self.nodes[node]
+                    .engine
+                    .handle(self.now, event, &mut effects);
+                for effect in effects.drain(..) {
+                    self.apply(node, effect);
+                }
+                self.effects = effects;
+            }
+            if self.nodes.len() < 2 || !self.nodes.iter().all(|n| n.connecting) {
+                return;
+            }
+            for node in 0..2 {
+                self.nodes[node].connecting = false;
+                let challenge = [node as u8; 64];
+                self.events.push_back((
+                    node,
+                    Event::Paired {
+                        resolve_conflicts: node == 0,
+                        challenge,
+                    },
+                ));
+            }
+        }
+    }
+
+    fn apply(&mut self, node: usize, effect: Effect<Block>) {
+        let own = &mut self.nodes[node];
+        let event = match effect {
+            Effect::Read { tag, bytes, .. } => Event::DiskDone {
+                tag,
+                result: Ok(Some(Block::of(bytes as usize))),
+            },
+            Effect::Write { tag, .. } | Effect::Flush { tag, .. } | Effect::Discard { tag, .. } => {
+                Event::DiskDone {
+                    tag,
+                    result: Ok(None),
+                }
+            }
+            Effect::MetaRead {
+                tag, sector, bytes, ..
+            } => {
+                let at = ((sector - own.first) * 512) as usize;
+                Event::MetaDone {
+                    tag,
+                    result: Ok(own.metadata[at..at + bytes as usize].to_vec()),
+                }
+            }
+            Effect::MetaWrite {
+                tag, sector, data, ..
+            } => {
+                let at = ((sector - own.first) * 512) as usize;
+                own.metadata[at..at + data.len()].copy_from_slice(&data);
+                Event::MetaDone {
+                    tag,
+                    result: Ok(Vec::new()),
+                }
+            }
+            Effect::OpenConnection => {
+                own.connecting = true;
+                return;
+            }
+            Effect::Send {
+                volume,
+                packet,
+                payload,
+                notify,
+            } => {
+                if let Some(tag) = notify {
+                    self.events.push_back((node, Event::Sent { tag }));
+                }
+                let received = Event::Received {
+                    volume: volume.0,
+                    packet,
+                    digest: None,
+                    payload,
+                };
+                self.events.push_back((1 - node, received));
+                return;
+            }
+            Effect::Complete { result, .. } => {
+                own.completed += u64::from(result.is_ok());
+                return;
+            }
+            _ => return,
+        };
+        self.events.push_back((node, event));
+    }
+}

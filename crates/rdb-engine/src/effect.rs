@@ -74,8 +74,6 @@ pub enum Effect<P> {
         payload: Option<P>,
         notify: Option<SendTag>,
     },
-    /// Read nothing from the data socket while held (its peer waits then); meta is always read.
-    HoldData { hold: bool },
 
     /// A front-end request ended; a read brings its payload.
     Complete {

@@ -341,7 +341,6 @@ impl<E: Engine> EventLoop<E> {
             } => {
                 self.send_packet(volume, &packet, payload, notify);
             }
-            Effect::HoldData { hold } => self.hold_data(hold),
             Effect::Complete { request, result } => self.on_complete(request, result),
             Effect::Device { volume, device } => self.on_device(volume, device),
             Effect::AdminDone { id, result } => self.on_admin_done(id, result),

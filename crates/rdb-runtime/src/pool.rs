@@ -174,11 +174,6 @@ impl Pool {
         self.released[reserve as usize].replace(false)
     }
 
-    /// Makes the next `take_released` say yes: whoever waits looks again.
-    pub(crate) fn mark_released(&self, reserve: Reserve) {
-        self.released[reserve as usize].set(true);
-    }
-
     fn give_back(&self, page: u32) {
         let reserve = if (page as usize) < self.bounds[1] {
             0

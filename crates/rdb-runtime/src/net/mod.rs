@@ -51,8 +51,6 @@ struct Connection {
     generation: u32,
     data: End,
     meta: End,
-    /// The engine wants nothing from the data socket.
-    held: bool,
     /// A socket has ended: neither is read any more.
     lost: bool,
 }
@@ -155,7 +153,6 @@ impl<E: Engine> EventLoop<E> {
             generation,
             data: End::new(Socket::Data, data, self.now, cork),
             meta: End::new(Socket::Meta, meta, self.now, cork),
-            held: false,
             lost: false,
         });
         self.net.starved = false;
@@ -169,7 +166,7 @@ impl<E: Engine> EventLoop<E> {
             let Some(connection) = &mut net.connection else {
                 return;
             };
-            if connection.lost || socket == Socket::Data && connection.held {
+            if connection.lost {
                 return;
             }
             let generation = connection.generation;
@@ -314,18 +311,6 @@ impl<E: Engine> EventLoop<E> {
             self.pump_peer(Socket::Data);
         }
         starved && !self.net.starved
-    }
-
-    pub(crate) fn hold_data(&mut self, hold: bool) {
-        let Some(connection) = &mut self.net.connection else {
-            return;
-        };
-        connection.held = hold;
-        if !hold {
-            // Not now: this runs amid effects, and packets raise events.
-            self.net.starved = true;
-            self.pool.mark_released(Reserve::Receive);
-        }
     }
 
     /// Queues a packet; it leaves with the others of this turn.

@@ -160,26 +160,6 @@ fn what_is_queued_is_sent_before_the_connection_closes() {
 }
 
 #[test]
-fn a_held_data_socket_is_not_read_while_meta_is() {
-    let tell = |mirror: &mut Mirror| mirror.tell_packets = true;
-    let (a, b) = (Node::new(), Node::with(Frontend::Socket, 2048, tell));
-    pair(&a, &b);
-    b.order(vec![Effect::HoldData { hold: true }]);
-    let send = |packet| Effect::Send {
-        volume: VOLUME,
-        packet,
-        payload: None,
-        notify: None,
-    };
-    // The receive that was under way takes the first bytes; nothing of it is passed on.
-    a.order(vec![send(Packet::UnplugRemote), send(Packet::Ping)]);
-    assert_eq!(b.next(), Seen::Received(Packet::Ping, None));
-    assert!(b.seen.recv_timeout(Duration::from_millis(100)).is_err());
-    b.order(vec![Effect::HoldData { hold: false }]);
-    assert_eq!(b.next(), Seen::Received(Packet::UnplugRemote, None));
-}
-
-#[test]
 fn a_peer_that_takes_nothing_is_reported_every_timeout() {
     let a = Node::new();
     let [at_a, at_b] = addresses();
