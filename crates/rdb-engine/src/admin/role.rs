@@ -96,7 +96,14 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let state = volume.state;
         let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
-        let Some(disk) = volume.disk.as_deref() else {
+        let peer = volume.peer.ids.filter(|_| {
+            state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate
+        });
+        if let Some(peer) = peer {
+            // Users see the peer's data from now on, whatever a disk of ours held when it was last here.
+            self.volume_mut(nr).exposed_uuid = peer.ids.current;
+        }
+        let Some(disk) = self.volume(nr).disk.as_deref() else {
             self.set_stage(Stage::Durable);
             self.admin_ready(Stage::Durable);
             self.step_admin();
