@@ -13,9 +13,20 @@
 # own. Needs root. RDB_VM_PCAP=FILE records the frames of DRBD's cable. Status 1: a scenario failed.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-if [ -z "${RDB_INTEROP_INSIDE:-}" ]; then
-    RDB_INTEROP_INSIDE=1 exec unshare --net --mount "${BASH_SOURCE[0]}" "$@"
+if [ -z "${RDB_INTEROP_WORK:-}" ]; then
+    # Network, mounts and processes of our own. However this script ends, all of them end with it.
+    RDB_INTEROP_WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/rdb-interop.XXXXXX")
+    export RDB_INTEROP_WORK
+    setpriv --pdeathsig KILL unshare --net --mount --pid --mount-proc --fork --kill-child \
+        "${BASH_SOURCE[0]}" "$@" </dev/null &
+    inside=$!
+    trap 'kill -KILL $inside; wait $inside 2>/dev/null; rm -rf "$RDB_INTEROP_WORK"; exit 130' INT TERM
+    status=0
+    wait $inside || status=$?
+    rm -rf "$RDB_INTEROP_WORK"
+    exit $status
 fi
+work=$RDB_INTEROP_WORK
 quick='' only=. keep=${TMPDIR:-/var/tmp}/rdb-interop.failed
 while getopts qo:k: option; do
     case $option in
@@ -36,16 +47,6 @@ done
 . "$here/interop-lib.sh"
 . "$here/interop-scenarios.sh"
 
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/rdb-interop.XXXXXX")
-cleanup() {
-    load_end 2>/dev/null
-    rdb_cut
-    guest_cut
-    umount -l "$work/run/status" 2>/dev/null
-    rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
 ip link set lo up
 for cable in 0 1; do
     ip tuntap add "rdb$cable" mode tap || exit 2
