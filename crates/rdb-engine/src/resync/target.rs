@@ -24,6 +24,10 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
         match self.volume(nr).state.conn {
             ConnState::WFSyncUUID | ConnState::Behind => self.start_target(nr, uuid),
+            ConnState::Connected if self.admin.asks_about(Some(nr)) => {
+                // We asked to become target; the other socket's consent is still on its way.
+                self.volume_mut(nr).resync.early_uuid = Some(uuid);
+            }
             ConnState::WFBitMapT | ConnState::StartingSyncT => {
                 // The source was faster than our disk: it is taken when the bitmap is written.
                 self.volume_mut(nr).resync.early_uuid = Some(uuid);
