@@ -30,7 +30,11 @@ impl<P: Payload> Resource<P> {
         if actions.contains(AfterActions::BECAME_SYNC_SOURCE) {
             self.make_sync_uuid(nr);
         }
-        if actions.contains(AfterActions::PEER_ATTACHED) {
+        // (One that was attaching already when we connected has heard nothing of our generations either.)
+        let attached_meanwhile = old.pdsk == DiskState::Attaching
+            && new.pdsk > DiskState::Failed
+            && new.pdsk != DiskState::DUnknown;
+        if actions.contains(AfterActions::PEER_ATTACHED) || attached_meanwhile {
             self.send_uuids(nr);
             self.send_state(nr);
         }

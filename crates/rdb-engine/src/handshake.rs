@@ -319,6 +319,8 @@ impl<P: Payload> Resource<P> {
             self.md(nr, MdKind::ClearAllPages, Then::Nothing);
             let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
             self.fact(nr, change);
+            // A state of ours that was on its way may have told the peer "Inconsistent" after it had decided.
+            self.send_state(nr);
         } else if state.conn >= ConnState::Connected
             && state.disk < DiskState::Inconsistent
             && state.pdsk == DiskState::UpToDate
@@ -428,6 +430,8 @@ impl<P: Payload> Resource<P> {
             conn = ConnState::Behind;
         }
 
+        // Without a peer's disk there is nothing to compare; with one, its generations must have been looked at.
+        let mut compared = packet.disk < DiskState::Negotiating;
         if let Some(ids) = peer_ids {
             let both_attached =
                 packet.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
@@ -439,6 +443,7 @@ impl<P: Payload> Resource<P> {
                 || self.volume(nr).consider_resync;
             if both_attached && consider {
                 self.volume_mut(nr).consider_resync = false;
+                compared = true;
                 match self.decide(nr, &ids, packet.role, effective) {
                     Outcome::Connected => conn = ConnState::Connected,
                     Outcome::Source { full } => {
@@ -490,6 +495,7 @@ impl<P: Payload> Resource<P> {
             .and_pdsk(effective)
             .and_peer_isp(packet.aftr_isp || packet.user_isp);
         if own.disk == DiskState::Negotiating
+            && compared
             && matches!(conn, ConnState::Connected | ConnState::WFBitMapS)
             && let Some((disk, _)) = self.volume(nr).negotiated
         {

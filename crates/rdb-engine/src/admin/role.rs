@@ -96,9 +96,10 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let state = volume.state;
         let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
-        let peer = volume.peer.ids.filter(|_| {
-            state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate
-        });
+        let peer = volume
+            .peer
+            .ids
+            .filter(|_| state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate);
         if let Some(peer) = peer {
             // Users see the peer's data from now on, whatever a disk of ours held when it was last here.
             self.volume_mut(nr).exposed_uuid = peer.ids.current;
