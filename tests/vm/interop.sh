@@ -13,7 +13,10 @@
 # own. Needs root. RDB_VM_PCAP=FILE records the frames of DRBD's cable. Status 1: a scenario failed.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+image=${RDB_VM_DIR:-${CARGO_TARGET_DIR:-$here/../../target}/vm}
 if [ -z "${RDB_INTEROP_WORK:-}" ]; then
+    # The guest's packages are fetched from out here; the network inside leads nowhere.
+    "$here/build.sh" "$image" || exit 2
     # Network, mounts and processes of our own. However this script ends, all of them end with it.
     RDB_INTEROP_WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/rdb-interop.XXXXXX")
     export RDB_INTEROP_WORK
@@ -38,11 +41,9 @@ while getopts qo:k: option; do
 done
 shift $((OPTIND - 1))
 binaries=$(realpath "${1:-${CARGO_TARGET_DIR:-$here/../../target}/debug}")
-image=${RDB_VM_DIR:-${CARGO_TARGET_DIR:-$here/../../target}/vm}
 for program in "$binaries/rdbd" "$binaries/rdbadm" qemu-system-x86_64 qemu-io cmp ip cpio; do
     command -v "$program" >/dev/null || { echo "interop.sh: $program is missing (cargo build --bins; .ci/setup)" >&2; exit 2; }
 done
-"$here/build.sh" "$image" || exit 2
 # shellcheck source=tests/vm/interop-lib.sh
 . "$here/interop-lib.sh"
 . "$here/interop-scenarios.sh"
