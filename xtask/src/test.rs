@@ -38,14 +38,8 @@ pub(crate) fn check() -> Result<()> {
         "warnings",
     ]))?;
     run::must(
-        run::cargo(&[
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-            "--quiet",
-        ])
-        .env("RUSTDOCFLAGS", "-D warnings"),
+        run::cargo(&["doc", "--workspace", "--no-deps", "--quiet"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
     )
 }
 

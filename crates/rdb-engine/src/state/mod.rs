@@ -1,9 +1,9 @@
 //! The state record of one volume, and the tables that govern it (`docs/spec/behaviour.md`, sections 2, 3 and 8.1).
 //!
-//! Every change of state takes the same road, [`request`]: the wanted values replace the old ones, [`sanitize`] adds
+//! Every change of state takes the same road, [`request`]: the wanted values replace the old ones, [`sanitize()`] adds
 //! the companions that the new state forces, [`hard_transition`] refuses moves that are impossible even for facts, and
-//! a change that is a wish, not a fact, must also pass [`validate`] and [`soft_transition`]. What follows from an
-//! accepted change is told by [`immediate`] and [`after`]. All of these are pure functions over values: the record
+//! a change that is a wish, not a fact, must also pass [`validate()`] and [`soft_transition`]. What follows from an
+//! accepted change is told by [`immediate`] and [`after()`]. All of these are pure functions over values: the record
 //! holds no reference to a disk, a socket or a configuration; whatever else the tables look at is in [`Context`].
 //!
 //! ```text
@@ -16,8 +16,8 @@
 //!
 //! Numbers matter: the tables compare states by `<` and `>` of their numbers on the wire.
 //!
-//! Invariants, checked by `tests/tables_*.rs`: a sanitized record is a fixed point of [`sanitize`], and a wish never
-//! leads to a record that breaks a row of [`validate`] that the old one kept.
+//! Invariants, checked by `tests/tables_*.rs`: a sanitized record is a fixed point of [`sanitize()`], and a wish never
+//! leads to a record that breaks a row of [`validate()`] that the old one kept.
 
 mod after;
 mod change;
@@ -207,8 +207,8 @@ pub struct Context {
     pub peer_primary_on_other_volume: bool,
     /// Somebody holds the device open.
     pub device_open: bool,
-    /// `fencing` as configured. It is an option of the disk: [`sanitize`] and [`request`] treat it as dont-care while
-    /// the present disk is not usable. [`validate`] takes it as it stands.
+    /// `fencing` as configured. It is an option of the disk: [`sanitize()`] and [`request`] treat it as dont-care while
+    /// the present disk is not usable. [`validate()`] takes it as it stands.
     pub fencing: Fencing,
     /// `on-no-data-accessible suspend-io`.
     pub suspend_on_no_data: bool,

@@ -5,7 +5,7 @@ use core::fmt;
 use super::{ConnState, Context, DiskState, Fencing, Role, VolumeState};
 
 bitflags::bitflags! {
-    /// What [`sanitize`] did that operators are told.
+    /// What [`sanitize()`] did that operators are told.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct SanitizeNotes: u8 {
         /// A resync ended because a disk is gone (rule 3).

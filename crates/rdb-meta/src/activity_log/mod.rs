@@ -2,7 +2,7 @@
 //! (docs/spec/metadata.md, section 4).
 //!
 //! On disk it is a ring of 4 KiB blocks. Each block is a [`Transaction`]: up to 64 slots that get
-//! another extent, and a window of 919 slots as they were before. [`replay`] reads a ring back.
+//! another extent, and a window of 919 slots as they were before. [`replay()`] reads a ring back.
 //! In memory it is the [`ActivityLog`], which says for each write whether its extents are hot on
 //! disk, and makes the next block when they are not.
 //!

@@ -139,7 +139,7 @@ impl Dump {
 ///
 /// The activity log is initialised too, though `drbdmeta` leaves it: else its old transactions would
 /// be trusted at the next crash (trap T6). The order of writes is that of
-/// [`create_md`](super::create_md).
+/// [`create_md`](super::create_md()).
 ///
 /// # Errors
 /// A dump that cannot be read, a device that it does not fit, a device that fails.
