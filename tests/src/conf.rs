@@ -48,7 +48,8 @@ impl Default for Conf {
             meta: Meta::Internal,
             volumes: 1,
             intervals: "connect-int 1; ping-int 2; ping-timeout 20; timeout 9;".into(),
-            rate: "resync-rate 4G; c-plan-ahead 0;".into(),
+            // c-min-rate 0: a resync is not held back while the application writes.
+            rate: "resync-rate 4G; c-plan-ahead 0; c-min-rate 0;".into(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Two hosts on one machine: network namespaces with a cable between them.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -42,6 +43,7 @@ impl Cable {
     /// When `ip` or `nft` is missing or fails; needs root.
     pub fn new() -> Result<Self> {
         tool("nft")?;
+        remove_forsaken();
         let id = std::process::id();
         let unique = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -106,6 +108,25 @@ impl Cable {
             run_tool(30, "ip", &["-n", namespace, "link", "set", "eth0", "up"])?;
         }
         Ok(())
+    }
+}
+
+/// Removes the namespaces of tests that were killed: their process is no more.
+fn remove_forsaken() {
+    for entry in std::fs::read_dir("/run/netns")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut words = name.split('-');
+        let ours = words.next() == Some("rdb") && matches!(words.next(), Some("a" | "b"));
+        let Some(Ok(pid)) = words.next().map(str::parse::<u32>) else {
+            continue;
+        };
+        if ours && !Path::new(&format!("/proc/{pid}")).exists() {
+            let _ = Command::new("ip").args(["netns", "del", &name]).output();
+        }
     }
 }
 

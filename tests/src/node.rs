@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -193,8 +192,6 @@ impl Node {
         let mut command = self.command("rdbd", 0)?;
         command.args(["--frontend", &self.frontend]);
         command.stdout(log.try_clone()?).stderr(log);
-        // A process group of its own, so that Ctrl-C at the terminal ends us first.
-        command.process_group(0);
         let socket = self.run_dir.join("control.sock");
         let mut child = command.spawn().context("cannot start rdbd")?;
         let started = wait_until("rdbd to answer", Duration::from_secs(10), || {

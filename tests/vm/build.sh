@@ -24,7 +24,7 @@ done
 unpack() {
     if [ ! -e "$out/$1/.unpacked" ]; then
         say "fetching $1"
-        (cd "$out/debs" && rm -f "$1"_*.deb && apt-get download -qq -o APT::Sandbox::User=root "$1" >&2)
+        (cd "$out/debs" && rm -f "$1"_*.deb && apt-get download -qq -o Acquire::Retries=5 -o APT::Sandbox::User=root "$1" >&2)
         rm -rf "${out:?}/$1"
         mkdir -p "$out/$1"
         dpkg-deb -x "$out/debs/$1"_*.deb "$out/$1"
