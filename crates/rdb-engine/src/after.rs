@@ -224,6 +224,8 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
+        // What is on record as written before the peer goes on alone must be there when this disk comes back.
+        self.md(nr, MdKind::FlushData, Then::Nothing);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
         self.md(nr, MdKind::SUPERBLOCK, Then::Detached);
     }

@@ -170,6 +170,11 @@ pub(crate) struct Disk {
     pub(crate) pages_unflushed: bool,
     /// A transaction is queued or running.
     pub(crate) al_op_queued: bool,
+    /// Data writes that have ended, how many of them had when the flush in flight for metadata began, and how many are
+    /// durable since the last one ended.
+    pub(crate) data_written: u64,
+    pub(crate) data_flushing: u64,
+    pub(crate) data_durable: u64,
     /// The disk failed: nothing new goes to it.
     pub(crate) failed: bool,
     /// Resync cleared bits; the bitmap is written after a while.
@@ -203,6 +208,11 @@ impl Disk {
             self.sb.uuids = uuids;
             self.sb_dirty = true;
         }
+    }
+
+    /// Whether a data write has ended that a power cut may take back.
+    pub(crate) fn has_volatile_data(&self) -> bool {
+        self.data_written > self.data_durable
     }
 
     /// Nothing of this disk is outstanding on the metadata side.
