@@ -7,6 +7,7 @@ use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::state::{self, AfterActions, Change, ConnState, DiskState, VolumeState};
 use crate::volume::BitmapDue;
+use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn after_change(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
@@ -15,6 +16,13 @@ impl<P: Payload> Resource<P> {
         if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
             let volume = self.volume_mut(nr);
             volume.crashed_primary = false;
+            if let Some(disk) = volume.disk.as_deref_mut()
+                && disk.sb.flags.contains(MdFlags::CRASHED_PRIMARY)
+            {
+                // On record too: after the next crash of both it would speak against the one that was Primary then.
+                disk.sb.flags.remove(MdFlags::CRASHED_PRIMARY);
+                disk.sb_dirty = true;
+            }
             volume.left_behind = 0;
             if let Some(peer) = &mut volume.peer.ids {
                 peer.flags &= !crate::generation::PeerIds::FLAG_CRASHED_PRIMARY;

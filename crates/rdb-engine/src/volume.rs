@@ -83,6 +83,9 @@ pub(crate) struct Volume<P> {
 
     /// Mirrored writes that wait for an overlapping range.
     pub(crate) mirror_blocked: VecDeque<PeerKey>,
+    /// Writes that were completed and not flushed may have gone with the peer, which had the only good copy: the next
+    /// flush says so.
+    pub(crate) writes_lost: bool,
     /// Requests of the peer to read that wait for an overlapping write.
     pub(crate) reads_blocked: VecDeque<BlockedRead>,
     /// Mirrored writes finished since the data disk was last flushed.
@@ -250,6 +253,7 @@ impl<P> Volume<P> {
             held_completions: Vec::new(),
             flush_before_next: false,
             mirror_blocked: VecDeque::new(),
+            writes_lost: false,
             reads_blocked: VecDeque::new(),
             mirror_unflushed: false,
             resync: Resync::default(),

@@ -159,7 +159,13 @@ impl Model {
                     self.prune(s);
                 }
             }
-            Kind::Flush => {}
+            Kind::Flush => {
+                // The application was told: what it had not flushed before may be gone, and no later flush speaks of it.
+                for write in self.sectors.values_mut().flatten() {
+                    let before = write.ended.is_some_and(|e| e < open.submitted);
+                    write.acked &= write.flushed || !before || !self.flushed_only;
+                }
+            }
             Kind::Read(before) => {
                 if let (Ok(Some(data)), false, false) = (result, self.forked, self.foreign) {
                     for (n, then) in before.iter().enumerate() {
