@@ -24,6 +24,7 @@ impl<P: Payload> Resource<P> {
                 disk.sb_dirty = true;
             }
             volume.left_behind = 0;
+            volume.source_open = false;
             if let Some(peer) = &mut volume.peer.ids {
                 peer.flags &= !crate::generation::PeerIds::FLAG_CRASHED_PRIMARY;
             }
@@ -60,6 +61,14 @@ impl<P: Payload> Resource<P> {
                 .is_some_and(|d| d.sb.uuids[1] == 0)
         {
             self.new_current_uuid(nr);
+        }
+        let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        if source(old.conn)
+            && !source(new.conn)
+            && new.pdsk != DiskState::UpToDate
+            && new.disk == DiskState::UpToDate
+        {
+            self.source_lost(nr);
         }
         if actions.intersects(AfterActions::DISKLESS_PEER_DEMOTED | AfterActions::WRITE_BITMAP)
             && !self.volume(nr).resync.announce

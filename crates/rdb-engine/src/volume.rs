@@ -83,6 +83,9 @@ pub(crate) struct Volume<P> {
 
     /// Mirrored writes that wait for an overlapping range.
     pub(crate) mirror_blocked: VecDeque<PeerKey>,
+    /// As Primary we were source of a resync whose end we did not see: the peer's disk may have the name of ours, and
+    /// lacks what was written since.
+    pub(crate) source_open: bool,
     /// Writes that were completed and not flushed may have gone with the peer, which had the only good copy: the next
     /// flush says so.
     pub(crate) writes_lost: bool,
@@ -253,6 +256,7 @@ impl<P> Volume<P> {
             held_completions: Vec::new(),
             flush_before_next: false,
             mirror_blocked: VecDeque::new(),
+            source_open: false,
             writes_lost: false,
             reads_blocked: VecDeque::new(),
             mirror_unflushed: false,

@@ -567,7 +567,8 @@ impl<P: Payload> Resource<P> {
                     self.retry_read(key);
                     return;
                 }
-                if self.requests[key].is_flush() && self.volume(nr).state.pdsk == DiskState::UpToDate
+                if self.requests[key].is_flush()
+                    && self.volume(nr).state.pdsk == DiskState::UpToDate
                 {
                     // The peer's copy is good, and is the one to rely on from now on.
                     self.requests[key].local = Part::None;

@@ -464,7 +464,12 @@ impl World {
             Effect::Complete { request, result } => {
                 if self.trace {
                     let ok = result.is_ok();
-                    println!("{:>12} {} complete {} {ok}", now.0 / 1000, node.name, request.0);
+                    println!(
+                        "{:>12} {} complete {} {ok}",
+                        now.0 / 1000,
+                        node.name,
+                        request.0
+                    );
                 }
                 node.note(|| format!("complete {} {}", request.0, result.is_ok()));
                 if let Some(volume) = node.requests_open.remove(&request.0) {
@@ -1103,7 +1108,10 @@ impl World {
                 other => format!("{other:?}").chars().take(40).collect(),
             };
             let (name, end) = (self.nodes[i].name, sector + u64::from(bytes / 512));
-            println!("{:>12} {name} submit {id} {sector}..{end} {what}", self.now.0 / 1000);
+            println!(
+                "{:>12} {name} submit {id} {sector}..{end} {what}",
+                self.now.0 / 1000
+            );
         }
         let request = Request {
             id: RequestId(id),
