@@ -234,6 +234,7 @@ impl<E: Engine> EventLoop<E> {
             Slot::Pairing => self.on_pairing_timer(),
             Slot::Stall(socket) => self.on_stall_timer(socket),
             Slot::Closing => self.on_closing_timer(),
+            Slot::Clients => self.on_clients_timer(),
         }
     }
 
@@ -475,14 +476,47 @@ impl<E: Engine> EventLoop<E> {
         match (on_end, &result) {
             (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
             (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
+            (OnEnd::RestoreNetIfRefused(_), Ok(())) => self.fit_pool(),
             (OnEnd::TakeNetOptions(options), Ok(())) => {
                 if let Some(config) = &mut self.net.config {
                     config.options = *options;
                 }
+                self.fit_pool();
             }
             _ => {}
         }
         reply(result);
+    }
+
+    /// Takes more memory if `max-buffers` now asks for it. What is in use of the arena so far goes back to that one, which
+    /// ends with its last buffer. Nothing is given back when `max-buffers` becomes smaller: the engine keeps to it.
+    fn fit_pool(&mut self) {
+        let Some(max_buffers) = self.net.config.as_ref().map(|net| net.options.max_buffers) else {
+            return;
+        };
+        let (size, have) = (PoolSize::for_max_buffers(max_buffers), self.pool.size());
+        if size.receive <= have.receive {
+            return;
+        }
+        match Pool::new(size) {
+            Ok(pool) => {
+                self.ring.adopt(Rc::clone(&pool));
+                self.pool = pool;
+                let text = format!(
+                    "max-buffers {max_buffers}: {} MiB of buffers",
+                    size.bytes() >> 20
+                );
+                self.log(Level::Info, None, text);
+            }
+            Err(error) => {
+                let text = format!(
+                    "no {} MiB of memory for max-buffers {max_buffers}, it stays at {} MiB: {error}",
+                    size.bytes() >> 20,
+                    have.bytes() >> 20,
+                );
+                self.log(Level::Warn, None, text);
+            }
+        }
     }
 
     /// What the loop knows of a volume; made if it is new.

@@ -29,7 +29,8 @@ pub struct ResourceConfig {
     pub run_dir: PathBuf,
     /// Which front end serves the devices beside the NBD socket.
     pub frontend: Frontend,
-    /// `max-buffers`, 4 KiB pages: the buffers are taken at start.
+    /// `max-buffers` to begin with, 4 KiB pages: the buffers are taken at start. A connection that has more of them
+    /// configured gets more when it is configured.
     pub max_buffers: u32,
     /// How long the thread looks for completions before it sleeps, while it has work; zero never does.
     pub busy_poll: Duration,

@@ -21,6 +21,8 @@ use crate::stream::{SendBatch, Stage};
 
 /// Entries of the submission queue. It is flushed whenever it is full, so this bounds nothing but batches.
 const SUBMISSION_ENTRIES: u32 = 512;
+/// Arenas of one ring: each that follows has at least twice the buffers of the one before, from 2 chunks to 512.
+const SLOTS: usize = 9;
 /// Entries of the completion queue; beyond, the kernel keeps completions in a list.
 const COMPLETION_ENTRIES: u32 = 4096;
 /// How long an ending ring waits for what it has cancelled.
@@ -74,12 +76,14 @@ const ENTER_GETEVENTS: u32 = 1;
 pub(crate) struct Ring {
     uring: mem::ManuallyDrop<IoUring>,
     ops: mem::ManuallyDrop<Slab<Op>>,
-    /// The arena, which the ring may have registered.
-    pool: mem::ManuallyDrop<Rc<Pool>>,
-    /// Buffers of the arena may be used as registered buffer 0.
-    pub(crate) fixed: bool,
+    /// The arenas that the ring has registered.
+    pools: mem::ManuallyDrop<Vec<Rc<Pool>>>,
+    /// How many arenas can be registered.
+    slots: usize,
     /// Completions taken from the ring and not yet handled.
     batch: Vec<(u64, i32)>,
+    /// Completions that were taken to make room, for the next turn.
+    kept: Vec<(u64, i32)>,
     /// How long to look for completions before sleeping.
     busy_poll: Duration,
     last_work: Instant,
@@ -106,18 +110,45 @@ impl Ring {
                 "the kernel's io_uring is too old: 5.11 or later is needed",
             ));
         }
-        // SAFETY: the arena stays mapped until after the ring has ended: `pool` is held beside it, and is leaked
-        // together with the operations if some of them do not end.
-        let fixed = unsafe { uring.submitter().register_buffers(&[pool.as_iovec()]) }.is_ok();
-        Ok(Ring {
+        // A table with room for larger arenas to come; kernels before 5.19 have tables that are full from the start.
+        let slots = match uring.submitter().register_buffers_sparse(SLOTS as u32) {
+            Ok(()) => SLOTS,
+            Err(_) => 0,
+        };
+        let mut ring = Ring {
             uring: mem::ManuallyDrop::new(uring),
             ops: mem::ManuallyDrop::new(Slab::with_capacity(1024)),
-            pool: mem::ManuallyDrop::new(pool),
-            fixed,
+            pools: mem::ManuallyDrop::new(Vec::with_capacity(SLOTS)),
+            slots,
             batch: Vec::with_capacity(COMPLETION_ENTRIES as usize),
+            kept: Vec::new(),
             busy_poll,
             last_work: Instant::now(),
-        })
+        };
+        ring.adopt(pool);
+        Ok(ring)
+    }
+
+    /// Registers an arena, so that its pages need not be looked up for each operation. Without a place for it its
+    /// buffers work as well, a little slower.
+    pub(crate) fn adopt(&mut self, pool: Rc<Pool>) {
+        let (slot, arena) = (self.pools.len(), [pool.as_iovec()]);
+        let submitter = self.uring.submitter();
+        // SAFETY: the arena stays mapped until after the ring has ended: it is held in `pools`, and is leaked together
+        // with the operations if some of them do not end.
+        let registered = unsafe {
+            match (slot, self.slots) {
+                (0, 0) => submitter.register_buffers(&arena),
+                (slot, slots) if slot < slots => {
+                    submitter.register_buffers_update(slot as u32, &arena, None)
+                }
+                _ => return,
+            }
+        };
+        if registered.is_ok() {
+            pool.set_slot(slot as u16);
+            self.pools.push(pool);
+        }
     }
 
     /// Starts an operation; `entry` makes its submission from the operation in its place. Pointers in the entry must
@@ -128,12 +159,17 @@ impl Ring {
         // SAFETY: by this function's rule the entry refers only to what the operation owns, which stays in the slab
         // until its completion is taken; see also `drop`.
         while unsafe { self.uring.submission().push(&entry) }.is_err() {
-            // The queue is full: hand it over. EBUSY (completions pile up) cannot last, for the kernel keeps them.
-            if let Err(error) = self.uring.submit()
-                && !is_transient(&error)
-            {
-                tracing::error!("io_uring takes no submissions: {error}");
-                std::thread::sleep(Duration::from_millis(10));
+            // The queue is full: hand it over.
+            match self.uring.submit() {
+                Ok(_) => {}
+                // Kernels before 5.19 take no more before the completions that did not fit are made room for; this may
+                // run amid the handling of a completion, so they are kept for the next turn.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.keep_completions(),
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
+                    tracing::error!("io_uring takes no submissions: {error}");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
         key
@@ -154,7 +190,7 @@ impl Ring {
         let have = {
             let mut completions = self.uring.completion();
             completions.sync();
-            !completions.is_empty()
+            !completions.is_empty() || !self.kept.is_empty()
         };
         let result = if !have && wait && self.busy_poll(timeout) {
             Ok(0)
@@ -216,9 +252,17 @@ impl Ring {
         false
     }
 
+    fn keep_completions(&mut self) {
+        for completion in self.uring.completion() {
+            self.kept
+                .push((completion.user_data(), completion.result()));
+        }
+    }
+
     /// Takes the completions that are there, to be handled one after the other.
     pub(crate) fn take_completions(&mut self) -> Vec<(u64, i32)> {
         let mut batch = mem::take(&mut self.batch);
+        batch.append(&mut self.kept);
         for completion in self.uring.completion() {
             batch.push((completion.user_data(), completion.result()));
         }
@@ -276,7 +320,7 @@ impl Drop for Ring {
         unsafe {
             mem::ManuallyDrop::drop(&mut self.uring);
             mem::ManuallyDrop::drop(&mut self.ops);
-            mem::ManuallyDrop::drop(&mut self.pool);
+            mem::ManuallyDrop::drop(&mut self.pools);
         }
     }
 }

@@ -449,6 +449,7 @@ impl<E: Engine> EventLoop<E> {
             if !self.front.starved.contains(&me) {
                 self.front.starved.push_back(me);
             }
+            self.watch_clients();
             return false;
         };
         self.front.starved.retain(|other| *other != me);
