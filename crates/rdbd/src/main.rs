@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod convert;
+mod log;
 mod node;
 mod ops;
 mod proc_drbd;
@@ -12,7 +13,7 @@ mod settings;
 mod wait;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{IsTerminal, Read, Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -88,7 +89,8 @@ fn run(args: Args) -> Result<()> {
     if args.background {
         session::lead();
     }
-    start_log(&settings);
+    let level = settings.log_level.unwrap_or(settings::LogLevel::Info);
+    let _log = log::Log::start(level.tracing()).context("starting the log")?;
     for warning in rdb_runtime::harden_process() {
         tracing::warn!("{warning}");
     }
@@ -186,24 +188,6 @@ fn lock(run_dir: &Path) -> Result<File> {
     file.rewind()?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
-}
-
-/// The log goes to standard error. The journal adds the time itself.
-fn start_log(settings: &Settings) {
-    let level = settings
-        .log_level
-        .unwrap_or(settings::LogLevel::Info)
-        .tracing();
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().init();
-    } else {
-        log.init();
-    }
 }
 
 fn host_name() -> Option<String> {
