@@ -41,7 +41,9 @@ fn use_it(pair: &Pair) -> Result<()> {
 fn end(mut child: Child, pair: &Pair) -> Result<()> {
     ensure!(child.try_wait()?.is_none(), "the daemon ended on its own");
     pair.alice.adm(&["up", "r0"])?;
-    std::process::Command::new("kill").arg(child.id().to_string()).status()?;
+    std::process::Command::new("kill")
+        .arg(child.id().to_string())
+        .status()?;
     let mut status = None;
     wait_until("rdbd to end", Duration::from_secs(20), || {
         status = child.try_wait()?;

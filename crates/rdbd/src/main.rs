@@ -4,6 +4,7 @@
 
 mod convert;
 mod log;
+mod man;
 mod node;
 mod ops;
 mod proc_drbd;
@@ -50,6 +51,9 @@ struct Args {
     /// Lead a session of its own: for whoever starts the daemon and goes
     #[arg(long)]
     background: bool,
+    /// Write the manual page into a directory and do nothing else
+    #[arg(long, value_name = "DIR", hide = true)]
+    generate_man: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -65,6 +69,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    if let Some(directory) = args.generate_man {
+        return man::write(&directory).with_context(|| directory.display().to_string());
+    }
     let settings = Settings::load(args.config.as_deref())?;
     let frontend = args
         .frontend
