@@ -21,6 +21,7 @@ use slab::Slab;
 use crate::Engine;
 use crate::disk::{Answer, DiskFile, Lane};
 use crate::frontend::FrontEnds;
+use crate::frontend::ublk::Left;
 use crate::handle::{
     AttachRequest, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Volume {
     pub(crate) lane: Lane,
     /// What front ends may use.
     pub(crate) device: Option<DeviceSpec>,
+    /// What is known of a device that an earlier process left.
+    pub(crate) left: Left,
 }
 
 /// A volume's open files; the same one twice if the metadata is internal.
@@ -219,6 +222,9 @@ impl<E: Engine> EventLoop<E> {
                 self.on_first_packet(generation, fd, *bytes, result);
             }
             Op::NbdAccept(generation, _) => self.on_client_accepted(generation, result),
+            Op::Ublk(volume, generation, tag, _) => {
+                self.on_ublk_tag(volume, generation, tag, result);
+            }
             Op::FusePoll(volume, generation, _) => self.on_fuse_ready(volume, generation, result),
             Op::Wake(..) => {
                 self.on_messages();
@@ -359,6 +365,7 @@ impl<E: Engine> EventLoop<E> {
                 });
             }
             Effect::StateChanged { volume, old, new } => {
+                self.watch_left_device(volume, &new);
                 self.notify(Notice::StateChanged { volume, old, new });
             }
         }
@@ -395,6 +402,7 @@ impl<E: Engine> EventLoop<E> {
                 }
                 Message::Status(reply) => reply(self.engine.status(self.now)),
                 Message::Fuse(message) => self.on_fuse_message(message),
+                Message::Ublk(message) => self.on_ublk_message(message),
                 Message::Stop => self.stop(),
             }
             self.drain_pending();
@@ -475,6 +483,7 @@ impl<E: Engine> EventLoop<E> {
         };
         match (on_end, &result) {
             (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
+            (OnEnd::CloseDiskIfRefused(volume), Ok(())) => self.judge_left_device(volume),
             (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
             (OnEnd::RestoreNetIfRefused(_), Ok(())) => self.fit_pool(),
             (OnEnd::TakeNetOptions(options), Ok(())) => {
@@ -530,6 +539,7 @@ impl<E: Engine> EventLoop<E> {
                     disk: None,
                     lane,
                     device: None,
+                    left: Left::default(),
                 });
                 self.volumes.len() - 1
             }

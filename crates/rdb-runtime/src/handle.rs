@@ -18,6 +18,7 @@ use crate::Engine;
 use crate::disk::{OpenedDisk, open_disks};
 use crate::event_loop::EventLoop;
 use crate::frontend::fuse::FuseMessage;
+use crate::frontend::ublk::UblkMessage;
 use crate::pool::PoolSize;
 
 /// What a resource's thread is started with.
@@ -160,6 +161,7 @@ pub(crate) enum Message {
     Connect(Box<ConnectRequest>, Reply),
     Status(StatusReply),
     Fuse(FuseMessage),
+    Ublk(UblkMessage),
     Stop,
 }
 

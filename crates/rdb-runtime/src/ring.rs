@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use rdb_engine::VolumeNr;
+use rdb_frontend::ublk::Tag;
 use replica_proto::Socket;
 use slab::Slab;
 
@@ -60,6 +61,8 @@ pub(crate) enum Op {
     FirstPacket(u32, Rc<OwnedFd>, Box<[u8; 8]>),
     /// An accept on the NBD socket.
     NbdAccept(u32, Rc<OwnedFd>),
+    /// A command of a ublk device's tag: it ends when there is a request.
+    Ublk(VolumeNr, u32, Tag, Rc<OwnedFd>),
     /// A wait for the kernel's FUSE client of a volume to ask something.
     FusePoll(VolumeNr, u32, Rc<OwnedFd>),
 }
@@ -80,6 +83,8 @@ pub(crate) struct Ring {
     pools: mem::ManuallyDrop<Vec<Rc<Pool>>>,
     /// How many arenas can be registered.
     slots: usize,
+    /// How many of `ops` are tags that wait for a request.
+    tags: usize,
     /// Completions taken from the ring and not yet handled.
     batch: Vec<(u64, i32)>,
     /// Completions that were taken to make room, for the next turn.
@@ -118,6 +123,7 @@ impl Ring {
         let mut ring = Ring {
             uring: mem::ManuallyDrop::new(uring),
             ops: mem::ManuallyDrop::new(Slab::with_capacity(1024)),
+            tags: 0,
             pools: mem::ManuallyDrop::new(Vec::with_capacity(SLOTS)),
             slots,
             batch: Vec::with_capacity(COMPLETION_ENTRIES as usize),
@@ -154,6 +160,7 @@ impl Ring {
     /// Starts an operation; `entry` makes its submission from the operation in its place. Pointers in the entry must
     /// go to memory that the operation owns, and file descriptors must be ones that it holds.
     pub(crate) fn start(&mut self, op: Op, entry: impl FnOnce(&mut Op) -> squeue::Entry) -> usize {
+        self.tags += usize::from(matches!(op, Op::Ublk(..)));
         let key = self.ops.insert(op);
         let entry = entry(&mut self.ops[key]).user_data(key as u64);
         // SAFETY: by this function's rule the entry refers only to what the operation owns, which stays in the slab
@@ -224,7 +231,7 @@ impl Ring {
     fn busy_poll(&mut self, timeout: Option<Duration>) -> bool {
         let start = Instant::now();
         if self.busy_poll.is_zero()
-            || self.ops.len() > FEW_OPS
+            || self.ops.len() - self.tags > FEW_OPS
             || start.duration_since(self.last_work) > LULL
         {
             return false;
@@ -277,7 +284,9 @@ impl Ring {
 
     /// Takes a completed operation out. `None` only if the kernel answers what was not asked.
     pub(crate) fn finish(&mut self, user_data: u64) -> Option<Op> {
-        self.ops.try_remove(user_data as usize)
+        let op = self.ops.try_remove(user_data as usize);
+        self.tags -= usize::from(matches!(op, Some(Op::Ublk(..))));
+        op
     }
 
     /// Cancels everything and waits; whether all has ended. Bounded.
@@ -286,11 +295,12 @@ impl Ring {
         let keys: Vec<usize> = self.ops.iter().map(|(key, _)| key).collect();
         for key in keys {
             // Disk writes that run are let run: half of a block helps nobody.
-            if !matches!(self.ops.get(key), Some(Op::Disk(_))) {
+            // Commands of ublk's tags end with the ring itself, and nothing of ours is used by them.
+            if !matches!(self.ops.get(key), Some(Op::Disk(_) | Op::Ublk(..))) {
                 self.cancel(key);
             }
         }
-        while !self.ops.is_empty() {
+        while self.ops.len() > self.tags {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.turn(true, Some(left)).is_err() {
                 return false;
