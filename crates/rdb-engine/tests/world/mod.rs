@@ -7,7 +7,9 @@
 )]
 
 pub mod disk;
+pub mod lone;
 pub mod model;
+pub mod steps;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
