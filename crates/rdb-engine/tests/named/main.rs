@@ -4,5 +4,8 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod invariants;
+mod invariants_states;
+mod invariants_sync;
 mod pitfalls_connect;
 mod pitfalls_io;
