@@ -543,7 +543,7 @@ fn i26_a_disk_with_a_metadata_error_serves_no_write_after_it() {
             match what {
                 "superblock" => w.cut(),
                 "log" => drop(w.write(0, 70 * 8192, vec![2; 4096])),
-                _ => drop(w.run_ms(3_000)),
+                _ => w.run_ms(3_000),
             }
             w.run_ms(100);
             w.nodes[0].disks[0].fail_meta = 100;

@@ -281,7 +281,6 @@ fn i21_outdated_is_durable_before_the_command_is_answered() {
         let id = w.start_admin(1, Command::Outdate { volume: V });
         let answer = format!("admin {id} true");
         let mut answered = false;
-        w.nodes[1].note(|| String::new());
         w.watch_quiet(1, |w, line| {
             if line == answer {
                 let flags = w.nodes[1].durable_flags();
