@@ -9,3 +9,4 @@ mod invariants_states;
 mod invariants_sync;
 mod pitfalls_connect;
 mod pitfalls_io;
+mod scenarios;

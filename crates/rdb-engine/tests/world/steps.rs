@@ -143,3 +143,63 @@ impl World {
         self.attach(i).unwrap();
     }
 }
+
+impl World {
+    /// The connection states a node has been in since its log was last forgotten, the first one included.
+    pub fn path(&self, i: usize) -> String {
+        let mut path = String::new();
+        for line in &self.nodes[i].log {
+            if let Some((_, change)) = line.split_once("conn( ") {
+                let (from, rest) = change.split_once(" -> ").unwrap();
+                if path.is_empty() {
+                    path.push_str(from);
+                }
+                path.push(' ');
+                path.push_str(rest.split_once(" )").unwrap().0);
+            }
+        }
+        path
+    }
+
+    /// What has been logged so far is of no interest any more.
+    pub fn forget(&mut self) {
+        self.nodes.iter_mut().for_each(|n| n.log.clear());
+    }
+
+    /// Bytes of resync data that node `i` has sent since the last time.
+    pub fn copied(&mut self, i: usize) -> u64 {
+        std::mem::take(&mut self.nodes[i].resync_bytes)
+    }
+
+    pub fn rule(&self, i: usize, verdict: i32, rule: u32) -> bool {
+        self.logged(i, &format!("uuid_compare()={verdict} by rule {rule}"))
+    }
+
+    /// Writes one block of 4 KiB a sector.
+    pub fn write_blocks(&mut self, i: usize, sectors: impl IntoIterator<Item = u64>, value: u8) {
+        for sector in sectors {
+            assert!(self.write_wait(i, sector, vec![value; 4096]), "{sector}");
+        }
+    }
+
+    /// Everything acknowledged so far survives a power cut from now on.
+    pub fn flush(&mut self, i: usize) {
+        let id = self.submit(i, 0, 0, rdb_engine::RequestKind::Flush);
+        self.wait_done(i, id).unwrap();
+    }
+
+    /// Waits for a refusal. Who refuses ends StandAlone; the other one too, unless it hears the end of the connection
+    /// before it has looked at what came with it (`docs/spec/behaviour.md`, section 5.7): then it is disconnected here.
+    pub fn refused(&mut self) {
+        self.until("a refusal", |w| {
+            (0..2).any(|i| w.is(i).starts_with("StandAlone"))
+        });
+        self.run_ms(1_000);
+        for i in 0..2 {
+            if !self.is(i).starts_with("StandAlone") {
+                assert!(!self.is(i).starts_with("Connected"), "{}", self.states());
+                self.disconnect(i).unwrap();
+            }
+        }
+    }
+}
