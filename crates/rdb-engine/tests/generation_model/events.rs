@@ -220,6 +220,12 @@ impl Step<'_> {
         if state.role != Role::Primary || node.thens.announce_generation || !(good_here || good_there) {
             return None;
         }
+        let waits = matches!(state.disk, DiskState::Attaching | DiskState::Negotiating)
+            || (ConnState::StartingSyncS..=ConnState::StartingSyncT).contains(&state.conn)
+            || matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID);
+        if waits {
+            return None;
+        }
         let bit = 1 << block;
         self.world.writes += 1;
         let number = self.world.writes;
@@ -499,6 +505,11 @@ impl Step<'_> {
         {
             return None;
         }
+        // The ping that goes before has brought the source every ack: of its own writes, too, but not the barriers'.
+        let source = self.node(1 - n);
+        source.disk.bits &= !source.log;
+        let open = std::mem::take(&mut source.open);
+        self.world.acknowledged |= open;
         self.target_finish(n);
         Some(())
     }

@@ -137,7 +137,13 @@ impl Step<'_> {
             && !connected
             && new.disk == DiskState::UpToDate
             && new.role == Role::Primary;
-        if actions.intersects(lost) && self.ids(n).bitmap == 0 {
+        let lonely = !connected || new.pdsk <= DiskState::Failed;
+        let attached_alone = self.rules[n].renames_at_lonely_attach
+            && matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
+            && new.disk == DiskState::UpToDate
+            && new.role == Role::Primary
+            && lonely;
+        if (actions.intersects(lost) || attached_alone) && self.ids(n).bitmap == 0 {
             self.new_current(n);
         } else if was_source {
             self.source_alone(n);
@@ -477,7 +483,8 @@ impl Step<'_> {
         };
         let decision = decide(&inputs);
         let rule = compare(&inputs.own, &inputs.peer.ids, inputs.compare).rule;
-        if let Some(ids) = decision.own_correction {
+        let keeps = self.rules[n].keeps_name_of_bits && rule == 34 && inputs.own_bits > 0;
+        if let Some(ids) = decision.own_correction.filter(|_| !keeps) {
             self.set_ids(n, &ids);
         }
         if let Some(ids) = decision.peer_correction
@@ -485,15 +492,38 @@ impl Step<'_> {
         {
             told.ids = Ids::narrow(&ids);
         }
-        self.judge_decision(n, rule, decision.outcome);
-        self.node(n).decided = match decision.outcome {
+        let outcome = self.notice_writes(n, rule, &inputs, decision.outcome);
+        self.judge_decision(n, rule, outcome);
+        self.node(n).decided = match outcome {
             Outcome::Connected => Some(Decided::NoSync),
             Outcome::Source { full } => Some(Decided::Source(full)),
             Outcome::Target { full } => Some(Decided::Target(full)),
             Outcome::Fail(FailReason::DryRun) => unreachable!("nobody asks for a dry run"),
             Outcome::Fail(_) => None,
         };
-        decision.outcome
+        outcome
+    }
+
+    /// The rule under discussion.
+    fn notice_writes(
+        &self,
+        n: usize,
+        rule: u32,
+        inputs: &DecisionInputs,
+        outcome: Outcome,
+    ) -> Outcome {
+        let own_went_on = rule == 50 && inputs.own.bitmap != 0 && inputs.own_bits_sent > 0;
+        let peer_went_on = rule == 70 && inputs.peer.ids.bitmap != 0 && inputs.peer.bits > 0;
+        let better = inputs.own_disk == DiskState::Inconsistent
+            || inputs.peer_disk == DiskState::Inconsistent;
+        if !self.rules[n].notices_writes || better || !(own_went_on || peer_went_on) {
+            return outcome;
+        }
+        match (inputs.own_discard_my_data, inputs.peer.discard_my_data()) {
+            (true, false) => Outcome::Target { full: false },
+            (false, true) => Outcome::Source { full: false },
+            _ => Outcome::Fail(FailReason::SplitBrain),
+        }
     }
 
     // ---- resync --------------------------------------------------------------------------------------------------

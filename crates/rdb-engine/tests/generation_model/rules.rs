@@ -11,6 +11,12 @@ pub(crate) struct Rules {
     pub(crate) source_alone: SourceAlone,
     /// A source whose peer has the same name takes a new one before the sync UUID is made.
     pub(crate) renames_equal_source: bool,
+    /// The comparison notices that the older generation went on under its name.
+    pub(crate) notices_writes: bool,
+    /// A Primary whose disk comes while it is alone takes a new name.
+    pub(crate) renames_at_lonely_attach: bool,
+    /// Rule 34 does not take the bitmap UUID away while there are bits.
+    pub(crate) keeps_name_of_bits: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +34,9 @@ impl Rules {
         rotates: false,
         source_alone: SourceAlone::Keeps,
         renames_equal_source: false,
+        notices_writes: false,
+        renames_at_lonely_attach: false,
+        keeps_name_of_bits: false,
     };
 
     pub(crate) const PLAIN: Rules = Rules {
