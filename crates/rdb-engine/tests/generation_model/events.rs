@@ -241,6 +241,11 @@ impl Step<'_> {
             {
                 return None;
             }
+            // A Secondary logs the writes of a Diskless Primary, and the log comes behind the superblock.
+            let diskless = peer.state.pdsk < DiskState::Inconsistent;
+            if diskless && peer.disk.sb != peer.disk.durable {
+                return None;
+            }
             let peer = self.node(1 - n);
             peer.disk.data[block] = number;
             peer.disk.seen |= write;

@@ -40,14 +40,14 @@ fn explore() {
         Ok("renames") => Rules { source_alone: rules::SourceAlone::Renames, ..Rules::PLAIN },
         Ok("full") => Rules { source_alone: rules::SourceAlone::Renames, renames_equal_source: true, ..Rules::PLAIN },
         Ok("fullnobits") => Rules { source_alone: rules::SourceAlone::RenamesIfNoBits, renames_equal_source: true, ..Rules::PLAIN },
-        Ok("cure") => Rules { notices_writes: true, renames_at_lonely_attach: true, keeps_name_of_bits: true, ..Rules::PLAIN },
+        Ok("cure") => Rules { notices_writes: true, renames_at_lonely_attach: true, keeps_name_of_bits: true, marks_before_unprimary: true, ..Rules::PLAIN },
         Ok("notice") => Rules { notices_writes: true, renames_at_lonely_attach: true, ..Rules::PLAIN },
         _ => Rules::PLAIN,
     };
     let other = if std::env::var("PEER").as_deref() == Ok("kernel") { Rules::KERNEL } else { rules };
     let search = Search {
         name: "explore",
-        start: World::connected(in_sync()),
+        start: if get("Z", 0) == 1 { World::created() } else { World::connected(in_sync()) },
         limits: limits(&[
             (Kind::Write, get("W", 2)),
             (Kind::Cut, get("X", 2)),

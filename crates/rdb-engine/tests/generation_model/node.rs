@@ -86,12 +86,19 @@ impl Step<'_> {
             Ok(Changed::NothingToDo) => return true,
             Ok(Changed::Changed(new, _)) => new,
         };
+        let marks = self.rules[n].marks_before_unprimary;
         let node = self.node(n);
         node.state = new;
         let effects = state::immediate(old, new);
         if node.attached {
             if new.has_usable_disk() {
-                node.disk.sb.flags = state::md_flags(new, node.crashed, node.disk.sb.flags);
+                let before = std::mem::replace(
+                    &mut node.disk.sb.flags,
+                    state::md_flags(new, node.crashed, node.disk.sb.flags),
+                );
+                if marks && before & !node.disk.sb.flags & PRIMARY_IND != 0 {
+                    node.disk.durable_bits = node.disk.bits;
+                }
             }
             if effects.contains(ImmediateEffects::EXPOSE_DISK) {
                 node.exposed = node.disk.sb.ids.current;
@@ -483,7 +490,7 @@ impl Step<'_> {
         };
         let decision = decide(&inputs);
         let rule = compare(&inputs.own, &inputs.peer.ids, inputs.compare).rule;
-        let keeps = self.rules[n].keeps_name_of_bits && rule == 34 && inputs.own_bits > 0;
+        let keeps = self.rules[n].keeps_name_of_bits && rule == 34;
         if let Some(ids) = decision.own_correction.filter(|_| !keeps) {
             self.set_ids(n, &ids);
         }
@@ -683,6 +690,9 @@ impl Step<'_> {
         self.world.counts[kind as usize]
     }
 }
+
+/// The superblock's flag (`docs/spec/metadata.md`, section 2.3).
+const PRIMARY_IND: u32 = 0x02;
 
 fn peer_ids(told: &Told) -> PeerIds {
     PeerIds {

@@ -17,6 +17,8 @@ pub(crate) struct Rules {
     pub(crate) renames_at_lonely_attach: bool,
     /// Rule 34 does not take the bitmap UUID away while there are bits.
     pub(crate) keeps_name_of_bits: bool,
+    /// The bitmap is on disk before the superblock ceases to say "Primary".
+    pub(crate) marks_before_unprimary: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +39,7 @@ impl Rules {
         notices_writes: false,
         renames_at_lonely_attach: false,
         keeps_name_of_bits: false,
+        marks_before_unprimary: false,
     };
 
     pub(crate) const PLAIN: Rules = Rules {

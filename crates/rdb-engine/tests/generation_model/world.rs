@@ -236,6 +236,30 @@ impl World {
         }
     }
 
+    /// Two disks that were never used, attached and alone.
+    pub(crate) fn created() -> World {
+        let created = Ids {
+            current: Name::random(1),
+            ..Ids::default()
+        };
+        let mut world = World::connected(created);
+        world.link = false;
+        for node in &mut world.nodes {
+            node.state = VolumeState {
+                conn: ConnState::WFConnection,
+                disk: DiskState::Inconsistent,
+                ..VolumeState::INITIAL
+            };
+            node.told = None;
+            node.exposed = Name::default();
+            let disk = &mut node.disk;
+            disk.sb.flags = 0;
+            disk.durable = disk.sb;
+            (disk.bits, disk.durable_bits) = (ALL_BLOCKS, ALL_BLOCKS);
+        }
+        world
+    }
+
     pub(crate) fn fresh_name(&mut self) -> Name {
         let mut highest = 1;
         self.each_name(|name| highest = highest.max(name.base()));
