@@ -92,10 +92,8 @@ impl Step<'_> {
         let effects = state::immediate(old, new);
         if node.attached {
             if new.has_usable_disk() {
-                let before = std::mem::replace(
-                    &mut node.disk.sb.flags,
-                    state::md_flags(new, node.crashed, node.disk.sb.flags),
-                );
+                let before = node.disk.sb.flags;
+                node.disk.sb.flags = state::md_flags(new, node.crashed, before);
                 if marks && before & !node.disk.sb.flags & PRIMARY_IND != 0 {
                     node.disk.durable_bits = node.disk.bits;
                 }
