@@ -6,7 +6,7 @@ use rdb_engine::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 use crate::names::{Ids, Name};
 use crate::node::Step;
 use crate::oracle::Finding;
-use crate::rules::{Rules, looks_like_source};
+use crate::rules::Rules;
 use crate::world::{BLOCKS, Counts, Kind, Msg, Node, World};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Detach(u8),
     Attach(u8),
     Invalidate(u8),
+    /// The disk fails, without a question.
+    Fail(u8),
 }
 
 impl Event {
@@ -51,6 +53,7 @@ impl Event {
             Event::Crash(_) => Kind::Crash,
             Event::Detach(_) => Kind::Detach,
             Event::Invalidate(_) => Kind::Invalidate,
+            Event::Fail(_) => Kind::Fail,
             Event::Notice(_)
             | Event::Deliver(_)
             | Event::Flush(_)
@@ -134,6 +137,7 @@ pub(crate) fn candidates(world: &World, out: &mut Vec<Event>) {
         }
         if node.attached {
             out.push(Event::Detach(n));
+            out.push(Event::Fail(n));
             out.push(Event::Invalidate(n));
         } else {
             out.push(Event::Attach(n));
@@ -182,6 +186,7 @@ impl Step<'_> {
             Event::Detach(n) => self.cluster_wide(at(n), Change::disk(DiskState::Failed)),
             Event::Attach(n) => self.attach(at(n)),
             Event::Invalidate(n) => self.invalidate(at(n)),
+            Event::Fail(n) => self.change(at(n), Change::disk(DiskState::Failed), true).then_some(()),
         }
     }
 
@@ -270,6 +275,8 @@ impl Step<'_> {
         } else {
             node.left_behind = node.exposed;
         }
+        let node = self.node(n);
+        node.users |= write;
         if replicate && !settled {
             node.log |= bit;
             node.open |= write;
@@ -338,8 +345,6 @@ impl Step<'_> {
             let ids = self.ids(n);
             if force || (lonely && ids.bitmap == 0) {
                 self.new_current(n);
-            } else if lonely && looks_like_source(&ids) {
-                self.source_alone(n);
             }
             let mut ids = self.ids(n);
             ids.set_primary_bit(true);
@@ -349,6 +354,12 @@ impl Step<'_> {
         }
         if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
             self.send_state(n);
+        }
+        let here = self.world.nodes[n].state.disk == DiskState::UpToDate;
+        let data = if here { n } else { 1 - n };
+        self.node(n).users = self.world.nodes[data].disk.seen;
+        for node in &mut self.world.nodes {
+            node.decided = None;
         }
         Some(())
     }
@@ -360,6 +371,7 @@ impl Step<'_> {
         }
         self.write_bitmap(n);
         self.change(n, Change::role(Role::Secondary), false).then_some(())?;
+        self.node(n).users = 0;
         let attached = self.world.nodes[n].attached;
         if attached {
             let mut ids = self.ids(n);
@@ -401,6 +413,9 @@ impl Step<'_> {
             log: 0,
             open: 0,
             decided: None,
+            all_sent: false,
+            source_open: false,
+            users: 0,
         };
     }
 
@@ -433,7 +448,7 @@ impl Step<'_> {
         if state.disk != DiskState::Diskless || alone && (other_data || lacks_writes) {
             return None;
         }
-        if state.conn >= ConnState::Connected && !self.peer_is_there(n) {
+        if node.state_sent || state.conn >= ConnState::Connected && !self.peer_is_there(n) {
             return None; // one attach at a time, in a quiet moment
         }
         if !self.change(n, Change::disk(DiskState::Attaching), false) {

@@ -36,13 +36,8 @@ fn explore() {
     };
     let rules = match std::env::var("RULES").as_deref() {
         Ok("kernel") => Rules::KERNEL,
-        Ok("nobits") => Rules { source_alone: rules::SourceAlone::RenamesIfNoBits, ..Rules::PLAIN },
-        Ok("renames") => Rules { source_alone: rules::SourceAlone::Renames, ..Rules::PLAIN },
-        Ok("full") => Rules { source_alone: rules::SourceAlone::Renames, renames_equal_source: true, ..Rules::PLAIN },
-        Ok("fullnobits") => Rules { source_alone: rules::SourceAlone::RenamesIfNoBits, renames_equal_source: true, ..Rules::PLAIN },
-        Ok("cure") => Rules { notices_writes: true, renames_at_lonely_attach: true, keeps_name_of_bits: true, marks_before_unprimary: true, ..Rules::PLAIN },
-        Ok("notice") => Rules { notices_writes: true, renames_at_lonely_attach: true, ..Rules::PLAIN },
-        _ => Rules::PLAIN,
+        Ok("cure") => Rules::PROPOSED,
+        _ => Rules::ENGINE,
     };
     let other = if std::env::var("PEER").as_deref() == Ok("kernel") { Rules::KERNEL } else { rules };
     let search = Search {
@@ -59,6 +54,7 @@ fn explore() {
             (Kind::Detach, get("T", 0)),
             (Kind::Discard, get("S", 0)),
             (Kind::Invalidate, get("I", 0)),
+            (Kind::Fail, get("B", 0)),
         ]),
         rules: [rules, other],
         states_max: std::env::var("MAX").ok().and_then(|v| v.parse().ok()).unwrap_or(5_000_000),

@@ -122,6 +122,10 @@ impl Step<'_> {
         if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
             let node = self.node(n);
             node.crashed = false;
+            if node.attached {
+                node.disk.sb.flags &= !CRASHED_PRIMARY;
+            }
+            node.source_open = false;
             node.left_behind = Name::default();
             if let Some(told) = &mut node.told {
                 told.flags &= !(PeerIds::FLAG_CRASHED_PRIMARY as u8);
@@ -138,20 +142,23 @@ impl Step<'_> {
             self.send_state(n);
         }
         let lost = AfterActions::LOST_PEER_DATA | AfterActions::DISKLESS_PEER_PROMOTED;
-        let was_source = matches!(old.conn, ConnState::SyncSource | ConnState::PausedSyncS)
-            && !connected
-            && new.disk == DiskState::UpToDate
-            && new.role == Role::Primary;
-        let lonely = !connected || new.pdsk <= DiskState::Failed;
         let attached_alone = self.rules[n].renames_at_lonely_attach
             && matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
             && new.disk == DiskState::UpToDate
             && new.role == Role::Primary
-            && lonely;
+            && !connected;
         if (actions.intersects(lost) || attached_alone) && self.ids(n).bitmap == 0 {
             self.new_current(n);
-        } else if was_source {
-            self.source_alone(n);
+        }
+        let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        if source(old.conn)
+            && !source(new.conn)
+            && new.pdsk != DiskState::UpToDate
+            && new.disk == DiskState::UpToDate
+        {
+            let remembers = self.rules[n].remembers_open_source;
+            let node = self.node(n);
+            node.source_open = remembers && node.all_sent && new.role == Role::Primary;
         }
         if actions.intersects(AfterActions::DISKLESS_PEER_DEMOTED | AfterActions::WRITE_BITMAP) {
             self.write_bitmap(n);
@@ -273,17 +280,6 @@ impl Step<'_> {
         self.maybe_flush(n);
     }
 
-    /// The rule under discussion: says whether a new name was taken.
-    pub(crate) fn source_alone(&mut self, n: usize) -> bool {
-        let (random, is_primary, mut ids) = (self.random(), self.is_primary(n), self.ids(n));
-        let bits = self.world.nodes[n].disk.bits;
-        let renamed = self.rules[n].source_is_alone(&mut ids, bits, random, is_primary);
-        if renamed {
-            self.set_new_current(n, &ids);
-        }
-        renamed
-    }
-
     pub(crate) fn send_uuids(&mut self, n: usize) {
         let node = &self.world.nodes[n];
         if node.state.disk < DiskState::Negotiating || !node.attached {
@@ -320,7 +316,11 @@ impl Step<'_> {
                 _ => {}
             },
             Msg::Bitmap(bits) => self.on_bitmap(n, bits),
-            Msg::Acked(bits) => self.node(n).disk.bits &= !bits,
+            Msg::Acked(bits) => {
+                let node = self.node(n);
+                node.disk.bits &= !bits;
+                node.all_sent |= node.disk.bits == 0;
+            }
             Msg::OutOfSync(bits) => self.node(n).disk.bits |= bits,
         }
     }
@@ -333,7 +333,7 @@ impl Step<'_> {
         if state.role == Role::Primary
             && state.disk < DiskState::Inconsistent
             && first_look
-            && !node.exposed.is_same(told.ids.current)
+            && (!node.exposed.is_same(told.ids.current) || node.source_open)
         {
             self.go_standalone(n);
         } else if state.is_connected()
@@ -455,6 +455,7 @@ impl Step<'_> {
             return Outcome::Connected;
         }
         let peer = peer_ids(told);
+        let notices = self.rules[n].notices_writes;
         let own_disk = match (node.state.disk, node.negotiated) {
             (DiskState::Negotiating, Some((disk, _))) => disk,
             (disk, _) => disk,
@@ -470,6 +471,8 @@ impl Step<'_> {
                 resolve_conflicts: n == 0,
                 version: 101,
                 wsame: true,
+                own_bits: if notices { u64::from(node.announced.count_ones()) } else { 0 },
+                peer_bits: if notices { peer.bits } else { 0 },
             },
             own_disk,
             own_real_disk: node.state.disk,
@@ -488,8 +491,8 @@ impl Step<'_> {
         };
         let decision = decide(&inputs);
         let rule = compare(&inputs.own, &inputs.peer.ids, inputs.compare).rule;
-        let keeps = self.rules[n].keeps_name_of_bits && rule == 34;
-        if let Some(ids) = decision.own_correction.filter(|_| !keeps) {
+        let corrects = rule != 34 || self.rules[n].corrects_at_once;
+        if let Some(ids) = decision.own_correction.filter(|_| corrects) {
             self.set_ids(n, &ids);
         }
         if let Some(ids) = decision.peer_correction
@@ -497,7 +500,7 @@ impl Step<'_> {
         {
             told.ids = Ids::narrow(&ids);
         }
-        let outcome = self.notice_writes(n, rule, &inputs, decision.outcome);
+        let outcome = decision.outcome;
         self.judge_decision(n, rule, outcome);
         self.node(n).decided = match outcome {
             Outcome::Connected => Some(Decided::NoSync),
@@ -507,28 +510,6 @@ impl Step<'_> {
             Outcome::Fail(_) => None,
         };
         outcome
-    }
-
-    /// The rule under discussion.
-    fn notice_writes(
-        &self,
-        n: usize,
-        rule: u32,
-        inputs: &DecisionInputs,
-        outcome: Outcome,
-    ) -> Outcome {
-        let own_went_on = rule == 50 && inputs.own.bitmap != 0 && inputs.own_bits_sent > 0;
-        let peer_went_on = rule == 70 && inputs.peer.ids.bitmap != 0 && inputs.peer.bits > 0;
-        let better = inputs.own_disk == DiskState::Inconsistent
-            || inputs.peer_disk == DiskState::Inconsistent;
-        if !self.rules[n].notices_writes || better || !(own_went_on || peer_went_on) {
-            return outcome;
-        }
-        match (inputs.own_discard_my_data, inputs.peer.discard_my_data()) {
-            (true, false) => Outcome::Target { full: false },
-            (false, true) => Outcome::Source { full: false },
-            _ => Outcome::Fail(FailReason::SplitBrain),
-        }
     }
 
     // ---- resync --------------------------------------------------------------------------------------------------
@@ -552,20 +533,15 @@ impl Step<'_> {
     }
 
     pub(crate) fn start_source(&mut self, n: usize) {
+        let node = self.node(n);
+        node.all_sent = node.disk.bits == 0;
+        node.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(n, change);
     }
 
     fn make_sync_uuid(&mut self, n: usize) {
         let mut ids = self.ids(n);
-        if self.rules[n].renames_equal_source && ids.bitmap == 0 {
-            let (random, is_primary) = (self.random(), self.is_primary(n));
-            ids.new_current(random, is_primary);
-            self.set_ids(n, &ids);
-            self.node(n).exposed = Name::narrow(ids.current);
-            self.flush(n);
-            self.send_uuids(n);
-        }
         let random = self.random();
         let uuid = ids.start_source(random);
         self.set_ids(n, &ids);
@@ -689,8 +665,9 @@ impl Step<'_> {
     }
 }
 
-/// The superblock's flag (`docs/spec/metadata.md`, section 2.3).
+/// The superblock's flags (`docs/spec/metadata.md`, section 2.3).
 const PRIMARY_IND: u32 = 0x02;
+const CRASHED_PRIMARY: u32 = 0x40;
 
 fn peer_ids(told: &Told) -> PeerIds {
     PeerIds {

@@ -1,6 +1,6 @@
 //! What must hold, judged by the data that the disks truly hold.
 
-use rdb_engine::state::{ConnState, DiskState};
+use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::sync_decision::{FailReason, Outcome};
 
 use crate::node::Step;
@@ -28,6 +28,8 @@ pub(crate) enum What {
     UnequalEnd,
     /// Both nodes settled to Connected, UpToDate, and the disks differ.
     UnequalPair,
+    /// The users of a Primary are shown data without writes that they have seen done.
+    StaleView,
     /// The two sides do not fit.
     Mismatch,
     // What follows is no violation.
@@ -143,8 +145,23 @@ impl Step<'_> {
                     && node.state.pdsk == DiskState::UpToDate
                     && node.thens.is_empty()
             });
+        let stale = (0..2).any(|n| {
+            let node = &world.nodes[n];
+            let lacks = |disk: usize| node.users & world.acknowledged & !world.nodes[disk].disk.seen != 0;
+            let here = node.attached && node.state.disk == DiskState::UpToDate;
+            let there = world.link
+                && node.state.disk < DiskState::Inconsistent
+                && node.state.is_connected()
+                && node.state.pdsk == DiskState::UpToDate;
+            node.up
+                && node.state.role == Role::Primary
+                && (here && lacks(n) || there && lacks(1 - n))
+        });
         if settled && differing(world) != 0 {
             self.found(What::UnequalPair, 0);
+        }
+        if stale {
+            self.found(What::StaleView, 0);
         }
     }
 }

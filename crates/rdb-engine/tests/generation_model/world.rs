@@ -91,6 +91,12 @@ pub(crate) struct Node {
     /// Writes that are not completed towards the user.
     pub(crate) open: u16,
     pub(crate) decided: Option<Decided>,
+    /// Source: there was nothing left to send.
+    pub(crate) all_sent: bool,
+    /// Was Primary and source, and did not see the end.
+    pub(crate) source_open: bool,
+    /// Ghost: the writes that the users of this Primary have seen.
+    pub(crate) users: u16,
 }
 
 /// A packet.
@@ -150,7 +156,7 @@ impl Queue {
 }
 
 /// How often each kind of event has happened; the indices are [`Kind`].
-pub(crate) const KINDS: usize = 10;
+pub(crate) const KINDS: usize = 11;
 pub(crate) type Counts = [u8; KINDS];
 
 /// Events that a search bounds.
@@ -166,6 +172,7 @@ pub(crate) enum Kind {
     Detach,
     Discard,
     Invalidate,
+    Fail,
 }
 
 #[derive(Clone, Copy)]
@@ -225,6 +232,9 @@ impl World {
             log: 0,
             open: 0,
             decided: None,
+            all_sent: false,
+            source_open: false,
+            users: 0,
         };
         World {
             nodes: [node; 2],
@@ -362,7 +372,10 @@ impl Node {
             self.thens.announce_generation,
             self.thens.start_requesting,
             self.thens.announce_end,
+            self.all_sent,
+            self.source_open,
         ]));
+        out.extend(self.users.to_le_bytes());
         out.extend(self.state.to_word().to_le_bytes());
         for sb in [&self.disk.sb, &self.disk.durable] {
             put_ids(&sb.ids, out);
