@@ -142,11 +142,13 @@ impl Step<'_> {
             self.send_state(n);
         }
         let lost = AfterActions::LOST_PEER_DATA | AfterActions::DISKLESS_PEER_PROMOTED;
+        let beside_diskless = self.rules[n].renames_at_attach_beside_diskless
+            && new.pdsk <= DiskState::Failed;
         let attached_alone = self.rules[n].renames_at_lonely_attach
             && matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
             && new.disk == DiskState::UpToDate
             && new.role == Role::Primary
-            && !connected;
+            && (!connected || beside_diskless);
         if (actions.intersects(lost) || attached_alone) && self.ids(n).bitmap == 0 {
             self.new_current(n);
         }

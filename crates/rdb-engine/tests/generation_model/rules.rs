@@ -11,6 +11,8 @@ pub(crate) struct Rules {
     pub(crate) notices_writes: bool,
     /// A Primary whose disk comes while it is alone takes a new name.
     pub(crate) renames_at_lonely_attach: bool,
+    /// So does one that is connected, to a peer without a disk.
+    pub(crate) renames_at_attach_beside_diskless: bool,
     /// A Diskless Primary remembers that it was source when the link broke.
     pub(crate) remembers_open_source: bool,
     /// Rule 34 takes the bitmap UUID away at once, before what its bits speak of is synced.
@@ -25,6 +27,7 @@ impl Rules {
         rotates: false,
         notices_writes: false,
         renames_at_lonely_attach: false,
+        renames_at_attach_beside_diskless: false,
         remembers_open_source: false,
         corrects_at_once: true,
         marks_before_unprimary: false,
@@ -41,6 +44,7 @@ impl Rules {
 
     /// What the engine should do.
     pub(crate) const PROPOSED: Rules = Rules {
+        renames_at_attach_beside_diskless: true,
         corrects_at_once: false,
         marks_before_unprimary: true,
         ..Rules::ENGINE
