@@ -186,7 +186,9 @@ impl Step<'_> {
             Event::Detach(n) => self.cluster_wide(at(n), Change::disk(DiskState::Failed)),
             Event::Attach(n) => self.attach(at(n)),
             Event::Invalidate(n) => self.invalidate(at(n)),
-            Event::Fail(n) => self.change(at(n), Change::disk(DiskState::Failed), true).then_some(()),
+            Event::Fail(n) => self
+                .change(at(n), Change::disk(DiskState::Failed), true)
+                .then_some(()),
         }
     }
 
@@ -222,7 +224,10 @@ impl Step<'_> {
         let replicate = up && state::should_replicate(state);
         let good_here = local && state.disk == DiskState::UpToDate;
         let good_there = replicate && state.pdsk == DiskState::UpToDate;
-        if state.role != Role::Primary || node.thens.announce_generation || !(good_here || good_there) {
+        if state.role != Role::Primary
+            || node.thens.announce_generation
+            || !(good_here || good_there)
+        {
             return None;
         }
         let waits = matches!(state.disk, DiskState::Attaching | DiskState::Negotiating)
@@ -242,7 +247,11 @@ impl Step<'_> {
         }
         if mirrored {
             let peer = &self.world.nodes[1 - n];
-            if queued || !peer.up || !peer.attached || !peer.state.has_usable_disk() || !peer.state.is_connected()
+            if queued
+                || !peer.up
+                || !peer.attached
+                || !peer.state.has_usable_disk()
+                || !peer.state.is_connected()
             {
                 return None;
             }
@@ -291,7 +300,11 @@ impl Step<'_> {
 
     fn connect(&mut self, discards: usize) -> Option<()> {
         let ready = |node: &Node| {
-            node.up && matches!(node.state.conn, ConnState::WFConnection | ConnState::StandAlone)
+            node.up
+                && matches!(
+                    node.state.conn,
+                    ConnState::WFConnection | ConnState::StandAlone
+                )
         };
         let refused = self
             .world
@@ -370,7 +383,8 @@ impl Step<'_> {
             return None;
         }
         self.write_bitmap(n);
-        self.change(n, Change::role(Role::Secondary), false).then_some(())?;
+        self.change(n, Change::role(Role::Secondary), false)
+            .then_some(())?;
         self.node(n).users = 0;
         let attached = self.world.nodes[n].attached;
         if attached {

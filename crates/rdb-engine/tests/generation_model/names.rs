@@ -93,14 +93,22 @@ impl core::fmt::Display for Name {
         match self.base() {
             0 => write!(f, "0")?,
             CREATED => write!(f, "4")?,
-            base => write!(f, "{}", char::from(b'A' + u8::try_from(base - 2).unwrap_or(25)))?,
+            base => write!(
+                f,
+                "{}",
+                char::from(b'A' + u8::try_from(base - 2).unwrap_or(25))
+            )?,
         }
         match self.0 >> 1 & OFFSETS {
             0 => {}
             1 => write!(f, "+")?,
             n => write!(f, "+{n}")?,
         }
-        if self.0 & 1 != 0 { write!(f, "'") } else { Ok(()) }
+        if self.0 & 1 != 0 {
+            write!(f, "'")
+        } else {
+            Ok(())
+        }
     }
 }
 

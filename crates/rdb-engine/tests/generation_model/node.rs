@@ -4,8 +4,8 @@
 use rdb_engine::config::SplitBrainPolicy;
 use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, compare};
 use rdb_engine::state::{
-    self, AfterActions, Change, ConnState, Context, DiskState, ImmediateEffects, Outcome as Changed,
-    Role, VolumeState,
+    self, AfterActions, Change, ConnState, Context, DiskState, ImmediateEffects,
+    Outcome as Changed, Role, VolumeState,
 };
 use rdb_engine::sync_decision::{
     DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
@@ -62,7 +62,8 @@ impl Step<'_> {
             net_configured: true,
             agreed_version: 101,
             state_sent: node.state_sent,
-            exposed_uuid_matches_disk: node.attached && node.exposed.is_same(node.disk.sb.ids.current),
+            exposed_uuid_matches_disk: node.attached
+                && node.exposed.is_same(node.disk.sb.ids.current),
             negotiated: node
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
@@ -142,8 +143,8 @@ impl Step<'_> {
             self.send_state(n);
         }
         let lost = AfterActions::LOST_PEER_DATA | AfterActions::DISKLESS_PEER_PROMOTED;
-        let beside_diskless = self.rules[n].renames_at_attach_beside_diskless
-            && new.pdsk <= DiskState::Failed;
+        let beside_diskless =
+            self.rules[n].renames_at_attach_beside_diskless && new.pdsk <= DiskState::Failed;
         let attached_alone = self.rules[n].renames_at_lonely_attach
             && matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
             && new.disk == DiskState::UpToDate
@@ -169,7 +170,8 @@ impl Step<'_> {
             self.send_uuids(n);
             self.send_state(n);
         }
-        if actions.intersects(AfterActions::LEFT_WF_REPORT_PARAMS | AfterActions::DISK_INCONSISTENT) {
+        if actions.intersects(AfterActions::LEFT_WF_REPORT_PARAMS | AfterActions::DISK_INCONSISTENT)
+        {
             self.send_state(n);
         }
         if actions.contains(AfterActions::STARTING_SYNC) {
@@ -213,7 +215,9 @@ impl Step<'_> {
             }
         }
         // (The bitmap goes out when the consequences are through.)
-        if actions.contains(AfterActions::TO_WF_BITMAP_S) && self.state(n).conn == ConnState::WFBitMapS {
+        if actions.contains(AfterActions::TO_WF_BITMAP_S)
+            && self.state(n).conn == ConnState::WFBitMapS
+        {
             let bits = self.world.nodes[n].disk.bits;
             self.send(n, Msg::Bitmap(bits));
         }
@@ -253,7 +257,10 @@ impl Step<'_> {
             let open = std::mem::take(&mut self.node(n).open);
             self.world.acknowledged |= open;
         }
-        let source = matches!(self.state(n).conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        let source = matches!(
+            self.state(n).conn,
+            ConnState::SyncSource | ConnState::PausedSyncS
+        );
         if thens.send_sync_uuid != Name::default() && source {
             self.send(n, Msg::SyncUuid(thens.send_sync_uuid));
         }
@@ -288,7 +295,9 @@ impl Step<'_> {
             return;
         }
         let attaching_bad = node.state.disk == DiskState::Negotiating
-            && node.negotiated.is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
+            && node
+                .negotiated
+                .is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
         let flag = |set: bool, bit: u64| if set { bit as u8 } else { 0 };
         let told = Told {
             ids: node.disk.sb.ids,
@@ -380,7 +389,11 @@ impl Step<'_> {
         {
             effective = DiskState::UpToDate;
         }
-        let mut conn = if own.conn == WFReportParams { Connected } else { own.conn };
+        let mut conn = if own.conn == WFReportParams {
+            Connected
+        } else {
+            own.conn
+        };
         let mut compared = packet.disk < DiskState::Negotiating;
         if let Some(told) = told {
             let both = packet.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
@@ -473,7 +486,11 @@ impl Step<'_> {
                 resolve_conflicts: n == 0,
                 version: 101,
                 wsame: true,
-                own_bits: if notices { u64::from(node.announced.count_ones()) } else { 0 },
+                own_bits: if notices {
+                    u64::from(node.announced.count_ones())
+                } else {
+                    0
+                },
                 peer_bits: if notices { peer.bits } else { 0 },
             },
             own_disk,
@@ -588,7 +605,10 @@ impl Step<'_> {
             self.set_ids(n, &ids);
             let node = self.node(n);
             node.exposed = Name::narrow(ids.current);
-            node.told = Some(Told { ids: Ids::narrow(&ids), ..told });
+            node.told = Some(Told {
+                ids: Ids::narrow(&ids),
+                ..told
+            });
         }
         change = change.and_disk(DiskState::UpToDate);
         self.judge_finish(n);
@@ -602,7 +622,10 @@ impl Step<'_> {
         if self.world.nodes[n].disk.bits != 0 {
             return;
         }
-        if !matches!(self.state(n).conn, ConnState::SyncSource | ConnState::PausedSyncS) {
+        if !matches!(
+            self.state(n).conn,
+            ConnState::SyncSource | ConnState::PausedSyncS
+        ) {
             return;
         }
         let mut ids = self.ids(n);

@@ -147,7 +147,8 @@ impl Step<'_> {
             });
         let stale = (0..2).any(|n| {
             let node = &world.nodes[n];
-            let lacks = |disk: usize| node.users & world.acknowledged & !world.nodes[disk].disk.seen != 0;
+            let lacks =
+                |disk: usize| node.users & world.acknowledged & !world.nodes[disk].disk.seen != 0;
             let here = node.attached && node.state.disk == DiskState::UpToDate;
             let there = world.link
                 && node.state.disk < DiskState::Inconsistent

@@ -34,13 +34,10 @@ pub(crate) struct Search {
     pub(crate) start: World,
     pub(crate) limits: Counts,
     pub(crate) rules: [Rules; 2],
-    /// Gives up here; 0: never.
-    pub(crate) states_max: usize,
 }
 
 pub(crate) struct Report {
     pub(crate) states: usize,
-    pub(crate) complete: bool,
     /// How often, and the events of the first.
     pub(crate) findings: BTreeMap<Finding, (u64, Vec<Event>)>,
 }
@@ -59,7 +56,8 @@ impl Search {
             for (index, world) in &level {
                 candidates(world, &mut events);
                 for &event in &events {
-                    let Some((after, found)) = apply(world, event, &self.limits, &self.rules) else {
+                    let Some((after, found)) = apply(world, event, &self.limits, &self.rules)
+                    else {
                         continue;
                     };
                     let mut violated = false;
@@ -78,21 +76,21 @@ impl Search {
                     }
                 }
             }
-            if self.states_max != 0 && seen.len() > self.states_max {
-                return Report { states: seen.len(), complete: false, findings };
-            }
             level = next;
         }
-        Report { states: seen.len(), complete: true, findings }
+        Report {
+            states: seen.len(),
+            findings,
+        }
     }
 
     /// The events with the states between them.
-    pub(crate) fn tell(&self, events: &[Event]) -> String {
+    fn tell(&self, events: &[Event]) -> String {
         let mut text = String::new();
         let mut world = self.start.canonical();
         for event in events {
-            let (after, _) = apply(&world, *event, &self.limits, &self.rules)
-                .expect("the way was gone before");
+            let (after, _) =
+                apply(&world, *event, &self.limits, &self.rules).expect("the way was gone before");
             world = after;
             write!(text, "    {event:?}\n{world}").expect("a string takes everything");
         }
@@ -101,21 +99,19 @@ impl Search {
 }
 
 impl Report {
-    pub(crate) fn summary(&self, search: &Search, traces: bool) -> String {
-        let mut text = format!(
-            "{}: {} states{}\n",
-            search.name,
-            self.states,
-            if self.complete { "" } else { " (not all)" }
-        );
+    pub(crate) fn summary(&self, search: &Search) -> String {
+        let mut text = format!("{}: {} states\n", search.name, self.states);
         for (finding, (count, events)) in &self.findings {
             let Finding { what, rule, forced } = finding;
             let force = if *forced { ", forced" } else { "" };
-            writeln!(text, "  {what:?} rule {rule}{force}: {count}, first after {} events", events.len())
-                .expect("a string takes everything");
-            if traces && what.is_violation() {
-                writeln!(text, "    {events:?}").expect("a string takes everything");
-                if std::env::var("FULL").is_ok() { text += &search.tell(events); }
+            writeln!(
+                text,
+                "  {what:?} rule {rule}{force}: {count}, first after {} events",
+                events.len()
+            )
+            .expect("a string takes everything");
+            if what.is_violation() {
+                text += &search.tell(events);
             }
         }
         text
