@@ -176,6 +176,9 @@ impl Storm {
             }
             let through_peer =
                 state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
+            if state.disk < DiskState::Inconsistent && !through_peer {
+                return; // by the time the command is looked at it could be anybody's data
+            }
             let data = if through_peer { other } else { i };
             if !self.holds(data, volume) {
                 return;
