@@ -43,6 +43,8 @@ const LONELY_ATTACH: &str =
     "a Diskless Primary attaches its disk alone and writes under a name that the peer has too";
 const ATTACH_BESIDE_DISKLESS: &str = "a Diskless Primary that missed the peer's new name attaches its disk while the \
     peer has none, and writes under the old name";
+const DISK_LOST_IN_HANDSHAKE: &str = "a Primary whose disk fails before the resync from it has begun goes on with the \
+    peer, which lacks blocks";
 const MARKS_LOST: &str = "the superblock ceases to say \"Primary\" before the marks of a Diskless Primary's writes are on \
     disk, and a power cut takes them";
 
@@ -118,6 +120,14 @@ const FAILURES: &[(Kind, u8)] = &[
     (Promote, 2),
     (Demote, 1),
     (Fail, 1),
+];
+const FAILURE_AND_CRASH: &[(Kind, u8)] = &[
+    (Write, 1),
+    (Connect, 2),
+    (Promote, 2),
+    (Demote, 1),
+    (Fail, 1),
+    (Crash, 1),
 ];
 const INVALIDATE: &[(Kind, u8)] = &[
     (Write, 1),
@@ -226,6 +236,17 @@ mod proposed {
     }
 
     #[test]
+    fn failures_and_crash() {
+        reaches_only(
+            "failures and crash",
+            in_sync(),
+            FAILURE_AND_CRASH,
+            BOTH,
+            &[],
+        );
+    }
+
+    #[test]
     fn failures() {
         reaches_only("failures", in_sync(), FAILURES, BOTH, &[]);
     }
@@ -288,6 +309,15 @@ mod engine {
             BOTH,
             &exempt,
         );
+    }
+
+    #[test]
+    fn failures() {
+        let exempt = [
+            exempt(What::StaleView, DISK_LOST_IN_HANDSHAKE),
+            exempt(What::Overwritten, DISK_LOST_IN_HANDSHAKE),
+        ];
+        reaches_only("failures", in_sync(), FAILURES, BOTH, &exempt);
     }
 }
 

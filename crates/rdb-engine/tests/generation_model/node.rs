@@ -198,6 +198,13 @@ impl Step<'_> {
             self.node(n).attached = false;
             self.node(n).negotiated = None;
             self.fact(n, Change::disk(DiskState::Diskless));
+            let before = matches!(
+                old.conn,
+                ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
+            );
+            if self.rules[n].leaves_with_its_disk && before && new.role == Role::Primary {
+                self.lose_connection(n);
+            }
         }
         if actions.contains(AfterActions::DISK_DISKLESS) {
             if connected {

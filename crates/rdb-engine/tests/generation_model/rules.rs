@@ -15,6 +15,8 @@ pub(crate) struct Rules {
     pub(crate) renames_at_attach_beside_diskless: bool,
     /// A Diskless Primary remembers that it was source when the link broke.
     pub(crate) remembers_open_source: bool,
+    /// A Primary that loses its disk before a resync from it has begun leaves the peer, which lacks blocks.
+    pub(crate) leaves_with_its_disk: bool,
     /// Rule 34 takes the bitmap UUID away at once, before what its bits speak of is synced.
     pub(crate) corrects_at_once: bool,
     /// The bitmap is on disk before the superblock ceases to say "Primary", whatever the reason.
@@ -29,6 +31,7 @@ impl Rules {
         renames_at_lonely_attach: false,
         renames_at_attach_beside_diskless: false,
         remembers_open_source: false,
+        leaves_with_its_disk: false,
         corrects_at_once: true,
         marks_before_unprimary: false,
     };
@@ -45,6 +48,7 @@ impl Rules {
     /// What the engine should do.
     pub(crate) const PROPOSED: Rules = Rules {
         renames_at_attach_beside_diskless: true,
+        leaves_with_its_disk: true,
         corrects_at_once: false,
         marks_before_unprimary: true,
         ..Rules::ENGINE
