@@ -72,13 +72,13 @@ pub(crate) fn apply(
     limits: &Counts,
     rules: &[Rules; 2],
 ) -> Option<(World, Vec<Finding>)> {
+    let kind = event.kind();
+    if kind.is_some_and(|kind| world.counts[kind as usize] >= limits[kind as usize]) {
+        return None;
+    }
     let mut world = *world;
-    if let Some(kind) = event.kind() {
-        let count = &mut world.counts[kind as usize];
-        if *count >= limits[kind as usize] {
-            return None;
-        }
-        *count += 1;
+    if let Some(kind) = kind {
+        world.counts[kind as usize] += 1;
     }
     let crashes = world.counts[Kind::Crash as usize] < limits[Kind::Crash as usize];
     let mut step = Step {
@@ -207,10 +207,11 @@ impl Step<'_> {
         if !self.allows(n, change) {
             return None;
         }
-        if connected {
-            if !self.peer_is_there(n) || !self.change(1 - n, change.for_receiver(), false) {
-                return None;
-            }
+        let consents = |step: &mut Self| {
+            step.peer_is_there(n) && step.change(1 - n, change.for_receiver(), false)
+        };
+        if connected && !consents(self) {
+            return None;
         }
         self.change(n, change, false).then_some(())
     }

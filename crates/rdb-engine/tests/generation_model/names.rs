@@ -42,7 +42,7 @@ impl Name {
     pub(crate) fn narrow(wide: u64) -> Name {
         let offsets = u16::try_from(wide / SYNC_OFFSET).expect("sixteen bits are left");
         assert!(offsets <= OFFSETS, "too many resyncs from one name");
-        let root = wide % SYNC_OFFSET & !1;
+        let root = (wide % SYNC_OFFSET) & !1;
         let base = match root {
             0 => 0,
             JUST_CREATED => CREATED,
