@@ -517,8 +517,13 @@ impl Step<'_> {
         };
         let decision = decide(&inputs);
         let rule = compare(&inputs.own, &inputs.peer.ids, inputs.compare).rule;
-        let corrects = rule != 34 || self.rules[n].corrects_at_once;
-        if let Some(ids) = decision.own_correction.filter(|_| corrects) {
+        // The kernel's driver empties the slot at once.
+        let kernels = (rule == 34 && self.rules[n].corrects_at_once).then(|| {
+            let mut corrected = inputs.own;
+            corrected.clear_bitmap();
+            corrected
+        });
+        if let Some(ids) = decision.own_correction.or(kernels) {
             self.set_ids(n, &ids);
         }
         if let Some(ids) = decision.peer_correction

@@ -41,16 +41,16 @@ impl Rules {
         rotates: true,
         notices_writes: true,
         renames_at_lonely_attach: true,
+        renames_at_attach_beside_diskless: true,
         remembers_open_source: true,
-        ..Rules::KERNEL
+        leaves_with_its_disk: false,
+        corrects_at_once: false,
+        marks_before_unprimary: true,
     };
 
     /// What the engine should do.
     pub(crate) const PROPOSED: Rules = Rules {
-        renames_at_attach_beside_diskless: true,
         leaves_with_its_disk: true,
-        corrects_at_once: false,
-        marks_before_unprimary: true,
         ..Rules::ENGINE
     };
 
