@@ -97,8 +97,9 @@ fn i02_a_primarys_mark_is_durable_before_its_first_write() {
                 force: false,
             },
         );
-        // The device is not there yet, but a request may come as soon as the role says so.
-        w.watch(0, |w| w.is_primary(0, 0), marked);
+        // Users come when the device is there.
+        w.watch(0, |w| w.nodes[0].device.is_some(), marked);
+        w.nodes[0].record = Some(Vec::new());
         w.write(0, 1600, vec![1; 4096]);
         w.watch_quiet(0, marked);
     }

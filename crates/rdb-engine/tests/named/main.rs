@@ -4,9 +4,12 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod crash_points;
 mod invariants;
 mod invariants_states;
 mod invariants_sync;
 mod pitfalls_connect;
 mod pitfalls_io;
 mod scenarios;
+mod scenarios_disks;
+mod stories;

@@ -279,6 +279,11 @@ impl Lone {
 
     pub fn promoted(mut self) -> Lone {
         self.meet();
+        self.promoted_again()
+    }
+
+    /// Connected already, and Primary from now on.
+    pub fn promoted_again(mut self) -> Lone {
         let command = Command::Primary {
             volume: V,
             force: false,

@@ -665,6 +665,14 @@ impl World {
     /// One I/O, or some sectors of it.
     fn carry_out_partly(&mut self, i: usize, op: Op) {
         let disks = &mut self.nodes[i].disks;
+        if let Op::MetaWrite {
+            volume,
+            preflush: Some(stamp),
+            ..
+        } = op
+        {
+            disks[volume].flush(stamp, true); // no sector of it is there before what had to be durable first
+        }
         let (volume, sector, data) = match &op {
             Op::Write {
                 volume,
