@@ -331,7 +331,7 @@ fn i08_the_mark_is_taken_back_after_the_bits_are_durable_and_the_writes_over() {
 }
 
 #[test]
-fn i11_i24_an_unlogged_write_needs_every_bit_durable_and_no_connection() {
+fn i24_an_unlogged_write_needs_every_bit_durable_and_no_connection() {
     let mut w = World::new(7);
     w.link = false;
     w.up(0, &NetOptions::default());
