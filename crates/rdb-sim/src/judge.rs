@@ -14,6 +14,7 @@ fn is_target(conn: ConnState) -> bool {
 impl World {
     /// A write was acknowledged by node `i`: it is where the acknowledgement says.
     pub(crate) fn judge_ack(&mut self, i: usize, volume: usize, acked: &Acked) {
+        self.unjudged = true;
         let model = &self.models[volume];
         let (sector, sectors) = (acked.sector, acked.sectors);
         let state = self.nodes[i].view[volume];
@@ -51,6 +52,7 @@ impl World {
         old: VolumeState,
         new: VolumeState,
     ) {
+        self.unjudged = true;
         if is_target(new.conn) && !is_target(old.conn) {
             self.judge_target(i, volume);
         }
@@ -141,6 +143,7 @@ impl World {
         if self.silent || !self.is_idle() {
             return;
         }
+        self.unjudged = false;
         for volume in 0..self.models.len() {
             if !self.seems_synced(volume) || self.nodes.iter().any(|n| n.out_of_sync_of(volume) > 0)
             {

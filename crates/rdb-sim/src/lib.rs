@@ -9,6 +9,7 @@
     reason = "numbers here are small and chosen by us"
 )]
 
+mod administrator;
 mod commands;
 mod coverage;
 pub mod disk;
@@ -19,7 +20,10 @@ mod link;
 mod net;
 mod node;
 mod oracle;
+pub mod plan;
 mod rng;
+mod run;
+mod workload;
 mod world;
 
 /// The promises, under the name tests know.
@@ -34,5 +38,7 @@ pub use node::{
     Data, Node, Op, Pending, create_md, disk_info, fresh_disk, layout_of, superblock_of,
 };
 pub use oracle::Model;
+pub use plan::Plan;
 pub use rng::{Rng, mix};
+pub use run::{Failure, Outcome};
 pub use world::{DISK_SECTORS, Line, Timing, V, World};

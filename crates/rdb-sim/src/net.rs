@@ -86,7 +86,7 @@ pub struct Link {
     /// Once in so many times, one node has a connection before the other, which never gets it; 0 is never.
     pub crossing: u64,
     pub(crate) busy_until: [Time; 2],
-    sent: u64,
+    pub(crate) sent: u64,
 }
 
 impl Default for Link {

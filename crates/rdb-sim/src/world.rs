@@ -80,6 +80,10 @@ pub struct World {
     pub(crate) suspects: Vec<std::collections::BTreeSet<u64>>,
     /// How many events the engines have handled.
     pub events: u64,
+    /// Whether the judge looks whenever nothing is under way.
+    pub judging: bool,
+    /// Something happened since the judge looked.
+    pub(crate) unjudged: bool,
     effects: Vec<Effect<Data>>,
 }
 
@@ -146,6 +150,8 @@ impl World {
             paired_due: [None; 2],
             suspects: a.iter().map(|_| Default::default()).collect(),
             events: 0,
+            judging: false,
+            unjudged: false,
             effects: Vec::new(),
         }
     }
@@ -541,7 +547,12 @@ impl World {
     /// Everything happens that is due until then; or until a job is, which is returned.
     pub fn advance(&mut self, end: Time) -> Option<Job> {
         loop {
-            match self.next() {
+            let next = self.next();
+            if self.judging && self.unjudged && next.is_none_or(|(at, _)| at.ms_since(self.now) > 0)
+            {
+                self.judge_quiet();
+            }
+            match next {
                 Some((at, Next::Job)) if at <= end => {
                     self.now = self.now.max(at);
                     return self.jobs.pop_front().map(|(_, job)| job);
