@@ -92,7 +92,8 @@ impl World {
     fn judge_synced(&mut self, i: usize, volume: usize) {
         self.nodes[1 - i].lonely[volume] = false;
         let model = &self.models[volume];
-        if model.forked || model.foreign {
+        // Under A and B an acknowledged write may still be on its way.
+        if model.forked || model.foreign || self.options.protocol != Protocol::C {
             return;
         }
         if let Some(text) = model.violation(&self.nodes[i].disks[volume]) {

@@ -23,6 +23,8 @@ mod oracle;
 pub mod plan;
 mod rng;
 mod run;
+mod shrink;
+mod trace;
 mod workload;
 mod world;
 
@@ -41,4 +43,6 @@ pub use oracle::Model;
 pub use plan::Plan;
 pub use rng::{Rng, mix};
 pub use run::{Failure, Outcome};
+pub use shrink::shrink;
+pub use trace::side_by_side;
 pub use world::{DISK_SECTORS, Line, Timing, V, World};

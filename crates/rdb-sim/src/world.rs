@@ -80,6 +80,8 @@ pub struct World {
     pub(crate) suspects: Vec<std::collections::BTreeSet<u64>>,
     /// How many events the engines have handled.
     pub events: u64,
+    /// The engine's own invariants are looked at after so many events, and after every change of a state.
+    pub check_every: u64,
     /// Whether the judge looks whenever nothing is under way.
     pub judging: bool,
     /// Something happened since the judge looked.
@@ -150,6 +152,7 @@ impl World {
             paired_due: [None; 2],
             suspects: a.iter().map(|_| Default::default()).collect(),
             events: 0,
+            check_every: 1,
             judging: false,
             unjudged: false,
             effects: Vec::new(),
@@ -186,11 +189,18 @@ impl World {
         self.events += 1;
         let mut effects = std::mem::take(&mut self.effects);
         self.nodes[i].resource.handle(self.now, event, &mut effects);
-        self.nodes[i].resource.check();
+        if self.events.is_multiple_of(self.check_every) {
+            self.nodes[i].resource.check();
+        }
+        let mut changed = false;
         for effect in effects.drain(..) {
+            changed |= matches!(effect, Effect::StateChanged { .. });
             self.apply(i, effect);
         }
         self.effects = effects;
+        if changed && self.nodes[i].alive {
+            self.nodes[i].resource.check();
+        }
     }
 
     /// When an operation that starts now will be answered.
