@@ -87,10 +87,9 @@ fn one(seed: u64, options: &Options) -> bool {
 fn parse_steps(words: &str) -> Option<Vec<usize>> {
     let mut keep = Vec::new();
     for word in words.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-        match word.split_once('-') {
-            None => keep.push(word.parse().ok()?),
-            Some((first, last)) => keep.extend(first.parse().ok()?..=last.parse().ok()?),
-        }
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        keep.extend(first..=last);
     }
     Some(keep)
 }
