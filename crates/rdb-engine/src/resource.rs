@@ -175,6 +175,19 @@ impl<P: Payload> Resource<P> {
         if let Some(volume) = self.volumes.get_mut(&nr) {
             volume.local_pending = volume.local_pending.saturating_sub(1);
         }
+        let reads = match io {
+            Io::Application { key, .. } => self.requests.get(key).is_none_or(|r| r.is_read()),
+            Io::Mirrored { .. } | Io::ResyncWrite { .. } => false,
+            _ => true,
+        };
+        if !reads
+            && let Some(disk) = self
+                .volumes
+                .get_mut(&nr)
+                .and_then(|v| v.disk.as_deref_mut())
+        {
+            disk.data_written += 1;
+        }
         match io {
             Io::Application { key, .. } => self.on_application_io(nr, key, result),
             Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
@@ -199,7 +212,17 @@ impl<P: Payload> Resource<P> {
             Io::EpochFlush { connection, .. } => {
                 self.on_epoch_flush_io(nr, connection, result.map(|_| ()))
             }
-            Io::MetaFlushData { .. } => self.md_io_done(nr, result.map(|_| ())),
+            Io::MetaFlushData { .. } => {
+                if result.is_ok()
+                    && let Some(disk) = self
+                        .volumes
+                        .get_mut(&nr)
+                        .and_then(|v| v.disk.as_deref_mut())
+                {
+                    disk.data_durable = disk.data_flushing;
+                }
+                self.md_io_done(nr, result.map(|_| ()));
+            }
             Io::Meta { .. } | Io::AttachRead { .. } => {
                 unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
             }
@@ -238,6 +261,7 @@ impl<P: Payload> Resource<P> {
             while let Some(nr) = next {
                 next = self.next_volume(Some(nr));
                 self.poll_bitmap_due(nr);
+                more |= self.poll_attach(nr);
                 self.md_sync_if_dirty(nr);
             }
             if !more && self.after.is_empty() {

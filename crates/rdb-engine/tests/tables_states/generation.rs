@@ -37,6 +37,8 @@ pub(crate) const QUIET: CompareInputs = CompareInputs {
     resolve_conflicts: false,
     version: 101,
     wsame: true,
+    own_bits: 0,
+    peer_bits: 0,
 };
 
 #[test]

@@ -462,6 +462,15 @@ impl World {
                 }
             }
             Effect::Complete { request, result } => {
+                if self.trace {
+                    let ok = result.is_ok();
+                    println!(
+                        "{:>12} {} complete {} {ok}",
+                        now.0 / 1000,
+                        node.name,
+                        request.0
+                    );
+                }
                 node.note(|| format!("complete {} {}", request.0, result.is_ok()));
                 if let Some(volume) = node.requests_open.remove(&request.0) {
                     let kept = self.models[volume].on_complete(i, request.0, &result);
@@ -602,6 +611,10 @@ impl World {
     }
 
     pub fn die(&mut self, i: usize, power: bool) {
+        if self.trace {
+            let what = if power { "loses power" } else { "is killed" };
+            println!("{:>12} {} {what}", self.now.0 / 1000, self.nodes[i].name);
+        }
         let seed = self.rng.next();
         for (_, op) in std::mem::take(&mut self.nodes[i].pending) {
             if self.rng.one_in(2) {
@@ -1086,6 +1099,19 @@ impl World {
         if volume < self.models.len() {
             self.models[volume].on_submit(i, id, sector, bytes, &kind);
             self.nodes[i].requests_open.insert(id, volume);
+        }
+        if self.trace {
+            let what = match &kind {
+                RequestKind::Write { payload, fua } => {
+                    format!("write {} fua {fua}", payload.0.first().unwrap_or(&0))
+                }
+                other => format!("{other:?}").chars().take(40).collect(),
+            };
+            let (name, end) = (self.nodes[i].name, sector + u64::from(bytes / 512));
+            println!(
+                "{:>12} {name} submit {id} {sector}..{end} {what}",
+                self.now.0 / 1000
+            );
         }
         let request = Request {
             id: RequestId(id),
