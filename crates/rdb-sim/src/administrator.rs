@@ -42,8 +42,17 @@ impl World {
             }
             let through_peer =
                 state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
-            if !self.holds(if through_peer { other } else { i }, volume) {
+            if state.disk < DiskState::Inconsistent && !through_peer {
+                return; // by the time the command is looked at it could be anybody's data
+            }
+            let data = if through_peer { other } else { i };
+            if !self.holds(data, volume) {
                 return;
+            }
+            let disk = &self.nodes[data].disks[volume];
+            if self.models[volume].violation_of_acked(disk).is_some() {
+                // This node goes on without what was acknowledged and not flushed: it is given up.
+                self.models[volume].on_power_cut();
             }
         } else if !self.holds(i, volume)
             || self.is_primary(other, volume)

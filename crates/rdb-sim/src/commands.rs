@@ -133,6 +133,14 @@ impl World {
 
     /// Two fresh, connected nodes declare their disks equal.
     pub fn skip_first_sync(&mut self) {
+        self.until("all volumes Connected", |w| {
+            let up = |v| {
+                w.nodes
+                    .iter()
+                    .all(|n| n.state_of(v).conn == ConnState::Connected)
+            };
+            (0..w.models.len()).all(up)
+        });
         for volume in 0..self.models.len() {
             let skip = Command::NewCurrentUuid {
                 volume: VolumeNr(volume as u16),

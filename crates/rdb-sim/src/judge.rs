@@ -1,6 +1,6 @@
 //! The judge: what must hold whenever something happens, and what must hold when nothing is under way.
 
-use rdb_engine::config::Protocol;
+use rdb_engine::config::{OnIoError, Protocol};
 use rdb_engine::state::{ConnState, DiskState, VolumeState};
 
 use crate::oracle::Acked;
@@ -55,6 +55,14 @@ impl World {
         self.unjudged = true;
         if is_target(new.conn) && !is_target(old.conn) {
             self.judge_target(i, volume);
+        }
+        // An I/O error that is passed on makes a disk Inconsistent, and disk states override everything else when it
+        // is decided who is the target (docs/spec/behaviour.md, section 5.3): such a disk has given up its data.
+        if old.disk == DiskState::UpToDate
+            && new.disk == DiskState::Inconsistent
+            && self.disk_options.on_io_error == OnIoError::PassOn
+        {
+            self.nodes[i].consent[volume] = true;
         }
         let connected = old.conn >= ConnState::Connected;
         if is_target(old.conn) && new.disk == DiskState::UpToDate && connected {

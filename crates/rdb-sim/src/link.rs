@@ -19,7 +19,7 @@ impl World {
         payload: Option<Data>,
         notify: Option<SendTag>,
     ) {
-        self.tell(i, || format!("> {volume} {packet:?}"));
+        self.tell(i, || format!("> {volume} {}", shown(packet)));
         self.coverage.packet(i, packet.command());
         let len = payload.as_ref().map_or(0, Payload::len_bytes);
         let node = &mut self.nodes[i];
@@ -102,7 +102,7 @@ impl World {
                 );
                 assert_eq!(frame.payload_len, len, "a payload has the length it says");
                 let (volume, packet, digest) = (frame.volume, frame.packet, frame.digest);
-                self.tell(i, || format!("< {volume} {packet:?}"));
+                self.tell(i, || format!("< {volume} {}", shown(&packet)));
                 self.event(
                     i,
                     Event::Received {
@@ -395,5 +395,23 @@ impl World {
             }
             self.break_stream(peer, s, keep, late);
         }
+    }
+}
+
+/// A packet for the trace: without what nobody looks for there.
+fn shown(packet: &Packet) -> String {
+    match packet {
+        Packet::ConnectionFeatures(_)
+        | Packet::Protocol(_)
+        | Packet::SyncParam(_)
+        | Packet::Sizes(_)
+        | Packet::CompressedBitmap(_)
+        | Packet::Bitmap(_) => packet.name().to_string(),
+        Packet::State(word) => format!("State {word}"),
+        Packet::Uuids(u) => format!(
+            "Uuids {:016X}:{:016X}:{:016X}:{:016X} bits {} {:?}",
+            u.current, u.bitmap, u.history[0], u.history[1], u.bits, u.flags
+        ),
+        other => format!("{other:?}"),
     }
 }

@@ -178,6 +178,9 @@ impl Model {
             Kind::Flush => {
                 if result.is_ok() {
                     self.flushed_before = self.flushed_before.max(open.submitted);
+                } else if self.flushed_only || self.keep_unflushed {
+                    // The user was told: what was not flushed before may be gone, and no later flush speaks of it.
+                    self.forget_unflushed(open.submitted);
                 }
                 Ok(None)
             }
@@ -195,7 +198,8 @@ impl Model {
             let s = sector + n as u64;
             let value = word_of(bytes).ok_or_else(|| format!("sector {s} reads as a mixture"))?;
             let now = self.sectors.get(&s).map_or(&[][..], |w| w);
-            if !now.iter().any(|w| w.value == value) && !self.allows(then, value) {
+            if !now.iter().any(|w| w.value == value) && !self.allows(then, value, self.flushed_only)
+            {
                 return Err(format!(
                     "a read of sector {s} gives {value}, which is not allowed: {then:?}"
                 ));
@@ -229,14 +233,20 @@ impl Model {
 
     /// What was not flushed may be gone with the caches, and no later flush brings it back.
     pub fn on_power_cut(&mut self) {
+        self.forget_unflushed(u64::MAX);
+    }
+
+    /// What had ended before and was not flushed need not be there.
+    fn forget_unflushed(&mut self, ended_before: u64) {
         let before = self.flushed_before;
         for write in self.sectors.values_mut().flatten() {
-            write.acked &= write.is_flushed(before);
+            let late = write.ended.is_none_or(|e| e >= ended_before);
+            write.acked &= late || write.is_flushed(before);
         }
     }
 
-    fn binds(&self, write: &Write) -> bool {
-        write.acked && (!self.flushed_only || write.is_flushed(self.flushed_before))
+    fn binds(&self, write: &Write, flushed_only: bool) -> bool {
+        write.acked && (!flushed_only || write.is_flushed(self.flushed_before))
     }
 
     /// Forgets what cannot be there any more.
@@ -256,8 +266,8 @@ impl Model {
         }
     }
 
-    fn allows(&self, writes: &[Write], value: u64) -> bool {
-        let binding = writes.iter().filter(|w| self.binds(w));
+    fn allows(&self, writes: &[Write], value: u64, flushed_only: bool) -> bool {
+        let binding = writes.iter().filter(|w| self.binds(w, flushed_only));
         let last = binding.map(|w| w.submitted).max();
         match last {
             None if value == 0 => true,
@@ -270,24 +280,42 @@ impl Model {
 
     /// The first of these sectors of the disk that holds what it must not.
     pub(crate) fn violation_in(&self, disk: &Disk, sector: u64, sectors: u64) -> Option<String> {
-        (sector..sector + sectors).find_map(|s| self.judge_sector(disk, s, self.sectors.get(&s)?))
+        let weak = self.flushed_only;
+        (sector..sector + sectors)
+            .find_map(|s| self.judge_sector(disk, s, self.sectors.get(&s)?, weak))
     }
 
-    fn judge_sector(&self, disk: &Disk, s: u64, writes: &[Write]) -> Option<String> {
+    fn judge_sector(
+        &self,
+        disk: &Disk,
+        s: u64,
+        writes: &[Write],
+        flushed_only: bool,
+    ) -> Option<String> {
         let Some(value) = disk.word(s) else {
             return Some(format!("sector {s} holds a mixture"));
         };
-        (!self.allows(writes, value))
+        (!self.allows(writes, value, flushed_only))
             .then(|| format!("sector {s} holds {value}, promised is one of {writes:?}"))
     }
 
     /// The first sector of the disk that holds what it must not.
     pub fn violation(&self, disk: &Disk) -> Option<String> {
+        self.violation_if(disk, self.flushed_only)
+    }
+
+    /// The same if every acknowledged write must be there, flushed or not.
+    pub fn violation_of_acked(&self, disk: &Disk) -> Option<String> {
+        self.violation_if(disk, false)
+    }
+
+    fn violation_if(&self, disk: &Disk, flushed_only: bool) -> Option<String> {
         if self.foreign {
             return None;
         }
-        let judge =
-            |(&s, writes): (&u64, &Vec<Write>)| Some((s, self.judge_sector(disk, s, writes)?));
+        let judge = |(&s, writes): (&u64, &Vec<Write>)| {
+            Some((s, self.judge_sector(disk, s, writes, flushed_only)?))
+        };
         let broken = self.sectors.iter().filter_map(judge);
         broken.min_by_key(|(s, _)| *s).map(|(_, text)| text)
     }
