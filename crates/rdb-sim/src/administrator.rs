@@ -269,7 +269,8 @@ impl World {
                 || l.contains("Unrelated data")
         };
         let split = self.nodes.iter().any(|n| n.log.iter().any(refused));
-        if alone == [true, true] && split {
+        // After a refusal one node may be StandAlone, and the other still trying.
+        if alone.contains(&true) && split {
             return self.consent(weather);
         }
         if alone.contains(&true) {
@@ -311,6 +312,10 @@ impl World {
         if !self.holds(i, v) {
             self.models[v].forked = true;
         }
+        for node in 0..2 {
+            self.demote(node, v);
+        }
+        self.pass(2_000);
         let command = Command::Primary {
             volume: nr(v),
             force: true,
@@ -346,6 +351,9 @@ impl World {
             for i in 0..2 {
                 self.demote(i, v);
             }
+        }
+        for i in 0..2 {
+            self.start_admin(i, Command::Disconnect { force: true });
         }
         self.pass(5_000);
         for v in 0..volumes {

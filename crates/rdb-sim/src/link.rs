@@ -19,7 +19,9 @@ impl World {
         payload: Option<Data>,
         notify: Option<SendTag>,
     ) {
-        self.tell(i, || format!("> {volume} {}", shown(packet)));
+        if !matches!(packet, Packet::Ping | Packet::PingAck) {
+            self.tell(i, || format!("> {volume} {}", shown(packet)));
+        }
         self.coverage.packet(i, packet.command());
         let len = payload.as_ref().map_or(0, Payload::len_bytes);
         let node = &mut self.nodes[i];
@@ -102,7 +104,9 @@ impl World {
                 );
                 assert_eq!(frame.payload_len, len, "a payload has the length it says");
                 let (volume, packet, digest) = (frame.volume, frame.packet, frame.digest);
-                self.tell(i, || format!("< {volume} {}", shown(&packet)));
+                if !matches!(packet, Packet::Ping | Packet::PingAck) {
+                    self.tell(i, || format!("< {volume} {}", shown(&packet)));
+                }
                 self.event(
                     i,
                     Event::Received {

@@ -125,6 +125,8 @@ struct Sum {
     total_us: u64,
     events: u64,
     done: u64,
+    /// Processor time of the runs, in nanoseconds.
+    cpu_ns: u64,
     failures: Vec<(Plan, Failure)>,
 }
 
@@ -153,7 +155,11 @@ fn many(options: &Options) -> bool {
         print!("{}", sum.coverage);
     }
     let seconds = start.elapsed().as_secs_f64();
-    let core_seconds = seconds * jobs as f64;
+    // What a core does in a second, however many others use the machine.
+    let core_seconds = match sum.cpu_ns {
+        0 => seconds * jobs as f64,
+        ns => ns as f64 / 1e9,
+    };
     println!(
         "{} seeds from {}, {} failed; {seconds:.1} s with {jobs} at a time: {:.1} ms a seed a core; {} engine events",
         sum.done,
@@ -184,6 +190,8 @@ fn work(next: &AtomicU64, end: u64, sum: &Mutex<Sum>, failures_max: usize) {
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
+            let mut sum = sum.lock().unwrap_or_else(|e| e.into_inner());
+            sum.cpu_ns += cpu_ns().unwrap_or(0);
             return;
         }
         let plan = Plan::of_seed(seed);
@@ -201,4 +209,10 @@ fn work(next: &AtomicU64, end: u64, sum: &Mutex<Sum>, failures_max: usize) {
             }
         }
     }
+}
+
+/// Processor time of this thread so far, where the system tells it.
+fn cpu_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
