@@ -475,7 +475,10 @@ impl<P: Payload> Resource<P> {
         let nr = self.requests[key].volume;
         self.close_epoch();
         self.send_barrier();
-        if core::mem::take(&mut self.volume_mut(nr).writes_lost) {
+        let state = self.volume(nr).state;
+        let reachable = state.disk == DiskState::UpToDate && self.volume(nr).has_usable_disk()
+            || state.pdsk == DiskState::UpToDate && self.is_up();
+        if !reachable || core::mem::take(&mut self.volume_mut(nr).writes_lost) {
             self.complete(key, false);
             return;
         }

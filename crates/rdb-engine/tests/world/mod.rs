@@ -7,7 +7,10 @@
 )]
 
 pub mod disk;
+pub mod lone;
 pub mod model;
+pub mod steps;
+pub mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -249,7 +252,7 @@ impl Node {
         Superblock::parse(&disk.read(layout_of(disk.sectors).superblock_sector, 4096)).unwrap()
     }
 
-    fn note(&mut self, text: impl FnOnce() -> String) {
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
         if let Some(record) = &mut self.record {
             record.push(text());
         }
@@ -481,7 +484,11 @@ impl World {
                 let before = self.nodes[i].completed.insert(request.0, result);
                 assert!(before.is_none(), "completed twice");
             }
-            Effect::Device { device, .. } => node.device = device.map(|d| d.size_sectors),
+            Effect::Device { device, .. } => {
+                node.device = device.map(|d| d.size_sectors);
+                let size = node.device;
+                node.note(|| format!("device {size:?}"));
+            }
             Effect::AdminDone { id, result } => {
                 if self.trace {
                     println!(
@@ -493,6 +500,7 @@ impl World {
                 }
                 let known = node.admin_open.remove(&id.0);
                 assert!(known.is_some(), "an answer to a command that was not given");
+                node.note(|| format!("admin {} {}", id.0, result.is_ok()));
                 node.admin.insert(id.0, result);
             }
             Effect::SetTimer { timer, at } => {
@@ -657,6 +665,14 @@ impl World {
     /// One I/O, or some sectors of it.
     fn carry_out_partly(&mut self, i: usize, op: Op) {
         let disks = &mut self.nodes[i].disks;
+        if let Op::MetaWrite {
+            volume,
+            preflush: Some(stamp),
+            ..
+        } = op
+        {
+            disks[volume].flush(stamp, true); // no sector of it is there before what had to be durable first
+        }
         let (volume, sector, data) = match &op {
             Op::Write {
                 volume,
