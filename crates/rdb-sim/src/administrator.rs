@@ -267,6 +267,8 @@ impl World {
                 || l.contains("I shall become SyncTarget, but I am primary!")
                 || l.contains("Can only connect to data")
                 || l.contains("Unrelated data")
+                || l.contains("I shall become SyncSource, but I am inconsistent!")
+                || l.contains("Multiple primaries not allowed by config")
         };
         let split = self.nodes.iter().any(|n| n.log.iter().any(refused));
         // After a refusal one node may be StandAlone, and the other still trying.
@@ -369,6 +371,16 @@ impl World {
             );
             self.models[v].forked = true;
         }
+        for v in 0..volumes {
+            if !good_disk(self, winner, v) {
+                let command = Command::Primary {
+                    volume: nr(v),
+                    force: true,
+                };
+                self.start_admin(winner, command);
+                self.pass(1_000);
+            }
+        }
         for n in &mut self.nodes {
             n.log.clear();
         }
@@ -398,10 +410,13 @@ impl World {
                 panic!("a promise is broken: {text}");
             }
         }
-        let primary = (0..2).find(|&i| (0..self.models.len()).any(|v| self.is_primary(i, v)));
-        let i = primary.unwrap_or(1);
-        for v in 0..self.models.len() {
-            if !self.is_primary(i, v) {
+        let volumes = self.models.len();
+        for v in 0..volumes {
+            // A node cannot become Primary while the other is, of another volume of the resource.
+            let of_this = (0..2).find(|&i| self.is_primary(i, v));
+            let of_any = (0..2).find(|&i| (0..volumes).any(|v| self.is_primary(i, v)));
+            let i = of_this.or(of_any).unwrap_or(1);
+            if of_this.is_none() {
                 let command = Command::Primary {
                     volume: nr(v),
                     force: false,
@@ -412,10 +427,8 @@ impl World {
             self.submit_word(i, v, 64, 8);
         }
         self.pass(1_000);
-        assert!(
-            self.nodes[i].requests_open.is_empty(),
-            "the last writes hang"
-        );
+        let open = |n: &crate::node::Node| !n.requests_open.is_empty();
+        assert!(!self.nodes.iter().any(open), "the last writes hang");
         assert!(self.disks_equal(), "the last writes are not on both disks");
     }
 }

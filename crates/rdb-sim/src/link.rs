@@ -416,6 +416,22 @@ fn shown(packet: &Packet) -> String {
             "Uuids {:016X}:{:016X}:{:016X}:{:016X} bits {} {:?}",
             u.current, u.bitmap, u.history[0], u.history[1], u.bits, u.flags
         ),
+        Packet::Data(h) | Packet::DataReply(h) | Packet::RsDataReply(h) => {
+            format!("{} {} {:?}", packet.name(), h.sector, h.flags)
+        }
+        Packet::Trim(h, bytes) | Packet::Zeroes(h, bytes) => {
+            format!("{} {}+{}", packet.name(), h.sector, bytes / 512)
+        }
+        Packet::DataRequest(r) | Packet::RsDataRequest(r) => {
+            format!("{} {}+{}", packet.name(), r.sector, r.bytes / 512)
+        }
+        Packet::RecvAck(a)
+        | Packet::WriteAck(a)
+        | Packet::RsWriteAck(a)
+        | Packet::NegAck(a)
+        | Packet::NegDReply(a)
+        | Packet::NegRsDReply(a) => format!("{} {}+{}", packet.name(), a.sector, a.bytes / 512),
+        Packet::OutOfSync(d) => format!("{} {}+{}", packet.name(), d.sector, d.bytes / 512),
         other => format!("{other:?}"),
     }
 }

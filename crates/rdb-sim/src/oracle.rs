@@ -198,7 +198,7 @@ impl Model {
             let s = sector + n as u64;
             let value = word_of(bytes).ok_or_else(|| format!("sector {s} reads as a mixture"))?;
             let now = self.sectors.get(&s).map_or(&[][..], |w| w);
-            if !now.iter().any(|w| w.value == value) && !self.allows(then, value, self.flushed_only)
+            if !now.iter().any(|w| w.may_be(value)) && !self.allows(then, value, self.flushed_only)
             {
                 return Err(format!(
                     "a read of sector {s} gives {value}, which is not allowed: {then:?}"
@@ -271,10 +271,10 @@ impl Model {
         let last = binding.map(|w| w.submitted).max();
         match last {
             None if value == 0 => true,
-            None => writes.iter().any(|w| w.value == value),
+            None => writes.iter().any(|w| w.may_be(value)),
             Some(last) => writes
                 .iter()
-                .any(|w| w.value == value && w.ended.is_none_or(|e| e >= last)),
+                .any(|w| w.may_be(value) && w.ended.is_none_or(|e| e >= last)),
         }
     }
 
@@ -335,22 +335,40 @@ impl Model {
             "the data is chosen while requests are open"
         );
         self.forked = false;
+        self.clock += 2;
         let clock = self.clock;
         for (&s, writes) in &mut self.sectors {
             let value = disk.word(s).expect("sectors are written whole");
-            *writes = vec![Write {
+            // In the cache, like every write: a power cut may bring back what was there before, whatever it was.
+            let before = Write {
+                value: ANYTHING,
+                submitted: clock - 1,
+                ended: Some(clock - 1),
+                acked: false,
+                durable: false,
+                id: 0,
+            };
+            let now = Write {
                 value,
                 submitted: clock,
                 ended: Some(clock),
                 acked: true,
-                durable: true,
+                durable: !self.keep_unflushed && !self.flushed_only,
                 id: 0,
-            }];
+            };
+            *writes = vec![before, now];
         }
     }
 }
 
+/// The value of a write that may have left anything.
+const ANYTHING: u64 = u64::MAX;
+
 impl Write {
+    fn may_be(&self, value: u64) -> bool {
+        self.value == value || self.value == ANYTHING
+    }
+
     fn is_flushed(&self, flushed_before: u64) -> bool {
         self.durable || self.ended.is_some_and(|e| e < flushed_before)
     }

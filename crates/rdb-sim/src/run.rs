@@ -245,6 +245,8 @@ fn empty(seed: u64, setup: &Setup, transcript: bool) -> World {
     world.now = START;
     world.transcript = transcript.then(Vec::new);
     world.disk_options = setup.disk.clone();
+    // The engine's check walks the whole activity log, which costs more than everything else.
+    world.check_every = 199;
     world.timing.disk_us = setup.disk_us;
     world.timing.stray = setup.stray;
     world
@@ -280,8 +282,6 @@ fn set_up(world: &mut World, setup: &Setup) {
         ..setup.link.clone()
     };
     world.judging = true;
-    // The engine's check walks the whole activity log, which costs more than everything else.
-    world.check_every = 61;
 }
 
 fn name_of(action: Action) -> &'static str {
