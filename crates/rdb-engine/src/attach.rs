@@ -358,6 +358,7 @@ impl<P: Payload> Resource<P> {
             data_written: 1,
             data_flushing: 0,
             data_durable: 0,
+            mark_durable: false,
             unmark_due: false,
             failed: false,
             lazy_since: None,

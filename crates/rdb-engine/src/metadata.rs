@@ -16,7 +16,7 @@ use crate::effect::Effect;
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::{Io, Resource};
-use crate::volume::{Disk, PeerKey};
+use crate::volume::{Disk, PeerKey, RequestKey};
 
 /// One metadata operation.
 #[derive(Debug)]
@@ -77,6 +77,8 @@ pub(crate) enum Then {
     Admin,
     /// A mirrored write waits for what the superblock says of this node; without a disk it ends.
     Mirrored(PeerKey),
+    /// A write of ours waits for the mark of a Primary.
+    Application(RequestKey),
     /// The device's new size may be told.
     AnnounceDevice,
     /// The failed or detached disk has nothing left to write.
@@ -451,6 +453,11 @@ impl<P: Payload> Resource<P> {
             }
             Stage::All { .. } => self.md_then(nr, running.then, true),
             Stage::Last { commit } => {
+                if matches!(running.kind, MdKind::Superblock { .. }) {
+                    // (What was set since it was put together needs a write of its own, which is due then.)
+                    disk.mark_durable =
+                        !disk.sb_dirty && disk.sb.flags.contains(MdFlags::PRIMARY_IND);
+                }
                 if let Some(tr) = commit {
                     disk.al.commit(tr);
                     self.al_committed(nr, tr);
@@ -503,6 +510,7 @@ impl<P: Payload> Resource<P> {
             Then::Admin => self.admin_metadata_done(ok),
             Then::Detached => self.detach_finish(nr, ok),
             Then::Mirrored(key) => self.submit_mirrored(key),
+            Then::Application(key) => self.submit_write(key),
             Then::AnnounceDevice => {
                 if self.volume(nr).state.role == crate::state::Role::Primary {
                     self.announce_device(nr);
