@@ -116,6 +116,8 @@ fn all_clients(uri: &str, files: &Path, size: u64, turn: u64) -> Result<()> {
             format!("--uri={uri}"),
             format!("--rw={rw}"),
             format!("--bs={block}"),
+            // What fio remembers of a verify goes there, not where the tests were started.
+            format!("--aux-path={}", files.display()),
         ];
         let mut words: Vec<&str> = words.to_vec();
         words.extend(more.iter().map(String::as_str));

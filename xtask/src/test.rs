@@ -156,5 +156,10 @@ pub(crate) fn man(directory: &Path) -> Result<()> {
         Command::new(binaries.join("rdbadm"))
             .arg("generate-man")
             .arg(directory),
+    )?;
+    run::must(
+        Command::new(binaries.join("rdbd"))
+            .arg("--generate-man")
+            .arg(directory),
     )
 }

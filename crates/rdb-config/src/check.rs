@@ -350,6 +350,10 @@ fn without_effect(config: &Config, warnings: &mut Vec<Warning>) {
             let Served::Harmless(reason) = def.served else {
                 continue;
             };
+            // Who asks not to be counted gets just that.
+            if def.name == "usage-count" && setting.value == "no" {
+                continue;
+            }
             if matches!(def.ty, Type::Bool { default } if (setting.value == "yes") == default) {
                 continue;
             }

@@ -348,6 +348,8 @@ fn warnings_name_what_has_no_effect_once() {
             "q.conf:3: net option 'verify-alg' has no effect: online verify is not served yet",
         ]
     );
+    let uncounted = load_str("q.conf", "global { usage-count no; }").expect("it parses");
+    assert!(uncounted.warnings.is_empty(), "{:?}", uncounted.warnings);
     let late = load_str("q.conf", "resource r0 { } global { }").expect("it parses");
     let expected =
         "q.conf:1: You should put the global {} section\n\tin front of any resource {} section";

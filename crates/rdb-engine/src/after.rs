@@ -5,7 +5,7 @@ use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
-use crate::state::{self, AfterActions, Change, ConnState, DiskState, VolumeState};
+use crate::state::{self, AfterActions, Change, ConnState, DiskState, Role, VolumeState};
 use crate::volume::BitmapDue;
 use rdb_meta::MdFlags;
 
@@ -13,6 +13,19 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn after_change(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
         let actions = state::after(old, new);
         let connected = new.conn >= ConnState::Connected;
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
+            && core::mem::take(&mut disk.unmark_due)
+        {
+            // The bits, and the data that the log speaks of, are durable before the mark goes that has the log applied
+            // after a crash (I8).
+            self.md(nr, MdKind::FlushData, Then::Nothing);
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+            let unmark = MdKind::Superblock {
+                set: MdFlags::empty(),
+                clear: MdFlags::PRIMARY_IND,
+            };
+            self.md(nr, unmark, Then::Nothing);
+        }
         if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
             let volume = self.volume_mut(nr);
             volume.crashed_primary = false;
@@ -60,6 +73,19 @@ impl<P: Payload> Resource<P> {
                 .as_ref()
                 .is_some_and(|d| d.sb.uuids[1] == 0)
         {
+            self.new_current_uuid(nr);
+        }
+        let came = matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
+            && new.disk == DiskState::UpToDate;
+        let lonely = !connected || new.pdsk <= DiskState::Failed;
+        if came
+            && lonely
+            && new.role == Role::Primary
+            && self
+                .disk_if_attached(nr)
+                .is_some_and(|d| d.sb.uuids[1] == 0)
+        {
+            // What users write from now on is nowhere else, as after a promotion alone.
             self.new_current_uuid(nr);
         }
         let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);

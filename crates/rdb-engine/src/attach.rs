@@ -17,7 +17,7 @@ use crate::event::{DiskError, DiskInfo, Payload};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
-use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
+use crate::state::{Change, ConnState, DiskState, Role};
 use crate::volume::Disk;
 
 /// How far an attach is.
@@ -358,6 +358,8 @@ impl<P: Payload> Resource<P> {
             data_written: 1,
             data_flushing: 0,
             data_durable: 0,
+            mark_durable: false,
+            unmark_due: false,
             failed: false,
             lazy_since: None,
             ready: false,
@@ -477,14 +479,6 @@ impl<P: Payload> Resource<P> {
         if let Err(error) = self.change(nr, change, true) {
             self.attach_failed(nr, AdminError::State(error));
             return;
-        }
-        let VolumeState { role, conn, .. } = self.volume(nr).state;
-        if role == Role::Primary
-            && conn < ConnState::Connected
-            && self.disk_mut(nr).sb.uuids[1] == 0
-        {
-            // What users write from now on is nowhere else, as after a promotion alone.
-            self.new_current_uuid(nr);
         }
         self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
     }

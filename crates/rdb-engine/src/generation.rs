@@ -319,13 +319,10 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
             return found(34, NEEDS_91);
         }
         return if same(own.bitmap, peer.history[0]) && same(own.history[0], peer.history[1]) {
-            let mut corrected = *own;
-            corrected.clear_bitmap();
+            // DRBD empties the own bitmap slot here. If the link breaks before the blocks written since are synced, both
+            // disks then have one name, and those blocks differ for ever: the slots stay until the resync moves them.
             Comparison {
-                own_correction: Some(corrected),
-                message: Some(
-                    "was SyncSource, missed the resync finished event, corrected myself:",
-                ),
+                message: Some("was SyncSource, missed the resync finished event"),
                 ..found(34, Verdict::SourceByBitmap)
             }
         } else {
@@ -442,11 +439,17 @@ fn other_generation(
     if same(own.bitmap, peer.bitmap) && name(own.bitmap) != 0 {
         return found(90, Verdict::SplitBrain);
     }
-    // Two empty slots count as equal: "unrelated" needs histories without a hole in common.
+    // Two empty slots count as equal: "unrelated" needs histories without a hole in common. A generation that one disk
+    // has in its bitmap slot and the other in its history is an ancestor too, which DRBD does not look at.
+    let met = |a: &GenerationIds, b: &GenerationIds| {
+        name(a.bitmap) != 0 && b.history.iter().any(|old| same(*old, a.bitmap))
+    };
     if own
         .history
         .iter()
         .any(|old| peer.history.iter().any(|theirs| same(*old, *theirs)))
+        || met(own, peer)
+        || met(peer, own)
     {
         return found(100, Verdict::SplitBrainNoCommon);
     }

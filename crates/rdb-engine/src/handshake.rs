@@ -200,6 +200,7 @@ impl<P: Payload> Resource<P> {
         if volume.size == size {
             return;
         }
+        let grows = size > volume.size;
         volume.size = size;
         let is_primary = volume.state.role == Role::Primary;
         if volume.disk.is_some() {
@@ -221,11 +222,16 @@ impl<P: Payload> Resource<P> {
                     set: MdFlags::empty(),
                     clear: full,
                 },
-                Then::Nothing,
+                // Nobody sees more of the device than its disk has on record (I22).
+                if grows {
+                    Then::AnnounceDevice
+                } else {
+                    Then::Nothing
+                },
             );
         }
         self.log_volume(Level::Info, nr, format!("size = {} KB", size / 2));
-        if is_primary {
+        if is_primary && !(grows && self.volume(nr).disk.is_some()) {
             self.announce_device(nr);
         }
     }

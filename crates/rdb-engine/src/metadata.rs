@@ -16,7 +16,7 @@ use crate::effect::Effect;
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::{Io, Resource};
-use crate::volume::Disk;
+use crate::volume::{Disk, PeerKey, RequestKey};
 
 /// One metadata operation.
 #[derive(Debug)]
@@ -75,6 +75,12 @@ pub(crate) enum Then {
     HandshakeBitmapReady,
     /// An administrative command waits for this.
     Admin,
+    /// A mirrored write waits for what the superblock says of this node; without a disk it ends.
+    Mirrored(PeerKey),
+    /// A write of ours waits for the mark of a Primary.
+    Application(RequestKey),
+    /// The device's new size may be told.
+    AnnounceDevice,
     /// The failed or detached disk has nothing left to write.
     Detached,
 }
@@ -197,9 +203,15 @@ impl<P: Payload> Resource<P> {
     }
 
     fn md_start(&mut self, nr: VolumeNr, op: MdOp) {
+        let volume = self.volume(nr);
+        let flags = crate::state::md_flags(volume.state, volume.crashed_primary, 0);
+        let still_primary = MdFlags::from_bits_retain(flags).contains(MdFlags::PRIMARY_IND);
         let disk = self.disk_mut(nr);
         let stage = match op.kind {
-            MdKind::Superblock { set, clear } => {
+            MdKind::Superblock { set, mut clear } => {
+                if still_primary {
+                    clear.remove(MdFlags::PRIMARY_IND); // promoted again meanwhile
+                }
                 disk.sb.flags.insert(set);
                 disk.sb.flags.remove(clear | MdFlags::AL_CLEAN);
                 disk.sb.magic = Magic::V84Unclean;
@@ -441,6 +453,11 @@ impl<P: Payload> Resource<P> {
             }
             Stage::All { .. } => self.md_then(nr, running.then, true),
             Stage::Last { commit } => {
+                if matches!(running.kind, MdKind::Superblock { .. }) {
+                    // (What was set since it was put together needs a write of its own, which is due then.)
+                    disk.mark_durable =
+                        !disk.sb_dirty && disk.sb.flags.contains(MdFlags::PRIMARY_IND);
+                }
                 if let Some(tr) = commit {
                     disk.al.commit(tr);
                     self.al_committed(nr, tr);
@@ -448,6 +465,19 @@ impl<P: Payload> Resource<P> {
                 self.md_then(nr, running.then, true);
             }
         }
+    }
+
+    /// Whether what the superblock is to say is not durable yet.
+    pub(crate) fn superblock_pending(&self, nr: VolumeNr) -> bool {
+        let is_superblock = |kind| matches!(kind, MdKind::Superblock { .. });
+        self.disk_if_attached(nr).is_some_and(|disk| {
+            disk.sb_dirty
+                || disk.md_queue.iter().any(|op| is_superblock(op.kind))
+                || disk
+                    .md_running
+                    .as_ref()
+                    .is_some_and(|op| is_superblock(op.kind))
+        })
     }
 
     /// Everything queued fails: the disk is lost.
@@ -479,6 +509,13 @@ impl<P: Payload> Resource<P> {
             Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
             Then::Admin => self.admin_metadata_done(ok),
             Then::Detached => self.detach_finish(nr, ok),
+            Then::Mirrored(key) => self.submit_mirrored(key),
+            Then::Application(key) => self.submit_write(key),
+            Then::AnnounceDevice => {
+                if self.volume(nr).state.role == crate::state::Role::Primary {
+                    self.announce_device(nr);
+                }
+            }
             Then::SendSyncUuid(_)
             | Then::StartRequesting
             | Then::ResyncDataDurable

@@ -300,6 +300,11 @@ impl<P: Payload> Resource<P> {
             .expect("the caller has seen the disk")
     }
 
+    /// The volume's disk, if it is attached.
+    pub(crate) fn disk_if_attached(&self, nr: VolumeNr) -> Option<&Disk> {
+        self.volumes.get(&nr)?.disk.as_deref()
+    }
+
     /// The volume after this one, or the first: to walk the volumes while changing them, without a list.
     pub(crate) fn next_volume(&self, after: Option<VolumeNr>) -> Option<VolumeNr> {
         use core::ops::Bound::{Excluded, Unbounded};
@@ -468,7 +473,12 @@ impl<P: Payload> Resource<P> {
         let effects = state::immediate(old, new);
         if let Some(disk) = volume.disk.as_deref_mut() {
             if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {
-                let flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
+                let mut flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
+                let mark = rdb_meta::MdFlags::PRIMARY_IND.bits();
+                if disk.sb.flags.bits() & mark != 0 && flags & mark == 0 {
+                    flags |= mark;
+                    disk.unmark_due = true;
+                }
                 if flags != disk.sb.flags.bits() {
                     disk.sb.flags = rdb_meta::MdFlags::from_bits_retain(flags);
                     disk.sb_dirty = true;

@@ -181,6 +181,10 @@ pub(crate) struct Disk {
     pub(crate) data_written: u64,
     pub(crate) data_flushing: u64,
     pub(crate) data_durable: u64,
+    /// The superblock on disk has the mark of a Primary.
+    pub(crate) mark_durable: bool,
+    /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
+    pub(crate) unmark_due: bool,
     /// The disk failed: nothing new goes to it.
     pub(crate) failed: bool,
     /// Resync cleared bits; the bitmap is written after a while.

@@ -246,14 +246,16 @@ impl<P: Payload> Resource<P> {
             self.submit_write(key);
             return;
         };
+        // The transaction of an extent that is not hot yet comes after the superblock that is under way.
+        let marked = disk.mark_durable;
         if disk.al_suspended {
-            self.submit_write(key);
+            self.submit_when_primary(key, marked);
             return;
         }
         match disk.al.acquire(first, last) {
             Acquire::Granted => {
                 self.requests[key].al_held = true;
-                self.submit_write(key);
+                self.submit_when_primary(key, marked);
             }
             Acquire::Pending(tr) => {
                 disk.al_pending.push_back((tr, RequestOrPeer::Request(key)));
@@ -261,6 +263,16 @@ impl<P: Payload> Resource<P> {
                 self.queue_transaction(nr);
             }
             Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Request(key)),
+        }
+    }
+
+    /// That this disk is a Primary's is on record before its first write, or the log would not be applied (I2).
+    fn submit_when_primary(&mut self, key: RequestKey, marked: bool) {
+        if marked {
+            self.submit_write(key);
+        } else {
+            let nr = self.requests[key].volume;
+            self.md(nr, MdKind::SUPERBLOCK, Then::Application(key));
         }
     }
 
@@ -475,7 +487,10 @@ impl<P: Payload> Resource<P> {
         let nr = self.requests[key].volume;
         self.close_epoch();
         self.send_barrier();
-        if core::mem::take(&mut self.volume_mut(nr).writes_lost) {
+        let state = self.volume(nr).state;
+        let reachable = state.disk == DiskState::UpToDate && self.volume(nr).has_usable_disk()
+            || state.pdsk == DiskState::UpToDate && self.is_up();
+        if !reachable || core::mem::take(&mut self.volume_mut(nr).writes_lost) {
             self.complete(key, false);
             return;
         }

@@ -11,6 +11,8 @@ use std::str::FromStr;
 pub enum Frontend {
     /// The best that works on this machine.
     Auto,
+    /// A device of the kernel's ublk driver.
+    Ublk,
     /// A loop device over a file served by FUSE.
     Fuse,
     /// The NBD socket alone: no device node.
@@ -21,16 +23,22 @@ pub enum Frontend {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrontendError {
     /// No such name.
-    #[error("unknown front end {name:?}: choose auto, fuse or socket")]
+    #[error("unknown front end {name:?}: choose auto, ublk, fuse or socket")]
     Unknown {
         /// As given.
         name: String,
     },
     /// A name that is taken, for something this version does not do.
-    #[error("the {name} front end is not in this version: choose auto, fuse or socket")]
+    #[error("the {name} front end is not in this version: choose auto, ublk, fuse or socket")]
     NotYet {
         /// As given.
         name: &'static str,
+    },
+    /// The machine lacks what ublk needs.
+    #[error("the ublk front end does not work here: {reason}")]
+    Ublk {
+        /// What is missing.
+        reason: String,
     },
     /// The machine lacks something that was asked for.
     #[error("the {name} front end does not work here: {path}: {reason}")]
@@ -49,9 +57,9 @@ impl Frontend {
     pub fn from_name(name: &str) -> Result<Self, FrontendError> {
         match name {
             "auto" => Ok(Frontend::Auto),
+            "ublk" => Ok(Frontend::Ublk),
             "fuse" => Ok(Frontend::Fuse),
             "socket" => Ok(Frontend::Socket),
-            "ublk" => Err(FrontendError::NotYet { name: "ublk" }),
             "nbd" => Err(FrontendError::NotYet { name: "nbd" }),
             _ => Err(FrontendError::Unknown {
                 name: name.to_owned(),
@@ -63,25 +71,39 @@ impl Frontend {
     pub fn name(self) -> &'static str {
         match self {
             Frontend::Auto => "auto",
+            Frontend::Ublk => "ublk",
             Frontend::Fuse => "fuse",
             Frontend::Socket => "socket",
         }
     }
 
-    /// Settles `Auto`: FUSE where it and loop devices can be used, else the socket. What was asked for by
-    /// name is not replaced by something else: if the machine lacks it, that is an error. Blocking, quick.
+    /// Settles `Auto`: ublk where it works, else FUSE where it and loop devices can be used, else the socket. What was
+    /// asked for by name is not replaced by something else: if the machine lacks it, that is an error. Blocking; loads the
+    /// ublk driver if it is there.
     pub fn settle(self) -> Result<Self, FrontendError> {
         match self {
             Frontend::Socket => Ok(Frontend::Socket),
+            Frontend::Ublk => check_ublk().map(|()| Frontend::Ublk),
             Frontend::Fuse => check_fuse_and_loop().map(|()| Frontend::Fuse),
-            Frontend::Auto => Ok(match check_fuse_and_loop() {
-                Ok(()) => Frontend::Fuse,
-                Err(error) => {
-                    tracing::info!("no device nodes, only the NBD socket: {error}");
-                    Frontend::Socket
-                }
-            }),
+            Frontend::Auto => Ok(Frontend::best()),
         }
+    }
+
+    fn best() -> Self {
+        for (frontend, check) in [
+            (
+                Frontend::Ublk,
+                check_ublk as fn() -> Result<(), FrontendError>,
+            ),
+            (Frontend::Fuse, check_fuse_and_loop),
+        ] {
+            match check() {
+                Ok(()) => return frontend,
+                Err(error) => tracing::info!("{error}"),
+            }
+        }
+        tracing::info!("no device nodes, only the NBD socket");
+        Frontend::Socket
     }
 }
 
@@ -97,6 +119,12 @@ impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+fn check_ublk() -> Result<(), FrontendError> {
+    crate::ublk::available().map_err(|error| FrontendError::Ublk {
+        reason: error.to_string(),
+    })
 }
 
 fn check_fuse_and_loop() -> Result<(), FrontendError> {
@@ -127,7 +155,12 @@ mod tests {
 
     #[test]
     fn names_come_and_go() {
-        for frontend in [Frontend::Auto, Frontend::Fuse, Frontend::Socket] {
+        for frontend in [
+            Frontend::Auto,
+            Frontend::Ublk,
+            Frontend::Fuse,
+            Frontend::Socket,
+        ] {
             assert_eq!(Frontend::from_name(frontend.name()), Ok(frontend));
             assert_eq!(frontend.to_string().parse(), Ok(frontend));
         }
@@ -135,13 +168,11 @@ mod tests {
 
     #[test]
     fn front_ends_to_come_are_refused_by_name() {
-        for name in ["ublk", "nbd"] {
-            let error = Frontend::from_name(name).expect_err(name).to_string();
-            assert!(
-                error.contains(name) && error.contains("not in this version"),
-                "{error}"
-            );
-        }
+        let error = Frontend::from_name("nbd").expect_err("nbd").to_string();
+        assert!(
+            error.contains("nbd") && error.contains("not in this version"),
+            "{error}"
+        );
         let error = Frontend::from_name("floppy")
             .expect_err("floppy")
             .to_string();
@@ -162,7 +193,12 @@ mod tests {
         let auto = Frontend::Auto
             .settle()
             .expect("auto always finds something");
-        assert_eq!(auto == Frontend::Fuse, Frontend::Fuse.settle().is_ok());
+        let ublk = Frontend::Ublk.settle().is_ok();
+        assert_eq!(auto == Frontend::Ublk, ublk);
+        assert_eq!(
+            auto == Frontend::Fuse,
+            !ublk && Frontend::Fuse.settle().is_ok()
+        );
         assert_ne!(auto, Frontend::Auto);
     }
 }

@@ -15,11 +15,13 @@
 mod choice;
 mod device;
 pub mod fuse;
+mod holders;
 pub mod links;
 pub mod loopdev;
 pub mod nbd;
 pub mod status_file;
 mod sys;
+pub mod ublk;
 
 pub use choice::{Frontend, FrontendError};
 pub use device::{DeviceInfo, Errno, Op, RangeError, Request};

@@ -9,12 +9,14 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
+pub use crate::holders::Holder;
+use crate::holders::{holders, list};
 use crate::sys;
 
 /// How often a free device is asked for when others take it first, and the pause between: the kernel names
@@ -97,51 +99,12 @@ pub enum LoopError {
     },
 }
 
-fn list(holders: &[Holder]) -> String {
-    if holders.is_empty() {
-        return "someone".to_owned();
-    }
-    holders
-        .iter()
-        .map(Holder::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LoopError {
     move |error| LoopError::Io {
         doing,
         path: path.to_owned(),
         error,
     }
-}
-
-/// Who uses a block device.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Holder {
-    /// A process has it open.
-    #[error("process {pid} ({command})")]
-    Process {
-        /// Its number.
-        pid: u32,
-        /// Its name, as `/proc/PID/comm` has it.
-        command: String,
-    },
-    /// It is mounted in this mount namespace.
-    #[error("a mount on {}", target.display())]
-    Mount {
-        /// Where.
-        target: PathBuf,
-    },
-    /// The kernel swaps on it.
-    #[error("swap space")]
-    Swap,
-    /// Another block device is made of it (device mapper, md).
-    #[error("the device {name}")]
-    Device {
-        /// Its name in `/sys/block`.
-        name: String,
-    },
 }
 
 /// How a file is attached.
@@ -273,35 +236,7 @@ impl LoopDevice {
     /// Who uses the device, as far as `/proc` and `/sys` tell: processes of this process namespace, mounts
     /// of this mount namespace. A mount elsewhere is noticed by [`LoopDevice::is_held`], but has no name here.
     pub fn holders(&self) -> Vec<Holder> {
-        let mut holders = Vec::new();
-        let device = (MAJOR, self.number);
-        for mount in sys::mounts().unwrap_or_default() {
-            // btrfs and the like have a device number of their own; O_EXCL notices them all the same.
-            if mount.device == device {
-                holders.push(Holder::Mount {
-                    target: mount.target,
-                });
-            }
-        }
-        let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
-        let path = self.path();
-        if swaps
-            .lines()
-            .any(|line| line.split_whitespace().next() == path.to_str())
-        {
-            holders.push(Holder::Swap);
-        }
-        for entry in std::fs::read_dir(self.sys_path("holders"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            holders.push(Holder::Device {
-                name: entry.file_name().to_string_lossy().into_owned(),
-            });
-        }
-        holders.extend(processes_with(device));
-        holders
+        holders((MAJOR, self.number), &self.path())
     }
 
     /// Gives the device back, unless somebody uses it: then it stays as it is. Detaching what is not
@@ -412,43 +347,6 @@ fn resolve(file: &Path) -> io::Result<PathBuf> {
         }
         (resolved, ..) => resolved,
     }
-}
-
-/// Who has a block device open. Only descriptors that name something below `/dev` are looked at, so that a
-/// hanging network file system somewhere does not block this.
-fn processes_with(device: (u32, u32)) -> Vec<Holder> {
-    let mut found = Vec::new();
-    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = process
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        let descriptors = std::fs::read_dir(process.path().join("fd"));
-        let holds = descriptors
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|descriptor| {
-                let path = descriptor.path();
-                std::fs::read_link(&path).is_ok_and(|target| target.starts_with("/dev/"))
-                    && std::fs::metadata(&path).is_ok_and(|metadata| {
-                        let rdev = metadata.rdev();
-                        metadata.file_type().is_block_device()
-                            && (libc::major(rdev), libc::minor(rdev)) == device
-                    })
-            });
-        if holds {
-            let command = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.push(Holder::Process {
-                pid,
-                command: command.trim_end().to_owned(),
-            });
-        }
-    }
-    found
 }
 
 fn ioctl(fd: BorrowedFd<'_>, request: u64) -> io::Result<libc::c_int> {

@@ -21,6 +21,7 @@ use slab::Slab;
 use crate::Engine;
 use crate::disk::{Answer, DiskFile, Lane};
 use crate::frontend::FrontEnds;
+use crate::frontend::ublk::Left;
 use crate::handle::{
     AttachRequest, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Volume {
     pub(crate) lane: Lane,
     /// What front ends may use.
     pub(crate) device: Option<DeviceSpec>,
+    /// What is known of a device that an earlier process left.
+    pub(crate) left: Left,
 }
 
 /// A volume's open files; the same one twice if the metadata is internal.
@@ -219,6 +222,9 @@ impl<E: Engine> EventLoop<E> {
                 self.on_first_packet(generation, fd, *bytes, result);
             }
             Op::NbdAccept(generation, _) => self.on_client_accepted(generation, result),
+            Op::Ublk(volume, generation, tag, _) => {
+                self.on_ublk_tag(volume, generation, tag, result);
+            }
             Op::FusePoll(volume, generation, _) => self.on_fuse_ready(volume, generation, result),
             Op::Wake(..) => {
                 self.on_messages();
@@ -234,6 +240,7 @@ impl<E: Engine> EventLoop<E> {
             Slot::Pairing => self.on_pairing_timer(),
             Slot::Stall(socket) => self.on_stall_timer(socket),
             Slot::Closing => self.on_closing_timer(),
+            Slot::Clients => self.on_clients_timer(),
         }
     }
 
@@ -358,6 +365,7 @@ impl<E: Engine> EventLoop<E> {
                 });
             }
             Effect::StateChanged { volume, old, new } => {
+                self.watch_left_device(volume, &new);
                 self.notify(Notice::StateChanged { volume, old, new });
             }
         }
@@ -394,6 +402,7 @@ impl<E: Engine> EventLoop<E> {
                 }
                 Message::Status(reply) => reply(self.engine.status(self.now)),
                 Message::Fuse(message) => self.on_fuse_message(message),
+                Message::Ublk(message) => self.on_ublk_message(message),
                 Message::Stop => self.stop(),
             }
             self.drain_pending();
@@ -474,15 +483,49 @@ impl<E: Engine> EventLoop<E> {
         };
         match (on_end, &result) {
             (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
+            (OnEnd::CloseDiskIfRefused(volume), Ok(())) => self.judge_left_device(volume),
             (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
+            (OnEnd::RestoreNetIfRefused(_), Ok(())) => self.fit_pool(),
             (OnEnd::TakeNetOptions(options), Ok(())) => {
                 if let Some(config) = &mut self.net.config {
                     config.options = *options;
                 }
+                self.fit_pool();
             }
             _ => {}
         }
         reply(result);
+    }
+
+    /// Takes more memory if `max-buffers` now asks for it. What is in use of the arena so far goes back to that one, which
+    /// ends with its last buffer. Nothing is given back when `max-buffers` becomes smaller: the engine keeps to it.
+    fn fit_pool(&mut self) {
+        let Some(max_buffers) = self.net.config.as_ref().map(|net| net.options.max_buffers) else {
+            return;
+        };
+        let (size, have) = (PoolSize::for_max_buffers(max_buffers), self.pool.size());
+        if size.receive <= have.receive {
+            return;
+        }
+        match Pool::new(size) {
+            Ok(pool) => {
+                self.ring.adopt(Rc::clone(&pool));
+                self.pool = pool;
+                let text = format!(
+                    "max-buffers {max_buffers}: {} MiB of buffers",
+                    size.bytes() >> 20
+                );
+                self.log(Level::Info, None, text);
+            }
+            Err(error) => {
+                let text = format!(
+                    "no {} MiB of memory for max-buffers {max_buffers}, it stays at {} MiB: {error}",
+                    size.bytes() >> 20,
+                    have.bytes() >> 20,
+                );
+                self.log(Level::Warn, None, text);
+            }
+        }
     }
 
     /// What the loop knows of a volume; made if it is new.
@@ -496,6 +539,7 @@ impl<E: Engine> EventLoop<E> {
                     disk: None,
                     lane,
                     device: None,
+                    left: Left::default(),
                 });
                 self.volumes.len() - 1
             }

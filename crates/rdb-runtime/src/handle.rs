@@ -18,6 +18,7 @@ use crate::Engine;
 use crate::disk::{OpenedDisk, open_disks};
 use crate::event_loop::EventLoop;
 use crate::frontend::fuse::FuseMessage;
+use crate::frontend::ublk::UblkMessage;
 use crate::pool::PoolSize;
 
 /// What a resource's thread is started with.
@@ -29,7 +30,8 @@ pub struct ResourceConfig {
     pub run_dir: PathBuf,
     /// Which front end serves the devices beside the NBD socket.
     pub frontend: Frontend,
-    /// `max-buffers`, 4 KiB pages: the buffers are taken at start.
+    /// `max-buffers` to begin with, 4 KiB pages: the buffers are taken at start. A connection that has more of them
+    /// configured gets more when it is configured.
     pub max_buffers: u32,
     /// How long the thread looks for completions before it sleeps, while it has work; zero never does.
     pub busy_poll: Duration,
@@ -159,6 +161,7 @@ pub(crate) enum Message {
     Connect(Box<ConnectRequest>, Reply),
     Status(StatusReply),
     Fuse(FuseMessage),
+    Ublk(UblkMessage),
     Stop,
 }
 

@@ -21,6 +21,10 @@ const CHUNK_PAGES: usize = 256;
 /// Pieces are `PAGE_BYTES << order` long.
 const ORDERS: usize = 9;
 const _: () = assert!(1 << (ORDERS - 1) == CHUNK_PAGES);
+/// Chunks for received payloads with the largest `max-buffers`, 131,072 pages (`docs/spec/admin.md`, section 2).
+const CHUNKS_MAX: usize = 512;
+/// Most chunks for our own writes, and for reads.
+const OWN_CHUNKS_MAX: usize = 64;
 /// End of a free list.
 const NIL: u32 = u32::MAX;
 
@@ -49,14 +53,21 @@ pub struct PoolSize {
 }
 
 impl PoolSize {
-    /// The sizes for `max-buffers` (4 KiB pages): from 6 to 24 MiB in all.
+    /// The sizes for `max-buffers` (4 KiB pages): 6 MiB in all for the smallest, 24 MiB for DRBD's default, 640 MiB for
+    /// the largest. What the peer sends gets all of it; writes and reads of our own beyond 64 MiB gain nothing.
     pub fn for_max_buffers(max_buffers: u32) -> PoolSize {
-        let chunks = (max_buffers as usize / CHUNK_PAGES).clamp(2, 8);
+        let chunks = (max_buffers as usize).div_ceil(CHUNK_PAGES);
+        let chunks = chunks.next_power_of_two().clamp(2, CHUNKS_MAX);
         PoolSize {
             receive: chunks,
-            front_end: chunks,
-            read: chunks,
+            front_end: chunks.min(OWN_CHUNKS_MAX),
+            read: chunks.min(OWN_CHUNKS_MAX),
         }
+    }
+
+    /// Bytes in all.
+    pub fn bytes(self) -> usize {
+        (self.receive + self.front_end + self.read) * CHUNK_PAGES * PAGE_BYTES
     }
 }
 
@@ -75,6 +86,9 @@ pub struct Pool {
     released: [Cell<bool>; RESERVES],
     /// First page of each reserve; the end of the last one behind them.
     bounds: [usize; RESERVES + 1],
+    size: PoolSize,
+    /// Which registered buffer of the ring the arena is, if it is one.
+    slot: Cell<Option<u16>>,
 }
 
 struct Lists {
@@ -134,12 +148,25 @@ impl Pool {
             lengths: (0..pages).map(|_| Cell::new(0)).collect(),
             orders: (0..pages).map(|_| Cell::new(0)).collect(),
             lists: RefCell::new(lists),
-            released: Default::default(),
+            // Whoever waits for a buffer of an arena before this one tries again.
+            released: [const { Cell::new(true) }; RESERVES],
             bounds,
+            size,
+            slot: Cell::new(None),
         }))
     }
 
-    /// The whole arena, to be registered with the ring as its buffer 0.
+    /// How large its reserves are.
+    pub fn size(&self) -> PoolSize {
+        self.size
+    }
+
+    /// Takes note that the arena is registered with the ring, as this buffer.
+    pub(crate) fn set_slot(&self, slot: u16) {
+        self.slot.set(Some(slot));
+    }
+
+    /// The whole arena, to be registered with the ring.
     pub fn as_iovec(&self) -> libc::iovec {
         libc::iovec {
             iov_base: self.base.as_ptr().cast(),
@@ -279,6 +306,11 @@ impl Buf {
         Some(unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) })
     }
 
+    /// Which registered buffer of the ring it lies in, if it does.
+    pub(crate) fn slot(&self) -> Option<u16> {
+        self.pool.slot.get()
+    }
+
     /// Whether it came from the reserve for received payloads.
     pub(crate) fn is_received(&self) -> bool {
         (self.page as usize) < self.pool.bounds[1]
@@ -400,6 +432,7 @@ mod tests {
             pool.take(Reserve::Receive, 1 << 20).map(|b| b.len()),
             Some(1 << 20)
         );
+        assert!(pool.take_released(Reserve::FrontEnd), "nobody asked before");
         assert!(!pool.take_released(Reserve::FrontEnd));
         assert!(pool.take_released(Reserve::Receive));
         drop(held);
@@ -408,6 +441,27 @@ mod tests {
             pool.take(Reserve::FrontEnd, 1 << 20).is_some(),
             "pieces grow together again"
         );
+    }
+
+    #[test]
+    fn sizes_follow_max_buffers_to_both_ends() {
+        for (max_buffers, receive, own) in [
+            (32, 2, 2),
+            (2048, 8, 8),
+            (2049, 16, 16),
+            (8192, 32, 32),
+            (131_072, 512, 64),
+            (u32::MAX, 512, 64),
+        ] {
+            let size = PoolSize::for_max_buffers(max_buffers);
+            assert_eq!(
+                (size.receive, size.front_end, size.read),
+                (receive, own, own),
+                "{max_buffers}"
+            );
+            let wanted = (max_buffers as usize).min(131_072) * PAGE_BYTES;
+            assert!(size.receive << 20 >= wanted, "{max_buffers}");
+        }
     }
 
     #[test]

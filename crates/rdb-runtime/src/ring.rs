@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use rdb_engine::VolumeNr;
+use rdb_frontend::ublk::Tag;
 use replica_proto::Socket;
 use slab::Slab;
 
@@ -21,6 +22,8 @@ use crate::stream::{SendBatch, Stage};
 
 /// Entries of the submission queue. It is flushed whenever it is full, so this bounds nothing but batches.
 const SUBMISSION_ENTRIES: u32 = 512;
+/// Arenas of one ring: each that follows has at least twice the buffers of the one before, from 2 chunks to 512.
+const SLOTS: usize = 9;
 /// Entries of the completion queue; beyond, the kernel keeps completions in a list.
 const COMPLETION_ENTRIES: u32 = 4096;
 /// How long an ending ring waits for what it has cancelled.
@@ -58,6 +61,8 @@ pub(crate) enum Op {
     FirstPacket(u32, Rc<OwnedFd>, Box<[u8; 8]>),
     /// An accept on the NBD socket.
     NbdAccept(u32, Rc<OwnedFd>),
+    /// A command of a ublk device's tag: it ends when there is a request.
+    Ublk(VolumeNr, u32, Tag, Rc<OwnedFd>),
     /// A wait for the kernel's FUSE client of a volume to ask something.
     FusePoll(VolumeNr, u32, Rc<OwnedFd>),
 }
@@ -74,12 +79,16 @@ const ENTER_GETEVENTS: u32 = 1;
 pub(crate) struct Ring {
     uring: mem::ManuallyDrop<IoUring>,
     ops: mem::ManuallyDrop<Slab<Op>>,
-    /// The arena, which the ring may have registered.
-    pool: mem::ManuallyDrop<Rc<Pool>>,
-    /// Buffers of the arena may be used as registered buffer 0.
-    pub(crate) fixed: bool,
+    /// The arenas that the ring has registered.
+    pools: mem::ManuallyDrop<Vec<Rc<Pool>>>,
+    /// How many arenas can be registered.
+    slots: usize,
+    /// How many of `ops` are tags that wait for a request.
+    tags: usize,
     /// Completions taken from the ring and not yet handled.
     batch: Vec<(u64, i32)>,
+    /// Completions that were taken to make room, for the next turn.
+    kept: Vec<(u64, i32)>,
     /// How long to look for completions before sleeping.
     busy_poll: Duration,
     last_work: Instant,
@@ -106,34 +115,68 @@ impl Ring {
                 "the kernel's io_uring is too old: 5.11 or later is needed",
             ));
         }
-        // SAFETY: the arena stays mapped until after the ring has ended: `pool` is held beside it, and is leaked
-        // together with the operations if some of them do not end.
-        let fixed = unsafe { uring.submitter().register_buffers(&[pool.as_iovec()]) }.is_ok();
-        Ok(Ring {
+        // A table with room for larger arenas to come; kernels before 5.19 have tables that are full from the start.
+        let slots = match uring.submitter().register_buffers_sparse(SLOTS as u32) {
+            Ok(()) => SLOTS,
+            Err(_) => 0,
+        };
+        let mut ring = Ring {
             uring: mem::ManuallyDrop::new(uring),
             ops: mem::ManuallyDrop::new(Slab::with_capacity(1024)),
-            pool: mem::ManuallyDrop::new(pool),
-            fixed,
+            tags: 0,
+            pools: mem::ManuallyDrop::new(Vec::with_capacity(SLOTS)),
+            slots,
             batch: Vec::with_capacity(COMPLETION_ENTRIES as usize),
+            kept: Vec::new(),
             busy_poll,
             last_work: Instant::now(),
-        })
+        };
+        ring.adopt(pool);
+        Ok(ring)
+    }
+
+    /// Registers an arena, so that its pages need not be looked up for each operation. Without a place for it its
+    /// buffers work as well, a little slower.
+    pub(crate) fn adopt(&mut self, pool: Rc<Pool>) {
+        let (slot, arena) = (self.pools.len(), [pool.as_iovec()]);
+        let submitter = self.uring.submitter();
+        // SAFETY: the arena stays mapped until after the ring has ended: it is held in `pools`, and is leaked together
+        // with the operations if some of them do not end.
+        let registered = unsafe {
+            match (slot, self.slots) {
+                (0, 0) => submitter.register_buffers(&arena),
+                (slot, slots) if slot < slots => {
+                    submitter.register_buffers_update(slot as u32, &arena, None)
+                }
+                _ => return,
+            }
+        };
+        if registered.is_ok() {
+            pool.set_slot(slot as u16);
+            self.pools.push(pool);
+        }
     }
 
     /// Starts an operation; `entry` makes its submission from the operation in its place. Pointers in the entry must
     /// go to memory that the operation owns, and file descriptors must be ones that it holds.
     pub(crate) fn start(&mut self, op: Op, entry: impl FnOnce(&mut Op) -> squeue::Entry) -> usize {
+        self.tags += usize::from(matches!(op, Op::Ublk(..)));
         let key = self.ops.insert(op);
         let entry = entry(&mut self.ops[key]).user_data(key as u64);
         // SAFETY: by this function's rule the entry refers only to what the operation owns, which stays in the slab
         // until its completion is taken; see also `drop`.
         while unsafe { self.uring.submission().push(&entry) }.is_err() {
-            // The queue is full: hand it over. EBUSY (completions pile up) cannot last, for the kernel keeps them.
-            if let Err(error) = self.uring.submit()
-                && !is_transient(&error)
-            {
-                tracing::error!("io_uring takes no submissions: {error}");
-                std::thread::sleep(Duration::from_millis(10));
+            // The queue is full: hand it over.
+            match self.uring.submit() {
+                Ok(_) => {}
+                // Kernels before 5.19 take no more before the completions that did not fit are made room for; this may
+                // run amid the handling of a completion, so they are kept for the next turn.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.keep_completions(),
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
+                    tracing::error!("io_uring takes no submissions: {error}");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
         }
         key
@@ -154,7 +197,7 @@ impl Ring {
         let have = {
             let mut completions = self.uring.completion();
             completions.sync();
-            !completions.is_empty()
+            !completions.is_empty() || !self.kept.is_empty()
         };
         let result = if !have && wait && self.busy_poll(timeout) {
             Ok(0)
@@ -188,7 +231,7 @@ impl Ring {
     fn busy_poll(&mut self, timeout: Option<Duration>) -> bool {
         let start = Instant::now();
         if self.busy_poll.is_zero()
-            || self.ops.len() > FEW_OPS
+            || self.ops.len() - self.tags > FEW_OPS
             || start.duration_since(self.last_work) > LULL
         {
             return false;
@@ -216,9 +259,17 @@ impl Ring {
         false
     }
 
+    fn keep_completions(&mut self) {
+        for completion in self.uring.completion() {
+            self.kept
+                .push((completion.user_data(), completion.result()));
+        }
+    }
+
     /// Takes the completions that are there, to be handled one after the other.
     pub(crate) fn take_completions(&mut self) -> Vec<(u64, i32)> {
         let mut batch = mem::take(&mut self.batch);
+        batch.append(&mut self.kept);
         for completion in self.uring.completion() {
             batch.push((completion.user_data(), completion.result()));
         }
@@ -233,7 +284,9 @@ impl Ring {
 
     /// Takes a completed operation out. `None` only if the kernel answers what was not asked.
     pub(crate) fn finish(&mut self, user_data: u64) -> Option<Op> {
-        self.ops.try_remove(user_data as usize)
+        let op = self.ops.try_remove(user_data as usize);
+        self.tags -= usize::from(matches!(op, Some(Op::Ublk(..))));
+        op
     }
 
     /// Cancels everything and waits; whether all has ended. Bounded.
@@ -242,11 +295,12 @@ impl Ring {
         let keys: Vec<usize> = self.ops.iter().map(|(key, _)| key).collect();
         for key in keys {
             // Disk writes that run are let run: half of a block helps nobody.
-            if !matches!(self.ops.get(key), Some(Op::Disk(_))) {
+            // Commands of ublk's tags end with the ring itself, and nothing of ours is used by them.
+            if !matches!(self.ops.get(key), Some(Op::Disk(_) | Op::Ublk(..))) {
                 self.cancel(key);
             }
         }
-        while !self.ops.is_empty() {
+        while self.ops.len() > self.tags {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.turn(true, Some(left)).is_err() {
                 return false;
@@ -276,7 +330,7 @@ impl Drop for Ring {
         unsafe {
             mem::ManuallyDrop::drop(&mut self.uring);
             mem::ManuallyDrop::drop(&mut self.ops);
-            mem::ManuallyDrop::drop(&mut self.pool);
+            mem::ManuallyDrop::drop(&mut self.pools);
         }
     }
 }

@@ -415,6 +415,11 @@ impl Receiver {
         self.arriving.is_some()
     }
 
+    /// Whether a payload has its buffer: it is being received, or its operation is in flight.
+    pub(crate) fn holds_payload(&self) -> bool {
+        self.arriving.is_some() || self.in_flight && self.stage.is_some()
+    }
+
     /// Receives more: into the payload that is arriving, else into the stage.
     pub(crate) fn receive(&mut self, ring: &mut Ring, owner: Owner, fd: &Rc<OwnedFd>) {
         if self.in_flight {

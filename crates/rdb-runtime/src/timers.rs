@@ -15,6 +15,8 @@ pub(crate) enum Slot {
     Stall(Socket),
     /// Closed connections may have lasted too long.
     Closing,
+    /// NBD clients may have been silent for too long.
+    Clients,
 }
 
 /// The timers, in no order: with few of them a scan is quicker than a tree, and it allocates nothing.

@@ -3,6 +3,8 @@
 #![deny(unsafe_code)]
 
 mod convert;
+mod log;
+mod man;
 mod node;
 mod ops;
 mod proc_drbd;
@@ -12,7 +14,7 @@ mod settings;
 mod wait;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{IsTerminal, Read, Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,6 +51,9 @@ struct Args {
     /// Lead a session of its own: for whoever starts the daemon and goes
     #[arg(long)]
     background: bool,
+    /// Write the manual page into a directory and do nothing else
+    #[arg(long, value_name = "DIR", hide = true)]
+    generate_man: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +69,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    if let Some(directory) = args.generate_man {
+        return man::write(&directory).with_context(|| directory.display().to_string());
+    }
     let settings = Settings::load(args.config.as_deref())?;
     let frontend = args
         .frontend
@@ -88,7 +96,8 @@ fn run(args: Args) -> Result<()> {
     if args.background {
         session::lead();
     }
-    start_log(&settings);
+    let level = settings.log_level.unwrap_or(settings::LogLevel::Info);
+    let _log = log::Log::start(level.tracing()).context("starting the log")?;
     for warning in rdb_runtime::harden_process() {
         tracing::warn!("{warning}");
     }
@@ -186,24 +195,6 @@ fn lock(run_dir: &Path) -> Result<File> {
     file.rewind()?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
-}
-
-/// The log goes to standard error. The journal adds the time itself.
-fn start_log(settings: &Settings) {
-    let level = settings
-        .log_level
-        .unwrap_or(settings::LogLevel::Info)
-        .tracing();
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().init();
-    } else {
-        log.init();
-    }
 }
 
 fn host_name() -> Option<String> {

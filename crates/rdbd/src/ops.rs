@@ -42,7 +42,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a wait looks, beside every change of state.
 const WAIT_POLL: Duration = Duration::from_millis(500);
-/// `max-buffers`, for which a resource's memory is taken at its start: DRBD's default.
+/// `max-buffers`, for which a resource's memory is taken at its start: DRBD's default. More is taken when a connection is
+/// configured that has more of them.
 const MAX_BUFFERS: u32 = 2048;
 /// Longest name of a resource in bytes: it names files.
 const NAME_MAX: usize = 127;

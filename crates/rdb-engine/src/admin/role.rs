@@ -184,6 +184,7 @@ impl<P: Payload> Resource<P> {
                     }
                     Ok(_) => {}
                 }
+                self.run_after(); // what must be written before the mark goes is queued first
                 self.emit(Effect::Device {
                     volume: nr,
                     device: None,

@@ -16,6 +16,11 @@ impl<P: Payload> Resource<P> {
         if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
             return;
         }
+        if self.net.disconnect_sent && matches!(cause, LossCause::Closed { .. }) {
+            // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
+            self.go_standalone();
+            return;
+        }
         match (socket, cause) {
             (Socket::Data, LossCause::Closed { error }) => {
                 let how = if error == 0 {

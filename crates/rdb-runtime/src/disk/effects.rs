@@ -40,6 +40,7 @@ impl<E: Engine> EventLoop<E> {
         // Those that wait already come first, so that a large one gets its turn.
         if !self.waiting_reads.is_empty() || !self.start_read(&read) {
             self.waiting_reads.push_back(read);
+            self.watch_clients();
         }
     }
 

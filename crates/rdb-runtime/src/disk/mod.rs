@@ -84,6 +84,14 @@ pub(crate) enum Memory {
 }
 
 impl Memory {
+    /// Which registered buffer of the ring it lies in, if it does.
+    fn slot(&self) -> Option<u16> {
+        match self {
+            Memory::Pool(buf) => buf.slot(),
+            Memory::None | Memory::Heap(_) | Memory::Zeroes(_) => None,
+        }
+    }
+
     fn as_ptr(&self) -> *mut u8 {
         match self {
             Memory::None => std::ptr::null_mut(),
@@ -262,35 +270,34 @@ impl DiskIo {
         if matches!(self.job, Job::Flush | Job::MetaPreflush { .. }) {
             self.flushing = self.file.written.get();
         }
-        let fixed = ring.fixed;
         ring.start(Op::Disk(self), |op| {
             let Op::Disk(io) = op else {
                 unreachable!("just made")
             };
-            io.entry(fixed)
+            io.entry()
         });
     }
 
-    fn entry(&self, fixed: bool) -> squeue::Entry {
+    fn entry(&self) -> squeue::Entry {
         let fd = self.file.fd();
         let offset = self.offset + u64::from(self.done);
         let left = self.len - self.done;
         let at = self.memory.as_ptr().wrapping_add(self.done as usize);
         match &self.job {
-            Job::Read | Job::BounceRead { .. } | Job::MetaRead { .. } => match &self.memory {
-                Memory::Pool(_) if fixed => opcode::ReadFixed::new(fd, at, left, 0)
+            Job::Read | Job::BounceRead { .. } | Job::MetaRead { .. } => match self.memory.slot() {
+                Some(slot) => opcode::ReadFixed::new(fd, at, left, slot)
                     .offset(offset)
                     .build(),
-                _ => opcode::Read::new(fd, at, left).offset(offset).build(),
+                None => opcode::Read::new(fd, at, left).offset(offset).build(),
             },
             Job::Write { fua } | Job::MetaWrite { fua, .. } => {
                 let flags = if *fua { libc::RWF_DSYNC } else { 0 };
-                match &self.memory {
-                    Memory::Pool(_) if fixed => opcode::WriteFixed::new(fd, at, left, 0)
+                match self.memory.slot() {
+                    Some(slot) => opcode::WriteFixed::new(fd, at, left, slot)
                         .offset(offset)
                         .rw_flags(flags)
                         .build(),
-                    _ => opcode::Write::new(fd, at, left)
+                    None => opcode::Write::new(fd, at, left)
                         .offset(offset)
                         .rw_flags(flags)
                         .build(),

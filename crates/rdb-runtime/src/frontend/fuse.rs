@@ -17,7 +17,7 @@ use rdb_engine::{DeviceSpec, Level, VolumeNr};
 use rdb_frontend::fuse::mount::{Kind, Mount, clear_stale, mount};
 use rdb_frontend::fuse::{MESSAGE_SIZE_MAX, Root, Session, Step, WRITE_PAYLOAD_OFFSET};
 use rdb_frontend::loopdev::{AttachOptions, LoopDevice};
-use rdb_frontend::{Errno, Frontend, Request};
+use rdb_frontend::{Errno, Request};
 
 use super::{Origin, Starved, device_info};
 use crate::Engine;
@@ -30,8 +30,6 @@ use crate::ring::Op;
 const MESSAGES_A_TURN: usize = 64;
 /// How long a loop device that somebody still uses is asked for again.
 const DETACH_MS: u64 = 10_000;
-/// A transient user of a block device (udev looks at new ones) is waited for this long.
-const HOLDER_MS: u64 = 2_000;
 
 /// What helper threads report.
 pub(crate) enum FuseMessage {
@@ -111,9 +109,6 @@ impl<E: Engine> EventLoop<E> {
     }
 
     pub(super) fn fuse_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
-        if self.config.frontend != Frontend::Fuse {
-            return self.announce_without_node(nr, spec);
-        }
         let Some(device) = self.fuse(nr) else {
             return self.start_fuse(nr, spec);
         };
@@ -199,16 +194,6 @@ impl<E: Engine> EventLoop<E> {
             };
             mailbox.post(Message::Fuse(message));
         });
-    }
-
-    fn help(&mut self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
-        let mailbox = self.mailbox.clone();
-        let spawned = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(mailbox));
-        if let Err(error) = spawned {
-            self.log(Level::Error, None, format!("no thread for {name}: {error}"));
-        }
     }
 
     pub(crate) fn on_fuse_message(&mut self, message: FuseMessage) {
@@ -311,25 +296,23 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    /// Finds out whether somebody uses the loop device, then goes on with the demotion.
-    pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Reply) {
-        match self.fuse(volume).map(|device| &device.stage) {
-            Some(Stage::Up { device, .. }) => {
-                let node = device.clone();
-                self.help("rdb-holders", move |mailbox| {
-                    let held = is_held(&node);
-                    let answer = FuseMessage::Held {
-                        volume,
-                        held,
-                        reply,
-                    };
-                    mailbox.post(Message::Fuse(answer));
-                });
-            }
-            Some(Stage::Starting { .. } | Stage::Stopping) | None => {
-                self.secondary(volume, false, reply);
-            }
-        }
+    /// Finds out whether somebody uses the loop device, then goes on with the demotion; the reply comes back if there is
+    /// none.
+    pub(super) fn ask_who_holds_loop(&mut self, volume: VolumeNr, reply: Reply) -> Option<Reply> {
+        let Some(Stage::Up { device, .. }) = self.fuse(volume).map(|device| &device.stage) else {
+            return Some(reply);
+        };
+        let node = device.clone();
+        self.help("rdb-holders", move |mailbox| {
+            let held = super::is_held(|| node.is_held(), || node.holders());
+            let answer = FuseMessage::Held {
+                volume,
+                held,
+                reply,
+            };
+            mailbox.post(Message::Fuse(answer));
+        });
+        None
     }
 
     /// Asks the ring to say when the kernel has a request.
@@ -449,6 +432,7 @@ impl<E: Engine> EventLoop<E> {
             if !self.front.starved.contains(&me) {
                 self.front.starved.push_back(me);
             }
+            self.watch_clients();
             return false;
         };
         self.front.starved.retain(|other| *other != me);
@@ -587,23 +571,4 @@ fn give_back(device: LoopDevice, mount: Mount) -> Option<String> {
         complaint.get_or_insert(error.to_string());
     }
     complaint
-}
-
-/// Whether somebody uses the device, and not just for a moment.
-fn is_held(device: &LoopDevice) -> bool {
-    let end = Instant::now() + Duration::from_millis(HOLDER_MS);
-    loop {
-        match device.is_held() {
-            Ok(false) => return false,
-            Ok(true) if Instant::now() < end && device.holders().is_empty() => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Ok(true) => return true,
-            Err(error) => {
-                // Without an answer, assume the worse.
-                tracing::warn!("{error}");
-                return true;
-            }
-        }
-    }
 }

@@ -2,23 +2,30 @@
 
 pub(crate) mod fuse;
 pub(crate) mod nbd;
+pub(crate) mod ublk;
 
 use std::collections::VecDeque;
+use std::error::Error;
+use std::time::{Duration, Instant};
 
 use rdb_engine::{
-    DISCARD_MAX_BYTES, DeviceSpec, Event, REQUEST_MAX_BYTES, RequestError, RequestId, RequestKind,
-    VolumeNr,
+    DISCARD_MAX_BYTES, DeviceSpec, Event, Level, REQUEST_MAX_BYTES, RequestError, RequestId,
+    RequestKind, VolumeNr,
 };
-use rdb_frontend::{DeviceInfo, Errno, Op, Request};
+use rdb_frontend::loopdev::Holder;
+use rdb_frontend::{DeviceInfo, Errno, Frontend, Op, Request};
 use slab::Slab;
 
 use self::fuse::FuseDevice;
 use self::nbd::Nbd;
+use self::ublk::UblkNode;
 use crate::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Notice, ResourceConfig};
+use crate::handle::{Mailbox, Notice, Reply, ResourceConfig};
 use crate::pool::{Buf, Reserve};
 
+/// A transient user of a block device (udev looks at new ones) is waited for this long.
+const HOLDER_MS: u64 = 2_000;
 /// Parts of a long discard that are under way at a time.
 const PARTS_MAX: u32 = 4;
 
@@ -26,6 +33,7 @@ const PARTS_MAX: u32 = 4;
 pub(crate) struct FrontEnds {
     pub(crate) nbd: Nbd,
     pub(crate) fuse: Vec<FuseDevice>,
+    pub(crate) ublk: Vec<UblkNode>,
     requests: Slab<FrontRequest>,
     /// Who waits for a buffer, first come first served.
     pub(crate) starved: VecDeque<Starved>,
@@ -38,6 +46,7 @@ pub(crate) struct FrontEnds {
 pub(crate) enum Starved {
     Nbd { client: u32, generation: u32 },
     Fuse { volume: VolumeNr },
+    Ublk { volume: VolumeNr },
 }
 
 /// Who asked.
@@ -45,6 +54,7 @@ pub(crate) enum Starved {
 pub(crate) enum Origin {
     Nbd { client: u32, generation: u32 },
     Fuse { volume: VolumeNr, generation: u32 },
+    Ublk { volume: VolumeNr, generation: u32 },
 }
 
 /// A request that the engine has, in whole or in parts.
@@ -68,6 +78,7 @@ impl FrontEnds {
         FrontEnds {
             nbd: Nbd::new(&config.name),
             fuse: Vec::new(),
+            ublk: Vec::new(),
             requests: Slab::with_capacity(512),
             starved: VecDeque::new(),
             generation: 0,
@@ -82,7 +93,7 @@ impl FrontEnds {
 
     /// Whether device nodes are still being given back.
     pub(crate) fn is_winding_down(&self) -> bool {
-        !self.fuse.is_empty()
+        !self.fuse.is_empty() || !self.ublk.is_empty()
     }
 }
 
@@ -106,11 +117,15 @@ impl<E: Engine> EventLoop<E> {
         match device {
             Some(spec) => {
                 self.nbd_device_up(nr, spec);
-                self.fuse_device_up(nr, spec);
+                match self.config.frontend {
+                    Frontend::Fuse => self.fuse_device_up(nr, spec),
+                    Frontend::Ublk => self.ublk_device_up(nr, spec),
+                    Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
+                }
             }
             None if old.is_some() => {
                 self.nbd_device_down(nr);
-                if !self.fuse_device_down(nr) {
+                if !self.fuse_device_down(nr) && !self.ublk_device_down(nr) {
                     self.notify(Notice::DeviceDown { volume: nr });
                 }
             }
@@ -124,6 +139,26 @@ impl<E: Engine> EventLoop<E> {
         let volumes: Vec<VolumeNr> = self.volumes.iter().map(|volume| volume.nr).collect();
         for nr in volumes {
             self.on_device(nr, None);
+        }
+    }
+
+    /// Finds out whether somebody uses the device node, then goes on with the demotion.
+    pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Reply) {
+        let reply = self.ask_who_holds_loop(volume, reply);
+        let reply = reply.and_then(|reply| self.ask_who_holds_ublk(volume, reply));
+        if let Some(reply) = reply {
+            self.secondary(volume, false, reply);
+        }
+    }
+
+    /// Runs what waits on a thread of its own.
+    fn help(&mut self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
+        let mailbox = self.mailbox.clone();
+        let spawned = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(mailbox));
+        if let Err(error) = spawned {
+            self.log(Level::Error, None, format!("no thread for {name}: {error}"));
         }
     }
 
@@ -284,6 +319,9 @@ impl<E: Engine> EventLoop<E> {
             Origin::Fuse { volume, generation } => {
                 self.reply_to_kernel(volume, generation, &front.request, result, payload);
             }
+            Origin::Ublk { volume, generation } => {
+                self.reply_to_driver(volume, generation, &front.request, result, payload);
+            }
         }
     }
 
@@ -304,6 +342,11 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
+    /// Whether somebody waits for a buffer.
+    fn is_short_of_buffers(&self) -> bool {
+        !self.front.starved.is_empty() || !self.waiting_reads.is_empty()
+    }
+
     /// Lets those who waited for a buffer try again; whether one got it.
     pub(crate) fn retry_starved_front_ends(&mut self) -> bool {
         let mut any = false;
@@ -311,6 +354,7 @@ impl<E: Engine> EventLoop<E> {
             let served = match first {
                 Starved::Nbd { client, generation } => self.retry_client(client, generation),
                 Starved::Fuse { volume } => self.retry_fuse(volume),
+                Starved::Ublk { volume } => self.retry_ublk(volume),
             };
             if !served {
                 break;
@@ -326,5 +370,27 @@ fn errno(error: RequestError) -> Errno {
         RequestError::Io => Errno::Io,
         RequestError::Inval => Errno::Inval,
         RequestError::NotPrimary => Errno::Shutdown,
+    }
+}
+
+/// Whether somebody uses a block device, and not just for a moment. Blocking.
+fn is_held<E: Error>(
+    is_held: impl Fn() -> Result<bool, E>,
+    holders: impl Fn() -> Vec<Holder>,
+) -> bool {
+    let end = Instant::now() + Duration::from_millis(HOLDER_MS);
+    loop {
+        match is_held() {
+            Ok(false) => return false,
+            Ok(true) if Instant::now() < end && holders().is_empty() => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(true) => return true,
+            Err(error) => {
+                // Without an answer, assume the worse.
+                tracing::warn!("{error}");
+                return true;
+            }
+        }
     }
 }

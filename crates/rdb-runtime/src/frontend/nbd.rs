@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use io_uring::{opcode, types};
-use rdb_engine::{DeviceSpec, Level, VolumeNr};
+use rdb_engine::{DeviceSpec, Level, Time, VolumeNr};
 use rdb_frontend::nbd::{CloseReason, Exports, Session, Step};
 use rdb_frontend::{Errno, Request};
 use slab::Slab;
@@ -21,6 +21,7 @@ use crate::handle::Notice;
 use crate::pool::{Buf, Reserve};
 use crate::ring::{Op, Owner};
 use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
+use crate::timers::Slot;
 
 /// Clients of one resource; more are turned away.
 const CLIENTS_MAX: usize = 64;
@@ -29,6 +30,13 @@ const STAGE_BYTES: usize = 64 * 1024;
 const _: () = assert!(STAGE_BYTES > rdb_frontend::nbd::INPUT_MAX);
 /// With this much unsent, a client's requests are not read.
 const UNSENT_MAX_BYTES: u64 = 2 << 20;
+/// How long a client may take to say what it wants.
+const NEGOTIATION_MS: u64 = 10_000;
+/// How long a client may sit on buffers, without a byte in either direction, while others wait for some; and how long one
+/// that is being closed may take to accept its last replies.
+const STALL_MS: u64 = 10_000;
+/// How often those limits are looked at, while there is a reason to.
+const WATCH_MS: u64 = 1_000;
 
 /// The server and its clients.
 pub(crate) struct Nbd {
@@ -70,6 +78,41 @@ struct Client {
     closing: bool,
     /// It stands in the list of those with something to send.
     in_unsent: bool,
+    /// When bytes came from it last.
+    heard: Time,
+    /// A limit was passed: its socket is shut.
+    cut: bool,
+}
+
+impl Client {
+    /// Why it has to go, if it has; `shortage`: others wait for buffers.
+    fn overdue(&self, now: Time, shortage: bool) -> Option<&'static str> {
+        let past = |since: Time, limit_ms| since.plus_ms(limit_ms) <= now;
+        if self.cut {
+            return None;
+        }
+        if self.closing {
+            let last = Time(self.heard.0.max(self.sender.progress.0));
+            let waits = !self.sender.is_idle() && past(last, STALL_MS);
+            return waits.then_some("it takes no replies");
+        }
+        if self.session.volume().is_none() {
+            return past(self.heard, NEGOTIATION_MS).then_some("it does not say what it wants");
+        }
+        if !shortage {
+            return None;
+        }
+        if self.sender.is_flying() && past(self.sender.progress, STALL_MS) {
+            return Some("it takes no replies while others wait for the buffers they are in");
+        }
+        (self.write.is_some() && self.receiver.holds_payload() && past(self.heard, STALL_MS))
+            .then_some("it sends half a write while others wait for the buffer that it is to fill")
+    }
+
+    /// Whether it has to be watched even while nobody waits for a buffer.
+    fn is_watched(&self) -> bool {
+        !self.cut && (self.closing || self.session.volume().is_none())
+    }
 }
 
 impl Nbd {
@@ -142,10 +185,13 @@ impl<E: Engine> EventLoop<E> {
         for (key, client) in &mut nbd.clients {
             if client.volume == Some(nr) || last {
                 client.closing = true;
+                client.heard = self.now;
                 nbd.resumed.push(key as u32);
             }
         }
-        if last && let Some(listener) = nbd.listener.take() {
+        let listener = nbd.listener.take_if(|_| last);
+        self.watch_clients();
+        if let Some(listener) = listener {
             self.ring.cancel(listener.accepting);
             // Another daemon's socket may have taken the name; then it is not ours to remove, but that takes a
             // second daemon on one run directory, which finds this one's lock.
@@ -225,9 +271,48 @@ impl<E: Engine> EventLoop<E> {
             volume: None,
             closing: false,
             in_unsent: false,
+            heard: self.now,
+            cut: false,
         };
         let key = self.front.nbd.clients.insert(client) as u32;
         self.front.nbd.resumed.push(key);
+        self.watch_clients();
+    }
+
+    /// Looks after a while whether a client is overdue. Called when there is a new reason to: a client that negotiates or
+    /// is being closed, or somebody who waits for a buffer.
+    pub(crate) fn watch_clients(&mut self) {
+        if !self.front.nbd.clients.is_empty() && !self.timers.is_set(Slot::Clients) {
+            self.timers.set(Slot::Clients, self.now.plus_ms(WATCH_MS));
+        }
+    }
+
+    /// Cuts the clients that are overdue.
+    pub(crate) fn on_clients_timer(&mut self) {
+        let (now, shortage) = (self.now, self.is_short_of_buffers());
+        let mut cut = Vec::new();
+        let mut watch = shortage;
+        for (_, client) in &mut self.front.nbd.clients {
+            if let Some(reason) = client.overdue(now, shortage) {
+                client.cut = true;
+                client.closing = true;
+                // What is in flight ends with an error, and the client with it.
+                let socket = socket2::SockRef::from(&*client.fd);
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+                cut.push(reason);
+            }
+            watch |= client.is_watched();
+        }
+        for reason in cut {
+            self.log(
+                Level::Warn,
+                None,
+                format!("cut an NBD client off: {reason}"),
+            );
+        }
+        if watch {
+            self.watch_clients();
+        }
     }
 
     /// Lets clients go on that were held up; whether there were any.
@@ -277,12 +362,14 @@ impl<E: Engine> EventLoop<E> {
                         if !self.front.starved.contains(&me) {
                             self.front.starved.push_back(me);
                         }
+                        self.watch_clients();
                         return;
                     };
                     if first && !self.front.starved.is_empty() {
                         self.front.starved.pop_front();
                     }
                     client.receiver.begin_payload(buf);
+                    client.heard = self.now;
                 }
                 let Some(payload) = client.receiver.take_payload() else {
                     client.receiver.receive(&mut self.ring, owner, &client.fd);
@@ -368,6 +455,7 @@ impl<E: Engine> EventLoop<E> {
                 Step::Close { reason } => {
                     client.closing = true;
                     self.log_close(reason);
+                    self.watch_clients();
                 }
             }
         }
@@ -429,6 +517,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(client) = self.front.nbd.client(key, generation) else {
             return;
         };
+        client.heard = self.now;
         let received = client.receiver.on_stage(stage, result);
         self.on_client_received(key, generation, &received);
     }
@@ -442,6 +531,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(client) = self.front.nbd.client(key, generation) else {
             return;
         };
+        client.heard = self.now;
         let received = client.receiver.on_payload(buf, filled, result);
         self.on_client_received(key, generation, &received);
     }
@@ -452,6 +542,7 @@ impl<E: Engine> EventLoop<E> {
         {
             // It hung up, perhaps with requests open: those are done all the same.
             client.closing = true;
+            self.watch_clients();
         }
         self.pump_client(key);
     }

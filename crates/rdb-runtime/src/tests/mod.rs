@@ -1,6 +1,7 @@
 //! Whole threads with an engine for tests: sockets, disks and clients are real.
 
 mod engine;
+mod hostile;
 mod mirror;
 mod nbd_client;
 mod scenes;

@@ -1,0 +1,160 @@
+//! NBD clients that sit on what others need, and memory that grows.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::nbd_client::{self as nbd, Client};
+use super::*;
+
+/// A node with the smallest pool, two chunks a reserve, that is primary over a disk of 8 MiB.
+fn small() -> Node {
+    let node = Node::with(Frontend::Socket, 32, |_| {});
+    let data = node.file("data", 8 << 20);
+    node.attach(&data).expect("attached");
+    node.primary();
+    node
+}
+
+fn client(node: &Node) -> Client {
+    Client::connect(&node.socket()).expect("the socket is there")
+}
+
+/// The header of a write of 1 MiB, and half of its data.
+fn half_a_write(node: &Node) -> Client {
+    let mut client = client(node);
+    let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
+    bytes.extend([0, 0, 0, 1]);
+    bytes.extend(7_u64.to_be_bytes());
+    bytes.extend(0_u64.to_be_bytes());
+    bytes.extend((1_u32 << 20).to_be_bytes());
+    bytes.resize(bytes.len() + (1 << 19), 0xaa);
+    client.stream.write_all(&bytes).expect("sent");
+    client
+}
+
+fn is_closed(client: &mut Client) -> bool {
+    client
+        .stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("a socket");
+    let mut rest = Vec::new();
+    match client.stream.read_to_end(&mut rest) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn half_writes_and_silence_do_not_keep_the_buffers_from_others() {
+    let node = small();
+    let mut silent = [half_a_write(&node), half_a_write(&node)];
+    let mut good = client(&node);
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    let data = vec![0x55; 1 << 20];
+    good.send((0, nbd::WRITE), 1 << 20, 1 << 20, &data);
+    assert_eq!(good.reply().0, 0, "the good client's write is done");
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(silent.iter_mut().any(is_closed), "somebody had to go");
+    // A client that waits for nobody may take its time.
+    drop(silent);
+    let mut slow = half_a_write(&node);
+    std::thread::sleep(Duration::from_secs(12));
+    slow.stream
+        .write_all(&vec![0xaa; 1 << 19])
+        .expect("still there");
+    assert_eq!(slow.reply().0, 0);
+    node.stop();
+}
+
+#[test]
+fn clients_that_take_no_replies_do_not_keep_the_buffers_from_others() {
+    let node = small();
+    let mut deaf: Vec<Client> = (0..4).map(|_| client(&node)).collect();
+    for client in &mut deaf {
+        for _ in 0..8 {
+            client.send((0, nbd::READ), 0, 512 << 10, &[]);
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let mut good = client(&node);
+    let start = Instant::now();
+    assert_eq!(good.read(0, 1 << 20).len(), 1 << 20);
+    assert!(
+        start.elapsed() < Duration::from_secs(19),
+        "{:?}",
+        start.elapsed()
+    );
+    node.stop();
+}
+
+#[test]
+fn connections_that_say_nothing_make_room_for_those_that_do() {
+    let node = small();
+    let mut silent: Vec<UnixStream> = (0..64)
+        .map(|_| UnixStream::connect(node.socket()).expect("the socket is there"))
+        .collect();
+    let start = Instant::now();
+    let mut good = loop {
+        match Client::connect(&node.socket()) {
+            Ok(client) => break client,
+            Err(_) if start.elapsed() < Duration::from_secs(15) => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Err(error) => panic!("still no place for a client: {error}"),
+        }
+    };
+    assert_eq!(good.read(0, 512).len(), 512);
+    // One that has negotiated stays, however little it says.
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(good.read(0, 512).len(), 512);
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        assert!(stream.read_to_end(&mut Vec::new()).is_ok(), "it is closed");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_larger_max_buffers_gets_its_memory_while_writes_go_on() {
+    let (a, b) = (small(), Node::new());
+    let [at_a, at_b] = addresses();
+    let mut held = half_a_write(&a);
+    let mut other = half_a_write(&a);
+    let mut waits = client(&a);
+    let data = vec![0x77; 1 << 20];
+    // It cannot even send all of it, for nobody reads.
+    let waits = std::thread::spawn(move || waits.ask((0, nbd::WRITE), 0, 1 << 20, &data));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!waits.is_finished(), "there is no buffer for it");
+    let mut request = request(at_a, at_b);
+    request.options.max_buffers = 131_072;
+    a.connect(request);
+    // It waited for a buffer; there are many now. What the others hold is of the arena before.
+    assert_eq!(waits.join().expect("no panic"), 0);
+    let mut said = String::new();
+    while !said.contains("max-buffers 131072: 640 MiB of buffers") {
+        match a.notices.recv_timeout(PATIENCE) {
+            Ok(Notice::Log { text, .. }) => said = text,
+            Ok(_) => {}
+            Err(error) => panic!("nothing is said of it: {error}"),
+        }
+    }
+    for client in [&mut held, &mut other] {
+        client.stream.write_all(&vec![0xaa; 1 << 19]).expect("sent");
+        assert_eq!(client.reply().0, 0);
+    }
+    // More at a time than the arena at the start could hold.
+    let mut many: Vec<Client> = (0..6).map(|_| half_a_write(&a)).collect();
+    for client in &mut many {
+        client.stream.write_all(&vec![0xaa; 1 << 19]).expect("sent");
+        assert_eq!(client.reply().0, 0);
+    }
+    a.stop();
+    b.stop();
+}

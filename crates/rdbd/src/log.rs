@@ -1,0 +1,200 @@
+//! The log: lines on standard error, written by a thread of their own.
+//!
+//! Nobody waits for whoever reads the log. The threads of the data plane log too, and a pipe that nobody empties, or
+//! that nobody reads any more, must not stop or end them: lines wait in a queue with a bound, those beyond it are
+//! counted and left out, and an error of the write itself is nobody's concern.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait for the reader of the log.
+const LINES_MAX: usize = 4096;
+/// How long the end of the daemon waits for the last lines to be taken.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The way into the queue.
+#[derive(Clone)]
+struct Queue {
+    lines: SyncSender<Line>,
+    left_out: Arc<AtomicU64>,
+}
+
+enum Line {
+    Text(Vec<u8>),
+    /// Answered when all before it is written.
+    Flush(SyncSender<()>),
+}
+
+/// One line being made; it is queued when it is dropped.
+struct Writer {
+    queue: Queue,
+    text: Vec<u8>,
+}
+
+/// The log, until it is dropped: that waits, not for long, until the last line is written.
+pub(crate) struct Log(Queue);
+
+impl Log {
+    /// Starts the log of the process. The journal adds the time itself.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(crate) fn start(level: Level) -> io::Result<Log> {
+        let queue = Queue::to(io::stderr())?;
+        let log = tracing_subscriber::fmt()
+            .with_writer(queue.clone())
+            .with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            // It would tell standard error of errors of standard error, and panic when that fails too.
+            .log_internal_errors(false)
+            .with_max_level(level);
+        if std::env::var_os("JOURNAL_STREAM").is_some() {
+            log.without_time().init();
+        } else {
+            log.init();
+        }
+        Ok(Log(queue))
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let (done, wait) = sync_channel(1);
+        if self.0.lines.try_send(Line::Flush(done)).is_ok() {
+            // If it takes longer, nobody reads.
+            let _ = wait.recv_timeout(FLUSH_TIMEOUT);
+        }
+    }
+}
+
+impl Queue {
+    fn to(out: impl Write + Send + 'static) -> io::Result<Queue> {
+        let (lines, queued) = sync_channel(LINES_MAX);
+        let left_out = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&left_out);
+        std::thread::Builder::new()
+            .name("rdbd-log".into())
+            .spawn(move || write_lines(&queued, &counted, out))?;
+        Ok(Queue { lines, left_out })
+    }
+}
+
+fn write_lines(queued: &Receiver<Line>, left_out: &AtomicU64, mut out: impl Write) {
+    while let Ok(line) = queued.recv() {
+        match line {
+            // A line that cannot be written is lost: there is nobody to tell.
+            Line::Text(text) => drop(out.write_all(&text)),
+            Line::Flush(done) => drop(done.try_send(())),
+        }
+        let count = left_out.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            let _ = writeln!(
+                out,
+                "rdbd: the log was not read in time: {count} lines are left out"
+            );
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Writer;
+
+    fn make_writer(&'a self) -> Writer {
+        Writer {
+            queue: self.clone(),
+            text: Vec::with_capacity(160),
+        }
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        if !text.is_empty() && self.queue.lines.try_send(Line::Text(text)).is_err() {
+            self.queue.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Takes a byte string when it is told to.
+    struct Slow(Receiver<()>, std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(io::Error::other)?;
+            self.1.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_holds_nobody_up_and_says_what_is_missing() {
+        let (go, wait) = channel();
+        let (out, said) = channel();
+        let queue = Queue::to(Slow(wait, out)).expect("a thread");
+        for index in 0..LINES_MAX * 2 {
+            writeln!(queue.make_writer(), "{index}").expect("it is queued or counted");
+        }
+        let missing = queue.left_out.load(Ordering::Relaxed);
+        // One may be with the thread already.
+        assert!(
+            (LINES_MAX as u64 - 1..=LINES_MAX as u64).contains(&missing),
+            "{missing}"
+        );
+        for _ in 0..LINES_MAX + 8 {
+            go.send(()).expect("the thread lives");
+        }
+        let mut all = Vec::new();
+        while let Ok(line) = said.recv_timeout(Duration::from_secs(5)) {
+            all.extend(line);
+            if all.windows(8).any(|seen| seen == b"left out") {
+                break;
+            }
+        }
+        let all = String::from_utf8(all).expect("text");
+        assert!(all.starts_with("0\n"), "{}", &all[..20]);
+        assert!(
+            all.contains(&format!("{missing} lines are left out")),
+            "it says how many"
+        );
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_goes_on() {
+        let (go, wait) = channel::<()>();
+        drop(go);
+        let (out, _said) = channel();
+        let queue = Queue::to(Slow(wait, out)).expect("a thread");
+        for _ in 0..10 {
+            writeln!(queue.make_writer(), "lost").expect("queued");
+        }
+        drop(Log(queue));
+    }
+}

@@ -1,0 +1,93 @@
+//! The manual page `rdbd.8`: the options from the parser, the rest from here.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use crate::Args;
+
+/// Writes `rdbd.8` into a directory.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let page = clap_mangen::Man::new(Args::command()).section("8");
+    let mut text = Vec::new();
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
+    text.write_all(MORE.as_bytes())?;
+    std::fs::write(directory.join("rdbd.8"), text)
+}
+
+/// What the parser does not know.
+const MORE: &str = r#".SH SETTINGS
+The settings file is TOML. A key that it does not know is an error. What is given on the command line or in the environment
+counts more.
+.TP
+\fBfrontend\fR = "\fIname\fR"
+How devices are served: auto (default), ublk, fuse or socket. The NBD socket is there in any case.
+.TP
+\fBlog\-level\fR = "error", "warn", "info" (default), "debug" or "trace"
+How much is logged.
+.TP
+\fBdevice\-links\fR = true or false
+Whether /dev/drbd\fIMINOR\fR and /dev/drbd/by\-res/\fIRESOURCE\fR/\fIVOLUME\fR are made. By default only with the default
+run directory.
+.TP
+\fBbusy\-poll\-us\fR = \fInumber\fR
+Microseconds that the thread of a resource looks for the end of an operation before it sleeps, while it has work (200 by
+default). 0 never does: that saves CPU, and a small write takes longer.
+.SH LOG
+The log goes to standard error. Nothing waits for its reader: lines that nobody takes are counted and left out.
+.SH SIGNALS
+SIGTERM and SIGINT bring all resources down and end the daemon.
+.SH FILES
+.TP
+/etc/rdb/rdbd.toml
+The settings file.
+.TP
+/run/rdb/control.sock
+The control socket, for rdbadm and rdbsetup.
+.TP
+/run/rdb/status
+The state of all resources, as the kernel's driver shows it in /proc/drbd.
+.TP
+/run/rdb/nbd/\fIRESOURCE\fR.sock
+The NBD socket of a resource, while it is primary.
+.TP
+/run/rdb/rdbd.pid
+The process; it is locked while the daemon runs.
+.SH SEE ALSO
+.BR rdbadm (8)
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_option_and_every_setting() {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(dir.path()).expect("written");
+        let text = std::fs::read_to_string(dir.path().join("rdbd.8")).expect("there");
+        for word in [
+            ".TH rdbd 8",
+            "frontend",
+            "run\\-dir",
+            "node",
+            "background",
+            "RDB_NODE",
+            "log\\-level",
+            "device\\-links",
+            "busy\\-poll\\-us",
+        ] {
+            assert!(text.contains(word), "{word} is missing in {text}");
+        }
+        assert!(!text.contains("generate"), "{text}");
+    }
+}
