@@ -191,6 +191,23 @@ fn promotion_alone() {
 }
 
 #[test]
+fn promotion_alone_with_a_write_close_behind() {
+    let writes = crash_at_each_metadata_write(&Course {
+        name: "promotion and write",
+        node: 0,
+        prepare: alone,
+        begin: |w| {
+            promote(w);
+            // Before the device is announced: it waits for the Primary's mark all the same.
+            w.until("the role", |w| w.is_primary(0, 0));
+            w.write(0, 800, vec![9; 4096]);
+        },
+        over: |w| w.nodes[0].admin_open.is_empty() && w.nodes[0].requests_open.is_empty(),
+    });
+    assert!(writes >= 2, "{writes}"); // the role and the generation, the log
+}
+
+#[test]
 fn the_first_writes_alone() {
     let writes = crash_at_each_metadata_write(&Course {
         name: "first writes",

@@ -114,6 +114,17 @@ fn i02_a_secondary_is_marked_before_it_takes_a_diskless_primarys_writes() {
     }
 }
 
+#[test]
+fn i02_a_secondary_is_marked_anew_each_time_the_primary_loses_its_disk() {
+    for seed in 0..6 {
+        let (mut w, _) = World::settled(seed);
+        // The second time the extent is in the Secondary's log already.
+        diskless_primary_writes(&mut w);
+        diskless_primary_writes(&mut w);
+        w.ends_well();
+    }
+}
+
 /// The Primary's disk is given up with writes following close behind; later it comes back.
 fn diskless_primary_writes(w: &mut World) {
     w.quiet();
