@@ -18,6 +18,13 @@ pub struct Coverage {
     names: BTreeMap<&'static str, u64>,
 }
 
+/// What is counted, how often by pair, and the name of each half.
+type CountedPairs<'a> = (
+    &'a str,
+    &'a BTreeMap<(u8, u8), u64>,
+    &'a dyn Fn(u8) -> &'static str,
+);
+
 impl Coverage {
     pub(crate) fn packet(&mut self, node: usize, command: Command) {
         *self
@@ -90,7 +97,7 @@ impl Coverage {
         let conn = |n: u8| ConnState::from_number(n.into()).map_or("?", ConnState::as_str);
         let disk = |n: u8| DiskState::from_number(n.into()).map_or("?", DiskState::as_str);
         let role = |n: u8| Role::from_number(n.into()).map_or("?", Role::as_str);
-        let maps: [(&str, &BTreeMap<(u8, u8), u64>, &dyn Fn(u8) -> &'static str); 4] = [
+        let maps: [CountedPairs<'_>; 4] = [
             ("conn", &self.conns, &conn),
             ("disk", &self.disks, &disk),
             ("pdsk", &self.peers, &disk),

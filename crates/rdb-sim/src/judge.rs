@@ -28,18 +28,23 @@ impl World {
         let connected = state.conn >= ConnState::Connected;
         let judged = !model.forked && !model.foreign;
         let broken = |n: usize| model.violation_in(&self.nodes[n].disks[volume], sector, sectors);
-        if judged && state.disk == DiskState::UpToDate {
-            if let Some(text) = broken(i) {
-                panic!("acknowledged, and not on the own disk: {text}");
-            }
+        if judged
+            && state.disk == DiskState::UpToDate
+            && let Some(text) = broken(i)
+        {
+            panic!("acknowledged, and not on the own disk: {text}");
         }
         let mirrored = connected && state.pdsk == DiskState::UpToDate;
         let alive = self.nodes[peer].alive && self.nodes[peer].connected;
         let good = self.nodes[peer].view[volume].disk == DiskState::UpToDate;
-        if judged && mirrored && alive && good && self.options.protocol == Protocol::C {
-            if let Some(text) = broken(peer) {
-                panic!("acknowledged, and not on the peer's disk: {text}");
-            }
+        if judged
+            && mirrored
+            && alive
+            && good
+            && self.options.protocol == Protocol::C
+            && let Some(text) = broken(peer)
+        {
+            panic!("acknowledged, and not on the peer's disk: {text}");
         }
         // Who has it alone?
         if state.disk == DiskState::UpToDate && (!connected || state.pdsk < DiskState::Inconsistent)

@@ -299,7 +299,7 @@ impl World {
             let end = sector + u64::from(bytes) / 512;
             let fits = end <= node.disks[volume].data_sectors;
             assert!(
-                bytes > 0 && bytes % 512 == 0 && fits,
+                bytes > 0 && bytes.is_multiple_of(512) && fits,
                 "I/O outside the data"
             );
         };

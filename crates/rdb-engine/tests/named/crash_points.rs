@@ -129,12 +129,7 @@ fn connect_of_equal_disks() {
         crash_at_each_metadata_write(&Course {
             name: "connect",
             node,
-            prepare: |seed| {
-                let mut w = secondaries(seed);
-                w.cut();
-                w.quiet();
-                w
-            },
+            prepare: alone,
             begin: World::heal,
             over: |w| w.synced(0),
         });
@@ -176,25 +171,61 @@ fn promotion_while_connected() {
     assert!(writes >= 1, "{writes}");
 }
 
+fn alone(seed: u64) -> World {
+    let mut w = secondaries(seed);
+    w.cut();
+    w.quiet();
+    w
+}
+
 #[test]
-fn promotion_alone_and_the_first_write() {
+fn promotion_alone() {
     let writes = crash_at_each_metadata_write(&Course {
         name: "promotion alone",
         node: 0,
-        prepare: |seed| {
-            let mut w = secondaries(seed);
-            w.cut();
-            w.quiet();
-            w
-        },
+        prepare: alone,
+        begin: promote,
+        over: |w| w.nodes[0].admin_open.is_empty(),
+    });
+    assert!(writes >= 1, "{writes}"); // role and generation
+}
+
+#[test]
+fn promotion_alone_with_a_write_close_behind() {
+    let writes = crash_at_each_metadata_write(&Course {
+        name: "promotion and write",
+        node: 0,
+        prepare: alone,
         begin: |w| {
             promote(w);
+            // Before the device is announced: it waits for the Primary's mark all the same.
             w.until("the role", |w| w.is_primary(0, 0));
             w.write(0, 800, vec![9; 4096]);
         },
         over: |w| w.nodes[0].admin_open.is_empty() && w.nodes[0].requests_open.is_empty(),
     });
     assert!(writes >= 2, "{writes}"); // the role and the generation, the log
+}
+
+#[test]
+fn the_first_writes_alone() {
+    let writes = crash_at_each_metadata_write(&Course {
+        name: "first writes",
+        node: 0,
+        prepare: |seed| {
+            let mut w = alone(seed);
+            w.primary(0, false).unwrap();
+            w
+        },
+        begin: |w| {
+            // Into an extent that the log has, and into others.
+            for sector in [800, 40_000, 8, 50_000] {
+                w.write(0, sector, vec![9; 4096]);
+            }
+        },
+        over: |w| w.nodes[0].requests_open.is_empty(),
+    });
+    assert!(writes >= 1, "{writes}"); // the log
 }
 
 #[test]

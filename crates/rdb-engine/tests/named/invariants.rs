@@ -97,8 +97,9 @@ fn i02_a_primarys_mark_is_durable_before_its_first_write() {
                 force: false,
             },
         );
-        // The device is not there yet, but a request may come as soon as the role says so.
-        w.watch(0, |w| w.is_primary(0, 0), marked);
+        // Users come when the device is there.
+        w.watch(0, |w| w.nodes[0].device.is_some(), marked);
+        w.nodes[0].record = Some(Vec::new());
         w.write(0, 1600, vec![1; 4096]);
         w.watch_quiet(0, marked);
     }
@@ -108,6 +109,17 @@ fn i02_a_primarys_mark_is_durable_before_its_first_write() {
 fn i02_a_secondary_is_marked_before_it_takes_a_diskless_primarys_writes() {
     for seed in 0..6 {
         let (mut w, _) = World::settled(seed);
+        diskless_primary_writes(&mut w);
+        w.ends_well();
+    }
+}
+
+#[test]
+fn i02_a_secondary_is_marked_anew_each_time_the_primary_loses_its_disk() {
+    for seed in 0..6 {
+        let (mut w, _) = World::settled(seed);
+        // The second time the extent is in the Secondary's log already.
+        diskless_primary_writes(&mut w);
         diskless_primary_writes(&mut w);
         w.ends_well();
     }
@@ -330,7 +342,7 @@ fn i08_the_mark_is_taken_back_after_the_bits_are_durable_and_the_writes_over() {
 }
 
 #[test]
-fn i11_i24_an_unlogged_write_needs_every_bit_durable_and_no_connection() {
+fn i24_an_unlogged_write_needs_every_bit_durable_and_no_connection() {
     let mut w = World::new(7);
     w.link = false;
     w.up(0, &NetOptions::default());

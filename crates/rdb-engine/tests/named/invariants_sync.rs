@@ -332,3 +332,21 @@ fn i22_a_grown_area_is_marked_and_synced() {
     w.ends_well();
     assert_eq!(w.nodes[1].state().disk, DiskState::UpToDate);
 }
+
+#[test]
+fn i22_a_larger_size_is_on_record_before_it_is_exposed() {
+    for seed in 0..4 {
+        let (mut w, size) = growing(seed);
+        w.nodes[0].record = Some(Vec::new());
+        let exposed = format!("device Some({size})");
+        w.watch(
+            0,
+            |w| w.nodes[0].device == Some(size),
+            |w, line| {
+                if line == exposed {
+                    assert_eq!(w.nodes[0].durable_superblock().la_size_sectors, size);
+                }
+            },
+        );
+    }
+}

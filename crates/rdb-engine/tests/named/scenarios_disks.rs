@@ -311,7 +311,7 @@ fn s28_a_diskless_primary_loses_its_peer_and_takes_no_other_data() {
     w.heal();
     w.node_is(0, "StandAlone P/? D/-");
     assert!(w.logged(0, "Can only connect to data with current UUID="));
-    w.run_ms(1_500);
+    w.run_ms(3_000);
     assert!(
         ["WFConnection S/? U/-", "StandAlone S/? U/-"].contains(&w.is(1).as_str()),
         "{}",
