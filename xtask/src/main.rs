@@ -34,6 +34,13 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
     },
+    /// The simulator: two engines through crashes, cuts and races, from seeds; see docs/simulator.md
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Passed on to the simulator: `--seeds N`, `--seed S`, `--help`, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// rdb beside qemu's mirror and a single qemu-nbd; see docs/benchmarks.md
     Bench {
         /// Passed on to benches/side-by-side/run
@@ -66,6 +73,7 @@ fn main() -> Result<()> {
         What::Test(options) => test::all(&options),
         What::Check => test::check(),
         What::E2e { nextest } => test::e2e(&nextest),
+        What::Sim { arguments } => test::sim(&arguments),
         What::Bench { arguments } => test::bench(&arguments),
         What::Setup => setup::install(),
         What::Vm => test::vm(),

@@ -1,7 +1,7 @@
 //! The judge: what must hold whenever something happens, and what must hold when nothing is under way.
 
 use rdb_engine::config::{OnIoError, Protocol};
-use rdb_engine::state::{ConnState, DiskState, VolumeState};
+use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 
 use crate::oracle::Acked;
 use crate::world::World;
@@ -9,6 +9,12 @@ use crate::world::World;
 /// Both sides of a resync, running or paused, see the target as one of these.
 fn is_target(conn: ConnState) -> bool {
     matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT)
+}
+
+/// It is decided that this node's data will be overwritten.
+fn will_be_target(conn: ConnState) -> bool {
+    use ConnState::{StartingSyncT, WFBitMapT, WFSyncUUID};
+    is_target(conn) || matches!(conn, StartingSyncT | WFBitMapT | WFSyncUUID)
 }
 
 impl World {
@@ -58,7 +64,7 @@ impl World {
         new: VolumeState,
     ) {
         self.unjudged = true;
-        if is_target(new.conn) && !is_target(old.conn) {
+        if will_be_target(new.conn) && !will_be_target(old.conn) {
             self.judge_target(i, volume);
         }
         // An I/O error that is passed on makes a disk Inconsistent, and disk states override everything else when it
@@ -68,6 +74,14 @@ impl World {
             && self.disk_options.on_io_error == OnIoError::PassOn
         {
             self.nodes[i].consent[volume] = true;
+        }
+        // Under A and B the writer's disk may be the only one that has what was acknowledged, even flushed.
+        if old.role == Role::Primary
+            && old.disk == DiskState::UpToDate
+            && new.disk == DiskState::Failed
+            && self.options.protocol != Protocol::C
+        {
+            self.models[volume].forked = true;
         }
         let connected = old.conn >= ConnState::Connected;
         if is_target(old.conn) && new.disk == DiskState::UpToDate && connected {

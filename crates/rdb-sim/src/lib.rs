@@ -10,6 +10,7 @@
 )]
 
 mod administrator;
+pub mod ci;
 mod commands;
 mod coverage;
 pub mod disk;

@@ -1,0 +1,48 @@
+//! What CI asks of the simulator: how many seeds, which ones besides, and what they must reach.
+
+use crate::coverage::Coverage;
+
+/// How many seeds CI runs, from 0 on. Two cores take about two minutes.
+pub const CI_SEEDS: u64 = 6000;
+
+/// A seed with its story.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// The seed.
+    pub seed: u64,
+    /// What it found.
+    pub story: &'static str,
+}
+
+fn parse(text: &'static str) -> Vec<Known> {
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|l| !l.is_empty() && !l.starts_with('#'));
+    lines
+        .map(|line| {
+            let (seed, story) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            let story = story.trim();
+            let seed = seed.parse().expect("a line begins with a seed");
+            Known { seed, story }
+        })
+        .collect()
+}
+
+/// Seeds that once failed, and must not again (`regressions.txt`).
+pub fn regressions() -> Vec<Known> {
+    parse(include_str!("../regressions.txt"))
+}
+
+/// Seeds that fail by a known mistake of the engine (`open.txt`).
+pub fn open() -> Vec<Known> {
+    parse(include_str!("../open.txt"))
+}
+
+/// What must be reached and was not (`coverage.txt`).
+pub fn missing(coverage: &Coverage) -> Vec<&'static str> {
+    let reached = coverage.lines();
+    let lines = include_str!("../coverage.txt").lines().map(str::trim);
+    let names = lines.filter(|l| !l.is_empty() && !l.starts_with('#'));
+    names
+        .filter(|name| !reached.iter().any(|(n, _)| n == name))
+        .collect()
+}
