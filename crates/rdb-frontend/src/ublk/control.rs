@@ -45,7 +45,9 @@ pub enum UblkError {
         missing: &'static str,
     },
     /// The driver has as many devices as it takes.
-    #[error("there are too many ublk devices: see the parameter ublks_max of the module {MODULE}")]
+    #[error(
+        "there are too many ublk devices: {MODULE} takes no more (its parameter ublks_max may be why)"
+    )]
     TooMany,
     /// A system call failed.
     #[error("{doing} {}: {error}", path.display())]
@@ -148,7 +150,8 @@ impl Control {
             Ok(_) => Ok(DevInfo::read_from_bytes(&bytes).ok()),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EEXIST) => Ok(None),
-                // That is what the driver says beyond its limit; a missing right would have shown at the opening.
+                // Beyond its limit of devices (older drivers count all, newer ones those of users without rights), and
+                // without a free number. A missing right would have shown at the opening.
                 Some(libc::EACCES | libc::ENOSPC) => Err(UblkError::TooMany),
                 _ => Err(failed("adding", info.dev_id, error)),
             },
