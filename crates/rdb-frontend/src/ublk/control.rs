@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -88,14 +89,27 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn open() -> Result<Control, UblkError> {
         let path = Path::new(CONTROL);
-        if !path.exists() {
-            load_module()?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| UblkError::io("opening", path, error))?;
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_CLOEXEC)
+                .open(path)
+        };
+        let file = match open() {
+            // There is no node, or one without a driver behind it.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)
+                ) =>
+            {
+                load_module()?;
+                open()
+            }
+            opened => opened,
+        };
+        let file = file.map_err(|error| UblkError::io("opening", path, error))?;
         let ring = IoUring::<squeue::Entry128, cqueue::Entry>::builder()
             .build(4)
             .map_err(|error| UblkError::io("an io_uring for", path, error))?;
