@@ -5,17 +5,39 @@ use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
-use crate::state::{self, AfterActions, Change, ConnState, DiskState, VolumeState};
+use crate::state::{self, AfterActions, Change, ConnState, DiskState, Role, VolumeState};
 use crate::volume::BitmapDue;
+use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn after_change(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
         let actions = state::after(old, new);
         let connected = new.conn >= ConnState::Connected;
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
+            && core::mem::take(&mut disk.unmark_due)
+        {
+            // The bits, and the data that the log speaks of, are durable before the mark goes that has the log applied
+            // after a crash (I8).
+            self.md(nr, MdKind::FlushData, Then::Nothing);
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+            let unmark = MdKind::Superblock {
+                set: MdFlags::empty(),
+                clear: MdFlags::PRIMARY_IND,
+            };
+            self.md(nr, unmark, Then::Nothing);
+        }
         if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
             let volume = self.volume_mut(nr);
             volume.crashed_primary = false;
+            if let Some(disk) = volume.disk.as_deref_mut()
+                && disk.sb.flags.contains(MdFlags::CRASHED_PRIMARY)
+            {
+                // On record too: after the next crash of both it would speak against the one that was Primary then.
+                disk.sb.flags.remove(MdFlags::CRASHED_PRIMARY);
+                disk.sb_dirty = true;
+            }
             volume.left_behind = 0;
+            volume.source_open = false;
             if let Some(peer) = &mut volume.peer.ids {
                 peer.flags &= !crate::generation::PeerIds::FLAG_CRASHED_PRIMARY;
             }
@@ -52,6 +74,27 @@ impl<P: Payload> Resource<P> {
                 .is_some_and(|d| d.sb.uuids[1] == 0)
         {
             self.new_current_uuid(nr);
+        }
+        let came = matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
+            && new.disk == DiskState::UpToDate;
+        let lonely = !connected || new.pdsk <= DiskState::Failed;
+        if came
+            && lonely
+            && new.role == Role::Primary
+            && self
+                .disk_if_attached(nr)
+                .is_some_and(|d| d.sb.uuids[1] == 0)
+        {
+            // What users write from now on is nowhere else, as after a promotion alone.
+            self.new_current_uuid(nr);
+        }
+        let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        if source(old.conn)
+            && !source(new.conn)
+            && new.pdsk != DiskState::UpToDate
+            && new.disk == DiskState::UpToDate
+        {
+            self.source_lost(nr);
         }
         if actions.intersects(AfterActions::DISKLESS_PEER_DEMOTED | AfterActions::WRITE_BITMAP)
             && !self.volume(nr).resync.announce
@@ -224,6 +267,8 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
+        // What is on record as written before the peer goes on alone must be there when this disk comes back.
+        self.md(nr, MdKind::FlushData, Then::Nothing);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
         self.md(nr, MdKind::SUPERBLOCK, Then::Detached);
     }

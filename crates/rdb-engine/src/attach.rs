@@ -43,6 +43,8 @@ enum Step {
     Bitmap,
     /// The metadata is as we want to find it after a crash.
     Clean,
+    /// The peer has been told of a disk that is not there yet, and we wait for what it makes of that.
+    Told,
     /// The superblock that says what the disk is.
     Final,
 }
@@ -110,7 +112,7 @@ impl<P: Payload> Resource<P> {
             Step::Superblock => self.attach_superblock(nr, &bytes),
             Step::Log => self.attach_log(nr, &bytes),
             Step::Bitmap => self.attach_bitmap(nr, &bytes),
-            Step::Clean | Step::Final => Ok(()),
+            Step::Clean | Step::Told | Step::Final => Ok(()),
         };
         if let Err(error) = next {
             self.attach_failed(nr, error);
@@ -352,6 +354,12 @@ impl<P: Payload> Resource<P> {
             md_running: None,
             pages_unflushed: false,
             al_op_queued: false,
+            // What the disk took before it was attached may still be in its cache.
+            data_written: 1,
+            data_flushing: 0,
+            data_durable: 0,
+            mark_durable: false,
+            unmark_due: false,
             failed: false,
             lazy_since: None,
             ready: false,
@@ -415,6 +423,12 @@ impl<P: Payload> Resource<P> {
             self.admin_done(Ok(()));
             return;
         }
+        if self.net.state_sent {
+            // Our parameters spoke of no disk. One that came up between them and the peer's would be compared on one
+            // side only: it is negotiated afterwards.
+            self.attaching(nr).step = Step::Told;
+            return;
+        }
         self.attaching(nr).step = Step::Final;
         let volume = self.volume_mut(nr);
         let state = volume.state;
@@ -467,6 +481,16 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
+    }
+
+    /// Goes on with an attach that waited for the exchange of parameters. Says whether there was one.
+    pub(crate) fn poll_attach(&mut self, nr: VolumeNr) -> bool {
+        let attach = self.volumes.get(&nr).and_then(|v| v.attach.as_deref());
+        let due = !self.net.state_sent && attach.is_some_and(|a| a.step == Step::Told);
+        if due {
+            self.attach_continue(nr, true);
+        }
+        due
     }
 
     /// The volume is Diskless again.

@@ -251,6 +251,10 @@ pub struct CompareInputs {
     pub version: u32,
     /// The feature WRITE_SAME (0x4) is agreed.
     pub wsame: bool,
+    /// Set bits in this node's last P_UUIDS.
+    pub own_bits: u64,
+    /// Set bits in the peer's.
+    pub peer_bits: u64,
 }
 
 impl CompareInputs {
@@ -263,6 +267,8 @@ impl CompareInputs {
             own_primary: self.peer_primary,
             peer_primary: self.own_primary,
             resolve_conflicts: !self.resolve_conflicts,
+            own_bits: self.peer_bits,
+            peer_bits: self.own_bits,
             ..self
         }
     }
@@ -313,13 +319,10 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
             return found(34, NEEDS_91);
         }
         return if same(own.bitmap, peer.history[0]) && same(own.history[0], peer.history[1]) {
-            let mut corrected = *own;
-            corrected.clear_bitmap();
+            // DRBD empties the own bitmap slot here. If the link breaks before the blocks written since are synced, both
+            // disks then have one name, and those blocks differ for ever: the slots stay until the resync moves them.
             Comparison {
-                own_correction: Some(corrected),
-                message: Some(
-                    "was SyncSource, missed the resync finished event, corrected myself:",
-                ),
+                message: Some("was SyncSource, missed the resync finished event"),
                 ..found(34, Verdict::SourceByBitmap)
             }
         } else {
@@ -396,6 +399,9 @@ fn other_generation(
     inputs: CompareInputs,
 ) -> Comparison {
     if same(own.current, peer.bitmap) {
+        if wrote_under_shared_name(own, inputs.own_bits) {
+            return forked(50);
+        }
         return found(50, Verdict::TargetByBitmap);
     }
     if same(own.current, peer.history[0]) && lost_sync_uuid(peer, own, inputs.version) {
@@ -412,6 +418,9 @@ fn other_generation(
         return found(60, Verdict::TargetFull);
     }
     if same(own.bitmap, peer.current) {
+        if wrote_under_shared_name(peer, inputs.peer_bits) {
+            return forked(70);
+        }
         return found(70, Verdict::SourceByBitmap);
     }
     if same(own.history[0], peer.current) && lost_sync_uuid(own, peer, inputs.version) {
@@ -430,15 +439,37 @@ fn other_generation(
     if same(own.bitmap, peer.bitmap) && name(own.bitmap) != 0 {
         return found(90, Verdict::SplitBrain);
     }
-    // Two empty slots count as equal: "unrelated" needs histories without a hole in common.
+    // Two empty slots count as equal: "unrelated" needs histories without a hole in common. A generation that one disk
+    // has in its bitmap slot and the other in its history is an ancestor too, which DRBD does not look at.
+    let met = |a: &GenerationIds, b: &GenerationIds| {
+        name(a.bitmap) != 0 && b.history.iter().any(|old| same(*old, a.bitmap))
+    };
     if own
         .history
         .iter()
         .any(|old| peer.history.iter().any(|theirs| same(*old, *theirs)))
+        || met(own, peer)
+        || met(peer, own)
     {
         return found(100, Verdict::SplitBrainNoCommon);
     }
     found(100, Verdict::Unrelated)
+}
+
+/// Whether a node whose generation the other one built on has written under that name by itself. A node that is alone
+/// with a bitmap UUID makes no new generation, though a resync target may have come to the end and carry its name: then
+/// the bits say so. DRBD would overwrite those writes; one node that refuses is enough to keep them.
+fn wrote_under_shared_name(ids: &GenerationIds, bits: u64) -> bool {
+    name(ids.bitmap) != 0 && bits > 0
+}
+
+fn forked(rule: u32) -> Comparison {
+    Comparison {
+        message: Some(
+            "the SyncSource did not see the resync's end, and wrote on under the same name",
+        ),
+        ..found(rule, Verdict::SplitBrain)
+    }
 }
 
 /// The second condition of rules 51 and 71: `source` began a resync whose sync UUID `target` never saw.

@@ -200,6 +200,7 @@ impl<P: Payload> Resource<P> {
         if volume.size == size {
             return;
         }
+        let grows = size > volume.size;
         volume.size = size;
         let is_primary = volume.state.role == Role::Primary;
         if volume.disk.is_some() {
@@ -221,11 +222,16 @@ impl<P: Payload> Resource<P> {
                     set: MdFlags::empty(),
                     clear: full,
                 },
-                Then::Nothing,
+                // Nobody sees more of the device than its disk has on record (I22).
+                if grows {
+                    Then::AnnounceDevice
+                } else {
+                    Then::Nothing
+                },
             );
         }
         self.log_volume(Level::Info, nr, format!("size = {} KB", size / 2));
-        if is_primary {
+        if is_primary && !(grows && self.volume(nr).disk.is_some()) {
             self.announce_device(nr);
         }
     }
@@ -299,6 +305,16 @@ impl<P: Payload> Resource<P> {
             self.go_standalone();
             return;
         }
+        if state.role == Role::Primary
+            && state.disk < DiskState::Inconsistent
+            && first_look
+            && self.volume(nr).source_open
+        {
+            let text = "the peer's disk lacks writes that only our own disk has";
+            self.log_volume(Level::Error, nr, text);
+            self.go_standalone();
+            return;
+        }
         if state.conn == ConnState::Connected && peer.skip_initial_sync() {
             let is_primary = state.role == Role::Primary;
             let Some(disk) = self.volume_mut(nr).usable_disk() else {
@@ -346,17 +362,17 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let mut ids = disk.ids();
-        let overwritten = ids.new_current(random, is_primary);
-        disk.set_ids(ids);
-        volume.exposed_uuid = ids.current;
-        volume.completions_held += 1;
-        if let Some(old) = overwritten {
+        if let Some(old) = ids.new_current(random, is_primary) {
             self.log_volume(
                 Level::Warn,
                 nr,
                 format!("bm UUID was already set: {old:016X}"),
             );
         }
+        let volume = self.volume_mut(nr);
+        volume.exposed_uuid = ids.current;
+        volume.completions_held += 1;
+        self.disk_mut(nr).set_ids(ids);
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
     }
@@ -559,6 +575,8 @@ impl<P: Payload> Resource<P> {
                     .wire
                     .features
                     .contains(replica_proto::Features::WSAME),
+                own_bits: volume.peer.bits_announced,
+                peer_bits: peer.bits,
             },
             own_disk,
             own_real_disk: state.disk,

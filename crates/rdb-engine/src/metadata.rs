@@ -16,7 +16,7 @@ use crate::effect::Effect;
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::{Io, Resource};
-use crate::volume::Disk;
+use crate::volume::{Disk, PeerKey, RequestKey};
 
 /// One metadata operation.
 #[derive(Debug)]
@@ -75,6 +75,12 @@ pub(crate) enum Then {
     HandshakeBitmapReady,
     /// An administrative command waits for this.
     Admin,
+    /// A mirrored write waits for what the superblock says of this node; without a disk it ends.
+    Mirrored(PeerKey),
+    /// A write of ours waits for the mark of a Primary.
+    Application(RequestKey),
+    /// The device's new size may be told.
+    AnnounceDevice,
     /// The failed or detached disk has nothing left to write.
     Detached,
 }
@@ -94,24 +100,22 @@ enum Stage {
     Copies {
         flush: bool,
         pages: Vec<(usize, [u8; PAGE])>,
-        after: Option<SealedTransaction>,
+        then: AfterCopies,
     },
-    /// Those copies, or a batch of blocks, go out; `next` is the first block of the next batch.
-    Pages {
-        which: Which,
-        next: usize,
-        after: Option<SealedTransaction>,
-    },
+    /// Those copies go out.
+    CopiesOut { then: AfterCopies },
+    /// Every block goes out, batch by batch; `next` is the first of the next.
+    All { next: usize },
     /// The last writes go out. A transaction's number is committed then.
     Last { commit: Option<u32> },
 }
 
-/// Which bitmap blocks an operation still writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    None,
-    Changed,
-    All,
+/// What follows when copies of bitmap blocks are on disk.
+#[derive(Debug)]
+enum AfterCopies {
+    /// More changed blocks, from this one on.
+    ChangedFrom(usize),
+    Transaction(SealedTransaction),
 }
 
 type MetaWrites = Vec<(u64, Vec<u8>, bool, bool)>;
@@ -199,9 +203,15 @@ impl<P: Payload> Resource<P> {
     }
 
     fn md_start(&mut self, nr: VolumeNr, op: MdOp) {
+        let volume = self.volume(nr);
+        let flags = crate::state::md_flags(volume.state, volume.crashed_primary, 0);
+        let still_primary = MdFlags::from_bits_retain(flags).contains(MdFlags::PRIMARY_IND);
         let disk = self.disk_mut(nr);
         let stage = match op.kind {
-            MdKind::Superblock { set, clear } => {
+            MdKind::Superblock { set, mut clear } => {
+                if still_primary {
+                    clear.remove(MdFlags::PRIMARY_IND); // promoted again meanwhile
+                }
                 disk.sb.flags.insert(set);
                 disk.sb.flags.remove(clear | MdFlags::AL_CLEAN);
                 disk.sb.magic = Magic::V84Unclean;
@@ -211,43 +221,15 @@ impl<P: Payload> Resource<P> {
             }
             MdKind::SetAllPages => {
                 disk.bitmap.set_all();
-                Stage::Pages {
-                    which: Which::All,
-                    next: 0,
-                    after: None,
-                }
+                Stage::All { next: 0 }
             }
             MdKind::ClearAllPages => {
                 disk.bitmap.clear_all();
-                Stage::Pages {
-                    which: Which::All,
-                    next: 0,
-                    after: None,
-                }
+                Stage::All { next: 0 }
             }
             MdKind::ChangedPages => {
                 disk.lazy_since = None;
-                // Cleared bits must not reach the disk before the data they speak of is durable (I7): such blocks are
-                // copied as they are now, the data disk is flushed, and the copies go out.
-                let lazy: Vec<usize> = disk
-                    .bitmap
-                    .changed_pages()
-                    .filter(|&p| disk.bitmap.is_lazy(p))
-                    .take(PAGES_PER_BATCH)
-                    .collect();
-                if lazy.is_empty() {
-                    Stage::Pages {
-                        which: Which::Changed,
-                        next: 0,
-                        after: None,
-                    }
-                } else {
-                    Stage::Copies {
-                        flush: true,
-                        pages: copies(disk, &lazy),
-                        after: None,
-                    }
-                }
+                changed_blocks(disk, 0)
             }
             MdKind::Transaction => {
                 disk.al_op_queued = false;
@@ -271,11 +253,13 @@ impl<P: Payload> Resource<P> {
                         pages.push(page);
                     }
                 }
-                let flush = pages.iter().any(|&p| disk.bitmap.is_lazy(p));
+                // So is the data written there: the log is all that would have it compared after a power cut.
+                let flush = pages.iter().any(|&p| disk.bitmap.is_lazy(p))
+                    || !sealed.evicted.is_empty() && disk.has_volatile_data();
                 Stage::Copies {
                     flush,
                     pages: copies(disk, &pages),
-                    after: Some(sealed),
+                    then: AfterCopies::Transaction(sealed),
                 }
             }
             MdKind::InitialiseLog | MdKind::FlushData => Stage::Last { commit: None },
@@ -302,23 +286,12 @@ impl<P: Payload> Resource<P> {
         let mut flush_data = false;
         match &mut running.stage {
             Stage::Copies { flush, .. } => flush_data = *flush,
-            Stage::Pages { which, next, .. } => {
-                let pages: Vec<usize> = match which {
-                    Which::None => Vec::new(),
-                    Which::Changed => disk
-                        .bitmap
-                        .dirty_pages()
-                        .filter(|&p| p >= *next && !disk.bitmap.is_lazy(p))
-                        .take(PAGES_PER_BATCH)
-                        .collect(),
-                    Which::All => (*next..disk.bitmap.page_count())
-                        .take(PAGES_PER_BATCH)
-                        .collect(),
-                };
-                match pages.last() {
-                    Some(last) => *next = last + 1,
-                    None => *which = Which::None,
-                }
+            Stage::CopiesOut { .. } => {}
+            Stage::All { next } => {
+                let pages: Vec<usize> = (*next..disk.bitmap.page_count())
+                    .take(PAGES_PER_BATCH)
+                    .collect();
+                *next += pages.len();
                 let pages = copies(disk, &pages);
                 page_writes(disk, pages, &mut writes);
             }
@@ -335,6 +308,10 @@ impl<P: Payload> Resource<P> {
                 MdKind::FlushData => flush_data = true,
                 _ => {}
             },
+        }
+        flush_data &= disk.options.disk_flushes;
+        if flush_data {
+            disk.data_flushing = disk.data_written;
         }
         running.outstanding = u32::try_from(writes.len()).expect("bounded by the bitmap's blocks")
             + u32::from(flush_data);
@@ -384,8 +361,11 @@ impl<P: Payload> Resource<P> {
         };
         running.outstanding -= 1;
         let idle = running.outstanding == 0;
+        // A disk that is given up keeps its records as well as it takes them, whatever its data has come to.
+        let best_effort = disk.detaching && running.kind == MdKind::FlushData;
         if let Err(error) = result
             && !disk.failed
+            && !best_effort
         {
             self.log_volume_error(
                 nr,
@@ -413,6 +393,15 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// Starts the running operation's stage; one with nothing to write is over at once.
+    fn md_emit_or_advance(&mut self, nr: VolumeNr) {
+        self.md_emit(nr);
+        let running = self.disk_mut(nr).md_running.as_ref();
+        if running.is_some_and(|r| r.outstanding == 0) {
+            self.md_advance(nr);
+        }
+    }
+
     /// The running operation's stage is over: go to the next, or end it.
     fn md_advance(&mut self, nr: VolumeNr) {
         let disk = self.disk_mut(nr);
@@ -420,20 +409,11 @@ impl<P: Payload> Resource<P> {
             return;
         };
         match running.stage {
-            Stage::Copies { pages, after, .. } => {
+            Stage::Copies { pages, then, .. } => {
                 let mut writes = MetaWrites::new();
                 page_writes(disk, pages, &mut writes);
-                let which = if after.is_some() {
-                    Which::None
-                } else {
-                    Which::Changed
-                };
                 running.outstanding = u32::try_from(writes.len()).expect("bounded by the batch");
-                running.stage = Stage::Pages {
-                    which,
-                    next: 0,
-                    after,
-                };
+                running.stage = Stage::CopiesOut { then };
                 let wait = running.outstanding > 0;
                 disk.md_running = Some(running);
                 self.md_write(nr, writes);
@@ -441,17 +421,19 @@ impl<P: Payload> Resource<P> {
                     self.md_advance(nr);
                 }
             }
-            Stage::Pages { which, .. } if which != Which::None => {
-                disk.md_running = Some(running);
-                self.md_emit(nr);
-                let running = self.disk_mut(nr).md_running.as_ref();
-                if running.is_some_and(|r| r.outstanding == 0) {
-                    self.md_advance(nr);
+            Stage::CopiesOut {
+                then: AfterCopies::ChangedFrom(next),
+            } => {
+                if disk.bitmap.changed_pages().all(|page| page < next) {
+                    self.md_then(nr, running.then, true);
+                    return;
                 }
+                running.stage = changed_blocks(disk, next);
+                disk.md_running = Some(running);
+                self.md_emit_or_advance(nr);
             }
-            Stage::Pages {
-                after: Some(sealed),
-                ..
+            Stage::CopiesOut {
+                then: AfterCopies::Transaction(sealed),
             } => {
                 // Without bitmap blocks since the last flush there is nothing that must be durable first.
                 let preflush =
@@ -465,8 +447,17 @@ impl<P: Payload> Resource<P> {
                 disk.md_running = Some(running);
                 self.md_write(nr, [(sector, sealed.block.to_vec(), preflush, fua)].into());
             }
-            Stage::Pages { after: None, .. } => self.md_then(nr, running.then, true),
+            Stage::All { next } if next < disk.bitmap.page_count() => {
+                disk.md_running = Some(running);
+                self.md_emit_or_advance(nr);
+            }
+            Stage::All { .. } => self.md_then(nr, running.then, true),
             Stage::Last { commit } => {
+                if matches!(running.kind, MdKind::Superblock { .. }) {
+                    // (What was set since it was put together needs a write of its own, which is due then.)
+                    disk.mark_durable =
+                        !disk.sb_dirty && disk.sb.flags.contains(MdFlags::PRIMARY_IND);
+                }
                 if let Some(tr) = commit {
                     disk.al.commit(tr);
                     self.al_committed(nr, tr);
@@ -474,6 +465,19 @@ impl<P: Payload> Resource<P> {
                 self.md_then(nr, running.then, true);
             }
         }
+    }
+
+    /// Whether what the superblock is to say is not durable yet.
+    pub(crate) fn superblock_pending(&self, nr: VolumeNr) -> bool {
+        let is_superblock = |kind| matches!(kind, MdKind::Superblock { .. });
+        self.disk_if_attached(nr).is_some_and(|disk| {
+            disk.sb_dirty
+                || disk.md_queue.iter().any(|op| is_superblock(op.kind))
+                || disk
+                    .md_running
+                    .as_ref()
+                    .is_some_and(|op| is_superblock(op.kind))
+        })
     }
 
     /// Everything queued fails: the disk is lost.
@@ -505,6 +509,13 @@ impl<P: Payload> Resource<P> {
             Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
             Then::Admin => self.admin_metadata_done(ok),
             Then::Detached => self.detach_finish(nr, ok),
+            Then::Mirrored(key) => self.submit_mirrored(key),
+            Then::Application(key) => self.submit_write(key),
+            Then::AnnounceDevice => {
+                if self.volume(nr).state.role == crate::state::Role::Primary {
+                    self.announce_device(nr);
+                }
+            }
             Then::SendSyncUuid(_)
             | Then::StartRequesting
             | Then::ResyncDataDurable
@@ -549,6 +560,19 @@ impl<P: Payload> Resource<P> {
     /// A tag for an I/O and what it was for.
     pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
         IoTag(self.io.insert(io) as u64)
+    }
+}
+
+/// The next changed blocks from `from` on. Cleared bits must not reach the disk before the data they speak of is durable
+/// (I7): the blocks are copied as they are now, the data disk is flushed if bits of theirs were cleared, and the copies
+/// go out.
+fn changed_blocks(disk: &mut Disk, from: usize) -> Stage {
+    let changed = disk.bitmap.changed_pages().filter(|&page| page >= from);
+    let pages: Vec<usize> = changed.take(PAGES_PER_BATCH).collect();
+    Stage::Copies {
+        flush: pages.iter().any(|&page| disk.bitmap.is_lazy(page)),
+        then: AfterCopies::ChangedFrom(pages.last().map_or(from, |last| last + 1)),
+        pages: copies(disk, &pages),
     }
 }
 

@@ -8,6 +8,7 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Featur
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{ConnState, DiskState};
 use crate::volume::{BlockedRead, Holder, PeerKey, RequestOrPeer};
@@ -167,13 +168,13 @@ impl<P: Payload> Resource<P> {
             .usable_disk()
             .filter(|d| !d.al_suspended)
         else {
-            self.submit_mirrored(key);
+            self.submit_when_marked(key);
             return;
         };
         match disk.al.acquire(first, last) {
             Acquire::Granted => {
                 self.peer_writes[key].al_held = true;
-                self.submit_mirrored(key);
+                self.submit_when_marked(key);
             }
             Acquire::Pending(tr) => {
                 disk.al_pending.push_back((tr, RequestOrPeer::Peer(key)));
@@ -181,6 +182,16 @@ impl<P: Payload> Resource<P> {
                 self.queue_transaction(nr);
             }
             Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Peer(key)),
+        }
+    }
+
+    /// That this disk is the only one of a Primary is on record before it takes a write as such (I2).
+    fn submit_when_marked(&mut self, key: PeerKey) {
+        let nr = self.peer_writes[key].volume;
+        if self.superblock_pending(nr) && self.volume(nr).has_usable_disk() {
+            self.md(nr, MdKind::SUPERBLOCK, Then::Mirrored(key));
+        } else {
+            self.submit_mirrored(key);
         }
     }
 

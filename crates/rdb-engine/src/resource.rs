@@ -175,6 +175,19 @@ impl<P: Payload> Resource<P> {
         if let Some(volume) = self.volumes.get_mut(&nr) {
             volume.local_pending = volume.local_pending.saturating_sub(1);
         }
+        let reads = match io {
+            Io::Application { key, .. } => self.requests.get(key).is_none_or(|r| r.is_read()),
+            Io::Mirrored { .. } | Io::ResyncWrite { .. } => false,
+            _ => true,
+        };
+        if !reads
+            && let Some(disk) = self
+                .volumes
+                .get_mut(&nr)
+                .and_then(|v| v.disk.as_deref_mut())
+        {
+            disk.data_written += 1;
+        }
         match io {
             Io::Application { key, .. } => self.on_application_io(nr, key, result),
             Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
@@ -199,7 +212,17 @@ impl<P: Payload> Resource<P> {
             Io::EpochFlush { connection, .. } => {
                 self.on_epoch_flush_io(nr, connection, result.map(|_| ()))
             }
-            Io::MetaFlushData { .. } => self.md_io_done(nr, result.map(|_| ())),
+            Io::MetaFlushData { .. } => {
+                if result.is_ok()
+                    && let Some(disk) = self
+                        .volumes
+                        .get_mut(&nr)
+                        .and_then(|v| v.disk.as_deref_mut())
+                {
+                    disk.data_durable = disk.data_flushing;
+                }
+                self.md_io_done(nr, result.map(|_| ()));
+            }
             Io::Meta { .. } | Io::AttachRead { .. } => {
                 unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
             }
@@ -238,6 +261,7 @@ impl<P: Payload> Resource<P> {
             while let Some(nr) = next {
                 next = self.next_volume(Some(nr));
                 self.poll_bitmap_due(nr);
+                more |= self.poll_attach(nr);
                 self.md_sync_if_dirty(nr);
             }
             if !more && self.after.is_empty() {
@@ -274,6 +298,11 @@ impl<P: Payload> Resource<P> {
             .disk
             .as_deref_mut()
             .expect("the caller has seen the disk")
+    }
+
+    /// The volume's disk, if it is attached.
+    pub(crate) fn disk_if_attached(&self, nr: VolumeNr) -> Option<&Disk> {
+        self.volumes.get(&nr)?.disk.as_deref()
     }
 
     /// The volume after this one, or the first: to walk the volumes while changing them, without a list.
@@ -444,7 +473,12 @@ impl<P: Payload> Resource<P> {
         let effects = state::immediate(old, new);
         if let Some(disk) = volume.disk.as_deref_mut() {
             if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {
-                let flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
+                let mut flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
+                let mark = rdb_meta::MdFlags::PRIMARY_IND.bits();
+                if disk.sb.flags.bits() & mark != 0 && flags & mark == 0 {
+                    flags |= mark;
+                    disk.unmark_due = true;
+                }
                 if flags != disk.sb.flags.bits() {
                     disk.sb.flags = rdb_meta::MdFlags::from_bits_retain(flags);
                     disk.sb_dirty = true;

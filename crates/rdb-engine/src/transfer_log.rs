@@ -230,7 +230,9 @@ impl<P: Payload> Resource<P> {
                 request.in_log = false;
                 request.net = Part::Failed;
                 let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
+                let only_there = request.completed && !request.good_here;
                 self.set_out_of_sync(nr, sector, sectors);
+                self.volume_mut(nr).writes_lost |= only_there;
             }
         }
         for entry in entries {

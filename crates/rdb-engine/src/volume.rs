@@ -83,6 +83,12 @@ pub(crate) struct Volume<P> {
 
     /// Mirrored writes that wait for an overlapping range.
     pub(crate) mirror_blocked: VecDeque<PeerKey>,
+    /// As Primary we were source of a resync whose end we did not see: the peer's disk may have the name of ours, and
+    /// lacks what was written since.
+    pub(crate) source_open: bool,
+    /// Writes that were completed and not flushed may have gone with the peer, which had the only good copy: the next
+    /// flush says so.
+    pub(crate) writes_lost: bool,
     /// Requests of the peer to read that wait for an overlapping write.
     pub(crate) reads_blocked: VecDeque<BlockedRead>,
     /// Mirrored writes finished since the data disk was last flushed.
@@ -170,6 +176,15 @@ pub(crate) struct Disk {
     pub(crate) pages_unflushed: bool,
     /// A transaction is queued or running.
     pub(crate) al_op_queued: bool,
+    /// Data writes that have ended, how many of them had when the flush in flight for metadata began, and how many are
+    /// durable since the last one ended.
+    pub(crate) data_written: u64,
+    pub(crate) data_flushing: u64,
+    pub(crate) data_durable: u64,
+    /// The superblock on disk has the mark of a Primary.
+    pub(crate) mark_durable: bool,
+    /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
+    pub(crate) unmark_due: bool,
     /// The disk failed: nothing new goes to it.
     pub(crate) failed: bool,
     /// Resync cleared bits; the bitmap is written after a while.
@@ -203,6 +218,11 @@ impl Disk {
             self.sb.uuids = uuids;
             self.sb_dirty = true;
         }
+    }
+
+    /// Whether a data write has ended that a power cut may take back.
+    pub(crate) fn has_volatile_data(&self) -> bool {
+        self.data_written > self.data_durable
     }
 
     /// Nothing of this disk is outstanding on the metadata side.
@@ -240,6 +260,8 @@ impl<P> Volume<P> {
             held_completions: Vec::new(),
             flush_before_next: false,
             mirror_blocked: VecDeque::new(),
+            source_open: false,
+            writes_lost: false,
             reads_blocked: VecDeque::new(),
             mirror_unflushed: false,
             resync: Resync::default(),

@@ -41,7 +41,7 @@ pub(crate) struct AppRequest<P> {
     /// The mirror says that the block is in sync now.
     in_sync: bool,
     /// Our disk, or the peer's, was UpToDate when the write went there: only such a copy is one to rely on.
-    good_here: bool,
+    pub(crate) good_here: bool,
     good_there: bool,
     started: bool,
     pub(crate) completed: bool,
@@ -246,14 +246,16 @@ impl<P: Payload> Resource<P> {
             self.submit_write(key);
             return;
         };
+        // The transaction of an extent that is not hot yet comes after the superblock that is under way.
+        let marked = disk.mark_durable;
         if disk.al_suspended {
-            self.submit_write(key);
+            self.submit_when_primary(key, marked);
             return;
         }
         match disk.al.acquire(first, last) {
             Acquire::Granted => {
                 self.requests[key].al_held = true;
-                self.submit_write(key);
+                self.submit_when_primary(key, marked);
             }
             Acquire::Pending(tr) => {
                 disk.al_pending.push_back((tr, RequestOrPeer::Request(key)));
@@ -261,6 +263,16 @@ impl<P: Payload> Resource<P> {
                 self.queue_transaction(nr);
             }
             Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Request(key)),
+        }
+    }
+
+    /// That this disk is a Primary's is on record before its first write, or the log would not be applied (I2).
+    fn submit_when_primary(&mut self, key: RequestKey, marked: bool) {
+        if marked {
+            self.submit_write(key);
+        } else {
+            let nr = self.requests[key].volume;
+            self.md(nr, MdKind::SUPERBLOCK, Then::Application(key));
         }
     }
 
@@ -475,19 +487,36 @@ impl<P: Payload> Resource<P> {
         let nr = self.requests[key].volume;
         self.close_epoch();
         self.send_barrier();
+        let state = self.volume(nr).state;
+        let reachable = state.disk == DiskState::UpToDate && self.volume(nr).has_usable_disk()
+            || state.pdsk == DiskState::UpToDate && self.is_up();
+        if !reachable || core::mem::take(&mut self.volume_mut(nr).writes_lost) {
+            self.complete(key, false);
+            return;
+        }
         self.volume_mut(nr).flush_before_next = true;
         if self.volume(nr).has_usable_disk() {
             self.requests[key].local = Part::Pending;
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Flush { volume: nr, tag });
         }
-        if self.volume(nr).state.disk != DiskState::UpToDate && !self.net.log.is_empty() {
-            // The good copy is the peer's: durable means that the peer says so, by acknowledging the barriers.
-            self.requests[key].net = Part::Pending;
-            self.requests[key].flush_after = self.net.log.keys().last().map_or(0, |k| k + 1);
-            self.net.flushes_waiting += 1;
+        if self.volume(nr).state.disk != DiskState::UpToDate {
+            self.flush_at_peer(key);
         }
         self.advance_write(key);
+    }
+
+    /// The good copy is the peer's: durable means that the peer says so, by acknowledging the barriers.
+    fn flush_at_peer(&mut self, key: RequestKey) {
+        self.close_epoch();
+        self.send_barrier();
+        let request = &mut self.requests[key];
+        if request.net == Part::Pending || self.net.log.is_empty() {
+            return;
+        }
+        request.net = Part::Pending;
+        request.flush_after = self.net.log.keys().last().map_or(0, |k| k + 1);
+        self.net.flushes_waiting += 1;
     }
 
     /// Flushes that wait for the peer's barriers, after some were acknowledged or the peer was lost.
@@ -552,6 +581,13 @@ impl<P: Payload> Resource<P> {
                 if is_read {
                     self.retry_read(key);
                     return;
+                }
+                if self.requests[key].is_flush()
+                    && self.volume(nr).state.pdsk == DiskState::UpToDate
+                {
+                    // The peer's copy is good, and is the one to rely on from now on.
+                    self.requests[key].local = Part::None;
+                    self.flush_at_peer(key);
                 }
             }
         }

@@ -176,8 +176,20 @@ impl Storm {
             }
             let through_peer =
                 state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
-            if !self.holds(if through_peer { other } else { i }, volume) {
+            if state.disk < DiskState::Inconsistent && !through_peer {
+                return; // by the time the command is looked at it could be anybody's data
+            }
+            let data = if through_peer { other } else { i };
+            if !self.holds(data, volume) {
                 return;
+            }
+            let model = &mut self.w.models[volume];
+            if model
+                .violation_of_acked(&self.w.nodes[data].disks[volume])
+                .is_some()
+            {
+                // This node goes on without what was acknowledged and not flushed: it is given up.
+                model.on_power_cut();
             }
         } else if !self.holds(i, volume) || self.w.is_primary(1 - i, volume) {
             self.w.models[volume].forked = true;

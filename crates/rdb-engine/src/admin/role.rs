@@ -158,9 +158,11 @@ impl<P: Payload> Resource<P> {
                 if volume.application_pending > 0 || volume.writes_open > 0 {
                     return;
                 }
-                // The bits are durable before the disk stops being a Primary's (I8).
+                // The bits are durable before the disk stops being a Primary's (I8), and so is the data: no log will
+                // tell any more what a power cut may have taken.
                 self.set_stage(Stage::Bitmap);
                 if self.volume(nr).has_usable_disk() {
+                    self.md(nr, MdKind::FlushData, Then::Nothing);
                     self.md(nr, MdKind::ChangedPages, Then::Admin);
                 } else {
                     self.admin_ready(Stage::Bitmap);
@@ -182,6 +184,7 @@ impl<P: Payload> Resource<P> {
                     }
                     Ok(_) => {}
                 }
+                self.run_after(); // what must be written before the mark goes is queued first
                 self.emit(Effect::Device {
                     volume: nr,
                     device: None,

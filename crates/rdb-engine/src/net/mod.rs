@@ -82,6 +82,8 @@ pub(crate) struct Net<P> {
     pub(crate) deferred: VecDeque<(VolumeNr, Packet, Option<P>, Option<SendTag>)>,
     /// The sockets are gone; volumes still finish what they received.
     cleaning_up: bool,
+    /// The last connection came as far as parameters.
+    was_up: bool,
 }
 
 /// How far a connection is.
@@ -141,6 +143,7 @@ impl<P> Net<P> {
             bitmap_in: None,
             deferred: VecDeque::new(),
             cleaning_up: false,
+            was_up: false,
         }
     }
 

@@ -16,6 +16,11 @@ impl<P: Payload> Resource<P> {
         if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
             return;
         }
+        if self.net.disconnect_sent && matches!(cause, LossCause::Closed { .. }) {
+            // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
+            self.go_standalone();
+            return;
+        }
         match (socket, cause) {
             (Socket::Data, LossCause::Closed { error }) => {
                 let how = if error == 0 {
@@ -106,6 +111,7 @@ impl<P: Payload> Resource<P> {
         }
         // The new data generation, if one is due, is under way before any write completes as not replicated.
         self.run_after();
+        self.net.was_up = self.net.phase == Phase::Up;
         self.net.phase = Phase::Closed;
         self.net.cleaning_up = true;
         self.net.connection = self.net.connection.wrapping_add(1);
@@ -152,18 +158,15 @@ impl<P: Payload> Resource<P> {
             self.finish_standalone();
             return true;
         }
-        let was_connecting = self
-            .volumes
-            .values()
-            .all(|v| v.state.conn < ConnState::WFReportParams);
         if self
             .change_connection(Change::conn(ConnState::Unconnected), true)
             .is_err()
         {
             return true;
         }
-        if was_connecting && self.now.ms_since(self.net.up_since) < 1000 {
-            // A failure before the parameters were exchanged is tried again after a second (7.1).
+        if !self.net.was_up || self.now.ms_since(self.net.up_since) < 100 {
+            // A failure before the parameters were exchanged is tried again after a second (7.1), and so is one right
+            // after: two nodes that cannot stand each other must not do so a thousand times a second.
             let at = self.now.plus_ms(1000);
             self.emit(Effect::SetTimer {
                 timer: Timer::Reconnect,

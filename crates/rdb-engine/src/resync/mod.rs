@@ -52,6 +52,8 @@ pub(crate) struct Resync<P> {
     pub(crate) announce: bool,
     /// Application sectors at the last step.
     application_sectors: u64,
+    /// Source: there was nothing left to send, so that the target may have come to the end.
+    all_sent: bool,
 }
 
 /// The controller of `docs/spec/behaviour.md`, section 9.2. Amounts are sectors.
@@ -135,6 +137,7 @@ impl<P> Default for Resync<P> {
             early_uuid: None,
             announce: false,
             application_sectors: 0,
+            all_sent: false,
         }
     }
 }

@@ -10,14 +10,17 @@ use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState};
+use crate::state::{Change, ConnState, DiskState, Role};
 
 impl<P: Payload> Resource<P> {
     /// Both bitmaps are one, or all bits are set on both sides: become source.
     pub(crate) fn start_source(&mut self, nr: VolumeNr) {
         let now = self.now;
         let bits = self.volume(nr).bits_set();
-        self.volume_mut(nr).resync.begin(now, bits);
+        let volume = self.volume_mut(nr);
+        volume.resync.begin(now, bits);
+        volume.resync.all_sent = bits == 0;
+        volume.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
         self.log_resync_began(nr, "SyncSource");
@@ -76,8 +79,17 @@ impl<P: Payload> Resource<P> {
             self.source_block_failed(nr, sectors);
         }
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).resync.mark(now, left);
+        let resync = &mut self.volume_mut(nr).resync;
+        resync.mark(now, left);
+        resync.all_sent |= left <= resync.failed;
         self.retry_blocked(nr);
+    }
+
+    /// The link or the target's disk went while we were source. A target that has come to the end carries our
+    /// generation: as long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
+    pub(crate) fn source_lost(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        volume.source_open = volume.resync.all_sent && volume.state.role == Role::Primary;
     }
 
     pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, sectors: u64) {

@@ -259,3 +259,11 @@ impl Default for Context {
         Context::DEFAULT
     }
 }
+
+/// Whether a state speaks of a disk that holds data and takes part: Inconsistent, Outdated, Consistent or UpToDate.
+pub(crate) fn is_there(disk: DiskState) -> bool {
+    matches!(
+        disk,
+        DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate
+    )
+}

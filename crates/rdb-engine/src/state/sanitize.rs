@@ -117,11 +117,16 @@ fn one_round(
             new.pdsk = DiskState::DUnknown;
         }
     }
-    // Rule 5.
+    // Rule 5. But an Outdated disk beside one that is not there stays so: to have met that node does not make it newer.
+    // (DRBD raises it, and shows users data that lacks what the other node's detached disk has.)
     if new.conn >= ConnState::Connected && new.conn < ConnState::Ahead {
-        for disk in [&mut new.disk, &mut new.pdsk] {
-            if matches!(*disk, DiskState::Consistent | DiskState::Outdated) {
-                *disk = DiskState::UpToDate;
+        let own_stays = old.disk == DiskState::Outdated && !super::is_there(new.pdsk);
+        let peer_stays = !super::is_there(new.disk);
+        for (disk, stays) in [(&mut new.disk, own_stays), (&mut new.pdsk, peer_stays)] {
+            match *disk {
+                DiskState::Outdated if stays => {}
+                DiskState::Consistent | DiskState::Outdated => *disk = DiskState::UpToDate,
+                _ => {}
             }
         }
     }

@@ -62,7 +62,7 @@ pub fn validate(state: VolumeState, ctx: &Context) -> StateResult {
         ),
         (conn > Connected && no_data, StateError::NoUpToDateDisk),
         (
-            source_side && disk == Outdated,
+            source_side && disk == Outdated && super::is_there(pdsk),
             StateError::ConnectedOutdates,
         ),
         (verifying && !ctx.verify_alg_set, StateError::NoVerifyAlg),

@@ -37,6 +37,8 @@ pub(crate) const QUIET: CompareInputs = CompareInputs {
     resolve_conflicts: false,
     version: 101,
     wsame: true,
+    own_bits: 0,
+    peer_bits: 0,
 };
 
 #[test]
@@ -128,11 +130,10 @@ fn corrections_undo_what_a_lost_message_left_behind() {
     // The source missed the end of the resync.
     let (source, target) = (gi(C, S, B, G), gi(C, 0, S, B));
     let found = compare(&source, &target, QUIET);
-    assert_eq!(found.own_correction, Some(gi(C, 0, S, B)));
-    assert_eq!(found.peer_correction, None);
+    assert_eq!((found.own_correction, found.peer_correction), (None, None));
     assert_eq!(
         found.message,
-        Some("was SyncSource, missed the resync finished event, corrected myself:")
+        Some("was SyncSource, missed the resync finished event")
     );
     let found = compare(&target, &source, QUIET);
     assert_eq!(
@@ -284,8 +285,13 @@ fn v8_results_on_both_nodes_are_mirror_images() {
                     let here = compare(&own, &peer, inputs);
                     let there = compare(&peer, &own, inputs.mirrored());
                     if here.verdict.mirrored() == there.verdict {
-                        assert_eq!(here.own_correction, there.peer_correction);
-                        assert_eq!(here.peer_correction, there.own_correction);
+                        // (The source of rule 34 keeps its slots until the resync has moved them.)
+                        if here.rule != 34 {
+                            assert_eq!(here.own_correction, there.peer_correction);
+                        }
+                        if there.rule != 34 {
+                            assert_eq!(here.peer_correction, there.own_correction);
+                        }
                         continue;
                     }
                     contradictions += 1;

@@ -66,6 +66,22 @@ impl Disk {
         out
     }
 
+    /// What a power cut would leave at worst: nothing that was not flushed.
+    pub fn durable(&self, sector: u64, bytes: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes);
+        while out.len() < bytes {
+            let position = sector * 512 + out.len() as u64;
+            let (page, offset) = (position / PAGE as u64, (position % PAGE as u64) as usize);
+            let n = (PAGE - offset).min(bytes - out.len());
+            let content = match self.dirty.get(&page).and_then(|v| v.first()) {
+                Some(version) => &version.bytes[..],
+                None => self.pages.get(&page).map_or(&ZEROES[..], |p| &p[..]),
+            };
+            out.extend_from_slice(&content[offset..offset + n]);
+        }
+        out
+    }
+
     pub fn write(&mut self, sector: u64, data: &[u8], durable: bool) {
         assert!(
             sector + data.len() as u64 / 512 <= self.sectors,

@@ -7,7 +7,10 @@
 )]
 
 pub mod disk;
+pub mod lone;
 pub mod model;
+pub mod steps;
+pub mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -249,7 +252,7 @@ impl Node {
         Superblock::parse(&disk.read(layout_of(disk.sectors).superblock_sector, 4096)).unwrap()
     }
 
-    fn note(&mut self, text: impl FnOnce() -> String) {
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
         if let Some(record) = &mut self.record {
             record.push(text());
         }
@@ -462,6 +465,15 @@ impl World {
                 }
             }
             Effect::Complete { request, result } => {
+                if self.trace {
+                    let ok = result.is_ok();
+                    println!(
+                        "{:>12} {} complete {} {ok}",
+                        now.0 / 1000,
+                        node.name,
+                        request.0
+                    );
+                }
                 node.note(|| format!("complete {} {}", request.0, result.is_ok()));
                 if let Some(volume) = node.requests_open.remove(&request.0) {
                     let kept = self.models[volume].on_complete(i, request.0, &result);
@@ -472,7 +484,11 @@ impl World {
                 let before = self.nodes[i].completed.insert(request.0, result);
                 assert!(before.is_none(), "completed twice");
             }
-            Effect::Device { device, .. } => node.device = device.map(|d| d.size_sectors),
+            Effect::Device { device, .. } => {
+                node.device = device.map(|d| d.size_sectors);
+                let size = node.device;
+                node.note(|| format!("device {size:?}"));
+            }
             Effect::AdminDone { id, result } => {
                 if self.trace {
                     println!(
@@ -484,6 +500,7 @@ impl World {
                 }
                 let known = node.admin_open.remove(&id.0);
                 assert!(known.is_some(), "an answer to a command that was not given");
+                node.note(|| format!("admin {} {}", id.0, result.is_ok()));
                 node.admin.insert(id.0, result);
             }
             Effect::SetTimer { timer, at } => {
@@ -602,6 +619,10 @@ impl World {
     }
 
     pub fn die(&mut self, i: usize, power: bool) {
+        if self.trace {
+            let what = if power { "loses power" } else { "is killed" };
+            println!("{:>12} {} {what}", self.now.0 / 1000, self.nodes[i].name);
+        }
         let seed = self.rng.next();
         for (_, op) in std::mem::take(&mut self.nodes[i].pending) {
             if self.rng.one_in(2) {
@@ -644,6 +665,14 @@ impl World {
     /// One I/O, or some sectors of it.
     fn carry_out_partly(&mut self, i: usize, op: Op) {
         let disks = &mut self.nodes[i].disks;
+        if let Op::MetaWrite {
+            volume,
+            preflush: Some(stamp),
+            ..
+        } = op
+        {
+            disks[volume].flush(stamp, true); // no sector of it is there before what had to be durable first
+        }
         let (volume, sector, data) = match &op {
             Op::Write {
                 volume,
@@ -1086,6 +1115,19 @@ impl World {
         if volume < self.models.len() {
             self.models[volume].on_submit(i, id, sector, bytes, &kind);
             self.nodes[i].requests_open.insert(id, volume);
+        }
+        if self.trace {
+            let what = match &kind {
+                RequestKind::Write { payload, fua } => {
+                    format!("write {} fua {fua}", payload.0.first().unwrap_or(&0))
+                }
+                other => format!("{other:?}").chars().take(40).collect(),
+            };
+            let (name, end) = (self.nodes[i].name, sector + u64::from(bytes / 512));
+            println!(
+                "{:>12} {name} submit {id} {sector}..{end} {what}",
+                self.now.0 / 1000
+            );
         }
         let request = Request {
             id: RequestId(id),

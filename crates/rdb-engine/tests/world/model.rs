@@ -159,7 +159,13 @@ impl Model {
                     self.prune(s);
                 }
             }
-            Kind::Flush => {}
+            Kind::Flush => {
+                // The application was told: what it had not flushed before may be gone, and no later flush speaks of it.
+                for write in self.sectors.values_mut().flatten() {
+                    let before = write.ended.is_some_and(|e| e < open.submitted);
+                    write.acked &= write.flushed || !before || !self.flushed_only;
+                }
+            }
             Kind::Read(before) => {
                 if let (Ok(Some(data)), false, false) = (result, self.forked, self.foreign) {
                     for (n, then) in before.iter().enumerate() {
@@ -169,7 +175,7 @@ impl Model {
                             .ok_or_else(|| format!("sector {s} reads as a mixture"))?;
                         let now = self.sectors.get(&s).map_or(&[][..], |w| w);
                         let known = now.iter().any(|w| w.value == value);
-                        if !known && !self.allows(then, value) {
+                        if !known && !Self::allows(then, value, self.flushed_only) {
                             return Err(format!(
                                 "a read of sector {s} gives {value}, which is not allowed: {then:?}"
                             ));
@@ -212,10 +218,6 @@ impl Model {
         }
     }
 
-    fn binds(&self, write: &Write) -> bool {
-        write.acked && (write.flushed || !self.flushed_only)
-    }
-
     /// Forgets what cannot be there any more.
     fn prune(&mut self, sector: u64) {
         let weak = self.flushed_only;
@@ -231,10 +233,10 @@ impl Model {
         }
     }
 
-    fn allows(&self, writes: &[Write], value: u64) -> bool {
+    fn allows(writes: &[Write], value: u64, flushed_only: bool) -> bool {
         let last = writes
             .iter()
-            .filter(|w| self.binds(w))
+            .filter(|w| w.acked && (w.flushed || !flushed_only))
             .map(|w| w.submitted)
             .max();
         match last {
@@ -248,6 +250,15 @@ impl Model {
 
     /// The first sector of the disk that holds what it must not.
     pub fn violation(&self, disk: &Disk) -> Option<String> {
+        self.violation_if(disk, self.flushed_only)
+    }
+
+    /// The same if every acknowledged write must be there, flushed or not.
+    pub fn violation_of_acked(&self, disk: &Disk) -> Option<String> {
+        self.violation_if(disk, false)
+    }
+
+    fn violation_if(&self, disk: &Disk, flushed_only: bool) -> Option<String> {
         if self.foreign {
             return None;
         }
@@ -257,7 +268,7 @@ impl Model {
             let Some(value) = value_of(&disk.read(s, 512)) else {
                 return Some(format!("sector {s} holds a mixture"));
             };
-            if !self.allows(writes, value) {
+            if !Self::allows(writes, value, flushed_only) {
                 return Some(format!(
                     "sector {s} holds {value}, promised is one of {writes:?}"
                 ));

@@ -1,0 +1,562 @@
+//! What may happen next, and how it goes.
+
+use rdb_engine::generation::PeerIds;
+use rdb_engine::state::{self, Change, ConnState, DiskState, Role, VolumeState};
+
+use crate::names::{Ids, Name};
+use crate::node::Step;
+use crate::oracle::Finding;
+use crate::rules::Rules;
+use crate::world::{BLOCKS, Counts, Kind, Msg, Node, World};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Event {
+    /// The user of node `.0` writes block `.1`. `.2`: if it is mirrored, the acknowledgement comes too.
+    Write(u8, u8, bool),
+    /// The link is cut; nobody knows yet.
+    Cut,
+    /// A node notices.
+    Notice(u8),
+    /// Both connect; `.0` discards its data if it is 0 or 1.
+    Connect(u8),
+    /// The oldest packet on its way to a node arrives.
+    Deliver(u8),
+    /// A node's superblock is on disk.
+    Flush(u8),
+    Promote(u8),
+    Force(u8),
+    Demote(u8),
+    Crash(u8),
+    /// Starts again and attaches.
+    Restart(u8),
+    /// The target `.0` gets block `.1`.
+    Copy(u8, u8),
+    /// The target has all blocks.
+    Finish(u8),
+    Detach(u8),
+    Attach(u8),
+    Invalidate(u8),
+    /// The disk fails, without a question.
+    Fail(u8),
+}
+
+impl Event {
+    fn kind(self) -> Option<Kind> {
+        Some(match self {
+            Event::Write(..) => Kind::Write,
+            Event::Cut => Kind::Cut,
+            Event::Connect(0 | 1) => Kind::Discard,
+            Event::Connect(_) => Kind::Connect,
+            Event::Promote(_) => Kind::Promote,
+            Event::Force(_) => Kind::Force,
+            Event::Demote(_) => Kind::Demote,
+            Event::Crash(_) => Kind::Crash,
+            Event::Detach(_) => Kind::Detach,
+            Event::Invalidate(_) => Kind::Invalidate,
+            Event::Fail(_) => Kind::Fail,
+            Event::Notice(_)
+            | Event::Deliver(_)
+            | Event::Flush(_)
+            | Event::Restart(_)
+            | Event::Copy(..)
+            | Event::Finish(_)
+            | Event::Attach(_) => return None,
+        })
+    }
+}
+
+/// The world after `event`, and what is to be said about it; `None` if the event cannot happen.
+pub(crate) fn apply(
+    world: &World,
+    event: Event,
+    limits: &Counts,
+    rules: &[Rules; 2],
+) -> Option<(World, Vec<Finding>)> {
+    let kind = event.kind();
+    if kind.is_some_and(|kind| world.counts[kind as usize] >= limits[kind as usize]) {
+        return None;
+    }
+    let mut world = *world;
+    if let Some(kind) = kind {
+        world.counts[kind as usize] += 1;
+    }
+    let crashes = world.counts[Kind::Crash as usize] < limits[Kind::Crash as usize];
+    let mut step = Step {
+        world,
+        rules,
+        crashes,
+        findings: Vec::new(),
+    };
+    step.event(event)?;
+    if !crashes {
+        for n in 0..2 {
+            step.maybe_flush(n);
+        }
+    }
+    step.judge_state();
+    Some((step.world.canonical(), step.findings))
+}
+
+/// Every event that is worth a try.
+pub(crate) fn candidates(world: &World, out: &mut Vec<Event>) {
+    out.clear();
+    for n in 0..2_u8 {
+        let node = &world.nodes[usize::from(n)];
+        if !node.up {
+            out.push(Event::Restart(n));
+            continue;
+        }
+        let conn = node.state.conn;
+        if !world.queues[usize::from(n)].is_empty() {
+            out.push(Event::Deliver(n));
+        }
+        if !world.link && conn > ConnState::WFConnection {
+            out.push(Event::Notice(n));
+        }
+        if node.attached && (node.disk.sb != node.disk.durable || !node.thens.is_empty()) {
+            out.push(Event::Flush(n));
+        }
+        if conn == ConnState::SyncTarget && node.requesting {
+            for block in 0..BLOCKS as u8 {
+                if node.disk.bits >> block & 1 != 0 {
+                    out.push(Event::Copy(n, block));
+                }
+            }
+            out.push(Event::Finish(n));
+        }
+        out.push(Event::Crash(n));
+        if node.state.role == Role::Primary {
+            for block in 0..BLOCKS as u8 {
+                out.push(Event::Write(n, block, true));
+                out.push(Event::Write(n, block, false));
+            }
+            out.push(Event::Demote(n));
+        } else {
+            out.push(Event::Promote(n));
+            out.push(Event::Force(n));
+        }
+        if node.attached {
+            out.push(Event::Detach(n));
+            out.push(Event::Fail(n));
+            out.push(Event::Invalidate(n));
+        } else {
+            out.push(Event::Attach(n));
+        }
+    }
+    if world.link {
+        out.push(Event::Cut);
+    } else {
+        out.extend([Event::Connect(2), Event::Connect(0), Event::Connect(1)]);
+    }
+}
+
+impl Step<'_> {
+    fn event(&mut self, event: Event) -> Option<()> {
+        let at = usize::from;
+        match event {
+            Event::Write(n, block, settled) => self.write(at(n), at(block), settled),
+            Event::Cut => self.world.link.then(|| {
+                self.world.link = false;
+                self.world.queues.iter_mut().for_each(|queue| queue.clear());
+            }),
+            Event::Notice(n) => {
+                self.lose_connection(at(n));
+                Some(())
+            }
+            Event::Connect(discards) => self.connect(at(discards)),
+            Event::Deliver(n) => {
+                let packet = self.world.queues[at(n)].pop()?;
+                self.receive(at(n), packet);
+                Some(())
+            }
+            Event::Flush(n) => {
+                self.flush(at(n));
+                Some(())
+            }
+            Event::Promote(n) => self.promote(at(n), false),
+            Event::Force(n) => self.promote(at(n), true),
+            Event::Demote(n) => self.demote(at(n)),
+            Event::Crash(n) => {
+                self.crash(at(n));
+                Some(())
+            }
+            Event::Restart(n) => self.restart(at(n)),
+            Event::Copy(n, block) => self.copy(at(n), at(block)),
+            Event::Finish(n) => self.finish(at(n)),
+            Event::Detach(n) => self.cluster_wide(at(n), Change::disk(DiskState::Failed)),
+            Event::Attach(n) => self.attach(at(n)),
+            Event::Invalidate(n) => self.invalidate(at(n)),
+            Event::Fail(n) => self
+                .change(at(n), Change::disk(DiskState::Failed), true)
+                .then_some(()),
+        }
+    }
+
+    fn peer_is_there(&self, n: usize) -> bool {
+        let idle = |node: &Node| node.up && !node.state_sent && node.state.is_connected();
+        self.world.link
+            && self.world.queues.iter().all(|queue| queue.is_empty())
+            && idle(&self.world.nodes[n])
+            && idle(&self.world.nodes[1 - n])
+    }
+
+    /// A wish that the peer is asked about if the tables say so.
+    fn cluster_wide(&mut self, n: usize, change: Change) -> Option<()> {
+        let node = &self.world.nodes[n];
+        let connected = node.state.conn >= ConnState::WFReportParams;
+        if !self.allows(n, change) {
+            return None;
+        }
+        let consents = |step: &mut Self| {
+            step.peer_is_there(n) && step.change(1 - n, change.for_receiver(), false)
+        };
+        if connected && !consents(self) {
+            return None;
+        }
+        self.change(n, change, false).then_some(())
+    }
+
+    fn write(&mut self, n: usize, block: usize, settled: bool) -> Option<()> {
+        let (link, queued) = (self.world.link, !self.world.queues[1 - n].is_empty());
+        let node = &self.world.nodes[n];
+        let state = node.state;
+        let local = node.attached && state.has_usable_disk();
+        let up = state.conn >= ConnState::WFReportParams;
+        let replicate = up && state::should_replicate(state);
+        let good_here = local && state.disk == DiskState::UpToDate;
+        let good_there = replicate && state.pdsk == DiskState::UpToDate;
+        if state.role != Role::Primary
+            || node.thens.announce_generation
+            || !(good_here || good_there)
+        {
+            return None;
+        }
+        let waits = matches!(state.disk, DiskState::Attaching | DiskState::Negotiating)
+            || (ConnState::StartingSyncS..=ConnState::StartingSyncT).contains(&state.conn)
+            || matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID);
+        if waits {
+            return None;
+        }
+        let bit = 1 << block;
+        self.world.writes += 1;
+        let number = self.world.writes;
+        let write = 1_u16 << number;
+        let mirrored = replicate && link;
+        if !mirrored && (settled || (replicate && !local)) {
+            // (Without a mirror the flag means nothing: one of the two events is enough.)
+            return None;
+        }
+        if mirrored {
+            let peer = &self.world.nodes[1 - n];
+            if queued
+                || !peer.up
+                || !peer.attached
+                || !peer.state.has_usable_disk()
+                || !peer.state.is_connected()
+            {
+                return None;
+            }
+            // A Secondary logs the writes of a Diskless Primary, and the log comes behind the superblock.
+            let diskless = peer.state.pdsk < DiskState::Inconsistent;
+            if diskless && peer.disk.sb != peer.disk.durable {
+                return None;
+            }
+            let peer = self.node(1 - n);
+            peer.disk.data[block] = number;
+            peer.disk.seen |= write;
+            if peer.state.pdsk < DiskState::Inconsistent {
+                peer.disk.bits |= bit;
+                peer.disk.hot |= bit;
+            } else if peer.state.conn == ConnState::SyncTarget {
+                peer.disk.bits &= !bit;
+            }
+        }
+        let node = self.node(n);
+        if local {
+            node.disk.data[block] = number;
+            node.disk.seen |= write;
+            node.disk.hot |= bit;
+            if mirrored && settled && state.conn == ConnState::SyncSource {
+                node.disk.bits &= !bit;
+            }
+            if !replicate {
+                node.disk.bits |= bit;
+            }
+        } else {
+            node.left_behind = node.exposed;
+        }
+        let node = self.node(n);
+        node.users |= write;
+        if replicate && !settled {
+            node.log |= bit;
+            node.open |= write;
+        } else {
+            self.world.acknowledged |= write;
+        }
+        if !replicate && state::should_send_out_of_sync(state) {
+            self.send(n, Msg::OutOfSync(bit));
+        }
+        Some(())
+    }
+
+    fn connect(&mut self, discards: usize) -> Option<()> {
+        let ready = |node: &Node| {
+            node.up
+                && matches!(
+                    node.state.conn,
+                    ConnState::WFConnection | ConnState::StandAlone
+                )
+        };
+        let refused = self
+            .world
+            .nodes
+            .get(discards)
+            .is_some_and(|node| node.state.role == Role::Primary);
+        if self.world.link || refused || !self.world.nodes.iter().all(ready) {
+            return None;
+        }
+        self.world.link = true;
+        for n in 0..2 {
+            self.fact(n, Change::conn(ConnState::Unconnected));
+            self.fact(n, Change::conn(ConnState::WFConnection));
+        }
+        for n in 0..2 {
+            let node = self.node(n);
+            node.discard = discards == n;
+            node.state_sent = true;
+            node.told = None;
+            self.send_uuids(n);
+            self.send_state(n);
+            self.fact(n, Change::conn(ConnState::WFReportParams));
+        }
+        Some(())
+    }
+
+    /// `admin/role.rs`.
+    fn promote(&mut self, n: usize, force: bool) -> Option<()> {
+        let mut change = Change::role(Role::Primary);
+        if force {
+            let node = &self.world.nodes[n];
+            let poor = matches!(
+                node.state.disk,
+                DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
+            );
+            if self.allows(n, change) || !poor {
+                return None; // that is no force
+            }
+            change = change.and_disk(DiskState::UpToDate);
+        }
+        self.cluster_wide(n, change)?;
+        let state = self.world.nodes[n].state;
+        let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
+        let told = self.world.nodes[n]
+            .told
+            .filter(|_| state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate);
+        if let Some(told) = told {
+            self.node(n).exposed = told.ids.current;
+        }
+        if self.world.nodes[n].attached {
+            let ids = self.ids(n);
+            if force || (lonely && ids.bitmap == 0) {
+                self.new_current(n);
+            }
+            let mut ids = self.ids(n);
+            ids.set_primary_bit(true);
+            self.set_ids(n, &ids);
+            self.node(n).exposed = Name::narrow(ids.current);
+            self.flush(n);
+        }
+        if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
+            self.send_state(n);
+        }
+        let here = self.world.nodes[n].state.disk == DiskState::UpToDate;
+        let data = if here { n } else { 1 - n };
+        self.node(n).users = self.world.nodes[data].disk.seen;
+        for node in &mut self.world.nodes {
+            node.decided = None;
+        }
+        Some(())
+    }
+
+    fn demote(&mut self, n: usize) -> Option<()> {
+        let node = &self.world.nodes[n];
+        if node.open != 0 || !self.allows(n, Change::role(Role::Secondary)) {
+            return None;
+        }
+        self.write_bitmap(n);
+        self.change(n, Change::role(Role::Secondary), false)
+            .then_some(())?;
+        self.node(n).users = 0;
+        let attached = self.world.nodes[n].attached;
+        if attached {
+            let mut ids = self.ids(n);
+            ids.set_primary_bit(false);
+            self.set_ids(n, &ids);
+            self.flush(n);
+        }
+        if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
+            self.send_state(n);
+        }
+        Some(())
+    }
+
+    fn crash(&mut self, n: usize) {
+        self.world.link = false;
+        self.world.queues.iter_mut().for_each(|queue| queue.clear());
+        let node = self.node(n);
+        let mut disk = node.disk;
+        disk.sb = disk.durable;
+        disk.bits = disk.durable_bits;
+        *node = Node {
+            up: false,
+            state: VolumeState::INITIAL,
+            attached: false,
+            disk,
+            thens: Default::default(),
+            crashed: false,
+            exposed: Name::default(),
+            left_behind: Name::default(),
+            told: None,
+            announced: 0,
+            negotiated: None,
+            consider_resync: false,
+            discard: false,
+            state_sent: false,
+            requesting: false,
+            early_uuid: Name::default(),
+            announce: false,
+            log: 0,
+            open: 0,
+            decided: None,
+            all_sent: false,
+            source_open: false,
+            users: 0,
+        };
+    }
+
+    fn restart(&mut self, n: usize) -> Option<()> {
+        self.node(n).up = true;
+        self.attach(n)?;
+        self.fact(n, Change::conn(ConnState::Unconnected));
+        self.fact(n, Change::conn(ConnState::WFConnection));
+        Some(())
+    }
+
+    /// `attach.rs`.
+    fn attach(&mut self, n: usize) -> Option<()> {
+        const CONSISTENT: u32 = 0x01;
+        const PRIMARY_IND: u32 = 0x02;
+        const WAS_UP_TO_DATE: u32 = 0x10;
+        const PEER_OUT_DATED: u32 = 0x20;
+        const CRASHED_PRIMARY: u32 = 0x40;
+
+        let node = &self.world.nodes[n];
+        let state = node.state;
+        let current = node.disk.durable.ids.current;
+        let alone = state.pdsk != DiskState::UpToDate;
+        let other_data = node.exposed != Name::default()
+            && state.is_a_node_primary()
+            && !node.exposed.is_same(current);
+        let lacks_writes = state.role == Role::Primary
+            && node.left_behind != Name::default()
+            && node.left_behind.is_same(current);
+        if state.disk != DiskState::Diskless || alone && (other_data || lacks_writes) {
+            return None;
+        }
+        if node.state_sent || state.conn >= ConnState::Connected && !self.peer_is_there(n) {
+            return None; // one attach at a time, in a quiet moment
+        }
+        if !self.change(n, Change::disk(DiskState::Attaching), false) {
+            return None;
+        }
+        for node in &mut self.world.nodes {
+            node.decided = None;
+        }
+        let node = self.node(n);
+        let disk = &mut node.disk;
+        disk.sb = disk.durable;
+        let flags = disk.sb.flags;
+        disk.bits = disk.durable_bits;
+        if flags & PRIMARY_IND != 0 {
+            disk.bits |= disk.hot;
+        }
+        disk.hot = 0;
+        disk.durable_bits = disk.bits;
+        node.attached = true;
+        node.crashed = flags & (PRIMARY_IND | CRASHED_PRIMARY) != 0;
+        let mut ids = node.disk.sb.ids.wide();
+        ids.set_primary_bit(state.role == Role::Primary);
+        node.disk.sb.ids = Ids::narrow(&ids);
+        let own = if flags & CONSISTENT == 0 {
+            DiskState::Inconsistent
+        } else if flags & WAS_UP_TO_DATE == 0 {
+            DiskState::Outdated
+        } else {
+            DiskState::UpToDate
+        };
+        let mut peer = state.pdsk;
+        let connected = state.conn >= ConnState::Connected;
+        if flags & PEER_OUT_DATED != 0 && !connected {
+            peer = DiskState::Outdated;
+        }
+        let change = if connected {
+            node.negotiated = Some((own, peer));
+            node.told = None;
+            Change::disk(DiskState::Negotiating)
+        } else {
+            Change::disk(own).and_pdsk(peer)
+        };
+        if !self.change(n, change, true) {
+            return None;
+        }
+        self.flush(n);
+        Some(())
+    }
+
+    fn copy(&mut self, n: usize, block: usize) -> Option<()> {
+        let source = self.world.nodes[1 - n];
+        if !self.world.link
+            || !source.up
+            || !source.attached
+            || source.state.conn != ConnState::SyncSource
+        {
+            return None;
+        }
+        let bit = 1 << block;
+        let disk = &mut self.node(n).disk;
+        disk.data[block] = source.disk.data[block];
+        disk.bits &= !bit;
+        self.send(n, Msg::Acked(bit));
+        Some(())
+    }
+
+    fn finish(&mut self, n: usize) -> Option<()> {
+        let heard = self.world.queues[1 - n].is_empty();
+        let source = &self.world.nodes[1 - n];
+        if !self.world.link
+            || self.world.nodes[n].disk.bits != 0
+            || !heard
+            || source.state.conn != ConnState::SyncSource
+        {
+            return None;
+        }
+        // The ping that goes before has brought the source every ack: of its own writes, too, but not the barriers'.
+        let source = self.node(1 - n);
+        source.disk.bits &= !source.log;
+        let open = std::mem::take(&mut source.open);
+        self.world.acknowledged |= open;
+        self.target_finish(n);
+        Some(())
+    }
+
+    fn invalidate(&mut self, n: usize) -> Option<()> {
+        let state = self.world.nodes[n].state;
+        if state.conn != ConnState::Connected || state.pdsk != DiskState::UpToDate {
+            return None;
+        }
+        self.node(n).discard = true; // Ghost: the user asks for it.
+        self.cluster_wide(n, Change::conn(ConnState::StartingSyncT))
+    }
+}
+
+const _: () = assert!(PeerIds::FLAG_CRASHED_PRIMARY < 256);

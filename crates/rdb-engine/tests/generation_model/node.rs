@@ -1,0 +1,715 @@
+//! What a node does at a change of state and at a packet: the order of the engine's `resource.rs`, `after.rs`,
+//! `handshake.rs`, `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
+
+use rdb_engine::config::SplitBrainPolicy;
+use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, compare};
+use rdb_engine::state::{
+    self, AfterActions, Change, ConnState, Context, DiskState, ImmediateEffects,
+    Outcome as Changed, Role, VolumeState,
+};
+use rdb_engine::sync_decision::{
+    DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
+};
+
+use crate::names::{Ids, Name};
+use crate::oracle::Finding;
+use crate::rules::Rules;
+use crate::world::{ALL_BLOCKS, Decided, Kind, Msg, Node, Told, World};
+
+/// One event, under way.
+pub(crate) struct Step<'a> {
+    pub(crate) world: World,
+    pub(crate) rules: &'a [Rules; 2],
+    /// A node whose crashes are all used up needs no difference between memory and disk.
+    pub(crate) crashes: bool,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Step<'_> {
+    pub(crate) fn node(&mut self, n: usize) -> &mut Node {
+        &mut self.world.nodes[n]
+    }
+
+    fn state(&self, n: usize) -> VolumeState {
+        self.world.nodes[n].state
+    }
+
+    pub(crate) fn ids(&self, n: usize) -> GenerationIds {
+        self.world.nodes[n].disk.sb.ids.wide()
+    }
+
+    pub(crate) fn set_ids(&mut self, n: usize, ids: &GenerationIds) {
+        self.node(n).disk.sb.ids = Ids::narrow(ids);
+    }
+
+    fn is_primary(&self, n: usize) -> bool {
+        self.state(n).role == Role::Primary
+    }
+
+    pub(crate) fn random(&mut self) -> u64 {
+        self.world.fresh_name().wide()
+    }
+
+    pub(crate) fn send(&mut self, n: usize, packet: Msg) {
+        if self.world.link {
+            self.world.queues[1 - n].push(packet);
+        }
+    }
+
+    fn context(&self, n: usize) -> Context {
+        let node = &self.world.nodes[n];
+        Context {
+            net_configured: true,
+            agreed_version: 101,
+            state_sent: node.state_sent,
+            exposed_uuid_matches_disk: node.attached
+                && node.exposed.is_same(node.disk.sb.ids.current),
+            negotiated: node
+                .negotiated
+                .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
+            ..Context::DEFAULT
+        }
+    }
+
+    /// Whether the change would be made.
+    pub(crate) fn allows(&self, n: usize, change: Change) -> bool {
+        matches!(
+            state::request_for_peer(self.state(n), change, &self.context(n)),
+            Ok(Changed::Changed(..))
+        )
+    }
+
+    /// `Resource::change`, `commit_state` and `after_change`.
+    pub(crate) fn change(&mut self, n: usize, change: Change, fact: bool) -> bool {
+        let old = self.state(n);
+        let new = match state::request(old, change, &self.context(n), fact) {
+            Err(_) => return false,
+            Ok(Changed::NothingToDo) => return true,
+            Ok(Changed::Changed(new, _)) => new,
+        };
+        let marks = self.rules[n].marks_before_unprimary;
+        let node = self.node(n);
+        node.state = new;
+        let effects = state::immediate(old, new);
+        if node.attached {
+            if new.has_usable_disk() {
+                let before = node.disk.sb.flags;
+                node.disk.sb.flags = state::md_flags(new, node.crashed, before);
+                if marks && before & !node.disk.sb.flags & PRIMARY_IND != 0 {
+                    node.disk.durable_bits = node.disk.bits;
+                }
+            }
+            if effects.contains(ImmediateEffects::EXPOSE_DISK) {
+                node.exposed = node.disk.sb.ids.current;
+            }
+        }
+        if effects.contains(ImmediateEffects::CONSIDER_RESYNC) {
+            node.consider_resync = true;
+        }
+        if effects.contains(ImmediateEffects::LEFT_WF_REPORT_PARAMS) {
+            node.state_sent = false;
+        }
+        self.after_change(n, old, new);
+        true
+    }
+
+    pub(crate) fn fact(&mut self, n: usize, change: Change) {
+        self.change(n, change, true);
+    }
+
+    fn after_change(&mut self, n: usize, old: VolumeState, new: VolumeState) {
+        let actions = state::after(old, new);
+        let connected = new.is_connected();
+        if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
+            let node = self.node(n);
+            node.crashed = false;
+            if node.attached {
+                node.disk.sb.flags &= !CRASHED_PRIMARY;
+            }
+            node.source_open = false;
+            node.left_behind = Name::default();
+            if let Some(told) = &mut node.told {
+                told.flags &= !(PeerIds::FLAG_CRASHED_PRIMARY as u8);
+            }
+        }
+        if actions.contains(AfterActions::BECAME_SYNC_SOURCE) {
+            self.make_sync_uuid(n);
+        }
+        let attached_meanwhile = old.pdsk == DiskState::Attaching
+            && new.pdsk > DiskState::Failed
+            && new.pdsk != DiskState::DUnknown;
+        if actions.contains(AfterActions::PEER_ATTACHED) || attached_meanwhile {
+            self.send_uuids(n);
+            self.send_state(n);
+        }
+        let lost = AfterActions::LOST_PEER_DATA | AfterActions::DISKLESS_PEER_PROMOTED;
+        let beside_diskless =
+            self.rules[n].renames_at_attach_beside_diskless && new.pdsk <= DiskState::Failed;
+        let attached_alone = self.rules[n].renames_at_lonely_attach
+            && matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
+            && new.disk == DiskState::UpToDate
+            && new.role == Role::Primary
+            && (!connected || beside_diskless);
+        if (actions.intersects(lost) || attached_alone) && self.ids(n).bitmap == 0 {
+            self.new_current(n);
+        }
+        let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        if source(old.conn)
+            && !source(new.conn)
+            && new.pdsk != DiskState::UpToDate
+            && new.disk == DiskState::UpToDate
+        {
+            let remembers = self.rules[n].remembers_open_source;
+            let node = self.node(n);
+            node.source_open = remembers && node.all_sent && new.role == Role::Primary;
+        }
+        if actions.intersects(AfterActions::DISKLESS_PEER_DEMOTED | AfterActions::WRITE_BITMAP) {
+            self.write_bitmap(n);
+        }
+        if actions.contains(AfterActions::NEGOTIATING) {
+            self.send_uuids(n);
+            self.send_state(n);
+        }
+        if actions.intersects(AfterActions::LEFT_WF_REPORT_PARAMS | AfterActions::DISK_INCONSISTENT)
+        {
+            self.send_state(n);
+        }
+        if actions.contains(AfterActions::STARTING_SYNC) {
+            self.set_all_bits(n);
+            if new.conn == ConnState::StartingSyncT {
+                self.fact(n, Change::conn(ConnState::WFSyncUUID));
+                self.take_early_uuid(n);
+            } else {
+                self.start_source(n);
+            }
+        }
+        if actions.contains(AfterActions::DISK_FAILED) {
+            let target = old.disk == DiskState::Inconsistent && new.pdsk == DiskState::UpToDate;
+            let node = self.node(n);
+            if let Some(told) = node.told.filter(|_| target && connected) {
+                node.exposed = told.ids.current;
+                node.left_behind = Name::default();
+            }
+            if connected {
+                self.send_state(n);
+            }
+            self.write_bitmap(n);
+            self.flush(n);
+            self.node(n).attached = false;
+            self.node(n).negotiated = None;
+            self.fact(n, Change::disk(DiskState::Diskless));
+            let before = matches!(
+                old.conn,
+                ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
+            );
+            if self.rules[n].leaves_with_its_disk && before && new.role == Role::Primary {
+                self.lose_connection(n);
+            }
+        }
+        if actions.contains(AfterActions::DISK_DISKLESS) {
+            if connected {
+                self.send_state(n);
+            }
+            self.node(n).attached = false;
+            self.node(n).negotiated = None;
+        }
+        if actions.contains(AfterActions::SYNC_ENDED_TARGET) {
+            if std::mem::take(&mut self.node(n).announce) {
+                self.write_bitmap(n);
+                self.node(n).thens.announce_end = true;
+            } else {
+                self.send_state(n);
+            }
+        }
+        // (The bitmap goes out when the consequences are through.)
+        if actions.contains(AfterActions::TO_WF_BITMAP_S)
+            && self.state(n).conn == ConnState::WFBitMapS
+        {
+            let bits = self.world.nodes[n].disk.bits;
+            self.send(n, Msg::Bitmap(bits));
+        }
+        self.maybe_flush(n);
+    }
+
+    // ---- metadata ------------------------------------------------------------------------------------------------
+
+    pub(crate) fn write_bitmap(&mut self, n: usize) {
+        let disk = &mut self.node(n).disk;
+        disk.durable_bits = disk.bits;
+    }
+
+    fn set_all_bits(&mut self, n: usize) {
+        let disk = &mut self.node(n).disk;
+        (disk.bits, disk.durable_bits) = (ALL_BLOCKS, ALL_BLOCKS);
+    }
+
+    /// A node that cannot crash any more writes its superblock at once: nobody could see the difference.
+    pub(crate) fn maybe_flush(&mut self, n: usize) {
+        if !self.crashes {
+            self.flush(n);
+        }
+    }
+
+    /// The superblock is on disk, and what waited for it goes on.
+    pub(crate) fn flush(&mut self, n: usize) {
+        let node = self.node(n);
+        if !node.attached {
+            node.thens = Default::default();
+            return;
+        }
+        node.disk.durable = node.disk.sb;
+        let thens = std::mem::take(&mut node.thens);
+        if thens.announce_generation {
+            self.send_uuids(n);
+            let open = std::mem::take(&mut self.node(n).open);
+            self.world.acknowledged |= open;
+        }
+        let source = matches!(
+            self.state(n).conn,
+            ConnState::SyncSource | ConnState::PausedSyncS
+        );
+        if thens.send_sync_uuid != Name::default() && source {
+            self.send(n, Msg::SyncUuid(thens.send_sync_uuid));
+        }
+        if thens.start_requesting && self.state(n).conn == ConnState::SyncTarget {
+            self.node(n).requesting = true;
+        }
+        if thens.announce_end {
+            self.send_state(n);
+        }
+    }
+
+    // ---- generations ---------------------------------------------------------------------------------------------
+
+    /// `Resource::new_current_uuid`.
+    pub(crate) fn new_current(&mut self, n: usize) {
+        let (random, is_primary, mut ids) = (self.random(), self.is_primary(n), self.ids(n));
+        self.rules[n].new_current(&mut ids, random, is_primary);
+        self.set_new_current(n, &ids);
+    }
+
+    fn set_new_current(&mut self, n: usize, ids: &GenerationIds) {
+        self.set_ids(n, ids);
+        let node = self.node(n);
+        node.exposed = Name::narrow(ids.current);
+        node.thens.announce_generation = true;
+        self.maybe_flush(n);
+    }
+
+    pub(crate) fn send_uuids(&mut self, n: usize) {
+        let node = &self.world.nodes[n];
+        if node.state.disk < DiskState::Negotiating || !node.attached {
+            return;
+        }
+        let attaching_bad = node.state.disk == DiskState::Negotiating
+            && node
+                .negotiated
+                .is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
+        let flag = |set: bool, bit: u64| if set { bit as u8 } else { 0 };
+        let told = Told {
+            ids: node.disk.sb.ids,
+            bits: node.disk.bits,
+            flags: flag(node.discard, PeerIds::FLAG_DISCARD)
+                | flag(node.crashed, PeerIds::FLAG_CRASHED_PRIMARY)
+                | flag(attaching_bad, PeerIds::FLAG_INCONSISTENT),
+        };
+        self.node(n).announced = told.bits;
+        self.send(n, Msg::Uuids(told));
+    }
+
+    pub(crate) fn send_state(&mut self, n: usize) {
+        let state = self.state(n);
+        self.send(n, Msg::State(state));
+    }
+
+    // ---- packets -------------------------------------------------------------------------------------------------
+
+    pub(crate) fn receive(&mut self, n: usize, packet: Msg) {
+        match packet {
+            Msg::Uuids(told) => self.on_uuids(n, told),
+            Msg::State(state) => self.on_state(n, state),
+            Msg::SyncUuid(name) => match self.state(n).conn {
+                ConnState::WFSyncUUID | ConnState::Behind => self.start_target(n, name),
+                ConnState::WFBitMapT | ConnState::StartingSyncT => self.node(n).early_uuid = name,
+                _ => {}
+            },
+            Msg::Bitmap(bits) => self.on_bitmap(n, bits),
+            Msg::Acked(bits) => {
+                let node = self.node(n);
+                node.disk.bits &= !bits;
+                node.all_sent |= node.disk.bits == 0;
+            }
+            Msg::OutOfSync(bits) => self.node(n).disk.bits |= bits,
+        }
+    }
+
+    fn on_uuids(&mut self, n: usize, told: Told) {
+        let node = self.node(n);
+        node.told = Some(told);
+        let state = node.state;
+        let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
+        if state.role == Role::Primary
+            && state.disk < DiskState::Inconsistent
+            && first_look
+            && (!node.exposed.is_same(told.ids.current) || node.source_open)
+        {
+            self.go_standalone(n);
+        } else if state.is_connected()
+            && state.disk < DiskState::Inconsistent
+            && state.pdsk == DiskState::UpToDate
+        {
+            node.exposed = told.ids.current;
+        }
+    }
+
+    /// `handshake.rs`, `on_state`.
+    fn on_state(&mut self, n: usize, packet: VolumeState) {
+        use ConnState::{Connected, SyncSource, WFReportParams};
+        let own = self.state(n);
+        if own.conn <= ConnState::TearDown {
+            return;
+        }
+        let told = self.world.nodes[n].told;
+        let mut effective = packet.disk;
+        if packet.disk == DiskState::Negotiating {
+            let Some(told) = &told else {
+                return self.lose_connection(n);
+            };
+            effective = effective_peer_disk(packet.disk, &peer_ids(told));
+        }
+        let preparing = (ConnState::StartingSyncS..=ConnState::WFSyncUUID).contains(&packet.conn);
+        if matches!(own.pdsk, DiskState::Inconsistent | DiskState::Consistent)
+            && effective == DiskState::UpToDate
+            && own.conn > Connected
+            && own.disk == DiskState::UpToDate
+        {
+            if preparing {
+                effective = DiskState::Inconsistent;
+            } else if own.conn >= SyncSource && packet.conn == Connected {
+                return self.source_target_done(n);
+            }
+        }
+        if own.pdsk == DiskState::UpToDate
+            && effective == DiskState::Inconsistent
+            && own.conn == Connected
+            && packet.conn > SyncSource
+        {
+            effective = DiskState::UpToDate;
+        }
+        let mut conn = if own.conn == WFReportParams {
+            Connected
+        } else {
+            own.conn
+        };
+        let mut compared = packet.disk < DiskState::Negotiating;
+        if let Some(told) = told {
+            let both = packet.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
+            let negotiating =
+                packet.disk == DiskState::Negotiating || own.disk == DiskState::Negotiating;
+            let wants = (ConnState::StartingSyncS..=ConnState::WFBitMapT).contains(&packet.conn);
+            let consider = own.conn < Connected
+                || (own.conn == Connected && (negotiating || wants))
+                || self.world.nodes[n].consider_resync;
+            if both && consider {
+                self.node(n).consider_resync = false;
+                compared = true;
+                match self.decide(n, &told, packet.role, effective) {
+                    Outcome::Connected => conn = Connected,
+                    Outcome::Source { full } => {
+                        if full {
+                            self.set_all_bits(n);
+                        }
+                        conn = ConnState::WFBitMapS;
+                    }
+                    Outcome::Target { full } => {
+                        if full {
+                            self.set_all_bits(n);
+                        }
+                        conn = ConnState::WFBitMapT;
+                    }
+                    Outcome::Fail(_) => match fail_effect(own.disk, packet.disk, false) {
+                        FailEffect::DetachOwn => {
+                            self.fact(n, Change::disk(DiskState::Failed));
+                            conn = Connected;
+                        }
+                        FailEffect::PeerStaysDiskless => {
+                            effective = DiskState::Diskless;
+                            conn = Connected;
+                        }
+                        FailEffect::Retry => return self.lose_connection(n),
+                        FailEffect::StandAlone => return self.go_standalone(n),
+                    },
+                }
+            }
+        }
+        let own = self.state(n);
+        let mut change = Change::conn(conn)
+            .and_peer(packet.role)
+            .and_pdsk(effective)
+            .and_peer_isp(packet.aftr_isp || packet.user_isp);
+        if own.disk == DiskState::Negotiating
+            && compared
+            && matches!(conn, Connected | ConnState::WFBitMapS)
+            && let Some((disk, _)) = self.world.nodes[n].negotiated
+        {
+            change = change.and_disk(disk);
+        }
+        let establishes = own.conn < Connected && conn >= Connected;
+        if !self.change(n, change, !establishes) {
+            if establishes {
+                self.go_standalone(n);
+            }
+            return;
+        }
+        let follow = own.conn > WFReportParams
+            && conn > Connected
+            && packet.conn <= Connected
+            && packet.disk != DiskState::Negotiating;
+        if follow {
+            self.send_uuids(n);
+            self.send_state(n);
+        }
+    }
+
+    fn decide(&mut self, n: usize, told: &Told, peer_role: Role, peer_disk: DiskState) -> Outcome {
+        let node = &self.world.nodes[n];
+        if !node.attached {
+            return Outcome::Connected;
+        }
+        let peer = peer_ids(told);
+        let notices = self.rules[n].notices_writes;
+        let own_disk = match (node.state.disk, node.negotiated) {
+            (DiskState::Negotiating, Some((disk, _))) => disk,
+            (disk, _) => disk,
+        };
+        let inputs = DecisionInputs {
+            own: node.disk.sb.ids.wide(),
+            peer,
+            compare: CompareInputs {
+                own_crashed: node.crashed,
+                peer_crashed: peer.crashed_primary(),
+                own_primary: node.state.role == Role::Primary,
+                peer_primary: peer_role == Role::Primary,
+                resolve_conflicts: n == 0,
+                version: 101,
+                wsame: true,
+                own_bits: if notices {
+                    u64::from(node.announced.count_ones())
+                } else {
+                    0
+                },
+                peer_bits: if notices { peer.bits } else { 0 },
+            },
+            own_disk,
+            own_real_disk: node.state.disk,
+            peer_disk,
+            own_bits_sent: u64::from(node.announced.count_ones()),
+            own_bits: u64::from(node.disk.bits.count_ones()),
+            after_sb_0pri: SplitBrainPolicy::Disconnect,
+            after_sb_1pri: SplitBrainPolicy::Disconnect,
+            after_sb_2pri: SplitBrainPolicy::Disconnect,
+            always_asbp: false,
+            rr_conflict: SplitBrainPolicy::Disconnect,
+            own_discard_my_data: node.discard,
+            can_demote: false,
+            own_tentative: false,
+            peer_dry_run: false,
+        };
+        let decision = decide(&inputs);
+        let rule = compare(&inputs.own, &inputs.peer.ids, inputs.compare).rule;
+        // The kernel's driver empties the slot at once.
+        let kernels = (rule == 34 && self.rules[n].corrects_at_once).then(|| {
+            let mut corrected = inputs.own;
+            corrected.clear_bitmap();
+            corrected
+        });
+        if let Some(ids) = decision.own_correction.or(kernels) {
+            self.set_ids(n, &ids);
+        }
+        if let Some(ids) = decision.peer_correction
+            && let Some(told) = &mut self.node(n).told
+        {
+            told.ids = Ids::narrow(&ids);
+        }
+        let outcome = decision.outcome;
+        self.judge_decision(n, rule, outcome);
+        self.node(n).decided = match outcome {
+            Outcome::Connected => Some(Decided::NoSync),
+            Outcome::Source { full } => Some(Decided::Source(full)),
+            Outcome::Target { full } => Some(Decided::Target(full)),
+            Outcome::Fail(FailReason::DryRun) => unreachable!("nobody asks for a dry run"),
+            Outcome::Fail(_) => None,
+        };
+        outcome
+    }
+
+    // ---- resync --------------------------------------------------------------------------------------------------
+
+    fn on_bitmap(&mut self, n: usize, bits: u8) {
+        match self.state(n).conn {
+            ConnState::WFBitMapT => {
+                self.node(n).disk.bits |= bits;
+                let merged = self.world.nodes[n].disk.bits;
+                self.send(n, Msg::Bitmap(merged));
+                self.fact(n, Change::conn(ConnState::WFSyncUUID));
+                self.take_early_uuid(n);
+            }
+            ConnState::WFBitMapS => {
+                let disk = &mut self.node(n).disk;
+                disk.bits |= bits;
+                self.start_source(n);
+            }
+            _ => self.lose_connection(n),
+        }
+    }
+
+    pub(crate) fn start_source(&mut self, n: usize) {
+        let node = self.node(n);
+        node.all_sent = node.disk.bits == 0;
+        node.source_open = false;
+        let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
+        self.fact(n, change);
+    }
+
+    fn make_sync_uuid(&mut self, n: usize) {
+        let mut ids = self.ids(n);
+        let random = self.random();
+        let uuid = ids.start_source(random);
+        self.set_ids(n, &ids);
+        self.node(n).thens.send_sync_uuid = Name::narrow(uuid);
+    }
+
+    pub(crate) fn take_early_uuid(&mut self, n: usize) {
+        let early = std::mem::take(&mut self.node(n).early_uuid);
+        if early != Name::default() {
+            self.start_target(n, early);
+        }
+    }
+
+    fn start_target(&mut self, n: usize, uuid: Name) {
+        if !self.world.nodes[n].attached {
+            return;
+        }
+        let is_primary = self.is_primary(n);
+        let mut ids = self.ids(n);
+        ids.start_target(uuid.wide(), is_primary);
+        self.set_ids(n, &ids);
+        self.node(n).exposed = Name::narrow(ids.current);
+        // Ghost: from here on this disk is a mixture that nobody counts on.
+        self.judge_start(n);
+        self.node(n).disk.seen = 0;
+        self.node(n).thens.start_requesting = true;
+        self.fact(
+            n,
+            Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
+        );
+        self.write_bitmap(n);
+        self.maybe_flush(n);
+    }
+
+    /// All bits are clear and the source has seen every ack.
+    pub(crate) fn target_finish(&mut self, n: usize) {
+        let is_primary = self.is_primary(n);
+        let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
+        if let Some(told) = self.world.nodes[n].told {
+            let mut ids = self.ids(n);
+            ids.finish_target(&told.ids.wide(), is_primary);
+            self.set_ids(n, &ids);
+            let node = self.node(n);
+            node.exposed = Name::narrow(ids.current);
+            node.told = Some(Told {
+                ids: Ids::narrow(&ids),
+                ..told
+            });
+        }
+        change = change.and_disk(DiskState::UpToDate);
+        self.judge_finish(n);
+        self.node(n).disk.seen = self.world.nodes[1 - n].disk.seen;
+        self.node(n).requesting = false;
+        self.node(n).announce = true;
+        self.fact(n, change);
+    }
+
+    fn source_target_done(&mut self, n: usize) {
+        if self.world.nodes[n].disk.bits != 0 {
+            return;
+        }
+        if !matches!(
+            self.state(n).conn,
+            ConnState::SyncSource | ConnState::PausedSyncS
+        ) {
+            return;
+        }
+        let mut ids = self.ids(n);
+        ids.finish_source();
+        self.set_ids(n, &ids);
+        let node = self.node(n);
+        if let Some(told) = &mut node.told {
+            told.ids = node.disk.sb.ids;
+        }
+        let change = Change::conn(ConnState::Connected)
+            .and_disk(DiskState::UpToDate)
+            .and_pdsk(DiskState::UpToDate);
+        self.fact(n, change);
+    }
+
+    // ---- connection ----------------------------------------------------------------------------------------------
+
+    /// The link is known to be broken: `net/teardown.rs`.
+    pub(crate) fn lose_connection(&mut self, n: usize) {
+        self.fact(n, Change::conn(ConnState::NetworkFailure));
+        self.close_connection(n);
+        self.fact(n, Change::conn(ConnState::Unconnected));
+        self.fact(n, Change::conn(ConnState::WFConnection));
+    }
+
+    pub(crate) fn go_standalone(&mut self, n: usize) {
+        self.fact(n, Change::conn(ConnState::Disconnecting));
+        self.close_connection(n);
+        self.fact(n, Change::conn(ConnState::StandAlone));
+    }
+
+    fn close_connection(&mut self, n: usize) {
+        self.world.link = false;
+        for queue in &mut self.world.queues {
+            queue.clear();
+        }
+        let node = self.node(n);
+        node.told = None;
+        node.consider_resync = false;
+        node.requesting = false;
+        node.announce = false;
+        node.early_uuid = Name::default();
+        node.state_sent = false;
+        node.discard = false;
+        node.decided = None;
+        // The transfer log: what the peer may lack is marked, and the users hear that their writes are done, as soon as
+        // the new generation is on disk.
+        let disk = &mut node.disk;
+        disk.bits |= std::mem::take(&mut node.log);
+        disk.durable_bits = disk.bits;
+        let alive = node.attached && node.state.disk == DiskState::UpToDate;
+        if !alive {
+            node.open = 0;
+        } else if !node.thens.announce_generation {
+            let open = std::mem::take(&mut node.open);
+            self.world.acknowledged |= open;
+        }
+    }
+
+    pub(crate) fn used(&self, kind: Kind) -> u8 {
+        self.world.counts[kind as usize]
+    }
+}
+
+/// The superblock's flags (`docs/spec/metadata.md`, section 2.3).
+const PRIMARY_IND: u32 = 0x02;
+const CRASHED_PRIMARY: u32 = 0x40;
+
+fn peer_ids(told: &Told) -> PeerIds {
+    PeerIds {
+        ids: told.ids.wide(),
+        bits: u64::from(told.bits.count_ones()),
+        flags: u64::from(told.flags),
+    }
+}

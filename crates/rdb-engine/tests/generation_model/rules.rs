@@ -1,0 +1,63 @@
+//! Whose rules a node follows. The moves of the names and the comparison are the engine's in any case; what is told here is
+//! what the engine does around them, and what the kernel's driver or a proposal does in its place.
+
+use rdb_engine::generation::GenerationIds;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rules {
+    /// NEWCUR moves a bitmap UUID that is there into the history; the kernel's driver forgets it.
+    pub(crate) rotates: bool,
+    /// The comparison notices that the older generation went on under its name.
+    pub(crate) notices_writes: bool,
+    /// A Primary whose disk comes while it is alone takes a new name.
+    pub(crate) renames_at_lonely_attach: bool,
+    /// So does one that is connected, to a peer without a disk.
+    pub(crate) renames_at_attach_beside_diskless: bool,
+    /// A Diskless Primary remembers that it was source when the link broke.
+    pub(crate) remembers_open_source: bool,
+    /// A Primary that loses its disk before a resync from it has begun leaves the peer, which lacks blocks.
+    pub(crate) leaves_with_its_disk: bool,
+    /// Rule 34 takes the bitmap UUID away at once, before what its bits speak of is synced.
+    pub(crate) corrects_at_once: bool,
+    /// The bitmap is on disk before the superblock ceases to say "Primary", whatever the reason.
+    pub(crate) marks_before_unprimary: bool,
+}
+
+impl Rules {
+    /// DRBD 8.4 (`docs/spec/behaviour.md`, sections 4 and 5).
+    pub(crate) const KERNEL: Rules = Rules {
+        rotates: false,
+        notices_writes: false,
+        renames_at_lonely_attach: false,
+        renames_at_attach_beside_diskless: false,
+        remembers_open_source: false,
+        leaves_with_its_disk: false,
+        corrects_at_once: true,
+        marks_before_unprimary: false,
+    };
+
+    /// `src/`.
+    pub(crate) const ENGINE: Rules = Rules {
+        rotates: true,
+        notices_writes: true,
+        renames_at_lonely_attach: true,
+        renames_at_attach_beside_diskless: true,
+        remembers_open_source: true,
+        leaves_with_its_disk: false,
+        corrects_at_once: false,
+        marks_before_unprimary: true,
+    };
+
+    /// What the engine should do.
+    pub(crate) const PROPOSED: Rules = Rules {
+        leaves_with_its_disk: true,
+        ..Rules::ENGINE
+    };
+
+    pub(crate) fn new_current(&self, ids: &mut GenerationIds, random: u64, is_primary: bool) {
+        if !self.rotates {
+            ids.bitmap = 0;
+        }
+        ids.new_current(random, is_primary);
+    }
+}

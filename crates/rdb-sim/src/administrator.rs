@@ -1,0 +1,454 @@
+//! The administrators: what they do at any moment, and how they bring the pair together at the end.
+
+use rdb_engine::state::{ConnState, DiskState};
+use rdb_engine::{Command, VolumeNr};
+
+use crate::plan::{Order, Weather};
+use crate::world::World;
+
+fn nr(volume: usize) -> VolumeNr {
+    VolumeNr(volume as u16)
+}
+
+impl World {
+    /// Does the node's own disk hold everything that was promised?
+    pub(crate) fn holds(&self, i: usize, volume: usize) -> bool {
+        self.models[volume]
+            .violation(&self.nodes[i].disks[volume])
+            .is_none()
+    }
+
+    fn promoting(&self, i: usize, volume: usize) -> bool {
+        let mut open = self.nodes[i].admin_open.values();
+        open.any(|c| matches!(c, Command::Primary { volume: v, .. } if usize::from(v.0) == volume))
+    }
+
+    fn demote(&mut self, i: usize, volume: usize) {
+        let command = Command::Secondary {
+            volume: nr(volume),
+            held_open: false,
+        };
+        self.start_admin(i, command);
+    }
+
+    /// Promotes without force. Unless reckless the administrator sees to it that the other node is not Primary and that
+    /// the data are the newest: nobody knows that in life, and who does not must expect a split brain.
+    pub(crate) fn promote(&mut self, i: usize, volume: usize, reckless: bool) {
+        let state = self.nodes[i].view[volume];
+        let other = 1 - i;
+        if !reckless {
+            if self.is_primary(other, volume) || self.promoting(other, volume) {
+                return;
+            }
+            let through_peer =
+                state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
+            if state.disk < DiskState::Inconsistent && !through_peer {
+                return; // by the time the command is looked at it could be anybody's data
+            }
+            let data = if through_peer { other } else { i };
+            if !self.holds(data, volume) {
+                return;
+            }
+            let disk = &self.nodes[data].disks[volume];
+            if self.models[volume].violation_of_acked(disk).is_some() {
+                // This node goes on without what was acknowledged and not flushed: it is given up.
+                self.models[volume].on_power_cut();
+            }
+        } else if !self.holds(i, volume)
+            || self.is_primary(other, volume)
+            || self.promoting(other, volume)
+        {
+            self.models[volume].forked = true;
+        }
+        let command = Command::Primary {
+            volume: nr(volume),
+            force: false,
+        };
+        self.start_admin(i, command);
+    }
+
+    pub(crate) fn need_primary(&mut self, first: usize, volume: usize) {
+        let busy = |i: usize| self.is_primary(i, volume) || self.promoting(i, volume);
+        if busy(0) || busy(1) {
+            return;
+        }
+        for i in [first, 1 - first] {
+            if self.nodes[i].alive && !self.promoting(1 - i, volume) {
+                self.promote(i, volume, false);
+            }
+        }
+    }
+
+    /// Brings the resource up on a node whose daemon has just started.
+    pub(crate) fn start(&mut self, i: usize, connect_first: bool) {
+        self.nodes[i].alive = true;
+        for v in 0..self.models.len() {
+            let new = Command::NewVolume {
+                volume: nr(v),
+                minor: v as u32,
+            };
+            self.start_admin(i, new);
+        }
+        if connect_first {
+            self.connect(i, false);
+        }
+        for v in 0..self.models.len() {
+            let attach = self.attach_command(i, v);
+            self.start_admin(i, attach);
+        }
+        if !connect_first {
+            self.connect(i, false);
+        }
+    }
+
+    pub(crate) fn connect(&mut self, i: usize, discard_my_data: bool) {
+        let connect = Command::Connect {
+            options: self.options.clone(),
+            discard_my_data,
+            tentative: false,
+        };
+        self.start_admin(i, connect);
+    }
+
+    /// Carries out an order, as the state at hand allows.
+    pub(crate) fn order(&mut self, i: usize, volume: usize, order: Order, weather: Weather) {
+        if !self.nodes[i].alive || self.nodes[i].admin_open.len() > 3 {
+            return;
+        }
+        let v = nr(volume);
+        let standalone = self.nodes[i].view[volume].conn == ConnState::StandAlone;
+        self.coverage.hit(name_of(order));
+        let command = match order {
+            Order::Promote => return self.promote(i, volume, weather.reckless),
+            Order::ForcePromote => {
+                self.models[volume].forked = true;
+                Command::Primary {
+                    volume: v,
+                    force: true,
+                }
+            }
+            Order::Demote => return self.demote(i, volume),
+            Order::Disconnect { force } => Command::Disconnect { force },
+            Order::Connect => return self.connect(i, false),
+            Order::DiscardMyData => return self.connect(i, true),
+            Order::Detach { force } => Command::Detach { volume: v, force },
+            Order::Attach => self.attach_command(i, volume),
+            // Without a connection an invalidated disk may be the last good one.
+            Order::Invalidate | Order::InvalidateRemote if standalone => return,
+            Order::Invalidate => Command::Invalidate { volume: v },
+            Order::InvalidateRemote => Command::InvalidateRemote { volume: v },
+            Order::PauseSync => Command::PauseSync { volume: v },
+            Order::ResumeSync => Command::ResumeSync { volume: v },
+            Order::NewCurrentUuid => Command::NewCurrentUuid {
+                volume: v,
+                clear_bitmap: false,
+            },
+            Order::Outdate => Command::Outdate { volume: v },
+            Order::Down => {
+                for volume in 0..self.models.len() {
+                    self.demote(i, volume);
+                }
+                self.start_admin(i, Command::Disconnect { force: false });
+                for volume in 0..self.models.len() {
+                    let volume = nr(volume);
+                    let force = false;
+                    self.start_admin(i, Command::Detach { volume, force });
+                }
+                return;
+            }
+        };
+        self.start_admin(i, command);
+    }
+
+    /// Disks are whole again, and are attached where they were lost.
+    pub(crate) fn repair_disks(&mut self, i: usize) {
+        for volume in 0..self.models.len() {
+            self.nodes[i].disks[volume].repair();
+            let diskless = self.nodes[i].view[volume].disk == DiskState::Diskless;
+            if self.nodes[i].alive && diskless && self.nodes[i].admin_open.is_empty() {
+                let attach = self.attach_command(i, volume);
+                self.start_admin(i, attach);
+            }
+        }
+    }
+
+    /// Every fault ends, and the administrator brings the pair together.
+    ///
+    /// # Panics
+    /// If that does not succeed, or if what is then there breaks a promise.
+    pub(crate) fn repair(&mut self, weather: Weather) {
+        self.heal();
+        self.wires.crossing = 0;
+        self.wires.bytes_per_ms = 0;
+        self.wires.latency_us = self.wires.latency_us.min(5_000);
+        self.jobs.clear();
+        for i in 0..2 {
+            self.nodes[i].paused_until = rdb_engine::Time(0);
+            if !self.nodes[i].alive {
+                self.start(i, false);
+            }
+        }
+        for round in 0..40 {
+            for i in 0..2 {
+                self.repair_disks(i);
+            }
+            if self.comes_to_rest() {
+                break;
+            }
+            self.judge_commands(round);
+            self.tell(2, || format!("repair {round}"));
+            self.repair_round(round, weather);
+            assert!(
+                round < 39,
+                "the pair does not come together: {}",
+                self.states()
+            );
+        }
+        self.pass(5_000);
+        self.books();
+    }
+
+    /// Lets time pass, and judges when nothing is under way.
+    fn pass(&mut self, ms: u64) {
+        let job = self.advance(self.now.plus_ms(ms));
+        assert!(job.is_none(), "repairs leave nothing for later");
+    }
+
+    /// Gives the pair half a minute to come together. Says whether it has.
+    fn comes_to_rest(&mut self) -> bool {
+        for _ in 0..15 {
+            self.pass(2_000);
+            let all = (0..self.models.len()).all(|v| self.synced(v));
+            let idle =
+                |n: &crate::node::Node| n.requests_open.is_empty() && n.admin_open.is_empty();
+            if all && self.nodes.iter().all(idle) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn judge_commands(&self, round: u64) {
+        for node in &self.nodes {
+            // A demotion waits for requests, and these for data that may be gone.
+            let mut open = node.admin_open.values();
+            let waits = open.all(|c| matches!(c, Command::Secondary { .. }));
+            assert!(
+                node.admin_open.is_empty() || waits && round < 5,
+                "commands hang on node {}: {:?} {}",
+                node.name,
+                node.admin_open,
+                self.states()
+            );
+        }
+    }
+
+    fn repair_round(&mut self, round: u64, weather: Weather) {
+        for i in 0..2 {
+            for v in 0..self.models.len() {
+                let state = self.nodes[i].state_of(v);
+                let lost = self.is_primary(i, v) && state.disk == DiskState::Diskless;
+                if lost && round > 3 {
+                    // A Primary without data takes no other data than it had: it has to give up its role.
+                    self.demote(i, v);
+                }
+                if state.user_isp {
+                    self.start_admin(i, Command::ResumeSync { volume: nr(v) });
+                }
+            }
+        }
+        let alone: Vec<bool> = self
+            .nodes
+            .iter()
+            .map(|n| n.state().conn == ConnState::StandAlone)
+            .collect();
+        let refused = |l: &String| {
+            l.contains("Split-Brain detected but unresolved")
+                || l.contains("I shall become SyncTarget, but I am primary!")
+                || l.contains("Can only connect to data")
+                || l.contains("Unrelated data")
+                || l.contains("I shall become SyncSource, but I am inconsistent!")
+                || l.contains("Multiple primaries not allowed by config")
+        };
+        let split = self.nodes.iter().any(|n| n.log.iter().any(refused));
+        // After a refusal one node may be StandAlone, and the other still trying.
+        if alone.contains(&true) && split {
+            return self.consent(weather);
+        }
+        if alone.contains(&true) {
+            for (i, alone) in alone.into_iter().enumerate() {
+                if alone {
+                    self.connect(i, false);
+                }
+            }
+            return;
+        }
+        let bad = |n: &crate::node::Node, v: usize| {
+            let s = n.state_of(v);
+            s.conn == ConnState::Connected
+                && s.disk < DiskState::UpToDate
+                && s.disk >= DiskState::Inconsistent
+                && s.pdsk < DiskState::UpToDate
+        };
+        let volumes = 0..self.models.len();
+        let both_bad = volumes
+            .into_iter()
+            .find(|&v| self.nodes.iter().all(|n| bad(n, v)));
+        if let Some(v) = both_bad {
+            return self.declare_good(v);
+        }
+        if round % 3 == 2 {
+            // Blocks failed, or a disk was refused: a new connection looks at everything afresh.
+            for n in &mut self.nodes {
+                n.log.clear();
+            }
+            let i = self.rng.below(2) as usize;
+            self.start_admin(i, Command::Disconnect { force: true });
+            self.pass(3_000);
+        }
+    }
+
+    /// Neither copy is good by itself: one is declared good.
+    fn declare_good(&mut self, v: usize) {
+        let i = (0..2).find(|&i| self.holds(i, v)).unwrap_or(0);
+        if !self.holds(i, v) {
+            self.models[v].forked = true;
+        }
+        for node in 0..2 {
+            self.demote(node, v);
+        }
+        self.pass(2_000);
+        let command = Command::Primary {
+            volume: nr(v),
+            force: true,
+        };
+        self.start_admin(i, command);
+        self.pass(20_000);
+    }
+
+    fn quiesce(&mut self) {
+        self.pass(60_000);
+        for n in &self.nodes {
+            assert!(
+                n.requests_open.is_empty(),
+                "requests hang on node {}: {:?}",
+                n.name,
+                n.requests_open
+            );
+        }
+    }
+
+    /// The data has forked: the administrator keeps the better copy.
+    fn consent(&mut self, weather: Weather) {
+        self.quiesce();
+        let volumes = self.models.len();
+        let good_disk =
+            |w: &World, i: usize, v: usize| w.nodes[i].state_of(v).disk == DiskState::UpToDate;
+        let up = |w: &World, i: usize| (0..volumes).all(|v| good_disk(w, i, v));
+        let good = |w: &World, i: usize| up(w, i) && (0..volumes).all(|v| w.holds(i, v));
+        let winner = (0..2).find(|&i| good(self, i));
+        let winner = winner.or((0..2).find(|&i| up(self, i))).unwrap_or(0);
+        let loser = 1 - winner;
+        for v in 0..volumes {
+            for i in 0..2 {
+                self.demote(i, v);
+            }
+        }
+        for i in 0..2 {
+            self.start_admin(i, Command::Disconnect { force: true });
+        }
+        self.pass(5_000);
+        for v in 0..volumes {
+            if self.holds(winner, v) {
+                continue;
+            }
+            // With several volumes each may have its newest data on another node.
+            assert!(
+                weather.reckless || volumes > 1 || self.models[v].forked || !up(self, winner),
+                "no copy holds what was promised: {:?}\n{:?}",
+                self.models[v].violation(&self.nodes[0].disks[v]),
+                self.models[v].violation(&self.nodes[1].disks[v]),
+            );
+            self.models[v].forked = true;
+        }
+        for v in 0..volumes {
+            if !good_disk(self, winner, v) {
+                let command = Command::Primary {
+                    volume: nr(v),
+                    force: true,
+                };
+                self.start_admin(winner, command);
+                self.pass(1_000);
+            }
+        }
+        for n in &mut self.nodes {
+            n.log.clear();
+        }
+        self.connect(loser, true);
+        self.connect(winner, false);
+        self.pass(20_000);
+    }
+
+    /// Both are in sync: equal, nothing marked, nothing promised is missing, and ready for work.
+    fn books(&mut self) {
+        for v in 0..self.models.len() {
+            assert!(self.synced(v), "came apart again: {}", self.states());
+            let bits = [0, 1].map(|i| self.nodes[i].out_of_sync_of(v));
+            let different = self.differences(v);
+            assert!(
+                different.is_empty(),
+                "volume {v} differs: blocks {different:?}, {bits:?} bits"
+            );
+            assert_eq!(
+                bits,
+                [0, 0],
+                "bits are left in volume {v}: {}",
+                self.states()
+            );
+            let broken = self.models[v].violation(&self.nodes[0].disks[v]);
+            if let Some(text) = broken.filter(|_| !self.models[v].forked) {
+                panic!("a promise is broken: {text}");
+            }
+        }
+        let volumes = self.models.len();
+        for v in 0..volumes {
+            // A node cannot become Primary while the other is, of another volume of the resource.
+            let of_this = (0..2).find(|&i| self.is_primary(i, v));
+            let of_any = (0..2).find(|&i| (0..volumes).any(|v| self.is_primary(i, v)));
+            let i = of_this.or(of_any).unwrap_or(1);
+            if of_this.is_none() {
+                let command = Command::Primary {
+                    volume: nr(v),
+                    force: false,
+                };
+                self.admin(i, command)
+                    .expect("a node that is in sync can be promoted");
+            }
+            self.submit_word(i, v, 64, 8);
+        }
+        self.pass(1_000);
+        let open = |n: &crate::node::Node| !n.requests_open.is_empty();
+        assert!(!self.nodes.iter().any(open), "the last writes hang");
+        assert!(self.disks_equal(), "the last writes are not on both disks");
+    }
+}
+
+fn name_of(order: Order) -> &'static str {
+    match order {
+        Order::Promote => "order: promote",
+        Order::ForcePromote => "order: force promote",
+        Order::Demote => "order: demote",
+        Order::Disconnect { .. } => "order: disconnect",
+        Order::Connect => "order: connect",
+        Order::DiscardMyData => "order: discard my data",
+        Order::Detach { .. } => "order: detach",
+        Order::Attach => "order: attach",
+        Order::Invalidate => "order: invalidate",
+        Order::InvalidateRemote => "order: invalidate remote",
+        Order::PauseSync => "order: pause sync",
+        Order::ResumeSync => "order: resume sync",
+        Order::NewCurrentUuid => "order: new current UUID",
+        Order::Outdate => "order: outdate",
+        Order::Down => "order: down",
+    }
+}

@@ -1,0 +1,311 @@
+//! A disk with a cache: what was written is there at once, and durable only after a flush that came later. Power cuts
+//! keep or lose every sector that was not flushed, each for itself: writes are torn at 512 bytes and pass one another.
+//!
+//! Sectors that repeat one 64-bit word, as all of a workload's do, are stored as that word.
+
+use std::collections::BTreeMap;
+
+use rdb_engine::Time;
+
+use crate::rng::{NumberMap, Rng};
+
+const PAGE: usize = 4096;
+const SECTOR: usize = 512;
+
+/// 4 KiB: eight words that fill a sector each, or bytes.
+#[derive(Clone, Debug)]
+enum Page {
+    Words([u64; 8]),
+    Raw(Box<[u8; PAGE]>),
+}
+
+impl Page {
+    const ZEROES: Page = Page::Words([0; 8]);
+
+    fn read(&self, sector: usize, out: &mut [u8]) {
+        match self {
+            Page::Words(words) => {
+                let word = words[sector].to_le_bytes();
+                out.chunks_exact_mut(8)
+                    .for_each(|c| c.copy_from_slice(&word));
+            }
+            Page::Raw(bytes) => out.copy_from_slice(&bytes[sector * SECTOR..(sector + 1) * SECTOR]),
+        }
+    }
+
+    fn write(&mut self, sector: usize, data: &[u8]) {
+        if let Page::Words(words) = self {
+            if let Some(word) = word_of(data) {
+                words[sector] = word;
+                return;
+            }
+            let mut bytes = Box::new([0; PAGE]);
+            for n in 0..8 {
+                self.read(n, &mut bytes[n * SECTOR..(n + 1) * SECTOR]);
+            }
+            *self = Page::Raw(bytes);
+        }
+        if let Page::Raw(bytes) = self {
+            bytes[sector * SECTOR..(sector + 1) * SECTOR].copy_from_slice(data);
+        }
+    }
+
+    fn word(&self, sector: usize) -> Option<u64> {
+        match self {
+            Page::Words(words) => Some(words[sector]),
+            Page::Raw(bytes) => word_of(&bytes[sector * SECTOR..(sector + 1) * SECTOR]),
+        }
+    }
+
+    fn copy_sector(&mut self, sector: usize, from: &Page) {
+        match (&mut *self, from) {
+            (Page::Words(to), Page::Words(from)) => to[sector] = from[sector],
+            _ => {
+                let mut bytes = [0; SECTOR];
+                from.read(sector, &mut bytes);
+                self.write(sector, &bytes);
+            }
+        }
+    }
+
+    fn same(&self, other: &Page, sectors: usize) -> bool {
+        match (self, other) {
+            (Page::Words(a), Page::Words(b)) => a[..sectors] == b[..sectors],
+            _ => (0..sectors).all(|n| {
+                let (mut a, mut b) = ([0; SECTOR], [0; SECTOR]);
+                self.read(n, &mut a);
+                other.read(n, &mut b);
+                a == b
+            }),
+        }
+    }
+}
+
+/// The word that this sector repeats, if it does.
+pub(crate) fn word_of(sector: &[u8]) -> Option<u64> {
+    let word: [u8; 8] = sector.get(..8)?.try_into().ok()?;
+    (sector[..sector.len() - 8] == sector[8..]).then(|| u64::from_le_bytes(word))
+}
+
+/// Contents of a page at some time.
+#[derive(Clone, Debug)]
+struct Version {
+    stamp: u64,
+    page: Page,
+}
+
+/// Pages never written are zeroes and take no memory.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Size in sectors, metadata included.
+    pub sectors: u64,
+    /// Below is data, from here on metadata: two devices as far as flushes go, as with external metadata.
+    pub data_sectors: u64,
+    pages: NumberMap<Page>,
+    /// Pages that a power cut may take back, the durable version first.
+    dirty: BTreeMap<u64, Vec<Version>>,
+    clock: u64,
+    /// Reads of data to come that fail.
+    pub fail_reads: u32,
+    /// Writes and flushes of data to come that fail.
+    pub fail_writes: u32,
+    /// Operations on metadata to come that fail.
+    pub fail_meta: u32,
+    /// Data sectors whose reads and writes fail: a range, empty if none.
+    pub bad_sectors: std::ops::Range<u64>,
+    /// How many times slower than usual.
+    pub slow: u64,
+    /// Nothing is answered before.
+    pub stuck_until: Time,
+    /// Bytes of writes that reached the data area.
+    pub written_bytes: u64,
+    /// Data pages written since somebody looked: see [`Disk::take_touched`].
+    touched: Vec<u64>,
+    /// Sectors that a power cut took back, ever.
+    pub lost_sectors: u64,
+}
+
+impl Disk {
+    /// Zeroes.
+    pub fn new(sectors: u64, data_sectors: u64) -> Disk {
+        Disk {
+            sectors,
+            data_sectors,
+            pages: NumberMap::default(),
+            dirty: BTreeMap::new(),
+            clock: 1,
+            fail_reads: 0,
+            fail_writes: 0,
+            fail_meta: 0,
+            bad_sectors: 0..0,
+            slow: 1,
+            stuck_until: Time(0),
+            written_bytes: 0,
+            touched: Vec::new(),
+            lost_sectors: 0,
+        }
+    }
+
+    /// What is answered now has happened before this.
+    pub fn stamp(&self) -> u64 {
+        self.clock
+    }
+
+    /// Contents, as any reader sees them.
+    pub fn read(&self, sector: u64, bytes: usize) -> Vec<u8> {
+        let mut out = vec![0; bytes];
+        for (n, chunk) in out.chunks_mut(SECTOR).enumerate() {
+            let at = sector + n as u64;
+            if let Some(page) = self.pages.get(&(at / 8)) {
+                page.read((at % 8) as usize, chunk);
+            }
+        }
+        out
+    }
+
+    /// The word that a sector repeats, or `None` if it holds a mixture.
+    pub fn word(&self, sector: u64) -> Option<u64> {
+        match self.pages.get(&(sector / 8)) {
+            None => Some(0),
+            Some(page) => page.word((sector % 8) as usize),
+        }
+    }
+
+    /// # Panics
+    /// If it goes beyond the disk.
+    pub fn write(&mut self, sector: u64, data: &[u8], durable: bool) {
+        let end = sector + data.len() as u64 / 512;
+        assert!(end <= self.sectors, "a write beyond the disk");
+        self.change(sector, end, durable, |page, n, at| {
+            let from = ((at - sector) * 512) as usize;
+            page.write(n, &data[from..from + SECTOR]);
+        });
+    }
+
+    /// As a write of zeroes.
+    ///
+    /// # Panics
+    /// If it goes beyond the disk.
+    pub fn zero(&mut self, sector: u64, sectors: u64) {
+        let end = sector + sectors;
+        assert!(end <= self.sectors, "a discard beyond the disk");
+        self.change(sector, end, false, |page, n, _| page.write(n, &[0; SECTOR]));
+    }
+
+    fn change(
+        &mut self,
+        sector: u64,
+        end: u64,
+        durable: bool,
+        mut put: impl FnMut(&mut Page, usize, u64),
+    ) {
+        self.clock += 1;
+        let stamp = self.clock;
+        let mut at = sector;
+        while at < end {
+            let nr = at / 8;
+            let until = end.min((nr + 1) * 8);
+            if nr * 8 < self.data_sectors {
+                self.touched.push(nr);
+            }
+            let page = self.pages.entry(nr).or_insert(Page::ZEROES);
+            if durable {
+                // Only these sectors: what else the page holds stays as volatile as it was.
+                if let Some(versions) = self.dirty.get_mut(&nr) {
+                    for version in versions {
+                        (at..until).for_each(|s| put(&mut version.page, (s % 8) as usize, s));
+                    }
+                }
+                (at..until).for_each(|s| put(page, (s % 8) as usize, s));
+            } else {
+                let versions = self.dirty.entry(nr).or_insert_with(|| {
+                    let page = page.clone();
+                    vec![Version { stamp: 0, page }]
+                });
+                (at..until).for_each(|s| put(page, (s % 8) as usize, s));
+                let page = page.clone();
+                versions.push(Version { stamp, page });
+                if versions.len() > 6 {
+                    versions.remove(3);
+                }
+            }
+            at = until;
+        }
+    }
+
+    /// Everything written up to `stamp` is durable, on one of the two devices.
+    pub fn flush(&mut self, stamp: u64, meta: bool) {
+        let border = self.data_sectors / 8;
+        self.dirty.retain(|&page, versions| {
+            if (page >= border) != meta {
+                return true;
+            }
+            let last = versions.iter().rposition(|v| v.stamp <= stamp).unwrap_or(0);
+            versions.drain(..last);
+            versions.len() > 1
+        });
+    }
+
+    /// The power goes: each sector keeps one of the contents it had since it was flushed.
+    pub fn power_cut(&mut self, rng: &mut Rng) {
+        // Often everything or nothing: the mixtures alone would hide what needs many sectors to be old.
+        let style = rng.below(4);
+        for (nr, versions) in std::mem::take(&mut self.dirty) {
+            let content = self.pages.get_mut(&nr).expect("dirty pages exist");
+            if nr * 8 < self.data_sectors {
+                self.touched.push(nr);
+            }
+            for n in 0..8 {
+                let pick = match style {
+                    0 => 0,
+                    1 => versions.len() - 1,
+                    _ => rng.below(versions.len() as u64) as usize,
+                };
+                self.lost_sectors += u64::from(pick + 1 < versions.len());
+                content.copy_sector(n, &versions[pick].page);
+            }
+        }
+    }
+
+    /// Whether a power cut would lose anything.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Data pages written, or changed by a power cut, since the last call; some of them more than once.
+    pub fn take_touched(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Whether a page of the data area is the same on both, up to the smaller size.
+    pub fn same_page(&self, other: &Disk, nr: u64) -> bool {
+        let sectors = self.data_sectors.min(other.data_sectors);
+        let count = sectors.saturating_sub(nr * 8).min(8) as usize;
+        let a = self.pages.get(&nr).unwrap_or(&Page::ZEROES);
+        let b = other.pages.get(&nr).unwrap_or(&Page::ZEROES);
+        a.same(b, count)
+    }
+
+    /// Blocks of the data area that differ, below `sectors`.
+    pub fn differences(&self, other: &Disk, sectors: u64) -> Vec<u64> {
+        let keys = self.pages.keys().chain(other.pages.keys());
+        let mut pages: Vec<u64> = keys.copied().filter(|&p| p * 8 < sectors).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        pages.retain(|&nr| !self.same_page(other, nr));
+        pages
+    }
+
+    /// Whether an operation on these data sectors meets a bad one.
+    pub fn is_bad(&self, sector: u64, sectors: u64) -> bool {
+        sector < self.bad_sectors.end && self.bad_sectors.start < sector + sectors
+    }
+
+    /// Every fault of this disk ends.
+    pub fn repair(&mut self) {
+        (self.fail_reads, self.fail_writes, self.fail_meta) = (0, 0, 0);
+        self.bad_sectors = 0..0;
+        self.slow = 1;
+        self.stuck_until = Time(0);
+    }
+}

@@ -1,0 +1,256 @@
+//! What disks do with what they are asked, and how nodes die.
+
+use std::rc::Rc;
+
+use rdb_engine::{DiskError, Event, IoTag, Time};
+
+use crate::disk::Disk;
+use crate::node::{Data, Node, Op, what_metadata};
+use crate::rng::{Rng, mix};
+use crate::world::World;
+
+const IO_ERROR: DiskError = DiskError { errno: 5 };
+
+fn fails(left: &mut u32) -> bool {
+    let fails = *left > 0;
+    *left = left.saturating_sub(1);
+    fails
+}
+
+impl World {
+    pub(crate) fn carry_out(&mut self, i: usize, tag: Option<IoTag>, op: Op) {
+        let Some(tag) = tag else {
+            if let Op::Sent(tag) = op {
+                self.event(i, Event::Sent { tag });
+            }
+            return;
+        };
+        if self.fails_now(i, &op) {
+            self.coverage.hit(match op {
+                Op::Read { .. } => "fault: failed read",
+                Op::MetaRead { .. } | Op::MetaWrite { .. } => "fault: failed metadata",
+                _ => "fault: failed write",
+            });
+            self.tell(i, || format!("I/O error: {}", brief(&op)));
+            let meta = op.is_meta();
+            // A failed write may have reached the medium, or a part of it; a failed flush has not.
+            self.ops += 1;
+            let mut rng = Rng(mix(self.seed ^ 0xfa11, self.ops));
+            if rng.one_in(2) {
+                carry_out_partly(&mut self.nodes[i].disks, &op, &mut rng);
+            }
+            let event = if meta {
+                let result = Err(IO_ERROR);
+                Event::MetaDone { tag, result }
+            } else {
+                let result = Err(IO_ERROR);
+                Event::DiskDone { tag, result }
+            };
+            return self.event(i, event);
+        }
+        let node = &mut self.nodes[i];
+        let event = match op {
+            Op::Read {
+                volume,
+                sector,
+                bytes,
+            } => {
+                let data = node.disks[volume].read(sector, bytes as usize);
+                let result = Ok(Some(Data(Rc::new(data))));
+                Event::DiskDone { tag, result }
+            }
+            Op::Write {
+                volume,
+                sector,
+                data,
+                fua,
+            } => {
+                let disk = &mut node.disks[volume];
+                disk.write(sector, &data, fua);
+                disk.written_bytes += data.len() as u64;
+                node.note(|| format!("written {sector}"));
+                let result = Ok(None);
+                Event::DiskDone { tag, result }
+            }
+            Op::Zero {
+                volume,
+                sector,
+                sectors,
+            } => {
+                let disk = &mut node.disks[volume];
+                disk.zero(sector, sectors);
+                disk.written_bytes += sectors * 512;
+                node.note(|| format!("written {sector}"));
+                let result = Ok(None);
+                Event::DiskDone { tag, result }
+            }
+            Op::Flush { volume, stamp } => {
+                node.disks[volume].flush(stamp, false);
+                node.note(|| "flushed".into());
+                let result = Ok(None);
+                Event::DiskDone { tag, result }
+            }
+            Op::MetaRead {
+                volume,
+                sector,
+                bytes,
+            } => {
+                let result = Ok(node.disks[volume].read(sector, bytes as usize));
+                Event::MetaDone { tag, result }
+            }
+            Op::MetaWrite {
+                volume,
+                sector,
+                data,
+                preflush,
+                fua,
+            } => {
+                let disk = &mut node.disks[volume];
+                if let Some(stamp) = preflush {
+                    disk.flush(stamp, true);
+                }
+                disk.write(sector, &data, fua);
+                let what = what_metadata(disk, sector);
+                node.note(|| format!("done {what}"));
+                let result = Ok(Vec::new());
+                Event::MetaDone { tag, result }
+            }
+            Op::Sent(_) => unreachable!("has no I/O tag"),
+        };
+        self.event(i, event);
+    }
+
+    /// Whether a fault meets this operation.
+    fn fails_now(&mut self, i: usize, op: &Op) -> bool {
+        let node = &mut self.nodes[i];
+        let Some(volume) = op.volume() else {
+            return false;
+        };
+        let (reads, writes) = (node.read_errors, node.write_errors);
+        let disk = &mut node.disks[volume];
+        match *op {
+            Op::Read { sector, bytes, .. } => {
+                let bad = disk.is_bad(sector, u64::from(bytes / 512));
+                bad || reads || fails(&mut disk.fail_reads)
+            }
+            Op::Write {
+                sector, ref data, ..
+            } => {
+                let bad = disk.is_bad(sector, data.len() as u64 / 512);
+                bad || writes || fails(&mut disk.fail_writes)
+            }
+            Op::Zero {
+                sector, sectors, ..
+            } => disk.is_bad(sector, sectors) || writes || fails(&mut disk.fail_writes),
+            Op::Flush { .. } => writes || fails(&mut disk.fail_writes),
+            Op::MetaRead { .. } | Op::MetaWrite { .. } => fails(&mut disk.fail_meta),
+            Op::Sent(_) => false,
+        }
+    }
+
+    /// The process dies and is there again at once, without a configuration: every I/O under way may have happened or
+    /// not, what was handed to TCP arrives.
+    pub fn kill(&mut self, i: usize) {
+        self.die(i, false);
+        self.nodes[i].alive = true;
+    }
+
+    /// The node loses power: what was not flushed may be lost too. It is there again at once.
+    pub fn power_cut(&mut self, i: usize) {
+        self.die(i, true);
+        self.nodes[i].alive = true;
+    }
+
+    /// As [`World::kill`]: nothing of the disk is lost.
+    pub fn crash(&mut self, i: usize) {
+        self.kill(i);
+    }
+
+    /// The node is gone, with or without its power.
+    pub fn die(&mut self, i: usize, power: bool) {
+        self.tell(i, || if power { "POWER CUT" } else { "KILLED" }.into());
+        let seed = self.rng.next();
+        let mut rng = Rng(seed ^ 0xdead);
+        let node = &mut self.nodes[i];
+        for pending in std::mem::take(&mut node.pending) {
+            if rng.one_in(2) {
+                carry_out_partly(&mut node.disks, &pending.op, &mut rng);
+            }
+        }
+        for volume in 0..self.models.len() {
+            self.models[volume].on_death(i);
+            if power {
+                if self.nodes[i].disks[volume].is_dirty() {
+                    self.coverage.hit("fault: cache lost");
+                }
+                self.nodes[i].disks[volume].power_cut(&mut rng);
+                if !self.is_held_by_peer(i, volume) {
+                    self.models[volume].on_power_cut();
+                }
+            }
+        }
+        let node = &mut self.nodes[i];
+        node.resource = Node::engine(seed);
+        node.timers.clear();
+        node.connecting = false;
+        node.device = None;
+        node.requests_open.clear();
+        node.admin_open.clear();
+        node.wire = replica_proto::WireContext::initial();
+        node.view.fill(rdb_engine::state::VolumeState::INITIAL);
+        node.alive = false;
+        node.paused_until = Time(0);
+        let was = std::mem::take(&mut node.connected) || self.paired_due[i].take().is_some();
+        self.hang_up(i, was, power, &mut rng);
+        self.want_pair();
+    }
+
+    /// What a node that loses its power had is also where nothing of it can be lost: at a Primary with good data.
+    fn is_held_by_peer(&self, i: usize, volume: usize) -> bool {
+        use rdb_engine::state::{DiskState, Role};
+        let peer = &self.nodes[1 - i];
+        let state = peer.view[volume];
+        peer.alive && state.role == Role::Primary && state.disk == DiskState::UpToDate
+    }
+}
+
+/// One I/O, or some sectors of it.
+fn carry_out_partly(disks: &mut [Disk], op: &Op, rng: &mut Rng) {
+    let (volume, sector, data) = match op {
+        Op::Write {
+            volume,
+            sector,
+            data,
+            ..
+        } => (*volume, *sector, &data[..]),
+        Op::MetaWrite {
+            volume,
+            sector,
+            data,
+            ..
+        } => (*volume, *sector, &data[..]),
+        Op::Zero {
+            volume,
+            sector,
+            sectors,
+        } => {
+            let part = rng.below(sectors + 1);
+            return disks[*volume].zero(*sector, part);
+        }
+        _ => return,
+    };
+    let all = rng.one_in(2);
+    for (n, chunk) in data.chunks(512).enumerate() {
+        if all || rng.one_in(2) {
+            disks[volume].write(sector + n as u64, chunk, false);
+        }
+    }
+}
+
+pub(crate) fn brief(op: &Op) -> String {
+    match op {
+        Op::Write { sector, data, .. } => format!("write {sector}+{}", data.len() / 512),
+        Op::MetaWrite { sector, data, .. } => format!("meta write {sector}+{}", data.len() / 512),
+        other => format!("{other:?}"),
+    }
+}

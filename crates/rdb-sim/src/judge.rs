@@ -1,0 +1,193 @@
+//! The judge: what must hold whenever something happens, and what must hold when nothing is under way.
+
+use rdb_engine::config::{OnIoError, Protocol};
+use rdb_engine::state::{ConnState, DiskState, VolumeState};
+
+use crate::oracle::Acked;
+use crate::world::World;
+
+/// Both sides of a resync, running or paused, see the target as one of these.
+fn is_target(conn: ConnState) -> bool {
+    matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT)
+}
+
+impl World {
+    /// A write was acknowledged by node `i`: it is where the acknowledgement says.
+    pub(crate) fn judge_ack(&mut self, i: usize, volume: usize, acked: &Acked) {
+        self.unjudged = true;
+        let model = &self.models[volume];
+        let (sector, sectors) = (acked.sector, acked.sectors);
+        let state = self.nodes[i].view[volume];
+        let peer = 1 - i;
+        let connected = state.conn >= ConnState::Connected;
+        let judged = !model.forked && !model.foreign;
+        let broken = |n: usize| model.violation_in(&self.nodes[n].disks[volume], sector, sectors);
+        if judged
+            && state.disk == DiskState::UpToDate
+            && let Some(text) = broken(i)
+        {
+            panic!("acknowledged, and not on the own disk: {text}");
+        }
+        let mirrored = connected && state.pdsk == DiskState::UpToDate;
+        let alive = self.nodes[peer].alive && self.nodes[peer].connected;
+        let good = self.nodes[peer].view[volume].disk == DiskState::UpToDate;
+        if judged
+            && mirrored
+            && alive
+            && good
+            && self.options.protocol == Protocol::C
+            && let Some(text) = broken(peer)
+        {
+            panic!("acknowledged, and not on the peer's disk: {text}");
+        }
+        // Who has it alone?
+        if state.disk == DiskState::UpToDate && (!connected || state.pdsk < DiskState::Inconsistent)
+        {
+            self.nodes[i].lonely[volume] = true;
+        } else if mirrored && state.disk < DiskState::Inconsistent {
+            self.nodes[peer].lonely[volume] = true;
+        }
+    }
+
+    /// A volume's state changed.
+    pub(crate) fn judge_transition(
+        &mut self,
+        i: usize,
+        volume: usize,
+        old: VolumeState,
+        new: VolumeState,
+    ) {
+        self.unjudged = true;
+        if is_target(new.conn) && !is_target(old.conn) {
+            self.judge_target(i, volume);
+        }
+        // An I/O error that is passed on makes a disk Inconsistent, and disk states override everything else when it
+        // is decided who is the target (docs/spec/behaviour.md, section 5.3): such a disk has given up its data.
+        if old.disk == DiskState::UpToDate
+            && new.disk == DiskState::Inconsistent
+            && self.disk_options.on_io_error == OnIoError::PassOn
+        {
+            self.nodes[i].consent[volume] = true;
+        }
+        let connected = old.conn >= ConnState::Connected;
+        if is_target(old.conn) && new.disk == DiskState::UpToDate && connected {
+            self.judge_synced(i, volume);
+        }
+    }
+
+    /// The node's data are about to be overwritten.
+    fn judge_target(&mut self, i: usize, volume: usize) {
+        if !self.nodes[i].lonely[volume] {
+            return;
+        }
+        let solved = |n: usize| {
+            let mut log = self.nodes[n].log.iter().rev();
+            log.any(|line| line.contains("Split-Brain detected"))
+        };
+        let policy = self.has_split_brain_policy() && (solved(0) || solved(1));
+        assert!(
+            self.nodes[i].consent[volume] || policy || self.models[volume].foreign,
+            "node {}: writes that were acknowledged are here alone, and are about to be overwritten without consent",
+            self.nodes[i].name
+        );
+        // What was promised is given up; the next time both are equal says what holds from then on.
+        self.models[volume].forked = true;
+        self.coverage.hit("judge: data given up by consent");
+    }
+
+    fn has_split_brain_policy(&self) -> bool {
+        use rdb_engine::config::SplitBrainPolicy::Disconnect;
+        let o = &self.options;
+        [o.after_sb_0pri, o.after_sb_1pri, o.after_sb_2pri] != [Disconnect; 3]
+    }
+
+    /// The node has become UpToDate by a resync.
+    fn judge_synced(&mut self, i: usize, volume: usize) {
+        self.nodes[1 - i].lonely[volume] = false;
+        let model = &self.models[volume];
+        // Under A and B an acknowledged write may still be on its way.
+        if model.forked || model.foreign || self.options.protocol != Protocol::C {
+            return;
+        }
+        if let Some(text) = model.violation(&self.nodes[i].disks[volume]) {
+            panic!(
+                "node {} is UpToDate by a resync, without what was promised: {text}",
+                self.nodes[i].name
+            );
+        }
+        self.coverage.hit("judge: resync brought everything");
+    }
+
+    /// Whether nothing is under way: no I/O, no packet, no request.
+    pub fn is_idle(&self) -> bool {
+        self.nodes
+            .iter()
+            .all(|n| n.pending.is_empty() && n.requests_open.is_empty())
+            && self.net.iter().flatten().all(|s| s.is_empty())
+            && self.paired_due == [None; 2]
+    }
+
+    /// In sync by the nodes' last words.
+    fn seems_synced(&self, volume: usize) -> bool {
+        self.nodes.iter().all(|n| {
+            let s = n.view[volume];
+            s.conn == ConnState::Connected
+                && s.disk == DiskState::UpToDate
+                && s.pdsk == DiskState::UpToDate
+        })
+    }
+
+    /// Blocks of the data area that differ. Looks only at what was written since it was last found equal.
+    pub fn differing(&mut self, volume: usize) -> Vec<u64> {
+        for i in 0..2 {
+            let touched = self.nodes[i].disks[volume].take_touched();
+            self.suspects[volume].extend(touched);
+        }
+        let [a, b] = &self.nodes;
+        let (a, b) = (&a.disks[volume], &b.disks[volume]);
+        self.suspects[volume].retain(|&nr| !a.same_page(b, nr));
+        self.suspects[volume].iter().copied().collect()
+    }
+
+    /// If nothing is under way: nodes that are in sync are equal.
+    ///
+    /// # Panics
+    /// If they are not.
+    pub fn judge_quiet(&mut self) {
+        if self.silent || !self.is_idle() {
+            return;
+        }
+        self.unjudged = false;
+        for volume in 0..self.models.len() {
+            if !self.seems_synced(volume) || self.nodes.iter().any(|n| n.out_of_sync_of(volume) > 0)
+            {
+                continue;
+            }
+            let status = self.nodes.iter().map(|n| n.resource.status(self.now));
+            let calm = |v: &rdb_engine::VolumeStatus| v.unacked == 0 && v.peer_pending == 0;
+            if !status.into_iter().all(|s| s.volumes.iter().all(calm)) {
+                continue;
+            }
+            let different = self.differing(volume);
+            assert!(
+                different.is_empty(),
+                "volume {volume} is in sync and differs: blocks {different:?}"
+            );
+            self.coverage.hit("judge: in sync and equal");
+            for node in &mut self.nodes {
+                node.lonely[volume] = false;
+                node.consent[volume] = false;
+            }
+            let disk = &self.nodes[0].disks[volume];
+            let model = &mut self.models[volume];
+            if model.foreign {
+                continue;
+            }
+            if model.forked && model.is_idle() {
+                model.reset(disk);
+            } else if let Some(text) = model.violation(disk).filter(|_| !model.forked) {
+                panic!("both disks are in sync, without what was promised: {text}");
+            }
+        }
+    }
+}

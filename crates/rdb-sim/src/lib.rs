@@ -1,0 +1,48 @@
+//! A deterministic world for the replication engine.
+//!
+//! The real engine, the real codec and the real metadata code run in one process, on a virtual clock, network and
+//! disks, from one seed; a failing seed replays bit for bit.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "numbers here are small and chosen by us"
+)]
+
+mod administrator;
+mod commands;
+mod coverage;
+pub mod disk;
+mod faults;
+mod job;
+mod judge;
+mod link;
+mod net;
+mod node;
+mod oracle;
+pub mod plan;
+mod rng;
+mod run;
+mod shrink;
+mod trace;
+mod workload;
+mod world;
+
+/// The promises, under the name tests know.
+pub mod model {
+    pub use crate::oracle::Model;
+}
+
+pub use coverage::Coverage;
+pub use job::{Ask, Job};
+pub use net::{Content, Frame, Link, Stream};
+pub use node::{
+    Data, Node, Op, Pending, create_md, disk_info, fresh_disk, layout_of, superblock_of,
+};
+pub use oracle::Model;
+pub use plan::Plan;
+pub use rng::{Rng, mix};
+pub use run::{Failure, Outcome};
+pub use shrink::shrink;
+pub use trace::side_by_side;
+pub use world::{DISK_SECTORS, Line, Timing, V, World};

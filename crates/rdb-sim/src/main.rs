@@ -1,0 +1,218 @@
+//! `cargo xtask sim`: many seeds, or one with everything told.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use clap::Parser;
+use rdb_sim::{Coverage, Failure, Plan, shrink, side_by_side};
+
+/// Runs two engines through crashes, cuts and races, and looks whether they keep what they promise.
+#[derive(Parser)]
+#[command(name = "cargo xtask sim")]
+struct Options {
+    /// How many seeds
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// This seed alone
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Of that seed's plan only these steps: numbers and ranges, as 3,7,9-12
+    #[arg(long, requires = "seed")]
+    steps: Option<String>,
+    /// Tell everything that happens, not only the end before a failure
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Do not look for the shortest schedule
+    #[arg(long)]
+    no_shrink: bool,
+    /// Lines of the trace of a failure
+    #[arg(long, default_value_t = 120)]
+    lines: usize,
+    /// Runs at a time; 0 is one a core
+    #[arg(long, default_value_t = 0)]
+    jobs: usize,
+    /// Print what was reached, and how often
+    #[arg(long)]
+    coverage: bool,
+    /// Stop after so many failures
+    #[arg(long, default_value_t = 20)]
+    failures: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let failed = match options.seed {
+        Some(seed) => one(seed, &options),
+        None => many(&options),
+    };
+    ExitCode::from(u8::from(failed))
+}
+
+fn one(seed: u64, options: &Options) -> bool {
+    let mut plan = Plan::of_seed(seed);
+    if let Some(words) = &options.steps {
+        match parse_steps(words) {
+            Some(keep) => plan = plan.with_steps(&keep),
+            None => {
+                eprintln!("--steps takes numbers and ranges, as 3,7,9-12; this is {words:?}");
+                return true;
+            }
+        }
+    }
+    let outcome = plan.run(options.trace);
+    if options.trace {
+        print!("{plan}");
+        print!("{}", side_by_side(&outcome.transcript, usize::MAX, 90));
+    }
+    if options.coverage {
+        print!("{}", outcome.coverage);
+    }
+    match outcome.failure {
+        Some(failure) => {
+            report(&plan, &failure, options, !options.trace);
+            true
+        }
+        None => {
+            println!("seed {seed}: nothing is wrong ({} events)", outcome.events);
+            false
+        }
+    }
+}
+
+fn parse_steps(words: &str) -> Option<Vec<usize>> {
+    let mut keep = Vec::new();
+    for word in words.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        keep.extend(first..=last);
+    }
+    Some(keep)
+}
+
+/// The shortest schedule that fails as this one did, and what happened in it.
+fn report(plan: &Plan, failure: &Failure, options: &Options, told: bool) {
+    println!(
+        "seed {}: {}\n    at {}",
+        plan.seed, failure.text, failure.place
+    );
+    if options.no_shrink {
+        return;
+    }
+    let (short, failure) = shrink(plan, failure, 400);
+    println!("the shortest schedule found:\n{short}");
+    if told {
+        let outcome = short.run(true);
+        print!("{}", side_by_side(&outcome.transcript, options.lines, 90));
+    }
+    let numbers: Vec<String> = short.steps.iter().map(|s| s.nr.to_string()).collect();
+    println!("{}\n    at {}", failure.text, failure.place);
+    println!(
+        "again: cargo xtask sim --seed {} --steps {} --trace (with the pauses of the whole plan)\n",
+        plan.seed,
+        numbers.join(",")
+    );
+}
+
+#[derive(Default)]
+struct Sum {
+    coverage: Coverage,
+    storm_us: u64,
+    total_us: u64,
+    events: u64,
+    done: u64,
+    /// Processor time of the runs, in nanoseconds.
+    cpu_ns: u64,
+    failures: Vec<(Plan, Failure)>,
+}
+
+fn many(options: &Options) -> bool {
+    let start = Instant::now();
+    let next = AtomicU64::new(options.from);
+    let end = options.from + options.seeds;
+    let sum = Mutex::new(Sum::default());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = if options.jobs == 0 {
+        cores
+    } else {
+        options.jobs
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| work(&next, end, &sum, options.failures));
+        }
+    });
+    let mut sum = sum.into_inner().unwrap_or_else(|e| e.into_inner());
+    sum.failures.sort_by_key(|(plan, _)| plan.seed);
+    for (plan, failure) in &sum.failures {
+        report(plan, failure, options, true);
+    }
+    if options.coverage {
+        print!("{}", sum.coverage);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    // What a core does in a second, however many others use the machine.
+    let core_seconds = match sum.cpu_ns {
+        0 => seconds * jobs as f64,
+        ns => ns as f64 / 1e9,
+    };
+    println!(
+        "{} seeds from {}, {} failed; {seconds:.1} s with {jobs} at a time: {:.1} ms a seed a core; {} engine events",
+        sum.done,
+        options.from,
+        sum.failures.len(),
+        core_seconds * 1000.0 / sum.done.max(1) as f64,
+        sum.events,
+    );
+    println!(
+        "simulated: {} s of storms, {} s with the repairs; {:.0} and {:.0} a second a core",
+        sum.storm_us / 1_000_000,
+        sum.total_us / 1_000_000,
+        sum.storm_us as f64 / 1e6 / core_seconds,
+        sum.total_us as f64 / 1e6 / core_seconds,
+    );
+    if !sum.failures.is_empty() {
+        let seeds: Vec<String> = sum
+            .failures
+            .iter()
+            .map(|(p, _)| p.seed.to_string())
+            .collect();
+        println!("failed seeds: {}", seeds.join(" "));
+    }
+    !sum.failures.is_empty()
+}
+
+fn work(next: &AtomicU64, end: u64, sum: &Mutex<Sum>, failures_max: usize) {
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            let mut sum = sum.lock().unwrap_or_else(|e| e.into_inner());
+            sum.cpu_ns += cpu_ns().unwrap_or(0);
+            return;
+        }
+        let plan = Plan::of_seed(seed);
+        let outcome = plan.run(false);
+        let mut sum = sum.lock().unwrap_or_else(|e| e.into_inner());
+        sum.coverage.add(&outcome.coverage);
+        sum.storm_us += outcome.storm_us;
+        sum.total_us += outcome.total_us;
+        sum.events += outcome.events;
+        sum.done += 1;
+        if let Some(failure) = outcome.failure {
+            sum.failures.push((plan, failure));
+            if sum.failures.len() >= failures_max {
+                next.store(end, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Processor time of this thread so far, where the system tells it.
+fn cpu_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,290 @@
+//! One of the two nodes: an engine, its disks, and what it waits for.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rdb_engine::state::VolumeState;
+use rdb_engine::{
+    AdminError, Command, DiskInfo, IoTag, Payload, RequestError, Resource, SendTag, Time, Timer,
+};
+use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
+use replica_proto::{Digest, DigestAlgorithm, WireContext};
+
+use crate::disk::Disk;
+use crate::rng::Rng;
+
+/// Block data: plain bytes, shared.
+#[derive(Debug, Clone)]
+pub struct Data(pub Rc<Vec<u8>>);
+
+impl Payload for Data {
+    fn len_bytes(&self) -> u32 {
+        u32::try_from(self.0.len()).expect("no payload is longer than 4 GiB")
+    }
+
+    fn digest(&self, algorithm: DigestAlgorithm) -> Digest {
+        algorithm.digest(&self.0)
+    }
+}
+
+/// I/O that the engine has asked for. It is carried out when it is answered, in any order.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "as the effects of the same names")]
+pub enum Op {
+    Read {
+        volume: usize,
+        sector: u64,
+        bytes: u32,
+    },
+    Write {
+        volume: usize,
+        sector: u64,
+        data: Rc<Vec<u8>>,
+        fua: bool,
+    },
+    Zero {
+        volume: usize,
+        sector: u64,
+        sectors: u64,
+    },
+    Flush {
+        volume: usize,
+        stamp: u64,
+    },
+    MetaRead {
+        volume: usize,
+        sector: u64,
+        bytes: u32,
+    },
+    MetaWrite {
+        volume: usize,
+        sector: u64,
+        data: Vec<u8>,
+        preflush: Option<u64>,
+        fua: bool,
+    },
+    Sent(SendTag),
+}
+
+impl Op {
+    /// The disk it is for.
+    pub fn volume(&self) -> Option<usize> {
+        match self {
+            Op::Read { volume, .. }
+            | Op::Write { volume, .. }
+            | Op::Zero { volume, .. }
+            | Op::Flush { volume, .. }
+            | Op::MetaRead { volume, .. }
+            | Op::MetaWrite { volume, .. } => Some(*volume),
+            Op::Sent(_) => None,
+        }
+    }
+
+    /// Whether it is for the metadata.
+    pub fn is_meta(&self) -> bool {
+        matches!(self, Op::MetaRead { .. } | Op::MetaWrite { .. })
+    }
+}
+
+/// I/O in flight, and when it will be answered.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// When, if nothing holds it up.
+    pub due: Time,
+    /// What the engine calls it; `None` for what is no I/O.
+    pub tag: Option<IoTag>,
+    /// What it is.
+    pub op: Op,
+}
+
+/// One of the two nodes.
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Node {
+    pub name: &'static str,
+    pub resource: Resource<Data>,
+    pub disks: Vec<Disk>,
+    pub pending: Vec<Pending>,
+    pub timers: BTreeMap<Timer, Time>,
+    pub wire: WireContext,
+    /// The engine wants a connection.
+    pub connecting: bool,
+    /// It has one.
+    pub connected: bool,
+    pub admin: BTreeMap<u64, Result<(), AdminError>>,
+    pub admin_open: BTreeMap<u64, Command>,
+    /// Requests under way, and their volumes.
+    pub requests_open: BTreeMap<u64, usize>,
+    pub completed: BTreeMap<u64, Result<Option<Data>, RequestError>>,
+    /// Size of the device, while there is one.
+    pub device: Option<u64>,
+    pub log: Vec<String>,
+    pub read_errors: bool,
+    pub write_errors: bool,
+    /// Bytes of resync data sent.
+    pub resync_bytes: u64,
+    pub alive: bool,
+    /// The machine stands still until then.
+    pub paused_until: Time,
+    /// Effects in order, if wanted: what was asked, and what was answered.
+    pub record: Option<Vec<String>>,
+    /// Completions wait for the test to let them go.
+    pub hold_meta: bool,
+    pub hold_data: bool,
+    /// The last states told of, by volume.
+    pub view: Vec<VolumeState>,
+    /// This node's data may be overwritten: the administrator said so, by volume.
+    pub consent: Vec<bool>,
+    /// Writes were acknowledged that are on this node's disk alone, by volume.
+    pub lonely: Vec<bool>,
+}
+
+impl Node {
+    pub(crate) fn new(name: &'static str, seed: u64, sectors: &[u64]) -> Node {
+        Node {
+            name,
+            resource: Node::engine(seed),
+            disks: sectors.iter().map(|&s| fresh_disk(s)).collect(),
+            pending: Vec::new(),
+            timers: BTreeMap::new(),
+            wire: WireContext::initial(),
+            connecting: false,
+            connected: false,
+            admin: BTreeMap::new(),
+            admin_open: BTreeMap::new(),
+            requests_open: BTreeMap::new(),
+            completed: BTreeMap::new(),
+            device: None,
+            log: Vec::new(),
+            read_errors: false,
+            write_errors: false,
+            resync_bytes: 0,
+            alive: true,
+            paused_until: Time(0),
+            record: None,
+            hold_meta: false,
+            hold_data: false,
+            view: vec![VolumeState::INITIAL; sectors.len()],
+            consent: vec![false; sectors.len()],
+            lonely: vec![false; sectors.len()],
+        }
+    }
+
+    pub(crate) fn engine(seed: u64) -> Resource<Data> {
+        let mut rng = Rng(seed);
+        Resource::new("r0", Box::new(move || rng.next()))
+    }
+
+    /// The state of volume 0.
+    pub fn state(&self) -> VolumeState {
+        self.state_of(0)
+    }
+
+    /// The state of a volume, or the initial one if there is none (yet).
+    pub fn state_of(&self, volume: usize) -> VolumeState {
+        let status = self.resource.status(Time(u64::MAX / 2));
+        let mut found = status.volumes.iter();
+        let found = found.find(|v| usize::from(v.volume.0) == volume);
+        found.map_or(VolumeState::INITIAL, |v| v.state)
+    }
+
+    /// Set bits of volume 0.
+    pub fn out_of_sync(&self) -> u64 {
+        self.out_of_sync_of(0)
+    }
+
+    /// Set bits of a volume.
+    pub fn out_of_sync_of(&self, volume: usize) -> u64 {
+        let status = self.resource.status(Time(u64::MAX / 2));
+        let mut found = status.volumes.iter();
+        let found = found.find(|v| usize::from(v.volume.0) == volume);
+        found.map_or(0, |v| v.out_of_sync_blocks)
+    }
+
+    /// Current, bitmap, two of history, without their lowest bits.
+    ///
+    /// # Panics
+    /// Without a disk.
+    pub fn ids(&self) -> [u64; 4] {
+        let status = self.resource.status(Time(u64::MAX / 2));
+        let (ids, _) = status.volumes[0].generation.expect("a disk");
+        [ids.current, ids.bitmap, ids.history[0], ids.history[1]].map(|id| id & !1)
+    }
+
+    /// Bytes of volume 0 for users.
+    pub fn usable_bytes(&self) -> usize {
+        self.disks[0].data_sectors as usize * 512
+    }
+
+    /// The superblock of volume 0 as it lies on the disk.
+    ///
+    /// # Panics
+    /// If that is none.
+    pub fn superblock(&self) -> Superblock {
+        superblock_of(&self.disks[0])
+    }
+
+    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(record) = &mut self.record {
+            record.push(text());
+        }
+    }
+}
+
+/// Where everything lies on a disk of this size.
+///
+/// # Panics
+/// If it is too small.
+pub fn layout_of(sectors: u64) -> Layout {
+    Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT)
+        .expect("the disk has room for metadata")
+}
+
+/// The superblock as it lies on the disk.
+///
+/// # Panics
+/// If that is none.
+pub fn superblock_of(disk: &Disk) -> Superblock {
+    let block = disk.read(layout_of(disk.sectors).superblock_sector, 4096);
+    Superblock::parse(&block).expect("a superblock is always whole")
+}
+
+/// What the driver would tell of a disk.
+pub fn disk_info(disk: &Disk) -> DiskInfo {
+    DiskInfo {
+        kind: MetaKind::Internal,
+        data_capacity_sectors: disk.sectors,
+        meta_capacity_sectors: disk.sectors,
+        logical_block_bytes: 512,
+        can_discard: true,
+    }
+}
+
+/// Zeroes, with new metadata.
+pub fn fresh_disk(sectors: u64) -> Disk {
+    let layout = layout_of(sectors);
+    let mut disk = Disk::new(sectors, layout.usable_sectors);
+    create_md(&mut disk);
+    disk
+}
+
+/// Writes new metadata.
+pub fn create_md(disk: &mut Disk) {
+    let layout = layout_of(disk.sectors);
+    let superblock = Superblock::new(&layout).to_block();
+    disk.write(layout.superblock_sector, &superblock, true);
+    let ring = rdb_meta::activity_log::initialised_ring(layout.al);
+    disk.write(layout.al_sector, &ring, true);
+}
+
+/// Which part of the metadata a sector belongs to.
+pub(crate) fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
+    let layout = layout_of(disk.sectors);
+    let log = layout.al_sector..layout.al_sector + layout.al.blocks() * 8;
+    if sector == layout.superblock_sector {
+        "superblock"
+    } else if log.contains(&sector) {
+        "log"
+    } else {
+        "bitmap"
+    }
+}

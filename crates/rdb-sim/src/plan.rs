@@ -1,0 +1,504 @@
+//! From a seed to a plan: how the pair is set up, and an explicit list of steps.
+//!
+//! A step has its own number, pause and sub-seed. What it does depends on these and on the state in which it finds the
+//! nodes, on nothing that other steps drew: a plan from which steps are left out is a plan.
+
+use std::fmt;
+
+use rdb_engine::config::{DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy};
+
+use crate::net::Link;
+use crate::rng::{Rng, mix};
+
+/// What a seed sets up.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Setup {
+    pub resources: usize,
+    pub volumes: usize,
+    /// Sectors of each disk, metadata included.
+    pub sectors: u64,
+    /// The disks are declared equal instead of being synced.
+    pub skip_sync: bool,
+    /// Steps begin when the first sync is done.
+    pub wait_sync: bool,
+    pub net: NetOptions,
+    pub disk: DiskOptions,
+    pub link: Link,
+    /// The least time of a disk operation, in microseconds.
+    pub disk_us: u64,
+    pub stray: u64,
+    pub weather: Weather,
+}
+
+/// Which kinds of steps there are.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Weather {
+    pub cuts: bool,
+    pub kills: bool,
+    pub power: bool,
+    pub disks: bool,
+    pub pauses: bool,
+    pub admin: bool,
+    /// The administrator promotes and forces without looking.
+    pub reckless: bool,
+}
+
+/// How a link fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Cut {
+    Clean,
+    Ragged,
+    Silent,
+    /// Nothing arrives at this node.
+    HalfOpen(usize),
+    /// One socket of one node.
+    Socket(usize, usize),
+}
+
+/// How a disk fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum DiskFault {
+    Reads(u32),
+    Writes(u32),
+    Meta(u32),
+    /// A range of sectors cannot be read or written.
+    BadSectors,
+    /// So many times slower.
+    Slow(u64),
+    /// No answer for so many milliseconds.
+    Stuck(u64),
+}
+
+/// A command, before it is known what state it meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as the commands of the same names")]
+pub enum Order {
+    Promote,
+    ForcePromote,
+    Demote,
+    Disconnect { force: bool },
+    Connect,
+    DiscardMyData,
+    Detach { force: bool },
+    Attach,
+    Invalidate,
+    InvalidateRemote,
+    PauseSync,
+    ResumeSync,
+    NewCurrentUuid,
+    Outdate,
+    Down,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Action {
+    /// Requests to whoever is Primary, spread over so many microseconds.
+    Work {
+        resource: usize,
+        volume: usize,
+        requests: u32,
+        over_us: u64,
+    },
+    Cut(Cut),
+    Heal,
+    /// The link becomes slow, narrow or quick.
+    Wires {
+        latency_us: u64,
+        bytes_per_ms: u64,
+        buffer_bytes: u64,
+    },
+    Kill {
+        node: usize,
+        down_us: u64,
+    },
+    PowerCut {
+        node: usize,
+        down_us: u64,
+    },
+    /// Both nodes lose their power at once.
+    Blackout {
+        down_us: u64,
+    },
+    Disk {
+        node: usize,
+        resource: usize,
+        volume: usize,
+        fault: DiskFault,
+    },
+    /// Disks are whole again, and are attached where they were lost.
+    RepairDisks {
+        node: usize,
+    },
+    /// The machine stands still.
+    Pause {
+        node: usize,
+        us: u64,
+    },
+    Order {
+        node: usize,
+        resource: usize,
+        volume: usize,
+        order: Order,
+    },
+    /// If nobody is Primary, somebody becomes it.
+    NeedPrimary {
+        resource: usize,
+        volume: usize,
+        node: usize,
+    },
+    Wait,
+}
+
+/// One step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Its number in the whole plan.
+    pub nr: usize,
+    /// The time that passes before it.
+    pub pause_us: u64,
+    /// For its own choices.
+    pub sub: u64,
+    /// What it does.
+    pub action: Action,
+}
+
+/// A run before it runs.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where it all comes from.
+    pub seed: u64,
+    /// How the pair is set up.
+    pub setup: Setup,
+    /// What happens to it.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of_seed(seed: u64) -> Plan {
+        let mut rng = Rng(mix(seed, 1));
+        let setup = Setup::draw(&mut rng);
+        let count = rng.between(10, 40) as usize;
+        let steps = (0..count).map(|nr| {
+            let sub = mix(seed, 1000 + nr as u64);
+            Step::draw(nr, sub, &setup)
+        });
+        let steps = steps.collect();
+        Plan { seed, setup, steps }
+    }
+
+    /// The same with these steps only.
+    #[must_use]
+    pub fn with_steps(&self, keep: &[usize]) -> Plan {
+        let steps = self.steps.iter().filter(|s| keep.contains(&s.nr));
+        Plan {
+            steps: steps.copied().collect(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Setup {
+    fn draw(rng: &mut Rng) -> Setup {
+        let protocol = rng.pick(&[
+            Protocol::A,
+            Protocol::B,
+            Protocol::C,
+            Protocol::C,
+            Protocol::C,
+        ]);
+        let large = rng.one_in(6);
+        let volumes = if rng.one_in(5) { 2 } else { 1 };
+        let resources = if rng.one_in(8) { 2 } else { 1 };
+        let sectors = if large {
+            rng.pick(&[200_000, 700_000]) // more extents than the activity log has slots, in the second
+        } else {
+            rng.pick(&[10_240, 24_576, 40_960])
+        };
+        let skip_sync = large || rng.one_in(2);
+        let mut net = NetOptions {
+            protocol,
+            ping_int_s: rng.pick(&[1, 2, 10]) as u32,
+            timeout_ds: rng.pick(&[10, 30, 60]),
+            connect_int_s: rng.pick(&[1, 3, 10]),
+            ko_count: rng.pick(&[0, 2, 7]),
+            max_buffers: rng.pick(&[32, 128, 2048]),
+            max_epoch_size: rng.pick(&[4, 30, 2048]),
+            use_rle: !rng.one_in(4),
+            ..NetOptions::default()
+        };
+        if rng.one_in(6) {
+            use SplitBrainPolicy as P;
+            net.after_sb_0pri = rng.pick(&[
+                P::DiscardZeroChanges,
+                P::DiscardLeastChanges,
+                P::DiscardYoungerPrimary,
+                P::DiscardOlderPrimary,
+            ]);
+            net.after_sb_1pri = rng.pick(&[P::Disconnect, P::DiscardSecondary, P::Consensus]);
+        }
+        let disk = DiskOptions {
+            on_io_error: if rng.one_in(4) {
+                OnIoError::PassOn
+            } else {
+                OnIoError::Detach
+            },
+            al_extents: rng.pick(&[67, 67, 1237]),
+            c_plan_ahead_ds: rng.pick(&[0, 0, 20]),
+            resync_rate_kib: rng.pick(&[100_000, 100_000, 4_000, 1_000]),
+            c_min_rate_kib: rng.pick(&[250, 0, 100_000]),
+            ..DiskOptions::default()
+        };
+        let link = Link {
+            latency_us: rng.pick(&[20, 100, 500, 5000]),
+            jitter_us: rng.pick(&[50, 400, 3000]),
+            bytes_per_ms: rng.pick(&[0, 0, 100_000, 20_000]),
+            buffer_bytes: rng.pick(&[4 << 20, 256 << 10, 32 << 10]),
+            crossing: rng.pick(&[0, 8, 3]),
+            ..Link::default()
+        };
+        let weather = match rng.below(8) {
+            0 => Weather::calm().cuts(),
+            1 => Weather::calm().cuts().kills(),
+            2 => Weather::calm().cuts().power(),
+            3 => Weather::calm().cuts().disks(),
+            4 => Weather::calm().cuts().kills().admin(),
+            5 => Weather {
+                reckless: true,
+                ..Weather::all()
+            },
+            _ => Weather::all(),
+        };
+        Setup {
+            resources,
+            volumes,
+            sectors,
+            skip_sync,
+            wait_sync: rng.one_in(2),
+            net,
+            disk,
+            link,
+            disk_us: rng.pick(&[4, 10, 60]),
+            stray: rng.pick(&[0, 60, 500]),
+            weather,
+        }
+    }
+}
+
+impl Weather {
+    fn calm() -> Weather {
+        Weather {
+            cuts: false,
+            kills: false,
+            power: false,
+            disks: false,
+            pauses: false,
+            admin: false,
+            reckless: false,
+        }
+    }
+
+    fn all() -> Weather {
+        let mut all = Weather::calm().cuts().kills().power().disks().admin();
+        all.pauses = true;
+        all
+    }
+
+    fn cuts(mut self) -> Self {
+        self.cuts = true;
+        self
+    }
+
+    fn kills(mut self) -> Self {
+        self.kills = true;
+        self.pauses = true;
+        self
+    }
+
+    fn power(mut self) -> Self {
+        self.power = true;
+        self
+    }
+
+    fn disks(mut self) -> Self {
+        self.disks = true;
+        self
+    }
+
+    fn admin(mut self) -> Self {
+        self.admin = true;
+        self
+    }
+}
+
+impl Step {
+    fn draw(nr: usize, sub: u64, setup: &Setup) -> Step {
+        let mut rng = Rng(sub);
+        let pause_us = match rng.below(8) {
+            0 | 1 => rng.between(20, 3_000),
+            2 | 3 => rng.between(1_000, 40_000),
+            4 | 5 => rng.between(20_000, 400_000),
+            6 => rng.between(300_000, 2_000_000),
+            _ => rng.between(1_000_000, 8_000_000),
+        };
+        let action = Action::draw(&mut rng, setup);
+        let sub = rng.next();
+        Step {
+            nr,
+            pause_us,
+            sub,
+            action,
+        }
+    }
+}
+
+fn down_us(rng: &mut Rng) -> u64 {
+    match rng.below(4) {
+        0 | 1 => rng.between(0, 20_000),
+        2 => rng.between(10_000, 1_500_000),
+        _ => rng.between(1_000_000, 12_000_000),
+    }
+}
+
+impl Action {
+    fn draw(rng: &mut Rng, setup: &Setup) -> Action {
+        let weather = setup.weather;
+        let node = rng.below(2) as usize;
+        let resource = rng.below(setup.resources as u64) as usize;
+        let volume = rng.below(setup.volumes as u64) as usize;
+        // Kinds that the weather does not have make room for more of the others.
+        loop {
+            return match rng.below(100) {
+                0..=29 => Action::Work {
+                    resource,
+                    volume,
+                    requests: rng.between(3, 60) as u32,
+                    over_us: rng.pick(&[500, 20_000, 300_000, 3_000_000]),
+                },
+                30..=40 if weather.cuts => Action::Cut(match rng.below(8) {
+                    0 => Cut::Clean,
+                    1 => Cut::Silent,
+                    2 => Cut::HalfOpen(node),
+                    3 | 4 => Cut::Socket(node, rng.below(2) as usize),
+                    _ => Cut::Ragged,
+                }),
+                41..=52 if weather.cuts => Action::Heal,
+                53 | 54 if weather.cuts => Action::Wires {
+                    latency_us: rng.pick(&[20, 300, 3_000, 40_000]),
+                    bytes_per_ms: rng.pick(&[0, 0, 100_000, 5_000]),
+                    buffer_bytes: rng.pick(&[4 << 20, 256 << 10, 32 << 10]),
+                },
+                55..=58 if weather.kills => Action::Kill {
+                    node,
+                    down_us: down_us(rng),
+                },
+                59..=61 if weather.power => Action::PowerCut {
+                    node,
+                    down_us: down_us(rng),
+                },
+                62 if weather.power => Action::Blackout {
+                    down_us: down_us(rng),
+                },
+                63..=67 if weather.disks => Action::Disk {
+                    node,
+                    resource,
+                    volume,
+                    fault: match rng.below(8) {
+                        0 | 1 => DiskFault::Writes(1 + rng.below(2) as u32),
+                        2 => DiskFault::Reads(1 + rng.below(2) as u32),
+                        3 => DiskFault::Meta(1),
+                        4 => DiskFault::BadSectors,
+                        5 | 6 => DiskFault::Slow(rng.pick(&[20, 300])),
+                        _ => DiskFault::Stuck(rng.pick(&[50, 3_000, 20_000])),
+                    },
+                },
+                68..=71 if weather.disks => Action::RepairDisks { node },
+                72 | 73 if weather.pauses => Action::Pause {
+                    node,
+                    us: rng.pick(&[5_000, 200_000, 900_000, 5_000_000, 20_000_000]),
+                },
+                74..=89 if weather.admin => Action::Order {
+                    node,
+                    resource,
+                    volume,
+                    order: Order::draw(rng, weather.reckless),
+                },
+                90..=94 => Action::NeedPrimary {
+                    resource,
+                    volume,
+                    node,
+                },
+                95 => Action::Wait,
+                _ => continue,
+            };
+        }
+    }
+}
+
+impl Order {
+    fn draw(rng: &mut Rng, reckless: bool) -> Order {
+        match rng.below(28) {
+            0..=5 => Order::Promote,
+            6..=9 => Order::Demote,
+            10 | 11 => Order::Disconnect {
+                force: rng.one_in(2),
+            },
+            12..=15 => Order::Connect,
+            16 | 17 => Order::Detach {
+                force: rng.one_in(4),
+            },
+            18 | 19 => Order::Attach,
+            20 => Order::Invalidate,
+            21 => Order::InvalidateRemote,
+            22 => Order::PauseSync,
+            23 | 24 => Order::ResumeSync,
+            25 if reckless => rng.pick(&[Order::ForcePromote, Order::DiscardMyData]),
+            26 if reckless => rng.pick(&[Order::NewCurrentUuid, Order::Outdate]),
+            27 => Order::Down,
+            _ => Order::Promote,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ms, us) = (self.pause_us / 1000, self.pause_us % 1000);
+        write!(
+            f,
+            "{:>3}  after {ms:>5}.{us:03} ms  {:?}",
+            self.nr, self.action
+        )
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = &self.setup;
+        writeln!(
+            f,
+            "seed {}: protocol {:?}, {} resource(s) of {} volume(s) of {} sectors{}{}",
+            self.seed,
+            s.net.protocol,
+            s.resources,
+            s.volumes,
+            s.sectors,
+            if s.skip_sync {
+                ", first sync skipped"
+            } else {
+                ""
+            },
+            if s.wait_sync { ", waits for it" } else { "" },
+        )?;
+        writeln!(f, "  {:?}", s.weather)?;
+        for step in &self.steps {
+            writeln!(f, "{step}")?;
+        }
+        Ok(())
+    }
+}

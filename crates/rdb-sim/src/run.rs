@@ -1,0 +1,345 @@
+//! Carries out a plan, and says what became of it.
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+
+use rdb_engine::Time;
+
+use crate::coverage::Coverage;
+use crate::job::Job;
+use crate::net::Link;
+use crate::plan::{Action, Cut, DiskFault, Plan, Setup, Step};
+use crate::rng::{Rng, mix};
+use crate::world::{Line, World};
+
+/// A promise was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which.
+    pub text: String,
+    /// Where in the code it was noticed: two failures of one place are taken for the same.
+    pub place: String,
+}
+
+/// What became of a plan.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Nothing if all is well.
+    pub failure: Option<Failure>,
+    /// Simulated time of the steps, in microseconds, without the repair at the end.
+    pub storm_us: u64,
+    /// Simulated time in all, in microseconds.
+    pub total_us: u64,
+    /// Events that the engines have handled.
+    pub events: u64,
+    /// What was reached.
+    pub coverage: Coverage,
+    /// What happened, if that was asked for.
+    pub transcript: Vec<Line>,
+}
+
+/// The resources of two nodes. They share nothing but the machines, the cable and the clock.
+struct Run<'a> {
+    plan: &'a Plan,
+    worlds: Vec<World>,
+    storm_us: u64,
+    faults: Coverage,
+}
+
+const START: Time = Time(1_000_000_000);
+
+impl Plan {
+    /// Carries the plan out.
+    pub fn run(&self, transcript: bool) -> Outcome {
+        let mut run = Run {
+            plan: self,
+            worlds: Vec::new(),
+            storm_us: 0,
+            faults: Coverage::default(),
+        };
+        let failure = caught(|| run.all(transcript));
+        let mut outcome = Outcome {
+            failure,
+            storm_us: run.storm_us,
+            total_us: 0,
+            events: 0,
+            coverage: run.faults,
+            transcript: Vec::new(),
+        };
+        for world in run.worlds {
+            outcome.total_us = outcome.total_us.max((world.now.0 - START.0) / 1000);
+            outcome.events += world.events;
+            outcome.coverage.add(&world.coverage);
+            outcome
+                .transcript
+                .extend(world.transcript.into_iter().flatten());
+        }
+        outcome.transcript.sort_by_key(|line| line.at);
+        outcome
+    }
+}
+
+impl Run<'_> {
+    fn all(&mut self, transcript: bool) {
+        for r in 0..self.plan.setup.resources {
+            let seed = mix(self.plan.seed, 0xb0 + r as u64);
+            let world = empty(seed, &self.plan.setup, transcript);
+            self.worlds.push(world);
+            set_up(&mut self.worlds[r], &self.plan.setup);
+        }
+        // All clocks show the same.
+        let now = self.worlds.iter().map(|w| w.now).max().unwrap_or(START);
+        self.until(now);
+        for step in &self.plan.steps {
+            let now = self.worlds[0].now;
+            self.until(Time(now.0 + step.pause_us * 1000));
+            self.step(step);
+        }
+        self.storm_us = (self.worlds[0].now.0 - START.0) / 1000;
+        for world in &mut self.worlds {
+            world.repair(self.plan.setup.weather);
+        }
+    }
+
+    /// Time passes, and what was put off is done.
+    fn until(&mut self, end: Time) {
+        for world in &mut self.worlds {
+            while let Some(job) = world.advance(end) {
+                match job {
+                    Job::Request {
+                        volume,
+                        sector,
+                        sectors,
+                        ask,
+                    } => world.request(volume, sector, sectors, ask),
+                    Job::Start {
+                        node,
+                        connect_first,
+                    } if !world.nodes[node].alive => world.start(node, connect_first),
+                    Job::Start { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let weather = self.plan.setup.weather;
+        let mut rng = Rng(step.sub);
+        for world in &mut self.worlds {
+            // What a fault leaves is the step's own choice.
+            world.rng = Rng(mix(world.seed, step.sub));
+            world.tell(2, || format!("step {step}"));
+        }
+        self.faults.hit(name_of(step.action));
+        match step.action {
+            Action::Work {
+                resource,
+                volume,
+                requests,
+                over_us,
+            } => self.worlds[resource].plan_work(volume, requests, over_us, rng.next()),
+            Action::Cut(cut) => self.worlds.iter_mut().for_each(|w| cut_link(w, cut)),
+            Action::Heal => self.worlds.iter_mut().for_each(World::heal),
+            Action::Wires {
+                latency_us,
+                bytes_per_ms,
+                buffer_bytes,
+            } => {
+                for world in &mut self.worlds {
+                    world.wires.latency_us = latency_us;
+                    world.wires.bytes_per_ms = bytes_per_ms;
+                    world.wires.buffer_bytes = buffer_bytes;
+                }
+            }
+            Action::Kill { node, down_us } => self.down(node, down_us, false, &mut rng),
+            Action::PowerCut { node, down_us } => self.down(node, down_us, true, &mut rng),
+            Action::Blackout { down_us } => {
+                for node in 0..2 {
+                    let more = rng.below(2_000_000) >> rng.below(12);
+                    self.down(node, down_us + more, true, &mut rng);
+                }
+            }
+            Action::Disk {
+                node,
+                resource,
+                volume,
+                fault,
+            } => {
+                let world = &mut self.worlds[resource];
+                let now = world.now;
+                let disk = &mut world.nodes[node].disks[volume];
+                match fault {
+                    DiskFault::Reads(n) => disk.fail_reads += n,
+                    DiskFault::Writes(n) => disk.fail_writes += n,
+                    DiskFault::Meta(n) => disk.fail_meta += n,
+                    DiskFault::BadSectors => {
+                        let first = rng.below(disk.data_sectors / 8) * 8;
+                        let first = if rng.one_in(2) { first % 256 } else { first };
+                        disk.bad_sectors = first..first + 8 * (1 + rng.below(4));
+                    }
+                    DiskFault::Slow(times) => disk.slow = times,
+                    DiskFault::Stuck(ms) => disk.stuck_until = now.plus_ms(ms),
+                }
+            }
+            Action::RepairDisks { node } => {
+                self.worlds.iter_mut().for_each(|w| w.repair_disks(node));
+            }
+            Action::Pause { node, us } => {
+                for world in &mut self.worlds {
+                    let until = Time(world.now.0 + us * 1000);
+                    world.nodes[node].paused_until = until;
+                }
+            }
+            Action::Order {
+                node,
+                resource,
+                volume,
+                order,
+            } => {
+                let world = &mut self.worlds[resource];
+                if world.nodes[node].paused_until <= world.now {
+                    world.order(node, volume, order, weather);
+                }
+            }
+            Action::NeedPrimary {
+                resource,
+                volume,
+                node,
+            } => self.worlds[resource].need_primary(node, volume),
+            Action::Wait => {}
+        }
+    }
+
+    fn down(&mut self, node: usize, down_us: u64, power: bool, rng: &mut Rng) {
+        let connect_first = rng.one_in(3);
+        for world in &mut self.worlds {
+            if !world.nodes[node].alive {
+                continue;
+            }
+            world.die(node, power);
+            let at = Time(world.now.0 + down_us * 1000);
+            let job = Job::Start {
+                node,
+                connect_first,
+            };
+            world.later(at, job);
+        }
+    }
+}
+
+fn cut_link(world: &mut World, cut: Cut) {
+    let whole = world.link && !world.silent && world.wires.dead == [false; 2];
+    match cut {
+        Cut::Socket(node, socket) => world.lose_socket(node, socket),
+        _ if !whole => {}
+        Cut::Clean => world.cut(),
+        Cut::Ragged => world.cut_raggedly(),
+        Cut::Silent => world.cut_silently(),
+        Cut::HalfOpen(node) => world.half_open(node),
+    }
+}
+
+fn empty(seed: u64, setup: &Setup, transcript: bool) -> World {
+    let sizes = vec![setup.sectors; setup.volumes];
+    let mut world = World::with_volumes(seed, &sizes, &sizes);
+    world.now = START;
+    world.transcript = transcript.then(Vec::new);
+    world.disk_options = setup.disk.clone();
+    // The engine's check walks the whole activity log, which costs more than everything else.
+    world.check_every = 199;
+    world.timing.disk_us = setup.disk_us;
+    world.timing.stray = setup.stray;
+    world
+}
+
+/// Two fresh nodes are brought up and one is made Primary, on a good day.
+fn set_up(world: &mut World, setup: &Setup) {
+    use rdb_engine::config::Protocol;
+    world.connect_fresh(&setup.net);
+    if setup.skip_sync {
+        world.skip_first_sync();
+    }
+    for v in 0..setup.volumes {
+        let primary = rdb_engine::Command::Primary {
+            volume: rdb_engine::VolumeNr(v as u16),
+            force: !setup.skip_sync,
+        };
+        world.admin(0, primary).expect("the first promotion");
+    }
+    // Under A and B a lost Primary takes acknowledged writes along.
+    for model in &mut world.models {
+        model.flushed_only = setup.net.protocol != Protocol::C;
+        model.keep_unflushed = setup.weather.power;
+    }
+    if setup.wait_sync {
+        let end = world.now.plus_ms(60_000);
+        while world.now < end && !(0..setup.volumes).all(|v| world.synced(v)) {
+            world.run_ms(500);
+        }
+    }
+    world.wires = Link {
+        busy_until: world.wires.busy_until,
+        ..setup.link.clone()
+    };
+    world.judging = true;
+}
+
+fn name_of(action: Action) -> &'static str {
+    match action {
+        Action::Work { .. } => "step: work",
+        Action::Cut(Cut::Clean) => "fault: clean cut",
+        Action::Cut(Cut::Ragged) => "fault: ragged cut",
+        Action::Cut(Cut::Silent) => "fault: silent cut",
+        Action::Cut(Cut::HalfOpen(_)) => "fault: half-open link",
+        Action::Cut(Cut::Socket(..)) => "fault: one socket lost",
+        Action::Heal => "step: heal",
+        Action::Wires { .. } => "fault: other latency and bandwidth",
+        Action::Kill { .. } => "fault: kill",
+        Action::PowerCut { .. } => "fault: power cut",
+        Action::Blackout { .. } => "fault: blackout",
+        Action::Disk { fault, .. } => match fault {
+            DiskFault::Reads(_) => "fault: reads will fail",
+            DiskFault::Writes(_) => "fault: writes will fail",
+            DiskFault::Meta(_) => "fault: metadata will fail",
+            DiskFault::BadSectors => "fault: bad sectors",
+            DiskFault::Slow(_) => "fault: slow disk",
+            DiskFault::Stuck(_) => "fault: stuck disk",
+        },
+        Action::RepairDisks { .. } => "step: repair disks",
+        Action::Pause { .. } => "fault: machine stands still",
+        Action::Order { .. } => "step: order",
+        Action::NeedPrimary { .. } => "step: need a Primary",
+        Action::Wait => "step: wait",
+    }
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<Option<Failure>> = const { RefCell::new(None) };
+    static QUIET: RefCell<bool> = const { RefCell::new(false) };
+}
+
+/// Runs something; what it panics with is its failure.
+fn caught(what: impl FnOnce()) -> Option<Failure> {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.with_borrow(|quiet| *quiet) {
+                return before(info);
+            }
+            let place = info.location().map_or(String::new(), ToString::to_string);
+            let text = info.payload_as_str().unwrap_or("a panic").to_string();
+            LAST_PANIC.set(Some(Failure { text, place }));
+        }));
+    });
+    QUIET.set(true);
+    let result = std::panic::catch_unwind(AssertUnwindSafe(what));
+    QUIET.set(false);
+    let failure = LAST_PANIC.take();
+    result.err().map(|_| {
+        failure.unwrap_or(Failure {
+            text: "a panic without words".into(),
+            place: String::new(),
+        })
+    })
+}

@@ -1,0 +1,634 @@
+//! Two engines, two sets of disks, a link: enough world to see a pair live and be ill-treated. Every packet goes
+//! through the codec. When things happen is decided by hashes of the seed and of the thing's number.
+
+use std::collections::VecDeque;
+
+use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
+use rdb_engine::{Effect, Event, Payload, Time, Timer, VolumeNr};
+use replica_proto::{Packet, Socket, WireContext};
+
+use crate::coverage::Coverage;
+use crate::job::Job;
+use crate::net::{Link, Stream, socket_of};
+use crate::node::{Data, Node, Op, Pending, what_metadata};
+use crate::oracle::Model;
+use crate::rng::{Rng, mix};
+
+/// The volume of tests that have one.
+pub const V: VolumeNr = VolumeNr(0);
+/// Size of the disks of tests that do not care: 32 MiB.
+pub const DISK_SECTORS: u64 = 65_536;
+
+/// How long disks take.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// The least an operation takes, in microseconds; up to 32 times that in the ordinary.
+    pub disk_us: u64,
+    /// Once in so many operations it takes a hundred times as long; 0 is never.
+    pub stray: u64,
+}
+
+/// One line of what happened.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// When.
+    pub at: Time,
+    /// At which node; 2 is both, or the world.
+    pub node: usize,
+    /// What.
+    pub text: String,
+}
+
+/// One resource of two nodes, and all that surrounds it.
+#[allow(missing_docs, reason = "the names say it")]
+pub struct World {
+    /// For tests' own choices, and for what a fault leaves.
+    pub rng: Rng,
+    pub(crate) seed: u64,
+    pub now: Time,
+    pub nodes: [Node; 2],
+    /// Towards node i, by socket.
+    pub net: [[Stream; 2]; 2],
+    /// New connections can be made.
+    pub link: bool,
+    /// How the link behaves.
+    pub wires: Link,
+    /// Packets vanish and nobody is told.
+    pub silent: bool,
+    pub timing: Timing,
+    pub(crate) next_id: u64,
+    pub(crate) ops: u64,
+    /// Print what happens.
+    pub trace: bool,
+    /// Keep what happens.
+    pub transcript: Option<Vec<Line>>,
+    pub models: Vec<Model>,
+    pub options: NetOptions,
+    pub disk_options: DiskOptions,
+    /// No packet is delivered while set.
+    pub hold_net: bool,
+    /// Kept for tests that ask for timers to race with work; they always do.
+    pub eager_timers: bool,
+    pub coverage: Coverage,
+    /// What the run does by itself later.
+    pub jobs: VecDeque<(Time, Job)>,
+    /// Both nodes will be told of a new connection: when, and who accepted the meta socket.
+    pub(crate) pairing: Option<Time>,
+    pub(crate) pairings: u64,
+    pub(crate) paired_due: [Option<(Time, bool)>; 2],
+    /// Data blocks that may differ, by volume.
+    pub(crate) suspects: Vec<std::collections::BTreeSet<u64>>,
+    /// How many events the engines have handled.
+    pub events: u64,
+    /// The engine's own invariants are looked at after so many events, and after one in about 32 times fewer changes
+    /// of a state; 1 is always.
+    pub check_every: u64,
+    /// Whether the judge looks whenever nothing is under way.
+    pub judging: bool,
+    /// Something happened since the judge looked.
+    pub(crate) unjudged: bool,
+    changes: u64,
+    effects: Vec<Effect<Data>>,
+}
+
+/// The thing that happens next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Next {
+    Io(usize, usize),
+    Deliver(usize, usize),
+    Pair,
+    Paired(usize),
+    Stall(usize, usize),
+    Timer(usize, Timer),
+    Job,
+}
+
+impl World {
+    /// Two nodes with a fresh disk each.
+    pub fn new(seed: u64) -> World {
+        World::with_disks(seed, DISK_SECTORS, DISK_SECTORS)
+    }
+
+    /// Two nodes with a fresh disk each, of these sizes in sectors.
+    pub fn with_disks(seed: u64, a: u64, b: u64) -> World {
+        World::with_volumes(seed, &[a], &[b])
+    }
+
+    /// Two nodes with fresh disks of these sizes in sectors.
+    pub fn with_volumes(seed: u64, a: &[u64], b: &[u64]) -> World {
+        World {
+            rng: Rng(seed),
+            seed,
+            now: Time(1_000_000_000),
+            nodes: [
+                Node::new("a", seed ^ 0xaaaa, a),
+                Node::new("b", seed ^ 0xbbbb, b),
+            ],
+            net: Default::default(),
+            link: true,
+            wires: Link::default(),
+            silent: false,
+            timing: Timing {
+                disk_us: 8,
+                stray: 60,
+            },
+            next_id: 1,
+            ops: 0,
+            trace: std::env::var_os("RDB_TRACE").is_some(),
+            transcript: None,
+            models: a.iter().map(|_| Model::default()).collect(),
+            options: NetOptions::default(),
+            disk_options: DiskOptions {
+                c_plan_ahead_ds: 0,
+                resync_rate_kib: 100_000,
+                on_io_error: OnIoError::Detach,
+                al_extents: 67, // the fewest there can be, so that they are used up
+                ..DiskOptions::default()
+            },
+            hold_net: false,
+            eager_timers: false,
+            coverage: Coverage::default(),
+            jobs: VecDeque::new(),
+            pairing: None,
+            pairings: 0,
+            paired_due: [None; 2],
+            suspects: a.iter().map(|_| Default::default()).collect(),
+            events: 0,
+            check_every: 1,
+            judging: false,
+            unjudged: false,
+            changes: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Whether anybody reads what happens.
+    pub(crate) fn is_told(&self) -> bool {
+        self.trace || self.transcript.is_some()
+    }
+
+    /// Tells what happens at a node (2: in the world), if anybody listens.
+    pub fn tell(&mut self, node: usize, text: impl FnOnce() -> String) {
+        if !self.is_told() {
+            return;
+        }
+        let (at, text) = (self.now, text());
+        if self.trace {
+            println!("{:>12} {} {text}", at.0 / 1000, ["a", "b", "*"][node]);
+        }
+        if let Some(lines) = &mut self.transcript {
+            lines.push(Line { at, node, text });
+        }
+    }
+
+    /// Hands an event to an engine, and starts what follows from it.
+    ///
+    /// # Panics
+    /// If the engine breaks a promise.
+    pub fn event(&mut self, i: usize, event: Event<Data>) {
+        if !self.nodes[i].alive {
+            return;
+        }
+        self.events += 1;
+        let mut effects = std::mem::take(&mut self.effects);
+        self.nodes[i].resource.handle(self.now, event, &mut effects);
+        if self.events.is_multiple_of(self.check_every) {
+            self.nodes[i].resource.check();
+        }
+        let mut changed = false;
+        for effect in effects.drain(..) {
+            changed |= matches!(effect, Effect::StateChanged { .. });
+            self.apply(i, effect);
+        }
+        self.effects = effects;
+        self.changes += u64::from(changed);
+        if changed && self.changes.is_multiple_of(self.check_every / 32 + 1) {
+            self.nodes[i].resource.check();
+        }
+    }
+
+    /// When an operation that starts now will be answered.
+    fn disk_due(&mut self, i: usize, volume: usize) -> Time {
+        self.ops += 1;
+        let draw = mix(self.seed ^ 0xd15c, self.ops);
+        let mut us = (self.timing.disk_us << (draw % 6)) * self.nodes[i].disks[volume].slow;
+        if (draw >> 8).checked_rem(self.timing.stray) == Some(0) {
+            us *= 100;
+        }
+        Time(self.now.0 + us * 1000 + (draw >> 32) % 1000)
+    }
+
+    fn start_io(&mut self, i: usize, tag: rdb_engine::IoTag, op: Op) {
+        let due = self.disk_due(i, op.volume().unwrap_or(0));
+        let tag = Some(tag);
+        self.nodes[i].pending.push(Pending { due, tag, op });
+    }
+
+    fn apply(&mut self, i: usize, effect: Effect<Data>) {
+        match effect {
+            Effect::Read { .. }
+            | Effect::Write { .. }
+            | Effect::Flush { .. }
+            | Effect::Discard { .. }
+            | Effect::MetaRead { .. }
+            | Effect::MetaWrite { .. } => self.apply_io(i, effect),
+            Effect::CloseDisk { volume } => {
+                let volume = usize::from(volume.0);
+                let mut pending = self.nodes[i].pending.iter();
+                let busy = pending.any(|p| p.op.volume() == Some(volume));
+                assert!(!busy, "a disk is closed with I/O outstanding");
+            }
+            Effect::OpenConnection => {
+                self.nodes[i].connecting = true;
+                self.want_pair();
+            }
+            Effect::CloseConnection => {
+                self.nodes[i].connecting = false;
+                if self.paired_due[i].take().is_some() || self.nodes[i].connected {
+                    self.close(i);
+                }
+            }
+            Effect::SetWire(wire) => self.nodes[i].wire = wire,
+            Effect::Send {
+                volume,
+                packet,
+                payload,
+                notify,
+            } => self.send(i, volume, &packet, payload, notify),
+            Effect::Complete { request, result } => self.completed(i, request.0, result),
+            Effect::Device { device, .. } => self.nodes[i].device = device.map(|d| d.size_sectors),
+            Effect::AdminDone { id, result } => {
+                self.tell(i, || format!("admin {} {result:?}", id.0));
+                let node = &mut self.nodes[i];
+                let known = node.admin_open.remove(&id.0);
+                assert!(known.is_some(), "an answer to a command that was not given");
+                node.admin.insert(id.0, result);
+            }
+            Effect::SetTimer { timer, at } => {
+                self.nodes[i].timers.insert(timer, at);
+            }
+            Effect::ClearTimer { timer } => {
+                self.nodes[i].timers.remove(&timer);
+            }
+            Effect::Log { text, .. } => {
+                self.coverage.log_line(&text);
+                self.tell(i, || text.clone());
+                assert!(
+                    !text.contains("impossible state change"),
+                    "{}: {text}",
+                    self.nodes[i].name
+                );
+                self.nodes[i].log.push(text);
+            }
+            Effect::StateChanged { old, new, volume } => {
+                self.tell(i, || format!("{volume} {new}"));
+                self.nodes[i].note(|| format!("state {}", new.conn));
+                self.coverage.transition(old, new);
+                let volume = usize::from(volume.0);
+                if let Some(view) = self.nodes[i].view.get_mut(volume) {
+                    *view = new;
+                    self.judge_transition(i, volume, old, new);
+                }
+            }
+        }
+    }
+
+    fn apply_io(&mut self, i: usize, effect: Effect<Data>) {
+        let node = &mut self.nodes[i];
+        let inside = |volume: usize, sector: u64, bytes: u32| {
+            let end = sector + u64::from(bytes) / 512;
+            let fits = end <= node.disks[volume].data_sectors;
+            assert!(
+                bytes > 0 && bytes.is_multiple_of(512) && fits,
+                "I/O outside the data"
+            );
+        };
+        let (tag, op) = match effect {
+            Effect::Read {
+                tag,
+                volume,
+                sector,
+                bytes,
+            } => {
+                let volume = usize::from(volume.0);
+                inside(volume, sector, bytes);
+                let op = Op::Read {
+                    volume,
+                    sector,
+                    bytes,
+                };
+                (tag, op)
+            }
+            Effect::Write {
+                tag,
+                volume,
+                sector,
+                payload,
+                fua,
+            } => {
+                let volume = usize::from(volume.0);
+                inside(volume, sector, payload.len_bytes());
+                let data = payload.0;
+                node.note(|| format!("write {sector}+{}", data.len() / 512));
+                let op = Op::Write {
+                    volume,
+                    sector,
+                    data,
+                    fua,
+                };
+                (tag, op)
+            }
+            Effect::Flush { tag, volume } => {
+                let volume = usize::from(volume.0);
+                let stamp = node.disks[volume].stamp();
+                node.note(|| "flush".into());
+                (tag, Op::Flush { volume, stamp })
+            }
+            Effect::Discard {
+                tag,
+                volume,
+                sector,
+                bytes,
+                ..
+            } => {
+                let volume = usize::from(volume.0);
+                inside(volume, sector, bytes);
+                let sectors = u64::from(bytes / 512);
+                node.note(|| format!("zero {sector}+{sectors}"));
+                let op = Op::Zero {
+                    volume,
+                    sector,
+                    sectors,
+                };
+                (tag, op)
+            }
+            Effect::MetaRead {
+                tag,
+                volume,
+                sector,
+                bytes,
+            } => {
+                let volume = usize::from(volume.0);
+                let op = Op::MetaRead {
+                    volume,
+                    sector,
+                    bytes,
+                };
+                (tag, op)
+            }
+            Effect::MetaWrite {
+                tag,
+                volume,
+                sector,
+                data,
+                preflush,
+                fua,
+            } => {
+                let volume = usize::from(volume.0);
+                let disk = &node.disks[volume];
+                assert!(sector >= disk.data_sectors, "metadata over data");
+                let preflush = preflush.then(|| disk.stamp());
+                let what = what_metadata(disk, sector);
+                node.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
+                let op = Op::MetaWrite {
+                    volume,
+                    sector,
+                    data,
+                    preflush,
+                    fua,
+                };
+                (tag, op)
+            }
+            _ => unreachable!("the caller has looked"),
+        };
+        self.start_io(i, tag, op);
+    }
+
+    fn completed(
+        &mut self,
+        i: usize,
+        id: u64,
+        result: Result<Option<Data>, rdb_engine::RequestError>,
+    ) {
+        self.nodes[i].note(|| format!("complete {id} {}", result.is_ok()));
+        self.tell(i, || {
+            format!(
+                "request {id} {}",
+                if result.is_ok() { "done" } else { "failed" }
+            )
+        });
+        let Some(volume) = self.nodes[i].requests_open.remove(&id) else {
+            let before = self.nodes[i].completed.insert(id, result);
+            assert!(before.is_none(), "completed twice");
+            return;
+        };
+        match self.models[volume].complete(i, id, &result) {
+            Err(text) => panic!("node {}: {text}", self.nodes[i].name),
+            Ok(Some(acked)) => self.judge_ack(i, volume, &acked),
+            Ok(None) => {}
+        }
+        let before = self.nodes[i].completed.insert(id, result);
+        assert!(before.is_none(), "completed twice");
+    }
+
+    /// When this happens, if the machine does not stand still.
+    fn at_node(&self, i: usize, due: Time) -> Time {
+        due.max(self.nodes[i].paused_until)
+    }
+
+    /// What happens next of all that is under way, timers aside.
+    pub(crate) fn next_work(&self) -> Option<(Time, Next)> {
+        let mut best: Option<(Time, Next)> = None;
+        let mut offer = |due: Time, next: Next| {
+            if best.is_none_or(|(at, _)| due < at) {
+                best = Some((due, next));
+            }
+        };
+        for (i, node) in self.nodes.iter().enumerate() {
+            for (p, pending) in node.pending.iter().enumerate() {
+                let held = if pending.op.is_meta() {
+                    node.hold_meta
+                } else {
+                    node.hold_data && pending.tag.is_some()
+                };
+                if held {
+                    continue;
+                }
+                let stuck = pending
+                    .op
+                    .volume()
+                    .map_or(Time(0), |v| node.disks[v].stuck_until);
+                offer(self.at_node(i, pending.due.max(stuck)), Next::Io(i, p));
+            }
+            if let Some((due, _)) = self.paired_due[i] {
+                offer(self.at_node(i, due), Next::Paired(i));
+            }
+            for s in 0..2 {
+                // As in the driver, nothing of the meta socket is read before the features are agreed on the other.
+                let stream = &self.net[i][s];
+                let Some(front) = stream.front() else {
+                    continue;
+                };
+                let end = matches!(front.content, crate::net::Content::End(_));
+                let early =
+                    s == Socket::Meta as usize && !end && node.wire == WireContext::initial();
+                let waiting = front.due == crate::net::WAITING;
+                if node.connected && !self.hold_net && !early && !self.wires.dead[i] && !waiting {
+                    offer(self.at_node(i, front.due), Next::Deliver(i, s));
+                }
+                if let Some(since) = stream.stalled_since
+                    && self.nodes[1 - i].connected
+                {
+                    let timeout = u64::from(self.options.timeout_ds.max(1)) * 100;
+                    offer(
+                        self.at_node(1 - i, since.plus_ms(timeout)),
+                        Next::Stall(i, s),
+                    );
+                }
+            }
+        }
+        if let Some(due) = self.pairing {
+            offer(due, Next::Pair);
+        }
+        best
+    }
+
+    /// The timer that expires next.
+    pub(crate) fn next_timer(&self) -> Option<(Time, Next)> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes
+            .flat_map(|(i, n)| {
+                n.timers
+                    .iter()
+                    .map(move |(&t, &at)| (self.at_node(i, at), i, t))
+            })
+            .min_by_key(|&(at, i, _)| (at, i))
+            .map(|(at, i, t)| (at, Next::Timer(i, t)))
+    }
+
+    /// What happens next.
+    pub(crate) fn next(&self) -> Option<(Time, Next)> {
+        let job = self.jobs.front().map(|(at, _)| (*at, Next::Job));
+        let others = [self.next_work(), self.next_timer(), job];
+        others.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Lets it happen. A job is left to the caller.
+    pub(crate) fn happen(&mut self, at: Time, next: Next) {
+        self.now = self.now.max(at);
+        match next {
+            Next::Io(i, p) => {
+                let Pending { tag, op, .. } = self.nodes[i].pending.swap_remove(p);
+                self.carry_out(i, tag, op);
+            }
+            Next::Deliver(i, s) => self.deliver(i, s),
+            Next::Pair => self.pair_sockets(),
+            Next::Paired(i) => self.tell_paired(i),
+            Next::Stall(i, s) => {
+                self.net[i][s].stalled_since = Some(self.now);
+                self.coverage.hit("send stalled");
+                let socket = socket_of(s);
+                self.event(1 - i, Event::SendStalled { socket });
+            }
+            Next::Timer(i, timer) => {
+                self.nodes[i].timers.remove(&timer);
+                self.event(i, Event::Timer(timer));
+            }
+            Next::Job => {}
+        }
+    }
+
+    /// One thing happens that is no timer. Says whether anything could.
+    pub fn step(&mut self) -> bool {
+        let Some((at, next)) = self.next_work() else {
+            return false;
+        };
+        self.happen(at, next);
+        true
+    }
+
+    /// The next thing happens, be it a timer. Says whether anything could.
+    pub fn tick(&mut self) -> bool {
+        let others = [self.next_work(), self.next_timer()];
+        let next = others.into_iter().flatten().min_by_key(|(at, _)| *at);
+        let Some((at, next)) = next else {
+            return false;
+        };
+        self.happen(at, next);
+        true
+    }
+
+    /// Everything happens that is due until then; or until a job is, which is returned.
+    pub fn advance(&mut self, end: Time) -> Option<Job> {
+        loop {
+            let next = self.next();
+            if self.judging && self.unjudged && next.is_none_or(|(at, _)| at.ms_since(self.now) > 0)
+            {
+                self.judge_quiet();
+            }
+            match next {
+                Some((at, Next::Job)) if at <= end => {
+                    self.now = self.now.max(at);
+                    return self.jobs.pop_front().map(|(_, job)| job);
+                }
+                Some((at, next)) if at <= end => self.happen(at, next),
+                _ => {
+                    self.now = self.now.max(end);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Something is to be done later.
+    pub fn later(&mut self, at: Time, job: Job) {
+        let place = self.jobs.partition_point(|(due, _)| *due <= at);
+        self.jobs.insert(place, (at, job));
+    }
+
+    /// Some time passes.
+    pub fn run_ms(&mut self, ms: u64) {
+        let end = self.now.plus_ms(ms);
+        loop {
+            let others = [self.next_work(), self.next_timer()];
+            match others.into_iter().flatten().min_by_key(|(at, _)| *at) {
+                Some((at, next)) if at <= end => self.happen(at, next),
+                _ => break,
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Time passes until this is so.
+    ///
+    /// # Panics
+    /// If it does not become so.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&World) -> bool) {
+        for _ in 0..2_000_000 {
+            if done(self) {
+                return;
+            }
+            if !self.tick() {
+                let states = self.states();
+                panic!("nothing happens any more while waiting for {what}: {states}");
+            }
+        }
+        panic!("waited too long for {what}: {}", self.states());
+    }
+
+    pub(crate) fn push_sent(&mut self, i: usize, tag: rdb_engine::SendTag) {
+        self.nodes[i].pending.push(Pending {
+            due: Time(self.now.0 + 2_000),
+            tag: None,
+            op: Op::Sent(tag),
+        });
+    }
+
+    pub(crate) fn describe(packet: &Packet) -> String {
+        match packet {
+            Packet::Data(h) => format!("P_DATA {}", h.sector),
+            Packet::RsDataReply(h) => format!("P_RS_DATA_REPLY {}", h.sector),
+            other => other.name().to_string(),
+        }
+    }
+}
