@@ -138,7 +138,7 @@ fn a_restart_after_a_crash_clears_what_the_dead_daemon_left() -> Result<()> {
 #[test]
 fn front_ends_that_are_not_there_are_refused_by_name() -> Result<()> {
     let pair = Pair::prepare("frontends", Plan::default())?;
-    for frontend in ["ublk", "nbd", "teapot"] {
+    for frontend in ["nbd", "teapot"] {
         let mut node = Node::new(
             pair.scratch.path(),
             &format!("x-{frontend}"),

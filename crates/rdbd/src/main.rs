@@ -39,7 +39,7 @@ struct Args {
     /// Settings file [default: /etc/rdb/rdbd.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How devices are served: auto, fuse or socket
+    /// How devices are served: auto, ublk, fuse or socket
     #[arg(long, env = "RDB_FRONTEND", value_name = "NAME")]
     frontend: Option<String>,
     /// Directory of the control socket and the status file

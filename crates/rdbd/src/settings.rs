@@ -18,7 +18,7 @@ pub(crate) const DEFAULT_BUSY_POLL_US: u16 = 200;
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Settings {
-    /// `auto`, `ublk`, `nbd`, `fuse` or `socket`.
+    /// `auto`, `ublk`, `fuse` or `socket`.
     pub(crate) frontend: Option<String>,
     /// How much is logged.
     pub(crate) log_level: Option<LogLevel>,

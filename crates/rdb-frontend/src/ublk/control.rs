@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -45,7 +46,9 @@ pub enum UblkError {
         missing: &'static str,
     },
     /// The driver has as many devices as it takes.
-    #[error("there are too many ublk devices: see the parameter ublks_max of the module {MODULE}")]
+    #[error(
+        "there are too many ublk devices: {MODULE} takes no more (its parameter ublks_max may be why)"
+    )]
     TooMany,
     /// A system call failed.
     #[error("{doing} {}: {error}", path.display())]
@@ -86,14 +89,27 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn open() -> Result<Control, UblkError> {
         let path = Path::new(CONTROL);
-        if !path.exists() {
-            load_module()?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| UblkError::io("opening", path, error))?;
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_CLOEXEC)
+                .open(path)
+        };
+        let file = match open() {
+            // There is no node, or one without a driver behind it.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)
+                ) =>
+            {
+                load_module()?;
+                open()
+            }
+            opened => opened,
+        };
+        let file = file.map_err(|error| UblkError::io("opening", path, error))?;
         let ring = IoUring::<squeue::Entry128, cqueue::Entry>::builder()
             .build(4)
             .map_err(|error| UblkError::io("an io_uring for", path, error))?;
@@ -148,7 +164,8 @@ impl Control {
             Ok(_) => Ok(DevInfo::read_from_bytes(&bytes).ok()),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EEXIST) => Ok(None),
-                // That is what the driver says beyond its limit; a missing right would have shown at the opening.
+                // Beyond its limit of devices (older drivers count all, newer ones those of users without rights), and
+                // without a free number. A missing right would have shown at the opening.
                 Some(libc::EACCES | libc::ENOSPC) => Err(UblkError::TooMany),
                 _ => Err(failed("adding", info.dev_id, error)),
             },

@@ -23,6 +23,8 @@ const APPEAR: Duration = Duration::from_secs(5);
 const NOTICE: Duration = Duration::from_secs(15);
 /// How long somebody who has the device open is waited for when it is given back.
 const RELEASE: Duration = Duration::from_secs(10);
+/// How long a number that was given back is waited for.
+const FREED: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Which volume a device belongs to. The driver keeps it with the device, so that a later process finds it.
@@ -240,9 +242,8 @@ impl UblkDevice {
         let result = control.act(uapi::STOP_DEV, self.number, 0);
         drop(claimed);
         stopped();
-        result
-            .and_then(|()| control.act(uapi::DEL_DEV, self.number, 0))
-            .map_err(|error| failed("removing", self.number, error))
+        result.map_err(|error| failed("stopping", self.number, error))?;
+        delete(&mut control, self.number)
     }
 
     fn claim(&self) -> io::Result<File> {
@@ -276,9 +277,24 @@ pub fn drop_left(identity: Identity) -> Result<bool, UblkError> {
 fn remove(control: &mut Control, number: u32) -> Result<(), UblkError> {
     // One that was never started cannot be stopped.
     let _ = control.act(uapi::STOP_DEV, number, 0);
-    control
-        .act(uapi::DEL_DEV, number, 0)
-        .map_err(|error| failed("removing", number, error))
+    delete(control, number)
+}
+
+/// Deletes a device that is stopped. Its number is free again when nobody has it open any more; that is waited for, for a
+/// moment.
+fn delete(control: &mut Control, number: u32) -> Result<(), UblkError> {
+    let deleted = match control.act(uapi::DEL_DEV_ASYNC, number, 0) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOTTY)) => {
+            control.act(uapi::DEL_DEV, number, 0)
+        }
+        result => result,
+    };
+    deleted.map_err(|error| failed("removing", number, error))?;
+    let end = Instant::now() + FREED;
+    while control.info(number)?.is_some() && Instant::now() < end {
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn is_alive(pid: i32) -> bool {

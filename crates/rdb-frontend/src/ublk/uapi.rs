@@ -24,6 +24,8 @@ pub(super) const START_USER_RECOVERY: u32 = both(0x10);
 pub(super) const END_USER_RECOVERY: u32 = both(0x11);
 /// Linux 6.5.
 pub(super) const GET_FEATURES: u32 = read(0x13);
+/// Deletes without waiting for who has the device open; Linux 6.9.
+pub(super) const DEL_DEV_ASYNC: u32 = read(0x14);
 
 /// Asks for the next request of a tag.
 pub(super) const FETCH_REQ: u32 = command(3, 16, 0x20);

@@ -122,6 +122,10 @@ impl<E: Engine> EventLoop<E> {
                     Frontend::Ublk => self.ublk_device_up(nr, spec),
                     Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
                 }
+                if self.config.frontend != Frontend::Ublk {
+                    // Its users do not see what is written from now on.
+                    self.nobody_takes_a_left_device_over(nr);
+                }
             }
             None if old.is_some() => {
                 self.nbd_device_down(nr);

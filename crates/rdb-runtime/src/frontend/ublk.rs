@@ -284,6 +284,8 @@ impl<E: Engine> EventLoop<E> {
                     return;
                 }
                 self.forget_ublk(volume);
+                // One that could not be taken over must not be later, when others have written by the NBD socket.
+                self.left_device_is_foreign(volume);
                 let text = format!("no device node, only the NBD socket: {error}");
                 self.log(Level::Error, Some(volume), text);
                 match self.volume(volume).device {
@@ -538,6 +540,13 @@ impl<E: Engine> EventLoop<E> {
             && !is_target
             && !matches!(new.disk, DiskState::Diskless | DiskState::Inconsistent);
         if !is_same {
+            self.left_device_is_foreign(nr);
+        }
+    }
+
+    /// The volume is served by something else: a device that was left has no future.
+    pub(super) fn nobody_takes_a_left_device_over(&mut self, nr: VolumeNr) {
+        if self.volume(nr).left == Left::Same {
             self.left_device_is_foreign(nr);
         }
     }
