@@ -404,14 +404,14 @@ fn mistakes_in_settings_and_options_are_named() {
         "{text}"
     );
     let output = Command::new(env!("CARGO_BIN_EXE_rdbd"))
-        .args(["--frontend", "ublk", "--run-dir"])
+        .args(["--frontend", "nbd", "--run-dir"])
         .arg(dir.path())
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text.contains("ublk") && text.contains("not in this version"),
+        text.contains("nbd") && text.contains("not in this version"),
         "{text}"
     );
 }
