@@ -260,18 +260,30 @@ impl UblkDevice {
 /// # Errors
 /// What the driver refuses.
 pub fn drop_left(identity: Identity) -> Result<bool, UblkError> {
+    match find_left(identity)? {
+        Some((mut control, left)) => remove(&mut control, left.dev_id).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Whether a dead server left the device of an identity. Does not load the driver.
+///
+/// # Errors
+/// What the driver refuses.
+pub fn is_left(identity: Identity) -> Result<bool, UblkError> {
+    find_left(identity).map(|left| left.is_some())
+}
+
+fn find_left(identity: Identity) -> Result<Option<(Control, DevInfo)>, UblkError> {
     if !Path::new("/dev/ublk-control").exists() {
-        return Ok(false);
+        return Ok(None);
     }
     let mut control = Control::open()?;
     let Some(left) = find(&mut control, identity)? else {
-        return Ok(false);
+        return Ok(None);
     };
-    if left.state != uapi::STATE_QUIESCED && is_alive(left.ublksrv_pid) {
-        return Ok(false);
-    }
-    remove(&mut control, left.dev_id)?;
-    Ok(true)
+    let is_served = left.state != uapi::STATE_QUIESCED && is_alive(left.ublksrv_pid);
+    Ok((!is_served).then_some((control, left)))
 }
 
 fn remove(control: &mut Control, number: u32) -> Result<(), UblkError> {

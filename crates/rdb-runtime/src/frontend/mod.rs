@@ -1,6 +1,7 @@
 //! Requests of front ends on their way through the engine.
 
 pub(crate) mod fuse;
+pub(crate) mod handover;
 pub(crate) mod nbd;
 pub(crate) mod ublk;
 
@@ -39,6 +40,8 @@ pub(crate) struct FrontEnds {
     pub(crate) starved: VecDeque<Starved>,
     generation: u32,
     pub(crate) stopping: bool,
+    /// Volumes whose NBD clients are let go, whatever they do.
+    let_go: Vec<VolumeNr>,
 }
 
 /// Somebody with a write for which there is no buffer.
@@ -83,12 +86,18 @@ impl FrontEnds {
             starved: VecDeque::new(),
             generation: 0,
             stopping: false,
+            let_go: Vec::new(),
         }
     }
 
     fn next_generation(&mut self) -> u32 {
         self.generation += 1;
         self.generation
+    }
+
+    /// Whether a volume's device waits for the next process.
+    pub(crate) fn is_parked(&self, nr: VolumeNr) -> bool {
+        self.ublk.iter().any(|node| node.is_parked(nr))
     }
 
     /// Whether device nodes are still being given back.
@@ -144,6 +153,7 @@ impl<E: Engine> EventLoop<E> {
         for nr in volumes {
             self.on_device(nr, None);
         }
+        self.leave_parked_ublk();
     }
 
     /// Finds out whether somebody uses the device node, then goes on with the demotion.
@@ -166,9 +176,9 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    /// Whether an NBD client uses a volume.
+    /// Whether an NBD client uses a volume, and is to keep it.
     pub(crate) fn has_clients(&self, nr: VolumeNr) -> bool {
-        self.front.nbd.users(nr) > 0
+        self.front.nbd.users(nr) > 0 && !self.front.let_go.contains(&nr)
     }
 
     /// Passes a request to the engine. Events are raised, so this must not run amid effects.
