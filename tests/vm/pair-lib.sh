@@ -20,8 +20,9 @@ scenario() {
         failed=$((failed + 1))
     fi
 }
-await() { # await SECONDS COMMAND...
-    local end=$((SECONDS + $1))
+# The machine is emulated, and perhaps by a busy one: patience costs nothing where all is well.
+await() { # await SECONDS COMMAND...: four times as long at most
+    local end=$((SECONDS + 4 * $1))
     shift
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $end ] || fail "never: $*"
@@ -31,7 +32,7 @@ await() { # await SECONDS COMMAND...
 adm() { # adm NODE WORDS...
     local node=$1
     shift
-    RDB_NODE=$node RDB_RUN_DIR=$work/run-$node RDB_CONF=$work/drbd.conf timeout 60 rdbadm "$@"
+    RDB_NODE=$node RDB_RUN_DIR=$work/run-$node RDB_CONF=$work/drbd.conf timeout 120 rdbadm "$@"
 }
 state() { grep -aE "^ *${2:-5}: cs:" "$work/run-$1/status"; }
 is() { state "$1" | grep -qE "$2"; }
@@ -54,7 +55,7 @@ drop_caches() { echo 3 >/proc/sys/vm/drop_caches; }
 verify() { # verify NAME FILE MORE...: writes with checksums and reads them back
     local name=$1 file=$2
     shift 2
-    must timeout 120 fio --name="$name" --filename="$file" --ioengine=libaio --direct=1 --verify=crc32c --do_verify=1 \
+    must timeout 240 fio --name="$name" --filename="$file" --ioengine=libaio --direct=1 --verify=crc32c --do_verify=1 \
         --verify_fatal=1 --verify_state_save=0 --aux-path=/tmp --size=8M "$@"
 }
 
@@ -68,4 +69,4 @@ resource r0 {
 }
 CONF
 echo 'device-links = true' >$work/rdbd.toml
-for node in alice bob; do truncate -s 64M $work/$node.disk; done
+for node in alice bob; do truncate -s ${disk_size:-64M} $work/$node.disk; done

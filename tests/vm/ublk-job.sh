@@ -109,7 +109,7 @@ a_device_left_by_a_daemon_is_not_taken_over_when_others_wrote() {
     must umount $work/other
     # The new daemon brings the resource up by itself, for its device was left, and finds the peer Primary.
     start bob ublk
-    await 30 grep -q 'removed the ublk device' $work/bob.log
+    await 30 grep -q 'removed the device' $work/bob.log
     await 30 grep -q 'was Primary and stays Secondary: the peer is Primary' $work/bob.log
     drop_caches
     cat $work/mnt/word 2>/dev/null | grep -q new && fail "the old mount reads on"
@@ -174,9 +174,11 @@ everything_goes_down_and_nothing_is_left() {
 }
 
 a_machine_without_the_driver_is_told_so() {
-    rm -rf /lib/modules/*/kernel/drivers/block/ublk_drv.ko
+    rm -rf /lib/modules/*/kernel/drivers/block/{ublk_drv,nbd}.ko
     timeout 10 rdbd --frontend ublk --node x --run-dir $work/run-x >$work/x.log 2>&1 && fail "it started"
     grep -q 'the module ublk_drv can not be loaded' $work/x.log || fail "$(cat $work/x.log)"
+    timeout 10 rdbd --frontend nbd --node x --run-dir $work/run-x >$work/x.log 2>&1 && fail "it started with nbd"
+    grep -q 'the module nbd can not be loaded' $work/x.log || fail "$(cat $work/x.log)"
     start alice auto
     grep -q 'front end fuse' $work/alice.log || fail "auto did not go on to fuse"
     end TERM alice

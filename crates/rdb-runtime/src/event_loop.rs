@@ -403,6 +403,7 @@ impl<E: Engine> EventLoop<E> {
                 Message::Status(reply) => reply(self.engine.status(self.now)),
                 Message::Fuse(message) => self.on_fuse_message(message),
                 Message::Ublk(message) => self.on_ublk_message(message),
+                Message::Knbd(message) => self.on_knbd_message(message),
                 Message::Use(reply) => self.report_use(reply),
                 Message::Park(volumes) => self.park(&volumes),
                 Message::Stop => self.stop(),

@@ -18,6 +18,7 @@ use crate::Engine;
 use crate::disk::{OpenedDisk, open_disks};
 use crate::event_loop::EventLoop;
 use crate::frontend::fuse::FuseMessage;
+use crate::frontend::knbd::KnbdMessage;
 use crate::frontend::ublk::UblkMessage;
 use crate::pool::PoolSize;
 
@@ -181,6 +182,7 @@ pub(crate) enum Message {
     Status(StatusReply),
     Fuse(FuseMessage),
     Ublk(UblkMessage),
+    Knbd(KnbdMessage),
     Use(UseReply),
     Park(Vec<VolumeNr>),
     Stop,

@@ -46,7 +46,7 @@ struct Args {
     /// Settings file [default: /etc/rdb/rdbd.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How devices are served: auto, ublk, fuse or socket
+    /// How devices are served: auto, ublk, nbd, fuse or socket
     #[arg(long, env = "RDB_FRONTEND", value_name = "NAME")]
     frontend: Option<String>,
     /// Directory of the control socket and the status file

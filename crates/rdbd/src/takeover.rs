@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rdb_control::{Op, TakeoverOutcome, TakeoverReport, VolumeTakeover};
 use rdb_engine::state::{ConnState, Role};
 use rdb_engine::{VolumeNr, VolumeStatus};
-use rdb_frontend::Frontend;
+use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 use tokio::time::{Instant, timeout};
 
@@ -19,9 +19,9 @@ use crate::keep::{self, KeptPrimary, KeptResource};
 use crate::node::Node;
 use crate::ops::{Failure, Outcome};
 
-/// How long a volume waits for the peer before it becomes Primary alone: as long as a peer takes to try again (`connect-int`).
+/// How long a volume waits for the peer before it becomes Primary alone: twice what a peer takes to try again (`connect-int`).
 /// Together with the peer there is no new data generation and nothing to resync but what was under way.
-const PEER_WAIT: Duration = Duration::from_secs(10);
+const PEER_WAIT: Duration = Duration::from_secs(20);
 /// How long bringing resources up may keep the control socket waiting.
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a volume is looked at, beside every change of state.
@@ -109,21 +109,26 @@ impl Node {
 
     /// Whether users of this resource wait for a server.
     async fn has_left_devices(&self, kept: &KeptResource) -> bool {
-        if self.frontend != Frontend::Ublk {
-            return false;
-        }
-        let identities: Vec<Identity> = kept
+        // A front end that does not take devices over removes them, so that nobody waits for ever.
+        let volumes = kept
             .primaries
             .iter()
-            .map(|primary| Identity::new(&self.run_dir, &kept.shown.name, primary.volume.into()))
+            .map(|primary| u32::from(primary.volume));
+        let ublk_devices: Vec<Identity> = volumes
+            .clone()
+            .map(|volume| Identity::new(&self.run_dir, &kept.shown.name, volume))
+            .collect();
+        let nbd_devices: Vec<String> = volumes
+            .map(|volume| knbd::identity(&self.run_dir, &kept.shown.name, volume))
             .collect();
         let look = move || {
-            identities.into_iter().any(|identity| {
+            let has_ublk = ublk_devices.into_iter().any(|identity| {
                 ublk::is_left(identity).unwrap_or_else(|error| {
                     tracing::warn!("looking for devices of the daemon before: {error}");
                     false
                 })
-            })
+            });
+            has_ublk || nbd_devices.iter().any(|identity| knbd::is_left(identity))
         };
         tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::channel::{Descriptors, Opened};
 use super::control::{Control, UblkError, failed};
 use super::uapi::{self, DevInfo, Params};
 use crate::device::DeviceInfo;
-use crate::holders::{Holder, holders};
+use crate::holders::{self, Holder};
 
 /// Queues of a device: one a processor, up to this many. One thread serves them all; they are for those who ask.
 const QUEUES_MAX: usize = 4;
@@ -211,14 +211,7 @@ impl UblkDevice {
 
     /// Who uses the device, as far as that can be seen from here.
     pub fn holders(&self) -> Vec<Holder> {
-        let path = self.path();
-        let device = std::fs::metadata(&path)
-            .ok()
-            .filter(|found| found.file_type().is_block_device());
-        device.map_or_else(Vec::new, |found| {
-            let rdev = found.rdev();
-            holders((libc::major(rdev), libc::minor(rdev)), &path)
-        })
+        holders::of_device(&self.path())
     }
 
     /// Gives the device back. Whoever has it open is waited for, not for ever: afterwards he gets I/O errors. `stopped` is

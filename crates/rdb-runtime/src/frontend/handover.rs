@@ -1,6 +1,6 @@
 //! From one process to the next: devices that are left for it, and those that an earlier one left.
 //!
-//! A ublk device outlives its server. It may be taken over only by who serves the content that its users know: by a node
+//! A ublk or NBD device outlives its server. It may be taken over only by who serves the content that its users know: by a node
 //! that crashed as Primary and has not been written to by anybody else since, or one to which it was handed over in an
 //! orderly way, with the name of the data's generation. In every other case it is removed, and its users get I/O errors: a
 //! file system that went on with what it remembers of an older content would destroy the newer one.
@@ -8,8 +8,11 @@
 //! To hand over is to park: the device takes no new requests from its users, who wait, while the resource goes down as for
 //! an administrator, Secondary first. So nothing is left to be repaired by the next one.
 
+use std::sync::mpsc::{Receiver, channel};
+
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_engine::{Level, VolumeNr};
+use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 
 use crate::Engine;
@@ -38,6 +41,13 @@ impl<E: Engine> EventLoop<E> {
         Identity::new(&self.config.run_dir, &self.config.name, volume.0.into())
     }
 
+    pub(super) fn minor_of(&self, nr: VolumeNr) -> u32 {
+        let status = self.engine.status(self.now);
+        let mut volumes = status.volumes.iter();
+        let found = volumes.find(|volume| volume.volume == nr);
+        found.map_or(u32::MAX, |volume| volume.minor)
+    }
+
     /// Tells who uses the devices.
     pub(crate) fn report_use(&mut self, reply: UseReply) {
         let volumes: Vec<VolumeNr> = self.volumes.iter().map(|volume| volume.nr).collect();
@@ -51,15 +61,19 @@ impl<E: Engine> EventLoop<E> {
             };
             let loop_device = self.loop_device_up(nr);
             let ublk_device = self.ublk_up(nr);
-            looks.push(move || DeviceUse {
-                is_held: loop_device
-                    .as_ref()
-                    .is_some_and(|device| super::is_held(|| device.is_held(), || device.holders()))
-                    || ublk_device.as_ref().is_some_and(|device| {
-                        super::is_held(|| device.is_held(), || device.holders())
-                    }),
-                outlives: ublk_device.is_some(),
-                ..found
+            let nbd_device = self.knbd_up(nr);
+            looks.push(move || {
+                let of_loop = loop_device
+                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
+                let of_ublk = ublk_device
+                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
+                let of_nbd = nbd_device
+                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
+                DeviceUse {
+                    is_held: of_loop.or(of_ublk).or(of_nbd).unwrap_or(false),
+                    outlives: of_ublk.or(of_nbd).is_some(),
+                    ..found
+                }
             });
         }
         self.help("rdb-holders", move |_| {
@@ -76,7 +90,8 @@ impl<E: Engine> EventLoop<E> {
                 self.nbd_device_down(nr);
                 self.front.let_go.push(nr);
             }
-            if !self.park_ublk(nr) && self.volume(nr).left == Left::Same {
+            let is_parked = self.park_ublk(nr) || self.park_knbd(nr);
+            if !is_parked && self.volume(nr).left == Left::Same {
                 // What happens to the volume on its way down says nothing about the content.
                 self.volume(nr).left = Left::Unknown;
             }
@@ -142,21 +157,41 @@ impl<E: Engine> EventLoop<E> {
 
     pub(super) fn left_device_is_foreign(&mut self, nr: VolumeNr) {
         self.volume(nr).left = Left::Foreign;
-        let identity = self.ublk_identity(nr);
-        self.help("rdb-left", move |mailbox| match ublk::drop_left(identity) {
-            Ok(true) => {
-                let dropped = UblkMessage::Dropped { volume: nr };
-                mailbox.post(Message::Ublk(dropped));
+        let ublk_identity = self.ublk_identity(nr);
+        let nbd_identity = knbd::identity(&self.config.run_dir, &self.config.name, nr.0.into());
+        // Whoever makes a new device waits until this is over: the sender goes with the thread.
+        let (over, wait) = channel();
+        self.front.dropping.push((nr, wait));
+        self.help("rdb-left", move |mailbox| {
+            let of_ublk = ublk::drop_left(ublk_identity).map_err(|error| error.to_string());
+            let of_nbd = knbd::drop_left(&nbd_identity).map_err(|error| error.to_string());
+            for dropped in [of_ublk, of_nbd] {
+                match dropped {
+                    Ok(true) => {
+                        let dropped = UblkMessage::Dropped { volume: nr };
+                        mailbox.post(Message::Ublk(dropped));
+                    }
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!("looking for a device that was left: {error}"),
+                }
             }
-            Ok(false) => {}
-            Err(error) => tracing::warn!("looking for a ublk device that was left: {error}"),
+            drop(over);
         });
+    }
+
+    /// What a thread that makes a device has to wait for first: the end of each.
+    pub(super) fn removals_of_left_devices(&mut self, nr: VolumeNr) -> Vec<Receiver<()>> {
+        let dropping = std::mem::take(&mut self.front.dropping);
+        let (of_this, others) = dropping.into_iter().partition(|(other, _)| *other == nr);
+        self.front.dropping = others;
+        let of_this: Vec<(VolumeNr, Receiver<()>)> = of_this;
+        of_this.into_iter().map(|(_, wait)| wait).collect()
     }
 
     /// Says that a left device was removed.
     pub(super) fn left_device_dropped(&mut self, volume: VolumeNr) {
         let text =
-            "removed the ublk device that an earlier process left: its users know an older content";
+            "removed the device that an earlier process left: its users know an older content";
         self.log(Level::Warn, Some(volume), text);
     }
 }

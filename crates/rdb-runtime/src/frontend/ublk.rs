@@ -197,19 +197,19 @@ impl<E: Engine> EventLoop<E> {
             spec,
             parked: false,
         });
-        let status = self.engine.status(self.now);
-        let minor = status
-            .volumes
-            .iter()
-            .find(|volume| volume.volume == nr)
-            .map_or(u32::MAX, |volume| volume.minor);
+        let minor = self.minor_of(nr);
         let identity = self.ublk_identity(nr);
         // Whatever is left afterwards is of this process.
         let volume = self.volume(nr);
         let may_take_over = volume.left == Left::Same;
         volume.left = Left::Foreign;
         let info = device_info(spec);
+        let removals = self.removals_of_left_devices(nr);
         self.help("rdb-ublk", move |mailbox| {
+            for removal in removals {
+                // It ends by closing, whatever came of it.
+                let _ = removal.recv();
+            }
             let made = Preparing::new(minor, identity, &info, may_take_over)
                 .map_err(|error| error.to_string())
                 .and_then(|mut preparing| {
