@@ -8,7 +8,7 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdb_control::{Op, TakeoverOutcome, TakeoverReport, VolumeTakeover};
+use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
 use rdb_engine::state::{ConnState, Role};
 use rdb_engine::{VolumeNr, VolumeStatus};
 use rdb_frontend::knbd;
@@ -24,6 +24,8 @@ use crate::ops::{Failure, Outcome};
 const PEER_WAIT: Duration = Duration::from_secs(20);
 /// How long bringing resources up may keep the control socket waiting.
 const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a disk that can not be opened is tried again.
+const DISK_WAIT: Duration = Duration::from_secs(15);
 /// How often a volume is looked at, beside every change of state.
 const POLL: Duration = Duration::from_millis(300);
 
@@ -150,7 +152,7 @@ impl Node {
                 continue;
             };
             // The other volumes, and the peer, may do without it.
-            if let Err(failure) = self.attach(volume.minor, disk).await {
+            if let Err(failure) = self.attach_patiently(volume.minor, disk).await {
                 self.problem(format!(
                     "{}/{}: its disk can not be attached: {}",
                     shown.name,
@@ -169,6 +171,22 @@ impl Node {
             ));
         }
         Ok(())
+    }
+
+    /// A daemon that was killed holds its disks until what it had asked of them is done.
+    async fn attach_patiently(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
+        let begun = Instant::now();
+        loop {
+            match self.attach(minor, disk.clone()).await {
+                Err(Failure::Refused(refusal))
+                    if matches!(refusal.code, code::OPEN_DISK | code::OPEN_MD_DISK)
+                        && begun.elapsed() < DISK_WAIT =>
+                {
+                    tokio::time::sleep(POLL).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Makes a volume Primary as soon as it may be. `has_peer`: a connection was configured; `wait`: it was there.

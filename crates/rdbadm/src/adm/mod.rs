@@ -391,7 +391,7 @@ impl Command<'_> {
 
     fn adjust(&self, items: &[Item]) -> u8 {
         let mut executor = self.executor();
-        let shown = match executor.show() {
+        let shown = match executor.start_and_show() {
             Ok(shown) => shown,
             Err(message) => {
                 out::error(&format!("{}: {message}", self.program));
