@@ -234,6 +234,7 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).state.disk > DiskState::Failed {
             return; // a new disk is attached already
         }
+        self.local_copies_given_up(nr);
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;
         };
