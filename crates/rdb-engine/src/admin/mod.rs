@@ -110,8 +110,20 @@ impl<P: Payload> Resource<P> {
         }
         let place = |admin: &Admin| admin.current.as_ref().map(|op| (op.stage, op.ready));
         let before = place(&self.admin);
+        let asked = self.asks_peer();
         self.step_admin();
+        if asked && !self.asks_peer() {
+            for nr in self.volume_numbers() {
+                self.target_check_end(nr);
+            }
+        }
         place(&self.admin) != before
+    }
+
+    /// Whether a change of ours waits for the peer's word. The peer may have made it already.
+    pub(crate) fn asks_peer(&self) -> bool {
+        let ask = self.admin.ask.as_ref();
+        ask.is_some_and(|ask| ask.connection == self.net.connection)
     }
 
     pub(crate) fn admin_done(&mut self, result: Result<(), AdminError>) {
