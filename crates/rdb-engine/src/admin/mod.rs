@@ -24,6 +24,8 @@ pub(crate) struct Admin {
     current: Option<Op>,
     /// A question to the peer.
     ask: Option<Ask>,
+    /// The forced disconnect that took the connection from under the command before it.
+    cut_for: Option<AdminId>,
     /// The volume whose device the front end says is in use, during a demotion.
     pub(crate) held_open: Option<VolumeNr>,
 }
@@ -89,7 +91,19 @@ enum Asked {
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_admin(&mut self, id: AdminId, command: Command) {
+        let force = matches!(command, Command::Disconnect { force: true });
         self.admin.queue.push_back((id, command));
+        if force && self.asks_peer() {
+            // It does not wait behind a command whose question the peer never answers.
+            self.admin.cut_for = Some(id);
+            self.go_standalone();
+        }
+    }
+
+    /// Whether the command in progress has cut the connection already.
+    pub(crate) fn has_cut(&self) -> bool {
+        let current = self.admin.current.as_ref().map(|op| op.id);
+        current.is_some() && self.admin.cut_for == current
     }
 
     /// Looks at the command in progress, or takes the next one. Says whether it got any further: then what it did may
