@@ -46,9 +46,11 @@ impl World {
         {
             panic!("acknowledged, and not on the peer's disk: {text}");
         }
-        // Who has it alone?
-        if state.disk == DiskState::UpToDate && (!connected || state.pdsk < DiskState::Inconsistent)
-        {
+        // Who has it alone? A disk that was given up in between may still have taken it.
+        let given_up = state.disk == DiskState::Failed
+            || state.disk == DiskState::Inconsistent && self.nodes[i].consent[volume];
+        let holds = state.disk == DiskState::UpToDate || given_up;
+        if holds && (!connected || state.pdsk < DiskState::Inconsistent) {
             self.nodes[i].lonely[volume] = true;
         } else if mirrored && state.disk < DiskState::Inconsistent {
             self.nodes[peer].lonely[volume] = true;
@@ -106,6 +108,7 @@ impl World {
         );
         // What was promised is given up; the next time both are equal says what holds from then on.
         self.models[volume].forked = true;
+        self.nodes[i].lonely[volume] = false;
         self.coverage.hit("judge: data given up by consent");
     }
 
