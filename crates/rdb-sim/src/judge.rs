@@ -80,7 +80,7 @@ impl World {
         // Under A and B the writer's disk may be the only one that has what was acknowledged, even flushed.
         if old.role == Role::Primary
             && old.disk == DiskState::UpToDate
-            && new.disk == DiskState::Failed
+            && matches!(new.disk, DiskState::Failed | DiskState::Inconsistent)
             && self.options.protocol != Protocol::C
         {
             self.models[volume].forked = true;
