@@ -156,14 +156,26 @@ impl World {
 
     /// Blocks of the data area that differ. Looks only at what was written since it was last found equal.
     pub fn differing(&mut self, volume: usize) -> Vec<u64> {
-        for i in 0..2 {
-            let touched = self.nodes[i].disks[volume].take_touched();
-            self.suspects[volume].extend(touched);
-        }
+        let touched = self.touched(volume);
+        self.differing_of(volume, &touched)
+    }
+
+    /// Data pages of either disk that were written since the last call.
+    fn touched(&mut self, volume: usize) -> Vec<u64> {
+        let mut touched = self.nodes[0].disks[volume].take_touched();
+        touched.extend(self.nodes[1].disks[volume].take_touched());
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    fn differing_of(&mut self, volume: usize, touched: &[u64]) -> Vec<u64> {
         let [a, b] = &self.nodes;
         let (a, b) = (&a.disks[volume], &b.disks[volume]);
-        self.suspects[volume].retain(|&nr| !a.same_page(b, nr));
-        self.suspects[volume].iter().copied().collect()
+        let suspects = &mut self.suspects[volume];
+        suspects.extend(touched);
+        suspects.retain(|&nr| !a.same_page(b, nr));
+        suspects.iter().copied().collect()
     }
 
     /// If nothing is under way: nodes that are in sync are equal.
@@ -185,7 +197,8 @@ impl World {
             if !status.into_iter().all(|s| s.volumes.iter().all(calm)) {
                 continue;
             }
-            let different = self.differing(volume);
+            let touched = self.touched(volume);
+            let different = self.differing_of(volume, &touched);
             assert!(
                 different.is_empty(),
                 "volume {volume} is in sync and differs: blocks {different:?}"
@@ -202,7 +215,9 @@ impl World {
             }
             if model.forked && model.is_idle() {
                 model.reset(disk);
-            } else if let Some(text) = model.violation(disk).filter(|_| !model.forked) {
+            } else if !model.forked
+                && let Some(text) = model.new_violation(disk, &touched)
+            {
                 panic!("both disks are in sync, without what was promised: {text}");
             }
         }
