@@ -25,6 +25,7 @@ mod metadata;
 mod net;
 mod packets;
 mod peer_request;
+mod planted;
 mod read;
 mod report;
 mod resource;
@@ -41,6 +42,7 @@ pub use event::{
     Command, DiskError, DiskInfo, Event, LossCause, Payload, Request, RequestKind, Timer,
 };
 pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
+pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
 pub use status::{ResourceStatus, SyncProgress, VolumeStatus};
 

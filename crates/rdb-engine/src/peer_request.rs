@@ -378,11 +378,14 @@ impl<P: Payload> Resource<P> {
         }
         // A resync block is read after every overlapping write is done, and the range is ours until the target has
         // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
-        if volume.held.overlap(sector, end).is_some() {
+        let locked = volume.held.overlap(sector, end).is_some();
+        let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
+        let volume = self.volume_mut(nr);
+        if locked && !unlocked {
             volume.reads_blocked.push_back(read);
             return;
         }
-        if resync {
+        if resync && !unlocked {
             volume.held.insert(sector, end, Holder::Resync);
         }
         let connection = self.net.connection;

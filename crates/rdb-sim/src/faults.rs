@@ -213,6 +213,7 @@ impl World {
         }
         let node = &mut self.nodes[i];
         node.resource = Node::engine(seed);
+        node.plant(self.planted);
         node.timers.clear();
         node.connecting = false;
         node.device = None;
