@@ -170,9 +170,10 @@ impl<P: Payload> Resource<P> {
 
     /// What the log says is hot (`docs/spec/metadata.md`, section 4.10).
     fn attach_log(&mut self, nr: VolumeNr, ring: &[u8]) -> Result<(), AdminError> {
+        let forget = self.planted(crate::Bug::ForgetPrimary);
         let attach = self.attaching(nr);
         let (superblock, layout) = attach.superblock.clone().expect("read in the step before");
-        let was_primary = superblock.flags.contains(MdFlags::PRIMARY_IND);
+        let was_primary = superblock.flags.contains(MdFlags::PRIMARY_IND) && !forget;
         let disabled = superblock.flags.contains(MdFlags::AL_DISABLED);
         match activity_log::replay(layout.al, ring) {
             Ok(Replay {
@@ -308,7 +309,8 @@ impl<P: Payload> Resource<P> {
         let state = self.volume(nr).state;
         let flags = superblock.flags;
         let fresh = superblock.la_size_sectors == 0;
-        let was_primary = flags.contains(MdFlags::PRIMARY_IND);
+        let forget = self.planted(crate::Bug::ForgetPrimary);
+        let was_primary = flags.contains(MdFlags::PRIMARY_IND) && !forget;
         let crashed = flags.contains(MdFlags::CRASHED_PRIMARY) || was_primary;
         let mut marked = 0;
         for extent in &attach.hot {

@@ -355,6 +355,9 @@ impl<P: Payload> Resource<P> {
 
     /// A new data generation: the peer has missed what comes now. Writes do not complete before it is durable.
     pub(crate) fn new_current_uuid(&mut self, nr: VolumeNr) {
+        if self.planted(crate::Bug::KeepGeneration) {
+            return;
+        }
         let random = self.random();
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
@@ -560,12 +563,13 @@ impl<P: Payload> Resource<P> {
             (DiskState::Negotiating, Some((disk, _))) => disk,
             (disk, _) => disk,
         };
+        let crashes = !self.planted(crate::Bug::NoRuleForCrashes);
         let inputs = DecisionInputs {
             own: disk.ids(),
             peer: *peer,
             compare: CompareInputs {
-                own_crashed: volume.crashed_primary,
-                peer_crashed: peer.crashed_primary(),
+                own_crashed: crashes && volume.crashed_primary,
+                peer_crashed: crashes && peer.crashed_primary(),
                 own_primary: state.role == Role::Primary,
                 peer_primary: peer_role == Role::Primary,
                 resolve_conflicts: self.net.resolve_conflicts,

@@ -381,16 +381,18 @@ impl<P: Payload> Resource<P> {
         // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
         // Writes that came before it are read, also those that have not started.
         let queued = self.net.epochs.waiting.iter();
-        let queued = queued.chain(&self.volume(nr).mirror_blocked);
+        let queued = queued.chain(&volume.mirror_blocked);
         let overtakes = queued
             .map(|&key| &self.peer_writes[key])
             .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
+        let locked = overtakes || volume.held.overlap(sector, end).is_some();
+        let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
-        if overtakes || volume.held.overlap(sector, end).is_some() {
+        if locked && !unlocked {
             volume.reads_blocked.push_back(read);
             return;
         }
-        if resync {
+        if resync && !unlocked {
             volume.held.insert(sector, end, Holder::Resync);
         }
         let connection = self.net.connection;

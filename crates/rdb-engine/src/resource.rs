@@ -49,6 +49,8 @@ pub struct Resource<P> {
     pub(crate) peer_writes: Slab<PeerWrite<P>>,
     /// State changes whose consequences are still to come.
     after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) planted: Option<crate::Bug>,
 }
 
 /// What an I/O in flight is for.
@@ -115,6 +117,8 @@ impl<P: Payload> Resource<P> {
             request_generation: 1,
             peer_writes: Slab::new(),
             after: VecDeque::new(),
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
     }
 

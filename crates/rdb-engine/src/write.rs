@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use rdb_meta::{ExtentNr, activity_log::Acquire};
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
+use crate::Bug;
 use crate::config::Protocol;
 use crate::effect::{DiscardKind, Effect, Level, RequestError};
 use crate::event::{DiskError, Payload, Request, RequestKind};
@@ -242,6 +243,7 @@ impl<P: Payload> Resource<P> {
 
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
     fn activate(&mut self, key: RequestKey) {
+        let unlogged = self.planted(Bug::SkipActivityLogWait);
         let request = &self.requests[key];
         let nr = request.volume;
         let (first, last) = request.extents();
@@ -259,6 +261,11 @@ impl<P: Payload> Resource<P> {
             Acquire::Granted => {
                 self.requests[key].al_held = true;
                 self.submit_when_primary(key, marked);
+            }
+            Acquire::Pending(_) if unlogged => {
+                self.requests[key].al_held = true;
+                self.queue_transaction(nr);
+                self.submit_write(key);
             }
             Acquire::Pending(tr) => {
                 disk.al_pending.push_back((tr, RequestOrPeer::Request(key)));

@@ -36,12 +36,11 @@ impl World {
     pub(crate) fn promote(&mut self, i: usize, volume: usize, reckless: bool) {
         let state = self.nodes[i].view[volume];
         let other = 1 - i;
+        let through_peer = state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
         if !reckless {
             if self.is_primary(other, volume) || self.promoting(other, volume) {
                 return;
             }
-            let through_peer =
-                state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
             if state.disk < DiskState::Inconsistent && !through_peer {
                 return; // by the time the command is looked at it could be anybody's data
             }
@@ -54,7 +53,7 @@ impl World {
                 // This node goes on without what was acknowledged and not flushed: it is given up.
                 self.models[volume].on_power_cut();
             }
-        } else if !self.holds(i, volume)
+        } else if !self.holds(if through_peer { other } else { i }, volume)
             || self.is_primary(other, volume)
             || self.promoting(other, volume)
         {

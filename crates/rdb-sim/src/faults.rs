@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
+use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{DiskError, Event, IoTag, Time};
 
 use crate::disk::Disk;
-use crate::node::{Data, Node, Op, what_metadata};
+use crate::node::{Data, Node, Op, superblock_of, what_metadata};
 use crate::rng::{Rng, mix};
 use crate::world::World;
 
@@ -33,6 +34,7 @@ impl World {
             });
             self.tell(i, || format!("I/O error: {}", brief(&op)));
             let meta = op.is_meta();
+            self.note_lost_name(i, &op);
             // A failed write may have reached the medium, or a part of it; a failed flush has not.
             self.ops += 1;
             let mut rng = Rng(mix(self.seed ^ 0xfa11, self.ops));
@@ -120,6 +122,26 @@ impl World {
         self.event(i, event);
     }
 
+    /// The peer is a Primary whose disk failed, and the superblock that should have said that this disk alone goes on
+    /// cannot be written: both disks failed at once, and what was acknowledged in between is given up (docs/testing.md).
+    fn note_lost_name(&mut self, i: usize, op: &Op) {
+        let Op::MetaWrite { volume, .. } = *op else {
+            return;
+        };
+        let state = self.nodes[i].view[volume];
+        let alone = state.peer == Role::Primary && state.pdsk < DiskState::Inconsistent;
+        if state.role == Role::Primary || !alone || state.disk != DiskState::UpToDate {
+            return;
+        }
+        let written = superblock_of(&self.nodes[i].disks[volume]).uuids[0];
+        let status = self.nodes[i].resource.status(self.now);
+        let ids = status.volumes.get(volume).and_then(|v| v.generation);
+        if ids.is_some_and(|(ids, _)| (ids.current ^ written) & !1 != 0) {
+            self.coverage.hit("judge: both disks failed at once");
+            self.nodes[i].consent[volume] = true;
+        }
+    }
+
     /// Whether a fault meets this operation.
     fn fails_now(&mut self, i: usize, op: &Op) -> bool {
         let node = &mut self.nodes[i];
@@ -191,6 +213,7 @@ impl World {
         }
         let node = &mut self.nodes[i];
         node.resource = Node::engine(seed);
+        node.plant(self.planted);
         node.timers.clear();
         node.connecting = false;
         node.device = None;

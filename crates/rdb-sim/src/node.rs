@@ -174,6 +174,19 @@ impl Node {
         Resource::new("r0", Box::new(move || rng.next()))
     }
 
+    /// The engine makes this mistake from now on.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn plant(&mut self, bug: Option<rdb_engine::Bug>) {
+        if let Some(bug) = bug {
+            self.resource.plant(bug);
+        }
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    pub(crate) fn plant(&mut self, bug: Option<rdb_engine::Bug>) {
+        assert!(bug.is_none(), "built without the feature planted-bugs");
+    }
+
     /// The state of volume 0.
     pub fn state(&self) -> VolumeState {
         self.state_of(0)

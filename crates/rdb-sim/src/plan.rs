@@ -177,6 +177,8 @@ pub struct Plan {
     pub setup: Setup,
     /// What happens to it.
     pub steps: Vec<Step>,
+    /// The mistake that the engines make: see `ci::mutations`.
+    pub planted: Option<rdb_engine::Bug>,
 }
 
 impl Plan {
@@ -190,7 +192,12 @@ impl Plan {
             Step::draw(nr, sub, &setup)
         });
         let steps = steps.collect();
-        Plan { seed, setup, steps }
+        Plan {
+            seed,
+            setup,
+            steps,
+            planted: None,
+        }
     }
 
     /// The same with these steps only.

@@ -83,7 +83,11 @@ impl Run<'_> {
     fn all(&mut self, transcript: bool) {
         for r in 0..self.plan.setup.resources {
             let seed = mix(self.plan.seed, 0xb0 + r as u64);
-            let world = empty(seed, &self.plan.setup, transcript);
+            let mut world = empty(seed, &self.plan.setup, transcript);
+            world.planted = self.plan.planted;
+            for node in &mut world.nodes {
+                node.plant(self.plan.planted);
+            }
             self.worlds.push(world);
             set_up(&mut self.worlds[r], &self.plan.setup);
         }
@@ -246,7 +250,7 @@ fn empty(seed: u64, setup: &Setup, transcript: bool) -> World {
     world.transcript = transcript.then(Vec::new);
     world.disk_options = setup.disk.clone();
     // The engine's check walks the whole activity log, which costs more than everything else.
-    world.check_every = 199;
+    world.check_every = 499;
     world.timing.disk_us = setup.disk_us;
     world.timing.stray = setup.stray;
     world

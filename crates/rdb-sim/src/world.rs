@@ -65,6 +65,8 @@ pub struct World {
     pub models: Vec<Model>,
     pub options: NetOptions,
     pub disk_options: DiskOptions,
+    /// The mistake that both engines make.
+    pub(crate) planted: Option<rdb_engine::Bug>,
     /// No packet is delivered while set.
     pub hold_net: bool,
     /// Kept for tests that ask for timers to race with work; they always do.
@@ -145,6 +147,7 @@ impl World {
                 al_extents: 67, // the fewest there can be, so that they are used up
                 ..DiskOptions::default()
             },
+            planted: None,
             hold_net: false,
             eager_timers: false,
             coverage: Coverage::default(),
