@@ -26,6 +26,8 @@ pub(crate) struct PeerWrite<P> {
     flags: DpFlags,
     kind: MirrorKind,
     payload: Option<P>,
+    /// The writer had no disk of its own when it sent this.
+    alone: bool,
     pub(crate) al_held: bool,
 }
 
@@ -85,6 +87,11 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.counters.received += u64::from(bytes / 512);
         volume.counters.unacked += 1;
+        // Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
+        let alone = !state::is_there(self.volume(nr).state.pdsk);
+        if alone {
+            self.set_out_of_sync(nr, sector, end - sector);
+        }
         let epoch = self.net.epochs.add();
         let key = self.peer_writes.insert(PeerWrite {
             volume: nr,
@@ -96,6 +103,7 @@ impl<P: Payload> Resource<P> {
             flags: header.flags,
             kind,
             payload,
+            alone,
             al_held: false,
         });
         if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
@@ -159,7 +167,7 @@ impl<P: Payload> Resource<P> {
         let write = &self.peer_writes[key];
         let (nr, sector, end) = (write.volume, write.sector, write.end());
         let (first, last) = write.extents();
-        if state::is_there(self.volume(nr).state.pdsk) {
+        if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
