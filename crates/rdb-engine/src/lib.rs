@@ -14,6 +14,7 @@ mod admin;
 mod after;
 mod attach;
 mod bitmap_exchange;
+mod completion;
 pub mod config;
 mod effect;
 mod event;

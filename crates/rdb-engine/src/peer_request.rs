@@ -10,7 +10,7 @@ use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
-use crate::state::{ConnState, DiskState};
+use crate::state::{self, ConnState, DiskState};
 use crate::volume::{BlockedRead, Holder, PeerKey, RequestOrPeer};
 
 /// A write of the peer's application, on its way to our disk.
@@ -154,11 +154,12 @@ impl<P: Payload> Resource<P> {
     }
 
     /// A Secondary logs what it writes only if the writer has no disk of its own: then nobody else does (8.6, item 6).
+    /// Of a writer that is lost that is not known any more.
     pub(crate) fn activate_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
         let (nr, sector, end) = (write.volume, write.sector, write.end());
         let (first, last) = write.extents();
-        if self.volume(nr).state.pdsk >= DiskState::Inconsistent {
+        if state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
@@ -370,7 +371,7 @@ impl<P: Payload> Resource<P> {
             resync,
         } = read;
         let end = sector + u64::from(bytes / 512);
-        let volume = self.volume_mut(nr);
+        let volume = self.volume(nr);
         if volume.state.disk != DiskState::UpToDate || volume.disk.as_ref().is_none_or(|d| d.failed)
         {
             self.refuse_read(nr, read);
@@ -378,10 +379,15 @@ impl<P: Payload> Resource<P> {
         }
         // A resync block is read after every overlapping write is done, and the range is ours until the target has
         // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
-        let locked = volume.held.overlap(sector, end).is_some();
+        // Writes that came before it are read, also those that have not started.
+        let queued = self.net.epochs.waiting.iter();
+        let queued = queued.chain(&self.volume(nr).mirror_blocked);
+        let overtakes = queued
+            .map(|&key| &self.peer_writes[key])
+            .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
         let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
-        if locked && !unlocked {
+        if !unlocked && (overtakes || volume.held.overlap(sector, end).is_some()) {
             volume.reads_blocked.push_back(read);
             return;
         }

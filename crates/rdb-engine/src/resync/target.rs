@@ -369,7 +369,13 @@ impl<P: Payload> Resource<P> {
 
     /// Nothing left to ask for and nothing outstanding: the end begins with a ping, whose answer says that the source
     /// has seen every ack (`docs/spec/wire.md`, section 10.5).
+    ///
+    /// While a change that this node asked for is unanswered there is no end: the source may have given the resync up with
+    /// it, and written since.
     pub(crate) fn target_check_end(&mut self, nr: VolumeNr) {
+        if self.asks_peer() {
+            return;
+        }
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
@@ -399,7 +405,12 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn target_finish(&mut self, nr: VolumeNr) {
+        let asks_peer = self.asks_peer();
         let volume = self.volume_mut(nr);
+        if asks_peer {
+            volume.resync.ending = false;
+            return;
+        }
         let bits_set = volume.bits_set();
         let resync = &mut volume.resync;
         if resync.ending && bits_set > resync.failed {
