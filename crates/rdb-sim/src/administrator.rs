@@ -168,6 +168,7 @@ impl World {
                 if replace && std::mem::take(&mut self.nodes[i].rotten[volume]) {
                     // (The same blocks, which is the worst that a new disk could hold.)
                     crate::node::create_md(&mut self.nodes[i].disks[volume]);
+                    self.nodes[i].lonely[volume] = false;
                 }
                 let attach = self.attach_command(i, volume);
                 self.start_admin(i, attach);
@@ -259,6 +260,10 @@ impl World {
             // A demotion waits for requests, and these for data that may be gone.
             let mut open = node.admin_open.values();
             let waits = open.all(|c| matches!(c, Command::Secondary { .. }));
+            // A slow disk still has something to do.
+            if round < 8 && node.pending.iter().any(|p| p.tag.is_some()) {
+                continue;
+            }
             assert!(
                 node.admin_open.is_empty() || waits && round < 5,
                 "commands hang on node {}: {:?} {}",
@@ -282,6 +287,10 @@ impl World {
                     self.start_admin(i, Command::ResumeSync { volume: nr(v) });
                 }
             }
+        }
+        if self.lied && round % 10 == 9 {
+            // What a disk lied about may have spread: one side begins anew.
+            self.nodes[1].rotten.fill(true);
         }
         let alone: Vec<bool> = self
             .nodes

@@ -175,6 +175,7 @@ impl World {
         let room = (area.end - area.start - sectors) / 8 + 1;
         *sector = area.start + draw % room * 8;
         self.nodes[i].rotten[volume] = true;
+        self.lied = true;
         self.models[volume].forked = true;
         self.coverage.hit(if meta {
             "fault: misdirected metadata"

@@ -562,7 +562,7 @@ impl Action {
         let node = rng.below(2) as usize;
         let resource = rng.below(setup.resources as u64) as usize;
         let volume = rng.below(setup.volumes as u64) as usize;
-        if weather.disks && weather.reckless && rng.one_in(6) {
+        if weather.disks && weather.reckless && setup.volumes == 1 && rng.one_in(6) {
             let fault = DiskFault::Misdirected {
                 meta: rng.one_in(2),
             };

@@ -91,6 +91,8 @@ pub struct World {
     pub check_every: u64,
     /// Whether the judge looks whenever nothing is under way.
     pub judging: bool,
+    /// A disk did something else than it said, at some time.
+    pub(crate) lied: bool,
     /// Something happened since the judge looked.
     pub(crate) unjudged: bool,
     changes: u64,
@@ -174,6 +176,7 @@ impl World {
             events: 0,
             check_every: 1,
             judging: false,
+            lied: false,
             unjudged: false,
             changes: 0,
             effects: Vec::new(),
