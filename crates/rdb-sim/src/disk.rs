@@ -120,6 +120,8 @@ pub struct Disk {
     pub slow: u64,
     /// Nothing is answered before.
     pub stuck_until: Time,
+    /// The next operation on data, or on metadata, lands elsewhere.
+    pub misdirect: Option<bool>,
     /// Bytes of writes that reached the data area.
     pub written_bytes: u64,
     /// Data pages written since somebody looked: see [`Disk::take_touched`].
@@ -143,6 +145,7 @@ impl Disk {
             bad_sectors: 0..0,
             slow: 1,
             stuck_until: Time(0),
+            misdirect: None,
             written_bytes: 0,
             touched: Vec::new(),
             lost_sectors: 0,
@@ -314,6 +317,7 @@ impl Disk {
     pub fn repair(&mut self) {
         (self.fail_reads, self.fail_writes, self.fail_meta) = (0, 0, 0);
         self.bad_sectors = 0..0;
+        self.misdirect = None;
         self.slow = 1;
         self.stuck_until = Time(0);
     }

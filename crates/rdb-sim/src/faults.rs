@@ -6,7 +6,7 @@ use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{DiskError, Event, IoTag, Time};
 
 use crate::disk::Disk;
-use crate::node::{Data, Node, Op, superblock_of, what_metadata};
+use crate::node::{Data, Node, Op, layout_of, what_metadata};
 use crate::rng::{Rng, mix};
 use crate::world::World;
 
@@ -50,6 +50,7 @@ impl World {
             };
             return self.event(i, event);
         }
+        let op = self.misdirected(i, op);
         let node = &mut self.nodes[i];
         let event = match op {
             Op::Read {
@@ -133,13 +134,56 @@ impl World {
         if state.role == Role::Primary || !alone || state.disk != DiskState::UpToDate {
             return;
         }
-        let written = superblock_of(&self.nodes[i].disks[volume]).uuids[0];
+        let disk = &self.nodes[i].disks[volume];
+        let block = disk.read(layout_of(disk.sectors).superblock_sector, 4096);
+        let written = rdb_meta::Superblock::parse(&block).map_or(0, |s| s.uuids[0]);
         let status = self.nodes[i].resource.status(self.now);
         let ids = status.volumes.get(volume).and_then(|v| v.generation);
         if ids.is_some_and(|(ids, _)| (ids.current ^ written) & !1 != 0) {
             self.coverage.hit("judge: both disks failed at once");
             self.nodes[i].consent[volume] = true;
         }
+    }
+
+    /// The operation as the disk carries it out.
+    fn misdirected(&mut self, i: usize, mut op: Op) -> Op {
+        let Some(volume) = op.volume() else {
+            return op;
+        };
+        let meta = op.is_meta();
+        let disk = &mut self.nodes[i].disks[volume];
+        if disk.misdirect != Some(meta) {
+            return op;
+        }
+        let area = if meta {
+            disk.data_sectors..disk.sectors
+        } else {
+            0..disk.data_sectors
+        };
+        let place = match &mut op {
+            Op::Read { sector, bytes, .. } => Some((sector, u64::from(*bytes) / 512)),
+            Op::Write { sector, data, .. } => Some((sector, data.len() as u64 / 512)),
+            Op::MetaWrite { sector, data, .. } => Some((sector, data.len() as u64 / 512)),
+            _ => None,
+        };
+        let Some((sector, sectors)) = place else {
+            return op;
+        };
+        disk.misdirect = None;
+        self.ops += 1;
+        let draw = mix(self.seed ^ 0x0717, self.ops);
+        let room = (area.end - area.start - sectors) / 8 + 1;
+        *sector = area.start + draw % room * 8;
+        self.nodes[i].rotten[volume] = true;
+        self.lied = true;
+        self.models[volume].forked = true;
+        self.coverage.hit(if meta {
+            "fault: misdirected metadata"
+        } else {
+            "fault: misdirected data"
+        });
+        self.tell(i, || format!("misdirected: {}", brief(&op)));
+        op
     }
 
     /// Whether a fault meets this operation.

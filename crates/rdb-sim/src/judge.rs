@@ -4,6 +4,7 @@ use rdb_engine::config::{OnIoError, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 
 use crate::oracle::Acked;
+use crate::plan::Trigger;
 use crate::world::World;
 
 /// Both sides of a resync, running or paused, see the target as one of these.
@@ -66,6 +67,7 @@ impl World {
         new: VolumeState,
     ) {
         self.unjudged = true;
+        self.look_for_ambushes(i, old, new);
         if will_be_target(new.conn) && !will_be_target(old.conn) {
             self.judge_target(i, volume);
         }
@@ -91,9 +93,37 @@ impl World {
         }
     }
 
+    fn look_for_ambushes(&mut self, i: usize, old: VolumeState, new: VolumeState) {
+        let up = |s: VolumeState| s.conn >= ConnState::Connected;
+        let ill = |s: VolumeState| s.disk < DiskState::Attaching || s.disk == DiskState::Failed;
+        let syncs =
+            |s: VolumeState| (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&s.conn);
+        let coming = matches!(old.disk, DiskState::Attaching | DiskState::Negotiating);
+        let triggers = [
+            (!up(old) && up(new), Trigger::Connected),
+            (up(old) && !up(new), Trigger::PeerLost),
+            (!syncs(old) && syncs(new), Trigger::ResyncBegins),
+            (syncs(old) && !syncs(new), Trigger::ResyncEnds),
+            (
+                old.role != new.role && new.role == Role::Primary,
+                Trigger::Promoted,
+            ),
+            (!ill(old) && ill(new), Trigger::DiskLost),
+            (
+                coming && new.disk >= DiskState::Inconsistent,
+                Trigger::Attached,
+            ),
+        ];
+        for (is, trigger) in triggers {
+            if is {
+                self.meets(i, trigger);
+            }
+        }
+    }
+
     /// The node's data are about to be overwritten.
     fn judge_target(&mut self, i: usize, volume: usize) {
-        if !self.nodes[i].lonely[volume] {
+        if !self.nodes[i].lonely[volume] || self.is_rotten(volume) {
             return;
         }
         let solved = |n: usize| {
@@ -110,6 +140,11 @@ impl World {
         self.models[volume].forked = true;
         self.nodes[i].lonely[volume] = false;
         self.coverage.hit("judge: data given up by consent");
+    }
+
+    /// A disk has lied: nothing is promised until it is replaced.
+    fn is_rotten(&self, volume: usize) -> bool {
+        self.nodes.iter().any(|n| n.rotten[volume])
     }
 
     fn has_split_brain_policy(&self) -> bool {
@@ -188,7 +223,9 @@ impl World {
         }
         self.unjudged = false;
         for volume in 0..self.models.len() {
-            if !self.seems_synced(volume) || self.nodes.iter().any(|n| n.out_of_sync_of(volume) > 0)
+            if self.is_rotten(volume)
+                || !self.seems_synced(volume)
+                || self.nodes.iter().any(|n| n.out_of_sync_of(volume) > 0)
             {
                 continue;
             }

@@ -136,6 +136,8 @@ pub struct Node {
     pub consent: Vec<bool>,
     /// Writes were acknowledged that are on this node's disk alone, by volume.
     pub lonely: Vec<bool>,
+    /// The disk did something else than it said, by volume: nothing can be asked of it until it is replaced.
+    pub rotten: Vec<bool>,
 }
 
 impl Node {
@@ -166,6 +168,7 @@ impl Node {
             view: vec![VolumeState::INITIAL; sectors.len()],
             consent: vec![false; sectors.len()],
             lonely: vec![false; sectors.len()],
+            rotten: vec![false; sectors.len()],
         }
     }
 
