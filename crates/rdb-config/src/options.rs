@@ -337,7 +337,7 @@ pub const OPTIONS: &[OptionDef] = &[
         "disconnect",
         Yes,
     ),
-    text(Net, "data-integrity-alg", ALG_MAX, Refused("")),
+    text(Net, "data-integrity-alg", ALG_MAX, Yes),
     text(Net, "csums-alg", ALG_MAX, Refused("")),
     flag(
         Net,

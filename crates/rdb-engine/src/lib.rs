@@ -20,6 +20,7 @@ mod event;
 pub mod generation;
 mod handshake;
 mod ids;
+mod integrity;
 mod interval;
 mod metadata;
 mod net;

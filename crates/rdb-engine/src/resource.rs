@@ -140,10 +140,13 @@ impl<P: Payload> Resource<P> {
             Event::Received {
                 volume,
                 packet,
-                digest: _,
+                digest,
                 payload,
             } => {
-                self.on_packet(VolumeNr(volume), packet, payload);
+                let nr = VolumeNr(volume);
+                if self.is_intact(nr, &packet, digest, payload.as_ref()) {
+                    self.on_packet(nr, packet, payload);
+                }
             }
             Event::ConnectionLost { socket, cause } => self.on_connection_lost(socket, cause),
             Event::Sent { tag } => self.on_sent(tag),
