@@ -208,6 +208,67 @@ split_brain_resolved() { # kernel|rdb: the side without changes
     quiet
 }
 
+# ---- digests: of data on the wire, and of blocks compared
+
+integrity() { # every kind of packet that carries a digest, both ways
+    writes kernel
+    writes rdb
+    apart kernel rdb
+    apart rdb kernel
+    diskless kernel
+    diskless rdb
+}
+integrity_of_writes() {
+    writes kernel
+    writes rdb
+}
+verify_done() { # verify_done PATTERN: the kernel verifies, to the end, and says so
+    local end=$((SECONDS + 60))
+    kmark
+    must kadm verify r0
+    until ksaid 'Online verify done'; do
+        [ $SECONDS -lt $end ] || fail "no end of the verify; kernel: $(kline); rdb: $(rline)"
+        sleep 0.5
+    done
+    quiet 20
+}
+# The kernel drives a verify; rdb answers it. What differs is found, marked by both, and repaired by
+# the next resync.
+verified() { # kernel|rdb, which is Primary
+    local bad=rdb found
+    if [ "$1" = kernel ]; then
+        primary_kernel
+        kload
+    else
+        bad=kernel
+        primary_rdb
+        rload
+    fi
+    load_runs
+    verify_done
+    load_end
+    load_known "$1"
+    # Writes meanwhile are no differences.
+    ksaid 'Online verify found' && fail "a difference was found where there is none"
+    equal
+    spoil $bad $((26 * 1048576))
+    spoil $bad $((30 * 1048576))
+    verify_done
+    ksaid 'Online verify found 32 4k block out of sync' || fail "the kernel did not find what differs"
+    tail -n +"$((log_at + 1))" "$work/rdbd.log" | grep -qa 'Online verify found 32 4k block out of sync' || fail "rdb did not find what differs"
+    found=$(timeout 5 grep -aoE 'oos:[0-9]+' "$work/run/status" | head -n 1)
+    [ "$found" = oos:128 ] || fail "rdb marked $found, not 128 KiB"
+    found=$(guest 10 "grep -aoE 'oos:[0-9]+' /proc/drbd | head -n 1")
+    [ "$found" = oos:128 ] || fail "the kernel marked $found, not 128 KiB"
+    must kadm disconnect r0
+    rawait 'cs:WFConnection' 20
+    must kadm connect r0
+    quiet
+    resync_of 128
+    equal
+    both_secondary
+}
+
 # ---- mixed load
 
 # mixed SECONDS: writes on the Primary all the time, by turns the kernel and rdb, while something

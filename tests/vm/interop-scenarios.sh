@@ -505,8 +505,10 @@ short() {
     scenario 120 'kernel loses power (sysrq b) as primary, rdb takes over' primary secondary C kernel_cut_as_primary rdb
     scenario 120 'disks change sides, and back' both both C disks_travel
     scenario 120 'rdb killed (-9) as target in mid sync, under load' source target C cut_in_sync rdb target
+    scenario 120 'data-integrity-alg crc32c: writes, trim, zeroes' both both C reconfigured 'protocol C; data-integrity-alg crc32c;' '' integrity_of_writes
+    scenario 150 'verify, driven by the kernel; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb
     [ -z "$quick" ] ||
-        scenario $((minutes * 20 + 180)) 'mixed load with role switches, the short form' both both C mixed $((minutes * 20))
+        scenario $((minutes * 10 + 180)) 'mixed load with role switches, the short form' both both C mixed $((minutes * 10))
 }
 core() { # PROTOCOL
     scenario 90 'writes on the kernel: 512 B to 1 MiB, flush, FUA, trim, zeroes' primary secondary "$1" writes kernel
@@ -521,6 +523,7 @@ core() { # PROTOCOL
 }
 long() {
     local protocol algorithm
+    scenario 60 'new configuration: protocol C' secondary secondary C reconfigured 'protocol C;' '' equal
     scenario 120 'rdb killed (-9) as source in mid sync, under load' target source C cut_in_sync rdb source
     scenario 150 'kernel loses power as target in mid sync, under load' target source C cut_in_sync kernel target
     scenario 150 'kernel loses power as source in mid sync, under load' source target C cut_in_sync kernel source
@@ -545,6 +548,12 @@ long() {
     for algorithm in md5 sha224 sha384 sha512; do
         scenario 60 "cram-hmac-alg $algorithm" both both C reconfigured "protocol C; cram-hmac-alg $algorithm; shared-secret \"first-meeting\";" '' switches
     done
+    scenario 240 'data-integrity-alg sha1: also resync and diskless' both both C reconfigured 'protocol C; data-integrity-alg sha1;' '' integrity
+    scenario 90 'data-integrity-alg sha256' both both A reconfigured 'protocol A; data-integrity-alg sha256;' '' integrity_of_writes
+    for algorithm in md5 crc32 sha512; do
+        scenario 90 "data-integrity-alg $algorithm" both both C reconfigured "protocol C; data-integrity-alg $algorithm;" '' integrity_of_writes
+    done
+    scenario 150 'verify, driven by the kernel; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel
     scenario 90 'cram-hmac-alg sha1' both both C reconfigured 'protocol C; cram-hmac-alg sha1; shared-secret "first-meeting";' '' apart rdb kernel
     scenario 90 'cram-hmac-alg sha256' both both C reconfigured 'protocol C; cram-hmac-alg sha256; shared-secret "second meeting, a longer secret than the other";' '' apart kernel rdb
     scenario 120 'different secrets: refused' secondary secondary C wrong_secret

@@ -5,7 +5,7 @@
 #   interop.sh [-q] [-o PATTERN] [-m MINUTES] [-k DIR] [BINARIES]
 #
 #   -q          the short form: the first meeting, writes, resync, crashes, for protocol C alone
-#   -m MINUTES  how long the mixed load with role switches goes on (default 3; a third with -q)
+#   -m MINUTES  how long the mixed load with role switches goes on (default 3; a sixth with -q)
 #   -o PATTERN  only scenarios whose name matches (an extended regular expression)
 #   -k DIR      keep what explains a failure there (default: ${TMPDIR:-/var/tmp}/rdb-interop.failed)
 #   BINARIES    directory with rdbd and rdbadm (default: target/debug)

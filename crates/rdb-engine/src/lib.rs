@@ -34,6 +34,7 @@ pub mod state;
 mod status;
 pub mod sync_decision;
 mod transfer_log;
+mod verify;
 mod volume;
 mod write;
 

@@ -11,7 +11,7 @@ use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{ConnState, DiskState};
-use crate::volume::{BlockedRead, Holder, PeerKey, RequestOrPeer};
+use crate::volume::{BlockedRead, Holder, PeerKey, Purpose, RequestOrPeer};
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
@@ -334,8 +334,13 @@ impl<P: Payload> Resource<P> {
 
     // ---- reads ---------------------------------------------------------------------------------------------------
 
-    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ.
-    pub(crate) fn on_read_request(&mut self, nr: VolumeNr, request: &BlockRequest, resync: bool) {
+    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_OV_REQUEST.
+    pub(crate) fn on_read_request(
+        &mut self,
+        nr: VolumeNr,
+        request: &BlockRequest,
+        purpose: Purpose,
+    ) {
         let volume = self.volume(nr);
         let (sector, bytes) = (request.sector, request.bytes);
         let end = sector.saturating_add(u64::from(bytes / 512));
@@ -357,7 +362,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id: request.block_id,
-            resync,
+            purpose,
         };
         self.serve_read(nr, read);
     }
@@ -367,7 +372,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id,
-            resync,
+            purpose,
         } = read;
         let end = sector + u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
@@ -376,14 +381,16 @@ impl<P: Payload> Resource<P> {
             self.refuse_read(nr, read);
             return;
         }
-        // A resync block is read after every overlapping write is done, and the range is ours until the target has
+        // A resync or verify block is read after every overlapping write is done, and the range is ours until the target has
         // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
         if volume.held.overlap(sector, end).is_some() {
             volume.reads_blocked.push_back(read);
             return;
         }
-        if resync {
-            volume.held.insert(sector, end, Holder::Resync);
+        match purpose {
+            Purpose::Application => {}
+            Purpose::Resync => volume.held.insert(sector, end, Holder::Resync),
+            Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
         }
         let connection = self.net.connection;
         let tag = self.start_data_io(Io::PeerRead {
@@ -391,7 +398,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id,
-            resync,
+            purpose,
             connection,
         });
         self.emit(Effect::Read {
@@ -402,7 +409,7 @@ impl<P: Payload> Resource<P> {
         });
     }
 
-    fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+    pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
         let volume = self.volume_mut(nr);
         volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
         let seq_num = volume.next_seq();
@@ -412,10 +419,9 @@ impl<P: Payload> Resource<P> {
             bytes: read.bytes,
             seq_num,
         };
-        let packet = if read.resync {
-            Packet::NegRsDReply(ack)
-        } else {
-            Packet::NegDReply(ack)
+        let packet = match read.purpose {
+            Purpose::Application => Packet::NegDReply(ack),
+            Purpose::Resync | Purpose::Verify => Packet::NegRsDReply(ack),
         };
         self.send(nr, packet, None);
     }
@@ -433,24 +439,25 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one I/O")]
     pub(crate) fn on_peer_read_io(
         &mut self,
         nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        resync: bool,
+        read: BlockedRead,
         connection: u32,
         result: Result<Option<P>, DiskError>,
     ) {
         let current = connection == self.net.connection && self.is_up();
-        let read = BlockedRead {
+        if read.purpose == Purpose::Verify {
+            self.on_verify_read_io(nr, read, current, result);
+            return;
+        }
+        let BlockedRead {
             sector,
             bytes,
             block_id,
-            resync,
-        };
+            purpose,
+        } = read;
+        let resync = purpose == Purpose::Resync;
         match result {
             Ok(Some(payload)) if current => {
                 let volume = self.volume_mut(nr);

@@ -112,6 +112,7 @@ pub(crate) enum PingWaiter {
     Admin,
     ResyncSource(VolumeNr),
     ResyncTarget(VolumeNr),
+    Verify(VolumeNr),
 }
 
 impl<P> Net<P> {
