@@ -159,6 +159,18 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.retry_blocked(nr);
+        let before_its_resync = matches!(
+            old.conn,
+            ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
+        );
+        if actions.contains(AfterActions::DISK_FAILED)
+            && before_its_resync
+            && new.role == Role::Primary
+        {
+            // The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it before
+            // a new handshake has compared its generation with what users have seen.
+            self.lose_connection(ConnState::NetworkFailure);
+        }
     }
 
     /// A19: every bit is set, on disk too.
@@ -225,6 +237,7 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).state.disk > DiskState::Failed {
             return; // a new disk is attached already
         }
+        self.local_copies_given_up(nr);
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;
         };

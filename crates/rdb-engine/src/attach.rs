@@ -170,9 +170,10 @@ impl<P: Payload> Resource<P> {
 
     /// What the log says is hot (`docs/spec/metadata.md`, section 4.10).
     fn attach_log(&mut self, nr: VolumeNr, ring: &[u8]) -> Result<(), AdminError> {
+        let forget = self.planted(crate::Bug::ForgetPrimary);
         let attach = self.attaching(nr);
         let (superblock, layout) = attach.superblock.clone().expect("read in the step before");
-        let was_primary = superblock.flags.contains(MdFlags::PRIMARY_IND);
+        let was_primary = superblock.flags.contains(MdFlags::PRIMARY_IND) && !forget;
         let disabled = superblock.flags.contains(MdFlags::AL_DISABLED);
         match activity_log::replay(layout.al, ring) {
             Ok(Replay {
@@ -198,38 +199,18 @@ impl<P: Payload> Resource<P> {
     /// Steps 12 to 20: nothing is written before these.
     fn attach_claim(&mut self, nr: VolumeNr) -> Result<(), AdminError> {
         let volume = self.volume(nr);
-        let state = volume.state;
         let (superblock, layout) = volume
             .attach
             .as_ref()
             .and_then(|a| a.superblock.clone())
             .expect("read before");
+        self.holds_what_users_saw(nr, superblock.uuids[0])?;
+        let volume = self.volume(nr);
         let options = volume
             .attach
             .as_ref()
             .map(|a| a.options.clone())
             .unwrap_or_default();
-        let exposed = volume.exposed_uuid;
-        let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
-        if state.pdsk != DiskState::UpToDate
-            && exposed != 0
-            && somebody_primary
-            && (superblock.uuids[0] ^ exposed) & !1 != 0
-        {
-            let text = format!("Can only attach to data with current UUID={exposed:016X}");
-            self.log_volume(Level::Error, nr, text.clone());
-            return Err(AdminError::refused(150, text));
-        }
-        let left_behind = volume.left_behind;
-        if state.pdsk != DiskState::UpToDate
-            && state.role == Role::Primary
-            && left_behind != 0
-            && (superblock.uuids[0] ^ left_behind) & !1 == 0
-        {
-            let text = "the disk lacks writes that only the peer's disk has";
-            self.log_volume(Level::Error, nr, text);
-            return Err(AdminError::refused(150, text));
-        }
         let last_agreed = superblock.la_size_sectors;
         let peer = volume.peer.disk_size;
         let size = Self::agreed_size(
@@ -261,6 +242,30 @@ impl<P: Payload> Resource<P> {
         ));
         attach.step = Step::Bitmap;
         self.attach_next_page(nr)
+    }
+
+    /// A disk of the generation `current` shows users no older data than they have seen, as far as that can be told without
+    /// the peer's names.
+    fn holds_what_users_saw(&mut self, nr: VolumeNr, current: u64) -> Result<(), AdminError> {
+        let volume = self.volume(nr);
+        let state = volume.state;
+        if state.pdsk == DiskState::UpToDate {
+            return Ok(());
+        }
+        let (exposed, left_behind) = (volume.exposed_uuid, volume.left_behind);
+        let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
+        let text = if exposed != 0 && somebody_primary && (current ^ exposed) & !1 != 0 {
+            format!("Can only attach to data with current UUID={exposed:016X}")
+        } else if state.role == Role::Primary
+            && left_behind != 0
+            && (current ^ left_behind) & !1 == 0
+        {
+            "the disk lacks writes that only the peer's disk has".into()
+        } else {
+            return Ok(());
+        };
+        self.log_volume(Level::Error, nr, text.clone());
+        Err(AdminError::refused(150, text))
     }
 
     fn attach_next_page(&mut self, nr: VolumeNr) -> Result<(), AdminError> {
@@ -304,7 +309,8 @@ impl<P: Payload> Resource<P> {
         let state = self.volume(nr).state;
         let flags = superblock.flags;
         let fresh = superblock.la_size_sectors == 0;
-        let was_primary = flags.contains(MdFlags::PRIMARY_IND);
+        let forget = self.planted(crate::Bug::ForgetPrimary);
+        let was_primary = flags.contains(MdFlags::PRIMARY_IND) && !forget;
         let crashed = flags.contains(MdFlags::CRASHED_PRIMARY) || was_primary;
         let mut marked = 0;
         for extent in &attach.hot {
@@ -429,9 +435,19 @@ impl<P: Payload> Resource<P> {
             self.attaching(nr).step = Step::Told;
             return;
         }
+        // (Whether the peer was there when the attach began says nothing about now.)
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let current = volume.disk.as_deref().map(|disk| disk.sb.uuids[0]);
+        if state.conn < ConnState::Connected
+            && let Some(current) = current
+            && let Err(error) = self.holds_what_users_saw(nr, current)
+        {
+            self.attach_failed(nr, error);
+            return;
+        }
         self.attaching(nr).step = Step::Final;
         let volume = self.volume_mut(nr);
-        let state = volume.state;
         let Some(disk) = volume.disk.as_deref_mut() else {
             return;
         };

@@ -11,7 +11,7 @@ use crate::generation::{CompareInputs, GenerationIds, PeerIds};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
+use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
 use rdb_meta::MdFlags;
 
@@ -294,7 +294,7 @@ impl<P: Payload> Resource<P> {
         let state = volume.state;
         let exposed = volume.exposed_uuid;
         volume.peer.ids = Some(peer);
-        let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
+        let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
         if state.role == Role::Primary
             && state.disk < DiskState::Inconsistent
             && first_look
@@ -355,6 +355,9 @@ impl<P: Payload> Resource<P> {
 
     /// A new data generation: the peer has missed what comes now. Writes do not complete before it is durable.
     pub(crate) fn new_current_uuid(&mut self, nr: VolumeNr) {
+        if self.planted(crate::Bug::KeepGeneration) {
+            return;
+        }
         let random = self.random();
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
@@ -568,12 +571,13 @@ impl<P: Payload> Resource<P> {
             (DiskState::Negotiating, Some((disk, _))) => disk,
             (disk, _) => disk,
         };
+        let crashes = !self.planted(crate::Bug::NoRuleForCrashes);
         let inputs = DecisionInputs {
             own: disk.ids(),
             peer: *peer,
             compare: CompareInputs {
-                own_crashed: volume.crashed_primary,
-                peer_crashed: peer.crashed_primary(),
+                own_crashed: crashes && volume.crashed_primary,
+                peer_crashed: crashes && peer.crashed_primary(),
                 own_primary: state.role == Role::Primary,
                 peer_primary: peer_role == Role::Primary,
                 resolve_conflicts: self.net.resolve_conflicts,

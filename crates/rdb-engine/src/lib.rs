@@ -14,6 +14,7 @@ mod admin;
 mod after;
 mod attach;
 mod bitmap_exchange;
+mod completion;
 pub mod config;
 mod effect;
 mod event;
@@ -26,6 +27,7 @@ mod metadata;
 mod net;
 mod packets;
 mod peer_request;
+mod planted;
 mod read;
 mod report;
 mod resource;
@@ -43,6 +45,7 @@ pub use event::{
     Command, DiskError, DiskInfo, Event, LossCause, Payload, Request, RequestKind, Timer,
 };
 pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
+pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
 pub use status::{ResourceStatus, SyncProgress, VolumeStatus};
 

@@ -205,6 +205,8 @@ impl<P: Payload> Resource<P> {
     fn md_start(&mut self, nr: VolumeNr, op: MdOp) {
         let volume = self.volume(nr);
         let flags = crate::state::md_flags(volume.state, volume.crashed_primary, 0);
+        let unflushed = self.planted(crate::Bug::EvictWithoutFlush);
+        let unmarked = self.planted(crate::Bug::EvictWithoutMarks);
         let still_primary = MdFlags::from_bits_retain(flags).contains(MdFlags::PRIMARY_IND);
         let disk = self.disk_mut(nr);
         let stage = match op.kind {
@@ -247,6 +249,7 @@ impl<P: Payload> Resource<P> {
                 for &extent in &sealed.evicted {
                     let page = rdb_meta::Bitmap::page_of_extent(extent);
                     if page < disk.bitmap.page_count()
+                        && !unmarked
                         && disk.bitmap.is_dirty(page)
                         && !pages.contains(&page)
                     {
@@ -257,7 +260,7 @@ impl<P: Payload> Resource<P> {
                 let flush = pages.iter().any(|&p| disk.bitmap.is_lazy(p))
                     || !sealed.evicted.is_empty() && disk.has_volatile_data();
                 Stage::Copies {
-                    flush,
+                    flush: flush && !unflushed,
                     pages: copies(disk, &pages),
                     then: AfterCopies::Transaction(sealed),
                 }

@@ -10,7 +10,7 @@ use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
-use crate::state::{ConnState, DiskState};
+use crate::state::{self, ConnState, DiskState};
 use crate::volume::{BlockedRead, Holder, PeerKey, Purpose, RequestOrPeer};
 
 /// A write of the peer's application, on its way to our disk.
@@ -26,6 +26,8 @@ pub(crate) struct PeerWrite<P> {
     flags: DpFlags,
     kind: MirrorKind,
     payload: Option<P>,
+    /// The writer had no disk of its own when it sent this.
+    alone: bool,
     pub(crate) al_held: bool,
 }
 
@@ -85,6 +87,11 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.counters.received += u64::from(bytes / 512);
         volume.counters.unacked += 1;
+        // Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
+        let alone = !state::is_there(self.volume(nr).state.pdsk);
+        if alone {
+            self.set_out_of_sync(nr, sector, end - sector);
+        }
         let epoch = self.net.epochs.add();
         let key = self.peer_writes.insert(PeerWrite {
             volume: nr,
@@ -96,6 +103,7 @@ impl<P: Payload> Resource<P> {
             flags: header.flags,
             kind,
             payload,
+            alone,
             al_held: false,
         });
         if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
@@ -154,11 +162,12 @@ impl<P: Payload> Resource<P> {
     }
 
     /// A Secondary logs what it writes only if the writer has no disk of its own: then nobody else does (8.6, item 6).
+    /// Of a writer that is lost that is not known any more.
     pub(crate) fn activate_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
         let (nr, sector, end) = (write.volume, write.sector, write.end());
         let (first, last) = write.extents();
-        if self.volume(nr).state.pdsk >= DiskState::Inconsistent {
+        if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
@@ -375,22 +384,31 @@ impl<P: Payload> Resource<P> {
             purpose,
         } = read;
         let end = sector + u64::from(bytes / 512);
-        let volume = self.volume_mut(nr);
+        let volume = self.volume(nr);
         if volume.state.disk != DiskState::UpToDate || volume.disk.as_ref().is_none_or(|d| d.failed)
         {
             self.refuse_read(nr, read);
             return;
         }
-        // A resync or verify block is read after every overlapping write is done, and the range is ours until the target has
-        // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
-        if volume.held.overlap(sector, end).is_some() {
+        // A resync or verify block is read after every overlapping write is done, and the range is ours until the peer
+        // has answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
+        // Writes that came before it are read, also those that have not started.
+        let queued = self.net.epochs.waiting.iter();
+        let queued = queued.chain(&volume.mirror_blocked);
+        let overtakes = queued
+            .map(|&key| &self.peer_writes[key])
+            .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
+        let locked = overtakes || volume.held.overlap(sector, end).is_some();
+        let unlocked = purpose == Purpose::Resync && self.planted(crate::Bug::ResyncUnlocked);
+        let volume = self.volume_mut(nr);
+        if locked && !unlocked {
             volume.reads_blocked.push_back(read);
             return;
         }
         match purpose {
-            Purpose::Application => {}
-            Purpose::Resync => volume.held.insert(sector, end, Holder::Resync),
+            Purpose::Resync if !unlocked => volume.held.insert(sector, end, Holder::Resync),
             Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
+            Purpose::Application | Purpose::Resync => {}
         }
         let connection = self.net.connection;
         let tag = self.start_data_io(Io::PeerRead {

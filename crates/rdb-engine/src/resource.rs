@@ -49,6 +49,8 @@ pub struct Resource<P> {
     pub(crate) peer_writes: Slab<PeerWrite<P>>,
     /// State changes whose consequences are still to come.
     after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) planted: Option<crate::Bug>,
 }
 
 /// What an I/O in flight is for.
@@ -115,6 +117,8 @@ impl<P: Payload> Resource<P> {
             request_generation: 1,
             peer_writes: Slab::new(),
             after: VecDeque::new(),
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
     }
 
@@ -371,6 +375,7 @@ impl<P: Payload> Resource<P> {
             negotiated: volume
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
+            invalidated: volume.invalidated,
             ..Context::DEFAULT
         }
     }
@@ -480,9 +485,17 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let old = core::mem::replace(&mut volume.state, new);
         let effects = state::immediate(old, new);
+        volume.invalidated = match new.conn {
+            ConnState::StartingSyncT => true,
+            ConnState::WFSyncUUID => volume.invalidated,
+            _ => false,
+        };
         if let Some(disk) = volume.disk.as_deref_mut() {
             if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {
                 let mut flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
+                if volume.invalidated {
+                    flags &= !rdb_meta::MdFlags::CONSISTENT.bits();
+                }
                 let mark = rdb_meta::MdFlags::PRIMARY_IND.bits();
                 if disk.sb.flags.bits() & mark != 0 && flags & mark == 0 {
                     flags |= mark;

@@ -9,6 +9,7 @@ use alloc::format;
 
 use replica_proto::{BarrierNr, Packet};
 
+use crate::Bug;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::{Time, VolumeNr};
@@ -225,9 +226,18 @@ impl<P: Payload> Resource<P> {
             log.writes = 0;
         }
         let entries = core::mem::take(&mut log.entries);
+        let (forget, careless) = (
+            self.planted(Bug::ForgetLostAck),
+            self.planted(Bug::SkipBarrier),
+        );
         for entry in &entries {
             if let Some(request) = self.requests.get_mut(entry.key) {
                 request.in_log = false;
+                let acked = request.net == Part::Done;
+                if forget && !acked || careless && acked {
+                    request.net = Part::Done;
+                    continue;
+                }
                 request.net = Part::Failed;
                 let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
                 let only_there = request.completed && !request.good_here;
@@ -362,6 +372,10 @@ impl<P: Payload> Resource<P> {
             if !core::mem::take(&mut volume.mirror_unflushed) || !volume.has_usable_disk() {
                 continue;
             }
+            if self.planted(Bug::SkipFlushBeforeBarrierAck) {
+                continue;
+            }
+            let volume = self.volume(nr);
             if volume
                 .disk
                 .as_ref()

@@ -42,6 +42,8 @@ pub(crate) struct Volume<P> {
     pub(crate) state: VolumeState,
     /// Size of the device in sectors; 0 while unknown.
     pub(crate) size: u64,
+    /// Own data were given up for an administrative full sync, which has not begun.
+    pub(crate) invalidated: bool,
     /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
     pub(crate) exposed_uuid: u64,
     /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
@@ -253,6 +255,7 @@ impl<P> Volume<P> {
             minor,
             state: VolumeState::INITIAL,
             size: 0,
+            invalidated: false,
             exposed_uuid: 0,
             left_behind: 0,
             disk: None,

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use rdb_meta::{ExtentNr, activity_log::Acquire};
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
+use crate::Bug;
 use crate::config::Protocol;
 use crate::effect::{DiscardKind, Effect, Level, RequestError};
 use crate::event::{DiskError, Payload, Request, RequestKind};
@@ -37,12 +38,14 @@ pub(crate) struct AppRequest<P> {
     pub(crate) al_held: bool,
     /// Its epoch's barrier is not acknowledged.
     pub(crate) in_log: bool,
-    epoch: u32,
+    pub(crate) epoch: u32,
     /// The mirror says that the block is in sync now.
-    in_sync: bool,
+    pub(crate) in_sync: bool,
     /// Our disk, or the peer's, was UpToDate when the write went there: only such a copy is one to rely on.
     pub(crate) good_here: bool,
-    good_there: bool,
+    pub(crate) good_there: bool,
+    /// The peer has it on a disk to rely on.
+    pub(crate) safe_there: bool,
     started: bool,
     pub(crate) completed: bool,
     /// A flush without a local disk: the transfer log's writes before it.
@@ -72,7 +75,7 @@ impl<P> AppRequest<P> {
         matches!(self.kind, RequestKind::Read)
     }
 
-    fn is_flush(&self) -> bool {
+    pub(crate) fn is_flush(&self) -> bool {
         matches!(self.kind, RequestKind::Flush)
     }
 
@@ -81,7 +84,7 @@ impl<P> AppRequest<P> {
         BlockId::from_u64(u64::from(self.generation) << 32 | (key as u64 + 1))
     }
 
-    fn extents(&self) -> (ExtentNr, ExtentNr) {
+    pub(crate) fn extents(&self) -> (ExtentNr, ExtentNr) {
         (
             ExtentNr::of_sector(self.sector),
             ExtentNr::of_sector(self.end() - 1),
@@ -164,6 +167,7 @@ impl<P: Payload> Resource<P> {
             in_sync: false,
             good_here: false,
             good_there: false,
+            safe_there: false,
             started: false,
             completed: false,
             flush_after: 0,
@@ -239,6 +243,7 @@ impl<P: Payload> Resource<P> {
 
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
     fn activate(&mut self, key: RequestKey) {
+        let unlogged = self.planted(Bug::SkipActivityLogWait);
         let request = &self.requests[key];
         let nr = request.volume;
         let (first, last) = request.extents();
@@ -256,6 +261,11 @@ impl<P: Payload> Resource<P> {
             Acquire::Granted => {
                 self.requests[key].al_held = true;
                 self.submit_when_primary(key, marked);
+            }
+            Acquire::Pending(_) if unlogged => {
+                self.requests[key].al_held = true;
+                self.queue_transaction(nr);
+                self.submit_write(key);
             }
             Acquire::Pending(tr) => {
                 disk.al_pending.push_back((tr, RequestOrPeer::Request(key)));
@@ -551,13 +561,21 @@ impl<P: Payload> Resource<P> {
         key: RequestKey,
         result: Result<Option<P>, DiskError>,
     ) {
+        let usable = self
+            .volumes
+            .get(&nr)
+            .is_some_and(|v| state::is_there(v.state.disk));
         let Some(request) = self.requests.get_mut(key) else {
             return;
         };
         let (sector, bytes, is_read) = (request.sector, request.bytes, request.is_read());
         match result {
             Ok(payload) => {
-                request.local = Part::Done;
+                request.local = if is_read || usable {
+                    Part::Done
+                } else {
+                    Part::Failed // on a disk that has been given up meanwhile
+                };
                 request.payload = payload;
                 if is_read {
                     self.volume_mut(nr).counters.read += u64::from(bytes / 512);
@@ -670,134 +688,6 @@ impl<P: Payload> Resource<P> {
         let (sector, sectors) = (request.sector, request.sectors());
         self.set_out_of_sync(nr, sector, sectors);
         self.advance_write(key);
-    }
-
-    /// Completes a write or flush when both parts are in, and finishes it when nothing is left to hear.
-    pub(crate) fn advance_write(&mut self, key: RequestKey) {
-        let Some(request) = self.requests.get(key) else {
-            return;
-        };
-        if request.local == Part::Pending || request.net == Part::Pending {
-            return;
-        }
-        if request.is_flush() {
-            let ok = request.local != Part::Failed && request.net != Part::Failed
-                || request.local == Part::Done
-                    && self.volume(request.volume).state.disk == DiskState::UpToDate;
-            self.complete(key, ok);
-            return;
-        }
-        if !request.completed {
-            let (nr, sector, end, epoch, in_log) = (
-                request.volume,
-                request.sector,
-                request.end(),
-                request.epoch,
-                request.in_log,
-            );
-            let request_in_sync =
-                request.in_sync && request.local == Part::Done && request.net == Part::Done;
-            // What only an Inconsistent disk took is overwritten by the next resync: that is no success.
-            let state = self.volume(nr).state;
-            let here = request.good_here || state.disk == DiskState::UpToDate;
-            let there = request.good_there || state.pdsk == DiskState::UpToDate;
-            let ok = request.local == Part::Done && here || request.net == Part::Done && there;
-            if !(request.local == Part::Done && request.net == Part::Done) {
-                // Only one copy has it: that is on record before anybody relies on it (I6).
-                self.set_out_of_sync(nr, sector, end - sector);
-            }
-            if request_in_sync {
-                // While the range is ours: a later write that fails at one copy must find its mark again. Until the
-                // barrier is acknowledged the log marks the blocks if the peer is lost, and the activity log if we are.
-                self.set_in_sync(nr, sector, end - sector);
-            }
-            let here = self.requests[key].local == Part::Done;
-            if ok && !here {
-                let volume = self.volume_mut(nr);
-                volume.left_behind = volume.exposed_uuid;
-            }
-            if in_log && epoch == self.net.log.epoch {
-                self.close_epoch();
-            }
-            self.requests[key].completed = true;
-            self.volume_mut(nr).held.remove(sector);
-            if self.volume(nr).completions_held > 0 && ok {
-                self.volume_mut(nr).held_completions.push(key);
-            } else {
-                self.tell_completion(key, ok);
-            }
-            self.retry_blocked(nr);
-        }
-        self.finish_request(key);
-    }
-
-    fn tell_completion(&mut self, key: RequestKey, ok: bool) {
-        let request = &self.requests[key];
-        let (id, nr) = (request.id, request.volume);
-        let volume = self.volume_mut(nr);
-        volume.application_pending = volume.application_pending.saturating_sub(1);
-        let result = if ok { Ok(None) } else { Err(RequestError::Io) };
-        self.emit(Effect::Complete {
-            request: id,
-            result,
-        });
-    }
-
-    /// The superblock that names the new generation is durable: writes that only this node has may complete (I20).
-    pub(crate) fn release_completions(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
-            return;
-        };
-        volume.completions_held = volume.completions_held.saturating_sub(1);
-        if volume.completions_held > 0 {
-            return;
-        }
-        let held = core::mem::take(&mut volume.held_completions);
-        for key in held {
-            self.tell_completion(key, true);
-            self.finish_request(key);
-        }
-    }
-
-    /// Completes a read or a flush, which leave nothing behind.
-    pub(crate) fn complete(&mut self, key: RequestKey, ok: bool) {
-        let request = self.requests.remove(key);
-        let volume = self.volume_mut(request.volume);
-        volume.application_pending = volume.application_pending.saturating_sub(1);
-        let result = match (ok, request.payload) {
-            (false, _) => Err(RequestError::Io),
-            (true, payload) if request.bytes > 0 => Ok(payload),
-            _ => Ok(None),
-        };
-        self.emit(Effect::Complete {
-            request: request.id,
-            result,
-        });
-    }
-
-    /// Forgets a write once it is completed and its epoch is acknowledged or lost.
-    pub(crate) fn finish_request(&mut self, key: RequestKey) {
-        let Some(request) = self.requests.get(key) else {
-            return;
-        };
-        if !request.completed || request.in_log || request.local == Part::Pending {
-            return;
-        }
-        let nr = request.volume;
-        if self.volume(nr).held_completions.contains(&key) {
-            return;
-        }
-        let request = self.requests.remove(key);
-        let volume = self.volume_mut(nr);
-        volume.writes_open -= 1;
-        if request.al_held {
-            let (first, last) = request.extents();
-            if let Some(disk) = volume.disk.as_deref_mut() {
-                disk.al.release(first, last);
-                self.retry_starved(nr);
-            }
-        }
-        self.retry_waiting(nr);
     }
 
     // ---- bitmap --------------------------------------------------------------------------------------------------

@@ -259,6 +259,7 @@ impl<E: Engine> EventLoop<E> {
             if self.pool.take_released(Reserve::FrontEnd) {
                 again |= self.retry_starved_front_ends();
             }
+            again |= self.pump_early_meta();
             again |= self.pump_resumed_clients();
             if !again && self.pending.is_empty() {
                 break;

@@ -36,12 +36,11 @@ impl World {
     pub(crate) fn promote(&mut self, i: usize, volume: usize, reckless: bool) {
         let state = self.nodes[i].view[volume];
         let other = 1 - i;
+        let through_peer = state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
         if !reckless {
             if self.is_primary(other, volume) || self.promoting(other, volume) {
                 return;
             }
-            let through_peer =
-                state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
             if state.disk < DiskState::Inconsistent && !through_peer {
                 return; // by the time the command is looked at it could be anybody's data
             }
@@ -54,7 +53,7 @@ impl World {
                 // This node goes on without what was acknowledged and not flushed: it is given up.
                 self.models[volume].on_power_cut();
             }
-        } else if !self.holds(i, volume)
+        } else if !self.holds(if through_peer { other } else { i }, volume)
             || self.is_primary(other, volume)
             || self.promoting(other, volume)
         {
@@ -160,12 +159,17 @@ impl World {
         self.start_admin(i, command);
     }
 
-    /// Disks are whole again, and are attached where they were lost.
-    pub(crate) fn repair_disks(&mut self, i: usize) {
+    /// Disks are whole again, and are attached where they were lost. One that lied is replaced, if that is wanted.
+    pub(crate) fn repair_disks(&mut self, i: usize, replace: bool) {
         for volume in 0..self.models.len() {
             self.nodes[i].disks[volume].repair();
             let diskless = self.nodes[i].view[volume].disk == DiskState::Diskless;
             if self.nodes[i].alive && diskless && self.nodes[i].admin_open.is_empty() {
+                if replace && std::mem::take(&mut self.nodes[i].rotten[volume]) {
+                    // (The same blocks, which is the worst that a new disk could hold.)
+                    crate::node::create_md(&mut self.nodes[i].disks[volume]);
+                    self.nodes[i].lonely[volume] = false;
+                }
                 let attach = self.attach_command(i, volume);
                 self.start_admin(i, attach);
             }
@@ -182,6 +186,7 @@ impl World {
         self.wires.bytes_per_ms = 0;
         self.wires.latency_us = self.wires.latency_us.min(5_000);
         self.jobs.clear();
+        self.ambushes.clear();
         for i in 0..2 {
             self.nodes[i].paused_until = rdb_engine::Time(0);
             if !self.nodes[i].alive {
@@ -190,11 +195,15 @@ impl World {
         }
         for round in 0..40 {
             for i in 0..2 {
-                self.repair_disks(i);
+                self.repair_disks(i, true);
             }
             if self.comes_to_rest() {
-                break;
+                if !self.give_up_rotten_disks() {
+                    break;
+                }
+                continue;
             }
+            self.give_up_rotten_disks();
             self.judge_commands(round);
             self.tell(2, || format!("repair {round}"));
             self.repair_round(round, weather);
@@ -228,11 +237,33 @@ impl World {
         false
     }
 
+    /// Says whether there is any.
+    fn give_up_rotten_disks(&mut self) -> bool {
+        let mut any = false;
+        for i in 0..2 {
+            for v in 0..self.models.len() {
+                if self.nodes[i].rotten[v] {
+                    any = true;
+                    self.demote(i, v);
+                    let force = true;
+                    let volume = nr(v);
+                    self.start_admin(i, Command::Detach { volume, force });
+                    self.pass(1_000);
+                }
+            }
+        }
+        any
+    }
+
     fn judge_commands(&self, round: u64) {
         for node in &self.nodes {
             // A demotion waits for requests, and these for data that may be gone.
             let mut open = node.admin_open.values();
             let waits = open.all(|c| matches!(c, Command::Secondary { .. }));
+            // A slow disk still has something to do.
+            if round < 8 && node.pending.iter().any(|p| p.tag.is_some()) {
+                continue;
+            }
             assert!(
                 node.admin_open.is_empty() || waits && round < 5,
                 "commands hang on node {}: {:?} {}",
@@ -256,6 +287,10 @@ impl World {
                     self.start_admin(i, Command::ResumeSync { volume: nr(v) });
                 }
             }
+        }
+        if self.lied && round % 10 == 9 {
+            // What a disk lied about may have spread: one side begins anew.
+            self.nodes[1].rotten.fill(true);
         }
         let alone: Vec<bool> = self
             .nodes

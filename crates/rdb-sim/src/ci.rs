@@ -1,6 +1,7 @@
 //! What CI asks of the simulator: how many seeds, which ones besides, and what they must reach.
 
 use crate::coverage::Coverage;
+use crate::plan::Plan;
 
 /// How many seeds CI runs, from 0 on. Two cores take about two minutes.
 pub const CI_SEEDS: u64 = 6000;
@@ -10,8 +11,21 @@ pub const CI_SEEDS: u64 = 6000;
 pub struct Known {
     /// The seed.
     pub seed: u64,
+    /// Its plan is drawn without the rare kinds of steps, as it was when it failed.
+    pub plain: bool,
     /// What it found.
     pub story: &'static str,
+}
+
+impl Known {
+    /// What it ran.
+    pub fn plan(&self) -> Plan {
+        if self.plain {
+            Plan::plain_of_seed(self.seed)
+        } else {
+            Plan::of_seed(self.seed)
+        }
+    }
 }
 
 fn parse(text: &'static str) -> Vec<Known> {
@@ -21,8 +35,12 @@ fn parse(text: &'static str) -> Vec<Known> {
         .map(|line| {
             let (seed, story) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let story = story.trim();
+            let (plain, story) = match story.strip_prefix("plain") {
+                Some(story) => (true, story.trim()),
+                None => (false, story),
+            };
             let seed = seed.parse().expect("a line begins with a seed");
-            Known { seed, story }
+            Known { seed, plain, story }
         })
         .collect()
 }

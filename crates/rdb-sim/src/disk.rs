@@ -26,8 +26,11 @@ impl Page {
         match self {
             Page::Words(words) => {
                 let word = words[sector].to_le_bytes();
-                out.chunks_exact_mut(8)
-                    .for_each(|c| c.copy_from_slice(&word));
+                if words[sector] == 0 {
+                    out.fill(0);
+                } else {
+                    out.as_chunks_mut::<8>().0.fill(word);
+                }
             }
             Page::Raw(bytes) => out.copy_from_slice(&bytes[sector * SECTOR..(sector + 1) * SECTOR]),
         }
@@ -117,6 +120,8 @@ pub struct Disk {
     pub slow: u64,
     /// Nothing is answered before.
     pub stuck_until: Time,
+    /// The next operation on data, or on metadata, lands elsewhere.
+    pub misdirect: Option<bool>,
     /// Bytes of writes that reached the data area.
     pub written_bytes: u64,
     /// Data pages written since somebody looked: see [`Disk::take_touched`].
@@ -140,6 +145,7 @@ impl Disk {
             bad_sectors: 0..0,
             slow: 1,
             stuck_until: Time(0),
+            misdirect: None,
             written_bytes: 0,
             touched: Vec::new(),
             lost_sectors: 0,
@@ -154,11 +160,17 @@ impl Disk {
     /// Contents, as any reader sees them.
     pub fn read(&self, sector: u64, bytes: usize) -> Vec<u8> {
         let mut out = vec![0; bytes];
-        for (n, chunk) in out.chunks_mut(SECTOR).enumerate() {
-            let at = sector + n as u64;
+        let end = sector + (bytes / SECTOR) as u64;
+        let mut at = sector;
+        while at < end {
+            let until = end.min((at / 8 + 1) * 8);
             if let Some(page) = self.pages.get(&(at / 8)) {
-                page.read((at % 8) as usize, chunk);
+                for s in at..until {
+                    let from = (s - sector) as usize * SECTOR;
+                    page.read((s % 8) as usize, &mut out[from..from + SECTOR]);
+                }
             }
+            at = until;
         }
         out
     }
@@ -305,6 +317,7 @@ impl Disk {
     pub fn repair(&mut self) {
         (self.fail_reads, self.fail_writes, self.fail_meta) = (0, 0, 0);
         self.bad_sectors = 0..0;
+        self.misdirect = None;
         self.slow = 1;
         self.stuck_until = Time(0);
     }

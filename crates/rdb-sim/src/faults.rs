@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
+use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{DiskError, Event, IoTag, Time};
 
 use crate::disk::Disk;
-use crate::node::{Data, Node, Op, what_metadata};
+use crate::node::{Data, Node, Op, layout_of, what_metadata};
 use crate::rng::{Rng, mix};
 use crate::world::World;
 
@@ -33,6 +34,7 @@ impl World {
             });
             self.tell(i, || format!("I/O error: {}", brief(&op)));
             let meta = op.is_meta();
+            self.note_lost_name(i, &op);
             // A failed write may have reached the medium, or a part of it; a failed flush has not.
             self.ops += 1;
             let mut rng = Rng(mix(self.seed ^ 0xfa11, self.ops));
@@ -48,6 +50,7 @@ impl World {
             };
             return self.event(i, event);
         }
+        let op = self.misdirected(i, op);
         let node = &mut self.nodes[i];
         let event = match op {
             Op::Read {
@@ -118,6 +121,69 @@ impl World {
             Op::Sent(_) => unreachable!("has no I/O tag"),
         };
         self.event(i, event);
+    }
+
+    /// The peer is a Primary whose disk failed, and the superblock that should have said that this disk alone goes on
+    /// cannot be written: both disks failed at once, and what was acknowledged in between is given up (docs/testing.md).
+    fn note_lost_name(&mut self, i: usize, op: &Op) {
+        let Op::MetaWrite { volume, .. } = *op else {
+            return;
+        };
+        let state = self.nodes[i].view[volume];
+        let alone = state.peer == Role::Primary && state.pdsk < DiskState::Inconsistent;
+        if state.role == Role::Primary || !alone || state.disk != DiskState::UpToDate {
+            return;
+        }
+        let disk = &self.nodes[i].disks[volume];
+        let block = disk.read(layout_of(disk.sectors).superblock_sector, 4096);
+        let written = rdb_meta::Superblock::parse(&block).map_or(0, |s| s.uuids[0]);
+        let status = self.nodes[i].resource.status(self.now);
+        let ids = status.volumes.get(volume).and_then(|v| v.generation);
+        if ids.is_some_and(|(ids, _)| (ids.current ^ written) & !1 != 0) {
+            self.coverage.hit("judge: both disks failed at once");
+            self.nodes[i].consent[volume] = true;
+        }
+    }
+
+    /// The operation as the disk carries it out.
+    fn misdirected(&mut self, i: usize, mut op: Op) -> Op {
+        let Some(volume) = op.volume() else {
+            return op;
+        };
+        let meta = op.is_meta();
+        let disk = &mut self.nodes[i].disks[volume];
+        if disk.misdirect != Some(meta) {
+            return op;
+        }
+        let area = if meta {
+            disk.data_sectors..disk.sectors
+        } else {
+            0..disk.data_sectors
+        };
+        let place = match &mut op {
+            Op::Read { sector, bytes, .. } => Some((sector, u64::from(*bytes) / 512)),
+            Op::Write { sector, data, .. } => Some((sector, data.len() as u64 / 512)),
+            Op::MetaWrite { sector, data, .. } => Some((sector, data.len() as u64 / 512)),
+            _ => None,
+        };
+        let Some((sector, sectors)) = place else {
+            return op;
+        };
+        disk.misdirect = None;
+        self.ops += 1;
+        let draw = mix(self.seed ^ 0x0717, self.ops);
+        let room = (area.end - area.start - sectors) / 8 + 1;
+        *sector = area.start + draw % room * 8;
+        self.nodes[i].rotten[volume] = true;
+        self.lied = true;
+        self.models[volume].forked = true;
+        self.coverage.hit(if meta {
+            "fault: misdirected metadata"
+        } else {
+            "fault: misdirected data"
+        });
+        self.tell(i, || format!("misdirected: {}", brief(&op)));
+        op
     }
 
     /// Whether a fault meets this operation.
@@ -191,6 +257,7 @@ impl World {
         }
         let node = &mut self.nodes[i];
         node.resource = Node::engine(seed);
+        node.plant(self.planted);
         node.timers.clear();
         node.connecting = false;
         node.device = None;

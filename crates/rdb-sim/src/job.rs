@@ -1,5 +1,7 @@
 //! What the run does by itself at a time to come.
 
+use crate::plan::Strike;
+
 /// What is asked of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "as the requests of the same names")]
@@ -24,6 +26,13 @@ pub enum Job {
         sectors: u64,
         /// What is asked.
         ask: Ask,
+    },
+    /// An ambush was stepped into by this node.
+    Strike {
+        /// Which node met the trigger.
+        node: usize,
+        /// What is done.
+        strike: Strike,
     },
     /// A node that was down is up again, and its administrator brings the resource up.
     Start {

@@ -4,6 +4,7 @@ use rdb_engine::config::{OnIoError, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 
 use crate::oracle::Acked;
+use crate::plan::Trigger;
 use crate::world::World;
 
 /// Both sides of a resync, running or paused, see the target as one of these.
@@ -46,9 +47,11 @@ impl World {
         {
             panic!("acknowledged, and not on the peer's disk: {text}");
         }
-        // Who has it alone?
-        if state.disk == DiskState::UpToDate && (!connected || state.pdsk < DiskState::Inconsistent)
-        {
+        // Who has it alone? A disk that was given up in between may still have taken it.
+        let given_up = state.disk == DiskState::Failed
+            || state.disk == DiskState::Inconsistent && self.nodes[i].consent[volume];
+        let holds = state.disk == DiskState::UpToDate || given_up;
+        if holds && (!connected || state.pdsk < DiskState::Inconsistent) {
             self.nodes[i].lonely[volume] = true;
         } else if mirrored && state.disk < DiskState::Inconsistent {
             self.nodes[peer].lonely[volume] = true;
@@ -64,6 +67,7 @@ impl World {
         new: VolumeState,
     ) {
         self.unjudged = true;
+        self.look_for_ambushes(i, old, new);
         if will_be_target(new.conn) && !will_be_target(old.conn) {
             self.judge_target(i, volume);
         }
@@ -78,7 +82,7 @@ impl World {
         // Under A and B the writer's disk may be the only one that has what was acknowledged, even flushed.
         if old.role == Role::Primary
             && old.disk == DiskState::UpToDate
-            && new.disk == DiskState::Failed
+            && matches!(new.disk, DiskState::Failed | DiskState::Inconsistent)
             && self.options.protocol != Protocol::C
         {
             self.models[volume].forked = true;
@@ -89,9 +93,37 @@ impl World {
         }
     }
 
+    fn look_for_ambushes(&mut self, i: usize, old: VolumeState, new: VolumeState) {
+        let up = |s: VolumeState| s.conn >= ConnState::Connected;
+        let ill = |s: VolumeState| s.disk < DiskState::Attaching || s.disk == DiskState::Failed;
+        let syncs =
+            |s: VolumeState| (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&s.conn);
+        let coming = matches!(old.disk, DiskState::Attaching | DiskState::Negotiating);
+        let triggers = [
+            (!up(old) && up(new), Trigger::Connected),
+            (up(old) && !up(new), Trigger::PeerLost),
+            (!syncs(old) && syncs(new), Trigger::ResyncBegins),
+            (syncs(old) && !syncs(new), Trigger::ResyncEnds),
+            (
+                old.role != new.role && new.role == Role::Primary,
+                Trigger::Promoted,
+            ),
+            (!ill(old) && ill(new), Trigger::DiskLost),
+            (
+                coming && new.disk >= DiskState::Inconsistent,
+                Trigger::Attached,
+            ),
+        ];
+        for (is, trigger) in triggers {
+            if is {
+                self.meets(i, trigger);
+            }
+        }
+    }
+
     /// The node's data are about to be overwritten.
     fn judge_target(&mut self, i: usize, volume: usize) {
-        if !self.nodes[i].lonely[volume] {
+        if !self.nodes[i].lonely[volume] || self.is_rotten(volume) {
             return;
         }
         let solved = |n: usize| {
@@ -106,7 +138,13 @@ impl World {
         );
         // What was promised is given up; the next time both are equal says what holds from then on.
         self.models[volume].forked = true;
+        self.nodes[i].lonely[volume] = false;
         self.coverage.hit("judge: data given up by consent");
+    }
+
+    /// A disk has lied: nothing is promised until it is replaced.
+    fn is_rotten(&self, volume: usize) -> bool {
+        self.nodes.iter().any(|n| n.rotten[volume])
     }
 
     fn has_split_brain_policy(&self) -> bool {
@@ -153,14 +191,26 @@ impl World {
 
     /// Blocks of the data area that differ. Looks only at what was written since it was last found equal.
     pub fn differing(&mut self, volume: usize) -> Vec<u64> {
-        for i in 0..2 {
-            let touched = self.nodes[i].disks[volume].take_touched();
-            self.suspects[volume].extend(touched);
-        }
+        let touched = self.touched(volume);
+        self.differing_of(volume, &touched)
+    }
+
+    /// Data pages of either disk that were written since the last call.
+    fn touched(&mut self, volume: usize) -> Vec<u64> {
+        let mut touched = self.nodes[0].disks[volume].take_touched();
+        touched.extend(self.nodes[1].disks[volume].take_touched());
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    fn differing_of(&mut self, volume: usize, touched: &[u64]) -> Vec<u64> {
         let [a, b] = &self.nodes;
         let (a, b) = (&a.disks[volume], &b.disks[volume]);
-        self.suspects[volume].retain(|&nr| !a.same_page(b, nr));
-        self.suspects[volume].iter().copied().collect()
+        let suspects = &mut self.suspects[volume];
+        suspects.extend(touched);
+        suspects.retain(|&nr| !a.same_page(b, nr));
+        suspects.iter().copied().collect()
     }
 
     /// If nothing is under way: nodes that are in sync are equal.
@@ -173,7 +223,9 @@ impl World {
         }
         self.unjudged = false;
         for volume in 0..self.models.len() {
-            if !self.seems_synced(volume) || self.nodes.iter().any(|n| n.out_of_sync_of(volume) > 0)
+            if self.is_rotten(volume)
+                || !self.seems_synced(volume)
+                || self.nodes.iter().any(|n| n.out_of_sync_of(volume) > 0)
             {
                 continue;
             }
@@ -182,7 +234,8 @@ impl World {
             if !status.into_iter().all(|s| s.volumes.iter().all(calm)) {
                 continue;
             }
-            let different = self.differing(volume);
+            let touched = self.touched(volume);
+            let different = self.differing_of(volume, &touched);
             assert!(
                 different.is_empty(),
                 "volume {volume} is in sync and differs: blocks {different:?}"
@@ -199,7 +252,9 @@ impl World {
             }
             if model.forked && model.is_idle() {
                 model.reset(disk);
-            } else if let Some(text) = model.violation(disk).filter(|_| !model.forked) {
+            } else if !model.forked
+                && let Some(text) = model.new_violation(disk, &touched)
+            {
                 panic!("both disks are in sync, without what was promised: {text}");
             }
         }

@@ -18,6 +18,7 @@ mod faults;
 mod job;
 mod judge;
 mod link;
+pub mod mutation;
 mod net;
 mod node;
 mod oracle;

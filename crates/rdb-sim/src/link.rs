@@ -7,6 +7,7 @@ use replica_proto::{Digest, Packet, Socket, decode};
 
 use crate::net::{Content, Frame, Stream, WAITING, socket_of};
 use crate::node::Data;
+use crate::plan::Trigger;
 use crate::rng::{Rng, mix};
 use crate::world::World;
 
@@ -24,6 +25,9 @@ impl World {
             self.tell(i, || format!("> {volume} {}", shown(packet)));
         }
         self.coverage.packet(i, packet.command());
+        if matches!(packet, Packet::BarrierAck { .. }) {
+            self.meets(i, Trigger::BarrierAck);
+        }
         let len = payload.as_ref().map_or(0, Payload::len_bytes);
         let node = &mut self.nodes[i];
         node.note(|| format!("send {}", World::describe(packet)));

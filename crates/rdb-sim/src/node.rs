@@ -136,6 +136,8 @@ pub struct Node {
     pub consent: Vec<bool>,
     /// Writes were acknowledged that are on this node's disk alone, by volume.
     pub lonely: Vec<bool>,
+    /// The disk did something else than it said, by volume: nothing can be asked of it until it is replaced.
+    pub rotten: Vec<bool>,
 }
 
 impl Node {
@@ -166,12 +168,26 @@ impl Node {
             view: vec![VolumeState::INITIAL; sectors.len()],
             consent: vec![false; sectors.len()],
             lonely: vec![false; sectors.len()],
+            rotten: vec![false; sectors.len()],
         }
     }
 
     pub(crate) fn engine(seed: u64) -> Resource<Data> {
         let mut rng = Rng(seed);
         Resource::new("r0", Box::new(move || rng.next()))
+    }
+
+    /// The engine makes this mistake from now on.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn plant(&mut self, bug: Option<rdb_engine::Bug>) {
+        if let Some(bug) = bug {
+            self.resource.plant(bug);
+        }
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    pub(crate) fn plant(&mut self, bug: Option<rdb_engine::Bug>) {
+        assert!(bug.is_none(), "built without the feature planted-bugs");
     }
 
     /// The state of volume 0.

@@ -53,6 +53,9 @@ pub struct Model {
     open: NumberMap<Open>,
     clock: u64,
     next_value: u64,
+    /// Sectors of which more is promised than when somebody looked last; all of them if `all_doubtful`.
+    doubtful: Vec<(u64, u64)>,
+    all_doubtful: bool,
     /// When the last flush that succeeded was submitted: what was acknowledged before is durable.
     flushed_before: u64,
     /// Only what was flushed must survive a change of sides: protocols A and B.
@@ -173,11 +176,15 @@ impl Model {
                     }
                     self.prune(s);
                 }
+                if result.is_ok() {
+                    self.doubtful.push((sector, sectors));
+                }
                 Ok(result.is_ok().then_some(Acked { sector, sectors }))
             }
             Kind::Flush => {
                 if result.is_ok() {
                     self.flushed_before = self.flushed_before.max(open.submitted);
+                    self.all_doubtful |= self.flushed_only;
                 } else if self.flushed_only || self.keep_unflushed {
                     // The user was told: what was not flushed before may be gone, and no later flush speaks of it.
                     self.forget_unflushed(open.submitted);
@@ -299,6 +306,17 @@ impl Model {
             .then(|| format!("sector {s} holds {value}, promised is one of {writes:?}"))
     }
 
+    /// The same of the sectors for which more is promised, or that were written, since the last call.
+    pub(crate) fn new_violation(&mut self, disk: &Disk, written: &[u64]) -> Option<String> {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if std::mem::take(&mut self.all_doubtful) {
+            return self.violation(disk);
+        }
+        let written = written.iter().map(|page| (page * 8, 8));
+        let mut looked_at = doubtful.into_iter().chain(written);
+        looked_at.find_map(|(sector, sectors)| self.violation_in(disk, sector, sectors))
+    }
+
     /// The first sector of the disk that holds what it must not.
     pub fn violation(&self, disk: &Disk) -> Option<String> {
         self.violation_if(disk, self.flushed_only)
@@ -335,6 +353,7 @@ impl Model {
             "the data is chosen while requests are open"
         );
         self.forked = false;
+        self.all_doubtful = true;
         self.clock += 2;
         let clock = self.clock;
         for (&s, writes) in &mut self.sectors {

@@ -29,6 +29,66 @@ pub struct Setup {
     pub disk_us: u64,
     pub stray: u64,
     pub weather: Weather,
+    pub flavour: Flavour,
+    /// There are steps of the rare kinds: ambushes and lying disks.
+    pub rare: bool,
+}
+
+/// What users mostly do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// A bit of everything, mostly in few places.
+    Mixed,
+    /// Small writes all over a disk that has more extents than the activity log has slots.
+    Wide,
+    /// Mostly discards and zeroes, long ones too.
+    Trims,
+}
+
+/// What an ambush waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Trigger {
+    Connected,
+    PeerLost,
+    ResyncBegins,
+    ResyncEnds,
+    Promoted,
+    DiskLost,
+    Attached,
+    /// A new generation begins.
+    NewGeneration,
+    /// The superblock is being written.
+    Superblock,
+    /// The activity log is being written.
+    Log,
+    /// Blocks of the bitmap are being written.
+    Bitmap,
+    /// The mirror acknowledges a barrier.
+    BarrierAck,
+}
+
+/// What an ambush does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Strike {
+    /// At the node where the trigger was seen, or the other one.
+    Kill {
+        other: bool,
+        down_us: u64,
+    },
+    PowerCut {
+        other: bool,
+        down_us: u64,
+    },
+    Blackout {
+        down_us: u64,
+    },
+    Cut(Cut),
+    DiskFails {
+        other: bool,
+        meta: bool,
+    },
 }
 
 /// Which kinds of steps there are.
@@ -71,6 +131,10 @@ pub enum DiskFault {
     Slow(u64),
     /// No answer for so many milliseconds.
     Stuck(u64),
+    /// The next write of data, or of metadata, is well by its own account, and lies elsewhere.
+    Misdirected {
+        meta: bool,
+    },
 }
 
 /// A command, before it is known what state it meets.
@@ -153,6 +217,14 @@ pub enum Action {
         node: usize,
     },
     Wait,
+    /// The n-th time that this happens, that is done a little later.
+    Ambush {
+        resource: usize,
+        trigger: Trigger,
+        nth: u32,
+        late_us: u64,
+        strike: Strike,
+    },
 }
 
 /// One step.
@@ -173,15 +245,35 @@ pub struct Step {
 pub struct Plan {
     /// Where it all comes from.
     pub seed: u64,
+    /// Drawn without the rare kinds of steps.
+    pub plain: bool,
     /// How the pair is set up.
     pub setup: Setup,
     /// What happens to it.
     pub steps: Vec<Step>,
+    /// The mistake that the engines make: see `ci::mutations`.
+    pub planted: Option<rdb_engine::Bug>,
 }
 
 impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
+        let mut plan = Plan::plain_of_seed(seed);
+        let mut rng = Rng(mix(seed, 2));
+        plan.plain = false;
+        plan.setup.make_rare(&mut rng);
+        if plan.setup.rare {
+            for step in &mut plan.steps {
+                if rng.one_in(4) {
+                    step.action = Action::draw_rare(&mut rng, &plan.setup);
+                }
+            }
+        }
+        plan
+    }
+
+    /// The plan of a seed as it was before there were rare kinds of steps: what many regressions are about.
+    pub fn plain_of_seed(seed: u64) -> Plan {
         let mut rng = Rng(mix(seed, 1));
         let setup = Setup::draw(&mut rng);
         let count = rng.between(10, 40) as usize;
@@ -190,7 +282,13 @@ impl Plan {
             Step::draw(nr, sub, &setup)
         });
         let steps = steps.collect();
-        Plan { seed, setup, steps }
+        Plan {
+            seed,
+            plain: true,
+            setup,
+            steps,
+            planted: None,
+        }
     }
 
     /// The same with these steps only.
@@ -287,6 +385,23 @@ impl Setup {
             disk_us: rng.pick(&[4, 10, 60]),
             stray: rng.pick(&[0, 60, 500]),
             weather,
+            flavour: Flavour::Mixed,
+            rare: false,
+        }
+    }
+
+    /// What was added since plans were first drawn, from numbers of its own.
+    fn make_rare(&mut self, rng: &mut Rng) {
+        self.rare = rng.one_in(2);
+        match rng.below(12) {
+            0 => {
+                self.flavour = Flavour::Wide;
+                self.sectors = 1_000_000;
+                self.disk.al_extents = 67;
+                self.skip_sync = true;
+            }
+            1 => self.flavour = Flavour::Trims,
+            _ => {}
         }
     }
 }
@@ -437,6 +552,68 @@ impl Action {
                 95 => Action::Wait,
                 _ => continue,
             };
+        }
+    }
+}
+
+impl Action {
+    fn draw_rare(rng: &mut Rng, setup: &Setup) -> Action {
+        let weather = setup.weather;
+        let node = rng.below(2) as usize;
+        let resource = rng.below(setup.resources as u64) as usize;
+        let volume = rng.below(setup.volumes as u64) as usize;
+        if weather.disks && weather.reckless && setup.volumes == 1 && rng.one_in(6) {
+            let fault = DiskFault::Misdirected {
+                meta: rng.one_in(2),
+            };
+            return Action::Disk {
+                node,
+                resource,
+                volume,
+                fault,
+            };
+        }
+        let trigger = rng.pick(&[
+            Trigger::Connected,
+            Trigger::PeerLost,
+            Trigger::ResyncBegins,
+            Trigger::ResyncEnds,
+            Trigger::ResyncEnds,
+            Trigger::Promoted,
+            Trigger::DiskLost,
+            Trigger::Attached,
+            Trigger::NewGeneration,
+            Trigger::Superblock,
+            Trigger::Log,
+            Trigger::Bitmap,
+            Trigger::BarrierAck,
+        ]);
+        let nth = 1 + (rng.below(64) >> rng.below(7)) as u32;
+        let late_us = rng.below(20_000) >> rng.below(16);
+        let other = rng.one_in(2);
+        let down_us = down_us(rng);
+        // (Weather without any of these at least has cuts.)
+        let strike = loop {
+            break match rng.below(8) {
+                0 if weather.kills => Strike::Kill { other, down_us },
+                1 | 2 if weather.power => Strike::PowerCut { other, down_us },
+                3 if weather.power => Strike::Blackout { down_us },
+                4 if weather.disks => Strike::DiskFails {
+                    other,
+                    meta: rng.one_in(2),
+                },
+                5 => Strike::Cut(Cut::Ragged),
+                6 => Strike::Cut(Cut::Socket(node, rng.below(2) as usize)),
+                7 => Strike::Cut(rng.pick(&[Cut::Silent, Cut::HalfOpen(node), Cut::Clean])),
+                _ => continue,
+            };
+        };
+        Action::Ambush {
+            resource,
+            trigger,
+            nth,
+            late_us,
+            strike,
         }
     }
 }

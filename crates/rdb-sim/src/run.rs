@@ -8,9 +8,9 @@ use rdb_engine::Time;
 use crate::coverage::Coverage;
 use crate::job::Job;
 use crate::net::Link;
-use crate::plan::{Action, Cut, DiskFault, Plan, Setup, Step};
+use crate::plan::{Action, Cut, DiskFault, Plan, Setup, Step, Strike};
 use crate::rng::{Rng, mix};
-use crate::world::{Line, World};
+use crate::world::{Ambush, Line, World};
 
 /// A promise was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,11 @@ impl Run<'_> {
     fn all(&mut self, transcript: bool) {
         for r in 0..self.plan.setup.resources {
             let seed = mix(self.plan.seed, 0xb0 + r as u64);
-            let world = empty(seed, &self.plan.setup, transcript);
+            let mut world = empty(seed, &self.plan.setup, transcript);
+            world.planted = self.plan.planted;
+            for node in &mut world.nodes {
+                node.plant(self.plan.planted);
+            }
             self.worlds.push(world);
             set_up(&mut self.worlds[r], &self.plan.setup);
         }
@@ -117,6 +121,7 @@ impl Run<'_> {
                         connect_first,
                     } if !world.nodes[node].alive => world.start(node, connect_first),
                     Job::Start { .. } => {}
+                    Job::Strike { node, strike } => world.strike(node, strike),
                 }
             }
         }
@@ -179,10 +184,13 @@ impl Run<'_> {
                     }
                     DiskFault::Slow(times) => disk.slow = times,
                     DiskFault::Stuck(ms) => disk.stuck_until = now.plus_ms(ms),
+                    DiskFault::Misdirected { meta } => disk.misdirect = Some(meta),
                 }
             }
             Action::RepairDisks { node } => {
-                self.worlds.iter_mut().for_each(|w| w.repair_disks(node));
+                self.worlds
+                    .iter_mut()
+                    .for_each(|w| w.repair_disks(node, false));
             }
             Action::Pause { node, us } => {
                 for world in &mut self.worlds {
@@ -207,6 +215,18 @@ impl Run<'_> {
                 node,
             } => self.worlds[resource].need_primary(node, volume),
             Action::Wait => {}
+            Action::Ambush {
+                resource,
+                trigger,
+                nth,
+                late_us,
+                strike,
+            } => self.worlds[resource].ambushes.push(Ambush {
+                trigger,
+                left: nth,
+                late_us,
+                strike,
+            }),
         }
     }
 
@@ -239,6 +259,43 @@ fn cut_link(world: &mut World, cut: Cut) {
     }
 }
 
+impl World {
+    /// An ambush: of one resource alone, even what would meet the whole machine.
+    fn strike(&mut self, node: usize, strike: Strike) {
+        self.tell(2, || format!("ambush: {strike:?}"));
+        let down = |world: &mut World, i: usize, down_us: u64, power: bool| {
+            if world.nodes[i].alive {
+                world.die(i, power);
+                let at = Time(world.now.0 + down_us * 1000);
+                let connect_first = world.rng.one_in(3);
+                let job = Job::Start {
+                    node: i,
+                    connect_first,
+                };
+                world.later(at, job);
+            }
+        };
+        let of = |other: bool| if other { 1 - node } else { node };
+        match strike {
+            Strike::Kill { other, down_us } => down(self, of(other), down_us, false),
+            Strike::PowerCut { other, down_us } => down(self, of(other), down_us, true),
+            Strike::Blackout { down_us } => {
+                down(self, node, down_us, true);
+                down(self, 1 - node, down_us / 2, true);
+            }
+            Strike::Cut(cut) => cut_link(self, cut),
+            Strike::DiskFails { other, meta } => {
+                let disk = &mut self.nodes[of(other)].disks[0];
+                if meta {
+                    disk.fail_meta += 1;
+                } else {
+                    disk.fail_writes += 1;
+                }
+            }
+        }
+    }
+}
+
 fn empty(seed: u64, setup: &Setup, transcript: bool) -> World {
     let sizes = vec![setup.sectors; setup.volumes];
     let mut world = World::with_volumes(seed, &sizes, &sizes);
@@ -246,9 +303,10 @@ fn empty(seed: u64, setup: &Setup, transcript: bool) -> World {
     world.transcript = transcript.then(Vec::new);
     world.disk_options = setup.disk.clone();
     // The engine's check walks the whole activity log, which costs more than everything else.
-    world.check_every = 199;
+    world.check_every = 499;
     world.timing.disk_us = setup.disk_us;
     world.timing.stray = setup.stray;
+    world.flavour = setup.flavour;
     world
 }
 
@@ -304,12 +362,15 @@ fn name_of(action: Action) -> &'static str {
             DiskFault::BadSectors => "fault: bad sectors",
             DiskFault::Slow(_) => "fault: slow disk",
             DiskFault::Stuck(_) => "fault: stuck disk",
+            DiskFault::Misdirected { meta: false } => "fault: data will be misdirected",
+            DiskFault::Misdirected { meta: true } => "fault: metadata will be misdirected",
         },
         Action::RepairDisks { .. } => "step: repair disks",
         Action::Pause { .. } => "fault: machine stands still",
         Action::Order { .. } => "step: order",
         Action::NeedPrimary { .. } => "step: need a Primary",
         Action::Wait => "step: wait",
+        Action::Ambush { .. } => "step: ambush",
     }
 }
 

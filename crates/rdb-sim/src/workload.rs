@@ -6,6 +6,7 @@ use rdb_engine::{RequestKind, Time};
 
 use crate::job::{Ask, Job};
 use crate::node::Data;
+use crate::plan::Flavour;
 use crate::rng::Rng;
 use crate::world::World;
 
@@ -33,10 +34,16 @@ impl World {
                     (Ask::Write { fua }, 200)
                 }
             };
-            let (sector, sectors) = if ask == Ask::Flush {
-                (0, 0)
-            } else {
-                range(&mut rng, size, most)
+            let ask = match (self.flavour, ask) {
+                (Flavour::Trims, Ask::Write { .. }) if rng.one_in(2) => Ask::Discard,
+                // Flushes would make good what the activity log is for.
+                (Flavour::Wide, Ask::Flush) if !rng.one_in(8) => Ask::Write { fua: false },
+                (_, ask) => ask,
+            };
+            let (sector, sectors) = match (ask, self.flavour) {
+                (Ask::Flush, _) => (0, 0),
+                (_, Flavour::Wide) => (rng.below(size / 64 - 1) * 64 + rng.below(8) * 4, 8),
+                _ => range(&mut rng, size, most.max(8)),
             };
             let job = Job::Request {
                 volume,

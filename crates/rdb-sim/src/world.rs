@@ -12,6 +12,7 @@ use crate::job::Job;
 use crate::net::{Link, Stream, socket_of};
 use crate::node::{Data, Node, Op, Pending, what_metadata};
 use crate::oracle::Model;
+use crate::plan::{Flavour, Strike, Trigger};
 use crate::rng::{Rng, mix};
 
 /// The volume of tests that have one.
@@ -56,6 +57,7 @@ pub struct World {
     /// Packets vanish and nobody is told.
     pub silent: bool,
     pub timing: Timing,
+    pub(crate) flavour: Flavour,
     pub(crate) next_id: u64,
     pub(crate) ops: u64,
     /// Print what happens.
@@ -65,11 +67,15 @@ pub struct World {
     pub models: Vec<Model>,
     pub options: NetOptions,
     pub disk_options: DiskOptions,
+    /// The mistake that both engines make.
+    pub(crate) planted: Option<rdb_engine::Bug>,
     /// No packet is delivered while set.
     pub hold_net: bool,
     /// Kept for tests that ask for timers to race with work; they always do.
     pub eager_timers: bool,
     pub coverage: Coverage,
+    /// What waits for something to happen, and how often that still has to.
+    pub(crate) ambushes: Vec<Ambush>,
     /// What the run does by itself later.
     pub jobs: VecDeque<(Time, Job)>,
     /// Both nodes will be told of a new connection: when, and who accepted the meta socket.
@@ -85,10 +91,21 @@ pub struct World {
     pub check_every: u64,
     /// Whether the judge looks whenever nothing is under way.
     pub judging: bool,
+    /// A disk did something else than it said, at some time.
+    pub(crate) lied: bool,
     /// Something happened since the judge looked.
     pub(crate) unjudged: bool,
     changes: u64,
     effects: Vec<Effect<Data>>,
+}
+
+/// Something that is done when something else happens for the n-th time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ambush {
+    pub(crate) trigger: Trigger,
+    pub(crate) left: u32,
+    pub(crate) late_us: u64,
+    pub(crate) strike: Strike,
 }
 
 /// The thing that happens next.
@@ -132,6 +149,7 @@ impl World {
                 disk_us: 8,
                 stray: 60,
             },
+            flavour: Flavour::Mixed,
             next_id: 1,
             ops: 0,
             trace: std::env::var_os("RDB_TRACE").is_some(),
@@ -145,9 +163,11 @@ impl World {
                 al_extents: 67, // the fewest there can be, so that they are used up
                 ..DiskOptions::default()
             },
+            planted: None,
             hold_net: false,
             eager_timers: false,
             coverage: Coverage::default(),
+            ambushes: Vec::new(),
             jobs: VecDeque::new(),
             pairing: None,
             pairings: 0,
@@ -156,6 +176,7 @@ impl World {
             events: 0,
             check_every: 1,
             judging: false,
+            lied: false,
             unjudged: false,
             changes: 0,
             effects: Vec::new(),
@@ -273,6 +294,9 @@ impl World {
             }
             Effect::Log { text, .. } => {
                 self.coverage.log_line(&text);
+                if text.starts_with("new current UUID") {
+                    self.meets(i, Trigger::NewGeneration);
+                }
                 self.tell(i, || text.clone());
                 assert!(
                     !text.contains("impossible state change"),
@@ -391,6 +415,12 @@ impl World {
                 let preflush = preflush.then(|| disk.stamp());
                 let what = what_metadata(disk, sector);
                 node.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
+                let trigger = match what {
+                    "superblock" => Trigger::Superblock,
+                    "log" => Trigger::Log,
+                    _ => Trigger::Bitmap,
+                };
+                self.meets(i, trigger);
                 let op = Op::MetaWrite {
                     volume,
                     sector,
@@ -581,6 +611,29 @@ impl World {
         }
     }
 
+    /// Something happens at a node for which an ambush may wait.
+    pub(crate) fn meets(&mut self, node: usize, trigger: Trigger) {
+        if self.ambushes.is_empty() {
+            return;
+        }
+        let mut due = Vec::new();
+        self.ambushes.retain_mut(|ambush| {
+            if ambush.trigger != trigger {
+                return true;
+            }
+            ambush.left -= 1;
+            if ambush.left == 0 {
+                due.push((ambush.late_us, ambush.strike));
+            }
+            ambush.left > 0
+        });
+        for (late_us, strike) in due {
+            self.coverage.hit(name_of(trigger));
+            let at = Time(self.now.0 + late_us * 1000);
+            self.later(at, Job::Strike { node, strike });
+        }
+    }
+
     /// Something is to be done later.
     pub fn later(&mut self, at: Time, job: Job) {
         let place = self.jobs.partition_point(|(due, _)| *due <= at);
@@ -631,5 +684,22 @@ impl World {
             Packet::RsDataReply(h) => format!("P_RS_DATA_REPLY {}", h.sector),
             other => other.name().to_string(),
         }
+    }
+}
+
+fn name_of(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Connected => "ambush: connected",
+        Trigger::PeerLost => "ambush: peer lost",
+        Trigger::ResyncBegins => "ambush: resync begins",
+        Trigger::ResyncEnds => "ambush: resync ends",
+        Trigger::Promoted => "ambush: promoted",
+        Trigger::DiskLost => "ambush: disk lost",
+        Trigger::Attached => "ambush: attached",
+        Trigger::NewGeneration => "ambush: new generation",
+        Trigger::Superblock => "ambush: superblock",
+        Trigger::Log => "ambush: activity log",
+        Trigger::Bitmap => "ambush: bitmap",
+        Trigger::BarrierAck => "ambush: barrier acknowledged",
     }
 }

@@ -28,7 +28,7 @@ fn a_plan_without_some_steps_keeps_the_others() {
 #[test]
 fn seeds_that_once_failed_do_not_fail_again() {
     for known in ci::regressions() {
-        let failure = Plan::of_seed(known.seed).run(false).failure;
+        let failure = known.plan().run(false).failure;
         assert_eq!(failure, None, "seed {}: {}", known.seed, known.story);
     }
 }

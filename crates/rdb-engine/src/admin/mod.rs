@@ -24,6 +24,8 @@ pub(crate) struct Admin {
     current: Option<Op>,
     /// A question to the peer.
     ask: Option<Ask>,
+    /// The forced disconnect that took the connection from under the command before it.
+    cut_for: Option<AdminId>,
     /// The volume whose device the front end says is in use, during a demotion.
     pub(crate) held_open: Option<VolumeNr>,
 }
@@ -89,7 +91,19 @@ enum Asked {
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_admin(&mut self, id: AdminId, command: Command) {
+        let force = matches!(command, Command::Disconnect { force: true });
         self.admin.queue.push_back((id, command));
+        if force && self.asks_peer() {
+            // It does not wait behind a command whose question the peer never answers.
+            self.admin.cut_for = Some(id);
+            self.go_standalone();
+        }
+    }
+
+    /// Whether the command in progress has cut the connection already.
+    pub(crate) fn has_cut(&self) -> bool {
+        let current = self.admin.current.as_ref().map(|op| op.id);
+        current.is_some() && self.admin.cut_for == current
     }
 
     /// Looks at the command in progress, or takes the next one. Says whether it got any further: then what it did may
@@ -110,8 +124,20 @@ impl<P: Payload> Resource<P> {
         }
         let place = |admin: &Admin| admin.current.as_ref().map(|op| (op.stage, op.ready));
         let before = place(&self.admin);
+        let asked = self.asks_peer();
         self.step_admin();
+        if asked && !self.asks_peer() {
+            for nr in self.volume_numbers() {
+                self.target_check_end(nr);
+            }
+        }
         place(&self.admin) != before
+    }
+
+    /// Whether a change of ours waits for the peer's word. The peer may have made it already.
+    pub(crate) fn asks_peer(&self) -> bool {
+        let ask = self.admin.ask.as_ref();
+        ask.is_some_and(|ask| ask.connection == self.net.connection)
     }
 
     pub(crate) fn admin_done(&mut self, result: Result<(), AdminError>) {

@@ -5,6 +5,7 @@ use alloc::format;
 use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
 use super::STEP_MS;
+use crate::Bug;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::VolumeNr;
@@ -226,6 +227,9 @@ impl<P: Payload> Resource<P> {
     fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, connection: u32) {
         let bytes = payload.len_bytes();
         let sectors = u64::from(bytes / 512);
+        if self.planted(Bug::ClearBitsEarly) {
+            self.set_in_sync(nr, sector, sectors);
+        }
         let volume = self.volume_mut(nr);
         if volume.held.overlap(sector, sector + sectors).is_some() {
             volume
@@ -365,7 +369,13 @@ impl<P: Payload> Resource<P> {
 
     /// Nothing left to ask for and nothing outstanding: the end begins with a ping, whose answer says that the source
     /// has seen every ack (`docs/spec/wire.md`, section 10.5).
+    ///
+    /// While a change that this node asked for is unanswered there is no end: the source may have given the resync up with
+    /// it, and written since.
     pub(crate) fn target_check_end(&mut self, nr: VolumeNr) {
+        if self.asks_peer() {
+            return;
+        }
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
@@ -385,12 +395,22 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn target_acks_arrived(&mut self, nr: VolumeNr) {
         if self.volumes.get(&nr).is_some_and(|v| v.resync.ending) {
             // UpToDate may be on record only when all resync data is durable (I13).
-            self.md(nr, MdKind::FlushData, Then::ResyncDataDurable);
+            let kind = if self.planted(Bug::UpToDateBeforeFlush) {
+                MdKind::ChangedPages
+            } else {
+                MdKind::FlushData
+            };
+            self.md(nr, kind, Then::ResyncDataDurable);
         }
     }
 
     pub(crate) fn target_finish(&mut self, nr: VolumeNr) {
+        let asks_peer = self.asks_peer();
         let volume = self.volume_mut(nr);
+        if asks_peer {
+            volume.resync.ending = false;
+            return;
+        }
         let bits_set = volume.bits_set();
         let resync = &mut volume.resync;
         if resync.ending && bits_set > resync.failed {

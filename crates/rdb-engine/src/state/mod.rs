@@ -222,6 +222,8 @@ pub struct Context {
     pub exposed_uuid_matches_disk: bool,
     /// What disk and pdsk would have become without a connection; used while the disk is Negotiating.
     pub negotiated: (DiskState, DiskState),
+    /// Own data were given up for an administrative full sync, which has not begun.
+    pub invalidated: bool,
 }
 
 impl Context {
@@ -238,6 +240,7 @@ impl Context {
         state_sent: false,
         exposed_uuid_matches_disk: false,
         negotiated: (DiskState::Diskless, DiskState::DUnknown),
+        invalidated: false,
     };
 
     /// This context with the fencing policy that is in effect while the disk is in state `present`.

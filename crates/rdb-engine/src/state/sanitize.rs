@@ -130,6 +130,18 @@ fn one_round(
             }
         }
     }
+    // Not DRBD's, which forgets about it and calls the disk UpToDate at the next handshake: data that were given up with
+    // consent stay so when the resync that was to replace them does not come to begin.
+    let begins = matches!(
+        new.conn,
+        ConnState::StartingSyncT
+            | ConnState::WFSyncUUID
+            | ConnState::SyncTarget
+            | ConnState::PausedSyncT
+    );
+    if ctx.invalidated && !begins && super::is_there(new.disk) {
+        new.disk = DiskState::Inconsistent;
+    }
     // Rule 6.
     let window = Window::of(new.conn);
     if new.disk < window.disk.0 {

@@ -43,15 +43,9 @@ impl Rules {
         renames_at_lonely_attach: true,
         renames_at_attach_beside_diskless: true,
         remembers_open_source: true,
-        leaves_with_its_disk: false,
+        leaves_with_its_disk: true,
         corrects_at_once: false,
         marks_before_unprimary: true,
-    };
-
-    /// What the engine should do.
-    pub(crate) const PROPOSED: Rules = Rules {
-        leaves_with_its_disk: true,
-        ..Rules::ENGINE
     };
 
     pub(crate) fn new_current(&self, ids: &mut GenerationIds, random: u64, is_primary: bool) {

@@ -1,11 +1,11 @@
 //! The kinds of failure that replication has met before, each as a story by name; and what a resync may copy.
 
 use rdb_engine::config::NetOptions;
-use rdb_engine::state::ConnState;
+use rdb_engine::state::{ConnState, Role};
 use rdb_engine::{Command, RequestError, RequestKind};
 use replica_proto::{Packet, Socket};
 
-use crate::world::lone::{Lone, block};
+use crate::world::lone::{Lone, block, names};
 use crate::world::steps::PLUS;
 use crate::world::{V, World};
 
@@ -271,4 +271,29 @@ fn a_resync_after_a_crash_copies_hot_extents_and_marked_blocks_only() {
         assert_eq!(w.nodes[0].disks[0].written_bytes - written, expected);
         assert_eq!(w.nodes[0].state().conn, ConnState::Connected);
     }
+}
+
+#[test]
+fn a_forced_disconnect_does_not_wait_for_a_peer_that_never_answers() {
+    let mut lone = Lone::new(60);
+    lone.meet();
+    let promote = Command::Primary {
+        volume: V,
+        force: false,
+    };
+    let asking = lone.w.start_admin(0, promote);
+    lone.io();
+    assert_eq!(names(&lone.take()), ["P_PING"]);
+    lone.give(Packet::PingAck);
+    lone.io();
+    assert_eq!(names(&lone.take()), ["P_STATE_CHG_REQ"]);
+    let leave = Command::Disconnect { force: true };
+    let leaving = lone.w.start_admin(0, leave);
+    lone.io();
+    lone.w.run_ms(1000);
+    assert_eq!(lone.conn(), ConnState::StandAlone);
+    assert_eq!(lone.w.nodes[0].admin.remove(&leaving), Some(Ok(())));
+    // What was asked is decided without the peer.
+    assert_eq!(lone.w.nodes[0].admin.remove(&asking), Some(Ok(())));
+    assert_eq!(lone.w.nodes[0].state().role, Role::Primary);
 }

@@ -161,6 +161,23 @@ fn row_6_clamps_into_the_windows_of_the_specification() {
     assert_eq!(notes.to_string(), "Implicitly upgraded pdsk");
 }
 
+/// Not a rule of DRBD's, which calls the disk UpToDate at the next handshake.
+#[test]
+fn data_that_were_given_up_stay_so_when_the_full_sync_does_not_begin() {
+    let ctx = Context {
+        invalidated: true,
+        ..Context::DEFAULT
+    };
+    let given_up = record("StartingSyncT P/S O/U");
+    assert_eq!(sanitize(given_up, given_up, &ctx).state, given_up);
+    let asked = record("WFSyncUUID P/S O/U");
+    assert_eq!(sanitize(given_up, asked, &ctx).state, asked);
+    let lost = sanitize(asked, record("BrokenPipe P/S O/U"), &ctx).state;
+    assert_eq!(lost.disk, DiskState::Inconsistent);
+    let without_source = sanitize(given_up, record("StartingSyncT P/S O/D"), &ctx).state;
+    assert_eq!(without_source, record("Connected P/S I/D"));
+}
+
 #[test]
 fn row_7_freezes_io_once_when_the_peer_is_lost_unfenced() {
     let ctx = Context {

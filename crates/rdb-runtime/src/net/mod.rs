@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rdb_engine::{Event, LossCause, SendTag, Time, VolumeNr};
-use replica_proto::{DecodeError, Digest, Frame, Packet, Socket, WireContext, decode};
+use replica_proto::{
+    DecodeError, Digest, Frame, Packet, ProtocolVersion, Socket, WireContext, decode,
+};
 use socket2::SockRef;
 
 use self::pairing::Pairing;
@@ -40,6 +42,8 @@ pub(crate) struct Net {
     generation: u32,
     /// A payload waits for a buffer.
     starved: bool,
+    /// Packets of the meta socket wait until the protocol's version is agreed.
+    early: bool,
     /// A socket has ended in this turn, with this error.
     ended: Option<(Socket, i32)>,
     /// Tags to report, a scratch list.
@@ -120,6 +124,7 @@ impl Net {
             closing: Vec::new(),
             generation: 0,
             starved: false,
+            early: false,
             ended: None,
             tags: Vec::new(),
         }
@@ -156,6 +161,7 @@ impl<E: Engine> EventLoop<E> {
             lost: false,
         });
         self.net.starved = false;
+        self.net.early = false;
     }
 
     /// Reads what has arrived and asks for more.
@@ -191,6 +197,13 @@ impl<E: Engine> EventLoop<E> {
                     self.deliver(frame, Some(payload));
                 }
                 continue;
+            }
+            // A peer may speak on the meta socket before we have looked at its features on the data socket: how its packets
+            // are to be read is not known yet.
+            let early = socket == Socket::Meta && wire.version == ProtocolVersion::INITIAL;
+            if early && !end.receiver.unread().is_empty() {
+                net.early = true;
+                return;
             }
             match decode(&wire, socket, end.receiver.unread()) {
                 Ok(None) => {
@@ -304,6 +317,16 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
+    /// Goes on with packets of the meta socket that came before the protocol's version was agreed; whether there were any.
+    pub(crate) fn pump_early_meta(&mut self) -> bool {
+        let agreed = self.net.wire.version != ProtocolVersion::INITIAL;
+        let due = agreed && std::mem::take(&mut self.net.early);
+        if due {
+            self.pump_peer(Socket::Meta);
+        }
+        due
+    }
+
     /// Goes on with a packet that waited for a buffer; whether one did.
     pub(crate) fn retry_starved_peer(&mut self) -> bool {
         let starved = std::mem::take(&mut self.net.starved);
@@ -412,6 +435,7 @@ impl<E: Engine> EventLoop<E> {
     pub(crate) fn close_connection(&mut self) {
         self.stop_pairing();
         self.net.starved = false;
+        self.net.early = false;
         self.net.ended = None;
         for socket in [Socket::Data, Socket::Meta] {
             self.timers.clear(Slot::Stall(socket));

@@ -1,0 +1,75 @@
+//! Mistakes on purpose, to see that the simulator finds them (`docs/testing.md`, "Mutation check").
+//!
+//! They exist only with the feature `planted-bugs`, which no program has: `rdbd` refuses to be built with it. Without
+//! the feature every question here is answered "no" when the engine is compiled.
+
+use crate::resource::Resource;
+
+/// Whether this engine can be told to make mistakes.
+pub const PLANTED_BUGS: bool = cfg!(feature = "planted-bugs");
+
+/// A mistake that an engine can be told to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A write does not wait until the activity log says on disk that its extent is hot.
+    SkipActivityLogWait,
+    /// A write whose acknowledgement was lost with the connection leaves no mark.
+    ForgetLostAck,
+    /// A write that the peer acknowledged is forgotten without waiting for its barrier.
+    SkipBarrier,
+    /// The mirror acknowledges a barrier without having flushed.
+    SkipFlushBeforeBarrierAck,
+    /// A resync block counts as in sync when it arrives, not when it is written.
+    ClearBitsEarly,
+    /// The target calls itself UpToDate before what it received is durable.
+    UpToDateBeforeFlush,
+    /// Disks of one generation are taken for equal, though a node crashed as Primary.
+    NoRuleForCrashes,
+    /// No new generation begins when the peer is lost, or on a promotion without it.
+    KeepGeneration,
+    /// A resync block may be overtaken by writes of users on its way.
+    ResyncUnlocked,
+    /// An extent leaves the activity log before what was written there is durable.
+    EvictWithoutFlush,
+    /// An extent leaves the activity log before its marks are on disk.
+    EvictWithoutMarks,
+    /// The superblock does not say that the node was Primary.
+    ForgetPrimary,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Bug; 12] = [
+        Bug::SkipActivityLogWait,
+        Bug::ForgetLostAck,
+        Bug::SkipBarrier,
+        Bug::SkipFlushBeforeBarrierAck,
+        Bug::ClearBitsEarly,
+        Bug::UpToDateBeforeFlush,
+        Bug::NoRuleForCrashes,
+        Bug::KeepGeneration,
+        Bug::ResyncUnlocked,
+        Bug::EvictWithoutFlush,
+        Bug::EvictWithoutMarks,
+        Bug::ForgetPrimary,
+    ];
+}
+
+impl<P> Resource<P> {
+    /// Makes this mistake from now on.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: Bug) {
+        self.planted = Some(bug);
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn planted(&self, bug: Bug) -> bool {
+        self.planted == Some(bug)
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    pub(crate) const fn planted(&self, _: Bug) -> bool {
+        false
+    }
+}
