@@ -11,7 +11,7 @@ use crate::generation::{CompareInputs, GenerationIds, PeerIds};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
+use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
 use rdb_meta::MdFlags;
 
@@ -294,7 +294,7 @@ impl<P: Payload> Resource<P> {
         let state = volume.state;
         let exposed = volume.exposed_uuid;
         volume.peer.ids = Some(peer);
-        let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
+        let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
         if state.role == Role::Primary
             && state.disk < DiskState::Inconsistent
             && first_look

@@ -26,6 +26,8 @@ pub(crate) struct PeerWrite<P> {
     flags: DpFlags,
     kind: MirrorKind,
     payload: Option<P>,
+    /// The writer had no disk of its own when it sent this.
+    alone: bool,
     pub(crate) al_held: bool,
 }
 
@@ -85,6 +87,11 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.counters.received += u64::from(bytes / 512);
         volume.counters.unacked += 1;
+        // Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
+        let alone = !state::is_there(self.volume(nr).state.pdsk);
+        if alone {
+            self.set_out_of_sync(nr, sector, end - sector);
+        }
         let epoch = self.net.epochs.add();
         let key = self.peer_writes.insert(PeerWrite {
             volume: nr,
@@ -96,6 +103,7 @@ impl<P: Payload> Resource<P> {
             flags: header.flags,
             kind,
             payload,
+            alone,
             al_held: false,
         });
         if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
@@ -159,7 +167,7 @@ impl<P: Payload> Resource<P> {
         let write = &self.peer_writes[key];
         let (nr, sector, end) = (write.volume, write.sector, write.end());
         let (first, last) = write.extents();
-        if state::is_there(self.volume(nr).state.pdsk) {
+        if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
@@ -381,13 +389,14 @@ impl<P: Payload> Resource<P> {
         // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
         // Writes that came before it are read, also those that have not started.
         let queued = self.net.epochs.waiting.iter();
-        let queued = queued.chain(&self.volume(nr).mirror_blocked);
+        let queued = queued.chain(&volume.mirror_blocked);
         let overtakes = queued
             .map(|&key| &self.peer_writes[key])
             .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
+        let locked = overtakes || volume.held.overlap(sector, end).is_some();
         let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
-        if !unlocked && (overtakes || volume.held.overlap(sector, end).is_some()) {
+        if locked && !unlocked {
             volume.reads_blocked.push_back(read);
             return;
         }

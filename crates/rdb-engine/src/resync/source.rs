@@ -37,6 +37,9 @@ impl<P: Payload> Resource<P> {
         let uuid = ids.start_source(random);
         disk.set_ids(ids);
         self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
+        // A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
+        // this disk, as a mirrored write of before, or of the time before this process.
+        self.md(nr, MdKind::FlushData, Then::Nothing);
         self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
     }
 
