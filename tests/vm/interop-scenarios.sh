@@ -553,6 +553,9 @@ long() {
     for algorithm in md5 crc32 sha512; do
         scenario 90 "data-integrity-alg $algorithm" both both C reconfigured "protocol C; data-integrity-alg $algorithm;" '' integrity_of_writes
     done
+    for algorithm in crc32c sha1; do
+        scenario 150 "csums-alg $algorithm: full syncs of almost equal disks" both both C reconfigured "protocol C; csums-alg $algorithm;" '' checksums
+    done
     scenario 150 'verify, driven by the kernel; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel
     scenario 90 'cram-hmac-alg sha1' both both C reconfigured 'protocol C; cram-hmac-alg sha1; shared-secret "first-meeting";' '' apart rdb kernel
     scenario 90 'cram-hmac-alg sha256' both both C reconfigured 'protocol C; cram-hmac-alg sha256; shared-secret "second meeting, a longer secret than the other";' '' apart kernel rdb
