@@ -114,7 +114,6 @@ impl<P: Payload> Resource<P> {
             self.local_io_error(nr);
         }
         let algorithm = self.csums_algorithm();
-        let volume = self.volume_mut(nr);
         let sectors = u64::from(bytes / 512);
         if connection != self.net.connection
             || self.volume(nr).resync.awaited.holder_at(sector) != Some(bytes)
