@@ -181,6 +181,7 @@ impl World {
     /// # Panics
     /// If that does not succeed, or if what is then there breaks a promise.
     pub(crate) fn repair(&mut self, weather: Weather) {
+        self.repairing = true;
         self.heal();
         self.wires.crossing = 0;
         self.wires.bytes_per_ms = 0;

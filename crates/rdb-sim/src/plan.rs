@@ -7,6 +7,7 @@ use std::fmt;
 
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy};
 
+use crate::crash_points::CrashAt;
 use crate::net::Link;
 use crate::rng::{Rng, mix};
 
@@ -253,6 +254,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The mistake that the engines make: see `ci::mutations`.
     pub planted: Option<rdb_engine::Bug>,
+    /// The run ends there, and the pair is brought together.
+    pub crash: Option<CrashAt>,
 }
 
 impl Plan {
@@ -288,6 +291,7 @@ impl Plan {
             setup,
             steps,
             planted: None,
+            crash: None,
         }
     }
 
@@ -303,7 +307,7 @@ impl Plan {
 }
 
 impl Setup {
-    fn draw(rng: &mut Rng) -> Setup {
+    pub(crate) fn draw(rng: &mut Rng) -> Setup {
         let protocol = rng.pick(&[
             Protocol::A,
             Protocol::B,
@@ -417,6 +421,10 @@ impl Weather {
             admin: false,
             reckless: false,
         }
+    }
+
+    pub(crate) fn power_only() -> Weather {
+        Weather::calm().power()
     }
 
     fn all() -> Weather {
