@@ -1,10 +1,9 @@
-//! rdb's device by the kernel's ublk driver, in a virtual machine: `vm/ublk.sh`.
+//! rdb's device by drivers of the kernel, in a virtual machine: `vm/pair.sh` with its jobs.
 
 use anyhow::{Result, bail};
 use rdb_tests::programs;
 
-#[test]
-fn a_ublk_device_serves_fails_over_and_outlives_its_daemon_in_a_virtual_machine() -> Result<()> {
+fn run(job: &str) -> Result<()> {
     for program in [
         "qemu-system-x86_64",
         "busybox",
@@ -15,9 +14,10 @@ fn a_ublk_device_serves_fails_over_and_outlives_its_daemon_in_a_virtual_machine(
     ] {
         programs::tool(program)?;
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/ublk.sh");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/pair.sh");
     let output = programs::bounded(560, "bash".as_ref())
         .arg(script)
+        .arg(job)
         .arg(programs::directory()?)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -30,4 +30,14 @@ fn a_ublk_device_serves_fails_over_and_outlives_its_daemon_in_a_virtual_machine(
     }
     eprintln!("{text}");
     Ok(())
+}
+
+#[test]
+fn a_ublk_device_serves_and_fails_over_in_a_virtual_machine() -> Result<()> {
+    run("ublk")
+}
+
+#[test]
+fn a_daemon_is_replaced_and_killed_under_a_file_system_in_a_virtual_machine() -> Result<()> {
+    run("restart")
 }

@@ -5,6 +5,7 @@ mod demo;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -49,8 +50,11 @@ enum What {
     },
     /// Installs what tests, demonstration and benchmark use (.ci/packages)
     Setup,
-    /// The kernel's DRBD and rdb as each other's peer, in a virtual machine
-    Vm,
+    /// In a virtual machine: the kernel's DRBD and rdb as each other's peer, and more; see docs/testing.md
+    Vm {
+        #[command(subcommand)]
+        what: vm::Vm,
+    },
     /// Runs a fuzz target of fuzz/ for some seconds, or lists the targets
     Fuzz {
         /// The target; without one, all are listed
@@ -76,7 +80,7 @@ fn main() -> Result<()> {
         What::Sim { arguments } => test::sim(&arguments),
         What::Bench { arguments } => test::bench(&arguments),
         What::Setup => setup::install(),
-        What::Vm => test::vm(),
+        What::Vm { what } => vm::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         What::Man { directory } => test::man(&directory),
     }

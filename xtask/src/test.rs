@@ -101,20 +101,6 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     )
 }
 
-/// The meeting with the kernel's driver.
-pub(crate) fn vm() -> Result<()> {
-    setup::need(&[
-        "qemu-system-x86_64",
-        "cpio",
-        "busybox",
-        "depmod",
-        "xz",
-        "ip",
-    ])?;
-    let binaries = binaries(false)?;
-    run::must(Command::new(run::root().join("tests/vm/interop.sh")).arg(binaries))
-}
-
 /// Coverage instrumentation of the stable compiler, as libFuzzer wants it.
 const FUZZ_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -337,7 +337,7 @@ pub const OPTIONS: &[OptionDef] = &[
         "disconnect",
         Yes,
     ),
-    text(Net, "data-integrity-alg", ALG_MAX, Refused("")),
+    text(Net, "data-integrity-alg", ALG_MAX, Yes),
     text(Net, "csums-alg", ALG_MAX, Refused("")),
     flag(
         Net,
@@ -345,12 +345,7 @@ pub const OPTIONS: &[OptionDef] = &[
         false,
         Harmless("it takes effect only with csums-alg, which is not served"),
     ),
-    text(
-        Net,
-        "verify-alg",
-        ALG_MAX,
-        Harmless("online verify is not served yet"),
-    ),
+    text(Net, "verify-alg", ALG_MAX, Yes),
     flag(Net, "use-rle", true, Yes),
     flag(Net, "tcp-cork", true, Yes),
     words(

@@ -115,6 +115,8 @@ pub struct NetOptions {
     pub rr_conflict: SplitBrainPolicy,
     /// `use-rle`.
     pub use_rle: bool,
+    /// `data-integrity-alg`: data on the wire carry a digest, which the receiver checks.
+    pub integrity_alg: Option<replica_proto::DigestAlgorithm>,
     /// `verify-alg`, announced to the peer, which insists on an equal one; empty if none.
     pub verify_alg: String,
 }
@@ -137,6 +139,7 @@ impl Default for NetOptions {
             always_asbp: false,
             rr_conflict: SplitBrainPolicy::Disconnect,
             use_rle: true,
+            integrity_alg: None,
             verify_alg: String::new(),
         }
     }

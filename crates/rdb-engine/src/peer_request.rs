@@ -11,7 +11,7 @@ use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{BlockedRead, Holder, PeerKey, RequestOrPeer};
+use crate::volume::{BlockedRead, Holder, PeerKey, Purpose, RequestOrPeer};
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
@@ -343,8 +343,13 @@ impl<P: Payload> Resource<P> {
 
     // ---- reads ---------------------------------------------------------------------------------------------------
 
-    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ.
-    pub(crate) fn on_read_request(&mut self, nr: VolumeNr, request: &BlockRequest, resync: bool) {
+    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_OV_REQUEST.
+    pub(crate) fn on_read_request(
+        &mut self,
+        nr: VolumeNr,
+        request: &BlockRequest,
+        purpose: Purpose,
+    ) {
         let volume = self.volume(nr);
         let (sector, bytes) = (request.sector, request.bytes);
         let end = sector.saturating_add(u64::from(bytes / 512));
@@ -366,7 +371,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id: request.block_id,
-            resync,
+            purpose,
         };
         self.serve_read(nr, read);
     }
@@ -376,7 +381,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id,
-            resync,
+            purpose,
         } = read;
         let end = sector + u64::from(bytes / 512);
         let volume = self.volume(nr);
@@ -385,8 +390,8 @@ impl<P: Payload> Resource<P> {
             self.refuse_read(nr, read);
             return;
         }
-        // A resync block is read after every overlapping write is done, and the range is ours until the target has
-        // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
+        // A resync or verify block is read after every overlapping write is done, and the range is ours until the peer
+        // has answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
         // Writes that came before it are read, also those that have not started.
         let queued = self.net.epochs.waiting.iter();
         let queued = queued.chain(&volume.mirror_blocked);
@@ -394,14 +399,16 @@ impl<P: Payload> Resource<P> {
             .map(|&key| &self.peer_writes[key])
             .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
         let locked = overtakes || volume.held.overlap(sector, end).is_some();
-        let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
+        let unlocked = purpose == Purpose::Resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
         if locked && !unlocked {
             volume.reads_blocked.push_back(read);
             return;
         }
-        if resync && !unlocked {
-            volume.held.insert(sector, end, Holder::Resync);
+        match purpose {
+            Purpose::Resync if !unlocked => volume.held.insert(sector, end, Holder::Resync),
+            Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
+            Purpose::Application | Purpose::Resync => {}
         }
         let connection = self.net.connection;
         let tag = self.start_data_io(Io::PeerRead {
@@ -409,7 +416,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id,
-            resync,
+            purpose,
             connection,
         });
         self.emit(Effect::Read {
@@ -420,7 +427,7 @@ impl<P: Payload> Resource<P> {
         });
     }
 
-    fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+    pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
         let volume = self.volume_mut(nr);
         volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
         let seq_num = volume.next_seq();
@@ -430,10 +437,9 @@ impl<P: Payload> Resource<P> {
             bytes: read.bytes,
             seq_num,
         };
-        let packet = if read.resync {
-            Packet::NegRsDReply(ack)
-        } else {
-            Packet::NegDReply(ack)
+        let packet = match read.purpose {
+            Purpose::Application => Packet::NegDReply(ack),
+            Purpose::Resync | Purpose::Verify => Packet::NegRsDReply(ack),
         };
         self.send(nr, packet, None);
     }
@@ -451,24 +457,25 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one I/O")]
     pub(crate) fn on_peer_read_io(
         &mut self,
         nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        resync: bool,
+        read: BlockedRead,
         connection: u32,
         result: Result<Option<P>, DiskError>,
     ) {
         let current = connection == self.net.connection && self.is_up();
-        let read = BlockedRead {
+        if read.purpose == Purpose::Verify {
+            self.on_verify_read_io(nr, read, current, result);
+            return;
+        }
+        let BlockedRead {
             sector,
             bytes,
             block_id,
-            resync,
-        };
+            purpose,
+        } = read;
+        let resync = purpose == Purpose::Resync;
         match result {
             Ok(Some(payload)) if current => {
                 let volume = self.volume_mut(nr);

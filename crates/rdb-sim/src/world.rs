@@ -284,9 +284,10 @@ impl World {
             Effect::Send {
                 volume,
                 packet,
+                digest,
                 payload,
                 notify,
-            } => self.send(i, volume, &packet, payload, notify),
+            } => self.send(i, volume, &packet, digest.as_ref(), payload, notify),
             Effect::Complete { request, result } => self.completed(i, request.0, result),
             Effect::Device { device, .. } => self.nodes[i].device = device.map(|d| d.size_sectors),
             Effect::AdminDone { id, result } => {

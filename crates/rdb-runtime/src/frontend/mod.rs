@@ -1,11 +1,14 @@
 //! Requests of front ends on their way through the engine.
 
 pub(crate) mod fuse;
+pub(crate) mod handover;
+pub(crate) mod knbd;
 pub(crate) mod nbd;
 pub(crate) mod ublk;
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rdb_engine::{
@@ -17,6 +20,7 @@ use rdb_frontend::{DeviceInfo, Errno, Frontend, Op, Request};
 use slab::Slab;
 
 use self::fuse::FuseDevice;
+use self::knbd::KnbdNode;
 use self::nbd::Nbd;
 use self::ublk::UblkNode;
 use crate::Engine;
@@ -34,11 +38,16 @@ pub(crate) struct FrontEnds {
     pub(crate) nbd: Nbd,
     pub(crate) fuse: Vec<FuseDevice>,
     pub(crate) ublk: Vec<UblkNode>,
+    pub(crate) knbd: Vec<KnbdNode>,
     requests: Slab<FrontRequest>,
     /// Who waits for a buffer, first come first served.
     pub(crate) starved: VecDeque<Starved>,
     generation: u32,
     pub(crate) stopping: bool,
+    /// Volumes whose NBD clients are let go, whatever they do.
+    let_go: Vec<VolumeNr>,
+    /// Ends when devices that were left are removed.
+    dropping: Vec<(VolumeNr, Receiver<()>)>,
 }
 
 /// Somebody with a write for which there is no buffer.
@@ -79,10 +88,13 @@ impl FrontEnds {
             nbd: Nbd::new(&config.name),
             fuse: Vec::new(),
             ublk: Vec::new(),
+            knbd: Vec::new(),
             requests: Slab::with_capacity(512),
             starved: VecDeque::new(),
             generation: 0,
             stopping: false,
+            let_go: Vec::new(),
+            dropping: Vec::new(),
         }
     }
 
@@ -91,9 +103,18 @@ impl FrontEnds {
         self.generation
     }
 
+    /// Whether a volume's device waits for the next process.
+    pub(crate) fn is_parked(&self, nr: VolumeNr) -> bool {
+        self.ublk.iter().any(|node| node.is_parked(nr))
+            || self
+                .knbd
+                .iter()
+                .any(|node| node.volume == nr && node.parked)
+    }
+
     /// Whether device nodes are still being given back.
     pub(crate) fn is_winding_down(&self) -> bool {
-        !self.fuse.is_empty() || !self.ublk.is_empty()
+        !self.fuse.is_empty() || !self.ublk.is_empty() || !self.knbd.is_empty()
     }
 }
 
@@ -120,16 +141,20 @@ impl<E: Engine> EventLoop<E> {
                 match self.config.frontend {
                     Frontend::Fuse => self.fuse_device_up(nr, spec),
                     Frontend::Ublk => self.ublk_device_up(nr, spec),
+                    Frontend::Nbd => self.knbd_device_up(nr, spec),
                     Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
                 }
-                if self.config.frontend != Frontend::Ublk {
+                if !matches!(self.config.frontend, Frontend::Ublk | Frontend::Nbd) {
                     // Its users do not see what is written from now on.
                     self.nobody_takes_a_left_device_over(nr);
                 }
             }
             None if old.is_some() => {
                 self.nbd_device_down(nr);
-                if !self.fuse_device_down(nr) && !self.ublk_device_down(nr) {
+                if !self.fuse_device_down(nr)
+                    && !self.ublk_device_down(nr)
+                    && !self.knbd_device_down(nr)
+                {
                     self.notify(Notice::DeviceDown { volume: nr });
                 }
             }
@@ -144,12 +169,16 @@ impl<E: Engine> EventLoop<E> {
         for nr in volumes {
             self.on_device(nr, None);
         }
+        // Parked devices are not given back.
+        self.leave_parked_ublk();
+        self.front.knbd.retain(|node| !node.parked);
     }
 
     /// Finds out whether somebody uses the device node, then goes on with the demotion.
     pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Reply) {
         let reply = self.ask_who_holds_loop(volume, reply);
         let reply = reply.and_then(|reply| self.ask_who_holds_ublk(volume, reply));
+        let reply = reply.and_then(|reply| self.ask_who_holds_knbd(volume, reply));
         if let Some(reply) = reply {
             self.secondary(volume, false, reply);
         }
@@ -166,9 +195,9 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    /// Whether an NBD client uses a volume.
+    /// Whether an NBD client uses a volume, and is to keep it.
     pub(crate) fn has_clients(&self, nr: VolumeNr) -> bool {
-        self.front.nbd.users(nr) > 0
+        self.front.nbd.users(nr) > 0 && !self.front.let_go.contains(&nr)
     }
 
     /// Passes a request to the engine. Events are raised, so this must not run amid effects.
