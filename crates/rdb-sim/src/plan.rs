@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use rdb_engine::config::{DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy};
+use rdb_engine::config::{Authentication, DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy};
+
+use replica_proto::auth::HmacAlgorithm;
 
 use crate::crash_points::CrashAt;
 use crate::net::Link;
@@ -265,6 +267,12 @@ impl Plan {
         let mut rng = Rng(mix(seed, 2));
         plan.plain = false;
         plan.setup.make_rare(&mut rng);
+        if mix(seed, 3).is_multiple_of(8) {
+            let algorithm = HmacAlgorithm::from_name("sha256").ok();
+            let secret = "known to both".into();
+            plan.setup.net.authentication =
+                algorithm.map(|algorithm| Authentication { algorithm, secret });
+        }
         if plan.setup.rare {
             for step in &mut plan.steps {
                 if rng.one_in(4) {
