@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use rdb_engine::config::{Authentication, DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy};
+use rdb_engine::config::{
+    Authentication, DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy,
+};
 
 use replica_proto::auth::HmacAlgorithm;
 
