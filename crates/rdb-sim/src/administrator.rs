@@ -232,8 +232,12 @@ impl World {
         for _ in 0..15 {
             self.pass(2_000);
             let all = (0..self.models.len()).all(|v| self.synced(v));
-            let idle =
-                |n: &crate::node::Node| n.requests_open.is_empty() && n.admin_open.is_empty();
+            // (A mirror may still be writing what protocols A and B have acknowledged.)
+            let idle = |n: &crate::node::Node| {
+                n.requests_open.is_empty()
+                    && n.admin_open.is_empty()
+                    && n.pending.iter().all(|p| p.tag.is_none())
+            };
             if all && self.nodes.iter().all(idle) {
                 return true;
             }
@@ -381,13 +385,6 @@ impl World {
     fn consent(&mut self, weather: Weather) {
         self.quiesce();
         let volumes = self.models.len();
-        let good_disk =
-            |w: &World, i: usize, v: usize| w.nodes[i].state_of(v).disk == DiskState::UpToDate;
-        let up = |w: &World, i: usize| (0..volumes).all(|v| good_disk(w, i, v));
-        let good = |w: &World, i: usize| up(w, i) && (0..volumes).all(|v| w.holds(i, v));
-        let winner = (0..2).find(|&i| good(self, i));
-        let winner = winner.or((0..2).find(|&i| up(self, i))).unwrap_or(0);
-        let loser = 1 - winner;
         for v in 0..volumes {
             for i in 0..2 {
                 self.demote(i, v);
@@ -397,6 +394,18 @@ impl World {
             self.start_admin(i, Command::Disconnect { force: true });
         }
         self.pass(5_000);
+        // The newest data may be on a disk that was given up.
+        for i in 0..2 {
+            self.repair_disks(i, true);
+        }
+        self.pass(5_000);
+        let good_disk =
+            |w: &World, i: usize, v: usize| w.nodes[i].state_of(v).disk == DiskState::UpToDate;
+        let up = |w: &World, i: usize| (0..volumes).all(|v| good_disk(w, i, v));
+        let good = |w: &World, i: usize| up(w, i) && (0..volumes).all(|v| w.holds(i, v));
+        let winner = (0..2).find(|&i| good(self, i));
+        let winner = winner.or((0..2).find(|&i| up(self, i))).unwrap_or(0);
+        let loser = 1 - winner;
         for v in 0..volumes {
             if self.holds(winner, v) {
                 continue;
