@@ -1,5 +1,5 @@
 //! The daemon is replaced where no device outlives it: what it refuses, and what it does. Devices that do are tested in a
-//! virtual machine (`ublk.rs`).
+//! virtual machine (`device_drivers.rs`).
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;

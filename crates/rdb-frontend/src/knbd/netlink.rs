@@ -2,6 +2,9 @@
 //!
 //! Facts are from Linux's `include/uapi/linux/netlink.h`, `genetlink.h` and `nbd-netlink.h`, 6.12.
 
+// Netlink is in the byte order of the machine: it never leaves it.
+#![allow(clippy::host_endian_bytes)]
+
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 

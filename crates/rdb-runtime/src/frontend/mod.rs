@@ -30,6 +30,8 @@ use crate::pool::{Buf, Reserve};
 
 /// A transient user of a block device (udev looks at new ones) is waited for this long.
 const HOLDER_MS: u64 = 2_000;
+/// The same, if it is to be seen that a process has it open: one that probes it, or is just ending.
+const PROCESS_MS: u64 = 700;
 /// Parts of a long discard that are under way at a time.
 const PARTS_MAX: u32 = 4;
 
@@ -411,14 +413,27 @@ fn is_held<E: Error>(
     is_held: impl Fn() -> Result<bool, E>,
     holders: impl Fn() -> Vec<Holder>,
 ) -> bool {
-    let end = Instant::now() + Duration::from_millis(HOLDER_MS);
+    let begun = Instant::now();
+    let may_go = |holders: &[Holder]| {
+        let is_process = |holder: &Holder| matches!(holder, Holder::Process { .. });
+        let limit_ms = match holders {
+            [] => HOLDER_MS,
+            users if users.iter().all(is_process) => PROCESS_MS,
+            _ => 0,
+        };
+        begun.elapsed() < Duration::from_millis(limit_ms)
+    };
     loop {
         match is_held() {
             Ok(false) => return false,
-            Ok(true) if Instant::now() < end && holders().is_empty() => {
-                std::thread::sleep(Duration::from_millis(50));
+            Ok(true) if may_go(&holders()) => std::thread::sleep(Duration::from_millis(50)),
+            Ok(true) => {
+                let words: Vec<String> = holders().iter().map(Holder::to_string).collect();
+                if !words.is_empty() {
+                    tracing::info!("a device is held open: {}", words.join(", "));
+                }
+                return true;
             }
-            Ok(true) => return true,
             Err(error) => {
                 // Without an answer, assume the worse.
                 tracing::warn!("{error}");

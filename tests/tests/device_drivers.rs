@@ -38,6 +38,16 @@ fn a_ublk_device_serves_and_fails_over_in_a_virtual_machine() -> Result<()> {
 }
 
 #[test]
-fn a_daemon_is_replaced_and_killed_under_a_file_system_in_a_virtual_machine() -> Result<()> {
+fn a_daemon_is_replaced_and_killed_under_a_ublk_device_in_a_virtual_machine() -> Result<()> {
     run("restart")
+}
+
+#[test]
+fn an_nbd_device_serves_and_fails_over_in_a_virtual_machine() -> Result<()> {
+    run("nbd")
+}
+
+#[test]
+fn a_daemon_is_replaced_and_killed_under_an_nbd_device_in_a_virtual_machine() -> Result<()> {
+    run("nbd-restart")
 }
