@@ -35,7 +35,7 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
     },
-    /// The simulator: two engines through crashes, cuts and races, from seeds; see docs/simulator.md
+    /// The simulator: two engines through crashes, cuts and races, from seeds; see docs/testing.md
     #[command(disable_help_flag = true)]
     Sim {
         /// Passed on to the simulator: `--seeds N`, `--seed S`, `--help`, …
