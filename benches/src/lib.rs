@@ -276,6 +276,7 @@ impl World {
             Effect::Send {
                 volume,
                 packet,
+                digest,
                 payload,
                 notify,
             } => {
@@ -285,7 +286,7 @@ impl World {
                 let received = Event::Received {
                     volume: volume.0,
                     packet,
-                    digest: None,
+                    digest,
                     payload,
                 };
                 self.events.push_back((1 - node, received));

@@ -9,7 +9,7 @@ fn the_kernels_driver_and_rdb_sync_each_other_in_a_virtual_machine() -> Result<(
         programs::tool(program)?;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/interop.sh");
-    let output = programs::bounded(560, "bash".as_ref())
+    let output = programs::bounded(840, "bash".as_ref())
         .args([script, "-q"])
         .arg(programs::directory()?)
         .output()?;

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Boots one guest, runs a script in it as root, passes its output on, returns its exit status.
 #
-#   boot.sh [-t SECONDS] [-d DISK]... [-f FILE[:GUESTPATH]]... JOB
+#   boot.sh [-t SECONDS] [-d DISK]... [-f FILE[:GUESTPATH]]... [-o DIR] [-l SOCKET] JOB
 #
 #   -d DISK   a raw file that is /dev/vda, /dev/vdb, ... in the guest, in this order
 #   -f FILE   a file to be in the guest, at GUESTPATH (default: /usr/local/bin/NAME)
+#   -o DIR    what the script leaves in /out comes back into DIR (64 MiB at most)
+#   -l SOCKET a network between two guests through this socket: the first to name it is 10.7.0.1,
+#             the second 10.7.0.2. Remove the socket afterwards.
 #   JOB       the bash script to run
 #
 # Status: that of the script; 124 when the time (default 300 seconds) is over; 125 when the
@@ -12,13 +15,15 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 image=${RDB_VM_DIR:-${CARGO_TARGET_DIR:-$here/../../target}/vm}
-limit=300 disks=() files=()
-while getopts t:d:f: option; do
+limit=300 disks=() files=() out='' link=''
+while getopts t:d:f:o:l: option; do
     case $option in
     t) limit=$OPTARG ;;
     d) disks+=("$OPTARG") ;;
     f) files+=("$OPTARG") ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    o) out=$OPTARG ;;
+    l) link=$OPTARG ;;
+    *) sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -58,10 +63,22 @@ for disk in "${disks[@]}"; do
         -device "virtio-blk-pci,drive=d$index")
     index=$((index + 1))
 done
+if [ -n "$out" ]; then
+    truncate -s 64M "$work/out"
+    arguments+=(-drive "file=$work/out,format=raw,if=none,id=out"
+        -device "virtio-blk-pci,drive=out,serial=rdb-out")
+fi
+number=
+if [ -n "$link" ]; then
+    number=1 server=on
+    [ ! -e "$link" ] || number=2 server=off
+    arguments+=(-netdev "stream,id=link,server=$server,addr.type=unix,addr.path=$link"
+        -device "virtio-net-pci,netdev=link,mac=52:54:00:07:00:0$number,romfile=")
+fi
 : >"$work/console"
 qemu-system-x86_64 "${arguments[@]}" -append "console=ttyS0 quiet loglevel=3 panic=-1 \
 mitigations=off nokaslr tsc=reliable no_timer_check nowatchdog audit=0 cryptomgr.notests \
-random.trust_cpu=on rdinit=/init" </dev/null >"$work/qemu" 2>&1 &
+random.trust_cpu=on ${number:+rdb.link=$number} rdinit=/init" </dev/null >"$work/qemu" 2>&1 &
 qemu=$!
 tail -f --pid="$qemu" -n +1 "$work/console" 2>/dev/null | tr -d '\r' | sed -u '/^job-status: /d' &
 printer=$!
@@ -78,6 +95,11 @@ done
 wait "$qemu" 2>/dev/null || true
 qemu=
 wait "$printer" 2>/dev/null || true
+if [ -n "$out" ]; then
+    mkdir -p "$out"
+    # No archive there: the guest did not come to its end.
+    tar -x -f "$work/out" -C "$out" 2>/dev/null || true
+fi
 status=$(tr -d '\r' <"$work/console" | sed -n 's/^job-status: //p' | tail -n 1)
 if [ -n "$status" ]; then exit "$status"; fi
 cat "$work/qemu" >&2

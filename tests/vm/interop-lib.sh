@@ -1,12 +1,15 @@
 # Sourced by interop.sh: the two nodes and what can be done to them. Everything runs in a network
 # namespace of its own; the kernel's node is a guest at the end of two TAP cables (10.9.0.0/24 for
 # DRBD, 10.8.0.0/24 for commands), rdb's node is a daemon on this side. The guest has both nodes'
-# disks (vda, vdb: volume 0 of kernel and rdb; vdc, vdd: volume 1), so that disks can change sides.
+# disks (vda, vdb: volume 0 of kernel and rdb; vdc, vdd: volume 1; vde, vdf: external metadata of
+# volume 0), so that disks can change sides.
 # What must outlive a subshell (scenarios are subshells) is in files of $work.
 
 size=67108864
+# Room for the flexible external metadata of such a disk.
+meta_size=1048576
 # Internal metadata of a 64 MiB disk begins here (docs/spec/metadata.md, section 1.4).
-area=67067904
+internal_area=67067904 area=67067904
 settled='cs:Connected ro:[A-Za-z]*/[A-Za-z]* ds:UpToDate/UpToDate'
 
 fail() { echo "$*" >"$work/why"; exit 1; }
@@ -36,7 +39,7 @@ guest_start() {
         -device "virtio-net-pci,netdev=n1,mac=52:54:00:08:00:01,romfile=")
     [ -z "${RDB_VM_PCAP:-}" ] ||
         arguments+=(-object "filter-dump,id=f0,netdev=n0,maxlen=512,file=$RDB_VM_PCAP.$(date +%s)")
-    for disk in kernel0 rdb0 kernel1 rdb1; do
+    for disk in kernel0 rdb0 kernel1 rdb1 kernelm rdbm; do
         arguments+=(-device "virtio-blk-pci,drive=d$index"
             -drive "file=$work/$disk,format=raw,if=none,id=d$index,discard=unmap,cache=writeback,file.locking=off")
         index=$((index + 1))
@@ -57,7 +60,7 @@ random.trust_cpu=on rcupdate.rcu_expedited=1 rdinit=/init" </dev/null >"$work/qe
 # The kernel's node reads the same file; the disks have other names there.
 send_configuration() {
     must guest 20 "cat >/etc/drbd.conf <<'CONF'
-$(sed "s|$work/kernel0|/dev/vda|g; s|$work/rdb0|/dev/vdb|g; s|$work/kernel1|/dev/vdc|g; s|$work/rdb1|/dev/vdd|g" "$work/drbd.conf")
+$(sed "s|$work/kernel0|/dev/vda|g; s|$work/rdb0|/dev/vdb|g; s|$work/kernel1|/dev/vdc|g; s|$work/rdb1|/dev/vdd|g; s|$work/kernelm|/dev/vde|g; s|$work/rdbm|/dev/vdf|g" "$work/drbd.conf")
 CONF"
 }
 end_process() { # end_process SIGNAL PIDFILE: ends the process, if it runs, and waits until it is gone
@@ -107,21 +110,27 @@ rio() {
 
 # ---- both
 
-# configuration NET-OPTIONS DISK-OPTIONS [KERNEL-DISK RDB-DISK]: the configuration of both, in use with the next `up`
+# configuration NET-OPTIONS DISK-OPTIONS [KERNEL-DISK RDB-DISK]: the configuration of both, in use with the next `up`.
+# With META=external the metadata of volume 0 are on a disk of their own; RATE is the resync's.
 configuration() {
     local net=$1 disk=$2 kernel=${3:-kernel} rdb=${4:-rdb} volumes='' volume
     for volume in $(seq 0 $((${VOLUMES:-1} - 1))); do
-        volumes+="volume $volume { device /dev/drbd$volume; meta-disk internal; disk DISK$volume; } "
+        volumes+="volume $volume { device /dev/drbd$volume; meta-disk META; disk DISK$volume; } "
     done
     cat >"$work/drbd.conf" <<CONF
 global { usage-count no; disable-ip-verification; }
 resource r0 {
     net { ping-timeout 30; timeout 60; connect-int 3; ping-int 5; $net }
-    disk { resync-rate 400M; c-plan-ahead 0; c-min-rate 0; $disk }
-    on kernel { ${volumes//DISK/$work/$kernel} address 10.9.0.1:7789; }
-    on user { ${volumes//DISK/$work/$rdb} address 10.9.0.2:7789; }
+    disk { resync-rate ${RATE:-400M}; c-plan-ahead 0; c-min-rate 0; $disk }
+    on kernel { $(disks "$kernel" "$volumes") address 10.9.0.1:7789; }
+    on user { $(disks "$rdb" "$volumes") address 10.9.0.2:7789; }
 }
 CONF
+}
+disks() { # disks NODE VOLUMES: with the node's disks
+    local meta=internal
+    [ "${META:-internal}" = internal ] || meta=$work/${1}m
+    sed "s|DISK|$work/$1|g; s|META|$meta|g" <<<"$2"
 }
 configure() {
     configuration "$@"
@@ -154,6 +163,9 @@ primary_rdb() { must kadm secondary r0; must radm primary r0; }
 up_both() { must kadm up r0; must radm up r0; }
 down_both() { must radm down r0; must kadm down r0; }
 
+# The guest looks at the disks anew, after somebody else wrote to them.
+flush_buffers() { guest 20 'for disk in /dev/vd[a-f]; do blockdev --flushbufs $disk; done'; }
+
 # fresh: new metadata on blank disks, both up and connected, nothing synced
 fresh() {
     local volume
@@ -167,7 +179,9 @@ fresh() {
         seq 1000000 3000000 | head -c 8000000 | dd of="$work/kernel$volume" conv=notrunc status=none
         seq 5000000 7000000 | head -c 8000000 | dd of="$work/rdb$volume" conv=notrunc bs=64k seek=300 status=none
     done
-    guest 20 'blockdev --flushbufs /dev/vda; blockdev --flushbufs /dev/vdb; blockdev --flushbufs /dev/vdc; blockdev --flushbufs /dev/vdd'
+    truncate -s 0 "$work/kernelm" "$work/rdbm"
+    truncate -s "$meta_size" "$work/kernelm" "$work/rdbm"
+    flush_buffers
     rdb_start
     must kadm create-md --force r0
     must radm create-md --force r0
@@ -209,13 +223,15 @@ rzero() { # rzero VOLUME OFFSET LENGTH COMMAND: qemu-io's "discard", "write -z",
     must rio "$1" "$4 -q $2 $3"
 }
 # A load in the background, in the last 16 MiB. Write I is `load_at I`, `load_length I`, data I;
-# the number of each that was acknowledged is a line of $work/load.acked.
+# the number of each that was acknowledged is a line of $work/load.acked. They begin behind
+# $load_base, so that a second load does not write what the first did.
+load_base=0
 load_at='48 * 1048576 + i * 7919 % 3800 * 4096' load_length='4096 * (1 + i % 16)'
 kload() {
     : >"$work/load.acked"
     setsid bash -c 'exec 3<>/dev/tcp/10.8.0.1/99 && printf "%s\n#end\n" "$1" >&3 && exec cat <&3' - "
 : >/tmp/load
-i=0
+i=$load_base
 while [ -e /tmp/load ]; do
     i=\$((i + 1))
     seq \${i}000000 \${i}999999 2>/dev/null | head -c \$(($load_length)) >/tmp/load.data
@@ -226,7 +242,7 @@ done" >"$work/load.acked" 2>/dev/null </dev/null &
 }
 rload() {
     (
-        i=0
+        i=$load_base
         while :; do
             i=$((i + 1))
             data "$i" $((load_length)) >"$work/load.data"
@@ -253,7 +269,7 @@ load_end() {
 # load_known NODE: what was acknowledged goes into the model. Of the last writes it is not known
 # whether they were done (what was on its way when the node died): those places are as NODE has them.
 load_known() {
-    local i count=0 last=0
+    local i count=0 last=$load_base
     while read -r i; do
         case $i in '' | *[!0-9]*) continue ;; esac
         data "$i" $((load_length)) | model 0 $((load_at))

@@ -3,7 +3,7 @@
 
 start_over() {
     guest_cut
-    VOLUMES=1
+    VOLUMES=1 META=internal RATE='' area=$internal_area
     configuration 'protocol C;' ''
     guest_start
     fresh
@@ -24,6 +24,8 @@ first_meeting() { # NET DISK
     configure "$1" "$2"
     fresh
     guest 10 'dmesg' | grep -a 'Agreed network protocol version' | tail -n 1 | grep -aq 'version 101' || fail "the kernel did not agree on protocol 101"
+    # What they have in common: trim, thin resync, write-same, write-zeroes.
+    guest 10 'dmesg' | grep -a 'Feature flags enabled on protocol level' | tail -n 1 | grep -aq ': 0xf ' || fail "the kernel agreed on other features: $(guest 10 dmesg | grep -a 'Feature flags' | tail -n 1)"
     both_lines
 }
 both_lines() { echo "kernel: $(kline)"; echo "rdb: $(rline)"; }
@@ -488,70 +490,6 @@ two_volumes() {
     first_sync rdb
 }
 
-# ---- disks that travel
-
-disks_travel() { # both stop cleanly, the disks change sides; nothing is synced
-    both_secondary
-    down_both
-    configure 'protocol C;' '' rdb kernel
-    must guest 30 'drbdmeta --force 0 v08 /dev/vdb internal dump-md'
-    guest 30 'drbdmeta --force 0 v08 /dev/vdb internal dump-md' | grep -aE 'version|uuid|0x|la-size|bits-set'
-    kmark
-    up_both
-    quiet 40
-    equal
-    ksaid 'Began resync' && fail "a resync although nothing changed"
-    writes kernel
-    writes rdb
-    down_both
-    configure 'protocol C;' ''
-    kmark
-    up_both
-    quiet 40
-    equal
-    ksaid 'Began resync' && fail "a resync although nothing changed on the way back"
-    return 0
-}
-crashed_disk_travels() { # kernel|rdb: the crashed Primary, whose disk the other attaches
-    if [ "$1" = rdb ]; then
-        primary_rdb
-        rload
-        load_runs
-        rdb_cut
-        load_end
-        kawait 'cs:WFConnection' 40
-        must kadm down r0
-        rdb_start
-    else
-        primary_kernel
-        kload
-        load_runs
-        guest_cut
-        load_end
-        rawait 'cs:WFConnection' 40
-        must radm down r0
-        guest_start
-    fi
-    configure 'protocol C;' '' rdb kernel
-    kmark
-    if [ "$1" = rdb ]; then must guest 30 'drbdmeta --force 0 v08 /dev/vdb internal apply-al'; fi
-    up_both
-    quiet
-    same
-    local got
-    got=$(kernel_resync)
-    # What the log held is synced (extents of 4 MiB, also those of earlier writes), never the whole disk.
-    [ "${got:-0}" -le $((40 * 1024)) ] || fail "resync of $got KiB after a crash"
-    load_known kernel
-    equal
-    both_secondary
-    down_both
-    configure 'protocol C;' ''
-    up_both
-    quiet 40
-    equal
-}
-
 # ---- the lists
 
 short() {
@@ -563,9 +501,11 @@ short() {
     scenario 90 'rdb killed (-9) as primary under load, comes back' secondary primary C rdb_killed_as_primary rdb
     scenario 90 'rdb killed (-9) as primary, kernel takes over' secondary primary C rdb_killed_as_primary kernel
     scenario 120 'kernel loses power as secondary under load' secondary primary C kernel_cut_as_secondary
-    scenario 120 'kernel loses power as primary under load, comes back' primary secondary C kernel_cut_as_primary kernel
     scenario 120 'kernel loses power (sysrq b) as primary, rdb takes over' primary secondary C kernel_cut_as_primary rdb
     scenario 120 'disks change sides, and back' both both C disks_travel
+    scenario 120 'data-integrity-alg crc32c: writes, trim, zeroes' both both C reconfigured 'protocol C; data-integrity-alg crc32c;' '' integrity_of_writes
+    [ -z "$quick" ] ||
+        scenario $((minutes * 10 + 180)) 'mixed load with role switches, the short form' both both C mixed $((minutes * 10))
 }
 core() { # PROTOCOL
     scenario 90 'writes on the kernel: 512 B to 1 MiB, flush, FUA, trim, zeroes' primary secondary "$1" writes kernel
@@ -579,7 +519,20 @@ core() { # PROTOCOL
     scenario 60 'rdb disconnects, rdb writes, bitmap resync' target source "$1" apart rdb rdb
 }
 long() {
-    local protocol
+    local protocol algorithm
+    scenario 60 'new configuration: protocol C' secondary secondary C reconfigured 'protocol C;' '' equal
+    scenario 120 'kernel loses power as primary under load, comes back' primary secondary C kernel_cut_as_primary kernel
+    scenario 120 'rdb killed (-9) as target in mid sync, under load' source target C cut_in_sync rdb target
+    scenario 120 'rdb killed (-9) as source in mid sync, under load' target source C cut_in_sync rdb source
+    scenario 150 'kernel loses power as target in mid sync, under load' target source C cut_in_sync kernel target
+    scenario 150 'kernel loses power as source in mid sync, under load' source target C cut_in_sync kernel source
+    scenario 120 'link cut in mid sync, goes on' source target C link_cut_in_sync kernel
+    scenario 120 'link cut in mid sync, goes on' target source C link_cut_in_sync rdb
+    scenario 120 'rdb killed (-9) while connecting, ten times' primary secondary C rdb_killed_connecting
+    scenario 180 'kernel loses power while connecting, three times' secondary primary C kernel_cut_connecting
+    scenario 120 'sync paused and resumed by either side' source target C paused_sync
+    scenario 120 'state changes refused' both both C requests
+    scenario 120 'both ask to be primary at once' both both C both_ask_at_once
     scenario 150 'scattered writes apart, both ways, use-rle yes' both both C reconfigured 'protocol C; use-rle yes;' '' apart_both_wrote_bits
     scenario 150 'scattered writes apart, both ways, use-rle no' both both C reconfigured 'protocol C; use-rle no;' '' apart_both_wrote_bits
     scenario 90 'link cut, kernel writes' source target C link_cut kernel
@@ -591,6 +544,19 @@ long() {
         scenario 120 'kernel loses power as secondary under load' secondary primary $protocol kernel_cut_as_secondary
     done
     scenario 90 'first sync at protocol A, rdb to kernel' target source A other_first_sync rdb 'protocol A;' ''
+    for algorithm in md5 sha224 sha384 sha512; do
+        scenario 60 "cram-hmac-alg $algorithm" both both C reconfigured "protocol C; cram-hmac-alg $algorithm; shared-secret \"first-meeting\";" '' switches
+    done
+    scenario 240 'data-integrity-alg sha1: also resync and diskless' both both C reconfigured 'protocol C; data-integrity-alg sha1;' '' integrity
+    scenario 90 'data-integrity-alg sha256' both both A reconfigured 'protocol A; data-integrity-alg sha256;' '' integrity_of_writes
+    for algorithm in md5 crc32 sha512; do
+        scenario 90 "data-integrity-alg $algorithm" both both C reconfigured "protocol C; data-integrity-alg $algorithm;" '' integrity_of_writes
+    done
+    for algorithm in crc32c sha1; do
+        scenario 150 "csums-alg $algorithm: full syncs of almost equal disks" both both C reconfigured "protocol C; csums-alg $algorithm;" '' checksums
+    done
+    scenario 150 'verify, driven by the kernel; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb
+    scenario 150 'verify, driven by the kernel; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel
     scenario 90 'cram-hmac-alg sha1' both both C reconfigured 'protocol C; cram-hmac-alg sha1; shared-secret "first-meeting";' '' apart rdb kernel
     scenario 90 'cram-hmac-alg sha256' both both C reconfigured 'protocol C; cram-hmac-alg sha256; shared-secret "second meeting, a longer secret than the other";' '' apart kernel rdb
     scenario 120 'different secrets: refused' secondary secondary C wrong_secret
@@ -605,6 +571,8 @@ long() {
     scenario 150 'invalidate, both in turn, while the other side writes' both both C invalidate_while_primary
     scenario 90 "split brain, kernel's data thrown away" target source C split_brain kernel
     scenario 90 "split brain, rdb's data thrown away" source target C split_brain rdb
+    scenario 90 'split brain, resolved: the kernel has no changes' target source C split_brain_resolved kernel
+    scenario 90 'split brain, resolved: rdb has no changes' source target C split_brain_resolved rdb
     scenario 60 'kernel leaves and comes, as secondary and primary' both both C leaves kernel
     scenario 60 'rdb leaves and comes, as secondary and primary' both both C leaves rdb
     scenario 60 'kernel down and up' target source C goes_down kernel
@@ -612,4 +580,14 @@ long() {
     scenario 180 'two volumes: sync, writes, resync, both ways' both both C two_volumes
     scenario 150 "rdb's disk after a crash, attached by the kernel" both both C crashed_disk_travels rdb
     scenario 150 "kernel's disk after a crash, attached by rdb" both both C crashed_disk_travels kernel
+    scenario 120 "metadata made by the other's tool" both both C made_by_drbdmeta
+    scenario 120 'disks change sides with bits set by the kernel' both both C bits_travel kernel
+    scenario 120 'disks change sides with bits set by rdb' both both C bits_travel rdb
+    scenario 180 'external metadata: disks change sides, and back' both both C with_external_metadata disks_travel
+    scenario 180 'external metadata: bits set by rdb travel' both both C with_external_metadata bits_travel rdb
+    scenario 180 'external metadata: bits set by the kernel travel' both both C with_external_metadata bits_travel kernel
+    scenario 240 "external metadata: rdb's disk after a crash" both both C with_external_metadata crashed_disk_travels rdb
+    scenario 240 "external metadata: kernel's disk after a crash" both both C with_external_metadata crashed_disk_travels kernel
+    scenario 180 "external metadata made by the other's tool" both both C with_external_metadata made_by_drbdmeta
+    scenario $((minutes * 60 + 240)) "mixed load with role switches, $minutes minutes" both both C mixed $((minutes * 60))
 }

@@ -5,6 +5,7 @@ mod demo;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -34,7 +35,7 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
     },
-    /// The simulator: two engines through crashes, cuts and races, from seeds; see docs/simulator.md
+    /// The simulator: two engines through crashes, cuts and races, from seeds; see docs/testing.md
     #[command(disable_help_flag = true)]
     Sim {
         /// Passed on to the simulator: `--seeds N`, `--seed S`, `--help`, …
@@ -49,8 +50,11 @@ enum What {
     },
     /// Installs what tests, demonstration and benchmark use (.ci/packages)
     Setup,
-    /// The kernel's DRBD and rdb as each other's peer, in a virtual machine
-    Vm,
+    /// In a virtual machine: the kernel's DRBD and rdb as each other's peer, and more; see docs/testing.md
+    Vm {
+        #[command(subcommand)]
+        what: vm::Vm,
+    },
     /// Runs a fuzz target of fuzz/ for some seconds, or lists the targets
     Fuzz {
         /// The target; without one, all are listed
@@ -76,7 +80,7 @@ fn main() -> Result<()> {
         What::Sim { arguments } => test::sim(&arguments),
         What::Bench { arguments } => test::bench(&arguments),
         What::Setup => setup::install(),
-        What::Vm => test::vm(),
+        What::Vm { what } => vm::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         What::Man { directory } => test::man(&directory),
     }

@@ -23,6 +23,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     binaries(false)?;
     run::must(&mut run::cargo(&["xtask", "demo", "--fast"]))?;
     sim(&["--ci".into()])?;
+    sim(&["--mutations".into()])?;
     nextest(&["--workspace", "--no-fail-fast"])
 }
 
@@ -82,7 +83,12 @@ fn nextest(arguments: &[&str]) -> Result<()> {
 
 /// The simulator, optimised and with every check. It has said what failed, so its exit code is ours.
 pub(crate) fn sim(arguments: &[String]) -> Result<()> {
-    let words = ["run", "--quiet", "--profile", "sim", "-p", "rdb-sim", "--"];
+    let mut words = vec!["run", "--quiet", "--profile", "sim", "-p", "rdb-sim"];
+    let planted = |word: &String| word == "--mutations" || word == "--plant";
+    if arguments.iter().any(planted) {
+        words.extend(["--features", "planted-bugs"]);
+    }
+    words.push("--");
     let status = run::cargo(&words).args(arguments).status()?;
     if !status.success() {
         std::process::exit(status.code().unwrap_or(1));
@@ -99,20 +105,6 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             .args(arguments)
             .env("RDB_BIN_DIR", binaries),
     )
-}
-
-/// The meeting with the kernel's driver.
-pub(crate) fn vm() -> Result<()> {
-    setup::need(&[
-        "qemu-system-x86_64",
-        "cpio",
-        "busybox",
-        "depmod",
-        "xz",
-        "ip",
-    ])?;
-    let binaries = binaries(false)?;
-    run::must(Command::new(run::root().join("tests/vm/interop.sh")).arg(binaries))
 }
 
 /// Coverage instrumentation of the stable compiler, as libFuzzer wants it.

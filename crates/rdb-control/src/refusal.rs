@@ -35,6 +35,10 @@ pub mod code {
     pub const MINOR_INVALID: i32 = 127;
     /// Device does not have a disk-config.
     pub const NO_DISK: i32 = 138;
+    /// The 'data-integrity-alg' is not known.
+    pub const INTEGRITY_ALG: i32 = 141;
+    /// CSUMSAlgNotAvail.
+    pub const CSUMS_ALG: i32 = 144;
     /// VERIFYAlgNotAvail.
     pub const VERIFY_ALG: i32 = 146;
     /// Permission denied.

@@ -12,6 +12,9 @@ use rdb_meta::MdFlags;
 impl<P: Payload> Resource<P> {
     pub(crate) fn after_change(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
         let actions = state::after(old, new);
+        if (old.conn == ConnState::VerifyT) != (new.conn == ConnState::VerifyT) {
+            self.verify_came_or_went(nr);
+        }
         let connected = new.conn >= ConnState::Connected;
         if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
             && core::mem::take(&mut disk.unmark_due)

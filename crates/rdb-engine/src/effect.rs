@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use replica_proto::{Packet, WireContext};
+use replica_proto::{Digest, Packet, WireContext};
 
 use crate::event::Timer;
 use crate::ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
@@ -67,10 +67,12 @@ pub enum Effect<P> {
     CloseConnection,
     /// From now on encode and decode with this.
     SetWire(WireContext),
-    /// Send a packet over the socket it belongs to, in order. `notify`: answer with `Sent` when TCP has it all.
+    /// Send a packet over the socket it belongs to, in order. `digest`: what goes between its fixed part and its
+    /// payload, if data-integrity-alg is agreed. `notify`: answer with `Sent` when TCP has it all.
     Send {
         volume: VolumeNr,
         packet: Packet,
+        digest: Option<Digest>,
         payload: Option<P>,
         notify: Option<SendTag>,
     },

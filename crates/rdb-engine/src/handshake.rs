@@ -413,6 +413,14 @@ impl<P: Payload> Resource<P> {
         }
         let preparing = (ConnState::StartingSyncS..=ConnState::WFSyncUUID).contains(&packet.conn);
         let source = matches!(own.conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        if own.conn == ConnState::VerifyT
+            && packet.conn == ConnState::Connected
+            && effective == DiskState::UpToDate
+        {
+            // The driver of the verify has come to its end, which may be a sector that it knows alone.
+            self.verify_finish(nr);
+            return;
+        }
         if matches!(own.pdsk, DiskState::Inconsistent | DiskState::Consistent)
             && effective == DiskState::UpToDate
             && own.conn > ConnState::Connected

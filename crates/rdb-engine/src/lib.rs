@@ -21,6 +21,7 @@ mod event;
 pub mod generation;
 mod handshake;
 mod ids;
+mod integrity;
 mod interval;
 mod metadata;
 mod net;
@@ -35,6 +36,7 @@ pub mod state;
 mod status;
 pub mod sync_decision;
 mod transfer_log;
+mod verify;
 mod volume;
 mod write;
 

@@ -11,6 +11,7 @@ use crate::net::Phase;
 use crate::peer_request::MirrorKind;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, StateError};
+use crate::volume::Purpose;
 use crate::write::AckKind;
 
 impl<P: Payload> Resource<P> {
@@ -86,10 +87,18 @@ impl<P: Payload> Resource<P> {
                 let kind = self.mirror_kind(header.flags, false);
                 self.on_mirror_write(nr, &header, bytes, kind, None);
             }
-            Packet::DataRequest(request) => self.on_read_request(nr, &request, false),
-            Packet::RsDataRequest(request) | Packet::RsThinRequest(request) => {
-                self.on_read_request(nr, &request, true);
+            Packet::DataRequest(request) => {
+                self.on_read_request(nr, &request, Purpose::Application);
             }
+            Packet::RsDataRequest(request) | Packet::RsThinRequest(request) => {
+                self.on_read_request(nr, &request, Purpose::Resync);
+            }
+            Packet::CsumRsRequest(request, digest) => {
+                self.on_checksum_request(nr, &request, digest);
+            }
+            Packet::RsIsInSync(ack) => self.on_in_sync(nr, &ack),
+            Packet::OvRequest(request) => self.on_verify_request(nr, &request),
+            Packet::OvResult(result) => self.on_verify_result(nr, &result),
             Packet::DataReply(header) => match payload {
                 Some(payload) => self.on_data_reply(nr, &header, payload),
                 None => self.protocol_error(format!("volume {nr}: P_DATA_REPLY without data")),
@@ -125,7 +134,7 @@ impl<P: Payload> Resource<P> {
                 self.on_bitmap_packet(nr, &packet)
             }
             other => {
-                // What this node never asked for or agreed to: verify, checksums, thin replies, two primaries.
+                // What this node never asked for or agreed to: replies to a verify, thin replies, two primaries.
                 self.protocol_error(format!("volume {nr}: unexpected {}", other.name()));
             }
         }

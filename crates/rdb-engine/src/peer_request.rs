@@ -11,7 +11,7 @@ use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{BlockedRead, Holder, PeerKey, RequestOrPeer};
+use crate::volume::{BlockedRead, Holder, PeerKey, Purpose, RequestOrPeer};
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
@@ -51,6 +51,17 @@ impl<P> PeerWrite<P> {
 }
 
 impl<P: Payload> Resource<P> {
+    /// Ends the connection to a peer that asks without end and does not wait for answers.
+    fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
+        let too_much = self.volume(nr).counters.unacked >= UNANSWERED_MAX;
+        if too_much {
+            self.protocol_error(format!(
+                "volume {nr}: {UNANSWERED_MAX} requests of the peer wait for an answer, and it asks for more"
+            ));
+        }
+        too_much
+    }
+
     /// P_DATA, P_TRIM, P_ZEROES. `bytes` is the payload's length, or what the header says.
     pub(crate) fn on_mirror_write(
         &mut self,
@@ -84,6 +95,9 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let usable = volume.has_usable_disk();
+        if self.asks_too_much(nr) {
+            return;
+        }
         let volume = self.volume_mut(nr);
         volume.counters.received += u64::from(bytes / 512);
         volume.counters.unacked += 1;
@@ -269,6 +283,7 @@ impl<P: Payload> Resource<P> {
             );
             self.log_volume_error(nr, text);
             self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
+            self.spoil_checksums(nr, sector, sector + u64::from(bytes / 512));
             // The writer hears of the failed write before it hears that the disk is gone.
             self.end_mirrored(key, false);
             self.local_io_error(nr);
@@ -343,8 +358,13 @@ impl<P: Payload> Resource<P> {
 
     // ---- reads ---------------------------------------------------------------------------------------------------
 
-    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ.
-    pub(crate) fn on_read_request(&mut self, nr: VolumeNr, request: &BlockRequest, resync: bool) {
+    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_CSUM_RS_REQUEST, P_OV_REQUEST.
+    pub(crate) fn on_read_request(
+        &mut self,
+        nr: VolumeNr,
+        request: &BlockRequest,
+        purpose: Purpose,
+    ) {
         let volume = self.volume(nr);
         let (sector, bytes) = (request.sector, request.bytes);
         let end = sector.saturating_add(u64::from(bytes / 512));
@@ -361,12 +381,15 @@ impl<P: Payload> Resource<P> {
             ));
             return;
         }
+        if self.asks_too_much(nr) {
+            return;
+        }
         self.volume_mut(nr).counters.unacked += 1;
         let read = BlockedRead {
             sector,
             bytes,
             block_id: request.block_id,
-            resync,
+            purpose,
         };
         self.serve_read(nr, read);
     }
@@ -376,7 +399,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id,
-            resync,
+            purpose,
         } = read;
         let end = sector + u64::from(bytes / 512);
         let volume = self.volume(nr);
@@ -385,8 +408,8 @@ impl<P: Payload> Resource<P> {
             self.refuse_read(nr, read);
             return;
         }
-        // A resync block is read after every overlapping write is done, and the range is ours until the target has
-        // answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
+        // A resync or verify block is read after every overlapping write is done, and the range is ours until the peer
+        // has answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
         // Writes that came before it are read, also those that have not started.
         let queued = self.net.epochs.waiting.iter();
         let queued = queued.chain(&volume.mirror_blocked);
@@ -394,14 +417,19 @@ impl<P: Payload> Resource<P> {
             .map(|&key| &self.peer_writes[key])
             .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
         let locked = overtakes || volume.held.overlap(sector, end).is_some();
+        let resync = matches!(purpose, Purpose::Resync | Purpose::Checksum(_));
         let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
         if locked && !unlocked {
             volume.reads_blocked.push_back(read);
             return;
         }
-        if resync && !unlocked {
-            volume.held.insert(sector, end, Holder::Resync);
+        match purpose {
+            Purpose::Resync | Purpose::Checksum(_) if !unlocked => {
+                volume.held.insert(sector, end, Holder::Resync);
+            }
+            Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
+            Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
         let connection = self.net.connection;
         let tag = self.start_data_io(Io::PeerRead {
@@ -409,7 +437,7 @@ impl<P: Payload> Resource<P> {
             sector,
             bytes,
             block_id,
-            resync,
+            purpose,
             connection,
         });
         self.emit(Effect::Read {
@@ -420,7 +448,7 @@ impl<P: Payload> Resource<P> {
         });
     }
 
-    fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+    pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
         let volume = self.volume_mut(nr);
         volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
         let seq_num = volume.next_seq();
@@ -430,10 +458,9 @@ impl<P: Payload> Resource<P> {
             bytes: read.bytes,
             seq_num,
         };
-        let packet = if read.resync {
-            Packet::NegRsDReply(ack)
-        } else {
-            Packet::NegDReply(ack)
+        let packet = match read.purpose {
+            Purpose::Application => Packet::NegDReply(ack),
+            Purpose::Resync | Purpose::Checksum(_) | Purpose::Verify => Packet::NegRsDReply(ack),
         };
         self.send(nr, packet, None);
     }
@@ -451,25 +478,29 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one I/O")]
     pub(crate) fn on_peer_read_io(
         &mut self,
         nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        resync: bool,
+        read: BlockedRead,
         connection: u32,
         result: Result<Option<P>, DiskError>,
     ) {
         let current = connection == self.net.connection && self.is_up();
-        let read = BlockedRead {
+        if read.purpose == Purpose::Verify {
+            self.on_verify_read_io(nr, read, current, result);
+            return;
+        }
+        let BlockedRead {
             sector,
             bytes,
             block_id,
-            resync,
-        };
+            purpose,
+        } = read;
+        let resync = purpose != Purpose::Application;
         match result {
+            Ok(Some(payload)) if current && self.is_what_the_target_has(purpose, &payload) => {
+                self.answer_in_sync(nr, read);
+            }
             Ok(Some(payload)) if current => {
                 let volume = self.volume_mut(nr);
                 let sectors = u64::from(bytes / 512);
@@ -533,6 +564,9 @@ impl<P: Payload> Resource<P> {
         })
     }
 }
+
+/// How many requests of a peer may wait for our answer, on one volume. The driver's nodes have some thousands at most.
+const UNANSWERED_MAX: u32 = 1 << 16;
 
 /// Largest discard a peer may ask for, in bytes (`docs/spec/wire.md`, section 7.8): at most 33 extents of the activity
 /// log, which one transaction and the smallest log can hold.

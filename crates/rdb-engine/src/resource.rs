@@ -18,7 +18,7 @@ use crate::peer_request::PeerWrite;
 use crate::state::{
     self, Change, ConnState, Context, DiskState, Outcome, Role, StateError, VolumeState,
 };
-use crate::volume::{Disk, PeerKey, RequestKey, Volume};
+use crate::volume::{BlockedRead, Disk, PeerKey, Purpose, RequestKey, Volume};
 use crate::write::AppRequest;
 
 /// Every decision of one resource, and no I/O.
@@ -66,7 +66,14 @@ pub(crate) enum Io {
         sector: u64,
         bytes: u32,
         block_id: BlockId,
-        resync: bool,
+        purpose: Purpose,
+        connection: u32,
+    },
+    /// What this target has, for a request with its digest.
+    ChecksumRead {
+        volume: VolumeNr,
+        sector: u64,
+        bytes: u32,
         connection: u32,
     },
     /// Resync data being written.
@@ -92,6 +99,7 @@ impl Io {
             Io::Application { volume, .. }
             | Io::Mirrored { volume, .. }
             | Io::PeerRead { volume, .. }
+            | Io::ChecksumRead { volume, .. }
             | Io::ResyncWrite { volume, .. }
             | Io::EpochFlush { volume, .. }
             | Io::Meta { volume }
@@ -144,10 +152,13 @@ impl<P: Payload> Resource<P> {
             Event::Received {
                 volume,
                 packet,
-                digest: _,
+                digest,
                 payload,
             } => {
-                self.on_packet(VolumeNr(volume), packet, payload);
+                let nr = VolumeNr(volume);
+                if self.is_intact(nr, &packet, digest, payload.as_ref()) {
+                    self.on_packet(nr, packet, payload);
+                }
             }
             Event::ConnectionLost { socket, cause } => self.on_connection_lost(socket, cause),
             Event::Sent { tag } => self.on_sent(tag),
@@ -199,11 +210,25 @@ impl<P: Payload> Resource<P> {
                 sector,
                 bytes,
                 block_id,
-                resync,
+                purpose,
                 connection,
                 ..
             } => {
-                self.on_peer_read_io(nr, sector, bytes, block_id, resync, connection, result);
+                let read = BlockedRead {
+                    sector,
+                    bytes,
+                    block_id,
+                    purpose,
+                };
+                self.on_peer_read_io(nr, read, connection, result);
+            }
+            Io::ChecksumRead {
+                sector,
+                bytes,
+                connection,
+                ..
+            } => {
+                self.on_checksum_read_io(nr, sector, bytes, connection, result);
             }
             Io::ResyncWrite {
                 sector,
@@ -359,7 +384,7 @@ impl<P: Payload> Resource<P> {
                 .values()
                 .any(|v| v.nr != nr && v.state.peer == Role::Primary),
             device_open: self.admin.held_open == Some(nr),
-            verify_alg_set: false,
+            verify_alg_set: self.verify_algorithm().is_some(),
             agreed_version: self.net.wire.version.0,
             state_sent: self.net.state_sent,
             exposed_uuid_matches_disk: (volume.exposed_uuid ^ disk_uuid) & !1 == 0,

@@ -14,6 +14,7 @@ use crate::interval::Intervals;
 use crate::metadata::{MdOp, Running};
 use crate::resync::Resync;
 use crate::state::VolumeState;
+use crate::verify::Verify;
 
 use replica_proto::DiskState;
 
@@ -31,6 +32,8 @@ pub(crate) enum Holder {
     Mirrored(PeerKey),
     /// Resync: on the source from the read to the target's answer, on the target while its data is written.
     Resync,
+    /// Verify: from the read to the result.
+    Verify,
 }
 
 pub(crate) struct Volume<P> {
@@ -97,6 +100,7 @@ pub(crate) struct Volume<P> {
     pub(crate) mirror_unflushed: bool,
 
     pub(crate) resync: Resync<P>,
+    pub(crate) verify: Verify,
     /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6).
     pub(crate) seq: u32,
 
@@ -111,7 +115,20 @@ pub(crate) struct BlockedRead {
     pub(crate) sector: u64,
     pub(crate) bytes: u32,
     pub(crate) block_id: replica_proto::BlockId,
-    pub(crate) resync: bool,
+    pub(crate) purpose: Purpose,
+}
+
+/// What the peer reads for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its application: P_DATA_REPLY.
+    Application,
+    /// A resync from here: P_RS_DATA_REPLY.
+    Resync,
+    /// The same, with the digest of what the target has: P_RS_IS_IN_SYNC if that is equal.
+    Checksum(replica_proto::Digest),
+    /// A verify that it drives: P_OV_REPLY.
+    Verify,
 }
 
 /// Where the duty to send the bitmap stands.
@@ -268,6 +285,7 @@ impl<P> Volume<P> {
             reads_blocked: VecDeque::new(),
             mirror_unflushed: false,
             resync: Resync::default(),
+            verify: Verify::default(),
             seq: 0,
             local_pending: 0,
             counters: Counters::default(),

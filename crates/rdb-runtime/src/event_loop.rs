@@ -344,10 +344,11 @@ impl<E: Engine> EventLoop<E> {
             Effect::Send {
                 volume,
                 packet,
+                digest,
                 payload,
                 notify,
             } => {
-                self.send_packet(volume, &packet, payload, notify);
+                self.send_packet(volume, &packet, digest.as_ref(), payload, notify);
             }
             Effect::Complete { request, result } => self.on_complete(request, result),
             Effect::Device { volume, device } => self.on_device(volume, device),

@@ -181,8 +181,12 @@ impl World {
     /// # Panics
     /// If that does not succeed, or if what is then there breaks a promise.
     pub(crate) fn repair(&mut self, weather: Weather) {
+        self.repairing = true;
         self.heal();
         self.wires.crossing = 0;
+        // A disk that is attached from now on is synced as quickly as can be.
+        self.disk_options.resync_rate_kib = 100_000;
+        self.disk_options.c_plan_ahead_ds = 0;
         self.wires.bytes_per_ms = 0;
         self.wires.latency_us = self.wires.latency_us.min(5_000);
         self.jobs.clear();
@@ -228,8 +232,12 @@ impl World {
         for _ in 0..15 {
             self.pass(2_000);
             let all = (0..self.models.len()).all(|v| self.synced(v));
-            let idle =
-                |n: &crate::node::Node| n.requests_open.is_empty() && n.admin_open.is_empty();
+            // (A mirror may still be writing what protocols A and B have acknowledged.)
+            let idle = |n: &crate::node::Node| {
+                n.requests_open.is_empty()
+                    && n.admin_open.is_empty()
+                    && n.pending.iter().all(|p| p.tag.is_none())
+            };
             if all && self.nodes.iter().all(idle) {
                 return true;
             }
@@ -377,13 +385,6 @@ impl World {
     fn consent(&mut self, weather: Weather) {
         self.quiesce();
         let volumes = self.models.len();
-        let good_disk =
-            |w: &World, i: usize, v: usize| w.nodes[i].state_of(v).disk == DiskState::UpToDate;
-        let up = |w: &World, i: usize| (0..volumes).all(|v| good_disk(w, i, v));
-        let good = |w: &World, i: usize| up(w, i) && (0..volumes).all(|v| w.holds(i, v));
-        let winner = (0..2).find(|&i| good(self, i));
-        let winner = winner.or((0..2).find(|&i| up(self, i))).unwrap_or(0);
-        let loser = 1 - winner;
         for v in 0..volumes {
             for i in 0..2 {
                 self.demote(i, v);
@@ -393,6 +394,18 @@ impl World {
             self.start_admin(i, Command::Disconnect { force: true });
         }
         self.pass(5_000);
+        // The newest data may be on a disk that was given up.
+        for i in 0..2 {
+            self.repair_disks(i, true);
+        }
+        self.pass(5_000);
+        let good_disk =
+            |w: &World, i: usize, v: usize| w.nodes[i].state_of(v).disk == DiskState::UpToDate;
+        let up = |w: &World, i: usize| (0..volumes).all(|v| good_disk(w, i, v));
+        let good = |w: &World, i: usize| up(w, i) && (0..volumes).all(|v| w.holds(i, v));
+        let winner = (0..2).find(|&i| good(self, i));
+        let winner = winner.or((0..2).find(|&i| up(self, i))).unwrap_or(0);
+        let loser = 1 - winner;
         for v in 0..volumes {
             if self.holds(winner, v) {
                 continue;

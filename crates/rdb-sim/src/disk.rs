@@ -279,6 +279,38 @@ impl Disk {
         }
     }
 
+    /// How many pages a power cut may take back.
+    pub fn unflushed(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// As [`Disk::power_cut`], in one of the [`crate::crash_points::variants`] of this disk.
+    pub fn power_cut_keeping(&mut self, variant: u64, rng: &mut Rng) {
+        let pages = self.dirty.len();
+        for (n, (nr, versions)) in std::mem::take(&mut self.dirty).into_iter().enumerate() {
+            let content = self.pages.get_mut(&nr).expect("dirty pages exist");
+            if nr * 8 < self.data_sectors {
+                self.touched.push(nr);
+            }
+            let newest = versions.len() - 1;
+            let whole = match variant {
+                0 => Some(0),
+                1 => Some(newest),
+                mask if pages <= 3 => Some(if (mask - 1) >> n & 1 == 0 { 0 } else { newest }),
+                alone @ 2..8 => {
+                    let old = (alone - 2) as usize * pages / 6;
+                    Some(if n == old { 0 } else { newest })
+                }
+                _ => None,
+            };
+            for sector in 0..8 {
+                let pick = whole.unwrap_or_else(|| rng.below(versions.len() as u64) as usize);
+                self.lost_sectors += u64::from(pick < newest);
+                content.copy_sector(sector, &versions[pick].page);
+            }
+        }
+    }
+
     /// Whether a power cut would lose anything.
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{DiskError, Event, IoTag, Time};
 
+use crate::crash_points::Then;
 use crate::disk::Disk;
 use crate::node::{Data, Node, Op, layout_of, what_metadata};
 use crate::rng::{Rng, mix};
@@ -51,6 +52,10 @@ impl World {
             return self.event(i, event);
         }
         let op = self.misdirected(i, op);
+        let counts = !matches!(op, Op::Read { .. } | Op::MetaRead { .. });
+        if counts && self.crashes_here(i) {
+            return;
+        }
         let node = &mut self.nodes[i];
         let event = match op {
             Op::Read {
@@ -120,7 +125,31 @@ impl World {
             }
             Op::Sent(_) => unreachable!("has no I/O tag"),
         };
+        if counts && self.crashes_here(i) {
+            return;
+        }
         self.event(i, event);
+    }
+
+    /// One more place where the node could crash. Says whether it did.
+    fn crashes_here(&mut self, i: usize) -> bool {
+        if !self.judging || self.repairing {
+            return false;
+        }
+        self.positions[i] += 1;
+        let Some(crash) = self.crash else {
+            return false;
+        };
+        let here = crash.node == i && crash.position == self.positions[i];
+        if !here || self.crashed.is_some() {
+            return false;
+        }
+        self.crashed = Some(self.nodes[i].disks[0].unflushed());
+        self.die_keeping(i, true, Some(crash.variant));
+        if crash.then == Then::Blackout {
+            self.die_keeping(1 - i, true, Some(crash.variant / 2 % 3));
+        }
+        true
     }
 
     /// The peer is a Primary whose disk failed, and the superblock that should have said that this disk alone goes on
@@ -234,12 +263,22 @@ impl World {
 
     /// The node is gone, with or without its power.
     pub fn die(&mut self, i: usize, power: bool) {
+        self.die_keeping(i, power, None);
+    }
+
+    /// The same, with a choice of what is kept of unflushed writes: see [`crate::crash_points::variants`].
+    fn die_keeping(&mut self, i: usize, power: bool, variant: Option<u64>) {
         self.tell(i, || if power { "POWER CUT" } else { "KILLED" }.into());
         let seed = self.rng.next();
         let mut rng = Rng(seed ^ 0xdead);
         let node = &mut self.nodes[i];
         for pending in std::mem::take(&mut node.pending) {
-            if rng.one_in(2) {
+            let happened = match variant {
+                Some(0) => false,
+                Some(1) => true,
+                _ => rng.one_in(2),
+            };
+            if happened {
                 carry_out_partly(&mut node.disks, &pending.op, &mut rng);
             }
         }
@@ -249,7 +288,11 @@ impl World {
                 if self.nodes[i].disks[volume].is_dirty() {
                     self.coverage.hit("fault: cache lost");
                 }
-                self.nodes[i].disks[volume].power_cut(&mut rng);
+                let disk = &mut self.nodes[i].disks[volume];
+                match variant {
+                    None => disk.power_cut(&mut rng),
+                    Some(variant) => disk.power_cut_keeping(variant, &mut rng),
+                }
                 if !self.is_held_by_peer(i, volume) {
                     self.models[volume].on_power_cut();
                 }

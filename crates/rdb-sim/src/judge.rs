@@ -50,7 +50,8 @@ impl World {
         // Who has it alone? A disk that was given up in between may still have taken it.
         let given_up = state.disk == DiskState::Failed
             || state.disk == DiskState::Inconsistent && self.nodes[i].consent[volume];
-        let holds = state.disk == DiskState::UpToDate || given_up;
+        // (With both given up it is the one that has it.)
+        let holds = state.disk == DiskState::UpToDate || given_up && broken(peer).is_some();
         if holds && (!connected || state.pdsk < DiskState::Inconsistent) {
             self.nodes[i].lonely[volume] = true;
         } else if mirrored && state.disk < DiskState::Inconsistent {

@@ -13,6 +13,7 @@ mod administrator;
 pub mod ci;
 mod commands;
 mod coverage;
+pub mod crash_points;
 pub mod disk;
 mod faults;
 mod job;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use rdb_engine::{Event, LossCause, Payload, SendTag, Time, VolumeNr};
-use replica_proto::{Packet, Socket, decode};
+use replica_proto::{Digest, Packet, Socket, decode};
 
 use crate::net::{Content, Frame, Stream, WAITING, socket_of};
 use crate::node::Data;
@@ -17,6 +17,7 @@ impl World {
         i: usize,
         volume: VolumeNr,
         packet: &Packet,
+        digest: Option<&Digest>,
         payload: Option<Data>,
         notify: Option<SendTag>,
     ) {
@@ -34,7 +35,7 @@ impl World {
             node.resync_bytes += u64::from(len);
         }
         let mut header = Vec::with_capacity(64);
-        packet.encode(&node.wire, volume.0, None, len, &mut header);
+        packet.encode(&node.wire, volume.0, digest, len, &mut header);
         let s = packet.socket() as usize;
         if !node.connected || self.silent || self.net[1 - i][s].broken {
             // The local TCP stack takes it all the same.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use rdb_engine::{Bug, PLANTED_BUGS};
+use rdb_sim::crash_points::{crash_points, plan_of};
 use rdb_sim::mutation::hunt;
 use rdb_sim::{Coverage, Failure, Plan, ci, shrink, side_by_side};
 
@@ -50,8 +51,14 @@ struct Options {
     /// The mutation check: how many seeds it takes to find each planted bug (needs the feature planted-bugs)
     #[arg(long, conflicts_with_all = ["seed", "ci"])]
     mutations: bool,
-    /// With --seed: the engines make this mistake, by its name in the table of --mutations
-    #[arg(long, requires = "seed")]
+    /// Crash points: of each seed's short plan every place where a node can lose its power
+    #[arg(long, conflicts_with_all = ["seed", "ci", "mutations"])]
+    crash_points: bool,
+    /// Of the crash points only every n-th
+    #[arg(long, default_value_t = 1)]
+    stride: u64,
+    /// The engines of --seed make this mistake, by its name in the table of --mutations; or only this one is hunted
+    #[arg(long)]
     plant: Option<String>,
     /// Stop after so many failures
     #[arg(long, default_value_t = 20)]
@@ -66,6 +73,9 @@ fn main() -> ExitCode {
     }
     if options.mutations {
         return ExitCode::from(u8::from(mutations(&options)));
+    }
+    if options.crash_points {
+        return ExitCode::from(u8::from(crashes(&options)));
     }
     let failed = match options.seed {
         Some(seed) => one(seed, &options),
@@ -89,14 +99,10 @@ fn one(seed: u64, options: &Options) -> bool {
             }
         }
     }
-    if let Some(name) = &options.plant {
-        let mut bugs = Bug::ALL.into_iter();
-        plan.planted = bugs.find(|bug| format!("{bug:?}") == *name);
-        if plan.planted.is_none() || !PLANTED_BUGS {
-            eprintln!("no such bug, or built without the feature planted-bugs: {name}");
-            return true;
-        }
-    }
+    let Ok(planted) = planted(options) else {
+        return true;
+    };
+    plan.planted = planted;
     let outcome = plan.run(options.trace);
     if options.trace {
         print!("{plan}");
@@ -115,6 +121,20 @@ fn one(seed: u64, options: &Options) -> bool {
             false
         }
     }
+}
+
+/// The mistake asked for. Says what is wrong with it.
+fn planted(options: &Options) -> Result<Option<Bug>, ()> {
+    let Some(name) = &options.plant else {
+        return Ok(None);
+    };
+    let mut bugs = Bug::ALL.into_iter();
+    let bug = bugs.find(|bug| format!("{bug:?}") == *name);
+    if bug.is_none() || !PLANTED_BUGS {
+        eprintln!("no such bug, or built without the feature planted-bugs: {name}");
+        return Err(());
+    }
+    Ok(bug)
 }
 
 fn parse_steps(words: &str) -> Option<Vec<usize>> {
@@ -167,6 +187,13 @@ fn mutations(options: &Options) -> bool {
         for _ in 0..jobs(options) {
             scope.spawn(|| {
                 while let Some(&bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if options
+                        .plant
+                        .as_ref()
+                        .is_some_and(|name| *name != format!("{bug:?}"))
+                    {
+                        continue;
+                    }
                     let finding = hunt(bug, options.from, options.seeds);
                     let mut all = findings.lock().unwrap_or_else(|e| e.into_inner());
                     all.push(finding);
@@ -189,6 +216,58 @@ fn mutations(options: &Options) -> bool {
     }
     println!("{:.1} s", start.elapsed().as_secs_f64());
     findings.iter().any(|finding| finding.found.is_none())
+}
+
+/// Tries the crash points of some seeds. Says whether something was wrong.
+fn crashes(options: &Options) -> bool {
+    let start = Instant::now();
+    let Ok(planted) = planted(options) else {
+        return true;
+    };
+    let next = AtomicU64::new(options.from);
+    let end = options.from + options.seeds;
+    let sum = Mutex::new((0, 0, 0));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs(options) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let found = crash_points(seed, options.stride.max(1), planted);
+                    let mut sum = sum.lock().unwrap_or_else(|e| e.into_inner());
+                    sum.0 += found.points;
+                    sum.1 += found.runs;
+                    sum.2 += found.failures.len();
+                    if let Some((at, failure)) = found.failures.first() {
+                        println!(
+                            "seed {seed}: {} of {} runs failed, first {at:?}:\n    {}\n    at {}",
+                            found.failures.len(),
+                            found.runs,
+                            failure.text,
+                            failure.place
+                        );
+                        if !options.no_shrink {
+                            let mut plan = plan_of(seed);
+                            plan.planted = planted;
+                            plan.crash = Some(*at);
+                            let outcome = plan.run(true);
+                            print!("{}", side_by_side(&outcome.transcript, options.lines, 90));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (points, runs, failed) = sum.into_inner().unwrap_or_else(|e| e.into_inner());
+    println!(
+        "{} seeds from {}: {points} crash points, {runs} runs, {failed} failed; {:.1} s",
+        options.seeds,
+        options.from,
+        start.elapsed().as_secs_f64()
+    );
+    failed > 0
 }
 
 fn jobs(options: &Options) -> usize {

@@ -5,8 +5,13 @@
 
 use std::fmt;
 
-use rdb_engine::config::{DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy};
+use rdb_engine::config::{
+    Authentication, DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy,
+};
 
+use replica_proto::auth::HmacAlgorithm;
+
+use crate::crash_points::CrashAt;
 use crate::net::Link;
 use crate::rng::{Rng, mix};
 
@@ -253,6 +258,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The mistake that the engines make: see `ci::mutations`.
     pub planted: Option<rdb_engine::Bug>,
+    /// The run ends there, and the pair is brought together.
+    pub crash: Option<CrashAt>,
 }
 
 impl Plan {
@@ -262,6 +269,12 @@ impl Plan {
         let mut rng = Rng(mix(seed, 2));
         plan.plain = false;
         plan.setup.make_rare(&mut rng);
+        if mix(seed, 3).is_multiple_of(8) {
+            let algorithm = HmacAlgorithm::from_name("sha256").ok();
+            let secret = "known to both".into();
+            plan.setup.net.authentication =
+                algorithm.map(|algorithm| Authentication { algorithm, secret });
+        }
         if plan.setup.rare {
             for step in &mut plan.steps {
                 if rng.one_in(4) {
@@ -288,6 +301,7 @@ impl Plan {
             setup,
             steps,
             planted: None,
+            crash: None,
         }
     }
 
@@ -303,7 +317,7 @@ impl Plan {
 }
 
 impl Setup {
-    fn draw(rng: &mut Rng) -> Setup {
+    pub(crate) fn draw(rng: &mut Rng) -> Setup {
         let protocol = rng.pick(&[
             Protocol::A,
             Protocol::B,
@@ -393,14 +407,14 @@ impl Setup {
     /// What was added since plans were first drawn, from numbers of its own.
     fn make_rare(&mut self, rng: &mut Rng) {
         self.rare = rng.one_in(2);
-        match rng.below(12) {
-            0 => {
+        match rng.below(16) {
+            0 | 1 => {
                 self.flavour = Flavour::Wide;
                 self.sectors = 1_000_000;
                 self.disk.al_extents = 67;
                 self.skip_sync = true;
             }
-            1 => self.flavour = Flavour::Trims,
+            2 => self.flavour = Flavour::Trims,
             _ => {}
         }
     }
@@ -417,6 +431,10 @@ impl Weather {
             admin: false,
             reckless: false,
         }
+    }
+
+    pub(crate) fn power_only() -> Weather {
+        Weather::calm().power()
     }
 
     fn all() -> Weather {

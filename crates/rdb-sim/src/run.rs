@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use rdb_engine::Time;
 
 use crate::coverage::Coverage;
+use crate::crash_points::Then;
 use crate::job::Job;
 use crate::net::Link;
 use crate::plan::{Action, Cut, DiskFault, Plan, Setup, Step, Strike};
@@ -34,6 +35,10 @@ pub struct Outcome {
     pub events: u64,
     /// What was reached.
     pub coverage: Coverage,
+    /// Places in each node's writes and flushes where it could crash: before and after each.
+    pub positions: [u64; 2],
+    /// Pages that the crashed disk had not flushed.
+    pub unflushed: usize,
     /// What happened, if that was asked for.
     pub transcript: Vec<Line>,
 }
@@ -64,11 +69,15 @@ impl Plan {
             total_us: 0,
             events: 0,
             coverage: run.faults,
+            positions: [0; 2],
+            unflushed: 0,
             transcript: Vec::new(),
         };
         for world in run.worlds {
             outcome.total_us = outcome.total_us.max((world.now.0 - START.0) / 1000);
             outcome.events += world.events;
+            outcome.positions = world.positions;
+            outcome.unflushed = world.crashed.unwrap_or(0);
             outcome.coverage.add(&world.coverage);
             outcome
                 .transcript
@@ -85,6 +94,7 @@ impl Run<'_> {
             let seed = mix(self.plan.seed, 0xb0 + r as u64);
             let mut world = empty(seed, &self.plan.setup, transcript);
             world.planted = self.plan.planted;
+            world.crash = self.plan.crash;
             for node in &mut world.nodes {
                 node.plant(self.plan.planted);
             }
@@ -97,11 +107,35 @@ impl Run<'_> {
         for step in &self.plan.steps {
             let now = self.worlds[0].now;
             self.until(Time(now.0 + step.pause_us * 1000));
+            if self.worlds[0].crashed.is_some() {
+                self.after_crash();
+                break;
+            }
             self.step(step);
         }
         self.storm_us = (self.worlds[0].now.0 - START.0) / 1000;
         for world in &mut self.worlds {
             world.repair(self.plan.setup.weather);
+        }
+    }
+
+    /// The run has ended at its crash point; sometimes the other node goes on.
+    fn after_crash(&mut self) {
+        let world = &mut self.worlds[0];
+        let Some(crash) = world.crash else {
+            return;
+        };
+        let end = |world: &World, ms| world.now.plus_ms(ms);
+        world.jobs.clear();
+        let at = end(world, 2_000);
+        world.advance(at);
+        if crash.then == Then::TakeOver {
+            world.need_primary(1 - crash.node, 0);
+            let at = end(world, 50);
+            world.advance(at);
+            world.plan_work(0, 4, 400, crash.position);
+            let at = end(world, 50);
+            self.until(at);
         }
     }
 

@@ -8,6 +8,7 @@ use rdb_engine::{Effect, Event, Payload, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
 use crate::coverage::Coverage;
+use crate::crash_points::CrashAt;
 use crate::job::Job;
 use crate::net::{Link, Stream, socket_of};
 use crate::node::{Data, Node, Op, Pending, what_metadata};
@@ -91,6 +92,12 @@ pub struct World {
     pub check_every: u64,
     /// Whether the judge looks whenever nothing is under way.
     pub judging: bool,
+    /// Where a node is to crash, and, once it has, how many pages it had not flushed.
+    pub(crate) crash: Option<CrashAt>,
+    pub(crate) crashed: Option<usize>,
+    pub(crate) positions: [u64; 2],
+    /// The steps are done.
+    pub(crate) repairing: bool,
     /// A disk did something else than it said, at some time.
     pub(crate) lied: bool,
     /// Something happened since the judge looked.
@@ -176,6 +183,10 @@ impl World {
             events: 0,
             check_every: 1,
             judging: false,
+            crash: None,
+            crashed: None,
+            positions: [0; 2],
+            repairing: false,
             lied: false,
             unjudged: false,
             changes: 0,
@@ -273,9 +284,10 @@ impl World {
             Effect::Send {
                 volume,
                 packet,
+                digest,
                 payload,
                 notify,
-            } => self.send(i, volume, &packet, payload, notify),
+            } => self.send(i, volume, &packet, digest.as_ref(), payload, notify),
             Effect::Complete { request, result } => self.completed(i, request.0, result),
             Effect::Device { device, .. } => self.nodes[i].device = device.map(|d| d.size_sectors),
             Effect::AdminDone { id, result } => {
@@ -601,7 +613,13 @@ impl World {
                     self.now = self.now.max(at);
                     return self.jobs.pop_front().map(|(_, job)| job);
                 }
-                Some((at, next)) if at <= end => self.happen(at, next),
+                Some((at, next)) if at <= end => {
+                    let before = self.crashed.is_some();
+                    self.happen(at, next);
+                    if self.crashed.is_some() && !before {
+                        return None;
+                    }
+                }
                 _ => {
                     self.now = self.now.max(end);
                     return None;

@@ -1,5 +1,6 @@
 //! The simulator itself: it repeats, it finds, it shrinks; and seeds that once failed do not any more.
 
+use rdb_sim::crash_points::crash_points;
 use rdb_sim::{Plan, ci};
 
 #[test]
@@ -23,6 +24,15 @@ fn a_plan_without_some_steps_keeps_the_others() {
     let short = plan.with_steps(&[1, 4]);
     assert_eq!(short.steps, [plan.steps[1], plan.steps[4]]);
     assert_eq!(short.run(false).failure, None);
+}
+
+#[test]
+fn a_node_may_lose_its_power_at_any_write() {
+    for seed in [0, 3, 4] {
+        let found = crash_points(seed, 11, None);
+        assert!(found.runs > 100, "the plan writes: {} runs", found.runs);
+        assert_eq!(found.failures, [], "seed {seed}");
+    }
 }
 
 #[test]

@@ -39,6 +39,12 @@ use crate::node::Node;
 use crate::server::Server;
 use crate::settings::{DEFAULT_BUSY_POLL_US, DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
 
+// (Cargo gives a feature to all who are built together: better no daemon than one with bugs on purpose.)
+const _: () = assert!(
+    !rdb_engine::PLANTED_BUGS,
+    "the feature planted-bugs is for the simulator alone"
+);
+
 /// Serves replicated block devices. What it serves it is told by rdbadm or rdbsetup.
 #[derive(Debug, Parser)]
 #[command(name = "rdbd", version)]

@@ -62,6 +62,7 @@ impl<P: Payload> Resource<P> {
                 PingWaiter::Admin => self.admin_ping_answered(),
                 PingWaiter::ResyncSource(nr) => self.source_finish(nr),
                 PingWaiter::ResyncTarget(nr) => self.target_acks_arrived(nr),
+                PingWaiter::Verify(nr) => self.verify_finish(nr),
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::config::{NetOptions, Protocol, SplitBrainPolicy};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::{SendTag, Time, VolumeNr};
+use crate::integrity::{Integrity, algorithm_name, algorithm_named};
 use crate::resource::Resource;
 use crate::state::{Change, ConnState};
 use crate::transfer_log::{MirrorEpochs, TransferLog};
@@ -42,6 +43,8 @@ pub(crate) struct Net<P> {
     pub(crate) cstate: ConnState,
     pub(crate) phase: Phase,
     pub(crate) wire: WireContext,
+    /// The digests of data in both directions.
+    pub(crate) integrity: Integrity,
     /// This node accepted the meta socket: it decides ties (`docs/spec/behaviour.md`, section 7.3).
     pub(crate) resolve_conflicts: bool,
     challenge: [u8; 64],
@@ -109,6 +112,7 @@ pub(crate) enum PingWaiter {
     Admin,
     ResyncSource(VolumeNr),
     ResyncTarget(VolumeNr),
+    Verify(VolumeNr),
 }
 
 impl<P> Net<P> {
@@ -118,6 +122,7 @@ impl<P> Net<P> {
             cstate: ConnState::StandAlone,
             phase: Phase::Closed,
             wire: WireContext::initial(),
+            integrity: Integrity::default(),
             resolve_conflicts: false,
             challenge: [0; 64],
             discard_my_data: false,
@@ -192,6 +197,7 @@ impl<P: Payload> Resource<P> {
         let net = &mut self.net;
         net.phase = Phase::Pairing;
         net.wire = WireContext::initial();
+        net.integrity = Integrity::default();
         net.disconnect_sent = false;
         net.peer_dry_run = false;
         let wire = net.wire;
@@ -231,7 +237,7 @@ impl<P: Payload> Resource<P> {
             timer: Timer::Handshake,
             at,
         });
-        let ours = our_features();
+        let ours = self.our_features();
         self.send(VolumeNr(0), Packet::ConnectionFeatures(ours), None);
     }
 
@@ -243,6 +249,19 @@ impl<P: Payload> Resource<P> {
         ) {
             self.log(Level::Warn, "the peer did not finish the handshake in time");
             self.lose_connection(ConnState::NetworkFailure);
+        }
+    }
+
+    /// K expects a digest in P_ZEROES, which has no place for one: with digests zeroes travel as P_TRIM, which without
+    /// that feature means zeroes (`docs/spec/wire.md`, section 7.8).
+    fn our_features(&self) -> ConnectionFeatures {
+        let mut features = Features::all() | EXPLICIT_FLUSH;
+        let integrity = self.net.options.as_ref().and_then(|o| o.integrity_alg);
+        features.set(Features::WZEROES, integrity.is_none());
+        ConnectionFeatures {
+            features,
+            min: 100,
+            ..ConnectionFeatures::OURS
         }
     }
 
@@ -275,7 +294,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn on_features(&mut self, peer: ConnectionFeatures) {
-        match our_features().agree(&peer) {
+        match self.our_features().agree(&peer) {
             Err(e) => {
                 let text = format!(
                     "incompatible DRBD dialects: I support {}-{}, peer supports {}-{}",
@@ -381,9 +400,10 @@ impl<P: Payload> Resource<P> {
             after_sb_2p: after_sb(options.after_sb_2pri),
             conn_flags,
             two_primaries: false,
-            integrity_alg: AlgorithmName::default(),
+            integrity_alg: algorithm_name(options.integrity_alg),
         };
         self.send(VolumeNr(0), Packet::Protocol(params), None);
+        self.use_own_integrity(options.integrity_alg);
         for nr in self.volume_numbers() {
             self.send_volume_parameters(nr);
         }
@@ -429,7 +449,7 @@ impl<P: Payload> Resource<P> {
         let params = SyncParam {
             resync_rate: options.resync_rate_kib,
             verify_alg,
-            csums_alg: AlgorithmName::default(),
+            csums_alg: algorithm_name(self.net.options.as_ref().and_then(|o| o.csums_alg)),
             c_plan_ahead: options.c_plan_ahead_ds,
             c_delay_target: options.c_delay_target_ds,
             c_fill_target: options.c_fill_target_sectors,
@@ -463,9 +483,11 @@ impl<P: Payload> Resource<P> {
                 .push_back((volume, packet, payload, notify));
             return;
         }
+        let digest = self.digest_to_send(payload.as_ref());
         self.emit(Effect::Send {
             volume,
             packet,
+            digest,
             payload,
             notify,
         });
@@ -496,7 +518,10 @@ impl<P: Payload> Resource<P> {
                 peer.conn_flags.contains(ConnFlags::DISCARD_MY_DATA) && self.net.discard_my_data,
             ),
             ("allow-two-primaries", peer.two_primaries),
-            ("data-integrity-alg", !peer.integrity_alg.is_empty()),
+            (
+                "data-integrity-alg",
+                peer.integrity_alg != algorithm_name(own.integrity_alg),
+            ),
         ]
         .into_iter()
         .find(|(_, differs)| *differs);
@@ -505,6 +530,7 @@ impl<P: Payload> Resource<P> {
             self.go_standalone();
             return;
         }
+        self.use_peer_integrity(own.integrity_alg);
         if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
             self.net.peer_dry_run = true;
         }
@@ -512,7 +538,8 @@ impl<P: Payload> Resource<P> {
 
     /// P_PROTOCOL_UPDATE: the peer's settings changed; ours follow (`docs/spec/behaviour.md`, section 7.8).
     pub(crate) fn on_protocol_update(&mut self, peer: &ProtocolParams) {
-        if peer.two_primaries || !peer.integrity_alg.is_empty() {
+        let integrity = algorithm_named(&peer.integrity_alg);
+        if peer.two_primaries || integrity.is_none() {
             let what = if peer.two_primaries {
                 "allow-two-primaries"
             } else {
@@ -522,6 +549,8 @@ impl<P: Payload> Resource<P> {
             self.go_standalone();
             return;
         }
+        // What the peer's data carry from its next packet on; ours go on with our own algorithm.
+        self.use_peer_integrity(integrity.flatten());
         let Some(own) = &mut self.net.options else {
             return;
         };
@@ -542,11 +571,12 @@ impl<P: Payload> Resource<P> {
             .options
             .as_ref()
             .map_or_else(String::new, |o| o.verify_alg.clone());
+        let own_csums = algorithm_name(self.net.options.as_ref().and_then(|o| o.csums_alg));
         let state = self.volume(nr).state;
         if state.conn == ConnState::WFReportParams {
             for (what, own, theirs) in [
                 ("verify", own_verify.as_str(), peer.verify_alg.as_str()),
-                ("csums", "", peer.csums_alg.as_str()),
+                ("csums", own_csums.as_str(), peer.csums_alg.as_str()),
             ] {
                 if own != theirs {
                     let text =
@@ -565,14 +595,6 @@ impl<P: Payload> Resource<P> {
             options.c_fill_target_sectors = peer.c_fill_target.min(1 << 20);
             options.c_max_rate_kib = peer.c_max_rate.clamp(250, 4 << 20);
         }
-    }
-}
-
-fn our_features() -> ConnectionFeatures {
-    ConnectionFeatures {
-        features: Features::all() | EXPLICIT_FLUSH,
-        min: 100,
-        ..ConnectionFeatures::OURS
     }
 }
 

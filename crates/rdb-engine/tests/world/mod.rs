@@ -444,6 +444,7 @@ impl World {
             Effect::Send {
                 volume,
                 packet,
+                digest,
                 payload,
                 notify,
             } => {
@@ -456,7 +457,7 @@ impl World {
                 }
                 let mut bytes = Vec::new();
                 let len = payload.as_ref().map_or(0, Payload::len_bytes);
-                packet.encode(&node.wire, volume.0, None, len, &mut bytes);
+                packet.encode(&node.wire, volume.0, digest.as_ref(), len, &mut bytes);
                 if let Some(payload) = payload {
                     bytes.extend_from_slice(&payload.0);
                 }

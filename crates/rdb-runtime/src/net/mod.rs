@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rdb_engine::{Event, LossCause, SendTag, Time, VolumeNr};
-use replica_proto::{DecodeError, Frame, Packet, ProtocolVersion, Socket, WireContext, decode};
+use replica_proto::{
+    DecodeError, Digest, Frame, Packet, ProtocolVersion, Socket, WireContext, decode,
+};
 use socket2::SockRef;
 
 use self::pairing::Pairing;
@@ -339,6 +341,7 @@ impl<E: Engine> EventLoop<E> {
         &mut self,
         volume: VolumeNr,
         packet: &Packet,
+        digest: Option<&Digest>,
         payload: Option<Buf>,
         notify: Option<SendTag>,
     ) {
@@ -348,7 +351,7 @@ impl<E: Engine> EventLoop<E> {
         };
         let sender = &mut connection.end(packet.socket()).sender;
         let payload_len = payload.as_ref().map_or(0, |payload| payload.len() as u32);
-        sender.queue_bytes(|out| packet.encode(&wire, volume.0, None, payload_len, out));
+        sender.queue_bytes(|out| packet.encode(&wire, volume.0, digest, payload_len, out));
         if let Some(payload) = payload {
             sender.queue_payload(payload);
         }

@@ -172,6 +172,7 @@ impl Mirror {
                     fx.push(Effect::Send {
                         volume,
                         packet,
+                        digest: None,
                         payload,
                         notify: None,
                     });
@@ -269,6 +270,7 @@ impl Mirror {
                 fx.push(Effect::Send {
                     volume,
                     packet,
+                    digest: None,
                     payload: None,
                     notify: None,
                 });
@@ -297,6 +299,7 @@ impl Engine for Mirror {
                     fx.push(Effect::Send {
                         volume,
                         packet,
+                        digest: None,
                         payload,
                         notify,
                     });

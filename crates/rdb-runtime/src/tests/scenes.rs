@@ -119,6 +119,7 @@ fn the_order_of_packets_and_their_tags_is_kept() {
         .map(|index| Effect::Send {
             volume: VOLUME,
             packet: Packet::StateChgReply(index as i32),
+            digest: None,
             payload: None,
             notify: (index % 1000 == 999).then_some(SendTag(u64::from(index))),
         })
@@ -141,6 +142,7 @@ fn what_is_queued_is_sent_before_the_connection_closes() {
     let send = Effect::Send {
         volume: VOLUME,
         packet: packet.clone(),
+        digest: None,
         payload: None,
         notify: None,
     };
@@ -148,6 +150,7 @@ fn what_is_queued_is_sent_before_the_connection_closes() {
     b.order(vec![Effect::Send {
         volume: VOLUME,
         packet: Packet::UnplugRemote,
+        digest: None,
         payload: None,
         notify: None,
     }]);
