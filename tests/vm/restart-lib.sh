@@ -123,6 +123,20 @@ twice_in_a_row() {
 }
 restarts_and_a_crash_one_after_the_other() { through twice_in_a_row; }
 
+die_amid() {
+    local pause asking
+    for pause in 0.2 0.5 0.9; do
+        adm bob restart >$work/said 2>&1 &
+        asking=$!
+        sleep $pause
+        end KILL bob
+        start bob $front
+        wait $asking
+        await 30 is bob 'cs:Connected ro:Primary/'
+    done
+}
+a_daemon_that_dies_while_it_is_replaced_is_followed_too() { through die_amid; }
+
 without_the_peer_it_goes_on_alone() {
     end KILL alice
     await 30 is bob 'cs:WFConnection ro:Primary'

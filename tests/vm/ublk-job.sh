@@ -163,6 +163,37 @@ CONF
     losetup -d $a $b
 }
 
+xfs_is_made_used_trimmed_and_fails_over() {
+    truncate -s 320M $work/ax $work/bx
+    cat >>$work/drbd.conf <<CONF
+resource r2 {
+    on alice { volume 0 { device /dev/drbd7; disk $work/ax; meta-disk internal; } address 127.0.0.1:7003; }
+    on bob { volume 0 { device /dev/drbd7; disk $work/bx; meta-disk internal; } address 127.0.0.2:7003; }
+}
+CONF
+    for node in alice bob; do
+        must adm $node create-md --force r2
+        must adm $node up r2
+    done
+    await 30 eval "adm alice cstate r2 | grep -q Connected"
+    must adm alice new-current-uuid --clear-bitmap r2
+    must adm alice primary r2
+    must modprobe xfs
+    must mkfs.xfs -q -f /dev/drbd7
+    must mount /dev/drbd7 $work/mnt
+    verify file $work/mnt/verified --rw=randwrite --bs=4k --iodepth=16 --size=4M
+    must fstrim -v $work/mnt
+    (cd $work/mnt && sha256sum verified >$work/sums-xfs)
+    must umount $work/mnt
+    must adm alice secondary r2
+    must adm bob primary r2
+    must mount /dev/drbd7 $work/mnt
+    (cd $work/mnt && sha256sum -c $work/sums-xfs >/dev/null 2>&1) || fail "files are not what they were"
+    must umount $work/mnt
+    must xfs_repair -n /dev/drbd7
+    for node in alice bob; do must adm $node down r2; done
+}
+
 everything_goes_down_and_nothing_is_left() {
     for node in alice bob; do must adm $node down r0; done
     for node in alice bob; do
@@ -194,6 +225,7 @@ scenario "after all that the file system is clean" after_all_that_the_file_syste
 scenario "a device left by a daemon is not taken over when others wrote" a_device_left_by_a_daemon_is_not_taken_over_when_others_wrote
 scenario "a device that cannot be made is said, and the socket serves" a_device_that_cannot_be_made_is_said_and_the_socket_serves
 scenario "blocks of 4096 bytes are passed on" blocks_of_4096_bytes_are_passed_on
+scenario "xfs is made, used, trimmed and fails over" xfs_is_made_used_trimmed_and_fails_over
 scenario "everything goes down and nothing is left" everything_goes_down_and_nothing_is_left
 scenario "a machine without the driver is told so" a_machine_without_the_driver_is_told_so
 echo "$passed scenarios passed, $failed failed"

@@ -32,8 +32,12 @@ pub(crate) enum Vm {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The ublk front end in a guest
-    Ublk,
+    /// Two nodes of rdb and their devices by drivers of the kernel, in a guest
+    Pair {
+        /// Which part; all of them without one
+        #[arg(value_parser = PAIR_JOBS)]
+        job: Option<String>,
+    },
     /// Boots a guest, runs a script in it as root, passes on output and exit status
     Run {
         /// The bash script
@@ -55,6 +59,9 @@ pub(crate) enum Vm {
         seconds: u32,
     },
 }
+
+/// The parts of `pair`: `tests/vm/JOB-job.sh`.
+const PAIR_JOBS: [&str; 4] = ["ublk", "nbd", "restart", "nbd-restart"];
 
 /// Runs what is asked; the scripts print for themselves.
 pub(crate) fn run(what: &Vm) -> Result<()> {
@@ -95,7 +102,15 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
                 .args(arguments)
                 .arg(binaries),
         ),
-        Vm::Ublk => run::must(Command::new(scripts.join("ublk.sh")).arg(binaries)),
+        Vm::Pair { job } => {
+            for name in PAIR_JOBS {
+                if job.as_deref().is_none_or(|job| job == name) {
+                    let mut command = Command::new(scripts.join("pair.sh"));
+                    run::must(command.arg(name).arg(&binaries))?;
+                }
+            }
+            Ok(())
+        }
         Vm::Run {
             job,
             disks,

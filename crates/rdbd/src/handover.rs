@@ -4,7 +4,6 @@
 //! Secondary first, so that the disk says nothing of a crash and the next daemon has nothing to repair or to resync. If that
 //! takes too long, a dead peer perhaps, the resource ends as in a crash, which the next daemon repairs by the activity log.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +16,7 @@ use rdb_engine::{ResourceStatus, VolumeNr};
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::keep::{KeptPrimary, KeptResource, is_connected};
@@ -108,55 +108,95 @@ impl Node {
         Ok(())
     }
 
-    /// Takes everything down, parks what is to be handed over, and puts that on record.
+    /// Takes everything down, parks what is to be handed over, and puts that on record: before, for the case that this
+    /// process dies meanwhile, and after.
     pub(crate) async fn hand_over(self: &Rc<Node>, what: What) {
         self.keeper.stop();
-        let mut works = Vec::new();
+        let mut plans = Vec::new();
         for target in self.all() {
             let node = Rc::clone(self);
-            works.push(tokio::task::spawn_local(async move {
-                node.hand_over_one(&target, what).await
+            plans.push(tokio::task::spawn_local(async move {
+                node.plan(target, what).await
             }));
         }
-        let mut kept = Vec::new();
-        for work in works {
-            match work.await {
-                Ok(resource) => kept.extend(resource),
-                Err(error) => tracing::error!("handing over: {error}"),
-            }
+        let plans = all(plans).await;
+        let planned = plans.iter().filter_map(|plan| plan.kept.clone());
+        self.keeper.write(planned.collect());
+        let mut works = Vec::new();
+        for plan in plans {
+            let node = Rc::clone(self);
+            works.push(tokio::task::spawn_local(async move {
+                node.carry_out(plan).await
+            }));
         }
-        self.keeper.finish(kept);
+        let kept = all(works).await.into_iter().flatten();
+        self.keeper.finish(kept.collect());
     }
 
-    /// `None`: it goes down for good.
-    async fn hand_over_one(&self, target: &Target, what: What) -> Option<KeptResource> {
+    async fn plan(&self, target: Target, what: What) -> Plan {
         let name = &target.name;
         if target.failure.is_some() {
-            let kept = self.keeper.last(name).filter(|_| what == What::All);
-            self.end_as_it_is(target).await;
-            return kept.map(|kept| KeptResource {
-                handed_over: true,
+            // It does not answer any more; as it was last is how it should be.
+            let kept = self.keeper.last(name).map(|kept| KeptResource {
+                handed_over: what == What::All,
                 ..kept
             });
+            let parked = Vec::new();
+            return Plan {
+                target,
+                kept,
+                parked,
+            };
         }
-        let status = self.resource_status(target).await.ok();
-        let shown = self.shown(target, status.as_ref());
-        let mut parked = parked(device_use(target).await.unwrap_or_default(), what);
+        let status = self.resource_status(&target).await.ok();
+        let mut parked = parked(device_use(&target).await.unwrap_or_default(), what);
         let is_kept = what == What::All || !parked.is_empty();
         // Those that were still to become Primary are to do so under the next daemon.
         let (mut primaries, awaited) = self.takeovers_of(name);
         parked.extend(primaries.iter().map(|primary| VolumeNr(primary.volume)));
-        let paused_at_ms = now_ms();
         if is_kept {
-            primaries.extend(primaries_of(&status, paused_at_ms));
+            primaries.extend(primaries_of(&status, now_ms()));
         }
         if what == What::All {
             // Their clients may be cut off: that was looked at, or is wanted.
             parked = primaries.iter().map(|p| VolumeNr(p.volume)).collect();
         }
+        let kept = self
+            .shown(&target, status.as_ref())
+            .filter(|_| is_kept || !primaries.is_empty())
+            .map(|shown| KeptResource {
+                shown,
+                handed_over: true,
+                connected: awaited || status.as_ref().is_some_and(is_connected),
+                primaries,
+            });
+        Plan {
+            target,
+            kept,
+            parked,
+        }
+    }
+
+    /// What is to be on record in the end.
+    async fn carry_out(&self, plan: Plan) -> Option<KeptResource> {
+        let Plan {
+            target,
+            mut kept,
+            parked,
+        } = plan;
+        if target.failure.is_some() {
+            self.end_as_it_is(&target).await;
+            return kept;
+        }
+        let name = &target.name;
         target.handle.park(parked);
-        let generations = match timeout(DOWN_TIMEOUT, self.down(name)).await {
-            Ok(Ok(generations)) => generations,
+        match timeout(DOWN_TIMEOUT, self.down(name)).await {
+            Ok(Ok(generations)) => {
+                for primary in kept.iter_mut().flat_map(|kept| &mut kept.primaries) {
+                    let ended_with = generations.get(&primary.volume).copied();
+                    primary.generation = ended_with.or(primary.generation);
+                }
+            }
             went => {
                 let why = match went {
                     Ok(Err(failure)) => format!("does not come down cleanly: {}", words(&failure)),
@@ -166,25 +206,10 @@ impl Node {
                     ),
                 };
                 tracing::warn!("drbd {name}: {why}; it is stopped as it is");
-                self.end_as_it_is(target).await;
-                BTreeMap::new()
+                self.end_as_it_is(&target).await;
             }
-        };
-        if !is_kept && primaries.is_empty() {
-            return None;
         }
-        for primary in &mut primaries {
-            primary.generation = generations
-                .get(&primary.volume)
-                .copied()
-                .or(primary.generation);
-        }
-        Some(KeptResource {
-            shown: shown?,
-            handed_over: true,
-            connected: awaited || status.as_ref().is_some_and(is_connected),
-            primaries,
-        })
+        kept
     }
 
     /// As in a crash, which the next start repairs.
@@ -196,6 +221,27 @@ impl Node {
             tracing::error!("drbd {}: its thread does not end", target.name);
         }
     }
+}
+
+/// What becomes of a resource.
+struct Plan {
+    target: Target,
+    /// For the next daemon; `None`: it goes down for good.
+    kept: Option<KeptResource>,
+    /// Volumes whose devices wait.
+    parked: Vec<VolumeNr>,
+}
+
+/// What the tasks end with.
+async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
+    let mut ended = Vec::new();
+    for task in tasks {
+        match task.await {
+            Ok(value) => ended.push(value),
+            Err(error) => tracing::error!("handing over: {error}"),
+        }
+    }
+    ended
 }
 
 /// Which devices wait for the next daemon.
@@ -213,7 +259,7 @@ fn primaries_of(status: &Option<ResourceStatus>, paused_at_ms: u64) -> Vec<KeptP
         .map(|volume| KeptPrimary {
             volume: volume.volume.0,
             minor: volume.minor,
-            generation: None,
+            generation: volume.generation.map(|(ids, _)| ids.current),
             paused_at_ms: Some(paused_at_ms),
         })
         .collect()

@@ -128,7 +128,8 @@ impl Keeper {
         }
     }
 
-    fn write(&self, resources: Vec<KeptResource>) {
+    /// Writes these.
+    pub(crate) fn write(&self, resources: Vec<KeptResource>) {
         let kept = Kept {
             format: FORMAT,
             boot: boot(),

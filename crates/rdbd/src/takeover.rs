@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
-use rdb_engine::state::{ConnState, Role};
-use rdb_engine::{VolumeNr, VolumeStatus};
+use rdb_engine::VolumeNr;
+use rdb_engine::state::{ConnState, Role, VolumeState};
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 use tokio::time::{Instant, timeout};
@@ -202,7 +202,7 @@ impl Node {
                 return self.give_up(kept.minor, "its thread does not answer".to_owned());
             };
             let may_wait = wait && begun.elapsed() < PEER_WAIT;
-            match look(&volume, has_peer, may_wait) {
+            match look(&volume.state, has_peer, may_wait) {
                 Look::IsPrimary => return self.taken_over(&kept),
                 Look::Never(reason) => return self.give_up(kept.minor, reason.to_owned()),
                 Look::Wait => {}
@@ -360,9 +360,8 @@ enum Look {
 }
 
 /// `has_peer`: a connection was configured; `may_wait`: it may come in time.
-fn look(volume: &VolumeStatus, has_peer: bool, may_wait: bool) -> Look {
+fn look(state: &VolumeState, has_peer: bool, may_wait: bool) -> Look {
     use ConnState as C;
-    let state = volume.state;
     if state.role == Role::Primary {
         return Look::IsPrimary;
     }
@@ -403,4 +402,53 @@ pub(crate) fn now_ms() -> u64 {
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_primary_again_only_with_the_content_that_its_users_know() {
+        use ConnState as C;
+        let state = |conn| VolumeState {
+            conn,
+            ..VolumeState::INITIAL
+        };
+        let disagreed = "the nodes could not agree and are not connected; see the log";
+        let newer = Look::Never("the peer has newer data");
+        for (conn, has_peer, may_wait, wanted) in [
+            (C::Connected, true, true, Look::Now),
+            (C::SyncSource, true, true, Look::Now),
+            (C::WFReportParams, true, false, Look::Wait),
+            (C::WFBitMapS, true, false, Look::Wait),
+            (C::WFConnection, true, true, Look::Wait),
+            (C::WFConnection, true, false, Look::Now),
+            (C::Unconnected, true, true, Look::Wait),
+            (C::StandAlone, false, true, Look::Now),
+            (C::StandAlone, true, true, Look::Never(disagreed)),
+            (C::WFBitMapT, true, true, newer),
+        ] {
+            assert_eq!(look(&state(conn), has_peer, may_wait), wanted, "{conn}");
+        }
+        for conn in [C::SyncTarget, C::PausedSyncT, C::WFSyncUUID, C::Behind] {
+            assert!(
+                matches!(look(&state(conn), true, true), Look::Never(_)),
+                "{conn}"
+            );
+        }
+        let ours = VolumeState {
+            role: Role::Primary,
+            ..state(C::Connected)
+        };
+        assert_eq!(look(&ours, true, true), Look::IsPrimary);
+        let theirs = VolumeState {
+            peer: Role::Primary,
+            ..state(C::Connected)
+        };
+        assert_eq!(
+            look(&theirs, true, true),
+            Look::Never("the peer is Primary")
+        );
+    }
 }

@@ -114,12 +114,11 @@ impl<E: Engine> EventLoop<E> {
             .inherited
             .iter()
             .find(|(volume, _)| *volume == nr);
-        let is_same = match (inherited, generation) {
+        let is_same = generation.is_some_and(|(ids, flags)| {
             // The lowest bit is the role's.
-            (Some((_, handed)), Some((ids, _))) => (ids.current ^ handed) & !1 == 0,
-            (None, Some((_, flags))) => flags & CRASHED_OR_PRIMARY != 0,
-            (_, None) => false,
-        };
+            let is_handed = |(_, handed): &(VolumeNr, u64)| (ids.current ^ handed) & !1 == 0;
+            inherited.is_some_and(is_handed) || flags & CRASHED_OR_PRIMARY != 0
+        });
         if is_same {
             self.volume(nr).left = Left::Same;
         } else {
