@@ -59,7 +59,7 @@ put() {
         done
     done
 }
-put bash env dd cmp stat truncate ip losetup mount umount blockdev blkdiscard sync mkfs.ext4 e2fsck kmod
+put bash env dd cmp stat truncate ip losetup mount umount blockdev blkdiscard sync mkfs.ext4 e2fsck mkfs.xfs xfs_repair kmod
 # What rdb's own programs link to, so that they can be added later without their libraries.
 for library in libc.so.6 libm.so.6 libgcc_s.so.1; do
     path=$(ldconfig -p | awk -v l="$library" '$1 == l && /x86-64/ && !found { print $NF; found = 1 }')
@@ -83,7 +83,7 @@ install -m 755 "$here/init" "$root/init"
 # Modules with all they depend on, decompressed (the guest's insmod is faster that way).
 mkdir -p "$root/lib/modules/$version"
 depmod -b "$kernel" "$version"
-for module in virtio_blk virtio_net ext4 loop brd fuse drbd ublk_drv nbd veth crc32c_generic sha1_generic sha256_generic sha512_generic md5 crc32_generic hmac; do
+for module in virtio_blk virtio_net ext4 xfs loop brd fuse drbd ublk_drv nbd veth crc32c_generic sha1_generic sha256_generic sha512_generic md5 crc32_generic hmac; do
     modprobe -d "$kernel" -S "$version" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
 done | sort -u | while read -r file; do
     target=$root/lib/modules/$version/${file##*/modules/"$version"/}

@@ -32,8 +32,11 @@ pub(crate) enum Vm {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The ublk front end in a guest
-    Ublk,
+    /// Two nodes of rdb in a guest, and their devices by drivers of the kernel
+    Device {
+        /// What of tests/vm/*-job.sh: ublk, nbd, restart, nbd-restart
+        job: String,
+    },
     /// Boots a guest, runs a script in it as root, passes on output and exit status
     Run {
         /// The bash script
@@ -95,7 +98,11 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
                 .args(arguments)
                 .arg(binaries),
         ),
-        Vm::Ublk => run::must(Command::new(scripts.join("ublk.sh")).arg(binaries)),
+        Vm::Device { job } => run::must(
+            Command::new(scripts.join("pair.sh"))
+                .arg(job)
+                .arg(binaries),
+        ),
         Vm::Run {
             job,
             disks,

@@ -94,6 +94,7 @@ impl Client {
             version: String::new(),
             node: String::new(),
             pid: 0,
+            instance: 0,
         };
         let mut client = Client {
             path,

@@ -25,7 +25,8 @@ pub use op::{BadRequest, Op, Reply, ReplyBody, Request, WaitTimes};
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
     ConnectionShown, DiskShown, GiReport, Hello, ResourceReport, ResourceShown, StatusReport,
-    SyncReport, VolumeReport, VolumeShown, WaitReport,
+    SyncReport, TakeoverOutcome, TakeoverReport, VolumeReport, VolumeShown, VolumeTakeover,
+    WaitReport,
 };
 
 pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};

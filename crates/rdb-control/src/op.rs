@@ -184,6 +184,16 @@ pub enum Op {
     },
     /// Ends the daemon; refused while there are resources.
     Shutdown,
+    /// Replaces the daemon by another one, with everything that runs. Refused while users have a device that cannot wait
+    /// for the new one. After the answer the daemon is about to go: its successor says hello with another `instance`.
+    Restart {
+        /// The new daemon; `None` for the program that this one was started from.
+        program: Option<PathBuf>,
+        /// Although clients of NBD sockets are cut off.
+        force: bool,
+    },
+    /// How far a new daemon has taken over: answered by [`TakeoverReport`](crate::TakeoverReport).
+    Takeover,
 }
 
 /// Time limits of the wait operations, in seconds; 0 is for ever (`docs/spec/behaviour.md`, section 11.1).
@@ -201,7 +211,7 @@ pub struct WaitTimes {
 }
 
 /// The names of all operations.
-const OPS: [&str; 27] = [
+const OPS: [&str; 29] = [
     "hello",
     "new-resource",
     "new-minor",
@@ -229,6 +239,8 @@ const OPS: [&str; 27] = [
     "wait-connect",
     "wait-sync",
     "shutdown",
+    "restart",
+    "takeover",
 ];
 
 /// An operation with the number that its reply carries.
@@ -462,6 +474,11 @@ mod tests {
             Op::WaitConnect { minor, times },
             Op::WaitSync { minor, times },
             Op::Shutdown,
+            Op::Restart {
+                program: Some("/usr/sbin/rdbd".into()),
+                force: true,
+            },
+            Op::Takeover,
         ]
     }
 

@@ -19,6 +19,49 @@ pub struct Hello {
     pub node: String,
     /// Its process id.
     pub pid: u32,
+    /// When it was started: another number means another daemon, whatever its process id. 0 from one that does not tell.
+    #[serde(default)]
+    pub instance: u64,
+}
+
+/// How far a daemon has taken over from the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeoverReport {
+    /// Nothing is under way any more.
+    pub done: bool,
+    /// What there is to tell of resources that are not as they were.
+    pub problems: Vec<String>,
+    /// The volumes that were Primary.
+    pub volumes: Vec<VolumeTakeover>,
+}
+
+/// What became of a volume that was Primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeTakeover {
+    /// The resource.
+    pub resource: String,
+    /// Volume number.
+    pub volume: u16,
+    /// Minor number.
+    pub minor: u32,
+    /// Where it stands.
+    pub outcome: TakeoverOutcome,
+    /// The device node, if it has one.
+    pub device: Option<PathBuf>,
+    /// How long requests waited, in milliseconds, if that is known and over.
+    pub pause_ms: Option<u64>,
+}
+
+/// Where a volume that was Primary stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TakeoverOutcome {
+    /// Not yet Primary again; why, if it was refused.
+    Waiting(Option<String>),
+    /// Primary again.
+    Primary,
+    /// It stays Secondary, for this reason.
+    GivenUp(String),
 }
 
 /// Everything that runs, at one instant.

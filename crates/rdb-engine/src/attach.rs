@@ -407,6 +407,14 @@ impl<P: Payload> Resource<P> {
                 );
             }
         }
+        if was_primary && ring_in_use {
+            // The bitmap says it all now. What is left of a log that is torn while it is emptied must not be asked for.
+            let kind = MdKind::Superblock {
+                set: MdFlags::CRASHED_PRIMARY,
+                clear: MdFlags::PRIMARY_IND,
+            };
+            self.md(nr, kind, Then::Nothing);
+        }
         if ring_in_use || full || resized {
             // Our transactions count from 0 again: older ones must not be taken for newer (I18). On a first attach the
             // kernel's driver writes the ring too.

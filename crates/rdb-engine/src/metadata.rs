@@ -278,6 +278,7 @@ impl<P: Payload> Resource<P> {
 
     /// Emits the I/O of the running operation's stage.
     fn md_emit(&mut self, nr: VolumeNr) {
+        let unflushed = self.planted(crate::Bug::UpToDateBeforeFlush);
         let size = self.volume(nr).size;
         let disk = self.disk_mut(nr);
         let Some(mut running) = disk.md_running.take() else {
@@ -312,7 +313,7 @@ impl<P: Payload> Resource<P> {
                 _ => {}
             },
         }
-        flush_data &= disk.options.disk_flushes;
+        flush_data &= disk.options.disk_flushes && !unflushed;
         if flush_data {
             disk.data_flushing = disk.data_written;
         }

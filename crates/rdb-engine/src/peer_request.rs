@@ -51,6 +51,17 @@ impl<P> PeerWrite<P> {
 }
 
 impl<P: Payload> Resource<P> {
+    /// Ends the connection to a peer that asks without end and does not wait for answers.
+    fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
+        let too_much = self.volume(nr).counters.unacked >= UNANSWERED_MAX;
+        if too_much {
+            self.protocol_error(format!(
+                "volume {nr}: {UNANSWERED_MAX} requests of the peer wait for an answer, and it asks for more"
+            ));
+        }
+        too_much
+    }
+
     /// P_DATA, P_TRIM, P_ZEROES. `bytes` is the payload's length, or what the header says.
     pub(crate) fn on_mirror_write(
         &mut self,
@@ -84,6 +95,9 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let usable = volume.has_usable_disk();
+        if self.asks_too_much(nr) {
+            return;
+        }
         let volume = self.volume_mut(nr);
         volume.counters.received += u64::from(bytes / 512);
         volume.counters.unacked += 1;
@@ -367,6 +381,9 @@ impl<P: Payload> Resource<P> {
             ));
             return;
         }
+        if self.asks_too_much(nr) {
+            return;
+        }
         self.volume_mut(nr).counters.unacked += 1;
         let read = BlockedRead {
             sector,
@@ -547,6 +564,9 @@ impl<P: Payload> Resource<P> {
         })
     }
 }
+
+/// How many requests of a peer may wait for our answer, on one volume. The driver's nodes have some thousands at most.
+const UNANSWERED_MAX: u32 = 1 << 16;
 
 /// Largest discard a peer may ask for, in bytes (`docs/spec/wire.md`, section 7.8): at most 33 extents of the activity
 /// log, which one transaction and the smallest log can hold.

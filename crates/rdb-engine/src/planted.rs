@@ -21,7 +21,8 @@ pub enum Bug {
     SkipFlushBeforeBarrierAck,
     /// A resync block counts as in sync when it arrives, not when it is written.
     ClearBitsEarly,
-    /// The target calls itself UpToDate before what it received is durable.
+    /// Metadata that says what is on the data disk is written before that is durable: the target of a resync calls itself
+    /// UpToDate too soon.
     UpToDateBeforeFlush,
     /// Disks of one generation are taken for equal, though a node crashed as Primary.
     NoRuleForCrashes,

@@ -13,6 +13,8 @@ pub enum Frontend {
     Auto,
     /// A device of the kernel's ublk driver.
     Ublk,
+    /// A device of the kernel's NBD client.
+    Nbd,
     /// A loop device over a file served by FUSE.
     Fuse,
     /// The NBD socket alone: no device node.
@@ -23,20 +25,16 @@ pub enum Frontend {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrontendError {
     /// No such name.
-    #[error("unknown front end {name:?}: choose auto, ublk, fuse or socket")]
+    #[error("unknown front end {name:?}: choose auto, ublk, nbd, fuse or socket")]
     Unknown {
         /// As given.
         name: String,
     },
-    /// A name that is taken, for something this version does not do.
-    #[error("the {name} front end is not in this version: choose auto, ublk, fuse or socket")]
-    NotYet {
+    /// The machine lacks what a driver needs.
+    #[error("the {name} front end does not work here: {reason}")]
+    Driver {
         /// As given.
         name: &'static str,
-    },
-    /// The machine lacks what ublk needs.
-    #[error("the ublk front end does not work here: {reason}")]
-    Ublk {
         /// What is missing.
         reason: String,
     },
@@ -60,7 +58,7 @@ impl Frontend {
             "ublk" => Ok(Frontend::Ublk),
             "fuse" => Ok(Frontend::Fuse),
             "socket" => Ok(Frontend::Socket),
-            "nbd" => Err(FrontendError::NotYet { name: "nbd" }),
+            "nbd" => Ok(Frontend::Nbd),
             _ => Err(FrontendError::Unknown {
                 name: name.to_owned(),
             }),
@@ -72,18 +70,20 @@ impl Frontend {
         match self {
             Frontend::Auto => "auto",
             Frontend::Ublk => "ublk",
+            Frontend::Nbd => "nbd",
             Frontend::Fuse => "fuse",
             Frontend::Socket => "socket",
         }
     }
 
-    /// Settles `Auto`: ublk where it works, else FUSE where it and loop devices can be used, else the socket. What was
-    /// asked for by name is not replaced by something else: if the machine lacks it, that is an error. Blocking; loads the
-    /// ublk driver if it is there.
+    /// Settles `Auto`: ublk where it works, else the kernel's NBD client, else FUSE where it and loop devices can be used,
+    /// else the socket. What was asked for by name is not replaced by something else: if the machine lacks it, that is an
+    /// error. Blocking; loads the driver if it is there.
     pub fn settle(self) -> Result<Self, FrontendError> {
         match self {
             Frontend::Socket => Ok(Frontend::Socket),
             Frontend::Ublk => check_ublk().map(|()| Frontend::Ublk),
+            Frontend::Nbd => check_nbd().map(|()| Frontend::Nbd),
             Frontend::Fuse => check_fuse_and_loop().map(|()| Frontend::Fuse),
             Frontend::Auto => Ok(Frontend::best()),
         }
@@ -95,6 +95,7 @@ impl Frontend {
                 Frontend::Ublk,
                 check_ublk as fn() -> Result<(), FrontendError>,
             ),
+            (Frontend::Nbd, check_nbd),
             (Frontend::Fuse, check_fuse_and_loop),
         ] {
             match check() {
@@ -122,7 +123,15 @@ impl fmt::Display for Frontend {
 }
 
 fn check_ublk() -> Result<(), FrontendError> {
-    crate::ublk::available().map_err(|error| FrontendError::Ublk {
+    crate::ublk::available().map_err(|error| FrontendError::Driver {
+        name: "ublk",
+        reason: error.to_string(),
+    })
+}
+
+fn check_nbd() -> Result<(), FrontendError> {
+    crate::knbd::available().map_err(|error| FrontendError::Driver {
+        name: "nbd",
         reason: error.to_string(),
     })
 }
@@ -158,6 +167,7 @@ mod tests {
         for frontend in [
             Frontend::Auto,
             Frontend::Ublk,
+            Frontend::Nbd,
             Frontend::Fuse,
             Frontend::Socket,
         ] {
@@ -167,12 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn front_ends_to_come_are_refused_by_name() {
-        let error = Frontend::from_name("nbd").expect_err("nbd").to_string();
-        assert!(
-            error.contains("nbd") && error.contains("not in this version"),
-            "{error}"
-        );
+    fn front_ends_that_are_none_are_refused_by_name() {
         let error = Frontend::from_name("floppy")
             .expect_err("floppy")
             .to_string();
@@ -193,12 +198,14 @@ mod tests {
         let auto = Frontend::Auto
             .settle()
             .expect("auto always finds something");
-        let ublk = Frontend::Ublk.settle().is_ok();
-        assert_eq!(auto == Frontend::Ublk, ublk);
-        assert_eq!(
-            auto == Frontend::Fuse,
-            !ublk && Frontend::Fuse.settle().is_ok()
-        );
-        assert_ne!(auto, Frontend::Auto);
+        let first = [
+            Frontend::Ublk,
+            Frontend::Nbd,
+            Frontend::Fuse,
+            Frontend::Socket,
+        ]
+        .into_iter()
+        .find(|frontend| frontend.settle().is_ok());
+        assert_eq!(Some(auto), first);
     }
 }

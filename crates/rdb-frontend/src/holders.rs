@@ -33,6 +33,16 @@ pub enum Holder {
     },
 }
 
+/// [`holders`] of the device whose node is at `path`; nobody if there is none.
+pub(crate) fn of_device(path: &Path) -> Vec<Holder> {
+    let found = std::fs::metadata(path).ok();
+    let device = found.filter(|found| found.file_type().is_block_device());
+    device.map_or_else(Vec::new, |found| {
+        let rdev = found.rdev();
+        holders((libc::major(rdev), libc::minor(rdev)), path)
+    })
+}
+
 /// Who uses a block device, as far as `/proc` and `/sys` tell: processes of this process namespace, mounts of this mount
 /// namespace.
 pub(crate) fn holders(device: (u32, u32), path: &Path) -> Vec<Holder> {

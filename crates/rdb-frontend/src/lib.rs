@@ -1,4 +1,4 @@
-//! How a block device reaches its user: NBD server, FUSE and loop.
+//! How a block device reaches its user: NBD server, ublk, the kernel's NBD client, FUSE and loop.
 //!
 //! This crate knows no engine type. A front end turns what a client sent into [`Request`]s and what the
 //! device answered into bytes for the client; the data plane sits between the two and owns every file
@@ -16,8 +16,10 @@ mod choice;
 mod device;
 pub mod fuse;
 mod holders;
+pub mod knbd;
 pub mod links;
 pub mod loopdev;
+mod modules;
 pub mod nbd;
 pub mod status_file;
 mod sys;

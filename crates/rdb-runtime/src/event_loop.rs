@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::Engine;
 use crate::disk::{Answer, DiskFile, Lane};
 use crate::frontend::FrontEnds;
-use crate::frontend::ublk::Left;
+use crate::frontend::handover::Left;
 use crate::handle::{
     AttachRequest, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig,
 };
@@ -405,6 +405,9 @@ impl<E: Engine> EventLoop<E> {
                 Message::Status(reply) => reply(self.engine.status(self.now)),
                 Message::Fuse(message) => self.on_fuse_message(message),
                 Message::Ublk(message) => self.on_ublk_message(message),
+                Message::Knbd(message) => self.on_knbd_message(message),
+                Message::Use(reply) => self.report_use(reply),
+                Message::Park(volumes) => self.park(&volumes),
                 Message::Stop => self.stop(),
             }
             self.drain_pending();
@@ -420,7 +423,10 @@ impl<E: Engine> EventLoop<E> {
     fn on_command(&mut self, command: Command, reply: Reply) {
         match command {
             Command::Secondary { volume, held_open } => {
-                if held_open || self.has_clients(volume) {
+                if self.front.is_parked(volume) {
+                    // Its users wait for the next process.
+                    self.secondary(volume, false, reply);
+                } else if held_open || self.has_clients(volume) {
                     self.secondary(volume, true, reply);
                 } else {
                     // Who uses a loop device is found out elsewhere; the answer comes back as a message.

@@ -18,6 +18,7 @@ use crate::Engine;
 use crate::disk::{OpenedDisk, open_disks};
 use crate::event_loop::EventLoop;
 use crate::frontend::fuse::FuseMessage;
+use crate::frontend::knbd::KnbdMessage;
 use crate::frontend::ublk::UblkMessage;
 use crate::pool::PoolSize;
 
@@ -35,6 +36,9 @@ pub struct ResourceConfig {
     pub max_buffers: u32,
     /// How long the thread looks for completions before it sleeps, while it has work; zero never does.
     pub busy_poll: Duration,
+    /// Volumes whose devices the process before handed over in an orderly way, with the current generation identifier
+    /// that their users know. Others are taken over only if their disk crashed as Primary.
+    pub inherited: Vec<(VolumeNr, u64)>,
 }
 
 /// Why a resource's thread cannot be started.
@@ -154,6 +158,22 @@ pub type Reply = Box<dyn FnOnce(Result<(), AdminError>) + Send>;
 /// Takes a status, on the resource's thread.
 pub type StatusReply = Box<dyn FnOnce(ResourceStatus) + Send>;
 
+/// Who uses a volume's device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceUse {
+    /// Which.
+    pub volume: VolumeNr,
+    /// Clients of the NBD socket.
+    pub clients: usize,
+    /// Somebody has mounted or opened the device node.
+    pub is_held: bool,
+    /// The device node stays when this process ends, and its users wait for the next one.
+    pub outlives: bool,
+}
+
+/// Takes what is known of the users, on another thread.
+pub type UseReply = Box<dyn FnOnce(Vec<DeviceUse>) + Send>;
+
 /// What the thread is told.
 pub(crate) enum Message {
     Attach(AttachRequest, Result<OpenedDisk, AdminError>, Reply),
@@ -162,6 +182,9 @@ pub(crate) enum Message {
     Status(StatusReply),
     Fuse(FuseMessage),
     Ublk(UblkMessage),
+    Knbd(KnbdMessage),
+    Use(UseReply),
+    Park(Vec<VolumeNr>),
     Stop,
 }
 
@@ -230,6 +253,17 @@ impl ResourceHandle {
     /// Asks for a snapshot. If the thread has ended, `reply` is dropped unused.
     pub fn status(&self, reply: StatusReply) {
         self.mailbox.post(Message::Status(reply));
+    }
+
+    /// Asks who uses the devices. If the thread has ended, `reply` is dropped unused.
+    pub fn device_use(&self, reply: UseReply) {
+        self.mailbox.post(Message::Use(reply));
+    }
+
+    /// Prepares devices that outlive this process for the next one: their requests wait from now on, and `Secondary` does
+    /// not ask who uses them. They stay when the thread ends.
+    pub fn park(&self, volumes: Vec<VolumeNr>) {
+        self.mailbox.post(Message::Park(volumes));
     }
 
     /// Ends the thread: sockets closed, devices given back, disks closed. Does not wait.

@@ -33,8 +33,8 @@ mod timers;
 use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
 
 pub use handle::{
-    AttachRequest, ConnectRequest, MetaLocation, Notice, Reply, ResourceConfig, ResourceHandle,
-    SpawnError, StatusReply, spawn,
+    AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
+    ResourceHandle, SpawnError, StatusReply, UseReply, spawn,
 };
 pub use process::harden_process;
 

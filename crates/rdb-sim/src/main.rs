@@ -50,8 +50,8 @@ struct Options {
     /// The mutation check: how many seeds it takes to find each planted bug (needs the feature planted-bugs)
     #[arg(long, conflicts_with_all = ["seed", "ci"])]
     mutations: bool,
-    /// With --seed: the engines make this mistake, by its name in the table of --mutations
-    #[arg(long, requires = "seed")]
+    /// The engines of --seed make this mistake, by its name in the table of --mutations; or only this one is hunted
+    #[arg(long)]
     plant: Option<String>,
     /// Stop after so many failures
     #[arg(long, default_value_t = 20)]
@@ -167,6 +167,13 @@ fn mutations(options: &Options) -> bool {
         for _ in 0..jobs(options) {
             scope.spawn(|| {
                 while let Some(&bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if options
+                        .plant
+                        .as_ref()
+                        .is_some_and(|name| *name != format!("{bug:?}"))
+                    {
+                        continue;
+                    }
                     let finding = hunt(bug, options.from, options.seeds);
                     let mut all = findings.lock().unwrap_or_else(|e| e.into_inner());
                     all.push(finding);

@@ -393,14 +393,14 @@ impl Setup {
     /// What was added since plans were first drawn, from numbers of its own.
     fn make_rare(&mut self, rng: &mut Rng) {
         self.rare = rng.one_in(2);
-        match rng.below(12) {
-            0 => {
+        match rng.below(16) {
+            0 | 1 => {
                 self.flavour = Flavour::Wide;
                 self.sectors = 1_000_000;
                 self.disk.al_extents = 67;
                 self.skip_sync = true;
             }
-            1 => self.flavour = Flavour::Trims,
+            2 => self.flavour = Flavour::Trims,
             _ => {}
         }
     }

@@ -19,6 +19,10 @@ impl World {
         let mut rng = Rng(sub);
         let size = self.nodes[0].disks[volume].data_sectors;
         let size = size.min(self.nodes[1].disks[volume].data_sectors);
+        let requests = match self.flavour {
+            Flavour::Wide => 4 * requests,
+            _ => requests,
+        };
         for _ in 0..requests {
             let at = Time(self.now.0 + rng.below(over_us + 1) * 1000);
             let (ask, most) = match rng.below(24) {

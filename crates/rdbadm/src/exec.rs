@@ -206,7 +206,16 @@ impl Executor {
 
     /// How everything is configured; nothing if no daemon runs.
     pub(crate) fn show(&mut self) -> Result<Vec<ResourceShown>, String> {
-        match self.with_client(false, Client::show) {
+        self.shown_by(false)
+    }
+
+    /// The same, of a daemon that is started if none runs: it may bring up by itself what one before has left.
+    pub(crate) fn start_and_show(&mut self) -> Result<Vec<ResourceShown>, String> {
+        self.shown_by(!self.dry_run)
+    }
+
+    fn shown_by(&mut self, start: bool) -> Result<Vec<ResourceShown>, String> {
+        match self.with_client(start, Client::show) {
             Ok(shown) => Ok(shown),
             Err(Asked::Nobody) => Ok(Vec::new()),
             Err(Asked::Refused(refusal)) => Err(refusal.to_string()),

@@ -3,6 +3,8 @@
 #![deny(unsafe_code)]
 
 mod convert;
+mod handover;
+mod keep;
 mod log;
 mod man;
 mod node;
@@ -11,11 +13,15 @@ mod proc_drbd;
 mod registry;
 mod server;
 mod settings;
+mod takeover;
+mod target;
 mod wait;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -28,6 +34,7 @@ use rdb_frontend::{Frontend, status_file};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::handover::What;
 use crate::node::Node;
 use crate::server::Server;
 use crate::settings::{DEFAULT_BUSY_POLL_US, DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
@@ -39,7 +46,7 @@ struct Args {
     /// Settings file [default: /etc/rdb/rdbd.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How devices are served: auto, ublk, fuse or socket
+    /// How devices are served: auto, ublk, nbd, fuse or socket
     #[arg(long, env = "RDB_FRONTEND", value_name = "NAME")]
     frontend: Option<String>,
     /// Directory of the control socket and the status file
@@ -51,6 +58,9 @@ struct Args {
     /// Lead a session of its own: for whoever starts the daemon and goes
     #[arg(long)]
     background: bool,
+    /// See whether a daemon with these options could run here, say what is wrong, and do nothing else
+    #[arg(long)]
+    check: bool,
     /// Write the manual page into a directory and do nothing else
     #[arg(long, value_name = "DIR", hide = true)]
     generate_man: Option<PathBuf>,
@@ -92,12 +102,16 @@ fn run(args: Args) -> Result<()> {
     // Device nodes are looked up from other working directories.
     let run_dir = std::fs::canonicalize(&args.run_dir)
         .with_context(|| format!("run directory {}", args.run_dir.display()))?;
-    let _lock = lock(&run_dir)?;
+    if args.check {
+        keep::read(&run_dir)?;
+        return Ok(());
+    }
+    let lock = lock(&run_dir)?;
     if args.background {
         session::lead();
     }
     let level = settings.log_level.unwrap_or(settings::LogLevel::Info);
-    let _log = log::Log::start(level.tracing()).context("starting the log")?;
+    let log = log::Log::start(level.tracing()).context("starting the log")?;
     for warning in rdb_runtime::harden_process() {
         tracing::warn!("{warning}");
     }
@@ -112,7 +126,38 @@ fn run(args: Args) -> Result<()> {
     let local = LocalSet::new();
     let busy_poll_us = settings.busy_poll_us.unwrap_or(DEFAULT_BUSY_POLL_US);
     let busy_poll = Duration::from_micros(busy_poll_us.into());
-    runtime.block_on(local.run_until(serve(name, run_dir, frontend, busy_poll, links)))
+    let served = local.run_until(serve(name, run_dir, frontend, busy_poll, links));
+    let successor = runtime.block_on(served)?;
+    let Some(program) = successor else {
+        return Ok(());
+    };
+    drop(local);
+    // Whatever still waits on another thread ends with the program.
+    runtime.shutdown_background();
+    drop(log);
+    Err(become_successor(&program, &lock))
+}
+
+/// Goes on as another program, in this process, with the lock; comes back with the reason if that is impossible.
+fn become_successor(program: &Path, lock: &File) -> anyhow::Error {
+    if let Err(error) = session::hand_on(lock) {
+        return anyhow::Error::new(error).context("handing the lock on");
+    }
+    let start = |program: &Path| {
+        std::process::Command::new(program)
+            .args(handover::arguments())
+            .env(LOCK_FD, lock.as_raw_fd().to_string())
+            .exec()
+    };
+    let error = start(program);
+    // The old program is better than none: devices wait for a server.
+    let _ = writeln!(
+        std::io::stderr(),
+        "rdbd: {}: {error}; going on with the old program",
+        program.display()
+    );
+    let error = start(Path::new("/proc/self/exe"));
+    anyhow::Error::new(error).context("starting again")
 }
 
 async fn serve(
@@ -121,7 +166,7 @@ async fn serve(
     frontend: Frontend,
     busy_poll: Duration,
     links: Option<DeviceLinks>,
-) -> Result<()> {
+) -> Result<Option<PathBuf>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
@@ -146,6 +191,9 @@ async fn serve(
     );
     let (registry, changed) = (node.registry.clone(), node.changed.clone());
     tokio::task::spawn_local(node::follow_devices(devices, registry, changed, links));
+    // Clients wait until what ran before is there again.
+    node.take_over().await;
+    tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     let serving = tokio::task::spawn_local(server.run(Rc::clone(&node)));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("terminated: going down"),
@@ -156,18 +204,28 @@ async fn serve(
             tracing::info!("going down as asked");
         }
     }
-    node.shut_down().await;
+    let successor = node.successor.borrow().clone();
+    if successor.is_none() {
+        node.hand_over(What::InUse).await;
+    }
     serving.abort();
     // No new client finds us; the status file goes with its service.
     let _ = std::fs::remove_file(&socket);
     tokio::task::spawn_blocking(move || drop(status)).await?;
     tracing::info!("rdbd has ended");
-    Ok(())
+    Ok(successor)
 }
+
+/// The number of the descriptor by which the program before has handed its lock on.
+const LOCK_FD: &str = "RDB_LOCK_FD";
 
 /// Holds the run directory for this process; the system lets go of it when the process ends, however that happens.
 fn lock(run_dir: &Path) -> Result<File> {
     let path = run_dir.join("rdbd.pid");
+    let handed = std::env::var(LOCK_FD).ok().and_then(|fd| fd.parse().ok());
+    if let Some(file) = handed.and_then(|fd| session::adopt(fd, &path)) {
+        return Ok(file);
+    }
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -203,9 +261,42 @@ fn host_name() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// The one thing that the standard library has no function for.
+/// What the standard library has no functions for.
 #[allow(unsafe_code)]
 mod session {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    /// Leaves a file open for the program that this process becomes.
+    pub(super) fn hand_on(file: &File) -> io::Result<()> {
+        set_descriptor_flags(file, 0)
+    }
+
+    /// The file at `path`, if the program that this process was before has left it open with this number.
+    pub(super) fn adopt(fd: RawFd, path: &Path) -> Option<File> {
+        let open = std::fs::metadata(format!("/proc/self/fd/{fd}")).ok()?;
+        let wanted = std::fs::metadata(path).ok()?;
+        if fd <= 2 || (open.dev(), open.ino()) != (wanted.dev(), wanted.ino()) {
+            return None;
+        }
+        // SAFETY: the descriptor is open, as was just seen, and nothing of this program has opened that file yet: it
+        // belongs to nobody else.
+        let file = unsafe { File::from_raw_fd(fd) };
+        set_descriptor_flags(&file, libc::FD_CLOEXEC).ok()?;
+        Some(file)
+    }
+
+    fn set_descriptor_flags(file: &File, flags: libc::c_int) -> io::Result<()> {
+        // SAFETY: the call takes integers; the descriptor is open.
+        match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, flags) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes this process the leader of a new session without a terminal. One that leads a group already stays as it
     /// is.
     pub(super) fn lead() {

@@ -30,7 +30,7 @@ The settings file is TOML. A key that it does not know is an error. What is give
 counts more.
 .TP
 \fBfrontend\fR = "\fIname\fR"
-How devices are served: auto (default), ublk, fuse or socket. The NBD socket is there in any case.
+How devices are served: auto (default), ublk, nbd, fuse or socket. The NBD socket is there in any case.
 .TP
 \fBlog\-level\fR = "error", "warn", "info" (default), "debug" or "trace"
 How much is logged.
@@ -45,7 +45,10 @@ default). 0 never does: that saves CPU, and a small write takes longer.
 .SH LOG
 The log goes to standard error. Nothing waits for its reader: lines that nobody takes are counted and left out.
 .SH SIGNALS
-SIGTERM and SIGINT bring all resources down and end the daemon.
+SIGTERM and SIGINT bring all resources down and end the daemon. A ublk or NBD device that is in use stays: its users wait, and the
+next daemon brings its resource up and makes it Primary again by itself. So it does after a crash of the daemon.
+.SH REPLACING THE DAEMON
+\fBrdbadm restart\fR has the daemon hand everything over to a new program, in the same process, under the devices in use.
 .SH FILES
 .TP
 /etc/rdb/rdbd.toml
@@ -62,6 +65,9 @@ The NBD socket of a resource, while it is primary.
 .TP
 /run/rdb/rdbd.pid
 The process; it is locked while the daemon runs.
+.TP
+/run/rdb/rdbd.state
+What runs, for the next daemon: configuration, with secrets, and roles. Only its owner can read it.
 .SH SEE ALSO
 .BR rdbadm (8)
 "#;
@@ -85,6 +91,8 @@ mod tests {
             "log\\-level",
             "device\\-links",
             "busy\\-poll\\-us",
+            "check",
+            "rdbadm restart",
         ] {
             assert!(text.contains(word), "{word} is missing in {text}");
         }

@@ -1,9 +1,10 @@
 //! The node: what runs on it, and what its resources tell of themselves.
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdb_engine::{Level, VolumeNr};
 use rdb_frontend::Frontend;
@@ -12,13 +13,13 @@ use rdb_runtime::{Notice, ResourceHandle};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::keep::Keeper;
 use crate::proc_drbd;
 use crate::registry::Shared;
+use crate::takeover::Takeover;
 
 /// How long the status file waits for all resources together. One that does not answer is missing in the text.
 const STATUS_FILE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a resource may take to come down when the daemon ends.
-const DOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The node.
 pub(crate) struct Node {
@@ -36,6 +37,16 @@ pub(crate) struct Node {
     pub(crate) changed: Arc<Notify>,
     /// Told when the daemon is to end.
     pub(crate) end: Notify,
+    /// When it was started, in nanoseconds since 1970: which daemon it is.
+    pub(crate) instance: u64,
+    /// The program that it was started from.
+    pub(crate) program: PathBuf,
+    /// The program that takes over when this one ends.
+    pub(crate) successor: RefCell<Option<PathBuf>>,
+    /// Puts what runs on record.
+    pub(crate) keeper: Keeper,
+    /// How far taking over from the daemon before is.
+    pub(crate) takeover: RefCell<Takeover>,
     devices: UnboundedSender<DeviceNotice>,
 }
 
@@ -56,8 +67,14 @@ impl Node {
         busy_poll: Duration,
     ) -> (Node, UnboundedReceiver<DeviceNotice>) {
         let (devices, receiver) = unbounded_channel();
+        let started = SystemTime::now().duration_since(UNIX_EPOCH);
         let node = Node {
             name,
+            instance: started.map_or(0, |since| since.as_nanos() as u64),
+            program: program(),
+            successor: RefCell::default(),
+            keeper: Keeper::new(&run_dir),
+            takeover: RefCell::default(),
             run_dir,
             frontend,
             busy_poll,
@@ -118,33 +135,16 @@ impl Node {
             }
         }
     }
+}
 
-    /// Brings everything down; what refuses is stopped all the same, as a crash would, which the next start repairs.
-    pub(crate) async fn shut_down(&self) {
-        for target in self.all() {
-            let name = &target.name;
-            let went = tokio::time::timeout(DOWN_TIMEOUT, self.down(name)).await;
-            match went {
-                Ok(Ok(())) => continue,
-                Ok(Err(failure)) => {
-                    tracing::warn!(
-                        "drbd {name}: does not come down cleanly, is stopped as it is: {failure:?}"
-                    );
-                }
-                Err(_) => {
-                    tracing::warn!(
-                        "drbd {name}: did not come down within {} seconds, is stopped as it is",
-                        DOWN_TIMEOUT.as_secs()
-                    );
-                }
-            }
-            let handle = target.handle.clone();
-            handle.stop();
-            let joined = tokio::task::spawn_blocking(move || handle.join());
-            if tokio::time::timeout(DOWN_TIMEOUT, joined).await.is_err() {
-                tracing::error!("drbd {name}: its thread does not end");
-            }
-        }
+/// The program as it was called: after an upgrade the same path leads to the new one. Resolved links would lead to the old
+/// one for ever.
+fn program() -> PathBuf {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let called = called.filter(|path| path.components().nth(1).is_some());
+    match called.map(std::path::absolute) {
+        Some(Ok(path)) if path.is_file() => path,
+        _ => std::env::current_exe().unwrap_or_else(|_| Path::new("rdbd").to_owned()),
     }
 }
 

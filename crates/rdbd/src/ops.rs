@@ -1,6 +1,7 @@
 //! The operations: what may be done is checked here as far as it is about names, minors and addresses; everything about
 //! the state of a resource is decided by its engine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdb_control::{
@@ -9,7 +10,7 @@ use rdb_control::{
 };
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
-use rdb_runtime::{AttachRequest, ConnectRequest, ResourceConfig, ResourceHandle};
+use rdb_runtime::{AttachRequest, ConnectRequest, ResourceConfig};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::convert;
 use crate::node::Node;
 use crate::registry::{Entry, Volume};
+use crate::target::Target;
 use crate::wait::{is_over, time_limit_s};
 
 /// How an operation ends when it does not succeed.
@@ -34,7 +36,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-type Outcome<T> = Result<T, Failure>;
+pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// How long the thread of a resource may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,13 +51,38 @@ const MAX_BUFFERS: u32 = 2048;
 const NAME_MAX: usize = 127;
 
 impl Node {
-    /// Does one operation.
+    /// Does one operation. What it changes is on record for the next daemon before it is answered.
     pub(crate) async fn perform(&self, op: Op) -> Outcome<Value> {
+        if self.successor.borrow().is_some() {
+            return Err(Failure::Error(
+                "it is being replaced; try again in a moment".to_owned(),
+            ));
+        }
+        self.withdraw_takeover(&op);
+        let is_question = matches!(
+            op,
+            Op::Status
+                | Op::Show
+                | Op::GetGi { .. }
+                | Op::WaitConnect { .. }
+                | Op::WaitSync { .. }
+                | Op::Takeover
+        );
+        let done = self.operate(op).await;
+        if !is_question {
+            self.keep().await;
+        }
+        done
+    }
+
+    async fn operate(&self, op: Op) -> Outcome<Value> {
         match op {
             Op::Hello { .. } => {
                 return Err(Failure::Error("hello comes once, and first".to_owned()));
             }
-            Op::NewResource { resource, options } => self.new_resource(&resource, options)?,
+            Op::NewResource { resource, options } => {
+                self.new_resource(&resource, options, Vec::new())?
+            }
             Op::NewMinor {
                 resource,
                 volume,
@@ -155,7 +182,7 @@ impl Node {
                 self.del_volume(&target).await?;
             }
             Op::DelResource { resource } => self.del_resource(&resource).await?,
-            Op::Down { resource } => self.down(&resource).await?,
+            Op::Down { resource } => _ = self.down(&resource).await?,
             Op::Status => return Ok(to_value(&self.status().await)),
             Op::Show => return Ok(to_value(&self.show().await)),
             Op::GetGi { minor } => return Ok(to_value(&self.generation(minor).await?)),
@@ -171,11 +198,20 @@ impl Node {
                 }
                 self.end.notify_one();
             }
+            // It needs more than this; the server passes it on.
+            Op::Restart { .. } => return Err(Failure::Error("not here".to_owned())),
+            Op::Takeover => return Ok(to_value(&self.takeover_report())),
         }
         Ok(Value::Null)
     }
 
-    fn new_resource(&self, name: &str, options: ResourceOptions) -> Outcome<()> {
+    /// `inherited`: what the daemon before handed over of it.
+    pub(crate) fn new_resource(
+        &self,
+        name: &str,
+        options: ResourceOptions,
+        inherited: Vec<(VolumeNr, u64)>,
+    ) -> Outcome<()> {
         let is_usable = !name.is_empty()
             && name.len() <= NAME_MAX
             && !name.starts_with('.')
@@ -196,6 +232,7 @@ impl Node {
             frontend: self.frontend,
             max_buffers: MAX_BUFFERS,
             busy_poll: self.busy_poll,
+            inherited,
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))
             .map_err(|error| Failure::Error(format!("{name}: {error}")))?;
@@ -212,7 +249,7 @@ impl Node {
         Ok(())
     }
 
-    async fn new_minor(&self, name: &str, number: u16, minor: u32) -> Outcome<()> {
+    pub(crate) async fn new_minor(&self, name: &str, number: u16, minor: u32) -> Outcome<()> {
         let target = self.resource(name)?;
         let _turn = target.turn.lock().await;
         {
@@ -247,7 +284,7 @@ impl Node {
         added
     }
 
-    async fn attach(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
+    pub(crate) async fn attach(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
         let target = self.target(minor)?;
         let _turn = target.turn.lock().await;
         let options = convert::disk(&disk.options)?;
@@ -269,7 +306,7 @@ impl Node {
         Ok(())
     }
 
-    async fn connect(
+    pub(crate) async fn connect(
         &self,
         name: &str,
         connection: ConnectionShown,
@@ -332,7 +369,7 @@ impl Node {
         self.command(&target, Command::Disconnect { force }).await
     }
 
-    async fn primary(&self, minor: u32, force: bool) -> Outcome<()> {
+    pub(crate) async fn primary(&self, minor: u32, force: bool) -> Outcome<()> {
         let target = self.target(minor)?;
         let _turn = target.turn.lock().await;
         let volume = target.volume();
@@ -429,10 +466,12 @@ impl Node {
         tracing::info!("drbd {}: removed", target.name);
     }
 
-    /// Demotes, disconnects, detaches, deletes (`docs/spec/behaviour.md`, section 12.11).
-    pub(crate) async fn down(&self, name: &str) -> Outcome<()> {
+    /// Demotes, disconnects, detaches, deletes (`docs/spec/behaviour.md`, section 12.11). Tells which generations the
+    /// disks of the volumes ended with.
+    pub(crate) async fn down(&self, name: &str) -> Outcome<BTreeMap<u16, u64>> {
+        let mut generations = BTreeMap::new();
         let Ok(target) = self.resource(name) else {
-            return Ok(());
+            return Ok(generations);
         };
         let _turn = target.turn.lock().await;
         let at = |step: &'static str| move |failure| explain(failure, step);
@@ -449,7 +488,13 @@ impl Node {
                     .await
                     .map_err(at("failed to demote"))?;
             }
-            if self.resource_status(&target).await?.connection != ConnState::StandAlone {
+            let status = self.resource_status(&target).await?;
+            for volume in &status.volumes {
+                if let Some((ids, _)) = volume.generation {
+                    generations.insert(volume.volume.0, ids.current);
+                }
+            }
+            if status.connection != ConnState::StandAlone {
                 let command = Command::Disconnect { force: false };
                 self.command(&target, command)
                     .await
@@ -478,7 +523,7 @@ impl Node {
             }
         }
         self.end_thread(&target).await;
-        Ok(())
+        Ok(generations)
     }
 
     async fn volumes_where(
@@ -529,37 +574,39 @@ impl Node {
         let mut shown = Vec::new();
         for target in self.all() {
             let status = self.resource_status(&target).await.ok();
-            let is_connected = status
-                .as_ref()
-                .is_some_and(|s| s.connection != ConnState::StandAlone);
-            let has_disk = |number: u16| {
-                let volume = status
-                    .as_ref()?
-                    .volumes
-                    .iter()
-                    .find(|v| v.volume.0 == number)?;
-                (volume.state.disk != DiskState::Diskless).then_some(())
-            };
-            let registry = self.registry.lock();
-            let Some(entry) = registry.get(&target.name) else {
-                continue;
-            };
-            shown.push(ResourceShown {
-                name: target.name.clone(),
-                options: entry.options.clone(),
-                connection: entry.connection.clone().filter(|_| is_connected),
-                volumes: entry
-                    .volumes
-                    .iter()
-                    .map(|(number, volume)| VolumeShown {
-                        volume: *number,
-                        minor: volume.minor,
-                        disk: has_disk(*number).and_then(|()| volume.disk.clone()),
-                    })
-                    .collect(),
-            });
+            shown.extend(self.shown(&target, status.as_ref()));
         }
         shown
+    }
+
+    /// How a resource is configured, as far as that is in effect by its `status`.
+    pub(crate) fn shown(
+        &self,
+        target: &Target,
+        status: Option<&ResourceStatus>,
+    ) -> Option<ResourceShown> {
+        let is_connected = status.is_some_and(|s| s.connection != ConnState::StandAlone);
+        let has_disk = |number: u16| {
+            let mut volumes = status?.volumes.iter();
+            let volume = volumes.find(|v| v.volume.0 == number)?;
+            (volume.state.disk != DiskState::Diskless).then_some(())
+        };
+        let registry = self.registry.lock();
+        let entry = registry.get(&target.name)?;
+        Some(ResourceShown {
+            name: target.name.clone(),
+            options: entry.options.clone(),
+            connection: entry.connection.clone().filter(|_| is_connected),
+            volumes: entry
+                .volumes
+                .iter()
+                .map(|(number, volume)| VolumeShown {
+                    volume: *number,
+                    minor: volume.minor,
+                    disk: has_disk(*number).and_then(|()| volume.disk.clone()),
+                })
+                .collect(),
+        })
     }
 
     /// The connections in use, with their resources' names.
@@ -625,7 +672,7 @@ impl Node {
         settle(target, answer).await
     }
 
-    async fn resource_status(&self, target: &Target) -> Outcome<ResourceStatus> {
+    pub(crate) async fn resource_status(&self, target: &Target) -> Outcome<ResourceStatus> {
         let (reply, answer) = oneshot::channel();
         target
             .handle
@@ -641,7 +688,7 @@ impl Node {
         }
     }
 
-    async fn volume_status(&self, target: &Target) -> Outcome<VolumeStatus> {
+    pub(crate) async fn volume_status(&self, target: &Target) -> Outcome<VolumeStatus> {
         let status = self.resource_status(target).await?;
         let volume = status
             .volumes
@@ -660,7 +707,7 @@ impl Node {
     }
 
     /// The volume of this minor.
-    fn target(&self, minor: u32) -> Result<Target, Refusal> {
+    pub(crate) fn target(&self, minor: u32) -> Result<Target, Refusal> {
         let registry = self.registry.lock();
         let (entry, number) = registry.by_minor(minor).ok_or_else(unknown_minor)?;
         Ok(Target::new(entry, number))
@@ -686,41 +733,17 @@ impl Node {
         }
     }
 
-    fn look_at_volume<T>(&self, target: &Target, look: impl FnOnce(&Volume) -> T) -> Option<T> {
+    pub(crate) fn look_at_volume<T>(
+        &self,
+        target: &Target,
+        look: impl FnOnce(&Volume) -> T,
+    ) -> Option<T> {
         let registry = self.registry.lock();
         registry
             .get(&target.name)?
             .volumes
             .get(&target.number)
             .map(look)
-    }
-}
-
-/// A resource, or one volume of it, as a command works on it.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) name: String,
-    number: u16,
-    numbers: Vec<u16>,
-    pub(crate) handle: ResourceHandle,
-    failure: Option<String>,
-    turn: std::sync::Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Target {
-    fn new(entry: &Entry, number: u16) -> Target {
-        Target {
-            name: entry.name.clone(),
-            number,
-            numbers: entry.volumes.keys().copied().collect(),
-            handle: entry.handle.clone(),
-            failure: entry.failure.clone(),
-            turn: entry.turn.clone(),
-        }
-    }
-
-    fn volume(&self) -> VolumeNr {
-        VolumeNr(self.number)
     }
 }
 

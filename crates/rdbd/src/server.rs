@@ -83,7 +83,7 @@ impl Server {
 }
 
 /// One client, until it goes.
-async fn serve(stream: UnixStream, node: &Node) -> io::Result<()> {
+async fn serve(stream: UnixStream, node: &Rc<Node>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut greeted = false;
     loop {
@@ -124,8 +124,14 @@ async fn serve(stream: UnixStream, node: &Node) -> io::Result<()> {
             }
             Ok(Request { id, op }) => {
                 let is_wait = matches!(op, Op::WaitConnect { .. } | Op::WaitSync { .. });
+                let work = async {
+                    match op {
+                        Op::Restart { program, force } => node.restart(program, force).await,
+                        op => node.perform(op).await,
+                    }
+                };
                 let done = tokio::select! {
-                    done = node.perform(op) => done,
+                    done = work => done,
                     // Nobody waits any more. Other commands are finished, whoever listens.
                     () = hung_up(stream.get_ref()), if is_wait => return Ok(()),
                 };
@@ -155,6 +161,7 @@ fn hello(node: &Node) -> serde_json::Value {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: node.name.clone(),
         pid: std::process::id(),
+        instance: node.instance,
     };
     serde_json::to_value(hello).expect("plain values")
 }

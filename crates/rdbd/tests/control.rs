@@ -403,15 +403,32 @@ fn mistakes_in_settings_and_options_are_named() {
         )),
         "{text}"
     );
+    // The same mistakes are found by whoever asks beforehand, and nothing else happens.
+    let run_dir = dir.path().join("run");
+    for (words, code) in [
+        (&["--check"][..], 0),
+        (&["--check", "--config", "/none"], 1),
+    ] {
+        let output = command(&run_dir).args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(!run_dir.join("rdbd.pid").exists());
+    }
+    std::fs::write(run_dir.join("rdbd.state"), "{\"format\":99}").unwrap();
+    let output = command(&run_dir).arg("--check").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("has format 99; this rdbd reads format 1"),
+        "{text}"
+    );
     let output = Command::new(env!("CARGO_BIN_EXE_rdbd"))
-        .args(["--frontend", "nbd", "--run-dir"])
+        .args(["--frontend", "floppy", "--run-dir"])
         .arg(dir.path())
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text.contains("nbd") && text.contains("not in this version"),
+        text.contains("unknown front end \"floppy\": choose auto, ublk, nbd, fuse or socket"),
         "{text}"
     );
 }

@@ -403,12 +403,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn target_acks_arrived(&mut self, nr: VolumeNr) {
         if self.volumes.get(&nr).is_some_and(|v| v.resync.ending) {
             // UpToDate may be on record only when all resync data is durable (I13).
-            let kind = if self.planted(Bug::UpToDateBeforeFlush) {
-                MdKind::ChangedPages
-            } else {
-                MdKind::FlushData
-            };
-            self.md(nr, kind, Then::ResyncDataDurable);
+            self.md(nr, MdKind::FlushData, Then::ResyncDataDurable);
         }
     }
 

@@ -3,7 +3,7 @@
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, Role};
 use rdb_engine::{Command, RequestError, RequestKind};
-use replica_proto::{Packet, Socket};
+use replica_proto::{BlockId, BlockRequest, Packet, Socket};
 
 use crate::world::lone::{Lone, block, names};
 use crate::world::steps::PLUS;
@@ -296,4 +296,26 @@ fn a_forced_disconnect_does_not_wait_for_a_peer_that_never_answers() {
     // What was asked is decided without the peer.
     assert_eq!(lone.w.nodes[0].admin.remove(&asking), Some(Ok(())));
     assert_eq!(lone.w.nodes[0].state().role, Role::Primary);
+}
+
+#[test]
+fn a_peer_that_asks_without_end_is_left() {
+    let mut lone = Lone::secondary(61);
+    lone.w.nodes[0].hold_data = true;
+    for n in 1..=(1 << 16) {
+        lone.give(Packet::DataRequest(BlockRequest {
+            sector: 800,
+            block_id: BlockId::from_u64(n),
+            bytes: 4096,
+        }));
+    }
+    assert_eq!(lone.conn(), ConnState::Connected);
+    lone.give(Packet::DataRequest(BlockRequest {
+        sector: 800,
+        block_id: BlockId::from_u64(0x1_0001),
+        bytes: 4096,
+    }));
+    lone.w.nodes[0].hold_data = false;
+    lone.io();
+    assert!(lone.conn() < ConnState::Connected, "{}", lone.is());
 }

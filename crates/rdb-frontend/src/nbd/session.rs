@@ -198,6 +198,16 @@ impl Session {
         }
     }
 
+    /// A connection of the kernel's client, which does not negotiate: it sends requests to this volume at once.
+    pub fn for_kernel(volume: u32) -> Self {
+        Self {
+            state: State::Transmission { volume },
+            no_zeroes: true,
+            fixed: true,
+            ..Self::new()
+        }
+    }
+
     /// Takes one step with the bytes received and not yet consumed; replies are appended to `out`.
     pub fn advance(&mut self, exports: &Exports, input: &[u8], out: &mut Vec<u8>) -> Step {
         if let State::Transmission { volume } = self.state {

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use zerocopy::{FromBytes, IntoBytes};
@@ -255,30 +254,7 @@ pub(super) fn failed(doing: &'static str, number: u32, error: io::Error) -> Ublk
 /// Loads the driver, if the machine has it and lets us.
 fn load_module() -> Result<(), UblkError> {
     let missing = |reason: String| UblkError::Module { reason };
-    let mut found = None;
-    for program in ["/usr/sbin/modprobe", "/sbin/modprobe", "modprobe"] {
-        let output = Command::new(program)
-            .arg(MODULE)
-            .stdin(Stdio::null())
-            .output();
-        match output {
-            Ok(output) => {
-                found = Some(output);
-                break;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(missing(format!("can not be loaded: {program}: {error}"))),
-        }
-    }
-    let Some(output) = found else {
-        return Err(missing(
-            "is not loaded, and there is no modprobe".to_owned(),
-        ));
-    };
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        return Err(missing(format!("can not be loaded: {}", words.trim())));
-    }
+    crate::modules::load(MODULE).map_err(missing)?;
     // devtmpfs or udev makes the node in a moment.
     for _ in 0..100 {
         if Path::new(CONTROL).exists() {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::channel::{Descriptors, Opened};
 use super::control::{Control, UblkError, failed};
 use super::uapi::{self, DevInfo, Params};
 use crate::device::DeviceInfo;
-use crate::holders::{Holder, holders};
+use crate::holders::{self, Holder};
 
 /// Queues of a device: one a processor, up to this many. One thread serves them all; they are for those who ask.
 const QUEUES_MAX: usize = 4;
@@ -211,14 +211,7 @@ impl UblkDevice {
 
     /// Who uses the device, as far as that can be seen from here.
     pub fn holders(&self) -> Vec<Holder> {
-        let path = self.path();
-        let device = std::fs::metadata(&path)
-            .ok()
-            .filter(|found| found.file_type().is_block_device());
-        device.map_or_else(Vec::new, |found| {
-            let rdev = found.rdev();
-            holders((libc::major(rdev), libc::minor(rdev)), &path)
-        })
+        holders::of_device(&self.path())
     }
 
     /// Gives the device back. Whoever has it open is waited for, not for ever: afterwards he gets I/O errors. `stopped` is
@@ -260,18 +253,30 @@ impl UblkDevice {
 /// # Errors
 /// What the driver refuses.
 pub fn drop_left(identity: Identity) -> Result<bool, UblkError> {
+    match find_left(identity)? {
+        Some((mut control, left)) => remove(&mut control, left.dev_id).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Whether a dead server left the device of an identity. Does not load the driver.
+///
+/// # Errors
+/// What the driver refuses.
+pub fn is_left(identity: Identity) -> Result<bool, UblkError> {
+    find_left(identity).map(|left| left.is_some())
+}
+
+fn find_left(identity: Identity) -> Result<Option<(Control, DevInfo)>, UblkError> {
     if !Path::new("/dev/ublk-control").exists() {
-        return Ok(false);
+        return Ok(None);
     }
     let mut control = Control::open()?;
     let Some(left) = find(&mut control, identity)? else {
-        return Ok(false);
+        return Ok(None);
     };
-    if left.state != uapi::STATE_QUIESCED && is_alive(left.ublksrv_pid) {
-        return Ok(false);
-    }
-    remove(&mut control, left.dev_id)?;
-    Ok(true)
+    let is_served = left.state != uapi::STATE_QUIESCED && is_alive(left.ublksrv_pid);
+    Ok((!is_served).then_some((control, left)))
 }
 
 fn remove(control: &mut Control, number: u32) -> Result<(), UblkError> {

@@ -26,4 +26,4 @@ mod uapi;
 
 pub use channel::{Channel, Opened, Tag};
 pub use control::{UblkError, available};
-pub use device::{Identity, Preparing, Took, UblkDevice, drop_left};
+pub use device::{Identity, Preparing, Took, UblkDevice, drop_left, is_left};

@@ -299,10 +299,9 @@ impl<E: Engine> EventLoop<E> {
     /// Finds out whether somebody uses the loop device, then goes on with the demotion; the reply comes back if there is
     /// none.
     pub(super) fn ask_who_holds_loop(&mut self, volume: VolumeNr, reply: Reply) -> Option<Reply> {
-        let Some(Stage::Up { device, .. }) = self.fuse(volume).map(|device| &device.stage) else {
+        let Some(node) = self.loop_device_up(volume) else {
             return Some(reply);
         };
-        let node = device.clone();
         self.help("rdb-holders", move |mailbox| {
             let held = super::is_held(|| node.is_held(), || node.holders());
             let answer = FuseMessage::Held {
@@ -313,6 +312,15 @@ impl<E: Engine> EventLoop<E> {
             mailbox.post(Message::Fuse(answer));
         });
         None
+    }
+
+    /// The loop device of a volume that is up.
+    pub(super) fn loop_device_up(&self, nr: VolumeNr) -> Option<LoopDevice> {
+        let found = self.front.fuse.iter().find(|device| device.volume == nr)?;
+        match &found.stage {
+            Stage::Up { device, .. } => Some(device.clone()),
+            Stage::Starting { .. } | Stage::Stopping => None,
+        }
     }
 
     /// Asks the ring to say when the kernel has a request.

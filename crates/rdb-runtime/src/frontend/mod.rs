@@ -1,11 +1,14 @@
 //! Requests of front ends on their way through the engine.
 
 pub(crate) mod fuse;
+pub(crate) mod handover;
+pub(crate) mod knbd;
 pub(crate) mod nbd;
 pub(crate) mod ublk;
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rdb_engine::{
@@ -17,6 +20,7 @@ use rdb_frontend::{DeviceInfo, Errno, Frontend, Op, Request};
 use slab::Slab;
 
 use self::fuse::FuseDevice;
+use self::knbd::KnbdNode;
 use self::nbd::Nbd;
 use self::ublk::UblkNode;
 use crate::Engine;
@@ -26,6 +30,8 @@ use crate::pool::{Buf, Reserve};
 
 /// A transient user of a block device (udev looks at new ones) is waited for this long.
 const HOLDER_MS: u64 = 2_000;
+/// The same, if it is to be seen that a process has it open: one that probes it, or is just ending.
+const PROCESS_MS: u64 = 700;
 /// Parts of a long discard that are under way at a time.
 const PARTS_MAX: u32 = 4;
 
@@ -34,11 +40,16 @@ pub(crate) struct FrontEnds {
     pub(crate) nbd: Nbd,
     pub(crate) fuse: Vec<FuseDevice>,
     pub(crate) ublk: Vec<UblkNode>,
+    pub(crate) knbd: Vec<KnbdNode>,
     requests: Slab<FrontRequest>,
     /// Who waits for a buffer, first come first served.
     pub(crate) starved: VecDeque<Starved>,
     generation: u32,
     pub(crate) stopping: bool,
+    /// Volumes whose NBD clients are let go, whatever they do.
+    let_go: Vec<VolumeNr>,
+    /// Ends when devices that were left are removed.
+    dropping: Vec<(VolumeNr, Receiver<()>)>,
 }
 
 /// Somebody with a write for which there is no buffer.
@@ -79,10 +90,13 @@ impl FrontEnds {
             nbd: Nbd::new(&config.name),
             fuse: Vec::new(),
             ublk: Vec::new(),
+            knbd: Vec::new(),
             requests: Slab::with_capacity(512),
             starved: VecDeque::new(),
             generation: 0,
             stopping: false,
+            let_go: Vec::new(),
+            dropping: Vec::new(),
         }
     }
 
@@ -91,9 +105,18 @@ impl FrontEnds {
         self.generation
     }
 
+    /// Whether a volume's device waits for the next process.
+    pub(crate) fn is_parked(&self, nr: VolumeNr) -> bool {
+        self.ublk.iter().any(|node| node.is_parked(nr))
+            || self
+                .knbd
+                .iter()
+                .any(|node| node.volume == nr && node.parked)
+    }
+
     /// Whether device nodes are still being given back.
     pub(crate) fn is_winding_down(&self) -> bool {
-        !self.fuse.is_empty() || !self.ublk.is_empty()
+        !self.fuse.is_empty() || !self.ublk.is_empty() || !self.knbd.is_empty()
     }
 }
 
@@ -120,16 +143,20 @@ impl<E: Engine> EventLoop<E> {
                 match self.config.frontend {
                     Frontend::Fuse => self.fuse_device_up(nr, spec),
                     Frontend::Ublk => self.ublk_device_up(nr, spec),
+                    Frontend::Nbd => self.knbd_device_up(nr, spec),
                     Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
                 }
-                if self.config.frontend != Frontend::Ublk {
+                if !matches!(self.config.frontend, Frontend::Ublk | Frontend::Nbd) {
                     // Its users do not see what is written from now on.
                     self.nobody_takes_a_left_device_over(nr);
                 }
             }
             None if old.is_some() => {
                 self.nbd_device_down(nr);
-                if !self.fuse_device_down(nr) && !self.ublk_device_down(nr) {
+                if !self.fuse_device_down(nr)
+                    && !self.ublk_device_down(nr)
+                    && !self.knbd_device_down(nr)
+                {
                     self.notify(Notice::DeviceDown { volume: nr });
                 }
             }
@@ -144,12 +171,16 @@ impl<E: Engine> EventLoop<E> {
         for nr in volumes {
             self.on_device(nr, None);
         }
+        // Parked devices are not given back.
+        self.leave_parked_ublk();
+        self.front.knbd.retain(|node| !node.parked);
     }
 
     /// Finds out whether somebody uses the device node, then goes on with the demotion.
     pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Reply) {
         let reply = self.ask_who_holds_loop(volume, reply);
         let reply = reply.and_then(|reply| self.ask_who_holds_ublk(volume, reply));
+        let reply = reply.and_then(|reply| self.ask_who_holds_knbd(volume, reply));
         if let Some(reply) = reply {
             self.secondary(volume, false, reply);
         }
@@ -166,9 +197,9 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    /// Whether an NBD client uses a volume.
+    /// Whether an NBD client uses a volume, and is to keep it.
     pub(crate) fn has_clients(&self, nr: VolumeNr) -> bool {
-        self.front.nbd.users(nr) > 0
+        self.front.nbd.users(nr) > 0 && !self.front.let_go.contains(&nr)
     }
 
     /// Passes a request to the engine. Events are raised, so this must not run amid effects.
@@ -382,14 +413,27 @@ fn is_held<E: Error>(
     is_held: impl Fn() -> Result<bool, E>,
     holders: impl Fn() -> Vec<Holder>,
 ) -> bool {
-    let end = Instant::now() + Duration::from_millis(HOLDER_MS);
+    let begun = Instant::now();
+    let may_go = |holders: &[Holder]| {
+        let is_process = |holder: &Holder| matches!(holder, Holder::Process { .. });
+        let limit_ms = match holders {
+            [] => HOLDER_MS,
+            users if users.iter().all(is_process) => PROCESS_MS,
+            _ => 0,
+        };
+        begun.elapsed() < Duration::from_millis(limit_ms)
+    };
     loop {
         match is_held() {
             Ok(false) => return false,
-            Ok(true) if Instant::now() < end && holders().is_empty() => {
-                std::thread::sleep(Duration::from_millis(50));
+            Ok(true) if may_go(&holders()) => std::thread::sleep(Duration::from_millis(50)),
+            Ok(true) => {
+                let words: Vec<String> = holders().iter().map(Holder::to_string).collect();
+                if !words.is_empty() {
+                    tracing::info!("a device is held open: {}", words.join(", "));
+                }
+                return true;
             }
-            Ok(true) => return true,
             Err(error) => {
                 // Without an answer, assume the worse.
                 tracing::warn!("{error}");

@@ -82,13 +82,17 @@ struct Client {
     heard: Time,
     /// A limit was passed: its socket is shut.
     cut: bool,
+    /// It is the kernel, for users of a device node.
+    is_kernel: bool,
+    /// Nothing more is taken from it: who sent it will ask the next process again.
+    parked: bool,
 }
 
 impl Client {
     /// Why it has to go, if it has; `shortage`: others wait for buffers.
     fn overdue(&self, now: Time, shortage: bool) -> Option<&'static str> {
         let past = |since: Time, limit_ms| since.plus_ms(limit_ms) <= now;
-        if self.cut {
+        if self.cut || self.is_kernel {
             return None;
         }
         if self.closing {
@@ -111,7 +115,7 @@ impl Client {
 
     /// Whether it has to be watched even while nobody waits for a buffer.
     fn is_watched(&self) -> bool {
-        !self.cut && (self.closing || self.session.volume().is_none())
+        !self.cut && !self.is_kernel && (self.closing || self.session.volume().is_none())
     }
 }
 
@@ -128,12 +132,19 @@ impl Nbd {
         }
     }
 
-    /// How many clients have a volume open.
+    /// How many clients of the socket have a volume open.
     pub(super) fn users(&self, nr: VolumeNr) -> usize {
         self.clients
             .iter()
-            .filter(|(_, client)| client.volume == Some(nr))
+            .filter(|(_, client)| client.volume == Some(nr) && !client.is_kernel)
             .count()
+    }
+
+    /// The kernel, if it is a client for this volume.
+    fn kernel_clients(&mut self, nr: VolumeNr) -> impl Iterator<Item = (usize, &mut Client)> {
+        self.clients
+            .iter_mut()
+            .filter(move |(_, client)| client.is_kernel && client.volume == Some(nr))
     }
 
     fn client(&mut self, client: u32, generation: u32) -> Option<&mut Client> {
@@ -183,7 +194,8 @@ impl<E: Engine> EventLoop<E> {
         nbd.exports.remove(u32::from(nr.0));
         let last = nbd.exports.iter().next().is_none();
         for (key, client) in &mut nbd.clients {
-            if client.volume == Some(nr) || last {
+            // The kernel goes when its device is given back.
+            if !client.is_kernel && (client.volume == Some(nr) || last) {
                 client.closing = true;
                 client.heard = self.now;
                 nbd.resumed.push(key as u32);
@@ -226,7 +238,9 @@ impl<E: Engine> EventLoop<E> {
         }
         let listening = Rc::clone(&listener.fd);
         match fd {
-            Some(fd) if self.front.nbd.clients.len() < CLIENTS_MAX => self.add_client(fd),
+            Some(fd) if self.front.nbd.clients.len() < CLIENTS_MAX => {
+                self.add_client(fd, Session::new(), None);
+            }
             Some(_) => {
                 self.log(
                     Level::Warn,
@@ -257,18 +271,50 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    fn add_client(&mut self, fd: OwnedFd) {
+    /// Serves the kernel for a device node.
+    pub(super) fn add_kernel_client(&mut self, nr: VolumeNr, socket: OwnedFd) {
+        self.add_client(socket, Session::for_kernel(nr.0.into()), Some(nr));
+    }
+
+    /// Takes nothing more from the kernel for a device node; what was taken is answered.
+    pub(super) fn park_kernel_client(&mut self, nr: VolumeNr) {
+        let mut parked = Vec::new();
+        for (key, client) in self.front.nbd.kernel_clients(nr) {
+            client.parked = true;
+            let (client, generation) = (key as u32, client.generation);
+            parked.push(Starved::Nbd { client, generation });
+        }
+        self.front.starved.retain(|other| !parked.contains(other));
+    }
+
+    /// Lets go of the kernel, whose device is gone.
+    pub(super) fn close_kernel_client(&mut self, nr: VolumeNr) {
+        let mut closing = Vec::new();
+        for (key, client) in self.front.nbd.kernel_clients(nr) {
+            client.closing = true;
+            // What is being received or sent ends.
+            let socket = socket2::SockRef::from(&*client.fd);
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+            closing.push(key as u32);
+        }
+        self.front.nbd.resumed.extend(closing);
+    }
+
+    /// `kernel`: it is the kernel, for this volume.
+    fn add_client(&mut self, fd: OwnedFd, session: Session, kernel: Option<VolumeNr>) {
         self.front.nbd.generation += 1;
         let client = Client {
             generation: self.front.nbd.generation,
             fd: Rc::new(fd),
-            session: Session::new(),
+            session,
             sender: Sender::new(self.now, false),
             receiver: Receiver::new(STAGE_BYTES),
             write: None,
             read: None,
             reading: 0,
-            volume: None,
+            volume: kernel,
+            is_kernel: kernel.is_some(),
+            parked: false,
             closing: false,
             in_unsent: false,
             heard: self.now,
@@ -342,7 +388,7 @@ impl<E: Engine> EventLoop<E> {
             if client.closing {
                 return self.close_client(key);
             }
-            if client.receiver.is_in_flight() {
+            if client.receiver.is_in_flight() || client.parked {
                 return;
             }
             if let Some((volume, request)) = client.write {
@@ -563,6 +609,10 @@ impl<E: Engine> EventLoop<E> {
         else {
             return;
         };
+        if client.parked && result == Err(Errno::Shutdown) {
+            // The rest of a long discard came too late for this process: the next one is asked again.
+            return;
+        }
         let full = client.session.in_flight() >= rdb_frontend::nbd::IN_FLIGHT_MAX;
         if request.op == rdb_frontend::Op::Read {
             client.reading = client.reading.saturating_sub(u64::from(request.length));

@@ -3,29 +3,23 @@
 //! Making, taking over and giving back wait for answers of this very thread, so helper threads do them and report by
 //! message, as with FUSE. One device of a volume is given back completely before the next one is made.
 //!
-//! A device outlives its server. It may be taken over only by who serves the content that its users know: by a node that
-//! crashed as Primary (or was stopped while it was one) and has not been written to by anybody else since. In every other
-//! case it is removed, and its users get I/O errors: a file system that went on with what it remembers of an older content
-//! would destroy the newer one.
+//! A device outlives its server. Whether the next one may take it over is decided in [`handover`](super::handover).
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_engine::{DeviceSpec, Level, VolumeNr};
-use rdb_frontend::ublk::{self, Channel, Identity, Opened, Preparing, Tag, Took, UblkDevice};
+use rdb_frontend::ublk::{Channel, Opened, Preparing, Tag, Took, UblkDevice};
 use rdb_frontend::{Errno, Op as FrontOp, Request};
 
+use super::handover::Left;
 use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::{Mailbox, Message, Notice, Reply};
 use crate::pool::{Buf, Reserve};
 use crate::ring::Op;
-
-/// `MDF_CRASHED_PRIMARY` and `MDF_PRIMARY_IND` of the metadata's flags (`docs/spec/metadata.md`, section 3).
-const CRASHED_OR_PRIMARY: u32 = 0x40 | 0x02;
 
 /// What helper threads report.
 pub(crate) enum UblkMessage {
@@ -78,24 +72,20 @@ pub(crate) struct UblkNode {
     next: Option<DeviceSpec>,
     /// As the driver has it.
     spec: DeviceSpec,
+    /// Its requests wait for the next process.
+    parked: bool,
+}
+
+impl UblkNode {
+    pub(super) fn is_parked(&self, nr: VolumeNr) -> bool {
+        self.volume == nr && self.parked
+    }
 }
 
 enum Stage {
     Starting { unwanted: bool },
     Up { device: UblkDevice },
     Stopping,
-}
-
-/// Whether a device that an earlier process left may be taken over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Left {
-    /// Nothing is known yet: no disk was attached.
-    #[default]
-    Unknown,
-    /// The content is what its users know.
-    Same,
-    /// Others may have changed the content.
-    Foreign,
 }
 
 impl<E: Engine> EventLoop<E> {
@@ -111,8 +101,35 @@ impl<E: Engine> EventLoop<E> {
             .filter(|node| node.generation == generation)
     }
 
-    fn identity(&self, volume: VolumeNr) -> Identity {
-        Identity::new(&self.config.run_dir, &self.config.name, volume.0.into())
+    /// Serves no more requests of a device that is up: they wait for the next process. Whether there is one.
+    pub(super) fn park_ublk(&mut self, nr: VolumeNr) -> bool {
+        let Some(node) = self.ublk(nr) else {
+            return false;
+        };
+        if !matches!(node.stage, Stage::Up { .. }) {
+            return false;
+        }
+        node.parked = true;
+        // What was not begun is asked again, of the next one.
+        node.waiting.clear();
+        self.front
+            .starved
+            .retain(|other| *other != Starved::Ublk { volume: nr });
+        true
+    }
+
+    /// Lets go of parked devices without giving them back.
+    pub(super) fn leave_parked_ublk(&mut self) {
+        self.front.ublk.retain(|node| !node.parked);
+    }
+
+    /// The device of a volume that is up.
+    pub(super) fn ublk_up(&self, nr: VolumeNr) -> Option<UblkDevice> {
+        let node = self.front.ublk.iter().find(|node| node.volume == nr)?;
+        match &node.stage {
+            Stage::Up { device } => Some(device.clone()),
+            Stage::Starting { .. } | Stage::Stopping => None,
+        }
     }
 
     pub(super) fn ublk_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
@@ -145,6 +162,9 @@ impl<E: Engine> EventLoop<E> {
         let Some(node) = self.ublk(nr) else {
             return false;
         };
+        if node.parked {
+            return true;
+        }
         node.next = None;
         let generation = node.generation;
         match std::mem::replace(&mut node.stage, Stage::Stopping) {
@@ -175,20 +195,21 @@ impl<E: Engine> EventLoop<E> {
             waiting: VecDeque::new(),
             next: Some(spec),
             spec,
+            parked: false,
         });
-        let status = self.engine.status(self.now);
-        let minor = status
-            .volumes
-            .iter()
-            .find(|volume| volume.volume == nr)
-            .map_or(u32::MAX, |volume| volume.minor);
-        let identity = self.identity(nr);
+        let minor = self.minor_of(nr);
+        let identity = self.ublk_identity(nr);
         // Whatever is left afterwards is of this process.
         let volume = self.volume(nr);
         let may_take_over = volume.left == Left::Same;
         volume.left = Left::Foreign;
         let info = device_info(spec);
+        let removals = self.removals_of_left_devices(nr);
         self.help("rdb-ublk", move |mailbox| {
+            for removal in removals {
+                // It ends by closing, whatever came of it.
+                let _ = removal.recv();
+            }
             let made = Preparing::new(minor, identity, &info, may_take_over)
                 .map_err(|error| error.to_string())
                 .and_then(|mut preparing| {
@@ -316,10 +337,7 @@ impl<E: Engine> EventLoop<E> {
                     self.start_ublk(volume, spec);
                 }
             }
-            UblkMessage::Dropped { volume } => {
-                let text = "removed the ublk device that an earlier process left: its users know an older content";
-                self.log(Level::Warn, Some(volume), text);
-            }
+            UblkMessage::Dropped { volume } => self.left_device_dropped(volume),
         }
     }
 
@@ -332,10 +350,9 @@ impl<E: Engine> EventLoop<E> {
 
     /// Finds out whether somebody uses the device, then goes on with the demotion. `false`: there is none to ask about.
     pub(super) fn ask_who_holds_ublk(&mut self, volume: VolumeNr, reply: Reply) -> Option<Reply> {
-        let Some(Stage::Up { device }) = self.ublk(volume).map(|node| &node.stage) else {
+        let Some(device) = self.ublk_up(volume) else {
             return Some(reply);
         };
-        let device = device.clone();
         self.help("rdb-holders", move |mailbox| {
             let held = super::is_held(|| device.is_held(), || device.holders());
             post(
@@ -374,8 +391,8 @@ impl<E: Engine> EventLoop<E> {
     /// The command of a tag has ended: there is a request, or there will be none any more.
     pub(crate) fn on_ublk_tag(&mut self, volume: VolumeNr, generation: u32, tag: Tag, result: i32) {
         let spec = match self.ublk_of(volume, generation) {
-            Some(node) => node.spec,
-            None => return,
+            Some(node) if !node.parked => node.spec,
+            _ => return,
         };
         // An error: the device is being stopped, or the driver has refused the command.
         if result != 0 {
@@ -483,6 +500,13 @@ impl<E: Engine> EventLoop<E> {
         payload: Option<Buf>,
     ) {
         let tag = Tag::from_u64(request.tag);
+        let is_parked = self
+            .ublk_of(volume, generation)
+            .is_some_and(|node| node.parked);
+        if is_parked && result == Err(Errno::Shutdown) {
+            // The rest of a long discard came too late for this process: the next one is asked again.
+            return;
+        }
         let mut answer = match result {
             // A flush has no length; the driver wants to hear 0 of it.
             Ok(()) => request.length as i32,
@@ -502,65 +526,6 @@ impl<E: Engine> EventLoop<E> {
             }
         }
         self.complete_tag(volume, generation, tag, answer);
-    }
-
-    /// A disk was attached: is its content what the users of a left device know?
-    pub(crate) fn judge_left_device(&mut self, nr: VolumeNr) {
-        if self.volume(nr).left != Left::Unknown {
-            return;
-        }
-        let status = self.engine.status(self.now);
-        let flags = status
-            .volumes
-            .iter()
-            .find(|volume| volume.volume == nr)
-            .and_then(|volume| volume.generation.as_ref())
-            .map_or(0, |&(_, flags)| flags);
-        if flags & CRASHED_OR_PRIMARY != 0 {
-            self.volume(nr).left = Left::Same;
-        } else {
-            self.left_device_is_foreign(nr);
-        }
-    }
-
-    /// Looks whether others may have changed, or will change, the content that the users of a left device know.
-    pub(crate) fn watch_left_device(&mut self, nr: VolumeNr, new: &VolumeState) {
-        if self.volume(nr).left != Left::Same {
-            return;
-        }
-        let is_target = matches!(
-            new.conn,
-            ConnState::StartingSyncT
-                | ConnState::WFBitMapT
-                | ConnState::WFSyncUUID
-                | ConnState::SyncTarget
-                | ConnState::PausedSyncT
-        );
-        let is_same = new.peer != Role::Primary
-            && !is_target
-            && !matches!(new.disk, DiskState::Diskless | DiskState::Inconsistent);
-        if !is_same {
-            self.left_device_is_foreign(nr);
-        }
-    }
-
-    /// The volume is served by something else: a device that was left has no future.
-    pub(super) fn nobody_takes_a_left_device_over(&mut self, nr: VolumeNr) {
-        if self.volume(nr).left == Left::Same {
-            self.left_device_is_foreign(nr);
-        }
-    }
-
-    fn left_device_is_foreign(&mut self, nr: VolumeNr) {
-        self.volume(nr).left = Left::Foreign;
-        let identity = self.identity(nr);
-        self.help("rdb-ublk-left", move |mailbox| {
-            match ublk::drop_left(identity) {
-                Ok(true) => post(&mailbox, UblkMessage::Dropped { volume: nr }),
-                Ok(false) => {}
-                Err(error) => tracing::warn!("looking for a ublk device that was left: {error}"),
-            }
-        });
     }
 }
 

@@ -52,6 +52,7 @@ impl Node {
             frontend,
             max_buffers,
             busy_poll: std::time::Duration::ZERO,
+            inherited: Vec::new(),
         };
         let for_engine = Orders::clone(&orders);
         let make = move || {

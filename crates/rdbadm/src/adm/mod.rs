@@ -2,6 +2,7 @@
 
 mod adjust;
 pub(crate) mod plan;
+mod restart;
 mod select;
 mod settings;
 mod spelling;
@@ -114,6 +115,7 @@ impl Command<'_> {
             Verb::Proc => return self.proc(),
             Verb::Overview => return self.overview(),
             Verb::Status => return self.status(),
+            Verb::Restart => return self.restart(),
             _ => {}
         }
         match self.configured() {
@@ -389,7 +391,7 @@ impl Command<'_> {
 
     fn adjust(&self, items: &[Item]) -> u8 {
         let mut executor = self.executor();
-        let shown = match executor.show() {
+        let shown = match executor.start_and_show() {
             Ok(shown) => shown,
             Err(message) => {
                 out::error(&format!("{}: {message}", self.program));
@@ -487,6 +489,17 @@ impl Command<'_> {
             detail,
             self.has("json"),
         )
+    }
+
+    fn restart(&self) -> u8 {
+        let force = self.has("force");
+        if self.has("dry-run") {
+            let force = if force { " --force" } else { "" };
+            out::line(&format!("{} restart{force}", self.family.program("adm")));
+            return 0;
+        }
+        let run_dir = self.path("run-dir").expect("it has a default");
+        restart::run(self.program, &run_dir, self.path("program"), force)
     }
 
     fn overview(&self) -> u8 {

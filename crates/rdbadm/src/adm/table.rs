@@ -35,6 +35,7 @@ pub(crate) enum Verb {
     Status,
     Overview,
     Proc,
+    Restart,
     GetGi,
     ShowGi,
     DumpMd,
@@ -84,6 +85,8 @@ pub(crate) enum Flag {
     Statistics,
     Color,
     ShowSecrets,
+    /// `--force` and `--program` of `restart`.
+    Successor,
 }
 
 /// One row of the table.
@@ -244,6 +247,13 @@ pub(crate) const ROWS: &[Row] = &[
         T::None,
         &[],
         "Print the status file, /proc/drbd of DRBD 8.4",
+    ),
+    row(
+        V::Restart,
+        "restart",
+        T::None,
+        &[F::Successor],
+        "Replace the daemon, under the devices in use",
     ),
     row(
         V::Invalidate,
@@ -438,6 +448,19 @@ pub(crate) const ROWS: &[Row] = &[
     ),
 ];
 
+const ABOUT_RESTART: &str = "Replace the daemon, under the devices in use
+
+The daemon brings its resources down, keeps the devices of the ublk front end for the new one, and becomes the new program; \
+that brings everything up again and makes Primary what was. Whoever reads or writes meanwhile waits; the pause is printed for \
+each volume. The peer sees the connection end and come back, and has nothing to resync but what was written at that time.
+
+Before anything is touched, the new program is asked whether it can run here. The restart is refused while users have a device \
+that can not wait: a loop device that is mounted or open, clients of an NBD socket (unless --force is given), or a device whose \
+disk here is not UpToDate.
+
+Exit status: 0 if all is as before; 11 if users have a device that can not wait, or if a volume is not Primary again; 20 if \
+there is no daemon or the new one can not run.";
+
 /// The row of a command as typed.
 pub(crate) fn find(name: &str) -> Option<&'static Row> {
     ROWS.iter()
@@ -454,6 +477,9 @@ pub(crate) fn command(program: &str) -> Command {
         .args(globals());
     for row in ROWS {
         let mut sub = Command::new(row.name).about(row.about).hide(row.hidden);
+        if row.verb == Verb::Restart {
+            sub = sub.long_about(ABOUT_RESTART);
+        }
         sub = sub.aliases(row.aliases);
         for flag in row.flags {
             sub = sub.args(flag_args(*flag));
@@ -619,6 +645,14 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .help("Colour the states"),
         ],
         Flag::ShowSecrets => vec![switch("show-secrets", "Print shared secrets, too")],
+        Flag::Successor => vec![
+            switch("force", "Do it although clients of NBD sockets are cut off").short('f'),
+            Arg::new("program")
+                .long("program")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The new daemon [default: the file that the old one was started from]"),
+        ],
     }
 }
 

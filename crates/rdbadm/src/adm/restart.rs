@@ -1,0 +1,147 @@
+//! `restart`: another daemon takes over from the one that runs, under the devices in use.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rdb_control::{Client, ClientError, Hello, Op, TakeoverOutcome, TakeoverReport};
+
+use crate::out;
+
+/// How long the new daemon may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long its volumes may take to be Primary again before the command says what it waits for, and ends.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(45);
+const POLL: Duration = Duration::from_millis(50);
+/// The exit status if not everything is as before.
+const EXIT_INCOMPLETE: u8 = 11;
+/// The exit status if there is no daemon, or if it could not be asked.
+const EXIT_COMMUNICATION: u8 = 20;
+
+/// Replaces the daemon of a run directory; the exit status.
+pub(crate) fn run(program: &str, run_dir: &Path, successor: Option<PathBuf>, force: bool) -> u8 {
+    let complain = |message: &str| {
+        out::error(&format!("{program}: {message}"));
+        EXIT_COMMUNICATION
+    };
+    // The daemon has another working directory.
+    let successor = match successor.map(std::path::absolute).transpose() {
+        Ok(successor) => successor,
+        Err(error) => return complain(&error.to_string()),
+    };
+    let mut client = match Client::connect(run_dir) {
+        Ok(client) => client,
+        Err(error @ ClientError::NoDaemon { .. }) => {
+            return complain(&format!("{error}: there is nothing to replace"));
+        }
+        Err(error) => return complain(&error.to_string()),
+    };
+    let old = client.hello().clone();
+    let begun = Instant::now();
+    let op = Op::Restart {
+        program: successor,
+        force,
+    };
+    match client.run(op) {
+        Ok(()) => {}
+        Err(ClientError::Refused(refusal)) => {
+            out::error(&refusal.message("restart"));
+            return refusal.exit_code();
+        }
+        Err(ClientError::Error(text)) if text.contains("unknown operation") => {
+            return complain(&format!(
+                "rdbd {} can not be replaced while it runs: bring its resources down, end it, and start the new one",
+                old.version
+            ));
+        }
+        Err(error) => return complain(&error.to_string()),
+    }
+    drop(client);
+    let mut client = match successor_of(run_dir, &old) {
+        Ok(client) => client,
+        Err(message) => return complain(&message),
+    };
+    let new = client.hello().clone();
+    let report = match taken_over(&mut client) {
+        Ok(report) => report,
+        Err(error) => return complain(&error.to_string()),
+    };
+    out::line(&format!(
+        "rdbd {} is replaced by {} (pid {}) after {:.1} s",
+        old.version,
+        new.version,
+        new.pid,
+        begun.elapsed().as_secs_f64()
+    ));
+    tell(&report)
+}
+
+/// Waits for the daemon that follows.
+fn successor_of(run_dir: &Path, old: &Hello) -> Result<Client, String> {
+    let end = Instant::now() + ANSWER_TIMEOUT;
+    loop {
+        let last = match Client::connect(run_dir) {
+            Ok(client) if client.hello().instance != old.instance => return Ok(client),
+            Ok(_) => "the old one is still there".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= end {
+            return Err(format!(
+                "the new rdbd does not answer within {} seconds ({last}); see its log. Devices in use wait for a daemon",
+                ANSWER_TIMEOUT.as_secs()
+            ));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Waits until the volumes are Primary again, or will not be.
+fn taken_over(client: &mut Client) -> Result<TakeoverReport, ClientError> {
+    let end = Instant::now() + TAKEOVER_TIMEOUT;
+    let mut told = !std::io::stderr().is_terminal();
+    loop {
+        let report: TakeoverReport = client.call(Op::Takeover)?;
+        if report.done || Instant::now() >= end {
+            return Ok(report);
+        }
+        if !std::mem::replace(&mut told, true) {
+            out::error("Waiting until what was Primary is so again");
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn tell(report: &TakeoverReport) -> u8 {
+    let mut code = 0;
+    for volume in &report.volumes {
+        let name = format!("{}/{}", volume.resource, volume.volume);
+        match &volume.outcome {
+            TakeoverOutcome::Primary => {
+                let device = volume
+                    .device
+                    .as_ref()
+                    .map_or_else(String::new, |path| format!(", {}", path.display()));
+                let pause = volume
+                    .pause_ms
+                    .map_or_else(String::new, |ms| format!(" after a pause of {ms} ms"));
+                out::line(&format!("{name}: Primary again{pause}{device}"));
+            }
+            TakeoverOutcome::Waiting(why) => {
+                let why = why.as_deref().unwrap_or("the peer is waited for");
+                out::error(&format!(
+                    "{name}: not Primary again yet, requests wait: {why}"
+                ));
+                code = EXIT_INCOMPLETE;
+            }
+            TakeoverOutcome::GivenUp(why) => {
+                out::error(&format!("{name}: was Primary and is Secondary now: {why}"));
+                code = EXIT_INCOMPLETE;
+            }
+        }
+    }
+    for problem in &report.problems {
+        out::error(problem);
+        code = EXIT_INCOMPLETE;
+    }
+    code
+}

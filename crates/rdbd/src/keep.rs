@@ -1,0 +1,347 @@
+//! What runs, on record for the next daemon: `RUN/rdbd.state`.
+//!
+//! The file says how every resource is configured and which volumes are Primary. It is written anew with every change. A
+//! daemon that is replaced in an orderly way also says what it hands over. The file holds the shared secrets, so it is for
+//! its owner only; it counts until the machine is started again.
+
+use std::cell::{Cell, RefCell};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rdb_control::ResourceShown;
+use rdb_engine::ResourceStatus;
+use rdb_engine::state::{ConnState, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::node::Node;
+
+/// The file's name in the run directory.
+const NAME: &str = "rdbd.state";
+/// The format that is written, and the only one that is read.
+const FORMAT: u32 = 1;
+
+/// All that is on record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// [`FORMAT`].
+    format: u32,
+    /// The boot that it was written in: devices do not outlive that.
+    boot: String,
+    /// The resources.
+    pub(crate) resources: Vec<KeptResource>,
+}
+
+/// A resource.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeptResource {
+    /// How it was configured.
+    pub(crate) shown: ResourceShown,
+    /// It was handed over: the next daemon brings it up in any case. Otherwise it does so if a device was left.
+    pub(crate) handed_over: bool,
+    /// The nodes were connected.
+    pub(crate) connected: bool,
+    /// Its volumes that were Primary.
+    pub(crate) primaries: Vec<KeptPrimary>,
+}
+
+/// A volume that was Primary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeptPrimary {
+    /// Volume number.
+    pub(crate) volume: u16,
+    /// Minor number.
+    pub(crate) minor: u32,
+    /// The current generation identifier, if the volume was handed over cleanly: by it the next daemon knows the content
+    /// that users of the device know.
+    pub(crate) generation: Option<u64>,
+    /// Since when requests wait, in milliseconds since 1970.
+    pub(crate) paused_at_ms: Option<u64>,
+}
+
+/// Why the record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeptError {
+    #[error("can not read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{} has format {found}; this rdbd reads format {FORMAT}", path.display())]
+    Format { path: PathBuf, found: u64 },
+}
+
+/// Writes the record.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    path: PathBuf,
+    /// Changes are written: neither taking over nor handing over is under way.
+    on: Cell<bool>,
+    over: Cell<bool>,
+    turn: tokio::sync::Mutex<()>,
+    last: RefCell<Vec<KeptResource>>,
+    complained: Cell<bool>,
+}
+
+impl Keeper {
+    /// For a run directory; writes nothing before [`Keeper::begin`].
+    pub(crate) fn new(run_dir: &Path) -> Keeper {
+        Keeper {
+            path: run_dir.join(NAME),
+            on: Cell::new(false),
+            over: Cell::new(false),
+            turn: tokio::sync::Mutex::default(),
+            last: RefCell::default(),
+            complained: Cell::new(false),
+        }
+    }
+
+    /// From now on changes are written.
+    pub(crate) fn begin(&self) {
+        self.on.set(!self.over.get());
+    }
+
+    /// Changes are written no more; the last record is [`Keeper::finish`]'s.
+    pub(crate) fn stop(&self) {
+        self.on.set(false);
+        self.over.set(true);
+    }
+
+    /// Whether it is the next daemon's turn.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// The last word, for the next daemon; without resources there is no file.
+    pub(crate) fn finish(&self, resources: Vec<KeptResource>) {
+        self.stop();
+        if resources.is_empty() {
+            match std::fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("removing {}: {error}", self.path.display());
+                }
+                _ => {}
+            }
+        } else {
+            self.write(resources);
+        }
+    }
+
+    fn write(&self, resources: Vec<KeptResource>) {
+        let kept = Kept {
+            format: FORMAT,
+            boot: boot(),
+            resources,
+        };
+        match write(&self.path, &kept) {
+            Ok(()) => {
+                self.complained.set(false);
+                *self.last.borrow_mut() = kept.resources;
+            }
+            Err(error) if !self.complained.replace(true) => tracing::warn!(
+                "writing {}: {error}; a daemon that follows this one will not know what runs",
+                self.path.display()
+            ),
+            Err(_) => {}
+        }
+    }
+
+    /// What was last written of a resource.
+    pub(crate) fn last(&self, name: &str) -> Option<KeptResource> {
+        let last = self.last.borrow();
+        last.iter().find(|kept| kept.shown.name == name).cloned()
+    }
+}
+
+/// What the daemon before has left; nothing if there was none since the machine was started.
+///
+/// # Errors
+/// When there is a record that cannot be used.
+pub(crate) fn read(run_dir: &Path) -> Result<Vec<KeptResource>, KeptError> {
+    let path = run_dir.join(NAME);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(KeptError::Read { path, source }),
+    };
+    parse(&path, &text, &boot())
+}
+
+fn parse(path: &Path, text: &str, boot: &str) -> Result<Vec<KeptResource>, KeptError> {
+    let damaged = |error: serde_json::Error| KeptError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let value: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(found) if found != u64::from(FORMAT) => {
+            let path = path.to_owned();
+            return Err(KeptError::Format { path, found });
+        }
+        _ => {}
+    }
+    let kept: Kept = serde_json::from_value(value).map_err(damaged)?;
+    Ok(if kept.boot == boot {
+        kept.resources
+    } else {
+        Vec::new()
+    })
+}
+
+/// Replaces the file as a whole.
+fn write(path: &Path, kept: &Kept) -> io::Result<()> {
+    let new = path.with_extension("state.new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
+    file.write_all(&text)?;
+    std::fs::rename(&new, path)
+}
+
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+impl Node {
+    /// Puts what runs on record, if that has changed.
+    pub(crate) async fn keep(&self) {
+        let keeper = &self.keeper;
+        if !keeper.on.get() {
+            return;
+        }
+        let _turn = keeper.turn.lock().await;
+        let mut resources = Vec::new();
+        for target in self.all() {
+            if target.failure.is_some() {
+                // It does not answer any more; as it was is how the next daemon should bring it up.
+                resources.extend(keeper.last(&target.name));
+                continue;
+            }
+            let Ok(status) = self.resource_status(&target).await else {
+                resources.extend(keeper.last(&target.name));
+                continue;
+            };
+            let Some(shown) = self.shown(&target, Some(&status)) else {
+                continue;
+            };
+            let (mut primaries, awaited) = self.takeovers_of(&target.name);
+            for volume in &status.volumes {
+                let number = volume.volume.0;
+                if volume.state.role == Role::Primary
+                    && !primaries.iter().any(|other| other.volume == number)
+                {
+                    primaries.push(KeptPrimary {
+                        volume: number,
+                        minor: volume.minor,
+                        generation: None,
+                        paused_at_ms: None,
+                    });
+                }
+            }
+            resources.push(KeptResource {
+                shown,
+                handed_over: false,
+                connected: awaited || is_connected(&status),
+                primaries,
+            });
+        }
+        if keeper.on.get() && *keeper.last.borrow() != resources {
+            keeper.write(resources);
+        }
+    }
+}
+
+pub(crate) fn is_connected(status: &ResourceStatus) -> bool {
+    let mut volumes = status.volumes.iter();
+    volumes.any(|volume| volume.state.conn >= ConnState::Connected)
+}
+
+/// Keeps the record as things are. Ends with the node.
+pub(crate) async fn follow(node: Rc<Node>) {
+    loop {
+        let mut changed = std::pin::pin!(node.changed.notified());
+        changed.as_mut().enable();
+        node.keep().await;
+        changed.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_control::ResourceOptions;
+
+    use super::*;
+
+    fn kept(boot: &str) -> Kept {
+        Kept {
+            format: FORMAT,
+            boot: boot.to_owned(),
+            resources: vec![KeptResource {
+                shown: ResourceShown {
+                    name: "r0".to_owned(),
+                    options: ResourceOptions::default(),
+                    connection: None,
+                    volumes: Vec::new(),
+                },
+                handed_over: true,
+                connected: true,
+                primaries: vec![KeptPrimary {
+                    volume: 0,
+                    minor: 5,
+                    generation: Some(u64::MAX),
+                    paused_at_ms: Some(1),
+                }],
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_is_for_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(dir.path()).unwrap(), []);
+        let keeper = Keeper::new(dir.path());
+        let resources = kept("").resources;
+        keeper.finish(resources.clone());
+        assert_eq!(read(dir.path()).unwrap(), resources);
+        let mode = std::fs::metadata(dir.path().join(NAME))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(keeper.last("r0"), Some(resources[0].clone()));
+        keeper.finish(Vec::new());
+        assert_eq!(read(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_record_of_another_boot_is_no_more_true() {
+        let text = serde_json::to_string(&kept("then")).unwrap();
+        let path = Path::new("/x");
+        assert_eq!(parse(path, &text, "then").unwrap().len(), 1);
+        assert_eq!(parse(path, &text, "now").unwrap(), []);
+    }
+
+    #[test]
+    fn a_record_that_is_not_understood_is_named() {
+        let path = Path::new("/run/rdb/rdbd.state");
+        for (text, words) in [
+            ("", "/run/rdb/rdbd.state is damaged: "),
+            ("{\"format\":1}", "missing field `boot`"),
+            (
+                "{\"format\":7,\"more\":1}",
+                "has format 7; this rdbd reads format 1",
+            ),
+        ] {
+            let error = parse(path, text, "").unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Taking over from the daemon before: bringing its resources up again, and those volumes Primary that were.
+//!
+//! After an orderly replacement everything comes back as it was. After a crash only those resources do whose devices
+//! outlived the daemon, for their users wait; the others are left to whoever brings resources up, as after a crash of the
+//! node. A volume becomes Primary again by itself only while its content is what its users know: not if the peer is Primary
+//! now, if this node is to receive the peer's data, or if the nodes could not agree and are StandAlone.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
+use rdb_engine::state::{ConnState, Role};
+use rdb_engine::{VolumeNr, VolumeStatus};
+use rdb_frontend::knbd;
+use rdb_frontend::ublk::{self, Identity};
+use tokio::time::{Instant, timeout};
+
+use crate::keep::{self, KeptPrimary, KeptResource};
+use crate::node::Node;
+use crate::ops::{Failure, Outcome};
+
+/// How long a volume waits for the peer before it becomes Primary alone: twice what a peer takes to try again (`connect-int`).
+/// Together with the peer there is no new data generation and nothing to resync but what was under way.
+const PEER_WAIT: Duration = Duration::from_secs(20);
+/// How long bringing resources up may keep the control socket waiting.
+const CONFIGURE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a disk that can not be opened is tried again.
+const DISK_WAIT: Duration = Duration::from_secs(15);
+/// How often a volume is looked at, beside every change of state.
+const POLL: Duration = Duration::from_millis(300);
+
+/// A volume that was Primary under the daemon before.
+#[derive(Debug)]
+struct Volume {
+    resource: String,
+    kept: KeptPrimary,
+    /// The nodes were connected.
+    connected: bool,
+    outcome: TakeoverOutcome,
+    pause_ms: Option<u64>,
+}
+
+/// How far it is.
+#[derive(Debug, Default)]
+pub(crate) struct Takeover {
+    volumes: Vec<Volume>,
+    problems: Vec<String>,
+}
+
+impl Node {
+    /// Brings up what the daemon before has left. What takes its time goes on in the background.
+    pub(crate) async fn take_over(self: &Rc<Node>) {
+        let resources = match keep::read(&self.run_dir) {
+            Ok(resources) => resources,
+            Err(error) => {
+                self.problem(format!(
+                    "{error}; nothing of the daemon before is brought up, devices it left wait for 'rdbadm up' and \
+                     'rdbadm primary'"
+                ));
+                self.keeper.begin();
+                return;
+            }
+        };
+        let node = Rc::clone(self);
+        let work = tokio::task::spawn_local(async move {
+            for kept in resources {
+                node.take_over_resource(kept).await;
+            }
+            node.keeper.begin();
+            node.keep().await;
+        });
+        if timeout(CONFIGURE_TIMEOUT, work).await.is_err() {
+            tracing::warn!("taking over from the daemon before takes its time");
+        }
+    }
+
+    async fn take_over_resource(self: &Rc<Node>, kept: KeptResource) {
+        let name = kept.shown.name.clone();
+        if !kept.handed_over && !self.has_left_devices(&kept).await {
+            return;
+        }
+        tracing::info!("drbd {name}: taking it over from the daemon before");
+        {
+            let mut takeover = self.takeover.borrow_mut();
+            takeover
+                .volumes
+                .extend(kept.primaries.iter().map(|primary| Volume {
+                    resource: name.clone(),
+                    kept: primary.clone(),
+                    connected: kept.connected,
+                    outcome: TakeoverOutcome::Waiting(None),
+                    pause_ms: None,
+                }));
+        }
+        if let Err(failure) = self.bring_up(&kept).await {
+            self.problem(format!("{name}: {}", words(&failure)));
+            for primary in &kept.primaries {
+                self.give_up(
+                    primary.minor,
+                    "the resource could not be brought up".to_owned(),
+                );
+            }
+            return;
+        }
+        let (has_peer, wait) = (kept.shown.connection.is_some(), kept.connected);
+        for primary in kept.primaries {
+            let node = Rc::clone(self);
+            tokio::task::spawn_local(async move { node.promote(primary, has_peer, wait).await });
+        }
+    }
+
+    /// Whether users of this resource wait for a server.
+    async fn has_left_devices(&self, kept: &KeptResource) -> bool {
+        // A front end that does not take devices over removes them, so that nobody waits for ever.
+        let volumes = kept
+            .primaries
+            .iter()
+            .map(|primary| u32::from(primary.volume));
+        let ublk_devices: Vec<Identity> = volumes
+            .clone()
+            .map(|volume| Identity::new(&self.run_dir, &kept.shown.name, volume))
+            .collect();
+        let nbd_devices: Vec<String> = volumes
+            .map(|volume| knbd::identity(&self.run_dir, &kept.shown.name, volume))
+            .collect();
+        let look = move || {
+            let has_ublk = ublk_devices.into_iter().any(|identity| {
+                ublk::is_left(identity).unwrap_or_else(|error| {
+                    tracing::warn!("looking for devices of the daemon before: {error}");
+                    false
+                })
+            });
+            has_ublk || nbd_devices.iter().any(|identity| knbd::is_left(identity))
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    }
+
+    async fn bring_up(&self, kept: &KeptResource) -> Outcome<()> {
+        let shown = &kept.shown;
+        let inherited = kept
+            .primaries
+            .iter()
+            .filter_map(|p| Some((VolumeNr(p.volume), p.generation?)))
+            .collect();
+        self.new_resource(&shown.name, shown.options.clone(), inherited)?;
+        for volume in &shown.volumes {
+            self.new_minor(&shown.name, volume.volume, volume.minor)
+                .await?;
+        }
+        for volume in &shown.volumes {
+            let Some(disk) = volume.disk.clone() else {
+                continue;
+            };
+            // The other volumes, and the peer, may do without it.
+            if let Err(failure) = self.attach_patiently(volume.minor, disk).await {
+                self.problem(format!(
+                    "{}/{}: its disk can not be attached: {}",
+                    shown.name,
+                    volume.volume,
+                    words(&failure)
+                ));
+            }
+        }
+        if let Some(connection) = shown.connection.clone()
+            && let Err(failure) = self.connect(&shown.name, connection, false, false).await
+        {
+            self.problem(format!(
+                "{}: no connection: {}",
+                shown.name,
+                words(&failure)
+            ));
+        }
+        Ok(())
+    }
+
+    /// A daemon that was killed holds its disks until what it had asked of them is done.
+    async fn attach_patiently(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
+        let begun = Instant::now();
+        loop {
+            match self.attach(minor, disk.clone()).await {
+                Err(Failure::Refused(refusal))
+                    if matches!(refusal.code, code::OPEN_DISK | code::OPEN_MD_DISK)
+                        && begun.elapsed() < DISK_WAIT =>
+                {
+                    tokio::time::sleep(POLL).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Makes a volume Primary as soon as it may be. `has_peer`: a connection was configured; `wait`: it was there.
+    async fn promote(&self, kept: KeptPrimary, has_peer: bool, wait: bool) {
+        let begun = Instant::now();
+        while self.is_waiting(kept.minor) {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let Ok(target) = self.target(kept.minor) else {
+                return self.give_up(kept.minor, "it was taken down".to_owned());
+            };
+            let Ok(volume) = self.volume_status(&target).await else {
+                return self.give_up(kept.minor, "its thread does not answer".to_owned());
+            };
+            let may_wait = wait && begun.elapsed() < PEER_WAIT;
+            match look(&volume, has_peer, may_wait) {
+                Look::IsPrimary => return self.taken_over(&kept),
+                Look::Never(reason) => return self.give_up(kept.minor, reason.to_owned()),
+                Look::Wait => {}
+                Look::Now if self.is_waiting(kept.minor) => {
+                    match self.primary(kept.minor, false).await {
+                        Ok(()) => return self.taken_over(&kept),
+                        Err(failure) => self.refused(kept.minor, words(&failure)),
+                    }
+                }
+                Look::Now => {}
+            }
+            let _ = timeout(POLL, changed).await;
+        }
+    }
+
+    fn with_takeover(&self, minor: u32, change: impl FnOnce(&mut Volume)) {
+        let mut takeover = self.takeover.borrow_mut();
+        if let Some(volume) = takeover
+            .volumes
+            .iter_mut()
+            .find(|v| v.kept.minor == minor && v.is_waiting())
+        {
+            change(volume);
+        }
+    }
+
+    fn is_waiting(&self, minor: u32) -> bool {
+        if self.keeper.is_over() {
+            return false;
+        }
+        let takeover = self.takeover.borrow();
+        let mut volumes = takeover.volumes.iter();
+        volumes.any(|v| v.kept.minor == minor && v.is_waiting())
+    }
+
+    fn taken_over(&self, kept: &KeptPrimary) {
+        let pause_ms = kept
+            .paused_at_ms
+            .map(|since| now_ms().saturating_sub(since));
+        self.with_takeover(kept.minor, |volume| {
+            volume.outcome = TakeoverOutcome::Primary;
+            volume.pause_ms = pause_ms;
+            let (name, number, minor) = (&volume.resource, kept.volume, kept.minor);
+            match pause_ms {
+                Some(pause) => tracing::info!(
+                    "drbd {name}/{number} drbd{minor}: Primary again, after a pause of {pause} ms"
+                ),
+                None => tracing::info!("drbd {name}/{number} drbd{minor}: Primary again"),
+            }
+        });
+    }
+
+    fn refused(&self, minor: u32, why: String) {
+        self.with_takeover(minor, |volume| {
+            let now = TakeoverOutcome::Waiting(Some(why.clone()));
+            if volume.outcome != now {
+                tracing::warn!(
+                    "drbd {}/{} drbd{minor}: not Primary again yet: {why}",
+                    volume.resource,
+                    volume.kept.volume
+                );
+                volume.outcome = now;
+            }
+        });
+    }
+
+    fn give_up(&self, minor: u32, why: String) {
+        if self.keeper.is_over() {
+            return;
+        }
+        self.with_takeover(minor, |volume| {
+            tracing::warn!(
+                "drbd {}/{} drbd{minor}: was Primary and stays Secondary: {why}",
+                volume.resource,
+                volume.kept.volume
+            );
+            volume.outcome = TakeoverOutcome::GivenUp(why);
+        });
+    }
+
+    fn problem(&self, text: String) {
+        tracing::error!("{text}");
+        self.takeover.borrow_mut().problems.push(text);
+    }
+
+    /// A command about a volume or its resource says what is to become of it.
+    pub(crate) fn withdraw_takeover(&self, op: &Op) {
+        let is_meant = |volume: &Volume| match op {
+            Op::Secondary { minor }
+            | Op::Detach { minor, .. }
+            | Op::Invalidate { minor }
+            | Op::Outdate { minor }
+            | Op::DelMinor { minor } => *minor == volume.kept.minor,
+            Op::Down { resource } | Op::Disconnect { resource, .. } => *resource == volume.resource,
+            _ => false,
+        };
+        let mut takeover = self.takeover.borrow_mut();
+        for volume in &mut takeover.volumes {
+            if volume.is_waiting() && is_meant(volume) {
+                volume.outcome = TakeoverOutcome::GivenUp("another command came first".to_owned());
+            }
+        }
+    }
+
+    /// The volumes of a resource that are still to become Primary, and whether the peer is to be waited for.
+    pub(crate) fn takeovers_of(&self, resource: &str) -> (Vec<KeptPrimary>, bool) {
+        let takeover = self.takeover.borrow();
+        let waiting = takeover
+            .volumes
+            .iter()
+            .filter(|volume| volume.resource == resource && volume.is_waiting());
+        let connected = waiting.clone().any(|volume| volume.connected);
+        (
+            waiting.map(|volume| volume.kept.clone()).collect(),
+            connected,
+        )
+    }
+
+    /// How far it is.
+    pub(crate) fn takeover_report(&self) -> TakeoverReport {
+        let takeover = self.takeover.borrow();
+        let registry = self.registry.lock();
+        let volumes = takeover.volumes.iter().map(|volume| VolumeTakeover {
+            resource: volume.resource.clone(),
+            volume: volume.kept.volume,
+            minor: volume.kept.minor,
+            outcome: volume.outcome.clone(),
+            device: registry
+                .get(&volume.resource)
+                .and_then(|entry| entry.volumes.get(&volume.kept.volume))
+                .and_then(|found| found.node.clone()),
+            pause_ms: volume.pause_ms,
+        });
+        TakeoverReport {
+            done: !takeover.volumes.iter().any(Volume::is_waiting),
+            problems: takeover.problems.clone(),
+            volumes: volumes.collect(),
+        }
+    }
+}
+
+impl Volume {
+    fn is_waiting(&self) -> bool {
+        matches!(self.outcome, TakeoverOutcome::Waiting(_))
+    }
+}
+
+/// What a look at a volume says.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    IsPrimary,
+    Now,
+    Wait,
+    Never(&'static str),
+}
+
+/// `has_peer`: a connection was configured; `may_wait`: it may come in time.
+fn look(volume: &VolumeStatus, has_peer: bool, may_wait: bool) -> Look {
+    use ConnState as C;
+    let state = volume.state;
+    if state.role == Role::Primary {
+        return Look::IsPrimary;
+    }
+    if state.peer == Role::Primary {
+        return Look::Never("the peer is Primary");
+    }
+    match state.conn {
+        C::StandAlone if !has_peer => Look::Now,
+        C::StandAlone | C::Disconnecting => {
+            Look::Never("the nodes could not agree and are not connected; see the log")
+        }
+        C::Connected | C::SyncSource | C::PausedSyncS | C::VerifyS | C::VerifyT | C::Ahead => {
+            Look::Now
+        }
+        C::StartingSyncT
+        | C::WFBitMapT
+        | C::WFSyncUUID
+        | C::SyncTarget
+        | C::PausedSyncT
+        | C::Behind => Look::Never("the peer has newer data"),
+        // It is being agreed upon.
+        C::StartingSyncS | C::WFBitMapS | C::WFReportParams => Look::Wait,
+        _ if may_wait => Look::Wait,
+        _ => Look::Now,
+    }
+}
+
+pub(crate) fn words(failure: &Failure) -> String {
+    match failure {
+        Failure::Refused(refusal) => refusal.to_string(),
+        Failure::Error(text) => text.clone(),
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}

@@ -1,0 +1,82 @@
+//! The daemon is replaced where no device outlives it: what it refuses, and what it does. Devices that do are tested in a
+//! virtual machine (`device_drivers.rs`).
+
+use anyhow::{Result, ensure};
+use rdb_tests::pair::Plan;
+use rdb_tests::status::Volume;
+use rdb_tests::{Node, Pair};
+
+fn instance(node: &Node) -> Result<u64> {
+    let hello = node.control(&serde_json::json!({"op": "hello", "args": {"protocol": 1}}))?;
+    Ok(hello["instance"].as_u64().unwrap_or_default())
+}
+
+#[test]
+fn a_daemon_is_replaced_when_its_clients_may_be_cut_off() -> Result<()> {
+    let pair = Pair::synced("restart", Plan::default())?;
+    let (alice, bob) = (&pair.alice, &pair.bob);
+    let mut client = alice.nbd(0)?;
+    client.write(4096, &[0x5a; 8192])?;
+    client.flush()?;
+    let (pid, first) = (alice.pid(), instance(alice)?);
+
+    let said = alice.try_adm(&["restart"])?.fails_with(11)?;
+    ensure!(said.contains("Device is held open by someone"), "{said}");
+    ensure!(
+        said.contains("r0/0: 1 client(s) of the NBD socket"),
+        "{said}"
+    );
+    let said = alice
+        .try_adm(&["restart", "--force", "--program", "/bin/false"])?
+        .fails_with(20)?;
+    ensure!(said.contains("/bin/false can not take over"), "{said}");
+    ensure!(instance(alice)? == first, "it was replaced all the same");
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+
+    let resynced = |node: &Node| node.resyncs_kib().iter().sum::<u64>();
+    let (before, first_count) = (resynced(alice), alice.resyncs_kib().len());
+    let said = alice.adm(&["restart", "--force"])?;
+    ensure!(
+        said.contains("r0/0: Primary again after a pause of "),
+        "{said}"
+    );
+    ensure!(alice.pid() == pid, "another process");
+    ensure!(instance(alice)? != first, "the same daemon");
+    alice.await_volume("the peer", 30, Volume::is_settled)?;
+    ensure!(
+        alice.volume(0)?.ro == "Primary/Secondary",
+        "{:?}",
+        alice.volume(0)?
+    );
+    ensure!(
+        alice.resyncs_kib().len() == first_count,
+        "there was a resync"
+    );
+    let mut client = alice.nbd(0)?;
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+    client.write(4096, &[0x5b; 4096])?;
+    drop(client);
+
+    // Nobody uses it; and the peer's daemon, which serves nobody.
+    alice.adm(&["restart"])?;
+    bob.adm(&["restart"])?;
+    for node in [alice, bob] {
+        node.await_volume("the peer", 30, Volume::is_settled)?;
+    }
+    // A Primary that loses its peer begins a generation, but nothing was written in it.
+    ensure!(resynced(alice) == before, "{:?} KiB", alice.resyncs_kib());
+    pair.disks_equal()
+}
+
+#[test]
+fn a_killed_daemon_without_a_device_that_waits_brings_nothing_up() -> Result<()> {
+    let mut pair = Pair::synced("restart-killed", Plan::default())?;
+    let alice = &mut pair.alice;
+    alice.kill()?;
+    alice.start()?;
+    let role = alice.try_adm(&["role", "r0"])?.ok()?;
+    ensure!(role.trim() == "Unconfigured", "{role}");
+    alice.adm(&["up", "r0"])?;
+    alice.await_volume("the peer", 30, Volume::is_settled)?;
+    Ok(())
+}

@@ -1,0 +1,203 @@
+# Sourced in the guest: the daemon is replaced, ends or dies under a mounted file system and a writer that checks what it
+# wrote. front: the front end; device: its device node.
+disk_size=32M
+. /usr/local/bin/pair-lib.sh
+
+# In front of the daemon's log as it is now.
+mark() { wc -l <$work/"$1".log >$work/mark-"$1"; }
+since() { tail -n +"$(($(cat $work/mark-"$1") + 1))" $work/"$1".log; }
+# The current generation without the bit of the role.
+generation() { printf '%x' $((0x$(adm "$1" get-gi r0 | cut -d: -f1) & ~1)); }
+instance() { stat -c %Y-%i "$work/run-$1/control.sock"; }
+
+begin() {
+    for node in alice bob; do
+        start $node $front
+        must adm $node create-md --force r0
+        must adm $node up r0
+    done
+    await 30 is bob cs:Connected
+    must adm bob new-current-uuid --clear-bitmap r0
+    await 30 settled
+    must adm bob primary r0
+    must mkfs.ext4 -q -F /dev/drbd5
+    must mount /dev/drbd5 $work/mnt
+    for i in $(seq 20); do head -c 30000 /dev/urandom >$work/mnt/file-$i; done
+    (cd $work/mnt && sha256sum file-* >$work/sums)
+    must sync
+}
+
+# Writes for some seconds, and reads it back.
+writer() {
+    timeout 300 fio --name=through --filename=$work/mnt/through --ioengine=libaio --direct=1 --rw=randwrite --bs=4k \
+        --iodepth=8 --size=4M --io_size=${1:-6}M --rate=1500k --verify=crc32c --do_verify=1 --verify_fatal=1 \
+        --verify_state_save=0 --aux-path=/tmp >$work/writer 2>&1
+}
+# through COMMAND...: while the writer writes; what must be true afterwards however the daemon was changed
+through() {
+    local writing before
+    mark alice
+    mark bob
+    before=$(generation bob)
+    dmesg -c >/dev/null
+    writer &
+    writing=$!
+    sleep 2
+    kill -0 $writing 2>/dev/null || fail "the writer ended early: $(cat $work/writer)"
+    "$@"
+    await 20 is bob 'ro:Primary/'
+    kill -0 $writing 2>/dev/null || fail "the writer did not wait: $(cat $work/writer)"
+    wait $writing || fail "the writer failed: $(cat $work/writer)"
+    dmesg | grep -qE 'I/O error, dev|EXT4-fs error|Buffer I/O' && fail "there were errors: $(dmesg | tail -n 3)"
+    await 30 settled
+    [ "$(generation bob)" = "$before" ] || fail "another generation: $before became $(generation bob)"
+    [ "$(generation alice)" = "$before" ] || fail "the peer has generation $(generation alice), not $before"
+    drop_caches
+    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were"
+    [ "$(readlink -f /dev/drbd5)" = $device ] || fail "/dev/drbd5 leads to $(readlink -f /dev/drbd5)"
+}
+resynced() { since "$1" | grep -aoE 'will sync [0-9]+ KB' | awk '{ kb += $3 } END { print kb + 0 }'; }
+
+replace() {
+    local pid
+    pid=$(pid bob)
+    must cp /usr/local/bin/rdbd $work/rdbd-new
+    adm bob restart --program $work/rdbd-new >$work/said 2>&1 || fail "restart: $? $(cat $work/said)"
+    sed 's/^/      /' $work/said
+    grep -qE "^r0/0: Primary again after a pause of [0-9]+ ms, $device\$" $work/said || fail "$(cat $work/said)"
+    [ "$(pid bob)" = "$pid" ] || fail "another process"
+    [ "$(readlink /proc/"$pid"/exe)" = $work/rdbd-new ] || fail "it is still $(readlink /proc/"$pid"/exe)"
+}
+a_daemon_is_replaced_by_another_program() {
+    through replace
+    # Everything was answered, so there is nothing that could differ.
+    [ "$(resynced bob)" = 0 ] || fail "$(resynced bob) KB were resynced"
+    since bob | grep -q 'Marked additional' && fail "the activity log was applied"
+    since alice | grep -qE 'conn\( Connected -> ' || fail "the peer has seen nothing: $(since alice)"
+    true
+}
+
+the_peers_daemon_is_replaced() {
+    replace_peer() { adm alice restart >$work/said 2>&1 || fail "restart: $? $(cat $work/said)"; }
+    mark bob
+    writer 4 &
+    local writing=$!
+    sleep 1
+    replace_peer
+    wait $writing || fail "the writer failed: $(cat $work/writer)"
+    await 30 settled
+    is bob 'ro:Primary/Secondary' || fail "$(state bob)"
+}
+
+kill_and_start() {
+    end KILL bob
+    sleep 1
+    start bob $front
+    await 10 eval "since bob | grep -q 'took $device over'"
+}
+a_killed_daemon_is_followed_by_one_that_takes_over_by_itself() {
+    through kill_and_start
+    # As after every crash of a Primary, its hot extents.
+    since bob | grep -q 'Marked additional' || fail "the activity log was not applied"
+}
+
+terminate_and_start() {
+    end TERM bob
+    since bob | grep -q 'panicked' && fail "$(since bob)"
+    [ -b $device ] || fail "the device is gone"
+    sleep 1
+    start bob $front
+    await 10 eval "since bob | grep -q 'took $device over'"
+}
+a_terminated_daemon_leaves_a_device_in_use_to_the_next() {
+    through terminate_and_start
+    [ "$(resynced bob)" = 0 ] || fail "$(resynced bob) KB were resynced"
+}
+
+twice_in_a_row() {
+    must adm bob restart
+    end KILL bob
+    start bob $front
+    await 20 eval "since bob | grep -q 'took $device over'"
+    must adm bob restart
+}
+restarts_and_a_crash_one_after_the_other() { through twice_in_a_row; }
+
+without_the_peer_it_goes_on_alone() {
+    end KILL alice
+    await 30 is bob 'cs:WFConnection ro:Primary'
+    echo alone >$work/mnt/word
+    must sync
+    local start=$SECONDS
+    must adm bob restart
+    # It was alone before: nothing is waited for.
+    [ $((SECONDS - start)) -lt 10 ] || fail "it took $((SECONDS - start)) s"
+    end KILL bob
+    start bob $front
+    await 20 is bob 'ro:Primary/Unknown'
+    echo again >$work/mnt/word2
+    must sync
+    start alice $front
+    # Nobody has a device there: it is for others to bring it up.
+    sleep 1
+    adm alice role r0 2>/dev/null | grep -q Unconfigured || fail "alice came up by herself"
+    must adm alice up r0
+    await 30 settled
+}
+
+what_can_not_take_over_is_refused_and_nothing_is_touched() {
+    local pid before
+    mark bob
+    before=$(instance bob)
+    for program in /bin/false $work/none $work/drbd.conf; do
+        adm bob restart --program $program >$work/said 2>&1
+        [ $? = 20 ] && grep -q "$program can not take over: " $work/said || fail "$program: $(cat $work/said)"
+    done
+    cp $work/rdbd.toml $work/rdbd.toml.good
+    echo 'frontent = "ublk"' >>$work/rdbd.toml
+    adm bob restart >$work/said 2>&1 && fail "with bad settings: $(cat $work/said)"
+    grep -q 'unknown field' $work/said || fail "$(cat $work/said)"
+    mv $work/rdbd.toml.good $work/rdbd.toml
+    [ "$(instance bob)" = "$before" ] && is bob 'cs:Connected ro:Primary' || fail "it was touched: $(state bob)"
+    rm -rf $work/run-none
+    RDB_RUN_DIR=$work/run-none rdbadm restart >$work/said 2>&1
+    [ $? = 20 ] && grep -q 'there is nothing to replace' $work/said || fail "no daemon: $(cat $work/said)"
+}
+
+after_all_that_the_file_system_is_clean_and_the_disks_are_equal() {
+    must umount $work/mnt
+    must e2fsck -f -n /dev/drbd5
+    must adm bob restart
+    is bob 'ro:Primary' || fail "a Primary that nobody uses: $(state bob)"
+    local size
+    size=$(blockdev --getsize64 /dev/drbd5)
+    must adm bob secondary r0
+    for node in alice bob; do must adm $node down r0; done
+    cmp -n "$size" $work/alice.disk $work/bob.disk || fail "the disks differ"
+    for node in alice bob; do
+        grep -q panicked $work/$node.log && fail "$node panicked: $(grep -A3 panicked $work/$node.log)"
+    done
+    ls /dev | grep -E 'ublk[bc][0-9]' && fail "devices are left"
+    ls /sys/block/nbd*/pid 2>/dev/null && fail "devices are left"
+    for node in alice bob; do end TERM $node; done
+    ls $work/run-*/rdbd.state 2>/dev/null && fail "a record is left"
+    true
+}
+
+a_loop_device_in_use_can_not_wait() {
+    start alice fuse
+    must adm alice up r0
+    must adm alice primary r0
+    must mount /dev/drbd5 $work/mnt
+    adm alice restart >$work/said 2>&1
+    [ $? = 11 ] && grep -q 'Device is held open by someone' $work/said && grep -q 'a loop device can not wait' $work/said ||
+        fail "$(cat $work/said)"
+    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were"
+    must umount $work/mnt
+    must adm alice restart
+    is alice 'ro:Primary' || fail "$(state alice)"
+    must mount /dev/drbd5 $work/mnt
+    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were afterwards"
+    must umount $work/mnt
+    end TERM alice
+}
