@@ -98,11 +98,9 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
                 .args(arguments)
                 .arg(binaries),
         ),
-        Vm::Device { job } => run::must(
-            Command::new(scripts.join("pair.sh"))
-                .arg(job)
-                .arg(binaries),
-        ),
+        Vm::Device { job } => {
+            run::must(Command::new(scripts.join("pair.sh")).arg(job).arg(binaries))
+        }
         Vm::Run {
             job,
             disks,
