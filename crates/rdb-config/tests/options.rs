@@ -324,7 +324,8 @@ fn one_disk_for_two_volumes_is_an_error() {
 fn warnings_name_what_has_no_effect_once() {
     let text = format!(
         "global {{ usage-count yes; }} common {{ handlers {{ split-brain x; }} }}\n\
-         resource r0 {{ {HOSTS} handlers {{ split-brain y; }} ; syncer {{ verify-alg sha1; rate 3M; }} ignore-on x; }}\n\
+         resource r0 {{ {HOSTS} handlers {{ split-brain y; }} ; syncer {{ verify-alg sha1; rate 3M; }} \
+         net {{ unplug-watermark 5; }} ignore-on x; }}\n\
          resource r1 {{ }} global {{ }}"
     );
     // A second global section is an error; without it the first one warns.
@@ -345,7 +346,7 @@ fn warnings_name_what_has_no_effect_once() {
              set c-plan-ahead 0",
             "q.conf:1: global option 'usage-count' has no effect: rdb never contacts a usage counter",
             "q.conf:1: handlers option 'split-brain' has no effect: rdb does not run handlers yet",
-            "q.conf:3: net option 'verify-alg' has no effect: online verify is not served yet",
+            "q.conf:3: net option 'unplug-watermark' has no effect: it tunes a mechanism that rdb does not have",
         ]
     );
     let uncounted = load_str("q.conf", "global { usage-count no; }").expect("it parses");
