@@ -222,6 +222,45 @@ integrity_of_writes() {
     writes kernel
     writes rdb
 }
+# A full sync of disks that are the same but for one spot, each way: only that is sent.
+checksums() {
+    local target
+    for target in rdb kernel; do
+        kmark
+        spoil $target $((26 * 1048576))
+        if [ $target = rdb ]; then must radm invalidate r0; else must kadm invalidate r0; fi
+        sleep 1
+        quiet
+        equal
+        # The target says how much was the same.
+        if [ $target = rdb ]; then
+            tail -n +"$((log_at + 1))" "$work/rdbd.log" | grep -qaE 'equal checksums, eliminated: 6[0-9]{4}K; transferred [0-9]{1,4}K' || fail "rdb as target did not spare what is the same"
+        else
+            ksaid 'equal checksums, eliminated: 6[0-9]{4}K; transferred [0-9]{1,4}K' || fail "the kernel as target did not spare what is the same"
+        fi
+    done
+    # And under a load of the source.
+    primary_kernel
+    kload
+    load_runs
+    must radm invalidate r0
+    sleep 3
+    load_end
+    quiet
+    load_known kernel
+    equal
+    load_base=5000
+    primary_rdb
+    rload
+    load_runs
+    must kadm invalidate r0
+    sleep 3
+    load_end
+    quiet
+    load_known rdb
+    equal
+    apart rdb kernel
+}
 verify_done() { # verify_done PATTERN: the kernel verifies, to the end, and says so
     local end=$((SECONDS + 60))
     kmark

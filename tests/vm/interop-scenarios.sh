@@ -501,12 +501,9 @@ short() {
     scenario 90 'rdb killed (-9) as primary under load, comes back' secondary primary C rdb_killed_as_primary rdb
     scenario 90 'rdb killed (-9) as primary, kernel takes over' secondary primary C rdb_killed_as_primary kernel
     scenario 120 'kernel loses power as secondary under load' secondary primary C kernel_cut_as_secondary
-    scenario 120 'kernel loses power as primary under load, comes back' primary secondary C kernel_cut_as_primary kernel
     scenario 120 'kernel loses power (sysrq b) as primary, rdb takes over' primary secondary C kernel_cut_as_primary rdb
     scenario 120 'disks change sides, and back' both both C disks_travel
-    scenario 120 'rdb killed (-9) as target in mid sync, under load' source target C cut_in_sync rdb target
     scenario 120 'data-integrity-alg crc32c: writes, trim, zeroes' both both C reconfigured 'protocol C; data-integrity-alg crc32c;' '' integrity_of_writes
-    scenario 150 'verify, driven by the kernel; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb
     [ -z "$quick" ] ||
         scenario $((minutes * 10 + 180)) 'mixed load with role switches, the short form' both both C mixed $((minutes * 10))
 }
@@ -524,6 +521,8 @@ core() { # PROTOCOL
 long() {
     local protocol algorithm
     scenario 60 'new configuration: protocol C' secondary secondary C reconfigured 'protocol C;' '' equal
+    scenario 120 'kernel loses power as primary under load, comes back' primary secondary C kernel_cut_as_primary kernel
+    scenario 120 'rdb killed (-9) as target in mid sync, under load' source target C cut_in_sync rdb target
     scenario 120 'rdb killed (-9) as source in mid sync, under load' target source C cut_in_sync rdb source
     scenario 150 'kernel loses power as target in mid sync, under load' target source C cut_in_sync kernel target
     scenario 150 'kernel loses power as source in mid sync, under load' source target C cut_in_sync kernel source
@@ -553,6 +552,10 @@ long() {
     for algorithm in md5 crc32 sha512; do
         scenario 90 "data-integrity-alg $algorithm" both both C reconfigured "protocol C; data-integrity-alg $algorithm;" '' integrity_of_writes
     done
+    for algorithm in crc32c sha1; do
+        scenario 150 "csums-alg $algorithm: full syncs of almost equal disks" both both C reconfigured "protocol C; csums-alg $algorithm;" '' checksums
+    done
+    scenario 150 'verify, driven by the kernel; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb
     scenario 150 'verify, driven by the kernel; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel
     scenario 90 'cram-hmac-alg sha1' both both C reconfigured 'protocol C; cram-hmac-alg sha1; shared-secret "first-meeting";' '' apart rdb kernel
     scenario 90 'cram-hmac-alg sha256' both both C reconfigured 'protocol C; cram-hmac-alg sha256; shared-secret "second meeting, a longer secret than the other";' '' apart kernel rdb

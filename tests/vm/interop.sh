@@ -2,9 +2,10 @@
 # The kernel's DRBD 8.4.11 and rdb as each other's peer: a table of scenarios, each of which ends
 # with both disks' data areas compared byte for byte, with each other and with what was written.
 #
-#   interop.sh [-q] [-o PATTERN] [-m MINUTES] [-k DIR] [BINARIES]
+#   interop.sh [-q] [-o PATTERN] [-s NUMBER] [-m MINUTES] [-k DIR] [BINARIES]
 #
 #   -q          the short form: the first meeting, writes, resync, crashes, for protocol C alone
+#   -s NUMBER   begin with the scenario of this number (the first two are always run)
 #   -m MINUTES  how long the mixed load with role switches goes on (default 3; a sixth with -q)
 #   -o PATTERN  only scenarios whose name matches (an extended regular expression)
 #   -k DIR      keep what explains a failure there (default: ${TMPDIR:-/var/tmp}/rdb-interop.failed)
@@ -31,14 +32,15 @@ if [ -z "${RDB_INTEROP_WORK:-}" ]; then
     exit $status
 fi
 work=$RDB_INTEROP_WORK
-quick='' only=. minutes=3 keep=${TMPDIR:-/var/tmp}/rdb-interop.failed
-while getopts qo:m:k: option; do
+quick='' only=. first=1 minutes=3 keep=${TMPDIR:-/var/tmp}/rdb-interop.failed
+while getopts qo:s:m:k: option; do
     case $option in
     q) quick=yes ;;
     o) only=$OPTARG ;;
+    s) first=$OPTARG ;;
     m) minutes=$OPTARG ;;
     k) keep=$OPTARG ;;
-    *) sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -86,7 +88,7 @@ printf '%-3s %-62s %-12s %-12s %-8s %s\n' no scenario 'kernel as' 'rdb as' proto
 scenario() {
     local limit=$1 name=$2 begun status pid
     number=$((number + 1))
-    [[ $name =~ $only ]] || [ -n "${always:-}" ] || return 0
+    [[ $number -ge $first && $name =~ $only ]] || [ -n "${always:-}" ] || return 0
     begun=$SECONDS
     log_at=$(wc -l <"$work/rdbd.log" 2>/dev/null || echo 0)
     rm -f "$work/why"

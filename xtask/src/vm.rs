@@ -19,6 +19,9 @@ pub(crate) enum Vm {
         /// Only scenarios whose name matches this extended regular expression
         #[arg(long)]
         only: Option<String>,
+        /// Begin with the scenario of this number
+        #[arg(long)]
+        from: Option<u32>,
         /// How long the mixed load with role switches goes on, in minutes
         #[arg(long)]
         minutes: Option<u32>,
@@ -69,6 +72,7 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
         Vm::Interop {
             quick,
             only,
+            from,
             minutes,
         } => {
             let mut command = Command::new(scripts.join("interop.sh"));
@@ -77,6 +81,9 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
             }
             if let Some(pattern) = only {
                 command.args(["-o", pattern]);
+            }
+            if let Some(number) = from {
+                command.args(["-s", &number.to_string()]);
             }
             if let Some(minutes) = minutes {
                 command.args(["-m", &minutes.to_string()]);

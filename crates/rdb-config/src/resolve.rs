@@ -467,6 +467,7 @@ fn net_options(sections: &Sections, me: &Host) -> NetOptions {
     read.bool("always-asbp", &mut net.always_asbp);
     read.word("rr-conflict", RrConflict::from_word, &mut net.rr_conflict);
     read.bool("use-rle", &mut net.use_rle);
+    read.bool("csums-after-crash-only", &mut net.csums_after_crash_only);
     read.bool("allow-two-primaries", &mut net.allow_two_primaries);
     read.word(
         "on-congestion",

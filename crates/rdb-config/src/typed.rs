@@ -203,6 +203,8 @@ pub struct NetOptions {
     pub verify_alg: Option<String>,
     /// `csums-alg`.
     pub csums_alg: Option<String>,
+    /// `csums-after-crash-only`.
+    pub csums_after_crash_only: bool,
     /// `data-integrity-alg`.
     pub data_integrity_alg: Option<String>,
     /// `allow-two-primaries`.
@@ -241,6 +243,7 @@ impl Default for NetOptions {
             use_rle: true,
             verify_alg: None,
             csums_alg: None,
+            csums_after_crash_only: false,
             data_integrity_alg: None,
             allow_two_primaries: false,
             on_congestion: OnCongestion::Block,

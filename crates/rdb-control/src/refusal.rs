@@ -37,6 +37,8 @@ pub mod code {
     pub const NO_DISK: i32 = 138;
     /// The 'data-integrity-alg' is not known.
     pub const INTEGRITY_ALG: i32 = 141;
+    /// CSUMSAlgNotAvail.
+    pub const CSUMS_ALG: i32 = 144;
     /// VERIFYAlgNotAvail.
     pub const VERIFY_ALG: i32 = 146;
     /// Permission denied.

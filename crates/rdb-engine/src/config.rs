@@ -117,6 +117,10 @@ pub struct NetOptions {
     pub use_rle: bool,
     /// `data-integrity-alg`: data on the wire carry a digest, which the receiver checks.
     pub integrity_alg: Option<replica_proto::DigestAlgorithm>,
+    /// `csums-alg`: a resync target asks with the digest of what it has, and is sent only what differs.
+    pub csums_alg: Option<replica_proto::DigestAlgorithm>,
+    /// `csums-after-crash-only`: only a target that was a crashed Primary does.
+    pub csums_after_crash_only: bool,
     /// `verify-alg`, announced to the peer, which insists on an equal one; empty if none.
     pub verify_alg: String,
 }
@@ -140,6 +144,8 @@ impl Default for NetOptions {
             rr_conflict: SplitBrainPolicy::Disconnect,
             use_rle: true,
             integrity_alg: None,
+            csums_alg: None,
+            csums_after_crash_only: false,
             verify_alg: String::new(),
         }
     }

@@ -93,6 +93,10 @@ impl<P: Payload> Resource<P> {
             Packet::RsDataRequest(request) | Packet::RsThinRequest(request) => {
                 self.on_read_request(nr, &request, Purpose::Resync);
             }
+            Packet::CsumRsRequest(request, digest) => {
+                self.on_checksum_request(nr, &request, digest);
+            }
+            Packet::RsIsInSync(ack) => self.on_in_sync(nr, &ack),
             Packet::OvRequest(request) => self.on_verify_request(nr, &request),
             Packet::OvResult(result) => self.on_verify_result(nr, &result),
             Packet::DataReply(header) => match payload {
@@ -130,7 +134,7 @@ impl<P: Payload> Resource<P> {
                 self.on_bitmap_packet(nr, &packet)
             }
             other => {
-                // What this node never asked for or agreed to: replies to a verify, checksums, thin replies, two primaries.
+                // What this node never asked for or agreed to: replies to a verify, thin replies, two primaries.
                 self.protocol_error(format!("volume {nr}: unexpected {}", other.name()));
             }
         }

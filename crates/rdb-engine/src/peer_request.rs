@@ -283,6 +283,7 @@ impl<P: Payload> Resource<P> {
             );
             self.log_volume_error(nr, text);
             self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
+            self.spoil_checksums(nr, sector, sector + u64::from(bytes / 512));
             // The writer hears of the failed write before it hears that the disk is gone.
             self.end_mirrored(key, false);
             self.local_io_error(nr);
@@ -357,7 +358,7 @@ impl<P: Payload> Resource<P> {
 
     // ---- reads ---------------------------------------------------------------------------------------------------
 
-    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_OV_REQUEST.
+    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_CSUM_RS_REQUEST, P_OV_REQUEST.
     pub(crate) fn on_read_request(
         &mut self,
         nr: VolumeNr,
@@ -416,16 +417,19 @@ impl<P: Payload> Resource<P> {
             .map(|&key| &self.peer_writes[key])
             .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
         let locked = overtakes || volume.held.overlap(sector, end).is_some();
-        let unlocked = purpose == Purpose::Resync && self.planted(crate::Bug::ResyncUnlocked);
+        let resync = matches!(purpose, Purpose::Resync | Purpose::Checksum(_));
+        let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
         if locked && !unlocked {
             volume.reads_blocked.push_back(read);
             return;
         }
         match purpose {
-            Purpose::Resync if !unlocked => volume.held.insert(sector, end, Holder::Resync),
+            Purpose::Resync | Purpose::Checksum(_) if !unlocked => {
+                volume.held.insert(sector, end, Holder::Resync);
+            }
             Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
-            Purpose::Application | Purpose::Resync => {}
+            Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
         let connection = self.net.connection;
         let tag = self.start_data_io(Io::PeerRead {
@@ -456,7 +460,7 @@ impl<P: Payload> Resource<P> {
         };
         let packet = match read.purpose {
             Purpose::Application => Packet::NegDReply(ack),
-            Purpose::Resync | Purpose::Verify => Packet::NegRsDReply(ack),
+            Purpose::Resync | Purpose::Checksum(_) | Purpose::Verify => Packet::NegRsDReply(ack),
         };
         self.send(nr, packet, None);
     }
@@ -492,8 +496,11 @@ impl<P: Payload> Resource<P> {
             block_id,
             purpose,
         } = read;
-        let resync = purpose == Purpose::Resync;
+        let resync = purpose != Purpose::Application;
         match result {
+            Ok(Some(payload)) if current && self.is_what_the_target_has(purpose, &payload) => {
+                self.answer_in_sync(nr, read);
+            }
             Ok(Some(payload)) if current => {
                 let volume = self.volume_mut(nr);
                 let sectors = u64::from(bytes / 512);

@@ -69,6 +69,13 @@ pub(crate) enum Io {
         purpose: Purpose,
         connection: u32,
     },
+    /// What this target has, for a request with its digest.
+    ChecksumRead {
+        volume: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        connection: u32,
+    },
     /// Resync data being written.
     ResyncWrite {
         volume: VolumeNr,
@@ -92,6 +99,7 @@ impl Io {
             Io::Application { volume, .. }
             | Io::Mirrored { volume, .. }
             | Io::PeerRead { volume, .. }
+            | Io::ChecksumRead { volume, .. }
             | Io::ResyncWrite { volume, .. }
             | Io::EpochFlush { volume, .. }
             | Io::Meta { volume }
@@ -213,6 +221,14 @@ impl<P: Payload> Resource<P> {
                     purpose,
                 };
                 self.on_peer_read_io(nr, read, connection, result);
+            }
+            Io::ChecksumRead {
+                sector,
+                bytes,
+                connection,
+                ..
+            } => {
+                self.on_checksum_read_io(nr, sector, bytes, connection, result);
             }
             Io::ResyncWrite {
                 sector,

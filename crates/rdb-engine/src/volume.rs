@@ -125,6 +125,8 @@ pub(crate) enum Purpose {
     Application,
     /// A resync from here: P_RS_DATA_REPLY.
     Resync,
+    /// The same, with the digest of what the target has: P_RS_IS_IN_SYNC if that is equal.
+    Checksum(replica_proto::Digest),
     /// A verify that it drives: P_OV_REPLY.
     Verify,
 }

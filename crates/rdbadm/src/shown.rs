@@ -120,6 +120,11 @@ pub(crate) fn net(net: &NetOptions) -> Settings {
         &default.congestion_extents,
     );
     d.text("csums-alg", &net.csums_alg);
+    d.flag(
+        "csums-after-crash-only",
+        net.csums_after_crash_only,
+        default.csums_after_crash_only,
+    );
     d.text("verify-alg", &net.verify_alg);
     d.flag("use-rle", net.use_rle, default.use_rle);
     d.number(

@@ -31,9 +31,6 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
     if net.allow_two_primaries {
         return Err(not_served("allow-two-primaries"));
     }
-    if net.csums_alg.is_some() {
-        return Err(not_served("csums-alg"));
-    }
     if net.on_congestion != rdb_config::OnCongestion::Block {
         return Err(not_served("on-congestion"));
     }
@@ -61,6 +58,15 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
                 code::INTEGRITY_ALG,
                 format!("data-integrity-alg {algorithm}: {error}"),
             )
+        })?;
+    let csums_alg = net
+        .csums_alg
+        .as_deref()
+        .map(DigestAlgorithm::from_name)
+        .transpose()
+        .map_err(|error| {
+            let algorithm = net.csums_alg.as_deref().unwrap_or_default();
+            Refusal::failure(code::CSUMS_ALG, format!("csums-alg {algorithm}: {error}"))
         })?;
     if let Some(algorithm) = &net.verify_alg {
         DigestAlgorithm::from_name(algorithm)
@@ -109,6 +115,8 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
         },
         use_rle: net.use_rle,
         integrity_alg,
+        csums_alg,
+        csums_after_crash_only: net.csums_after_crash_only,
         verify_alg: net.verify_alg.clone().unwrap_or_default(),
     })
 }
@@ -273,13 +281,6 @@ mod tests {
             ),
             (
                 NetOptions {
-                    csums_alg: Some("sha1".to_owned()),
-                    ..base()
-                },
-                "csums-alg",
-            ),
-            (
-                NetOptions {
                     on_congestion: rdb_config::OnCongestion::PullAhead,
                     ..base()
                 },
@@ -345,6 +346,15 @@ mod tests {
             Some(DigestAlgorithm::Sha1)
         );
         assert_eq!(net(&integrity("rot13")).unwrap_err().code, 141);
+        let csums = |algorithm: &str| NetOptions {
+            csums_alg: Some(algorithm.to_owned()),
+            ..NetOptions::default()
+        };
+        assert_eq!(
+            net(&csums("md5")).unwrap().csums_alg,
+            Some(DigestAlgorithm::Md5)
+        );
+        assert_eq!(net(&csums("rot13")).unwrap_err().code, 144);
         let verify = NetOptions {
             verify_alg: Some("rot13".to_owned()),
             ..NetOptions::default()

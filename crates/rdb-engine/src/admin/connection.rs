@@ -119,13 +119,14 @@ impl<P: Payload> Resource<P> {
                 o.after_sb_1pri,
                 o.after_sb_2pri,
                 o.integrity_alg,
+                o.csums_alg,
                 o.verify_alg.clone(),
             )
         };
         if agreed(&own) != agreed(&options) && self.net.cstate > ConnState::Unconnected {
             self.admin_refused(
                 163,
-                "protocol, after-sb-*, data-integrity-alg and verify-alg can only be given with connect",
+                "protocol, after-sb-*, data-integrity-alg, csums-alg and verify-alg can only be given with connect",
             );
             return;
         }

@@ -449,7 +449,7 @@ impl<P: Payload> Resource<P> {
         let params = SyncParam {
             resync_rate: options.resync_rate_kib,
             verify_alg,
-            csums_alg: AlgorithmName::default(),
+            csums_alg: algorithm_name(self.net.options.as_ref().and_then(|o| o.csums_alg)),
             c_plan_ahead: options.c_plan_ahead_ds,
             c_delay_target: options.c_delay_target_ds,
             c_fill_target: options.c_fill_target_sectors,
@@ -571,11 +571,12 @@ impl<P: Payload> Resource<P> {
             .options
             .as_ref()
             .map_or_else(String::new, |o| o.verify_alg.clone());
+        let own_csums = algorithm_name(self.net.options.as_ref().and_then(|o| o.csums_alg));
         let state = self.volume(nr).state;
         if state.conn == ConnState::WFReportParams {
             for (what, own, theirs) in [
                 ("verify", own_verify.as_str(), peer.verify_alg.as_str()),
-                ("csums", "", peer.csums_alg.as_str()),
+                ("csums", own_csums.as_str(), peer.csums_alg.as_str()),
             ] {
                 if own != theirs {
                     let text =

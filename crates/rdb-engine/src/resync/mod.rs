@@ -1,10 +1,12 @@
 //! Resync: what both sides count, and its pace.
 
+mod checksum;
 mod source;
 mod target;
 
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::vec::Vec;
 
 use crate::config::DiskOptions;
 use crate::effect::{Effect, Level};
@@ -52,6 +54,10 @@ pub(crate) struct Resync<P> {
     pub(crate) announce: bool,
     /// Application sectors at the last step.
     application_sectors: u64,
+    /// Target: blocks that the source found equal by their digest.
+    equal_blocks: u64,
+    /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here.
+    spoiled: Vec<u64>,
     /// Source: there was nothing left to send, so that the target may have come to the end.
     all_sent: bool,
 }
@@ -137,6 +143,8 @@ impl<P> Default for Resync<P> {
             early_uuid: None,
             announce: false,
             application_sectors: 0,
+            equal_blocks: 0,
+            spoiled: Vec::new(),
             all_sent: false,
         }
     }
@@ -228,11 +236,21 @@ impl<P: Payload> Resource<P> {
         let resync = &self.volume(nr).resync;
         let elapsed_s = (resync.elapsed_ms(now) / 1000).max(1);
         let paused_s = resync.paused_ms / 1000;
-        let (total, failed) = (resync.total, resync.failed);
+        let (total, failed, equal) = (resync.total, resync.failed, resync.equal_blocks);
         let rate = total * 4 / elapsed_s;
         let text =
             format!("Resync done (total {elapsed_s} sec; paused {paused_s} sec; {rate} K/sec)");
         self.log_volume(Level::Info, nr, text);
+        if equal > 0 {
+            let text = format!(
+                "{} % had equal checksums, eliminated: {}K; transferred {}K total {}K",
+                equal * 100 / total.max(1),
+                equal * 4,
+                total.saturating_sub(equal) * 4,
+                total * 4
+            );
+            self.log_volume(Level::Info, nr, text);
+        }
         if failed > 0 {
             self.log_volume(
                 Level::Error,
@@ -252,6 +270,7 @@ impl<P: Payload> Resource<P> {
             }
         }
         volume.resync.blocked.clear();
+        volume.resync.spoiled.clear();
         volume.resync.requesting = false;
         volume.resync.ending = false;
         volume.resync.early_uuid = None;

@@ -116,7 +116,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// Asks for marked blocks as far as the step's budget and the buffers go.
-    fn target_fill(&mut self, nr: VolumeNr) {
+    pub(super) fn target_fill(&mut self, nr: VolumeNr) {
         let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
         let outstanding_max = u64::from(max_buffers / 2) * 8;
         loop {
@@ -176,13 +176,21 @@ impl<P: Payload> Resource<P> {
             resync.outstanding += end - sector;
             resync.budget = resync.budget.saturating_sub(bits);
             resync.pace.requested(end - sector);
-            let request = BlockRequest {
-                sector,
-                block_id: BlockId::SYNCER,
-                bytes,
-            };
-            self.send(nr, Packet::RsDataRequest(request), None);
+            if self.uses_checksums(nr) {
+                self.read_for_checksum(nr, sector, bytes);
+                continue;
+            }
+            self.request_resync_data(nr, sector, bytes);
         }
+    }
+
+    pub(super) fn request_resync_data(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
+        let request = BlockRequest {
+            sector,
+            block_id: BlockId::SYNCER,
+            bytes,
+        };
+        self.send(nr, Packet::RsDataRequest(request), None);
     }
 
     /// Whether one of our own writes, which the source may not have on disk yet, touches the range. Only a Primary that

@@ -1,0 +1,195 @@
+//! Checksum-based resync (`docs/spec/wire.md`, section 10.3): the target reads what it has and asks with its digest; the
+//! source answers "in sync" if its own block has the same, else with data.
+
+use alloc::format;
+
+use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
+
+use crate::effect::Effect;
+use crate::event::{DiskError, Payload};
+use crate::ids::VolumeNr;
+use crate::resource::{Io, Resource};
+use crate::state::ConnState;
+use crate::volume::{BlockedRead, Purpose};
+
+impl<P: Payload> Resource<P> {
+    fn csums_algorithm(&self) -> Option<DigestAlgorithm> {
+        self.net.options.as_ref()?.csums_alg
+    }
+
+    // ---- source --------------------------------------------------------------------------------------------------
+
+    /// P_CSUM_RS_REQUEST.
+    pub(crate) fn on_checksum_request(
+        &mut self,
+        nr: VolumeNr,
+        request: &BlockRequest,
+        digest: Digest,
+    ) {
+        if self.csums_algorithm().map(DigestAlgorithm::len) != Some(digest.len()) {
+            self.protocol_error(format!(
+                "volume {nr}: P_CSUM_RS_REQUEST with a digest of {} bytes, which is not csums-alg's",
+                digest.len()
+            ));
+            return;
+        }
+        self.on_read_request(nr, request, Purpose::Checksum(digest));
+    }
+
+    /// Whether the block just read is what the target said it has.
+    pub(crate) fn is_what_the_target_has(&self, purpose: Purpose, payload: &P) -> bool {
+        match (purpose, self.csums_algorithm()) {
+            (Purpose::Checksum(digest), Some(algorithm)) => payload.digest(algorithm) == digest,
+            _ => false,
+        }
+    }
+
+    /// P_RS_IS_IN_SYNC: no answer comes to that.
+    pub(crate) fn answer_in_sync(&mut self, nr: VolumeNr, read: BlockedRead) {
+        let now = self.now;
+        let sectors = u64::from(read.bytes / 512);
+        let volume = self.volume_mut(nr);
+        volume.counters.read += sectors;
+        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+        volume.held.remove(read.sector);
+        let seq_num = volume.next_seq();
+        let ack = BlockAck {
+            sector: read.sector,
+            block_id: BlockId::SYNCER,
+            bytes: read.bytes,
+            seq_num,
+        };
+        self.send(nr, Packet::RsIsInSync(ack), None);
+        self.set_in_sync(nr, read.sector, sectors);
+        let left = self.volume(nr).bits_set();
+        let resync = &mut self.volume_mut(nr).resync;
+        resync.mark(now, left);
+        resync.all_sent |= left <= resync.failed;
+        self.retry_blocked(nr);
+    }
+
+    // ---- target --------------------------------------------------------------------------------------------------
+
+    /// Whether this target asks with digests.
+    pub(super) fn uses_checksums(&self, nr: VolumeNr) -> bool {
+        let crashed = self.volume(nr).crashed_primary;
+        self.net
+            .options
+            .as_ref()
+            .is_some_and(|o| o.csums_alg.is_some() && (crashed || !o.csums_after_crash_only))
+    }
+
+    /// The range is noted as asked for; the request follows when the block has been read.
+    pub(super) fn read_for_checksum(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
+        let connection = self.net.connection;
+        let tag = self.start_data_io(Io::ChecksumRead {
+            volume: nr,
+            sector,
+            bytes,
+            connection,
+        });
+        self.emit(Effect::Read {
+            volume: nr,
+            tag,
+            sector,
+            bytes,
+        });
+    }
+
+    pub(crate) fn on_checksum_read_io(
+        &mut self,
+        nr: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        connection: u32,
+        result: Result<Option<P>, DiskError>,
+    ) {
+        if let Err(error) = &result {
+            let text = format!(
+                "local READ IO error sector {sector}+{} (errno {})",
+                bytes / 512,
+                error.errno
+            );
+            self.log_volume_error(nr, text);
+            self.local_io_error(nr);
+        }
+        let algorithm = self.csums_algorithm();
+        let sectors = u64::from(bytes / 512);
+        if connection != self.net.connection
+            || self.volume(nr).resync.awaited.holder_at(sector) != Some(bytes)
+        {
+            return; // asked for over a connection that is gone
+        }
+        let volume = self.volume_mut(nr);
+        if !matches!(
+            volume.state.conn,
+            ConnState::SyncTarget | ConnState::PausedSyncT
+        ) {
+            // The resync was given up before this was sent.
+            volume.resync.awaited.remove(sector);
+            volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
+            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            return;
+        }
+        match (result, algorithm) {
+            (Ok(Some(payload)), Some(algorithm)) => {
+                volume.counters.read += sectors;
+                let request = BlockRequest {
+                    sector,
+                    block_id: BlockId::SYNCER,
+                    bytes,
+                };
+                let digest = payload.digest(algorithm);
+                self.send(nr, Packet::CsumRsRequest(request, digest), None);
+            }
+            // What cannot be read may be written all the same.
+            _ => self.request_resync_data(nr, sector, bytes),
+        }
+    }
+
+    /// A write failed here: what the source finds equal in this range may be what did not arrive.
+    pub(crate) fn spoil_checksums(&mut self, nr: VolumeNr, sector: u64, end: u64) {
+        if self.csums_algorithm().is_none() {
+            return;
+        }
+        let resync = &mut self.volume_mut(nr).resync;
+        let spoiled = resync.awaited.iter().filter_map(|(first, bytes)| {
+            let overlaps = first < end && first + u64::from(bytes / 512) > sector;
+            overlaps.then_some(first)
+        });
+        resync.spoiled.extend(spoiled);
+    }
+
+    /// P_RS_IS_IN_SYNC: the source has the same.
+    pub(crate) fn on_in_sync(&mut self, nr: VolumeNr, ack: &BlockAck) {
+        let volume = self.volume_mut(nr);
+        let asked = matches!(
+            volume.state.conn,
+            ConnState::SyncTarget | ConnState::PausedSyncT
+        ) && volume.resync.awaited.holder_at(ack.sector) == Some(ack.bytes);
+        if !asked || !self.uses_checksums(nr) {
+            self.protocol_error(format!(
+                "volume {nr}: P_RS_IS_IN_SYNC for a block that was not asked for, sector {}",
+                ack.sector
+            ));
+            return;
+        }
+        let sectors = u64::from(ack.bytes / 512);
+        let volume = self.volume_mut(nr);
+        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        let resync = &mut volume.resync;
+        resync.awaited.remove(ack.sector);
+        resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
+        resync.outstanding = resync.outstanding.saturating_sub(sectors);
+        if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
+            resync.spoiled.swap_remove(at);
+            resync.passed_over = true;
+        } else {
+            resync.equal_blocks += sectors.div_ceil(8);
+            self.set_in_sync(nr, ack.sector, sectors);
+        }
+        self.retry_blocked(nr);
+        self.target_fill(nr);
+        self.target_check_end(nr);
+    }
+}
