@@ -23,7 +23,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     binaries(false)?;
     run::must(&mut run::cargo(&["xtask", "demo", "--fast"]))?;
     sim(&["--ci".into()])?;
-    sim(&["--mutations".into()])?;
+    sim(&["--mutations", "--seeds", "3000"].map(String::from))?;
     nextest(&["--workspace", "--no-fail-fast"])
 }
 

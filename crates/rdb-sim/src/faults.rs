@@ -326,6 +326,15 @@ impl World {
 
 /// One I/O, or some sectors of it.
 fn carry_out_partly(disks: &mut [Disk], op: &Op, rng: &mut Rng) {
+    if let Op::MetaWrite {
+        volume,
+        preflush: Some(stamp),
+        ..
+    } = op
+    {
+        // Nothing of it is written before the flush that it asks for is done.
+        disks[*volume].flush(*stamp, true);
+    }
     let (volume, sector, data) = match op {
         Op::Write {
             volume,

@@ -54,7 +54,8 @@ impl World {
         let holds = state.disk == DiskState::UpToDate || given_up && broken(peer).is_some();
         if holds && (!connected || state.pdsk < DiskState::Inconsistent) {
             self.nodes[i].lonely[volume] = true;
-        } else if mirrored && state.disk < DiskState::Inconsistent {
+        } else if mirrored && state.disk < DiskState::Inconsistent && broken(peer).is_none() {
+            // (Under A what was acknowledged may never arrive there.)
             self.nodes[peer].lonely[volume] = true;
         }
     }
