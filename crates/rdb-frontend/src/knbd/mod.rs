@@ -10,8 +10,8 @@
 //!
 //! There is one socket a device. With several the driver takes one whose request lasts longer than its time limit for dead
 //! and sends the request again on another; with one it waits, as it must when a peer is slow. When the socket ends, requests
-//! wait for [`DEAD_CONN_TIMEOUT`] for the next server. Those that were sent and not answered are looked at every
-//! [`LOOK_AGAIN_MS`]: they are sent again if there is a new socket.
+//! wait for `DEAD_CONN_TIMEOUT` for the next server. Those that were sent and not answered are looked at every
+//! `LOOK_AGAIN_MS`: they are sent again if there is a new socket.
 //!
 //! Facts are from Linux's `include/uapi/linux/nbd-netlink.h`, `nbd.h` and `drivers/block/nbd.c`, 6.12. All of it blocks, and
 //! must not run on the thread that serves the socket.
