@@ -19,7 +19,7 @@ pub enum Bug {
     SkipBarrier,
     /// The mirror acknowledges a barrier without having flushed.
     SkipFlushBeforeBarrierAck,
-    /// A resync block counts as in sync when it arrives, not when it is written.
+    /// A resync block counts as in sync when it arrives, whether it comes to be written or not.
     ClearBitsEarly,
     /// Metadata that says what is on the data disk is written before that is durable: the target of a resync calls itself
     /// UpToDate too soon.
