@@ -117,3 +117,40 @@ pub fn bounded(seconds: u32, program: &Path) -> Command {
     command.stdin(std::process::Stdio::null());
     command
 }
+
+/// Runs a script of `vm/` with these words and the directory of rdb's programs, for `seconds` at most. It boots virtual
+/// machines, so the tools for that are looked for first.
+///
+/// # Errors
+/// A tool that is missing, by its name; what the script printed if it fails.
+pub fn in_virtual_machine(seconds: u32, script: &str, words: &[&str]) -> Result<()> {
+    for program in [
+        "qemu-system-x86_64",
+        "busybox",
+        "cpio",
+        "depmod",
+        "xz",
+        "fio",
+    ] {
+        tool(program)?;
+    }
+    let output = bounded(seconds, "bash".as_ref())
+        .arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("vm")
+                .join(script),
+        )
+        .args(words)
+        .arg(directory()?)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!(
+            "{}\n{text}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    eprintln!("{text}");
+    Ok(())
+}

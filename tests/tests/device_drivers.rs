@@ -1,35 +1,10 @@
 //! rdb's device by drivers of the kernel, in a virtual machine: `vm/pair.sh` with its jobs.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rdb_tests::programs;
 
 fn run(job: &str) -> Result<()> {
-    for program in [
-        "qemu-system-x86_64",
-        "busybox",
-        "cpio",
-        "depmod",
-        "xz",
-        "fio",
-    ] {
-        programs::tool(program)?;
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/pair.sh");
-    let output = programs::bounded(560, "bash".as_ref())
-        .arg(script)
-        .arg(job)
-        .arg(programs::directory()?)
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        bail!(
-            "{}\n{text}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    eprintln!("{text}");
-    Ok(())
+    programs::in_virtual_machine(560, "pair.sh", &[job])
 }
 
 #[test]
