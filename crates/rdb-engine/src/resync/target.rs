@@ -119,6 +119,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn target_fill(&mut self, nr: VolumeNr) {
         let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
         let outstanding_max = u64::from(max_buffers / 2) * 8;
+        let bits_max = (outstanding_max / 8 / 4).clamp(1, REQUEST_BITS_MAX);
         loop {
             let volume = self.volume_mut(nr);
             let size = volume.size;
@@ -129,8 +130,8 @@ impl<P: Payload> Resource<P> {
                 return;
             }
             let room = outstanding_max.saturating_sub(volume.resync.outstanding) / 8;
-            let allowed = volume.resync.budget.min(room);
-            if allowed == 0 {
+            let budget = volume.resync.budget;
+            if room == 0 || budget == 0 {
                 return;
             }
             let Some(disk) = volume.disk.as_deref().filter(|d| !d.failed) else {
@@ -146,7 +147,7 @@ impl<P: Payload> Resource<P> {
             };
             let mut bits = 1;
             // A request grows while its start is aligned to its size, so that both ends read and write whole chunks.
-            while bits < REQUEST_BITS_MAX.min(allowed) {
+            while bits < bits_max.min(budget) {
                 let next = first + bits;
                 let aligned = first % (bits + 1).next_power_of_two() == 0;
                 if !aligned
@@ -157,6 +158,10 @@ impl<P: Payload> Resource<P> {
                     break;
                 }
                 bits += 1;
+            }
+            // Small requests that fill every gap at once would each leave a gap of their size, for ever.
+            if bits > room && volume.resync.outstanding > 0 {
+                return;
             }
             let sector = first * 8;
             let end = ((first + bits) * 8).min(size);
