@@ -275,6 +275,14 @@ impl Plan {
             plan.setup.net.authentication =
                 algorithm.map(|algorithm| Authentication { algorithm, secret });
         }
+        let crc32c = || replica_proto::DigestAlgorithm::from_name("crc32c").ok();
+        if mix(seed, 4).is_multiple_of(8) {
+            plan.setup.net.integrity_alg = crc32c();
+        }
+        if mix(seed, 5).is_multiple_of(6) {
+            plan.setup.net.csums_alg = crc32c();
+            plan.setup.net.csums_after_crash_only = mix(seed, 6).is_multiple_of(4);
+        }
         if plan.setup.rare {
             for step in &mut plan.steps {
                 if rng.one_in(4) {
@@ -690,6 +698,15 @@ impl fmt::Display for Plan {
             },
             if s.wait_sync { ", waits for it" } else { "" },
         )?;
+        let digests = [
+            (s.net.integrity_alg, "data-integrity-alg"),
+            (s.net.csums_alg, "csums-alg"),
+        ];
+        for (algorithm, option) in digests {
+            if let Some(algorithm) = algorithm {
+                writeln!(f, "  {option} {algorithm:?}")?;
+            }
+        }
         writeln!(f, "  {:?}", s.weather)?;
         for step in &self.steps {
             writeln!(f, "{step}")?;
