@@ -131,7 +131,18 @@ impl<P: Payload> Resource<P> {
             if connected {
                 self.send_state(nr);
             }
+            if connected && old.disk == DiskState::UpToDate && new.pdsk == DiskState::UpToDate {
+                let volume = self.volume_mut(nr);
+                match volume.peer.moved_on {
+                    Some(current) => volume.exposed_uuid = current,
+                    None if new.role == Role::Primary => self.await_record_of_loss(nr),
+                    None => {}
+                }
+            }
             self.disk_failed(nr);
+        }
+        if !connected || new.pdsk != DiskState::UpToDate {
+            self.loss_settled(nr, false);
         }
         if actions.contains(AfterActions::DISK_DISKLESS) {
             if connected {

@@ -1,12 +1,15 @@
 //! The end of writes and flushes: when both copies have answered, what users are told.
 
-use crate::effect::{Effect, RequestError};
-use crate::event::Payload;
+use alloc::vec::Vec;
+
+use crate::config::Protocol;
+use crate::effect::{Effect, Level, RequestError};
+use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::state::{self, DiskState};
 use crate::volume::RequestKey;
-use crate::write::Part;
+use crate::write::{AppRequest, Part};
 
 impl<P: Payload> Resource<P> {
     /// Completes a write or flush when both parts are in, and finishes it when nothing is left to hear.
@@ -15,6 +18,12 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if request.local == Part::Pending || request.net == Part::Pending {
+            return;
+        }
+        if !request.completed && self.awaits_the_peers_record(request) {
+            if request.in_log && request.epoch == self.net.log.epoch {
+                self.close_epoch();
+            }
             return;
         }
         if request.is_flush() {
@@ -69,6 +78,58 @@ impl<P: Payload> Resource<P> {
             self.retry_blocked(nr);
         }
         self.finish_request(key);
+    }
+
+    /// Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as
+    /// no new generation is on the peer's record, and protocol A calls done what may not even have arrived.
+    fn awaits_the_peers_record(&self, request: &AppRequest<P>) -> bool {
+        let only_there = request.local != Part::Done && request.net == Part::Done;
+        let on_its_way = self.net.protocol() == Protocol::A && request.in_log;
+        only_there && (on_its_way || self.volume(request.volume).loss_unrecorded.is_some())
+    }
+
+    /// We are Primary, our UpToDate disk is lost and the peer's goes on: it has been told.
+    pub(crate) fn await_record_of_loss(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        let shared = volume.disk.as_deref().map(|disk| disk.ids().current);
+        volume.loss_unrecorded = shared;
+        let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
+        self.emit(Effect::SetTimer {
+            timer: Timer::LossUnrecorded(nr),
+            at: self.now.plus_ms(u64::from(timeout_ds) * 100),
+        });
+    }
+
+    /// The peer has a new generation on record; or never will, and its copy counts no more.
+    pub(crate) fn loss_settled(&mut self, nr: VolumeNr, recorded: bool) {
+        if self.volume_mut(nr).loss_unrecorded.take().is_none() {
+            return;
+        }
+        let open = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.volume == nr && !r.is_read() && !r.completed && r.net == Part::Done);
+        let open: Vec<RequestKey> = open.map(|(key, _)| key).collect();
+        for key in open {
+            let request = &mut self.requests[key];
+            if !recorded && request.local != Part::Done {
+                request.net = Part::Failed;
+            }
+            self.advance_write(key);
+        }
+    }
+
+    /// Requests do not wait for ever for a peer that keeps its generation.
+    pub(crate) fn on_loss_timer(&mut self, nr: VolumeNr) {
+        let waits = self
+            .volumes
+            .get(&nr)
+            .is_some_and(|v| v.loss_unrecorded.is_some());
+        if waits {
+            let text = "the peer did not tell of a new generation after our disk was lost";
+            self.log_volume(Level::Warn, nr, text);
+            self.loss_settled(nr, true);
+        }
     }
 
     fn tell_completion(&mut self, key: RequestKey, ok: bool) {

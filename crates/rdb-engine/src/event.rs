@@ -134,6 +134,8 @@ pub enum Timer {
     ResyncStep(VolumeNr),
     /// Changed metadata that nothing has forced out is written.
     MetadataSync(VolumeNr),
+    /// A peer that was told of our lost disk has had long enough to record a new generation.
+    LossUnrecorded(VolumeNr),
     /// An administrative command waits for a state to change or gives up.
     Admin,
 }

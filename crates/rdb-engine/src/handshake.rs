@@ -12,7 +12,7 @@ use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
-use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
+use crate::sync_decision::{self, DecisionInputs, FailEffect, FailReason, Outcome};
 use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
@@ -351,6 +351,19 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Info, nr, text);
             }
         }
+        if state.conn == ConnState::Connected
+            && state.disk == DiskState::UpToDate
+            && state.pdsk == DiskState::UpToDate
+        {
+            let volume = self.volume_mut(nr);
+            let own = volume.disk.as_deref().map(|disk| disk.ids().current);
+            let other = own.is_some_and(|own| (own ^ uuids.current) & !1 != 0);
+            volume.peer.moved_on = other.then_some(uuids.current);
+        }
+        let shared = self.volume(nr).loss_unrecorded;
+        if shared.is_some_and(|shared| (shared ^ uuids.current) & !1 != 0) {
+            self.loss_settled(nr, true);
+        }
     }
 
     /// A new data generation: the peer has missed what comes now. Writes do not complete before it is durable.
@@ -471,7 +484,16 @@ impl<P: Payload> Resource<P> {
             if both_attached && consider {
                 self.volume_mut(nr).consider_resync = false;
                 compared = true;
-                match self.decide(nr, &ids, packet.role, effective) {
+                let mut outcome = self.decide(nr, &ids, packet.role, effective);
+                if matches!(outcome, Outcome::Target { .. })
+                    && own.conn >= ConnState::Connected
+                    && own.disk == DiskState::UpToDate
+                    && packet.disk == DiskState::Negotiating
+                    && packet.role == Role::Primary
+                {
+                    outcome = Outcome::Fail(FailReason::UsersOnOurDisk);
+                }
+                match outcome {
                     Outcome::Connected => conn = ConnState::Connected,
                     Outcome::Source { full } => {
                         self.prepare_bitmap(nr, full);

@@ -180,6 +180,7 @@ impl<P: Payload> Resource<P> {
             Timer::EpochFlush => self.on_epoch_flush_timer(),
             Timer::ResyncStep(nr) => self.on_resync_timer(nr),
             Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
+            Timer::LossUnrecorded(nr) => self.on_loss_timer(nr),
             Timer::Admin => self.on_admin_timer(),
         }
     }
@@ -387,7 +388,8 @@ impl<P: Payload> Resource<P> {
             verify_alg_set: self.verify_algorithm().is_some(),
             agreed_version: self.net.wire.version.0,
             state_sent: self.net.state_sent,
-            exposed_uuid_matches_disk: (volume.exposed_uuid ^ disk_uuid) & !1 == 0,
+            exposed_uuid_matches_disk: (volume.exposed_uuid ^ disk_uuid) & !1 == 0
+                && (volume.left_behind == 0 || (volume.left_behind ^ disk_uuid) & !1 != 0),
             negotiated: volume
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),

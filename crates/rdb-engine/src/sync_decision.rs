@@ -119,6 +119,9 @@ pub enum FailReason {
     /// This node would overwrite data that its users hold open.
     #[error("would become SyncTarget, but is primary")]
     PrimaryTarget,
+    /// The peer's users read and write this node's disk, and the disk that comes to them holds something else.
+    #[error("would become SyncTarget, but the peer's users are on this disk")]
+    UsersOnOurDisk,
     /// It was only a dry run.
     #[error("dry run")]
     DryRun,

@@ -200,8 +200,6 @@ impl<P: Payload> Resource<P> {
                 if request.net == Part::Pending && self.net.protocol() == crate::config::Protocol::A
                 {
                     request.net = Part::Done; // the driver has not come to tell that TCP took it
-                    self.advance_write(entry.key);
-                    continue;
                 }
                 if request.net == Part::Pending {
                     // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
@@ -210,7 +208,7 @@ impl<P: Payload> Resource<P> {
                     self.protocol_error(text);
                     return;
                 }
-                self.finish_request(entry.key);
+                self.advance_write(entry.key);
             }
         }
         self.release_flushes();

@@ -83,6 +83,9 @@ pub(crate) struct Volume<P> {
     /// Ended writes whose completion must wait for the superblock (a new generation is being written).
     pub(crate) completions_held: u32,
     pub(crate) held_completions: Vec<RequestKey>,
+    /// Our UpToDate disk is lost while Primary, and the peer has not said yet that a new generation is on its record:
+    /// the name that both had. Until then our own disk would win after a crash, over writes that only the peer has.
+    pub(crate) loss_unrecorded: Option<u64>,
     /// An application flush came: the next mirrored write says so.
     pub(crate) flush_before_next: bool,
 
@@ -165,6 +168,9 @@ pub(crate) struct Counters {
 pub(crate) struct PeerVolume {
     /// Its generation identifiers, once received in this connection.
     pub(crate) ids: Option<PeerIds>,
+    /// The generation that it has begun because our disk goes, told before we know that it has gone: a detach is agreed on
+    /// with the peer first.
+    pub(crate) moved_on: Option<u64>,
     /// The last size it announced for its disk, kept across connections; 0 if none.
     pub(crate) disk_size: u64,
     /// Bits we announced in our last P_UUIDS.
@@ -278,6 +284,7 @@ impl<P> Volume<P> {
             full_sync_writing: false,
             completions_held: 0,
             held_completions: Vec::new(),
+            loss_unrecorded: None,
             flush_before_next: false,
             mirror_blocked: VecDeque::new(),
             source_open: false,

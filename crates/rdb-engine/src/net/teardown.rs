@@ -129,6 +129,7 @@ impl<P: Payload> Resource<P> {
             self.resync_connection_lost(nr);
             let volume = self.volume_mut(nr);
             volume.peer.ids = None;
+            volume.peer.moved_on = None;
             volume.peer_sizes_seen = false;
             volume.consider_resync = false;
             volume.counters.peer_pending = 0;

@@ -218,7 +218,8 @@ pub struct Context {
     pub agreed_version: u32,
     /// Own parameters are sent and the handshake is not finished for every volume.
     pub state_sent: bool,
-    /// The exposed data UUID equals the disk's current UUID, bit 0 ignored.
+    /// The exposed data UUID equals the disk's current UUID, bit 0 ignored, and users have written nothing on the
+    /// peer's disk alone since.
     pub exposed_uuid_matches_disk: bool,
     /// What disk and pdsk would have become without a connection; used while the disk is Negotiating.
     pub negotiated: (DiskState, DiskState),

@@ -213,14 +213,17 @@ fn handshake_events_in_any_order() {
                     force: false,
                 },
             )),
-            3 => drop(w.start_admin(
-                1,
-                Command::Primary {
-                    volume,
-                    force: false,
-                },
-            )),
-            4 => drop(w.start_admin(i, Command::Disconnect { force: false })),
+            // (Earlier it would be a split brain that the administrator wants.)
+            3 if w.nodes[1].state().conn > rdb_engine::state::ConnState::WFConnection => {
+                _ = w.start_admin(
+                    1,
+                    Command::Primary {
+                        volume,
+                        force: false,
+                    },
+                );
+            }
+            3 | 4 => drop(w.start_admin(i, Command::Disconnect { force: false })),
             5 => drop(w.start_admin(0, Command::PauseSync { volume })),
             _ => w.kill(1),
         }
