@@ -295,7 +295,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         // What is on record as written before the peer goes on alone must be there when this disk comes back.
-        self.md(nr, MdKind::FlushData, Then::Nothing);
+        self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
         self.md(nr, MdKind::SUPERBLOCK, Then::Detached);
     }
@@ -326,12 +326,13 @@ impl<P: Payload> Resource<P> {
 
     /// Nothing of the disk is under way, and nobody waits for it.
     fn forget_disk(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        if !self.volumes.contains_key(&nr) {
             return;
-        };
+        }
+        self.given_up_disk_flushed(nr);
+        let volume = self.volume_mut(nr);
         volume.disk = None;
         volume.negotiated = None;
-        volume.mirror_unflushed = false;
         for (_, request) in &mut self.requests {
             if request.volume == nr {
                 request.al_held = false;

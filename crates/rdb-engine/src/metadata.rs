@@ -81,6 +81,8 @@ pub(crate) enum Then {
     Application(RequestKey),
     /// The device's new size may be told.
     AnnounceDevice,
+    /// The failed or detached disk has been flushed, if it could be.
+    GivenUpFlushed,
     /// The failed or detached disk has nothing left to write.
     Detached,
 }
@@ -512,6 +514,7 @@ impl<P: Payload> Resource<P> {
             Then::FullSyncReady => self.full_sync_ready(nr, ok),
             Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
             Then::Admin => self.admin_metadata_done(ok),
+            Then::GivenUpFlushed => self.given_up_disk_flushed(nr),
             Then::Detached => self.detach_finish(nr, ok),
             Then::Mirrored(key) => self.submit_mirrored(key),
             Then::Application(key) => self.submit_write(key),

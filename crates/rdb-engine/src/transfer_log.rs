@@ -362,6 +362,13 @@ impl<P: Payload> Resource<P> {
     }
 
     fn flush_epochs(&mut self, complete: usize) {
+        if self
+            .volumes
+            .values()
+            .any(crate::volume::Volume::holds_back_epochs)
+        {
+            return; // goes on when the disk that is being given up has been flushed a last time
+        }
         let mut volumes = 0;
         let mut next = self.next_volume(None);
         while let Some(nr) = next {
@@ -400,7 +407,7 @@ impl<P: Payload> Resource<P> {
         connection: u32,
         result: Result<(), DiskError>,
     ) {
-        if let Err(error) = result {
+        if let Err(error) = &result {
             // The disk may have lost what it acknowledged: it is no copy any more, and the writer must know.
             self.log_volume_error(
                 nr,
@@ -411,12 +418,37 @@ impl<P: Payload> Resource<P> {
         if connection != self.net.epochs_of {
             return; // of a connection whose epochs nobody waits for any more
         }
+        if result.is_err() {
+            // Only an acknowledged barrier lets the writer forget its writes: without one it marks them.
+            self.lose_connection(ConnState::NetworkFailure);
+            return;
+        }
         let Some((_, volumes)) = &mut self.net.epochs.flushing else {
             return;
         };
         *volumes -= 1;
         if *volumes == 0 {
             self.epochs_durable();
+        }
+    }
+
+    /// A disk that is given up has been flushed as well as it takes it: barriers of writes that it holds may be
+    /// acknowledged, or never will be.
+    pub(crate) fn given_up_disk_flushed(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        if !core::mem::take(&mut volume.mirror_unflushed) {
+            return;
+        }
+        let volatile = volume
+            .disk
+            .as_deref()
+            .is_some_and(|d| d.options.disk_flushes && d.has_volatile_data());
+        if volatile && self.is_up() {
+            let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
+            self.log_volume(Level::Error, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+        } else {
+            self.advance_epochs();
         }
     }
 

@@ -299,6 +299,14 @@ impl<P> Volume<P> {
         }
     }
 
+    /// Mirrored writes are in the cache of a disk that is being given up: no barrier is acknowledged before it is clear
+    /// whether they become durable.
+    pub(crate) fn holds_back_epochs(&self) -> bool {
+        self.mirror_unflushed
+            && self.state.disk <= DiskState::Failed
+            && self.disk.as_deref().is_some_and(|d| d.options.disk_flushes)
+    }
+
     /// The disk, if it can take I/O: attached, read, and not failed.
     pub(crate) fn usable_disk(&mut self) -> Option<&mut Disk> {
         if self.state.disk < DiskState::Inconsistent {
