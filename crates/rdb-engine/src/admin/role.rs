@@ -116,7 +116,10 @@ impl<P: Payload> Resource<P> {
             self.step_admin();
             return;
         };
-        if forced || (lonely && disk.sb.uuids[1] == 0) {
+        let new_generation = forced || (lonely && disk.sb.uuids[1] == 0);
+        // What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
+        self.md(nr, MdKind::FlushData, Then::Nothing);
+        if new_generation {
             self.new_current_uuid(nr);
         }
         let disk = self.disk_mut(nr);
