@@ -46,7 +46,8 @@ impl<P: Payload> Resource<P> {
             // What only an Inconsistent disk took is overwritten by the next resync: that is no success.
             let state = self.volume(nr).state;
             let here = request.good_here || state.disk == DiskState::UpToDate;
-            let there = request.good_there || state.pdsk == DiskState::UpToDate;
+            // (What the peer has while it is away is of an older generation than the one we go on with.)
+            let there = state.pdsk == DiskState::UpToDate;
             let safe_here = request.local == Part::Done && here && state::is_there(state.disk);
             let safe_there = request.net == Part::Done && there;
             let ok = safe_here || safe_there;

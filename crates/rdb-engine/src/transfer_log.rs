@@ -419,9 +419,9 @@ impl<P: Payload> Resource<P> {
             return; // of a connection whose epochs nobody waits for any more
         }
         if result.is_err() {
-            // Only an acknowledged barrier lets the writer forget its writes: without one it marks them.
+            // Only an acknowledged barrier lets the writer forget its writes: without one it marks them. (The epochs end
+            // here all the same, and what waits for them goes on, to a connection that is gone.)
             self.lose_connection(ConnState::NetworkFailure);
-            return;
         }
         let Some((_, volumes)) = &mut self.net.epochs.flushing else {
             return;
@@ -447,9 +447,8 @@ impl<P: Payload> Resource<P> {
             let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
             self.log_volume(Level::Error, nr, text);
             self.lose_connection(ConnState::NetworkFailure);
-        } else {
-            self.advance_epochs();
         }
+        self.advance_epochs();
     }
 
     fn epochs_durable(&mut self) {

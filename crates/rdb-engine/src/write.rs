@@ -43,7 +43,6 @@ pub(crate) struct AppRequest<P> {
     pub(crate) in_sync: bool,
     /// Our disk, or the peer's, was UpToDate when the write went there: only such a copy is one to rely on.
     pub(crate) good_here: bool,
-    pub(crate) good_there: bool,
     /// The peer has it on a disk to rely on.
     pub(crate) safe_there: bool,
     started: bool,
@@ -166,7 +165,6 @@ impl<P: Payload> Resource<P> {
             epoch: 0,
             in_sync: false,
             good_here: false,
-            good_there: false,
             safe_there: false,
             started: false,
             completed: false,
@@ -375,7 +373,6 @@ impl<P: Payload> Resource<P> {
         let (sector, bytes) = (request.sector, request.bytes);
         let payload = request.payload.take();
         request.good_here = local && state.disk == DiskState::UpToDate;
-        request.good_there = replicate && state.pdsk == DiskState::UpToDate;
         let kind = request.kind.clone();
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
         if replicate {

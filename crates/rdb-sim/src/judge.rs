@@ -89,6 +89,11 @@ impl World {
         {
             self.models[volume].forked = true;
         }
+        // (An order that was given while they were connected may be carried out when they are not any more.)
+        let promoted = old.role != Role::Primary && new.role == Role::Primary;
+        if promoted && self.is_primary(1 - i, volume) {
+            self.models[volume].forked = true;
+        }
         let connected = old.conn >= ConnState::Connected;
         if is_target(old.conn) && new.disk == DiskState::UpToDate && connected {
             self.judge_synced(i, volume);
