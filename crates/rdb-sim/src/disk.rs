@@ -188,7 +188,11 @@ impl Disk {
     pub fn write(&mut self, sector: u64, data: &[u8], durable: bool) {
         let end = sector + data.len() as u64 / 512;
         assert!(end <= self.sectors, "a write beyond the disk");
-        self.change(sector, end, durable, |page, n, at| {
+        let zeroes = |at: u64, until: u64| {
+            let part = ((at - sector) * 512) as usize..((until - sector) * 512) as usize;
+            data[part] == [0; PAGE][..((until - at) * 512) as usize]
+        };
+        self.change(sector, end, durable, zeroes, |page, n, at| {
             let from = ((at - sector) * 512) as usize;
             page.write(n, &data[from..from + SECTOR]);
         });
@@ -201,7 +205,10 @@ impl Disk {
     pub fn zero(&mut self, sector: u64, sectors: u64) {
         let end = sector + sectors;
         assert!(end <= self.sectors, "a discard beyond the disk");
-        self.change(sector, end, false, |page, n, _| page.write(n, &[0; SECTOR]));
+        let zeroes = |_, _| true;
+        self.change(sector, end, false, zeroes, |page, n, _| {
+            page.write(n, &[0; SECTOR]);
+        });
     }
 
     fn change(
@@ -209,6 +216,7 @@ impl Disk {
         sector: u64,
         end: u64,
         durable: bool,
+        zeroes: impl Fn(u64, u64) -> bool,
         mut put: impl FnMut(&mut Page, usize, u64),
     ) {
         self.clock += 1;
@@ -217,6 +225,10 @@ impl Disk {
         while at < end {
             let nr = at / 8;
             let until = end.min((nr + 1) * 8);
+            if !self.pages.contains_key(&nr) && zeroes(at, until) {
+                at = until;
+                continue; // as it was, now and after a power cut
+            }
             if nr * 8 < self.data_sectors {
                 self.touched.push(nr);
             }
