@@ -238,7 +238,9 @@ impl Disk {
                 let page = page.clone();
                 versions.push(Version { stamp, page });
                 if versions.len() > 6 {
-                    versions.remove(3);
+                    // A flush that is under way may promise the one that goes: the next stands for it then.
+                    let gone = versions.remove(3);
+                    versions[3].stamp = gone.stamp;
                 }
             }
             at = until;
