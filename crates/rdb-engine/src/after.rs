@@ -223,6 +223,7 @@ impl<P: Payload> Resource<P> {
             OnIoError::PassOn => {
                 if state > DiskState::Inconsistent {
                     self.log_volume(Level::Error, nr, "Local IO failed.");
+                    self.volume_mut(nr).passed_on = true;
                     self.fact(nr, Change::disk(DiskState::Inconsistent));
                 }
             }
@@ -232,6 +233,21 @@ impl<P: Payload> Resource<P> {
                     self.fail_disk(nr);
                 }
             }
+        }
+    }
+
+    /// What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
+    /// here meanwhile. (Marks tell, and writes that will be marked once the peer has answered.)
+    pub(crate) fn disk_at_the_end(&self, nr: VolumeNr) -> DiskState {
+        use crate::write::Part;
+        let volume = self.volume(nr);
+        let mut requests = self.requests.iter().map(|(_, request)| request);
+        let mut fails =
+            || requests.any(|r| r.volume == nr && !r.completed && r.local == Part::Failed);
+        if volume.passed_on && (volume.bits_set() > 0 || fails()) {
+            DiskState::Inconsistent
+        } else {
+            volume.state.disk
         }
     }
 

@@ -394,6 +394,7 @@ impl<P: Payload> Resource<P> {
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
             invalidated: volume.invalidated,
+            settled: self.admin.settled(nr),
             ..Context::DEFAULT
         }
     }
@@ -508,6 +509,7 @@ impl<P: Payload> Resource<P> {
             ConnState::WFSyncUUID => volume.invalidated,
             _ => false,
         };
+        volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
         if let Some(disk) = volume.disk.as_deref_mut() {
             if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {
                 let mut flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());

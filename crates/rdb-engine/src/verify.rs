@@ -181,7 +181,8 @@ impl<P: Payload> Resource<P> {
             let text = format!("Online verify found {found} 4k block out of sync!");
             self.log_volume(Level::Error, nr, text);
         }
-        self.fact(nr, Change::conn(ConnState::Connected));
+        let disk = self.disk_at_the_end(nr);
+        self.fact(nr, Change::conn(ConnState::Connected).and_disk(disk));
     }
 
     /// The state became or ceased to be VerifyT: nothing of the last verify is waited for any more.

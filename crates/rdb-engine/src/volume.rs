@@ -44,6 +44,8 @@ pub(crate) struct Volume<P> {
     pub(crate) size: u64,
     /// Own data were given up for an administrative full sync, which has not begun.
     pub(crate) invalidated: bool,
+    /// An I/O error was passed on while the connection state kept the disk UpToDate (2.4, rule 6).
+    pub(crate) passed_on: bool,
     /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
     pub(crate) exposed_uuid: u64,
     /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
@@ -264,6 +266,7 @@ impl<P> Volume<P> {
             state: VolumeState::INITIAL,
             size: 0,
             invalidated: false,
+            passed_on: false,
             exposed_uuid: 0,
             left_behind: 0,
             disk: None,

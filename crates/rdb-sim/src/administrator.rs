@@ -1,8 +1,10 @@
 //! The administrators: what they do at any moment, and how they bring the pair together at the end.
 
+use rdb_engine::generation::JUST_CREATED;
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, VolumeNr};
 
+use crate::node::superblock_of;
 use crate::plan::{Order, Weather};
 use crate::world::World;
 
@@ -202,10 +204,10 @@ impl World {
                 self.repair_disks(i, true);
             }
             if self.comes_to_rest() {
-                if !self.give_up_rotten_disks() {
-                    break;
+                if self.give_up_rotten_disks() || self.sync_what_is_marked(round) {
+                    continue;
                 }
-                continue;
+                break;
             }
             self.give_up_rotten_disks();
             self.judge_commands(round);
@@ -261,6 +263,35 @@ impl World {
             }
         }
         any
+    }
+
+    /// The source of a full sync by hand marks every block before its peer has begun. If that comes to nothing both are
+    /// UpToDate, and equal, and the marks stay: `No resync, but N bits in bitmap!`. A new generation makes a resync of them.
+    /// Says whether there was anything to do.
+    fn sync_what_is_marked(&mut self, round: u64) -> bool {
+        let marked = |w: &World, v: usize| (0..2).find(|&i| w.nodes[i].out_of_sync_of(v) > 0);
+        let mut volumes = 0..self.models.len();
+        let found = volumes.find_map(|v| {
+            marked(self, v)
+                .filter(|_| self.full_syncs[v])
+                .map(|i| (i, v))
+        });
+        let Some((i, v)) = found.filter(|_| round < 30) else {
+            return false;
+        };
+        let primary = (0..2).find(|&i| self.is_primary(i, v));
+        if primary.is_none() {
+            self.promote(i, v, false);
+            self.pass(1_000);
+        }
+        let secondary = 1 - primary.unwrap_or(i);
+        self.start_admin(secondary, Command::Disconnect { force: true });
+        self.pass(3_000);
+        self.connect(secondary, false);
+        self.pass(20_000);
+        self.coverage
+            .hit("repair: marks of a full sync that came to nothing");
+        true
     }
 
     fn judge_commands(&self, round: u64) {
@@ -404,6 +435,15 @@ impl World {
         let up = |w: &World, i: usize| (0..volumes).all(|v| good_disk(w, i, v));
         let good = |w: &World, i: usize| up(w, i) && (0..volumes).all(|v| w.holds(i, v));
         let winner = (0..2).find(|&i| good(self, i));
+        // A disk that passes its errors on is Inconsistent after one, and may be the only one that has what came last.
+        // (So may a new disk by chance, but nobody would take that for the better one.)
+        let attached = |w: &World, i: usize| {
+            let old = |disk| superblock_of(disk).uuids[0] & !1 != JUST_CREATED;
+            let there = |v| w.nodes[i].state_of(v).disk >= DiskState::Inconsistent;
+            (0..volumes).all(|v| there(v) && old(&w.nodes[i].disks[v]))
+        };
+        let whole = |w: &World, i: usize| attached(w, i) && (0..volumes).all(|v| w.holds(i, v));
+        let winner = winner.or((0..2).find(|&i| whole(self, i)));
         let winner = winner.or((0..2).find(|&i| up(self, i))).unwrap_or(0);
         let loser = 1 - winner;
         for v in 0..volumes {

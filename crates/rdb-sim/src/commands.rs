@@ -54,6 +54,11 @@ impl World {
 
     /// Whose data may be overwritten by this command's wish.
     fn note_consent(&mut self, i: usize, command: &Command) {
+        if let Command::Invalidate { volume } | Command::InvalidateRemote { volume } = command
+            && let Some(ordered) = self.full_syncs.get_mut(usize::from(volume.0))
+        {
+            *ordered = true;
+        }
         match command {
             Command::Connect {
                 discard_my_data: true,

@@ -250,9 +250,9 @@ impl Disk {
                 let page = page.clone();
                 versions.push(Version { stamp, page });
                 if versions.len() > 6 {
-                    // What a flush between the two asks for stays durable: the later content may be so a little early.
-                    let later = versions.remove(4);
-                    versions[3].page = later.page;
+                    // A flush that is under way may promise the one that goes: the next stands for it then.
+                    let gone = versions.remove(3);
+                    versions[3].stamp = gone.stamp;
                 }
             }
             at = until;

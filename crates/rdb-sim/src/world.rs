@@ -83,6 +83,8 @@ pub struct World {
     pub(crate) pairing: Option<Time>,
     pub(crate) pairings: u64,
     pub(crate) paired_due: [Option<(Time, bool)>; 2],
+    /// An administrator has ordered a full sync of the volume.
+    pub(crate) full_syncs: Vec<bool>,
     /// Data blocks that may differ, by volume.
     pub(crate) suspects: Vec<std::collections::BTreeSet<u64>>,
     /// How many events the engines have handled.
@@ -179,6 +181,7 @@ impl World {
             pairing: None,
             pairings: 0,
             paired_due: [None; 2],
+            full_syncs: vec![false; a.len()],
             suspects: a.iter().map(|_| Default::default()).collect(),
             events: 0,
             check_every: 1,

@@ -12,9 +12,9 @@ use replica_proto::{Packet, StateChange, StateWord};
 
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
-use crate::ids::{AdminId, VolumeNr};
+use crate::ids::{AdminId, Time, VolumeNr};
 use crate::resource::Resource;
-use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError};
+use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError, VolumeState};
 use crate::volume::Volume;
 
 /// The commands of a resource.
@@ -40,6 +40,10 @@ struct Op {
     /// The local disk was declared UpToDate by force.
     forced: bool,
     retried: bool,
+    /// The record that a promotion waits for to change, and the time when it has waited long enough.
+    waits_since: Option<(VolumeState, Time)>,
+    /// That time has come.
+    settled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,12 @@ struct Ask {
 }
 
 impl Admin {
+    /// Whether the command in progress has waited long enough for this volume's state to change.
+    pub(crate) fn settled(&self, nr: VolumeNr) -> bool {
+        let op = self.current.as_ref().filter(|op| op.settled);
+        op.is_some_and(|op| command_volume(&op.command) == Some(nr))
+    }
+
     /// Whether the peer has been asked about this volume (or connection) and has not answered.
     pub(crate) fn asks_about(&self, volume: Option<VolumeNr>) -> bool {
         self.ask
@@ -120,6 +130,8 @@ impl<P: Payload> Resource<P> {
                 ready: false,
                 forced: false,
                 retried: false,
+                waits_since: None,
+                settled: false,
             });
         }
         let place = |admin: &Admin| admin.current.as_ref().map(|op| (op.stage, op.ready));

@@ -50,7 +50,9 @@ impl<P: Payload> Resource<P> {
             change = change.and_disk(DiskState::UpToDate);
         }
         match self.ask_change(nr, change) {
-            Asked::Wait => {}
+            Asked::Wait | Asked::Done(Err(StateError::InTransientState)) => {
+                self.wait_for_resync(nr, force);
+            }
             Asked::Done(Ok(2)) => self.admin_done(Ok(())),
             Asked::Done(Ok(_)) => self.promoted(nr, forced),
             Asked::Done(Err(StateError::NoUpToDateDisk))
@@ -85,6 +87,33 @@ impl<P: Payload> Resource<P> {
                     self.log_refusal(nr, error, change);
                 }
                 self.admin_state_error(error);
+            }
+        }
+    }
+
+    /// A promotion waits beside a peer that has the data: a resync may be about to begin (2.6, row 8). If nothing changes
+    /// for a ping timeout there will be none, and users can be served with what the peer has.
+    fn wait_for_resync(&mut self, nr: VolumeNr, force: bool) {
+        let state = self.volume(nr).state;
+        let at = self.now.plus_ms(self.net.ping_timeout_ms() + 100);
+        let (asks, now) = (self.asks_peer(), self.now);
+        let Some(op) = self.admin.current.as_mut().filter(|_| !asks) else {
+            return;
+        };
+        match op.waits_since {
+            Some((then, at)) if then == state => {
+                if at <= now && !op.settled {
+                    op.settled = true;
+                    self.try_promote(nr, force);
+                }
+            }
+            _ => {
+                op.settled = false;
+                op.waits_since = Some((state, at));
+                self.emit(Effect::SetTimer {
+                    timer: Timer::Admin,
+                    at,
+                });
             }
         }
     }

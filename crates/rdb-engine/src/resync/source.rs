@@ -135,7 +135,7 @@ impl<P: Payload> Resource<P> {
             timer: Timer::ResyncStep(nr),
         });
         let change = Change::conn(ConnState::Connected)
-            .and_disk(DiskState::UpToDate)
+            .and_disk(self.disk_at_the_end(nr))
             .and_pdsk(DiskState::UpToDate);
         self.fact(nr, change);
     }

@@ -225,6 +225,8 @@ pub struct Context {
     pub negotiated: (DiskState, DiskState),
     /// Own data were given up for an administrative full sync, which has not begun.
     pub invalidated: bool,
+    /// The volume has been Connected without a change for long enough that no handshake can be on its way.
+    pub settled: bool,
 }
 
 impl Context {
@@ -242,6 +244,7 @@ impl Context {
         exposed_uuid_matches_disk: false,
         negotiated: (DiskState::Diskless, DiskState::DUnknown),
         invalidated: false,
+        settled: false,
     };
 
     /// This context with the fencing policy that is in effect while the disk is in state `present`.

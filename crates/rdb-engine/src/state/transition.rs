@@ -110,6 +110,8 @@ pub fn soft_transition(old: VolumeState, new: VolumeState, ctx: &Context) -> Sta
         || (old.conn == WFReportParams && new.conn >= Connected);
     let promotion = old.role != Role::Primary && new.role == Role::Primary;
     let outdates_peer = new.conn == Disconnecting && new.pdsk == Outdated;
+    // Row 8 waits for a resync to begin. After one that failed blocks in none may come: DRBD's command waits for ever then.
+    let no_resync = ctx.settled && old.conn == Connected && new.conn == Connected;
 
     let rows: [(bool, StateError); 13] = [
         (starting && old.conn > Connected, StateError::ResyncRunning),
@@ -139,7 +141,8 @@ pub fn soft_transition(old: VolumeState, new: VolumeState, ctx: &Context) -> Sta
                 && new.pdsk == UpToDate
                 && new.disk != UpToDate
                 && new.disk != Diskless
-                && (new.conn <= WFSyncUUID || new.conn != old.conn),
+                && (new.conn <= WFSyncUUID || new.conn != old.conn)
+                && !no_resync,
             StateError::InTransientState,
         ),
         (

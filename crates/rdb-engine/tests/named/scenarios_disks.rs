@@ -245,6 +245,42 @@ fn s26_pass_on_a_write_error_of_the_secondary() {
 }
 
 #[test]
+fn s26_pass_on_a_node_that_was_demoted_since_is_promoted_beside_the_good_disk() {
+    let mut w = passing_on(50);
+    w.nodes[0].disks[0].fail_writes = 1;
+    assert!(w.write_wait(0, 80, vec![2; 4096]), "the peer has it");
+    w.secondary(0).unwrap();
+    w.both("Connected S/S I/U", "Connected S/S U/I");
+    // DRBD's command waits for ever here: for a resync that nobody begins.
+    w.primary(0, false).unwrap();
+    w.both("Connected P/S I/U", "Connected S/P U/I");
+    assert_eq!(w.read(0, 80, 4096).unwrap(), [2; 4096]);
+    invalidate_repairs(&mut w, 0);
+}
+
+#[test]
+fn s26_pass_on_a_write_error_of_a_source_whose_target_has_come_to_the_end() {
+    let mut w = passing_on(51);
+    w.cut();
+    w.write_blocks(0, [0, 8], 3);
+    w.heal();
+    w.until("the target at its end", |w| {
+        w.nodes[1].state().disk == DiskState::UpToDate
+            && w.nodes[0].state().conn == ConnState::SyncSource
+    });
+    w.nodes[0].disks[0].fail_writes = 1;
+    let write = w.write(0, 80, vec![2; 4096]);
+    w.wait_conn(ConnState::Connected);
+    w.wait_done(0, write).ok();
+    w.quiet();
+    // The resync did not bring the block here: it is not UpToDate with a block that only the peer has.
+    w.both("Connected P/S I/U", "Connected S/P U/I");
+    assert_eq!((w.nodes[0].out_of_sync(), w.nodes[1].out_of_sync()), (1, 0));
+    assert_eq!(w.read(0, 80, 4096).unwrap(), [2; 4096]);
+    invalidate_repairs(&mut w, 0);
+}
+
+#[test]
 fn s26_pass_on_a_read_error_of_the_secondary_that_serves_a_diskless_primary() {
     let mut w = passing_on(29);
     w.detach(0, false).unwrap();

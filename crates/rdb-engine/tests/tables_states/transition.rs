@@ -160,6 +160,10 @@ fn every_row_of_the_soft_transition_table_refuses_its_move() {
         state_sent: true,
         ..NET
     };
+    let settled = Context {
+        settled: true,
+        ..NET
+    };
     for (row, from, to, ctx, code) in [
         (1, "SyncSource P/S U/I", "StartingSyncS P/S U/I", NET, -8),
         (1, "VerifyS S/S U/U", "StartingSyncT S/S O/U", NET, -8),
@@ -197,6 +201,10 @@ fn every_row_of_the_soft_transition_table_refuses_its_move() {
         (8, "WFSyncUUID S/S I/U", "WFSyncUUID P/S I/U", NET, -18),
         (8, "SyncTarget S/S I/U", "SyncTarget P/S I/U", NET, 0),
         (8, "Connected S/S I/U", "SyncTarget P/S I/U", NET, -18),
+        (8, "Connected S/S I/U", "Connected P/S I/U", NET, -18),
+        (8, "Connected S/S I/U", "Connected P/S I/U", settled, 0), // DRBD waits for ever
+        (8, "Connected S/S I/U", "SyncTarget P/S I/U", settled, -18),
+        (8, "WFBitMapT S/S I/U", "WFBitMapT P/S I/U", settled, -18),
         (8, "Connected S/S D/U", "Connected P/S D/U", NET, 0),
         (8, "Connected S/S U/U", "Connected P/S U/U", NET, 0),
         (9, "WFReportParams S/? U/-", "VerifyS S/S U/U", NET, -15),
