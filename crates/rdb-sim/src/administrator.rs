@@ -186,6 +186,7 @@ impl World {
         self.repairing = true;
         self.heal();
         self.wires.crossing = 0;
+        self.wires.spoils = 0;
         // A disk that is attached from now on is synced as quickly as can be.
         self.disk_options.resync_rate_kib = 100_000;
         self.disk_options.c_plan_ahead_ds = 0;

@@ -109,6 +109,10 @@ impl World {
                 );
                 assert_eq!(frame.payload_len, len, "a payload has the length it says");
                 let (volume, packet, digest) = (frame.volume, frame.packet, frame.digest);
+                let payload = payload.map(|data| match digest {
+                    Some(_) => self.spoil(i, data),
+                    None => data,
+                });
                 if !matches!(packet, Packet::Ping | Packet::PingAck) {
                     self.tell(i, || format!("< {volume} {}", shown(&packet)));
                 }
@@ -125,6 +129,20 @@ impl World {
             Ok(None) => panic!("a packet of ours is not complete"),
             Err(error) => panic!("a packet of ours is refused: {error}"),
         }
+    }
+
+    /// Data as they arrive over a cable that changes a byte now and then, unseen by TCP.
+    fn spoil(&mut self, i: usize, data: Data) -> Data {
+        let draw = mix(self.seed ^ 0x5901, self.events);
+        if draw.checked_rem(self.wires.spoils) != Some(0) || data.0.is_empty() {
+            return data;
+        }
+        self.coverage.hit("fault: data spoiled on the way");
+        self.tell(i, || "the data that come now are spoiled".into());
+        let mut bytes = data.0.to_vec();
+        let at = (draw >> 32) as usize % bytes.len();
+        bytes[at] ^= 1 << (draw >> 61);
+        Data(std::rc::Rc::new(bytes))
     }
 
     /// The next packet of a socket, and no other. Says whether there was one.

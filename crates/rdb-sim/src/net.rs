@@ -85,6 +85,8 @@ pub struct Link {
     pub dead: [bool; 2],
     /// Once in so many times, one node has a connection before the other, which never gets it; 0 is never.
     pub crossing: u64,
+    /// Once in so many times, data that travel with a digest arrive with a byte changed; 0 is never.
+    pub spoils: u64,
     pub(crate) busy_until: [Time; 2],
     pub(crate) sent: u64,
 }
@@ -98,6 +100,7 @@ impl Default for Link {
             buffer_bytes: 4 << 20,
             dead: [false; 2],
             crossing: 0,
+            spoils: 0,
             busy_until: [Time(0); 2],
             sent: 0,
         }

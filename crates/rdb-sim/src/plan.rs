@@ -278,6 +278,7 @@ impl Plan {
         let crc32c = || replica_proto::DigestAlgorithm::from_name("crc32c").ok();
         if mix(seed, 4).is_multiple_of(8) {
             plan.setup.net.integrity_alg = crc32c();
+            plan.setup.link.spoils = [0, 100, 400][mix(seed, 7) as usize % 3];
         }
         if mix(seed, 5).is_multiple_of(6) {
             plan.setup.net.csums_alg = crc32c();
