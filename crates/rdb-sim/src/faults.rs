@@ -152,15 +152,19 @@ impl World {
         true
     }
 
-    /// The peer is a Primary whose disk failed, and the superblock that should have said that this disk alone goes on
-    /// cannot be written: both disks failed at once, and what was acknowledged in between is given up (docs/testing.md).
+    /// The other disk failed, and the superblock that should have said that this one alone goes on cannot be written:
+    /// both disks failed at once, and what was acknowledged in between is given up (docs/testing.md).
     fn note_lost_name(&mut self, i: usize, op: &Op) {
         let Op::MetaWrite { volume, .. } = *op else {
             return;
         };
         let state = self.nodes[i].view[volume];
-        let alone = state.peer == Role::Primary && state.pdsk < DiskState::Inconsistent;
-        if state.role == Role::Primary || !alone || state.disk != DiskState::UpToDate {
+        let peer_disk = self.nodes[1 - i].view[volume].disk;
+        let writes_here = state.role == Role::Primary;
+        let alone = (writes_here || state.peer == Role::Primary)
+            && state.pdsk < DiskState::Inconsistent
+            && (!writes_here || peer_disk < DiskState::Inconsistent);
+        if !alone || state.disk != DiskState::UpToDate {
             return;
         }
         let disk = &self.nodes[i].disks[volume];
@@ -171,6 +175,8 @@ impl World {
         if ids.is_some_and(|(ids, _)| (ids.current ^ written) & !1 != 0) {
             self.coverage.hit("judge: both disks failed at once");
             self.nodes[i].consent[volume] = true;
+            // A write may have been acknowledged for the sake of this disk before it was known that it is the only one.
+            self.models[volume].forked |= writes_here;
         }
     }
 
