@@ -130,6 +130,11 @@ impl World {
 
     /// The node's data are about to be overwritten.
     fn judge_target(&mut self, i: usize, volume: usize) {
+        // Under A and B what was acknowledged may not have left for the peer when its administrator gives this copy up.
+        let given_up = self.nodes[i].consent[volume] && self.options.protocol != Protocol::C;
+        if given_up && !self.holds(1 - i, volume) {
+            self.models[volume].forked = true;
+        }
         if !self.nodes[i].lonely[volume] || self.is_rotten(volume) {
             return;
         }
