@@ -79,8 +79,22 @@ impl<P: Payload> Resource<P> {
 
     /// P_STATE.
     pub(crate) fn send_state(&mut self, nr: VolumeNr) {
+        if self.volume(nr).peer.state_held.is_some() {
+            return; // the first one has to go before, and comes with it
+        }
         let word = self.volume(nr).state.to_word();
         self.send(nr, Packet::State(StateWord(word)), None);
+    }
+
+    /// The first state, if it was held back: the peer's data are those that our users have seen, or there are none.
+    fn release_first_state(&mut self, nr: VolumeNr) {
+        let Some(first) = self.volume_mut(nr).peer.state_held.take() else {
+            return;
+        };
+        self.send(nr, Packet::State(first), None);
+        if self.volume(nr).state.to_word() != first.0 {
+            self.send_state(nr);
+        }
     }
 
     // ---- sizes ---------------------------------------------------------------------------------------------------
@@ -111,6 +125,10 @@ impl<P: Payload> Resource<P> {
         volume.peer.disk_size = sizes.d_size;
         volume.peer_sizes_seen = true;
         let old_size = volume.size;
+        if sizes.d_size == 0 {
+            self.release_first_state(nr);
+        }
+        let volume = self.volume(nr);
         if state.disk < DiskState::Negotiating && volume.disk.is_some() {
             // A disk on its way in announces itself when it is there, one on its way out keeps the size it knows.
             return;
@@ -315,6 +333,7 @@ impl<P: Payload> Resource<P> {
             self.go_standalone();
             return;
         }
+        self.release_first_state(nr);
         if state.conn == ConnState::Connected && peer.skip_initial_sync() {
             let is_primary = state.role == Role::Primary;
             let Some(disk) = self.volume_mut(nr).usable_disk() else {
@@ -408,6 +427,7 @@ impl<P: Payload> Resource<P> {
         if own.conn <= ConnState::TearDown {
             return;
         }
+        self.release_first_state(nr);
         let peer_ids = self.volume(nr).peer.ids;
         let mut effective = packet.disk;
         if packet.disk == DiskState::Negotiating {

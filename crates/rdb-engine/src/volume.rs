@@ -16,7 +16,7 @@ use crate::resync::Resync;
 use crate::state::VolumeState;
 use crate::verify::Verify;
 
-use replica_proto::DiskState;
+use replica_proto::{DiskState, StateWord};
 
 /// Index of an application request in the resource's slab.
 pub(crate) type RequestKey = usize;
@@ -173,6 +173,8 @@ pub(crate) struct PeerVolume {
     /// The generation that it has begun because our disk goes, told before we know that it has gone: a detach is agreed on
     /// with the peer first.
     pub(crate) moved_on: Option<u64>,
+    /// Our first state of this connection, held back until we know that we take the peer's data.
+    pub(crate) state_held: Option<StateWord>,
     /// The last size it announced for its disk, kept across connections; 0 if none.
     pub(crate) disk_size: u64,
     /// Bits we announced in our last P_UUIDS.

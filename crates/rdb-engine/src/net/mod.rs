@@ -27,7 +27,7 @@ use crate::event::{Payload, Timer};
 use crate::ids::{SendTag, Time, VolumeNr};
 use crate::integrity::{Integrity, algorithm_name, algorithm_named};
 use crate::resource::Resource;
-use crate::state::{Change, ConnState};
+use crate::state::{Change, ConnState, DiskState, Role};
 use crate::transfer_log::{MirrorEpochs, TransferLog};
 
 /// A feature of our own: the writer marks every write that must not reach the mirror's disk before all earlier ones are
@@ -430,7 +430,15 @@ impl<P: Payload> Resource<P> {
         self.send_sync_param(nr);
         self.send_sizes(nr, false);
         self.send_uuids(nr);
-        self.send_state(nr);
+        let volume = self.volume_mut(nr);
+        let state = volume.state;
+        if state.role == Role::Primary && state.disk == DiskState::Diskless {
+            // A peer that meets a Primary without a disk begins a new generation. If we refuse its data it must not: our
+            // own disk, when it comes back, would meet a fork where there is none.
+            volume.peer.state_held = Some(replica_proto::StateWord(state.to_word()));
+        } else {
+            self.send_state(nr);
+        }
     }
 
     pub(crate) fn send_sync_param(&mut self, nr: VolumeNr) {

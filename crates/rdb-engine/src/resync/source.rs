@@ -102,7 +102,9 @@ impl<P: Payload> Resource<P> {
     /// The target says that it is done. We believe it once all its acks have been seen.
     pub(crate) fn source_target_done(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        if volume.resync.ending || volume.bits_set() > volume.resync.failed {
+        // (A mark of our own failed write is no ack that is missing. It stays, and makes this disk Inconsistent.)
+        let acks_missing = volume.bits_set() > volume.resync.failed && !volume.passed_on;
+        if volume.resync.ending || acks_missing {
             return;
         }
         volume.resync.ending = true;

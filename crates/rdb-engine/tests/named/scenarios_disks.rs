@@ -345,6 +345,7 @@ fn s28_a_diskless_primary_loses_its_peer_and_takes_no_other_data() {
     assert_ne!(w.gi(1)[0], n);
     w.connect(1);
     w.heal();
+    let refused = w.gi(1);
     w.node_is(0, "StandAlone P/? D/-");
     assert!(w.logged(0, "Can only connect to data with current UUID="));
     w.run_ms(3_000);
@@ -353,6 +354,8 @@ fn s28_a_diskless_primary_loses_its_peer_and_takes_no_other_data() {
         "{}",
         w.states()
     );
+    // The one that was refused has not taken the other for a Primary on its data.
+    assert_eq!(w.gi(1), refused);
 }
 
 #[test]
