@@ -320,7 +320,12 @@ impl<P: Payload> Resource<P> {
                 );
                 return Asked::Done(Err(StateError::FailedByPeer));
             }
-            return Asked::Done(self.change(nr, change, false));
+            let result = self.change(nr, change, false);
+            if result.is_err() {
+                // What the peer has asked for meanwhile forbids it. It has taken note of ours already.
+                self.send_state(nr);
+            }
+            return Asked::Done(result);
         }
         let old = self.volume(nr).state;
         let context = self.context(nr);
