@@ -26,3 +26,8 @@ fn an_nbd_device_serves_and_fails_over_in_a_virtual_machine() -> Result<()> {
 fn a_daemon_is_replaced_and_killed_under_an_nbd_device_in_a_virtual_machine() -> Result<()> {
     run("nbd-restart")
 }
+
+#[test]
+fn a_daemon_is_restarted_by_systemd_in_a_virtual_machine() -> Result<()> {
+    run("systemd")
+}

@@ -12,6 +12,7 @@
 #
 # Status: that of the script; 124 when the time (default 300 seconds) is over; 125 when the
 # guest died before the script ended. The image is built in $RDB_VM_DIR when it is not there.
+# RDB_VM_CPU is the guest's processor, as `qemu -cpu` wants it (default: max).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 image=${RDB_VM_DIR:-${CARGO_TARGET_DIR:-$here/../../target}/vm}
@@ -23,7 +24,7 @@ while getopts t:d:f:o:l: option; do
     f) files+=("$OPTARG") ;;
     o) out=$OPTARG ;;
     l) link=$OPTARG ;;
-    *) sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -54,7 +55,7 @@ cp "$image/initrd" "$work/initrd"
 (cd "$work/add" && find . -print0 | cpio -0 -o -H newc --quiet -R 0:0) >>"$work/initrd"
 
 arguments=(-nodefaults -no-user-config -machine "pc,usb=off,vmport=off" -m 1536 -smp 2
-    -accel "tcg,thread=multi,tb-size=512" -cpu max -display none -no-reboot
+    -accel "tcg,thread=multi,tb-size=512" -cpu "${RDB_VM_CPU:-max}" -display none -no-reboot
     -kernel "$image/vmlinuz" -initrd "$work/initrd" -serial "file:$work/console"
     -device virtio-rng-pci)
 index=0

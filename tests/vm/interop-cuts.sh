@@ -136,6 +136,43 @@ kernel_cut_connecting() {
     both_secondary
 }
 
+# ---- a Primary's disk is lost under load, and the peer's goes on
+
+# The peer must tell of its new generation at once: until then no write is acknowledged.
+disk_lost_as_primary() { # detach|errors
+    local daemon before
+    daemon=$(cat "$work/rdbd.pid")
+    kmark
+    primary_rdb
+    rload
+    load_runs
+    if [ "$1" = detach ]; then
+        must radm detach r0
+    else
+        # From here on every write to where the load writes fails, and to the metadata behind that.
+        must prlimit --pid "$daemon" --fsize=$((48 * 1048576)):
+    fi
+    rawait 'ds:Diskless/UpToDate' 20
+    before=$(grep -c '^[0-9]' "$work/load.acked")
+    kawait 'ds:UpToDate/Diskless' 20
+    local end=$((SECONDS + 20))
+    until [ "$(grep -c '^[0-9]' "$work/load.acked")" -ge $((before + 10)) ]; do
+        [ $SECONDS -lt $end ] || fail "the load does not go on without the disk"
+        sleep 0.2
+    done
+    ksaid 'new current UUID' || fail "the kernel has no new generation"
+    if tail -n +"$((log_at + 1))" "$work/rdbd.log" | grep -a 'did not tell of a new generation'; then
+        fail "the kernel did not tell rdb of its new generation"
+    fi
+    load_end
+    must prlimit --pid "$daemon" --fsize=unlimited:
+    must radm attach r0
+    quiet
+    load_known kernel
+    equal
+    both_secondary
+}
+
 # ---- what is asked, refused and granted
 
 requests() {

@@ -87,7 +87,8 @@ kline() { guest 10 "grep -aE '^ *${1:-0}: cs:' /proc/drbd"; }
 
 rdb_start() {
     mkdir -p "$work/run"
-    setsid "$binaries/rdbd" --frontend socket --node user --run-dir "$work/run" </dev/null >>"$work/rdbd.log" 2>&1 &
+    # Beyond a limit of the size of files, writes fail and end nobody (`disk_lost_as_primary`).
+    setsid env --ignore-signal=XFSZ "$binaries/rdbd" --frontend socket --node user --run-dir "$work/run" </dev/null >>"$work/rdbd.log" 2>&1 &
     echo $! >"$work/rdbd.pid"
     for _ in $(seq 100); do
         RDB_RUN_DIR=$work/run timeout 5 "$binaries/rdbadm" proc >/dev/null 2>&1 && [ -S "$work/run/control.sock" ] && return

@@ -542,6 +542,8 @@ long() {
         core $protocol
         scenario 90 'rdb killed (-9) as secondary under load' primary secondary $protocol rdb_killed_as_secondary
         scenario 120 'kernel loses power as secondary under load' secondary primary $protocol kernel_cut_as_secondary
+        scenario 90 'rdb detached as primary under load' secondary primary $protocol disk_lost_as_primary detach
+        scenario 90 "rdb's disk fails as primary under load" secondary primary $protocol disk_lost_as_primary errors
     done
     scenario 90 'first sync at protocol A, rdb to kernel' target source A other_first_sync rdb 'protocol A;' ''
     for algorithm in md5 sha224 sha384 sha512; do
@@ -562,6 +564,8 @@ long() {
     scenario 120 'different secrets: refused' secondary secondary C wrong_secret
     scenario 90 'kernel diskless' primary secondary C diskless kernel
     scenario 90 'rdb diskless' secondary primary C diskless rdb
+    scenario 90 'rdb detached as primary under load' secondary primary C disk_lost_as_primary detach
+    scenario 90 "rdb's disk fails as primary under load" secondary primary C disk_lost_as_primary errors
     scenario 60 'kernel diskless' secondary primary C diskless_secondary kernel
     scenario 60 'rdb diskless' primary secondary C diskless_secondary rdb
     scenario 90 'invalidate on the kernel' target source C invalidated kernel ''

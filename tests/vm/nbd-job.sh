@@ -1,7 +1,9 @@
 # Runs in the guest: what the front end of the kernel's NBD client has to do, scenario by scenario.
 disk_size=384M
 . /usr/local/bin/pair-lib.sh
+echo 'nbd-connections = 2' >>$work/rdbd.toml
 
+connections() { ls /sys/block/nbd5/mq | wc -l; }
 the_driver_is_loaded_and_serves() {
     lsmod | grep -q '^nbd ' && fail "the driver was loaded before"
     for node in alice bob; do
@@ -25,8 +27,9 @@ logical_block_size 512
 max_sectors_kb 1024
 write_cache write back
 fua 1
-io_timeout 3000
+io_timeout 5000
 ATTRIBUTES
+    [ "$(connections)" = 2 ] || fail "$(connections) connections"
     [ "$(cat /sys/block/nbd5/queue/discard_max_bytes)" -gt 0 ] || fail "no discard"
 }
 
@@ -35,6 +38,7 @@ reads_and_writes_of_all_kinds() {
     verify blocks /dev/drbd5 --rw=randwrite --bsrange=512-256k --bs_unaligned=0 --blockalign=512 --iodepth=16 --offset=8M
     verify large /dev/drbd5 --rw=write --bs=1M --iodepth=8 --offset=16M
     verify synced /dev/drbd5 --rw=randwrite --bs=4k --iodepth=4 --sync=dsync --offset=24M --size=1M
+    verify jobs /dev/drbd5 --rw=randwrite --bs=4k --iodepth=8 --numjobs=4 --offset_increment=32M --io_size=16M
     must blkdiscard -z -o 1M -l 2M /dev/drbd5
     drop_caches
     local rest
@@ -43,6 +47,41 @@ reads_and_writes_of_all_kinds() {
     must blkdiscard -o 8M -l 8M /dev/drbd5
     dmesg | grep -qE 'I/O error, dev nbd|Buffer I/O' && fail "there were errors: $(dmesg | grep nbd | tail -n 3)"
     true
+}
+
+# stands_still WHO: this daemon does, for more than twice the time after which the driver takes a connection for dead; four
+# writers, who write everything several times, notice nothing but the pause
+stands_still() {
+    local writers lost status=0
+    lost=$(grep -c 'has lost a connection and has a new one' $work/alice.log)
+    dmesg -c >/dev/null
+    timeout 240 fio --name=still --filename=/dev/drbd5 --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=16 --numjobs=4 \
+        --offset_increment=32M --size=4M --io_size=12M --serialize_overlap=1 --rate=1000k --verify=crc32c --do_verify=1 \
+        --verify_fatal=1 --verify_state_save=0 --aux-path=/tmp >$work/writers 2>&1 &
+    writers=$!
+    sleep 3
+    kill -STOP "$(pid "$1")"
+    sleep 12
+    kill -0 $writers 2>/dev/null || fail "the writers did not wait: $(cat $work/writers)"
+    kill -CONT "$(pid "$1")"
+    wait $writers || status=$?
+    [ $status = 0 ] || fail "the writers failed: $(cat $work/writers)"
+    dmesg | grep -q 'Connection timed out, retrying' || fail "no connection timed out"
+    dmesg | grep -qE 'I/O error, dev nbd|Buffer I/O' && fail "there were errors: $(dmesg | grep nbd | tail -n 3)"
+    await 20 eval "[ \$(grep -c 'has lost a connection and has a new one' $work/alice.log) -gt $lost ]"
+    await 60 settled
+}
+a_daemon_that_stands_still() { stands_still alice; }
+patience() { # patience NET-OPTIONS: those of both nodes
+    sed -i "s/net {.*}/net { $1 }/" $work/drbd.conf
+    for node in alice bob; do must adm $node adjust r0; done
+    await 30 settled
+}
+a_peer_that_stands_still() {
+    # Nobody gives it up for that: requests take as long as it stands.
+    patience 'ping-timeout 300; timeout 600; connect-int 120; ping-int 120;'
+    stands_still bob
+    patience 'ping-timeout 30; timeout 60; connect-int 1; ping-int 2;'
 }
 
 # FILESYSTEM MKFS...: made, mounted, written with checksums, trimmed; a demotion is refused meanwhile.
@@ -147,6 +186,8 @@ everything_goes_down_and_nothing_is_left() {
 scenario "the driver is loaded and serves" the_driver_is_loaded_and_serves
 [ $failed = 0 ] || exit 1
 scenario "reads and writes of all kinds" reads_and_writes_of_all_kinds
+scenario "a daemon that stands still" a_daemon_that_stands_still
+scenario "a peer that stands still" a_peer_that_stands_still
 scenario "ext4, here and there" ext4_here_and_there
 scenario "xfs, here and there" xfs_here_and_there
 scenario "both disks are equal" both_disks_are_equal

@@ -3,7 +3,7 @@
 #
 #   pair.sh JOB DIRECTORY-OF-RDBD-AND-RDBADM
 #
-# JOB is ublk, nbd, restart or nbd-restart: JOB-job.sh beside this file.
+# JOB is ublk, nbd, restart, nbd-restart, systemd or nbd-speed: JOB-job.sh beside this file.
 # Prints a line a scenario and, at the end, how many passed. Status 0 if all did.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -11,8 +11,28 @@ job=$here/${1:?usage: pair.sh JOB DIRECTORY}-job.sh
 binaries=${2:?usage: pair.sh JOB DIRECTORY}
 [ -e "$job" ] || { echo "pair.sh: no job $job" >&2; exit 2; }
 files=(-f "$binaries/rdbd" -f "$binaries/rdbadm" -f "$here/pair-lib.sh" -f "$here/restart-lib.sh")
-# fio with its libraries: it is not in the image, which other guests share.
+# with_libraries PROGRAM...: programs that are not in the image, which other guests share, and what they link to
+with_libraries() {
+    local library
+    for library in $(ldd "$@" | grep -oE '/[^ :]+' | sort -u); do
+        if [ -f "$library" ]; then files+=(-f "$library:$library"); fi
+    done
+}
 fio=$(command -v fio) || { echo "pair.sh: fio is missing; run .ci/setup" >&2; exit 125; }
 files+=(-f "$fio")
-for library in $(ldd "$fio" | grep -oE '/[^ ]+'); do files+=(-f "$library:$library"); done
+with_libraries "$fio"
+if [ "$1" = systemd ]; then
+    systemd=/lib/systemd/systemd
+    [ -x $systemd ] || { echo "pair.sh: systemd is missing; run .ci/setup" >&2; exit 125; }
+    control=$(command -v systemctl)
+    files+=(-f "$systemd:$systemd" -f "$control" -f "$here/../../packaging/rdbd.service:/usr/lib/systemd/system/rdbd.service")
+    for program in executor shutdown; do
+        [ ! -x /lib/systemd/systemd-$program ] || files+=(-f "/lib/systemd/systemd-$program:/lib/systemd/systemd-$program")
+    done
+    with_libraries "$systemd" "$control"
+    for unit in sysinit basic sockets paths slices timers local-fs local-fs-pre network network-pre network-online remote-fs remote-fs-pre \
+        multi-user shutdown umount final swap exit; do
+        files+=(-f "/lib/systemd/system/$unit.target:/usr/lib/systemd/system/$unit.target")
+    done
+fi
 exec "$here/boot.sh" -t "${RDB_VM_LIMIT:-420}" "${files[@]}" "$job"

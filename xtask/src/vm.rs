@@ -61,7 +61,7 @@ pub(crate) enum Vm {
 }
 
 /// The parts of `pair`: `tests/vm/JOB-job.sh`.
-const PAIR_JOBS: [&str; 4] = ["ublk", "nbd", "restart", "nbd-restart"];
+const PAIR_JOBS: [&str; 5] = ["ublk", "nbd", "restart", "nbd-restart", "systemd"];
 
 /// Runs what is asked; the scripts print for themselves.
 pub(crate) fn run(what: &Vm) -> Result<()> {

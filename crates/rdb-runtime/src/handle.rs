@@ -36,6 +36,8 @@ pub struct ResourceConfig {
     pub max_buffers: u32,
     /// How long the thread looks for completions before it sleeps, while it has work; zero never does.
     pub busy_poll: Duration,
+    /// How many connections a new device of the kernel's NBD client gets, from 1 to [`rdb_frontend::knbd::CONNECTIONS_MAX`].
+    pub nbd_connections: u32,
     /// Volumes whose devices the process before handed over in an orderly way, with the current generation identifier
     /// that their users know. Others are taken over only if their disk crashed as Primary.
     pub inherited: Vec<(VolumeNr, u64)>,

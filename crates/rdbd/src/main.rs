@@ -132,7 +132,15 @@ fn run(args: Args) -> Result<()> {
     let local = LocalSet::new();
     let busy_poll_us = settings.busy_poll_us.unwrap_or(DEFAULT_BUSY_POLL_US);
     let busy_poll = Duration::from_micros(busy_poll_us.into());
-    let served = local.run_until(serve(name, run_dir, frontend, busy_poll, links));
+    let connections = settings.nbd_connections.unwrap_or_default().get();
+    let served = local.run_until(serve(
+        name,
+        run_dir,
+        frontend,
+        busy_poll,
+        connections,
+        links,
+    ));
     let successor = runtime.block_on(served)?;
     let Some(program) = successor else {
         return Ok(());
@@ -171,6 +179,7 @@ async fn serve(
     run_dir: PathBuf,
     frontend: Frontend,
     busy_poll: Duration,
+    nbd_connections: u32,
     links: Option<DeviceLinks>,
 ) -> Result<Option<PathBuf>> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -178,7 +187,7 @@ async fn serve(
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
     let server =
         Server::bind(&run_dir).with_context(|| format!("control socket {}", socket.display()))?;
-    let (node, devices) = Node::new(name, run_dir, frontend, busy_poll);
+    let (node, devices) = Node::new(name, run_dir, frontend, busy_poll, nbd_connections);
     let node = Rc::new(node);
     let registry = node.registry.clone();
     let status_path = node.run_dir.join(rdb_control::STATUS_NAME);

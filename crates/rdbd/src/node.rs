@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) frontend: Frontend,
     /// `busy-poll-us`.
     pub(crate) busy_poll: Duration,
+    /// `nbd-connections`.
+    pub(crate) nbd_connections: u32,
     /// What runs.
     pub(crate) registry: Shared,
     /// Told of every change of state and every device that comes or goes.
@@ -65,6 +67,7 @@ impl Node {
         run_dir: PathBuf,
         frontend: Frontend,
         busy_poll: Duration,
+        nbd_connections: u32,
     ) -> (Node, UnboundedReceiver<DeviceNotice>) {
         let (devices, receiver) = unbounded_channel();
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -78,6 +81,7 @@ impl Node {
             run_dir,
             frontend,
             busy_poll,
+            nbd_connections,
             registry: Shared::default(),
             changed: Arc::default(),
             end: Notify::new(),

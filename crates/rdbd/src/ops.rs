@@ -232,6 +232,7 @@ impl Node {
             frontend: self.frontend,
             max_buffers: MAX_BUFFERS,
             busy_poll: self.busy_poll,
+            nbd_connections: self.nbd_connections,
             inherited,
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))

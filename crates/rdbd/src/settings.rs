@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rdb_frontend::knbd::CONNECTIONS_MAX;
 use serde::Deserialize;
 
 /// Where the file is when nothing else is said.
@@ -14,11 +15,14 @@ pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rdb";
 /// `busy-poll-us` when nothing else is said: about what a local write takes.
 pub(crate) const DEFAULT_BUSY_POLL_US: u16 = 200;
 
+/// `nbd-connections` when nothing else is said: one thread serves all, so more are for those who ask for them.
+const DEFAULT_NBD_CONNECTIONS: u32 = 4;
+
 /// The file's content.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Settings {
-    /// `auto`, `ublk`, `fuse` or `socket`.
+    /// `auto`, `ublk`, `nbd`, `fuse` or `socket`.
     pub(crate) frontend: Option<String>,
     /// How much is logged.
     pub(crate) log_level: Option<LogLevel>,
@@ -28,6 +32,40 @@ pub(crate) struct Settings {
     /// Microseconds that a resource's thread looks for completions before it sleeps, while it has work; 0 never
     /// does. Shorter writes for some CPU.
     pub(crate) busy_poll_us: Option<u16>,
+    /// Connections of a new device of the front end `nbd`.
+    pub(crate) nbd_connections: Option<NbdConnections>,
+}
+
+/// `nbd-connections`: 1 to [`CONNECTIONS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub(crate) struct NbdConnections(u32);
+
+impl NbdConnections {
+    /// The number.
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for NbdConnections {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        match number {
+            1..=CONNECTIONS_MAX => Ok(Self(number)),
+            _ => Err(format!(
+                "nbd-connections is 1 to {CONNECTIONS_MAX}, not {number}"
+            )),
+        }
+    }
+}
+
+impl Default for NbdConnections {
+    /// [`DEFAULT_NBD_CONNECTIONS`].
+    fn default() -> Self {
+        Self(DEFAULT_NBD_CONNECTIONS)
+    }
 }
 
 /// `log-level`.
@@ -111,13 +149,14 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
                 log_level: Some(LogLevel::Debug),
                 device_links: Some(true),
                 busy_poll_us: Some(50),
+                nbd_connections: Some(NbdConnections(3)),
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -138,6 +177,12 @@ mod tests {
                 "unknown variant `loud`",
             ),
             ("device-links = yes", "rdbd.toml:1: ", ""),
+            (
+                "nbd-connections = 17",
+                "rdbd.toml:1: ",
+                "nbd-connections is 1 to 16, not 17",
+            ),
+            ("\nnbd-connections = 0", "rdbd.toml:2: ", "1 to 16, not 0"),
             ("[frontend]\n", "rdbd.toml:1: ", ""),
         ] {
             let error = parse(text).expect_err(text);

@@ -8,10 +8,17 @@
 //! - [`Preparing`] makes a device, or takes one over that a dead server left; the data plane serves the socket.
 //! - [`KnbdDevice`] is the device that is there.
 //!
-//! There is one socket a device. With several the driver takes one whose request lasts longer than its time limit for dead
-//! and sends the request again on another; with one it waits, as it must when a peer is slow. When the socket ends, requests
-//! wait for `DEAD_CONN_TIMEOUT` for the next server. Those that were sent and not answered are looked at every
-//! `LOOK_AGAIN_MS`: they are sent again if there is a new socket.
+//! When all sockets have ended, requests wait for `DEAD_CONN_TIMEOUT` for the next server. A request that was sent and not
+//! answered has a time limit, and what becomes of it then depends on how many sockets the device was made with:
+//!
+//! - one: every `LOOK_AGAIN_MS` the driver looks whether there is a new socket, and sends the request again if so;
+//! - several: after `RETRY_MS` the driver shuts the socket down, and sends the request again on another.
+//!
+//! So with several sockets a request that is slow, with good reason, is sent twice. This is safe if whoever serves the sockets
+//! submits nothing more from one that is shut ([`is_hung_up`]): what is still to be read from it may have been sent again, and
+//! answered, already, and a newer write may have followed. Overlapping writes that were submitted are done in order. A socket
+//! that was shut is replaced ([`KnbdDevice::reconnect`]) when all that came from it is answered, so that requests do not pile
+//! up.
 //!
 //! Facts are from Linux's `include/uapi/linux/nbd-netlink.h`, `nbd.h` and `drivers/block/nbd.c`, 6.12. All of it blocks, and
 //! must not run on the thread that serves the socket.
@@ -20,7 +27,7 @@ mod netlink;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -34,8 +41,13 @@ use crate::{modules, sys};
 const MODULE: &str = "nbd";
 /// How long requests wait for a server when there is none: a day. An administrator has had a look by then.
 const DEAD_CONN_TIMEOUT: Duration = Duration::from_secs(86_400);
-/// How often the driver looks after a request that is under way.
+/// How often the driver looks after a request that is under way, if the device has one connection.
 const LOOK_AGAIN_MS: u32 = 3_000;
+/// After how long the driver sends a request again, on another connection: short, because requests that were under way when
+/// a server ended wait as long, and long enough to be rare.
+const RETRY_MS: u32 = 5_000;
+/// The most connections a device may have.
+pub const CONNECTIONS_MAX: u32 = 16;
 /// How long the driver may take to notice that a server is dead, and to let go of a device.
 const NOTICE: Duration = Duration::from_secs(15);
 /// How long somebody who has the device open is waited for when it is given back.
@@ -44,8 +56,8 @@ const RELEASE: Duration = Duration::from_secs(10);
 const APPEAR: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// `NBD_FLAG_*`: has flags, flush, FUA, trim, write zeroes.
-const SERVER_FLAGS: u64 = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6;
+/// `NBD_FLAG_*`: has flags, flush, FUA, trim, write zeroes, several connections (a flush on one covers all).
+const SERVER_FLAGS: u64 = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 8;
 
 /// Why there is no NBD device.
 #[derive(Debug, thiserror::Error)]
@@ -157,46 +169,34 @@ impl Preparing {
         self.left.is_some()
     }
 
-    /// Makes the device, or gives the one that was left a new socket. `serve` is handed our end of the socket, for the
-    /// thread that serves it, before the driver shows a new device; `false`: nobody will.
+    /// Makes the device, with so many connections, but not more than there are processors; or gives the one that was left new
+    /// sockets, as many as it had. `serve` is handed our end of each, for the thread that serves it, before the driver shows a
+    /// new device; `false`: nobody will.
     ///
     /// # Errors
     /// What the driver refuses.
     pub fn finish(
         mut self,
+        connections: u32,
         mut serve: impl FnMut(OwnedFd) -> bool,
     ) -> Result<KnbdDevice, KnbdError> {
-        let failed = |doing| move |error| KnbdError::Netlink { doing, error };
-        let gone = || KnbdError::Netlink {
-            doing: "serving a device",
-            error: io::Error::other("the resource is being stopped"),
-        };
         if let Some(index) = self.left {
-            let end = Instant::now() + NOTICE;
-            loop {
-                let (ours, theirs) = UnixStream::pair().map_err(failed("making a socket pair"))?;
-                self.netlink
-                    .reconfigure(index, &self.identity, theirs.as_raw_fd())
-                    .map_err(failed("taking a device over"))?;
-                drop(theirs);
-                if !is_hung_up(&ours) {
-                    return match serve(ours.into()) {
-                        true => Ok(KnbdDevice { index }.tuned()),
-                        false => Err(gone()),
-                    };
-                }
-                // The driver has not noticed yet that the old one is dead.
-                if Instant::now() >= end {
-                    let error = io::Error::other("it has a server");
-                    return Err(failed("taking a device over")(error));
-                }
-                std::thread::sleep(PAUSE);
+            let device = KnbdDevice {
+                index,
+                identity: self.identity,
+            };
+            device.take_over(&mut self.netlink, &mut serve)?;
+            return Ok(device.tuned());
+        }
+        let mut theirs = Vec::new();
+        for _ in 0..connections.min(processors()).clamp(1, CONNECTIONS_MAX) {
+            let (ours, other) = UnixStream::pair().map_err(failed("making a socket pair"))?;
+            if !serve(ours.into()) {
+                return Err(nobody_serves());
             }
+            theirs.push(other);
         }
-        let (ours, theirs) = UnixStream::pair().map_err(failed("making a socket pair"))?;
-        if !serve(ours.into()) {
-            return Err(gone());
-        }
+        let sockets: Vec<RawFd> = theirs.iter().map(AsRawFd::as_raw_fd).collect();
         let wanted = |index| Connect {
             index,
             size_bytes: self.info.size_bytes,
@@ -204,7 +204,7 @@ impl Preparing {
             server_flags: SERVER_FLAGS,
             dead_conn_timeout_s: DEAD_CONN_TIMEOUT.as_secs(),
             backend: &self.identity,
-            socket: theirs.as_raw_fd(),
+            sockets: &sockets,
         };
         let index = match self.netlink.connect(&wanted(Some(self.minor))) {
             // Somebody else's has this number, or there are not so many; the links say which one ours is.
@@ -222,7 +222,10 @@ impl Preparing {
             Some(libc::EPERM) => KnbdError::Denied,
             _ => KnbdError::NoDevice { error },
         })?;
-        let device = KnbdDevice { index };
+        let device = KnbdDevice {
+            index,
+            identity: self.identity,
+        };
         let end = Instant::now() + APPEAR;
         while !device.path().exists() && Instant::now() < end {
             std::thread::sleep(PAUSE);
@@ -231,10 +234,26 @@ impl Preparing {
     }
 }
 
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> KnbdError {
+    move |error| KnbdError::Netlink { doing, error }
+}
+
+/// The driver has a queue for each processor at most: a connection more would not be used.
+fn processors() -> u32 {
+    // SAFETY: the call takes an integer only.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    u32::try_from(count).unwrap_or(1)
+}
+
+fn nobody_serves() -> KnbdError {
+    failed("serving a device")(io::Error::other("the resource is being stopped"))
+}
+
 /// A device that is there. Dropping the value changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnbdDevice {
     index: u32,
+    identity: String,
 }
 
 impl KnbdDevice {
@@ -243,9 +262,71 @@ impl KnbdDevice {
         PathBuf::from(format!("/dev/nbd{}", self.index))
     }
 
+    /// How many connections the device was made with: the driver has a queue for each, as they are not more than processors.
+    pub fn connections(&self) -> u32 {
+        let queues = std::fs::read_dir(format!("/sys/block/nbd{}/mq", self.index));
+        queues.map_or(1, |queues| queues.count().max(1) as u32)
+    }
+
+    /// Gives the device a new socket in place of one that has ended; `serve` as with [`Preparing::finish`].
+    ///
+    /// # Errors
+    /// What the driver refuses, or nobody serves.
+    pub fn reconnect(&self, mut serve: impl FnMut(OwnedFd) -> bool) -> Result<(), KnbdError> {
+        self.replace_socket(&mut open()?, &mut serve)
+    }
+
+    /// New sockets in place of all.
+    fn take_over(
+        &self,
+        netlink: &mut Netlink,
+        serve: &mut impl FnMut(OwnedFd) -> bool,
+    ) -> Result<(), KnbdError> {
+        self.replace_socket(netlink, serve)?;
+        for _ in 1..self.connections() {
+            if let Err(error) = self.replace_socket(netlink, serve) {
+                // What would have gone there goes by another one.
+                tracing::warn!("{}: one connection less: {error}", self.path().display());
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn replace_socket(
+        &self,
+        netlink: &mut Netlink,
+        serve: &mut impl FnMut(OwnedFd) -> bool,
+    ) -> Result<(), KnbdError> {
+        let end = Instant::now() + NOTICE;
+        loop {
+            let (ours, theirs) = UnixStream::pair().map_err(failed("making a socket pair"))?;
+            netlink
+                .reconfigure(self.index, &self.identity, theirs.as_raw_fd())
+                .map_err(failed("giving a device a new connection"))?;
+            drop(theirs);
+            if !is_hung_up(&ours) {
+                return match serve(ours.into()) {
+                    true => Ok(()),
+                    false => Err(nobody_serves()),
+                };
+            }
+            // The driver has not noticed yet that the old one is dead.
+            if Instant::now() >= end {
+                let error = io::Error::other("it has a server");
+                return Err(failed("giving a device a new connection")(error));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Has the driver send no more than the server takes, and look after its requests.
     fn tuned(self) -> KnbdDevice {
-        for (name, value) in [("max_sectors_kb", 1024), ("io_timeout", LOOK_AGAIN_MS)] {
+        let limit_ms = match self.connections() {
+            1 => LOOK_AGAIN_MS,
+            _ => RETRY_MS,
+        };
+        for (name, value) in [("max_sectors_kb", 1024), ("io_timeout", limit_ms)] {
             let path = PathBuf::from(format!("/sys/block/nbd{}/queue/{name}", self.index));
             if let Err(error) = std::fs::write(&path, value.to_string()) {
                 tracing::warn!("{}: {error}", path.display());
@@ -376,8 +457,8 @@ fn size_bytes(index: u32) -> Option<u64> {
         .map(|sectors| sectors * 512)
 }
 
-/// Whether nobody has the other end of a socket any more.
-fn is_hung_up(socket: &UnixStream) -> bool {
+/// Whether nobody has the other end of a socket any more, or it was shut there.
+pub fn is_hung_up(socket: &impl AsRawFd) -> bool {
     let mut polled = libc::pollfd {
         fd: socket.as_raw_fd(),
         events: 0,
@@ -405,6 +486,15 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         assert!(!is_hung_up(&ours));
         drop(theirs);
+        assert!(is_hung_up(&ours));
+    }
+
+    #[test]
+    fn a_socket_that_was_shut_is_told_while_there_is_something_to_read() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        std::io::Write::write_all(&mut theirs, b"request").expect("room");
+        assert!(!is_hung_up(&ours));
+        theirs.shutdown(std::net::Shutdown::Both).expect("shut");
         assert!(is_hung_up(&ours));
     }
 

@@ -47,7 +47,8 @@ pub(super) struct Connect<'a> {
     pub(super) server_flags: u64,
     pub(super) dead_conn_timeout_s: u64,
     pub(super) backend: &'a str,
-    pub(super) socket: RawFd,
+    /// One a connection.
+    pub(super) sockets: &'a [RawFd],
 }
 
 /// A socket to the driver.
@@ -95,7 +96,7 @@ impl Netlink {
         Ok(Some(netlink))
     }
 
-    /// Makes a device of a socket; its number.
+    /// Makes a device of sockets; its number.
     pub(super) fn connect(&mut self, wanted: &Connect<'_>) -> io::Result<u32> {
         let mut attributes = Attributes::default();
         if let Some(index) = wanted.index {
@@ -112,7 +113,7 @@ impl Netlink {
             &wanted.dead_conn_timeout_s.to_ne_bytes(),
         );
         attributes.put_text(ATTR_BACKEND_IDENTIFIER, wanted.backend);
-        attributes.put_socket(wanted.socket);
+        attributes.put_sockets(wanted.sockets);
         let answer = self.ask(CONNECT, 1, &attributes)?;
         let index = find(&answer, ATTR_INDEX).and_then(|index| index.first_chunk::<4>());
         index.map_or_else(
@@ -131,7 +132,7 @@ impl Netlink {
         let mut attributes = Attributes::default();
         attributes.put(ATTR_INDEX, &index.to_ne_bytes());
         attributes.put_text(ATTR_BACKEND_IDENTIFIER, backend);
-        attributes.put_socket(socket);
+        attributes.put_sockets(&[socket]);
         self.ask(RECONFIGURE, 1, &attributes).map(drop)
     }
 
@@ -257,11 +258,14 @@ impl Attributes {
         self.put(kind, &bytes);
     }
 
-    fn put_socket(&mut self, socket: RawFd) {
-        let (mut fd, mut item) = (Attributes::default(), Attributes::default());
-        fd.put(SOCK_FD, &socket.cast_unsigned().to_ne_bytes());
-        item.put(SOCK_ITEM | NLA_F_NESTED, &fd.0);
-        self.put(ATTR_SOCKETS | NLA_F_NESTED, &item.0);
+    fn put_sockets(&mut self, sockets: &[RawFd]) {
+        let mut items = Attributes::default();
+        for socket in sockets {
+            let mut fd = Attributes::default();
+            fd.put(SOCK_FD, &socket.cast_unsigned().to_ne_bytes());
+            items.put(SOCK_ITEM | NLA_F_NESTED, &fd.0);
+        }
+        self.put(ATTR_SOCKETS | NLA_F_NESTED, &items.0);
     }
 }
 
@@ -289,20 +293,22 @@ mod tests {
     fn attributes_are_padded_and_nested() {
         let mut attributes = Attributes::default();
         attributes.put_text(ATTR_BACKEND_IDENTIFIER, "ab");
-        attributes.put_socket(7);
+        attributes.put_sockets(&[7, 8]);
         #[cfg(target_endian = "little")]
         assert_eq!(
             attributes.0,
             [
                 7, 0, 10, 0, b'a', b'b', 0, 0, // the text
-                16, 0, 7, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 7, 0, 0, 0,
+                28, 0, 7, 0x80, // the list, and an item a socket
+                12, 0, 1, 0x80, 8, 0, 1, 0, 7, 0, 0, 0, //
+                12, 0, 1, 0x80, 8, 0, 1, 0, 8, 0, 0, 0,
             ]
         );
         assert_eq!(
             find(&attributes.0, ATTR_BACKEND_IDENTIFIER),
             Some(&b"ab\0"[..])
         );
-        assert_eq!(find(&attributes.0, ATTR_SOCKETS).map(<[u8]>::len), Some(12));
+        assert_eq!(find(&attributes.0, ATTR_SOCKETS).map(<[u8]>::len), Some(24));
         assert_eq!(find(&attributes.0, ATTR_INDEX), None);
     }
 

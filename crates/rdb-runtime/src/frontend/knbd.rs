@@ -1,4 +1,5 @@
-//! The device node by the kernel's NBD client, which is served as a client of the NBD server that needs no negotiation.
+//! The device node by the kernel's NBD client, each connection of which is served as a client of the NBD server that needs no
+//! negotiation.
 //!
 //! Making, taking over and giving back wait for answers of this very thread, so helper threads do them and report by
 //! message, as with ublk. One device of a volume is given back completely before the next one is made. Like a ublk device it
@@ -29,6 +30,12 @@ pub(crate) enum KnbdMessage {
         generation: u32,
         device: KnbdDevice,
         taken_over: bool,
+    },
+    /// One of its connections had ended, and it was tried to give it a new one.
+    Reconnected {
+        volume: VolumeNr,
+        generation: u32,
+        complaint: Option<String>,
     },
     /// It could not be made.
     Failed {
@@ -63,6 +70,16 @@ pub(crate) struct KnbdNode {
     pub(super) parked: bool,
 }
 
+impl KnbdNode {
+    /// The device, if it is up.
+    fn device(&self) -> Option<&KnbdDevice> {
+        match &self.stage {
+            Stage::Up { device } => Some(device),
+            Stage::Starting { .. } | Stage::Stopping => None,
+        }
+    }
+}
+
 enum Stage {
     Starting { unwanted: bool },
     Up { device: KnbdDevice },
@@ -93,10 +110,7 @@ impl<E: Engine> EventLoop<E> {
     /// The device of a volume that is up.
     pub(super) fn knbd_up(&self, nr: VolumeNr) -> Option<KnbdDevice> {
         let node = self.front.knbd.iter().find(|node| node.volume == nr)?;
-        match &node.stage {
-            Stage::Up { device } => Some(device.clone()),
-            Stage::Starting { .. } | Stage::Stopping => None,
-        }
+        node.device().cloned()
     }
 
     pub(super) fn knbd_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
@@ -167,6 +181,7 @@ impl<E: Engine> EventLoop<E> {
         volume.left = Left::Foreign;
         let info = device_info(spec);
         let removals = self.removals_of_left_devices(nr);
+        let connections = self.config.nbd_connections;
         self.help("rdb-nbd", move |mailbox| {
             for removal in removals {
                 // It ends by closing, whatever came of it.
@@ -174,15 +189,9 @@ impl<E: Engine> EventLoop<E> {
             }
             let made = Preparing::new(minor, identity, &info, may_take_over).and_then(|made| {
                 let taken_over = made.takes_over();
-                let serve = |socket| {
-                    let opened = KnbdMessage::Opened {
-                        volume: nr,
-                        generation,
-                        socket,
-                    };
-                    mailbox.post(Message::Knbd(opened))
-                };
-                made.finish(serve).map(|device| (device, taken_over))
+                let serve = |socket| open(&mailbox, nr, generation, socket);
+                made.finish(connections, serve)
+                    .map(|device| (device, taken_over))
             });
             let message = match made {
                 Ok((device, taken_over)) => KnbdMessage::Up {
@@ -213,9 +222,36 @@ impl<E: Engine> EventLoop<E> {
                 generation,
                 socket,
             } => {
-                if self.knbd_of(volume, generation).is_some() {
+                // While it is parked, the next process is the one to serve it.
+                let node = self.knbd_of(volume, generation);
+                if node.is_some_and(|node| !node.parked) {
                     self.add_kernel_client(volume, socket);
                 }
+            }
+            KnbdMessage::Reconnected {
+                volume,
+                generation,
+                complaint,
+            } => {
+                let node = self.knbd_of(volume, generation);
+                let up = node
+                    .filter(|node| !node.parked)
+                    .and_then(|node| node.device());
+                let Some(path) = up.map(KnbdDevice::path) else {
+                    return;
+                };
+                let path = path.display();
+                let (level, text) = match complaint {
+                    None => (
+                        Level::Info,
+                        format!("{path} has lost a connection and has a new one"),
+                    ),
+                    Some(error) => (
+                        Level::Warn,
+                        format!("{path} has lost a connection: {error}"),
+                    ),
+                };
+                self.log(level, Some(volume), text);
             }
             KnbdMessage::Up {
                 volume,
@@ -284,6 +320,31 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
+    /// A connection of the device has ended, and what came by it is answered: unless the device goes, there is a new one.
+    /// `goodbye`: the driver was told to let the device go.
+    pub(super) fn kernel_connection_ended(&mut self, nr: VolumeNr, goodbye: bool) {
+        let Some(node) = self.knbd(nr).filter(|node| !node.parked) else {
+            return;
+        };
+        let generation = node.generation;
+        let Some(device) = node.device().cloned() else {
+            return;
+        };
+        if goodbye {
+            let text = format!("{} was disconnected by somebody", device.path().display());
+            return self.log(Level::Warn, Some(nr), text);
+        }
+        self.help("rdb-nbd", move |mailbox| {
+            let made = device.reconnect(|socket| open(&mailbox, nr, generation, socket));
+            let reconnected = KnbdMessage::Reconnected {
+                volume: nr,
+                generation,
+                complaint: made.err().map(|error| error.to_string()),
+            };
+            post(&mailbox, reconnected);
+        });
+    }
+
     fn forget_knbd(&mut self, volume: VolumeNr) {
         self.front.knbd.retain(|node| node.volume != volume);
         self.close_kernel_client(volume);
@@ -305,6 +366,15 @@ impl<E: Engine> EventLoop<E> {
         });
         None
     }
+}
+
+/// Hands a socket to the loop; whether there is one.
+fn open(mailbox: &Mailbox, volume: VolumeNr, generation: u32, socket: OwnedFd) -> bool {
+    mailbox.post(Message::Knbd(KnbdMessage::Opened {
+        volume,
+        generation,
+        socket,
+    }))
 }
 
 fn post(mailbox: &Mailbox, message: KnbdMessage) {

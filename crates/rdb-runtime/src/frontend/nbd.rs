@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use io_uring::{opcode, types};
 use rdb_engine::{DeviceSpec, Level, Time, VolumeNr};
+use rdb_frontend::knbd::is_hung_up;
 use rdb_frontend::nbd::{CloseReason, Exports, Session, Step};
 use rdb_frontend::{Errno, Request};
 use slab::Slab;
@@ -84,6 +85,8 @@ struct Client {
     cut: bool,
     /// It is the kernel, for users of a device node.
     is_kernel: bool,
+    /// It said that it goes.
+    goodbye: bool,
     /// Nothing more is taken from it: who sent it will ask the next process again.
     parked: bool,
 }
@@ -140,7 +143,13 @@ impl Nbd {
             .count()
     }
 
-    /// The kernel, if it is a client for this volume.
+    /// Clients of the socket.
+    fn socket_clients(&self) -> usize {
+        let clients = self.clients.iter();
+        clients.filter(|(_, client)| !client.is_kernel).count()
+    }
+
+    /// The kernel, if it is a client for this volume: once a connection of the device.
     fn kernel_clients(&mut self, nr: VolumeNr) -> impl Iterator<Item = (usize, &mut Client)> {
         self.clients
             .iter_mut()
@@ -238,7 +247,7 @@ impl<E: Engine> EventLoop<E> {
         }
         let listening = Rc::clone(&listener.fd);
         match fd {
-            Some(fd) if self.front.nbd.clients.len() < CLIENTS_MAX => {
+            Some(fd) if self.front.nbd.socket_clients() < CLIENTS_MAX => {
                 self.add_client(fd, Session::new(), None);
             }
             Some(_) => {
@@ -314,6 +323,7 @@ impl<E: Engine> EventLoop<E> {
             reading: 0,
             volume: kernel,
             is_kernel: kernel.is_some(),
+            goodbye: false,
             parked: false,
             closing: false,
             in_unsent: false,
@@ -376,6 +386,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// Takes requests off what a client has sent, and asks for more.
     fn pump_client(&mut self, key: u32) {
+        let mut is_checked = false;
         loop {
             let nbd = &mut self.front.nbd;
             let Some(client) = nbd.clients.get_mut(key as usize) else {
@@ -390,6 +401,15 @@ impl<E: Engine> EventLoop<E> {
             }
             if client.receiver.is_in_flight() || client.parked {
                 return;
+            }
+            if client.is_kernel && !is_checked {
+                // It shuts a connection before it sends again by another what it sent by this: what was not submitted by
+                // then must not be, for newer writes may have overtaken it. Nobody else is served before we return.
+                is_checked = true;
+                if is_hung_up(&*client.fd) {
+                    client.closing = true;
+                    continue;
+                }
             }
             if let Some((volume, request)) = client.write {
                 if !client.receiver.is_amid_payload() {
@@ -500,6 +520,7 @@ impl<E: Engine> EventLoop<E> {
                 Step::Wait => return,
                 Step::Close { reason } => {
                     client.closing = true;
+                    client.goodbye = reason.is_orderly();
                     self.log_close(reason);
                     self.watch_clients();
                 }
@@ -538,7 +559,10 @@ impl<E: Engine> EventLoop<E> {
         // A receive may be in flight; this ends it.
         let socket = socket2::SockRef::from(&*client.fd);
         let _ = socket.shutdown(std::net::Shutdown::Both);
-        nbd.clients.remove(key as usize);
+        let client = nbd.clients.remove(key as usize);
+        if let Some(nr) = client.volume.filter(|_| client.is_kernel) {
+            self.kernel_connection_ended(nr, client.goodbye);
+        }
     }
 
     pub(super) fn retry_client(&mut self, key: u32, generation: u32) -> bool {

@@ -54,6 +54,7 @@ fn start(dir: &Path, name: &str) -> ResourceHandle {
         frontend: Frontend::Socket,
         max_buffers: 2048,
         busy_poll: std::time::Duration::ZERO,
+        nbd_connections: 1,
         inherited: Vec::new(),
     };
     let who = name.to_owned();

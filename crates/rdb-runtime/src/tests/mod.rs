@@ -52,6 +52,7 @@ impl Node {
             frontend,
             max_buffers,
             busy_poll: std::time::Duration::ZERO,
+            nbd_connections: 1,
             inherited: Vec::new(),
         };
         let for_engine = Orders::clone(&orders);
