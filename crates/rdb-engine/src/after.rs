@@ -128,6 +128,10 @@ impl<P: Payload> Resource<P> {
                 volume.exposed_uuid = peer.ids.current;
                 volume.left_behind = 0;
             }
+            if !connected && new.role == Role::Primary && old.disk == DiskState::UpToDate {
+                // With a bitmap UUID set it made no new generation, and the peer's disk may carry the name of ours.
+                self.volume_mut(nr).source_open = true;
+            }
             if connected {
                 self.send_state(nr);
             }

@@ -509,6 +509,7 @@ impl<P: Payload> Resource<P> {
             ConnState::WFSyncUUID => volume.invalidated,
             _ => false,
         };
+        volume.source_open &= new.role == Role::Primary;
         volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
         if let Some(disk) = volume.disk.as_deref_mut() {
             if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {

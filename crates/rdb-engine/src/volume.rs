@@ -93,8 +93,8 @@ pub(crate) struct Volume<P> {
 
     /// Mirrored writes that wait for an overlapping range.
     pub(crate) mirror_blocked: VecDeque<PeerKey>,
-    /// As Primary we were source of a resync whose end we did not see: the peer's disk may have the name of ours, and
-    /// lacks what was written since.
+    /// As Primary we were source of a resync whose end we did not see, or lost our disk while the peer was away: the
+    /// peer's disk may have the name of ours, and lacks what was written since.
     pub(crate) source_open: bool,
     /// Writes that were completed and not flushed may have gone with the peer, which had the only good copy: the next
     /// flush says so.
