@@ -15,8 +15,8 @@ pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rdb";
 /// `busy-poll-us` when nothing else is said: about what a local write takes.
 pub(crate) const DEFAULT_BUSY_POLL_US: u16 = 200;
 
-/// `nbd-connections` when nothing else is said: one thread serves all, so more are for those who ask for them.
-const DEFAULT_NBD_CONNECTIONS: u32 = 4;
+/// `nbd-connections` when nothing else is said: one thread serves all, and with one connection the kernel sends nothing twice.
+const DEFAULT_NBD_CONNECTIONS: u32 = 1;
 
 /// The file's content.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
