@@ -280,12 +280,14 @@ impl World {
         let Some((i, v)) = found.filter(|_| round < 30) else {
             return false;
         };
-        let primary = (0..2).find(|&i| self.is_primary(i, v));
-        if primary.is_none() {
-            self.promote(i, v, false);
+        // (A node cannot become Primary while the other is, of another volume of the resource.)
+        let of_any = (0..2).find(|&i| (0..self.models.len()).any(|v| self.is_primary(i, v)));
+        let primary = of_any.unwrap_or(i);
+        if !self.is_primary(primary, v) {
+            self.promote(primary, v, false);
             self.pass(1_000);
         }
-        let secondary = 1 - primary.unwrap_or(i);
+        let secondary = 1 - primary;
         self.start_admin(secondary, Command::Disconnect { force: true });
         self.pass(3_000);
         self.connect(secondary, false);
