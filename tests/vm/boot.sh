@@ -12,7 +12,7 @@
 #
 # Status: that of the script; 124 when the time (default 300 seconds) is over; 125 when the
 # guest died before the script ended. The image is built in $RDB_VM_DIR when it is not there.
-# RDB_VM_CPU is the guest's processor, as `qemu -cpu` wants it (default: max).
+# RDB_VM_CPU is the guest's processor, as `qemu -cpu` wants it (default: max); RDB_VM_APPEND goes to its kernel's command line.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 image=${RDB_VM_DIR:-${CARGO_TARGET_DIR:-$here/../../target}/vm}
@@ -79,7 +79,7 @@ fi
 : >"$work/console"
 qemu-system-x86_64 "${arguments[@]}" -append "console=ttyS0 quiet loglevel=3 panic=-1 \
 mitigations=off nokaslr tsc=reliable no_timer_check nowatchdog audit=0 cryptomgr.notests \
-random.trust_cpu=on ${number:+rdb.link=$number} rdinit=/init" </dev/null >"$work/qemu" 2>&1 &
+random.trust_cpu=on ${RDB_VM_APPEND:-} ${number:+rdb.link=$number} rdinit=/init" </dev/null >"$work/qemu" 2>&1 &
 qemu=$!
 tail -f --pid="$qemu" -n +1 "$work/console" 2>/dev/null | tr -d '\r' | sed -u '/^job-status: /d' &
 printer=$!
