@@ -5,7 +5,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use rdb_meta::activity_log::{self, Replay};
@@ -247,25 +247,34 @@ impl<P: Payload> Resource<P> {
     /// A disk of the generation `current` shows users no older data than they have seen, as far as that can be told without
     /// the peer's names.
     fn holds_what_users_saw(&mut self, nr: VolumeNr, current: u64) -> Result<(), AdminError> {
-        let volume = self.volume(nr);
-        let state = volume.state;
-        if state.pdsk == DiskState::UpToDate {
+        if self.volume(nr).state.pdsk == DiskState::UpToDate {
             return Ok(());
         }
-        let (exposed, left_behind) = (volume.exposed_uuid, volume.left_behind);
-        let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
-        let text = if exposed != 0 && somebody_primary && (current ^ exposed) & !1 != 0 {
-            format!("Can only attach to data with current UUID={exposed:016X}")
-        } else if state.role == Role::Primary
-            && left_behind != 0
-            && (current ^ left_behind) & !1 == 0
-        {
-            "the disk lacks writes that only the peer's disk has".into()
-        } else {
+        let Some(text) = self.lacks_what_users_saw(nr, current) else {
             return Ok(());
         };
         self.log_volume(Level::Error, nr, text.clone());
         Err(AdminError::refused(150, text))
+    }
+
+    /// Why a disk of the generation `current` is older than what users have seen, if it is.
+    pub(crate) fn lacks_what_users_saw(&self, nr: VolumeNr, current: u64) -> Option<String> {
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let (exposed, left_behind) = (volume.exposed_uuid, volume.left_behind);
+        let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
+        if exposed != 0 && somebody_primary && (current ^ exposed) & !1 != 0 {
+            Some(format!(
+                "Can only attach to data with current UUID={exposed:016X}"
+            ))
+        } else if state.role == Role::Primary
+            && left_behind != 0
+            && (current ^ left_behind) & !1 == 0
+        {
+            Some("the disk lacks writes that only the peer's disk has".into())
+        } else {
+            None
+        }
     }
 
     fn attach_next_page(&mut self, nr: VolumeNr) -> Result<(), AdminError> {

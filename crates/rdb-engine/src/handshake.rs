@@ -559,6 +559,23 @@ impl<P: Payload> Resource<P> {
         }
 
         let own = self.volume(nr).state;
+        if own.disk == DiskState::Negotiating && own.role == Role::Primary && compared {
+            // The disk that our users are on has gone, or is worth less: this one is no substitute if it is older.
+            let current = self
+                .volume(nr)
+                .disk
+                .as_deref()
+                .map(|disk| disk.ids().current);
+            let older = current.and_then(|current| self.lacks_what_users_saw(nr, current));
+            if conn != ConnState::WFBitMapT
+                && let Some(text) = older
+            {
+                self.log_volume(Level::Error, nr, text);
+                self.fact(nr, Change::disk(DiskState::Failed));
+                conn = ConnState::Connected;
+            }
+        }
+        let own = self.volume(nr).state;
         let mut change = Change::conn(conn)
             .and_peer(packet.role)
             .and_pdsk(effective)
