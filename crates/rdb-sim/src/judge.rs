@@ -94,8 +94,11 @@ impl World {
         if promoted && self.is_primary(1 - i, volume) {
             self.models[volume].forked = true;
         }
+        // (A source that knows already that the link is gone has gone on alone, while what it sent before still arrives.)
+        let source = &self.nodes[1 - i];
+        let alone = source.alive && source.view[volume].conn < ConnState::Connected;
         let connected = old.conn >= ConnState::Connected;
-        if is_target(old.conn) && new.disk == DiskState::UpToDate && connected {
+        if is_target(old.conn) && new.disk == DiskState::UpToDate && connected && !alone {
             self.judge_synced(i, volume);
         }
     }
