@@ -391,8 +391,11 @@ impl World {
         if !self.holds(i, v) {
             self.models[v].forked = true;
         }
-        for node in 0..2 {
-            self.demote(node, v);
+        // (All volumes: a node cannot become Primary while the other is, of another volume of the resource.)
+        for volume in 0..self.models.len() {
+            for node in 0..2 {
+                self.demote(node, volume);
+            }
         }
         self.pass(2_000);
         let command = Command::Primary {
