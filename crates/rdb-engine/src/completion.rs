@@ -7,7 +7,7 @@ use crate::effect::{Effect, Level, RequestError};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
-use crate::state::{self, DiskState};
+use crate::state::DiskState;
 use crate::volume::RequestKey;
 use crate::write::{AppRequest, Part};
 
@@ -43,13 +43,11 @@ impl<P: Payload> Resource<P> {
             );
             let request_in_sync =
                 request.in_sync && request.local == Part::Done && request.net == Part::Done;
-            // What only an Inconsistent disk took is overwritten by the next resync: that is no success.
+            // What only an Inconsistent disk took is overwritten by the next resync: that is no success. And what the peer
+            // has while it is away is of an older generation than the one we go on with.
             let state = self.volume(nr).state;
-            let here = request.good_here || state.disk == DiskState::UpToDate;
-            // (What the peer has while it is away is of an older generation than the one we go on with.)
-            let there = state.pdsk == DiskState::UpToDate;
-            let safe_here = request.local == Part::Done && here && state::is_there(state.disk);
-            let safe_there = request.net == Part::Done && there;
+            let safe_here = request.local == Part::Done && state.disk == DiskState::UpToDate;
+            let safe_there = request.net == Part::Done && state.pdsk == DiskState::UpToDate;
             let ok = safe_here || safe_there;
             if !(request.local == Part::Done && request.net == Part::Done) {
                 // Only one copy has it: that is on record before anybody relies on it (I6).
@@ -155,7 +153,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let held = core::mem::take(&mut volume.held_completions);
-        let usable = state::is_there(volume.state.disk);
+        let usable = volume.state.disk == DiskState::UpToDate;
         for key in held {
             let request = &self.requests[key];
             let ok = request.safe_there || request.local == Part::Done && usable;
