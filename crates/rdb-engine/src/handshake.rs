@@ -351,7 +351,8 @@ impl<P: Payload> Resource<P> {
                 nr,
                 "Accepted new current UUID, preparing to skip initial sync",
             );
-            self.md(nr, MdKind::ClearAllPages, Then::Nothing);
+            self.disk_mut(nr).bitmap.clear_all();
+            self.md(nr, MdKind::AllPages, Then::Nothing);
             let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
             self.fact(nr, change);
             // A state of ours that was on its way may have told the peer "Inconsistent" after it had decided.

@@ -34,8 +34,8 @@ pub(crate) enum MdKind {
     ChangedPages,
     /// Set every bit, and write every bitmap block.
     SetAllPages,
-    /// Clear every bit, and write every bitmap block.
-    ClearAllPages,
+    /// Write every bitmap block, of a bitmap that was cleared when this was asked for: what is marked since stays.
+    AllPages,
     /// The activity-log transaction that is being collected.
     Transaction,
     /// Every block of the activity log, as holding nothing.
@@ -227,10 +227,7 @@ impl<P: Payload> Resource<P> {
                 disk.bitmap.set_all();
                 Stage::All { next: 0 }
             }
-            MdKind::ClearAllPages => {
-                disk.bitmap.clear_all();
-                Stage::All { next: 0 }
-            }
+            MdKind::AllPages => Stage::All { next: 0 },
             MdKind::ChangedPages => {
                 disk.lazy_since = None;
                 changed_blocks(disk, 0)
