@@ -43,12 +43,7 @@ impl<P: Payload> Resource<P> {
             );
             let request_in_sync =
                 request.in_sync && request.local == Part::Done && request.net == Part::Done;
-            // What only an Inconsistent disk took is overwritten by the next resync: that is no success. And what the peer
-            // has while it is away is of an older generation than the one we go on with.
-            let state = self.volume(nr).state;
-            let safe_here = request.local == Part::Done && state.disk == DiskState::UpToDate;
-            let safe_there = request.net == Part::Done && state.pdsk == DiskState::UpToDate;
-            let ok = safe_here || safe_there;
+            let ok = self.is_safe(&self.requests[key]);
             if !(request.local == Part::Done && request.net == Part::Done) {
                 // Only one copy has it: that is on record before anybody relies on it (I6).
                 self.set_out_of_sync(nr, sector, end - sector);
@@ -67,7 +62,6 @@ impl<P: Payload> Resource<P> {
                 self.close_epoch();
             }
             self.requests[key].completed = true;
-            self.requests[key].safe_there = safe_there;
             self.volume_mut(nr).held.remove(sector);
             if self.volume(nr).completions_held > 0 && ok {
                 self.volume_mut(nr).held_completions.push(key);
@@ -77,6 +71,14 @@ impl<P: Payload> Resource<P> {
             self.retry_blocked(nr);
         }
         self.finish_request(key);
+    }
+
+    /// Whether a copy has it that is one to rely on now. What only an Inconsistent disk took is overwritten by the next
+    /// resync, and what the peer has while it is away is of an older generation than the one we go on with.
+    fn is_safe(&self, request: &AppRequest<P>) -> bool {
+        let state = self.volume(request.volume).state;
+        request.local == Part::Done && state.disk == DiskState::UpToDate
+            || request.net == Part::Done && state.pdsk == DiskState::UpToDate
     }
 
     /// Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as
@@ -153,10 +155,9 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let held = core::mem::take(&mut volume.held_completions);
-        let usable = volume.state.disk == DiskState::UpToDate;
         for key in held {
             let request = &self.requests[key];
-            let ok = request.safe_there || request.local == Part::Done && usable;
+            let ok = self.is_safe(request);
             self.tell_completion(key, ok);
             self.finish_request(key);
         }

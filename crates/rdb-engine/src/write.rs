@@ -41,10 +41,8 @@ pub(crate) struct AppRequest<P> {
     pub(crate) epoch: u32,
     /// The mirror says that the block is in sync now.
     pub(crate) in_sync: bool,
-    /// Our disk, or the peer's, was UpToDate when the write went there: only such a copy is one to rely on.
+    /// Our disk was UpToDate when the write went there.
     pub(crate) good_here: bool,
-    /// The peer has it on a disk to rely on.
-    pub(crate) safe_there: bool,
     started: bool,
     pub(crate) completed: bool,
     /// A flush without a local disk: the transfer log's writes before it.
@@ -165,7 +163,6 @@ impl<P: Payload> Resource<P> {
             epoch: 0,
             in_sync: false,
             good_here: false,
-            safe_there: false,
             started: false,
             completed: false,
             flush_after: 0,
