@@ -14,6 +14,7 @@ use rdb_meta::{ActivityLog, Bitmap, Layout, Magic, MdFlags, Superblock, Superblo
 use crate::config::DiskOptions;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
+use crate::generation::same;
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
@@ -263,14 +264,11 @@ impl<P: Payload> Resource<P> {
         let state = volume.state;
         let (exposed, left_behind) = (volume.exposed_uuid, volume.left_behind);
         let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
-        if exposed != 0 && somebody_primary && (current ^ exposed) & !1 != 0 {
+        if exposed != 0 && somebody_primary && !same(current, exposed) {
             Some(format!(
                 "Can only attach to data with current UUID={exposed:016X}"
             ))
-        } else if state.role == Role::Primary
-            && left_behind != 0
-            && (current ^ left_behind) & !1 == 0
-        {
+        } else if state.role == Role::Primary && left_behind != 0 && same(current, left_behind) {
             Some("the disk lacks writes that only the peer's disk has".into())
         } else {
             None

@@ -499,7 +499,8 @@ fn name(uuid: u64) -> u64 {
     uuid & !1
 }
 
-fn same(a: u64, b: u64) -> bool {
+/// Whether two UUIDs name one generation: bit 0 of a current one only tells a role.
+pub(crate) fn same(a: u64, b: u64) -> bool {
     name(a) == name(b)
 }
 

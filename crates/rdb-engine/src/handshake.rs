@@ -7,7 +7,7 @@ use replica_proto::{DdsFlags, Packet, QueueLimits, Sizes, StateWord, UuidFlags, 
 
 use crate::effect::{DeviceSpec, Effect, Level};
 use crate::event::Payload;
-use crate::generation::{CompareInputs, GenerationIds, PeerIds};
+use crate::generation::{CompareInputs, GenerationIds, PeerIds, same};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
@@ -316,7 +316,7 @@ impl<P: Payload> Resource<P> {
         if state.role == Role::Primary
             && state.disk < DiskState::Inconsistent
             && first_look
-            && (exposed ^ uuids.current) & !1 != 0
+            && !same(exposed, uuids.current)
         {
             let text = format!("Can only connect to data with current UUID={exposed:016X}");
             self.log_volume(Level::Error, nr, text);
@@ -377,11 +377,11 @@ impl<P: Payload> Resource<P> {
         {
             let volume = self.volume_mut(nr);
             let own = volume.disk.as_deref().map(|disk| disk.ids().current);
-            let other = own.is_some_and(|own| (own ^ uuids.current) & !1 != 0);
+            let other = own.is_some_and(|own| !same(own, uuids.current));
             volume.peer.moved_on = other.then_some(uuids.current);
         }
         let shared = self.volume(nr).loss_unrecorded;
-        if shared.is_some_and(|shared| (shared ^ uuids.current) & !1 != 0) {
+        if shared.is_some_and(|shared| !same(shared, uuids.current)) {
             self.loss_settled(nr, true);
         }
     }

@@ -12,6 +12,7 @@ use slab::Slab;
 use crate::admin::Admin;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Event, Payload, Timer};
+use crate::generation::same;
 use crate::ids::{IoTag, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
@@ -388,8 +389,8 @@ impl<P: Payload> Resource<P> {
             verify_alg_set: self.verify_algorithm().is_some(),
             agreed_version: self.net.wire.version.0,
             state_sent: self.net.state_sent,
-            exposed_uuid_matches_disk: (volume.exposed_uuid ^ disk_uuid) & !1 == 0
-                && (volume.left_behind == 0 || (volume.left_behind ^ disk_uuid) & !1 != 0),
+            exposed_uuid_matches_disk: same(volume.exposed_uuid, disk_uuid)
+                && (volume.left_behind == 0 || !same(volume.left_behind, disk_uuid)),
             negotiated: volume
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
