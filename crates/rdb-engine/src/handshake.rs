@@ -12,7 +12,7 @@ use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
-use crate::sync_decision::{self, DecisionInputs, FailEffect, FailReason, Outcome};
+use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
 use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
@@ -505,16 +505,7 @@ impl<P: Payload> Resource<P> {
             if both_attached && consider {
                 self.volume_mut(nr).consider_resync = false;
                 compared = true;
-                let mut outcome = self.decide(nr, &ids, packet.role, effective);
-                if matches!(outcome, Outcome::Target { .. })
-                    && own.conn >= ConnState::Connected
-                    && own.disk == DiskState::UpToDate
-                    && packet.disk == DiskState::Negotiating
-                    && packet.role == Role::Primary
-                {
-                    outcome = Outcome::Fail(FailReason::UsersOnOurDisk);
-                }
-                match outcome {
+                match self.decide(nr, &ids, packet, effective) {
                     Outcome::Connected => conn = ConnState::Connected,
                     Outcome::Source { full } => {
                         self.prepare_bitmap(nr, full);
@@ -559,22 +550,8 @@ impl<P: Payload> Resource<P> {
             }
         }
 
-        let own = self.volume(nr).state;
-        if own.disk == DiskState::Negotiating && own.role == Role::Primary && compared {
-            // The disk that our users are on has gone, or is worth less: this one is no substitute if it is older.
-            let current = self
-                .volume(nr)
-                .disk
-                .as_deref()
-                .map(|disk| disk.ids().current);
-            let older = current.and_then(|current| self.lacks_what_users_saw(nr, current));
-            if conn != ConnState::WFBitMapT
-                && let Some(text) = older
-            {
-                self.log_volume(Level::Error, nr, text);
-                self.fact(nr, Change::disk(DiskState::Failed));
-                conn = ConnState::Connected;
-            }
+        if compared && conn != ConnState::WFBitMapT && self.gives_up_older_disk(nr) {
+            conn = ConnState::Connected;
         }
         let own = self.volume(nr).state;
         let mut change = Change::conn(conn)
@@ -613,12 +590,30 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// The disk that our users are on has gone, or is worth less, while our own is negotiated: that is no substitute if it is
+    /// older. Says whether it was given up.
+    fn gives_up_older_disk(&mut self, nr: VolumeNr) -> bool {
+        let volume = self.volume(nr);
+        let state = volume.state;
+        if state.disk != DiskState::Negotiating || state.role != Role::Primary {
+            return false;
+        }
+        let current = volume.disk.as_deref().map(|disk| disk.ids().current);
+        let older = current.and_then(|current| self.lacks_what_users_saw(nr, current));
+        let Some(text) = older else {
+            return false;
+        };
+        self.log_volume(Level::Error, nr, text);
+        self.fact(nr, Change::disk(DiskState::Failed));
+        true
+    }
+
     /// Compares the generations and says who syncs whom; log lines and corrections included.
     fn decide(
         &mut self,
         nr: VolumeNr,
         peer: &PeerIds,
-        peer_role: Role,
+        packet: VolumeState,
         peer_disk: DiskState,
     ) -> Outcome {
         let volume = self.volume(nr);
@@ -639,7 +634,7 @@ impl<P: Payload> Resource<P> {
                 own_crashed: crashes && volume.crashed_primary,
                 peer_crashed: crashes && peer.crashed_primary(),
                 own_primary: state.role == Role::Primary,
-                peer_primary: peer_role == Role::Primary,
+                peer_primary: packet.role == Role::Primary,
                 resolve_conflicts: self.net.resolve_conflicts,
                 version: self.net.wire.version.0,
                 wsame: self
@@ -653,6 +648,8 @@ impl<P: Payload> Resource<P> {
             own_disk,
             own_real_disk: state.disk,
             peer_disk,
+            peer_attaches: state.conn >= ConnState::Connected
+                && packet.disk == DiskState::Negotiating,
             own_bits_sent: volume.peer.bits_announced,
             own_bits: disk.bitmap.count_set(),
             after_sb_0pri: options.after_sb_0pri,

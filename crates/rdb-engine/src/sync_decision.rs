@@ -32,6 +32,8 @@ pub struct DecisionInputs {
     pub own_real_disk: DiskState,
     /// The peer's disk: [`effective_peer_disk`].
     pub peer_disk: DiskState,
+    /// The peer attaches its disk while we are connected: until now its users, if it has any, were on ours.
+    pub peer_attaches: bool,
     /// Set bits as announced in our last P_UUIDS.
     pub own_bits_sent: u64,
     /// Set bits now.
@@ -256,6 +258,14 @@ fn steps(
     let still_primary = inputs.compare.own_primary && !decision.demote;
     if verdict.value() < 0 && still_primary && inputs.own_real_disk >= DiskState::Consistent {
         become_target_as_primary(inputs.rr_conflict, decision)?;
+    }
+    // (No step of DRBD's: docs/ARCHITECTURE.md, "Where the driver's rules can lose acknowledged writes".)
+    if verdict.value() < 0
+        && inputs.peer_attaches
+        && inputs.compare.peer_primary
+        && inputs.own_real_disk == DiskState::UpToDate
+    {
+        return Err(FailReason::UsersOnOurDisk);
     }
     // Steps 10 to 12.
     let outcome = match verdict {

@@ -503,6 +503,7 @@ impl Step<'_> {
             own_disk,
             own_real_disk: node.state.disk,
             peer_disk,
+            peer_attaches: false,
             own_bits_sent: u64::from(node.announced.count_ones()),
             own_bits: u64::from(node.disk.bits.count_ones()),
             after_sb_0pri: SplitBrainPolicy::Disconnect,

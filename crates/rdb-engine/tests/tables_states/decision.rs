@@ -30,6 +30,7 @@ pub(crate) fn inputs(own: GenerationIds, peer: GenerationIds) -> DecisionInputs 
         own_disk: DiskState::UpToDate,
         own_real_disk: DiskState::UpToDate,
         peer_disk: DiskState::UpToDate,
+        peer_attaches: false,
         own_bits_sent: 0,
         own_bits: 0,
         after_sb_0pri: P::Disconnect,
@@ -645,4 +646,21 @@ fn handlers_print_their_events() {
     ] {
         assert_eq!(handler.to_string(), event);
     }
+}
+
+#[test]
+fn a_disk_attached_under_a_diskless_primary_does_not_overwrite_what_its_users_wrote_here() {
+    let mut attached = inputs(gi(G, 0, 0, 0), gi(N, G, 0, 0));
+    assert_eq!(decide(&attached).outcome, TARGET);
+    attached.peer_attaches = true;
+    assert_eq!(decide(&attached).outcome, TARGET, "nobody used it");
+    attached.compare.peer_primary = true;
+    assert_eq!(
+        decide(&attached).outcome,
+        Outcome::Fail(FailReason::UsersOnOurDisk)
+    );
+    // Where our own disk is no good there was nothing to overwrite.
+    attached.own_disk = DiskState::Outdated;
+    attached.own_real_disk = DiskState::Outdated;
+    assert_eq!(decide(&attached).outcome, TARGET);
 }
