@@ -351,6 +351,8 @@ impl<P: Payload> Resource<P> {
                 nr,
                 "Accepted new current UUID, preparing to skip initial sync",
             );
+            // (At once: a write of the peer's may be marked before it is our turn to write the bitmap. A crash before
+            // that finds a disk that was just created, and syncs all of it.)
             self.disk_mut(nr).bitmap.clear_all();
             self.md(nr, MdKind::AllPages, Then::Nothing);
             let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);

@@ -34,6 +34,8 @@ pub(crate) enum MdKind {
     ChangedPages,
     /// Set every bit, and write every bitmap block.
     SetAllPages,
+    /// Clear every bit, and write every bitmap block: not before what is queued in front of it is durable.
+    ClearAllPages,
     /// Write every bitmap block, of a bitmap that was cleared when this was asked for: what is marked since stays.
     AllPages,
     /// The activity-log transaction that is being collected.
@@ -225,6 +227,10 @@ impl<P: Payload> Resource<P> {
             }
             MdKind::SetAllPages => {
                 disk.bitmap.set_all();
+                Stage::All { next: 0 }
+            }
+            MdKind::ClearAllPages => {
+                disk.bitmap.clear_all();
                 Stage::All { next: 0 }
             }
             MdKind::AllPages => Stage::All { next: 0 },

@@ -158,8 +158,7 @@ impl<P: Payload> Resource<P> {
             self.disk_mut(nr).al_suspended = false;
             // Identifiers first: a crash in between leaves too many bits, never too few (T23).
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
-            self.disk_mut(nr).bitmap.clear_all();
-            self.md(nr, MdKind::AllPages, Then::Nothing);
+            self.md(nr, MdKind::ClearAllPages, Then::Nothing);
         }
         self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
     }
