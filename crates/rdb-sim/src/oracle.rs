@@ -30,6 +30,26 @@ struct Open {
     submitted: u64,
 }
 
+impl Open {
+    /// A write of a sector has been superseded: a read that was there before it may find either.
+    fn may_have_met(&mut self, sector: u64, write: &Write) {
+        let Kind::Read(before) = &mut self.kind else {
+            return;
+        };
+        let place = sector.checked_sub(self.sector);
+        let place = place.and_then(|n| before.get_mut(usize::try_from(n).ok()?));
+        if let Some(found) = place
+            && write.submitted > self.submitted
+        {
+            found.push(Write {
+                ended: None,
+                acked: false,
+                ..write.clone()
+            });
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Kind {
     Write {
@@ -267,8 +287,14 @@ impl Model {
         {
             let sure = |w: &&Write| w.acked && (!weak || w.is_flushed(before));
             let last = writes.iter().filter(sure).map(|w| w.submitted).max();
-            if let Some(last) = last {
-                writes.retain(|w| w.ended.is_none_or(|e| e >= last));
+            let Some(last) = last else {
+                return;
+            };
+            for write in writes.extract_if(.., |w| w.ended.is_some_and(|e| e < last)) {
+                // A read that was under way all the time may have met it.
+                for open in self.open.values_mut() {
+                    open.may_have_met(sector, &write);
+                }
             }
         }
     }
