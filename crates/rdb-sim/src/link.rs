@@ -334,10 +334,12 @@ impl World {
     }
 
     fn break_stream(&mut self, i: usize, s: usize, keep: usize, late: u64) {
-        if self.net[i][s].broken {
-            return; // it ends already
-        }
         let stream = &mut self.net[i][s];
+        // A second silent cut takes the end of the first one's streams with it: it comes again.
+        let ends = |f: &Frame| matches!(f.content, Content::End(_));
+        if stream.frames.iter().any(ends) {
+            return;
+        }
         stream.frames.truncate(keep);
         let at = Time(self.now.0 + late);
         self.push_end(i, s, at, 104);
