@@ -18,6 +18,8 @@ struct Write {
     acked: bool,
     /// Durable by itself.
     durable: bool,
+    /// Whoever acknowledges it may have lost power since.
+    shaky: bool,
     id: u64,
 }
 
@@ -136,6 +138,7 @@ impl Model {
                     ended: None,
                     acked: false,
                     durable: false,
+                    shaky: false,
                     id,
                 });
             }
@@ -191,8 +194,8 @@ impl Model {
                     }
                     for write in writes.iter_mut().filter(|w| w.id == id) {
                         write.ended = Some(now);
-                        write.acked = result.is_ok();
                         write.durable = result.is_ok() && fua;
+                        write.acked = result.is_ok() && (fua || !write.shaky);
                     }
                     self.prune(s);
                 }
@@ -258,9 +261,14 @@ impl Model {
         }
     }
 
-    /// What was not flushed may be gone with the caches, and no later flush brings it back.
+    /// What was not flushed may be gone with the caches, and no later flush brings it back. An acknowledgement may still
+    /// be on its way.
     pub fn on_power_cut(&mut self) {
         self.forget_unflushed(u64::MAX);
+        let open = |w: &&mut Write| w.ended.is_none();
+        for write in self.sectors.values_mut().flatten().filter(open) {
+            write.shaky = true;
+        }
     }
 
     /// What had ended before and was not flushed need not be there.
@@ -391,6 +399,7 @@ impl Model {
                 ended: Some(clock - 1),
                 acked: false,
                 durable: false,
+                shaky: false,
                 id: 0,
             };
             let now = Write {
@@ -399,6 +408,7 @@ impl Model {
                 ended: Some(clock),
                 acked: true,
                 durable: !self.keep_unflushed && !self.flushed_only,
+                shaky: false,
                 id: 0,
             };
             *writes = vec![before, now];
