@@ -45,6 +45,14 @@ impl<P: Payload> Resource<P> {
                 peer.flags &= !crate::generation::PeerIds::FLAG_CRASHED_PRIMARY;
             }
         }
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            match new.conn {
+                // The blocks that only the peer has written are not marked here yet.
+                ConnState::WFBitMapT => disk.marks_merged = false,
+                ConnState::SyncTarget | ConnState::PausedSyncT => disk.marks_merged = true,
+                _ => {}
+            }
+        }
         if actions.contains(AfterActions::NO_DATA) {
             self.log_volume(
                 Level::Error,

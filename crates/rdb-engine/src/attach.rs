@@ -359,6 +359,7 @@ impl<P: Payload> Resource<P> {
             sb: superblock,
             sb_dirty: true,
             bitmap,
+            marks_merged: flags.contains(MdFlags::CONSISTENT),
             al: ActivityLog::new(layout.al, slots, 0),
             al_pending: VecDeque::new(),
             al_starved: VecDeque::new(),

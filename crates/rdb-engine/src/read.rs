@@ -24,10 +24,9 @@ impl<P: Payload> Resource<P> {
             && !tried_here
             && match state.disk {
                 DiskState::UpToDate => true,
-                DiskState::Inconsistent => volume
-                    .disk
-                    .as_ref()
-                    .is_some_and(|d| !d.bitmap.any_set(sector, u64::from(bytes / 512))),
+                DiskState::Inconsistent => volume.disk.as_ref().is_some_and(|d| {
+                    d.marks_merged && !d.bitmap.any_set(sector, u64::from(bytes / 512))
+                }),
                 _ => false,
             };
         if good_here {

@@ -191,6 +191,8 @@ pub(crate) struct Disk {
     /// `sb` differs from what is on disk, or from what is being written.
     pub(crate) sb_dirty: bool,
     pub(crate) bitmap: Bitmap,
+    /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
+    pub(crate) marks_merged: bool,
     pub(crate) al: ActivityLog,
     /// Writes whose extents become hot with the transaction of this number.
     pub(crate) al_pending: VecDeque<(u32, RequestOrPeer)>,
