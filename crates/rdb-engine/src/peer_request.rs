@@ -120,6 +120,11 @@ impl<P: Payload> Resource<P> {
             alone,
             al_held: false,
         });
+        if !usable {
+            // Received, but nowhere to be written: P_RECV_ACK would be a promise.
+            self.end_mirrored(key, false);
+            return;
+        }
         if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
             let seq_num = self.volume_mut(nr).next_seq();
             let ack = BlockAck {
@@ -129,10 +134,6 @@ impl<P: Payload> Resource<P> {
                 seq_num,
             };
             self.send(nr, Packet::RecvAck(ack), None);
-        }
-        if !usable {
-            self.end_mirrored(key, false);
-            return;
         }
         self.net.epochs.waiting.push_back(key);
         self.release_mirrored();
