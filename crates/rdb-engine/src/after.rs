@@ -151,6 +151,15 @@ impl<P: Payload> Resource<P> {
                     None => {}
                 }
             }
+            let before_its_resync = matches!(
+                old.conn,
+                ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
+            );
+            if before_its_resync && new.role == Role::Primary {
+                // The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it
+                // before a new handshake has compared its generation with what users have seen.
+                self.lose_connection(ConnState::NetworkFailure);
+            }
             self.disk_failed(nr);
         }
         if !connected || new.pdsk != DiskState::UpToDate {
@@ -182,18 +191,6 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.retry_blocked(nr);
-        let before_its_resync = matches!(
-            old.conn,
-            ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
-        );
-        if actions.contains(AfterActions::DISK_FAILED)
-            && before_its_resync
-            && new.role == Role::Primary
-        {
-            // The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it before
-            // a new handshake has compared its generation with what users have seen.
-            self.lose_connection(ConnState::NetworkFailure);
-        }
     }
 
     /// A19: every bit is set, on disk too.
