@@ -415,6 +415,9 @@ fn other_generation(
         };
     }
     if peer.history.iter().any(|old| same(own.current, *old)) {
+        if wrote_under_shared_name(own, inputs.own_bits) {
+            return forked(60);
+        }
         return found(60, Verdict::TargetFull);
     }
     if same(own.bitmap, peer.current) {
@@ -434,6 +437,9 @@ fn other_generation(
         };
     }
     if own.history.iter().any(|old| same(*old, peer.current)) {
+        if wrote_under_shared_name(peer, inputs.peer_bits) {
+            return forked(80);
+        }
         return found(80, Verdict::SourceFull);
     }
     if same(own.bitmap, peer.bitmap) && name(own.bitmap) != 0 {
