@@ -139,6 +139,13 @@ impl<P: Payload> Resource<P> {
         self.release_mirrored();
     }
 
+    /// Whether the disk has still to take what a peer has sent over a connection that is lost.
+    pub(crate) fn has_writes_of_lost_peer(&self, nr: VolumeNr) -> bool {
+        let connection = self.net.connection;
+        let mut writes = self.peer_writes.iter().map(|(_, write)| write);
+        writes.any(|write| write.volume == nr && write.connection != connection)
+    }
+
     /// Lets mirrored writes go to the disk, in order: a write of a later epoch waits until all earlier epochs are
     /// durable, unless the writer says by itself which writes depend on that.
     pub(crate) fn release_mirrored(&mut self) {

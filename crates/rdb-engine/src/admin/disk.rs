@@ -22,6 +22,8 @@ impl<P: Payload> Resource<P> {
                 self.fact(nr, Change::disk(DiskState::Failed));
                 self.admin_done(Ok(()));
             }
+            // A node that is gone may have called them done for our having received them.
+            Stage::Start if self.has_writes_of_lost_peer(nr) => {}
             Stage::Start => match self.ask_change(nr, Change::disk(DiskState::Failed)) {
                 Asked::Wait => {}
                 Asked::Done(Ok(_)) => self.set_stage(Stage::Detaching),

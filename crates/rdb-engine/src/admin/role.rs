@@ -38,10 +38,8 @@ impl<P: Payload> Resource<P> {
     }
 
     fn try_promote(&mut self, nr: VolumeNr, force: bool) {
-        let connection = self.net.connection;
-        let mut left = self.peer_writes.iter().map(|(_, write)| write);
-        if left.any(|write| write.volume == nr && write.connection != connection) {
-            // What a lost peer has sent would come over what users write from now on.
+        if self.has_writes_of_lost_peer(nr) {
+            // They would come over what users write from now on.
             return;
         }
         let forced = self.admin.current.as_ref().is_some_and(|op| op.forced);
