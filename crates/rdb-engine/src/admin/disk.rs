@@ -173,6 +173,10 @@ impl<P: Payload> Resource<P> {
             let mut ids = disk.ids();
             ids.bitmap = 0;
             disk.set_ids(ids);
+            if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
+                // It takes them and does not answer. The end of a resync from it would bring back what it had before.
+                peer.ids = ids;
+            }
             self.fact(
                 nr,
                 Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate),

@@ -64,6 +64,13 @@ fn s02_skip_the_first_sync() {
     assert_eq!((w.nodes[0].out_of_sync(), w.nodes[1].out_of_sync()), (0, 0));
     assert_eq!(w.copied(0) + w.copied(1), 0);
     assert_eq!(code(w.admin(0, skip)), 151);
+    // A full sync of either disk ends under the same name, on the node that gave the order, too.
+    for node in [0, 1] {
+        w.admin(node, Command::Invalidate { volume: V }).unwrap();
+        w.both("Connected S/S U/U", "Connected S/S U/U");
+        w.quiet();
+        assert_eq!((w.gi(0)[0], w.gi(1)[0]), (c, c));
+    }
 }
 
 #[test]
