@@ -100,6 +100,10 @@ impl<P: Payload> Resource<P> {
 
     pub(super) fn step_outdate(&mut self, nr: VolumeNr, stage: Stage, ready: bool) {
         let change = Change::disk(DiskState::Outdated);
+        let undecided = [DiskState::Attaching, DiskState::Negotiating];
+        if undecided.contains(&self.volume(nr).state.disk) {
+            return;
+        }
         match stage {
             Stage::Start => match self.change(nr, change, false) {
                 Err(StateError::InTransientState) => {}
