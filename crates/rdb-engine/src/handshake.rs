@@ -454,6 +454,7 @@ impl<P: Payload> Resource<P> {
             && effective == DiskState::UpToDate
         {
             // The driver of the verify has come to its end, which may be a sector that it knows alone.
+            self.fact(nr, Change::peer(packet.role));
             self.verify_finish(nr);
             return;
         }
@@ -465,6 +466,8 @@ impl<P: Payload> Resource<P> {
             if preparing {
                 effective = DiskState::Inconsistent;
             } else if own.conn >= ConnState::SyncSource && packet.conn == ConnState::Connected {
+                // Our own end of the resync may take a while, and the peer may be demoted meanwhile.
+                self.fact(nr, Change::peer(packet.role));
                 self.source_target_done(nr);
                 return;
             }
@@ -475,6 +478,7 @@ impl<P: Payload> Resource<P> {
             && self.volume(nr).resync.failed > 0
         {
             // The target ended with blocks that could not be synced: so do we. (The kernel's driver waits for ever.)
+            self.fact(nr, Change::peer(packet.role));
             self.fact(nr, Change::conn(ConnState::Connected).and_pdsk(effective));
             return;
         }
