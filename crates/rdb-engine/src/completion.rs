@@ -76,15 +76,21 @@ impl<P: Payload> Resource<P> {
     /// Whether a copy has it that is one to rely on now. What only an Inconsistent disk took is overwritten by the next
     /// resync, and what the peer has while it is away is of an older generation than the one we go on with.
     fn is_safe(&self, request: &AppRequest<P>) -> bool {
-        let state = self.volume(request.volume).state;
-        request.local == Part::Done && state.disk == DiskState::UpToDate
-            || request.net == Part::Done && state.pdsk == DiskState::UpToDate
+        self.is_safe_here(request)
+            || request.net == Part::Done
+                && self.volume(request.volume).state.pdsk == DiskState::UpToDate
+    }
+
+    fn is_safe_here(&self, request: &AppRequest<P>) -> bool {
+        request.local == Part::Done
+            && self.volume(request.volume).state.disk == DiskState::UpToDate
     }
 
     /// Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as
-    /// no new generation is on the peer's record, and protocol A calls done what may not even have arrived.
+    /// no new generation is on the peer's record, and protocol A calls done what may not even have arrived. (A disk that
+    /// is about to be overwritten by a resync has nothing.)
     fn awaits_the_peers_record(&self, request: &AppRequest<P>) -> bool {
-        let only_there = request.local != Part::Done && request.net == Part::Done;
+        let only_there = !self.is_safe_here(request) && request.net == Part::Done;
         let on_its_way = self.net.protocol() == Protocol::A && request.in_log;
         only_there && (on_its_way || self.volume(request.volume).loss_unrecorded.is_some())
     }
