@@ -1,50 +1,32 @@
 # Runs in the guest: what the front end of the kernel's NBD client has to do, scenario by scenario.
-disk_size=384M
+disk_size=384M file_size=4M
 . /usr/local/bin/pair-lib.sh
 echo 'nbd-connections = 2' >>$work/rdbd.toml
 
-connections() { ls /sys/block/nbd5/mq | wc -l; }
 the_driver_is_loaded_and_serves() {
     lsmod | grep -q '^nbd ' && fail "the driver was loaded before"
-    for node in alice bob; do
-        start $node nbd
-        must adm $node create-md --force r0
-        must adm $node up r0
-    done
+    start_both nbd
     lsmod | grep -q '^nbd ' || fail "the driver is not loaded"
-    await 30 is alice cs:Connected
-    must adm alice new-current-uuid --clear-bitmap r0
-    await 30 settled
+    skip_first_sync alice
     must adm alice primary r0
-    [ "$(readlink -f /dev/drbd5)" = /dev/nbd5 ] || fail "/dev/drbd5 leads to $(readlink -f /dev/drbd5)"
-    [ "$(readlink -f /dev/drbd/by-res/r0/0)" = /dev/nbd5 ] || fail "by-res leads elsewhere"
+    links_lead_to /dev/nbd5
     [ "$(cat /sys/block/nbd5/backend)" = "rdb $work/run-alice r0/0" ] || fail "it belongs to $(cat /sys/block/nbd5/backend)"
-    local name value
-    while read -r name value; do
-        [ "$(cat /sys/block/nbd5/queue/$name)" = "$value" ] || fail "$name is $(cat /sys/block/nbd5/queue/$name), not $value"
-    done <<ATTRIBUTES
+    queue_is nbd5 <<ATTRIBUTES
 logical_block_size 512
 max_sectors_kb 1024
 write_cache write back
 fua 1
 io_timeout 5000
 ATTRIBUTES
-    [ "$(connections)" = 2 ] || fail "$(connections) connections"
+    has_queues nbd5 2
     [ "$(cat /sys/block/nbd5/queue/discard_max_bytes)" -gt 0 ] || fail "no discard"
 }
 
 reads_and_writes_of_all_kinds() {
-    verify small /dev/drbd5 --rw=randwrite --bs=4k --iodepth=32
-    verify blocks /dev/drbd5 --rw=randwrite --bsrange=512-256k --bs_unaligned=0 --blockalign=512 --iodepth=16 --offset=8M
-    verify large /dev/drbd5 --rw=write --bs=1M --iodepth=8 --offset=16M
+    verify_sizes
     verify synced /dev/drbd5 --rw=randwrite --bs=4k --iodepth=4 --sync=dsync --offset=24M --size=1M
     verify jobs /dev/drbd5 --rw=randwrite --bs=4k --iodepth=8 --numjobs=4 --offset_increment=32M --io_size=16M
-    must blkdiscard -z -o 1M -l 2M /dev/drbd5
-    drop_caches
-    local rest
-    rest=$(dd if=/dev/drbd5 bs=1M skip=1 count=2 iflag=direct status=none | tr -d '\0' | wc -c)
-    [ "$rest" = 0 ] || fail "$rest bytes are not zero"
-    must blkdiscard -o 8M -l 8M /dev/drbd5
+    zeroes_and_discards
     dmesg | grep -qE 'I/O error, dev nbd|Buffer I/O' && fail "there were errors: $(dmesg | grep nbd | tail -n 3)"
     true
 }
@@ -84,51 +66,25 @@ a_peer_that_stands_still() {
     patience 'ping-timeout 30; timeout 60; connect-int 1; ping-int 2;'
 }
 
-# FILESYSTEM MKFS...: made, mounted, written with checksums, trimmed; a demotion is refused meanwhile.
-file_system() {
-    local kind=$1 said
-    shift
-    must "$@" /dev/drbd5
-    must mount -t "$kind" -o discard /dev/drbd5 $work/mnt
-    said=$(adm "$primary" secondary r0 2>&1)
-    [ $? = 11 ] && grep -q 'Device is held open by someone' <<<"$said" || fail "mounted: $said"
-    verify file $work/mnt/verified --rw=randwrite --bs=4k --iodepth=16 --size=4M
-    for i in $(seq 10); do head -c 30000 /dev/urandom >$work/mnt/file-$i; done
-    rm $work/mnt/file-1
-    must fstrim -v $work/mnt
-    (cd $work/mnt && sha256sum file-* verified) >$work/sums
-    must umount $work/mnt
-    exec 9</dev/drbd5
-    said=$(adm "$primary" secondary r0 2>&1)
-    [ $? = 11 ] && grep -q 'Device is held open by someone' <<<"$said" || fail "open: $said"
-    exec 9<&-
-}
 fail_over() { # FROM TO: the file system is there as it was
     must adm "$1" secondary r0
     await 10 test ! -e /sys/block/nbd5/pid
     await 10 test ! -L /dev/drbd5
     must adm "$2" primary r0
     must mount /dev/drbd5 $work/mnt
-    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were"
+    files_are_what_they_were
     must umount $work/mnt
 }
 ext4_here_and_there() {
-    primary=alice file_system ext4 mkfs.ext4 -q -F
+    use_file_system alice ext4 mkfs.ext4 -q -F
     fail_over alice bob
     must e2fsck -f -n /dev/drbd5
 }
 xfs_here_and_there() {
     must modprobe xfs
-    primary=bob file_system xfs mkfs.xfs -q -f
+    use_file_system bob xfs mkfs.xfs -q -f
     fail_over bob alice
     must xfs_repair -n /dev/drbd5
-}
-
-both_disks_are_equal() {
-    local size
-    size=$(blockdev --getsize64 /dev/drbd5)
-    must sync
-    cmp -n "$size" $work/alice.disk $work/bob.disk || fail "the disks differ"
 }
 
 a_number_that_is_taken_is_somebody_elses() {
@@ -137,16 +93,10 @@ a_number_that_is_taken_is_somebody_elses() {
     await 10 test ! -e /sys/block/nbd5/pid
     must adm bob primary r0
     [ -e /sys/block/nbd5/pid ] || fail "bob has no nbd5"
-    cat >>$work/drbd.conf <<CONF
-resource r1 {
-    on alice { volume 0 { device /dev/drbd6; disk $work/a1; meta-disk internal; } address 127.0.0.1:7002; }
-    on bob { volume 0 { device /dev/drbd6; disk $work/b1; meta-disk internal; } address 127.0.0.2:7002; }
-}
-CONF
+    add_resource r1 6 7002 $work/a1 $work/b1
     truncate -s 16M $work/a1 $work/b1
     for node in alice bob; do
-        must adm $node create-md --force r1
-        must adm $node up r1
+        create_and_up $node r1
         must adm $node disconnect r1
         must adm $node primary --force r1
     done
@@ -174,12 +124,7 @@ a_left_device_is_not_taken_over_when_others_wrote() {
 }
 
 everything_goes_down_and_nothing_is_left() {
-    for node in alice bob; do must adm $node down r0; done
-    for node in alice bob; do
-        end TERM $node
-        grep -q panicked $work/$node.log && fail "$node panicked: $(grep -A3 panicked $work/$node.log)"
-    done
-    ls /sys/block/nbd*/pid 2>/dev/null && fail "devices are left"
+    down_and_end
     must modprobe -r nbd
 }
 
@@ -190,9 +135,8 @@ scenario "a daemon that stands still" a_daemon_that_stands_still
 scenario "a peer that stands still" a_peer_that_stands_still
 scenario "ext4, here and there" ext4_here_and_there
 scenario "xfs, here and there" xfs_here_and_there
-scenario "both disks are equal" both_disks_are_equal
+scenario "both disks are equal" disks_are_equal
 scenario "a number that is taken is somebody else's" a_number_that_is_taken_is_somebody_elses
 scenario "a left device is not taken over when others wrote" a_left_device_is_not_taken_over_when_others_wrote
 scenario "everything goes down and nothing is left" everything_goes_down_and_nothing_is_left
-echo "$passed scenarios passed, $failed failed"
-[ $failed = 0 ]
+result

@@ -5,7 +5,7 @@ echo 'nbd-connections = 2' >>$work/rdbd.toml
 
 begin_with_two_connections() {
     begin
-    [ "$(ls /sys/block/nbd5/mq | wc -l)" = 2 ] || fail "$(ls /sys/block/nbd5/mq) are connections"
+    has_queues nbd5 2
 }
 on_a_device_with_one_connection() {
     must umount $work/mnt
@@ -16,7 +16,7 @@ on_a_device_with_one_connection() {
     await 30 settled
     must adm bob primary r0
     must mount /dev/drbd5 $work/mnt
-    [ "$(ls /sys/block/nbd5/mq | wc -l)" = 1 ] || fail "$(ls /sys/block/nbd5/mq) are connections"
+    has_queues nbd5 1
     [ "$(cat /sys/block/nbd5/queue/io_timeout)" = 3000 ] || fail "io_timeout is $(cat /sys/block/nbd5/queue/io_timeout)"
     a_daemon_is_replaced_by_another_program
     a_killed_daemon_is_followed_by_one_that_takes_over_by_itself
@@ -30,5 +30,4 @@ scenario "a terminated daemon leaves a device in use to the next" a_terminated_d
 scenario "the same on a device with one connection" on_a_device_with_one_connection
 scenario "without the peer it goes on alone" without_the_peer_it_goes_on_alone
 scenario "after all that the file system is clean and the disks are equal" after_all_that_the_file_system_is_clean_and_the_disks_are_equal
-echo "$passed scenarios passed, $failed failed"
-[ $failed = 0 ]
+result

@@ -3,14 +3,8 @@ disk_size=160M
 . /usr/local/bin/pair-lib.sh
 rounds=${rounds:-3} seconds=${seconds:-5}
 
-for node in alice bob; do
-    start $node nbd
-    must adm $node create-md --force r0
-    must adm $node up r0
-done
-await 30 is alice cs:Connected
-must adm alice new-current-uuid --clear-bitmap r0
-await 30 settled
+start_both nbd
+skip_first_sync alice
 
 # job CONNECTIONS NAME OPTIONS...: a line `NAME CONNECTIONS IOPS KIB/S` into $work/results
 job() {
@@ -27,7 +21,7 @@ for round in $(seq "$rounds"); do
         must adm alice restart
         await 30 settled
         must adm alice primary r0
-        [ "$(ls /sys/block/nbd5/mq | wc -l)" = $connections ] || fail "not $connections connections"
+        has_queues nbd5 $connections
         job $connections 4k-write-1x32 --rw=randwrite --bs=4k --iodepth=32
         job $connections 4k-write-4x8 --rw=randwrite --bs=4k --iodepth=8 --numjobs=4
         job $connections 4k-read-4x8 --rw=randread --bs=4k --iodepth=8 --numjobs=4

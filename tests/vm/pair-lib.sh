@@ -52,11 +52,148 @@ end() { # end SIGNAL NODE
 }
 sum() { dd if=/dev/drbd5 bs=1M iflag=direct status=none | sha256sum; }
 drop_caches() { echo 3 >/proc/sys/vm/drop_caches; }
+# The last line of a job, and its status.
+result() {
+    echo "$passed scenarios passed, $failed failed"
+    [ $failed = 0 ]
+}
 verify() { # verify NAME FILE MORE...: writes with checksums and reads them back
     local name=$1 file=$2
     shift 2
     must timeout 240 fio --name="$name" --filename="$file" --ioengine=libaio --direct=1 --verify=crc32c --do_verify=1 \
         --verify_fatal=1 --verify_state_save=0 --aux-path=/tmp --size=8M "$@"
+}
+
+# create_and_up NODE [RESOURCE]: it has new metadata and comes up.
+create_and_up() {
+    must adm "$1" create-md --force "${2:-r0}"
+    must adm "$1" up "${2:-r0}"
+}
+# start_both FRONTEND: both nodes run, and r0 is up with new metadata.
+start_both() {
+    local node
+    for node in alice bob; do
+        start $node "$1"
+        create_and_up $node
+    done
+}
+# skip_first_sync NODE: the new disks are equal; once the peer is there, this node says so.
+skip_first_sync() {
+    await 30 is "$1" cs:Connected
+    must adm "$1" new-current-uuid --clear-bitmap r0
+    await 30 settled
+}
+# add_resource NAME MINOR PORT ALICE'S-DISK BOB'S-DISK: one more in the configuration.
+add_resource() {
+    cat >>$work/drbd.conf <<CONF
+resource $1 {
+    on alice { volume 0 { device /dev/drbd$2; disk $4; meta-disk internal; } address 127.0.0.1:$3; }
+    on bob { volume 0 { device /dev/drbd$2; disk $5; meta-disk internal; } address 127.0.0.2:$3; }
+}
+CONF
+}
+
+# links_lead_to DEVICE: those of r0.
+links_lead_to() {
+    local link
+    for link in /dev/drbd5 /dev/drbd/by-res/r0/0; do
+        [ "$(readlink -f $link)" = "$1" ] || fail "$link leads to $(readlink -f $link)"
+    done
+}
+# queue_is DISK: the attributes of its queue are as standard input says, `NAME VALUE` a line.
+queue_is() {
+    local name value found
+    while read -r name value; do
+        found=$(cat "/sys/block/$1/queue/$name")
+        [ "$found" = "$value" ] || fail "$name is $found, not $value"
+    done
+}
+# has_queues DISK COUNT: a device of the NBD client has one for each connection.
+has_queues() { [ "$(ls "/sys/block/$1/mq" | wc -l)" = "$2" ] || fail "not $2 queues: $(ls "/sys/block/$1/mq")"; }
+# Requests of all sizes, at places of all kinds, within the first 24 MiB.
+verify_sizes() {
+    verify small /dev/drbd5 --rw=randwrite --bs=4k --iodepth=32
+    verify blocks /dev/drbd5 --rw=randwrite --bsrange=512-256k --bs_unaligned=0 --blockalign=512 --iodepth=16 --offset=8M
+    verify large /dev/drbd5 --rw=write --bs=1M --iodepth=8 --offset=16M
+}
+# What was zeroed reads as zeroes; a discard is done.
+zeroes_and_discards() {
+    local rest
+    must blkdiscard -z -o 1M -l 2M /dev/drbd5
+    drop_caches
+    rest=$(dd if=/dev/drbd5 bs=1M skip=1 count=2 iflag=direct status=none | tr -d '\0' | wc -c)
+    [ "$rest" = 0 ] || fail "$rest bytes are not zero"
+    must blkdiscard -o 8M -l 8M /dev/drbd5
+}
+# disks_are_equal [SIZE]: the two below the device, which has that many bytes if it is gone meanwhile.
+disks_are_equal() {
+    local size
+    size=${1:-$(blockdev --getsize64 /dev/drbd5)}
+    must sync
+    cmp -n "$size" $work/alice.disk $work/bob.disk || fail "the disks differ"
+}
+
+# Twenty files in the mounted file system.
+write_files() {
+    local i
+    for i in $(seq 20); do head -c 30000 /dev/urandom >$work/mnt/file-$i; done
+}
+# The sums of all files of the mounted file system, for files_are_what_they_were.
+note_sums() {
+    (cd $work/mnt && for file in *; do [ ! -f "$file" ] || sha256sum "$file"; done) >$work/sums
+    [ -s $work/sums ] || fail "there are no files"
+}
+# Nothing that note_sums has noted is missing or different.
+files_are_what_they_were() { (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were"; }
+# mount_with_files NODE: it becomes Primary, and a new file system is mounted, with files in it.
+mount_with_files() {
+    must adm "$1" primary r0
+    must mkfs.ext4 -q -F /dev/drbd5
+    must mount /dev/drbd5 $work/mnt
+    write_files
+    note_sums
+    must sync
+}
+# demotion_is_refused NODE HOW: for the device is in use, which it is in this way.
+demotion_is_refused() {
+    local said status=0
+    said=$(adm "$1" secondary r0 2>&1) || status=$?
+    [ $status = 11 ] && grep -q 'Device is held open by someone' <<<"$said" || fail "$2: status $status: $said"
+}
+# use_file_system NODE KIND MKFS...: made, mounted, written with checksums, trimmed; a demotion is refused meanwhile.
+use_file_system() {
+    local node=$1 kind=$2
+    shift 2
+    must "$@" /dev/drbd5
+    must mount -t "$kind" -o discard /dev/drbd5 $work/mnt
+    demotion_is_refused "$node" mounted
+    verify file $work/mnt/verified --rw=randwrite --bs=4k --iodepth=16 --size=${file_size:-8M}
+    write_files
+    rm $work/mnt/file-1
+    must fstrim -v $work/mnt
+    note_sums
+    must umount $work/mnt
+    exec 9</dev/drbd5
+    demotion_is_refused "$node" open
+    exec 9<&-
+}
+
+# did_not_panic NODE: its daemons, as far as the log goes back.
+did_not_panic() { ! grep -q panicked "$work/$1.log" || fail "$1 panicked: $(grep -A3 panicked "$work/$1.log")"; }
+# No driver has a device of a daemon any more.
+no_device_is_left() {
+    ! ls /dev | grep -E 'ublk[bc][0-9]' || fail "devices are left"
+    ! ls /sys/block/nbd*/pid 2>/dev/null || fail "devices are left"
+}
+# down_and_end: r0, then both daemons, of which nothing is left.
+down_and_end() {
+    local node
+    for node in alice bob; do must adm $node down r0; done
+    for node in alice bob; do
+        end TERM $node
+        did_not_panic $node
+    done
+    no_device_is_left
 }
 
 cat >$work/drbd.conf <<CONF

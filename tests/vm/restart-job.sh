@@ -14,5 +14,4 @@ scenario "without the peer it goes on alone" without_the_peer_it_goes_on_alone
 scenario "what can not take over is refused, and nothing is touched" what_can_not_take_over_is_refused_and_nothing_is_touched
 scenario "after all that the file system is clean and the disks are equal" after_all_that_the_file_system_is_clean_and_the_disks_are_equal
 scenario "a loop device in use can not wait" a_loop_device_in_use_can_not_wait
-echo "$passed scenarios passed, $failed failed"
-[ $failed = 0 ]
+result

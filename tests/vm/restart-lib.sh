@@ -11,20 +11,9 @@ generation() { printf '%x' $((0x$(adm "$1" get-gi r0 | cut -d: -f1) & ~1)); }
 instance() { stat -c %Y-%i "$work/run-$1/control.sock"; }
 
 begin() {
-    for node in alice bob; do
-        start $node $front
-        must adm $node create-md --force r0
-        must adm $node up r0
-    done
-    await 30 is bob cs:Connected
-    must adm bob new-current-uuid --clear-bitmap r0
-    await 30 settled
-    must adm bob primary r0
-    must mkfs.ext4 -q -F /dev/drbd5
-    must mount /dev/drbd5 $work/mnt
-    for i in $(seq 20); do head -c 30000 /dev/urandom >$work/mnt/file-$i; done
-    (cd $work/mnt && sha256sum file-* >$work/sums)
-    must sync
+    start_both $front
+    skip_first_sync bob
+    mount_with_files bob
 }
 
 # Writes for some seconds, and reads it back.
@@ -53,8 +42,8 @@ through() {
     [ "$(generation bob)" = "$before" ] || fail "another generation: $before became $(generation bob)"
     [ "$(generation alice)" = "$before" ] || fail "the peer has generation $(generation alice), not $before"
     drop_caches
-    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were"
-    [ "$(readlink -f /dev/drbd5)" = $device ] || fail "/dev/drbd5 leads to $(readlink -f /dev/drbd5)"
+    files_are_what_they_were
+    links_lead_to $device
 }
 resynced() { since "$1" | grep -aoE 'will sync [0-9]+ KB' | awk '{ kb += $3 } END { print kb + 0 }'; }
 
@@ -187,12 +176,9 @@ after_all_that_the_file_system_is_clean_and_the_disks_are_equal() {
     size=$(blockdev --getsize64 /dev/drbd5)
     must adm bob secondary r0
     for node in alice bob; do must adm $node down r0; done
-    cmp -n "$size" $work/alice.disk $work/bob.disk || fail "the disks differ"
-    for node in alice bob; do
-        grep -q panicked $work/$node.log && fail "$node panicked: $(grep -A3 panicked $work/$node.log)"
-    done
-    ls /dev | grep -E 'ublk[bc][0-9]' && fail "devices are left"
-    ls /sys/block/nbd*/pid 2>/dev/null && fail "devices are left"
+    disks_are_equal "$size"
+    for node in alice bob; do did_not_panic $node; done
+    no_device_is_left
     for node in alice bob; do end TERM $node; done
     ls $work/run-*/rdbd.state 2>/dev/null && fail "a record is left"
     true
@@ -206,12 +192,12 @@ a_loop_device_in_use_can_not_wait() {
     adm alice restart >$work/said 2>&1
     [ $? = 11 ] && grep -q 'Device is held open by someone' $work/said && grep -q 'a loop device can not wait' $work/said ||
         fail "$(cat $work/said)"
-    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were"
+    files_are_what_they_were
     must umount $work/mnt
     must adm alice restart
     is alice 'ro:Primary' || fail "$(state alice)"
     must mount /dev/drbd5 $work/mnt
-    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were afterwards"
+    files_are_what_they_were
     must umount $work/mnt
     end TERM alice
 }

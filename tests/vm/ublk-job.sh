@@ -7,21 +7,14 @@ auto_loads_the_driver_and_takes_it() {
     start bob ublk
     lsmod | grep -q ublk_drv || fail "the driver is not loaded"
     grep -q 'front end ublk' $work/alice.log || fail "auto did not choose ublk"
-    for node in alice bob; do
-        must adm $node create-md --force r0
-        must adm $node up r0
-    done
+    for node in alice bob; do create_and_up $node; done
     must adm alice primary --force r0
     await 30 settled
 }
 
 the_device_is_what_it_says() {
-    [ "$(readlink -f /dev/drbd5)" = /dev/ublkb5 ] || fail "/dev/drbd5 leads to $(readlink -f /dev/drbd5)"
-    [ "$(readlink -f /dev/drbd/by-res/r0/0)" = /dev/ublkb5 ] || fail "by-res leads elsewhere"
-    local queue=/sys/block/ublkb5/queue name value
-    while read -r name value; do
-        [ "$(cat $queue/$name)" = "$value" ] || fail "$name is $(cat $queue/$name), not $value"
-    done <<ATTRIBUTES
+    links_lead_to /dev/ublkb5
+    queue_is ublkb5 <<ATTRIBUTES
 logical_block_size 512
 max_hw_sectors_kb 1024
 write_cache write back
@@ -29,21 +22,14 @@ fua 1
 discard_max_bytes 1073741824
 write_zeroes_max_bytes 1073741824
 ATTRIBUTES
-    [ "$(ls /sys/block/ublkb5/mq | wc -l)" = "$(nproc)" ] || fail "queues: $(ls /sys/block/ublkb5/mq)"
+    has_queues ublkb5 "$(nproc)"
 }
 
 reads_and_writes_of_all_kinds() {
-    verify small /dev/drbd5 --rw=randwrite --bs=4k --iodepth=32
-    verify blocks /dev/drbd5 --rw=randwrite --bsrange=512-256k --bs_unaligned=0 --blockalign=512 --iodepth=16 --offset=8M
-    verify large /dev/drbd5 --rw=write --bs=1M --iodepth=8 --offset=16M
+    verify_sizes
     verify synced /dev/drbd5 --rw=randwrite --bs=4k --iodepth=4 --sync=dsync --offset=24M --size=2M
     verify two /dev/drbd5 --rw=randwrite --bs=8k --iodepth=16 --numjobs=2 --offset_increment=8M --offset=32M
-    must blkdiscard -z -o 1M -l 2M /dev/drbd5
-    drop_caches
-    local rest
-    rest=$(dd if=/dev/drbd5 bs=1M skip=1 count=2 iflag=direct status=none | tr -d '\0' | wc -c)
-    [ "$rest" = 0 ] || fail "$rest bytes are not zero"
-    must blkdiscard -o 8M -l 8M /dev/drbd5
+    zeroes_and_discards
     # Beyond the end is refused by the block layer already; the device is as large as it says.
     local size
     size=$(blockdev --getsize64 /dev/drbd5)
@@ -52,30 +38,7 @@ reads_and_writes_of_all_kinds() {
     must sync
 }
 
-both_disks_are_equal() {
-    local size
-    size=$(blockdev --getsize64 /dev/drbd5)
-    sync
-    cmp -n "$size" $work/alice.disk $work/bob.disk || fail "the disks differ"
-}
-
-a_device_in_use_is_not_demoted() {
-    must mkfs.ext4 -q -F /dev/drbd5
-    must mount -o discard /dev/drbd5 $work/mnt
-    local said
-    said=$(adm alice secondary r0 2>&1)
-    [ $? = 11 ] && grep -q 'Device is held open by someone' <<<"$said" || fail "mounted: $said"
-    verify file $work/mnt/verified --rw=randwrite --bs=4k --iodepth=16
-    for i in $(seq 20); do head -c 30000 /dev/urandom >$work/mnt/file-$i; done
-    rm $work/mnt/file-1
-    must fstrim -v $work/mnt
-    (cd $work/mnt && sha256sum file-* verified) >$work/sums
-    must umount $work/mnt
-    exec 9</dev/drbd5
-    said=$(adm alice secondary r0 2>&1)
-    [ $? = 11 ] && grep -q 'Device is held open by someone' <<<"$said" || fail "open: $said"
-    exec 9<&-
-}
+a_device_in_use_is_not_demoted() { use_file_system alice ext4 mkfs.ext4 -q -F; }
 
 fail_over_brings_the_file_system_along() {
     sum >$work/before
@@ -84,13 +47,13 @@ fail_over_brings_the_file_system_along() {
     must adm bob primary r0
     sum | cmp - $work/before || fail "the content is another"
     must mount /dev/drbd5 $work/mnt
-    (cd $work/mnt && sha256sum -c $work/sums >/dev/null 2>&1) || fail "files are not what they were"
+    files_are_what_they_were
 }
 
 after_all_that_the_file_system_is_clean() {
     must umount $work/mnt
     must e2fsck -f -n /dev/drbd5
-    both_disks_are_equal
+    disks_are_equal
 }
 
 a_device_left_by_a_daemon_is_not_taken_over_when_others_wrote() {
@@ -120,7 +83,7 @@ a_device_left_by_a_daemon_is_not_taken_over_when_others_wrote() {
     must mount /dev/drbd5 $work/mnt
     [ "$(cat $work/mnt/word)" = new ] || fail "the content is old"
     must umount $work/mnt
-    both_disks_are_equal
+    disks_are_equal
 }
 
 a_device_that_cannot_be_made_is_said_and_the_socket_serves() {
@@ -142,16 +105,8 @@ blocks_of_4096_bytes_are_passed_on() {
     truncate -s 32M $work/a4k $work/b4k
     a=$(losetup --show -f --sector-size 4096 $work/a4k)
     b=$(losetup --show -f --sector-size 4096 $work/b4k)
-    cat >>$work/drbd.conf <<CONF
-resource r1 {
-    on alice { volume 0 { device /dev/drbd6; disk $a; meta-disk internal; } address 127.0.0.1:7002; }
-    on bob { volume 0 { device /dev/drbd6; disk $b; meta-disk internal; } address 127.0.0.2:7002; }
-}
-CONF
-    for node in alice bob; do
-        must adm $node create-md --force r1
-        must adm $node up r1
-    done
+    add_resource r1 6 7002 $a $b
+    for node in alice bob; do create_and_up $node r1; done
     must adm alice primary --force r1
     [ "$(blockdev --getss /dev/drbd6)" = 4096 ] || fail "blocks of $(blockdev --getss /dev/drbd6)"
     verify 4k /dev/drbd6 --rw=randwrite --bsrange=4k-64k --blockalign=4k --iodepth=8
@@ -165,16 +120,8 @@ CONF
 
 xfs_is_made_used_trimmed_and_fails_over() {
     truncate -s 320M $work/ax $work/bx
-    cat >>$work/drbd.conf <<CONF
-resource r2 {
-    on alice { volume 0 { device /dev/drbd7; disk $work/ax; meta-disk internal; } address 127.0.0.1:7003; }
-    on bob { volume 0 { device /dev/drbd7; disk $work/bx; meta-disk internal; } address 127.0.0.2:7003; }
-}
-CONF
-    for node in alice bob; do
-        must adm $node create-md --force r2
-        must adm $node up r2
-    done
+    add_resource r2 7 7003 $work/ax $work/bx
+    for node in alice bob; do create_and_up $node r2; done
     await 30 eval "adm alice cstate r2 | grep -q Connected"
     must adm alice new-current-uuid --clear-bitmap r2
     must adm alice primary r2
@@ -183,24 +130,19 @@ CONF
     must mount /dev/drbd7 $work/mnt
     verify file $work/mnt/verified --rw=randwrite --bs=4k --iodepth=16 --size=4M
     must fstrim -v $work/mnt
-    (cd $work/mnt && sha256sum verified >$work/sums-xfs)
+    note_sums
     must umount $work/mnt
     must adm alice secondary r2
     must adm bob primary r2
     must mount /dev/drbd7 $work/mnt
-    (cd $work/mnt && sha256sum -c $work/sums-xfs >/dev/null 2>&1) || fail "files are not what they were"
+    files_are_what_they_were
     must umount $work/mnt
     must xfs_repair -n /dev/drbd7
     for node in alice bob; do must adm $node down r2; done
 }
 
 everything_goes_down_and_nothing_is_left() {
-    for node in alice bob; do must adm $node down r0; done
-    for node in alice bob; do
-        end TERM $node
-        grep -q panicked $work/$node.log && fail "$node panicked: $(grep -A3 panicked $work/$node.log)"
-    done
-    ls /dev | grep -E 'ublk[bc][0-9]' && fail "devices are left"
+    down_and_end
     must modprobe -r ublk_drv
 }
 
@@ -218,7 +160,7 @@ a_machine_without_the_driver_is_told_so() {
 scenario "auto loads the driver and takes it" auto_loads_the_driver_and_takes_it
 scenario "the device is what it says" the_device_is_what_it_says
 scenario "reads and writes of all kinds" reads_and_writes_of_all_kinds
-scenario "both disks are equal" both_disks_are_equal
+scenario "both disks are equal" disks_are_equal
 scenario "a device in use is not demoted" a_device_in_use_is_not_demoted
 scenario "fail-over brings the file system along" fail_over_brings_the_file_system_along
 scenario "after all that the file system is clean" after_all_that_the_file_system_is_clean
@@ -228,5 +170,4 @@ scenario "blocks of 4096 bytes are passed on" blocks_of_4096_bytes_are_passed_on
 scenario "xfs is made, used, trimmed and fails over" xfs_is_made_used_trimmed_and_fails_over
 scenario "everything goes down and nothing is left" everything_goes_down_and_nothing_is_left
 scenario "a machine without the driver is told so" a_machine_without_the_driver_is_told_so
-echo "$passed scenarios passed, $failed failed"
-[ $failed = 0 ]
+result

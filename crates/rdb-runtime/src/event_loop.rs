@@ -408,6 +408,8 @@ impl<E: Engine> EventLoop<E> {
                 Message::Knbd(message) => self.on_knbd_message(message),
                 Message::Use(reply) => self.report_use(reply),
                 Message::Park(volumes) => self.park(&volumes),
+                #[cfg(test)]
+                Message::KernelClient(nr, socket) => self.add_kernel_client(nr, socket),
                 Message::Stop => self.stop(),
             }
             self.drain_pending();

@@ -187,6 +187,9 @@ pub(crate) enum Message {
     Knbd(KnbdMessage),
     Use(UseReply),
     Park(Vec<VolumeNr>),
+    /// The server's end of a connection of the kernel's NBD client, without the driver and its device.
+    #[cfg(test)]
+    KernelClient(VolumeNr, OwnedFd),
     Stop,
 }
 
@@ -266,6 +269,12 @@ impl ResourceHandle {
     /// not ask who uses them. They stay when the thread ends.
     pub fn park(&self, volumes: Vec<VolumeNr>) {
         self.mailbox.post(Message::Park(volumes));
+    }
+
+    /// Serves a socket as a connection of the kernel's NBD client.
+    #[cfg(test)]
+    pub(crate) fn serve_kernel(&self, volume: VolumeNr, socket: OwnedFd) {
+        self.mailbox.post(Message::KernelClient(volume, socket));
     }
 
     /// Ends the thread: sockets closed, devices given back, disks closed. Does not wait.

@@ -25,6 +25,11 @@ impl World {
         open.any(|c| matches!(c, Command::Primary { volume: v, .. } if usize::from(v.0) == volume))
     }
 
+    /// The first node that is Primary of some volume: while it is, the other one cannot become Primary of any.
+    fn primary_of_any(&self) -> Option<usize> {
+        (0..2).find(|&i| (0..self.models.len()).any(|v| self.is_primary(i, v)))
+    }
+
     fn demote(&mut self, i: usize, volume: usize) {
         let command = Command::Secondary {
             volume: nr(volume),
@@ -280,9 +285,7 @@ impl World {
         let Some((i, v)) = found.filter(|_| round < 30) else {
             return false;
         };
-        // (A node cannot become Primary while the other is, of another volume of the resource.)
-        let of_any = (0..2).find(|&i| (0..self.models.len()).any(|v| self.is_primary(i, v)));
-        let primary = of_any.unwrap_or(i);
+        let primary = self.primary_of_any().unwrap_or(i);
         if !self.is_primary(primary, v) {
             self.promote(primary, v, false);
             self.pass(1_000);
@@ -504,12 +507,9 @@ impl World {
                 panic!("a promise is broken: {text}");
             }
         }
-        let volumes = self.models.len();
-        for v in 0..volumes {
-            // A node cannot become Primary while the other is, of another volume of the resource.
+        for v in 0..self.models.len() {
             let of_this = (0..2).find(|&i| self.is_primary(i, v));
-            let of_any = (0..2).find(|&i| (0..volumes).any(|v| self.is_primary(i, v)));
-            let i = of_this.or(of_any).unwrap_or(1);
+            let i = of_this.or_else(|| self.primary_of_any()).unwrap_or(1);
             if of_this.is_none() {
                 let command = Command::Primary {
                     volume: nr(v),

@@ -281,7 +281,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Serves the kernel for a device node.
-    pub(super) fn add_kernel_client(&mut self, nr: VolumeNr, socket: OwnedFd) {
+    pub(crate) fn add_kernel_client(&mut self, nr: VolumeNr, socket: OwnedFd) {
         self.add_client(socket, Session::for_kernel(nr.0.into()), Some(nr));
     }
 

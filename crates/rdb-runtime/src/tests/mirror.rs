@@ -20,13 +20,17 @@ use crate::pool::Buf;
 /// What the mirror tells the test.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Seen {
-    Paired { resolve_conflicts: bool },
+    Paired {
+        resolve_conflicts: bool,
+    },
     Impossible(String),
     Lost(Socket, LossCause),
     Stalled(Socket),
     Sent(SendTag),
     Received(Packet, Option<Vec<u8>>),
     Timer(Timer),
+    /// A front end's write: its first sector and its first byte.
+    Write(u64, u8),
 }
 
 /// Effects that a test wants with the next event, and the way to have the engine do what it would not.
@@ -47,6 +51,8 @@ pub(super) struct Mirror {
     pub(super) orders: Orders,
     /// Tell of received packets with their payload, and mirror nothing.
     pub(super) tell_packets: bool,
+    /// Tell of every front-end write.
+    pub(super) tell_writes: bool,
     /// Never complete front-end writes.
     pub(super) swallow_writes: bool,
     /// Treat the disk as having blocks of this size towards front ends.
@@ -75,6 +81,7 @@ impl Mirror {
             seen,
             orders,
             tell_packets: false,
+            tell_writes: false,
             swallow_writes: false,
             device_block: 512,
             work: Slab::new(),
@@ -144,6 +151,11 @@ impl Mirror {
             read: None,
             failed: false,
         };
+        if let RequestKind::Write { payload, .. } = &kind
+            && self.tell_writes
+        {
+            self.tell(Seen::Write(sector, payload.as_slice()[0]));
+        }
         match kind {
             RequestKind::Write { .. } if self.swallow_writes => {}
             RequestKind::Read => {

@@ -2,6 +2,7 @@
 
 mod engine;
 mod hostile;
+mod kernel_client;
 mod mirror;
 mod nbd_client;
 mod scenes;

@@ -1,6 +1,7 @@
 //! A small NBD client: old export-name handshake, simple replies.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -38,6 +39,20 @@ impl Client {
             size,
             cookie: 0,
         })
+    }
+
+    /// The driver's end of a connection of the kernel's client, which does not negotiate, and the server's.
+    pub(super) fn kernel(size: u64) -> (Client, OwnedFd) {
+        let (stream, server) = UnixStream::pair().expect("a pair");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a timeout");
+        let client = Client {
+            stream,
+            size,
+            cookie: 0,
+        };
+        (client, server.into())
     }
 
     /// The same connection, for another thread.
