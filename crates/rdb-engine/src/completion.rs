@@ -82,8 +82,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn is_safe_here(&self, request: &AppRequest<P>) -> bool {
-        request.local == Part::Done
-            && self.volume(request.volume).state.disk == DiskState::UpToDate
+        request.local == Part::Done && self.volume(request.volume).state.disk == DiskState::UpToDate
     }
 
     /// Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as
