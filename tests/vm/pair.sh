@@ -35,4 +35,4 @@ if [ "$1" = systemd ]; then
         files+=(-f "/lib/systemd/system/$unit.target:/usr/lib/systemd/system/$unit.target")
     done
 fi
-exec "$here/boot.sh" -t "${RDB_VM_LIMIT:-420}" "${files[@]}" "$job"
+exec "$here/boot.sh" -t "${RDB_VM_LIMIT:-600}" "${files[@]}" "$job"
