@@ -319,6 +319,9 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
             return found(34, NEEDS_91);
         }
         return if same(own.bitmap, peer.history[0]) && same(own.history[0], peer.history[1]) {
+            if inputs.peer_crashed {
+                return written_at_the_end(34);
+            }
             // DRBD empties the own bitmap slot here. If the link breaks before the blocks written since are synced, both
             // disks then have one name, and those blocks differ for ever: the slots stay until the resync moves them.
             Comparison {
@@ -337,6 +340,9 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
             return found(35, NEEDS_91);
         }
         return if same(own.history[0], peer.bitmap) && same(own.history[1], peer.history[0]) {
+            if inputs.own_crashed {
+                return written_at_the_end(35);
+            }
             let mut corrected = *peer;
             corrected.clear_bitmap();
             Comparison {
@@ -365,6 +371,18 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
         (own_crashed, _) => own_crashed,
     };
     found(40, by_bitmap(own_is_source))
+}
+
+/// The target of a resync was Primary at its end, and crashed before the source knew of the end. What its users wrote last,
+/// and under protocol A flushed, may be there alone: DRBD would overwrite it with the source's blocks. (That a source was
+/// Primary when it crashed may be of an earlier time; a target forgets it at the resync's end.)
+fn written_at_the_end(rule: u32) -> Comparison {
+    Comparison {
+        message: Some(
+            "the SyncTarget was Primary when it crashed, and the SyncSource missed the resync finished event",
+        ),
+        ..found(rule, Verdict::SplitBrain)
+    }
 }
 
 /// Rule 41: a node crashed as Primary, its peer has the same generation, and somebody is Primary again.
