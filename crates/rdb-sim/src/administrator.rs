@@ -44,6 +44,7 @@ impl World {
         let state = self.nodes[i].view[volume];
         let other = 1 - i;
         let through_peer = state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
+        let data = if through_peer { other } else { i };
         if !reckless {
             if self.is_primary(other, volume) || self.promoting(other, volume) {
                 return;
@@ -51,20 +52,19 @@ impl World {
             if state.disk < DiskState::Inconsistent && !through_peer {
                 return; // by the time the command is looked at it could be anybody's data
             }
-            let data = if through_peer { other } else { i };
             if !self.holds(data, volume) {
                 return;
             }
-            let disk = &self.nodes[data].disks[volume];
-            if self.models[volume].violation_of_acked(disk).is_some() {
-                // This node goes on without what was acknowledged and not flushed: it is given up.
-                self.models[volume].on_power_cut();
-            }
-        } else if !self.holds(if through_peer { other } else { i }, volume)
+        } else if !self.holds(data, volume)
             || self.is_primary(other, volume)
             || self.promoting(other, volume)
         {
             self.models[volume].forked = true;
+        }
+        let disk = &self.nodes[data].disks[volume];
+        if self.models[volume].violation_of_acked(disk).is_some() {
+            // This node goes on without what was acknowledged and not flushed: it is given up.
+            self.models[volume].on_power_cut();
         }
         let command = Command::Primary {
             volume: nr(volume),
