@@ -1,10 +1,12 @@
 //! Both nodes written apart: nothing is overwritten, both say so in DRBD's words, and the
 //! tutorials' recovery works (`docs/spec/admin.md`, section 10, C8).
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use rdb_tests::net::Cut;
 use rdb_tests::pair::Plan;
-use rdb_tests::{Conf, Pair, disk};
+use rdb_tests::{Conf, Pair, disk, wait_until};
 
 const SPLIT: &str = "Split-Brain detected but unresolved, dropping connection!";
 
@@ -48,13 +50,11 @@ fn split_brain_is_refused_and_recovered_by_hand() -> Result<()> {
                 }
             })?;
     }
-    let logged = pair.alice.logged(SPLIT) + pair.bob.logged(SPLIT);
-    ensure!(
-        logged > 0,
-        "{}\n{}",
-        pair.alice.log_tail(30),
-        pair.bob.log_tail(30)
-    );
+    // (The log is written by a thread of its own.)
+    wait_until("the words in a log", Duration::from_secs(10), || {
+        Ok(pair.alice.logged(SPLIT) + pair.bob.logged(SPLIT) > 0)
+    })
+    .with_context(|| format!("{}\n{}", pair.alice.log_tail(30), pair.bob.log_tail(30)))?;
     // Nothing was overwritten on either side.
     for (index, (alices, bobs)) in [([0xaa; 512], [0; 512]), ([0; 512], [0xbb; 512])]
         .iter()
