@@ -98,8 +98,12 @@ impl World {
         let source = &self.nodes[1 - i];
         let alone = source.alive && source.view[volume].conn < ConnState::Connected;
         let connected = old.conn >= ConnState::Connected;
-        if is_target(old.conn) && new.disk == DiskState::UpToDate && connected && !alone {
+        let ends = is_target(old.conn) && new.disk == DiskState::UpToDate && connected;
+        if ends && !alone {
             self.judge_synced(i, volume);
+        } else if ends {
+            let touched = self.touched(volume);
+            self.nodes[1 - i].lonely[volume] &= !self.differing_of(volume, &touched).is_empty();
         }
     }
 
