@@ -601,6 +601,11 @@ impl<P: Payload> Resource<P> {
                     self.requests[key].local = Part::None;
                     self.flush_at_peer(key);
                 }
+                // That the disk is lost decides whether this very write may be told.
+                self.run_after();
+                if self.requests.get(key).is_none() {
+                    return; // it is, with what else was under way
+                }
             }
         }
         self.advance_write(key);
