@@ -6,6 +6,7 @@ use crate::config::Protocol;
 use crate::effect::{Effect, Level, RequestError};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
+use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::DiskState;
 use crate::volume::RequestKey;
@@ -125,17 +126,25 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// Requests do not wait for ever for a peer that keeps its generation.
+    /// Requests do not wait for ever for a peer that keeps its generation; but one that is silent is not known to keep it.
     pub(crate) fn on_loss_timer(&mut self, nr: VolumeNr) {
-        let waits = self
-            .volumes
-            .get(&nr)
-            .is_some_and(|v| v.loss_unrecorded.is_some());
-        if waits {
+        if self.awaits_record_of_loss(nr) && self.is_up() {
+            self.ping(Some(PingWaiter::LossUnrecorded(nr)));
+        }
+    }
+
+    /// The peer is there, has had `timeout` to tell of a new generation, and has not.
+    pub(crate) fn peer_keeps_its_generation(&mut self, nr: VolumeNr) {
+        if self.awaits_record_of_loss(nr) {
             let text = "the peer did not tell of a new generation after our disk was lost";
             self.log_volume(Level::Warn, nr, text);
             self.loss_settled(nr, true);
         }
+    }
+
+    fn awaits_record_of_loss(&self, nr: VolumeNr) -> bool {
+        let volume = self.volumes.get(&nr);
+        volume.is_some_and(|v| v.loss_unrecorded.is_some())
     }
 
     fn tell_completion(&mut self, key: RequestKey, ok: bool) {

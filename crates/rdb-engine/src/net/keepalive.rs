@@ -63,6 +63,7 @@ impl<P: Payload> Resource<P> {
                 PingWaiter::ResyncSource(nr) => self.source_finish(nr),
                 PingWaiter::ResyncTarget(nr) => self.target_acks_arrived(nr),
                 PingWaiter::Verify(nr) => self.verify_finish(nr),
+                PingWaiter::LossUnrecorded(nr) => self.peer_keeps_its_generation(nr),
             }
         }
     }

@@ -113,6 +113,7 @@ pub(crate) enum PingWaiter {
     ResyncSource(VolumeNr),
     ResyncTarget(VolumeNr),
     Verify(VolumeNr),
+    LossUnrecorded(VolumeNr),
 }
 
 impl<P> Net<P> {
