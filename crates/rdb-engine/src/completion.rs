@@ -148,6 +148,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn tell_completion(&mut self, key: RequestKey, ok: bool) {
+        self.assert_decided(ok);
         let request = &self.requests[key];
         let (id, nr) = (request.id, request.volume);
         let volume = self.volume_mut(nr);
@@ -186,8 +187,14 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// A state change decides what is done: no request is called done before the consequences of those so far have run.
+    fn assert_decided(&self, ok: bool) {
+        debug_assert!(!ok || self.after.is_empty(), "not run: {:?}", self.after);
+    }
+
     /// Completes a read or a flush, which leave nothing behind.
     pub(crate) fn complete(&mut self, key: RequestKey, ok: bool) {
+        self.assert_decided(ok);
         let request = self.requests.remove(key);
         let volume = self.volume_mut(request.volume);
         volume.application_pending = volume.application_pending.saturating_sub(1);

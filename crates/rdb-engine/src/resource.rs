@@ -31,7 +31,7 @@ use crate::write::AppRequest;
 /// - a write is submitted only while its extent is hot *on disk*;
 /// - an out-of-sync bit is cleared only once both copies of the block are known to be written;
 /// - an epoch leaves the transfer log when its barrier is acked, or, marked out of sync, when the peer is lost;
-/// - a front-end request is completed exactly once.
+/// - a front-end request is completed exactly once, and not as done while the consequences of a state change wait.
 pub struct Resource<P> {
     pub(crate) name: String,
     random: Box<dyn FnMut() -> u64 + Send>,
@@ -49,7 +49,7 @@ pub struct Resource<P> {
     /// Mirrored writes.
     pub(crate) peer_writes: Slab<PeerWrite<P>>,
     /// State changes whose consequences are still to come.
-    after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
+    pub(crate) after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
     #[cfg(feature = "planted-bugs")]
     pub(crate) planted: Option<crate::Bug>,
 }
