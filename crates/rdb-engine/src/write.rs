@@ -515,7 +515,11 @@ impl<P: Payload> Resource<P> {
         self.close_epoch();
         self.send_barrier();
         let request = &mut self.requests[key];
-        if request.net == Part::Pending || self.net.log.is_empty() {
+        if request.net == Part::Pending {
+            return;
+        }
+        if self.net.log.is_empty() {
+            request.net = Part::Done;
             return;
         }
         request.net = Part::Pending;
