@@ -381,6 +381,8 @@ impl<P: Payload> Resource<P> {
                 alloc::format!("metadata I/O failed (errno {})", error.errno),
             );
             self.metadata_failed(nr);
+            // The peer hears of it before it is sent what this disk will lack, and marks that.
+            self.run_after();
         }
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;

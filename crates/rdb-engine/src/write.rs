@@ -17,7 +17,7 @@ use crate::event::{DiskError, Payload, Request, RequestKind};
 use crate::ids::{RequestId, SendTag, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
-use crate::state::{self, ConnState, DiskState, Role};
+use crate::state::{self, ConnState, DiskState, Role, VolumeState};
 use crate::volume::{Holder, RequestKey, RequestOrPeer};
 use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
 
@@ -344,6 +344,15 @@ impl<P: Payload> Resource<P> {
         let local = self.volume(nr).has_usable_disk();
         let up = self.is_up();
         let replicate = up && state::should_replicate(state);
+        let untold = |(of, old, new): &(VolumeNr, VolumeState, VolumeState)| {
+            *of == nr && old.disk > DiskState::Failed && new.disk <= DiskState::Failed
+        };
+        // A peer that has not heard that our disk is lost would not mark what it lacks.
+        debug_assert!(
+            !replicate || !self.after.iter().any(untold),
+            "{:?}",
+            self.after
+        );
         let good_here = local && state.disk == DiskState::UpToDate;
         let good_there = replicate && state.pdsk == DiskState::UpToDate;
         if !good_here && !good_there {
