@@ -433,6 +433,9 @@ impl<P: Payload> Resource<P> {
         self.release_first_state(nr);
         let peer_ids = self.volume(nr).peer.ids;
         let mut effective = packet.disk;
+        if packet.disk != DiskState::UpToDate {
+            self.volume_mut(nr).peer.write_failed = false;
+        }
         if packet.disk == DiskState::Negotiating {
             let Some(ids) = &peer_ids else {
                 self.protocol_error(format!(

@@ -165,10 +165,14 @@ impl<P: Payload> Resource<P> {
                 }
                 Ok(change) => {
                     let change = change.for_receiver();
-                    let state = self.volume(nr).state;
+                    let volume = self.volume(nr);
                     let source = match change.conn {
-                        Some(ConnState::StartingSyncS) => state.disk,
-                        Some(ConnState::StartingSyncT) => state.pdsk,
+                        Some(ConnState::StartingSyncS) => volume.state.disk,
+                        // What was true when it asked: its disk has failed since, and ours alone has our users' writes.
+                        Some(ConnState::StartingSyncT) if volume.peer.write_failed => {
+                            DiskState::Failed
+                        }
+                        Some(ConnState::StartingSyncT) => volume.state.pdsk,
                         _ => DiskState::UpToDate,
                     };
                     let done = if source == DiskState::UpToDate {

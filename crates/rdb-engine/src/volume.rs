@@ -173,6 +173,8 @@ pub(crate) struct PeerVolume {
     /// The generation that it has begun because our disk goes, told before we know that it has gone: a detach is agreed on
     /// with the peer first.
     pub(crate) moved_on: Option<u64>,
+    /// A write of ours has failed on its disk, and it has not yet said what became of that disk.
+    pub(crate) write_failed: bool,
     /// Our first state of this connection, held back until we know that we take the peer's data.
     pub(crate) state_held: Option<StateWord>,
     /// The last size it announced for its disk, kept across connections; 0 if none.

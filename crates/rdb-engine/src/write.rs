@@ -680,6 +680,9 @@ impl<P: Payload> Resource<P> {
 
     /// P_NEG_ACK of an application write, perhaps of one that is forgotten already.
     pub(crate) fn on_neg_ack(&mut self, nr: VolumeNr, ack: &BlockAck) {
+        if let Some(volume) = self.volumes.get_mut(&nr) {
+            volume.peer.write_failed = true;
+        }
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
             r.volume == nr && r.sector == ack.sector && r.in_log

@@ -130,6 +130,7 @@ impl<P: Payload> Resource<P> {
             let volume = self.volume_mut(nr);
             volume.peer.ids = None;
             volume.peer.moved_on = None;
+            volume.peer.write_failed = false;
             volume.peer.state_held = None;
             volume.peer_sizes_seen = false;
             volume.consider_resync = false;
