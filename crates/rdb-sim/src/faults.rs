@@ -301,6 +301,8 @@ impl World {
                 }
                 if !self.is_held_by_peer(i, volume) {
                     self.models[volume].on_power_cut();
+                } else if !self.holds(i, volume) {
+                    self.nodes[i].forgetful[volume] = true;
                 }
             }
         }

@@ -137,21 +137,25 @@ impl World {
 
     /// The node's data are about to be overwritten.
     fn judge_target(&mut self, i: usize, volume: usize) {
-        // Under A and B what was acknowledged may not have left for the peer when its administrator gives this copy up.
-        let given_up = self.nodes[i].consent[volume] && self.options.protocol != Protocol::C;
-        if given_up && !self.holds(1 - i, volume) {
-            self.models[volume].forked = true;
-        }
-        if !self.nodes[i].lonely[volume] || self.is_rotten(volume) {
-            return;
-        }
         let solved = |n: usize| {
             let mut log = self.nodes[n].log.iter().rev();
             log.any(|line| line.contains("Split-Brain detected"))
         };
         let policy = self.has_split_brain_policy() && (solved(0) || solved(1));
+        let consent = self.nodes[i].consent[volume];
+        let given_up = consent || policy;
+        // Under A and B what was acknowledged may not have left for the peer when the administrator gives this copy up;
+        // and the peer may have lost what was in its disk's cache.
+        let may_lack = consent && self.options.protocol != Protocol::C
+            || given_up && self.nodes[1 - i].forgetful[volume];
+        if may_lack && !self.holds(1 - i, volume) {
+            self.models[volume].forked = true;
+        }
+        if !self.nodes[i].lonely[volume] || self.is_rotten(volume) {
+            return;
+        }
         assert!(
-            self.nodes[i].consent[volume] || policy || self.models[volume].foreign,
+            given_up || self.models[volume].foreign,
             "node {}: writes that were acknowledged are here alone, and are about to be overwritten without consent",
             self.nodes[i].name
         );
@@ -175,6 +179,7 @@ impl World {
     /// The node has become UpToDate by a resync.
     fn judge_synced(&mut self, i: usize, volume: usize) {
         self.nodes[1 - i].lonely[volume] = false;
+        self.nodes[i].forgetful[volume] = false;
         let model = &self.models[volume];
         // Under A and B an acknowledged write may still be on its way.
         if model.forked || model.foreign || self.options.protocol != Protocol::C {
@@ -262,6 +267,7 @@ impl World {
             self.coverage.hit("judge: in sync and equal");
             for node in &mut self.nodes {
                 node.lonely[volume] = false;
+                node.forgetful[volume] = false;
                 node.consent[volume] = false;
             }
             let disk = &self.nodes[0].disks[volume];

@@ -136,6 +136,8 @@ pub struct Node {
     pub consent: Vec<bool>,
     /// Writes were acknowledged that are on this node's disk alone, by volume.
     pub lonely: Vec<bool>,
+    /// With its power it lost writes that the other has, by volume.
+    pub forgetful: Vec<bool>,
     /// The disk did something else than it said, by volume: nothing can be asked of it until it is replaced.
     pub rotten: Vec<bool>,
 }
@@ -168,6 +170,7 @@ impl Node {
             view: vec![VolumeState::INITIAL; sectors.len()],
             consent: vec![false; sectors.len()],
             lonely: vec![false; sectors.len()],
+            forgetful: vec![false; sectors.len()],
             rotten: vec![false; sectors.len()],
         }
     }
