@@ -101,10 +101,16 @@ impl<P: Payload> Resource<P> {
     pub(super) fn step_outdate(&mut self, nr: VolumeNr, stage: Stage, ready: bool) {
         let change = Change::disk(DiskState::Outdated);
         let undecided = [DiskState::Attaching, DiskState::Negotiating];
-        if undecided.contains(&self.volume(nr).state.disk) {
+        let disk = self.volume(nr).state.disk;
+        if undecided.contains(&disk) {
             return;
         }
         match stage {
+            // While Connected an Outdated disk is raised to UpToDate: one that is worse must not get there.
+            Stage::Start if disk == DiskState::Inconsistent => {
+                self.log_refusal(nr, StateError::LowerThanOutdated, change);
+                self.admin_state_error(StateError::LowerThanOutdated);
+            }
             Stage::Start => match self.change(nr, change, false) {
                 Err(StateError::InTransientState) => {}
                 Err(error) => {
