@@ -155,6 +155,40 @@ impl<P: Payload> Resource<P> {
 
     /// P_STATE_CHG_REQ: the peer wants our consent (`docs/spec/behaviour.md`, section 2.7).
     fn on_state_change_request(&mut self, nr: VolumeNr, wanted: StateChange) {
+        let change = Change::from_mask_val(wanted.mask.0, wanted.val.0);
+        let gives_up =
+            change.is_ok_and(|c| c.for_receiver().conn == Some(ConnState::StartingSyncT));
+        if gives_up && self.volume(nr).writes_open > 0 {
+            // Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
+            // they have written, which its barriers tell.
+            let volume = self.volume_mut(nr);
+            if volume.peer.wants_us_as_target.replace(wanted).is_none() {
+                volume.hold_writes += 1;
+            }
+            self.close_epoch();
+            return;
+        }
+        self.decide_state_change(nr, wanted);
+    }
+
+    /// Answers a request that waited for our users' writes. Says whether there was one.
+    pub(crate) fn poll_wanted_as_target(&mut self, nr: VolumeNr) -> bool {
+        let volume = self.volume_mut(nr);
+        if volume.writes_open > 0 {
+            return false;
+        }
+        let Some(wanted) = volume.peer.wants_us_as_target.take() else {
+            return false;
+        };
+        self.decide_state_change(nr, wanted);
+        let volume = self.volume_mut(nr);
+        volume.hold_writes = volume.hold_writes.saturating_sub(1);
+        self.run_after(); // a full sync holds them on
+        self.retry_waiting(nr);
+        true
+    }
+
+    fn decide_state_change(&mut self, nr: VolumeNr, wanted: StateChange) {
         let code = if self.net.resolve_conflicts && self.admin.asks_about(Some(nr)) {
             StateError::ConcurrentChange.code()
         } else {

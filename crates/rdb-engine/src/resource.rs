@@ -292,6 +292,7 @@ impl<P: Payload> Resource<P> {
             while let Some(nr) = next {
                 next = self.next_volume(Some(nr));
                 self.poll_bitmap_due(nr);
+                more |= self.poll_wanted_as_target(nr);
                 more |= self.poll_attach(nr);
                 self.md_sync_if_dirty(nr);
             }

@@ -16,7 +16,7 @@ use crate::resync::Resync;
 use crate::state::VolumeState;
 use crate::verify::Verify;
 
-use replica_proto::{DiskState, StateWord};
+use replica_proto::{DiskState, StateChange, StateWord};
 
 /// Index of an application request in the resource's slab.
 pub(crate) type RequestKey = usize;
@@ -175,6 +175,8 @@ pub(crate) struct PeerVolume {
     pub(crate) moved_on: Option<u64>,
     /// A write of ours has failed on its disk, and it has not yet said what became of that disk.
     pub(crate) write_failed: bool,
+    /// Its request that our data be replaced by its own, which waits for our users' writes; new ones are held.
+    pub(crate) wants_us_as_target: Option<StateChange>,
     /// Our first state of this connection, held back until we know that we take the peer's data.
     pub(crate) state_held: Option<StateWord>,
     /// The last size it announced for its disk, kept across connections; 0 if none.

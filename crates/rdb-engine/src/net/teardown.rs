@@ -131,6 +131,9 @@ impl<P: Payload> Resource<P> {
             volume.peer.ids = None;
             volume.peer.moved_on = None;
             volume.peer.write_failed = false;
+            if volume.peer.wants_us_as_target.take().is_some() {
+                volume.hold_writes = volume.hold_writes.saturating_sub(1);
+            }
             volume.peer.state_held = None;
             volume.peer_sizes_seen = false;
             volume.consider_resync = false;
