@@ -52,7 +52,8 @@ impl World {
             || state.disk == DiskState::Inconsistent && self.nodes[i].consent[volume];
         // (With both given up it is the one that has it.)
         let holds = state.disk == DiskState::UpToDate || given_up && broken(peer).is_some();
-        if holds && (!connected || state.pdsk < DiskState::Inconsistent) {
+        let unsent = matches!(state.conn, ConnState::WFBitMapS | ConnState::StartingSyncS);
+        if holds && (!connected || unsent || state.pdsk < DiskState::Inconsistent) {
             self.nodes[i].lonely[volume] = true;
         } else if mirrored && state.disk < DiskState::Inconsistent && broken(peer).is_none() {
             // (Under A what was acknowledged may never arrive there.)
@@ -91,7 +92,8 @@ impl World {
         }
         // (An order that was given while they were connected may be carried out when they are not any more.)
         let promoted = old.role != Role::Primary && new.role == Role::Primary;
-        if promoted && self.is_primary(1 - i, volume) {
+        let stale = new.conn < ConnState::Connected && self.nodes[1 - i].lonely[volume];
+        if promoted && (stale || self.is_primary(1 - i, volume)) {
             self.models[volume].forked = true;
         }
         // (A source that knows already that the link is gone has gone on alone, while what it sent before still arrives.)
