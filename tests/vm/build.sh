@@ -31,10 +31,18 @@ unpack() {
         : >"$out/$1/.unpacked"
     fi
 }
-kernel_package=$(apt-cache search --names-only '^linux-image-6\.12\.[0-9]+\+deb[0-9]+-amd64$' |
-    awk '{ print $1 }' | sort -V | tail -n 1)
+newest_kernel() {
+    apt-cache search --names-only '^linux-image-6\.12\.[0-9]+\+deb[0-9]+-amd64$' |
+        awk '{ print $1 }' | sort -V | tail -n 1
+}
+kernel_package=$(newest_kernel)
 if [ -z "$kernel_package" ]; then
-    say "apt knows no linux-image-6.12 package (run apt-get update; Debian 12 or 13)"
+    # A machine that has every program may still never have asked for lists of packages.
+    [ "$(id -u)" != 0 ] || apt-get update -qq -o Acquire::Retries=5 || true
+    kernel_package=$(newest_kernel)
+fi
+if [ -z "$kernel_package" ]; then
+    say "apt knows no linux-image-6.12 package: Debian 12 has it in bookworm-security, Debian 13 in trixie"
     exit 1
 fi
 unpack "$kernel_package"
