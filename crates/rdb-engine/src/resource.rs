@@ -291,6 +291,7 @@ impl<P: Payload> Resource<P> {
             let mut next = self.next_volume(None);
             while let Some(nr) = next {
                 next = self.next_volume(Some(nr));
+                self.run_after(); // the peer hears what has become of a disk before it is sent what waited
                 self.poll_bitmap_due(nr);
                 more |= self.poll_wanted_as_target(nr);
                 more |= self.poll_attach(nr);
