@@ -412,6 +412,10 @@ impl<P: Payload> Resource<P> {
         volume.completions_held += 1;
         self.disk_mut(nr).set_ids(ids);
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
+        if !is_primary {
+            // What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
+            self.md(nr, MdKind::FlushData, Then::Nothing);
+        }
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
     }
 

@@ -513,7 +513,8 @@ impl<P: Payload> Resource<P> {
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Flush { volume: nr, tag });
         }
-        if self.volume(nr).state.disk != DiskState::UpToDate {
+        // (While the peer is asked for its consent it may have given it, and its disk outrank ours.)
+        if self.volume(nr).state.disk != DiskState::UpToDate || self.admin.asks_about(Some(nr)) {
             self.flush_at_peer(key);
         }
         self.advance_write(key);
