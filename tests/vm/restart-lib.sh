@@ -21,10 +21,13 @@ writer() {
     timeout 300 fio --name=through --filename=$work/mnt/through --ioengine=libaio --direct=1 --rw=randwrite --bs=4k \
         --iodepth=8 --size=4M --io_size=${1:-6}M --rate=1500k --verify=crc32c --do_verify=1 --verify_fatal=1 \
         --verify_state_save=0 --aux-path=/tmp >$work/writer 2>&1
+    local status=$?
+    date -u +%Y-%m-%dT%H:%M:%S >$work/writer-ended
+    return $status
 }
 # through COMMAND...: while the writer writes; what must be true afterwards however the daemon was changed
 through() {
-    local writing before
+    local writing before back
     mark alice
     mark bob
     before=$(generation bob)
@@ -35,8 +38,10 @@ through() {
     kill -0 $writing 2>/dev/null || fail "the writer ended early: $(cat $work/writer)"
     "$@"
     await 20 is bob 'ro:Primary/'
-    kill -0 $writing 2>/dev/null || fail "the writer did not wait: $(cat $work/writer)"
     wait $writing || fail "the writer failed: $(cat $work/writer)"
+    # By the clock: right after the pause the writer may come to its end before this script does anything.
+    back=$(since bob | grep 'Primary again' | tail -n 1 | cut -c1-19)
+    [ "$(cat $work/writer-ended)" \< "$back" ] && fail "the writer did not wait until $back: $(cat $work/writer)"
     dmesg | grep -qE 'I/O error, dev|EXT4-fs error|Buffer I/O' && fail "there were errors: $(dmesg | tail -n 3)"
     await 30 settled
     [ "$(generation bob)" = "$before" ] || fail "another generation: $before became $(generation bob)"
