@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, IsTerminal, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdb_control::MetaDisk;
 use rdb_meta::tool::{
@@ -15,6 +15,11 @@ use rdb_meta::{AlGeometry, Device, DeviceError, MetaKind, SECTOR_BYTES};
 
 use crate::out;
 use crate::step::{MetaCommand, MetaStep};
+
+/// How long a disk that is in use is tried again, and how often. A daemon that was killed is gone before its disks are free:
+/// the kernel first ends what `io_uring` had under way.
+const IN_USE_WAIT: Duration = Duration::from_secs(3);
+const IN_USE_POLL: Duration = Duration::from_millis(20);
 
 /// Why a disk cannot be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +77,7 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
     };
     // Slots of one metadata device belong to several volumes, some of which may be attached.
     let shared = matches!(kind, MetaKind::Indexed(_));
-    let mut device = FileDevice::open(path, writes, shared)?;
+    let mut device = FileDevice::open_once_free(path, writes, shared)?;
     let mut console = Terminal { force: false };
     let exit = match step.command {
         MetaCommand::CreateMd { force } => {
@@ -147,6 +152,19 @@ struct FileDevice {
 }
 
 impl FileDevice {
+    /// Opens it; if it is in use, again and again for a while.
+    fn open_once_free(path: &Path, write: bool, shared: bool) -> Result<FileDevice, DiskError> {
+        let begun = Instant::now();
+        loop {
+            match FileDevice::open(path, write, shared) {
+                Err(DiskError::InUse { .. }) if begun.elapsed() < IN_USE_WAIT => {
+                    std::thread::sleep(IN_USE_POLL);
+                }
+                done => return done,
+            }
+        }
+    }
+
     fn open(path: &Path, write: bool, shared: bool) -> Result<FileDevice, DiskError> {
         let failed = |source| DiskError::Open {
             path: path.to_owned(),
@@ -298,8 +316,6 @@ fn date(now: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -249,6 +249,19 @@ fn a_locked_file_is_left_alone() {
 }
 
 #[test]
+fn a_file_that_is_about_to_be_free_is_waited_for() {
+    let node = Node::new();
+    let file = File::open(node.disk()).unwrap();
+    file.try_lock().unwrap();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        drop(file);
+    });
+    node.ok("create-md r0");
+    ending.join().unwrap();
+}
+
+#[test]
 fn without_a_daemon_everything_is_unconfigured() {
     let node = Node::new();
     assert_eq!(node.ok("role r0"), "Unconfigured\n");

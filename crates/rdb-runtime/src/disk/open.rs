@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use rdb_engine::{AdminError, DiskInfo};
 use rdb_meta::MetaKind;
@@ -21,6 +22,11 @@ const ERR_MD_IDX_INVALID: u16 = 116;
 /// `BLKSSZGET` and `BLKGETSIZE64` of `linux/fs.h`.
 const BLKSSZGET: libc::Ioctl = 0x1268;
 const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;
+
+/// How long a disk that is in use is tried again, and how often. A daemon that was killed is gone before its disks are free:
+/// the kernel first ends what `io_uring` had under way.
+const IN_USE_WAIT: Duration = Duration::from_secs(3);
+const IN_USE_POLL: Duration = Duration::from_millis(20);
 
 /// Metadata devices that are open in this process: an indexed one serves several volumes.
 static SHARED: Mutex<Option<HashMap<Identity, Weak<OpenFile>>>> = Mutex::new(None);
@@ -56,14 +62,15 @@ pub(crate) struct OpenedDisk {
 
 /// Opens and measures a volume's disks. Refusals carry DRBD's numbers.
 pub(crate) fn open_disks(data: &Path, meta: &MetaLocation) -> Result<OpenedDisk, AdminError> {
-    let data = open(data)
+    let data = once_free(|| open(data))
         .map(Arc::new)
         .map_err(|error| refuse(ERR_OPEN_DISK, data, &error))?;
     let (kind, meta) = match meta {
         MetaLocation::Internal => (MetaKind::Internal, Arc::clone(&data)),
         MetaLocation::Flexible(path) => {
             distinct(&data, path)?;
-            let file = open(path).map_err(|error| refuse(ERR_OPEN_MD_DISK, path, &error))?;
+            let file =
+                once_free(|| open(path)).map_err(|error| refuse(ERR_OPEN_MD_DISK, path, &error))?;
             (MetaKind::FlexibleExternal, Arc::new(file))
         }
         MetaLocation::Indexed(path, index) => {
@@ -72,7 +79,8 @@ pub(crate) fn open_disks(data: &Path, meta: &MetaLocation) -> Result<OpenedDisk,
                 return Err(AdminError::refused(ERR_MD_IDX_INVALID, info));
             }
             distinct(&data, path)?;
-            let file = open_shared(path).map_err(|error| refuse(ERR_OPEN_MD_DISK, path, &error))?;
+            let file = once_free(|| open_shared(path))
+                .map_err(|error| refuse(ERR_OPEN_MD_DISK, path, &error))?;
             (MetaKind::Indexed(*index), file)
         }
     };
@@ -84,6 +92,21 @@ pub(crate) fn open_disks(data: &Path, meta: &MetaLocation) -> Result<OpenedDisk,
         can_discard: data.can_discard,
     };
     Ok(OpenedDisk { data, meta, info })
+}
+
+/// Opens again and again what is in use, for a while.
+fn once_free<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let begun = Instant::now();
+    loop {
+        match open() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ResourceBusy && begun.elapsed() < IN_USE_WAIT =>
+            {
+                std::thread::sleep(IN_USE_POLL);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The data device cannot also be the external metadata device.
@@ -220,7 +243,8 @@ fn lock(file: &File) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EWOULDBLOCK) => Err(io::Error::other(
+        Some(libc::EWOULDBLOCK) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
             "it is in use: somebody holds a lock on it",
         )),
         _ => Err(error),
@@ -332,6 +356,19 @@ mod tests {
         assert!(info.contains("in use"), "{info}");
         drop(disk);
         open_disks(&data, &MetaLocation::Internal).expect("free again");
+    }
+
+    #[test]
+    fn a_disk_that_is_about_to_be_free_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = file(&dir, "data", 1 << 20);
+        let holder = open_disks(&data, &MetaLocation::Internal).expect("opens");
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(5 * IN_USE_POLL);
+            drop(holder);
+        });
+        open_disks(&data, &MetaLocation::Internal).expect("free in the end");
+        ending.join().expect("it ends");
     }
 
     #[test]
