@@ -38,7 +38,7 @@ stands_still() {
     lost=$(grep -c 'has lost a connection and has a new one' $work/alice.log)
     dmesg -c >/dev/null
     timeout 240 fio --name=still --filename=/dev/drbd5 --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=16 --numjobs=4 \
-        --offset_increment=32M --size=4M --io_size=12M --serialize_overlap=1 --rate=1000k --verify=crc32c --do_verify=1 \
+        --offset_increment=32M --size=4M --loops=3 --serialize_overlap=1 --rate=1000k --verify=crc32c --do_verify=1 \
         --verify_fatal=1 --verify_state_save=0 --aux-path=/tmp >$work/writers 2>&1 &
     writers=$!
     sleep 3

@@ -16,32 +16,36 @@ begin() {
     mount_with_files bob
 }
 
-# Writes for some seconds, and reads it back.
+# Writes and reads back what it wrote, again and again until it is enough.
 writer() {
-    timeout 300 fio --name=through --filename=$work/mnt/through --ioengine=libaio --direct=1 --rw=randwrite --bs=4k \
-        --iodepth=8 --size=4M --io_size=${1:-6}M --rate=1500k --verify=crc32c --do_verify=1 --verify_fatal=1 \
-        --verify_state_save=0 --aux-path=/tmp >$work/writer 2>&1
-    local status=$?
-    date -u +%Y-%m-%dT%H:%M:%S >$work/writer-ended
-    return $status
+    until [ -e $work/enough ]; do
+        timeout 300 fio --name=through --filename=$work/mnt/through --ioengine=libaio --direct=1 --rw=randwrite --bs=4k \
+            --iodepth=8 --size=4M --rate=1500k --verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0 \
+            --aux-path=/tmp >$work/writer 2>&1 || return
+    done
 }
-# through COMMAND...: while the writer writes; what must be true afterwards however the daemon was changed
+begin_writing() {
+    rm -f $work/enough
+    trap 'touch $work/enough' EXIT
+    writer &
+    writing=$!
+    sleep 2
+}
+end_writing() {
+    touch $work/enough
+    wait $writing || fail "the writer failed: $(cat $work/writer)"
+}
+# through COMMAND...: while somebody writes; what must be true afterwards however the daemon was changed
 through() {
-    local writing before back
+    local before
     mark alice
     mark bob
     before=$(generation bob)
     dmesg -c >/dev/null
-    writer &
-    writing=$!
-    sleep 2
-    kill -0 $writing 2>/dev/null || fail "the writer ended early: $(cat $work/writer)"
+    begin_writing
     "$@"
     await 20 is bob 'ro:Primary/'
-    wait $writing || fail "the writer failed: $(cat $work/writer)"
-    # By the clock: right after the pause the writer may come to its end before this script does anything.
-    back=$(since bob | grep 'Primary again' | tail -n 1 | cut -c1-19)
-    [ "$(cat $work/writer-ended)" \< "$back" ] && fail "the writer did not wait until $back: $(cat $work/writer)"
+    end_writing
     dmesg | grep -qE 'I/O error, dev|EXT4-fs error|Buffer I/O' && fail "there were errors: $(dmesg | tail -n 3)"
     await 30 settled
     [ "$(generation bob)" = "$before" ] || fail "another generation: $before became $(generation bob)"
@@ -72,13 +76,9 @@ a_daemon_is_replaced_by_another_program() {
 }
 
 the_peers_daemon_is_replaced() {
-    replace_peer() { adm alice restart >$work/said 2>&1 || fail "restart: $? $(cat $work/said)"; }
-    mark bob
-    writer 4 &
-    local writing=$!
-    sleep 1
-    replace_peer
-    wait $writing || fail "the writer failed: $(cat $work/writer)"
+    begin_writing
+    adm alice restart >$work/said 2>&1 || fail "restart: $? $(cat $work/said)"
+    end_writing
     await 30 settled
     is bob 'ro:Primary/Secondary' || fail "$(state bob)"
 }
