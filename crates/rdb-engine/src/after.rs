@@ -220,7 +220,9 @@ impl<P: Payload> Resource<P> {
 
     // ---- disks that fail or go -----------------------------------------------------------------------------------
 
-    /// A read or write of the data disk failed (`docs/spec/behaviour.md`, section 6.8).
+    /// A read or write of the data disk failed (`docs/spec/behaviour.md`, section 6.8). What follows from the loss of the disk
+    /// has followed when this returns, so the caller's requests may be gone: the peer hears of it before anything is told or
+    /// sent that rests on it.
     pub(crate) fn local_io_error(&mut self, nr: VolumeNr) {
         use crate::config::OnIoError;
         let volume = self.volume(nr);
@@ -243,6 +245,7 @@ impl<P: Payload> Resource<P> {
                 }
             }
         }
+        self.run_after();
     }
 
     /// What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed

@@ -381,8 +381,6 @@ impl<P: Payload> Resource<P> {
                 alloc::format!("metadata I/O failed (errno {})", error.errno),
             );
             self.metadata_failed(nr);
-            // The peer hears of it before it is sent what this disk will lack, and marks that.
-            self.run_after();
         }
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;
@@ -561,12 +559,14 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// A metadata error always costs the disk (`docs/spec/behaviour.md`, section 6.8).
+    /// A metadata error always costs the disk (`docs/spec/behaviour.md`, section 6.8). What follows has followed when this
+    /// returns: the peer hears of it before it is sent what this disk will lack, and marks that.
     pub(crate) fn metadata_failed(&mut self, nr: VolumeNr) {
         self.disk_mut(nr).failed = true;
         if self.volume(nr).state.disk > DiskState::Failed {
             self.fail_disk(nr);
         }
+        self.run_after();
     }
 
     /// A tag for an I/O and what it was for.

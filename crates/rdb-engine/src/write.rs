@@ -603,11 +603,6 @@ impl<P: Payload> Resource<P> {
                 if is_read {
                     self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
                 }
-                self.local_io_error(nr);
-                if is_read {
-                    self.retry_read(key);
-                    return;
-                }
                 if self.requests[key].is_flush()
                     && self.volume(nr).state.pdsk == DiskState::UpToDate
                 {
@@ -616,9 +611,13 @@ impl<P: Payload> Resource<P> {
                     self.flush_at_peer(key);
                 }
                 // That the disk is lost decides whether this very write may be told.
-                self.run_after();
+                self.local_io_error(nr);
                 if self.requests.get(key).is_none() {
                     return; // it is, with what else was under way
+                }
+                if is_read {
+                    self.retry_read(key);
+                    return;
                 }
             }
         }
