@@ -358,6 +358,7 @@ impl<P: Payload> Resource<P> {
             layout,
             sb: superblock,
             sb_dirty: true,
+            flush_due: false,
             bitmap,
             marks_merged: flags.contains(MdFlags::CONSISTENT),
             al: ActivityLog::new(layout.al, slots, 0),

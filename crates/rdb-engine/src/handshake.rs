@@ -410,12 +410,13 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.exposed_uuid = ids.current;
         volume.completions_held += 1;
-        self.disk_mut(nr).set_ids(ids);
-        self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
+        let disk = self.disk_mut(nr);
+        disk.set_ids(ids);
         if !is_primary {
             // What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-            self.md(nr, MdKind::FlushData, Then::Nothing);
+            disk.flush_before_superblock();
         }
+        self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
     }
 

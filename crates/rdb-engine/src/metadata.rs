@@ -108,6 +108,8 @@ enum Stage {
     },
     /// Those copies go out.
     CopiesOut { then: AfterCopies },
+    /// The data disk is flushed, if the superblock must not go out before.
+    AheadOfSuperblock,
     /// Every block goes out, batch by batch; `next` is the first of the next.
     All { next: usize },
     /// The last writes go out. A transaction's number is committed then.
@@ -155,7 +157,8 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let queued = |op: &MdOp| matches!(op.kind, MdKind::Superblock { .. });
-        if !disk.md_queue.iter().any(queued) {
+        let about_to = |op: &Running| matches!(op.stage, Stage::AheadOfSuperblock);
+        if !disk.md_queue.iter().any(queued) && !disk.md_running.as_ref().is_some_and(about_to) {
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
         }
     }
@@ -207,24 +210,11 @@ impl<P: Payload> Resource<P> {
     }
 
     fn md_start(&mut self, nr: VolumeNr, op: MdOp) {
-        let volume = self.volume(nr);
-        let flags = crate::state::md_flags(volume.state, volume.crashed_primary, 0);
         let unflushed = self.planted(crate::Bug::EvictWithoutFlush);
         let unmarked = self.planted(crate::Bug::EvictWithoutMarks);
-        let still_primary = MdFlags::from_bits_retain(flags).contains(MdFlags::PRIMARY_IND);
         let disk = self.disk_mut(nr);
         let stage = match op.kind {
-            MdKind::Superblock { set, mut clear } => {
-                if still_primary {
-                    clear.remove(MdFlags::PRIMARY_IND); // promoted again meanwhile
-                }
-                disk.sb.flags.insert(set);
-                disk.sb.flags.remove(clear | MdFlags::AL_CLEAN);
-                disk.sb.magic = Magic::V84Unclean;
-                disk.sb_dirty = false;
-                disk.pages_unflushed = false;
-                Stage::Last { commit: None }
-            }
+            MdKind::Superblock { .. } => Stage::AheadOfSuperblock,
             MdKind::SetAllPages => {
                 disk.bitmap.set_all();
                 Stage::All { next: 0 }
@@ -284,7 +274,10 @@ impl<P: Payload> Resource<P> {
     /// Emits the I/O of the running operation's stage.
     fn md_emit(&mut self, nr: VolumeNr) {
         let unflushed = self.planted(crate::Bug::UpToDateBeforeFlush);
-        let size = self.volume(nr).size;
+        let volume = self.volume(nr);
+        let size = volume.size;
+        let flags = crate::state::md_flags(volume.state, volume.crashed_primary, 0);
+        let still_primary = MdFlags::from_bits_retain(flags).contains(MdFlags::PRIMARY_IND);
         let disk = self.disk_mut(nr);
         let Some(mut running) = disk.md_running.take() else {
             return;
@@ -296,6 +289,7 @@ impl<P: Payload> Resource<P> {
         match &mut running.stage {
             Stage::Copies { flush, .. } => flush_data = *flush,
             Stage::CopiesOut { .. } => {}
+            Stage::AheadOfSuperblock => flush_data = core::mem::take(&mut disk.flush_due),
             Stage::All { next } => {
                 let pages: Vec<usize> = (*next..disk.bitmap.page_count())
                     .take(PAGES_PER_BATCH)
@@ -305,7 +299,15 @@ impl<P: Payload> Resource<P> {
                 page_writes(disk, pages, &mut writes);
             }
             Stage::Last { .. } => match running.kind {
-                MdKind::Superblock { .. } => {
+                MdKind::Superblock { set, mut clear } => {
+                    if still_primary {
+                        clear.remove(MdFlags::PRIMARY_IND); // promoted again meanwhile
+                    }
+                    disk.sb.flags.insert(set);
+                    disk.sb.flags.remove(clear | MdFlags::AL_CLEAN);
+                    disk.sb.magic = Magic::V84Unclean;
+                    disk.sb_dirty = false;
+                    disk.pages_unflushed = false;
                     disk.sb.la_size_sectors = size;
                     let block = disk.sb.to_block().to_vec();
                     writes.push((layout.superblock_sector, block, md_flushes, md_flushes));
@@ -371,7 +373,9 @@ impl<P: Payload> Resource<P> {
         running.outstanding -= 1;
         let idle = running.outstanding == 0;
         // A disk that is given up keeps its records as well as it takes them, whatever its data has come to.
-        let best_effort = disk.detaching && running.kind == MdKind::FlushData;
+        let is_flush =
+            running.kind == MdKind::FlushData || matches!(running.stage, Stage::AheadOfSuperblock);
+        let best_effort = disk.detaching && is_flush;
         if let Err(error) = result
             && !disk.failed
             && !best_effort
@@ -455,6 +459,13 @@ impl<P: Payload> Resource<P> {
                 running.outstanding = 1;
                 disk.md_running = Some(running);
                 self.md_write(nr, [(sector, sealed.block.to_vec(), preflush, fua)].into());
+            }
+            Stage::AheadOfSuperblock => {
+                if !disk.flush_due {
+                    running.stage = Stage::Last { commit: None };
+                }
+                disk.md_running = Some(running);
+                self.md_emit_or_advance(nr);
             }
             Stage::All { next } if next < disk.bitmap.page_count() => {
                 disk.md_running = Some(running);

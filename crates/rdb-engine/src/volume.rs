@@ -194,6 +194,8 @@ pub(crate) struct Disk {
     pub(crate) sb: Superblock,
     /// `sb` differs from what is on disk, or from what is being written.
     pub(crate) sb_dirty: bool,
+    /// The superblock may not go out before the data disk has been flushed.
+    pub(crate) flush_due: bool,
     pub(crate) bitmap: Bitmap,
     /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
     pub(crate) marks_merged: bool,
@@ -253,6 +255,12 @@ impl Disk {
             self.sb.uuids = uuids;
             self.sb_dirty = true;
         }
+    }
+
+    /// What the superblock says from now on outranks the peer's disk, or gives blocks away as good: whichever write of it is
+    /// the first to say so, what a power cut could take from the data disk is durable before.
+    pub(crate) fn flush_before_superblock(&mut self) {
+        self.flush_due = true;
     }
 
     /// Whether a data write has ended that a power cut may take back.

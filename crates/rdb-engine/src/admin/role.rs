@@ -125,6 +125,10 @@ impl<P: Payload> Resource<P> {
             );
         }
         self.net.discard_my_data = false;
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            // What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
+            disk.flush_before_superblock();
+        }
         self.run_after();
         let volume = self.volume(nr);
         let state = volume.state;
@@ -144,8 +148,6 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let new_generation = forced || (lonely && disk.sb.uuids[1] == 0);
-        // What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-        self.md(nr, MdKind::FlushData, Then::Nothing);
         if new_generation {
             self.new_current_uuid(nr);
         }

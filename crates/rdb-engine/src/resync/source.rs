@@ -36,10 +36,10 @@ impl<P: Payload> Resource<P> {
         let mut ids = disk.ids();
         let uuid = ids.start_source(random);
         disk.set_ids(ids);
-        self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
         // A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
         // this disk, as a mirrored write of before, or of the time before this process.
-        self.md(nr, MdKind::FlushData, Then::Nothing);
+        disk.flush_before_superblock();
+        self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
     }
 
