@@ -12,6 +12,10 @@ use anyhow::{Context, Result};
 pub const INITIAL_DATA: u16 = 0xfff2;
 /// `P_INITIAL_META`: the first packet of the meta connection.
 pub const INITIAL_META: u16 = 0xfff1;
+/// `P_PING`.
+pub const PING: u16 = 0x13;
+/// `P_PING_ACK`.
+pub const PING_ACK: u16 = 0x14;
 /// `P_CONNECTION_FEATURES`.
 pub const FEATURES: u16 = 0xfffe;
 

@@ -197,6 +197,30 @@ fn spoiled_packets_on_the_meta_connection_and_after_the_handshake() -> Result<()
 }
 
 #[test]
+fn a_ping_before_the_version_is_agreed_waits_for_it() -> Result<()> {
+    let mut pair = alice_alone("early-ping", "")?;
+    let script = wire::sent_by(BLANK, [10, 9, 0, 2])?.data;
+    listening(&pair)?;
+    let (mut data, mut meta) = sockets(&pair)?;
+    // Which header a packet on meta has is known when both have said on data what they speak.
+    let early = wire::throw(
+        &mut meta,
+        &wire::h100(0, wire::PING, &[]),
+        Duration::from_millis(500),
+    );
+    ensure!(early.is_empty(), "answered in which version? {early:02x?}");
+    data.write_all(&script[..6].concat())?;
+    let answer = wire::throw(&mut meta, &[], Duration::from_secs(2));
+    let ping_ack = wire::h100(0, wire::PING_ACK, &[]);
+    ensure!(
+        answer.windows(ping_ack.len()).any(|part| part == ping_ack),
+        "{answer:02x?}: {}",
+        pair.alice.log_tail(10)
+    );
+    pair.alice.is_well()
+}
+
+#[test]
 fn strangers_and_web_browsers_are_turned_away() -> Result<()> {
     let mut pair = alice_alone("strangers", "")?;
     let (from, to) = (ip(&pair, 1), pair.hosts[ALICE].address.clone());
