@@ -175,6 +175,19 @@ impl Disk {
         out
     }
 
+    /// What a power cut would leave at worst: nothing that was not flushed.
+    pub fn durable(&self, sector: u64, bytes: usize) -> Vec<u8> {
+        let mut out = vec![0; bytes];
+        for (s, out) in (sector..).zip(out.chunks_exact_mut(SECTOR)) {
+            let nr = s / 8;
+            let flushed = self.dirty.get(&nr).and_then(|v| v.first());
+            if let Some(page) = flushed.map(|v| &v.page).or(self.pages.get(&nr)) {
+                page.read((s % 8) as usize, out);
+            }
+        }
+        out
+    }
+
     /// The word that a sector repeats, or `None` if it holds a mixture.
     pub fn word(&self, sector: u64) -> Option<u64> {
         match self.pages.get(&(sector / 8)) {

@@ -41,6 +41,7 @@ pub use job::{Ask, Job};
 pub use net::{Content, Frame, Link, Stream};
 pub use node::{
     Data, Node, Op, Pending, create_md, disk_info, fresh_disk, layout_of, superblock_of,
+    what_metadata,
 };
 pub use oracle::Model;
 pub use plan::Plan;

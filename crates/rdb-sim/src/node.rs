@@ -296,7 +296,7 @@ pub fn create_md(disk: &mut Disk) {
 }
 
 /// Which part of the metadata a sector belongs to.
-pub(crate) fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
+pub fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
     let layout = layout_of(disk.sectors);
     let log = layout.al_sector..layout.al_sector + layout.al.blocks() * 8;
     if sector == layout.superblock_sector {

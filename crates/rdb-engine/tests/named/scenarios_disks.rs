@@ -4,9 +4,10 @@
 use rdb_engine::config::{NetOptions, OnIoError};
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, RequestError, RequestKind};
+use rdb_sim::create_md;
 
 use crate::world::steps::{PLUS, code};
-use crate::world::{V, World, create_md, fresh_disk};
+use crate::world::{V, World, fresh_disk};
 
 /// `a` wrote these blocks alone, and is source of their resync, which has begun to copy and is not done.
 fn resyncing(seed: u64, blocks: u64) -> (World, u64, [u64; 3]) {

@@ -155,6 +155,22 @@ impl World {
                 };
                 Event::DiskDone { tag, result }
             }
+            Op::Zero {
+                volume,
+                sector,
+                sectors,
+            } => {
+                let disk = &mut node.disks[volume];
+                let result = if node.write_errors || fails(&mut disk.fail_writes) {
+                    Err(io_error)
+                } else {
+                    disk.zero(sector, sectors);
+                    disk.written_bytes += sectors * 512;
+                    node.note(|| format!("written {sector}"));
+                    Ok(None)
+                };
+                Event::DiskDone { tag, result }
+            }
             Op::Flush { volume, stamp } => {
                 let disk = &mut node.disks[volume];
                 let result = if node.write_errors || fails(&mut disk.fail_writes) {

@@ -6,11 +6,9 @@
     reason = "each test file uses its own part"
 )]
 
-pub mod disk;
 pub mod faults;
 pub mod link;
 pub mod lone;
-pub mod model;
 pub mod steps;
 pub mod users;
 pub mod watch;
@@ -21,82 +19,16 @@ use std::rc::Rc;
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
 use rdb_engine::state::VolumeState;
 use rdb_engine::{
-    AdminError, Command, DiskInfo, Effect, Event, IoTag, Payload, RequestError, Resource, Time,
-    Timer, VolumeNr,
+    AdminError, Command, Effect, Event, IoTag, Payload, RequestError, Resource, Time, Timer,
+    VolumeNr,
 };
-use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
-use replica_proto::{Digest, DigestAlgorithm, Packet, Socket, WireContext, decode};
+use rdb_meta::Superblock;
+use replica_proto::{Packet, Socket, WireContext, decode};
 
-use disk::Disk;
-use model::Model;
-
-#[derive(Debug, Clone)]
-pub struct Data(pub Rc<Vec<u8>>);
-
-impl Payload for Data {
-    fn len_bytes(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap()
-    }
-
-    fn digest(&self, algorithm: DigestAlgorithm) -> Digest {
-        algorithm.digest(&self.0)
-    }
-}
-
-/// A small generator: the tests need repeatable choices, not good randomness.
-#[derive(Clone)]
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
-
-/// I/O that the engine has asked for. It is carried out when it is answered, in any order.
-#[derive(Debug)]
-pub enum Op {
-    Read {
-        volume: usize,
-        sector: u64,
-        bytes: u32,
-    },
-    Write {
-        volume: usize,
-        sector: u64,
-        data: Rc<Vec<u8>>,
-        fua: bool,
-    },
-    Flush {
-        volume: usize,
-        stamp: u64,
-    },
-    MetaRead {
-        volume: usize,
-        sector: u64,
-        bytes: u32,
-    },
-    MetaWrite {
-        volume: usize,
-        sector: u64,
-        data: Vec<u8>,
-        preflush: Option<u64>,
-        fua: bool,
-    },
-    Sent(rdb_engine::SendTag),
-}
+pub use rdb_sim::disk::Disk;
+pub use rdb_sim::{
+    Data, Model, Op, Rng, disk_info, fresh_disk, layout_of, superblock_of, what_metadata,
+};
 
 pub struct Node {
     pub name: &'static str,
@@ -149,35 +81,6 @@ pub struct World {
 
 pub const V: VolumeNr = VolumeNr(0);
 pub const DISK_SECTORS: u64 = 65_536; // 32 MiB
-
-pub fn layout_of(sectors: u64) -> Layout {
-    Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT).unwrap()
-}
-
-pub fn disk_info(disk: &Disk) -> DiskInfo {
-    DiskInfo {
-        kind: MetaKind::Internal,
-        data_capacity_sectors: disk.sectors,
-        meta_capacity_sectors: disk.sectors,
-        logical_block_bytes: 512,
-        can_discard: true,
-    }
-}
-
-pub fn fresh_disk(sectors: u64) -> Disk {
-    let layout = layout_of(sectors);
-    let mut disk = Disk::new(sectors, layout.usable_sectors);
-    create_md(&mut disk);
-    disk
-}
-
-pub fn create_md(disk: &mut Disk) {
-    let layout = layout_of(disk.sectors);
-    let superblock = Superblock::new(&layout).to_block();
-    disk.write(layout.superblock_sector, &superblock, true);
-    let ring = rdb_meta::activity_log::initialised_ring(layout.al);
-    disk.write(layout.al_sector, &ring, true);
-}
 
 impl Node {
     fn new(name: &'static str, seed: u64, sectors: &[u64]) -> Node {
@@ -251,8 +154,7 @@ impl Node {
 
     /// The superblock as it lies on the disk.
     pub fn superblock(&self) -> Superblock {
-        let disk = &self.disks[0];
-        Superblock::parse(&disk.read(layout_of(disk.sectors).superblock_sector, 4096)).unwrap()
+        superblock_of(&self.disks[0])
     }
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
@@ -371,14 +273,13 @@ impl World {
                 let end = sector + u64::from(bytes) / 512;
                 assert!(bytes > 0 && bytes % 512 == 0 && end <= node.disks[volume].data_sectors);
                 node.note(|| format!("zero {sector}+{}", bytes / 512));
-                let data = Rc::new(vec![0; bytes as usize]);
+                let sectors = u64::from(bytes) / 512;
                 node.pending.push((
                     Some(tag),
-                    Op::Write {
+                    Op::Zero {
                         volume,
                         sector,
-                        data,
-                        fua: false,
+                        sectors,
                     },
                 ));
             }
@@ -699,32 +600,6 @@ impl World {
             self.nodes[0].state(),
             self.nodes[1].state()
         )
-    }
-}
-
-impl Op {
-    pub fn volume(&self) -> Option<usize> {
-        match self {
-            Op::Read { volume, .. }
-            | Op::Write { volume, .. }
-            | Op::Flush { volume, .. }
-            | Op::MetaRead { volume, .. }
-            | Op::MetaWrite { volume, .. } => Some(*volume),
-            Op::Sent(_) => None,
-        }
-    }
-}
-
-/// Which part of the metadata a sector belongs to.
-fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
-    let layout = layout_of(disk.sectors);
-    let log = layout.al_sector..layout.al_sector + layout.al.blocks() * 8;
-    if sector == layout.superblock_sector {
-        "superblock"
-    } else if log.contains(&sector) {
-        "log"
-    } else {
-        "bitmap"
     }
 }
 
