@@ -4,7 +4,7 @@ use crate::coverage::Coverage;
 use crate::plan::Plan;
 
 /// How many seeds CI runs, from 0 on. Two cores take about two minutes.
-pub const CI_SEEDS: u64 = 5000;
+pub const CI_SEEDS: u64 = 10_000;
 
 /// A seed with its story.
 #[derive(Debug, Clone, Copy)]
