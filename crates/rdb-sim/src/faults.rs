@@ -1,23 +1,12 @@
 //! What disks do with what they are asked, and how nodes die.
 
-use std::rc::Rc;
-
 use rdb_engine::state::{DiskState, Role};
-use rdb_engine::{DiskError, Event, IoTag, Time};
+use rdb_engine::{Event, IoTag, Time};
 
 use crate::crash_points::Then;
-use crate::disk::Disk;
-use crate::node::{Data, Node, Op, layout_of, what_metadata};
+use crate::node::{Node, Op, layout_of};
 use crate::rng::{Rng, mix};
 use crate::world::World;
-
-const IO_ERROR: DiskError = DiskError { errno: 5 };
-
-fn fails(left: &mut u32) -> bool {
-    let fails = *left > 0;
-    *left = left.saturating_sub(1);
-    fails
-}
 
 impl World {
     pub(crate) fn carry_out(&mut self, i: usize, tag: Option<IoTag>, op: Op) {
@@ -34,22 +23,14 @@ impl World {
                 _ => "fault: failed write",
             });
             self.tell(i, || format!("I/O error: {}", brief(&op)));
-            let meta = op.is_meta();
             self.note_lost_name(i, &op);
             // A failed write may have reached the medium, or a part of it; a failed flush has not.
             self.ops += 1;
             let mut rng = Rng(mix(self.seed ^ 0xfa11, self.ops));
             if rng.one_in(2) {
-                carry_out_partly(&mut self.nodes[i].disks, &op, &mut rng);
+                op.carry_out_partly(&mut self.nodes[i].disks, &mut rng);
             }
-            let event = if meta {
-                let result = Err(IO_ERROR);
-                Event::MetaDone { tag, result }
-            } else {
-                let result = Err(IO_ERROR);
-                Event::DiskDone { tag, result }
-            };
-            return self.event(i, event);
+            return self.event(i, op.failed(tag));
         }
         let op = self.misdirected(i, op);
         let counts = !matches!(op, Op::Read { .. } | Op::MetaRead { .. });
@@ -57,74 +38,7 @@ impl World {
             return;
         }
         let node = &mut self.nodes[i];
-        let event = match op {
-            Op::Read {
-                volume,
-                sector,
-                bytes,
-            } => {
-                let data = node.disks[volume].read(sector, bytes as usize);
-                let result = Ok(Some(Data(Rc::new(data))));
-                Event::DiskDone { tag, result }
-            }
-            Op::Write {
-                volume,
-                sector,
-                data,
-                fua,
-            } => {
-                let disk = &mut node.disks[volume];
-                disk.write(sector, &data, fua);
-                disk.written_bytes += data.len() as u64;
-                node.note(|| format!("written {sector}"));
-                let result = Ok(None);
-                Event::DiskDone { tag, result }
-            }
-            Op::Zero {
-                volume,
-                sector,
-                sectors,
-            } => {
-                let disk = &mut node.disks[volume];
-                disk.zero(sector, sectors);
-                disk.written_bytes += sectors * 512;
-                node.note(|| format!("written {sector}"));
-                let result = Ok(None);
-                Event::DiskDone { tag, result }
-            }
-            Op::Flush { volume, stamp } => {
-                node.disks[volume].flush(stamp, false);
-                node.note(|| "flushed".into());
-                let result = Ok(None);
-                Event::DiskDone { tag, result }
-            }
-            Op::MetaRead {
-                volume,
-                sector,
-                bytes,
-            } => {
-                let result = Ok(node.disks[volume].read(sector, bytes as usize));
-                Event::MetaDone { tag, result }
-            }
-            Op::MetaWrite {
-                volume,
-                sector,
-                data,
-                preflush,
-                fua,
-            } => {
-                let disk = &mut node.disks[volume];
-                if let Some(stamp) = preflush {
-                    disk.flush(stamp, true);
-                }
-                disk.write(sector, &data, fua);
-                let what = what_metadata(disk, sector);
-                node.note(|| format!("done {what}"));
-                let result = Ok(Vec::new());
-                Event::MetaDone { tag, result }
-            }
-            Op::Sent(_) => unreachable!("has no I/O tag"),
-        };
+        let event = op.carry_out(tag, &mut node.disks, &mut node.record);
         if counts && self.crashes_here(i) {
             return;
         }
@@ -224,29 +138,7 @@ impl World {
     /// Whether a fault meets this operation.
     fn fails_now(&mut self, i: usize, op: &Op) -> bool {
         let node = &mut self.nodes[i];
-        let Some(volume) = op.volume() else {
-            return false;
-        };
-        let (reads, writes) = (node.read_errors, node.write_errors);
-        let disk = &mut node.disks[volume];
-        match *op {
-            Op::Read { sector, bytes, .. } => {
-                let bad = disk.is_bad(sector, u64::from(bytes / 512));
-                bad || reads || fails(&mut disk.fail_reads)
-            }
-            Op::Write {
-                sector, ref data, ..
-            } => {
-                let bad = disk.is_bad(sector, data.len() as u64 / 512);
-                bad || writes || fails(&mut disk.fail_writes)
-            }
-            Op::Zero {
-                sector, sectors, ..
-            } => disk.is_bad(sector, sectors) || writes || fails(&mut disk.fail_writes),
-            Op::Flush { .. } => writes || fails(&mut disk.fail_writes),
-            Op::MetaRead { .. } | Op::MetaWrite { .. } => fails(&mut disk.fail_meta),
-            Op::Sent(_) => false,
-        }
+        op.fails(&mut node.disks, node.read_errors, node.write_errors)
     }
 
     /// The process dies and is there again at once, without a configuration: every I/O under way may have happened or
@@ -285,7 +177,7 @@ impl World {
                 _ => rng.one_in(2),
             };
             if happened {
-                carry_out_partly(&mut node.disks, &pending.op, &mut rng);
+                pending.op.carry_out_partly(&mut node.disks, &mut rng);
             }
         }
         for volume in 0..self.models.len() {
@@ -329,48 +221,6 @@ impl World {
         let peer = &self.nodes[1 - i];
         let state = peer.view[volume];
         peer.alive && state.role == Role::Primary && state.disk == DiskState::UpToDate
-    }
-}
-
-/// One I/O, or some sectors of it.
-fn carry_out_partly(disks: &mut [Disk], op: &Op, rng: &mut Rng) {
-    if let Op::MetaWrite {
-        volume,
-        preflush: Some(stamp),
-        ..
-    } = op
-    {
-        // Nothing of it is written before the flush that it asks for is done.
-        disks[*volume].flush(*stamp, true);
-    }
-    let (volume, sector, data) = match op {
-        Op::Write {
-            volume,
-            sector,
-            data,
-            ..
-        } => (*volume, *sector, &data[..]),
-        Op::MetaWrite {
-            volume,
-            sector,
-            data,
-            ..
-        } => (*volume, *sector, &data[..]),
-        Op::Zero {
-            volume,
-            sector,
-            sectors,
-        } => {
-            let part = rng.below(sectors + 1);
-            return disks[*volume].zero(*sector, part);
-        }
-        _ => return,
-    };
-    let all = rng.one_in(2);
-    for (n, chunk) in data.chunks(512).enumerate() {
-        if all || rng.one_in(2) {
-            disks[volume].write(sector + n as u64, chunk, false);
-        }
     }
 }
 

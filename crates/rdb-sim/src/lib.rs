@@ -16,6 +16,7 @@ mod coverage;
 pub mod crash_points;
 pub mod disk;
 mod faults;
+mod io;
 mod job;
 mod judge;
 mod link;

@@ -1,10 +1,8 @@
 //! I/O that is carried out, fails, or is under way when a node dies.
 
-use std::rc::Rc;
+use rdb_engine::{Event, IoTag};
 
-use rdb_engine::{DiskError, Event, IoTag};
-
-use super::{Data, Node, Op, World, what_metadata};
+use super::{Node, Op, World};
 
 impl World {
     /// The process dies and is there again at once, without a configuration: every I/O under way may have happened or
@@ -33,7 +31,7 @@ impl World {
         let seed = self.rng.next();
         for (_, op) in std::mem::take(&mut self.nodes[i].pending) {
             if self.rng.one_in(2) {
-                self.carry_out_partly(i, op);
+                op.carry_out_partly(&mut self.nodes[i].disks, &mut self.rng);
             }
         }
         if power {
@@ -69,164 +67,20 @@ impl World {
         self.mend_severed();
     }
 
-    /// One I/O, or some sectors of it.
-    pub fn carry_out_partly(&mut self, i: usize, op: Op) {
-        let disks = &mut self.nodes[i].disks;
-        if let Op::MetaWrite {
-            volume,
-            preflush: Some(stamp),
-            ..
-        } = op
-        {
-            disks[volume].flush(stamp, true); // no sector of it is there before what had to be durable first
-        }
-        let (volume, sector, data) = match &op {
-            Op::Write {
-                volume,
-                sector,
-                data,
-                ..
-            } => (*volume, *sector, &data[..]),
-            Op::MetaWrite {
-                volume,
-                sector,
-                data,
-                ..
-            } => (*volume, *sector, &data[..]),
-            _ => return,
-        };
-        let all = self.rng.one_in(2);
-        for (n, chunk) in data.chunks(512).enumerate() {
-            if all || self.rng.one_in(2) {
-                disks[volume].write(sector + n as u64, chunk, false);
-            }
-        }
-    }
-
     pub fn carry_out(&mut self, i: usize, tag: Option<IoTag>, op: Op) {
-        let io_error = DiskError { errno: 5 };
-        let node = &mut self.nodes[i];
         let Some(tag) = tag else {
             let Op::Sent(tag) = op else { unreachable!() };
             return self.event(i, Event::Sent { tag });
         };
-        let fails = |left: &mut u32| {
-            let fails = *left > 0;
-            *left = left.saturating_sub(1);
-            fails
-        };
-        let event = match op {
-            Op::Read {
-                volume,
-                sector,
-                bytes,
-            } => {
-                let disk = &mut node.disks[volume];
-                let result = if node.read_errors || fails(&mut disk.fail_reads) {
-                    Err(io_error)
-                } else {
-                    Ok(Some(Data(Rc::new(disk.read(sector, bytes as usize)))))
-                };
-                Event::DiskDone { tag, result }
+        let node = &mut self.nodes[i];
+        let event = if op.fails(&mut node.disks, node.read_errors, node.write_errors) {
+            // A failed write may have reached the medium, or a part of it.
+            if self.rng.one_in(2) {
+                op.carry_out_partly(&mut node.disks, &mut self.rng);
             }
-            Op::Write {
-                volume,
-                sector,
-                data,
-                fua,
-            } => {
-                let disk = &mut node.disks[volume];
-                let result = if node.write_errors || fails(&mut disk.fail_writes) {
-                    let op = Op::Write {
-                        volume,
-                        sector,
-                        data,
-                        fua,
-                    };
-                    if self.rng.one_in(2) {
-                        self.carry_out_partly(i, op);
-                    }
-                    Err(io_error)
-                } else {
-                    disk.write(sector, &data, fua);
-                    disk.written_bytes += data.len() as u64;
-                    node.note(|| format!("written {sector}"));
-                    Ok(None)
-                };
-                Event::DiskDone { tag, result }
-            }
-            Op::Zero {
-                volume,
-                sector,
-                sectors,
-            } => {
-                let disk = &mut node.disks[volume];
-                let result = if node.write_errors || fails(&mut disk.fail_writes) {
-                    Err(io_error)
-                } else {
-                    disk.zero(sector, sectors);
-                    disk.written_bytes += sectors * 512;
-                    node.note(|| format!("written {sector}"));
-                    Ok(None)
-                };
-                Event::DiskDone { tag, result }
-            }
-            Op::Flush { volume, stamp } => {
-                let disk = &mut node.disks[volume];
-                let result = if node.write_errors || fails(&mut disk.fail_writes) {
-                    Err(io_error)
-                } else {
-                    disk.flush(stamp, false);
-                    node.note(|| "flushed".into());
-                    Ok(None)
-                };
-                Event::DiskDone { tag, result }
-            }
-            Op::MetaRead {
-                volume,
-                sector,
-                bytes,
-            } => {
-                let disk = &mut node.disks[volume];
-                let result = if fails(&mut disk.fail_meta) {
-                    Err(io_error)
-                } else {
-                    Ok(disk.read(sector, bytes as usize))
-                };
-                Event::MetaDone { tag, result }
-            }
-            Op::MetaWrite {
-                volume,
-                sector,
-                data,
-                preflush,
-                fua,
-            } => {
-                let disk = &mut node.disks[volume];
-                let result = if fails(&mut disk.fail_meta) {
-                    if self.rng.one_in(2) {
-                        let op = Op::MetaWrite {
-                            volume,
-                            sector,
-                            data,
-                            preflush,
-                            fua,
-                        };
-                        self.carry_out_partly(i, op);
-                    }
-                    Err(io_error)
-                } else {
-                    if let Some(stamp) = preflush {
-                        disk.flush(stamp, true);
-                    }
-                    disk.write(sector, &data, fua);
-                    let what = what_metadata(disk, sector);
-                    node.note(|| format!("done {what}"));
-                    Ok(Vec::new())
-                };
-                Event::MetaDone { tag, result }
-            }
-            Op::Sent(_) => unreachable!("has no I/O tag"),
+            op.failed(tag)
+        } else {
+            op.carry_out(tag, &mut node.disks, &mut node.record)
         };
         self.event(i, event);
     }
