@@ -13,6 +13,10 @@ pub struct Volume {
     pub ro: String,
     /// Own and the peer's disk state, `UpToDate/UpToDate`.
     pub ds: String,
+    /// The protocol's letter, `C`.
+    pub protocol: String,
+    /// The letters of what holds I/O or resync back, `r-----`; the first is `s` while I/O is suspended.
+    pub held: String,
     /// KiB sent to the peer.
     pub ns: u64,
     /// KiB received from the peer.
@@ -42,6 +46,12 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Users' I/O waits for something that somebody has to end.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.held.starts_with('s')
+    }
+
     /// Connected, and both disks UpToDate.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -97,6 +107,8 @@ fn volume(minor: u32, rest: &str) -> Result<Volume> {
             Some(("cs", value)) => value.clone_into(&mut volume.cs),
             Some(("ro", value)) => value.clone_into(&mut volume.ro),
             Some(("ds", value)) => value.clone_into(&mut volume.ds),
+            None if word.len() == 1 => word.clone_into(&mut volume.protocol),
+            None if word.len() == 6 => word.clone_into(&mut volume.held),
             _ => {}
         }
     }
@@ -153,6 +165,8 @@ ns:5 nr:1 dw:0 dr:90112 al:8 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:958396\n\
         assert_eq!(volumes.len(), 2);
         assert_eq!(volumes[0].cs, "SyncSource");
         assert_eq!(volumes[0].ds, "UpToDate/Inconsistent");
+        assert_eq!(volumes[0].protocol, "C");
+        assert_eq!(volumes[0].held, "r-----");
         assert_eq!((volumes[0].ns, volumes[0].oos), (5, 958_396));
         assert_eq!(volumes[0].synced_permille, Some(90));
         assert_eq!(

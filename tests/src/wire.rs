@@ -19,34 +19,65 @@ pub const PING_ACK: u16 = 0x14;
 /// `P_CONNECTION_FEATURES`.
 pub const FEATURES: u16 = 0xfffe;
 
+/// The three shapes of a header (`docs/spec/wire.md`, section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// 8 bytes, a length of 16 bits: features, and protocols below 95.
+    H80,
+    /// 8 bytes, a length of 32 bits: protocols 95 to 99.
+    H95,
+    /// 16 bytes, with a volume: protocols from 100.
+    H100,
+}
+
+impl Header {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::H80, Self::H95, Self::H100];
+
+    /// A whole packet.
+    #[must_use]
+    pub fn packet(self, volume: u16, command: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        self.lying(volume, command, length, payload)
+    }
+
+    /// A packet that says of itself to have this length, whatever follows.
+    #[must_use]
+    pub fn lying(self, volume: u16, command: u16, length: u32, payload: &[u8]) -> Vec<u8> {
+        let mut packet = match self {
+            Self::H80 => 0x8374_0267u32.to_be_bytes().to_vec(),
+            Self::H95 => 0x835au16.to_be_bytes().to_vec(),
+            Self::H100 => {
+                let mut head = 0x8620_ec20u32.to_be_bytes().to_vec();
+                head.extend(volume.to_be_bytes());
+                head
+            }
+        };
+        packet.extend(command.to_be_bytes());
+        match self {
+            // The lowest 16 bits are all that there is room for.
+            Self::H80 => packet.extend(&length.to_be_bytes()[2..]),
+            Self::H95 => packet.extend(length.to_be_bytes()),
+            Self::H100 => {
+                packet.extend(length.to_be_bytes());
+                packet.extend([0; 4]);
+            }
+        }
+        packet.extend(payload);
+        packet
+    }
+}
+
 /// A packet with the 8-byte header of protocol 80.
 #[must_use]
 pub fn h80(command: u16, payload: &[u8]) -> Vec<u8> {
-    let mut packet = 0x8374_0267u32.to_be_bytes().to_vec();
-    packet.extend(command.to_be_bytes());
-    packet.extend(
-        u16::try_from(payload.len())
-            .unwrap_or(u16::MAX)
-            .to_be_bytes(),
-    );
-    packet.extend(payload);
-    packet
+    Header::H80.packet(0, command, payload)
 }
 
 /// A packet with the 16-byte header of protocol 100.
 #[must_use]
 pub fn h100(volume: u16, command: u16, payload: &[u8]) -> Vec<u8> {
-    let mut packet = 0x8620_ec20u32.to_be_bytes().to_vec();
-    packet.extend(volume.to_be_bytes());
-    packet.extend(command.to_be_bytes());
-    packet.extend(
-        u32::try_from(payload.len())
-            .unwrap_or(u32::MAX)
-            .to_be_bytes(),
-    );
-    packet.extend([0; 4]);
-    packet.extend(payload);
-    packet
+    Header::H100.packet(volume, command, payload)
 }
 
 /// The feature packet's payload: lowest and highest protocol version, feature flags.
@@ -64,21 +95,34 @@ pub fn features(low: u32, high: u32, flags: u32) -> Vec<u8> {
 /// # Errors
 /// When the connection is refused.
 pub fn connect_from(local: &str, address: &str) -> Result<TcpStream> {
+    connect_with(local, address, None)
+}
+
+/// Connects with a receive buffer of this size: a small one lets the other side feel at once that
+/// nobody reads.
+///
+/// # Errors
+/// When the connection is refused.
+pub fn connect_with(local: &str, address: &str, receive: Option<usize>) -> Result<TcpStream> {
     let local: IpAddr = local.parse()?;
     let peer: SocketAddr = address.parse()?;
     // The standard library cannot choose the local end; a namespace-free way is a raw bind.
-    let stream = bound_connect(local, peer).with_context(|| format!("{local} to {peer}"))?;
+    let stream =
+        bound_connect(local, peer, receive).with_context(|| format!("{local} to {peer}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(3)))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-fn bound_connect(local: IpAddr, peer: SocketAddr) -> Result<TcpStream> {
+fn bound_connect(local: IpAddr, peer: SocketAddr, receive: Option<usize>) -> Result<TcpStream> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(peer),
         socket2::Type::STREAM,
         Some(socket2::Protocol::TCP),
     )?;
+    if let Some(bytes) = receive {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     socket.bind(&SocketAddr::new(local, 0).into())?;
     socket.connect_timeout(&peer.into(), Duration::from_secs(5))?;
     Ok(socket.into())
