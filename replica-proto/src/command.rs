@@ -150,6 +150,8 @@ commands! {
     WriteSame = 0x34, "P_WSAME", Data;
     /// Zero out.
     Zeroes = 0x36, "P_ZEROES", Data;
+    /// DRBD 9 tells a peer to begin replicating; ignored. The one packet of 9's own that it sends to 8.4 as well.
+    EnableReplication = 0x59, "P_ENABLE_REPLICATION", Data;
     /// This stream is the meta socket.
     InitialMeta = 0xfff1, "P_INITIAL_META", Meta;
     /// This stream is the data socket.
@@ -237,14 +239,15 @@ mod tests {
                 assert_ne!(command.name(), other.name());
             }
         }
-        assert_eq!(Command::ALL.len(), 50); // the rows of the spec's table that have a handler
+        // The rows of the spec's table that have a handler, and the one of DRBD 9.
+        assert_eq!(Command::ALL.len(), 51);
     }
 
     #[test]
     fn obsolete_reserved_and_newer_codes_are_unknown() {
         for code in [
-            0x05, 0x06, 0x25, 0x26, 0x2e, 0x2f, 0x30, 0x35, 0x37, 0x40, 0x44, 0xfff0, 0xfff3,
-            0xffff,
+            0x05, 0x06, 0x25, 0x26, 0x2e, 0x2f, 0x30, 0x35, 0x37, 0x40, 0x44, 0x58, 0x5a, 0xfff0,
+            0xfff3, 0xffff,
         ] {
             assert_eq!(Command::from_code(code), None, "{code:#x}");
         }

@@ -214,7 +214,7 @@ fn lengths(ctx: &WireContext, command: Command, header_len: usize) -> (u32, (u32
         }
         Sizes => exactly(crate::Sizes::WIRE_SIZE),
         Uuids => exactly(crate::Uuids::WIRE_SIZE),
-        State | StateChgReply | ConnStChgReply => exactly(4),
+        State | StateChgReply | ConnStChgReply | EnableReplication => exactly(4),
         SyncUuid | StateChgReq | ConnStChgReq | Barrier | BarrierAck | DelayProbe => exactly(8),
         // An empty write with the flag FLUSH is an old way to ask for a flush.
         Data => bulk(0, ctx.version.max_bio_size()),
@@ -363,6 +363,10 @@ fn decode_body(
                 seq_num: seq_num.get(),
                 offset_us: offset.get(),
             }
+        }
+        Command::EnableReplication => {
+            let (flag, _) = take::<u8>(command, body)?;
+            Packet::EnableReplication { enable: flag != 0 }
         }
     })
 }

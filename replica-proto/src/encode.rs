@@ -106,7 +106,10 @@ impl Packet {
             | Self::Barrier(_)
             | Self::BarrierAck { .. }
             | Self::DelayProbe { .. } => size_of::<U64>(),
-            Self::State(_) | Self::StateChgReply(_) | Self::ConnStChgReply(_) => size_of::<U32>(),
+            Self::State(_)
+            | Self::StateChgReply(_)
+            | Self::ConnStChgReply(_)
+            | Self::EnableReplication { .. } => size_of::<U32>(),
             Self::Data(_) | Self::DataReply(_) | Self::RsDataReply(_) => size_of::<RawData>(),
             Self::Trim(..) | Self::Zeroes(..) | Self::WriteSame(..) => {
                 size_of::<RawData>() + size_of::<U32>()
@@ -244,6 +247,9 @@ impl Packet {
             }
             Self::DelayProbe { seq_num, offset_us } => {
                 out.extend_from_slice([be32(*seq_num), be32(*offset_us)].as_bytes());
+            }
+            Self::EnableReplication { enable } => {
+                out.extend_from_slice(&[u8::from(*enable), 0, 0, 0]);
             }
         }
     }

@@ -122,6 +122,11 @@ pub enum Packet {
         /// Microseconds.
         offset_us: u32,
     },
+    /// Ignored; from DRBD 9 as a sync target.
+    EnableReplication {
+        /// Whether it begins or ends.
+        enable: bool,
+    },
 }
 
 impl Packet {
@@ -179,6 +184,7 @@ impl Packet {
             Self::OutOfSync(_) => Command::OutOfSync,
             Self::RsDeallocated(_) => Command::RsDeallocated,
             Self::DelayProbe { .. } => Command::DelayProbe,
+            Self::EnableReplication { .. } => Command::EnableReplication,
         }
     }
 

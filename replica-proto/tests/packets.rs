@@ -234,6 +234,7 @@ const LENGTHS: &[(Command, u32, u32)] = &[
     (Command::RsDeallocated, 16, 16),
     (Command::WriteSame, 28 + 512, 28 + 4096),
     (Command::Zeroes, 28, 28),
+    (Command::EnableReplication, 4, 4),
 ];
 
 /// A length that a packet cannot have is an error of the header alone: nothing is waited for.
@@ -661,4 +662,31 @@ fn the_encoder_refuses_what_the_peer_would_misread() {
         0,
         &mut Vec::new()
     )));
+}
+
+/// As DRBD 9.3.3 sends it, a sync target that has been told its source's UUID, to a peer that speaks version 101.
+#[test]
+fn enable_replication_golden() {
+    let wire = [
+        0x86, 0x20, 0xec, 0x20, 0, 0, 0, 0x59, 0, 0, 0, 4, 0, 0, 0, 0, 1, 0, 0, 0,
+    ];
+    let ctx = WireContext::agreed(replica_proto::ProtocolVersion::MAX, Features::all());
+    let frame = decode(&ctx, Socket::Data, &wire).unwrap().unwrap();
+    assert_eq!(frame.packet, Packet::EnableReplication { enable: true });
+    assert_eq!(frame.consumed, wire.len());
+    let error = decode(&ctx, Socket::Meta, &wire).unwrap_err();
+    let command = Command::EnableReplication;
+    let socket = Socket::Meta;
+    assert_eq!(error, DecodeError::WrongSocket { command, socket });
+    let mut longer = wire;
+    longer[11] = 8;
+    assert!(matches!(
+        decode(&ctx, Socket::Data, &longer),
+        Err(DecodeError::Length {
+            length: 8,
+            min: 4,
+            max: 4,
+            ..
+        })
+    ));
 }

@@ -211,6 +211,7 @@ fn control() -> impl Strategy<Value = Packet> {
         desc().prop_map(Packet::RsDeallocated),
         any::<[u32; 2]>()
             .prop_map(|[seq_num, offset_us]| Packet::DelayProbe { seq_num, offset_us }),
+        any::<bool>().prop_map(|enable| Packet::EnableReplication { enable }),
     ]
 }
 

@@ -126,6 +126,12 @@ impl BitmapSender {
         self.complete
     }
 
+    /// Bits of the transfer.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        self.position.bits
+    }
+
     /// Bits that the packets made so far cover.
     #[must_use]
     pub fn bits_done(&self) -> u64 {

@@ -153,6 +153,7 @@ pub(crate) fn control_packets() -> Vec<Packet> {
             seq_num: 6,
             offset_us: 7,
         },
+        Packet::EnableReplication { enable: true },
     ]
 }
 
