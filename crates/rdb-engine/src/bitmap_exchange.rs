@@ -9,6 +9,7 @@ use replica_proto::bitmap_code::{
     BitSink, BitSource, BitmapProgress, BitmapReceiver, BitmapSender, Run,
 };
 
+use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::{SendTag, VolumeNr};
 use crate::metadata::Then;
@@ -27,6 +28,7 @@ pub(crate) struct BitmapOut {
 #[derive(Debug)]
 pub(crate) struct BitmapIn {
     volume: VolumeNr,
+    bits: u64,
     receiver: BitmapReceiver,
 }
 
@@ -76,6 +78,15 @@ impl BitSink for Sink<'_> {
     }
 }
 
+/// A bitmap that nobody wants any more.
+struct Nowhere;
+
+impl BitSink for Nowhere {
+    fn or_words(&mut self, _word_index: u64, _words: &[u64]) {}
+
+    fn set_run(&mut self, _first_bit: u64, _len: u64) {}
+}
+
 impl<P: Payload> Resource<P> {
     /// Sends a bitmap that is due as soon as nothing holds it back.
     pub(crate) fn poll_bitmap_due(&mut self, nr: VolumeNr) {
@@ -112,10 +123,13 @@ impl<P: Payload> Resource<P> {
         let nr = out.volume;
         let mut complete = false;
         for count in 1..=PACKETS_PER_BATCH {
-            let Some(disk) = self.volume(nr).disk.as_deref() else {
-                self.protocol_error(format!(
-                    "volume {nr}: the disk went while its bitmap was sent"
-                ));
+            let disk = self.disk_if_attached(nr);
+            let Some(disk) = disk.filter(|disk| disk.bitmap.bits() == out.sender.bits()) else {
+                // The packets of one bitmap cannot be broken off: the peer waits for the last one.
+                let text =
+                    "the disk went, or the device changed its size, while the bitmap was sent";
+                self.log_volume(Level::Error, nr, text);
+                self.lose_connection(ConnState::NetworkFailure);
                 return;
             };
             let packet = out.sender.next_packet(&Source(&disk.bitmap));
@@ -148,20 +162,10 @@ impl<P: Payload> Resource<P> {
 
     /// A packet of the peer's bitmap.
     pub(crate) fn on_bitmap_packet(&mut self, nr: VolumeNr, packet: &Packet) {
-        let state = self.volume(nr).state;
-        if !matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT) {
-            self.protocol_error(format!(
-                "volume {nr}: unexpected cstate ({}) in receive_bitmap",
-                state.conn
-            ));
-            return;
-        }
+        let volume = self.volume(nr);
+        let state = volume.state;
         let wire = self.net.wire;
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            self.protocol_error(format!("volume {nr}: a bitmap for a volume without a disk"));
-            return;
-        };
-        let bits = disk.bitmap.bits();
+        let bits = volume.size.div_ceil(8);
         let mut incoming = match self.net.bitmap_in.take() {
             Some(incoming) if incoming.volume == nr => incoming,
             Some(_) => {
@@ -172,15 +176,24 @@ impl<P: Payload> Resource<P> {
             }
             None => BitmapIn {
                 volume: nr,
+                bits,
                 receiver: BitmapReceiver::new(&wire, bits),
             },
         };
-        match incoming
-            .receiver
-            .receive(packet, &mut Sink(&mut self.disk_mut(nr).bitmap))
-        {
+        let expected = matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
+        let disk = self.volume_mut(nr).disk.as_deref_mut();
+        let disk = disk.filter(|disk| expected && disk.bitmap.bits() == incoming.bits);
+        let received = match disk {
+            Some(disk) => incoming
+                .receiver
+                .receive(packet, &mut Sink(&mut disk.bitmap)),
+            // The resync was given up here while this was on its way.
+            None => incoming.receiver.receive(packet, &mut Nowhere),
+        };
+        match received {
             Err(error) => self.protocol_error(format!("volume {nr}: {error}")),
             Ok(BitmapProgress::More) => self.net.bitmap_in = Some(incoming),
+            Ok(BitmapProgress::Complete) if !expected => {}
             Ok(BitmapProgress::Complete) if state.conn == ConnState::WFBitMapT => {
                 self.volume_mut(nr).bitmap_due = BitmapDue::Target;
                 self.poll_bitmap_due(nr);
@@ -198,7 +211,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn prepare_bitmap(&mut self, nr: VolumeNr, full: bool) {
         if full {
             let text = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";
-            self.log_volume(crate::effect::Level::Info, nr, text);
+            self.log_volume(Level::Info, nr, text);
             self.disk_mut(nr).bitmap.set_all();
             self.volume_mut(nr).full_sync_writing = true;
             self.md_full_sync(nr, Then::HandshakeBitmapReady);

@@ -69,11 +69,14 @@ impl<P: Payload> Resource<P> {
             }
             _ => 0,
         };
-        self.protocol_error(format!(
+        // (The wire's mistake, not the peer's.)
+        let text = format!(
             "volume {nr}: {}: Digest integrity check FAILED: {sector}s +{}",
             packet.name(),
             payload.len_bytes()
-        ));
+        );
+        self.log(crate::effect::Level::Error, text);
+        self.lose_connection(crate::state::ConnState::ProtocolError);
         false
     }
 }

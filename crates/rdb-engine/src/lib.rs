@@ -32,6 +32,7 @@ mod read;
 mod report;
 mod resource;
 mod resync;
+pub mod rules;
 pub mod state;
 mod status;
 pub mod sync_decision;

@@ -10,7 +10,11 @@ use crate::ids::VolumeNr;
 use crate::net::Phase;
 use crate::peer_request::MirrorKind;
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState, StateError};
+use crate::rules::{
+    self,
+    packets::{Facts, Past, Refusal},
+};
+use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 use crate::volume::Purpose;
 use crate::write::AckKind;
 
@@ -24,6 +28,9 @@ impl<P: Payload> Resource<P> {
                 return;
             }
             Phase::Up => {}
+        }
+        if !self.admits(nr, &packet) {
+            return;
         }
         let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
         if self.net.bitmap_in.is_some()
@@ -42,7 +49,8 @@ impl<P: Payload> Resource<P> {
             Packet::BarrierAck { barrier, set_size } => self.on_barrier_ack(barrier, set_size),
             Packet::ConnStChgReq(change) => self.on_connection_change_request(change),
             Packet::ConnStChgReply(code) => self.admin_reply(None, code),
-            Packet::UnplugRemote | Packet::DelayProbe { .. } => {}
+            Packet::UnplugRemote | Packet::DelayProbe { .. } | Packet::EnableReplication { .. } => {
+            }
             packet => {
                 if !self.volumes.contains_key(&nr) {
                     self.on_unknown_volume(nr, &packet);
@@ -51,6 +59,45 @@ impl<P: Payload> Resource<P> {
                 self.on_volume_packet(nr, packet, payload);
             }
         }
+    }
+
+    /// Whether the peer may send this packet in our state ([`rules::packets`]); if not, the connection ends.
+    fn admits(&mut self, nr: VolumeNr, packet: &Packet) -> bool {
+        let command = packet.command();
+        let wide = command.is_connection_wide()
+            || matches!(
+                packet,
+                Packet::UnplugRemote | Packet::DelayProbe { .. } | Packet::EnableReplication { .. }
+            );
+        let volume = self.volumes.get(&nr).filter(|_| !wide);
+        let asked = self.admin.asks_about(Some(nr));
+        let (state, past) = volume.map_or((VolumeState::INITIAL, Past::empty()), |volume| {
+            (volume.state, volume.peer.past)
+        });
+        let mut facts = Facts {
+            greeted: self.net.greeted,
+            role: state.role,
+            peer: state.peer,
+            conn: state.conn,
+            past,
+        };
+        facts.past.set(Past::QUESTION, asked);
+        if volume.is_none() {
+            facts.conn = self.net.cstate;
+        }
+        let unknown = volume.is_none() && !wide;
+        let verdict = match rules::packets::admit(command, &facts) {
+            Err(Refusal::State { .. }) if unknown => Ok(()), // see below
+            verdict => verdict,
+        };
+        let Err(refusal) = verdict else { return true };
+        let name = packet.name();
+        self.protocol_error(if wide {
+            format!("{name} {refusal}: no right peer sends that")
+        } else {
+            format!("volume {nr}: {name} {refusal}: no right peer sends that")
+        });
+        false
     }
 
     /// The peer may know a volume that we do not (`docs/spec/wire.md`, section 2.3).
@@ -142,14 +189,11 @@ impl<P: Payload> Resource<P> {
 
     fn application_ack(&mut self, nr: VolumeNr, ack: &replica_proto::BlockAck, kind: AckKind) {
         if !self.on_write_ack(nr, ack, kind) {
-            self.log(
-                Level::Error,
-                format!(
-                    "volume {nr}: an ack for an unknown write, sector {}",
-                    ack.sector
-                ),
-            );
-            self.lose_connection(ConnState::NetworkFailure);
+            self.protocol_error(format!(
+                "volume {nr}: an ack for an unknown write, sector {}+{}",
+                ack.sector,
+                ack.bytes / 512
+            ));
         }
     }
 

@@ -102,7 +102,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_neg_data_reply(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.is_read() && r.net == Part::Pending
+            r.volume == nr && r.is_read() && r.net == Part::Pending && r.sector == ack.sector
         });
         let Some(key) = known else {
             let text = format!("P_NEG_DREPLY for an unknown read, sector {}", ack.sector);

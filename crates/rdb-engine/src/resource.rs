@@ -16,6 +16,7 @@ use crate::generation::same;
 use crate::ids::{IoTag, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
+use crate::rules::packets::Past;
 use crate::state::{
     self, Change, ConnState, Context, DiskState, Outcome, Role, StateError, VolumeState,
 };
@@ -50,6 +51,8 @@ pub struct Resource<P> {
     pub(crate) peer_writes: Slab<PeerWrite<P>>,
     /// State changes whose consequences are still to come.
     pub(crate) after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
+    /// Packets and requests that were refused as what no right peer sends.
+    pub(crate) refused: u64,
     #[cfg(feature = "planted-bugs")]
     pub(crate) planted: Option<crate::Bug>,
 }
@@ -126,9 +129,15 @@ impl<P: Payload> Resource<P> {
             request_generation: 1,
             peer_writes: Slab::new(),
             after: VecDeque::new(),
+            refused: 0,
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
+    }
+
+    /// How often a peer sent what no right peer sends. Two right engines never count anything here.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// The resource's name.
@@ -506,6 +515,9 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let volume = self.volume_mut(nr);
         let old = core::mem::replace(&mut volume.state, new);
+        if new.conn >= ConnState::Connected {
+            volume.peer.past |= Past::of(new.conn);
+        }
         let effects = state::immediate(old, new);
         volume.invalidated = match new.conn {
             ConnState::StartingSyncT => true,

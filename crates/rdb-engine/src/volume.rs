@@ -13,6 +13,7 @@ use crate::ids::{Time, VolumeNr};
 use crate::interval::Intervals;
 use crate::metadata::{MdOp, Running};
 use crate::resync::Resync;
+use crate::rules::packets::Past;
 use crate::state::VolumeState;
 use crate::verify::Verify;
 
@@ -181,6 +182,8 @@ pub(crate) struct PeerVolume {
     pub(crate) state_held: Option<StateWord>,
     /// The last size it announced for its disk, kept across connections; 0 if none.
     pub(crate) disk_size: u64,
+    /// What this volume has been in this connection, for packets that were on their way.
+    pub(crate) past: Past,
     /// Bits we announced in our last P_UUIDS.
     pub(crate) bits_announced: u64,
 }

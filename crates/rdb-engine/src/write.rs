@@ -41,6 +41,8 @@ pub(crate) struct AppRequest<P> {
     pub(crate) epoch: u32,
     /// The mirror says that the block is in sync now.
     pub(crate) in_sync: bool,
+    /// Which answers were asked for when it was sent to the peer.
+    answers: DpFlags,
     /// Our disk was UpToDate when the write went there.
     pub(crate) good_here: bool,
     started: bool,
@@ -162,6 +164,7 @@ impl<P: Payload> Resource<P> {
             in_log: false,
             epoch: 0,
             in_sync: false,
+            answers: DpFlags::empty(),
             good_here: false,
             started: false,
             completed: false,
@@ -463,6 +466,7 @@ impl<P: Payload> Resource<P> {
         let block_id = request.block_id(key);
         request.net = Part::Pending;
         request.in_log = true;
+        request.answers = flags;
         request.epoch = self.net.log.push(key, now);
         let header = |flags| DataHeader {
             sector,
@@ -642,7 +646,16 @@ impl<P: Payload> Resource<P> {
             return false;
         };
         let request = &mut self.requests[key];
-        if request.volume != nr || request.sector != ack.sector || !request.in_log {
+        let asked = match kind {
+            AckKind::Received => DpFlags::SEND_RECEIVE_ACK,
+            AckKind::Written => DpFlags::SEND_WRITE_ACK,
+            AckKind::InSync => DpFlags::SEND_WRITE_ACK | DpFlags::MAY_SET_IN_SYNC,
+        };
+        if request.volume != nr
+            || (request.sector, request.bytes) != (ack.sector, ack.bytes)
+            || !request.in_log
+            || !request.answers.contains(asked)
+        {
             return false;
         }
         if kind == AckKind::InSync {
@@ -678,27 +691,27 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// P_NEG_ACK of an application write, perhaps of one that is forgotten already.
+    /// P_NEG_ACK of an application write, perhaps of one that is completed already. (The driver may get the length wrong.)
     pub(crate) fn on_neg_ack(&mut self, nr: VolumeNr, ack: &BlockAck) {
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.peer.write_failed = true;
-        }
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
             r.volume == nr && r.sector == ack.sector && r.in_log
         });
         let Some(key) = known else {
-            self.set_out_of_sync(nr, ack.sector, u64::from(ack.bytes / 512));
+            // (A mirror tells of a failed write before it acknowledges the barrier behind it.)
+            self.protocol_error(format!(
+                "volume {nr}: P_NEG_ACK for an unknown write, sector {}",
+                ack.sector
+            ));
             return;
         };
-        let request = &mut self.requests[key];
-        if request.net == Part::Pending {
-            let volume = self
-                .volumes
-                .get_mut(&nr)
-                .expect("a request's volume exists");
+        let waits = self.requests[key].net == Part::Pending;
+        let volume = self.volume_mut(nr);
+        volume.peer.write_failed = true;
+        if waits {
             volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         }
+        let request = &mut self.requests[key];
         request.net = Part::Failed;
         let (sector, sectors) = (request.sector, request.sectors());
         self.set_out_of_sync(nr, sector, sectors);

@@ -61,6 +61,17 @@ impl World {
         }
     }
 
+    /// What two right engines send each other is what right peers send: a table that refuses any of it is too strict.
+    pub(crate) fn judge_refusals(&self, i: usize, refused: u64) {
+        let node = &self.nodes[i];
+        assert!(
+            refused == 0,
+            "node {} refused its peer, which is right: {}",
+            node.name,
+            node.log[node.log.len().saturating_sub(8)..].join("; ")
+        );
+    }
+
     /// A volume's state changed.
     pub(crate) fn judge_transition(
         &mut self,

@@ -230,12 +230,16 @@ impl World {
         if self.events.is_multiple_of(self.check_every) {
             self.nodes[i].resource.check();
         }
+        let refused = self.nodes[i].resource.refused();
         let mut changed = false;
         for effect in effects.drain(..) {
             changed |= matches!(effect, Effect::StateChanged { .. });
             self.apply(i, effect);
         }
         self.effects = effects;
+        if self.judging {
+            self.judge_refusals(i, refused);
+        }
         self.changes += u64::from(changed);
         if changed && self.changes.is_multiple_of(self.check_every / 32 + 1) {
             self.nodes[i].resource.check();

@@ -218,10 +218,9 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn admin_reply(&mut self, volume: Option<VolumeNr>, code: i32) {
         match &mut self.admin.ask {
             Some(ask) if ask.volume == volume && ask.reply.is_none() => ask.reply = Some(code),
-            _ => self.log(
-                Level::Warn,
-                format!("an answer ({code}) to a question that was not asked"),
-            ),
+            _ => self.protocol_error(format!(
+                "an answer ({code}) to a question that was not asked: no right peer sends that"
+            )),
         }
     }
 

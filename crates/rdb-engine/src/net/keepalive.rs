@@ -38,7 +38,11 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn on_ping_ack(&mut self) {
         let net = &mut self.net;
-        net.pings_acked = (net.pings_acked + 1).min(net.pings_sent);
+        if net.pings_acked == net.pings_sent {
+            self.protocol_error("P_PING_ACK without a ping: no right peer sends that");
+            return;
+        }
+        net.pings_acked += 1;
         if net.pings_acked == net.pings_sent {
             net.ping_sent_at = None;
             let at = self

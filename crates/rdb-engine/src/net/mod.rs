@@ -54,6 +54,8 @@ pub(crate) struct Net<P> {
     pub(crate) discard_sent: bool,
     pub(crate) tentative: bool,
     pub(crate) peer_dry_run: bool,
+    /// The peer's settings have come, and fit.
+    pub(crate) greeted: bool,
     /// Own parameters are sent, and not every volume has left WFReportParams.
     pub(crate) state_sent: bool,
     /// A graceful disconnect is asked for: end of file is expected.
@@ -130,6 +132,7 @@ impl<P> Net<P> {
             discard_sent: false,
             tentative: false,
             peer_dry_run: false,
+            greeted: false,
             state_sent: false,
             disconnect_sent: false,
             connection: 0,
@@ -223,6 +226,7 @@ impl<P: Payload> Resource<P> {
         net.resolve_conflicts = resolve_conflicts;
         net.challenge = challenge;
         net.phase = Phase::Features;
+        net.greeted = false;
         net.connection = net.connection.wrapping_add(1);
         net.last_received = now;
         net.ping_sent_at = None;
@@ -539,6 +543,7 @@ impl<P: Payload> Resource<P> {
             self.go_standalone();
             return;
         }
+        self.net.greeted = true;
         self.use_peer_integrity(own.integrity_alg);
         if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
             self.net.peer_dry_run = true;

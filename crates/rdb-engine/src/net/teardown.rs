@@ -9,6 +9,7 @@ use super::Phase;
 use crate::effect::{Effect, Level};
 use crate::event::{LossCause, Payload, Timer};
 use crate::resource::Resource;
+use crate::rules::packets::Past;
 use crate::state::{Change, ConnState};
 
 impl<P: Payload> Resource<P> {
@@ -78,8 +79,9 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// A peer's packet broke a rule: the connection ends and is tried again.
+    /// A peer's packet broke a rule, which no right peer does: the connection ends and is tried again.
     pub(crate) fn protocol_error(&mut self, text: impl Into<String>) {
+        self.refused += 1;
         self.log(Level::Error, text);
         self.lose_connection(ConnState::ProtocolError);
     }
@@ -129,6 +131,7 @@ impl<P: Payload> Resource<P> {
             self.resync_connection_lost(nr);
             let volume = self.volume_mut(nr);
             volume.peer.ids = None;
+            volume.peer.past = Past::empty();
             volume.peer.moved_on = None;
             volume.peer.write_failed = false;
             if volume.peer.wants_us_as_target.take().is_some() {

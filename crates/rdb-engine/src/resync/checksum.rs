@@ -163,10 +163,11 @@ impl<P: Payload> Resource<P> {
     /// P_RS_IS_IN_SYNC: the source has the same.
     pub(crate) fn on_in_sync(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let volume = self.volume_mut(nr);
-        let asked = matches!(
+        let target = matches!(
             volume.state.conn,
             ConnState::SyncTarget | ConnState::PausedSyncT
-        ) && volume.resync.awaited.holder_at(ack.sector) == Some(ack.bytes);
+        );
+        let asked = volume.resync.awaited.holder_at(ack.sector) == Some(ack.bytes);
         if !asked || !self.uses_checksums(nr) {
             self.protocol_error(format!(
                 "volume {nr}: P_RS_IS_IN_SYNC for a block that was not asked for, sector {}",
@@ -181,7 +182,9 @@ impl<P: Payload> Resource<P> {
         resync.awaited.remove(ack.sector);
         resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
         resync.outstanding = resync.outstanding.saturating_sub(sectors);
-        if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
+        if !target {
+            // The resync was given up while this was on its way.
+        } else if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
             resync.spoiled.swap_remove(at);
             resync.passed_over = true;
         } else {

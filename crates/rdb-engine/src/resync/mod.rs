@@ -30,9 +30,10 @@ pub(crate) struct Resync<P> {
     /// Blocks left at times at least 3 s apart, newest last.
     marks: VecDeque<(Time, u64)>,
 
-    /// Ranges that wait for the peer, with their bytes: on the target requests without reply, on the source replies
-    /// without ack.
+    /// Target: ranges asked for and without a reply, with their bytes.
     pub(crate) awaited: Intervals<u32>,
+    /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
+    pub(crate) replied: Intervals<u32>,
     /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
     pub(crate) blocked: VecDeque<(u64, P, u32)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
@@ -132,6 +133,7 @@ impl<P> Default for Resync<P> {
             paused_ms: 0,
             marks: VecDeque::new(),
             awaited: Intervals::default(),
+            replied: Intervals::default(),
             blocked: VecDeque::new(),
             requesting: false,
             position: 0,
@@ -153,12 +155,14 @@ impl<P> Default for Resync<P> {
 impl<P> Resync<P> {
     fn begin(&mut self, now: Time, total: u64) {
         let awaited = core::mem::take(&mut self.awaited);
+        let replied = core::mem::take(&mut self.replied);
         let blocked = core::mem::take(&mut self.blocked);
         let (early_uuid, outstanding) = (self.early_uuid.take(), self.outstanding);
         *self = Resync {
             total,
             started: now,
             awaited,
+            replied,
             blocked,
             early_uuid,
             outstanding,
@@ -263,8 +267,8 @@ impl<P: Payload> Resource<P> {
     /// The connection is gone: what waited for the peer waits no more.
     pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        for (sector, _) in core::mem::take(&mut volume.resync.awaited).iter() {
-            // The source holds what it sent; the target holds a range only while it writes it.
+        volume.resync.awaited = Intervals::default();
+        for (sector, _) in core::mem::take(&mut volume.resync.replied).iter() {
             if volume.held.holder_at(sector) == Some(Holder::Resync) {
                 volume.held.remove(sector);
             }

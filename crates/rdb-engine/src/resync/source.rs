@@ -53,17 +53,15 @@ impl<P: Payload> Resource<P> {
     /// The reply was sent: the range stays ours until the target has answered.
     pub(crate) fn source_reply_sent(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
         let end = sector + u64::from(bytes / 512);
-        self.volume_mut(nr)
-            .resync
-            .awaited
-            .insert(sector, end, bytes);
+        let volume = self.volume_mut(nr);
+        volume.resync.replied.insert(sector, end, bytes);
     }
 
     /// P_RS_WRITE_ACK with the syncer's id: the target has the block.
     pub(crate) fn on_resync_ack(&mut self, nr: VolumeNr, ack: &BlockAck, ok: bool) {
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if volume.resync.awaited.holder_at(ack.sector) != Some(ack.bytes) {
+        if volume.resync.replied.holder_at(ack.sector) != Some(ack.bytes) {
             let text = format!(
                 "volume {nr}: an ack for resync data that was not sent, sector {}+{}",
                 ack.sector,
@@ -72,7 +70,7 @@ impl<P: Payload> Resource<P> {
             self.protocol_error(text);
             return;
         }
-        volume.resync.awaited.remove(ack.sector);
+        volume.resync.replied.remove(ack.sector);
         volume.held.remove(ack.sector);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         let sectors = u64::from(ack.bytes / 512);

@@ -229,7 +229,8 @@ impl<P: Payload> Resource<P> {
         volume.counters.received += sectors;
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         volume.counters.unacked += 1;
-        if !volume.has_usable_disk() {
+        // (A disk that has become UpToDate meanwhile holds what users see: what was asked for before is older.)
+        if !volume.has_usable_disk() || volume.state.disk == DiskState::UpToDate {
             self.resync_write_ended(nr, sector, bytes, connection, false);
             return;
         }

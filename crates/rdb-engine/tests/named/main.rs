@@ -4,6 +4,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod admission;
 mod crash_points;
 mod invariants;
 mod invariants_states;

@@ -1,11 +1,11 @@
 //! The kinds of failure that replication has met before, each as a story by name; and what a resync may copy.
 
 use rdb_engine::config::NetOptions;
-use rdb_engine::state::{ConnState, Role};
+use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, RequestError, RequestKind};
-use replica_proto::{BlockId, BlockRequest, Packet, Socket};
+use replica_proto::{BlockAck, BlockId, BlockRequest, Packet, Socket, StateChange, StateWord};
 
-use crate::world::lone::{Lone, block, names};
+use crate::world::lone::{Lone, names};
 use crate::world::steps::PLUS;
 use crate::world::{V, World};
 
@@ -136,11 +136,36 @@ fn a_stale_survivor_that_was_promoted_overwrites_nothing_newer() {
 
 #[test]
 fn equal_generations_with_bits_set_keep_their_bits() {
-    let mut lone = Lone::secondary(1);
-    lone.give(Packet::OutOfSync(block(800)));
-    lone.io();
+    // A verify has found a block that differs; nothing repairs it.
+    let options = NetOptions {
+        verify_alg: "crc32c".into(),
+        ..NetOptions::default()
+    };
+    let mut lone = Lone::with(1, options);
+    lone.sync.verify_alg = "crc32c".parse().unwrap();
+    lone.role = Role::Primary;
+    lone.meet();
+    lone.give(Packet::StateChgReq(StateChange {
+        mask: StateWord(0x1f0),
+        val: StateWord(0x120),
+    }));
+    lone.give(Packet::OvRequest(BlockRequest {
+        sector: 800,
+        block_id: BlockId::SYNCER,
+        bytes: 4096,
+    }));
+    lone.pump();
+    lone.give(Packet::OvResult(BlockAck {
+        sector: 800,
+        block_id: BlockId::OUT_OF_SYNC,
+        bytes: 4096,
+        seq_num: 1,
+    }));
+    lone.give(lone.state(ConnState::Connected, DiskState::UpToDate));
+    lone.pump();
+    assert_eq!(lone.is(), "Connected S/P U/U");
     lone.lose(Socket::Data, 0);
-    lone.role = rdb_engine::state::Role::Secondary;
+    lone.role = Role::Secondary;
     lone.bits = 1;
     lone.meet();
     assert_eq!(lone.is(), "Connected S/S U/U");

@@ -13,7 +13,7 @@ use crate::universe::own_disks;
 const INTRODUCTION: &str = "\
 # States
 
-Printed from the tables in `crates/rdb-engine/src/state` by its tests: `UPDATE_DOCS=1 cargo test -p rdb-engine` writes
+Printed from the tables in `crates/rdb-engine/src/state` and `rules` by its tests: `UPDATE_DOCS=1 cargo test -p rdb-engine` writes
 this page anew, and without it the tests fail when the page and the code differ. What the states mean is told in
 `spec/behaviour.md`, section 1; how they change, in its section 2. The words are in `glossary.md`.
 
@@ -39,6 +39,7 @@ fn page() -> Result<String, std::fmt::Error> {
     connection_states(&mut out)?;
     legal_moves(&mut out)?;
     records(&mut out)?;
+    packets(&mut out)?;
     refusals(&mut out)?;
     Ok(out)
 }
@@ -110,6 +111,29 @@ fn connection_states(out: &mut String) -> std::fmt::Result {
             range(window.pdsk),
             writes.join(" or ")
         )?;
+    }
+    writeln!(out)
+}
+
+/// When a peer may send what.
+fn packets(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "## What a peer may send\n")?;
+    writeln!(
+        out,
+        "Whatever is not allowed ends the connection, with a word in the log, and changes nothing. The state is our own;\n\
+         \"connected\" is any state from Connected on; \"was\" means at some time in this connection. Before P_PROTOCOL\n\
+         nothing else is taken from the data socket. The last column is looked at by the handler of the packet.\n"
+    )?;
+    writeln!(out, "| packet | allowed | and |")?;
+    writeln!(out, "| --- | --- | --- |")?;
+    for row in rdb_engine::rules::packets::TABLE {
+        let cases: Vec<String> = row.cases.iter().map(ToString::to_string).collect();
+        let cases = if cases.is_empty() {
+            "never".to_string()
+        } else {
+            cases.join("<br>")
+        };
+        writeln!(out, "| {} | {cases} | {} |", row.packet, row.also)?;
     }
     writeln!(out)
 }

@@ -5,6 +5,7 @@ mod decision;
 mod docs;
 mod generation;
 mod lives;
+mod packets;
 mod sanitize;
 mod scenarios;
 mod split_brain;

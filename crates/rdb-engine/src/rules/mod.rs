@@ -1,0 +1,4 @@
+//! Decisions, as pure functions over plain facts. Nothing in here changes anything: the caller gathers the facts, asks, and
+//! carries the answer out.
+
+pub mod packets;

@@ -1,0 +1,255 @@
+//! What a connected peer may send: what no right peer sends ends the connection, and nothing here has changed.
+
+use rdb_engine::RequestKind;
+use rdb_engine::state::{ConnState, DiskState, Role};
+use replica_proto::{
+    BarrierNr, BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Packet, Socket,
+};
+
+use crate::world::lone::{Lone, block, names};
+
+/// The engine has left the peer, and says why.
+fn left(lone: &mut Lone, why: &str) {
+    lone.pump();
+    assert!(lone.conn() < ConnState::WFReportParams, "{}", lone.is());
+    assert_eq!(lone.w.nodes[0].resource.refused(), 1);
+    let log = &lone.w.nodes[0].log;
+    assert!(log.iter().any(|line| line.contains(why)), "{log:?}");
+}
+
+fn data(lone: &Lone, sector: u64) -> Vec<u8> {
+    lone.w.nodes[0].disks[0].read(sector, 4096)
+}
+
+fn header(sector: u64) -> DataHeader {
+    DataHeader {
+        sector,
+        block_id: BlockId::from_u64(7),
+        seq_num: 1,
+        flags: DpFlags::SEND_WRITE_ACK,
+    }
+}
+
+#[test]
+fn a_secondary_writes_nothing() {
+    for n in 0..3 {
+        let mut lone = Lone::new(1);
+        lone.meet();
+        assert_eq!(lone.is(), "Connected S/S U/U");
+        let before = data(&lone, 80);
+        match n {
+            0 => lone.give_data(Packet::Data(header(80)), vec![0xee; 4096]),
+            1 => lone.give(Packet::Trim(header(80), 4096)),
+            _ => lone.give(Packet::Zeroes(header(80), 4096)),
+        }
+        left(&mut lone, "no right peer sends that");
+        assert_eq!(data(&lone, 80), before);
+    }
+}
+
+#[test]
+fn nobody_writes_onto_a_primary() {
+    for role in [Role::Secondary, Role::Primary] {
+        let mut lone = Lone::primary(1);
+        lone.role = role;
+        let before = data(&lone, 80);
+        if role == Role::Primary {
+            lone.give(lone.state(ConnState::Connected, DiskState::UpToDate));
+        }
+        lone.give_data(Packet::Data(header(80)), vec![0xee; 4096]);
+        left(&mut lone, "");
+        assert_eq!(data(&lone, 80), before);
+        assert_eq!(lone.w.nodes[0].state().role, Role::Primary);
+    }
+}
+
+/// The write that is on its way to the peer.
+fn writing(lone: &mut Lone) -> (u64, DataHeader) {
+    let id = lone.w.write(0, 80, vec![9; 4096]);
+    let sent = lone.pump();
+    let header = sent.iter().find_map(|one| one.data_header());
+    (id, header.expect("the write"))
+}
+
+#[test]
+fn an_ack_is_for_what_was_sent() {
+    let wrong: [fn(&mut Lone, &DataHeader) -> Packet; 7] = [
+        |lone, h| {
+            let mut ack = lone.ack(h, 4096);
+            ack.sector += 8;
+            Packet::WriteAck(ack)
+        },
+        |lone, h| Packet::WriteAck(lone.ack(h, 8192)),
+        |lone, h| Packet::WriteAck(lone.ack(h, 512)),
+        |lone, h| {
+            let mut ack = lone.ack(h, 4096);
+            ack.block_id = BlockId::from_u64(ack.block_id.to_u64() + 1);
+            Packet::WriteAck(ack)
+        },
+        // Protocol C asks for no P_RECV_ACK, and outside of a resync nothing may be called in sync.
+        |lone, h| Packet::RecvAck(lone.ack(h, 4096)),
+        |lone, h| Packet::RsWriteAck(lone.ack(h, 4096)),
+        |lone, h| {
+            let mut ack = lone.ack(h, 4096);
+            ack.sector += 8;
+            Packet::NegAck(ack)
+        },
+    ];
+    for wrong in wrong {
+        let mut lone = Lone::primary(1);
+        let (id, header) = writing(&mut lone);
+        let packet = wrong(&mut lone, &header);
+        lone.give(packet);
+        left(&mut lone, "unknown write");
+        // The peer is lost; the write is done here, and marked.
+        assert!(lone.w.wait_done(0, id).is_ok());
+        assert_eq!(lone.w.nodes[0].out_of_sync(), 1);
+    }
+}
+
+#[test]
+fn an_answer_has_a_question() {
+    let ack = |block_id| BlockAck {
+        sector: 80,
+        block_id,
+        bytes: 4096,
+        seq_num: 1,
+    };
+    let syncer = ack(BlockId::SYNCER);
+    let packets = [
+        Packet::PingAck,
+        Packet::StateChgReply(1),
+        Packet::ConnStChgReply(1),
+        Packet::BarrierAck {
+            barrier: BarrierNr::from_u32(1),
+            set_size: 1,
+        },
+        Packet::WriteAck(ack(BlockId::from_u64(1))),
+        Packet::NegAck(ack(BlockId::from_u64(1))),
+        Packet::NegDReply(ack(BlockId::from_u64(1))),
+        Packet::RsWriteAck(syncer),
+        Packet::NegAck(syncer),
+        Packet::NegRsDReply(syncer),
+        Packet::RsIsInSync(syncer),
+        Packet::RsCancel(syncer),
+        Packet::OvResult(ack(BlockId::OUT_OF_SYNC)),
+        Packet::Superseded(ack(BlockId::from_u64(1))),
+        Packet::RetryWrite(ack(BlockId::from_u64(1))),
+    ];
+    for packet in packets {
+        let mut lone = Lone::primary(1);
+        lone.give(packet.clone());
+        left(&mut lone, "");
+        assert_eq!(lone.w.nodes[0].out_of_sync(), 0, "{packet:?}");
+    }
+}
+
+#[test]
+fn resync_verify_and_bitmap_packets_come_in_their_states() {
+    let request = BlockRequest {
+        sector: 80,
+        block_id: BlockId::SYNCER,
+        bytes: 4096,
+    };
+    let packets = [
+        Packet::OutOfSync(block(80)),
+        Packet::RsDeallocated(block(80)),
+        Packet::RsDataRequest(request),
+        Packet::RsThinRequest(request),
+        Packet::OvRequest(request),
+        Packet::Bitmap(vec![0xff; 8]),
+        Packet::CompressedBitmap(vec![2, 0x31]),
+        Packet::SyncUuid(0x1234),
+    ];
+    for primary in [false, true] {
+        for packet in packets.clone() {
+            let mut lone = if primary {
+                Lone::primary(1)
+            } else {
+                Lone::secondary(1)
+            };
+            lone.give(packet.clone());
+            left(&mut lone, "no right peer sends that");
+            assert_eq!(lone.w.nodes[0].out_of_sync(), 0, "{packet:?}");
+            let write = lone.w.nodes[0].state().role == Role::Primary;
+            if write {
+                let id = lone.w.submit(0, 80, 4096, RequestKind::Read);
+                assert!(lone.w.wait_done(0, id).is_ok());
+            }
+        }
+    }
+}
+
+/// A target's own request, acknowledged by the source as if it were the target, is not a block in sync.
+#[test]
+fn a_source_cannot_ack_what_it_has_not_sent() {
+    let mut lone = Lone::target(1, &[80]);
+    lone.start_sync();
+    let sent = lone.pump();
+    let request = sent.iter().find_map(|one| one.resync_request());
+    let request = request.expect("the block is asked for");
+    lone.give(Packet::RsWriteAck(BlockAck {
+        sector: request.sector,
+        block_id: BlockId::SYNCER,
+        bytes: request.bytes,
+        seq_num: 1,
+    }));
+    left(&mut lone, "not sent");
+    assert_eq!(lone.w.nodes[0].out_of_sync(), 1);
+    assert_eq!(lone.w.nodes[0].state().disk, DiskState::Inconsistent);
+}
+
+#[test]
+fn a_peer_tells_its_settings_first_and_once() {
+    let mut lone = Lone::new(1);
+    lone.pair(false);
+    lone.take();
+    lone.give(Packet::ConnectionFeatures(lone.features));
+    lone.give(Packet::SyncParam(lone.sync.clone()));
+    left(&mut lone, "P_SYNC_PARAM89 before P_PROTOCOL");
+
+    let mut lone = Lone::new(1);
+    lone.meet();
+    lone.give(Packet::Protocol(lone.protocol.clone()));
+    left(&mut lone, "P_PROTOCOL a second time");
+}
+
+/// The resync is given up here while the peer's bitmap is on its way: it is read and forgotten, and the pair stays together.
+#[test]
+fn a_bitmap_that_nobody_wants_any_more_is_read_and_forgotten() {
+    let mut lone = Lone::new(1);
+    let [c, _, h, _] = lone.uuids;
+    lone.role = Role::Primary;
+    lone.uuids = [0x1234_5678_0000, c, h, 0];
+    lone.bits = 2;
+    lone.meet();
+    assert_eq!(lone.is(), "WFBitMapT S/P O/U");
+    let detach = rdb_engine::Command::Detach {
+        volume: crate::world::V,
+        force: true,
+    };
+    lone.w.start_admin(0, detach);
+    lone.pump();
+    assert_eq!(lone.is(), "Connected S/P D/U");
+    lone.give_bitmap(&[80, 800]);
+    let sent = lone.pump();
+    assert_eq!(names(&sent), [""; 0]);
+    assert_eq!(lone.is(), "Connected S/P D/U");
+    assert_eq!(lone.w.nodes[0].resource.refused(), 0);
+}
+
+/// DRBD 9.3 as a sync target tells of something that is its own.
+#[test]
+fn what_drbd_9_says_beside_is_ignored() {
+    let mut lone = Lone::source(1, &[80]);
+    lone.give(Packet::EnableReplication { enable: true });
+    lone.give(Packet::DelayProbe {
+        seq_num: 1,
+        offset_us: 2,
+    });
+    lone.give(Packet::UnplugRemote);
+    assert_eq!(names(&lone.pump()), [""; 0]);
+    assert_eq!(lone.is(), "SyncSource S/S U/I");
+    lone.lose(Socket::Data, 0);
+    assert_eq!(lone.w.nodes[0].resource.refused(), 0);
+}
