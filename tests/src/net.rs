@@ -157,14 +157,15 @@ impl Drop for Cable {
     }
 }
 
-/// Two addresses of the loopback network that no other test uses: `127.X.Y.1` and `127.X.Y.2`.
+/// Two addresses of the loopback network that no other test uses: `127.X.Y.1` and `127.X.Y.2`; of further pairs of the
+/// same test `127.X.Y.3` and `127.X.Y.4`, and so on.
 #[must_use]
-pub fn loopback_pair() -> [String; 2] {
+pub fn loopback_pair(number: u8) -> [String; 2] {
     let id = std::process::id();
     let (x, y) = (id >> 8 & 0xff, id & 0xff);
     // 127.0.0.0/24 is left to others.
     let x = if x == 0 { 200 } else { x };
-    [format!("127.{x}.{y}.1:7789"), format!("127.{x}.{y}.2:7789")]
+    [1, 2].map(|node| format!("127.{x}.{y}.{}:7789", 2 * u16::from(number) + node))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Plan {
     pub cable: bool,
     /// The front end.
     pub frontend: &'static str,
+    /// Which of the test's pairs it is, if it has several: each has addresses of its own.
+    pub number: u8,
 }
 
 impl Default for Plan {
@@ -33,6 +35,7 @@ impl Default for Plan {
             disk_bytes: DISK_BYTES,
             cable: false,
             frontend: "socket",
+            number: 0,
         }
     }
 }
@@ -67,7 +70,7 @@ impl Pair {
         } else {
             None
         };
-        let loopback = loopback_pair();
+        let loopback = loopback_pair(plan.number);
         let mut hosts = Vec::new();
         for (index, host) in ["alice", "bob"].into_iter().enumerate() {
             let (mut data, mut meta) = (Vec::new(), Vec::new());

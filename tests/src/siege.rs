@@ -40,15 +40,24 @@ impl Siege {
         )
     }
 
-    /// The same with a plan of one's own; its intervals are replaced by short ones.
+    /// Files and a configuration with short intervals; nothing runs.
     ///
     /// # Errors
-    /// When a command fails.
-    pub fn lay_around(name: &str, mut plan: Plan) -> Result<Self> {
+    /// When a file cannot be made.
+    pub fn prepare(name: &str, mut plan: Plan) -> Result<Self> {
         plan.conf.intervals =
             "socket-check-timeout 1; connect-int 1; ping-int 2; ping-timeout 10; timeout 20;"
                 .into();
-        let mut pair = Pair::prepare(name, plan)?;
+        let pair = Pair::prepare(name, plan)?;
+        Ok(Self { pair })
+    }
+
+    /// As [`Self::lay`], with a plan of one's own; its intervals are replaced by short ones.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn lay_around(name: &str, plan: Plan) -> Result<Self> {
+        let Self { mut pair } = Self::prepare(name, plan)?;
         pair.alice.adm(&["create-md", "--force", "r0"])?;
         pair.alice.start()?;
         pair.alice.adm(&["up", "r0"])?;
