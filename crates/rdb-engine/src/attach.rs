@@ -214,7 +214,7 @@ impl<P: Payload> Resource<P> {
             .unwrap_or_default();
         let last_agreed = superblock.la_size_sectors;
         let peer = volume.peer.disk_size;
-        let size = Self::agreed_size(
+        let size = crate::rules::sizes::agreed(
             peer,
             layout.usable_sectors,
             last_agreed,

@@ -11,6 +11,10 @@ use crate::generation::{CompareInputs, GenerationIds, PeerIds, same};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
+use crate::rules::{
+    self,
+    sizes::{Occasion, Verdict},
+};
 use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
 use rdb_meta::MdFlags;
@@ -99,99 +103,90 @@ impl<P: Payload> Resource<P> {
 
     // ---- sizes ---------------------------------------------------------------------------------------------------
 
-    /// What the pair can hold (`docs/spec/behaviour.md`, section 6.4).
-    pub(crate) fn agreed_size(peer: u64, usable: u64, last_agreed: u64, user: u64) -> u64 {
-        let size = if peer != 0 && usable != 0 {
-            peer.min(usable)
-        } else if last_agreed != 0 {
-            let cap = |size: u64, limit: u64| if limit == 0 { size } else { size.min(limit) };
-            cap(cap(last_agreed, usable), peer)
-        } else if peer != 0 {
-            peer
-        } else {
-            usable
-        };
-        if user != 0 && user <= size {
-            user
-        } else {
-            size
-        }
-    }
-
+    /// P_SIZES: what may follow from it is said by [`rules::sizes`].
     pub(crate) fn on_sizes(&mut self, nr: VolumeNr, sizes: &Sizes) {
         let volume = self.volume_mut(nr);
         let state = volume.state;
-        let initial = state.conn < ConnState::Connected;
-        volume.peer.disk_size = sizes.d_size;
         volume.peer_sizes_seen = true;
         let old_size = volume.size;
         if sizes.d_size == 0 {
             self.release_first_state(nr);
         }
         let volume = self.volume(nr);
-        if state.disk < DiskState::Negotiating && volume.disk.is_some() {
+        let attached = volume
+            .disk
+            .as_deref()
+            .filter(|_| state.disk >= DiskState::Negotiating);
+        let (usable, own_user) = attached.map_or((None, 0), |disk| {
+            (Some(disk.layout.usable_sectors), disk.options.size_sectors)
+        });
+        let facts = rules::sizes::Facts {
+            state,
+            worth: match (state.disk, volume.negotiated) {
+                (DiskState::Negotiating, Some((disk, _))) => disk,
+                (disk, _) => disk,
+            },
+            moving: volume.attach.is_some() && attached.is_none()
+                || volume.disk.is_some() && attached.is_none(),
+            usable,
+            user: own_user,
+            size: old_size,
+            peer_disk: sizes.d_size,
+            peer_user: sizes.u_size,
+            peer_device: sizes.c_size,
+        };
+        let verdict = rules::sizes::decide(&facts);
+        if let Verdict::Wrong(wrong) = verdict {
+            self.protocol_error(format!("volume {nr}: P_SIZES: {wrong}"));
+            return;
+        }
+        self.volume_mut(nr).peer.disk_size = sizes.d_size;
+        if facts.moving {
             // A disk on its way in announces itself when it is there, one on its way out keeps the size it knows.
             return;
         }
-        if state.disk >= DiskState::Negotiating && volume.disk.is_some() {
-            let disk = self.disk_mut(nr);
-            let usable = disk.layout.usable_sectors;
-            let own_user = disk.options.size_sectors;
-            if sizes.d_size != 0 && sizes.d_size.abs_diff(usable) > usable / 8 {
-                let text = format!(
-                    "Considerable difference in lower level device sizes: {usable}s vs. {}s",
-                    sizes.d_size
-                );
-                self.log_volume(Level::Warn, nr, text);
-            }
-            let user = match (initial, own_user, sizes.u_size) {
-                (true, 0, peer) => peer,
-                (true, own, 0) => own,
-                (true, own, peer) => own.min(peer),
-                (false, _, peer) => peer,
-            };
-            let size = Self::agreed_size(sizes.d_size, usable, old_size, user);
-            let alone = initial || state.pdsk == DiskState::Diskless;
-            if size < old_size && state.disk >= DiskState::Outdated && alone {
-                let text =
-                    format!("The peer's disk size is too small! ({size} < {old_size} sectors)");
+        if let Some(usable) = usable
+            && sizes.d_size != 0
+            && sizes.d_size.abs_diff(usable) > usable / 8
+        {
+            let text = format!(
+                "Considerable difference in lower level device sizes: {usable}s vs. {}s",
+                sizes.d_size
+            );
+            self.log_volume(Level::Warn, nr, text);
+        }
+        match verdict {
+            Verdict::TooSmall(size) => {
+                let text = if usable.is_some() {
+                    format!("The peer's disk size is too small! ({size} < {old_size} sectors)")
+                } else {
+                    format!(
+                        "The peer's device size is too small! ({size} < {old_size} sectors); demote me first!"
+                    )
+                };
                 self.log_volume(Level::Error, nr, text);
                 self.go_standalone();
                 return;
             }
-            if user != own_user {
-                self.disk_mut(nr).options.size_sectors = user;
-                let text = format!("Peer sets u_size to {user} sectors (old: {own_user})");
-                self.log_volume(Level::Info, nr, text);
+            Verdict::Set(size) => {
+                let new_marked = !sizes.dds_flags.contains(DdsFlags::NO_RESYNC);
+                self.set_size(nr, size, usable.is_some() && new_marked);
             }
-            if user > size {
-                let text = format!(
-                    "Requested disk size is too big ({} > {})",
-                    user / 2,
-                    size / 2
-                );
-                self.log_volume(Level::Error, nr, text);
-            }
-            self.set_size(nr, size, !sizes.dds_flags.contains(DdsFlags::NO_RESYNC));
-        } else {
-            // Without a disk of our own the device is what the peer has.
-            let size = [sizes.c_size, sizes.u_size, sizes.d_size]
-                .into_iter()
-                .find(|&s| s != 0)
-                .unwrap_or(0);
-            if size == 0 || size == old_size {
-            } else if old_size != 0 && sizes.d_size == 0 {
-                self.log_volume(Level::Warn, nr, "Ignored diskless peer device size");
-            } else if size < old_size && state.role == Role::Primary {
-                let text = format!(
-                    "The peer's device size is too small! ({size} < {old_size} sectors); demote me first!"
-                );
-                self.log_volume(Level::Error, nr, text);
-                self.go_standalone();
-                return;
-            } else {
-                self.set_size(nr, size, false);
-            }
+            Verdict::Keep | Verdict::Wrong(_) => {}
+        }
+        let user = rules::sizes::smaller_limit(own_user, sizes.u_size);
+        let now = self.volume(nr).size;
+        if usable.is_some() && user > now {
+            let text = format!(
+                "Requested disk size is too big ({} > {})",
+                user / 2,
+                now / 2
+            );
+            self.log_volume(Level::Error, nr, text);
+        }
+        let occasion = rules::sizes::occasion(&facts);
+        if occasion == Occasion::Other {
+            return; // nothing follows, no answer either: two nodes that differ would answer each other for ever
         }
         let size = self.volume(nr).size;
         if state.conn > ConnState::WFReportParams {

@@ -180,7 +180,7 @@ pub(crate) struct PeerVolume {
     pub(crate) wants_us_as_target: Option<StateChange>,
     /// Our first state of this connection, held back until we know that we take the peer's data.
     pub(crate) state_held: Option<StateWord>,
-    /// The last size it announced for its disk, kept across connections; 0 if none.
+    /// The last size it announced for its disk in this connection; 0 if none.
     pub(crate) disk_size: u64,
     /// What this volume has been in this connection, for packets that were on their way.
     pub(crate) past: Past,

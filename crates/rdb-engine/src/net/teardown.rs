@@ -132,6 +132,7 @@ impl<P: Payload> Resource<P> {
             let volume = self.volume_mut(nr);
             volume.peer.ids = None;
             volume.peer.past = Past::empty();
+            volume.peer.disk_size = 0;
             volume.peer.moved_on = None;
             volume.peer.write_failed = false;
             if volume.peer.wants_us_as_target.take().is_some() {

@@ -2,3 +2,4 @@
 //! carries the answer out.
 
 pub mod packets;
+pub mod sizes;

@@ -3,7 +3,8 @@
 use rdb_engine::RequestKind;
 use rdb_engine::state::{ConnState, DiskState, Role};
 use replica_proto::{
-    BarrierNr, BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Packet, Socket,
+    BarrierNr, BlockAck, BlockId, BlockRequest, DataHeader, DdsFlags, DpFlags, Packet, Sizes,
+    Socket,
 };
 
 use crate::world::lone::{Lone, block, names};
@@ -171,8 +172,7 @@ fn resync_verify_and_bitmap_packets_come_in_their_states() {
             lone.give(packet.clone());
             left(&mut lone, "no right peer sends that");
             assert_eq!(lone.w.nodes[0].out_of_sync(), 0, "{packet:?}");
-            let write = lone.w.nodes[0].state().role == Role::Primary;
-            if write {
+            if lone.w.is_primary(0, 0) {
                 let id = lone.w.submit(0, 80, 4096, RequestKind::Read);
                 assert!(lone.w.wait_done(0, id).is_ok());
             }
@@ -252,4 +252,167 @@ fn what_drbd_9_says_beside_is_ignored() {
     assert_eq!(lone.is(), "SyncSource S/S U/I");
     lone.lose(Socket::Data, 0);
     assert_eq!(lone.w.nodes[0].resource.refused(), 0);
+}
+
+// ---- sizes -------------------------------------------------------------------------------------------------------------
+
+fn sizes(d_size: u64, u_size: u64, c_size: u64) -> Packet {
+    Packet::Sizes(Sizes {
+        d_size,
+        u_size,
+        c_size,
+        max_bio_size: 1 << 20,
+        queue_order_type: 0,
+        dds_flags: DdsFlags::empty(),
+        limits: None,
+    })
+}
+
+/// The device, its superblock and its users' last block are as they were.
+fn keeps_its_size(lone: &mut Lone, size: u64) {
+    lone.io();
+    assert_eq!(
+        lone.w.nodes[0].resource.status(lone.w.now).volumes[0].size_sectors,
+        size
+    );
+    if lone.w.is_primary(0, 0) {
+        let last = (size / 8 - 1) * 8;
+        let id = lone.w.submit(0, last, 4096, RequestKind::Read);
+        assert!(lone.w.wait_done(0, id).is_ok());
+    }
+    lone.lose(Socket::Data, 0);
+    lone.w.quiet();
+    assert_eq!(lone.w.nodes[0].superblock().la_size_sectors, size);
+}
+
+#[test]
+fn no_device_shrinks_under_a_primary() {
+    let told: [fn(u64) -> Packet; 5] = [
+        |_| sizes(2048, 0, 2048),
+        |_| sizes(2048, 0, 0),
+        |size| sizes(size, 2048, 2048),
+        |size| sizes(size, 2048, 0),
+        |_| sizes(1, 0, 1),
+    ];
+    for told in told {
+        let mut lone = Lone::primary(1);
+        let size = lone.size;
+        lone.give(told(size));
+        keeps_its_size(&mut lone, size);
+    }
+}
+
+#[test]
+fn a_resize_of_the_primarys_administrator_is_followed() {
+    // As the driver does it: its own size, and 0 for the device's (a shrink here, which it may do online).
+    let mut lone = Lone::secondary(1);
+    let size = lone.size;
+    lone.give(lone.uuids());
+    lone.give(sizes(size - 800, 0, 0));
+    let sent = lone.pump();
+    assert_eq!(names(&sent), ["P_SIZES"]);
+    let status = lone.w.nodes[0].resource.status(lone.w.now);
+    assert_eq!(status.volumes[0].size_sectors, size - 800);
+    // It comes to nobody's mind to ask for that without being Primary.
+    let mut lone = Lone::new(1);
+    lone.meet();
+    lone.give(sizes(size - 800, 0, 0));
+    left(&mut lone, "not agreed");
+    // Without a resize the same words change nothing.
+    let mut lone = Lone::secondary(1);
+    lone.give(sizes(size - 800, 0, size - 800));
+    assert_eq!(names(&lone.pump()), [""; 0]);
+    assert_eq!(lone.is(), "Connected S/P U/U");
+    keeps_its_size(&mut lone, size);
+}
+
+#[test]
+fn a_size_that_no_device_has_is_not_believed() {
+    for told in [
+        sizes(1 << 54, 0, 1 << 54),
+        sizes(u64::MAX, 0, u64::MAX),
+        sizes(100_000, 1 << 60, 0),
+    ] {
+        let mut lone = Lone::new(1);
+        let detach = rdb_engine::Command::Detach {
+            volume: crate::world::V,
+            force: true,
+        };
+        lone.w.start_admin(0, detach);
+        lone.io();
+        lone.greet();
+        lone.give(Packet::SyncParam(lone.sync.clone()));
+        lone.give(told);
+        left(&mut lone, "beyond the");
+        let status = lone.w.nodes[0].resource.status(lone.w.now);
+        assert!(status.volumes[0].size_sectors <= lone.size);
+    }
+}
+
+/// The administrator's own `size` option stays what it was, whatever the peer says of its own.
+#[test]
+fn a_peers_size_option_is_gone_with_it() {
+    let mut lone = Lone::new(1);
+    let size = lone.size;
+    lone.greet();
+    lone.give(Packet::SyncParam(lone.sync.clone()));
+    lone.give(sizes(size, 2048, size));
+    lone.pump();
+    assert_eq!(lone.conn(), ConnState::StandAlone);
+    assert!(lone.w.logged(0, "The peer's disk size is too small!"));
+    lone.w.connect(0);
+    lone.meet();
+    assert_eq!(lone.is(), "Connected S/S U/U");
+    keeps_its_size(&mut lone, size);
+}
+
+/// The bitmap goes out in batches, and the peer reads slowly. Whatever it says meanwhile, nothing stops here.
+#[test]
+fn sizes_told_while_the_bitmap_is_sent_break_nothing() {
+    for n in 0..4 {
+        // 2 M blocks: more plain packets than go out at a time.
+        let sectors = 8 * 64 * 510 * 80;
+        let mut lone = Lone::large(1, sectors);
+        lone.disk = DiskState::Inconsistent;
+        let options = rdb_engine::config::NetOptions {
+            use_rle: false,
+            ..Default::default()
+        };
+        lone.w
+            .admin(0, rdb_engine::Command::NetOptions { options })
+            .unwrap();
+        lone.w.nodes[0].hold_data = true;
+        lone.greet();
+        lone.introduce(0);
+        lone.io();
+        assert_eq!(lone.is(), "WFBitMapS S/S U/I");
+        let size = lone.size;
+        match n {
+            0 => lone.give(sizes(size / 2, 0, size / 2)),
+            1 => lone.give(sizes(size / 2, 0, 0)),
+            2 => {
+                // Given up first, then another size: the peer's disk is gone and back.
+                lone.disk = DiskState::Diskless;
+                lone.give(lone.state(ConnState::Connected, DiskState::UpToDate));
+                lone.give(sizes(size * 2, 0, 0));
+                lone.give(sizes(size / 2, 0, 0));
+            }
+            _ => {
+                let detach = rdb_engine::Command::Detach {
+                    volume: crate::world::V,
+                    force: true,
+                };
+                lone.w.start_admin(0, detach);
+            }
+        }
+        lone.w.nodes[0].hold_data = false;
+        lone.io();
+        lone.pump();
+        lone.lose(Socket::Data, 0);
+        lone.w.quiet();
+        assert_eq!(
+            lone.w.nodes[0].resource.status(lone.w.now).volumes[0].size_sectors,
+            size
+        );
+    }
 }

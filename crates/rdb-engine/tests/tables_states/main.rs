@@ -8,6 +8,7 @@ mod lives;
 mod packets;
 mod sanitize;
 mod scenarios;
+mod sizes;
 mod split_brain;
 mod transition;
 mod universe;
