@@ -388,9 +388,13 @@ impl HostilePeer {
     /// # Errors
     /// When the node does not.
     pub fn introduce(&mut self, guise: &Guise) -> Result<()> {
-        if !self.pump_until(Duration::from_secs(5), |peer| peer.learned.state.is_some()) {
+        if !self.pump_until(Duration::from_secs(5), |peer| peer.learned.sizes.is_some()) {
             bail!("the node did not introduce itself: {}", self.story());
         }
+        // A Primary without a disk tells its state only when it knows the peer's generation.
+        self.pump_until(Duration::from_millis(500), |peer| {
+            peer.learned.state.is_some()
+        });
         for (code, payload) in self.introduction(guise) {
             self.say(code, &payload);
         }
