@@ -166,19 +166,26 @@ impl Siege {
         Ok(())
     }
 
-    /// Alice waits for a peer; if the attack was of a kind after which an administrator has to decide, she is told to.
+    /// As [`await_listening`] of alice.
     ///
     /// # Errors
-    /// When she does not within 20 seconds.
+    /// When she does not listen within 20 seconds.
     pub fn await_listening(&self) -> Result<()> {
-        let alice = &self.pair.alice;
-        crate::wait_until("alice to listen", Duration::from_secs(20), || {
-            let volume = alice.volume(0)?;
-            if volume.cs == "StandAlone" {
-                alice.adm(&["connect", "r0"])?;
-            }
-            Ok(volume.cs == "WFConnection")
-        })
-        .with_context(|| alice.log_tail(20))
+        await_listening(&self.pair.alice)
     }
+}
+
+/// A node waits for its peer; if something has happened after which an administrator has to decide, it is told to.
+///
+/// # Errors
+/// When it does not within 20 seconds.
+pub fn await_listening(node: &Node) -> Result<()> {
+    crate::wait_until("a node that listens", Duration::from_secs(20), || {
+        let volume = node.volume(0)?;
+        if volume.cs == "StandAlone" {
+            node.adm(&["connect", "r0"])?;
+        }
+        Ok(volume.cs == "WFConnection")
+    })
+    .with_context(|| node.log_tail(20))
 }

@@ -6,43 +6,21 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rdb_tests::pair::Plan;
 use rdb_tests::rng::Rng;
 use rdb_tests::wire::{self, Sent};
-use rdb_tests::{Conf, Pair, disk};
+use rdb_tests::{Pair, Siege, disk, siege};
 
 const BLANK: &[u8] = include_bytes!("../../replica-proto/tests/captures/01-connect-fresh.pcap");
 const ALICE: usize = 0;
 
-/// Alice alone, primary, with data; the hostile peer takes bob's place.
+/// Alice alone, primary, with data; the hostile peer takes bob's place. Her disk is of the size of those in the capture.
 fn alice_alone(name: &str, net: &str) -> Result<Pair> {
-    let conf = Conf {
-        net: format!("socket-check-timeout 1; {net}"),
-        intervals: "connect-int 1; ping-int 2; ping-timeout 5; timeout 9;".into(),
-        ..Conf::default()
-    };
-    // The size of the disks of the capture that is replayed.
-    let plan = Plan {
-        conf,
-        disk_bytes: 16 << 20,
-        ..Plan::default()
-    };
-    let mut pair = Pair::prepare(name, plan)?;
-    pair.alice.adm(&["create-md", "--force", "r0"])?;
-    pair.alice.start()?;
-    pair.alice.adm(&["up", "r0"])?;
-    pair.alice.adm(&["primary", "--force", "r0"])?;
-    pair.alice.nbd(0)?.write(1 << 20, &[0xda; 65536])?;
-    Ok(pair)
+    Ok(Siege::lay(name, net)?.pair)
 }
 
 fn ip(pair: &Pair, node: usize) -> String {
-    pair.hosts[node]
-        .address
-        .split(':')
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let address = &pair.hosts[node].address;
+    address.split(':').next().unwrap_or_default().to_owned()
 }
 
 /// The two connections, named as data and meta.
@@ -59,14 +37,7 @@ fn sockets(pair: &Pair) -> Result<(TcpStream, TcpStream)> {
 
 /// Alice listens again, told to if need be.
 fn listening(pair: &Pair) -> Result<()> {
-    rdb_tests::wait_until("alice to listen", Duration::from_secs(20), || {
-        let volume = pair.alice.volume(0)?;
-        if volume.cs == "StandAlone" {
-            pair.alice.adm(&["connect", "r0"])?;
-        }
-        Ok(volume.cs == "WFConnection")
-    })
-    .with_context(|| pair.alice.log_tail(20))
+    siege::await_listening(&pair.alice)
 }
 
 /// How a packet is spoiled.
