@@ -5,6 +5,7 @@ use alloc::format;
 
 use replica_proto::{DdsFlags, Packet, QueueLimits, Sizes, StateWord, UuidFlags, Uuids};
 
+use crate::config::Protocol;
 use crate::effect::{DeviceSpec, Effect, Level};
 use crate::event::Payload;
 use crate::generation::{CompareInputs, GenerationIds, PeerIds, same};
@@ -430,8 +431,18 @@ impl<P: Payload> Resource<P> {
         if own.conn <= ConnState::TearDown {
             return;
         }
-        self.release_first_state(nr);
         let peer_ids = self.volume(nr).peer.ids;
+        let facts = rules::peer_state::Facts {
+            own,
+            told: packet,
+            has_uuids: peer_ids.is_some(),
+            protocol_a: self.net.peer_protocol == Some(Protocol::A),
+        };
+        if let Err(wrong) = rules::peer_state::check(&facts) {
+            self.protocol_error(format!("volume {nr}: P_STATE {:#010x}: {wrong}", word.0));
+            return;
+        }
+        self.release_first_state(nr);
         let mut effective = packet.disk;
         if packet.disk != DiskState::UpToDate {
             self.volume_mut(nr).peer.write_failed = false;

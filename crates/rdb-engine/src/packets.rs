@@ -13,6 +13,7 @@ use crate::resource::Resource;
 use crate::rules::{
     self,
     packets::{Facts, Past, Refusal},
+    peer_change::{Request, Scope},
 };
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 use crate::volume::Purpose;
@@ -197,34 +198,60 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// What the peer asks for, if a right peer can; else it is left.
+    fn recognise(
+        &mut self,
+        scope: Scope,
+        nr: VolumeNr,
+        wanted: StateChange,
+    ) -> Option<(Request, Change)> {
+        let (mask, val) = (wanted.mask.0, wanted.val.0);
+        let whose = match scope {
+            Scope::Volume => format!("volume {nr}: P_STATE_CHG_REQ"),
+            Scope::Connection => "P_CONN_ST_CHG_REQ".into(),
+        };
+        let change = match Change::from_mask_val(mask, val) {
+            Ok(change) => change,
+            Err(error) => {
+                self.protocol_error(format!("{whose}: {error}"));
+                return None;
+            }
+        };
+        let Some(request) = rules::peer_change::recognise(scope, &change) else {
+            self.protocol_error(format!(
+                "{whose} with mask {mask:#x} and value {val:#x}: no right peer asks for that"
+            ));
+            return None;
+        };
+        Some((request, change.for_receiver()))
+    }
+
     /// P_STATE_CHG_REQ: the peer wants our consent (`docs/spec/behaviour.md`, section 2.7).
     fn on_state_change_request(&mut self, nr: VolumeNr, wanted: StateChange) {
-        let change = Change::from_mask_val(wanted.mask.0, wanted.val.0);
-        let gives_up =
-            change.is_ok_and(|c| c.for_receiver().conn == Some(ConnState::StartingSyncT));
-        if gives_up && self.volume(nr).writes_open > 0 {
+        let Some((request, change)) = self.recognise(Scope::Volume, nr, wanted) else {
+            return;
+        };
+        if request == Request::InvalidateRemote && self.volume(nr).writes_open > 0 {
             // Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
             // they have written, which its barriers tell.
             let volume = self.volume_mut(nr);
-            if volume.peer.wants_us_as_target.replace(wanted).is_none() {
+            if !core::mem::replace(&mut volume.peer.wants_us_as_target, true) {
                 volume.hold_writes += 1;
             }
             self.close_epoch();
             return;
         }
-        self.decide_state_change(nr, wanted);
+        self.decide_state_change(nr, request, change);
     }
 
     /// Answers a request that waited for our users' writes. Says whether there was one.
     pub(crate) fn poll_wanted_as_target(&mut self, nr: VolumeNr) -> bool {
         let volume = self.volume_mut(nr);
-        if volume.writes_open > 0 {
+        if volume.writes_open > 0 || !core::mem::take(&mut volume.peer.wants_us_as_target) {
             return false;
         }
-        let Some(wanted) = volume.peer.wants_us_as_target.take() else {
-            return false;
-        };
-        self.decide_state_change(nr, wanted);
+        let change = Change::conn(ConnState::StartingSyncT);
+        self.decide_state_change(nr, Request::InvalidateRemote, change);
         let volume = self.volume_mut(nr);
         volume.hold_writes = volume.hold_writes.saturating_sub(1);
         self.run_after(); // a full sync holds them on
@@ -232,72 +259,60 @@ impl<P: Payload> Resource<P> {
         true
     }
 
-    fn decide_state_change(&mut self, nr: VolumeNr, wanted: StateChange) {
+    /// What is looked at beside the ordinary rules of a change.
+    fn facts_of_request(&self, nr: VolumeNr) -> rules::peer_change::Facts {
+        let volume = self.volume(nr);
+        rules::peer_change::Facts {
+            disk: volume.state.disk,
+            pdsk: volume.state.pdsk,
+            peer: volume.state.peer,
+            write_failed: volume.peer.write_failed,
+        }
+    }
+
+    /// `change` is in our terms.
+    fn decide_state_change(&mut self, nr: VolumeNr, request: Request, change: Change) {
         let code = if self.net.resolve_conflicts && self.admin.asks_about(Some(nr)) {
             StateError::ConcurrentChange.code()
         } else {
-            match Change::from_mask_val(wanted.mask.0, wanted.val.0) {
+            let facts = self.facts_of_request(nr);
+            let done = rules::peer_change::makes_sense(request, &facts)
+                .and_then(|()| self.change(nr, change, false));
+            match done {
+                Ok(code) => code,
                 Err(error) => {
-                    self.protocol_error(format!("volume {nr}: P_STATE_CHG_REQ: {error}"));
-                    return;
-                }
-                Ok(change) => {
-                    let change = change.for_receiver();
-                    let volume = self.volume(nr);
-                    let source = match change.conn {
-                        Some(ConnState::StartingSyncS) => volume.state.disk,
-                        // What was true when it asked: its disk has failed since, and ours alone has our users' writes.
-                        Some(ConnState::StartingSyncT) if volume.peer.write_failed => {
-                            DiskState::Failed
-                        }
-                        Some(ConnState::StartingSyncT) => volume.state.pdsk,
-                        _ => DiskState::UpToDate,
-                    };
-                    let done = if source == DiskState::UpToDate {
-                        self.change(nr, change, false)
-                    } else {
-                        Err(StateError::NoUpToDateDisk) // a full sync from a disk that is no good
-                    };
-                    match done {
-                        Ok(code) => code,
-                        Err(error) => {
-                            self.log_refusal(nr, error, change);
-                            error.code()
-                        }
-                    }
+                    self.log_refusal(nr, error, change);
+                    error.code()
                 }
             }
         };
         self.send(nr, Packet::StateChgReply(code), None);
     }
 
-    /// P_CONN_ST_CHG_REQ: the same for the whole connection; in practice the peer's graceful disconnect.
+    /// P_CONN_ST_CHG_REQ: the same for the whole connection; in practice the peer's graceful disconnect, and with DRBD 9 its
+    /// changes of role.
     fn on_connection_change_request(&mut self, wanted: StateChange) {
+        let scope = Scope::Connection;
+        let Some((request, mut change)) = self.recognise(scope, VolumeNr(0), wanted) else {
+            return;
+        };
         let code = if self.net.resolve_conflicts && self.admin.asks_about(None) {
             StateError::ConcurrentChange.code()
         } else {
-            match Change::from_mask_val(wanted.mask.0, wanted.val.0) {
+            let volumes = self.volumes.values();
+            if change.disk.is_some() && volumes.clone().any(|v| v.state.disk < DiskState::Outdated)
+            {
+                change.disk = None; // such a disk is worse than Outdated already
+            }
+            let numbers = self.volume_numbers();
+            let sense = numbers.into_iter().try_for_each(|nr| {
+                rules::peer_change::makes_sense(request, &self.facts_of_request(nr))
+            });
+            match sense.and_then(|()| self.change_connection(change, false)) {
+                Ok(code) => code,
                 Err(error) => {
-                    self.protocol_error(format!("P_CONN_ST_CHG_REQ: {error}"));
-                    return;
-                }
-                Ok(change) => {
-                    let mut change = change.for_receiver();
-                    if change.disk == Some(DiskState::Outdated)
-                        && self
-                            .volumes
-                            .values()
-                            .any(|v| v.state.disk < DiskState::Outdated)
-                    {
-                        change.disk = None; // such a disk is worse than Outdated already
-                    }
-                    match self.change_connection(change, false) {
-                        Ok(code) => code,
-                        Err(error) => {
-                            self.log(Level::Error, format!("State change failed: {error}"));
-                            error.code()
-                        }
-                    }
+                    self.log(Level::Error, format!("State change failed: {error}"));
+                    error.code()
                 }
             }
         };

@@ -17,7 +17,7 @@ use crate::rules::packets::Past;
 use crate::state::VolumeState;
 use crate::verify::Verify;
 
-use replica_proto::{DiskState, StateChange, StateWord};
+use replica_proto::{DiskState, StateWord, SyncParam};
 
 /// Index of an application request in the resource's slab.
 pub(crate) type RequestKey = usize;
@@ -177,13 +177,15 @@ pub(crate) struct PeerVolume {
     /// A write of ours has failed on its disk, and it has not yet said what became of that disk.
     pub(crate) write_failed: bool,
     /// Its request that our data be replaced by its own, which waits for our users' writes; new ones are held.
-    pub(crate) wants_us_as_target: Option<StateChange>,
+    pub(crate) wants_us_as_target: bool,
     /// Our first state of this connection, held back until we know that we take the peer's data.
     pub(crate) state_held: Option<StateWord>,
     /// The last size it announced for its disk in this connection; 0 if none.
     pub(crate) disk_size: u64,
     /// What this volume has been in this connection, for packets that were on their way.
     pub(crate) past: Past,
+    /// What it told of the pace of resyncs, which holds while it is connected.
+    pub(crate) pace: Option<SyncParam>,
     /// Bits we announced in our last P_UUIDS.
     pub(crate) bits_announced: u64,
 }

@@ -143,7 +143,8 @@ fn the_peer_may_change_its_algorithm_while_connected() {
     params.integrity_alg = AlgorithmName::new("rot13").unwrap();
     lone.give(Packet::ProtocolUpdate(params));
     lone.pump();
-    assert_eq!(lone.conn(), ConnState::StandAlone);
+    // Its data could not be told from their digests any more. The next handshake finds what is left of that.
+    assert!(lone.conn() < ConnState::WFReportParams, "{}", lone.is());
 }
 
 #[test]

@@ -291,6 +291,7 @@ impl<P: Payload> Resource<P> {
                     );
                 }
                 disk.options = options;
+                self.volume_mut(volume).peer.pace = None; // the last word holds
                 if self.volume(volume).state.conn >= ConnState::Connected {
                     self.send_sync_param(volume);
                 }

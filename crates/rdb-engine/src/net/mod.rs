@@ -21,7 +21,7 @@ use replica_proto::{
 };
 
 use crate::bitmap_exchange::{BitmapIn, BitmapOut};
-use crate::config::{NetOptions, Protocol, SplitBrainPolicy};
+use crate::config::{DiskOptions, NetOptions, Protocol, SplitBrainPolicy};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::{SendTag, Time, VolumeNr};
@@ -54,6 +54,8 @@ pub(crate) struct Net<P> {
     pub(crate) discard_sent: bool,
     pub(crate) tentative: bool,
     pub(crate) peer_dry_run: bool,
+    /// By which protocol the peer's writes go, as it says.
+    pub(crate) peer_protocol: Option<Protocol>,
     /// The peer's settings have come, and fit.
     pub(crate) greeted: bool,
     /// Own parameters are sent, and not every volume has left WFReportParams.
@@ -132,6 +134,7 @@ impl<P> Net<P> {
             discard_sent: false,
             tentative: false,
             peer_dry_run: false,
+            peer_protocol: None,
             greeted: false,
             state_sent: false,
             disconnect_sent: false,
@@ -227,6 +230,7 @@ impl<P: Payload> Resource<P> {
         net.challenge = challenge;
         net.phase = Phase::Features;
         net.greeted = false;
+        net.peer_protocol = None;
         net.connection = net.connection.wrapping_add(1);
         net.last_received = now;
         net.ping_sent_at = None;
@@ -544,41 +548,41 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.net.greeted = true;
+        self.net.peer_protocol = Some(own.protocol);
         self.use_peer_integrity(own.integrity_alg);
         if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
             self.net.peer_dry_run = true;
         }
     }
 
-    /// P_PROTOCOL_UPDATE: the peer's settings changed; ours follow (`docs/spec/behaviour.md`, section 7.8).
+    /// P_PROTOCOL_UPDATE: the peer's settings changed (`docs/spec/behaviour.md`, section 7.8). DRBD's driver takes them over.
+    /// Here the configuration is the administrator's: what our users were promised does not change by a word of the peer.
+    /// Each node's writes go by its own protocol, as each write says by its flags which answers it wants; and the next
+    /// handshake finds that the settings differ, unless they have been made equal.
     pub(crate) fn on_protocol_update(&mut self, peer: &ProtocolParams) {
-        let integrity = algorithm_named(&peer.integrity_alg);
-        if peer.two_primaries || integrity.is_none() {
-            let what = if peer.two_primaries {
-                "allow-two-primaries"
-            } else {
-                "data-integrity-alg"
-            };
-            self.log(Level::Error, format!("incompatible {what} settings"));
-            self.go_standalone();
-            return;
-        }
-        // What the peer's data carry from its next packet on; ours go on with our own algorithm.
-        self.use_peer_integrity(integrity.flatten());
-        let Some(own) = &mut self.net.options else {
+        let Some(integrity) = algorithm_named(&peer.integrity_alg) else {
+            // Its data could not be told from their digests any more.
+            self.log(Level::Error, "incompatible data-integrity-alg settings");
+            self.lose_connection(ConnState::ProtocolError);
             return;
         };
-        own.protocol = match peer.protocol {
+        // What the peer's data carry from its next packet on; ours go on with our own algorithm.
+        self.use_peer_integrity(integrity);
+        let protocol = match peer.protocol {
             WireProtocol::A => Protocol::A,
             WireProtocol::B => Protocol::B,
             WireProtocol::C => Protocol::C,
         };
-        own.after_sb_0pri = policy(peer.after_sb_0p.convert_for_receiver());
-        own.after_sb_1pri = policy(peer.after_sb_1p.convert_for_receiver());
-        own.after_sb_2pri = policy(peer.after_sb_2p.convert_for_receiver());
+        let text = format!(
+            "the peer has new settings: protocol {} for its writes; ours stay as configured (protocol {})",
+            protocol.letter(),
+            self.net.protocol().letter()
+        );
+        self.log(Level::Warn, text);
+        self.net.peer_protocol = Some(protocol);
     }
 
-    /// P_SYNC_PARAM: rates are taken over by a node with a disk; algorithms must match.
+    /// P_SYNC_PARAM: the pace holds as long as the peer is connected; algorithms must match.
     pub(crate) fn on_sync_param(&mut self, nr: VolumeNr, peer: &SyncParam) {
         let own_verify = self
             .net
@@ -601,14 +605,24 @@ impl<P: Payload> Resource<P> {
                 }
             }
         }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            let options = &mut disk.options;
-            options.resync_rate_kib = peer.resync_rate.max(1);
-            options.c_plan_ahead_ds = peer.c_plan_ahead.min(300);
-            options.c_delay_target_ds = peer.c_delay_target.clamp(1, 100);
-            options.c_fill_target_sectors = peer.c_fill_target.min(1 << 20);
-            options.c_max_rate_kib = peer.c_max_rate.clamp(250, 4 << 20);
-        }
+        self.volume_mut(nr).peer.pace = Some(peer.clone());
+    }
+
+    /// The disk's options, with the pace of resyncs as the peer has told it: the administrator of either node may set it.
+    pub(crate) fn options_in_effect(&self, nr: VolumeNr) -> Option<DiskOptions> {
+        let volume = self.volume(nr);
+        let options = volume.disk.as_deref()?.options.clone();
+        let Some(pace) = &volume.peer.pace else {
+            return Some(options);
+        };
+        Some(DiskOptions {
+            resync_rate_kib: pace.resync_rate.max(1),
+            c_plan_ahead_ds: pace.c_plan_ahead.min(300),
+            c_delay_target_ds: pace.c_delay_target.clamp(1, 100),
+            c_fill_target_sectors: pace.c_fill_target.min(1 << 20),
+            c_max_rate_kib: pace.c_max_rate.clamp(250, 4 << 20),
+            ..options
+        })
     }
 }
 
@@ -622,8 +636,4 @@ fn wire_protocol(protocol: Protocol) -> WireProtocol {
 
 fn after_sb(policy: SplitBrainPolicy) -> AfterSb {
     AfterSb::from_code(policy as u32).unwrap_or(AfterSb::Disconnect)
-}
-
-fn policy(wire: AfterSb) -> SplitBrainPolicy {
-    SplitBrainPolicy::from_code(wire.code()).unwrap_or(SplitBrainPolicy::Disconnect)
 }

@@ -133,9 +133,10 @@ impl<P: Payload> Resource<P> {
             volume.peer.ids = None;
             volume.peer.past = Past::empty();
             volume.peer.disk_size = 0;
+            volume.peer.pace = None;
             volume.peer.moved_on = None;
             volume.peer.write_failed = false;
-            if volume.peer.wants_us_as_target.take().is_some() {
+            if core::mem::take(&mut volume.peer.wants_us_as_target) {
                 volume.hold_writes = volume.hold_writes.saturating_sub(1);
             }
             volume.peer.state_held = None;

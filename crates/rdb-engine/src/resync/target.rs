@@ -93,7 +93,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let left = volume.bits_set();
-        let Some(options) = volume.disk.as_ref().map(|d| d.options.clone()) else {
+        let Some(options) = self.options_in_effect(nr) else {
             return;
         };
         let volume = self.volume_mut(nr);

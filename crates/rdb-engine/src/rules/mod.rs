@@ -2,4 +2,6 @@
 //! carries the answer out.
 
 pub mod packets;
+pub mod peer_change;
+pub mod peer_state;
 pub mod sizes;

@@ -4,7 +4,7 @@ use rdb_engine::RequestKind;
 use rdb_engine::state::{ConnState, DiskState, Role};
 use replica_proto::{
     BarrierNr, BlockAck, BlockId, BlockRequest, DataHeader, DdsFlags, DpFlags, Packet, Sizes,
-    Socket,
+    Socket, StateChange, StateWord, WireProtocol,
 };
 
 use crate::world::lone::{Lone, block, names};
@@ -415,4 +415,163 @@ fn sizes_told_while_the_bitmap_is_sent_break_nothing() {
             size
         );
     }
+}
+
+// ---- requests ----------------------------------------------------------------------------------------------------------
+
+fn ask(lone: &mut Lone, whole: bool, mask: u32, val: u32) -> Option<i32> {
+    let change = StateChange {
+        mask: StateWord(mask),
+        val: StateWord(val),
+    };
+    lone.give(if whole {
+        Packet::ConnStChgReq(change)
+    } else {
+        Packet::StateChgReq(change)
+    });
+    lone.pump().iter().find_map(|one| match one.packet {
+        Packet::StateChgReply(code) | Packet::ConnStChgReply(code) => Some(code),
+        _ => None,
+    })
+}
+
+/// Our role, our suspension, our pauses, our disk, and states that nobody asks for: the peer is left, and nothing has changed.
+#[test]
+fn what_is_ours_is_not_for_a_peer_to_set() {
+    let requests = [
+        (0xc, 2 << 2),
+        (0xc, 0),
+        (0xf, 0x2),
+        (0x1e000, 0),
+        (0x1e000, 2 << 13),
+        (0x1e000, 4 << 13),
+        (0x1e000, 5 << 13),
+        (0x1e000, 7 << 13),
+        (1 << 17, 1 << 17),
+        (1 << 18, 1 << 18),
+        (1 << 19, 1 << 19),
+        (1 << 20, 1 << 20),
+        (1 << 21, 1 << 21),
+        (1 << 22, 1 << 22),
+        (0x3, 0),
+        (0x1f0, 10 << 4),
+        (0x1f0, 16 << 4),
+        (0x1f0, 9 << 4),
+        (0x1e00, 8 << 9),
+    ];
+    for (mask, val) in requests {
+        for whole in [false, true] {
+            let mut lone = Lone::primary(1);
+            assert_eq!(ask(&mut lone, whole, mask, val), None, "{mask:#x} {val:#x}");
+            left(&mut lone, "no right peer asks for that");
+            let state = lone.w.nodes[0].state();
+            assert_eq!(
+                (state.role, state.disk),
+                (Role::Primary, DiskState::UpToDate)
+            );
+            assert!(!state.is_suspended() && !state.is_resync_paused());
+            let id = lone.w.write(0, 80, vec![9; 4096]);
+            assert!(lone.w.wait_done(0, id).is_ok());
+        }
+    }
+}
+
+/// What is on the list is refused by the ordinary rules, with their code, as the driver does.
+#[test]
+fn a_request_that_does_not_fit_is_answered_with_the_rules_code() {
+    let mut lone = Lone::primary(1);
+    assert_eq!(ask(&mut lone, false, 0x3, 0x1), Some(-1)); // a second Primary
+    assert_eq!(ask(&mut lone, true, 0x3, 0x1), Some(-1));
+    assert_eq!(ask(&mut lone, true, 0x1e1f0, 0xa010), Some(-2)); // our copy, which our users are on
+    assert_eq!(ask(&mut lone, false, 0x1f0, 0x120), Some(-14)); // no verify-alg
+    assert_eq!(lone.is(), "Connected P/S U/U");
+    assert_eq!(lone.w.nodes[0].resource.refused(), 0);
+    // Nobody but a Primary with good data of its own has our copy outdated.
+    let mut lone = Lone::new(1);
+    lone.meet();
+    assert_eq!(ask(&mut lone, true, 0x1e1f0, 0xa010), Some(-2));
+    assert_eq!(lone.is(), "Connected S/S U/U");
+    let mut lone = Lone::secondary(1);
+    assert_eq!(ask(&mut lone, true, 0x1e1f0, 0xa010), Some(1));
+    assert_eq!(lone.w.nodes[0].state().disk, DiskState::Outdated);
+    // Nobody overwrites our copy with one that is not good.
+    let mut lone = Lone::source(1, &[80]);
+    assert_eq!(ask(&mut lone, false, 0x1f0, 0xb0), Some(-2));
+    assert_eq!(lone.is(), "SyncSource S/S U/I");
+}
+
+/// DRBD 9.3 asks for its changes of role by the connection's packet, and to be Secondary, too.
+#[test]
+fn drbd_9_asks_for_its_role_by_the_connection() {
+    let mut lone = Lone::new(1);
+    lone.meet();
+    assert_eq!(ask(&mut lone, true, 0x3, 0x1), Some(1));
+    assert_eq!(lone.is(), "Connected S/P U/U");
+    assert_eq!(ask(&mut lone, true, 0x3, 0x2), Some(1));
+    assert_eq!(lone.is(), "Connected S/S U/U");
+}
+
+// ---- states and settings -----------------------------------------------------------------------------------------------
+
+#[test]
+fn a_peer_is_not_ahead_of_its_own_word() {
+    let ahead = |lone: &mut Lone| {
+        let packet = lone.state(ConnState::Ahead, DiskState::UpToDate);
+        lone.give(packet);
+    };
+    // By protocol C nobody runs ahead, and a Secondary never does.
+    let mut lone = Lone::secondary(1);
+    ahead(&mut lone);
+    left(&mut lone, "it is Ahead");
+    assert_eq!(lone.w.nodes[0].state().disk, DiskState::UpToDate);
+    let mut lone = Lone::primary(1);
+    ahead(&mut lone);
+    left(&mut lone, "it is Ahead");
+    assert_eq!(lone.w.nodes[0].state().disk, DiskState::UpToDate);
+    // A peer whose writes go by A may.
+    let mut lone = Lone::secondary(1);
+    let mut params = lone.protocol.clone();
+    params.protocol = WireProtocol::A;
+    lone.give(Packet::ProtocolUpdate(params));
+    ahead(&mut lone);
+    assert_eq!(lone.is(), "Behind S/P O/U");
+}
+
+#[test]
+fn a_peer_knows_its_own_role_and_disk() {
+    for word in [10 << 4 | 8 << 9, 0x2 | 10 << 4 | 6 << 9] {
+        let mut lone = Lone::new(1);
+        lone.meet();
+        lone.give(Packet::State(StateWord(word)));
+        left(&mut lone, "does not know");
+    }
+}
+
+#[test]
+fn no_disk_is_met_without_its_generations() {
+    let mut lone = Lone::new(1);
+    lone.greet();
+    lone.give(Packet::SyncParam(lone.sync.clone()));
+    lone.give(lone.sizes());
+    lone.give(lone.state(ConnState::WFConnection, DiskState::DUnknown));
+    left(&mut lone, "without P_UUIDS");
+}
+
+/// The protocol of our own writes is what our administrator has configured.
+#[test]
+fn a_peers_settings_are_its_own() {
+    let mut lone = Lone::primary(1);
+    let mut params = lone.protocol.clone();
+    params.protocol = WireProtocol::A;
+    params.two_primaries = true;
+    lone.give(Packet::ProtocolUpdate(params));
+    assert_eq!(lone.is(), "Connected P/S U/U");
+    let status = lone.w.nodes[0].resource.status(lone.w.now);
+    assert_eq!(status.protocol, Some(rdb_engine::config::Protocol::C));
+    let (id, header) = writing(&mut lone);
+    assert!(header.flags.contains(DpFlags::SEND_WRITE_ACK));
+    assert!(!lone.w.nodes[0].completed.contains_key(&id));
+    let ack = lone.ack(&header, 4096);
+    lone.give(Packet::WriteAck(ack));
+    assert!(lone.w.wait_done(0, id).is_ok());
 }

@@ -62,8 +62,8 @@ fn pitfall_06_resync_rates_are_ours_when_sent_and_the_peers_afterwards() {
             _ => None,
         })
         .collect();
-    // The defaults of the first connection's peer have been adopted; a zero never goes out.
-    assert_eq!(params, [(250, 148)]);
+    // What the first connection's peer has told is gone with it; a zero never goes out.
+    assert_eq!(params, [(own, 148)]);
     lone.give_bitmap(&[80]);
     lone.pump();
     lone.start_sync();

@@ -40,6 +40,7 @@ fn page() -> Result<String, std::fmt::Error> {
     legal_moves(&mut out)?;
     records(&mut out)?;
     packets(&mut out)?;
+    requests(&mut out)?;
     refusals(&mut out)?;
     Ok(out)
 }
@@ -134,6 +135,28 @@ fn packets(out: &mut String) -> std::fmt::Result {
             cases.join("<br>")
         };
         writeln!(out, "| {} | {cases} | {} |", row.packet, row.also)?;
+    }
+    writeln!(out)
+}
+
+/// What a peer may ask for.
+fn requests(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "## What a peer may ask for\n")?;
+    writeln!(
+        out,
+        "P_STATE_CHG_REQ asks of a volume, P_CONN_ST_CHG_REQ of the connection. Mask and value are in the sender's terms.\n\
+         Any other request ends the connection. These go on to the rules above, and are answered with the result.\n"
+    )?;
+    writeln!(out, "| mask | value | asked of | what |")?;
+    writeln!(out, "| ---: | ---: | --- | --- |")?;
+    for row in rdb_engine::rules::peer_change::REQUESTS {
+        let (mask, val) = row.change.to_mask_val();
+        let asked = match (row.volume, row.connection) {
+            (true, true) => "both",
+            (true, false) => "volume",
+            _ => "connection",
+        };
+        writeln!(out, "| {mask:#x} | {val:#x} | {asked} | {} |", row.words)?;
     }
     writeln!(out)
 }

@@ -6,6 +6,7 @@ mod docs;
 mod generation;
 mod lives;
 mod packets;
+mod peer_requests;
 mod sanitize;
 mod scenarios;
 mod sizes;
