@@ -148,17 +148,28 @@ impl<P: Payload> Resource<P> {
 
     /// Lets mirrored writes go to the disk, in order: a write of a later epoch waits until all earlier epochs are
     /// durable, unless the writer says by itself which writes depend on that.
+    ///
+    /// A write that ends at once, without a disk, can end its epoch and let the next one go: that is done here, one after the
+    /// other, and not by each within the one before.
     pub(crate) fn release_mirrored(&mut self) {
+        if core::mem::replace(&mut self.net.epochs.releasing, true) {
+            return;
+        }
         while let Some(&key) = self.net.epochs.waiting.front() {
+            let first = self.net.epochs.first;
             let write = &self.peer_writes[key];
             let ordered = !self.net.explicit_flush || write.flags.contains(DpFlags::FLUSH);
-            if ordered && write.epoch != self.net.epochs.first {
+            if ordered && write.epoch != first {
                 self.advance_epochs();
-                return;
+                if self.net.epochs.first == first {
+                    break;
+                }
+                continue;
             }
             self.net.epochs.waiting.pop_front();
             self.start_mirrored(key);
         }
+        self.net.epochs.releasing = false;
     }
 
     fn start_mirrored(&mut self, key: PeerKey) {

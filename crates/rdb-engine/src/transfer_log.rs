@@ -75,6 +75,8 @@ pub(crate) struct MirrorEpochs {
     pub(crate) waiting: VecDeque<PeerKey>,
     /// The number of the epoch at the front; the numbers are ours and only count up.
     pub(crate) first: u64,
+    /// The writes that wait are being looked at.
+    pub(crate) releasing: bool,
     /// Epochs at the front that the flush in flight makes durable, and volumes still flushing.
     flushing: Option<(usize, u32)>,
     /// When the last flush ended.
@@ -95,6 +97,7 @@ impl Default for MirrorEpochs {
             epochs: [MirrorEpoch::default()].into(),
             waiting: VecDeque::new(),
             first: 0,
+            releasing: false,
             flushing: None,
             flushed_at: Time(0),
             timer_set: false,

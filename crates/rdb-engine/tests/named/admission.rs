@@ -575,3 +575,61 @@ fn a_peers_settings_are_its_own() {
     lone.give(Packet::WriteAck(ack));
     assert!(lone.w.wait_done(0, id).is_ok());
 }
+
+// ---- depth -------------------------------------------------------------------------------------------------------------
+
+/// A peer may close an epoch with every write. When the disk goes under as many as may wait, they end one after the other.
+#[test]
+fn as_many_epochs_as_may_wait_end_with_the_disk() {
+    for (count, blocks) in [(8_000_u32, 2_000), (2_000, 1)] {
+        for barriers in [true, false] {
+            let mut lone = Lone::secondary(1);
+            lone.w.nodes[0].hold_data = true;
+            for n in 0..count {
+                lone.mirror(u64::from(n % blocks) * 8, u64::from(n) + 1, 1);
+                if barriers {
+                    lone.give(Packet::Barrier(BarrierNr::from_u32(n)));
+                }
+            }
+            assert_eq!(lone.is(), "Connected S/P U/U");
+            let detach = rdb_engine::Command::Detach {
+                volume: crate::world::V,
+                force: true,
+            };
+            lone.w.start_admin(0, detach);
+            lone.w.nodes[0].hold_data = false;
+            lone.io();
+            let sent = lone.take();
+            let acks = sent.iter().filter(|one| one.block_ack().is_some()).count();
+            assert_eq!(acks, count as usize);
+        }
+    }
+}
+
+/// The same for blocks that the peer reads, behind a write that is long in coming.
+#[test]
+fn as_many_reads_as_may_wait_end_with_the_disk() {
+    let mut lone = Lone::source(1, &[80]);
+    lone.role = Role::Primary;
+    lone.give(lone.state(ConnState::SyncTarget, DiskState::UpToDate));
+    lone.w.nodes[0].hold_data = true;
+    lone.mirror(80, 1, 1);
+    for _ in 0..3_000 {
+        lone.give(Packet::RsDataRequest(BlockRequest {
+            sector: 80,
+            block_id: BlockId::SYNCER,
+            bytes: 4096,
+        }));
+    }
+    assert_eq!(lone.conn(), ConnState::SyncSource);
+    let detach = rdb_engine::Command::Detach {
+        volume: crate::world::V,
+        force: true,
+    };
+    lone.w.start_admin(0, detach);
+    lone.w.nodes[0].hold_data = false;
+    lone.io();
+    let sent = lone.take();
+    let refused = sent.iter().filter(|one| one.block_ack().is_some()).count();
+    assert_eq!(refused, 3_001);
+}
