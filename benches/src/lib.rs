@@ -230,6 +230,7 @@ impl World {
                     node,
                     Event::Paired {
                         resolve_conflicts: node == 0,
+                        called: node == 0,
                         challenge,
                     },
                 ));

@@ -145,6 +145,7 @@ impl<P: Payload> Resource<P> {
             self.net.bitmap_out = Some(out);
             return;
         }
+        self.net.deferred_answers = 0;
         for (volume, packet, payload, notify) in core::mem::take(&mut self.net.deferred) {
             self.send_notify(volume, packet, payload, notify);
         }

@@ -103,6 +103,7 @@ pub enum Effect<P> {
         level: Level,
         volume: Option<VolumeNr>,
         text: String,
+        cause: Cause,
     },
     /// A volume's state changed.
     StateChanged {
@@ -141,6 +142,15 @@ pub struct DeviceSpec {
     pub size_sectors: u64,
     /// Smallest unit of a request in bytes: 512 or 4096.
     pub logical_block_bytes: u32,
+}
+
+/// Who has brought a log line about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// This node, its administrator, its disks: or its own state has changed. It is said in any case.
+    Own,
+    /// What somebody else sent or did with a connection, as often as he likes: many of a kind may be summed up.
+    Others,
 }
 
 /// How loud a log line is.

@@ -38,11 +38,16 @@ pub enum Event<P> {
         result: Result<Vec<u8>, DiskError>,
     },
     /// Both sockets stand and have settled (`docs/spec/wire.md`, section 1.3). `resolve_conflicts`: this node accepted
-    /// the meta socket. `challenge`: 64 fresh random bytes for authentication.
+    /// the meta socket. `called`: it accepted the data socket: it does not know who has called. `challenge`: 64 fresh
+    /// random bytes for authentication.
     Paired {
         resolve_conflicts: bool,
+        called: bool,
         challenge: [u8; 64],
     },
+    /// Raised instead of `Received` for a P_AUTH_CHALLENGE that begins with one of this process's own that is
+    /// outstanding, on whatever connection of whatever resource: who answered it would answer for a stranger.
+    ChallengeReflected,
     /// The pair cannot be tried at all: bind, listen or socket creation failed.
     PairingImpossible { reason: String },
     /// One packet, complete: `digest` is the one carried beside a payload, if data-integrity-alg is agreed.

@@ -43,6 +43,11 @@ impl<T: Copy> Intervals<T> {
             .map(|(&start, &(_, holder))| (start, holder))
     }
 
+    /// How many ranges are held.
+    pub(crate) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// Gives the range that starts at `start` back; says whether there was one.
     pub(crate) fn remove(&mut self, start: u64) -> bool {
         self.ranges.remove(&start).is_some()

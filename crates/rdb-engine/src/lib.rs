@@ -41,7 +41,7 @@ mod verify;
 mod volume;
 mod write;
 
-pub use effect::{AdminError, DeviceSpec, DiscardKind, Effect, Level, RequestError};
+pub use effect::{AdminError, Cause, DeviceSpec, DiscardKind, Effect, Level, RequestError};
 pub use event::{
     Command, DiskError, DiskInfo, Event, LossCause, Payload, Request, RequestKind, Timer,
 };

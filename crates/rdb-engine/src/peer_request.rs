@@ -53,13 +53,16 @@ impl<P> PeerWrite<P> {
 impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that asks without end and does not wait for answers.
     fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
-        let too_much = self.volume(nr).counters.unacked >= UNANSWERED_MAX;
-        if too_much {
-            self.protocol_error(format!(
-                "volume {nr}: {UNANSWERED_MAX} requests of the peer wait for an answer, and it asks for more"
-            ));
-        }
-        too_much
+        let volume = self.volume(nr);
+        let waits = if volume.counters.unacked >= UNANSWERED_MAX {
+            format!("{UNANSWERED_MAX} requests of the peer wait for an answer")
+        } else if volume.held.len() >= HELD_MAX {
+            format!("{HELD_MAX} ranges wait for the peer's acknowledgement")
+        } else {
+            return false;
+        };
+        self.protocol_error(format!("volume {nr}: {waits}, and it asks for more"));
+        true
     }
 
     /// P_DATA, P_TRIM, P_ZEROES. `bytes` is the payload's length, or what the header says.
@@ -585,7 +588,11 @@ impl<P: Payload> Resource<P> {
 }
 
 /// How many requests of a peer may wait for our answer, on one volume. The driver's nodes have some thousands at most.
-const UNANSWERED_MAX: u32 = 1 << 16;
+pub(crate) const UNANSWERED_MAX: u32 = 1 << 16;
+
+/// How many ranges of a volume may be locked, most of them for blocks of a resync or a verify that the peer has asked
+/// for and not acknowledged. A target's window is `max-buffers` at most.
+pub(crate) const HELD_MAX: usize = 1 << 18;
 
 /// Largest discard a peer may ask for, in bytes (`docs/spec/wire.md`, section 7.8): at most 33 extents of the activity
 /// log, which one transaction and the smallest log can hold.

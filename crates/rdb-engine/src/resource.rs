@@ -10,7 +10,7 @@ use replica_proto::{BlockId, Packet};
 use slab::Slab;
 
 use crate::admin::Admin;
-use crate::effect::{Effect, Level};
+use crate::effect::{Cause, Effect, Level};
 use crate::event::{DiskError, Event, Payload, Timer};
 use crate::generation::same;
 use crate::ids::{IoTag, SendTag, Time, VolumeNr};
@@ -37,6 +37,8 @@ pub struct Resource<P> {
     pub(crate) name: String,
     random: Box<dyn FnMut() -> u64 + Send>,
     pub(crate) now: Time,
+    /// Who has brought about what is being handled.
+    cause: Cause,
     fx: Vec<Effect<P>>,
     pub(crate) volumes: BTreeMap<VolumeNr, Volume<P>>,
     pub(crate) net: Net<P>,
@@ -120,6 +122,7 @@ impl<P: Payload> Resource<P> {
             name: name.to_string(),
             random,
             now: Time(0),
+            cause: Cause::Own,
             fx: Vec::new(),
             volumes: BTreeMap::new(),
             net: Net::new(),
@@ -149,6 +152,7 @@ impl<P: Payload> Resource<P> {
     pub fn handle(&mut self, now: Time, event: Event<P>, effects: &mut Vec<Effect<P>>) {
         debug_assert!(now >= self.now, "time went back");
         self.now = now;
+        self.cause = cause_of(&event);
         core::mem::swap(&mut self.fx, effects);
         match event {
             Event::Request(request) => self.on_request(request),
@@ -156,8 +160,10 @@ impl<P: Payload> Resource<P> {
             Event::MetaDone { tag, result } => self.on_meta_done(tag, result),
             Event::Paired {
                 resolve_conflicts,
+                called,
                 challenge,
-            } => self.on_paired(resolve_conflicts, challenge),
+            } => self.on_paired(resolve_conflicts, called, challenge),
+            Event::ChallengeReflected => self.on_challenge_reflected(),
             Event::PairingImpossible { reason } => self.on_pairing_impossible(&reason),
             Event::Received {
                 volume,
@@ -176,6 +182,7 @@ impl<P: Payload> Resource<P> {
             Event::Timer(timer) => self.on_timer(timer),
             Event::Admin { id, command } => self.on_admin(id, command),
         }
+        self.check_deferred();
         self.settle();
         core::mem::swap(&mut self.fx, effects);
     }
@@ -316,6 +323,11 @@ impl<P: Payload> Resource<P> {
         self.fx.push(effect);
     }
 
+    /// Whether what is being handled is what somebody else did, who may repeat it.
+    pub(crate) fn is_others_doing(&self) -> bool {
+        self.cause == Cause::Others
+    }
+
     pub(crate) fn random(&mut self) -> u64 {
         (self.random)()
     }
@@ -366,18 +378,19 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn log(&mut self, level: Level, text: impl Into<String>) {
-        self.emit(Effect::Log {
-            level,
-            volume: None,
-            text: text.into(),
-        });
+        self.log_line(level, None, text.into(), self.cause);
     }
 
     pub(crate) fn log_volume(&mut self, level: Level, nr: VolumeNr, text: impl Into<String>) {
+        self.log_line(level, Some(nr), text.into(), self.cause);
+    }
+
+    fn log_line(&mut self, level: Level, volume: Option<VolumeNr>, text: String, cause: Cause) {
         self.emit(Effect::Log {
             level,
-            volume: Some(nr),
-            text: text.into(),
+            volume,
+            text,
+            cause,
         });
     }
 
@@ -427,7 +440,14 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Warn, nr, line);
             }
             if let Some(line) = state::change_log(old, new) {
-                self.log_volume(Level::Info, nr, line);
+                // Of its own state the peer may tell us anything, any number of times.
+                let own = |s: VolumeState| (s.role, s.disk, s.conn);
+                let cause = if own(old) == own(new) {
+                    self.cause
+                } else {
+                    Cause::Own
+                };
+                self.log_line(Level::Info, Some(nr), line, cause);
             }
             self.commit_state(nr, new);
         }
@@ -487,18 +507,16 @@ impl<P: Payload> Resource<P> {
             .map(|(_, old, new)| state::change_log(*old, *new))
             .collect();
         if lines.is_empty() {
-            self.log(
-                Level::Info,
-                format!("conn( {old_cstate} -> {} ) ", self.net.cstate),
-            );
+            let line = format!("conn( {old_cstate} -> {} ) ", self.net.cstate);
+            self.log_line(Level::Info, None, line, Cause::Own);
         } else if lines.iter().all(|l| *l == lines[0]) {
             if let Some(Some(line)) = lines.into_iter().next() {
-                self.log(Level::Info, line);
+                self.log_line(Level::Info, None, line, Cause::Own);
             }
         } else {
             for ((nr, ..), line) in news.iter().zip(lines) {
                 if let Some(line) = line {
-                    self.log_volume(Level::Info, *nr, line);
+                    self.log_line(Level::Info, Some(*nr), line, Cause::Own);
                 }
             }
         }
@@ -551,6 +569,7 @@ impl<P: Payload> Resource<P> {
                     level: Level::Info,
                     volume: Some(nr),
                     text: text.into(),
+                    cause: Cause::Own,
                 });
             }
         }
@@ -580,6 +599,9 @@ impl<P: Payload> Resource<P> {
             self.close_epoch();
         }
         let reporting = |v: &Volume<P>| v.state.conn == ConnState::WFReportParams;
+        if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && new.conn >= ConnState::Connected {
+            self.net.refusals = 0;
+        }
         if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && !self.volumes.values().any(reporting) {
             self.net.state_sent = false;
         }
@@ -617,6 +639,24 @@ impl<P: Payload> Resource<P> {
                 }
             }
         }
+    }
+}
+
+/// Whether it is the doing of others, who may repeat it.
+fn cause_of<P>(event: &Event<P>) -> Cause {
+    match event {
+        Event::Paired { .. }
+        | Event::ChallengeReflected
+        | Event::Received { .. }
+        | Event::ConnectionLost { .. }
+        | Event::SendStalled { .. } => Cause::Others,
+        Event::Request(_)
+        | Event::DiskDone { .. }
+        | Event::MetaDone { .. }
+        | Event::PairingImpossible { .. }
+        | Event::Sent { .. }
+        | Event::Timer(_)
+        | Event::Admin { .. } => Cause::Own,
     }
 }
 

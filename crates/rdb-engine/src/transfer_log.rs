@@ -137,6 +137,8 @@ impl MirrorEpochs {
 /// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
 /// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
 const FLUSH_GATHER_MS: u64 = 50;
+/// Received epochs that may wait to be flushed.
+pub(crate) const EPOCHS_MAX: usize = 1 << 18;
 /// How long the barrier of an epoch may wait for a packet to go out with. The writer's activity log waits for the answer,
 /// its application does not.
 const BARRIER_LATE_MS: u64 = 5;
@@ -313,6 +315,12 @@ impl<P: Payload> Resource<P> {
             return; // nothing to acknowledge; no DRBD sends this
         }
         open.barrier = Some(barrier);
+        if epochs.epochs.len() >= EPOCHS_MAX {
+            self.protocol_error(format!(
+                "{EPOCHS_MAX} epochs of the peer wait for a flush, and it begins another one"
+            ));
+            return;
+        }
         epochs.epochs.push_back(MirrorEpoch::default());
         self.advance_epochs();
     }

@@ -14,7 +14,8 @@ use std::time::Duration;
 use io_uring::{opcode, types};
 use rdb_engine::config::NetOptions;
 use rdb_engine::{
-    AdminError, AdminId, Command, DeviceSpec, Effect, Event, Level, RequestId, Time, VolumeNr,
+    AdminError, AdminId, Cause, Command, DeviceSpec, Effect, Event, Level, RequestId, Time,
+    VolumeNr,
 };
 use slab::Slab;
 
@@ -25,6 +26,7 @@ use crate::frontend::handover::Left;
 use crate::handle::{
     AttachRequest, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig,
 };
+use crate::log_limit::{Line, LogLimit, SUM_MS};
 use crate::net::Net;
 use crate::pool::{Aligned, Buf, Pool, PoolSize, Reserve};
 use crate::ring::{Op, Owner, Ring};
@@ -98,6 +100,7 @@ pub(crate) struct EventLoop<E> {
     bell: Rc<OwnedFd>,
     notify: Box<dyn Fn(Notice)>,
     admin: Slab<PendingAdmin>,
+    log_limit: LogLimit,
     effects: Vec<Effect<Buf>>,
     stopping: bool,
 }
@@ -141,6 +144,7 @@ impl<E: Engine> EventLoop<E> {
             bell: Rc::new(bell),
             notify,
             admin: Slab::new(),
+            log_limit: LogLimit::default(),
             effects: Vec::with_capacity(64),
             stopping: false,
         })
@@ -241,6 +245,7 @@ impl<E: Engine> EventLoop<E> {
             Slot::Stall(socket) => self.on_stall_timer(socket),
             Slot::Closing => self.on_closing_timer(),
             Slot::Clients => self.on_clients_timer(),
+            Slot::LogSums => self.say_log_sums(),
         }
     }
 
@@ -260,6 +265,7 @@ impl<E: Engine> EventLoop<E> {
                 again |= self.retry_starved_front_ends();
             }
             again |= self.pump_early_meta();
+            again |= self.pump_resumed_peer();
             again |= self.pump_resumed_clients();
             if !again && self.pending.is_empty() {
                 break;
@@ -359,15 +365,14 @@ impl<E: Engine> EventLoop<E> {
                 level,
                 volume,
                 text,
-            } => {
-                self.notify(Notice::Log {
-                    level,
-                    volume,
-                    text,
-                });
-            }
+                cause,
+            } => match cause {
+                Cause::Own => self.log(level, volume, text),
+                Cause::Others => self.log_others(level, volume, text),
+            },
             Effect::StateChanged { volume, old, new } => {
                 self.watch_left_device(volume, &new);
+                self.watch_connection(&new);
                 self.notify(Notice::StateChanged { volume, old, new });
             }
         }
@@ -383,6 +388,32 @@ impl<E: Engine> EventLoop<E> {
             volume,
             text: text.into(),
         });
+    }
+
+    /// Logs what others have brought about, unless they do so too often.
+    pub(crate) fn log_others(
+        &mut self,
+        level: Level,
+        volume: Option<VolumeNr>,
+        text: impl Into<String>,
+    ) {
+        let text = text.into();
+        let line = Line {
+            level,
+            volume,
+            text,
+        };
+        if let Some(line) = self.log_limit.admit(self.now, line) {
+            self.log(line.level, line.volume, line.text);
+        } else if !self.timers.is_set(Slot::LogSums) {
+            self.timers.set(Slot::LogSums, self.now.plus_ms(SUM_MS));
+        }
+    }
+
+    fn say_log_sums(&mut self) {
+        for line in self.log_limit.sums() {
+            self.log(line.level, line.volume, line.text);
+        }
     }
 
     fn on_messages(&mut self) {
@@ -418,6 +449,7 @@ impl<E: Engine> EventLoop<E> {
 
     fn stop(&mut self) {
         self.stopping = true;
+        self.say_log_sums();
         self.close_connection();
         self.stop_front_ends();
     }

@@ -15,6 +15,7 @@ use rdb_engine::{AdminError, Command, DeviceSpec, Level, Resource, ResourceStatu
 use rdb_frontend::{Frontend, FrontendError};
 
 use crate::Engine;
+use crate::challenges::Challenges;
 use crate::disk::{OpenedDisk, open_disks};
 use crate::event_loop::EventLoop;
 use crate::frontend::fuse::FuseMessage;
@@ -41,6 +42,8 @@ pub struct ResourceConfig {
     /// Volumes whose devices the process before handed over in an orderly way, with the current generation identifier
     /// that their users know. Others are taken over only if their disk crashed as Primary.
     pub inherited: Vec<(VolumeNr, u64)>,
+    /// The challenges of this process, the same for all its resources.
+    pub challenges: Challenges,
 }
 
 /// Why a resource's thread cannot be started.

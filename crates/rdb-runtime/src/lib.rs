@@ -17,10 +17,12 @@
 //! Decisions about replication are the engine's. This crate decides how two sockets become a pair
 //! (`docs/spec/wire.md`, section 1.3), how I/O smaller than a disk's block is done, and who may read how much.
 
+mod challenges;
 mod disk;
 mod event_loop;
 mod frontend;
 mod handle;
+mod log_limit;
 mod net;
 pub mod pool;
 mod process;
@@ -32,6 +34,7 @@ mod timers;
 
 use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
 
+pub use challenges::Challenges;
 pub use handle::{
     AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
     ResourceHandle, SpawnError, StatusReply, UseReply, spawn,

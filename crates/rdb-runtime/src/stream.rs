@@ -42,6 +42,8 @@ pub(crate) struct SendBatch {
     /// Positions in the batch after which something is to be reported.
     marks: Vec<(u64, SendTag)>,
     queued: u64,
+    /// Bytes of it that are packets without a payload.
+    bare: u64,
     sent: u64,
     /// Marks reported.
     reported: usize,
@@ -61,6 +63,7 @@ impl SendBatch {
             parts: Vec::new(),
             marks: Vec::new(),
             queued: 0,
+            bare: 0,
             sent: 0,
             reported: 0,
             part: 0,
@@ -78,6 +81,7 @@ impl SendBatch {
         self.parts.clear();
         self.marks.clear();
         (self.queued, self.sent, self.reported) = (0, 0, 0);
+        self.bare = 0;
         (self.part, self.offset) = (0, 0);
     }
 
@@ -128,6 +132,8 @@ pub(crate) struct Sender {
     flying: bool,
     /// Bytes of that batch.
     flying_bytes: u64,
+    /// Those of packets without a payload.
+    flying_bare: u64,
     /// Sending has failed: nothing is queued any more.
     dead: bool,
     /// When TCP took bytes last, or when there was nothing to take.
@@ -153,6 +159,7 @@ impl Sender {
             spare: Some(SendBatch::new()),
             flying: false,
             flying_bytes: 0,
+            flying_bare: 0,
             dead: false,
             progress: now,
             cork,
@@ -193,6 +200,18 @@ impl Sender {
         }
     }
 
+    /// Queues a packet that no payload follows: it takes memory that no reserve bounds.
+    pub(crate) fn queue_bare(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.building.queued;
+        self.queue_bytes(write);
+        self.building.bare += self.building.queued - before;
+    }
+
+    /// Bytes of such packets that TCP has not taken: queued, or of the batch in flight.
+    pub(crate) fn bare_bytes(&self) -> u64 {
+        self.building.bare + self.flying_bare
+    }
+
     /// Bytes that may hold buffers: queued, or of the batch in flight.
     pub(crate) fn unsent_bytes(&self) -> u64 {
         self.building.queued + self.flying_bytes
@@ -228,6 +247,7 @@ impl Sender {
         let batch = std::mem::replace(&mut self.building, next);
         self.flying = true;
         self.flying_bytes = batch.queued;
+        self.flying_bare = batch.bare;
         self.progress = now;
         send(ring, owner, batch, Rc::clone(fd), self.cork);
     }
@@ -279,6 +299,7 @@ impl Sender {
     fn recycle(&mut self, mut batch: Box<SendBatch>) {
         self.flying = false;
         self.flying_bytes = 0;
+        self.flying_bare = 0;
         batch.clear();
         self.spare = Some(batch);
     }

@@ -17,6 +17,8 @@ pub(crate) enum Slot {
     Closing,
     /// NBD clients may have been silent for too long.
     Clients,
+    /// Lines that are left out of the log are summed up.
+    LogSums,
 }
 
 /// The timers, in no order: with few of them a scan is quicker than a tree, and it allocates nothing.

@@ -215,8 +215,11 @@ impl World {
             let draw = mix(self.seed ^ 0xc4a1, self.pairings * 16 + (i * 8 + n) as u64);
             word.copy_from_slice(&draw.to_le_bytes());
         }
+        // Whoever opened one socket may have opened the other, or not.
+        let crossed = mix(self.seed ^ 0xca11, self.pairings) & 1 == 1;
         let event = Event::Paired {
             resolve_conflicts,
+            called: resolve_conflicts != crossed,
             challenge,
         };
         self.event(i, event);

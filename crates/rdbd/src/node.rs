@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdb_engine::{Level, VolumeNr};
 use rdb_frontend::Frontend;
 use rdb_frontend::links::DeviceLinks;
-use rdb_runtime::{Notice, ResourceHandle};
+use rdb_runtime::{Challenges, Notice, ResourceHandle};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -33,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) busy_poll: Duration,
     /// `nbd-connections`.
     pub(crate) nbd_connections: u32,
+    /// The challenges that its resources have given to peers.
+    pub(crate) challenges: Challenges,
     /// What runs.
     pub(crate) registry: Shared,
     /// Told of every change of state and every device that comes or goes.
@@ -82,6 +84,7 @@ impl Node {
             frontend,
             busy_poll,
             nbd_connections,
+            challenges: Challenges::default(),
             registry: Shared::default(),
             changed: Arc::default(),
             end: Notify::new(),

@@ -233,6 +233,7 @@ impl Node {
             max_buffers: MAX_BUFFERS,
             busy_poll: self.busy_poll,
             nbd_connections: self.nbd_connections,
+            challenges: self.challenges.clone(),
             inherited,
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))

@@ -7,7 +7,9 @@
 //! ```
 //! (`docs/spec/behaviour.md`, section 7). Network problems lead back to WFConnection, refusals to StandAlone.
 
+mod authentication;
 mod keepalive;
+mod refusal;
 mod teardown;
 
 use alloc::collections::VecDeque;
@@ -20,6 +22,7 @@ use replica_proto::{
     Socket, SyncParam, WireContext, WireProtocol,
 };
 
+use self::refusal::Refusal;
 use crate::bitmap_exchange::{BitmapIn, BitmapOut};
 use crate::config::{DiskOptions, NetOptions, Protocol, SplitBrainPolicy};
 use crate::effect::{Effect, Level};
@@ -35,6 +38,9 @@ use crate::transfer_log::{MirrorEpochs, TransferLog};
 /// uses this bit, and K masks it off.
 const EXPLICIT_FLUSH: Features = Features::from_bits_retain(0x4000_0000);
 
+/// Answers without a payload that may wait for a bitmap to be sent. A right peer asks for some ten: sizes and states.
+pub(crate) const DEFERRED_ANSWERS_MAX: u32 = 1024;
+
 /// The resource's connection.
 pub(crate) struct Net<P> {
     /// `None` while StandAlone without configuration.
@@ -47,7 +53,15 @@ pub(crate) struct Net<P> {
     pub(crate) integrity: Integrity,
     /// This node accepted the meta socket: it decides ties (`docs/spec/behaviour.md`, section 7.3).
     pub(crate) resolve_conflicts: bool,
+    /// This node accepted the data socket.
+    called: bool,
     challenge: [u8; 64],
+    /// The peer's challenge, not answered yet.
+    peer_challenge: Vec<u8>,
+    /// The peer of this connection has answered our challenge.
+    proven: bool,
+    /// Connections refused since the last that came to something.
+    pub(crate) refusals: u32,
     /// `connect --discard-my-data`: for one attempt.
     pub(crate) discard_my_data: bool,
     /// What the flag was when our parameters were sent: it speaks for this connection.
@@ -87,6 +101,8 @@ pub(crate) struct Net<P> {
     pub(crate) bitmap_in: Option<BitmapIn>,
     /// Packets that wait until the bitmap is sent: it must not be interleaved.
     pub(crate) deferred: VecDeque<(VolumeNr, Packet, Option<P>, Option<SendTag>)>,
+    /// How many of them the peer has asked for that hold no buffer, which the driver would bound.
+    pub(crate) deferred_answers: u32,
     /// The sockets are gone; volumes still finish what they received.
     cleaning_up: bool,
     /// The last connection came as far as parameters.
@@ -102,9 +118,9 @@ pub(crate) enum Phase {
     Pairing,
     /// P_CONNECTION_FEATURES is sent.
     Features,
-    /// P_AUTH_CHALLENGE is sent.
+    /// P_AUTH_CHALLENGE is sent, the peer's is awaited.
     Challenge,
-    /// P_AUTH_RESPONSE is sent.
+    /// The peer's P_AUTH_RESPONSE is awaited; ours is sent, unless we were called.
     Response,
     /// Parameters are sent; ordinary traffic.
     Up,
@@ -129,7 +145,11 @@ impl<P> Net<P> {
             wire: WireContext::initial(),
             integrity: Integrity::default(),
             resolve_conflicts: false,
+            called: false,
             challenge: [0; 64],
+            peer_challenge: Vec::new(),
+            proven: false,
+            refusals: 0,
             discard_my_data: false,
             discard_sent: false,
             tentative: false,
@@ -154,6 +174,7 @@ impl<P> Net<P> {
             bitmap_out: None,
             bitmap_in: None,
             deferred: VecDeque::new(),
+            deferred_answers: 0,
             cleaning_up: false,
             was_up: false,
         }
@@ -185,6 +206,7 @@ impl<P> Net<P> {
 impl<P: Payload> Resource<P> {
     /// StandAlone → Unconnected → WFConnection: the driver is asked for two sockets.
     pub(crate) fn start_connecting(&mut self) {
+        self.net.refusals = 0;
         if self
             .change_connection(Change::conn(ConnState::Unconnected), true)
             .is_err()
@@ -220,14 +242,17 @@ impl<P: Payload> Resource<P> {
         self.go_standalone();
     }
 
-    pub(crate) fn on_paired(&mut self, resolve_conflicts: bool, challenge: [u8; 64]) {
+    pub(crate) fn on_paired(&mut self, resolve_conflicts: bool, called: bool, challenge: [u8; 64]) {
         if self.net.phase != Phase::Pairing {
             return;
         }
         let now = self.now;
         let net = &mut self.net;
         net.resolve_conflicts = resolve_conflicts;
+        net.called = called;
         net.challenge = challenge;
+        net.peer_challenge.clear();
+        net.proven = false;
         net.phase = Phase::Features;
         net.greeted = false;
         net.peer_protocol = None;
@@ -278,26 +303,22 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_handshake_packet(&mut self, packet: Packet) {
         match (self.net.phase, packet) {
             (Phase::Features, Packet::ConnectionFeatures(peer)) => self.on_features(peer),
+            (Phase::Challenge, Packet::AuthChallenge(challenge)) => self.on_challenge(challenge),
+            (Phase::Response, Packet::AuthResponse(response)) => self.on_response(&response),
             (Phase::Features, packet) => {
                 let text = format!(
                     "expected ConnectionFeatures packet, received: {}",
                     packet.name()
                 );
-                self.log(Level::Error, text);
-                self.go_standalone();
+                self.refuse(Refusal::Dialect, text);
             }
-            (Phase::Challenge, Packet::AuthChallenge(challenge)) => self.on_challenge(&challenge),
             (Phase::Challenge, packet) => {
                 let text = format!("expected AuthChallenge packet, received: {}", packet.name());
-                self.log(Level::Error, text);
-                self.authentication_failed();
+                self.authentication_failed(text);
             }
-            (Phase::Response, Packet::AuthResponse(response)) => self.on_response(&response),
             (_, packet) => {
                 let text = format!("expected AuthResponse packet, received: {}", packet.name());
-                self.log(Level::Error, text);
-                self.log(Level::Error, "Authentication of peer failed, trying again.");
-                self.lose_connection(ConnState::ProtocolError);
+                self.authentication_failed(text);
             }
         }
     }
@@ -309,8 +330,7 @@ impl<P: Payload> Resource<P> {
                     "incompatible DRBD dialects: I support {}-{}, peer supports {}-{}",
                     e.own_min, e.own_max, e.peer_min, e.peer_max
                 );
-                self.log(Level::Error, text);
-                self.go_standalone();
+                self.refuse(Refusal::Dialect, text);
             }
             Ok((version, features)) => {
                 self.net.explicit_flush = features.contains(EXPLICIT_FLUSH);
@@ -326,66 +346,11 @@ impl<P: Payload> Resource<P> {
                     features.bits()
                 );
                 self.log(Level::Info, text);
-                if self
-                    .net
-                    .options
-                    .as_ref()
-                    .is_some_and(|o| o.authentication.is_some())
-                {
-                    self.net.phase = Phase::Challenge;
-                    let challenge = self.net.challenge.to_vec();
-                    self.send(VolumeNr(0), Packet::AuthChallenge(challenge), None);
-                } else {
+                if !self.begin_authentication() {
                     self.send_parameters();
                 }
             }
         }
-    }
-
-    fn on_challenge(&mut self, challenge: &[u8]) {
-        // A challenge of our own sent back would make us compute the answer for the peer.
-        if challenge.len() < 64 || challenge[..64] == self.net.challenge {
-            self.authentication_failed();
-            return;
-        }
-        let Some(auth) = self
-            .net
-            .options
-            .as_ref()
-            .and_then(|o| o.authentication.clone())
-        else {
-            return;
-        };
-        let response = auth.algorithm.respond(auth.secret.as_bytes(), challenge);
-        self.net.phase = Phase::Response;
-        self.send(VolumeNr(0), Packet::AuthResponse(response), None);
-    }
-
-    fn on_response(&mut self, response: &[u8]) {
-        let Some(auth) = self
-            .net
-            .options
-            .as_ref()
-            .and_then(|o| o.authentication.clone())
-        else {
-            return;
-        };
-        if auth
-            .algorithm
-            .verify(auth.secret.as_bytes(), &self.net.challenge, response)
-        {
-            let text = format!("Peer authenticated using {} HMAC", auth.algorithm.name());
-            self.log(Level::Info, text);
-            self.send_parameters();
-        } else {
-            self.authentication_failed();
-        }
-    }
-
-    fn authentication_failed(&mut self) {
-        self.log(Level::Error, "Authentication of peer failed");
-        self.log(Level::Error, "Discarding network configuration.");
-        self.go_standalone();
     }
 
     /// Own settings and, volume by volume, what we have (`docs/spec/wire.md`, section 5.1).
@@ -495,6 +460,9 @@ impl<P: Payload> Resource<P> {
         }
         let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
         if self.net.bitmap_out.is_some() && !is_bitmap && packet.socket() == Socket::Data {
+            if payload.is_none() && self.is_others_doing() {
+                self.net.deferred_answers += 1;
+            }
             self.net
                 .deferred
                 .push_back((volume, packet, payload, notify));
@@ -508,6 +476,15 @@ impl<P: Payload> Resource<P> {
             payload,
             notify,
         });
+    }
+
+    /// Ends the connection to a peer that asks, while a bitmap is on its way to it, for more answers than a right one.
+    pub(crate) fn check_deferred(&mut self) {
+        if self.net.deferred_answers > DEFERRED_ANSWERS_MAX {
+            self.protocol_error(format!(
+                "{DEFERRED_ANSWERS_MAX} answers wait until the peer takes the bitmap, and it asks for more"
+            ));
+        }
     }
 
     /// P_PROTOCOL: settings must match, or nothing can be agreed (`docs/spec/behaviour.md`, section 7.4).
@@ -543,8 +520,7 @@ impl<P: Payload> Resource<P> {
         .into_iter()
         .find(|(_, differs)| *differs);
         if let Some((what, _)) = mismatch {
-            self.log(Level::Error, format!("incompatible {what} settings"));
-            self.go_standalone();
+            self.refuse(Refusal::Settings, format!("incompatible {what} settings"));
             return;
         }
         self.net.greeted = true;
@@ -599,8 +575,7 @@ impl<P: Payload> Resource<P> {
                 if own != theirs {
                     let text =
                         format!("Different {what}-alg settings. me=\"{own}\" peer=\"{theirs}\"");
-                    self.log_volume(Level::Error, nr, text);
-                    self.go_standalone();
+                    self.refuse_volume(Refusal::Settings, nr, text);
                     return;
                 }
             }

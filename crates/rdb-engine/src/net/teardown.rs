@@ -6,6 +6,7 @@ use alloc::string::String;
 use replica_proto::Socket;
 
 use super::Phase;
+use super::refusal::{Refusal, pause_ms};
 use crate::effect::{Effect, Level};
 use crate::event::{LossCause, Payload, Timer};
 use crate::resource::Resource;
@@ -63,10 +64,9 @@ impl<P: Payload> Resource<P> {
                     format!("bad packet on the {name} connection: {error}"),
                 );
                 if socket == Socket::Meta && unknown_command {
-                    self.go_standalone();
+                    self.end_refused(Refusal::UnknownPacket);
                 } else if self.net.phase == Phase::Features {
-                    // What is no feature packet comes from no DRBD: trying again would not help (7.6).
-                    self.lose_connection(ConnState::ProtocolError);
+                    self.end_refused(Refusal::Dialect); // what is no feature packet comes from no DRBD
                 } else {
                     let state = if socket == Socket::Data {
                         ConnState::ProtocolError
@@ -121,6 +121,7 @@ impl<P: Payload> Resource<P> {
         self.net.bitmap_in = None;
         self.net.bitmap_out = None;
         self.net.deferred.clear();
+        self.net.deferred_answers = 0;
         self.net.ping_waiters.clear();
         self.net.ping_sent_at = None;
         self.emit(Effect::CloseConnection);
@@ -182,10 +183,20 @@ impl<P: Payload> Resource<P> {
         {
             return true;
         }
-        if !self.net.was_up || self.now.ms_since(self.net.up_since) < 100 {
+        if self.net.refusals > 0 || !self.net.was_up || self.now.ms_since(self.net.up_since) < 100 {
             // A failure before the parameters were exchanged is tried again after a second (7.1), and so is one right
             // after: two nodes that cannot stand each other must not do so a thousand times a second.
-            let at = self.now.plus_ms(1000);
+            let connect_int = self.net.option(|o| o.connect_int_s, 10);
+            let pause = pause_ms(self.net.refusals, connect_int);
+            if self.net.refusals > 0 {
+                let text = format!(
+                    "Connecting again in {}.{} seconds",
+                    pause / 1000,
+                    pause % 1000 / 100
+                );
+                self.log(Level::Info, text);
+            }
+            let at = self.now.plus_ms(pause);
             self.emit(Effect::SetTimer {
                 timer: Timer::Reconnect,
                 at,

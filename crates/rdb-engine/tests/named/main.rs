@@ -14,3 +14,4 @@ mod pitfalls_io;
 mod scenarios;
 mod scenarios_disks;
 mod stories;
+mod strangers;

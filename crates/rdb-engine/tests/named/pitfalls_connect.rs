@@ -9,7 +9,7 @@ use replica_proto::{
     WireProtocol,
 };
 
-use crate::world::lone::{Lone, Sent, block, names};
+use crate::world::lone::{Lone, Sent, block, names, with_secret};
 use crate::world::steps::{PLUS, code};
 use crate::world::{V, World};
 
@@ -171,9 +171,25 @@ fn pitfall_09_uuids_come_before_the_state() {
 }
 
 #[test]
-fn pitfall_12_an_unknown_packet_on_meta_is_for_good_and_on_data_is_not() {
-    for (socket, ends) in [(Socket::Meta, "StandAlone"), (Socket::Data, "WFConnection")] {
-        let mut lone = Lone::secondary(18);
+fn pitfall_12_an_unknown_packet_on_meta_is_for_good_from_a_proven_peer_alone() {
+    for (socket, secret, ends) in [
+        (Socket::Meta, true, "StandAlone"),
+        (Socket::Data, true, "WFConnection"),
+        (Socket::Meta, false, "WFConnection"),
+        (Socket::Data, false, "WFConnection"),
+    ] {
+        let options = if secret {
+            with_secret()
+        } else {
+            NetOptions::default()
+        };
+        let mut lone = Lone::with(18, options);
+        lone.role = Role::Primary;
+        if secret {
+            lone.prove(true);
+        }
+        lone.meet_on();
+        assert_eq!(lone.is(), "Connected S/P U/U");
         lone.w.nodes[0].connected = false;
         let cause = LossCause::BadPacket {
             error: "unknown command 0x4711".into(),
@@ -186,7 +202,7 @@ fn pitfall_12_an_unknown_packet_on_meta_is_for_good_and_on_data_is_not() {
 }
 
 #[test]
-fn pitfall_13_settings_that_must_agree_stop_the_node() {
+fn pitfall_13_settings_that_must_agree_stop_the_node_for_a_proven_peer() {
     type Spoil = (&'static str, fn(&mut Lone));
     let spoils: [Spoil; 8] = [
         ("protocol", |l| l.protocol.protocol = WireProtocol::A),
@@ -207,15 +223,26 @@ fn pitfall_13_settings_that_must_agree_stop_the_node() {
         ("csums-alg", |l| l.sync.csums_alg = "md5".parse().unwrap()),
     ];
     for (what, spoil) in spoils {
-        let mut lone = Lone::new(19);
-        spoil(&mut lone);
-        lone.meet();
-        assert_eq!(lone.is(), "StandAlone S/? U/-", "{what}");
-        assert!(
-            lone.w.logged(0, what),
-            "{what}: {:?}",
-            lone.w.nodes[0].log.last()
-        );
+        // Anybody may claim to be the peer: one who has not proved it does not stop this node.
+        for (secret, ends) in [(true, "StandAlone S/? U/-"), (false, "Unconnected S/? U/-")] {
+            let options = if secret {
+                with_secret()
+            } else {
+                NetOptions::default()
+            };
+            let mut lone = Lone::with(19, options);
+            spoil(&mut lone);
+            if secret {
+                lone.prove(true);
+            }
+            lone.meet_on();
+            assert_eq!(lone.is(), ends, "{what}");
+            assert!(
+                lone.w.logged(0, what),
+                "{what}: {:?}",
+                lone.w.nodes[0].log.last()
+            );
+        }
     }
     // What one calls local is remote to the other.
     let options = NetOptions {

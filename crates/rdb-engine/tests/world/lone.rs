@@ -4,13 +4,15 @@ use std::rc::Rc;
 
 use rdb_engine::Command;
 use rdb_engine::Event;
-use rdb_engine::config::NetOptions;
+use rdb_engine::config::{Authentication, NetOptions};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use replica_proto::{
     AfterSb, AlgorithmName, BlockAck, BlockDesc, BlockId, BlockRequest, ConnFlags,
     ConnectionFeatures, DataHeader, DdsFlags, DpFlags, Packet, ProtocolParams, Sizes, Socket,
     StateWord, SyncParam, UuidFlags, Uuids, WireProtocol, decode,
 };
+
+use replica_proto::auth::HmacAlgorithm;
 
 use super::{Data, V, World};
 
@@ -24,6 +26,25 @@ pub struct Sent {
     /// As it went over the wire.
     pub bytes: Vec<u8>,
 }
+
+/// Options by which the peer must know a secret.
+pub fn with_secret() -> NetOptions {
+    NetOptions {
+        authentication: Some(Authentication {
+            algorithm: HmacAlgorithm::from_name("sha256").unwrap(),
+            secret: SECRET.into(),
+        }),
+        ..NetOptions::default()
+    }
+}
+
+/// What one who knows it answers to a challenge.
+pub fn answer(challenge: &[u8]) -> Vec<u8> {
+    let algorithm = HmacAlgorithm::from_name("sha256").unwrap();
+    algorithm.respond(SECRET.as_bytes(), challenge)
+}
+
+const SECRET: &str = "known to both";
 
 /// Node `a` of the world is the engine; this is its peer.
 pub struct Lone {
@@ -204,9 +225,22 @@ impl Lone {
         self.w.net = Default::default();
         let event = Event::Paired {
             resolve_conflicts,
+            called: resolve_conflicts,
             challenge: [7; 64],
         };
         self.w.event(0, event);
+    }
+
+    /// Features, and the proof that the peer knows the secret of [`with_secret`]; `called`: the engine accepted the data
+    /// socket.
+    pub fn prove(&mut self, called: bool) -> Vec<Sent> {
+        self.pair(called);
+        self.take();
+        self.give(Packet::ConnectionFeatures(self.features));
+        self.give(Packet::AuthChallenge([9; 64].to_vec()));
+        let sent = self.take();
+        self.give(Packet::AuthResponse(answer(&[7; 64])));
+        sent
     }
 
     /// Features and settings, in K's order; what follows is volume by volume.
@@ -215,6 +249,16 @@ impl Lone {
         self.take();
         self.give(Packet::ConnectionFeatures(self.features));
         self.give(Packet::Protocol(self.protocol.clone()));
+    }
+
+    /// As [`Lone::meet`], if need be after the peer has proved itself.
+    pub fn meet_on(&mut self) -> Vec<Sent> {
+        if !self.w.nodes[0].connected {
+            return self.meet();
+        }
+        self.give(Packet::Protocol(self.protocol.clone()));
+        self.introduce(0);
+        self.pump()
     }
 
     pub fn sizes(&self) -> Packet {

@@ -492,6 +492,7 @@ impl World {
                 j,
                 Event::Paired {
                     resolve_conflicts,
+                    called: resolve_conflicts,
                     challenge,
                 },
             );

@@ -1,19 +1,23 @@
 //! The connection to the peer: two streams, packets in, packets out.
 
+mod claims;
 pub(crate) mod pairing;
 
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{Event, LossCause, SendTag, Time, VolumeNr};
 use replica_proto::{
     DecodeError, Digest, Frame, Packet, ProtocolVersion, Socket, WireContext, decode,
 };
 use socket2::SockRef;
 
+use self::claims::Half;
 use self::pairing::Pairing;
 use crate::Engine;
+use crate::challenges::Challenge;
 use crate::event_loop::EventLoop;
 use crate::handle::ConnectRequest;
 use crate::pool::{Buf, Reserve};
@@ -28,6 +32,14 @@ const META_STAGE_BYTES: usize = 16 * 1024;
 const CLOSE_MS: u64 = 1000;
 /// How much of that the meta socket stays open for a peer that has not ended its data socket.
 const CLOSE_META_MS: u64 = 500;
+/// Bytes of packets without a payload that may wait for the peer to take them before this node stops to read from it.
+/// What a right peer can have asked for is far less: 50,000 acks of 40 bytes on the meta socket, and on the data socket
+/// hardly anything. So right nodes never wait for each other (`docs/ARCHITECTURE.md`, "What a peer can make us hold").
+const OWED_MAX: u64 = 2 << 20;
+/// The same for the meta socket's own reader: only a flood of pings leads there.
+const OWED_META_MAX: u64 = 2 * OWED_MAX;
+/// What this node's own requests may add to that, which front ends bound, and one batch of a bitmap.
+const OWN_MAX: u64 = 4 << 20;
 
 /// Everything about the peer's sockets.
 pub(crate) struct Net {
@@ -40,6 +52,10 @@ pub(crate) struct Net {
     closing: Vec<Closing>,
     /// Distinguishes pairings and connections; what completes for an old one is dropped.
     generation: u32,
+    /// Until when only streams that this node has opened make a pair.
+    contested_until: Time,
+    /// The last connection with an accepted stream came to nothing.
+    fruitless: bool,
     /// A payload waits for a buffer.
     starved: bool,
     /// Packets of the meta socket wait until the protocol's version is agreed.
@@ -57,6 +73,12 @@ struct Connection {
     meta: End,
     /// A socket has ended: neither is read any more.
     lost: bool,
+    /// The challenge that was given over it.
+    _challenge: Challenge,
+    /// The peer has opened one of the sockets.
+    called: bool,
+    /// A volume has got beyond the exchange of parameters.
+    fruitful: bool,
 }
 
 /// One of the two streams.
@@ -67,6 +89,8 @@ struct End {
     receiver: Receiver,
     /// A packet whose payload is still to come.
     frame: Option<Frame>,
+    /// It is not read because the peer takes no answers.
+    choked: bool,
 }
 
 /// A connection that sends its last bytes and listens for the peer's end of file.
@@ -88,6 +112,17 @@ impl Connection {
             Socket::Meta => &mut self.meta,
         }
     }
+
+    /// Whether the peer has left so many answers that `socket` is not to be read: data because of either queue, meta,
+    /// whose packets ask for pings to be answered and no more, because of its own.
+    fn owes_too_much(&self, socket: Socket) -> bool {
+        let (data, meta) = (self.data.sender.bare_bytes(), self.meta.sender.bare_bytes());
+        debug_assert!(data.max(meta) <= OWED_META_MAX + OWN_MAX, "{data} {meta}");
+        match socket {
+            Socket::Data => data.max(meta) > OWED_MAX,
+            Socket::Meta => meta > OWED_META_MAX,
+        }
+    }
 }
 
 impl End {
@@ -103,6 +138,7 @@ impl End {
             sender,
             receiver,
             frame: None,
+            choked: false,
         }
     }
 
@@ -123,6 +159,8 @@ impl Net {
             connection: None,
             closing: Vec::new(),
             generation: 0,
+            contested_until: Time(0),
+            fruitless: false,
             starved: false,
             early: false,
             ended: None,
@@ -146,7 +184,12 @@ impl Net {
 
 impl<E: Engine> EventLoop<E> {
     /// Both sockets stand: from now on packets flow.
-    pub(crate) fn install_connection(&mut self, data: Rc<OwnedFd>, meta: Rc<OwnedFd>) {
+    fn install_connection(
+        &mut self,
+        data: Half<Rc<OwnedFd>>,
+        meta: Half<Rc<OwnedFd>>,
+        challenge: Challenge,
+    ) {
         self.net.generation += 1;
         let generation = self.net.generation;
         let cork = self
@@ -156,9 +199,12 @@ impl<E: Engine> EventLoop<E> {
             .is_some_and(|config| config.tcp_cork);
         self.net.connection = Some(Connection {
             generation,
-            data: End::new(Socket::Data, data, self.now, cork),
-            meta: End::new(Socket::Meta, meta, self.now, cork),
+            data: End::new(Socket::Data, data.stream, self.now, cork),
+            meta: End::new(Socket::Meta, meta.stream, self.now, cork),
             lost: false,
+            _challenge: challenge,
+            called: !(data.opened && meta.opened),
+            fruitful: false,
         });
         self.net.starved = false;
         self.net.early = false;
@@ -175,9 +221,14 @@ impl<E: Engine> EventLoop<E> {
             if connection.lost {
                 return;
             }
+            let owes_too_much = connection.owes_too_much(socket);
             let generation = connection.generation;
             let end = connection.end(socket);
             if end.receiver.is_in_flight() {
+                return;
+            }
+            end.choked = owes_too_much;
+            if end.choked {
                 return;
             }
             let owner = end.owner(generation);
@@ -236,12 +287,26 @@ impl<E: Engine> EventLoop<E> {
             digest,
             ..
         } = frame;
+        if let Packet::AuthChallenge(challenge) = &packet
+            && self.config.challenges.contain(challenge)
+        {
+            return self.raise(Event::ChallengeReflected);
+        }
         self.raise(Event::Received {
             volume,
             packet,
             digest,
             payload,
         });
+    }
+
+    /// Takes note of a volume's state: the connection has come to something once it is more than an exchange of parameters.
+    pub(crate) fn watch_connection(&mut self, new: &VolumeState) {
+        if new.conn >= ConnState::Connected
+            && let Some(connection) = &mut self.net.connection
+        {
+            connection.fruitful = true;
+        }
     }
 
     /// Tells the engine, once, that the connection has ended.
@@ -327,6 +392,21 @@ impl<E: Engine> EventLoop<E> {
         due
     }
 
+    /// Reads on from a peer that has taken answers; whether there was one.
+    pub(crate) fn pump_resumed_peer(&mut self) -> bool {
+        let mut resumed = false;
+        for socket in [Socket::Meta, Socket::Data] {
+            let Some(connection) = &mut self.net.connection else {
+                break;
+            };
+            if connection.end(socket).choked && !connection.owes_too_much(socket) {
+                self.pump_peer(socket);
+                resumed = true;
+            }
+        }
+        resumed
+    }
+
     /// Goes on with a packet that waited for a buffer; whether one did.
     pub(crate) fn retry_starved_peer(&mut self) -> bool {
         let starved = std::mem::take(&mut self.net.starved);
@@ -351,9 +431,13 @@ impl<E: Engine> EventLoop<E> {
         };
         let sender = &mut connection.end(packet.socket()).sender;
         let payload_len = payload.as_ref().map_or(0, |payload| payload.len() as u32);
-        sender.queue_bytes(|out| packet.encode(&wire, volume.0, digest, payload_len, out));
-        if let Some(payload) = payload {
-            sender.queue_payload(payload);
+        let encode = |out: &mut Vec<u8>| packet.encode(&wire, volume.0, digest, payload_len, out);
+        match payload {
+            Some(payload) => {
+                sender.queue_bytes(encode);
+                sender.queue_payload(payload);
+            }
+            None => sender.queue_bare(encode),
         }
         if let Some(tag) = notify {
             sender.mark(tag);
@@ -443,6 +527,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(connection) = self.net.connection.take() else {
             return;
         };
+        self.net.fruitless = connection.called && !connection.fruitful;
         let deadline = self.now.plus_ms(CLOSE_MS);
         let mut closing = Closing {
             connection,

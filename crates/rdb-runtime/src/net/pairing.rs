@@ -5,7 +5,12 @@
 //! one rule to keep two of us from crossing for ever: the node with the lower address lets the other one begin, and
 //! of two streams that cross, both keep the one that the node with the higher address has opened. A kernel peer that
 //! decides otherwise leaves a dead socket behind, which the settle time finds; then it is tried again.
+//!
+//! Everybody can call. Strangers do not keep the peer out: whose address is not the peer's is closed at once; of those
+//! that say nothing the oldest makes room ([`GREETING_MAX`]), for a peer says what it is with its first segment; and two
+//! that claim one seat make this node trust what it opens itself (`claims.rs`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -13,8 +18,10 @@ use std::rc::Rc;
 
 use io_uring::{opcode, types};
 use rdb_engine::{Event, Level, Time};
+use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
 
+use super::claims::{Claims, Trust};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::ConnectRequest;
@@ -24,10 +31,15 @@ use crate::timers::Slot;
 /// The initial packets: `docs/spec/wire.md`, section 1.7.
 const INITIAL_DATA: [u8; 8] = [0x83, 0x74, 0x02, 0x67, 0xff, 0xf2, 0, 0];
 const INITIAL_META: [u8; 8] = [0x83, 0x74, 0x02, 0x67, 0xff, 0xf1, 0, 0];
-/// Accepted streams that may be silent at a time; more are closed.
-const GREETING_MAX: usize = 8;
-/// Backlog of the listening socket, as the kernel's.
-const BACKLOG: i32 = 5;
+/// Accepted streams that may be silent at a time; the next one takes the place of the oldest.
+const GREETING_MAX: usize = 64;
+/// Backlog of the listening socket: a crowd of callers must not fill it before this node's next turn.
+const BACKLOG: i32 = 128;
+/// How long only own streams count after two have claimed one seat, and half as long again at random: two nodes that
+/// both insist for no good reason do not end it at the same time.
+const CONTEST_MS: u64 = 10_000;
+/// How long accepted streams wait for own ones where those are tried first.
+const OWN_FIRST_MS: u64 = 1000;
 /// How long the node with the lower address lets the other one begin.
 const YIELD_MS: u64 = 200;
 /// How long the node that accepted the data socket waits for the meta socket before it opens one itself.
@@ -42,21 +54,15 @@ pub(crate) struct Pairing {
     generation: u32,
     listener: Rc<OwnedFd>,
     accepting: Option<usize>,
-    data: Option<Half>,
-    meta: Option<Half>,
+    claims: Claims<Rc<OwnedFd>>,
     connecting: Option<Connecting>,
-    greeting: Vec<Greeting>,
+    greeting: VecDeque<Greeting>,
     next_try: Time,
     failures: u32,
+    /// Until when accepted streams wait for own ones, if they do.
+    own_until: Time,
     /// Both sockets stand; they are good if they still are at this time.
     settled: Option<Time>,
-}
-
-/// A socket of the pair to be.
-struct Half {
-    fd: Rc<OwnedFd>,
-    /// This node has opened it.
-    opened: bool,
 }
 
 struct Connecting {
@@ -88,21 +94,28 @@ impl<E: Engine> EventLoop<E> {
                 return self.pending.push_back(Event::PairingImpossible { reason });
             }
         };
-        let wait = if config.local < config.peer {
-            YIELD_MS
+        let keeps_own = config.local > config.peer;
+        let trust = if self.now < self.net.contested_until {
+            Trust::OwnOnly
+        } else if self.net.fruitless {
+            Trust::OwnFirst
         } else {
-            0
+            Trust::Anyone
+        };
+        let wait = match trust {
+            Trust::Anyone if !keeps_own => YIELD_MS,
+            _ => 0,
         };
         self.net.pairing = Some(Pairing {
             generation: self.net.generation,
             listener,
             accepting: None,
-            data: None,
-            meta: None,
+            claims: Claims::new(trust, keeps_own),
             connecting: None,
-            greeting: Vec::new(),
+            greeting: VecDeque::new(),
             next_try: self.now.plus_ms(wait),
             failures: 0,
+            own_until: self.now.plus_ms(OWN_FIRST_MS),
             settled: None,
         });
         self.timers.set(Slot::Pairing, self.now);
@@ -123,8 +136,8 @@ impl<E: Engine> EventLoop<E> {
         for greeting in pairing.greeting {
             shut(&greeting.fd);
         }
-        for half in [pairing.data, pairing.meta].into_iter().flatten() {
-            shut(&half.fd);
+        for stream in pairing.claims.into_streams() {
+            shut(&stream);
         }
     }
 
@@ -149,18 +162,27 @@ impl<E: Engine> EventLoop<E> {
             self.ring.cancel(connecting.op);
         }
         pairing.drop_dead(now);
-        if pairing.data.is_some() && pairing.meta.is_some() {
+        if pairing.failures > 0 || now >= pairing.own_until {
+            pairing.claims.give_way();
+        }
+        if pairing.claims.missing().is_none() {
+            // Who is not trusted waits until this node has tried once more to open its own.
+            let doubt = if pairing.claims.wants_own() {
+                2 * RETRY_FIRST_MS
+            } else {
+                0
+            };
             let settled = *pairing
                 .settled
-                .get_or_insert(now.plus_ms(config.settle_ms()));
+                .get_or_insert(now.plus_ms(config.settle_ms() + doubt));
             if now >= settled {
                 return self.on_settled();
             }
         } else {
             pairing.settled = None;
-            if pairing.connecting.is_none() && now >= pairing.next_try {
-                self.connect_peer();
-            }
+        }
+        if pairing.claims.wants_own() && pairing.connecting.is_none() && now >= pairing.next_try {
+            self.connect_peer();
         }
         self.arm_pairing();
     }
@@ -173,13 +195,13 @@ impl<E: Engine> EventLoop<E> {
         let mut consider = |time: Time| next = next.min(time);
         match &pairing.connecting {
             Some(connecting) => consider(connecting.deadline),
-            None if pairing.settled.is_none() => consider(pairing.next_try),
+            None if pairing.claims.wants_own() => consider(pairing.next_try),
             None => {}
         }
         if let Some(settled) = pairing.settled {
             consider(settled);
         }
-        if pairing.data.is_some() || pairing.meta.is_some() || pairing.accepting.is_none() {
+        if !pairing.claims.is_empty() || pairing.accepting.is_none() {
             consider(self.now.plus_ms(LOOK_MS));
         }
         for greeting in &pairing.greeting {
@@ -231,11 +253,20 @@ impl<E: Engine> EventLoop<E> {
             .and_then(|from| from.as_socket());
         let expected = config.peer.ip();
         let deadline = now.plus_ms(u64::from(config.options.ping_timeout_ds) * 100 * 4);
+        let mut crowded = false;
         match from {
-            Some(from)
-                if same_host(from.ip(), expected) && pairing.greeting.len() < GREETING_MAX =>
-            {
-                pairing.greeting.push(Greeting {
+            Some(from) if same_host(from.ip(), expected) => {
+                let own_fails = pairing.failures > 0;
+                if pairing.claims.hears_nobody(own_fails) {
+                    drop(fd);
+                    return self.accept_peer();
+                }
+                crowded = pairing.greeting.len() >= GREETING_MAX;
+                if crowded && let Some(oldest) = pairing.greeting.pop_front() {
+                    // Ends the receive of its first packet.
+                    shut(&oldest.fd);
+                }
+                pairing.greeting.push_back(Greeting {
                     fd: Rc::clone(&fd),
                     deadline,
                 });
@@ -251,16 +282,16 @@ impl<E: Engine> EventLoop<E> {
                 });
             }
             Some(from) => {
-                let text = format!(
-                    "closed a connection from {from}: the peer is {expected}, and at most \
-                     {GREETING_MAX} streams may be undecided"
-                );
-                self.log(Level::Warn, None, text);
+                let text = format!("closed a connection from {from}: the peer is {expected}");
+                self.log_others(Level::Warn, None, text);
             }
             None => {}
         }
         self.accept_peer();
         self.arm_pairing();
+        if crowded {
+            self.distrust("many connections say nothing");
+        }
     }
 
     /// The first packet of an accepted stream, or its end.
@@ -271,7 +302,7 @@ impl<E: Engine> EventLoop<E> {
         bytes: [u8; 8],
         result: i32,
     ) {
-        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+        let Some(pairing) = &mut self.net.pairing else {
             return;
         };
         if pairing.generation != generation {
@@ -281,33 +312,58 @@ impl<E: Engine> EventLoop<E> {
             .greeting
             .retain(|greeting| !Rc::ptr_eq(&greeting.fd, &fd));
         pairing.drop_dead(self.now);
-        let keeps_own = config.local > config.peer;
         if result != 8 || (bytes != INITIAL_DATA && bytes != INITIAL_META) {
             if result > 0 {
                 let text = format!("closed an accepted connection: it began with {bytes:02x?}");
-                self.log(Level::Warn, None, text);
+                self.log_others(Level::Warn, None, text);
             }
             return self.arm_pairing();
         }
-        let is_data = bytes == INITIAL_DATA;
-        let half = if is_data {
-            &mut pairing.data
+        let socket = if bytes == INITIAL_DATA {
+            Socket::Data
         } else {
-            &mut pairing.meta
+            Socket::Meta
         };
-        match half {
-            Some(own) if own.opened && keeps_own => shut(&fd),
-            _ => {
-                if let Some(old) = half.replace(Half { fd, opened: false }) {
-                    shut(&old.fd);
-                    pairing.settled = None;
-                }
-                if is_data && pairing.meta.is_none() {
-                    pairing.next_try = self.now.plus_ms(META_YIELD_MS);
-                }
+        let own_fails = pairing.failures > 0;
+        let judged = pairing.claims.accepted(socket, fd, own_fails);
+        let closed_some = !judged.close.is_empty();
+        for stream in judged.close {
+            shut(&stream);
+        }
+        if judged.contested {
+            let why = format!("two connections claim to be the peer's {socket} socket");
+            self.distrust(&why);
+        } else {
+            if closed_some && pairing.claims.missing().is_some() {
+                pairing.settled = None;
+            }
+            if pairing.claims.missing() == Some(Socket::Meta) && socket == Socket::Data {
+                let wait = match pairing.claims.trust() {
+                    Trust::Anyone => META_YIELD_MS,
+                    Trust::OwnFirst | Trust::OwnOnly => 0,
+                };
+                pairing.next_try = self.now.plus_ms(wait);
             }
         }
         self.timers.set(Slot::Pairing, self.now);
+    }
+
+    /// Strangers are about: for a while this node makes the connections itself.
+    fn distrust(&mut self, why: &str) {
+        let now = self.now;
+        let Some(pairing) = &mut self.net.pairing else {
+            return;
+        };
+        let own_fails = pairing.failures > 0;
+        for stream in pairing.claims.distrust(own_fails) {
+            shut(&stream);
+        }
+        pairing.settled = None;
+        let wait = if own_fails { RETRY_FIRST_MS } else { 0 };
+        pairing.next_try = pairing.next_try.min(now.plus_ms(wait));
+        self.net.contested_until = now.plus_ms(CONTEST_MS + jitter_ms(CONTEST_MS / 2));
+        let text = format!("{why}: from now on this node makes them");
+        self.log_others(Level::Warn, None, text);
     }
 
     fn connect_peer(&mut self) {
@@ -356,24 +412,32 @@ impl<E: Engine> EventLoop<E> {
             // Refused, unreachable, timed out: the peer is not there yet.
             let doubled = RETRY_FIRST_MS << pairing.failures.min(10);
             pairing.failures += 1;
-            pairing.next_try = now.plus_ms(doubled.min(config.connect_wait_ms()));
+            let wait = match pairing.claims.trust() {
+                // Somebody is at our door, who may be the peer: it is soon found where it listens.
+                Trust::OwnOnly => RETRY_FIRST_MS,
+                Trust::Anyone | Trust::OwnFirst => doubled.min(config.connect_wait_ms()),
+            };
+            pairing.next_try = now.plus_ms(wait);
             return self.arm_pairing();
         }
         pairing.failures = 0;
-        let (half, packet) = if pairing.data.is_none() {
-            (&mut pairing.data, &INITIAL_DATA)
-        } else if pairing.meta.is_none() {
-            (&mut pairing.meta, &INITIAL_META)
-        } else {
+        for stream in pairing.claims.own_succeeds() {
+            shut(&stream);
+        }
+        let Some(missing) = pairing.claims.missing() else {
             // Meanwhile the peer has opened what was missing.
             shut(&fd);
             return self.timers.set(Slot::Pairing, now);
+        };
+        let packet = match missing {
+            Socket::Data => &INITIAL_DATA,
+            Socket::Meta => &INITIAL_META,
         };
         if SockRef::from(&*fd)
             .send(packet)
             .is_ok_and(|sent| sent == packet.len())
         {
-            *half = Some(Half { fd, opened: true });
+            pairing.claims.opened(missing, fd);
             pairing.next_try = now;
         } else {
             pairing.next_try = now.plus_ms(RETRY_FIRST_MS);
@@ -386,41 +450,45 @@ impl<E: Engine> EventLoop<E> {
         let Some(pairing) = &mut self.net.pairing else {
             return;
         };
-        let (Some(data), Some(meta)) = (pairing.data.take(), pairing.meta.take()) else {
+        let Some((data, meta)) = pairing.claims.take_pair() else {
             return;
         };
         self.stop_pairing();
-        for (fd, priority) in [(&data.fd, 4), (&meta.fd, 6)] {
+        for (fd, priority) in [(&data.stream, 4), (&meta.stream, 6)] {
             // Section 1.5. Both only make it quicker, so a refusal changes nothing.
             let socket = SockRef::from(&**fd);
             let _ = socket.set_tcp_nodelay(true);
             set_priority(fd, priority);
         }
-        let resolve_conflicts = !meta.opened;
-        let mut challenge = [0; 64];
-        if let Err(error) = getrandom::fill(&mut challenge) {
-            let reason = format!("no random bytes for a challenge: {error}");
-            return self.raise(Event::PairingImpossible { reason });
-        }
-        self.install_connection(data.fd, meta.fd);
-        self.raise(Event::Paired {
-            resolve_conflicts,
-            challenge,
-        });
-        self.pump_peer(replica_proto::Socket::Meta);
-        self.pump_peer(replica_proto::Socket::Data);
+        let challenge = match self.config.challenges.draw() {
+            Ok(challenge) => challenge,
+            Err(error) => {
+                let reason = format!("no random bytes for a challenge: {error}");
+                return self.raise(Event::PairingImpossible { reason });
+            }
+        };
+        let paired = Event::Paired {
+            resolve_conflicts: !meta.opened,
+            called: !data.opened,
+            challenge: *challenge.bytes(),
+        };
+        self.install_connection(data, meta, challenge);
+        self.raise(paired);
+        self.pump_peer(Socket::Meta);
+        self.pump_peer(Socket::Data);
     }
 }
 
 impl Pairing {
     /// Lets go of sockets that the peer has closed.
     fn drop_dead(&mut self, now: Time) {
-        for half in [&mut self.data, &mut self.meta] {
-            if half.as_ref().is_some_and(|half| !is_alive(&half.fd)) {
-                *half = None;
-                self.settled = None;
-                self.next_try = self.next_try.max(now.plus_ms(jitter_ms(RETRY_FIRST_MS)));
-            }
+        let (lost, lost_own) = self.claims.drop_dead(|fd| is_alive(fd));
+        if lost {
+            self.settled = None;
+        }
+        // A stranger who comes and goes does not keep us from calling.
+        if lost_own || lost && self.claims.trust() != Trust::OwnOnly {
+            self.next_try = self.next_try.max(now.plus_ms(jitter_ms(RETRY_FIRST_MS)));
         }
     }
 }

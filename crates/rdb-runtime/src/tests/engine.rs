@@ -56,6 +56,7 @@ fn start(dir: &Path, name: &str) -> ResourceHandle {
         busy_poll: std::time::Duration::ZERO,
         nbd_connections: 1,
         inherited: Vec::new(),
+        challenges: crate::Challenges::default(),
     };
     let who = name.to_owned();
     let handle = spawn(config, move |notice| {

@@ -29,6 +29,7 @@ pub(super) enum Seen {
     Sent(SendTag),
     Received(Packet, Option<Vec<u8>>),
     Timer(Timer),
+    Reflected,
     /// A front end's write: its first sector and its first byte.
     Write(u64, u8),
 }
@@ -343,6 +344,7 @@ impl Engine for Mirror {
             Event::Sent { tag } => self.tell(Seen::Sent(tag)),
             Event::SendStalled { socket } => self.tell(Seen::Stalled(socket)),
             Event::Timer(timer) => self.tell(Seen::Timer(timer)),
+            Event::ChallengeReflected => self.tell(Seen::Reflected),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whole threads with an engine for tests: sockets, disks and clients are real.
 
+mod crowd;
 mod engine;
 mod hostile;
 mod kernel_client;
@@ -55,6 +56,7 @@ impl Node {
             busy_poll: std::time::Duration::ZERO,
             nbd_connections: 1,
             inherited: Vec::new(),
+            challenges: crate::Challenges::default(),
         };
         let for_engine = Orders::clone(&orders);
         let make = move || {
