@@ -16,7 +16,7 @@ use super::{PATIENCE, VOLUME, addresses, request};
 use crate::{AttachRequest, MetaLocation, Notice, ResourceConfig, ResourceHandle, spawn};
 
 /// A file with fresh internal metadata.
-fn disk_file(path: &Path, bytes: u64) -> Layout {
+pub(super) fn disk_file(path: &Path, bytes: u64) -> Layout {
     let file = std::fs::File::create(path).expect("a file");
     file.set_len(bytes).expect("its size");
     let sectors = bytes / 512;
@@ -31,7 +31,7 @@ fn disk_file(path: &Path, bytes: u64) -> Layout {
     layout
 }
 
-fn status(handle: &ResourceHandle) -> ResourceStatus {
+pub(super) fn status(handle: &ResourceHandle) -> ResourceStatus {
     let (reply, wait) = channel();
     handle.status(Box::new(move |status| drop(reply.send(status))));
     wait.recv_timeout(PATIENCE).expect("a status")
@@ -46,7 +46,7 @@ fn admin(handle: &ResourceHandle, command: Command) {
     }
 }
 
-fn start(dir: &Path, name: &str) -> ResourceHandle {
+pub(super) fn start(dir: &Path, name: &str) -> ResourceHandle {
     let run_dir = dir.join(name);
     let config = ResourceConfig {
         name: "r0".into(),

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod engine;
+mod flood;
 mod hostile;
 mod kernel_client;
 mod mirror;
