@@ -244,8 +244,9 @@ fn no_common_protocol_version_is_refused_in_drbds_words() -> Result<()> {
         "{}",
         pair.alice.log_tail(10)
     );
+    // Anybody may say so: alice goes on waiting for the true peer, and meets it.
     pair.alice
-        .await_volume("StandAlone", 10, |volume| volume.cs == "StandAlone")?;
+        .await_volume("another try", 10, |volume| volume.cs == "WFConnection")?;
     pair.alice.is_well()
 }
 

@@ -143,7 +143,7 @@ fn resident_mib() -> usize {
         .nth(1)
         .and_then(|pages| pages.parse().ok())
         .expect("pages");
-    pages * 4096 >> 20
+    (pages * 4096) >> 20
 }
 
 fn floods(name: &str, on_meta: bool, packet: Packet) {
