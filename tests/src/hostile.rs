@@ -3,7 +3,7 @@
 //! slowly, or nothing; and it answers as far as its [`Manners`] go.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -323,7 +323,11 @@ impl HostilePeer {
         // Two dials of a right peer are never this close.
         std::thread::sleep(Duration::from_millis(50));
         let meta = connect(packets::INITIAL_META)?;
-        Ok(Self {
+        Ok(Self::over(data, meta))
+    }
+
+    fn over(data: Wire, meta: Wire) -> Self {
+        Self {
             data,
             meta,
             header: Header::H80,
@@ -333,7 +337,43 @@ impl HostilePeer {
             buffer: vec![0; 1 << 18],
             epoch: 0,
             last_taste: Instant::now(),
-        })
+        }
+    }
+
+    /// Waits at its own address, and the node's port, until the node calls, and takes both of its streams.
+    ///
+    /// # Errors
+    /// When it does not call within ten seconds.
+    pub fn called(place: &Place) -> Result<Self> {
+        let port = place.to.rsplit(':').next().unwrap_or_default();
+        let listener = TcpListener::bind(format!("{}:{port}", place.from))?;
+        listener.set_nonblocking(true)?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let (mut data, mut meta) = (None, None);
+        while data.is_none() || meta.is_none() {
+            ensure!(Instant::now() < deadline, "the node does not call");
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            stream.set_nonblocking(false)?;
+            stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+            let mut first = [0; 8];
+            if stream.read_exact(&mut first).is_err() {
+                continue;
+            }
+            match wire::command(&first) {
+                packets::INITIAL_DATA => data = Some(Wire::new(stream)?),
+                packets::INITIAL_META => meta = Some(Wire::new(stream)?),
+                other => bail!("the node begins with {other:#x}"),
+            }
+        }
+        let both = data.zip(meta).context("two streams")?;
+        Ok(Self::over(both.0, both.1))
     }
 
     /// Meets the node and says which protocols it speaks: those of 8.4.
@@ -818,7 +858,7 @@ mod tests {
 
     #[test]
     fn packets_of_each_header_are_taken_off_a_stream_in_any_pieces() -> Result<()> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
         let mut other = TcpStream::connect(listener.local_addr()?)?;
         let mut wire = Wire::new(listener.accept()?.0)?;
         let mut bytes = Vec::new();
