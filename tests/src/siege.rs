@@ -1,5 +1,6 @@
 //! A node alone with a hostile peer: alice is Primary with data, and bob's place is free.
 
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -173,6 +174,39 @@ impl Siege {
     pub fn await_listening(&self) -> Result<()> {
         await_listening(&self.pair.alice)
     }
+}
+
+/// Lays so many sieges at the same time, each with addresses of its own, and does something in all of them; returns what
+/// each gave. For attacks after which a node waits for a second before it listens again: most of it is waiting.
+///
+/// # Errors
+/// The first error of any.
+pub fn many<T: Send>(
+    count: u8,
+    name: &str,
+    each: impl Fn(u8, &mut Siege) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let each = &each;
+        let threads: Vec<_> = (0..count)
+            .map(|number| {
+                scope.spawn(move || {
+                    let plan = Plan {
+                        disk_bytes: DISK_BYTES,
+                        number,
+                        ..Plan::default()
+                    };
+                    let mut siege = Siege::lay_around(&format!("{name}-{number}"), plan)?;
+                    each(number, &mut siege)
+                })
+            })
+            .collect();
+        let ended: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
+        ended
+            .into_iter()
+            .map(|end| end.map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+            .collect()
+    })
 }
 
 /// A node waits for its peer; if something has happened after which an administrator has to decide, it is told to.

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rdb_tests::Siege;
+use anyhow::{Result, ensure};
 use rdb_tests::hostile::{Guise, HostilePeer, Line};
 use rdb_tests::packets;
-use rdb_tests::pair::Plan;
 use rdb_tests::watch::Limits;
 use rdb_tests::wire::Header;
+use rdb_tests::{Siege, siege};
 
 /// How many nodes are tried at the same time; most of it is waiting.
 const NODES: u8 = 16;
@@ -24,13 +23,7 @@ fn whole(peer: &HostilePeer) -> Vec<u8> {
 }
 
 /// One node, and every `NODES`-th byte.
-fn cut_at_every(number: u8) -> Result<()> {
-    let plan = Plan {
-        disk_bytes: 16 << 20,
-        number,
-        ..Plan::default()
-    };
-    let mut siege = Siege::lay_around(&format!("cuts-{number}"), plan)?;
+fn cut_at_some(number: u8, siege: &mut Siege) -> Result<()> {
     let right = siege.connected()?;
     let bytes = whole(&right);
     drop(right);
@@ -39,15 +32,13 @@ fn cut_at_every(number: u8) -> Result<()> {
         log_bytes: 256 << 10,
         ..Limits::default()
     };
+    let ping = Header::H100.packet(0, packets::PING, &[]);
     siege.survives("cuts", limits, |siege| {
         for cut in (usize::from(number)..bytes.len()).step_by(usize::from(NODES)) {
             let mut peer = HostilePeer::meet(&siege.place())?;
             peer.throw(Line::Data, &bytes[..cut]);
             peer.pump(Duration::from_millis(5));
-            let listens = peer.throw(
-                Line::Meta,
-                &Header::H100.packet(0, packets::PING, &[])[..cut % 16],
-            );
+            let listens = peer.throw(Line::Meta, &ping[..cut % 16]);
             ensure!(listens, "after {cut} bytes");
         }
         Ok(())
@@ -56,20 +47,7 @@ fn cut_at_every(number: u8) -> Result<()> {
 
 #[test]
 fn cut_at_every_byte() -> Result<()> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..NODES)
-            .map(|number| scope.spawn(move || cut_at_every(number)))
-            .collect();
-        threads
-            .into_iter()
-            .enumerate()
-            .try_for_each(|(number, thread)| {
-                thread
-                    .join()
-                    .map_err(|_| anyhow::anyhow!("a thread"))?
-                    .with_context(|| format!("from byte {number} on"))
-            })
-    })
+    siege::many(NODES, "cuts", cut_at_some).map(drop)
 }
 
 #[test]

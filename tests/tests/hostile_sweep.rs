@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rdb_tests::hostile::{Guise, HostilePeer, Line};
 use rdb_tests::packets::{self, Code, SYNCER, Sizes, State};
-use rdb_tests::pair::Plan;
 use rdb_tests::rng::Rng;
 use rdb_tests::watch::Limits;
 use rdb_tests::wire::Header;
-use rdb_tests::{Conf, Siege};
+use rdb_tests::{Siege, siege};
 
 /// How far the conversation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,21 +285,12 @@ fn every_packet_in_every_state() -> Result<()> {
         .and_then(|text| text.parse().ok());
     let deadline = Instant::now() + Duration::from_secs(seconds.unwrap_or(45));
     let attacks = attacks(&mut rng)?;
-    let made = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..NODES)
-            .map(|number| {
-                let own = attacks
-                    .iter()
-                    .skip(usize::from(number))
-                    .step_by(usize::from(NODES));
-                scope.spawn(move || besiege(number, own, deadline))
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread"))?)
-            .sum::<Result<usize>>()
-    })?;
+    let made: usize = siege::many(NODES, "sweep", |number, siege| {
+        let own = attacks.iter().skip(usize::from(number));
+        besiege(siege, own.step_by(usize::from(NODES)), deadline)
+    })?
+    .iter()
+    .sum();
     eprintln!("{made} of {} attacks", attacks.len());
     ensure!(made >= LEAST, "only {made} attacks");
     Ok(())
@@ -308,17 +298,10 @@ fn every_packet_in_every_state() -> Result<()> {
 
 /// Attacks one node until the time is over; how often.
 fn besiege<'a>(
-    number: u8,
+    siege: &mut Siege,
     attacks: impl Iterator<Item = &'a Attack>,
     deadline: Instant,
 ) -> Result<usize> {
-    let plan = Plan {
-        conf: Conf::default(),
-        disk_bytes: 16 << 20,
-        number,
-        ..Plan::default()
-    };
-    let mut siege = Siege::lay_around(&format!("sweep-{number}"), plan)?;
     let limits = Limits {
         log_bytes: 64 << 20,
         kept_kib: 32 << 10,
