@@ -19,19 +19,20 @@ pub(crate) fn check(
     for resource in &config.resources {
         checker.hosts(resource);
         checker.volumes(resource);
-        checker.primaries(resource);
-        checker.stacked(resource, &config.resources);
+        stacked(resource, &config.resources, warnings);
     }
     resync_after(config, warnings);
     for resource in &config.resources {
-        start_rate(resource, warnings);
+        secret_alone(resource, warnings);
+        victim(resource, warnings);
     }
     without_effect(config, warnings);
 }
 
-/// 0.7's resync groups: the resources of a group wait for one of the group before.
-pub(crate) fn chain_groups(
-    resources: &mut [Resource],
+/// 0.7's resync groups: those of a later group waited until the earlier ones were in sync. That changes when a resync
+/// runs, not what is safe; so the resources are served, and the order is missed with a word.
+pub(crate) fn groups_of_07(
+    resources: &[Resource],
     groups: &[(String, i64)],
     warnings: &mut Vec<Warning>,
 ) {
@@ -39,26 +40,18 @@ pub(crate) fn chain_groups(
         let Some(&(_, own)) = groups.iter().find(|(name, _)| *name == resource.name) else {
             continue;
         };
-        let before = groups
-            .iter()
-            .filter(|(_, group)| *group < own)
-            .max_by_key(|(_, group)| *group);
-        let Some((before, _)) = before else { continue };
-        let place = resource.place.clone();
+        if groups.iter().all(|(_, group)| *group >= own) {
+            continue;
+        }
         warnings.push(Warning {
-            kind: WarningKind::Deprecated,
-            place: Some(place.clone()),
+            kind: WarningKind::NoEffect,
+            place: Some(resource.place.clone()),
             text: format!(
-                "in resource {}: 'group {own}' is read as 'resync-after {before}'",
+                "in resource {}: 'group {own}' of DRBD 0.7 has no effect: resyncs of several resources run at the same \
+                 time",
                 quoted(&resource.name)
             ),
         });
-        let setting = Setting {
-            name: "resync-after".to_owned(),
-            value: before.clone(),
-            place,
-        };
-        resource.sections.push(Section::Disk, setting);
     }
 }
 
@@ -86,25 +79,12 @@ impl Checker<'_> {
         }
     }
 
-    fn wrong(&mut self, place: &Place, resource: &Resource, of: String, text: String) {
-        let problem = Problem::Resource {
-            resource: quoted(&resource.name),
-            of,
-            text,
-        };
-        self.errors.push(Diagnostic {
-            place: Some(place.clone()),
-            problem,
-            hint: None,
-        });
-    }
-
     /// Addresses, minors, metadata slots and disks that are used twice.
     fn hosts(&mut self, resource: &Resource) {
         for host in &resource.hosts {
             if let Some(address) = &host.address {
                 // Every host has the loopback addresses for itself.
-                let key = if address.ip.is_loopback() && host.kind == HostKind::On {
+                let key = if address.ip.is_loopback() && host.kind != HostKind::Floating {
                     format!("{}:{address}", host.names[0])
                 } else {
                     address.to_string()
@@ -206,62 +186,120 @@ impl Checker<'_> {
             hint: None,
         });
     }
+}
 
-    /// `become-primary-on` names hosts of the resource.
-    fn primaries(&mut self, resource: &Resource) {
-        let all = resource.inherited();
-        let Some(setting) = all.find(Section::Startup, "become-primary-on") else {
-            return;
-        };
-        if setting.value == "both" {
-            if !is_yes(&all, Section::Net, "allow-two-primaries") {
-                let text =
-                    "\nbecome-primary-on is set to both, but allow-two-primaries is not set.";
-                self.wrong(&resource.place, resource, String::new(), text.to_owned());
-            }
-            return;
+/// What is wrong with `become-primary-on`: it names hosts of the resource. It is this resource's affair alone, so it
+/// is asked for when the resource is to run.
+pub(crate) fn primaries(resource: &Resource) -> Vec<Diagnostic> {
+    let all = resource.inherited();
+    let Some(setting) = all.find(Section::Startup, "become-primary-on") else {
+        return Vec::new();
+    };
+    let wrong = |text: String| Diagnostic {
+        place: Some(resource.place.clone()),
+        problem: Problem::Resource {
+            resource: quoted(&resource.name),
+            of: String::new(),
+            text,
+        },
+        hint: None,
+    };
+    if setting.value == "both" {
+        if is_yes(&all, Section::Net, "allow-two-primaries") {
+            return Vec::new();
         }
-        // In common it may name hosts of other resources only; DRBD checks what a resource says itself.
-        if resource
-            .sections
-            .find(Section::Startup, "become-primary-on")
-            .is_none()
-        {
-            return;
-        }
-        for name in setting.value.split(' ') {
-            if !resource
-                .hosts
-                .iter()
-                .any(|h| h.kind != HostKind::Floating && h.names.iter().any(|n| n == name))
-            {
-                let text = format!(
-                    "\n\tbecome-primary-on contains '{name}', which is not named with the 'on' sections."
-                );
-                self.wrong(&resource.place, resource, String::new(), text);
-            }
-        }
+        let text = "\nbecome-primary-on is set to both, but allow-two-primaries is not set.";
+        return vec![wrong(text.to_owned())];
     }
-
-    fn stacked(&mut self, resource: &Resource, all: &[Resource]) {
-        for host in resource
+    // In common it may name hosts of other resources only; DRBD checks what a resource says itself.
+    if resource
+        .sections
+        .find(Section::Startup, "become-primary-on")
+        .is_none()
+    {
+        return Vec::new();
+    }
+    let is_host = |name: &&str| {
+        resource
             .hosts
             .iter()
-            .filter(|h| h.kind == HostKind::Stacked)
-        {
-            if all.iter().all(|r| r.name != host.names[0]) {
-                let problem = Problem::NoLowerResource {
-                    resource: quoted(&resource.name),
-                    lower: host.names[0].clone(),
-                };
-                self.errors.push(Diagnostic {
-                    place: Some(resource.place.clone()),
-                    problem,
-                    hint: None,
-                });
-            }
+            .any(|h| h.kind != HostKind::Floating && h.names.iter().any(|n| n == name))
+    };
+    setting
+        .value
+        .split(' ')
+        .filter(|name| !is_host(name))
+        .map(|name| {
+            wrong(format!(
+                "\n\tbecome-primary-on contains '{name}', which is not named with the 'on' sections."
+            ))
+        })
+        .collect()
+}
+
+/// A stacked resource that lies on none cannot run, and neither can any other stacked one yet: it is said, and nobody
+/// else is kept from running.
+fn stacked(resource: &Resource, all: &[Resource], warnings: &mut Vec<Warning>) {
+    for host in &resource.hosts {
+        if host.kind != HostKind::Stacked || all.iter().any(|r| r.name == host.names[0]) {
+            continue;
         }
+        warnings.push(Warning {
+            kind: WarningKind::Advice,
+            place: Some(resource.place.clone()),
+            text: format!(
+                "in resource {}, referenced resource '{}' not defined.",
+                quoted(&resource.name),
+                host.names[0]
+            ),
+        });
     }
+}
+
+/// A secret that nobody is asked for.
+fn secret_alone(resource: &Resource, warnings: &mut Vec<Warning>) {
+    let all = resource.inherited();
+    if let Some(secret) = all.find(Section::Net, "shared-secret")
+        && all.find(Section::Net, "cram-hmac-alg").is_none()
+    {
+        warnings.push(Warning {
+            kind: WarningKind::Advice,
+            place: Some(secret.place.clone()),
+            text: format!(
+                "in resource {}: shared-secret has no effect without cram-hmac-alg: the peer need not know it",
+                quoted(&resource.name)
+            ),
+        });
+    }
+}
+
+/// `discard-node-NAME` with the name of no host: both nodes would discard the other's changes.
+fn victim(resource: &Resource, warnings: &mut Vec<Warning>) {
+    let all = resource.inherited();
+    let Some(setting) = all.find(Section::Net, "after-sb-0pri") else {
+        return;
+    };
+    let Some(victim) = setting.value.strip_prefix("discard-node-") else {
+        return;
+    };
+    if resource.hosts.is_empty()
+        || resource
+            .hosts
+            .iter()
+            .any(|h| h.names.iter().any(|n| n == victim))
+    {
+        return;
+    }
+    warnings.push(Warning {
+        kind: WarningKind::Advice,
+        place: Some(setting.place.clone()),
+        text: format!(
+            "in resource {}: after-sb-0pri {}: the resource has no host '{victim}', so each node would discard the other's \
+             changes",
+            quoted(&resource.name),
+            setting.value
+        ),
+    });
 }
 
 fn is_yes(sections: &Sections, section: Section, name: &str) -> bool {
@@ -312,28 +350,18 @@ fn resync_after(config: &mut Config, warnings: &mut Vec<Warning>) {
     }
 }
 
-/// Says that `resync-rate` is only a start value: `docs/spec/admin.md`, section 2.10.
-fn start_rate(resource: &Resource, warnings: &mut Vec<Warning>) {
-    let all = resource.inherited();
-    let Some(rate) = all.find(Section::Disk, "resync-rate") else {
-        return;
-    };
-    if all
-        .find(Section::Disk, "c-plan-ahead")
-        .is_some_and(|s| s.value == "0")
-    {
-        return;
-    }
-    warnings.push(Warning {
-        kind: WarningKind::Advice,
-        place: Some(rate.place.clone()),
-        text: format!(
-            "in resource {}: resync-rate {} is only where the resync controller starts; for a fixed rate set \
-             c-plan-ahead 0",
-            quoted(&resource.name),
-            rate.value
-        ),
-    });
+/// What is to be said of single values of an option that has its effect otherwise.
+fn value_without_effect(name: &str, value: &str) -> Option<&'static str> {
+    Some(match (name, value) {
+        ("after-sb-1pri" | "after-sb-2pri", "call-pri-lost-after-sb")
+        | ("rr-conflict", "call-pri-lost") => {
+            "calls no handler: rdb does not run handlers yet; the connection is given up"
+        }
+        ("rr-conflict", "retry-connect" | "auto-discard") => {
+            "is a word of DRBD 9 and is read as 'disconnect': the connection is given up"
+        }
+        _ => return None,
+    })
 }
 
 /// One warning for each option that is set and has no effect.
@@ -347,6 +375,22 @@ fn without_effect(config: &Config, warnings: &mut Vec<Warning>) {
             let Some(def) = options::find(section, &setting.name) else {
                 continue;
             };
+            if let Some(reason) = value_without_effect(&setting.name, &setting.value) {
+                if told.insert((section, format!("{} {}", setting.name, setting.value))) {
+                    let text = format!(
+                        "{} option '{} {}' {reason}",
+                        section.as_str(),
+                        setting.name,
+                        setting.value
+                    );
+                    warnings.push(Warning {
+                        kind: WarningKind::NoEffect,
+                        place: Some(setting.place.clone()),
+                        text,
+                    });
+                }
+                continue;
+            }
             let Served::Harmless(reason) = def.served else {
                 continue;
             };

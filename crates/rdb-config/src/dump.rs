@@ -37,7 +37,7 @@ impl Config {
         };
         printer.line(0, &format!("# {}", self.path));
         printer.global(self);
-        if !self.common.is_empty() {
+        if self.has_common {
             printer.line(0, "common {");
             printer.sections(4, &self.common);
             printer.line(0, "}\n");
@@ -187,6 +187,13 @@ impl Printer {
         for host in &resource.hosts {
             self.host(host, &sections, all);
         }
+        for (what, _) in resource
+            .unserved
+            .iter()
+            .filter(|(what, _)| what.contains("DRBD 9"))
+        {
+            self.line(4, &format!("# not served by rdb yet: {what}"));
+        }
         self.sections(4, &sections);
         self.line(0, "}\n");
     }
@@ -210,6 +217,9 @@ impl Printer {
                 let address = host.address.as_ref().map(with_family).unwrap_or_default();
                 self.line(4, &format!("floating {address} {{"));
             }
+        }
+        if let Some(id) = host.node_id {
+            self.line(8, &format!("node-id {id};"));
         }
         self.sections(8, &host.sections);
         for volume in &host.volumes {

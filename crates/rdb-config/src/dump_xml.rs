@@ -12,7 +12,7 @@ impl Config {
         let mut xml = Xml(String::new());
         xml.line(0, &format!("<config file=\"{}\">", escape(&self.path)));
         xml.global(self);
-        if !self.common.is_empty() {
+        if self.has_common {
             xml.line(4, "<common>");
             xml.sections(8, &self.common);
             xml.line(4, "</common>");
@@ -45,7 +45,8 @@ impl Xml {
         let find = |name: &str| config.global.settings.iter().rev().find(|s| s.name == name);
         let flag = config.global.disable_ip_verification;
         let (count, refresh) = (find("minor-count"), find("dialog-refresh"));
-        if config.global.settings.is_empty() {
+        // Only these three are known to the XML.
+        if !flag && count.is_none() && refresh.is_none() {
             return;
         }
         self.line(4, "<global>");

@@ -18,6 +18,32 @@ pub struct SourceFile {
     pub text: String,
 }
 
+/// Whether a character only shows itself: control characters move a terminal's cursor or change its colours, and the
+/// marks of writing direction reorder what stands around them.
+fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// A text as it may be shown on a terminal: what would act on it is written as an escape, except the ends of lines and
+/// tabs.
+#[must_use]
+pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+    let is_fine = |c: char| is_printable(c) || matches!(c, '\n' | '\t');
+    if text.chars().all(is_fine) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_fine(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+    }
+    shown.into()
+}
+
 /// A place in a configuration file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
@@ -30,14 +56,18 @@ pub struct Place {
 }
 
 impl Place {
-    /// The text of the line, for messages; `None` when it must not be shown because it holds the shared secret.
+    /// The text of the line, for messages; `None` when it must not be shown because it holds the shared secret, whose
+    /// name may stand at the end of a line before.
     fn source_line(&self) -> Option<&str> {
-        let line = self
-            .file
-            .text
-            .lines()
-            .nth(self.line.checked_sub(1)? as usize)?;
-        (!line.contains("shared-secret")).then_some(line)
+        let at = self.line.checked_sub(1)? as usize;
+        let before = self.file.text.lines().take(at);
+        let ends_in_name = before
+            .map(|line| line.split('#').next().unwrap_or_default().trim_end())
+            .filter(|line| !line.is_empty())
+            .last()
+            .is_some_and(|line| line.ends_with("shared-secret"));
+        let line = self.file.text.lines().nth(at)?;
+        (!line.contains("shared-secret") && !ends_in_name).then_some(line)
     }
 }
 
@@ -300,23 +330,28 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())?;
-        if let Some(place) = &self.place
-            && let Some(line) = place.source_line()
-        {
+        f.write_str(&printable(&self.text()))?;
+        if let Some(place) = &self.place {
             let label = format!("{}:{}:{}", place.file.path, place.line, place.column);
-            write!(
-                f,
-                "\n{}",
-                Snippet {
-                    line,
-                    column: place.column,
-                    label
+            let label = printable(&label).into_owned();
+            match place.source_line() {
+                Some(line) => {
+                    let column = place.column;
+                    write!(
+                        f,
+                        "\n{}",
+                        Snippet {
+                            line,
+                            column,
+                            label
+                        }
+                    )?;
                 }
-            )?;
+                None => write!(f, "\n  at {label}")?,
+            }
         }
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
+            Some(hint) => write!(f, "\n  hint: {}", printable(hint)),
             None => Ok(()),
         }
     }
@@ -336,7 +371,7 @@ impl fmt::Display for Snippet<'_> {
         let column = (self.column as usize).saturating_sub(1);
         let skip = column.saturating_sub(WIDTH / 2);
         let shown: Vec<char> = self.line.chars().skip(skip).take(WIDTH).collect();
-        let clean = |c: &char| if c.is_control() { ' ' } else { *c };
+        let clean = |c: &char| if is_printable(*c) { *c } else { ' ' };
         let text: String = shown.iter().map(clean).collect();
         write!(
             f,
@@ -426,9 +461,10 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Some(place) => write!(f, "{place}: {}", self.text),
-            None => f.write_str(&self.text),
-        }
+        let text = match &self.place {
+            Some(place) => format!("{place}: {}", self.text),
+            None => self.text.clone(),
+        };
+        f.write_str(&printable(&text))
     }
 }

@@ -21,11 +21,14 @@ mod model;
 pub mod options;
 mod parse;
 mod resolve;
+mod suggest;
 mod typed;
 mod value;
 
 pub use dump::DumpStyle;
-pub use error::{ConfigError, Diagnostic, Place, Problem, SourceFile, Warning, WarningKind};
+pub use error::{
+    ConfigError, Diagnostic, Place, Problem, SourceFile, Warning, WarningKind, printable,
+};
 pub use model::{
     Address, Config, Device, Disk, Family, Global, Host, HostKind, HostProxy, MetaDisk,
     ResolvedHost, ResolvedResource, ResolvedVolume, Resource, Section, Sections, Setting, Volume,
@@ -94,6 +97,7 @@ fn build(name: &str, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
         path,
         global,
         common,
+        has_common,
         mut resources,
         mut errors,
         mut warnings,
@@ -101,7 +105,7 @@ fn build(name: &str, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
         stopped,
     } = parsed;
     let common = Arc::new(common);
-    check::chain_groups(&mut resources, &groups, &mut warnings);
+    check::groups_of_07(&resources, &groups, &mut warnings);
     for resource in &mut resources {
         resource.common = Arc::clone(&common);
     }
@@ -111,6 +115,7 @@ fn build(name: &str, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
         path,
         global,
         common,
+        has_common,
         resources,
     };
     // After a syntax error the rest of the file is unknown, and whatever these checks miss may be there. What is there

@@ -154,6 +154,8 @@ pub struct Config {
     pub global: Global,
     /// `common {}`.
     pub common: Arc<Sections>,
+    /// Whether there is a `common {}` at all: an empty one is printed, too.
+    pub has_common: bool,
     /// The resources, in file order.
     pub resources: Vec<Resource>,
 }
@@ -242,6 +244,8 @@ pub struct Host {
     pub sections: Sections,
     /// `proxy on`.
     pub proxy: Option<HostProxy>,
+    /// `node-id` of DRBD 9. Of two hosts each knows who the other is, so it only must differ.
+    pub node_id: Option<u8>,
 }
 
 /// `proxy on NAME { inside ...; outside ...; }`.

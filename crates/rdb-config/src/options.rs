@@ -212,6 +212,8 @@ const fn refused9(section: Section, name: &'static str) -> OptionDef {
 }
 
 const STRING_MAX: usize = 255;
+/// The longest secret: the kernel's field of 64 bytes ends with a zero.
+const SECRET_MAX: usize = 63;
 /// The longest name of a hash; `docs/spec/admin.md` gives none, the wire has room for 63 and a zero.
 const ALG_MAX: usize = 63;
 
@@ -244,7 +246,13 @@ const GONE: Served = Harmless("it tunes a mechanism that rdb does not have");
 /// Every option, by section, in the order of the documentation.
 pub const OPTIONS: &[OptionDef] = &[
     num(Global, "minor-count", (1, 32, 255), Count, NO_MODULE),
-    num(Global, "dialog-refresh", (0, 1, 600), Seconds, Yes),
+    num(
+        Global,
+        "dialog-refresh",
+        (0, 1, 600),
+        Seconds,
+        Harmless("waiting commands count no seconds on the terminal"),
+    ),
     flag(Global, "disable-ip-verification", false, Yes),
     words(
         Global,
@@ -307,7 +315,7 @@ pub const OPTIONS: &[OptionDef] = &[
     num(Net, "ko-count", (0, 7, 200), Count, Yes),
     flag(Net, "allow-two-primaries", false, Refused("")),
     text(Net, "cram-hmac-alg", ALG_MAX, Yes),
-    text(Net, "shared-secret", 64, Yes),
+    text(Net, "shared-secret", SECRET_MAX, Yes),
     words(
         Net,
         "after-sb-0pri",
@@ -389,7 +397,12 @@ pub const OPTIONS: &[OptionDef] = &[
         "dont-care",
         Refused(""),
     ),
-    flag(Disk, "disk-barrier", false, Yes),
+    flag(
+        Disk,
+        "disk-barrier",
+        false,
+        Harmless("Linux has no barriers any more; disk-flushes does the work"),
+    ),
     flag(Disk, "disk-flushes", true, Yes),
     flag(Disk, "disk-drain", true, Yes),
     flag(Disk, "md-flushes", true, Yes),
@@ -500,8 +513,8 @@ pub const OPTIONS: &[OptionDef] = &[
     tuning9(Options, "on-suspended-primary-outdated"),
     tuning9(Options, "drbd8-compat-mode"),
     refused9(Options, "quorum"),
-    refused9(Options, "quorum-minimum-redundancy"),
-    refused9(Options, "on-no-quorum"),
+    tuning9(Options, "quorum-minimum-redundancy"),
+    tuning9(Options, "on-no-quorum"),
 ];
 
 /// The smallest activity log; a smaller `al-extents` is raised to it: `docs/spec/admin.md`, section 1.9.

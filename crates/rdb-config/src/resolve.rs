@@ -85,9 +85,8 @@ impl Resource {
     pub fn local_host(&self, node_name: &str) -> Option<&Host> {
         let named =
             |h: &&Host| h.kind != HostKind::Stacked && h.names.iter().any(|n| n == node_name);
-        let floats = |h: &&Host| {
-            h.kind == HostKind::Floating && h.address.as_ref().is_some_and(|a| is_local(a.ip))
-        };
+        let floats =
+            |h: &&Host| h.kind == HostKind::Floating && h.address.as_ref().is_some_and(is_local);
         self.hosts
             .iter()
             .find(named)
@@ -112,6 +111,29 @@ impl Resource {
         node_name: &str,
         peer: Option<&str>,
     ) -> Result<ResolvedResource, ConfigError> {
+        self.resolve(node_name, peer, true)
+    }
+
+    /// The same for commands that ask, or take down: what rdb does not serve is no hindrance, and neither is a peer that
+    /// cannot be told; its name is empty then and its address 0.0.0.0:0.
+    ///
+    /// # Errors
+    /// When the host has no section, or a volume no device.
+    pub fn described_for(
+        &self,
+        node_name: &str,
+        peer: Option<&str>,
+    ) -> Result<ResolvedResource, ConfigError> {
+        self.resolve(node_name, peer, false)
+    }
+
+    /// `to_run`: whether it must be possible to run it.
+    fn resolve(
+        &self,
+        node_name: &str,
+        peer: Option<&str>,
+        to_run: bool,
+    ) -> Result<ResolvedResource, ConfigError> {
         let Some(me) = self.local_host(node_name) else {
             let names: Vec<String> = self
                 .hosts
@@ -131,13 +153,30 @@ impl Resource {
             };
             return Err(ConfigError::one(Some(self.place.clone()), problem));
         };
-        let refusals = self.refusals(me);
-        if !refusals.is_empty() {
-            return Err(ConfigError {
-                diagnostics: refusals,
-            });
+        if to_run {
+            let mut refusals = crate::check::primaries(self);
+            refusals.extend(self.refusals(me));
+            if !refusals.is_empty() {
+                return Err(ConfigError {
+                    diagnostics: refusals,
+                });
+            }
         }
-        let other = self.peer_of(me, peer)?;
+        let address_of = |host: &Host| match self.socket_address(host) {
+            Err(_) if !to_run => Ok(NO_ADDRESS),
+            address => address,
+        };
+        let other = match self.peer_of(me, peer) {
+            Ok(other) => ResolvedHost {
+                name: other.names[0].clone(),
+                address: address_of(other)?,
+            },
+            Err(_) if !to_run => ResolvedHost {
+                name: String::new(),
+                address: NO_ADDRESS,
+            },
+            Err(error) => return Err(error),
+        };
         let sections = self.inherited();
         let mut options = me.sections.clone();
         options.inherit_section(Section::Options, sections.get(Section::Options));
@@ -150,18 +189,39 @@ impl Resource {
             name: self.name.clone(),
             me: ResolvedHost {
                 name: my_name.to_owned(),
-                address: self.socket_address(me)?,
+                address: address_of(me)?,
             },
-            peer: ResolvedHost {
-                name: other.names[0].clone(),
-                address: self.socket_address(other)?,
-            },
+            peer: other,
             volumes: self.volumes(me, &sections)?,
             net: net_options(&sections, me),
             options: resource_options(&options),
             startup: startup_options(&sections),
             handlers: handlers(&sections),
             defined_at: (self.place.file.path.clone(), self.place.line),
+        })
+    }
+
+    /// DRBD's message when this machine does not have the address that the resource gives this host.
+    #[must_use]
+    pub fn address_not_here(&self, node_name: &str) -> Option<ConfigError> {
+        let me = self.local_host(node_name)?;
+        let address = me.address.as_ref()?;
+        if is_local(address) {
+            return None;
+        }
+        let problem = Problem::Resource {
+            resource: quoted(&self.name),
+            of: format!("on {}", me.names[0]),
+            text: format!("\n\tIP {} not found on this host.", address.ip),
+        };
+        let hint = "the address must be that of an interface of this host; 'disable-ip-verification' in global {} \
+                    switches this check off";
+        Some(ConfigError {
+            diagnostics: vec![Diagnostic {
+                place: Some(me.place.clone()),
+                problem,
+                hint: Some(hint.to_owned()),
+            }],
         })
     }
 
@@ -271,12 +331,14 @@ impl Resource {
             };
             ConfigError::one(Some(place), problem)
         };
-        // The parser reports a host without an address; only a stacked one gets here.
+        // The parser reports a host without an address where none can stand elsewhere.
         let Some(address) = &host.address else {
-            return Err(fail(
-                host.place.clone(),
-                "\n\tthere is no address.".to_owned(),
-            ));
+            let problem = Problem::Missing {
+                resource: quoted(&self.name),
+                section: format!("on {}", host.names[0]),
+                keyword: "address",
+            };
+            return Err(ConfigError::one(Some(host.place.clone()), problem));
         };
         match address.ip {
             IpAddr::V4(_) => Ok(SocketAddr::new(address.ip, address.port)),
@@ -327,9 +389,16 @@ impl Resource {
     }
 }
 
+/// Stands for an address that is not known.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// Whether this machine has the address: only then can a socket be bound to it.
-fn is_local(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+fn is_local(address: &Address) -> bool {
+    let socket = match address.ip {
+        IpAddr::V4(_) => SocketAddr::new(address.ip, 0),
+        IpAddr::V6(ip) => SocketAddrV6::new(ip, 0, 0, scope_id(address).unwrap_or(0)).into(),
+    };
+    UdpSocket::bind(socket).is_ok()
 }
 
 /// The number of a link-local address's interface; 0 where none is named.

@@ -21,7 +21,7 @@ pub(crate) fn check(def: &OptionDef, text: &str) -> Result<Value, Problem> {
     match def.ty {
         Type::Number { min, max, unit, .. } => {
             let value = number(def.name, text, unit)?;
-            let clamped = if is_clamped(def) {
+            let clamped = if is_clamped(def) && value >= 0 {
                 value.clamp(min.into(), max.into())
             } else {
                 value
@@ -62,7 +62,7 @@ pub(crate) fn check(def: &OptionDef, text: &str) -> Result<Value, Problem> {
                 && text
                     .strip_prefix("discard-node-")
                     .is_some_and(|h| !h.is_empty());
-            if words.contains(&text) || by_host {
+            if words.contains(&text) || by_host || is_word_of_9(def, text) {
                 Ok(Value::Text(text.to_owned()))
             } else {
                 Err(Problem::Value {
@@ -93,6 +93,35 @@ pub(crate) fn check(def: &OptionDef, text: &str) -> Result<Value, Problem> {
     }
 }
 
+/// The words of `rr-conflict` that DRBD 9 has added. Both mean to go on by itself after a conflict; rdb gives the
+/// connection up, and so reads them as `disconnect`.
+pub(crate) fn is_word_of_9(def: &OptionDef, text: &str) -> bool {
+    def.name == "rr-conflict" && matches!(text, "retry-connect" | "auto-discard")
+}
+
+/// A number with a unit in more letters than one, as it must be written: `33MB` is `33M`.
+pub(crate) fn with_plain_suffix(text: &str) -> Option<String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let letter = unit.chars().next().filter(|c| "skmgSKMG".contains(*c))?;
+    let rest = &unit[1..];
+    let is_unit = matches!(
+        rest.to_ascii_lowercase().as_str(),
+        "b" | "ib" | "b/s" | "ib/s" | "/s"
+    );
+    (digits > 0 && is_unit).then(|| format!("{number}{letter}"))
+}
+
+/// What the options of DRBD 9 that rdb does not have are set to when they change nothing.
+const DEFAULTS_OF_9: [(&str, &str); 6] = [
+    ("transport", "tcp"),
+    ("tls", "no"),
+    ("quorum", "off"),
+    ("bitmap", "yes"),
+    ("bitmap", ""),
+    ("block-size", "512"),
+];
+
 /// Whether a checked value is the option's default.
 pub(crate) fn is_default(def: &OptionDef, value: &Value) -> bool {
     match (def.ty, value) {
@@ -101,6 +130,7 @@ pub(crate) fn is_default(def: &OptionDef, value: &Value) -> bool {
         (Type::Words { default, .. }, Value::Text(t)) => t == default,
         (Type::Text { .. } | Type::Hosts, Value::Text(t)) => t.is_empty(),
         (Type::ResourceRef, Value::Text(t)) => t == "-1",
+        (Type::Words9, Value::Text(t)) => DEFAULTS_OF_9.contains(&(def.name, t.as_str())),
         _ => false,
     }
 }
@@ -111,6 +141,14 @@ pub(crate) fn number(name: &str, text: &str, unit: Unit) -> Result<i128, Problem
         name: name.to_owned(),
         value: text.to_owned(),
     };
+    // DRBD's tools read it as a number, too, and then say that it is out of range.
+    if let Some(number) = text.strip_prefix('-')
+        && !number.is_empty()
+        && number.len() <= 18
+        && number.bytes().all(|b| b.is_ascii_digit())
+    {
+        return number.parse().map(|n: i128| -n).map_err(|_| invalid());
+    }
     let (digits, factor): (&str, Option<u128>) = match text.as_bytes().last() {
         Some(b's' | b'S') => (&text[..text.len() - 1], Some(512)),
         Some(b'k' | b'K') => (&text[..text.len() - 1], Some(1 << 10)),
@@ -147,6 +185,7 @@ mod tests {
             ("8k", Unit::Count, 8192),
             ("512k", Unit::Bytes, 524_288),
             ("123456789012", Unit::Sectors, 123_456_789_012),
+            ("-1", Unit::Count, -1),
         ] {
             assert_eq!(number("x", text, unit), Ok(expected), "{text}");
         }
@@ -155,7 +194,8 @@ mod tests {
             "1.5M",
             "M",
             "",
-            "-1",
+            "-",
+            "-1k",
             "0x10",
             "99999999999999999999999",
             "1 0",
@@ -202,6 +242,22 @@ mod tests {
                     def.name
                 );
             }
+        }
+    }
+
+    #[test]
+    fn units_in_more_letters_than_one_are_told_how_to_be_written() {
+        for (text, plain) in [
+            ("33MB", Some("33M")),
+            ("33MiB/s", Some("33M")),
+            ("8kb", Some("8k")),
+            ("33M", None),
+            ("MB", None),
+            ("33 MB", None),
+            ("33Mx", None),
+            ("3µB", None),
+        ] {
+            assert_eq!(with_plain_suffix(text).as_deref(), plain, "{text}");
         }
     }
 

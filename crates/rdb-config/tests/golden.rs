@@ -41,6 +41,7 @@ fn whole_configurations_print_as_drbd_prints_them() {
         ("all-sections.conf", "all-sections", "alice"),
         ("syncer-83.conf", "syncer-83", "bob"),
         ("proxy.conf", "proxy", "alice"),
+        ("spare.conf", "spare", "alice"),
     ] {
         let config = config(file);
         check(
@@ -59,6 +60,7 @@ fn inherited_options_print_as_drbd_prints_them() {
         ("c-pacemaker/drbd.conf", "c-pacemaker-drbd", "drbd1"),
         ("all-sections.conf", "all-sections", "alice"),
         ("syncer-83.conf", "syncer-83", "bob"),
+        ("spare.conf", "spare", "alice"),
     ] {
         check(
             &format!("{stem}.dump-inherited"),

@@ -149,3 +149,24 @@ fn endless_files_are_not_read_to_the_end() {
         &error.text()[..200]
     );
 }
+
+#[test]
+fn of_a_pattern_s_files_the_one_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), "drbd.conf", "include \"d/*.res\";");
+    write(dir.path(), "d/a.res", "resource a { }");
+    std::os::unix::fs::symlink("../gone", dir.path().join("d/b.res")).expect("a link");
+    let error = load(&dir.path().join("drbd.conf")).expect_err("a link to nothing");
+    assert!(
+        error
+            .text()
+            .ends_with("drbd.conf:1: Failed to open include file 'd/b.res'."),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("hint: it is a link to ../gone, which is not there"),
+        "{error}"
+    );
+}

@@ -279,8 +279,8 @@ fn what_rdb_does_not_serve_is_refused_by_name() {
             "q.conf:4: r0: net option 'allow-two-primaries' is not served by rdb yet",
         ),
         (
-            "connection { host alice; host bob; }",
-            "q.conf:4: r0: 'connection' (DRBD 9) is not served by rdb yet",
+            "connection { path { host alice; host bob; } path { host alice; host bob; } }",
+            "q.conf:4: r0: more than one 'path' of a 'connection' (DRBD 9) is not served by rdb yet",
         ),
         (
             "options { quorum majority; }",
@@ -342,8 +342,6 @@ fn warnings_name_what_has_no_effect_once() {
         [
             "q.conf:3: a ';' too many; DRBD's tools reject it",
             "q.conf:3: in resource r0, WARN: The 'ignore-on' keyword is deprecated.",
-            "q.conf:3: in resource r0: resync-rate 3M is only where the resync controller starts; for a fixed rate \
-             set c-plan-ahead 0",
             "q.conf:1: global option 'usage-count' has no effect: rdb never contacts a usage counter",
             "q.conf:1: handlers option 'split-brain' has no effect: rdb does not run handlers yet",
             "q.conf:3: net option 'unplug-watermark' has no effect: it tunes a mechanism that rdb does not have",

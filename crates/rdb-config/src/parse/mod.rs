@@ -4,6 +4,7 @@
 //! is wrong with a value or a missing statement is collected, and the parse goes on.
 
 mod address;
+mod connection;
 mod resource;
 mod section;
 mod volume;
@@ -11,6 +12,7 @@ mod volume;
 use crate::error::{Diagnostic, Place, Problem, SourceFile, Warning, WarningKind};
 use crate::lexer::{Kind, Token, tokens};
 use crate::model::{Resource, Sections, Setting};
+use crate::suggest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub(crate) struct Parsed {
     pub(crate) path: String,
     pub(crate) global: Vec<Setting>,
     pub(crate) common: Sections,
+    pub(crate) has_common: bool,
     pub(crate) resources: Vec<Resource>,
     pub(crate) errors: Vec<Diagnostic>,
     pub(crate) warnings: Vec<Warning>,
@@ -150,7 +153,11 @@ impl Parser {
                     "net" | "disk" | "syncer" | "startup" | "handlers" | "options" | "protocol" => {
                         "this belongs into the braces of a resource, or of common"
                     }
-                    _ => "",
+                    "}" => "a '}' too many, or is a '{' missing before?",
+                    word => match suggest::nearest(word, TOP_LEVEL) {
+                        Some(near) => &format!("did you mean '{near}'?"),
+                        None => "",
+                    },
                 };
                 return self.expected("global | common | resource | skip | include", &token, hint);
             }
@@ -174,6 +181,7 @@ impl Parser {
         let place = self.place(keyword);
         self.only_once("resource section", "common", place.clone());
         self.open()?;
+        self.out.has_common = true;
         let mut common = self.common_body(&place)?;
         self.out.common.append(&mut common);
         Ok(())
@@ -221,13 +229,28 @@ impl Parser {
             };
             return self.stop(Some(self.place(keyword)), problem);
         }
-        let failed = |parser: &mut Self| {
-            let problem = Problem::Include {
-                name: name.text.clone(),
-            };
-            parser.stop(Some(parser.place(&name)), problem)
-        };
         let is_pattern = name.text.contains(['*', '?', '[']);
+        // Of the files that a pattern finds the one that fails is named, as it is written otherwise.
+        let failed = |parser: &mut Self, path: &Path| {
+            let shown = match path.strip_prefix(&parser.folder) {
+                Ok(relative) if !name.text.starts_with('/') => relative,
+                _ => path,
+            };
+            let name_of_file = if is_pattern {
+                shown.display().to_string()
+            } else {
+                name.text.clone()
+            };
+            let is_link = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
+            let hint = match std::fs::read_link(path) {
+                Ok(target) if is_link && !path.exists() => {
+                    format!("it is a link to {}, which is not there", target.display())
+                }
+                _ => String::new(),
+            };
+            let problem = Problem::Include { name: name_of_file };
+            parser.stop_with(Some(parser.place(&name)), problem, hint)
+        };
         // The folder's own name may hold characters that are special in patterns.
         let folder = glob::Pattern::escape(&self.folder.to_string_lossy());
         let pattern = if name.text.starts_with('/') {
@@ -242,7 +265,7 @@ impl Parser {
                 require_literal_leading_dot: true,
             };
             let Ok(found) = glob::glob_with(&pattern, options) else {
-                return failed(self);
+                return failed(self, Path::new(&name.text));
             };
             let mut found: Vec<PathBuf> =
                 found.filter_map(Result::ok).take(FILES_MAX + 1).collect();
@@ -253,7 +276,7 @@ impl Parser {
         };
         for path in paths {
             let Ok(real) = std::fs::canonicalize(&path) else {
-                return failed(self);
+                return failed(self, &path);
             };
             if is_pattern && real.is_dir() {
                 continue;
@@ -269,7 +292,7 @@ impl Parser {
                 return self.stop(Some(self.place(keyword)), problem);
             }
             let Ok(text) = read(&path) else {
-                return failed(self);
+                return failed(self, &path);
             };
             self.nested(&name.text, &path, &text)?;
         }
@@ -317,7 +340,15 @@ impl Parser {
     /// Takes the next token; a broken one ends the parse.
     fn next(&mut self) -> Step<Token> {
         let token = self.peek_raw().clone();
-        if let Kind::Broken(problem) = token.kind {
+        if let Kind::Broken(mut problem) = token.kind {
+            // The beginning of a secret is no less secret.
+            if self.follows_secret(self.at)
+                && let Problem::StringTooLong { start }
+                | Problem::Unterminated { start }
+                | Problem::TokenTooLong { start } = &mut problem
+            {
+                *start = "*****".to_owned();
+            }
             let place = Place {
                 file: Arc::clone(&self.file),
                 line: token.line,
@@ -327,6 +358,12 @@ impl Parser {
         }
         self.at += 1;
         Ok(token)
+    }
+
+    /// Whether the token at this position is the value of `shared-secret`.
+    fn follows_secret(&self, at: usize) -> bool {
+        let before = at.checked_sub(1).and_then(|at| self.tokens.get(at));
+        before.is_some_and(|token| token.is_word("shared-secret"))
     }
 
     /// Takes the next token if it is this punctuation.
@@ -369,12 +406,19 @@ impl Parser {
     }
 
     fn open(&mut self) -> Step<()> {
+        let before = self.at.checked_sub(1).map(|at| self.tokens[at].clone());
         let token = self.next()?;
         if token.is('{') {
-            Ok(())
-        } else {
-            self.expected("{", &token, "")
+            return Ok(());
         }
+        let hint = match before {
+            Some(before) if before.line < token.line => {
+                format!("is the '{{' missing at the end of line {}?", before.line)
+            }
+            Some(before) => format!("is the '{{' missing after '{}'?", before.text),
+            None => String::new(),
+        };
+        self.expected("{", &token, &hint)
     }
 
     /// Ends a statement: `;`, or the end of the line when it was a 0.6-style assignment.
@@ -394,10 +438,18 @@ impl Parser {
 
     /// The error of a statement that goes on where it should end.
     fn missing_semicolon<T>(&mut self, expected: &str, before: Option<&Token>) -> Step<T> {
+        let is_secret = self
+            .at
+            .checked_sub(1)
+            .is_some_and(|at| self.follows_secret(at));
         let token = self.next()?;
         let hint = match before {
             Some(before) if before.line < token.line => {
                 format!("is the ';' missing at the end of line {}?", before.line)
+            }
+            Some(_) if is_secret => {
+                "a secret with other characters than letters, digits, '/', '.', '_' and '-' must be quoted"
+                    .to_owned()
             }
             Some(before) => format!("is the ';' missing after '{}'?", before.text),
             None => String::new(),
@@ -427,23 +479,32 @@ impl Parser {
     }
 
     fn stop<T>(&mut self, place: Option<Place>, problem: Problem) -> Step<T> {
+        self.stop_with(place, problem, String::new())
+    }
+
+    fn stop_with<T>(&mut self, place: Option<Place>, problem: Problem, hint: String) -> Step<T> {
         self.out.errors.push(Diagnostic {
             place,
             problem,
-            hint: None,
+            hint: (!hint.is_empty()).then_some(hint),
         });
         Err(Stop)
     }
 
     /// A problem that does not end the parse.
     fn wrong(&mut self, place: Place, problem: Problem) {
+        self.wrong_with(place, problem, String::new());
+    }
+
+    /// The same, with what may help.
+    fn wrong_with(&mut self, place: Place, problem: Problem, hint: String) {
         if self.out.errors.len() >= ERRORS_MAX {
             return;
         }
         self.out.errors.push(Diagnostic {
             place: Some(place),
             problem,
-            hint: None,
+            hint: (!hint.is_empty()).then_some(hint),
         });
     }
 
@@ -452,13 +513,12 @@ impl Parser {
             expected: expected.to_owned(),
             got: got.text.clone(),
         };
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        self.out.errors.push(Diagnostic {
-            place: Some(self.place(got)),
-            problem,
-            hint,
-        });
-        Err(Stop)
+        let hint = if hint.is_empty() {
+            hint_for_token(got)
+        } else {
+            hint
+        };
+        self.stop_with(Some(self.place(got)), problem, hint.to_owned())
     }
 
     fn warn(&mut self, kind: WarningKind, at: &Token, text: String) {
@@ -505,6 +565,24 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
         .take(FILE_MAX as u64 + 1)
         .read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The words that begin a statement of the top level.
+const TOP_LEVEL: [&str; 5] = ["global", "common", "resource", "skip", "include"];
+
+/// What may help with a token that can stand nowhere.
+fn hint_for_token(token: &Token) -> &'static str {
+    match (&token.kind, token.text.as_str()) {
+        (Kind::End, _) => "the file ends here; is a '}' missing?",
+        (Kind::Stray, "\u{feff}") => {
+            "the file begins with a byte order mark; save it as UTF-8 without one"
+        }
+        (Kind::Stray, "\u{201c}" | "\u{201d}" | "\u{201e}" | "\u{2018}" | "\u{2019}" | "'") => {
+            "strings stand in plain double quotes: \""
+        }
+        (Kind::Stray, _) => "text with such characters must stand in double quotes",
+        _ => "",
+    }
 }
 
 /// Words that cannot be names unless they are quoted.

@@ -1,8 +1,9 @@
 //! Resources, hosts and volumes: `docs/spec/admin.md`, sections 1.5, 1.8 and 1.10.
 
 use super::address::{PORT_0_6, Portless};
+use super::connection::{Connection, Joined};
 use super::volume::{META_INDEX_MAX, fill, implicit_volume};
-use super::{Parser, Step};
+use super::{Parser, Step, is_keyword};
 use crate::dump::escape as quoted;
 use crate::error::{Place, Problem, WarningKind};
 use crate::lexer::{Kind, Token};
@@ -10,10 +11,60 @@ use crate::model::{
     Disk, Host, HostKind, HostProxy, MetaDisk, Resource, Section, Sections, Volume,
 };
 use crate::options::{self, OldSection};
+use crate::suggest;
 
 const RESOURCE_ITEMS: &str =
     "protocol | on | disk | net | syncer | startup | handlers | ignore-on | stacked-on-top-of";
 const HOST_ITEMS: &str = "disk | device | address | meta-disk | flexible-meta-disk";
+/// The words that suggestions are taken from: more than DRBD's messages list.
+const RESOURCE_WORDS: &[&str] = &[
+    "protocol",
+    "on",
+    "floating",
+    "stacked-on-top-of",
+    "volume",
+    "device",
+    "disk",
+    "meta-disk",
+    "flexible-meta-disk",
+    "net",
+    "syncer",
+    "startup",
+    "handlers",
+    "options",
+    "proxy",
+    "connection",
+    "connection-mesh",
+    "ignore-on",
+];
+const HOST_WORDS: &[&str] = &[
+    "device",
+    "disk",
+    "address",
+    "meta-disk",
+    "flexible-meta-disk",
+    "volume",
+    "options",
+    "proxy",
+    "node-id",
+    "alternate-link-address",
+];
+
+/// Where a word belongs that stands among the statements of a resource and is none.
+fn misplaced(word: &str) -> String {
+    let sections: Vec<&str> = Section::IN_RESOURCE
+        .into_iter()
+        .filter(|&s| options::find(s, word).is_some())
+        .map(Section::as_str)
+        .collect();
+    match sections.as_slice() {
+        _ if word == "address" => {
+            "an address belongs into the braces of an 'on' section".to_owned()
+        }
+        [] => String::new(),
+        found => format!("'{word}' belongs into {} {{}}", found.join(" {} or ")),
+    }
+}
 
 /// Sections by keyword.
 fn section_of(word: &str) -> Option<OldSection> {
@@ -40,17 +91,25 @@ struct Draft {
     hosts: Vec<HostDraft>,
     explicit_volumes: bool,
     unserved: Vec<(String, Place)>,
+    connections: Vec<Connection>,
     /// Whether any statement was a 0.6-style assignment.
     assigned: bool,
 }
 
 /// A host under construction.
-struct HostDraft {
-    host: Host,
+pub(super) struct HostDraft {
+    pub(super) host: Host,
     label: String,
     port: Option<u16>,
     meta_index: Option<u32>,
-    address_has_port: bool,
+    pub(super) address_has_port: bool,
+}
+
+impl HostDraft {
+    /// Whether this is one of its names.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.host.kind != HostKind::Stacked && self.host.names.iter().any(|own| own == name)
+    }
 }
 
 impl Parser {
@@ -60,14 +119,25 @@ impl Parser {
         loop {
             let token = self.next()?;
             match (&token.kind, token.text.as_str()) {
-                (Kind::Punct('}') | Kind::End, _) => return Ok(sections),
+                (Kind::Punct('}'), _) => return Ok(sections),
+                (Kind::End, _) => {
+                    let text = "the '}' that ends common is missing".to_owned();
+                    self.warn(WarningKind::Advice, &token, text);
+                    return Ok(sections);
+                }
                 (Kind::Punct(';'), _) => self.stray_semicolon(&token),
                 (Kind::Word, "on" | "floating" | "stacked-on-top-of") => {
                     return self.stop(Some(self.place(&token)), Problem::HostInCommon);
                 }
                 _ => {
                     if !self.section_or_protocol(&token, "common", owner, &mut sections)? {
-                        return self.expected(RESOURCE_ITEMS, &token, "");
+                        let hint = match misplaced(&token.text) {
+                            hint if hint.is_empty() => {
+                                suggest::hint(&token.text, RESOURCE_WORDS.iter().copied())
+                            }
+                            hint => hint,
+                        };
+                        return self.expected(RESOURCE_ITEMS, &token, &hint);
                     }
                 }
             }
@@ -75,7 +145,7 @@ impl Parser {
     }
 
     /// A section or `protocol`; false when the word is neither.
-    fn section_or_protocol(
+    pub(super) fn section_or_protocol(
         &mut self,
         token: &Token,
         key: &str,
@@ -142,12 +212,20 @@ impl Parser {
             hosts: Vec::new(),
             explicit_volumes: false,
             unserved: Vec::new(),
+            connections: Vec::new(),
             assigned: false,
         };
         loop {
             let token = self.next()?;
             // The last brace of a file may be missing, as in DRBD.
             if token.is('}') || token.kind == Kind::End {
+                if token.kind == Kind::End {
+                    let text = format!(
+                        "the '}}' that ends resource {} is missing",
+                        quoted(&draft.name)
+                    );
+                    self.warn(WarningKind::Advice, &token, text);
+                }
                 let end = self.place(&token);
                 let resource = self.finish(draft, end);
                 self.out.resources.push(resource);
@@ -206,13 +284,20 @@ impl Parser {
                 let key = draft.name.clone();
                 self.volume_item(token, volume, &key)?;
             }
-            "connection" | "connection-mesh" => {
-                let place = self.place(token);
-                draft.unserved.push((format!("'{word}' (DRBD 9)"), place));
-                while !self.peek_raw().is('{') && self.peek_raw().kind != Kind::End {
-                    self.at += 1;
-                }
-                self.skip_braces(token)?;
+            "connection" => {
+                let connection = self.connection(token, &draft.name)?;
+                draft.connections.push(connection);
+            }
+            "connection-mesh" => {
+                let mesh = self.connection_mesh(token, &draft.name)?;
+                draft.connections.push(mesh);
+            }
+            "global" | "common" | "resource" => {
+                let hint = format!(
+                    "is the '}}' missing that ends resource {}?",
+                    quoted(&draft.name)
+                );
+                return self.expected(RESOURCE_ITEMS, token, &hint);
             }
             "skip" => {
                 self.skip_in_resource(token)?;
@@ -238,14 +323,18 @@ impl Parser {
                     &draft.place.clone(),
                     &mut draft.sections,
                 )? {
-                    return self.expected(RESOURCE_ITEMS, token, "");
+                    let mut hint = misplaced(word);
+                    if hint.is_empty() {
+                        hint = suggest::hint(word, RESOURCE_WORDS.iter().copied());
+                    }
+                    return self.expected(RESOURCE_ITEMS, token, &hint);
                 }
             }
         }
         Ok(())
     }
 
-    fn skip_in_resource(&mut self, keyword: &Token) -> Step<()> {
+    pub(super) fn skip_in_resource(&mut self, keyword: &Token) -> Step<()> {
         while !self.peek_raw().is('{') {
             if self.peek_raw().kind == Kind::End || self.peek_raw().is('}') {
                 let token = self.next()?;
@@ -296,8 +385,14 @@ impl Parser {
             if token.is('{') {
                 break;
             }
-            if !token.is_text() {
-                return self.expected("TK_STRING | '{'", &token, "");
+            if !token.is_text() || (token.kind == Kind::Word && is_keyword(&token.text)) {
+                let before = self.tokens[self.at.saturating_sub(2)].line;
+                let hint = if before < token.line {
+                    format!("is the '{{' missing at the end of line {before}?")
+                } else {
+                    "is the '{' missing after the host's name?".to_owned()
+                };
+                return self.expected("TK_STRING | '{'", &token, &hint);
             }
             self.host_name(&token, draft);
             names.push(token.text);
@@ -320,9 +415,12 @@ impl Parser {
         let Portless { address, .. } = self.address(false)?;
         let name = address.to_string();
         let place = address.place.clone();
-        if self.accept_word("node-id") {
-            self.integer_within("node-id", 0, 31)?;
-        }
+        let node_id = self.peek_raw().clone();
+        let node_id = if self.accept_word("node-id") {
+            Some(self.node_id(&node_id, draft)?)
+        } else {
+            None
+        };
         let mut host = self.host_draft(
             HostKind::Floating,
             vec![name.clone()],
@@ -330,6 +428,7 @@ impl Parser {
             format!("on {name}"),
         );
         host.host.address = Some(address);
+        host.host.node_id = node_id;
         host.address_has_port = true;
         if self.accept('{') {
             self.host_body(draft, &mut host)?;
@@ -367,6 +466,7 @@ impl Parser {
                 volumes: Vec::new(),
                 sections: Sections::default(),
                 proxy: None,
+                node_id: None,
             },
             label,
             port: None,
@@ -397,6 +497,9 @@ impl Parser {
             "device" | "disk" | "meta-disk" | "flexible-meta-disk" => {
                 let place = host.host.place.clone();
                 let volume = implicit_volume(&mut host.host.volumes, place);
+                if word.ends_with("meta-disk") {
+                    self.statement_once(token, &key, &volume.place.clone());
+                }
                 self.volume_item(token, volume, &key)?;
             }
             "address" => {
@@ -445,18 +548,33 @@ impl Parser {
                 host.host.proxy = Some(self.host_proxy(&key)?);
             }
             "node-id" => {
-                self.integer_within("node-id", 0, 31)?;
+                host.host.node_id = Some(self.node_id(token, draft)?);
                 self.end_of_statement(false)?;
-                let text = "'node-id' is of DRBD 9 and has no effect".to_owned();
-                self.warn(WarningKind::NoEffect, token, text);
             }
+            "skip" => self.skip_in_resource(token)?,
             _ if token.is(';') => self.stray_semicolon(token),
-            _ => return self.expected(HOST_ITEMS, token, ""),
+            "on" | "net" | "handlers" | "startup" | "resource" | "floating" => {
+                let hint = format!("is the '}}' missing that ends '{}'?", host.label);
+                return self.expected(HOST_ITEMS, token, &hint);
+            }
+            _ => {
+                let hint = suggest::hint(word, HOST_WORDS.iter().copied());
+                return self.expected(HOST_ITEMS, token, &hint);
+            }
         }
         Ok(())
     }
 
-    fn host_proxy(&mut self, key: &str) -> Step<HostProxy> {
+    /// `node-id N`, after the keyword: no two hosts of a resource have the same.
+    fn node_id(&mut self, keyword: &Token, draft: &Draft) -> Step<u8> {
+        let place = self.place(keyword);
+        let id = self.integer_within("node-id", 0, 31)?;
+        let key = format!("{}:{id}", draft.name);
+        self.only_once_in(&format!("{:?}", draft.place), "node-id", &key, place);
+        Ok(u8::try_from(id).unwrap_or(0))
+    }
+
+    pub(super) fn host_proxy(&mut self, key: &str) -> Step<HostProxy> {
         if !self.accept_word("on") {
             let token = self.next()?;
             return self.expected("on", &token, "");
@@ -504,7 +622,8 @@ impl Parser {
         }
     }
 
-    /// Complains about the second `device`, `disk`, ... of one host or volume.
+    /// Complains about the second `device`, `disk`, ... of one host or volume. Of several `meta-disk` the last one
+    /// counts, except in a host section: there DRBD complains, too.
     pub(super) fn statement_once(&mut self, token: &Token, key: &str, owner: &Place) {
         let what = if token.text == "flexible-meta-disk" {
             "meta-disk"
@@ -527,18 +646,31 @@ impl Parser {
             place,
             sections,
             templates,
-            hosts,
+            mut hosts,
             explicit_volumes,
-            unserved,
+            mut unserved,
+            connections,
             assigned,
         } = draft;
-        let mut finished = Vec::with_capacity(hosts.len());
-        let mut told = false;
-        for mut host in hosts {
+        let mut sections = sections;
+        for host in &mut hosts {
             for template in &templates {
                 fill(&mut host.host.volumes, template);
             }
             host.host.volumes.sort_by_key(|v| v.number);
+        }
+        let is_of_9 = !connections.is_empty() || hosts.iter().any(|h| h.host.node_id.is_some());
+        let mut joined = Joined {
+            name: &name,
+            place: &place,
+            hosts: &mut hosts,
+            sections: &mut sections,
+            unserved: &mut unserved,
+        };
+        self.join(&mut joined, connections);
+        let mut finished = Vec::with_capacity(hosts.len());
+        let mut told = false;
+        for mut host in hosts {
             if let Some(address) = &mut host.host.address
                 && !host.address_has_port
             {
@@ -549,6 +681,9 @@ impl Parser {
                     (host.meta_index, volume.meta.clone())
                 {
                     volume.meta = Some(MetaDisk::Indexed(path, index));
+                }
+                if volume.meta.is_none() && is_of_9 && volume.disk != Some(Disk::None) {
+                    volume.meta = Some(MetaDisk::Internal);
                 }
                 if volume.meta.is_none() && assigned {
                     volume.meta = Some(MetaDisk::Internal);
@@ -568,7 +703,7 @@ impl Parser {
                     }
                 }
             }
-            self.missing(&name, &host);
+            self.missing(&name, &host, is_of_9);
             finished.push(host.host);
         }
         Resource {
@@ -584,9 +719,10 @@ impl Parser {
         }
     }
 
-    fn missing(&mut self, resource: &str, host: &HostDraft) {
+    /// `is_of_9`: the address may stand elsewhere, or nowhere; that is said when the resource is to run.
+    fn missing(&mut self, resource: &str, host: &HostDraft, is_of_9: bool) {
         let mut keywords = Vec::new();
-        if host.host.address.is_none() {
+        if host.host.address.is_none() && !is_of_9 {
             keywords.push("address");
         }
         for volume in &host.host.volumes {

@@ -5,6 +5,7 @@ use crate::error::{Problem, WarningKind};
 use crate::lexer::{Kind, Token};
 use crate::model::{Section, Sections, Setting};
 use crate::options::{self, Old, OldSection, OptionDef, Type};
+use crate::suggest;
 use crate::value::{self, is_clamped};
 
 /// The command for a kernel panic, as `on-io-error panic` meant it.
@@ -35,10 +36,11 @@ impl Parser {
                 None
             };
             let Some(def) = def else {
+                let hint = hint_for(OldSection::Now(Section::Global), &token.text);
                 return self.expected(
                     "dialog-refresh | minor-count | disable-ip-verification",
                     &token,
-                    "",
+                    &hint,
                 );
             };
             let mut sections = Sections::default();
@@ -252,21 +254,26 @@ impl Parser {
                     self.next()?
                 } else {
                     let next = self.next()?;
-                    let hint = missing_before(token, &next);
+                    let mut hint = missing_before(token, &next);
+                    if hint.is_empty() {
+                        hint = suggest::hint(&next.text, ["yes", "no"]);
+                    }
                     return self.expected("yes | no | ;", &next, &hint);
                 }
             }
             Type::Words { words, .. } if def.section == Section::Global => {
                 let value = self.next()?;
                 if !value.is_text() || !words.contains(&value.text.as_str()) {
-                    return self.expected(&words.join(" | "), &value, "");
+                    let hint = suggest::hint(&value.text, words.iter().copied());
+                    return self.expected(&words.join(" | "), &value, &hint);
                 }
                 value
             }
             Type::Number { .. } if def.section == Section::Global => {
                 let value = self.next()?;
                 if value.kind != Kind::Word || !value.text.bytes().all(|b| b.is_ascii_digit()) {
-                    return self.expected("TK_INTEGER", &value, "");
+                    let hint = hint_for_value(def, &value.text);
+                    return self.expected("TK_INTEGER", &value, &hint);
                 }
                 value
             }
@@ -331,7 +338,10 @@ impl Parser {
         into: &mut Sections,
     ) {
         match value::check(def, &value.text) {
-            Err(problem) => self.wrong(self.place(value), problem),
+            Err(problem) => {
+                let hint = hint_for_value(def, &value.text);
+                self.wrong_with(self.place(value), problem, hint);
+            }
             Ok(checked) => {
                 let text = match (&checked, def.ty) {
                     (value::Value::Text(text), Type::Words { .. }) => text.clone(),
@@ -425,6 +435,60 @@ fn missing_before(token: &Token, next: &Token) -> String {
     }
 }
 
+/// Every option that may stand in a section.
+fn names_in(section: OldSection) -> impl Iterator<Item = &'static str> {
+    options::OPTIONS
+        .iter()
+        .filter(move |def| match section {
+            OldSection::Now(now) => def.section == now,
+            OldSection::Syncer => options::old(section, def.name).is_some(),
+        })
+        .map(|def| def.name)
+        .chain((section == OldSection::Syncer).then_some("rate"))
+}
+
+/// Whether a word begins a statement of a resource or of the top level: then a section before is not closed.
+fn is_statement(word: &str) -> bool {
+    matches!(
+        word,
+        "on" | "net"
+            | "disk"
+            | "syncer"
+            | "startup"
+            | "handlers"
+            | "options"
+            | "protocol"
+            | "volume"
+            | "device"
+            | "meta-disk"
+            | "resource"
+            | "common"
+            | "global"
+            | "floating"
+            | "connection"
+            | "connection-mesh"
+    )
+}
+
+/// What may help with a value that its option does not take.
+fn hint_for_value(def: &OptionDef, text: &str) -> String {
+    match def.ty {
+        Type::Number { min, max, unit, .. } => {
+            let unit = match unit {
+                options::Unit::Count => String::new(),
+                unit => format!(" {}", unit.name()),
+            };
+            let range = format!("{} is a number from {min} to {max}{unit}", def.name);
+            match value::with_plain_suffix(text) {
+                Some(plain) => format!("{range}; suffixes are s, K, M and G: write {plain}"),
+                None => range,
+            }
+        }
+        Type::Words { words, .. } => suggest::hint(text, words.iter().copied()),
+        _ => String::new(),
+    }
+}
+
 /// Where an option of this name does belong.
 fn hint_for(section: OldSection, word: &str) -> String {
     let sections: Vec<&str> = Section::IN_RESOURCE
@@ -439,7 +503,13 @@ fn hint_for(section: OldSection, word: &str) -> String {
         [] if options::old(OldSection::Syncer, word).is_some() => {
             format!("'{word}' belongs into syncer {{}}")
         }
-        [] => String::new(),
+        [] => {
+            let hint = suggest::hint(word, names_in(section));
+            if hint.is_empty() && is_statement(word) {
+                return "is a '}' missing before?".to_owned();
+            }
+            hint
+        }
         found => format!("'{word}' belongs into {} {{}}", found.join(" {} or ")),
     }
 }

@@ -36,7 +36,12 @@ impl Parser {
                     self.volume_item(&token, &mut volume, &key)?;
                 }
                 _ if token.is(';') => self.stray_semicolon(&token),
-                _ => return self.expected(VOLUME_ITEMS, &token, ""),
+                "skip" => self.skip_in_resource(&token)?,
+                _ => {
+                    let words = ["device", "disk", "meta-disk", "flexible-meta-disk"];
+                    let hint = crate::suggest::hint(word, words);
+                    return self.expected(VOLUME_ITEMS, &token, &hint);
+                }
             }
         }
     }
@@ -65,7 +70,9 @@ impl Parser {
         if token.text == "disk" && self.accept('{') {
             return self.option_section(OldSection::Now(Section::Disk), key, &mut volume.sections);
         }
-        self.statement_once(token, key, &volume.place.clone());
+        if !token.text.ends_with("meta-disk") {
+            self.statement_once(token, key, &volume.place.clone());
+        }
         let assigned = self.assignment(token);
         match token.text.as_str() {
             "device" => {
@@ -100,7 +107,8 @@ impl Parser {
 
     fn meta_disk(&mut self, flexible: bool) -> Step<MetaDisk> {
         let value = self.text()?;
-        if value.is_word("internal") {
+        // Quoted or not, it is the word: a device would be named by its path.
+        if value.text == "internal" {
             return Ok(MetaDisk::Internal);
         }
         let path = PathBuf::from(&value.text);
