@@ -60,7 +60,7 @@ impl Executor {
     /// Does one step; the result is its exit status, and everything to say has been said.
     pub(crate) fn run(&mut self, step: &Step) -> u8 {
         if self.dry_run || self.verbose {
-            out::line(&step.line(self.family));
+            out::print_written(&(step.line(self.family) + "\n"));
         }
         if self.dry_run {
             return 0;

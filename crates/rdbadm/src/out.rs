@@ -1,6 +1,8 @@
 //! Standard output. A reader that went away is no error: the program ends quietly.
+//!
+//! Texts of other people, such as a configuration's, must not act on the terminal that they are shown on.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// Prints text as it is.
 pub(crate) fn print(text: &str) {
@@ -9,13 +11,37 @@ pub(crate) fn print(text: &str) {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        let code = if error.kind() == io::ErrorKind::BrokenPipe {
-            0
-        } else {
-            1
-        };
-        std::process::exit(code);
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        // A script that has half an answer must not take it for the whole.
+        let reason = error.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        self::error(&format!("can not write to standard output: {reason}"));
+        std::process::exit(1);
     }
+}
+
+/// Prints text that other people have written: as it is into a file or a pipe, and harmless on a terminal.
+pub(crate) fn print_written(text: &str) {
+    if io::stdout().is_terminal() {
+        print(&rdb_config::printable(text));
+    } else {
+        print(text);
+    }
+}
+
+/// Whether standard output shows colours: a terminal that can, and nobody who has asked for none
+/// (<https://no-color.org>).
+pub(crate) fn has_color() -> bool {
+    wants_color(
+        std::env::var_os("NO_COLOR").as_deref(),
+        std::env::var_os("TERM").as_deref(),
+    ) && io::stdout().is_terminal()
+}
+
+fn wants_color(no_color: Option<&std::ffi::OsStr>, term: Option<&std::ffi::OsStr>) -> bool {
+    no_color.is_none_or(std::ffi::OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
 }
 
 /// Prints one line.
@@ -25,5 +51,28 @@ pub(crate) fn line(text: &str) {
 
 /// Prints one line to standard error; who does not listen misses it.
 pub(crate) fn error(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", rdb_config::printable(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_have_them_and_users_who_want_them() {
+        for (no_color, term, wants) in [
+            (None, Some("xterm"), true),
+            (None, None, true),
+            (Some(""), Some("xterm"), true),
+            (Some("1"), Some("xterm"), false),
+            (None, Some("dumb"), false),
+        ] {
+            let os = |word: Option<&'static str>| word.map(std::ffi::OsStr::new);
+            assert_eq!(
+                wants_color(os(no_color), os(term)),
+                wants,
+                "{no_color:?} {term:?}"
+            );
+        }
+    }
 }

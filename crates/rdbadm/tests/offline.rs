@@ -450,10 +450,15 @@ fn facts_of_the_configuration_are_printed_for_scripts() {
 }
 
 #[test]
-fn a_dump_hides_secrets_unless_asked() {
+fn a_dump_shows_secrets_unless_asked_not_to() {
     let node = Node::new();
-    assert!(!node.ok("dump r0").contains("hush"));
-    assert!(node.ok("dump --show-secrets r0").contains("hush"));
+    for words in ["dump", "dump r0", "dump-xml r0", "dump --show-secrets r0"] {
+        assert!(node.ok(words).contains("hush"), "{words}");
+    }
+    for words in ["dump --hide-secrets", "dump --hide-secrets r0"] {
+        let text = node.ok(words);
+        assert!(!text.contains("hush") && text.contains("*****"), "{text}");
+    }
 }
 
 #[test]
@@ -504,4 +509,203 @@ fn a_socket_that_nobody_serves_is_no_daemon() {
     std::fs::create_dir(node.path("run")).unwrap();
     drop(std::os::unix::net::UnixListener::bind(node.path("run/control.sock")).unwrap());
     assert_eq!(node.ok("role r0"), "Unconfigured\n");
+}
+
+/// Two resources, of which the first sets something that is not served.
+fn with_one_refused(node: &Node) {
+    let disk = node.disk().display().to_string();
+    let resource = |name: &str, minor: u32, more: &str| {
+        format!(
+            "resource {name} {{\n  {more}\n  volume 0 {{ device /dev/drbd{minor}; disk {disk}{minor}; meta-disk internal; }}\n  \
+             volume 1 {{ device /dev/drbd{}; disk {disk}{0}; meta-disk internal; }}\n  \
+             on alice {{ address 127.0.47.1:{}; }}\n  on bob {{ address 127.0.47.2:{1}; }}\n}}\n",
+            minor + 1,
+            7789 + minor
+        )
+    };
+    let text = resource("r0", 0, "disk { fencing resource-only; }") + &resource("r1", 2, "");
+    std::fs::write(node.conf(), text).unwrap();
+}
+
+#[test]
+fn one_resource_that_is_not_served_stops_neither_the_others_nor_questions_about_it() {
+    let node = Node::new();
+    with_one_refused(&node);
+    for words in ["-d up all", "-d adjust all", "-d up r0 r1"] {
+        let output = node.run(words);
+        assert_eq!(output.status.code(), Some(10), "{words}");
+        assert!(
+            err(&output).contains("r0: disk option 'fencing' is not served"),
+            "{output:?}"
+        );
+        let steps = out(&output);
+        assert!(
+            steps.contains("rdbsetup connect r1") && !steps.contains("r0"),
+            "{words}: {steps}"
+        );
+    }
+    for (words, text) in [
+        ("role r0", "Unconfigured\nUnconfigured\n"),
+        ("cstate r0/0", "Unconfigured\n"),
+        ("sh-dev r0", "/dev/drbd0\n/dev/drbd1\n"),
+        ("sh-ip r0/0", "127.0.47.1\n"),
+        ("-d down r0", "rdbsetup down r0\n"),
+        ("-d secondary r0/0", "rdbsetup secondary 0\n"),
+        ("-d detach r0/0", "rdbsetup detach 0\n"),
+        (
+            "-d disconnect r0",
+            "rdbsetup disconnect ipv4:127.0.47.1:7789 ipv4:127.0.47.2:7789\n",
+        ),
+        ("-d dstate r0/0", "rdbsetup dstate 0\n"),
+    ] {
+        assert_eq!(node.ok(words), text, "{words}");
+    }
+    let steps = node.ok("-d dump-md r0");
+    assert_eq!(steps.lines().count(), 2, "{steps}");
+}
+
+#[test]
+fn a_command_on_one_volume_leaves_the_others_alone() {
+    let node = Node::new();
+    with_one_refused(&node);
+    let disk = node.disk().display().to_string();
+    let up = format!(
+        "rdbsetup new-resource r1\nrdbsetup new-minor r1 3 1\nrdbmeta 3 v08 {disk}3 internal apply-al\n\
+         rdbsetup attach 3 {disk}3 {disk}3 internal\n\
+         rdbsetup connect r1 ipv4:127.0.47.1:7791 ipv4:127.0.47.2:7791\n"
+    );
+    for words in [
+        "-d up r1/1",
+        "-d up minor-3",
+        "-d adjust r1/1",
+        "-d adjust minor-3",
+    ] {
+        assert_eq!(node.ok(words), up, "{words}");
+    }
+    for words in [
+        "down minor-3",
+        "disconnect minor-3",
+        "down r1/1",
+        "connect minor-3",
+    ] {
+        let (code, text) = node.fails(words);
+        assert_eq!(code, 1, "{words}");
+        assert!(
+            text.ends_with("operates on whole resources, but you specified a specific volume!\n"),
+            "{text}"
+        );
+    }
+    let (code, text) = node.fails("-d up r1/7");
+    assert_eq!(
+        (code, text.as_str()),
+        (1, "'r1/7' not defined in your config (for this host).\n")
+    );
+}
+
+#[test]
+fn an_address_of_another_machine_is_refused_before_anything_is_done() {
+    let node = Node::new();
+    let text = std::fs::read_to_string(node.conf()).unwrap();
+    let text = text.replace("127.0.0.1", "192.0.2.1");
+    std::fs::write(node.conf(), &text).unwrap();
+    for words in ["up r0", "up all", "connect r0", "adjust all"] {
+        let (code, message) = node.fails(words);
+        assert_eq!(code, 10, "{words}");
+        let conf = node.conf().display().to_string();
+        assert!(
+            message.starts_with(&format!(
+                "{conf}:4: in resource r0, on alice:\n\tIP 192.0.2.1 not found on this host.\n"
+            )),
+            "{message}"
+        );
+        assert!(!node.path("run").exists(), "{words} has started something");
+    }
+    // A dry run is for looking at another host's steps, too.
+    assert!(node.ok("-d up r0").contains("ipv4:192.0.2.1:7789"));
+    assert_eq!(node.ok("sh-ip r0"), "192.0.2.1\n");
+    let text = format!("global {{ disable-ip-verification; }}\n{text}");
+    std::fs::write(node.conf(), text).unwrap();
+    let (_, message) = node.fails("connect r0");
+    assert!(!message.contains("not found on this host"), "{message}");
+}
+
+#[test]
+fn a_file_without_a_resource_for_this_host_can_be_printed() {
+    let node = Node::new();
+    let conf = node.conf();
+    std::fs::write(
+        &conf,
+        "global { usage-count no; }\ncommon { net { protocol C; } }\n",
+    )
+    .unwrap();
+    for words in ["dump", "dump all"] {
+        assert!(node.ok(words).contains("common {\n    net {\n"), "{words}");
+    }
+    assert!(node.ok("dump-xml").starts_with("<config file="));
+    assert_eq!(node.ok("sh-resources"), "");
+    let (code, text) = node.fails("up all");
+    assert_eq!((code, text.as_str()), (1, "no resources defined!\n"));
+    let text = "resource far { device /dev/drbd0; disk /dev/a; meta-disk internal;
+                on carol { address 127.0.0.1:1; } on dave { address 127.0.0.2:1; } }";
+    std::fs::write(&conf, text).unwrap();
+    assert!(
+        node.ok("dump")
+            .contains("# resource far on alice: ignored, not stacked")
+    );
+    assert_eq!(node.ok("sh-resources"), "");
+}
+
+#[test]
+fn the_configuration_is_printed_as_xml() {
+    let node = Node::new();
+    let all = node.ok("dump-xml");
+    assert!(
+        all.starts_with("<config file=") && all.ends_with("</config>\n"),
+        "{all}"
+    );
+    let one = node.ok("dump-xml r0");
+    assert!(one.starts_with("<resource name=\"r0\""), "{one}");
+    assert_eq!(node.fails("dump-xml nosuch").0, 1);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let node = Node::new();
+    for words in ["dump", "sh-dev r0", "-d up r0", "--help"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = node.command(words).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(
+            err(&output).contains("can not write to standard output: No space left on device"),
+            "{words}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dry_run_prints_the_victim_as_this_node_sees_it() {
+    let node = Node::new();
+    let text = std::fs::read_to_string(node.conf()).unwrap();
+    for (victim, word) in [("alice", "discard-local"), ("bob", "discard-remote")] {
+        let victim = format!("protocol C; after-sb-0pri discard-node-{victim};");
+        std::fs::write(node.conf(), text.replace("protocol C;", &victim)).unwrap();
+        let steps = node.ok("-d connect r0");
+        assert!(
+            steps.contains(&format!("--after-sb-0pri={word}")),
+            "{steps}"
+        );
+    }
+}
+
+#[test]
+fn escapes_in_names_are_not_echoed() {
+    let node = Node::new();
+    let output = node
+        .command("up")
+        .arg("\u{1b}[31mr0")
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let text = err(&output);
+    assert!(text.starts_with("'\\u{1b}[31mr0' not defined"), "{text:?}");
 }

@@ -15,7 +15,7 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
     if shown.options != resource.options {
         create.push(item.resource_options(true));
     }
-    for running in &shown.volumes {
+    for running in shown.volumes.iter().filter(|r| item.is_asked_for(r.volume)) {
         let kept = resource
             .volumes
             .iter()
@@ -27,7 +27,7 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
             create.push(item.del_minor(running.minor));
         }
     }
-    for volume in &resource.volumes {
+    for volume in item.volumes() {
         let running = shown
             .volumes
             .iter()
@@ -57,7 +57,7 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
         Some(running)
             if running.local != resource.me.address || running.peer != resource.peer.address =>
         {
-            net.push(item.disconnect(false));
+            net.push(item.disconnect_from([running.local, running.peer], false));
             net.push(item.connect(false, false));
         }
         Some(running) => {

@@ -189,6 +189,7 @@ impl Command<'_> {
                 | Verb::NetOptions
                 | Verb::ResourceOptions
                 | Verb::Dump
+                | Verb::DumpXml
                 | Verb::ShNop
         ) {
             for warning in &warnings {
@@ -208,13 +209,21 @@ impl Command<'_> {
             Verb::ShNop => return 0,
             Verb::ShResources => {
                 let names: Vec<&str> = config.resources_of(node).map(|r| r.name.as_str()).collect();
-                out::line(&names.join(" "));
+                if !names.is_empty() {
+                    out::line(&names.join(" "));
+                }
                 return 0;
             }
             Verb::WaitConInt => return self.wait_con_int(configured),
             _ => {}
         }
         let words = self.objects();
+        // The file is printed whatever host it is for, and whether or not there is a resource in it.
+        if matches!(self.row.verb, Verb::Dump | Verb::DumpXml)
+            && (words.is_empty() || words.iter().any(|word| word == "all"))
+        {
+            return self.dump(configured, None);
+        }
         let selected = match select::select(config, node, self.row.name, self.row.target, &words) {
             Ok(selected) => selected,
             Err(error) => {
@@ -230,23 +239,67 @@ impl Command<'_> {
             }
         };
         match self.row.verb {
-            Verb::Dump => self.dump(configured, &selected),
+            Verb::Dump | Verb::DumpXml => self.dump(configured, Some(&selected)),
             // It must work although the file now says something that cannot run.
             Verb::Down => self.in_turn(selected.iter().map(|s| down(&s.resource.name)).collect()),
-            _ => match self.items(configured, &selected) {
-                Ok(items) => self.run_items(&items),
-                Err(code) => code,
-            },
+            _ => {
+                let (items, failed) = self.items(configured, &selected);
+                let code = if items.is_empty() {
+                    0
+                } else {
+                    self.run_items(&items)
+                };
+                code.max(failed)
+            }
         }
     }
 
-    /// Resolves everything before anything is done.
-    fn items(&self, configured: &Configured, selected: &[Selected<'_>]) -> Result<Vec<Item>, u8> {
+    /// Whether the command only asks, or takes down: it works on a resource that can not run as it is configured.
+    fn is_harmless(&self) -> bool {
+        matches!(
+            self.row.verb,
+            Verb::Role
+                | Verb::Cstate
+                | Verb::Dstate
+                | Verb::GetGi
+                | Verb::ShowGi
+                | Verb::DumpMd
+                | Verb::Disconnect
+                | Verb::Secondary
+                | Verb::Detach
+                | Verb::ShResource
+                | Verb::ShDev
+                | Verb::ShMinor
+                | Verb::ShLlDev
+                | Verb::ShMdDev
+                | Verb::ShMdIdx
+                | Verb::ShIp
+        )
+    }
+
+    /// Whether the command makes a node listen at its address.
+    fn needs_address(&self, config: &Config) -> bool {
+        matches!(self.row.verb, Verb::Up | Verb::Connect | Verb::Adjust)
+            && !config.global.disable_ip_verification
+            && !self.has("dry-run")
+    }
+
+    /// What each resource means here, before anything is done. One that can not run does not stop the others; the
+    /// number is the exit status of the worst, 0 if all can.
+    fn items(&self, configured: &Configured, selected: &[Selected<'_>]) -> (Vec<Item>, u8) {
         let Configured { config, node, peer } = configured;
         let mut items = Vec::new();
-        let mut failed = None;
+        let mut failed = 0;
         for Selected { resource, volume } in selected {
-            match resource.for_host_with_peer(node, peer.as_deref()) {
+            let resolved = if self.is_harmless() {
+                resource.described_for(node, peer.as_deref())
+            } else {
+                resource.for_host_with_peer(node, peer.as_deref())
+            };
+            let absent = (self.needs_address(config) && resolved.is_ok())
+                .then(|| resource.address_not_here(node))
+                .flatten();
+            match absent.map_or(resolved, Err) {
                 Ok(resolved) => {
                     let written = settings::written(config, resource, &resolved, node);
                     items.push(Item {
@@ -255,13 +308,10 @@ impl Command<'_> {
                         volume: *volume,
                     });
                 }
-                Err(error) => failed = Some(config_error(&error)),
+                Err(error) => failed = config_error(&error).max(failed),
             }
         }
-        match failed {
-            Some(code) => Err(code),
-            None => Ok(items),
-        }
+        (items, failed)
     }
 
     fn run_items(&self, items: &[Item]) -> u8 {
@@ -443,20 +493,28 @@ impl Command<'_> {
         0
     }
 
-    fn dump(&self, configured: &Configured, selected: &[Selected<'_>]) -> u8 {
+    /// `dump` and `dump-xml` of some resources, or of the whole file.
+    fn dump(&self, configured: &Configured, selected: Option<&[Selected<'_>]>) -> u8 {
         let Configured { config, node, .. } = configured;
-        let inherited = self.has("dry-run") || self.has("verbose");
         let style = DumpStyle {
-            inherited,
-            hide_secrets: !self.has("show-secrets"),
+            inherited: self.has("dry-run") || self.has("verbose"),
+            hide_secrets: self.has("hide-secrets"),
         };
-        let words = self.objects();
-        if words.is_empty() || words.iter().any(|word| word == "all") {
-            out::print(&config.dump(node, style));
-        } else {
-            for Selected { resource, .. } in selected {
-                out::print(&config.dump_resource(resource, node, style));
-            }
+        let is_xml = self.row.verb == Verb::DumpXml;
+        let Some(selected) = selected else {
+            out::print_written(&if is_xml {
+                config.dump_xml()
+            } else {
+                config.dump(node, style)
+            });
+            return 0;
+        };
+        for Selected { resource, .. } in selected {
+            out::print_written(&if is_xml {
+                config.dump_xml_resource(resource)
+            } else {
+                config.dump_resource(resource, node, style)
+            });
         }
         0
     }
@@ -476,7 +534,7 @@ impl Command<'_> {
         let color = match self.args.get_one::<String>("color").map(String::as_str) {
             Some("always") => true,
             Some("never") => false,
-            _ => std::io::IsTerminal::is_terminal(&std::io::stdout()),
+            _ => out::has_color(),
         };
         let detail = Detail {
             verbose: self.has("verbose"),
@@ -543,10 +601,7 @@ impl Command<'_> {
                 volume: None,
             })
             .collect();
-        let items = match self.items(configured, &selected) {
-            Ok(items) => items,
-            Err(code) => return code,
-        };
+        let (items, failed) = self.items(configured, &selected);
         let steps: Vec<Step> = items
             .iter()
             .flat_map(|item| {
@@ -555,7 +610,10 @@ impl Command<'_> {
             })
             .collect();
         if self.has("dry-run") {
-            return self.in_turn(steps);
+            return self.in_turn(steps).max(failed);
+        }
+        if steps.is_empty() {
+            return failed;
         }
         thread::spawn(|| {
             let mut answer = String::new();
@@ -583,6 +641,7 @@ impl Command<'_> {
             .map(|wait| wait.join().unwrap_or(20))
             .max()
             .unwrap_or(0)
+            .max(failed)
     }
 
     fn completions(&self) -> u8 {

@@ -1,6 +1,7 @@
 //! What each command does to a resource, as steps (`docs/spec/admin.md`, section 3.3).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use rdb_config::{ResolvedResource, ResolvedVolume};
 use rdb_control::{MetaDisk, Op, WaitTimes};
@@ -40,7 +41,12 @@ impl Item {
         self.resource
             .volumes
             .iter()
-            .filter(|v| self.volume.is_none_or(|only| v.volume == only))
+            .filter(|v| self.is_asked_for(v.volume))
+    }
+
+    /// Whether the volume of this number was asked for.
+    pub(crate) fn is_asked_for(&self, volume: u16) -> bool {
+        self.volume.is_none_or(|only| volume == only)
     }
 
     /// A step of the daemon.
@@ -235,8 +241,14 @@ impl Item {
 
     /// `disconnect`.
     pub(crate) fn disconnect(&self, force: bool) -> Step {
+        let addresses = [self.resource.me.address, self.resource.peer.address];
+        self.disconnect_from(addresses, force)
+    }
+
+    /// `disconnect` of a connection that has other addresses than the configuration says: own and peer's.
+    pub(crate) fn disconnect_from(&self, addresses: [SocketAddr; 2], force: bool) -> Step {
         let mut words = vec!["disconnect".to_owned()];
-        words.extend(self.addresses());
+        words.extend(addresses.iter().map(address_word));
         words.extend(force.then(|| "--force".to_owned()));
         let resource = self.resource.name.clone();
         self.setup(
@@ -352,18 +364,13 @@ impl Item {
         self.setup(words, minor.to_string(), Action::Wait(op))
     }
 
-    /// Everything that brings the resource up, in three stages: create, attach, connect.
+    /// Everything that brings the resource, or the one volume asked for, up, in three stages: create, attach, connect.
     pub(crate) fn up(&self) -> [Vec<Step>; 3] {
         let create = [self.new_resource()]
             .into_iter()
-            .chain(self.resource.volumes.iter().map(|v| self.new_minor(v)))
+            .chain(self.volumes().map(|v| self.new_minor(v)))
             .collect();
-        let attach = self
-            .resource
-            .volumes
-            .iter()
-            .flat_map(|v| self.attach(v))
-            .collect();
+        let attach = self.volumes().flat_map(|v| self.attach(v)).collect();
         [create, attach, vec![self.connect(false, false)]]
     }
 }

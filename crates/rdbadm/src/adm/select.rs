@@ -87,8 +87,15 @@ fn one<'a>(
     if let Some(minor) = word.strip_prefix("minor-") {
         let minor = minor.parse().map_err(|_| unknown())?;
         let (resource, volume) = config.by_minor(node, minor).ok_or_else(unknown)?;
-        let volume = (target == Target::Volumes).then_some(volume);
-        return Ok(Selected { resource, volume });
+        // More than was named is never touched: another volume of the resource may be in use.
+        return if target == Target::Volumes {
+            Ok(Selected {
+                resource,
+                volume: Some(volume),
+            })
+        } else {
+            Err(whole(command))
+        };
     }
     let (name, volume) = match word.split_once('/') {
         Some((name, number)) => (name, Some(number.parse::<u16>().map_err(|_| unknown())?)),
@@ -118,15 +125,19 @@ fn one<'a>(
     };
     if let Some(number) = volume {
         if target != Target::Volumes {
-            return Err(SelectError::Whole {
-                command: command.to_owned(),
-            });
+            return Err(whole(command));
         }
         if !host.volumes.iter().any(|v| v.number == number) {
             return Err(unknown());
         }
     }
     Ok(Selected { resource, volume })
+}
+
+fn whole(command: &str) -> SelectError {
+    SelectError::Whole {
+        command: command.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -172,7 +183,11 @@ mod tests {
             (Volumes, &["r1", "r0"], Ok("r1 r0")),
             (Volumes, &["r0/1"], Ok("r0/1")),
             (Volumes, &["minor-1"], Ok("r0/1")),
-            (Whole, &["minor-1"], Ok("r0")),
+            (
+                Whole,
+                &["minor-1"],
+                Err("connect operates on whole resources, but you specified a specific volume!"),
+            ),
             (Whole, &[], Err("No resource names specified")),
             (
                 Whole,

@@ -44,8 +44,15 @@ pub(crate) fn written(
         .filter(|s| wait.contains(&s.name.as_str()))
         .cloned()
         .collect();
+    let mut net = sections.get(Section::Net).to_vec();
+    for setting in &mut net {
+        // A victim by name is this node or the other.
+        if setting.name == "after-sb-0pri" && setting.value.starts_with("discard-node-") {
+            setting.value = resolved.net.after_sb_0pri.to_string();
+        }
+    }
     Written {
-        net: arguments(sections.get(Section::Net)),
+        net: arguments(&net),
         options: arguments(sections.get(Section::Options)),
         startup: arguments(&startup),
         disks,

@@ -45,6 +45,7 @@ pub(crate) enum Verb {
     WaitSync,
     WaitConInt,
     Dump,
+    DumpXml,
     ShNop,
     ShResources,
     ShResource,
@@ -84,7 +85,8 @@ pub(crate) enum Flag {
     Json,
     Statistics,
     Color,
-    ShowSecrets,
+    /// `--hide-secrets` of `dump`, and `--show-secrets`, which was needed once.
+    Secrets,
     /// `--force` and `--program` of `restart`.
     Successor,
 }
@@ -146,7 +148,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         V::Up,
         "up",
-        T::Whole,
+        T::Volumes,
         &[],
         "Create, attach and connect resources",
     ),
@@ -202,7 +204,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         V::Adjust,
         "adjust",
-        T::Whole,
+        T::Volumes,
         &[],
         "Make what runs agree with the configuration",
     ),
@@ -316,8 +318,15 @@ pub(crate) const ROWS: &[Row] = &[
         V::Dump,
         "dump",
         T::Optional,
-        &[F::ShowSecrets],
+        &[F::Secrets],
         "Print the configuration as understood",
+    ),
+    row(
+        V::DumpXml,
+        "dump-xml",
+        T::Optional,
+        &[],
+        "Print the configuration as XML",
     ),
     row(V::DumpMd, "dump-md", T::Volumes, &[], "Print the metadata"),
     row(
@@ -644,7 +653,12 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .value_parser(["auto", "always", "never"])
                 .help("Colour the states"),
         ],
-        Flag::ShowSecrets => vec![switch("show-secrets", "Print shared secrets, too")],
+        Flag::Secrets => vec![
+            switch("hide-secrets", "Print asterisks instead of shared secrets"),
+            switch("show-secrets", "Print shared secrets, as is the default")
+                .hide(true)
+                .conflicts_with("hide-secrets"),
+        ],
         Flag::Successor => vec![
             switch("force", "Do it although clients of NBD sockets are cut off").short('f'),
             Arg::new("program")

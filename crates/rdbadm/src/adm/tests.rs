@@ -232,7 +232,7 @@ fn adjust_does_the_smallest_thing() {
     );
     assert_eq!(
         r1(|r| r.connection.as_mut().unwrap().peer.set_port(1)),
-        format!("drbdsetup disconnect ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790\n{connect}")
+        format!("drbdsetup disconnect ipv4:127.0.0.1:7790 ipv4:127.0.0.2:1\n{connect}")
     );
     assert_eq!(
         r1(|r| r.volumes[0].minor = 9),
