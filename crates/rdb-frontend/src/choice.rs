@@ -13,6 +13,8 @@ pub enum Frontend {
     Auto,
     /// A device of the kernel's ublk driver.
     Ublk,
+    /// The same, also on a kernel that is known to crash with it. Settled, it is `Ublk`.
+    UblkAnyway,
     /// A device of the kernel's NBD client.
     Nbd,
     /// A loop device over a file served by FUSE.
@@ -29,6 +31,15 @@ pub enum FrontendError {
     Unknown {
         /// As given.
         name: String,
+    },
+    /// The kernel is known to crash when a ublk device is added.
+    #[error(
+        "the ublk front end is not used here: the kernel {release} crashes when the first ublk device is added; use another \
+         kernel or front end, or \"ublk-anyway\" if this kernel was mended"
+    )]
+    Crashes {
+        /// The kernel, as `uname -r` prints it.
+        release: String,
     },
     /// The machine lacks what a driver needs.
     #[error("the {name} front end does not work here: {reason}")]
@@ -56,6 +67,7 @@ impl Frontend {
         match name {
             "auto" => Ok(Frontend::Auto),
             "ublk" => Ok(Frontend::Ublk),
+            "ublk-anyway" => Ok(Frontend::UblkAnyway),
             "fuse" => Ok(Frontend::Fuse),
             "socket" => Ok(Frontend::Socket),
             "nbd" => Ok(Frontend::Nbd),
@@ -70,6 +82,7 @@ impl Frontend {
         match self {
             Frontend::Auto => "auto",
             Frontend::Ublk => "ublk",
+            Frontend::UblkAnyway => "ublk-anyway",
             Frontend::Nbd => "nbd",
             Frontend::Fuse => "fuse",
             Frontend::Socket => "socket",
@@ -83,6 +96,7 @@ impl Frontend {
         match self {
             Frontend::Socket => Ok(Frontend::Socket),
             Frontend::Ublk => check_ublk().map(|()| Frontend::Ublk),
+            Frontend::UblkAnyway => check_ublk_driver().map(|()| Frontend::Ublk),
             Frontend::Nbd => check_nbd().map(|()| Frontend::Nbd),
             Frontend::Fuse => check_fuse_and_loop().map(|()| Frontend::Fuse),
             Frontend::Auto => Ok(Frontend::best()),
@@ -122,7 +136,40 @@ impl fmt::Display for Frontend {
     }
 }
 
+/// Not even the driver is loaded where the kernel is known to crash.
 fn check_ublk() -> Result<(), FrontendError> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    if crashes_with_ublk(release) {
+        return Err(FrontendError::Crashes {
+            release: release.to_owned(),
+        });
+    }
+    check_ublk_driver()
+}
+
+/// Whether a kernel, as `uname -r` prints it, is known to dereference NULL when the first ublk device is added: one that has
+/// the driver's memory allocation by NUMA node and not the change of order that this needs. The list is of what was seen;
+/// between two bad builds of one kernel all are taken for bad.
+fn crashes_with_ublk(release: &str) -> bool {
+    let end = release
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(release.len());
+    let (version, rest) = release.split_at(end);
+    if matches!(version, "6.18.4" | "6.18.5") {
+        return true;
+    }
+    // Ubuntu's kernels: `6.17.0-1015-azure`, by their own count.
+    let mut parts = rest.trim_start_matches('-').split('-');
+    let build = parts.next().and_then(|build| build.parse::<u32>().ok());
+    match (version, build, parts.next()) {
+        ("6.17.0", Some(build), Some("azure")) => (1015..=1018).contains(&build),
+        ("6.17.0", Some(build), Some("aws")) => build == 1017,
+        _ => false,
+    }
+}
+
+fn check_ublk_driver() -> Result<(), FrontendError> {
     crate::ublk::available().map_err(|error| FrontendError::Driver {
         name: "ublk",
         reason: error.to_string(),
@@ -167,6 +214,7 @@ mod tests {
         for frontend in [
             Frontend::Auto,
             Frontend::Ublk,
+            Frontend::UblkAnyway,
             Frontend::Nbd,
             Frontend::Fuse,
             Frontend::Socket,
@@ -174,6 +222,55 @@ mod tests {
             assert_eq!(Frontend::from_name(frontend.name()), Ok(frontend));
             assert_eq!(frontend.to_string().parse(), Ok(frontend));
         }
+    }
+
+    #[test]
+    fn kernels_that_crash_are_told_by_their_release() {
+        for release in [
+            "6.18.4",
+            "6.18.5",
+            "6.18.4-arch1-1",
+            "6.18.5-200.fc43.x86_64",
+            "6.18.5+deb14-amd64",
+            "6.17.0-1015-azure",
+            "6.17.0-1016-azure",
+            "6.17.0-1018-azure",
+            "6.17.0-1018-azure-fde",
+            "6.17.0-1017-aws",
+        ] {
+            assert!(crashes_with_ublk(release), "{release}");
+        }
+        for release in [
+            "6.18.3",
+            "6.18.6",
+            "6.18.40",
+            "6.18.41-arch1-1",
+            "16.18.4",
+            "6.17.4",
+            "6.17.0-1014-azure",
+            "6.17.0-1019-azure",
+            "6.17.0-1016-aws",
+            "6.17.0-1018-aws",
+            "6.17.0-1017-gcp",
+            "6.17.0-14-generic",
+            "6.1.0-18-amd64",
+            "",
+            "-",
+        ] {
+            assert!(!crashes_with_ublk(release), "{release}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_how_it_is_passed() {
+        let error = FrontendError::Crashes {
+            release: "6.18.4".to_owned(),
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains("6.18.4") && text.contains("ublk-anyway"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -30,7 +30,8 @@ The settings file is TOML. A key that it does not know is an error. What is give
 counts more.
 .TP
 \fBfrontend\fR = "\fIname\fR"
-How devices are served: auto (default), ublk, nbd, fuse or socket. The NBD socket is there in any case.
+How devices are served: auto (default), ublk, nbd, fuse or socket. The NBD socket is there in any case. On a kernel that is
+known to crash with ublk, auto passes over it and ublk is refused; ublk\-anyway takes it all the same.
 .TP
 \fBlog\-level\fR = "error", "warn", "info" (default), "debug" or "trace"
 How much is logged.

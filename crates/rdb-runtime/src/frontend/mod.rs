@@ -142,11 +142,14 @@ impl<E: Engine> EventLoop<E> {
                 self.nbd_device_up(nr, spec);
                 match self.config.frontend {
                     Frontend::Fuse => self.fuse_device_up(nr, spec),
-                    Frontend::Ublk => self.ublk_device_up(nr, spec),
+                    Frontend::Ublk | Frontend::UblkAnyway => self.ublk_device_up(nr, spec),
                     Frontend::Nbd => self.knbd_device_up(nr, spec),
                     Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
                 }
-                if !matches!(self.config.frontend, Frontend::Ublk | Frontend::Nbd) {
+                if !matches!(
+                    self.config.frontend,
+                    Frontend::Ublk | Frontend::UblkAnyway | Frontend::Nbd
+                ) {
                     // Its users do not see what is written from now on.
                     self.nobody_takes_a_left_device_over(nr);
                 }
