@@ -205,6 +205,14 @@ impl World {
                 self.start(i, false);
             }
         }
+        // So is one that is attached already. (The pace that a node has been given it keeps, whatever the peer's is.)
+        for i in 0..2 {
+            for volume in 0..self.models.len() {
+                let options = self.disk_options.clone();
+                let volume = rdb_engine::VolumeNr(volume as u16);
+                self.start_admin(i, Command::DiskOptions { volume, options });
+            }
+        }
         for round in 0..40 {
             for i in 0..2 {
                 self.repair_disks(i, true);
