@@ -2,6 +2,8 @@
 
 use alloc::collections::BTreeMap;
 
+use crate::ids::Time;
+
 /// Disjoint ranges, each with the one who holds it.
 #[derive(Debug)]
 pub(crate) struct Intervals<T> {
@@ -51,6 +53,42 @@ impl<T: Copy> Intervals<T> {
     /// Gives the range that starts at `start` back; says whether there was one.
     pub(crate) fn remove(&mut self, start: u64) -> bool {
         self.ranges.remove(&start).is_some()
+    }
+}
+
+/// Ranges that wait for the peer: how many bytes each has, and since when.
+#[derive(Debug, Default)]
+pub(crate) struct Awaited(Intervals<(u32, Time)>);
+
+impl Awaited {
+    /// The bytes of some range that overlaps `start..end`.
+    pub(crate) fn overlap(&self, start: u64, end: u64) -> Option<u32> {
+        self.0.overlap(start, end).map(|(bytes, _)| bytes)
+    }
+
+    /// `start..end` waits from `now` on.
+    pub(crate) fn insert(&mut self, start: u64, end: u64, bytes: u32, now: Time) {
+        self.0.insert(start, end, (bytes, now));
+    }
+
+    /// The bytes of the range that starts exactly at `start`.
+    pub(crate) fn holder_at(&self, start: u64) -> Option<u32> {
+        self.0.holder_at(start).map(|(bytes, _)| bytes)
+    }
+
+    /// The ranges in ascending order: start and bytes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.0.iter().map(|(start, (bytes, _))| (start, bytes))
+    }
+
+    /// The range that starts at `start` waits no more; says whether there was one.
+    pub(crate) fn remove(&mut self, start: u64) -> bool {
+        self.0.remove(start)
+    }
+
+    /// Since when the one that has waited longest does.
+    pub(crate) fn oldest(&self) -> Option<Time> {
+        self.0.iter().map(|(_, (_, since))| since).min()
     }
 }
 

@@ -12,7 +12,7 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Pa
 use crate::effect::Level;
 use crate::event::{DiskError, Payload};
 use crate::ids::{Time, VolumeNr};
-use crate::interval::Intervals;
+use crate::interval::Awaited;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState};
@@ -27,7 +27,7 @@ pub(crate) struct Verify {
     left: u64,
     started: Time,
     /// Digests sent and results not yet come, with their bytes.
-    answered: Intervals<u32>,
+    pub(crate) answered: Awaited,
     /// Differing sectors next to each other, told of when they end: first and last + 1.
     differs: Option<(u64, u64)>,
     /// The last result has come; a ping is on its way.
@@ -66,6 +66,7 @@ impl<P: Payload> Resource<P> {
         result: Result<Option<P>, DiskError>,
     ) {
         let BlockedRead { sector, bytes, .. } = read;
+        let now = self.now;
         let error = result.as_ref().err().copied();
         let algorithm = self.verify_algorithm();
         let digest = match (result, algorithm) {
@@ -84,7 +85,7 @@ impl<P: Payload> Resource<P> {
                 volume
                     .verify
                     .answered
-                    .insert(sector, sector + sectors, bytes);
+                    .insert(sector, sector + sectors, bytes, now);
                 let request = BlockRequest {
                     sector,
                     block_id: BlockId::SYNCER,

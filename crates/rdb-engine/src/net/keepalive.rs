@@ -9,8 +9,9 @@ use super::{Phase, PingWaiter};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
+use crate::interval::Awaited;
 use crate::resource::Resource;
-use crate::state::ConnState;
+use crate::state::{ConnState, Role};
 
 impl<P: Payload> Resource<P> {
     /// Something arrived: the peer lives.
@@ -76,6 +77,15 @@ impl<P: Payload> Resource<P> {
         if self.net.phase != Phase::Up {
             return;
         }
+        if let Some(nr) = self.keeps_users_waiting() {
+            let limit = self.net.request_limit_ms();
+            let text = format!(
+                "the peer has not answered for a block of a resync or verify within {limit} ms (ko-count * timeout), and our users' requests wait for it"
+            );
+            self.log_volume(Level::Warn, nr, text);
+            self.lose_connection(ConnState::Timeout);
+            return;
+        }
         let now = self.now;
         let interval = self.net.option(|o| o.ping_int_s, 10) * 1000;
         let limit = self.net.ping_timeout_ms();
@@ -101,6 +111,27 @@ impl<P: Payload> Resource<P> {
                 at,
             });
         }
+    }
+
+    /// A volume of which users may wait for a block that a resync or verify has, because the peer has not answered for it as
+    /// long as it may leave a write unanswered.
+    fn keeps_users_waiting(&self) -> Option<VolumeNr> {
+        let limit = self.net.request_limit_ms();
+        if limit == 0 {
+            return None;
+        }
+        let users = self
+            .volumes
+            .values()
+            .filter(|v| v.state.role == Role::Primary);
+        let mut late = users.filter(|volume| {
+            let resync = &volume.resync;
+            [&resync.replied, &resync.awaited, &volume.verify.answered]
+                .into_iter()
+                .filter_map(Awaited::oldest)
+                .any(|since| self.now.ms_since(since) >= limit)
+        });
+        late.next().map(|volume| volume.nr)
     }
 
     /// A socket took nothing for a whole timeout.

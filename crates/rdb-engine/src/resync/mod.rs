@@ -12,7 +12,7 @@ use crate::config::DiskOptions;
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::{Time, VolumeNr};
-use crate::interval::Intervals;
+use crate::interval::Awaited;
 use crate::resource::Resource;
 use crate::status::SyncProgress;
 use crate::volume::Holder;
@@ -31,9 +31,9 @@ pub(crate) struct Resync<P> {
     marks: VecDeque<(Time, u64)>,
 
     /// Target: ranges asked for and without a reply, with their bytes.
-    pub(crate) awaited: Intervals<u32>,
+    pub(crate) awaited: Awaited,
     /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
-    pub(crate) replied: Intervals<u32>,
+    pub(crate) replied: Awaited,
     /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
     pub(crate) blocked: VecDeque<(u64, P, u32)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
@@ -132,8 +132,8 @@ impl<P> Default for Resync<P> {
             paused_at: None,
             paused_ms: 0,
             marks: VecDeque::new(),
-            awaited: Intervals::default(),
-            replied: Intervals::default(),
+            awaited: Awaited::default(),
+            replied: Awaited::default(),
             blocked: VecDeque::new(),
             requesting: false,
             position: 0,
@@ -267,7 +267,7 @@ impl<P: Payload> Resource<P> {
     /// The connection is gone: what waited for the peer waits no more.
     pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.resync.awaited = Intervals::default();
+        volume.resync.awaited = Awaited::default();
         for (sector, _) in core::mem::take(&mut volume.resync.replied).iter() {
             if volume.held.holder_at(sector) == Some(Holder::Resync) {
                 volume.held.remove(sector);

@@ -53,8 +53,9 @@ impl<P: Payload> Resource<P> {
     /// The reply was sent: the range stays ours until the target has answered.
     pub(crate) fn source_reply_sent(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
         let end = sector + u64::from(bytes / 512);
+        let now = self.now;
         let volume = self.volume_mut(nr);
-        volume.resync.replied.insert(sector, end, bytes);
+        volume.resync.replied.insert(sector, end, bytes, now);
     }
 
     /// P_RS_WRITE_ACK with the syncer's id: the target has the block.

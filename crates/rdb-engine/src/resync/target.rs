@@ -120,6 +120,7 @@ impl<P: Payload> Resource<P> {
         let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
         let outstanding_max = u64::from(max_buffers / 2) * 8;
         let bits_max = (outstanding_max / 8 / 4).clamp(1, REQUEST_BITS_MAX);
+        let now = self.now;
         loop {
             let volume = self.volume_mut(nr);
             let size = volume.size;
@@ -177,7 +178,7 @@ impl<P: Payload> Resource<P> {
             let volume = self.volume_mut(nr);
             volume.counters.peer_pending += 1;
             let resync = &mut volume.resync;
-            resync.awaited.insert(sector, end, bytes);
+            resync.awaited.insert(sector, end, bytes, now);
             resync.outstanding += end - sector;
             resync.budget = resync.budget.saturating_sub(bits);
             resync.pace.requested(end - sector);

@@ -576,6 +576,33 @@ fn a_peers_settings_are_its_own() {
     assert!(lone.w.wait_done(0, id).is_ok());
 }
 
+// ---- time ---------------------------------------------------------------------------------------------------------------
+
+/// What a resync or a verify has of the disk is kept from users until the peer has answered: no longer than any write may be
+/// left unanswered.
+#[test]
+fn a_peer_that_does_not_answer_for_a_block_is_left() {
+    let mut lone = Lone::source(1, &[80]).promoted_source();
+    lone.give(Packet::RsDataRequest(BlockRequest {
+        sector: 80,
+        block_id: BlockId::SYNCER,
+        bytes: 4096,
+    }));
+    assert_eq!(names(&lone.pump()), ["P_RS_DATA_REPLY"]);
+    let id = lone.w.write(0, 80, vec![9; 4096]);
+    // It answers pings, and nothing else.
+    for _ in 0..600 {
+        lone.w.run_ms(100);
+        lone.pump();
+        if lone.conn() < ConnState::Connected {
+            break;
+        }
+    }
+    assert!(lone.conn() < ConnState::Connected, "{}", lone.is());
+    assert!(lone.w.logged(0, "has not answered for a block"));
+    assert!(lone.w.wait_done(0, id).is_ok());
+}
+
 // ---- depth -------------------------------------------------------------------------------------------------------------
 
 /// A peer may close an epoch with every write. When the disk goes under as many as may wait, they end one after the other.

@@ -376,6 +376,19 @@ impl Lone {
         lone
     }
 
+    /// Source of a resync already, and Primary from now on.
+    pub fn promoted_source(mut self) -> Lone {
+        let command = Command::Primary {
+            volume: V,
+            force: false,
+        };
+        let id = self.w.start_admin(0, command);
+        self.pump();
+        assert_eq!(self.w.nodes[0].admin.remove(&id), Some(Ok(())));
+        assert_eq!(self.is(), "SyncSource P/S U/I");
+        self
+    }
+
     /// The bitmap with these sectors' blocks, as words, and its end.
     pub fn give_bitmap(&mut self, sectors: &[u64]) {
         let words = self.size.div_ceil(8).div_ceil(64) as usize;
