@@ -94,6 +94,28 @@ fn every_mistake_has_its_place_and_a_way_out() {
             ],
         ),
         (
+            "resource r0: {\n}",
+            &[
+                "'{' expected",
+                "hint: names and values with such characters must stand in double quotes",
+            ],
+        ),
+        (
+            "resource r0 {\n on alice { device /dev/drbd0; disk /dev/a; address 10.0.0.1:1; }\n}",
+            &[
+                "'meta-disk' keyword missing",
+                "hint: 'meta-disk internal;' keeps it at the end of the disk",
+            ],
+        ),
+        (
+            "include \"gone.res\";",
+            &[
+                "Failed to open include file 'gone.res'",
+                "q.conf:1:9",
+                "hint: there is no /",
+            ],
+        ),
+        (
             "resource r0\n net { }\n}",
             &[
                 "'{' expected",

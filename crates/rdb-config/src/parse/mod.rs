@@ -241,11 +241,11 @@ impl Parser {
             } else {
                 name.text.clone()
             };
-            let is_link = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
             let hint = match std::fs::read_link(path) {
-                Ok(target) if is_link && !path.exists() => {
+                Ok(target) if !path.exists() => {
                     format!("it is a link to {}, which is not there", target.display())
                 }
+                _ if !path.exists() => format!("there is no {}", path.display()),
                 _ => String::new(),
             };
             let problem = Problem::Include { name: name_of_file };
@@ -412,6 +412,13 @@ impl Parser {
             return Ok(());
         }
         let hint = match before {
+            _ if matches!(
+                token.kind,
+                Kind::Punct(':' | '=' | '%' | '[' | ']') | Kind::Stray
+            ) =>
+            {
+                QUOTE_IT.to_owned()
+            }
             Some(before) if before.line < token.line => {
                 format!("is the '{{' missing at the end of line {}?", before.line)
             }
@@ -570,6 +577,9 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
 /// The words that begin a statement of the top level.
 const TOP_LEVEL: [&str; 5] = ["global", "common", "resource", "skip", "include"];
 
+/// What helps with characters that are not those of a bare word.
+const QUOTE_IT: &str = "names and values with such characters must stand in double quotes";
+
 /// What may help with a token that can stand nowhere.
 fn hint_for_token(token: &Token) -> &'static str {
     match (&token.kind, token.text.as_str()) {
@@ -580,7 +590,7 @@ fn hint_for_token(token: &Token) -> &'static str {
         (Kind::Stray, "\u{201c}" | "\u{201d}" | "\u{201e}" | "\u{2018}" | "\u{2019}" | "'") => {
             "strings stand in plain double quotes: \""
         }
-        (Kind::Stray, _) => "text with such characters must stand in double quotes",
+        (Kind::Stray | Kind::Punct('%'), _) => QUOTE_IT,
         _ => "",
     }
 }

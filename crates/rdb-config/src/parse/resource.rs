@@ -745,7 +745,11 @@ impl Parser {
                 section: host.label.clone(),
                 keyword,
             };
-            self.wrong(host.host.place.clone(), problem);
+            let hint = match keyword {
+                "meta-disk" => "'meta-disk internal;' keeps it at the end of the disk",
+                _ => "",
+            };
+            self.wrong_with(host.host.place.clone(), problem, hint.to_owned());
         }
     }
 }
