@@ -603,6 +603,28 @@ fn a_command_on_one_volume_leaves_the_others_alone() {
 }
 
 #[test]
+fn adjust_creates_all_resources_first() {
+    let node = Node::new();
+    with_one_refused(&node);
+    let text = std::fs::read_to_string(node.conf()).unwrap();
+    std::fs::write(
+        node.conf(),
+        text.replace("fencing resource-only", "fencing dont-care"),
+    )
+    .unwrap();
+    let steps = node.ok("-d adjust all");
+    let begins: Vec<_> = steps.lines().take(3).collect();
+    assert_eq!(
+        begins,
+        [
+            "rdbsetup new-resource r0",
+            "rdbsetup new-resource r1",
+            "rdbsetup new-minor r0 0 0"
+        ]
+    );
+}
+
+#[test]
 fn an_address_of_another_machine_is_refused_before_anything_is_done() {
     let node = Node::new();
     let text = std::fs::read_to_string(node.conf()).unwrap();

@@ -449,12 +449,20 @@ impl Command<'_> {
             }
         };
         let running = |item: &Item| shown.iter().find(|r| r.name == item.resource.name);
-        self.staged(
-            items
-                .iter()
-                .map(|item| adjust::adjust(item, running(item)))
-                .collect(),
-        )
+        let mut plans: Vec<[Vec<Step>; 3]> = items
+            .iter()
+            .map(|item| adjust::adjust(item, running(item)))
+            .collect();
+        // As drbdadm does it, all new resources come before anything else.
+        let is_new = |step: &Step| step.argv.first().is_some_and(|verb| verb == "new-resource");
+        let mut first = Vec::new();
+        for [create, ..] in &mut plans {
+            let (new, rest) = std::mem::take(create).into_iter().partition(is_new);
+            *create = rest;
+            first.extend::<Vec<Step>>(new);
+        }
+        plans.insert(0, [first, Vec::new(), Vec::new()]);
+        self.staged(plans)
     }
 
     fn print_facts(&self, items: &[Item]) -> u8 {
