@@ -317,7 +317,7 @@ impl Command<'_> {
     fn run_items(&self, items: &[Item]) -> u8 {
         let force = self.has("force");
         match self.row.verb {
-            Verb::Up => return self.staged(items.iter().map(Item::up).collect()),
+            Verb::Up => return self.up(items),
             Verb::Adjust => return self.adjust(items),
             Verb::ShResource
             | Verb::ShDev
@@ -437,6 +437,29 @@ impl Command<'_> {
             }
         }
         worst
+    }
+
+    /// A volume may be brought up beside others of its resource: then what is there already is left as it is.
+    fn up(&self, items: &[Item]) -> u8 {
+        let shown = if items.iter().any(|item| item.volume.is_some()) {
+            match self.executor().show() {
+                Ok(shown) => shown,
+                Err(message) => {
+                    out::error(&format!("{}: {message}", self.program));
+                    return 20;
+                }
+            }
+        } else {
+            Vec::new()
+        };
+        let plan = |item: &Item| {
+            let running = shown.iter().find(|r| r.name == item.resource.name);
+            match running.filter(|r| item.joins(r)) {
+                Some(running) => adjust::adjust(item, Some(running)),
+                None => item.up(),
+            }
+        };
+        self.staged(items.iter().map(plan).collect())
     }
 
     fn adjust(&self, items: &[Item]) -> u8 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rdb_config::{ResolvedResource, ResolvedVolume};
-use rdb_control::{MetaDisk, Op, WaitTimes};
+use rdb_control::{MetaDisk, Op, ResourceShown, WaitTimes};
 
 use crate::step::{Action, MetaCommand, MetaStep, Query, Step, Tool, address_word, path_word};
 
@@ -47,6 +47,12 @@ impl Item {
     /// Whether the volume of this number was asked for.
     pub(crate) fn is_asked_for(&self, volume: u16) -> bool {
         self.volume.is_none_or(|only| volume == only)
+    }
+
+    /// Whether the one volume asked for is to join a resource that runs without it.
+    pub(crate) fn joins(&self, running: &ResourceShown) -> bool {
+        self.volume
+            .is_some_and(|only| running.volumes.iter().all(|v| v.volume != only))
     }
 
     /// A step of the daemon.

@@ -270,3 +270,26 @@ fn a_query_falls_back_to_the_disk_only_where_the_disk_knows() {
         assert_eq!(is_fallback, falls_back, "{query:?}");
     }
 }
+
+#[test]
+fn one_volume_joins_a_resource_that_runs_without_it() {
+    let mut item = item(R6, "r6");
+    let mut shown = running(&item);
+    item.volume = Some(1);
+    assert!(!item.joins(&shown));
+    shown.volumes.pop();
+    assert!(item.joins(&shown));
+    // The first volume's disk is gone, too; nobody has asked for it.
+    shown.volumes[0].disk = None;
+    assert_eq!(
+        lines(adjust(&item, Some(&shown)).iter().flatten()),
+        "drbdsetup new-minor r6 7 1\n\
+         drbdmeta 7 v08 /dev/vg/i 2 apply-al\n\
+         drbdsetup attach 7 /dev/vg/b /dev/vg/i 2 --al-extents=257\n"
+    );
+    item.volume = None;
+    assert!(
+        !item.joins(&shown),
+        "a whole resource is brought up as a whole"
+    );
+}
