@@ -24,9 +24,9 @@ pub use client::{Client, ClientError};
 pub use op::{BadRequest, Op, Reply, ReplyBody, Request, WaitTimes};
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
-    ConnectionShown, DiskShown, GiReport, Hello, ResourceReport, ResourceShown, StatusReport,
-    SyncReport, TakeoverOutcome, TakeoverReport, VolumeReport, VolumeShown, VolumeTakeover,
-    WaitReport,
+    ConnectionShown, DiskShown, FailedReport, GiReport, Hello, ResourceReport, ResourceShown,
+    StatusReport, SyncReport, TakeoverOutcome, TakeoverReport, VolumeReport, VolumeShown,
+    VolumeTakeover, WaitReport,
 };
 
 pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};

@@ -90,6 +90,18 @@ pub struct ResourceReport {
     pub epochs: u32,
     /// Its volumes, ascending.
     pub volumes: Vec<VolumeReport>,
+    /// It does not run, though it is configured; nothing else in here tells of it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedReport>,
+}
+
+/// Why a resource does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedReport {
+    /// What happened.
+    pub reason: String,
+    /// What there is to be done.
+    pub advice: String,
 }
 
 /// A volume.

@@ -433,7 +433,11 @@ impl<E: Engine> EventLoop<E> {
                     let old = self.net.config.replace(*request);
                     self.command(command, reply, OnEnd::RestoreNetIfRefused(Box::new(old)));
                 }
-                Message::Status(reply) => reply(self.engine.status(self.now)),
+                Message::Status(reply) => {
+                    #[cfg(debug_assertions)]
+                    self.break_on_purpose();
+                    reply(self.engine.status(self.now));
+                }
                 Message::Fuse(message) => self.on_fuse_message(message),
                 Message::Ublk(message) => self.on_ublk_message(message),
                 Message::Knbd(message) => self.on_knbd_message(message),
@@ -445,6 +449,17 @@ impl<E: Engine> EventLoop<E> {
             }
             self.drain_pending();
         }
+    }
+
+    /// For tests of what follows: a file `break-NAME` in the run directory is taken for a broken invariant when the status is
+    /// asked for. Programs that are shipped are built without this.
+    #[cfg(debug_assertions)]
+    fn break_on_purpose(&self) {
+        let name = format!("break-{}", self.config.name);
+        assert!(
+            std::fs::remove_file(self.config.run_dir.join(name)).is_err(),
+            "broken on purpose"
+        );
     }
 
     fn stop(&mut self) {

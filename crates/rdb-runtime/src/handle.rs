@@ -436,6 +436,9 @@ fn run<E: Engine>(
             ),
         }),
     };
-    drop(running);
+    // What is left of it may be as broken; its end is told in any case.
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(running))).is_err() {
+        tracing::error!("a resource's thread has panicked twice");
+    }
     notices(Notice::Stopped { failure });
 }

@@ -254,9 +254,15 @@ impl Executor {
             return gi_text(query, &report).map_err(Asked::Failed);
         }
         let report = self.with_client(false, Client::status)?;
-        let (_, volume) = find(&report, minor).ok_or_else(|| {
+        let (resource, volume) = find(&report, minor).ok_or_else(|| {
             Asked::Refused(Refusal::failure(code::MINOR_INVALID, "unknown minor"))
         })?;
+        if let Some(failed) = &resource.failed {
+            return Err(Asked::Failed(format!(
+                "{}: stopped: {}; {}",
+                resource.name, failed.reason, failed.advice
+            )));
+        }
         let unconfigured = status_text::is_unconfigured(volume);
         Ok(match query {
             Query::Role | Query::Cstate if unconfigured => "Unconfigured\n".to_owned(),

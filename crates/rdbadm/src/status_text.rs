@@ -26,6 +26,13 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
         ..
     } = detail;
     let paint = |word: &str, own| paint(word, own, detail.color);
+    if let Some(failed) = &resource.failed {
+        text.line(0, &format!("{} role:Unknown failed:yes", resource.name));
+        text.line(2, &format!("reason: {}", one_line(&failed.reason)));
+        text.line(2, &format!("advice: {}", one_line(&failed.advice)));
+        text.text.push('\n');
+        return text.text;
+    }
     let mut head = format!("{} role:{}", resource.name, paint(role(resource), true));
     let suspended = suspended(resource);
     if verbose || suspended != "no" {
@@ -65,6 +72,11 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
     }
     text.text.push('\n');
     text.text
+}
+
+/// Words that came from elsewhere, as one line.
+fn one_line(words: &str) -> String {
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 struct Lines {
@@ -303,7 +315,7 @@ fn resource_json(resource: &ResourceReport) -> Value {
         .then(|| connection_json(resource))
         .into_iter()
         .collect();
-    json!({
+    let mut value = json!({
         "name": resource.name,
         "node-id": 0,
         "role": role(resource),
@@ -316,7 +328,14 @@ fn resource_json(resource: &ResourceReport) -> Value {
         "write-ordering": resource.volumes.first().map_or("none", |v| write_ordering(v.write_ordering)),
         "devices": devices,
         "connections": connections,
-    })
+    });
+    // DRBD has no such thing: the keys are there only when they say something.
+    if let Some(failed) = &resource.failed {
+        value["failed"] = json!(true);
+        value["failed-reason"] = json!(failed.reason);
+        value["failed-advice"] = json!(failed.advice);
+    }
+    value
 }
 
 fn device_json(volume: &VolumeReport) -> Value {
@@ -552,6 +571,7 @@ mod tests {
             peer: Some("10.9.0.2:7789".parse().unwrap()),
             epochs: 1,
             volumes,
+            failed: None,
         }
     }
 

@@ -192,6 +192,7 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
         peer: None,
         epochs: status.epochs,
         volumes: status.volumes.iter().map(volume_report).collect(),
+        failed: None,
     }
 }
 

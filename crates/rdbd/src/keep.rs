@@ -220,6 +220,10 @@ impl Node {
         let _turn = keeper.turn.lock().await;
         let mut resources = Vec::new();
         for target in self.all() {
+            if let Some(kept) = self.restarts.under_way(&target.name) {
+                resources.push(kept);
+                continue;
+            }
             if target.failure.is_some() {
                 // It does not answer any more; as it was is how the next daemon should bring it up.
                 resources.extend(keeper.last(&target.name));

@@ -13,6 +13,7 @@ mod proc_drbd;
 mod registry;
 mod server;
 mod settings;
+mod stopped;
 mod takeover;
 mod target;
 mod wait;
@@ -187,7 +188,7 @@ async fn serve(
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
     let server =
         Server::bind(&run_dir).with_context(|| format!("control socket {}", socket.display()))?;
-    let (node, devices) = Node::new(name, run_dir, frontend, busy_poll, nbd_connections);
+    let (node, devices, stopped) = Node::new(name, run_dir, frontend, busy_poll, nbd_connections);
     let node = Rc::new(node);
     let registry = node.registry.clone();
     let status_path = node.run_dir.join(rdb_control::STATUS_NAME);
@@ -209,6 +210,7 @@ async fn serve(
     // Clients wait until what ran before is there again.
     node.take_over().await;
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
+    tokio::task::spawn_local(stopped::follow(Rc::clone(&node), stopped));
     let serving = tokio::task::spawn_local(server.run(Rc::clone(&node)));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("terminated: going down"),

@@ -1,12 +1,13 @@
 //! The node: what runs on it, and what its resources tell of themselves.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdb_engine::{Level, VolumeNr};
+use rdb_engine::{Level, ResourceStatus, VolumeNr};
 use rdb_frontend::Frontend;
 use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, Notice, ResourceHandle};
@@ -16,9 +17,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::keep::Keeper;
 use crate::proc_drbd;
 use crate::registry::Shared;
+use crate::stopped::{FailedLine, Restarts};
 use crate::takeover::Takeover;
 
-/// How long the status file waits for all resources together. One that does not answer is missing in the text.
+/// How long the status file waits for all resources together. One that does not answer stands there as failed.
 const STATUS_FILE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The node.
@@ -51,7 +53,10 @@ pub(crate) struct Node {
     pub(crate) keeper: Keeper,
     /// How far taking over from the daemon before is.
     pub(crate) takeover: RefCell<Takeover>,
+    /// What has stopped on its own and was started again.
+    pub(crate) restarts: Restarts,
     devices: UnboundedSender<DeviceNotice>,
+    stopped: UnboundedSender<String>,
 }
 
 /// A device came (`node`, if it has one) or went.
@@ -63,15 +68,20 @@ pub(crate) struct DeviceNotice {
 }
 
 impl Node {
-    /// A node without resources, and what [`follow_devices`] follows.
+    /// A node without resources, and what [`follow_devices`] and [`crate::stopped::follow`] follow.
     pub(crate) fn new(
         name: String,
         run_dir: PathBuf,
         frontend: Frontend,
         busy_poll: Duration,
         nbd_connections: u32,
-    ) -> (Node, UnboundedReceiver<DeviceNotice>) {
-        let (devices, receiver) = unbounded_channel();
+    ) -> (
+        Node,
+        UnboundedReceiver<DeviceNotice>,
+        UnboundedReceiver<String>,
+    ) {
+        let (devices, device_notices) = unbounded_channel();
+        let (stopped, stopped_names) = unbounded_channel();
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         let node = Node {
             name,
@@ -88,9 +98,11 @@ impl Node {
             registry: Shared::default(),
             changed: Arc::default(),
             end: Notify::new(),
+            restarts: Restarts::default(),
             devices,
+            stopped,
         };
-        (node, receiver)
+        (node, device_notices, stopped_names)
     }
 
     /// Takes what a resource tells, on its thread.
@@ -99,6 +111,7 @@ impl Node {
         let registry = self.registry.clone();
         let changed = Arc::clone(&self.changed);
         let devices = self.devices.clone();
+        let stopped = self.stopped.clone();
         move |notice| match notice {
             Notice::Log {
                 level,
@@ -131,12 +144,13 @@ impl Node {
             Notice::Stopped { failure } => {
                 if let Some(failure) = failure {
                     tracing::error!(
-                        "drbd {resource}: stopped: {failure}. Its devices are gone; its data is as the last completed \
-                         write left it. Restart rdbd to use it again."
+                        "drbd {resource}: stopped: {failure}. Its data is as the last completed write left it."
                     );
                     if let Some(entry) = registry.lock().get_mut(&resource) {
                         entry.failure = Some(failure);
                     }
+                    // Nobody listens any more when the daemon ends.
+                    let _ = stopped.send(resource.clone());
                 }
                 changed.notify_waiters();
             }
@@ -229,25 +243,34 @@ fn log(level: Level, prefix: &str, text: &str) {
 
 /// The text of the status file, now. Called on a thread of its own.
 pub(crate) fn status_text(registry: &Shared) -> String {
-    let handles: Vec<ResourceHandle> = registry
+    let handles: Vec<(String, ResourceHandle)> = registry
         .lock()
         .resources()
         .iter()
-        .map(|entry| entry.handle.clone())
+        .map(|entry| (entry.name.clone(), entry.handle.clone()))
         .collect();
     let (reply, answers) = mpsc::channel();
-    for handle in &handles {
+    for (index, (_, handle)) in handles.iter().enumerate() {
         let reply = reply.clone();
-        handle.status(Box::new(move |status| _ = reply.send(status)));
+        handle.status(Box::new(move |status| _ = reply.send((index, status))));
     }
     drop(reply);
     let deadline = Instant::now() + STATUS_FILE_TIMEOUT;
-    let mut resources = Vec::new();
+    let mut resources = BTreeMap::new();
     while resources.len() < handles.len() {
         match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(status) => resources.push(status),
+            Ok((index, status)) => _ = resources.insert(index, status),
             Err(_) => break,
         }
     }
-    proc_drbd::render(&resources)
+    let mut failed = Vec::new();
+    for (index, (name, _)) in handles.iter().enumerate() {
+        if !resources.contains_key(&index)
+            && let Some(entry) = registry.lock().get(name)
+        {
+            failed.extend(FailedLine::of(entry));
+        }
+    }
+    let resources: Vec<ResourceStatus> = resources.into_values().collect();
+    proc_drbd::render(&resources, &failed)
 }

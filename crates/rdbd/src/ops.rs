@@ -222,10 +222,20 @@ impl Node {
         if !is_usable {
             return Err(Refusal::failure(code::INVALID_REQUEST, "invalid resource name").into());
         }
-        if self.registry.lock().get(name).is_some() {
+        let known = self
+            .registry
+            .lock()
+            .get(name)
+            .map(|entry| entry.failure.is_some());
+        if known == Some(false) {
             return Ok(());
         }
         convert::check_resource(&options)?;
+        if known == Some(true) {
+            // It has stopped on its own, and somebody wants it to begin anew.
+            self.registry.lock().remove(name);
+            self.restarts.forget(name);
+        }
         let config = ResourceConfig {
             name: name.to_owned(),
             run_dir: self.run_dir.clone(),
@@ -303,7 +313,7 @@ impl Node {
         target
             .handle
             .attach(request, Box::new(move |result| _ = reply.send(result)));
-        settle(&target, answer).await?;
+        self.settle(&target, answer).await?;
         self.update_volume(&target, |volume| volume.disk = Some(disk));
         Ok(())
     }
@@ -349,7 +359,7 @@ impl Node {
         target
             .handle
             .connect(request, Box::new(move |result| _ = reply.send(result)));
-        settle(&target, answer).await?;
+        self.settle(&target, answer).await?;
         if let Some(entry) = self.registry.lock().get_mut(name) {
             entry.connection = Some(connection);
         }
@@ -465,6 +475,7 @@ impl Node {
             tracing::error!("drbd {}: {error}", target.name);
         }
         self.registry.lock().remove(&target.name);
+        self.restarts.forget(&target.name);
         tracing::info!("drbd {}: removed", target.name);
     }
 
@@ -542,14 +553,16 @@ impl Node {
             .collect())
     }
 
-    /// Everything that answers.
+    /// Everything; what does not answer stands there as failed.
     async fn status(&self) -> StatusReport {
         let mut resources = Vec::new();
         for target in self.all() {
             let Ok(status) = self.resource_status(&target).await else {
+                resources.extend(self.failed_report(&target));
                 continue;
             };
             let mut report = convert::report(&target.name, &status);
+            report.failed = self.restarts.report(&target.name);
             let registry = self.registry.lock();
             if let Some(entry) = registry.get(&target.name) {
                 if status.connection != ConnState::StandAlone {
@@ -671,7 +684,22 @@ impl Node {
         target
             .handle
             .admin(command, Box::new(move |result| _ = reply.send(result)));
-        settle(target, answer).await
+        self.settle(target, answer).await
+    }
+
+    /// Waits for the answer to a command; it may take as long as the peer takes.
+    async fn settle(
+        &self,
+        target: &Target,
+        answer: oneshot::Receiver<Result<(), AdminError>>,
+    ) -> Outcome<()> {
+        match answer.await {
+            Ok(Ok(())) => Ok(()),
+            // It is gone, and its mailbox has said so.
+            Ok(Err(_)) if self.check_runs(target).is_err() => Err(self.ended(target)),
+            Ok(Err(error)) => Err(convert::refusal(error).into()),
+            Err(_) => Err(self.ended(target)),
+        }
     }
 
     pub(crate) async fn resource_status(&self, target: &Target) -> Outcome<ResourceStatus> {
@@ -681,7 +709,7 @@ impl Node {
             .status(Box::new(move |status| _ = reply.send(status)));
         match timeout(STATUS_TIMEOUT, answer).await {
             Ok(Ok(status)) => Ok(status),
-            Ok(Err(_)) => Err(ended(target)),
+            Ok(Err(_)) => Err(self.ended(target)),
             Err(_) => Err(Failure::Error(format!(
                 "{}: its thread has not answered for {} seconds",
                 target.name,
@@ -700,7 +728,7 @@ impl Node {
     }
 
     /// The resource of this name.
-    fn resource(&self, name: &str) -> Result<Target, Refusal> {
+    pub(crate) fn resource(&self, name: &str) -> Result<Target, Refusal> {
         self.registry
             .lock()
             .get(name)
@@ -747,20 +775,6 @@ impl Node {
             .get(&target.number)
             .map(look)
     }
-}
-
-/// Waits for the answer to a command; it may take as long as the peer takes.
-async fn settle(target: &Target, answer: oneshot::Receiver<Result<(), AdminError>>) -> Outcome<()> {
-    match answer.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(convert::refusal(error).into()),
-        Err(_) => Err(ended(target)),
-    }
-}
-
-fn ended(target: &Target) -> Failure {
-    let why = target.failure.as_deref().unwrap_or("its thread has ended");
-    Failure::Error(format!("{}: {why}; see the log of rdbd", target.name))
 }
 
 /// Says which step of `down` it was.

@@ -6,6 +6,8 @@ use std::fmt::Write;
 use rdb_engine::state::ConnState;
 use rdb_engine::{ResourceStatus, SyncProgress, VolumeStatus};
 
+use crate::stopped::FailedLine;
+
 /// The first line names the DRBD whose format and protocol this is; the second names us. Both end with a newline.
 pub(crate) const HEADER: &str = concat!(
     "version: 8.4.11 (api:1/proto:86-101)\n",
@@ -14,21 +16,28 @@ pub(crate) const HEADER: &str = concat!(
     " in userspace\n"
 );
 
-/// Renders all volumes of all resources.
-pub(crate) fn render(resources: &[ResourceStatus]) -> String {
-    let mut volumes: Vec<(&ResourceStatus, &VolumeStatus)> = resources
+/// Renders all volumes of all resources; `failed`: those of resources that do not answer.
+pub(crate) fn render(resources: &[ResourceStatus], failed: &[FailedLine]) -> String {
+    let volumes = resources
         .iter()
-        .flat_map(|r| r.volumes.iter().map(move |v| (r, v)))
+        .flat_map(|r| r.volumes.iter().map(move |v| (r, v)));
+    let mut devices: Vec<(u32, String)> = volumes
+        .map(|(resource, volume)| {
+            let mut text = String::new();
+            device(&mut text, resource, volume);
+            (volume.minor, text)
+        })
+        .chain(failed.iter().map(|line| (line.minor, line.text())))
         .collect();
-    volumes.sort_by_key(|(_, volume)| volume.minor);
+    devices.sort_by_key(|(minor, _)| *minor);
     let mut text = HEADER.to_owned();
     let mut next = 0;
-    for (resource, volume) in volumes {
-        if volume.minor != next {
+    for (minor, lines) in devices {
+        if minor != next {
             text.push('\n');
         }
-        next = volume.minor.saturating_add(1);
-        device(&mut text, resource, volume);
+        next = minor.saturating_add(1);
+        text.push_str(&lines);
     }
     text
 }
@@ -232,7 +241,7 @@ mod tests {
     }
 
     fn body(resources: &[ResourceStatus]) -> String {
-        render(resources)
+        render(resources, &[])
             .strip_prefix(HEADER)
             .expect("the header is first")
             .to_owned()
@@ -245,7 +254,7 @@ mod tests {
     #[test]
     fn without_volumes_there_is_only_the_header() {
         assert_eq!(
-            render(&[]),
+            render(&[], &[]),
             format!(
                 "version: 8.4.11 (api:1/proto:86-101)\nrdb {} in userspace\n",
                 env!("CARGO_PKG_VERSION")

@@ -80,8 +80,15 @@ impl Node {
             return;
         }
         tracing::info!("drbd {name}: taking it over from the daemon before");
+        self.bring_back(kept).await;
+    }
+
+    /// Brings a resource up as it was, and those volumes Primary, in the background, that were.
+    pub(crate) async fn bring_back(self: &Rc<Node>, kept: KeptResource) {
+        let name = kept.shown.name.clone();
         {
             let mut takeover = self.takeover.borrow_mut();
+            takeover.volumes.retain(|volume| volume.resource != name);
             takeover
                 .volumes
                 .extend(kept.primaries.iter().map(|primary| Volume {
