@@ -189,6 +189,7 @@ impl World {
     /// If that does not succeed, or if what is then there breaks a promise.
     pub(crate) fn repair(&mut self, weather: Weather) {
         self.repairing = true;
+        self.exacting = false;
         self.heal();
         self.wires.crossing = 0;
         self.wires.spoils = 0;
@@ -245,6 +246,7 @@ impl World {
 
     /// Gives the pair half a minute to come together. Says whether it has.
     fn comes_to_rest(&mut self) -> bool {
+        let marks = self.marks();
         for _ in 0..15 {
             self.pass(2_000);
             let all = (0..self.models.len()).all(|v| self.synced(v));
@@ -258,6 +260,7 @@ impl World {
                 return true;
             }
         }
+        self.judge_sides(&marks);
         false
     }
 

@@ -6,6 +6,9 @@ use crate::plan::Plan;
 /// How many seeds CI runs, from 0 on. Two cores take about two minutes.
 pub const CI_SEEDS: u64 = 10_000;
 
+/// How many of the directed plans CI runs besides, from [`DIRECTED`](crate::directed::DIRECTED) on.
+pub const CI_DIRECTED_SEEDS: u64 = 1_500;
+
 /// A seed with its story.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {

@@ -114,6 +114,8 @@ pub struct Disk {
     pub fail_writes: u32,
     /// Operations on metadata to come that fail.
     pub fail_meta: u32,
+    /// All operations fail.
+    pub dead: bool,
     /// Data sectors whose reads and writes fail: a range, empty if none.
     pub bad_sectors: std::ops::Range<u64>,
     /// How many times slower than usual.
@@ -142,6 +144,7 @@ impl Disk {
             fail_reads: 0,
             fail_writes: 0,
             fail_meta: 0,
+            dead: false,
             bad_sectors: 0..0,
             slow: 1,
             stuck_until: Time(0),
@@ -375,6 +378,7 @@ impl Disk {
     /// Every fault of this disk ends.
     pub fn repair(&mut self) {
         (self.fail_reads, self.fail_writes, self.fail_meta) = (0, 0, 0);
+        self.dead = false;
         self.bad_sectors = 0..0;
         self.misdirect = None;
         self.slow = 1;

@@ -23,6 +23,9 @@ impl Op {
             return false;
         };
         let disk = &mut disks[volume];
+        if disk.dead {
+            return true;
+        }
         match *self {
             Op::Read { sector, bytes, .. } => {
                 let bad = disk.is_bad(sector, u64::from(bytes / 512));

@@ -1,8 +1,10 @@
 //! The judge: what must hold whenever something happens, and what must hold when nothing is under way.
 
+use rdb_engine::RequestError;
 use rdb_engine::config::{OnIoError, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 
+use crate::node::Data;
 use crate::oracle::Acked;
 use crate::plan::Trigger;
 use crate::world::World;
@@ -16,6 +18,20 @@ fn is_target(conn: ConnState) -> bool {
 fn will_be_target(conn: ConnState) -> bool {
     use ConnState::{StartingSyncT, WFBitMapT, WFSyncUUID};
     is_target(conn) || matches!(conn, StartingSyncT | WFBitMapT | WFSyncUUID)
+}
+
+/// The state of the other side of this one, where there is one that can last.
+fn seen_from_there(conn: ConnState) -> ConnState {
+    use ConnState::{PausedSyncS, PausedSyncT, SyncSource, SyncTarget, VerifyS, VerifyT};
+    match conn {
+        SyncSource => SyncTarget,
+        SyncTarget => SyncSource,
+        PausedSyncS => PausedSyncT,
+        PausedSyncT => PausedSyncS,
+        VerifyS => VerifyT,
+        VerifyT => VerifyS,
+        other => other,
+    }
 }
 
 impl World {
@@ -72,6 +88,94 @@ impl World {
         );
     }
 
+    /// A request has ended. One thing has failed at most, so there is a copy to serve it.
+    pub(crate) fn judge_availability(&self, i: usize, result: &Result<Option<Data>, RequestError>) {
+        assert!(
+            !self.exacting || !matches!(result, Err(RequestError::Io)),
+            "availability: a request failed on node {}, though only one thing has: {}; {}",
+            self.nodes[i].name,
+            self.states(),
+            self.last_words(i)
+        );
+    }
+
+    fn last_words(&self, i: usize) -> String {
+        let log = &self.nodes[i].log;
+        log[log.len().saturating_sub(8)..].join("; ")
+    }
+
+    /// Both nodes are in sync, nothing is marked, and nothing is under way.
+    pub(crate) fn is_together(&self) -> bool {
+        let volumes = 0..self.models.len();
+        let clean = |v: usize| self.nodes.iter().all(|n| n.out_of_sync_of(v) == 0);
+        let idle = |n: &crate::node::Node| {
+            n.alive
+                && n.requests_open.is_empty()
+                && n.admin_open.is_empty()
+                && n.pending.iter().all(|p| p.tag.is_none())
+        };
+        volumes.into_iter().all(|v| self.synced(v) && clean(v)) && self.nodes.iter().all(idle)
+    }
+
+    /// Blocks marked, by volume and node.
+    pub(crate) fn marks(&self) -> Vec<[u64; 2]> {
+        let volumes = 0..self.models.len();
+        let of = |v: usize| [0, 1].map(|i| self.nodes[i].out_of_sync_of(v));
+        volumes.map(of).collect()
+    }
+
+    /// After half a minute of quiet: if the nodes are connected and nothing is under way, each is in the state in which the
+    /// other one sees it, and a resync has made progress since `marks` were taken. What only one side is in, it is in for ever.
+    pub(crate) fn judge_sides(&mut self, marks: &[[u64; 2]]) {
+        let commands = |n: &crate::node::Node| !n.admin_open.is_empty();
+        if !self.is_idle() || self.nodes.iter().any(commands) {
+            return;
+        }
+        let marks_now = self.marks();
+        for v in 0..self.models.len() {
+            let [a, b] = [0, 1].map(|i| self.nodes[i].state_of(v));
+            if a.conn < ConnState::Connected || b.conn < ConnState::Connected {
+                continue;
+            }
+            let agrees = |own: VolumeState, other: VolumeState| {
+                (own.peer, own.pdsk, own.conn)
+                    == (other.role, other.disk, seen_from_there(other.conn))
+            };
+            assert!(
+                agrees(a, b) && agrees(b, a),
+                "volume {v}: the nodes are in states that do not fit, and nothing is under way: {}",
+                self.why_apart()
+            );
+            let stands = marks.get(v) == marks_now.get(v);
+            assert!(
+                !matches!(a.conn, ConnState::SyncSource | ConnState::SyncTarget) || !stands,
+                "volume {v}: the resync stands still: {}",
+                self.why_apart()
+            );
+        }
+        self.coverage.hit("judge: states of both sides fit");
+    }
+
+    /// For whoever wonders why they are not.
+    pub(crate) fn why_apart(&self) -> String {
+        let of = |i: usize| {
+            let n = &self.nodes[i];
+            let marks: Vec<u64> = (0..self.models.len())
+                .map(|v| n.out_of_sync_of(v))
+                .collect();
+            format!(
+                "node {}: alive {}, marks {marks:?}, {} requests, {} commands, {} I/Os; {}",
+                n.name,
+                n.alive,
+                n.requests_open.len(),
+                n.admin_open.len(),
+                n.pending.len(),
+                self.last_words(i)
+            )
+        };
+        format!("{}\n{}\n{}", self.states(), of(0), of(1))
+    }
+
     /// A volume's state changed.
     pub(crate) fn judge_transition(
         &mut self,
@@ -81,6 +185,12 @@ impl World {
         new: VolumeState,
     ) {
         self.unjudged = true;
+        assert!(
+            !self.exacting || new.conn != ConnState::StandAlone || old.conn == new.conn,
+            "availability: node {} gives its peer up for good, though only one thing has failed: {}",
+            self.nodes[i].name,
+            self.last_words(i)
+        );
         self.look_for_ambushes(i, old, new);
         if will_be_target(new.conn) && !will_be_target(old.conn) {
             self.judge_target(i, volume);

@@ -14,6 +14,7 @@ pub mod ci;
 mod commands;
 mod coverage;
 pub mod crash_points;
+pub mod directed;
 pub mod disk;
 mod faults;
 mod io;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use clap::Parser;
 use rdb_engine::{Bug, PLANTED_BUGS};
 use rdb_sim::crash_points::{crash_points, plan_of};
+use rdb_sim::directed::DIRECTED;
 use rdb_sim::mutation::hunt;
 use rdb_sim::{Coverage, Failure, Plan, ci, shrink, side_by_side};
 
@@ -21,6 +22,9 @@ struct Options {
     /// The first of them
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Directed plans, in which one thing fails at a time: --from and --seed count from their first seed
+    #[arg(long)]
+    directed: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -67,6 +71,10 @@ struct Options {
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
+    if options.directed {
+        options.from += DIRECTED;
+        options.seed = options.seed.map(|seed| seed + DIRECTED);
+    }
     if options.ci {
         options.seeds = ci::CI_SEEDS;
         options.failures = usize::MAX;
@@ -291,19 +299,24 @@ struct Sum {
 
 fn many(options: &Options) -> bool {
     let start = Instant::now();
-    let next = AtomicU64::new(options.from);
     let mut wrong = false;
     if options.ci {
         wrong |= regressions(options);
     }
-    let end = options.from + options.seeds;
+    let mut seeds = vec![(options.from, options.seeds)];
+    if options.ci {
+        seeds.push((DIRECTED, ci::CI_DIRECTED_SEEDS));
+    }
     let sum = Mutex::new(Sum::default());
     let jobs = jobs(options);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| work(&next, end, &sum, options.failures));
-        }
-    });
+    for (from, seeds) in seeds {
+        let next = AtomicU64::new(from);
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| work(&next, from + seeds, &sum, options.failures));
+            }
+        });
+    }
     let mut sum = sum.into_inner().unwrap_or_else(|e| e.into_inner());
     sum.failures.sort_by_key(|(plan, _)| plan.seed);
     if options.ci {

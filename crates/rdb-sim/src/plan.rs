@@ -12,6 +12,7 @@ use rdb_engine::config::{
 use replica_proto::auth::HmacAlgorithm;
 
 use crate::crash_points::CrashAt;
+use crate::directed::DIRECTED;
 use crate::net::Link;
 use crate::rng::{Rng, mix};
 
@@ -48,6 +49,8 @@ pub enum Flavour {
     Wide,
     /// Mostly discards and zeroes, long ones too.
     Trims,
+    /// Overlapping writes of all sizes in one small place, many at once.
+    Hot,
 }
 
 /// What an ambush waits for.
@@ -136,6 +139,8 @@ pub enum DiskFault {
     Slow(u64),
     /// No answer for so many milliseconds.
     Stuck(u64),
+    /// Whatever is asked of it fails.
+    Dead,
     /// The next write of data, or of metadata, is well by its own account, and lies elsewhere.
     Misdirected {
         meta: bool,
@@ -222,6 +227,8 @@ pub enum Action {
         node: usize,
     },
     Wait,
+    /// The pair comes together with nobody's help, and from then on one thing that fails is borne.
+    Settle,
     /// The n-th time that this happens, that is done a little later.
     Ambush {
         resource: usize,
@@ -265,6 +272,9 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
+        if seed >= DIRECTED {
+            return Plan::directed_of_seed(seed);
+        }
         let mut plan = Plan::plain_of_seed(seed);
         let mut rng = Rng(mix(seed, 2));
         plan.plain = false;

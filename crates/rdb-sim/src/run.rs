@@ -51,6 +51,9 @@ struct Run<'a> {
     faults: Coverage,
 }
 
+/// How long a pair may take to come together, in simulated milliseconds: the slowest resync drawn takes a quarter of it.
+const SETTLE_MS: u64 = 120_000;
+
 const START: Time = Time(1_000_000_000);
 
 impl Plan {
@@ -218,6 +221,7 @@ impl Run<'_> {
                     }
                     DiskFault::Slow(times) => disk.slow = times,
                     DiskFault::Stuck(ms) => disk.stuck_until = now.plus_ms(ms),
+                    DiskFault::Dead => disk.dead = true,
                     DiskFault::Misdirected { meta } => disk.misdirect = Some(meta),
                 }
             }
@@ -249,6 +253,7 @@ impl Run<'_> {
                 node,
             } => self.worlds[resource].need_primary(node, volume),
             Action::Wait => {}
+            Action::Settle => self.settle(),
             Action::Ambush {
                 resource,
                 trigger,
@@ -264,6 +269,26 @@ impl Run<'_> {
         }
     }
 
+    /// The pair comes together by itself, if users leave it the time.
+    fn settle(&mut self) {
+        let end = self.worlds[0].now.plus_ms(SETTLE_MS);
+        loop {
+            let now = self.worlds[0].now;
+            self.until(now.plus_ms(500));
+            let mut busy = self.worlds.iter().filter(|w| !w.is_together());
+            let Some(world) = busy.next() else { break };
+            assert!(
+                world.now < end,
+                "the pair does not come together by itself: {}",
+                world.why_apart()
+            );
+        }
+        for world in &mut self.worlds {
+            world.exacting = true;
+            world.coverage.hit("judge: came together by itself");
+        }
+    }
+
     fn down(&mut self, node: usize, down_us: u64, power: bool, rng: &mut Rng) {
         let connect_first = rng.one_in(3);
         for world in &mut self.worlds {
@@ -271,6 +296,8 @@ impl Run<'_> {
                 continue;
             }
             world.die(node, power);
+            // (An attach is refused for the moment in which a connection is made, and nobody here tries again.)
+            let connect_first = connect_first && !world.exacting;
             let at = Time(world.now.0 + down_us * 1000);
             let job = Job::Start {
                 node,
@@ -396,6 +423,7 @@ fn name_of(action: Action) -> &'static str {
             DiskFault::BadSectors => "fault: bad sectors",
             DiskFault::Slow(_) => "fault: slow disk",
             DiskFault::Stuck(_) => "fault: stuck disk",
+            DiskFault::Dead => "fault: dead disk",
             DiskFault::Misdirected { meta: false } => "fault: data will be misdirected",
             DiskFault::Misdirected { meta: true } => "fault: metadata will be misdirected",
         },
@@ -404,6 +432,7 @@ fn name_of(action: Action) -> &'static str {
         Action::Order { .. } => "step: order",
         Action::NeedPrimary { .. } => "step: need a Primary",
         Action::Wait => "step: wait",
+        Action::Settle => "step: settle",
         Action::Ambush { .. } => "step: ambush",
     }
 }

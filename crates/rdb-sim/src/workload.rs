@@ -20,7 +20,7 @@ impl World {
         let size = self.nodes[0].disks[volume].data_sectors;
         let size = size.min(self.nodes[1].disks[volume].data_sectors);
         let requests = match self.flavour {
-            Flavour::Wide => 4 * requests,
+            Flavour::Wide | Flavour::Hot => 4 * requests,
             _ => requests,
         };
         for _ in 0..requests {
@@ -44,8 +44,18 @@ impl World {
                 (Flavour::Wide, Ask::Flush) if !rng.one_in(8) => Ask::Write { fua: false },
                 (_, ask) => ask,
             };
+            let ask = match (self.flavour, ask) {
+                (Flavour::Hot, Ask::Flush | Ask::Read) if !rng.one_in(4) => {
+                    Ask::Write { fua: false }
+                }
+                (_, ask) => ask,
+            };
             let (sector, sectors) = match (ask, self.flavour) {
                 (Ask::Flush, _) => (0, 0),
+                (_, Flavour::Hot) => {
+                    let sectors = 1 + (rng.below(512) >> rng.below(9));
+                    (rng.below(1024), sectors)
+                }
                 (_, Flavour::Wide) => (rng.below(size / 64 - 1) * 64 + rng.below(8) * 4, 8),
                 _ => range(&mut rng, size, most.max(8)),
             };

@@ -100,6 +100,8 @@ pub struct World {
     pub(crate) positions: [u64; 2],
     /// The steps are done.
     pub(crate) repairing: bool,
+    /// Only one thing has failed: users' requests end well, and no node gives its peer up for good.
+    pub(crate) exacting: bool,
     /// A disk did something else than it said, at some time.
     pub(crate) lied: bool,
     /// Something happened since the judge looked.
@@ -190,6 +192,7 @@ impl World {
             crashed: None,
             positions: [0; 2],
             repairing: false,
+            exacting: false,
             lied: false,
             unjudged: false,
             changes: 0,
@@ -471,6 +474,7 @@ impl World {
             assert!(before.is_none(), "completed twice");
             return;
         };
+        self.judge_availability(i, &result);
         match self.models[volume].complete(i, id, &result) {
             Err(text) => panic!("node {}: {text}", self.nodes[i].name),
             Ok(Some(acked)) => self.judge_ack(i, volume, &acked),

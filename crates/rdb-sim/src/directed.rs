@@ -1,0 +1,266 @@
+//! Plans in which only one thing fails at a time, and users and administrators may expect that everything goes on.
+//!
+//! The plans of [`Plan::plain_of_seed`] let anything meet anything; what they find unavailable may be so for good reasons,
+//! and the administrator at their end mends what hangs. Here nobody mends anything: between two incidents the pair has to
+//! come together by itself ([`Action::Settle`]), and while one thing has failed, users' requests end well and no node gives
+//! its peer up for good (`judge.rs`, "availability").
+//!
+//! Their seeds begin at [`DIRECTED`], so that those of the other plans keep their numbers.
+
+use rdb_engine::config::{OnIoError, Protocol};
+
+use crate::plan::{Action, Cut, DiskFault, Flavour, Order, Plan, Setup, Step, Weather};
+use crate::rng::{Rng, mix};
+
+/// The first seed of this kind.
+pub const DIRECTED: u64 = 1 << 40;
+
+/// What happens between two times of quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Incident {
+    /// The Primary is killed, or loses its power, and the other node takes over.
+    FailOver { power: bool },
+    /// The roles change sides in good order.
+    SwitchOver,
+    /// The Secondary is killed, or loses its power.
+    SecondaryDown { power: bool },
+    /// The link breaks and is mended.
+    Cut,
+    /// All of a node's disk fails until it is repaired.
+    DiskDies { primary: bool },
+    /// A few operations of a node's disk fail.
+    DiskErrs { primary: bool },
+    /// The Secondary is synced anew.
+    Invalidate,
+}
+
+impl Plan {
+    /// The plan of a seed from [`DIRECTED`] on.
+    pub(crate) fn directed_of_seed(seed: u64) -> Plan {
+        let mut rng = Rng(mix(seed, 1));
+        let mut setup = Setup::draw(&mut rng);
+        setup.resources = 1;
+        setup.sectors = rng.pick(&[10_240, 24_576]);
+        setup.wait_sync = true;
+        // (A disk that passes its errors on needs an administrator.)
+        setup.disk.on_io_error = OnIoError::Detach;
+        setup.flavour = if rng.one_in(2) {
+            Flavour::Hot
+        } else {
+            Flavour::Mixed
+        };
+        if setup.flavour == Flavour::Hot {
+            setup.net.protocol = rng.pick(&[Protocol::A, Protocol::A, Protocol::B, Protocol::C]);
+        }
+        let mut script = Script {
+            seed,
+            primary: 0,
+            steps: Vec::new(),
+        };
+        script.step(0, Action::Settle);
+        for _ in 0..rng.between(2, 5) {
+            let incident = Incident::draw(&mut rng);
+            script.play(incident, &setup, &mut rng);
+        }
+        setup.weather = Weather::power_only();
+        Plan {
+            seed,
+            plain: false,
+            setup,
+            steps: script.steps,
+            planted: None,
+            crash: None,
+        }
+    }
+}
+
+impl Incident {
+    fn draw(rng: &mut Rng) -> Incident {
+        let coin = rng.one_in(2);
+        match rng.below(12) {
+            0..=2 => Incident::FailOver { power: coin },
+            3 => Incident::SwitchOver,
+            4 => Incident::SecondaryDown { power: coin },
+            5 | 6 => Incident::Cut,
+            7..=9 => Incident::DiskDies {
+                primary: !rng.one_in(4),
+            },
+            10 => Incident::DiskErrs { primary: coin },
+            _ => Incident::Invalidate,
+        }
+    }
+}
+
+/// Steps in the making, and who is Primary when they have been carried out.
+struct Script {
+    seed: u64,
+    primary: usize,
+    steps: Vec<Step>,
+}
+
+impl Script {
+    fn step(&mut self, pause_us: u64, action: Action) {
+        let nr = self.steps.len();
+        let sub = mix(self.seed, 1000 + nr as u64);
+        self.steps.push(Step {
+            nr,
+            pause_us,
+            sub,
+            action,
+        });
+    }
+
+    fn work(&mut self, setup: &Setup, rng: &mut Rng) {
+        for volume in 0..setup.volumes {
+            let pause_us = rng.below(3_000);
+            let action = Action::Work {
+                resource: 0,
+                volume,
+                requests: rng.between(10, 60) as u32,
+                over_us: rng.pick(&[2_000, 40_000, 600_000, 3_000_000]),
+            };
+            self.step(pause_us, action);
+        }
+    }
+
+    fn order(&mut self, node: usize, pause_us: u64, setup: &Setup, order: Order) {
+        for volume in 0..setup.volumes {
+            let action = Action::Order {
+                node,
+                resource: 0,
+                volume,
+                order,
+            };
+            self.step(pause_us, action);
+        }
+    }
+
+    /// The peer of a node that is gone is promoted; it may take some time until it has noticed.
+    fn take_over(&mut self, setup: &Setup) {
+        self.primary = 1 - self.primary;
+        for pause_us in [50_000, 2_000_000, 8_000_000, 12_000_000] {
+            for volume in 0..setup.volumes {
+                let action = Action::NeedPrimary {
+                    resource: 0,
+                    volume,
+                    node: self.primary,
+                };
+                self.step(pause_us / setup.volumes as u64, action);
+            }
+        }
+    }
+
+    /// Once for each volume, as administrators give one command at a time.
+    fn repair(&mut self, node: usize, setup: &Setup) {
+        self.step(8_000_000, Action::RepairDisks { node });
+        for _ in 1..setup.volumes {
+            self.step(2_000_000, Action::RepairDisks { node });
+        }
+    }
+
+    fn play(&mut self, incident: Incident, setup: &Setup, rng: &mut Rng) {
+        self.work(setup, rng);
+        let pause_us = rng.pick(&[0, 500, 5_000, 100_000, 1_000_000]);
+        let node = |primary: bool, script: &Script| {
+            if primary {
+                script.primary
+            } else {
+                1 - script.primary
+            }
+        };
+        match incident {
+            Incident::FailOver { power } => {
+                let node = self.primary;
+                let down_us = rng.pick(&[25_000_000, 40_000_000]);
+                let action = if power {
+                    Action::PowerCut { node, down_us }
+                } else {
+                    Action::Kill { node, down_us }
+                };
+                self.step(pause_us, action);
+                self.take_over(setup);
+                self.work(setup, rng);
+            }
+            Incident::SwitchOver => {
+                self.step(5_000_000, Action::Wait);
+                self.order(self.primary, 2_000, setup, Order::Demote);
+                self.primary = 1 - self.primary;
+                self.step(3_000_000, Action::Wait);
+                self.order(self.primary, 2_000, setup, Order::Promote);
+                self.step(1_000_000, Action::Wait);
+            }
+            Incident::SecondaryDown { power } => {
+                let node = 1 - self.primary;
+                let down_us = rng.between(10_000, 15_000_000);
+                let action = if power {
+                    Action::PowerCut { node, down_us }
+                } else {
+                    Action::Kill { node, down_us }
+                };
+                self.step(pause_us, action);
+                self.work(setup, rng);
+                self.step(down_us, Action::Wait);
+            }
+            Incident::Cut => {
+                let cut = match rng.below(5) {
+                    0 => Cut::Clean,
+                    1 => Cut::Silent,
+                    2 => Cut::HalfOpen(rng.below(2) as usize),
+                    3 => Cut::Socket(rng.below(2) as usize, rng.below(2) as usize),
+                    _ => Cut::Ragged,
+                };
+                self.step(pause_us, Action::Cut(cut));
+                self.work(setup, rng);
+                self.step(rng.pick(&[1_000, 300_000, 20_000_000]), Action::Heal);
+            }
+            Incident::DiskDies { primary } => {
+                let node = node(primary, self);
+                for volume in 0..setup.volumes {
+                    let fault = DiskFault::Dead;
+                    let action = Action::Disk {
+                        node,
+                        resource: 0,
+                        volume,
+                        fault,
+                    };
+                    self.step(pause_us, action);
+                    self.work(setup, rng);
+                }
+                self.step(rng.pick(&[100_000, 4_000_000]), Action::Wait);
+                self.work(setup, rng);
+                self.repair(node, setup);
+            }
+            Incident::DiskErrs { primary } => {
+                let node = node(primary, self);
+                let fault = match rng.below(4) {
+                    0 => DiskFault::Reads(1 + rng.below(2) as u32),
+                    1 => DiskFault::BadSectors,
+                    2 => DiskFault::Meta(1),
+                    _ => DiskFault::Writes(1 + rng.below(2) as u32),
+                };
+                let volume = rng.below(setup.volumes as u64) as usize;
+                let action = Action::Disk {
+                    node,
+                    resource: 0,
+                    volume,
+                    fault,
+                };
+                self.step(pause_us, action);
+                self.work(setup, rng);
+                self.repair(node, setup);
+            }
+            Incident::Invalidate => {
+                let order = if rng.one_in(2) {
+                    (1 - self.primary, Order::Invalidate)
+                } else {
+                    (self.primary, Order::InvalidateRemote)
+                };
+                self.order(order.0, pause_us, setup, order.1);
+                self.work(setup, rng);
+                self.work(setup, rng);
+            }
+        }
+        self.work(setup, rng);
+        self.step(rng.pick(&[0, 4_000_000]), Action::Settle);
+    }
+}
