@@ -139,10 +139,13 @@ impl<P: Payload> Resource<P> {
                 return;
             };
             let Some(first) = disk.bitmap.next_set(volume.resync.position) else {
-                if volume.resync.passed_over && volume.resync.outstanding == 0 {
+                // What was passed over, or marked behind us since (a mirrored write has failed), is looked at by the next
+                // step, from the beginning. Blocks that failed are tried again by that, and counted anew.
+                let left = volume.bits_set() > volume.resync.failed;
+                if (volume.resync.passed_over || left) && volume.resync.outstanding == 0 {
                     volume.resync.passed_over = false;
                     volume.resync.position = 0;
-                    return; // the next step looks at what was passed over
+                    volume.resync.failed = 0;
                 }
                 return;
             };
@@ -371,6 +374,8 @@ impl<P: Payload> Resource<P> {
         };
         let sectors = u64::from(bytes / 512);
         volume.resync.awaited.remove(ack.sector);
+        // (An answer as any other: what is under way no more makes room for the next.)
+        volume.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
         if failed {
@@ -428,6 +433,7 @@ impl<P: Payload> Resource<P> {
             // Something came in between: a mirrored write failed here, or the source marked a block.
             resync.ending = false;
             resync.position = 0;
+            resync.failed = 0;
             self.on_resync_timer(nr);
             return;
         }
