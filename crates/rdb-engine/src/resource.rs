@@ -310,6 +310,7 @@ impl<P: Payload> Resource<P> {
                 self.run_after(); // the peer hears what has become of a disk before it is sent what waited
                 self.poll_bitmap_due(nr);
                 more |= self.poll_wanted_as_target(nr);
+                self.poll_source_end(nr);
                 more |= self.poll_attach(nr);
                 self.md_sync_if_dirty(nr);
             }

@@ -61,6 +61,12 @@ impl TransferLog {
         self.epoch
     }
 
+    /// Whether every write of this epoch and of those before has been acknowledged by its barrier.
+    pub(crate) fn is_settled(&self, epoch: u32) -> bool {
+        let oldest = self.entries.front();
+        oldest.is_none_or(|e| matches!(e.epoch.wrapping_sub(epoch), 1..=0x7fff_ffff))
+    }
+
     /// The log as it is, for a peer that is lost.
     pub(crate) fn keys(&self) -> impl Iterator<Item = RequestKey> + '_ {
         self.entries.iter().map(|e| e.key)

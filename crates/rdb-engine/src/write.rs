@@ -676,6 +676,11 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The mirror says "in sync" of a write that protocol A has completed: its range may have been written again.
+    ///
+    /// The mirror has cleared its marks of these blocks, so they must go here too, or the resync ends there alone. Overlapping
+    /// writes reach both disks in their order, and the mirror answers in it: one that was sent before is superseded, whatever
+    /// became of it, and one that is under way is marked, if it fails, when its answer comes. What must stay is the mark of a
+    /// later one that has ended with one copy already.
     fn late_in_sync(&mut self, nr: VolumeNr, key: RequestKey) {
         let Some(request) = self.requests.get(key) else {
             return;
@@ -683,10 +688,20 @@ impl<P: Payload> Resource<P> {
         let (sector, end) = (request.sector, request.end());
         let syncing =
             (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.volume(nr).state.conn);
-        let again = self.requests.iter().any(|(other, r)| {
-            other != key && r.volume == nr && !r.is_read() && r.sector < end && r.end() > sector
-        });
-        if syncing && !again {
+        let left_a_mark = |r: &AppRequest<P>| {
+            r.completed && !(r.local == Part::Done && r.net == Part::Done) || r.net == Part::Failed
+        };
+        let later = self
+            .net
+            .log
+            .keys()
+            .skip_while(|&other| other != key)
+            .skip(1);
+        let mut later = later.filter_map(|other| self.requests.get(other));
+        let marked =
+            later.any(|r| r.volume == nr && r.sector < end && r.end() > sector && left_a_mark(r));
+        drop(later);
+        if syncing && !marked {
             self.set_in_sync(nr, sector, end - sector);
         }
     }
@@ -743,6 +758,7 @@ impl<P: Payload> Resource<P> {
         };
         if disk.bitmap.clear_sectors(sector, sectors) > 0 {
             self.md_lazy(nr);
+            self.source_marks_cleared(nr);
         }
     }
 

@@ -65,7 +65,7 @@ impl<P: Payload> Resource<P> {
         for waiter in due {
             match waiter {
                 PingWaiter::Admin => self.admin_ping_answered(),
-                PingWaiter::ResyncSource(nr) => self.source_finish(nr),
+                PingWaiter::ResyncSource(nr) => self.source_acks_seen(nr),
                 PingWaiter::ResyncTarget(nr) => self.target_acks_arrived(nr),
                 PingWaiter::Verify(nr) => self.verify_finish(nr),
                 PingWaiter::LossUnrecorded(nr) => self.peer_keeps_its_generation(nr),

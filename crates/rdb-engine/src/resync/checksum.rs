@@ -62,9 +62,7 @@ impl<P: Payload> Resource<P> {
         self.send(nr, Packet::RsIsInSync(ack), None);
         self.set_in_sync(nr, read.sector, sectors);
         let left = self.volume(nr).bits_set();
-        let resync = &mut self.volume_mut(nr).resync;
-        resync.mark(now, left);
-        resync.all_sent |= left <= resync.failed;
+        self.volume_mut(nr).resync.mark(now, left);
         self.retry_blocked(nr);
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Resync<P> {
     pace: Pace,
     /// An end that waits for an answered ping, a flush or the superblock.
     pub(crate) ending: bool,
+    /// Source: the target is done, and all its acks of before have been seen; the epoch that was open then.
+    acks_seen: Option<u32>,
     /// Target: a sync UUID that came before we were ready for it.
     early_uuid: Option<u64>,
     /// Target: the end is durable before the source hears of it.
@@ -142,6 +144,7 @@ impl<P> Default for Resync<P> {
             budget: 0,
             pace: Pace::default(),
             ending: false,
+            acks_seen: None,
             early_uuid: None,
             announce: false,
             application_sectors: 0,
@@ -277,6 +280,7 @@ impl<P: Payload> Resource<P> {
         volume.resync.spoiled.clear();
         volume.resync.requesting = false;
         volume.resync.ending = false;
+        volume.resync.acks_seen = None;
         volume.resync.early_uuid = None;
         volume.resync.outstanding = 0;
         volume.bitmap_due = crate::volume::BitmapDue::No;

@@ -81,10 +81,19 @@ impl<P: Payload> Resource<P> {
             self.source_block_failed(nr, sectors);
         }
         let left = self.volume(nr).bits_set();
-        let resync = &mut self.volume_mut(nr).resync;
-        resync.mark(now, left);
-        resync.all_sent |= left <= resync.failed;
+        self.volume_mut(nr).resync.mark(now, left);
+        self.source_marks_cleared(nr); // (what failed counts as well)
         self.retry_blocked(nr);
+    }
+
+    /// Fewer blocks are marked, by an answer to resync data or to a user's write. When none is left but those that could not
+    /// be synced, the target may be at its end.
+    pub(crate) fn source_marks_cleared(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        let left = volume.bits_set();
+        if is_source(volume.state.conn) {
+            volume.resync.all_sent |= left <= volume.resync.failed;
+        }
     }
 
     /// The link or the target's disk went while we were source. A target that has come to the end carries our
@@ -98,30 +107,56 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).resync.failed += sectors.div_ceil(8);
     }
 
-    /// The target says that it is done. We believe it once all its acks have been seen.
+    /// The target says that it is done, which it says once. We believe it when all its acks have been seen.
     pub(crate) fn source_target_done(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        // (A mark of our own failed write is no ack that is missing. It stays, and makes this disk Inconsistent.)
-        let acks_missing = volume.bits_set() > volume.resync.failed && !volume.passed_on;
-        if volume.resync.ending || acks_missing {
-            return;
+        if !core::mem::replace(&mut volume.resync.ending, true) {
+            volume.resync.acks_seen = None;
+            self.ping(Some(PingWaiter::ResyncSource(nr)));
         }
-        volume.resync.ending = true;
-        self.ping(Some(PingWaiter::ResyncSource(nr)));
     }
 
-    pub(crate) fn source_finish(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+    /// The target has answered a ping since it said that it is done: what it has acknowledged before is known here.
+    pub(crate) fn source_acks_seen(&mut self, nr: VolumeNr) {
+        let epoch = self.net.log.epoch;
+        if let Some(volume) = self.volumes.get_mut(&nr)
+            && volume.resync.ending
+            && is_source(volume.state.conn)
+        {
+            volume.resync.acks_seen = Some(epoch);
+            self.close_epoch();
+        }
+    }
+
+    /// The end of a resync whose target is done, as soon as no block is marked here either. Marks may go with users' writes
+    /// that our own disk has not ended yet. If the last of these has ended and marks are left, the target knows nothing of
+    /// them and never will in this connection: the next one syncs them.
+    pub(crate) fn poll_source_end(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        let Some(epoch) = volume.resync.acks_seen else {
             return;
         };
-        if !core::mem::take(&mut volume.resync.ending)
-            || !matches!(
-                volume.state.conn,
-                ConnState::SyncSource | ConnState::PausedSyncS
-            )
-        {
+        if !is_source(volume.state.conn) {
+            self.volume_mut(nr).resync.acks_seen = None;
             return;
         }
+        // (A mark of our own failed write stays, and makes this disk Inconsistent.)
+        let left = volume.bits_set().saturating_sub(volume.resync.failed);
+        if left == 0 || volume.passed_on {
+            self.source_finish(nr);
+        } else if self.net.log.is_settled(epoch) {
+            let text = format!(
+                "the target has ended the resync, and {left} blocks are marked here: connecting anew to sync them"
+            );
+            self.log_volume(Level::Error, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+        }
+    }
+
+    fn source_finish(&mut self, nr: VolumeNr) {
+        let resync = &mut self.volume_mut(nr).resync;
+        resync.ending = false;
+        resync.acks_seen = None;
         self.log_resync_done(nr);
         if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
             let mut ids = disk.ids();
@@ -140,4 +175,8 @@ impl<P: Payload> Resource<P> {
             .and_pdsk(DiskState::UpToDate);
         self.fact(nr, change);
     }
+}
+
+fn is_source(conn: ConnState) -> bool {
+    matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS)
 }
