@@ -1,7 +1,7 @@
 //! What follows from a change of state (`docs/spec/behaviour.md`, section 3), in the order of its table.
 
 use crate::effect::{Effect, Level};
-use crate::event::Payload;
+use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
@@ -116,6 +116,11 @@ impl<P: Payload> Resource<P> {
             self.send_sizes(nr, false);
             self.send_uuids(nr);
             self.send_state(nr);
+            self.limit_negotiation(nr);
+        }
+        if old.disk == DiskState::Negotiating && new.disk != DiskState::Negotiating {
+            let timer = Timer::Negotiation(nr);
+            self.emit(Effect::ClearTimer { timer });
         }
         if actions.intersects(
             AfterActions::ISP_CHANGED

@@ -141,6 +141,8 @@ pub enum Timer {
     MetadataSync(VolumeNr),
     /// A peer that was told of our lost disk has had long enough to record a new generation.
     LossUnrecorded(VolumeNr),
+    /// A peer that was told of our disk has had long enough to say what it is worth.
+    Negotiation(VolumeNr),
     /// An administrative command waits for a state to change or gives up.
     Admin,
 }

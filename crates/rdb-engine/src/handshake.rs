@@ -555,6 +555,10 @@ impl<P: Payload> Resource<P> {
                                 self.log_volume(Level::Error, nr, text);
                                 effective = DiskState::Diskless;
                                 conn = ConnState::Connected;
+                                // It hears why, and gives its disk up: what we say of it does not change, so nothing else
+                                // would tell, and its users would wait for ever.
+                                self.send_uuids(nr);
+                                self.send_state(nr);
                             }
                             FailEffect::Retry => {
                                 self.lose_connection(ConnState::ProtocolError);

@@ -198,6 +198,7 @@ impl<P: Payload> Resource<P> {
             Timer::ResyncStep(nr) => self.on_resync_timer(nr),
             Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
             Timer::LossUnrecorded(nr) => self.on_loss_timer(nr),
+            Timer::Negotiation(nr) => self.on_negotiation_timer(nr),
             Timer::Admin => self.on_admin_timer(),
         }
     }

@@ -69,6 +69,7 @@ impl<P: Payload> Resource<P> {
                 PingWaiter::ResyncTarget(nr) => self.target_acks_arrived(nr),
                 PingWaiter::Verify(nr) => self.verify_finish(nr),
                 PingWaiter::LossUnrecorded(nr) => self.peer_keeps_its_generation(nr),
+                PingWaiter::Negotiation(nr) => self.peer_ignores_the_attach(nr),
             }
         }
     }

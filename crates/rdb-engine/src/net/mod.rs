@@ -134,6 +134,7 @@ pub(crate) enum PingWaiter {
     ResyncTarget(VolumeNr),
     Verify(VolumeNr),
     LossUnrecorded(VolumeNr),
+    Negotiation(VolumeNr),
 }
 
 impl<P> Net<P> {
