@@ -292,10 +292,14 @@ impl<P: Payload> Resource<P> {
         key: PeerKey,
         result: Result<(), DiskError>,
     ) {
-        let sector = self.peer_writes[key].sector;
+        let (sector, connection) = (
+            self.peer_writes[key].sector,
+            self.peer_writes[key].connection,
+        );
+        let current = connection == self.net.epochs_of;
         let volume = self.volume_mut(nr);
         volume.held.remove(sector);
-        volume.mirror_unflushed = true;
+        volume.mirror_unflushed |= current;
         if let Err(error) = result {
             let bytes = self.peer_writes[key].bytes;
             let text = format!(

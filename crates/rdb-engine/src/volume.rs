@@ -102,7 +102,8 @@ pub(crate) struct Volume<P> {
     pub(crate) writes_lost: bool,
     /// Requests of the peer to read that wait for an overlapping write.
     pub(crate) reads_blocked: VecDeque<BlockedRead>,
-    /// Mirrored writes finished since the data disk was last flushed.
+    /// Mirrored writes of the present connection finished since the data disk was last flushed: until it is flushed, none
+    /// of its barriers is acknowledged. A new connection clears it.
     pub(crate) mirror_unflushed: bool,
 
     pub(crate) resync: Resync<P>,

@@ -594,6 +594,9 @@ impl<P: Payload> Resource<P> {
                     self.complete(key, true);
                     return;
                 }
+                if !usable && self.requests[key].is_flush() {
+                    self.flush_failed_here(nr, key);
+                }
             }
             Err(error) => {
                 request.local = Part::Failed;
@@ -607,12 +610,8 @@ impl<P: Payload> Resource<P> {
                 if is_read {
                     self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
                 }
-                if self.requests[key].is_flush()
-                    && self.volume(nr).state.pdsk == DiskState::UpToDate
-                {
-                    // The peer's copy is good, and is the one to rely on from now on.
-                    self.requests[key].local = Part::None;
-                    self.flush_at_peer(key);
+                if self.requests[key].is_flush() {
+                    self.flush_failed_here(nr, key);
                 }
                 // That the disk is lost decides whether this very write may be told.
                 self.local_io_error(nr);
@@ -626,6 +625,15 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.advance_write(key);
+    }
+
+    /// The own disk did not flush, or has been given up meanwhile: if the peer's copy is good, that is the one to rely on
+    /// from now on.
+    fn flush_failed_here(&mut self, nr: VolumeNr, key: RequestKey) {
+        if self.volume(nr).state.pdsk == DiskState::UpToDate {
+            self.requests[key].local = Part::None;
+            self.flush_at_peer(key);
+        }
     }
 
     /// TCP has the whole packet: protocol A is content.

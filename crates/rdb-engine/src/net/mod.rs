@@ -267,6 +267,12 @@ impl<P: Payload> Resource<P> {
         net.up_since = now;
         net.epochs = MirrorEpochs::default();
         net.epochs_of = net.connection;
+        for volume in self.volumes.values_mut() {
+            // What a lost peer has written and no flush made durable: its barrier was not acknowledged, so the writer has
+            // marked it. The barriers of this connection say nothing of it.
+            volume.mirror_unflushed = false;
+        }
+        let net = &mut self.net;
         let at = now.plus_ms(4 * net.ping_timeout_ms());
         self.emit(Effect::SetTimer {
             timer: Timer::Handshake,
