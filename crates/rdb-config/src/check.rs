@@ -364,6 +364,29 @@ fn value_without_effect(name: &str, value: &str) -> Option<&'static str> {
     })
 }
 
+/// One warning for each file with a shared secret that everybody may read.
+pub(crate) fn open_secrets(config: &Config, warnings: &mut Vec<Warning>) {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mut told = BTreeSet::new();
+    let all =
+        std::iter::once(config.common.as_ref()).chain(config.resources.iter().map(|r| &r.sections));
+    for secret in all.filter_map(|sections| sections.find(Section::Net, "shared-secret")) {
+        let path = &secret.place.file.path;
+        // A file that is not there came by standard input.
+        let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+        if mode & 0o004 != 0 && told.insert(path) {
+            warnings.push(Warning {
+                kind: WarningKind::Advice,
+                place: Some(secret.place.clone()),
+                text: format!(
+                    "everybody on this machine may read the shared secret: chmod o-r {path}"
+                ),
+            });
+        }
+    }
+}
+
 /// One warning for each option that is set and has no effect.
 fn without_effect(config: &Config, warnings: &mut Vec<Warning>) {
     let mut told = BTreeSet::new();

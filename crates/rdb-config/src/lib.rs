@@ -126,6 +126,7 @@ fn build(name: &str, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
             .any(|e| matches!(e.problem, Problem::Conflict { .. }))
     {
         check::check(&mut config, &mut errors, &mut warnings);
+        check::open_secrets(&config, &mut warnings);
     }
     if errors.is_empty() {
         Ok(Loaded { config, warnings })

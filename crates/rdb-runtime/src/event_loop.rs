@@ -29,6 +29,7 @@ use crate::handle::{
 use crate::log_limit::{Line, LogLimit, SUM_MS};
 use crate::net::Net;
 use crate::pool::{Aligned, Buf, Pool, PoolSize, Reserve};
+use crate::process::CoreDumps;
 use crate::ring::{Op, Owner, Ring};
 use crate::timers::{Slot, Timers};
 
@@ -122,7 +123,7 @@ impl<E: Engine> EventLoop<E> {
         (messages, bell): (Receiver<Message>, OwnedFd),
         notify: Box<dyn Fn(Notice)>,
     ) -> io::Result<Self> {
-        let pool = Pool::new(size)?;
+        let pool = new_pool(size, &config)?;
         let ring = Ring::new(Rc::clone(&pool), config.busy_poll)?;
         let now = clock();
         Ok(EventLoop {
@@ -564,7 +565,7 @@ impl<E: Engine> EventLoop<E> {
         if size.receive <= have.receive {
             return;
         }
-        match Pool::new(size) {
+        match new_pool(size, &self.config) {
             Ok(pool) => {
                 self.ring.adopt(Rc::clone(&pool));
                 self.pool = pool;
@@ -611,6 +612,15 @@ impl<E: Engine> EventLoop<E> {
     ) {
         self.complete_request(request.0 as usize, result);
     }
+}
+
+/// Buffers; in a core dump only if they may be.
+fn new_pool(size: PoolSize, config: &ResourceConfig) -> io::Result<Rc<Pool>> {
+    let pool = Pool::new(size)?;
+    if config.core_dumps != CoreDumps::Whole {
+        pool.leave_out_of_dumps()?;
+    }
+    Ok(pool)
 }
 
 /// `CLOCK_MONOTONIC`.

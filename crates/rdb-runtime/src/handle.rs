@@ -22,6 +22,7 @@ use crate::frontend::fuse::FuseMessage;
 use crate::frontend::knbd::KnbdMessage;
 use crate::frontend::ublk::UblkMessage;
 use crate::pool::PoolSize;
+use crate::process::CoreDumps;
 
 /// What a resource's thread is started with.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct ResourceConfig {
     pub inherited: Vec<(VolumeNr, u64)>,
     /// The challenges of this process, the same for all its resources.
     pub challenges: Challenges,
+    /// Whether its buffers, which hold users' data, are in a core dump if there is one.
+    pub core_dumps: CoreDumps,
 }
 
 /// Why a resource's thread cannot be started.

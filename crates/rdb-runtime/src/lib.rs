@@ -31,6 +31,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod wipe;
 
 use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
 
@@ -39,7 +40,8 @@ pub use handle::{
     AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
     ResourceHandle, SpawnError, StatusReply, UseReply, spawn,
 };
-pub use process::harden_process;
+pub use process::{CoreDumps, harden_process};
+pub use wipe::WipingAllocator;
 
 use crate::pool::Buf;
 

@@ -161,6 +161,17 @@ impl Pool {
         self.size
     }
 
+    /// Keeps the content out of core dumps.
+    pub(crate) fn leave_out_of_dumps(&self) -> io::Result<()> {
+        // SAFETY: the mapping made in `new`; the advice changes no content.
+        let result =
+            unsafe { libc::madvise(self.base.as_ptr().cast(), self.bytes, libc::MADV_DONTDUMP) };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Takes note that the arena is registered with the ring, as this buffer.
     pub(crate) fn set_slot(&self, slot: u16) {
         self.slot.set(Some(slot));
@@ -492,6 +503,21 @@ mod tests {
         held.clear();
         let whole: Vec<_> = std::iter::from_fn(|| pool.take(Reserve::Receive, 1 << 20)).collect();
         assert_eq!(whole.len(), 2);
+    }
+
+    #[test]
+    fn buffers_can_be_left_out_of_core_dumps() {
+        let pool = pool();
+        let flags = || {
+            let maps = std::fs::read_to_string("/proc/self/smaps").expect("readable");
+            let begin = format!("{:x}-", pool.base.as_ptr() as usize);
+            let (_, mapping) = maps.split_once(&begin).expect("it is mapped");
+            let line = mapping.lines().find(|line| line.starts_with("VmFlags:"));
+            line.expect("flags").to_owned()
+        };
+        assert!(!flags().contains(" dd"), "{}", flags());
+        pool.leave_out_of_dumps().expect("advice is taken");
+        assert!(flags().contains(" dd"), "{}", flags());
     }
 
     #[test]

@@ -6,11 +6,23 @@ use std::io;
 /// `PR_SET_IO_FLUSHER` of `prctl(2)`, Linux 5.6.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
+/// What a core dump of the process may hold. Users' data and shared secrets are in its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CoreDumps {
+    /// There are none, and no other process of the same user may look into this one.
+    #[default]
+    None,
+    /// Everything but the buffers that hold users' data.
+    WithoutData,
+    /// Everything.
+    Whole,
+}
+
 /// Prepares the process for its place below file systems that write back when memory is short: its memory stays
 /// resident once touched, its own allocations do not wait for write-back that would wait for it, and the OOM killer
 /// takes it last. What the system refuses comes back as warnings: rdb works without, less safely under memory
 /// pressure. Call it once, early.
-pub fn harden_process() -> Vec<String> {
+pub fn harden_process(core_dumps: CoreDumps) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut note = |what: &str, result: io::Result<()>| {
         if let Err(error) = result {
@@ -28,6 +40,11 @@ pub fn harden_process() -> Vec<String> {
         "the OOM killer may choose this process (oom_score_adj)",
         fs::write("/proc/self/oom_score_adj", "-1000"),
     );
+    // Last: the files in /proc of a process that cannot be dumped belong to root.
+    let dumpable = libc::c_ulong::from(core_dumps != CoreDumps::None);
+    // SAFETY: this prctl takes integers only and changes a flag of this process.
+    let dumpable = check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, dumpable, 0, 0, 0) });
+    note("core dumps (PR_SET_DUMPABLE)", dumpable);
     warnings
 }
 
@@ -68,8 +85,13 @@ mod tests {
 
     #[test]
     fn hardening_never_fails_and_names_what_was_refused() {
-        for warning in harden_process() {
-            assert!(warning.contains('(') && warning.contains(": "), "{warning}");
+        for core_dumps in [CoreDumps::None, CoreDumps::WithoutData, CoreDumps::Whole] {
+            for warning in harden_process(core_dumps) {
+                assert!(warning.contains('(') && warning.contains(": "), "{warning}");
+            }
+            // SAFETY: this prctl takes integers only.
+            let dumpable = unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) };
+            assert_eq!(dumpable != 0, core_dumps != CoreDumps::None);
         }
     }
 }

@@ -26,7 +26,16 @@ impl Node {
              on alice {{ address 127.0.0.1:7789; }}\n  on bob {{ address 127.0.0.2:7789; }}\n}}\n"
         );
         std::fs::write(node.conf(), text).unwrap();
+        node.let_read(0o600);
         node
+    }
+
+    /// Who may read the configuration, which holds a secret.
+    fn let_read(&self, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.conf(), mode).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -446,6 +455,19 @@ fn facts_of_the_configuration_are_printed_for_scripts() {
         ("sh-nop", ""),
     ] {
         assert_eq!(node.ok(words), text, "{words}");
+    }
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_told() {
+    let node = Node::new();
+    let warning = "everybody on this machine may read the shared secret: chmod o-r";
+    for (mode, told) in [(0o600, 0), (0o640, 0), (0o644, 1), (0o604, 1)] {
+        node.let_read(mode);
+        let output = node.command("dump r0").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.matches(warning).count(), told, "{mode:o}: {said}");
+        assert!(output.status.success());
     }
 }
 

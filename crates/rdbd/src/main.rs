@@ -46,6 +46,10 @@ const _: () = assert!(
     "the feature planted-bugs is for the simulator alone"
 );
 
+/// Secrets are among what is freed.
+#[global_allocator]
+static ALLOCATOR: rdb_runtime::WipingAllocator = rdb_runtime::WipingAllocator;
+
 /// Serves replicated block devices. What it serves it is told by rdbadm or rdbsetup.
 #[derive(Debug, Parser)]
 #[command(name = "rdbd", version)]
@@ -119,7 +123,8 @@ fn run(args: Args) -> Result<()> {
     }
     let level = settings.log_level.unwrap_or(settings::LogLevel::Info);
     let log = log::Log::start(level.tracing()).context("starting the log")?;
-    for warning in rdb_runtime::harden_process() {
+    let core_dumps = settings.core_dumps.unwrap_or_default().runtime();
+    for warning in rdb_runtime::harden_process(core_dumps) {
         tracing::warn!("{warning}");
     }
     let is_default_dir = run_dir == Path::new(DEFAULT_RUN_DIR);
@@ -140,6 +145,7 @@ fn run(args: Args) -> Result<()> {
         frontend,
         busy_poll,
         connections,
+        core_dumps,
         links,
     ));
     let successor = runtime.block_on(served)?;
@@ -181,6 +187,7 @@ async fn serve(
     frontend: Frontend,
     busy_poll: Duration,
     nbd_connections: u32,
+    core_dumps: rdb_runtime::CoreDumps,
     links: Option<DeviceLinks>,
 ) -> Result<Option<PathBuf>> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -188,7 +195,14 @@ async fn serve(
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
     let server =
         Server::bind(&run_dir).with_context(|| format!("control socket {}", socket.display()))?;
-    let (node, devices, stopped) = Node::new(name, run_dir, frontend, busy_poll, nbd_connections);
+    let (node, devices, stopped) = Node::new(
+        name,
+        run_dir,
+        frontend,
+        busy_poll,
+        nbd_connections,
+        core_dumps,
+    );
     let node = Rc::new(node);
     let registry = node.registry.clone();
     let status_path = node.run_dir.join(rdb_control::STATUS_NAME);

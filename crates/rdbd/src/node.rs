@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdb_engine::{Level, ResourceStatus, VolumeNr};
 use rdb_frontend::Frontend;
 use rdb_frontend::links::DeviceLinks;
-use rdb_runtime::{Challenges, Notice, ResourceHandle};
+use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) busy_poll: Duration,
     /// `nbd-connections`.
     pub(crate) nbd_connections: u32,
+    /// `core-dumps`.
+    pub(crate) core_dumps: CoreDumps,
     /// The challenges that its resources have given to peers.
     pub(crate) challenges: Challenges,
     /// What runs.
@@ -75,6 +77,7 @@ impl Node {
         frontend: Frontend,
         busy_poll: Duration,
         nbd_connections: u32,
+        core_dumps: CoreDumps,
     ) -> (
         Node,
         UnboundedReceiver<DeviceNotice>,
@@ -94,6 +97,7 @@ impl Node {
             frontend,
             busy_poll,
             nbd_connections,
+            core_dumps,
             challenges: Challenges::default(),
             registry: Shared::default(),
             changed: Arc::default(),

@@ -244,6 +244,7 @@ impl Node {
             busy_poll: self.busy_poll,
             nbd_connections: self.nbd_connections,
             challenges: self.challenges.clone(),
+            core_dumps: self.core_dumps,
             inherited,
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     /// Microseconds that a resource's thread looks for completions before it sleeps, while it has work; 0 never
     /// does. Shorter writes for some CPU.
     pub(crate) busy_poll_us: Option<u16>,
+    /// `none`, `without-data` or `whole`.
+    pub(crate) core_dumps: Option<CoreDumps>,
     /// Connections of a new device of the front end `nbd`.
     pub(crate) nbd_connections: Option<NbdConnections>,
 }
@@ -65,6 +67,27 @@ impl Default for NbdConnections {
     /// [`DEFAULT_NBD_CONNECTIONS`].
     fn default() -> Self {
         Self(DEFAULT_NBD_CONNECTIONS)
+    }
+}
+
+/// `core-dumps`: what is left of a daemon that crashes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CoreDumps {
+    #[default]
+    None,
+    WithoutData,
+    Whole,
+}
+
+impl CoreDumps {
+    /// The same for the runtime.
+    pub(crate) fn runtime(self) -> rdb_runtime::CoreDumps {
+        match self {
+            CoreDumps::None => rdb_runtime::CoreDumps::None,
+            CoreDumps::WithoutData => rdb_runtime::CoreDumps::WithoutData,
+            CoreDumps::Whole => rdb_runtime::CoreDumps::Whole,
+        }
     }
 }
 
@@ -149,7 +172,7 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
@@ -157,6 +180,7 @@ mod tests {
                 device_links: Some(true),
                 busy_poll_us: Some(50),
                 nbd_connections: Some(NbdConnections(3)),
+                core_dumps: Some(CoreDumps::WithoutData),
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -177,6 +201,7 @@ mod tests {
                 "unknown variant `loud`",
             ),
             ("device-links = yes", "rdbd.toml:1: ", ""),
+            ("core-dumps = true", "rdbd.toml:1: ", ""),
             (
                 "nbd-connections = 17",
                 "rdbd.toml:1: ",

@@ -432,3 +432,88 @@ fn mistakes_in_settings_and_options_are_named() {
         "{text}"
     );
 }
+
+/// Every place where these bytes stand in the memory that a daemon may write to, but for the stacks of its threads.
+fn places_in_memory(pid: u32, needle: &[u8]) -> Vec<String> {
+    use std::os::unix::fs::FileExt;
+
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut places = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let range = fields
+            .next()
+            .and_then(|range| range.split_once('-'))
+            .unwrap();
+        let writable = fields.next().is_some_and(|flags| flags.starts_with("rw"));
+        if !writable || line.contains("[stack") {
+            continue;
+        }
+        let [start, end] =
+            [range.0, range.1].map(|number| u64::from_str_radix(number, 16).unwrap());
+        let mut bytes = vec![0; (end - start) as usize];
+        // Some mappings of devices cannot be read.
+        if memory.read_exact_at(&mut bytes, start).is_ok() {
+            let found = bytes.windows(needle.len()).filter(|part| *part == needle);
+            places.extend(found.map(|_| line.to_owned()));
+        }
+    }
+    places
+}
+
+#[test]
+fn no_secret_stays_in_the_memory_of_a_daemon_that_does_not_need_it() {
+    const SECRET: &str = "a-quite-remarkable-secret";
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.run(new_resource("r0")).unwrap();
+    let options = NetOptions {
+        cram_hmac_alg: Some("sha256".to_owned()),
+        shared_secret: Some(SECRET.to_owned()),
+        ..NetOptions::default()
+    };
+    let Op::Connect {
+        resource,
+        local,
+        peer,
+        discard_my_data,
+        tentative,
+        ..
+    } = connect("r0", 7951, 7952)
+    else {
+        unreachable!("a connect")
+    };
+    let op = Op::Connect {
+        resource,
+        local,
+        peer,
+        options: options.clone(),
+        discard_my_data,
+        tentative,
+    };
+    client.run(op).unwrap();
+    let resource = "r0".to_owned();
+    client
+        .run(Op::NetOptions {
+            resource: resource.clone(),
+            options,
+        })
+        .unwrap();
+    drop(client);
+    let pid = daemon.child.id();
+    assert_ne!(places_in_memory(pid, SECRET.as_bytes()).len(), 0);
+    let mut client = daemon.client();
+    client.show().unwrap();
+    client.run(Op::Down { resource }).unwrap();
+    drop(client);
+    let begun = Instant::now();
+    loop {
+        let places = places_in_memory(pid, SECRET.as_bytes());
+        if places.is_empty() {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{places:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

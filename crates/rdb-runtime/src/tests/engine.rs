@@ -57,6 +57,7 @@ pub(super) fn start(dir: &Path, name: &str) -> ResourceHandle {
         nbd_connections: 1,
         inherited: Vec::new(),
         challenges: crate::Challenges::default(),
+        core_dumps: crate::CoreDumps::None,
     };
     let who = name.to_owned();
     let handle = spawn(config, move |notice| {

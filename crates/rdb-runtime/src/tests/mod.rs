@@ -58,6 +58,7 @@ impl Node {
             nbd_connections: 1,
             inherited: Vec::new(),
             challenges: crate::Challenges::default(),
+            core_dumps: crate::CoreDumps::None,
         };
         let for_engine = Orders::clone(&orders);
         let make = move || {
