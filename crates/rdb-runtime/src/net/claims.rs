@@ -55,6 +55,8 @@ pub(super) struct Judged<S> {
     pub(super) close: Vec<S>,
     /// Two streams claimed one seat: from now on only own ones count.
     pub(super) contested: bool,
+    /// A seat has another stream now: the pair has to settle anew.
+    pub(super) reseated: bool,
 }
 
 impl<S> Claims<S> {
@@ -128,6 +130,7 @@ impl<S> Claims<S> {
             return Judged {
                 close: vec![stream],
                 contested: false,
+                reseated: false,
             };
         }
         let half = Half {
@@ -149,7 +152,11 @@ impl<S> Claims<S> {
             // Nobody knows which of the two is the peer's, nor whose any other accepted one is.
             close.extend(self.distrust(own_fails));
         }
-        Judged { close, contested }
+        Judged {
+            close,
+            contested,
+            reseated: !waits,
+        }
     }
 
     /// Strangers are about: from now on only own streams count, if they can be opened. Comes with what is to be closed.

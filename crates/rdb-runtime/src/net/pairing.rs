@@ -326,7 +326,6 @@ impl<E: Engine> EventLoop<E> {
         };
         let own_fails = pairing.failures > 0;
         let judged = pairing.claims.accepted(socket, fd, own_fails);
-        let closed_some = !judged.close.is_empty();
         for stream in judged.close {
             shut(&stream);
         }
@@ -334,7 +333,7 @@ impl<E: Engine> EventLoop<E> {
             let why = format!("two connections claim to be the peer's {socket} socket");
             self.distrust(&why);
         } else {
-            if closed_some && pairing.claims.missing().is_some() {
+            if judged.reseated {
                 pairing.settled = None;
             }
             if pairing.claims.missing() == Some(Socket::Meta) && socket == Socket::Data {
