@@ -123,7 +123,7 @@ impl<P: Payload> Resource<P> {
             }
             Ending::Retry => {
                 self.net.refusals = self.net.refusals.saturating_add(1);
-                self.lose_connection(ConnState::ProtocolError);
+                self.lose_connection(ConnState::NetworkFailure);
             }
         }
     }
