@@ -161,7 +161,11 @@ impl Keeper {
 /// When there is a record that cannot be used.
 pub(crate) fn read(run_dir: &Path) -> Result<Vec<KeptResource>, KeptError> {
     let path = run_dir.join(NAME);
-    let text = match std::fs::read_to_string(&path) {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path);
+    let text = match opened.and_then(io::read_to_string) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(KeptError::Read { path, source }),
@@ -190,13 +194,18 @@ fn parse(path: &Path, text: &str, boot: &str) -> Result<Vec<KeptResource>, KeptE
     })
 }
 
-/// Replaces the file as a whole.
+/// Replaces the file as a whole. What lies at the new file's name is another file of ours that was not finished, or a trap: it
+/// is removed, and nothing that is there is ever opened.
 fn write(path: &Path, kept: &Kept) -> io::Result<()> {
     let new = path.with_extension("state.new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
+        .custom_flags(libc::O_NOFOLLOW)
         .mode(0o600)
         .open(&new)?;
     let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
@@ -324,6 +333,21 @@ mod tests {
         assert_eq!(keeper.last("r0"), Some(resources[0].clone()));
         keeper.finish(Vec::new());
         assert_eq!(read(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        for name in ["rdbd.state.new", NAME] {
+            std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
+        }
+        assert!(matches!(read(dir.path()), Err(KeptError::Read { .. })));
+        let resources = kept("").resources;
+        Keeper::new(dir.path()).finish(resources.clone());
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(read(dir.path()).unwrap(), resources);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod wait;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -113,6 +113,7 @@ fn run(args: Args) -> Result<()> {
     // Device nodes are looked up from other working directories.
     let run_dir = std::fs::canonicalize(&args.run_dir)
         .with_context(|| format!("run directory {}", args.run_dir.display()))?;
+    check_run_dir(&run_dir)?;
     if args.check {
         keep::read(&run_dir)?;
         return Ok(());
@@ -247,6 +248,26 @@ async fn serve(
     Ok(successor)
 }
 
+/// Whoever may write the run directory could put links and sockets of his own in the place of ours.
+fn check_run_dir(run_dir: &Path) -> Result<()> {
+    let found = std::fs::metadata(run_dir)
+        .with_context(|| format!("run directory {}", run_dir.display()))?;
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    if owner != 0 && owner != session::user() {
+        bail!(
+            "run directory {}: it belongs to user {owner}, who could replace the files in it; it must be ours or root's",
+            run_dir.display()
+        );
+    }
+    if mode & 0o022 != 0 {
+        bail!(
+            "run directory {}: its mode {mode:04o} lets others write it; take that away (chmod go-w)",
+            run_dir.display()
+        );
+    }
+    Ok(())
+}
+
 /// The number of the descriptor by which the program before has handed its lock on.
 const LOCK_FD: &str = "RDB_LOCK_FD";
 
@@ -262,6 +283,7 @@ fn lock(run_dir: &Path) -> Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
         .mode(0o644)
         .open(&path)
         .with_context(|| path.display().to_string())?;
@@ -326,6 +348,12 @@ mod session {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
+    }
+
+    /// Who this process acts as.
+    pub(super) fn user() -> u32 {
+        // SAFETY: the call takes nothing and cannot fail.
+        unsafe { libc::geteuid() }
     }
 
     /// Makes this process the leader of a new session without a terminal. One that leads a group already stays as it

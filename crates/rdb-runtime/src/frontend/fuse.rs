@@ -550,7 +550,8 @@ fn prepare(target: &Path) -> io::Result<()> {
     }
     clear_stale(target).map_err(io::Error::other)?;
     if !target.exists() {
-        std::fs::write(target, b"")?;
+        // Nothing that has come there meanwhile is opened, and no link is followed.
+        std::fs::File::create_new(target)?;
     }
     Ok(())
 }

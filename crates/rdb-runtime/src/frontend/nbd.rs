@@ -712,6 +712,13 @@ impl<E: Engine> EventLoop<E> {
 fn listen(path: &Path) -> io::Result<OwnedFd> {
     let directory = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory)?;
+    if !std::fs::symlink_metadata(directory)?.is_dir() {
+        // A link would take the socket to where it was not asked for.
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "its directory is no directory",
+        ));
+    }
     if std::fs::symlink_metadata(path).is_ok() {
         if UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(
