@@ -1,22 +1,72 @@
 //! The control socket: who may ask, and lines in and out.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rdb_control::{
     BadRequest, Hello, Op, PROTOCOL, REQUEST_LINE_MAX, Reply, ReplyBody, Request, SOCKET_NAME,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::node::Node;
 use crate::ops::Failure;
 
-/// Connections served at once; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 128;
+/// Connections of one user; for one more, that one ends which has been idle the longest.
+const USER_CONNECTIONS_MAX: usize = 64;
+/// How long a client may take for its next request.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long a client may take to accept an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Who is connected.
+#[derive(Debug, Default)]
+struct Clients {
+    all: RefCell<Vec<Rc<Client>>>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Client {
+    user: u32,
+    /// Since when it has asked nothing; `None` while it is served.
+    idle: Cell<Option<Instant>>,
+    /// Told when it has to make room.
+    go: Notify,
+}
+
+impl Clients {
+    /// Takes a new one in. `None`: all of this user's connections are being served.
+    fn enter(&self, user: u32) -> Option<Rc<Client>> {
+        let mut all = self.all.borrow_mut();
+        let of_user = all.iter().filter(|client| client.user == user);
+        if of_user.clone().count() >= USER_CONNECTIONS_MAX {
+            let idle = of_user.filter(|client| client.idle.get().is_some());
+            let oldest = idle.min_by_key(|client| client.idle.get()).cloned()?;
+            oldest.go.notify_one();
+            all.retain(|client| !Rc::ptr_eq(client, &oldest));
+        }
+        let client = Rc::new(Client {
+            user,
+            idle: Cell::new(Some(Instant::now())),
+            go: Notify::new(),
+        });
+        all.push(Rc::clone(&client));
+        Some(client)
+    }
+
+    fn leave(&self, client: &Rc<Client>) {
+        self.all
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(client, other));
+    }
+}
 
 /// The socket, bound and closed to all but the owner.
 #[derive(Debug)]
@@ -45,22 +95,18 @@ impl Server {
 
     /// Serves clients for ever.
     pub(crate) async fn run(self, node: Rc<Node>) {
-        let free = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+        let clients = Rc::new(Clients::default());
         loop {
-            let permit = Rc::clone(&free);
-            let Ok(slot) = free.acquire().await else {
-                return;
-            };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!("control socket: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            match stream.peer_cred() {
-                Ok(peer) if peer.uid() == 0 || peer.uid() == self.owner => {}
+            let user = match stream.peer_cred() {
+                Ok(peer) if peer.uid() == 0 || peer.uid() == self.owner => peer.uid(),
                 Ok(peer) => {
                     tracing::warn!("control socket: user {} is refused", peer.uid());
                     continue;
@@ -69,29 +115,40 @@ impl Server {
                     tracing::warn!("control socket: who is it? {error}");
                     continue;
                 }
-            }
-            slot.forget();
-            let node = Rc::clone(&node);
+            };
+            let Some(client) = clients.enter(user) else {
+                tracing::debug!(
+                    "control socket: user {user} has {USER_CONNECTIONS_MAX} requests under way"
+                );
+                continue;
+            };
+            let (node, clients) = (Rc::clone(&node), Rc::clone(&clients));
             tokio::task::spawn_local(async move {
-                if let Err(error) = serve(stream, &node).await {
+                if let Err(error) = serve(stream, &client, &node).await {
                     tracing::debug!("control socket: {error}");
                 }
-                permit.add_permits(1);
+                clients.leave(&client);
             });
         }
     }
 }
 
 /// One client, until it goes.
-async fn serve(stream: UnixStream, node: &Rc<Node>) -> io::Result<()> {
+async fn serve(stream: UnixStream, client: &Client, node: &Rc<Node>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut greeted = false;
     loop {
         let mut line = Vec::new();
-        (&mut stream)
-            .take(REQUEST_LINE_MAX as u64)
-            .read_until(b'\n', &mut line)
-            .await?;
+        client.idle.set(Some(Instant::now()));
+        let mut limited = (&mut stream).take(REQUEST_LINE_MAX as u64);
+        tokio::select! {
+            read = limited.read_until(b'\n', &mut line) => {
+                read?;
+            }
+            () = client.go.notified() => return Ok(()),
+            () = tokio::time::sleep(IDLE) => return Ok(()),
+        }
+        client.idle.set(None);
         if line.is_empty() {
             return Ok(());
         }
@@ -101,7 +158,7 @@ async fn serve(stream: UnixStream, node: &Rc<Node>) -> io::Result<()> {
                 id: 0,
                 body: ReplyBody::Error(text),
             };
-            return stream.get_mut().write_all(&reply.to_line()).await;
+            return answer(&mut stream, &reply).await;
         }
         let reply = match Request::parse(&line) {
             Err(error) => bad_request(&error),
@@ -143,8 +200,15 @@ async fn serve(stream: UnixStream, node: &Rc<Node>) -> io::Result<()> {
                 Reply { id, body }
             }
         };
-        stream.get_mut().write_all(&reply.to_line()).await?;
+        answer(&mut stream, &reply).await?;
     }
+}
+
+/// Writes an answer to a client that may take it or not.
+async fn answer(stream: &mut BufReader<UnixStream>, reply: &Reply) -> io::Result<()> {
+    let line = reply.to_line();
+    let written = timeout(ANSWER, stream.get_mut().write_all(&line)).await;
+    written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn bad_request(error: &BadRequest) -> Reply {

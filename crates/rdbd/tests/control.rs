@@ -197,6 +197,50 @@ fn a_run_directory_has_one_daemon() {
 }
 
 #[test]
+fn idle_clients_lock_nobody_out() {
+    let daemon = Daemon::start();
+    let mut busy = daemon.client();
+    let path = daemon.dir.path().join(SOCKET_NAME);
+    let idle: Vec<UnixStream> = (0..300)
+        .map(|_| UnixStream::connect(&path).unwrap())
+        .collect();
+    for _ in 0..10 {
+        daemon.client().status().expect("a new client gets in");
+    }
+    // Those that were idle the longest made room; the last ones are there.
+    let mut gone = BufReader::new(&idle[0]);
+    assert_eq!(gone.read_line(&mut String::new()).unwrap_or(0), 0);
+    let mut last = BufReader::new(&idle[299]);
+    (&idle[299]).write_all(b"nonsense\n").unwrap();
+    let mut answer = String::new();
+    last.read_line(&mut answer).unwrap();
+    assert!(answer.contains("error"), "{answer}");
+    // One that was pushed out connects again, and is answered.
+    if busy.status().is_err() {
+        busy = daemon.client();
+        busy.status().unwrap();
+    }
+}
+
+#[test]
+fn a_run_directory_that_others_write_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (mode, is_fine) in [
+        (0o777, false),
+        (0o1777, false),
+        (0o770, false),
+        (0o755, true),
+    ] {
+        let open = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        let output = command(dir.path()).arg("--check").output().unwrap();
+        assert_eq!(output.status.success(), is_fine, "{mode:o}: {output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.contains("lets others write it"), !is_fine, "{text}");
+    }
+}
+
+#[test]
 fn names_and_minors_are_refused_as_drbd_does() {
     let daemon = Daemon::start();
     let mut client = daemon.client();
