@@ -14,6 +14,7 @@ use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::rules::{
     self,
+    packets::Past,
     sizes::{Occasion, Verdict},
 };
 use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
@@ -442,6 +443,11 @@ impl<P: Payload> Resource<P> {
             self.protocol_error(format!("volume {nr}: P_STATE {:#010x}: {wrong}", word.0));
             return;
         }
+        let exchanges = matches!(packet.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
+        if exchanges && own.disk < DiskState::Negotiating {
+            // It has decided with a disk of ours that is gone meanwhile, and acts on it until it hears of that.
+            self.volume_mut(nr).peer.past |= Past::TOLD;
+        }
         self.release_first_state(nr);
         let mut effective = packet.disk;
         if packet.disk != DiskState::UpToDate {
@@ -525,7 +531,17 @@ impl<P: Payload> Resource<P> {
             if both_attached && consider {
                 self.volume_mut(nr).consider_resync = false;
                 compared = true;
-                match self.decide(nr, &ids, packet, effective) {
+                let outcome = self.decide(nr, &ids, packet, effective);
+                // The peer decides the same, and sends its bitmap also if our disk is given up before we get that far.
+                self.volume_mut(nr).peer.past |= match outcome {
+                    Outcome::Source { .. } => Past::SOURCE,
+                    Outcome::Target { .. } => Past::TARGET,
+                    Outcome::Fail(_) if own.disk == DiskState::Negotiating => {
+                        Past::SOURCE | Past::TARGET
+                    }
+                    Outcome::Connected | Outcome::Fail(_) => Past::empty(),
+                };
+                match outcome {
                     Outcome::Connected => conn = ConnState::Connected,
                     Outcome::Source { full } => {
                         self.prepare_bitmap(nr, full);

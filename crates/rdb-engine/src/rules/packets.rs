@@ -25,6 +25,8 @@ bitflags::bitflags! {
         const VERIFY = 4;
         /// A change that this node asked the peer for has no answer yet.
         const QUESTION = 8;
+        /// The peer has told of an exchange of bitmaps while there was no disk here: it had not heard of that yet.
+        const TOLD = 16;
     }
 }
 
@@ -145,7 +147,7 @@ const ASKED_BY_TARGET: &[Case] = &[when(SOURCES), after(Past::SOURCE, IDLE)];
 const ANSWERED_BY_SOURCE: &[Case] = &[when(TARGETS), after(Past::TARGET, CONNECTED)];
 const BITMAPS: &[Case] = &[
     when(&[ConnState::WFBitMapS, ConnState::WFBitMapT]),
-    after(Past::SOURCE.union(Past::TARGET), IDLE),
+    after(Past::SOURCE.union(Past::TARGET).union(Past::TOLD), IDLE),
 ];
 const MARKS: &[Case] = &[
     Case {
@@ -158,7 +160,7 @@ const MARKS: &[Case] = &[
     },
     Case {
         peer: Some(Role::Primary),
-        ..after(Past::TARGET, IDLE)
+        ..after(Past::TARGET.union(Past::TOLD), IDLE)
     },
 ];
 const SYNC_UUIDS: &[Case] = &[
@@ -168,7 +170,7 @@ const SYNC_UUIDS: &[Case] = &[
         ConnState::WFSyncUUID,
         ConnState::Behind,
     ]),
-    after(Past::TARGET.union(Past::QUESTION), IDLE),
+    after(Past::TARGET.union(Past::QUESTION).union(Past::TOLD), IDLE),
 ];
 const VERIFY_REQUESTS: &[Case] = &[when(&[ConnState::VerifyT]), after(Past::VERIFY, IDLE)];
 const VERIFY_RESULTS: &[Case] = &[when(&[ConnState::VerifyT]), after(Past::VERIFY, CONNECTED)];
@@ -372,6 +374,10 @@ impl fmt::Display for Case {
             (Past::TARGET, "was target"),
             (Past::VERIFY, "was VerifyT"),
             (Past::QUESTION, "a question is open"),
+            (
+                Past::TOLD,
+                "the peer told of it while there was no disk here",
+            ),
         ];
         let mut first = true;
         for (past, word) in words {

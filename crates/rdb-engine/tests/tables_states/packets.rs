@@ -103,17 +103,17 @@ fn resync_packets_come_in_a_resync_or_after_one() {
         (
             &[Command::Bitmap, Command::CompressedBitmap],
             &[WFBitMapS, WFBitMapT],
-            Past::SOURCE.union(Past::TARGET),
+            Past::SOURCE.union(Past::TARGET).union(Past::TOLD),
         ),
         (
             &[Command::SyncUuid],
             &[StartingSyncT, WFBitMapT, WFSyncUUID, Behind],
-            Past::TARGET.union(Past::QUESTION),
+            Past::TARGET.union(Past::QUESTION).union(Past::TOLD),
         ),
         (
             &[Command::OutOfSync],
             &[WFBitMapT, WFSyncUUID, Behind],
-            Past::TARGET,
+            Past::TARGET.union(Past::TOLD),
         ),
     ];
     for facts in universe().filter(|facts| facts.greeted) {
