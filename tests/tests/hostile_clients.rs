@@ -384,3 +384,28 @@ fn the_file_under_the_loop_device_refuses_what_a_device_refuses() -> Result<()> 
     pair.are_well()?;
     pair.disks_equal()
 }
+
+#[test]
+fn clients_that_never_read_hold_nobody_up() -> Result<()> {
+    let mut pair = Pair::synced("never-read", Plan::default())?;
+    let mut bad = Vec::new();
+    for _ in 0..40 {
+        let mut client = pair.alice.nbd(0)?;
+        for _ in 0..8 {
+            client.send(READ, 0, 0, MIB, &[])?;
+        }
+        bad.push(client);
+    }
+    let mut good = pair.alice.nbd(0)?;
+    for round in 0..50_u64 {
+        good.read(round % 32 * u64::from(MIB), MIB as usize)?;
+        good.write(0, &[round as u8; 4096])?;
+    }
+    // It did not have to wait until somebody was cut off.
+    ensure!(
+        pair.alice.logged("cut an NBD client off") == 0,
+        "others were cut off meanwhile"
+    );
+    drop((bad, good));
+    pair.are_well()
+}

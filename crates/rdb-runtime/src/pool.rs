@@ -84,6 +84,8 @@ pub struct Pool {
     lists: RefCell<Lists>,
     /// Something was given back to this reserve since it was last asked.
     released: [Cell<bool>; RESERVES],
+    /// Pages of each reserve that are taken.
+    in_use: [Cell<usize>; RESERVES],
     /// First page of each reserve; the end of the last one behind them.
     bounds: [usize; RESERVES + 1],
     size: PoolSize,
@@ -150,6 +152,7 @@ impl Pool {
             lists: RefCell::new(lists),
             // Whoever waits for a buffer of an arena before this one tries again.
             released: [const { Cell::new(true) }; RESERVES],
+            in_use: [const { Cell::new(0) }; RESERVES],
             bounds,
             size,
             slot: Cell::new(None),
@@ -193,6 +196,8 @@ impl Pool {
             return None;
         }
         let page = self.lists.borrow_mut().take(reserve as usize, order)?;
+        let in_use = &self.in_use[reserve as usize];
+        in_use.set(in_use.get() + (1 << order));
         self.references[page as usize].set(1);
         self.lengths[page as usize].set(bytes);
         self.orders[page as usize].set(order as u8);
@@ -205,6 +210,11 @@ impl Pool {
     /// Bytes of a reserve.
     pub(crate) fn reserve_bytes(&self, reserve: Reserve) -> usize {
         (self.bounds[reserve as usize + 1] - self.bounds[reserve as usize]) * PAGE_BYTES
+    }
+
+    /// Whether more than half of a reserve is taken.
+    pub(crate) fn is_half_used(&self, reserve: Reserve) -> bool {
+        self.in_use[reserve as usize].get() * PAGE_BYTES > self.reserve_bytes(reserve) / 2
     }
 
     /// Whether something was given back to `reserve` since the last call.
@@ -223,6 +233,7 @@ impl Pool {
         let order = usize::from(self.orders[page as usize].get());
         self.lists.borrow_mut().give_back(reserve, order, page);
         self.released[reserve].set(true);
+        self.in_use[reserve].set(self.in_use[reserve].get() - (1 << order));
     }
 }
 

@@ -453,7 +453,11 @@ impl<E: Engine> EventLoop<E> {
                 // A client that takes no replies must not end up with all buffers for reads: those of the peer come
                 // from the same reserve. One read is always allowed.
                 let held = client.reading + client.sender.unsent_bytes();
-                let limit = self.pool.reserve_bytes(Reserve::Read) as u64 / 4;
+                // While they are scarce, it is one read at a time for each: the replies are copied then.
+                let limit = match self.pool.is_half_used(Reserve::Read) {
+                    true if !client.is_kernel => 0,
+                    _ => self.pool.reserve_bytes(Reserve::Read) as u64 / 4,
+                };
                 if held > 0 && held + u64::from(request.length) > limit {
                     // Resumed when something is answered or sent.
                     return;
@@ -646,7 +650,15 @@ impl<E: Engine> EventLoop<E> {
             .sender
             .queue_bytes(|out| out.extend_from_slice(header.as_bytes()));
         if let Some(payload) = payload {
-            client.sender.queue_payload(payload);
+            if !client.is_kernel && self.pool.is_half_used(Reserve::Read) {
+                // Clients that take no replies must not hold the buffers that others wait for: at most half of them lie in
+                // replies, whatever all clients together do. A client's copies are one read, and what it had begun before.
+                client
+                    .sender
+                    .queue_bytes(|out| out.extend_from_slice(payload.as_slice()));
+            } else {
+                client.sender.queue_payload(payload);
+            }
         }
         Self::note_unsent(&mut nbd.unsent, key, client);
         if full || client.closing || client.read.is_some() {
