@@ -200,6 +200,19 @@ impl<P: Payload> Resource<P> {
                 return;
             }
         }
+        // Looked at before anything is taken from the log: what stays there is settled when the connection ends.
+        let answered_by_barrier = self.net.protocol() == crate::config::Protocol::A;
+        let of_epoch = self.net.log.entries.iter();
+        let unanswered = of_epoch.take_while(|e| e.epoch == nr).any(|entry| {
+            let request = self.requests.get(entry.key);
+            request.is_some_and(|r| r.net == Part::Pending)
+        });
+        if unanswered && !answered_by_barrier {
+            // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
+            let text = format!("BAD! BarrierAck #{nr} before the ack of one of its writes!");
+            self.protocol_error(text);
+            return;
+        }
         self.net.log.closed.pop_front();
         while let Some(entry) = self.net.log.entries.front().copied() {
             if entry.epoch != nr {
@@ -208,16 +221,8 @@ impl<P: Payload> Resource<P> {
             self.net.log.entries.pop_front();
             if let Some(request) = self.requests.get_mut(entry.key) {
                 request.in_log = false;
-                if request.net == Part::Pending && self.net.protocol() == crate::config::Protocol::A
-                {
-                    request.net = Part::Done; // the driver has not come to tell that TCP took it
-                }
                 if request.net == Part::Pending {
-                    // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
-                    let text =
-                        format!("BAD! BarrierAck #{nr} before the ack of one of its writes!");
-                    self.protocol_error(text);
-                    return;
+                    request.net = Part::Done; // the driver has not come to tell that TCP took it
                 }
                 self.advance_write(entry.key);
             }
