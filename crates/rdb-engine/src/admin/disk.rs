@@ -100,9 +100,14 @@ impl<P: Payload> Resource<P> {
 
     pub(super) fn step_outdate(&mut self, nr: VolumeNr, stage: Stage, ready: bool) {
         let change = Change::disk(DiskState::Outdated);
-        let undecided = [DiskState::Attaching, DiskState::Negotiating];
+        // On its way in, or out: what it will be is not decided, or is and cannot be changed.
+        let passing = [
+            DiskState::Attaching,
+            DiskState::Negotiating,
+            DiskState::Failed,
+        ];
         let disk = self.volume(nr).state.disk;
-        if undecided.contains(&disk) {
+        if stage == Stage::Start && passing.contains(&disk) {
             return;
         }
         match stage {
