@@ -14,6 +14,7 @@ mod admin;
 mod after;
 mod attach;
 mod bitmap_exchange;
+mod bounds;
 mod completion;
 pub mod config;
 mod effect;

@@ -144,7 +144,12 @@ impl<P: Payload> Resource<P> {
             self.md_then(nr, then, false);
             return;
         };
-        disk.md_queue.push_back(MdOp { kind, then });
+        let again = disk.md_queue.back().is_some_and(|last| {
+            last.kind == kind && matches!((&last.then, &then), (Then::Nothing, Then::Nothing))
+        });
+        if !again {
+            disk.md_queue.push_back(MdOp { kind, then });
+        }
         self.md_pump(nr);
     }
 

@@ -4,12 +4,9 @@ use alloc::vec::Vec;
 
 use crate::event::Payload;
 use crate::ids::Time;
-use crate::net::DEFERRED_ANSWERS_MAX;
-use crate::peer_request::{HELD_MAX, UNANSWERED_MAX};
 use crate::resource::Resource;
 use crate::state::ConnState;
 use crate::status::{ResourceStatus, VolumeStatus};
-use crate::transfer_log::EPOCHS_MAX;
 use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
@@ -76,15 +73,6 @@ impl<P: Payload> Resource<P> {
                     "a disk in use whose attach has not ended"
                 );
             }
-            let (unanswered, held) = (volume.counters.unacked, volume.held.len());
-            assert!(
-                unanswered <= UNANSWERED_MAX,
-                "{unanswered} unanswered requests of the peer"
-            );
-            assert!(
-                held <= HELD_MAX + self.requests.len() + self.peer_writes.len(),
-                "{held} locked ranges"
-            );
             let waiting = volume
                 .waiting
                 .iter()
@@ -94,18 +82,12 @@ impl<P: Payload> Resource<P> {
                 crate::state::sanitize(volume.state, volume.state, &self.context(volume.nr)).state;
             assert_eq!(sanitized, volume.state, "the state is no fixed point (V1)");
         }
-        assert!(
-            self.peer_writes.len() <= self.volumes.len() * 2 * UNANSWERED_MAX as usize,
-            "{} mirrored writes",
-            self.peer_writes.len()
-        );
-        assert!(self.net.epochs.len() <= EPOCHS_MAX, "too many epochs");
-        assert!(self.net.deferred_answers <= DEFERRED_ANSWERS_MAX);
         let open: usize = self.requests.iter().filter(|(_, r)| r.in_log).count();
         assert_eq!(
             open,
             self.net.log.len(),
             "the transfer log and its requests differ"
         );
+        self.check_bounds();
     }
 }

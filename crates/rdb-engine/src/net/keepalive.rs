@@ -24,6 +24,8 @@ impl<P: Payload> Resource<P> {
         self.net.pings_sent += 1;
         if let Some(waiter) = waiter {
             let nr = self.net.pings_sent;
+            // (Who waits already, for an older ping that was not answered, waits for this one now.)
+            self.net.ping_waiters.retain(|&(_, other)| other != waiter);
             self.net.ping_waiters.push((nr, waiter));
         }
         self.send(VolumeNr(0), Packet::Ping, None);

@@ -181,6 +181,11 @@ impl<P> Net<P> {
         }
     }
 
+    /// Who waits for an answered ping.
+    pub(crate) fn ping_waiters_len(&self) -> usize {
+        self.ping_waiters.len()
+    }
+
     /// The configured protocol; C without configuration, when it does not matter.
     pub(crate) fn protocol(&self) -> Protocol {
         self.options.as_ref().map_or(Protocol::C, |o| o.protocol)

@@ -1,0 +1,70 @@
+//! How long each queue of the engine can become, whatever a peer sends and however slowly it reads.
+//!
+//! | queue | bound | at the bound |
+//! | --- | --- | --- |
+//! | requests of the peer that wait for our answer: mirrored writes, reads, resync data being written | [`UNANSWERED_MAX`] a volume | the connection ends |
+//! | mirrored writes, those of a lost connection included, that run or wait for a range, an epoch or the activity log | twice that | |
+//! | ranges locked for blocks of a resync or verify that the peer has not acknowledged | [`HELD_MAX`] a volume, beside those of open writes | the connection ends |
+//! | reads of the peer that wait for an overlapping write | part of the first | |
+//! | received epochs whose barrier is not answered | [`EPOCHS_MAX`] | the connection ends |
+//! | answers that wait until a bitmap is sent | [`DEFERRED_ANSWERS_MAX`] | the connection ends |
+//! | who waits for an answered ping | one of each kind, for each volume | an older wait becomes the newer one |
+//! | writes that wait for the activity log, or for a slot in it | our requests and mirrored writes that are open | |
+//! | metadata operations | [`METADATA_MAX`], and one for each open request and mirrored write | |
+//! | our users' requests, administrators' commands | the front ends' and the control socket's; no peer adds to them | |
+//!
+//! Answers leave the engine at once; the driver bounds what waits for the socket, and reads no more of a peer that does not
+//! read. The bytes of payloads are the driver's buffers.
+
+use crate::net::DEFERRED_ANSWERS_MAX;
+use crate::peer_request::{HELD_MAX, UNANSWERED_MAX};
+use crate::resource::Resource;
+use crate::transfer_log::EPOCHS_MAX;
+
+/// Metadata operations that nobody's write waits for.
+const METADATA_MAX: usize = 1 << 10;
+
+impl<P> Resource<P> {
+    /// # Panics
+    /// If a queue is longer than it can be.
+    pub(crate) fn check_bounds(&self) {
+        let (requests, mirrored) = (self.requests.len(), self.peer_writes.len());
+        let open = requests + mirrored;
+        let volumes = self.volumes.len();
+        let bounded = |what: &str, len: usize, bound: usize| {
+            assert!(len <= bound, "{len} {what}, and there may be {bound}");
+        };
+        let unanswered_max = UNANSWERED_MAX as usize;
+        let net = &self.net;
+        bounded(
+            "answers behind a bitmap",
+            net.deferred_answers as usize,
+            DEFERRED_ANSWERS_MAX as usize,
+        );
+        bounded("received epochs", net.epochs.len(), EPOCHS_MAX);
+        bounded("mirrored writes", mirrored, 2 * unanswered_max * volumes);
+        bounded(
+            "mirrored writes behind an epoch",
+            net.epochs.waiting.len(),
+            mirrored,
+        );
+        let waiters = net.ping_waiters_len();
+        bounded("waiters for a ping", waiters, 1 + 4 * volumes);
+        for volume in self.volumes.values() {
+            let unacked = volume.counters.unacked as usize;
+            bounded("unanswered requests", unacked, unanswered_max);
+            bounded("blocked reads", volume.reads_blocked.len(), unacked);
+            bounded("locked ranges", volume.held.len(), HELD_MAX + open);
+            let blocked = volume.mirror_blocked.len();
+            bounded("blocked mirrored writes", blocked, mirrored);
+            let held = volume.held_completions.len();
+            bounded("held completions", held, requests);
+            if let Some(disk) = volume.disk.as_deref() {
+                let waiting = disk.al_pending.len() + disk.al_starved.len();
+                bounded("writes that wait for the activity log", waiting, open);
+                let queued = disk.md_queue.len();
+                bounded("metadata operations", queued, METADATA_MAX + open);
+            }
+        }
+    }
+}
