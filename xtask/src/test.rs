@@ -24,6 +24,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     run::must(&mut run::cargo(&["xtask", "demo", "--fast"]))?;
     sim(&["--ci".into()])?;
     sim(&["--mutations", "--seeds", "3000"].map(String::from))?;
+    fuzz(Some("engine"), 20)?;
     nextest(&["--workspace", "--no-fail-fast"])
 }
 
@@ -133,9 +134,13 @@ pub(crate) fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
     }
     let corpus = directory.join("corpus").join(target);
     std::fs::create_dir_all(&corpus)?;
+    // A target that wants long inputs begins with some.
+    let seeds = directory.join("seeds").join(target);
+    let seeds = seeds.is_dir().then_some(seeds);
     run::must(
         run::cargo(&[
             "run",
+            "--quiet",
             "--release",
             "--target",
             "x86_64-unknown-linux-gnu",
@@ -146,7 +151,9 @@ pub(crate) fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
         .env("RUSTFLAGS", FUZZ_FLAGS)
         .arg("--")
         .arg(corpus)
+        .args(seeds)
         .arg("-use_value_profile=1")
+        .arg("-print_final_stats=1")
         .arg(format!("-max_total_time={seconds}")),
     )
 }

@@ -9,6 +9,9 @@ pub const CI_SEEDS: u64 = 10_000;
 /// How many of the directed plans CI runs besides, from [`DIRECTED`](crate::directed::DIRECTED) on.
 pub const CI_DIRECTED_SEEDS: u64 = 1_500;
 
+/// How many seeds of plans with impostors it runs besides.
+pub const CI_HOSTILE_SEEDS: u64 = 1250;
+
 /// A seed with its story.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
@@ -16,6 +19,8 @@ pub struct Known {
     pub seed: u64,
     /// Its plan is drawn without the rare kinds of steps, as it was when it failed.
     pub plain: bool,
+    /// Its plan has impostors.
+    pub hostile: bool,
     /// What it found.
     pub story: &'static str,
 }
@@ -23,7 +28,9 @@ pub struct Known {
 impl Known {
     /// What it ran.
     pub fn plan(&self) -> Plan {
-        if self.plain {
+        if self.hostile {
+            Plan::hostile_of_seed(self.seed)
+        } else if self.plain {
             Plan::plain_of_seed(self.seed)
         } else {
             Plan::of_seed(self.seed)
@@ -42,8 +49,17 @@ fn parse(text: &'static str) -> Vec<Known> {
                 Some(story) => (true, story.trim()),
                 None => (false, story),
             };
+            let (hostile, story) = match story.strip_prefix("hostile") {
+                Some(story) => (true, story.trim()),
+                None => (false, story),
+            };
             let seed = seed.parse().expect("a line begins with a seed");
-            Known { seed, plain, story }
+            Known {
+                seed,
+                plain,
+                hostile,
+                story,
+            }
         })
         .collect()
 }

@@ -169,6 +169,7 @@ pub fn plan_of(seed: u64) -> Plan {
     });
     Plan {
         seed,
+        hostile: false,
         plain: true,
         setup,
         steps: steps.collect(),

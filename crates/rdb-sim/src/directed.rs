@@ -65,6 +65,7 @@ impl Plan {
         setup.weather = Weather::power_only();
         Plan {
             seed,
+            hostile: false,
             plain: false,
             setup,
             steps: script.steps,

@@ -204,12 +204,15 @@ impl World {
         node.timers.clear();
         node.connecting = false;
         node.device = None;
+        node.refused_impostors = 0;
         node.requests_open.clear();
         node.admin_open.clear();
         node.wire = replica_proto::WireContext::initial();
         node.view.fill(rdb_engine::state::VolumeState::INITIAL);
         node.alive = false;
         node.paused_until = Time(0);
+        self.siege_breaks(i);
+        let node = &mut self.nodes[i];
         let was = std::mem::take(&mut node.connected) || self.paired_due[i].take().is_some();
         self.hang_up(i, was, power, &mut rng);
         self.want_pair();

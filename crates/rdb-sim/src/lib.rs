@@ -17,6 +17,7 @@ pub mod crash_points;
 pub mod directed;
 pub mod disk;
 mod faults;
+mod hostile;
 mod io;
 mod job;
 mod judge;
@@ -39,6 +40,7 @@ pub mod model {
 }
 
 pub use coverage::Coverage;
+pub use hostile::{Attack, Reading, fuzz_engine};
 pub use job::{Ask, Job};
 pub use net::{Content, Frame, Link, Stream};
 pub use node::{

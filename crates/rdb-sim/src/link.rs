@@ -29,6 +29,7 @@ impl World {
             self.meets(i, Trigger::BarrierAck);
         }
         let len = payload.as_ref().map_or(0, Payload::len_bytes);
+        self.siege_hears(i, volume.0, packet, len);
         let node = &mut self.nodes[i];
         node.note(|| format!("send {}", World::describe(packet)));
         if matches!(packet, Packet::RsDataReply(_)) {
@@ -55,7 +56,7 @@ impl World {
     }
 
     /// Frames that wait go into the socket buffer while there is room.
-    fn fill_buffer(&mut self, to: usize, s: usize) {
+    pub(crate) fn fill_buffer(&mut self, to: usize, s: usize) {
         let (seed, now) = (mix(self.seed, 0x11e7 + to as u64 * 2 + s as u64), self.now);
         let mut sent = Vec::new();
         let stream = &mut self.net[to][s];
@@ -99,6 +100,9 @@ impl World {
                 return self.lose(i, socket, error);
             }
         };
+        if self.siege.is_some() {
+            return self.siege_arrives(i, s, &bytes, payload);
+        }
         match decode(&self.nodes[i].wire, socket, &bytes) {
             Ok(Some(frame)) => {
                 let len = payload.as_ref().map_or(0, Payload::len_bytes);
@@ -159,7 +163,7 @@ impl World {
             n.alive && n.connecting && !n.connected && self.paired_due[i].is_none()
         };
         let free = self.link && !self.silent && self.wires.dead == [false; 2];
-        if free && ready(0) && ready(1) {
+        if free && ready(0) && ready(1) && self.siege.is_none() {
             if self.pairing.is_none() {
                 self.pairings += 1;
                 let draw = mix(self.seed ^ 0x9a12, self.pairings);
@@ -225,7 +229,7 @@ impl World {
         self.event(i, event);
     }
 
-    fn push_end(&mut self, to: usize, s: usize, at: Time, error: i32) {
+    pub(crate) fn push_end(&mut self, to: usize, s: usize, at: Time, error: i32) {
         let stream = &mut self.net[to][s];
         // What waits for room in the buffer is lost with the sender or the cable.
         stream.frames.retain(|f| f.due != WAITING);

@@ -34,6 +34,9 @@ struct Options {
     /// The plan as it is drawn without ambushes and lying disks
     #[arg(long, requires = "seed")]
     plain: bool,
+    /// Plans with impostors: peers that say any packet at any moment
+    #[arg(long, conflicts_with = "plain")]
+    hostile: bool,
     /// Tell everything that happens, not only the end before a failure
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -93,7 +96,9 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, options: &Options) -> bool {
-    let mut plan = if options.plain {
+    let mut plan = if options.hostile {
+        Plan::hostile_of_seed(seed)
+    } else if options.plain {
         Plan::plain_of_seed(seed)
     } else {
         Plan::of_seed(seed)
@@ -175,7 +180,11 @@ fn report(plan: &Plan, failure: &Failure, options: &Options, told: bool) {
     println!(
         "again: cargo xtask sim --seed {}{} --steps {} --trace (with the pauses of the whole plan)\n",
         plan.seed,
-        if plan.plain { " --plain" } else { "" },
+        match (plan.plain, plan.hostile) {
+            (_, true) => " --hostile",
+            (true, _) => " --plain",
+            _ => "",
+        },
         numbers.join(",")
     );
 }
@@ -303,17 +312,18 @@ fn many(options: &Options) -> bool {
     if options.ci {
         wrong |= regressions(options);
     }
-    let mut seeds = vec![(options.from, options.seeds)];
+    let mut seeds = vec![(options.from, options.seeds, options.hostile)];
     if options.ci {
-        seeds.push((DIRECTED, ci::CI_DIRECTED_SEEDS));
+        seeds.push((DIRECTED, ci::CI_DIRECTED_SEEDS, false));
+        seeds.push((0, ci::CI_HOSTILE_SEEDS, true));
     }
     let sum = Mutex::new(Sum::default());
     let jobs = jobs(options);
-    for (from, seeds) in seeds {
+    for (from, seeds, hostile) in seeds {
         let next = AtomicU64::new(from);
         std::thread::scope(|scope| {
             for _ in 0..jobs {
-                scope.spawn(|| work(&next, from + seeds, &sum, options.failures));
+                scope.spawn(|| work(&next, from + seeds, hostile, &sum, options.failures));
             }
         });
     }
@@ -392,7 +402,10 @@ fn judge_coverage(coverage: &Coverage) -> bool {
 /// Known mistakes that are not mended yet are told of, and nothing else.
 fn set_open_apart(failures: &mut Vec<(Plan, Failure)>) {
     let open = ci::open();
-    let known = |seed: u64| open.iter().any(|known| known.seed == seed && !known.plain);
+    let known = |plan: &Plan| {
+        let same = |known: &&ci::Known| known.seed == plan.seed && known.hostile == plan.hostile;
+        open.iter().filter(same).any(|known| !known.plain)
+    };
     for known in &open {
         let still = known.plan().run(false).failure.is_some();
         let how = if still {
@@ -402,18 +415,21 @@ fn set_open_apart(failures: &mut Vec<(Plan, Failure)>) {
         };
         println!("open: seed {} {how}", known.seed);
     }
-    failures.retain(|(plan, _)| !known(plan.seed));
+    failures.retain(|(plan, _)| !known(plan));
 }
 
-fn work(next: &AtomicU64, end: u64, sum: &Mutex<Sum>, failures_max: usize) {
+fn work(next: &AtomicU64, end: u64, hostile: bool, sum: &Mutex<Sum>, failures_max: usize) {
     loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end {
+        let nr = next.fetch_add(1, Ordering::Relaxed);
+        if nr >= end {
             let mut sum = sum.lock().unwrap_or_else(|e| e.into_inner());
             sum.cpu_ns += cpu_ns().unwrap_or(0);
             return;
         }
-        let plan = Plan::of_seed(seed);
+        let plan = match hostile {
+            true => Plan::hostile_of_seed(nr),
+            false => Plan::of_seed(nr),
+        };
         let outcome = plan.run(false);
         let mut sum = sum.lock().unwrap_or_else(|e| e.into_inner());
         sum.coverage.add(&outcome.coverage);

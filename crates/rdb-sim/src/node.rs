@@ -118,6 +118,8 @@ pub struct Node {
     /// Size of the device, while there is one.
     pub device: Option<u64>,
     pub log: Vec<String>,
+    /// Packets that it has refused, as long as they were an impostor's.
+    pub refused_impostors: u64,
     pub read_errors: bool,
     pub write_errors: bool,
     /// Bytes of resync data sent.
@@ -159,6 +161,7 @@ impl Node {
             completed: BTreeMap::new(),
             device: None,
             log: Vec::new(),
+            refused_impostors: 0,
             read_errors: false,
             write_errors: false,
             resync_bytes: 0,

@@ -238,6 +238,14 @@ impl Model {
         Ok(())
     }
 
+    /// Whether a user of this node has asked for just this write.
+    pub(crate) fn is_being_written(&self, node: usize, sector: u64, sectors: u64) -> bool {
+        self.open.values().any(|open| {
+            let same = (open.node, open.sector, open.sectors) == (node, sector, sectors);
+            same && matches!(open.kind, Kind::Write { .. })
+        })
+    }
+
     /// What the node had not acknowledged never will be.
     pub fn on_death(&mut self, node: usize) {
         self.clock += 1;

@@ -13,6 +13,7 @@ use replica_proto::auth::HmacAlgorithm;
 
 use crate::crash_points::CrashAt;
 use crate::directed::DIRECTED;
+use crate::hostile::Attack;
 use crate::net::Link;
 use crate::rng::{Rng, mix};
 
@@ -229,6 +230,11 @@ pub enum Action {
     Wait,
     /// The pair comes together with nobody's help, and from then on one thing that fails is borne.
     Settle,
+    /// An impostor takes the place of a node's peer.
+    Attack {
+        resource: usize,
+        attack: Attack,
+    },
     /// The n-th time that this happens, that is done a little later.
     Ambush {
         resource: usize,
@@ -259,6 +265,8 @@ pub struct Plan {
     pub seed: u64,
     /// Drawn without the rare kinds of steps.
     pub plain: bool,
+    /// Now and then an impostor takes the place of a node's peer.
+    pub hostile: bool,
     /// How the pair is set up.
     pub setup: Setup,
     /// What happens to it.
@@ -317,11 +325,54 @@ impl Plan {
         Plan {
             seed,
             plain: true,
+            hostile: false,
             setup,
             steps,
             planted: None,
             crash: None,
         }
+    }
+
+    /// The plan of a seed, with impostors: more steps, numbered from 1000 on, in between.
+    pub fn hostile_of_seed(seed: u64) -> Plan {
+        let mut plan = Plan::of_seed(seed);
+        plan.hostile = true;
+        let mut rng = Rng(mix(seed, 9));
+        if rng.one_in(3) {
+            let algorithm = HmacAlgorithm::from_name("sha256").ok();
+            let secret = "known to both".into();
+            plan.setup.net.authentication =
+                algorithm.map(|algorithm| Authentication { algorithm, secret });
+        }
+        if rng.one_in(24) {
+            // A bitmap that does not fit into the socket at once.
+            plan.setup.sectors = 17_500_000;
+            plan.setup.disk.resync_rate_kib = 4_000_000;
+            plan.setup.disk.c_plan_ahead_ds = 0;
+            plan.setup.disk.c_min_rate_kib = 0;
+            plan.setup.link.latency_us = 20;
+            plan.setup.link.bytes_per_ms = 0;
+            plan.setup.skip_sync = false;
+            plan.setup.wait_sync = false;
+            plan.setup.net.use_rle = false;
+            plan.setup.net.max_buffers = 65_536;
+            plan.setup.flavour = Flavour::Mixed;
+        }
+        for n in 0..=rng.below(3) {
+            let at = rng.below(plan.steps.len() as u64 + 1) as usize;
+            let attack = Action::Attack {
+                resource: rng.below(plan.setup.resources as u64) as usize,
+                attack: Attack::draw(&mut rng),
+            };
+            let step = Step {
+                nr: 1000 + n as usize,
+                pause_us: rng.below(400_000) >> rng.below(10),
+                sub: rng.next(),
+                action: attack,
+            };
+            plan.steps.insert(at, step);
+        }
+        plan
     }
 
     /// The same with these steps only.

@@ -254,6 +254,7 @@ impl Run<'_> {
             } => self.worlds[resource].need_primary(node, volume),
             Action::Wait => {}
             Action::Settle => self.settle(),
+            Action::Attack { resource, attack } => self.worlds[resource].attack(attack),
             Action::Ambush {
                 resource,
                 trigger,
@@ -433,6 +434,7 @@ fn name_of(action: Action) -> &'static str {
         Action::NeedPrimary { .. } => "step: need a Primary",
         Action::Wait => "step: wait",
         Action::Settle => "step: settle",
+        Action::Attack { .. } => "step: attack",
         Action::Ambush { .. } => "step: ambush",
     }
 }

@@ -9,6 +9,7 @@ use replica_proto::{Packet, Socket, WireContext};
 
 use crate::coverage::Coverage;
 use crate::crash_points::CrashAt;
+use crate::hostile::Siege;
 use crate::job::Job;
 use crate::net::{Link, Stream, socket_of};
 use crate::node::{Data, Node, Op, Pending, what_metadata};
@@ -98,6 +99,10 @@ pub struct World {
     pub(crate) crash: Option<CrashAt>,
     pub(crate) crashed: Option<usize>,
     pub(crate) positions: [u64; 2],
+    /// An impostor is in the place of a node's peer.
+    pub(crate) siege: Option<Box<Siege>>,
+    /// How often that has been.
+    pub(crate) sieges: u32,
     /// The steps are done.
     pub(crate) repairing: bool,
     /// Only one thing has failed: users' requests end well, and no node gives its peer up for good.
@@ -128,6 +133,8 @@ pub(crate) enum Next {
     Paired(usize),
     Stall(usize, usize),
     Timer(usize, Timer),
+    /// The impostor has something to do.
+    Siege,
     Job,
 }
 
@@ -191,6 +198,8 @@ impl World {
             crash: None,
             crashed: None,
             positions: [0; 2],
+            siege: None,
+            sieges: 0,
             repairing: false,
             exacting: false,
             lied: false,
@@ -240,8 +249,10 @@ impl World {
             self.apply(i, effect);
         }
         self.effects = effects;
-        if self.judging {
-            self.judge_refusals(i, refused);
+        if self.is_attacked(i) {
+            self.nodes[i].refused_impostors = refused;
+        } else if self.judging {
+            self.judge_refusals(i, refused - self.nodes[i].refused_impostors);
         }
         self.changes += u64::from(changed);
         if changed && self.changes.is_multiple_of(self.check_every / 32 + 1) {
@@ -453,6 +464,7 @@ impl World {
             }
             _ => unreachable!("the caller has looked"),
         };
+        self.judge_own_write(i, &op);
         self.start_io(i, tag, op);
     }
 
@@ -526,7 +538,14 @@ impl World {
                 let early =
                     s == Socket::Meta as usize && !end && node.wire == WireContext::initial();
                 let waiting = front.due == crate::net::WAITING;
-                if node.connected && !self.hold_net && !early && !self.wires.dead[i] && !waiting {
+                let choked = self.is_choked(i);
+                if node.connected
+                    && !choked
+                    && !self.hold_net
+                    && !early
+                    && !self.wires.dead[i]
+                    && !waiting
+                {
                     offer(self.at_node(i, front.due), Next::Deliver(i, s));
                 }
                 if let Some(since) = stream.stalled_since
@@ -539,6 +558,9 @@ impl World {
                     );
                 }
             }
+        }
+        if let Some(due) = self.siege_due() {
+            offer(due, Next::Siege);
         }
         if let Some(due) = self.pairing {
             offer(due, Next::Pair);
@@ -587,6 +609,7 @@ impl World {
                 self.nodes[i].timers.remove(&timer);
                 self.event(i, Event::Timer(timer));
             }
+            Next::Siege => self.siege_acts(),
             Next::Job => {}
         }
     }
