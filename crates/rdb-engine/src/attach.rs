@@ -505,7 +505,9 @@ impl<P: Payload> Resource<P> {
         let change = if state.conn >= ConnState::Connected {
             let volume = self.volume_mut(nr);
             volume.negotiated = Some((own, peer));
-            volume.peer.ids = None;
+            if crate::state::is_there(volume.state.pdsk) {
+                volume.peer.ids = None; // fresh ones will come; those of a disk that attaches as ours does are fresh
+            }
             Change::disk(DiskState::Negotiating)
         } else {
             Change::disk(own).and_pdsk(peer)
