@@ -251,7 +251,7 @@ impl<E: Engine> EventLoop<E> {
                 self.add_client(fd, Session::new(), None);
             }
             Some(_) => {
-                self.log(
+                self.log_others(
                     Level::Warn,
                     None,
                     format!("turned an NBD client away: {CLIENTS_MAX} are here"),
@@ -260,7 +260,7 @@ impl<E: Engine> EventLoop<E> {
             None if result == -libc::ECANCELED => return,
             None => {
                 let error = io::Error::from_raw_os_error(-result);
-                self.log(
+                self.log_others(
                     Level::Warn,
                     None,
                     format!("accepting an NBD client: {error}"),
@@ -360,7 +360,7 @@ impl<E: Engine> EventLoop<E> {
             watch |= client.is_watched();
         }
         for reason in cut {
-            self.log(
+            self.log_others(
                 Level::Warn,
                 None,
                 format!("cut an NBD client off: {reason}"),
@@ -532,9 +532,9 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    fn log_close(&self, reason: CloseReason) {
+    fn log_close(&mut self, reason: CloseReason) {
         if !reason.is_orderly() {
-            self.log(Level::Warn, None, format!("closed an NBD client: {reason}"));
+            self.log_others(Level::Warn, None, format!("closed an NBD client: {reason}"));
         }
     }
 
