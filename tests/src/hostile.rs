@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hmac::{Hmac, Mac};
 
+pub use crate::guise::{Generation, Guise};
 use crate::node::Node;
-use crate::packets::{self, Code, Sizes, State, Uuids};
+use crate::packets::{self, Code, Sizes, Uuids};
 use crate::status::Volume;
 use crate::wire::{self, Header};
 
@@ -80,87 +81,6 @@ pub struct Packet {
     pub code: Code,
     /// What followed the header.
     pub payload: Vec<u8>,
-}
-
-/// Which generation a peer claims to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Generation {
-    /// None: no `P_UUIDS`.
-    Untold,
-    /// A disk that was never used: it becomes the target of a full sync.
-    Blank,
-    /// The node's own identifiers, all of them: nothing to sync.
-    Copy,
-    /// The node's current one alone: it becomes the target of a resync of what the node has marked.
-    Behind,
-    /// One that the node's data come from: the node becomes the target.
-    Ahead,
-    /// These.
-    These(Uuids),
-}
-
-/// What a peer makes itself out to be at the handshake.
-#[derive(Debug, Clone)]
-pub struct Guise {
-    /// The state that it tells.
-    pub state: State,
-    /// The generation that it claims.
-    pub generation: Generation,
-    /// Its sizes, if not the node's.
-    pub sizes: Option<Sizes>,
-    /// `P_PROTOCOL`, if not the node's.
-    pub protocol: Option<Vec<u8>>,
-    /// `P_SYNC_PARAM89`, if not the node's.
-    pub sync_param: Option<Vec<u8>>,
-}
-
-impl Guise {
-    /// A node in this state of its disk with that generation.
-    #[must_use]
-    pub fn new(disk: u32, generation: Generation) -> Self {
-        Self {
-            state: State::meeting(disk),
-            generation,
-            sizes: None,
-            protocol: None,
-            sync_param: None,
-        }
-    }
-
-    /// A disk that was never used.
-    #[must_use]
-    pub fn blank() -> Self {
-        Self::new(4, Generation::Blank)
-    }
-
-    /// In sync.
-    #[must_use]
-    pub fn equal() -> Self {
-        Self::new(8, Generation::Copy)
-    }
-
-    /// It missed what the node has marked.
-    #[must_use]
-    pub fn behind() -> Self {
-        Self::new(8, Generation::Behind)
-    }
-
-    /// It has newer data than the node.
-    #[must_use]
-    pub fn ahead() -> Self {
-        Self::new(8, Generation::Ahead)
-    }
-
-    /// No disk.
-    #[must_use]
-    pub fn diskless() -> Self {
-        let mut guise = Self::new(0, Generation::Untold);
-        guise.sizes = Some(Sizes {
-            largest: 1 << 20,
-            ..Sizes::of(0)
-        });
-        guise
-    }
 }
 
 /// What the node has told about itself.
@@ -645,7 +565,7 @@ impl HostilePeer {
             packets::PING if self.manners.pings => Some((packets::PING_ACK, Vec::new())),
             packets::DATA | packets::TRIM | packets::ZEROES | packets::WSAME => {
                 self.epoch += 1;
-                acknowledgement(packet.code, payload).filter(|_| self.manners.acks)
+                packets::acknowledgement(packet.code, payload).filter(|_| self.manners.acks)
             }
             packets::BARRIER => {
                 let mut answer = payload.get(..4)?.to_vec();
@@ -822,25 +742,6 @@ impl HostilePeer {
             self.meta.has_ended
         )
     }
-}
-
-/// The acknowledgement that a write asks for, if any.
-fn acknowledgement(code: Code, payload: &[u8]) -> Option<(Code, Vec<u8>)> {
-    let flags = packets::word_at(payload, 20);
-    let bytes = if code == packets::DATA {
-        u32::try_from(payload.len().saturating_sub(24)).unwrap_or(u32::MAX)
-    } else {
-        packets::word_at(payload, 24)
-    };
-    let code = match flags & 0x184 {
-        0x104 => packets::RS_WRITE_ACK,
-        flags if flags & 0x100 != 0 => packets::WRITE_ACK,
-        flags if flags & 0x80 != 0 => packets::RECV_ACK,
-        _ => return None,
-    };
-    let mut answer = payload.get(..16)?.to_vec();
-    answer.extend(packets::words(&[bytes, packets::word_at(payload, 16)]));
-    Some((code, answer))
 }
 
 /// The right answer to a challenge, by SHA-1.

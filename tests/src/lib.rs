@@ -9,6 +9,7 @@
 
 pub mod conf;
 pub mod disk;
+pub mod guise;
 pub mod hostile;
 pub mod nbd;
 pub mod net;

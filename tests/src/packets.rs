@@ -266,3 +266,22 @@ pub fn long_at(bytes: &[u8], offset: usize) -> u64 {
         .and_then(<[u8]>::first_chunk::<8>)
         .map_or(0, |long| u64::from_be_bytes(*long))
 }
+
+/// The acknowledgement that a write asks for, if any.
+pub(crate) fn acknowledgement(code: Code, payload: &[u8]) -> Option<(Code, Vec<u8>)> {
+    let flags = word_at(payload, 20);
+    let bytes = if code == DATA {
+        u32::try_from(payload.len().saturating_sub(24)).unwrap_or(u32::MAX)
+    } else {
+        word_at(payload, 24)
+    };
+    let code = match flags & 0x184 {
+        0x104 => RS_WRITE_ACK,
+        flags if flags & 0x100 != 0 => WRITE_ACK,
+        flags if flags & 0x80 != 0 => RECV_ACK,
+        _ => return None,
+    };
+    let mut answer = payload.get(..16)?.to_vec();
+    answer.extend(words(&[bytes, word_at(payload, 16)]));
+    Some((code, answer))
+}
