@@ -4,13 +4,14 @@
 mod world;
 
 use rdb_engine::config::NetOptions;
-use rdb_engine::state::ConnState;
+use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, Event, LossCause, RequestKind};
 use replica_proto::{
     BarrierNr, BlockAck, BlockDesc, BlockId, BlockRequest, DataHeader, DdsFlags, DpFlags, Packet,
     Sizes, Socket, StateChange, StateWord, UuidFlags, Uuids,
 };
 use std::rc::Rc;
+use world::lone::Lone;
 use world::{Data, Rng, V, World};
 
 fn number(rng: &mut Rng) -> u64 {
@@ -259,4 +260,47 @@ fn whatever_a_peer_sends_nothing_panics_and_no_request_hangs() {
         ];
         assert!(ended.contains(&conn), "seed {seed}: {}", w.states());
     }
+}
+
+/// The write had left the log by then, and waited for an answer that nobody owed any more: its user waited for ever.
+#[test]
+fn a_barrier_acknowledged_before_its_write_leaves_no_request_behind() {
+    let mut peer = Lone::primary(1);
+    let write = peer.w.write(0, 8, vec![7; 4096]);
+    let flush = peer.w.submit(0, 0, 0, RequestKind::Flush);
+    let sent = peer.pump();
+    let barrier = sent.iter().find_map(|sent| match sent.packet {
+        Packet::Barrier(barrier) => Some(barrier),
+        _ => None,
+    });
+    let barrier = barrier.expect("the flush closes the epoch");
+    peer.give(Packet::BarrierAck {
+        barrier,
+        set_size: 1,
+    });
+    peer.io();
+    assert!(peer.conn() < ConnState::Connected, "{}", peer.is());
+    for id in [write, flush] {
+        let done = peer.w.nodes[0].completed.get(&id);
+        assert!(matches!(done, Some(Ok(_))), "{id}: {done:?}");
+    }
+}
+
+/// With a peer there an Outdated disk is raised to UpToDate; a Failed one with I/O outstanding was, too.
+#[test]
+fn a_disk_that_has_failed_is_not_outdated() {
+    let mut peer = Lone::secondary(1);
+    peer.w.nodes[0].hold_data = true;
+    peer.mirror(8, 1, 1);
+    peer.mirror(64, 2, 2);
+    peer.w.nodes[0].disks[0].fail_writes = 1;
+    peer.w.nodes[0].hold_data = false;
+    assert!(peer.w.step(), "one of the two writes fails");
+    assert_eq!(peer.w.nodes[0].state().disk, DiskState::Failed);
+    let id = peer.w.start_admin(0, Command::Outdate { volume: V });
+    assert_eq!(peer.w.nodes[0].state().disk, DiskState::Failed);
+    peer.io();
+    assert_eq!(peer.w.nodes[0].state().disk, DiskState::Diskless);
+    let answer = peer.w.nodes[0].admin.get(&id);
+    assert!(matches!(answer, Some(Err(_))), "{answer:?}");
 }
