@@ -40,6 +40,17 @@ const LIMITS: [u64; 26] = [
     u64::MAX,
 ];
 
+/// Packets that change what a volume is, while something of the node's is under way.
+const CHANGING: &[Command] = &[
+    Command::Sizes,
+    Command::Sizes,
+    Command::Uuids,
+    Command::State,
+    Command::StateChgReq,
+    Command::ConnStChgReq,
+    Command::SyncUuid,
+];
+
 impl Foe {
     /// What it said before, once more.
     pub(crate) fn again(&mut self, draw: &mut dyn Draw) -> Option<Say> {
@@ -52,7 +63,10 @@ impl Foe {
 
     /// Any packet, with fields that are right or at a limit.
     pub(crate) fn anything(&mut self, draw: &mut dyn Draw) -> Say {
-        let commands = Command::ALL;
+        let commands = match draw.below(6) {
+            0 => CHANGING,
+            _ => Command::ALL,
+        };
         let command = commands[draw.below(commands.len() as u64) as usize];
         let count = self.volumes.len() as u64;
         let volume = match draw.below(16) {

@@ -201,6 +201,10 @@ impl Siege {
     // ---- one thing that happens ----------------------------------------------------------------------------------
 
     fn act(&mut self, draw: &mut Bytes<'_>) {
+        // (TCP takes what is sent about as fast as packets come.)
+        if !self.sent.is_empty() && draw.one_in(6) {
+            self.deliver_sent();
+        }
         match draw.below(64) {
             0..=19 => self.wrong(draw),
             20..=27 => match self.foe.answer(draw) {
@@ -224,9 +228,13 @@ impl Siege {
             35 => self.noise(draw),
             36 => self.deaf = draw.one_in(2),
             37..=42 => self.io(draw),
-            43 | 44 => self.quiet(),
-            45 => self.deliver_sent(),
-            46 | 47 => self.expire(),
+            43 => self.quiet(),
+            44 => {
+                self.quiet();
+                self.deliver_sent();
+            }
+            45 | 46 => self.deliver_sent(),
+            47 => self.expire(),
             48 => {
                 self.now = self.now.plus_ms(1 << draw.below(16));
                 while self.timers.values().any(|&at| at <= self.now) && self.events < EVENTS_MAX {
