@@ -100,18 +100,25 @@ impl DeviceLinks {
         let (by_minor, by_resource) = (self.by_minor(minor), self.by_resource(resource, volume)?);
         create_one(&by_minor, target)?;
         create_one(&by_resource, target).inspect_err(|_| {
-            if let Err(error) = remove_one(&by_minor) {
+            if let Err(error) = remove_one(&by_minor, Some(target)) {
                 tracing::warn!("{error}");
             }
         })
     }
 
     /// Removes both links, as far as they are ours, and the directories that this leaves empty. Links that
-    /// are not there are fine.
-    pub fn remove(&self, minor: u32, resource: &str, volume: u32) -> Result<(), LinkError> {
+    /// are not there are fine. With `target` only links that lead there go: another node of this machine, or
+    /// a later device of this one, may have taken the names meanwhile.
+    pub fn remove(
+        &self,
+        minor: u32,
+        resource: &str,
+        volume: u32,
+        target: Option<&Path>,
+    ) -> Result<(), LinkError> {
         let by_resource = self.by_resource(resource, volume)?;
-        let first = remove_one(&self.by_minor(minor));
-        remove_one(&by_resource)?;
+        let first = remove_one(&self.by_minor(minor), target);
+        remove_one(&by_resource, target)?;
         // RESOURCE, by-res, drbd: each goes if it is empty. Others may be using them, so no error matters.
         for directory in by_resource.ancestors().skip(1).take(3) {
             if std::fs::remove_dir(directory).is_err() {
@@ -163,8 +170,9 @@ fn create_one(path: &Path, target: &Path) -> Result<(), LinkError> {
     symlink(target, path).map_err(failed("making the link", path))
 }
 
-fn remove_one(path: &Path) -> Result<(), LinkError> {
-    if check_ours(path)? {
+fn remove_one(path: &Path, target: Option<&Path>) -> Result<(), LinkError> {
+    let is_meant = |found: PathBuf| target.is_none_or(|target| found == target);
+    if check_ours(path)? && std::fs::read_link(path).is_ok_and(is_meant) {
         std::fs::remove_file(path).map_err(failed("removing the link", path))?;
     }
     Ok(())
@@ -191,13 +199,29 @@ mod tests {
             let target = std::fs::read_link(dir.path().join(path)).expect(path);
             assert_eq!(target, Path::new("/dev/loop8"), "{path}");
         }
-        links.remove(3, "r0", 0).expect("removed");
+        links.remove(3, "r0", 0, None).expect("removed");
         assert!(
             dir.path().join("drbd/by-res/r0").is_dir(),
             "volume 1 is still there"
         );
-        links.remove(4, "r0", 1).expect("removed");
-        links.remove(4, "r0", 1).expect("nothing to do");
+        links.remove(4, "r0", 1, None).expect("removed");
+        links.remove(4, "r0", 1, None).expect("nothing to do");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn names_that_another_node_has_taken_stay() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let links = DeviceLinks::new(dir.path());
+        let (first, second) = (Path::new("/dev/ublkb0"), Path::new("/dev/ublkb5"));
+        links.create(3, "r0", 0, first).expect("made");
+        links.create(3, "r0", 0, second).expect("replaced");
+        links.remove(3, "r0", 0, Some(first)).expect("left alone");
+        for path in ["drbd3", "drbd/by-res/r0/0"] {
+            let target = std::fs::read_link(dir.path().join(path)).expect(path);
+            assert_eq!(target, second, "{path}");
+        }
+        links.remove(3, "r0", 0, Some(second)).expect("removed");
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
     }
 
@@ -216,7 +240,7 @@ mod tests {
                 matches!(made, Err(LinkError::NotOurs { .. })),
                 "{resource}: {made:?}"
             );
-            let removed = links.remove(minor, resource, 0);
+            let removed = links.remove(minor, resource, 0, None);
             assert!(
                 matches!(removed, Err(LinkError::NotOurs { .. })),
                 "{resource}: {removed:?}"

@@ -1,7 +1,7 @@
 //! The node: what runs on it, and what its resources tell of themselves.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -180,6 +180,8 @@ pub(crate) async fn follow_devices(
     changed: Arc<Notify>,
     links: Option<DeviceLinks>,
 ) {
+    // Where the links of each volume lead that this daemon has made or removed.
+    let mut linked: HashMap<(String, u16), Option<PathBuf>> = HashMap::new();
     while let Some(notice) = notices.recv().await {
         let DeviceNotice {
             resource,
@@ -195,19 +197,27 @@ pub(crate) async fn follow_devices(
                 .map(|volume| volume.minor)
         };
         if let (Some(links), Some(minor)) = (links.clone(), minor) {
-            let (resource, node) = (resource.clone(), node.clone());
+            let node = node.clone().filter(|_| is_up);
+            let before = linked.insert((resource.clone(), number), node.clone());
+            let resource = resource.clone();
             // Looking at a device may ask our own file system: not from here.
-            let linked = tokio::task::spawn_blocking(move || {
+            let done = tokio::task::spawn_blocking(move || {
                 let number = u32::from(number);
-                let result = match (&node, is_up) {
-                    (Some(node), true) => links.create(minor, &resource, number, node),
-                    _ => links.remove(minor, &resource, number),
+                let result = match (&node, &before) {
+                    (Some(node), _) => links.create(minor, &resource, number, node),
+                    (None, Some(Some(before))) => {
+                        links.remove(minor, &resource, number, Some(before))
+                    }
+                    // They were removed, and whoever has them now has made them.
+                    (None, Some(None)) => Ok(()),
+                    // The first that is heard of the volume: what stands there is an earlier daemon's.
+                    (None, None) => links.remove(minor, &resource, number, None),
                 };
                 if let Err(error) = result {
                     tracing::warn!("drbd {resource}/{number} drbd{minor}: device links: {error}");
                 }
             });
-            let _ = linked.await;
+            let _ = done.await;
         }
         if let Some(volume) = registry
             .lock()
