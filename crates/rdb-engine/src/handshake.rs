@@ -478,6 +478,10 @@ impl<P: Payload> Resource<P> {
             self.verify_finish(nr);
             return;
         }
+        if source && preparing && effective == DiskState::Outdated {
+            // Told before our sync UUID came to it: it begins, and says no more of that. Paused, we would see it Consistent.
+            effective = DiskState::Inconsistent;
+        }
         if matches!(own.pdsk, DiskState::Inconsistent | DiskState::Consistent)
             && effective == DiskState::UpToDate
             && own.conn > ConnState::Connected
