@@ -478,6 +478,17 @@ impl<P: Payload> Resource<P> {
             self.verify_finish(nr);
             return;
         }
+        if own.conn == ConnState::Connected
+            && own.disk == DiskState::Outdated
+            && matches!(packet.conn, ConnState::SyncSource | ConnState::PausedSyncS)
+        {
+            // Our part of the resync was given up with a change that the peer asked for and has not made after all. What is
+            // here is still old, and nothing else says so to whoever reads the two states.
+            let text = "the peer goes on with a resync that was given up here: connecting anew";
+            self.log_volume(Level::Warn, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+            return;
+        }
         if source && preparing && effective == DiskState::Outdated {
             // Told before our sync UUID came to it: it begins, and says no more of that. Paused, we would see it Consistent.
             effective = DiskState::Inconsistent;

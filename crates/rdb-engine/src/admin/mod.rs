@@ -5,7 +5,7 @@ mod connection;
 mod disk;
 mod role;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 
 use replica_proto::{Packet, StateChange, StateWord};
@@ -24,6 +24,10 @@ pub(crate) struct Admin {
     current: Option<Op>,
     /// A question to the peer.
     ask: Option<Ask>,
+    /// Questions of this connection whose command has come to its end without the answer, as a detach does when the disk
+    /// fails meanwhile: so many answers come yet, before that to `ask`. Set by the end of the command, cleared by the answers
+    /// and with the connection. Without it the late answer looks like a wrong peer's.
+    owed: BTreeMap<Option<VolumeNr>, u32>,
     /// The forced disconnect that took the connection from under the command before it.
     cut_for: Option<AdminId>,
     /// The volume whose device the front end says is in use, during a demotion.
@@ -86,9 +90,27 @@ impl Admin {
 
     /// Whether the peer has been asked about this volume (or connection) and has not answered.
     pub(crate) fn asks_about(&self, volume: Option<VolumeNr>) -> bool {
+        let owed = self.owed.contains_key(&volume) || self.owed.contains_key(&None);
+        owed || self.is_changing(volume)
+    }
+
+    /// The same for the command in progress alone: what it asks for is still wanted.
+    pub(crate) fn is_changing(&self, volume: Option<VolumeNr>) -> bool {
         self.ask
             .as_ref()
             .is_some_and(|a| a.reply.is_none() && (a.volume == volume || a.volume.is_none()))
+    }
+
+    /// Whether that answer is one to a question that was given up.
+    fn takes_owed(&mut self, volume: Option<VolumeNr>) -> bool {
+        let Some(left) = self.owed.get_mut(&volume) else {
+            return false;
+        };
+        *left -= 1;
+        if *left == 0 {
+            self.owed.remove(&volume);
+        }
+        true
     }
 }
 
@@ -149,13 +171,18 @@ impl<P: Payload> Resource<P> {
     /// Whether a change of ours waits for the peer's word. The peer may have made it already.
     pub(crate) fn asks_peer(&self) -> bool {
         let ask = self.admin.ask.as_ref();
-        ask.is_some_and(|ask| ask.connection == self.net.connection)
+        let current = ask.is_some_and(|ask| ask.connection == self.net.connection);
+        current || !self.admin.owed.is_empty()
     }
 
     pub(crate) fn admin_done(&mut self, result: Result<(), AdminError>) {
         if let Some(op) = self.admin.current.take() {
             self.admin.held_open = None;
-            self.admin.ask = None;
+            let connection = self.net.connection;
+            let is_open = |ask: &Ask| ask.reply.is_none() && ask.connection == connection;
+            if let Some(ask) = self.admin.ask.take().filter(is_open) {
+                *self.admin.owed.entry(ask.volume).or_default() += 1;
+            }
             self.emit(Effect::ClearTimer {
                 timer: Timer::Admin,
             });
@@ -203,6 +230,7 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn admin_connection_lost(&mut self) {
         self.admin_ready(Stage::Ping);
+        self.admin.owed.clear();
         let connection = self.net.connection;
         if self
             .admin
@@ -216,6 +244,16 @@ impl<P: Payload> Resource<P> {
 
     /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY.
     pub(crate) fn admin_reply(&mut self, volume: Option<VolumeNr>, code: i32) {
+        if self.admin.takes_owed(volume) {
+            // It may have made a change that this node has not: it hears how things are.
+            for nr in self.volume_numbers() {
+                if state::is_success(code) && volume.is_none_or(|volume| volume == nr) {
+                    self.send_state(nr);
+                }
+                self.target_check_end(nr);
+            }
+            return;
+        }
         match &mut self.admin.ask {
             Some(ask) if ask.volume == volume && ask.reply.is_none() => ask.reply = Some(code),
             _ => self.protocol_error(format!(

@@ -101,10 +101,17 @@ fn one_round(
     if new.conn > ConnState::Connected
         && (new.disk <= DiskState::Failed || new.pdsk <= DiskState::Failed)
     {
-        *notes |= match new.conn {
-            ConnState::VerifyS | ConnState::VerifyT => SanitizeNotes::VERIFY_ABORTED,
-            _ => SanitizeNotes::RESYNC_ABORTED,
+        let verifies = matches!(new.conn, ConnState::VerifyS | ConnState::VerifyT);
+        *notes |= if verifies {
+            SanitizeNotes::VERIFY_ABORTED
+        } else {
+            SanitizeNotes::RESYNC_ABORTED
         };
+        // Not DRBD's, for which the target that has not begun is UpToDate beside the source's lost disk: rule 5 would raise
+        // Consistent, and users would be served with what the resync was to replace.
+        if !verifies && new.pdsk == DiskState::Consistent {
+            new.pdsk = DiskState::Outdated;
+        }
         new.conn = ConnState::Connected;
     }
     // Rule 4.

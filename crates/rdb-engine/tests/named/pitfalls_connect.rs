@@ -5,8 +5,8 @@ use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, Event, LossCause};
 use replica_proto::{
-    AfterSb, ConnectionFeatures, Features, Packet, Socket, StateChange, StateWord, UuidFlags,
-    WireProtocol,
+    AfterSb, BlockId, BlockRequest, ConnectionFeatures, Features, Packet, Socket, StateChange,
+    StateWord, UuidFlags, WireProtocol,
 };
 
 use crate::world::lone::{Lone, Sent, block, names, with_secret};
@@ -563,4 +563,66 @@ fn pitfall_33_a_late_decision_is_signalled_by_the_state() {
         .map(|s| s.conn)
         .collect();
     assert_eq!(told, [ConnState::WFConnection, ConnState::WFBitMapS]);
+}
+
+/// The source asks for a change that ends the resync, and does not make it: the target's old data are not taken for new ones.
+#[test]
+fn a_resync_that_only_the_source_goes_on_with_is_decided_anew() {
+    let mut lone = Lone::target(31, &[80]);
+    let change = StateChange {
+        mask: StateWord(0x1e00),
+        val: StateWord(2 << 9),
+    };
+    lone.give(Packet::StateChgReq(change));
+    let sent = lone.pump();
+    assert_eq!(names(&sent), ["P_STATE_CHG_REPLY"]);
+    assert_eq!(lone.is(), "Connected S/P O/F");
+    lone.start_sync();
+    lone.give(lone.state(ConnState::SyncSource, DiskState::Inconsistent));
+    assert_eq!(lone.w.nodes[0].state().disk, DiskState::Outdated);
+    assert!(lone.w.logged(0, "connecting anew"));
+    assert!(lone.conn() < ConnState::WFReportParams);
+}
+
+/// Told before the sync UUID came to the target, which says no more when it begins.
+#[test]
+fn a_target_that_begins_is_inconsistent_also_while_the_source_pauses() {
+    for conn in [ConnState::StartingSyncT, ConnState::WFSyncUUID] {
+        let mut lone = Lone::source(32, &[80]);
+        lone.w.admin(0, Command::PauseSync { volume: V }).unwrap();
+        assert_eq!(lone.is(), "PausedSyncS S/S U/I");
+        lone.disk = DiskState::Outdated;
+        lone.give(lone.state(conn, DiskState::UpToDate));
+        assert_eq!(lone.is(), "PausedSyncS S/S U/I", "{conn}");
+    }
+}
+
+/// The detach that asked has come to its end, for the disk failed meanwhile: the answer is none of a wrong peer.
+#[test]
+fn the_answer_to_a_command_that_has_ended_is_heard() {
+    let mut lone = Lone::secondary(33);
+    let detach = Command::Detach {
+        volume: V,
+        force: false,
+    };
+    let id = lone.w.start_admin(0, detach);
+    assert_eq!(names(&lone.take()), ["P_STATE_CHG_REQ"]);
+    lone.w.nodes[0].read_errors = true;
+    lone.give(Packet::DataRequest(BlockRequest {
+        sector: 80,
+        block_id: BlockId::from_u64(7),
+        bytes: 4096,
+    }));
+    lone.pump();
+    assert_eq!(lone.w.nodes[0].admin.remove(&id), Some(Ok(())));
+    assert_eq!(lone.is(), "Connected S/P D/U");
+    lone.give(Packet::StateChgReply(1));
+    assert_eq!(lone.is(), "Connected S/P D/U");
+    // It has made the change of a command that is over: it hears how things are.
+    assert_eq!(names(&lone.pump()), ["P_STATE"]);
+    lone.give(Packet::StateChgReply(1));
+    assert!(
+        lone.w
+            .logged(0, "an answer (1) to a question that was not asked")
+    );
 }

@@ -25,6 +25,8 @@ fn every_row_of_the_table_forces_what_it_says() {
         (3, "SyncSource P/S F/I", "Connected P/S F/I"),
         (3, "SyncTarget S/P I/D", "Connected S/P I/D"),
         (3, "VerifyS S/S U/A", "Connected S/S U/A"),
+        (3, "WFBitMapS S/S F/C", "Connected S/S F/O"),
+        (3, "PausedSyncS P/S D/C", "Connected P/S D/O"),
         (5, "Connected S/S C/O", "Connected S/S U/U"),
         (5, "Connected S/P O/C", "Connected S/P U/U"),
         (5, "Behind S/P O/U", "Behind S/P O/U"),
@@ -292,6 +294,24 @@ fn raising_a_disk_is_always_told() {
                 "{new} to {state}"
             );
         }
+    }
+}
+
+/// What the resync was to replace is no copy to serve users from.
+#[test]
+fn a_primary_keeps_its_disk_beside_a_target_that_has_not_begun() {
+    for from in [
+        "StartingSyncS P/S U/C",
+        "WFBitMapS P/S U/C",
+        "Ahead P/S U/C",
+    ] {
+        let detached = request(
+            record(from),
+            Change::disk(DiskState::Failed),
+            &Context::DEFAULT,
+            false,
+        );
+        assert_eq!(detached, Err(StateError::NoUpToDateDisk), "{from}");
     }
 }
 
