@@ -3,11 +3,15 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::limits::Limits;
 use crate::op::{Op, Reply, ReplyBody, Request};
+use crate::presence::{self, Presence, presence};
 use crate::refusal::Refusal;
 use crate::report::{GiReport, Hello, ResourceShown, StatusReport, WaitReport};
 use crate::{PROTOCOL, REPLY_LINE_MAX, SOCKET_NAME};
@@ -15,11 +19,57 @@ use crate::{PROTOCOL, REPLY_LINE_MAX, SOCKET_NAME};
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No daemon listens in that run directory.
+    /// No daemon is in that run directory, and none has left anything: nothing is configured.
     #[error("no rdbd runs in {}", run_dir.display())]
     NoDaemon {
         /// The run directory.
         run_dir: PathBuf,
+    },
+    /// No daemon is there, but one was, and what it served is on record.
+    #[error(
+        "no rdbd runs in {}, but the last one{} has left {}: what became of it is not known before an rdbd runs there again. \
+         Start it ('systemctl start rdbd', or 'rdbadm up' of the resource)",
+        run_dir.display(), of_pid(*pid), listed(resources)
+    )]
+    Left {
+        /// The run directory.
+        run_dir: PathBuf,
+        /// The last daemon's process id.
+        pid: Option<u32>,
+        /// What it has left.
+        resources: Vec<String>,
+    },
+    /// A daemon holds the run directory, and nobody answers at its socket.
+    #[error(
+        "rdbd{} runs in {}, but can not be reached there for {} s: {}",
+        of_pid(*pid), run_dir.display(), waited.as_secs(), presence::process_words(*pid)
+    )]
+    Unreachable {
+        /// The run directory.
+        run_dir: PathBuf,
+        /// Its process id.
+        pid: Option<u32>,
+        /// How long it was tried.
+        waited: Duration,
+    },
+    /// The daemon gives no sign of life.
+    #[error(
+        "rdbd{} has given no sign of life for {} s: {}",
+        of_pid(*pid), waited.as_secs(), presence::process_words(*pid)
+    )]
+    Stuck {
+        /// Its process id.
+        pid: Option<u32>,
+        /// How long it was silent.
+        waited: Duration,
+    },
+    /// The daemon lives, and the operation was not done in time: it is taken back.
+    #[error("not done within {} s; rdbd{} is told to give it up", waited.as_secs(), of_pid(*pid))]
+    TooLong {
+        /// The daemon's process id.
+        pid: Option<u32>,
+        /// The limit.
+        waited: Duration,
     },
     /// The socket is there and may not be used.
     #[error("can not use {}: permission denied; only root may", path.display())]
@@ -62,9 +112,37 @@ pub enum ClientError {
     Refused(#[from] Refusal),
 }
 
+impl ClientError {
+    /// Whether it is not known what runs: a daemon is there, or was, and does not say.
+    pub fn is_in_the_dark(&self) -> bool {
+        matches!(
+            self,
+            ClientError::Left { .. } | ClientError::Unreachable { .. } | ClientError::Stuck { .. }
+        )
+    }
+}
+
+fn of_pid(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "resources behind".to_owned(),
+        _ => names.join(", "),
+    }
+}
+
+/// How often a socket that is not there is tried again while a daemon holds the directory.
+const RETRY: Duration = Duration::from_millis(50);
+/// How often a daemon that takes its time is asked for a sign of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
 /// A connection to the daemon.
 #[derive(Debug)]
 pub struct Client {
+    run_dir: PathBuf,
+    limits: Limits,
     path: PathBuf,
     stream: BufReader<UnixStream>,
     next_id: u64,
@@ -72,22 +150,55 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the daemon of a run directory.
+    /// Connects to the daemon of a run directory, with the usual limits.
     ///
     /// # Errors
-    /// [`ClientError::NoDaemon`] if none listens there; [`ClientError::Version`] if it is of another build.
+    /// [`ClientError::NoDaemon`] if nothing is configured there; [`ClientError::Version`] if the daemon is of another build.
     pub fn connect(run_dir: &Path) -> Result<Client, ClientError> {
+        Client::connect_within(run_dir, Limits::default())
+    }
+
+    /// The same, with these limits.
+    ///
+    /// A daemon whose socket is not there makes it anew, and one that is being replaced is back soon: it is waited for.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_within(run_dir: &Path, limits: Limits) -> Result<Client, ClientError> {
+        let begun = Instant::now();
+        loop {
+            match Client::try_connect(run_dir, limits) {
+                Err(ClientError::NoDaemon { .. } | ClientError::Closed) => {}
+                other => return other,
+            }
+            let pid = match presence(run_dir) {
+                Presence::Nobody => {
+                    let run_dir = run_dir.to_owned();
+                    return Err(ClientError::NoDaemon { run_dir });
+                }
+                Presence::Left { pid, resources } => {
+                    return Err(ClientError::Left {
+                        run_dir: run_dir.to_owned(),
+                        pid,
+                        resources,
+                    });
+                }
+                Presence::Runs { pid } => pid,
+            };
+            if begun.elapsed() >= limits.hello {
+                return Err(ClientError::Unreachable {
+                    run_dir: run_dir.to_owned(),
+                    pid,
+                    waited: limits.hello,
+                });
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    fn try_connect(run_dir: &Path, limits: Limits) -> Result<Client, ClientError> {
         let path = run_dir.join(SOCKET_NAME);
-        let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon {
-                run_dir: run_dir.to_owned(),
-            },
-            io::ErrorKind::PermissionDenied => ClientError::Denied { path: path.clone() },
-            _ => ClientError::Io {
-                path: path.clone(),
-                source,
-            },
-        })?;
+        let stream = connect(&path, run_dir, limits.hello)?;
         let unknown = Hello {
             protocol: 0,
             program: String::new(),
@@ -97,6 +208,8 @@ impl Client {
             instance: 0,
         };
         let mut client = Client {
+            run_dir: run_dir.to_owned(),
+            limits,
             path,
             stream: BufReader::new(stream),
             next_id: 0,
@@ -173,16 +286,43 @@ impl Client {
     fn exchange(&mut self, op: Op) -> Result<Value, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
+        let is_hello = matches!(op, Op::Hello { .. });
+        let limit = match is_hello {
+            true => Some(self.limits.hello),
+            false => self.limits.of(&op),
+        };
+        let begun = Instant::now();
         let line = Request { id, op }.to_line();
-        self.stream
-            .get_mut()
-            .write_all(&line)
-            .map_err(|source| self.io(source))?;
+        // What it does not take it will not answer either.
+        let patience = Some(self.limits.hello.max(RETRY));
+        let stream = self.stream.get_mut();
+        let sent = stream
+            .set_write_timeout(patience)
+            .and_then(|()| stream.write_all(&line));
+        match sent {
+            Err(error) if is_timeout(&error) => return Err(self.stuck(self.limits.hello)),
+            other => other.map_err(|source| self.io(source))?,
+        }
         let mut line = Vec::new();
-        (&mut self.stream)
-            .take(REPLY_LINE_MAX as u64)
-            .read_until(b'\n', &mut line)
-            .map_err(|source| self.io(source))?;
+        while !self.read_some(&mut line, limit, begun)? {
+            let waited = begun.elapsed();
+            if is_hello {
+                return Err(self.stuck(waited));
+            }
+            let is_over = limit.is_some_and(|limit| waited >= limit);
+            let alive = Client::try_connect(&self.run_dir, self.limits);
+            match alive {
+                Err(ClientError::Stuck { waited, .. }) => return Err(self.stuck(waited)),
+                // A daemon that is gone closes the socket, which is seen at once.
+                _ if !is_over => {}
+                _ => {
+                    return Err(ClientError::TooLong {
+                        pid: self.pid(),
+                        waited: limit.unwrap_or(waited),
+                    });
+                }
+            }
+        }
         if line.is_empty() {
             return Err(ClientError::Closed);
         }
@@ -206,6 +346,43 @@ impl Client {
         }
     }
 
+    /// Reads on until the line has its end, or the connection has. False: it is time to look whether the daemon lives.
+    fn read_some(
+        &mut self,
+        line: &mut Vec<u8>,
+        limit: Option<Duration>,
+        begun: Instant,
+    ) -> Result<bool, ClientError> {
+        let rest = limit.map(|limit| limit.saturating_sub(begun.elapsed()));
+        let slice = rest.map_or(SIGN_OF_LIFE, |rest| rest.min(SIGN_OF_LIFE));
+        // Zero would be for ever.
+        let slice = Some(slice.max(Duration::from_millis(1)));
+        let stream = self.stream.get_mut();
+        stream
+            .set_read_timeout(slice)
+            .map_err(|source| self.io(source))?;
+        let room = (REPLY_LINE_MAX as u64).saturating_sub(line.len() as u64);
+        match (&mut self.stream).take(room).read_until(b'\n', line) {
+            Ok(_) => Ok(true),
+            Err(error) if is_timeout(&error) => Ok(false),
+            Err(source) => Err(self.io(source)),
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        match self.hello.pid {
+            0 => presence::pid(&self.run_dir),
+            pid => Some(pid),
+        }
+    }
+
+    fn stuck(&self, waited: Duration) -> ClientError {
+        ClientError::Stuck {
+            pid: self.pid(),
+            waited,
+        }
+    }
+
     fn io(&self, source: io::Error) -> ClientError {
         match source.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ClientError::Closed,
@@ -215,6 +392,45 @@ impl Client {
             },
         }
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// Connects to a socket. A stopped daemon that many have called already takes no more calls: who calls then would wait for
+/// ever, so it is done on a thread of its own.
+fn connect(path: &Path, run_dir: &Path, limit: Duration) -> Result<UnixStream, ClientError> {
+    let (done, connected) = mpsc::channel();
+    let at = path.to_owned();
+    let called = std::thread::Builder::new()
+        .name("connect".into())
+        .spawn(move || _ = done.send(UnixStream::connect(at)));
+    let answer = match called {
+        Ok(_) => connected.recv_timeout(limit.max(RETRY)),
+        Err(_) => Ok(UnixStream::connect(path)),
+    };
+    let Ok(stream) = answer else {
+        return Err(ClientError::Stuck {
+            pid: presence::pid(run_dir),
+            waited: limit,
+        });
+    };
+    stream.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon {
+            run_dir: run_dir.to_owned(),
+        },
+        io::ErrorKind::PermissionDenied => ClientError::Denied {
+            path: path.to_owned(),
+        },
+        _ => ClientError::Io {
+            path: path.to_owned(),
+            source,
+        },
+    })
 }
 
 #[cfg(test)]
@@ -251,6 +467,63 @@ mod tests {
             error.to_string(),
             format!("no rdbd runs in {}", dir.path().display())
         );
+    }
+
+    /// Limits that a test waits for.
+    fn short() -> Limits {
+        Limits::default().with_timeout(1)
+    }
+
+    #[test]
+    fn a_daemon_that_says_nothing_is_stuck_whatever_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let _listener = UnixListener::bind(dir.path().join(SOCKET_NAME)).unwrap();
+        std::fs::write(dir.path().join(presence::PID_NAME), "1\n").unwrap();
+        let begun = Instant::now();
+        let error = Client::connect_within(dir.path(), short()).unwrap_err();
+        assert!(error.is_in_the_dark(), "{error}");
+        let words = "rdbd (pid 1) has given no sign of life for 1 s: ";
+        assert!(error.to_string().starts_with(words), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_daemon_that_lives_and_does_not_get_done_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join(SOCKET_NAME)).unwrap();
+        thread::spawn(move || {
+            let mut kept = Vec::new();
+            for stream in listener.incoming() {
+                let mut lines = BufReader::new(stream.unwrap());
+                lines.read_line(&mut String::new()).unwrap();
+                lines.get_mut().write_all(HELLO.as_bytes()).unwrap();
+                kept.push(lines);
+            }
+        });
+        let mut client = Client::connect_within(dir.path(), short()).unwrap();
+        let error = client.run(Op::Status).unwrap_err();
+        assert!(!error.is_in_the_dark(), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("not done within 1 s; rdbd (pid 1)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_daemon_without_its_socket_and_a_dead_one_are_no_empty_house() {
+        let dir = tempfile::tempdir().unwrap();
+        let holder = std::fs::File::open(dir.path()).unwrap();
+        holder.try_lock().unwrap();
+        let error = Client::connect_within(dir.path(), short()).unwrap_err();
+        assert!(error.is_in_the_dark(), "{error}");
+        assert!(error.to_string().contains("can not be reached"), "{error}");
+        drop(holder);
+        std::fs::write(dir.path().join(presence::RECORD_NAME), "torn").unwrap();
+        let error = Client::connect_within(dir.path(), short()).unwrap_err();
+        assert!(error.is_in_the_dark(), "{error}");
+        assert!(error.to_string().contains("has left resources"), "{error}");
     }
 
     #[test]

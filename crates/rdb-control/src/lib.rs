@@ -16,12 +16,16 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod limits;
 mod op;
+mod presence;
 mod refusal;
 mod report;
 
 pub use client::{Client, ClientError};
+pub use limits::Limits;
 pub use op::{BadRequest, Op, Reply, ReplyBody, Request, WaitTimes};
+pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
     ConnectionShown, DiskShown, FailedReport, GiReport, Hello, ResourceReport, ResourceShown,

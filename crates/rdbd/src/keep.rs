@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::node::Node;
 
 /// The file's name in the run directory.
-const NAME: &str = "rdbd.state";
+const NAME: &str = rdb_control::RECORD_NAME;
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
 
@@ -145,6 +145,15 @@ impl Keeper {
                 self.path.display()
             ),
             Err(_) => {}
+        }
+    }
+
+    /// Writes the record anew if somebody has removed it.
+    pub(crate) fn restore(&self) {
+        let last = self.last.borrow().clone();
+        if self.on.get() && !last.is_empty() && !self.path.exists() {
+            tracing::warn!("{} was removed: written anew", self.path.display());
+            self.write(last);
         }
     }
 

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod convert;
+mod guard;
 mod handover;
 mod keep;
 mod log;
@@ -11,6 +12,7 @@ mod node;
 mod ops;
 mod proc_drbd;
 mod registry;
+mod run_dir;
 mod server;
 mod settings;
 mod stopped;
@@ -18,10 +20,11 @@ mod takeover;
 mod target;
 mod wait;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::cell::RefCell;
+use std::fs::{DirBuilder, File};
+use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,13 +33,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use rdb_frontend::Frontend;
 use rdb_frontend::links::DeviceLinks;
-use rdb_frontend::{Frontend, status_file};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::guard::StatusFile;
 use crate::handover::What;
 use crate::node::Node;
+use crate::run_dir::{Held, LOCK_FD};
 use crate::server::Server;
 use crate::settings::{DEFAULT_BUSY_POLL_US, DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
 
@@ -113,12 +118,12 @@ fn run(args: Args) -> Result<()> {
     // Device nodes are looked up from other working directories.
     let run_dir = std::fs::canonicalize(&args.run_dir)
         .with_context(|| format!("run directory {}", args.run_dir.display()))?;
-    check_run_dir(&run_dir)?;
+    run_dir::check(&run_dir)?;
     if args.check {
         keep::read(&run_dir)?;
         return Ok(());
     }
-    let lock = lock(&run_dir)?;
+    let held = Rc::new(RefCell::new(Held::take(&run_dir)?));
     if args.background {
         session::lead();
     }
@@ -142,12 +147,12 @@ fn run(args: Args) -> Result<()> {
     let connections = settings.nbd_connections.unwrap_or_default().get();
     let served = local.run_until(serve(
         name,
-        run_dir,
         frontend,
         busy_poll,
         connections,
         core_dumps,
         links,
+        Rc::clone(&held),
     ));
     let successor = runtime.block_on(served)?;
     let Some(program) = successor else {
@@ -157,7 +162,7 @@ fn run(args: Args) -> Result<()> {
     // Whatever still waits on another thread ends with the program.
     runtime.shutdown_background();
     drop(log);
-    Err(become_successor(&program, &lock))
+    Err(become_successor(&program, held.borrow().pid_file()))
 }
 
 /// Goes on as another program, in this process, with the lock; comes back with the reason if that is impossible.
@@ -184,13 +189,14 @@ fn become_successor(program: &Path, lock: &File) -> anyhow::Error {
 
 async fn serve(
     name: String,
-    run_dir: PathBuf,
     frontend: Frontend,
     busy_poll: Duration,
     nbd_connections: u32,
     core_dumps: rdb_runtime::CoreDumps,
     links: Option<DeviceLinks>,
+    held: Rc<RefCell<Held>>,
 ) -> Result<Option<PathBuf>> {
+    let run_dir = held.borrow().path().to_owned();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
@@ -205,14 +211,8 @@ async fn serve(
         core_dumps,
     );
     let node = Rc::new(node);
-    let registry = node.registry.clone();
-    let status_path = node.run_dir.join(rdb_control::STATUS_NAME);
-    let content = move || node::status_text(&registry);
-    let served =
-        tokio::task::spawn_blocking(move || status_file::serve(&status_path, content)).await?;
-    let status = served
-        .map_err(|error| tracing::error!("no status file: {error}"))
-        .ok();
+    let status = StatusFile::default();
+    status.serve(&node).await;
     tracing::info!(
         "rdbd {} on node {}, run directory {}, front end {}",
         env!("CARGO_PKG_VERSION"),
@@ -222,6 +222,8 @@ async fn serve(
     );
     let (registry, changed) = (node.registry.clone(), node.changed.clone());
     tokio::task::spawn_local(node::follow_devices(devices, registry, changed, links));
+    let guard = guard::follow(Rc::clone(&node), held, status.clone());
+    let guarding = tokio::task::spawn_local(guard);
     // Clients wait until what ran before is there again.
     node.take_over().await;
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
@@ -241,71 +243,12 @@ async fn serve(
         node.hand_over(What::InUse).await;
     }
     serving.abort();
+    guarding.abort();
     // No new client finds us; the status file goes with its service.
     let _ = std::fs::remove_file(&socket);
-    tokio::task::spawn_blocking(move || drop(status)).await?;
+    status.end().await;
     tracing::info!("rdbd has ended");
     Ok(successor)
-}
-
-/// Whoever may write the run directory could put links and sockets of his own in the place of ours.
-fn check_run_dir(run_dir: &Path) -> Result<()> {
-    let found = std::fs::metadata(run_dir)
-        .with_context(|| format!("run directory {}", run_dir.display()))?;
-    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
-    if owner != 0 && owner != session::user() {
-        bail!(
-            "run directory {}: it belongs to user {owner}, who could replace the files in it; it must be ours or root's",
-            run_dir.display()
-        );
-    }
-    if mode & 0o022 != 0 {
-        bail!(
-            "run directory {}: its mode {mode:04o} lets others write it; take that away (chmod go-w)",
-            run_dir.display()
-        );
-    }
-    Ok(())
-}
-
-/// The number of the descriptor by which the program before has handed its lock on.
-const LOCK_FD: &str = "RDB_LOCK_FD";
-
-/// Holds the run directory for this process; the system lets go of it when the process ends, however that happens.
-fn lock(run_dir: &Path) -> Result<File> {
-    let path = run_dir.join("rdbd.pid");
-    let handed = std::env::var(LOCK_FD).ok().and_then(|fd| fd.parse().ok());
-    if let Some(file) = handed.and_then(|fd| session::adopt(fd, &path)) {
-        return Ok(file);
-    }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW)
-        .mode(0o644)
-        .open(&path)
-        .with_context(|| path.display().to_string())?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            bail!(
-                "another rdbd (pid {}) serves {}",
-                pid.trim(),
-                run_dir.display()
-            );
-        }
-        Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| path.display().to_string());
-        }
-    }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(file)
 }
 
 fn host_name() -> Option<String> {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ const USER_CONNECTIONS_MAX: usize = 64;
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a client may take to accept an answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How often the daemon looks whether its files are there.
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// Who is connected.
 #[derive(Debug, Default)]
@@ -71,8 +74,11 @@ impl Clients {
 /// The socket, bound and closed to all but the owner.
 #[derive(Debug)]
 pub(crate) struct Server {
+    path: PathBuf,
     listener: UnixListener,
     owner: u32,
+    /// The socket's file: device and inode.
+    file: (u64, u64),
 }
 
 impl Server {
@@ -88,16 +94,45 @@ impl Server {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        // It is ours, so this is who we are.
-        let owner = std::fs::metadata(&path)?.uid();
-        Ok(Server { listener, owner })
+        let made = std::fs::symlink_metadata(&path)?;
+        Ok(Server {
+            path,
+            listener,
+            // It is ours, so this is who we are.
+            owner: made.uid(),
+            file: (made.dev(), made.ino()),
+        })
+    }
+
+    /// Makes the socket anew if its file is not there any more: without it nobody finds us.
+    fn restore(&mut self) {
+        let there = std::fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
+            return;
+        }
+        let Some(run_dir) = self.path.parent() else {
+            return;
+        };
+        // A directory that is gone is made anew by its guard, and then it is tried again.
+        if let Ok(new) = Server::bind(run_dir) {
+            tracing::warn!("{} was removed: made anew", self.path.display());
+            *self = new;
+        }
     }
 
     /// Serves clients for ever.
-    pub(crate) async fn run(self, node: Rc<Node>) {
+    pub(crate) async fn run(mut self, node: Rc<Node>) {
         let clients = Rc::new(Clients::default());
+        let mut look = tokio::time::interval(LOOK);
         loop {
-            let stream = match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = look.tick() => {
+                    self.restore();
+                    continue;
+                }
+            };
+            let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!("control socket: {error}");

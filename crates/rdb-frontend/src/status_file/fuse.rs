@@ -112,6 +112,11 @@ impl FuseFile {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Asked without asking the file itself, which this process serves.
+    pub(super) fn is_there(&self) -> bool {
+        sys::mounts().is_ok_and(|mounts| mounts.iter().any(|mount| mount.target == self.path))
+    }
 }
 
 impl Drop for FuseFile {

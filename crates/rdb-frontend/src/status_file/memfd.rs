@@ -23,6 +23,7 @@ const SHOWN_NAME: &str = "/memfd:rdb-status (deleted)";
 #[derive(Debug)]
 pub(super) struct MemfdFile {
     path: PathBuf,
+    target: PathBuf,
     /// Dropped to end the thread.
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -36,6 +37,7 @@ impl MemfdFile {
         let path = sys::resolve_parent(path).map_err(failed("resolving", path))?;
         let shown = snapshot(cut(content())).map_err(failed("making a memory file for", &path))?;
         let target = format!("/proc/{}/fd/{}", std::process::id(), shown.as_raw_fd());
+        let target = PathBuf::from(target);
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("status-file".to_owned())
@@ -43,15 +45,20 @@ impl MemfdFile {
             .map_err(failed("starting the thread for", &path))?;
         let file = Self {
             path,
+            target,
             stop: Some(stop),
             thread: Some(thread),
         };
-        symlink(target, &file.path).map_err(failed("making the link", &file.path))?;
+        symlink(&file.target, &file.path).map_err(failed("making the link", &file.path))?;
         Ok(file)
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        std::fs::read_link(&self.path).is_ok_and(|target| target == self.target)
     }
 }
 

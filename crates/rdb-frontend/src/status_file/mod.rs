@@ -88,6 +88,14 @@ impl StatusFileHandle {
         }
     }
 
+    /// Whether it is still where it was made; somebody may have removed the link, or unmounted it.
+    pub fn is_there(&self) -> bool {
+        match &self.served {
+            Served::Fuse(file) => file.is_there(),
+            Served::Memfd(file) => file.is_there(),
+        }
+    }
+
     /// Where the file is.
     pub fn path(&self) -> &Path {
         match &self.served {
