@@ -171,6 +171,8 @@ pub struct Global {
     pub dialog_refresh_s: u32,
     /// `minor-count`.
     pub minor_count: u32,
+    /// `cmd-timeout-short`, `-medium` and `-long`, in seconds; 0 is none.
+    pub cmd_timeouts_s: [u32; 3],
 }
 
 impl Global {
@@ -187,6 +189,11 @@ impl Global {
             disable_ip_verification: find("disable-ip-verification") == Some("yes"),
             dialog_refresh_s: number("dialog-refresh", 1),
             minor_count: number("minor-count", 32),
+            cmd_timeouts_s: [
+                number("cmd-timeout-short", 5),
+                number("cmd-timeout-medium", 121),
+                number("cmd-timeout-long", 600),
+            ],
             settings,
         }
     }

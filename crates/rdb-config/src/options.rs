@@ -237,7 +237,6 @@ const READ_BALANCING: &[&str] = &[
 ];
 
 const NO_MODULE: Served = Harmless("there is no kernel module to tell");
-const NO_CMD_TIMEOUT: Served = Harmless("the commands have their own limits");
 const NO_PROXY: Served = Harmless("rdb does not talk to a replication proxy");
 const NO_CONGESTION: Served =
     Harmless("it takes effect only with on-congestion, which is not served");
@@ -261,27 +260,9 @@ pub const OPTIONS: &[OptionDef] = &[
         "ask",
         Harmless("rdb never contacts a usage counter"),
     ),
-    num(
-        Global,
-        "cmd-timeout-short",
-        (0, 5, 900),
-        Seconds,
-        NO_CMD_TIMEOUT,
-    ),
-    num(
-        Global,
-        "cmd-timeout-medium",
-        (0, 121, 900),
-        Seconds,
-        NO_CMD_TIMEOUT,
-    ),
-    num(
-        Global,
-        "cmd-timeout-long",
-        (0, 600, 900),
-        Seconds,
-        NO_CMD_TIMEOUT,
-    ),
+    num(Global, "cmd-timeout-short", (0, 5, 900), Seconds, Yes),
+    num(Global, "cmd-timeout-medium", (0, 121, 900), Seconds, Yes),
+    num(Global, "cmd-timeout-long", (0, 600, 900), Seconds, Yes),
     flag(
         Global,
         "udev-always-use-vnr",

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdb_control::{Client, ClientError};
+use rdb_control::{Client, ClientError, Limits};
 
 /// How long a new daemon may take until its socket answers.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -38,15 +38,21 @@ pub(crate) enum StartError {
     Client(#[from] ClientError),
 }
 
-/// Connects to the daemon of a run directory; starts one if there is none.
-pub(crate) fn connect_or_start(run_dir: &Path, node: Option<&str>) -> Result<Client, StartError> {
-    match Client::connect(run_dir) {
-        Err(ClientError::NoDaemon { .. }) => start(run_dir, node),
+/// Connects to the daemon of a run directory; starts one if none runs.
+pub(crate) fn connect_or_start(
+    run_dir: &Path,
+    node: Option<&str>,
+    limits: Limits,
+) -> Result<Client, StartError> {
+    match Client::connect_within(run_dir, limits) {
+        Err(ClientError::NoDaemon { .. } | ClientError::Left { .. }) => {
+            start(run_dir, node, limits)
+        }
         other => Ok(other?),
     }
 }
 
-fn start(run_dir: &Path, node: Option<&str>) -> Result<Client, StartError> {
+fn start(run_dir: &Path, node: Option<&str>, limits: Limits) -> Result<Client, StartError> {
     let program = find().ok_or(StartError::NotFound)?;
     let unusable = |source| StartError::RunDir {
         path: run_dir.to_owned(),
@@ -80,11 +86,12 @@ fn start(run_dir: &Path, node: Option<&str>) -> Result<Client, StartError> {
     let child = command
         .spawn()
         .map_err(|source| StartError::Spawn { program, source })?;
-    wait_for_answer(run_dir, child, log, log_start, &log_path)
+    wait_for_answer(run_dir, limits, child, log, log_start, &log_path)
 }
 
 fn wait_for_answer(
     run_dir: &Path,
+    limits: Limits,
     mut child: Child,
     mut log: File,
     log_start: u64,
@@ -93,8 +100,14 @@ fn wait_for_answer(
     let begun = Instant::now();
     let mut ended: Option<String> = None;
     loop {
-        match Client::connect(run_dir) {
-            Err(ClientError::NoDaemon { .. }) => {}
+        match Client::connect_within(run_dir, limits) {
+            // It is on its way: it takes the directory first, and then what the one before has left.
+            Err(
+                ClientError::NoDaemon { .. }
+                | ClientError::Left { .. }
+                | ClientError::Unreachable { .. }
+                | ClientError::Stuck { .. },
+            ) => {}
             other => return Ok(other?),
         }
         if let Some(status) = &ended {

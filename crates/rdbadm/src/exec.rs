@@ -1,19 +1,70 @@
 //! Carrying steps out: printing, asking the daemon, messages and exit codes as `drbdadm` and `drbdsetup` have them.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use rdb_control::{
-    Client, ClientError, GiReport, Op, Refusal, ResourceReport, ResourceShown, StatusReport,
-    VolumeReport, WaitTimes, code,
+    Client, ClientError, GiReport, Limits, Op, Refusal, ResourceReport, ResourceShown,
+    StatusReport, VolumeReport, WaitTimes, code,
 };
 use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
 use crate::daemon::{self, StartError};
 use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step};
+use crate::watchdog::Watchdog;
 use crate::{disk, out, status_text};
 
 /// Exit status for usage and communication errors of `drbdsetup`.
 pub(crate) const EXIT_COMMUNICATION: u8 = 20;
+/// Exit status where a daemon is there, or was, and does not say what runs (`drbdsetup`: no control socket).
+pub(crate) const EXIT_IN_THE_DARK: u8 = 30;
+
+/// Why the daemon could not be asked, and the exit status for that.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) message: String,
+    pub(crate) code: u8,
+}
+
+impl Trouble {
+    /// Communication failed.
+    pub(crate) fn new(message: String) -> Trouble {
+        let code = EXIT_COMMUNICATION;
+        Trouble { message, code }
+    }
+
+    /// Says so; the exit status.
+    pub(crate) fn tell(&self, program: &str) -> u8 {
+        out::error(&format!("{program}: {}", self.message));
+        self.code
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(message: String) -> Trouble {
+        Trouble::new(message)
+    }
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Trouble {
+        let code = match error.is_in_the_dark() {
+            true => EXIT_IN_THE_DARK,
+            false => EXIT_COMMUNICATION,
+        };
+        let message = error.to_string();
+        Trouble { message, code }
+    }
+}
+
+impl From<StartError> for Trouble {
+    fn from(error: StartError) -> Trouble {
+        match error {
+            StartError::Client(error) => error.into(),
+            other => Trouble::new(other.to_string()),
+        }
+    }
+}
 
 /// Carries steps out.
 pub(crate) struct Executor {
@@ -28,6 +79,8 @@ pub(crate) struct Executor {
     pub(crate) verbose: bool,
     /// `rdbsetup` is not told about its own exit code.
     pub(crate) is_setup: bool,
+    /// How long commands may take.
+    pub(crate) limits: Limits,
     client: Option<Client>,
 }
 
@@ -38,8 +91,8 @@ enum Asked {
     Nobody,
     /// It refused.
     Refused(Refusal),
-    /// It could not be asked; the message.
-    Failed(String),
+    /// It could not be asked.
+    Failed(Trouble),
 }
 
 impl Executor {
@@ -53,6 +106,7 @@ impl Executor {
             dry_run: false,
             verbose: false,
             is_setup: false,
+            limits: Limits::default(),
             client: None,
         }
     }
@@ -130,10 +184,7 @@ impl Executor {
                 _ => Refusal::failure(code::MINOR_INVALID, "unknown minor"),
             },
             Asked::Refused(refusal) => refusal,
-            Asked::Failed(message) => {
-                out::error(&format!("{}: {message}", self.program));
-                return EXIT_COMMUNICATION;
-            }
+            Asked::Failed(trouble) => return trouble.tell(&self.program),
         };
         out::error(&refusal.message(&step.object));
         if !self.is_setup
@@ -185,18 +236,18 @@ impl Executor {
                     out::error("Found meta data is \"unclean\", please apply-al first");
                     return 1;
                 }
-                Err(message) => {
-                    out::error(&format!("{}: {message}", self.program));
-                    return EXIT_COMMUNICATION;
-                }
+                Err(trouble) => return trouble.tell(&self.program),
             }
         }
         let shown = format!("{} {}", self.family.program("meta"), meta.argv().join(" "));
+        // Who is asked a question at a terminal takes his time, and can interrupt what takes too long.
+        let limit = self.limits.long.filter(|_| !io::stdin().is_terminal());
+        let _watchdog = Watchdog::start(limit, &shown);
         disk::run(meta, &shown)
     }
 
     /// Whether a disk is attached to the minor.
-    fn has_disk(&mut self, minor: u32) -> Result<bool, String> {
+    fn has_disk(&mut self, minor: u32) -> Result<bool, Trouble> {
         let shown = self.show()?;
         Ok(shown
             .iter()
@@ -205,31 +256,31 @@ impl Executor {
     }
 
     /// How everything is configured; nothing if no daemon runs.
-    pub(crate) fn show(&mut self) -> Result<Vec<ResourceShown>, String> {
+    pub(crate) fn show(&mut self) -> Result<Vec<ResourceShown>, Trouble> {
         self.shown_by(false)
     }
 
     /// The same, of a daemon that is started if none runs: it may bring up by itself what one before has left.
-    pub(crate) fn start_and_show(&mut self) -> Result<Vec<ResourceShown>, String> {
+    pub(crate) fn start_and_show(&mut self) -> Result<Vec<ResourceShown>, Trouble> {
         self.shown_by(!self.dry_run)
     }
 
-    fn shown_by(&mut self, start: bool) -> Result<Vec<ResourceShown>, String> {
+    fn shown_by(&mut self, start: bool) -> Result<Vec<ResourceShown>, Trouble> {
         match self.with_client(start, Client::show) {
             Ok(shown) => Ok(shown),
             Err(Asked::Nobody) => Ok(Vec::new()),
-            Err(Asked::Refused(refusal)) => Err(refusal.to_string()),
-            Err(Asked::Failed(message)) => Err(message),
+            Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),
+            Err(Asked::Failed(trouble)) => Err(trouble),
         }
     }
 
     /// What there is; `None` if no daemon runs.
-    pub(crate) fn status(&mut self) -> Result<Option<StatusReport>, String> {
+    pub(crate) fn status(&mut self) -> Result<Option<StatusReport>, Trouble> {
         match self.with_client(false, Client::status) {
             Ok(report) => Ok(Some(report)),
             Err(Asked::Nobody) => Ok(None),
-            Err(Asked::Refused(refusal)) => Err(refusal.to_string()),
-            Err(Asked::Failed(message)) => Err(message),
+            Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),
+            Err(Asked::Failed(trouble)) => Err(trouble),
         }
     }
 
@@ -251,17 +302,17 @@ impl Executor {
     fn query(&mut self, query: Query, minor: u32) -> Result<String, Asked> {
         if matches!(query, Query::GetGi | Query::ShowGi) {
             let report = self.with_client(false, |client| client.generation(minor))?;
-            return gi_text(query, &report).map_err(Asked::Failed);
+            return gi_text(query, &report).map_err(|text| Asked::Failed(Trouble::new(text)));
         }
         let report = self.with_client(false, Client::status)?;
         let (resource, volume) = find(&report, minor).ok_or_else(|| {
             Asked::Refused(Refusal::failure(code::MINOR_INVALID, "unknown minor"))
         })?;
         if let Some(failed) = &resource.failed {
-            return Err(Asked::Failed(format!(
+            return Err(Asked::Failed(Trouble::new(format!(
                 "{}: stopped: {}; {}",
                 resource.name, failed.reason, failed.advice
-            )));
+            ))));
         }
         let unconfigured = status_text::is_unconfigured(volume);
         Ok(match query {
@@ -289,16 +340,16 @@ impl Executor {
             Some(client) => client,
             None => {
                 let connected = if start {
-                    daemon::connect_or_start(&self.run_dir, self.node.as_deref())
+                    daemon::connect_or_start(&self.run_dir, self.node.as_deref(), self.limits)
                 } else {
-                    Client::connect(&self.run_dir).map_err(StartError::from)
+                    Client::connect_within(&self.run_dir, self.limits).map_err(StartError::from)
                 };
                 match connected {
                     Ok(client) => self.client.insert(client),
                     Err(StartError::Client(ClientError::NoDaemon { .. })) => {
                         return Err(Asked::Nobody);
                     }
-                    Err(error) => return Err(Asked::Failed(error.to_string())),
+                    Err(error) => return Err(Asked::Failed(error.into())),
                 }
             }
         };
@@ -306,7 +357,7 @@ impl Executor {
             ClientError::Refused(refusal) => Asked::Refused(refusal),
             other => {
                 self.client = None;
-                Asked::Failed(other.to_string())
+                Asked::Failed(other.into())
             }
         })
     }

@@ -14,6 +14,7 @@ mod setup;
 mod shown;
 mod status_text;
 mod step;
+mod watchdog;
 
 use std::path::Path;
 use std::process::ExitCode;

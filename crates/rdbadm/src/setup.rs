@@ -9,7 +9,7 @@ use rdb_control::{
 };
 
 use crate::adm::plan::ADDRESS_PAIR;
-use crate::exec::Executor;
+use crate::exec::{Executor, Trouble};
 use crate::shown::{self, Settings};
 use crate::status_text::Detail;
 use crate::step::{Action, Family, Query, Step, Tool};
@@ -17,6 +17,9 @@ use crate::{adm, out, status_text};
 
 /// Exit status of a usage error.
 const EXIT_USAGE: u8 = 20;
+
+/// How long the command may take, in seconds: `--timeout` is an option of the connection here.
+const CMD_TIMEOUT: &str = "--cmd-timeout";
 
 /// One verb.
 pub(crate) struct Verb {
@@ -129,19 +132,22 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
     let mut run_dir =
         std::env::var_os("RDB_RUN_DIR").map_or_else(|| PathBuf::from("/run/rdb"), PathBuf::from);
     let mut node = std::env::var("RDB_NODE").ok();
+    let mut timeout = None;
     let mut rest = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         match word.split_once('=') {
             Some(("--run-dir", value)) => run_dir = PathBuf::from(value),
             Some(("--node", value)) => node = Some(value.to_owned()),
-            _ if word == "--run-dir" || word == "--node" => {
+            Some((CMD_TIMEOUT, value)) => timeout = Some(value.to_owned()),
+            _ if word == "--run-dir" || word == "--node" || word == CMD_TIMEOUT => {
                 let Some(value) = words.next() else {
                     out::error(&format!("{program}: {word} needs a value"));
                     return EXIT_USAGE;
                 };
                 match word.as_str() {
                     "--node" => node = Some(value),
+                    CMD_TIMEOUT => timeout = Some(value),
                     _ => run_dir = PathBuf::from(value),
                 }
             }
@@ -162,6 +168,17 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
     let mut executor = Executor::new(program.to_owned(), family, run_dir);
     executor.node = node;
     executor.is_setup = true;
+    if let Some(word) = timeout {
+        match word.parse() {
+            Ok(seconds) => executor.limits = executor.limits.with_timeout(seconds),
+            Err(_) => {
+                out::error(&format!(
+                    "{program}: {CMD_TIMEOUT}: '{word}' is no number of seconds"
+                ));
+                return EXIT_USAGE;
+            }
+        }
+    }
     let call = match Call::parse(&rest) {
         Ok(call) => call,
         Err(message) => {
@@ -174,7 +191,9 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
 
 /// The list of verbs.
 fn usage(program: &str) -> String {
-    let mut text = format!("USAGE: {program} COMMAND ARGUMENTS [OPTIONS]\n\nCommands:\n");
+    let mut text = format!(
+        "USAGE: {program} [--run-dir DIR] [--node NAME] [{CMD_TIMEOUT} SECONDS] COMMAND ARGUMENTS [OPTIONS]\n\nCommands:\n"
+    );
     for verb in VERBS {
         let options = match (verb.section, verb.own) {
             (None, []) => String::new(),
@@ -320,10 +339,6 @@ fn parse_address(word: &str) -> Result<SocketAddr, String> {
 }
 
 fn run(executor: &mut Executor, call: &Call) -> u8 {
-    let say = |executor: &Executor, message: String| {
-        out::error(&format!("{}: {message}", executor.program));
-        EXIT_USAGE
-    };
     match call.verb.name {
         "status" => {
             let color = call
@@ -349,7 +364,7 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
                 }
                 0
             }
-            Err(message) => say(executor, message),
+            Err(trouble) => trouble.tell(&executor.program),
         },
         "sh-status" => sh_status(executor, call),
         _ => match step(executor, call) {
@@ -358,13 +373,13 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
                 out::error(&refusal.message(&object));
                 refusal.exit_code()
             }
-            Err(message) => say(executor, message),
+            Err(trouble) => trouble.tell(&executor.program),
         },
     }
 }
 
 /// The step of a call: refused before it is asked if it names what is not there.
-fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Refusal)>, String> {
+fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Refusal)>, Trouble> {
     let args = &call.args;
     let first = args.first().cloned().unwrap_or_default();
     let force = call.has("force");
@@ -415,7 +430,9 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 ),
             };
             if meta == MetaDisk::Internal && args[2] != args[1] {
-                return Err("with internal metadata both devices are the same".to_owned());
+                return Err("with internal metadata both devices are the same"
+                    .to_owned()
+                    .into());
             }
             let options = call.options_over(Settings::new())?.disk;
             run(Op::Attach {
@@ -523,7 +540,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             object = "rdbd".to_owned();
             run(Op::Shutdown)
         }
-        other => return Err(format!("Unknown command '{other}'")),
+        other => return Err(format!("Unknown command '{other}'").into()),
     };
     Ok(Ok(Step {
         resource: String::new(),
@@ -538,7 +555,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
 fn current(
     executor: &mut Executor,
     is_meant: impl Fn(&rdb_control::ResourceShown) -> bool,
-) -> Result<Option<rdb_control::ResourceShown>, String> {
+) -> Result<Option<rdb_control::ResourceShown>, Trouble> {
     Ok(executor.show()?.into_iter().find(is_meant))
 }
 
@@ -546,10 +563,7 @@ fn current(
 fn sh_status(executor: &mut Executor, call: &Call) -> u8 {
     let report = match executor.status() {
         Ok(report) => report,
-        Err(message) => {
-            out::error(&format!("{}: {message}", executor.program));
-            return EXIT_USAGE;
-        }
+        Err(trouble) => return trouble.tell(&executor.program),
     };
     let word = call.args.first().map_or("all", String::as_str);
     let minor = parse_minor(word).ok();
@@ -572,7 +586,8 @@ fn sh_status(executor: &mut Executor, call: &Call) -> u8 {
 #[cfg(test)]
 pub(crate) fn step_of(executor: &mut Executor, words: &[String]) -> Result<Step, String> {
     let call = Call::parse(words)?;
-    step(executor, &call)?.map_err(|(object, refusal)| refusal.message(&object))
+    let step = step(executor, &call).map_err(|trouble| trouble.message)?;
+    step.map_err(|(object, refusal)| refusal.message(&object))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `rdbadm`: reads drbd.conf, plans steps, has them carried out.
 
 mod adjust;
+mod facts;
 pub(crate) mod plan;
 mod restart;
 mod select;
@@ -8,13 +9,14 @@ mod settings;
 mod spelling;
 pub(crate) mod table;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use rdb_config::{Config, ConfigError, DumpStyle, Loaded, MetaDisk};
-use rdb_control::Op;
+use rdb_config::{Config, ConfigError, DumpStyle, Loaded};
+use rdb_control::{Limits, Op};
 
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
@@ -22,6 +24,7 @@ use self::table::{Row, Verb};
 use crate::exec::Executor;
 use crate::status_text::Detail;
 use crate::step::{Family, MetaCommand, Query, Step};
+use crate::watchdog::Watchdog;
 use crate::{out, status_text};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
@@ -45,6 +48,7 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
         family,
         row,
         args: sub,
+        limits: Cell::default(),
     }
     .run()
 }
@@ -98,6 +102,8 @@ struct Command<'a> {
     family: Family,
     row: &'static Row,
     args: &'a ArgMatches,
+    /// Those of the configuration, as soon as it is read.
+    limits: Cell<Limits>,
 }
 
 /// The configuration that the call works with.
@@ -119,7 +125,11 @@ impl Command<'_> {
             _ => {}
         }
         match self.configured() {
-            Ok(configured) => self.run_configured(&configured),
+            Ok(configured) => {
+                let [short, medium, long] = configured.config.global.cmd_timeouts_s;
+                self.limits.set(Limits::of_seconds(short, medium, long));
+                self.run_configured(&configured)
+            }
             Err(code) => code,
         }
     }
@@ -146,6 +156,10 @@ impl Command<'_> {
         executor.node = self.args.get_one::<String>("node").cloned();
         executor.dry_run = self.has("dry-run");
         executor.verbose = self.has("verbose");
+        executor.limits = self.limits.get();
+        if let Some(seconds) = self.args.get_one::<u32>("timeout") {
+            executor.limits = executor.limits.with_timeout(*seconds);
+        }
         executor
     }
 
@@ -444,10 +458,7 @@ impl Command<'_> {
         let shown = if items.iter().any(|item| item.volume.is_some()) {
             match self.executor().show() {
                 Ok(shown) => shown,
-                Err(message) => {
-                    out::error(&format!("{}: {message}", self.program));
-                    return 20;
-                }
+                Err(trouble) => return trouble.tell(self.program),
             }
         } else {
             Vec::new()
@@ -466,10 +477,7 @@ impl Command<'_> {
         let mut executor = self.executor();
         let shown = match executor.start_and_show() {
             Ok(shown) => shown,
-            Err(message) => {
-                out::error(&format!("{}: {message}", self.program));
-                return 20;
-            }
+            Err(trouble) => return trouble.tell(self.program),
         };
         let running = |item: &Item| shown.iter().find(|r| r.name == item.resource.name);
         let mut plans: Vec<[Vec<Step>; 3]> = items
@@ -486,42 +494,6 @@ impl Command<'_> {
         }
         plans.insert(0, [first, Vec::new(), Vec::new()]);
         self.staged(plans)
-    }
-
-    fn print_facts(&self, items: &[Item]) -> u8 {
-        for item in items {
-            for volume in item.volumes() {
-                let disk = || {
-                    volume
-                        .disk
-                        .as_ref()
-                        .map_or_else(|| "none".to_owned(), |p| p.display().to_string())
-                };
-                let fact = match self.row.verb {
-                    Verb::ShDev => volume.device.display().to_string(),
-                    Verb::ShMinor => volume.minor.to_string(),
-                    Verb::ShLlDev => disk(),
-                    Verb::ShMdDev => match &volume.meta {
-                        MetaDisk::Internal => disk(),
-                        MetaDisk::Flexible(path) | MetaDisk::Indexed(path, _) => {
-                            path.display().to_string()
-                        }
-                    },
-                    Verb::ShMdIdx => match &volume.meta {
-                        MetaDisk::Internal => "internal".to_owned(),
-                        MetaDisk::Flexible(_) => "flexible".to_owned(),
-                        MetaDisk::Indexed(_, index) => index.to_string(),
-                    },
-                    Verb::ShIp => item.resource.me.address.ip().to_string(),
-                    _ => item.resource.name.clone(),
-                };
-                out::line(&fact);
-                if self.row.verb == Verb::ShResource {
-                    break;
-                }
-            }
-        }
-        0
     }
 
     /// `dump` and `dump-xml` of some resources, or of the whole file.
@@ -588,7 +560,8 @@ impl Command<'_> {
             return 0;
         }
         let run_dir = self.path("run-dir").expect("it has a default");
-        restart::run(self.program, &run_dir, self.path("program"), force)
+        let limits = self.executor().limits;
+        restart::run(self.program, &run_dir, limits, self.path("program"), force)
     }
 
     fn overview(&self) -> u8 {
@@ -598,15 +571,16 @@ impl Command<'_> {
                 0
             }
             Ok(None) => 0,
-            Err(message) => {
-                out::error(&format!("{}: {message}", self.program));
-                20
-            }
+            Err(trouble) => trouble.tell(self.program),
         }
     }
 
     fn proc(&self) -> u8 {
-        let path = self.executor().run_dir.join(rdb_control::STATUS_NAME);
+        let executor = self.executor();
+        let path = executor.run_dir.join(rdb_control::STATUS_NAME);
+        // A daemon that is stopped does not serve the file: who reads it waits in the kernel.
+        let limit = executor.limits.short;
+        let _watchdog = Watchdog::start(limit, &format!("{} proc", self.program));
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 out::print(&text);
@@ -765,10 +739,7 @@ pub(crate) fn show_status(
 ) -> u8 {
     let report = match executor.status() {
         Ok(report) => report,
-        Err(message) => {
-            out::error(&format!("{}: {message}", executor.program));
-            return 20;
-        }
+        Err(trouble) => return trouble.tell(&executor.program),
     };
     let resources = report.map(|r| r.resources).unwrap_or_default();
     let all = words.is_empty() || words.iter().any(|word| word == "all");

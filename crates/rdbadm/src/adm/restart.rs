@@ -4,8 +4,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rdb_control::{Client, ClientError, Hello, Op, TakeoverOutcome, TakeoverReport};
+use rdb_control::{Client, ClientError, Hello, Limits, Op, TakeoverOutcome, TakeoverReport};
 
+use crate::exec::Trouble;
 use crate::out;
 
 /// How long the new daemon may take to answer.
@@ -19,7 +20,13 @@ const EXIT_INCOMPLETE: u8 = 11;
 const EXIT_COMMUNICATION: u8 = 20;
 
 /// Replaces the daemon of a run directory; the exit status.
-pub(crate) fn run(program: &str, run_dir: &Path, successor: Option<PathBuf>, force: bool) -> u8 {
+pub(crate) fn run(
+    program: &str,
+    run_dir: &Path,
+    limits: Limits,
+    successor: Option<PathBuf>,
+    force: bool,
+) -> u8 {
     let complain = |message: &str| {
         out::error(&format!("{program}: {message}"));
         EXIT_COMMUNICATION
@@ -29,12 +36,12 @@ pub(crate) fn run(program: &str, run_dir: &Path, successor: Option<PathBuf>, for
         Ok(successor) => successor,
         Err(error) => return complain(&error.to_string()),
     };
-    let mut client = match Client::connect(run_dir) {
+    let mut client = match Client::connect_within(run_dir, limits) {
         Ok(client) => client,
         Err(error @ ClientError::NoDaemon { .. }) => {
             return complain(&format!("{error}: there is nothing to replace"));
         }
-        Err(error) => return complain(&error.to_string()),
+        Err(error) => return Trouble::from(error).tell(program),
     };
     let old = client.hello().clone();
     let begun = Instant::now();
@@ -54,7 +61,7 @@ pub(crate) fn run(program: &str, run_dir: &Path, successor: Option<PathBuf>, for
                 old.version
             ));
         }
-        Err(error) => return complain(&error.to_string()),
+        Err(error) => return Trouble::from(error).tell(program),
     }
     drop(client);
     let mut client = match successor_of(run_dir, &old) {
@@ -64,7 +71,7 @@ pub(crate) fn run(program: &str, run_dir: &Path, successor: Option<PathBuf>, for
     let new = client.hello().clone();
     let report = match taken_over(&mut client) {
         Ok(report) => report,
-        Err(error) => return complain(&error.to_string()),
+        Err(error) => return Trouble::from(error).tell(program),
     };
     out::line(&format!(
         "rdbd {} is replaced by {} (pid {}) after {:.1} s",

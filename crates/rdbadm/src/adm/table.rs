@@ -571,6 +571,12 @@ fn globals() -> Vec<Arg> {
             .value_name("NAME")
             .help("The peer, where the configuration has several"),
         run_dir_arg(),
+        Arg::new("timeout")
+            .long("timeout")
+            .global(true)
+            .value_name("SECONDS")
+            .value_parser(value_parser!(u32))
+            .help("Give the command up after so long; 0 is never [default: cmd-timeout-* of the configuration]"),
         Arg::new("setup-option")
             .short('W')
             .long("setup-option")
