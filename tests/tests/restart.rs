@@ -1,8 +1,12 @@
 //! The daemon is replaced where no device outlives it: what it refuses, and what it does. Devices that do are tested in a
 //! virtual machine (`device_drivers.rs`).
 
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
+use rdb_tests::programs::run_tool;
 use rdb_tests::status::Volume;
 use rdb_tests::{Node, Pair};
 
@@ -78,5 +82,66 @@ fn a_killed_daemon_without_a_device_that_waits_brings_nothing_up() -> Result<()>
     ensure!(role.trim() == "Unconfigured", "{role}");
     alice.adm(&["up", "r0"])?;
     alice.await_volume("the peer", 30, Volume::is_settled)?;
+    Ok(())
+}
+
+/// A program that does this before it becomes rdbd.
+fn wrapper(pair: &Pair, name: &str, first: &str) -> Result<String> {
+    let path = pair.scratch.join(name);
+    let rdbd = rdb_tests::programs::directory()?.join("rdbd");
+    let text = format!("#!/bin/sh\n{first}\nexec {} \"$@\"\n", rdbd.display());
+    std::fs::write(&path, text)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path.display().to_string())
+}
+
+#[test]
+fn a_program_that_could_serve_no_resource_does_not_take_over() -> Result<()> {
+    let pair = Pair::synced("restart-poor", Plan::default())?;
+    let alice = &pair.alice;
+    let first = instance(alice)?;
+    // Less memory than the buffers of a single resource take.
+    let poor = wrapper(&pair, "poor", "ulimit -v 24000")?;
+    let said = alice
+        .try_adm(&["restart", "--program", &poor])?
+        .fails_with(20)?;
+    ensure!(said.contains("poor can not take over"), "{said}");
+    ensure!(said.contains("no resource could run"), "{said}");
+    ensure!(instance(alice)? == first, "it was replaced all the same");
+    ensure!(alice.volume(0)?.ro == "Primary/Secondary");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_can_not_write_down_what_runs_is_not_replaced() -> Result<()> {
+    let mut pair = Pair::prepare("restart-full", Plan::default())?;
+    let run_dir = pair.alice.run_dir.clone();
+    let place = run_dir.display().to_string();
+    let options = "size=96k,mode=755";
+    run_tool(
+        10,
+        "mount",
+        &["-t", "tmpfs", "-o", options, "tmpfs", &place],
+    )?;
+    let alice = &mut pair.alice;
+    alice.start()?;
+    // Until nothing more goes in.
+    let mut fill = std::fs::File::create(run_dir.join("fill"))?;
+    while fill.write_all(&[0; 1024]).is_ok() {}
+    drop(fill);
+    alice.adm(&["create-md", "--force", "r0"])?;
+    alice.adm(&["up", "r0"])?;
+    alice.adm(&["primary", "--force", "r0"])?;
+    let first = instance(alice)?;
+    let said = alice.try_adm(&["restart"])?.fails_with(20)?;
+    ensure!(said.contains("rdbd.state"), "{said}");
+    ensure!(instance(alice)? == first, "it was replaced all the same");
+    ensure!(alice.volume(0)?.ro == "Primary/Unknown");
+    // And with room again it is.
+    std::fs::remove_file(run_dir.join("fill"))?;
+    alice.adm(&["restart"])?;
+    ensure!(instance(alice)? != first, "it was not replaced");
+    ensure!(alice.volume(0)?.ro == "Primary/Unknown");
+    alice.adm(&["down", "r0"])?;
     Ok(())
 }

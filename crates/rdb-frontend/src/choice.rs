@@ -5,6 +5,8 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::fuse::mount::{Kind, mount};
+
 /// The front ends, as `rdbd.toml` and `--frontend` name them. The NBD socket is always there beside the
 /// device node; `Socket` means that there is nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +103,29 @@ impl Frontend {
             Frontend::Fuse => check_fuse_and_loop().map(|()| Frontend::Fuse),
             Frontend::Auto => Ok(Frontend::best()),
         }
+    }
+
+    /// Does what a settled front end's devices begin with, as far as that touches nobody: for FUSE, a mount on a file of
+    /// our own in `directory`. What the drivers of the others need was looked at when the front end was settled. Blocking.
+    pub fn check_devices(self, directory: &Path) -> Result<(), FrontendError> {
+        if self != Frontend::Fuse {
+            return Ok(());
+        }
+        let file = directory.join(format!("check-mount-{}", std::process::id()));
+        let tried = std::fs::File::create_new(&file)
+            .map_err(|error| format!("{}: {error}", file.display()))
+            .and_then(|_| {
+                let (connection, mount) =
+                    mount(&file, Kind::File, "check").map_err(|error| error.to_string())?;
+                let unmounted = mount.unmount().map_err(|error| error.to_string());
+                drop(connection);
+                unmounted
+            });
+        let _ = std::fs::remove_file(&file);
+        tried.map_err(|reason| FrontendError::Driver {
+            name: "fuse",
+            reason,
+        })
     }
 
     fn best() -> Self {

@@ -25,6 +25,7 @@ mod handle;
 mod log_limit;
 mod net;
 pub mod pool;
+mod probe;
 mod process;
 mod ring;
 mod stream;
@@ -40,6 +41,7 @@ pub use handle::{
     AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
     ResourceHandle, SpawnError, StatusReply, UseReply, spawn,
 };
+pub use probe::check;
 pub use process::{CoreDumps, harden_process};
 pub use wipe::WipingAllocator;
 

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::keep::{KeptPrimary, KeptResource, is_connected};
+use crate::keep::{KeptError, KeptPrimary, KeptResource, is_connected};
 use crate::node::Node;
 use crate::ops::{Failure, Outcome};
 use crate::takeover::{now_ms, words};
@@ -63,8 +63,18 @@ impl Node {
         if self.successor.replace(Some(program.clone())).is_some() {
             return Err(Failure::Error("it is being replaced already".to_owned()));
         }
+        // Until here nothing was touched; from the record on there is no way back for this process.
+        let plans = match self.put_on_record(What::All).await {
+            Ok(plans) => plans,
+            Err(error) => {
+                self.successor.replace(None);
+                return Err(Failure::Error(format!(
+                    "{error}: the next rdbd would not know what runs; nothing was touched"
+                )));
+            }
+        };
         tracing::info!("replaced by {} as asked", program.display());
-        self.hand_over(What::All).await;
+        self.carry_out_all(plans).await;
         self.end.notify_one();
         Ok(Value::Null)
     }
@@ -111,7 +121,19 @@ impl Node {
     /// Takes everything down, parks what is to be handed over, and puts that on record: before, for the case that this
     /// process dies meanwhile, and after.
     pub(crate) async fn hand_over(self: &Rc<Node>, what: What) {
-        self.keeper.stop();
+        let plans = match self.put_on_record(what).await {
+            Ok(plans) => plans,
+            Err(plans_without_record) => {
+                // This process ends in any case; the failure was logged.
+                self.keeper.stop();
+                plans_without_record.plans
+            }
+        };
+        self.carry_out_all(plans).await;
+    }
+
+    /// Finds out what becomes of every resource and writes it down. If it can not be written, everything goes on as before.
+    async fn put_on_record(self: &Rc<Node>, what: What) -> Result<Vec<Plan>, NoRecord> {
         let mut plans = Vec::new();
         for target in self.all() {
             let node = Rc::clone(self);
@@ -120,8 +142,17 @@ impl Node {
             }));
         }
         let plans = all(plans).await;
-        let planned = plans.iter().filter_map(|plan| plan.kept.clone());
-        self.keeper.write(planned.collect());
+        let planned = plans.iter().filter_map(|plan| plan.kept.clone()).collect();
+        match self.keeper.write(planned) {
+            Ok(()) => {
+                self.keeper.stop();
+                Ok(plans)
+            }
+            Err(error) => Err(NoRecord { error, plans }),
+        }
+    }
+
+    async fn carry_out_all(self: &Rc<Node>, plans: Vec<Plan>) {
         let mut works = Vec::new();
         for plan in plans {
             let node = Rc::clone(self);
@@ -220,6 +251,20 @@ impl Node {
         if timeout(END_TIMEOUT, joined).await.is_err() {
             tracing::error!("drbd {}: its thread does not end", target.name);
         }
+    }
+}
+
+/// What runs could not be written down.
+#[derive(thiserror::Error)]
+#[error("{error}")]
+struct NoRecord {
+    error: KeptError,
+    plans: Vec<Plan>,
+}
+
+impl std::fmt::Debug for NoRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
     }
 }
 

@@ -5,7 +5,7 @@
 //! its owner only; it counts until the machine is started again.
 
 use std::cell::{Cell, RefCell};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ use crate::node::Node;
 const NAME: &str = rdb_control::RECORD_NAME;
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
+/// Bytes that a record may grow by between the look whether it can be written and its last word.
+const CHECK_ROOM: usize = 16 * 1024;
 
 /// All that is on record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,8 +66,10 @@ pub(crate) struct KeptPrimary {
 /// Why the record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeptError {
-    #[error("can not read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error("can not read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("can not write {}: {error}", path.display())]
+    Write { path: PathBuf, error: io::Error },
     #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("{} has format {found}; this rdbd reads format {FORMAT}", path.display())]
@@ -124,12 +128,16 @@ impl Keeper {
                 _ => {}
             }
         } else {
-            self.write(resources);
+            // If that fails, the record from before the resources went down stays, and is logged to be old.
+            let _ = self.write(resources);
         }
     }
 
     /// Writes these.
-    pub(crate) fn write(&self, resources: Vec<KeptResource>) {
+    ///
+    /// # Errors
+    /// When that is impossible; the record is as it was then. It is logged, once for a row of failures.
+    pub(crate) fn write(&self, resources: Vec<KeptResource>) -> Result<(), KeptError> {
         let kept = Kept {
             format: FORMAT,
             boot: boot(),
@@ -139,12 +147,18 @@ impl Keeper {
             Ok(()) => {
                 self.complained.set(false);
                 *self.last.borrow_mut() = kept.resources;
+                Ok(())
             }
-            Err(error) if !self.complained.replace(true) => tracing::warn!(
-                "writing {}: {error}; a daemon that follows this one will not know what runs",
-                self.path.display()
-            ),
-            Err(_) => {}
+            Err(error) => {
+                let path = self.path.clone();
+                let error = KeptError::Write { path, error };
+                if !self.complained.replace(true) {
+                    tracing::error!(
+                        "{error}; a daemon that follows this one will not know what runs"
+                    );
+                }
+                Err(error)
+            }
         }
     }
 
@@ -153,7 +167,7 @@ impl Keeper {
         let last = self.last.borrow().clone();
         if self.on.get() && !last.is_empty() && !self.path.exists() {
             tracing::warn!("{} was removed: written anew", self.path.display());
-            self.write(last);
+            let _ = self.write(last);
         }
     }
 
@@ -177,9 +191,32 @@ pub(crate) fn read(run_dir: &Path) -> Result<Vec<KeptResource>, KeptError> {
     let text = match opened.and_then(io::read_to_string) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(KeptError::Read { path, source }),
+        Err(error) => return Err(KeptError::Read { path, error }),
     };
     parse(&path, &text, &boot())
+}
+
+/// Whether a record can be read and written in a run directory: nothing that is there is changed.
+///
+/// # Errors
+/// When there is a record that cannot be used, or one as large could not be written.
+pub(crate) fn check(run_dir: &Path) -> Result<(), KeptError> {
+    let resources = read(run_dir)?;
+    let path = run_dir.join(format!("{NAME}.check-{}", std::process::id()));
+    let kept = Kept {
+        format: FORMAT,
+        boot: boot(),
+        resources,
+    };
+    let written = create(&path).and_then(|mut file| {
+        let mut text = serde_json::to_vec(&kept).map_err(io::Error::other)?;
+        text.resize(text.len() + CHECK_ROOM, b' ');
+        file.write_all(&text)
+    });
+    let removed = std::fs::remove_file(&path);
+    written
+        .and(removed)
+        .map_err(|error| KeptError::Write { path, error })
 }
 
 fn parse(path: &Path, text: &str, boot: &str) -> Result<Vec<KeptResource>, KeptError> {
@@ -211,15 +248,23 @@ fn write(path: &Path, kept: &Kept) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new()
+    let mut file = create(&new)?;
+    let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
+    if let Err(error) = file.write_all(&text) {
+        // A part of a record is of no use, and takes the room of others.
+        let _ = std::fs::remove_file(&new);
+        return Err(error);
+    }
+    std::fs::rename(&new, path)
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .custom_flags(libc::O_NOFOLLOW)
         .mode(0o600)
-        .open(&new)?;
-    let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
-    file.write_all(&text)?;
-    std::fs::rename(&new, path)
+        .open(path)
 }
 
 fn boot() -> String {
@@ -276,7 +321,8 @@ impl Node {
             });
         }
         if keeper.on.get() && *keeper.last.borrow() != resources {
-            keeper.write(resources);
+            // Whoever wants to be sure writes it himself.
+            let _ = keeper.write(resources);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+mod check;
 mod convert;
 mod guard;
 mod handover;
@@ -120,8 +121,7 @@ fn run(args: Args) -> Result<()> {
         .with_context(|| format!("run directory {}", args.run_dir.display()))?;
     run_dir::check(&run_dir)?;
     if args.check {
-        keep::read(&run_dir)?;
-        return Ok(());
+        return check::run(&run_dir, frontend);
     }
     let held = Rc::new(RefCell::new(Held::take(&run_dir)?));
     if args.background {

@@ -46,7 +46,7 @@ const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
 const WAIT_POLL: Duration = Duration::from_millis(500);
 /// `max-buffers`, for which a resource's memory is taken at its start: DRBD's default. More is taken when a connection is
 /// configured that has more of them.
-const MAX_BUFFERS: u32 = 2048;
+pub(crate) const MAX_BUFFERS: u32 = 2048;
 /// Longest name of a resource in bytes: it names files.
 const NAME_MAX: usize = 127;
 

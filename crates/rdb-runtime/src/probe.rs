@@ -1,0 +1,58 @@
+//! Whether a resource could run here.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::{opcode, types};
+
+use crate::handle::SpawnError;
+use crate::pool::{Pool, PoolSize};
+use crate::ring::{Op, Ring};
+
+/// How long the ring may take to bring what is there already.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Makes what the thread of a resource begins with, buffers and a ring, has the ring do something, and gives all back.
+///
+/// # Errors
+/// [`SpawnError::Io`] with what [`spawn`](crate::spawn) would fail with.
+pub fn check(max_buffers: u32) -> Result<(), SpawnError> {
+    try_ring(max_buffers).map_err(|error| SpawnError::Io {
+        what: "io_uring and its buffers",
+        error,
+    })
+}
+
+fn try_ring(max_buffers: u32) -> io::Result<()> {
+    let pool = Pool::new(PoolSize::for_max_buffers(max_buffers))?;
+    let mut ring = Ring::new(pool, Duration::ZERO)?;
+    // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
+    let bell = unsafe { libc::eventfd(1, libc::EFD_CLOEXEC) };
+    if bell < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `bell` was just made and belongs to nobody else.
+    let bell = Rc::new(unsafe { OwnedFd::from_raw_fd(bell) });
+    ring.start(Op::Wake(Box::new([0; 8]), bell), |op| {
+        let Op::Wake(bytes, bell) = op else {
+            unreachable!("just made")
+        };
+        opcode::Read::new(types::Fd(bell.as_raw_fd()), bytes.as_mut_ptr(), 8).build()
+    });
+    ring.turn(true, Some(ANSWER))?;
+    match ring.take_completions().as_slice() {
+        [(_, 8)] => Ok(()),
+        [(_, result)] if *result < 0 => Err(io::Error::from_raw_os_error(-result)),
+        _ => Err(io::Error::other("the ring does not work")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_resource_can_run_where_the_tests_do() {
+        super::check(32).expect("io_uring works here");
+    }
+}
