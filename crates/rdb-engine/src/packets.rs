@@ -93,6 +93,14 @@ impl<P: Payload> Resource<P> {
         };
         let Err(refusal) = verdict else { return true };
         let name = packet.name();
+        if past.contains(Past::GIVEN_UP) {
+            let text = format!(
+                "{name} answers for a disk that was given up while it was attached: connecting anew"
+            );
+            self.log_volume(Level::Warn, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+            return false;
+        }
         self.protocol_error(if wide {
             format!("{name} {refusal}: no right peer sends that")
         } else {

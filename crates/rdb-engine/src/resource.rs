@@ -537,6 +537,9 @@ impl<P: Payload> Resource<P> {
         let old = core::mem::replace(&mut volume.state, new);
         if new.conn >= ConnState::Connected {
             volume.peer.past |= Past::of(new.conn);
+            if old.disk == DiskState::Negotiating && new.disk < DiskState::Negotiating {
+                volume.peer.past |= Past::GIVEN_UP;
+            }
         }
         let effects = state::immediate(old, new);
         volume.invalidated = match new.conn {

@@ -27,6 +27,9 @@ bitflags::bitflags! {
         const QUESTION = 8;
         /// The peer has told of an exchange of bitmaps while there was no disk here: it had not heard of that yet.
         const TOLD = 16;
+        /// A disk was given up here while it was negotiated. What the peer has answered to that may come when the next disk
+        /// is negotiated already, and cannot be told from the answer to this one.
+        const GIVEN_UP = 32;
     }
 }
 
