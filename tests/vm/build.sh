@@ -11,6 +11,9 @@ out=${1:?usage: build.sh DIR}
 export PATH=$PATH:/usr/sbin:/sbin
 mkdir -p "$out/debs"
 out=$(cd "$out" && pwd)
+# Two at a time would unpack into each other's files; whoever comes second finds the work done.
+exec 9>"$out/lock"
+flock 9
 stamp=$(cat "$here/build.sh" "$here/init" | sha256sum | cut -d' ' -f1)
 if [ -e "$out/initrd" ] && [ -e "$out/vmlinuz" ] && [ "$(cat "$out/stamp" 2>/dev/null)" = "$stamp" ]; then
     exit 0
