@@ -107,6 +107,56 @@ fn split_brain_is_refused_and_recovered_by_hand() -> Result<()> {
 }
 
 #[test]
+fn a_split_brain_is_told_where_people_look() -> Result<()> {
+    let pair = split("split-told", Conf::default())?;
+    let cable = pair.cable.as_ref().context("the pair has a cable")?;
+    cable.heal()?;
+    wait_until("StandAlone", Duration::from_secs(30), || {
+        Ok(pair.alice.volume(0)?.cs == "StandAlone" || pair.bob.volume(0)?.cs == "StandAlone")
+    })?;
+    let node = if pair.alice.volume(0)?.cs == "StandAlone" {
+        &pair.alice
+    } else {
+        &pair.bob
+    };
+    let status = node.adm(&["status", "r0"])?;
+    let reason = "  connection-reason: StandAlone since 2";
+    ensure!(status.contains(reason), "{status}");
+    ensure!(status.contains("unresolved split brain"), "{status}");
+    ensure!(
+        status.contains("'rdbadm connect --discard-my-data r0'"),
+        "{status}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&node.adm(&["status", "--json", "r0"])?)?;
+    let json = &json[0]["connection-reason"];
+    ensure!(json["reason"] == "split-brain", "{json}");
+    ensure!(json["since"].is_string(), "{json}");
+    let overview = node.adm(&["overview"])?;
+    ensure!(overview.contains("unresolved split brain"), "{overview}");
+    // The log says it as an error, with what there is to be done.
+    wait_until("the words in the log", Duration::from_secs(10), || {
+        Ok(node.log().lines().any(|line| {
+            line.contains("ERROR")
+                && line.contains("unresolved split brain")
+                && line.contains("--discard-my-data")
+        }))
+    })
+    .with_context(|| node.log_tail(30))?;
+    // Nothing will come, so whoever waits does not hear that it has come.
+    for command in ["wait-connect", "wait-sync"] {
+        let refused = node.try_adm(&[command, "r0"])?.fails_with(10)?;
+        ensure!(refused.contains("unresolved split brain"), "{refused}");
+    }
+    let ills = node.try_adm(&["status", "--check"])?;
+    ensure!(ills.code == 1, "{ills:?}");
+    ensure!(
+        ills.stdout.starts_with("r0: StandAlone: not connected"),
+        "{ills:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_node_written_alone_is_not_split_brain() -> Result<()> {
     let pair = Pair::synced(
         "alone",

@@ -19,6 +19,7 @@ mod client;
 mod limits;
 mod op;
 mod presence;
+mod reason;
 mod refusal;
 mod report;
 
@@ -26,6 +27,7 @@ pub use client::{Client, ClientError};
 pub use limits::Limits;
 pub use op::{BadRequest, Op, Reply, ReplyBody, Request, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
+pub use reason::ReasonReport;
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
     ConnectionShown, DiskShown, FailedReport, GiReport, Hello, ResourceReport, ResourceShown,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::reason::ReasonReport;
 use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,9 @@ pub struct ResourceReport {
     pub epochs: u32,
     /// Its volumes, ascending.
     pub volumes: Vec<VolumeReport>,
+    /// Why there is no connection, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_reason: Option<ReasonReport>,
     /// It does not run, though it is configured; nothing else in here tells of it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedReport>,
@@ -159,6 +163,12 @@ pub struct VolumeReport {
     pub out_of_sync_kib: u64,
     /// A running resync.
     pub sync: Option<SyncReport>,
+    /// Why the disk is not UpToDate, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_reason: Option<ReasonReport>,
+    /// Why a resync is paused, or no faster than it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync_reason: Option<ReasonReport>,
 }
 
 /// A running resync. Times are milliseconds, amounts KiB.
@@ -178,6 +188,18 @@ pub struct SyncReport {
     pub elapsed_ms: u64,
     /// The rate that the controller of the target asks for, KiB/s.
     pub want_kib: Option<u32>,
+    /// How much is done, in thousandths, as the status file says it.
+    #[serde(default)]
+    pub done_permille: u64,
+    /// KiB/s over the window.
+    #[serde(default)]
+    pub rate_kib: u64,
+    /// KiB/s since the start.
+    #[serde(default)]
+    pub average_kib: u64,
+    /// Seconds to go at the window's rate.
+    #[serde(default)]
+    pub left_s: u64,
 }
 
 /// Generation identifiers of an attached volume.

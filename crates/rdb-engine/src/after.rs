@@ -240,6 +240,7 @@ impl<P: Payload> Resource<P> {
                 if state > DiskState::Inconsistent {
                     self.log_volume(Level::Error, nr, "Local IO failed.");
                     self.volume_mut(nr).passed_on = true;
+                    self.note_passed_on(nr);
                     self.fact(nr, Change::disk(DiskState::Inconsistent));
                 }
             }

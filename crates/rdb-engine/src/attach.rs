@@ -561,6 +561,7 @@ impl<P: Payload> Resource<P> {
 
     /// The volume is Diskless again.
     fn attach_failed(&mut self, nr: VolumeNr, error: AdminError) {
+        self.note_refused_disk(nr, error.to_string());
         let volume = self.volume_mut(nr);
         volume.attach = None;
         if volume.disk.is_some() {

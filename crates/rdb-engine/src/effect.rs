@@ -60,7 +60,8 @@ pub enum Effect<P> {
     /// The engine has no more use for the disk and nothing of it is outstanding: close it.
     CloseDisk { volume: VolumeNr },
 
-    /// Pair two sockets with the peer; answered by `Paired` or `PairingImpossible`. Until then retry for ever.
+    /// Pair two sockets with the peer; answered by `Paired`. Until then retry for ever, and say by
+    /// `PairingHindered` what is in the way.
     OpenConnection,
     /// Stop pairing, or send what is queued (within a second), then close both sockets. No event of the connection
     /// follows.

@@ -48,8 +48,8 @@ pub enum Event<P> {
     /// Raised instead of `Received` for a P_AUTH_CHALLENGE that begins with one of this process's own that is
     /// outstanding, on whatever connection of whatever resource: who answered it would answer for a stranger.
     ChallengeReflected,
-    /// The pair cannot be tried at all: bind, listen or socket creation failed.
-    PairingImpossible { reason: String },
+    /// What is in the way of a pair, and that it is not any more (`None`). The driver goes on trying in either case.
+    PairingHindered(Option<Hindrance>),
     /// One packet, complete: `digest` is the one carried beside a payload, if data-integrity-alg is agreed.
     Received {
         volume: u16,
@@ -98,6 +98,16 @@ pub enum RequestKind<P> {
     Discard,
     /// The range reads as zeroes afterwards; `may_unmap`: space may be given back.
     WriteZeroes { may_unmap: bool },
+}
+
+/// What is in the way of pairing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum Hindrance {
+    /// This node cannot listen at its address, or not call from it.
+    OwnAddress { reason: String },
+    /// Nobody answers where the peer should be.
+    NoAnswer { reason: String },
 }
 
 /// Why a local I/O failed.

@@ -2,6 +2,7 @@
 //! (`docs/spec/behaviour.md`, sections 5 and 6.4 to 6.6; `docs/spec/wire.md`, section 5).
 
 use alloc::format;
+use alloc::string::{String, ToString};
 
 use replica_proto::{DdsFlags, Packet, QueueLimits, Sizes, StateWord, UuidFlags, Uuids};
 
@@ -16,6 +17,7 @@ use crate::rules::{
     self,
     packets::Past,
     sizes::{Occasion, Verdict},
+    trouble::Trouble,
 };
 use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
@@ -166,8 +168,7 @@ impl<P: Payload> Resource<P> {
                         "The peer's device size is too small! ({size} < {old_size} sectors); demote me first!"
                     )
                 };
-                self.log_volume(Level::Error, nr, text);
-                self.go_standalone();
+                self.stand_alone_for(Trouble::TooSmall, nr, text);
                 return;
             }
             Verdict::Set(size) => {
@@ -316,8 +317,7 @@ impl<P: Payload> Resource<P> {
             && !same(exposed, uuids.current)
         {
             let text = format!("Can only connect to data with current UUID={exposed:016X}");
-            self.log_volume(Level::Error, nr, text);
-            self.go_standalone();
+            self.stand_alone_for(Trouble::LacksOurData, nr, text);
             return;
         }
         if state.role == Role::Primary
@@ -326,8 +326,7 @@ impl<P: Payload> Resource<P> {
             && self.volume(nr).source_open
         {
             let text = "the peer's disk lacks writes that only our own disk has";
-            self.log_volume(Level::Error, nr, text);
-            self.go_standalone();
+            self.stand_alone_for(Trouble::LacksOurData, nr, text);
             return;
         }
         self.release_first_state(nr);
@@ -596,7 +595,8 @@ impl<P: Payload> Resource<P> {
                                 return;
                             }
                             FailEffect::StandAlone => {
-                                self.go_standalone();
+                                let text = format!("not connected: {reason}");
+                                self.stand_alone_for(reason.trouble(), nr, text);
                                 return;
                             }
                         }
@@ -624,6 +624,7 @@ impl<P: Payload> Resource<P> {
         if let Err(error) = self.change(nr, change, !establishes) {
             if establishes {
                 self.log_refusal(nr, error, change);
+                self.trouble(Trouble::NoAgreement, error.to_string());
                 self.go_standalone();
             } else {
                 self.log_volume(
@@ -643,6 +644,18 @@ impl<P: Payload> Resource<P> {
             self.send_uuids(nr);
             self.send_state(nr);
         }
+    }
+
+    /// The connection ends for good, and the log says why and what there is to be done.
+    fn stand_alone_for(&mut self, kind: Trouble, nr: VolumeNr, text: impl Into<String>) {
+        let text = text.into();
+        let line = match kind.advice() {
+            Some(advice) => format!("{text}. To do: {advice}"),
+            None => text.clone(),
+        };
+        self.log_volume(Level::Error, nr, line);
+        self.trouble(kind, text);
+        self.go_standalone();
     }
 
     /// The disk that our users are on has gone, or is worth less, while our own is negotiated: that is no substitute if it is

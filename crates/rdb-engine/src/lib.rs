@@ -38,18 +38,19 @@ pub mod state;
 mod status;
 pub mod sync_decision;
 mod transfer_log;
+mod trouble;
 mod verify;
 mod volume;
 mod write;
 
 pub use effect::{AdminError, Cause, DeviceSpec, DiscardKind, Effect, Level, RequestError};
 pub use event::{
-    Command, DiskError, DiskInfo, Event, LossCause, Payload, Request, RequestKind, Timer,
+    Command, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload, Request, RequestKind, Timer,
 };
 pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
-pub use status::{ResourceStatus, SyncProgress, VolumeStatus};
+pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SyncProgress, VolumeStatus};
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).
 pub const REQUEST_MAX_BYTES: u32 = 1 << 20;

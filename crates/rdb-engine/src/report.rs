@@ -6,7 +6,7 @@ use crate::event::Payload;
 use crate::ids::Time;
 use crate::resource::Resource;
 use crate::state::ConnState;
-use crate::status::{ResourceStatus, VolumeStatus};
+use crate::status::{ResourceStatus, SyncProgress, VolumeStatus};
 use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
@@ -21,6 +21,7 @@ impl<P: Payload> Resource<P> {
             connection: self.net.cstate,
             protocol: self.net.options.as_ref().map(|o| o.protocol),
             epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
+            trouble: self.link_trouble(now),
             volumes,
         }
     }
@@ -55,7 +56,11 @@ impl<P: Payload> Resource<P> {
             blocked: if volume.waiting.is_empty() { '-' } else { 'd' },
             al_suspended: disk.is_some_and(|d| d.al_suspended),
             generation: disk.map(|d| (d.ids(), d.sb.flags.bits())),
-            sync: syncing.then(|| volume.resync.progress(now, volume.bits_set(), target)),
+            disk_trouble: self.disk_trouble(volume, now),
+            sync: syncing.then(|| SyncProgress {
+                limit: self.resync_limit(volume, now),
+                ..volume.resync.progress(now, volume.bits_set(), target)
+            }),
             degraded: volume.degraded,
         }
     }

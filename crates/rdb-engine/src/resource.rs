@@ -39,6 +39,8 @@ pub struct Resource<P> {
     pub(crate) now: Time,
     /// Who has brought about what is being handled.
     cause: Cause,
+    /// The first error that was logged in this event, else the first warning.
+    pub(crate) said: Option<(Level, String)>,
     fx: Vec<Effect<P>>,
     pub(crate) volumes: BTreeMap<VolumeNr, Volume<P>>,
     pub(crate) net: Net<P>,
@@ -123,6 +125,7 @@ impl<P: Payload> Resource<P> {
             random,
             now: Time(0),
             cause: Cause::Own,
+            said: None,
             fx: Vec::new(),
             volumes: BTreeMap::new(),
             net: Net::new(),
@@ -153,6 +156,7 @@ impl<P: Payload> Resource<P> {
         debug_assert!(now >= self.now, "time went back");
         self.now = now;
         self.cause = cause_of(&event);
+        self.said = None;
         core::mem::swap(&mut self.fx, effects);
         match event {
             Event::Request(request) => self.on_request(request),
@@ -164,7 +168,7 @@ impl<P: Payload> Resource<P> {
                 challenge,
             } => self.on_paired(resolve_conflicts, called, challenge),
             Event::ChallengeReflected => self.on_challenge_reflected(),
-            Event::PairingImpossible { reason } => self.on_pairing_impossible(&reason),
+            Event::PairingHindered(hindrance) => self.on_pairing_hindered(hindrance),
             Event::Received {
                 volume,
                 packet,
@@ -388,6 +392,13 @@ impl<P: Payload> Resource<P> {
     }
 
     fn log_line(&mut self, level: Level, volume: Option<VolumeNr>, text: String, cause: Cause) {
+        let louder = match self.said {
+            None => level != Level::Info,
+            Some((said, _)) => said == Level::Warn && level == Level::Error,
+        };
+        if louder {
+            self.said = Some((level, text.clone()));
+        }
         self.emit(Effect::Log {
             level,
             volume,
@@ -535,6 +546,8 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let volume = self.volume_mut(nr);
         let old = core::mem::replace(&mut volume.state, new);
+        self.note_trouble(nr, old, new);
+        let volume = self.volume_mut(nr);
         if new.conn >= ConnState::Connected {
             volume.peer.past |= Past::of(new.conn);
             if old.disk == DiskState::Negotiating && new.disk < DiskState::Negotiating {
@@ -658,7 +671,7 @@ fn cause_of<P>(event: &Event<P>) -> Cause {
         Event::Request(_)
         | Event::DiskDone { .. }
         | Event::MetaDone { .. }
-        | Event::PairingImpossible { .. }
+        | Event::PairingHindered(_)
         | Event::Sent { .. }
         | Event::Timer(_)
         | Event::Admin { .. } => Cause::Own,

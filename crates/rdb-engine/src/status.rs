@@ -1,10 +1,14 @@
 //! What operators see: a snapshot of a resource, as plain values.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::config::Protocol;
 use crate::generation::GenerationIds;
 use crate::ids::VolumeNr;
+use crate::rules::disk_reason::DiskReason;
+use crate::rules::resync_reason::Limit;
+use crate::rules::trouble::Trouble;
 use crate::state::VolumeState;
 use replica_proto::ConnState;
 
@@ -17,8 +21,30 @@ pub struct ResourceStatus {
     pub protocol: Option<Protocol>,
     /// Epochs open at the mirror side, at least 1 (`ep:`).
     pub epochs: u32,
+    /// Why there is no connection, if there is none.
+    pub trouble: Option<LinkTrouble>,
     /// Its volumes in ascending order.
     pub volumes: Vec<VolumeStatus>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTrouble {
+    /// What is in the way.
+    pub kind: Trouble,
+    /// The same in words, with names and numbers.
+    pub text: String,
+    /// For how long.
+    pub for_ms: u64,
+}
+
+/// Why a disk is not UpToDate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskTrouble {
+    /// The reason.
+    pub reason: DiskReason,
+    /// For how long, if that is known.
+    pub for_ms: Option<u64>,
 }
 
 /// A volume at one instant. Counters are DRBD's (`docs/spec/admin.md`, section 5.1).
@@ -62,6 +88,8 @@ pub struct VolumeStatus {
     pub al_suspended: bool,
     /// Generation identifiers and metadata flags, if a disk is attached.
     pub generation: Option<(GenerationIds, u32)>,
+    /// Why the disk is not UpToDate, if it is not.
+    pub disk_trouble: Option<DiskTrouble>,
     /// A running resync, either side.
     pub sync: Option<SyncProgress>,
     /// Degraded at the last start: was Primary and alone (`degr-wfc-timeout` applies).
@@ -85,4 +113,6 @@ pub struct SyncProgress {
     pub elapsed_ms: u64,
     /// What the target's controller asks for, KiB/s; `None` on the source.
     pub want_kib: Option<u32>,
+    /// What bounds its pace; `None` on the source, and while that is not known.
+    pub limit: Option<Limit>,
 }

@@ -13,6 +13,7 @@ use core::fmt;
 
 use crate::config::SplitBrainPolicy;
 use crate::generation::{CompareInputs, Comparison, GenerationIds, PeerIds, Verdict, compare};
+use crate::rules::trouble::Trouble;
 use crate::state::DiskState;
 
 pub use split_brain::{Side, SplitBrainInputs, Votes, after_split_brain};
@@ -127,6 +128,22 @@ pub enum FailReason {
     /// It was only a dry run.
     #[error("dry run")]
     DryRun,
+}
+
+impl FailReason {
+    /// What the administrator is told of it.
+    pub fn trouble(self) -> Trouble {
+        match self {
+            FailReason::Unrelated => Trouble::UnrelatedData,
+            FailReason::SplitBrain => Trouble::SplitBrain,
+            FailReason::NeedsProtocol { .. } => Trouble::Dialect,
+            FailReason::DryRun => Trouble::Disconnected,
+            FailReason::Contradiction
+            | FailReason::InconsistentSource
+            | FailReason::PrimaryTarget
+            | FailReason::UsersOnOurDisk => Trouble::NoAgreement,
+        }
+    }
 }
 
 /// Handlers that a decision runs; `Display` prints the event's name.

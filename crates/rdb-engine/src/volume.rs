@@ -15,6 +15,7 @@ use crate::metadata::{MdOp, Running};
 use crate::resync::Resync;
 use crate::rules::packets::Past;
 use crate::state::VolumeState;
+use crate::trouble::DiskLost;
 use crate::verify::Verify;
 
 use replica_proto::{DiskState, StateWord, SyncParam};
@@ -47,6 +48,8 @@ pub(crate) struct Volume<P> {
     pub(crate) invalidated: bool,
     /// An I/O error was passed on while the connection state kept the disk UpToDate (2.4, rule 6).
     pub(crate) passed_on: bool,
+    /// What became of its disk, if that is worth telling.
+    pub(crate) disk_lost: Option<DiskLost>,
     /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
     pub(crate) exposed_uuid: u64,
     /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
@@ -289,6 +292,7 @@ impl<P> Volume<P> {
             size: 0,
             invalidated: false,
             passed_on: false,
+            disk_lost: None,
             exposed_uuid: 0,
             left_behind: 0,
             disk: None,

@@ -33,8 +33,8 @@ pub enum Holder {
     },
 }
 
-/// [`holders`] of the device whose node is at `path`; nobody if there is none.
-pub(crate) fn of_device(path: &Path) -> Vec<Holder> {
+/// Who uses the device whose node is at `path`, as far as `/proc` and `/sys` tell; nobody if there is none.
+pub fn of_device(path: &Path) -> Vec<Holder> {
     let found = std::fs::metadata(path).ok();
     let device = found.filter(|found| found.file_type().is_block_device());
     device.map_or_else(Vec::new, |found| {

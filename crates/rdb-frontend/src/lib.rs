@@ -27,3 +27,4 @@ pub mod ublk;
 
 pub use choice::{Frontend, FrontendError};
 pub use device::{DeviceInfo, Errno, Op, RangeError, Request};
+pub use holders::{Holder, of_device as holders_of};

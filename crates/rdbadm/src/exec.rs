@@ -132,7 +132,10 @@ impl Executor {
     fn perform(&mut self, step: &Step) -> u8 {
         match &step.action {
             Action::Run(op) => match self.ask(op.clone()) {
-                Ok(()) => 0,
+                Ok(()) => {
+                    self.warn_of_address(op);
+                    0
+                }
                 Err(asked) => self.complain(step, asked),
             },
             Action::RunOrMeta(op, meta) => match self.ask(op.clone()) {

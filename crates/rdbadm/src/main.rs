@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod adm;
+mod after_connect;
 mod daemon;
 mod disk;
 mod exec;
@@ -12,6 +13,8 @@ mod meta;
 mod out;
 mod setup;
 mod shown;
+mod status_json;
+mod status_reasons;
 mod status_text;
 mod step;
 mod watchdog;

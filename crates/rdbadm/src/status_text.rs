@@ -1,8 +1,9 @@
-//! What `status` prints: DRBD 8.4's text (`docs/spec/admin.md`, section 4.7), the JSON of section 4.8, and the lines
+//! What `status` prints: DRBD 8.4's text (`docs/spec/admin.md`, section 4.7), the JSON of section 4.8 (`status_json.rs`), and the lines
 //! of `drbd-overview` (section 6).
 
 use rdb_control::{ResourceReport, StatusReport, VolumeReport};
-use serde_json::{Value, json};
+
+use crate::status_reasons::{self, one_line};
 
 /// How much is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,13 +71,11 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
             text.line(indent, &line);
         }
     }
+    for line in status_reasons::lines(resource) {
+        text.line(2, &line);
+    }
     text.text.push('\n');
     text.text
-}
-
-/// Words that came from elsewhere, as one line.
-fn one_line(words: &str) -> String {
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 struct Lines {
@@ -192,7 +191,7 @@ pub(crate) fn role(resource: &ResourceReport) -> &str {
     )
 }
 
-fn peer_role(resource: &ResourceReport) -> &str {
+pub(crate) fn peer_role(resource: &ResourceReport) -> &str {
     strongest(
         resource.volumes.iter().map(|v| v.peer_role.as_str()),
         "Unknown",
@@ -244,7 +243,7 @@ fn done_percent(volume: &VolumeReport) -> Option<f64> {
         .then(|| in_sync_percent(volume))
 }
 
-fn in_sync_percent(volume: &VolumeReport) -> f64 {
+pub(crate) fn in_sync_percent(volume: &VolumeReport) -> f64 {
     if volume.size_kib == 0 {
         return 100.0;
     }
@@ -266,11 +265,11 @@ fn suspended(resource: &ResourceReport) -> String {
         .map_or_else(|| "no".to_owned(), |v| joined(&v.suspended))
 }
 
-fn resync_suspended(volume: &VolumeReport) -> String {
+pub(crate) fn resync_suspended(volume: &VolumeReport) -> String {
     joined(&volume.resync_suspended)
 }
 
-fn write_ordering(letter: char) -> &'static str {
+pub(crate) fn write_ordering(letter: char) -> &'static str {
     match letter {
         'b' => "barrier",
         'f' => "flush",
@@ -293,147 +292,6 @@ fn paint(word: &str, own: bool, color: bool) -> String {
         (true, true) => format!("\x1b[1;{code}m{word}\x1b[0m"),
         (true, false) => format!("\x1b[{code}m{word}\x1b[0m"),
     }
-}
-
-/// The JSON of DRBD 9 for these resources, with a newline.
-pub(crate) fn json(resources: &[&ResourceReport]) -> String {
-    let list: Vec<Value> = resources.iter().map(|r| resource_json(r)).collect();
-    let mut text = serde_json::to_string_pretty(&list).expect("values with string keys");
-    text.push('\n');
-    text
-}
-
-fn resource_json(resource: &ResourceReport) -> Value {
-    let reasons = resource
-        .volumes
-        .first()
-        .map(|v| v.suspended.clone())
-        .unwrap_or_default();
-    let has = |reason: &str| reasons.iter().any(|r| r == reason);
-    let devices: Vec<Value> = resource.volumes.iter().map(device_json).collect();
-    let connections: Vec<Value> = (resource.connection != "StandAlone")
-        .then(|| connection_json(resource))
-        .into_iter()
-        .collect();
-    let mut value = json!({
-        "name": resource.name,
-        "node-id": 0,
-        "role": role(resource),
-        "suspended": !reasons.is_empty(),
-        "suspended-user": has("user"),
-        "suspended-no-data": has("no-data"),
-        "suspended-fencing": has("fencing"),
-        "suspended-quorum": false,
-        "force-io-failures": false,
-        "write-ordering": resource.volumes.first().map_or("none", |v| write_ordering(v.write_ordering)),
-        "devices": devices,
-        "connections": connections,
-    });
-    // DRBD has no such thing: the keys are there only when they say something.
-    if let Some(failed) = &resource.failed {
-        value["failed"] = json!(true);
-        value["failed-reason"] = json!(failed.reason);
-        value["failed-advice"] = json!(failed.advice);
-    }
-    value
-}
-
-fn device_json(volume: &VolumeReport) -> Value {
-    json!({
-        "volume": volume.volume,
-        "minor": volume.minor,
-        "disk-state": volume.disk,
-        "client": false,
-        "quorum": true,
-        "device": volume.device,
-        "size": volume.size_kib,
-        "read": volume.read_kib,
-        "written": volume.written_kib,
-        "al-writes": volume.al_writes,
-        "bm-writes": volume.bm_writes,
-        "upper-pending": volume.application_pending,
-        "lower-pending": volume.local_pending,
-    })
-}
-
-fn connection_json(resource: &ResourceReport) -> Value {
-    let connection = connection_word(&resource.connection);
-    let host = |address: std::net::SocketAddr| {
-        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-        json!({ "address": address.ip().to_string(), "port": address.port(), "family": family })
-    };
-    let paths: Vec<Value> = resource
-        .local
-        .zip(resource.peer)
-        .map(|(local, peer)| {
-            json!({
-                "this_host": host(local),
-                "remote_host": host(peer),
-                "established": connection == "Connected",
-            })
-        })
-        .into_iter()
-        .collect();
-    let peer_devices: Vec<Value> = resource.volumes.iter().map(peer_device_json).collect();
-    json!({
-        "peer-node-id": 0,
-        "name": "peer",
-        "connection-state": connection,
-        "congested": false,
-        "peer-role": peer_role(resource),
-        "paths": paths,
-        "peer_devices": peer_devices,
-    })
-}
-
-fn peer_device_json(volume: &VolumeReport) -> Value {
-    let mut value = json!({
-        "volume": volume.volume,
-        "replication-state": replication_word(&volume.cstate),
-        "peer-disk-state": volume.peer_disk,
-        "peer-client": false,
-        "resync-suspended": resync_suspended(volume),
-        "received": volume.received_kib,
-        "sent": volume.sent_kib,
-        "out-of-sync": volume.out_of_sync_kib,
-        "pending": volume.peer_pending,
-        "unacked": volume.unacked,
-        "has-sync-details": volume.sync.is_some(),
-        "has-online-verify-details": false,
-        "percent-in-sync": round2(in_sync_percent(volume)),
-    });
-    if let (Some(sync), Value::Object(members)) = (&volume.sync, &mut value) {
-        let mib_s = |kib: u64, ms: u64| round2(kib as f64 / 1024.0 / (ms.max(1) as f64 / 1000.0));
-        let done = sync.total_kib.saturating_sub(sync.left_kib);
-        let rate = sync.window_kib as f64 / sync.window_ms.max(1) as f64;
-        let seconds_left = if sync.window_kib == 0 {
-            987_654_321
-        } else {
-            (sync.left_kib as f64 / rate / 1000.0) as u64
-        };
-        let mut insert = |key: &str, value: Value| members.insert(key.to_owned(), value);
-        insert("rs-total", json!(sync.total_kib * 2));
-        insert("rs-failed", json!(sync.failed_kib * 2));
-        insert("rs-dt0-ms", json!(sync.window_ms));
-        insert("rs-db0-sectors", json!(sync.window_kib * 2));
-        insert(
-            "want",
-            json!(round2(f64::from(sync.want_kib.unwrap_or(0)) / 1024.0)),
-        );
-        insert(
-            "db0/dt0 [MiB/s]",
-            json!(mib_s(sync.window_kib, sync.window_ms)),
-        );
-        insert("db/dt [MiB/s]", json!(mib_s(done, sync.elapsed_ms)));
-        insert("estimated-seconds-to-finish", json!(seconds_left));
-        let percent = 100.0 * done as f64 / sync.total_kib.max(1) as f64;
-        insert("percent-resync-done", json!(round2(percent)));
-    }
-    value
-}
-
-fn round2(number: f64) -> f64 {
-    (number * 100.0).round() / 100.0
 }
 
 /// `drbd-overview`: one line a volume.
@@ -464,6 +322,9 @@ pub(crate) fn overview(report: &StatusReport) -> String {
             volume.peer_disk,
             volume.flags
         );
+        for line in status_reasons::of_volume(resource, volume) {
+            text += &format!("    {line}\n");
+        }
     }
     text
 }
@@ -487,8 +348,7 @@ pub(crate) fn sh_status(resource: &ResourceReport, volume: &VolumeReport) -> Str
     };
     let percent = match &volume.sync {
         Some(sync) if !unconfigured => {
-            let done = sync.total_kib.saturating_sub(sync.left_kib);
-            format!("{:.1}", 100.0 * done as f64 / sync.total_kib.max(1) as f64)
+            format!("{}.{}", sync.done_permille / 10, sync.done_permille % 10)
         }
         _ => String::new(),
     };
@@ -526,12 +386,10 @@ pub(crate) fn is_unconfigured(volume: &VolumeReport) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use rdb_control::SyncReport;
-
+pub(crate) mod tests {
     use super::*;
 
-    fn volume(cstate: &str, roles: (&str, &str), disks: (&str, &str)) -> VolumeReport {
+    pub(crate) fn volume(cstate: &str, roles: (&str, &str), disks: (&str, &str)) -> VolumeReport {
         VolumeReport {
             volume: 0,
             minor: 0,
@@ -559,10 +417,12 @@ mod tests {
             al_suspended: false,
             out_of_sync_kib: 0,
             sync: None,
+            disk_reason: None,
+            resync_reason: None,
         }
     }
 
-    fn resource(connection: &str, volumes: Vec<VolumeReport>) -> ResourceReport {
+    pub(crate) fn resource(connection: &str, volumes: Vec<VolumeReport>) -> ResourceReport {
         ResourceReport {
             name: "r0".to_owned(),
             connection: connection.to_owned(),
@@ -571,6 +431,7 @@ mod tests {
             peer: Some("10.9.0.2:7789".parse().unwrap()),
             epochs: 1,
             volumes,
+            link_reason: None,
             failed: None,
         }
     }
@@ -690,44 +551,6 @@ mod tests {
              volume:0 replication:Established peer-disk:Inconsistent resync-suspended:no\n        \
              received:0 sent:0 out-of-sync:1048508 pending:0 unacked:0\n\n"
         );
-    }
-
-    #[test]
-    fn the_json_has_what_exporters_read() {
-        let source = VolumeReport {
-            out_of_sync_kib: 524_254,
-            sync: Some(SyncReport {
-                total_kib: 1_048_508,
-                left_kib: 524_254,
-                failed_kib: 0,
-                window_ms: 10_000,
-                window_kib: 102_400,
-                elapsed_ms: 50_000,
-                want_kib: Some(10_240),
-            }),
-            ..volume(
-                "SyncSource",
-                ("Primary", "Secondary"),
-                ("UpToDate", "Inconsistent"),
-            )
-        };
-        let report = resource("WFReportParams", vec![source]);
-        let value: Value = serde_json::from_str(&json(&[&report])).unwrap();
-        assert_eq!(value[0]["name"], "r0");
-        assert_eq!(value[0]["role"], "Primary");
-        assert_eq!(value[0]["write-ordering"], "flush");
-        assert_eq!(value[0]["devices"][0]["disk-state"], "UpToDate");
-        let connection = &value[0]["connections"][0];
-        assert_eq!(connection["connection-state"], "Connected");
-        assert_eq!(connection["paths"][0]["remote_host"]["port"], 7789);
-        let peer = &connection["peer_devices"][0];
-        assert_eq!(peer["replication-state"], "SyncSource");
-        assert_eq!(peer["percent-in-sync"], 50.0);
-        assert_eq!(peer["percent-resync-done"], 50.0);
-        assert_eq!(peer["want"], 10.0);
-        assert_eq!(peer["db0/dt0 [MiB/s]"], 10.0);
-        assert_eq!(peer["estimated-seconds-to-finish"], 51);
-        assert_eq!(json(&[]), "[]\n");
     }
 
     #[test]

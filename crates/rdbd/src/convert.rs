@@ -8,12 +8,13 @@ use rdb_control::{
     VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
-use rdb_engine::{AdminError, ResourceStatus, VolumeStatus};
+use rdb_engine::{AdminError, ResourceStatus, SyncProgress, VolumeStatus};
 use rdb_runtime::MetaLocation;
 use replica_proto::DigestAlgorithm;
 use replica_proto::auth::HmacAlgorithm;
 
-use crate::proc_drbd;
+use crate::figures::{Figures, kib};
+use crate::{proc_drbd, reasons};
 
 /// An option that rdb does not serve yet is refused, whoever asks.
 fn not_served(what: &str) -> Refusal {
@@ -191,12 +192,17 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
         local: None,
         peer: None,
         epochs: status.epochs,
-        volumes: status.volumes.iter().map(volume_report).collect(),
+        volumes: status
+            .volumes
+            .iter()
+            .map(|volume| volume_report(name, volume))
+            .collect(),
+        link_reason: reasons::link(name, status),
         failed: None,
     }
 }
 
-fn volume_report(volume: &VolumeStatus) -> VolumeReport {
+fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
     let state = &volume.state;
     let reasons = |given: &[(bool, &str)]| {
         given
@@ -205,7 +211,6 @@ fn volume_report(volume: &VolumeStatus) -> VolumeReport {
             .map(|(_, word)| (*word).to_owned())
             .collect()
     };
-    let kib = |blocks: u64| blocks.saturating_mul(4);
     VolumeReport {
         volume: volume.volume.0,
         minor: volume.minor,
@@ -240,15 +245,26 @@ fn volume_report(volume: &VolumeStatus) -> VolumeReport {
         write_ordering: volume.write_ordering,
         al_suspended: volume.al_suspended,
         out_of_sync_kib: kib(volume.out_of_sync_blocks),
-        sync: volume.sync.map(|sync| SyncReport {
-            total_kib: kib(sync.total_blocks),
-            left_kib: kib(sync.left_blocks),
-            failed_kib: kib(sync.failed_blocks),
-            window_ms: sync.window_ms,
-            window_kib: kib(sync.window_blocks),
-            elapsed_ms: sync.elapsed_ms,
-            want_kib: sync.want_kib,
-        }),
+        disk_reason: reasons::disk(name, volume.disk_trouble.as_ref()),
+        resync_reason: reasons::resync(name, state, volume.sync.as_ref()),
+        sync: volume.sync.map(|sync| sync_report(&sync)),
+    }
+}
+
+fn sync_report(sync: &SyncProgress) -> SyncReport {
+    let figures = Figures::of(sync);
+    SyncReport {
+        total_kib: kib(sync.total_blocks),
+        left_kib: kib(sync.left_blocks),
+        failed_kib: kib(sync.failed_blocks),
+        window_ms: sync.window_ms,
+        window_kib: kib(sync.window_blocks),
+        elapsed_ms: sync.elapsed_ms,
+        want_kib: sync.want_kib,
+        done_permille: figures.done_permille,
+        rate_kib: figures.rate_kib,
+        average_kib: figures.average_kib,
+        left_s: figures.left_s,
     }
 }
 

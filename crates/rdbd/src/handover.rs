@@ -33,8 +33,6 @@ const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the new daemon may take to look whether it could run.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
-/// "Device is held open by someone" (`docs/spec/admin.md`, section 4.4).
-const HELD_OPEN: i32 = -12;
 
 /// What is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +109,7 @@ impl Node {
             } else {
                 continue;
             };
-            let mut refusal = Refusal::state(HELD_OPEN);
+            let mut refusal = Refusal::state(crate::holders::HELD_OPEN);
             refusal.info = format!("{}/{}: {why}", target.name, found.volume);
             return Err(refusal.into());
         }

@@ -4,13 +4,16 @@
 //! that nobody reads any more, must not stop or end them: lines wait in a queue with a bound, those beyond it are
 //! counted and left out, and an error of the write itself is nobody's concern.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use tracing::Level;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait for the reader of the log.
@@ -23,6 +26,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 struct Queue {
     lines: SyncSender<Line>,
     left_out: Arc<AtomicU64>,
+    /// Each line begins with its priority, which the journal takes off and keeps.
+    has_priorities: bool,
 }
 
 enum Line {
@@ -46,7 +51,8 @@ impl Log {
     /// # Errors
     /// When there is no thread to be had.
     pub(crate) fn start(level: Level) -> io::Result<Log> {
-        let queue = Queue::to(io::stderr())?;
+        let is_journal = goes_to_journal();
+        let queue = Queue::to(io::stderr(), is_journal)?;
         let log = tracing_subscriber::fmt()
             .with_writer(queue.clone())
             .with_target(false)
@@ -54,7 +60,7 @@ impl Log {
             // It would tell standard error of errors of standard error, and panic when that fails too.
             .log_internal_errors(false)
             .with_max_level(level);
-        if std::env::var_os("JOURNAL_STREAM").is_some() {
+        if is_journal {
             log.without_time().init();
         } else {
             log.init();
@@ -74,14 +80,18 @@ impl Drop for Log {
 }
 
 impl Queue {
-    fn to(out: impl Write + Send + 'static) -> io::Result<Queue> {
+    fn to(out: impl Write + Send + 'static, has_priorities: bool) -> io::Result<Queue> {
         let (lines, queued) = sync_channel(LINES_MAX);
         let left_out = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&left_out);
         std::thread::Builder::new()
             .name("rdbd-log".into())
             .spawn(move || write_lines(&queued, &counted, out))?;
-        Ok(Queue { lines, left_out })
+        Ok(Queue {
+            lines,
+            left_out,
+            has_priorities,
+        })
     }
 }
 
@@ -111,6 +121,37 @@ impl<'a> MakeWriter<'a> for Queue {
             text: Vec::with_capacity(160),
         }
     }
+
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Writer {
+        let mut writer = self.make_writer();
+        if self.has_priorities {
+            writer.text.extend_from_slice(priority(*of.level()));
+        }
+        writer
+    }
+}
+
+/// What syslog calls the level, as the journal reads it (`sd-daemon(3)`).
+fn priority(level: Level) -> &'static [u8] {
+    match level {
+        Level::ERROR => b"<3>",
+        Level::WARN => b"<4>",
+        Level::INFO => b"<6>",
+        _ => b"<7>",
+    }
+}
+
+/// Whether standard error is the journal's stream, whose device and inode systemd tells: the variable alone says nothing of a
+/// daemon whose output somebody has sent elsewhere.
+fn goes_to_journal() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
+        return false;
+    };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    let Ok(about) = stderr.and_then(|stderr| stderr.metadata()) else {
+        return false;
+    };
+    stream.to_str() == Some(&format!("{}:{}", about.dev(), about.ino()))
 }
 
 impl Write for Writer {
@@ -158,7 +199,7 @@ mod tests {
     fn a_log_that_nobody_reads_holds_nobody_up_and_says_what_is_missing() {
         let (go, wait) = channel();
         let (out, said) = channel();
-        let queue = Queue::to(Slow(wait, out)).expect("a thread");
+        let queue = Queue::to(Slow(wait, out), false).expect("a thread");
         for index in 0..LINES_MAX * 2 {
             writeln!(queue.make_writer(), "{index}").expect("it is queued or counted");
         }
@@ -187,11 +228,38 @@ mod tests {
     }
 
     #[test]
+    fn the_journal_hears_how_grave_a_line_is() {
+        let (go, wait) = channel();
+        let (out, said) = channel();
+        let queue = Queue::to(Slow(wait, out), true).expect("a thread");
+        let log = tracing_subscriber::fmt()
+            .with_writer(queue)
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(log, || {
+            tracing::error!("split brain");
+            tracing::warn!("slow");
+            tracing::info!("Connected");
+        });
+        for expected in [
+            "<3>ERROR split brain\n",
+            "<4> WARN slow\n",
+            "<6> INFO Connected\n",
+        ] {
+            go.send(()).expect("the thread lives");
+            let line = said.recv_timeout(Duration::from_secs(5)).expect("a line");
+            assert_eq!(String::from_utf8(line).expect("text"), expected);
+        }
+    }
+
+    #[test]
     fn a_log_that_cannot_be_written_goes_on() {
         let (go, wait) = channel::<()>();
         drop(go);
         let (out, _said) = channel();
-        let queue = Queue::to(Slow(wait, out)).expect("a thread");
+        let queue = Queue::to(Slow(wait, out), false).expect("a thread");
         for _ in 0..10 {
             writeln!(queue.make_writer(), "lost").expect("queued");
         }

@@ -4,14 +4,17 @@
 
 mod check;
 mod convert;
+mod figures;
 mod guard;
 mod handover;
+mod holders;
 mod keep;
 mod log;
 mod man;
 mod node;
 mod ops;
 mod proc_drbd;
+mod reasons;
 mod registry;
 mod run_dir;
 mod server;

@@ -19,7 +19,7 @@ use crate::convert;
 use crate::node::Node;
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
-use crate::wait::{is_over, time_limit_s};
+use crate::wait::{Wait, stands, time_limit_s};
 
 /// How an operation ends when it does not succeed.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,14 +128,7 @@ impl Node {
             }
             Op::Disconnect { resource, force } => self.disconnect(&resource, force).await?,
             Op::Primary { minor, force } => self.primary(minor, force).await?,
-            // The thread of the resource finds out whether the device is held open.
-            Op::Secondary { minor } => {
-                self.admin(minor, |volume| Command::Secondary {
-                    volume,
-                    held_open: false,
-                })
-                .await?;
-            }
+            Op::Secondary { minor } => self.secondary(minor).await?,
             Op::Invalidate { minor } => {
                 self.admin(minor, |volume| Command::Invalidate { volume })
                     .await?;
@@ -406,6 +399,24 @@ impl Node {
         }
     }
 
+    /// The thread of the resource finds out whether the device is held open.
+    async fn secondary(&self, minor: u32) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = target.turn.lock().await;
+        self.demote(&target).await
+    }
+
+    async fn demote(&self, target: &Target) -> Outcome<()> {
+        let command = Command::Secondary {
+            volume: target.volume(),
+            held_open: false,
+        };
+        match self.command(target, command).await {
+            Err(failure) => Err(self.with_holders(target, failure).await),
+            done => done,
+        }
+    }
+
     async fn disk_options(&self, minor: u32, options: DiskOptions) -> Outcome<()> {
         let target = self.target(minor)?;
         let _turn = target.turn.lock().await;
@@ -494,11 +505,11 @@ impl Node {
                 .volumes_where(&target, |v| v.state.role == Role::Primary)
                 .await?
             {
-                let command = Command::Secondary {
-                    volume,
-                    held_open: false,
+                let of_volume = Target {
+                    number: volume.0,
+                    ..target.clone()
                 };
-                self.command(&target, command)
+                self.demote(&of_volume)
                     .await
                     .map_err(at("failed to demote"))?;
             }
@@ -645,7 +656,7 @@ impl Node {
         }
     }
 
-    /// `wait-connect` and `wait-sync` (`docs/spec/behaviour.md`, section 11.1).
+    /// `wait-connect` and `wait-sync` (`docs/spec/behaviour.md`, section 11.1; what will not come is refused).
     async fn wait(&self, minor: u32, times: WaitTimes, for_sync: bool) -> Outcome<WaitReport> {
         let first = self.volume_status(&self.target(minor)?).await?;
         let seconds = time_limit_s(&first, &times);
@@ -654,8 +665,10 @@ impl Node {
         loop {
             let changed = self.changed.notified();
             let state = self.volume_status(&self.target(minor)?).await?.state;
-            if is_over(state.conn, times.wait_after_sb, for_sync) {
-                return Ok(WaitReport { reached: true });
+            match stands(state.conn, times.wait_after_sb, for_sync) {
+                Wait::Goes => {}
+                Wait::Reached => return Ok(WaitReport { reached: true }),
+                Wait::Hopeless => return Err(self.hopeless(minor).await?),
             }
             let soon = async {
                 tokio::select! {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use rdb_engine::state::ConnState;
 use rdb_engine::{ResourceStatus, SyncProgress, VolumeStatus};
 
+use crate::figures::{Figures, kib};
 use crate::stopped::FailedLine;
 
 /// The first line names the DRBD whose format and protocol this is; the second names us. Both end with a newline.
@@ -103,7 +104,8 @@ pub(crate) fn flags(volume: &VolumeStatus) -> String {
 /// The two lines of a running resync or verify.
 fn progress(text: &mut String, conn: ConnState, sync: &SyncProgress) {
     let is_verify = matches!(conn, ConnState::VerifyS | ConnState::VerifyT);
-    let (left, permille) = left_and_permille(sync);
+    let figures = Figures::of(sync);
+    let (left, permille) = (figures.left_blocks, figures.done_permille);
     let done = permille / 50;
     let bar = "=".repeat(done.saturating_sub(1) as usize);
     let dots = ".".repeat((20 - done) as usize);
@@ -120,55 +122,28 @@ fn progress(text: &mut String, conn: ConnState, sync: &SyncProgress) {
         writeln!(text, "({}/{})K", kib(left), kib(sync.total_blocks))
     };
 
-    // The mark of about 18 s ago; at least a second.
-    let window_s = (sync.window_ms / 1000).max(1);
-    let remaining_s = finish_s(window_s, sync.window_blocks, left);
-    let elapsed_s = (sync.elapsed_ms / 1000).max(1);
+    let remaining_s = figures.left_s;
     let _ = write!(
         text,
         "\tfinish: {}:{:02}:{:02} speed: {} ({})",
         remaining_s / 3600,
         remaining_s % 3600 / 60,
         remaining_s % 60,
-        commas(kib(sync.window_blocks / window_s)),
-        commas(kib(sync.total_blocks.saturating_sub(left) / elapsed_s)),
+        commas(figures.rate_kib),
+        commas(figures.average_kib),
     );
     if let (ConnState::SyncTarget | ConnState::VerifyS, Some(want)) = (conn, sync.want_kib) {
         let _ = write!(text, " want: {}", commas(u64::from(want)));
     }
     text.push_str(" K/sec");
-    if window_s > STALLED_S {
+    if figures.window_s > STALLED_S {
         text.push_str(" (stalled)");
     }
     text.push('\n');
 }
 
-/// Blocks left, and how much is done in thousandths: deliberately coarse, in units of 4 MiB.
-fn left_and_permille(sync: &SyncProgress) -> (u64, u64) {
-    let total = sync.total_blocks;
-    if sync.left_blocks > total {
-        return (total, 0);
-    }
-    let shift = if total >= 1 << 32 { 16 } else { 10 };
-    let left = sync.left_blocks >> shift;
-    (
-        sync.left_blocks,
-        1000 - left * 1000 / (1 + (total >> shift)),
-    )
-}
-
-/// Seconds to go, from the blocks done in a window.
-fn finish_s(window_s: u64, window_blocks: u64, left: u64) -> u64 {
-    window_s.saturating_mul(left / (window_blocks / 100 + 1)) / 100
-}
-
 /// Without progress for longer, a resync is called stalled.
 const STALLED_S: u64 = 180;
-
-/// KiB of 4 KiB blocks.
-fn kib(blocks: u64) -> u64 {
-    blocks.saturating_mul(4)
-}
 
 /// Thousands separated by commas.
 fn commas(number: u64) -> String {
@@ -213,6 +188,7 @@ mod tests {
             al_suspended: false,
             generation: None,
             sync: None,
+            disk_trouble: None,
             degraded: false,
         }
     }
@@ -222,6 +198,7 @@ mod tests {
             .first()
             .map_or(ConnState::StandAlone, |v| v.state.conn);
         ResourceStatus {
+            trouble: None,
             connection: conn.min(ConnState::WFReportParams),
             protocol: (conn != ConnState::StandAlone).then_some(Protocol::C),
             epochs: 1,
@@ -296,6 +273,7 @@ mod tests {
                 window_blocks: 16 * 18 + 17,
                 elapsed_ms: 4_346_000,
                 want_kib: Some(71_680),
+                limit: None,
             }),
             ..volume(
                 2,
@@ -353,6 +331,7 @@ mod tests {
             window_blocks: (1_048_508 - left_kib) / 4,
             elapsed_ms: window_s * 1000 + 400,
             want_kib,
+            limit: None,
         };
         for (conn, sync, lines) in [
             (
@@ -396,6 +375,7 @@ mod tests {
             window_blocks: 0,
             elapsed_ms: 0,
             want_kib: None,
+            limit: None,
         };
         for (conn, sync, line) in [
             // x = 0: one character more than otherwise.
@@ -450,6 +430,7 @@ mod tests {
             window_blocks: 0,
             elapsed_ms: 200_000,
             want_kib: None,
+            limit: None,
         };
         let mut text = String::new();
         progress(&mut text, C::SyncSource, &sync);
@@ -473,6 +454,7 @@ mod tests {
             window_blocks: 5,
             elapsed_ms: 0,
             want_kib: Some(7),
+            limit: None,
         });
         for conn in C::ALL {
             let disks = (D::UpToDate, D::Inconsistent);

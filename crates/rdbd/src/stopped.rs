@@ -149,6 +149,7 @@ impl Node {
             volumes: volumes
                 .map(|(number, volume)| failed_volume(*number, volume.minor))
                 .collect(),
+            link_reason: None,
             failed: Some(failed),
         })
     }
@@ -213,6 +214,8 @@ fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
         al_suspended: false,
         out_of_sync_kib: 0,
         sync: None,
+        disk_reason: None,
+        resync_reason: None,
     }
 }
 

@@ -15,14 +15,31 @@ pub(crate) fn time_limit_s(volume: &VolumeStatus, times: &WaitTimes) -> u32 {
     }
 }
 
-/// Whether the wait has its end: by success, or because nothing will come any more.
-pub(crate) fn is_over(conn: ConnState, wait_after_sb: bool, for_sync: bool) -> bool {
+/// How a wait stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It goes on.
+    Goes,
+    /// What was waited for is there.
+    Reached,
+    /// It will not come: nobody tries to connect. DRBD's command ends with 0 then, as if it had come.
+    Hopeless,
+}
+
+/// How the wait stands with this connection state.
+pub(crate) fn stands(conn: ConnState, wait_after_sb: bool, for_sync: bool) -> Wait {
     let is_reached = if for_sync {
         conn == ConnState::Connected
     } else {
         conn >= ConnState::Connected
     };
-    is_reached || (conn < ConnState::Unconnected && !wait_after_sb)
+    if is_reached {
+        Wait::Reached
+    } else if conn < ConnState::Unconnected && !wait_after_sb {
+        Wait::Hopeless
+    } else {
+        Wait::Goes
+    }
 }
 
 #[cfg(test)]
@@ -30,22 +47,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_ends_as_drbds_does() {
+    fn a_wait_ends_when_it_is_there_or_will_not_come() {
         use ConnState as C;
+        use Wait::{Goes, Hopeless, Reached};
         for (conn, connect, sync) in [
-            (C::StandAlone, true, true),
-            (C::Disconnecting, true, true),
-            (C::Unconnected, false, false),
-            (C::WFConnection, false, false),
-            (C::WFReportParams, false, false),
-            (C::Connected, true, true),
-            (C::SyncTarget, true, false),
-            (C::PausedSyncS, true, false),
+            (C::StandAlone, Hopeless, Hopeless),
+            (C::Disconnecting, Hopeless, Hopeless),
+            (C::Unconnected, Goes, Goes),
+            (C::WFConnection, Goes, Goes),
+            (C::WFReportParams, Goes, Goes),
+            (C::Connected, Reached, Reached),
+            (C::SyncTarget, Reached, Goes),
+            (C::PausedSyncS, Reached, Goes),
         ] {
-            assert_eq!(is_over(conn, false, false), connect, "{conn}");
-            assert_eq!(is_over(conn, false, true), sync, "{conn}");
+            assert_eq!(stands(conn, false, false), connect, "{conn}");
+            assert_eq!(stands(conn, false, true), sync, "{conn}");
         }
-        assert!(!is_over(C::StandAlone, true, false));
-        assert!(is_over(C::Connected, true, true));
+        assert_eq!(stands(C::StandAlone, true, false), Goes);
+        assert_eq!(stands(C::Connected, true, true), Reached);
     }
 }

@@ -9,7 +9,9 @@ use crate::config::NetOptions;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
+use crate::net::teardown::DISCONNECTED;
 use crate::resource::Resource;
+use crate::rules::trouble::Trouble;
 use crate::state::{self, Change, ConnState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
@@ -30,6 +32,7 @@ impl<P: Payload> Resource<P> {
         self.net.options = Some(options);
         self.net.discard_my_data = discard_my_data;
         self.net.tentative = tentative;
+        self.net.trouble = None;
         for volume in self.volumes.values_mut() {
             volume.counters.sent = 0;
             volume.counters.received = 0;
@@ -55,14 +58,14 @@ impl<P: Payload> Resource<P> {
             let Some(ask) = &self.admin.ask else {
                 // The connection broke while the peer was asked: nobody is left to ask.
                 self.set_stage(Stage::Leaving);
-                self.go_standalone();
+                self.part();
                 return;
             };
             let Some(code) = ask.reply else { return };
             self.admin.ask = None;
             if state::is_success(code) {
                 self.set_stage(Stage::Leaving);
-                self.go_standalone();
+                self.part();
             } else {
                 self.net.disconnect_sent = false;
                 let text =
@@ -77,7 +80,7 @@ impl<P: Payload> Resource<P> {
         }
         if force || !self.is_up() || self.net.cstate != ConnState::WFReportParams {
             self.set_stage(Stage::Leaving);
-            self.go_standalone();
+            self.part();
             return;
         }
         for nr in self.volume_numbers() {
@@ -105,6 +108,12 @@ impl<P: Payload> Resource<P> {
             val: StateWord(val),
         };
         self.send(VolumeNr(0), Packet::ConnStChgReq(request), None);
+    }
+
+    /// The connection ends because the administrator wants it.
+    pub(super) fn part(&mut self) {
+        self.trouble(Trouble::Disconnected, DISCONNECTED);
+        self.go_standalone();
     }
 
     pub(super) fn admin_net_options(&mut self, options: NetOptions) {

@@ -128,7 +128,7 @@ impl<P: Payload> Resource<P> {
         if force && self.asks_peer() {
             // It does not wait behind a command whose question the peer never answers.
             self.admin.cut_for = Some(id);
-            self.go_standalone();
+            self.part();
         }
     }
 

@@ -100,6 +100,8 @@ impl<P: Payload> Resource<P> {
 
     /// Ends the connection to a peer that cannot be worked with, for good or until the next attempt, and says why.
     pub(crate) fn refuse(&mut self, refusal: Refusal, text: impl Into<String>) {
+        let text = text.into();
+        self.trouble(refusal.trouble(), text.clone());
         self.log(Level::Error, text);
         self.end_refused(refusal);
     }
@@ -111,6 +113,8 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         text: impl Into<String>,
     ) {
+        let text = text.into();
+        self.trouble(refusal.trouble(), text.clone());
         self.log_volume(Level::Error, nr, text);
         self.end_refused(refusal);
     }

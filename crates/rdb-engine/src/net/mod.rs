@@ -10,7 +10,7 @@
 mod authentication;
 mod keepalive;
 mod refusal;
-mod teardown;
+pub(crate) mod teardown;
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -30,8 +30,10 @@ use crate::event::{Payload, Timer};
 use crate::ids::{SendTag, Time, VolumeNr};
 use crate::integrity::{Integrity, algorithm_name, algorithm_named};
 use crate::resource::Resource;
+use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::transfer_log::{MirrorEpochs, TransferLog};
+use crate::trouble::Troubled;
 
 /// A feature of our own: the writer marks every write that must not reach the mirror's disk before all earlier ones are
 /// durable ([`DpFlags::FLUSH`](replica_proto::DpFlags::FLUSH)), so the mirror need not stop at each barrier. No DRBD
@@ -60,6 +62,10 @@ pub(crate) struct Net<P> {
     peer_challenge: Vec<u8>,
     /// The peer of this connection has answered our challenge.
     proven: bool,
+    /// A volume was Connected in this connection.
+    pub(crate) fruitful: bool,
+    /// Why there is no connection, unless there is one.
+    pub(crate) trouble: Option<Troubled>,
     /// Connections refused since the last that came to something.
     pub(crate) refusals: u32,
     /// `connect --discard-my-data`: for one attempt.
@@ -150,6 +156,8 @@ impl<P> Net<P> {
             challenge: [0; 64],
             peer_challenge: Vec::new(),
             proven: false,
+            fruitful: false,
+            trouble: None,
             refusals: 0,
             discard_my_data: false,
             discard_sent: false,
@@ -240,25 +248,19 @@ impl<P: Payload> Resource<P> {
         self.emit(Effect::OpenConnection);
     }
 
-    pub(crate) fn on_pairing_impossible(&mut self, reason: &str) {
-        if self.net.phase != Phase::Pairing {
-            return;
-        }
-        self.log(Level::Error, format!("cannot connect: {reason}"));
-        self.go_standalone();
-    }
-
     pub(crate) fn on_paired(&mut self, resolve_conflicts: bool, called: bool, challenge: [u8; 64]) {
         if self.net.phase != Phase::Pairing {
             return;
         }
         let now = self.now;
+        self.own_address_serves();
         let net = &mut self.net;
         net.resolve_conflicts = resolve_conflicts;
         net.called = called;
         net.challenge = challenge;
         net.peer_challenge.clear();
         net.proven = false;
+        net.fruitful = false;
         net.phase = Phase::Features;
         net.greeted = false;
         net.peer_protocol = None;
@@ -505,34 +507,44 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let mirrored = |p: AfterSb| p.convert_for_receiver();
-        let mismatch = [
-            ("protocol", peer.protocol != wire_protocol(own.protocol)),
+        let policy =
+            |ours, theirs: AfterSb| (after_sb(ours).to_string(), mirrored(theirs).to_string());
+        let yes = |set: bool| String::from(if set { "yes" } else { "no" });
+        let discards = peer.conn_flags.contains(ConnFlags::DISCARD_MY_DATA);
+        let both_discard = discards && self.net.discard_my_data;
+        let named = |algorithm: &str| match algorithm {
+            "" => String::from("none"),
+            algorithm => algorithm.to_string(),
+        };
+        let integrity = algorithm_name(own.integrity_alg);
+        let settings = [
             (
-                "after-sb-0pri",
-                mirrored(peer.after_sb_0p) != after_sb(own.after_sb_0pri),
+                "protocol",
+                (letter(wire_protocol(own.protocol)), letter(peer.protocol)),
             ),
-            (
-                "after-sb-1pri",
-                mirrored(peer.after_sb_1p) != after_sb(own.after_sb_1pri),
-            ),
-            (
-                "after-sb-2pri",
-                mirrored(peer.after_sb_2p) != after_sb(own.after_sb_2pri),
-            ),
-            (
-                "discard-my-data",
-                peer.conn_flags.contains(ConnFlags::DISCARD_MY_DATA) && self.net.discard_my_data,
-            ),
-            ("allow-two-primaries", peer.two_primaries),
+            ("after-sb-0pri", policy(own.after_sb_0pri, peer.after_sb_0p)),
+            ("after-sb-1pri", policy(own.after_sb_1pri, peer.after_sb_1p)),
+            ("after-sb-2pri", policy(own.after_sb_2pri, peer.after_sb_2p)),
+            ("allow-two-primaries", (yes(false), yes(peer.two_primaries))),
             (
                 "data-integrity-alg",
-                peer.integrity_alg != algorithm_name(own.integrity_alg),
+                (
+                    named(integrity.as_str()),
+                    named(peer.integrity_alg.as_str()),
+                ),
             ),
-        ]
-        .into_iter()
-        .find(|(_, differs)| *differs);
-        if let Some((what, _)) = mismatch {
-            self.refuse(Refusal::Settings, format!("incompatible {what} settings"));
+        ];
+        if both_discard {
+            let text = "incompatible discard-my-data settings: both nodes ask for it";
+            self.refuse(Refusal::Settings, text);
+            return;
+        }
+        if let Some((what, (ours, theirs))) = settings
+            .into_iter()
+            .find(|(_, (ours, theirs))| ours != theirs)
+        {
+            let text = format!("incompatible {what} settings: here {ours}, on the peer {theirs}");
+            self.refuse(Refusal::Settings, text);
             return;
         }
         self.net.greeted = true;
@@ -550,7 +562,9 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_protocol_update(&mut self, peer: &ProtocolParams) {
         let Some(integrity) = algorithm_named(&peer.integrity_alg) else {
             // Its data could not be told from their digests any more.
-            self.log(Level::Error, "incompatible data-integrity-alg settings");
+            let text = "the peer's new data-integrity-alg is not known here";
+            self.log(Level::Error, text);
+            self.trouble(Trouble::Settings, text);
             self.lose_connection(ConnState::ProtocolError);
             return;
         };
@@ -611,6 +625,15 @@ impl<P: Payload> Resource<P> {
             ..options
         })
     }
+}
+
+fn letter(protocol: WireProtocol) -> String {
+    let letter = match protocol {
+        WireProtocol::A => "A",
+        WireProtocol::B => "B",
+        WireProtocol::C => "C",
+    };
+    letter.to_string()
 }
 
 fn wire_protocol(protocol: Protocol) -> WireProtocol {

@@ -5,6 +5,8 @@
 //! and the node goes on waiting, after a pause that grows. (`docs/ARCHITECTURE.md`, "Where we differ from the driver".)
 //! Split brain, unrelated data and sizes are no matter of this table: they end as the driver's do, for the data's sake.
 
+use crate::rules::trouble::Trouble;
+
 /// What was wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -16,6 +18,18 @@ pub(crate) enum Refusal {
     Settings,
     /// A packet on the meta socket that no protocol has.
     UnknownPacket,
+}
+
+impl Refusal {
+    /// What the administrator is told of it.
+    pub(crate) fn trouble(self) -> Trouble {
+        match self {
+            Refusal::Dialect => Trouble::Dialect,
+            Refusal::Authentication => Trouble::Secret,
+            Refusal::Settings => Trouble::Settings,
+            Refusal::UnknownPacket => Trouble::Broken,
+        }
+    }
 }
 
 /// Where it leads.

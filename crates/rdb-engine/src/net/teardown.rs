@@ -11,7 +11,11 @@ use crate::effect::{Effect, Level};
 use crate::event::{LossCause, Payload, Timer};
 use crate::resource::Resource;
 use crate::rules::packets::Past;
+use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState};
+
+/// What is told of a connection that the administrator has ended.
+pub(crate) const DISCONNECTED: &str = "disconnected on this node";
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_connection_lost(&mut self, socket: Socket, cause: LossCause) {
@@ -20,6 +24,7 @@ impl<P: Payload> Resource<P> {
         }
         if self.net.disconnect_sent && matches!(cause, LossCause::Closed { .. }) {
             // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
+            self.trouble(Trouble::Disconnected, DISCONNECTED);
             self.go_standalone();
             return;
         }
@@ -30,7 +35,8 @@ impl<P: Payload> Resource<P> {
                 } else {
                     "failed"
                 };
-                self.log(Level::Info, format!("sock was {how} (errno {error})"));
+                let text = format!("sock was {how} (errno {error})");
+                self.log(Level::Info, text);
                 self.lose_connection(ConnState::BrokenPipe);
             }
             (Socket::Meta, LossCause::Closed { error }) => {
@@ -99,6 +105,7 @@ impl<P: Payload> Resource<P> {
 
     /// The connection broke: `teardown` says how. It will be tried again.
     pub(crate) fn lose_connection(&mut self, teardown: ConnState) {
+        self.trouble_of_loss(teardown);
         if self.net.cstate > ConnState::TearDown {
             let _ = self.change_connection(Change::conn(teardown), true);
         }

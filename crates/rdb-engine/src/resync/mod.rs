@@ -44,6 +44,8 @@ pub(crate) struct Resync<P> {
     passed_over: bool,
     /// Target: sectors asked for and not yet on disk.
     outstanding: u64,
+    /// Target: the last step was left out for the sake of application I/O.
+    pub(crate) gave_way: bool,
     /// Target: 4 KiB units that may still be asked for in this step.
     budget: u64,
     pace: Pace,
@@ -141,6 +143,7 @@ impl<P> Default for Resync<P> {
             position: 0,
             passed_over: false,
             outstanding: 0,
+            gave_way: false,
             budget: 0,
             pace: Pace::default(),
             ending: false,
@@ -197,13 +200,18 @@ impl<P> Resync<P> {
         }
     }
 
+    /// What was asked for in the last step, KiB/s.
+    pub(crate) fn want_kib(&self) -> u32 {
+        self.pace.want_kib
+    }
+
     fn elapsed_ms(&self, now: Time) -> u64 {
         let paused = self.paused_ms + self.paused_at.map_or(0, |at| now.ms_since(at));
         now.ms_since(self.started).saturating_sub(paused)
     }
 
     /// KiB/s since the second youngest mark.
-    fn recent_kib(&self, now: Time, left: u64) -> u64 {
+    pub(crate) fn recent_kib(&self, now: Time, left: u64) -> u64 {
         let mark = self.marks.iter().rev().nth(1).or(self.marks.front());
         let Some(&(at, then)) = mark else { return 0 };
         then.saturating_sub(left) * 4 * 1000 / now.ms_since(at).max(1)
@@ -224,6 +232,7 @@ impl<P> Resync<P> {
             window_blocks: mark_left.saturating_sub(left),
             elapsed_ms: self.elapsed_ms(now),
             want_kib: target.then_some(self.pace.want_kib),
+            limit: None,
         }
     }
 }

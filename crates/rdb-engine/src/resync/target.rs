@@ -106,6 +106,7 @@ impl<P: Payload> Resource<P> {
         let throttled = options.c_min_rate_kib != 0
             && application > 64
             && resync.recent_kib(now, left) > u64::from(options.c_min_rate_kib);
+        resync.gave_way = throttled;
         resync.budget = if throttled { 0 } else { units };
         self.emit(Effect::SetTimer {
             timer: Timer::ResyncStep(nr),

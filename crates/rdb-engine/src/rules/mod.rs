@@ -1,7 +1,10 @@
 //! Decisions, as pure functions over plain facts. Nothing in here changes anything: the caller gathers the facts, asks, and
 //! carries the answer out.
 
+pub mod disk_reason;
 pub mod packets;
 pub mod peer_change;
 pub mod peer_state;
+pub mod resync_reason;
 pub mod sizes;
+pub mod trouble;

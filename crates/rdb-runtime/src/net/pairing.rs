@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::{opcode, types};
-use rdb_engine::{Event, Level, Time};
+use rdb_engine::{Event, Hindrance, Level, Time};
 use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
 
@@ -52,7 +52,11 @@ const LOOK_MS: u64 = 100;
 /// A pairing under way.
 pub(crate) struct Pairing {
     generation: u32,
-    listener: Rc<OwnedFd>,
+    /// `None` while this node cannot listen; it tries again at `next_listen`.
+    listener: Option<Rc<OwnedFd>>,
+    next_listen: Time,
+    /// The own address cannot be used, as the engine has been told: to listen at, to call from.
+    own_address: [Option<String>; 2],
     accepting: Option<usize>,
     claims: Claims<Rc<OwnedFd>>,
     connecting: Option<Connecting>,
@@ -71,6 +75,13 @@ struct Connecting {
     deadline: Time,
 }
 
+/// What the own address is needed for.
+#[derive(Clone, Copy)]
+enum Way {
+    Listen,
+    Call,
+}
+
 /// An accepted stream that has not said what it is.
 struct Greeting {
     fd: Rc<OwnedFd>,
@@ -83,17 +94,10 @@ impl<E: Engine> EventLoop<E> {
         self.stop_pairing();
         let Some(config) = self.net.config.clone() else {
             let reason = "no addresses are configured".to_owned();
-            return self.pending.push_back(Event::PairingImpossible { reason });
+            return self.hindered(Hindrance::OwnAddress { reason });
         };
         self.net.wire = replica_proto::WireContext::initial();
         self.net.generation += 1;
-        let listener = match listen(&config) {
-            Ok(listener) => Rc::new(listener),
-            Err(error) => {
-                let reason = format!("listening on {}: {error}", config.local);
-                return self.pending.push_back(Event::PairingImpossible { reason });
-            }
-        };
         let keeps_own = config.local > config.peer;
         let trust = if self.now < self.net.contested_until {
             Trust::OwnOnly
@@ -108,7 +112,9 @@ impl<E: Engine> EventLoop<E> {
         };
         self.net.pairing = Some(Pairing {
             generation: self.net.generation,
-            listener,
+            listener: None,
+            next_listen: self.now,
+            own_address: [None, None],
             accepting: None,
             claims: Claims::new(trust, keeps_own),
             connecting: None,
@@ -143,6 +149,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// Does what is due, and sets the timer for what is next.
     pub(crate) fn on_pairing_timer(&mut self) {
+        self.listen_for_peer();
         self.accept_peer();
         let now = self.now;
         let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
@@ -201,7 +208,12 @@ impl<E: Engine> EventLoop<E> {
         if let Some(settled) = pairing.settled {
             consider(settled);
         }
-        if !pairing.claims.is_empty() || pairing.accepting.is_none() {
+        if pairing.listener.is_none() {
+            consider(pairing.next_listen);
+        } else if !pairing.claims.is_empty() || pairing.accepting.is_none() {
+            consider(self.now.plus_ms(LOOK_MS));
+        }
+        if !pairing.claims.is_empty() {
             consider(self.now.plus_ms(LOOK_MS));
         }
         for greeting in &pairing.greeting {
@@ -212,14 +224,59 @@ impl<E: Engine> EventLoop<E> {
         self.timers.set(Slot::Pairing, next);
     }
 
+    /// Listens at the own address, if it is due: the address may be gone, or its port be somebody else's, and come back.
+    fn listen_for_peer(&mut self) {
+        let now = self.now;
+        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+            return;
+        };
+        if pairing.listener.is_some() || now < pairing.next_listen {
+            return;
+        }
+        let refused = match listen(config) {
+            Ok(listener) => {
+                pairing.listener = Some(Rc::new(listener));
+                None
+            }
+            Err(error) => {
+                pairing.next_listen = now.plus_ms(config.connect_wait_ms());
+                Some(format!("listening on {}: {error}", config.local))
+            }
+        };
+        self.own_address_is(Way::Listen, refused);
+    }
+
+    /// Tells the engine, once, that the own address cannot be used, and once that it can.
+    fn own_address_is(&mut self, way: Way, refused: Option<String>) {
+        let Some(pairing) = &mut self.net.pairing else {
+            return;
+        };
+        let known = &mut pairing.own_address[way as usize];
+        if *known == refused {
+            return;
+        }
+        *known = refused;
+        let reason = pairing.own_address.iter().flatten().next().cloned();
+        let hindrance = reason.map(|reason| Hindrance::OwnAddress { reason });
+        self.pending.push_back(Event::PairingHindered(hindrance));
+    }
+
+    fn hindered(&mut self, hindrance: Hindrance) {
+        self.pending
+            .push_back(Event::PairingHindered(Some(hindrance)));
+    }
+
     fn accept_peer(&mut self) {
         let Some(pairing) = &mut self.net.pairing else {
+            return;
+        };
+        let Some(listener) = pairing.listener.as_ref().map(Rc::clone) else {
             return;
         };
         if pairing.accepting.is_some() {
             return;
         }
-        let op = Op::Accept(pairing.generation, Rc::clone(&pairing.listener));
+        let op = Op::Accept(pairing.generation, listener);
         pairing.accepting = Some(self.ring.start(op, |op| {
             let Op::Accept(_, listener) = op else {
                 unreachable!("just made")
@@ -373,9 +430,14 @@ impl<E: Engine> EventLoop<E> {
         let socket = match outgoing(config) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
-                let reason = format!("a socket from {}: {error}", config.local.ip());
-                return self.pending.push_back(Event::PairingImpossible { reason });
+                pairing.next_try = now.plus_ms(config.connect_wait_ms());
+                let reason = format!("calling from {}: {error}", config.local.ip());
+                return self.own_address_is(Way::Call, Some(reason));
             }
+        };
+        self.own_address_is(Way::Call, None);
+        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+            return;
         };
         let deadline = now.plus_ms(u64::from(config.options.connect_int_s) * 1000);
         let address = Box::new(SockAddr::from(config.peer));
@@ -417,6 +479,14 @@ impl<E: Engine> EventLoop<E> {
                 Trust::Anyone | Trust::OwnFirst => doubled.min(config.connect_wait_ms()),
             };
             pairing.next_try = now.plus_ms(wait);
+            let error = io::Error::from_raw_os_error(match -result {
+                libc::ECANCELED => libc::ETIMEDOUT, // at connect-int we do not wait any longer
+                error => error,
+            });
+            if pairing.own_address == [None, None] {
+                let reason = format!("{} does not answer: {error}", config.peer);
+                self.hindered(Hindrance::NoAnswer { reason });
+            }
             return self.arm_pairing();
         }
         pairing.failures = 0;
@@ -463,7 +533,8 @@ impl<E: Engine> EventLoop<E> {
             Ok(challenge) => challenge,
             Err(error) => {
                 let reason = format!("no random bytes for a challenge: {error}");
-                return self.raise(Event::PairingImpossible { reason });
+                self.hindered(Hindrance::OwnAddress { reason });
+                return self.open_connection();
             }
         };
         let paired = Event::Paired {

@@ -5,8 +5,8 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use rdb_engine::{
-    AdminError, Command, DeviceSpec, DiscardKind, Effect, Event, IoTag, LossCause, RequestError,
-    RequestId, RequestKind, ResourceStatus, SendTag, Time, Timer, VolumeNr,
+    AdminError, Command, DeviceSpec, DiscardKind, Effect, Event, Hindrance, IoTag, LossCause,
+    RequestError, RequestId, RequestKind, ResourceStatus, SendTag, Time, Timer, VolumeNr,
 };
 use replica_proto::{
     BlockAck, BlockId, ConnState, DataHeader, DpFlags, Features, Packet, ProtocolVersion, Socket,
@@ -23,7 +23,8 @@ pub(super) enum Seen {
     Paired {
         resolve_conflicts: bool,
     },
-    Impossible(String),
+    /// The own address cannot be used, and why; or it can again.
+    OwnAddress(Option<String>),
     Lost(Socket, LossCause),
     Stalled(Socket),
     Sent(SendTag),
@@ -331,7 +332,11 @@ impl Engine for Mirror {
                 self.connected = true;
                 self.tell(Seen::Paired { resolve_conflicts });
             }
-            Event::PairingImpossible { reason } => self.tell(Seen::Impossible(reason)),
+            Event::PairingHindered(Some(Hindrance::OwnAddress { reason })) => {
+                self.tell(Seen::OwnAddress(Some(reason)));
+            }
+            Event::PairingHindered(None) => self.tell(Seen::OwnAddress(None)),
+            Event::PairingHindered(Some(Hindrance::NoAnswer { .. })) => {}
             Event::Received {
                 packet, payload, ..
             } => self.on_received(packet, payload, fx),
@@ -350,6 +355,7 @@ impl Engine for Mirror {
 
     fn status(&self, _now: Time) -> ResourceStatus {
         ResourceStatus {
+            trouble: None,
             connection: if self.connected {
                 ConnState::Connected
             } else {

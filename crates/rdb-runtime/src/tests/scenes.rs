@@ -255,14 +255,36 @@ fn strangers_and_silent_callers_are_turned_away() {
 }
 
 #[test]
-fn an_address_that_is_not_ours_makes_pairing_impossible() {
+fn a_node_whose_address_is_not_there_says_so_and_tries_on() {
     let a = Node::new();
     let [_, at_b] = addresses();
     a.connect(request("192.0.2.1:7788".parse().expect("an address"), at_b));
-    let Seen::Impossible(reason) = a.next() else {
+    let Seen::OwnAddress(Some(reason)) = a.next() else {
         panic!("it cannot pair")
     };
-    assert!(reason.contains("192.0.2.1"), "{reason}");
+    assert!(reason.contains("listening on 192.0.2.1:7788"), "{reason}");
+}
+
+#[test]
+fn a_node_whose_port_is_taken_listens_as_soon_as_it_is_free() {
+    let (a, b) = (Node::new(), Node::new());
+    let [at_a, at_b] = addresses();
+    let other = TcpListener::bind(at_a).expect("a port");
+    let mut own = request(at_a, at_b);
+    own.options.connect_int_s = 1;
+    a.connect(own);
+    let Seen::OwnAddress(Some(reason)) = a.next() else {
+        panic!("somebody else listens there")
+    };
+    assert!(reason.contains(&at_a.to_string()), "{reason}");
+    // It is told once, however often it is tried.
+    std::thread::sleep(Duration::from_millis(2500));
+    drop(other);
+    let seen = a.next();
+    assert!(matches!(seen, Seen::OwnAddress(None)), "{seen:?}");
+    b.connect(request(at_b, at_a));
+    assert!(matches!(a.next(), Seen::Paired { .. }));
+    assert!(matches!(b.next(), Seen::Paired { .. }));
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub(crate) mod plan;
 mod restart;
 mod select;
 mod settings;
+mod show;
 mod spelling;
 pub(crate) mod table;
 
@@ -20,12 +21,11 @@ use rdb_control::{Limits, Op};
 
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
+pub(crate) use self::show::show_status;
 use self::table::{Row, Verb};
 use crate::exec::Executor;
-use crate::status_text::Detail;
+use crate::out;
 use crate::step::{Family, MetaCommand, Query, Step};
-use crate::watchdog::Watchdog;
-use crate::{out, status_text};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
@@ -522,36 +522,6 @@ impl Command<'_> {
         0
     }
 
-    /// `status` asks only the daemon: it shows what runs, whatever the files say.
-    fn status(&self) -> u8 {
-        if self.has("dry-run") {
-            let words = self.objects();
-            let object = if words.is_empty() {
-                "all".to_owned()
-            } else {
-                words.join(" ")
-            };
-            out::line(&format!("{} status {object}", self.family.program("setup")));
-            return 0;
-        }
-        let color = match self.args.get_one::<String>("color").map(String::as_str) {
-            Some("always") => true,
-            Some("never") => false,
-            _ => out::has_color(),
-        };
-        let detail = Detail {
-            verbose: self.has("verbose"),
-            statistics: self.has("statistics"),
-            color,
-        };
-        show_status(
-            &mut self.executor(),
-            &self.objects(),
-            detail,
-            self.has("json"),
-        )
-    }
-
     fn restart(&self) -> u8 {
         let force = self.has("force");
         if self.has("dry-run") {
@@ -562,38 +532,6 @@ impl Command<'_> {
         let run_dir = self.path("run-dir").expect("it has a default");
         let limits = self.executor().limits;
         restart::run(self.program, &run_dir, limits, self.path("program"), force)
-    }
-
-    fn overview(&self) -> u8 {
-        match self.executor().status() {
-            Ok(Some(report)) => {
-                out::print(&status_text::overview(&report));
-                0
-            }
-            Ok(None) => 0,
-            Err(trouble) => trouble.tell(self.program),
-        }
-    }
-
-    fn proc(&self) -> u8 {
-        let executor = self.executor();
-        let path = executor.run_dir.join(rdb_control::STATUS_NAME);
-        // A daemon that is stopped does not serve the file: who reads it waits in the kernel.
-        let limit = executor.limits.short;
-        let _watchdog = Watchdog::start(limit, &format!("{} proc", self.program));
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                out::print(&text);
-                0
-            }
-            Err(error) => {
-                out::error(&format!(
-                    "Could not read {}: {error}\nIs rdbd running?",
-                    path.display()
-                ));
-                20
-            }
-        }
     }
 
     /// Waits for all resources at once; typing `yes` ends it.
@@ -728,44 +666,6 @@ fn down(name: &str) -> Step {
 fn config_error(error: &ConfigError) -> u8 {
     out::error(&error.to_string());
     error.exit_code()
-}
-
-/// `status` of `rdbadm` and `rdbsetup`.
-pub(crate) fn show_status(
-    executor: &mut Executor,
-    words: &[String],
-    detail: Detail,
-    json: bool,
-) -> u8 {
-    let report = match executor.status() {
-        Ok(report) => report,
-        Err(trouble) => return trouble.tell(&executor.program),
-    };
-    let resources = report.map(|r| r.resources).unwrap_or_default();
-    let all = words.is_empty() || words.iter().any(|word| word == "all");
-    let mut code = 0;
-    let mut chosen = Vec::new();
-    if all {
-        chosen.extend(&resources);
-    } else {
-        for word in words {
-            match resources.iter().find(|r| r.name == *word) {
-                Some(resource) => chosen.push(resource),
-                None => {
-                    out::error(&format!("{word}: No such resource"));
-                    code = 10;
-                }
-            }
-        }
-    }
-    if json {
-        out::print(&status_text::json(&chosen));
-    } else {
-        for resource in chosen {
-            out::print(&status_text::text(resource, detail));
-        }
-    }
-    code
 }
 
 #[cfg(test)]

@@ -83,6 +83,8 @@ pub(crate) enum Flag {
     ClearBitmap,
     WaitTimes,
     Json,
+    /// `--check` of `status`.
+    Check,
     Statistics,
     Color,
     /// `--hide-secrets` of `dump`, and `--show-secrets`, which was needed once.
@@ -233,7 +235,7 @@ pub(crate) const ROWS: &[Row] = &[
         V::Status,
         "status",
         T::Optional,
-        &[F::Json, F::Statistics, F::Color],
+        &[F::Json, F::Check, F::Statistics, F::Color],
         "Print the state of resources",
     ),
     row(
@@ -648,6 +650,10 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .help("Wait on although a split brain was found"),
         ],
         Flag::Json => vec![switch("json", "Print JSON")],
+        Flag::Check => vec![switch(
+            "check",
+            "Print only what is not well, and end with 1 if there is something",
+        )],
         Flag::Statistics => vec![switch("statistics", "Print the counters too").short('s')],
         Flag::Color => vec![
             Arg::new("color")

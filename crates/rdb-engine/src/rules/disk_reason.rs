@@ -1,0 +1,218 @@
+//! Why a disk is not UpToDate, in words for the administrator.
+
+use alloc::string::String;
+use core::fmt;
+
+use crate::state::{ConnState, DiskState, VolumeState};
+
+/// What the reason depends on.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The state record.
+    pub state: VolumeState,
+    /// What was said when the disk was lost or gave errors; `None` if that has not happened.
+    pub error: Option<String>,
+    /// The administrator has detached it.
+    pub detached: bool,
+    /// The metadata is as `create-md` makes it: the disk has never had data that count.
+    pub fresh: bool,
+}
+
+/// Why a disk is not UpToDate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DiskReason {
+    /// None was attached.
+    None,
+    /// `detach`.
+    Detached,
+    /// Given up for an error, or refused.
+    Failed(String),
+    /// It is being attached.
+    Attaching,
+    /// The peer decides what it is worth.
+    Negotiating,
+    /// It gave an error that was passed on, and lacks what was to be written.
+    Error(String),
+    /// It has never had data that count.
+    NeverSynced,
+    /// A resync onto it is under way.
+    BeingSynced,
+    /// A resync onto it was not finished.
+    HalfSynced,
+    /// Somebody has newer data.
+    Outdated,
+    /// Nobody knows whether somebody has newer data.
+    Unknown,
+}
+
+/// The reason; `None` for a disk that is UpToDate.
+pub fn reason(facts: &Facts) -> Option<DiskReason> {
+    let state = &facts.state;
+    Some(match state.disk {
+        DiskState::UpToDate => return None,
+        DiskState::Diskless | DiskState::Failed => match &facts.error {
+            Some(text) => DiskReason::Failed(text.clone()),
+            None if facts.detached => DiskReason::Detached,
+            None => DiskReason::None,
+        },
+        DiskState::Attaching => DiskReason::Attaching,
+        DiskState::Negotiating => DiskReason::Negotiating,
+        DiskState::Inconsistent => match &facts.error {
+            _ if is_target(state.conn) => DiskReason::BeingSynced,
+            Some(text) => DiskReason::Error(text.clone()),
+            None if facts.fresh => DiskReason::NeverSynced,
+            None => DiskReason::HalfSynced,
+        },
+        DiskState::Outdated if is_target(state.conn) => DiskReason::BeingSynced,
+        DiskState::Outdated => DiskReason::Outdated,
+        DiskState::Consistent | DiskState::DUnknown => DiskReason::Unknown,
+    })
+}
+
+/// A resync onto the own disk, from the first word about it.
+fn is_target(conn: ConnState) -> bool {
+    matches!(
+        conn,
+        ConnState::StartingSyncT
+            | ConnState::WFBitMapT
+            | ConnState::WFSyncUUID
+            | ConnState::SyncTarget
+            | ConnState::PausedSyncT
+    )
+}
+
+impl DiskReason {
+    /// A word for programs, which stays the same.
+    pub fn word(&self) -> &'static str {
+        match self {
+            DiskReason::None => "not-attached",
+            DiskReason::Detached => "detached",
+            DiskReason::Failed(_) => "failed",
+            DiskReason::Attaching => "attaching",
+            DiskReason::Negotiating => "negotiating",
+            DiskReason::Error(_) => "io-error",
+            DiskReason::NeverSynced => "never-synced",
+            DiskReason::BeingSynced => "being-synced",
+            DiskReason::HalfSynced => "half-synced",
+            DiskReason::Outdated => "outdated",
+            DiskReason::Unknown => "not-confirmed",
+        }
+    }
+
+    /// What there is to be done, with `RES` for the name of the resource.
+    pub fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            DiskReason::None | DiskReason::Detached => "'rdbadm attach RES'",
+            DiskReason::Failed(_) => {
+                "check the disk; then 'rdbadm attach RES', on a new disk after 'rdbadm create-md RES'"
+            }
+            DiskReason::Error(_) => {
+                "check the disk; then 'rdbadm invalidate RES' copies the peer's data over it"
+            }
+            DiskReason::NeverSynced => {
+                "connect to the node that has the data; on a new cluster 'rdbadm primary --force RES' on exactly one node, the one whose data is to be kept"
+            }
+            DiskReason::HalfSynced => {
+                "connect to the node that has the data; by itself this disk is a mixture of old and new"
+            }
+            DiskReason::Outdated => "connect to the node that has newer data",
+            DiskReason::Unknown => "connect to the peer",
+            DiskReason::Attaching | DiskReason::Negotiating | DiskReason::BeingSynced => {
+                return None;
+            }
+        })
+    }
+}
+
+impl fmt::Display for DiskReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DiskReason::None => f.write_str("no disk is attached"),
+            DiskReason::Detached => f.write_str("it was detached"),
+            DiskReason::Failed(text) => write!(f, "it was given up: {text}"),
+            DiskReason::Attaching => f.write_str("it is being attached"),
+            DiskReason::Negotiating => f.write_str("the peer's answer to the attach is awaited"),
+            DiskReason::Error(text) => write!(f, "it gave an error: {text}"),
+            DiskReason::NeverSynced => f.write_str("it has never been in sync with another disk"),
+            DiskReason::BeingSynced => f.write_str("it is being synced"),
+            DiskReason::HalfSynced => f.write_str("a resync onto it is not complete"),
+            DiskReason::Outdated => f.write_str("the peer has newer data"),
+            DiskReason::Unknown => f.write_str("it is not known whether the peer has newer data"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    fn facts(disk: DiskState, conn: ConnState) -> Facts {
+        let mut state = VolumeState::INITIAL;
+        state.disk = disk;
+        state.conn = conn;
+        Facts {
+            state,
+            error: None,
+            detached: false,
+            fresh: false,
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_reason() {
+        use ConnState as C;
+        use DiskState as D;
+        for (disk, conn, expected) in [
+            (D::UpToDate, C::StandAlone, None),
+            (D::UpToDate, C::SyncTarget, None),
+            (D::Diskless, C::Connected, Some(DiskReason::None)),
+            (
+                D::Inconsistent,
+                C::SyncTarget,
+                Some(DiskReason::BeingSynced),
+            ),
+            (
+                D::Inconsistent,
+                C::PausedSyncT,
+                Some(DiskReason::BeingSynced),
+            ),
+            (
+                D::Inconsistent,
+                C::WFConnection,
+                Some(DiskReason::HalfSynced),
+            ),
+            (D::Outdated, C::WFConnection, Some(DiskReason::Outdated)),
+            (D::Outdated, C::WFBitMapT, Some(DiskReason::BeingSynced)),
+            (D::Consistent, C::WFConnection, Some(DiskReason::Unknown)),
+            (D::Negotiating, C::Connected, Some(DiskReason::Negotiating)),
+        ] {
+            assert_eq!(reason(&facts(disk, conn)), expected, "{disk} {conn}");
+        }
+    }
+
+    #[test]
+    fn what_happened_to_it_says_more_than_its_state() {
+        let lost = Facts {
+            error: Some("local READ IO error".to_string()),
+            ..facts(DiskState::Diskless, ConnState::Connected)
+        };
+        let reason_of_lost = reason(&lost).expect("it is no good disk");
+        assert_eq!(reason_of_lost.word(), "failed");
+        assert_eq!(
+            reason_of_lost.to_string(),
+            "it was given up: local READ IO error"
+        );
+        let detached = Facts {
+            detached: true,
+            ..facts(DiskState::Diskless, ConnState::Connected)
+        };
+        assert_eq!(reason(&detached), Some(DiskReason::Detached));
+        let fresh = Facts {
+            fresh: true,
+            ..facts(DiskState::Inconsistent, ConnState::Connected)
+        };
+        assert_eq!(reason(&fresh), Some(DiskReason::NeverSynced));
+    }
+}

@@ -1,0 +1,163 @@
+//! Why there is no connection, in words for the administrator, and which of two reasons is worth keeping.
+//!
+//! One attempt to connect follows the other, and each may end in another way: the peer, which has refused us because the
+//! settings differ, does not listen for a while; then it closes the connection before we can see what it says. The reason
+//! that tells most is kept until a connection comes to something.
+
+/// What is in the way of the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Trouble {
+    /// The administrator of this node has disconnected.
+    Disconnected,
+    /// The administrator of the peer has disconnected.
+    DisconnectedByPeer,
+    /// Both nodes have data that the other one lacks, and no policy says whose are to go.
+    SplitBrain,
+    /// The disks have never been copies of each other.
+    UnrelatedData,
+    /// Data of the peer that this node must not take, or that must not be overwritten.
+    NoAgreement,
+    /// Data that users of this node have seen is not on the peer's disk.
+    LacksOurData,
+    /// The peer's disk is too small.
+    TooSmall,
+    /// Settings that must agree and do not.
+    Settings,
+    /// The peer has not proved that it knows the secret.
+    Secret,
+    /// What the peer speaks is not understood.
+    Dialect,
+    /// The peer broke a rule of the protocol.
+    Broken,
+    /// This node cannot listen at, or call from, its own address.
+    OwnAddress,
+    /// The peer ended the connection before it came to something.
+    RefusedByPeer,
+    /// A connection was there, and broke.
+    Lost,
+    /// Nobody answers at the peer's address.
+    NoAnswer,
+}
+
+impl Trouble {
+    /// A word for programs, which stays the same.
+    pub fn word(self) -> &'static str {
+        match self {
+            Trouble::Disconnected => "disconnected",
+            Trouble::DisconnectedByPeer => "disconnected-by-peer",
+            Trouble::SplitBrain => "split-brain",
+            Trouble::UnrelatedData => "unrelated-data",
+            Trouble::NoAgreement => "no-agreement",
+            Trouble::LacksOurData => "peer-lacks-data",
+            Trouble::TooSmall => "peer-too-small",
+            Trouble::Settings => "settings-differ",
+            Trouble::Secret => "wrong-secret",
+            Trouble::Dialect => "no-common-protocol",
+            Trouble::Broken => "protocol-broken",
+            Trouble::OwnAddress => "own-address",
+            Trouble::RefusedByPeer => "refused-by-peer",
+            Trouble::Lost => "connection-lost",
+            Trouble::NoAnswer => "no-answer",
+        }
+    }
+
+    /// What there is to be done, with `RES` for the name of the resource.
+    pub fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Trouble::Disconnected => "'rdbadm connect RES'",
+            Trouble::DisconnectedByPeer => "on the peer: 'rdbadm connect RES'",
+            Trouble::SplitBrain => {
+                "decide on which node the changes are to be thrown away; there: 'rdbadm secondary RES', 'rdbadm disconnect RES' and 'rdbadm connect --discard-my-data RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"
+            }
+            Trouble::UnrelatedData => {
+                "check that both nodes mean the same resource; to copy one disk over the other, on the node to be overwritten: 'rdbadm down RES', 'rdbadm create-md RES' and 'rdbadm up RES'"
+            }
+            Trouble::NoAgreement => {
+                "look at 'rdbadm show-gi RES' on both nodes; then, where the worse copy is: 'rdbadm secondary RES', 'rdbadm invalidate RES' and 'rdbadm connect RES'"
+            }
+            Trouble::LacksOurData => {
+                "connect or attach the disk that holds what the users have seen, or demote this node: 'rdbadm secondary RES'"
+            }
+            Trouble::TooSmall => "make the peer's disk as large as the device",
+            Trouble::Settings => {
+                "make the configuration the same on both nodes, and 'rdbadm adjust RES' on both"
+            }
+            Trouble::Secret => {
+                "make cram-hmac-alg and shared-secret the same on both nodes, and 'rdbadm adjust RES' on both"
+            }
+            Trouble::OwnAddress => {
+                "bring the address up, or see with 'ss -tlnp' who has the port; no command is needed then"
+            }
+            Trouble::RefusedByPeer => "the peer's own 'rdbadm status' or log says why",
+            Trouble::Dialect | Trouble::Broken | Trouble::Lost | Trouble::NoAnswer => return None,
+        })
+    }
+
+    /// Whether it says no more than that there is no connection.
+    fn is_vague(self) -> bool {
+        matches!(
+            self,
+            Trouble::RefusedByPeer | Trouble::Lost | Trouble::NoAnswer
+        )
+    }
+
+    /// Whether it is to be told in the place of `old`. Who has a connection that is lost hears since when, whatever the next
+    /// attempts come to.
+    pub fn replaces(self, old: Option<Trouble>) -> bool {
+        match old {
+            None => true,
+            Some(old) if old == self => true,
+            Some(Trouble::Disconnected | Trouble::DisconnectedByPeer) => self != Trouble::Lost,
+            Some(old) if self.is_vague() => {
+                old == Trouble::NoAnswer || old == Trouble::Lost && self == Trouble::RefusedByPeer
+            }
+            Some(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Trouble::{self, *};
+
+    const ALL: [Trouble; 15] = [
+        Disconnected,
+        DisconnectedByPeer,
+        SplitBrain,
+        UnrelatedData,
+        NoAgreement,
+        LacksOurData,
+        TooSmall,
+        Settings,
+        Secret,
+        Dialect,
+        Broken,
+        OwnAddress,
+        RefusedByPeer,
+        Lost,
+        NoAnswer,
+    ];
+
+    #[test]
+    fn what_says_less_does_not_hide_what_says_more() {
+        for new in ALL {
+            assert!(new.replaces(None) && new.replaces(Some(new)), "{new:?}");
+            for old in ALL.into_iter().filter(|&old| old != new) {
+                let expected = match (new, old) {
+                    (Lost, Disconnected | DisconnectedByPeer) => false,
+                    (_, Disconnected | DisconnectedByPeer | NoAnswer) => true,
+                    (RefusedByPeer, Lost) => true,
+                    (RefusedByPeer | Lost | NoAnswer, _) => false,
+                    _ => true,
+                };
+                assert_eq!(new.replaces(Some(old)), expected, "{new:?} after {old:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_has_a_word_of_its_own() {
+        let words: alloc::collections::BTreeSet<_> = ALL.iter().map(|t| t.word()).collect();
+        assert_eq!(words.len(), ALL.len());
+    }
+}

@@ -1,0 +1,184 @@
+//! What is remembered of what went wrong, for those who ask later: why there is no connection, and what became of a disk.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::effect::Level;
+use crate::event::{Hindrance, Payload};
+use crate::ids::{Time, VolumeNr};
+use crate::net::Phase;
+use crate::resource::Resource;
+use crate::rules::disk_reason;
+use crate::rules::resync_reason::{self, Limit};
+use crate::rules::trouble::Trouble;
+use crate::state::{ConnState, DiskState, VolumeState};
+use crate::status::{DiskTrouble, LinkTrouble};
+use crate::volume::Volume;
+
+/// What is in the way of the connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Troubled {
+    kind: Trouble,
+    text: String,
+    since: Time,
+}
+
+/// What became of a disk.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskLost {
+    /// What was said of it; `None` if the administrator has detached it.
+    error: Option<String>,
+    since: Time,
+}
+
+impl<P: Payload> Resource<P> {
+    /// Remembers why there is no connection, unless more is known already.
+    pub(crate) fn trouble(&mut self, kind: Trouble, text: impl Into<String>) {
+        let known = self.net.trouble.as_ref();
+        if !kind.replaces(known.map(|known| known.kind)) {
+            return;
+        }
+        let since = known
+            .filter(|known| known.kind == kind)
+            .map_or(self.now, |known| known.since);
+        self.net.trouble = Some(Troubled {
+            kind,
+            text: text.into(),
+            since,
+        });
+    }
+
+    /// The same for a connection that breaks: what was said of it in this event says why.
+    pub(crate) fn trouble_of_loss(&mut self, teardown: ConnState) {
+        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+            return;
+        }
+        let kind = match teardown {
+            ConnState::TearDown => Trouble::DisconnectedByPeer,
+            ConnState::ProtocolError => Trouble::Broken,
+            _ if self.net.fruitful => Trouble::Lost,
+            _ => Trouble::RefusedByPeer,
+        };
+        let text = match (&self.said, kind) {
+            (_, Trouble::DisconnectedByPeer) => "the peer has disconnected".to_string(),
+            (Some((_, said)), _) => said.clone(),
+            (None, Trouble::RefusedByPeer) => {
+                "the peer ended the connection before it came to something".to_string()
+            }
+            (None, _) => "the peer ended the connection".to_string(),
+        };
+        self.trouble(kind, text);
+    }
+
+    /// The driver says what is in the way of a pair. It goes on trying; the log hears of each reason once.
+    pub(crate) fn on_pairing_hindered(&mut self, hindrance: Option<Hindrance>) {
+        if self.net.phase != Phase::Pairing {
+            return;
+        }
+        let known = self.net.trouble.as_ref();
+        match hindrance {
+            None => {
+                if known.is_some_and(|known| known.kind == Trouble::OwnAddress) {
+                    self.log(Level::Info, "the own address can be used now");
+                    self.net.trouble = None;
+                }
+            }
+            Some(Hindrance::OwnAddress { reason }) => {
+                let said = known
+                    .is_some_and(|known| known.kind == Trouble::OwnAddress && known.text == reason);
+                if !said {
+                    let connect_int = self.net.options.as_ref().map_or(10, |o| o.connect_int_s);
+                    let text =
+                        format!("cannot connect: {reason}; trying again every {connect_int} s");
+                    self.log(Level::Error, text);
+                }
+                self.trouble(Trouble::OwnAddress, reason);
+            }
+            Some(Hindrance::NoAnswer { reason }) => self.trouble(Trouble::NoAnswer, reason),
+        }
+    }
+
+    /// There is a pair, so there was a way to it.
+    pub(crate) fn own_address_serves(&mut self) {
+        let known = self.net.trouble.as_ref();
+        if known.is_some_and(|known| known.kind == Trouble::OwnAddress) {
+            self.net.trouble = None;
+        }
+    }
+
+    /// A state has changed: what it makes of what is remembered.
+    pub(crate) fn note_trouble(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
+        if new.conn >= ConnState::Connected {
+            self.net.trouble = None;
+            self.net.fruitful = true;
+        }
+        let since = self.now;
+        let said = self.said.as_ref().map(|(_, said)| said.clone());
+        let volume = self.volume_mut(nr);
+        if new.disk <= DiskState::Failed && old.disk > DiskState::Failed {
+            let error = said;
+            volume.disk_lost = Some(DiskLost { error, since });
+        } else if new.disk == DiskState::UpToDate
+            || new.disk > DiskState::Failed && old.disk <= DiskState::Failed
+        {
+            volume.disk_lost = None;
+        }
+    }
+
+    /// An error was passed on, and what was to be written is not there.
+    pub(crate) fn note_passed_on(&mut self, nr: VolumeNr) {
+        let error = self.said.as_ref().map(|(_, said)| said.clone());
+        let since = self.now;
+        self.volume_mut(nr).disk_lost = Some(DiskLost { error, since });
+    }
+
+    /// A disk was refused, for this reason.
+    pub(crate) fn note_refused_disk(&mut self, nr: VolumeNr, error: String) {
+        let (error, since) = (Some(error), self.now);
+        self.volume_mut(nr).disk_lost = Some(DiskLost { error, since });
+    }
+
+    /// Why there is no connection.
+    pub(crate) fn link_trouble(&self, now: Time) -> Option<LinkTrouble> {
+        let trouble = self.net.trouble.as_ref()?;
+        Some(LinkTrouble {
+            kind: trouble.kind,
+            text: trouble.text.clone(),
+            for_ms: now.ms_since(trouble.since),
+        })
+    }
+
+    /// Why the disk of a volume is not UpToDate.
+    pub(crate) fn disk_trouble(&self, volume: &Volume<P>, now: Time) -> Option<DiskTrouble> {
+        let lost = volume.disk_lost.as_ref();
+        let fresh = volume
+            .disk
+            .as_deref()
+            .is_some_and(|disk| disk.ids().current & !1 == crate::generation::JUST_CREATED);
+        let reason = disk_reason::reason(&disk_reason::Facts {
+            state: volume.state,
+            error: lost.and_then(|lost| lost.error.clone()),
+            detached: lost.is_some(),
+            fresh,
+        })?;
+        Some(DiskTrouble {
+            reason,
+            for_ms: lost.map(|lost| now.ms_since(lost.since)),
+        })
+    }
+
+    /// What bounds a resync onto the disk of a volume.
+    pub(crate) fn resync_limit(&self, volume: &Volume<P>, now: Time) -> Option<Limit> {
+        if volume.state.conn != ConnState::SyncTarget {
+            return None;
+        }
+        let options = self.options_in_effect(volume.nr)?;
+        let left = volume.bits_set();
+        resync_reason::limit(&resync_reason::Facts {
+            options: &options,
+            gave_way: volume.resync.gave_way,
+            want_kib: volume.resync.want_kib(),
+            rate_kib: volume.resync.recent_kib(now, left),
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! What runs: `status`, `overview`, `proc`.
+
+use rdb_control::ResourceReport;
+
+use super::Command;
+use crate::exec::Executor;
+use crate::status_text::Detail;
+use crate::watchdog::Watchdog;
+use crate::{out, status_json, status_reasons, status_text};
+
+impl Command<'_> {
+    /// `status` asks only the daemon: it shows what runs, whatever the files say.
+    pub(super) fn status(&self) -> u8 {
+        if self.has("dry-run") {
+            let words = self.objects();
+            let object = if words.is_empty() {
+                "all".to_owned()
+            } else {
+                words.join(" ")
+            };
+            out::line(&format!("{} status {object}", self.family.program("setup")));
+            return 0;
+        }
+        let color = match self.args.get_one::<String>("color").map(String::as_str) {
+            Some("always") => true,
+            Some("never") => false,
+            _ => out::has_color(),
+        };
+        if self.has("check") {
+            return check(&mut self.executor(), &self.objects());
+        }
+        let detail = Detail {
+            verbose: self.has("verbose"),
+            statistics: self.has("statistics"),
+            color,
+        };
+        show_status(
+            &mut self.executor(),
+            &self.objects(),
+            detail,
+            self.has("json"),
+        )
+    }
+
+    pub(super) fn overview(&self) -> u8 {
+        match self.executor().status() {
+            Ok(Some(report)) => {
+                out::print(&status_text::overview(&report));
+                0
+            }
+            Ok(None) => 0,
+            Err(trouble) => trouble.tell(self.program),
+        }
+    }
+
+    pub(super) fn proc(&self) -> u8 {
+        let executor = self.executor();
+        let path = executor.run_dir.join(rdb_control::STATUS_NAME);
+        // A daemon that is stopped does not serve the file: who reads it waits in the kernel.
+        let limit = executor.limits.short;
+        let _watchdog = Watchdog::start(limit, &format!("{} proc", self.program));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                out::print(&text);
+                0
+            }
+            Err(error) => {
+                out::error(&format!(
+                    "Could not read {}: {error}\nIs rdbd running?",
+                    path.display()
+                ));
+                20
+            }
+        }
+    }
+}
+
+/// `status` of `rdbadm` and `rdbsetup`.
+pub(crate) fn show_status(
+    executor: &mut Executor,
+    words: &[String],
+    detail: Detail,
+    json: bool,
+) -> u8 {
+    let report = match executor.status() {
+        Ok(report) => report,
+        Err(trouble) => return trouble.tell(&executor.program),
+    };
+    let resources = report.map(|r| r.resources).unwrap_or_default();
+    let (chosen, code) = choose(&resources, words);
+    if json {
+        out::print(&status_json::json(&chosen));
+    } else {
+        for resource in chosen {
+            out::print(&status_text::text(resource, detail));
+        }
+    }
+    code
+}
+
+/// The resources of these names, of all if there are none; and the exit status, for there may be no such resource.
+fn choose<'a>(resources: &'a [ResourceReport], words: &[String]) -> (Vec<&'a ResourceReport>, u8) {
+    if words.is_empty() || words.iter().any(|word| word == "all") {
+        return (resources.iter().collect(), 0);
+    }
+    let mut code = 0;
+    let mut chosen = Vec::new();
+    for word in words {
+        match resources.iter().find(|r| r.name == *word) {
+            Some(resource) => chosen.push(resource),
+            None => {
+                out::error(&format!("{word}: No such resource"));
+                code = 10;
+            }
+        }
+    }
+    (chosen, code)
+}
+
+/// `status --check`: what is not well, a line each; 0 only if there is nothing of the kind and something that is well.
+fn check(executor: &mut Executor, words: &[String]) -> u8 {
+    let report = match executor.status() {
+        Ok(report) => report,
+        Err(trouble) => return trouble.tell(&executor.program),
+    };
+    let resources = report.map(|r| r.resources).unwrap_or_default();
+    let (chosen, code) = choose(&resources, words);
+    if chosen.is_empty() && code == 0 {
+        out::line("nothing is configured");
+        return NOT_WELL;
+    }
+    let ills = status_reasons::ills(&chosen);
+    for ill in &ills {
+        out::line(ill);
+    }
+    code.max(if ills.is_empty() { 0 } else { NOT_WELL })
+}
+
+/// The exit status of a check that has found something: a monitor's "warning".
+const NOT_WELL: u8 = 1;

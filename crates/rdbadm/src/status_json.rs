@@ -1,0 +1,247 @@
+//! The JSON of `status` (`docs/spec/admin.md`, section 4.8), with keys of our own where something is not as it should be.
+
+use rdb_control::{ReasonReport, ResourceReport, VolumeReport};
+use serde_json::{Value, json};
+
+use crate::status_text::{
+    connection_word, in_sync_percent, peer_role, replication_word, resync_suspended, role,
+    write_ordering,
+};
+
+/// The JSON of DRBD 9 for these resources, with a newline.
+pub(crate) fn json(resources: &[&ResourceReport]) -> String {
+    let list: Vec<Value> = resources.iter().map(|r| resource_json(r)).collect();
+    let mut text = serde_json::to_string_pretty(&list).expect("values with string keys");
+    text.push('\n');
+    text
+}
+
+fn resource_json(resource: &ResourceReport) -> Value {
+    let reasons = resource
+        .volumes
+        .first()
+        .map(|v| v.suspended.clone())
+        .unwrap_or_default();
+    let has = |reason: &str| reasons.iter().any(|r| r == reason);
+    let devices: Vec<Value> = resource.volumes.iter().map(device_json).collect();
+    let connections: Vec<Value> = (resource.connection != "StandAlone")
+        .then(|| connection_json(resource))
+        .into_iter()
+        .collect();
+    let mut value = json!({
+        "name": resource.name,
+        "node-id": 0,
+        "role": role(resource),
+        "suspended": !reasons.is_empty(),
+        "suspended-user": has("user"),
+        "suspended-no-data": has("no-data"),
+        "suspended-fencing": has("fencing"),
+        "suspended-quorum": false,
+        "force-io-failures": false,
+        "write-ordering": resource.volumes.first().map_or("none", |v| write_ordering(v.write_ordering)),
+        "devices": devices,
+        "connections": connections,
+    });
+    if let Some(reason) = &resource.link_reason {
+        value["connection-reason"] = reason_json(reason);
+    }
+    // DRBD has no such thing: the keys are there only when they say something.
+    if let Some(failed) = &resource.failed {
+        value["failed"] = json!(true);
+        value["failed-reason"] = json!(failed.reason);
+        value["failed-advice"] = json!(failed.advice);
+    }
+    value
+}
+
+fn reason_json(reason: &ReasonReport) -> Value {
+    let mut value = json!({ "reason": reason.word, "text": reason.text });
+    if let Some(advice) = &reason.advice {
+        value["advice"] = json!(advice);
+    }
+    if let Some(since) = reason.since() {
+        value["since"] = json!(since);
+    }
+    value
+}
+
+fn device_json(volume: &VolumeReport) -> Value {
+    let mut value = json!({
+        "volume": volume.volume,
+        "minor": volume.minor,
+        "disk-state": volume.disk,
+        "client": false,
+        "quorum": true,
+        "device": volume.device,
+        "size": volume.size_kib,
+        "read": volume.read_kib,
+        "written": volume.written_kib,
+        "al-writes": volume.al_writes,
+        "bm-writes": volume.bm_writes,
+        "upper-pending": volume.application_pending,
+        "lower-pending": volume.local_pending,
+    });
+    if let Some(reason) = &volume.disk_reason {
+        value["disk-reason"] = reason_json(reason);
+    }
+    value
+}
+
+fn connection_json(resource: &ResourceReport) -> Value {
+    let connection = connection_word(&resource.connection);
+    let host = |address: std::net::SocketAddr| {
+        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+        json!({ "address": address.ip().to_string(), "port": address.port(), "family": family })
+    };
+    let paths: Vec<Value> = resource
+        .local
+        .zip(resource.peer)
+        .map(|(local, peer)| {
+            json!({
+                "this_host": host(local),
+                "remote_host": host(peer),
+                "established": connection == "Connected",
+            })
+        })
+        .into_iter()
+        .collect();
+    let peer_devices: Vec<Value> = resource.volumes.iter().map(peer_device_json).collect();
+    json!({
+        "peer-node-id": 0,
+        "name": "peer",
+        "connection-state": connection,
+        "congested": false,
+        "peer-role": peer_role(resource),
+        "paths": paths,
+        "peer_devices": peer_devices,
+    })
+}
+
+fn peer_device_json(volume: &VolumeReport) -> Value {
+    let mut value = json!({
+        "volume": volume.volume,
+        "replication-state": replication_word(&volume.cstate),
+        "peer-disk-state": volume.peer_disk,
+        "peer-client": false,
+        "resync-suspended": resync_suspended(volume),
+        "received": volume.received_kib,
+        "sent": volume.sent_kib,
+        "out-of-sync": volume.out_of_sync_kib,
+        "pending": volume.peer_pending,
+        "unacked": volume.unacked,
+        "has-sync-details": volume.sync.is_some(),
+        "has-online-verify-details": false,
+        "percent-in-sync": round2(in_sync_percent(volume)),
+    });
+    if let Some(reason) = &volume.resync_reason {
+        value["resync-reason"] = reason_json(reason);
+    }
+    if let (Some(sync), Value::Object(members)) = (&volume.sync, &mut value) {
+        let mib_s = |kib_s: u64| round2(kib_s as f64 / 1024.0);
+        let mut insert = |key: &str, value: Value| members.insert(key.to_owned(), value);
+        insert("rs-total", json!(sync.total_kib * 2));
+        insert("rs-failed", json!(sync.failed_kib * 2));
+        insert("rs-dt0-ms", json!(sync.window_ms));
+        insert("rs-db0-sectors", json!(sync.window_kib * 2));
+        insert(
+            "want",
+            json!(round2(f64::from(sync.want_kib.unwrap_or(0)) / 1024.0)),
+        );
+        insert("db0/dt0 [MiB/s]", json!(mib_s(sync.rate_kib)));
+        insert("db/dt [MiB/s]", json!(mib_s(sync.average_kib)));
+        insert("estimated-seconds-to-finish", json!(sync.left_s));
+        let percent = sync.done_permille as f64 / 10.0;
+        insert("percent-resync-done", json!(percent));
+    }
+    value
+}
+
+fn round2(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_control::SyncReport;
+
+    use super::*;
+    use crate::status_text::tests::{resource, volume};
+
+    #[test]
+    fn the_json_has_what_exporters_read() {
+        let source = VolumeReport {
+            out_of_sync_kib: 524_254,
+            sync: Some(SyncReport {
+                total_kib: 1_048_508,
+                left_kib: 524_254,
+                failed_kib: 0,
+                window_ms: 10_000,
+                window_kib: 102_400,
+                elapsed_ms: 50_000,
+                want_kib: Some(10_240),
+                done_permille: 500,
+                rate_kib: 10_240,
+                average_kib: 10_485,
+                left_s: 51,
+            }),
+            ..volume(
+                "SyncSource",
+                ("Primary", "Secondary"),
+                ("UpToDate", "Inconsistent"),
+            )
+        };
+        let report = resource("WFReportParams", vec![source]);
+        let value: Value = serde_json::from_str(&json(&[&report])).unwrap();
+        assert_eq!(value[0]["name"], "r0");
+        assert_eq!(value[0]["role"], "Primary");
+        assert_eq!(value[0]["write-ordering"], "flush");
+        assert_eq!(value[0]["devices"][0]["disk-state"], "UpToDate");
+        let connection = &value[0]["connections"][0];
+        assert_eq!(connection["connection-state"], "Connected");
+        assert_eq!(connection["paths"][0]["remote_host"]["port"], 7789);
+        let peer = &connection["peer_devices"][0];
+        assert_eq!(peer["replication-state"], "SyncSource");
+        assert_eq!(peer["percent-in-sync"], 50.0);
+        assert_eq!(peer["percent-resync-done"], 50.0);
+        assert_eq!(peer["want"], 10.0);
+        assert_eq!(peer["db0/dt0 [MiB/s]"], 10.0);
+        assert_eq!(peer["estimated-seconds-to-finish"], 51);
+        assert!(value[0].get("connection-reason").is_none());
+        assert_eq!(json(&[]), "[]\n");
+    }
+
+    #[test]
+    fn reasons_have_keys_of_their_own() {
+        let mut report = resource(
+            "StandAlone",
+            vec![volume(
+                "StandAlone",
+                ("Primary", "Unknown"),
+                ("Outdated", "DUnknown"),
+            )],
+        );
+        report.link_reason = Some(ReasonReport {
+            word: "split-brain".to_owned(),
+            text: "not connected: unresolved split brain".to_owned(),
+            advice: Some("decide".to_owned()),
+            since_s: Some(0),
+        });
+        report.volumes[0].disk_reason = Some(ReasonReport {
+            word: "outdated".to_owned(),
+            text: "the peer has newer data".to_owned(),
+            advice: None,
+            since_s: None,
+        });
+        let value: Value = serde_json::from_str(&json(&[&report])).unwrap();
+        assert_eq!(value[0]["connection-reason"]["reason"], "split-brain");
+        assert_eq!(
+            value[0]["connection-reason"]["since"],
+            "1970-01-01T00:00:00Z"
+        );
+        let disk = &value[0]["devices"][0]["disk-reason"];
+        assert_eq!(
+            *disk,
+            json!({ "reason": "outdated", "text": "the peer has newer data" })
+        );
+    }
+}

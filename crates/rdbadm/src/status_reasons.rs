@@ -1,0 +1,271 @@
+//! Why something is not as it should be: what `status`, `drbd-overview` and `status --check` say of it.
+//!
+//! Programs read `status` for words like `disk:UpToDate`. So each of these lines begins with a key of its own, and none
+//! has such a word in it.
+
+use rdb_control::{ReasonReport, ResourceReport, VolumeReport};
+
+/// The lines of a resource.
+pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
+    let numbered = resource.volumes.len() > 1 || resource.volumes.iter().any(|v| v.volume != 0);
+    let mut lines = Vec::new();
+    if let Some(reason) = &resource.link_reason {
+        add(&mut lines, "connection", None, &resource.connection, reason);
+    }
+    for volume in &resource.volumes {
+        let number = numbered.then_some(volume.volume);
+        if let Some(reason) = &volume.disk_reason {
+            add(&mut lines, "disk", number, &volume.disk, reason);
+        }
+        if let Some(line) = progress(volume, number) {
+            lines.push(line);
+        }
+        if let Some(reason) = &volume.resync_reason {
+            add(&mut lines, "resync", number, &volume.cstate, reason);
+        }
+    }
+    lines
+}
+
+/// The lines of one volume of a resource, the connection's among them.
+pub(crate) fn of_volume(resource: &ResourceReport, volume: &VolumeReport) -> Vec<String> {
+    let alone = ResourceReport {
+        volumes: vec![VolumeReport {
+            volume: 0,
+            ..volume.clone()
+        }],
+        ..resource.clone()
+    };
+    lines(&alone)
+}
+
+fn add(
+    lines: &mut Vec<String>,
+    what: &str,
+    volume: Option<u16>,
+    state: &str,
+    reason: &ReasonReport,
+) {
+    let volume = volume.map_or_else(String::new, |volume| format!("volume {volume} "));
+    let since = reason
+        .since()
+        .map_or_else(String::new, |since| format!(" since {since}"));
+    let text = one_line(&reason.text);
+    lines.push(format!("{what}-reason: {volume}{state}{since}: {text}"));
+    if let Some(advice) = &reason.advice {
+        lines.push(format!("{what}-advice: {}", one_line(advice)));
+    }
+}
+
+/// How far a resync is, with the figures of the status file.
+fn progress(volume: &VolumeReport, number: Option<u16>) -> Option<String> {
+    let sync = volume.sync.as_ref()?;
+    if !matches!(volume.cstate.as_str(), "SyncSource" | "SyncTarget") {
+        return None;
+    }
+    let volume = number.map_or_else(String::new, |volume| format!("volume {volume} "));
+    Some(format!(
+        "resync-progress: {volume}{}.{} % at {} K/s, {} s to go",
+        sync.done_permille / 10,
+        sync.done_permille % 10,
+        sync.rate_kib,
+        sync.left_s
+    ))
+}
+
+/// Words that came from elsewhere, as one line that commands the terminal nothing.
+pub(crate) fn one_line(words: &str) -> String {
+    words
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What is not well, a line each, for `status --check`.
+pub(crate) fn ills(resources: &[&ResourceReport]) -> Vec<String> {
+    resources.iter().flat_map(|r| ills_of(r)).collect()
+}
+
+fn ills_of(resource: &ResourceReport) -> Vec<String> {
+    let name = &resource.name;
+    if let Some(failed) = &resource.failed {
+        return vec![format!(
+            "{name}: does not run: {}",
+            one_line(&failed.reason)
+        )];
+    }
+    let mut ills = Vec::new();
+    let mut ill = |text: String| ills.push(format!("{name}: {text}"));
+    if resource.connection != "WFReportParams" {
+        let why = resource.link_reason.as_ref();
+        let why = why.map_or_else(String::new, |why| format!(": {}", one_line(&why.text)));
+        ill(format!("{}{why}", resource.connection));
+    }
+    if resource.volumes.is_empty() {
+        ill("it has no volume".to_owned());
+    }
+    for volume in &resource.volumes {
+        let number = volume.volume;
+        if volume.disk != "UpToDate" {
+            let why = volume.disk_reason.as_ref();
+            let why = why.map_or_else(String::new, |why| format!(": {}", one_line(&why.text)));
+            ill(format!("volume {number}: disk {}{why}", volume.disk));
+        }
+        if resource.connection == "WFReportParams" {
+            if volume.cstate != "Connected" {
+                ill(format!("volume {number}: {}", volume.cstate));
+            }
+            if volume.peer_disk != "UpToDate" {
+                ill(format!(
+                    "volume {number}: the peer's disk {}",
+                    volume.peer_disk
+                ));
+            }
+        }
+        if !volume.suspended.is_empty() {
+            let why = volume.suspended.join(", ");
+            ill(format!("volume {number}: I/O is suspended ({why})"));
+        }
+        if volume.out_of_sync_kib != 0 && volume.cstate == "Connected" {
+            let kib = volume.out_of_sync_kib;
+            ill(format!("volume {number}: {kib} KiB differ"));
+        }
+    }
+    ills
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_control::{FailedReport, SyncReport};
+
+    use super::*;
+    use crate::status_text::tests::{resource, volume};
+
+    fn reason(word: &str, text: &str, advice: Option<&str>) -> Option<ReasonReport> {
+        Some(ReasonReport {
+            word: word.to_owned(),
+            text: text.to_owned(),
+            advice: advice.map(str::to_owned),
+            since_s: None,
+        })
+    }
+
+    fn well() -> ResourceReport {
+        let volume = volume(
+            "Connected",
+            ("Primary", "Secondary"),
+            ("UpToDate", "UpToDate"),
+        );
+        resource("WFReportParams", vec![volume])
+    }
+
+    #[test]
+    fn all_is_well_says_nothing() {
+        assert_eq!(lines(&well()), Vec::<String>::new());
+        assert_eq!(ills(&[&well()]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn reasons_and_advice_have_lines_of_their_own() {
+        let mut split = well();
+        split.connection = "StandAlone".to_owned();
+        split.link_reason = reason(
+            "split-brain",
+            "unresolved\n\u{1b}split brain",
+            Some("decide"),
+        );
+        split.link_reason.as_mut().unwrap().since_s = Some(0);
+        split.volumes[0].disk = "Outdated".to_owned();
+        split.volumes[0].disk_reason = reason("outdated", "the peer has newer data", None);
+        assert_eq!(
+            lines(&split),
+            [
+                "connection-reason: StandAlone since 1970-01-01T00:00:00Z: unresolved split brain",
+                "connection-advice: decide",
+                "disk-reason: Outdated: the peer has newer data",
+            ]
+        );
+        split.volumes[0].volume = 3;
+        assert_eq!(
+            lines(&split)[2],
+            "disk-reason: volume 3 Outdated: the peer has newer data"
+        );
+    }
+
+    #[test]
+    fn a_resync_tells_the_figures_that_the_others_tell() {
+        let mut syncing = well();
+        syncing.volumes[0].cstate = "SyncTarget".to_owned();
+        syncing.volumes[0].disk = "Inconsistent".to_owned();
+        syncing.volumes[0].sync = Some(SyncReport {
+            total_kib: 1_000_000,
+            left_kib: 500_000,
+            failed_kib: 0,
+            window_ms: 10_000,
+            window_kib: 100_000,
+            elapsed_ms: 50_000,
+            want_kib: None,
+            done_permille: 499,
+            rate_kib: 10_000,
+            average_kib: 10_000,
+            left_s: 50,
+        });
+        syncing.volumes[0].resync_reason = reason("c-max-rate", "it goes at c-max-rate", None);
+        assert_eq!(
+            lines(&syncing),
+            [
+                "resync-progress: 49.9 % at 10000 K/s, 50 s to go",
+                "resync-reason: SyncTarget: it goes at c-max-rate",
+            ]
+        );
+    }
+
+    /// Whatever is wrong, one thing at a time: the check finds it.
+    #[test]
+    fn the_check_finds_each_ill() {
+        type Spoil = fn(&mut ResourceReport);
+        let table: [(Spoil, &str); 9] = [
+            (|r| r.connection = "StandAlone".to_owned(), "r0: StandAlone"),
+            (
+                |r| r.connection = "WFConnection".to_owned(),
+                "r0: WFConnection",
+            ),
+            (|r| r.volumes.clear(), "r0: it has no volume"),
+            (
+                |r| r.volumes[0].disk = "Diskless".to_owned(),
+                "r0: volume 0: disk Diskless",
+            ),
+            (
+                |r| r.volumes[0].peer_disk = "Outdated".to_owned(),
+                "r0: volume 0: the peer's disk Outdated",
+            ),
+            (
+                |r| r.volumes[0].cstate = "VerifyS".to_owned(),
+                "r0: volume 0: VerifyS",
+            ),
+            (
+                |r| r.volumes[0].suspended = vec!["user".to_owned()],
+                "r0: volume 0: I/O is suspended (user)",
+            ),
+            (
+                |r| r.volumes[0].out_of_sync_kib = 8,
+                "r0: volume 0: 8 KiB differ",
+            ),
+            (
+                |r| {
+                    r.failed = Some(FailedReport {
+                        reason: "it stopped".to_owned(),
+                        advice: String::new(),
+                    });
+                },
+                "r0: does not run: it stopped",
+            ),
+        ];
+        for (spoil, ill) in table {
+            let mut report = well();
+            spoil(&mut report);
+            assert_eq!(ills(&[&report]), [ill]);
+        }
+    }
+}

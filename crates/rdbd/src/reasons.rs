@@ -1,0 +1,167 @@
+//! Why something is not as it should be, in the words of the control socket.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rdb_control::{ReasonReport, Refusal, code};
+use rdb_engine::state::{ConnState, VolumeState};
+use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SyncProgress};
+
+use crate::node::Node;
+use crate::ops::Failure;
+
+/// Why a resource has no connection.
+pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
+    match &status.trouble {
+        Some(LinkTrouble { kind, text, for_ms }) => Some(ReasonReport {
+            word: kind.word().to_owned(),
+            text: text.clone(),
+            advice: kind.advice().map(|advice| named(advice, name)),
+            since_s: Some(ago(*for_ms)),
+        }),
+        None if status.connection == ConnState::StandAlone => Some(ReasonReport {
+            word: "not-connected".to_owned(),
+            text: "this node has not been told to connect".to_owned(),
+            advice: Some(named("'rdbadm connect RES'", name)),
+            since_s: None,
+        }),
+        None => None,
+    }
+}
+
+/// Why a disk is not UpToDate.
+pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonReport> {
+    let DiskTrouble { reason, for_ms } = trouble?;
+    Some(ReasonReport {
+        word: reason.word().to_owned(),
+        text: reason.to_string(),
+        advice: reason.advice().map(|advice| named(advice, name)),
+        since_s: for_ms.map(ago),
+    })
+}
+
+/// Why a resync is paused, or no faster than it is.
+pub(crate) fn resync(
+    name: &str,
+    state: &VolumeState,
+    sync: Option<&SyncProgress>,
+) -> Option<ReasonReport> {
+    let reason = |word: &str, text: &str, advice: Option<&str>| ReasonReport {
+        word: word.to_owned(),
+        text: text.to_owned(),
+        advice: advice.map(|advice| named(advice, name)),
+        since_s: None,
+    };
+    if matches!(state.conn, ConnState::PausedSyncS | ConnState::PausedSyncT) {
+        let paused = if state.user_isp {
+            (
+                "paused-here",
+                "'pause-sync' on this node",
+                Some("'rdbadm resume-sync RES'"),
+            )
+        } else if state.peer_isp {
+            (
+                "paused-by-peer",
+                "'pause-sync' on the peer, or a resync there that goes first",
+                None,
+            )
+        } else if state.aftr_isp {
+            (
+                "dependency",
+                "another resync goes first (resync-after)",
+                None,
+            )
+        } else {
+            return None;
+        };
+        let (word, text, advice) = paused;
+        return Some(reason(word, &format!("paused: {text}"), advice));
+    }
+    let limit = sync?.limit?;
+    Some(reason(limit.word(), &limit.to_string(), None))
+}
+
+/// An advice for this resource.
+fn named(advice: &str, name: &str) -> String {
+    advice.replace("RES", name)
+}
+
+/// Seconds since 1970, so many milliseconds ago.
+fn ago(ms: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    now_ms.saturating_sub(ms) / 1000
+}
+
+impl Node {
+    /// Why a wait for the peer has no end: nobody tries to connect.
+    pub(crate) async fn hopeless(&self, minor: u32) -> Result<Failure, Failure> {
+        let target = self.target(minor)?;
+        let status = self.resource_status(&target).await?;
+        let why = link(&target.name, &status).map_or_else(String::new, |why| {
+            let advice = why
+                .advice
+                .map_or_else(String::new, |advice| format!("; {advice}"));
+            format!(": {}{advice}", why.text)
+        });
+        let info = format!("{} is {}{why}", target.name, status.connection);
+        Ok(Refusal::failure(code::INVALID_REQUEST, info).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_engine::rules::trouble::Trouble;
+
+    use super::*;
+
+    fn status(connection: ConnState, trouble: Option<LinkTrouble>) -> ResourceStatus {
+        ResourceStatus {
+            connection,
+            protocol: None,
+            epochs: 1,
+            trouble,
+            volumes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_not_there_has_a_reason_with_the_resources_name() {
+        let split = LinkTrouble {
+            kind: Trouble::SplitBrain,
+            text: "not connected: unresolved split brain".to_owned(),
+            for_ms: 5_000,
+        };
+        let before = ago(5_000);
+        let reason = link("r7", &status(ConnState::StandAlone, Some(split))).expect("a reason");
+        assert_eq!(reason.word, "split-brain");
+        let advice = reason.advice.expect("there is something to be done");
+        assert!(
+            advice.contains("'rdbadm connect --discard-my-data r7'"),
+            "{advice}"
+        );
+        assert!((before..=before + 60).contains(&reason.since_s.expect("it is known")));
+        let idle = link("r7", &status(ConnState::StandAlone, None)).expect("a reason");
+        assert_eq!(idle.word, "not-connected");
+        assert_eq!(link("r7", &status(ConnState::WFReportParams, None)), None);
+    }
+
+    #[test]
+    fn a_paused_resync_says_who_has_paused_it() {
+        let mut state = VolumeState::INITIAL;
+        state.conn = ConnState::PausedSyncT;
+        assert_eq!(resync("r0", &state, None), None);
+        state.aftr_isp = true;
+        assert_eq!(
+            resync("r0", &state, None).expect("a reason").word,
+            "dependency"
+        );
+        state.peer_isp = true;
+        assert_eq!(
+            resync("r0", &state, None).expect("a reason").word,
+            "paused-by-peer"
+        );
+        state.user_isp = true;
+        let reason = resync("r0", &state, None).expect("a reason");
+        assert_eq!(reason.advice.as_deref(), Some("'rdbadm resume-sync r0'"));
+    }
+}

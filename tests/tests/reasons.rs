@@ -1,0 +1,139 @@
+//! Why something is not as it should be is told where people look: in `status` and its JSON.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rdb_tests::pair::Plan;
+use rdb_tests::{Conf, Node, Pair, wait_until};
+use serde_json::Value;
+
+fn resource(node: &Node) -> Result<Value> {
+    let json: Value = serde_json::from_str(&node.adm(&["status", "--json", "r0"])?)?;
+    Ok(json[0].clone())
+}
+
+/// Waits until `status` gives this reason for the missing connection; its text.
+fn link_reason(node: &Node, word: &str) -> Result<String> {
+    let mut text = String::new();
+    wait_until(word, Duration::from_secs(30), || {
+        let reason = resource(node)?["connection-reason"].clone();
+        text = reason["text"].as_str().unwrap_or_default().to_owned();
+        Ok(reason["reason"] == word)
+    })
+    .with_context(|| format!("{}\n{}", node.name, node.log_tail(20)))?;
+    Ok(text)
+}
+
+/// Two nodes that are up with configurations of their own.
+fn differing(name: &str, alices: &str, bobs: &str) -> Result<Pair> {
+    let conf = |net: &str| Conf {
+        net: net.to_owned(),
+        ..Conf::default()
+    };
+    let mut pair = Pair::fresh(
+        name,
+        Plan {
+            conf: conf(alices),
+            ..Plan::default()
+        },
+    )?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.plan.conf = conf(bobs);
+    pair.write_conf()?;
+    pair.bob.adm(&["up", "r0"])?;
+    Ok(pair)
+}
+
+#[test]
+fn settings_that_differ_are_told_with_whose_is_which() -> Result<()> {
+    let pair = differing("settings", "", "after-sb-0pri discard-zero-changes;")?;
+    let text = link_reason(&pair.alice, "settings-differ")?;
+    let alices =
+        "incompatible after-sb-0pri settings: here disconnect, on the peer discard-zero-changes";
+    ensure!(text == alices, "{text}");
+    let text = link_reason(&pair.bob, "settings-differ")?;
+    let bobs =
+        "incompatible after-sb-0pri settings: here discard-zero-changes, on the peer disconnect";
+    ensure!(text == bobs, "{text}");
+    let ills = pair.alice.try_adm(&["status", "--check"])?;
+    ensure!(ills.code == 1 && ills.stdout.contains(alices), "{ills:?}");
+    // The configuration is made the same: the reason goes with what it was the reason for.
+    pair.alice.adm(&["adjust", "r0"])?;
+    pair.alice
+        .await_volume("a connection", 30, |volume| volume.cs == "Connected")?;
+    ensure!(resource(&pair.alice)?.get("connection-reason").is_none());
+    Ok(())
+}
+
+#[test]
+fn a_wrong_secret_is_told() -> Result<()> {
+    let pair = differing(
+        "secrets",
+        "cram-hmac-alg sha1; shared-secret one;",
+        "cram-hmac-alg sha1; shared-secret other;",
+    )?;
+    link_reason(&pair.alice, "wrong-secret")?;
+    let status = pair.alice.adm(&["status", "r0"])?;
+    ensure!(
+        status.contains("connection-advice: make cram-hmac-alg"),
+        "{status}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_node_that_cannot_listen_says_so_and_connects_as_soon_as_it_can() -> Result<()> {
+    let pair = Pair::fresh("port-taken", Plan::default())?;
+    let taken = TcpListener::bind(&pair.hosts[0].address)?;
+    let up = pair.alice.try_adm(&["up", "r0"])?;
+    ensure!(
+        up.code == 0 && up.stderr.contains("warning: listening on"),
+        "{up:?}"
+    );
+    let text = link_reason(&pair.alice, "own-address")?;
+    ensure!(text.contains(&pair.hosts[0].address), "{text}");
+    ensure!(pair.alice.volume(0)?.cs == "WFConnection");
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(
+        pair.alice.logged("cannot connect") == 1,
+        "{}",
+        pair.alice.log()
+    );
+    drop(taken);
+    wait_until("the port", Duration::from_secs(20), || {
+        Ok(resource(&pair.alice)?["connection-reason"]["reason"] != "own-address")
+    })?;
+    pair.bob.adm(&["up", "r0"])?;
+    for node in [&pair.alice, &pair.bob] {
+        node.await_volume("a connection", 30, |volume| volume.cs == "Connected")?;
+        ensure!(resource(node)?.get("connection-reason").is_none());
+    }
+    Ok(())
+}
+
+#[test]
+fn disks_and_connections_that_the_administrator_has_ended_say_so() -> Result<()> {
+    let pair = Pair::fresh("ended", Plan::default())?;
+    pair.up()?;
+    let reason =
+        |node: &Node| Ok::<_, anyhow::Error>(resource(node)?["devices"][0]["disk-reason"].clone());
+    ensure!(reason(&pair.alice)?["reason"] == "never-synced");
+    pair.alice.adm(&["primary", "--force", "r0"])?;
+    pair.settle(60)?;
+    ensure!(pair.alice.try_adm(&["status", "--check"])?.code == 0);
+    pair.bob.adm(&["detach", "r0"])?;
+    ensure!(reason(&pair.bob)?["reason"] == "detached");
+    let ills = pair.alice.try_adm(&["status", "--check"])?;
+    ensure!(
+        ills.code == 1 && ills.stdout.contains("the peer's disk Diskless"),
+        "{ills:?}"
+    );
+    pair.bob.adm(&["attach", "r0"])?;
+    pair.settle(60)?;
+    pair.bob.adm(&["disconnect", "r0"])?;
+    let text = link_reason(&pair.bob, "disconnected")?;
+    ensure!(text == "disconnected on this node", "{text}");
+    link_reason(&pair.alice, "disconnected-by-peer")?;
+    Ok(())
+}
