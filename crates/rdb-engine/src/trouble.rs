@@ -114,7 +114,13 @@ impl<P: Payload> Resource<P> {
         }
         let since = self.now;
         let said = self.said.as_ref().map(|(_, said)| said.clone());
+        let fresh = self.volume(nr).is_fresh();
         let volume = self.volume_mut(nr);
+        if disk_reason::is_forced(old, new, fresh) {
+            volume.forced = Some((old.disk, since));
+        } else if new.disk != DiskState::UpToDate {
+            volume.forced = None;
+        }
         if new.disk <= DiskState::Failed && old.disk > DiskState::Failed {
             let error = said;
             volume.disk_lost = Some(DiskLost { error, since });
@@ -151,19 +157,19 @@ impl<P: Payload> Resource<P> {
     /// Why the disk of a volume is not UpToDate.
     pub(crate) fn disk_trouble(&self, volume: &Volume<P>, now: Time) -> Option<DiskTrouble> {
         let lost = volume.disk_lost.as_ref();
-        let fresh = volume
-            .disk
-            .as_deref()
-            .is_some_and(|disk| disk.ids().current & !1 == crate::generation::JUST_CREATED);
         let reason = disk_reason::reason(&disk_reason::Facts {
             state: volume.state,
             error: lost.and_then(|lost| lost.error.clone()),
             detached: lost.is_some(),
-            fresh,
+            forced: volume.forced.map(|(was, _)| was),
+            fresh: volume.is_fresh(),
         })?;
         Some(DiskTrouble {
             reason,
-            for_ms: lost.map(|lost| now.ms_since(lost.since)),
+            for_ms: lost
+                .map(|lost| lost.since)
+                .or(volume.forced.map(|(_, at)| at))
+                .map(|since| now.ms_since(since)),
         })
     }
 
@@ -180,5 +186,13 @@ impl<P: Payload> Resource<P> {
             want_kib: volume.resync.want_kib(),
             rate_kib: volume.resync.recent_kib(now, left),
         })
+    }
+}
+
+impl<P> Volume<P> {
+    /// Its disk is as `create-md` made it.
+    fn is_fresh(&self) -> bool {
+        let ids = self.disk.as_deref().map(|disk| disk.ids());
+        ids.is_some_and(|ids| ids.current & !1 == crate::generation::JUST_CREATED)
     }
 }

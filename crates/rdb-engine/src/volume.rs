@@ -50,6 +50,8 @@ pub(crate) struct Volume<P> {
     pub(crate) passed_on: bool,
     /// What became of its disk, if that is worth telling.
     pub(crate) disk_lost: Option<DiskLost>,
+    /// A forced promotion has made it UpToDate from this, at this time.
+    pub(crate) forced: Option<(DiskState, Time)>,
     /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
     pub(crate) exposed_uuid: u64,
     /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
@@ -293,6 +295,7 @@ impl<P> Volume<P> {
             invalidated: false,
             passed_on: false,
             disk_lost: None,
+            forced: None,
             exposed_uuid: 0,
             left_behind: 0,
             disk: None,

@@ -140,7 +140,7 @@ impl Executor {
             },
             Action::RunOrMeta(op, meta) => match self.ask(op.clone()) {
                 Ok(()) => 0,
-                Err(asked) if is_unconfigured(&asked) => self.meta(meta),
+                Err(asked) if is_unconfigured(&asked) => self.meta(step, meta),
                 Err(asked) => self.complain(step, asked),
             },
             Action::Wait(op) => match self.wait(op.clone()) {
@@ -166,15 +166,15 @@ impl Executor {
                     out::print(&text);
                     0
                 }
-                Err(asked) if is_unconfigured(&asked) => self.meta(meta),
+                Err(asked) if is_unconfigured(&asked) => self.meta(step, meta),
                 Err(asked) => self.complain(step, asked),
             },
-            Action::Meta(meta) => self.meta(meta),
+            Action::Meta(meta) => self.meta(step, meta),
         }
     }
 
     /// Says what went wrong, with advice where a beginner needs it.
-    fn complain(&self, step: &Step, asked: Asked) -> u8 {
+    fn complain(&mut self, step: &Step, asked: Asked) -> u8 {
         let refusal = match asked {
             Asked::Nobody => match &step.action {
                 Action::Run(Op::Down { .. }) => return 0,
@@ -198,29 +198,7 @@ impl Executor {
         refusal.exit_code()
     }
 
-    fn advice(&self, step: &Step, refusal: &Refusal) -> Option<String> {
-        let Step { resource, .. } = step;
-        let program = &self.program;
-        match (refusal.code, &step.action) {
-            (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(format!(
-                "Hint: resource {resource} is not up; run '{program} up {resource}'."
-            )),
-            (-2, Action::Run(Op::Primary { force: false, .. })) => Some(format!(
-                "Hint: this node has no UpToDate data and knows no peer that has.\n      \
-                 On a new cluster, start the first sync on exactly one node, the one whose data is to be kept:\n      \
-                 '{program} primary --force {resource}'."
-            )),
-            (-1, Action::Run(Op::Primary { .. })) => Some(format!(
-                "Hint: the peer is Primary; run '{program} secondary {resource}' there first."
-            )),
-            (119, Action::Run(Op::Attach { .. })) => {
-                Some(format!("Hint: run '{program} create-md {resource}'."))
-            }
-            _ => None,
-        }
-    }
-
-    fn meta(&mut self, meta: &MetaStep) -> u8 {
+    fn meta(&mut self, step: &Step, meta: &MetaStep) -> u8 {
         let changes = !matches!(
             meta.command,
             MetaCommand::GetGi | MetaCommand::ShowGi | MetaCommand::Dstate | MetaCommand::DumpMd
@@ -232,6 +210,9 @@ impl Executor {
                 Ok(false) => {}
                 Ok(true) if changes => {
                     out::error(&format!("Device '/dev/drbd{minor}' is configured!"));
+                    if let Some(advice) = self.advice_for_meta(step, meta, true) {
+                        out::error(&advice);
+                    }
                     return EXIT_COMMUNICATION;
                 }
                 // While it is attached the activity log is open.
@@ -246,7 +227,8 @@ impl Executor {
         // Who is asked a question at a terminal takes his time, and can interrupt what takes too long.
         let limit = self.limits.long.filter(|_| !io::stdin().is_terminal());
         let _watchdog = Watchdog::start(limit, &shown);
-        disk::run(meta, &shown)
+        let advice = self.advice_for_meta(step, meta, false);
+        disk::run(meta, &shown, advice.as_deref())
     }
 
     /// Whether a disk is attached to the minor.

@@ -107,7 +107,11 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
     }
     for volume in &resource.volumes {
         let number = volume.volume;
-        if volume.disk != "UpToDate" {
+        let is_forced = volume
+            .disk_reason
+            .as_ref()
+            .is_some_and(|reason| reason.word == "forced");
+        if volume.disk != "UpToDate" || is_forced {
             let why = volume.disk_reason.as_ref();
             let why = why.map_or_else(String::new, |why| format!(": {}", one_line(&why.text)));
             ill(format!("volume {number}: disk {}{why}", volume.disk));

@@ -360,10 +360,18 @@ fn a_wait_ends_by_time_and_when_nothing_will_come() {
         wfc_s: 1,
         ..WaitTimes::default()
     };
-    assert!(
-        client.wait(Op::WaitConnect { minor: 0, times }).unwrap(),
-        "StandAlone: at once"
-    );
+    // StandAlone: at once, and not as if it had come.
+    for op in [
+        Op::WaitConnect { minor: 0, times },
+        Op::WaitSync { minor: 0, times },
+    ] {
+        match client.wait(op) {
+            Err(ClientError::Refused(refusal)) => {
+                assert!(refusal.info.contains("r0 is StandAlone"), "{refusal}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     let patient = WaitTimes {
         wait_after_sb: true,
         ..times

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use crate::state::{ConnState, DiskState, VolumeState};
+use crate::state::{ConnState, DiskState, Role, VolumeState};
 
 /// What the reason depends on.
 #[derive(Clone, Debug)]
@@ -14,11 +14,13 @@ pub struct Facts {
     pub error: Option<String>,
     /// The administrator has detached it.
     pub detached: bool,
+    /// A forced promotion has declared it good; what it was before.
+    pub forced: Option<DiskState>,
     /// The metadata is as `create-md` makes it: the disk has never had data that count.
     pub fresh: bool,
 }
 
-/// Why a disk is not UpToDate.
+/// Why a disk is not UpToDate, or why that is worth a doubt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DiskReason {
     /// None was attached.
@@ -43,13 +45,22 @@ pub enum DiskReason {
     Outdated,
     /// Nobody knows whether somebody has newer data.
     Unknown,
+    /// It is UpToDate by force, and was something else: data that were newer elsewhere may be lost.
+    Forced(DiskState),
 }
 
-/// The reason; `None` for a disk that is UpToDate.
+/// Whether a promotion has declared a disk good that others may have had newer data than.
+pub fn is_forced(old: VolumeState, new: VolumeState, fresh: bool) -> bool {
+    let was_worse = matches!(old.disk, DiskState::Inconsistent | DiskState::Outdated);
+    let promoted = old.role != Role::Primary && new.role == Role::Primary;
+    was_worse && promoted && new.disk == DiskState::UpToDate && !fresh
+}
+
+/// The reason; `None` for a disk that is UpToDate, unless by force.
 pub fn reason(facts: &Facts) -> Option<DiskReason> {
     let state = &facts.state;
     Some(match state.disk {
-        DiskState::UpToDate => return None,
+        DiskState::UpToDate => return facts.forced.map(DiskReason::Forced),
         DiskState::Diskless | DiskState::Failed => match &facts.error {
             Some(text) => DiskReason::Failed(text.clone()),
             None if facts.detached => DiskReason::Detached,
@@ -96,6 +107,7 @@ impl DiskReason {
             DiskReason::HalfSynced => "half-synced",
             DiskReason::Outdated => "outdated",
             DiskReason::Unknown => "not-confirmed",
+            DiskReason::Forced(_) => "forced",
         }
     }
 
@@ -117,6 +129,9 @@ impl DiskReason {
             }
             DiskReason::Outdated => "connect to the node that has newer data",
             DiskReason::Unknown => "connect to the peer",
+            DiskReason::Forced(_) => {
+                "look at the data before the node with the newer ones connects: a resync replaces them"
+            }
             DiskReason::Attaching | DiskReason::Negotiating | DiskReason::BeingSynced => {
                 return None;
             }
@@ -137,6 +152,10 @@ impl fmt::Display for DiskReason {
             DiskReason::BeingSynced => f.write_str("it is being synced"),
             DiskReason::HalfSynced => f.write_str("a resync onto it is not complete"),
             DiskReason::Outdated => f.write_str("the peer has newer data"),
+            DiskReason::Forced(was) => write!(
+                f,
+                "it was {was} and is UpToDate by force: newer data elsewhere may be lost"
+            ),
             DiskReason::Unknown => f.write_str("it is not known whether the peer has newer data"),
         }
     }
@@ -156,6 +175,7 @@ mod tests {
             state,
             error: None,
             detached: false,
+            forced: None,
             fresh: false,
         }
     }
@@ -209,10 +229,48 @@ mod tests {
             ..facts(DiskState::Diskless, ConnState::Connected)
         };
         assert_eq!(reason(&detached), Some(DiskReason::Detached));
+        let forced = Facts {
+            forced: Some(DiskState::Outdated),
+            ..facts(DiskState::UpToDate, ConnState::WFConnection)
+        };
+        let forced = reason(&forced).expect("worth a doubt");
+        assert_eq!(forced.word(), "forced");
+        assert!(
+            forced.to_string().starts_with("it was Outdated"),
+            "{forced}"
+        );
         let fresh = Facts {
             fresh: true,
             ..facts(DiskState::Inconsistent, ConnState::Connected)
         };
         assert_eq!(reason(&fresh), Some(DiskReason::NeverSynced));
+    }
+
+    #[test]
+    fn only_a_promotion_over_a_worse_disk_with_data_is_by_force() {
+        let at = |role, disk| {
+            let mut state = VolumeState::INITIAL;
+            state.role = role;
+            state.disk = disk;
+            state
+        };
+        let good = at(Role::Primary, DiskState::UpToDate);
+        for (old, fresh, expected) in [
+            (at(Role::Secondary, DiskState::Outdated), false, true),
+            (at(Role::Secondary, DiskState::Inconsistent), false, true),
+            (at(Role::Secondary, DiskState::Inconsistent), true, false),
+            (at(Role::Secondary, DiskState::Consistent), false, false),
+            (at(Role::Secondary, DiskState::UpToDate), false, false),
+            // The end of a resync below a Primary.
+            (at(Role::Primary, DiskState::Inconsistent), false, false),
+        ] {
+            assert_eq!(
+                is_forced(old, good, fresh),
+                expected,
+                "{} {}",
+                old.role,
+                old.disk
+            );
+        }
     }
 }

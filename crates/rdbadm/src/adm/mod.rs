@@ -24,8 +24,8 @@ use self::select::Selected;
 pub(crate) use self::show::show_status;
 use self::table::{Row, Verb};
 use crate::exec::Executor;
-use crate::out;
 use crate::step::{Family, MetaCommand, Query, Step};
+use crate::{hints, out};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
@@ -79,7 +79,10 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
         ErrorKind::InvalidSubcommand => {
             let name = word(ContextKind::InvalidSubcommand);
             out::error(&format!("{program}: Unknown command '{name}'"));
-            if let Some(ContextValue::Strings(near)) = error.get(ContextKind::SuggestedSubcommand)
+            if hints::is_not_served(&name) {
+                out::error("It is a command of DRBD's that rdb does not serve yet.");
+            } else if let Some(ContextValue::Strings(near)) =
+                error.get(ContextKind::SuggestedSubcommand)
                 && let Some(near) = near.first()
             {
                 out::error(&format!("Did you mean '{near}'?"));
@@ -342,6 +345,9 @@ impl Command<'_> {
             | Verb::ShIp => return self.print_facts(items),
             _ => {}
         }
+        if self.row.verb == Verb::Primary && force && !self.may_force(items) {
+            return 1;
+        }
         let mut steps = Vec::new();
         for item in items {
             match self.row.verb {
@@ -360,6 +366,18 @@ impl Command<'_> {
             }
         }
         self.in_turn(steps)
+    }
+
+    /// Whether a forced promotion is meant: it may cost data that are newer elsewhere.
+    fn may_force(&self, items: &[Item]) -> bool {
+        if self.has("dry-run") || self.has("yes-lose-newer-data") {
+            return true;
+        }
+        let mut executor = self.executor();
+        items.iter().all(|item| {
+            item.volumes()
+                .all(|volume| executor.may_force(&item.resource.name, volume.minor))
+        })
     }
 
     fn volume_steps(

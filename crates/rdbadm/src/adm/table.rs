@@ -613,6 +613,11 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             .short('f')
             .short_alias('o')
             .alias("overwrite-data-of-peer"),
+            switch(
+                "yes-lose-newer-data",
+                "Do not ask, although this disk is known to be older than another",
+            )
+            .requires("force"),
         ],
         Flag::DiscardMyData => {
             vec![switch(

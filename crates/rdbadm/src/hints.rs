@@ -1,0 +1,298 @@
+//! What to do next, where a refusal alone does not say it. A hint follows the state of the volume, not the error's number: what
+//! helps on a new cluster costs data on an old one.
+
+use std::io::{IsTerminal, Write, stdin};
+
+use rdb_control::{Op, ReasonReport, Refusal, VolumeReport, code};
+
+use crate::exec::{Executor, find};
+use crate::out;
+use crate::step::{Action, MetaCommand, MetaStep, Step};
+
+/// Commands of DRBD's that rdb does not serve yet. (Those that it serves are in the table of commands.)
+const NOT_SERVED: &[&str] = &[
+    "adjust-with-progress",
+    "after-resync-target",
+    "before-resync-source",
+    "before-resync-target",
+    "check-resize",
+    "del-path",
+    "del-peer",
+    "events",
+    "events2",
+    "fence-peer",
+    "forget-peer",
+    "hidden-commands",
+    "initial-split-brain",
+    "local-io-error",
+    "new-path",
+    "new-peer",
+    "out-of-sync",
+    "peer-device-options",
+    "pri-lost",
+    "pri-lost-after-sb",
+    "pri-on-incon-degr",
+    "proxy-down",
+    "proxy-up",
+    "repair-md",
+    "resize",
+    "resume-io",
+    "set-gi",
+    "sh-b-pri",
+    "sh-lr-of",
+    "sh-mod-parms",
+    "sh-status",
+    "sh-udev",
+    "split-brain",
+    "suspend-io",
+    "syncer",
+    "verify",
+    "wait-connect-resource",
+    "wait-sync-resource",
+];
+
+/// Whether DRBD has such a command, which is not served here.
+pub(crate) fn is_not_served(name: &str) -> bool {
+    NOT_SERVED.contains(&name)
+}
+
+impl Executor {
+    /// What to do about a refusal.
+    pub(crate) fn advice(&mut self, step: &Step, refusal: &Refusal) -> Option<String> {
+        let Step { resource, .. } = step;
+        let program = self.program.clone();
+        match (refusal.code, &step.action) {
+            (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(format!(
+                "Hint: resource {resource} is not up; run '{program} up {resource}'."
+            )),
+            (
+                -2,
+                Action::Run(Op::Primary {
+                    minor,
+                    force: false,
+                }),
+            ) => {
+                let report = self.status().ok().flatten();
+                let volume = report.as_ref().and_then(|report| find(report, *minor));
+                Some(no_good_data(
+                    &program,
+                    resource,
+                    volume.map(|(_, volume)| volume),
+                ))
+            }
+            (-1, Action::Run(Op::Primary { .. })) => Some(format!(
+                "Hint: the peer is Primary; run '{program} secondary {resource}' there first."
+            )),
+            (119, Action::Run(Op::Attach { minor, data, .. })) => Some(no_metadata(
+                &program,
+                resource,
+                *minor,
+                &data.display().to_string(),
+            )),
+            (code::DISK_CONFIGURED, Action::Run(Op::Attach { .. })) => {
+                Some(is_so_already(&program, resource, "its disk is attached"))
+            }
+            (code::NET_CONFIGURED, Action::Run(Op::Connect { .. })) => Some(is_so_already(
+                &program,
+                resource,
+                "it is connected, or tries to connect",
+            )),
+            _ => None,
+        }
+    }
+
+    /// What to do about an activity log that cannot be applied before an attach.
+    pub(crate) fn advice_for_meta(
+        &self,
+        step: &Step,
+        meta: &MetaStep,
+        has_disk: bool,
+    ) -> Option<String> {
+        if meta.command != MetaCommand::ApplyAl || self.is_setup {
+            return None;
+        }
+        let Step { resource, .. } = step;
+        let minor = meta.minor?;
+        Some(if has_disk {
+            is_so_already(&self.program, resource, "its disk is attached")
+        } else {
+            no_metadata(
+                &self.program,
+                resource,
+                minor,
+                &meta.data.display().to_string(),
+            )
+        })
+    }
+
+    /// Whether a forced promotion may go on: it asks at a terminal, and says to scripts, which have no second word, what it costs.
+    pub(crate) fn may_force(&mut self, resource: &str, minor: u32) -> bool {
+        let Ok(Some(report)) = self.status() else {
+            return true; // the command itself says what is the matter
+        };
+        let Some((_, volume)) = find(&report, minor) else {
+            return true;
+        };
+        let Some(cost) = cost_of_force(volume) else {
+            return true;
+        };
+        out::error(&format!("{resource}/{}: {cost}", volume.volume));
+        if !stdin().is_terminal() {
+            return true;
+        }
+        out::error("Newer data, where it exists, will be lost. To do it type 'yes':");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+    }
+}
+
+/// What a forced promotion of this volume costs; `None` if nothing that is known.
+fn cost_of_force(volume: &VolumeReport) -> Option<String> {
+    if !has_older_data(volume) {
+        return None;
+    }
+    Some(format!(
+        "warning: --force makes this {} disk the good one: {}",
+        volume.disk,
+        why(volume)
+    ))
+}
+
+/// The disk has data that count, and others have better.
+fn has_older_data(volume: &VolumeReport) -> bool {
+    let fresh = volume
+        .disk_reason
+        .as_ref()
+        .is_some_and(|reason| reason.word == "never-synced");
+    let good_peer = ["UpToDate", "Outdated", "Consistent"].contains(&volume.peer_disk.as_str());
+    matches!(volume.disk.as_str(), "Inconsistent" | "Outdated") && (!fresh || good_peer)
+}
+
+/// Why the disk is not UpToDate, with what is known of the time.
+fn why(volume: &VolumeReport) -> String {
+    let Some(reason) = &volume.disk_reason else {
+        return format!("it is {}", volume.disk);
+    };
+    let ReasonReport { text, .. } = reason;
+    match reason.since() {
+        Some(since) => format!("{text} (since {since})"),
+        None => text.clone(),
+    }
+}
+
+/// Nobody has UpToDate data: on a new cluster that is the beginning, later a reason to look for them.
+fn no_good_data(program: &str, resource: &str, volume: Option<&VolumeReport>) -> String {
+    let Some(volume) = volume else {
+        return format!("Hint: '{program} status {resource}' says how the disks are.");
+    };
+    if volume.disk == "Diskless" {
+        return format!(
+            "Hint: this node has no disk, and its peer none that is good; '{program} status {resource}' says why."
+        );
+    }
+    if has_older_data(volume) {
+        let peer = match volume.peer_disk.as_str() {
+            "UpToDate" => "the peer has the good copy".to_owned(),
+            "DUnknown" => format!(
+                "the good copy, if it exists, is on the peer, which is not connected ({})",
+                volume.cstate
+            ),
+            other => format!("the peer's disk is {other}"),
+        };
+        return format!(
+            "Hint: do not force this: the disk here is {}, {}; {peer}.\n      \
+             Connect to the node with the newer data first: '{program} status {resource}' says why there is no connection.\n      \
+             Only if that node is lost for good: '{program} primary --force --yes-lose-newer-data {resource}'.",
+            volume.disk,
+            why(volume)
+        );
+    }
+    if volume.disk == "Consistent" {
+        return format!(
+            "Hint: it is not known whether the peer has newer data; connect to it: '{program} connect {resource}'."
+        );
+    }
+    format!(
+        "Hint: this node has no UpToDate data and knows no peer that has.\n      \
+         On a new cluster, start the first sync on exactly one node, the one whose data is to be kept:\n      \
+         '{program} primary --force {resource}'."
+    )
+}
+
+fn no_metadata(program: &str, resource: &str, minor: u32, disk: &str) -> String {
+    format!(
+        "Hint: if {disk} (minor {minor}) is new to {resource}, its metadata is made by '{program} create-md {resource}'."
+    )
+}
+
+fn is_so_already(program: &str, resource: &str, what: &str) -> String {
+    format!(
+        "Hint: {resource} is up: {what}. '{program} adjust {resource}' applies what has changed in the configuration."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status_text::tests::volume;
+
+    fn disk(state: &str, peer: &str, word: &str) -> VolumeReport {
+        let mut volume = volume("WFConnection", ("Secondary", "Unknown"), (state, peer));
+        volume.disk_reason = Some(ReasonReport {
+            word: word.to_owned(),
+            text: "its reason".to_owned(),
+            advice: None,
+            since_s: None,
+        });
+        volume
+    }
+
+    #[test]
+    fn force_is_advised_only_where_no_disk_ever_held_data() {
+        let plain = "'rdbadm primary --force r0'";
+        for (volume, advised) in [
+            (disk("Inconsistent", "DUnknown", "never-synced"), true),
+            (disk("Inconsistent", "Inconsistent", "never-synced"), true),
+            (disk("Inconsistent", "Outdated", "never-synced"), false),
+            (disk("Inconsistent", "DUnknown", "half-synced"), false),
+            (disk("Outdated", "DUnknown", "outdated"), false),
+            (disk("Consistent", "DUnknown", "not-confirmed"), false),
+            (disk("Diskless", "Inconsistent", "not-attached"), false),
+        ] {
+            let hint = no_good_data("rdbadm", "r0", Some(&volume));
+            assert_eq!(hint.contains(plain), advised, "{hint}");
+            assert_eq!(
+                hint.contains("do not force this"),
+                matches!(volume.disk.as_str(), "Inconsistent" | "Outdated") && !advised,
+                "{hint}"
+            );
+        }
+        let hint = no_good_data(
+            "rdbadm",
+            "r0",
+            Some(&disk("Outdated", "DUnknown", "outdated")),
+        );
+        assert!(hint.contains("--yes-lose-newer-data"), "{hint}");
+    }
+
+    #[test]
+    fn what_force_costs_is_said_where_it_costs_something() {
+        assert_eq!(
+            cost_of_force(&disk("Outdated", "DUnknown", "outdated")),
+            Some("warning: --force makes this Outdated disk the good one: its reason".to_owned())
+        );
+        assert_eq!(
+            cost_of_force(&disk("Inconsistent", "DUnknown", "never-synced")),
+            None
+        );
+        assert_eq!(cost_of_force(&disk("UpToDate", "DUnknown", "x")), None);
+    }
+
+    #[test]
+    fn commands_that_are_served_are_not_said_to_be_missing() {
+        for name in NOT_SERVED {
+            assert!(crate::adm::table::find(name).is_none(), "{name}");
+        }
+    }
+}
