@@ -20,6 +20,8 @@ pub(crate) struct Stream {
     pub to: String,
     /// What was sent, reassembled.
     pub bytes: Vec<u8>,
+    /// From its SYN on.
+    pub is_whole: bool,
     pub fin: bool,
     pub rst: bool,
 }
@@ -48,9 +50,16 @@ pub(crate) struct Told {
     pub packets: Vec<Seen>,
 }
 
-/// The captures, in the order of their names.
+/// The captures of two kernels with 8.4, in the order of their names.
 pub(crate) fn captures() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
+    let paths = captures_in("tests/captures");
+    assert_eq!(paths.len(), 23, "captures");
+    paths
+}
+
+/// The captures of a folder of this crate, in the order of their names.
+pub(crate) fn captures_in(folder: &str) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
         .expect("the captures are part of the source")
         .map(|entry| entry.expect("a directory entry").path())
@@ -63,7 +72,6 @@ pub(crate) fn captures() -> Vec<PathBuf> {
         })
         .collect();
     paths.sort();
-    assert_eq!(paths.len(), 23, "captures");
     paths
 }
 
@@ -126,7 +134,8 @@ fn le32(bytes: &[u8], at: usize) -> usize {
 /// One direction while it is being put together.
 #[derive(Default)]
 struct Half {
-    seen: bool,
+    /// The capture has its beginning.
+    is_whole: bool,
     first_seq: Option<u32>,
     segments: BTreeMap<u32, Vec<u8>>,
     fin: bool,
@@ -152,8 +161,20 @@ impl Half {
     }
 }
 
-/// The TCP connections of a capture, in the order of their SYNs.
+/// The TCP connections of a capture, in the order of their SYNs. What has payload has its SYN.
 pub(crate) fn connections(capture: &Path) -> Vec<Connection> {
+    let connections = connections_of_part(capture);
+    for stream in connections.iter().flatten() {
+        assert!(
+            stream.is_whole || stream.bytes.is_empty(),
+            "data follows its SYN"
+        );
+    }
+    connections
+}
+
+/// The TCP connections of a capture, some of which may have begun before it, in the order of their first frames.
+pub(crate) fn connections_of_part(capture: &Path) -> Vec<Connection> {
     let mut file = std::fs::read(capture).unwrap();
     if capture
         .extension()
@@ -205,18 +226,23 @@ pub(crate) fn connections(capture: &Path) -> Vec<Connection> {
             tcp[13] & 16 != 0,
         );
         let key = (from.clone(), to.clone());
-        if syn && !ack && !order.contains(&key) {
+        let back = (to, from);
+        let is_new = !halves.contains_key(&key) && !halves.contains_key(&back);
+        if (is_new || (syn && !ack)) && !order.contains(&key) {
             order.push(key.clone());
         }
         let half = halves.entry(key).or_default();
-        half.seen = true;
         half.fin |= fin;
         half.rst |= rst;
         let seq = be32(tcp, 4);
         if syn {
             half.first_seq = Some(seq.wrapping_add(1));
-        } else if !data.is_empty() {
-            let offset = seq.wrapping_sub(half.first_seq.expect("data follows its SYN"));
+            half.is_whole = true;
+            continue;
+        }
+        let first_seq = *half.first_seq.get_or_insert(seq);
+        if !data.is_empty() {
+            let offset = seq.wrapping_sub(first_seq);
             let known = half.segments.entry(offset).or_default();
             if known.len() < data.len() {
                 *known = data.to_vec();
@@ -225,13 +251,12 @@ pub(crate) fn connections(capture: &Path) -> Vec<Connection> {
     }
 
     let stream = |from: &str, to: &str| {
-        let half = halves
-            .get(&(from.to_string(), to.to_string()))
-            .filter(|half| half.seen)?;
+        let half = halves.get(&(from.to_string(), to.to_string()))?;
         Some(Stream {
             from: from.to_string(),
             to: to.to_string(),
             bytes: half.bytes(),
+            is_whole: half.is_whole,
             fin: half.fin,
             rst: half.rst,
         })
@@ -249,12 +274,13 @@ pub(crate) fn connections(capture: &Path) -> Vec<Connection> {
 
 /// Decodes a whole stream. `agreed` is the context after the feature exchange; it is looked up when it is needed, since
 /// on the data socket the peer's half of the exchange may be in the other stream.
-fn walk(stream: &Stream, socket: Socket, agreed: WireContext) -> Vec<Seen> {
+pub(crate) fn walk(stream: &Stream, socket: Socket, agreed: WireContext) -> Vec<Seen> {
     let mut ctx = WireContext::initial();
     let mut packets = Vec::new();
     let mut rest = &stream.bytes[..];
-    // The opener's direction starts with the initial packet; on the data socket both have the feature exchange.
-    if socket == Socket::Meta && !starts_with_h80(rest) {
+    // The opener's direction starts with the initial packet; on the data socket both have the feature exchange. What
+    // the accepting side says on the meta socket, and what has begun in an earlier capture, has neither.
+    if !starts_with_h80(rest) {
         ctx = agreed;
     }
     while !rest.is_empty() {
@@ -295,7 +321,7 @@ fn walk(stream: &Stream, socket: Socket, agreed: WireContext) -> Vec<Seen> {
     packets
 }
 
-fn starts_with_h80(bytes: &[u8]) -> bool {
+pub(crate) fn starts_with_h80(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x83, 0x74, 0x02, 0x67])
 }
 
