@@ -38,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Path::new("/dev/fuse").exists(),
         "/dev/fuse is missing: run `modprobe fuse`"
     );
+    println!("Building the programs; the first time that takes some minutes.");
     programs::use_directory(&test::binaries(false)?);
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -289,23 +290,35 @@ impl Demo {
         self.alive()
     }
 
-    /// Shows the sync of a node as it goes, from its status file.
+    /// Shows the sync of a node as it goes, from its status file: on a terminal in place, else a line a second.
     fn watch_sync(&self, name: &str) -> Result<()> {
         let start = Instant::now();
-        let mut drawn = false;
+        let mut drawn: Option<Instant> = None;
         loop {
             self.alive()?;
             let volume = self.node(name, |node| node.volume(0))?;
-            if let (Some(bar), true) = (&volume.bar, self.colour) {
+            if let Some(bar) = &volume.bar {
                 let finish = volume.finish.as_deref().unwrap_or("");
-                print!("\r    {bar}  {finish}\x1b[K");
-                std::io::stdout().flush()?;
-                drawn = true;
+                let is_due = drawn.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+                if self.colour {
+                    print!("\r    {bar}  {finish}\x1b[K");
+                    std::io::stdout().flush()?;
+                } else if is_due {
+                    println!("    {bar}  {finish}");
+                }
+                if is_due {
+                    drawn = Some(Instant::now());
+                }
             }
             if volume.is_settled() {
-                if drawn {
-                    print!("\r    [====================] sync'ed:100.0%\x1b[K\n");
-                }
+                let (over, off) = match (self.colour, drawn) {
+                    (true, Some(_)) => ("\r", "\x1b[K"),
+                    _ => ("", ""),
+                };
+                let seconds = start.elapsed().as_secs_f32();
+                println!(
+                    "{over}    [====================] sync'ed:100.0% after {seconds:.1} s{off}"
+                );
                 return Ok(());
             }
             if start.elapsed() > Duration::from_secs(120) {
