@@ -75,6 +75,8 @@ pub struct Node {
     pub namespace: Option<String>,
     /// Which front end the daemon gets.
     pub frontend: String,
+    /// The daemon's settings file; none for the usual one.
+    pub settings: Option<PathBuf>,
     daemon: Option<Child>,
     log: PathBuf,
 }
@@ -94,6 +96,7 @@ impl Node {
             conf: conf.to_owned(),
             namespace: None,
             frontend: "socket".to_owned(),
+            settings: None,
             daemon: None,
         })
     }
@@ -191,6 +194,9 @@ impl Node {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.command("rdbd", 0)?;
         command.args(["--frontend", &self.frontend]);
+        if let Some(settings) = &self.settings {
+            command.arg("--config").arg(settings);
+        }
         command.stdout(log.try_clone()?).stderr(log);
         let socket = self.run_dir.join("control.sock");
         let mut child = command.spawn().context("cannot start rdbd")?;

@@ -14,7 +14,7 @@ use crate::op::{Op, Reply, ReplyBody, Request};
 use crate::presence::{self, Presence, presence};
 use crate::refusal::Refusal;
 use crate::report::{GiReport, Hello, ResourceShown, StatusReport, WaitReport};
-use crate::{PROTOCOL, REPLY_LINE_MAX, SOCKET_NAME};
+use crate::{PROTOCOL, QUESTIONS_NAME, REPLY_LINE_MAX, SOCKET_NAME};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +71,22 @@ pub enum ClientError {
         /// The limit.
         waited: Duration,
     },
-    /// The socket is there and may not be used.
-    #[error("can not use {}: permission denied; only root may", path.display())]
+    /// The socket is there and may not be used, nor may the one for questions.
+    #[error(
+        "can not use {}: permission denied; only root may, and whoever may open {QUESTIONS_NAME} gets answers",
+        path.display()
+    )]
     Denied {
         /// The socket.
         path: PathBuf,
+    },
+    /// Only the socket for questions may be used, and this is none.
+    #[error(
+        "permission denied: '{op}' changes something, and only root may do that; others get answers"
+    )]
+    AsksOnly {
+        /// The operation.
+        op: String,
     },
     /// The socket failed.
     #[error("control socket {}: {source}", path.display())]
@@ -147,6 +158,8 @@ pub struct Client {
     stream: BufReader<UnixStream>,
     next_id: u64,
     hello: Hello,
+    /// It is connected to the socket for questions.
+    asks_only: bool,
 }
 
 impl Client {
@@ -160,7 +173,8 @@ impl Client {
 
     /// The same, with these limits.
     ///
-    /// A daemon whose socket is not there makes it anew, and one that is being replaced is back soon: it is waited for.
+    /// A daemon whose socket is not there makes it anew, and one that is being replaced is back soon: it is waited for. Who may
+    /// not open the control socket is connected to the one for questions.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -197,8 +211,28 @@ impl Client {
     }
 
     fn try_connect(run_dir: &Path, limits: Limits) -> Result<Client, ClientError> {
-        let path = run_dir.join(SOCKET_NAME);
-        let stream = connect(&path, run_dir, limits.hello)?;
+        let mut path = run_dir.join(SOCKET_NAME);
+        let mut asks_only = false;
+        let stream = match connect(&path, run_dir, limits.hello) {
+            Err(denied @ ClientError::Denied { .. }) => {
+                asks_only = true;
+                let questions = run_dir.join(QUESTIONS_NAME);
+                match connect(&questions, run_dir, limits.hello) {
+                    Err(ClientError::Denied { .. }) => return Err(denied),
+                    // A daemon whose socket for questions could not be made.
+                    Err(ClientError::NoDaemon { .. })
+                        if matches!(presence(run_dir), Presence::Runs { .. }) =>
+                    {
+                        return Err(denied);
+                    }
+                    connected => {
+                        path = questions;
+                        connected?
+                    }
+                }
+            }
+            connected => connected?,
+        };
         let unknown = Hello {
             protocol: 0,
             program: String::new(),
@@ -214,6 +248,7 @@ impl Client {
             stream: BufReader::new(stream),
             next_id: 0,
             hello: unknown,
+            asks_only,
         };
         client.hello = client.call(Op::Hello { protocol: PROTOCOL })?;
         if client.hello.protocol != PROTOCOL {
@@ -225,6 +260,11 @@ impl Client {
             return Err(ClientError::Version { theirs, pid });
         }
         Ok(client)
+    }
+
+    /// Whether it may only ask.
+    pub fn asks_only(&self) -> bool {
+        self.asks_only
     }
 
     /// Who answers.
@@ -287,6 +327,9 @@ impl Client {
         let id = self.next_id;
         self.next_id += 1;
         let is_hello = matches!(op, Op::Hello { .. });
+        if self.asks_only && !is_hello && !op.is_question() {
+            return Err(ClientError::AsksOnly { op: op.name() });
+        }
         let limit = match is_hello {
             true => Some(self.limits.hello),
             false => self.limits.of(&op),

@@ -49,5 +49,8 @@ pub const REPLY_LINE_MAX: usize = 64 * 1024 * 1024;
 /// The control socket's name in the run directory.
 pub const SOCKET_NAME: &str = "control.sock";
 
+/// The name of the socket for questions in the run directory: it speaks the same protocol, tells no secret, and changes nothing.
+pub const QUESTIONS_NAME: &str = "questions.sock";
+
 /// The status file's name in the run directory.
 pub const STATUS_NAME: &str = "status";

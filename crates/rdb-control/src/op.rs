@@ -196,6 +196,27 @@ pub enum Op {
     Takeover,
 }
 
+impl Op {
+    /// Whether it only asks. Nothing else is done over the socket for questions.
+    pub fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Op::Status
+                | Op::Show
+                | Op::GetGi { .. }
+                | Op::WaitConnect { .. }
+                | Op::WaitSync { .. }
+                | Op::Takeover
+        )
+    }
+
+    /// Its name in a request.
+    pub fn name(&self) -> String {
+        let tagged = serde_json::to_value(self).expect("our own types have string keys");
+        tagged["op"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
 /// Time limits of the wait operations, in seconds; 0 is for ever (`docs/spec/behaviour.md`, section 11.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -492,6 +513,7 @@ mod tests {
             assert_eq!(line.last(), Some(&b'\n'));
             let text = String::from_utf8(line.clone()).unwrap();
             assert!(text.contains(&format!("\"op\":\"{name}\"")), "{text}");
+            assert_eq!(request.op.name(), name);
             assert_eq!(Request::parse(&line), Ok(request));
         }
     }

@@ -231,6 +231,22 @@ pub struct ResourceShown {
     pub volumes: Vec<VolumeShown>,
 }
 
+impl ResourceShown {
+    /// Puts stars in the place of the secret.
+    pub fn hide_secrets(&mut self) {
+        let net = self
+            .connection
+            .as_mut()
+            .map(|connection| &mut connection.net);
+        if let Some(secret) = net.and_then(|net| net.shared_secret.as_mut()) {
+            *secret = HIDDEN.to_owned();
+        }
+    }
+}
+
+/// What stands in the place of a secret.
+const HIDDEN: &str = "*****";
+
 /// How a connection is configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionShown {

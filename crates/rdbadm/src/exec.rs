@@ -242,16 +242,27 @@ impl Executor {
 
     /// How everything is configured; nothing if no daemon runs.
     pub(crate) fn show(&mut self) -> Result<Vec<ResourceShown>, Trouble> {
-        self.shown_by(false)
+        self.shown_by(false, Client::show)
     }
 
-    /// The same, of a daemon that is started if none runs: it may bring up by itself what one before has left.
+    /// The same, with the secrets, of a daemon that is started if none runs: it may bring up by itself what one before has
+    /// left.
     pub(crate) fn start_and_show(&mut self) -> Result<Vec<ResourceShown>, Trouble> {
-        self.shown_by(!self.dry_run)
+        self.shown_by(!self.dry_run, |client| {
+            if client.asks_only() {
+                let op = "adjust".to_owned();
+                return Err(ClientError::AsksOnly { op });
+            }
+            client.show()
+        })
     }
 
-    fn shown_by(&mut self, start: bool) -> Result<Vec<ResourceShown>, Trouble> {
-        match self.with_client(start, Client::show) {
+    fn shown_by(
+        &mut self,
+        start: bool,
+        show: impl FnOnce(&mut Client) -> Result<Vec<ResourceShown>, ClientError>,
+    ) -> Result<Vec<ResourceShown>, Trouble> {
+        match self.with_client(start, show) {
             Ok(shown) => Ok(shown),
             Err(Asked::Nobody) => Ok(Vec::new()),
             Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),

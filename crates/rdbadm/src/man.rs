@@ -10,19 +10,36 @@ use crate::adm::table;
 pub(crate) fn write(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let command = table::command("rdbadm").disable_help_subcommand(true);
-    page(dir, "rdbadm", command.clone())?;
+    page(dir, "rdbadm", command.clone(), MORE)?;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let name = format!("rdbadm-{}", sub.get_name());
-        page(dir, &name, sub.clone().name(name.clone()))?;
+        page(dir, &name, sub.clone().name(name.clone()), "")?;
     }
     Ok(())
 }
 
-fn page(dir: &Path, name: &str, command: clap::Command) -> io::Result<()> {
+/// What the table does not know.
+const MORE: &str = r#".SH WHO MAY
+Root, and the user whom the daemon runs as. Others who may open /run/rdb/questions.sock (members of the group rdb; see
+\fBrdbd\fR(8)) get answers to commands that only ask, such as \fBstatus\fR, \fBoverview\fR and \fBproc\fR, without the secrets; what would change
+something ends with "permission denied" and exit code 20.
+.SH FILES
+.TP
+/run/rdb/control.sock
+How the daemon is told what to do.
+.TP
+/run/rdb/questions.sock
+How it is asked by who may not use that.
+.SH SEE ALSO
+.BR rdbd (8)
+"#;
+
+fn page(dir: &Path, name: &str, command: clap::Command, more: &str) -> io::Result<()> {
     let mut text = Vec::new();
     clap_mangen::Man::new(command)
         .section("8")
         .render(&mut text)?;
+    text.extend_from_slice(more.as_bytes());
     fs::write(dir.join(format!("{name}.8")), text)
 }
 
@@ -35,6 +52,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path()).unwrap();
         let text = fs::read_to_string(dir.path().join("rdbadm.8")).unwrap();
+        assert!(text.contains("questions.sock"), "{text}");
         for row in table::ROWS.iter().filter(|row| !row.hidden) {
             assert!(text.contains(&row.name.replace('-', "\\-")), "{}", row.name);
             let page =

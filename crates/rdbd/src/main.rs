@@ -14,6 +14,7 @@ mod man;
 mod node;
 mod ops;
 mod proc_drbd;
+mod questions;
 mod reasons;
 mod registry;
 mod run_dir;
@@ -46,7 +47,7 @@ use crate::guard::StatusFile;
 use crate::handover::What;
 use crate::node::Node;
 use crate::run_dir::{Held, LOCK_FD};
-use crate::server::Server;
+use crate::server::{Access, Server};
 use crate::settings::{DEFAULT_BUSY_POLL_US, DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
 
 // (Cargo gives a feature to all who are built together: better no daemon than one with bugs on purpose.)
@@ -124,6 +125,7 @@ fn run(args: Args) -> Result<()> {
         .with_context(|| format!("run directory {}", args.run_dir.display()))?;
     run_dir::check(&run_dir)?;
     if args.check {
+        settings.askers().group_id()?;
         return check::run(&run_dir, frontend);
     }
     let held = Rc::new(RefCell::new(Held::take(&run_dir)?));
@@ -145,20 +147,10 @@ fn run(args: Args) -> Result<()> {
         .enable_all()
         .build()?;
     let local = LocalSet::new();
-    let busy_poll_us = settings.busy_poll_us.unwrap_or(DEFAULT_BUSY_POLL_US);
-    let busy_poll = Duration::from_micros(busy_poll_us.into());
-    let connections = settings.nbd_connections.unwrap_or_default().get();
-    let served = local.run_until(serve(
-        name,
-        frontend,
-        busy_poll,
-        connections,
-        core_dumps,
-        links,
-        Rc::clone(&held),
-    ));
+    let served = local.run_until(serve(name, frontend, settings, links, Rc::clone(&held)));
     let successor = runtime.block_on(served)?;
     let Some(program) = successor else {
+        held.borrow().leave();
         return Ok(());
     };
     drop(local);
@@ -193,9 +185,7 @@ fn become_successor(program: &Path, lock: &File) -> anyhow::Error {
 async fn serve(
     name: String,
     frontend: Frontend,
-    busy_poll: Duration,
-    nbd_connections: u32,
-    core_dumps: rdb_runtime::CoreDumps,
+    settings: Settings,
     links: Option<DeviceLinks>,
     held: Rc<RefCell<Held>>,
 ) -> Result<Option<PathBuf>> {
@@ -203,15 +193,21 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
-    let server =
-        Server::bind(&run_dir).with_context(|| format!("control socket {}", socket.display()))?;
+    let server = Server::bind(&run_dir, Access::Administer)
+        .with_context(|| format!("control socket {}", socket.display()))?;
+    let questions = run_dir.join(rdb_control::QUESTIONS_NAME);
+    // Without it the node serves as ever, and root can ask.
+    let asked = Server::bind(&run_dir, Access::Ask(settings.askers()))
+        .map_err(|error| tracing::error!("socket for questions {}: {error}", questions.display()))
+        .ok();
+    let busy_poll_us = settings.busy_poll_us.unwrap_or(DEFAULT_BUSY_POLL_US);
     let (node, devices, stopped) = Node::new(
         name,
         run_dir,
         frontend,
-        busy_poll,
-        nbd_connections,
-        core_dumps,
+        Duration::from_micros(busy_poll_us.into()),
+        settings.nbd_connections.unwrap_or_default().get(),
+        settings.core_dumps.unwrap_or_default().runtime(),
     );
     let node = Rc::new(node);
     let status = StatusFile::default();
@@ -231,7 +227,8 @@ async fn serve(
     node.take_over().await;
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     tokio::task::spawn_local(stopped::follow(Rc::clone(&node), stopped));
-    let serving = tokio::task::spawn_local(server.run(Rc::clone(&node)));
+    let mut serving = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
+    serving.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("terminated: going down"),
         _ = interrupt.recv() => tracing::info!("interrupted: going down"),
@@ -245,10 +242,12 @@ async fn serve(
     if successor.is_none() {
         node.hand_over(What::InUse).await;
     }
-    serving.abort();
+    serving.iter().for_each(tokio::task::JoinHandle::abort);
     guarding.abort();
     // No new client finds us; the status file goes with its service.
-    let _ = std::fs::remove_file(&socket);
+    for path in [&socket, &questions] {
+        let _ = std::fs::remove_file(path);
+    }
     status.end().await;
     tracing::info!("rdbd has ended");
     Ok(successor)

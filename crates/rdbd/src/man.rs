@@ -43,6 +43,13 @@ run directory.
 \fBbusy\-poll\-us\fR = \fInumber\fR
 Microseconds that the thread of a resource looks for the end of an operation before it sleeps, while it has work (200 by
 default). 0 never does: that saves CPU, and a small write takes longer.
+.TP
+\fBquestions\-group\fR = "\fIgroup\fR"
+The group, by name or number, whose members may ask over the socket for questions. By default rdb, if there is such a group. If a
+group that is named here does not exist only root can ask.
+.TP
+\fBquestions\-mode\fR = "0600", "0660" (default) or "0666"
+The mode of that socket.
 .SH LOG
 The log goes to standard error. Nothing waits for its reader: lines that nobody takes are counted and left out.
 .SH SIGNALS
@@ -56,7 +63,10 @@ next daemon brings its resource up and makes it Primary again by itself. So it d
 The settings file.
 .TP
 /run/rdb/control.sock
-The control socket, for rdbadm and rdbsetup.
+The control socket, for rdbadm and rdbsetup. Only root and the daemon's user may use it.
+.TP
+/run/rdb/questions.sock
+The same for questions: nothing can be changed over it, and no secret is told.
 .TP
 /run/rdb/status
 The state of all resources, as the kernel's driver shows it in /proc/drbd.
@@ -65,7 +75,7 @@ The state of all resources, as the kernel's driver shows it in /proc/drbd.
 The NBD socket of a resource, while it is primary.
 .TP
 /run/rdb/rdbd.pid
-The process; it is locked while the daemon runs.
+The process; it is locked while the daemon runs, and goes with an orderly end.
 .TP
 /run/rdb/rdbd.state
 What runs, for the next daemon: configuration, with secrets, and roles. Only its owner can read it.
@@ -93,6 +103,9 @@ mod tests {
             "device\\-links",
             "busy\\-poll\\-us",
             "check",
+            "questions\\-group",
+            "questions\\-mode",
+            "questions.sock",
             "rdbadm restart",
         ] {
             assert!(text.contains(word), "{word} is missing in {text}");

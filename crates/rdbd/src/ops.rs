@@ -59,15 +59,7 @@ impl Node {
             ));
         }
         self.withdraw_takeover(&op);
-        let is_question = matches!(
-            op,
-            Op::Status
-                | Op::Show
-                | Op::GetGi { .. }
-                | Op::WaitConnect { .. }
-                | Op::WaitSync { .. }
-                | Op::Takeover
-        );
+        let is_question = op.is_question();
         let done = self.operate(op).await;
         if !is_question {
             self.keep().await;

@@ -58,6 +58,16 @@ impl Held {
         })
     }
 
+    /// Takes the pid file away, at an orderly end. Whoever comes next makes his own.
+    pub(crate) fn leave(&self) {
+        let path = self.path.join(PID_NAME);
+        if is_at(&self.pid, &path)
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!("{}: {error}", path.display());
+        }
+    }
+
     /// The directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -192,6 +202,8 @@ mod tests {
         std::fs::remove_dir_all(&run_dir).unwrap();
         assert_eq!(held.restore().unwrap(), ["run directory", "pid file"]);
         assert_eq!(presence(&run_dir), Presence::Runs { pid });
+        held.leave();
+        assert!(!run_dir.join(PID_NAME).exists());
         drop(held);
         assert_eq!(presence(&run_dir), Presence::Nobody);
     }

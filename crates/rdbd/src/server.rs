@@ -1,4 +1,4 @@
-//! The control socket: who may ask, and lines in and out.
+//! The control socket and the one for questions: who may ask, and lines in and out.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rdb_control::{
-    BadRequest, Hello, Op, PROTOCOL, REQUEST_LINE_MAX, Reply, ReplyBody, Request, SOCKET_NAME,
+    BadRequest, Hello, Op, PROTOCOL, QUESTIONS_NAME, REQUEST_LINE_MAX, Reply, ReplyBody, Request,
+    SOCKET_NAME,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
@@ -17,9 +18,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::node::Node;
 use crate::ops::Failure;
+use crate::questions::{self, Askers};
 
 /// Connections of one user; for one more, that one ends which has been idle the longest.
 const USER_CONNECTIONS_MAX: usize = 64;
+/// Connections of all users of one socket; for one more, that one ends which has been idle the longest.
+const CONNECTIONS_MAX: usize = 256;
 /// How long a client may take for its next request.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a client may take to accept an answer.
@@ -45,10 +49,11 @@ struct Client {
 }
 
 impl Clients {
-    /// Takes a new one in. `None`: all of this user's connections are being served.
+    /// Takes a new one in. `None`: all of this user's connections, or all of everybody's, are being served.
     fn enter(&self, user: u32) -> Option<Rc<Client>> {
         let mut all = self.all.borrow_mut();
-        let of_user = all.iter().filter(|client| client.user == user);
+        let is_full = all.len() >= CONNECTIONS_MAX;
+        let of_user = all.iter().filter(|client| is_full || client.user == user);
         if of_user.clone().count() >= USER_CONNECTIONS_MAX {
             let idle = of_user.filter(|client| client.idle.get().is_some());
             let oldest = idle.min_by_key(|client| client.idle.get()).cloned()?;
@@ -71,9 +76,28 @@ impl Clients {
     }
 }
 
-/// The socket, bound and closed to all but the owner.
+/// What a socket is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    /// Everything; for the owner and root.
+    Administer,
+    /// Questions; for these.
+    Ask(Askers),
+}
+
+impl Access {
+    fn name(&self) -> &'static str {
+        match self {
+            Access::Administer => SOCKET_NAME,
+            Access::Ask(_) => QUESTIONS_NAME,
+        }
+    }
+}
+
+/// A socket, bound, and closed to all but those that it is for.
 #[derive(Debug)]
 pub(crate) struct Server {
+    access: Access,
     path: PathBuf,
     listener: UnixListener,
     owner: u32,
@@ -86,18 +110,25 @@ impl Server {
     ///
     /// # Errors
     /// If the socket cannot be made.
-    pub(crate) fn bind(run_dir: &Path) -> io::Result<Server> {
-        let path = run_dir.join(SOCKET_NAME);
+    pub(crate) fn bind(run_dir: &Path, access: Access) -> io::Result<Server> {
+        let path = run_dir.join(access.name());
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let listener = std::os::unix::net::UnixListener::bind(&path)?;
+        listener.set_nonblocking(true)?;
+        match &access {
+            Access::Administer => {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            }
+            Access::Ask(askers) => questions::open(&listener, &path, askers)?,
+        }
         let made = std::fs::symlink_metadata(&path)?;
         Ok(Server {
+            access,
             path,
-            listener,
+            listener: UnixListener::from_std(listener)?,
             // It is ours, so this is who we are.
             owner: made.uid(),
             file: (made.dev(), made.ino()),
@@ -114,14 +145,33 @@ impl Server {
             return;
         };
         // A directory that is gone is made anew by its guard, and then it is tried again.
-        if let Ok(new) = Server::bind(run_dir) {
+        if let Ok(new) = Server::bind(run_dir, self.access.clone()) {
             tracing::warn!("{} was removed: made anew", self.path.display());
             *self = new;
         }
     }
 
+    /// The user who calls, if he may.
+    fn user(&self, stream: &UnixStream) -> Option<u32> {
+        match stream.peer_cred() {
+            // The kernel has let nobody else in.
+            Ok(peer) if matches!(self.access, Access::Ask(_)) => Some(peer.uid()),
+            Ok(peer) if peer.uid() == 0 || peer.uid() == self.owner => Some(peer.uid()),
+            Ok(peer) => {
+                tracing::warn!("control socket: user {} is refused", peer.uid());
+                None
+            }
+            Err(error) => {
+                tracing::warn!("{}: who is it? {error}", self.access.name());
+                None
+            }
+        }
+    }
+
     /// Serves clients for ever.
     pub(crate) async fn run(mut self, node: Rc<Node>) {
+        let name = self.access.name();
+        let asks_only = matches!(self.access, Access::Ask(_));
         let clients = Rc::new(Clients::default());
         let mut look = tokio::time::interval(LOOK);
         loop {
@@ -135,32 +185,22 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!("control socket: {error}");
+                    tracing::warn!("{name}: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let user = match stream.peer_cred() {
-                Ok(peer) if peer.uid() == 0 || peer.uid() == self.owner => peer.uid(),
-                Ok(peer) => {
-                    tracing::warn!("control socket: user {} is refused", peer.uid());
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!("control socket: who is it? {error}");
-                    continue;
-                }
+            let Some(user) = self.user(&stream) else {
+                continue;
             };
             let Some(client) = clients.enter(user) else {
-                tracing::debug!(
-                    "control socket: user {user} has {USER_CONNECTIONS_MAX} requests under way"
-                );
+                tracing::debug!("{name}: too many requests are under way, of user {user}");
                 continue;
             };
             let (node, clients) = (Rc::clone(&node), Rc::clone(&clients));
             tokio::task::spawn_local(async move {
-                if let Err(error) = serve(stream, &client, &node).await {
-                    tracing::debug!("control socket: {error}");
+                if let Err(error) = serve(stream, &client, &node, asks_only).await {
+                    tracing::debug!("{name}: {error}");
                 }
                 clients.leave(&client);
             });
@@ -169,7 +209,12 @@ impl Server {
 }
 
 /// One client, until it goes.
-async fn serve(stream: UnixStream, client: &Client, node: &Rc<Node>) -> io::Result<()> {
+async fn serve(
+    stream: UnixStream,
+    client: &Client,
+    node: &Rc<Node>,
+    asks_only: bool,
+) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut greeted = false;
     loop {
@@ -218,6 +263,7 @@ async fn serve(stream: UnixStream, client: &Client, node: &Rc<Node>) -> io::Resu
                 let is_wait = matches!(op, Op::WaitConnect { .. } | Op::WaitSync { .. });
                 let work = async {
                     match op {
+                        op if asks_only => questions::answer(node, op).await,
                         Op::Restart { program, force } => node.restart(program, force).await,
                         op => node.perform(op).await,
                     }
@@ -272,5 +318,37 @@ async fn hung_up(stream: &UnixStream) {
         Err(_) => {}
         // It has sent its next request already, so it is there; the end of it shows when we answer.
         Ok(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_more_puts_the_idlest_out_of_the_user_and_in_the_end_of_all() {
+        let clients = Clients::default();
+        let first = clients.enter(1).expect("there is room");
+        for _ in 1..USER_CONNECTIONS_MAX {
+            clients.enter(1).expect("there is room");
+        }
+        // The user's own one goes, not somebody else's.
+        let other = clients.enter(2).expect("there is room");
+        clients.enter(1).expect("an idle one makes room");
+        first.go.notified().await;
+        for user in 3.. {
+            if clients.all.borrow().len() == CONNECTIONS_MAX {
+                break;
+            }
+            clients.enter(user).expect("there is room");
+        }
+        for client in &*clients.all.borrow() {
+            client.idle.set(None);
+        }
+        assert!(clients.enter(9_999).is_none(), "all are being served");
+        other.idle.set(Some(Instant::now()));
+        clients.enter(9_999).expect("an idle one makes room");
+        other.go.notified().await;
+        assert_eq!(clients.all.borrow().len(), CONNECTIONS_MAX);
     }
 }

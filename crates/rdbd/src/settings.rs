@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use rdb_frontend::knbd::CONNECTIONS_MAX;
 use serde::Deserialize;
 
+use crate::questions::{Askers, Mode};
+
 /// Where the file is when nothing else is said.
 pub(crate) const DEFAULT_PATH: &str = "/etc/rdb/rdbd.toml";
 
@@ -36,6 +38,10 @@ pub(crate) struct Settings {
     pub(crate) core_dumps: Option<CoreDumps>,
     /// Connections of a new device of the front end `nbd`.
     pub(crate) nbd_connections: Option<NbdConnections>,
+    /// The group that may ask over the socket for questions: a name or a number.
+    pub(crate) questions_group: Option<String>,
+    /// That socket's mode.
+    pub(crate) questions_mode: Option<Mode>,
 }
 
 /// `nbd-connections`: 1 to [`CONNECTIONS_MAX`].
@@ -129,6 +135,14 @@ pub(crate) enum SettingsError {
 }
 
 impl Settings {
+    /// Who may ask.
+    pub(crate) fn askers(&self) -> Askers {
+        Askers {
+            group: self.questions_group.clone(),
+            mode: self.questions_mode.unwrap_or_default(),
+        }
+    }
+
     /// Reads the file; a missing one is fine unless it was asked for by name.
     pub(crate) fn load(asked: Option<&Path>) -> Result<Settings, SettingsError> {
         let path = asked.unwrap_or(Path::new(DEFAULT_PATH));
@@ -172,7 +186,7 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
@@ -181,6 +195,8 @@ mod tests {
                 busy_poll_us: Some(50),
                 nbd_connections: Some(NbdConnections(3)),
                 core_dumps: Some(CoreDumps::WithoutData),
+                questions_group: Some("wheel".to_owned()),
+                questions_mode: Some("0600".to_owned().try_into().expect("a mode")),
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -207,6 +223,12 @@ mod tests {
                 "rdbd.toml:1: ",
                 "nbd-connections is 1 to 16, not 17",
             ),
+            (
+                "\nquestions-mode = \"0777\"",
+                "rdbd.toml:2: ",
+                "questions-mode is",
+            ),
+            ("questions-mode = 660", "rdbd.toml:1: ", ""),
             ("\nnbd-connections = 0", "rdbd.toml:2: ", "1 to 16, not 0"),
             ("[frontend]\n", "rdbd.toml:1: ", ""),
         ] {
