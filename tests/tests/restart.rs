@@ -3,12 +3,13 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
 use rdb_tests::programs::run_tool;
 use rdb_tests::status::Volume;
-use rdb_tests::{Node, Pair};
+use rdb_tests::{Node, Pair, wait_until};
 
 fn instance(node: &Node) -> Result<u64> {
     let hello = node.control(&serde_json::json!({"op": "hello", "args": {"protocol": 1}}))?;
@@ -143,5 +144,58 @@ fn a_daemon_that_can_not_write_down_what_runs_is_not_replaced() -> Result<()> {
     ensure!(instance(alice)? != first, "it was not replaced");
     ensure!(alice.volume(0)?.ro == "Primary/Unknown");
     alice.adm(&["down", "r0"])?;
+    Ok(())
+}
+
+/// Replaces alice's daemon by a program that passes the check and does something else then; the old one must be there again,
+/// with everything, and say why.
+fn comes_back(pair: &Pair, name: &str, then: &str, why: &str) -> Result<()> {
+    let (alice, first) = (&pair.alice, instance(&pair.alice)?);
+    let first_words = format!("case \"$*\" in *--check*) ;; *) {then} ;; esac");
+    let program = wrapper(pair, name, &first_words)?;
+    let said = alice
+        .try_adm(&["restart", "--program", &program])?
+        .fails_with(20)?;
+    ensure!(said.contains("rdbd is not replaced: "), "{said}");
+    ensure!(said.contains(why), "{why:?} is not said: {said}");
+    ensure!(said.contains("r0/0: Primary again"), "{said}");
+    ensure!(instance(alice)? != first, "nothing was tried");
+    alice.await_volume("the peer", 30, Volume::is_settled)?;
+    ensure!(alice.volume(0)?.ro == "Primary/Secondary");
+    Ok(())
+}
+
+#[test]
+fn what_a_new_program_fails_at_until_it_serves_leads_back_to_the_old_one() -> Result<()> {
+    let pair = Pair::synced("restart-back", Plan::default())?;
+    pair.alice.nbd(0)?.write(4096, &[0x5a; 8192])?;
+    let pid = pair.alice.pid();
+    // It finds out itself: the process stays.
+    let bad = "set -- \"$@\" --config /nonexistent.toml";
+    comes_back(&pair, "bad-settings", bad, "/nonexistent.toml")?;
+    let held = std::fs::read_to_string(pair.alice.run_dir.join("rdbd.pid"))?;
+    ensure!(held.trim().parse().ok() == pid, "{held} instead of {pid:?}");
+    // And the ordinary way still is one.
+    pair.alice.adm(&["restart"])?;
+    // What the process may not do any more binds the old program, too: another process has to go on.
+    comes_back(
+        &pair,
+        "no-memory",
+        "ulimit -v 24000",
+        "no-memory ended before it served",
+    )?;
+    comes_back(&pair, "ends", "exit 3", "ends ended before it served")?;
+    let held = std::fs::read_to_string(pair.alice.run_dir.join("rdbd.pid"))?;
+    ensure!(held.trim().parse().ok() != pid, "which process is it?");
+    pair.alice.adm(&["restart"])?;
+    let mut client = pair.alice.nbd(0)?;
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+    drop(client);
+    pair.disks_equal()?;
+    // Nobody ends it but this test.
+    run_tool(10, "kill", &[held.trim()])?;
+    wait_until("it to end", Duration::from_secs(20), || {
+        Ok(!pair.alice.run_dir.join("control.sock").exists())
+    })?;
     Ok(())
 }

@@ -28,6 +28,9 @@ pub struct Hello {
 /// How far a daemon has taken over from the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeoverReport {
+    /// A program was to replace this one, and did not come to serve: why.
+    #[serde(default)]
+    pub returned: Option<String>,
     /// Nothing is under way any more.
     pub done: bool,
     /// What there is to tell of resources that are not as they were.

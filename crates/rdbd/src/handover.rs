@@ -130,6 +130,11 @@ impl Node {
         self.carry_out_all(plans).await;
     }
 
+    /// Makes everything ready for the program before this one, which this one cannot replace.
+    pub(crate) async fn hand_back(self: &Rc<Node>) {
+        self.hand_over(What::All).await;
+    }
+
     /// Finds out what becomes of every resource and writes it down. If it can not be written, everything goes on as before.
     async fn put_on_record(self: &Rc<Node>, what: What) -> Result<Vec<Plan>, NoRecord> {
         let mut plans = Vec::new();
@@ -140,7 +145,8 @@ impl Node {
             }));
         }
         let plans = all(plans).await;
-        let planned = plans.iter().filter_map(|plan| plan.kept.clone()).collect();
+        let planned = plans.iter().filter_map(|plan| plan.kept.clone());
+        let planned = planned.chain(self.stranded()).collect();
         match self.keeper.write(planned) {
             Ok(()) => {
                 self.keeper.stop();
@@ -159,7 +165,12 @@ impl Node {
             }));
         }
         let kept = all(works).await.into_iter().flatten();
-        self.keeper.finish(kept.collect());
+        self.keeper.finish(kept.chain(self.stranded()).collect());
+    }
+
+    /// What was handed over and could not be brought up here at all.
+    fn stranded(&self) -> Vec<KeptResource> {
+        self.takeover.borrow().stranded.clone()
     }
 
     async fn plan(&self, target: Target, what: What) -> Plan {

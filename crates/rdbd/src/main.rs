@@ -4,6 +4,7 @@
 
 mod check;
 mod convert;
+mod fallback;
 mod figures;
 mod guard;
 mod handover;
@@ -21,16 +22,15 @@ mod run_dir;
 mod server;
 mod settings;
 mod stopped;
+mod systemd;
 mod takeover;
 mod target;
 mod wait;
 
 use std::cell::RefCell;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -46,7 +46,7 @@ use tokio::task::LocalSet;
 use crate::guard::StatusFile;
 use crate::handover::What;
 use crate::node::Node;
-use crate::run_dir::{Held, LOCK_FD};
+use crate::run_dir::Held;
 use crate::server::{Access, Server};
 use crate::settings::{DEFAULT_BUSY_POLL_US, DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
 
@@ -89,9 +89,11 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    fallback::begin();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            fallback::go_back(&format!("{error:#}"), None);
             // Nothing is left to do about a closed standard error.
             let _ = writeln!(std::io::stderr(), "rdbd: {error:#}");
             ExitCode::FAILURE
@@ -128,6 +130,9 @@ fn run(args: Args) -> Result<()> {
         settings.askers().group_id()?;
         return check::run(&run_dir, frontend);
     }
+    if let Some(watch) = fallback::asked_to_watch() {
+        return fallback::watch(&watch, &run_dir);
+    }
     let held = Rc::new(RefCell::new(Held::take(&run_dir)?));
     if args.background {
         session::lead();
@@ -148,38 +153,39 @@ fn run(args: Args) -> Result<()> {
         .build()?;
     let local = LocalSet::new();
     let served = local.run_until(serve(name, frontend, settings, links, Rc::clone(&held)));
-    let successor = runtime.block_on(served)?;
-    let Some(program) = successor else {
-        held.borrow().leave();
-        return Ok(());
-    };
+    let end = runtime.block_on(served)?;
     drop(local);
     // Whatever still waits on another thread ends with the program.
     runtime.shutdown_background();
     drop(log);
-    Err(become_successor(&program, held.borrow().pid_file()))
+    match end {
+        End::Gone => {
+            held.borrow().leave();
+            Ok(())
+        }
+        End::Back(why) => {
+            fallback::go_back(&why, Some(held.borrow().pid_file()));
+            Err(anyhow::Error::msg(why))
+        }
+        End::Replaced { program, instance } => {
+            let held = held.borrow();
+            Err(fallback::become_program(
+                &program,
+                held.pid_file(),
+                instance,
+            ))
+        }
+    }
 }
 
-/// Goes on as another program, in this process, with the lock; comes back with the reason if that is impossible.
-fn become_successor(program: &Path, lock: &File) -> anyhow::Error {
-    if let Err(error) = session::hand_on(lock) {
-        return anyhow::Error::new(error).context("handing the lock on");
-    }
-    let start = |program: &Path| {
-        std::process::Command::new(program)
-            .args(handover::arguments())
-            .env(LOCK_FD, lock.as_raw_fd().to_string())
-            .exec()
-    };
-    let error = start(program);
-    // The old program is better than none: devices wait for a server.
-    let _ = writeln!(
-        std::io::stderr(),
-        "rdbd: {}: {error}; going on with the old program",
-        program.display()
-    );
-    let error = start(Path::new("/proc/self/exe"));
-    anyhow::Error::new(error).context("starting again")
+/// How the daemon has ended.
+enum End {
+    /// For good.
+    Gone,
+    /// The program before this one takes everything back, for this reason.
+    Back(String),
+    /// Another program goes on.
+    Replaced { program: PathBuf, instance: u64 },
 }
 
 async fn serve(
@@ -188,7 +194,7 @@ async fn serve(
     settings: Settings,
     links: Option<DeviceLinks>,
     held: Rc<RefCell<Held>>,
-) -> Result<Option<PathBuf>> {
+) -> Result<End> {
     let run_dir = held.borrow().path().to_owned();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -224,7 +230,16 @@ async fn serve(
     let guard = guard::follow(Rc::clone(&node), held, status.clone());
     let guarding = tokio::task::spawn_local(guard);
     // Clients wait until what ran before is there again.
-    node.take_over().await;
+    let failed = node.take_over().await;
+    if let Some(why) = failed.filter(|_| fallback::is_open()) {
+        tracing::error!("{why}: the program before this one takes everything back");
+        node.hand_back().await;
+        guarding.abort();
+        let _ = std::fs::remove_file(&socket);
+        status.end().await;
+        return Ok(End::Back(why));
+    }
+    fallback::serves();
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     tokio::task::spawn_local(stopped::follow(Rc::clone(&node), stopped));
     let mut serving = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
@@ -250,7 +265,13 @@ async fn serve(
     }
     status.end().await;
     tracing::info!("rdbd has ended");
-    Ok(successor)
+    Ok(match successor {
+        Some(program) => End::Replaced {
+            program,
+            instance: node.instance,
+        },
+        None => End::Gone,
+    })
 }
 
 fn host_name() -> Option<String> {
@@ -264,9 +285,10 @@ fn host_name() -> Option<String> {
 mod session {
     use std::fs::File;
     use std::io;
-    use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-    use std::os::unix::fs::MetadataExt;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::path::Path;
+    use std::time::Duration;
 
     /// Leaves a file open for the program that this process becomes.
     pub(super) fn hand_on(file: &File) -> io::Result<()> {
@@ -285,6 +307,88 @@ mod session {
         let file = unsafe { File::from_raw_fd(fd) };
         set_descriptor_flags(&file, libc::FD_CLOEXEC).ok()?;
         Some(file)
+    }
+
+    /// The program that the one before has left open with this number.
+    pub(super) fn adopt_program(fd: RawFd) -> Option<File> {
+        let open = std::fs::metadata(format!("/proc/self/fd/{fd}")).ok()?;
+        if fd <= 2 || !open.is_file() || open.permissions().mode() & 0o111 == 0 {
+            return None;
+        }
+        // SAFETY: the descriptor is open, as was just seen. This is called before anything of this program opens a file
+        // that it keeps, so it belongs to nobody else.
+        let file = unsafe { File::from_raw_fd(fd) };
+        set_descriptor_flags(&file, libc::FD_CLOEXEC).ok()?;
+        Some(file)
+    }
+
+    /// The process that has started this one.
+    pub(super) fn parent() -> u32 {
+        // SAFETY: the call takes nothing and cannot fail.
+        unsafe { libc::getppid() }.unsigned_abs()
+    }
+
+    /// A handle of a process.
+    pub(super) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+        // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        match RawFd::try_from(fd) {
+            // SAFETY: it was just made and belongs to nobody else.
+            Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Whether a process ends within this time.
+    pub(super) fn has_ended(process: &OwnedFd, within: Duration) -> io::Result<bool> {
+        let mut polled = libc::pollfd {
+            fd: process.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let milliseconds = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one initialised entry that outlives the call.
+        match unsafe { libc::poll(&raw mut polled, 1, milliseconds) } {
+            -1 => Err(io::Error::last_os_error()),
+            count => Ok(count > 0),
+        }
+    }
+
+    /// Ends a process at once.
+    pub(super) fn kill(process: &OwnedFd) -> io::Result<()> {
+        let (fd, signal) = (process.as_raw_fd(), libc::SIGKILL);
+        // SAFETY: no information is passed with the signal; the rest are integers.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                fd,
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        match sent {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Goes on in another process, which is no child of whoever has started this one; true in the one that is left.
+    pub(super) fn fork_away() -> io::Result<bool> {
+        // SAFETY: this process has one thread, as the caller has not started any yet, so the new one may do anything.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            pid => Ok(pid != 0),
+        }
+    }
+
+    /// Nothing more goes to standard output but what goes to standard error.
+    pub(super) fn stdout_to_stderr() -> io::Result<()> {
+        // SAFETY: the call takes integers.
+        match unsafe { libc::dup2(2, 1) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
     }
 
     fn set_descriptor_flags(file: &File, flags: libc::c_int) -> io::Result<()> {

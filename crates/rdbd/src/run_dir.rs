@@ -48,7 +48,10 @@ impl Held {
         }
         let handed = std::env::var(LOCK_FD).ok().and_then(|fd| fd.parse().ok());
         let pid = match handed.and_then(|fd| session::adopt(fd, &path)) {
-            Some(file) => file,
+            Some(mut file) => {
+                write_pid(&mut file).with_context(|| path.display().to_string())?;
+                file
+            }
             None => locked_pid_file(&path, run_dir)?,
         };
         Ok(Held {
@@ -135,10 +138,21 @@ fn locked_pid_file(path: &Path, run_dir: &Path) -> Result<File> {
             run_dir.display()
         );
     }
-    file.set_len(0).with_context(named)?;
-    file.rewind().with_context(named)?;
-    writeln!(file, "{}", std::process::id()).with_context(named)?;
+    write_pid(&mut file).with_context(named)?;
     Ok(file)
+}
+
+/// One that says so already is left alone: there may be no room for it.
+fn write_pid(file: &mut File) -> io::Result<()> {
+    let (mut there, own) = (String::new(), format!("{}\n", std::process::id()));
+    file.rewind()?;
+    file.read_to_string(&mut there)?;
+    if there == own {
+        return Ok(());
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(own.as_bytes())
 }
 
 /// Locks a file; false: somebody else holds it.

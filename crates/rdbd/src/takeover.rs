@@ -15,6 +15,7 @@ use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 use tokio::time::{Instant, timeout};
 
+use crate::fallback;
 use crate::keep::{self, KeptPrimary, KeptResource};
 use crate::node::Node;
 use crate::ops::{Failure, Outcome};
@@ -45,11 +46,14 @@ struct Volume {
 pub(crate) struct Takeover {
     volumes: Vec<Volume>,
     problems: Vec<String>,
+    /// What could not even be created here.
+    pub(crate) stranded: Vec<KeptResource>,
 }
 
 impl Node {
-    /// Brings up what the daemon before has left. What takes its time goes on in the background.
-    pub(crate) async fn take_over(self: &Rc<Node>) {
+    /// Brings up what the daemon before has left. What takes its time goes on in the background. Tells why a resource that
+    /// was handed over cannot be served by this program at all.
+    pub(crate) async fn take_over(self: &Rc<Node>) -> Option<String> {
         let resources = match keep::read(&self.run_dir) {
             Ok(resources) => resources,
             Err(error) => {
@@ -58,29 +62,62 @@ impl Node {
                      'rdbadm primary'"
                 ));
                 self.keeper.begin();
-                return;
+                return None;
             }
         };
         let node = Rc::clone(self);
         let work = tokio::task::spawn_local(async move {
+            let mut reason = None;
             for kept in resources {
-                node.take_over_resource(kept).await;
+                if reason.is_some() && fallback::is_open() {
+                    // The program before this one takes it, too.
+                    node.takeover.borrow_mut().stranded.push(kept);
+                    continue;
+                }
+                reason = node.take_over_resource(kept).await.or(reason);
+            }
+            if reason.is_some() && fallback::is_open() {
+                return reason;
             }
             node.keeper.begin();
             node.keep().await;
+            None
         });
-        if timeout(CONFIGURE_TIMEOUT, work).await.is_err() {
-            tracing::warn!("taking over from the daemon before takes its time");
+        match timeout(CONFIGURE_TIMEOUT, work).await {
+            Ok(Ok(reason)) => reason,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => {
+                tracing::warn!("taking over from the daemon before takes its time");
+                None
+            }
         }
     }
 
-    async fn take_over_resource(self: &Rc<Node>, kept: KeptResource) {
+    async fn take_over_resource(self: &Rc<Node>, kept: KeptResource) -> Option<String> {
         let name = kept.shown.name.clone();
         if !kept.handed_over && !self.has_left_devices(&kept).await {
-            return;
+            return None;
         }
         tracing::info!("drbd {name}: taking it over from the daemon before");
+        if fallback::is_open()
+            && let Err(failure) = self.create(&kept)
+        {
+            let why = words(&failure);
+            self.takeover.borrow_mut().stranded.push(kept);
+            return Some(format!("{name} can not be served: {why}"));
+        }
         self.bring_back(kept).await;
+        None
+    }
+
+    fn create(&self, kept: &KeptResource) -> Outcome<()> {
+        let shown = &kept.shown;
+        let inherited = kept
+            .primaries
+            .iter()
+            .filter_map(|p| Some((VolumeNr(p.volume), p.generation?)))
+            .collect();
+        self.new_resource(&shown.name, shown.options.clone(), inherited)
     }
 
     /// Brings a resource up as it was, and those volumes Primary, in the background, that were.
@@ -144,12 +181,7 @@ impl Node {
 
     async fn bring_up(&self, kept: &KeptResource) -> Outcome<()> {
         let shown = &kept.shown;
-        let inherited = kept
-            .primaries
-            .iter()
-            .filter_map(|p| Some((VolumeNr(p.volume), p.generation?)))
-            .collect();
-        self.new_resource(&shown.name, shown.options.clone(), inherited)?;
+        self.create(kept)?;
         for volume in &shown.volumes {
             self.new_minor(&shown.name, volume.volume, volume.minor)
                 .await?;
@@ -344,6 +376,7 @@ impl Node {
             pause_ms: volume.pause_ms,
         });
         TakeoverReport {
+            returned: fallback::returned(),
             done: !takeover.volumes.iter().any(Volume::is_waiting),
             problems: takeover.problems.clone(),
             volumes: volumes.collect(),

@@ -9,8 +9,8 @@ use rdb_control::{Client, ClientError, Hello, Limits, Op, TakeoverOutcome, Takeo
 use crate::exec::Trouble;
 use crate::out;
 
-/// How long the new daemon may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long the new daemon may take to answer, or the old one to be back.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long its volumes may take to be Primary again before the command says what it waits for, and ends.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(45);
 const POLL: Duration = Duration::from_millis(50);
@@ -73,6 +73,13 @@ pub(crate) fn run(
         Ok(report) => report,
         Err(error) => return Trouble::from(error).tell(program),
     };
+    if let Some(why) = &report.returned {
+        tell(&report);
+        return complain(&format!(
+            "rdbd is not replaced: {why}; the old one has taken everything back (pid {})",
+            new.pid
+        ));
+    }
     out::line(&format!(
         "rdbd {} is replaced by {} (pid {}) after {:.1} s",
         old.version,
