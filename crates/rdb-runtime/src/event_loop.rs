@@ -20,6 +20,7 @@ use rdb_engine::{
 use slab::Slab;
 
 use crate::Engine;
+use crate::buffers::new_pool;
 use crate::disk::{Answer, DiskFile, Lane};
 use crate::frontend::FrontEnds;
 use crate::frontend::handover::Left;
@@ -28,8 +29,7 @@ use crate::handle::{
 };
 use crate::log_limit::{Line, LogLimit, SUM_MS};
 use crate::net::Net;
-use crate::pool::{Aligned, Buf, Pool, PoolSize, Reserve};
-use crate::process::CoreDumps;
+use crate::pool::{Buf, Pool, PoolSize, Reserve, Zeroes};
 use crate::ring::{Op, Owner, Ring};
 use crate::timers::{Slot, Timers};
 
@@ -95,7 +95,7 @@ pub(crate) struct EventLoop<E> {
     /// Reads that wait for a buffer.
     pub(crate) waiting_reads: VecDeque<WaitingRead>,
     pub(crate) splits: Slab<SplitJob>,
-    pub(crate) zeroes: Rc<Aligned>,
+    pub(crate) zeroes: Rc<Zeroes>,
     pub(crate) mailbox: Mailbox,
     messages: Receiver<Message>,
     bell: Rc<OwnedFd>,
@@ -139,7 +139,7 @@ impl<E: Engine> EventLoop<E> {
             pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             splits: Slab::new(),
-            zeroes: Rc::new(Aligned::zeroed(1 << 20)),
+            zeroes: Rc::new(Zeroes::new()?),
             mailbox,
             messages,
             bell: Rc::new(bell),
@@ -247,6 +247,7 @@ impl<E: Engine> EventLoop<E> {
             Slot::Closing => self.on_closing_timer(),
             Slot::Clients => self.on_clients_timer(),
             Slot::LogSums => self.say_log_sums(),
+            Slot::Buffers => self.give_idle_buffers_back(),
         }
     }
 
@@ -274,6 +275,7 @@ impl<E: Engine> EventLoop<E> {
         }
         self.flush_peer();
         self.flush_clients();
+        self.ask_for_buffers();
     }
 
     fn drain_pending(&mut self) {
@@ -443,6 +445,7 @@ impl<E: Engine> EventLoop<E> {
                 Message::Ublk(message) => self.on_ublk_message(message),
                 Message::Knbd(message) => self.on_knbd_message(message),
                 Message::Use(reply) => self.report_use(reply),
+                Message::Grown(growth, result) => self.on_grown(&growth, &result),
                 Message::Park(volumes) => self.park(&volumes),
                 #[cfg(test)]
                 Message::KernelClient(nr, socket) => self.add_kernel_client(nr, socket),
@@ -555,37 +558,6 @@ impl<E: Engine> EventLoop<E> {
         reply(result);
     }
 
-    /// Takes more memory if `max-buffers` now asks for it. What is in use of the arena so far goes back to that one, which
-    /// ends with its last buffer. Nothing is given back when `max-buffers` becomes smaller: the engine keeps to it.
-    fn fit_pool(&mut self) {
-        let Some(max_buffers) = self.net.config.as_ref().map(|net| net.options.max_buffers) else {
-            return;
-        };
-        let (size, have) = (PoolSize::for_max_buffers(max_buffers), self.pool.size());
-        if size.receive <= have.receive {
-            return;
-        }
-        match new_pool(size, &self.config) {
-            Ok(pool) => {
-                self.ring.adopt(Rc::clone(&pool));
-                self.pool = pool;
-                let text = format!(
-                    "max-buffers {max_buffers}: {} MiB of buffers",
-                    size.bytes() >> 20
-                );
-                self.log(Level::Info, None, text);
-            }
-            Err(error) => {
-                let text = format!(
-                    "no {} MiB of memory for max-buffers {max_buffers}, it stays at {} MiB: {error}",
-                    size.bytes() >> 20,
-                    have.bytes() >> 20,
-                );
-                self.log(Level::Warn, None, text);
-            }
-        }
-    }
-
     /// What the loop knows of a volume; made if it is new.
     pub(crate) fn volume(&mut self, nr: VolumeNr) -> &mut Volume {
         let index = match self.volumes.iter().position(|volume| volume.nr == nr) {
@@ -612,15 +584,6 @@ impl<E: Engine> EventLoop<E> {
     ) {
         self.complete_request(request.0 as usize, result);
     }
-}
-
-/// Buffers; in a core dump only if they may be.
-fn new_pool(size: PoolSize, config: &ResourceConfig) -> io::Result<Rc<Pool>> {
-    let pool = Pool::new(size)?;
-    if config.core_dumps != CoreDumps::Whole {
-        pool.leave_out_of_dumps()?;
-    }
-    Ok(pool)
 }
 
 /// `CLOCK_MONOTONIC`.

@@ -21,7 +21,7 @@ use crate::event_loop::EventLoop;
 use crate::frontend::fuse::FuseMessage;
 use crate::frontend::knbd::KnbdMessage;
 use crate::frontend::ublk::UblkMessage;
-use crate::pool::PoolSize;
+use crate::pool::{Growth, PoolSize};
 use crate::process::CoreDumps;
 
 /// What a resource's thread is started with.
@@ -192,6 +192,8 @@ pub(crate) enum Message {
     Ublk(UblkMessage),
     Knbd(KnbdMessage),
     Use(UseReply),
+    /// More buffers are there, or are not to be had.
+    Grown(Growth, io::Result<()>),
     Park(Vec<VolumeNr>),
     /// The server's end of a connection of the kernel's NBD client, without the driver and its device.
     #[cfg(test)]

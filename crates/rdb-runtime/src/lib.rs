@@ -17,6 +17,7 @@
 //! Decisions about replication are the engine's. This crate decides how two sockets become a pair
 //! (`docs/spec/wire.md`, section 1.3), how I/O smaller than a disk's block is done, and who may read how much.
 
+mod buffers;
 mod challenges;
 mod disk;
 mod event_loop;

@@ -1,10 +1,13 @@
-//! The buffers of the data plane: one locked-down arena, taken at start and registered with the ring.
+//! The buffers of the data plane: one arena, of which a part is taken at start and the rest when it is needed (see
+//! `growth`), registered with the ring.
 //!
 //! Three reserves share the arena, so that what waits in one of them never starves another: received writes of the
 //! peer end by themselves (they wait for our disk only), front-end writes may wait for the peer, reads wait for
 //! their reader. Each reserve is a buddy allocator over chunks of 1 MiB, the largest request.
 //!
 //! A [`Buf`] is a counted handle of one thread. Its bytes are changed only while it is the only handle.
+
+mod growth;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,6 +16,9 @@ use std::rc::Rc;
 
 use rdb_engine::Payload;
 use replica_proto::{Digest, DigestAlgorithm};
+
+use growth::Chunks;
+pub(crate) use growth::{Growth, Zeroes};
 
 /// Smallest piece handed out, and the alignment of all of them, in bytes: what any disk wants for direct I/O.
 pub const PAGE_BYTES: usize = 4096;
@@ -89,12 +95,14 @@ pub struct Pool {
     /// First page of each reserve; the end of the last one behind them.
     bounds: [usize; RESERVES + 1],
     size: PoolSize,
-    /// Which registered buffer of the ring the arena is, if it is one.
-    slot: Cell<Option<u16>>,
+    chunks: Chunks,
 }
 
 struct Lists {
     heads: [[u32; ORDERS]; RESERVES],
+    /// Free chunks, and the fewest since that was last asked.
+    whole: [usize; RESERVES],
+    least_whole: [usize; RESERVES],
     next: Box<[u32]>,
     prev: Box<[u32]>,
     /// Order plus one of the free piece that begins here, 0 if none does.
@@ -102,7 +110,7 @@ struct Lists {
 }
 
 impl Pool {
-    /// Takes the memory.
+    /// Takes the memory that there is from the start: one chunk for each reserve. Fails if the system has none.
     pub fn new(size: PoolSize) -> io::Result<Rc<Pool>> {
         let mut bounds = [0; RESERVES + 1];
         for (index, chunks) in [size.receive, size.front_end, size.read]
@@ -129,21 +137,15 @@ impl Pool {
         }
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        let mut lists = Lists {
+        let lists = Lists {
             heads: [[NIL; ORDERS]; RESERVES],
+            whole: [0; RESERVES],
+            least_whole: [0; RESERVES],
             next: vec![NIL; pages].into(),
             prev: vec![NIL; pages].into(),
             free: vec![0; pages].into(),
         };
-        for reserve in 0..RESERVES {
-            for page in (bounds[reserve]..bounds[reserve + 1])
-                .step_by(CHUNK_PAGES)
-                .rev()
-            {
-                lists.push(reserve, ORDERS - 1, page as u32);
-            }
-        }
-        Ok(Rc::new(Pool {
+        let pool = Rc::new(Pool {
             base,
             bytes,
             references: (0..pages).map(|_| Cell::new(0)).collect(),
@@ -155,8 +157,10 @@ impl Pool {
             in_use: [const { Cell::new(0) }; RESERVES],
             bounds,
             size,
-            slot: Cell::new(None),
-        }))
+            chunks: Chunks::new(pages / CHUNK_PAGES),
+        });
+        pool.populate_base()?;
+        Ok(pool)
     }
 
     /// How large its reserves are.
@@ -175,19 +179,6 @@ impl Pool {
         }
     }
 
-    /// Takes note that the arena is registered with the ring, as this buffer.
-    pub(crate) fn set_slot(&self, slot: u16) {
-        self.slot.set(Some(slot));
-    }
-
-    /// The whole arena, to be registered with the ring.
-    pub fn as_iovec(&self) -> libc::iovec {
-        libc::iovec {
-            iov_base: self.base.as_ptr().cast(),
-            iov_len: self.bytes,
-        }
-    }
-
     /// A buffer of `bytes` (1 to 1 MiB), or `None` while the reserve has none. Its content is arbitrary.
     pub fn take(self: &Rc<Self>, reserve: Reserve, bytes: u32) -> Option<Buf> {
         let pages = (bytes as usize).div_ceil(PAGE_BYTES).max(1);
@@ -195,7 +186,11 @@ impl Pool {
         if order >= ORDERS {
             return None;
         }
-        let page = self.lists.borrow_mut().take(reserve as usize, order)?;
+        let page = self.lists.borrow_mut().take(reserve as usize, order);
+        let Some(page) = page else {
+            self.chunks.want(reserve as usize);
+            return None;
+        };
         let in_use = &self.in_use[reserve as usize];
         in_use.set(in_use.get() + (1 << order));
         self.references[page as usize].set(1);
@@ -212,9 +207,10 @@ impl Pool {
         (self.bounds[reserve as usize + 1] - self.bounds[reserve as usize]) * PAGE_BYTES
     }
 
-    /// Whether more than half of a reserve is taken.
+    /// Whether more than half of what is there of a reserve is taken.
     pub(crate) fn is_half_used(&self, reserve: Reserve) -> bool {
-        self.in_use[reserve as usize].get() * PAGE_BYTES > self.reserve_bytes(reserve) / 2
+        let there = self.resident_bytes(reserve as usize);
+        self.in_use[reserve as usize].get() * PAGE_BYTES > there / 2
     }
 
     /// Whether something was given back to `reserve` since the last call.
@@ -247,6 +243,7 @@ impl Drop for Pool {
 
 impl Lists {
     fn push(&mut self, reserve: usize, order: usize, page: u32) {
+        self.whole[reserve] += usize::from(order == ORDERS - 1);
         let head = self.heads[reserve][order];
         self.next[page as usize] = head;
         self.prev[page as usize] = NIL;
@@ -258,6 +255,10 @@ impl Lists {
     }
 
     fn unlink(&mut self, reserve: usize, order: usize, page: u32) {
+        if order == ORDERS - 1 {
+            self.whole[reserve] -= 1;
+            self.least_whole[reserve] = self.least_whole[reserve].min(self.whole[reserve]);
+        }
         let (next, prev) = (self.next[page as usize], self.prev[page as usize]);
         match prev {
             NIL => self.heads[reserve][order] = next,
@@ -267,6 +268,20 @@ impl Lists {
             self.prev[next as usize] = prev;
         }
         self.free[page as usize] = 0;
+    }
+
+    /// Chunks that were free all the time since [`Lists::note_whole`].
+    fn least_whole(&self, reserve: usize) -> usize {
+        self.least_whole[reserve]
+    }
+
+    fn note_whole(&mut self, reserve: usize) {
+        self.least_whole[reserve] = self.whole[reserve];
+    }
+
+    /// Whether the chunk that begins here is free.
+    fn is_whole(&self, page: u32) -> bool {
+        usize::from(self.free[page as usize]) == ORDERS
     }
 
     fn take(&mut self, reserve: usize, order: usize) -> Option<u32> {
@@ -326,11 +341,6 @@ impl Buf {
         }
         // SAFETY: as in `as_slice`, and `&mut self` is the sole handle.
         Some(unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.len()) })
-    }
-
-    /// Which registered buffer of the ring it lies in, if it does.
-    pub(crate) fn slot(&self) -> Option<u16> {
-        self.pool.slot.get()
     }
 
     /// Whether it came from the reserve for received payloads.
@@ -436,12 +446,14 @@ mod tests {
     use super::*;
 
     fn pool() -> Rc<Pool> {
-        Pool::new(PoolSize {
+        let size = PoolSize {
             receive: 2,
             front_end: 1,
             read: 1,
-        })
-        .expect("memory")
+        };
+        let pool = Pool::new(size).expect("memory");
+        pool.grow_whole();
+        pool
     }
 
     #[test]

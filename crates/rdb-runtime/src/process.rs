@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Bytes of a page.
+const PAGE_BYTES: usize = crate::pool::PAGE_BYTES;
 /// `PR_SET_IO_FLUSHER` of `prctl(2)`, Linux 5.6.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
@@ -48,6 +51,31 @@ pub fn harden_process(core_dumps: CoreDumps) -> Vec<String> {
     warnings
 }
 
+/// Whether all memory is locked, what there is and what will be. Set once, by [`harden_process`].
+static ALL_LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// Locks memory that writes cannot do without, where not all memory is locked: as much of it as the limit leaves. What is
+/// not locked may be swapped out.
+pub(crate) fn lock_essential(address: *const u8, bytes: usize) {
+    if ALL_LOCKED.load(Ordering::Relaxed) {
+        return;
+    }
+    let (mut from, mut piece) = (0, bytes);
+    while from < bytes && piece >= PAGE_BYTES {
+        let length = piece.min(bytes - from);
+        // SAFETY: locking changes no content, and fails where nothing is mapped.
+        let result = unsafe { libc::mlock(address.wrapping_add(from).cast(), length) };
+        if result == 0 {
+            from += length;
+        } else {
+            piece = (piece / 2).next_multiple_of(PAGE_BYTES);
+            if piece == PAGE_BYTES && length == PAGE_BYTES {
+                return;
+            }
+        }
+    }
+}
+
 /// Locks pages as they are touched: `MCL_ONFAULT` keeps reserved but unused address space (thread stacks, arenas)
 /// from becoming resident.
 fn lock_memory() -> io::Result<()> {
@@ -65,10 +93,18 @@ fn lock_memory() -> io::Result<()> {
             rlim_max: libc::RLIM_INFINITY,
         };
         // SAFETY: `unlimited` is a valid limit that is only read.
-        check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) })?;
+        let raised = check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) });
+        raised.map_err(|error| {
+            let limit = limit.rlim_cur >> 10;
+            let text =
+                format!("only buffers are locked, up to RLIMIT_MEMLOCK, {limit} KiB: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
     }
     // SAFETY: locking changes no memory content.
-    check(unsafe { libc::mlockall(flags) })
+    check(unsafe { libc::mlockall(flags) })?;
+    ALL_LOCKED.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -82,6 +118,45 @@ fn check(result: libc::c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_buffers_are_locked_as_far_as_the_limit_goes() {
+        let limit = 16 * PAGE_BYTES as u64;
+        // SAFETY: the child calls nothing but the system before it ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let few = libc::rlimit {
+                rlim_cur: limit,
+                rlim_max: limit,
+            };
+            // SAFETY: plain calls on memory of its own; the child ends here.
+            unsafe {
+                let base = libc::mmap(
+                    std::ptr::null_mut(),
+                    64 * PAGE_BYTES,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                );
+                libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const few);
+                // Who may lock anything is not held to the limit.
+                libc::setuid(65534);
+                lock_essential(base.cast(), 64 * PAGE_BYTES);
+                // All of the limit is used up: not one page more, of another place.
+                let last = base.cast::<u8>().add(63 * PAGE_BYTES);
+                let is_full = libc::mlock(last.cast(), PAGE_BYTES) != 0;
+                let is_locked = libc::munlock(base, 16 * PAGE_BYTES) == 0
+                    && libc::mlock(last.cast(), PAGE_BYTES) == 0;
+                libc::_exit(i32::from(!(is_full && is_locked)));
+            }
+        }
+        assert!(child > 0);
+        let mut status = 0;
+        // SAFETY: `status` is a valid place for the answer.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "exit status {}", status >> 8);
+    }
 
     #[test]
     fn hardening_never_fails_and_names_what_was_refused() {

@@ -22,8 +22,9 @@ use crate::stream::{SendBatch, Stage};
 
 /// Entries of the submission queue. It is flushed whenever it is full, so this bounds nothing but batches.
 const SUBMISSION_ENTRIES: u32 = 512;
-/// Arenas of one ring: each that follows has at least twice the buffers of the one before, from 2 chunks to 512.
-const SLOTS: usize = 9;
+/// Chunks of the arenas of one ring. Each that follows has at least twice the buffers of the one before, from 2 chunks to 512,
+/// and 64 chunks at most in each of the other reserves.
+const SLOTS: usize = 2048;
 /// Entries of the completion queue; beyond, the kernel keeps completions in a list.
 const COMPLETION_ENTRIES: u32 = 4096;
 /// How long an ending ring waits for what it has cancelled.
@@ -81,8 +82,9 @@ pub(crate) struct Ring {
     ops: mem::ManuallyDrop<Slab<Op>>,
     /// The arenas that the ring has registered.
     pools: mem::ManuallyDrop<Vec<Rc<Pool>>>,
-    /// How many arenas can be registered.
+    /// How many chunks can be registered, and how many places are taken.
     slots: usize,
+    slots_used: usize,
     /// How many of `ops` are tags that wait for a request.
     tags: usize,
     /// Completions taken from the ring and not yet handled.
@@ -124,8 +126,9 @@ impl Ring {
             uring: mem::ManuallyDrop::new(uring),
             ops: mem::ManuallyDrop::new(Slab::with_capacity(1024)),
             tags: 0,
-            pools: mem::ManuallyDrop::new(Vec::with_capacity(SLOTS)),
+            pools: mem::ManuallyDrop::new(Vec::new()),
             slots,
+            slots_used: 0,
             batch: Vec::with_capacity(COMPLETION_ENTRIES as usize),
             kept: Vec::new(),
             busy_poll,
@@ -135,26 +138,58 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Registers an arena, so that its pages need not be looked up for each operation. Without a place for it its
-    /// buffers work as well, a little slower.
+    /// Gives an arena its places in the ring's table, so that its pages need not be looked up for each operation. Without
+    /// places its buffers work as well, a little slower.
     pub(crate) fn adopt(&mut self, pool: Rc<Pool>) {
-        let (slot, arena) = (self.pools.len(), [pool.as_iovec()]);
-        let submitter = self.uring.submitter();
-        // SAFETY: the arena stays mapped until after the ring has ended: it is held in `pools`, and is leaked together
-        // with the operations if some of them do not end.
-        let registered = unsafe {
-            match (slot, self.slots) {
-                (0, 0) => submitter.register_buffers(&arena),
-                (slot, slots) if slot < slots => {
-                    submitter.register_buffers_update(slot as u32, &arena, None)
-                }
-                _ => return,
-            }
-        };
-        if registered.is_ok() {
-            pool.set_slot(slot as u16);
-            self.pools.push(pool);
+        let end = self.slots_used + pool.chunk_count();
+        if end > self.slots {
+            return;
         }
+        pool.set_first_slot(self.slots_used as u16);
+        self.slots_used = end;
+        self.pools.push(Rc::clone(&pool));
+        self.register(&pool, pool.resident());
+    }
+
+    /// Registers chunks of an arena that has places. What the system refuses works as well, a little slower.
+    pub(crate) fn register(&self, pool: &Rc<Pool>, chunks: impl IntoIterator<Item = usize>) {
+        if !self.has_places(pool) {
+            return;
+        }
+        for chunk in chunks {
+            let (slot, iovec) = pool.as_iovec(chunk);
+            // SAFETY: the arena stays mapped until after the ring has ended: it is held in `pools`, and is leaked together
+            // with the operations if some of them do not end.
+            let registered = unsafe {
+                let submitter = self.uring.submitter();
+                submitter.register_buffers_update(u32::from(slot), &[iovec], None)
+            };
+            pool.set_registered(chunk, registered.is_ok());
+        }
+    }
+
+    /// Takes a chunk out of the table. Nothing in flight may be using it.
+    pub(crate) fn forget(&self, pool: &Rc<Pool>, chunk: usize) {
+        if !pool.set_registered(chunk, false) {
+            return;
+        }
+        let (slot, _) = pool.as_iovec(chunk);
+        let nothing = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        // SAFETY: no memory is registered by this.
+        let result = unsafe {
+            let submitter = self.uring.submitter();
+            submitter.register_buffers_update(u32::from(slot), &[nothing], None)
+        };
+        if let Err(error) = result {
+            tracing::warn!("a buffer stays registered: {error}");
+        }
+    }
+
+    fn has_places(&self, pool: &Rc<Pool>) -> bool {
+        self.pools.iter().any(|other| Rc::ptr_eq(other, pool))
     }
 
     /// Starts an operation; `entry` makes its submission from the operation in its place. Pointers in the entry must

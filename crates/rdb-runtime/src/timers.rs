@@ -19,6 +19,8 @@ pub(crate) enum Slot {
     Clients,
     /// Lines that are left out of the log are summed up.
     LogSums,
+    /// Buffers that nobody needs go back to the system.
+    Buffers,
 }
 
 /// The timers, in no order: with few of them a scan is quicker than a tree, and it allocates nothing.

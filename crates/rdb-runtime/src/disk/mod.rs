@@ -19,13 +19,13 @@ use rdb_engine::{DiscardKind, DiskError, IoTag, VolumeNr};
 pub(crate) use lane::{Lane, Step};
 pub(crate) use open::{OpenFile, OpenedDisk, open_disks};
 
-use crate::pool::{Aligned, Buf};
+use crate::pool::{Aligned, Buf, Zeroes};
 use crate::ring::{Op, Ring};
 
 /// Metadata is transferred in pieces of at most this many bytes.
 const META_PIECE_BYTES: usize = 1 << 20;
 /// Zeroes are written in pieces of this many bytes.
-const ZERO_PIECE_BYTES: u32 = 1 << 20;
+const ZERO_PIECE_BYTES: u32 = Zeroes::BYTES as u32;
 
 /// An open disk as the loop sees it.
 pub(crate) struct DiskFile {
@@ -80,7 +80,7 @@ pub(crate) enum Memory {
     None,
     Pool(Buf),
     Heap(Aligned),
-    Zeroes(Rc<Aligned>),
+    Zeroes(Rc<Zeroes>),
 }
 
 impl Memory {
@@ -334,7 +334,7 @@ impl DiskIo {
         mut self,
         result: i32,
         ring: &mut Ring,
-        zeroes: &Rc<Aligned>,
+        zeroes: &Rc<Zeroes>,
     ) -> Option<(VolumeNr, Answer, Ended)> {
         if result == -libc::EINTR || result == -libc::EAGAIN {
             self.start(ring);

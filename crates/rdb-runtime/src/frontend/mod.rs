@@ -191,13 +191,23 @@ impl<E: Engine> EventLoop<E> {
 
     /// Runs what waits on a thread of its own.
     fn help(&mut self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
+        self.try_help(name, work);
+    }
+
+    /// The same; whether there is a thread for it.
+    pub(crate) fn try_help(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(Mailbox) + Send + 'static,
+    ) -> bool {
         let mailbox = self.mailbox.clone();
         let spawned = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || work(mailbox));
-        if let Err(error) = spawned {
+        if let Err(error) = &spawned {
             self.log(Level::Error, None, format!("no thread for {name}: {error}"));
         }
+        spawned.is_ok()
     }
 
     /// Whether an NBD client uses a volume, and is to keep it.
