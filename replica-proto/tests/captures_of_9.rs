@@ -2,73 +2,20 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use common::{Seen, Stream, captures_in, connections_of_part, packet_list, starts_with_h80, walk};
+use common::drbd9::{self, Told, name};
+use common::{Seen, Stream, captures_in, connections_of_part, packet_list};
 use replica_proto::bitmap_code::{
     BitmapProgress, BitmapReceiver, BitmapSender, WordSlice, words_of,
 };
 use replica_proto::{
     BlockId, ConnectionFeatures, DigestAlgorithm, DpFlags, Features, Packet, ProtocolVersion,
-    Socket, StateChange, WireContext, WireProtocol, decode,
+    Socket, StateChange, WireProtocol,
 };
 
-/// One direction of a connection in one capture.
-struct Told {
-    capture: String,
-    from: String,
-    to: String,
-    is_of_drbd: bool,
-    socket: Socket,
-    packets: Vec<Seen>,
-}
+const CAPTURES: &str = "tests/captures/drbd9";
 
-/// All that was said, in the order of the captures.
 fn all() -> Vec<Told> {
-    let agreed = WireContext::agreed(ProtocolVersion(101), Features::all());
-    // The run goes on over several captures: a connection's socket is that of its first packet, which may lie in an
-    // earlier one.
-    let mut opened: BTreeMap<[String; 2], (Socket, bool)> = BTreeMap::new();
-    let mut all = Vec::new();
-    let captures = captures_in("tests/captures/drbd9");
-    assert_eq!(captures.len(), 10);
-    for path in captures {
-        for connection in connections_of_part(&path) {
-            let opener = &connection[0];
-            if opener.is_whole && starts_with_h80(&opener.bytes) {
-                let first = decode(&WireContext::initial(), Socket::Data, &opener.bytes);
-                let socket = first.unwrap().unwrap().packet.socket();
-                // Who is called at the driver's port is the driver; who calls at rdb's port is the driver, too.
-                let is_by_drbd = opener.to == "127.0.0.1:7790";
-                for from_opener in [true, false] {
-                    let ends = if from_opener {
-                        [opener.from.clone(), opener.to.clone()]
-                    } else {
-                        [opener.to.clone(), opener.from.clone()]
-                    };
-                    opened.insert(ends, (socket, from_opener == is_by_drbd));
-                }
-            }
-            for stream in connection.iter().filter(|stream| !stream.bytes.is_empty()) {
-                let ends = [stream.from.clone(), stream.to.clone()];
-                let (socket, is_of_drbd) = opened[&ends];
-                all.push(Told {
-                    capture: name(&path),
-                    from: stream.from.clone(),
-                    to: stream.to.clone(),
-                    is_of_drbd,
-                    socket,
-                    packets: walk(stream, socket, agreed),
-                });
-            }
-        }
-    }
-    all
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap().to_str().unwrap().to_owned()
+    drbd9::all(CAPTURES)
 }
 
 /// What the driver said in the captures whose number this is, on one socket.
@@ -96,7 +43,7 @@ fn names(packets: &[Seen]) -> Vec<&'static str> {
 fn every_stream_decodes_to_the_packets_listed_beside_it() {
     let told = all();
     let mut packets = 0;
-    for path in captures_in("tests/captures/drbd9") {
+    for path in captures_in(CAPTURES) {
         let streams: Vec<Stream> = connections_of_part(&path).into_iter().flatten().collect();
         let list = packet_list(&path);
         assert_eq!(streams.len(), list.len(), "{}", path.display());

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports)] // each test binary uses its part of this
 
+pub(crate) mod drbd9;
 pub(crate) mod samples;
 
 use std::collections::BTreeMap;
@@ -274,7 +275,7 @@ pub(crate) fn connections_of_part(capture: &Path) -> Vec<Connection> {
 
 /// Decodes a whole stream. `agreed` is the context after the feature exchange; it is looked up when it is needed, since
 /// on the data socket the peer's half of the exchange may be in the other stream.
-pub(crate) fn walk(stream: &Stream, socket: Socket, agreed: WireContext) -> Vec<Seen> {
+fn walk(stream: &Stream, socket: Socket, agreed: WireContext) -> Vec<Seen> {
     let mut ctx = WireContext::initial();
     let mut packets = Vec::new();
     let mut rest = &stream.bytes[..];
@@ -321,7 +322,7 @@ pub(crate) fn walk(stream: &Stream, socket: Socket, agreed: WireContext) -> Vec<
     packets
 }
 
-pub(crate) fn starts_with_h80(bytes: &[u8]) -> bool {
+fn starts_with_h80(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x83, 0x74, 0x02, 0x67])
 }
 
