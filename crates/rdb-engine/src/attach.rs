@@ -15,7 +15,7 @@ use crate::config::DiskOptions;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload, Timer};
 use crate::generation::same;
-use crate::ids::VolumeNr;
+use crate::ids::{IoTag, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
 use crate::resource::{Io, Resource};
@@ -36,6 +36,8 @@ pub(crate) struct Attach {
     bitmap: Option<Bitmap>,
     /// The next bitmap page to read.
     page: usize,
+    /// The read under way. One of an attach that was given up may still come.
+    read: Option<IoTag>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +85,14 @@ impl<P: Payload> Resource<P> {
             size: 0,
             bitmap: None,
             page: 0,
+            read: None,
         }));
         self.attach_read(nr, superblock, 4096);
     }
 
     fn attach_read(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
         let tag = self.start_io(Io::AttachRead { volume: nr });
+        self.attaching(nr).read = Some(tag);
         self.emit(Effect::MetaRead {
             volume: nr,
             tag,
@@ -97,8 +101,14 @@ impl<P: Payload> Resource<P> {
         });
     }
 
-    pub(crate) fn on_attach_read(&mut self, nr: VolumeNr, result: Result<Vec<u8>, DiskError>) {
-        let Some(attach) = self.volumes.get(&nr).and_then(|v| v.attach.as_deref()) else {
+    pub(crate) fn on_attach_read(
+        &mut self,
+        nr: VolumeNr,
+        tag: IoTag,
+        result: Result<Vec<u8>, DiskError>,
+    ) {
+        let attach = self.volumes.get(&nr).and_then(|v| v.attach.as_deref());
+        let Some(attach) = attach.filter(|attach| attach.read == Some(tag)) else {
             return;
         };
         let step = attach.step;
@@ -560,7 +570,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The volume is Diskless again.
-    fn attach_failed(&mut self, nr: VolumeNr, error: AdminError) {
+    pub(crate) fn attach_failed(&mut self, nr: VolumeNr, error: AdminError) {
         self.note_refused_disk(nr, error.to_string());
         let volume = self.volume_mut(nr);
         volume.attach = None;
@@ -571,8 +581,12 @@ impl<P: Payload> Resource<P> {
             } else if self.volume(nr).state.disk >= DiskState::Failed {
                 self.fail_disk(nr);
             } else {
-                self.disk_mut(nr).failed = true;
-                self.volume_mut(nr).disk = None;
+                let disk = self.disk_mut(nr);
+                disk.failed = true;
+                // What is written for an attach that was given up ends some time; the disk is closed then.
+                if disk.md_running.is_none() {
+                    self.volume_mut(nr).disk = None;
+                }
                 self.fact(nr, Change::disk(DiskState::Diskless));
             }
         } else if self.volume(nr).state.disk == DiskState::Attaching {

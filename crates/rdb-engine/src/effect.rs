@@ -175,6 +175,9 @@ pub enum AdminError {
     /// Another refusal, with DRBD's number (`docs/spec/admin.md`, section 4.3) and what is known beyond it.
     #[error("Failure: ({code}) {info}")]
     Refused { code: u16, info: String },
+    /// Its caller has gone before it was done.
+    #[error("taken back")]
+    Withdrawn,
 }
 
 impl AdminError {

@@ -67,6 +67,9 @@ pub enum Event<P> {
     Timer(Timer),
     /// The administrator commands; answered by exactly one `AdminDone`, possibly much later.
     Admin { id: AdminId, command: Command },
+    /// Who gave the command does not wait any more. It ends with `AdminError::Withdrawn`, or goes on where that would leave
+    /// things by halves; what is done already is ignored.
+    Withdraw { id: AdminId },
 }
 
 /// A front end's request. Sector and length are in the device's own addresses.

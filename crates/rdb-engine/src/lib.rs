@@ -28,6 +28,7 @@ mod metadata;
 mod net;
 mod packets;
 mod peer_request;
+mod peer_volumes;
 mod planted;
 mod read;
 mod report;

@@ -75,8 +75,8 @@ pub(crate) enum Then {
     FullSyncReady,
     /// All bits are set for a full sync that a handshake decided.
     HandshakeBitmapReady,
-    /// An administrative command waits for this.
-    Admin,
+    /// The administrative command of this number waits for this.
+    Admin(u32),
     /// A mirrored write waits for what the superblock says of this node; without a disk it ends.
     Mirrored(PeerKey),
     /// A write of ours waits for the mark of a Primary.
@@ -532,7 +532,7 @@ impl<P: Payload> Resource<P> {
             Then::AnnounceResyncEnd if ok => self.target_announce_end(nr),
             Then::FullSyncReady => self.full_sync_ready(nr, ok),
             Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
-            Then::Admin => self.admin_metadata_done(ok),
+            Then::Admin(nr) => self.admin_metadata_done(nr, ok),
             Then::GivenUpFlushed => self.given_up_disk_flushed(nr),
             Then::Detached => self.detach_finish(nr, ok),
             Then::Mirrored(key) => self.submit_mirrored(key),

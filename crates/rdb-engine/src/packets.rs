@@ -57,7 +57,9 @@ impl<P: Payload> Resource<P> {
                     self.on_unknown_volume(nr, &packet);
                     return;
                 }
-                self.on_volume_packet(nr, packet, payload);
+                if !self.is_told_late(nr, &packet) {
+                    self.on_volume_packet(nr, packet, payload);
+                }
             }
         }
     }
@@ -117,6 +119,7 @@ impl<P: Payload> Resource<P> {
                     "{} packet received for volume {nr}, which is not configured locally",
                     packet.name()
                 );
+                self.note_unknown_volume(nr);
                 self.log(Level::Warn, text);
             }
             _ => self.protocol_error(format!(

@@ -185,6 +185,7 @@ impl<P: Payload> Resource<P> {
             Event::SendStalled { socket } => self.on_send_stalled(socket),
             Event::Timer(timer) => self.on_timer(timer),
             Event::Admin { id, command } => self.on_admin(id, command),
+            Event::Withdraw { id } => self.on_withdraw(id),
         }
         self.check_deferred();
         self.settle();
@@ -286,7 +287,7 @@ impl<P: Payload> Resource<P> {
         let Some(io) = self.take_io(tag) else { return };
         let nr = io.volume();
         match io {
-            Io::AttachRead { .. } => self.on_attach_read(nr, result),
+            Io::AttachRead { .. } => self.on_attach_read(nr, tag, result),
             _ => self.md_io_done(nr, result.map(|_| ())),
         }
         self.disk_quiet(nr);
@@ -616,12 +617,11 @@ impl<P: Payload> Resource<P> {
         if effects.contains(Now::CLOSE_EPOCH) {
             self.close_epoch();
         }
-        let reporting = |v: &Volume<P>| v.state.conn == ConnState::WFReportParams;
         if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && new.conn >= ConnState::Connected {
             self.net.refusals = 0;
         }
-        if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && !self.volumes.values().any(reporting) {
-            self.net.state_sent = false;
+        if effects.contains(Now::LEFT_WF_REPORT_PARAMS) {
+            self.end_exchange_if_all_told();
         }
         self.emit(Effect::StateChanged {
             volume: nr,
@@ -674,7 +674,8 @@ fn cause_of<P>(event: &Event<P>) -> Cause {
         | Event::PairingHindered(_)
         | Event::Sent { .. }
         | Event::Timer(_)
-        | Event::Admin { .. } => Cause::Own,
+        | Event::Admin { .. }
+        | Event::Withdraw { .. } => Cause::Own,
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Volume<P> {
     /// An attach that is under way.
     pub(crate) attach: Option<Box<crate::attach::Attach>>,
     pub(crate) peer: PeerVolume,
+    /// The peer was told of this volume when it had none of this number, as far as is known.
+    pub(crate) untold: bool,
     /// This disk was Primary when it went down and has not been in sync since.
     pub(crate) crashed_primary: bool,
     /// Was Primary and alone at the last shutdown.
@@ -300,6 +302,7 @@ impl<P> Volume<P> {
             left_behind: 0,
             disk: None,
             attach: None,
+            untold: false,
             peer: PeerVolume::default(),
             crashed_primary: false,
             degraded: false,

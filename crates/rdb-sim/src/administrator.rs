@@ -2,7 +2,7 @@
 
 use rdb_engine::generation::JUST_CREATED;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Command, VolumeNr};
+use rdb_engine::{AdminId, Command, Event, VolumeNr};
 
 use crate::node::{Node, superblock_of};
 use crate::plan::{Order, Weather};
@@ -88,23 +88,52 @@ impl World {
     /// Brings the resource up on a node whose daemon has just started.
     pub(crate) fn start(&mut self, i: usize, connect_first: bool) {
         self.nodes[i].alive = true;
-        for v in 0..self.models.len() {
-            let new = Command::NewVolume {
-                volume: nr(v),
-                minor: v as u32,
-            };
-            self.start_admin(i, new);
+        let late = self.nodes[i].late.clone();
+        let here = |v: &usize| !late[*v];
+        for v in (0..self.models.len()).filter(here) {
+            self.new_volume(i, v);
         }
         if connect_first {
             self.connect(i, false);
         }
-        for v in 0..self.models.len() {
+        for v in (0..self.models.len()).filter(here) {
             let attach = self.attach_command(i, v);
             self.start_admin(i, attach);
         }
         if !connect_first {
             self.connect(i, false);
         }
+    }
+
+    fn new_volume(&mut self, i: usize, volume: usize) {
+        let new = Command::NewVolume {
+            volume: nr(volume),
+            minor: volume as u32,
+        };
+        self.start_admin(i, new);
+    }
+
+    /// Adds a volume that is missing on a node, with its disk. Says whether it was.
+    fn add_missing(&mut self, i: usize, volume: usize) -> bool {
+        self.nodes[i].late[volume] = false;
+        if self.nodes[i].has_volume(volume) {
+            return false;
+        }
+        self.coverage.hit("order: a volume is added on one side");
+        self.new_volume(i, volume);
+        let attach = self.attach_command(i, volume);
+        self.start_admin(i, attach);
+        true
+    }
+
+    /// The caller of the command that is open the longest has gone.
+    fn interrupt(&mut self, i: usize) {
+        let Some((&id, _)) = self.nodes[i].admin_open.iter().next() else {
+            return;
+        };
+        self.tell(i, || format!("command {id} is interrupted"));
+        let id = AdminId(id);
+        self.event(i, Event::Withdraw { id });
     }
 
     pub(crate) fn connect(&mut self, i: usize, discard_my_data: bool) {
@@ -118,7 +147,11 @@ impl World {
 
     /// Carries out an order, as the state at hand allows.
     pub(crate) fn order(&mut self, i: usize, volume: usize, order: Order, weather: Weather) {
-        if !self.nodes[i].alive || self.nodes[i].admin_open.len() > 3 {
+        let passes = matches!(
+            order,
+            Order::Interrupt | Order::Detach { force: true } | Order::Disconnect { force: true }
+        );
+        if !self.nodes[i].alive || self.nodes[i].admin_open.len() > 3 && !passes {
             return;
         }
         let v = nr(volume);
@@ -150,6 +183,11 @@ impl World {
                 clear_bitmap: false,
             },
             Order::Outdate => Command::Outdate { volume: v },
+            Order::Interrupt => return self.interrupt(i),
+            Order::LateVolume => {
+                self.nodes[i].late[volume] = !self.add_missing(i, volume);
+                return;
+            }
             Order::Down => {
                 for volume in 0..self.models.len() {
                     self.demote(i, volume);
@@ -203,8 +241,12 @@ impl World {
         self.lift_siege();
         for i in 0..2 {
             self.nodes[i].paused_until = rdb_engine::Time(0);
+            self.nodes[i].late.fill(false);
             if !self.nodes[i].alive {
                 self.start(i, false);
+            }
+            for volume in 0..self.models.len() {
+                self.add_missing(i, volume);
             }
         }
         // So is one that is attached already. (The pace that a node has been given it keeps, whatever the peer's is.)
@@ -572,5 +614,7 @@ fn name_of(order: Order) -> &'static str {
         Order::NewCurrentUuid => "order: new current UUID",
         Order::Outdate => "order: outdate",
         Order::Down => "order: down",
+        Order::Interrupt => "order: interrupt",
+        Order::LateVolume => "order: a volume is left out, or added",
     }
 }

@@ -134,6 +134,8 @@ pub struct Node {
     pub hold_data: bool,
     /// The last states told of, by volume.
     pub view: Vec<VolumeState>,
+    /// The volume is not in this node's configuration yet.
+    pub late: Vec<bool>,
     /// This node's data may be overwritten: the administrator said so, by volume.
     pub consent: Vec<bool>,
     /// Writes were acknowledged that are on this node's disk alone, by volume.
@@ -171,6 +173,7 @@ impl Node {
             hold_meta: false,
             hold_data: false,
             view: vec![VolumeState::INITIAL; sectors.len()],
+            late: vec![false; sectors.len()],
             consent: vec![false; sectors.len()],
             lonely: vec![false; sectors.len()],
             forgetful: vec![false; sectors.len()],
@@ -207,6 +210,13 @@ impl Node {
         let mut found = status.volumes.iter();
         let found = found.find(|v| usize::from(v.volume.0) == volume);
         found.map_or(VolumeState::INITIAL, |v| v.state)
+    }
+
+    /// Whether the daemon has this volume.
+    pub fn has_volume(&self, volume: usize) -> bool {
+        let status = self.resource.status(Time(u64::MAX / 2));
+        let mut found = status.volumes.iter();
+        found.any(|v| usize::from(v.volume.0) == volume)
     }
 
     /// Set bits of volume 0.

@@ -155,10 +155,14 @@ pub enum Order {
     Promote,
     ForcePromote,
     Demote,
-    Disconnect { force: bool },
+    Disconnect {
+        force: bool,
+    },
     Connect,
     DiscardMyData,
-    Detach { force: bool },
+    Detach {
+        force: bool,
+    },
     Attach,
     Invalidate,
     InvalidateRemote,
@@ -167,6 +171,10 @@ pub enum Order {
     NewCurrentUuid,
     Outdate,
     Down,
+    /// Interrupts the command that is open the longest: its caller waits no more.
+    Interrupt,
+    /// Leaves the volume out with the next start, as if it were not in this node's file yet; or adds it, if it is missing.
+    LateVolume,
 }
 
 /// What a step does.
@@ -725,6 +733,8 @@ impl Order {
             23 | 24 => Order::ResumeSync,
             25 if reckless => rng.pick(&[Order::ForcePromote, Order::DiscardMyData]),
             26 if reckless => rng.pick(&[Order::NewCurrentUuid, Order::Outdate]),
+            25 => Order::Interrupt,
+            26 => Order::LateVolume,
             27 => Order::Down,
             _ => Order::Promote,
         }

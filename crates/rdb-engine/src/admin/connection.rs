@@ -43,7 +43,7 @@ impl<P: Payload> Resource<P> {
 
     pub(super) fn step_disconnect(&mut self, force: bool, stage: Stage) {
         if self.net.cstate == ConnState::StandAlone {
-            if stage == Stage::Start && !self.has_cut() {
+            if stage == Stage::Start {
                 self.admin_refused(162, "unknown connection");
             } else {
                 self.admin_done(Ok(()));

@@ -67,7 +67,8 @@ impl<P: Payload> Resource<P> {
                 Err(error) => self.admin_state_error(error),
                 Ok(_) => {
                     self.set_stage(Stage::Durable);
-                    self.md_full_sync(nr, Then::Admin);
+                    let then = self.then_admin();
+                    self.md_full_sync(nr, then);
                 }
             }
             return;
@@ -126,7 +127,8 @@ impl<P: Payload> Resource<P> {
                 Ok(_) => {
                     // Confirmed only when it is on record (I21).
                     self.set_stage(Stage::Durable);
-                    self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+                    let then = self.then_admin();
+                    self.md(nr, MdKind::SUPERBLOCK, then);
                 }
             },
             _ if ready => self.admin_done(Ok(())),
@@ -177,7 +179,8 @@ impl<P: Payload> Resource<P> {
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
             self.md(nr, MdKind::ClearAllPages, Then::Nothing);
         }
-        self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+        let then = self.then_admin();
+        self.md(nr, MdKind::SUPERBLOCK, then);
     }
 
     fn new_current_uuid_durable(&mut self, nr: VolumeNr, clear_bitmap: bool) {

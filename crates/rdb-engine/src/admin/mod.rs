@@ -3,16 +3,19 @@
 
 mod connection;
 mod disk;
+mod passing;
 mod role;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
+use alloc::vec::Vec;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
 use crate::ids::{AdminId, Time, VolumeNr};
+use crate::metadata::Then;
 use crate::resource::Resource;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError, VolumeState};
 use crate::volume::Volume;
@@ -28,8 +31,10 @@ pub(crate) struct Admin {
     /// fails meanwhile: so many answers come yet, before that to `ask`. Set by the end of the command, cleared by the answers
     /// and with the connection. Without it the late answer looks like a wrong peer's.
     owed: BTreeMap<Option<VolumeNr>, u32>,
-    /// The forced disconnect that took the connection from under the command before it.
-    cut_for: Option<AdminId>,
+    /// Forced disconnects that took the connection from under other commands, until it is gone.
+    leaving: Vec<AdminId>,
+    /// Counts commands, so that metadata written for one is not taken for another's.
+    begun: u32,
     /// The volume whose device the front end says is in use, during a demotion.
     pub(crate) held_open: Option<VolumeNr>,
 }
@@ -37,6 +42,8 @@ pub(crate) struct Admin {
 #[derive(Debug)]
 struct Op {
     id: AdminId,
+    /// By [`Admin::begun`].
+    nr: u32,
     command: Command,
     stage: Stage,
     /// What `stage` waits for has come.
@@ -123,30 +130,31 @@ enum Asked {
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_admin(&mut self, id: AdminId, command: Command) {
-        let force = matches!(command, Command::Disconnect { force: true });
-        self.admin.queue.push_back((id, command));
-        if force && self.asks_peer() {
-            // It does not wait behind a command whose question the peer never answers.
-            self.admin.cut_for = Some(id);
-            self.part();
+        match command {
+            // What is forced does not wait behind a command that waits for something that never comes.
+            Command::Disconnect { force: true } if self.is_busy() => self.disconnect_passing(id),
+            Command::Detach {
+                volume,
+                force: true,
+            } if self.is_busy() => self.detach_passing(id, volume),
+            command => self.admin.queue.push_back((id, command)),
         }
-    }
-
-    /// Whether the command in progress has cut the connection already.
-    pub(crate) fn has_cut(&self) -> bool {
-        let current = self.admin.current.as_ref().map(|op| op.id);
-        current.is_some() && self.admin.cut_for == current
     }
 
     /// Looks at the command in progress, or takes the next one. Says whether it got any further: then what it did may
     /// be what something else waits for.
     pub(crate) fn poll_admin(&mut self) -> bool {
+        if self.poll_leaving() {
+            return true;
+        }
         if self.admin.current.is_none() {
             let Some((id, command)) = self.admin.queue.pop_front() else {
                 return false;
             };
+            self.admin.begun = self.admin.begun.wrapping_add(1);
             self.admin.current = Some(Op {
                 id,
+                nr: self.admin.begun,
                 command,
                 stage: Stage::Start,
                 ready: false,
@@ -219,7 +227,15 @@ impl<P: Payload> Resource<P> {
         self.admin_ready(Stage::Pause);
     }
 
-    pub(crate) fn admin_metadata_done(&mut self, ok: bool) {
+    /// What follows when metadata is written for the command in progress.
+    fn then_admin(&self) -> Then {
+        Then::Admin(self.admin.begun)
+    }
+
+    pub(crate) fn admin_metadata_done(&mut self, nr: u32, ok: bool) {
+        if self.admin.current.as_ref().is_none_or(|op| op.nr != nr) {
+            return; // it was taken back
+        }
         if !ok {
             self.admin_refused(118, "writing the metadata failed");
             return;
@@ -406,8 +422,13 @@ impl<P: Payload> Resource<P> {
         }
         let mut volume = Volume::new(nr, minor);
         volume.state.conn = self.net.cstate;
+        let is_up = self.is_up();
+        // The peer hears of it now. If it has one of this number it will not say so again; see `peer_volumes.rs`.
+        volume.untold = is_up;
         self.volumes.insert(nr, volume);
-        if self.is_up() {
+        if is_up && self.has_told_of(nr) {
+            self.exchange_anew(nr);
+        } else if is_up {
             self.send_volume_parameters(nr);
         }
         self.admin_done(Ok(()));
@@ -424,6 +445,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.volumes.remove(&nr);
+        self.end_exchange_if_all_told();
         self.admin_done(Ok(()));
     }
 }

@@ -159,7 +159,8 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).exposed_uuid = current;
         // The mark that this disk is a Primary's is durable before the first write (I2).
         self.set_stage(Stage::Durable);
-        self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+        let then = self.then_admin();
+        self.md(nr, MdKind::SUPERBLOCK, then);
     }
 
     pub(super) fn step_secondary(
@@ -201,7 +202,8 @@ impl<P: Payload> Resource<P> {
                 self.set_stage(Stage::Bitmap);
                 if self.volume(nr).has_usable_disk() {
                     self.md(nr, MdKind::FlushData, Then::Nothing);
-                    self.md(nr, MdKind::ChangedPages, Then::Admin);
+                    let then = self.then_admin();
+                    self.md(nr, MdKind::ChangedPages, then);
                 } else {
                     self.admin_ready(Stage::Bitmap);
                     self.step_admin();
@@ -236,7 +238,8 @@ impl<P: Payload> Resource<P> {
                     let mut ids = disk.ids();
                     ids.set_primary_bit(false);
                     disk.set_ids(ids);
-                    self.md(nr, MdKind::SUPERBLOCK, Then::Admin);
+                    let then = self.then_admin();
+                    self.md(nr, MdKind::SUPERBLOCK, then);
                 } else {
                     self.admin_done(Ok(()));
                 }

@@ -12,7 +12,7 @@ mod keepalive;
 mod refusal;
 pub(crate) mod teardown;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -80,6 +80,8 @@ pub(crate) struct Net<P> {
     pub(crate) greeted: bool,
     /// Own parameters are sent, and not every volume has left WFReportParams.
     pub(crate) state_sent: bool,
+    /// Volumes of which the peer has told and that were not there.
+    pub(crate) told_of: BTreeSet<VolumeNr>,
     /// A graceful disconnect is asked for: end of file is expected.
     pub(crate) disconnect_sent: bool,
     /// Counts connections, so that I/O of an old one is told from the present.
@@ -166,6 +168,7 @@ impl<P> Net<P> {
             peer_protocol: None,
             greeted: false,
             state_sent: false,
+            told_of: BTreeSet::new(),
             disconnect_sent: false,
             connection: 0,
             explicit_flush: false,
@@ -297,7 +300,9 @@ impl<P: Payload> Resource<P> {
         ) {
             self.log(Level::Warn, "the peer did not finish the handshake in time");
             self.lose_connection(ConnState::NetworkFailure);
+            return;
         }
+        self.exchange_is_overdue();
     }
 
     /// K expects a digest in P_ZEROES, which has no place for one: with digests zeroes travel as P_TRIM, which without
@@ -369,9 +374,7 @@ impl<P: Payload> Resource<P> {
 
     /// Own settings and, volume by volume, what we have (`docs/spec/wire.md`, section 5.1).
     fn send_parameters(&mut self) {
-        self.emit(Effect::ClearTimer {
-            timer: Timer::Handshake,
-        });
+        self.limit_exchange();
         let Some(options) = self.net.options.clone() else {
             return;
         };

@@ -125,6 +125,7 @@ impl<P: Payload> Resource<P> {
         self.net.cleaning_up = true;
         self.net.connection = self.net.connection.wrapping_add(1);
         self.net.state_sent = false;
+        self.net.told_of.clear();
         self.net.bitmap_in = None;
         self.net.bitmap_out = None;
         self.net.deferred.clear();
@@ -138,6 +139,7 @@ impl<P: Payload> Resource<P> {
         for nr in self.volume_numbers() {
             self.resync_connection_lost(nr);
             let volume = self.volume_mut(nr);
+            volume.untold = false;
             volume.peer.ids = None;
             volume.peer.past = Past::empty();
             volume.peer.disk_size = 0;

@@ -8,3 +8,4 @@ pub mod peer_state;
 pub mod resync_reason;
 pub mod sizes;
 pub mod trouble;
+pub mod withdrawal;

@@ -5,6 +5,7 @@
 mod world;
 
 mod admission;
+mod commands_end;
 mod crash_points;
 mod invariants;
 mod invariants_states;

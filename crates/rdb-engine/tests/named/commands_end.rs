@@ -1,0 +1,190 @@
+//! Every command ends: a peer that lacks a volume, a caller who goes, and force, which passes whatever waits.
+
+use rdb_engine::config::NetOptions;
+use rdb_engine::state::{ConnState, DiskState, Role};
+use rdb_engine::{AdminError, AdminId, Command, Event, VolumeNr};
+
+use crate::world::{V, World};
+
+const ONE: VolumeNr = VolumeNr(1);
+
+/// Both nodes have volume 0, `a` has volume 1 too; they are connected, and `a` knows that its peer lacks one.
+fn lopsided(seed: u64, run_ms: u64) -> World {
+    let sectors = 16 << 10;
+    let mut w = World::with_volumes(seed, &[sectors, sectors], &[sectors, sectors]);
+    let options = NetOptions::default();
+    w.up(0, &options);
+    let new = Command::NewVolume {
+        volume: V,
+        minor: 0,
+    };
+    w.admin(1, new).unwrap();
+    w.admin(1, w.attach_command(1, 0)).unwrap();
+    w.connect_with(1, options);
+    w.until("volume 0 Connected", |w| {
+        w.nodes
+            .iter()
+            .all(|n| n.state_of(0).conn == ConnState::Connected)
+    });
+    w.run_ms(run_ms);
+    assert_eq!(w.nodes[0].state_of(1).conn, ConnState::WFReportParams);
+    w
+}
+
+#[test]
+fn commands_end_though_the_peer_lacks_a_volume() {
+    for run_ms in [0, 20_000] {
+        let mut w = lopsided(61, run_ms);
+        // Each of these waits at most for the exchange to have its end.
+        let force = |volume| Command::Primary {
+            volume,
+            force: true,
+        };
+        w.admin(0, force(V)).unwrap();
+        w.admin(0, force(ONE)).unwrap();
+        for volume in [ONE, V] {
+            let demote = Command::Secondary {
+                volume,
+                held_open: false,
+            };
+            w.admin(0, demote).unwrap();
+        }
+        let detach = Command::Detach {
+            volume: ONE,
+            force: false,
+        };
+        w.admin(0, detach).unwrap();
+        w.admin(0, Command::Disconnect { force: false }).unwrap();
+        assert_eq!(w.nodes[0].state_of(0).conn, ConnState::StandAlone);
+    }
+}
+
+#[test]
+fn a_volume_that_the_peer_adds_later_is_exchanged() {
+    for first_ms in [0, 20_000] {
+        let mut w = lopsided(62, first_ms);
+        let new = Command::NewVolume {
+            volume: ONE,
+            minor: 1,
+        };
+        w.admin(1, new).unwrap();
+        w.admin(1, w.attach_command(1, 1)).unwrap();
+        w.until("both volumes Connected", |w| {
+            let up = |v| {
+                w.nodes
+                    .iter()
+                    .all(|n| n.state_of(v).conn == ConnState::Connected)
+            };
+            up(0) && up(1)
+        });
+    }
+}
+
+#[test]
+fn deleting_the_volume_that_the_peer_lacks_ends_the_exchange() {
+    let mut w = lopsided(63, 0);
+    let detach = Command::Detach {
+        volume: ONE,
+        force: true,
+    };
+    w.admin(0, detach).unwrap();
+    w.until("the disk is gone", |w| {
+        w.nodes[0].state_of(1).disk == DiskState::Diskless
+    });
+    w.admin(0, Command::DelVolume { volume: ONE }).unwrap();
+    let begun = w.now;
+    w.admin(0, Command::Disconnect { force: false }).unwrap();
+    assert!(w.now.ms_since(begun) < 1_000, "it has waited");
+}
+
+fn withdraw(w: &mut World, i: usize, id: u64) {
+    w.event(i, Event::Withdraw { id: AdminId(id) });
+}
+
+#[test]
+fn an_interrupted_demotion_lets_the_next_command_pass() {
+    let mut w = World::pair(64, &NetOptions::default());
+    // A write that does not come to its end keeps the demotion waiting.
+    w.nodes[0].hold_data = true;
+    w.write(0, 0, vec![7; 4096]);
+    let demote = Command::Secondary {
+        volume: V,
+        held_open: false,
+    };
+    let id = w.start_admin(0, demote);
+    let next = w.start_admin(0, Command::PauseSync { volume: V });
+    w.run_ms(5_000);
+    assert!(w.nodes[0].admin.is_empty(), "both wait");
+    withdraw(&mut w, 0, id);
+    assert_eq!(w.nodes[0].admin.get(&id), Some(&Err(AdminError::Withdrawn)));
+    assert_eq!(w.nodes[0].admin.get(&next), Some(&Ok(())));
+    assert_eq!(w.nodes[0].state().role, Role::Primary);
+}
+
+#[test]
+fn a_command_that_waits_for_its_turn_is_taken_back_and_never_done() {
+    let mut w = World::pair(65, &NetOptions::default());
+    w.nodes[0].hold_data = true;
+    w.write(0, 0, vec![7; 4096]);
+    let demote = Command::Secondary {
+        volume: V,
+        held_open: false,
+    };
+    w.start_admin(0, demote);
+    let id = w.start_admin(0, Command::Disconnect { force: false });
+    withdraw(&mut w, 0, id);
+    assert_eq!(w.nodes[0].admin.get(&id), Some(&Err(AdminError::Withdrawn)));
+    w.nodes[0].hold_data = false;
+    w.run_ms(5_000);
+    assert_eq!(w.nodes[0].state().conn, ConnState::Connected);
+    // One that is done, or was never given, is nobody's.
+    withdraw(&mut w, 0, id);
+    withdraw(&mut w, 0, 4711);
+}
+
+#[test]
+fn force_passes_whatever_waits() {
+    let mut w = World::pair(66, &NetOptions::default());
+    w.nodes[0].hold_data = true;
+    w.write(0, 0, vec![7; 4096]);
+    let demote = Command::Secondary {
+        volume: V,
+        held_open: false,
+    };
+    let waits = w.start_admin(0, demote);
+    w.run_ms(5_000);
+    assert!(!w.nodes[0].admin.contains_key(&waits), "it waits");
+    let detach = Command::Detach {
+        volume: V,
+        force: true,
+    };
+    let id = w.start_admin(0, detach);
+    assert_eq!(w.nodes[0].admin.get(&id), Some(&Ok(())));
+    assert_eq!(w.nodes[0].state().disk, DiskState::Failed);
+    let id = w.start_admin(0, Command::Disconnect { force: true });
+    w.until("the forced disconnect", |w| {
+        w.nodes[0].admin.contains_key(&id)
+    });
+    assert_eq!(w.nodes[0].admin.get(&id), Some(&Ok(())));
+    assert_eq!(w.nodes[0].state().conn, ConnState::StandAlone);
+}
+
+#[test]
+fn a_detach_that_was_interrupted_while_the_disk_hangs_blocks_nobody() {
+    let mut w = World::pair(67, &NetOptions::default());
+    w.nodes[0].hold_data = true;
+    w.write(0, 0, vec![7; 4096]);
+    let detach = |force| Command::Detach { volume: V, force };
+    let id = w.start_admin(0, detach(false));
+    w.run_ms(5_000);
+    assert!(!w.nodes[0].admin.contains_key(&id), "it waits for the disk");
+    withdraw(&mut w, 0, id);
+    assert_eq!(w.nodes[0].admin.get(&id), Some(&Err(AdminError::Withdrawn)));
+    w.admin(0, detach(true)).unwrap();
+    w.admin(0, Command::PauseSync { volume: V }).unwrap();
+    w.admin(0, Command::Disconnect { force: true }).unwrap();
+    // The disk is given up all the same, once it is quiet.
+    w.nodes[0].hold_data = false;
+    w.run_ms(5_000);
+    assert_eq!(w.nodes[0].state().disk, DiskState::Diskless);
+}
