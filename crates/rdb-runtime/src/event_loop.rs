@@ -25,7 +25,7 @@ use crate::disk::{Answer, DiskFile, Lane};
 use crate::frontend::FrontEnds;
 use crate::frontend::handover::Left;
 use crate::handle::{
-    AttachRequest, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig,
+    AttachRequest, Caller, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig, Ticket,
 };
 use crate::log_limit::{Line, LogLimit, SUM_MS};
 use crate::net::Net;
@@ -58,9 +58,14 @@ pub(crate) struct Disk {
 
 /// A command that the engine has not answered.
 struct PendingAdmin {
-    reply: Reply,
+    ticket: Ticket,
+    /// `None` once it has been called: the command was taken back and goes on alone.
+    reply: Option<Reply>,
     on_end: OnEnd,
 }
+
+/// Commands taken back before they have come to the engine that are remembered: so many may be on their way at most.
+const WITHDRAWN_MAX: usize = 64;
 
 /// What else the end of a command changes.
 enum OnEnd {
@@ -101,6 +106,7 @@ pub(crate) struct EventLoop<E> {
     bell: Rc<OwnedFd>,
     notify: Box<dyn Fn(Notice)>,
     admin: Slab<PendingAdmin>,
+    withdrawn: VecDeque<Ticket>,
     log_limit: LogLimit,
     effects: Vec<Effect<Buf>>,
     stopping: bool,
@@ -145,6 +151,7 @@ impl<E: Engine> EventLoop<E> {
             bell: Rc::new(bell),
             notify,
             admin: Slab::new(),
+            withdrawn: VecDeque::new(),
             log_limit: LogLimit::default(),
             effects: Vec::with_capacity(64),
             stopping: false,
@@ -422,19 +429,20 @@ impl<E: Engine> EventLoop<E> {
     fn on_messages(&mut self) {
         while let Ok(message) = self.messages.try_recv() {
             match message {
-                Message::Admin(command, reply) => self.on_command(command, reply),
-                Message::Attach(request, opened, reply) => match opened {
-                    Ok(opened) => self.on_attach(request, opened, reply),
-                    Err(error) => reply(Err(error)),
+                Message::Admin(command, caller) => self.on_command(command, caller),
+                Message::Attach(request, opened, caller) => match opened {
+                    Ok(opened) => self.on_attach(request, opened, caller),
+                    Err(error) => (caller.reply)(Err(error)),
                 },
-                Message::Connect(request, reply) => {
+                Message::Withdraw(ticket) => self.withdraw(ticket),
+                Message::Connect(request, caller) => {
                     let command = Command::Connect {
                         options: request.options.clone(),
                         discard_my_data: request.discard_my_data,
                         tentative: request.tentative,
                     };
                     let old = self.net.config.replace(*request);
-                    self.command(command, reply, OnEnd::RestoreNetIfRefused(Box::new(old)));
+                    self.command(command, caller, OnEnd::RestoreNetIfRefused(Box::new(old)));
                 }
                 Message::Status(reply) => {
                     #[cfg(debug_assertions)]
@@ -473,7 +481,7 @@ impl<E: Engine> EventLoop<E> {
         self.stop_front_ends();
     }
 
-    fn on_command(&mut self, command: Command, reply: Reply) {
+    fn on_command(&mut self, command: Command, reply: Caller) {
         match command {
             Command::Secondary { volume, held_open } => {
                 if self.front.is_parked(volume) {
@@ -495,7 +503,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Commands the demotion; `held_open`: somebody uses the device.
-    pub(crate) fn secondary(&mut self, volume: VolumeNr, held_open: bool, reply: Reply) {
+    pub(crate) fn secondary(&mut self, volume: VolumeNr, held_open: bool, reply: Caller) {
         self.command(
             Command::Secondary { volume, held_open },
             reply,
@@ -503,11 +511,16 @@ impl<E: Engine> EventLoop<E> {
         );
     }
 
-    fn on_attach(&mut self, request: AttachRequest, opened: crate::disk::OpenedDisk, reply: Reply) {
+    fn on_attach(
+        &mut self,
+        request: AttachRequest,
+        opened: crate::disk::OpenedDisk,
+        caller: Caller,
+    ) {
         let volume = self.volume(request.volume);
         if volume.disk.is_some() {
             let info = format!("volume {} has a disk", request.volume);
-            reply(Err(AdminError::refused(ERR_DISK_CONFIGURED, info)));
+            (caller.reply)(Err(AdminError::refused(ERR_DISK_CONFIGURED, info)));
             return;
         }
         let internal = std::sync::Arc::ptr_eq(&opened.data, &opened.meta);
@@ -526,23 +539,61 @@ impl<E: Engine> EventLoop<E> {
             disk: opened.info,
             options,
         };
-        self.command(command, reply, OnEnd::CloseDiskIfRefused(volume));
+        self.command(command, caller, OnEnd::CloseDiskIfRefused(volume));
     }
 
-    fn command(&mut self, command: Command, reply: Reply, on_end: OnEnd) {
-        let id = AdminId(self.admin.insert(PendingAdmin { reply, on_end }) as u64);
+    fn command(&mut self, command: Command, caller: Caller, on_end: OnEnd) {
+        let Caller { ticket, reply } = caller;
+        if let Some(at) = self.withdrawn.iter().position(|other| *other == ticket) {
+            let _ = self.withdrawn.remove(at);
+            let result = Err(AdminError::Withdrawn);
+            self.follow_end(on_end, &result);
+            reply(result);
+            return;
+        }
+        let pending = PendingAdmin {
+            ticket,
+            reply: Some(reply),
+            on_end,
+        };
+        let id = AdminId(self.admin.insert(pending) as u64);
         self.raise(Event::Admin { id, command });
     }
 
+    fn withdraw(&mut self, ticket: Ticket) {
+        let found = self.admin.iter_mut().find(|(_, p)| p.ticket == ticket);
+        let Some((key, pending)) = found else {
+            // Its disk is being opened, or who uses its device is being found out; or it is done.
+            if self.withdrawn.len() >= WITHDRAWN_MAX {
+                self.withdrawn.pop_front();
+            }
+            self.withdrawn.push_back(ticket);
+            return;
+        };
+        if let Some(reply) = pending.reply.take() {
+            reply(Err(AdminError::Withdrawn));
+        }
+        let id = AdminId(key as u64);
+        self.raise(Event::Withdraw { id });
+    }
+
     fn on_admin_done(&mut self, id: AdminId, result: Result<(), AdminError>) {
-        let Some(PendingAdmin { reply, on_end }) = self.admin.try_remove(id.0 as usize) else {
+        let Some(pending) = self.admin.try_remove(id.0 as usize) else {
             return self.log(
                 Level::Error,
                 None,
                 format!("an answer to command {} of nobody", id.0),
             );
         };
-        match (on_end, &result) {
+        self.follow_end(pending.on_end, &result);
+        if let Some(reply) = pending.reply {
+            reply(result);
+        }
+    }
+
+    /// What else the end of a command changes.
+    fn follow_end(&mut self, on_end: OnEnd, result: &Result<(), AdminError>) {
+        match (on_end, result) {
             (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
             (OnEnd::CloseDiskIfRefused(volume), Ok(())) => self.judge_left_device(volume),
             (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
@@ -555,7 +606,6 @@ impl<E: Engine> EventLoop<E> {
             }
             _ => {}
         }
-        reply(result);
     }
 
     /// What the loop knows of a volume; made if it is new.

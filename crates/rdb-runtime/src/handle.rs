@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -148,6 +149,13 @@ pub enum Notice {
         /// Its node, `None` if there is the NBD socket only.
         node: Option<PathBuf>,
     },
+    /// The front end could not make the device. If there is a `DeviceUp` without a node after it, there is the NBD socket.
+    NoDevice {
+        /// Which.
+        volume: VolumeNr,
+        /// Why.
+        reason: String,
+    },
     /// The device cannot be used any more and its node is given back.
     DeviceDown {
         /// Which.
@@ -182,11 +190,29 @@ pub struct DeviceUse {
 /// Takes what is known of the users, on another thread.
 pub type UseReply = Box<dyn FnOnce(Vec<DeviceUse>) + Send>;
 
+/// A command that was given, so that it can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    fn next() -> Ticket {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Ticket(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A reply, and by which ticket its command is taken back.
+pub(crate) struct Caller {
+    pub(crate) ticket: Ticket,
+    pub(crate) reply: Reply,
+}
+
 /// What the thread is told.
 pub(crate) enum Message {
-    Attach(AttachRequest, Result<OpenedDisk, AdminError>, Reply),
-    Admin(Command, Reply),
-    Connect(Box<ConnectRequest>, Reply),
+    Attach(AttachRequest, Result<OpenedDisk, AdminError>, Caller),
+    Admin(Command, Caller),
+    Connect(Box<ConnectRequest>, Caller),
+    Withdraw(Ticket),
     Status(StatusReply),
     Fuse(FuseMessage),
     Ublk(UblkMessage),
@@ -237,11 +263,15 @@ const ERR_INVALID_REQUEST: u16 = 162;
 impl ResourceHandle {
     /// Opens and measures the disks, then attaches them. Opening happens on a thread of its own; the resource goes
     /// on meanwhile. Refused with 104, 105 or 116 if the disks cannot be had, else with what the engine says.
-    pub fn attach(&self, request: AttachRequest, reply: Reply) {
+    pub fn attach(&self, request: AttachRequest, reply: Reply) -> Ticket {
         let mailbox = self.mailbox.clone();
+        let ticket = Ticket::next();
         let open = move || {
             let opened = open_disks(&request.data_path, &request.meta);
-            post_command(&mailbox, Message::Attach(request, opened, reply));
+            post_command(
+                &mailbox,
+                Message::Attach(request, opened, Caller { ticket, reply }),
+            );
         };
         if let Err(error) = std::thread::Builder::new()
             .name("rdb-attach".into())
@@ -250,17 +280,35 @@ impl ResourceHandle {
             // The closure, and the reply in it, is gone: whoever waits sees that the reply was dropped.
             tracing::error!("no thread to open a disk: {error}");
         }
+        ticket
     }
 
     /// Passes a command to the engine. `Attach` and `Connect` have methods of their own, which know more.
     /// `Secondary` is told whether somebody has the device open.
-    pub fn admin(&self, command: Command, reply: Reply) {
-        post_command(&self.mailbox, Message::Admin(command, reply));
+    pub fn admin(&self, command: Command, reply: Reply) -> Ticket {
+        let ticket = Ticket::next();
+        post_command(
+            &self.mailbox,
+            Message::Admin(command, Caller { ticket, reply }),
+        );
+        ticket
+    }
+
+    /// Takes a command back whose caller does not wait any more. Its reply is called with [`AdminError::Withdrawn`], unless
+    /// the command is done; at once, but for one whose disk is being opened, which may take as long as the disk takes. It has
+    /// no effect, or none beyond what it has had already: the engine says (`Event::Withdraw`).
+    pub fn withdraw(&self, ticket: Ticket) {
+        self.mailbox.post(Message::Withdraw(ticket));
     }
 
     /// Configures the connection and begins to connect.
-    pub fn connect(&self, request: ConnectRequest, reply: Reply) {
-        post_command(&self.mailbox, Message::Connect(Box::new(request), reply));
+    pub fn connect(&self, request: ConnectRequest, reply: Reply) -> Ticket {
+        let ticket = Ticket::next();
+        post_command(
+            &self.mailbox,
+            Message::Connect(Box::new(request), Caller { ticket, reply }),
+        );
+        ticket
     }
 
     /// Asks for a snapshot. If the thread has ended, `reply` is dropped unused.
@@ -311,10 +359,10 @@ fn post_command(mailbox: &Mailbox, message: Message) {
         mailbox.ring_bell();
         return;
     };
-    if let Message::Attach(_, _, reply) | Message::Admin(_, reply) | Message::Connect(_, reply) =
+    if let Message::Attach(_, _, caller) | Message::Admin(_, caller) | Message::Connect(_, caller) =
         lost.0
     {
-        reply(Err(AdminError::refused(
+        (caller.reply)(Err(AdminError::refused(
             ERR_INVALID_REQUEST,
             "the resource is being stopped",
         )));

@@ -40,7 +40,7 @@ use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
 pub use challenges::Challenges;
 pub use handle::{
     AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
-    ResourceHandle, SpawnError, StatusReply, UseReply, spawn,
+    ResourceHandle, SpawnError, StatusReply, Ticket, UseReply, spawn,
 };
 pub use probe::check;
 pub use process::{CoreDumps, harden_process};

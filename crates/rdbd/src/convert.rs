@@ -179,6 +179,8 @@ pub(crate) fn meta(meta: &MetaDisk) -> MetaLocation {
 pub(crate) fn refusal(error: AdminError) -> Refusal {
     match error {
         AdminError::State(error) => Refusal::state(error.code()),
+        // Nobody listens any more.
+        AdminError::Withdrawn => Refusal::failure(code::INVALID_REQUEST, "taken back"),
         AdminError::Refused { code, info } => Refusal::failure(i32::from(code), info),
     }
 }

@@ -275,10 +275,13 @@ fn boot() -> String {
 
 impl Node {
     /// Puts what runs on record, if that has changed.
-    pub(crate) async fn keep(&self) {
+    ///
+    /// # Errors
+    /// When the record can not be written.
+    pub(crate) async fn keep(&self) -> Result<(), KeptError> {
         let keeper = &self.keeper;
         if !keeper.on.get() {
-            return;
+            return Ok(());
         }
         let _turn = keeper.turn.lock().await;
         let mut resources = Vec::new();
@@ -321,9 +324,9 @@ impl Node {
             });
         }
         if keeper.on.get() && *keeper.last.borrow() != resources {
-            // Whoever wants to be sure writes it himself.
-            let _ = keeper.write(resources);
+            return keeper.write(resources);
         }
+        Ok(())
     }
 }
 
@@ -337,7 +340,8 @@ pub(crate) async fn follow(node: Rc<Node>) {
     loop {
         let mut changed = std::pin::pin!(node.changed.notified());
         changed.as_mut().enable();
-        node.keep().await;
+        // What goes wrong is logged.
+        let _ = node.keep().await;
         changed.await;
     }
 }

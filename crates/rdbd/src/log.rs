@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait for the reader of the log.
@@ -50,7 +51,7 @@ impl Log {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(crate) fn start(level: Level) -> io::Result<Log> {
+    pub(crate) fn start(level: Level) -> io::Result<(Log, SetLevel)> {
         let is_journal = goes_to_journal();
         let queue = Queue::to(io::stderr(), is_journal)?;
         let log = tracing_subscriber::fmt()
@@ -58,15 +59,28 @@ impl Log {
             .with_target(false)
             .with_ansi(io::stderr().is_terminal())
             // It would tell standard error of errors of standard error, and panic when that fails too.
-            .log_internal_errors(false)
-            .with_max_level(level);
-        if is_journal {
-            log.without_time().init();
-        } else {
+            .log_internal_errors(false);
+        let set_level: SetLevel = if is_journal {
+            let log = log.without_time().with_env_filter(filter(level));
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
             log.init();
-        }
-        Ok(Log(queue))
+            Box::new(move |level| _ = handle.reload(filter(level)))
+        } else {
+            let log = log.with_env_filter(filter(level)).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |level| _ = handle.reload(filter(level)))
+        };
+        Ok((Log(queue), set_level))
     }
+}
+
+/// Changes how much is logged.
+pub(crate) type SetLevel = Box<dyn Fn(Level)>;
+
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::new(level.as_str())
 }
 
 impl Drop for Log {

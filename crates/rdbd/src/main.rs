@@ -2,8 +2,10 @@
 
 #![deny(unsafe_code)]
 
+mod caller;
 mod check;
 mod convert;
+mod down;
 mod fallback;
 mod figures;
 mod guard;
@@ -14,14 +16,17 @@ mod log;
 mod man;
 mod node;
 mod ops;
+mod primary;
 mod proc_drbd;
 mod questions;
 mod reasons;
 mod registry;
+mod reload;
 mod run_dir;
 mod server;
 mod settings;
 mod stopped;
+mod streams;
 mod systemd;
 mod takeover;
 mod target;
@@ -34,11 +39,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use rdb_frontend::Frontend;
 use rdb_frontend::links::DeviceLinks;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -46,9 +49,10 @@ use tokio::task::LocalSet;
 use crate::guard::StatusFile;
 use crate::handover::What;
 use crate::node::Node;
-use crate::run_dir::Held;
+use crate::reload::{Ends, Reload, Serving};
+use crate::run_dir::{Held, LOCK_FD};
 use crate::server::{Access, Server};
-use crate::settings::{DEFAULT_BUSY_POLL_US, DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
+use crate::settings::{DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
 
 // (Cargo gives a feature to all who are built together: better no daemon than one with bugs on purpose.)
 const _: () = assert!(
@@ -102,17 +106,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    // (A program that follows another one is handed what it needs.)
+    if args.background && std::env::var_os(LOCK_FD).is_none() {
+        streams::close_inherited();
+    }
     if let Some(directory) = args.generate_man {
         return man::write(&directory).with_context(|| directory.display().to_string());
     }
     let settings = Settings::load(args.config.as_deref())?;
-    let frontend = args
-        .frontend
-        .as_deref()
-        .or(settings.frontend.as_deref())
-        .unwrap_or("auto");
-    let frontend = Frontend::from_name(frontend)
-        .and_then(Frontend::settle)
+    let frontend = reload::frontend(args.frontend.as_deref(), &settings)
         .with_context(|| format!("frontend (from --frontend, RDB_FRONTEND or {DEFAULT_PATH})"))?;
     let Some(name) = args.node.or_else(host_name) else {
         bail!("can not find out this node's name; use --node");
@@ -138,7 +140,8 @@ fn run(args: Args) -> Result<()> {
         session::lead();
     }
     let level = settings.log_level.unwrap_or(settings::LogLevel::Info);
-    let log = log::Log::start(level.tracing()).context("starting the log")?;
+    let log_file = streams::log_file();
+    let (log, set_level) = log::Log::start(level.tracing()).context("starting the log")?;
     let core_dumps = settings.core_dumps.unwrap_or_default().runtime();
     for warning in rdb_runtime::harden_process(core_dumps) {
         tracing::warn!("{warning}");
@@ -152,7 +155,15 @@ fn run(args: Args) -> Result<()> {
         .enable_all()
         .build()?;
     let local = LocalSet::new();
-    let served = local.run_until(serve(name, frontend, settings, links, Rc::clone(&held)));
+    let serving = Serving::of(&settings, frontend);
+    let reload = Reload {
+        config: args.config,
+        frontend: args.frontend,
+        settings,
+        set_level,
+        log_file,
+    };
+    let served = local.run_until(serve(name, serving, links, Rc::clone(&held), reload));
     let end = runtime.block_on(served)?;
     drop(local);
     // Whatever still waits on another thread ends with the program.
@@ -190,30 +201,27 @@ enum End {
 
 async fn serve(
     name: String,
-    frontend: Frontend,
-    settings: Settings,
+    serving: Serving,
     links: Option<DeviceLinks>,
     held: Rc<RefCell<Held>>,
+    reload: Reload,
 ) -> Result<End> {
     let run_dir = held.borrow().path().to_owned();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut ends = Ends::listen()?;
+    let hangup = signal(SignalKind::hangup())?;
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
     let server = Server::bind(&run_dir, Access::Administer)
         .with_context(|| format!("control socket {}", socket.display()))?;
     let questions = run_dir.join(rdb_control::QUESTIONS_NAME);
     // Without it the node serves as ever, and root can ask.
-    let asked = Server::bind(&run_dir, Access::Ask(settings.askers()))
+    let asked = Server::bind(&run_dir, Access::Ask(reload.settings.askers()))
         .map_err(|error| tracing::error!("socket for questions {}: {error}", questions.display()))
         .ok();
-    let busy_poll_us = settings.busy_poll_us.unwrap_or(DEFAULT_BUSY_POLL_US);
     let (node, devices, stopped) = Node::new(
         name,
         run_dir,
-        frontend,
-        Duration::from_micros(busy_poll_us.into()),
-        settings.nbd_connections.unwrap_or_default().get(),
-        settings.core_dumps.unwrap_or_default().runtime(),
+        serving,
+        reload.settings.core_dumps.unwrap_or_default().runtime(),
     );
     let node = Rc::new(node);
     let status = StatusFile::default();
@@ -223,7 +231,7 @@ async fn serve(
         env!("CARGO_PKG_VERSION"),
         node.name,
         node.run_dir.display(),
-        node.frontend,
+        serving.frontend,
     );
     let (registry, changed) = (node.registry.clone(), node.changed.clone());
     tokio::task::spawn_local(node::follow_devices(devices, registry, changed, links));
@@ -242,11 +250,11 @@ async fn serve(
     fallback::serves();
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     tokio::task::spawn_local(stopped::follow(Rc::clone(&node), stopped));
-    let mut serving = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
-    serving.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
+    reload::follow(hangup, reload, Rc::clone(&node));
+    let mut servers = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
+    servers.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("terminated: going down"),
-        _ = interrupt.recv() => tracing::info!("interrupted: going down"),
+        says = ends.come() => tracing::info!("{says}: going down"),
         () = node.end.notified() => {
             // The answer to who asked is written first.
             tokio::task::yield_now().await;
@@ -257,7 +265,7 @@ async fn serve(
     if successor.is_none() {
         node.hand_over(What::InUse).await;
     }
-    serving.iter().for_each(tokio::task::JoinHandle::abort);
+    servers.iter().for_each(tokio::task::JoinHandle::abort);
     guarding.abort();
     // No new client finds us; the status file goes with its service.
     for path in [&socket, &questions] {

@@ -1,6 +1,6 @@
 //! The node: what runs on it, and what its resources tell of themselves.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdb_engine::{Level, ResourceStatus, VolumeNr};
-use rdb_frontend::Frontend;
 use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
 use tokio::sync::Notify;
@@ -17,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::keep::Keeper;
 use crate::proc_drbd;
 use crate::registry::Shared;
+use crate::reload::Serving;
 use crate::stopped::{FailedLine, Restarts};
 use crate::takeover::Takeover;
 
@@ -29,12 +29,8 @@ pub(crate) struct Node {
     pub(crate) name: String,
     /// Where its sockets and files are.
     pub(crate) run_dir: PathBuf,
-    /// How devices are served.
-    pub(crate) frontend: Frontend,
-    /// `busy-poll-us`.
-    pub(crate) busy_poll: Duration,
-    /// `nbd-connections`.
-    pub(crate) nbd_connections: u32,
+    /// What resources are started with.
+    pub(crate) serving: Cell<Serving>,
     /// `core-dumps`.
     pub(crate) core_dumps: CoreDumps,
     /// The challenges that its resources have given to peers.
@@ -65,7 +61,8 @@ pub(crate) struct Node {
 pub(crate) struct DeviceNotice {
     resource: String,
     number: u16,
-    is_up: bool,
+    /// `Err`: its front end could not make it, and why.
+    is_up: Result<bool, String>,
     node: Option<PathBuf>,
 }
 
@@ -74,9 +71,7 @@ impl Node {
     pub(crate) fn new(
         name: String,
         run_dir: PathBuf,
-        frontend: Frontend,
-        busy_poll: Duration,
-        nbd_connections: u32,
+        serving: Serving,
         core_dumps: CoreDumps,
     ) -> (
         Node,
@@ -94,9 +89,7 @@ impl Node {
             keeper: Keeper::new(&run_dir),
             takeover: RefCell::default(),
             run_dir,
-            frontend,
-            busy_poll,
-            nbd_connections,
+            serving: Cell::new(serving),
             core_dumps,
             challenges: Challenges::default(),
             registry: Shared::default(),
@@ -132,8 +125,18 @@ impl Node {
                 let _ = devices.send(DeviceNotice {
                     resource,
                     number: volume.0,
-                    is_up: true,
+                    is_up: Ok(true),
                     node,
+                });
+            }
+            Notice::NoDevice { volume, reason } => {
+                let resource = resource.clone();
+                // Nobody listens any more when the daemon ends.
+                let _ = devices.send(DeviceNotice {
+                    resource,
+                    number: volume.0,
+                    is_up: Err(reason),
+                    node: None,
                 });
             }
             Notice::DeviceDown { volume } => {
@@ -141,7 +144,7 @@ impl Node {
                 let _ = devices.send(DeviceNotice {
                     resource,
                     number: volume.0,
-                    is_up: false,
+                    is_up: Ok(false),
                     node: None,
                 });
             }
@@ -189,6 +192,19 @@ pub(crate) async fn follow_devices(
             is_up,
             node,
         } = notice;
+        let is_up = match is_up {
+            Ok(is_up) => is_up,
+            Err(reason) => {
+                let mut registry = registry.lock();
+                let entry = registry.get_mut(&resource);
+                if let Some(volume) = entry.and_then(|entry| entry.volumes.get_mut(&number)) {
+                    volume.no_device = Some(reason);
+                }
+                drop(registry);
+                changed.notify_waiters();
+                continue;
+            }
+        };
         let minor = {
             let registry = registry.lock();
             let entry = registry.get(&resource);
@@ -225,6 +241,9 @@ pub(crate) async fn follow_devices(
             .and_then(|entry| entry.volumes.get_mut(&number))
         {
             volume.is_up = is_up;
+            if !is_up || node.is_some() {
+                volume.no_device = None;
+            }
             volume.node = node;
         }
         changed.notify_waiters();

@@ -1,20 +1,22 @@
 //! The operations: what may be done is checked here as far as it is about names, minors and addresses; everything about
 //! the state of a resource is decided by its engine.
 
-use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rdb_control::{
     ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal, ResourceOptions,
     ResourceShown, StatusReport, VolumeShown, WaitReport, WaitTimes, code,
 };
-use rdb_engine::state::{ConnState, DiskState, Role};
+use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
-use rdb_runtime::{AttachRequest, ConnectRequest, ResourceConfig};
+use rdb_runtime::{AttachRequest, ConnectRequest, ResourceConfig, Ticket};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::caller;
 use crate::convert;
 use crate::node::Node;
 use crate::registry::{Entry, Volume};
@@ -40,10 +42,14 @@ pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// How long the thread of a resource may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a device may take to appear after its volume became Primary.
-const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a command that was taken back may take to say so; one whose disk is being opened takes longer.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long all resources together may take to say how they are, for `status` and `show`.
+const OVERVIEW_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an address that somebody has is tried.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a wait looks, beside every change of state.
-const WAIT_POLL: Duration = Duration::from_millis(500);
+pub(crate) const WAIT_POLL: Duration = Duration::from_millis(500);
 /// `max-buffers`, for which a resource's memory is taken at its start: DRBD's default. More is taken when a connection is
 /// configured that has more of them.
 pub(crate) const MAX_BUFFERS: u32 = 2048;
@@ -61,10 +67,18 @@ impl Node {
         self.withdraw_takeover(&op);
         let is_question = op.is_question();
         let done = self.operate(op).await;
-        if !is_question {
-            self.keep().await;
+        if is_question {
+            return done;
         }
-        done
+        let kept = self.keep().await;
+        let done = done?;
+        kept.map_err(|error| {
+            Failure::Error(format!(
+                "done, but not on record: {error}; an rdbd that follows this one would not know of it. Make room, and give the \
+                 command again"
+            ))
+        })?;
+        Ok(done)
     }
 
     async fn operate(&self, op: Op) -> Outcome<Value> {
@@ -99,8 +113,11 @@ impl Node {
                 .await?;
             }
             Op::Detach { minor, force } => {
-                self.admin(minor, |volume| Command::Detach { volume, force })
-                    .await?;
+                let detach = |volume| Command::Detach { volume, force };
+                match force {
+                    true => self.passing(minor, detach).await?,
+                    false => self.admin(minor, detach).await?,
+                }
             }
             Op::Connect {
                 resource,
@@ -163,7 +180,7 @@ impl Node {
             }
             Op::DelMinor { minor } => {
                 let target = self.target(minor)?;
-                let _turn = target.turn.lock().await;
+                let _turn = caller::turn(&target).await?;
                 self.del_volume(&target).await?;
             }
             Op::DelResource { resource } => self.del_resource(&resource).await?,
@@ -221,13 +238,14 @@ impl Node {
             self.registry.lock().remove(name);
             self.restarts.forget(name);
         }
+        let serving = self.serving.get();
         let config = ResourceConfig {
             name: name.to_owned(),
             run_dir: self.run_dir.clone(),
-            frontend: self.frontend,
+            frontend: serving.frontend,
             max_buffers: MAX_BUFFERS,
-            busy_poll: self.busy_poll,
-            nbd_connections: self.nbd_connections,
+            busy_poll: serving.busy_poll,
+            nbd_connections: serving.nbd_connections,
             challenges: self.challenges.clone(),
             core_dumps: self.core_dumps,
             inherited,
@@ -249,7 +267,7 @@ impl Node {
 
     pub(crate) async fn new_minor(&self, name: &str, number: u16, minor: u32) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = target.turn.lock().await;
+        let _turn = caller::turn(&target).await?;
         {
             let mut registry = self.registry.lock();
             if registry.check_new_minor(name, number, minor)? {
@@ -274,7 +292,9 @@ impl Node {
                 },
             )
             .await;
+        // (One that was taken back may have been made all the same; then it stays, as it does for who asks again.)
         if added.is_err()
+            && !self.has_volume(&target, VolumeNr(number)).await
             && let Some(entry) = self.registry.lock().get_mut(name)
         {
             entry.volumes.remove(&number);
@@ -282,9 +302,14 @@ impl Node {
         added
     }
 
+    async fn has_volume(&self, target: &Target, volume: VolumeNr) -> bool {
+        let status = self.resource_status(target).await;
+        status.is_ok_and(|status| status.volumes.iter().any(|v| v.volume == volume))
+    }
+
     pub(crate) async fn attach(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = target.turn.lock().await;
+        let _turn = caller::turn(&target).await?;
         let options = convert::disk(&disk.options)?;
         if self.volume_status(&target).await?.state.disk != DiskState::Diskless {
             return Err(Refusal::failure(code::DISK_CONFIGURED, "").into());
@@ -295,13 +320,12 @@ impl Node {
             meta: convert::meta(&disk.meta),
             options,
         };
-        let (reply, answer) = oneshot::channel();
-        target
-            .handle
-            .attach(request, Box::new(move |result| _ = reply.send(result)));
-        self.settle(&target, answer).await?;
+        // It counts while a disk is attached. One whose caller goes may get there all the same.
         self.update_volume(&target, |volume| volume.disk = Some(disk));
-        Ok(())
+        let (reply, answer) = oneshot::channel();
+        let reply = Box::new(move |result| _ = reply.send(result));
+        let ticket = target.handle.attach(request, reply);
+        self.settle(&target, ticket, answer).await
     }
 
     pub(crate) async fn connect(
@@ -312,7 +336,7 @@ impl Node {
         tentative: bool,
     ) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = target.turn.lock().await;
+        let _turn = caller::turn(&target).await?;
         let options = convert::net(&connection.net)?;
         for (other, used) in self.connections().await {
             if used.local == connection.local {
@@ -341,15 +365,21 @@ impl Node {
             socket_check_timeout_ds: connection.net.socket_check_timeout_ds,
             tcp_cork: connection.net.tcp_cork,
         };
-        let (reply, answer) = oneshot::channel();
-        target
-            .handle
-            .connect(request, Box::new(move |result| _ = reply.send(result)));
-        self.settle(&target, answer).await?;
+        if self.resource_status(&target).await?.connection != ConnState::StandAlone {
+            let info = "the connection is configured already";
+            return Err(Refusal::failure(code::NET_CONFIGURED, info).into());
+        }
+        if caller::is_there() {
+            listen_check(connection.local).await?;
+        }
+        // It counts while there is a connection. One whose caller goes may get there all the same.
         if let Some(entry) = self.registry.lock().get_mut(name) {
             entry.connection = Some(connection);
         }
-        Ok(())
+        let (reply, answer) = oneshot::channel();
+        let reply = Box::new(move |result| _ = reply.send(result));
+        let ticket = target.handle.connect(request, reply);
+        self.settle(&target, ticket, answer).await
     }
 
     async fn disconnect(&self, name: &str, force: bool) -> Outcome<()> {
@@ -360,58 +390,20 @@ impl Node {
             ))
         };
         let target = self.resource(name).map_err(|_| unknown_connection())?;
-        let _turn = target.turn.lock().await;
+        // What is forced waits for nobody.
+        let _turn = match force {
+            true => None,
+            false => Some(caller::turn(&target).await?),
+        };
         if self.resource_status(&target).await?.connection == ConnState::StandAlone {
             return Err(unknown_connection());
         }
         self.command(&target, Command::Disconnect { force }).await
     }
 
-    pub(crate) async fn primary(&self, minor: u32, force: bool) -> Outcome<()> {
-        let target = self.target(minor)?;
-        let _turn = target.turn.lock().await;
-        let volume = target.volume();
-        self.command(&target, Command::Primary { volume, force })
-            .await?;
-        // Whoever asked wants to use the device now.
-        let deadline = Instant::now() + DEVICE_TIMEOUT;
-        loop {
-            let changed = self.changed.notified();
-            let is_up = self.look_at_volume(&target, |volume| volume.is_up);
-            if is_up.unwrap_or(true) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(Failure::Error(format!(
-                    "minor {minor} is Primary, but its device did not appear within {} seconds; see the log",
-                    DEVICE_TIMEOUT.as_secs()
-                )));
-            }
-            let _ = timeout(WAIT_POLL, changed).await;
-        }
-    }
-
-    /// The thread of the resource finds out whether the device is held open.
-    async fn secondary(&self, minor: u32) -> Outcome<()> {
-        let target = self.target(minor)?;
-        let _turn = target.turn.lock().await;
-        self.demote(&target).await
-    }
-
-    async fn demote(&self, target: &Target) -> Outcome<()> {
-        let command = Command::Secondary {
-            volume: target.volume(),
-            held_open: false,
-        };
-        match self.command(target, command).await {
-            Err(failure) => Err(self.with_holders(target, failure).await),
-            done => done,
-        }
-    }
-
     async fn disk_options(&self, minor: u32, options: DiskOptions) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = target.turn.lock().await;
+        let _turn = caller::turn(&target).await?;
         let command = Command::DiskOptions {
             volume: target.volume(),
             options: convert::disk(&options)?,
@@ -427,7 +419,7 @@ impl Node {
 
     async fn net_options(&self, name: &str, options: NetOptions) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = target.turn.lock().await;
+        let _turn = caller::turn(&target).await?;
         let command = Command::NetOptions {
             options: convert::net(&options)?,
         };
@@ -443,7 +435,7 @@ impl Node {
         Ok(())
     }
 
-    async fn del_volume(&self, target: &Target) -> Outcome<()> {
+    pub(crate) async fn del_volume(&self, target: &Target) -> Outcome<()> {
         self.command(
             target,
             Command::DelVolume {
@@ -459,7 +451,7 @@ impl Node {
 
     async fn del_resource(&self, name: &str) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = target.turn.lock().await;
+        let _turn = caller::turn(&target).await?;
         if !target.numbers.is_empty() {
             return Err(Refusal::failure(code::RES_IN_USE, "").into());
         }
@@ -471,7 +463,7 @@ impl Node {
     }
 
     /// Stops the thread, waits for its end, and forgets the resource.
-    async fn end_thread(&self, target: &Target) {
+    pub(crate) async fn end_thread(&self, target: &Target) {
         let handle = target.handle.clone();
         handle.stop();
         let ended = tokio::task::spawn_blocking(move || handle.join()).await;
@@ -483,85 +475,33 @@ impl Node {
         tracing::info!("drbd {}: removed", target.name);
     }
 
-    /// Demotes, disconnects, detaches, deletes (`docs/spec/behaviour.md`, section 12.11). Tells which generations the
-    /// disks of the volumes ended with.
-    pub(crate) async fn down(&self, name: &str) -> Outcome<BTreeMap<u16, u64>> {
-        let mut generations = BTreeMap::new();
-        let Ok(target) = self.resource(name) else {
-            return Ok(generations);
-        };
-        let _turn = target.turn.lock().await;
-        let at = |step: &'static str| move |failure| explain(failure, step);
-        if target.failure.is_none() {
-            for volume in self
-                .volumes_where(&target, |v| v.state.role == Role::Primary)
-                .await?
-            {
-                let of_volume = Target {
-                    number: volume.0,
-                    ..target.clone()
-                };
-                self.demote(&of_volume)
-                    .await
-                    .map_err(at("failed to demote"))?;
-            }
-            let status = self.resource_status(&target).await?;
-            for volume in &status.volumes {
-                if let Some((ids, _)) = volume.generation {
-                    generations.insert(volume.volume.0, ids.current);
-                }
-            }
-            if status.connection != ConnState::StandAlone {
-                let command = Command::Disconnect { force: false };
-                self.command(&target, command)
-                    .await
-                    .map_err(at("failed to disconnect"))?;
-            }
-            for volume in self
-                .volumes_where(&target, |v| v.state.disk != DiskState::Diskless)
-                .await?
-            {
-                let command = Command::Detach {
-                    volume,
-                    force: false,
-                };
-                self.command(&target, command)
-                    .await
-                    .map_err(at("failed to detach"))?;
-            }
-            for number in target.numbers.clone() {
-                let of_volume = Target {
-                    number,
-                    ..target.clone()
-                };
-                self.del_volume(&of_volume)
-                    .await
-                    .map_err(at("failed to delete volume"))?;
-            }
+    /// How all resources are, asked at once; `None`: it does not answer.
+    async fn all_status(&self) -> Vec<(Target, Option<ResourceStatus>)> {
+        let asked: Vec<_> = self
+            .all()
+            .into_iter()
+            .map(|target| {
+                let (reply, answer) = oneshot::channel();
+                target
+                    .handle
+                    .status(Box::new(move |status| _ = reply.send(status)));
+                (target, answer)
+            })
+            .collect();
+        let deadline = Instant::now() + OVERVIEW_TIMEOUT;
+        let mut all = Vec::new();
+        for (target, answer) in asked {
+            let status = timeout_at(deadline, answer).await;
+            all.push((target, status.ok().and_then(Result::ok)));
         }
-        self.end_thread(&target).await;
-        Ok(generations)
-    }
-
-    async fn volumes_where(
-        &self,
-        target: &Target,
-        is_wanted: impl Fn(&VolumeStatus) -> bool,
-    ) -> Outcome<Vec<VolumeNr>> {
-        let status = self.resource_status(target).await?;
-        Ok(status
-            .volumes
-            .iter()
-            .filter(|v| is_wanted(v))
-            .map(|v| v.volume)
-            .collect())
+        all
     }
 
     /// Everything; what does not answer stands there as failed.
     async fn status(&self) -> StatusReport {
         let mut resources = Vec::new();
-        for target in self.all() {
-            let Ok(status) = self.resource_status(&target).await else {
+        for (target, status) in self.all_status().await {
+            let Some(status) = status else {
                 resources.extend(self.failed_report(&target));
                 continue;
             };
@@ -591,8 +531,7 @@ impl Node {
     /// How everything is configured, as far as it is in effect.
     async fn show(&self) -> Vec<ResourceShown> {
         let mut shown = Vec::new();
-        for target in self.all() {
-            let status = self.resource_status(&target).await.ok();
+        for (target, status) in self.all_status().await {
             shown.extend(self.shown(&target, status.as_ref()));
         }
         shown
@@ -664,16 +603,17 @@ impl Node {
             }
             let soon = async {
                 tokio::select! {
-                    () = changed => {}
-                    () = sleep(WAIT_POLL) => {}
+                    () = changed => Ok(()),
+                    () = sleep(WAIT_POLL) => Ok(()),
+                    () = caller::gone() => Err(caller::taken_back()),
                 }
             };
             match deadline {
-                None => soon.await,
-                Some(deadline) if timeout_at(deadline, soon).await.is_err() => {
-                    return Ok(WaitReport { reached: false });
-                }
-                Some(_) => {}
+                None => soon.await?,
+                Some(deadline) => match timeout_at(deadline, soon).await {
+                    Ok(went) => went?,
+                    Err(_) => return Ok(WaitReport { reached: false }),
+                },
             }
         }
     }
@@ -681,26 +621,50 @@ impl Node {
     /// A command on one volume.
     async fn admin(&self, minor: u32, command: impl FnOnce(VolumeNr) -> Command) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = target.turn.lock().await;
+        let _turn = caller::turn(&target).await?;
         self.command(&target, command(target.volume())).await
     }
 
-    async fn command(&self, target: &Target, command: Command) -> Outcome<()> {
-        let (reply, answer) = oneshot::channel();
-        target
-            .handle
-            .admin(command, Box::new(move |result| _ = reply.send(result)));
-        self.settle(target, answer).await
+    /// The same of one that is forced: it waits for no other.
+    async fn passing(&self, minor: u32, command: impl FnOnce(VolumeNr) -> Command) -> Outcome<()> {
+        let target = self.target(minor)?;
+        self.command(&target, command(target.volume())).await
     }
 
-    /// Waits for the answer to a command; it may take as long as the peer takes.
+    pub(crate) async fn command(&self, target: &Target, command: Command) -> Outcome<()> {
+        let (reply, answer) = oneshot::channel();
+        let reply = Box::new(move |result| _ = reply.send(result));
+        let ticket = target.handle.admin(command, reply);
+        self.settle(target, ticket, answer).await
+    }
+
+    /// Waits for the answer to a command; it may take as long as the peer takes, or the disk. If the caller goes it is taken
+    /// back.
     async fn settle(
         &self,
         target: &Target,
-        answer: oneshot::Receiver<Result<(), AdminError>>,
+        ticket: Ticket,
+        mut answer: oneshot::Receiver<Result<(), AdminError>>,
     ) -> Outcome<()> {
-        match answer.await {
+        let answered = tokio::select! {
+            answered = &mut answer => answered,
+            () = caller::gone() => {
+                target.handle.withdraw(ticket);
+                match timeout(WITHDRAW_TIMEOUT, answer).await {
+                    Ok(answered) => answered,
+                    Err(_) => return Err(caller::taken_back()),
+                }
+            }
+        };
+        match answered {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(AdminError::Withdrawn)) => {
+                tracing::info!(
+                    "drbd {}: a command was taken back: its caller has gone",
+                    target.name
+                );
+                Err(caller::taken_back())
+            }
             // It is gone, and its mailbox has said so.
             Ok(Err(_)) if self.check_runs(target).is_err() => Err(self.ended(target)),
             Ok(Err(error)) => Err(convert::refusal(error).into()),
@@ -783,18 +747,28 @@ impl Node {
     }
 }
 
-/// Says which step of `down` it was.
-fn explain(failure: Failure, step: &str) -> Failure {
-    match failure {
-        Failure::Refused(mut refusal) => {
-            refusal.info = if refusal.info.is_empty() {
-                step.to_owned()
-            } else {
-                format!("{step}\n{}", refusal.info)
-            };
-            Failure::Refused(refusal)
+/// Whether anybody can be listened to at an address: who asks for a connection is told at once if somebody else has it. (An
+/// address that is not there yet is waited for.)
+async fn listen_check(local: SocketAddr) -> Outcome<()> {
+    let end = Instant::now() + LISTEN_TIMEOUT;
+    loop {
+        match TcpListener::bind(local) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                // The listener of a connection that has just ended may be about to go.
+                if Instant::now() >= end || error.kind() == io::ErrorKind::PermissionDenied {
+                    return Err(Failure::Error(format!(
+                        "can not listen at {local}: {error}"
+                    )));
+                }
+            }
+            _ => return Ok(()),
         }
-        Failure::Error(text) => Failure::Error(format!("{step}: {text}")),
+        sleep(Duration::from_millis(50)).await;
     }
 }
 

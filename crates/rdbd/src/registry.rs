@@ -52,6 +52,8 @@ pub(crate) struct Volume {
     pub(crate) is_up: bool,
     /// Its node, if it has one.
     pub(crate) node: Option<PathBuf>,
+    /// Why it has no device that its front end should have made.
+    pub(crate) no_device: Option<String>,
 }
 
 impl Registry {

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use crate::caller::Caller;
 use crate::node::Node;
 use crate::ops::Failure;
 use crate::questions::{self, Askers};
@@ -29,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(300);
 /// How long a client may take to accept an answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether a client that waits is still there.
+const HUNG_UP_LOOK: Duration = Duration::from_millis(200);
 /// How often the daemon looks whether its files are there.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
@@ -260,18 +263,24 @@ async fn serve(
                 }
             }
             Ok(Request { id, op }) => {
-                let is_wait = matches!(op, Op::WaitConnect { .. } | Op::WaitSync { .. });
                 let work = async {
                     match op {
                         op if asks_only => questions::answer(node, op).await,
+                        // What has begun to be handed over can not be taken back.
                         Op::Restart { program, force } => node.restart(program, force).await,
                         op => node.perform(op).await,
                     }
                 };
+                let caller = Rc::new(Caller::default());
+                let mut work = std::pin::pin!(Rc::clone(&caller).served(work));
                 let done = tokio::select! {
-                    done = work => done,
-                    // Nobody waits any more. Other commands are finished, whoever listens.
-                    () = hung_up(stream.get_ref()), if is_wait => return Ok(()),
+                    done = &mut work => done,
+                    () = hung_up(stream.get_ref()) => {
+                        // Nobody waits any more: it is taken back as far as it can be, and nobody is told.
+                        caller.leave();
+                        _ = work.await;
+                        return Ok(());
+                    }
                 };
                 let body = match done {
                     Ok(value) => ReplyBody::Ok(value),
@@ -311,13 +320,15 @@ fn hello(node: &Node) -> serde_json::Value {
     serde_json::to_value(hello).expect("plain values")
 }
 
-/// Ends when the client has closed its end.
+/// Ends when the client has closed its end, or has ended.
 async fn hung_up(stream: &UnixStream) {
-    match stream.ready(Interest::READABLE).await {
-        Ok(ready) if ready.is_read_closed() => {}
-        Err(_) => {}
-        // It has sent its next request already, so it is there; the end of it shows when we answer.
-        Ok(_) => std::future::pending().await,
+    loop {
+        match stream.ready(Interest::READABLE | Interest::WRITABLE).await {
+            Ok(ready) if ready.is_read_closed() || ready.is_write_closed() => return,
+            Err(_) => return,
+            // It is there, and may have sent its next request already.
+            Ok(_) => tokio::time::sleep(HUNG_UP_LOOK).await,
+        }
     }
 }
 

@@ -120,7 +120,8 @@ impl Node {
         drop(turn);
         self.bring_back(kept).await;
         self.restarts.under_way.borrow_mut().remove(name);
-        self.keep().await;
+        // What goes wrong is logged.
+        let _ = self.keep().await;
         self.changed.notify_waiters();
     }
 

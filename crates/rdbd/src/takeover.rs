@@ -80,7 +80,8 @@ impl Node {
                 return reason;
             }
             node.keeper.begin();
-            node.keep().await;
+            // What goes wrong is logged.
+            let _ = node.keep().await;
             None
         });
         match timeout(CONFIGURE_TIMEOUT, work).await {

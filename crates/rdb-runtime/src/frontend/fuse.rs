@@ -22,7 +22,7 @@ use rdb_frontend::{Errno, Request};
 use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Mailbox, Message, Notice, Reply};
+use crate::handle::{Caller, Mailbox, Message, Notice};
 use crate::pool::{Aligned, PAGE_BYTES, Reserve};
 use crate::ring::Op;
 
@@ -62,7 +62,7 @@ pub(crate) enum FuseMessage {
     Held {
         volume: VolumeNr,
         held: bool,
-        reply: Reply,
+        reply: Caller,
     },
 }
 
@@ -267,6 +267,8 @@ impl<E: Engine> EventLoop<E> {
                 self.front.fuse.retain(|device| device.volume != volume);
                 let text = format!("no device node, only the NBD socket: {error}");
                 self.log(Level::Error, Some(volume), text);
+                let reason = error.to_string();
+                self.notify(Notice::NoDevice { volume, reason });
                 match self.volume(volume).device {
                     Some(spec) => self.announce_without_node(volume, spec),
                     None => self.notify(Notice::DeviceDown { volume }),
@@ -298,7 +300,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// Finds out whether somebody uses the loop device, then goes on with the demotion; the reply comes back if there is
     /// none.
-    pub(super) fn ask_who_holds_loop(&mut self, volume: VolumeNr, reply: Reply) -> Option<Reply> {
+    pub(super) fn ask_who_holds_loop(&mut self, volume: VolumeNr, reply: Caller) -> Option<Caller> {
         let Some(node) = self.loop_device_up(volume) else {
             return Some(reply);
         };

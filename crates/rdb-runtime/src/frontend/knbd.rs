@@ -14,7 +14,7 @@ use super::device_info;
 use super::handover::Left;
 use crate::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Mailbox, Message, Notice, Reply};
+use crate::handle::{Caller, Mailbox, Message, Notice};
 
 /// What helper threads report.
 pub(crate) enum KnbdMessage {
@@ -53,7 +53,7 @@ pub(crate) enum KnbdMessage {
     Held {
         volume: VolumeNr,
         held: bool,
-        reply: Reply,
+        reply: Caller,
     },
 }
 
@@ -294,6 +294,8 @@ impl<E: Engine> EventLoop<E> {
                 self.left_device_is_foreign(volume);
                 let text = format!("no device node, only the NBD socket: {error}");
                 self.log(Level::Error, Some(volume), text);
+                let reason = error.to_string();
+                self.notify(Notice::NoDevice { volume, reason });
                 match self.volume(volume).device {
                     Some(spec) => self.announce_without_node(volume, spec),
                     None => self.notify(Notice::DeviceDown { volume }),
@@ -351,7 +353,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Finds out whether somebody uses the device, then goes on with the demotion. `Some`: there is none to ask about.
-    pub(super) fn ask_who_holds_knbd(&mut self, volume: VolumeNr, reply: Reply) -> Option<Reply> {
+    pub(super) fn ask_who_holds_knbd(&mut self, volume: VolumeNr, reply: Caller) -> Option<Caller> {
         let Some(device) = self.knbd_up(volume) else {
             return Some(reply);
         };

@@ -25,7 +25,7 @@ use self::nbd::Nbd;
 use self::ublk::UblkNode;
 use crate::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Mailbox, Notice, Reply, ResourceConfig};
+use crate::handle::{Caller, Mailbox, Notice, ResourceConfig};
 use crate::pool::{Buf, Reserve};
 
 /// A transient user of a block device (udev looks at new ones) is waited for this long.
@@ -180,7 +180,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Finds out whether somebody uses the device node, then goes on with the demotion.
-    pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Reply) {
+    pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Caller) {
         let reply = self.ask_who_holds_loop(volume, reply);
         let reply = reply.and_then(|reply| self.ask_who_holds_ublk(volume, reply));
         let reply = reply.and_then(|reply| self.ask_who_holds_knbd(volume, reply));

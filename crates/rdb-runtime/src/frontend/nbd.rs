@@ -11,7 +11,7 @@ use io_uring::{opcode, types};
 use rdb_engine::{DeviceSpec, Level, Time, VolumeNr};
 use rdb_frontend::knbd::is_hung_up;
 use rdb_frontend::nbd::{CloseReason, Exports, Session, Step};
-use rdb_frontend::{Errno, Request};
+use rdb_frontend::{Errno, Frontend, Request};
 use slab::Slab;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -192,7 +192,11 @@ impl<E: Engine> EventLoop<E> {
             }
             Err(error) => {
                 let text = format!("no NBD socket at {}: {error}", path.display());
-                self.log(Level::Error, Some(nr), text);
+                self.log(Level::Error, Some(nr), text.clone());
+                if self.config.frontend == Frontend::Socket {
+                    let (volume, reason) = (nr, text);
+                    self.notify(Notice::NoDevice { volume, reason });
+                }
             }
         }
     }

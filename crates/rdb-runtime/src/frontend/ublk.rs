@@ -17,7 +17,7 @@ use super::handover::Left;
 use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Mailbox, Message, Notice, Reply};
+use crate::handle::{Caller, Mailbox, Message, Notice};
 use crate::pool::{Buf, Reserve};
 use crate::ring::Op;
 
@@ -56,7 +56,7 @@ pub(crate) enum UblkMessage {
     Held {
         volume: VolumeNr,
         held: bool,
-        reply: Reply,
+        reply: Caller,
     },
 }
 
@@ -309,6 +309,8 @@ impl<E: Engine> EventLoop<E> {
                 self.left_device_is_foreign(volume);
                 let text = format!("no device node, only the NBD socket: {error}");
                 self.log(Level::Error, Some(volume), text);
+                let reason = error.to_string();
+                self.notify(Notice::NoDevice { volume, reason });
                 match self.volume(volume).device {
                     Some(spec) => self.announce_without_node(volume, spec),
                     None => self.notify(Notice::DeviceDown { volume }),
@@ -349,7 +351,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Finds out whether somebody uses the device, then goes on with the demotion. `false`: there is none to ask about.
-    pub(super) fn ask_who_holds_ublk(&mut self, volume: VolumeNr, reply: Reply) -> Option<Reply> {
+    pub(super) fn ask_who_holds_ublk(&mut self, volume: VolumeNr, reply: Caller) -> Option<Caller> {
         let Some(device) = self.ublk_up(volume) else {
             return Some(reply);
         };

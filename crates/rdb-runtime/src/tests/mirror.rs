@@ -304,6 +304,7 @@ impl Engine for Mirror {
                 let result = self.on_admin(command, fx);
                 fx.push(Effect::AdminDone { id, result });
             }
+            Event::Withdraw { .. } => {} // every command is done at once
             Event::Request(request) => self.on_request(request, fx),
             Event::DiskDone { tag, result } => match self.work.get(tag.0 as usize) {
                 Some(&Work::Peer { ack }) => {

@@ -1,0 +1,92 @@
+//! `primary` and `secondary`: success is a device that can be used, or that nobody uses.
+
+use std::time::Duration;
+
+use rdb_engine::Command;
+use rdb_engine::state::Role;
+use tokio::time::{Instant, timeout};
+
+use crate::caller;
+use crate::node::Node;
+use crate::ops::{Failure, Outcome, WAIT_POLL};
+use crate::target::Target;
+
+/// How long a device may take to appear after its volume became Primary.
+const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl Node {
+    /// Promotes, and waits for the device. Without one the promotion is taken back, if it was made by this.
+    pub(crate) async fn primary(&self, minor: u32, force: bool) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = caller::turn(&target).await?;
+        let volume = target.volume();
+        let was_primary = self.volume_status(&target).await?.state.role == Role::Primary;
+        self.command(&target, Command::Primary { volume, force })
+            .await?;
+        // Whoever asked wants to use the device now.
+        let missing = tokio::select! {
+            missing = self.missing_device(&target) => missing,
+            () = caller::gone() => Some("its caller has gone before it was there".to_owned()),
+        };
+        match missing {
+            None => Ok(()),
+            Some(why) if was_primary => Err(Failure::Error(format!(
+                "minor {minor} was Primary already and has no device: {why}"
+            ))),
+            Some(why) => Err(self.take_back(&target, minor, &why).await),
+        }
+    }
+
+    /// Waits for the device; why there will be none.
+    async fn missing_device(&self, target: &Target) -> Option<String> {
+        let deadline = Instant::now() + DEVICE_TIMEOUT;
+        loop {
+            let changed = self.changed.notified();
+            let found =
+                self.look_at_volume(target, |volume| (volume.is_up, volume.no_device.clone()));
+            match found {
+                // It was removed meanwhile: somebody else's wish.
+                None => return None,
+                Some((_, Some(why))) => return Some(why),
+                Some((true, None)) => return None,
+                Some((false, None)) => {}
+            }
+            if Instant::now() >= deadline {
+                let seconds = DEVICE_TIMEOUT.as_secs();
+                return Some(format!("it did not appear within {seconds} seconds"));
+            }
+            let _ = timeout(WAIT_POLL, changed).await;
+        }
+    }
+
+    /// The thread of the resource finds out whether the device is held open.
+    pub(crate) async fn secondary(&self, minor: u32) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = caller::turn(&target).await?;
+        self.demote(&target).await
+    }
+
+    pub(crate) async fn demote(&self, target: &Target) -> Outcome<()> {
+        let command = Command::Secondary {
+            volume: target.volume(),
+            held_open: false,
+        };
+        match self.command(target, command).await {
+            Err(failure) => Err(self.with_holders(target, failure).await),
+            done => done,
+        }
+    }
+
+    async fn take_back(&self, target: &Target, minor: u32, why: &str) -> Failure {
+        tracing::error!("drbd {}/{}: no device: {why}", target.name, target.number);
+        let secondary = Command::Secondary {
+            volume: target.volume(),
+            held_open: false,
+        };
+        let what = match self.command(target, secondary).await {
+            Ok(()) => "it is Secondary again",
+            Err(_) => "and it stays Primary, for it can not be made Secondary",
+        };
+        Failure::Error(format!("minor {minor} has no device: {why}; {what}"))
+    }
+}
