@@ -407,6 +407,8 @@ pub struct ResolvedHost {
 pub struct ResolvedVolume {
     /// Its number.
     pub volume: u16,
+    /// It has none in the configuration: the resource is this volume.
+    pub implicit: bool,
     /// Its minor number.
     pub minor: u32,
     /// The device node; `/dev/drbdN` when only the minor was given.

@@ -375,6 +375,7 @@ impl Resource {
                 };
                 Ok(ResolvedVolume {
                     volume: volume.number,
+                    implicit: volume.implicit,
                     minor: device.minor,
                     device: device
                         .path

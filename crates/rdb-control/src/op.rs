@@ -38,6 +38,9 @@ pub enum Op {
         volume: u16,
         /// Minor number, unique on the node.
         minor: u32,
+        /// The volume has no number in the configuration: the device's name in `/dev/drbd/by-res` is the resource's.
+        #[serde(default)]
+        implicit: bool,
     },
     /// Attaches a disk.
     Attach {
@@ -439,6 +442,7 @@ mod tests {
                 resource: resource(),
                 volume: 0,
                 minor,
+                implicit: true,
             },
             Op::Attach {
                 minor,

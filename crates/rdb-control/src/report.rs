@@ -268,6 +268,9 @@ pub struct VolumeShown {
     pub volume: u16,
     /// Minor number.
     pub minor: u32,
+    /// It has no number in the configuration.
+    #[serde(default)]
+    pub implicit: bool,
     /// The disk, if one is attached.
     pub disk: Option<DiskShown>,
 }

@@ -70,18 +70,19 @@ impl DeviceLinks {
         self.prefix.join(format!("drbd{minor}"))
     }
 
-    /// `PREFIX/drbd/by-res/RESOURCE/VOLUME`.
-    pub fn by_resource(&self, resource: &str, volume: u32) -> Result<PathBuf, LinkError> {
+    /// `PREFIX/drbd/by-res/RESOURCE/VOLUME`; without a volume, which is the one that has no number in the configuration,
+    /// `PREFIX/drbd/by-res/RESOURCE`.
+    pub fn by_resource(&self, resource: &str, volume: Option<u32>) -> Result<PathBuf, LinkError> {
         if resource.is_empty() || resource.contains(['/', '\0']) || matches!(resource, "." | "..") {
             return Err(LinkError::BadName {
                 name: resource.to_owned(),
             });
         }
-        Ok(self
-            .prefix
-            .join("drbd/by-res")
-            .join(resource)
-            .join(volume.to_string()))
+        let of_resource = self.prefix.join("drbd/by-res").join(resource);
+        Ok(match volume {
+            Some(volume) => of_resource.join(volume.to_string()),
+            None => of_resource,
+        })
     }
 
     /// Makes both links to `target`, replacing ours. If the second cannot be made, the first is taken back.
@@ -89,7 +90,7 @@ impl DeviceLinks {
         &self,
         minor: u32,
         resource: &str,
-        volume: u32,
+        volume: Option<u32>,
         target: &Path,
     ) -> Result<(), LinkError> {
         if !is_our_device(target) {
@@ -99,11 +100,32 @@ impl DeviceLinks {
         }
         let (by_minor, by_resource) = (self.by_minor(minor), self.by_resource(resource, volume)?);
         create_one(&by_minor, target)?;
+        self.make_room(resource, volume);
         create_one(&by_resource, target).inspect_err(|_| {
             if let Err(error) = remove_one(&by_minor, Some(target)) {
                 tracing::warn!("{error}");
             }
         })
+    }
+
+    /// Takes away what the resource had before its configuration gave its volume a number, or took it: a link is in the place
+    /// of a directory, or the other way round. What is not ours stays, and the new link cannot be made.
+    fn make_room(&self, resource: &str, volume: Option<u32>) {
+        let Ok(of_resource) = self.by_resource(resource, None) else {
+            return;
+        };
+        if volume.is_some() {
+            let _ = remove_one(&of_resource, None);
+        } else if of_resource.is_dir() && !of_resource.is_symlink() {
+            for entry in std::fs::read_dir(&of_resource)
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let _ = remove_one(&entry.path(), None);
+            }
+            let _ = std::fs::remove_dir(&of_resource);
+        }
     }
 
     /// Removes both links, as far as they are ours, and the directories that this leaves empty. Links that
@@ -113,7 +135,7 @@ impl DeviceLinks {
         &self,
         minor: u32,
         resource: &str,
-        volume: u32,
+        volume: Option<u32>,
         target: Option<&Path>,
     ) -> Result<(), LinkError> {
         let by_resource = self.by_resource(resource, volume)?;
@@ -187,26 +209,49 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let links = DeviceLinks::new(dir.path());
         links
-            .create(3, "r0", 0, Path::new("/dev/loop7"))
+            .create(3, "r0", Some(0), Path::new("/dev/loop7"))
             .expect("made");
         links
-            .create(3, "r0", 0, Path::new("/dev/loop8"))
+            .create(3, "r0", Some(0), Path::new("/dev/loop8"))
             .expect("replaced");
         links
-            .create(4, "r0", 1, Path::new("/dev/ublkb1"))
+            .create(4, "r0", Some(1), Path::new("/dev/ublkb1"))
             .expect("made");
         for path in ["drbd3", "drbd/by-res/r0/0"] {
             let target = std::fs::read_link(dir.path().join(path)).expect(path);
             assert_eq!(target, Path::new("/dev/loop8"), "{path}");
         }
-        links.remove(3, "r0", 0, None).expect("removed");
+        links.remove(3, "r0", Some(0), None).expect("removed");
         assert!(
             dir.path().join("drbd/by-res/r0").is_dir(),
             "volume 1 is still there"
         );
-        links.remove(4, "r0", 1, None).expect("removed");
-        links.remove(4, "r0", 1, None).expect("nothing to do");
+        links.remove(4, "r0", Some(1), None).expect("removed");
+        links.remove(4, "r0", Some(1), None).expect("nothing to do");
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn a_volume_without_a_number_is_the_resources_own_link() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let links = DeviceLinks::new(dir.path());
+        let target = Path::new("/dev/ublkb3");
+        let link = |path: &str| std::fs::read_link(dir.path().join("drbd/by-res").join(path)).ok();
+        for _ in 0..2 {
+            // The configuration numbers it, and does not any more.
+            links.create(3, "r0", Some(0), target).expect("made");
+            assert_eq!(link("r0/0").as_deref(), Some(target));
+            links.create(3, "r0", None, target).expect("made");
+            assert_eq!(link("r0").as_deref(), Some(target));
+        }
+        links.remove(3, "r0", None, Some(target)).expect("removed");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+        // A directory with what is not ours in it stays.
+        std::fs::create_dir_all(dir.path().join("drbd/by-res/r0")).expect("a directory");
+        std::fs::write(dir.path().join("drbd/by-res/r0/note"), "mine").expect("written");
+        let made = links.create(3, "r0", None, target);
+        assert!(matches!(made, Err(LinkError::NotOurs { .. })), "{made:?}");
+        assert!(dir.path().join("drbd/by-res/r0/note").exists());
     }
 
     #[test]
@@ -214,14 +259,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let links = DeviceLinks::new(dir.path());
         let (first, second) = (Path::new("/dev/ublkb0"), Path::new("/dev/ublkb5"));
-        links.create(3, "r0", 0, first).expect("made");
-        links.create(3, "r0", 0, second).expect("replaced");
-        links.remove(3, "r0", 0, Some(first)).expect("left alone");
+        links.create(3, "r0", Some(0), first).expect("made");
+        links.create(3, "r0", Some(0), second).expect("replaced");
+        links
+            .remove(3, "r0", Some(0), Some(first))
+            .expect("left alone");
         for path in ["drbd3", "drbd/by-res/r0/0"] {
             let target = std::fs::read_link(dir.path().join(path)).expect(path);
             assert_eq!(target, second, "{path}");
         }
-        links.remove(3, "r0", 0, Some(second)).expect("removed");
+        links
+            .remove(3, "r0", Some(0), Some(second))
+            .expect("removed");
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
     }
 
@@ -235,12 +284,12 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("drbd/by-res/r2")).expect("a directory");
         symlink("/dev/sda", dir.path().join("drbd/by-res/r2/0")).expect("a link");
         for (minor, resource) in [(0, "r0"), (1, "r1"), (2, "r2")] {
-            let made = links.create(minor, resource, 0, target);
+            let made = links.create(minor, resource, Some(0), target);
             assert!(
                 matches!(made, Err(LinkError::NotOurs { .. })),
                 "{resource}: {made:?}"
             );
-            let removed = links.remove(minor, resource, 0, None);
+            let removed = links.remove(minor, resource, Some(0), None);
             assert!(
                 matches!(removed, Err(LinkError::NotOurs { .. })),
                 "{resource}: {removed:?}"
@@ -261,7 +310,7 @@ mod tests {
     fn names_cannot_lead_out_of_the_directory() {
         let links = DeviceLinks::new("/nowhere");
         for name in ["", ".", "..", "a/b", "/etc", "a\0b"] {
-            let path = links.by_resource(name, 0);
+            let path = links.by_resource(name, Some(0));
             assert!(
                 matches!(path, Err(LinkError::BadName { .. })),
                 "{name:?}: {path:?}"
@@ -274,7 +323,7 @@ mod tests {
             "/dev/loop/../sda",
             "loop1",
         ] {
-            let made = links.create(0, "r0", 0, Path::new(target));
+            let made = links.create(0, "r0", Some(0), Path::new(target));
             assert!(
                 matches!(made, Err(LinkError::BadTarget { .. })),
                 "{target}: {made:?}"

@@ -412,6 +412,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 resource: first,
                 volume,
                 minor: parse_minor(&args[1])?,
+                implicit: false,
             })
         }
         "del-resource" => run(Op::DelResource { resource: first }),

@@ -411,6 +411,7 @@ mod tests {
             volumes: vec![VolumeShown {
                 volume: 0,
                 minor: 0,
+                implicit: true,
                 disk: Some(DiskShown {
                     data: "/dev/vdb".into(),
                     meta: MetaDisk::Internal,

@@ -210,24 +210,24 @@ pub(crate) async fn follow_devices(
             let entry = registry.get(&resource);
             entry
                 .and_then(|entry| entry.volumes.get(&number))
-                .map(|volume| volume.minor)
+                .map(|volume| (volume.minor, volume.implicit))
         };
-        if let (Some(links), Some(minor)) = (links.clone(), minor) {
+        if let (Some(links), Some((minor, implicit))) = (links.clone(), minor) {
             let node = node.clone().filter(|_| is_up);
             let before = linked.insert((resource.clone(), number), node.clone());
             let resource = resource.clone();
             // Looking at a device may ask our own file system: not from here.
             let done = tokio::task::spawn_blocking(move || {
-                let number = u32::from(number);
+                let shown = (!implicit).then_some(u32::from(number));
                 let result = match (&node, &before) {
-                    (Some(node), _) => links.create(minor, &resource, number, node),
+                    (Some(node), _) => links.create(minor, &resource, shown, node),
                     (None, Some(Some(before))) => {
-                        links.remove(minor, &resource, number, Some(before))
+                        links.remove(minor, &resource, shown, Some(before))
                     }
                     // They were removed, and whoever has them now has made them.
                     (None, Some(None)) => Ok(()),
                     // The first that is heard of the volume: what stands there is an earlier daemon's.
-                    (None, None) => links.remove(minor, &resource, number, None),
+                    (None, None) => links.remove(minor, &resource, shown, None),
                 };
                 if let Err(error) = result {
                     tracing::warn!("drbd {resource}/{number} drbd{minor}: device links: {error}");

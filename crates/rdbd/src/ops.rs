@@ -93,8 +93,9 @@ impl Node {
                 resource,
                 volume,
                 minor,
+                implicit,
             } => {
-                self.new_minor(&resource, volume, minor).await?;
+                self.new_minor(&resource, volume, minor, implicit).await?;
             }
             Op::Attach {
                 minor,
@@ -265,7 +266,14 @@ impl Node {
         Ok(())
     }
 
-    pub(crate) async fn new_minor(&self, name: &str, number: u16, minor: u32) -> Outcome<()> {
+    /// `implicit`: the configuration gives it no number.
+    pub(crate) async fn new_minor(
+        &self,
+        name: &str,
+        number: u16,
+        minor: u32,
+        implicit: bool,
+    ) -> Outcome<()> {
         let target = self.resource(name)?;
         let _turn = caller::turn(&target).await?;
         {
@@ -279,6 +287,7 @@ impl Node {
                 number,
                 Volume {
                     minor,
+                    implicit,
                     ..Volume::default()
                 },
             );
@@ -561,6 +570,7 @@ impl Node {
                 .map(|(number, volume)| VolumeShown {
                     volume: *number,
                     minor: volume.minor,
+                    implicit: volume.implicit,
                     disk: has_disk(*number).and_then(|()| volume.disk.clone()),
                 })
                 .collect(),

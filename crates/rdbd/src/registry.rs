@@ -46,6 +46,8 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Volume {
     pub(crate) minor: u32,
+    /// It has no number in the configuration.
+    pub(crate) implicit: bool,
     /// As last configured; counts only while a disk is attached.
     pub(crate) disk: Option<DiskShown>,
     /// The device can be used.

@@ -184,7 +184,7 @@ impl Node {
         let shown = &kept.shown;
         self.create(kept)?;
         for volume in &shown.volumes {
-            self.new_minor(&shown.name, volume.volume, volume.minor)
+            self.new_minor(&shown.name, volume.volume, volume.minor, volume.implicit)
                 .await?;
         }
         for volume in &shown.volumes {

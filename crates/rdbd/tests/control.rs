@@ -103,6 +103,7 @@ fn new_minor(name: &str, volume: u16, minor: u32) -> Op {
         resource: name.to_owned(),
         volume,
         minor,
+        implicit: false,
     }
 }
 

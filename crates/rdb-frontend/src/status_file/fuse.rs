@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, FromZeros};
 
@@ -18,6 +19,8 @@ use crate::fuse::wire::{
 };
 use crate::sys;
 
+/// How old content may be that was made to tell its length: the same is read then. Who opens the file asks for the length first.
+const MEASURED_FOR: Duration = Duration::from_millis(50);
 /// Who may have the file open at a time; each holds a copy of the content.
 const OPEN_MAX: usize = 256;
 /// The smallest data size the kernel accepts; nobody writes here.
@@ -93,6 +96,7 @@ impl FuseFile {
         let mut server = Server {
             connection,
             content,
+            measured: None,
             snapshots: HashMap::new(),
             opened: 0,
         };
@@ -149,13 +153,31 @@ fn remove(path: &Path) {
 struct Server<F> {
     connection: File,
     content: F,
+    /// What was made last to tell how long it is.
+    measured: Option<Snapshot>,
     /// What each open file reads.
-    snapshots: HashMap<u64, Vec<u8>>,
+    snapshots: HashMap<u64, Snapshot>,
     /// Files opened so far: the next one's number.
     opened: u64,
 }
 
+/// Content as it was at one instant.
+struct Snapshot {
+    bytes: Vec<u8>,
+    made: Instant,
+    /// Its beginning has been read: who reads that again wants news.
+    begun: bool,
+}
+
 impl<F: FnMut() -> String> Server<F> {
+    fn snapshot(&mut self) -> Snapshot {
+        Snapshot {
+            bytes: cut((self.content)()),
+            made: Instant::now(),
+            begun: false,
+        }
+    }
+
     /// Serves until told to stop, or until the file system is gone.
     fn run(&mut self, stopped: &io::PipeReader) -> io::Result<()> {
         let mut buffer = vec![0; MESSAGE_MAX];
@@ -199,8 +221,15 @@ impl<F: FnMut() -> String> Server<F> {
                 Err(_) => Reply::error(unique, libc::EIO),
             },
             opcode::GETATTR if header.nodeid == ROOT_ID => {
-                // The length is not known before it is read; /proc's files do it the same way.
-                Reply::with(unique, &AttrOut::new(Attr::new(ROOT_ID, MODE, 0, 4096)))
+                // With a length of 0, as /proc's files have, sendfile and splice would find nothing here: the kernel
+                // serves them from its pages, up to the length that it knows. It asks for it before each opening.
+                let measured = self.snapshot();
+                let length = measured.bytes.len() as u64;
+                self.measured = Some(measured);
+                Reply::with(
+                    unique,
+                    &AttrOut::new(Attr::new(ROOT_ID, MODE, length, 4096)),
+                )
             }
             opcode::OPEN => self.on_open(unique, body),
             opcode::RELEASE => {
@@ -227,8 +256,13 @@ impl<F: FnMut() -> String> Server<F> {
         if self.snapshots.len() >= OPEN_MAX {
             return Reply::error(unique, libc::ENFILE);
         }
+        let measured = self.measured.take();
+        let snapshot = match measured.filter(|measured| measured.made.elapsed() <= MEASURED_FOR) {
+            Some(measured) => measured,
+            None => self.snapshot(),
+        };
         self.opened += 1;
-        self.snapshots.insert(self.opened, Vec::new());
+        self.snapshots.insert(self.opened, snapshot);
         let opened = OpenOut {
             fh: self.opened,
             open_flags: OPEN_DIRECT_IO,
@@ -237,13 +271,18 @@ impl<F: FnMut() -> String> Server<F> {
         Reply::with(unique, &opened)
     }
 
-    /// Reading from the beginning takes a new snapshot; what follows reads on in it.
+    /// Reading from the beginning takes a new snapshot, unless that of the opening is unread and fresh; what follows reads on
+    /// in it.
     fn on_read(&mut self, unique: u64, body: &[u8]) -> Result<Reply, i32> {
         let (read, _) = ReadIn::read_from_prefix(body).map_err(|_| libc::EIO)?;
-        let snapshot = self.snapshots.get_mut(&read.fh).ok_or(libc::EBADF)?;
-        if read.offset == 0 {
-            *snapshot = cut((self.content)());
+        let known = self.snapshots.get(&read.fh).ok_or(libc::EBADF)?;
+        if read.offset == 0 && (known.begun || known.made.elapsed() > MEASURED_FOR) {
+            let fresh = self.snapshot();
+            self.snapshots.insert(read.fh, fresh);
         }
+        let known = self.snapshots.get_mut(&read.fh).ok_or(libc::EBADF)?;
+        known.begun |= read.offset == 0;
+        let snapshot = &known.bytes;
         let start = usize::try_from(read.offset)
             .unwrap_or(usize::MAX)
             .min(snapshot.len());

@@ -121,6 +121,7 @@ impl Item {
             resource,
             volume: volume.volume,
             minor,
+            implicit: volume.implicit,
         };
         self.setup(words, minor.to_string(), Action::Run(op))
     }

@@ -190,6 +190,7 @@ fn running(item: &Item) -> ResourceShown {
             .map(|v| VolumeShown {
                 volume: v.volume,
                 minor: v.minor,
+                implicit: v.implicit,
                 disk: v.disk.clone().map(|data| DiskShown {
                     data,
                     meta: v.meta.clone(),
