@@ -142,7 +142,8 @@ impl DeviceLinks {
         let first = remove_one(&self.by_minor(minor), target);
         remove_one(&by_resource, target)?;
         // RESOURCE, by-res, drbd: each goes if it is empty. Others may be using them, so no error matters.
-        for directory in by_resource.ancestors().skip(1).take(3) {
+        let directories = if volume.is_some() { 3 } else { 2 };
+        for directory in by_resource.ancestors().skip(1).take(directories) {
             if std::fs::remove_dir(directory).is_err() {
                 break;
             }

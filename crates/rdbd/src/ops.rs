@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rdb_control::{
     ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal, ResourceOptions,
-    ResourceShown, StatusReport, VolumeShown, WaitReport, WaitTimes, code,
+    ResourceShown, StatusReport, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
@@ -21,7 +21,6 @@ use crate::convert;
 use crate::node::Node;
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
-use crate::wait::{Wait, stands, time_limit_s};
 
 /// How an operation ends when it does not succeed.
 #[derive(Debug, PartialEq, Eq)]
@@ -594,37 +593,6 @@ impl Node {
                 flags,
             }),
             None => Err(Refusal::failure(code::NO_DISK, "Device has no disk").into()),
-        }
-    }
-
-    /// `wait-connect` and `wait-sync` (`docs/spec/behaviour.md`, section 11.1; what will not come is refused).
-    async fn wait(&self, minor: u32, times: WaitTimes, for_sync: bool) -> Outcome<WaitReport> {
-        let first = self.volume_status(&self.target(minor)?).await?;
-        let seconds = time_limit_s(&first, &times);
-        let deadline =
-            (seconds > 0).then(|| Instant::now() + Duration::from_secs(u64::from(seconds)));
-        loop {
-            let changed = self.changed.notified();
-            let state = self.volume_status(&self.target(minor)?).await?.state;
-            match stands(state.conn, times.wait_after_sb, for_sync) {
-                Wait::Goes => {}
-                Wait::Reached => return Ok(WaitReport { reached: true }),
-                Wait::Hopeless => return Err(self.hopeless(minor).await?),
-            }
-            let soon = async {
-                tokio::select! {
-                    () = changed => Ok(()),
-                    () = sleep(WAIT_POLL) => Ok(()),
-                    () = caller::gone() => Err(caller::taken_back()),
-                }
-            };
-            match deadline {
-                None => soon.await?,
-                Some(deadline) => match timeout_at(deadline, soon).await {
-                    Ok(went) => went?,
-                    Err(_) => return Ok(WaitReport { reached: false }),
-                },
-            }
         }
     }
 

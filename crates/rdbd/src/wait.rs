@@ -1,8 +1,15 @@
 //! When `wait-connect` and `wait-sync` end (`docs/spec/behaviour.md`, section 11.1).
 
-use rdb_control::WaitTimes;
+use std::time::Duration;
+
+use rdb_control::{WaitReport, WaitTimes};
 use rdb_engine::VolumeStatus;
 use rdb_engine::state::{ConnState, DiskState};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::caller;
+use crate::node::Node;
+use crate::ops::{Outcome, WAIT_POLL};
 
 /// The one time limit that counts, picked when the wait begins; 0 is none.
 pub(crate) fn time_limit_s(volume: &VolumeStatus, times: &WaitTimes) -> u32 {
@@ -39,6 +46,44 @@ pub(crate) fn stands(conn: ConnState, wait_after_sb: bool, for_sync: bool) -> Wa
         Wait::Hopeless
     } else {
         Wait::Goes
+    }
+}
+
+impl Node {
+    /// `wait-connect` and `wait-sync` (`docs/spec/behaviour.md`, section 11.1; what will not come is refused).
+    pub(crate) async fn wait(
+        &self,
+        minor: u32,
+        times: WaitTimes,
+        for_sync: bool,
+    ) -> Outcome<WaitReport> {
+        let first = self.volume_status(&self.target(minor)?).await?;
+        let seconds = time_limit_s(&first, &times);
+        let deadline =
+            (seconds > 0).then(|| Instant::now() + Duration::from_secs(u64::from(seconds)));
+        loop {
+            let changed = self.changed.notified();
+            let state = self.volume_status(&self.target(minor)?).await?.state;
+            match stands(state.conn, times.wait_after_sb, for_sync) {
+                Wait::Goes => {}
+                Wait::Reached => return Ok(WaitReport { reached: true }),
+                Wait::Hopeless => return Err(self.hopeless(minor).await?),
+            }
+            let soon = async {
+                tokio::select! {
+                    () = changed => Ok(()),
+                    () = sleep(WAIT_POLL) => Ok(()),
+                    () = caller::gone() => Err(caller::taken_back()),
+                }
+            };
+            match deadline {
+                None => soon.await?,
+                Some(deadline) => match timeout_at(deadline, soon).await {
+                    Ok(went) => went?,
+                    Err(_) => return Ok(WaitReport { reached: false }),
+                },
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::config::NetOptions;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
+use crate::net::Phase;
 use crate::net::teardown::DISCONNECTED;
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
@@ -132,7 +133,8 @@ impl<P: Payload> Resource<P> {
                 o.verify_alg.clone(),
             )
         };
-        if agreed(&own) != agreed(&options) && self.net.cstate > ConnState::Unconnected {
+        let is_told = !matches!(self.net.phase, Phase::Closed | Phase::Pairing);
+        if agreed(&own) != agreed(&options) && is_told {
             self.admin_refused(
                 163,
                 "protocol, after-sb-*, data-integrity-alg, csums-alg and verify-alg can only be given with connect",

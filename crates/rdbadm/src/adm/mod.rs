@@ -1,6 +1,8 @@
 //! `rdbadm`: reads drbd.conf, plans steps, has them carried out.
 
 mod adjust;
+mod adjust_check;
+mod adjust_run;
 mod facts;
 pub(crate) mod plan;
 mod restart;
@@ -166,14 +168,15 @@ impl Command<'_> {
         executor
     }
 
+    /// The node that the command is for.
+    fn own_node(&self) -> Option<String> {
+        let given = self.args.get_one::<String>("node").cloned();
+        given.or_else(crate::node_name)
+    }
+
     /// Reads the configuration; the exit status if that is impossible.
     fn configured(&self) -> Result<Configured, u8> {
-        let Some(node) = self
-            .args
-            .get_one::<String>("node")
-            .cloned()
-            .or_else(crate::node_name)
-        else {
+        let Some(node) = self.own_node() else {
             out::error(&format!(
                 "{}: can not find out this node's name; use --node",
                 self.program
@@ -333,6 +336,9 @@ impl Command<'_> {
 
     fn run_items(&self, items: &[Item]) -> u8 {
         let force = self.has("force");
+        if let Some(code) = self.is_anothers_daemon() {
+            return code;
+        }
         match self.row.verb {
             Verb::Up => return self.up(items),
             Verb::Adjust => return self.adjust(items),
@@ -489,29 +495,6 @@ impl Command<'_> {
             }
         };
         self.staged(items.iter().map(plan).collect())
-    }
-
-    fn adjust(&self, items: &[Item]) -> u8 {
-        let mut executor = self.executor();
-        let shown = match executor.start_and_show() {
-            Ok(shown) => shown,
-            Err(trouble) => return trouble.tell(self.program),
-        };
-        let running = |item: &Item| shown.iter().find(|r| r.name == item.resource.name);
-        let mut plans: Vec<[Vec<Step>; 3]> = items
-            .iter()
-            .map(|item| adjust::adjust(item, running(item)))
-            .collect();
-        // As drbdadm does it, all new resources come before anything else.
-        let is_new = |step: &Step| step.argv.first().is_some_and(|verb| verb == "new-resource");
-        let mut first = Vec::new();
-        for [create, ..] in &mut plans {
-            let (new, rest) = std::mem::take(create).into_iter().partition(is_new);
-            *create = rest;
-            first.extend::<Vec<Step>>(new);
-        }
-        plans.insert(0, [first, Vec::new(), Vec::new()]);
-        self.staged(plans)
     }
 
     /// `dump` and `dump-xml` of some resources, or of the whole file.

@@ -8,7 +8,7 @@ use super::*;
 use crate::step::{Action, Tool};
 
 /// The example resource of section 3.3.
-const R1: &str = "
+pub(super) const R1: &str = "
     global { usage-count no; }
     common { net { protocol C; } }
     resource r1 {
@@ -29,7 +29,7 @@ const R6: &str = "
         on bob { address ipv6 [fd00::2]:7789; }
     }";
 
-fn item(text: &str, name: &str) -> Item {
+pub(super) fn item(text: &str, name: &str) -> Item {
     let config = rdb_config::load_str("test", text).unwrap().config;
     let resource = config.resource(name).unwrap();
     let resolved = resource.for_host("alice").unwrap();
@@ -166,7 +166,11 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
         ]);
         for step in steps.iter().filter(|step| step.tool == Tool::Setup) {
             let understood = crate::setup::step_of(&mut executor, &step.argv).unwrap();
-            assert_eq!(understood.action, step.action, "{}", step.line(Family::Rdb));
+            let mut meant = step.action.clone();
+            if let Action::Run(Op::NewMinor { implicit, .. }) = &mut meant {
+                *implicit = false; // DRBD's words have no room for it
+            }
+            assert_eq!(understood.action, meant, "{}", step.line(Family::Rdb));
             assert_eq!(understood.object, step.object);
             compared += 1;
         }
@@ -174,7 +178,7 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
     assert_eq!(compared, 28);
 }
 
-fn running(item: &Item) -> ResourceShown {
+pub(super) fn running(item: &Item) -> ResourceShown {
     ResourceShown {
         name: item.resource.name.clone(),
         options: item.resource.options.clone(),

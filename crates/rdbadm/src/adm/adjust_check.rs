@@ -1,0 +1,169 @@
+//! What `adjust` would fail at half way. It is looked for before anything is changed, for what is done by then would have to be
+//! undone by hand.
+
+use rdb_config::ResolvedVolume;
+use rdb_control::{NetOptions, ResourceReport, ResourceShown, VolumeReport, VolumeShown};
+
+use super::plan::Item;
+
+/// Why the plan for a resource cannot be carried out, a line each; empty if nothing is known against it. `all`: how every
+/// resource runs, `report`: how this one is.
+pub(crate) fn obstacles(
+    item: &Item,
+    all: &[ResourceShown],
+    report: Option<&ResourceReport>,
+) -> Vec<String> {
+    let name = &item.resource.name;
+    let mut obstacles = Vec::new();
+    let of_others = all.iter().filter(|shown| shown.name != *name);
+    for volume in item.volumes() {
+        let taken = of_others
+            .clone()
+            .find(|other| other.volumes.iter().any(|v| v.minor == volume.minor));
+        if let Some(other) = taken {
+            obstacles.push(format!(
+                "minor {} is in use by resource {}",
+                volume.minor, other.name
+            ));
+        }
+    }
+    let Some(shown) = all.iter().find(|shown| shown.name == *name) else {
+        return obstacles;
+    };
+    for running in shown.volumes.iter().filter(|r| item.is_asked_for(r.volume)) {
+        let state = report.and_then(|r| r.volumes.iter().find(|v| v.minor == running.minor));
+        let configured = item
+            .resource
+            .volumes
+            .iter()
+            .find(|v| v.volume == running.volume);
+        obstacles.extend(obstacle_of_volume(running, configured, state));
+    }
+    let is_connected = report.is_some_and(|report| report.connection == "WFReportParams");
+    if let Some(connection) = shown.connection.as_ref().filter(|_| is_connected) {
+        let same_peer = connection.local == item.resource.me.address
+            && connection.peer == item.resource.peer.address;
+        let changed = agreed_changes(&connection.net, &item.resource.net);
+        if same_peer && !changed.is_empty() {
+            obstacles.push(format!(
+                "{} cannot be changed while connected: disconnect, adjust both nodes",
+                changed.join(", ")
+            ));
+        }
+    }
+    obstacles
+}
+
+fn obstacle_of_volume(
+    running: &VolumeShown,
+    configured: Option<&ResolvedVolume>,
+    state: Option<&VolumeReport>,
+) -> Option<String> {
+    let number = running.volume;
+    let is_primary = state.is_some_and(|state| state.role == "Primary");
+    if !is_primary {
+        return None;
+    }
+    let Some(configured) = configured else {
+        return Some(format!(
+            "volume {number} is not in the configuration any more, and is Primary"
+        ));
+    };
+    if configured.minor != running.minor {
+        return Some(format!(
+            "volume {number} has minor {} now, {} in the configuration, and is Primary",
+            running.minor, configured.minor
+        ));
+    }
+    let disk = running.disk.as_ref()?;
+    let is_moved = configured.disk.as_ref() != Some(&disk.data) || configured.meta != disk.meta;
+    let good_peer = state.is_some_and(|state| state.peer_disk == "UpToDate");
+    (is_moved && !good_peer).then(|| {
+        format!("volume {number} is Primary on a disk that would be detached, and the peer's is not UpToDate")
+    })
+}
+
+/// What both nodes have agreed on when they connected, as far as it is to change.
+fn agreed_changes(running: &NetOptions, configured: &NetOptions) -> Vec<&'static str> {
+    let (a, b) = (running, configured);
+    [
+        ("protocol", a.protocol != b.protocol),
+        ("after-sb-0pri", a.after_sb_0pri != b.after_sb_0pri),
+        ("after-sb-1pri", a.after_sb_1pri != b.after_sb_1pri),
+        ("after-sb-2pri", a.after_sb_2pri != b.after_sb_2pri),
+        (
+            "data-integrity-alg",
+            a.data_integrity_alg != b.data_integrity_alg,
+        ),
+        ("csums-alg", a.csums_alg != b.csums_alg),
+        ("verify-alg", a.verify_alg != b.verify_alg),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{R1, item, running};
+    use super::*;
+    use crate::status_text::tests::{resource, volume};
+
+    fn report(role: &str, peer_disk: &str) -> ResourceReport {
+        let mut volume = volume("Connected", (role, "Secondary"), ("UpToDate", peer_disk));
+        volume.minor = 1;
+        let mut report = resource("WFReportParams", vec![volume]);
+        report.name = "r1".to_owned();
+        report
+    }
+
+    /// What stands against an adjust after something was changed in what runs.
+    fn found(report: &ResourceReport, change: impl FnOnce(&mut ResourceShown)) -> Vec<String> {
+        let item = item(R1, "r1");
+        let mut shown = running(&item);
+        change(&mut shown);
+        obstacles(&item, &[shown], Some(report))
+    }
+
+    #[test]
+    fn what_would_fail_half_way_is_found_before() {
+        let primary = report("Primary", "UpToDate");
+        let alone = report("Primary", "DUnknown");
+        let secondary = report("Secondary", "UpToDate");
+        assert_eq!(found(&primary, |_| {}), Vec::<String>::new());
+        // A volume that goes, or moves to another minor, under users.
+        let renumber = |r: &mut ResourceShown| r.volumes[0].volume = 3;
+        let gone = "volume 3 is not in the configuration any more, and is Primary";
+        assert_eq!(found(&primary, renumber), [gone]);
+        assert_eq!(found(&secondary, renumber), Vec::<String>::new());
+        // The only good disk, under users.
+        let moved = |r: &mut ResourceShown| {
+            r.volumes[0].disk.as_mut().unwrap().data = "/dev/sdz".into();
+        };
+        assert_eq!(found(&primary, moved), Vec::<String>::new());
+        assert_eq!(found(&alone, moved).len(), 1);
+        // What both have agreed on.
+        let protocol = |r: &mut ResourceShown| {
+            let net = &mut r.connection.as_mut().unwrap().net;
+            net.protocol = rdb_config::Protocol::A;
+            net.verify_alg = Some("md5".to_owned());
+        };
+        let agreed =
+            "protocol, verify-alg cannot be changed while connected: disconnect, adjust both nodes";
+        assert_eq!(found(&primary, protocol), [agreed]);
+        let mut waiting = report("Primary", "DUnknown");
+        waiting.connection = "WFConnection".to_owned();
+        assert_eq!(found(&waiting, protocol), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_minor_of_another_resource_is_not_taken() {
+        let item = item(R1, "r1");
+        let mut other = running(&item);
+        other.name = "r2".to_owned();
+        assert_eq!(
+            obstacles(&item, &[other], None),
+            ["minor 1 is in use by resource r2"]
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! How `adjust` is carried out, and what is looked at before anything is.
+
+use super::plan::Item;
+use super::table::Verb;
+use super::{Command, adjust, adjust_check};
+use crate::out;
+use crate::step::Step;
+
+impl Command<'_> {
+    /// Whether the daemon is another node's than the one that the command speaks of; the exit status then. What the
+    /// configuration has for one node must not be done to the other.
+    pub(super) fn is_anothers_daemon(&self) -> Option<u8> {
+        let changes = matches!(
+            self.row.verb,
+            Verb::Up
+                | Verb::Adjust
+                | Verb::Attach
+                | Verb::Connect
+                | Verb::NewResource
+                | Verb::NewMinor
+        );
+        if !changes || self.has("dry-run") {
+            return None;
+        }
+        let meant = self.own_node()?;
+        // If the daemon cannot be asked, the command itself says why.
+        let report = self.executor().status().ok().flatten()?;
+        if report.node == meant {
+            return None;
+        }
+        out::error(&format!(
+            "{}: the daemon is that of node '{}', the command is for node '{meant}' (see --node)",
+            self.program, report.node
+        ));
+        Some(20)
+    }
+
+    pub(super) fn adjust(&self, items: &[Item]) -> u8 {
+        let mut executor = self.executor();
+        let shown = match executor.start_and_show() {
+            Ok(shown) => shown,
+            Err(trouble) => return trouble.tell(self.program),
+        };
+        let report = match executor.status() {
+            Ok(report) => report,
+            Err(trouble) => return trouble.tell(self.program),
+        };
+        let reports = report.map(|report| report.resources).unwrap_or_default();
+        let mut refused = 0;
+        let mut plans: Vec<[Vec<Step>; 3]> = Vec::new();
+        for item in items {
+            let name = &item.resource.name;
+            let report = reports.iter().find(|r| r.name == *name);
+            let obstacles = adjust_check::obstacles(item, &shown, report);
+            for obstacle in &obstacles {
+                out::error(&format!("{name}: nothing is adjusted: {obstacle}"));
+            }
+            if obstacles.is_empty() || self.has("dry-run") {
+                let running = shown.iter().find(|r| r.name == *name);
+                plans.push(adjust::adjust(item, running));
+            } else {
+                refused = REFUSED;
+            }
+        }
+        // As drbdadm does it, all new resources come before anything else.
+        let is_new = |step: &Step| step.argv.first().is_some_and(|verb| verb == "new-resource");
+        let mut first = Vec::new();
+        for [create, ..] in &mut plans {
+            let (new, rest) = std::mem::take(create).into_iter().partition(is_new);
+            *create = rest;
+            first.extend::<Vec<Step>>(new);
+        }
+        plans.insert(0, [first, Vec::new(), Vec::new()]);
+        self.staged(plans).max(refused)
+    }
+}
+
+/// The exit status of a resource that is not adjusted: that of a step which is refused.
+const REFUSED: u8 = 10;
