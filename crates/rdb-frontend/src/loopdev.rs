@@ -9,7 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 pub use crate::holders::Holder;
 use crate::holders::{holders, list};
-use crate::sys;
+use crate::{partitions, sys};
 
 /// How often a free device is asked for when others take it first, and the pause between: the kernel names
 /// the same device until the other has configured it.
@@ -25,6 +25,7 @@ const ATTEMPTS: u32 = 400;
 const PAUSE: Duration = Duration::from_millis(10);
 
 const LOOP_CLR_FD: u64 = 0x4c01;
+const LOOP_GET_STATUS64: u64 = 0x4c05;
 const LOOP_SET_CAPACITY: u64 = 0x4c07;
 const LOOP_CONFIGURE: u64 = 0x4c0a;
 const LOOP_CTL_GET_FREE: u64 = 0x4c82;
@@ -188,6 +189,45 @@ impl LoopDevice {
         Ok(found)
     }
 
+    /// The device over `file` that an earlier process attached: whatever has this path as its backing file is asked for
+    /// device and inode. The file has to be served meanwhile.
+    pub fn serving(file: &Path) -> Result<Option<Self>, LoopError> {
+        for device in Self::attached_to(file)? {
+            if device.is_ours()? {
+                return Ok(Some(device));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the file behind the device is the one that is meant: by device and inode, for others may have a file of the
+    /// same path in a mount namespace of their own. A file system without a server does not say; nobody needs its device.
+    fn is_ours(&self) -> Result<bool, LoopError> {
+        let path = self.path();
+        let device = self
+            .open(Access::Shared)
+            .map_err(failed("opening", &path))?;
+        let mut info = LoopInfo::new_zeroed();
+        let asked = ioctl_with(
+            device.as_fd(),
+            LOOP_GET_STATUS64,
+            std::ptr::from_mut(&mut info).cast_const().cast(),
+        );
+        match asked {
+            Ok(_) => {}
+            Err(error) if crate::fuse::mount::is_dead(&error) => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(false),
+            Err(error) => return Err(failed("asking", &path)(error)),
+        }
+        match std::fs::metadata(&self.backing) {
+            Ok(file) => Ok((info.device, info.inode) == (file.dev(), file.ino())),
+            // It lives, and what is at the path does not.
+            Err(error) if crate::fuse::mount::is_dead(&error) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("looking at", &self.backing)(error)),
+        }
+    }
+
     /// `/dev/loopN`.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/dev/loop{}", self.number))
@@ -265,7 +305,15 @@ impl LoopDevice {
                     expected: self.backing,
                 });
             }
-            Some(_) => {}
+            Some(found) => {
+                if !self.is_ours()? {
+                    return Err(LoopError::OtherFile {
+                        path,
+                        found,
+                        expected: self.backing,
+                    });
+                }
+            }
         }
         let others: Vec<_> = self
             .holders()
@@ -278,6 +326,9 @@ impl LoopDevice {
                 path,
             });
         }
+        // They would show on whatever gets the number next.
+        partitions::remove_all(&exclusive, self.number)
+            .map_err(failed("removing the partitions of", &path))?;
         match ioctl(exclusive.as_fd(), LOOP_CLR_FD) {
             Ok(_) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
@@ -288,6 +339,8 @@ impl LoopDevice {
     fn configure(&self, backing: &File, options: AttachOptions) -> io::Result<()> {
         // Exclusive, so that two who found the same free device do not both configure it.
         let device = self.open(Access::Configuring)?;
+        // Those of whatever had the number before.
+        partitions::remove_all(&device, self.number)?;
         let mut config = LoopConfig::new_zeroed();
         config.fd = backing.as_raw_fd().unsigned_abs();
         config.block_size = options.block_size;
@@ -358,8 +411,9 @@ fn ioctl_with(
     request: u64,
     argument: *const libc::c_void,
 ) -> io::Result<libc::c_int> {
-    // SAFETY: only `LOOP_CONFIGURE` is given an address, that of a live `LoopConfig`, whose size (asserted
-    // above) is what the kernel reads. The others ignore the argument.
+    // SAFETY: only two are given an address: `LOOP_CONFIGURE` that of a live `LoopConfig`, `LOOP_GET_STATUS64` that of a live
+    // `LoopInfo` that is lent for writing, whose sizes (asserted above) are what the kernel reads and writes. The others
+    // ignore the argument.
     sys::check(unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, argument) })
 }
 

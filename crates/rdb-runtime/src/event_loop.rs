@@ -280,6 +280,7 @@ impl<E: Engine> EventLoop<E> {
                 break;
             }
         }
+        self.demote_drained();
         self.flush_peer();
         self.flush_clients();
         self.ask_for_buffers();
@@ -486,7 +487,7 @@ impl<E: Engine> EventLoop<E> {
             Command::Secondary { volume, held_open } => {
                 if self.front.is_parked(volume) {
                     // Its users wait for the next process.
-                    self.secondary(volume, false, reply);
+                    self.demote_parked(volume, reply);
                 } else if held_open || self.has_clients(volume) {
                     self.secondary(volume, true, reply);
                 } else {

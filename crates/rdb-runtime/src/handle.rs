@@ -13,6 +13,7 @@ use std::time::Duration;
 use rdb_engine::config::{DiskOptions, NetOptions};
 use rdb_engine::state::VolumeState;
 use rdb_engine::{AdminError, Command, DeviceSpec, Level, Resource, ResourceStatus, VolumeNr};
+use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::{Frontend, FrontendError};
 
 use crate::Engine;
@@ -44,6 +45,8 @@ pub struct ResourceConfig {
     /// Volumes whose devices the process before handed over in an orderly way, with the current generation identifier
     /// that their users know. Others are taken over only if their disk crashed as Primary.
     pub inherited: Vec<(VolumeNr, u64)>,
+    /// FUSE sessions that the process before has left, and those that are left for the next one.
+    pub left_sessions: LeftSessions,
     /// The challenges of this process, the same for all its resources.
     pub challenges: Challenges,
     /// Whether its buffers, which hold users' data, are in a core dump if there is one.
@@ -161,6 +164,13 @@ pub enum Notice {
         /// Which.
         volume: VolumeNr,
     },
+    /// A FUSE session has begun, with its connection, or has ended.
+    Session {
+        /// Its name, see [`rdb_frontend::fuse::left::identity`].
+        identity: String,
+        /// The connection, as long as it is served.
+        connection: Option<Arc<OwnedFd>>,
+    },
     /// The thread has ended: after [`ResourceHandle::stop`], or for this reason.
     Stopped {
         /// What went wrong, if something did.
@@ -185,6 +195,8 @@ pub struct DeviceUse {
     pub is_held: bool,
     /// The device node stays when this process ends, and its users wait for the next one.
     pub outlives: bool,
+    /// It stays when this process becomes another program.
+    pub can_be_handed_over: bool,
 }
 
 /// Takes what is known of the users, on another thread.

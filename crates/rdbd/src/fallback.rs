@@ -23,11 +23,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdb_control::{Client, Limits};
+use rdb_frontend::fuse::left::LeftSessions;
 use serde::{Deserialize, Serialize};
 
 use crate::handover::arguments;
 use crate::run_dir::LOCK_FD;
-use crate::{session, systemd};
+use crate::{session, sessions, systemd};
 
 /// The descriptor of the old program's file, and how that was called with which arguments: a [`Left`].
 const BEFORE: &str = "RDB_BEFORE";
@@ -116,8 +117,8 @@ pub(crate) fn returned() -> Option<String> {
 
 /// Becomes the program before this one, which has what was handed over, because of `why`. Comes back only if there is none, or if
 /// it cannot be started.
-/// `lock`: if this program has taken it.
-pub(crate) fn go_back(why: &str, lock: Option<&File>) {
+/// `taken`: the lock and the sessions, if this program has taken them.
+pub(crate) fn go_back(why: &str, taken: Option<(&File, &LeftSessions)>) {
     let Some(before) = before().take() else {
         return;
     };
@@ -137,11 +138,12 @@ pub(crate) fn go_back(why: &str, lock: Option<&File>) {
         return;
     }
     let mut command = Command::new(program);
-    if let Some(lock) = lock {
+    if let Some((lock, sessions)) = taken {
         if session::hand_on(lock).is_err() {
             return;
         }
         command.env(LOCK_FD, lock.as_raw_fd().to_string());
+        sessions::hand_on(&mut command, sessions);
     }
     let error = command
         .arg0(&before.words[0])
@@ -154,22 +156,27 @@ pub(crate) fn go_back(why: &str, lock: Option<&File>) {
 
 /// Becomes another program, in this process, with a way back. `instance`: which daemon this is. Comes back with the reason if
 /// that is impossible, and then neither with nor without the new program anything goes on.
-pub(crate) fn become_program(program: &Path, lock: &File, instance: u64) -> anyhow::Error {
+pub(crate) fn become_program(
+    program: &Path,
+    lock: &File,
+    left: &LeftSessions,
+    instance: u64,
+) -> anyhow::Error {
     if let Err(error) = session::hand_on(lock) {
         return anyhow::Error::new(error).context("handing the lock on");
     }
     let number = lock.as_raw_fd().to_string();
-    let prepared = watcher(program, &number, instance)
+    let prepared = watcher(program, &number, left, instance)
         .and_then(|()| File::open("/proc/self/exe"))
         .and_then(|own| session::hand_on(&own).map(|()| own));
     let why = match prepared {
         Ok(own) => {
-            let left = Left {
+            let own = Left {
                 descriptor: own.as_raw_fd(),
                 words: std::env::args_os().map(|word| to_hex(&word)).collect(),
             };
-            let before = serde_json::to_string(&left).unwrap_or_default();
-            Command::new(program)
+            let before = serde_json::to_string(&own).unwrap_or_default();
+            sessions::hand_on(&mut Command::new(program), left)
                 .args(arguments())
                 .env(LOCK_FD, &number)
                 .env(BEFORE, before)
@@ -183,7 +190,7 @@ pub(crate) fn become_program(program: &Path, lock: &File, instance: u64) -> anyh
     let why = format!("{}: {why}", program.display());
     // The old program is better than none: devices wait for a server.
     let _ = writeln!(io::stderr(), "rdbd: {why}; going on with the old program");
-    let error = Command::new("/proc/self/exe")
+    let error = sessions::hand_on(&mut Command::new("/proc/self/exe"), left)
         .arg0(called())
         .args(arguments())
         .env(LOCK_FD, number)
@@ -200,10 +207,10 @@ fn called() -> OsString {
 }
 
 /// Starts the watcher.
-fn watcher(program: &Path, lock: &str, instance: u64) -> io::Result<()> {
+fn watcher(program: &Path, lock: &str, left: &LeftSessions, instance: u64) -> io::Result<()> {
     let mut what = OsString::from(format!("{instance}:"));
     what.push(program);
-    let output = Command::new("/proc/self/exe")
+    let output = sessions::hand_on(&mut Command::new("/proc/self/exe"), left)
         .arg0(called())
         .args(arguments())
         .env(LOCK_FD, lock)

@@ -97,8 +97,8 @@ impl Node {
                 )
             } else if !found.is_held {
                 continue;
-            } else if !found.outlives {
-                "a loop device can not wait for the next daemon; unmount it first, or use a ublk device".to_owned()
+            } else if !found.can_be_handed_over {
+                "it can not wait for the next daemon".to_owned()
             } else if state.disk != DiskState::UpToDate {
                 format!(
                     "its disk is {}: only users of a device with an UpToDate disk here can wait for the next daemon",
@@ -301,7 +301,10 @@ async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
 /// Which devices wait for the next daemon.
 fn parked(uses: Vec<DeviceUse>, what: What) -> Vec<VolumeNr> {
     uses.into_iter()
-        .filter(|found| found.outlives && (what == What::All || found.is_held))
+        .filter(|found| match what {
+            What::All => found.can_be_handed_over,
+            What::InUse => found.outlives && found.is_held,
+        })
         .map(|found| found.volume)
         .collect()
 }
@@ -319,7 +322,7 @@ fn primaries_of(status: &Option<ResourceStatus>, paused_at_ms: u64) -> Vec<KeptP
         .collect()
 }
 
-async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
+pub(crate) async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
     let (reply, answer) = oneshot::channel();
     target
         .handle

@@ -2,6 +2,11 @@
 
 use rdb_control::Refusal;
 
+use std::time::Duration;
+
+use rdb_engine::state::Role;
+
+use crate::handover::device_use;
 use crate::node::Node;
 use crate::ops::Failure;
 use crate::target::Target;
@@ -9,7 +14,63 @@ use crate::target::Target;
 /// "Device is held open by someone" (`docs/spec/admin.md`, section 4.4).
 pub(crate) const HELD_OPEN: i32 = -12;
 
+/// How often it is looked whether the last user has gone.
+const USERS_POLL: Duration = Duration::from_millis(300);
+
 impl Node {
+    /// Waits until nobody uses a device that would be gone with this process. Whoever has told it to end may end it sooner.
+    pub(crate) async fn wait_for_users(&self) {
+        let mut told = String::new();
+        loop {
+            let mut users = Vec::new();
+            for target in self.all() {
+                users.extend(self.users_of(&target).await);
+            }
+            if users.is_empty() {
+                return;
+            }
+            let users = users.join("; ");
+            if users != told {
+                tracing::warn!(
+                    "not ended yet, for that would cut off who uses its devices: {users}"
+                );
+                told = users;
+            }
+            tokio::time::sleep(USERS_POLL).await;
+        }
+    }
+
+    /// Who would be cut off, in words.
+    async fn users_of(&self, target: &Target) -> Vec<String> {
+        let mut users = Vec::new();
+        if target.failure.is_some() {
+            return users;
+        }
+        let Ok(status) = self.resource_status(target).await else {
+            return users;
+        };
+        for found in device_use(target).await.unwrap_or_default() {
+            let is_primary = status
+                .volumes
+                .iter()
+                .any(|volume| volume.volume == found.volume && volume.state.role == Role::Primary);
+            if !is_primary || !found.is_held || found.outlives {
+                continue;
+            }
+            let of_volume = Target {
+                number: found.volume.0,
+                ..target.clone()
+            };
+            let held = Refusal::state(HELD_OPEN);
+            let words = match self.with_holders(&of_volume, held.into()).await {
+                Failure::Refused(refusal) => refusal.info,
+                Failure::Error(text) => text,
+            };
+            users.push(format!("{}/{} is {words}", target.name, found.volume));
+        }
+        users
+    }
+
     /// The same failure; if it is for users of the device, with their names.
     pub(crate) async fn with_holders(&self, target: &Target, failure: Failure) -> Failure {
         let Failure::Refused(refusal) = failure else {

@@ -24,6 +24,7 @@ mod registry;
 mod reload;
 mod run_dir;
 mod server;
+mod sessions;
 mod settings;
 mod stopped;
 mod streams;
@@ -42,6 +43,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -155,6 +157,7 @@ fn run(args: Args) -> Result<()> {
         .enable_all()
         .build()?;
     let local = LocalSet::new();
+    let left_sessions = sessions::taken();
     let serving = Serving::of(&settings, frontend);
     let reload = Reload {
         config: args.config,
@@ -163,7 +166,14 @@ fn run(args: Args) -> Result<()> {
         set_level,
         log_file,
     };
-    let served = local.run_until(serve(name, serving, links, Rc::clone(&held), reload));
+    let served = local.run_until(serve(
+        name,
+        serving,
+        links,
+        Rc::clone(&held),
+        reload,
+        left_sessions.clone(),
+    ));
     let end = runtime.block_on(served)?;
     drop(local);
     // Whatever still waits on another thread ends with the program.
@@ -175,7 +185,7 @@ fn run(args: Args) -> Result<()> {
             Ok(())
         }
         End::Back(why) => {
-            fallback::go_back(&why, Some(held.borrow().pid_file()));
+            fallback::go_back(&why, Some((held.borrow().pid_file(), &left_sessions)));
             Err(anyhow::Error::msg(why))
         }
         End::Replaced { program, instance } => {
@@ -183,6 +193,7 @@ fn run(args: Args) -> Result<()> {
             Err(fallback::become_program(
                 &program,
                 held.pid_file(),
+                &left_sessions,
                 instance,
             ))
         }
@@ -205,6 +216,7 @@ async fn serve(
     links: Option<DeviceLinks>,
     held: Rc<RefCell<Held>>,
     reload: Reload,
+    left_sessions: LeftSessions,
 ) -> Result<End> {
     let run_dir = held.borrow().path().to_owned();
     let mut ends = Ends::listen()?;
@@ -222,6 +234,7 @@ async fn serve(
         run_dir,
         serving,
         reload.settings.core_dumps.unwrap_or_default().runtime(),
+        left_sessions,
     );
     let node = Rc::new(node);
     let status = StatusFile::default();
@@ -263,6 +276,7 @@ async fn serve(
     }
     let successor = node.successor.borrow().clone();
     if successor.is_none() {
+        node.wait_for_users().await;
         node.hand_over(What::InUse).await;
     }
     servers.iter().for_each(tokio::task::JoinHandle::abort);
@@ -399,7 +413,65 @@ mod session {
         }
     }
 
-    fn set_descriptor_flags(file: &File, flags: libc::c_int) -> io::Result<()> {
+    /// Leaves a connection open for the program that this process becomes.
+    pub(super) fn hand_on_connection(connection: &OwnedFd) -> io::Result<()> {
+        set_descriptor_flags(connection, 0)
+    }
+
+    /// The connection to the kernel's FUSE client that somebody has left open with this number for this program.
+    pub(super) fn adopt_connection(fd: RawFd) -> Option<OwnedFd> {
+        let target = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+        if fd <= 2 || target != Path::new("/dev/fuse") {
+            return None;
+        }
+        // SAFETY: the descriptor is open, as was just seen. This is called before anything of this program opens that
+        // device, so it belongs to nobody else.
+        let connection = unsafe { OwnedFd::from_raw_fd(fd) };
+        set_descriptor_flags(&connection, libc::FD_CLOEXEC).ok()?;
+        Some(connection)
+    }
+
+    /// Sends a message with a descriptor, if there is one.
+    pub(super) fn send_with(
+        socket: &std::os::unix::net::UnixDatagram,
+        text: &[u8],
+        descriptor: Option<std::os::fd::BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        // Room for one descriptor, aligned as the header is.
+        let mut control = [0_u64; 4];
+        let mut part = libc::iovec {
+            iov_base: text.as_ptr().cast_mut().cast(),
+            iov_len: text.len(),
+        };
+        // SAFETY: all zeroes is a valid message without anything.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if let Some(descriptor) = descriptor {
+            message.msg_control = control.as_mut_ptr().cast();
+            // SAFETY: these only compute; the space for one descriptor fits the array above. The header that is written is
+            // inside of it, as `msg_controllen` says.
+            unsafe {
+                message.msg_controllen = libc::CMSG_SPACE(4) as _;
+                let header = libc::CMSG_FIRSTHDR(&raw const message);
+                (*header).cmsg_level = libc::SOL_SOCKET;
+                (*header).cmsg_type = libc::SCM_RIGHTS;
+                (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+                libc::CMSG_DATA(header)
+                    .cast::<libc::c_int>()
+                    .write_unaligned(descriptor.as_raw_fd());
+            }
+        }
+        // SAFETY: the socket is open; the message points to memory that outlives the call and is only read.
+        let sent =
+            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    fn set_descriptor_flags(file: &impl AsRawFd, flags: libc::c_int) -> io::Result<()> {
         // SAFETY: the call takes integers; the descriptor is open.
         match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, flags) } {
             -1 => Err(io::Error::last_os_error()),

@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdb_engine::{Level, ResourceStatus, VolumeNr};
+use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
 use tokio::sync::Notify;
@@ -18,6 +20,7 @@ use crate::proc_drbd;
 use crate::registry::Shared;
 use crate::reload::Serving;
 use crate::stopped::{FailedLine, Restarts};
+use crate::systemd;
 use crate::takeover::Takeover;
 
 /// How long the status file waits for all resources together. One that does not answer stands there as failed.
@@ -39,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) registry: Shared,
     /// Told of every change of state and every device that comes or goes.
     pub(crate) changed: Arc<Notify>,
+    /// FUSE sessions that nobody serves.
+    pub(crate) left_sessions: LeftSessions,
     /// Told when the daemon is to end.
     pub(crate) end: Notify,
     /// When it was started, in nanoseconds since 1970: which daemon it is.
@@ -73,6 +78,7 @@ impl Node {
         run_dir: PathBuf,
         serving: Serving,
         core_dumps: CoreDumps,
+        left_sessions: LeftSessions,
     ) -> (
         Node,
         UnboundedReceiver<DeviceNotice>,
@@ -94,6 +100,7 @@ impl Node {
             challenges: Challenges::default(),
             registry: Shared::default(),
             changed: Arc::default(),
+            left_sessions,
             end: Notify::new(),
             restarts: Restarts::default(),
             devices,
@@ -148,6 +155,10 @@ impl Node {
                     node: None,
                 });
             }
+            Notice::Session {
+                identity,
+                connection,
+            } => systemd::keep(&identity, connection.as_deref().map(AsFd::as_fd)),
             Notice::Stopped { failure } => {
                 if let Some(failure) = failure {
                     tracing::error!(

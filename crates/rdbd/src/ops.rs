@@ -249,6 +249,7 @@ impl Node {
             challenges: self.challenges.clone(),
             core_dumps: self.core_dumps,
             inherited,
+            left_sessions: self.left_sessions.clone(),
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))
             .map_err(|error| Failure::Error(format!("{name}: {error}")))?;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
 use rdb_engine::VolumeNr;
 use rdb_engine::state::{ConnState, Role, VolumeState};
+use rdb_frontend::fuse::left;
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 use tokio::time::{Instant, timeout};
@@ -168,6 +169,13 @@ impl Node {
         let nbd_devices: Vec<String> = volumes
             .map(|volume| knbd::identity(&self.run_dir, &kept.shown.name, volume))
             .collect();
+        let mut sessions = kept
+            .primaries
+            .iter()
+            .map(|primary| left::identity(&self.run_dir, &kept.shown.name, primary.volume.into()));
+        if sessions.any(|identity| self.left_sessions.has(&identity)) {
+            return true;
+        }
         let look = move || {
             let has_ublk = ublk_devices.into_iter().any(|identity| {
                 ublk::is_left(identity).unwrap_or_else(|error| {

@@ -27,6 +27,7 @@
 //! Deliberately absent: everything else a file system does. Unknown requests get `ENOSYS`, which the kernel
 //! remembers.
 
+pub mod left;
 pub mod mount;
 mod session;
 // The messages in the tests are written down as a little-endian kernel sends them.

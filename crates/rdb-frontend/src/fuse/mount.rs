@@ -126,6 +126,20 @@ impl Mount {
         self.target.as_deref()
     }
 
+    /// The mount at `target` that an earlier process made and whose connection this one serves. Nothing is looked at, for
+    /// that waits for whoever serves it.
+    pub fn adopt(target: &Path) -> Result<Self, MountError> {
+        let target = sys::resolve_parent(target).map_err(failed("resolving", target))?;
+        Ok(Self {
+            target: Some(target),
+        })
+    }
+
+    /// Leaves the mount to the next process.
+    pub fn leave(mut self) {
+        self.target = None;
+    }
+
     /// Takes the mount out of the tree. Who has the file open (a loop device) keeps it until it closes.
     pub fn unmount(mut self) -> Result<(), MountError> {
         match self.target.take() {

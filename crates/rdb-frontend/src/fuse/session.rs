@@ -89,6 +89,15 @@ impl Session {
         }
     }
 
+    /// A connection that an earlier process has begun.
+    pub fn resumed(info: DeviceInfo, root: Root) -> Self {
+        Self {
+            info,
+            root,
+            started: true,
+        }
+    }
+
     /// Replaces what is known of the device, after a resize. The kernel learns the new size at the next
     /// `stat` of the image; [`LoopDevice::set_capacity`](crate::loopdev::LoopDevice::set_capacity) does that.
     pub fn set_info(&mut self, info: DeviceInfo) {

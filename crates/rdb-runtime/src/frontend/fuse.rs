@@ -7,13 +7,14 @@
 //! the ring says when there is something), and the ring would need a worker thread for each reply.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use io_uring::{opcode, types};
 use rdb_engine::{DeviceSpec, Level, VolumeNr};
+use rdb_frontend::fuse::left::{LeftSession, resend};
 use rdb_frontend::fuse::mount::{Kind, Mount, clear_stale, mount};
 use rdb_frontend::fuse::{MESSAGE_SIZE_MAX, Root, Session, Step, WRITE_PAYLOAD_OFFSET};
 use rdb_frontend::loopdev::{AttachOptions, LoopDevice};
@@ -38,6 +39,8 @@ pub(crate) enum FuseMessage {
         volume: VolumeNr,
         generation: u32,
         fd: OwnedFd,
+        /// An earlier process has begun it.
+        is_resumed: bool,
     },
     /// The loop device is there.
     Up {
@@ -68,35 +71,37 @@ pub(crate) enum FuseMessage {
 
 /// A volume's device node, in the making, there, or going.
 pub(crate) struct FuseDevice {
-    volume: VolumeNr,
+    pub(super) volume: VolumeNr,
     generation: u32,
-    stage: Stage,
-    served: Option<Served>,
+    pub(super) stage: Stage,
+    pub(super) served: Option<Served>,
     /// The device it is to become once this one is given back.
     next: Option<DeviceSpec>,
+    /// Nothing more is read: it is for the next process.
+    pub(super) parked: bool,
 }
 
-enum Stage {
+pub(super) enum Stage {
     Starting { unwanted: bool },
     Up { device: LoopDevice, mount: Mount },
     Stopping,
 }
 
 /// The connection to the kernel's FUSE client.
-struct Served {
-    fd: Rc<OwnedFd>,
+pub(super) struct Served {
+    pub(super) fd: Rc<OwnedFd>,
     session: Session,
     /// One message; a write's data begins at a page.
     memory: Aligned,
     /// A write in `memory` that waits for a buffer.
-    parked: Option<Request>,
+    pub(super) parked: Option<Request>,
     polling: bool,
 }
 
 const MESSAGE_START: usize = PAGE_BYTES - WRITE_PAYLOAD_OFFSET;
 
 impl<E: Engine> EventLoop<E> {
-    fn fuse(&mut self, volume: VolumeNr) -> Option<&mut FuseDevice> {
+    pub(super) fn fuse(&mut self, volume: VolumeNr) -> Option<&mut FuseDevice> {
         self.front
             .fuse
             .iter_mut()
@@ -138,6 +143,9 @@ impl<E: Engine> EventLoop<E> {
         let Some(device) = self.fuse(nr) else {
             return false;
         };
+        if device.parked {
+            return true;
+        }
         device.next = None;
         let generation = device.generation;
         match std::mem::replace(&mut device.stage, Stage::Stopping) {
@@ -169,16 +177,22 @@ impl<E: Engine> EventLoop<E> {
             stage: Stage::Starting { unwanted: false },
             served: None,
             next: Some(spec),
+            parked: false,
         });
-        let target = self
-            .config
-            .run_dir
-            .join("fuse")
-            .join(format!("{}.{nr}", self.config.name));
+        let target = self.fuse_target(nr);
+        let left = self.take_left_session(nr);
         let source = format!("{}/{nr}", self.config.name);
         let block_size = spec.logical_block_bytes;
         self.help("rdb-mount", move |mailbox| {
-            let made = make(&mailbox, nr, generation, &target, &source, block_size);
+            let made = match left.map(|left| resume(&mailbox, nr, generation, &target, left)) {
+                Some(Ok(made)) => Ok(made),
+                resumed => {
+                    if let Some(Err(error)) = resumed {
+                        tracing::error!("{}: not taken over: {error}", target.display());
+                    }
+                    make(&mailbox, nr, generation, &target, &source, block_size)
+                }
+            };
             let message = match made {
                 Ok((device, mount)) => FuseMessage::Up {
                     volume: nr,
@@ -207,6 +221,7 @@ impl<E: Engine> EventLoop<E> {
                 volume,
                 generation,
                 fd,
+                is_resumed,
             } => {
                 let spec = self.volume(volume).device;
                 let Some(device) = self.fuse_of(volume, generation) else {
@@ -215,13 +230,22 @@ impl<E: Engine> EventLoop<E> {
                 let Some(spec) = spec.or(device.next) else {
                     return;
                 };
+                let begin = if is_resumed {
+                    Session::resumed
+                } else {
+                    Session::new
+                };
+                let copy = fd.try_clone().ok().map(std::sync::Arc::new);
                 device.served = Some(Served {
                     fd: Rc::new(fd),
-                    session: Session::new(device_info(spec), Root::File),
+                    session: begin(device_info(spec), Root::File),
                     memory: Aligned::zeroed(MESSAGE_SIZE_MAX + 2 * PAGE_BYTES),
                     parked: None,
                     polling: false,
                 });
+                if copy.is_some() {
+                    self.announce_session(volume, copy);
+                }
                 self.poll_fuse(volume);
             }
             FuseMessage::Up {
@@ -290,6 +314,7 @@ impl<E: Engine> EventLoop<E> {
                 if let Some(complaint) = complaint {
                     self.log(Level::Error, Some(volume), complaint);
                 }
+                self.announce_session(volume, None);
                 self.notify(Notice::DeviceDown { volume });
                 if let Some(spec) = self.volume(volume).device.and(next) {
                     self.start_fuse(volume, spec);
@@ -335,6 +360,9 @@ impl<E: Engine> EventLoop<E> {
         else {
             return;
         };
+        if device.parked {
+            return;
+        }
         let generation = device.generation;
         let Some(served) = device.served.as_mut().filter(|served| !served.polling) else {
             return;
@@ -370,7 +398,7 @@ impl<E: Engine> EventLoop<E> {
             if !self.unpark(volume) {
                 return;
             }
-            let Some(device) = self.fuse(volume) else {
+            let Some(device) = self.fuse(volume).filter(|device| !device.parked) else {
                 return;
             };
             let generation = device.generation;
@@ -532,6 +560,7 @@ fn make(
         volume,
         generation,
         fd,
+        is_resumed: false,
     })) {
         return Err("the resource is being stopped".to_owned());
     }
@@ -543,12 +572,52 @@ fn make(
     Ok((device, mount))
 }
 
+/// Goes on with the mount and the loop device of an earlier process. On a helper thread, too.
+fn resume(
+    mailbox: &Mailbox,
+    volume: VolumeNr,
+    generation: u32,
+    target: &Path,
+    left: LeftSession,
+) -> Result<(LoopDevice, Mount), String> {
+    let words = |error: &dyn std::error::Error| error.to_string();
+    // Should this fail, the mount is undone.
+    let mount = Mount::adopt(target).map_err(|error| words(&error))?;
+    let is_asked_again = resend(left.connection.as_fd()).map_err(|error| words(&error))?;
+    if !is_asked_again && !left.is_drained {
+        return Err(
+            "the kernel does not ask again for what a dead daemon left unanswered (Linux 6.9 does)"
+                .to_owned(),
+        );
+    }
+    if !mailbox.post(Message::Fuse(FuseMessage::Mounted {
+        volume,
+        generation,
+        fd: left.connection,
+        is_resumed: true,
+    })) {
+        return Err("the resource is being stopped".to_owned());
+    }
+    let device = LoopDevice::serving(target)
+        .map_err(|error| words(&error))?
+        .ok_or("its loop device is gone")?;
+    device.set_capacity().map_err(|error| words(&error))?;
+    tracing::info!(
+        "took {} over, with whoever has it open",
+        device.path().display()
+    );
+    Ok((device, mount))
+}
+
 /// An empty file to mount on, without what a dead daemon left there.
 fn prepare(target: &Path) -> io::Result<()> {
     let directory: PathBuf = target.parent().unwrap_or(Path::new(".")).to_owned();
     std::fs::create_dir_all(&directory)?;
     for device in LoopDevice::attached_to(target).map_err(io::Error::other)? {
-        device.detach().map_err(io::Error::other)?;
+        // One that is still used has lost its disk for good. Its users do not keep others from a new one.
+        if let Err(error) = device.detach() {
+            tracing::warn!("left by a daemon that died, and without a disk: {error}");
+        }
     }
     clear_stale(target).map_err(io::Error::other)?;
     if !target.exists() {

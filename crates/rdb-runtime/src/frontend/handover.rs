@@ -58,6 +58,7 @@ impl<E: Engine> EventLoop<E> {
                 clients: self.front.nbd.users(nr),
                 is_held: false,
                 outlives: false,
+                can_be_handed_over: false,
             };
             let loop_device = self.loop_device_up(nr);
             let ublk_device = self.ublk_up(nr);
@@ -72,6 +73,7 @@ impl<E: Engine> EventLoop<E> {
                 DeviceUse {
                     is_held: of_loop.or(of_ublk).or(of_nbd).unwrap_or(false),
                     outlives: of_ublk.or(of_nbd).is_some(),
+                    can_be_handed_over: of_loop.or(of_ublk).or(of_nbd).is_some(),
                     ..found
                 }
             });
@@ -90,7 +92,7 @@ impl<E: Engine> EventLoop<E> {
                 self.nbd_device_down(nr);
                 self.front.let_go.push(nr);
             }
-            let is_parked = self.park_ublk(nr) || self.park_knbd(nr);
+            let is_parked = self.park_fuse(nr) || self.park_ublk(nr) || self.park_knbd(nr);
             if !is_parked && self.volume(nr).left == Left::Same {
                 // What happens to the volume on its way down says nothing about the content.
                 self.volume(nr).left = Left::Unknown;
@@ -158,6 +160,7 @@ impl<E: Engine> EventLoop<E> {
         self.volume(nr).left = Left::Foreign;
         let ublk_identity = self.ublk_identity(nr);
         let nbd_identity = knbd::identity(&self.config.run_dir, &self.config.name, nr.0.into());
+        self.end_left_session(nr);
         // Whoever makes a new device waits until this is over: the sender goes with the thread.
         let (over, wait) = channel();
         self.front.dropping.push((nr, wait));

@@ -1,6 +1,7 @@
 //! Requests of front ends on their way through the engine.
 
 pub(crate) mod fuse;
+mod fuse_handover;
 pub(crate) mod handover;
 pub(crate) mod knbd;
 pub(crate) mod nbd;
@@ -48,6 +49,8 @@ pub(crate) struct FrontEnds {
     pub(crate) stopping: bool,
     /// Volumes whose NBD clients are let go, whatever they do.
     let_go: Vec<VolumeNr>,
+    /// Demotions that wait until the last request of a parked session is answered.
+    draining: Vec<(VolumeNr, Caller)>,
     /// Ends when devices that were left are removed.
     dropping: Vec<(VolumeNr, Receiver<()>)>,
 }
@@ -96,6 +99,7 @@ impl FrontEnds {
             generation: 0,
             stopping: false,
             let_go: Vec::new(),
+            draining: Vec::new(),
             dropping: Vec::new(),
         }
     }
@@ -107,7 +111,8 @@ impl FrontEnds {
 
     /// Whether a volume's device waits for the next process.
     pub(crate) fn is_parked(&self, nr: VolumeNr) -> bool {
-        self.ublk.iter().any(|node| node.is_parked(nr))
+        self.fuse.iter().any(|device| device.is_parked(nr))
+            || self.ublk.iter().any(|node| node.is_parked(nr))
             || self
                 .knbd
                 .iter()
@@ -146,6 +151,9 @@ impl<E: Engine> EventLoop<E> {
                     Frontend::Nbd => self.knbd_device_up(nr, spec),
                     Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
                 }
+                if self.config.frontend != Frontend::Fuse {
+                    self.end_left_session(nr);
+                }
                 if !matches!(
                     self.config.frontend,
                     Frontend::Ublk | Frontend::UblkAnyway | Frontend::Nbd
@@ -175,6 +183,7 @@ impl<E: Engine> EventLoop<E> {
             self.on_device(nr, None);
         }
         // Parked devices are not given back.
+        self.leave_parked_fuse();
         self.leave_parked_ublk();
         self.front.knbd.retain(|node| !node.parked);
     }

@@ -56,6 +56,7 @@ pub(super) fn start(dir: &Path, name: &str) -> ResourceHandle {
         busy_poll: std::time::Duration::ZERO,
         nbd_connections: 1,
         inherited: Vec::new(),
+        left_sessions: Default::default(),
         challenges: crate::Challenges::default(),
         core_dumps: crate::CoreDumps::None,
     };

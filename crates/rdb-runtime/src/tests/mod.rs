@@ -57,6 +57,7 @@ impl Node {
             busy_poll: std::time::Duration::ZERO,
             nbd_connections: 1,
             inherited: Vec::new(),
+            left_sessions: Default::default(),
             challenges: crate::Challenges::default(),
             core_dumps: crate::CoreDumps::None,
         };
