@@ -172,9 +172,10 @@ impl Kept {
     fn await_answer(&self, node: &Node) -> Result<()> {
         let hello = serde_json::json!({"op": "hello", "args": {"protocol": 1}});
         wait_until("rdbd to answer", Duration::from_secs(20), || {
-            Ok(node
-                .control(&hello)
-                .is_ok_and(|said| self.pid().is_ok_and(|pid| said["pid"].to_string() == pid)))
+            Ok(node.control(&hello).is_ok_and(|said| {
+                self.pid()
+                    .is_ok_and(|pid| said["pid"].as_u64() == pid.parse().ok())
+            }))
         })
     }
 

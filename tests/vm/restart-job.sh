@@ -11,7 +11,8 @@ scenario "a terminated daemon leaves a device in use to the next" a_terminated_d
 scenario "restarts and a crash one after the other" restarts_and_a_crash_one_after_the_other
 scenario "a daemon that dies while it is replaced is followed, too" a_daemon_that_dies_while_it_is_replaced_is_followed_too
 scenario "without the peer it goes on alone" without_the_peer_it_goes_on_alone
+scenario "a program that fails before it serves leads back to the old one" a_program_that_fails_before_it_serves_leads_back
 scenario "what can not take over is refused, and nothing is touched" what_can_not_take_over_is_refused_and_nothing_is_touched
 scenario "after all that the file system is clean and the disks are equal" after_all_that_the_file_system_is_clean_and_the_disks_are_equal
-scenario "a loop device in use can not wait" a_loop_device_in_use_can_not_wait
+scenario "a loop device in use waits" a_loop_device_in_use_waits
 result

@@ -445,6 +445,68 @@ mod tests {
         device.detach().expect("detached");
     }
 
+    /// Others may have attached a file of the same path, in a mount namespace of their own.
+    #[test]
+    fn a_device_over_another_file_of_the_same_path_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        std::fs::write(&file, vec![0; 1 << 20]).expect("written");
+        let options = AttachOptions {
+            block_size: 4096,
+            read_only: false,
+        };
+        let device = LoopDevice::attach(&file, options).expect("attached");
+        assert_eq!(
+            LoopDevice::serving(&file).expect("asked"),
+            Some(device.clone())
+        );
+        // Another file gets the name, without its being removed: the device shows the path as before.
+        let aside = dir.path().join("aside");
+        std::fs::hard_link(&file, &aside).expect("linked");
+        std::fs::write(dir.path().join("new"), vec![0; 1 << 20]).expect("written");
+        let place = file.display().to_string();
+        let new = dir.path().join("new").display().to_string();
+        let bound = std::process::Command::new("mount")
+            .args(["--bind", &new, &place])
+            .status();
+        assert!(bound.expect("mount").success());
+        let found = LoopDevice::serving(&file);
+        let refused = device.clone().detach();
+        let unbound = std::process::Command::new("umount").arg(&place).status();
+        assert!(unbound.expect("umount").success());
+        assert_eq!(found.expect("asked"), None);
+        assert!(
+            matches!(refused, Err(LoopError::OtherFile { .. })),
+            "{refused:?}"
+        );
+        device.detach().expect("detached");
+    }
+
+    #[test]
+    fn partitions_end_with_the_device() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        let mut image = vec![0; 1 << 20];
+        // One partition of 512 sectors behind the first 64.
+        image[446..462].copy_from_slice(&[0, 0, 0, 0, 0x83, 0, 0, 0, 64, 0, 0, 0, 0, 2, 0, 0]);
+        image[510..512].copy_from_slice(&[0x55, 0xaa]);
+        std::fs::write(&file, image).expect("written");
+        let options = AttachOptions {
+            block_size: 512,
+            read_only: false,
+        };
+        let device = LoopDevice::attach(&file, options).expect("attached");
+        let shown = std::process::Command::new("partx")
+            .arg("-a")
+            .arg(device.path())
+            .status();
+        assert!(shown.expect("partx").success());
+        let partition = device.sys_path(&format!("loop{}p1", device.number));
+        assert!(partition.exists(), "{}", partition.display());
+        device.detach().expect("detached");
+        assert!(!partition.exists(), "{} is left", partition.display());
+    }
+
     #[test]
     fn who_holds_a_device_is_said_in_words() {
         let holders = vec![

@@ -9,10 +9,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use zerocopy::IntoBytes;
+
 use crate::sys;
 
 /// `FUSE_NOTIFY_RESEND` of Linux 6.9 (protocol 7.40).
-const NOTIFY_RESEND: i32 = 7;
+const NOTIFY_RESEND: u32 = 7;
+const HEADER_BYTES: u32 = 16;
 
 /// A session that nobody serves.
 #[derive(Debug)]
@@ -78,15 +81,15 @@ pub fn identity(run_dir: &Path, resource: &str, volume: u32) -> String {
 /// # Errors
 /// When the connection has ended.
 pub fn resend(connection: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut message = [0; 16];
-    message[..4].copy_from_slice(&16_u32.to_ne_bytes());
-    message[4..8].copy_from_slice(&NOTIFY_RESEND.to_ne_bytes());
+    // `struct fuse_out_header`: length, what it is about, and the number of no request.
+    let message = [HEADER_BYTES, NOTIFY_RESEND, 0, 0];
+    let bytes = message.as_bytes();
     // SAFETY: the descriptor is open and the bytes are only read.
     let written = unsafe {
         libc::write(
             connection.as_fd().as_raw_fd(),
-            message.as_ptr().cast(),
-            message.len(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
         )
     };
     let written = libc::c_int::try_from(written).unwrap_or(-1);
