@@ -126,13 +126,13 @@ fn a_daemon_that_can_not_write_down_what_runs_is_not_replaced() -> Result<()> {
     )?;
     let alice = &mut pair.alice;
     alice.start()?;
+    alice.adm(&["create-md", "--force", "r0"])?;
+    alice.adm(&["up", "r0"])?;
+    alice.adm(&["primary", "--force", "r0"])?;
     // Until nothing more goes in.
     let mut fill = std::fs::File::create(run_dir.join("fill"))?;
     while fill.write_all(&[0; 1024]).is_ok() {}
     drop(fill);
-    alice.adm(&["create-md", "--force", "r0"])?;
-    alice.adm(&["up", "r0"])?;
-    alice.adm(&["primary", "--force", "r0"])?;
     let first = instance(alice)?;
     let said = alice.try_adm(&["restart"])?.fails_with(20)?;
     ensure!(said.contains("rdbd.state"), "{said}");
