@@ -135,11 +135,13 @@ impl Nbd {
         }
     }
 
-    /// How many clients of the socket have a volume open.
+    /// How many clients of the socket have a volume open. One that has gone is none, though what it asked for last may still be
+    /// under way, and wait for space on a full disk.
     pub(super) fn users(&self, nr: VolumeNr) -> usize {
-        self.clients
-            .iter()
-            .filter(|(_, client)| client.volume == Some(nr) && !client.is_kernel)
+        let clients = self.clients.iter().map(|(_, client)| client);
+        clients
+            .filter(|client| client.volume == Some(nr) && !client.is_kernel)
+            .filter(|client| !client.closing && !is_hung_up(&*client.fd))
             .count()
     }
 
