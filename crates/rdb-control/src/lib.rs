@@ -30,9 +30,9 @@ pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::ReasonReport;
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
-    ConnectionShown, DiskShown, FailedReport, GiReport, Hello, ResourceReport, ResourceShown,
-    StatusReport, SyncReport, TakeoverOutcome, TakeoverReport, VolumeReport, VolumeShown,
-    VolumeTakeover, WaitReport,
+    ConnectionShown, DiskShown, FailedReport, GiReport, Hello, NoSpaceReport, ResourceReport,
+    ResourceShown, StatusReport, SyncReport, TakeoverOutcome, TakeoverReport, VolumeReport,
+    VolumeShown, VolumeTakeover, WaitReport,
 };
 
 pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};

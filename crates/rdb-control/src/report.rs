@@ -164,6 +164,9 @@ pub struct VolumeReport {
     pub al_suspended: bool,
     /// Out of sync, KiB.
     pub out_of_sync_kib: u64,
+    /// Writes that wait for space on a full disk, if there are any.
+    #[serde(default)]
+    pub no_space: Option<NoSpaceReport>,
     /// A running resync.
     pub sync: Option<SyncReport>,
     /// Why the disk is not UpToDate, if it is not.
@@ -172,6 +175,15 @@ pub struct VolumeReport {
     /// Why a resync is paused, or no faster than it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync_reason: Option<ReasonReport>,
+}
+
+/// Writes that wait for space on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoSpaceReport {
+    /// How many.
+    pub writes: u32,
+    /// How long ago the first of them met the full disk, milliseconds.
+    pub for_ms: u64,
 }
 
 /// A running resync. Times are milliseconds, amounts KiB.

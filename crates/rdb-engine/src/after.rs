@@ -228,27 +228,31 @@ impl<P: Payload> Resource<P> {
     /// A read or write of the data disk failed (`docs/spec/behaviour.md`, section 6.8). What follows from the loss of the disk
     /// has followed when this returns, so the caller's requests may be gone: the peer hears of it before anything is told or
     /// sent that rests on it.
-    pub(crate) fn local_io_error(&mut self, nr: VolumeNr) {
-        use crate::config::OnIoError;
+    /// `no_space`: it was a write, and the disk is full.
+    pub(crate) fn local_io_error(&mut self, nr: VolumeNr, no_space: bool) {
+        use crate::rules::no_space::{Consequence, Failed, failed};
         let volume = self.volume(nr);
         let Some(disk) = volume.disk.as_deref() else {
             return;
         };
-        let state = volume.state.disk;
-        match disk.options.on_io_error {
-            OnIoError::PassOn => {
-                if state > DiskState::Inconsistent {
-                    self.log_volume(Level::Error, nr, "Local IO failed.");
-                    self.volume_mut(nr).passed_on = true;
-                    self.note_passed_on(nr);
-                    self.fact(nr, Change::disk(DiskState::Inconsistent));
-                }
+        match failed(Failed {
+            no_space,
+            on_io_error: disk.options.on_io_error,
+            on_no_space: disk.options.on_no_space,
+            disk: volume.state.disk,
+            role: volume.state.role,
+            replicates: self.is_up() && crate::state::should_replicate(volume.state),
+        }) {
+            Consequence::Keep => {}
+            Consequence::Degrade => {
+                self.log_volume(Level::Error, nr, "Local IO failed.");
+                self.volume_mut(nr).passed_on = true;
+                self.note_passed_on(nr);
+                self.fact(nr, Change::disk(DiskState::Inconsistent));
             }
-            OnIoError::Detach => {
-                if state > DiskState::Failed {
-                    self.log_volume(Level::Error, nr, "Local IO failed. Detaching...");
-                    self.fail_disk(nr);
-                }
+            Consequence::Detach => {
+                self.log_volume(Level::Error, nr, "Local IO failed. Detaching...");
+                self.fail_disk(nr);
             }
         }
         self.run_after();
@@ -283,6 +287,7 @@ impl<P: Payload> Resource<P> {
             return; // a new disk is attached already
         }
         self.local_copies_given_up(nr);
+        self.give_up_waiting_for_space(nr);
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;
         };
@@ -301,9 +306,14 @@ impl<P: Payload> Resource<P> {
 
     /// A21: once nobody uses the failed disk, its bitmap and superblock are written as well as it takes them.
     pub(crate) fn disk_quiet(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
+        if !self.volumes.contains_key(&nr) {
             return;
-        };
+        }
+        let disk = self.volume(nr).state.disk;
+        if matches!(disk, DiskState::Diskless | DiskState::Failed) {
+            self.give_up_waiting_for_space(nr);
+        }
+        let volume = self.volume_mut(nr);
         if volume.local_pending > 0 {
             return;
         }

@@ -10,6 +10,7 @@
 //! | answers that wait until a bitmap is sent | [`DEFERRED_ANSWERS_MAX`] | the connection ends |
 //! | who waits for an answered ping | one of each kind, for each volume | an older wait becomes the newer one |
 //! | writes that wait for the activity log, or for a slot in it | our requests and mirrored writes that are open | |
+//! | writes that wait for space on a full disk | our I/O in flight | |
 //! | metadata operations | [`METADATA_MAX`], and one for each open request and mirrored write | |
 //! | our users' requests, administrators' commands | the front ends' and the control socket's; no peer adds to them | |
 //!
@@ -59,6 +60,8 @@ impl<P> Resource<P> {
             bounded("blocked mirrored writes", blocked, mirrored);
             let held = volume.held_completions.len();
             bounded("held completions", held, requests);
+            let in_flight = self.io.len();
+            bounded("writes that wait for space", volume.space.len(), in_flight);
             if let Some(disk) = volume.disk.as_deref() {
                 let waiting = disk.al_pending.len() + disk.al_starved.len();
                 bounded("writes that wait for the activity log", waiting, open);

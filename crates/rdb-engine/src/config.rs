@@ -82,6 +82,18 @@ pub enum OnIoError {
     Detach,
 }
 
+/// `on-no-space`: what a write means that meets a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNoSpace {
+    /// The disk is given up.
+    Detach,
+    /// It waits until there is space.
+    #[default]
+    Suspend,
+    /// It fails; the disk becomes Inconsistent if another copy is good, and stays.
+    PassOn,
+}
+
 /// Options of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetOptions {
@@ -174,6 +186,8 @@ impl core::fmt::Debug for Authentication {
 pub struct DiskOptions {
     /// `on-io-error`.
     pub on_io_error: OnIoError,
+    /// `on-no-space`, which is no option of DRBD's.
+    pub on_no_space: OnNoSpace,
     /// `size`, sectors; 0 is none.
     pub size_sectors: u64,
     /// `resync-rate`, KiB/s.
@@ -202,6 +216,7 @@ impl Default for DiskOptions {
     fn default() -> Self {
         DiskOptions {
             on_io_error: OnIoError::Detach,
+            on_no_space: OnNoSpace::default(),
             size_sectors: 0,
             resync_rate_kib: 250,
             c_plan_ahead_ds: 20,

@@ -57,6 +57,10 @@ pub enum Effect<P> {
         preflush: bool,
         fua: bool,
     },
+    /// Carry out again what has met a full disk (`Event::NoSpace`), from where it stopped; answered as before.
+    RetryIo { tag: IoTag },
+    /// Keep it no longer: it ends with the error that it met.
+    GiveUpIo { tag: IoTag },
     /// The engine has no more use for the disk and nothing of it is outstanding: close it.
     CloseDisk { volume: VolumeNr },
 

@@ -37,6 +37,10 @@ pub enum Event<P> {
         tag: IoTag,
         result: Result<Vec<u8>, DiskError>,
     },
+    /// A `Write` or `Discard` of the data disk, or the write of a `MetaWrite`, met a full disk
+    /// ([`DiskError::is_no_space`]). It has not ended: the driver keeps it until it hears `RetryIo` or `GiveUpIo`. It may
+    /// be raised again for another part of the same operation. Never for a flush, nor for one that is part of a write.
+    NoSpace { tag: IoTag, error: DiskError },
     /// Both sockets stand and have settled (`docs/spec/wire.md`, section 1.3). `resolve_conflicts`: this node accepted
     /// the meta socket. `called`: it accepted the data socket: it does not know who has called. `challenge`: 64 fresh
     /// random bytes for authentication.
@@ -120,6 +124,18 @@ pub struct DiskError {
     pub errno: i32,
 }
 
+impl DiskError {
+    /// `ENOSPC`.
+    pub const NO_SPACE: i32 = 28;
+    /// `EDQUOT`: somebody's share is used up, to the same effect.
+    pub const OVER_QUOTA: i32 = 122;
+
+    /// Whether the disk is full, rather than broken.
+    pub fn is_no_space(self) -> bool {
+        matches!(self.errno, Self::NO_SPACE | Self::OVER_QUOTA)
+    }
+}
+
 /// Why a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the text of a variant names its fields")]
@@ -158,6 +174,8 @@ pub enum Timer {
     Negotiation(VolumeNr),
     /// An administrative command waits for a state to change or gives up.
     Admin,
+    /// Writes that wait for space are tried again.
+    NoSpace(VolumeNr),
 }
 
 /// An administrator's command. Refusals are `docs/spec/behaviour.md`, section 12.

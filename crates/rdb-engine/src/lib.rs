@@ -35,6 +35,7 @@ mod report;
 mod resource;
 mod resync;
 pub mod rules;
+mod space;
 pub mod state;
 mod status;
 pub mod sync_decision;
@@ -51,7 +52,8 @@ pub use event::{
 pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
-pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SyncProgress, VolumeStatus};
+pub use space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
+pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus};
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).
 pub const REQUEST_MAX_BYTES: u32 = 1 << 20;

@@ -312,7 +312,7 @@ impl<P: Payload> Resource<P> {
             self.spoil_checksums(nr, sector, sector + u64::from(bytes / 512));
             // The writer hears of the failed write before it hears that the disk is gone.
             self.end_mirrored(key, false);
-            self.local_io_error(nr);
+            self.local_io_error(nr, error.is_no_space());
         } else {
             self.end_mirrored(key, true);
         }
@@ -572,7 +572,7 @@ impl<P: Payload> Resource<P> {
                         self.source_block_failed(nr, u64::from(bytes / 512));
                     }
                 }
-                self.local_io_error(nr);
+                self.local_io_error(nr, false);
                 self.retry_blocked(nr);
             }
         }

@@ -53,9 +53,14 @@ impl<P: Payload> Resource<P> {
                 _ => 'f',
             },
             out_of_sync_blocks: volume.bits_set(),
-            blocked: if volume.waiting.is_empty() { '-' } else { 'd' },
+            blocked: match (volume.space.is_empty(), volume.waiting.is_empty()) {
+                (false, _) => 'b',
+                (true, false) => 'd',
+                (true, true) => '-',
+            },
             al_suspended: disk.is_some_and(|d| d.al_suspended),
             generation: disk.map(|d| (d.ids(), d.sb.flags.bits())),
+            no_space: volume.space.status(now),
             disk_trouble: self.disk_trouble(volume, now),
             sync: syncing.then(|| SyncProgress {
                 limit: self.resync_limit(volume, now),

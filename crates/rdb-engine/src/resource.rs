@@ -162,6 +162,7 @@ impl<P: Payload> Resource<P> {
             Event::Request(request) => self.on_request(request),
             Event::DiskDone { tag, result } => self.on_disk_done(tag, result),
             Event::MetaDone { tag, result } => self.on_meta_done(tag, result),
+            Event::NoSpace { tag, error } => self.on_no_space(tag, error),
             Event::Paired {
                 resolve_conflicts,
                 called,
@@ -205,12 +206,14 @@ impl<P: Payload> Resource<P> {
             Timer::LossUnrecorded(nr) => self.on_loss_timer(nr),
             Timer::Negotiation(nr) => self.on_negotiation_timer(nr),
             Timer::Admin => self.on_admin_timer(),
+            Timer::NoSpace(nr) => self.on_space_timer(nr),
         }
     }
 
     fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
         let Some(io) = self.take_io(tag) else { return };
         let nr = io.volume();
+        self.space_io_ended(nr, tag, result.is_ok());
         if let Some(volume) = self.volumes.get_mut(&nr) {
             volume.local_pending = volume.local_pending.saturating_sub(1);
         }
@@ -286,6 +289,7 @@ impl<P: Payload> Resource<P> {
     fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
         let Some(io) = self.take_io(tag) else { return };
         let nr = io.volume();
+        self.space_io_ended(nr, tag, result.is_ok());
         match io {
             Io::AttachRead { .. } => self.on_attach_read(nr, tag, result),
             _ => self.md_io_done(nr, result.map(|_| ())),
@@ -296,6 +300,12 @@ impl<P: Payload> Resource<P> {
     fn take_io(&mut self, tag: IoTag) -> Option<Io> {
         let key = usize::try_from(tag.0).ok()?;
         self.io.try_remove(key)
+    }
+
+    /// The volume of an I/O in flight.
+    pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
+        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.volume();
+        self.volumes.contains_key(&nr).then_some(nr)
     }
 
     /// A tag for data I/O on a volume, counted as in flight.
@@ -392,7 +402,18 @@ impl<P: Payload> Resource<P> {
         self.log_line(level, Some(nr), text.into(), self.cause);
     }
 
-    fn log_line(&mut self, level: Level, volume: Option<VolumeNr>, text: String, cause: Cause) {
+    /// As [`Resource::log_volume`], of what may come again and again: many of a kind may be summed up.
+    pub(crate) fn log_often(&mut self, level: Level, nr: VolumeNr, text: impl Into<String>) {
+        self.log_line(level, Some(nr), text.into(), Cause::Others);
+    }
+
+    pub(crate) fn log_line(
+        &mut self,
+        level: Level,
+        volume: Option<VolumeNr>,
+        text: String,
+        cause: Cause,
+    ) {
         let louder = match self.said {
             None => level != Level::Info,
             Some((said, _)) => said == Level::Warn && level == Level::Error,
@@ -671,6 +692,7 @@ fn cause_of<P>(event: &Event<P>) -> Cause {
         Event::Request(_)
         | Event::DiskDone { .. }
         | Event::MetaDone { .. }
+        | Event::NoSpace { .. }
         | Event::PairingHindered(_)
         | Event::Sent { .. }
         | Event::Timer(_)

@@ -82,18 +82,29 @@ pub struct VolumeStatus {
     pub write_ordering: char,
     /// Blocks of 4 KiB out of sync (`oos:` is KiB of these).
     pub out_of_sync_blocks: u64,
-    /// The letter at flag position 5: why upper layers are held back, or `-`.
+    /// The letter at flag position 5: why upper layers are held back (`b`: the disk is full; `d`: within the device), or `-`.
     pub blocked: char,
     /// Activity-log updates are suspended (flag position 6).
     pub al_suspended: bool,
     /// Generation identifiers and metadata flags, if a disk is attached.
     pub generation: Option<(GenerationIds, u32)>,
+    /// Writes that wait for space on a full disk (`on-no-space`).
+    pub no_space: Option<SpaceWait>,
     /// Why the disk is not UpToDate, if it is not.
     pub disk_trouble: Option<DiskTrouble>,
     /// A running resync, either side.
     pub sync: Option<SyncProgress>,
     /// Degraded at the last start: was Primary and alone (`degr-wfc-timeout` applies).
     pub degraded: bool,
+}
+
+/// Writes that wait for space on a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpaceWait {
+    /// How many, of users, the peer, a resync and the metadata.
+    pub writes: u32,
+    /// How long ago the first of them met the full disk: milliseconds.
+    pub for_ms: u64,
 }
 
 /// How far a resync is; blocks are 4 KiB.

@@ -301,6 +301,15 @@ impl<P: Payload> Resource<P> {
                 .options
                 .as_ref()
                 .map_or((7, 60), |o| (o.ko_count, o.timeout_ds));
+            if self.is_peer_needed() {
+                self.log_waiting_for_peer();
+                self.ping(None);
+                self.emit(Effect::SetTimer {
+                    timer: Timer::RequestTimeout,
+                    at: self.now.plus_ms(limit),
+                });
+                return;
+            }
             self.log(
                 Level::Warn,
                 format!("Remote failed to finish a request within {limit}ms > ko-count ({ko}) * timeout ({timeout} * 0.1s)"),

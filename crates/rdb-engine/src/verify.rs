@@ -109,7 +109,7 @@ impl<P: Payload> Resource<P> {
                 error.errno
             );
             self.log_volume_error(nr, text);
-            self.local_io_error(nr);
+            self.local_io_error(nr, false);
         }
     }
 

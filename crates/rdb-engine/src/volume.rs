@@ -14,6 +14,7 @@ use crate::interval::Intervals;
 use crate::metadata::{MdOp, Running};
 use crate::resync::Resync;
 use crate::rules::packets::Past;
+use crate::space::Space;
 use crate::state::VolumeState;
 use crate::trouble::DiskLost;
 use crate::verify::Verify;
@@ -117,6 +118,9 @@ pub(crate) struct Volume<P> {
     pub(crate) verify: Verify,
     /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6).
     pub(crate) seq: u32,
+
+    /// Writes that wait for space on a full disk.
+    pub(crate) space: Space,
 
     /// Local data I/O in flight.
     pub(crate) local_pending: u32,
@@ -329,6 +333,7 @@ impl<P> Volume<P> {
             resync: Resync::default(),
             verify: Verify::default(),
             seq: 0,
+            space: Space::default(),
             local_pending: 0,
             counters: Counters::default(),
         }

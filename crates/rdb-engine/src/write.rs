@@ -610,11 +610,12 @@ impl<P: Payload> Resource<P> {
                 if is_read {
                     self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
                 }
-                if self.requests[key].is_flush() {
+                let is_flush = self.requests[key].is_flush();
+                if is_flush {
                     self.flush_failed_here(nr, key);
                 }
                 // That the disk is lost decides whether this very write may be told.
-                self.local_io_error(nr);
+                self.local_io_error(nr, error.is_no_space() && !is_read && !is_flush);
                 if self.requests.get(key).is_none() {
                     return; // it is, with what else was under way
                 }

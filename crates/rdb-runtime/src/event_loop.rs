@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::Engine;
 use crate::buffers::new_pool;
-use crate::disk::{Answer, DiskFile, Lane};
+use crate::disk::{Answer, DiskFile, Kept, Lane, Progress};
 use crate::frontend::FrontEnds;
 use crate::frontend::handover::Left;
 use crate::handle::{
@@ -100,6 +100,8 @@ pub(crate) struct EventLoop<E> {
     /// Reads that wait for a buffer.
     pub(crate) waiting_reads: VecDeque<WaitingRead>,
     pub(crate) splits: Slab<SplitJob>,
+    /// Writes that have met a full disk.
+    pub(crate) kept: Kept,
     pub(crate) zeroes: Rc<Zeroes>,
     pub(crate) mailbox: Mailbox,
     messages: Receiver<Message>,
@@ -145,6 +147,7 @@ impl<E: Engine> EventLoop<E> {
             pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             splits: Slab::new(),
+            kept: Kept::default(),
             zeroes: Rc::new(Zeroes::new()?),
             mailbox,
             messages,
@@ -206,8 +209,10 @@ impl<E: Engine> EventLoop<E> {
         match op {
             Op::Disk(io) => {
                 let zeroes = Rc::clone(&self.zeroes);
-                if let Some(ended) = io.on_completion(result, &mut self.ring, &zeroes) {
-                    self.on_disk_end(ended);
+                match io.on_completion(result, &mut self.ring, &zeroes) {
+                    Progress::GoesOn => {}
+                    Progress::Ended(ended) => self.on_disk_end(ended),
+                    Progress::Full(io, error) => self.on_disk_full(*io, error),
                 }
             }
             Op::Send(owner @ Owner::Peer { .. }, batch, fd) => {
@@ -354,6 +359,8 @@ impl<E: Engine> EventLoop<E> {
             } => {
                 self.meta_write(volume, tag, (sector, data), preflush, fua);
             }
+            Effect::RetryIo { tag } => self.retry_io(tag),
+            Effect::GiveUpIo { tag } => self.give_up_io(tag),
             Effect::CloseDisk { volume } => self.close_disk(volume),
             Effect::OpenConnection => self.open_connection(),
             Effect::CloseConnection => self.close_connection(),

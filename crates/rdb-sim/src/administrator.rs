@@ -310,9 +310,7 @@ impl World {
             let all = (0..self.models.len()).all(|v| self.synced(v));
             // (A mirror may still be writing what protocols A and B have acknowledged.)
             let idle = |n: &crate::node::Node| {
-                n.requests_open.is_empty()
-                    && n.admin_open.is_empty()
-                    && n.pending.iter().all(|p| p.tag.is_none())
+                n.requests_open.is_empty() && n.admin_open.is_empty() && !n.has_io()
             };
             if all && self.nodes.iter().all(idle) {
                 return true;
@@ -371,8 +369,7 @@ impl World {
 
     fn judge_commands(&self, round: u64) {
         // A slow disk still has something to do, perhaps for the peer's users.
-        let busy = |node: &Node| node.pending.iter().any(|p| p.tag.is_some());
-        if round < 8 && self.nodes.iter().any(busy) {
+        if round < 8 && self.nodes.iter().any(Node::has_io) {
             return;
         }
         for node in &self.nodes {

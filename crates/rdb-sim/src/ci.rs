@@ -9,6 +9,9 @@ pub const CI_SEEDS: u64 = 10_000;
 /// How many of the directed plans CI runs besides, from [`DIRECTED`](crate::directed::DIRECTED) on.
 pub const CI_DIRECTED_SEEDS: u64 = 1_500;
 
+/// How many of the plans with full disks, from [`FULL`](crate::full::FULL) on.
+pub const CI_FULL_SEEDS: u64 = 1_500;
+
 /// How many seeds of plans with impostors it runs besides.
 pub const CI_HOSTILE_SEEDS: u64 = 1250;
 

@@ -7,8 +7,9 @@
 //!
 //! Their seeds begin at [`DIRECTED`], so that those of the other plans keep their numbers.
 
-use rdb_engine::config::{OnIoError, Protocol};
+use rdb_engine::config::{OnIoError, OnNoSpace, Protocol};
 
+use crate::disk::Room;
 use crate::plan::{Action, Cut, DiskFault, Flavour, Order, Plan, Setup, Step, Weather};
 use crate::rng::{Rng, mix};
 
@@ -32,11 +33,32 @@ enum Incident {
     DiskErrs { primary: bool },
     /// The Secondary is synced anew.
     Invalidate,
+    /// A node's disk is full for a while, or both disks are.
+    Full { nodes: [bool; 2] },
 }
 
 impl Plan {
     /// The plan of a seed from [`DIRECTED`] on.
     pub(crate) fn directed_of_seed(seed: u64) -> Plan {
+        Plan::directed(seed, Incident::draw)
+    }
+
+    /// A plan of this kind in which disks run full and writes wait for space, between other things.
+    pub(crate) fn directed_with_full_disks(seed: u64) -> Plan {
+        let mut plan = Plan::directed(seed, |rng| match rng.below(4) {
+            0 => Incident::draw(rng),
+            1 => Incident::Full {
+                nodes: [true, true],
+            },
+            n => Incident::Full {
+                nodes: [n == 2, n == 3],
+            },
+        });
+        plan.setup.disk.on_no_space = OnNoSpace::Suspend;
+        plan
+    }
+
+    fn directed(seed: u64, draw: impl Fn(&mut Rng) -> Incident) -> Plan {
         let mut rng = Rng(mix(seed, 1));
         let mut setup = Setup::draw(&mut rng);
         setup.resources = 1;
@@ -59,7 +81,7 @@ impl Plan {
         };
         script.step(0, Action::Settle);
         for _ in 0..rng.between(2, 5) {
-            let incident = Incident::draw(&mut rng);
+            let incident = draw(&mut rng);
             script.play(incident, &setup, &mut rng);
         }
         setup.weather = Weather::power_only();
@@ -249,6 +271,26 @@ impl Script {
                 self.step(pause_us, action);
                 self.work(setup, rng);
                 self.repair(node, setup);
+            }
+            Incident::Full { nodes } => {
+                let fault = DiskFault::Full {
+                    room: rng.pick(&[Room::None, Room::Written]),
+                    ms: rng.pick(&[300, 2_000, 8_000, 20_000, 60_000]),
+                };
+                for node in (0..2).filter(|&node| nodes[node]) {
+                    for volume in 0..setup.volumes {
+                        let action = Action::Disk {
+                            node,
+                            resource: 0,
+                            volume,
+                            fault,
+                        };
+                        self.step(pause_us, action);
+                    }
+                }
+                self.work(setup, rng);
+                self.step(rng.pick(&[100_000, 4_000_000, 30_000_000]), Action::Wait);
+                self.work(setup, rng);
             }
             Incident::Invalidate => {
                 let order = if rng.one_in(2) {

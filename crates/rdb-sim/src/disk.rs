@@ -97,6 +97,18 @@ struct Version {
     page: Page,
 }
 
+/// What there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Room {
+    /// Everything.
+    #[default]
+    All,
+    /// Writes to where something has been written before.
+    Written,
+    /// Nothing, as where every write goes to a new place.
+    None,
+}
+
 /// Pages never written are zeroes and take no memory.
 #[derive(Clone, Debug)]
 pub struct Disk {
@@ -118,6 +130,10 @@ pub struct Disk {
     pub dead: bool,
     /// Data sectors whose reads and writes fail: a range, empty if none.
     pub bad_sectors: std::ops::Range<u64>,
+    /// What there is room for, until then.
+    pub room: Room,
+    /// Until when.
+    pub full_until: Time,
     /// How many times slower than usual.
     pub slow: u64,
     /// Nothing is answered before.
@@ -146,6 +162,8 @@ impl Disk {
             fail_meta: 0,
             dead: false,
             bad_sectors: 0..0,
+            room: Room::All,
+            full_until: Time(0),
             slow: 1,
             stuck_until: Time(0),
             misdirect: None,
@@ -375,12 +393,23 @@ impl Disk {
         sector < self.bad_sectors.end && self.bad_sectors.start < sector + sectors
     }
 
+    /// Whether there is room for a write.
+    pub fn has_room(&self, sector: u64, sectors: u64) -> bool {
+        let mut pages = sector / 8..(sector + sectors).div_ceil(8);
+        match self.room {
+            Room::All => true,
+            Room::Written => pages.all(|nr| self.pages.contains_key(&nr)),
+            Room::None => false,
+        }
+    }
+
     /// Every fault of this disk ends.
     pub fn repair(&mut self) {
         (self.fail_reads, self.fail_writes, self.fail_meta) = (0, 0, 0);
         self.dead = false;
         self.bad_sectors = 0..0;
         self.misdirect = None;
+        self.room = Room::All;
         self.slow = 1;
         self.stuck_until = Time(0);
     }

@@ -4,6 +4,7 @@ use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{Event, IoTag, Time};
 
 use crate::crash_points::Then;
+use crate::disk::Room;
 use crate::node::{Node, Op, layout_of};
 use crate::rng::{Rng, mix};
 use crate::world::World;
@@ -16,6 +17,18 @@ impl World {
             }
             return;
         };
+        if let Op::GivenUp(op) = &op {
+            self.note_lost_name(i, op);
+        } else if let Some(volume) = op.volume() {
+            let now = self.now;
+            let disk = &mut self.nodes[i].disks[volume];
+            if disk.full_until <= now {
+                disk.room = Room::All;
+            }
+            if op.meets_full(disk) {
+                return self.keep_for_space(i, tag, op);
+            }
+        }
         if self.fails_now(i, &op) {
             self.coverage.hit(match op {
                 Op::Read { .. } => "fault: failed read",
@@ -170,6 +183,7 @@ impl World {
         let seed = self.rng.next();
         let mut rng = Rng(seed ^ 0xdead);
         let node = &mut self.nodes[i];
+        node.kept.clear();
         for pending in std::mem::take(&mut node.pending) {
             let happened = match variant {
                 Some(0) => false,

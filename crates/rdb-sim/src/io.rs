@@ -42,7 +42,7 @@ impl Op {
             } => disk.is_bad(sector, sectors) || writes || fails(&mut disk.fail_writes),
             Op::Flush { .. } => writes || fails(&mut disk.fail_writes),
             Op::MetaRead { .. } | Op::MetaWrite { .. } => fails(&mut disk.fail_meta),
-            Op::Sent(_) => false,
+            Op::Sent(_) | Op::GivenUp(_) => false,
         }
     }
 
@@ -138,6 +138,7 @@ impl Op {
                 let result = Ok(Vec::new());
                 Event::MetaDone { tag, result }
             }
+            Op::GivenUp(op) => op.given_up(tag),
             Op::Sent(_) => unreachable!("has no I/O tag"),
         }
     }

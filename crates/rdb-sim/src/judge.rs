@@ -1,7 +1,7 @@
 //! The judge: what must hold whenever something happens, and what must hold when nothing is under way.
 
 use rdb_engine::RequestError;
-use rdb_engine::config::{OnIoError, Protocol};
+use rdb_engine::config::{OnIoError, OnNoSpace, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 
 use crate::node::Data;
@@ -109,10 +109,7 @@ impl World {
         let volumes = 0..self.models.len();
         let clean = |v: usize| self.nodes.iter().all(|n| n.out_of_sync_of(v) == 0);
         let idle = |n: &crate::node::Node| {
-            n.alive
-                && n.requests_open.is_empty()
-                && n.admin_open.is_empty()
-                && n.pending.iter().all(|p| p.tag.is_none())
+            n.alive && n.requests_open.is_empty() && n.admin_open.is_empty() && !n.has_io()
         };
         volumes.into_iter().all(|v| self.synced(v) && clean(v)) && self.nodes.iter().all(idle)
     }
@@ -169,11 +166,17 @@ impl World {
                 n.alive,
                 n.requests_open.len(),
                 n.admin_open.len(),
-                n.pending.len(),
+                n.pending.len() + n.kept.len(),
                 self.last_words(i)
             )
         };
         format!("{}\n{}\n{}", self.states(), of(0), of(1))
+    }
+
+    /// Whether disks keep on with errors behind them.
+    pub(crate) fn passes_errors_on(&self) -> bool {
+        let options = &self.disk_options;
+        options.on_io_error == OnIoError::PassOn || options.on_no_space == OnNoSpace::PassOn
     }
 
     /// A volume's state changed.
@@ -199,7 +202,7 @@ impl World {
         // is decided who is the target (docs/spec/behaviour.md, section 5.3): such a disk has given up its data.
         if old.disk == DiskState::UpToDate
             && new.disk == DiskState::Inconsistent
-            && self.disk_options.on_io_error == OnIoError::PassOn
+            && self.passes_errors_on()
         {
             self.nodes[i].consent[volume] = true;
         }
@@ -321,7 +324,7 @@ impl World {
     pub fn is_idle(&self) -> bool {
         self.nodes
             .iter()
-            .all(|n| n.pending.is_empty() && n.requests_open.is_empty())
+            .all(|n| n.pending.is_empty() && n.kept.is_empty() && n.requests_open.is_empty())
             && self.net.iter().flatten().all(|s| s.is_empty())
             && self.paired_due == [None; 2]
     }

@@ -17,6 +17,7 @@ pub mod crash_points;
 pub mod directed;
 pub mod disk;
 mod faults;
+pub mod full;
 mod hostile;
 mod io;
 mod job;

@@ -9,6 +9,7 @@ use clap::Parser;
 use rdb_engine::{Bug, PLANTED_BUGS};
 use rdb_sim::crash_points::{crash_points, plan_of};
 use rdb_sim::directed::DIRECTED;
+use rdb_sim::full::FULL;
 use rdb_sim::mutation::hunt;
 use rdb_sim::{Coverage, Failure, Plan, ci, shrink, side_by_side};
 
@@ -25,6 +26,9 @@ struct Options {
     /// Directed plans, in which one thing fails at a time: --from and --seed count from their first seed
     #[arg(long)]
     directed: bool,
+    /// Plans in which disks run full for a while: --from and --seed count from their first seed
+    #[arg(long, conflicts_with_all = ["directed", "hostile"])]
+    full: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -77,6 +81,10 @@ fn main() -> ExitCode {
     if options.directed {
         options.from += DIRECTED;
         options.seed = options.seed.map(|seed| seed + DIRECTED);
+    }
+    if options.full {
+        options.from += FULL;
+        options.seed = options.seed.map(|seed| seed + FULL);
     }
     if options.ci {
         options.seeds = ci::CI_SEEDS;
@@ -315,6 +323,7 @@ fn many(options: &Options) -> bool {
     let mut seeds = vec![(options.from, options.seeds, options.hostile)];
     if options.ci {
         seeds.push((DIRECTED, ci::CI_DIRECTED_SEEDS, false));
+        seeds.push((FULL, ci::CI_FULL_SEEDS, false));
         seeds.push((0, ci::CI_HOSTILE_SEEDS, true));
     }
     let sum = Mutex::new(Sum::default());

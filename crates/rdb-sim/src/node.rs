@@ -64,6 +64,8 @@ pub enum Op {
         fua: bool,
     },
     Sent(SendTag),
+    /// One that met a full disk and was given up: it fails.
+    GivenUp(Box<Op>),
 }
 
 impl Op {
@@ -76,13 +78,18 @@ impl Op {
             | Op::Flush { volume, .. }
             | Op::MetaRead { volume, .. }
             | Op::MetaWrite { volume, .. } => Some(*volume),
+            Op::GivenUp(op) => op.volume(),
             Op::Sent(_) => None,
         }
     }
 
     /// Whether it is for the metadata.
     pub fn is_meta(&self) -> bool {
-        matches!(self, Op::MetaRead { .. } | Op::MetaWrite { .. })
+        match self {
+            Op::MetaRead { .. } | Op::MetaWrite { .. } => true,
+            Op::GivenUp(op) => op.is_meta(),
+            _ => false,
+        }
     }
 }
 
@@ -104,6 +111,8 @@ pub struct Node {
     pub resource: Resource<Data>,
     pub disks: Vec<Disk>,
     pub pending: Vec<Pending>,
+    /// Writes that met a full disk, until the engine says what becomes of them.
+    pub kept: BTreeMap<IoTag, Op>,
     pub timers: BTreeMap<Timer, Time>,
     pub wire: WireContext,
     /// The engine wants a connection.
@@ -153,6 +162,7 @@ impl Node {
             resource: Node::engine(seed),
             disks: sectors.iter().map(|&s| fresh_disk(s)).collect(),
             pending: Vec::new(),
+            kept: BTreeMap::new(),
             timers: BTreeMap::new(),
             wire: WireContext::initial(),
             connecting: false,
@@ -253,6 +263,11 @@ impl Node {
     /// If that is none.
     pub fn superblock(&self) -> Superblock {
         superblock_of(&self.disks[0])
+    }
+
+    /// Whether I/O of a disk is under way.
+    pub(crate) fn has_io(&self) -> bool {
+        self.pending.iter().any(|p| p.tag.is_some()) || !self.kept.is_empty()
     }
 
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {

@@ -13,6 +13,8 @@ use replica_proto::auth::HmacAlgorithm;
 
 use crate::crash_points::CrashAt;
 use crate::directed::DIRECTED;
+use crate::disk::Room;
+use crate::full::FULL;
 use crate::hostile::Attack;
 use crate::net::Link;
 use crate::rng::{Rng, mix};
@@ -142,6 +144,11 @@ pub enum DiskFault {
     Stuck(u64),
     /// Whatever is asked of it fails.
     Dead,
+    /// Full for so many milliseconds.
+    Full {
+        room: Room,
+        ms: u64,
+    },
     /// The next write of data, or of metadata, is well by its own account, and lies elsewhere.
     Misdirected {
         meta: bool,
@@ -288,6 +295,9 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
+        if seed >= FULL {
+            return Plan::full_of_seed(seed);
+        }
         if seed >= DIRECTED {
             return Plan::directed_of_seed(seed);
         }

@@ -222,6 +222,10 @@ impl Run<'_> {
                     DiskFault::Slow(times) => disk.slow = times,
                     DiskFault::Stuck(ms) => disk.stuck_until = now.plus_ms(ms),
                     DiskFault::Dead => disk.dead = true,
+                    DiskFault::Full { room, ms } => {
+                        disk.room = room;
+                        disk.full_until = now.plus_ms(ms);
+                    }
                     DiskFault::Misdirected { meta } => disk.misdirect = Some(meta),
                 }
             }
@@ -425,6 +429,7 @@ fn name_of(action: Action) -> &'static str {
             DiskFault::Slow(_) => "fault: slow disk",
             DiskFault::Stuck(_) => "fault: stuck disk",
             DiskFault::Dead => "fault: dead disk",
+            DiskFault::Full { .. } => "fault: full disk",
             DiskFault::Misdirected { meta: false } => "fault: data will be misdirected",
             DiskFault::Misdirected { meta: true } => "fault: metadata will be misdirected",
         },

@@ -271,7 +271,7 @@ impl World {
         Time(self.now.0 + us * 1000 + (draw >> 32) % 1000)
     }
 
-    fn start_io(&mut self, i: usize, tag: rdb_engine::IoTag, op: Op) {
+    pub(crate) fn start_io(&mut self, i: usize, tag: rdb_engine::IoTag, op: Op) {
         let due = self.disk_due(i, op.volume().unwrap_or(0));
         let tag = Some(tag);
         self.nodes[i].pending.push(Pending { due, tag, op });
@@ -285,10 +285,14 @@ impl World {
             | Effect::Discard { .. }
             | Effect::MetaRead { .. }
             | Effect::MetaWrite { .. } => self.apply_io(i, effect),
+            Effect::RetryIo { tag } => self.take_kept(i, tag, true),
+            Effect::GiveUpIo { tag } => self.take_kept(i, tag, false),
             Effect::CloseDisk { volume } => {
                 let volume = usize::from(volume.0);
                 let mut pending = self.nodes[i].pending.iter();
                 let busy = pending.any(|p| p.op.volume() == Some(volume));
+                let kept = &self.nodes[i].kept;
+                let busy = busy || kept.values().any(|op| op.volume() == Some(volume));
                 assert!(!busy, "a disk is closed with I/O outstanding");
             }
             Effect::OpenConnection => {

@@ -84,6 +84,11 @@ fn device_json(volume: &VolumeReport) -> Value {
     if let Some(reason) = &volume.disk_reason {
         value["disk-reason"] = reason_json(reason);
     }
+    if let Some(wait) = &volume.no_space {
+        value["disk-full"] = json!(true);
+        value["disk-full-writes"] = json!(wait.writes);
+        value["disk-full-seconds"] = json!(wait.for_ms / 1000);
+    }
     value
 }
 

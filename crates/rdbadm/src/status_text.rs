@@ -61,6 +61,13 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
         if verbose && !statistics {
             line += &format!(" blocked:{}", blocked(volume));
         }
+        if let Some(wait) = &volume.no_space {
+            line += &format!(
+                " disk-full:{} writes wait for space, for {} s",
+                wait.writes,
+                wait.for_ms / 1000
+            );
+        }
         text.line(2, &line);
         if statistics {
             text.line(6, &device_statistics(volume, verbose));
@@ -416,6 +423,7 @@ pub(crate) mod tests {
             write_ordering: 'f',
             al_suspended: false,
             out_of_sync_kib: 0,
+            no_space: None,
             sync: None,
             disk_reason: None,
             resync_reason: None,

@@ -4,8 +4,8 @@ use rdb_config::{
     AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnIoError, OnNoDataAccessible, RrConflict,
 };
 use rdb_control::{
-    DiskOptions, MetaDisk, NetOptions, Refusal, ResourceOptions, ResourceReport, SyncReport,
-    VolumeReport, code,
+    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Refusal, ResourceOptions, ResourceReport,
+    SyncReport, VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
 use rdb_engine::{AdminError, ResourceStatus, SyncProgress, VolumeStatus};
@@ -134,6 +134,7 @@ pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
         return Err(not_served("resync-after"));
     }
     Ok(engine::DiskOptions {
+        on_no_space: engine::OnNoSpace::default(),
         on_io_error: match disk.on_io_error {
             OnIoError::PassOn => engine::OnIoError::PassOn,
             OnIoError::Detach => engine::OnIoError::Detach,
@@ -247,6 +248,10 @@ fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
         write_ordering: volume.write_ordering,
         al_suspended: volume.al_suspended,
         out_of_sync_kib: kib(volume.out_of_sync_blocks),
+        no_space: volume.no_space.map(|wait| NoSpaceReport {
+            writes: wait.writes,
+            for_ms: wait.for_ms,
+        }),
         disk_reason: reasons::disk(name, volume.disk_trouble.as_ref()),
         resync_reason: reasons::resync(name, state, volume.sync.as_ref()),
         sync: volume.sync.map(|sync| sync_report(&sync)),

@@ -1,14 +1,19 @@
 //! `down`: everything of a resource goes, step by step.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, VolumeNr, VolumeStatus};
+use tokio::time::timeout;
 
 use crate::caller;
 use crate::node::Node;
 use crate::ops::{Failure, Outcome};
 use crate::target::Target;
+
+/// How often `down` looks whether what it waits for waits for space on a full disk.
+const SPACE_POLL: Duration = Duration::from_millis(500);
 
 impl Node {
     /// Demotes, disconnects, detaches, deletes (`docs/spec/behaviour.md`, section 12.11). Tells which generations the
@@ -18,7 +23,7 @@ impl Node {
         let Ok(target) = self.resource(name) else {
             return Ok(generations);
         };
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn_for_down(&target).await?;
         let at = |step: &'static str| move |failure| explain(failure, step);
         if target.failure.is_none() {
             for volume in self
@@ -29,7 +34,7 @@ impl Node {
                     number: volume.0,
                     ..target.clone()
                 };
-                self.demote(&of_volume)
+                self.demote_for_good(&of_volume)
                     .await
                     .map_err(at("failed to demote"))?;
             }
@@ -69,6 +74,49 @@ impl Node {
         }
         self.end_thread(&target).await;
         Ok(generations)
+    }
+
+    /// The turn of `down`. A command before it may wait for space on a full disk; if nobody uses that it is given up.
+    async fn turn_for_down(&self, target: &Target) -> Outcome<tokio::sync::OwnedMutexGuard<()>> {
+        let mut turn = std::pin::pin!(caller::turn(target));
+        loop {
+            if let Ok(turn) = timeout(SPACE_POLL, turn.as_mut()).await {
+                return turn;
+            }
+            // (It is a users' disk only if it is attached.)
+            let full = |v: &VolumeStatus| {
+                let in_use = v.state.role == Role::Primary && v.state.disk > DiskState::Attaching;
+                v.no_space.is_some() && !in_use
+            };
+            self.give_up_full_disks(target, full).await;
+        }
+    }
+
+    /// A demotion before the end: it waits for what users have written last, but not for space on a full disk. Whoever
+    /// wrote that is gone, or the demotion would have been refused, and was never told that it was done.
+    async fn demote_for_good(&self, target: &Target) -> Outcome<()> {
+        let volume = target.volume();
+        let mut demoted = std::pin::pin!(self.demote(target));
+        loop {
+            if let Ok(result) = timeout(SPACE_POLL, demoted.as_mut()).await {
+                return result;
+            }
+            let full = |v: &VolumeStatus| v.volume == volume && v.no_space.is_some();
+            self.give_up_full_disks(target, full).await;
+        }
+    }
+
+    async fn give_up_full_disks(&self, target: &Target, is_one: impl Fn(&VolumeStatus) -> bool) {
+        for volume in self.volumes_where(target, is_one).await.unwrap_or_default() {
+            tracing::warn!(
+                "drbd {}: volume {volume} waits for space on its disk and is going down: the disk is given up",
+                target.name
+            );
+            let force = true;
+            let detach = Command::Detach { volume, force };
+            // What it was waited for tells of the end.
+            target.handle.admin(detach, Box::new(|_| {}));
+        }
     }
 
     async fn volumes_where(

@@ -50,6 +50,11 @@ group that is named here does not exist only root can ask.
 .TP
 \fBquestions\-mode\fR = "0600", "0660" (default) or "0666"
 The mode of that socket.
+.TP
+\fBon\-no\-space\fR = "suspend" (default), "detach" or "pass_on"
+What a write means that finds no space on the backing disk (a thin volume, a sparse file, a quota). suspend: it waits, metadata
+and what the peer sends too, and is tried again every second until there is space; reads go on; rdbadm status says how many
+wait. detach: the disk is given up. pass_on: the write fails, and the disk stays. It holds for all disks of the daemon.
 .SH LOG
 The log goes to standard error. Nothing waits for its reader: lines that nobody takes are counted and left out.
 .SH SIGNALS
@@ -102,6 +107,7 @@ mod tests {
             "log\\-level",
             "device\\-links",
             "busy\\-poll\\-us",
+            "on\\-no\\-space",
             "check",
             "questions\\-group",
             "questions\\-mode",

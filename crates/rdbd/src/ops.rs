@@ -319,7 +319,7 @@ impl Node {
     pub(crate) async fn attach(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
         let target = self.target(minor)?;
         let _turn = caller::turn(&target).await?;
-        let options = convert::disk(&disk.options)?;
+        let options = self.engine_disk(&disk.options)?;
         if self.volume_status(&target).await?.state.disk != DiskState::Diskless {
             return Err(Refusal::failure(code::DISK_CONFIGURED, "").into());
         }
@@ -410,12 +410,23 @@ impl Node {
         self.command(&target, Command::Disconnect { force }).await
     }
 
+    /// The engine's options of a disk, what only `rdbd.toml` knows among them.
+    fn engine_disk(
+        &self,
+        options: &DiskOptions,
+    ) -> Result<rdb_engine::config::DiskOptions, Refusal> {
+        Ok(rdb_engine::config::DiskOptions {
+            on_no_space: self.serving.get().on_no_space,
+            ..convert::disk(options)?
+        })
+    }
+
     async fn disk_options(&self, minor: u32, options: DiskOptions) -> Outcome<()> {
         let target = self.target(minor)?;
         let _turn = caller::turn(&target).await?;
         let command = Command::DiskOptions {
             volume: target.volume(),
-            options: convert::disk(&options)?,
+            options: self.engine_disk(&options)?,
         };
         self.command(&target, command).await?;
         self.update_volume(&target, |volume| {

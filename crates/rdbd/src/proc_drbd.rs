@@ -79,6 +79,13 @@ fn device(text: &mut String, resource: &ResourceStatus, volume: &VolumeStatus) {
             kib(volume.out_of_sync_blocks),
         )
     };
+    if let Some(wait) = volume.no_space {
+        let (writes, seconds) = (wait.writes, wait.for_ms / 1000);
+        let _ = writeln!(
+            text,
+            "\tdisk full: {writes} writes wait for space, for {seconds} s"
+        );
+    }
     use ConnState::{SyncSource, SyncTarget, VerifyS, VerifyT};
     if let (SyncSource | SyncTarget | VerifyS | VerifyT, Some(sync)) = (state.conn, &volume.sync) {
         progress(text, state.conn, sync);
@@ -187,6 +194,7 @@ mod tests {
             blocked: '-',
             al_suspended: false,
             generation: None,
+            no_space: None,
             sync: None,
             disk_trouble: None,
             degraded: false,

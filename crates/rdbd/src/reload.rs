@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rdb_engine::config::OnNoSpace;
 use rdb_frontend::Frontend;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -21,6 +22,8 @@ pub(crate) struct Serving {
     pub(crate) busy_poll: Duration,
     /// `nbd-connections`.
     pub(crate) nbd_connections: u32,
+    /// `on-no-space`.
+    pub(crate) on_no_space: OnNoSpace,
 }
 
 impl Serving {
@@ -31,6 +34,7 @@ impl Serving {
             frontend,
             busy_poll: Duration::from_micros(busy_poll_us.into()),
             nbd_connections: settings.nbd_connections.unwrap_or_default().get(),
+            on_no_space: settings.on_no_space.unwrap_or_default().engine(),
         }
     }
 }
@@ -92,10 +96,12 @@ impl Reload {
         let serving = Serving::of(&settings, frontend);
         if node.serving.replace(serving) != serving {
             tracing::info!(
-                "front end {}, busy-poll-us {}, nbd-connections {}: for resources that are brought up from now on",
+                "front end {}, busy-poll-us {}, nbd-connections {}: for resources that are brought up from now on; \
+                 on-no-space {:?}: for disks that are attached from now on",
                 serving.frontend,
                 serving.busy_poll.as_micros(),
-                serving.nbd_connections
+                serving.nbd_connections,
+                serving.on_no_space
             );
         }
         if (settings.core_dumps, settings.device_links)

@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) busy_poll_us: Option<u16>,
     /// `none`, `without-data` or `whole`.
     pub(crate) core_dumps: Option<CoreDumps>,
+    /// `suspend`, `detach` or `pass_on`.
+    pub(crate) on_no_space: Option<OnNoSpace>,
     /// Connections of a new device of the front end `nbd`.
     pub(crate) nbd_connections: Option<NbdConnections>,
     /// The group that may ask over the socket for questions: a name or a number.
@@ -93,6 +95,29 @@ impl CoreDumps {
             CoreDumps::None => rdb_runtime::CoreDumps::None,
             CoreDumps::WithoutData => rdb_runtime::CoreDumps::WithoutData,
             CoreDumps::Whole => rdb_runtime::CoreDumps::Whole,
+        }
+    }
+}
+
+/// `on-no-space`: what a write means that meets a full disk. The words are those of drbd.conf's `on-io-error`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnNoSpace {
+    Detach,
+    #[default]
+    Suspend,
+    #[serde(alias = "pass-on")]
+    PassOn,
+}
+
+impl OnNoSpace {
+    /// The same for the engine.
+    pub(crate) fn engine(self) -> rdb_engine::config::OnNoSpace {
+        use rdb_engine::config::OnNoSpace as Engine;
+        match self {
+            OnNoSpace::Detach => Engine::Detach,
+            OnNoSpace::Suspend => Engine::Suspend,
+            OnNoSpace::PassOn => Engine::PassOn,
         }
     }
 }
@@ -186,7 +211,7 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
@@ -197,6 +222,7 @@ mod tests {
                 core_dumps: Some(CoreDumps::WithoutData),
                 questions_group: Some("wheel".to_owned()),
                 questions_mode: Some("0600".to_owned().try_into().expect("a mode")),
+                on_no_space: Some(OnNoSpace::Detach),
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -219,6 +245,11 @@ mod tests {
             ("device-links = yes", "rdbd.toml:1: ", ""),
             ("core-dumps = true", "rdbd.toml:1: ", ""),
             (
+                "\non-no-space = \"wait\"",
+                "rdbd.toml:2: ",
+                "unknown variant `wait`",
+            ),
+            (
                 "nbd-connections = 17",
                 "rdbd.toml:1: ",
                 "nbd-connections is 1 to 16, not 17",
@@ -238,6 +269,21 @@ mod tests {
                 "{text}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn the_answers_to_a_full_disk_have_the_words_of_on_io_error() {
+        for (word, meant) in [
+            ("detach", OnNoSpace::Detach),
+            ("suspend", OnNoSpace::Suspend),
+            ("pass_on", OnNoSpace::PassOn),
+            ("pass-on", OnNoSpace::PassOn),
+        ] {
+            let read = parse(&format!("on-no-space = \"{word}\"")).expect(word);
+            assert_eq!(read.on_no_space, Some(meant));
+        }
+        let engine = rdb_engine::config::OnNoSpace::default();
+        assert_eq!(OnNoSpace::default().engine(), engine);
     }
 
     #[test]

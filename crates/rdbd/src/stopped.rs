@@ -214,6 +214,7 @@ fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
         write_ordering: 'n',
         al_suspended: false,
         out_of_sync_kib: 0,
+        no_space: None,
         sync: None,
         disk_reason: None,
         resync_reason: None,

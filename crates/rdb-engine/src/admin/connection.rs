@@ -23,7 +23,12 @@ impl<P: Payload> Resource<P> {
         tentative: bool,
     ) {
         if self.net.cstate > ConnState::StandAlone || self.net.options.is_some() {
-            self.admin_refused(125, "the connection is configured already");
+            let why = if self.drain_waits_for_space() {
+                "what the peer has sent before waits for space on the disk"
+            } else {
+                "the connection is configured already"
+            };
+            self.admin_refused(125, why);
             return;
         }
         if discard_my_data && self.volumes.values().any(|v| v.state.role == Role::Primary) {
@@ -52,6 +57,12 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if stage == Stage::Leaving {
+            if self.drain_waits_for_space() {
+                // The sockets are closed; what is left is the disk's.
+                let text = "disconnected; what the peer has sent waits for space on the disk";
+                self.log(Level::Warn, text);
+                self.admin_done(Ok(()));
+            }
             return;
         }
         let change = Change::conn(ConnState::Disconnecting);

@@ -22,8 +22,9 @@ impl<P: Payload> Resource<P> {
                 self.fact(nr, Change::disk(DiskState::Failed));
                 self.admin_done(Ok(()));
             }
-            // A node that is gone may have called them done for our having received them.
-            Stage::Start if self.has_writes_of_lost_peer(nr) => {}
+            // A node that is gone may have called them done for our having received them. (Those that wait for space it has
+            // no end to wait for: the order counts more.)
+            Stage::Start if self.has_writes_of_lost_peer(nr) && !self.waits_for_space(nr) => {}
             Stage::Start => match self.ask_change(nr, Change::disk(DiskState::Failed)) {
                 Asked::Wait => {}
                 Asked::Done(Ok(_)) => self.set_stage(Stage::Detaching),

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use replica_proto::{Packet, Socket};
 
 use super::{Phase, PingWaiter};
-use crate::effect::{Effect, Level};
+use crate::effect::{Cause, Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::interval::Awaited;
 use crate::resource::Resource;
+use crate::rules::expulsion;
 use crate::state::{ConnState, Role};
 
 impl<P: Payload> Resource<P> {
@@ -138,6 +139,16 @@ impl<P: Payload> Resource<P> {
     }
 
     /// A socket took nothing for a whole timeout.
+    /// Whether the peer is not left for being slow.
+    pub(crate) fn is_peer_needed(&self) -> bool {
+        expulsion::is_needed(self.volumes.values().map(|v| v.state))
+    }
+
+    pub(crate) fn log_waiting_for_peer(&mut self) {
+        let text = "the peer takes long, and has the only good copy: waiting for it";
+        self.log_line(Level::Warn, None, text.into(), Cause::Others);
+    }
+
     pub(crate) fn on_send_stalled(&mut self, socket: Socket) {
         if self.net.phase != Phase::Up {
             return;
@@ -157,7 +168,11 @@ impl<P: Payload> Resource<P> {
             Level::Error,
             format!("sock_sendmsg time expired, ko = {left}"),
         );
-        if left == 0 {
+        if left == 0 && self.is_peer_needed() {
+            self.net.ko_left = 1;
+            self.log_waiting_for_peer();
+            self.ping(None);
+        } else if left == 0 {
             self.lose_connection(ConnState::Timeout);
         } else {
             self.ping(None);

@@ -168,6 +168,11 @@ impl<P: Payload> Resource<P> {
         self.admin_connection_lost();
     }
 
+    /// Whether the sockets are closed and something that came over them is unfinished.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.net.cleaning_up && !self.peer_writes.is_empty()
+    }
+
     /// Goes on once nothing that the lost peer sent is unfinished. Says whether something happened.
     pub(crate) fn poll_net(&mut self) -> bool {
         if !self.net.cleaning_up || !self.peer_writes.is_empty() {

@@ -315,7 +315,7 @@ impl<P: Payload> Resource<P> {
                 );
                 self.log_volume_error(nr, text);
                 self.resync_write_ended(nr, sector, bytes, connection, false);
-                self.local_io_error(nr);
+                self.local_io_error(nr, error.is_no_space());
             }
         }
     }

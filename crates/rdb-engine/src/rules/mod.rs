@@ -2,6 +2,8 @@
 //! carries the answer out.
 
 pub mod disk_reason;
+pub mod expulsion;
+pub mod no_space;
 pub mod packets;
 pub mod peer_change;
 pub mod peer_state;

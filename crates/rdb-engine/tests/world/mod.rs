@@ -322,6 +322,9 @@ impl World {
                 };
                 node.pending.push((Some(tag), op));
             }
+            Effect::RetryIo { .. } | Effect::GiveUpIo { .. } => {
+                unreachable!("these disks are never full")
+            }
             Effect::CloseDisk { volume } => {
                 let volume = usize::from(volume.0);
                 let busy = node

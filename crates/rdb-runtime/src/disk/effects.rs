@@ -330,7 +330,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Passes an answer on, through `pending`, for this may run amid effects.
-    fn answer(&mut self, answer: Answer, result: Result<Option<Buf>, DiskError>) {
+    pub(super) fn answer(&mut self, answer: Answer, result: Result<Option<Buf>, DiskError>) {
         match answer {
             Answer::Engine(tag) => self.pending.push_back(Event::DiskDone { tag, result }),
             Answer::Lane => {}
@@ -349,7 +349,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Starts the first step of a lane, if nothing is in its way.
-    fn advance_lane(&mut self, nr: VolumeNr) {
+    pub(super) fn advance_lane(&mut self, nr: VolumeNr) {
         let Some(disk) = self.disk(nr) else { return };
         let block_bytes = disk.data.open.block_bytes;
         let lane = &self.volume(nr).lane;
@@ -361,7 +361,8 @@ impl<E: Engine> EventLoop<E> {
         let in_the_way = self
             .ring
             .in_flight()
-            .any(|(_, op)| matches!(op, Op::Disk(io) if io.writes_to(nr, &blocks)));
+            .any(|(_, op)| matches!(op, Op::Disk(io) if io.writes_to(nr, &blocks)))
+            || self.kept.writes_to(nr, &blocks);
         if in_the_way {
             // Looked at again when any I/O of the volume ends.
             return;
@@ -414,7 +415,7 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    fn on_lane_written(&mut self, nr: VolumeNr, result: Result<Option<Buf>, DiskError>) {
+    pub(super) fn on_lane_written(&mut self, nr: VolumeNr, result: Result<Option<Buf>, DiskError>) {
         let lane = &mut self.volume(nr).lane;
         if !std::mem::take(&mut lane.active) {
             return;

@@ -2,11 +2,13 @@
 //!
 //! Durability: a write that need not be durable makes its file dirty, a successful flush that began afterwards makes
 //! it clean, and a flush of a clean file has nothing to do. Writes with FUA are durable by themselves
-//! (`RWF_DSYNC`).
+//! (`RWF_DSYNC`). Through the page cache that is a write and then a flush, so that it is known which of the two has failed:
+//! a write that meets a full disk is tried again (`space.rs`), a flush that fails has lost what it should have kept.
 
 mod effects;
 mod lane;
 mod open;
+mod space;
 
 use std::cell::Cell;
 use std::os::fd::AsRawFd;
@@ -18,6 +20,7 @@ use rdb_engine::{DiscardKind, DiskError, IoTag, VolumeNr};
 
 pub(crate) use lane::{Lane, Step};
 pub(crate) use open::{OpenFile, OpenedDisk, open_disks};
+pub(crate) use space::Kept;
 
 use crate::pool::{Aligned, Buf, Zeroes};
 use crate::ring::{Op, Ring};
@@ -151,6 +154,17 @@ pub(crate) struct DiskIo {
     pub(crate) done: u32,
     /// What the count of writes was when a flush began.
     flushing: u64,
+    /// It is written, and is being made durable.
+    syncing: bool,
+}
+
+/// What became of an I/O.
+pub(crate) enum Progress {
+    /// It goes on.
+    GoesOn,
+    Ended((VolumeNr, Answer, Ended)),
+    /// There is no space for what is left of it.
+    Full(Box<DiskIo>, DiskError),
 }
 
 /// What an I/O ended with.
@@ -183,6 +197,7 @@ impl DiskIo {
             len,
             done: 0,
             flushing: 0,
+            syncing: false,
         }
     }
 
@@ -278,8 +293,36 @@ impl DiskIo {
         });
     }
 
+    /// Hands it to the ring once more, from the block where it stopped.
+    pub(crate) fn start_again(mut self, ring: &mut Ring) {
+        self.done -= self.done % self.file.open.block_bytes;
+        self.start(ring);
+    }
+
+    /// Whether it has to be durable when it ends.
+    fn is_durable(&self) -> bool {
+        matches!(
+            self.job,
+            Job::Write { fua: true } | Job::MetaWrite { fua: true, .. }
+        )
+    }
+
+    /// Whether it can be tried again when it has met a full disk.
+    fn may_wait(&self) -> bool {
+        let writes = matches!(
+            self.job,
+            Job::Write { .. } | Job::Deallocate { .. } | Job::Zero | Job::MetaWrite { .. }
+        );
+        writes && !self.syncing
+    }
+
     fn entry(&self) -> squeue::Entry {
         let fd = self.file.fd();
+        if self.syncing {
+            return opcode::Fsync::new(fd)
+                .flags(types::FsyncFlags::DATASYNC)
+                .build();
+        }
         let offset = self.offset + u64::from(self.done);
         let left = self.len - self.done;
         let at = self.memory.as_ptr().wrapping_add(self.done as usize);
@@ -290,8 +333,9 @@ impl DiskIo {
                     .build(),
                 None => opcode::Read::new(fd, at, left).offset(offset).build(),
             },
-            Job::Write { fua } | Job::MetaWrite { fua, .. } => {
-                let flags = if *fua { libc::RWF_DSYNC } else { 0 };
+            Job::Write { .. } | Job::MetaWrite { .. } => {
+                let dsync = self.is_durable() && self.file.open.direct;
+                let flags = if dsync { libc::RWF_DSYNC } else { 0 };
                 match self.memory.slot() {
                     Some(slot) => opcode::WriteFixed::new(fd, at, left, slot)
                         .offset(offset)
@@ -329,16 +373,16 @@ impl DiskIo {
         }
     }
 
-    /// Handles its completion: what it ended with, or nothing if it went on.
+    /// Handles its completion.
     pub(crate) fn on_completion(
         mut self,
         result: i32,
         ring: &mut Ring,
         zeroes: &Rc<Zeroes>,
-    ) -> Option<(VolumeNr, Answer, Ended)> {
+    ) -> Progress {
         if result == -libc::EINTR || result == -libc::EAGAIN {
             self.start(ring);
-            return None;
+            return Progress::GoesOn;
         }
         if let Job::Deallocate { kind } = &mut self.job
             && matches!(-result, libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS)
@@ -352,17 +396,22 @@ impl DiskIo {
                 }
             }
             self.start(ring);
-            return None;
+            return Progress::GoesOn;
         }
         if result < 0 {
-            return Some(self.end(Err(DiskError { errno: -result })));
+            let error = DiskError { errno: -result };
+            if error.is_no_space() && self.may_wait() {
+                return Progress::Full(Box::new(self), error);
+            }
+            return self.ended(Err(error));
         }
+        let synced = std::mem::take(&mut self.syncing);
         match &mut self.job {
             Job::Flush => {
                 self.file
                     .flushed
                     .set(self.file.flushed.get().max(self.flushing));
-                return Some(self.end(Ok(())));
+                return self.ended(Ok(()));
             }
             Job::MetaPreflush { data, fua } => {
                 self.file
@@ -375,22 +424,29 @@ impl DiskIo {
                 };
                 self.stage_meta_write();
                 self.start(ring);
-                return None;
+                return Progress::GoesOn;
             }
             Job::Deallocate { .. } => {
                 self.file.note_write();
-                return Some(self.end(Ok(())));
+                return self.ended(Ok(()));
             }
             _ => {}
         }
-        if result == 0 && self.len > self.done {
-            // The end of the file where there should be more.
-            return Some(self.end(Err(DiskError { errno: 0 })));
-        }
-        self.done = self.len.min(self.done + result as u32);
-        if self.done < self.len {
-            self.start(ring);
-            return None;
+        if !synced {
+            if result == 0 && self.len > self.done {
+                // The end of the file where there should be more.
+                return self.ended(Err(DiskError { errno: 0 }));
+            }
+            self.done = self.len.min(self.done + result as u32);
+            if self.done < self.len {
+                self.start(ring);
+                return Progress::GoesOn;
+            }
+            if self.is_durable() && !self.file.open.direct {
+                self.syncing = true;
+                self.start(ring);
+                return Progress::GoesOn;
+            }
         }
         match &mut self.job {
             Job::Write { fua: false } | Job::MetaWrite { fua: false, .. } | Job::Zero => {
@@ -408,7 +464,7 @@ impl DiskIo {
                     self.offset += u64::from(self.len);
                     (self.len, self.done) = (left.min(META_PIECE_BYTES) as u32, 0);
                     self.start(ring);
-                    return None;
+                    return Progress::GoesOn;
                 }
             }
             Job::MetaWrite { data, from, .. } => {
@@ -417,12 +473,16 @@ impl DiskIo {
                     self.offset += u64::from(self.len);
                     self.stage_meta_write();
                     self.start(ring);
-                    return None;
+                    return Progress::GoesOn;
                 }
             }
             _ => {}
         }
-        Some(self.end(Ok(())))
+        self.ended(Ok(()))
+    }
+
+    fn ended(self, result: Result<(), DiskError>) -> Progress {
+        Progress::Ended(self.end(result))
     }
 
     fn end(self, result: Result<(), DiskError>) -> (VolumeNr, Answer, Ended) {

@@ -46,6 +46,8 @@ pub(crate) struct OpenFile {
     pub(crate) file: File,
     /// Smallest unit of direct I/O in bytes, 512 or 4096; 512 if I/O goes through the page cache.
     pub(crate) block_bytes: u32,
+    /// I/O goes to the disk itself, not through the page cache.
+    pub(crate) direct: bool,
     pub(crate) capacity_sectors: u64,
     pub(crate) can_discard: bool,
     identity: Identity,
@@ -219,6 +221,7 @@ fn open(path: &Path) -> io::Result<OpenFile> {
     let can_discard = can_discard(&file, &metadata, block);
     Ok(OpenFile {
         block_bytes: if direct { block_bytes } else { 512 },
+        direct,
         capacity_sectors: bytes / 512,
         can_discard,
         identity: identity(&metadata),

@@ -322,6 +322,7 @@ impl Engine for Mirror {
                 _ => self.done(tag.0 as usize, result.map_err(drop), fx),
             },
             Event::MetaDone { .. } => {}
+            Event::NoSpace { tag, .. } => fx.push(Effect::GiveUpIo { tag }),
             Event::Paired {
                 resolve_conflicts, ..
             } => {

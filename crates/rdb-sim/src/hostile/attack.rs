@@ -7,7 +7,6 @@
 //! for the impostor may have acknowledged what the true peer never got. Somebody who could not authenticate himself has
 //! spoiled nothing.
 
-use rdb_engine::config::OnIoError;
 use rdb_engine::{Event, LossCause, Payload, Time, VolumeStatus};
 use replica_proto::{DecodeError, Packet, Socket, WireContext, decode};
 
@@ -121,7 +120,7 @@ impl World {
         let status = self.nodes[victim].resource.status(self.now);
         let protected = (0..sizes.len()).map(|v| {
             let of = status.volumes.iter().find(|s| usize::from(s.volume.0) == v);
-            let fails = self.disk_options.on_io_error == OnIoError::PassOn;
+            let fails = self.passes_errors_on();
             of.is_some_and(|s| watch::is_protected(s) && s.unacked == 0 && !fails)
         });
         let protected: Vec<bool> = protected.collect();

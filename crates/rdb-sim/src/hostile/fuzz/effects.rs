@@ -1,12 +1,22 @@
 //! What the engine wants done, and whether it may want that.
 
-use rdb_engine::{Effect, Payload, VolumeNr, VolumeStatus};
+use rdb_engine::{Effect, IoTag, Payload, VolumeNr, VolumeStatus};
 
 use super::{Open, Siege, nr};
 use crate::hostile::watch;
 use crate::node::{Data, Op};
 
 impl Siege {
+    fn take_kept(&mut self, tag: IoTag, retry: bool) {
+        let mut kept = self.kept.iter();
+        let at = kept.position(|(kept, _)| *kept == tag);
+        let (tag, op) = self
+            .kept
+            .remove(at.expect("only what is kept is tried again, or given up"));
+        let op = if retry { op } else { Op::GivenUp(Box::new(op)) };
+        self.pending.push((tag, op));
+    }
+
     pub(super) fn apply(&mut self, effect: Effect<Data>, before: &[VolumeStatus]) {
         match effect {
             Effect::Read {
@@ -102,9 +112,12 @@ impl Siege {
                 };
                 self.pending.push((tag, op));
             }
+            Effect::RetryIo { tag } => self.take_kept(tag, true),
+            Effect::GiveUpIo { tag } => self.take_kept(tag, false),
             Effect::CloseDisk { volume } => {
                 let volume = usize::from(volume.0);
-                let busy = self.pending.iter().any(|p| p.1.volume() == Some(volume));
+                let mut all = self.pending.iter().chain(&self.kept);
+                let busy = all.any(|p| p.1.volume() == Some(volume));
                 assert!(!busy, "a disk is closed with I/O outstanding");
             }
             Effect::OpenConnection => self.wanted = true,

@@ -10,7 +10,7 @@ mod effects;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use rdb_engine::config::{Authentication, DiskOptions, NetOptions, OnIoError, Protocol};
+use rdb_engine::config::{Authentication, DiskOptions, NetOptions, OnIoError, OnNoSpace, Protocol};
 use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{
     AdminId, Command, Effect, Event, IoTag, LossCause, Payload, Request, RequestId, RequestKind,
@@ -70,6 +70,8 @@ struct Siege {
     now: Time,
     volumes: Vec<Volume>,
     pending: Vec<(IoTag, Op)>,
+    /// Writes that met a full disk.
+    kept: Vec<(IoTag, Op)>,
     sent: Vec<SendTag>,
     timers: BTreeMap<Timer, Time>,
     wire: WireContext,
@@ -111,10 +113,16 @@ impl Siege {
             max_epoch_size: 20,
             ..NetOptions::default()
         };
+        let policy = draw.below(3);
         let disk_options = DiskOptions {
-            on_io_error: match draw.below(3) {
+            on_io_error: match policy {
                 0 => OnIoError::PassOn,
                 _ => OnIoError::Detach,
+            },
+            on_no_space: match policy {
+                0 => OnNoSpace::PassOn,
+                1 => OnNoSpace::Suspend,
+                _ => OnNoSpace::Detach,
             },
             al_extents: 67,
             c_plan_ahead_ds: 0,
@@ -141,6 +149,7 @@ impl Siege {
             now: Time(1_000_000_000),
             volumes,
             pending: Vec::new(),
+            kept: Vec::new(),
             sent: Vec::new(),
             timers: BTreeMap::new(),
             wire: WireContext::initial(),
@@ -412,8 +421,18 @@ impl Siege {
             return;
         }
         let at = draw.below(self.pending.len() as u64) as usize;
-        let fails = draw.below(24) == 23;
-        self.finish(at, fails);
+        match draw.below(24) {
+            23 => self.finish(at, true),
+            22 if self.pending[at].1.takes_room() => {
+                let (tag, op) = self.pending.remove(at);
+                self.tell(|| format!("no space: {}", crate::faults::brief(&op)));
+                self.volumes[op.volume().unwrap_or(0)].whole = false;
+                self.kept.push((tag, op));
+                let error = crate::full::NO_SPACE;
+                self.handle(Event::NoSpace { tag, error });
+            }
+            _ => self.finish(at, false),
+        }
     }
 
     fn finish(&mut self, at: usize, fails: bool) {
@@ -440,6 +459,22 @@ impl Siege {
         while !self.pending.is_empty() && self.events < 2 * EVENTS_MAX {
             self.finish(0, false);
         }
+        while !self.kept.is_empty() && self.events < 2 * EVENTS_MAX {
+            self.retry_for_space();
+            while !self.pending.is_empty() && self.events < 2 * EVENTS_MAX {
+                self.finish(0, false);
+            }
+        }
+    }
+
+    /// The time comes for writes that wait for space to be tried again.
+    fn retry_for_space(&mut self) {
+        let mut timers = self.timers.iter();
+        let found = timers.find(|(timer, _)| matches!(timer, Timer::NoSpace(_)));
+        let (&timer, &at) = found.expect("writes wait for space, and nobody will try them again");
+        self.timers.remove(&timer);
+        self.now = self.now.max(at);
+        self.handle(Event::Timer(timer));
     }
 
     fn deliver_sent(&mut self) {
@@ -596,7 +631,7 @@ impl Siege {
                 | Event::Paired { .. }
         );
         let before = self.resource.status(self.now);
-        let open = self.pending.len() + self.requests.len() + self.sent.len();
+        let open = self.pending.len() + self.kept.len() + self.requests.len() + self.sent.len();
         let unanswered: u32 = before.volumes.iter().map(|v| v.unacked).sum();
         let open = open + unanswered as usize;
         self.lines = 0;
