@@ -314,6 +314,7 @@ fn an_attach_waits_and_can_be_given_up() {
     world.until("a disk that is gone", |w| {
         w.nodes[1].state().disk == DiskState::Diskless
     });
+    world.quiet();
     assert_eq!(waits(&world, 1), None);
     // Once more, with room in the end.
     let second = world.start_admin(1, attach);
