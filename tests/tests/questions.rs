@@ -216,6 +216,31 @@ fn whatever_is_sent_over_the_socket_only_questions_are_answered() -> Result<()> 
 }
 
 #[test]
+fn a_group_that_is_not_there_is_found_beforehand_and_lets_nobody_ask() -> Result<()> {
+    let mut watched = Watched::new("questions-group")?;
+    ensure!(watched.pair.alice.terminate()?.success());
+    let settings = watched.pair.scratch.join("rdbd.toml");
+    std::fs::write(&settings, "questions-group = \"no-such-group\"\n")?;
+    let file = settings.display().to_string();
+    let check = ["--check", "--frontend", "socket", "--config", &file];
+    let said = watched
+        .pair
+        .alice
+        .run("rdbd", &check, None)?
+        .fails_with(1)?;
+    ensure!(said.contains("there is no group 'no-such-group'"), "{said}");
+    // The node serves all the same.
+    watched.pair.alice.start()?;
+    watched.pair.alice.adm(&["status"])?;
+    let said = watched
+        .run_as(MEMBER, &["rdbadm", "status"])?
+        .fails_with(20)?;
+    ensure!(said.contains("permission denied"), "{said}");
+    ensure!(watched.pair.alice.logged("only root can ask") == 1);
+    Ok(())
+}
+
+#[test]
 fn a_stranger_is_told_nothing() -> Result<()> {
     let watched = Watched::new("questions-stranger")?;
     for words in [
@@ -246,6 +271,13 @@ fn the_socket_comes_back_when_it_is_removed_and_goes_with_the_daemon() -> Result
     watched.pair.alice.adm(&["up", "r0"])?;
     let listed = watched.run_as(MEMBER, &status)?.ok()?;
     ensure!(listed.contains("r0"), "{listed}");
+    // The next program has its own.
+    watched.pair.alice.adm(&["restart"])?;
+    wait_until("the successor's socket", Duration::from_secs(10), there)?;
+    let listed = watched.run_as(MEMBER, &status)?.ok()?;
+    ensure!(listed.contains("r0"), "{listed}");
+    // As long as it is not sure that the new program serves, the old one comes back when that ends.
+    std::thread::sleep(Duration::from_secs(3));
     ensure!(watched.pair.alice.terminate()?.success());
     for name in ["questions.sock", "control.sock", "rdbd.pid"] {
         let path = watched.pair.alice.run_dir.join(name);

@@ -200,6 +200,13 @@ impl Client {
                 Presence::Runs { pid } => pid,
             };
             if begun.elapsed() >= limits.hello {
+                // Who may only ask, and finds nobody to ask, is told that.
+                let control = run_dir.join(SOCKET_NAME);
+                if let Err(denied @ ClientError::Denied { .. }) =
+                    connect(&control, run_dir, limits.hello)
+                {
+                    return Err(denied);
+                }
                 return Err(ClientError::Unreachable {
                     run_dir: run_dir.to_owned(),
                     pid,
@@ -219,12 +226,6 @@ impl Client {
                 let questions = run_dir.join(QUESTIONS_NAME);
                 match connect(&questions, run_dir, limits.hello) {
                     Err(ClientError::Denied { .. }) => return Err(denied),
-                    // A daemon whose socket for questions could not be made.
-                    Err(ClientError::NoDaemon { .. })
-                        if matches!(presence(run_dir), Presence::Runs { .. }) =>
-                    {
-                        return Err(denied);
-                    }
                     connected => {
                         path = questions;
                         connected?
