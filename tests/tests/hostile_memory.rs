@@ -139,6 +139,16 @@ fn of_identifiers() -> Result<()> {
 }
 
 #[test]
+fn of_reads_by_a_peer_without_a_disk() -> Result<()> {
+    let request = packets::block(0, *b"a handle", 1 << 20, 0);
+    flood(
+        "flood-reads",
+        (Line::Data, packets::DATA_REQUEST, request),
+        |siege| narrow(siege, &Guise::diskless()),
+    )
+}
+
+#[test]
 fn of_reads_of_a_sector() -> Result<()> {
     let request = packets::block(8, *b"a handle", 512, 0);
     flood(
@@ -163,4 +173,32 @@ fn of_requests_of_a_resync() -> Result<()> {
             Ok(peer)
         },
     )
+}
+
+#[test]
+fn what_is_asked_for_and_not_taken_delays_no_user() -> Result<()> {
+    let mut siege = Siege::lay("asked-not-taken", "")?;
+    let limits = Limits {
+        answer: Duration::from_secs(2),
+        kept_kib: 32 << 10,
+        ..Limits::default()
+    };
+    siege.survives("reads that nobody takes", limits, |siege| {
+        let mut peer = narrow(siege, &Guise::diskless())?;
+        peer.manners.reads = Reads::Nothing;
+        for _ in 0..2000 {
+            let request = packets::block(0, *b"a handle", 1 << 20, 0);
+            peer.say(packets::DATA_REQUEST, &request);
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        // In the middle of it many blocks, not the one that is in nobody's way by luck.
+        let mut client = siege.pair.alice.nbd(0)?;
+        let start = std::time::Instant::now();
+        for block in 0..15 {
+            client.read(block << 20, 1 << 20)?;
+        }
+        let took = start.elapsed();
+        ensure!(took < Duration::from_secs(2), "users waited {took:?}");
+        Ok(())
+    })
 }

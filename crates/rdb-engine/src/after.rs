@@ -196,6 +196,7 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.retry_blocked(nr);
+        self.continue_peer_reads(nr);
     }
 
     /// A19: every bit is set, on disk too.

@@ -5,7 +5,8 @@
 //! | requests of the peer that wait for our answer: mirrored writes, reads, resync data being written | [`UNANSWERED_MAX`] a volume | the connection ends |
 //! | mirrored writes, those of a lost connection included, that run or wait for a range, an epoch or the activity log | twice that | |
 //! | ranges locked for blocks of a resync or verify that the peer has not acknowledged | [`HELD_MAX`] a volume, beside those of open writes | the connection ends |
-//! | reads of the peer that wait for an overlapping write | part of the first | |
+//! | reads of the peer that wait for their turn or for an overlapping write | part of the first | |
+//! | its reads that are under way | a quarter of `max-buffers` a volume, or one (`peer_reads.rs`) | the rest waits, and is forgotten with the connection |
 //! | received epochs whose barrier is not answered | [`EPOCHS_MAX`] | the connection ends |
 //! | answers that wait until a bitmap is sent | [`DEFERRED_ANSWERS_MAX`] | the connection ends |
 //! | who waits for an answered ping | one of each kind, for each volume | an older wait becomes the newer one |
@@ -54,7 +55,9 @@ impl<P> Resource<P> {
         for volume in self.volumes.values() {
             let unacked = volume.counters.unacked as usize;
             bounded("unanswered requests", unacked, unanswered_max);
-            bounded("blocked reads", volume.reads_blocked.len(), unacked);
+            let reads = volume.reads_blocked.len() + volume.peer_reads.due();
+            bounded("reads that wait", reads, unacked);
+            volume.peer_reads.check();
             bounded("locked ranges", volume.held.len(), HELD_MAX + open);
             let blocked = volume.mirror_blocked.len();
             bounded("blocked mirrored writes", blocked, mirrored);

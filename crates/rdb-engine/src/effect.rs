@@ -20,6 +20,7 @@ pub enum Effect<P> {
         tag: IoTag,
         sector: u64,
         bytes: u32,
+        whose: ReadFor,
     },
     /// Write the data disk. `fua`: durable when answered.
     Write {
@@ -116,6 +117,16 @@ pub enum Effect<P> {
         old: VolumeState,
         new: VolumeState,
     },
+}
+
+/// For whom a block is read. Users and the peer each have buffers of their own, so that neither waits for those that the
+/// other holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFor {
+    /// A user of the device.
+    User,
+    /// The peer: it has asked for the block, or it is compared with what the peer has.
+    Peer,
 }
 
 /// What a discard must leave.

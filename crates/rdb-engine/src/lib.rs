@@ -27,6 +27,7 @@ mod interval;
 mod metadata;
 mod net;
 mod packets;
+mod peer_reads;
 mod peer_request;
 mod peer_volumes;
 mod planted;
@@ -45,7 +46,9 @@ mod verify;
 mod volume;
 mod write;
 
-pub use effect::{AdminError, Cause, DeviceSpec, DiscardKind, Effect, Level, RequestError};
+pub use effect::{
+    AdminError, Cause, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
+};
 pub use event::{
     Command, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload, Request, RequestKind, Timer,
 };

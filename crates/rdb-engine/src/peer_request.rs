@@ -5,7 +5,7 @@ use alloc::format;
 use rdb_meta::{ExtentNr, activity_log::Acquire};
 use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Features, Packet};
 
-use crate::effect::{DiscardKind, Effect};
+use crate::effect::{DiscardKind, Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
@@ -417,10 +417,11 @@ impl<P: Payload> Resource<P> {
             block_id: request.block_id,
             purpose,
         };
-        self.serve_read(nr, read);
+        self.admit_peer_read(nr, read);
     }
 
-    fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+    /// A read that counts as under way: it is started, refused, or waits for a write.
+    pub(crate) fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead) {
         let BlockedRead {
             sector,
             bytes,
@@ -432,6 +433,8 @@ impl<P: Payload> Resource<P> {
         if volume.state.disk != DiskState::UpToDate || volume.disk.as_ref().is_none_or(|d| d.failed)
         {
             self.refuse_read(nr, read);
+            self.volume_mut(nr).peer_reads.end(bytes);
+            self.continue_peer_reads(nr);
             return;
         }
         // A resync or verify block is read after every overlapping write is done, and the range is ours until the peer
@@ -471,6 +474,7 @@ impl<P: Payload> Resource<P> {
             tag,
             sector,
             bytes,
+            whose: ReadFor::Peer,
         });
     }
 
@@ -512,6 +516,18 @@ impl<P: Payload> Resource<P> {
         result: Result<Option<P>, DiskError>,
     ) {
         let current = connection == self.net.connection && self.is_up();
+        self.volume_mut(nr).peer_reads.end(read.bytes);
+        self.peer_read_done(nr, read, current, result);
+        self.continue_peer_reads(nr);
+    }
+
+    fn peer_read_done(
+        &mut self,
+        nr: VolumeNr,
+        read: BlockedRead,
+        current: bool,
+        result: Result<Option<P>, DiskError>,
+    ) {
         if read.purpose == Purpose::Verify {
             self.on_verify_read_io(nr, read, current, result);
             return;

@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
-use crate::effect::{Effect, Level};
+use crate::effect::{Effect, Level, ReadFor};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::resource::{Io, Resource};
@@ -37,6 +37,7 @@ impl<P: Payload> Resource<P> {
                 tag,
                 sector,
                 bytes,
+                whose: ReadFor::User,
             });
         } else if state.pdsk == DiskState::UpToDate
             && self.is_up()

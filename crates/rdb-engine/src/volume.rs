@@ -12,6 +12,7 @@ use crate::generation::{GenerationIds, PeerIds};
 use crate::ids::{Time, VolumeNr};
 use crate::interval::Intervals;
 use crate::metadata::{MdOp, Running};
+use crate::peer_reads::PeerReads;
 use crate::resync::Resync;
 use crate::rules::packets::Past;
 use crate::space::Space;
@@ -110,6 +111,8 @@ pub(crate) struct Volume<P> {
     pub(crate) writes_lost: bool,
     /// Requests of the peer to read that wait for an overlapping write.
     pub(crate) reads_blocked: VecDeque<BlockedRead>,
+    /// How many of them may be under way.
+    pub(crate) peer_reads: PeerReads,
     /// Mirrored writes of the present connection finished since the data disk was last flushed: until it is flushed, none
     /// of its barriers is acknowledged. A new connection clears it.
     pub(crate) mirror_unflushed: bool,
@@ -329,6 +332,7 @@ impl<P> Volume<P> {
             source_open: false,
             writes_lost: false,
             reads_blocked: VecDeque::new(),
+            peer_reads: PeerReads::default(),
             mirror_unflushed: false,
             resync: Resync::default(),
             verify: Verify::default(),

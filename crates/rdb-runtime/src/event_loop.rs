@@ -14,8 +14,8 @@ use std::time::Duration;
 use io_uring::{opcode, types};
 use rdb_engine::config::NetOptions;
 use rdb_engine::{
-    AdminError, AdminId, Cause, Command, DeviceSpec, Effect, Event, Level, RequestId, Time,
-    VolumeNr,
+    AdminError, AdminId, Cause, Command, DeviceSpec, Effect, Event, Level, ReadFor, RequestId,
+    Time, VolumeNr,
 };
 use slab::Slab;
 
@@ -97,8 +97,10 @@ pub(crate) struct EventLoop<E> {
     pub(crate) front: FrontEnds,
     /// Events that follow from effects.
     pub(crate) pending: VecDeque<Event<Buf>>,
-    /// Reads that wait for a buffer.
+    /// Reads of our users that wait for a buffer.
     pub(crate) waiting_reads: VecDeque<WaitingRead>,
+    /// Reads for the peer that do; the engine has only so many under way.
+    pub(crate) waiting_peer_reads: VecDeque<WaitingRead>,
     pub(crate) splits: Slab<SplitJob>,
     /// Writes that have met a full disk.
     pub(crate) kept: Kept,
@@ -120,6 +122,7 @@ pub(crate) struct WaitingRead {
     pub(crate) answer: Answer,
     pub(crate) sector: u64,
     pub(crate) bytes: u32,
+    pub(crate) whose: ReadFor,
 }
 
 impl<E: Engine> EventLoop<E> {
@@ -146,6 +149,7 @@ impl<E: Engine> EventLoop<E> {
             net: Net::new(),
             pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
+            waiting_peer_reads: VecDeque::new(),
             splits: Slab::new(),
             kept: Kept::default(),
             zeroes: Rc::new(Zeroes::new()?),
@@ -269,13 +273,19 @@ impl<E: Engine> EventLoop<E> {
         for _ in 0..ROUNDS_MAX {
             self.drain_pending();
             let mut again = false;
-            if self.pool.take_released(Reserve::Read) {
-                again |= self.retry_reads();
+            let read = self.pool.take_released(Reserve::Read);
+            if read {
+                again |= self.retry_reads(ReadFor::User);
+            }
+            if self.pool.take_released(Reserve::PeerRead) | read {
+                again |= self.retry_reads(ReadFor::Peer);
             }
             if self.pool.take_released(Reserve::Receive) {
                 again |= self.retry_starved_peer();
             }
-            if self.pool.take_released(Reserve::FrontEnd) {
+            if self.pool.take_released(Reserve::FrontEnd)
+                | self.pool.take_released(Reserve::Filling)
+            {
                 again |= self.retry_starved_front_ends();
             }
             again |= self.pump_early_meta();
@@ -314,12 +324,14 @@ impl<E: Engine> EventLoop<E> {
                 tag,
                 sector,
                 bytes,
+                whose,
             } => {
                 self.read(WaitingRead {
                     volume,
                     answer: Answer::Engine(tag),
                     sector,
                     bytes,
+                    whose,
                 });
             }
             Effect::Write {

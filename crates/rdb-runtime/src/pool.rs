@@ -1,9 +1,10 @@
 //! The buffers of the data plane: one arena, of which a part is taken at start and the rest when it is needed (see
 //! `growth`), registered with the ring.
 //!
-//! Three reserves share the arena, so that what waits in one of them never starves another: received writes of the
-//! peer end by themselves (they wait for our disk only), front-end writes may wait for the peer, reads wait for
-//! their reader. Each reserve is a buddy allocator over chunks of 1 MiB, the largest request.
+//! Five reserves share the arena, so that what waits in one of them never starves another: received writes of the
+//! peer end by themselves (they wait for our disk only), front-end writes may wait for the peer, writes that are still
+//! being sent wait for their client, reads wait for their reader, which is a user in one reserve and the peer in the
+//! other. Each reserve is a buddy allocator over chunks of 1 MiB, the largest request.
 //!
 //! A [`Buf`] is a counted handle of one thread. Its bytes are changed only while it is the only handle.
 
@@ -29,7 +30,7 @@ const ORDERS: usize = 9;
 const _: () = assert!(1 << (ORDERS - 1) == CHUNK_PAGES);
 /// Chunks for received payloads with the largest `max-buffers`, 131,072 pages (`docs/spec/admin.md`, section 2).
 const CHUNKS_MAX: usize = 512;
-/// Most chunks for our own writes, and for reads.
+/// Most chunks for our own writes, and for reads of our users.
 const OWN_CHUNKS_MAX: usize = 64;
 /// End of a free list.
 const NIL: u32 = u32::MAX;
@@ -41,11 +42,15 @@ pub enum Reserve {
     Receive = 0,
     /// Payloads of front-end writes.
     FrontEnd = 1,
-    /// What reads of the disk bring.
-    Read = 2,
+    /// Payloads of writes that a client is still sending. They stay here when they are complete.
+    Filling = 2,
+    /// What users read from the disk.
+    Read = 3,
+    /// What is read from the disk for the peer.
+    PeerRead = 4,
 }
 
-const RESERVES: usize = 3;
+const RESERVES: usize = 5;
 
 /// How large the reserves are, in chunks of 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,26 +59,45 @@ pub struct PoolSize {
     pub receive: usize,
     /// Chunks for front-end writes.
     pub front_end: usize,
-    /// Chunks for reads.
+    /// Chunks for writes that a client is still sending.
+    pub filling: usize,
+    /// Chunks for reads of our users.
     pub read: usize,
+    /// Chunks for reads of the peer.
+    pub peer_read: usize,
 }
 
 impl PoolSize {
-    /// The sizes for `max-buffers` (4 KiB pages): 6 MiB in all for the smallest, 24 MiB for DRBD's default, 640 MiB for
-    /// the largest. What the peer sends gets all of it; writes and reads of our own beyond 64 MiB gain nothing.
+    /// The sizes for `max-buffers` (4 KiB pages): 7 MiB in all for the smallest, 28 MiB for DRBD's default, 672 MiB for
+    /// the largest. What the peer sends gets all of it; writes and reads of our own beyond 64 MiB gain nothing, and what
+    /// the peer reads leaves as fast as it takes it.
     pub fn for_max_buffers(max_buffers: u32) -> PoolSize {
         let chunks = (max_buffers as usize).div_ceil(CHUNK_PAGES);
         let chunks = chunks.next_power_of_two().clamp(2, CHUNKS_MAX);
+        let own = chunks.min(OWN_CHUNKS_MAX);
         PoolSize {
             receive: chunks,
-            front_end: chunks.min(OWN_CHUNKS_MAX),
-            read: chunks.min(OWN_CHUNKS_MAX),
+            front_end: own - own / 2,
+            filling: own / 2,
+            read: own,
+            peer_read: own / 2,
         }
+    }
+
+    /// Of each reserve, in the order of their numbers.
+    fn chunks(self) -> [usize; RESERVES] {
+        [
+            self.receive,
+            self.front_end,
+            self.filling,
+            self.read,
+            self.peer_read,
+        ]
     }
 
     /// Bytes in all.
     pub fn bytes(self) -> usize {
-        (self.receive + self.front_end + self.read) * CHUNK_PAGES * PAGE_BYTES
+        self.chunks().iter().sum::<usize>() * CHUNK_PAGES * PAGE_BYTES
     }
 }
 
@@ -113,10 +137,7 @@ impl Pool {
     /// Takes the memory that there is from the start: one chunk for each reserve. Fails if the system has none.
     pub fn new(size: PoolSize) -> io::Result<Rc<Pool>> {
         let mut bounds = [0; RESERVES + 1];
-        for (index, chunks) in [size.receive, size.front_end, size.read]
-            .into_iter()
-            .enumerate()
-        {
+        for (index, chunks) in size.chunks().into_iter().enumerate() {
             bounds[index + 1] = bounds[index] + chunks * CHUNK_PAGES;
         }
         let pages = bounds[RESERVES];
@@ -202,6 +223,32 @@ impl Pool {
         })
     }
 
+    /// A buffer for a whole write of a front end.
+    pub(crate) fn take_for_write(self: &Rc<Self>, bytes: u32) -> Option<Buf> {
+        let own = self.take(Reserve::FrontEnd, bytes);
+        own.or_else(|| self.take(Reserve::Filling, bytes))
+    }
+
+    /// A buffer for a write that a client is still sending.
+    pub(crate) fn take_filling(self: &Rc<Self>, bytes: u32) -> Option<Buf> {
+        self.take_or_share(Reserve::Filling, Reserve::FrontEnd, bytes)
+    }
+
+    /// A buffer for what the peer reads.
+    pub(crate) fn take_for_peer(self: &Rc<Self>, bytes: u32) -> Option<Buf> {
+        self.take_or_share(Reserve::PeerRead, Reserve::Read, bytes)
+    }
+
+    /// As long as a reserve has no memory at all, it gets a part of another one: it is asked for, and may not come.
+    fn take_or_share(self: &Rc<Self>, own: Reserve, other: Reserve, bytes: u32) -> Option<Buf> {
+        let shares = self.resident_bytes(own as usize) == 0 && !self.is_half_used(other);
+        let buf = self.take(own, bytes);
+        if buf.is_some() || !shares {
+            return buf;
+        }
+        self.take(other, bytes)
+    }
+
     /// Bytes of a reserve.
     pub(crate) fn reserve_bytes(&self, reserve: Reserve) -> usize {
         (self.bounds[reserve as usize + 1] - self.bounds[reserve as usize]) * PAGE_BYTES
@@ -219,13 +266,8 @@ impl Pool {
     }
 
     fn give_back(&self, page: u32) {
-        let reserve = if (page as usize) < self.bounds[1] {
-            0
-        } else if (page as usize) < self.bounds[2] {
-            1
-        } else {
-            2
-        };
+        let ends = &self.bounds[1..RESERVES];
+        let reserve = ends.partition_point(|&end| end <= page as usize);
         let order = usize::from(self.orders[page as usize].get());
         self.lists.borrow_mut().give_back(reserve, order, page);
         self.released[reserve].set(true);
@@ -449,7 +491,9 @@ mod tests {
         let size = PoolSize {
             receive: 2,
             front_end: 1,
+            filling: 1,
             read: 1,
+            peer_read: 1,
         };
         let pool = Pool::new(size).expect("memory");
         pool.grow_whole();
@@ -489,10 +533,11 @@ mod tests {
         ] {
             let size = PoolSize::for_max_buffers(max_buffers);
             assert_eq!(
-                (size.receive, size.front_end, size.read),
+                (size.receive, size.front_end + size.filling, size.read),
                 (receive, own, own),
                 "{max_buffers}"
             );
+            assert_eq!((size.filling, size.peer_read), (own / 2, own / 2));
             let wanted = (max_buffers as usize).min(131_072) * PAGE_BYTES;
             assert!(size.receive << 20 >= wanted, "{max_buffers}");
         }

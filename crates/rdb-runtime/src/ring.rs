@@ -388,7 +388,9 @@ mod tests {
         let pool = Pool::new(PoolSize {
             receive: 1,
             front_end: 1,
+            filling: 1,
             read: 1,
+            peer_read: 1,
         })
         .expect("memory");
         let mut ring = Ring::new(pool, Duration::ZERO).expect("io_uring");

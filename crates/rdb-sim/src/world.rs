@@ -370,6 +370,7 @@ impl World {
                 volume,
                 sector,
                 bytes,
+                ..
             } => {
                 let volume = usize::from(volume.0);
                 inside(volume, sector, bytes);

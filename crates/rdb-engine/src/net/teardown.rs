@@ -154,7 +154,10 @@ impl<P: Payload> Resource<P> {
             volume.consider_resync = false;
             volume.counters.peer_pending = 0;
             volume.counters.unacked = 0;
-            volume.reads_blocked.clear();
+            for read in volume.reads_blocked.drain(..) {
+                volume.peer_reads.end(read.bytes);
+            }
+            volume.peer_reads.forget_due();
         }
         self.settle_transfer_log();
         for nr in self.volume_numbers() {

@@ -5,7 +5,7 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
-use crate::effect::Effect;
+use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
 use crate::resource::{Io, Resource};
@@ -91,6 +91,7 @@ impl<P: Payload> Resource<P> {
             tag,
             sector,
             bytes,
+            whose: ReadFor::Peer,
         });
     }
 

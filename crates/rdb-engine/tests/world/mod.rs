@@ -222,6 +222,7 @@ impl World {
                 volume,
                 sector,
                 bytes,
+                ..
             } => {
                 let volume = usize::from(volume.0);
                 let end = sector + u64::from(bytes) / 512;

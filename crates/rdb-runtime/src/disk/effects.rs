@@ -1,8 +1,9 @@
 //! The engine's disk effects, and how their answers get back to it.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use rdb_engine::{DiscardKind, DiskError, Event, IoTag, VolumeNr};
+use rdb_engine::{DiscardKind, DiskError, Event, IoTag, ReadFor, VolumeNr};
 
 use super::lane::Change;
 use super::{Answer, DiskFile, DiskIo, Ended, Job, Memory, Step};
@@ -38,18 +39,28 @@ impl<E: Engine> EventLoop<E> {
 
     pub(crate) fn read(&mut self, read: WaitingRead) {
         // Those that wait already come first, so that a large one gets its turn.
-        if !self.waiting_reads.is_empty() || !self.start_read(&read) {
-            self.waiting_reads.push_back(read);
-            self.watch_clients();
+        let whose = read.whose;
+        if !self.waiting(whose).is_empty() || !self.start_read(&read) {
+            self.waiting(whose).push_back(read);
+            if whose == ReadFor::User {
+                self.watch_clients();
+            }
+        }
+    }
+
+    fn waiting(&mut self, whose: ReadFor) -> &mut VecDeque<WaitingRead> {
+        match whose {
+            ReadFor::User => &mut self.waiting_reads,
+            ReadFor::Peer => &mut self.waiting_peer_reads,
         }
     }
 
     /// Retries reads that waited for a buffer; whether one was started.
-    pub(crate) fn retry_reads(&mut self) -> bool {
+    pub(crate) fn retry_reads(&mut self, whose: ReadFor) -> bool {
         let mut any = false;
-        while let Some(read) = self.waiting_reads.pop_front() {
+        while let Some(read) = self.waiting(whose).pop_front() {
             if !self.start_read(&read) {
-                self.waiting_reads.push_front(read);
+                self.waiting(whose).push_front(read);
                 break;
             }
             any = true;
@@ -64,6 +75,7 @@ impl<E: Engine> EventLoop<E> {
             answer,
             sector,
             bytes,
+            whose,
         } = read;
         let range = match bytes {
             ..=rdb_engine::REQUEST_MAX_BYTES => self.disk_range(volume, sector, u64::from(bytes)),
@@ -76,7 +88,11 @@ impl<E: Engine> EventLoop<E> {
                 return true;
             }
         };
-        let Some(buf) = self.pool.take(Reserve::Read, bytes) else {
+        let buf = match whose {
+            ReadFor::User => self.pool.take(Reserve::Read, bytes),
+            ReadFor::Peer => self.pool.take_for_peer(bytes),
+        };
+        let Some(buf) = buf else {
             return false;
         };
         let io = if disk.data.is_aligned(offset, u64::from(bytes)) {
@@ -310,7 +326,8 @@ impl<E: Engine> EventLoop<E> {
         for step in std::mem::take(&mut self.volume(nr).lane).steps {
             self.answer(step.answer, Err(NO_DISK));
         }
-        self.retry_reads();
+        self.retry_reads(ReadFor::User);
+        self.retry_reads(ReadFor::Peer);
     }
 
     pub(crate) fn on_disk_end(&mut self, (volume, answer, ended): (VolumeNr, Answer, Ended)) {

@@ -1,4 +1,4 @@
-//! Which chunks of the arena are there. A reserve begins with one, so that whatever the memory of the machine is like, one
+//! Which chunks of the arena are there. A reserve that others need begins with one, so that whatever the memory of the machine is like, one
 //! piece of any size can be had, and what holds it ends by itself: that is why writes go on when memory is short. The others
 //! are made resident by a helper thread when pieces are wanted that are not there, and go back to the system when no one has
 //! used them for a while. The thread of the resource itself never waits for memory.
@@ -11,8 +11,10 @@ use crate::process::lock_essential;
 
 use super::{Buf, CHUNK_PAGES, ORDERS, PAGE_BYTES, Pool, RESERVES};
 
-/// Chunks that a reserve always has.
-pub(super) const BASE_CHUNKS: usize = 1;
+/// Chunks that each reserve always has, in the order of their numbers. Those that have none share with another one until theirs
+/// come.
+const BASE_CHUNKS: [usize; RESERVES] = [1, 1, 0, 1, 0];
+const BASE_IN_ALL: usize = 3;
 /// After memory was refused, how long until it is asked for again.
 const REFUSED: Duration = Duration::from_secs(1);
 /// `MADV_POPULATE_WRITE` of madvise(2), Linux 5.14: makes pages resident without changing them.
@@ -113,7 +115,7 @@ impl Pool {
     /// Makes what every reserve begins with resident.
     pub(super) fn populate_base(&self) -> io::Result<()> {
         for reserve in 0..RESERVES {
-            for chunk in self.chunks_of(reserve).take(BASE_CHUNKS) {
+            for chunk in self.chunks_of(reserve).take(BASE_CHUNKS[reserve]) {
                 populate(
                     self.base.as_ptr() as usize + chunk * CHUNK_BYTES,
                     CHUNK_BYTES,
@@ -197,7 +199,7 @@ impl Pool {
         for reserve in 0..RESERVES {
             let mut spare = lists.least_whole(reserve);
             let chunks = self.chunks_of(reserve);
-            let base_end = chunks.start + BASE_CHUNKS;
+            let base_end = chunks.start + BASE_CHUNKS[reserve];
             for chunk in (base_end..chunks.end).rev() {
                 if spare == 0 {
                     break;
@@ -234,7 +236,7 @@ impl Pool {
     /// Whether it has more than it began with.
     pub(crate) fn has_grown(&self) -> bool {
         let ready = |state: &&Cell<State>| state.get() == State::Ready;
-        self.chunks.states.iter().filter(ready).count() > RESERVES * BASE_CHUNKS
+        self.chunks.states.iter().filter(ready).count() > BASE_IN_ALL
     }
 
     fn chunk_address(&self, chunk: usize) -> *mut u8 {
@@ -359,12 +361,27 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_arena_has_one_chunk_a_reserve() {
+    fn an_idle_arena_has_what_writes_and_reads_need() {
         let pool = pool();
-        assert_eq!(resident(&pool), RESERVES * CHUNK_PAGES);
+        assert_eq!(resident(&pool), BASE_IN_ALL * CHUNK_PAGES);
         assert!(pool.growth().is_none(), "nobody wants more");
         assert!(!pool.has_grown());
         assert_eq!(pool.take_idle(), Vec::<usize>::new());
+        assert_eq!(BASE_CHUNKS.iter().sum::<usize>(), BASE_IN_ALL);
+    }
+
+    #[test]
+    fn a_reserve_without_memory_shares_until_it_has_some() {
+        let pool = pool();
+        let shared = pool.take_for_peer(1 << 20);
+        assert!(shared.is_some(), "of what users read into");
+        assert!(pool.take(Reserve::Read, 4096).is_none());
+        assert!(pool.take_for_peer(4096).is_none(), "no more than that");
+        while grow(&pool) > 0 {}
+        let own: Vec<_> = std::iter::from_fn(|| pool.take_for_peer(1 << 20)).collect();
+        assert!(!own.is_empty());
+        let users = std::iter::from_fn(|| pool.take(Reserve::Read, 1 << 20)).count();
+        assert!(users > 0, "its own is full, theirs is not");
     }
 
     #[test]
@@ -378,7 +395,7 @@ mod tests {
             assert_eq!(pool.take_released(Reserve::Receive), grown > 0);
         }
         assert_eq!(held.len(), 8);
-        assert_eq!(resident(&pool), (8 + RESERVES - 1) * CHUNK_PAGES);
+        assert_eq!(resident(&pool), (8 + BASE_IN_ALL - 1) * CHUNK_PAGES);
     }
 
     #[test]
@@ -396,7 +413,7 @@ mod tests {
         let all = pool.chunk_count();
         // Whatever was in use at some time since the last look stays.
         let idle = pool.take_idle();
-        assert_eq!(idle.len(), all - RESERVES - 3);
+        assert_eq!(idle.len(), all - BASE_IN_ALL - 3);
         for chunk in idle {
             pool.give_to_system(chunk);
         }
@@ -408,7 +425,7 @@ mod tests {
         for chunk in at_once.into_iter().chain(later) {
             pool.give_to_system(chunk);
         }
-        assert_eq!(resident(&pool), RESERVES * CHUNK_PAGES);
+        assert_eq!(resident(&pool), BASE_IN_ALL * CHUNK_PAGES);
         assert!(!pool.has_grown());
         let held: Vec<_> = std::iter::from_fn(|| pool.take(Reserve::Read, 4096)).collect();
         assert_eq!(held.len(), CHUNK_PAGES);

@@ -57,6 +57,9 @@ pub(super) struct Mirror {
     pub(super) tell_writes: bool,
     /// Never complete front-end writes.
     pub(super) swallow_writes: bool,
+    /// So many writes are kept with their data, as if the peer never answered.
+    pub(super) keep_writes: usize,
+    kept: Vec<Buf>,
     /// Treat the disk as having blocks of this size towards front ends.
     pub(super) device_block: u32,
     pub(super) work: Slab<Work>,
@@ -85,6 +88,8 @@ impl Mirror {
             tell_packets: false,
             tell_writes: false,
             swallow_writes: false,
+            keep_writes: 0,
+            kept: Vec::new(),
             device_block: 512,
             work: Slab::new(),
             capacity: 0,
@@ -160,6 +165,9 @@ impl Mirror {
         }
         match kind {
             RequestKind::Write { .. } if self.swallow_writes => {}
+            RequestKind::Write { payload, .. } if self.kept.len() < self.keep_writes => {
+                self.kept.push(payload);
+            }
             RequestKind::Read => {
                 let tag = IoTag(self.work.insert(work(1)) as u64);
                 fx.push(Effect::Read {
@@ -167,6 +175,7 @@ impl Mirror {
                     tag,
                     sector,
                     bytes,
+                    whose: rdb_engine::ReadFor::User,
                 });
             }
             RequestKind::Write { payload, fua } => {

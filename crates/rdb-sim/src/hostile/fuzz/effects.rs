@@ -24,6 +24,7 @@ impl Siege {
                 tag,
                 sector,
                 bytes,
+                ..
             } => {
                 let volume = self.inside(volume, sector, bytes);
                 let op = Op::Read {
