@@ -24,7 +24,7 @@ use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::{Caller, Mailbox, Message, Notice};
-use crate::pool::{Aligned, PAGE_BYTES, Reserve};
+use crate::pool::{Aligned, PAGE_BYTES};
 use crate::ring::Op;
 
 /// Messages taken from one device before others get their turn.
@@ -462,7 +462,7 @@ impl<E: Engine> EventLoop<E> {
             return true;
         };
         let buf = if first {
-            self.pool.take(Reserve::FrontEnd, request.length)
+            self.pool.take_for_write(request.length)
         } else {
             None
         };

@@ -5,6 +5,7 @@ mod fuse_handover;
 pub(crate) mod handover;
 pub(crate) mod knbd;
 pub(crate) mod nbd;
+mod nbd_socket;
 pub(crate) mod ublk;
 
 use std::collections::VecDeque;

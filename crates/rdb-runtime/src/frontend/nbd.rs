@@ -2,9 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use io_uring::{opcode, types};
@@ -13,19 +11,17 @@ use rdb_frontend::knbd::is_hung_up;
 use rdb_frontend::nbd::{CloseReason, Exports, Session, Step};
 use rdb_frontend::{Errno, Frontend, Request};
 use slab::Slab;
-use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::nbd_socket::{listen, peer_user, refusal};
 use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::Notice;
-use crate::pool::{Buf, Reserve};
+use crate::pool::{Buf, Pool, Reserve};
 use crate::ring::{Op, Owner};
 use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
 use crate::timers::Slot;
 
-/// Clients of one resource; more are turned away.
-const CLIENTS_MAX: usize = 64;
 /// Bytes of a client's stage; the longest option fits (`rdb_frontend::nbd::INPUT_MAX`).
 const STAGE_BYTES: usize = 64 * 1024;
 const _: () = assert!(STAGE_BYTES > rdb_frontend::nbd::INPUT_MAX);
@@ -69,6 +65,8 @@ struct Client {
     receiver: Receiver,
     /// A write whose data is still to come.
     write: Option<(VolumeNr, Request)>,
+    /// What has come of that data, while it has no buffer of the pool.
+    gathered: Option<Vec<u8>>,
     /// A read that waits until earlier ones are sent.
     read: Option<(VolumeNr, Request)>,
     /// Bytes of reads that are not answered.
@@ -83,6 +81,8 @@ struct Client {
     heard: Time,
     /// A limit was passed: its socket is shut.
     cut: bool,
+    /// Who connected.
+    user: u32,
     /// It is the kernel, for users of a device node.
     is_kernel: bool,
     /// It said that it goes.
@@ -116,6 +116,40 @@ impl Client {
             .then_some("it sends half a write while others wait for the buffer that it is to fill")
     }
 
+    /// Where its requests come from.
+    fn origin(&self, key: u32) -> Origin {
+        Origin::Nbd {
+            client: key,
+            generation: self.generation,
+        }
+    }
+
+    /// Takes what has come of a write's data; whether that is all of it, or needs no gathering.
+    fn gather(&mut self, length: u32) -> bool {
+        let Some(gathered) = &mut self.gathered else {
+            return true;
+        };
+        let missing = (length as usize).saturating_sub(gathered.len());
+        let have = self.receiver.unread();
+        let take = missing.min(have.len());
+        gathered.extend_from_slice(&have[..take]);
+        self.receiver.consume(take);
+        take == missing
+    }
+
+    /// Bytes that it holds outside the pool: half a write, and what it was told and has not taken.
+    fn outside_pool(&self) -> u64 {
+        let gathered = self.gathered.as_ref().map_or(0, Vec::len) as u64;
+        gathered + self.sender.unsent_bytes()
+    }
+
+    /// The most that may be: a whole write, a quarter of the reserve for reads or one read, and small answers.
+    fn outside_max(&self, pool: &Pool) -> u64 {
+        let request = u64::from(rdb_engine::REQUEST_MAX_BYTES);
+        let replies = (pool.reserve_bytes(Reserve::Read) as u64 / 4).max(request);
+        request + replies + UNSENT_MAX_BYTES + STAGE_BYTES as u64
+    }
+
     /// Whether it has to be watched even while nobody waits for a buffer.
     fn is_watched(&self) -> bool {
         !self.cut && !self.is_kernel && (self.closing || self.session.volume().is_none())
@@ -145,10 +179,15 @@ impl Nbd {
             .count()
     }
 
-    /// Clients of the socket.
-    fn socket_clients(&self) -> usize {
-        let clients = self.clients.iter();
-        clients.filter(|(_, client)| !client.is_kernel).count()
+    /// Why one more client of this user is turned away, if it is.
+    fn refusal(&self, user: u32) -> Option<String> {
+        let clients = self.clients.iter().map(|(_, client)| client);
+        refusal(
+            clients
+                .filter(|client| !client.is_kernel)
+                .map(|client| client.user),
+            user,
+        )
     }
 
     /// The kernel, if it is a client for this volume: once a connection of the device.
@@ -253,15 +292,15 @@ impl<E: Engine> EventLoop<E> {
         }
         let listening = Rc::clone(&listener.fd);
         match fd {
-            Some(fd) if self.front.nbd.socket_clients() < CLIENTS_MAX => {
-                self.add_client(fd, Session::new(), None);
-            }
-            Some(_) => {
-                self.log_others(
-                    Level::Warn,
-                    None,
-                    format!("turned an NBD client away: {CLIENTS_MAX} are here"),
-                );
+            Some(fd) => {
+                let user = peer_user(&fd);
+                match self.front.nbd.refusal(user) {
+                    None => self.add_client(fd, Session::new(), user, None),
+                    Some(why) => {
+                        let text = format!("turned an NBD client away: {why}");
+                        self.log_others(Level::Warn, None, text);
+                    }
+                }
             }
             None if result == -libc::ECANCELED => return,
             None => {
@@ -288,7 +327,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// Serves the kernel for a device node.
     pub(crate) fn add_kernel_client(&mut self, nr: VolumeNr, socket: OwnedFd) {
-        self.add_client(socket, Session::for_kernel(nr.0.into()), Some(nr));
+        self.add_client(socket, Session::for_kernel(nr.0.into()), 0, Some(nr));
     }
 
     /// Takes nothing more from the kernel for a device node; what was taken is answered.
@@ -316,7 +355,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// `kernel`: it is the kernel, for this volume.
-    fn add_client(&mut self, fd: OwnedFd, session: Session, kernel: Option<VolumeNr>) {
+    fn add_client(&mut self, fd: OwnedFd, session: Session, user: u32, kernel: Option<VolumeNr>) {
         self.front.nbd.generation += 1;
         let client = Client {
             generation: self.front.nbd.generation,
@@ -325,9 +364,11 @@ impl<E: Engine> EventLoop<E> {
             sender: Sender::new(self.now, false),
             receiver: Receiver::new(STAGE_BYTES),
             write: None,
+            gathered: None,
             read: None,
             reading: 0,
             volume: kernel,
+            user,
             is_kernel: kernel.is_some(),
             goodbye: false,
             parked: false,
@@ -405,6 +446,10 @@ impl<E: Engine> EventLoop<E> {
             if client.closing {
                 return self.close_client(key);
             }
+            debug_assert!(
+                client.is_kernel || client.outside_pool() <= client.outside_max(&self.pool),
+                "a client holds too much memory"
+            );
             if client.receiver.is_in_flight() || client.parked {
                 return;
             }
@@ -419,6 +464,20 @@ impl<E: Engine> EventLoop<E> {
             }
             if let Some((volume, request)) = client.write {
                 if !client.receiver.is_amid_payload() {
+                    // Half a write must not hold what others need for whole ones: it comes into the reserve for such, or is
+                    // gathered outside the pool. The kernel sends what it has begun.
+                    if client.gathered.is_none() && !client.is_kernel {
+                        if let Some(buf) = self.pool.take(Reserve::Filling, request.length) {
+                            client.receiver.begin_payload(buf);
+                            client.heard = self.now;
+                            continue;
+                        }
+                        client.gathered = Some(Vec::new());
+                    }
+                    if !client.gather(request.length) {
+                        client.receiver.receive(&mut self.ring, owner, &client.fd);
+                        return;
+                    }
                     let me = Starved::Nbd {
                         client: key,
                         generation: client.generation,
@@ -426,11 +485,11 @@ impl<E: Engine> EventLoop<E> {
                     // Others may wait already, one of them perhaps for a large piece.
                     let first = self.front.starved.front().is_none_or(|first| *first == me);
                     let buf = if first {
-                        self.pool.take(Reserve::FrontEnd, request.length)
+                        self.pool.take_for_write(request.length)
                     } else {
                         None
                     };
-                    let Some(buf) = buf else {
+                    let Some(mut buf) = buf else {
                         if !self.front.starved.contains(&me) {
                             self.front.starved.push_back(me);
                         }
@@ -440,6 +499,15 @@ impl<E: Engine> EventLoop<E> {
                     if first && !self.front.starved.is_empty() {
                         self.front.starved.pop_front();
                     }
+                    if let Some(whole) = client.gathered.take() {
+                        if let Some(into) = buf.as_mut_slice() {
+                            into.copy_from_slice(&whole);
+                        }
+                        client.write = None;
+                        let origin = client.origin(key);
+                        self.submit(origin, volume, request, Some(buf));
+                        continue;
+                    }
                     client.receiver.begin_payload(buf);
                     client.heard = self.now;
                 }
@@ -448,10 +516,7 @@ impl<E: Engine> EventLoop<E> {
                     return;
                 };
                 client.write = None;
-                let origin = Origin::Nbd {
-                    client: key,
-                    generation: client.generation,
-                };
+                let origin = client.origin(key);
                 self.submit(origin, volume, request, Some(payload));
                 continue;
             }
@@ -470,10 +535,7 @@ impl<E: Engine> EventLoop<E> {
                 }
                 client.read = None;
                 client.reading += u64::from(request.length);
-                let origin = Origin::Nbd {
-                    client: key,
-                    generation: client.generation,
-                };
+                let origin = client.origin(key);
                 self.submit(origin, volume, request, None);
                 continue;
             }
@@ -520,10 +582,7 @@ impl<E: Engine> EventLoop<E> {
                     } else if request.op == rdb_frontend::Op::Read {
                         client.read = Some((volume, request));
                     } else {
-                        let origin = Origin::Nbd {
-                            client: key,
-                            generation: client.generation,
-                        };
+                        let origin = client.origin(key);
                         self.submit(origin, volume, request, None);
                     }
                 }
@@ -724,32 +783,4 @@ impl<E: Engine> EventLoop<E> {
             node: None,
         });
     }
-}
-
-/// Makes the socket, for its owner only. What a dead daemon left behind is replaced.
-fn listen(path: &Path) -> io::Result<OwnedFd> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    if !std::fs::symlink_metadata(directory)?.is_dir() {
-        // A link would take the socket to where it was not asked for.
-        return Err(io::Error::new(
-            io::ErrorKind::NotADirectory,
-            "its directory is no directory",
-        ));
-    }
-    if std::fs::symlink_metadata(path).is_ok() {
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another process serves this socket",
-            ));
-        }
-        std::fs::remove_file(path)?;
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody can connect before it listens, so nobody gets in under the mode it was born with.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    socket.listen(64)?;
-    Ok(socket.into())
 }

@@ -18,7 +18,7 @@ use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::{Caller, Mailbox, Message, Notice};
-use crate::pool::{Buf, Reserve};
+use crate::pool::Buf;
 use crate::ring::Op;
 
 /// What helper threads report.
@@ -443,7 +443,7 @@ impl<E: Engine> EventLoop<E> {
                 return true;
             };
             let buf = match first {
-                true => self.pool.take(Reserve::FrontEnd, request.length),
+                true => self.pool.take_for_write(request.length),
                 false => None,
             };
             let Some(mut buf) = buf else {
