@@ -195,6 +195,7 @@ impl<P: Payload> Resource<P> {
                 self.send_state(nr);
             }
         }
+        self.refuse_blocked(nr);
         self.retry_blocked(nr);
         self.continue_peer_reads(nr);
     }

@@ -59,8 +59,10 @@ impl<P> Resource<P> {
             bounded("reads that wait", reads, unacked);
             volume.peer_reads.check();
             bounded("locked ranges", volume.held.len(), HELD_MAX + open);
-            let blocked = volume.mirror_blocked.len();
-            bounded("blocked mirrored writes", blocked, mirrored);
+            let queued = volume.held.queued();
+            let blocked = volume.resync.blocked.len();
+            bounded("writes that wait for a range", queued, mirrored + blocked);
+            volume.held.check();
             let held = volume.held_completions.len();
             bounded("held completions", held, requests);
             let in_flight = self.io.len();

@@ -22,9 +22,14 @@ impl<T> Default for Intervals<T> {
 impl<T: Copy> Intervals<T> {
     /// The holder of some sector in `start..end`, if there is one.
     pub(crate) fn overlap(&self, start: u64, end: u64) -> Option<T> {
+        self.overlapping(start, end).map(|(_, holder)| holder)
+    }
+
+    /// The same, with the start of the range that he holds.
+    pub(crate) fn overlapping(&self, start: u64, end: u64) -> Option<(u64, T)> {
         // Ranges are disjoint, so only the last one that starts before `end` can reach into `start..end`.
-        let (_, &(held_end, holder)) = self.ranges.range(..end).next_back()?;
-        (held_end > start).then_some(holder)
+        let (&held, &(held_end, holder)) = self.ranges.range(..end).next_back()?;
+        (held_end > start).then_some((held, holder))
     }
 
     /// Takes `start..end`, which nobody holds.

@@ -31,6 +31,7 @@ mod peer_reads;
 mod peer_request;
 mod peer_volumes;
 mod planted;
+mod range_locks;
 mod read;
 mod report;
 mod resource;

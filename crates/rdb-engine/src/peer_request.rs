@@ -9,6 +9,7 @@ use crate::effect::{DiscardKind, Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
+use crate::range_locks::{Queued, Ticket, Waiter};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState};
 use crate::volume::{BlockedRead, Holder, PeerKey, Purpose, RequestOrPeer};
@@ -29,6 +30,8 @@ pub(crate) struct PeerWrite<P> {
     /// The writer had no disk of its own when it sent this.
     alone: bool,
     pub(crate) al_held: bool,
+    /// While it waits for a range or an epoch.
+    ticket: Option<Ticket>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +125,7 @@ impl<P: Payload> Resource<P> {
             payload,
             alone,
             al_held: false,
+            ticket: None,
         });
         if !usable {
             // Received, but nowhere to be written: P_RECV_ACK would be a promise.
@@ -140,6 +144,12 @@ impl<P: Payload> Resource<P> {
         }
         self.net.epochs.waiting.push_back(key);
         self.release_mirrored();
+        if self.net.epochs.waiting.back() == Some(&key) {
+            // Reads and writes that come after it see that it waits.
+            let held = &mut self.volume_mut(nr).held;
+            let ticket = held.queue(sector, end, Queued::Mirrored(key), true);
+            self.peer_writes[key].ticket = Some(ticket);
+        }
     }
 
     /// Whether the disk has still to take what a peer has sent over a connection that is lost.
@@ -175,25 +185,31 @@ impl<P: Payload> Resource<P> {
         self.net.epochs.releasing = false;
     }
 
+    /// Its epoch lets it go to the disk.
     fn start_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
-        let (nr, sector, end) = (write.volume, write.sector, write.end());
-        let volume = self.volume(nr);
-        // Writes that overlap reach the disk in the order they came in.
-        let blocked = volume.held.overlap(sector, end).is_some()
-            || volume.mirror_blocked.iter().any(|&other| {
-                let other = &self.peer_writes[other];
-                other.sector < end && other.end() > sector
-            })
-            || volume.resync.blocked.iter().any(|(first, data, _)| {
-                *first < end && first + u64::from(data.len_bytes() / 512) > sector
-            });
-        let volume = self.volume_mut(nr);
-        if blocked {
-            volume.mirror_blocked.push_back(key);
-            return;
+        let (nr, sector, end, ticket) = (write.volume, write.sector, write.end(), write.ticket);
+        let held = &mut self.volume_mut(nr).held;
+        if let Some(ticket) = ticket {
+            held.open_gate(ticket);
+            self.retry_woken(nr);
+        } else if held.is_taken(sector, end) {
+            // Writes that overlap reach the disk in the order they came in.
+            let ticket = held.queue(sector, end, Queued::Mirrored(key), false);
+            self.peer_writes[key].ticket = Some(ticket);
+            self.retry_woken(nr);
+        } else {
+            self.begin_mirrored(key);
         }
-        volume.held.insert(sector, end, Holder::Mirrored(key));
+    }
+
+    /// Nothing is in its way.
+    fn begin_mirrored(&mut self, key: PeerKey) {
+        let write = &mut self.peer_writes[key];
+        write.ticket = None;
+        let (nr, sector, end) = (write.volume, write.sector, write.end());
+        let holder = Holder::Mirrored(key);
+        self.volume_mut(nr).held.insert(sector, end, holder);
         self.activate_mirrored(key);
     }
 
@@ -369,17 +385,59 @@ impl<P: Payload> Resource<P> {
         self.mirrored_write_ended(write.epoch);
     }
 
-    pub(crate) fn retry_mirror_blocked(&mut self, nr: VolumeNr) {
+    /// Lets go on who waited for a range that is free now.
+    ///
+    /// What goes on can end at once and wake others: those are let go here, and not by each within the one before.
+    pub(crate) fn retry_woken(&mut self, nr: VolumeNr) {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if volume.mirror_blocked.is_empty() {
+        if core::mem::replace(&mut volume.held.retrying, true) {
             return;
         }
-        let blocked = core::mem::take(&mut volume.mirror_blocked);
-        for key in blocked {
-            self.start_mirrored(key);
+        while let Some(volume) = self.volumes.get_mut(&nr)
+            && let Some(waiter) = volume.held.next_woken()
+        {
+            match waiter {
+                Waiter::Write(ticket) => match volume.held.admit(ticket) {
+                    Some(Queued::Mirrored(key)) => self.begin_mirrored(key),
+                    Some(Queued::Resync) => {
+                        if let Some(write) = volume.resync.blocked.remove(&ticket) {
+                            self.begin_resync_write(nr, write);
+                        }
+                    }
+                    None => {}
+                },
+                Waiter::Read(ticket) => {
+                    if let Some(read) = volume.reads_blocked.remove(&ticket) {
+                        self.serve_read(nr, read);
+                    }
+                }
+            }
         }
+        if let Some(volume) = self.volumes.get_mut(&nr) {
+            volume.held.retrying = false;
+        }
+    }
+
+    /// What waits for a range and needs a disk that is there no more waits no longer.
+    pub(crate) fn refuse_blocked(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.state.disk != DiskState::UpToDate {
+            for &ticket in volume.reads_blocked.keys() {
+                volume.held.wake(Waiter::Read(ticket));
+            }
+        }
+        if !volume.has_usable_disk() {
+            let blocked = core::mem::take(&mut volume.resync.blocked);
+            for (ticket, write) in blocked {
+                self.volume_mut(nr).held.leave(ticket);
+                self.begin_resync_write(nr, write);
+            }
+        }
+        self.retry_woken(nr);
     }
 
     // ---- reads ---------------------------------------------------------------------------------------------------
@@ -440,17 +498,12 @@ impl<P: Payload> Resource<P> {
         // A resync or verify block is read after every overlapping write is done, and the range is ours until the peer
         // has answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
         // Writes that came before it are read, also those that have not started.
-        let queued = self.net.epochs.waiting.iter();
-        let queued = queued.chain(&volume.mirror_blocked);
-        let overtakes = queued
-            .map(|&key| &self.peer_writes[key])
-            .any(|write| write.volume == nr && write.sector < end && write.end() > sector);
-        let locked = overtakes || volume.held.overlap(sector, end).is_some();
         let resync = matches!(purpose, Purpose::Resync | Purpose::Checksum(_));
         let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
-        if locked && !unlocked {
-            volume.reads_blocked.push_back(read);
+        let ticket = volume.held.read_ticket();
+        if !unlocked && volume.held.holds_up(sector, end, ticket) {
+            volume.reads_blocked.insert(ticket, read);
             return;
         }
         match purpose {
@@ -493,19 +546,6 @@ impl<P: Payload> Resource<P> {
             Purpose::Resync | Purpose::Checksum(_) | Purpose::Verify => Packet::NegRsDReply(ack),
         };
         self.send(nr, packet, None);
-    }
-
-    pub(crate) fn retry_blocked_reads(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
-            return;
-        };
-        if volume.reads_blocked.is_empty() {
-            return;
-        }
-        let blocked = core::mem::take(&mut volume.reads_blocked);
-        for read in blocked {
-            self.serve_read(nr, read);
-        }
     }
 
     pub(crate) fn on_peer_read_io(

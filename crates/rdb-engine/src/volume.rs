@@ -1,7 +1,7 @@
 //! One volume: its state record, its disk, and everything that is in flight on it.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use rdb_meta::{ActivityLog, Bitmap, Layout, Superblock};
@@ -10,9 +10,9 @@ use crate::config::DiskOptions;
 use crate::event::DiskInfo;
 use crate::generation::{GenerationIds, PeerIds};
 use crate::ids::{Time, VolumeNr};
-use crate::interval::Intervals;
 use crate::metadata::{MdOp, Running};
 use crate::peer_reads::PeerReads;
+use crate::range_locks::{RangeLocks, ReadTicket};
 use crate::resync::Resync;
 use crate::rules::packets::Past;
 use crate::space::Space;
@@ -85,7 +85,7 @@ pub(crate) struct Volume<P> {
     /// Application writes that have started and are not settled.
     pub(crate) writes_open: u32,
     /// Ranges held by application writes, mirrored writes and resync.
-    pub(crate) held: Intervals<Holder>,
+    pub(crate) held: RangeLocks,
     /// New application writes wait while this is not 0 (the bitmap is being sent or replaced).
     pub(crate) hold_writes: u32,
     /// The bitmap is to be sent as soon as no application write is open.
@@ -101,8 +101,6 @@ pub(crate) struct Volume<P> {
     /// An application flush came: the next mirrored write says so.
     pub(crate) flush_before_next: bool,
 
-    /// Mirrored writes that wait for an overlapping range.
-    pub(crate) mirror_blocked: VecDeque<PeerKey>,
     /// As Primary we were source of a resync whose end we did not see, or lost our disk while the peer was away: the
     /// peer's disk may have the name of ours, and lacks what was written since.
     pub(crate) source_open: bool,
@@ -110,7 +108,7 @@ pub(crate) struct Volume<P> {
     /// flush says so.
     pub(crate) writes_lost: bool,
     /// Requests of the peer to read that wait for an overlapping write.
-    pub(crate) reads_blocked: VecDeque<BlockedRead>,
+    pub(crate) reads_blocked: BTreeMap<ReadTicket, BlockedRead>,
     /// How many of them may be under way.
     pub(crate) peer_reads: PeerReads,
     /// Mirrored writes of the present connection finished since the data disk was last flushed: until it is flushed, none
@@ -320,7 +318,7 @@ impl<P> Volume<P> {
             waiting: VecDeque::new(),
             application_pending: 0,
             writes_open: 0,
-            held: Intervals::default(),
+            held: RangeLocks::default(),
             hold_writes: 0,
             bitmap_due: BitmapDue::No,
             full_sync_writing: false,
@@ -328,10 +326,9 @@ impl<P> Volume<P> {
             held_completions: Vec::new(),
             loss_unrecorded: None,
             flush_before_next: false,
-            mirror_blocked: VecDeque::new(),
             source_open: false,
             writes_lost: false,
-            reads_blocked: VecDeque::new(),
+            reads_blocked: BTreeMap::new(),
             peer_reads: PeerReads::default(),
             mirror_unflushed: false,
             resync: Resync::default(),

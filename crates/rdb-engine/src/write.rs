@@ -327,11 +327,20 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let starved = core::mem::take(&mut disk.al_starved);
-        for who in starved {
+        let mut starved = starved.into_iter();
+        for who in starved.by_ref() {
             match who {
                 RequestOrPeer::Request(key) => self.activate(key),
                 RequestOrPeer::Peer(key) => self.activate_mirrored(key),
             }
+            // Those that have waited longest are helped first; the others are not all looked at for each slot.
+            let disk = self.volume_mut(nr).disk.as_deref_mut();
+            if disk.is_some_and(|disk| disk.al_starved.len() >= STARVED_LOOKED_AT) {
+                break;
+            }
+        }
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            disk.al_starved.extend(starved);
         }
         if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
             && disk.al_starved.is_empty()
@@ -773,12 +782,13 @@ impl<P: Payload> Resource<P> {
 
     /// A range became free: whoever waited for it goes on.
     pub(crate) fn retry_blocked(&mut self, nr: VolumeNr) {
-        self.retry_resync_writes(nr);
-        self.retry_mirror_blocked(nr);
-        self.retry_blocked_reads(nr);
+        self.retry_woken(nr);
         self.retry_waiting(nr);
     }
 }
+
+/// How many of those that wait for a slot of the activity log are looked at, in vain, when one may have become free.
+const STARVED_LOOKED_AT: usize = 64;
 
 /// Which positive answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -154,7 +154,7 @@ impl<P: Payload> Resource<P> {
             volume.consider_resync = false;
             volume.counters.peer_pending = 0;
             volume.counters.unacked = 0;
-            for read in volume.reads_blocked.drain(..) {
+            for read in core::mem::take(&mut volume.reads_blocked).into_values() {
                 volume.peer_reads.end(read.bytes);
             }
             volume.peer_reads.forget_due();

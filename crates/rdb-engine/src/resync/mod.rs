@@ -4,7 +4,7 @@ mod checksum;
 mod source;
 mod target;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -13,6 +13,7 @@ use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::{Time, VolumeNr};
 use crate::interval::Awaited;
+use crate::range_locks::Ticket;
 use crate::resource::Resource;
 use crate::status::SyncProgress;
 use crate::volume::Holder;
@@ -35,7 +36,7 @@ pub(crate) struct Resync<P> {
     /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
     pub(crate) replied: Awaited,
     /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
-    pub(crate) blocked: VecDeque<(u64, P, u32)>,
+    pub(crate) blocked: BTreeMap<Ticket, (u64, P, u32)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
     requesting: bool,
     /// Target: next bit to look at.
@@ -138,7 +139,7 @@ impl<P> Default for Resync<P> {
             marks: VecDeque::new(),
             awaited: Awaited::default(),
             replied: Awaited::default(),
-            blocked: VecDeque::new(),
+            blocked: BTreeMap::new(),
             requesting: false,
             position: 0,
             passed_over: false,
@@ -285,7 +286,9 @@ impl<P: Payload> Resource<P> {
                 volume.held.remove(sector);
             }
         }
-        volume.resync.blocked.clear();
+        for ticket in core::mem::take(&mut volume.resync.blocked).into_keys() {
+            volume.held.leave(ticket);
+        }
         volume.resync.spoiled.clear();
         volume.resync.requesting = false;
         volume.resync.ending = false;

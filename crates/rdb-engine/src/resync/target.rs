@@ -11,6 +11,7 @@ use crate::event::{DiskError, Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
+use crate::range_locks::Queued;
 use crate::resource::{Io, Resource};
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::volume::Holder;
@@ -250,11 +251,28 @@ impl<P: Payload> Resource<P> {
             self.set_in_sync(nr, sector, sectors);
         }
         let volume = self.volume_mut(nr);
-        if volume.held.overlap(sector, sector + sectors).is_some() {
-            volume
-                .resync
-                .blocked
-                .push_back((sector, payload, connection));
+        let write = (sector, payload, connection);
+        if volume.held.is_taken(sector, sector + sectors) {
+            let held = &mut volume.held;
+            let ticket = held.queue(sector, sector + sectors, Queued::Resync, false);
+            volume.resync.blocked.insert(ticket, write);
+            self.retry_woken(nr);
+            return;
+        }
+        self.begin_resync_write(nr, write);
+    }
+
+    /// Nothing is in its way.
+    pub(crate) fn begin_resync_write(
+        &mut self,
+        nr: VolumeNr,
+        (sector, payload, connection): (u64, P, u32),
+    ) {
+        let bytes = payload.len_bytes();
+        let sectors = u64::from(bytes / 512);
+        let volume = self.volume_mut(nr);
+        if !volume.has_usable_disk() {
+            self.resync_write_ended(nr, sector, bytes, connection, false);
             return;
         }
         volume.held.insert(sector, sector + sectors, Holder::Resync);
@@ -272,24 +290,6 @@ impl<P: Payload> Resource<P> {
             payload,
             fua: false,
         });
-    }
-
-    /// A range became free.
-    pub(crate) fn retry_resync_writes(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
-            return;
-        };
-        if volume.resync.blocked.is_empty() {
-            return;
-        }
-        let blocked = core::mem::take(&mut volume.resync.blocked);
-        for (sector, payload, connection) in blocked {
-            if self.volume(nr).has_usable_disk() {
-                self.start_resync_write(nr, sector, payload, connection);
-            } else {
-                self.resync_write_ended(nr, sector, payload.len_bytes(), connection, false);
-            }
-        }
     }
 
     pub(crate) fn on_resync_write_io(

@@ -1,0 +1,412 @@
+//! Who holds which range of a volume's disk, and who waits for one.
+//!
+//! Writes that arrive over the wire and overlap reach the disk in the order they came in. One that must wait knows how many
+//! waiting writes it comes behind; when those have begun, it waits for one held range at a time. So nobody looks at all that
+//! wait when one range becomes free: what a peer queues costs time in proportion to its number.
+//!
+//! Invariant: a waiting write that is behind none, and whose turn has come, waits for a range that is held, or has been
+//! woken; between events nobody is woken who has not been looked at ([`RangeLocks::check`]).
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::interval::Intervals;
+use crate::volume::{Holder, PeerKey};
+
+/// A write that waits, in the order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+/// A read that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ReadTicket(u64);
+
+/// What kind of write waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queued {
+    Mirrored(PeerKey),
+    /// Data of a resync.
+    Resync,
+}
+
+/// Who may try again. Writes come before reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Waiter {
+    Write(Ticket),
+    Read(ReadTicket),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct RangeLocks {
+    held: Intervals<Holder>,
+    /// Who waits for the end of the range that starts here.
+    waiters: BTreeMap<u64, Vec<Waiter>>,
+    queue: BTreeMap<Ticket, Waiting>,
+    /// Start to end and write: the newest that waits for these sectors. Some have begun meanwhile.
+    newest: BTreeMap<u64, (u64, Ticket)>,
+    woken: BTreeSet<Waiter>,
+    /// Those that are woken are being looked at.
+    pub(crate) retrying: bool,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    what: Queued,
+    start: u64,
+    end: u64,
+    /// Waiting writes that it comes behind.
+    behind: u32,
+    /// Its turn has not come for another reason.
+    gated: bool,
+    followers: Vec<Waiter>,
+}
+
+impl RangeLocks {
+    /// The holder of some sector in `start..end`, if there is one.
+    pub(crate) fn overlap(&self, start: u64, end: u64) -> Option<Holder> {
+        self.held.overlap(start, end)
+    }
+
+    /// Takes `start..end`, which nobody holds.
+    pub(crate) fn insert(&mut self, start: u64, end: u64, holder: Holder) {
+        self.held.insert(start, end, holder);
+    }
+
+    /// The holder of the range that starts exactly at `start`.
+    pub(crate) fn holder_at(&self, start: u64) -> Option<Holder> {
+        self.held.holder_at(start)
+    }
+
+    /// How many ranges are held.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Gives the range that starts at `start` back, and wakes who waited for it.
+    pub(crate) fn remove(&mut self, start: u64) {
+        if self.held.remove(start)
+            && let Some(waiters) = self.waiters.remove(&start)
+        {
+            self.woken.extend(waiters);
+        }
+    }
+
+    /// Whether a write of this range has to wait.
+    pub(crate) fn is_taken(&mut self, start: u64, end: u64) -> bool {
+        self.held.overlap(start, end).is_some() || self.first_queued(start, end).is_some()
+    }
+
+    /// How many writes wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Puts a write behind all that wait and overlap. `gated`: it waits for [`RangeLocks::open_gate`] as well; otherwise it
+    /// is woken at once if it is behind none.
+    pub(crate) fn queue(&mut self, start: u64, end: u64, what: Queued, gated: bool) -> Ticket {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        let mut behind = 0;
+        while let Some((first, last, other)) = self.newest_in(start, end) {
+            self.newest.remove(&first);
+            let Some(waiting) = self.queue.get_mut(&other) else {
+                continue;
+            };
+            if first < start {
+                self.newest.insert(first, (start, other));
+            }
+            if last > end {
+                self.newest.insert(end, (last, other));
+            }
+            // (It can be the newest of several pieces of the range.)
+            if waiting.followers.last() != Some(&Waiter::Write(ticket)) {
+                waiting.followers.push(Waiter::Write(ticket));
+                behind += 1;
+            }
+        }
+        self.newest.insert(start, (end, ticket));
+        let waiting = Waiting {
+            what,
+            start,
+            end,
+            behind,
+            gated,
+            followers: Vec::new(),
+        };
+        self.queue.insert(ticket, waiting);
+        self.wake_if_due(ticket);
+        self.sweep();
+        ticket
+    }
+
+    /// The turn of a write has come, as far as it depends on anything but ranges.
+    pub(crate) fn open_gate(&mut self, ticket: Ticket) {
+        if let Some(waiting) = self.queue.get_mut(&ticket) {
+            waiting.gated = false;
+            self.wake_if_due(ticket);
+        }
+    }
+
+    /// Somebody who may try again.
+    pub(crate) fn next_woken(&mut self) -> Option<Waiter> {
+        self.woken.pop_first()
+    }
+
+    /// Lets a woken write go, if nothing is in its way now; else it is woken again.
+    pub(crate) fn admit(&mut self, ticket: Ticket) -> Option<Queued> {
+        let waiting = self.queue.get(&ticket)?;
+        if waiting.behind > 0 || waiting.gated {
+            return None;
+        }
+        if let Some((holds, _)) = self.held.overlapping(waiting.start, waiting.end) {
+            let waiters = self.waiters.entry(holds).or_default();
+            waiters.push(Waiter::Write(ticket));
+            return None;
+        }
+        let what = waiting.what;
+        self.leave(ticket);
+        Some(what)
+    }
+
+    /// A waiting write is of no more use.
+    pub(crate) fn leave(&mut self, ticket: Ticket) {
+        let Some(gone) = self.queue.remove(&ticket) else {
+            return;
+        };
+        for follower in gone.followers {
+            match follower {
+                Waiter::Write(next) => {
+                    if let Some(waiting) = self.queue.get_mut(&next) {
+                        waiting.behind -= 1;
+                        self.wake_if_due(next);
+                    }
+                }
+                Waiter::Read(_) => {
+                    self.woken.insert(follower);
+                }
+            }
+        }
+    }
+
+    /// A number for a read that may have to wait.
+    pub(crate) fn read_ticket(&mut self) -> ReadTicket {
+        self.next += 1;
+        ReadTicket(self.next - 1)
+    }
+
+    /// Whether something is in the way of a read; then it is woken when that is gone.
+    pub(crate) fn holds_up(&mut self, start: u64, end: u64, read: ReadTicket) -> bool {
+        let waiter = Waiter::Read(read);
+        if let Some(ticket) = self.first_queued(start, end)
+            && let Some(waiting) = self.queue.get_mut(&ticket)
+        {
+            waiting.followers.push(waiter);
+            return true;
+        }
+        if let Some((holds, _)) = self.held.overlapping(start, end) {
+            self.waiters.entry(holds).or_default().push(waiter);
+            return true;
+        }
+        false
+    }
+
+    /// Lets somebody try again for another reason than a range.
+    pub(crate) fn wake(&mut self, waiter: Waiter) {
+        self.woken.insert(waiter);
+    }
+
+    fn wake_if_due(&mut self, ticket: Ticket) {
+        if self
+            .queue
+            .get(&ticket)
+            .is_some_and(|w| w.behind == 0 && !w.gated)
+        {
+            self.woken.insert(Waiter::Write(ticket));
+        }
+    }
+
+    /// The first piece of `newest` that overlaps.
+    fn newest_in(&self, start: u64, end: u64) -> Option<(u64, u64, Ticket)> {
+        let before = self.newest.range(..start).next_back();
+        let before = before.filter(|(_, (last, _))| *last > start);
+        let piece = before.or_else(|| self.newest.range(start..end).next());
+        piece.map(|(&first, &(last, ticket))| (first, last, ticket))
+    }
+
+    /// Some write that waits and overlaps.
+    fn first_queued(&mut self, start: u64, end: u64) -> Option<Ticket> {
+        while let Some((first, _, ticket)) = self.newest_in(start, end) {
+            if self.queue.contains_key(&ticket) {
+                return Some(ticket);
+            }
+            self.newest.remove(&first);
+        }
+        None
+    }
+
+    /// Forgets the pieces of writes that wait no more, before they outnumber the others by far.
+    fn sweep(&mut self) {
+        if self.newest.len() > 64 + 4 * self.queue.len() {
+            let queue = &self.queue;
+            self.newest
+                .retain(|_, (_, ticket)| queue.contains_key(ticket));
+        }
+    }
+
+    /// # Panics
+    /// If somebody may try again and was not let.
+    pub(crate) fn check(&self) {
+        assert!(
+            self.woken.is_empty(),
+            "woken and not looked at: {:?}",
+            self.woken
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::VecDeque;
+    use proptest::prelude::*;
+
+    /// The same by looking at everything that came before.
+    #[derive(Default)]
+    struct Slow {
+        queue: VecDeque<(usize, u64, u64)>,
+        running: Vec<(usize, u64, u64)>,
+    }
+
+    fn overlaps(a: (u64, u64), b: (u64, u64)) -> bool {
+        a.0 < b.1 && b.0 < a.1
+    }
+
+    impl Slow {
+        fn start(&mut self) -> Vec<usize> {
+            let mut started = Vec::new();
+            let mut passed: Vec<(u64, u64)> = Vec::new();
+            let (queue, running) = (&mut self.queue, &mut self.running);
+            queue.retain(|&(key, start, end)| {
+                let free = !passed.iter().any(|&p| overlaps(p, (start, end)))
+                    && !running.iter().any(|r| overlaps((r.1, r.2), (start, end)));
+                match free {
+                    true => {
+                        running.push((key, start, end));
+                        started.push(key);
+                    }
+                    false => passed.push((start, end)),
+                }
+                !free
+            });
+            started
+        }
+    }
+
+    #[derive(Default)]
+    struct Fast {
+        locks: RangeLocks,
+        ranges: BTreeMap<usize, (u64, u64)>,
+    }
+
+    impl Fast {
+        fn start(&mut self) -> Vec<usize> {
+            let mut started = Vec::new();
+            while let Some(waiter) = self.locks.next_woken() {
+                let Waiter::Write(ticket) = waiter else {
+                    continue;
+                };
+                if let Some(Queued::Mirrored(key)) = self.locks.admit(ticket) {
+                    let (start, end) = self.ranges[&key];
+                    self.locks.insert(start, end, Holder::Mirrored(key));
+                    started.push(key);
+                }
+            }
+            self.locks.check();
+            started
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn starts_what_looking_at_everything_would(
+            ops in proptest::collection::vec((0_u64..60, 1_u64..20, 0_u8..5), 0..120)
+        ) {
+            let (mut slow, mut fast) = (Slow::default(), Fast::default());
+            let mut gates = VecDeque::new();
+            for (key, (start, len, what)) in ops.into_iter().enumerate() {
+                let end = start + len;
+                if what < 2 {
+                    // A write arrives; sometimes its turn comes later, but in order.
+                    fast.ranges.insert(key, (start, end));
+                    let gated = what == 1 || !gates.is_empty();
+                    let ticket = fast.locks.queue(start, end, Queued::Mirrored(key), gated);
+                    if gated {
+                        gates.push_back((ticket, key, start, end));
+                    } else {
+                        slow.queue.push_back((key, start, end));
+                    }
+                } else if what == 2 {
+                    while let Some((ticket, key, start, end)) = gates.pop_front() {
+                        fast.locks.open_gate(ticket);
+                        slow.queue.push_back((key, start, end));
+                    }
+                } else if !slow.running.is_empty() {
+                    let at = len as usize % slow.running.len();
+                    let (_, start, _) = slow.running.remove(at);
+                    fast.locks.remove(start);
+                }
+                let (mut a, mut b) = (slow.start(), fast.start());
+                a.sort_unstable();
+                b.sort_unstable();
+                prop_assert_eq!(a, b);
+            }
+        }
+
+        #[test]
+        fn no_read_is_forgotten(
+            writes in proptest::collection::vec((0_u64..60, 1_u64..20), 1..40),
+            reads in proptest::collection::vec((0_u64..60, 1_u64..20), 1..20),
+        ) {
+            let mut fast = Fast::default();
+            for (key, &(start, len)) in writes.iter().enumerate() {
+                fast.ranges.insert(key, (start, start + len));
+                fast.locks.queue(start, start + len, Queued::Mirrored(key), false);
+            }
+            let mut waiting: BTreeMap<ReadTicket, (u64, u64)> = BTreeMap::new();
+            for (start, len) in reads {
+                let ticket = fast.locks.read_ticket();
+                if fast.locks.holds_up(start, start + len, ticket) {
+                    waiting.insert(ticket, (start, start + len));
+                }
+            }
+            let mut running = Vec::new();
+            loop {
+                while let Some(waiter) = fast.locks.next_woken() {
+                    match waiter {
+                        Waiter::Write(ticket) => {
+                            if let Some(Queued::Mirrored(key)) = fast.locks.admit(ticket) {
+                                let (start, end) = fast.ranges[&key];
+                                fast.locks.insert(start, end, Holder::Mirrored(key));
+                                running.push(start);
+                            }
+                        }
+                        Waiter::Read(ticket) => {
+                            let (start, end) = waiting[&ticket];
+                            if !fast.locks.holds_up(start, end, ticket) {
+                                prop_assert!(!fast.locks.is_taken(start, end));
+                                waiting.remove(&ticket);
+                            }
+                        }
+                    }
+                }
+                match running.pop() {
+                    Some(start) => fast.locks.remove(start),
+                    None => break,
+                }
+            }
+            prop_assert_eq!(fast.locks.queued(), 0);
+            prop_assert!(waiting.is_empty());
+        }
+    }
+}
