@@ -105,6 +105,18 @@ impl Siege {
         Ok(peer)
     }
 
+    /// A peer without a disk, that reads and writes ours.
+    ///
+    /// # Errors
+    /// When alice does not see it so.
+    pub fn diskless(&self) -> Result<HostilePeer> {
+        let mut peer = self.peer(&Guise::diskless())?;
+        peer.until_node(&self.pair.alice, "Diskless", |volume| {
+            volume.ds == "UpToDate/Diskless"
+        })?;
+        Ok(peer)
+    }
+
     /// A peer whose resync has begun: alice is SyncSource.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rdb_tests::hostile::{Guise, HostilePeer};
+use rdb_tests::hostile::HostilePeer;
 use rdb_tests::packets::{self, Code, SYNCER, Sizes, State};
 use rdb_tests::watch::{self, Limits};
 use rdb_tests::{Siege, siege};
@@ -220,11 +220,5 @@ fn introductions_again_in_a_resync() -> Result<()> {
 
 #[test]
 fn introductions_again_without_a_disk() -> Result<()> {
-    says_itself_again("again-diskless", |siege| {
-        let mut peer = siege.peer(&Guise::diskless())?;
-        peer.until_node(&siege.pair.alice, "Diskless", |volume| {
-            volume.ds == "UpToDate/Diskless"
-        })?;
-        Ok(peer)
-    })
+    says_itself_again("again-diskless", Siege::diskless)
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rdb_tests::hostile::{Guise, HostilePeer};
+use rdb_tests::hostile::HostilePeer;
 use rdb_tests::packets::{CONN_ST_CHG_REQ, Code, STATE_CHG_REQ};
 use rdb_tests::watch::{self, Limits, Probe};
 use rdb_tests::{Siege, siege};
@@ -136,13 +136,7 @@ fn while_a_resync_runs() -> Result<()> {
 
 #[test]
 fn by_a_peer_without_a_disk() -> Result<()> {
-    every_wish("wishes-diskless", |siege| {
-        let mut peer = siege.peer(&Guise::diskless())?;
-        peer.until_node(&siege.pair.alice, "Diskless", |volume| {
-            volume.ds == "UpToDate/Diskless"
-        })?;
-        Ok(peer)
-    })
+    every_wish("wishes-diskless", Siege::diskless)
 }
 
 #[test]

@@ -223,13 +223,7 @@ fn join(siege: &Siege, stage: Stage) -> Result<HostilePeer> {
             Ok(peer)
         }
         Stage::Source => siege.syncing(),
-        Stage::Diskless => {
-            let mut peer = siege.peer(&Guise::diskless())?;
-            peer.until_node(&siege.pair.alice, "Diskless", |volume| {
-                volume.ds == "UpToDate/Diskless"
-            })?;
-            Ok(peer)
-        }
+        Stage::Diskless => siege.diskless(),
     }
 }
 

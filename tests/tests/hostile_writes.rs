@@ -88,13 +88,7 @@ fn from_a_target() -> Result<()> {
 
 #[test]
 fn from_a_peer_without_a_disk() -> Result<()> {
-    every_write("writes-diskless", |siege| {
-        let mut peer = siege.peer(&Guise::diskless())?;
-        peer.until_node(&siege.pair.alice, "Diskless", |volume| {
-            volume.ds == "UpToDate/Diskless"
-        })?;
-        Ok(peer)
-    })
+    every_write("writes-diskless", Siege::diskless)
 }
 
 #[test]

@@ -173,6 +173,16 @@ impl Script {
         }
     }
 
+    fn fault(&mut self, pause_us: u64, (node, volume): (usize, usize), fault: DiskFault) {
+        let action = Action::Disk {
+            node,
+            resource: 0,
+            volume,
+            fault,
+        };
+        self.step(pause_us, action);
+    }
+
     /// Once for each volume, as administrators give one command at a time.
     fn repair(&mut self, node: usize, setup: &Setup) {
         self.step(8_000_000, Action::RepairDisks { node });
@@ -239,14 +249,7 @@ impl Script {
             Incident::DiskDies { primary } => {
                 let node = node(primary, self);
                 for volume in 0..setup.volumes {
-                    let fault = DiskFault::Dead;
-                    let action = Action::Disk {
-                        node,
-                        resource: 0,
-                        volume,
-                        fault,
-                    };
-                    self.step(pause_us, action);
+                    self.fault(pause_us, (node, volume), DiskFault::Dead);
                     self.work(setup, rng);
                 }
                 self.step(rng.pick(&[100_000, 4_000_000]), Action::Wait);
@@ -262,13 +265,7 @@ impl Script {
                     _ => DiskFault::Writes(1 + rng.below(2) as u32),
                 };
                 let volume = rng.below(setup.volumes as u64) as usize;
-                let action = Action::Disk {
-                    node,
-                    resource: 0,
-                    volume,
-                    fault,
-                };
-                self.step(pause_us, action);
+                self.fault(pause_us, (node, volume), fault);
                 self.work(setup, rng);
                 self.repair(node, setup);
             }
