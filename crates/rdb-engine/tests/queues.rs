@@ -3,7 +3,8 @@
 mod world;
 
 use rdb_engine::state::{DiskState, Role};
-use replica_proto::{BarrierNr, BlockId, BlockRequest, DataHeader, DpFlags, Packet};
+use replica_proto::{BarrierNr, BlockId, BlockRequest, DataHeader, DpFlags, Packet, Socket};
+use world::Op;
 use world::lone::Lone;
 
 /// As many as a peer may have unanswered, nearly.
@@ -123,4 +124,35 @@ fn writes_that_wait_for_the_activity_log() {
         }
     });
     assert!(answers as u64 >= MANY, "{answers}");
+}
+
+/// How many reads of the disk are under way.
+fn reads(lone: &Lone) -> usize {
+    let pending = lone.w.nodes[0].pending.iter();
+    pending
+        .filter(|(_, op)| matches!(op, Op::Read { .. }))
+        .count()
+}
+
+#[test]
+fn a_peer_reads_some_at_a_time_and_nothing_when_it_has_gone() {
+    let mut lone = lone(DiskState::Diskless);
+    for _ in 0..2000 {
+        read(&mut lone, 0, 1 << 20);
+    }
+    assert_eq!(reads(&lone), 2, "a quarter of 8 MiB");
+    for _ in 0..20 {
+        lone.w.step();
+        assert_eq!(reads(&lone), 2, "the next one for each that has ended");
+    }
+    lone.lose(Socket::Meta, 0);
+    while lone.w.step() {
+        assert!(reads(&lone) < 2, "it is read on for nobody");
+    }
+    // It comes again: what it asked for before takes nothing of what it may ask for now.
+    lone.meet();
+    read(&mut lone, 0, 1 << 20);
+    read(&mut lone, 0, 1 << 20);
+    assert_eq!(reads(&lone), 2);
+    assert_eq!(lone.pump().len(), 2);
 }

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn one_user_leaves_places_to_the_others() {
-        let one = vec![1000; USER_CLIENTS_MAX];
+        let one = [1000; USER_CLIENTS_MAX];
         assert_eq!(refusal(one[1..].iter().copied(), 1000), None);
         assert!(refusal(one.iter().copied(), 1000).is_some());
         assert_eq!(refusal(one.iter().copied(), 0), None, "another user");
