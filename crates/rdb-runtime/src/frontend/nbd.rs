@@ -467,7 +467,7 @@ impl<E: Engine> EventLoop<E> {
                     // Half a write must not hold what others need for whole ones: it comes into the reserve for such, or is
                     // gathered outside the pool. The kernel sends what it has begun.
                     if client.gathered.is_none() && !client.is_kernel {
-                        if let Some(buf) = self.pool.take(Reserve::Filling, request.length) {
+                        if let Some(buf) = self.pool.take_filling(request.length) {
                             client.receiver.begin_payload(buf);
                             client.heard = self.now;
                             continue;
