@@ -5,13 +5,14 @@
 //! parser finds an option that the command has and refuses one that it has not.
 
 /// The global options that take a value in the next word.
-const WITH_VALUE: [&str; 8] = [
+const WITH_VALUE: [&str; 9] = [
     "-c",
     "--config-file",
     "--node",
     "--run-dir",
     "-P",
     "--peer",
+    "--timeout",
     "-W",
     "--setup-option",
 ];
