@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use rdb_control::{
-    Client, ClientError, GiReport, Limits, Op, Refusal, ResourceReport, ResourceShown,
-    StatusReport, VolumeReport, WaitTimes, code,
+    Client, ClientError, GiReport, Limits, Op, Presence, Refusal, ResourceReport, ResourceShown,
+    StatusReport, VolumeReport, WaitTimes, code, presence,
 };
 use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
@@ -220,6 +220,11 @@ impl Executor {
                     out::error("Found meta data is \"unclean\", please apply-al first");
                     return 1;
                 }
+                // The disk of a daemon that is dead is nobody's; what a crash has left in its metadata can be looked at and
+                // put in order. To change what it is worth waits until the next daemon has said what runs.
+                Err(_)
+                    if matches!(meta.command, MetaCommand::DumpMd | MetaCommand::ApplyAl)
+                        && matches!(presence(&self.run_dir), Presence::Left { .. }) => {}
                 Err(trouble) => return trouble.tell(&self.program),
             }
         }
