@@ -127,6 +127,9 @@ fn a_restart_after_a_crash_clears_what_the_dead_daemon_left() -> Result<()> {
     pair.alice.kill()?;
     // Nobody helps.
     pair.alice.start()?;
+    wait_until("the loop device to be gone", Duration::from_secs(5), || {
+        Ok(loops_over(&pair.alice.run_dir).is_empty())
+    })?;
     pair.alice.adm(&["up", "r0"])?;
     pair.settle(60)?;
     pair.alice.adm(&["primary", "r0"])?;

@@ -250,6 +250,7 @@ async fn serve(
     tokio::task::spawn_local(node::follow_devices(devices, registry, changed, links));
     let guard = guard::follow(Rc::clone(&node), held, status.clone());
     let guarding = tokio::task::spawn_local(guard);
+    node.clear_leftovers().await;
     // Clients wait until what ran before is there again.
     let failed = node.take_over().await;
     if let Some(why) = failed.filter(|_| fallback::is_open()) {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
 use rdb_engine::VolumeNr;
 use rdb_engine::state::{ConnState, Role, VolumeState};
-use rdb_frontend::fuse::left;
+use rdb_frontend::fuse::{left, leftovers};
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 use tokio::time::{Instant, timeout};
@@ -152,6 +152,20 @@ impl Node {
         for primary in kept.primaries {
             let node = Rc::clone(self);
             tokio::task::spawn_local(async move { node.promote(primary, has_peer, wait).await });
+        }
+    }
+
+    /// Takes away what a daemon that died has left and nobody will serve.
+    pub(crate) async fn clear_leftovers(&self) {
+        let (run_dir, sessions) = (self.run_dir.clone(), self.left_sessions.clone());
+        let clear = move || {
+            leftovers::clear(&run_dir.join("fuse"), |resource, volume| {
+                sessions.has(&left::identity(&run_dir, resource, volume))
+            });
+        };
+        let cleared = tokio::task::spawn_blocking(clear);
+        if timeout(CONFIGURE_TIMEOUT, cleared).await.is_err() {
+            tracing::warn!("looking for what a daemon before has left takes its time");
         }
     }
 

@@ -28,6 +28,7 @@
 //! remembers.
 
 pub mod left;
+pub mod leftovers;
 pub mod mount;
 mod session;
 // The messages in the tests are written down as a little-endian kernel sends them.
