@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,6 +17,8 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::rotate::Rotating;
 
 /// Lines that may wait for the reader of the log.
 const LINES_MAX: usize = 4096;
@@ -47,13 +50,14 @@ struct Writer {
 pub(crate) struct Log(Queue);
 
 impl Log {
-    /// Starts the log of the process. The journal adds the time itself.
+    /// Starts the log of the process. The journal adds the time itself, and hears the priority of each line; a file of ours is
+    /// kept small.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(crate) fn start(level: Level) -> io::Result<(Log, SetLevel)> {
+    pub(crate) fn start(level: Level, run_dir: &Path) -> io::Result<(Log, SetLevel)> {
         let is_journal = goes_to_journal();
-        let queue = Queue::to(io::stderr(), is_journal)?;
+        let queue = Queue::to(Rotating::stderr(run_dir), is_journal)?;
         let log = tracing_subscriber::fmt()
             .with_writer(queue.clone())
             .with_target(false)

@@ -22,6 +22,7 @@ mod questions;
 mod reasons;
 mod registry;
 mod reload;
+mod rotate;
 mod run_dir;
 mod server;
 mod sessions;
@@ -143,7 +144,8 @@ fn run(args: Args) -> Result<()> {
     }
     let level = settings.log_level.unwrap_or(settings::LogLevel::Info);
     let log_file = streams::log_file();
-    let (log, set_level) = log::Log::start(level.tracing()).context("starting the log")?;
+    let (log, set_level) =
+        log::Log::start(level.tracing(), &run_dir).context("starting the log")?;
     let core_dumps = settings.core_dumps.unwrap_or_default().runtime();
     for warning in rdb_runtime::harden_process(core_dumps) {
         tracing::warn!("{warning}");
