@@ -182,7 +182,7 @@ fail_in_two_ways() {
     # It finds out itself, and the process stays.
     local pid
     pid=$(pid bob)
-    fail_to_replace 'set -- "$@" --config /none'
+    fail_to_replace 'set -- --config /none'
     [ "$(pid bob)" = "$pid" ] || fail "another process"
     # It ends, and the old program goes on in another one.
     fail_to_replace 'exit 3'

@@ -95,8 +95,14 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
     fallback::begin();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            fallback::go_back(&error.to_string(), None);
+            error.exit();
+        }
+    };
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
