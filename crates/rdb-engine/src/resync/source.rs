@@ -7,7 +7,7 @@ use replica_proto::{BlockAck, Packet};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
+use crate::metadata::{MdKind, MdOp, Then};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -45,7 +45,11 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
         let source = [ConnState::SyncSource, ConnState::PausedSyncS];
-        if source.contains(&self.volume(nr).state.conn) {
+        // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
+        let is_sync_uuid = |op: &MdOp| matches!(op.then, Then::SendSyncUuid(_));
+        let disk = self.volume(nr).disk.as_deref();
+        let another_follows = disk.is_some_and(|disk| disk.md_queue.iter().any(is_sync_uuid));
+        if source.contains(&self.volume(nr).state.conn) && !another_follows {
             self.send(nr, Packet::SyncUuid(uuid), None);
         }
     }
