@@ -377,7 +377,9 @@ impl<P: Payload> Resource<P> {
         }
         self.given_up_disk_flushed(nr);
         let volume = self.volume_mut(nr);
-        volume.disk = None;
+        if let Some(disk) = volume.disk.take() {
+            volume.remembered = Some(disk.sb);
+        }
         volume.negotiated = None;
         for (_, request) in &mut self.requests {
             if request.volume == nr {

@@ -19,6 +19,7 @@ use crate::ids::{IoTag, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
 use crate::resource::{Io, Resource};
+use crate::rules::remembered::lacks_resync_end;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::volume::Disk;
 
@@ -140,11 +141,12 @@ impl<P: Payload> Resource<P> {
 
     /// Rows 2 to 16 of `docs/spec/metadata.md`, section 2.4.
     fn attach_superblock(&mut self, nr: VolumeNr, bytes: &[u8]) -> Result<(), AdminError> {
-        let device_size = self.volume(nr).size;
+        let volume = self.volume_mut(nr);
+        let (device_size, remembered) = (volume.size, volume.remembered.take());
         let attach = self.attaching(nr);
         let info = attach.info;
         let refused = |error: SuperblockError| AdminError::refused(119, error.to_string());
-        let superblock = Superblock::parse(bytes).map_err(refused)?;
+        let mut superblock = Superblock::parse(bytes).map_err(refused)?;
         let layout = superblock
             .check(
                 info.kind,
@@ -174,6 +176,14 @@ impl<P: Payload> Resource<P> {
             .ok()
             .filter(|_| layout.al.blocks() <= rdb_meta::layout::AL_BLOCKS_INTEROPERABLE_MAX)
             .ok_or_else(|| AdminError::refused(119, "the activity log is larger than 32 MiB"))?;
+        let lacks = |known: &Superblock| lacks_resync_end(&superblock, known);
+        if let Some(known) = remembered.filter(lacks) {
+            superblock.uuids = known.uuids;
+            let text =
+                "this disk failed before it had noted a resync's end, which this node has seen";
+            self.log_volume(Level::Info, nr, text);
+        }
+        let attach = self.attaching(nr);
         attach.superblock = Some((superblock, layout));
         attach.step = Step::Log;
         self.attach_read(nr, layout.al_sector, ring_bytes);

@@ -59,6 +59,8 @@ pub(crate) struct Volume<P> {
     /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
     /// saw last, though nobody has told us a newer name. 0 if there is none.
     pub(crate) left_behind: u64,
+    /// What was known of the last disk when it was given up, which may not have come to its record.
+    pub(crate) remembered: Option<Superblock>,
     pub(crate) disk: Option<Box<Disk>>,
     /// An attach that is under way.
     pub(crate) attach: Option<Box<crate::attach::Attach>>,
@@ -305,6 +307,7 @@ impl<P> Volume<P> {
             forced: None,
             exposed_uuid: 0,
             left_behind: 0,
+            remembered: None,
             disk: None,
             attach: None,
             untold: false,

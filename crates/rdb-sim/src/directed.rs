@@ -10,7 +10,9 @@
 use rdb_engine::config::{OnIoError, OnNoSpace, Protocol};
 
 use crate::disk::Room;
-use crate::plan::{Action, Cut, DiskFault, Flavour, Order, Plan, Setup, Step, Weather};
+use crate::plan::{
+    Action, Cut, DiskFault, Flavour, Order, Plan, Setup, Step, Strike, Trigger, Weather,
+};
 use crate::rng::{Rng, mix};
 
 /// The first seed of this kind.
@@ -35,6 +37,8 @@ enum Incident {
     Invalidate,
     /// A node's disk is full for a while, or both disks are.
     Full { nodes: [bool; 2] },
+    /// A disk fails as a resync comes to its end: what it knows of that may not have come to its record.
+    DiskDiesAtEnd,
 }
 
 impl Plan {
@@ -83,6 +87,12 @@ impl Plan {
         for _ in 0..rng.between(2, 5) {
             let incident = draw(&mut rng);
             script.play(incident, &setup, &mut rng);
+        }
+        // From numbers of its own, so that the plans before stay what they were.
+        let mut rng = Rng(mix(seed, 2));
+        // (Beside one volume that has come to its end another one may not have, and lose its only good copy.)
+        if setup.volumes == 1 && rng.one_in(4) {
+            script.play(Incident::DiskDiesAtEnd, &setup, &mut rng);
         }
         setup.weather = Weather::power_only();
         Plan {
@@ -288,6 +298,31 @@ impl Script {
                 self.work(setup, rng);
                 self.step(rng.pick(&[100_000, 4_000_000, 30_000_000]), Action::Wait);
                 self.work(setup, rng);
+            }
+            Incident::DiskDiesAtEnd => {
+                for volume in 0..setup.volumes {
+                    let fault = DiskFault::Slow(rng.pick(&[2, 20]));
+                    self.fault(pause_us, (self.primary, volume), fault);
+                }
+                let strike = Strike::DiskFails {
+                    other: rng.one_in(4),
+                    meta: rng.one_in(2),
+                };
+                let ambush = Action::Ambush {
+                    resource: 0,
+                    trigger: Trigger::ResyncEnds,
+                    nth: 1,
+                    late_us: rng.pick(&[8_000, 30_000, 80_000]),
+                    strike,
+                };
+                self.step(0, ambush);
+                self.step(pause_us, Action::Cut(Cut::Clean));
+                self.work(setup, rng);
+                self.step(1_000_000, Action::Heal);
+                self.step(20_000_000, Action::Wait);
+                self.work(setup, rng);
+                self.repair(self.primary, setup);
+                self.repair(1 - self.primary, setup);
             }
             Incident::Invalidate => {
                 let order = if rng.one_in(2) {

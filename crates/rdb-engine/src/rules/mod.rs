@@ -7,6 +7,7 @@ pub mod no_space;
 pub mod packets;
 pub mod peer_change;
 pub mod peer_state;
+pub mod remembered;
 pub mod resync_reason;
 pub mod sizes;
 pub mod trouble;

@@ -606,3 +606,23 @@ fn s03_a_fresh_disk_beside_a_running_primary_never_wins() {
     assert_eq!(w.copied(0), w.nodes[0].usable_bytes() as u64);
     w.ends_well();
 }
+
+/// Its superblock still says that the resync is under way, as if it had written on without the peer.
+#[test]
+fn a_source_whose_disk_fails_before_it_has_noted_the_end_comes_back() {
+    let (mut w, ..) = resyncing(43, 300);
+    w.nodes[0].hold_meta = true;
+    w.until("the end", |w| w.is(0) == "Connected P/S U/U");
+    w.nodes[0].disks[0].fail_meta = 100;
+    w.nodes[0].read_errors = true;
+    w.nodes[0].hold_meta = false;
+    assert!(w.read(0, 160, 4096).is_ok(), "the peer has it");
+    w.both("Connected P/S D/U", "Connected S/P U/D");
+    assert!(w.write_wait(0, 160, vec![7; 4096]));
+    w.nodes[0].disks[0].fail_meta = 0;
+    w.nodes[0].read_errors = false;
+    w.attach(0).unwrap();
+    assert!(w.logged(0, "this disk failed before it had noted a resync's end"));
+    w.ends_well();
+    assert!(!w.logged(0, "Split-Brain"));
+}
