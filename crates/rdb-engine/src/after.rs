@@ -391,5 +391,17 @@ impl<P: Payload> Resource<P> {
                 write.al_held = false;
             }
         }
+        let volume = self.volume(nr);
+        let state = volume.state;
+        if volume.resync.ending
+            && state.conn == ConnState::Connected
+            && state.pdsk == DiskState::Inconsistent
+        {
+            // The target has said that it is done, which was to be taken for true once nothing is marked here. It says so
+            // once, so that its disk would count as Inconsistent for as long as this connection lasts.
+            let text = "the disk of the source is lost, and the target has ended: connecting anew to hear what its disk is";
+            self.log_volume(Level::Warn, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+        }
     }
 }

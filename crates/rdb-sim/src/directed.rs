@@ -311,8 +311,9 @@ impl Script {
                 let ambush = Action::Ambush {
                     resource: 0,
                     trigger: Trigger::ResyncEnds,
-                    nth: 1,
-                    late_us: rng.pick(&[8_000, 30_000, 80_000]),
+                    // (The target's end comes first, and the source's disk may be the only good one until it knows.)
+                    nth: 2,
+                    late_us: rng.pick(&[0, 8_000, 30_000, 80_000]),
                     strike,
                 };
                 self.step(0, ambush);

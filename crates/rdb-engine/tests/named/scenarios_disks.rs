@@ -6,6 +6,7 @@ use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, RequestError, RequestKind};
 use rdb_sim::create_md;
 
+use crate::world::lone::Lone;
 use crate::world::steps::{PLUS, code};
 use crate::world::{V, World, fresh_disk};
 
@@ -625,4 +626,21 @@ fn a_source_whose_disk_fails_before_it_has_noted_the_end_comes_back() {
     assert!(w.logged(0, "this disk failed before it had noted a resync's end"));
     w.ends_well();
     assert!(!w.logged(0, "Split-Brain"));
+}
+
+/// The target says once that it is done, and the source had not yet seen all of its own writes end.
+#[test]
+fn a_source_whose_disk_fails_before_it_takes_the_targets_end_for_true_hears_it_again() {
+    let mut lone = Lone::source(44, &[80]).promoted_source();
+    lone.w.nodes[0].hold_data = true;
+    lone.w.write(0, 800, vec![7; 4096]);
+    lone.take();
+    lone.disk = DiskState::UpToDate;
+    lone.give(lone.state(ConnState::Connected, DiskState::UpToDate));
+    lone.w.nodes[0].write_errors = true;
+    lone.w.nodes[0].hold_data = false;
+    lone.pump();
+    assert!(lone.w.logged(0, "the target has ended: connecting anew"));
+    assert!(lone.conn() < ConnState::WFReportParams);
+    assert_eq!(lone.w.nodes[0].state().disk, DiskState::Diskless);
 }
