@@ -239,9 +239,11 @@ impl Pool {
         self.take_or_share(Reserve::PeerRead, Reserve::Read, bytes)
     }
 
-    /// As long as a reserve has no memory at all, it gets a part of another one: it is asked for, and may not come.
+    /// As long as a reserve has no memory at all, it gets up to half of another one: it is asked for, and may not come.
     fn take_or_share(self: &Rc<Self>, own: Reserve, other: Reserve, bytes: u32) -> Option<Buf> {
-        let shares = self.resident_bytes(own as usize) == 0 && !self.is_half_used(other);
+        let taken = self.in_use[other as usize].get() * PAGE_BYTES;
+        let leaves_half = taken + bytes as usize <= self.reserve_bytes(other) / 2;
+        let shares = leaves_half && self.resident_bytes(own as usize) == 0;
         let buf = self.take(own, bytes);
         if buf.is_some() || !shares {
             return buf;

@@ -79,11 +79,12 @@ fn half_writes_and_silence_do_not_keep_the_buffers_from_others() {
 #[test]
 fn half_a_write_gives_way_when_whole_ones_have_the_other_buffers() {
     let node = small_with(|mirror| mirror.keep_writes = 1);
-    let mut half = half_a_write(&node);
-    std::thread::sleep(Duration::from_millis(200));
-    let mut kept = client(&node);
     let data = vec![0x55; 1 << 20];
+    let mut kept = client(&node);
     kept.send((0, nbd::WRITE), 0, 1 << 20, &data);
+    // The reserve for writes that are being sent has its memory by then.
+    std::thread::sleep(Duration::from_millis(500));
+    let mut half = half_a_write(&node);
     std::thread::sleep(Duration::from_millis(200));
     let mut good = client(&node);
     let start = Instant::now();
