@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::handover::arguments;
 use crate::run_dir::LOCK_FD;
-use crate::{session, sessions, systemd};
+use crate::{session, sessions, streams, systemd};
 
 /// The descriptor of the old program's file, and how that was called with which arguments: a [`Left`].
 const BEFORE: &str = "RDB_BEFORE";
@@ -270,9 +270,12 @@ pub(crate) fn watch(watch: &Watch, run_dir: &Path) -> anyhow::Result<()> {
     say_pid()?;
     let why = match wait(watch, run_dir, &process) {
         Watched::Serves => {
+            // The new daemon alone has the lock and the sessions now: if it is killed, the next one is not kept from them.
+            std::mem::forget(process);
+            streams::close_inherited();
             systemd::notify(&format!("MAINPID={watched}"));
             std::thread::sleep(LINGER);
-            return Ok(());
+            std::process::exit(0);
         }
         Watched::Ended => "ended before it served".to_owned(),
         Watched::Hangs => {

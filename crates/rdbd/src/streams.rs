@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Closes whatever whoever started this has left open, beside the standard streams: a lock that he holds would be held for as
 /// long as the daemon runs, a pipe would not end.
 pub(crate) fn close_inherited() {
-    // SAFETY: it is called before this program has opened anything of its own, so no owned descriptor is closed.
+    // SAFETY: it is called before this program has opened anything of its own, or when it uses nothing of that any more, so no
+    // owned descriptor is closed.
     unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
 }
 
