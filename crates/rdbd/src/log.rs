@@ -185,11 +185,29 @@ impl Write for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let text = std::mem::take(&mut self.text);
+        let text = on_one_line(std::mem::take(&mut self.text));
         if !text.is_empty() && self.queue.lines.try_send(Line::Text(text)).is_err() {
             self.queue.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// The text without ends of line but the last: what follows one would look like a line of its own, and part of the text may be
+/// somebody else's.
+fn on_one_line(mut text: Vec<u8>) -> Vec<u8> {
+    let end = text.len() - usize::from(text.ends_with(b"\n"));
+    if !text[..end].iter().any(|byte| b"\r\n".contains(byte)) {
+        return text;
+    }
+    let rest = text.split_off(end);
+    let escape = |byte: u8| match byte {
+        b'\n' => b"\\n".to_vec(),
+        b'\r' => b"\\r".to_vec(),
+        other => vec![other],
+    };
+    let mut line: Vec<u8> = text.into_iter().flat_map(escape).collect();
+    line.extend(rest);
+    line
 }
 
 #[cfg(test)]
@@ -243,6 +261,16 @@ mod tests {
             all.contains(&format!("{missing} lines are left out")),
             "it says how many"
         );
+    }
+
+    #[test]
+    fn what_is_logged_at_once_is_one_line() {
+        let line = |text: &[u8]| on_one_line(text.to_vec());
+        assert_eq!(line(b""), b"");
+        assert_eq!(line(b"a word\n"), b"a word\n");
+        assert_eq!(line(b"\n"), b"\n");
+        assert_eq!(line(b"a\nFAKE\r\n"), b"a\\nFAKE\\r\n");
+        assert_eq!(line(b"a\nb"), b"a\\nb");
     }
 
     #[test]

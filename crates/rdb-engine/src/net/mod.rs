@@ -546,6 +546,8 @@ impl<P: Payload> Resource<P> {
             .into_iter()
             .find(|(_, (ours, theirs))| ours != theirs)
         {
+            // (A name can be anything that fits.)
+            let theirs = theirs.escape_debug();
             let text = format!("incompatible {what} settings: here {ours}, on the peer {theirs}");
             self.refuse(Refusal::Settings, text);
             return;
