@@ -62,7 +62,8 @@ pub enum Effect<P> {
     RetryIo { tag: IoTag },
     /// Keep it no longer: it ends with the error that it met.
     GiveUpIo { tag: IoTag },
-    /// The engine has no more use for the disk and nothing of it is outstanding: close it.
+    /// The engine has no more use for the disk and nothing of it is outstanding, but perhaps a `MetaRead` of an attach that
+    /// was given up by force: close it.
     CloseDisk { volume: VolumeNr },
 
     /// Pair two sockets with the peer; answered by `Paired`. Until then retry for ever, and say by

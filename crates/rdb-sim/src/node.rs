@@ -83,6 +83,11 @@ impl Op {
         }
     }
 
+    /// Whether it reads metadata, as an attach does.
+    pub fn is_meta_read(&self) -> bool {
+        matches!(self, Op::MetaRead { .. })
+    }
+
     /// Whether it is for the metadata.
     pub fn is_meta(&self) -> bool {
         match self {
