@@ -164,9 +164,9 @@ pub struct DeviceSpec {
 /// Who has brought a log line about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// This node, its administrator, its disks: or its own state has changed. It is said in any case.
+    /// A command of this node's administrator. It is said in any case.
     Own,
-    /// What somebody else sent or did with a connection, as often as he likes: many of a kind may be summed up.
+    /// What can come as often as somebody else likes, a peer, a user, a disk that fails: many of a kind may be summed up.
     Others,
 }
 

@@ -39,6 +39,8 @@ pub struct Resource<P> {
     pub(crate) now: Time,
     /// Who has brought about what is being handled.
     cause: Cause,
+    /// The same for the log: whether an administrator has, who does not repeat it without end.
+    log_cause: Cause,
     /// The first error that was logged in this event, else the first warning.
     pub(crate) said: Option<(Level, String)>,
     fx: Vec<Effect<P>>,
@@ -125,6 +127,7 @@ impl<P: Payload> Resource<P> {
             random,
             now: Time(0),
             cause: Cause::Own,
+            log_cause: Cause::Own,
             said: None,
             fx: Vec::new(),
             volumes: BTreeMap::new(),
@@ -156,6 +159,7 @@ impl<P: Payload> Resource<P> {
         debug_assert!(now >= self.now, "time went back");
         self.now = now;
         self.cause = cause_of(&event);
+        self.log_cause = log_cause_of(&event);
         self.said = None;
         core::mem::swap(&mut self.fx, effects);
         match event {
@@ -395,11 +399,11 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn log(&mut self, level: Level, text: impl Into<String>) {
-        self.log_line(level, None, text.into(), self.cause);
+        self.log_line(level, None, text.into(), self.log_cause);
     }
 
     pub(crate) fn log_volume(&mut self, level: Level, nr: VolumeNr, text: impl Into<String>) {
-        self.log_line(level, Some(nr), text.into(), self.cause);
+        self.log_line(level, Some(nr), text.into(), self.log_cause);
     }
 
     /// As [`Resource::log_volume`], of what may come again and again: many of a kind may be summed up.
@@ -475,14 +479,7 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Warn, nr, line);
             }
             if let Some(line) = state::change_log(old, new) {
-                // Of its own state the peer may tell us anything, any number of times.
-                let own = |s: VolumeState| (s.role, s.disk, s.conn);
-                let cause = if own(old) == own(new) {
-                    self.cause
-                } else {
-                    Cause::Own
-                };
-                self.log_line(Level::Info, Some(nr), line, cause);
+                self.log_volume(Level::Info, nr, line);
             }
             self.commit_state(nr, new);
         }
@@ -543,15 +540,15 @@ impl<P: Payload> Resource<P> {
             .collect();
         if lines.is_empty() {
             let line = format!("conn( {old_cstate} -> {} ) ", self.net.cstate);
-            self.log_line(Level::Info, None, line, Cause::Own);
+            self.log(Level::Info, line);
         } else if lines.iter().all(|l| *l == lines[0]) {
             if let Some(Some(line)) = lines.into_iter().next() {
-                self.log_line(Level::Info, None, line, Cause::Own);
+                self.log(Level::Info, line);
             }
         } else {
             for ((nr, ..), line) in news.iter().zip(lines) {
                 if let Some(line) = line {
-                    self.log_line(Level::Info, Some(*nr), line, Cause::Own);
+                    self.log_volume(Level::Info, *nr, line);
                 }
             }
         }
@@ -609,7 +606,7 @@ impl<P: Payload> Resource<P> {
                     level: Level::Info,
                     volume: Some(nr),
                     text: text.into(),
-                    cause: Cause::Own,
+                    cause: self.log_cause,
                 });
             }
         }
@@ -698,6 +695,15 @@ fn cause_of<P>(event: &Event<P>) -> Cause {
         | Event::Timer(_)
         | Event::Admin { .. }
         | Event::Withdraw { .. } => Cause::Own,
+    }
+}
+
+/// Whose doing a line of the log counts as. A peer can bring about what this node's own disk and timers end, as a state that
+/// changes to and fro; users and failing disks can repeat theirs, too. Only an administrator's commands are always told.
+fn log_cause_of<P>(event: &Event<P>) -> Cause {
+    match event {
+        Event::Admin { .. } | Event::Withdraw { .. } => Cause::Own,
+        _ => Cause::Others,
     }
 }
 

@@ -1,8 +1,9 @@
 //! How much others may make this node log.
 //!
 //! A stranger, a peer or a client can cause the same line as often as it likes. Of each kind of line some are said, then
-//! one now and then, and the rest is counted and summed up. A kind is the text without its numbers. What this node does
-//! by itself, changes of its own state, and errors of its own disks do not come here: they are always said.
+//! one now and then, and the rest is counted and summed up. A kind is the text without its numbers. All kinds together have
+//! a limit, too, for a text may hold a name that somebody else has chosen. What an administrator's command brings about does
+//! not come here: it is always said.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,8 +13,12 @@ use rdb_engine::{Level, Time, VolumeNr};
 const BURST: u32 = 20;
 /// After how long another line of the kind may be said.
 const REFILL_MS: u64 = 5000;
+/// Lines of any kind that are said at once: more than a resource of many volumes has to say when it connects.
+const TOTAL_BURST: u32 = 1000;
+/// After how long another line of any kind may be said.
+const TOTAL_REFILL_MS: u64 = 100;
 /// Kinds that are told apart; what is beyond them shares the last one.
-const KINDS_MAX: usize = 32;
+const KINDS_MAX: usize = 256;
 /// How long what is left out is counted before it is summed up.
 pub(crate) const SUM_MS: u64 = 10_000;
 
@@ -26,37 +31,68 @@ pub(crate) struct Line {
 }
 
 /// What is said of one resource on account of others.
-#[derive(Default)]
 pub(crate) struct LogLimit {
+    total: Bucket,
     kinds: Vec<Kind>,
+}
+
+/// How many lines may be said.
+struct Bucket {
+    tokens: u32,
+    most: u32,
+    refill_ms: u64,
+    /// When the last token was added.
+    refilled: Time,
+}
+
+impl Bucket {
+    fn full(most: u32, refill_ms: u64, now: Time) -> Bucket {
+        Bucket {
+            tokens: most,
+            most,
+            refill_ms,
+            refilled: now,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.tokens == self.most
+    }
+
+    fn refill(&mut self, now: Time) {
+        let due = now.ms_since(self.refilled) / self.refill_ms;
+        if self.is_full() || due == 0 {
+            if self.is_full() {
+                self.refilled = now;
+            }
+            return;
+        }
+        let due = u32::try_from(due).unwrap_or(u32::MAX);
+        self.tokens = self.tokens.saturating_add(due).min(self.most);
+        self.refilled = now;
+    }
 }
 
 struct Kind {
     key: u64,
-    tokens: u32,
-    /// When the last token was added.
-    refilled: Time,
+    bucket: Bucket,
     left_out: u64,
     /// The last one left out.
     last: Option<Line>,
 }
 
 impl Kind {
-    fn refill(&mut self, now: Time) {
-        let due = now.ms_since(self.refilled) / REFILL_MS;
-        if self.tokens == BURST || due == 0 {
-            if self.tokens == BURST {
-                self.refilled = now;
-            }
-            return;
-        }
-        let due = u32::try_from(due).unwrap_or(u32::MAX);
-        self.tokens = self.tokens.saturating_add(due).min(BURST);
-        self.refilled = now;
-    }
-
     fn is_idle(&self) -> bool {
-        self.tokens == BURST && self.left_out == 0
+        self.bucket.is_full() && self.left_out == 0
+    }
+}
+
+impl Default for LogLimit {
+    fn default() -> Self {
+        LogLimit {
+            total: Bucket::full(TOTAL_BURST, TOTAL_REFILL_MS, Time(0)),
+            kinds: Vec::new(),
+        }
     }
 }
 
@@ -64,10 +100,13 @@ impl LogLimit {
     /// The line, if it may be said now. Otherwise it is counted, and [`LogLimit::sums`] is to be asked in a while.
     pub(crate) fn admit(&mut self, now: Time, line: Line) -> Option<Line> {
         let key = key_of(&line);
-        let kind = self.kind(now, key);
-        kind.refill(now);
-        if kind.tokens > 0 {
-            kind.tokens -= 1;
+        self.total.refill(now);
+        let index = self.kind(now, key);
+        let (kind, total) = (&mut self.kinds[index], &mut self.total);
+        kind.bucket.refill(now);
+        if kind.bucket.tokens > 0 && total.tokens > 0 {
+            kind.bucket.tokens -= 1;
+            total.tokens -= 1;
             return Some(line);
         }
         kind.left_out += 1;
@@ -75,17 +114,17 @@ impl LogLimit {
         None
     }
 
-    fn kind(&mut self, now: Time, key: u64) -> &mut Kind {
+    /// Where a kind is counted.
+    fn kind(&mut self, now: Time, key: u64) -> usize {
         let known = self.kinds.iter().position(|kind| kind.key == key);
-        let index = known.unwrap_or_else(|| {
+        known.unwrap_or_else(|| {
             for kind in &mut self.kinds {
-                kind.refill(now);
+                kind.bucket.refill(now);
             }
             if self.kinds.len() < KINDS_MAX {
                 self.kinds.push(Kind {
                     key,
-                    tokens: BURST,
-                    refilled: now,
+                    bucket: Bucket::full(BURST, REFILL_MS, now),
                     left_out: 0,
                     last: None,
                 });
@@ -98,8 +137,7 @@ impl LogLimit {
                 }
                 None => KINDS_MAX - 1,
             }
-        });
-        &mut self.kinds[index]
+        })
     }
 
     /// What was left out since the last time, a line a kind.
@@ -193,10 +231,18 @@ mod tests {
         let said = (0..100_000)
             .filter(|&n| limit.admit(at(0), line(name(n))).is_some())
             .count();
-        assert!(said <= KINDS_MAX * BURST as usize, "{said}");
+        assert!(said <= KINDS_MAX + BURST as usize, "{said}");
         assert!(limit.kinds.len() <= KINDS_MAX);
         let counted: u64 = limit.kinds.iter().map(|kind| kind.left_out).sum();
         assert_eq!(said as u64 + counted, 100_000);
+        // Known kinds that come again share a limit, too.
+        let again = (0..KINDS_MAX as u32 * BURST)
+            .filter(|&n| {
+                let line = line(name(n % KINDS_MAX as u32));
+                limit.admit(at(0), line).is_some()
+            })
+            .count();
+        assert_eq!(said + again, TOTAL_BURST as usize);
         // Later, what was once a flood makes room.
         let fresh = line("a new kind".into());
         limit.sums();
