@@ -60,8 +60,11 @@ impl<P> Resource<P> {
             volume.peer_reads.check();
             bounded("locked ranges", volume.held.len(), HELD_MAX + open);
             let queued = volume.held.queued();
+            let users = volume.held.users_queued();
             let blocked = volume.resync.blocked.len();
-            bounded("writes that wait for a range", queued, mirrored + blocked);
+            let others = mirrored + blocked;
+            bounded("writes that wait for a range", queued, others + users);
+            bounded("users' writes that wait for a range", users, requests);
             volume.held.check();
             let held = volume.held_completions.len();
             bounded("held completions", held, requests);

@@ -160,6 +160,8 @@ pub enum Timer {
     Keepalive,
     /// Oldest unanswered write or barrier has waited ko-count times timeout.
     RequestTimeout,
+    /// The oldest block of a resync or verify that waits for the peer may have waited as long: users may wait for it.
+    BlockTimeout,
     /// The barrier of a closed epoch has waited long enough for a packet to go out with.
     Barrier,
     /// A received epoch is complete and waits to be flushed together with others.

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod admin;
+mod admission;
 mod after;
 mod attach;
 mod bitmap_exchange;

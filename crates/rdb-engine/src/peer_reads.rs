@@ -100,7 +100,7 @@ impl<P: Payload> Resource<P> {
                 break;
             };
             reads.under_way += cost(read.bytes);
-            self.serve_read(nr, read);
+            self.serve_read(nr, read, None);
         }
         if let Some(volume) = self.volumes.get_mut(&nr) {
             volume.peer_reads.continuing = false;

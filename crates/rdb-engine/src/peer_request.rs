@@ -7,7 +7,7 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Featur
 
 use crate::effect::{DiscardKind, Effect, ReadFor};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{Time, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::range_locks::{Queued, Ticket, Waiter};
 use crate::resource::{Io, Resource};
@@ -146,8 +146,9 @@ impl<P: Payload> Resource<P> {
         self.release_mirrored();
         if self.net.epochs.waiting.back() == Some(&key) {
             // Reads and writes that come after it see that it waits.
+            let now = self.now;
             let held = &mut self.volume_mut(nr).held;
-            let ticket = held.queue(sector, end, Queued::Mirrored(key), true);
+            let ticket = held.queue(sector, end, Queued::Mirrored(key), true, now);
             self.peer_writes[key].ticket = Some(ticket);
         }
     }
@@ -189,13 +190,14 @@ impl<P: Payload> Resource<P> {
     fn start_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
         let (nr, sector, end, ticket) = (write.volume, write.sector, write.end(), write.ticket);
+        let now = self.now;
         let held = &mut self.volume_mut(nr).held;
         if let Some(ticket) = ticket {
             held.open_gate(ticket);
             self.retry_woken(nr);
         } else if held.is_taken(sector, end) {
             // Writes that overlap reach the disk in the order they came in.
-            let ticket = held.queue(sector, end, Queued::Mirrored(key), false);
+            let ticket = held.queue(sector, end, Queued::Mirrored(key), false, now);
             self.peer_writes[key].ticket = Some(ticket);
             self.retry_woken(nr);
         } else {
@@ -406,11 +408,13 @@ impl<P: Payload> Resource<P> {
                             self.begin_resync_write(nr, write);
                         }
                     }
+                    Some(Queued::Application(key)) => self.start_admitted(key),
                     None => {}
                 },
-                Waiter::Read(ticket) => {
+                Waiter::Turn(ticket) | Waiter::Read(ticket) => {
                     if let Some(read) = volume.reads_blocked.remove(&ticket) {
-                        self.serve_read(nr, read);
+                        let turn = matches!(waiter, Waiter::Turn(_)).then_some(self.now);
+                        self.serve_read(nr, read, turn);
                     }
                 }
             }
@@ -478,8 +482,9 @@ impl<P: Payload> Resource<P> {
         self.admit_peer_read(nr, read);
     }
 
-    /// A read that counts as under way: it is started, refused, or waits for a write.
-    pub(crate) fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+    /// A read that counts as under way: it is started, refused, or waits for a write. `turn`: now, if it is its turn before
+    /// users' writes that wait.
+    pub(crate) fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead, turn: Option<Time>) {
         let BlockedRead {
             sector,
             bytes,
@@ -502,7 +507,7 @@ impl<P: Payload> Resource<P> {
         let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
         let ticket = volume.held.read_ticket();
-        if !unlocked && volume.held.holds_up(sector, end, ticket) {
+        if !unlocked && volume.held.holds_up(sector, end, ticket, turn) {
             volume.reads_blocked.insert(ticket, read);
             return;
         }

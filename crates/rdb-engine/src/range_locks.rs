@@ -1,8 +1,13 @@
 //! Who holds which range of a volume's disk, and who waits for one.
 //!
-//! Writes that arrive over the wire and overlap reach the disk in the order they came in. One that must wait knows how many
-//! waiting writes it comes behind; when those have begun, it waits for one held range at a time. So nobody looks at all that
-//! wait when one range becomes free: what a peer queues costs time in proportion to its number.
+//! Writes that overlap reach the disk in the order they came in. One that must wait knows how many waiting writes it comes
+//! behind; when those have begun, it waits for one held range at a time. So nobody looks at all that wait when one range
+//! becomes free: what a peer queues costs time in proportion to its number.
+//!
+//! Reads wait behind writes. A peer that asks for a block again and again, and holds it until it has acknowledged it, so never
+//! passes a user's write that waits. Users' writes that follow each other without a gap would keep a resync's read away just as
+//! well: a read that waited for a user's write has a turn when that ends, before the users' writes that wait, unless one of
+//! them has waited for [`PASSED_MS`].
 //!
 //! Invariant: a waiting write that is behind none, and whose turn has come, waits for a range that is held, or has been
 //! woken; between events nobody is woken who has not been looked at ([`RangeLocks::check`]).
@@ -10,8 +15,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use crate::ids::Time;
 use crate::interval::Intervals;
-use crate::volume::{Holder, PeerKey};
+use crate::volume::{Holder, PeerKey, RequestKey};
+
+/// How long a user's write may be passed by reads that have a turn, in milliseconds.
+const PASSED_MS: u64 = 1000;
 
 /// A write that waits, in the order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,11 +36,15 @@ pub(crate) enum Queued {
     Mirrored(PeerKey),
     /// Data of a resync.
     Resync,
+    /// Of a user of this node.
+    Application(RequestKey),
 }
 
-/// Who may try again. Writes come before reads.
+/// Who may try again, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Waiter {
+    /// A read that has a turn before users' writes.
+    Turn(ReadTicket),
     Write(Ticket),
     Read(ReadTicket),
 }
@@ -42,6 +55,8 @@ pub(crate) struct RangeLocks {
     /// Who waits for the end of the range that starts here.
     waiters: BTreeMap<u64, Vec<Waiter>>,
     queue: BTreeMap<Ticket, Waiting>,
+    /// Users' writes in the queue.
+    users: usize,
     /// Start to end and write: the newest that waits for these sectors. Some have begun meanwhile.
     newest: BTreeMap<u64, (u64, Ticket)>,
     woken: BTreeSet<Waiter>,
@@ -55,6 +70,7 @@ struct Waiting {
     what: Queued,
     start: u64,
     end: u64,
+    since: Time,
     /// Waiting writes that it comes behind.
     behind: u32,
     /// Its turn has not come for another reason.
@@ -62,12 +78,13 @@ struct Waiting {
     followers: Vec<Waiter>,
 }
 
-impl RangeLocks {
-    /// The holder of some sector in `start..end`, if there is one.
-    pub(crate) fn overlap(&self, start: u64, end: u64) -> Option<Holder> {
-        self.held.overlap(start, end)
+impl Waiting {
+    fn is_of_user(&self) -> bool {
+        matches!(self.what, Queued::Application(_))
     }
+}
 
+impl RangeLocks {
     /// Takes `start..end`, which nobody holds.
     pub(crate) fn insert(&mut self, start: u64, end: u64, holder: Holder) {
         self.held.insert(start, end, holder);
@@ -85,10 +102,15 @@ impl RangeLocks {
 
     /// Gives the range that starts at `start` back, and wakes who waited for it.
     pub(crate) fn remove(&mut self, start: u64) {
+        let of_user = matches!(self.held.holder_at(start), Some(Holder::Application(_)));
         if self.held.remove(start)
             && let Some(waiters) = self.waiters.remove(&start)
         {
-            self.woken.extend(waiters);
+            let woken = waiters.into_iter().map(|waiter| match waiter {
+                Waiter::Read(read) if of_user => Waiter::Turn(read),
+                other => other,
+            });
+            self.woken.extend(woken);
         }
     }
 
@@ -102,9 +124,21 @@ impl RangeLocks {
         self.queue.len()
     }
 
+    /// How many writes of users wait.
+    pub(crate) fn users_queued(&self) -> usize {
+        self.users
+    }
+
     /// Puts a write behind all that wait and overlap. `gated`: it waits for [`RangeLocks::open_gate`] as well; otherwise it
     /// is woken at once if it is behind none.
-    pub(crate) fn queue(&mut self, start: u64, end: u64, what: Queued, gated: bool) -> Ticket {
+    pub(crate) fn queue(
+        &mut self,
+        start: u64,
+        end: u64,
+        what: Queued,
+        gated: bool,
+        now: Time,
+    ) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
         let mut behind = 0;
@@ -130,10 +164,12 @@ impl RangeLocks {
             what,
             start,
             end,
+            since: now,
             behind,
             gated,
             followers: Vec::new(),
         };
+        self.users += usize::from(waiting.is_of_user());
         self.queue.insert(ticket, waiting);
         self.wake_if_due(ticket);
         self.sweep();
@@ -174,6 +210,7 @@ impl RangeLocks {
         let Some(gone) = self.queue.remove(&ticket) else {
             return;
         };
+        self.users -= usize::from(gone.is_of_user());
         for follower in gone.followers {
             match follower {
                 Waiter::Write(next) => {
@@ -182,7 +219,7 @@ impl RangeLocks {
                         self.wake_if_due(next);
                     }
                 }
-                Waiter::Read(_) => {
+                Waiter::Turn(_) | Waiter::Read(_) => {
                     self.woken.insert(follower);
                 }
             }
@@ -195,10 +232,17 @@ impl RangeLocks {
         ReadTicket(self.next - 1)
     }
 
-    /// Whether something is in the way of a read; then it is woken when that is gone.
-    pub(crate) fn holds_up(&mut self, start: u64, end: u64, read: ReadTicket) -> bool {
+    /// Whether something is in the way of a read; then it is woken when that is gone. `turn`: now, if it has a turn.
+    pub(crate) fn holds_up(
+        &mut self,
+        start: u64,
+        end: u64,
+        read: ReadTicket,
+        turn: Option<Time>,
+    ) -> bool {
         let waiter = Waiter::Read(read);
-        if let Some(ticket) = self.first_queued(start, end)
+        if !turn.is_some_and(|now| self.may_pass_users(now))
+            && let Some(ticket) = self.first_queued(start, end)
             && let Some(waiting) = self.queue.get_mut(&ticket)
         {
             waiting.followers.push(waiter);
@@ -209,6 +253,13 @@ impl RangeLocks {
             return true;
         }
         false
+    }
+
+    /// Whether nobody but users' writes waits, and none of them for long.
+    fn may_pass_users(&self, now: Time) -> bool {
+        let oldest = self.queue.first_key_value().map(|(_, waiting)| waiting);
+        self.users == self.queue.len()
+            && oldest.is_none_or(|waiting| now.ms_since(waiting.since) < PASSED_MS)
     }
 
     /// Lets somebody try again for another reason than a range.
@@ -340,7 +391,7 @@ mod tests {
                     // A write arrives; sometimes its turn comes later, but in order.
                     fast.ranges.insert(key, (start, end));
                     let gated = what == 1 || !gates.is_empty();
-                    let ticket = fast.locks.queue(start, end, Queued::Mirrored(key), gated);
+                    let ticket = fast.locks.queue(start, end, Queued::Mirrored(key), gated, Time(0));
                     if gated {
                         gates.push_back((ticket, key, start, end));
                     } else {
@@ -367,16 +418,21 @@ mod tests {
         fn no_read_is_forgotten(
             writes in proptest::collection::vec((0_u64..60, 1_u64..20), 1..40),
             reads in proptest::collection::vec((0_u64..60, 1_u64..20), 1..20),
+            users in 0_u8..3,
         ) {
+            let what = |key: usize| match users == 2 || users == 1 && key % 2 == 0 {
+                true => (Queued::Application(key), Holder::Application(key)),
+                false => (Queued::Mirrored(key), Holder::Mirrored(key)),
+            };
             let mut fast = Fast::default();
             for (key, &(start, len)) in writes.iter().enumerate() {
                 fast.ranges.insert(key, (start, start + len));
-                fast.locks.queue(start, start + len, Queued::Mirrored(key), false);
+                fast.locks.queue(start, start + len, what(key).0, false, Time(0));
             }
             let mut waiting: BTreeMap<ReadTicket, (u64, u64)> = BTreeMap::new();
             for (start, len) in reads {
                 let ticket = fast.locks.read_ticket();
-                if fast.locks.holds_up(start, start + len, ticket) {
+                if fast.locks.holds_up(start, start + len, ticket, None) {
                     waiting.insert(ticket, (start, start + len));
                 }
             }
@@ -385,16 +441,21 @@ mod tests {
                 while let Some(waiter) = fast.locks.next_woken() {
                     match waiter {
                         Waiter::Write(ticket) => {
-                            if let Some(Queued::Mirrored(key)) = fast.locks.admit(ticket) {
+                            let admitted = fast.locks.admit(ticket);
+                            if let Some(Queued::Mirrored(key) | Queued::Application(key)) = admitted {
                                 let (start, end) = fast.ranges[&key];
-                                fast.locks.insert(start, end, Holder::Mirrored(key));
+                                fast.locks.insert(start, end, what(key).1);
                                 running.push(start);
                             }
                         }
-                        Waiter::Read(ticket) => {
+                        Waiter::Turn(ticket) | Waiter::Read(ticket) => {
+                            let turn = matches!(waiter, Waiter::Turn(_)).then_some(Time(0));
                             let (start, end) = waiting[&ticket];
-                            if !fast.locks.holds_up(start, end, ticket) {
-                                prop_assert!(!fast.locks.is_taken(start, end));
+                            if !fast.locks.holds_up(start, end, ticket, turn) {
+                                let held = fast.locks.held.overlap(start, end);
+                                prop_assert!(held.is_none());
+                                let queued = fast.locks.first_queued(start, end);
+                                prop_assert!(queued.is_none() || turn.is_some() && users == 2);
                                 waiting.remove(&ticket);
                             }
                         }
@@ -408,5 +469,115 @@ mod tests {
             prop_assert_eq!(fast.locks.queued(), 0);
             prop_assert!(waiting.is_empty());
         }
+    }
+    /// One block, a user who writes to it and a peer who reads it, each as often as may be.
+    #[derive(Default)]
+    struct Block {
+        locks: RangeLocks,
+        now: Time,
+        reads: Vec<ReadTicket>,
+        begun: Vec<&'static str>,
+    }
+
+    impl Block {
+        fn write(&mut self, key: RequestKey) {
+            let what = Queued::Application(key);
+            self.locks.queue(0, 8, what, false, self.now);
+            self.settle();
+        }
+
+        fn read(&mut self) {
+            let ticket = self.locks.read_ticket();
+            self.try_read(ticket, None);
+        }
+
+        fn try_read(&mut self, ticket: ReadTicket, turn: Option<Time>) {
+            if self.locks.holds_up(0, 8, ticket, turn) {
+                self.reads.push(ticket);
+            } else {
+                self.locks.insert(0, 8, Holder::Resync);
+                self.begun.push("read");
+            }
+        }
+
+        fn settle(&mut self) {
+            while let Some(waiter) = self.locks.next_woken() {
+                match waiter {
+                    Waiter::Write(ticket) => {
+                        if let Some(Queued::Application(key)) = self.locks.admit(ticket) {
+                            self.locks.insert(0, 8, Holder::Application(key));
+                            self.begun.push("write");
+                        }
+                    }
+                    Waiter::Turn(ticket) | Waiter::Read(ticket) => {
+                        let turn = matches!(waiter, Waiter::Turn(_)).then_some(self.now);
+                        self.reads.retain(|&read| read != ticket);
+                        let ticket = self.locks.read_ticket();
+                        self.try_read(ticket, turn);
+                    }
+                }
+            }
+            self.locks.check();
+        }
+
+        fn end(&mut self) {
+            self.locks.remove(0);
+            self.settle();
+        }
+    }
+
+    #[test]
+    fn a_peer_that_asks_again_and_again_passes_no_write_that_waits() {
+        let mut block = Block::default();
+        block.read();
+        block.write(1);
+        for _ in 0..3 {
+            block.read();
+        }
+        assert_eq!(block.begun, ["read"]);
+        block.end();
+        assert_eq!(block.begun, ["read", "write"]);
+    }
+
+    #[test]
+    fn writes_without_a_gap_and_reads_take_turns() {
+        let mut block = Block::default();
+        block.write(1);
+        block.write(2);
+        block.write(3);
+        block.read();
+        block.read();
+        for _ in 0..4 {
+            block.end();
+        }
+        // (The reads came behind the third write.)
+        assert_eq!(block.begun, ["write", "write", "write", "read", "read"]);
+
+        let mut block = Block::default();
+        block.write(1);
+        block.read();
+        block.read();
+        for key in 2..5 {
+            block.write(key);
+        }
+        for _ in 0..5 {
+            block.end();
+        }
+        // The second read, which the first one kept waiting, comes behind what waits by then.
+        let expected = ["write", "read", "write", "write", "write", "read"];
+        assert_eq!(block.begun, expected);
+    }
+
+    #[test]
+    fn a_write_that_has_waited_long_is_passed_no_more() {
+        let mut block = Block::default();
+        block.write(1);
+        block.read();
+        block.write(2);
+        block.now = Time(0).plus_ms(PASSED_MS);
+        block.end();
+        assert_eq!(block.begun, ["write", "write"]);
+        block.end();
+        assert_eq!(block.begun, ["write", "write", "read"]);
     }
 }

@@ -53,10 +53,10 @@ impl<P: Payload> Resource<P> {
                 _ => 'f',
             },
             out_of_sync_blocks: volume.bits_set(),
-            blocked: match (volume.space.is_empty(), volume.waiting.is_empty()) {
+            blocked: match (volume.space.is_empty(), volume.has_waiting_requests()) {
                 (false, _) => 'b',
-                (true, false) => 'd',
-                (true, true) => '-',
+                (true, true) => 'd',
+                (true, false) => '-',
             },
             al_suspended: disk.is_some_and(|d| d.al_suspended),
             generation: disk.map(|d| (d.ids(), d.sb.flags.bits())),

@@ -203,6 +203,7 @@ impl<P: Payload> Resource<P> {
             Timer::Handshake => self.on_handshake_timer(),
             Timer::Keepalive => self.on_keepalive_timer(),
             Timer::RequestTimeout => self.on_request_timer(),
+            Timer::BlockTimeout => self.on_block_timer(),
             Timer::Barrier => self.on_barrier_timer(),
             Timer::EpochFlush => self.on_epoch_flush_timer(),
             Timer::ResyncStep(nr) => self.on_resync_timer(nr),

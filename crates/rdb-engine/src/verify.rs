@@ -86,6 +86,7 @@ impl<P: Payload> Resource<P> {
                     .verify
                     .answered
                     .insert(sector, sector + sectors, bytes, now);
+                self.watch_blocks();
                 let request = BlockRequest {
                     sector,
                     block_id: BlockId::SYNCER,

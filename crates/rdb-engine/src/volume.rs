@@ -10,6 +10,7 @@ use crate::config::DiskOptions;
 use crate::event::DiskInfo;
 use crate::generation::{GenerationIds, PeerIds};
 use crate::ids::{Time, VolumeNr};
+use crate::interval::Awaited;
 use crate::metadata::{MdOp, Running};
 use crate::peer_reads::PeerReads;
 use crate::range_locks::{RangeLocks, ReadTicket};
@@ -80,7 +81,7 @@ pub(crate) struct Volume<P> {
     /// The volume exists on the peer in this connection: its parameters arrived.
     pub(crate) peer_sizes_seen: bool,
 
-    /// Application requests that have not started, in order.
+    /// Application requests that have not started, in order, beside the writes that wait for a range ([`RangeLocks`]).
     pub(crate) waiting: VecDeque<RequestKey>,
     /// Application requests that exist.
     pub(crate) application_pending: u32,
@@ -349,6 +350,20 @@ impl<P> Volume<P> {
         self.mirror_unflushed
             && self.state.disk <= DiskState::Failed
             && self.disk.as_deref().is_some_and(|d| d.options.disk_flushes)
+    }
+
+    /// Whether requests of users have not started.
+    pub(crate) fn has_waiting_requests(&self) -> bool {
+        !self.waiting.is_empty() || self.held.users_queued() > 0
+    }
+
+    /// Since when the block of a resync or verify that has waited for the peer for longest does.
+    pub(crate) fn oldest_awaited(&self) -> Option<Time> {
+        let resync = &self.resync;
+        [&resync.replied, &resync.awaited, &self.verify.answered]
+            .into_iter()
+            .filter_map(Awaited::oldest)
+            .min()
     }
 
     /// The disk, if it can take I/O: attached, read, and not failed.

@@ -1,6 +1,6 @@
-//! Application requests: admission, the way of a write to both copies, and its completion.
+//! Application requests: the way of a write to both copies.
 //!
-//! A write goes: admitted (no overlapping write is open) → its extents are hot on disk → local write and packet to the
+//! A write goes: admitted (no overlapping write is open, [`crate::admission`]) → its extents are hot on disk → local write and packet to the
 //! peer in one turn → completed when both answered as the protocol wants → finished when its epoch's barrier is
 //! acknowledged, or the peer is lost and its blocks are marked. `docs/spec/behaviour.md`, section 8.
 
@@ -12,14 +12,13 @@ use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::Bug;
 use crate::config::Protocol;
-use crate::effect::{DiscardKind, Effect, Level, RequestError};
-use crate::event::{DiskError, Payload, Request, RequestKind};
+use crate::effect::{DiscardKind, Effect, Level};
+use crate::event::{DiskError, Payload, RequestKind};
 use crate::ids::{RequestId, SendTag, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
-use crate::state::{self, ConnState, DiskState, Role, VolumeState};
-use crate::volume::{Holder, RequestKey, RequestOrPeer};
-use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
+use crate::state::{self, ConnState, DiskState, VolumeState};
+use crate::volume::{RequestKey, RequestOrPeer};
 
 /// One request of a front end.
 #[derive(Debug)]
@@ -45,7 +44,6 @@ pub(crate) struct AppRequest<P> {
     answers: DpFlags,
     /// Our disk was UpToDate when the write went there.
     pub(crate) good_here: bool,
-    started: bool,
     pub(crate) completed: bool,
     /// A flush without a local disk: the transfer log's writes before it.
     flush_after: usize,
@@ -62,6 +60,36 @@ pub(crate) enum Part {
 }
 
 impl<P> AppRequest<P> {
+    /// A request that has not started; `range`: first sector and bytes.
+    pub(crate) fn new(
+        id: RequestId,
+        volume: VolumeNr,
+        generation: u32,
+        (sector, bytes): (u64, u32),
+        kind: RequestKind<()>,
+        payload: Option<P>,
+    ) -> Self {
+        AppRequest {
+            id,
+            volume,
+            generation,
+            sector,
+            bytes,
+            kind,
+            payload,
+            local: Part::None,
+            net: Part::None,
+            al_held: false,
+            in_log: false,
+            epoch: 0,
+            in_sync: false,
+            answers: DpFlags::empty(),
+            good_here: false,
+            completed: false,
+            flush_after: 0,
+        }
+    }
+
     pub(crate) fn sectors(&self) -> u64 {
         u64::from(self.bytes / 512)
     }
@@ -92,155 +120,8 @@ impl<P> AppRequest<P> {
 }
 
 impl<P: Payload> Resource<P> {
-    pub(crate) fn on_request(&mut self, request: Request<P>) {
-        let Request {
-            id,
-            volume: nr,
-            sector,
-            bytes,
-            kind,
-        } = request;
-        let Some(volume) = self.volumes.get(&nr) else {
-            self.emit(Effect::Complete {
-                request: id,
-                result: Err(RequestError::Inval),
-            });
-            return;
-        };
-        let (kind, payload) = match kind {
-            RequestKind::Read => (RequestKind::Read, None),
-            RequestKind::Write { payload, fua } => {
-                (RequestKind::Write { payload: (), fua }, Some(payload))
-            }
-            RequestKind::Flush => (RequestKind::Flush, None),
-            RequestKind::Discard => (RequestKind::Discard, None),
-            RequestKind::WriteZeroes { may_unmap } => {
-                (RequestKind::WriteZeroes { may_unmap }, None)
-            }
-        };
-        let limit = match kind {
-            RequestKind::Read | RequestKind::Write { .. } => REQUEST_MAX_BYTES,
-            RequestKind::Flush => 0,
-            _ => DISCARD_MAX_BYTES,
-        };
-        let is_flush = matches!(kind, RequestKind::Flush);
-        let fits = sector
-            .checked_add(u64::from(bytes / 512))
-            .is_some_and(|end| end <= volume.size);
-        let sized = payload.as_ref().is_none_or(|p| p.len_bytes() == bytes);
-        let refused = if volume.state.role != Role::Primary {
-            Some(RequestError::NotPrimary)
-        } else if !is_flush && (bytes == 0 || bytes % 512 != 0 || bytes > limit || !fits || !sized)
-        {
-            Some(RequestError::Inval)
-        } else {
-            None
-        };
-        if let Some(error) = refused {
-            self.emit(Effect::Complete {
-                request: id,
-                result: Err(error),
-            });
-            return;
-        }
-        let generation = self.request_generation;
-        // Block ids are never all ones, which means resync on the wire, nor 0.
-        self.request_generation = if generation >= u32::MAX - 1 {
-            1
-        } else {
-            generation + 1
-        };
-        let key = self.requests.insert(AppRequest {
-            id,
-            volume: nr,
-            generation,
-            sector,
-            bytes,
-            kind,
-            payload,
-            local: Part::None,
-            net: Part::None,
-            al_held: false,
-            in_log: false,
-            epoch: 0,
-            in_sync: false,
-            answers: DpFlags::empty(),
-            good_here: false,
-            started: false,
-            completed: false,
-            flush_after: 0,
-        });
-        self.volume_mut(nr).application_pending += 1;
-        if !self.try_start(key) {
-            self.volume_mut(nr).waiting.push_back(key);
-        }
-    }
-
-    /// Starts a request unless something holds it back (`docs/spec/behaviour.md`, section 8.3).
-    fn try_start(&mut self, key: RequestKey) -> bool {
-        let request = &self.requests[key];
-        let nr = request.volume;
-        let volume = self.volume(nr);
-        let state = volume.state;
-        let preparing = matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID)
-            || matches!(state.disk, DiskState::Attaching | DiskState::Negotiating);
-        if state.is_suspended() || preparing {
-            return false;
-        }
-        if request.is_read() {
-            self.requests[key].started = true;
-            self.start_read(key);
-            return true;
-        }
-        if request.is_flush() {
-            self.requests[key].started = true;
-            self.start_flush(key);
-            return true;
-        }
-        let open_max = self
-            .net
-            .options
-            .as_ref()
-            .map_or(2048, |o| o.max_buffers.max(32));
-        if volume.hold_writes > 0
-            || volume.bitmap_due != crate::volume::BitmapDue::No
-            || volume.writes_open >= open_max
-            || volume.held.overlap(request.sector, request.end()).is_some()
-            || volume
-                .resync
-                .awaited
-                .overlap(request.sector, request.end())
-                .is_some()
-        {
-            return false;
-        }
-        let (sector, end) = (request.sector, request.end());
-        self.requests[key].started = true;
-        let volume = self.volume_mut(nr);
-        volume.held.insert(sector, end, Holder::Application(key));
-        volume.writes_open += 1;
-        self.activate(key);
-        true
-    }
-
-    /// Starts what can start among the requests that wait.
-    pub(crate) fn retry_waiting(&mut self, nr: VolumeNr) {
-        let Some(volume) = self.volumes.get_mut(&nr) else {
-            return;
-        };
-        if volume.waiting.is_empty() {
-            return;
-        }
-        let waiting = core::mem::take(&mut volume.waiting);
-        for key in waiting {
-            if !self.try_start(key) {
-                self.volume_mut(nr).waiting.push_back(key);
-            }
-        }
-    }
-
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
-    fn activate(&mut self, key: RequestKey) {
+    pub(crate) fn activate(&mut self, key: RequestKey) {
         let unlogged = self.planted(Bug::SkipActivityLogWait);
         let request = &self.requests[key];
         let nr = request.volume;
@@ -509,7 +390,7 @@ impl<P: Payload> Resource<P> {
 
     // ---- flush ---------------------------------------------------------------------------------------------------
 
-    fn start_flush(&mut self, key: RequestKey) {
+    pub(crate) fn start_flush(&mut self, key: RequestKey) {
         let nr = self.requests[key].volume;
         self.close_epoch();
         self.send_barrier();

@@ -223,7 +223,7 @@ impl World {
         });
         if volume < self.models.len() {
             self.models[volume].on_submit(i, id, sector, bytes, &kind);
-            self.nodes[i].requests_open.insert(id, volume);
+            self.nodes[i].requests_open.insert(id, (volume, self.now));
         }
         let request = Request {
             id: RequestId(id),

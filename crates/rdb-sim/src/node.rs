@@ -126,12 +126,14 @@ pub struct Node {
     pub connected: bool,
     pub admin: BTreeMap<u64, Result<(), AdminError>>,
     pub admin_open: BTreeMap<u64, Command>,
-    /// Requests under way, and their volumes.
-    pub requests_open: BTreeMap<u64, usize>,
+    /// Requests of users that have not ended: of which volume, and since when.
+    pub requests_open: BTreeMap<u64, (usize, Time)>,
     pub completed: BTreeMap<u64, Result<Option<Data>, RequestError>>,
     /// Size of the device, while there is one.
     pub device: Option<u64>,
     pub log: Vec<String>,
+    /// Lines of the log that are said however often they come.
+    pub always_said: usize,
     /// Packets that it has refused, as long as they were an impostor's.
     pub refused_impostors: u64,
     pub read_errors: bool,
@@ -178,6 +180,7 @@ impl Node {
             completed: BTreeMap::new(),
             device: None,
             log: Vec::new(),
+            always_said: 0,
             refused_impostors: 0,
             read_errors: false,
             write_errors: false,

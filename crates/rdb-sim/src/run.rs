@@ -116,6 +116,9 @@ impl Run<'_> {
             }
             self.step(step);
         }
+        while self.worlds.iter().any(|w| w.is_siege_stubborn()) {
+            self.until(self.worlds[0].now.plus_ms(500));
+        }
         self.storm_us = (self.worlds[0].now.0 - START.0) / 1000;
         for world in &mut self.worlds {
             world.repair(self.plan.setup.weather);

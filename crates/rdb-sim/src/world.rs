@@ -329,7 +329,8 @@ impl World {
             Effect::ClearTimer { timer } => {
                 self.nodes[i].timers.remove(&timer);
             }
-            Effect::Log { text, .. } => {
+            Effect::Log { text, cause, .. } => {
+                self.nodes[i].always_said += usize::from(cause == rdb_engine::Cause::Own);
                 self.coverage.log_line(&text);
                 if text.starts_with("new current UUID") {
                     self.meets(i, Trigger::NewGeneration);
@@ -487,7 +488,7 @@ impl World {
                 if result.is_ok() { "done" } else { "failed" }
             )
         });
-        let Some(volume) = self.nodes[i].requests_open.remove(&id) else {
+        let Some((volume, _)) = self.nodes[i].requests_open.remove(&id) else {
             let before = self.nodes[i].completed.insert(id, result);
             assert!(before.is_none(), "completed twice");
             return;

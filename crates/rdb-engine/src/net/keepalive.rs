@@ -8,11 +8,13 @@ use replica_proto::{Packet, Socket};
 use super::{Phase, PingWaiter};
 use crate::effect::{Cause, Effect, Level};
 use crate::event::{Payload, Timer};
-use crate::ids::VolumeNr;
-use crate::interval::Awaited;
+use crate::ids::{Time, VolumeNr};
 use crate::resource::Resource;
 use crate::rules::expulsion;
 use crate::state::{ConnState, Role};
+
+/// After how long blocks are looked at again that are late and keep nobody waiting, in milliseconds.
+const RECHECK_MS: u64 = 1000;
 
 impl<P: Payload> Resource<P> {
     /// Something arrived: the peer lives.
@@ -81,15 +83,6 @@ impl<P: Payload> Resource<P> {
         if self.net.phase != Phase::Up {
             return;
         }
-        if let Some(nr) = self.keeps_users_waiting() {
-            let limit = self.net.request_limit_ms();
-            let text = format!(
-                "the peer has not answered for a block of a resync or verify within {limit} ms (ko-count * timeout), and our users' requests wait for it"
-            );
-            self.log_volume(Level::Warn, nr, text);
-            self.lose_connection(ConnState::Timeout);
-            return;
-        }
         let now = self.now;
         let interval = self.net.option(|o| o.ping_int_s, 10) * 1000;
         let limit = self.net.ping_timeout_ms();
@@ -117,28 +110,66 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// A volume of which users may wait for a block that a resync or verify has, because the peer has not answered for it as
-    /// long as it may leave a write unanswered.
-    fn keeps_users_waiting(&self) -> Option<VolumeNr> {
+    /// A block of a resync or verify waits for the peer from now on.
+    ///
+    /// Nothing that the peer does later moves the timer: one that always has blocks open, each for a moment, and keeps the
+    /// connection busy otherwise is found out all the same.
+    pub(crate) fn watch_blocks(&mut self) {
         let limit = self.net.request_limit_ms();
-        if limit == 0 {
-            return None;
+        if limit > 0 && !self.net.blocks_watched {
+            self.net.blocks_watched = true;
+            let at = self.now.plus_ms(limit);
+            self.emit(Effect::SetTimer {
+                timer: Timer::BlockTimeout,
+                at,
+            });
         }
-        let users = self
-            .volumes
-            .values()
-            .filter(|v| v.state.role == Role::Primary);
-        let mut late = users.filter(|volume| {
-            let resync = &volume.resync;
-            [&resync.replied, &resync.awaited, &volume.verify.answered]
-                .into_iter()
-                .filter_map(Awaited::oldest)
-                .any(|since| self.now.ms_since(since) >= limit)
-        });
-        late.next().map(|volume| volume.nr)
     }
 
-    /// A socket took nothing for a whole timeout.
+    /// Whether users may have to wait for a block that the peer has left unanswered as long as it may leave a write.
+    pub(crate) fn on_block_timer(&mut self) {
+        self.net.blocks_watched = false;
+        let limit = self.net.request_limit_ms();
+        if limit == 0 || !self.is_up() {
+            return;
+        }
+        let now = self.now;
+        let mut next = None;
+        let mut late = None;
+        for volume in self.volumes.values() {
+            let Some(since) = volume.oldest_awaited() else {
+                continue;
+            };
+            // (Who is not Primary now may be soon.)
+            let mut at = since.plus_ms(limit);
+            if at <= now && volume.state.role == Role::Primary {
+                late = late.or(Some(volume.nr));
+            }
+            at = at.max(now.plus_ms(RECHECK_MS));
+            next = Some(next.map_or(at, |next: Time| next.min(at)));
+        }
+        if let Some(nr) = late {
+            if self.is_peer_needed() {
+                self.log_waiting_for_peer();
+                next = Some(now.plus_ms(limit));
+            } else {
+                let text = format!(
+                    "the peer has not answered for a block of a resync or verify within {limit} ms (ko-count * timeout), and our users' requests wait for it"
+                );
+                self.log_volume(Level::Warn, nr, text);
+                self.lose_connection(ConnState::Timeout);
+                return;
+            }
+        }
+        if let Some(at) = next {
+            self.net.blocks_watched = true;
+            self.emit(Effect::SetTimer {
+                timer: Timer::BlockTimeout,
+                at,
+            });
+        }
+    }
+
     /// Whether the peer is not left for being slow.
     pub(crate) fn is_peer_needed(&self) -> bool {
         expulsion::is_needed(self.volumes.values().map(|v| v.state))
@@ -149,6 +180,7 @@ impl<P: Payload> Resource<P> {
         self.log_line(Level::Warn, None, text.into(), Cause::Others);
     }
 
+    /// A socket took nothing for a whole timeout.
     pub(crate) fn on_send_stalled(&mut self, socket: Socket) {
         if self.net.phase != Phase::Up {
             return;

@@ -91,6 +91,8 @@ pub(crate) struct Net<P> {
 
     last_received: Time,
     ping_sent_at: Option<Time>,
+    /// The timer is set that looks at blocks which wait for the peer.
+    blocks_watched: bool,
     pings_sent: u64,
     pings_acked: u64,
     ping_waiters: Vec<(u64, PingWaiter)>,
@@ -174,6 +176,7 @@ impl<P> Net<P> {
             explicit_flush: false,
             last_received: Time(0),
             ping_sent_at: None,
+            blocks_watched: false,
             pings_sent: 0,
             pings_acked: 0,
             ping_waiters: Vec::new(),

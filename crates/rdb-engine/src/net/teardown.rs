@@ -133,7 +133,13 @@ impl<P: Payload> Resource<P> {
         self.net.ping_waiters.clear();
         self.net.ping_sent_at = None;
         self.emit(Effect::CloseConnection);
-        for timer in [Timer::Handshake, Timer::Keepalive, Timer::RequestTimeout] {
+        self.net.blocks_watched = false;
+        for timer in [
+            Timer::Handshake,
+            Timer::Keepalive,
+            Timer::RequestTimeout,
+            Timer::BlockTimeout,
+        ] {
             self.emit(Effect::ClearTimer { timer });
         }
         for nr in self.volume_numbers() {

@@ -60,6 +60,7 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let volume = self.volume_mut(nr);
         volume.resync.replied.insert(sector, end, bytes, now);
+        self.watch_blocks();
     }
 
     /// P_RS_WRITE_ACK with the syncer's id: the target has the block.

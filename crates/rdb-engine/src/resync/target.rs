@@ -172,7 +172,8 @@ impl<P: Payload> Resource<P> {
             let sector = first * 8;
             let end = ((first + bits) * 8).min(size);
             volume.resync.position = first + bits;
-            if volume.held.overlap(sector, end).is_some()
+            // (What a user's write waits for is not asked for: what comes would be written over it.)
+            if volume.held.is_taken(sector, end)
                 || volume.resync.awaited.overlap(sector, end).is_some()
                 || self.unsettled_write_overlaps(nr, sector, end)
             {
@@ -187,6 +188,7 @@ impl<P: Payload> Resource<P> {
             resync.outstanding += end - sector;
             resync.budget = resync.budget.saturating_sub(bits);
             resync.pace.requested(end - sector);
+            self.watch_blocks();
             if self.uses_checksums(nr) {
                 self.read_for_checksum(nr, sector, bytes);
                 continue;
@@ -247,6 +249,7 @@ impl<P: Payload> Resource<P> {
     fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, connection: u32) {
         let bytes = payload.len_bytes();
         let sectors = u64::from(bytes / 512);
+        let now = self.now;
         if self.planted(Bug::ClearBitsEarly) {
             self.set_in_sync(nr, sector, sectors);
         }
@@ -254,7 +257,7 @@ impl<P: Payload> Resource<P> {
         let write = (sector, payload, connection);
         if volume.held.is_taken(sector, sector + sectors) {
             let held = &mut volume.held;
-            let ticket = held.queue(sector, sector + sectors, Queued::Resync, false);
+            let ticket = held.queue(sector, sector + sectors, Queued::Resync, false, now);
             volume.resync.blocked.insert(ticket, write);
             self.retry_woken(nr);
             return;

@@ -11,6 +11,8 @@ use rdb_engine::{Event, LossCause, Payload, Time, VolumeStatus};
 use replica_proto::{DecodeError, Packet, Socket, WireContext, decode};
 
 use super::{Foe, Say, watch};
+use crate::disk::Room;
+use crate::job::Ask;
 use crate::net::{Content, Frame, Stream, WAITING, socket_of};
 use crate::node::{Data, Op};
 use crate::rng::{Rng, mix};
@@ -54,6 +56,8 @@ const OWED_MAX: u64 = 1 << 20;
 const SAID_MAX: u32 = 4000;
 /// Lines that a node may write about an attack, beyond some for each thing said.
 const LINES_MAX: usize = 1000;
+/// Of those that are said however often they come, all that an attack may cause.
+const ALWAYS_SAID_MAX: usize = 400;
 
 /// An attack that is under way.
 #[derive(Debug)]
@@ -70,6 +74,13 @@ pub(crate) struct Siege {
     greeted: u64,
     said: u32,
     lines_before: usize,
+    always_said_before: usize,
+    /// It says the same again and again, and answers everything well.
+    stubborn: bool,
+    /// What it says again and again, and which of it is next.
+    habit: (Vec<Say>, usize),
+    /// The node's disks were slow, or it stood still, at this time.
+    held_up: Time,
     /// Requests of a lower number were made before it went.
     requests_before: u64,
     protected: Vec<bool>,
@@ -115,7 +126,6 @@ impl World {
         let sizes = self.nodes[victim].disks.iter().map(|d| d.data_sectors);
         let sizes: Vec<u64> = sizes.collect();
         let mut foe = Foe::new(&self.options, &sizes);
-        foe.knows_secret = plan.knows_secret;
         foe.wire = self.nodes[victim].wire;
         let status = self.nodes[victim].resource.status(self.now);
         let protected = (0..sizes.len()).map(|v| {
@@ -127,6 +137,21 @@ impl World {
         if protected.contains(&true) {
             self.coverage.hit("attack: on a Primary with a good disk");
         }
+        // (Of its own, so that the other draws stay as they are.)
+        let mut rng = Rng(mix(self.seed ^ 0x4ab1, self.events));
+        let stubborn = protected.iter().all(|&p| p) && rng.one_in(2);
+        let mut plan = plan;
+        if stubborn {
+            plan.malice = 60;
+            plan.gap_us = rng.pick(&[5_000, 30_000]);
+            plan.lasts_us = 60_000_000;
+            plan.reading = Reading::All;
+            plan.knows_secret = true;
+            plan.hijack &= rng.one_in(3);
+            foe.as_target = true;
+            self.coverage.hit("attack: the same again and again");
+        }
+        foe.knows_secret = plan.knows_secret;
         self.siege = Some(Box::new(Siege {
             foe,
             rng: Rng(mix(self.seed ^ 0xf0e, self.events)),
@@ -137,6 +162,10 @@ impl World {
             greeted: if plan.hijack { 5 } else { 0 },
             said: 0,
             lines_before: self.nodes[victim].log.len(),
+            always_said_before: self.nodes[victim].always_said,
+            stubborn,
+            habit: (Vec::new(), 0),
+            held_up: self.now,
             requests_before: 0,
             protected,
             plan,
@@ -232,6 +261,7 @@ impl World {
             return self.judge_siege(siege);
         }
         let victim = siege.plan.node;
+        self.judge_waiting_users(&mut siege);
         siege.next = Time(self.now.0 + siege.plan.gap_us * 1000 * (1 + siege.rng.below(4)));
         if self.now >= siege.until || siege.said >= SAID_MAX {
             self.siege_leaves(&mut siege);
@@ -247,9 +277,14 @@ impl World {
         }
         if self.nodes[victim].connected {
             let say = siege.speak(&self.nodes[victim].wire);
+            let asks = siege.stubborn && siege.rng.one_in(6);
+            let (volume, block) = (siege.rng.below(2), siege.rng.below(24));
             self.siege = Some(siege);
             for say in say {
                 self.siege_says(&say);
+            }
+            if asks && self.models.len() as u64 > volume {
+                self.request(volume as usize, block * 8, 8, Ask::Write { fua: false });
             }
             return;
         }
@@ -258,6 +293,7 @@ impl World {
             node.connecting = false;
             siege.foe.begin();
             siege.greeted = 0;
+            siege.habit = (Vec::new(), 0);
             self.net = Default::default();
             self.pairings += 1;
             let flag = siege.rng.one_in(2);
@@ -407,12 +443,48 @@ impl World {
         siege.judged_at = Some(self.now.plus_ms(wait_ms));
     }
 
+    /// Whatever the impostor does, a Primary with a good disk leaves him before its users wait for long: for a block that he
+    /// has, for his answer to a write, for a connection that comes to nothing.
+    fn judge_waiting_users(&self, siege: &mut Siege) {
+        let victim = siege.plan.node;
+        let node = &self.nodes[victim];
+        let slow =
+            |d: &crate::disk::Disk| d.slow > 1 || d.stuck_until > self.now || d.room != Room::All;
+        if node.paused_until > self.now || node.disks.iter().any(slow) {
+            siege.held_up = self.now;
+        }
+        let o = &self.options;
+        let limit_ms = u64::from(o.timeout_ds) * 100 * u64::from(o.ko_count);
+        if limit_ms == 0 {
+            return;
+        }
+        let status = node.resource.status(self.now);
+        for volume in &status.volumes {
+            let v = usize::from(volume.volume.0);
+            if !siege.protected[v] || !watch::is_protected(volume) {
+                continue;
+            }
+            let open = node.requests_open.iter().filter(|(_, (of, _))| *of == v);
+            for (id, &(_, since)) in open {
+                let waited = self.now.ms_since(since.max(siege.held_up));
+                assert!(
+                    waited <= 3 * limit_ms + 5_000,
+                    "node {}: request {id} waits for {waited} ms, while the peer does as it likes: {}",
+                    node.name,
+                    self.states()
+                );
+            }
+        }
+    }
+
     /// The impostor has been gone for a while: what has he left?
     fn judge_siege(&mut self, mut siege: Box<Siege>) {
         let victim = siege.plan.node;
         let node = &self.nodes[victim];
         let slow = |d: &crate::disk::Disk| d.slow > 1 || d.stuck_until > self.now;
-        let held_up = node.paused_until > self.now || node.disks.iter().any(slow);
+        // (A disk that is quick again may still have what it was given when it was not.)
+        let busy = node.pending.iter().any(|pending| pending.tag.is_some());
+        let held_up = busy || node.paused_until > self.now || node.disks.iter().any(slow);
         if held_up || self.silent || self.wires.dead != [false; 2] {
             siege.judged_at = Some(self.now.plus_ms(3_000));
             self.siege = Some(siege);
@@ -435,6 +507,12 @@ impl World {
         assert!(
             lines <= LINES_MAX + 24 * siege.said as usize,
             "{lines} lines in the log about {} packets",
+            siege.said
+        );
+        let always = node.always_said.saturating_sub(siege.always_said_before);
+        assert!(
+            always <= ALWAYS_SAID_MAX,
+            "{always} lines in the log that no limit is for, about {} packets",
             siege.said
         );
         let status = node.resource.status(self.now);
@@ -490,6 +568,12 @@ impl World {
         }
     }
 
+    /// Whether there is an impostor whose stubbornness is to be sat out.
+    pub(crate) fn is_siege_stubborn(&self) -> bool {
+        let siege = self.siege.as_deref();
+        siege.is_some_and(|s| s.stubborn && s.judged_at.is_none())
+    }
+
     /// It leaves now, and the node is judged.
     pub(crate) fn lift_siege(&mut self) {
         if let Some(siege) = &mut self.siege {
@@ -539,6 +623,23 @@ impl Siege {
             stage @ 2..5 => {
                 self.greeted += 1;
                 self.foe.greet(stage, rng)
+            }
+            5 if self.stubborn => {
+                self.greeted += 1;
+                let volumes = 0..self.protected.len() as u16;
+                volumes.flat_map(|v| self.foe.bitmap(v, rng)).collect()
+            }
+            _ if self.stubborn => {
+                let (habit, at) = &mut self.habit;
+                if habit.is_empty() && rng.one_in(6) {
+                    *habit = self.foe.habit(rng);
+                }
+                let mut says: Vec<Say> = habit.get(*at).cloned().into_iter().collect();
+                *at = (*at + 1) % habit.len().max(1);
+                for _ in 0..4 {
+                    says.extend(self.foe.answer_well(rng));
+                }
+                says
             }
             _ => match rng.below(12) {
                 0 => {

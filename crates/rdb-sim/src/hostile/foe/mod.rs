@@ -11,6 +11,7 @@ use replica_proto::{
     SyncParam, UuidFlags, Uuids, WireContext, WireProtocol,
 };
 
+mod habit;
 mod wrong;
 
 use self::wrong::number;
@@ -46,6 +47,8 @@ pub(crate) struct Foe {
     asked: VecDeque<Asked>,
     said: VecDeque<Say>,
     epoch_writes: u32,
+    /// It wants the node's data: it says that it has older ones.
+    pub(crate) as_target: bool,
 }
 
 /// Bits in a pattern: none, all, or some.
@@ -105,6 +108,7 @@ impl Foe {
             asked: VecDeque::new(),
             said: VecDeque::new(),
             epoch_writes: 0,
+            as_target: false,
         }
     }
 
@@ -242,6 +246,17 @@ impl Foe {
             bits: 0,
             flags: UuidFlags::empty(),
         });
+        if self.as_target && !draw.one_in(6) {
+            let olds = [own.bitmap, own.history[0], 4];
+            let current = olds.into_iter().find(|&uuid| uuid != 0).unwrap_or(4);
+            return Uuids {
+                current,
+                bitmap: 0,
+                bits: 0,
+                flags: UuidFlags::empty(),
+                ..own
+            };
+        }
         let other = 0x0123_4567_89ab_cdee;
         let mut uuids = match draw.below(10) {
             0..=3 => Uuids { bitmap: 0, ..own },
@@ -284,6 +299,14 @@ impl Foe {
 
     /// A state as a right peer might have.
     fn state(&self, draw: &mut dyn Draw, conn: ConnState) -> VolumeState {
+        if self.as_target && !draw.one_in(6) {
+            return VolumeState {
+                role: Role::Secondary,
+                conn,
+                disk: DiskState::Inconsistent,
+                ..VolumeState::INITIAL
+            };
+        }
         let disk = match draw.below(8) {
             0..=4 => DiskState::UpToDate,
             5 => DiskState::Inconsistent,
@@ -402,14 +425,20 @@ impl Foe {
             false => draw.below(self.asked.len() as u64) as usize,
         };
         let asked = self.asked.remove(at)?;
-        let say = self.answer_to(&asked, draw)?;
+        let well = !draw.one_in(6);
+        let say = self.answer_to(&asked, well, draw)?;
         self.keep(&say);
         Some(say)
     }
 
-    fn answer_to(&mut self, asked: &Asked, draw: &mut dyn Draw) -> Option<Say> {
+    /// A right answer to what the node has asked first.
+    pub(crate) fn answer_well(&mut self, draw: &mut dyn Draw) -> Option<Say> {
+        let asked = self.asked.pop_front()?;
+        self.answer_to(&asked, true, draw)
+    }
+
+    fn answer_to(&mut self, asked: &Asked, well: bool, draw: &mut dyn Draw) -> Option<Say> {
         let volume = asked.volume;
-        let well = !draw.one_in(6);
         let ack = |sector, block_id| BlockAck {
             sector,
             block_id,

@@ -1,0 +1,52 @@
+//! What a stubborn peer says again and again: each by itself may be right.
+
+use rdb_engine::state::ConnState;
+use replica_proto::{BlockId, BlockRequest, Packet, StateWord};
+
+use super::Foe;
+use crate::hostile::{Draw, Say};
+
+impl Foe {
+    /// Some packets that are said in turn, for ever.
+    pub(crate) fn habit(&mut self, draw: &mut dyn Draw) -> Vec<Say> {
+        let volume = draw.below(self.volumes.len() as u64) as u16;
+        let bytes = [4096, 32 << 10, 128 << 10][draw.below(3) as usize];
+        let first = draw.below(8) * 8;
+        let apart = [0, u64::from(bytes) / 512][draw.below(2) as usize];
+        let block = |n: u64| BlockRequest {
+            sector: first + n * apart,
+            block_id: BlockId::SYNCER,
+            bytes,
+        };
+        let length = 1 + draw.below(4);
+        let kind = draw.below(5);
+        let mut out = Vec::new();
+        for n in 0..length {
+            out.push(match kind {
+                0 | 1 => Say::of(volume, Packet::RsDataRequest(block(n))),
+                2 => Say::of(volume, Packet::OvRequest(block(n))),
+                3 => match draw.one_in(3) {
+                    true => Say::of(volume, Packet::Uuids(self.uuids(volume, draw))),
+                    false => {
+                        let conns = [
+                            ConnState::Connected,
+                            ConnState::PausedSyncT,
+                            ConnState::SyncTarget,
+                            ConnState::PausedSyncS,
+                            ConnState::SyncSource,
+                            ConnState::VerifyS,
+                        ];
+                        let conn = conns[draw.below(6) as usize];
+                        let mut state = self.state(draw, conn);
+                        if draw.one_in(3) {
+                            state.disk = rdb_engine::state::DiskState::Negotiating;
+                        }
+                        Say::of(volume, Packet::State(StateWord(state.to_word())))
+                    }
+                },
+                _ => self.anything(draw),
+            });
+        }
+        out
+    }
+}
