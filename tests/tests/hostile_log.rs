@@ -70,6 +70,22 @@ fn by_states_that_change_all_the_time() -> Result<()> {
     same_packet("log-states", unit)
 }
 
+/// A disk of the peer that comes and goes has this node decide each time, and end what it has begun.
+#[test]
+fn by_disks_that_come_and_go() -> Result<()> {
+    let mut unit = Vec::new();
+    for disk in [0, 3, 4, 3, 8] {
+        // (What a node tells again, with the generation of a new disk: none has been written with it.)
+        let mut uuids = packets::longs(&[4, 0, 0, 0]);
+        uuids.extend(packets::longs(&[0, 0]));
+        unit.extend(Header::H100.packet(0, packets::UUIDS, &uuids));
+        let mut state = packets::State::meeting(disk);
+        (state.conn, state.pdsk, state.peer) = (10, 8, 1);
+        unit.extend(Header::H100.packet(0, packets::STATE, &state.payload()));
+    }
+    same_packet("log-disks", unit)
+}
+
 #[test]
 fn by_peers_that_come_and_go() -> Result<()> {
     is_quiet("log-comings", |siege| {

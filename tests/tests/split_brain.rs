@@ -193,13 +193,12 @@ fn unrelated_disks_are_refused() -> Result<()> {
         node.adm(&["connect", "r0"])?;
     }
     rdb_tests::wait_until("the refusal", std::time::Duration::from_secs(30), || {
+        let logs = format!("{}{}", pair.alice.log(), pair.bob.log());
+        Ok(logs.contains("Unrelated data, aborting!") || logs.contains(SPLIT))
+    })?;
+    rdb_tests::wait_until("its end", std::time::Duration::from_secs(30), || {
         Ok(pair.alice.volume(0)?.cs == "StandAlone" || pair.bob.volume(0)?.cs == "StandAlone")
     })?;
-    let logs = format!("{}{}", pair.alice.log(), pair.bob.log());
-    ensure!(
-        logs.contains("Unrelated data, aborting!") || logs.contains(SPLIT),
-        "{logs}"
-    );
     ensure!(disk::read(pair.disk(0, 0), 0, 17)? == b"alice's only copy");
     pair.are_well()
 }

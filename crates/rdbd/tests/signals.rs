@@ -98,7 +98,9 @@ fn a_hangup_opens_the_log_anew_and_reads_the_settings_again() {
     within("a new log", || {
         daemon.log("log").contains("the log begins anew")
     });
-    assert!(daemon.log("log").contains("the settings are as they were"));
+    within("the settings", || {
+        daemon.log("log").contains("the settings are as they were")
+    });
 
     std::fs::write(
         daemon.path("rdbd.toml"),
