@@ -12,7 +12,7 @@
 //! | who waits for an answered ping | one of each kind, for each volume | an older wait becomes the newer one |
 //! | writes that wait for the activity log, or for a slot in it | our requests and mirrored writes that are open | |
 //! | writes that wait for space on a full disk | our I/O in flight | |
-//! | metadata operations | [`METADATA_MAX`], and one for each open request and mirrored write | |
+//! | metadata operations | [`METADATA_MAX`], and one for each open request and mirrored write | the connection ends |
 //! | our users' requests, administrators' commands | the front ends' and the control socket's; no peer adds to them | |
 //!
 //! Answers leave the engine at once; the driver bounds what waits for the socket, and reads no more of a peer that does not
@@ -23,8 +23,12 @@ use crate::peer_request::{HELD_MAX, UNANSWERED_MAX};
 use crate::resource::Resource;
 use crate::transfer_log::EPOCHS_MAX;
 
-/// Metadata operations that nobody's write waits for.
-const METADATA_MAX: usize = 1 << 10;
+/// Metadata operations that nobody's write waits for. Users' writes come behind them when they need the activity log, so these
+/// are no more than a slow disk takes within a second or two.
+pub(crate) const METADATA_MAX: usize = 1 << 8;
+
+/// What one packet, or the end of a connection, adds to them at most.
+const METADATA_MORE: usize = 32;
 
 impl<P> Resource<P> {
     /// # Panics
@@ -74,7 +78,8 @@ impl<P> Resource<P> {
                 let waiting = disk.al_pending.len() + disk.al_starved.len();
                 bounded("writes that wait for the activity log", waiting, open);
                 let queued = disk.md_queue.len();
-                bounded("metadata operations", queued, METADATA_MAX + open);
+                let most = METADATA_MAX + METADATA_MORE + open;
+                bounded("metadata operations", queued, most);
             }
         }
     }

@@ -4,6 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockId, Packet, StateChange};
 
+use crate::bounds::METADATA_MAX;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
@@ -57,7 +58,7 @@ impl<P: Payload> Resource<P> {
                     self.on_unknown_volume(nr, &packet);
                     return;
                 }
-                if !self.is_told_late(nr, &packet) {
+                if !self.is_told_late(nr, &packet) && !self.has_disk_write_too_much(nr) {
                     self.on_volume_packet(nr, packet, payload);
                 }
             }
@@ -109,6 +110,19 @@ impl<P: Payload> Resource<P> {
             format!("volume {nr}: {name} {refusal}: no right peer sends that")
         });
         false
+    }
+
+    /// Ends the connection to a peer that has the disk write more of its metadata than it can, as by a disk that comes and goes.
+    fn has_disk_write_too_much(&mut self, nr: VolumeNr) -> bool {
+        let open = self.requests.len() + self.peer_writes.len();
+        let disk = self.volume(nr).disk.as_deref();
+        let too_much = disk.is_some_and(|disk| disk.md_queue.len() >= METADATA_MAX + open);
+        if too_much {
+            self.protocol_error(format!(
+                "volume {nr}: {METADATA_MAX} writes of metadata wait for the disk, and the peer gives cause for more"
+            ));
+        }
+        too_much
     }
 
     /// The peer may know a volume that we do not (`docs/spec/wire.md`, section 2.3).

@@ -143,7 +143,7 @@ impl World {
         let mut plan = plan;
         if stubborn {
             plan.malice = 60;
-            plan.gap_us = rng.pick(&[5_000, 30_000]);
+            plan.gap_us = rng.pick(&[10, 5_000, 30_000]);
             plan.lasts_us = 60_000_000;
             plan.reading = Reading::All;
             plan.knows_secret = true;
@@ -211,7 +211,11 @@ impl World {
             let waiting = s.frames.iter().filter(|f| f.due == WAITING);
             waiting.map(|f| f.bytes).sum::<u64>()
         };
-        self.is_attacked(node) && self.net[1 - node].iter().map(waits).sum::<u64>() > OWED_MAX
+        // (What is owed to one who has closed his sockets is refused by his host, and the end is seen.)
+        let has_closed = |s: &Siege| s.judged_at.is_some() && !s.plan.vanishes;
+        self.is_attacked(node)
+            && !self.siege.as_deref().is_some_and(has_closed)
+            && self.net[1 - node].iter().map(waits).sum::<u64>() > OWED_MAX
     }
 
     /// The impostor hears what the node says.

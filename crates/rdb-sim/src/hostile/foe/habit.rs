@@ -1,6 +1,6 @@
 //! What a stubborn peer says again and again: each by itself may be right.
 
-use rdb_engine::state::ConnState;
+use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use replica_proto::{BlockId, BlockRequest, Packet, StateWord};
 
 use super::Foe;
@@ -19,34 +19,51 @@ impl Foe {
             bytes,
         };
         let length = 1 + draw.below(4);
-        let kind = draw.below(5);
+        let kind = draw.below(6);
         let mut out = Vec::new();
         for n in 0..length {
-            out.push(match kind {
+            let say = match kind {
                 0 | 1 => Say::of(volume, Packet::RsDataRequest(block(n))),
                 2 => Say::of(volume, Packet::OvRequest(block(n))),
-                3 => match draw.one_in(3) {
-                    true => Say::of(volume, Packet::Uuids(self.uuids(volume, draw))),
-                    false => {
-                        let conns = [
-                            ConnState::Connected,
-                            ConnState::PausedSyncT,
-                            ConnState::SyncTarget,
-                            ConnState::PausedSyncS,
-                            ConnState::SyncSource,
-                            ConnState::VerifyS,
-                        ];
-                        let conn = conns[draw.below(6) as usize];
-                        let mut state = self.state(draw, conn);
-                        if draw.one_in(3) {
-                            state.disk = rdb_engine::state::DiskState::Negotiating;
-                        }
-                        Say::of(volume, Packet::State(StateWord(state.to_word())))
-                    }
-                },
+                3 => {
+                    // Its disk comes and goes.
+                    out.push(Say::of(volume, Packet::Uuids(self.uuids(volume, draw))));
+                    let disks = [
+                        DiskState::Diskless,
+                        DiskState::Negotiating,
+                        DiskState::Inconsistent,
+                        DiskState::UpToDate,
+                    ];
+                    self.tells_state(volume, ConnState::Connected, disks[draw.below(4) as usize])
+                }
+                4 => {
+                    let conns = [
+                        ConnState::Connected,
+                        ConnState::PausedSyncT,
+                        ConnState::SyncTarget,
+                        ConnState::PausedSyncS,
+                        ConnState::SyncSource,
+                        ConnState::VerifyS,
+                    ];
+                    let disk = self.state(draw, ConnState::Connected).disk;
+                    self.tells_state(volume, conns[draw.below(6) as usize], disk)
+                }
                 _ => self.anything(draw),
-            });
+            };
+            out.push(say);
         }
         out
+    }
+
+    fn tells_state(&self, volume: u16, conn: ConnState, disk: DiskState) -> Say {
+        let state = VolumeState {
+            role: Role::Secondary,
+            peer: Role::Primary,
+            conn,
+            disk,
+            pdsk: DiskState::UpToDate,
+            ..VolumeState::INITIAL
+        };
+        Say::of(volume, Packet::State(StateWord(state.to_word())))
     }
 }
