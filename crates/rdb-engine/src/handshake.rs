@@ -506,12 +506,9 @@ impl<P: Payload> Resource<P> {
                 return;
             }
         }
-        if source
-            && packet.conn == ConnState::Connected
-            && effective == DiskState::Inconsistent
-            && self.volume(nr).resync.failed > 0
-        {
-            // The target ended with blocks that could not be synced: so do we. (The kernel's driver waits for ever.)
+        if source && packet.conn == ConnState::Connected && effective == DiskState::Inconsistent {
+            // The target ended with blocks that could not be synced, or has failed to write one since it ended: so do we. (It has
+            // told us before that it begins. The kernel's driver waits for ever.)
             self.fact(nr, Change::peer(packet.role));
             self.fact(nr, Change::conn(ConnState::Connected).and_pdsk(effective));
             return;
@@ -634,6 +631,14 @@ impl<P: Payload> Resource<P> {
                 );
             }
             return;
+        }
+        let new = self.volume(nr).state;
+        let both = [new.conn, packet.conn];
+        if both == [ConnState::Connected; 2]
+            && (new.disk, packet.pdsk) == (DiskState::Outdated, DiskState::Inconsistent)
+        {
+            // Our resync was given up, with the peer's disk, before it began here, and the peer believes that it did.
+            self.send_state(nr);
         }
         let follow = own.conn > ConnState::WFReportParams
             && conn > ConnState::Connected

@@ -2,6 +2,7 @@
 
 use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{Event, IoTag, Time};
+use rdb_meta::MdFlags;
 
 use crate::crash_points::Then;
 use crate::disk::Room;
@@ -199,6 +200,12 @@ impl World {
             if power {
                 if self.nodes[i].disks[volume].is_dirty() {
                     self.coverage.hit("fault: cache lost");
+                    let mirrors = self.nodes[i].view[volume].role == Role::Secondary;
+                    if mirrors && self.died_with_a_bad_disk(1 - i, volume) {
+                        // Users' flushes are done when the Primary's own disk is. That one has failed since, and the Primary
+                        // died, before the mirror's cache was flushed: three things within a moment.
+                        self.models[volume].forked = true;
+                    }
                 }
                 let disk = &mut self.nodes[i].disks[volume];
                 match variant {
@@ -230,6 +237,15 @@ impl World {
         let was = std::mem::take(&mut node.connected) || self.paired_due[i].take().is_some();
         self.hang_up(i, was, power, &mut rng);
         self.want_pair();
+    }
+
+    /// Whether the node is dead, and its disk was not UpToDate, as is on its record.
+    fn died_with_a_bad_disk(&self, i: usize, volume: usize) -> bool {
+        let disk = &self.nodes[i].disks[volume];
+        let block = disk.read(layout_of(disk.sectors).superblock_sector, 4096);
+        let good = MdFlags::CONSISTENT | MdFlags::WAS_UP_TO_DATE;
+        let was_good = rdb_meta::Superblock::parse(&block).is_ok_and(|s| s.flags.contains(good));
+        !self.nodes[i].alive && !was_good
     }
 
     /// What a node that loses its power had is also where nothing of it can be lost: at a Primary with good data.
