@@ -69,6 +69,10 @@ pub(crate) struct Resync<P> {
 }
 
 /// The controller of `docs/spec/behaviour.md`, section 9.2. Amounts are sectors.
+///
+/// That one comes to speed within a minute: it adds a little to what has arrived. Where no application writes, nobody is to be
+/// spared, and what is asked for is doubled from step to step, as long as everything that was asked for comes within a step
+/// or two, up to `c-max-rate`. Who has set `c-fill-target` wants no more than that in the pipe, and gets the controller alone.
 #[derive(Debug, Default)]
 struct Pace {
     plan: VecDeque<i64>,
@@ -76,7 +80,14 @@ struct Pace {
     in_flight: i64,
     arrived: i64,
     want_kib: u32,
+    /// Steps since an application wrote.
+    quiet_steps: u32,
 }
+
+/// Steps without application writes after which nobody is spared.
+const QUIET_STEPS: u32 = 3;
+/// Sectors of application writes within a step that do not count.
+const APPLICATION_MIN: u64 = 64;
 
 /// Time between two steps.
 const STEP_MS: u64 = 100;
@@ -85,8 +96,12 @@ const MARK_MS: u64 = 3_000;
 const MARKS: usize = 8;
 
 impl Pace {
-    /// Units of 4 KiB for this step.
-    fn step(&mut self, options: &DiskOptions) -> u64 {
+    /// Units of 4 KiB for this step. `application`: sectors that applications wrote since the last one.
+    fn step(&mut self, options: &DiskOptions, application: u64) -> u64 {
+        self.quiet_steps = match application > APPLICATION_MIN {
+            true => 0,
+            false => self.quiet_steps.saturating_add(1),
+        };
         let arrived = core::mem::take(&mut self.arrived);
         self.in_flight = (self.in_flight - arrived).max(0);
         let slots = i64::from(options.c_plan_ahead_ds);
@@ -115,7 +130,18 @@ impl Pace {
             let current = self.plan.pop_front().unwrap_or(0);
             self.plan.push_back(0);
             self.plan_sum -= current;
-            let request = (arrived + current).clamp(0, i64::from(options.c_max_rate_kib) * 2 / 10);
+            let by_itself = DiskOptions::default().c_fill_target_sectors;
+            let opens = self.quiet_steps >= QUIET_STEPS
+                && [0, by_itself].contains(&options.c_fill_target_sectors);
+            let open = match self.in_flight <= arrived {
+                true => arrived * 2,
+                false => arrived,
+            };
+            let request = match opens {
+                true => open.max(arrived + current),
+                false => arrived + current,
+            };
+            let request = request.clamp(0, i64::from(options.c_max_rate_kib) * 2 / 10);
             let units = request >> 3;
             self.want_kib = u32::try_from(units * 40).unwrap_or(u32::MAX);
             units
@@ -314,7 +340,44 @@ mod tests {
             resync_rate_kib: 4_000,
             ..DiskOptions::default()
         };
-        assert_eq!(Pace::default().step(&options), 100); // 400 KiB each 0.1 s
+        assert_eq!(Pace::default().step(&options, 0), 100); // 400 KiB each 0.1 s
+    }
+
+    /// What is asked for in each tenth of a second, in KiB, over a link that carries so many in that time.
+    fn asked_for(link: i64, steps: usize, application: impl Fn(usize) -> u64) -> Vec<i64> {
+        let options = DiskOptions::default();
+        let mut pace = Pace::default();
+        let mut in_pipe = 0;
+        let step = |n| {
+            let sectors = pace.step(&options, application(n)) * 8;
+            pace.requested(sectors);
+            in_pipe += i64::try_from(sectors).unwrap();
+            pace.arrived = in_pipe.min(link * 2);
+            in_pipe -= pace.arrived;
+            i64::try_from(sectors / 2).unwrap()
+        };
+        (0..steps).map(step).collect()
+    }
+
+    #[test]
+    fn an_idle_link_is_full_within_two_seconds_and_not_more_than_full() {
+        let most = i64::from(DiskOptions::default().c_max_rate_kib) / 10;
+        let asked = asked_for(1 << 30, 20, |_| 0);
+        assert!(asked[19] >= most * 8 / 10, "{asked:?}");
+        assert!(asked.iter().all(|&kib| kib <= most), "{asked:?}");
+        let link = 1200;
+        let asked = asked_for(link, 100, |_| 0);
+        let late = &asked[20..];
+        assert!(late.iter().sum::<i64>() >= 79 * link, "{asked:?}");
+        assert!(late.iter().all(|&kib| kib <= 2 * link), "{asked:?}");
+    }
+
+    #[test]
+    fn applications_are_spared_as_the_driver_spares_them() {
+        let asked = asked_for(1 << 30, 20, |_| 1000);
+        assert!(asked[19] < 1000, "{asked:?}");
+        let asked = asked_for(1 << 30, 20, |n| if n % 3 == 0 { 1000 } else { 0 });
+        assert!(asked[19] < 1000, "{asked:?}");
     }
 
     #[test]
@@ -326,7 +389,7 @@ mod tests {
         let mut pace = Pace::default();
         let mut in_pipe = 0_u64;
         for _ in 0..400 {
-            let sectors = pace.step(&options) * 8;
+            let sectors = pace.step(&options, 0) * 8;
             pace.requested(sectors);
             in_pipe += sectors;
             let arrives = in_pipe / 2;

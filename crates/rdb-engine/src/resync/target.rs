@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
-use super::STEP_MS;
+use super::{APPLICATION_MIN, STEP_MS};
 use crate::Bug;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
@@ -100,12 +100,12 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let resync = &mut volume.resync;
         resync.mark(now, left);
-        let units = resync.pace.step(&options);
         // Application I/O comes first: above the minimum rate, a step is left out while there is some (9.4).
         let application = volume.counters.application_sectors - resync.application_sectors;
         resync.application_sectors = volume.counters.application_sectors;
+        let units = resync.pace.step(&options, application);
         let throttled = options.c_min_rate_kib != 0
-            && application > 64
+            && application > APPLICATION_MIN
             && resync.recent_kib(now, left) > u64::from(options.c_min_rate_kib);
         resync.gave_way = throttled;
         resync.budget = if throttled { 0 } else { units };
