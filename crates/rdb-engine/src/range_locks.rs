@@ -420,7 +420,7 @@ mod tests {
             reads in proptest::collection::vec((0_u64..60, 1_u64..20), 1..20),
             users in 0_u8..3,
         ) {
-            let what = |key: usize| match users == 2 || users == 1 && key % 2 == 0 {
+            let what = |key: usize| match users == 2 || users == 1 && key.is_multiple_of(2) {
                 true => (Queued::Application(key), Holder::Application(key)),
                 false => (Queued::Mirrored(key), Holder::Mirrored(key)),
             };

@@ -580,6 +580,13 @@ impl<P: Payload> Resource<P> {
             ConnState::WFSyncUUID => volume.invalidated,
             _ => false,
         };
+        let begins = old.conn <= ConnState::Connected && new.conn > ConnState::Connected;
+        if new.conn <= ConnState::Connected && old.conn != new.conn
+            || begins && new.conn != ConnState::StartingSyncT
+        {
+            // Only of a full sync that we have asked for the UUID can come before we have begun.
+            volume.resync.forget_early_uuid();
+        }
         volume.source_open &= new.role == Role::Primary;
         volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
         if let Some(disk) = volume.disk.as_deref_mut() {

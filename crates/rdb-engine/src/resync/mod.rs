@@ -204,6 +204,11 @@ impl<P> Resync<P> {
         self.marks.push_back((now, total));
     }
 
+    /// The sync UUID that came early was of a resync that is given up.
+    pub(crate) fn forget_early_uuid(&mut self) {
+        self.early_uuid = None;
+    }
+
     pub(crate) fn pause(&mut self, now: Time) {
         self.paused_at = Some(now);
     }

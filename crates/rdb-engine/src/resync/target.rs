@@ -26,8 +26,8 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
         match self.volume(nr).state.conn {
             ConnState::WFSyncUUID | ConnState::Behind => self.start_target(nr, uuid),
-            ConnState::Connected if self.admin.is_changing(Some(nr)) => {
-                // We asked to become target; the other socket's consent is still on its way.
+            ConnState::Connected if self.admin.asks_for_sync(nr) => {
+                // The other socket's consent is still on its way.
                 self.volume_mut(nr).resync.early_uuid = Some(uuid);
             }
             ConnState::WFBitMapT | ConnState::StartingSyncT => {
