@@ -1,6 +1,7 @@
 //! A blocking client.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -14,7 +15,7 @@ use crate::op::{Op, Reply, ReplyBody, Request};
 use crate::presence::{self, Presence, presence};
 use crate::refusal::Refusal;
 use crate::report::{GiReport, Hello, ResourceShown, StatusReport, WaitReport};
-use crate::{PROTOCOL, QUESTIONS_NAME, REPLY_LINE_MAX, SOCKET_NAME};
+use crate::{PROTOCOL, QUESTIONS_NAME, REPLY_LINE_MAX, SOCKET_NAME, TAKEN_BACK};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,14 @@ pub enum ClientError {
     /// The daemon lives, and the operation was not done in time: it is taken back.
     #[error("not done within {} s; rdbd{} is told to give it up", waited.as_secs(), of_pid(*pid))]
     TooLong {
+        /// The daemon's process id.
+        pid: Option<u32>,
+        /// The limit.
+        waited: Duration,
+    },
+    /// The daemon lives, and the operation was not done in time: it has been taken back.
+    #[error("not done within {} s; rdbd{} has taken it back", waited.as_secs(), of_pid(*pid))]
+    TakenBack {
         /// The daemon's process id.
         pid: Option<u32>,
         /// The limit.
@@ -144,6 +153,8 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+/// How long the daemon may take to say what comes of what it is told to give up.
+const TAKING_BACK: Duration = Duration::from_secs(5);
 /// How often a socket that is not there is tried again while a daemon holds the directory.
 const RETRY: Duration = Duration::from_millis(50);
 /// How often a daemon that takes its time is asked for a sign of life.
@@ -359,34 +370,37 @@ impl Client {
                 Err(ClientError::Stuck { waited, .. }) => return Err(self.stuck(waited)),
                 // A daemon that is gone closes the socket, which is seen at once.
                 _ if !is_over => {}
-                _ => {
-                    return Err(ClientError::TooLong {
-                        pid: self.pid(),
-                        waited: limit.unwrap_or(waited),
-                    });
-                }
+                _ => return self.give_up(id, line, limit.unwrap_or(waited)),
             }
         }
-        if line.is_empty() {
-            return Err(ClientError::Closed);
+        Self::read_reply(id, &line)
+    }
+
+    /// The time is over: the daemon is told, and says what comes of that. What has been done meanwhile counts as done.
+    fn give_up(
+        &mut self,
+        id: u64,
+        mut line: Vec<u8>,
+        waited: Duration,
+    ) -> Result<Value, ClientError> {
+        let pid = self.pid();
+        let told = self.stream.get_ref().shutdown(Shutdown::Write).is_ok();
+        let begun = Instant::now();
+        let mut is_whole = false;
+        while told && !is_whole && begun.elapsed() < TAKING_BACK {
+            is_whole = self.read_some(&mut line, Some(TAKING_BACK), begun)?;
         }
-        if line.last() != Some(&b'\n') {
-            return Err(ClientError::BadReply {
-                reason: format!("{} bytes without a newline", line.len()),
-            });
+        // This connection takes no more requests.
+        if let Ok(fresh) = Client::try_connect(&self.run_dir, self.limits) {
+            *self = fresh;
         }
-        let reply: Reply = serde_json::from_slice(&line).map_err(|e| ClientError::BadReply {
-            reason: e.to_string(),
-        })?;
-        if reply.id != id {
-            return Err(ClientError::BadReply {
-                reason: format!("it answers request {}, not {id}", reply.id),
-            });
-        }
-        match reply.body {
-            ReplyBody::Ok(value) => Ok(value),
-            ReplyBody::Refused(refusal) => Err(ClientError::Refused(refusal)),
-            ReplyBody::Error(text) => Err(ClientError::Error(text)),
+        match Self::read_reply(id, &line) {
+            Ok(value) => Ok(value),
+            Err(ClientError::Error(text)) if text == TAKEN_BACK => {
+                Err(ClientError::TakenBack { pid, waited })
+            }
+            Err(error @ (ClientError::Refused(_) | ClientError::Error(_))) => Err(error),
+            Err(_) => Err(ClientError::TooLong { pid, waited }),
         }
     }
 
@@ -424,6 +438,31 @@ impl Client {
         ClientError::Stuck {
             pid: self.pid(),
             waited,
+        }
+    }
+
+    /// What the daemon answers to a request.
+    fn read_reply(id: u64, line: &[u8]) -> Result<Value, ClientError> {
+        if line.is_empty() {
+            return Err(ClientError::Closed);
+        }
+        if line.last() != Some(&b'\n') {
+            return Err(ClientError::BadReply {
+                reason: format!("{} bytes without a newline", line.len()),
+            });
+        }
+        let reply: Reply = serde_json::from_slice(line).map_err(|e| ClientError::BadReply {
+            reason: e.to_string(),
+        })?;
+        if reply.id != id {
+            return Err(ClientError::BadReply {
+                reason: format!("it answers request {}, not {id}", reply.id),
+            });
+        }
+        match reply.body {
+            ReplyBody::Ok(value) => Ok(value),
+            ReplyBody::Refused(refusal) => Err(ClientError::Refused(refusal)),
+            ReplyBody::Error(text) => Err(ClientError::Error(text)),
         }
     }
 

@@ -46,6 +46,9 @@ pub const REQUEST_LINE_MAX: usize = 256 * 1024;
 /// Longest reply line in bytes, newline included: the status of some ten thousand volumes.
 pub const REPLY_LINE_MAX: usize = 64 * 1024 * 1024;
 
+/// What the daemon says of an operation that it has taken back, for its caller waits no more.
+pub const TAKEN_BACK: &str = "taken back: its caller has gone";
+
 /// The control socket's name in the run directory.
 pub const SOCKET_NAME: &str = "control.sock";
 

@@ -55,7 +55,12 @@ pub(crate) async fn gone() {
 
 /// How an operation ends whose caller has gone.
 pub(crate) fn taken_back() -> Failure {
-    Failure::Error("taken back: its caller has gone".to_owned())
+    Failure::Error(rdb_control::TAKEN_BACK.to_owned())
+}
+
+/// How one ends that can not be taken back any more.
+pub(crate) fn goes_on() -> Failure {
+    Failure::Error("not done in time, and it can not be taken back any more: it goes on".to_owned())
 }
 
 /// Waits for the turn of a command that changes a resource.

@@ -636,7 +636,7 @@ impl Node {
                 target.handle.withdraw(ticket);
                 match timeout(WITHDRAW_TIMEOUT, answer).await {
                     Ok(answered) => answered,
-                    Err(_) => return Err(caller::taken_back()),
+                    Err(_) => return Err(caller::goes_on()),
                 }
             }
         };

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::caller::Caller;
 use crate::node::Node;
-use crate::ops::Failure;
+use crate::ops::{Failure, Outcome};
 use crate::questions::{self, Askers};
 
 /// Connections of one user; for one more, that one ends which has been idle the longest.
@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(300);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether a client that waits is still there.
-const HUNG_UP_LOOK: Duration = Duration::from_millis(200);
+const HUNG_UP_LOOK: Duration = Duration::from_millis(50);
 /// How often the daemon looks whether its files are there.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
@@ -276,22 +276,26 @@ async fn serve(
                 let done = tokio::select! {
                     done = &mut work => done,
                     () = hung_up(stream.get_ref()) => {
-                        // Nobody waits any more: it is taken back as far as it can be, and nobody is told.
+                        // It is taken back as far as it can be. A client that has run out of patience still hears of that.
                         caller.leave();
-                        _ = work.await;
-                        return Ok(());
+                        let done = work.await;
+                        return answer(&mut stream, &reply_to(id, done)).await;
                     }
                 };
-                let body = match done {
-                    Ok(value) => ReplyBody::Ok(value),
-                    Err(Failure::Refused(refusal)) => ReplyBody::Refused(refusal),
-                    Err(Failure::Error(text)) => ReplyBody::Error(text),
-                };
-                Reply { id, body }
+                reply_to(id, done)
             }
         };
         answer(&mut stream, &reply).await?;
     }
+}
+
+fn reply_to(id: u64, done: Outcome<serde_json::Value>) -> Reply {
+    let body = match done {
+        Ok(value) => ReplyBody::Ok(value),
+        Err(Failure::Refused(refusal)) => ReplyBody::Refused(refusal),
+        Err(Failure::Error(text)) => ReplyBody::Error(text),
+    };
+    Reply { id, body }
 }
 
 /// Writes an answer to a client that may take it or not.

@@ -268,6 +268,13 @@ impl<P: Payload> Resource<P> {
     /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY.
     pub(crate) fn admin_reply(&mut self, volume: Option<VolumeNr>, code: i32) {
         if self.admin.takes_owed(volume) {
+            if volume.is_none() && state::is_success(code) {
+                let text =
+                    "the peer has agreed to part, which nobody wants any more: connecting anew";
+                self.log(Level::Warn, text);
+                self.lose_connection(ConnState::NetworkFailure);
+                return;
+            }
             // It may have made a change that this node has not: it hears how things are.
             for nr in self.volume_numbers() {
                 if state::is_success(code) && volume.is_none_or(|volume| volume == nr) {

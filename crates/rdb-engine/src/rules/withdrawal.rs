@@ -49,9 +49,9 @@ pub fn fate(kind: Kind, progress: Progress) -> Fate {
 
     match (progress, kind) {
         (Progress::Queued | Progress::Undecided, _) => Ends,
-        // A peer that consents to a full sync has begun it, and one that consents to parting waits for our end of the
-        // connection. Other changes it takes back when it hears of our state.
-        (Progress::Asked, Kind::FullSync | Kind::Disconnect) => GoesOn,
+        // A peer that consents to a full sync has begun it. Other changes it takes back when it hears of our state; and one
+        // that consents to parting, which waits for our end of the connection, is connected anew.
+        (Progress::Asked, Kind::FullSync) => GoesOn,
         (Progress::Asked, _) => Ends,
         // The device is announced, the peer is told the generation, and the attach has steps to go.
         (Progress::Decided, Kind::Promote | Kind::NewGeneration | Kind::Attach) => GoesOn,
@@ -76,5 +76,19 @@ mod tests {
             assert_eq!(fate(kind, Progress::Queued), Fate::Ends);
             assert_eq!(fate(kind, Progress::Undecided), Fate::Ends);
         }
+    }
+
+    #[test]
+    fn only_a_full_sync_outlives_a_question_that_nobody_answers() {
+        for kind in [
+            Kind::Attach,
+            Kind::Promote,
+            Kind::NewGeneration,
+            Kind::Disconnect,
+            Kind::Other,
+        ] {
+            assert_eq!(fate(kind, Progress::Asked), Fate::Ends);
+        }
+        assert_eq!(fate(Kind::FullSync, Progress::Asked), Fate::GoesOn);
     }
 }
