@@ -16,6 +16,7 @@ mod check;
 mod dump;
 mod dump_xml;
 mod error;
+mod file;
 mod lexer;
 mod model;
 pub mod options;
@@ -29,6 +30,7 @@ pub use dump::DumpStyle;
 pub use error::{
     ConfigError, Diagnostic, Place, Problem, SourceFile, Warning, WarningKind, printable,
 };
+pub use file::{read_limited, read_regular};
 pub use model::{
     Address, Config, Device, Disk, Family, Global, Host, HostKind, HostProxy, MetaDisk,
     ResolvedHost, ResolvedResource, ResolvedVolume, Resource, Section, Sections, Setting, Volume,

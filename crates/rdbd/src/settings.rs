@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rdb_config::{printable, read_regular};
 use rdb_frontend::knbd::CONNECTIONS_MAX;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::questions::{Askers, Mode};
 
@@ -17,6 +18,15 @@ pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rdb";
 /// `busy-poll-us` when nothing else is said: about what a local write takes.
 pub(crate) const DEFAULT_BUSY_POLL_US: u16 = 200;
 
+/// The greatest size of the file, in bytes: many times what all keys with long comments take.
+const SIZE_MAX: usize = 1 << 20;
+
+/// The greatest length of a name in the file, in bytes; groups have at most 32.
+const NAME_MAX: usize = 64;
+
+/// How much of a message is shown at its beginning and at its end, in characters: it may repeat a value of any length.
+const SHOWN: usize = 200;
+
 /// `nbd-connections` when nothing else is said: one thread serves all, and with one connection the kernel sends nothing twice.
 const DEFAULT_NBD_CONNECTIONS: u32 = 1;
 
@@ -25,6 +35,7 @@ const DEFAULT_NBD_CONNECTIONS: u32 = 1;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Settings {
     /// `auto`, `ublk`, `nbd`, `fuse` or `socket`.
+    #[serde(default, deserialize_with = "name")]
     pub(crate) frontend: Option<String>,
     /// How much is logged.
     pub(crate) log_level: Option<LogLevel>,
@@ -41,6 +52,7 @@ pub(crate) struct Settings {
     /// Connections of a new device of the front end `nbd`.
     pub(crate) nbd_connections: Option<NbdConnections>,
     /// The group that may ask over the socket for questions: a name or a number.
+    #[serde(default, deserialize_with = "name")]
     pub(crate) questions_group: Option<String>,
     /// That socket's mode.
     pub(crate) questions_mode: Option<Mode>,
@@ -149,9 +161,12 @@ impl LogLevel {
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
-    #[error("can not read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{}:{line}: {message}", path.display())]
+    // The error is no source: who prints a chain of errors would say it twice.
+    #[error("can not read {}: {error}", printed(path))]
+    Read { path: PathBuf, error: io::Error },
+    #[error("{} is larger than {SIZE_MAX} bytes", printed(path))]
+    TooLarge { path: PathBuf },
+    #[error("{}:{line}: {message}", printed(path))]
     Parse {
         path: PathBuf,
         line: usize,
@@ -171,32 +186,80 @@ impl Settings {
     /// Reads the file; a missing one is fine unless it was asked for by name.
     pub(crate) fn load(asked: Option<&Path>) -> Result<Settings, SettingsError> {
         let path = asked.unwrap_or(Path::new(DEFAULT_PATH));
-        match std::fs::read_to_string(path) {
-            Ok(text) => Settings::parse(path, &text),
-            Err(source) if asked.is_none() && source.kind() == io::ErrorKind::NotFound => {
+        match read_regular(path, SIZE_MAX) {
+            Ok(bytes) => Settings::read(path, &bytes),
+            Err(error) if asked.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 Ok(Settings::default())
             }
-            Err(source) => Err(SettingsError::Read {
+            Err(error) => Err(SettingsError::Read {
                 path: path.to_owned(),
-                source,
+                error,
+            }),
+        }
+    }
+
+    /// What the file's bytes say.
+    fn read(path: &Path, bytes: &[u8]) -> Result<Settings, SettingsError> {
+        if bytes.len() > SIZE_MAX {
+            return Err(SettingsError::TooLarge {
+                path: path.to_owned(),
+            });
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Settings::parse(path, text),
+            Err(error) => Err(SettingsError::Parse {
+                path: path.to_owned(),
+                line: line_of(bytes, error.valid_up_to()),
+                message: "this is not valid UTF-8".to_owned(),
             }),
         }
     }
 
     fn parse(path: &Path, text: &str) -> Result<Settings, SettingsError> {
-        toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            SettingsError::Parse {
-                path: path.to_owned(),
-                line: text.as_bytes()[..start]
-                    .iter()
-                    .filter(|b| **b == b'\n')
-                    .count()
-                    + 1,
-                message: error.message().to_owned(),
-            }
+        toml::from_str(text).map_err(|error| SettingsError::Parse {
+            path: path.to_owned(),
+            line: line_of(text.as_bytes(), error.span().map_or(0, |span| span.start)),
+            message: shown(error.message()),
         })
     }
+}
+
+/// A name as it may be printed again: a value that is wrong is found out later, by who uses it.
+fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(from)?;
+    if name.len() > NAME_MAX || printable(&name) != name || name.contains(['\n', '\t']) {
+        return Err(serde::de::Error::custom(format!(
+            "a name has at most {NAME_MAX} bytes, and no control characters"
+        )));
+    }
+    Ok(Some(name))
+}
+
+/// The number of the line of a byte, from 1.
+fn line_of(bytes: &[u8], at: usize) -> usize {
+    let before = bytes.iter().take(at);
+    before.filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// A path on one line that does nothing to a terminal.
+fn printed(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
+/// A message that may repeat what the file holds: on one line, without its middle if it is long.
+fn shown(message: &str) -> String {
+    let count = message.chars().count();
+    if count <= 2 * SHOWN {
+        return one_line(message);
+    }
+    let start: String = message.chars().take(SHOWN).collect();
+    let end: String = message.chars().skip(count - SHOWN).collect();
+    format!("{} ... {}", one_line(&start), one_line(&end))
+}
+
+/// The text with an escape for everything that would act on a terminal or begin a line of a log.
+fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 #[cfg(test)]
@@ -295,6 +358,59 @@ mod tests {
         assert_eq!(
             error,
             "can not read /nonexistent/rdbd.toml: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn what_the_file_holds_neither_acts_on_a_terminal_nor_floods_it() {
+        for (text, words) in [
+            (
+                "log-level = \"a\\u001b[2Jb\\nc\"".to_owned(),
+                "unknown variant `a\\u{1b}[2Jb\\nc`",
+            ),
+            ("\"a\\u001b\\r\\n\" = 1".to_owned(), "`a\\u{1b}\\u{d}\\n`"),
+            ("log-level = \u{1b}[2J".to_owned(), ""),
+            (
+                format!("log-level = \"{}\"", "x".repeat(500_000)),
+                "x ... x",
+            ),
+            (format!("log-level = {}", "5".repeat(500_000)), ""),
+            (format!("{} = 1", "k".repeat(500_000)), "unknown field"),
+            (format!("questions-mode = \"{}\"", "6".repeat(500_000)), ""),
+            (
+                "frontend = \"\\u001b[2J\"".to_owned(),
+                "a name has at most 64 bytes, and no control characters",
+            ),
+            (
+                format!("questions-group = \"{}\"", "g".repeat(65)),
+                "a name has at most 64 bytes",
+            ),
+            ("questions-group = \"a\\nb\"".to_owned(), "a name has"),
+            (format!("{}x = 1", "a.".repeat(200_000)), ""),
+            (format!("frontend = {}", "[".repeat(200_000)), ""),
+        ] {
+            let error = parse(&text).expect_err(words);
+            assert!(error.starts_with("rdbd.toml:1: "), "{error}");
+            assert!(error.contains(words), "{error}");
+            assert!(error.len() < 1000, "{} bytes", error.len());
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_named_with_their_line() {
+        let read = |bytes: &[u8]| {
+            let read = Settings::read(Path::new("rdbd.toml"), bytes);
+            read.map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            read(b"# one\nfrontend = \"\xff\"\n"),
+            Err("rdbd.toml:2: this is not valid UTF-8".to_owned())
+        );
+        assert_eq!(read(&vec![b'\n'; SIZE_MAX]), Ok(Settings::default()));
+        assert_eq!(
+            read(&vec![b'\n'; SIZE_MAX + 1]),
+            Err("rdbd.toml is larger than 1048576 bytes".to_owned())
         );
     }
 }

@@ -486,6 +486,33 @@ fn mistakes_in_settings_and_options_are_named() {
     );
 }
 
+#[test]
+fn settings_that_are_no_file_are_said_once_and_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let latin = dir.path().join("latin");
+    std::fs::write(&latin, b"# one\n# \xe4\n").unwrap();
+    let none = dir.path().join("none");
+    for (path, words) in [
+        (&fifo, "it is a pipe (FIFO), not a regular file"),
+        (&"/dev/zero".into(), "it is a character device"),
+        (&latin, "latin:2: this is not valid UTF-8"),
+        (&none, "No such file or directory"),
+    ] {
+        let output = command(&dir.path().join("run"))
+            .args(["--check", "--config"])
+            .arg(path)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_eq!(text.matches(words).count(), 1, "{text}");
+        assert!(text.contains(path.to_str().unwrap()), "{text}");
+    }
+}
+
 /// Every place where these bytes stand in the memory that a daemon may write to, but for the stacks of its threads.
 fn places_in_memory(pid: u32, needle: &[u8]) -> Vec<String> {
     use std::os::unix::fs::FileExt;

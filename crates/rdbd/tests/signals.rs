@@ -122,6 +122,36 @@ fn a_hangup_opens_the_log_anew_and_reads_the_settings_again() {
 }
 
 #[test]
+fn a_hangup_waits_for_no_pipe_and_reads_nothing_endless() {
+    let daemon = Daemon::start(&[]);
+    let settings = daemon.path("rdbd.toml");
+    std::fs::remove_file(&settings).unwrap();
+    let made = Command::new("mkfifo").arg(&settings).status();
+    assert!(made.unwrap().success());
+    daemon.kill("HUP");
+    within("a pipe", || daemon.log("log").contains("it is a pipe"));
+    assert!(Client::connect(&daemon.path("run")).is_ok());
+
+    std::fs::remove_file(&settings).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &settings).unwrap();
+    daemon.kill("HUP");
+    within("a device", || {
+        daemon.log("log").contains("it is a character device")
+    });
+
+    std::fs::remove_file(&settings).unwrap();
+    std::fs::write(&settings, "\n".repeat((1 << 20) + 1)).unwrap();
+    daemon.kill("HUP");
+    within("a large file", || {
+        daemon.log("log").contains("is larger than 1048576 bytes")
+    });
+    let log = daemon.log("log");
+    let kept = log.matches("the settings stay as they were").count();
+    assert_eq!(kept, 3, "{log}");
+    assert!(Client::connect(&daemon.path("run")).is_ok());
+}
+
+#[test]
 fn signals_that_mean_nothing_end_nothing() {
     let daemon = Daemon::start(&[]);
     for signal in [
