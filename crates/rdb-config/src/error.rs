@@ -44,6 +44,15 @@ pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
     shown.into()
 }
 
+/// What the operating system says, without Rust's "(os error 2)".
+pub(crate) fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
 /// A place in a configuration file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {

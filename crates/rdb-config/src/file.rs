@@ -11,12 +11,17 @@ use std::path::Path;
 /// # Errors
 /// The operating system's, that the file has nothing to read right now (as `/proc/kmsg` may), or what it is if it is no regular file.
 pub fn read_regular(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
+    let file = open(path)?;
     check_regular(&file)?;
     read_limited(file, limit)
+}
+
+/// Opens a file so that neither this nor reading it waits.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
 }
 
 /// Reads up to one byte more than the limit, which shows that there is more.
@@ -90,5 +95,21 @@ mod tests {
         ] {
             assert_eq!(read_regular(&path, limit).expect("read"), read.as_bytes());
         }
+    }
+
+    /// What `/proc/kmsg` needs, which is not read here: another reader would miss what this one got.
+    #[test]
+    fn reading_does_not_wait_for_more() {
+        use std::os::fd::AsRawFd;
+
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        std::fs::write(&path, "").expect("written");
+        let file = open(&path).expect("open");
+        let info = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+        let info = std::fs::read_to_string(info).expect("of this process");
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = i32::from_str_radix(flags.expect("flags").trim(), 8).expect("octal");
+        assert_ne!(flags & libc::O_NONBLOCK, 0, "{info}");
     }
 }

@@ -61,13 +61,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     match parse::read(path) {
         Ok(text) => build(&name, path, &text),
         Err(error) => {
-            // The operating system's words without Rust's "(os error 2)".
-            let reason = error.to_string();
-            let reason = reason
-                .split(" (os error")
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+            let reason = error::system_words(&error);
             Err(ConfigError::one(None, Problem::Open { name, reason }))
         }
     }

@@ -141,13 +141,37 @@ fn nesting_and_size_have_limits() {
 }
 
 #[test]
-fn endless_files_are_not_read_to_the_end() {
-    let error = load(Path::new("/dev/zero")).expect_err("too big");
-    assert!(
-        error.text().contains("bytes in one configuration file"),
-        "{}",
-        &error.text()[..200]
+fn what_is_no_regular_file_is_neither_read_nor_waited_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    let error = load(&fifo).expect_err("a pipe").to_string();
+    assert_eq!(
+        error,
+        format!(
+            "Can not open '{}': it is a pipe (FIFO), not a regular file",
+            fifo.display()
+        )
     );
+    let error = load(Path::new("/dev/zero")).expect_err("endless").text();
+    assert_eq!(
+        error,
+        "Can not open '/dev/zero': it is a character device, not a regular file"
+    );
+    for (name, shown, words) in [
+        ("fifo", "fifo", "it is a pipe (FIFO), not a regular file"),
+        ("fif*", "fifo", "it is a pipe (FIFO), not a regular file"),
+        ("/dev/zero", "/dev/zero", "it is a character device"),
+        ("./", "./", "it is a directory"),
+    ] {
+        write(dir.path(), "drbd.conf", &format!("\ninclude \"{name}\";"));
+        let error = load(&dir.path().join("drbd.conf")).expect_err(name);
+        let first = format!("drbd.conf:2: Failed to open include file '{shown}'.");
+        assert!(error.text().ends_with(&first), "{error}");
+        let hint = format!("hint: {words}");
+        assert!(error.to_string().contains(&hint), "{error}");
+    }
 }
 
 #[test]

@@ -111,6 +111,27 @@ const FRESH: &str =
     "0000000000000004:0000000000000000:0000000000000000:0000000000000000:0:0:0:0:0:0:0\n";
 
 #[test]
+fn a_configuration_that_is_a_pipe_is_not_waited_for() {
+    let node = Node::new();
+    let fifo = node.path("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let (code, text) = node.fails(&format!("-c {} sh-resources", fifo.display()));
+    assert_eq!(code, 10, "{text}");
+    assert!(
+        text.contains("it is a pipe (FIFO), not a regular file"),
+        "{text}"
+    );
+    std::fs::write(node.conf(), "include \"fifo\";\n").unwrap();
+    let (code, text) = node.fails("sh-resources");
+    assert_eq!(code, 10, "{text}");
+    assert!(
+        text.contains("rdb.conf:1: Failed to open include file 'fifo'."),
+        "{text}"
+    );
+}
+
+#[test]
 fn metadata_is_created_on_a_file_and_read_back() {
     let node = Node::new();
     let created = node.ok("create-md r0");

@@ -9,7 +9,8 @@ mod resource;
 mod section;
 mod volume;
 
-use crate::error::{Diagnostic, Place, Problem, SourceFile, Warning, WarningKind};
+use crate::error::{Diagnostic, Place, Problem, SourceFile, Warning, WarningKind, system_words};
+use crate::file::read_regular;
 use crate::lexer::{Kind, Token, tokens};
 use crate::model::{Resource, Sections, Setting};
 use crate::suggest;
@@ -231,7 +232,7 @@ impl Parser {
         }
         let is_pattern = name.text.contains(['*', '?', '[']);
         // Of the files that a pattern finds the one that fails is named, as it is written otherwise.
-        let failed = |parser: &mut Self, path: &Path| {
+        let failed = |parser: &mut Self, path: &Path, reason: String| {
             let shown = match path.strip_prefix(&parser.folder) {
                 Ok(relative) if !name.text.starts_with('/') => relative,
                 _ => path,
@@ -246,7 +247,7 @@ impl Parser {
                     format!("it is a link to {}, which is not there", target.display())
                 }
                 _ if !path.exists() => format!("there is no {}", path.display()),
-                _ => String::new(),
+                _ => reason,
             };
             let problem = Problem::Include { name: name_of_file };
             parser.stop_with(Some(parser.place(&name)), problem, hint)
@@ -265,7 +266,7 @@ impl Parser {
                 require_literal_leading_dot: true,
             };
             let Ok(found) = glob::glob_with(&pattern, options) else {
-                return failed(self, Path::new(&name.text));
+                return failed(self, Path::new(&name.text), String::new());
             };
             let mut found: Vec<PathBuf> =
                 found.filter_map(Result::ok).take(FILES_MAX + 1).collect();
@@ -275,8 +276,9 @@ impl Parser {
             vec![self.folder.join(&name.text)]
         };
         for path in paths {
-            let Ok(real) = std::fs::canonicalize(&path) else {
-                return failed(self, &path);
+            let real = match std::fs::canonicalize(&path) {
+                Ok(real) => real,
+                Err(error) => return failed(self, &path, system_words(&error)),
             };
             if is_pattern && real.is_dir() {
                 continue;
@@ -291,8 +293,9 @@ impl Parser {
                 };
                 return self.stop(Some(self.place(keyword)), problem);
             }
-            let Ok(text) = read(&path) else {
-                return failed(self, &path);
+            let text = match read(&path) {
+                Ok(text) => text,
+                Err(error) => return failed(self, &path, system_words(&error)),
             };
             self.nested(&name.text, &path, &text)?;
         }
@@ -563,14 +566,9 @@ impl Parser {
     }
 }
 
-/// Reads a file up to the limit; bytes that are not UTF-8 are replaced.
+/// Reads a regular file up to the limit; bytes that are not UTF-8 are replaced.
 pub(crate) fn read(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    // One byte more than allowed shows that there is more.
-    std::fs::File::open(path)?
-        .take(FILE_MAX as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    let bytes = read_regular(path, FILE_MAX)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
