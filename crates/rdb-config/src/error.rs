@@ -146,6 +146,9 @@ pub enum Problem {
         /// Its first 20 characters, the quote and the line's end included.
         start: String,
     },
+    /// Bytes that are not UTF-8, outside of comments.
+    #[error("this is not valid UTF-8")]
+    NotUtf8,
     /// A value that should be a number.
     #[error("{value} is not a valid number")]
     NotANumber {

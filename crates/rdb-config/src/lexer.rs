@@ -62,10 +62,14 @@ impl Token {
     }
 }
 
-/// Cuts a text into tokens; the last is [`Kind::End`].
-pub(crate) fn tokens(text: &str) -> Vec<Token> {
+/// Cuts a text into tokens; the last is [`Kind::End`]. A token with one of the characters that stand, at these places in the
+/// text, for bytes that are not UTF-8 is broken.
+pub(crate) fn tokens(text: &str, replaced: &[usize]) -> Vec<Token> {
     Lexer {
         chars: text.chars().peekable(),
+        replaced,
+        offset: 0,
+        not_utf8: None,
         line: 1,
         column: 1,
     }
@@ -78,6 +82,12 @@ const fn is_word_char(c: char) -> bool {
 
 struct Lexer<'a> {
     chars: std::iter::Peekable<std::str::Chars<'a>>,
+    /// What is still to come of the replaced characters.
+    replaced: &'a [usize],
+    /// The next character's place in the text.
+    offset: usize,
+    /// Line and column of the first character of this token that stands for something else.
+    not_utf8: Option<(u32, u32)>,
     line: u32,
     column: u32,
 }
@@ -85,6 +95,13 @@ struct Lexer<'a> {
 impl Lexer<'_> {
     fn next(&mut self) -> Option<char> {
         let c = self.chars.next()?;
+        if let [first, rest @ ..] = self.replaced
+            && *first == self.offset
+        {
+            self.replaced = rest;
+            self.not_utf8.get_or_insert((self.line, self.column));
+        }
+        self.offset += c.len_utf8();
         if c == '\n' {
             self.line = self.line.saturating_add(1);
             self.column = 1;
@@ -107,6 +124,7 @@ impl Lexer<'_> {
                 while self.chars.peek().is_some_and(|&c| c != '\n') {
                     self.next();
                 }
+                self.not_utf8 = None;
                 glued = false;
                 continue;
             }
@@ -122,6 +140,10 @@ impl Lexer<'_> {
                     if punct { Kind::Punct(c) } else { Kind::Stray },
                     c.to_string(),
                 )
+            };
+            let (kind, line, column) = match self.not_utf8.take() {
+                Some((line, column)) => (Kind::Broken(Problem::NotUtf8), line, column),
+                None => (kind, line, column),
             };
             tokens.push(Token {
                 kind,
@@ -226,7 +248,10 @@ mod tests {
     use super::*;
 
     fn kinds(text: &str) -> Vec<(Kind, String)> {
-        tokens(text).into_iter().map(|t| (t.kind, t.text)).collect()
+        tokens(text, &[])
+            .into_iter()
+            .map(|t| (t.kind, t.text))
+            .collect()
     }
 
     #[test]
@@ -268,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_string_ends_on_its_line() {
-        let tokens = tokens("x \"foo\nbar");
+        let tokens = tokens("x \"foo\nbar", &[]);
         assert!(matches!(
             tokens[1].kind,
             Kind::Broken(Problem::Unterminated { .. })

@@ -23,6 +23,7 @@ pub mod options;
 mod parse;
 mod resolve;
 mod suggest;
+mod text;
 mod typed;
 mod value;
 
@@ -35,6 +36,7 @@ pub use model::{
     Address, Config, Device, Disk, Family, Global, Host, HostKind, HostProxy, MetaDisk,
     ResolvedHost, ResolvedResource, ResolvedVolume, Resource, Section, Sections, Setting, Volume,
 };
+pub use parse::FILE_MAX;
 pub use typed::{
     AfterSb0p, AfterSb1p, AfterSb2p, DiskOptions, Fencing, NetOptions, OnCongestion, OnIoError,
     OnNoDataAccessible, Protocol, ResourceOptions, RrConflict, StartupOptions,
@@ -58,8 +60,8 @@ pub struct Loaded {
 /// All that is wrong with it, up to the first syntax error.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let name = path.display().to_string();
-    match parse::read(path) {
-        Ok(text) => build(&name, path, &text),
+    match file::read_regular(path, FILE_MAX) {
+        Ok(bytes) => build(&name, path, &bytes.as_slice().into()),
         Err(error) => {
             let reason = error::system_words(&error);
             Err(ConfigError::one(None, Problem::Open { name, reason }))
@@ -73,7 +75,15 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// As [`load()`].
 pub fn load_str(name: &str, text: &str) -> Result<Loaded, ConfigError> {
-    build(name, Path::new(name), text)
+    build(name, Path::new(name), &text.into())
+}
+
+/// The same from the bytes of a text, as they were read.
+///
+/// # Errors
+/// As [`load()`]; and outside of comments, bytes that are not UTF-8.
+pub fn load_bytes(name: &str, bytes: &[u8]) -> Result<Loaded, ConfigError> {
+    build(name, Path::new(name), &bytes.into())
 }
 
 /// The configuration file when none is named: `/etc/rdb.conf` if it is there, else `/etc/drbd.conf`.
@@ -87,7 +97,7 @@ pub fn default_config_path() -> PathBuf {
     }
 }
 
-fn build(name: &str, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
+fn build(name: &str, path: &Path, text: &text::Text) -> Result<Loaded, ConfigError> {
     let parsed = parse::Parser::run(name, path, text);
     let parse::Parsed {
         path,

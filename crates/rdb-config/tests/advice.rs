@@ -1,6 +1,6 @@
 //! What messages say beyond DRBD's words: the place, the option, what was meant; and what they must not say.
 
-use rdb_config::{Loaded, WarningKind, load_str, printable};
+use rdb_config::{Loaded, WarningKind, load_bytes, load_str, printable};
 
 const HOSTS: &str =
     "on alice { device /dev/drbd0; disk /dev/a; meta-disk internal; address 10.0.0.1:7789; }
@@ -341,4 +341,61 @@ fn a_quoted_internal_is_the_word() {
         .for_host("alice")
         .expect("it runs");
     assert_eq!(alice.volumes[0].meta, rdb_config::MetaDisk::Internal);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_where_they_mean_something() {
+    for (bytes, message) in [
+        (
+            &b"resource r0 {\n  disk \"/tmp/\xff\xfe.img\";\n}\n"[..],
+            "q.conf:2: this is not valid UTF-8\n  at FILE:2:14\n  | \u{20} disk \"/tmp/\u{fffd}\u{fffd}.img\";\n  |              ^\n  \
+             hint: save the file as UTF-8; other bytes may stand in comments only",
+        ),
+        // A line with a secret is not shown.
+        (
+            b"common { net { shared-secret \"h\xfcsh\"; } }",
+            "q.conf:1: this is not valid UTF-8\n  at FILE:1:32\n  hint: save",
+        ),
+        (
+            b"resource r\xe4 { }",
+            "q.conf:1: this is not valid UTF-8\n  at FILE:1:11\n",
+        ),
+        (
+            b"# \xe4\nglobal { }\xe4",
+            "q.conf:2: this is not valid UTF-8\n  at FILE:2:11\n",
+        ),
+        // Nor is the end of a string looked for behind it.
+        (
+            b"resource \"\xe4\n",
+            "q.conf:1: this is not valid UTF-8\n  at FILE:1:11\n",
+        ),
+        (
+            b"resource \"a\\\xe4\" { }",
+            "q.conf:1: this is not valid UTF-8\n  at FILE:1:13\n",
+        ),
+    ] {
+        let error = load_bytes("q.conf", bytes).expect_err(message);
+        assert_eq!(error.exit_code(), 10);
+        let path = std::path::absolute("q.conf").expect("a folder");
+        let error = error
+            .to_string()
+            .replace(&path.display().to_string(), "FILE");
+        assert!(
+            error.starts_with(message),
+            "{error}\n\nbut not\n\n{message}"
+        );
+    }
+}
+
+#[test]
+fn comments_may_hold_any_bytes() {
+    let text = b"# f\xfcr \xff\nglobal { } # \xe4\n#\xe4\nresource \"\xef\xbf\xbd\xc3\xa4\" { }";
+    let loaded = load_bytes("q.conf", text).expect("it is read");
+    let names: Vec<&str> = loaded
+        .config
+        .resources
+        .iter()
+        .map(|r| r.name.as_str())
+        .collect();
+    assert_eq!(names, ["\u{fffd}\u{e4}"]);
 }

@@ -194,3 +194,13 @@ fn of_a_pattern_s_files_the_one_that_cannot_be_read_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn bytes_that_are_no_text_are_refused_in_an_included_file_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), "drbd.conf", "include \"a.res\";");
+    let bytes = b"# \xe4\nresource \"\xe4\" { }";
+    fs::write(dir.path().join("a.res"), bytes).expect("written");
+    let error = load(&dir.path().join("drbd.conf")).expect_err("Latin-1");
+    assert_eq!(error.text(), "a.res:2: this is not valid UTF-8");
+}

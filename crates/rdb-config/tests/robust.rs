@@ -1,7 +1,7 @@
 //! Whatever the text, there is an answer: no panic, and errors whose places are in the text.
 
 use proptest::prelude::*;
-use rdb_config::{DumpStyle, load_str};
+use rdb_config::{DumpStyle, load_bytes, load_str};
 
 const SAMPLES: &[&str] = &[
     include_str!("golden/good/all-sections.conf"),
@@ -133,6 +133,21 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         try_everything(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_never_accepted_outside_of_comments(
+        sample in proptest::sample::select(SAMPLES),
+        at in any::<prop::sample::Index>(),
+        byte in 0x80_u8..,
+    ) {
+        // Neither comments nor includes nor what is skipped.
+        let text = sample.replace('#', " ").replace("include", "Include").replace("skip", "Skip");
+        let mut bytes = text.into_bytes();
+        bytes.insert(at.index(bytes.len()), byte);
+        if std::str::from_utf8(&bytes).is_err() {
+            prop_assert!(load_bytes("q.conf", &bytes).is_err());
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// Runs with an answer on standard input.
-    fn answer(&self, words: &str, answer: &str) -> Output {
+    fn answer(&self, words: &str, answer: impl AsRef<[u8]>) -> Output {
         let mut child = self
             .command(words)
             .stdin(Stdio::piped())
@@ -78,7 +78,7 @@ impl Node {
             .stdin
             .take()
             .unwrap()
-            .write_all(answer.as_bytes())
+            .write_all(answer.as_ref())
             .unwrap();
         child.wait_with_output().unwrap()
     }
@@ -459,6 +459,22 @@ fn the_configuration_may_come_from_standard_input() {
         (output.status.code(), out(&output).as_str()),
         (Some(0), "r0\n")
     );
+    let latin = [b"# \xe4\n", text.as_bytes()].concat();
+    assert_eq!(out(&node.answer("-c - sh-resources", latin)), "r0\n");
+    for (bytes, words) in [
+        (
+            b"\nresource \"\xe4\" { }".to_vec(),
+            "STDIN:2: this is not valid UTF-8",
+        ),
+        (
+            vec![b'\n'; (4 << 20) + 1],
+            "bytes in one configuration file: more than 4194304",
+        ),
+    ] {
+        let output = node.answer("-c - sh-resources", bytes);
+        assert_eq!(output.status.code(), Some(10));
+        assert!(err(&output).contains(words), "{output:?}");
+    }
 }
 
 #[test]

@@ -14,12 +14,13 @@ use crate::file::read_regular;
 use crate::lexer::{Kind, Token, tokens};
 use crate::model::{Resource, Sections, Setting};
 use crate::suggest;
+use crate::text::Text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The greatest size of one file, in bytes.
-pub(crate) const FILE_MAX: usize = 4 << 20;
+pub const FILE_MAX: usize = 4 << 20;
 /// The greatest number of files of one configuration.
 pub(crate) const FILES_MAX: usize = 4096;
 /// The greatest size of all files together, in bytes.
@@ -75,7 +76,7 @@ pub(crate) struct Parser {
 
 impl Parser {
     /// Parses the main file's text.
-    pub(crate) fn run(name: &str, path: &Path, text: &str) -> Parsed {
+    pub(crate) fn run(name: &str, path: &Path, text: &Text) -> Parsed {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let source = Arc::new(SourceFile {
             name: name.to_owned(),
@@ -84,7 +85,7 @@ impl Parser {
             } else {
                 absolute.display().to_string()
             },
-            text: text.to_owned(),
+            text: text.text.clone(),
         });
         let mut parser = Self {
             out: Parsed::default(),
@@ -106,10 +107,10 @@ impl Parser {
         parser.out
     }
 
-    fn source(&mut self, file: Arc<SourceFile>, text: &str) -> Step<()> {
-        self.total += text.len();
-        if text.len() > FILE_MAX || self.total > TOTAL_MAX {
-            let (what, limit) = if text.len() > FILE_MAX {
+    fn source(&mut self, file: Arc<SourceFile>, text: &Text) -> Step<()> {
+        self.total += text.size;
+        if text.size > FILE_MAX || self.total > TOTAL_MAX {
+            let (what, limit) = if text.size > FILE_MAX {
                 ("bytes in one configuration file", FILE_MAX)
             } else {
                 ("bytes in all configuration files", TOTAL_MAX)
@@ -122,7 +123,7 @@ impl Parser {
             return self.stop(Some(place), Problem::TooMuch { what, limit });
         }
         self.file = file;
-        self.tokens = tokens(text);
+        self.tokens = tokens(&text.text, &text.replaced);
         self.at = 0;
         while self.top_level()? {}
         Ok(())
@@ -293,8 +294,8 @@ impl Parser {
                 };
                 return self.stop(Some(self.place(keyword)), problem);
             }
-            let text = match read(&path) {
-                Ok(text) => text,
+            let text = match read_regular(&path, FILE_MAX) {
+                Ok(bytes) => Text::from(bytes.as_slice()),
                 Err(error) => return failed(self, &path, system_words(&error)),
             };
             self.nested(&name.text, &path, &text)?;
@@ -303,7 +304,7 @@ impl Parser {
     }
 
     /// Parses an included file, then comes back to this one.
-    fn nested(&mut self, pattern: &str, path: &Path, text: &str) -> Step<()> {
+    fn nested(&mut self, pattern: &str, path: &Path, text: &Text) -> Step<()> {
         let shown = match path.strip_prefix(&self.folder) {
             Ok(relative) if !pattern.starts_with('/') => relative,
             _ => path,
@@ -311,7 +312,7 @@ impl Parser {
         let file = Arc::new(SourceFile {
             name: shown.display().to_string(),
             path: path.display().to_string(),
-            text: text.to_owned(),
+            text: text.text.clone(),
         });
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
         let outer_file = Arc::clone(&self.file);
@@ -357,7 +358,8 @@ impl Parser {
                 line: token.line,
                 column: token.column,
             };
-            return self.stop(Some(place), problem);
+            let hint = hint_for_broken(&problem);
+            return self.stop_with(Some(place), problem, hint.to_owned());
         }
         self.at += 1;
         Ok(token)
@@ -566,12 +568,6 @@ impl Parser {
     }
 }
 
-/// Reads a regular file up to the limit; bytes that are not UTF-8 are replaced.
-pub(crate) fn read(path: &Path) -> std::io::Result<String> {
-    let bytes = read_regular(path, FILE_MAX)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 /// The words that begin a statement of the top level.
 const TOP_LEVEL: [&str; 5] = ["global", "common", "resource", "skip", "include"];
 
@@ -589,6 +585,14 @@ fn hint_for_token(token: &Token) -> &'static str {
             "strings stand in plain double quotes: \""
         }
         (Kind::Stray | Kind::Punct('%'), _) => QUOTE_IT,
+        _ => "",
+    }
+}
+
+/// What may help with a token that broke a rule.
+fn hint_for_broken(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::NotUtf8 => "save the file as UTF-8; other bytes may stand in comments only",
         _ => "",
     }
 }

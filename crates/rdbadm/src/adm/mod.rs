@@ -185,14 +185,16 @@ impl Command<'_> {
         };
         let loaded = match self.path("config-file") {
             Some(path) if path == Path::new("-") => {
-                let text = std::io::read_to_string(std::io::stdin().lock()).map_err(|error| {
+                let stdin = std::io::stdin().lock();
+                let read = rdb_config::read_limited(stdin, rdb_config::FILE_MAX);
+                let bytes = read.map_err(|error| {
                     out::error(&format!(
                         "{}: can not read standard input: {error}",
                         self.program
                     ));
                     20
                 })?;
-                rdb_config::load_str("STDIN", &text)
+                rdb_config::load_bytes("STDIN", &bytes)
             }
             Some(path) => rdb_config::load(&path),
             None => rdb_config::load(&rdb_config::default_config_path()),
