@@ -1,17 +1,15 @@
 //! Checks that need the whole configuration: `docs/spec/admin.md`, section 1.11.
 
 use crate::dump::escape as quoted;
-use crate::error::{Diagnostic, Place, Problem, Warning, WarningKind};
-use crate::model::{Config, Disk, Host, HostKind, MetaDisk, Resource, Section, Sections, Setting};
+use crate::error::{Diagnostic, Errors, Place, Problem, Warning, WarningKind};
+use crate::model::{
+    Config, Disk, Host, HostKind, MetaDisk, Resource, Section, Sections, Setting, Volume,
+};
 use crate::options::{self, Served, Type};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks everything; the configuration may lose a `resync-after` that names nothing.
-pub(crate) fn check(
-    config: &mut Config,
-    errors: &mut Vec<Diagnostic>,
-    warnings: &mut Vec<Warning>,
-) {
+pub(crate) fn check(config: &mut Config, errors: &mut Errors, warnings: &mut Vec<Warning>) {
     let mut checker = Checker {
         errors,
         firsts: BTreeMap::new(),
@@ -56,7 +54,7 @@ pub(crate) fn groups_of_07(
 }
 
 struct Checker<'a> {
-    errors: &'a mut Vec<Diagnostic>,
+    errors: &'a mut Errors,
     /// Kind and key of what may be used once on a host.
     firsts: BTreeMap<(&'static str, String), Place>,
 }
@@ -138,14 +136,19 @@ impl Checker<'_> {
     }
 
     /// The hosts of a resource have the same volumes.
-    fn volumes(&mut self, resource: &Resource) {
+    fn volumes<'r>(&mut self, resource: &'r Resource) {
         let Some((first, others)) = resource.hosts.split_first() else {
             return;
         };
         let label = |host: &Host| format!("on {} {{ ... }}", host.names[0]);
+        let by_number = |host: &'r Host| -> BTreeMap<u16, &'r Volume> {
+            host.volumes.iter().map(|v| (v.number, v)).collect()
+        };
+        let ours = by_number(first);
         for other in others {
+            let theirs = by_number(other);
             for volume in &first.volumes {
-                match other.volumes.iter().find(|v| v.number == volume.number) {
+                match theirs.get(&volume.number) {
                     Some(theirs) if theirs.implicit != volume.implicit => {
                         let text = format!(
                             "volume {} must not be implicit on one but not the other",
@@ -163,7 +166,7 @@ impl Checker<'_> {
                 }
             }
             for volume in &other.volumes {
-                if first.volumes.iter().all(|v| v.number != volume.number) {
+                if !ours.contains_key(&volume.number) {
                     let text = format!(
                         "volume {} missing (present on {})",
                         volume.number, other.names[0]

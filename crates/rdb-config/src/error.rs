@@ -395,11 +395,63 @@ impl fmt::Display for Snippet<'_> {
     }
 }
 
-/// The configuration cannot be used: everything found wrong, in the order found.
+/// How many errors are kept and shown; later ones are rarely news.
+pub(crate) const ERRORS_MAX: usize = 50;
+
+/// What is found wrong: the first errors, and how many there are beyond them.
+#[derive(Default)]
+pub(crate) struct Errors {
+    kept: Vec<Diagnostic>,
+    more: usize,
+    has_conflict: bool,
+}
+
+impl Errors {
+    /// Keeps an error, or counts it if there are many already.
+    pub(crate) fn push(&mut self, error: Diagnostic) {
+        self.has_conflict |= matches!(error.problem, Problem::Conflict { .. });
+        if self.kept.len() < ERRORS_MAX {
+            self.kept.push(error);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+
+    /// Keeps the error that is the last because it ends the search for more.
+    pub(crate) fn push_last(&mut self, error: Diagnostic) {
+        self.kept.push(error);
+    }
+
+    /// Whether anything is there twice.
+    pub(crate) fn has_conflict(&self) -> bool {
+        self.has_conflict
+    }
+
+    /// Fails if there are any.
+    pub(crate) fn result(self) -> Result<(), ConfigError> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError {
+            diagnostics: self.kept,
+            more: self.more,
+        })
+    }
+}
+
+impl Extend<Diagnostic> for Errors {
+    fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, errors: I) {
+        errors.into_iter().for_each(|error| self.push(error));
+    }
+}
+
+/// The configuration cannot be used: what was found wrong, in the order found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// At least one message.
     pub diagnostics: Vec<Diagnostic>,
+    /// How many more errors there are that are not among them.
+    pub more: usize,
 }
 
 impl ConfigError {
@@ -411,6 +463,7 @@ impl ConfigError {
                 problem,
                 hint: None,
             }],
+            more: 0,
         }
     }
 
@@ -443,7 +496,11 @@ impl fmt::Display for ConfigError {
             }
             write!(f, "{diagnostic}")?;
         }
-        Ok(())
+        match self.more {
+            0 => Ok(()),
+            1 => f.write_str("\nand 1 more error"),
+            more => write!(f, "\nand {more} more errors"),
+        }
     }
 }
 

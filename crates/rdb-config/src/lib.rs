@@ -126,19 +126,10 @@ fn build(name: &str, path: &Path, text: &text::Text) -> Result<Loaded, ConfigErr
     };
     // After a syntax error the rest of the file is unknown, and whatever these checks miss may be there. What is there
     // twice would be found in each of these checks again.
-    if !stopped
-        && !errors
-            .iter()
-            .any(|e| matches!(e.problem, Problem::Conflict { .. }))
-    {
+    if !stopped && !errors.has_conflict() {
         check::check(&mut config, &mut errors, &mut warnings);
         check::open_secrets(&config, &mut warnings);
     }
-    if errors.is_empty() {
-        Ok(Loaded { config, warnings })
-    } else {
-        Err(ConfigError {
-            diagnostics: errors,
-        })
-    }
+    errors.result()?;
+    Ok(Loaded { config, warnings })
 }

@@ -1,7 +1,7 @@
 //! What a resource means on one host: `docs/spec/admin.md`, section 1.10.
 
 use crate::dump::escape as quoted;
-use crate::error::{ConfigError, Diagnostic, Problem};
+use crate::error::{ConfigError, Diagnostic, Errors, Problem};
 use crate::model::{
     Address, Config, Disk, Family, Host, HostKind, MetaDisk, ResolvedHost, ResolvedResource,
     ResolvedVolume, Resource, Section, Sections, Setting,
@@ -12,9 +12,10 @@ use crate::typed::{
     OnNoDataAccessible, Protocol, ResourceOptions, RrConflict, StartupOptions,
 };
 use crate::value::{self, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 impl Config {
     /// The resource of this name.
@@ -154,13 +155,10 @@ impl Resource {
             return Err(ConfigError::one(Some(self.place.clone()), problem));
         };
         if to_run {
-            let mut refusals = crate::check::primaries(self);
+            let mut refusals = Errors::default();
+            refusals.extend(crate::check::primaries(self));
             refusals.extend(self.refusals(me));
-            if !refusals.is_empty() {
-                return Err(ConfigError {
-                    diagnostics: refusals,
-                });
-            }
+            refusals.result()?;
         }
         let address_of = |host: &Host| match self.socket_address(host) {
             Err(_) if !to_run => Ok(NO_ADDRESS),
@@ -222,6 +220,7 @@ impl Resource {
                 problem,
                 hint: Some(hint.to_owned()),
             }],
+            more: 0,
         })
     }
 
@@ -270,14 +269,16 @@ impl Resource {
             sections.inherit_section(Section::Disk, inherited.get(Section::Disk));
             scopes.push((Section::Disk, effective(sections.get(Section::Disk))));
         }
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         for (section, settings) in scopes {
             for setting in settings {
                 let Some(reason) = refused(section, &setting) else {
                     continue;
                 };
                 // The same line of the resource holds for each of its volumes.
-                if seen.contains(&setting) {
+                let place = &setting.place;
+                let at = (Arc::as_ptr(&place.file), place.line, place.column);
+                if !seen.insert((at, setting.name.clone(), setting.value.clone())) {
                     continue;
                 }
                 let value = if reason.with_value {
@@ -287,7 +288,6 @@ impl Resource {
                 };
                 let what = format!("{} option '{}{value}'", section.as_str(), setting.name);
                 refuse(what, reason.text, setting.place.clone());
-                seen.push(setting);
             }
         }
         found

@@ -9,7 +9,9 @@ mod resource;
 mod section;
 mod volume;
 
-use crate::error::{Diagnostic, Place, Problem, SourceFile, Warning, WarningKind, system_words};
+use crate::error::{
+    Diagnostic, Errors, Place, Problem, SourceFile, Warning, WarningKind, system_words,
+};
 use crate::file::read_regular;
 use crate::lexer::{Kind, Token, tokens};
 use crate::model::{Resource, Sections, Setting};
@@ -30,8 +32,6 @@ pub(crate) const INCLUDE_DEPTH_MAX: usize = 32;
 
 /// How many options one section may set: many times what there are.
 pub(crate) const SETTINGS_MAX: usize = 1024;
-/// How many errors are collected; later ones are rarely news.
-pub(crate) const ERRORS_MAX: usize = 200;
 
 /// The parse cannot go on; why is in the parser's errors.
 pub(crate) struct Stop;
@@ -48,7 +48,7 @@ pub(crate) struct Parsed {
     pub(crate) common: Sections,
     pub(crate) has_common: bool,
     pub(crate) resources: Vec<Resource>,
-    pub(crate) errors: Vec<Diagnostic>,
+    pub(crate) errors: Errors,
     pub(crate) warnings: Vec<Warning>,
     /// The 0.7 resync groups: resource and group number.
     pub(crate) groups: Vec<(String, i64)>,
@@ -495,7 +495,7 @@ impl Parser {
     }
 
     fn stop_with<T>(&mut self, place: Option<Place>, problem: Problem, hint: String) -> Step<T> {
-        self.out.errors.push(Diagnostic {
+        self.out.errors.push_last(Diagnostic {
             place,
             problem,
             hint: (!hint.is_empty()).then_some(hint),
@@ -510,9 +510,6 @@ impl Parser {
 
     /// The same, with what may help.
     fn wrong_with(&mut self, place: Place, problem: Problem, hint: String) {
-        if self.out.errors.len() >= ERRORS_MAX {
-            return;
-        }
         self.out.errors.push(Diagnostic {
             place: Some(place),
             problem,
@@ -552,8 +549,8 @@ impl Parser {
     }
 
     /// The same within one resource or host. `owner` tells it from another of the same name, which is an error
-    /// itself and not one for each of its statements.
-    fn only_once_in(&mut self, owner: &str, what: &str, key: &str, place: Place) {
+    /// itself and not one for each of its statements. True for the first.
+    fn only_once_in(&mut self, owner: &str, what: &str, key: &str, place: Place) -> bool {
         let id = (what.to_owned(), format!("{owner} {key}"));
         if let Some(first) = self.firsts.get(&id) {
             let problem = Problem::Conflict {
@@ -562,9 +559,10 @@ impl Parser {
                 first: first.to_string(),
             };
             self.wrong(place, problem);
-        } else {
-            self.firsts.insert(id, place);
+            return false;
         }
+        self.firsts.insert(id, place);
+        true
     }
 }
 

@@ -272,7 +272,8 @@ impl Parser {
                 draft.explicit_volumes = true;
                 let key = draft.name.clone();
                 let volume = self.volume(&key)?;
-                self.add_volume(&mut draft.templates, volume, &key);
+                let owner = draft.place.clone();
+                self.add_volume(&mut draft.templates, volume, &key, &owner);
             }
             "disk" if self.peek_raw().is('{') => {
                 let key = draft.name.clone();
@@ -535,7 +536,8 @@ impl Parser {
             "volume" => {
                 draft.explicit_volumes = true;
                 let volume = self.volume(&key)?;
-                self.add_volume(&mut host.host.volumes, volume, &key);
+                let owner = host.host.place.clone();
+                self.add_volume(&mut host.host.volumes, volume, &key, &owner);
             }
             "options" => {
                 self.open()?;
@@ -654,9 +656,7 @@ impl Parser {
         } = draft;
         let mut sections = sections;
         for host in &mut hosts {
-            for template in &templates {
-                fill(&mut host.host.volumes, template);
-            }
+            fill(&mut host.host.volumes, &templates);
             host.host.volumes.sort_by_key(|v| v.number);
         }
         let is_of_9 = !connections.is_empty() || hosts.iter().any(|h| h.host.node_id.is_some());

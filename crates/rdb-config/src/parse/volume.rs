@@ -5,6 +5,7 @@ use crate::error::{Place, Problem, WarningKind};
 use crate::lexer::{Kind, Token};
 use crate::model::{Device, Disk, MetaDisk, Section, Sections, Volume};
 use crate::options::OldSection;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 const VOLUME_ITEMS: &str = "device | disk | meta-disk | flex-meta-disk | }";
@@ -46,18 +47,36 @@ impl Parser {
         }
     }
 
-    pub(super) fn add_volume(&mut self, volumes: &mut Vec<Volume>, volume: Volume, key: &str) {
-        if let Some(first) = volumes.iter().find(|v| v.number == volume.number) {
+    /// Adds one to those of the owner; the volume 0 is the first of them, the others are in the file's order.
+    pub(super) fn add_volume(
+        &mut self,
+        volumes: &mut Vec<Volume>,
+        volume: Volume,
+        key: &str,
+        owner: &Place,
+    ) {
+        let key = format!("{key}:{}", volume.number);
+        if let Some(first) = volumes.first()
+            && (first.number, volume.number) == (0, 0)
+        {
             let problem = Problem::Conflict {
                 what: "volume section".to_owned(),
-                key: format!("{key}:{}", volume.number),
+                key,
                 first: first.place.to_string(),
             };
             self.wrong(volume.place.clone(), problem);
             return;
         }
-        volumes.push(volume);
-        volumes.sort_by_key(|v| v.number);
+        let owner = format!("{owner:?}");
+        let place = volume.place.clone();
+        if !self.only_once_in(&owner, "volume section", &key, place) {
+            return;
+        }
+        if volume.number == 0 {
+            volumes.insert(0, volume);
+        } else {
+            volumes.push(volume);
+        }
     }
 
     /// `device`, `disk`, `meta-disk` or `flexible-meta-disk` of a volume, after the keyword.
@@ -226,24 +245,28 @@ fn new_volume(number: u16, place: Place, implicit: bool) -> Volume {
     }
 }
 
-/// The volume 0 that statements outside of `volume {}` speak of.
+/// The volume 0 that statements outside of `volume {}` speak of. It is the first wherever there is one.
 pub(super) fn implicit_volume(volumes: &mut Vec<Volume>, place: Place) -> &mut Volume {
-    let at = volumes
-        .iter()
-        .position(|v| v.number == 0)
-        .unwrap_or_else(|| {
-            volumes.insert(0, new_volume(0, place, true));
-            0
-        });
-    &mut volumes[at]
+    if volumes.first().is_none_or(|v| v.number != 0) {
+        volumes.insert(0, new_volume(0, place, true));
+    }
+    &mut volumes[0]
 }
 
-/// Gives a host's volume what it does not say itself.
-pub(super) fn fill(volumes: &mut Vec<Volume>, template: &Volume) {
-    let Some(volume) = volumes.iter_mut().find(|v| v.number == template.number) else {
-        volumes.push(template.clone());
-        return;
-    };
+/// Gives a host's volumes what they do not say themselves.
+pub(super) fn fill(volumes: &mut Vec<Volume>, templates: &[Volume]) {
+    let places: BTreeMap<u16, usize> = (volumes.iter().enumerate())
+        .map(|(at, volume)| (volume.number, at))
+        .collect();
+    for template in templates {
+        match places.get(&template.number) {
+            Some(&at) => fill_one(&mut volumes[at], template),
+            None => volumes.push(template.clone()),
+        }
+    }
+}
+
+fn fill_one(volume: &mut Volume, template: &Volume) {
     volume.device = volume.device.take().or_else(|| template.device.clone());
     volume.disk = volume.disk.take().or_else(|| template.disk.clone());
     volume.meta = volume.meta.take().or_else(|| template.meta.clone());
