@@ -142,12 +142,10 @@ pub(crate) fn number(name: &str, text: &str, unit: Unit) -> Result<i128, Problem
         value: text.to_owned(),
     };
     // DRBD's tools read it as a number, too, and then say that it is out of range.
-    if let Some(number) = text.strip_prefix('-')
-        && !number.is_empty()
-        && number.len() <= 18
-        && number.bytes().all(|b| b.is_ascii_digit())
+    if let Some(digits) = text.strip_prefix('-')
+        && is_digits(digits)
     {
-        return number.parse().map(|n: i128| -n).map_err(|_| invalid());
+        return Ok(-i128::from(saturating(digits)));
     }
     let (digits, factor): (&str, Option<u128>) = match text.as_bytes().last() {
         Some(b's' | b'S') => (&text[..text.len() - 1], Some(512)),
@@ -156,14 +154,22 @@ pub(crate) fn number(name: &str, text: &str, unit: Unit) -> Result<i128, Problem
         Some(b'g' | b'G') => (&text[..text.len() - 1], Some(1 << 30)),
         _ => (text, None),
     };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    if !is_digits(digits) {
         return Err(invalid());
     }
-    // 20 digits hold every u64; the product with the greatest suffix fits an i128.
-    let value: u64 = digits.parse().map_err(|_| invalid())?;
-    let value = u128::from(value);
+    // The product with the greatest suffix fits.
+    let value = u128::from(saturating(digits));
     let scaled = factor.map_or(value, |factor| (value * factor).div_ceil(unit.scale()));
     i128::try_from(scaled).map_err(|_| invalid())
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A number of any length; what has more than 64 bits is the greatest that has not, which is beyond the range of every option.
+fn saturating(digits: &str) -> u64 {
+    digits.parse().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -189,17 +195,7 @@ mod tests {
         ] {
             assert_eq!(number("x", text, unit), Ok(expected), "{text}");
         }
-        for text in [
-            "10MB",
-            "1.5M",
-            "M",
-            "",
-            "-",
-            "-1k",
-            "0x10",
-            "99999999999999999999999",
-            "1 0",
-        ] {
+        for text in ["10MB", "1.5M", "M", "", "-", "-1k", "0x10", "1 0"] {
             let message = number("x", text, Unit::Count).expect_err(text).to_string();
             assert_eq!(message, format!("{text} is not a valid number"));
         }
@@ -303,6 +299,25 @@ mod tests {
                 "connect-int",
                 "10s",
                 "connect-int 10s => 5120 out of range [1..120].",
+            ),
+            // As many digits as there may be.
+            (
+                Section::Net,
+                "timeout",
+                "999999999999999999999",
+                "timeout 999999999999999999999 => 18446744073709551615 out of range [1..600].",
+            ),
+            (
+                Section::Net,
+                "timeout",
+                "-999999999999999999999",
+                "timeout -999999999999999999999 => -18446744073709551615 out of range [1..600].",
+            ),
+            (
+                Section::Disk,
+                "resync-rate",
+                "999999999999999999999G",
+                "resync-rate 999999999999999999999G => 19342813113834066794250240k out of range [1..4194304]k.",
             ),
         ] {
             let def = find(section, name).expect(name);

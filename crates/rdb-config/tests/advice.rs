@@ -399,3 +399,19 @@ fn comments_may_hold_any_bytes() {
         .collect();
     assert_eq!(names, ["\u{fffd}\u{e4}"]);
 }
+
+#[test]
+fn numbers_out_of_range_end_with_10_and_words_that_are_none_with_20_as_in_drbd() {
+    for (body, code) in [
+        ("net { timeout 6000; }", 10),
+        ("net { timeout 999999999999999999999; }", 10),
+        ("net { timeout -999999999999999999999; }", 10),
+        ("disk { resync-rate 999999999999999999999G; }", 10),
+        ("net { timeout 0x10; }", 20),
+        ("disk { resync-rate 10MB; }", 20),
+    ] {
+        let text = format!("resource r0 {{\n{HOSTS}\n{body}\n}}\n");
+        let error = load_str("q.conf", &text).expect_err(body);
+        assert_eq!(error.exit_code(), code, "{error}");
+    }
+}
