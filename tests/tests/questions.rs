@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rdb_tests::node::Out;
 use rdb_tests::pair::Plan;
+use rdb_tests::status::Volume;
 use rdb_tests::{Conf, Pair, programs, wait_until};
 use serde_json::{Value, json};
 
@@ -27,6 +28,16 @@ struct Watched {
 }
 
 impl Watched {
+    /// Nothing has changed on alice.
+    fn is_as(&self, before: &Volume) -> Result<()> {
+        let after = self.pair.alice.volume(0)?;
+        ensure!(
+            (&before.cs, &before.ds) == (&after.cs, &after.ds),
+            "{after:?}"
+        );
+        Ok(())
+    }
+
     /// Alice runs, and lets the member's group ask.
     fn new(name: &str) -> Result<Watched> {
         let conf = Conf {
@@ -145,12 +156,7 @@ fn a_member_changes_nothing_by_commands() -> Result<()> {
         ensure!(said.contains("permission denied"), "{words:?}: {said}");
         ensure!(!said.contains(SECRET), "{words:?}: {said}");
     }
-    let after = watched.pair.alice.volume(0)?;
-    ensure!(
-        (&before.cs, &before.ds) == (&after.cs, &after.ds),
-        "{after:?}"
-    );
-    Ok(())
+    watched.is_as(&before)
 }
 
 #[test]
@@ -207,12 +213,7 @@ fn whatever_is_sent_over_the_socket_only_questions_are_answered() -> Result<()> 
         );
         ensure!(!answer.contains(SECRET), "{request}: {answer}");
     }
-    let after = watched.pair.alice.volume(0)?;
-    ensure!(
-        (&before.cs, &before.ds) == (&after.cs, &after.ds),
-        "{after:?}"
-    );
-    Ok(())
+    watched.is_as(&before)
 }
 
 #[test]

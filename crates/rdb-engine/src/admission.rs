@@ -148,7 +148,6 @@ impl<P: Payload> Resource<P> {
             self.retry_woken(nr);
             return true;
         }
-        let volume = self.volume_mut(nr);
         volume.held.insert(sector, end, Holder::Application(key));
         volume.writes_open += 1;
         self.activate(key);

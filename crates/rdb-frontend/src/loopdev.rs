@@ -421,17 +421,23 @@ fn ioctl_with(
 mod tests {
     use super::*;
 
-    /// A device number that is used again must not be detached by who had it before.
-    #[test]
-    fn a_device_that_serves_another_file_stays() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("file");
+    /// A device, and its file.
+    fn attached_in(dir: &Path) -> (PathBuf, LoopDevice) {
+        let file = dir.join("file");
         std::fs::write(&file, vec![0; 1 << 20]).expect("written");
         let options = AttachOptions {
             block_size: 4096,
             read_only: false,
         };
         let device = LoopDevice::attach(&file, options).expect("attached");
+        (file, device)
+    }
+
+    /// A device number that is used again must not be detached by who had it before.
+    #[test]
+    fn a_device_that_serves_another_file_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (_, device) = attached_in(dir.path());
         let stale = LoopDevice {
             number: device.number,
             backing: dir.path().join("before"),
@@ -449,13 +455,7 @@ mod tests {
     #[test]
     fn a_device_over_another_file_of_the_same_path_stays() {
         let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("file");
-        std::fs::write(&file, vec![0; 1 << 20]).expect("written");
-        let options = AttachOptions {
-            block_size: 4096,
-            read_only: false,
-        };
-        let device = LoopDevice::attach(&file, options).expect("attached");
+        let (file, device) = attached_in(dir.path());
         assert_eq!(
             LoopDevice::serving(&file).expect("asked"),
             Some(device.clone())
