@@ -94,7 +94,7 @@ pub struct ResourceReport {
     pub epochs: u32,
     /// Its volumes, ascending.
     pub volumes: Vec<VolumeReport>,
-    /// Why there is no connection, if there is none.
+    /// Why there is no connection, if there is none; or why there would be none again (settings that differ by now).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_reason: Option<ReasonReport>,
     /// It does not run, though it is configured; nothing else in here tells of it then.

@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-use crate::config::Protocol;
 use crate::effect::{Effect, Level, RequestError};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
@@ -91,7 +90,7 @@ impl<P: Payload> Resource<P> {
     /// is about to be overwritten by a resync has nothing.)
     fn awaits_the_peers_record(&self, request: &AppRequest<P>) -> bool {
         let only_there = !self.is_safe_here(request) && request.net == Part::Done;
-        let on_its_way = self.net.protocol() == Protocol::A && request.in_log;
+        let on_its_way = request.done_when_sent && request.in_log;
         only_there && (on_its_way || self.volume(request.volume).loss_unrecorded.is_some())
     }
 

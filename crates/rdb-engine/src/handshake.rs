@@ -436,7 +436,11 @@ impl<P: Payload> Resource<P> {
             own,
             told: packet,
             has_uuids: peer_ids.is_some(),
-            protocol_a: self.net.peer_protocol == Some(Protocol::A),
+            protocol_a: self
+                .net
+                .peer_settings
+                .as_ref()
+                .is_some_and(|peer| peer.protocol() == Protocol::A),
         };
         if let Err(wrong) = rules::peer_state::check(&facts) {
             self.protocol_error(format!("volume {nr}: P_STATE {:#010x}: {wrong}", word.0));

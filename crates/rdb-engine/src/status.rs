@@ -21,7 +21,7 @@ pub struct ResourceStatus {
     pub protocol: Option<Protocol>,
     /// Epochs open at the mirror side, at least 1 (`ep:`).
     pub epochs: u32,
-    /// Why there is no connection, if there is none.
+    /// Why there is no connection, if there is none; or why there would be none again (settings that differ by now).
     pub trouble: Option<LinkTrouble>,
     /// Its volumes in ascending order.
     pub volumes: Vec<VolumeStatus>,

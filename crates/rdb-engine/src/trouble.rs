@@ -144,8 +144,15 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).disk_lost = Some(DiskLost { error, since });
     }
 
-    /// Why there is no connection.
+    /// Why there is no connection; or why there would be none again, if it were lost.
     pub(crate) fn link_trouble(&self, now: Time) -> Option<LinkTrouble> {
+        if let (None, Some((difference, since))) = (&self.net.trouble, self.differing_settings()) {
+            return Some(LinkTrouble {
+                kind: Trouble::Settings,
+                text: format!("the next connection will be refused: different {difference}"),
+                for_ms: now.ms_since(since),
+            });
+        }
         let trouble = self.net.trouble.as_ref()?;
         Some(LinkTrouble {
             kind: trouble.kind,

@@ -7,7 +7,7 @@
 
 use alloc::format;
 
-use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
+use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, Packet};
 
 use crate::effect::Level;
 use crate::event::{DiskError, Payload};
@@ -35,12 +35,6 @@ pub(crate) struct Verify {
 }
 
 impl<P: Payload> Resource<P> {
-    /// `verify-alg`, if there is one and it is known.
-    pub(crate) fn verify_algorithm(&self) -> Option<DigestAlgorithm> {
-        let options = self.net.options.as_ref()?;
-        DigestAlgorithm::from_name(&options.verify_alg).ok()
-    }
-
     /// P_OV_REQUEST.
     pub(crate) fn on_verify_request(&mut self, nr: VolumeNr, request: &BlockRequest) {
         let now = self.now;
@@ -68,7 +62,7 @@ impl<P: Payload> Resource<P> {
         let BlockedRead { sector, bytes, .. } = read;
         let now = self.now;
         let error = result.as_ref().err().copied();
-        let algorithm = self.verify_algorithm();
+        let algorithm = self.net.comparison.peer.verify;
         let digest = match (result, algorithm) {
             (Ok(Some(payload)), Some(algorithm)) => Some(payload.digest(algorithm)),
             // What no block has: the driver counts it as different.

@@ -42,6 +42,8 @@ pub(crate) struct AppRequest<P> {
     pub(crate) in_sync: bool,
     /// Which answers were asked for when it was sent to the peer.
     answers: DpFlags,
+    /// It went by protocol A: done at the peer when TCP has taken it.
+    pub(crate) done_when_sent: bool,
     /// Our disk was UpToDate when the write went there.
     pub(crate) good_here: bool,
     pub(crate) completed: bool,
@@ -84,6 +86,7 @@ impl<P> AppRequest<P> {
             epoch: 0,
             in_sync: false,
             answers: DpFlags::empty(),
+            done_when_sent: false,
             good_here: false,
             completed: false,
             flush_after: 0,
@@ -357,6 +360,7 @@ impl<P: Payload> Resource<P> {
         request.net = Part::Pending;
         request.in_log = true;
         request.answers = flags;
+        request.done_when_sent = protocol == Protocol::A && here;
         request.epoch = self.net.log.push(key, now);
         let header = |flags| DataHeader {
             sector,
@@ -375,7 +379,9 @@ impl<P: Payload> Resource<P> {
             }
             _ => Packet::Data(header(flags)),
         };
-        let notify = (protocol == Protocol::A && here).then(|| SendTag(block_id.to_u64()));
+        let notify = self.requests[key]
+            .done_when_sent
+            .then(|| SendTag(block_id.to_u64()));
         self.send_notify(nr, packet, payload, notify);
         self.arm_request_timer();
         let epoch_max = self

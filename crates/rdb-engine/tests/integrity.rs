@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::ConnState;
-use rdb_engine::{Command, Event, Payload, RequestKind};
+use rdb_engine::{Event, Payload, RequestKind};
 use replica_proto::{AlgorithmName, BlockId, Digest, DigestAlgorithm, Features, Packet};
 use world::lone::{Lone, names};
 use world::{Data, World};
@@ -145,13 +145,4 @@ fn the_peer_may_change_its_algorithm_while_connected() {
     lone.pump();
     // Its data could not be told from their digests any more. The next handshake finds what is left of that.
     assert!(lone.conn() < ConnState::WFReportParams, "{}", lone.is());
-}
-
-#[test]
-fn a_connection_in_use_keeps_its_digest() {
-    let mut w = World::pair(6, &NetOptions::default());
-    let options = with(DigestAlgorithm::Sha1);
-    assert!(w.admin(0, Command::NetOptions { options }).is_err());
-    w.write_wait(0, 0, vec![1; 4096]);
-    assert_eq!(w.nodes[0].state().conn, ConnState::Connected);
 }

@@ -10,7 +10,12 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
     let numbered = resource.volumes.len() > 1 || resource.volumes.iter().any(|v| v.volume != 0);
     let mut lines = Vec::new();
     if let Some(reason) = &resource.link_reason {
-        add(&mut lines, "connection", None, &resource.connection, reason);
+        let state = if is_connected(resource) {
+            "Connected"
+        } else {
+            &resource.connection
+        };
+        add(&mut lines, "connection", None, state, reason);
     }
     for volume in &resource.volumes {
         let number = numbered.then_some(volume.volume);
@@ -25,6 +30,11 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Whether the pair is connected, as far as the connection's own state says.
+fn is_connected(resource: &ResourceReport) -> bool {
+    resource.connection == "WFReportParams"
 }
 
 /// The lines of one volume of a resource, the connection's among them.
@@ -97,10 +107,16 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
     }
     let mut ills = Vec::new();
     let mut ill = |text: String| ills.push(format!("{name}: {text}"));
-    if resource.connection != "WFReportParams" {
-        let why = resource.link_reason.as_ref();
-        let why = why.map_or_else(String::new, |why| format!(": {}", one_line(&why.text)));
-        ill(format!("{}{why}", resource.connection));
+    let why = resource.link_reason.as_ref();
+    let why = why.map(|why| one_line(&why.text));
+    match why {
+        why if !is_connected(resource) => {
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            ill(format!("{}{why}", resource.connection));
+        }
+        // Connected, and would not connect again.
+        Some(why) => ill(why),
+        None => {}
     }
     if resource.volumes.is_empty() {
         ill("it has no volume".to_owned());
@@ -116,7 +132,7 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
             let why = why.map_or_else(String::new, |why| format!(": {}", one_line(&why.text)));
             ill(format!("volume {number}: disk {}{why}", volume.disk));
         }
-        if resource.connection == "WFReportParams" {
+        if is_connected(resource) {
             if volume.cstate != "Connected" {
                 ill(format!("volume {number}: {}", volume.cstate));
             }

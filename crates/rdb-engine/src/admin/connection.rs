@@ -2,11 +2,11 @@
 
 use alloc::format;
 
-use replica_proto::{Packet, StateChange, StateWord};
+use replica_proto::{Features, Packet, StateChange, StateWord};
 
 use super::{Ask, Stage};
 use crate::config::NetOptions;
-use crate::effect::Level;
+use crate::effect::{AdminError, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::net::Phase;
@@ -128,31 +128,69 @@ impl<P: Payload> Resource<P> {
         self.go_standalone();
     }
 
-    pub(super) fn admin_net_options(&mut self, options: NetOptions) {
-        let Some(own) = self.net.options.clone() else {
+    /// New net options. Of what both nodes have to know the peer is told, once the exchange of parameters is over: until then
+    /// the command waits, as what is on its way was said by the old ones.
+    pub(super) fn step_net_options(&mut self, options: NetOptions) {
+        let Some(old) = self.net.options.clone() else {
             self.admin_refused(162, "unknown connection");
             return;
         };
-        let agreed = |o: &NetOptions| {
-            (
-                o.protocol,
-                o.after_sb_0pri,
-                o.after_sb_1pri,
-                o.after_sb_2pri,
-                o.integrity_alg,
-                o.csums_alg,
-                o.verify_alg.clone(),
-            )
-        };
         let is_told = !matches!(self.net.phase, Phase::Closed | Phase::Pairing);
-        if agreed(&own) != agreed(&options) && is_told {
-            self.admin_refused(
-                163,
-                "protocol, after-sb-*, data-integrity-alg, csums-alg and verify-alg can only be given with connect",
-            );
-            return;
+        if is_told && told(&old) != told(&options) {
+            let is_exchanging = self.net.phase != Phase::Up || self.net.state_sent;
+            // (What waits behind a bitmap gets its digest when it is sent.)
+            if is_exchanging || self.net.bitmap_out.is_some() {
+                return;
+            }
+            if let Err(error) = self.may_announce(&old, &options) {
+                self.admin_done(Err(error));
+                return;
+            }
+            self.net.options = Some(options.clone());
+            self.announce_settings(&old, &options);
         }
         self.net.options = Some(options);
         self.admin_done(Ok(()));
     }
+
+    /// Whether settings can change on this connection as it is (`docs/spec/behaviour.md`, section 7.8).
+    fn may_announce(&self, old: &NetOptions, new: &NetOptions) -> Result<(), AdminError> {
+        let any = |is: fn(ConnState) -> bool| self.volumes.values().any(|v| is(v.state.conn));
+        if !self.net.greeted {
+            // What it says next would be compared with what it cannot know.
+            return Err(AdminError::State(StateError::InTransientState));
+        }
+        // A driver expects digests in P_ZEROES too, which has no place for one; rdb, known by its own feature, does not.
+        let zeroes = self.net.wire.features.contains(Features::WZEROES);
+        let begins = old.integrity_alg.is_none() && new.integrity_alg.is_some();
+        if begins && zeroes && !self.net.explicit_flush {
+            let why = "data-integrity-alg cannot begin while DRBD's driver is connected: disconnect first";
+            return Err(AdminError::refused(126, why));
+        }
+        let verifies = |conn| matches!(conn, ConnState::VerifyS | ConnState::VerifyT);
+        if old.verify_alg != new.verify_alg && any(verifies) {
+            return Err(AdminError::refused(149, "wait for its end"));
+        }
+        let syncs = |conn| {
+            (ConnState::StartingSyncS..=ConnState::SyncTarget).contains(&conn)
+                || matches!(conn, ConnState::PausedSyncS | ConnState::PausedSyncT)
+        };
+        if old.csums_alg != new.csums_alg && any(syncs) {
+            return Err(AdminError::refused(148, "wait for its end"));
+        }
+        Ok(())
+    }
+}
+
+/// The options of which the peer is told.
+fn told(options: &NetOptions) -> impl PartialEq {
+    (
+        options.protocol,
+        options.after_sb_0pri,
+        options.after_sb_1pri,
+        options.after_sb_2pri,
+        options.integrity_alg,
+        options.csums_alg,
+        options.verify_alg.clone(),
+    )
 }

@@ -365,7 +365,7 @@ impl<P: Payload> Resource<P> {
                 }
                 self.admin_done(Ok(()));
             }
-            Command::NetOptions { options } => self.admin_net_options(options),
+            Command::NetOptions { options } => self.step_net_options(options),
         }
     }
 

@@ -10,27 +10,25 @@
 mod authentication;
 mod keepalive;
 mod refusal;
+pub(crate) mod settings;
 pub(crate) mod teardown;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use replica_proto::{
-    AfterSb, AlgorithmName, ConnFlags, ConnectionFeatures, Features, Packet, ProtocolParams,
-    Socket, SyncParam, WireContext, WireProtocol,
-};
+use replica_proto::{ConnFlags, ConnectionFeatures, Features, Packet, Socket, WireContext};
 
 use self::refusal::Refusal;
+use self::settings::{Comparison, PeerSettings};
 use crate::bitmap_exchange::{BitmapIn, BitmapOut};
-use crate::config::{DiskOptions, NetOptions, Protocol, SplitBrainPolicy};
+use crate::config::{NetOptions, Protocol};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::{SendTag, Time, VolumeNr};
-use crate::integrity::{Integrity, algorithm_name, algorithm_named};
+use crate::integrity::Integrity;
 use crate::resource::Resource;
-use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::transfer_log::{MirrorEpochs, TransferLog};
 use crate::trouble::Troubled;
@@ -74,8 +72,10 @@ pub(crate) struct Net<P> {
     pub(crate) discard_sent: bool,
     pub(crate) tentative: bool,
     pub(crate) peer_dry_run: bool,
-    /// By which protocol the peer's writes go, as it says.
-    pub(crate) peer_protocol: Option<Protocol>,
+    /// What the peer goes by; `None` until it has told, and it fits.
+    pub(crate) peer_settings: Option<PeerSettings>,
+    /// The digests by which resyncs and verifies compare blocks.
+    pub(crate) comparison: Comparison,
     /// The peer's settings have come, and fit.
     pub(crate) greeted: bool,
     /// Own parameters are sent, and not every volume has left WFReportParams.
@@ -167,7 +167,8 @@ impl<P> Net<P> {
             discard_sent: false,
             tentative: false,
             peer_dry_run: false,
-            peer_protocol: None,
+            peer_settings: None,
+            comparison: Comparison::default(),
             greeted: false,
             state_sent: false,
             told_of: BTreeSet::new(),
@@ -269,7 +270,7 @@ impl<P: Payload> Resource<P> {
         net.fruitful = false;
         net.phase = Phase::Features;
         net.greeted = false;
-        net.peer_protocol = None;
+        net.peer_settings = None;
         net.connection = net.connection.wrapping_add(1);
         net.last_received = now;
         net.ping_sent_at = None;
@@ -387,15 +388,8 @@ impl<P: Payload> Resource<P> {
         self.net.discard_sent = core::mem::take(&mut self.net.discard_my_data);
         self.net.state_sent = true;
         self.net.phase = Phase::Up;
-        let params = ProtocolParams {
-            protocol: wire_protocol(options.protocol),
-            after_sb_0p: after_sb(options.after_sb_0pri),
-            after_sb_1p: after_sb(options.after_sb_1pri),
-            after_sb_2p: after_sb(options.after_sb_2pri),
-            conn_flags,
-            two_primaries: false,
-            integrity_alg: algorithm_name(options.integrity_alg),
-        };
+        self.net.comparison = Comparison::configured(&options);
+        let params = Self::own_params(&options, conn_flags);
         self.send(VolumeNr(0), Packet::Protocol(params), None);
         self.use_own_integrity(options.integrity_alg);
         for nr in self.volume_numbers() {
@@ -433,31 +427,6 @@ impl<P: Payload> Resource<P> {
         } else {
             self.send_state(nr);
         }
-    }
-
-    pub(crate) fn send_sync_param(&mut self, nr: VolumeNr) {
-        let verify_alg = self
-            .net
-            .options
-            .as_ref()
-            .map_or("", |o| o.verify_alg.as_str());
-        let verify_alg = AlgorithmName::new(verify_alg).unwrap_or_default();
-        let options = self
-            .volume(nr)
-            .disk
-            .as_ref()
-            .map(|d| d.options.clone())
-            .unwrap_or_default();
-        let params = SyncParam {
-            resync_rate: options.resync_rate_kib,
-            verify_alg,
-            csums_alg: algorithm_name(self.net.options.as_ref().and_then(|o| o.csums_alg)),
-            c_plan_ahead: options.c_plan_ahead_ds,
-            c_delay_target: options.c_delay_target_ds,
-            c_fill_target: options.c_fill_target_sectors,
-            c_max_rate: options.c_max_rate_kib,
-        };
-        self.send(nr, Packet::SyncParam(params), None);
     }
 
     /// Sends over the socket the packet belongs to. A bitmap on its way holds everything else on the data socket back.
@@ -506,152 +475,4 @@ impl<P: Payload> Resource<P> {
             ));
         }
     }
-
-    /// P_PROTOCOL: settings must match, or nothing can be agreed (`docs/spec/behaviour.md`, section 7.4).
-    pub(crate) fn on_protocol(&mut self, peer: &ProtocolParams) {
-        let Some(own) = self.net.options.clone() else {
-            return;
-        };
-        let mirrored = |p: AfterSb| p.convert_for_receiver();
-        let policy =
-            |ours, theirs: AfterSb| (after_sb(ours).to_string(), mirrored(theirs).to_string());
-        let yes = |set: bool| String::from(if set { "yes" } else { "no" });
-        let discards = peer.conn_flags.contains(ConnFlags::DISCARD_MY_DATA);
-        let both_discard = discards && self.net.discard_my_data;
-        let named = |algorithm: &str| match algorithm {
-            "" => String::from("none"),
-            algorithm => algorithm.to_string(),
-        };
-        let integrity = algorithm_name(own.integrity_alg);
-        let settings = [
-            (
-                "protocol",
-                (letter(wire_protocol(own.protocol)), letter(peer.protocol)),
-            ),
-            ("after-sb-0pri", policy(own.after_sb_0pri, peer.after_sb_0p)),
-            ("after-sb-1pri", policy(own.after_sb_1pri, peer.after_sb_1p)),
-            ("after-sb-2pri", policy(own.after_sb_2pri, peer.after_sb_2p)),
-            ("allow-two-primaries", (yes(false), yes(peer.two_primaries))),
-            (
-                "data-integrity-alg",
-                (
-                    named(integrity.as_str()),
-                    named(peer.integrity_alg.as_str()),
-                ),
-            ),
-        ];
-        if both_discard {
-            let text = "incompatible discard-my-data settings: both nodes ask for it";
-            self.refuse(Refusal::Settings, text);
-            return;
-        }
-        if let Some((what, (ours, theirs))) = settings
-            .into_iter()
-            .find(|(_, (ours, theirs))| ours != theirs)
-        {
-            // (A name can be anything that fits.)
-            let theirs = theirs.escape_debug();
-            let text = format!("incompatible {what} settings: here {ours}, on the peer {theirs}");
-            self.refuse(Refusal::Settings, text);
-            return;
-        }
-        self.net.greeted = true;
-        self.net.peer_protocol = Some(own.protocol);
-        self.use_peer_integrity(own.integrity_alg);
-        if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
-            self.net.peer_dry_run = true;
-        }
-    }
-
-    /// P_PROTOCOL_UPDATE: the peer's settings changed (`docs/spec/behaviour.md`, section 7.8). DRBD's driver takes them over.
-    /// Here the configuration is the administrator's: what our users were promised does not change by a word of the peer.
-    /// Each node's writes go by its own protocol, as each write says by its flags which answers it wants; and the next
-    /// handshake finds that the settings differ, unless they have been made equal.
-    pub(crate) fn on_protocol_update(&mut self, peer: &ProtocolParams) {
-        let Some(integrity) = algorithm_named(&peer.integrity_alg) else {
-            // Its data could not be told from their digests any more.
-            let text = "the peer's new data-integrity-alg is not known here";
-            self.log(Level::Error, text);
-            self.trouble(Trouble::Settings, text);
-            self.lose_connection(ConnState::ProtocolError);
-            return;
-        };
-        // What the peer's data carry from its next packet on; ours go on with our own algorithm.
-        self.use_peer_integrity(integrity);
-        let protocol = match peer.protocol {
-            WireProtocol::A => Protocol::A,
-            WireProtocol::B => Protocol::B,
-            WireProtocol::C => Protocol::C,
-        };
-        let text = format!(
-            "the peer has new settings: protocol {} for its writes; ours stay as configured (protocol {})",
-            protocol.letter(),
-            self.net.protocol().letter()
-        );
-        self.log(Level::Warn, text);
-        self.net.peer_protocol = Some(protocol);
-    }
-
-    /// P_SYNC_PARAM: the pace holds as long as the peer is connected; algorithms must match.
-    pub(crate) fn on_sync_param(&mut self, nr: VolumeNr, peer: &SyncParam) {
-        let own_verify = self
-            .net
-            .options
-            .as_ref()
-            .map_or_else(String::new, |o| o.verify_alg.clone());
-        let own_csums = algorithm_name(self.net.options.as_ref().and_then(|o| o.csums_alg));
-        let state = self.volume(nr).state;
-        if state.conn == ConnState::WFReportParams {
-            for (what, own, theirs) in [
-                ("verify", own_verify.as_str(), peer.verify_alg.as_str()),
-                ("csums", own_csums.as_str(), peer.csums_alg.as_str()),
-            ] {
-                if own != theirs {
-                    let text =
-                        format!("Different {what}-alg settings. me=\"{own}\" peer=\"{theirs}\"");
-                    self.refuse_volume(Refusal::Settings, nr, text);
-                    return;
-                }
-            }
-        }
-        self.volume_mut(nr).peer.pace = Some(peer.clone());
-    }
-
-    /// The disk's options, with the pace of resyncs as the peer has told it: the administrator of either node may set it.
-    pub(crate) fn options_in_effect(&self, nr: VolumeNr) -> Option<DiskOptions> {
-        let volume = self.volume(nr);
-        let options = volume.disk.as_deref()?.options.clone();
-        let Some(pace) = &volume.peer.pace else {
-            return Some(options);
-        };
-        Some(DiskOptions {
-            resync_rate_kib: pace.resync_rate.max(1),
-            c_plan_ahead_ds: pace.c_plan_ahead.min(300),
-            c_delay_target_ds: pace.c_delay_target.clamp(1, 100),
-            c_fill_target_sectors: pace.c_fill_target.min(1 << 20),
-            c_max_rate_kib: pace.c_max_rate.clamp(250, 4 << 20),
-            ..options
-        })
-    }
-}
-
-fn letter(protocol: WireProtocol) -> String {
-    let letter = match protocol {
-        WireProtocol::A => "A",
-        WireProtocol::B => "B",
-        WireProtocol::C => "C",
-    };
-    letter.to_string()
-}
-
-fn wire_protocol(protocol: Protocol) -> WireProtocol {
-    match protocol {
-        Protocol::A => WireProtocol::A,
-        Protocol::B => WireProtocol::B,
-        Protocol::C => WireProtocol::C,
-    }
-}
-
-fn after_sb(policy: SplitBrainPolicy) -> AfterSb {
-    AfterSb::from_code(policy as u32).unwrap_or(AfterSb::Disconnect)
 }

@@ -13,10 +13,6 @@ use crate::state::ConnState;
 use crate::volume::{BlockedRead, Purpose};
 
 impl<P: Payload> Resource<P> {
-    fn csums_algorithm(&self) -> Option<DigestAlgorithm> {
-        self.net.options.as_ref()?.csums_alg
-    }
-
     // ---- source --------------------------------------------------------------------------------------------------
 
     /// P_CSUM_RS_REQUEST.
@@ -26,7 +22,7 @@ impl<P: Payload> Resource<P> {
         request: &BlockRequest,
         digest: Digest,
     ) {
-        if self.csums_algorithm().map(DigestAlgorithm::len) != Some(digest.len()) {
+        if self.net.comparison.peer.csums.map(DigestAlgorithm::len) != Some(digest.len()) {
             self.protocol_error(format!(
                 "volume {nr}: P_CSUM_RS_REQUEST with a digest of {} bytes, which is not csums-alg's",
                 digest.len()
@@ -38,7 +34,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the block just read is what the target said it has.
     pub(crate) fn is_what_the_target_has(&self, purpose: Purpose, payload: &P) -> bool {
-        match (purpose, self.csums_algorithm()) {
+        match (purpose, self.net.comparison.peer.csums) {
             (Purpose::Checksum(digest), Some(algorithm)) => payload.digest(algorithm) == digest,
             _ => false,
         }
@@ -71,10 +67,9 @@ impl<P: Payload> Resource<P> {
     /// Whether this target asks with digests.
     pub(super) fn uses_checksums(&self, nr: VolumeNr) -> bool {
         let crashed = self.volume(nr).crashed_primary;
-        self.net
-            .options
-            .as_ref()
-            .is_some_and(|o| o.csums_alg.is_some() && (crashed || !o.csums_after_crash_only))
+        let options = self.net.options.as_ref();
+        self.net.comparison.own.csums.is_some()
+            && options.is_some_and(|o| crashed || !o.csums_after_crash_only)
     }
 
     /// The range is noted as asked for; the request follows when the block has been read.
@@ -112,7 +107,7 @@ impl<P: Payload> Resource<P> {
             self.log_volume_error(nr, text);
             self.local_io_error(nr, false);
         }
-        let algorithm = self.csums_algorithm();
+        let algorithm = self.net.comparison.own.csums;
         let sectors = u64::from(bytes / 512);
         if connection != self.net.connection
             || self.volume(nr).resync.awaited.holder_at(sector) != Some(bytes)
@@ -148,7 +143,7 @@ impl<P: Payload> Resource<P> {
 
     /// A write failed here: what the source finds equal in this range may be what did not arrive.
     pub(crate) fn spoil_checksums(&mut self, nr: VolumeNr, sector: u64, end: u64) {
-        if self.csums_algorithm().is_none() {
+        if self.net.comparison.own.csums.is_none() {
             return;
         }
         let resync = &mut self.volume_mut(nr).resync;

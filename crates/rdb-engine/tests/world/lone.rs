@@ -8,8 +8,8 @@ use rdb_engine::config::{Authentication, NetOptions};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use replica_proto::{
     AfterSb, AlgorithmName, BlockAck, BlockDesc, BlockId, BlockRequest, ConnFlags,
-    ConnectionFeatures, DataHeader, DdsFlags, DpFlags, Packet, ProtocolParams, Sizes, Socket,
-    StateWord, SyncParam, UuidFlags, Uuids, WireProtocol, decode,
+    ConnectionFeatures, DataHeader, DdsFlags, Digest, DpFlags, Packet, ProtocolParams, Sizes,
+    Socket, StateWord, SyncParam, UuidFlags, Uuids, WireProtocol, decode,
 };
 
 use replica_proto::auth::HmacAlgorithm;
@@ -22,6 +22,7 @@ pub struct Sent {
     pub socket: Socket,
     pub volume: u16,
     pub packet: Packet,
+    pub digest: Option<Digest>,
     pub payload: Vec<u8>,
     /// As it went over the wire.
     pub bytes: Vec<u8>,
@@ -150,7 +151,8 @@ impl Lone {
 
     /// What was sent since the last look, the data socket first.
     pub fn take(&mut self) -> Vec<Sent> {
-        let wire = self.w.nodes[0].wire;
+        let mut wire = self.w.nodes[0].wire;
+        wire.peer_digest_len = wire.own_digest_len; // it is the peer who takes this apart
         let mut sent = Vec::new();
         for (s, socket) in [Socket::Data, Socket::Meta].into_iter().enumerate() {
             for bytes in self.w.net[1][s].drain(..).flatten() {
@@ -159,6 +161,7 @@ impl Lone {
                     socket,
                     volume: frame.volume,
                     packet: frame.packet,
+                    digest: frame.digest,
                     payload: bytes[frame.consumed..].to_vec(),
                     bytes,
                 });

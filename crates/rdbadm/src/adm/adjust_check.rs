@@ -39,17 +39,11 @@ pub(crate) fn obstacles(
             .find(|v| v.volume == running.volume);
         obstacles.extend(obstacle_of_volume(running, configured, state));
     }
-    let is_connected = report.is_some_and(|report| report.connection == "WFReportParams");
-    if let Some(connection) = shown.connection.as_ref().filter(|_| is_connected) {
+    if let (Some(connection), Some(report)) = (&shown.connection, report) {
         let same_peer = connection.local == item.resource.me.address
             && connection.peer == item.resource.peer.address;
-        let changed = agreed_changes(&connection.net, &item.resource.net);
-        if same_peer && !changed.is_empty() {
-            obstacles.push(format!(
-                "{} cannot be changed while connected: disconnect, adjust both nodes",
-                changed.join(", ")
-            ));
-        }
+        let changes = obstacles_of_net(&connection.net, &item.resource.net, report);
+        obstacles.extend(changes.filter(|_| same_peer));
     }
     obstacles
 }
@@ -83,24 +77,30 @@ fn obstacle_of_volume(
     })
 }
 
-/// What both nodes have agreed on when they connected, as far as it is to change.
-fn agreed_changes(running: &NetOptions, configured: &NetOptions) -> Vec<&'static str> {
-    let (a, b) = (running, configured);
-    [
-        ("protocol", a.protocol != b.protocol),
-        ("after-sb-0pri", a.after_sb_0pri != b.after_sb_0pri),
-        ("after-sb-1pri", a.after_sb_1pri != b.after_sb_1pri),
-        ("after-sb-2pri", a.after_sb_2pri != b.after_sb_2pri),
-        (
-            "data-integrity-alg",
-            a.data_integrity_alg != b.data_integrity_alg,
-        ),
-        ("csums-alg", a.csums_alg != b.csums_alg),
-        ("verify-alg", a.verify_alg != b.verify_alg),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
-    .collect()
+/// Digests that are in use (`docs/spec/behaviour.md`, section 7.8). The other options can change at any time.
+fn obstacles_of_net<'a>(
+    running: &NetOptions,
+    configured: &NetOptions,
+    report: &'a ResourceReport,
+) -> impl Iterator<Item = String> + 'a {
+    let csums = running.csums_alg != configured.csums_alg;
+    let verify = running.verify_alg != configured.verify_alg;
+    report.volumes.iter().filter_map(move |volume| {
+        let number = volume.volume;
+        let (what, activity) = match volume.cstate.as_str() {
+            "VerifyS" | "VerifyT" if verify => ("verify-alg", "verified"),
+            "StartingSyncS" | "StartingSyncT" | "WFBitMapS" | "WFBitMapT" | "WFSyncUUID"
+            | "SyncSource" | "SyncTarget" | "PausedSyncS" | "PausedSyncT"
+                if csums =>
+            {
+                ("csums-alg", "resynced")
+            }
+            _ => return None,
+        };
+        Some(format!(
+            "{what} cannot be changed while volume {number} is being {activity}: wait for its end"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -142,18 +142,29 @@ mod tests {
         };
         assert_eq!(found(&primary, moved), Vec::<String>::new());
         assert_eq!(found(&alone, moved).len(), 1);
-        // What both have agreed on.
-        let protocol = |r: &mut ResourceShown| {
+        // What both have to know is told; but for digests that are in use.
+        let algorithms = |r: &mut ResourceShown| {
             let net = &mut r.connection.as_mut().unwrap().net;
             net.protocol = rdb_config::Protocol::A;
+            net.csums_alg = Some("md5".to_owned());
             net.verify_alg = Some("md5".to_owned());
         };
-        let agreed =
-            "protocol, verify-alg cannot be changed while connected: disconnect, adjust both nodes";
-        assert_eq!(found(&primary, protocol), [agreed]);
-        let mut waiting = report("Primary", "DUnknown");
-        waiting.connection = "WFConnection".to_owned();
-        assert_eq!(found(&waiting, protocol), Vec::<String>::new());
+        assert_eq!(found(&primary, algorithms), Vec::<String>::new());
+        for (conn, expected) in [
+            (
+                "SyncSource",
+                "csums-alg cannot be changed while volume 0 is being resynced: wait for its end",
+            ),
+            (
+                "VerifyT",
+                "verify-alg cannot be changed while volume 0 is being verified: wait for its end",
+            ),
+        ] {
+            let mut busy = report("Primary", "UpToDate");
+            busy.volumes[0].cstate = conn.to_owned();
+            assert_eq!(found(&busy, algorithms), [expected]);
+            assert_eq!(found(&busy, |_| {}), Vec::<String>::new());
+        }
     }
 
     #[test]
