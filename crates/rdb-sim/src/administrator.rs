@@ -260,6 +260,10 @@ impl World {
         for round in 0..40 {
             for i in 0..2 {
                 self.repair_disks(i, true);
+                if self.resettled {
+                    // (Refused, perhaps, as long as a resync goes by the old ones.)
+                    self.adjust(i);
+                }
             }
             self.quicken_resyncs(round);
             if self.comes_to_rest() {

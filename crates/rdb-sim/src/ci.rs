@@ -12,6 +12,9 @@ pub const CI_DIRECTED_SEEDS: u64 = 1_500;
 /// How many of the plans with full disks, from [`FULL`](crate::full::FULL) on.
 pub const CI_FULL_SEEDS: u64 = 1_500;
 
+/// How many of the plans with changing settings, from [`SETTINGS`](crate::settings::SETTINGS) on.
+pub const CI_SETTINGS_SEEDS: u64 = 1_500;
+
 /// How many seeds of plans with impostors it runs besides.
 pub const CI_HOSTILE_SEEDS: u64 = 1250;
 

@@ -34,6 +34,11 @@ pub enum Job {
         /// What is done.
         strike: Strike,
     },
+    /// A node is told of new settings.
+    Adjust {
+        /// Which one.
+        node: usize,
+    },
     /// A node that was down is up again, and its administrator brings the resource up.
     Start {
         /// Which one.

@@ -58,7 +58,7 @@ impl World {
             && mirrored
             && alive
             && good
-            && self.options.protocol == Protocol::C
+            && !self.promises_less()
             && let Some(text) = broken(peer)
         {
             panic!("acknowledged, and not on the peer's disk: {text}");
@@ -210,7 +210,7 @@ impl World {
         if old.role == Role::Primary
             && old.disk == DiskState::UpToDate
             && matches!(new.disk, DiskState::Failed | DiskState::Inconsistent)
-            && self.options.protocol != Protocol::C
+            && self.promises_less()
         {
             self.models[volume].forked = true;
         }
@@ -272,8 +272,8 @@ impl World {
         let given_up = consent || policy;
         // Under A and B what was acknowledged may not have left for the peer when the administrator gives this copy up;
         // and the peer may have lost what was in its disk's cache.
-        let may_lack = consent && self.options.protocol != Protocol::C
-            || given_up && self.nodes[1 - i].forgetful[volume];
+        let may_lack =
+            consent && self.promises_less() || given_up && self.nodes[1 - i].forgetful[volume];
         if may_lack && !self.holds(1 - i, volume) {
             self.models[volume].forked = true;
         }
@@ -289,6 +289,11 @@ impl World {
         self.models[volume].forked = true;
         self.nodes[i].lonely[volume] = false;
         self.coverage.hit("judge: data given up by consent");
+    }
+
+    /// Whether an acknowledged write may be on its way yet, or may have been acknowledged while it was.
+    fn promises_less(&self) -> bool {
+        self.promises_less || self.options.protocol != Protocol::C
     }
 
     /// A disk has lied: nothing is promised until it is replaced.
@@ -308,7 +313,7 @@ impl World {
         self.nodes[i].forgetful[volume] = false;
         let model = &self.models[volume];
         // Under A and B an acknowledged write may still be on its way.
-        if model.forked || model.foreign || self.options.protocol != Protocol::C {
+        if model.forked || model.foreign || self.promises_less() {
             return;
         }
         if let Some(text) = model.violation(&self.nodes[i].disks[volume]) {

@@ -30,6 +30,7 @@ mod oracle;
 pub mod plan;
 mod rng;
 mod run;
+pub mod settings;
 mod shrink;
 mod trace;
 mod workload;

@@ -11,6 +11,7 @@ use rdb_sim::crash_points::{crash_points, plan_of};
 use rdb_sim::directed::DIRECTED;
 use rdb_sim::full::FULL;
 use rdb_sim::mutation::hunt;
+use rdb_sim::settings::SETTINGS;
 use rdb_sim::{Coverage, Failure, Plan, ci, shrink, side_by_side};
 
 /// Runs two engines through crashes, cuts and races, and looks whether they keep what they promise.
@@ -29,6 +30,9 @@ struct Options {
     /// Plans in which disks run full for a while: --from and --seed count from their first seed
     #[arg(long, conflicts_with_all = ["directed", "hostile"])]
     full: bool,
+    /// Plans in which settings change while the nodes are connected
+    #[arg(long, conflicts_with_all = ["directed", "full", "hostile"])]
+    settings: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -85,6 +89,10 @@ fn main() -> ExitCode {
     if options.full {
         options.from += FULL;
         options.seed = options.seed.map(|seed| seed + FULL);
+    }
+    if options.settings {
+        options.from += SETTINGS;
+        options.seed = options.seed.map(|seed| seed + SETTINGS);
     }
     if options.ci {
         options.seeds = ci::CI_SEEDS;
@@ -324,6 +332,7 @@ fn many(options: &Options) -> bool {
     if options.ci {
         seeds.push((DIRECTED, ci::CI_DIRECTED_SEEDS, false));
         seeds.push((FULL, ci::CI_FULL_SEEDS, false));
+        seeds.push((SETTINGS, ci::CI_SETTINGS_SEEDS, false));
         seeds.push((0, ci::CI_HOSTILE_SEEDS, true));
     }
     let sum = Mutex::new(Sum::default());

@@ -18,6 +18,7 @@ use crate::full::FULL;
 use crate::hostile::Attack;
 use crate::net::Link;
 use crate::rng::{Rng, mix};
+use crate::settings::SETTINGS;
 
 /// What a seed sets up.
 #[derive(Debug, Clone)]
@@ -245,6 +246,12 @@ pub enum Action {
     Wait,
     /// The pair comes together with nobody's help, and from then on one thing that fails is borne.
     Settle,
+    /// The settings that both nodes have to know change; the other node is told so many microseconds later.
+    Settings {
+        node: usize,
+        resource: usize,
+        late_us: u64,
+    },
     /// An impostor takes the place of a node's peer.
     Attack {
         resource: usize,
@@ -295,6 +302,9 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
+        if seed >= SETTINGS {
+            return Plan::settings_of_seed(seed);
+        }
         if seed >= FULL {
             return Plan::full_of_seed(seed);
         }

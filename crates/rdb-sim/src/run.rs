@@ -161,6 +161,7 @@ impl Run<'_> {
                         connect_first,
                     } if !world.nodes[node].alive => world.start(node, connect_first),
                     Job::Start { .. } => {}
+                    Job::Adjust { node } => world.adjust(node),
                     Job::Strike { node, strike } => world.strike(node, strike),
                 }
             }
@@ -261,6 +262,11 @@ impl Run<'_> {
             } => self.worlds[resource].need_primary(node, volume),
             Action::Wait => {}
             Action::Settle => self.settle(),
+            Action::Settings {
+                node,
+                resource,
+                late_us,
+            } => self.worlds[resource].change_settings(node, late_us, &mut rng),
             Action::Attack { resource, attack } => self.worlds[resource].attack(attack),
             Action::Ambush {
                 resource,
@@ -442,6 +448,7 @@ fn name_of(action: Action) -> &'static str {
         Action::NeedPrimary { .. } => "step: need a Primary",
         Action::Wait => "step: wait",
         Action::Settle => "step: settle",
+        Action::Settings { .. } => "step: settings",
         Action::Attack { .. } => "step: attack",
         Action::Ambush { .. } => "step: ambush",
     }

@@ -68,6 +68,10 @@ pub struct World {
     pub transcript: Option<Vec<Line>>,
     pub models: Vec<Model>,
     pub options: NetOptions,
+    /// The options have changed since the pair was set up.
+    pub(crate) resettled: bool,
+    /// Another protocol than C is in use, or was.
+    pub(crate) promises_less: bool,
     pub disk_options: DiskOptions,
     /// The mistake that both engines make.
     pub(crate) planted: Option<rdb_engine::Bug>,
@@ -174,6 +178,8 @@ impl World {
             transcript: None,
             models: a.iter().map(|_| Model::default()).collect(),
             options: NetOptions::default(),
+            resettled: false,
+            promises_less: false,
             disk_options: DiskOptions {
                 c_plan_ahead_ds: 0,
                 resync_rate_kib: 100_000,
