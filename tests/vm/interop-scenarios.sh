@@ -490,6 +490,90 @@ two_volumes() {
     first_sync rdb
 }
 
+# ---- settings
+
+# What both have to know changes while they are connected and users write: each time one node adjusts first, then the other.
+settings_change() { # PRIMARY: kernel|rdb, FIRST: kernel|rdb
+    local step net letter other=rdb
+    [ "$2" = kernel ] || other=kernel
+    kmark
+    if [ "$1" = kernel ]; then primary_kernel; kload; else primary_rdb; rload; fi
+    load_runs
+    for step in 'A|' 'B|after-sb-0pri discard-zero-changes; after-sb-1pri consensus;' 'A|csums-alg sha1;' \
+        'C|csums-alg crc32c; verify-alg md5;'; do
+        letter=${step%%|*} net="protocol ${step%%|*}; ${step#*|}"
+        configure "$net" ''
+        load_continues
+        adjusted "$2" "$letter"
+        load_continues
+        adjusted "$other" "$letter"
+        load_continues
+        # The driver takes over what it hears; and neither has left the other.
+        kawait "$settled $letter r" 5
+        rawait "$settled $letter r" 5
+    done
+    ksaid 'drbd r0: (conn|peer)\(.*(Connected|NetworkFailure|BrokenPipe|TearDown)' && fail "the connection was left"
+    load_end
+    quiet
+    load_known "$1"
+    equal
+    both_secondary
+    # They connect again by the same, resync by the new digests, and verify by them.
+    apart kernel rdb
+    apart rdb kernel
+    must kadm verify r0
+    kawait "$settled" 60
+    [ -z "$(ksaid 'Out of sync')" ] || fail "the verify found differences"
+    configure 'protocol C;' ''
+    adjusted "$2" C
+    adjusted "$other" C
+    quiet
+    equal
+}
+adjusted() { # NODE LETTER
+    if [ "$1" = kernel ]; then
+        must kadm adjust r0
+        kawait " $2 r" 5
+    else
+        must radm adjust r0
+        rawait " $2 r" 5
+    fi
+}
+# load_continues: it goes on writing
+load_continues() {
+    local end=$((SECONDS + 20)) acked
+    acked=$(wc -l <"$work/load.acked")
+    until [ "$(wc -l <"$work/load.acked")" -ge $((acked + 3)) ]; do
+        [ $SECONDS -lt $end ] || fail "the load does not write any more"
+        sleep 0.2
+    done
+}
+# Digests of data cannot begin where the driver would want them in packets that have no place for them.
+digests_begin() {
+    configure 'protocol C; data-integrity-alg crc32c;' ''
+    refused radm adjust r0
+    quiet
+    must radm disconnect r0
+    kawait 'cs:WFConnection' 20
+    must kadm adjust r0
+    must radm adjust r0
+    quiet
+    integrity_of_writes
+    # They can end, and change.
+    configure 'protocol C; data-integrity-alg sha1;' ''
+    must radm adjust r0
+    must kadm adjust r0
+    quiet
+    writes kernel
+    writes rdb
+    configure 'protocol C;' ''
+    must kadm adjust r0
+    must radm adjust r0
+    quiet
+    writes kernel
+    writes rdb
+}
+
 # ---- the lists
 
 short() {
@@ -559,6 +643,11 @@ long() {
     done
     scenario 150 'verify, driven by the kernel; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb
     scenario 150 'verify, driven by the kernel; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel
+    scenario 150 'settings change while rdb is primary, rdb first' secondary primary C reconfigured 'protocol C;' '' settings_change rdb rdb
+    scenario 150 'settings change while rdb is primary, the kernel first' secondary primary C settings_change rdb kernel
+    scenario 150 'settings change while the kernel is primary, rdb first' primary secondary C settings_change kernel rdb
+    scenario 150 'settings change while the kernel is primary, it first' primary secondary C settings_change kernel kernel
+    scenario 180 'data-integrity-alg begins, changes and ends' both both C digests_begin
     scenario 90 'cram-hmac-alg sha1' both both C reconfigured 'protocol C; cram-hmac-alg sha1; shared-secret "first-meeting";' '' apart rdb kernel
     scenario 90 'cram-hmac-alg sha256' both both C reconfigured 'protocol C; cram-hmac-alg sha256; shared-secret "second meeting, a longer secret than the other";' '' apart kernel rdb
     scenario 120 'different secrets: refused' secondary secondary C wrong_secret
