@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rdb_engine::config::{NetOptions, Protocol, SplitBrainPolicy};
 use rdb_engine::rules::trouble::Trouble;
-use rdb_engine::state::ConnState;
+use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, Event, Payload, RequestKind};
 use replica_proto::{
     AfterSb, AlgorithmName, BlockRequest, ConnFlags, DigestAlgorithm, DpFlags, Features, Packet,
@@ -363,4 +363,48 @@ fn announcements_without_end_are_borne() {
     };
     lone.w.event(0, event);
     assert_eq!(names(&lone.pump()), ["P_PING_ACK"]);
+}
+
+/// What waits behind a bitmap gets its digest when it is sent. So digests do not begin before that.
+#[test]
+fn a_change_in_the_middle_of_a_bitmap_waits() {
+    // 2 M blocks: more plain packets than go out at a time.
+    let mut lone = Lone::large(12, 8 * 64 * 510 * 80);
+    lone.disk = DiskState::Inconsistent;
+    lone.features.features -= Features::WZEROES;
+    let plain = NetOptions {
+        use_rle: false,
+        ..NetOptions::default()
+    };
+    change(&mut lone.w, 0, &plain).unwrap();
+    lone.w.nodes[0].hold_data = true;
+    lone.greet();
+    lone.introduce(0);
+    lone.io();
+    assert_eq!(lone.is(), "WFBitMapS S/S U/I");
+    lone.give(Packet::DataRequest(BlockRequest {
+        sector: 80,
+        block_id: replica_proto::BlockId::from_u64(9),
+        bytes: 4096,
+    }));
+    lone.io();
+    let digests = NetOptions {
+        integrity_alg: Some(DigestAlgorithm::Sha1),
+        ..plain
+    };
+    let options = digests.clone();
+    let id = lone.w.start_admin(0, Command::NetOptions { options });
+    lone.io();
+    assert!(!lone.w.nodes[0].admin.contains_key(&id));
+    lone.w.nodes[0].hold_data = false;
+    let sent = lone.pump();
+    assert_eq!(lone.w.nodes[0].admin.remove(&id), Some(Ok(())));
+    let at = |name: &str| {
+        let sent = names(&sent);
+        sent.iter().rposition(|one| *one == name)
+    };
+    let update = at("P_PROTOCOL_UPDATE").expect("the announcement");
+    assert!(at("P_BITMAP") < Some(update));
+    let reply = at("P_DATA_REPLY").expect("the answer to the read");
+    assert_eq!(sent[reply].digest.is_some(), update < reply);
 }

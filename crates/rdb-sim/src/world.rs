@@ -347,6 +347,14 @@ impl World {
                     "{}: {text}",
                     self.nodes[i].name
                 );
+                // Nothing but a cable or an impostor spoils data: both nodes know which digest they carry.
+                assert!(
+                    !text.contains("Digest integrity check FAILED")
+                        || self.wires.spoils > 0
+                        || self.sieges > 0,
+                    "{}: {text}",
+                    self.nodes[i].name
+                );
                 self.nodes[i].log.push(text);
             }
             Effect::StateChanged { old, new, volume } => {
