@@ -270,7 +270,6 @@ impl<P: Payload> Resource<P> {
         net.fruitful = false;
         net.phase = Phase::Features;
         net.greeted = false;
-        net.peer_settings = None;
         net.connection = net.connection.wrapping_add(1);
         net.last_received = now;
         net.ping_sent_at = None;

@@ -225,10 +225,7 @@ impl<P: Payload> Resource<P> {
             (None, Some(_)) => {
                 self.log(Level::Info, "both nodes go by the same settings again");
             }
-            _ => self.log(
-                Level::Info,
-                format!("{whose} has told of its settings anew"),
-            ),
+            _ => {}
         }
     }
 
@@ -255,6 +252,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn announce_settings(&mut self, old: &NetOptions, new: &NetOptions) {
         let params = Self::own_params(new, ConnFlags::empty());
         let adopts = self.peer_adopts();
+        self.log(Level::Info, "the peer is told of new settings");
         if params != Self::own_params(old, ConnFlags::empty()) {
             self.send(VolumeNr(0), Packet::ProtocolUpdate(params.clone()), None);
             self.use_own_integrity(new.integrity_alg);

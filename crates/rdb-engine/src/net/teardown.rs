@@ -126,6 +126,7 @@ impl<P: Payload> Resource<P> {
         self.net.connection = self.net.connection.wrapping_add(1);
         self.net.state_sent = false;
         self.net.told_of.clear();
+        self.net.peer_settings = None;
         self.net.bitmap_in = None;
         self.net.bitmap_out = None;
         self.net.deferred.clear();
