@@ -8,7 +8,6 @@ use rdb_control::{
     DiskOptions, MetaDisk, NetOptions, Op, Refusal, ResourceOptions, WaitTimes, code,
 };
 
-use crate::adm::plan::ADDRESS_PAIR;
 use crate::exec::{Executor, Trouble};
 use crate::shown::{self, Settings};
 use crate::status_text::Detail;
@@ -20,6 +19,10 @@ const EXIT_USAGE: u8 = 20;
 
 /// How long the command may take, in seconds: `--timeout` is an option of the connection here.
 const CMD_TIMEOUT: &str = "--cmd-timeout";
+
+/// What messages name where addresses say which connection is meant, as `drbdsetup` has it (`docs/spec/behaviour.md`,
+/// section 2.8). `rdbadm` knows the resource, and names it.
+const ADDRESS_PAIR: &str = "??";
 
 /// One verb.
 pub(crate) struct Verb {

@@ -312,12 +312,14 @@ fn without_a_daemon_everything_is_unconfigured() {
              Command 'rdbsetup secondary 0' terminated with exit code 10\n"
         )
     );
-    let (code, text) = node.fails("disconnect r0");
-    assert_eq!(code, 10);
-    assert!(
-        text.starts_with("??: Failure: (162) Invalid configuration request\n"),
-        "{text}"
-    );
+    for verb in ["disconnect", "net-options"] {
+        let (code, text) = node.fails(&format!("{verb} r0"));
+        assert_eq!(code, 10);
+        assert!(
+            text.starts_with("r0: Failure: (162) Invalid configuration request\n"),
+            "{text}"
+        );
+    }
     assert_eq!(node.fails("proc").0, 20);
     assert!(
         !node.path("run").exists(),

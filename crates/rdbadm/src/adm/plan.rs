@@ -8,9 +8,6 @@ use rdb_control::{MetaDisk, Op, ResourceShown, WaitTimes};
 
 use crate::step::{Action, MetaCommand, MetaStep, Query, Step, Tool, address_word, path_word};
 
-/// What messages name where a step is told addresses (`docs/spec/behaviour.md`, section 2.8).
-pub(crate) const ADDRESS_PAIR: &str = "??";
-
 /// A resource as a command was told to work on it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Item {
@@ -240,10 +237,10 @@ impl Item {
         words.extend(set_defaults.then(|| "--set-defaults".to_owned()));
         words.extend(self.written.net.iter().cloned());
         let op = Op::NetOptions {
-            resource,
+            resource: resource.clone(),
             options: self.resource.net.clone(),
         };
-        self.setup(words, ADDRESS_PAIR.to_owned(), Action::Run(op))
+        self.setup(words, resource, Action::Run(op))
     }
 
     /// `disconnect`.
@@ -258,11 +255,11 @@ impl Item {
         words.extend(addresses.iter().map(address_word));
         words.extend(force.then(|| "--force".to_owned()));
         let resource = self.resource.name.clone();
-        self.setup(
-            words,
-            ADDRESS_PAIR.to_owned(),
-            Action::Run(Op::Disconnect { resource, force }),
-        )
+        let op = Op::Disconnect {
+            resource: resource.clone(),
+            force,
+        };
+        self.setup(words, resource, Action::Run(op))
     }
 
     /// `del-minor`, for a volume that runs and is not in the configuration any more.
