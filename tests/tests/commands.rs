@@ -282,6 +282,32 @@ fn what_is_not_configured_is_not_done() -> Result<()> {
 }
 
 #[test]
+fn a_connection_that_has_ended_is_not_ended_again() -> Result<()> {
+    let mut pair = prepared("commands-standalone")?;
+    pair.alice.start()?;
+    pair.alice.adm(&["up", "r0"])?;
+    for first in ["disconnect r0", "disconnect --force r0"] {
+        ensure!(run(&pair.alice, first)?.0 == 0, "{first}");
+        ensure!(run(&pair.alice, "cstate r0")?.1 == "StandAlone\n");
+        for again in ["disconnect r0", "disconnect --force r0", "net-options r0"] {
+            let (code, said) = run(&pair.alice, again)?;
+            let is_told = said.starts_with("r0: Failure: (162) ")
+                && said.contains("\nunknown connection\nHint: r0 is StandAlone already:");
+            ensure!(code == 10 && is_told, "{again}: exit code {code}\n{said}");
+        }
+        pair.alice.adm(&["connect", "r0"])?;
+    }
+    // One that is not up is said to be just that.
+    pair.alice.adm(&["down", "r0"])?;
+    let (code, said) = run(&pair.alice, "disconnect r0")?;
+    ensure!(
+        code == 10 && said.contains("Hint: resource r0 is not up"),
+        "exit code {code}\n{said}"
+    );
+    Ok(())
+}
+
+#[test]
 fn an_interrupted_command_holds_nobody_up() -> Result<()> {
     let mut pair = prepared("commands-interrupted")?;
     pair.alice.start()?;

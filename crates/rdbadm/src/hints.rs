@@ -62,9 +62,18 @@ impl Executor {
         let Step { resource, .. } = step;
         let program = self.program.clone();
         match (refusal.code, &step.action) {
-            (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(format!(
-                "Hint: resource {resource} is not up; run '{program} up {resource}'."
-            )),
+            (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(not_up(&program, resource)),
+            (code::INVALID_REQUEST, Action::Run(Op::Disconnect { .. } | Op::NetOptions { .. })) => {
+                let report = self.status().ok()?;
+                let mut known = report.iter().flat_map(|report| &report.resources);
+                match known.find(|known| known.name == *resource) {
+                    None => Some(not_up(&program, resource)),
+                    Some(known) if known.connection == "StandAlone" && known.failed.is_none() => {
+                        Some(stands_alone(&program, resource))
+                    }
+                    Some(_) => None,
+                }
+            }
             (
                 -2,
                 Action::Run(Op::Primary {
@@ -223,6 +232,18 @@ fn no_good_data(program: &str, resource: &str, volume: Option<&VolumeReport>) ->
 fn no_metadata(program: &str, resource: &str, minor: u32, disk: &str) -> String {
     format!(
         "Hint: if {disk} (minor {minor}) is new to {resource}, its metadata is made by '{program} create-md {resource}'."
+    )
+}
+
+fn not_up(program: &str, resource: &str) -> String {
+    format!("Hint: resource {resource} is not up; run '{program} up {resource}'.")
+}
+
+/// DRBD forgets the addresses of a connection that is ended, so that to end it once more is an error; what the caller
+/// wants to hear is that it has ended.
+fn stands_alone(program: &str, resource: &str) -> String {
+    format!(
+        "Hint: {resource} is StandAlone already: it has no connection. '{program} connect {resource}' makes one."
     )
 }
 
