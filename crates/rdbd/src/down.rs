@@ -24,6 +24,14 @@ impl Node {
             return Ok(generations);
         };
         let _turn = self.turn_for_down(&target).await?;
+        if !self.is_there(&target) {
+            // Another one before it has done all this, unless the resource is back already.
+            let is_back = self.restarts.under_way(name).is_some() || self.resource(name).is_ok();
+            return match is_back {
+                true => Err(self.ended(&target)),
+                false => Ok(generations),
+            };
+        }
         let at = |step: &'static str| move |failure| explain(failure, step);
         if target.failure.is_none() {
             for volume in self

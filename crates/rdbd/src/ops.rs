@@ -174,7 +174,7 @@ impl Node {
             }
             Op::DelMinor { minor } => {
                 let target = self.target(minor)?;
-                let _turn = caller::turn(&target).await?;
+                let _turn = self.turn(&target).await?;
                 self.del_volume(&target).await?;
             }
             Op::DelResource { resource } => self.del_resource(&resource).await?,
@@ -254,6 +254,7 @@ impl Node {
             volumes: Default::default(),
             connection: None,
             failure: None,
+            is_going: false,
             turn: Default::default(),
         });
         tracing::info!("drbd {name}: created");
@@ -269,7 +270,7 @@ impl Node {
         implicit: bool,
     ) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         {
             let mut registry = self.registry.lock();
             if registry.check_new_minor(name, number, minor)? {
@@ -312,7 +313,7 @@ impl Node {
 
     pub(crate) async fn attach(&self, minor: u32, disk: DiskShown) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         let options = self.engine_disk(&disk.options)?;
         if self.volume_status(&target).await?.state.disk != DiskState::Diskless {
             return Err(Refusal::failure(code::DISK_CONFIGURED, "").into());
@@ -339,7 +340,7 @@ impl Node {
         tentative: bool,
     ) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         let options = convert::net(&connection.net)?;
         for (other, used) in self.connections().await {
             if used.local == connection.local {
@@ -396,7 +397,7 @@ impl Node {
         // What is forced waits for nobody.
         let _turn = match force {
             true => None,
-            false => Some(caller::turn(&target).await?),
+            false => Some(self.turn(&target).await?),
         };
         if self.resource_status(&target).await?.connection == ConnState::StandAlone {
             return Err(unknown_connection());
@@ -417,7 +418,7 @@ impl Node {
 
     async fn disk_options(&self, minor: u32, options: DiskOptions) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         let command = Command::DiskOptions {
             volume: target.volume(),
             options: self.engine_disk(&options)?,
@@ -433,7 +434,7 @@ impl Node {
 
     async fn net_options(&self, name: &str, options: NetOptions) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         let command = Command::NetOptions {
             options: convert::net(&options)?,
         };
@@ -465,7 +466,7 @@ impl Node {
 
     async fn del_resource(&self, name: &str) -> Outcome<()> {
         let target = self.resource(name)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         if !target.numbers.is_empty() {
             return Err(Refusal::failure(code::RES_IN_USE, "").into());
         }
@@ -478,6 +479,10 @@ impl Node {
 
     /// Stops the thread, waits for its end, and forgets the resource.
     pub(crate) async fn end_thread(&self, target: &Target) {
+        // Whoever waits for an answer of the thread, or for his turn, is told why there is none.
+        if let Some(entry) = self.registry.lock().get_mut(&target.name) {
+            entry.is_going = true;
+        }
         let handle = target.handle.clone();
         handle.stop();
         let ended = tokio::task::spawn_blocking(move || handle.join()).await;
@@ -605,7 +610,7 @@ impl Node {
     /// A command on one volume.
     async fn admin(&self, minor: u32, command: impl FnOnce(VolumeNr) -> Command) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         self.command(&target, command(target.volume())).await
     }
 
@@ -650,7 +655,7 @@ impl Node {
                 Err(caller::taken_back())
             }
             // It is gone, and its mailbox has said so.
-            Ok(Err(_)) if self.check_runs(target).is_err() => Err(self.ended(target)),
+            Ok(Err(_)) if self.has_ended(target) => Err(self.ended(target)),
             Ok(Err(error)) => Err(convert::refusal(error).into()),
             Err(_) => Err(self.ended(target)),
         }

@@ -18,7 +18,7 @@ impl Node {
     /// Promotes, and waits for the device. Without one the promotion is taken back, if it was made by this.
     pub(crate) async fn primary(&self, minor: u32, force: bool) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         let volume = target.volume();
         let was_primary = self.volume_status(&target).await?.state.role == Role::Primary;
         self.command(&target, Command::Primary { volume, force })
@@ -62,7 +62,7 @@ impl Node {
     /// The thread of the resource finds out whether the device is held open.
     pub(crate) async fn secondary(&self, minor: u32) -> Outcome<()> {
         let target = self.target(minor)?;
-        let _turn = caller::turn(&target).await?;
+        let _turn = self.turn(&target).await?;
         self.demote(&target).await
     }
 

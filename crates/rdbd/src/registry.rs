@@ -38,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) connection: Option<ConnectionShown>,
     /// Why its thread has ended on its own, if it has.
     pub(crate) failure: Option<String>,
+    /// It is being taken down: its thread ends, or has ended, because somebody wants that.
+    pub(crate) is_going: bool,
     /// Held by the command that changes the resource: they come one after the other.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }

@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rdb_control::{FailedReport, ResourceReport, VolumeReport};
+use rdb_control::{FailedReport, Refusal, ResourceReport, VolumeReport, code};
+use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
+use crate::caller;
 use crate::keep::KeptResource;
 use crate::node::Node;
-use crate::ops::Failure;
+use crate::ops::{Failure, Outcome};
 use crate::registry::Entry;
 use crate::target::Target;
 
@@ -25,6 +27,9 @@ use crate::target::Target;
 const RESTARTS_MAX: usize = 3;
 /// How long a start counts.
 const RESTART_WINDOW: Duration = Duration::from_secs(600);
+
+/// What is said to a command that was given before its resource was taken down, and had not begun.
+const TAKEN_DOWN: &str = "the resource was taken down while the command waited";
 
 /// What was and is started again.
 #[derive(Debug, Default)]
@@ -134,6 +139,10 @@ impl Node {
                 reason: reason.clone(),
                 advice: self.restarts.advice(&target.name),
             },
+            None if entry.is_going => FailedReport {
+                reason: "it is being taken down".to_owned(),
+                advice: "wait a moment; what is on its way to its disks ends first".to_owned(),
+            },
             None => FailedReport {
                 reason: "its thread does not answer".to_owned(),
                 advice: "see the log of rdbd".to_owned(),
@@ -157,32 +166,50 @@ impl Node {
 
     /// Why a command can not be served by a resource whose thread has ended.
     pub(crate) fn ended(&self, target: &Target) -> Failure {
-        let failure = {
+        let name = &target.name;
+        let known = {
             let registry = self.registry.lock();
-            let entry = registry.get(&target.name);
-            entry.and_then(|entry| entry.failure.clone())
+            let entry = registry.get(name).filter(|entry| target.is(entry));
+            entry.map(|entry| (entry.failure.clone(), entry.is_going))
         };
-        Failure::Error(match failure {
-            Some(reason) => format!(
-                "{0}: stopped: {reason}; {1}",
-                target.name,
-                self.restarts.advice(&target.name)
+        Failure::Error(match known {
+            Some((Some(reason), _)) => {
+                let advice = self.restarts.advice(name);
+                format!("{name}: stopped: {reason}; {advice}")
+            }
+            Some((None, false)) => format!("{name}: its thread has ended; see the log of rdbd"),
+            None if self.restarts.under_way(name).is_some() => format!(
+                "{name}: it stopped on its own while the command waited, see the log of rdbd; it is being started again by \
+                 itself: give the command again in a moment"
             ),
-            None => format!("{}: its thread has ended; see the log of rdbd", target.name),
+            // The other resources of the same command are no worse for that.
+            Some((None, true)) | None => {
+                return Refusal::failure(code::RES_NOT_KNOWN, TAKEN_DOWN).into();
+            }
         })
     }
 
-    /// Refuses what needs the thread of a resource that has ended.
-    pub(crate) fn check_runs(&self, target: &Target) -> Result<(), Failure> {
-        let is_failed = {
-            let registry = self.registry.lock();
-            let entry = registry.get(&target.name);
-            entry.is_some_and(|entry| entry.failure.is_some())
-        };
-        match is_failed {
-            true => Err(self.ended(target)),
-            false => Ok(()),
+    /// Whether the thread of a resource has ended, or is being ended.
+    pub(crate) fn has_ended(&self, target: &Target) -> bool {
+        let registry = self.registry.lock();
+        let entry = registry.get(&target.name).filter(|entry| target.is(entry));
+        entry.is_none_or(|entry| entry.failure.is_some() || entry.is_going)
+    }
+
+    /// Waits for the turn of a command that changes a resource. Whoever had it before may have taken the resource down.
+    pub(crate) async fn turn(&self, target: &Target) -> Outcome<OwnedMutexGuard<()>> {
+        let turn = caller::turn(target).await?;
+        match self.is_there(target) {
+            true => Ok(turn),
+            false => Err(self.ended(target)),
         }
+    }
+
+    /// Whether the resource that was looked up is still the one of its name.
+    pub(crate) fn is_there(&self, target: &Target) -> bool {
+        let registry = self.registry.lock();
+        let entry = registry.get(&target.name);
+        entry.is_some_and(|entry| target.is(entry))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a command works on.
 
+use std::sync::Arc;
+
 use rdb_engine::VolumeNr;
 use rdb_runtime::ResourceHandle;
 
@@ -13,7 +15,7 @@ pub(crate) struct Target {
     pub(crate) numbers: Vec<u16>,
     pub(crate) handle: ResourceHandle,
     pub(crate) failure: Option<String>,
-    pub(crate) turn: std::sync::Arc<tokio::sync::Mutex<()>>,
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Target {
@@ -26,6 +28,11 @@ impl Target {
             failure: entry.failure.clone(),
             turn: entry.turn.clone(),
         }
+    }
+
+    /// Whether it was made from this entry; another one may have got the name since.
+    pub(crate) fn is(&self, entry: &Entry) -> bool {
+        Arc::ptr_eq(&self.turn, &entry.turn)
     }
 
     pub(crate) fn volume(&self) -> VolumeNr {

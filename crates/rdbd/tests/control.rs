@@ -2,6 +2,7 @@
 //! names, minors and addresses, and what is left when it goes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -116,6 +117,66 @@ fn connect(name: &str, local: u16, peer: u16) -> Op {
         discard_my_data: false,
         tentative: false,
     }
+}
+
+/// Goal: who waits for his turn on a resource that is taken down meanwhile is told just that. Method: `connect` to an address
+/// that somebody has holds the resource for a second; `down` waits for that, and everything else for `down`.
+#[test]
+fn a_command_that_waited_is_told_that_the_resource_was_taken_down() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.run(new_resource("r0")).unwrap();
+    client.run(new_minor("r0", 0, 0)).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let down = || Op::Down {
+        resource: "r0".to_owned(),
+    };
+    let resource = || "r0".to_owned();
+    let force = false;
+    let queued = [
+        Op::Primary { minor: 0, force },
+        Op::Secondary { minor: 0 },
+        Op::Detach { minor: 0, force },
+        Op::DelMinor { minor: 0 },
+        Op::Disconnect {
+            resource: resource(),
+            force,
+        },
+        Op::NetOptions {
+            resource: resource(),
+            options: NetOptions::default(),
+        },
+        Op::DelResource {
+            resource: resource(),
+        },
+        new_minor("r0", 1, 1),
+        connect("r0", 7001, 7002),
+    ];
+    std::thread::scope(|scope| {
+        let ask = |op: Op| {
+            let mut client = daemon.client();
+            let asked = scope.spawn(move || client.run(op));
+            // They come in this order.
+            std::thread::sleep(Duration::from_millis(50));
+            asked
+        };
+        let holding = ask(connect("r0", port, 7002));
+        let first = ask(down());
+        let waiting: Vec<_> = queued.map(ask).into();
+        let second = ask(down());
+        assert!(matches!(holding.join(), Ok(Err(_))), "the address is taken");
+        assert!(matches!(first.join(), Ok(Ok(()))));
+        for asked in waiting {
+            let (code, info) = refused(asked.join().unwrap());
+            assert_eq!(
+                (code, info.as_str()),
+                (158, "the resource was taken down while the command waited")
+            );
+        }
+        assert!(matches!(second.join(), Ok(Ok(()))), "it is down already");
+    });
+    assert!(client.status().unwrap().resources.is_empty());
 }
 
 #[test]
