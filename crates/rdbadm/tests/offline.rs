@@ -456,11 +456,16 @@ fn a_bad_configuration_ends_with_its_message_and_10() {
 fn the_configuration_may_come_from_standard_input() {
     let node = Node::new();
     let text = std::fs::read_to_string(node.conf()).unwrap();
-    let output = node.answer("-c - sh-resources", &text);
-    assert_eq!(
-        (output.status.code(), out(&output).as_str()),
-        (Some(0), "r0\n")
-    );
+    for name in ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"] {
+        let output = node.answer(&format!("-c {name} sh-resources"), &text);
+        assert_eq!(
+            (output.status.code(), out(&output).as_str()),
+            (Some(0), "r0\n"),
+            "{name}"
+        );
+        let output = node.answer(&format!("-c {name} sh-resources"), "nonsense");
+        assert!(err(&output).starts_with("STDIN:1: "), "{output:?}");
+    }
     let latin = [b"# \xe4\n", text.as_bytes()].concat();
     assert_eq!(out(&node.answer("-c - sh-resources", latin)), "r0\n");
     for (bytes, words) in [

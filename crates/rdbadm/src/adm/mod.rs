@@ -184,7 +184,7 @@ impl Command<'_> {
             return Err(20);
         };
         let loaded = match self.path("config-file") {
-            Some(path) if path == Path::new("-") => {
+            Some(path) if is_standard_input(&path) => {
                 let stdin = std::io::stdin().lock();
                 let read = rdb_config::read_limited(stdin, rdb_config::FILE_MAX);
                 let bytes = read.map_err(|error| {
@@ -664,6 +664,13 @@ fn down(name: &str) -> Step {
             resource: name.to_owned(),
         }),
     }
+}
+
+/// Whether a configuration file's name means what is piped in. A program that opens the device of that name reads the same; the
+/// name is understood instead, for no other pipe is read.
+fn is_standard_input(path: &Path) -> bool {
+    const NAMES: [&str; 4] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
+    NAMES.iter().any(|name| path == Path::new(name))
 }
 
 fn config_error(error: &ConfigError) -> u8 {

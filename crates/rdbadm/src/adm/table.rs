@@ -559,7 +559,7 @@ fn globals() -> Vec<Arg> {
             .env("RDB_CONF")
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
-            .help("Configuration file; - is standard input [default: /etc/rdb.conf, else /etc/drbd.conf]"),
+            .help("Configuration file; - and /dev/stdin are standard input [default: /etc/rdb.conf, else /etc/drbd.conf]"),
         Arg::new("node")
             .long("node")
             .global(true)
