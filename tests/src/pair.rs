@@ -141,11 +141,20 @@ impl Pair {
     /// When a command fails.
     pub fn fresh(name: &str, plan: Plan) -> Result<Self> {
         let mut pair = Self::prepare(name, plan)?;
-        for node in [&mut pair.alice, &mut pair.bob] {
+        pair.begin()?;
+        Ok(pair)
+    }
+
+    /// Starts both daemons and makes metadata on all disks.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn begin(&mut self) -> Result<()> {
+        for node in [&mut self.alice, &mut self.bob] {
             node.start()?;
             node.adm(&["create-md", "--force", "r0"])?;
         }
-        Ok(pair)
+        Ok(())
     }
 
     /// Up, synced from alice, and alice primary.
@@ -154,10 +163,18 @@ impl Pair {
     /// When a command fails or the sync does not end.
     pub fn synced(name: &str, plan: Plan) -> Result<Self> {
         let pair = Self::fresh(name, plan)?;
-        pair.up()?;
-        pair.alice.adm(&["primary", "--force", "r0"])?;
-        pair.settle(60)?;
+        pair.sync_from(&pair.alice)?;
         Ok(pair)
+    }
+
+    /// Brings both up and syncs them from a node, which is Primary from then on.
+    ///
+    /// # Errors
+    /// When a command fails or the sync does not end.
+    pub fn sync_from(&self, node: &Node) -> Result<()> {
+        self.up()?;
+        node.adm(&["primary", "--force", "r0"])?;
+        self.settle(60)
     }
 
     /// Both up and connected.

@@ -70,18 +70,15 @@ fn pair(name: &str, settings: &str, intervals: &str) -> Result<(Pair, [Thin; 2])
         host.data[0] = thin.mount.join("disk");
     }
     pair.write_conf()?;
-    for node in [&mut pair.alice, &mut pair.bob] {
-        if !settings.is_empty() {
-            let file = pair.scratch.join("rdbd.toml");
-            std::fs::write(&file, settings)?;
-            node.settings = Some(file);
+    if !settings.is_empty() {
+        let file = pair.scratch.join("rdbd.toml");
+        std::fs::write(&file, settings)?;
+        for node in [&mut pair.alice, &mut pair.bob] {
+            node.settings = Some(file.clone());
         }
-        node.start()?;
-        node.adm(&["create-md", "--force", "r0"])?;
     }
-    pair.up()?;
-    pair.alice.adm(&["primary", "--force", "r0"])?;
-    pair.settle(60)?;
+    pair.begin()?;
+    pair.sync_from(&pair.alice)?;
     let mut client = pair.alice.nbd(0)?;
     client.write(0, &block(1))?;
     client.write(4 << 20, &vec![9; 8 << 20]).or_else(|_| {
