@@ -4,11 +4,14 @@
 //! Only programs built with debug assertions can be broken on purpose.
 #![cfg(debug_assertions)]
 
+use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rdb_tests::disk;
 use rdb_tests::pair::Plan;
+use rdb_tests::programs::run_tool;
 use rdb_tests::rng::Rng;
 use rdb_tests::status::Volume;
 use rdb_tests::wait::wait_until;
@@ -66,6 +69,104 @@ fn a_primary_comes_back_by_itself_with_every_acknowledged_write() -> Result<()> 
     })?;
     pair.alice
         .await_volume("the peer's being back", 60, Volume::is_settled)?;
+    Ok(())
+}
+
+/// A file system whose writes hang while it is frozen. It is unmounted with the scratch directory that it is in.
+struct Freezer {
+    mount: PathBuf,
+}
+
+impl Freezer {
+    fn new(pair: &Pair) -> Result<Self> {
+        let image = pair.scratch.join("freezer.img");
+        disk::create(&image, 2 * pair.plan.disk_bytes)?;
+        let mount = pair.scratch.join("freezer");
+        std::fs::create_dir(&mount)?;
+        let (image, path) = (image.display().to_string(), mount.display().to_string());
+        run_tool(60, "mkfs.ext4", &["-q", "-F", &image])?;
+        run_tool(60, "mount", &["-o", "loop", &image, &path])?;
+        disk::create(&mount.join("disk"), pair.plan.disk_bytes)?;
+        Ok(Self { mount })
+    }
+
+    fn freeze(&self) -> Result<()> {
+        let mount = self.mount.display().to_string();
+        run_tool(60, "fsfreeze", &["-f", &mount]).map(drop)
+    }
+
+    fn thaw(&self) -> Result<()> {
+        let mount = self.mount.display().to_string();
+        run_tool(60, "fsfreeze", &["-u", &mount]).map(drop)
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        // Nothing that waits for it could ever be ended.
+        let _ = self.thaw();
+    }
+}
+
+#[test]
+fn one_whose_disk_hangs_goes_on_without_it_and_takes_it_back_when_it_answers() -> Result<()> {
+    let mut pair = Pair::prepare("stopped-hang", Plan::default())?;
+    let freezer = Freezer::new(&pair)?;
+    pair.hosts[0].data[0] = freezer.mount.join("disk");
+    pair.write_conf()?;
+    pair.begin()?;
+    pair.sync_from(&pair.bob)?;
+
+    freezer.freeze()?;
+    let mut client = pair.bob.nbd(0)?;
+    let writing = std::thread::spawn(move || client.write(1 << 20, &[7; 64 << 10]));
+    // Once it has come here alice's disk is to write it.
+    wait_until(
+        "the write's being under way",
+        Duration::from_secs(10),
+        || Ok(pair.bob.volume(0)?.pe > 0),
+    )?;
+    break_it(&pair.alice)?;
+    // It comes back without the disk, says why, and its peer's user is served.
+    pair.alice
+        .await_volume("a connection without a disk", 60, |v| {
+            v.cs == "Connected" && v.ds == "Diskless/UpToDate"
+        })?;
+    let text = pair.alice.adm(&["status", "r0"])?;
+    ensure!(
+        text.contains("disk-reason: Diskless: it does not answer"),
+        "{text}"
+    );
+    writing.join().expect("it does not panic")?;
+    // A daemon that followed this one would want the disk, too.
+    wait_until("the record", Duration::from_secs(10), || {
+        let record = std::fs::read_to_string(pair.alice.run_dir.join("rdbd.state"))?;
+        Ok(record.contains("freezer/disk"))
+    })?;
+    // Who tries to attach it by hand finds it in use, and is told by what.
+    let said = pair.alice.try_adm(&["attach", "r0"])?.fails_with(20)?;
+    ensure!(
+        said.contains("is in use") && said.contains("Hint: the disk of r0/0: it does not answer"),
+        "{said}"
+    );
+
+    freezer.thaw()?;
+    pair.settle(60)?;
+    let text = pair.alice.adm(&["status", "r0"])?;
+    ensure!(!text.contains("disk-reason"), "{text}");
+    ensure!(
+        pair.alice
+            .logged("the last operation from before its end has ended")
+            == 1,
+        "{}",
+        pair.alice.log_tail(50)
+    );
+    pair.bob.adm(&["secondary", "r0"])?;
+    pair.disks_equal()?;
+    pair.bob.is_well()?;
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["down", "r0"])?;
+    }
     Ok(())
 }
 

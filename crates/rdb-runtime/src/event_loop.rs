@@ -30,7 +30,7 @@ use crate::handle::{
 use crate::log_limit::{Line, LogLimit, SUM_MS};
 use crate::net::Net;
 use crate::pool::{Buf, Pool, PoolSize, Reserve, Zeroes};
-use crate::ring::{Op, Owner, Ring};
+use crate::ring::{Op, Owner, Remains, Ring};
 use crate::timers::{Slot, Timers};
 
 /// `ERR_DISK_CONFIGURED`: the volume has a disk (`docs/spec/admin.md`, section 4.3).
@@ -192,6 +192,12 @@ impl<E: Engine> EventLoop<E> {
             self.follow_up();
         }
         Ok(())
+    }
+
+    /// Closes everything. What is still under way is awaited for a few seconds; what takes longer is left.
+    pub(crate) fn end(self) -> Option<Remains> {
+        let EventLoop { ring, .. } = self;
+        ring.end()
     }
 
     /// Whether something of what is being closed still has to be awaited.

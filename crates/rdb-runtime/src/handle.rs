@@ -1,5 +1,6 @@
 //! What the daemon holds of a resource: a handle that talks to its thread.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -7,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdb_engine::config::{DiskOptions, NetOptions};
@@ -25,6 +25,7 @@ use crate::frontend::knbd::KnbdMessage;
 use crate::frontend::ublk::UblkMessage;
 use crate::pool::{Growth, PoolSize};
 use crate::process::CoreDumps;
+use crate::ring::Remains;
 
 /// What a resource's thread is started with.
 #[derive(Clone, Debug)]
@@ -266,7 +267,19 @@ impl Mailbox {
 #[derive(Clone)]
 pub struct ResourceHandle {
     mailbox: Mailbox,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Its other end goes with the end of the thread's work.
+    ended: Arc<Mutex<Receiver<Infallible>>>,
+}
+
+/// Held by a resource's thread as long as it has something to do for the resource.
+struct AtWork(#[expect(dead_code, reason = "what counts is its end")] Sender<Infallible>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a resource's thread has panicked");
+        }
+    }
 }
 
 /// `ERR_INVALID_REQUEST`, for a thread that is gone (`docs/spec/admin.md`, section 4.3).
@@ -350,18 +363,13 @@ impl ResourceHandle {
         self.mailbox.post(Message::Stop);
     }
 
-    /// Waits until the thread has ended; with several callers the first one waits.
+    /// Waits until the thread has ended. It may go on for I/O of disks that hang, which nobody need wait for: see [`is_left`].
+    ///
+    /// [`is_left`]: crate::is_left
     pub fn join(&self) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("a resource's thread has panicked");
-        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent; the error is the end.
+        let _ = ended.recv();
     }
 }
 
@@ -429,9 +437,16 @@ pub(crate) fn spawn_engine<E: Engine>(
     };
     let inner = mailbox.clone();
     let (started, wait) = channel();
-    let thread = std::thread::Builder::new()
+    let (at_work, ended) = channel();
+    let at_work = AtWork(at_work);
+    std::thread::Builder::new()
         .name(format!("rdb-{}", config.name))
-        .spawn(move || run(config, inner, messages, notices, make, &started))
+        .spawn(move || {
+            if let Some((name, remains)) = run(config, inner, messages, notices, make, &started) {
+                drop(at_work);
+                linger(&name, remains);
+            }
+        })
         .map_err(|error| SpawnError::Io {
             what: "starting a thread",
             error,
@@ -449,10 +464,11 @@ pub(crate) fn spawn_engine<E: Engine>(
     }
     Ok(ResourceHandle {
         mailbox,
-        thread: Arc::new(Mutex::new(Some(thread))),
+        ended: Arc::new(Mutex::new(ended)),
     })
 }
 
+/// Serves a resource until it ends; what does not end with it, and its name.
 fn run<E: Engine>(
     config: ResourceConfig,
     mailbox: Mailbox,
@@ -460,7 +476,8 @@ fn run<E: Engine>(
     notices: impl Fn(Notice) + Send + 'static,
     make: impl FnOnce() -> E,
     started: &Sender<Result<(), SpawnError>>,
-) {
+) -> Option<(String, Remains)> {
+    let name = config.name.clone();
     let size = PoolSize::for_max_buffers(config.max_buffers);
     let bell = match mailbox.bell.try_clone() {
         Ok(bell) => bell,
@@ -469,7 +486,7 @@ fn run<E: Engine>(
                 what: "eventfd",
                 error,
             }));
-            return;
+            return None;
         }
     };
     let notices = std::rc::Rc::new(notices);
@@ -483,7 +500,7 @@ fn run<E: Engine>(
                 what: "io_uring and its buffers",
                 error,
             }));
-            return;
+            return None;
         }
     };
     let _ = started.send(Ok(()));
@@ -502,8 +519,26 @@ fn run<E: Engine>(
         }),
     };
     // What is left of it may be as broken; its end is told in any case.
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(running))).is_err() {
+    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.end()));
+    let left = left.unwrap_or_else(|_| {
         tracing::error!("a resource's thread has panicked twice");
-    }
+        None
+    });
     notices(Notice::Stopped { failure });
+    left.map(|remains| (name, remains))
+}
+
+/// Gives the disks back once they have answered.
+fn linger(name: &str, remains: Remains) {
+    let (all, of_disks) = (remains.count(), remains.disk_count());
+    tracing::error!(
+        "drbd {name}: it has ended, but {all} operation(s) of it have not, {of_disks} of them I/O of its disks; until they end \
+         the disks are in use"
+    );
+    match remains.wait() {
+        Ok(()) => tracing::info!("drbd {name}: the last operation from before its end has ended"),
+        Err(error) => tracing::error!(
+            "drbd {name}: its disks stay in use until this rdbd ends: io_uring does not work any more: {error}"
+        ),
+    }
 }

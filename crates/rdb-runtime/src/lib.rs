@@ -38,6 +38,7 @@ mod wipe;
 use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
 
 pub use challenges::Challenges;
+pub use disk::is_left;
 pub use handle::{
     AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
     ResourceHandle, SpawnError, StatusReply, Ticket, UseReply, spawn,

@@ -2,6 +2,9 @@
 //!
 //! An operation's memory and file descriptors belong to its [`Op`] in the slab until the kernel says that it has
 //! ended, whatever becomes of the connection, disk or client it was for. That is what makes the pushes sound.
+//!
+//! A ring that ends gives what is under way a few seconds. What takes longer, I/O of a disk that hangs, leaves [`Remains`]: they
+//! keep memory and disks for the kernel until it has answered, on the thread of the ring, for nobody else may enter it.
 
 use std::io;
 use std::mem;
@@ -16,7 +19,7 @@ use rdb_frontend::ublk::Tag;
 use replica_proto::Socket;
 use slab::Slab;
 
-use crate::disk::DiskIo;
+use crate::disk::{DiskIo, LeftDisk};
 use crate::pool::{Buf, Pool};
 use crate::stream::{SendBatch, Stage};
 
@@ -27,7 +30,7 @@ const SUBMISSION_ENTRIES: u32 = 512;
 const SLOTS: usize = 2048;
 /// Entries of the completion queue; beyond, the kernel keeps completions in a list.
 const COMPLETION_ENTRIES: u32 = 4096;
-/// How long an ending ring waits for what it has cancelled.
+/// How long an ending ring waits for what it has cancelled, before whoever waits for its end is told of it all the same.
 const TEARDOWN_MS: u64 = 5000;
 
 /// Which end of a stream socket an operation is for. The generation tells connections and clients apart that had
@@ -324,6 +327,19 @@ impl Ring {
         op
     }
 
+    /// Ends the ring: cancels what can be cancelled, and waits for the rest, a few seconds. What does not end in time is left.
+    pub(crate) fn end(mut self) -> Option<Remains> {
+        if self.quiesce() {
+            return None;
+        }
+        let disks = self.in_flight().filter_map(|(_, op)| match op {
+            Op::Disk(io) => Some(LeftDisk::new(&io.file.open)),
+            _ => None,
+        });
+        let disks = disks.collect();
+        Some(Remains { ring: self, disks })
+    }
+
     /// Cancels everything and waits; whether all has ended. Bounded.
     fn quiesce(&mut self) -> bool {
         let end = Instant::now() + Duration::from_millis(TEARDOWN_MS);
@@ -347,6 +363,41 @@ impl Ring {
             self.recycle(batch);
         }
         true
+    }
+}
+
+/// A ring that has ended but for operations that the kernel has not answered.
+pub(crate) struct Remains {
+    // Closed before it is said that the disks are free.
+    ring: Ring,
+    disks: Vec<LeftDisk>,
+}
+
+impl Remains {
+    /// How many operations there are.
+    pub(crate) fn count(&self) -> usize {
+        self.ring.ops.len() - self.ring.tags
+    }
+
+    /// How many of them are I/O of disks.
+    pub(crate) fn disk_count(&self) -> usize {
+        self.disks.len()
+    }
+
+    /// Waits until the last one is answered, however long that takes, and gives everything back.
+    ///
+    /// # Errors
+    /// The ring does not work any more. What is in flight keeps its memory and files for ever.
+    pub(crate) fn wait(mut self) -> io::Result<()> {
+        while self.count() > 0 {
+            self.ring.turn(true, None)?;
+            let batch = self.ring.take_completions();
+            for &(user_data, _) in &batch {
+                self.ring.finish(user_data);
+            }
+            self.ring.recycle(batch);
+        }
+        Ok(())
     }
 }
 
@@ -380,20 +431,73 @@ fn is_transient(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::pool::PoolSize;
+    use std::sync::Arc;
 
-    #[test]
-    fn waiting_ends_with_the_timeout_and_an_op_in_flight_is_awaited() {
+    use super::*;
+    use crate::disk::{Answer, DiskFile, Job, Memory, OpenFile, is_left};
+    use crate::pool::{PoolSize, Reserve};
+
+    fn ring() -> Ring {
         let pool = Pool::new(PoolSize {
             receive: 1,
             front_end: 1,
             filling: 1,
             read: 1,
             peer_read: 1,
-        })
-        .expect("memory");
-        let mut ring = Ring::new(pool, Duration::ZERO).expect("io_uring");
+        });
+        Ring::new(pool.expect("memory"), Duration::ZERO).expect("io_uring")
+    }
+
+    /// Goal: a disk that hangs costs whoever ends a ring a few seconds, and is free once it has answered. Method: a read of a pipe
+    /// stands for it, which ends when something is written.
+    #[test]
+    fn a_disk_that_hangs_is_held_until_it_answers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("disk");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo").success());
+        let open = || {
+            let mut both = std::fs::OpenOptions::new();
+            both.read(true).write(true).open(&path).expect("a pipe")
+        };
+        let (pipe, mut writer) = (open(), open());
+
+        let mut ring = ring();
+        let pool = Rc::downgrade(&ring.pools[0]);
+        let open = Arc::new(OpenFile::of(pipe));
+        let is_open = Arc::downgrade(&open);
+        let buf = ring.pools[0].take(Reserve::Read, 512).expect("a buffer");
+        DiskIo::new(
+            VolumeNr(0),
+            Answer::Part(0),
+            &DiskFile::new(open),
+            Job::Read,
+            (0, 512),
+            Memory::Pool(buf),
+        )
+        .start(&mut ring);
+
+        assert!(!is_left(&path));
+        let begun = Instant::now();
+        let remains = ring.end().expect("nothing ends the read");
+        assert!(begun.elapsed() < Duration::from_millis(2 * TEARDOWN_MS));
+        assert_eq!((remains.count(), remains.disk_count()), (1, 1));
+        assert!(is_left(&path), "it is said who has it");
+        assert!(is_open.upgrade().is_some() && pool.upgrade().is_some());
+
+        let answering = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            std::io::Write::write_all(&mut writer, &[7; 512]).expect("the pipe has room");
+        });
+        remains.wait().expect("the ring works");
+        answering.join().expect("it is written");
+        assert!(!is_left(&path), "free");
+        assert!(is_open.upgrade().is_none() && pool.upgrade().is_none());
+    }
+
+    #[test]
+    fn waiting_ends_with_the_timeout_and_an_op_in_flight_is_awaited() {
+        let mut ring = ring();
         // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         assert!(fd >= 0);

@@ -233,7 +233,13 @@ impl Executor {
         let limit = self.limits.long.filter(|_| !io::stdin().is_terminal());
         let _watchdog = Watchdog::start(limit, &shown);
         let advice = self.advice_for_meta(step, meta, false);
-        disk::run(meta, &shown, advice.as_deref())
+        let code = disk::run(meta, &shown, advice.as_deref());
+        if code != 0
+            && let Some(hint) = meta.minor.and_then(|minor| self.disk_that_hangs(minor))
+        {
+            out::error(&hint);
+        }
+        code
     }
 
     /// Whether a disk is attached to the minor.

@@ -134,6 +134,17 @@ impl Executor {
         })
     }
 
+    /// What there is to be said of a disk that is in use by the daemon, which does not have it attached.
+    pub(crate) fn disk_that_hangs(&mut self, minor: u32) -> Option<String> {
+        let report = self.status().ok().flatten()?;
+        let (resource, volume) = find(&report, minor)?;
+        let reason = volume.disk_reason.as_ref()?;
+        (reason.word == "disk-hangs").then(|| {
+            let (name, number) = (&resource.name, volume.volume);
+            format!("Hint: the disk of {name}/{number}: {}.", reason.text)
+        })
+    }
+
     /// Whether a forced promotion may go on: it asks at a terminal, and says to scripts, which have no second word, what it costs.
     pub(crate) fn may_force(&mut self, resource: &str, minor: u32) -> bool {
         let Ok(Some(report)) = self.status() else {

@@ -202,7 +202,7 @@ impl Node {
             parked = primaries.iter().map(|p| VolumeNr(p.volume)).collect();
         }
         let kept = self
-            .shown(&target, status.as_ref())
+            .on_record(&target, status.as_ref())
             .filter(|_| is_kept || !primaries.is_empty())
             .map(|shown| KeptResource {
                 shown,

@@ -299,7 +299,7 @@ impl Node {
                 resources.extend(keeper.last(&target.name));
                 continue;
             };
-            let Some(shown) = self.shown(&target, Some(&status)) else {
+            let Some(shown) = self.on_record(&target, Some(&status)) else {
                 continue;
             };
             let (mut primaries, awaited) = self.takeovers_of(&target.name);

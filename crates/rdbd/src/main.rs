@@ -12,6 +12,7 @@ mod guard;
 mod handover;
 mod holders;
 mod keep;
+mod late_disk;
 mod log;
 mod man;
 mod node;

@@ -541,10 +541,12 @@ impl Node {
             }
             resources.push(report);
         }
-        StatusReport {
+        let mut report = StatusReport {
             node: self.name.clone(),
             resources,
-        }
+        };
+        self.explain_late_disks(&mut report);
+        report
     }
 
     /// How everything is configured, as far as it is in effect.
@@ -712,7 +714,7 @@ impl Node {
             .collect()
     }
 
-    fn update_volume(&self, target: &Target, change: impl FnOnce(&mut Volume)) {
+    pub(crate) fn update_volume(&self, target: &Target, change: impl FnOnce(&mut Volume)) {
         let mut registry = self.registry.lock();
         if let Some(volume) = registry
             .get_mut(&target.name)

@@ -52,6 +52,8 @@ pub(crate) struct Volume {
     pub(crate) implicit: bool,
     /// As last configured; counts only while a disk is attached.
     pub(crate) disk: Option<DiskShown>,
+    /// Its disk hangs, and is attached when it answers.
+    pub(crate) awaits_disk: bool,
     /// The device can be used.
     pub(crate) is_up: bool,
     /// Its node, if it has one.

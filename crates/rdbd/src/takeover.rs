@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::fallback;
 use crate::keep::{self, KeptPrimary, KeptResource};
+use crate::late_disk;
 use crate::node::Node;
 use crate::ops::{Failure, Outcome};
 
@@ -202,7 +203,7 @@ impl Node {
         tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }
 
-    async fn bring_up(&self, kept: &KeptResource) -> Outcome<()> {
+    async fn bring_up(self: &Rc<Node>, kept: &KeptResource) -> Outcome<()> {
         let shown = &kept.shown;
         self.create(kept)?;
         for volume in &shown.volumes {
@@ -213,8 +214,14 @@ impl Node {
             let Some(disk) = volume.disk.clone() else {
                 continue;
             };
+            // (Asked before: it may answer between the last attempt and the question.)
+            let hung = late_disk::hangs(&disk).await;
             // The other volumes, and the peer, may do without it.
-            if let Err(failure) = self.attach_patiently(volume.minor, disk).await {
+            if let Err(failure) = self.attach_patiently(volume.minor, disk.clone()).await {
+                if hung {
+                    self.attach_late(volume.minor, disk);
+                    continue;
+                }
                 self.problem(format!(
                     "{}/{}: its disk can not be attached: {}",
                     shown.name,
@@ -352,6 +359,9 @@ impl Node {
 
     /// A command about a volume or its resource says what is to become of it.
     pub(crate) fn withdraw_takeover(&self, op: &Op) {
+        if let Op::Detach { minor, .. } = op {
+            self.forget_late_disk(*minor);
+        }
         let is_meant = |volume: &Volume| match op {
             Op::Secondary { minor }
             | Op::Detach { minor, .. }

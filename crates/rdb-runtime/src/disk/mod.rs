@@ -7,6 +7,7 @@
 
 mod effects;
 mod lane;
+mod left;
 mod open;
 mod space;
 
@@ -19,6 +20,8 @@ use io_uring::{opcode, squeue, types};
 use rdb_engine::{DiscardKind, DiskError, IoTag, VolumeNr};
 
 pub(crate) use lane::{Lane, Step};
+pub(crate) use left::LeftDisk;
+pub use left::is_left;
 pub(crate) use open::{OpenFile, OpenedDisk, open_disks};
 pub(crate) use space::Kept;
 

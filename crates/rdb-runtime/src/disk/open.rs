@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdb_engine::{AdminError, DiskInfo};
 use rdb_meta::MetaKind;
 
+use super::left::is_left;
 use crate::handle::MetaLocation;
 
 /// `Can not open backing device.` and its kin: `docs/spec/admin.md`, section 4.3.
@@ -28,16 +29,37 @@ const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;
 const IN_USE_WAIT: Duration = Duration::from_secs(3);
 const IN_USE_POLL: Duration = Duration::from_millis(20);
 
+/// Why a disk is in use that nobody else uses.
+const LEFT: &str = "it does not answer: what it was asked for before the resource ended has not ended yet, and it is in use until then";
+
 /// Metadata devices that are open in this process: an indexed one serves several volumes.
 static SHARED: Mutex<Option<HashMap<Identity, Weak<OpenFile>>>> = Mutex::new(None);
 
 /// Which device or file it is, under whatever name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Identity {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Identity {
     /// A block device (`a` is its number) or a file (`a` is its file system's).
     block: bool,
     a: u64,
     b: u64,
+}
+
+impl Identity {
+    pub(super) fn of(metadata: &std::fs::Metadata) -> Identity {
+        if metadata.file_type().is_block_device() {
+            Identity {
+                block: true,
+                a: metadata.rdev(),
+                b: 0,
+            }
+        } else {
+            Identity {
+                block: false,
+                a: metadata.dev(),
+                b: metadata.ino(),
+            }
+        }
+    }
 }
 
 /// A disk that is open and ours alone.
@@ -50,7 +72,22 @@ pub(crate) struct OpenFile {
     pub(crate) direct: bool,
     pub(crate) capacity_sectors: u64,
     pub(crate) can_discard: bool,
-    identity: Identity,
+    pub(super) identity: Identity,
+}
+
+#[cfg(test)]
+impl OpenFile {
+    /// Something that is no disk, for I/O that ends when the test wants it to.
+    pub(crate) fn of(file: File) -> OpenFile {
+        OpenFile {
+            block_bytes: 512,
+            direct: false,
+            capacity_sectors: 8,
+            can_discard: false,
+            identity: Identity::of(&file.metadata().expect("an open file has some")),
+            file,
+        }
+    }
 }
 
 /// What an attach needs.
@@ -64,7 +101,7 @@ pub(crate) struct OpenedDisk {
 
 /// Opens and measures a volume's disks. Refusals carry DRBD's numbers.
 pub(crate) fn open_disks(data: &Path, meta: &MetaLocation) -> Result<OpenedDisk, AdminError> {
-    let data = once_free(|| open(data))
+    let data = once_free(data, open)
         .map(Arc::new)
         .map_err(|error| refuse(ERR_OPEN_DISK, data, &error))?;
     let (kind, meta) = match meta {
@@ -72,7 +109,7 @@ pub(crate) fn open_disks(data: &Path, meta: &MetaLocation) -> Result<OpenedDisk,
         MetaLocation::Flexible(path) => {
             distinct(&data, path)?;
             let file =
-                once_free(|| open(path)).map_err(|error| refuse(ERR_OPEN_MD_DISK, path, &error))?;
+                once_free(path, open).map_err(|error| refuse(ERR_OPEN_MD_DISK, path, &error))?;
             (MetaKind::FlexibleExternal, Arc::new(file))
         }
         MetaLocation::Indexed(path, index) => {
@@ -81,7 +118,7 @@ pub(crate) fn open_disks(data: &Path, meta: &MetaLocation) -> Result<OpenedDisk,
                 return Err(AdminError::refused(ERR_MD_IDX_INVALID, info));
             }
             distinct(&data, path)?;
-            let file = once_free(|| open_shared(path))
+            let file = once_free(path, open_shared)
                 .map_err(|error| refuse(ERR_OPEN_MD_DISK, path, &error))?;
             (MetaKind::Indexed(*index), file)
         }
@@ -97,14 +134,18 @@ pub(crate) fn open_disks(data: &Path, meta: &MetaLocation) -> Result<OpenedDisk,
 }
 
 /// Opens again and again what is in use, for a while.
-fn once_free<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+fn once_free<T>(path: &Path, open: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let begun = Instant::now();
     loop {
-        match open() {
-            Err(error)
-                if error.kind() == io::ErrorKind::ResourceBusy && begun.elapsed() < IN_USE_WAIT =>
-            {
-                std::thread::sleep(IN_USE_POLL);
+        match open(path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                if begun.elapsed() < IN_USE_WAIT {
+                    std::thread::sleep(IN_USE_POLL);
+                } else if is_left(path) {
+                    return Err(io::Error::new(error.kind(), LEFT));
+                } else {
+                    return Err(error);
+                }
             }
             done => return done,
         }
@@ -114,7 +155,7 @@ fn once_free<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
 /// The data device cannot also be the external metadata device.
 fn distinct(data: &OpenFile, meta: &Path) -> Result<(), AdminError> {
     let identity = std::fs::metadata(meta)
-        .map(|found| identity(&found))
+        .map(|found| Identity::of(&found))
         .map_err(|error| refuse(ERR_OPEN_MD_DISK, meta, &error))?;
     if identity == data.identity {
         let info = format!("{} is the data device itself", meta.display());
@@ -130,29 +171,17 @@ fn refuse(code: u16, path: &Path, error: &io::Error) -> AdminError {
     )
 }
 
-fn identity(metadata: &std::fs::Metadata) -> Identity {
-    if metadata.file_type().is_block_device() {
-        Identity {
-            block: true,
-            a: metadata.rdev(),
-            b: 0,
-        }
-    } else {
-        Identity {
-            block: false,
-            a: metadata.dev(),
-            b: metadata.ino(),
-        }
-    }
-}
-
 /// An indexed metadata device, which other volumes of this process may have open.
 fn open_shared(path: &Path) -> io::Result<Arc<OpenFile>> {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     let shared = shared.get_or_insert_with(HashMap::new);
     shared.retain(|_, file| file.strong_count() > 0);
-    let identity = identity(&std::fs::metadata(path)?);
+    let identity = Identity::of(&std::fs::metadata(path)?);
     if let Some(file) = shared.get(&identity).and_then(Weak::upgrade) {
+        // A write of a resource that has ended may be to the very slot that is asked for.
+        if is_left(path) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         return Ok(file);
     }
     let file = Arc::new(open(path)?);
@@ -200,7 +229,7 @@ fn open(path: &Path) -> io::Result<OpenFile> {
             if direct && !block {
                 // The flag was taken, but the file system has no direct I/O.
                 let buffered = with(0)?;
-                if identity(&buffered.metadata()?) != identity(&metadata) {
+                if Identity::of(&buffered.metadata()?) != Identity::of(&metadata) {
                     return Err(io::Error::other(
                         "it was replaced while it was being opened",
                     ));
@@ -224,7 +253,7 @@ fn open(path: &Path) -> io::Result<OpenFile> {
         direct,
         capacity_sectors: bytes / 512,
         can_discard,
-        identity: identity(&metadata),
+        identity: Identity::of(&metadata),
         file,
     })
 }
@@ -330,6 +359,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::disk::LeftDisk;
 
     fn file(dir: &tempfile::TempDir, name: &str, bytes: u64) -> PathBuf {
         let path = dir.path().join(name);
@@ -419,6 +449,13 @@ mod tests {
         let first = open_disks(&a, &MetaLocation::Indexed(meta.clone(), 0)).expect("first");
         let second = open_disks(&b, &MetaLocation::Indexed(meta.clone(), 1)).expect("second");
         assert!(Arc::ptr_eq(&first.meta, &second.meta));
+        let hanging = LeftDisk::new(&first.meta);
+        drop(second);
+        let (number, info) = code(open_disks(&b, &MetaLocation::Indexed(meta.clone(), 1)));
+        assert_eq!(number, ERR_OPEN_MD_DISK);
+        assert!(info.contains("it does not answer"), "{info}");
+        drop(hanging);
+        let second = open_disks(&b, &MetaLocation::Indexed(meta.clone(), 1)).expect("again");
         drop((first, second));
         let c = file(&dir, "c", 1 << 20);
         open_disks(&c, &MetaLocation::Flexible(meta)).expect("free again");
