@@ -6,10 +6,14 @@ use crate::model::{
     Config, Disk, Host, HostKind, MetaDisk, Resource, Section, Sections, Setting, Volume,
 };
 use crate::options::{self, Served, Type};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::sync::Arc;
 
 /// Checks everything; the configuration may lose a `resync-after` that names nothing.
 pub(crate) fn check(config: &mut Config, errors: &mut Errors, warnings: &mut Vec<Warning>) {
+    let names: BTreeSet<&str> = config.resources.iter().map(|r| r.name.as_str()).collect();
     let mut checker = Checker {
         errors,
         firsts: BTreeMap::new(),
@@ -17,7 +21,7 @@ pub(crate) fn check(config: &mut Config, errors: &mut Errors, warnings: &mut Vec
     for resource in &config.resources {
         checker.hosts(resource);
         checker.volumes(resource);
-        stacked(resource, &config.resources, warnings);
+        stacked(resource, &names, warnings);
     }
     resync_after(config, warnings);
     for resource in &config.resources {
@@ -34,11 +38,18 @@ pub(crate) fn groups_of_07(
     groups: &[(String, i64)],
     warnings: &mut Vec<Warning>,
 ) {
+    let Some(first) = groups.iter().map(|(_, group)| *group).min() else {
+        return;
+    };
+    let mut own_group = BTreeMap::new();
+    for (name, group) in groups {
+        own_group.entry(name.as_str()).or_insert(*group);
+    }
     for resource in resources {
-        let Some(&(_, own)) = groups.iter().find(|(name, _)| *name == resource.name) else {
+        let Some(&own) = own_group.get(resource.name.as_str()) else {
             continue;
         };
-        if groups.iter().all(|(_, group)| *group >= own) {
+        if own <= first {
             continue;
         }
         warnings.push(Warning {
@@ -53,32 +64,58 @@ pub(crate) fn groups_of_07(
     }
 }
 
-struct Checker<'a> {
-    errors: &'a mut Errors,
-    /// Kind and key of what may be used once on a host.
-    firsts: BTreeMap<(&'static str, String), Place>,
+/// What may be used once; names are of hosts.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Once<'a> {
+    Address(String),
+    Minor(&'a str, u32),
+    /// A metadata device as a whole, or a slot of it.
+    Meta(&'a str, &'a OsStr, Option<u32>),
+    Disk(&'a str, &'a OsStr),
 }
 
-impl Checker<'_> {
-    fn once(&mut self, what: &'static str, key: String, place: &Place) {
-        if let Some(first) = self.firsts.get(&(what, key.clone())) {
-            let problem = Problem::Conflict {
-                what: what.to_owned(),
-                key,
-                first: first.to_string(),
-            };
-            self.errors.push(Diagnostic {
-                place: Some(place.clone()),
-                problem,
-                hint: None,
-            });
-        } else {
-            self.firsts.insert((what, key), place.clone());
+impl Once<'_> {
+    /// What it is, and which, as DRBD's messages have it.
+    fn words(&self) -> (&'static str, String) {
+        match self {
+            Once::Address(address) => ("IP", address.clone()),
+            Once::Minor(name, minor) => ("device-minor", format!("device-minor:{name}:{minor}")),
+            Once::Meta(name, path, slot) => {
+                let slot = slot.map_or("flexible".to_owned(), |slot| slot.to_string());
+                ("meta-disk", format!("{name}:{}[{slot}]", path.display()))
+            }
+            Once::Disk(name, path) => ("disk", format!("disk:{name}:{}", path.display())),
+        }
+    }
+}
+
+struct Checker<'a> {
+    errors: &'a mut Errors,
+    firsts: BTreeMap<Once<'a>, &'a Place>,
+}
+
+impl<'a> Checker<'a> {
+    fn once(&mut self, what: Once<'a>, place: &'a Place) {
+        match self.firsts.entry(what) {
+            Entry::Vacant(entry) => _ = entry.insert(place),
+            Entry::Occupied(entry) => {
+                let (what, key) = entry.key().words();
+                let problem = Problem::Conflict {
+                    what: what.to_owned(),
+                    key,
+                    first: entry.get().to_string(),
+                };
+                self.errors.push(Diagnostic {
+                    place: Some(place.clone()),
+                    problem,
+                    hint: None,
+                });
+            }
         }
     }
 
     /// Addresses, minors, metadata slots and disks that are used twice.
-    fn hosts(&mut self, resource: &Resource) {
+    fn hosts(&mut self, resource: &'a Resource) {
         for host in &resource.hosts {
             if let Some(address) = &host.address {
                 // Every host has the loopback addresses for itself.
@@ -87,7 +124,7 @@ impl Checker<'_> {
                 } else {
                     address.to_string()
                 };
-                self.once("IP", key, &address.place);
+                self.once(Once::Address(key), &address.place);
             }
             // Which hosts a stacked section stands for is the lower resource's affair.
             if host.kind == HostKind::Stacked {
@@ -99,49 +136,32 @@ impl Checker<'_> {
         }
     }
 
-    fn host_devices(&mut self, host: &Host, name: &str) {
+    fn host_devices(&mut self, host: &'a Host, name: &'a str) {
         for volume in &host.volumes {
             if let Some(device) = &volume.device {
-                self.once(
-                    "device-minor",
-                    format!("device-minor:{name}:{}", device.minor),
-                    &device.place,
-                );
+                self.once(Once::Minor(name, device.minor), &device.place);
             }
-            match &volume.meta {
-                Some(MetaDisk::Indexed(path, index)) => {
-                    self.once(
-                        "meta-disk",
-                        format!("{name}:{}[{index}]", path.display()),
-                        &volume.place,
-                    );
-                }
-                Some(MetaDisk::Flexible(path)) => {
-                    self.once(
-                        "meta-disk",
-                        format!("{name}:{}[flexible]", path.display()),
-                        &volume.place,
-                    );
-                }
-                Some(MetaDisk::Internal) | None => {}
+            let meta = match &volume.meta {
+                Some(MetaDisk::Indexed(path, index)) => Some((path, Some(*index))),
+                Some(MetaDisk::Flexible(path)) => Some((path, None)),
+                Some(MetaDisk::Internal) | None => None,
+            };
+            if let Some((path, slot)) = meta {
+                self.once(Once::Meta(name, path.as_os_str(), slot), &volume.place);
             }
             if let Some(Disk::Path(path)) = &volume.disk {
-                self.once(
-                    "disk",
-                    format!("disk:{name}:{}", path.display()),
-                    &volume.place,
-                );
+                self.once(Once::Disk(name, path.as_os_str()), &volume.place);
             }
         }
     }
 
     /// The hosts of a resource have the same volumes.
-    fn volumes<'r>(&mut self, resource: &'r Resource) {
+    fn volumes(&mut self, resource: &'a Resource) {
         let Some((first, others)) = resource.hosts.split_first() else {
             return;
         };
         let label = |host: &Host| format!("on {} {{ ... }}", host.names[0]);
-        let by_number = |host: &'r Host| -> BTreeMap<u16, &'r Volume> {
+        let by_number = |host: &'a Host| -> BTreeMap<u16, &'a Volume> {
             host.volumes.iter().map(|v| (v.number, v)).collect()
         };
         let ours = by_number(first);
@@ -222,16 +242,15 @@ pub(crate) fn primaries(resource: &Resource) -> Vec<Diagnostic> {
     {
         return Vec::new();
     }
-    let is_host = |name: &&str| {
-        resource
-            .hosts
-            .iter()
-            .any(|h| h.kind != HostKind::Floating && h.names.iter().any(|n| n == name))
-    };
+    let hosts = resource.hosts.iter();
+    let names: BTreeSet<&str> = hosts
+        .filter(|host| host.kind != HostKind::Floating)
+        .flat_map(|host| host.names.iter().map(String::as_str))
+        .collect();
     setting
         .value
         .split(' ')
-        .filter(|name| !is_host(name))
+        .filter(|name| !names.contains(name))
         .map(|name| {
             wrong(format!(
                 "\n\tbecome-primary-on contains '{name}', which is not named with the 'on' sections."
@@ -242,9 +261,9 @@ pub(crate) fn primaries(resource: &Resource) -> Vec<Diagnostic> {
 
 /// A stacked resource that lies on none cannot run, and neither can any other stacked one yet: it is said, and nobody
 /// else is kept from running.
-fn stacked(resource: &Resource, all: &[Resource], warnings: &mut Vec<Warning>) {
+fn stacked(resource: &Resource, names: &BTreeSet<&str>, warnings: &mut Vec<Warning>) {
     for host in &resource.hosts {
-        if host.kind != HostKind::Stacked || all.iter().any(|r| r.name == host.names[0]) {
+        if host.kind != HostKind::Stacked || names.contains(host.names[0].as_str()) {
             continue;
         }
         warnings.push(Warning {
@@ -261,9 +280,9 @@ fn stacked(resource: &Resource, all: &[Resource], warnings: &mut Vec<Warning>) {
 
 /// A secret that nobody is asked for.
 fn secret_alone(resource: &Resource, warnings: &mut Vec<Warning>) {
-    let all = resource.inherited();
-    if let Some(secret) = all.find(Section::Net, "shared-secret")
-        && all.find(Section::Net, "cram-hmac-alg").is_none()
+    let find = |name| resource.find_inherited(Section::Net, name);
+    if let Some(secret) = find("shared-secret")
+        && find("cram-hmac-alg").is_none()
     {
         warnings.push(Warning {
             kind: WarningKind::Advice,
@@ -278,8 +297,7 @@ fn secret_alone(resource: &Resource, warnings: &mut Vec<Warning>) {
 
 /// `discard-node-NAME` with the name of no host: both nodes would discard the other's changes.
 fn victim(resource: &Resource, warnings: &mut Vec<Warning>) {
-    let all = resource.inherited();
-    let Some(setting) = all.find(Section::Net, "after-sb-0pri") else {
+    let Some(setting) = resource.find_inherited(Section::Net, "after-sb-0pri") else {
         return;
     };
     let Some(victim) = setting.value.strip_prefix("discard-node-") else {
@@ -311,32 +329,37 @@ fn is_yes(sections: &Sections, section: Section, name: &str) -> bool {
         .is_some_and(|s| s.value == "yes")
 }
 
-/// Whether a `resync-after` names a resource, or a volume of one, that exists.
-fn is_known(value: &str, resources: &[Resource]) -> bool {
-    let (name, volume) = match value.rsplit_once('/') {
-        Some((name, volume)) => (name, volume.parse::<u16>().ok()),
-        None => (value, Some(0)),
-    };
-    let has = |r: &Resource| {
-        r.hosts
-            .iter()
-            .any(|h| h.volumes.iter().any(|v| Some(v.number) == volume))
-    };
-    resources
-        .iter()
-        .any(|r| r.name == name && (!value.contains('/') || has(r)))
-}
-
-/// Drops each `resync-after` that names an unknown resource, with a warning.
+/// Drops each `resync-after` that names an unknown resource, or an unknown volume of one, with a warning.
 fn resync_after(config: &mut Config, warnings: &mut Vec<Warning>) {
-    let resources = config.resources.clone();
-    for resource in &mut config.resources {
-        let all = resource.inherited();
-        let Some(setting) = all.find(Section::Disk, "resync-after") else {
+    let by_name: BTreeMap<&str, &Resource> = config
+        .resources
+        .iter()
+        .map(|resource| (resource.name.as_str(), resource))
+        .collect();
+    let mut volumes: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
+    let mut is_known = |value: &str| {
+        let (name, volume) = match value.rsplit_once('/') {
+            Some((name, volume)) => (name, Some(volume)),
+            None => (value, None),
+        };
+        let Some((&name, resource)) = by_name.get_key_value(name) else {
+            return false;
+        };
+        volume.is_none_or(|volume| {
+            let numbers = volumes.entry(name).or_insert_with(|| {
+                let volumes = resource.hosts.iter().flat_map(|host| &host.volumes);
+                volumes.map(|volume| volume.number).collect()
+            });
+            volume.parse().is_ok_and(|number| numbers.contains(&number))
+        })
+    };
+    let mut dropped = Vec::new();
+    for (at, resource) in config.resources.iter().enumerate() {
+        let Some(setting) = resource.find_inherited(Section::Disk, "resync-after") else {
             continue;
         };
         // A plain number is a minor; -1 is none.
-        if setting.value.parse::<i64>().is_ok() || is_known(&setting.value, &resources) {
+        if setting.value.parse::<i64>().is_ok() || is_known(&setting.value) {
             continue;
         }
         warnings.push(Warning {
@@ -348,6 +371,10 @@ fn resync_after(config: &mut Config, warnings: &mut Vec<Warning>) {
                 setting.value
             ),
         });
+        dropped.push(at);
+    }
+    for at in dropped {
+        let resource = &mut config.resources[at];
         resource.sections.remove(Section::Disk, "resync-after");
         resource.dropped_resync_after = true;
     }
@@ -443,11 +470,16 @@ fn without_effect(config: &Config, warnings: &mut Vec<Warning>) {
     tell(Section::Global, &config.global.settings);
     let resources = config.resources.iter();
     let hosts = resources.clone().flat_map(|r| &r.hosts);
-    let volumes = hosts.clone().flat_map(|h| &h.volumes);
+    // Each template once.
+    let mut seen = BTreeSet::new();
+    let volumes = hosts
+        .clone()
+        .flat_map(|h| &h.volumes)
+        .filter(|v| !v.sections.is_empty() && seen.insert(Arc::as_ptr(&v.sections)));
     let all = std::iter::once(config.common.as_ref())
         .chain(resources.map(|r| &r.sections))
         .chain(hosts.map(|h| &h.sections))
-        .chain(volumes.map(|v| &v.sections));
+        .chain(volumes.map(|v| v.sections.as_ref()));
     for sections in all {
         for section in Section::IN_RESOURCE {
             tell(section, sections.get(section));

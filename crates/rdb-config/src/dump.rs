@@ -250,7 +250,7 @@ impl Printer {
         if !volume.implicit {
             self.line(8, &format!("volume {} {{", volume.number));
         }
-        let mut own = volume.sections.clone();
+        let mut own = Sections::clone(&volume.sections);
         if self.style.inherited {
             own.inherit_section(Section::Disk, sections.get(Section::Disk));
         }

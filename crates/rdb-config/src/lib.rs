@@ -107,6 +107,7 @@ fn build(name: &str, path: &Path, text: &text::Text) -> Result<Loaded, ConfigErr
         mut resources,
         mut errors,
         mut warnings,
+        more_warnings,
         groups,
         stopped,
     } = parsed;
@@ -131,5 +132,14 @@ fn build(name: &str, path: &Path, text: &text::Text) -> Result<Loaded, ConfigErr
         check::open_secrets(&config, &mut warnings);
     }
     errors.result()?;
+    let more = more_warnings + warnings.len().saturating_sub(parse::WARNINGS_MAX);
+    warnings.truncate(parse::WARNINGS_MAX);
+    if more > 0 {
+        warnings.push(Warning {
+            kind: WarningKind::Advice,
+            place: None,
+            text: format!("and {more} more warnings"),
+        });
+    }
     Ok(Loaded { config, warnings })
 }

@@ -81,6 +81,11 @@ impl Sections {
         self.get(section).iter().rev().find(|s| s.name == name)
     }
 
+    /// How many settings there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+
     /// Whether nothing is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -334,8 +339,8 @@ pub struct Volume {
     pub disk: Option<Disk>,
     /// `meta-disk`.
     pub meta: Option<MetaDisk>,
-    /// `disk {}` of the volume.
-    pub sections: Sections,
+    /// `disk {}` of the volume; hosts that have it from the same template share it.
+    pub sections: Arc<Sections>,
 }
 
 /// `disk PATH` or DRBD 9's `disk none`.

@@ -69,6 +69,13 @@ impl Resource {
         sections
     }
 
+    /// The effective setting of an option, its own or that of `common`.
+    pub(crate) fn find_inherited(&self, section: Section, name: &str) -> Option<&Setting> {
+        let of_common = || self.common.get(section).iter().find(|s| s.name == name);
+        // Of several in common the first is inherited (`Sections::inherit`).
+        self.sections.find(section, name).or_else(of_common)
+    }
+
     /// Whether it has no section for this host.
     #[must_use]
     pub fn is_ignored(&self, node_name: &str) -> bool {
@@ -252,26 +259,9 @@ impl Resource {
                 );
             }
         }
-        let inherited = self.inherited();
-        let mut scopes = Vec::new();
-        for section in [Section::Options, Section::Net, Section::Startup] {
-            scopes.push((section, effective(inherited.get(section))));
-        }
-        scopes.push((
-            Section::Options,
-            effective(host.sections.get(Section::Options)),
-        ));
-        if host.volumes.is_empty() {
-            scopes.push((Section::Disk, effective(inherited.get(Section::Disk))));
-        }
-        for volume in &host.volumes {
-            let mut sections = volume.sections.clone();
-            sections.inherit_section(Section::Disk, inherited.get(Section::Disk));
-            scopes.push((Section::Disk, effective(sections.get(Section::Disk))));
-        }
         let mut seen = BTreeSet::new();
-        for (section, settings) in scopes {
-            for setting in settings {
+        let mut look = |section: Section, settings: &[Setting]| {
+            for setting in effective(settings) {
                 let Some(reason) = refused(section, &setting) else {
                     continue;
                 };
@@ -289,6 +279,25 @@ impl Resource {
                 let what = format!("{} option '{}{value}'", section.as_str(), setting.name);
                 refuse(what, reason.text, setting.place.clone());
             }
+        };
+        let inherited = self.inherited();
+        for section in [Section::Options, Section::Net, Section::Startup] {
+            look(section, inherited.get(section));
+        }
+        look(Section::Options, host.sections.get(Section::Options));
+        if host.volumes.is_empty() {
+            look(Section::Disk, inherited.get(Section::Disk));
+        }
+        let mut last = None;
+        for volume in &host.volumes {
+            // Volumes of one template follow each other.
+            if last.is_some_and(|last| Arc::ptr_eq(last, &volume.sections)) {
+                continue;
+            }
+            last = Some(&volume.sections);
+            let mut sections = Sections::clone(&volume.sections);
+            sections.inherit_section(Section::Disk, inherited.get(Section::Disk));
+            look(Section::Disk, sections.get(Section::Disk));
         }
         found
     }
@@ -367,7 +376,7 @@ impl Resource {
                     };
                     return Err(ConfigError::one(Some(volume.place.clone()), problem));
                 };
-                let mut own = volume.sections.clone();
+                let mut own = Sections::clone(&volume.sections);
                 own.inherit_section(Section::Disk, sections.get(Section::Disk));
                 let disk = match &volume.disk {
                     Some(Disk::Path(path)) => Some(path.clone()),

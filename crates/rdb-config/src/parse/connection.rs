@@ -10,6 +10,8 @@ use crate::error::{Place, Problem, WarningKind};
 use crate::lexer::{Kind, Token};
 use crate::model::{Address, Section, Sections};
 use crate::options::OldSection;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const CONNECTION_ITEMS: &str = "host | path | net | disk | volume | skip | }";
 const PATH_ITEMS: &str = "host | }";
@@ -185,8 +187,9 @@ impl Parser {
         let Some(first) = connections.first() else {
             return;
         };
+        let by_name = by_name(joined.hosts);
         for connection in &connections {
-            self.known_hosts(joined, connection);
+            self.known_hosts(joined, &by_name, connection);
         }
         let keyword = first.keyword;
         let hosts = joined.hosts.len();
@@ -212,8 +215,8 @@ impl Parser {
         let is_pair = connections.len() == 1 && hosts <= 2;
         for mut connection in connections {
             for end in &connection.ends {
-                if let Some(host) = joined.hosts.iter_mut().find(|h| h.is_called(&end.name)) {
-                    take_address(host, end, is_pair);
+                if let Some(&at) = by_name.get(&end.name) {
+                    take_address(&mut joined.hosts[at], end, is_pair);
                 }
             }
             if !is_pair {
@@ -225,10 +228,12 @@ impl Parser {
             for (number, sections) in &connection.volumes {
                 for host in &mut *joined.hosts {
                     let volumes = &mut host.host.volumes;
-                    if let Some(volume) = volumes.iter_mut().find(|v| v.number == *number) {
+                    // They are in the order of their numbers.
+                    if let Ok(at) = volumes.binary_search_by_key(number, |v| v.number) {
+                        let volume = &mut volumes[at];
                         let mut nearest = sections.clone();
                         nearest.inherit(&volume.sections);
-                        volume.sections = nearest;
+                        volume.sections = Arc::new(nearest);
                     }
                 }
             }
@@ -236,9 +241,14 @@ impl Parser {
     }
 
     /// Complains about a host without a section of its own.
-    fn known_hosts(&mut self, joined: &mut Joined<'_>, connection: &Connection) {
+    fn known_hosts(
+        &mut self,
+        joined: &mut Joined<'_>,
+        by_name: &BTreeMap<String, usize>,
+        connection: &Connection,
+    ) {
         for end in &connection.ends {
-            if joined.hosts.iter().any(|h| h.is_called(&end.name)) {
+            if by_name.contains_key(&end.name) {
                 continue;
             }
             if end.address.is_some() {
@@ -260,6 +270,17 @@ impl Parser {
             self.wrong(joined.place.clone(), problem);
         }
     }
+}
+
+/// The first host that is called so.
+fn by_name(hosts: &[HostDraft]) -> BTreeMap<String, usize> {
+    let mut by_name = BTreeMap::new();
+    for (at, host) in hosts.iter().enumerate() {
+        for name in host.called() {
+            by_name.entry(name.clone()).or_insert(at);
+        }
+    }
+    by_name
 }
 
 fn take_address(host: &mut HostDraft, end: &End, is_pair: bool) {

@@ -33,6 +33,14 @@ pub(crate) const INCLUDE_DEPTH_MAX: usize = 32;
 /// How many options one section may set: many times what there are.
 pub(crate) const SETTINGS_MAX: usize = 1024;
 
+/// How many warnings are kept and told; later ones are counted.
+pub(crate) const WARNINGS_MAX: usize = 1000;
+/// How many volumes all hosts of all resources have: 65,536 volumes on four hosts. A host that has several names counts
+/// once for each.
+pub(crate) const VOLUMES_MAX: usize = 1 << 18;
+/// How many options these volumes have from templates.
+pub(crate) const VOLUME_SETTINGS_MAX: usize = 1 << 20;
+
 /// The parse cannot go on; why is in the parser's errors.
 pub(crate) struct Stop;
 
@@ -50,6 +58,8 @@ pub(crate) struct Parsed {
     pub(crate) resources: Vec<Resource>,
     pub(crate) errors: Errors,
     pub(crate) warnings: Vec<Warning>,
+    /// How many warnings there are beyond them.
+    pub(crate) more_warnings: usize,
     /// The 0.7 resync groups: resource and group number.
     pub(crate) groups: Vec<(String, i64)>,
     /// Whether a syntax error ended the parse.
@@ -66,6 +76,9 @@ pub(crate) struct Parser {
     at: usize,
     depth: usize,
     total: usize,
+    /// How many volumes the hosts of the resources read so far have, and how many options of them.
+    volumes: usize,
+    volume_settings: usize,
     /// The real paths of the files read so far.
     seen: BTreeSet<PathBuf>,
     /// First uses of what may be there only once: kind and name.
@@ -95,6 +108,8 @@ impl Parser {
             at: 0,
             depth: 0,
             total: 0,
+            volumes: 0,
+            volume_settings: 0,
             seen: BTreeSet::new(),
             firsts: BTreeMap::new(),
             assigned_in: BTreeSet::new(),
@@ -531,6 +546,10 @@ impl Parser {
     }
 
     fn warn(&mut self, kind: WarningKind, at: &Token, text: String) {
+        if self.out.warnings.len() >= WARNINGS_MAX {
+            self.out.more_warnings += 1;
+            return;
+        }
         let place = Some(self.place(at));
         self.out.warnings.push(Warning { kind, place, text });
     }

@@ -3,7 +3,7 @@
 use super::address::{PORT_0_6, Portless};
 use super::connection::{Connection, Joined};
 use super::volume::{META_INDEX_MAX, fill, implicit_volume};
-use super::{Parser, Step, is_keyword};
+use super::{Parser, Step, VOLUME_SETTINGS_MAX, VOLUMES_MAX, is_keyword};
 use crate::dump::escape as quoted;
 use crate::error::{Place, Problem, WarningKind};
 use crate::lexer::{Kind, Token};
@@ -106,9 +106,12 @@ pub(super) struct HostDraft {
 }
 
 impl HostDraft {
-    /// Whether this is one of its names.
-    pub(super) fn is_called(&self, name: &str) -> bool {
-        self.host.kind != HostKind::Stacked && self.host.names.iter().any(|own| own == name)
+    /// What connections call it.
+    pub(super) fn called(&self) -> &[String] {
+        match self.host.kind {
+            HostKind::Stacked => &[],
+            HostKind::On | HostKind::Floating => &self.host.names,
+        }
     }
 }
 
@@ -227,7 +230,7 @@ impl Parser {
                     self.warn(WarningKind::Advice, &token, text);
                 }
                 let end = self.place(&token);
-                let resource = self.finish(draft, end);
+                let resource = self.finish(draft, end)?;
                 self.out.resources.push(resource);
                 return Ok(());
             }
@@ -642,7 +645,8 @@ impl Parser {
     }
 
     /// Spreads the templates over the hosts, joins what 0.7 wrote in two statements, and looks for what is missing.
-    fn finish(&mut self, draft: Draft, end: Place) -> Resource {
+    fn finish(&mut self, draft: Draft, end: Place) -> Step<Resource> {
+        self.count_volumes(&draft)?;
         let Draft {
             name,
             place,
@@ -706,7 +710,7 @@ impl Parser {
             self.missing(&name, &host, is_of_9);
             finished.push(host.host);
         }
-        Resource {
+        Ok(Resource {
             name,
             place,
             end,
@@ -716,7 +720,37 @@ impl Parser {
             common: std::sync::Arc::default(),
             dropped_resync_after: false,
             unserved,
-        }
+        })
+    }
+
+    /// What templates stand for is counted before it is made: a line for each host of a resource, and one for each of its
+    /// volumes, are as many volumes as the product.
+    fn count_volumes(&mut self, draft: &Draft) -> Step<()> {
+        let hosts = draft.hosts.iter().map(|host| &host.host);
+        let names: usize = hosts.clone().map(|host| host.names.len()).sum();
+        // All hosts of a resource must have the same volumes.
+        let written = hosts.map(|host| host.volumes.len());
+        let volumes = written.fold(draft.templates.len(), usize::max);
+        self.volumes = self.volumes.saturating_add(volumes.saturating_mul(names));
+        let settings: usize = draft.templates.iter().map(|v| v.sections.len()).sum();
+        self.volume_settings =
+            (self.volume_settings).saturating_add(settings.saturating_mul(draft.hosts.len()));
+        let (what, limit) = if self.volumes > VOLUMES_MAX {
+            ("volumes on all hosts of all resources", VOLUMES_MAX)
+        } else if self.volume_settings > VOLUME_SETTINGS_MAX {
+            (
+                "disk options of volumes on all hosts of all resources",
+                VOLUME_SETTINGS_MAX,
+            )
+        } else {
+            return Ok(());
+        };
+        let hint = format!(
+            "resource {} has {volumes} volumes on {names} hosts",
+            quoted(&draft.name)
+        );
+        let problem = Problem::TooMuch { what, limit };
+        self.stop_with(Some(draft.place.clone()), problem, hint)
     }
 
     /// `is_of_9`: the address may stand elsewhere, or nowhere; that is said when the resource is to run.

@@ -3,10 +3,11 @@
 use super::{Parser, Step};
 use crate::error::{Place, Problem, WarningKind};
 use crate::lexer::{Kind, Token};
-use crate::model::{Device, Disk, MetaDisk, Section, Sections, Volume};
+use crate::model::{Device, Disk, MetaDisk, Section, Volume};
 use crate::options::OldSection;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const VOLUME_ITEMS: &str = "device | disk | meta-disk | flex-meta-disk | }";
 /// The greatest minor number: 20 bits of a device number.
@@ -87,7 +88,8 @@ impl Parser {
         key: &str,
     ) -> Step<()> {
         if token.text == "disk" && self.accept('{') {
-            return self.option_section(OldSection::Now(Section::Disk), key, &mut volume.sections);
+            let sections = Arc::make_mut(&mut volume.sections);
+            return self.option_section(OldSection::Now(Section::Disk), key, sections);
         }
         if !token.text.ends_with("meta-disk") {
             self.statement_once(token, key, &volume.place.clone());
@@ -241,7 +243,7 @@ fn new_volume(number: u16, place: Place, implicit: bool) -> Volume {
         device: None,
         disk: None,
         meta: None,
-        sections: Sections::default(),
+        sections: Arc::default(),
     }
 }
 
@@ -270,5 +272,9 @@ fn fill_one(volume: &mut Volume, template: &Volume) {
     volume.device = volume.device.take().or_else(|| template.device.clone());
     volume.disk = volume.disk.take().or_else(|| template.disk.clone());
     volume.meta = volume.meta.take().or_else(|| template.meta.clone());
-    volume.sections.inherit(&template.sections);
+    if volume.sections.is_empty() {
+        volume.sections = Arc::clone(&template.sections);
+    } else if !template.sections.is_empty() {
+        Arc::make_mut(&mut volume.sections).inherit(&template.sections);
+    }
 }

@@ -20,9 +20,10 @@ pub(crate) fn written(
         .unwrap_or_default();
     let mut disks = BTreeMap::new();
     for volume in &resolved.volumes {
-        let own = own_volumes.iter().find(|v| v.number == volume.volume);
+        // They are in the order of their numbers.
+        let own = own_volumes.binary_search_by_key(&volume.volume, |v| v.number);
         let own = own
-            .map(|v| v.sections.get(Section::Disk).to_vec())
+            .map(|at| own_volumes[at].sections.get(Section::Disk).to_vec())
             .unwrap_or_default();
         let mut settings = inherit(sections.get(Section::Disk).to_vec(), own);
         for setting in settings.iter_mut().filter(|s| s.name == "resync-after") {
