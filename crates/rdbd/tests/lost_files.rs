@@ -1,49 +1,17 @@
 //! The files by which the daemon is found: what is removed while it runs comes back, and what a dead daemon leaves is not
 //! taken for nothing.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod daemon;
 
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use daemon::{Daemon, within};
 use rdb_control::{Client, ClientError, Op, PID_NAME, RECORD_NAME, SOCKET_NAME, STATUS_NAME};
 
-struct Daemon {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
 impl Daemon {
-    fn start() -> Daemon {
-        let dir = tempfile::tempdir().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_rdbd"))
-            .args(["--frontend", "socket", "--node", "alice", "--run-dir"])
-            .arg(dir.path())
-            .env_remove("RDB_FRONTEND")
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let daemon = Daemon { child, dir };
-        within("it answers", || Client::connect(daemon.path()).is_ok());
-        daemon
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn within(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(10));
+    fn run_dir(&self) -> PathBuf {
+        self.path("run")
     }
 }
 
@@ -56,25 +24,31 @@ fn r0() -> Op {
 
 #[test]
 fn what_is_removed_is_made_anew() {
-    let daemon = Daemon::start();
-    Client::connect(daemon.path()).unwrap().run(r0()).unwrap();
+    let daemon = Daemon::start(&[]);
+    Client::connect(&daemon.run_dir())
+        .unwrap()
+        .run(r0())
+        .unwrap();
     for name in [SOCKET_NAME, PID_NAME, RECORD_NAME] {
-        let path = daemon.path().join(name);
+        let path = daemon.run_dir().join(name);
         within(name, || path.exists());
         std::fs::remove_file(&path).unwrap();
         // A command that comes amid that finds it all the same.
-        let report = Client::connect(daemon.path()).unwrap().status().unwrap();
+        let report = Client::connect(&daemon.run_dir())
+            .unwrap()
+            .status()
+            .unwrap();
         assert_eq!(report.resources.len(), 1, "without {name}");
         within(name, || path.exists());
     }
-    let pid = std::fs::read_to_string(daemon.path().join(PID_NAME)).unwrap();
+    let pid = std::fs::read_to_string(daemon.run_dir().join(PID_NAME)).unwrap();
     assert_eq!(pid.trim(), daemon.child.id().to_string());
 }
 
 #[test]
 fn a_status_file_that_is_unmounted_or_removed_is_made_anew() {
-    let daemon = Daemon::start();
-    let status = daemon.path().join(STATUS_NAME);
+    let daemon = Daemon::start(&[]);
+    let status = daemon.run_dir().join(STATUS_NAME);
     let read = || std::fs::read_to_string(&status).is_ok_and(|text| text.starts_with("version: "));
     within("the status", read);
     let unmounted = Command::new("umount")
@@ -91,9 +65,12 @@ fn a_status_file_that_is_unmounted_or_removed_is_made_anew() {
 
 #[test]
 fn a_daemon_whose_directory_is_gone_makes_it_anew() {
-    let daemon = Daemon::start();
-    Client::connect(daemon.path()).unwrap().run(r0()).unwrap();
-    let entries = std::fs::read_dir(daemon.path()).unwrap();
+    let daemon = Daemon::start(&[]);
+    Client::connect(&daemon.run_dir())
+        .unwrap()
+        .run(r0())
+        .unwrap();
+    let entries = std::fs::read_dir(daemon.run_dir()).unwrap();
     for entry in entries {
         let entry = entry.unwrap();
         // The status file may be a mount, which nobody can remove so.
@@ -102,17 +79,23 @@ fn a_daemon_whose_directory_is_gone_makes_it_anew() {
             let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
         }
     }
-    let report = Client::connect(daemon.path()).unwrap().status().unwrap();
+    let report = Client::connect(&daemon.run_dir())
+        .unwrap()
+        .status()
+        .unwrap();
     assert_eq!(report.resources.len(), 1);
 }
 
 #[test]
 fn a_killed_daemon_has_left_something() {
-    let mut daemon = Daemon::start();
-    Client::connect(daemon.path()).unwrap().run(r0()).unwrap();
+    let mut daemon = Daemon::start(&[]);
+    Client::connect(&daemon.run_dir())
+        .unwrap()
+        .run(r0())
+        .unwrap();
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
-    let error = Client::connect(daemon.path()).unwrap_err();
+    let error = Client::connect(&daemon.run_dir()).unwrap_err();
     let ClientError::Left { pid, resources, .. } = &error else {
         panic!("{error:?}");
     };

@@ -1,58 +1,15 @@
 //! Signals: SIGHUP opens the log anew and reads the settings again, no other that is not for the end ends the daemon, and what
 //! ends it does so in order. And a daemon in the background keeps nothing of who started it.
 
-use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+mod daemon;
+
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use daemon::{Daemon, within};
 use rdb_control::{Client, SOCKET_NAME};
 
-struct Daemon {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
 impl Daemon {
-    fn start(more: &[&str]) -> Daemon {
-        Daemon::start_by(&["env"], more)
-    }
-
-    /// `by`: a program that becomes the one that follows.
-    fn start_by(by: &[&str], more: &[&str]) -> Daemon {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("rdbd.toml"), "log-level = \"info\"\n").unwrap();
-        let run_dir = dir.path().join("run");
-        std::fs::create_dir(&run_dir).unwrap();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(dir.path().join("log"))
-            .unwrap();
-        let child = Command::new(by[0])
-            .args(&by[1..])
-            .arg(env!("CARGO_BIN_EXE_rdbd"))
-            .args(["--frontend", "socket", "--node", "alice", "--run-dir"])
-            .arg(&run_dir)
-            .arg("--config")
-            .arg(dir.path().join("rdbd.toml"))
-            .args(more)
-            .env_remove("RDB_FRONTEND")
-            .env_remove("JOURNAL_STREAM")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let daemon = Daemon { child, dir };
-        within("it answers", || Client::connect(&run_dir).is_ok());
-        daemon
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn kill(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let told = Command::new("kill").args(["-s", signal, &pid]).status();
@@ -72,21 +29,6 @@ impl Daemon {
             assert!(begun.elapsed() < Duration::from_secs(20), "it does not end");
             std::thread::sleep(Duration::from_millis(10));
         }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn within(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
