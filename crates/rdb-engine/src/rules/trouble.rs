@@ -4,63 +4,63 @@
 //! settings differ, does not listen for a while; then it closes the connection before we can see what it says. The reason
 //! that tells most is kept until a connection comes to something.
 
-/// What is in the way of the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Trouble {
+/// Makes the enum, the list of its members, and their words, from one list.
+macro_rules! troubles {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// What is in the way of the connection.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Trouble {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Trouble {
+            /// All there are.
+            pub const ALL: &[Trouble] = &[$(Trouble::$name,)*];
+
+            /// A word for programs, which stays the same.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Trouble::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+troubles! {
     /// The administrator of this node has disconnected.
-    Disconnected,
+    Disconnected = "disconnected",
     /// The administrator of the peer has disconnected.
-    DisconnectedByPeer,
+    DisconnectedByPeer = "disconnected-by-peer",
     /// Both nodes have data that the other one lacks, and no policy says whose are to go.
-    SplitBrain,
+    SplitBrain = "split-brain",
     /// The disks have never been copies of each other.
-    UnrelatedData,
+    UnrelatedData = "unrelated-data",
     /// Data of the peer that this node must not take, or that must not be overwritten.
-    NoAgreement,
+    NoAgreement = "no-agreement",
     /// Data that users of this node have seen is not on the peer's disk.
-    LacksOurData,
+    LacksOurData = "peer-lacks-data",
     /// The peer's disk is too small.
-    TooSmall,
+    TooSmall = "peer-too-small",
     /// Settings that must agree and do not.
-    Settings,
+    Settings = "settings-differ",
     /// The peer has not proved that it knows the secret.
-    Secret,
+    Secret = "wrong-secret",
     /// What the peer speaks is not understood.
-    Dialect,
+    Dialect = "no-common-protocol",
     /// The peer broke a rule of the protocol.
-    Broken,
+    Broken = "protocol-broken",
     /// This node cannot listen at, or call from, its own address.
-    OwnAddress,
+    OwnAddress = "own-address",
     /// The peer ended the connection before it came to something.
-    RefusedByPeer,
+    RefusedByPeer = "refused-by-peer",
     /// A connection was there, and broke.
-    Lost,
+    Lost = "connection-lost",
     /// Nobody answers at the peer's address.
-    NoAnswer,
+    NoAnswer = "no-answer",
 }
 
 impl Trouble {
-    /// A word for programs, which stays the same.
-    pub fn word(self) -> &'static str {
-        match self {
-            Trouble::Disconnected => "disconnected",
-            Trouble::DisconnectedByPeer => "disconnected-by-peer",
-            Trouble::SplitBrain => "split-brain",
-            Trouble::UnrelatedData => "unrelated-data",
-            Trouble::NoAgreement => "no-agreement",
-            Trouble::LacksOurData => "peer-lacks-data",
-            Trouble::TooSmall => "peer-too-small",
-            Trouble::Settings => "settings-differ",
-            Trouble::Secret => "wrong-secret",
-            Trouble::Dialect => "no-common-protocol",
-            Trouble::Broken => "protocol-broken",
-            Trouble::OwnAddress => "own-address",
-            Trouble::RefusedByPeer => "refused-by-peer",
-            Trouble::Lost => "connection-lost",
-            Trouble::NoAnswer => "no-answer",
-        }
-    }
-
     /// What there is to be done, with `RES` for the name of the resource.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
@@ -120,29 +120,11 @@ impl Trouble {
 mod tests {
     use super::Trouble::{self, *};
 
-    const ALL: [Trouble; 15] = [
-        Disconnected,
-        DisconnectedByPeer,
-        SplitBrain,
-        UnrelatedData,
-        NoAgreement,
-        LacksOurData,
-        TooSmall,
-        Settings,
-        Secret,
-        Dialect,
-        Broken,
-        OwnAddress,
-        RefusedByPeer,
-        Lost,
-        NoAnswer,
-    ];
-
     #[test]
     fn what_says_less_does_not_hide_what_says_more() {
-        for new in ALL {
+        for &new in Trouble::ALL {
             assert!(new.replaces(None) && new.replaces(Some(new)), "{new:?}");
-            for old in ALL.into_iter().filter(|&old| old != new) {
+            for &old in Trouble::ALL.iter().filter(|&&old| old != new) {
                 let expected = match (new, old) {
                     (Lost, Disconnected | DisconnectedByPeer) => false,
                     (_, Disconnected | DisconnectedByPeer | NoAnswer) => true,
@@ -157,7 +139,8 @@ mod tests {
 
     #[test]
     fn each_has_a_word_of_its_own() {
-        let words: alloc::collections::BTreeSet<_> = ALL.iter().map(|t| t.word()).collect();
-        assert_eq!(words.len(), ALL.len());
+        let words: alloc::collections::BTreeSet<_> =
+            Trouble::ALL.iter().map(|t| t.word()).collect();
+        assert_eq!(words.len(), Trouble::ALL.len());
     }
 }
