@@ -168,6 +168,16 @@ impl Script {
         }
     }
 
+    /// A node goes, for a while.
+    fn lose_node(&mut self, pause_us: u64, node: usize, power: bool, down_us: u64) {
+        let action = if power {
+            Action::PowerCut { node, down_us }
+        } else {
+            Action::Kill { node, down_us }
+        };
+        self.step(pause_us, action);
+    }
+
     /// The peer of a node that is gone is promoted; it may take some time until it has noticed.
     fn take_over(&mut self, setup: &Setup) {
         self.primary = 1 - self.primary;
@@ -215,12 +225,7 @@ impl Script {
             Incident::FailOver { power } => {
                 let node = self.primary;
                 let down_us = rng.pick(&[25_000_000, 40_000_000]);
-                let action = if power {
-                    Action::PowerCut { node, down_us }
-                } else {
-                    Action::Kill { node, down_us }
-                };
-                self.step(pause_us, action);
+                self.lose_node(pause_us, node, power, down_us);
                 self.take_over(setup);
                 self.work(setup, rng);
             }
@@ -235,12 +240,7 @@ impl Script {
             Incident::SecondaryDown { power } => {
                 let node = 1 - self.primary;
                 let down_us = rng.between(10_000, 15_000_000);
-                let action = if power {
-                    Action::PowerCut { node, down_us }
-                } else {
-                    Action::Kill { node, down_us }
-                };
-                self.step(pause_us, action);
+                self.lose_node(pause_us, node, power, down_us);
                 self.work(setup, rng);
                 self.step(down_us, Action::Wait);
             }
@@ -286,13 +286,7 @@ impl Script {
                 };
                 for node in (0..2).filter(|&node| nodes[node]) {
                     for volume in 0..setup.volumes {
-                        let action = Action::Disk {
-                            node,
-                            resource: 0,
-                            volume,
-                            fault,
-                        };
-                        self.step(pause_us, action);
+                        self.fault(pause_us, (node, volume), fault);
                     }
                 }
                 self.work(setup, rng);
