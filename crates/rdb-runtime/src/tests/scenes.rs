@@ -212,7 +212,15 @@ fn strangers_and_silent_callers_are_turned_away() {
     let a = Node::new();
     let [at_a, at_b] = addresses();
     a.connect(request(at_a, at_b));
-    let mut stranger = TcpStream::connect(at_a).expect("it listens");
+    // The command is answered before its effects have taken place.
+    let begun = Instant::now();
+    let mut stranger = loop {
+        match TcpStream::connect(at_a) {
+            Ok(stranger) => break stranger,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "it does not listen: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     stranger
         .set_read_timeout(Some(PATIENCE))
         .expect("a timeout");
