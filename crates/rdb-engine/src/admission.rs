@@ -112,7 +112,10 @@ impl<P: Payload> Resource<P> {
         let state = volume.state;
         let preparing = matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID)
             || matches!(state.disk, DiskState::Attaching | DiskState::Negotiating);
-        if state.is_suspended() || preparing {
+        // (What is not given up yet can be read.)
+        let reads_on =
+            request.is_read() && state.awaits_source() && state.disk == DiskState::UpToDate;
+        if state.is_suspended() || preparing && !reads_on {
             return false;
         }
         if request.is_read() {

@@ -129,6 +129,13 @@ impl<P: Payload> Resource<P> {
         ) {
             self.send_state(nr);
         }
+        if old.awaits_source() && !new.awaits_source() {
+            let timer = Timer::SyncUuid(nr);
+            self.emit(Effect::ClearTimer { timer });
+            if old.disk == DiskState::UpToDate && new.conn == ConnState::Connected {
+                self.send_state(nr); // the peer, whose disk has gone, takes ours for one that was given up
+            }
+        }
         if actions.contains(AfterActions::STARTING_SYNC) {
             self.volume_mut(nr).hold_writes += 1;
             self.md_full_sync(nr, Then::FullSyncReady);
@@ -218,6 +225,7 @@ impl<P: Payload> Resource<P> {
             }
         } else if conn == ConnState::StartingSyncT {
             self.fact(nr, Change::conn(ConnState::WFSyncUUID));
+            self.limit_wait_for_source(nr);
             self.take_early_sync_uuid(nr);
         } else if conn == ConnState::StartingSyncS {
             self.start_source(nr);

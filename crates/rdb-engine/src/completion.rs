@@ -29,7 +29,7 @@ impl<P: Payload> Resource<P> {
         if request.is_flush() {
             let ok = request.local != Part::Failed && request.net != Part::Failed
                 || request.local == Part::Done
-                    && self.volume(request.volume).state.disk == DiskState::UpToDate;
+                    && self.volume(request.volume).state.has_lasting_copy();
             self.complete(key, ok);
             return;
         }
@@ -82,7 +82,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn is_safe_here(&self, request: &AppRequest<P>) -> bool {
-        request.local == Part::Done && self.volume(request.volume).state.disk == DiskState::UpToDate
+        request.local == Part::Done && self.volume(request.volume).state.has_lasting_copy()
     }
 
     /// Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as

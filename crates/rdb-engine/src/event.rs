@@ -174,6 +174,8 @@ pub enum Timer {
     LossUnrecorded(VolumeNr),
     /// A peer that was told of our disk has had long enough to say what it is worth.
     Negotiation(VolumeNr),
+    /// The source of a full sync has had long enough to begin.
+    SyncUuid(VolumeNr),
     /// An administrative command waits for a state to change or gives up.
     Admin,
     /// Writes that wait for space are tried again.

@@ -90,7 +90,11 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).peer.state_held.is_some() {
             return; // the first one has to go before, and comes with it
         }
-        let word = self.volume(nr).state.to_word();
+        let mut told = self.volume(nr).state;
+        if told.awaits_source() && told.disk > DiskState::Outdated {
+            told.disk = DiskState::Outdated; // as the driver says from its consent on
+        }
+        let word = told.to_word();
         self.send(nr, Packet::State(StateWord(word)), None);
     }
 

@@ -210,6 +210,7 @@ impl<P: Payload> Resource<P> {
             Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
             Timer::LossUnrecorded(nr) => self.on_loss_timer(nr),
             Timer::Negotiation(nr) => self.on_negotiation_timer(nr),
+            Timer::SyncUuid(nr) => self.on_sync_uuid_timer(nr),
             Timer::Admin => self.on_admin_timer(),
             Timer::NoSpace(nr) => self.on_space_timer(nr),
         }
@@ -459,6 +460,7 @@ impl<P: Payload> Resource<P> {
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
             invalidated: volume.invalidated,
+            ordered_here: self.admin.orders_sync(nr),
             settled: self.admin.settled(nr),
             ..Context::DEFAULT
         }
@@ -576,7 +578,7 @@ impl<P: Payload> Resource<P> {
         }
         let effects = state::immediate(old, new);
         volume.invalidated = match new.conn {
-            ConnState::StartingSyncT => true,
+            ConnState::StartingSyncT => new.disk != DiskState::UpToDate,
             ConnState::WFSyncUUID => volume.invalidated,
             _ => false,
         };

@@ -44,7 +44,7 @@ pub(crate) struct AppRequest<P> {
     answers: DpFlags,
     /// It went by protocol A: done at the peer when TCP has taken it.
     pub(crate) done_when_sent: bool,
-    /// Our disk was UpToDate when the write went there.
+    /// Our disk was UpToDate, and no full sync onto it agreed on, when the write went there.
     pub(crate) good_here: bool,
     pub(crate) completed: bool,
     /// A flush without a local disk: the transfer log's writes before it.
@@ -274,7 +274,7 @@ impl<P: Payload> Resource<P> {
         let request = &mut self.requests[key];
         let (sector, bytes) = (request.sector, request.bytes);
         let payload = request.payload.take();
-        request.good_here = local && state.disk == DiskState::UpToDate;
+        request.good_here = local && state.has_lasting_copy();
         let kind = request.kind.clone();
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
         if replicate {
@@ -414,7 +414,7 @@ impl<P: Payload> Resource<P> {
             self.emit(Effect::Flush { volume: nr, tag });
         }
         // (While the peer is asked for its consent it may have given it, and its disk outrank ours.)
-        if self.volume(nr).state.disk != DiskState::UpToDate || self.admin.asks_about(Some(nr)) {
+        if !self.volume(nr).state.has_lasting_copy() || self.admin.asks_about(Some(nr)) {
             self.flush_at_peer(key);
         }
         self.advance_write(key);

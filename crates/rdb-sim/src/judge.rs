@@ -14,10 +14,11 @@ fn is_target(conn: ConnState) -> bool {
     matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT)
 }
 
-/// It is decided that this node's data will be overwritten.
-fn will_be_target(conn: ConnState) -> bool {
-    use ConnState::{StartingSyncT, WFBitMapT, WFSyncUUID};
-    is_target(conn) || matches!(conn, StartingSyncT | WFBitMapT | WFSyncUUID)
+/// It is decided that this node's data will be overwritten. (A disk that is kept until the source begins is not given up.)
+fn will_be_target(state: VolumeState) -> bool {
+    is_target(state.conn)
+        || state.conn == ConnState::WFBitMapT
+        || state.awaits_source() && state.disk != DiskState::UpToDate
 }
 
 /// The state of the other side of this one, where there is one that can last.
@@ -195,7 +196,7 @@ impl World {
             self.last_words(i)
         );
         self.look_for_ambushes(i, old, new);
-        if will_be_target(new.conn) && !will_be_target(old.conn) {
+        if will_be_target(new) && !will_be_target(old) {
             self.judge_target(i, volume);
         }
         // An I/O error that is passed on makes a disk Inconsistent, and disk states override everything else when it

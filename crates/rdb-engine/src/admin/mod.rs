@@ -108,11 +108,15 @@ impl Admin {
             .is_some_and(|a| a.reply.is_none() && (a.volume == volume || a.volume.is_none()))
     }
 
-    /// Whether the peer has been asked to sync this volume's disk from its own, and has not answered.
-    pub(crate) fn asks_for_sync(&self, nr: VolumeNr) -> bool {
+    /// Whether the command in progress is that this volume's disk be synced from the peer's.
+    pub(crate) fn orders_sync(&self, nr: VolumeNr) -> bool {
         let command = self.current.as_ref().map(|op| &op.command);
         matches!(command, Some(&Command::Invalidate { volume }) if volume == nr)
-            && self.is_changing(Some(nr))
+    }
+
+    /// Whether the peer has been asked for that, and has not answered.
+    pub(crate) fn asks_for_sync(&self, nr: VolumeNr) -> bool {
+        self.orders_sync(nr) && self.is_changing(Some(nr))
     }
 
     /// Whether that answer is one to a question that was given up.

@@ -41,6 +41,44 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// Our part of an administrative full sync is done: from now on it is the peer's to begin, and what users write waits for
+    /// that. It may take as long as the answer to a write.
+    pub(crate) fn limit_wait_for_source(&mut self, nr: VolumeNr) {
+        let limit = self.net.request_limit_ms();
+        if limit > 0 && self.volume(nr).state.conn == ConnState::WFSyncUUID {
+            self.emit(Effect::SetTimer {
+                timer: Timer::SyncUuid(nr),
+                at: self.now.plus_ms(limit),
+            });
+        }
+    }
+
+    /// The source of a full sync has had long enough to begin. Nothing has been overwritten: a disk that was kept serves on.
+    pub(crate) fn on_sync_uuid_timer(&mut self, nr: VolumeNr) {
+        let limit = self.net.request_limit_ms();
+        let Some(volume) = self.volumes.get(&nr) else {
+            return;
+        };
+        let state = volume.state;
+        if limit == 0 || !self.is_up() || state.conn != ConnState::WFSyncUUID {
+            return;
+        }
+        if self.is_peer_needed() {
+            self.log_waiting_for_peer();
+            self.limit_wait_for_source(nr);
+            return;
+        }
+        let kept = match state.disk {
+            DiskState::UpToDate => "; the disk here is what it was",
+            _ => "",
+        };
+        let text = format!(
+            "the peer has not begun the full sync that was ordered within {limit} ms (ko-count * timeout): leaving it{kept}"
+        );
+        self.log_volume(Level::Warn, nr, text);
+        self.lose_connection(ConnState::Timeout);
+    }
+
     pub(crate) fn take_early_sync_uuid(&mut self, nr: VolumeNr) {
         if let Some(uuid) = self.volume_mut(nr).resync.early_uuid.take() {
             self.start_target(nr, uuid);

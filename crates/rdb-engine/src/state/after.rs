@@ -172,7 +172,7 @@ bitflags::bitflags! {
 pub fn after(old: VolumeState, new: VolumeState) -> AfterActions {
     use ConnState::{
         Ahead, Behind, Connected, PausedSyncS, PausedSyncT, StartingSyncS, StartingSyncT,
-        SyncSource, VerifyS, WFBitMapS, WFReportParams,
+        SyncSource, SyncTarget, VerifyS, WFBitMapS, WFReportParams, WFSyncUUID,
     };
     use DiskState::{Attaching, DUnknown, Diskless, Failed, Inconsistent, Negotiating, UpToDate};
     use Role::{Primary, Secondary};
@@ -262,7 +262,11 @@ pub fn after(old: VolumeState, new: VolumeState) -> AfterActions {
             AfterActions::DISK_DISKLESS,
         ),
         (
-            old.disk == UpToDate && new.disk == Inconsistent && new.is_connected(),
+            // (A full sync that begins is not announced: its source has said so.)
+            old.disk == UpToDate
+                && new.disk == Inconsistent
+                && new.is_connected()
+                && !(old.conn == WFSyncUUID && matches!(new.conn, SyncTarget | PausedSyncT)),
             AfterActions::DISK_INCONSISTENT,
         ),
         (

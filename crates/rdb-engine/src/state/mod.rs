@@ -109,6 +109,17 @@ impl VolumeState {
         self.disk >= DiskState::Inconsistent
     }
 
+    /// Whether a full sync onto the own disk has been agreed on and has not begun: the source's P_SYNC_UUID is awaited. A
+    /// resync that a handshake has decided waits for it in WFSyncUUID, too, with a disk that is not UpToDate.
+    pub fn awaits_source(&self) -> bool {
+        matches!(self.conn, ConnState::StartingSyncT | ConnState::WFSyncUUID)
+    }
+
+    /// Whether the own disk is good and stays so: what it has is not about to be replaced by the peer's data.
+    pub fn has_lasting_copy(&self) -> bool {
+        self.disk == DiskState::UpToDate && !self.awaits_source()
+    }
+
     /// Whether this node or the peer is known to be Primary.
     pub fn is_a_node_primary(&self) -> bool {
         self.role == Role::Primary || self.peer == Role::Primary
@@ -225,6 +236,8 @@ pub struct Context {
     pub negotiated: (DiskState, DiskState),
     /// Own data were given up for an administrative full sync, which has not begun.
     pub invalidated: bool,
+    /// The administrator of this node is the one who has ordered a full sync onto its disk.
+    pub ordered_here: bool,
     /// The volume has been Connected without a change for long enough that no handshake can be on its way.
     pub settled: bool,
 }
@@ -244,6 +257,7 @@ impl Context {
         exposed_uuid_matches_disk: false,
         negotiated: (DiskState::Diskless, DiskState::DUnknown),
         invalidated: false,
+        ordered_here: false,
         settled: false,
     };
 

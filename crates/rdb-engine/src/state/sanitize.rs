@@ -150,7 +150,10 @@ fn one_round(
         new.disk = DiskState::Inconsistent;
     }
     // Rule 6.
-    let window = Window::of(new.conn);
+    let mut window = Window::of(new.conn);
+    if keeps_its_data(old, new, ctx) {
+        window.disk.1 = DiskState::UpToDate;
+    }
     if new.disk < window.disk.0 {
         *notes |= SanitizeNotes::UPGRADED_DISK;
     }
@@ -180,6 +183,24 @@ fn one_round(
         (conn, _) => conn,
     };
     new
+}
+
+/// Not DRBD's, which gives the own disk up with the order for a full sync: whether it stays what it is until the source says
+/// that it begins. Nothing has been overwritten before, and a source that never begins would cost users their data.
+///
+/// A Secondary gives its disk up at once if its own administrator calls the data bad, which is to be remembered; and if
+/// the peer is Primary: what that one writes before it hears of our consent may be there alone.
+fn keeps_its_data(old: VolumeState, new: VolumeState, ctx: &Context) -> bool {
+    match new.conn {
+        ConnState::StartingSyncT if old.conn == ConnState::StartingSyncT => {
+            old.disk == DiskState::UpToDate
+        }
+        ConnState::StartingSyncT => {
+            new.role == Role::Primary || !ctx.ordered_here && new.peer != Role::Primary
+        }
+        ConnState::WFSyncUUID => old.awaits_source() && old.disk == DiskState::UpToDate,
+        _ => false,
+    }
 }
 
 impl VolumeState {

@@ -139,7 +139,7 @@ pub fn soft_transition(old: VolumeState, new: VolumeState, ctx: &Context) -> Sta
         (
             promotion
                 && new.pdsk == UpToDate
-                && new.disk != UpToDate
+                && !new.has_lasting_copy()
                 && new.disk != Diskless
                 && (new.conn <= WFSyncUUID || new.conn != old.conn)
                 && !no_resync,

@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Detach(u8),
     Attach(u8),
     Invalidate(u8),
+    /// The other node's data are to be replaced by those of `.0`.
+    InvalidateRemote(u8),
     /// The disk fails, without a question.
     Fail(u8),
 }
@@ -53,6 +55,7 @@ impl Event {
             Event::Crash(_) => Kind::Crash,
             Event::Detach(_) => Kind::Detach,
             Event::Invalidate(_) => Kind::Invalidate,
+            Event::InvalidateRemote(_) => Kind::InvalidateRemote,
             Event::Fail(_) => Kind::Fail,
             Event::Notice(_)
             | Event::Deliver(_)
@@ -85,6 +88,7 @@ pub(crate) fn apply(
         world,
         rules,
         crashes,
+        ordering: None,
         findings: Vec::new(),
     };
     step.event(event)?;
@@ -139,6 +143,7 @@ pub(crate) fn candidates(world: &World, out: &mut Vec<Event>) {
             out.push(Event::Detach(n));
             out.push(Event::Fail(n));
             out.push(Event::Invalidate(n));
+            out.push(Event::InvalidateRemote(n));
         } else {
             out.push(Event::Attach(n));
         }
@@ -186,6 +191,7 @@ impl Step<'_> {
             Event::Detach(n) => self.cluster_wide(at(n), Change::disk(DiskState::Failed)),
             Event::Attach(n) => self.attach(at(n)),
             Event::Invalidate(n) => self.invalidate(at(n)),
+            Event::InvalidateRemote(n) => self.invalidate_remote(at(n)),
             Event::Fail(n) => self
                 .change(at(n), Change::disk(DiskState::Failed), true)
                 .then_some(()),
@@ -421,6 +427,7 @@ impl Step<'_> {
             negotiated: None,
             consider_resync: false,
             discard: false,
+            invalidated: false,
             state_sent: false,
             requesting: false,
             early_uuid: Name::default(),
@@ -555,7 +562,22 @@ impl Step<'_> {
             return None;
         }
         self.node(n).discard = true; // Ghost: the user asks for it.
-        self.cluster_wide(n, Change::conn(ConnState::StartingSyncT))
+        self.ordering = Some(n);
+        let done = self.cluster_wide(n, Change::conn(ConnState::StartingSyncT));
+        self.ordering = None;
+        done
+    }
+
+    fn invalidate_remote(&mut self, n: usize) -> Option<()> {
+        let state = self.world.nodes[n].state;
+        let target = &self.world.nodes[1 - n];
+        // A node that is asked lets its users' writes settle before it answers.
+        let settled = target.open == 0 && target.log == 0;
+        if state.conn != ConnState::Connected || state.disk != DiskState::UpToDate || !settled {
+            return None;
+        }
+        self.node(1 - n).discard = true; // Ghost: the user asks for it.
+        self.cluster_wide(n, Change::conn(ConnState::StartingSyncS))
     }
 }
 

@@ -60,7 +60,10 @@ fn limits(list: &[(Kind, u8)]) -> Counts {
     counts
 }
 
-use Kind::{Connect, Crash, Cut, Demote, Detach, Discard, Fail, Force, Invalidate, Promote, Write};
+use Kind::{
+    Connect, Crash, Cut, Demote, Detach, Discard, Fail, Force, Invalidate, InvalidateRemote,
+    Promote, Write,
+};
 
 const LINKS: &[(Kind, u8)] = &[
     (Write, 2),
@@ -132,6 +135,22 @@ const INVALIDATE: &[(Kind, u8)] = &[
     (Promote, 2),
     (Demote, 1),
     (Invalidate, 1),
+];
+const INVALIDATE_REMOTE: &[(Kind, u8)] = &[
+    (Write, 2),
+    (Cut, 1),
+    (Connect, 2),
+    (Promote, 2),
+    (Demote, 1),
+    (InvalidateRemote, 1),
+];
+const INVALIDATE_REMOTE_AND_CRASH: &[(Kind, u8)] = &[
+    (Write, 1),
+    (Cut, 1),
+    (Connect, 2),
+    (Promote, 2),
+    (InvalidateRemote, 1),
+    (Crash, 1),
 ];
 const FIRST_USE: &[(Kind, u8)] = &[
     (Write, 1),
@@ -233,6 +252,19 @@ mod engine {
     #[test]
     fn invalidate() {
         reaches_only("invalidate", in_sync(), INVALIDATE, BOTH, &[]);
+    }
+
+    /// A Primary whose data are to be replaced goes on with them if that does not begin.
+    #[test]
+    fn invalidate_remote() {
+        let name = "invalidate remote";
+        reaches_only(name, in_sync(), INVALIDATE_REMOTE, BOTH, &[]);
+    }
+
+    #[test]
+    fn invalidate_remote_and_crash() {
+        let name = "invalidate remote and crash";
+        reaches_only(name, in_sync(), INVALIDATE_REMOTE_AND_CRASH, BOTH, &[]);
     }
 
     #[test]

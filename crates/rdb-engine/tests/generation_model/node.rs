@@ -22,6 +22,8 @@ pub(crate) struct Step<'a> {
     pub(crate) rules: &'a [Rules; 2],
     /// A node whose crashes are all used up needs no difference between memory and disk.
     pub(crate) crashes: bool,
+    /// The node whose administrator orders a full sync onto its disk.
+    pub(crate) ordering: Option<usize>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -63,10 +65,14 @@ impl Step<'_> {
             agreed_version: 101,
             state_sent: node.state_sent,
             exposed_uuid_matches_disk: node.attached
-                && node.exposed.is_same(node.disk.sb.ids.current),
+                && node.exposed.is_same(node.disk.sb.ids.current)
+                && (node.left_behind == Name::default()
+                    || !node.left_behind.is_same(node.disk.sb.ids.current)),
             negotiated: node
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
+            invalidated: node.invalidated,
+            ordered_here: self.ordering == Some(n),
             ..Context::DEFAULT
         }
     }
@@ -90,11 +96,19 @@ impl Step<'_> {
         let marks = self.rules[n].marks_before_unprimary;
         let node = self.node(n);
         node.state = new;
+        node.invalidated = match new.conn {
+            ConnState::StartingSyncT => new.disk != DiskState::UpToDate,
+            ConnState::WFSyncUUID => node.invalidated,
+            _ => false,
+        };
         let effects = state::immediate(old, new);
         if node.attached {
             if new.has_usable_disk() {
                 let before = node.disk.sb.flags;
                 node.disk.sb.flags = state::md_flags(new, node.crashed, before);
+                if node.invalidated {
+                    node.disk.sb.flags &= !CONSISTENT;
+                }
                 if marks && before & !node.disk.sb.flags & PRIMARY_IND != 0 {
                     node.disk.durable_bits = node.disk.bits;
                 }
@@ -174,6 +188,10 @@ impl Step<'_> {
         {
             self.send_state(n);
         }
+        let kept = old.disk == DiskState::UpToDate && new.disk == DiskState::UpToDate;
+        if old.awaits_source() && kept && new.conn == ConnState::Connected {
+            self.send_state(n);
+        }
         if actions.contains(AfterActions::STARTING_SYNC) {
             self.set_all_bits(n);
             if new.conn == ConnState::StartingSyncT {
@@ -185,7 +203,11 @@ impl Step<'_> {
         }
         if actions.contains(AfterActions::DISK_FAILED) {
             let target = old.disk == DiskState::Inconsistent && new.pdsk == DiskState::UpToDate;
+            let remembers = self.rules[n].remembers_open_source;
             let node = self.node(n);
+            if !connected && new.role == Role::Primary && old.disk == DiskState::UpToDate {
+                node.source_open = remembers;
+            }
             if let Some(told) = node.told.filter(|_| target && connected) {
                 node.exposed = told.ids.current;
                 node.left_behind = Name::default();
@@ -259,6 +281,10 @@ impl Step<'_> {
         }
         node.disk.durable = node.disk.sb;
         let thens = std::mem::take(&mut node.thens);
+        if thens.start_requesting {
+            // Ghost: from here on this disk is a mixture that nobody counts on.
+            node.disk.seen = 0;
+        }
         if thens.announce_generation {
             self.send_uuids(n);
             let open = std::mem::take(&mut self.node(n).open);
@@ -596,9 +622,7 @@ impl Step<'_> {
         ids.start_target(uuid.wide(), is_primary);
         self.set_ids(n, &ids);
         self.node(n).exposed = Name::narrow(ids.current);
-        // Ghost: from here on this disk is a mixture that nobody counts on.
         self.judge_start(n);
-        self.node(n).disk.seen = 0;
         self.node(n).thens.start_requesting = true;
         self.fact(
             n,
@@ -704,6 +728,7 @@ impl Step<'_> {
 }
 
 /// The superblock's flags (`docs/spec/metadata.md`, section 2.3).
+const CONSISTENT: u32 = 0x01;
 const PRIMARY_IND: u32 = 0x02;
 const CRASHED_PRIMARY: u32 = 0x40;
 

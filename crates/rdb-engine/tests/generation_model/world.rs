@@ -80,6 +80,8 @@ pub(crate) struct Node {
     pub(crate) negotiated: Option<(DiskState, DiskState)>,
     pub(crate) consider_resync: bool,
     pub(crate) discard: bool,
+    /// The data were given up for a full sync that has not begun.
+    pub(crate) invalidated: bool,
     pub(crate) state_sent: bool,
     /// Target: blocks may be asked for.
     pub(crate) requesting: bool,
@@ -156,7 +158,7 @@ impl Queue {
 }
 
 /// How often each kind of event has happened; the indices are [`Kind`].
-pub(crate) const KINDS: usize = 11;
+pub(crate) const KINDS: usize = 12;
 pub(crate) type Counts = [u8; KINDS];
 
 /// Events that a search bounds.
@@ -172,6 +174,7 @@ pub(crate) enum Kind {
     Detach,
     Discard,
     Invalidate,
+    InvalidateRemote,
     Fail,
 }
 
@@ -225,6 +228,7 @@ impl World {
             negotiated: None,
             consider_resync: false,
             discard: false,
+            invalidated: false,
             state_sent: false,
             requesting: false,
             early_uuid: Name::default(),
@@ -374,6 +378,7 @@ impl Node {
             self.thens.announce_end,
             self.all_sent,
             self.source_open,
+            self.invalidated,
         ]));
         out.extend(self.users.to_le_bytes());
         out.extend(self.state.to_word().to_le_bytes());

@@ -3,7 +3,7 @@
 
 use rdb_engine::Command;
 use rdb_engine::config::NetOptions;
-use rdb_engine::state::DiskState;
+use rdb_engine::state::{ConnState, DiskState};
 
 use crate::world::{V, World};
 
@@ -60,6 +60,22 @@ fn crash_at_each_metadata_write(course: &Course) -> u64 {
             // Two disks that never saw good data need to be told whose it is.
             if (0..2).all(|i| w.nodes[i].state().disk == DiskState::Inconsistent) {
                 w.primary(0, true).unwrap();
+            }
+            let refused = |w: &World| {
+                let states = w.nodes.iter().map(|n| n.state().conn);
+                states.into_iter().any(|conn| conn == ConnState::StandAlone)
+            };
+            w.until(&context, |w| w.synced(0) || refused(w));
+            if refused(&w) {
+                // The source of an ordered full sync of which the other node had not heard is no target without consent.
+                w.run_ms(1_000);
+                let split = |i| w.logged(i, "Split-Brain detected but unresolved");
+                assert!(node == 1 && (split(0) || split(1)), "{context}");
+                for i in [0, 1] {
+                    let _ = w.admin(i, Command::Disconnect { force: true });
+                }
+                w.discard_my_data(1).unwrap();
+                w.connect(0);
             }
             w.until(&context, |w| w.synced(0));
             w.ends_well();
@@ -284,6 +300,30 @@ fn a_full_sync_by_invalidate() {
             },
             begin: |w| {
                 w.start_admin(1, Command::Invalidate { volume: V });
+            },
+            over: |w| w.nodes[1].admin_open.is_empty() && w.synced(0),
+        });
+        assert!(writes >= 4, "{writes}");
+    }
+}
+
+#[test]
+fn a_full_sync_that_the_peer_orders_of_a_primary() {
+    for node in [0, 1] {
+        let writes = crash_at_each_metadata_write(&Course {
+            name: "invalidate-remote",
+            node,
+            prepare: |seed| {
+                let mut w = World::with_disks(seed, 16_384, 16_384);
+                w.connect_fresh(&NetOptions::default());
+                w.primary(0, true).unwrap();
+                w.wait_synced();
+                w.write_blocks(0, [0, 800], 5);
+                w.flush(0);
+                w
+            },
+            begin: |w| {
+                w.start_admin(1, Command::InvalidateRemote { volume: V });
             },
             over: |w| w.nodes[1].admin_open.is_empty() && w.synced(0),
         });

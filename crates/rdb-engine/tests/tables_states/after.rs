@@ -192,6 +192,12 @@ fn every_row_of_the_after_actions_has_its_trigger() {
         ),
         (
             "not A23",
+            "WFSyncUUID P/S U/U",
+            "SyncTarget P/S I/U",
+            A::empty(),
+        ),
+        (
+            "not A23",
             "StandAlone P/? U/-",
             "StandAlone P/? I/-",
             A::NO_DATA,

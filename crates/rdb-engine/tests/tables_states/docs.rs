@@ -72,7 +72,10 @@ fn connection_states(out: &mut String) -> std::fmt::Result {
         out,
         "A disk state outside of the window is moved to its nearest end. \"Write\" tells what the peer gets of an\n\
          application's write: the data, a note that the block is out of sync, or nothing; two answers depend on the\n\
-         peer's disk, worst first.\n"
+         peer's disk, worst first.\n\n\
+         A full sync that an administrator orders gives an UpToDate disk up when its source says that it begins: until then the\n\
+         disk stays UpToDate in StartingSyncT, and in WFSyncUUID after that, and the peer is told Outdated. A Secondary gives its\n\
+         disk up at once if the order is its own administrator's, or if the peer is Primary.\n"
     )?;
     writeln!(out, "| number | state | own disk | peer's disk | write |")?;
     writeln!(out, "| ---: | --- | --- | --- | --- |")?;

@@ -180,6 +180,47 @@ fn data_that_were_given_up_stay_so_when_the_full_sync_does_not_begin() {
     assert_eq!(without_source, record("Connected P/S I/D"));
 }
 
+/// Not a rule of DRBD's, which makes the disk Outdated with the order.
+#[test]
+fn data_are_kept_until_an_ordered_full_sync_begins() {
+    let by_peer = Context::DEFAULT;
+    let by_us = Context {
+        ordered_here: true,
+        ..Context::DEFAULT
+    };
+    for (ctx, from, wanted, to) in [
+        (by_peer, "Connected P/S U/U", "StartingSyncT P/S U/U", 'U'),
+        (by_us, "Connected P/S U/U", "StartingSyncT P/S U/U", 'U'),
+        (by_peer, "Connected S/S U/U", "StartingSyncT S/S U/U", 'U'),
+        (by_us, "Connected S/S U/U", "StartingSyncT S/S U/U", 'O'),
+        (by_peer, "Connected S/P U/U", "StartingSyncT S/P U/U", 'O'),
+        (by_peer, "Connected P/S I/U", "StartingSyncT P/S I/U", 'I'),
+        // What is kept stays kept, whoever is promoted or demoted meanwhile; what was given up is not raised.
+        (by_us, "StartingSyncT P/S U/U", "StartingSyncT S/S U/U", 'U'),
+        (by_peer, "StartingSyncT S/S U/U", "WFSyncUUID S/S U/U", 'U'),
+        (by_peer, "WFSyncUUID S/S U/U", "WFSyncUUID S/P U/U", 'U'),
+        (
+            by_peer,
+            "StartingSyncT S/S O/U",
+            "StartingSyncT P/S O/U",
+            'O',
+        ),
+        (by_peer, "StartingSyncT S/S O/U", "WFSyncUUID S/S O/U", 'O'),
+        (by_peer, "WFSyncUUID P/S U/U", "BrokenPipe P/S U/U", 'U'),
+        // Other ways to the same state.
+        (by_peer, "WFBitMapT S/S O/U", "WFSyncUUID S/S O/U", 'O'),
+        (by_peer, "Connected S/S U/U", "WFSyncUUID S/S U/U", 'O'),
+    ] {
+        let disk = match to {
+            'U' => DiskState::UpToDate,
+            'O' => DiskState::Outdated,
+            _ => DiskState::Inconsistent,
+        };
+        let state = sanitize(record(from), record(wanted), &ctx).state;
+        assert_eq!(state.disk, disk, "{from} to {wanted}");
+    }
+}
+
 #[test]
 fn row_7_freezes_io_once_when_the_peer_is_lost_unfenced() {
     let ctx = Context {

@@ -199,6 +199,7 @@ fn every_row_of_the_soft_transition_table_refuses_its_move() {
         (7, "WFReportParams S/? U/-", "WFBitMapT S/S O/U", sent, 0),
         (8, "WFBitMapT S/S I/U", "WFBitMapT P/S I/U", NET, -18),
         (8, "WFSyncUUID S/S I/U", "WFSyncUUID P/S I/U", NET, -18),
+        (8, "WFSyncUUID S/S U/U", "WFSyncUUID P/S U/U", NET, -18),
         (8, "SyncTarget S/S I/U", "SyncTarget P/S I/U", NET, 0),
         (8, "Connected S/S I/U", "SyncTarget P/S I/U", NET, -18),
         (8, "Connected S/S I/U", "Connected P/S I/U", NET, -18),
