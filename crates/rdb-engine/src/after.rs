@@ -2,6 +2,7 @@
 
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
+use crate::generation::same;
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
@@ -151,6 +152,14 @@ impl<P: Payload> Resource<P> {
             if !connected && new.role == Role::Primary && old.disk == DiskState::UpToDate {
                 // With a bitmap UUID set it made no new generation, and the peer's disk may carry the name of ours.
                 self.volume_mut(nr).source_open = true;
+            }
+            if old.conn == ConnState::WFBitMapS && new.role == Role::Primary {
+                let volume = self.volume_mut(nr);
+                let own = volume.disk.as_deref().map(|disk| disk.ids().current);
+                let peer = volume.peer.ids.map(|peer| peer.ids.current);
+                let one_name = own.zip(peer).is_some_and(|(own, peer)| same(own, peer));
+                // The peer, who lacks marked blocks, has the name under which they were written.
+                volume.source_open |= one_name && volume.bits_set() > 0;
             }
             if connected {
                 self.send_state(nr);

@@ -152,6 +152,14 @@ const INVALIDATE_REMOTE_AND_CRASH: &[(Kind, u8)] = &[
     (InvalidateRemote, 1),
     (Crash, 1),
 ];
+const INVALIDATE_REMOTE_AND_FAILURE: &[(Kind, u8)] = &[
+    (Write, 1),
+    (Cut, 1),
+    (Connect, 2),
+    (Promote, 2),
+    (InvalidateRemote, 1),
+    (Fail, 1),
+];
 const FIRST_USE: &[(Kind, u8)] = &[
     (Write, 1),
     (Cut, 1),
@@ -265,6 +273,12 @@ mod engine {
     fn invalidate_remote_and_crash() {
         let name = "invalidate remote and crash";
         reaches_only(name, in_sync(), INVALIDATE_REMOTE_AND_CRASH, BOTH, &[]);
+    }
+
+    #[test]
+    fn invalidate_remote_and_failure() {
+        let name = "invalidate remote and failure";
+        reaches_only(name, in_sync(), INVALIDATE_REMOTE_AND_FAILURE, BOTH, &[]);
     }
 
     #[test]

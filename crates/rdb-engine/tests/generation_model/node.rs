@@ -208,6 +208,11 @@ impl Step<'_> {
             if !connected && new.role == Role::Primary && old.disk == DiskState::UpToDate {
                 node.source_open = remembers;
             }
+            if old.conn == ConnState::WFBitMapS && new.role == Role::Primary {
+                let current = node.disk.sb.ids.current;
+                let one_name = node.told.is_some_and(|t| t.ids.current.is_same(current));
+                node.source_open |= remembers && one_name && node.disk.bits != 0;
+            }
             if let Some(told) = node.told.filter(|_| target && connected) {
                 node.exposed = told.ids.current;
                 node.left_behind = Name::default();

@@ -350,3 +350,34 @@ fn two_engines_carry_the_order_out() {
         assert_eq!((w.gi(0), w.gi(1)), ([c, 0, s, h], [c, 0, s, h]));
     }
 }
+
+/// What it wrote alone, it wrote under the name that the target of the full sync has kept: when its disk is lost, that one is
+/// no substitute.
+#[test]
+fn a_source_without_its_disk_does_not_take_the_one_that_it_was_to_sync() {
+    let mut lone = Lone::new(15);
+    lone.meet();
+    lone.w
+        .start_admin(0, Command::InvalidateRemote { volume: V });
+    lone.pump();
+    assert_eq!(lone.is(), "SyncSource S/S U/I");
+    lone.lose(Socket::Data, 104);
+    lone.w.primary(0, false).unwrap();
+    assert!(lone.w.write_wait(0, 80, vec![9; 4096]));
+    assert_eq!(lone.w.gi(0)[0], lone.uuids[0]);
+    // It has not heard of the beginning.
+    lone.bits = 8182;
+    lone.meet();
+    assert_eq!(lone.is(), "WFBitMapS P/S U/C");
+    lone.w.start_admin(
+        0,
+        Command::Detach {
+            volume: V,
+            force: true,
+        },
+    );
+    lone.w.until("the disk to go", |w| w.is(0).contains("D/"));
+    lone.meet();
+    assert_eq!(lone.is(), "StandAlone P/? D/O");
+    assert!(lone.w.logged(0, "lacks writes that only our own disk has"));
+}
