@@ -52,6 +52,8 @@ pub enum Reading {
 
 /// Bytes that a driver lets wait for a peer that does not read, before it ceases to read from that peer.
 const OWED_MAX: u64 = 1 << 20;
+/// The largest disk on which full syncs are ordered: what they leave marked must be synced in the end.
+const ORDERED_SECTORS_MAX: u64 = 1 << 17;
 /// Things that are said in one attack at most.
 const SAID_MAX: u32 = 4000;
 /// Lines that a node may write about an attack, beyond some for each thing said.
@@ -148,8 +150,16 @@ impl World {
             plan.reading = Reading::All;
             plan.knows_secret = true;
             plan.hijack &= rng.one_in(3);
-            foe.as_target = true;
-            self.coverage.hit("attack: the same again and again");
+            foe.orders_syncs = rng.one_in(4) && sizes.iter().all(|&s| s <= ORDERED_SECTORS_MAX);
+            foe.as_target = !foe.orders_syncs;
+            self.coverage.hit(match foe.orders_syncs {
+                true => "attack: full syncs that never begin",
+                false => "attack: the same again and again",
+            });
+        }
+        if foe.orders_syncs {
+            // Data are given up by such an order, where it is carried out.
+            self.nodes[victim].consent.fill(true);
         }
         foe.knows_secret = plan.knows_secret;
         self.siege = Some(Box::new(Siege {
@@ -359,6 +369,7 @@ impl World {
     ) {
         let socket = socket_of(s);
         let before = self.nodes[i].resource.status(self.now);
+        self.note_unprotected(&before.volumes);
         let ordered = !self.nodes[i].admin_open.is_empty();
         match decode(&self.nodes[i].wire, socket, bytes) {
             Ok(Some(frame)) => {
@@ -403,6 +414,18 @@ impl World {
         }
     }
 
+    /// Users of a node that has no good disk any more are served by a peer that calls its own good, with whatever it has.
+    fn note_unprotected(&mut self, volumes: &[VolumeStatus]) {
+        let Some(siege) = &mut self.siege else { return };
+        for volume in volumes {
+            let v = usize::from(volume.volume.0);
+            if v < siege.protected.len() && !watch::is_protected(volume) {
+                siege.protected[v] = false;
+                self.models[v].forked |= siege.foe.orders_syncs;
+            }
+        }
+    }
+
     fn judge_harm(&mut self, i: usize, before: &[VolumeStatus], after: &[VolumeStatus]) {
         let Some(siege) = &mut self.siege else { return };
         for (old, new) in before.iter().zip(after) {
@@ -417,6 +440,7 @@ impl World {
             {
                 panic!("node {}: {text}", self.nodes[i].name);
             }
+            siege.protected[v] &= !watch::gives_way(old, new);
         }
     }
 
@@ -628,7 +652,7 @@ impl Siege {
                 self.greeted += 1;
                 self.foe.greet(stage, rng)
             }
-            5 if self.stubborn => {
+            5 if self.stubborn && self.foe.as_target => {
                 self.greeted += 1;
                 let volumes = 0..self.protected.len() as u16;
                 volumes.flat_map(|v| self.foe.bitmap(v, rng)).collect()

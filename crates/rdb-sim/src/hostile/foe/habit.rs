@@ -1,7 +1,7 @@
 //! What a stubborn peer says again and again: each by itself may be right.
 
-use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
-use replica_proto::{BlockId, BlockRequest, Packet, StateWord};
+use rdb_engine::state::{Change, ConnState, DiskState, Role, VolumeState};
+use replica_proto::{BlockId, BlockRequest, Packet, StateChange, StateWord};
 
 use super::Foe;
 use crate::hostile::{Draw, Say};
@@ -10,6 +10,14 @@ impl Foe {
     /// Some packets that are said in turn, for ever.
     pub(crate) fn habit(&mut self, draw: &mut dyn Draw) -> Vec<Say> {
         let volume = draw.below(self.volumes.len() as u64) as u16;
+        if self.orders_syncs {
+            let (mask, val) = Change::conn(ConnState::StartingSyncS).to_mask_val();
+            let (mask, val) = (StateWord(mask), StateWord(val));
+            return vec![Say::of(
+                volume,
+                Packet::StateChgReq(StateChange { mask, val }),
+            )];
+        }
         let bytes = [4096, 32 << 10, 128 << 10][draw.below(3) as usize];
         let first = draw.below(8) * 8;
         let apart = [0, u64::from(bytes) / 512][draw.below(2) as usize];

@@ -49,6 +49,8 @@ pub(crate) struct Foe {
     epoch_writes: u32,
     /// It wants the node's data: it says that it has older ones.
     pub(crate) as_target: bool,
+    /// It says that it is in sync, and orders full syncs from its disk that it never begins.
+    pub(crate) orders_syncs: bool,
 }
 
 /// Bits in a pattern: none, all, or some.
@@ -109,6 +111,7 @@ impl Foe {
             said: VecDeque::new(),
             epoch_writes: 0,
             as_target: false,
+            orders_syncs: false,
         }
     }
 
@@ -257,6 +260,14 @@ impl Foe {
                 ..own
             };
         }
+        if self.orders_syncs {
+            return Uuids {
+                bitmap: 0,
+                bits: 0,
+                flags: UuidFlags::empty(),
+                ..own
+            };
+        }
         let other = 0x0123_4567_89ab_cdee;
         let mut uuids = match draw.below(10) {
             0..=3 => Uuids { bitmap: 0, ..own },
@@ -304,6 +315,14 @@ impl Foe {
                 role: Role::Secondary,
                 conn,
                 disk: DiskState::Inconsistent,
+                ..VolumeState::INITIAL
+            };
+        }
+        if self.orders_syncs {
+            return VolumeState {
+                role: Role::Secondary,
+                conn,
+                disk: DiskState::UpToDate,
                 ..VolumeState::INITIAL
             };
         }
