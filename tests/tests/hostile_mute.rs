@@ -1,9 +1,11 @@
-//! Commands that wait for the word of a peer that says none: they end within their limit, and nothing comes of them later.
+//! A peer that answers pings and says nothing else: commands that wait for its word end within their limit, and nothing comes of
+//! them later; nor do users wait for ever for a full sync that it has ordered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use rdb_tests::hostile::HostilePeer;
+use rdb_tests::hostile::{Guise, HostilePeer};
+use rdb_tests::packets::STATE_CHG_REQ;
 use rdb_tests::watch::Limits;
 use rdb_tests::{Siege, wait_until};
 
@@ -55,5 +57,64 @@ fn what_a_mute_peer_is_asked_is_taken_back_and_does_not_happen_later() -> Result
     std::thread::sleep(Duration::from_millis(500));
     let volume = siege.pair.alice.volume(0)?;
     ensure!(volume.ro == "Secondary/Unknown", "{volume:?}");
+    Ok(())
+}
+
+/// Her users' data are to be replaced by those of a peer that never begins to send them.
+#[test]
+fn a_full_sync_that_is_ordered_and_never_begins_costs_users_a_bounded_wait() -> Result<()> {
+    const AT: u64 = 1 << 20;
+    let mut siege = Siege::lay("never-begins", "ko-count 2;")?;
+    // (Users read meanwhile, in the background: Limits::answer.)
+    siege.survives(
+        "a full sync that never begins",
+        Limits::default(),
+        |siege| {
+            let node = &siege.pair.alice;
+            let mut peer = siege.connected()?;
+            let invalidate_remote = (0x1f0, 11 << 4);
+            let answer = peer.ask_change(STATE_CHG_REQ, invalidate_remote.0, invalidate_remote.1);
+            ensure!(answer == Some(1), "{answer:?}");
+            peer.until_node(node, "waiting for the source", |volume| {
+                volume.cs == "WFSyncUUID" && volume.ds == "UpToDate/UpToDate"
+            })?;
+            let mut client = node.nbd(0)?;
+            let there = client.read(AT, 4096)?;
+            let user = std::thread::spawn(move || -> Result<Duration> {
+                let start = Instant::now();
+                client.write(AT, &there)?;
+                Ok(start.elapsed())
+            });
+            // Pings are answered, and nothing else is said.
+            let is_done = peer.pump_until(Duration::from_secs(20), |_| user.is_finished());
+            ensure!(is_done, "the user still writes: {:?}", node.volume(0)?);
+            let waited = user.join().expect("the user does not panic")?;
+            ensure!(
+                waited > Duration::from_secs(2) && waited < Duration::from_secs(8),
+                "{waited:?}"
+            );
+            ensure!(
+                peer.is_left_within(Duration::from_secs(2)),
+                "{}",
+                peer.story()
+            );
+            let status = node.adm(&["status", "--json", "r0"])?;
+            ensure!(
+                status.contains("has not begun the full sync that was ordered within 4000 ms"),
+                "{status}"
+            );
+            let volume = node.volume(0)?;
+            ensure!(
+                volume.ro.starts_with("Primary/") && volume.ds.starts_with("UpToDate/"),
+                "{volume:?}"
+            );
+            siege.await_listening()
+        },
+    )?;
+    // What was not begun stands in nobody's way: who comes next with what she had before is synced from her.
+    let mut peer = siege.peer(&Guise::behind())?;
+    peer.until_node(&siege.pair.alice, "a source again", |volume| {
+        volume.cs == "WFBitMapS"
+    })?;
     Ok(())
 }
