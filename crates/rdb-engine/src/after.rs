@@ -7,7 +7,7 @@ use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::state::{self, AfterActions, Change, ConnState, DiskState, Role, VolumeState};
-use crate::volume::BitmapDue;
+use crate::volume::{BitmapDue, Remembered};
 use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
@@ -395,7 +395,10 @@ impl<P: Payload> Resource<P> {
         self.given_up_disk_flushed(nr);
         let volume = self.volume_mut(nr);
         if let Some(disk) = volume.disk.take() {
-            volume.remembered = Some(disk.sb);
+            volume.remembered = Some(Remembered {
+                clean: disk.bitmap.count_set() == 0,
+                superblock: disk.sb,
+            });
         }
         volume.negotiated = None;
         for (_, request) in &mut self.requests {

@@ -21,7 +21,7 @@ use crate::net::PingWaiter;
 use crate::resource::{Io, Resource};
 use crate::rules::remembered::lacks_resync_end;
 use crate::state::{Change, ConnState, DiskState, Role};
-use crate::volume::Disk;
+use crate::volume::{Disk, Remembered};
 
 /// How far an attach is.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Attach {
     ring_in_use: bool,
     size: u64,
     bitmap: Option<Bitmap>,
+    /// The marks on disk are of a resync that is known to have ended with none.
+    marks_ended: bool,
     /// The next bitmap page to read.
     page: usize,
     /// The read under way. One of an attach that was given up may still come.
@@ -85,6 +87,7 @@ impl<P: Payload> Resource<P> {
             ring_in_use: false,
             size: 0,
             bitmap: None,
+            marks_ended: false,
             page: 0,
             read: None,
         }));
@@ -176,15 +179,18 @@ impl<P: Payload> Resource<P> {
             .ok()
             .filter(|_| layout.al.blocks() <= rdb_meta::layout::AL_BLOCKS_INTEROPERABLE_MAX)
             .ok_or_else(|| AdminError::refused(119, "the activity log is larger than 32 MiB"))?;
-        let lacks = |known: &Superblock| lacks_resync_end(&superblock, known);
-        if let Some(known) = remembered.filter(lacks) {
-            superblock.uuids = known.uuids;
+        let lacks = |known: &Remembered| lacks_resync_end(&superblock, &known.superblock);
+        let completed = remembered.filter(lacks);
+        let marks_ended = completed.as_ref().is_some_and(|known| known.clean);
+        if let Some(known) = completed {
+            superblock.uuids = known.superblock.uuids;
             let text =
                 "this disk failed before it had noted a resync's end, which this node has seen";
             self.log_volume(Level::Info, nr, text);
         }
         let attach = self.attaching(nr);
         attach.superblock = Some((superblock, layout));
+        attach.marks_ended = marks_ended;
         attach.step = Step::Log;
         self.attach_read(nr, layout.al_sector, ring_bytes);
         Ok(())
@@ -340,6 +346,11 @@ impl<P: Payload> Resource<P> {
         let forget = self.planted(crate::Bug::ForgetPrimary);
         let was_primary = flags.contains(MdFlags::PRIMARY_IND) && !forget;
         let crashed = flags.contains(MdFlags::CRASHED_PRIMARY) || was_primary;
+        if attach.marks_ended {
+            // Under the name that the record gets they would tell of no difference, and no resync would take them away.
+            bitmap.clear_all();
+        }
+        let marks_ended = attach.marks_ended;
         let mut marked = 0;
         for extent in &attach.hot {
             marked += bitmap.set_sectors(extent.first_sector(), rdb_meta::EXTENT_SECTORS);
@@ -412,8 +423,9 @@ impl<P: Payload> Resource<P> {
             let text = "Assuming that all blocks are out of sync (aka FullSync)";
             self.log_volume(Level::Info, nr, text);
             self.md_full_sync(nr, Then::Nothing);
-        } else if resized || marked > 0 {
-            // The marks are durable before the log that they come from is emptied (I14).
+        } else if resized || marked > 0 || marks_ended {
+            // The marks are durable before the log that they come from is emptied (I14), and those of the ended resync are gone
+            // before the superblock that takes their name away.
             let sync = MdFlags::FULL_SYNC;
             if resized {
                 self.md(

@@ -61,7 +61,7 @@ pub(crate) struct Volume<P> {
     /// saw last, though nobody has told us a newer name. 0 if there is none.
     pub(crate) left_behind: u64,
     /// What was known of the last disk when it was given up, which may not have come to its record.
-    pub(crate) remembered: Option<Superblock>,
+    pub(crate) remembered: Option<Remembered>,
     pub(crate) disk: Option<Box<Disk>>,
     /// An attach that is under way.
     pub(crate) attach: Option<Box<crate::attach::Attach>>,
@@ -129,6 +129,14 @@ pub(crate) struct Volume<P> {
     /// Local data I/O in flight.
     pub(crate) local_pending: u32,
     pub(crate) counters: Counters,
+}
+
+/// What is known of a disk that was given up.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    pub(crate) superblock: Superblock,
+    /// No block was marked.
+    pub(crate) clean: bool,
 }
 
 /// A read that the peer asked for and that waits.

@@ -628,6 +628,29 @@ fn a_source_whose_disk_fails_before_it_has_noted_the_end_comes_back() {
     assert!(!w.logged(0, "Split-Brain"));
 }
 
+/// Nobody has written since, so that no resync would take the old marks away.
+#[test]
+fn a_secondary_source_whose_disk_fails_before_it_has_noted_the_end_has_no_marks_left() {
+    let (mut w, ..) = resyncing(52, 300);
+    w.secondary(0).unwrap();
+    w.nodes[0].hold_meta = true;
+    w.until("the end", |w| w.is(0) == "Connected S/S U/U");
+    w.nodes[0].disks[0].fail_meta = 100;
+    w.nodes[0].hold_meta = false;
+    w.both("Connected S/S D/U", "Connected S/S U/D");
+    w.nodes[0].disks[0].fail_meta = 0;
+    w.attach(0).unwrap();
+    assert!(w.logged(0, "this disk failed before it had noted a resync's end"));
+    w.ends_well();
+    // They are gone on disk, too.
+    w.power_cut(0);
+    w.power_cut(1);
+    for i in 0..2 {
+        w.up(i, &NetOptions::default());
+    }
+    w.ends_well();
+}
+
 /// The target says once that it is done, and the source had not yet seen all of its own writes end.
 #[test]
 fn a_source_whose_disk_fails_before_it_takes_the_targets_end_for_true_hears_it_again() {
