@@ -496,6 +496,11 @@ impl<P: Payload> Resource<P> {
             self.lose_connection(ConnState::NetworkFailure);
             return;
         }
+        if let Some(text) = contradiction(own, packet) {
+            self.log_volume(Level::Warn, nr, format!("{text}: connecting anew"));
+            self.lose_connection(ConnState::NetworkFailure);
+            return;
+        }
         if source && preparing && effective == DiskState::Outdated {
             // Told before our sync UUID came to it: it begins, and says no more of that. Paused, we would see it Consistent.
             effective = DiskState::Inconsistent;
@@ -760,4 +765,19 @@ impl<P: Payload> Resource<P> {
         }
         decision.outcome
     }
+}
+
+/// Why a right peer's state and ours cannot go on together, if they cannot: packets have crossed, and one node has acted on what
+/// is no more. The next handshake compares what both have.
+fn contradiction(own: VolumeState, told: VolumeState) -> Option<&'static str> {
+    if own.conn < ConnState::Connected {
+        return None;
+    }
+    let gone = matches!(own.pdsk, DiskState::Diskless | DiskState::Failed);
+    if gone && state::is_there(told.disk) {
+        // A detach came to nothing after we had consented. What was written here since is not there; an attach would be told
+        // of as Negotiating, and compared.
+        return Some("the peer's disk, which was given up, is there after all");
+    }
+    None
 }

@@ -30,7 +30,7 @@ pub(crate) struct Admin {
     /// Questions of this connection whose command has come to its end without the answer, as a detach does when the disk
     /// fails meanwhile: so many answers come yet, before that to `ask`. Set by the end of the command, cleared by the answers
     /// and with the connection. Without it the late answer looks like a wrong peer's.
-    owed: BTreeMap<Option<VolumeNr>, u32>,
+    owed: BTreeMap<Option<VolumeNr>, Owed>,
     /// Forced disconnects that took the connection from under other commands, until it is gone.
     leaving: Vec<AdminId>,
     /// Counts commands, so that metadata written for one is not taken for another's.
@@ -88,6 +88,14 @@ struct Ask {
     connection: u32,
 }
 
+/// Answers that nobody waits for any more.
+#[derive(Debug, Default, Clone, Copy)]
+struct Owed {
+    answers: u32,
+    /// Whether one of the questions was for a detach. A peer that consents goes on alone at once.
+    detach: bool,
+}
+
 impl Admin {
     /// Whether the command in progress has waited long enough for this volume's state to change.
     pub(crate) fn settled(&self, nr: VolumeNr) -> bool {
@@ -119,16 +127,15 @@ impl Admin {
         self.orders_sync(nr) && self.is_changing(Some(nr))
     }
 
-    /// Whether that answer is one to a question that was given up.
-    fn takes_owed(&mut self, volume: Option<VolumeNr>) -> bool {
-        let Some(left) = self.owed.get_mut(&volume) else {
-            return false;
-        };
-        *left -= 1;
-        if *left == 0 {
+    /// If that answer is one to a question that was given up: what was owed.
+    fn takes_owed(&mut self, volume: Option<VolumeNr>) -> Option<Owed> {
+        let owed = self.owed.get_mut(&volume)?;
+        let before = *owed;
+        owed.answers -= 1;
+        if owed.answers == 0 {
             self.owed.remove(&volume);
         }
-        true
+        Some(before)
     }
 }
 
@@ -200,7 +207,9 @@ impl<P: Payload> Resource<P> {
             let connection = self.net.connection;
             let is_open = |ask: &Ask| ask.reply.is_none() && ask.connection == connection;
             if let Some(ask) = self.admin.ask.take().filter(is_open) {
-                *self.admin.owed.entry(ask.volume).or_default() += 1;
+                let owed = self.admin.owed.entry(ask.volume).or_default();
+                owed.answers += 1;
+                owed.detach |= matches!(op.command, Command::Detach { .. });
             }
             self.emit(Effect::ClearTimer {
                 timer: Timer::Admin,
@@ -271,12 +280,16 @@ impl<P: Payload> Resource<P> {
 
     /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY.
     pub(crate) fn admin_reply(&mut self, volume: Option<VolumeNr>, code: i32) {
-        if self.admin.takes_owed(volume) {
-            if volume.is_none() && state::is_success(code) {
-                let text =
-                    "the peer has agreed to part, which nobody wants any more: connecting anew";
-                self.log(Level::Warn, text);
-                self.lose_connection(ConnState::NetworkFailure);
+        if let Some(owed) = self.admin.takes_owed(volume) {
+            let has_disk =
+                |nr: &VolumeNr| self.volumes.get(nr).is_some_and(Volume::has_usable_disk);
+            let kept = owed.detach && volume.as_ref().is_some_and(has_disk);
+            if state::is_success(code) && volume.is_none() {
+                self.connect_anew("the peer has agreed to part, which nobody wants any more");
+                return;
+            }
+            if state::is_success(code) && kept {
+                self.connect_anew(PEER_WENT_ON_ALONE);
                 return;
             }
             // It may have made a change that this node has not: it hears how things are.
@@ -294,6 +307,12 @@ impl<P: Payload> Resource<P> {
                 "an answer ({code}) to a question that was not asked: no right peer sends that"
             )),
         }
+    }
+
+    /// The peer has acted on what is not going to be: the next handshake compares what both have.
+    fn connect_anew(&mut self, why: &str) {
+        self.log(Level::Warn, format!("{why}: connecting anew"));
+        self.lose_connection(ConnState::NetworkFailure);
     }
 
     fn step_admin(&mut self) {
@@ -393,7 +412,9 @@ impl<P: Payload> Resource<P> {
                 return Asked::Done(Err(StateError::FailedByPeer));
             }
             let result = self.change(nr, change, false);
-            if result.is_err() {
+            if result.is_err() && change.disk == Some(DiskState::Failed) {
+                self.connect_anew(PEER_WENT_ON_ALONE);
+            } else if result.is_err() {
                 // What the peer has asked for meanwhile forbids it. It has taken note of ours already.
                 self.send_state(nr);
             }
@@ -467,6 +488,10 @@ impl<P: Payload> Resource<P> {
         self.admin_done(Ok(()));
     }
 }
+
+/// It has consented to a detach that is not made. What it has written since is not here.
+const PEER_WENT_ON_ALONE: &str =
+    "the peer goes on without our disk, which is not given up after all";
 
 /// The volume that a command is about.
 fn command_volume(command: &Command) -> Option<VolumeNr> {

@@ -49,8 +49,9 @@ pub fn fate(kind: Kind, progress: Progress) -> Fate {
 
     match (progress, kind) {
         (Progress::Queued | Progress::Undecided, _) => Ends,
-        // A peer that consents to a full sync has begun it. Other changes it takes back when it hears of our state; and one
-        // that consents to parting, which waits for our end of the connection, is connected anew.
+        // A peer that consents to a full sync has begun it. Other changes it takes back when it hears of our state; but one
+        // that consents to parting waits for our end of the connection, and one that consents to a detach has gone on
+        // alone: with these the connection is made anew.
         (Progress::Asked, Kind::FullSync) => GoesOn,
         (Progress::Asked, _) => Ends,
         // The device is announced, the peer is told the generation, and the attach has steps to go.

@@ -188,3 +188,25 @@ fn a_detach_that_was_interrupted_while_the_disk_hangs_blocks_nobody() {
     w.run_ms(5_000);
     assert_eq!(w.nodes[0].state().disk, DiskState::Diskless);
 }
+
+#[test]
+fn a_peer_that_went_on_alone_for_a_detach_that_was_taken_back_is_synced() {
+    let mut w = World::pair(68, &NetOptions::default());
+    let detach = Command::Detach {
+        volume: V,
+        force: false,
+    };
+    let id = w.start_admin(1, detach);
+    withdraw(&mut w, 1, id);
+    assert_eq!(w.nodes[1].admin.get(&id), Some(&Err(AdminError::Withdrawn)));
+    w.until("the consent", |w| {
+        w.nodes[0].state().pdsk == DiskState::Failed
+    });
+    w.hold_net = true;
+    assert!(w.write_wait(0, 80, vec![7; 4096]));
+    w.hold_net = false;
+    w.until("a new connection", |w| {
+        w.logged(1, "which is not given up after all: connecting anew")
+    });
+    w.ends_well();
+}

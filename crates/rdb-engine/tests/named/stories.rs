@@ -347,3 +347,21 @@ fn a_peer_that_asks_without_end_is_left() {
     lone.io();
     assert!(lone.conn() < ConnState::Connected, "{}", lone.is());
 }
+
+/// It had asked whether its disk may go, and says some time later that it is there. What was written meanwhile it lacks.
+#[test]
+fn a_disk_that_comes_back_without_an_attach_is_compared() {
+    let mut lone = Lone::primary(62);
+    lone.give(Packet::StateChgReq(StateChange {
+        mask: StateWord(0x1e00),
+        val: StateWord(0x0400),
+    }));
+    lone.pump();
+    assert_eq!(lone.is(), "Connected P/S U/F");
+    assert!(lone.w.write_wait(0, 80, vec![7; 4096]));
+    lone.give(lone.state(ConnState::Connected, DiskState::UpToDate));
+    assert!(lone.w.logged(0, "is there after all: connecting anew"));
+    lone.w.nodes[0].connected = false;
+    lone.meet();
+    assert_eq!(lone.is(), "WFBitMapS P/S U/C");
+}
