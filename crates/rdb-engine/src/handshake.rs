@@ -773,6 +773,11 @@ fn contradiction(own: VolumeState, told: VolumeState) -> Option<&'static str> {
     if own.conn < ConnState::Connected {
         return None;
     }
+    let bitmaps = [ConnState::WFBitMapS, ConnState::WFBitMapT];
+    if own.conn == told.conn && bitmaps.contains(&own.conn) {
+        // Both have attached a disk, and one took a new generation after the other had decided by its old one.
+        return Some("both nodes have decided to be the same side of a resync");
+    }
     let gone = matches!(own.pdsk, DiskState::Diskless | DiskState::Failed);
     if gone && state::is_there(told.disk) {
         // A detach came to nothing after we had consented. What was written here since is not there; an attach would be told

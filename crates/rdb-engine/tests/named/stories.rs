@@ -365,3 +365,27 @@ fn a_disk_that_comes_back_without_an_attach_is_compared() {
     lone.meet();
     assert_eq!(lone.is(), "WFBitMapS P/S U/C");
 }
+
+/// Two disks were attached at the same time, and what one node decided with had changed meanwhile.
+#[test]
+fn two_sides_that_both_want_to_send_or_to_receive_connect_anew() {
+    let mut source = Lone::new(63);
+    source.disk = DiskState::Inconsistent;
+    source.meet();
+    assert_eq!(source.is(), "WFBitMapS S/S U/I");
+    let mut target = Lone::new(64);
+    let [c, _, h, _] = target.uuids;
+    target.uuids = [0x1234_5678_0000, c, h, 0];
+    target.meet();
+    assert_eq!(target.is(), "WFBitMapT S/S O/U");
+    for mut lone in [source, target] {
+        lone.disk = DiskState::UpToDate;
+        lone.give(lone.state(lone.conn(), DiskState::UpToDate));
+        assert!(
+            lone.w
+                .logged(0, "the same side of a resync: connecting anew")
+        );
+        assert!(lone.conn() < ConnState::Connected);
+        assert_eq!(lone.w.nodes[0].resource.refused(), 0);
+    }
+}
