@@ -141,13 +141,25 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).hold_writes += 1;
             self.md_full_sync(nr, Then::FullSyncReady);
         }
+        if actions.contains(AfterActions::DISK_INCONSISTENT)
+            && new.role == Role::Primary
+            && new.pdsk == DiskState::UpToDate
+        {
+            // By its record it is as good as the peer's until the superblock is written.
+            self.await_record(nr);
+            self.md(nr, MdKind::SUPERBLOCK, Then::InconsistentRecorded);
+        }
         if actions.contains(AfterActions::DISK_FAILED) {
+            let recorded_good = self.volume(nr).loss_unrecorded.is_some();
             let volume = self.volume_mut(nr);
             let target = old.disk == DiskState::Inconsistent && new.pdsk == DiskState::UpToDate;
             if let Some(peer) = volume.peer.ids.filter(|_| target && connected) {
                 // A resync target's own name is that of its mixture; what users saw is the source's data.
+                let own = volume.disk.as_deref().map(|disk| disk.ids().current);
                 volume.exposed_uuid = peer.ids.current;
-                volume.left_behind = 0;
+                if own.is_none_or(|own| !same(own, peer.ids.current)) {
+                    volume.left_behind = 0;
+                }
             }
             if !connected && new.role == Role::Primary && old.disk == DiskState::UpToDate {
                 // With a bitmap UUID set it made no new generation, and the peer's disk may carry the name of ours.
@@ -164,7 +176,8 @@ impl<P: Payload> Resource<P> {
             if connected {
                 self.send_state(nr);
             }
-            if connected && old.disk == DiskState::UpToDate && new.pdsk == DiskState::UpToDate {
+            let good = old.disk == DiskState::UpToDate || recorded_good;
+            if connected && good && new.pdsk == DiskState::UpToDate {
                 let volume = self.volume_mut(nr);
                 match volume.peer.moved_on {
                     Some(current) => volume.exposed_uuid = current,

@@ -96,14 +96,28 @@ impl<P: Payload> Resource<P> {
 
     /// We are Primary, our UpToDate disk is lost and the peer's goes on: it has been told.
     pub(crate) fn await_record_of_loss(&mut self, nr: VolumeNr) {
-        let volume = self.volume_mut(nr);
-        let shared = volume.disk.as_deref().map(|disk| disk.ids().current);
-        volume.loss_unrecorded = shared;
+        self.await_record(nr);
         let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
         self.emit(Effect::SetTimer {
             timer: Timer::LossUnrecorded(nr),
             at: self.now.plus_ms(u64::from(timeout_ds) * 100),
         });
+    }
+
+    /// We are Primary, and our disk is not as good any more as its record says.
+    pub(crate) fn await_record(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        let shared = volume.disk.as_deref().map(|disk| disk.ids().current);
+        volume.loss_unrecorded = shared;
+        let timer = Timer::LossUnrecorded(nr);
+        self.emit(Effect::ClearTimer { timer }); // of an earlier loss
+    }
+
+    /// Our own record says that our disk is Inconsistent.
+    pub(crate) fn inconsistent_recorded(&mut self, nr: VolumeNr) {
+        if self.volume(nr).state.disk > DiskState::Failed {
+            self.loss_settled(nr, true);
+        }
     }
 
     /// The peer has a new generation on record; or never will, and its copy counts no more.

@@ -71,6 +71,8 @@ pub(crate) enum Then {
     ResyncDataDurable,
     /// The target's new identifiers and flags are durable: tell the source.
     AnnounceResyncEnd,
+    /// A Primary's disk is Inconsistent by its record too: what only the peer has may be called done.
+    InconsistentRecorded,
     /// All bits are set for a full sync that an administrator wanted.
     FullSyncReady,
     /// All bits are set for a full sync that a handshake decided.
@@ -530,6 +532,7 @@ impl<P: Payload> Resource<P> {
             Then::StartRequesting if ok => self.target_start_requesting(nr),
             Then::ResyncDataDurable if ok => self.target_finish(nr),
             Then::AnnounceResyncEnd if ok => self.target_announce_end(nr),
+            Then::InconsistentRecorded if ok => self.inconsistent_recorded(nr),
             Then::FullSyncReady => self.full_sync_ready(nr, ok),
             Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
             Then::Admin(nr) => self.admin_metadata_done(nr, ok),
@@ -545,7 +548,8 @@ impl<P: Payload> Resource<P> {
             Then::SendSyncUuid(_)
             | Then::StartRequesting
             | Then::ResyncDataDurable
-            | Then::AnnounceResyncEnd => {} // the disk failed: its state change ends the resync
+            | Then::AnnounceResyncEnd
+            | Then::InconsistentRecorded => {} // the disk failed: its state change ends the resync
         }
     }
 

@@ -234,6 +234,38 @@ fn s26_pass_on_a_write_error_of_the_primary() {
     invalidate_repairs(&mut w, 0);
 }
 
+/// Until the superblock says so the Primary's disk would win after a crash of both.
+#[test]
+fn s26_pass_on_a_write_that_only_the_peer_has_is_done_when_that_is_on_record() {
+    for metadata_fails in [false, true] {
+        let mut w = passing_on(53);
+        let before = w.gi(1)[0];
+        w.nodes[0].disks[0].fail_writes = 1;
+        w.nodes[0].hold_meta = true;
+        let write = w.write(0, 80, vec![2; 4096]);
+        w.run_ms(1_000);
+        w.both("Connected P/S I/U", "Connected S/P U/I");
+        assert!(!w.nodes[0].completed.contains_key(&write));
+        if metadata_fails {
+            w.nodes[0].disks[0].fail_meta = 100;
+        }
+        w.nodes[0].hold_meta = false;
+        w.wait_done(0, write).unwrap();
+        let moved_on = w.gi(1)[0] != before;
+        assert_eq!(
+            moved_on, metadata_fails,
+            "the record that tells it is the peer's"
+        );
+        w.nodes[0].disks[0].fail_meta = 0;
+        w.crash(0);
+        w.crash(1);
+        for i in 0..2 {
+            w.up(i, &NetOptions::default());
+        }
+        w.ends_well();
+    }
+}
+
 #[test]
 fn s26_pass_on_a_write_error_of_the_secondary() {
     let mut w = passing_on(28);
