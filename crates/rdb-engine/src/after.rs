@@ -51,6 +51,12 @@ impl<P: Payload> Resource<P> {
                 // The blocks that only the peer has written are not marked here yet.
                 ConnState::WFBitMapT => disk.marks_merged = false,
                 ConnState::SyncTarget | ConnState::PausedSyncT => disk.marks_merged = true,
+                // After a resync that could not sync everything: what the peer's users write is sent to nobody.
+                ConnState::Connected
+                    if new.disk == DiskState::Inconsistent && new.peer == Role::Primary =>
+                {
+                    disk.marks_merged = false;
+                }
                 _ => {}
             }
         }

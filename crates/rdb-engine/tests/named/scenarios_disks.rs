@@ -278,6 +278,21 @@ fn s26_pass_on_a_write_error_of_the_secondary() {
     invalidate_repairs(&mut w, 1);
 }
 
+/// What the Primary writes beside an Inconsistent disk is sent to nobody, and marked at its own side alone.
+#[test]
+fn s26_pass_on_a_promoted_node_reads_nothing_that_was_written_without_it() {
+    let mut w = passing_on(54);
+    w.nodes[1].disks[0].fail_writes = 1;
+    assert!(w.write_wait(0, 80, vec![2; 4096]));
+    w.both("Connected P/S U/I", "Connected S/P I/U");
+    assert!(w.write_wait(0, 160, vec![3; 4096]));
+    w.secondary(0).unwrap();
+    w.primary(1, false).unwrap();
+    w.both("Connected S/P U/I", "Connected P/S I/U");
+    assert_eq!(w.read(1, 160, 4096).unwrap(), [3; 4096]);
+    invalidate_repairs(&mut w, 1);
+}
+
 #[test]
 fn s26_pass_on_a_node_that_was_demoted_since_is_promoted_beside_the_good_disk() {
     let mut w = passing_on(50);
