@@ -503,7 +503,9 @@ impl<P: Payload> Resource<P> {
                     error.errno
                 );
                 self.log_volume_error(nr, text);
-                if is_read {
+                let is_flush = self.requests[key].is_flush();
+                if !is_flush {
+                    // At once: a resync to this disk must not end before the peer has answered a write.
                     self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
                 }
                 let is_flush = self.requests[key].is_flush();

@@ -6,7 +6,7 @@ use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, RequestError, RequestKind};
 use rdb_sim::create_md;
 
-use crate::world::lone::Lone;
+use crate::world::lone::{Lone, Sent};
 use crate::world::steps::{PLUS, code};
 use crate::world::{V, World, fresh_disk};
 
@@ -713,4 +713,37 @@ fn a_source_whose_disk_fails_before_it_takes_the_targets_end_for_true_hears_it_a
     assert!(lone.w.logged(0, "the target has ended: connecting anew"));
     assert!(lone.conn() < ConnState::WFReportParams);
     assert_eq!(lone.w.nodes[0].state().disk, DiskState::Diskless);
+}
+
+#[test]
+fn a_target_does_not_end_before_a_write_that_failed_here_is_settled() {
+    let mut lone = Lone::new(60);
+    let mut options = lone.w.disk_options.clone();
+    options.on_io_error = OnIoError::PassOn;
+    let command = Command::DiskOptions { volume: V, options };
+    lone.w.admin(0, command).unwrap();
+    let [c, _, h, _] = lone.uuids;
+    lone.uuids = [0x1234_5678_0000, c, h, 0];
+    lone.bits = 1;
+    lone.meet();
+    lone.give_bitmap(&[80]);
+    lone.pump();
+    lone.start_sync();
+    let asked = lone.pump();
+    let request = asked.iter().find_map(Sent::resync_request).unwrap();
+    let command = Command::Primary {
+        volume: V,
+        force: false,
+    };
+    lone.w.start_admin(0, command);
+    lone.pump();
+    assert_eq!(lone.is(), "SyncTarget P/S I/U");
+    lone.w.nodes[0].write_errors = true;
+    lone.w.write(0, 800, vec![7; 4096]);
+    lone.pump();
+    lone.w.nodes[0].write_errors = false;
+    lone.resync_reply(&request, 1);
+    lone.pump();
+    assert_eq!(lone.is(), "SyncTarget P/S I/U");
+    assert_eq!(lone.w.nodes[0].out_of_sync(), 1);
 }
