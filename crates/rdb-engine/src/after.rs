@@ -98,12 +98,13 @@ impl<P: Payload> Resource<P> {
         let lonely = !connected || new.pdsk <= DiskState::Failed;
         if came
             && lonely
-            && new.role == Role::Primary
+            && new.is_a_node_primary()
             && self
                 .disk_if_attached(nr)
                 .is_some_and(|d| d.sb.uuids[1] == 0)
         {
-            // What users write from now on is nowhere else, as after a promotion alone.
+            // What users write from now on is nowhere else, as after a promotion alone. (A Primary without a disk that has
+            // lost this one may have been told of a new generation that did not come to its record.)
             self.new_current_uuid(nr);
         }
         let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);

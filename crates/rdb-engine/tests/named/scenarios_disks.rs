@@ -675,6 +675,40 @@ fn a_source_whose_disk_fails_before_it_has_noted_the_end_comes_back() {
     assert!(!w.logged(0, "Split-Brain"));
 }
 
+/// The mirror dies before the generation that the loss of the Primary's disk makes is on its record, and attaches its disk
+/// when the Primary is there again. What users write then must not be overwritten by the disk that was lost.
+#[test]
+fn a_mirror_that_attaches_under_a_primary_without_a_disk_begins_a_generation() {
+    for seed in 55..59 {
+        let (mut w, [c, ..]) = World::settled(seed);
+        w.flush(0);
+        w.nodes[1].hold_meta = true;
+        w.nodes[0].disks[0].fail_writes = 1;
+        let write = w.write(0, 80, vec![2; 4096]);
+        w.until("the new generation", |w| w.logged(1, "new current UUID"));
+        w.kill(1);
+        w.nodes[1].hold_meta = false;
+        w.wait_done(0, write).unwrap_err();
+        let new = Command::NewVolume {
+            volume: V,
+            minor: 0,
+        };
+        w.admin(1, new).unwrap();
+        w.connect(1);
+        w.both("Connected P/S D/D", "Connected S/P D/D");
+        w.attach(1).unwrap();
+        w.both("Connected P/S D/U", "Connected S/P U/D");
+        w.quiet();
+        assert_ne!(w.gi(1)[0], c);
+        w.write_blocks(0, [800, 880], 3);
+        w.flush(0);
+        w.off(0);
+        w.boot(0);
+        w.connect(0);
+        w.ends_well();
+    }
+}
+
 /// Nobody has written since, so that no resync would take the old marks away.
 #[test]
 fn a_secondary_source_whose_disk_fails_before_it_has_noted_the_end_has_no_marks_left() {
