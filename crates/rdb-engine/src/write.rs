@@ -333,7 +333,10 @@ impl<P: Payload> Resource<P> {
         let explicit_flush = self.net.explicit_flush;
         let features = self.net.wire.features;
         let now = self.now;
-        let here = self.requests[key].good_here;
+        let fua = matches!(kind, RequestKind::Write { fua: true, .. });
+        // (While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable by
+        // itself must be so there.)
+        let here = self.requests[key].good_here && !(fua && self.admin.asks_about(Some(nr)));
         let volume = self.volume_mut(nr);
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
         let mut flags = DpFlags::empty();
@@ -346,7 +349,7 @@ impl<P: Payload> Resource<P> {
         if syncing {
             flags |= DpFlags::MAY_SET_IN_SYNC;
         }
-        if matches!(kind, RequestKind::Write { fua: true, .. }) {
+        if fua {
             flags |= DpFlags::FUA;
         }
         if core::mem::take(&mut volume.flush_before_next) && explicit_flush {
@@ -508,7 +511,6 @@ impl<P: Payload> Resource<P> {
                     // At once: a resync to this disk must not end before the peer has answered a write.
                     self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
                 }
-                let is_flush = self.requests[key].is_flush();
                 if is_flush {
                     self.flush_failed_here(nr, key);
                 }

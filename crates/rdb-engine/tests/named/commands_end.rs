@@ -1,10 +1,10 @@
 //! Every command ends: a peer that lacks a volume, a caller who goes, and force, which passes whatever waits.
 
-use rdb_engine::config::NetOptions;
+use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role};
-use rdb_engine::{AdminError, AdminId, Command, Event, VolumeNr};
+use rdb_engine::{AdminError, AdminId, Command, Event, RequestKind, VolumeNr};
 
-use crate::world::{V, World};
+use crate::world::{Data, V, World};
 
 const ONE: VolumeNr = VolumeNr(1);
 
@@ -209,4 +209,37 @@ fn a_peer_that_went_on_alone_for_a_detach_that_was_taken_back_is_synced() {
         w.logged(1, "which is not given up after all: connecting anew")
     });
     w.ends_well();
+}
+
+/// A peer that consents to the detach begins a generation that outranks ours, and may be gone before its word comes.
+#[test]
+fn while_a_detach_is_asked_for_a_durable_write_is_done_when_the_peer_has_it() {
+    let options = NetOptions {
+        protocol: Protocol::A,
+        ..NetOptions::default()
+    };
+    let mut w = World::pair(69, &options);
+    let write = |w: &mut World, sector| {
+        let kind = RequestKind::Write {
+            payload: Data(vec![7; 4096].into()),
+            fua: true,
+        };
+        w.submit(0, sector, 4096, kind)
+    };
+    let first = write(&mut w, 80);
+    w.wait_done(0, first).unwrap();
+    w.hold_net = true;
+    let before = write(&mut w, 80);
+    w.run_ms(1_000);
+    assert!(w.nodes[0].completed.contains_key(&before), "protocol A");
+    let detach = Command::Detach {
+        volume: V,
+        force: false,
+    };
+    w.start_admin(0, detach);
+    let during = write(&mut w, 160);
+    w.run_ms(1_000);
+    assert!(!w.nodes[0].completed.contains_key(&during));
+    w.hold_net = false;
+    w.wait_done(0, during).unwrap();
 }
