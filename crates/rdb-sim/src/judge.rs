@@ -215,6 +215,12 @@ impl World {
         {
             self.models[volume].forked = true;
         }
+        // The other copy was lost with the mirror's power, unflushed, before the disk was given up: no node has it any more.
+        let gives_up = old.disk > DiskState::Failed && new.disk == DiskState::Failed;
+        if gives_up && old.role == Role::Primary && self.nodes[1 - i].forgetful[volume] {
+            self.models[volume].on_power_cut();
+            self.models[volume].forked |= !self.holds(1 - i, volume);
+        }
         // (An order that was given while they were connected may be carried out when they are not any more.)
         let promoted = old.role != Role::Primary && new.role == Role::Primary;
         let stale = new.conn < ConnState::Connected && self.nodes[1 - i].lonely[volume];
