@@ -31,3 +31,8 @@ fn a_daemon_is_replaced_and_killed_under_an_nbd_device_in_a_virtual_machine() ->
 fn a_daemon_is_restarted_by_systemd_in_a_virtual_machine() -> Result<()> {
     run("systemd")
 }
+
+#[test]
+fn a_fuse_device_goes_from_daemon_to_daemon_by_systemd_in_a_virtual_machine() -> Result<()> {
+    run("systemd-fuse")
+}

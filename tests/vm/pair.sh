@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # rdb's device by a driver of the kernel, in a virtual machine: two nodes in one guest.
 #
-#   pair.sh JOB DIRECTORY-OF-RDBD-AND-RDBADM
+#   pair.sh JOB DIRECTORY-OF-RDBD-AND-RDBADM [NAME=VALUE]...
 #
-# JOB is ublk, nbd, restart, nbd-restart, systemd or nbd-speed: JOB-job.sh beside this file.
+# JOB is ublk, nbd, restart, nbd-restart, systemd, systemd-fuse or nbd-speed: JOB-job.sh beside this file, behind lines that set
+# what is given (systemd-fuse: times; nbd-speed: rounds, seconds).
 # Prints a line a scenario and, at the end, how many passed. Status 0 if all did.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 job=$here/${1:?usage: pair.sh JOB DIRECTORY}-job.sh
 binaries=${2:?usage: pair.sh JOB DIRECTORY}
 [ -e "$job" ] || { echo "pair.sh: no job $job" >&2; exit 2; }
-files=(-f "$binaries/rdbd" -f "$binaries/rdbadm" -f "$here/pair-lib.sh" -f "$here/restart-lib.sh")
+files=(-f "$binaries/rdbd" -f "$binaries/rdbadm" -f "$here/pair-lib.sh" -f "$here/restart-lib.sh" -f "$here/systemd-lib.sh")
 # with_libraries PROGRAM...: programs that are not in the image, which other guests share, and what they link to
 with_libraries() {
     local library
@@ -21,7 +22,7 @@ with_libraries() {
 fio=$(command -v fio) || { echo "pair.sh: fio is missing; run .ci/setup" >&2; exit 125; }
 files+=(-f "$fio")
 with_libraries "$fio"
-if [ "$1" = systemd ]; then
+if [[ $1 = systemd* ]]; then
     systemd=/lib/systemd/systemd
     [ -x $systemd ] || { echo "pair.sh: systemd is missing; run .ci/setup" >&2; exit 125; }
     control=$(command -v systemctl)
@@ -35,4 +36,10 @@ if [ "$1" = systemd ]; then
         files+=(-f "/lib/systemd/system/$unit.target:/usr/lib/systemd/system/$unit.target")
     done
 fi
-exec "$here/boot.sh" -t "${RDB_VM_LIMIT:-600}" "${files[@]}" "$job"
+if [ $# -gt 2 ]; then
+    work=$(mktemp -d "${TMPDIR:-/tmp}/rdb-pair.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    printf '%s\n' "${@:3}" | cat - "$job" >"$work/job"
+    job=$work/job
+fi
+"$here/boot.sh" -t "${RDB_VM_LIMIT:-600}" "${files[@]}" "$job"

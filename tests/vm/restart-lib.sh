@@ -31,6 +31,14 @@ begin_writing() {
     writing=$!
     sleep 2
 }
+# The writer writes a block that it had not yet written when it was asked.
+writes_on() {
+    local before
+    before=$(written)
+    await 20 eval "[ \"\$(written)\" != $before ]"
+}
+# Sectors that the device's users have written.
+written() { awk '{ print $7 }' "/sys/block/${device##*/}/stat"; }
 end_writing() {
     touch $work/enough
     wait $writing || fail "the writer failed: $(cat $work/writer)"

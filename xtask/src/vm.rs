@@ -61,7 +61,14 @@ pub(crate) enum Vm {
 }
 
 /// The parts of `pair`: `tests/vm/JOB-job.sh`.
-const PAIR_JOBS: [&str; 5] = ["ublk", "nbd", "restart", "nbd-restart", "systemd"];
+const PAIR_JOBS: [&str; 6] = [
+    "ublk",
+    "nbd",
+    "restart",
+    "nbd-restart",
+    "systemd",
+    "systemd-fuse",
+];
 
 /// Runs what is asked; the scripts print for themselves.
 pub(crate) fn run(what: &Vm) -> Result<()> {
