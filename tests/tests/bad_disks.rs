@@ -204,7 +204,7 @@ fn a_disk_in_use() -> Result<()> {
     if out.code == 0 {
         pair.alice.start()?;
         let out = pair.alice.try_adm(&["up", "r0"])?;
-        ensure!(out.code == 10 && out.stderr.contains("(114)"), "{out:?}");
+        ensure!(out.code == 1 && out.stderr.contains("(114)"), "{out:?}");
     } else {
         ensure!(out.stderr.contains(device.device()), "{out:?}");
     }

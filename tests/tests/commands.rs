@@ -357,3 +357,58 @@ fn up_says_that_it_can_not_listen() -> Result<()> {
     ensure!(pair.alice.adm(&["cstate", "r0"])? == "WFConnection\n");
     Ok(())
 }
+
+/// r1 beside r0 in alice's configuration, with disks and a port of its own.
+fn with_a_second_resource(pair: &Pair) -> Result<()> {
+    let mut hosts = pair.hosts.clone();
+    for host in &mut hosts {
+        host.address = host.address.replace(":7789", ":7790");
+        host.data[0] = pair.scratch.join(format!("{}-r1.disk", host.name));
+        rdb_tests::disk::create(&host.data[0], 16 << 20)?;
+    }
+    let text = |hosts: &[rdb_tests::conf::Host]| pair.plan.conf.text(hosts);
+    let second = text(&hosts);
+    let second = second.split_once('\n').context("a global section")?.1;
+    let second = second
+        .replace("resource r0", "resource r1")
+        .replace("/dev/drbd0 minor 0", "/dev/drbd1 minor 1");
+    let both = format!("{}{second}", text(&pair.hosts));
+    std::fs::write(&pair.alice.conf, both)?;
+    Ok(())
+}
+
+#[test]
+fn a_resource_that_can_not_come_up_keeps_no_other_from_it() -> Result<()> {
+    let mut pair = prepared("commands-up-all")?;
+    with_a_second_resource(&pair)?;
+    pair.alice.adm(&["create-md", "--force", "r1"])?;
+    pair.alice.start()?;
+    let r1_is_up = || -> Result<()> {
+        ensure!(pair.alice.adm(&["cstate", "r1"])? == "WFConnection\n");
+        pair.alice.adm(&["down", "all"])?;
+        Ok(())
+    };
+    // It is up already: not what was asked for, and the rest is done, as with DRBD.
+    pair.alice.adm(&["up", "r0"])?;
+    let said = pair.alice.try_adm(&["up", "all"])?.fails_with(1)?;
+    ensure!(said.contains("'rdbadm adjust r0' applies"), "{said}");
+    r1_is_up()?;
+    // Its disk is not there.
+    std::fs::rename(pair.disk(0, 0), pair.scratch.join("away"))?;
+    for command in ["up", "adjust"] {
+        let said = pair.alice.try_adm(&[command, "all"])?.fails_with(1)?;
+        ensure!(said.contains("No such file"), "{command}: {said}");
+        r1_is_up()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_connected_already_is_said_to_be() -> Result<()> {
+    let mut pair = prepared("commands-connect-twice")?;
+    pair.alice.start()?;
+    pair.alice.adm(&["up", "r0"])?;
+    let said = pair.alice.try_adm(&["connect", "r0"])?.fails_with(10)?;
+    ensure!(said.contains("'rdbadm adjust r0' applies"), "{said}");
+    Ok(())
+}

@@ -81,6 +81,10 @@ pub(crate) struct Executor {
     pub(crate) is_setup: bool,
     /// How long commands may take.
     pub(crate) limits: Limits,
+    /// The daemon could not be asked: for other resources it is no different.
+    pub(crate) is_unasked: bool,
+    /// The worst exit status for what DRBD's tools do not know: no answer in time, nowhere to listen, no device.
+    pub(crate) own_code: u8,
     client: Option<Client>,
 }
 
@@ -107,6 +111,8 @@ impl Executor {
             verbose: false,
             is_setup: false,
             limits: Limits::default(),
+            is_unasked: false,
+            own_code: 0,
             client: None,
         }
     }
@@ -187,7 +193,7 @@ impl Executor {
                 _ => Refusal::failure(code::MINOR_INVALID, "unknown minor"),
             },
             Asked::Refused(refusal) => refusal,
-            Asked::Failed(trouble) => return trouble.tell(&self.program),
+            Asked::Failed(trouble) => return self.not_asked(&trouble),
         };
         out::error(&refusal.message(&step.object));
         if !self.is_setup
@@ -195,7 +201,17 @@ impl Executor {
         {
             out::error(&advice);
         }
-        refusal.exit_code()
+        let code = refusal.exit_code();
+        if refusal.code == 0 {
+            self.own_code = self.own_code.max(code);
+        }
+        code
+    }
+
+    fn not_asked(&mut self, trouble: &Trouble) -> u8 {
+        self.is_unasked = true;
+        self.own_code = self.own_code.max(trouble.code);
+        trouble.tell(&self.program)
     }
 
     fn meta(&mut self, step: &Step, meta: &MetaStep) -> u8 {
@@ -225,7 +241,7 @@ impl Executor {
                 Err(_)
                     if matches!(meta.command, MetaCommand::DumpMd | MetaCommand::ApplyAl)
                         && matches!(presence(&self.run_dir), Presence::Left { .. }) => {}
-                Err(trouble) => return trouble.tell(&self.program),
+                Err(trouble) => return self.not_asked(&trouble),
             }
         }
         let shown = format!("{} {}", self.family.program("meta"), meta.argv().join(" "));

@@ -101,11 +101,16 @@ impl Executor {
             (code::DISK_CONFIGURED, Action::Run(Op::Attach { .. })) => {
                 Some(is_so_already(&program, resource, "its disk is attached"))
             }
-            (code::NET_CONFIGURED, Action::Run(Op::Connect { .. })) => Some(is_so_already(
-                &program,
-                resource,
-                "it is connected, or tries to connect",
-            )),
+            (code::NET_CONFIGURED | code::LOCAL_ADDR, Action::Run(Op::Connect { .. }))
+                if refusal.code == code::NET_CONFIGURED
+                    || refusal.info == format!("used by {resource}") =>
+            {
+                Some(is_so_already(
+                    &program,
+                    resource,
+                    "it is connected, or tries to connect",
+                ))
+            }
             _ => None,
         }
     }

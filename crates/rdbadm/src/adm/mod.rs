@@ -461,22 +461,38 @@ impl Command<'_> {
         let mut executor = self.executor();
         let mut worst = 0;
         let mut failed = Vec::new();
-        run_steps(&mut executor, &steps, &mut failed, &mut worst);
+        run_steps(
+            &mut executor,
+            &steps,
+            &mut failed,
+            &mut worst,
+            Extent::Everything,
+        );
         worst
     }
 
-    /// All resources' first stages, then all second ones, then all third ones.
+    /// All resources' first stages, then all second ones, then all third ones. A failed step ends its resource and no other.
+    /// The exit status is 1 whichever step it was, as drbdadm has it.
     fn staged(&self, plans: Vec<[Vec<Step>; 3]>) -> u8 {
         let mut executor = self.executor();
         let mut worst = 0;
         let mut failed = Vec::new();
         for stage in 0..3 {
             let steps: Vec<Step> = plans.iter().flat_map(|plan| plan[stage].clone()).collect();
-            if !run_steps(&mut executor, &steps, &mut failed, &mut worst) {
+            if !run_steps(
+                &mut executor,
+                &steps,
+                &mut failed,
+                &mut worst,
+                Extent::Resource,
+            ) {
                 break;
             }
         }
-        worst
+        match worst {
+            0 => 0,
+            _ => executor.own_code.max(1),
+        }
     }
 
     /// A volume may be brought up beside others of its resource: then what is there already is left as it is.
@@ -618,12 +634,21 @@ impl Command<'_> {
     }
 }
 
+/// What a very bad failure of a step (exit status 20 and above) ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Everything,
+    /// Everything only if the daemon could not be asked.
+    Resource,
+}
+
 /// Runs steps; false if one was so bad that nothing more is to be done.
 fn run_steps(
     executor: &mut Executor,
     steps: &[Step],
     failed: &mut Vec<String>,
     worst: &mut u8,
+    extent: Extent,
 ) -> bool {
     for step in steps {
         if failed.contains(&step.resource) {
@@ -631,7 +656,7 @@ fn run_steps(
         }
         let code = executor.run(step);
         *worst = code.max(*worst);
-        if code >= 20 {
+        if code >= 20 && (extent == Extent::Everything || executor.is_unasked) {
             return false;
         }
         // A second volume is still asked when the first has said no: that is how drbdadm goes through them. But
