@@ -71,19 +71,25 @@ pub(crate) struct Resync<P> {
 /// The controller of `docs/spec/behaviour.md`, section 9.2. Amounts are sectors.
 ///
 /// That one comes to speed within a minute: it adds a little to what has arrived. Where no application writes, nobody is to be
-/// spared, and what is asked for is doubled from step to step, as long as everything that was asked for comes within a step
-/// or two, up to `c-max-rate`. Who has set `c-fill-target` wants no more than that in the pipe, and gets the controller alone.
+/// spared. Twice what the best step of the last second brought is asked for there, up to `c-max-rate`, as long as no more
+/// than that is under way. It is the best step and not the last one that counts, for a link or a disk that takes longer than a
+/// step, or pauses for one, would have what is asked for stay as low as what came in the pause. Who has set `c-fill-target`
+/// wants no more than that in the pipe, and gets the controller alone.
 #[derive(Debug, Default)]
 struct Pace {
     plan: VecDeque<i64>,
     plan_sum: i64,
     in_flight: i64,
     arrived: i64,
+    /// What arrived in each of the last steps, the youngest at the end.
+    arrivals: [i64; BEST_OF_STEPS],
     want_kib: u32,
     /// Steps since an application wrote.
     quiet_steps: u32,
 }
 
+/// Steps of which the best says what can be carried: a second.
+const BEST_OF_STEPS: usize = 10;
 /// Steps without application writes after which nobody is spared.
 const QUIET_STEPS: u32 = 3;
 /// Sectors of application writes within a step that do not count.
@@ -104,6 +110,8 @@ impl Pace {
         };
         let arrived = core::mem::take(&mut self.arrived);
         self.in_flight = (self.in_flight - arrived).max(0);
+        self.arrivals.rotate_left(1);
+        self.arrivals[BEST_OF_STEPS - 1] = arrived;
         let slots = i64::from(options.c_plan_ahead_ds);
         let units = if slots == 0 {
             self.want_kib = options.resync_rate_kib;
@@ -133,13 +141,14 @@ impl Pace {
             let by_itself = DiskOptions::default().c_fill_target_sectors;
             let opens = self.quiet_steps >= QUIET_STEPS
                 && [0, by_itself].contains(&options.c_fill_target_sectors);
-            let open = match self.in_flight <= arrived {
-                true => arrived * 2,
-                false => arrived,
-            };
-            let request = match opens {
-                true => open.max(arrived + current),
-                false => arrived + current,
+            let best = self.arrivals.into_iter().max().unwrap_or(0);
+            let plain = arrived + current;
+            let request = if !opens {
+                plain
+            } else if self.in_flight <= best * 2 {
+                plain.max(best * 2)
+            } else {
+                plain.max(arrived)
             };
             let request = request.clamp(0, i64::from(options.c_max_rate_kib) * 2 / 10);
             let units = request >> 3;
@@ -375,6 +384,37 @@ mod tests {
         let late = &asked[20..];
         assert!(late.iter().sum::<i64>() >= 79 * link, "{asked:?}");
         assert!(late.iter().all(|&kib| kib <= 2 * link), "{asked:?}");
+    }
+
+    #[test]
+    fn a_link_that_takes_longer_than_a_step_or_pauses_comes_to_speed() {
+        let link = 6_000;
+        // What was asked for comes two steps later.
+        let options = DiskOptions::default();
+        let (mut pace, mut came) = (Pace::default(), 0);
+        let (mut on_its_way, mut queue) = ([0; 2], 0);
+        for n in 0..60 {
+            let sectors = i64::try_from(pace.step(&options, 0) * 8).unwrap();
+            pace.in_flight += sectors;
+            queue += on_its_way[n % 2];
+            on_its_way[n % 2] = sectors;
+            pace.arrived = queue.min(link * 2);
+            queue -= pace.arrived;
+            came += if n < 30 { 0 } else { pace.arrived / 2 };
+        }
+        assert!(came >= 29 * link, "{came} KiB in three seconds");
+        // Nothing comes in every other step.
+        let (mut pace, mut came, mut in_pipe) = (Pace::default(), 0, 0);
+        for n in 0..60 {
+            let sectors = i64::try_from(pace.step(&options, 0) * 8).unwrap();
+            pace.in_flight += sectors;
+            in_pipe += sectors;
+            pace.arrived = if n % 2 == 0 { 0 } else { in_pipe.min(link * 2) };
+            in_pipe -= pace.arrived;
+            came += if n < 30 { 0 } else { pace.arrived / 2 };
+            assert!(in_pipe <= link * 2 * 5, "{in_pipe} sectors in the pipe");
+        }
+        assert!(came >= 14 * link, "{came} KiB in three seconds");
     }
 
     #[test]
