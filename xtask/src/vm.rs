@@ -32,6 +32,12 @@ pub(crate) enum Vm {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The first sync of a pair of the kernel's and of a pair of rdb's nodes, second by second; see docs/benchmarks.md
+    FirstSync {
+        /// Passed on to tests/vm/first-sync.sh
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Two nodes of rdb and their devices by drivers of the kernel, in a guest
     Pair {
         /// Which part; all of them without one
@@ -80,7 +86,7 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
         "xz",
         "ip",
     ])?;
-    let binaries = binaries(matches!(what, Vm::Speed { .. }))?;
+    let binaries = binaries(matches!(what, Vm::Speed { .. } | Vm::FirstSync { .. }))?;
     let scripts = run::root().join("tests/vm");
     match what {
         Vm::Interop {
@@ -106,6 +112,11 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
         }
         Vm::Speed { arguments } => run::must(
             Command::new(scripts.join("speed.sh"))
+                .args(arguments)
+                .arg(binaries),
+        ),
+        Vm::FirstSync { arguments } => run::must(
+            Command::new(scripts.join("first-sync.sh"))
                 .args(arguments)
                 .arg(binaries),
         ),
