@@ -373,12 +373,12 @@ impl<P: Payload> Resource<P> {
                 };
                 if disk.options.size_sectors != options.size_sectors {
                     return self
-                        .admin_refused(126, "size can only be given when the disk is attached");
+                        .admin_refused(126, "size cannot be changed while the disk is attached");
                 }
                 if disk.options.al_extents != options.al_extents {
                     return self.admin_refused(
-                        122,
-                        "al-extents can only be given when the disk is attached",
+                        126,
+                        "al-extents cannot be changed while the disk is attached: detach, then attach",
                     );
                 }
                 disk.options = options;

@@ -38,6 +38,7 @@ pub(crate) fn obstacles(
             .iter()
             .find(|v| v.volume == running.volume);
         obstacles.extend(obstacle_of_volume(running, configured, state));
+        obstacles.extend(configured.and_then(|configured| obstacle_of_disk(running, configured)));
     }
     if let (Some(connection), Some(report)) = (&shown.connection, report) {
         let same_peer = connection.local == item.resource.me.address
@@ -74,6 +75,26 @@ fn obstacle_of_volume(
     let good_peer = state.is_some_and(|state| state.peer_disk == "UpToDate");
     (is_moved && !good_peer).then(|| {
         format!("volume {number} is Primary on a disk that would be detached, and the peer's is not UpToDate")
+    })
+}
+
+/// Options that hold from one attach to the next, of a disk that stays.
+fn obstacle_of_disk(running: &VolumeShown, configured: &ResolvedVolume) -> Option<String> {
+    let disk = running.disk.as_ref()?;
+    let stays = configured.minor == running.minor
+        && configured.disk.as_ref() == Some(&disk.data)
+        && configured.meta == disk.meta;
+    let (number, old, new) = (running.volume, &disk.options, &configured.disk_options);
+    if !stays {
+        return None;
+    }
+    if old.size_sectors != new.size_sectors {
+        return Some(format!(
+            "size of volume {number} cannot be changed: resizing a device is not served yet"
+        ));
+    }
+    (old.al_extents != new.al_extents).then(|| {
+        format!("al-extents of volume {number} cannot be changed while its disk is attached: detach, then adjust")
     })
 }
 
@@ -165,6 +186,29 @@ mod tests {
             assert_eq!(found(&busy, algorithms), [expected]);
             assert_eq!(found(&busy, |_| {}), Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn what_holds_until_the_next_attach_is_not_adjusted() {
+        let primary = report("Primary", "UpToDate");
+        let extents = |r: &mut ResourceShown| {
+            r.volumes[0].disk.as_mut().unwrap().options.al_extents = 200;
+        };
+        let size = |r: &mut ResourceShown| {
+            r.volumes[0].disk.as_mut().unwrap().options.size_sectors = Some(4711);
+        };
+        let refused = "al-extents of volume 0 cannot be changed while its disk is attached: detach, then adjust";
+        assert_eq!(found(&primary, extents), [refused]);
+        let refused = "size of volume 0 cannot be changed: resizing a device is not served yet";
+        assert_eq!(found(&primary, size), [refused]);
+        // With another disk they come into force.
+        let moved = |r: &mut ResourceShown| {
+            extents(r);
+            r.volumes[0].disk.as_mut().unwrap().data = "/dev/sdz".into();
+        };
+        assert_eq!(found(&primary, moved), Vec::<String>::new());
+        let detached = |r: &mut ResourceShown| r.volumes[0].disk = None;
+        assert_eq!(found(&primary, detached), Vec::<String>::new());
     }
 
     #[test]

@@ -55,11 +55,12 @@ impl Command<'_> {
             for obstacle in &obstacles {
                 out::error(&format!("{name}: nothing is adjusted: {obstacle}"));
             }
+            if !obstacles.is_empty() {
+                refused = REFUSED;
+            }
             if obstacles.is_empty() || self.has("dry-run") {
                 let running = shown.iter().find(|r| r.name == *name);
                 plans.push(adjust::adjust(item, running));
-            } else {
-                refused = REFUSED;
             }
         }
         // As drbdadm does it, all new resources come before anything else.
