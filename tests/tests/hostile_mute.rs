@@ -86,8 +86,12 @@ fn a_full_sync_that_is_ordered_and_never_begins_costs_users_a_bounded_wait() -> 
                 Ok(start.elapsed())
             });
             // Pings are answered, and nothing else is said.
-            let is_done = peer.pump_until(Duration::from_secs(20), |_| user.is_finished());
-            ensure!(is_done, "the user still writes: {:?}", node.volume(0)?);
+            peer.pump_until(Duration::from_secs(20), |_| user.is_finished());
+            wait_until(
+                "the end of the user's write",
+                Duration::from_secs(5),
+                || Ok(user.is_finished()),
+            )?;
             let waited = user.join().expect("the user does not panic")?;
             ensure!(
                 waited > Duration::from_secs(2) && waited < Duration::from_secs(8),
