@@ -283,11 +283,11 @@ fn the_loss_of_the_peer() {
     assert!(writes >= 2, "{writes}"); // the generation and the bits
 }
 
-#[test]
-fn a_full_sync_by_invalidate() {
+/// Of a Primary's data, by an order on the other node.
+fn a_full_sync_by(name: &'static str, order: fn(&mut World)) {
     for node in [0, 1] {
         let writes = crash_at_each_metadata_write(&Course {
-            name: "invalidate",
+            name,
             node,
             prepare: |seed| {
                 let mut w = World::with_disks(seed, 16_384, 16_384);
@@ -298,9 +298,7 @@ fn a_full_sync_by_invalidate() {
                 w.flush(0);
                 w
             },
-            begin: |w| {
-                w.start_admin(1, Command::Invalidate { volume: V });
-            },
+            begin: order,
             over: |w| w.nodes[1].admin_open.is_empty() && w.synced(0),
         });
         assert!(writes >= 4, "{writes}");
@@ -308,25 +306,15 @@ fn a_full_sync_by_invalidate() {
 }
 
 #[test]
+fn a_full_sync_by_invalidate() {
+    a_full_sync_by("invalidate", |w| {
+        w.start_admin(1, Command::Invalidate { volume: V });
+    });
+}
+
+#[test]
 fn a_full_sync_that_the_peer_orders_of_a_primary() {
-    for node in [0, 1] {
-        let writes = crash_at_each_metadata_write(&Course {
-            name: "invalidate-remote",
-            node,
-            prepare: |seed| {
-                let mut w = World::with_disks(seed, 16_384, 16_384);
-                w.connect_fresh(&NetOptions::default());
-                w.primary(0, true).unwrap();
-                w.wait_synced();
-                w.write_blocks(0, [0, 800], 5);
-                w.flush(0);
-                w
-            },
-            begin: |w| {
-                w.start_admin(1, Command::InvalidateRemote { volume: V });
-            },
-            over: |w| w.nodes[1].admin_open.is_empty() && w.synced(0),
-        });
-        assert!(writes >= 4, "{writes}");
-    }
+    a_full_sync_by("invalidate-remote", |w| {
+        w.start_admin(1, Command::InvalidateRemote { volume: V });
+    });
 }
