@@ -177,14 +177,12 @@ impl<E: Engine> EventLoop<E> {
             self.ring.turn(!first && self.pending.is_empty(), timeout)?;
             first = false;
             self.now = clock();
-            let batch = self.ring.take_completions();
-            for &(user_data, result) in &batch {
-                if let Some(op) = self.ring.finish(user_data) {
+            for _ in 0..self.ring.gather() {
+                if let Some((op, result)) = self.ring.next_completed() {
                     self.on_completion(op, result);
                     self.drain_pending();
                 }
             }
-            self.ring.recycle(batch);
             while let Some(slot) = self.timers.pop(self.now) {
                 self.on_timer(slot);
                 self.drain_pending();

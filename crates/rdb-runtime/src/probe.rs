@@ -42,13 +42,10 @@ fn try_ring(max_buffers: u32) -> io::Result<()> {
         opcode::Read::new(types::Fd(bell.as_raw_fd()), bytes.as_mut_ptr(), 8).build()
     });
     ring.turn(true, Some(ANSWER))?;
-    let completions = ring.take_completions();
-    for &(user_data, _) in &completions {
-        ring.finish(user_data);
-    }
-    match completions.as_slice() {
-        [(_, 8)] => Ok(()),
-        [(_, result)] if *result < 0 => Err(io::Error::from_raw_os_error(-result)),
+    ring.gather();
+    match ring.next_completed() {
+        Some((_, 8)) => Ok(()),
+        Some((_, result)) if result < 0 => Err(io::Error::from_raw_os_error(-result)),
         _ => Err(io::Error::other("the ring does not work")),
     }
 }
