@@ -1,5 +1,7 @@
 //! `cargo xtask sim`: many seeds, or one with everything told.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -54,6 +56,9 @@ struct Options {
     /// Lines of the trace of a failure
     #[arg(long, default_value_t = 120)]
     lines: usize,
+    /// Print a digest of the trace of each plan, and one of all: what only moves code leaves every one as it was
+    #[arg(long, conflicts_with_all = ["seed", "mutations", "crash_points"])]
+    digest: bool,
     /// Runs at a time; 0 is one a core
     #[arg(long, default_value_t = 0)]
     jobs: usize,
@@ -320,6 +325,8 @@ struct Sum {
     /// Processor time of the runs, in nanoseconds.
     cpu_ns: u64,
     failures: Vec<(Plan, Failure)>,
+    /// Digests of the traces, by seed and whether there are impostors.
+    digests: BTreeMap<(u64, bool), u64>,
 }
 
 fn many(options: &Options) -> bool {
@@ -341,7 +348,7 @@ fn many(options: &Options) -> bool {
         let next = AtomicU64::new(from);
         std::thread::scope(|scope| {
             for _ in 0..jobs {
-                scope.spawn(|| work(&next, from + seeds, hostile, &sum, options.failures));
+                scope.spawn(|| work(&next, from + seeds, hostile, &sum, options));
             }
         });
     }
@@ -356,6 +363,9 @@ fn many(options: &Options) -> bool {
     }
     if options.coverage {
         print!("{}", sum.coverage);
+    }
+    if options.digest {
+        print_digests(&sum.digests);
     }
     let seconds = start.elapsed().as_secs_f64();
     // What a core does in a second, however many others use the machine.
@@ -387,6 +397,16 @@ fn many(options: &Options) -> bool {
         println!("failed seeds: {}", seeds.join(" "));
     }
     wrong || !sum.failures.is_empty()
+}
+
+fn print_digests(digests: &BTreeMap<(u64, bool), u64>) {
+    let mut all = DefaultHasher::new();
+    for ((seed, hostile), digest) in digests {
+        let kind = if *hostile { " --hostile" } else { "" };
+        println!("{seed}{kind} {digest:016x}");
+        digest.hash(&mut all);
+    }
+    println!("digest of {} traces: {:016x}", digests.len(), all.finish());
 }
 
 /// Seeds that once failed must not again.
@@ -436,7 +456,7 @@ fn set_open_apart(failures: &mut Vec<(Plan, Failure)>) {
     failures.retain(|(plan, _)| !known(plan));
 }
 
-fn work(next: &AtomicU64, end: u64, hostile: bool, sum: &Mutex<Sum>, failures_max: usize) {
+fn work(next: &AtomicU64, end: u64, hostile: bool, sum: &Mutex<Sum>, options: &Options) {
     loop {
         let nr = next.fetch_add(1, Ordering::Relaxed);
         if nr >= end {
@@ -448,8 +468,11 @@ fn work(next: &AtomicU64, end: u64, hostile: bool, sum: &Mutex<Sum>, failures_ma
             true => Plan::hostile_of_seed(nr),
             false => Plan::of_seed(nr),
         };
-        let outcome = plan.run(false);
+        let outcome = plan.run(options.digest);
+        let digest = options.digest.then(|| outcome.digest());
         let mut sum = sum.lock().unwrap_or_else(|e| e.into_inner());
+        sum.digests
+            .extend(digest.map(|digest| ((nr, hostile), digest)));
         sum.coverage.add(&outcome.coverage);
         sum.storm_us += outcome.storm_us;
         sum.total_us += outcome.total_us;
@@ -457,7 +480,7 @@ fn work(next: &AtomicU64, end: u64, hostile: bool, sum: &Mutex<Sum>, failures_ma
         sum.done += 1;
         if let Some(failure) = outcome.failure {
             sum.failures.push((plan, failure));
-            if sum.failures.len() >= failures_max {
+            if sum.failures.len() >= options.failures {
                 next.store(end, Ordering::Relaxed);
             }
         }

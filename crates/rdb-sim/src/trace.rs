@@ -1,8 +1,26 @@
 //! What happened, to be read: both nodes side by side.
 
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::run::Outcome;
 use crate::world::Line;
+
+impl Outcome {
+    /// A digest of what happened and when, and of how it ended. Two builds with the same standard library give the same one for a
+    /// plan if their engines do the same in the same order: every I/O and every packet takes part in when things happen. Needs
+    /// the transcript.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for line in &self.transcript {
+            (line.at.0, line.node, &line.text).hash(&mut hasher);
+        }
+        (self.total_us, self.events).hash(&mut hasher);
+        let failure = self.failure.as_ref();
+        failure.map(|failure| &failure.text).hash(&mut hasher);
+        hasher.finish()
+    }
+}
 
 /// The last `most` lines, node a on the left and node b on the right, times in milliseconds since the start.
 pub fn side_by_side(lines: &[Line], most: usize, width: usize) -> String {
