@@ -1,239 +1,157 @@
-//! What follows from a change of state (`docs/spec/behaviour.md`, section 3), in the order of its table.
+//! Carries out what follows from a change of state; when it follows stands in [`crate::rules::consequences`].
 
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
-use crate::generation::same;
+use crate::generation::{PeerIds, same};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
-use crate::state::{self, AfterActions, Change, ConnState, DiskState, Role, VolumeState};
+use crate::rules::consequences::{Act, CONSEQUENCES, Facts, Turn};
+use crate::state::{Change, ConnState, DiskState, VolumeState};
 use crate::volume::{BitmapDue, Remembered};
 use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
+    /// Does what follows from a change ([`CONSEQUENCES`]).
     pub(crate) fn after_change(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
-        let actions = state::after(old, new);
-        if (old.conn == ConnState::VerifyT) != (new.conn == ConnState::VerifyT) {
-            self.verify_came_or_went(nr);
-        }
-        let connected = new.conn >= ConnState::Connected;
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
-            && core::mem::take(&mut disk.unmark_due)
-        {
-            // The bits, and the data that the log speaks of, are durable before the mark goes that has the log applied
-            // after a crash (I8).
-            self.md(nr, MdKind::FlushData, Then::Nothing);
-            self.md(nr, MdKind::ChangedPages, Then::Nothing);
-            let unmark = MdKind::Superblock {
-                set: MdFlags::empty(),
-                clear: MdFlags::PRIMARY_IND,
-            };
-            self.md(nr, unmark, Then::Nothing);
-        }
-        if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
-            let volume = self.volume_mut(nr);
-            volume.crashed_primary = false;
-            if let Some(disk) = volume.disk.as_deref_mut()
-                && disk.sb.flags.contains(MdFlags::CRASHED_PRIMARY)
-            {
-                // On record too: after the next crash of both it would speak against the one that was Primary then.
-                disk.sb.flags.remove(MdFlags::CRASHED_PRIMARY);
-                disk.sb_dirty = true;
-            }
-            volume.left_behind = 0;
-            volume.source_open = false;
-            if let Some(peer) = &mut volume.peer.ids {
-                peer.flags &= !crate::generation::PeerIds::FLAG_CRASHED_PRIMARY;
+        for row in CONSEQUENCES {
+            let facts = self.consequence_facts(nr);
+            if (row.when)(&Turn { old, new, facts }) {
+                self.act(nr, row.act);
             }
         }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            match new.conn {
-                // The blocks that only the peer has written are not marked here yet.
-                ConnState::WFBitMapT => disk.marks_merged = false,
-                ConnState::SyncTarget | ConnState::PausedSyncT => disk.marks_merged = true,
-                // After a resync that could not sync everything: what the peer's users write is sent to nobody.
-                ConnState::Connected
-                    if new.disk == DiskState::Inconsistent && new.peer == Role::Primary =>
-                {
-                    disk.marks_merged = false;
-                }
-                _ => {}
+    }
+
+    fn consequence_facts(&self, nr: VolumeNr) -> Facts {
+        let volume = self.volume(nr);
+        let disk = volume.disk.as_deref();
+        let own = disk.map(|disk| disk.ids().current);
+        let peer = volume.peer.ids.map(|peer| peer.ids.current);
+        Facts {
+            now: volume.state.conn,
+            has_disk: disk.is_some(),
+            bitmap_uuid_is_zero: disk.is_some_and(|disk| disk.ids().bitmap == 0),
+            marked: volume.bits_set() > 0,
+            unmark_due: disk.is_some_and(|disk| disk.unmark_due),
+            knows_peers_ids: peer.is_some(),
+            one_name: own.zip(peer).is_some_and(|(own, peer)| same(own, peer)),
+            moved_on: volume.peer.moved_on.is_some(),
+            loss_unrecorded: volume.loss_unrecorded.is_some(),
+            announces_end: volume.resync.announce,
+            grew: volume.grew_while_detached,
+        }
+    }
+
+    /// Carries a consequence out.
+    fn act(&mut self, nr: VolumeNr, act: Act) {
+        match act {
+            Act::VerifyCameOrWent => self.verify_came_or_went(nr),
+            Act::Unmark => self.unmark_primary(nr),
+            Act::ForgetCrash => self.forget_crash(nr),
+            Act::TrustUnmarked => self.trust_unmarked(nr, true),
+            Act::DistrustUnmarked => self.trust_unmarked(nr, false),
+            Act::SayNoData => {
+                let text = "Primary, and no copy of the data is UpToDate: requests fail";
+                self.log_volume(Level::Error, nr, text);
             }
-        }
-        if actions.contains(AfterActions::NO_DATA) {
-            self.log_volume(
-                Level::Error,
-                nr,
-                "Primary, and no copy of the data is UpToDate: requests fail",
-            );
-        }
-        if actions.contains(AfterActions::BECAME_SYNC_SOURCE) {
-            self.make_sync_uuid(nr);
-        }
-        // (One that was attaching already when we connected has heard nothing of our generations either.)
-        let attached_meanwhile = old.pdsk == DiskState::Attaching
-            && new.pdsk > DiskState::Failed
-            && new.pdsk != DiskState::DUnknown;
-        if actions.contains(AfterActions::PEER_ATTACHED) || attached_meanwhile {
-            self.send_uuids(nr);
-            self.send_state(nr);
-        }
-        if actions.contains(AfterActions::TO_WF_BITMAP_S)
-            && self.volume(nr).state.conn == ConnState::WFBitMapS
-        {
-            self.volume_mut(nr).bitmap_due = BitmapDue::Source;
-        }
-        let lost = AfterActions::LOST_PEER_DATA | AfterActions::DISKLESS_PEER_PROMOTED;
-        if actions.intersects(lost)
-            && self
-                .volume(nr)
-                .disk
-                .as_ref()
-                .is_some_and(|d| d.sb.uuids[1] == 0)
-        {
-            self.new_current_uuid(nr);
-        }
-        let came = matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
-            && new.disk == DiskState::UpToDate;
-        let lonely = !connected || new.pdsk <= DiskState::Failed;
-        if came
-            && lonely
-            && new.is_a_node_primary()
-            && self
-                .disk_if_attached(nr)
-                .is_some_and(|d| d.sb.uuids[1] == 0)
-        {
-            // What users write from now on is nowhere else, as after a promotion alone. (A Primary without a disk that has
-            // lost this one may have been told of a new generation that did not come to its record.)
-            self.new_current_uuid(nr);
-        }
-        let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);
-        if source(old.conn)
-            && !source(new.conn)
-            && new.pdsk != DiskState::UpToDate
-            && new.disk == DiskState::UpToDate
-        {
-            self.source_lost(nr);
-        }
-        if actions.intersects(AfterActions::DISKLESS_PEER_DEMOTED | AfterActions::WRITE_BITMAP)
-            && !self.volume(nr).resync.announce
-        {
-            self.md(nr, MdKind::ChangedPages, Then::Nothing);
-        }
-        if actions.contains(AfterActions::NEGOTIATING) {
-            self.send_sizes(nr, false);
-            self.send_uuids(nr);
-            self.send_state(nr);
-            self.limit_negotiation(nr);
-        }
-        if old.disk == DiskState::Negotiating && new.disk != DiskState::Negotiating {
-            let timer = Timer::Negotiation(nr);
-            self.emit(Effect::ClearTimer { timer });
-        }
-        if actions.intersects(
-            AfterActions::ISP_CHANGED
-                | AfterActions::LEFT_WF_REPORT_PARAMS
-                | AfterActions::DISK_INCONSISTENT,
-        ) {
-            self.send_state(nr);
-        }
-        if old.awaits_source() && !new.awaits_source() {
-            let timer = Timer::SyncUuid(nr);
-            self.emit(Effect::ClearTimer { timer });
-            if old.disk == DiskState::UpToDate && new.conn == ConnState::Connected {
-                self.send_state(nr); // the peer, whose disk has gone, takes ours for one that was given up
+            Act::MakeSyncUuid => self.make_sync_uuid(nr),
+            Act::SendSizes => self.send_sizes(nr, false),
+            Act::SendUuids => self.send_uuids(nr),
+            Act::SendState => self.send_state(nr),
+            Act::SendBitmap => self.volume_mut(nr).bitmap_due = BitmapDue::Source,
+            Act::NewGeneration(_) => self.new_current_uuid(nr),
+            Act::SourceLost => self.source_lost(nr),
+            Act::WriteBitmap => self.md(nr, MdKind::ChangedPages, Then::Nothing),
+            Act::LimitNegotiation => self.limit_negotiation(nr),
+            Act::NegotiationOver => self.clear_timer(Timer::Negotiation(nr)),
+            Act::SyncUuidOver => self.clear_timer(Timer::SyncUuid(nr)),
+            Act::FullSync => {
+                self.volume_mut(nr).hold_writes += 1;
+                self.md_full_sync(nr, Then::FullSyncReady);
             }
-        }
-        if actions.contains(AfterActions::STARTING_SYNC) {
-            self.volume_mut(nr).hold_writes += 1;
-            self.md_full_sync(nr, Then::FullSyncReady);
-        }
-        if actions.contains(AfterActions::DISK_INCONSISTENT)
-            && new.role == Role::Primary
-            && new.pdsk == DiskState::UpToDate
-        {
-            // By its record it is as good as the peer's until the superblock is written.
-            self.await_record(nr);
-            self.md(nr, MdKind::SUPERBLOCK, Then::InconsistentRecorded);
-        }
-        if actions.contains(AfterActions::DISK_FAILED) {
-            let recorded_good = self.volume(nr).loss_unrecorded.is_some();
-            let volume = self.volume_mut(nr);
-            let target = old.disk == DiskState::Inconsistent && new.pdsk == DiskState::UpToDate;
-            if let Some(peer) = volume.peer.ids.filter(|_| target && connected) {
-                // A resync target's own name is that of its mixture; what users saw is the source's data.
-                let own = volume.disk.as_deref().map(|disk| disk.ids().current);
-                volume.exposed_uuid = peer.ids.current;
-                if own.is_none_or(|own| !same(own, peer.ids.current)) {
-                    volume.left_behind = 0;
-                }
+            Act::RecordInconsistent => {
+                self.await_record(nr);
+                self.md(nr, MdKind::SUPERBLOCK, Then::InconsistentRecorded);
             }
-            if !connected && new.role == Role::Primary && old.disk == DiskState::UpToDate {
-                // With a bitmap UUID set it made no new generation, and the peer's disk may carry the name of ours.
-                self.volume_mut(nr).source_open = true;
-            }
-            if old.conn == ConnState::WFBitMapS && new.role == Role::Primary {
+            Act::ExposePeers => self.expose_peers_generation(nr),
+            Act::ExposeMovedOn => {
                 let volume = self.volume_mut(nr);
-                let own = volume.disk.as_deref().map(|disk| disk.ids().current);
-                let peer = volume.peer.ids.map(|peer| peer.ids.current);
-                let one_name = own.zip(peer).is_some_and(|(own, peer)| same(own, peer));
-                // The peer, who lacks marked blocks, has the name under which they were written.
-                volume.source_open |= one_name && volume.bits_set() > 0;
+                volume.exposed_uuid = volume.peer.moved_on.unwrap_or(volume.exposed_uuid);
             }
-            if connected {
-                self.send_state(nr);
-            }
-            let good = old.disk == DiskState::UpToDate || recorded_good;
-            if connected && good && new.pdsk == DiskState::UpToDate {
-                let volume = self.volume_mut(nr);
-                match volume.peer.moved_on {
-                    Some(current) => volume.exposed_uuid = current,
-                    None if new.role == Role::Primary => self.await_record_of_loss(nr),
-                    None => {}
-                }
-            }
-            let before_its_resync = matches!(
-                old.conn,
-                ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
-            );
-            if before_its_resync && new.role == Role::Primary {
-                // The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it
-                // before a new handshake has compared its generation with what users have seen.
-                self.lose_connection(ConnState::NetworkFailure);
-            }
-            self.disk_failed(nr);
-        }
-        if !connected || new.pdsk != DiskState::UpToDate {
-            self.loss_settled(nr, false);
-        }
-        if actions.contains(AfterActions::DISK_DISKLESS) {
-            if connected {
-                self.send_state(nr);
-            }
-            match self.volume_mut(nr).disk.as_deref_mut() {
-                None => self.emit(Effect::CloseDisk { volume: nr }),
-                Some(disk) => {
-                    // Given up by a rule (the connection was lost while the disk was negotiated): it is closed when
-                    // nothing of it is under way.
+            Act::RememberOpenSource => self.volume_mut(nr).source_open = true,
+            Act::AwaitRecordOfLoss => self.await_record_of_loss(nr),
+            Act::Reconnect => self.lose_connection(ConnState::NetworkFailure),
+            Act::DiskFailed => self.disk_failed(nr),
+            Act::LossSettled => self.loss_settled(nr, false),
+            Act::CloseDisk => self.emit(Effect::CloseDisk { volume: nr }),
+            Act::GiveDiskUp => {
+                if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
                     disk.failed = true;
-                    self.disk_quiet(nr);
                 }
+                self.disk_quiet(nr);
             }
-        }
-        if actions.contains(AfterActions::BOTH_ATTACHED) && self.volume(nr).grew_while_detached {
-            self.resync_after_growth(nr);
-        }
-        if actions.contains(AfterActions::SYNC_ENDED_TARGET) {
-            if core::mem::take(&mut self.volume_mut(nr).resync.announce) {
+            Act::ResyncGrowth => self.resync_after_growth(nr),
+            Act::AnnounceEnd => {
+                self.volume_mut(nr).resync.announce = false;
                 self.md(nr, MdKind::ChangedPages, Then::Nothing);
                 self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceResyncEnd);
-            } else {
-                self.send_state(nr);
+            }
+            Act::Retry => {
+                self.refuse_blocked(nr);
+                self.retry_blocked(nr);
+                self.continue_peer_reads(nr);
             }
         }
-        self.refuse_blocked(nr);
-        self.retry_blocked(nr);
-        self.continue_peer_reads(nr);
+    }
+
+    fn clear_timer(&mut self, timer: Timer) {
+        self.emit(Effect::ClearTimer { timer });
+    }
+
+    fn unmark_primary(&mut self, nr: VolumeNr) {
+        self.disk_mut(nr).unmark_due = false;
+        self.md(nr, MdKind::FlushData, Then::Nothing);
+        self.md(nr, MdKind::ChangedPages, Then::Nothing);
+        let unmark = MdKind::Superblock {
+            set: MdFlags::empty(),
+            clear: MdFlags::PRIMARY_IND,
+        };
+        self.md(nr, unmark, Then::Nothing);
+    }
+
+    fn forget_crash(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        volume.crashed_primary = false;
+        if let Some(disk) = volume.disk.as_deref_mut()
+            && disk.sb.flags.contains(MdFlags::CRASHED_PRIMARY)
+        {
+            // On record too: after the next crash of both it would speak against the one that was Primary then.
+            disk.sb.flags.remove(MdFlags::CRASHED_PRIMARY);
+            disk.sb_dirty = true;
+        }
+        volume.left_behind = 0;
+        volume.source_open = false;
+        if let Some(peer) = &mut volume.peer.ids {
+            peer.flags &= !PeerIds::FLAG_CRASHED_PRIMARY;
+        }
+    }
+
+    fn trust_unmarked(&mut self, nr: VolumeNr, trust: bool) {
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            disk.marks_merged = trust;
+        }
+    }
+
+    fn expose_peers_generation(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        let Some(peer) = volume.peer.ids else {
+            return;
+        };
+        let own = volume.disk.as_deref().map(|disk| disk.ids().current);
+        volume.exposed_uuid = peer.ids.current;
+        if own.is_none_or(|own| !same(own, peer.ids.current)) {
+            volume.left_behind = 0;
+        }
     }
 
     /// A19: every bit is set, on disk too.

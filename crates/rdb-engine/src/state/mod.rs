@@ -3,7 +3,7 @@
 //! Every change of state takes the same road, [`request`]: the wanted values replace the old ones, [`sanitize()`] adds
 //! the companions that the new state forces, [`hard_transition`] refuses moves that are impossible even for facts, and
 //! a change that is a wish, not a fact, must also pass [`validate()`] and [`soft_transition`]. What follows from an
-//! accepted change is told by [`immediate`] and [`after()`]. All of these are pure functions over values: the record
+//! accepted change is told by [`immediate`] and [`crate::rules::consequences`]. All of these are pure functions over values: the record
 //! holds no reference to a disk, a socket or a configuration; whatever else the tables look at is in [`Context`].
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //!                                     │
 //!                              hard_transition ──► validate, soft_transition (wishes only)
 //!                                     │
-//!                        Outcome::Changed ──► immediate, md_flags ──► after
+//!                        Outcome::Changed ──► immediate, md_flags ──► consequences
 //! ```
 //!
 //! Numbers matter: the tables compare states by `<` and `>` of their numbers on the wire.
@@ -19,8 +19,8 @@
 //! Invariants, checked by `tests/tables_*.rs`: a sanitized record is a fixed point of [`sanitize()`], and a wish never
 //! leads to a record that breaks a row of [`validate()`] that the old one kept.
 
-mod after;
 mod change;
+mod immediate;
 mod print;
 mod result;
 mod sanitize;
@@ -29,11 +29,10 @@ mod validate;
 
 use core::fmt;
 
-pub use after::{
-    AfterActions, ImmediateEffects, after, immediate, lost_peer_data, md_flags, should_replicate,
-    should_send_out_of_sync,
-};
 pub use change::{BadState, Change};
+pub use immediate::{
+    ImmediateEffects, immediate, md_flags, should_replicate, should_send_out_of_sync,
+};
 pub use print::{UpperBlocked, change_log, flags6, refusal_log, susp_log};
 pub use replica_proto::state::{ConnState, DiskState, Role};
 pub use result::{Outcome, StateError, StateResult, StateSuccess, is_success};

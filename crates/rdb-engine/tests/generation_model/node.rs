@@ -3,9 +3,10 @@
 
 use rdb_engine::config::SplitBrainPolicy;
 use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, compare};
+use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
 use rdb_engine::state::{
-    self, AfterActions, Change, ConnState, Context, DiskState, ImmediateEffects,
-    Outcome as Changed, Role, VolumeState,
+    self, Change, ConnState, Context, DiskState, ImmediateEffects, Outcome as Changed, Role,
+    VolumeState,
 };
 use rdb_engine::sync_decision::{
     DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
@@ -131,131 +132,139 @@ impl Step<'_> {
         self.change(n, change, true);
     }
 
+    /// What follows from a change, by the engine's own table.
     fn after_change(&mut self, n: usize, old: VolumeState, new: VolumeState) {
-        let actions = state::after(old, new);
-        let connected = new.is_connected();
-        if actions.contains(AfterActions::BOTH_UP_TO_DATE) {
-            let node = self.node(n);
-            node.crashed = false;
-            if node.attached {
-                node.disk.sb.flags &= !CRASHED_PRIMARY;
-            }
-            node.source_open = false;
-            node.left_behind = Name::default();
-            if let Some(told) = &mut node.told {
-                told.flags &= !(PeerIds::FLAG_CRASHED_PRIMARY as u8);
-            }
-        }
-        if actions.contains(AfterActions::BECAME_SYNC_SOURCE) {
-            self.make_sync_uuid(n);
-        }
-        let attached_meanwhile = old.pdsk == DiskState::Attaching
-            && new.pdsk > DiskState::Failed
-            && new.pdsk != DiskState::DUnknown;
-        if actions.contains(AfterActions::PEER_ATTACHED) || attached_meanwhile {
-            self.send_uuids(n);
-            self.send_state(n);
-        }
-        let lost = AfterActions::LOST_PEER_DATA | AfterActions::DISKLESS_PEER_PROMOTED;
-        let beside_diskless =
-            self.rules[n].renames_at_attach_beside_diskless && new.pdsk <= DiskState::Failed;
-        let attached_alone = self.rules[n].renames_at_lonely_attach
-            && matches!(old.disk, DiskState::Attaching | DiskState::Negotiating)
-            && new.disk == DiskState::UpToDate
-            && new.role == Role::Primary
-            && (!connected || beside_diskless);
-        if (actions.intersects(lost) || attached_alone) && self.ids(n).bitmap == 0 {
-            self.new_current(n);
-        }
-        let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);
-        if source(old.conn)
-            && !source(new.conn)
-            && new.pdsk != DiskState::UpToDate
-            && new.disk == DiskState::UpToDate
-        {
-            let remembers = self.rules[n].remembers_open_source;
-            let node = self.node(n);
-            node.source_open = remembers && node.all_sent && new.role == Role::Primary;
-        }
-        if actions.intersects(AfterActions::DISKLESS_PEER_DEMOTED | AfterActions::WRITE_BITMAP) {
-            self.write_bitmap(n);
-        }
-        if actions.contains(AfterActions::NEGOTIATING) {
-            self.send_uuids(n);
-            self.send_state(n);
-        }
-        if actions.intersects(AfterActions::LEFT_WF_REPORT_PARAMS | AfterActions::DISK_INCONSISTENT)
-        {
-            self.send_state(n);
-        }
-        let kept = old.disk == DiskState::UpToDate && new.disk == DiskState::UpToDate;
-        if old.awaits_source() && kept && new.conn == ConnState::Connected {
-            self.send_state(n);
-        }
-        if actions.contains(AfterActions::STARTING_SYNC) {
-            self.set_all_bits(n);
-            if new.conn == ConnState::StartingSyncT {
-                self.fact(n, Change::conn(ConnState::WFSyncUUID));
-                self.take_early_uuid(n);
-            } else {
-                self.start_source(n);
-            }
-        }
-        if actions.contains(AfterActions::DISK_FAILED) {
-            let target = old.disk == DiskState::Inconsistent && new.pdsk == DiskState::UpToDate;
-            let remembers = self.rules[n].remembers_open_source;
-            let node = self.node(n);
-            if !connected && new.role == Role::Primary && old.disk == DiskState::UpToDate {
-                node.source_open = remembers;
-            }
-            if old.conn == ConnState::WFBitMapS && new.role == Role::Primary {
-                let current = node.disk.sb.ids.current;
-                let one_name = node.told.is_some_and(|t| t.ids.current.is_same(current));
-                node.source_open |= remembers && one_name && node.disk.bits != 0;
-            }
-            if let Some(told) = node.told.filter(|_| target && connected) {
-                node.exposed = told.ids.current;
-                node.left_behind = Name::default();
-            }
-            if connected {
-                self.send_state(n);
-            }
-            self.write_bitmap(n);
-            self.flush(n);
-            self.node(n).attached = false;
-            self.node(n).negotiated = None;
-            self.fact(n, Change::disk(DiskState::Diskless));
-            let before = matches!(
-                old.conn,
-                ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
-            );
-            if self.rules[n].leaves_with_its_disk && before && new.role == Role::Primary {
-                self.lose_connection(n);
-            }
-        }
-        if actions.contains(AfterActions::DISK_DISKLESS) {
-            if connected {
-                self.send_state(n);
-            }
-            self.node(n).attached = false;
-            self.node(n).negotiated = None;
-        }
-        if actions.contains(AfterActions::SYNC_ENDED_TARGET) {
-            if std::mem::take(&mut self.node(n).announce) {
-                self.write_bitmap(n);
-                self.node(n).thens.announce_end = true;
-            } else {
-                self.send_state(n);
+        let mut bitmap_due = false;
+        for row in CONSEQUENCES {
+            let facts = self.facts(n);
+            let turn = Turn { old, new, facts };
+            if (row.when)(&turn) {
+                bitmap_due |= row.act == Act::SendBitmap;
+                self.act(n, row.act, new);
             }
         }
         // (The bitmap goes out when the consequences are through.)
-        if actions.contains(AfterActions::TO_WF_BITMAP_S)
-            && self.state(n).conn == ConnState::WFBitMapS
-        {
+        if bitmap_due {
             let bits = self.world.nodes[n].disk.bits;
             self.send(n, Msg::Bitmap(bits));
         }
         self.maybe_flush(n);
+    }
+
+    fn facts(&self, n: usize) -> Facts {
+        let node = &self.world.nodes[n];
+        let current = node.disk.sb.ids.current;
+        let one_name = node
+            .told
+            .is_some_and(|told| told.ids.current.is_same(current));
+        Facts {
+            now: node.state.conn,
+            has_disk: node.attached,
+            bitmap_uuid_is_zero: node.attached && self.ids(n).bitmap == 0,
+            marked: node.disk.bits != 0,
+            unmark_due: false, // the mark goes with the change itself
+            knows_peers_ids: node.told.is_some(),
+            one_name,
+            moved_on: false,
+            loss_unrecorded: false,
+            announces_end: node.announce,
+            grew: false,
+        }
+    }
+
+    fn act(&mut self, n: usize, act: Act, new: VolumeState) {
+        let rules = self.rules[n];
+        match act {
+            Act::ForgetCrash => {
+                let node = self.node(n);
+                node.crashed = false;
+                if node.attached {
+                    node.disk.sb.flags &= !CRASHED_PRIMARY;
+                }
+                node.source_open = false;
+                node.left_behind = Name::default();
+                if let Some(told) = &mut node.told {
+                    told.flags &= !(PeerIds::FLAG_CRASHED_PRIMARY as u8);
+                }
+            }
+            Act::MakeSyncUuid => self.make_sync_uuid(n),
+            Act::SendUuids => self.send_uuids(n),
+            Act::SendState => self.send_state(n),
+            Act::NewGeneration(Why::PeerLost) => self.new_current(n),
+            Act::NewGeneration(Why::AttachedAlone) => {
+                let alone = !new.is_connected() || rules.renames_at_attach_beside_diskless;
+                if rules.renames_at_lonely_attach && alone {
+                    self.new_current(n);
+                }
+            }
+            Act::SourceLost => {
+                let node = self.node(n);
+                let sent = node.all_sent && new.role == Role::Primary;
+                node.source_open = rules.remembers_open_source && sent;
+            }
+            Act::WriteBitmap => self.write_bitmap(n),
+            Act::FullSync => {
+                self.set_all_bits(n);
+                if new.conn == ConnState::StartingSyncT {
+                    self.fact(n, Change::conn(ConnState::WFSyncUUID));
+                    self.take_early_uuid(n);
+                } else {
+                    self.start_source(n);
+                }
+            }
+            Act::ExposePeers => {
+                let node = self.node(n);
+                if let Some(told) = node.told {
+                    node.exposed = told.ids.current;
+                    node.left_behind = Name::default();
+                }
+            }
+            Act::RememberOpenSource => {
+                self.node(n).source_open |= rules.remembers_open_source;
+            }
+            Act::Reconnect => {
+                if rules.leaves_with_its_disk {
+                    self.lose_connection(n);
+                }
+            }
+            Act::DiskFailed => {
+                self.write_bitmap(n);
+                self.flush(n);
+                self.give_disk_up(n);
+                self.fact(n, Change::disk(DiskState::Diskless));
+            }
+            Act::GiveDiskUp => self.give_disk_up(n),
+            Act::AnnounceEnd => {
+                self.node(n).announce = false;
+                self.write_bitmap(n);
+                self.node(n).thens.announce_end = true;
+            }
+            // Not in the model: which unmarked blocks are good, users' requests, limits in time, sizes, verify; and what a
+            // loss entails beside a peer that is UpToDate, whose new generation comes to its record at once here.
+            Act::TrustUnmarked
+            | Act::DistrustUnmarked
+            | Act::RecordInconsistent
+            | Act::ExposeMovedOn
+            | Act::AwaitRecordOfLoss
+            | Act::LossSettled
+            | Act::Unmark
+            | Act::VerifyCameOrWent
+            | Act::SayNoData
+            | Act::SendSizes
+            | Act::LimitNegotiation
+            | Act::NegotiationOver
+            | Act::SyncUuidOver
+            | Act::CloseDisk
+            | Act::ResyncGrowth
+            | Act::Retry
+            | Act::SendBitmap => {}
+        }
+    }
+
+    fn give_disk_up(&mut self, n: usize) {
+        let node = self.node(n);
+        node.attached = false;
+        node.negotiated = None;
     }
 
     // ---- metadata ------------------------------------------------------------------------------------------------

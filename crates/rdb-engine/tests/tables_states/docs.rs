@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use rdb_engine::rules::consequences::CONSEQUENCES;
 use rdb_engine::state::{
     ConnState, Context, DiskState, Role, StateError, VolumeState, Window, is_cluster_wide,
     is_legal_move, sanitize, should_replicate, should_send_out_of_sync, validate,
@@ -39,10 +40,25 @@ fn page() -> Result<String, std::fmt::Error> {
     connection_states(&mut out)?;
     legal_moves(&mut out)?;
     records(&mut out)?;
+    consequences(&mut out)?;
     packets(&mut out)?;
     requests(&mut out)?;
     refusals(&mut out)?;
     Ok(out)
+}
+
+fn consequences(out: &mut String) -> std::fmt::Result {
+    writeln!(out, "## What follows from a change\n")?;
+    writeln!(
+        out,
+        "In this order (`rules/consequences.rs`). Rows with a number are those of `spec/behaviour.md`, section 3.\n"
+    )?;
+    writeln!(out, "| row | when | what |")?;
+    writeln!(out, "| --- | --- | --- |")?;
+    for row in CONSEQUENCES {
+        writeln!(out, "| {} | {} | {:?} |", row.number, row.words, row.act)?;
+    }
+    writeln!(out)
 }
 
 fn disk_states(out: &mut String) -> std::fmt::Result {

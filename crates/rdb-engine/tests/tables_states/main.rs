@@ -1,9 +1,10 @@
 //! The decision tables of `docs/spec/behaviour.md`, walked row by row and, where the universe is small, exhaustively.
 
-mod after;
+mod consequences;
 mod decision;
 mod docs;
 mod generation;
+mod immediate;
 mod lives;
 mod packets;
 mod peer_requests;

@@ -2,9 +2,11 @@
 
 use rdb_engine::config::SplitBrainPolicy as P;
 use rdb_engine::generation::{CompareInputs, GenerationIds, JUST_CREATED, PeerIds, compare};
-use rdb_engine::state::{AfterActions, DiskState, after};
+use rdb_engine::rules::consequences::{Act, Why};
+use rdb_engine::state::DiskState;
 use rdb_engine::sync_decision::{DecisionInputs, FailReason, Outcome, decide};
 
+use crate::consequences::acts;
 use crate::decision::{inputs, mirrored};
 use crate::generation::{B, B_PLUS, C, C_PLUS, G, H, M, N, QUIET, S, gi};
 use crate::universe::record;
@@ -74,16 +76,16 @@ fn s2_skip_the_first_sync() {
 fn s4_to_s6_link_cut_under_a_primary() {
     let (mut a, mut b) = pair();
     // A loses the peer's data and is Primary, so it bumps; B is Secondary and does not.
-    let lost = after(
+    let lost = acts(
         record("Connected P/S U/U"),
         record("NetworkFailure P/? U/-"),
     );
-    assert!(lost.contains(AfterActions::LOST_PEER_DATA));
-    let lost = after(
+    assert!(lost.contains(&Act::NewGeneration(Why::PeerLost)));
+    let lost = acts(
         record("Connected S/P U/U"),
         record("NetworkFailure S/? U/-"),
     );
-    assert!(!lost.contains(AfterActions::LOST_PEER_DATA));
+    assert!(!lost.contains(&Act::NewGeneration(Why::PeerLost)));
     a.new_current(N, true);
     assert_eq!(a, gi(N | 1, C | 1, H, G));
     assert_eq!(meet(&a, &b, QUIET), [(1, 70), (-1, 50)]);
@@ -93,11 +95,11 @@ fn s4_to_s6_link_cut_under_a_primary() {
 
 #[test]
 fn s7_link_cut_between_two_secondaries() {
-    let lost = after(
+    let lost = acts(
         record("Connected S/S U/U"),
         record("NetworkFailure S/? U/-"),
     );
-    assert!(!lost.contains(AfterActions::LOST_PEER_DATA));
+    assert!(!lost.contains(&Act::NewGeneration(Why::PeerLost)));
     let (a, b) = pair();
     assert_eq!(meet(&a, &b, QUIET), [(0, 40), (0, 40)]);
 }
@@ -354,8 +356,8 @@ const X_RANDOM: u64 = 0x5a5a_5a5a_5a5a_5a5a;
 fn s24_disk_of_the_primary_fails_and_comes_back_old() {
     let (mut a, mut b) = pair();
     // B is Secondary, but its Primary lost the disk with the link up: B bumps.
-    let lost = after(record("Connected S/P U/U"), record("Connected S/P U/F"));
-    assert!(lost.contains(AfterActions::LOST_PEER_DATA));
+    let lost = acts(record("Connected S/P U/U"), record("Connected S/P U/F"));
+    assert!(lost.contains(&Act::NewGeneration(Why::PeerLost)));
     b.new_current(N, false);
     assert_eq!(b.current & 1, 0);
     assert_eq!(meet(&a, &b, QUIET), [(-1, 50), (1, 70)]);
