@@ -336,7 +336,7 @@ impl<P: Payload> Resource<P> {
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
         // (While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable by
         // itself must be so there.)
-        let here = self.requests[key].good_here && !(fua && self.admin.asks_about(Some(nr)));
+        let here = self.requests[key].good_here && !(fua && self.admin.copy_may_go(nr));
         let volume = self.volume_mut(nr);
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
         let mut flags = DpFlags::empty();
@@ -417,7 +417,7 @@ impl<P: Payload> Resource<P> {
             self.emit(Effect::Flush { volume: nr, tag });
         }
         // (While the peer is asked for its consent it may have given it, and its disk outrank ours.)
-        if !self.volume(nr).state.has_lasting_copy() || self.admin.asks_about(Some(nr)) {
+        if !self.volume(nr).state.has_lasting_copy() || self.admin.copy_may_go(nr) {
             self.flush_at_peer(key);
         }
         self.advance_write(key);

@@ -25,16 +25,20 @@ impl<P: Payload> Resource<P> {
             // A node that is gone may have called them done for our having received them. (Those that wait for space it has
             // no end to wait for: the order counts more.)
             Stage::Start if self.has_writes_of_lost_peer(nr) && !self.waits_for_space(nr) => {}
-            Stage::Start => match self.ask_change(nr, Change::disk(DiskState::Failed)) {
-                Asked::Wait => {}
-                Asked::Done(Ok(_)) => self.set_stage(Stage::Detaching),
-                Asked::Done(Err(error)) => {
-                    if error != StateError::FailedByPeer {
-                        self.log_refusal(nr, error, Change::disk(DiskState::Failed));
+            Stage::Start | Stage::Flush(_)
+                if self.admin.ask.is_none() && !self.peer_has_flushed(stage) => {}
+            Stage::Start | Stage::Flush(_) => {
+                match self.ask_change(nr, Change::disk(DiskState::Failed)) {
+                    Asked::Wait => {}
+                    Asked::Done(Ok(_)) => self.set_stage(Stage::Detaching),
+                    Asked::Done(Err(error)) => {
+                        if error != StateError::FailedByPeer {
+                            self.log_refusal(nr, error, Change::disk(DiskState::Failed));
+                        }
+                        self.admin_state_error(error);
                     }
-                    self.admin_state_error(error);
                 }
-            },
+            }
             _ => {}
         }
     }
@@ -72,6 +76,9 @@ impl<P: Payload> Resource<P> {
                     self.md_full_sync(nr, then);
                 }
             }
+            return;
+        }
+        if local && self.admin.ask.is_none() && !self.peer_has_flushed(stage) {
             return;
         }
         // The state that a full sync begins with would raise the source's disk to UpToDate, whatever it holds (2.4).

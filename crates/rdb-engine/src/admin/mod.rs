@@ -60,6 +60,9 @@ struct Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Start,
+    /// The peer makes durable what users have written up to this epoch: their flushes may be done here alone, and what is done
+    /// here is to be given up.
+    Flush(u32),
     /// A ping shows that the peer is alive, or that it is not.
     Ping,
     /// Ask for the change, again after each event, until it is made or refused.
@@ -109,7 +112,18 @@ impl Admin {
         owed || self.is_changing(volume)
     }
 
-    /// The same for the command in progress alone: what it asks for is still wanted.
+    /// Whether the volume's data may be given up before we know it: a command for that has begun, or the peer has been asked.
+    /// What users want durable has to be durable at the peer too.
+    pub(crate) fn copy_may_go(&self, nr: VolumeNr) -> bool {
+        let given_up = |op: &Op| match op.command {
+            Command::Detach { volume, .. } | Command::Invalidate { volume } => volume == nr,
+            _ => false,
+        };
+        self.asks_about(Some(nr)) || self.current.as_ref().is_some_and(given_up)
+    }
+
+    /// Whether the command in progress has asked the peer about this volume (or connection), which has not answered: what it asks
+    /// for is still wanted.
     pub(crate) fn is_changing(&self, volume: Option<VolumeNr>) -> bool {
         self.ask
             .as_ref()
@@ -390,6 +404,27 @@ impl<P: Payload> Resource<P> {
             }
             Command::NetOptions { options } => self.step_net_options(options),
         }
+    }
+
+    // ---- copies that are given up -------------------------------------------------------------------------------
+
+    /// Before a copy is given up that users' flushes were done on: whether the peer has flushed what it was sent before the
+    /// command began. A peer that is lost keeps nobody waiting: what it may lack is marked.
+    fn peer_has_flushed(&mut self, stage: Stage) -> bool {
+        if !self.is_up() {
+            return true;
+        }
+        if let Stage::Flush(epoch) = stage {
+            return self.net.log.is_settled(epoch);
+        }
+        self.close_epoch();
+        self.send_barrier();
+        let last = self.net.log.epoch.wrapping_sub(1);
+        if self.net.log.is_settled(last) {
+            return true;
+        }
+        self.set_stage(Stage::Flush(last));
+        false
     }
 
     // ---- changes that may need the peer --------------------------------------------------------------------------

@@ -111,6 +111,7 @@ fn progress(op: &Op, asks: bool) -> Progress {
         _ if asks => Progress::Asked,
         // The bitmap is written before a role is given up, and may be written without.
         Stage::Start
+        | Stage::Flush(_)
         | Stage::Ping
         | Stage::Change
         | Stage::Pause

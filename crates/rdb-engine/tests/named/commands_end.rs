@@ -211,6 +211,38 @@ fn a_peer_that_went_on_alone_for_a_detach_that_was_taken_back_is_synced() {
     w.ends_well();
 }
 
+/// Users' flushes are done on the Primary's disk. Given up a moment later, it leaves the peer as the only one with what they
+/// flushed, and that may be in its cache.
+#[test]
+fn a_copy_is_given_up_when_the_peer_has_flushed_what_users_have() {
+    let invalidate = Command::Invalidate { volume: V };
+    let detach = Command::Detach {
+        volume: V,
+        force: false,
+    };
+    for command in [detach, invalidate] {
+        let mut w = World::pair(70, &NetOptions::default());
+        assert!(w.write_wait(0, 80, vec![7; 4096]));
+        w.nodes[1].hold_data = true;
+        let flush = w.submit(0, 0, 0, RequestKind::Flush);
+        w.wait_done(0, flush).unwrap();
+        let id = w.start_admin(0, command.clone());
+        w.run_ms(100);
+        assert_eq!(w.nodes[0].state().disk, DiskState::UpToDate, "{command:?}");
+        assert_eq!(w.nodes[1].state().pdsk, DiskState::UpToDate, "{command:?}");
+        // What they flush meanwhile is done when the peer has flushed it, too.
+        let flush = w.submit(0, 0, 0, RequestKind::Flush);
+        w.run_ms(100);
+        assert!(!w.nodes[0].completed.contains_key(&flush), "{command:?}");
+        w.nodes[1].hold_data = false;
+        w.wait_done(0, flush).unwrap();
+        w.until("the end of the command", |w| {
+            w.nodes[0].admin.contains_key(&id)
+        });
+        assert_eq!(w.nodes[0].admin.get(&id), Some(&Ok(())), "{command:?}");
+    }
+}
+
 /// A peer that consents to the detach begins a generation that outranks ours, and may be gone before its word comes.
 #[test]
 fn while_a_detach_is_asked_for_a_durable_write_is_done_when_the_peer_has_it() {

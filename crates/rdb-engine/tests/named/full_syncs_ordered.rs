@@ -257,8 +257,18 @@ fn a_write_that_is_under_way_at_the_own_order_waits_for_the_peer() {
     lone.protocol.protocol = replica_proto::WireProtocol::A;
     let mut lone = lone.promoted();
     lone.w.nodes[0].hold_data = true;
-    let write = lone.w.write(0, 80, vec![9; 4096]);
+    lone.w.write(0, 160, vec![8; 4096]);
     lone.w.start_admin(0, Command::Invalidate { volume: V });
+    let sent = lone.pump();
+    let mut barriers = sent.iter().filter_map(|s| match s.packet {
+        Packet::Barrier(barrier) => Some(barrier),
+        _ => None,
+    });
+    let barrier = barriers.next_back().expect("the peer is to flush before");
+    assert_eq!(lone.is(), "Connected P/S U/U");
+    let write = lone.w.write(0, 80, vec![9; 4096]);
+    let set_size = 1;
+    lone.give(Packet::BarrierAck { barrier, set_size });
     lone.pump();
     assert_eq!(lone.is(), "WFSyncUUID P/S U/U");
     lone.w.nodes[0].hold_data = false;
