@@ -275,6 +275,16 @@ impl<P: Payload> Resource<P> {
         self.release_flushes();
     }
 
+    /// A resync has made our disk good, and durably so: it has brought what was written while only the peer's was, and what
+    /// is in the log of that is not lost with the peer any more.
+    pub(crate) fn log_is_good_here(&mut self, nr: VolumeNr) {
+        for entry in &self.net.log.entries {
+            if let Some(request) = self.requests.get_mut(entry.key) {
+                request.good_here |= request.volume == nr && request.local != Part::Failed;
+            }
+        }
+    }
+
     /// A write or a read is sent to the peer: from now on the timer looks at the oldest that is not answered.
     ///
     /// Nothing that is sent or answered later moves the timer: it finds out by itself how long the oldest has waited.

@@ -58,7 +58,8 @@ fn a_primary_with_a_good_disk_leaves_a_peer_that_owes_it_a_read() {
     w.until("a good disk", |w| {
         w.nodes[0].state().disk == DiskState::UpToDate
     });
-    w.wait_done(0, id).expect("the disk that is good now has it");
+    w.wait_done(0, id)
+        .expect("the disk that is good now has it");
     let waited = w.now.ms_since(asked);
     assert!((1_900..2_500).contains(&waited), "{waited} ms");
     assert!(w.logged(0, "ko-count (2)"));
@@ -110,7 +111,8 @@ fn a_read_that_failed_here_is_served_by_the_disk_that_came_after() {
     assert_eq!(w.nodes[0].state().disk, DiskState::Diskless);
     w.nodes[0].read_errors = false;
     w.attach(0).unwrap();
-    w.wait_done(0, id).expect("the disk that is good now has it");
+    w.wait_done(0, id)
+        .expect("the disk that is good now has it");
     assert!(w.logged(0, "ko-count (2)"));
     reading.ends(&mut w);
     w.ends_well();
