@@ -193,9 +193,17 @@ impl<P: Payload> Resource<P> {
 
     /// The disk failed: whoever relied on this copy alone must not call a write done, not after another attach either.
     pub(crate) fn local_copies_given_up(&mut self, nr: VolumeNr) {
+        let peer_is_good = self.volume(nr).state.pdsk == DiskState::UpToDate;
         for (_, request) in &mut self.requests {
             if request.volume == nr && !request.is_read() && request.local == Part::Done {
-                request.local = Part::Failed;
+                // A flush that waits for the peer's barriers besides, as during a detach, rests on them alone from now on.
+                let is_made_good =
+                    peer_is_good && request.is_flush() && request.net != Part::Failed;
+                request.local = if is_made_good {
+                    Part::None
+                } else {
+                    Part::Failed
+                };
             }
         }
     }

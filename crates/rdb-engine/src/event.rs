@@ -158,7 +158,7 @@ pub enum Timer {
     Handshake,
     /// Time to ping an idle peer, or to find its answer missing.
     Keepalive,
-    /// Oldest unanswered write or barrier has waited ko-count times timeout.
+    /// The oldest write, barrier or read that the peer has not answered may have waited `ko-count` times `timeout`.
     RequestTimeout,
     /// The oldest block of a resync or verify that waits for the peer may have waited as long: users may wait for it.
     BlockTimeout,

@@ -5,11 +5,11 @@ use alloc::format;
 use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
 use crate::effect::{Effect, Level, ReadFor};
-use crate::event::{Payload, Timer};
+use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::resource::{Io, Resource};
 use crate::state::DiskState;
-use crate::volume::RequestKey;
+use crate::volume::{Disk, RequestKey};
 use crate::write::Part;
 
 impl<P: Payload> Resource<P> {
@@ -17,18 +17,17 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn start_read(&mut self, key: RequestKey) {
         let request = &self.requests[key];
         let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
-        let tried_here = request.local == Part::Failed;
+        let failed_here = request.local == Part::Failed;
         let volume = self.volume(nr);
         let state = volume.state;
+        // A read that fails marks its blocks: until they are written again, or another disk is there, it is not tried again.
+        let is_marked = |d: &Disk| d.bitmap.any_set(sector, u64::from(bytes / 512));
         let good_here = volume.has_usable_disk()
-            && !tried_here
-            && match state.disk {
-                DiskState::UpToDate => true,
-                DiskState::Inconsistent => volume.disk.as_ref().is_some_and(|d| {
-                    d.marks_merged && !d.bitmap.any_set(sector, u64::from(bytes / 512))
-                }),
+            && volume.disk.as_deref().is_some_and(|d| match state.disk {
+                DiskState::UpToDate => !failed_here || !is_marked(d),
+                DiskState::Inconsistent => d.marks_merged && !is_marked(d),
                 _ => false,
-            };
+            });
         if good_here {
             self.requests[key].local = Part::Pending;
             let tag = self.start_data_io(Io::Application { volume: nr, key });
@@ -43,7 +42,10 @@ impl<P: Payload> Resource<P> {
             && self.is_up()
             && self.requests[key].net != Part::Failed
         {
-            self.requests[key].net = Part::Pending;
+            let now = self.now;
+            let request = &mut self.requests[key];
+            request.net = Part::Pending;
+            request.asked_at = now;
             let block_id = self.requests[key].block_id(key);
             self.volume_mut(nr).counters.peer_pending += 1;
             // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).
@@ -57,13 +59,7 @@ impl<P: Payload> Resource<P> {
                 }),
                 None,
             );
-            let limit = self.net.request_limit_ms();
-            if limit > 0 && self.net.log.is_empty() {
-                self.emit(Effect::SetTimer {
-                    timer: Timer::RequestTimeout,
-                    at: self.now.plus_ms(limit),
-                });
-            }
+            self.watch_requests();
         } else {
             let text = format!(
                 "IO ERROR: neither local nor remote data, sector {sector}+{}",

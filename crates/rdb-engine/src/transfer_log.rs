@@ -275,52 +275,74 @@ impl<P: Payload> Resource<P> {
         self.release_flushes();
     }
 
-    pub(crate) fn arm_request_timer(&mut self) {
-        let limit = self.net.request_limit_ms();
-        if limit > 0 && self.net.log.len() == 1 {
-            self.emit(Effect::SetTimer {
-                timer: Timer::RequestTimeout,
-                at: self.now.plus_ms(limit),
-            });
+    /// A resync has made our disk good, and durably so: it has brought what was written while only the peer's was, and what
+    /// is in the log of that is not lost with the peer any more.
+    pub(crate) fn log_is_good_here(&mut self, nr: VolumeNr) {
+        for entry in &self.net.log.entries {
+            if let Some(request) = self.requests.get_mut(entry.key) {
+                request.good_here |= request.volume == nr && request.local != Part::Failed;
+            }
         }
     }
 
-    /// Is the oldest write unanswered for too long?
-    pub(crate) fn on_request_timer(&mut self) {
+    /// A write or a read is sent to the peer: from now on the timer looks at the oldest that is not answered.
+    ///
+    /// Nothing that is sent or answered later moves the timer: it finds out by itself how long the oldest has waited.
+    pub(crate) fn watch_requests(&mut self) {
         let limit = self.net.request_limit_ms();
-        let Some(oldest) = self.net.log.entries.front().copied() else {
-            return;
-        };
+        if limit > 0 && !self.net.requests_watched {
+            self.look_at_requests(self.now.plus_ms(limit));
+        }
+    }
+
+    fn look_at_requests(&mut self, at: Time) {
+        self.net.requests_watched = true;
+        self.emit(Effect::SetTimer {
+            timer: Timer::RequestTimeout,
+            at,
+        });
+    }
+
+    /// When the oldest request was sent that the peer owes something for: a write its acknowledgement or its epoch's
+    /// barrier, a read its data.
+    fn oldest_unanswered(&self) -> Option<Time> {
+        let write = self.net.log.entries.front().map(|entry| entry.sent_at);
+        let requests = self.requests.iter().map(|(_, request)| request);
+        let reads = requests.filter(|r| r.is_read() && r.net == Part::Pending);
+        reads.map(|r| r.asked_at).chain(write).min()
+    }
+
+    /// Is the oldest request unanswered for too long?
+    pub(crate) fn on_request_timer(&mut self) {
+        self.net.requests_watched = false;
+        let limit = self.net.request_limit_ms();
         if limit == 0 || !self.is_up() {
             return;
         }
-        let since = oldest.sent_at.max(self.net.up_since);
-        if self.now.ms_since(since) >= limit {
-            let (ko, timeout) = self
-                .net
-                .options
-                .as_ref()
-                .map_or((7, 60), |o| (o.ko_count, o.timeout_ds));
-            if self.is_peer_needed() {
-                self.log_waiting_for_peer();
-                self.ping(None);
-                self.emit(Effect::SetTimer {
-                    timer: Timer::RequestTimeout,
-                    at: self.now.plus_ms(limit),
-                });
-                return;
-            }
-            self.log(
-                Level::Warn,
-                format!("Remote failed to finish a request within {limit}ms > ko-count ({ko}) * timeout ({timeout} * 0.1s)"),
-            );
-            self.lose_connection(ConnState::Timeout);
-        } else {
-            self.emit(Effect::SetTimer {
-                timer: Timer::RequestTimeout,
-                at: since.plus_ms(limit),
-            });
+        let Some(oldest) = self.oldest_unanswered() else {
+            return;
+        };
+        let since = oldest.max(self.net.up_since);
+        if self.now.ms_since(since) < limit {
+            self.look_at_requests(since.plus_ms(limit));
+            return;
         }
+        if self.is_peer_needed() {
+            self.log_waiting_for_peer();
+            self.ping(None);
+            self.look_at_requests(self.now.plus_ms(limit));
+            return;
+        }
+        let (ko, timeout) = self
+            .net
+            .options
+            .as_ref()
+            .map_or((7, 60), |o| (o.ko_count, o.timeout_ds));
+        self.log(
+            Level::Warn,
+            format!("Remote failed to finish a request within {limit}ms > ko-count ({ko}) * timeout ({timeout} * 0.1s)"),
+        );
+        self.lose_connection(ConnState::Timeout);
     }
 
     // ---- mirror --------------------------------------------------------------------------------------------------

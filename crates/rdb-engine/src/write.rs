@@ -14,7 +14,7 @@ use crate::Bug;
 use crate::config::Protocol;
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{DiskError, Payload, RequestKind};
-use crate::ids::{RequestId, SendTag, VolumeNr};
+use crate::ids::{RequestId, SendTag, Time, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState, VolumeState};
@@ -47,6 +47,8 @@ pub(crate) struct AppRequest<P> {
     /// Our disk was UpToDate, and no full sync onto it agreed on, when the write went there.
     pub(crate) good_here: bool,
     pub(crate) completed: bool,
+    /// When a read was last sent to the peer; the transfer log has the times of writes.
+    pub(crate) asked_at: Time,
     /// A flush without a local disk: the transfer log's writes before it.
     flush_after: usize,
 }
@@ -89,6 +91,7 @@ impl<P> AppRequest<P> {
             done_when_sent: false,
             good_here: false,
             completed: false,
+            asked_at: Time(0),
             flush_after: 0,
         }
     }
@@ -386,7 +389,7 @@ impl<P: Payload> Resource<P> {
             .done_when_sent
             .then(|| SendTag(block_id.to_u64()));
         self.send_notify(nr, packet, payload, notify);
-        self.arm_request_timer();
+        self.watch_requests();
         let epoch_max = self
             .net
             .options

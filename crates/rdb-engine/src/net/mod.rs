@@ -93,6 +93,9 @@ pub(crate) struct Net<P> {
     ping_sent_at: Option<Time>,
     /// The timer is set that looks at blocks which wait for the peer.
     blocks_watched: bool,
+    /// The timer is set that looks at the oldest request which the peer has not answered. Set when one is sent, cleared when
+    /// the timer expires and with the connection: without it whatever is sent later would put the timer off.
+    pub(crate) requests_watched: bool,
     pings_sent: u64,
     pings_acked: u64,
     ping_waiters: Vec<(u64, PingWaiter)>,
@@ -178,6 +181,7 @@ impl<P> Net<P> {
             last_received: Time(0),
             ping_sent_at: None,
             blocks_watched: false,
+            requests_watched: false,
             pings_sent: 0,
             pings_acked: 0,
             ping_waiters: Vec::new(),

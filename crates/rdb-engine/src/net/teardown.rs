@@ -135,6 +135,7 @@ impl<P: Payload> Resource<P> {
         self.net.ping_sent_at = None;
         self.emit(Effect::CloseConnection);
         self.net.blocks_watched = false;
+        self.net.requests_watched = false;
         for timer in [
             Timer::Handshake,
             Timer::Keepalive,

@@ -506,6 +506,7 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
             }
             change = change.and_disk(DiskState::UpToDate);
+            self.log_is_good_here(nr);
         }
         self.volume_mut(nr).resync.announce = true;
         self.emit(Effect::ClearTimer {

@@ -11,6 +11,7 @@ mod full_syncs_ordered;
 mod invariants;
 mod invariants_states;
 mod invariants_sync;
+mod late_reads;
 mod pitfalls_connect;
 mod pitfalls_io;
 mod scenarios;

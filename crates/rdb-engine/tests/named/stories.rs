@@ -7,7 +7,7 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, Packet, Socket, StateChange
 
 use crate::world::lone::{Lone, names};
 use crate::world::steps::PLUS;
-use crate::world::{V, World};
+use crate::world::{Op, V, World};
 
 #[test]
 fn a_write_races_a_short_resync() {
@@ -388,4 +388,51 @@ fn two_sides_that_both_want_to_send_or_to_receive_connect_anew() {
         assert!(lone.conn() < ConnState::Connected);
         assert_eq!(lone.w.nodes[0].resource.refused(), 0);
     }
+}
+
+#[test]
+fn a_flush_during_a_detach_rests_on_the_peer_when_the_disk_has_gone() {
+    let (mut w, _) = World::settled(90);
+    w.hold_net = true;
+    let write = w.write(0, 80, vec![3; 4096]);
+    let detach = w.start_admin(
+        0,
+        Command::Detach {
+            volume: V,
+            force: false,
+        },
+    );
+    let flush = w.submit(0, 0, 0, RequestKind::Flush);
+    while w.step() {}
+    assert!(!w.nodes[0].completed.contains_key(&flush));
+    w.hold_net = false;
+    w.wait_done(0, flush).expect("the peer has everything");
+    w.wait_done(0, write).expect("the peer has it");
+    w.until("the detach", |w| w.nodes[0].admin.contains_key(&detach));
+    assert_eq!(w.is(0), "Connected P/S D/U");
+    assert_eq!(w.nodes[1].disks[0].read(80, 4096), [3; 4096]);
+}
+
+#[test]
+fn what_a_resync_has_brought_is_not_lost_with_the_peer() {
+    let (mut w, _) = World::settled(91);
+    w.detach(0, false).unwrap();
+    w.write_blocks(0, [80, 160, 240], 4);
+    w.attach(0).unwrap();
+    w.node_is(0, "SyncTarget P/S I/U");
+    w.write_blocks(0, [480], 4); // its extent is in the log
+    let is_flush = |(_, op): &(_, Op)| matches!(op, Op::Flush { .. });
+    w.until("the end", |w| w.nodes[0].pending.iter().any(is_flush));
+    let end = w.nodes[0].pending.iter().position(is_flush).unwrap();
+    let end = w.nodes[0].pending.remove(end);
+    // Both have this before the end, and its barrier is not acknowledged.
+    assert!(w.write_wait(0, 400, vec![5; 4096]));
+    assert_eq!(w.is(0), "SyncTarget P/S I/U");
+    w.nodes[0].pending.push(end);
+    w.node_is(0, "Connected P/S U/U");
+    w.cut();
+    let flush = w.submit(0, 0, 0, RequestKind::Flush);
+    w.wait_done(0, flush).expect("our disk has everything");
+    w.heal();
+    w.ends_well();
 }
