@@ -100,8 +100,9 @@ impl Sections {
         }
     }
 
-    /// The same for one section.
-    pub(crate) fn inherit_section(&mut self, section: Section, settings: &[Setting]) {
+    /// The same for one section. Of several settings of one option the last is inherited: it is the one that counts in the parent,
+    /// too.
+    pub fn inherit_section(&mut self, section: Section, settings: &[Setting]) {
         let own = self.0.entry(section).or_default();
         if section == Section::Proxy && own.iter().any(|s| s.name == "plugin") {
             // The list of plugins is inherited as a whole or not at all.
@@ -138,10 +139,13 @@ impl Sections {
 fn inherit_into(own: &mut Vec<Setting>, settings: &[Setting]) {
     let had_plugins = own.iter().any(|s| s.name == "plugin");
     let mut plugins = Vec::new();
-    for setting in settings {
-        if setting.name == "plugin" && !had_plugins {
-            plugins.push(setting.clone());
-        } else if own.iter().all(|s| s.name != setting.name) {
+    for (at, setting) in settings.iter().enumerate() {
+        if setting.name == "plugin" {
+            plugins.extend((!had_plugins).then(|| setting.clone()));
+            continue;
+        }
+        let is_last = settings[at + 1..].iter().all(|s| s.name != setting.name);
+        if is_last && own.iter().all(|s| s.name != setting.name) {
             own.insert(0, setting.clone());
         }
     }

@@ -71,9 +71,8 @@ impl Resource {
 
     /// The effective setting of an option, its own or that of `common`.
     pub(crate) fn find_inherited(&self, section: Section, name: &str) -> Option<&Setting> {
-        let of_common = || self.common.get(section).iter().find(|s| s.name == name);
-        // Of several in common the first is inherited (`Sections::inherit`).
-        self.sections.find(section, name).or_else(of_common)
+        let own = self.sections.find(section, name);
+        own.or_else(|| self.common.find(section, name))
     }
 
     /// Whether it has no section for this host.

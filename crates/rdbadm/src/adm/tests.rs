@@ -298,3 +298,21 @@ fn one_volume_joins_a_resource_that_runs_without_it() {
         "a whole resource is brought up as a whole"
     );
 }
+
+#[test]
+fn of_a_disk_option_written_twice_the_last_is_handed_on() {
+    let text = R1.replace(
+        "resync-rate 33M;",
+        "resync-rate 33M; al-extents 300; al-extents 400;",
+    );
+    let item = item(&text, "r1");
+    let words = item
+        .disk_options(&item.resource.volumes[0], false)
+        .argv
+        .join(" ");
+    assert_eq!(item.resource.volumes[0].disk_options.al_extents, 400);
+    assert!(
+        words.contains("--al-extents=400") && !words.contains("=300"),
+        "{words}"
+    );
+}
