@@ -24,10 +24,28 @@ fn not_served(what: &str) -> Refusal {
     )
 }
 
+/// An algorithm that there is not: those that there are, are named.
+fn unknown(code: i32, option: &str, name: &str, is_one: fn(&str) -> bool) -> Refusal {
+    let all = DigestAlgorithm::ALL
+        .iter()
+        .map(|algorithm| algorithm.name());
+    let served: Vec<_> = all.filter(|name| is_one(name)).collect();
+    let info = format!(
+        "{option} {name} is not served: there are {}",
+        served.join(", ")
+    );
+    Refusal::failure(code, info)
+}
+
+/// Whether an algorithm can prove that a secret is known.
+fn keyed(name: &str) -> bool {
+    HmacAlgorithm::from_name(name).is_ok()
+}
+
 /// The engine's net options.
 ///
 /// # Errors
-/// 120 or 146 for unknown algorithms, 162 for what is not served.
+/// 120, 141, 144 or 146 for unknown algorithms, 162 for what is not served.
 pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
     if net.allow_two_primaries {
         return Err(not_served("allow-two-primaries"));
@@ -38,9 +56,8 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
     let authentication = match (&net.cram_hmac_alg, &net.shared_secret) {
         (None, _) => None,
         (Some(algorithm), Some(secret)) => Some(engine::Authentication {
-            algorithm: HmacAlgorithm::from_name(algorithm).map_err(|_| {
-                Refusal::failure(code::AUTH_ALG, format!("cram-hmac-alg {algorithm}"))
-            })?,
+            algorithm: HmacAlgorithm::from_name(algorithm)
+                .map_err(|_| unknown(code::AUTH_ALG, "cram-hmac-alg", algorithm, keyed))?,
             secret: secret.clone(),
         }),
         (Some(_), None) => {
@@ -48,31 +65,17 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
             return Err(Refusal::failure(code::INVALID_REQUEST, info));
         }
     };
-    let integrity_alg = net
-        .data_integrity_alg
-        .as_deref()
-        .map(DigestAlgorithm::from_name)
-        .transpose()
-        .map_err(|error| {
-            let algorithm = net.data_integrity_alg.as_deref().unwrap_or_default();
-            Refusal::failure(
-                code::INTEGRITY_ALG,
-                format!("data-integrity-alg {algorithm}: {error}"),
-            )
-        })?;
-    let csums_alg = net
-        .csums_alg
-        .as_deref()
-        .map(DigestAlgorithm::from_name)
-        .transpose()
-        .map_err(|error| {
-            let algorithm = net.csums_alg.as_deref().unwrap_or_default();
-            Refusal::failure(code::CSUMS_ALG, format!("csums-alg {algorithm}: {error}"))
-        })?;
-    if let Some(algorithm) = &net.verify_alg {
-        DigestAlgorithm::from_name(algorithm)
-            .map_err(|_| Refusal::failure(code::VERIFY_ALG, format!("verify-alg {algorithm}")))?;
-    }
+    let digest = |code, option, name: &Option<String>| {
+        let name = name.as_deref();
+        let found = name.map(|name| {
+            DigestAlgorithm::from_name(name).map_err(|_| unknown(code, option, name, |_| true))
+        });
+        found.transpose()
+    };
+    let integrity = &net.data_integrity_alg;
+    let integrity_alg = digest(code::INTEGRITY_ALG, "data-integrity-alg", integrity)?;
+    let csums_alg = digest(code::CSUMS_ALG, "csums-alg", &net.csums_alg)?;
+    digest(code::VERIFY_ALG, "verify-alg", &net.verify_alg)?;
     Ok(engine::NetOptions {
         protocol: match net.protocol {
             rdb_config::Protocol::A => engine::Protocol::A,
@@ -384,5 +387,17 @@ mod tests {
             ..NetOptions::default()
         };
         assert_eq!(net(&verify).unwrap_err().code, 146);
+        let all =
+            "is not served: there are crc32c, crc32, md5, sha1, sha224, sha256, sha384, sha512";
+        for (options, option) in [
+            (integrity("rot13"), "data-integrity-alg"),
+            (csums("rot13"), "csums-alg"),
+            (verify, "verify-alg"),
+        ] {
+            let refusal = net(&options).unwrap_err();
+            assert_eq!(refusal.info, format!("{option} rot13 {all}"));
+        }
+        let keyed = "cram-hmac-alg crc32c is not served: there are md5, sha1, sha224, sha256, sha384, sha512";
+        assert_eq!(net(&options("crc32c", Some("x"))).unwrap_err().info, keyed);
     }
 }
