@@ -69,6 +69,25 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
     [create, disks, net]
 }
 
+/// The options of a connection that stays whose change holds for the next one alone: until then nothing shows whether the peer
+/// has the same.
+pub(crate) fn for_next_connection(item: &Item, shown: Option<&ResourceShown>) -> Vec<&'static str> {
+    let resource = &item.resource;
+    let Some(running) = shown.and_then(|shown| shown.connection.as_ref()) else {
+        return Vec::new();
+    };
+    let stays = (running.local, running.peer) == (resource.me.address, resource.peer.address);
+    let (old, new) = (&running.net, &resource.net);
+    let changed = [
+        ("cram-hmac-alg", old.cram_hmac_alg != new.cram_hmac_alg),
+        ("shared-secret", old.shared_secret != new.shared_secret),
+    ];
+    let changed = changed
+        .into_iter()
+        .filter(|(_, is_changed)| stays && *is_changed);
+    changed.map(|(name, _)| name).collect()
+}
+
 fn is_same_volume(running: &VolumeShown, volume: u16, minor: u32) -> bool {
     running.volume == volume && running.minor == minor
 }

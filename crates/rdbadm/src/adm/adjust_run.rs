@@ -60,6 +60,11 @@ impl Command<'_> {
             }
             if obstacles.is_empty() || self.has("dry-run") {
                 let running = shown.iter().find(|r| r.name == *name);
+                for option in adjust::for_next_connection(item, running) {
+                    out::error(&format!(
+                        "{name}: {option} holds from the next connection on: it must be the same on the peer by then"
+                    ));
+                }
                 plans.push(adjust::adjust(item, running));
             }
         }

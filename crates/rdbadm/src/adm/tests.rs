@@ -2,7 +2,7 @@
 
 use rdb_control::{ConnectionShown, DiskShown, ResourceShown, VolumeShown};
 
-use super::adjust::adjust;
+use super::adjust::{adjust, for_next_connection};
 use super::plan::Item;
 use super::*;
 use crate::step::{Action, Tool};
@@ -315,4 +315,26 @@ fn of_a_disk_option_written_twice_the_last_is_handed_on() {
         words.contains("--al-extents=400") && !words.contains("=300"),
         "{words}"
     );
+}
+
+#[test]
+fn adjust_names_what_waits_for_the_next_connection() {
+    let item = item(R6, "r6");
+    let told = |change: fn(&mut ConnectionShown)| {
+        let mut shown = running(&item);
+        change(shown.connection.as_mut().unwrap());
+        for_next_connection(&item, Some(&shown))
+    };
+    assert_eq!(told(|_| {}), Vec::<&str>::new());
+    assert_eq!(told(|c| c.net.timeout_ds = 61), Vec::<&str>::new());
+    let other_algorithm = |c: &mut ConnectionShown| c.net.cram_hmac_alg = Some("md5".to_owned());
+    assert_eq!(told(other_algorithm), ["cram-hmac-alg"]);
+    assert_eq!(told(|c| c.net.shared_secret = None), ["shared-secret"]);
+    // With another peer the connection is made anew, and without one there is none to wait for the end of.
+    let elsewhere = |c: &mut ConnectionShown| {
+        c.net.cram_hmac_alg = None;
+        c.peer.set_port(1);
+    };
+    assert_eq!(told(elsewhere), Vec::<&str>::new());
+    assert_eq!(for_next_connection(&item, None), Vec::<&str>::new());
 }
