@@ -1,7 +1,7 @@
 //! The configuration as written, after translation of old styles and inheritance into hosts.
 
 use crate::error::Place;
-use crate::typed::{DiskOptions, NetOptions, ResourceOptions, StartupOptions};
+use crate::options::{DiskOptions, GlobalOptions, NetOptions, ResourceOptions, StartupOptions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -174,37 +174,15 @@ pub struct Config {
 pub struct Global {
     /// The settings, as written.
     pub settings: Vec<Setting>,
-    /// `disable-ip-verification`.
-    pub disable_ip_verification: bool,
-    /// `dialog-refresh`, in seconds; 0 means no redraw.
-    pub dialog_refresh_s: u32,
-    /// `minor-count`.
-    pub minor_count: u32,
-    /// `cmd-timeout-short`, `-medium` and `-long`, in seconds; 0 is none.
-    pub cmd_timeouts_s: [u32; 3],
+    /// What they mean.
+    pub options: GlobalOptions,
 }
 
 impl Global {
     pub(crate) fn new(settings: Vec<Setting>) -> Self {
-        let find = |name: &str| {
-            settings
-                .iter()
-                .rev()
-                .find(|s| s.name == name)
-                .map(|s| s.value.as_str())
-        };
-        let number = |name, default| find(name).and_then(|v| v.parse().ok()).unwrap_or(default);
-        Self {
-            disable_ip_verification: find("disable-ip-verification") == Some("yes"),
-            dialog_refresh_s: number("dialog-refresh", 1),
-            minor_count: number("minor-count", 32),
-            cmd_timeouts_s: [
-                number("cmd-timeout-short", 5),
-                number("cmd-timeout-medium", 121),
-                number("cmd-timeout-long", 600),
-            ],
-            settings,
-        }
+        let sections = Sections(BTreeMap::from([(Section::Global, settings.clone())]));
+        let options = GlobalOptions::read(&sections);
+        Self { settings, options }
     }
 }
 

@@ -457,7 +457,7 @@ startup {\n wfc-timeout 5;\n wfc-timeout 6;\n}";
     );
     let loaded = load_str("q.conf", &text).expect("it parses");
     assert_eq!(counted(&loaded), last);
-    assert_eq!(loaded.config.global.cmd_timeouts_s[0], 8);
+    assert_eq!(loaded.config.global.options.cmd_timeout_short_s, 8);
     assert_eq!(
         loaded.warnings[0].to_string(),
         twice("cmd-timeout-short", 3)

@@ -1,7 +1,7 @@
 //! The tables of `docs/configuration.md` are the option table of this crate. With `UPDATE_DOCS=1` the test writes them.
 
 use rdb_config::Section;
-use rdb_config::options::{OPTIONS, OptionDef, Served, Type};
+use rdb_config::options::{OptionDef, Served, Type, all};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -63,8 +63,7 @@ fn tables() -> String {
     for section in std::iter::once(Section::Global).chain(Section::IN_RESOURCE) {
         write!(text, "\n### `{} {{}}`\n\n| option | values | default | served |\n| --- | --- | --- | --- |\n", section.as_str())
             .expect("strings take everything");
-        OPTIONS
-            .iter()
+        all()
             .filter(|o| o.section == section)
             .for_each(|o| text.push_str(&row(o)));
     }

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rdb_config::Section;
+use rdb_config::options::Changed;
 use rdb_control::{
     DiskOptions, MetaDisk, NetOptions, Op, Refusal, ResourceOptions, WaitTimes, code,
 };
 
 use crate::exec::{Executor, Trouble};
-use crate::shown::{self, Settings};
+use crate::shown;
 use crate::status_text::Detail;
 use crate::step::{Action, Family, Query, Step, Tool};
 use crate::{adm, out, status_text};
@@ -299,14 +300,14 @@ impl Call {
     }
 
     /// The options on top of others.
-    fn options_over(&self, base: Settings) -> Result<shown::Parsed, String> {
+    fn options_over(&self, base: Changed) -> Result<shown::Parsed, String> {
         let section = self
             .verb
             .section
             .expect("only verbs with options ask for them");
         let base = base
             .into_iter()
-            .map(|(name, value)| (name.to_owned(), value));
+            .map(|(option, value)| (option.name.to_owned(), value));
         let settings: Vec<_> = base
             .filter(|(name, _)| !self.options.iter().any(|(own, _)| own == name))
             .chain(self.options.iter().cloned())
@@ -391,14 +392,14 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
     let run = Action::Run;
     let action = match call.verb.name {
         "new-resource" => {
-            let options = call.options_over(Settings::new())?.resource;
+            let options = call.options_over(Changed::new())?.resource;
             run(Op::NewResource {
                 resource: first,
                 options,
             })
         }
         "resource-options" => {
-            let base = current(executor, |r| r.name == first)?.map(|r| shown::resource(&r.options));
+            let base = current(executor, |r| r.name == first)?.map(|r| r.options.changed());
             let base = base.filter(|_| !set_defaults).unwrap_or_default();
             let options: ResourceOptions = call.options_over(base)?.resource;
             run(Op::ResourceOptions {
@@ -438,7 +439,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                     .to_owned()
                     .into());
             }
-            let options = call.options_over(Settings::new())?.disk;
+            let options = call.options_over(Changed::new())?.disk;
             run(Op::Attach {
                 minor: call.minor()?,
                 data: PathBuf::from(&args[1]),
@@ -451,7 +452,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             let has = |r: &rdb_control::ResourceShown| r.volumes.iter().any(|v| v.minor == minor);
             let base = current(executor, has)?
                 .and_then(|r| r.volumes.into_iter().find(|v| v.minor == minor)?.disk)
-                .map(|d| shown::disk(&d.options));
+                .map(|d| d.options.changed());
             let base = base.filter(|_| !set_defaults).unwrap_or_default();
             let options: DiskOptions = call.options_over(base)?.disk;
             run(Op::DiskOptions { minor, options })
@@ -464,7 +465,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             resource: first,
             local: parse_address(&args[1])?,
             peer: parse_address(&args[2])?,
-            options: call.options_over(Settings::new())?.net,
+            options: call.options_over(Changed::new())?.net,
             discard_my_data: call.has("discard-my-data"),
             tentative: call.has("tentative"),
         }),
@@ -481,7 +482,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             if call.verb.name == "disconnect" {
                 run(Op::Disconnect { resource, force })
             } else {
-                let base = found.connection.map(|c| shown::net(&c.net));
+                let base = found.connection.map(|c| c.net.changed());
                 let base = base.filter(|_| !set_defaults).unwrap_or_default();
                 let options: NetOptions = call.options_over(base)?.net;
                 run(Op::NetOptions { resource, options })

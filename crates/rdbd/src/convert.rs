@@ -1,11 +1,10 @@
 //! Between the words of the control socket and those of the engine.
 
-use rdb_config::{
-    AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnIoError, OnNoDataAccessible, RrConflict,
-};
+use rdb_config::options::Changed;
+use rdb_config::{AfterSb0p, AfterSb1p, AfterSb2p, OnIoError, RrConflict};
 use rdb_control::{
-    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Refusal, ResourceOptions, ResourceReport,
-    SyncReport, VolumeReport, code,
+    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Refusal, ResourceReport, SyncReport,
+    VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
 use rdb_engine::{AdminError, ResourceStatus, SyncProgress, VolumeStatus};
@@ -16,12 +15,18 @@ use replica_proto::auth::HmacAlgorithm;
 use crate::figures::{Figures, kib};
 use crate::{proc_drbd, reasons};
 
-/// An option that rdb does not serve yet is refused, whoever asks.
-fn not_served(what: &str) -> Refusal {
-    Refusal::failure(
-        code::INVALID_REQUEST,
-        format!("{what} is not served by rdb yet"),
-    )
+/// Options that rdb does not serve are refused, whoever asks: the table says which.
+///
+/// # Errors
+/// 162 with the first one's name.
+pub(crate) fn served(changed: Changed) -> Result<(), Refusal> {
+    let mut refused = changed
+        .into_iter()
+        .filter_map(|(option, value)| option.refused(&value));
+    refused.next().map_or(Ok(()), |refused| {
+        let info = format!("{} is not served by rdb yet", refused.what);
+        Err(Refusal::failure(code::INVALID_REQUEST, info))
+    })
 }
 
 /// An algorithm that there is not: those that there are, are named.
@@ -47,12 +52,7 @@ fn keyed(name: &str) -> bool {
 /// # Errors
 /// 120, 141, 144 or 146 for unknown algorithms, 162 for what is not served.
 pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
-    if net.allow_two_primaries {
-        return Err(not_served("allow-two-primaries"));
-    }
-    if net.on_congestion != rdb_config::OnCongestion::Block {
-        return Err(not_served("on-congestion"));
-    }
+    served(net.changed())?;
     let authentication = match (&net.cram_hmac_alg, &net.shared_secret) {
         (None, _) => None,
         (Some(algorithm), Some(secret)) => Some(engine::Authentication {
@@ -130,20 +130,13 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
 /// # Errors
 /// 162 for what is not served.
 pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
-    if disk.fencing != Fencing::DontCare {
-        return Err(not_served("fencing"));
-    }
-    if disk.resync_after.is_some() {
-        return Err(not_served("resync-after"));
-    }
+    served(disk.changed())?;
     Ok(engine::DiskOptions {
         on_no_space: engine::OnNoSpace::default(),
         on_io_error: match disk.on_io_error {
             OnIoError::PassOn => engine::OnIoError::PassOn,
-            OnIoError::Detach => engine::OnIoError::Detach,
-            OnIoError::CallLocalIoError => {
-                return Err(not_served("on-io-error call-local-io-error"));
-            }
+            // (The handler is not served, and refused above.)
+            OnIoError::Detach | OnIoError::CallLocalIoError => engine::OnIoError::Detach,
         },
         size_sectors: disk.size_sectors.unwrap_or(0),
         resync_rate_kib: disk.resync_rate_kib,
@@ -157,17 +150,6 @@ pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
         disk_drain: disk.disk_drain,
         md_flushes: disk.md_flushes,
     })
-}
-
-/// Checks the options of a resource, of which the engine has none.
-///
-/// # Errors
-/// 162 for what is not served.
-pub(crate) fn check_resource(options: &ResourceOptions) -> Result<(), Refusal> {
-    match options.on_no_data_accessible {
-        OnNoDataAccessible::IoError => Ok(()),
-        OnNoDataAccessible::SuspendIo => Err(not_served("on-no-data-accessible suspend-io")),
-    }
 }
 
 /// Where metadata lies.
@@ -280,6 +262,8 @@ fn sync_report(sync: &SyncProgress) -> SyncReport {
 
 #[cfg(test)]
 mod tests {
+    use rdb_control::ResourceOptions;
+
     use super::*;
 
     #[test]
@@ -292,45 +276,35 @@ mod tests {
             disk(&DiskOptions::default()),
             Ok(engine::DiskOptions::default())
         );
-        assert_eq!(check_resource(&ResourceOptions::default()), Ok(()));
+        assert_eq!(served(ResourceOptions::default().changed()), Ok(()));
     }
 
     #[test]
     fn what_is_not_served_is_refused_by_name() {
-        let base = NetOptions::default;
-        for (options, name) in [
-            (
-                NetOptions {
-                    allow_two_primaries: true,
-                    ..base()
-                },
-                "allow-two-primaries",
-            ),
-            (
-                NetOptions {
-                    on_congestion: rdb_config::OnCongestion::PullAhead,
-                    ..base()
-                },
-                "on-congestion",
-            ),
-        ] {
-            assert_eq!(net(&options), Err(not_served(name)));
-        }
+        let not_served = |what: &str| {
+            let info = format!("{what} is not served by rdb yet");
+            Refusal::failure(code::INVALID_REQUEST, info)
+        };
+        let congestion = NetOptions {
+            on_congestion: rdb_config::OnCongestion::PullAhead,
+            ..NetOptions::default()
+        };
+        assert_eq!(net(&congestion), Err(not_served("on-congestion")));
         let base = DiskOptions::default;
         for (options, name) in [
             (
                 DiskOptions {
-                    fencing: Fencing::ResourceOnly,
+                    fencing: rdb_config::Fencing::ResourceOnly,
                     ..base()
                 },
                 "fencing",
             ),
             (
                 DiskOptions {
-                    resync_after: Some("r1".to_owned()),
+                    al_updates: false,
                     ..base()
                 },
-                "resync-after",
+                "al-updates",
             ),
             (
                 DiskOptions {
@@ -343,10 +317,11 @@ mod tests {
             assert_eq!(disk(&options), Err(not_served(name)));
         }
         let suspend = ResourceOptions {
-            on_no_data_accessible: OnNoDataAccessible::SuspendIo,
+            on_no_data_accessible: rdb_config::OnNoDataAccessible::SuspendIo,
             ..ResourceOptions::default()
         };
-        assert!(check_resource(&suspend).is_err());
+        let refused = not_served("on-no-data-accessible suspend-io");
+        assert_eq!(served(suspend.changed()), Err(refused));
     }
 
     #[test]

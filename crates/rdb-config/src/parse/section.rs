@@ -437,8 +437,7 @@ fn missing_before(token: &Token, next: &Token) -> String {
 
 /// Every option that may stand in a section.
 fn names_in(section: OldSection) -> impl Iterator<Item = &'static str> {
-    options::OPTIONS
-        .iter()
+    options::all()
         .filter(move |def| match section {
             OldSection::Now(now) => def.section == now,
             OldSection::Syncer => options::old(section, def.name).is_some(),

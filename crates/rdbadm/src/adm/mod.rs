@@ -18,7 +18,7 @@ use std::thread;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use rdb_config::{Config, ConfigError, DumpStyle, Loaded};
+use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions, Loaded};
 use rdb_control::{Limits, Op};
 
 use self::plan::{Item, WaitGiven};
@@ -131,8 +131,17 @@ impl Command<'_> {
         }
         match self.configured() {
             Ok(configured) => {
-                let [short, medium, long] = configured.config.global.cmd_timeouts_s;
-                self.limits.set(Limits::of_seconds(short, medium, long));
+                let GlobalOptions {
+                    cmd_timeout_short_s,
+                    cmd_timeout_medium_s,
+                    cmd_timeout_long_s,
+                    ..
+                } = configured.config.global.options;
+                self.limits.set(Limits::of_seconds(
+                    cmd_timeout_short_s,
+                    cmd_timeout_medium_s,
+                    cmd_timeout_long_s,
+                ));
                 self.run_configured(&configured)
             }
             Err(code) => code,
@@ -302,7 +311,7 @@ impl Command<'_> {
     /// Whether the command makes a node listen at its address.
     fn needs_address(&self, config: &Config) -> bool {
         matches!(self.row.verb, Verb::Up | Verb::Connect | Verb::Adjust)
-            && !config.global.disable_ip_verification
+            && !config.global.options.disable_ip_verification
             && !self.has("dry-run")
     }
 
