@@ -25,7 +25,7 @@ mod report;
 
 pub use client::{Client, ClientError};
 pub use limits::Limits;
-pub use op::{BadRequest, Op, Reply, ReplyBody, Request, WaitTimes};
+pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::ReasonReport;
 pub use refusal::{Refusal, code, failure_text, state_text};

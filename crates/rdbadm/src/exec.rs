@@ -277,7 +277,7 @@ impl Executor {
     pub(crate) fn start_and_show(&mut self) -> Result<Vec<ResourceShown>, Trouble> {
         self.shown_by(!self.dry_run, |client| {
             if client.asks_only() {
-                let op = "adjust".to_owned();
+                let op = "adjust";
                 return Err(ClientError::AsksOnly { op });
             }
             client.show()
