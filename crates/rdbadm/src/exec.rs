@@ -215,10 +215,7 @@ impl Executor {
     }
 
     fn meta(&mut self, step: &Step, meta: &MetaStep) -> u8 {
-        let changes = !matches!(
-            meta.command,
-            MetaCommand::GetGi | MetaCommand::ShowGi | MetaCommand::Dstate | MetaCommand::DumpMd
-        );
+        let changes = meta.command.writes();
         if let Some(minor) = meta.minor
             && (changes || meta.command == MetaCommand::DumpMd)
         {

@@ -9,53 +9,6 @@ use crate::exec::{Executor, find};
 use crate::out;
 use crate::step::{Action, MetaCommand, MetaStep, Step};
 
-/// Commands of DRBD's that rdb does not serve yet. (Those that it serves are in the table of commands.)
-const NOT_SERVED: &[&str] = &[
-    "adjust-with-progress",
-    "after-resync-target",
-    "before-resync-source",
-    "before-resync-target",
-    "check-resize",
-    "del-path",
-    "del-peer",
-    "events",
-    "events2",
-    "fence-peer",
-    "forget-peer",
-    "hidden-commands",
-    "initial-split-brain",
-    "local-io-error",
-    "new-path",
-    "new-peer",
-    "out-of-sync",
-    "peer-device-options",
-    "pri-lost",
-    "pri-lost-after-sb",
-    "pri-on-incon-degr",
-    "proxy-down",
-    "proxy-up",
-    "repair-md",
-    "resize",
-    "resume-io",
-    "set-gi",
-    "sh-b-pri",
-    "sh-lr-of",
-    "sh-mod-parms",
-    "sh-status",
-    "sh-udev",
-    "split-brain",
-    "suspend-io",
-    "syncer",
-    "verify",
-    "wait-connect-resource",
-    "wait-sync-resource",
-];
-
-/// Whether DRBD has such a command, which is not served here.
-pub(crate) fn is_not_served(name: &str) -> bool {
-    NOT_SERVED.contains(&name)
-}
-
 impl Executor {
     /// What to do about a refusal.
     pub(crate) fn advice(&mut self, step: &Step, refusal: &Refusal) -> Option<String> {
@@ -324,12 +277,5 @@ mod tests {
             None
         );
         assert_eq!(cost_of_force(&disk("UpToDate", "DUnknown", "x")), None);
-    }
-
-    #[test]
-    fn commands_that_are_served_are_not_said_to_be_missing() {
-        for name in NOT_SERVED {
-            assert!(crate::adm::table::find(name).is_none(), "{name}");
-        }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
             .any(|v| is_same_volume(running, v.volume, v.minor));
         if !kept {
             if running.disk.is_some() {
-                create.push(item.detach(running.minor, false));
+                create.push(item.detach(running.minor));
             }
             create.push(item.del_minor(running.minor));
         }
@@ -40,9 +40,9 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
         match (&running.disk, &volume.disk) {
             (None, None) => {}
             (None, Some(_)) => disks.extend(item.attach(volume)),
-            (Some(_), None) => disks.push(item.detach(volume.minor, false)),
+            (Some(_), None) => disks.push(item.detach(volume.minor)),
             (Some(disk), Some(data)) if disk.data != *data || disk.meta != volume.meta => {
-                disks.push(item.detach(volume.minor, false));
+                disks.push(item.detach(volume.minor));
                 disks.extend(item.attach(volume));
             }
             (Some(disk), Some(_)) => {

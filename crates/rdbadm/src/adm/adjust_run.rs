@@ -1,24 +1,16 @@
 //! How `adjust` is carried out, and what is looked at before anything is.
 
 use super::plan::Item;
-use super::table::Verb;
 use super::{Command, adjust, adjust_check};
 use crate::out;
 use crate::step::Step;
+use crate::verbs::Mark;
 
 impl Command<'_> {
     /// Whether the daemon is another node's than the one that the command speaks of; the exit status then. What the
     /// configuration has for one node must not be done to the other.
     pub(super) fn is_anothers_daemon(&self) -> Option<u8> {
-        let changes = matches!(
-            self.row.verb,
-            Verb::Up
-                | Verb::Adjust
-                | Verb::Attach
-                | Verb::Connect
-                | Verb::NewResource
-                | Verb::NewMinor
-        );
+        let changes = self.verb.is_marked(Mark::Configures);
         if !changes || self.has("dry-run") {
             return None;
         }
