@@ -30,12 +30,13 @@ pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::ReasonReport;
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
-    ConnectionShown, DiskShown, FailedReport, GiReport, Hello, NoSpaceReport, ResourceReport,
-    ResourceShown, StatusReport, SyncReport, TakeoverOutcome, TakeoverReport, VolumeReport,
-    VolumeShown, VolumeTakeover, WaitReport,
+    ConnectionShown, DiskShown, FAILED, FailedReport, GiReport, Hello, NoSpaceReport, Pause,
+    ResourceReport, ResourceShown, StatusReport, Suspension, SyncReport, TakeoverOutcome,
+    TakeoverReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
 
 pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
+pub use replica_proto::state::{ConnState, DiskState, Role};
 
 /// The version of this protocol. A daemon answers exactly its own; commands and daemon come from one build.
 pub const PROTOCOL: u32 = 1;

@@ -338,7 +338,7 @@ impl Executor {
         Ok(match query {
             Query::Role | Query::Cstate if unconfigured => "Unconfigured\n".to_owned(),
             Query::Role => format!("{}/{}\n", volume.role, volume.peer_role),
-            Query::Cstate => format!("{}\n", volume.cstate),
+            Query::Cstate => format!("{}\n", volume.cstate_word()),
             Query::Dstate | Query::GetGi | Query::ShowGi if unconfigured => {
                 return Err(Asked::Refused(Refusal::failure(
                     code::MINOR_INVALID,

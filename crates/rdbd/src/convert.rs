@@ -3,8 +3,8 @@
 use rdb_config::options::Changed;
 use rdb_config::{AfterSb0p, AfterSb1p, AfterSb2p, OnIoError, RrConflict};
 use rdb_control::{
-    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Refusal, ResourceReport, SyncReport,
-    VolumeReport, code,
+    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Pause, Refusal, ResourceReport, Suspension,
+    SyncReport, VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
 use rdb_engine::{AdminError, ResourceStatus, SyncProgress, VolumeStatus};
@@ -171,11 +171,11 @@ pub(crate) fn refusal(error: AdminError) -> Refusal {
     }
 }
 
-/// A resource's status in words. Addresses and device nodes are the caller's.
+/// A resource's status. Addresses and device nodes are the caller's.
 pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
     ResourceReport {
         name: name.to_owned(),
-        connection: status.connection.to_string(),
+        connection: status.connection,
         protocol: status.protocol.map(|protocol| protocol.letter()),
         local: None,
         peer: None,
@@ -192,30 +192,23 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
 
 fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
     let state = &volume.state;
-    let reasons = |given: &[(bool, &str)]| {
-        given
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, word)| (*word).to_owned())
-            .collect()
-    };
     VolumeReport {
         volume: volume.volume.0,
         minor: volume.minor,
-        role: state.role.to_string(),
-        peer_role: state.peer.to_string(),
-        cstate: state.conn.to_string(),
-        disk: state.disk.to_string(),
-        peer_disk: state.pdsk.to_string(),
-        suspended: reasons(&[
-            (state.susp, "user"),
-            (state.susp_nod, "no-data"),
-            (state.susp_fen, "fencing"),
+        role: state.role,
+        peer_role: state.peer,
+        cstate: Some(state.conn),
+        disk: state.disk,
+        peer_disk: state.pdsk,
+        suspended: those_set([
+            (state.susp, Suspension::User),
+            (state.susp_nod, Suspension::NoData),
+            (state.susp_fen, Suspension::Fencing),
         ]),
-        resync_suspended: reasons(&[
-            (state.user_isp, "user"),
-            (state.peer_isp, "peer"),
-            (state.aftr_isp, "dependency"),
+        resync_suspended: those_set([
+            (state.user_isp, Pause::User),
+            (state.peer_isp, Pause::Peer),
+            (state.aftr_isp, Pause::Dependency),
         ]),
         flags: proc_drbd::flags(volume),
         device: None,
@@ -241,6 +234,11 @@ fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
         resync_reason: reasons::resync(name, state, volume.sync.as_ref()),
         sync: volume.sync.map(|sync| sync_report(&sync)),
     }
+}
+
+fn those_set<T>(reasons: [(bool, T); 3]) -> Vec<T> {
+    let set = reasons.into_iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, reason)| reason).collect()
 }
 
 fn sync_report(sync: &SyncProgress) -> SyncReport {
