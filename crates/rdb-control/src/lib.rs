@@ -50,6 +50,9 @@ pub const REPLY_LINE_MAX: usize = 64 * 1024 * 1024;
 /// What the daemon says of an operation that it has taken back, for its caller waits no more.
 pub const TAKEN_BACK: &str = "taken back: its caller has gone";
 
+/// The exit status of an `rdbd` that ends because another one has the run directory.
+pub const EXIT_TAKEN: u8 = 3;
+
 /// The control socket's name in the run directory.
 pub const SOCKET_NAME: &str = "control.sock";
 

@@ -105,7 +105,7 @@ fn connection_json(resource: &ResourceReport) -> Value {
             json!({
                 "this_host": host(local),
                 "remote_host": host(peer),
-                "established": connection == "Connected",
+                "established": resource.connection == ConnState::WFReportParams,
             })
         })
         .into_iter()

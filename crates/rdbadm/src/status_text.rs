@@ -113,7 +113,7 @@ fn peer(resource: &ResourceReport, detail: Detail, numbered: bool) -> Option<Vec
         return None;
     }
     let connection = connection_word(resource.connection);
-    let is_connected = connection == "Connected";
+    let is_connected = resource.connection == ConnState::WFReportParams;
     let mut lines = Vec::new();
     let mut head = "peer".to_owned();
     if verbose || !is_connected {

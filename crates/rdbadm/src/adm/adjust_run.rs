@@ -1,9 +1,11 @@
 //! How `adjust` is carried out, and what is looked at before anything is.
 
+use rdb_control::Op;
+
 use super::plan::Item;
 use super::{Command, adjust, adjust_check};
 use crate::out;
-use crate::step::Step;
+use crate::step::{Action, Step};
 use crate::verbs::Mark;
 
 impl Command<'_> {
@@ -61,7 +63,7 @@ impl Command<'_> {
             }
         }
         // As drbdadm does it, all new resources come before anything else.
-        let is_new = |step: &Step| step.argv.first().is_some_and(|verb| verb == "new-resource");
+        let is_new = |step: &Step| matches!(step.action, Action::Run(Op::NewResource { .. }));
         let mut first = Vec::new();
         for [create, ..] in &mut plans {
             let (new, rest) = std::mem::take(create).into_iter().partition(is_new);

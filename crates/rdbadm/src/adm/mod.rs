@@ -26,7 +26,7 @@ use self::select::Selected;
 pub(crate) use self::show::show_status;
 use crate::exec::Executor;
 use crate::out;
-use crate::step::{Family, Step};
+use crate::step::{Action, Family, MetaCommand, Step};
 use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
@@ -628,17 +628,19 @@ fn run_steps(
         }
         // A second volume is still asked when the first has said no: that is how drbdadm goes through them. But
         // nothing is built on what could not be built.
-        let is_foundation = [
-            "new-resource",
-            "new-minor",
-            "apply-al",
-            "attach",
-            "detach",
-            "disconnect",
-            "del-minor",
-        ]
-        .iter()
-        .any(|verb| step.argv.iter().any(|word| word == verb));
+        let is_foundation = match &step.action {
+            Action::Run(op) => matches!(
+                op,
+                Op::NewResource { .. }
+                    | Op::NewMinor { .. }
+                    | Op::Attach { .. }
+                    | Op::Detach { .. }
+                    | Op::Disconnect { .. }
+                    | Op::DelMinor { .. }
+            ),
+            Action::Meta(meta) => meta.command == MetaCommand::ApplyAl,
+            _ => false,
+        };
         if code != 0 && is_foundation {
             failed.push(step.resource.clone());
         }
@@ -652,7 +654,7 @@ fn down(name: &str) -> Step {
         tool: crate::step::Tool::Setup,
         argv: vec!["down".to_owned(), name.to_owned()],
         object: name.to_owned(),
-        action: crate::step::Action::Run(Op::Down {
+        action: Action::Run(Op::Down {
             resource: name.to_owned(),
         }),
     }
