@@ -113,6 +113,8 @@ pub enum Served {
     Refused(&'static str),
     /// It has its effect, but the listed words are refused.
     ServedExcept(&'static [&'static str]),
+    /// It has its effect, but the listed words do not mean all that they say: the user is told what.
+    ServedBut(&'static [(&'static str, &'static str)]),
 }
 
 /// One option.
@@ -154,7 +156,10 @@ impl OptionDef {
             Served::ServedExcept(words) if words.contains(&value) => {
                 refused(format!("{} {value}", self.name), "")
             }
-            Served::Served | Served::Harmless(_) | Served::ServedExcept(_) => None,
+            Served::Served
+            | Served::Harmless(_)
+            | Served::ServedExcept(_)
+            | Served::ServedBut(_) => None,
         }
     }
 }

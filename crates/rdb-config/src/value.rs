@@ -93,9 +93,8 @@ pub(crate) fn check(def: &OptionDef, text: &str) -> Result<Value, Problem> {
     }
 }
 
-/// The words of `rr-conflict` that DRBD 9 has added. Both mean to go on by itself after a conflict; rdb gives the
-/// connection up, and so reads them as `disconnect`.
-pub(crate) fn is_word_of_9(def: &OptionDef, text: &str) -> bool {
+/// The words of `rr-conflict` that DRBD 9 has added: to go on by itself after a conflict.
+fn is_word_of_9(def: &OptionDef, text: &str) -> bool {
     def.name == "rr-conflict" && matches!(text, "retry-connect" | "auto-discard")
 }
 

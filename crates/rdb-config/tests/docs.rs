@@ -35,7 +35,7 @@ fn row(def: &OptionDef) -> String {
         Type::Words9 => ("not looked at".to_owned(), String::new()),
     };
     let served = match def.served {
-        Served::Served => "yes".to_owned(),
+        Served::Served | Served::ServedBut(_) => "yes".to_owned(),
         Served::Harmless(reason) => format!("no effect, with a warning: {reason}"),
         Served::Refused("") => "not yet: only the default is accepted".to_owned(),
         Served::Refused(reason) => format!("refused: {reason}"),

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Served::{Harmless, Refused, Served as Yes, ServedExcept};
+use super::Served::{Harmless, Refused, Served as Yes, ServedBut, ServedExcept};
 use super::Type::{Hosts, ResourceRef};
 use super::Unit::{Bytes, Count, Deciseconds, KibPerSecond, Seconds, Sectors};
 use super::{Changed, OptionDef, Served, any, flag, num, refused9, text, tuning9, words};
@@ -121,6 +121,17 @@ const NO_HANDLERS: Served = Harmless("rdb does not run handlers yet");
 const NO_CONGESTION: Served =
     Harmless("it takes effect only with on-congestion, which is not served");
 const GONE: Served = Harmless("it tunes a mechanism that rdb does not have");
+const GIVEN_UP: &str =
+    "calls no handler: rdb does not run handlers yet; the connection is given up";
+const NO_LOSERS_HANDLER: Served = ServedBut(&[("call-pri-lost-after-sb", GIVEN_UP)]);
+/// The last two words are DRBD 9's.
+const CONFLICTS: Served = ServedBut(&[
+    ("call-pri-lost", GIVEN_UP),
+    ("retry-connect", AS_DISCONNECT),
+    ("auto-discard", AS_DISCONNECT),
+]);
+const AS_DISCONNECT: &str =
+    "is a word of DRBD 9 and is read as 'disconnect': the connection is given up";
 /// Nothing but the default, for now.
 const NOT_YET: Served = Refused("");
 
@@ -187,10 +198,10 @@ section! { Net, NET;
         cram_hmac_alg: Option<String> = text("cram-hmac-alg", ALG_MAX, Yes);
         shared_secret: Option<String> = text("shared-secret", SECRET_MAX, Yes);
         after_sb_0pri: AfterSb0p = words("after-sb-0pri", AfterSb0p::WORDS, "disconnect", Yes);
-        after_sb_1pri: AfterSb1p = words("after-sb-1pri", AfterSb1p::WORDS, "disconnect", Yes);
-        after_sb_2pri: AfterSb2p = words("after-sb-2pri", AfterSb2p::WORDS, "disconnect", Yes);
+        after_sb_1pri: AfterSb1p = words("after-sb-1pri", AfterSb1p::WORDS, "disconnect", NO_LOSERS_HANDLER);
+        after_sb_2pri: AfterSb2p = words("after-sb-2pri", AfterSb2p::WORDS, "disconnect", NO_LOSERS_HANDLER);
         always_asbp: bool = flag("always-asbp", false, Yes);
-        rr_conflict: RrConflict = words("rr-conflict", RrConflict::WORDS, "disconnect", Yes);
+        rr_conflict: RrConflict = words("rr-conflict", RrConflict::WORDS, "disconnect", CONFLICTS);
         /// In 0.1 s: wait for the keep-alive answer.
         ping_timeout_ds: u32 = num("ping-timeout", (1, 5, 300), Deciseconds, Yes);
         data_integrity_alg: Option<String> = text("data-integrity-alg", ALG_MAX, Yes);
