@@ -380,20 +380,6 @@ fn resync_after(config: &mut Config, warnings: &mut Vec<Warning>) {
     }
 }
 
-/// What is to be said of single values of an option that has its effect otherwise.
-fn value_without_effect(name: &str, value: &str) -> Option<&'static str> {
-    Some(match (name, value) {
-        ("after-sb-1pri" | "after-sb-2pri", "call-pri-lost-after-sb")
-        | ("rr-conflict", "call-pri-lost") => {
-            "calls no handler: rdb does not run handlers yet; the connection is given up"
-        }
-        ("rr-conflict", "retry-connect" | "auto-discard") => {
-            "is a word of DRBD 9 and is read as 'disconnect': the connection is given up"
-        }
-        _ => return None,
-    })
-}
-
 /// One warning for each file with a shared secret that everybody may read.
 pub(crate) fn open_secrets(config: &Config, warnings: &mut Vec<Warning>) {
     use std::os::unix::fs::PermissionsExt;
@@ -428,24 +414,14 @@ fn without_effect(config: &Config, warnings: &mut Vec<Warning>) {
             let Some(def) = options::find(section, &setting.name) else {
                 continue;
             };
-            if let Some(reason) = value_without_effect(&setting.name, &setting.value) {
-                if told.insert((section, format!("{} {}", setting.name, setting.value))) {
-                    let text = format!(
-                        "{} option '{} {}' {reason}",
-                        section.as_str(),
-                        setting.name,
-                        setting.value
-                    );
-                    warnings.push(Warning {
-                        kind: WarningKind::NoEffect,
-                        place: Some(setting.place.clone()),
-                        text,
-                    });
-                }
-                continue;
-            }
-            let Served::Harmless(reason) = def.served else {
-                continue;
+            let Setting { name, value, .. } = setting;
+            let words = match def.served {
+                Served::Harmless(reason) => format!("'{name}' has no effect: {reason}"),
+                Served::ServedBut(words) => match words.iter().find(|(word, _)| word == value) {
+                    Some((word, reason)) => format!("'{name} {word}' {reason}"),
+                    None => continue,
+                },
+                Served::Served | Served::Refused(_) | Served::ServedExcept(_) => continue,
             };
             // Who asks not to be counted gets just that.
             if def.name == "usage-count" && setting.value == "no" {
@@ -454,15 +430,11 @@ fn without_effect(config: &Config, warnings: &mut Vec<Warning>) {
             if matches!(def.ty, Type::Bool { default } if (setting.value == "yes") == default) {
                 continue;
             }
-            if told.insert((section, setting.name.clone())) {
+            if told.insert((section, words.clone())) {
                 warnings.push(Warning {
                     kind: WarningKind::NoEffect,
                     place: Some(setting.place.clone()),
-                    text: format!(
-                        "{} option '{}' has no effect: {reason}",
-                        section.as_str(),
-                        setting.name
-                    ),
+                    text: format!("{} option {words}", section.as_str()),
                 });
             }
         }

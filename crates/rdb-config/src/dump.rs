@@ -95,7 +95,7 @@ impl Printer {
                 .map(|s| s.value.as_str())
         };
         self.line(0, "global {");
-        if global.disable_ip_verification {
+        if global.options.disable_ip_verification {
             self.line(4, "disable-ip-verification;");
         }
         for name in ["minor-count", "dialog-refresh"] {

@@ -43,7 +43,7 @@ impl Xml {
 
     fn global(&mut self, config: &Config) {
         let find = |name: &str| config.global.settings.iter().rev().find(|s| s.name == name);
-        let flag = config.global.disable_ip_verification;
+        let flag = config.global.options.disable_ip_verification;
         let (count, refresh) = (find("minor-count"), find("dialog-refresh"));
         // Only these three are known to the XML.
         if !flag && count.is_none() && refresh.is_none() {

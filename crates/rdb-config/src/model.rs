@@ -1,7 +1,7 @@
 //! The configuration as written, after translation of old styles and inheritance into hosts.
 
 use crate::error::Place;
-use crate::typed::{DiskOptions, NetOptions, ResourceOptions, StartupOptions};
+use crate::options::{DiskOptions, GlobalOptions, NetOptions, ResourceOptions, StartupOptions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -100,8 +100,9 @@ impl Sections {
         }
     }
 
-    /// The same for one section.
-    pub(crate) fn inherit_section(&mut self, section: Section, settings: &[Setting]) {
+    /// The same for one section. Of several settings of one option the last is inherited: it is the one that counts in the parent,
+    /// too.
+    pub fn inherit_section(&mut self, section: Section, settings: &[Setting]) {
         let own = self.0.entry(section).or_default();
         if section == Section::Proxy && own.iter().any(|s| s.name == "plugin") {
             // The list of plugins is inherited as a whole or not at all.
@@ -138,10 +139,13 @@ impl Sections {
 fn inherit_into(own: &mut Vec<Setting>, settings: &[Setting]) {
     let had_plugins = own.iter().any(|s| s.name == "plugin");
     let mut plugins = Vec::new();
-    for setting in settings {
-        if setting.name == "plugin" && !had_plugins {
-            plugins.push(setting.clone());
-        } else if own.iter().all(|s| s.name != setting.name) {
+    for (at, setting) in settings.iter().enumerate() {
+        if setting.name == "plugin" {
+            plugins.extend((!had_plugins).then(|| setting.clone()));
+            continue;
+        }
+        let is_last = settings[at + 1..].iter().all(|s| s.name != setting.name);
+        if is_last && own.iter().all(|s| s.name != setting.name) {
             own.insert(0, setting.clone());
         }
     }
@@ -170,37 +174,15 @@ pub struct Config {
 pub struct Global {
     /// The settings, as written.
     pub settings: Vec<Setting>,
-    /// `disable-ip-verification`.
-    pub disable_ip_verification: bool,
-    /// `dialog-refresh`, in seconds; 0 means no redraw.
-    pub dialog_refresh_s: u32,
-    /// `minor-count`.
-    pub minor_count: u32,
-    /// `cmd-timeout-short`, `-medium` and `-long`, in seconds; 0 is none.
-    pub cmd_timeouts_s: [u32; 3],
+    /// What they mean.
+    pub options: GlobalOptions,
 }
 
 impl Global {
     pub(crate) fn new(settings: Vec<Setting>) -> Self {
-        let find = |name: &str| {
-            settings
-                .iter()
-                .rev()
-                .find(|s| s.name == name)
-                .map(|s| s.value.as_str())
-        };
-        let number = |name, default| find(name).and_then(|v| v.parse().ok()).unwrap_or(default);
-        Self {
-            disable_ip_verification: find("disable-ip-verification") == Some("yes"),
-            dialog_refresh_s: number("dialog-refresh", 1),
-            minor_count: number("minor-count", 32),
-            cmd_timeouts_s: [
-                number("cmd-timeout-short", 5),
-                number("cmd-timeout-medium", 121),
-                number("cmd-timeout-long", 600),
-            ],
-            settings,
-        }
+        let sections = Sections(BTreeMap::from([(Section::Global, settings.clone())]));
+        let options = GlobalOptions::read(&sections);
+        Self { settings, options }
     }
 }
 

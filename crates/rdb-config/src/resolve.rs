@@ -6,12 +6,8 @@ use crate::model::{
     Address, Config, Disk, Family, Host, HostKind, MetaDisk, ResolvedHost, ResolvedResource,
     ResolvedVolume, Resource, Section, Sections, Setting,
 };
-use crate::options::{self, Served};
-use crate::typed::{
-    AfterSb0p, AfterSb1p, AfterSb2p, DiskOptions, Fencing, NetOptions, OnCongestion, OnIoError,
-    OnNoDataAccessible, Protocol, ResourceOptions, RrConflict, StartupOptions,
-};
-use crate::value::{self, Value};
+use crate::options::{self, DiskOptions, NetOptions, ResourceOptions, StartupOptions};
+use crate::typed::AfterSb0p;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -71,9 +67,8 @@ impl Resource {
 
     /// The effective setting of an option, its own or that of `common`.
     pub(crate) fn find_inherited(&self, section: Section, name: &str) -> Option<&Setting> {
-        let of_common = || self.common.get(section).iter().find(|s| s.name == name);
-        // Of several in common the first is inherited (`Sections::inherit`).
-        self.sections.find(section, name).or_else(of_common)
+        let own = self.sections.find(section, name);
+        own.or_else(|| self.common.find(section, name))
     }
 
     /// Whether it has no section for this host.
@@ -199,8 +194,8 @@ impl Resource {
             peer: other,
             volumes: self.volumes(me, &sections)?,
             net: net_options(&sections, me),
-            options: resource_options(&options),
-            startup: startup_options(&sections),
+            options: ResourceOptions::read(&options),
+            startup: StartupOptions::read(&sections),
             handlers: handlers(&sections),
             defined_at: (self.place.file.path.clone(), self.place.line),
         })
@@ -262,7 +257,8 @@ impl Resource {
         let mut seen = BTreeSet::new();
         let mut look = |section: Section, settings: &[Setting]| {
             for setting in effective(settings) {
-                let Some(reason) = refused(section, &setting) else {
+                let def = options::find(section, &setting.name);
+                let Some(refused) = def.and_then(|def| def.refused(&setting.value)) else {
                     continue;
                 };
                 // The same line of the resource holds for each of its volumes.
@@ -271,13 +267,8 @@ impl Resource {
                 if !seen.insert((at, setting.name.clone(), setting.value.clone())) {
                     continue;
                 }
-                let value = if reason.with_value {
-                    format!(" {}", setting.value)
-                } else {
-                    String::new()
-                };
-                let what = format!("{} option '{}{value}'", section.as_str(), setting.name);
-                refuse(what, reason.text, setting.place.clone());
+                let what = format!("{} option '{}'", section.as_str(), refused.what);
+                refuse(what, refused.reason, setting.place.clone());
             }
         };
         let inherited = self.inherited();
@@ -392,7 +383,7 @@ impl Resource {
                         .unwrap_or_else(|| PathBuf::from(format!("/dev/drbd{}", device.minor))),
                     disk,
                     meta: volume.meta.clone().unwrap_or(MetaDisk::Internal),
-                    disk_options: disk_options(&own),
+                    disk_options: DiskOptions::read(&own),
                 })
             })
             .collect()
@@ -435,193 +426,18 @@ fn effective(settings: &[Setting]) -> Vec<Setting> {
         .collect()
 }
 
-struct Refusal {
-    text: &'static str,
-    with_value: bool,
-}
-
-/// Why rdb does not run with this setting, if it does not.
-fn refused(section: Section, setting: &Setting) -> Option<Refusal> {
-    let def = options::find(section, &setting.name)?;
-    match def.served {
-        Served::Served | Served::Harmless(_) => None,
-        Served::ServedExcept(words) => words.contains(&setting.value.as_str()).then_some(Refusal {
-            text: "",
-            with_value: true,
-        }),
-        Served::Refused(text) => {
-            let is_default =
-                value::check(def, &setting.value).is_ok_and(|v| value::is_default(def, &v));
-            (!is_default).then_some(Refusal {
-                text,
-                with_value: false,
-            })
-        }
-    }
-}
-
-/// The typed values of one section; what is not set leaves the default.
-struct Reader<'a>(&'a Sections, Section);
-
-impl Reader<'_> {
-    fn value(&self, name: &str) -> Option<Value> {
-        let def = options::find(self.1, name)?;
-        value::check(def, &self.0.find(self.1, name)?.value).ok()
-    }
-
-    fn u32(&self, name: &str, into: &mut u32) {
-        if let Some(Value::Number(number)) = self.value(name)
-            && let Ok(number) = u32::try_from(number)
-        {
-            *into = number;
-        }
-    }
-
-    fn u64(&self, name: &str) -> Option<u64> {
-        match self.value(name)? {
-            Value::Number(number) => u64::try_from(number).ok(),
-            Value::Bool(_) | Value::Text(_) => None,
-        }
-    }
-
-    fn bool(&self, name: &str, into: &mut bool) {
-        if let Some(Value::Bool(value)) = self.value(name) {
-            *into = value;
-        }
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        match self.value(name)? {
-            Value::Text(text) if !text.is_empty() => Some(text),
-            Value::Text(_) | Value::Number(_) | Value::Bool(_) => None,
-        }
-    }
-
-    fn word<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>, into: &mut T) {
-        if let Some(word) = self.text(name).as_deref().and_then(parse) {
-            *into = word;
-        }
-    }
-}
-
+/// The net options for one host.
 fn net_options(sections: &Sections, me: &Host) -> NetOptions {
-    let read = Reader(sections, Section::Net);
-    let mut net = NetOptions {
-        cram_hmac_alg: read.text("cram-hmac-alg"),
-        shared_secret: read.text("shared-secret"),
-        verify_alg: read.text("verify-alg"),
-        csums_alg: read.text("csums-alg"),
-        data_integrity_alg: read.text("data-integrity-alg"),
-        ..NetOptions::default()
-    };
+    let mut net = NetOptions::read(sections);
     // A victim by name is this host or the other.
-    let zero_primaries = |word: &str| match word.strip_prefix("discard-node-") {
-        Some(host) if me.names.iter().any(|n| n == host) => Some(AfterSb0p::DiscardLocal),
-        Some(_) => Some(AfterSb0p::DiscardRemote),
-        None => AfterSb0p::from_word(word),
-    };
-    read.word("protocol", Protocol::from_word, &mut net.protocol);
-    read.u32("timeout", &mut net.timeout_ds);
-    read.u32("connect-int", &mut net.connect_int_s);
-    read.u32("ping-int", &mut net.ping_int_s);
-    read.u32("ping-timeout", &mut net.ping_timeout_ds);
-    read.u32("socket-check-timeout", &mut net.socket_check_timeout_ds);
-    read.u32("ko-count", &mut net.ko_count);
-    read.u32("max-buffers", &mut net.max_buffers);
-    read.u32("max-epoch-size", &mut net.max_epoch_size);
-    read.u32("sndbuf-size", &mut net.sndbuf_bytes);
-    read.u32("rcvbuf-size", &mut net.rcvbuf_bytes);
-    read.bool("tcp-cork", &mut net.tcp_cork);
-    read.word("after-sb-0pri", zero_primaries, &mut net.after_sb_0pri);
-    read.word(
-        "after-sb-1pri",
-        AfterSb1p::from_word,
-        &mut net.after_sb_1pri,
-    );
-    read.word(
-        "after-sb-2pri",
-        AfterSb2p::from_word,
-        &mut net.after_sb_2pri,
-    );
-    read.bool("always-asbp", &mut net.always_asbp);
-    read.word("rr-conflict", RrConflict::from_word, &mut net.rr_conflict);
-    read.bool("use-rle", &mut net.use_rle);
-    read.bool("csums-after-crash-only", &mut net.csums_after_crash_only);
-    read.bool("allow-two-primaries", &mut net.allow_two_primaries);
-    read.word(
-        "on-congestion",
-        OnCongestion::from_word,
-        &mut net.on_congestion,
-    );
-    read.u32("congestion-fill", &mut net.congestion_fill_sectors);
-    read.u32("congestion-extents", &mut net.congestion_extents);
-    net
-}
-
-fn disk_options(sections: &Sections) -> DiskOptions {
-    let read = Reader(sections, Section::Disk);
-    let mut disk = DiskOptions {
-        size_sectors: read.u64("size").filter(|&sectors| sectors > 0),
-        resync_after: read.text("resync-after").filter(|name| name != "-1"),
-        ..DiskOptions::default()
-    };
-    read.word("on-io-error", OnIoError::from_word, &mut disk.on_io_error);
-    read.word("fencing", Fencing::from_word, &mut disk.fencing);
-    read.bool("disk-barrier", &mut disk.disk_barrier);
-    read.bool("disk-flushes", &mut disk.disk_flushes);
-    read.bool("disk-drain", &mut disk.disk_drain);
-    read.bool("md-flushes", &mut disk.md_flushes);
-    read.u32("resync-rate", &mut disk.resync_rate_kib);
-    read.u32("al-extents", &mut disk.al_extents);
-    read.bool("al-updates", &mut disk.al_updates);
-    read.u32("c-plan-ahead", &mut disk.c_plan_ahead_ds);
-    read.u32("c-delay-target", &mut disk.c_delay_target_ds);
-    read.u32("c-fill-target", &mut disk.c_fill_target_sectors);
-    read.u32("c-max-rate", &mut disk.c_max_rate_kib);
-    read.u32("c-min-rate", &mut disk.c_min_rate_kib);
-    read.u32("disk-timeout", &mut disk.disk_timeout_ds);
-    read.word(
-        "read-balancing",
-        |word| Some(word.to_owned()),
-        &mut disk.read_balancing,
-    );
-    read.bool(
-        "discard-zeroes-if-aligned",
-        &mut disk.discard_zeroes_if_aligned,
-    );
-    read.u32(
-        "rs-discard-granularity",
-        &mut disk.rs_discard_granularity_bytes,
-    );
-    disk
-}
-
-fn resource_options(sections: &Sections) -> ResourceOptions {
-    let read = Reader(sections, Section::Options);
-    let mut options = ResourceOptions {
-        cpu_mask: read.text("cpu-mask"),
-        ..ResourceOptions::default()
-    };
-    read.word(
-        "on-no-data-accessible",
-        OnNoDataAccessible::from_word,
-        &mut options.on_no_data_accessible,
-    );
-    options
-}
-
-fn startup_options(sections: &Sections) -> StartupOptions {
-    let read = Reader(sections, Section::Startup);
-    let mut startup = StartupOptions::default();
-    read.u32("wfc-timeout", &mut startup.wfc_timeout_s);
-    read.u32("degr-wfc-timeout", &mut startup.degr_wfc_timeout_s);
-    read.u32("outdated-wfc-timeout", &mut startup.outdated_wfc_timeout_s);
-    read.bool("wait-after-sb", &mut startup.wait_after_sb);
-    read.bool("stacked-timeouts", &mut startup.stacked_timeouts);
-    if let Some(hosts) = read.text("become-primary-on") {
-        startup.become_primary_on = hosts.split(' ').map(str::to_owned).collect();
+    let policy = sections.find(Section::Net, "after-sb-0pri");
+    if let Some(victim) = policy.and_then(|s| s.value.strip_prefix("discard-node-")) {
+        net.after_sb_0pri = match me.names.iter().any(|name| name == victim) {
+            true => AfterSb0p::DiscardLocal,
+            false => AfterSb0p::DiscardRemote,
+        };
     }
-    startup
+    net
 }
 
 fn handlers(sections: &Sections) -> BTreeMap<String, String> {

@@ -1,8 +1,105 @@
-//! The effective options of one resource, as typed values with DRBD's defaults.
-//!
-//! Units end the field names. Names, ranges and defaults: `docs/spec/admin.md`, section 2.
+//! The types of options' values in the structures of the table.
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::Sections;
+use crate::options::{Changed, OptionDef};
+use crate::value::{self, Value};
+
+/// A type that an option can have in a structure.
+pub(crate) trait Typed: PartialEq + Sized {
+    /// What a checked value means; `None` for a word that means nothing by itself.
+    fn read(def: &OptionDef, value: Value) -> Option<Self>;
+
+    /// How it stands in the configuration.
+    fn word(&self) -> String;
+}
+
+impl Typed for u32 {
+    fn read(_: &OptionDef, value: Value) -> Option<Self> {
+        match value {
+            Value::Number(number) => number.try_into().ok(),
+            Value::Bool(_) | Value::Text(_) => None,
+        }
+    }
+
+    fn word(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Typed for bool {
+    fn read(_: &OptionDef, value: Value) -> Option<Self> {
+        match value {
+            Value::Bool(is_set) => Some(is_set),
+            Value::Number(_) | Value::Text(_) => None,
+        }
+    }
+
+    fn word(&self) -> String {
+        if *self { "yes" } else { "no" }.to_owned()
+    }
+}
+
+impl Typed for String {
+    fn read(_: &OptionDef, value: Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(text),
+            Value::Number(_) | Value::Bool(_) => None,
+        }
+    }
+
+    fn word(&self) -> String {
+        self.clone()
+    }
+}
+
+/// The default is `None`.
+impl Typed for Option<String> {
+    fn read(def: &OptionDef, value: Value) -> Option<Self> {
+        let is_set = !value::is_default(def, &value);
+        String::read(def, value).map(|text| is_set.then_some(text))
+    }
+
+    fn word(&self) -> String {
+        self.clone().unwrap_or_default()
+    }
+}
+
+/// The default, 0, is `None`.
+impl Typed for Option<u64> {
+    fn read(_: &OptionDef, value: Value) -> Option<Self> {
+        match value {
+            Value::Number(number) => Some(number.try_into().ok().filter(|&number| number > 0)),
+            Value::Bool(_) | Value::Text(_) => None,
+        }
+    }
+
+    fn word(&self) -> String {
+        self.unwrap_or(0).to_string()
+    }
+}
+
+/// What an option is set to; what is not set has its default.
+pub(crate) fn read<T: Typed>(sections: &Sections, def: &OptionDef) -> T {
+    let setting = sections.find(def.section, def.name);
+    let value = setting.and_then(|setting| value::check(def, &setting.value).ok());
+    value
+        .and_then(|value| T::read(def, value))
+        .unwrap_or_else(|| default(def))
+}
+
+/// An option's default.
+pub(crate) fn default<T: Typed>(def: &OptionDef) -> T {
+    T::read(def, value::default(def)).expect("the default of each option is one of its values")
+}
+
+/// Notes an option that is set to something else than its default.
+pub(crate) fn note<T: Typed>(changed: &mut Changed, def: &'static OptionDef, value: &T) {
+    if *value != default(def) {
+        changed.push((def, value.word()));
+    }
+}
 
 /// An option value that is one word of a fixed set; prints and parses DRBD's spelling.
 macro_rules! word_enum {
@@ -27,6 +124,16 @@ macro_rules! word_enum {
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl Typed for $name {
+            fn read(def: &OptionDef, value: Value) -> Option<Self> {
+                Self::from_word(&String::read(def, value)?)
+            }
+
+            fn word(&self) -> String {
+                self.to_string()
             }
         }
 
@@ -154,210 +261,4 @@ word_enum! {
         /// Drop the connection.
         Disconnect = "disconnect",
     }
-}
-
-/// The `net` options of one connection, and `verify-alg` as what a verify run would use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetOptions {
-    /// `protocol`.
-    pub protocol: Protocol,
-    /// `timeout`, in 0.1 s: the peer must answer a request within this time.
-    pub timeout_ds: u32,
-    /// `connect-int`, in seconds: pause between connect attempts.
-    pub connect_int_s: u32,
-    /// `ping-int`, in seconds: idle time before a keep-alive.
-    pub ping_int_s: u32,
-    /// `ping-timeout`, in 0.1 s: wait for the keep-alive answer.
-    pub ping_timeout_ds: u32,
-    /// `socket-check-timeout`, in 0.1 s; 0 means `ping_timeout_ds`.
-    pub socket_check_timeout_ds: u32,
-    /// `ko-count`: this many timeouts without progress drop the peer; 0 means never.
-    pub ko_count: u32,
-    /// `max-buffers`, in 4 KiB pages.
-    pub max_buffers: u32,
-    /// `max-epoch-size`, in requests between two barriers.
-    pub max_epoch_size: u32,
-    /// `sndbuf-size`, in bytes; 0 leaves it to the operating system.
-    pub sndbuf_bytes: u32,
-    /// `rcvbuf-size`, in bytes; 0 leaves it to the operating system.
-    pub rcvbuf_bytes: u32,
-    /// `tcp-cork`.
-    pub tcp_cork: bool,
-    /// `cram-hmac-alg`: the peer must prove that it knows the secret, with this hash.
-    pub cram_hmac_alg: Option<String>,
-    /// `shared-secret`.
-    pub shared_secret: Option<String>,
-    /// `after-sb-0pri`.
-    pub after_sb_0pri: AfterSb0p,
-    /// `after-sb-1pri`.
-    pub after_sb_1pri: AfterSb1p,
-    /// `after-sb-2pri`.
-    pub after_sb_2pri: AfterSb2p,
-    /// `always-asbp`.
-    pub always_asbp: bool,
-    /// `rr-conflict`.
-    pub rr_conflict: RrConflict,
-    /// `use-rle`.
-    pub use_rle: bool,
-    /// `verify-alg`.
-    pub verify_alg: Option<String>,
-    /// `csums-alg`.
-    pub csums_alg: Option<String>,
-    /// `csums-after-crash-only`.
-    pub csums_after_crash_only: bool,
-    /// `data-integrity-alg`.
-    pub data_integrity_alg: Option<String>,
-    /// `allow-two-primaries`.
-    pub allow_two_primaries: bool,
-    /// `on-congestion`.
-    pub on_congestion: OnCongestion,
-    /// `congestion-fill`, in sectors; 0 means off.
-    pub congestion_fill_sectors: u32,
-    /// `congestion-extents`, in activity log extents.
-    pub congestion_extents: u32,
-}
-
-impl Default for NetOptions {
-    /// DRBD's defaults: `docs/spec/admin.md`, section 2.3.
-    fn default() -> Self {
-        Self {
-            protocol: Protocol::C,
-            timeout_ds: 60,
-            connect_int_s: 10,
-            ping_int_s: 10,
-            ping_timeout_ds: 5,
-            socket_check_timeout_ds: 0,
-            ko_count: 7,
-            max_buffers: 2048,
-            max_epoch_size: 2048,
-            sndbuf_bytes: 0,
-            rcvbuf_bytes: 0,
-            tcp_cork: true,
-            cram_hmac_alg: None,
-            shared_secret: None,
-            after_sb_0pri: AfterSb0p::Disconnect,
-            after_sb_1pri: AfterSb1p::Disconnect,
-            after_sb_2pri: AfterSb2p::Disconnect,
-            always_asbp: false,
-            rr_conflict: RrConflict::Disconnect,
-            use_rle: true,
-            verify_alg: None,
-            csums_alg: None,
-            csums_after_crash_only: false,
-            data_integrity_alg: None,
-            allow_two_primaries: false,
-            on_congestion: OnCongestion::Block,
-            congestion_fill_sectors: 0,
-            congestion_extents: 1237,
-        }
-    }
-}
-
-/// The `disk` options of one volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskOptions {
-    /// `size`, in 512-byte sectors; `None` means the whole device.
-    pub size_sectors: Option<u64>,
-    /// `on-io-error`.
-    pub on_io_error: OnIoError,
-    /// `fencing`.
-    pub fencing: Fencing,
-    /// `disk-barrier`.
-    pub disk_barrier: bool,
-    /// `disk-flushes`.
-    pub disk_flushes: bool,
-    /// `disk-drain`.
-    pub disk_drain: bool,
-    /// `md-flushes`.
-    pub md_flushes: bool,
-    /// `resync-rate`, in KiB/s: the fixed rate, or the controller's start value.
-    pub resync_rate_kib: u32,
-    /// `resync-after`, as written: the resource, volume or minor whose resync goes first.
-    pub resync_after: Option<String>,
-    /// `al-extents`: extents of 4 MiB that may be hot at once.
-    pub al_extents: u32,
-    /// `al-updates`.
-    pub al_updates: bool,
-    /// `c-plan-ahead`, in 0.1 s; 0 switches the resync controller off.
-    pub c_plan_ahead_ds: u32,
-    /// `c-delay-target`, in 0.1 s; used when `c_fill_target_sectors` is 0.
-    pub c_delay_target_ds: u32,
-    /// `c-fill-target`, in sectors: resync data in flight to aim at.
-    pub c_fill_target_sectors: u32,
-    /// `c-max-rate`, in KiB/s.
-    pub c_max_rate_kib: u32,
-    /// `c-min-rate`, in KiB/s; 0 means resync is never throttled for application I/O.
-    pub c_min_rate_kib: u32,
-    /// `disk-timeout`, in 0.1 s; 0 means off.
-    pub disk_timeout_ds: u32,
-    /// `read-balancing`, in DRBD's spelling (`prefer-local`, `32K-striping`, ...).
-    pub read_balancing: String,
-    /// `discard-zeroes-if-aligned`.
-    pub discard_zeroes_if_aligned: bool,
-    /// `rs-discard-granularity`, in bytes; 0 means off.
-    pub rs_discard_granularity_bytes: u32,
-}
-
-impl Default for DiskOptions {
-    /// DRBD's defaults: `docs/spec/admin.md`, section 2.4.
-    fn default() -> Self {
-        Self {
-            size_sectors: None,
-            on_io_error: OnIoError::Detach,
-            fencing: Fencing::DontCare,
-            disk_barrier: false,
-            disk_flushes: true,
-            disk_drain: true,
-            md_flushes: true,
-            resync_rate_kib: 250,
-            resync_after: None,
-            al_extents: 1237,
-            al_updates: true,
-            c_plan_ahead_ds: 20,
-            c_delay_target_ds: 10,
-            c_fill_target_sectors: 100,
-            c_max_rate_kib: 102_400,
-            c_min_rate_kib: 250,
-            disk_timeout_ds: 0,
-            read_balancing: "prefer-local".to_owned(),
-            discard_zeroes_if_aligned: true,
-            rs_discard_granularity_bytes: 0,
-        }
-    }
-}
-
-/// The `options` section: what holds for the resource as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceOptions {
-    /// `cpu-mask`, as written.
-    pub cpu_mask: Option<String>,
-    /// `on-no-data-accessible`.
-    pub on_no_data_accessible: OnNoDataAccessible,
-}
-
-impl Default for ResourceOptions {
-    /// DRBD's defaults: `docs/spec/admin.md`, section 2.2.
-    fn default() -> Self {
-        Self {
-            cpu_mask: None,
-            on_no_data_accessible: OnNoDataAccessible::IoError,
-        }
-    }
-}
-
-/// The `startup` section: what the start script waits for. Times are in seconds, 0 means forever.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartupOptions {
-    /// `wfc-timeout`.
-    pub wfc_timeout_s: u32,
-    /// `degr-wfc-timeout`: used when the cluster was degraded before.
-    pub degr_wfc_timeout_s: u32,
-    /// `outdated-wfc-timeout`: used when the peer was outdated before.
-    pub outdated_wfc_timeout_s: u32,
-    /// `wait-after-sb`.
-    pub wait_after_sb: bool,
-    /// `stacked-timeouts`.
-    pub stacked_timeouts: bool,
-    /// `become-primary-on`: host names, or `both`.
-    pub become_primary_on: Vec<String>,
 }

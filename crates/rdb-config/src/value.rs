@@ -93,9 +93,8 @@ pub(crate) fn check(def: &OptionDef, text: &str) -> Result<Value, Problem> {
     }
 }
 
-/// The words of `rr-conflict` that DRBD 9 has added. Both mean to go on by itself after a conflict; rdb gives the
-/// connection up, and so reads them as `disconnect`.
-pub(crate) fn is_word_of_9(def: &OptionDef, text: &str) -> bool {
+/// The words of `rr-conflict` that DRBD 9 has added: to go on by itself after a conflict.
+fn is_word_of_9(def: &OptionDef, text: &str) -> bool {
     def.name == "rr-conflict" && matches!(text, "retry-connect" | "auto-discard")
 }
 
@@ -122,16 +121,22 @@ const DEFAULTS_OF_9: [(&str, &str); 6] = [
     ("block-size", "512"),
 ];
 
+/// What an option has when it is not set.
+pub(crate) fn default(def: &OptionDef) -> Value {
+    match def.ty {
+        Type::Number { default, .. } => Value::Number(default),
+        Type::Bool { default } => Value::Bool(default),
+        Type::Words { default, .. } => Value::Text(default.to_owned()),
+        Type::ResourceRef => Value::Text("-1".to_owned()),
+        Type::Text { .. } | Type::Hosts | Type::Words9 => Value::Text(String::new()),
+    }
+}
+
 /// Whether a checked value is the option's default.
 pub(crate) fn is_default(def: &OptionDef, value: &Value) -> bool {
     match (def.ty, value) {
-        (Type::Number { default, .. }, Value::Number(n)) => *n == default,
-        (Type::Bool { default }, Value::Bool(b)) => *b == default,
-        (Type::Words { default, .. }, Value::Text(t)) => t == default,
-        (Type::Text { .. } | Type::Hosts, Value::Text(t)) => t.is_empty(),
-        (Type::ResourceRef, Value::Text(t)) => t == "-1",
         (Type::Words9, Value::Text(t)) => DEFAULTS_OF_9.contains(&(def.name, t.as_str())),
-        _ => false,
+        _ => *value == default(def),
     }
 }
 
@@ -176,7 +181,7 @@ fn saturating(digits: &str) -> u64 {
 mod tests {
     use super::*;
     use crate::Section;
-    use crate::options::{OPTIONS, find};
+    use crate::options::{all, find};
 
     #[test]
     fn suffixes_scale_to_the_options_unit_and_round_up() {
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn every_range_holds_at_its_edges() {
-        for def in OPTIONS {
+        for def in all() {
             let Type::Number {
                 min, default, max, ..
             } = def.ty
@@ -259,7 +264,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_in_their_section() {
-        for def in OPTIONS {
+        for def in all() {
             assert_eq!(find(def.section, def.name), Some(def), "{}", def.name);
             if let Type::Words { words, default } = def.ty {
                 assert!(words.contains(&default), "{}", def.name);

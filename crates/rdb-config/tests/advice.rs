@@ -415,3 +415,58 @@ fn numbers_out_of_range_end_with_10_and_words_that_are_none_with_20_as_in_drbd()
         assert_eq!(error.exit_code(), code, "{error}");
     }
 }
+
+/// `docs/spec/admin.md`, section 1.5: DRBD 8.4 hands both on, and the last one wins.
+#[test]
+fn of_an_option_written_twice_the_last_counts_in_every_section() {
+    let body = "net {\n ko-count 3;\n ko-count 4;\n}
+disk {\n al-extents 300;\n al-extents 400;\n}
+options {\n cpu-mask 1;\n cpu-mask 2;\n}
+startup {\n wfc-timeout 5;\n wfc-timeout 6;\n}";
+    let counted = |loaded: &Loaded| {
+        let r0 = loaded.config.resources[0]
+            .for_host("alice")
+            .expect("it resolves");
+        (
+            r0.net.ko_count,
+            r0.volumes[0].disk_options.al_extents,
+            r0.options.cpu_mask,
+            r0.startup.wfc_timeout_s,
+        )
+    };
+    let last = (4, 400, Some("2".to_owned()), 6);
+    assert_eq!(counted(&with(body)), last);
+    let twice = |name: &str, line: u32| {
+        let before = line - 1;
+        format!("q.conf:{line}: {name} is set twice: this counts, and not q.conf:{before}")
+    };
+    let told: Vec<_> = warnings(body)
+        .into_iter()
+        .filter(|w| w.contains("twice"))
+        .collect();
+    let expected = [
+        twice("ko-count", 6),
+        twice("al-extents", 10),
+        twice("cpu-mask", 14),
+        twice("wfc-timeout", 18),
+    ];
+    assert_eq!(told, expected);
+    // The same where the resource has them from `common`, and where a volume has some of its own.
+    let text = format!(
+        "global {{\n cmd-timeout-short 7;\n cmd-timeout-short 8;\n}}\ncommon {{\n{body}\n}}\nresource r0 {{\n{HOSTS}\ndisk {{ c-max-rate 5M; }}\n}}\n"
+    );
+    let loaded = load_str("q.conf", &text).expect("it parses");
+    assert_eq!(counted(&loaded), last);
+    assert_eq!(loaded.config.global.options.cmd_timeout_short_s, 8);
+    assert_eq!(
+        loaded.warnings[0].to_string(),
+        twice("cmd-timeout-short", 3)
+    );
+    // What says the same twice says nothing wrong, and no value is told: it may be a secret.
+    assert_eq!(
+        warnings("net { ko-count 3; ko-count 3; }"),
+        Vec::<String>::new()
+    );
+    let secrets = warnings("net { shared-secret alpha; shared-secret omega; }").join("\n");
+    assert!(secrets.contains("twice") && !secrets.contains("alpha") && !secrets.contains("omega"));
+}

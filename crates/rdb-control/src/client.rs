@@ -95,7 +95,7 @@ pub enum ClientError {
     )]
     AsksOnly {
         /// The operation.
-        op: String,
+        op: &'static str,
     },
     /// The socket failed.
     #[error("control socket {}: {source}", path.display())]

@@ -25,17 +25,18 @@ mod report;
 
 pub use client::{Client, ClientError};
 pub use limits::Limits;
-pub use op::{BadRequest, Op, Reply, ReplyBody, Request, WaitTimes};
+pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::ReasonReport;
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
-    ConnectionShown, DiskShown, FailedReport, GiReport, Hello, NoSpaceReport, ResourceReport,
-    ResourceShown, StatusReport, SyncReport, TakeoverOutcome, TakeoverReport, VolumeReport,
-    VolumeShown, VolumeTakeover, WaitReport,
+    ConnectionShown, DiskShown, FAILED, FailedReport, GiReport, Hello, NoSpaceReport, Pause,
+    ResourceReport, ResourceShown, StatusReport, Suspension, SyncReport, TakeoverOutcome,
+    TakeoverReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
 
 pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
+pub use replica_proto::state::{ConnState, DiskState, Role};
 
 /// The version of this protocol. A daemon answers exactly its own; commands and daemon come from one build.
 pub const PROTOCOL: u32 = 1;
@@ -48,6 +49,9 @@ pub const REPLY_LINE_MAX: usize = 64 * 1024 * 1024;
 
 /// What the daemon says of an operation that it has taken back, for its caller waits no more.
 pub const TAKEN_BACK: &str = "taken back: its caller has gone";
+
+/// The exit status of an `rdbd` that ends because another one has the run directory.
+pub const EXIT_TAKEN: u8 = 3;
 
 /// The control socket's name in the run directory.
 pub const SOCKET_NAME: &str = "control.sock";

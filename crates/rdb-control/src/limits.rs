@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::op::Op;
+use crate::op::{Limit, Op};
 
 /// How long a daemon may take to say hello, and between two signs of life, when nothing else is said.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
@@ -67,53 +67,11 @@ impl Limits {
 
     /// How long this operation may take.
     pub fn of(&self, op: &Op) -> Option<Duration> {
-        match class(op) {
-            Class::Short => self.short,
-            Class::Medium => self.medium,
-            Class::Own => self.given,
+        match op.limit() {
+            Limit::Short => self.short,
+            Limit::Medium => self.medium,
+            Limit::Own => self.given,
         }
-    }
-}
-
-/// Which limit an operation has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Short,
-    Medium,
-    /// It says itself how long it takes, or its caller does.
-    Own,
-}
-
-fn class(op: &Op) -> Class {
-    match op {
-        Op::Hello { .. }
-        | Op::Status
-        | Op::Show
-        | Op::GetGi { .. }
-        | Op::Takeover
-        | Op::DiskOptions { .. }
-        | Op::NetOptions { .. }
-        | Op::ResourceOptions { .. }
-        | Op::PauseSync { .. }
-        | Op::ResumeSync { .. }
-        | Op::Shutdown => Class::Short,
-        Op::NewResource { .. }
-        | Op::NewMinor { .. }
-        | Op::Attach { .. }
-        | Op::Detach { .. }
-        | Op::Connect { .. }
-        | Op::Disconnect { .. }
-        | Op::Primary { .. }
-        | Op::Secondary { .. }
-        | Op::Invalidate { .. }
-        | Op::InvalidateRemote { .. }
-        | Op::Outdate { .. }
-        | Op::NewCurrentUuid { .. }
-        | Op::DelMinor { .. }
-        | Op::DelResource { .. }
-        | Op::Down { .. }
-        | Op::Restart { .. } => Class::Medium,
-        Op::WaitConnect { .. } | Op::WaitSync { .. } => Class::Own,
     }
 }
 

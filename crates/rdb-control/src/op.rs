@@ -9,29 +9,81 @@ use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// One operation. Objects are named as `drbdsetup` names them: resources by name, volumes by minor number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    tag = "op",
-    content = "args",
-    rename_all = "kebab-case",
-    deny_unknown_fields
-)]
-pub enum Op {
+/// How long an operation may take: which of DRBD's limits it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `cmd-timeout-short`: questions and settings.
+    Short,
+    /// `cmd-timeout-medium`: what takes as long as a disk or the peer takes.
+    Medium,
+    /// It says itself how long it takes, or its caller does.
+    Own,
+}
+
+/// Whether an operation changes anything. Nothing that does is done over the socket for questions.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Question,
+    Change,
+}
+
+/// Each operation: its name in a request, what it is told, its limit, and whether it only asks.
+macro_rules! ops {
+    ($(
+        $(#[$meta:meta])* $name:literal $op:ident
+        $({ $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* })? => $limit:ident, $kind:ident;
+    )*) => {
+        /// One operation. Objects are named as `drbdsetup` names them: resources by name, volumes by minor number.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "op", content = "args", deny_unknown_fields)]
+        pub enum Op {
+            $($(#[$meta])* #[serde(rename = $name)] $op $({ $($(#[$field_meta])* $field: $ty),* })?),*
+        }
+
+        /// The names of all operations.
+        const NAMES: &[&str] = &[$($name),*];
+
+        impl Op {
+            /// Its name in a request.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Op::$op { .. } => $name),*
+                }
+            }
+
+            /// How long it may take.
+            pub fn limit(&self) -> Limit {
+                match self {
+                    $(Op::$op { .. } => Limit::$limit),*
+                }
+            }
+
+            /// Whether it only asks. Nothing else is done over the socket for questions.
+            pub fn is_question(&self) -> bool {
+                let kind = match self {
+                    $(Op::$op { .. } => Kind::$kind),*
+                };
+                kind == Kind::Question
+            }
+        }
+    };
+}
+
+ops! {
     /// Names the protocol version; the first request of a connection. Answered by [`Hello`](crate::Hello).
-    Hello {
+    "hello" Hello {
         /// What the client speaks: [`PROTOCOL`](crate::PROTOCOL).
         protocol: u32,
-    },
+    } => Short, Change;
     /// Creates an empty resource.
-    NewResource {
+    "new-resource" NewResource {
         /// Its name.
         resource: String,
         /// Its own options.
         options: ResourceOptions,
-    },
+    } => Medium, Change;
     /// Creates a volume of a resource.
-    NewMinor {
+    "new-minor" NewMinor {
         /// The resource.
         resource: String,
         /// Volume number, 0..=65534.
@@ -41,9 +93,9 @@ pub enum Op {
         /// The volume has no number in the configuration: the device's name in `/dev/drbd/by-res` is the resource's.
         #[serde(default)]
         implicit: bool,
-    },
+    } => Medium, Change;
     /// Attaches a disk.
-    Attach {
+    "attach" Attach {
         /// The volume.
         minor: u32,
         /// The data device.
@@ -52,16 +104,16 @@ pub enum Op {
         meta: MetaDisk,
         /// The disk options, all of them.
         options: DiskOptions,
-    },
+    } => Medium, Change;
     /// Detaches the disk.
-    Detach {
+    "detach" Detach {
         /// The volume.
         minor: u32,
         /// Do not wait for running requests.
         force: bool,
-    },
+    } => Medium, Change;
     /// Configures the connection and starts to connect.
-    Connect {
+    "connect" Connect {
         /// The resource.
         resource: String,
         /// The address to listen at and to dial from.
@@ -74,150 +126,129 @@ pub enum Op {
         discard_my_data: bool,
         /// Only shake hands, log what would happen, and disconnect.
         tentative: bool,
-    },
+    } => Medium, Change;
     /// Leaves the peer.
-    Disconnect {
+    "disconnect" Disconnect {
         /// The resource.
         resource: String,
         /// Do not ask the peer.
         force: bool,
-    },
+    } => Medium, Change;
     /// Makes the volume writable here.
-    Primary {
+    "primary" Primary {
         /// The volume.
         minor: u32,
         /// Consider the local data as UpToDate.
         force: bool,
-    },
+    } => Medium, Change;
     /// Gives the Primary role up.
-    Secondary {
+    "secondary" Secondary {
         /// The volume.
         minor: u32,
-    },
+    } => Medium, Change;
     /// Declares the local data bad.
-    Invalidate {
+    "invalidate" Invalidate {
         /// The volume.
         minor: u32,
-    },
+    } => Medium, Change;
     /// Declares the peer's data bad.
-    InvalidateRemote {
+    "invalidate-remote" InvalidateRemote {
         /// The volume.
         minor: u32,
-    },
+    } => Medium, Change;
     /// Marks the local disk Outdated.
-    Outdate {
+    "outdate" Outdate {
         /// The volume.
         minor: u32,
-    },
+    } => Medium, Change;
     /// Starts a new data generation.
-    NewCurrentUuid {
+    "new-current-uuid" NewCurrentUuid {
         /// The volume.
         minor: u32,
         /// Consider both disks equal: on two fresh, connected disks this skips the first sync.
         clear_bitmap: bool,
-    },
+    } => Medium, Change;
     /// Pauses a resync, now or to come.
-    PauseSync {
+    "pause-sync" PauseSync {
         /// The volume.
         minor: u32,
-    },
+    } => Short, Change;
     /// Takes `pause-sync` back.
-    ResumeSync {
+    "resume-sync" ResumeSync {
         /// The volume.
         minor: u32,
-    },
+    } => Short, Change;
     /// New disk options of an attached volume.
-    DiskOptions {
+    "disk-options" DiskOptions {
         /// The volume.
         minor: u32,
         /// The disk options, all of them.
         options: DiskOptions,
-    },
+    } => Short, Change;
     /// New net options of a configured connection.
-    NetOptions {
+    "net-options" NetOptions {
         /// The resource.
         resource: String,
         /// The net options, all of them.
         options: NetOptions,
-    },
+    } => Short, Change;
     /// New options of the resource itself.
-    ResourceOptions {
+    "resource-options" ResourceOptions {
         /// The resource.
         resource: String,
         /// The options, all of them.
         options: ResourceOptions,
-    },
+    } => Short, Change;
     /// Deletes a Diskless, Secondary volume.
-    DelMinor {
+    "del-minor" DelMinor {
         /// The volume.
         minor: u32,
-    },
+    } => Medium, Change;
     /// Deletes a resource without volumes and connection.
-    DelResource {
+    "del-resource" DelResource {
         /// The resource.
         resource: String,
-    },
+    } => Medium, Change;
     /// Demotes, disconnects, detaches and deletes everything of a resource. An unknown one is a success.
-    Down {
+    "down" Down {
         /// The resource.
         resource: String,
-    },
+    } => Medium, Change;
     /// What there is: answered by [`StatusReport`](crate::StatusReport).
-    Status,
+    "status" Status => Short, Question;
     /// How it is configured: answered by a list of [`ResourceShown`](crate::ResourceShown).
-    Show,
+    "show" Show => Short, Question;
     /// Generation identifiers: answered by [`GiReport`](crate::GiReport).
-    GetGi {
+    "get-gi" GetGi {
         /// The volume.
         minor: u32,
-    },
+    } => Short, Question;
     /// Waits until the volume is connected: answered by [`WaitReport`](crate::WaitReport).
-    WaitConnect {
+    "wait-connect" WaitConnect {
         /// The volume.
         minor: u32,
         /// How long.
         times: WaitTimes,
-    },
+    } => Own, Question;
     /// Waits until the volume is connected and no resync runs: answered by [`WaitReport`](crate::WaitReport).
-    WaitSync {
+    "wait-sync" WaitSync {
         /// The volume.
         minor: u32,
         /// How long.
         times: WaitTimes,
-    },
+    } => Own, Question;
     /// Ends the daemon; refused while there are resources.
-    Shutdown,
+    "shutdown" Shutdown => Short, Change;
     /// Replaces the daemon by another one, with everything that runs. Refused while users have a device that cannot wait
     /// for the new one. After the answer the daemon is about to go: its successor says hello with another `instance`.
-    Restart {
+    "restart" Restart {
         /// The new daemon; `None` for the program that this one was started from.
         program: Option<PathBuf>,
         /// Although clients of NBD sockets are cut off.
         force: bool,
-    },
+    } => Medium, Change;
     /// How far a new daemon has taken over: answered by [`TakeoverReport`](crate::TakeoverReport).
-    Takeover,
-}
-
-impl Op {
-    /// Whether it only asks. Nothing else is done over the socket for questions.
-    pub fn is_question(&self) -> bool {
-        matches!(
-            self,
-            Op::Status
-                | Op::Show
-                | Op::GetGi { .. }
-                | Op::WaitConnect { .. }
-                | Op::WaitSync { .. }
-                | Op::Takeover
-        )
-    }
-
-    /// Its name in a request.
-    pub fn name(&self) -> String {
-        let tagged = serde_json::to_value(self).expect("our own types have string keys");
-        tagged["op"].as_str().unwrap_or_default().to_owned()
-    }
+    "takeover" Takeover => Short, Question;
 }
 
 /// Time limits of the wait operations, in seconds; 0 is for ever (`docs/spec/behaviour.md`, section 11.1).
@@ -233,39 +264,6 @@ pub struct WaitTimes {
     /// Keep waiting although the connection is StandAlone.
     pub wait_after_sb: bool,
 }
-
-/// The names of all operations.
-const OPS: [&str; 29] = [
-    "hello",
-    "new-resource",
-    "new-minor",
-    "attach",
-    "detach",
-    "connect",
-    "disconnect",
-    "primary",
-    "secondary",
-    "invalidate",
-    "invalidate-remote",
-    "outdate",
-    "new-current-uuid",
-    "pause-sync",
-    "resume-sync",
-    "disk-options",
-    "net-options",
-    "resource-options",
-    "del-minor",
-    "del-resource",
-    "down",
-    "status",
-    "show",
-    "get-gi",
-    "wait-connect",
-    "wait-sync",
-    "shutdown",
-    "restart",
-    "takeover",
-];
 
 /// An operation with the number that its reply carries.
 #[derive(Debug, Clone, PartialEq)]
@@ -350,7 +348,7 @@ impl Request {
         if let Some(name) = members.keys().next() {
             return Err(member(format!("member '{name}' is unknown")));
         }
-        if !OPS.contains(&op.as_str()) {
+        if !NAMES.contains(&op.as_str()) {
             return Err(BadRequest::UnknownOp { id, op });
         }
         let mut tagged = serde_json::Map::new();
@@ -510,14 +508,14 @@ mod tests {
     #[test]
     fn every_operation_survives_the_line() {
         let ops = every_op();
-        assert_eq!(ops.len(), OPS.len());
-        for (op, name) in ops.into_iter().zip(OPS) {
+        assert_eq!(ops.len(), NAMES.len());
+        for (op, name) in ops.into_iter().zip(NAMES) {
             let request = Request { id: 7, op };
             let line = request.to_line();
             assert_eq!(line.last(), Some(&b'\n'));
             let text = String::from_utf8(line.clone()).unwrap();
             assert!(text.contains(&format!("\"op\":\"{name}\"")), "{text}");
-            assert_eq!(request.op.name(), name);
+            assert_eq!(request.op.name(), *name);
             assert_eq!(Request::parse(&line), Ok(request));
         }
     }

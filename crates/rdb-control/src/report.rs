@@ -1,10 +1,11 @@
-//! What the daemon reports. States are DRBD's words (`docs/spec/behaviour.md`, section 1).
+//! What the daemon reports. On the socket states are DRBD's words (`docs/spec/behaviour.md`, section 1).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::reason::ReasonReport;
 use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
+use replica_proto::state::{ConnState, DiskState, Role};
 use serde::{Deserialize, Serialize};
 
 /// Who answers.
@@ -83,7 +84,8 @@ pub struct ResourceReport {
     /// Its name.
     pub name: String,
     /// The connection's state: `StandAlone` to `WFReportParams`.
-    pub connection: String,
+    #[serde(with = "word")]
+    pub connection: ConnState,
     /// `A`, `B` or `C` while the net is configured.
     pub protocol: Option<char>,
     /// Own address while the net is configured.
@@ -119,19 +121,24 @@ pub struct VolumeReport {
     /// Minor number.
     pub minor: u32,
     /// Own role.
-    pub role: String,
+    #[serde(with = "word")]
+    pub role: Role,
     /// The peer's role.
-    pub peer_role: String,
-    /// The volume's connection state, all of DRBD's words.
-    pub cstate: String,
+    #[serde(with = "word")]
+    pub peer_role: Role,
+    /// The volume's connection state; `None` if the resource does not run although it is configured.
+    #[serde(with = "cstate")]
+    pub cstate: Option<ConnState>,
     /// Own disk state.
-    pub disk: String,
+    #[serde(with = "word")]
+    pub disk: DiskState,
     /// The peer's disk state.
-    pub peer_disk: String,
-    /// Why I/O is suspended: `user`, `no-data`, `fencing`; empty if it runs.
-    pub suspended: Vec<String>,
-    /// Why a resync is paused: `user`, `peer`, `dependency`; empty if it is not.
-    pub resync_suspended: Vec<String>,
+    #[serde(with = "word")]
+    pub peer_disk: DiskState,
+    /// Why I/O is suspended; empty if it runs.
+    pub suspended: Vec<Suspension>,
+    /// Why a resync is paused; empty if it is not.
+    pub resync_suspended: Vec<Pause>,
     /// The six flag characters of the status file, `r-----`.
     pub flags: String,
     /// The device that users open while the node is Primary, if the front end makes one.
@@ -175,6 +182,108 @@ pub struct VolumeReport {
     /// Why a resync is paused, or no faster than it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync_reason: Option<ReasonReport>,
+}
+
+impl VolumeReport {
+    /// The word for the volume's connection state.
+    pub fn cstate_word(&self) -> &'static str {
+        self.cstate.map_or(FAILED, ConnState::as_str)
+    }
+}
+
+/// What stands for the connection's state of a resource that does not run.
+pub const FAILED: &str = "Failed";
+
+/// Why I/O is suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Suspension {
+    /// The administrator wants it.
+    User,
+    /// No UpToDate data are reachable.
+    NoData,
+    /// The peer is being fenced.
+    Fencing,
+}
+
+impl Suspension {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Suspension::User => "user",
+            Suspension::NoData => "no-data",
+            Suspension::Fencing => "fencing",
+        }
+    }
+}
+
+/// Why a resync is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pause {
+    /// `pause-sync` on this node.
+    User,
+    /// The peer says so.
+    Peer,
+    /// Another resync goes first.
+    Dependency,
+}
+
+impl Pause {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Pause::User => "user",
+            Pause::Peer => "peer",
+            Pause::Dependency => "dependency",
+        }
+    }
+}
+
+/// A state as DRBD's word.
+mod word {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        state: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(state)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The same, with a word of our own for a resource that does not run.
+mod cstate {
+    use replica_proto::state::ConnState;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::FAILED;
+
+    pub(super) fn serialize<S: Serializer>(
+        state: &Option<ConnState>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(state.map_or(FAILED, ConnState::as_str))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<ConnState>, D::Error> {
+        let word = String::deserialize(from)?;
+        if word == FAILED {
+            return Ok(None);
+        }
+        word.parse().map(Some).map_err(D::Error::custom)
+    }
 }
 
 /// Writes that wait for space on a full disk.

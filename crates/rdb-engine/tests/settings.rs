@@ -115,6 +115,33 @@ fn settings_that_differ_are_told_while_connected() {
     assert!(w.logged(0, "both nodes go by the same settings again"));
 }
 
+/// Who makes them equal one by one has to know of each.
+#[test]
+fn all_settings_that_differ_are_told_at_once() {
+    let mut w = World::pair(2, &by(Protocol::C));
+    let other = NetOptions {
+        after_sb_1pri: SplitBrainPolicy::Consensus,
+        verify_alg: "sha1".to_owned(),
+        ..by(Protocol::A)
+    };
+    change(&mut w, 0, &other).unwrap();
+    w.quiet();
+    let told = "protocol settings: here C, on the peer A; \
+                after-sb-1pri settings: here disconnect, on the peer consensus; \
+                verify-alg settings: here none, on the peer sha1";
+    let text = differs(&w, 1).expect("it has heard");
+    assert!(text.contains(told), "{text}");
+    // The next handshake names what P_PROTOCOL has in one go, too.
+    w.cut();
+    w.heal();
+    w.until("the connection is refused", |w| {
+        w.logged(
+            1,
+            "incompatible protocol settings: here C, on the peer A; after-sb-1pri settings",
+        )
+    });
+}
+
 /// What is under way is answered as it was asked for; what follows goes by the new protocol.
 #[test]
 fn each_write_goes_by_the_protocol_of_its_time() {

@@ -4,11 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdb_control::{Client, ClientError, Limits};
+use rdb_control::{Client, ClientError, EXIT_TAKEN, Limits};
 
 /// How long a new daemon may take until its socket answers.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -98,7 +98,7 @@ fn wait_for_answer(
     log_path: &Path,
 ) -> Result<Client, StartError> {
     let begun = Instant::now();
-    let mut ended: Option<String> = None;
+    let mut ended: Option<ExitStatus> = None;
     loop {
         match Client::connect_within(run_dir, limits) {
             // It is on its way: it takes the directory first, and then what the one before has left.
@@ -111,13 +111,12 @@ fn wait_for_answer(
             other => return Ok(other?),
         }
         if let Some(status) = &ended {
-            let tail = tail(&mut log, log_start);
             // Another command has started a daemon in the same moment: that one will answer.
-            if !tail.contains("another rdbd") {
+            if status.code() != Some(EXIT_TAKEN.into()) {
                 return Err(StartError::Ended {
-                    status: status.clone(),
+                    status: status.to_string(),
                     path: log_path.to_owned(),
-                    log: tail,
+                    log: tail(&mut log, log_start),
                 });
             }
         }
@@ -129,7 +128,7 @@ fn wait_for_answer(
         if ended.is_none()
             && let Ok(Some(status)) = child.try_wait()
         {
-            ended = Some(status.to_string());
+            ended = Some(status);
         }
         thread::sleep(START_POLL);
     }

@@ -68,16 +68,7 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
         MetaDisk::Flexible(path) => (path, MetaKind::FlexibleExternal),
         MetaDisk::Indexed(path, index) => (path, MetaKind::Indexed(*index)),
     };
-    let writes = match step.command {
-        MetaCommand::CreateMd { .. }
-        | MetaCommand::WipeMd { .. }
-        | MetaCommand::ApplyAl
-        | MetaCommand::Outdate
-        | MetaCommand::Invalidate => true,
-        MetaCommand::DumpMd | MetaCommand::GetGi | MetaCommand::ShowGi | MetaCommand::Dstate => {
-            false
-        }
-    };
+    let writes = step.command.writes();
     // Slots of one metadata device belong to several volumes, some of which may be attached.
     let shared = matches!(kind, MetaKind::Indexed(_));
     let mut device = FileDevice::open_once_free(path, writes, shared)?;

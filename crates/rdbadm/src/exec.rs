@@ -215,10 +215,7 @@ impl Executor {
     }
 
     fn meta(&mut self, step: &Step, meta: &MetaStep) -> u8 {
-        let changes = !matches!(
-            meta.command,
-            MetaCommand::GetGi | MetaCommand::ShowGi | MetaCommand::Dstate | MetaCommand::DumpMd
-        );
+        let changes = meta.command.writes();
         if let Some(minor) = meta.minor
             && (changes || meta.command == MetaCommand::DumpMd)
         {
@@ -277,7 +274,7 @@ impl Executor {
     pub(crate) fn start_and_show(&mut self) -> Result<Vec<ResourceShown>, Trouble> {
         self.shown_by(!self.dry_run, |client| {
             if client.asks_only() {
-                let op = "adjust".to_owned();
+                let op = "adjust";
                 return Err(ClientError::AsksOnly { op });
             }
             client.show()
@@ -341,7 +338,7 @@ impl Executor {
         Ok(match query {
             Query::Role | Query::Cstate if unconfigured => "Unconfigured\n".to_owned(),
             Query::Role => format!("{}/{}\n", volume.role, volume.peer_role),
-            Query::Cstate => format!("{}\n", volume.cstate),
+            Query::Cstate => format!("{}\n", volume.cstate_word()),
             Query::Dstate | Query::GetGi | Query::ShowGi if unconfigured => {
                 return Err(Asked::Refused(Refusal::failure(
                     code::MINOR_INVALID,

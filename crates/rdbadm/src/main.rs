@@ -18,6 +18,7 @@ mod status_json;
 mod status_reasons;
 mod status_text;
 mod step;
+mod verbs;
 mod watchdog;
 
 use std::path::Path;

@@ -46,6 +46,7 @@ fn page(dir: &Path, name: &str, command: clap::Command, more: &str) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verbs::VERBS;
 
     #[test]
     fn every_command_that_is_shown_has_a_page() {
@@ -53,10 +54,17 @@ mod tests {
         write(dir.path()).unwrap();
         let text = fs::read_to_string(dir.path().join("rdbadm.8")).unwrap();
         assert!(text.contains("questions.sock"), "{text}");
-        for row in table::ROWS.iter().filter(|row| !row.hidden) {
-            assert!(text.contains(&row.name.replace('-', "\\-")), "{}", row.name);
+        for verb in VERBS
+            .iter()
+            .filter(|verb| verb.adm.is_some_and(|adm| !adm.is_hidden))
+        {
+            assert!(
+                text.contains(&verb.name.replace('-', "\\-")),
+                "{}",
+                verb.name
+            );
             let page =
-                fs::read_to_string(dir.path().join(format!("rdbadm-{}.8", row.name))).unwrap();
+                fs::read_to_string(dir.path().join(format!("rdbadm-{}.8", verb.name))).unwrap();
             assert!(page.contains(".TH"), "{page}");
         }
     }

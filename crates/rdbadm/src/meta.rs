@@ -8,9 +8,17 @@ use crate::exec::Executor;
 use crate::out;
 use crate::step::{Action, Family, MetaCommand, MetaStep, Step, Tool};
 
-const USAGE: &str = "[--force] {N|/dev/drbdN|-} v08 DEVICE {internal|flex-external|INDEX} COMMAND\n\n\
-                     Commands:\n  create-md [--force]\n  wipe-md [--force]\n  apply-al\n  dump-md\n  get-gi\n  show-gi\n  \
-                     dstate\n  outdate\n  invalidate\n";
+/// What can be typed, and the commands.
+fn usage(program: &str) -> String {
+    let mut usage = format!(
+        "USAGE: {program} [--force] {{N|/dev/drbdN|-}} v08 DEVICE {{internal|flex-external|INDEX}} COMMAND\n\nCommands:\n"
+    );
+    for command in MetaCommand::all(false) {
+        let force = command.force().map_or("", |_| " [--force]");
+        usage += &format!("  {}{force}\n", command.name());
+    }
+    usage
+}
 
 /// Runs `rdbmeta` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
@@ -24,7 +32,7 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
             if let Some(message) = message {
                 out::error(&format!("{program}: {message}"));
             }
-            out::error(&format!("USAGE: {program} {USAGE}"));
+            out::error(&usage(program));
             return 1;
         }
     };
@@ -88,18 +96,9 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
             })?,
         ),
     };
-    let command = match command {
-        "create-md" => MetaCommand::CreateMd { force },
-        "wipe-md" => MetaCommand::WipeMd { force },
-        "apply-al" => MetaCommand::ApplyAl,
-        "dump-md" => MetaCommand::DumpMd,
-        "get-gi" => MetaCommand::GetGi,
-        "show-gi" => MetaCommand::ShowGi,
-        "dstate" => MetaCommand::Dstate,
-        "outdate" => MetaCommand::Outdate,
-        "invalidate" => MetaCommand::Invalidate,
-        other => return Err(Some(format!("Unknown command '{other}'"))),
-    };
+    let known = MetaCommand::all(force);
+    let found = known.into_iter().find(|known| known.name() == command);
+    let command = found.ok_or_else(|| Some(format!("Unknown command '{command}'")))?;
     Ok(MetaStep {
         minor,
         data,
@@ -124,17 +123,7 @@ mod tests {
             } else {
                 "/dev/sdm"
             };
-            for command in [
-                MetaCommand::CreateMd { force: true },
-                MetaCommand::WipeMd { force: false },
-                MetaCommand::ApplyAl,
-                MetaCommand::DumpMd,
-                MetaCommand::GetGi,
-                MetaCommand::ShowGi,
-                MetaCommand::Dstate,
-                MetaCommand::Outdate,
-                MetaCommand::Invalidate,
-            ] {
+            for command in [true, false].into_iter().flat_map(MetaCommand::all) {
                 let step = MetaStep {
                     minor: Some(1),
                     data: data.into(),

@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use rdb_config::Section;
+use rdb_config::options::Changed;
 use rdb_control::{
     DiskOptions, MetaDisk, NetOptions, Op, Refusal, ResourceOptions, WaitTimes, code,
 };
 
 use crate::exec::{Executor, Trouble};
-use crate::shown::{self, Settings};
+use crate::shown;
 use crate::status_text::Detail;
-use crate::step::{Action, Family, Query, Step, Tool};
+use crate::step::{Action, Family, Step, Tool};
+use crate::verbs::{self, Does, Own, Setup, VERBS, Verb};
 use crate::{adm, out, status_text};
 
 /// Exit status of a usage error.
@@ -23,112 +24,6 @@ const CMD_TIMEOUT: &str = "--cmd-timeout";
 /// What messages name where addresses say which connection is meant, as `drbdsetup` has it (`docs/spec/behaviour.md`,
 /// section 2.8). `rdbadm` knows the resource, and names it.
 const ADDRESS_PAIR: &str = "??";
-
-/// One verb.
-pub(crate) struct Verb {
-    pub(crate) name: &'static str,
-    /// What follows it.
-    pub(crate) args: &'static str,
-    /// Its options: of a section, and its own.
-    section: Option<Section>,
-    own: &'static [&'static str],
-}
-
-const fn verb(name: &'static str, args: &'static str) -> Verb {
-    Verb {
-        name,
-        args,
-        section: None,
-        own: &[],
-    }
-}
-
-const fn with(
-    name: &'static str,
-    args: &'static str,
-    section: Option<Section>,
-    own: &'static [&'static str],
-) -> Verb {
-    Verb {
-        name,
-        args,
-        section,
-        own,
-    }
-}
-
-const WAIT: &[&str] = &[
-    "wfc-timeout",
-    "degr-wfc-timeout",
-    "outdated-wfc-timeout",
-    "wait-after-sb",
-];
-
-/// Every verb.
-pub(crate) const VERBS: &[Verb] = &[
-    with("new-resource", "RES", Some(Section::Options), &[]),
-    verb("new-minor", "RES MINOR VNR"),
-    verb("del-resource", "RES"),
-    verb("del-minor", "MINOR"),
-    with(
-        "attach",
-        "MINOR LOWER META {internal|flexible|INDEX}",
-        Some(Section::Disk),
-        &[],
-    ),
-    with(
-        "disk-options",
-        "MINOR",
-        Some(Section::Disk),
-        &["set-defaults"],
-    ),
-    with("detach", "MINOR", None, &["force"]),
-    with(
-        "connect",
-        "RES LOCAL PEER",
-        Some(Section::Net),
-        &["discard-my-data", "tentative"],
-    ),
-    with(
-        "net-options",
-        "LOCAL PEER",
-        Some(Section::Net),
-        &["set-defaults"],
-    ),
-    with("disconnect", "LOCAL PEER", None, &["force"]),
-    with(
-        "resource-options",
-        "RES",
-        Some(Section::Options),
-        &["set-defaults"],
-    ),
-    with("primary", "MINOR", None, &["force"]),
-    verb("secondary", "MINOR"),
-    verb("invalidate", "MINOR"),
-    verb("invalidate-remote", "MINOR"),
-    verb("outdate", "MINOR"),
-    verb("pause-sync", "MINOR"),
-    verb("resume-sync", "MINOR"),
-    with("new-current-uuid", "MINOR", None, &["clear-bitmap"]),
-    verb("down", "{RES|MINOR}"),
-    verb("role", "MINOR"),
-    verb("state", "MINOR"),
-    verb("cstate", "MINOR"),
-    verb("dstate", "MINOR"),
-    verb("get-gi", "MINOR"),
-    verb("show-gi", "MINOR"),
-    verb("show", "[RES|MINOR|all]"),
-    with(
-        "status",
-        "[RES|all]",
-        None,
-        &["verbose", "statistics", "json", "color"],
-    ),
-    verb("sh-status", "[RES|MINOR|all]"),
-    with("wait-connect", "MINOR", None, WAIT),
-    with("wait-sync", "MINOR", None, WAIT),
-    verb("shutdown", ""),
-];
 
 /// Runs `rdbsetup` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
@@ -198,15 +93,12 @@ fn usage(program: &str) -> String {
         "USAGE: {program} [--run-dir DIR] [--node NAME] [{CMD_TIMEOUT} SECONDS] COMMAND ARGUMENTS [OPTIONS]\n\nCommands:\n"
     );
     for verb in VERBS {
-        let options = match (verb.section, verb.own) {
-            (None, []) => String::new(),
-            (Some(section), own) => {
-                let own: String = own.iter().map(|o| format!(" [--{o}]")).collect();
-                format!(" [--{}-OPTION=VALUE ...]{own}", section.as_str())
-            }
-            (None, own) => own.iter().map(|o| format!(" [--{o}]")).collect(),
-        };
-        text += &format!("  {} {}{options}\n", verb.name, verb.args);
+        let Some(setup) = &verb.setup else { continue };
+        let section = setup.section.map_or_else(String::new, |section| {
+            format!(" [--{}-OPTION=VALUE ...]", section.as_str())
+        });
+        let own: String = setup.own.iter().map(|own| format!(" [--{own}]")).collect();
+        text += &format!("  {} {}{section}{own}\n", verb.name, setup.args);
     }
     text
 }
@@ -214,6 +106,8 @@ fn usage(program: &str) -> String {
 /// A verb with its words sorted.
 struct Call {
     verb: &'static Verb,
+    /// What the verb takes.
+    takes: &'static Setup,
     args: Vec<String>,
     /// Options of the verb's section.
     options: Vec<(String, String)>,
@@ -224,15 +118,17 @@ struct Call {
 
 impl Call {
     fn parse(words: &[String]) -> Result<Call, String> {
-        let find = |word: &String| VERBS.iter().find(|v| v.name == word.as_str());
+        let find = |word: &String| verbs::of_setup(word);
         let mut words = words.to_vec();
         // The order of 8.3 is OBJECT VERB: `0 primary`.
         if words.len() >= 2 && find(&words[0]).is_none() && find(&words[1]).is_some() {
             words.swap(0, 1);
         }
-        let verb = find(&words[0]).ok_or_else(|| format!("Unknown command '{}'", words[0]))?;
+        let known = find(&words[0]).and_then(|verb| Some((verb, verb.setup.as_ref()?)));
+        let (verb, takes) = known.ok_or_else(|| unknown(&words[0]))?;
         let mut call = Call {
             verb,
+            takes,
             args: Vec::new(),
             options: Vec::new(),
             own: Vec::new(),
@@ -258,10 +154,10 @@ impl Call {
                 (_, name) => name,
             };
             let setting = (name.to_owned(), value.to_owned());
-            let is_section = verb
+            let is_section = takes
                 .section
                 .is_some_and(|s| rdb_config::options::find(s, name).is_some());
-            if verb.own.contains(&name) {
+            if takes.own.contains(&name) {
                 call.own.push(setting);
             } else if is_section {
                 call.options.push(setting);
@@ -269,12 +165,12 @@ impl Call {
                 return Err(format!("{}: unrecognized option '--{name}'", verb.name));
             }
         }
-        let wanted = verb.args.split(' ').filter(|w| !w.is_empty());
+        let wanted = takes.args.split(' ').filter(|w| !w.is_empty());
         let (least, most) = wanted.fold((0, 0), |(least, most), word| {
             (least + usize::from(!word.starts_with('[')), most + 1)
         });
         if call.args.len() < least || call.args.len() > most {
-            return Err(format!("{}: expected arguments: {}", verb.name, verb.args));
+            return Err(format!("{}: expected arguments: {}", verb.name, takes.args));
         }
         Ok(call)
     }
@@ -283,6 +179,16 @@ impl Call {
         self.own
             .iter()
             .any(|(own, value)| own == name && value != "no")
+    }
+
+    fn step(&self, object: String, action: Action) -> Step {
+        Step {
+            resource: String::new(),
+            tool: Tool::Setup,
+            argv: self.words.clone(),
+            object,
+            action,
+        }
     }
 
     fn minor(&self) -> Result<u32, String> {
@@ -299,14 +205,14 @@ impl Call {
     }
 
     /// The options on top of others.
-    fn options_over(&self, base: Settings) -> Result<shown::Parsed, String> {
+    fn options_over(&self, base: Changed) -> Result<shown::Parsed, String> {
         let section = self
-            .verb
+            .takes
             .section
             .expect("only verbs with options ask for them");
         let base = base
             .into_iter()
-            .map(|(name, value)| (name.to_owned(), value));
+            .map(|(option, value)| (option.name.to_owned(), value));
         let settings: Vec<_> = base
             .filter(|(name, _)| !self.options.iter().any(|(own, _)| own == name))
             .chain(self.options.iter().cloned())
@@ -317,6 +223,10 @@ impl Call {
         }
         Ok(parsed)
     }
+}
+
+fn unknown(command: &str) -> String {
+    format!("Unknown command '{command}'")
 }
 
 /// `N`, `minor-N`, `/dev/drbdN`.
@@ -342,8 +252,8 @@ fn parse_address(word: &str) -> Result<SocketAddr, String> {
 }
 
 fn run(executor: &mut Executor, call: &Call) -> u8 {
-    match call.verb.name {
-        "status" => {
+    match call.verb.does {
+        Does::Own(Own::Status) => {
             let color = call
                 .own
                 .iter()
@@ -355,7 +265,7 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
             };
             adm::show_status(executor, &call.args, detail, call.has("json"))
         }
-        "show" => match executor.show() {
+        Does::Own(Own::Show) => match executor.show() {
             Ok(shown) => {
                 let all = call.args.is_empty() || call.args[0] == "all";
                 let minor = call.args.first().and_then(|word| parse_minor(word).ok());
@@ -369,7 +279,7 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
             }
             Err(trouble) => trouble.tell(&executor.program),
         },
-        "sh-status" => sh_status(executor, call),
+        Does::Own(Own::ShStatus) => sh_status(executor, call),
         _ => match step(executor, call) {
             Ok(Ok(step)) => executor.run(&step),
             Ok(Err((object, refusal))) => {
@@ -389,16 +299,27 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
     let set_defaults = call.has("set-defaults");
     let mut object = first.clone();
     let run = Action::Run;
-    let action = match call.verb.name {
-        "new-resource" => {
-            let options = call.options_over(Settings::new())?.resource;
+    let own = match call.verb.does {
+        Does::Op(op) | Does::OpOrMeta(op, _) => {
+            let is_set = call.verb.switch().is_some_and(|switch| call.has(switch));
+            return Ok(Ok(call.step(object, run(op(call.minor()?, is_set)))));
+        }
+        Does::Query(query) => {
+            return Ok(Ok(call.step(object, Action::Query(query, call.minor()?))));
+        }
+        Does::Own(own) => own,
+        Does::Meta(_) | Does::Fact(_) => return Err(unknown(&call.words[0]).into()),
+    };
+    let action = match own {
+        Own::NewResource => {
+            let options = call.options_over(Changed::new())?.resource;
             run(Op::NewResource {
                 resource: first,
                 options,
             })
         }
-        "resource-options" => {
-            let base = current(executor, |r| r.name == first)?.map(|r| shown::resource(&r.options));
+        Own::ResourceOptions => {
+            let base = current(executor, |r| r.name == first)?.map(|r| r.options.changed());
             let base = base.filter(|_| !set_defaults).unwrap_or_default();
             let options: ResourceOptions = call.options_over(base)?.resource;
             run(Op::ResourceOptions {
@@ -406,7 +327,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 options,
             })
         }
-        "new-minor" => {
+        Own::NewMinor => {
             object = args[1].clone();
             let volume = args[2]
                 .parse()
@@ -418,11 +339,8 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 implicit: false,
             })
         }
-        "del-resource" => run(Op::DelResource { resource: first }),
-        "del-minor" => run(Op::DelMinor {
-            minor: call.minor()?,
-        }),
-        "attach" => {
+        Own::DelResource => run(Op::DelResource { resource: first }),
+        Own::Attach => {
             let meta = match args[3].as_str() {
                 "internal" | "flex-internal" => MetaDisk::Internal,
                 "flexible" | "flex-external" => MetaDisk::Flexible(PathBuf::from(&args[2])),
@@ -438,7 +356,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                     .to_owned()
                     .into());
             }
-            let options = call.options_over(Settings::new())?.disk;
+            let options = call.options_over(Changed::new())?.disk;
             run(Op::Attach {
                 minor: call.minor()?,
                 data: PathBuf::from(&args[1]),
@@ -446,29 +364,25 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 options,
             })
         }
-        "disk-options" => {
+        Own::DiskOptions => {
             let minor = call.minor()?;
             let has = |r: &rdb_control::ResourceShown| r.volumes.iter().any(|v| v.minor == minor);
             let base = current(executor, has)?
                 .and_then(|r| r.volumes.into_iter().find(|v| v.minor == minor)?.disk)
-                .map(|d| shown::disk(&d.options));
+                .map(|d| d.options.changed());
             let base = base.filter(|_| !set_defaults).unwrap_or_default();
             let options: DiskOptions = call.options_over(base)?.disk;
             run(Op::DiskOptions { minor, options })
         }
-        "detach" => run(Op::Detach {
-            minor: call.minor()?,
-            force,
-        }),
-        "connect" => run(Op::Connect {
+        Own::Connect => run(Op::Connect {
             resource: first,
             local: parse_address(&args[1])?,
             peer: parse_address(&args[2])?,
-            options: call.options_over(Settings::new())?.net,
+            options: call.options_over(Changed::new())?.net,
             discard_my_data: call.has("discard-my-data"),
             tentative: call.has("tentative"),
         }),
-        "net-options" | "disconnect" => {
+        Own::NetOptions | Own::Disconnect => {
             let (local, peer) = (parse_address(&args[0])?, parse_address(&args[1])?);
             object = ADDRESS_PAIR.to_owned();
             let pair = |c: &rdb_control::ConnectionShown| (c.local, c.peer) == (local, peer);
@@ -478,42 +392,16 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 return Ok(Err((object, refusal)));
             };
             let resource = found.name;
-            if call.verb.name == "disconnect" {
+            if own == Own::Disconnect {
                 run(Op::Disconnect { resource, force })
             } else {
-                let base = found.connection.map(|c| shown::net(&c.net));
+                let base = found.connection.map(|c| c.net.changed());
                 let base = base.filter(|_| !set_defaults).unwrap_or_default();
                 let options: NetOptions = call.options_over(base)?.net;
                 run(Op::NetOptions { resource, options })
             }
         }
-        "primary" => run(Op::Primary {
-            minor: call.minor()?,
-            force,
-        }),
-        "secondary" => run(Op::Secondary {
-            minor: call.minor()?,
-        }),
-        "invalidate" => run(Op::Invalidate {
-            minor: call.minor()?,
-        }),
-        "invalidate-remote" => run(Op::InvalidateRemote {
-            minor: call.minor()?,
-        }),
-        "outdate" => run(Op::Outdate {
-            minor: call.minor()?,
-        }),
-        "pause-sync" => run(Op::PauseSync {
-            minor: call.minor()?,
-        }),
-        "resume-sync" => run(Op::ResumeSync {
-            minor: call.minor()?,
-        }),
-        "new-current-uuid" => run(Op::NewCurrentUuid {
-            minor: call.minor()?,
-            clear_bitmap: call.has("clear-bitmap"),
-        }),
-        "down" => {
+        Own::Down => {
             let minor = parse_minor(&first).ok();
             let of_minor = current(executor, |r| {
                 r.volumes.iter().any(|v| Some(v.minor) == minor)
@@ -522,12 +410,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 resource: of_minor.map_or(first, |r| r.name),
             })
         }
-        "role" | "state" => Action::Query(Query::Role, call.minor()?),
-        "cstate" => Action::Query(Query::Cstate, call.minor()?),
-        "dstate" => Action::Query(Query::Dstate, call.minor()?),
-        "get-gi" => Action::Query(Query::GetGi, call.minor()?),
-        "show-gi" => Action::Query(Query::ShowGi, call.minor()?),
-        "wait-connect" | "wait-sync" => {
+        Own::WaitConnect | Own::WaitSync => {
             let times = WaitTimes {
                 wfc_s: call.seconds("wfc-timeout")?,
                 degr_wfc_s: call.seconds("degr-wfc-timeout")?,
@@ -535,24 +418,18 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 wait_after_sb: call.has("wait-after-sb"),
             };
             let minor = call.minor()?;
-            Action::Wait(match call.verb.name {
-                "wait-sync" => Op::WaitSync { minor, times },
+            Action::Wait(match own {
+                Own::WaitSync => Op::WaitSync { minor, times },
                 _ => Op::WaitConnect { minor, times },
             })
         }
-        "shutdown" => {
+        Own::Shutdown => {
             object = "rdbd".to_owned();
             run(Op::Shutdown)
         }
-        other => return Err(format!("Unknown command '{other}'").into()),
+        _ => return Err(unknown(&call.words[0]).into()),
     };
-    Ok(Ok(Step {
-        resource: String::new(),
-        tool: Tool::Setup,
-        argv: call.words.clone(),
-        object,
-        action,
-    }))
+    Ok(Ok(call.step(object, action)))
 }
 
 /// How the first resource runs that is meant.

@@ -1,225 +1,10 @@
-//! Typed options as the words of the configuration: for `show`, and to change a few of them.
+//! Options as the words of the configuration: what `show` prints, and what `rdbsetup` is told.
 
-use rdb_config::options::{self, Type, Unit};
+use rdb_config::options::{self, Changed, Type, Unit};
 use rdb_config::{Section, WarningKind};
 use rdb_control::{
     ConnectionShown, DiskOptions, DiskShown, MetaDisk, NetOptions, ResourceOptions, ResourceShown,
 };
-
-/// Names and values of options that differ from their defaults.
-pub(crate) type Settings = Vec<(&'static str, String)>;
-
-/// Collects what differs from the default.
-struct Different(Settings);
-
-impl Different {
-    fn add<T: PartialEq>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-        default: &T,
-        word: impl Fn(&T) -> String,
-    ) {
-        if value != default {
-            self.0.push((name, word(value)));
-        }
-    }
-
-    fn number<T: PartialEq + ToString>(&mut self, name: &'static str, value: &T, default: &T) {
-        self.add(name, value, default, ToString::to_string);
-    }
-
-    fn flag(&mut self, name: &'static str, value: bool, default: bool) {
-        self.add(name, &value, &default, |v| {
-            if *v { "yes" } else { "no" }.to_owned()
-        });
-    }
-
-    fn text(&mut self, name: &'static str, value: &Option<String>) {
-        if let Some(value) = value {
-            self.0.push((name, value.clone()));
-        }
-    }
-}
-
-/// The net options that differ from their defaults.
-pub(crate) fn net(net: &NetOptions) -> Settings {
-    let default = NetOptions::default();
-    let mut d = Different(Vec::new());
-    d.add(
-        "protocol",
-        &net.protocol,
-        &default.protocol,
-        ToString::to_string,
-    );
-    d.number("timeout", &net.timeout_ds, &default.timeout_ds);
-    d.number(
-        "max-epoch-size",
-        &net.max_epoch_size,
-        &default.max_epoch_size,
-    );
-    d.number("max-buffers", &net.max_buffers, &default.max_buffers);
-    d.number("connect-int", &net.connect_int_s, &default.connect_int_s);
-    d.number("ping-int", &net.ping_int_s, &default.ping_int_s);
-    d.number("sndbuf-size", &net.sndbuf_bytes, &default.sndbuf_bytes);
-    d.number("rcvbuf-size", &net.rcvbuf_bytes, &default.rcvbuf_bytes);
-    d.number("ko-count", &net.ko_count, &default.ko_count);
-    d.flag(
-        "allow-two-primaries",
-        net.allow_two_primaries,
-        default.allow_two_primaries,
-    );
-    d.text("cram-hmac-alg", &net.cram_hmac_alg);
-    d.text("shared-secret", &net.shared_secret);
-    d.add(
-        "after-sb-0pri",
-        &net.after_sb_0pri,
-        &default.after_sb_0pri,
-        ToString::to_string,
-    );
-    d.add(
-        "after-sb-1pri",
-        &net.after_sb_1pri,
-        &default.after_sb_1pri,
-        ToString::to_string,
-    );
-    d.add(
-        "after-sb-2pri",
-        &net.after_sb_2pri,
-        &default.after_sb_2pri,
-        ToString::to_string,
-    );
-    d.flag("always-asbp", net.always_asbp, default.always_asbp);
-    d.add(
-        "rr-conflict",
-        &net.rr_conflict,
-        &default.rr_conflict,
-        ToString::to_string,
-    );
-    d.number(
-        "ping-timeout",
-        &net.ping_timeout_ds,
-        &default.ping_timeout_ds,
-    );
-    d.text("data-integrity-alg", &net.data_integrity_alg);
-    d.flag("tcp-cork", net.tcp_cork, default.tcp_cork);
-    d.add(
-        "on-congestion",
-        &net.on_congestion,
-        &default.on_congestion,
-        ToString::to_string,
-    );
-    d.number(
-        "congestion-fill",
-        &net.congestion_fill_sectors,
-        &default.congestion_fill_sectors,
-    );
-    d.number(
-        "congestion-extents",
-        &net.congestion_extents,
-        &default.congestion_extents,
-    );
-    d.text("csums-alg", &net.csums_alg);
-    d.flag(
-        "csums-after-crash-only",
-        net.csums_after_crash_only,
-        default.csums_after_crash_only,
-    );
-    d.text("verify-alg", &net.verify_alg);
-    d.flag("use-rle", net.use_rle, default.use_rle);
-    d.number(
-        "socket-check-timeout",
-        &net.socket_check_timeout_ds,
-        &default.socket_check_timeout_ds,
-    );
-    d.0
-}
-
-/// The disk options that differ from their defaults.
-pub(crate) fn disk(disk: &DiskOptions) -> Settings {
-    let default = DiskOptions::default();
-    let mut d = Different(Vec::new());
-    d.number("size", &disk.size_sectors.unwrap_or(0), &0);
-    d.add(
-        "on-io-error",
-        &disk.on_io_error,
-        &default.on_io_error,
-        ToString::to_string,
-    );
-    d.add(
-        "fencing",
-        &disk.fencing,
-        &default.fencing,
-        ToString::to_string,
-    );
-    d.flag("disk-barrier", disk.disk_barrier, default.disk_barrier);
-    d.flag("disk-flushes", disk.disk_flushes, default.disk_flushes);
-    d.flag("disk-drain", disk.disk_drain, default.disk_drain);
-    d.flag("md-flushes", disk.md_flushes, default.md_flushes);
-    d.number(
-        "resync-rate",
-        &disk.resync_rate_kib,
-        &default.resync_rate_kib,
-    );
-    d.text("resync-after", &disk.resync_after);
-    d.number("al-extents", &disk.al_extents, &default.al_extents);
-    d.flag("al-updates", disk.al_updates, default.al_updates);
-    let zeroes = disk.discard_zeroes_if_aligned;
-    d.flag(
-        "discard-zeroes-if-aligned",
-        zeroes,
-        default.discard_zeroes_if_aligned,
-    );
-    let granularity = disk.rs_discard_granularity_bytes;
-    d.number(
-        "rs-discard-granularity",
-        &granularity,
-        &default.rs_discard_granularity_bytes,
-    );
-    d.number(
-        "c-plan-ahead",
-        &disk.c_plan_ahead_ds,
-        &default.c_plan_ahead_ds,
-    );
-    d.number(
-        "c-delay-target",
-        &disk.c_delay_target_ds,
-        &default.c_delay_target_ds,
-    );
-    d.number(
-        "c-fill-target",
-        &disk.c_fill_target_sectors,
-        &default.c_fill_target_sectors,
-    );
-    d.number("c-max-rate", &disk.c_max_rate_kib, &default.c_max_rate_kib);
-    d.number("c-min-rate", &disk.c_min_rate_kib, &default.c_min_rate_kib);
-    d.number(
-        "disk-timeout",
-        &disk.disk_timeout_ds,
-        &default.disk_timeout_ds,
-    );
-    d.number(
-        "read-balancing",
-        &disk.read_balancing,
-        &default.read_balancing,
-    );
-    d.0
-}
-
-/// The resource options that differ from their defaults.
-pub(crate) fn resource(options: &ResourceOptions) -> Settings {
-    let default = ResourceOptions::default();
-    let mut d = Different(Vec::new());
-    d.text("cpu-mask", &options.cpu_mask);
-    let reaction = &options.on_no_data_accessible;
-    d.add(
-        "on-no-data-accessible",
-        reaction,
-        &default.on_no_data_accessible,
-        ToString::to_string,
-    );
-    d.0
-}
 
 /// Reads options through the configuration's own parser, so that the command line takes what the file takes.
 ///
@@ -234,9 +19,7 @@ pub(crate) fn parse(section: Section, settings: &[(String, String)]) -> Result<P
             return Err(format!("{name}: a value has one line"));
         }
         let value = match option.ty {
-            Type::Text { .. } => {
-                format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
-            }
+            Type::Text { .. } => quoted(value),
             _ if is_word(value) => value.clone(),
             _ => return Err(format!("{value} is not a valid value for {name}")),
         };
@@ -287,6 +70,10 @@ pub(crate) struct Parsed {
     pub(crate) warnings: Vec<String>,
 }
 
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 fn is_word(value: &str) -> bool {
     !value.is_empty()
         && value
@@ -297,14 +84,14 @@ fn is_word(value: &str) -> bool {
 /// `show`: how a resource runs, in the language of the configuration (`docs/spec/admin.md`, section 4.5).
 pub(crate) fn show(shown: &ResourceShown) -> String {
     let mut text = format!("resource {} {{\n    options {{\n", shown.name);
-    lines(&mut text, 8, Section::Options, &resource(&shown.options));
+    lines(&mut text, 8, shown.options.changed());
     text += "    }\n";
     if let Some(ConnectionShown {
         net: options, peer, ..
     }) = &shown.connection
     {
         text += "    net {\n";
-        lines(&mut text, 8, Section::Net, &net(options));
+        lines(&mut text, 8, options.changed());
         text += &format!(
             "    }}\n    _remote_host {{\n        address\t\t\t{};\n    }}\n",
             address(peer)
@@ -332,10 +119,10 @@ pub(crate) fn show(shown: &ResourceShown) -> String {
                 MetaDisk::Indexed(path, index) => format!("\"{}\" [ {index} ]", path.display()),
             };
             text += &format!("            meta-disk\t\t\t{meta};\n");
-            let options = disk(options);
+            let options = options.changed();
             if !options.is_empty() {
                 text += "            disk {\n";
-                lines(&mut text, 16, Section::Disk, &options);
+                lines(&mut text, 16, options);
                 text += "            }\n";
             }
         }
@@ -350,23 +137,21 @@ fn address(address: &std::net::SocketAddr) -> String {
     format!("{family} {address}")
 }
 
-fn lines(text: &mut String, indent: usize, section: Section, settings: &Settings) {
-    for (name, value) in settings {
-        let (value, comment) = match options::find(section, name).map(|option| option.ty) {
-            Some(Type::Number { unit, .. }) => match unit {
-                Unit::Count => (value.clone(), ""),
-                Unit::Seconds => (value.clone(), " # seconds"),
-                Unit::Deciseconds => (value.clone(), " # 1/10 seconds"),
-                Unit::Bytes => (value.clone(), " # bytes"),
+fn lines(text: &mut String, indent: usize, changed: Changed) {
+    for (option, value) in changed {
+        let (value, comment) = match option.ty {
+            Type::Number { unit, .. } => match unit {
+                Unit::Count => (value, ""),
+                Unit::Seconds => (value, " # seconds"),
+                Unit::Deciseconds => (value, " # 1/10 seconds"),
+                Unit::Bytes => (value, " # bytes"),
                 Unit::KibPerSecond => (format!("{value}k"), " # bytes/second"),
                 Unit::Sectors => (format!("{value}s"), " # bytes"),
             },
-            Some(Type::Text { .. }) => (
-                format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
-                "",
-            ),
-            _ => (value.clone(), ""),
+            Type::Text { .. } => (quoted(&value), ""),
+            _ => (value, ""),
         };
+        let name = option.name;
         *text += &format!("{:indent$}{name:<16}\t{value};{comment}\n", "");
     }
 }
@@ -444,15 +229,13 @@ mod tests {
         ];
         let parsed = given(Section::Net, &settings).unwrap().net;
         assert_eq!(parsed.max_buffers, 8192);
-        let again: Vec<_> = net(&parsed)
-            .into_iter()
-            .map(|(n, v)| (n.to_owned(), v))
-            .collect();
+        let again = parsed.changed().into_iter();
+        let again: Vec<_> = again.map(|(o, v)| (o.name.to_owned(), v)).collect();
         assert_eq!(again.len(), settings.len());
         assert_eq!(parse(Section::Net, &again).unwrap().net, parsed);
-        assert!(net(&NetOptions::default()).is_empty());
-        assert!(disk(&DiskOptions::default()).is_empty());
-        assert!(resource(&ResourceOptions::default()).is_empty());
+        assert!(NetOptions::default().changed().is_empty());
+        assert!(DiskOptions::default().changed().is_empty());
+        assert!(ResourceOptions::default().changed().is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The JSON of `status` (`docs/spec/admin.md`, section 4.8), with keys of our own where something is not as it should be.
 
-use rdb_control::{ReasonReport, ResourceReport, VolumeReport};
+use rdb_control::{ConnState, ReasonReport, ResourceReport, Suspension, VolumeReport};
 use serde_json::{Value, json};
 
 use crate::status_text::{
@@ -22,20 +22,20 @@ fn resource_json(resource: &ResourceReport) -> Value {
         .first()
         .map(|v| v.suspended.clone())
         .unwrap_or_default();
-    let has = |reason: &str| reasons.iter().any(|r| r == reason);
+    let has = |reason| reasons.contains(&reason);
     let devices: Vec<Value> = resource.volumes.iter().map(device_json).collect();
-    let connections: Vec<Value> = (resource.connection != "StandAlone")
+    let connections: Vec<Value> = (resource.connection != ConnState::StandAlone)
         .then(|| connection_json(resource))
         .into_iter()
         .collect();
     let mut value = json!({
         "name": resource.name,
         "node-id": 0,
-        "role": role(resource),
+        "role": role(resource).as_str(),
         "suspended": !reasons.is_empty(),
-        "suspended-user": has("user"),
-        "suspended-no-data": has("no-data"),
-        "suspended-fencing": has("fencing"),
+        "suspended-user": has(Suspension::User),
+        "suspended-no-data": has(Suspension::NoData),
+        "suspended-fencing": has(Suspension::Fencing),
         "suspended-quorum": false,
         "force-io-failures": false,
         "write-ordering": resource.volumes.first().map_or("none", |v| write_ordering(v.write_ordering)),
@@ -69,7 +69,7 @@ fn device_json(volume: &VolumeReport) -> Value {
     let mut value = json!({
         "volume": volume.volume,
         "minor": volume.minor,
-        "disk-state": volume.disk,
+        "disk-state": volume.disk.as_str(),
         "client": false,
         "quorum": true,
         "device": volume.device,
@@ -93,7 +93,7 @@ fn device_json(volume: &VolumeReport) -> Value {
 }
 
 fn connection_json(resource: &ResourceReport) -> Value {
-    let connection = connection_word(&resource.connection);
+    let connection = connection_word(resource.connection);
     let host = |address: std::net::SocketAddr| {
         let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
         json!({ "address": address.ip().to_string(), "port": address.port(), "family": family })
@@ -105,7 +105,7 @@ fn connection_json(resource: &ResourceReport) -> Value {
             json!({
                 "this_host": host(local),
                 "remote_host": host(peer),
-                "established": connection == "Connected",
+                "established": resource.connection == ConnState::WFReportParams,
             })
         })
         .into_iter()
@@ -116,7 +116,7 @@ fn connection_json(resource: &ResourceReport) -> Value {
         "name": "peer",
         "connection-state": connection,
         "congested": false,
-        "peer-role": peer_role(resource),
+        "peer-role": peer_role(resource).as_str(),
         "paths": paths,
         "peer_devices": peer_devices,
     })
@@ -125,8 +125,8 @@ fn connection_json(resource: &ResourceReport) -> Value {
 fn peer_device_json(volume: &VolumeReport) -> Value {
     let mut value = json!({
         "volume": volume.volume,
-        "replication-state": replication_word(&volume.cstate),
-        "peer-disk-state": volume.peer_disk,
+        "replication-state": replication_word(volume),
+        "peer-disk-state": volume.peer_disk.as_str(),
         "peer-client": false,
         "resync-suspended": resync_suspended(volume),
         "received": volume.received_kib,

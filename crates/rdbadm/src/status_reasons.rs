@@ -3,7 +3,7 @@
 //! Programs read `status` for words like `disk:UpToDate`. So each of these lines begins with a key of its own, and none
 //! has such a word in it.
 
-use rdb_control::{ReasonReport, ResourceReport, VolumeReport};
+use rdb_control::{ConnState, DiskState, ReasonReport, ResourceReport, VolumeReport};
 
 /// The lines of a resource.
 pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
@@ -13,20 +13,20 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
         let state = if is_connected(resource) {
             "Connected"
         } else {
-            &resource.connection
+            resource.connection.as_str()
         };
         add(&mut lines, "connection", None, state, reason);
     }
     for volume in &resource.volumes {
         let number = numbered.then_some(volume.volume);
         if let Some(reason) = &volume.disk_reason {
-            add(&mut lines, "disk", number, &volume.disk, reason);
+            add(&mut lines, "disk", number, volume.disk.as_str(), reason);
         }
         if let Some(line) = progress(volume, number) {
             lines.push(line);
         }
         if let Some(reason) = &volume.resync_reason {
-            add(&mut lines, "resync", number, &volume.cstate, reason);
+            add(&mut lines, "resync", number, volume.cstate_word(), reason);
         }
     }
     lines
@@ -34,7 +34,7 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
 
 /// Whether the pair is connected, as far as the connection's own state says.
 fn is_connected(resource: &ResourceReport) -> bool {
-    resource.connection == "WFReportParams"
+    resource.connection == ConnState::WFReportParams
 }
 
 /// The lines of one volume of a resource, the connection's among them.
@@ -70,7 +70,10 @@ fn add(
 /// How far a resync is, with the figures of the status file.
 fn progress(volume: &VolumeReport, number: Option<u16>) -> Option<String> {
     let sync = volume.sync.as_ref()?;
-    if !matches!(volume.cstate.as_str(), "SyncSource" | "SyncTarget") {
+    if !matches!(
+        volume.cstate,
+        Some(ConnState::SyncSource | ConnState::SyncTarget)
+    ) {
         return None;
     }
     let volume = number.map_or_else(String::new, |volume| format!("volume {volume} "));
@@ -127,16 +130,16 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
             .disk_reason
             .as_ref()
             .is_some_and(|reason| reason.word == "forced");
-        if volume.disk != "UpToDate" || is_forced {
+        if volume.disk != DiskState::UpToDate || is_forced {
             let why = volume.disk_reason.as_ref();
             let why = why.map_or_else(String::new, |why| format!(": {}", one_line(&why.text)));
             ill(format!("volume {number}: disk {}{why}", volume.disk));
         }
         if is_connected(resource) {
-            if volume.cstate != "Connected" {
-                ill(format!("volume {number}: {}", volume.cstate));
+            if volume.cstate != Some(ConnState::Connected) {
+                ill(format!("volume {number}: {}", volume.cstate_word()));
             }
-            if volume.peer_disk != "UpToDate" {
+            if volume.peer_disk != DiskState::UpToDate {
                 ill(format!(
                     "volume {number}: the peer's disk {}",
                     volume.peer_disk
@@ -144,10 +147,11 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
             }
         }
         if !volume.suspended.is_empty() {
-            let why = volume.suspended.join(", ");
+            let why = volume.suspended.iter().map(|reason| reason.as_str());
+            let why = why.collect::<Vec<_>>().join(", ");
             ill(format!("volume {number}: I/O is suspended ({why})"));
         }
-        if volume.out_of_sync_kib != 0 && volume.cstate == "Connected" {
+        if volume.out_of_sync_kib != 0 && volume.cstate == Some(ConnState::Connected) {
             let kib = volume.out_of_sync_kib;
             ill(format!("volume {number}: {kib} KiB differ"));
         }
@@ -157,7 +161,7 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::{FailedReport, SyncReport};
+    use rdb_control::{FailedReport, Suspension, SyncReport};
 
     use super::*;
     use crate::status_text::tests::{resource, volume};
@@ -189,14 +193,14 @@ mod tests {
     #[test]
     fn reasons_and_advice_have_lines_of_their_own() {
         let mut split = well();
-        split.connection = "StandAlone".to_owned();
+        split.connection = ConnState::StandAlone;
         split.link_reason = reason(
             "split-brain",
             "unresolved\n\u{1b}split brain",
             Some("decide"),
         );
         split.link_reason.as_mut().unwrap().since_s = Some(0);
-        split.volumes[0].disk = "Outdated".to_owned();
+        split.volumes[0].disk = DiskState::Outdated;
         split.volumes[0].disk_reason = reason("outdated", "the peer has newer data", None);
         assert_eq!(
             lines(&split),
@@ -216,8 +220,8 @@ mod tests {
     #[test]
     fn a_resync_tells_the_figures_that_the_others_tell() {
         let mut syncing = well();
-        syncing.volumes[0].cstate = "SyncTarget".to_owned();
-        syncing.volumes[0].disk = "Inconsistent".to_owned();
+        syncing.volumes[0].cstate = Some(ConnState::SyncTarget);
+        syncing.volumes[0].disk = DiskState::Inconsistent;
         syncing.volumes[0].sync = Some(SyncReport {
             total_kib: 1_000_000,
             left_kib: 500_000,
@@ -246,26 +250,26 @@ mod tests {
     fn the_check_finds_each_ill() {
         type Spoil = fn(&mut ResourceReport);
         let table: [(Spoil, &str); 9] = [
-            (|r| r.connection = "StandAlone".to_owned(), "r0: StandAlone"),
+            (|r| r.connection = ConnState::StandAlone, "r0: StandAlone"),
             (
-                |r| r.connection = "WFConnection".to_owned(),
+                |r| r.connection = ConnState::WFConnection,
                 "r0: WFConnection",
             ),
             (|r| r.volumes.clear(), "r0: it has no volume"),
             (
-                |r| r.volumes[0].disk = "Diskless".to_owned(),
+                |r| r.volumes[0].disk = DiskState::Diskless,
                 "r0: volume 0: disk Diskless",
             ),
             (
-                |r| r.volumes[0].peer_disk = "Outdated".to_owned(),
+                |r| r.volumes[0].peer_disk = DiskState::Outdated,
                 "r0: volume 0: the peer's disk Outdated",
             ),
             (
-                |r| r.volumes[0].cstate = "VerifyS".to_owned(),
+                |r| r.volumes[0].cstate = Some(ConnState::VerifyS),
                 "r0: volume 0: VerifyS",
             ),
             (
-                |r| r.volumes[0].suspended = vec!["user".to_owned()],
+                |r| r.volumes[0].suspended = vec![Suspension::User],
                 "r0: volume 0: I/O is suspended (user)",
             ),
             (

@@ -1,7 +1,7 @@
 //! What `status` prints: DRBD 8.4's text (`docs/spec/admin.md`, section 4.7), the JSON of section 4.8 (`status_json.rs`), and the lines
 //! of `drbd-overview` (section 6).
 
-use rdb_control::{ResourceReport, StatusReport, VolumeReport};
+use rdb_control::{ConnState, DiskState, Pause, ResourceReport, Role, StatusReport, VolumeReport};
 
 use crate::status_reasons::{self, one_line};
 
@@ -34,7 +34,11 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
         text.text.push('\n');
         return text.text;
     }
-    let mut head = format!("{} role:{}", resource.name, paint(role(resource), true));
+    let mut head = format!(
+        "{} role:{}",
+        resource.name,
+        paint(role(resource).as_str(), true)
+    );
     let suspended = suspended(resource);
     if verbose || suspended != "no" {
         head += &format!(" suspended:{suspended}");
@@ -57,7 +61,7 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
         if verbose {
             line += &format!("minor:{} ", volume.minor);
         }
-        line += &format!("disk:{}", paint(&volume.disk, true));
+        line += &format!("disk:{}", paint(volume.disk.as_str(), true));
         if verbose && !statistics {
             line += &format!(" blocked:{}", blocked(volume));
         }
@@ -105,18 +109,18 @@ fn peer(resource: &ResourceReport, detail: Detail, numbered: bool) -> Option<Vec
         ..
     } = detail;
     let paint = |word: &str, own| paint(word, own, detail.color);
-    if resource.connection == "StandAlone" {
+    if resource.connection == ConnState::StandAlone {
         return None;
     }
-    let connection = connection_word(&resource.connection);
-    let is_connected = connection == "Connected";
+    let connection = connection_word(resource.connection);
+    let is_connected = resource.connection == ConnState::WFReportParams;
     let mut lines = Vec::new();
     let mut head = "peer".to_owned();
     if verbose || !is_connected {
         head += &format!(" connection:{}", paint(connection, true));
     }
     if verbose || is_connected {
-        head += &format!(" role:{}", paint(peer_role(resource), false));
+        head += &format!(" role:{}", paint(peer_role(resource).as_str(), false));
     }
     if statistics {
         head += " congested:no";
@@ -126,7 +130,7 @@ fn peer(resource: &ResourceReport, detail: Detail, numbered: bool) -> Option<Vec
         return Some(lines);
     }
     for volume in &resource.volumes {
-        let replication = replication_word(&volume.cstate);
+        let replication = replication_word(volume);
         let mut words = Vec::new();
         if numbered {
             words.push(format!("volume:{}", volume.volume));
@@ -134,7 +138,10 @@ fn peer(resource: &ResourceReport, detail: Detail, numbered: bool) -> Option<Vec
         if verbose || replication != "Off" {
             words.push(format!("replication:{}", paint(replication, true)));
         }
-        words.push(format!("peer-disk:{}", paint(&volume.peer_disk, false)));
+        words.push(format!(
+            "peer-disk:{}",
+            paint(volume.peer_disk.as_str(), false)
+        ));
         if let Some(done) = done_percent(volume) {
             words.push(format!("done:{done:.2}"));
         }
@@ -191,63 +198,57 @@ fn blocked(volume: &VolumeReport) -> &'static str {
 }
 
 /// The role of a resource: Primary if any volume is.
-pub(crate) fn role(resource: &ResourceReport) -> &str {
-    strongest(
-        resource.volumes.iter().map(|v| v.role.as_str()),
-        "Secondary",
-    )
+pub(crate) fn role(resource: &ResourceReport) -> Role {
+    let roles = resource.volumes.iter().map(|v| v.role);
+    roles.max_by_key(rank).unwrap_or(Role::Secondary)
 }
 
-pub(crate) fn peer_role(resource: &ResourceReport) -> &str {
-    strongest(
-        resource.volumes.iter().map(|v| v.peer_role.as_str()),
-        "Unknown",
-    )
+pub(crate) fn peer_role(resource: &ResourceReport) -> Role {
+    let roles = resource.volumes.iter().map(|v| v.peer_role);
+    roles.max_by_key(rank).unwrap_or(Role::Unknown)
 }
 
 /// Primary before Secondary before Unknown.
-fn strongest<'a>(roles: impl Iterator<Item = &'a str>, none: &'a str) -> &'a str {
-    let rank = |role: &str| match role {
-        "Primary" => 2,
-        "Secondary" => 1,
-        _ => 0,
-    };
-    roles.max_by_key(|role| rank(role)).unwrap_or(none)
+fn rank(role: &Role) -> u8 {
+    match role {
+        Role::Primary => 2,
+        Role::Secondary => 1,
+        Role::Unknown => 0,
+    }
 }
 
 /// The newer word for a connection state.
-pub(crate) fn connection_word(state: &str) -> &str {
+pub(crate) fn connection_word(state: ConnState) -> &'static str {
     match state {
-        "WFConnection" => "Connecting",
-        "WFReportParams" => "Connected",
-        other => other,
+        ConnState::WFConnection => "Connecting",
+        ConnState::WFReportParams => "Connected",
+        other => other.as_str(),
     }
 }
 
 /// The newer word for a volume's connection state.
-pub(crate) fn replication_word(cstate: &str) -> &str {
-    match cstate {
-        "StandAlone" | "Disconnecting" | "Unconnected" | "Timeout" | "BrokenPipe"
-        | "NetworkFailure" | "ProtocolError" | "TearDown" | "WFConnection" | "WFReportParams" => {
-            "Off"
-        }
-        "Connected" => "Established",
-        other => other,
+pub(crate) fn replication_word(volume: &VolumeReport) -> &'static str {
+    match volume.cstate {
+        Some(state) if state < ConnState::Connected => "Off",
+        Some(ConnState::Connected) => "Established",
+        _ => volume.cstate_word(),
     }
 }
 
 /// `done:` is the share in sync, shown in every state of resync and verify.
 fn done_percent(volume: &VolumeReport) -> Option<f64> {
-    let syncing = [
-        "SyncSource",
-        "SyncTarget",
-        "VerifyS",
-        "VerifyT",
-        "PausedSyncS",
-        "PausedSyncT",
-    ];
-    (syncing.contains(&volume.cstate.as_str()) && volume.size_kib > 0)
-        .then(|| in_sync_percent(volume))
+    let is_syncing = matches!(
+        volume.cstate,
+        Some(
+            ConnState::SyncSource
+                | ConnState::SyncTarget
+                | ConnState::VerifyS
+                | ConnState::VerifyT
+                | ConnState::PausedSyncS
+                | ConnState::PausedSyncT
+        )
+    );
+    (is_syncing && volume.size_kib > 0).then(|| in_sync_percent(volume))
 }
 
 pub(crate) fn in_sync_percent(volume: &VolumeReport) -> f64 {
@@ -257,23 +258,21 @@ pub(crate) fn in_sync_percent(volume: &VolumeReport) -> f64 {
     100.0 * (1.0 - volume.out_of_sync_kib as f64 / volume.size_kib as f64)
 }
 
-fn joined(words: &[String]) -> String {
-    if words.is_empty() {
-        "no".to_owned()
-    } else {
-        words.join(",")
+fn joined(words: impl Iterator<Item = &'static str>) -> String {
+    let words: Vec<_> = words.collect();
+    match words.is_empty() {
+        true => "no".to_owned(),
+        false => words.join(","),
     }
 }
 
 fn suspended(resource: &ResourceReport) -> String {
-    resource
-        .volumes
-        .first()
-        .map_or_else(|| "no".to_owned(), |v| joined(&v.suspended))
+    let volume = resource.volumes.first();
+    joined(volume.iter().flat_map(|v| &v.suspended).map(|s| s.as_str()))
 }
 
 pub(crate) fn resync_suspended(volume: &VolumeReport) -> String {
-    joined(&volume.resync_suspended)
+    joined(volume.resync_suspended.iter().map(|pause| pause.as_str()))
 }
 
 pub(crate) fn write_ordering(letter: char) -> &'static str {
@@ -318,11 +317,11 @@ pub(crate) fn overview(report: &StatusReport) -> String {
         }
         let protocol = resource
             .protocol
-            .filter(|_| volume.cstate != "StandAlone")
+            .filter(|_| volume.cstate != Some(ConnState::StandAlone))
             .unwrap_or(' ');
         text += &format!(
             "{} {}/{} {}/{} {protocol} {}\n",
-            volume.cstate,
+            volume.cstate_word(),
             volume.role,
             volume.peer_role,
             volume.disk,
@@ -339,19 +338,10 @@ pub(crate) fn overview(report: &StatusReport) -> String {
 /// Shell assignments for one volume (`docs/spec/admin.md`, section 4.6).
 pub(crate) fn sh_status(resource: &ResourceReport, volume: &VolumeReport) -> String {
     let unconfigured = is_unconfigured(volume);
-    let known = |word: &str| {
-        if unconfigured {
-            String::new()
-        } else {
-            word.to_owned()
-        }
-    };
-    let flag = |reasons: &[String], reason: &str| {
-        if reasons.iter().any(|r| r == reason) {
-            "1"
-        } else {
-            ""
-        }
+    let known = |word: &'static str| if unconfigured { "" } else { word };
+    let flag = |pause| match volume.resync_suspended.contains(&pause) {
+        true => "1",
+        false => "",
     };
     let percent = match &volume.sync {
         Some(sync) if !unconfigured => {
@@ -374,37 +364,41 @@ pub(crate) fn sh_status(resource: &ResourceReport, volume: &VolumeReport) -> Str
         if unconfigured {
             "Unconfigured"
         } else {
-            &volume.cstate
+            volume.cstate_word()
         },
-        known(&volume.role),
-        known(&volume.peer_role),
-        known(&volume.disk),
-        known(&volume.peer_disk),
+        known(volume.role.as_str()),
+        known(volume.peer_role.as_str()),
+        known(volume.disk.as_str()),
+        known(volume.peer_disk.as_str()),
         if volume.suspended.is_empty() { "" } else { "1" },
-        flag(&volume.resync_suspended, "dependency"),
-        flag(&volume.resync_suspended, "peer"),
-        flag(&volume.resync_suspended, "user"),
+        flag(Pause::Dependency),
+        flag(Pause::Peer),
+        flag(Pause::User),
     )
 }
 
 /// StandAlone, Diskless and Secondary.
 pub(crate) fn is_unconfigured(volume: &VolumeReport) -> bool {
-    volume.cstate == "StandAlone" && volume.disk == "Diskless" && volume.role == "Secondary"
+    volume.cstate == Some(ConnState::StandAlone)
+        && volume.disk == DiskState::Diskless
+        && volume.role == Role::Secondary
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use rdb_control::Suspension;
+
     use super::*;
 
     pub(crate) fn volume(cstate: &str, roles: (&str, &str), disks: (&str, &str)) -> VolumeReport {
         VolumeReport {
             volume: 0,
             minor: 0,
-            role: roles.0.to_owned(),
-            peer_role: roles.1.to_owned(),
-            cstate: cstate.to_owned(),
-            disk: disks.0.to_owned(),
-            peer_disk: disks.1.to_owned(),
+            role: roles.0.parse().unwrap(),
+            peer_role: roles.1.parse().unwrap(),
+            cstate: Some(cstate.parse().unwrap()),
+            disk: disks.0.parse().unwrap(),
+            peer_disk: disks.1.parse().unwrap(),
             suspended: vec![],
             resync_suspended: vec![],
             flags: "r-----".to_owned(),
@@ -433,7 +427,7 @@ pub(crate) mod tests {
     pub(crate) fn resource(connection: &str, volumes: Vec<VolumeReport>) -> ResourceReport {
         ResourceReport {
             name: "r0".to_owned(),
-            connection: connection.to_owned(),
+            connection: connection.parse().unwrap(),
             protocol: Some('C'),
             local: Some("10.9.0.1:7789".parse().unwrap()),
             peer: Some("10.9.0.2:7789".parse().unwrap()),
@@ -525,7 +519,7 @@ pub(crate) mod tests {
             volume: 1,
             minor: 1,
             out_of_sync_kib: 975_113,
-            resync_suspended: vec!["user".to_owned()],
+            resync_suspended: vec![Pause::User],
             ..volume(
                 "PausedSyncT",
                 ("Secondary", "Primary"),
@@ -586,6 +580,49 @@ pub(crate) mod tests {
         assert!(
             text.contains("_known=Unconfigured\n\n_cstate=Unconfigured\n_role=\n_peer=\n"),
             "{text}"
+        );
+    }
+
+    /// What other versions of the commands and of the daemon, and programs at the socket, read.
+    #[test]
+    fn states_are_words_on_the_socket() {
+        let mut volume = volume(
+            "WFBitMapT",
+            ("Secondary", "Primary"),
+            ("Outdated", "UpToDate"),
+        );
+        volume.suspended = vec![Suspension::User, Suspension::NoData, Suspension::Fencing];
+        volume.resync_suspended = vec![Pause::User, Pause::Peer, Pause::Dependency];
+        let mut report = resource("StandAlone", vec![volume]);
+        let mut value = serde_json::to_value(&report).unwrap();
+        assert_eq!(value["connection"], "StandAlone");
+        let shown = &value["volumes"][0];
+        for (key, word) in [
+            ("role", "Secondary"),
+            ("peer_role", "Primary"),
+            ("cstate", "WFBitMapT"),
+            ("disk", "Outdated"),
+            ("peer_disk", "UpToDate"),
+        ] {
+            assert_eq!(shown[key], word);
+        }
+        let why = serde_json::json!(["user", "no-data", "fencing"]);
+        assert_eq!(shown["suspended"], why);
+        let why = serde_json::json!(["user", "peer", "dependency"]);
+        assert_eq!(shown["resync_suspended"], why);
+        assert_eq!(
+            serde_json::from_value::<ResourceReport>(value.clone()).unwrap(),
+            report
+        );
+        value["volumes"][0]["role"] = "primary".into();
+        assert!(serde_json::from_value::<ResourceReport>(value.clone()).is_err());
+        // A resource that does not run has no state of DRBD's.
+        report.volumes[0].cstate = None;
+        let value = serde_json::to_value(&report).unwrap();
+        assert_eq!(value["volumes"][0]["cstate"], "Failed");
+        assert_eq!(
+            serde_json::from_value::<ResourceReport>(value).unwrap(),
+            report
         );
     }
 

@@ -117,24 +117,57 @@ pub(crate) enum MetaCommand {
 }
 
 impl MetaCommand {
-    /// The words on the command line.
-    pub(crate) fn words(self) -> Vec<String> {
-        let (word, force) = match self {
-            MetaCommand::CreateMd { force } => ("create-md", force),
-            MetaCommand::WipeMd { force } => ("wipe-md", force),
-            MetaCommand::ApplyAl => ("apply-al", false),
-            MetaCommand::DumpMd => ("dump-md", false),
-            MetaCommand::GetGi => ("get-gi", false),
-            MetaCommand::ShowGi => ("show-gi", false),
-            MetaCommand::Dstate => ("dstate", false),
-            MetaCommand::Outdate => ("outdate", false),
-            MetaCommand::Invalidate => ("invalidate", false),
-        };
-        let mut words = vec![word.to_owned()];
-        if force {
-            words.push("--force".to_owned());
+    /// Every command, those that ask with or without `--force`.
+    pub(crate) const fn all(force: bool) -> [MetaCommand; 9] {
+        [
+            MetaCommand::CreateMd { force },
+            MetaCommand::WipeMd { force },
+            MetaCommand::ApplyAl,
+            MetaCommand::DumpMd,
+            MetaCommand::GetGi,
+            MetaCommand::ShowGi,
+            MetaCommand::Dstate,
+            MetaCommand::Outdate,
+            MetaCommand::Invalidate,
+        ]
+    }
+
+    /// Its name, whether it changes what is on the disk, and whether it asks before that unless it is forced.
+    const fn facts(self) -> (&'static str, bool, Option<bool>) {
+        match self {
+            MetaCommand::CreateMd { force } => ("create-md", true, Some(force)),
+            MetaCommand::WipeMd { force } => ("wipe-md", true, Some(force)),
+            MetaCommand::ApplyAl => ("apply-al", true, None),
+            MetaCommand::DumpMd => ("dump-md", false, None),
+            MetaCommand::GetGi => ("get-gi", false, None),
+            MetaCommand::ShowGi => ("show-gi", false, None),
+            MetaCommand::Dstate => ("dstate", false, None),
+            MetaCommand::Outdate => ("outdate", true, None),
+            MetaCommand::Invalidate => ("invalidate", true, None),
         }
-        words
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.facts().0
+    }
+
+    /// Whether it changes what is on the disk.
+    pub(crate) fn writes(self) -> bool {
+        self.facts().1
+    }
+
+    /// Whether it asks before it does anything; if so, whether it is forced.
+    pub(crate) fn force(self) -> Option<bool> {
+        self.facts().2
+    }
+
+    /// The words on the command line.
+    fn words(self) -> Vec<String> {
+        let force = self.force() == Some(true);
+        let force = force.then(|| "--force".to_owned());
+        std::iter::once(self.name().to_owned())
+            .chain(force)
+            .collect()
     }
 }
 

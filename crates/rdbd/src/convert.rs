@@ -1,10 +1,9 @@
 //! Between the words of the control socket and those of the engine.
 
-use rdb_config::{
-    AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnIoError, OnNoDataAccessible, RrConflict,
-};
+use rdb_config::options::Changed;
+use rdb_config::{AfterSb0p, AfterSb1p, AfterSb2p, OnIoError, RrConflict};
 use rdb_control::{
-    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Refusal, ResourceOptions, ResourceReport,
+    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Pause, Refusal, ResourceReport, Suspension,
     SyncReport, VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
@@ -16,31 +15,49 @@ use replica_proto::auth::HmacAlgorithm;
 use crate::figures::{Figures, kib};
 use crate::{proc_drbd, reasons};
 
-/// An option that rdb does not serve yet is refused, whoever asks.
-fn not_served(what: &str) -> Refusal {
-    Refusal::failure(
-        code::INVALID_REQUEST,
-        format!("{what} is not served by rdb yet"),
-    )
+/// Options that rdb does not serve are refused, whoever asks: the table says which.
+///
+/// # Errors
+/// 162 with the first one's name.
+pub(crate) fn served(changed: Changed) -> Result<(), Refusal> {
+    let mut refused = changed
+        .into_iter()
+        .filter_map(|(option, value)| option.refused(&value));
+    refused.next().map_or(Ok(()), |refused| {
+        let info = format!("{} is not served by rdb yet", refused.what);
+        Err(Refusal::failure(code::INVALID_REQUEST, info))
+    })
+}
+
+/// An algorithm that there is not: those that there are, are named.
+fn unknown(code: i32, option: &str, name: &str, is_one: fn(&str) -> bool) -> Refusal {
+    let all = DigestAlgorithm::ALL
+        .iter()
+        .map(|algorithm| algorithm.name());
+    let served: Vec<_> = all.filter(|name| is_one(name)).collect();
+    let info = format!(
+        "{option} {name} is not served: there are {}",
+        served.join(", ")
+    );
+    Refusal::failure(code, info)
+}
+
+/// Whether an algorithm can prove that a secret is known.
+fn keyed(name: &str) -> bool {
+    HmacAlgorithm::from_name(name).is_ok()
 }
 
 /// The engine's net options.
 ///
 /// # Errors
-/// 120 or 146 for unknown algorithms, 162 for what is not served.
+/// 120, 141, 144 or 146 for unknown algorithms, 162 for what is not served.
 pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
-    if net.allow_two_primaries {
-        return Err(not_served("allow-two-primaries"));
-    }
-    if net.on_congestion != rdb_config::OnCongestion::Block {
-        return Err(not_served("on-congestion"));
-    }
+    served(net.changed())?;
     let authentication = match (&net.cram_hmac_alg, &net.shared_secret) {
         (None, _) => None,
         (Some(algorithm), Some(secret)) => Some(engine::Authentication {
-            algorithm: HmacAlgorithm::from_name(algorithm).map_err(|_| {
-                Refusal::failure(code::AUTH_ALG, format!("cram-hmac-alg {algorithm}"))
-            })?,
+            algorithm: HmacAlgorithm::from_name(algorithm)
+                .map_err(|_| unknown(code::AUTH_ALG, "cram-hmac-alg", algorithm, keyed))?,
             secret: secret.clone(),
         }),
         (Some(_), None) => {
@@ -48,31 +65,17 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
             return Err(Refusal::failure(code::INVALID_REQUEST, info));
         }
     };
-    let integrity_alg = net
-        .data_integrity_alg
-        .as_deref()
-        .map(DigestAlgorithm::from_name)
-        .transpose()
-        .map_err(|error| {
-            let algorithm = net.data_integrity_alg.as_deref().unwrap_or_default();
-            Refusal::failure(
-                code::INTEGRITY_ALG,
-                format!("data-integrity-alg {algorithm}: {error}"),
-            )
-        })?;
-    let csums_alg = net
-        .csums_alg
-        .as_deref()
-        .map(DigestAlgorithm::from_name)
-        .transpose()
-        .map_err(|error| {
-            let algorithm = net.csums_alg.as_deref().unwrap_or_default();
-            Refusal::failure(code::CSUMS_ALG, format!("csums-alg {algorithm}: {error}"))
-        })?;
-    if let Some(algorithm) = &net.verify_alg {
-        DigestAlgorithm::from_name(algorithm)
-            .map_err(|_| Refusal::failure(code::VERIFY_ALG, format!("verify-alg {algorithm}")))?;
-    }
+    let digest = |code, option, name: &Option<String>| {
+        let name = name.as_deref();
+        let found = name.map(|name| {
+            DigestAlgorithm::from_name(name).map_err(|_| unknown(code, option, name, |_| true))
+        });
+        found.transpose()
+    };
+    let integrity = &net.data_integrity_alg;
+    let integrity_alg = digest(code::INTEGRITY_ALG, "data-integrity-alg", integrity)?;
+    let csums_alg = digest(code::CSUMS_ALG, "csums-alg", &net.csums_alg)?;
+    digest(code::VERIFY_ALG, "verify-alg", &net.verify_alg)?;
     Ok(engine::NetOptions {
         protocol: match net.protocol {
             rdb_config::Protocol::A => engine::Protocol::A,
@@ -127,20 +130,13 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
 /// # Errors
 /// 162 for what is not served.
 pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
-    if disk.fencing != Fencing::DontCare {
-        return Err(not_served("fencing"));
-    }
-    if disk.resync_after.is_some() {
-        return Err(not_served("resync-after"));
-    }
+    served(disk.changed())?;
     Ok(engine::DiskOptions {
         on_no_space: engine::OnNoSpace::default(),
         on_io_error: match disk.on_io_error {
             OnIoError::PassOn => engine::OnIoError::PassOn,
-            OnIoError::Detach => engine::OnIoError::Detach,
-            OnIoError::CallLocalIoError => {
-                return Err(not_served("on-io-error call-local-io-error"));
-            }
+            // (The handler is not served, and refused above.)
+            OnIoError::Detach | OnIoError::CallLocalIoError => engine::OnIoError::Detach,
         },
         size_sectors: disk.size_sectors.unwrap_or(0),
         resync_rate_kib: disk.resync_rate_kib,
@@ -154,17 +150,6 @@ pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
         disk_drain: disk.disk_drain,
         md_flushes: disk.md_flushes,
     })
-}
-
-/// Checks the options of a resource, of which the engine has none.
-///
-/// # Errors
-/// 162 for what is not served.
-pub(crate) fn check_resource(options: &ResourceOptions) -> Result<(), Refusal> {
-    match options.on_no_data_accessible {
-        OnNoDataAccessible::IoError => Ok(()),
-        OnNoDataAccessible::SuspendIo => Err(not_served("on-no-data-accessible suspend-io")),
-    }
 }
 
 /// Where metadata lies.
@@ -186,11 +171,11 @@ pub(crate) fn refusal(error: AdminError) -> Refusal {
     }
 }
 
-/// A resource's status in words. Addresses and device nodes are the caller's.
+/// A resource's status. Addresses and device nodes are the caller's.
 pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
     ResourceReport {
         name: name.to_owned(),
-        connection: status.connection.to_string(),
+        connection: status.connection,
         protocol: status.protocol.map(|protocol| protocol.letter()),
         local: None,
         peer: None,
@@ -207,30 +192,23 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
 
 fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
     let state = &volume.state;
-    let reasons = |given: &[(bool, &str)]| {
-        given
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, word)| (*word).to_owned())
-            .collect()
-    };
     VolumeReport {
         volume: volume.volume.0,
         minor: volume.minor,
-        role: state.role.to_string(),
-        peer_role: state.peer.to_string(),
-        cstate: state.conn.to_string(),
-        disk: state.disk.to_string(),
-        peer_disk: state.pdsk.to_string(),
-        suspended: reasons(&[
-            (state.susp, "user"),
-            (state.susp_nod, "no-data"),
-            (state.susp_fen, "fencing"),
+        role: state.role,
+        peer_role: state.peer,
+        cstate: Some(state.conn),
+        disk: state.disk,
+        peer_disk: state.pdsk,
+        suspended: those_set([
+            (state.susp, Suspension::User),
+            (state.susp_nod, Suspension::NoData),
+            (state.susp_fen, Suspension::Fencing),
         ]),
-        resync_suspended: reasons(&[
-            (state.user_isp, "user"),
-            (state.peer_isp, "peer"),
-            (state.aftr_isp, "dependency"),
+        resync_suspended: those_set([
+            (state.user_isp, Pause::User),
+            (state.peer_isp, Pause::Peer),
+            (state.aftr_isp, Pause::Dependency),
         ]),
         flags: proc_drbd::flags(volume),
         device: None,
@@ -258,6 +236,11 @@ fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
     }
 }
 
+fn those_set<T>(reasons: [(bool, T); 3]) -> Vec<T> {
+    let set = reasons.into_iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, reason)| reason).collect()
+}
+
 fn sync_report(sync: &SyncProgress) -> SyncReport {
     let figures = Figures::of(sync);
     SyncReport {
@@ -277,6 +260,8 @@ fn sync_report(sync: &SyncProgress) -> SyncReport {
 
 #[cfg(test)]
 mod tests {
+    use rdb_control::ResourceOptions;
+
     use super::*;
 
     #[test]
@@ -289,45 +274,35 @@ mod tests {
             disk(&DiskOptions::default()),
             Ok(engine::DiskOptions::default())
         );
-        assert_eq!(check_resource(&ResourceOptions::default()), Ok(()));
+        assert_eq!(served(ResourceOptions::default().changed()), Ok(()));
     }
 
     #[test]
     fn what_is_not_served_is_refused_by_name() {
-        let base = NetOptions::default;
-        for (options, name) in [
-            (
-                NetOptions {
-                    allow_two_primaries: true,
-                    ..base()
-                },
-                "allow-two-primaries",
-            ),
-            (
-                NetOptions {
-                    on_congestion: rdb_config::OnCongestion::PullAhead,
-                    ..base()
-                },
-                "on-congestion",
-            ),
-        ] {
-            assert_eq!(net(&options), Err(not_served(name)));
-        }
+        let not_served = |what: &str| {
+            let info = format!("{what} is not served by rdb yet");
+            Refusal::failure(code::INVALID_REQUEST, info)
+        };
+        let congestion = NetOptions {
+            on_congestion: rdb_config::OnCongestion::PullAhead,
+            ..NetOptions::default()
+        };
+        assert_eq!(net(&congestion), Err(not_served("on-congestion")));
         let base = DiskOptions::default;
         for (options, name) in [
             (
                 DiskOptions {
-                    fencing: Fencing::ResourceOnly,
+                    fencing: rdb_config::Fencing::ResourceOnly,
                     ..base()
                 },
                 "fencing",
             ),
             (
                 DiskOptions {
-                    resync_after: Some("r1".to_owned()),
+                    al_updates: false,
                     ..base()
                 },
-                "resync-after",
+                "al-updates",
             ),
             (
                 DiskOptions {
@@ -340,10 +315,11 @@ mod tests {
             assert_eq!(disk(&options), Err(not_served(name)));
         }
         let suspend = ResourceOptions {
-            on_no_data_accessible: OnNoDataAccessible::SuspendIo,
+            on_no_data_accessible: rdb_config::OnNoDataAccessible::SuspendIo,
             ..ResourceOptions::default()
         };
-        assert!(check_resource(&suspend).is_err());
+        let refused = not_served("on-no-data-accessible suspend-io");
+        assert_eq!(served(suspend.changed()), Err(refused));
     }
 
     #[test]
@@ -384,5 +360,17 @@ mod tests {
             ..NetOptions::default()
         };
         assert_eq!(net(&verify).unwrap_err().code, 146);
+        let all =
+            "is not served: there are crc32c, crc32, md5, sha1, sha224, sha256, sha384, sha512";
+        for (options, option) in [
+            (integrity("rot13"), "data-integrity-alg"),
+            (csums("rot13"), "csums-alg"),
+            (verify, "verify-alg"),
+        ] {
+            let refusal = net(&options).unwrap_err();
+            assert_eq!(refusal.info, format!("{option} rot13 {all}"));
+        }
+        let keyed = "cram-hmac-alg crc32c is not served: there are md5, sha1, sha224, sha256, sha384, sha512";
+        assert_eq!(net(&options("crc32c", Some("x"))).unwrap_err().info, keyed);
     }
 }

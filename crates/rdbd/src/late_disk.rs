@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use rdb_control::{DiskShown, MetaDisk, ReasonReport, ResourceShown, StatusReport};
+use rdb_control::{DiskShown, DiskState, MetaDisk, ReasonReport, ResourceShown, StatusReport};
 use rdb_engine::ResourceStatus;
 
 use crate::node::Node;
@@ -101,7 +101,9 @@ impl Node {
             };
             for volume in &mut resource.volumes {
                 let awaits = entry.volumes.get(&volume.volume);
-                if volume.disk == "Diskless" && awaits.is_some_and(|found| found.awaits_disk) {
+                if volume.disk == DiskState::Diskless
+                    && awaits.is_some_and(|found| found.awaits_disk)
+                {
                     volume.disk_reason = Some(ReasonReport {
                         word: "disk-hangs".to_owned(),
                         text: "it does not answer: what it was asked for before the resource was started again has not ended; \

@@ -110,7 +110,10 @@ fn main() -> ExitCode {
             fallback::go_back(&format!("{error:#}"), None);
             // Nothing is left to do about a closed standard error.
             let _ = writeln!(std::io::stderr(), "rdbd: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<run_dir::Taken>() {
+                true => ExitCode::from(rdb_control::EXIT_TAKEN),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -60,6 +60,8 @@ The log goes to standard error. Nothing waits for its reader: lines that nobody 
 .SH SIGNALS
 SIGTERM and SIGINT bring all resources down and end the daemon. A ublk or NBD device that is in use stays: its users wait, and the
 next daemon brings its resource up and makes it Primary again by itself. So it does after a crash of the daemon.
+.SH EXIT STATUS
+0 after an orderly end, 3 if another daemon has the run directory, 2 for a wrong option, and 1 for everything else.
 .SH REPLACING THE DAEMON
 \fBrdbadm restart\fR has the daemon hand everything over to a new program, in the same process, under the devices in use.
 .SH FILES

@@ -165,7 +165,7 @@ impl Node {
             Op::DiskOptions { minor, options } => self.disk_options(minor, options).await?,
             Op::NetOptions { resource, options } => self.net_options(&resource, options).await?,
             Op::ResourceOptions { resource, options } => {
-                convert::check_resource(&options)?;
+                convert::served(options.changed())?;
                 let mut registry = self.registry.lock();
                 registry
                     .get_mut(&resource)
@@ -226,7 +226,7 @@ impl Node {
         if known == Some(false) {
             return Ok(());
         }
-        convert::check_resource(&options)?;
+        convert::served(options.changed())?;
         if known == Some(true) {
             // It has stopped on its own, and somebody wants it to begin anew.
             self.registry.lock().remove(name);

@@ -40,11 +40,7 @@ impl Held {
         {
             let mut pid = String::new();
             let _ = File::open(&path).and_then(|mut file| file.read_to_string(&mut pid));
-            bail!(
-                "another rdbd (pid {}) serves {}",
-                pid.trim(),
-                run_dir.display()
-            );
+            return Err(taken(&pid, run_dir));
         }
         let handed = std::env::var(LOCK_FD).ok().and_then(|fd| fd.parse().ok());
         let pid = match handed.and_then(|fd| session::adopt(fd, &path)) {
@@ -118,6 +114,22 @@ fn is_at(file: &File, path: &Path) -> bool {
     (open.dev(), open.ino()) == (there.dev(), there.ino())
 }
 
+/// Another daemon has the run directory.
+#[derive(Debug, thiserror::Error)]
+#[error("another rdbd (pid {pid}) serves {}", run_dir.display())]
+pub(crate) struct Taken {
+    pid: String,
+    run_dir: PathBuf,
+}
+
+fn taken(pid: &str, run_dir: &Path) -> anyhow::Error {
+    let taken = Taken {
+        pid: pid.trim().to_owned(),
+        run_dir: run_dir.to_owned(),
+    };
+    taken.into()
+}
+
 fn locked_pid_file(path: &Path, run_dir: &Path) -> Result<File> {
     let named = || path.display().to_string();
     let mut file = OpenOptions::new()
@@ -132,11 +144,7 @@ fn locked_pid_file(path: &Path, run_dir: &Path) -> Result<File> {
     if !lock(&file).with_context(named)? {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
-        bail!(
-            "another rdbd (pid {}) serves {}",
-            pid.trim(),
-            run_dir.display()
-        );
+        return Err(taken(&pid, run_dir));
     }
     write_pid(&mut file).with_context(named)?;
     Ok(file)
@@ -202,14 +210,14 @@ mod tests {
         let pid = Some(std::process::id());
         let mut held = Held::take(&run_dir).unwrap();
         assert_eq!(presence(&run_dir), Presence::Runs { pid });
-        let error = Held::take(&run_dir).unwrap_err().to_string();
-        assert!(error.contains("another rdbd"), "{error}");
+        let error = Held::take(&run_dir).unwrap_err();
+        assert!(error.is::<Taken>(), "{error}");
         assert_eq!(held.restore().unwrap(), Vec::<&str>::new());
 
         std::fs::remove_file(run_dir.join(PID_NAME)).unwrap();
         // Nobody takes it, though the pid file is free.
-        let error = Held::take(&run_dir).unwrap_err().to_string();
-        assert!(error.contains("another rdbd"), "{error}");
+        let error = Held::take(&run_dir).unwrap_err();
+        assert!(error.is::<Taken>(), "{error}");
         assert_eq!(held.restore().unwrap(), ["pid file"]);
         assert_eq!(presence(&run_dir), Presence::Runs { pid });
 

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rdb_control::{FailedReport, Refusal, ResourceReport, VolumeReport, code};
+use rdb_control::{
+    ConnState, DiskState, FAILED, FailedReport, Refusal, ResourceReport, Role, VolumeReport, code,
+};
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
@@ -151,7 +153,7 @@ impl Node {
         let volumes = entry.volumes.iter();
         Some(ResourceReport {
             name: entry.name.clone(),
-            connection: "StandAlone".to_owned(),
+            connection: ConnState::StandAlone,
             protocol: None,
             local: None,
             peer: None,
@@ -218,11 +220,11 @@ fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
     VolumeReport {
         volume,
         minor,
-        role: "Unknown".to_owned(),
-        peer_role: "Unknown".to_owned(),
-        cstate: FAILED.to_owned(),
-        disk: "DUnknown".to_owned(),
-        peer_disk: "DUnknown".to_owned(),
+        role: Role::Unknown,
+        peer_role: Role::Unknown,
+        cstate: None,
+        disk: DiskState::DUnknown,
+        peer_disk: DiskState::DUnknown,
         suspended: Vec::new(),
         resync_suspended: Vec::new(),
         flags: "------".to_owned(),
@@ -247,9 +249,6 @@ fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
         resync_reason: None,
     }
 }
-
-/// What stands for the connection's state of a resource that has stopped.
-const FAILED: &str = "Failed";
 
 /// A volume of a resource that does not answer, for the status file.
 #[derive(Debug, PartialEq, Eq)]

@@ -14,9 +14,12 @@ const PANIC: &str = "echo b > /proc/sysrq-trigger";
 impl Parser {
     /// The body of `global {}` after its brace.
     pub(super) fn global_options(&mut self) -> Step<()> {
+        let mut sections = Sections::default();
         loop {
             let token = self.next()?;
             if token.is('}') {
+                let settings = sections.get(Section::Global);
+                self.out.global.extend_from_slice(settings);
                 return Ok(());
             }
             if token.is(';') {
@@ -43,11 +46,7 @@ impl Parser {
                     &hint,
                 );
             };
-            let mut sections = Sections::default();
             self.known_option(def, &token, &mut sections)?;
-            self.out
-                .global
-                .extend(sections.get(Section::Global).iter().cloned());
         }
     }
 
@@ -381,7 +380,8 @@ impl Parser {
         if let Some(before) = into.find(section, name)
             && before.value != value
         {
-            let text = format!("{name} is set twice, before in line {}", before.place.line);
+            // (A value may be a secret.)
+            let text = format!("{name} is set twice: this counts, and not {}", before.place);
             self.warn(WarningKind::Advice, at, text);
         }
         let place = self.place(at);
@@ -437,8 +437,7 @@ fn missing_before(token: &Token, next: &Token) -> String {
 
 /// Every option that may stand in a section.
 fn names_in(section: OldSection) -> impl Iterator<Item = &'static str> {
-    options::OPTIONS
-        .iter()
+    options::all()
         .filter(move |def| match section {
             OldSection::Now(now) => def.section == now,
             OldSection::Syncer => options::old(section, def.name).is_some(),

@@ -134,7 +134,7 @@ impl<P: Payload> Resource<P> {
             self.refuse(Refusal::Settings, text);
             return;
         }
-        if let Some(difference) = difference(&own, peer) {
+        if let Some(difference) = told(differences(&own, peer)) {
             self.refuse(Refusal::Settings, format!("incompatible {difference}"));
             return;
         }
@@ -174,8 +174,11 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if self.volume(nr).state.conn == ConnState::WFReportParams {
-            if let Some(difference) = comparison_difference(&own, &peer.verify_alg, &peer.csums_alg)
-            {
+            if let Some(difference) = told(comparison_differences(
+                &own,
+                &peer.verify_alg,
+                &peer.csums_alg,
+            )) {
                 self.refuse_volume(Refusal::Settings, nr, difference);
                 return;
             }
@@ -238,8 +241,8 @@ impl<P: Payload> Resource<P> {
     fn settings_difference(&self) -> Option<String> {
         let own = self.net.options.as_ref()?;
         let peer = self.net.peer_settings.as_ref()?;
-        difference(own, &peer.params)
-            .or_else(|| comparison_difference(own, &peer.verify, &peer.csums))
+        let comparison = comparison_differences(own, &peer.verify, &peer.csums);
+        told(differences(own, &peer.params).chain(comparison))
     }
 
     /// The same, and since when, for `status`: the pair is connected, and would not connect again.
@@ -303,60 +306,72 @@ impl<P: Payload> Resource<P> {
     }
 }
 
-/// The first setting of P_PROTOCOL in which the nodes differ, with whose is which.
-fn difference(own: &NetOptions, peer: &ProtocolParams) -> Option<String> {
-    let policy = |ours, theirs: AfterSb| {
+/// A setting in which the nodes differ: its name, what it is here, and on the peer.
+type Difference = (&'static str, String, String);
+
+/// The settings of P_PROTOCOL in which the nodes differ.
+fn differences(own: &NetOptions, peer: &ProtocolParams) -> impl Iterator<Item = Difference> {
+    let policy = |name, ours, theirs: AfterSb| {
         let mirrored = theirs.convert_for_receiver();
-        (after_sb(ours).to_string(), mirrored.to_string())
+        (name, after_sb(ours).to_string(), mirrored.to_string())
     };
     let yes = |set: bool| String::from(if set { "yes" } else { "no" });
     let integrity = algorithm_name(own.integrity_alg);
     let settings = [
         (
             "protocol",
-            (letter(wire_protocol(own.protocol)), letter(peer.protocol)),
+            letter(wire_protocol(own.protocol)),
+            letter(peer.protocol),
         ),
-        ("after-sb-0pri", policy(own.after_sb_0pri, peer.after_sb_0p)),
-        ("after-sb-1pri", policy(own.after_sb_1pri, peer.after_sb_1p)),
-        ("after-sb-2pri", policy(own.after_sb_2pri, peer.after_sb_2p)),
-        ("allow-two-primaries", (yes(false), yes(peer.two_primaries))),
+        policy("after-sb-0pri", own.after_sb_0pri, peer.after_sb_0p),
+        policy("after-sb-1pri", own.after_sb_1pri, peer.after_sb_1p),
+        policy("after-sb-2pri", own.after_sb_2pri, peer.after_sb_2p),
+        ("allow-two-primaries", yes(false), yes(peer.two_primaries)),
         (
             "data-integrity-alg",
-            (
-                named(integrity.as_str()),
-                named(peer.integrity_alg.as_str()),
-            ),
+            named(integrity.as_str()),
+            named(peer.integrity_alg.as_str()),
         ),
     ];
-    let (what, (ours, theirs)) = settings
+    settings
         .into_iter()
-        .find(|(_, (ours, theirs))| ours != theirs)?;
-    // (A name can be anything that fits.)
-    let theirs = theirs.escape_debug();
-    Some(format!(
-        "{what} settings: here {ours}, on the peer {theirs}"
-    ))
+        .filter(|(_, ours, theirs)| ours != theirs)
 }
 
-/// The same for the algorithms of P_SYNC_PARAM.
-fn comparison_difference(
+/// The algorithms of P_SYNC_PARAM in which the nodes differ.
+fn comparison_differences(
     own: &NetOptions,
     verify: &AlgorithmName,
     csums: &AlgorithmName,
-) -> Option<String> {
+) -> impl Iterator<Item = Difference> {
     let own_csums = algorithm_name(own.csums_alg);
     let algorithms = [
-        ("verify", own.verify_alg.as_str(), verify.as_str()),
-        ("csums", own_csums.as_str(), csums.as_str()),
+        ("verify-alg", named(&own.verify_alg), named(verify.as_str())),
+        (
+            "csums-alg",
+            named(own_csums.as_str()),
+            named(csums.as_str()),
+        ),
     ];
-    let (what, ours, theirs) = algorithms
+    algorithms
         .into_iter()
-        .find(|(_, ours, theirs)| ours != theirs)?;
-    let (ours, theirs) = (named(ours), named(theirs));
-    let theirs = theirs.escape_debug();
-    Some(format!(
-        "{what}-alg settings: here {ours}, on the peer {theirs}"
-    ))
+        .filter(|(_, ours, theirs)| ours != theirs)
+}
+
+/// All differences in words, if there are any.
+fn told(differences: impl Iterator<Item = Difference>) -> Option<String> {
+    let mut text = String::new();
+    for (what, ours, theirs) in differences {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        // (A name can be anything that fits.)
+        let theirs = theirs.escape_debug();
+        text.push_str(&format!(
+            "{what} settings: here {ours}, on the peer {theirs}"
+        ));
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 fn named(algorithm: &str) -> String {

@@ -22,7 +22,7 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
             .any(|v| is_same_volume(running, v.volume, v.minor));
         if !kept {
             if running.disk.is_some() {
-                create.push(item.detach(running.minor, false));
+                create.push(item.detach(running.minor));
             }
             create.push(item.del_minor(running.minor));
         }
@@ -40,9 +40,9 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
         match (&running.disk, &volume.disk) {
             (None, None) => {}
             (None, Some(_)) => disks.extend(item.attach(volume)),
-            (Some(_), None) => disks.push(item.detach(volume.minor, false)),
+            (Some(_), None) => disks.push(item.detach(volume.minor)),
             (Some(disk), Some(data)) if disk.data != *data || disk.meta != volume.meta => {
-                disks.push(item.detach(volume.minor, false));
+                disks.push(item.detach(volume.minor));
                 disks.extend(item.attach(volume));
             }
             (Some(disk), Some(_)) => {
@@ -67,6 +67,25 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
         }
     }
     [create, disks, net]
+}
+
+/// The options of a connection that stays whose change holds for the next one alone: until then nothing shows whether the peer
+/// has the same.
+pub(crate) fn for_next_connection(item: &Item, shown: Option<&ResourceShown>) -> Vec<&'static str> {
+    let resource = &item.resource;
+    let Some(running) = shown.and_then(|shown| shown.connection.as_ref()) else {
+        return Vec::new();
+    };
+    let stays = (running.local, running.peer) == (resource.me.address, resource.peer.address);
+    let (old, new) = (&running.net, &resource.net);
+    let changed = [
+        ("cram-hmac-alg", old.cram_hmac_alg != new.cram_hmac_alg),
+        ("shared-secret", old.shared_secret != new.shared_secret),
+    ];
+    let changed = changed
+        .into_iter()
+        .filter(|(_, is_changed)| stays && *is_changed);
+    changed.map(|(name, _)| name).collect()
 }
 
 fn is_same_volume(running: &VolumeShown, volume: u16, minor: u32) -> bool {

@@ -2,7 +2,10 @@
 //! undone by hand.
 
 use rdb_config::ResolvedVolume;
-use rdb_control::{NetOptions, ResourceReport, ResourceShown, VolumeReport, VolumeShown};
+use rdb_control::{
+    ConnState, DiskState, NetOptions, ResourceReport, ResourceShown, Role, VolumeReport,
+    VolumeShown,
+};
 
 use super::plan::Item;
 
@@ -55,7 +58,7 @@ fn obstacle_of_volume(
     state: Option<&VolumeReport>,
 ) -> Option<String> {
     let number = running.volume;
-    let is_primary = state.is_some_and(|state| state.role == "Primary");
+    let is_primary = state.is_some_and(|state| state.role == Role::Primary);
     if !is_primary {
         return None;
     }
@@ -72,7 +75,7 @@ fn obstacle_of_volume(
     }
     let disk = running.disk.as_ref()?;
     let is_moved = configured.disk.as_ref() != Some(&disk.data) || configured.meta != disk.meta;
-    let good_peer = state.is_some_and(|state| state.peer_disk == "UpToDate");
+    let good_peer = state.is_some_and(|state| state.peer_disk == DiskState::UpToDate);
     (is_moved && !good_peer).then(|| {
         format!("volume {number} is Primary on a disk that would be detached, and the peer's is not UpToDate")
     })
@@ -108,10 +111,18 @@ fn obstacles_of_net<'a>(
     let verify = running.verify_alg != configured.verify_alg;
     report.volumes.iter().filter_map(move |volume| {
         let number = volume.volume;
-        let (what, activity) = match volume.cstate.as_str() {
-            "VerifyS" | "VerifyT" if verify => ("verify-alg", "verified"),
-            "StartingSyncS" | "StartingSyncT" | "WFBitMapS" | "WFBitMapT" | "WFSyncUUID"
-            | "SyncSource" | "SyncTarget" | "PausedSyncS" | "PausedSyncT"
+        use ConnState as C;
+        let (what, activity) = match volume.cstate? {
+            C::VerifyS | C::VerifyT if verify => ("verify-alg", "verified"),
+            C::StartingSyncS
+            | C::StartingSyncT
+            | C::WFBitMapS
+            | C::WFBitMapT
+            | C::WFSyncUUID
+            | C::SyncSource
+            | C::SyncTarget
+            | C::PausedSyncS
+            | C::PausedSyncT
                 if csums =>
             {
                 ("csums-alg", "resynced")
@@ -173,16 +184,16 @@ mod tests {
         assert_eq!(found(&primary, algorithms), Vec::<String>::new());
         for (conn, expected) in [
             (
-                "SyncSource",
+                ConnState::SyncSource,
                 "csums-alg cannot be changed while volume 0 is being resynced: wait for its end",
             ),
             (
-                "VerifyT",
+                ConnState::VerifyT,
                 "verify-alg cannot be changed while volume 0 is being verified: wait for its end",
             ),
         ] {
             let mut busy = report("Primary", "UpToDate");
-            busy.volumes[0].cstate = conn.to_owned();
+            busy.volumes[0].cstate = Some(conn);
             assert_eq!(found(&busy, algorithms), [expected]);
             assert_eq!(found(&busy, |_| {}), Vec::<String>::new());
         }

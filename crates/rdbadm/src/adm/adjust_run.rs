@@ -1,24 +1,18 @@
 //! How `adjust` is carried out, and what is looked at before anything is.
 
+use rdb_control::Op;
+
 use super::plan::Item;
-use super::table::Verb;
 use super::{Command, adjust, adjust_check};
 use crate::out;
-use crate::step::Step;
+use crate::step::{Action, Step};
+use crate::verbs::Mark;
 
 impl Command<'_> {
     /// Whether the daemon is another node's than the one that the command speaks of; the exit status then. What the
     /// configuration has for one node must not be done to the other.
     pub(super) fn is_anothers_daemon(&self) -> Option<u8> {
-        let changes = matches!(
-            self.row.verb,
-            Verb::Up
-                | Verb::Adjust
-                | Verb::Attach
-                | Verb::Connect
-                | Verb::NewResource
-                | Verb::NewMinor
-        );
+        let changes = self.verb.is_marked(Mark::Configures);
         if !changes || self.has("dry-run") {
             return None;
         }
@@ -60,11 +54,16 @@ impl Command<'_> {
             }
             if obstacles.is_empty() || self.has("dry-run") {
                 let running = shown.iter().find(|r| r.name == *name);
+                for option in adjust::for_next_connection(item, running) {
+                    out::error(&format!(
+                        "{name}: {option} holds from the next connection on: it must be the same on the peer by then"
+                    ));
+                }
                 plans.push(adjust::adjust(item, running));
             }
         }
         // As drbdadm does it, all new resources come before anything else.
-        let is_new = |step: &Step| step.argv.first().is_some_and(|verb| verb == "new-resource");
+        let is_new = |step: &Step| matches!(step.action, Action::Run(Op::NewResource { .. }));
         let mut first = Vec::new();
         for [create, ..] in &mut plans {
             let (new, rest) = std::mem::take(create).into_iter().partition(is_new);

@@ -3,7 +3,7 @@
 mod adjust;
 mod adjust_check;
 mod adjust_run;
-mod facts;
+pub(crate) mod facts;
 pub(crate) mod plan;
 mod restart;
 mod select;
@@ -18,16 +18,16 @@ use std::thread;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use rdb_config::{Config, ConfigError, DumpStyle, Loaded};
+use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions, Loaded};
 use rdb_control::{Limits, Op};
 
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
 pub(crate) use self::show::show_status;
-use self::table::{Row, Verb};
 use crate::exec::Executor;
-use crate::step::{Family, MetaCommand, Query, Step};
-use crate::{hints, out};
+use crate::out;
+use crate::step::{Action, Family, MetaCommand, Step};
+use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
@@ -44,11 +44,11 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
     let Some((name, sub)) = matches.subcommand() else {
         return 1;
     };
-    let row = table::find(name).expect("the parser knows only the table's commands");
+    let verb = verbs::of_adm(name).expect("the parser knows only the table's commands");
     Command {
         program,
         family,
-        row,
+        verb,
         args: sub,
         limits: Cell::default(),
     }
@@ -81,7 +81,7 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
         ErrorKind::InvalidSubcommand => {
             let name = word(ContextKind::InvalidSubcommand);
             out::error(&format!("{program}: Unknown command '{name}'"));
-            if hints::is_not_served(&name) {
+            if verbs::is_not_served(&name) {
                 out::error("It is a command of DRBD's that rdb does not serve yet.");
             } else if let Some(ContextValue::Strings(near)) =
                 error.get(ContextKind::SuggestedSubcommand)
@@ -105,7 +105,7 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
 struct Command<'a> {
     program: &'a str,
     family: Family,
-    row: &'static Row,
+    verb: &'static Verb,
     args: &'a ArgMatches,
     /// Those of the configuration, as soon as it is read.
     limits: Cell<Limits>,
@@ -120,22 +120,39 @@ struct Configured {
 
 impl Command<'_> {
     fn run(&self) -> u8 {
-        match self.row.verb {
-            Verb::Completions => return self.completions(),
-            Verb::Man => return self.man(),
-            Verb::Proc => return self.proc(),
-            Verb::Overview => return self.overview(),
-            Verb::Status => return self.status(),
-            Verb::Restart => return self.restart(),
+        match self.own() {
+            Some(Own::Completions) => return self.completions(),
+            Some(Own::Man) => return self.man(),
+            Some(Own::Proc) => return self.proc(),
+            Some(Own::Overview) => return self.overview(),
+            Some(Own::Status) => return self.status(),
+            Some(Own::Restart) => return self.restart(),
             _ => {}
         }
         match self.configured() {
             Ok(configured) => {
-                let [short, medium, long] = configured.config.global.cmd_timeouts_s;
-                self.limits.set(Limits::of_seconds(short, medium, long));
+                let GlobalOptions {
+                    cmd_timeout_short_s,
+                    cmd_timeout_medium_s,
+                    cmd_timeout_long_s,
+                    ..
+                } = configured.config.global.options;
+                self.limits.set(Limits::of_seconds(
+                    cmd_timeout_short_s,
+                    cmd_timeout_medium_s,
+                    cmd_timeout_long_s,
+                ));
                 self.run_configured(&configured)
             }
             Err(code) => code,
+        }
+    }
+
+    /// The command, if it has code of its own.
+    fn own(&self) -> Option<Own> {
+        match self.verb.does {
+            Does::Own(own) => Some(own),
+            _ => None,
         }
     }
 
@@ -201,19 +218,7 @@ impl Command<'_> {
         };
         let Loaded { config, warnings } = loaded.map_err(|error| config_error(&error))?;
         // Said where the options take effect; not with every question that a script asks.
-        if matches!(
-            self.row.verb,
-            Verb::Up
-                | Verb::Adjust
-                | Verb::Attach
-                | Verb::Connect
-                | Verb::DiskOptions
-                | Verb::NetOptions
-                | Verb::ResourceOptions
-                | Verb::Dump
-                | Verb::DumpXml
-                | Verb::ShNop
-        ) {
+        if self.verb.is_marked(Mark::Warns) {
             for warning in &warnings {
                 out::error(&warning.to_string());
             }
@@ -227,32 +232,33 @@ impl Command<'_> {
 
     fn run_configured(&self, configured: &Configured) -> u8 {
         let Configured { config, node, .. } = configured;
-        match self.row.verb {
-            Verb::ShNop => return 0,
-            Verb::ShResources => {
+        match self.own() {
+            Some(Own::ShNop) => return 0,
+            Some(Own::ShResources) => {
                 let names: Vec<&str> = config.resources_of(node).map(|r| r.name.as_str()).collect();
                 if !names.is_empty() {
                     out::line(&names.join(" "));
                 }
                 return 0;
             }
-            Verb::WaitConInt => return self.wait_con_int(configured),
+            Some(Own::WaitConInt) => return self.wait_con_int(configured),
             _ => {}
         }
         let words = self.objects();
         // The file is printed whatever host it is for, and whether or not there is a resource in it.
-        if matches!(self.row.verb, Verb::Dump | Verb::DumpXml)
+        if matches!(self.own(), Some(Own::Dump | Own::DumpXml))
             && (words.is_empty() || words.iter().any(|word| word == "all"))
         {
             return self.dump(configured, None);
         }
-        let selected = match select::select(config, node, self.row.name, self.row.target, &words) {
+        let target = self.verb.adm.map_or(Target::None, |adm| adm.target);
+        let selected = match select::select(config, node, self.verb.name, target, &words) {
             Ok(selected) => selected,
             Err(error) => {
                 if error == select::SelectError::NoNames {
                     let usage = format!(
                         "USAGE: {} {} [OPTION...] {{all | RES...}}\n",
-                        self.program, self.row.name
+                        self.program, self.verb.name
                     );
                     out::error(&usage);
                 }
@@ -260,10 +266,12 @@ impl Command<'_> {
                 return 1;
             }
         };
-        match self.row.verb {
-            Verb::Dump | Verb::DumpXml => self.dump(configured, Some(&selected)),
+        match self.own() {
+            Some(Own::Dump | Own::DumpXml) => self.dump(configured, Some(&selected)),
             // It must work although the file now says something that cannot run.
-            Verb::Down => self.in_turn(selected.iter().map(|s| down(&s.resource.name)).collect()),
+            Some(Own::Down) => {
+                self.in_turn(selected.iter().map(|s| down(&s.resource.name)).collect())
+            }
             _ => {
                 let (items, failed) = self.items(configured, &selected);
                 let code = if items.is_empty() {
@@ -276,33 +284,10 @@ impl Command<'_> {
         }
     }
 
-    /// Whether the command only asks, or takes down: it works on a resource that can not run as it is configured.
-    fn is_harmless(&self) -> bool {
-        matches!(
-            self.row.verb,
-            Verb::Role
-                | Verb::Cstate
-                | Verb::Dstate
-                | Verb::GetGi
-                | Verb::ShowGi
-                | Verb::DumpMd
-                | Verb::Disconnect
-                | Verb::Secondary
-                | Verb::Detach
-                | Verb::ShResource
-                | Verb::ShDev
-                | Verb::ShMinor
-                | Verb::ShLlDev
-                | Verb::ShMdDev
-                | Verb::ShMdIdx
-                | Verb::ShIp
-        )
-    }
-
     /// Whether the command makes a node listen at its address.
     fn needs_address(&self, config: &Config) -> bool {
-        matches!(self.row.verb, Verb::Up | Verb::Connect | Verb::Adjust)
-            && !config.global.disable_ip_verification
+        self.verb.is_marked(Mark::Listens)
+            && !config.global.options.disable_ip_verification
             && !self.has("dry-run")
     }
 
@@ -313,7 +298,7 @@ impl Command<'_> {
         let mut items = Vec::new();
         let mut failed = 0;
         for Selected { resource, volume } in selected {
-            let resolved = if self.is_harmless() {
+            let resolved = if self.verb.is_harmless() {
                 resource.described_for(node, peer.as_deref())
             } else {
                 resource.for_host_with_peer(node, peer.as_deref())
@@ -341,34 +326,44 @@ impl Command<'_> {
         if let Some(code) = self.is_anothers_daemon() {
             return code;
         }
-        match self.row.verb {
-            Verb::Up => return self.up(items),
-            Verb::Adjust => return self.adjust(items),
-            Verb::ShResource
-            | Verb::ShDev
-            | Verb::ShMinor
-            | Verb::ShLlDev
-            | Verb::ShMdDev
-            | Verb::ShMdIdx
-            | Verb::ShIp => return self.print_facts(items),
+        match self.verb.does {
+            Does::Own(Own::Up) => return self.up(items),
+            Does::Own(Own::Adjust) => return self.adjust(items),
+            Does::Own(Own::ShResource) => {
+                for item in items {
+                    out::line(&item.resource.name);
+                }
+                return 0;
+            }
+            Does::Fact(fact) => {
+                for item in items {
+                    item.volumes()
+                        .for_each(|volume| out::line(&fact(item, volume)));
+                }
+                return 0;
+            }
             _ => {}
         }
-        if self.row.verb == Verb::Primary && force && !self.may_force(items) {
+        let is_promotion = self
+            .verb
+            .adm
+            .is_some_and(|adm| adm.flags.contains(&Flag::ForcePrimary));
+        if is_promotion && force && !self.may_force(items) {
             return 1;
         }
         let mut steps = Vec::new();
         for item in items {
-            match self.row.verb {
-                Verb::NewResource => steps.push(item.new_resource()),
-                Verb::ResourceOptions => steps.push(item.resource_options(false)),
-                Verb::NetOptions => steps.push(item.net_options(false)),
-                Verb::Connect => {
+            match self.own() {
+                Some(Own::NewResource) => steps.push(item.new_resource()),
+                Some(Own::ResourceOptions) => steps.push(item.resource_options(false)),
+                Some(Own::NetOptions) => steps.push(item.net_options(false)),
+                Some(Own::Connect) => {
                     steps.push(item.connect(self.has("discard-my-data"), self.has("tentative")));
                 }
-                Verb::Disconnect => steps.push(item.disconnect(force)),
+                Some(Own::Disconnect) => steps.push(item.disconnect(force)),
                 _ => {
                     for volume in item.volumes() {
-                        self.volume_steps(item, volume, force, &mut steps);
+                        self.volume_steps(item, volume, &mut steps);
                     }
                 }
             }
@@ -392,54 +387,26 @@ impl Command<'_> {
         &self,
         item: &Item,
         volume: &rdb_config::ResolvedVolume,
-        force: bool,
         steps: &mut Vec<Step>,
     ) {
-        let name = self.row.name;
-        match self.row.verb {
-            Verb::NewMinor => steps.push(item.new_minor(volume)),
-            Verb::Attach => steps.extend(item.attach(volume)),
-            Verb::Detach => steps.push(item.detach(volume.minor, force)),
-            Verb::Primary => steps.push(item.primary(volume, force)),
-            Verb::Secondary => {
-                steps.push(item.simple(name, volume, |minor| Op::Secondary { minor }))
+        match self.verb.does {
+            Does::Op(op) => {
+                let switch = self.verb.switch().filter(|switch| self.has(switch));
+                steps.push(item.on_minor(self.verb.name, volume.minor, switch, op));
             }
-            Verb::InvalidateRemote => {
-                steps.push(item.simple(name, volume, |minor| Op::InvalidateRemote { minor }));
+            Does::OpOrMeta(op, command) => {
+                steps.push(item.or_meta(self.verb.name, volume, op, command));
             }
-            Verb::PauseSync => {
-                steps.push(item.simple(name, volume, |minor| Op::PauseSync { minor }))
-            }
-            Verb::ResumeSync => {
-                steps.push(item.simple(name, volume, |minor| Op::ResumeSync { minor }))
-            }
-            Verb::Invalidate => {
-                let op = |minor| Op::Invalidate { minor };
-                steps.push(item.or_meta(name, volume, op, MetaCommand::Invalidate));
-            }
-            Verb::Outdate => {
-                let op = |minor| Op::Outdate { minor };
-                steps.push(item.or_meta(name, volume, op, MetaCommand::Outdate));
-            }
-            Verb::NewCurrentUuid => {
-                steps.push(item.new_current_uuid(volume, self.has("clear-bitmap")));
-            }
-            Verb::DiskOptions => steps.push(item.disk_options(volume, false)),
-            Verb::Role => steps.push(item.query("role", volume, Query::Role)),
-            Verb::Cstate => steps.push(item.query(name, volume, Query::Cstate)),
-            Verb::Dstate => steps.push(item.query(name, volume, Query::Dstate)),
-            Verb::GetGi => steps.push(item.query(name, volume, Query::GetGi)),
-            Verb::ShowGi => steps.push(item.query(name, volume, Query::ShowGi)),
-            Verb::CreateMd => steps.extend(item.meta(volume, MetaCommand::CreateMd { force })),
-            Verb::WipeMd => steps.extend(item.meta(volume, MetaCommand::WipeMd { force })),
-            Verb::ApplyAl => steps.extend(item.meta(volume, MetaCommand::ApplyAl)),
-            Verb::DumpMd => steps.extend(item.meta(volume, MetaCommand::DumpMd)),
-            Verb::WaitConnect | Verb::WaitSync => {
-                let sync = self.row.verb == Verb::WaitSync;
-                steps.push(item.wait(sync, volume, &self.wait_given()));
+            Does::Query(query) => steps.push(item.query(self.verb.name, volume, query)),
+            Does::Meta(command) => steps.extend(item.meta(volume, command(self.has("force")))),
+            Does::Own(Own::NewMinor) => steps.push(item.new_minor(volume)),
+            Does::Own(Own::Attach) => steps.extend(item.attach(volume)),
+            Does::Own(Own::DiskOptions) => steps.push(item.disk_options(volume, false)),
+            Does::Own(wait @ (Own::WaitConnect | Own::WaitSync)) => {
+                steps.push(item.wait(wait == Own::WaitSync, volume, &self.wait_given()));
             }
             // The others have no steps of volumes.
-            _ => {}
+            Does::Fact(_) | Does::Own(_) => {}
         }
     }
 
@@ -522,7 +489,7 @@ impl Command<'_> {
             inherited: self.has("dry-run") || self.has("verbose"),
             hide_secrets: self.has("hide-secrets"),
         };
-        let is_xml = self.row.verb == Verb::DumpXml;
+        let is_xml = self.verb.is(Own::DumpXml);
         let Some(selected) = selected else {
             out::print_written(&if is_xml {
                 config.dump_xml()
@@ -661,17 +628,19 @@ fn run_steps(
         }
         // A second volume is still asked when the first has said no: that is how drbdadm goes through them. But
         // nothing is built on what could not be built.
-        let is_foundation = [
-            "new-resource",
-            "new-minor",
-            "apply-al",
-            "attach",
-            "detach",
-            "disconnect",
-            "del-minor",
-        ]
-        .iter()
-        .any(|verb| step.argv.iter().any(|word| word == verb));
+        let is_foundation = match &step.action {
+            Action::Run(op) => matches!(
+                op,
+                Op::NewResource { .. }
+                    | Op::NewMinor { .. }
+                    | Op::Attach { .. }
+                    | Op::Detach { .. }
+                    | Op::Disconnect { .. }
+                    | Op::DelMinor { .. }
+            ),
+            Action::Meta(meta) => meta.command == MetaCommand::ApplyAl,
+            _ => false,
+        };
         if code != 0 && is_foundation {
             failed.push(step.resource.clone());
         }
@@ -685,7 +654,7 @@ fn down(name: &str) -> Step {
         tool: crate::step::Tool::Setup,
         argv: vec!["down".to_owned(), name.to_owned()],
         object: name.to_owned(),
-        action: crate::step::Action::Run(Op::Down {
+        action: Action::Run(Op::Down {
             resource: name.to_owned(),
         }),
     }

@@ -64,11 +64,18 @@ impl Item {
         }
     }
 
-    /// A step of the daemon on one volume: `VERB MINOR OPTIONS`.
-    fn on_minor(&self, verb: &str, minor: u32, options: &[&str], op: Op) -> Step {
+    /// A step of the daemon on one volume: a verb, a minor, and maybe the verb's switch.
+    pub(crate) fn on_minor(
+        &self,
+        verb: &str,
+        minor: u32,
+        switch: Option<&str>,
+        op: fn(u32, bool) -> Op,
+    ) -> Step {
         let mut words = vec![verb.to_owned(), minor.to_string()];
-        words.extend(options.iter().map(|o| (*o).to_owned()));
-        self.setup(words, minor.to_string(), Action::Run(op))
+        words.extend(switch.map(|switch| format!("--{switch}")));
+        let action = Action::Run(op(minor, switch.is_some()));
+        self.setup(words, minor.to_string(), action)
     }
 
     /// `new-resource`.
@@ -264,44 +271,15 @@ impl Item {
 
     /// `del-minor`, for a volume that runs and is not in the configuration any more.
     pub(crate) fn del_minor(&self, minor: u32) -> Step {
-        self.on_minor("del-minor", minor, &[], Op::DelMinor { minor })
+        self.on_minor("del-minor", minor, None, |minor, _| Op::DelMinor { minor })
     }
 
-    /// `detach`.
-    pub(crate) fn detach(&self, minor: u32, force: bool) -> Step {
-        let options: &[&str] = if force { &["--force"] } else { &[] };
-        self.on_minor("detach", minor, options, Op::Detach { minor, force })
-    }
-
-    /// `primary`.
-    pub(crate) fn primary(&self, volume: &ResolvedVolume, force: bool) -> Step {
-        let options: &[&str] = if force { &["--force"] } else { &[] };
-        let minor = volume.minor;
-        self.on_minor("primary", minor, options, Op::Primary { minor, force })
-    }
-
-    /// `new-current-uuid`.
-    pub(crate) fn new_current_uuid(&self, volume: &ResolvedVolume, clear_bitmap: bool) -> Step {
-        let options: &[&str] = if clear_bitmap {
-            &["--clear-bitmap"]
-        } else {
-            &[]
-        };
-        let minor = volume.minor;
-        self.on_minor(
-            "new-current-uuid",
+    /// `detach`, not forced.
+    pub(crate) fn detach(&self, minor: u32) -> Step {
+        self.on_minor("detach", minor, None, |minor, force| Op::Detach {
             minor,
-            options,
-            Op::NewCurrentUuid {
-                minor,
-                clear_bitmap,
-            },
-        )
-    }
-
-    /// `secondary`, `invalidate-remote`, `pause-sync`, `resume-sync`: a verb and a minor.
-    pub(crate) fn simple(&self, verb: &str, volume: &ResolvedVolume, op: fn(u32) -> Op) -> Step {
-        self.on_minor(verb, volume.minor, &[], op(volume.minor))
+            force,
+        })
     }
 
     /// `outdate`, `invalidate`: on the disk if the device is not configured.
@@ -309,10 +287,10 @@ impl Item {
         &self,
         verb: &str,
         volume: &ResolvedVolume,
-        op: fn(u32) -> Op,
+        op: fn(u32, bool) -> Op,
         command: MetaCommand,
     ) -> Step {
-        let mut step = self.simple(verb, volume, op);
+        let mut step = self.on_minor(verb, volume.minor, None, op);
         if let (Some(meta), Action::Run(op)) = (self.meta_step(volume, command), &step.action) {
             step.action = Action::RunOrMeta(op.clone(), meta);
         }

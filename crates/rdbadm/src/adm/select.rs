@@ -2,7 +2,7 @@
 
 use rdb_config::{Config, Resource};
 
-use super::table::Target;
+use crate::verbs::Target;
 
 /// A resource named on the command line.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rdb_config::{Config, ResolvedResource, Resource, Section, Setting};
+use rdb_config::{Config, ResolvedResource, Resource, Section, Sections, Setting};
 
 use super::plan::Written;
 
@@ -22,10 +22,12 @@ pub(crate) fn written(
     for volume in &resolved.volumes {
         // They are in the order of their numbers.
         let own = own_volumes.binary_search_by_key(&volume.volume, |v| v.number);
-        let own = own
-            .map(|at| own_volumes[at].sections.get(Section::Disk).to_vec())
-            .unwrap_or_default();
-        let mut settings = inherit(sections.get(Section::Disk).to_vec(), own);
+        let mut own = own.map_or_else(
+            |_| Sections::default(),
+            |at| Sections::clone(&own_volumes[at].sections),
+        );
+        own.inherit_section(Section::Disk, sections.get(Section::Disk));
+        let mut settings = own.get(Section::Disk).to_vec();
         for setting in settings.iter_mut().filter(|s| s.name == "resync-after") {
             if let Some(minor) = minor_of(config, node, &setting.value) {
                 setting.value = minor.to_string();
@@ -72,17 +74,6 @@ fn minor_of(config: &Config, node: &str, name: &str) -> Option<u32> {
         .iter()
         .find(|v| number.is_none_or(|n| v.number == n))?;
     Some(volume.device.as_ref()?.minor)
-}
-
-/// One step of inheritance (`docs/spec/admin.md`, section 1.10): what the child lacks is put before its own, one by
-/// one, and so comes out in the opposite order.
-fn inherit(parent: Vec<Setting>, mut child: Vec<Setting>) -> Vec<Setting> {
-    for setting in parent {
-        if !child.iter().any(|own| own.name == setting.name) {
-            child.insert(0, setting);
-        }
-    }
-    child
 }
 
 fn arguments(settings: &[Setting]) -> Vec<String> {

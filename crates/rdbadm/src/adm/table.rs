@@ -1,463 +1,11 @@
-//! The table of `rdbadm`'s commands: parser, help, manual page and completions all come from it.
+//! The parser of `rdbadm`: help, manual pages and completions come from it, and it from the table of commands.
 
 use std::path::PathBuf;
 
 use clap::builder::EnumValueParser;
 use clap::{Arg, ArgAction, Command, value_parser};
 
-/// A command of `rdbadm`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    CreateMd,
-    Up,
-    Down,
-    Attach,
-    Detach,
-    Connect,
-    Disconnect,
-    Primary,
-    Secondary,
-    Invalidate,
-    InvalidateRemote,
-    Outdate,
-    PauseSync,
-    ResumeSync,
-    NewCurrentUuid,
-    Adjust,
-    DiskOptions,
-    NetOptions,
-    ResourceOptions,
-    NewResource,
-    NewMinor,
-    Role,
-    Cstate,
-    Dstate,
-    Status,
-    Overview,
-    Proc,
-    Restart,
-    GetGi,
-    ShowGi,
-    DumpMd,
-    ApplyAl,
-    WipeMd,
-    WaitConnect,
-    WaitSync,
-    WaitConInt,
-    Dump,
-    DumpXml,
-    ShNop,
-    ShResources,
-    ShResource,
-    ShDev,
-    ShMinor,
-    ShLlDev,
-    ShMdDev,
-    ShMdIdx,
-    ShIp,
-    Completions,
-    Man,
-}
-
-/// What a command works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// Nothing.
-    None,
-    /// Resources with all their volumes; `RES/VNR` is refused.
-    Whole,
-    /// Volumes: of whole resources, or `RES/VNR`.
-    Volumes,
-    /// Like `Whole`; without a name all of them.
-    Optional,
-}
-
-/// An option of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flag {
-    Force,
-    /// `--force` of `primary`, which has two older names.
-    ForcePrimary,
-    DiscardMyData,
-    Tentative,
-    ClearBitmap,
-    WaitTimes,
-    Json,
-    /// `--check` of `status`.
-    Check,
-    Statistics,
-    Color,
-    /// `--hide-secrets` of `dump`, and `--show-secrets`, which was needed once.
-    Secrets,
-    /// `--force` and `--program` of `restart`.
-    Successor,
-}
-
-/// One row of the table.
-pub(crate) struct Row {
-    pub(crate) verb: Verb,
-    pub(crate) name: &'static str,
-    pub(crate) aliases: &'static [&'static str],
-    pub(crate) target: Target,
-    pub(crate) flags: &'static [Flag],
-    pub(crate) about: &'static str,
-    pub(crate) hidden: bool,
-}
-
-const fn row(
-    verb: Verb,
-    name: &'static str,
-    target: Target,
-    flags: &'static [Flag],
-    about: &'static str,
-) -> Row {
-    Row {
-        verb,
-        name,
-        aliases: &[],
-        target,
-        flags,
-        about,
-        hidden: false,
-    }
-}
-
-const fn hidden(verb: Verb, name: &'static str, target: Target, about: &'static str) -> Row {
-    Row {
-        verb,
-        name,
-        aliases: &[],
-        target,
-        flags: &[],
-        about,
-        hidden: true,
-    }
-}
-
-use Flag as F;
-use Target as T;
-use Verb as V;
-
-/// Every command.
-pub(crate) const ROWS: &[Row] = &[
-    row(
-        V::CreateMd,
-        "create-md",
-        T::Volumes,
-        &[F::Force],
-        "Write fresh metadata on the backing devices",
-    ),
-    row(
-        V::Up,
-        "up",
-        T::Volumes,
-        &[],
-        "Create, attach and connect resources",
-    ),
-    row(
-        V::Down,
-        "down",
-        T::Whole,
-        &[],
-        "Demote, disconnect, detach and delete resources",
-    ),
-    row(
-        V::Attach,
-        "attach",
-        T::Volumes,
-        &[],
-        "Attach the backing devices",
-    ),
-    row(
-        V::Detach,
-        "detach",
-        T::Volumes,
-        &[F::Force],
-        "Detach the backing devices",
-    ),
-    row(
-        V::Connect,
-        "connect",
-        T::Whole,
-        &[F::DiscardMyData, F::Tentative],
-        "Connect to the peer",
-    ),
-    row(
-        V::Disconnect,
-        "disconnect",
-        T::Whole,
-        &[F::Force],
-        "Disconnect from the peer",
-    ),
-    row(
-        V::Primary,
-        "primary",
-        T::Volumes,
-        &[F::ForcePrimary],
-        "Make the devices writable on this node",
-    ),
-    row(
-        V::Secondary,
-        "secondary",
-        T::Volumes,
-        &[],
-        "Give the primary role up",
-    ),
-    row(
-        V::Adjust,
-        "adjust",
-        T::Volumes,
-        &[],
-        "Make what runs agree with the configuration",
-    ),
-    row(
-        V::Role,
-        "role",
-        T::Volumes,
-        &[],
-        "Print own and peer's role",
-    ),
-    row(
-        V::Cstate,
-        "cstate",
-        T::Volumes,
-        &[],
-        "Print the connection state",
-    ),
-    row(
-        V::Dstate,
-        "dstate",
-        T::Volumes,
-        &[],
-        "Print own and peer's disk state",
-    ),
-    row(
-        V::Status,
-        "status",
-        T::Optional,
-        &[F::Json, F::Check, F::Statistics, F::Color],
-        "Print the state of resources",
-    ),
-    row(
-        V::Overview,
-        "overview",
-        T::None,
-        &[],
-        "Print one line a device, as drbd-overview does",
-    ),
-    row(
-        V::Proc,
-        "proc",
-        T::None,
-        &[],
-        "Print the status file, /proc/drbd of DRBD 8.4",
-    ),
-    row(
-        V::Restart,
-        "restart",
-        T::None,
-        &[F::Successor],
-        "Replace the daemon, under the devices in use",
-    ),
-    row(
-        V::Invalidate,
-        "invalidate",
-        T::Volumes,
-        &[],
-        "Declare the local data bad: full sync from the peer",
-    ),
-    row(
-        V::InvalidateRemote,
-        "invalidate-remote",
-        T::Volumes,
-        &[],
-        "Declare the peer's data bad: full sync to the peer",
-    ),
-    row(
-        V::Outdate,
-        "outdate",
-        T::Volumes,
-        &[],
-        "Mark the local data outdated",
-    ),
-    row(V::PauseSync, "pause-sync", T::Volumes, &[], "Pause resync"),
-    row(
-        V::ResumeSync,
-        "resume-sync",
-        T::Volumes,
-        &[],
-        "Take pause-sync back",
-    ),
-    row(
-        V::NewCurrentUuid,
-        "new-current-uuid",
-        T::Volumes,
-        &[F::ClearBitmap],
-        "Start a new data generation",
-    ),
-    row(
-        V::WaitConnect,
-        "wait-connect",
-        T::Volumes,
-        &[F::WaitTimes],
-        "Wait until connected to the peer",
-    ),
-    row(
-        V::WaitSync,
-        "wait-sync",
-        T::Volumes,
-        &[F::WaitTimes],
-        "Wait until no resync is needed",
-    ),
-    row(
-        V::WaitConInt,
-        "wait-con-int",
-        T::None,
-        &[],
-        "Wait for the peers of all resources; typing yes ends it",
-    ),
-    row(
-        V::Dump,
-        "dump",
-        T::Optional,
-        &[F::Secrets],
-        "Print the configuration as understood",
-    ),
-    row(
-        V::DumpXml,
-        "dump-xml",
-        T::Optional,
-        &[],
-        "Print the configuration as XML",
-    ),
-    row(V::DumpMd, "dump-md", T::Volumes, &[], "Print the metadata"),
-    row(
-        V::GetGi,
-        "get-gi",
-        T::Volumes,
-        &[],
-        "Print the generation identifiers",
-    ),
-    row(
-        V::ShowGi,
-        "show-gi",
-        T::Volumes,
-        &[],
-        "Print the generation identifiers with explanations",
-    ),
-    row(
-        V::ApplyAl,
-        "apply-al",
-        T::Volumes,
-        &[],
-        "Apply the activity log of a crashed node to its bitmap",
-    ),
-    row(
-        V::WipeMd,
-        "wipe-md",
-        T::Volumes,
-        &[F::Force],
-        "Remove the metadata",
-    ),
-    row(
-        V::DiskOptions,
-        "disk-options",
-        T::Volumes,
-        &[],
-        "Apply the configured disk options",
-    ),
-    row(
-        V::NetOptions,
-        "net-options",
-        T::Whole,
-        &[],
-        "Apply the configured net options",
-    ),
-    row(
-        V::ResourceOptions,
-        "resource-options",
-        T::Whole,
-        &[],
-        "Apply the configured resource options",
-    ),
-    row(
-        V::NewResource,
-        "new-resource",
-        T::Whole,
-        &[],
-        "Create resources without volumes",
-    ),
-    Row {
-        verb: V::NewMinor,
-        name: "new-minor",
-        aliases: &["sh-new-minor"],
-        target: T::Volumes,
-        flags: &[],
-        about: "Create the volumes of resources",
-        hidden: false,
-    },
-    Row {
-        verb: V::Role,
-        name: "state",
-        aliases: &[],
-        target: T::Volumes,
-        flags: &[],
-        about: "Old name of role",
-        hidden: true,
-    },
-    hidden(V::ShNop, "sh-nop", T::None, "Check the configuration"),
-    hidden(
-        V::ShResources,
-        "sh-resources",
-        T::None,
-        "Print the names of the resources",
-    ),
-    hidden(
-        V::ShResource,
-        "sh-resource",
-        T::Volumes,
-        "Print the resource's name",
-    ),
-    hidden(V::ShDev, "sh-dev", T::Volumes, "Print the device nodes"),
-    hidden(
-        V::ShMinor,
-        "sh-minor",
-        T::Volumes,
-        "Print the minor numbers",
-    ),
-    hidden(
-        V::ShLlDev,
-        "sh-ll-dev",
-        T::Volumes,
-        "Print the backing devices",
-    ),
-    hidden(
-        V::ShMdDev,
-        "sh-md-dev",
-        T::Volumes,
-        "Print the metadata devices",
-    ),
-    hidden(
-        V::ShMdIdx,
-        "sh-md-idx",
-        T::Volumes,
-        "Print the metadata index",
-    ),
-    hidden(V::ShIp, "sh-ip", T::Volumes, "Print the own address"),
-    row(
-        V::Completions,
-        "completions",
-        T::None,
-        &[],
-        "Print a completion script for a shell",
-    ),
-    hidden(
-        V::Man,
-        "man",
-        T::None,
-        "Write the manual pages into a directory",
-    ),
-];
+use crate::verbs::{Flag, Own, Target, VERBS, Verb};
 
 const ABOUT_RESTART: &str = "Replace the daemon, under the devices in use
 
@@ -472,12 +20,6 @@ disk here is not UpToDate.
 Exit status: 0 if all is as before; 11 if users have a device that can not wait, or if a volume is not Primary again; 20 if \
 there is no daemon or the new one can not run.";
 
-/// The row of a command as typed.
-pub(crate) fn find(name: &str) -> Option<&'static Row> {
-    ROWS.iter()
-        .find(|row| row.name == name || row.aliases.contains(&name))
-}
-
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program.to_owned())
@@ -486,16 +28,17 @@ pub(crate) fn command(program: &str) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args(globals());
-    for row in ROWS {
-        let mut sub = Command::new(row.name).about(row.about).hide(row.hidden);
-        if row.verb == Verb::Restart {
-            sub = sub.long_about(ABOUT_RESTART);
-        }
-        sub = sub.aliases(row.aliases);
-        for flag in row.flags {
+    for verb in VERBS {
+        let Verb { name, aliases, .. } = *verb;
+        let Some(adm) = verb.adm else { continue };
+        let mut sub = Command::new(name)
+            .about(adm.about)
+            .hide(adm.is_hidden)
+            .aliases(aliases);
+        for flag in adm.flags {
             sub = sub.args(flag_args(*flag));
         }
-        sub = match row.target {
+        sub = match adm.target {
             Target::None => sub,
             Target::Whole => sub.arg(objects("RES", "A resource, or all")),
             Target::Volumes => {
@@ -503,21 +46,23 @@ pub(crate) fn command(program: &str) -> Command {
             }
             Target::Optional => sub.arg(objects("RES", "A resource; without one, all")),
         };
-        sub = match row.verb {
-            Verb::Completions => sub.arg(
+        if verb.is(Own::Restart) {
+            sub = sub.long_about(ABOUT_RESTART);
+        } else if verb.is(Own::Completions) {
+            sub = sub.arg(
                 Arg::new("shell")
                     .required(true)
                     .value_parser(EnumValueParser::<clap_complete::Shell>::new())
                     .help("The shell"),
-            ),
-            Verb::Man => sub.arg(
+            );
+        } else if verb.is(Own::Man) {
+            sub = sub.arg(
                 Arg::new("dir")
                     .required(true)
                     .value_parser(value_parser!(PathBuf))
                     .help("Where to write them"),
-            ),
-            _ => sub,
-        };
+            );
+        }
         command = command.subcommand(sub);
     }
     command
@@ -702,16 +247,5 @@ mod tests {
     #[test]
     fn the_table_is_a_valid_parser() {
         command("rdbadm").debug_assert();
-    }
-
-    #[test]
-    fn every_command_is_found_by_each_of_its_names() {
-        for row in ROWS {
-            assert_eq!(find(row.name).map(|r| r.verb), Some(row.verb));
-            for alias in row.aliases {
-                assert_eq!(find(alias).map(|r| r.verb), Some(row.verb));
-            }
-        }
-        assert!(find("explode").is_none());
     }
 }

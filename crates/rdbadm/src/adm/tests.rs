@@ -2,10 +2,10 @@
 
 use rdb_control::{ConnectionShown, DiskShown, ResourceShown, VolumeShown};
 
-use super::adjust::adjust;
+use super::adjust::{adjust, for_next_connection};
 use super::plan::Item;
 use super::*;
-use crate::step::{Action, Tool};
+use crate::step::{Action, MetaCommand, Query, Tool};
 
 /// The example resource of section 3.3.
 pub(super) const R1: &str = "
@@ -48,6 +48,15 @@ fn lines<'a>(steps: impl IntoIterator<Item = &'a Step>) -> String {
         .collect()
 }
 
+/// The step of a command of the table that works on one volume.
+fn on_minor(item: &Item, name: &str, minor: u32, is_set: bool) -> Step {
+    let verb = verbs::of_adm(name).unwrap();
+    let Does::Op(op) = verb.does else {
+        panic!("{name}")
+    };
+    item.on_minor(name, minor, verb.switch().filter(|_| is_set), op)
+}
+
 fn up_text(item: &Item) -> String {
     lines(item.up().iter().flatten())
 }
@@ -84,31 +93,29 @@ fn external_metadata_volumes_and_ipv6_are_planned() {
 fn each_command_is_planned_as_drbdadm_does() {
     let item = item(R1, "r1");
     let volume = &item.resource.volumes[0];
+    let of = |name, is_set| on_minor(&item, name, 1, is_set);
     let given = WaitGiven {
         wfc_s: Some(5),
         ..WaitGiven::default()
     };
     for (step, line) in [
         (down("r1"), "drbdsetup down r1"),
-        (item.detach(1, false), "drbdsetup detach 1"),
-        (item.detach(1, true), "drbdsetup detach 1 --force"),
+        (item.detach(1), "drbdsetup detach 1"),
+        (of("detach", true), "drbdsetup detach 1 --force"),
         (
             item.disconnect(false),
             "drbdsetup disconnect ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790",
         ),
-        (item.primary(volume, false), "drbdsetup primary 1"),
-        (item.primary(volume, true), "drbdsetup primary 1 --force"),
-        (
-            item.simple("secondary", volume, |minor| Op::Secondary { minor }),
-            "drbdsetup secondary 1",
-        ),
+        (of("primary", false), "drbdsetup primary 1"),
+        (of("primary", true), "drbdsetup primary 1 --force"),
+        (of("secondary", false), "drbdsetup secondary 1"),
         (item.query("role", volume, Query::Role), "drbdsetup role 1"),
         (
             item.query("get-gi", volume, Query::GetGi),
             "drbdsetup get-gi 1",
         ),
         (
-            item.new_current_uuid(volume, true),
+            of("new-current-uuid", true),
             "drbdsetup new-current-uuid 1 --clear-bitmap",
         ),
         (
@@ -156,11 +163,11 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
         steps.extend([
             item.connect(true, true),
             down(&item.resource.name),
-            item.primary(volume, true),
-            item.detach(volume.minor, true),
+            on_minor(&item, "primary", volume.minor, true),
+            on_minor(&item, "detach", volume.minor, true),
             item.disk_options(volume, true),
             item.resource_options(true),
-            item.new_current_uuid(volume, true),
+            on_minor(&item, "new-current-uuid", volume.minor, true),
             item.del_minor(7),
             item.wait(false, volume, &WaitGiven::default()),
         ]);
@@ -297,4 +304,44 @@ fn one_volume_joins_a_resource_that_runs_without_it() {
         !item.joins(&shown),
         "a whole resource is brought up as a whole"
     );
+}
+
+#[test]
+fn of_a_disk_option_written_twice_the_last_is_handed_on() {
+    let text = R1.replace(
+        "resync-rate 33M;",
+        "resync-rate 33M; al-extents 300; al-extents 400;",
+    );
+    let item = item(&text, "r1");
+    let words = item
+        .disk_options(&item.resource.volumes[0], false)
+        .argv
+        .join(" ");
+    assert_eq!(item.resource.volumes[0].disk_options.al_extents, 400);
+    assert!(
+        words.contains("--al-extents=400") && !words.contains("=300"),
+        "{words}"
+    );
+}
+
+#[test]
+fn adjust_names_what_waits_for_the_next_connection() {
+    let item = item(R6, "r6");
+    let told = |change: fn(&mut ConnectionShown)| {
+        let mut shown = running(&item);
+        change(shown.connection.as_mut().unwrap());
+        for_next_connection(&item, Some(&shown))
+    };
+    assert_eq!(told(|_| {}), Vec::<&str>::new());
+    assert_eq!(told(|c| c.net.timeout_ds = 61), Vec::<&str>::new());
+    let other_algorithm = |c: &mut ConnectionShown| c.net.cram_hmac_alg = Some("md5".to_owned());
+    assert_eq!(told(other_algorithm), ["cram-hmac-alg"]);
+    assert_eq!(told(|c| c.net.shared_secret = None), ["shared-secret"]);
+    // With another peer the connection is made anew, and without one there is none to wait for the end of.
+    let elsewhere = |c: &mut ConnectionShown| {
+        c.net.cram_hmac_alg = None;
+        c.peer.set_port(1);
+    };
+    assert_eq!(told(elsewhere), Vec::<&str>::new());
+    assert_eq!(for_next_connection(&item, None), Vec::<&str>::new());
 }
