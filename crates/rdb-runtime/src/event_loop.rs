@@ -6,12 +6,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use io_uring::{opcode, types};
 use rdb_engine::config::NetOptions;
 use rdb_engine::{
     AdminError, AdminId, Cause, Command, DeviceSpec, Effect, Event, Level, ReadFor, RequestId,
@@ -29,8 +28,10 @@ use crate::handle::{
 };
 use crate::log_limit::{Line, LogLimit, SUM_MS};
 use crate::net::Net;
+use crate::op::Op;
 use crate::pool::{Buf, Pool, PoolSize, Reserve, Zeroes};
-use crate::ring::{Op, Owner, Remains, Ring};
+use crate::ring::{Remains, Ring};
+use crate::stream::{Flight, Owner, StreamOp};
 use crate::timers::{Slot, Timers};
 
 /// `ERR_DISK_CONFIGURED`: the volume has a disk (`docs/spec/admin.md`, section 4.3).
@@ -89,7 +90,7 @@ pub(crate) struct EventLoop<E> {
     pub(crate) config: ResourceConfig,
     pub(crate) engine: E,
     pub(crate) now: Time,
-    pub(crate) ring: Ring,
+    pub(crate) ring: Ring<Op>,
     pub(crate) pool: Rc<Pool>,
     pub(crate) timers: Timers,
     pub(crate) volumes: Vec<Volume>,
@@ -193,7 +194,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Closes everything. What is still under way is awaited for a few seconds; what takes longer is left.
-    pub(crate) fn end(self) -> Option<Remains> {
+    pub(crate) fn end(self) -> Option<Remains<Op>> {
         let EventLoop { ring, .. } = self;
         ring.end()
     }
@@ -204,13 +205,8 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn listen_to_bell(&mut self) {
-        let op = Op::Wake(Box::new([0; 8]), Rc::clone(&self.bell));
-        self.ring.start(op, |op| {
-            let Op::Wake(bytes, bell) = op else {
-                unreachable!("just made")
-            };
-            opcode::Read::new(types::Fd(bell.as_raw_fd()), bytes.as_mut_ptr(), 8).build()
-        });
+        self.ring
+            .start(Op::Wake(Box::new([0; 8]), Rc::clone(&self.bell)));
     }
 
     fn on_completion(&mut self, op: Op, result: i32) {
@@ -223,31 +219,33 @@ impl<E: Engine> EventLoop<E> {
                     Progress::Full(io, error) => self.on_disk_full(*io, error),
                 }
             }
-            Op::Send(owner @ Owner::Peer { .. }, batch, fd) => {
-                self.on_peer_sent(owner, (batch, fd), result);
-            }
-            Op::Send(owner @ Owner::Nbd { client, generation }, batch, fd) => {
-                self.on_client_sent((client, generation), (owner, batch, fd), result);
-            }
-            Op::Stage(Owner::Peer { generation, socket }, stage, _) => {
-                self.on_peer_stage(generation, socket, stage, result);
-            }
-            Op::Stage(Owner::Nbd { client, generation }, stage, _) => {
-                self.on_client_stage((client, generation), stage, result);
-            }
-            Op::Payload(Owner::Peer { generation, socket }, buf, filled, _) => {
-                self.on_peer_payload(generation, socket, (buf, filled), result);
-            }
-            Op::Payload(Owner::Nbd { client, generation }, buf, filled, _) => {
-                self.on_client_payload((client, generation), (buf, filled), result);
-            }
+            Op::Stream(StreamOp { owner, fd, flight }) => match (owner, flight) {
+                (Owner::Peer { .. }, Flight::Send(batch)) => {
+                    self.on_peer_sent(owner, (batch, fd), result);
+                }
+                (Owner::Peer { generation, socket }, Flight::Stage(stage)) => {
+                    self.on_peer_stage(generation, socket, stage, result);
+                }
+                (Owner::Peer { generation, socket }, Flight::Payload(buf, filled)) => {
+                    self.on_peer_payload(generation, socket, (buf, filled), result);
+                }
+                (Owner::Nbd { client, generation }, Flight::Send(batch)) => {
+                    self.on_client_sent((client, generation), (owner, batch, fd), result);
+                }
+                (Owner::Nbd { client, generation }, Flight::Stage(stage)) => {
+                    self.on_client_stage((client, generation), stage, result);
+                }
+                (Owner::Nbd { client, generation }, Flight::Payload(buf, filled)) => {
+                    self.on_client_payload((client, generation), (buf, filled), result);
+                }
+            },
             Op::Connect(generation, fd, _) => self.on_connected(generation, fd, result),
             Op::Accept(generation, _) => self.on_accepted(generation, result),
             Op::FirstPacket(generation, fd, bytes) => {
                 self.on_first_packet(generation, fd, *bytes, result);
             }
             Op::NbdAccept(generation, _) => self.on_client_accepted(generation, result),
-            Op::Ublk(volume, generation, tag, _) => {
+            Op::Ublk(volume, generation, tag, ..) => {
                 self.on_ublk_tag(volume, generation, tag, result);
             }
             Op::FusePoll(volume, generation, _) => self.on_fuse_ready(volume, generation, result),
@@ -255,7 +253,7 @@ impl<E: Engine> EventLoop<E> {
                 self.on_messages();
                 self.listen_to_bell();
             }
-            Op::Cancel => {}
+            Op::Cancel(_) => {}
         }
     }
 

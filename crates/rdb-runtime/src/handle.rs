@@ -23,6 +23,7 @@ use crate::event_loop::EventLoop;
 use crate::frontend::fuse::FuseMessage;
 use crate::frontend::knbd::KnbdMessage;
 use crate::frontend::ublk::UblkMessage;
+use crate::op::Op;
 use crate::pool::{Growth, PoolSize};
 use crate::process::CoreDumps;
 use crate::ring::Remains;
@@ -476,7 +477,7 @@ fn run<E: Engine>(
     notices: impl Fn(Notice) + Send + 'static,
     make: impl FnOnce() -> E,
     started: &Sender<Result<(), SpawnError>>,
-) -> Option<(String, Remains)> {
+) -> Option<(String, Remains<Op>)> {
     let name = config.name.clone();
     let size = PoolSize::for_max_buffers(config.max_buffers);
     let bell = match mailbox.bell.try_clone() {
@@ -529,8 +530,8 @@ fn run<E: Engine>(
 }
 
 /// Gives the disks back once they have answered.
-fn linger(name: &str, remains: Remains) {
-    let (all, of_disks) = (remains.count(), remains.disk_count());
+fn linger(name: &str, remains: Remains<Op>) {
+    let (all, of_disks) = (remains.count(), remains.held_count());
     tracing::error!(
         "drbd {name}: it has ended, but {all} operation(s) of it have not, {of_disks} of them I/O of its disks; until they end \
          the disks are in use"

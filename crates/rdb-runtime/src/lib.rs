@@ -25,6 +25,7 @@ mod frontend;
 mod handle;
 mod log_limit;
 mod net;
+mod op;
 pub mod pool;
 mod probe;
 mod process;

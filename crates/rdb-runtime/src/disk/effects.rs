@@ -9,8 +9,8 @@ use super::lane::Change;
 use super::{Answer, DiskFile, DiskIo, Ended, Job, Memory, Step};
 use crate::Engine;
 use crate::event_loop::{Disk, EventLoop, SplitJob, WaitingRead};
+use crate::op::Op;
 use crate::pool::{Aligned, Buf, Reserve};
-use crate::ring::Op;
 
 /// What is said of I/O to a volume that has no disk.
 const NO_DISK: DiskError = DiskError {
@@ -378,7 +378,7 @@ impl<E: Engine> EventLoop<E> {
         let in_the_way = self
             .ring
             .in_flight()
-            .any(|(_, op)| matches!(op, Op::Disk(io) if io.writes_to(nr, &blocks)))
+            .any(|op| matches!(op, Op::Disk(io) if io.writes_to(nr, &blocks)))
             || self.kept.writes_to(nr, &blocks);
         if in_the_way {
             // Looked at again when any I/O of the volume ends.

@@ -26,7 +26,7 @@ pub(crate) use open::{OpenFile, OpenedDisk, open_disks};
 pub(crate) use space::Kept;
 
 use crate::pool::{Aligned, Buf, Zeroes};
-use crate::ring::{Op, Ring};
+use crate::ring::{Operation, Ring};
 
 /// Metadata is transferred in pieces of at most this many bytes.
 const META_PIECE_BYTES: usize = 1 << 20;
@@ -283,23 +283,15 @@ impl DiskIo {
             && range.start < self.offset + u64::from(self.len)
     }
 
-    /// Hands it to the ring.
-    pub(crate) fn start(mut self, ring: &mut Ring) {
-        if matches!(self.job, Job::Flush | Job::MetaPreflush { .. }) {
-            self.flushing = self.file.written.get();
-        }
-        ring.start(Op::Disk(self), |op| {
-            let Op::Disk(io) = op else {
-                unreachable!("just made")
-            };
-            io.entry()
-        });
-    }
-
     /// Hands it to the ring once more, from the block where it stopped.
-    pub(crate) fn start_again(mut self, ring: &mut Ring) {
+    pub(crate) fn start_again(mut self, ring: &mut Ring<impl Operation + From<DiskIo>>) {
         self.done -= self.done % self.file.open.block_bytes;
         self.start(ring);
+    }
+
+    /// Hands it to the ring.
+    pub(crate) fn start(self, ring: &mut Ring<impl Operation + From<DiskIo>>) {
+        ring.start(self);
     }
 
     /// Whether it has to be durable when it ends.
@@ -319,7 +311,8 @@ impl DiskIo {
         writes && !self.syncing
     }
 
-    fn entry(&self) -> squeue::Entry {
+    /// Its next submission.
+    pub(crate) fn entry(&mut self) -> squeue::Entry {
         let fd = self.file.fd();
         if self.syncing {
             return opcode::Fsync::new(fd)
@@ -356,9 +349,12 @@ impl DiskIo {
                     .offset(offset)
                     .build()
             }
-            Job::Flush | Job::MetaPreflush { .. } => opcode::Fsync::new(fd)
-                .flags(types::FsyncFlags::DATASYNC)
-                .build(),
+            Job::Flush | Job::MetaPreflush { .. } => {
+                self.flushing = self.file.written.get();
+                opcode::Fsync::new(fd)
+                    .flags(types::FsyncFlags::DATASYNC)
+                    .build()
+            }
             Job::Deallocate { kind } => {
                 let mode = match kind {
                     // On a block device this is a write of zeroes that may unmap, never a discard that may leave
@@ -380,7 +376,7 @@ impl DiskIo {
     pub(crate) fn on_completion(
         mut self,
         result: i32,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Operation + From<DiskIo>>,
         zeroes: &Rc<Zeroes>,
     ) -> Progress {
         if result == -libc::EINTR || result == -libc::EAGAIN {

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use io_uring::{opcode, types};
 use rdb_engine::{DeviceSpec, Level, VolumeNr};
 use rdb_frontend::fuse::left::{LeftSession, resend};
 use rdb_frontend::fuse::mount::{Kind, Mount, clear_stale, mount};
@@ -24,8 +23,8 @@ use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::{Caller, Mailbox, Message, Notice};
+use crate::op::Op;
 use crate::pool::{Aligned, PAGE_BYTES};
-use crate::ring::Op;
 
 /// Messages taken from one device before others get their turn.
 const MESSAGES_A_TURN: usize = 64;
@@ -369,12 +368,7 @@ impl<E: Engine> EventLoop<E> {
         };
         served.polling = true;
         let fd = Rc::clone(&served.fd);
-        self.ring.start(Op::FusePoll(volume, generation, fd), |op| {
-            let Op::FusePoll(_, _, fd) = op else {
-                unreachable!("just made")
-            };
-            opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), libc::POLLIN as u32).build()
-        });
+        self.ring.start(Op::FusePoll(volume, generation, fd));
     }
 
     pub(crate) fn on_fuse_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) {

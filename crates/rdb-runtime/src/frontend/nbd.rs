@@ -1,11 +1,10 @@
 //! The NBD socket: a listening socket while a device is there, and its clients.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use io_uring::{opcode, types};
 use rdb_engine::{DeviceSpec, Level, Time, VolumeNr};
 use rdb_frontend::knbd::is_hung_up;
 use rdb_frontend::nbd::{CloseReason, Exports, Session, Step};
@@ -17,9 +16,9 @@ use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::Notice;
+use crate::op::Op;
 use crate::pool::{Buf, Pool, Reserve};
-use crate::ring::{Op, Owner};
-use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
+use crate::stream::{Owner, Received, Receiver, SendBatch, Sender, Sent, Stage};
 use crate::timers::Slot;
 
 /// Bytes of a client's stage; the longest option fits (`rdb_frontend::nbd::INPUT_MAX`).
@@ -269,16 +268,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn accept_client(&mut self, generation: u32, fd: &Rc<OwnedFd>) -> usize {
-        self.ring
-            .start(Op::NbdAccept(generation, Rc::clone(fd)), |op| {
-                let Op::NbdAccept(_, fd) = op else {
-                    unreachable!("just made")
-                };
-                let fd = types::Fd(fd.as_raw_fd());
-                opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-                    .flags(libc::SOCK_CLOEXEC)
-                    .build()
-            })
+        self.ring.start(Op::NbdAccept(generation, Rc::clone(fd)))
     }
 
     pub(crate) fn on_client_accepted(&mut self, generation: u32, result: i32) {

@@ -18,8 +18,8 @@ use super::{Origin, Starved, device_info};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::{Caller, Mailbox, Message, Notice};
+use crate::op::Op;
 use crate::pool::Buf;
-use crate::ring::Op;
 
 /// What helper threads report.
 pub(crate) enum UblkMessage {
@@ -378,16 +378,8 @@ impl<E: Engine> EventLoop<E> {
         tag: Tag,
         result: Option<i32>,
     ) {
-        let op = Op::Ublk(volume, generation, tag, Rc::clone(fd));
-        self.ring.start(op, |op| {
-            let Op::Ublk(_, _, tag, fd) = op else {
-                unreachable!("just made")
-            };
-            match result {
-                None => Channel::fetch(fd, *tag),
-                Some(result) => Channel::commit_and_fetch(fd, *tag, result),
-            }
-        });
+        self.ring
+            .start(Op::Ublk(volume, generation, tag, result, Rc::clone(fd)));
     }
 
     /// The command of a tag has ended: there is a request, or there will be none any more.

@@ -21,8 +21,7 @@ use crate::challenges::Challenge;
 use crate::event_loop::EventLoop;
 use crate::handle::ConnectRequest;
 use crate::pool::{Buf, Reserve};
-use crate::ring::Owner;
-use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
+use crate::stream::{Owner, Received, Receiver, SendBatch, Sender, Sent, Stage};
 use crate::timers::Slot;
 
 /// Bytes of the stages. Small writes arrive many at a time; a meta packet is a few tens of bytes.

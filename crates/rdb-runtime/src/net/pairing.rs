@@ -16,7 +16,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-use io_uring::{opcode, types};
 use rdb_engine::{Event, Hindrance, Level, Time};
 use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
@@ -25,7 +24,7 @@ use super::claims::{Claims, Trust};
 use crate::Engine;
 use crate::event_loop::EventLoop;
 use crate::handle::ConnectRequest;
-use crate::ring::Op;
+use crate::op::Op;
 use crate::timers::Slot;
 
 /// The initial packets: `docs/spec/wire.md`, section 1.7.
@@ -277,15 +276,7 @@ impl<E: Engine> EventLoop<E> {
             return;
         }
         let op = Op::Accept(pairing.generation, listener);
-        pairing.accepting = Some(self.ring.start(op, |op| {
-            let Op::Accept(_, listener) = op else {
-                unreachable!("just made")
-            };
-            let fd = types::Fd(listener.as_raw_fd());
-            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-                .flags(libc::SOCK_CLOEXEC)
-                .build()
-        }));
+        pairing.accepting = Some(self.ring.start(op));
     }
 
     /// An incoming stream: wait for what it says it is.
@@ -328,15 +319,7 @@ impl<E: Engine> EventLoop<E> {
                     deadline,
                 });
                 let op = Op::FirstPacket(generation, fd, Box::new([0; 8]));
-                self.ring.start(op, |op| {
-                    let Op::FirstPacket(_, fd, bytes) = op else {
-                        unreachable!("just made")
-                    };
-                    let fd = types::Fd(fd.as_raw_fd());
-                    opcode::Recv::new(fd, bytes.as_mut_ptr(), 8)
-                        .flags(libc::MSG_WAITALL)
-                        .build()
-                });
+                self.ring.start(op);
             }
             Some(from) => {
                 let text = format!("closed a connection from {from}: the peer is {expected}");
@@ -442,15 +425,8 @@ impl<E: Engine> EventLoop<E> {
         let deadline = now.plus_ms(u64::from(config.options.connect_int_s) * 1000);
         let address = Box::new(SockAddr::from(config.peer));
         let fd = Rc::clone(&socket);
-        let op = self
-            .ring
-            .start(Op::Connect(pairing.generation, socket, address), |op| {
-                let Op::Connect(_, fd, address) = op else {
-                    unreachable!("just made")
-                };
-                let fd = types::Fd(fd.as_raw_fd());
-                opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
-            });
+        let op = Op::Connect(pairing.generation, socket, address);
+        let op = self.ring.start(op);
         pairing.connecting = Some(Connecting { op, fd, deadline });
     }
 
