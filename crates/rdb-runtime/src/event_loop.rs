@@ -18,21 +18,20 @@ use rdb_engine::{
 };
 use slab::Slab;
 
-use crate::Engine;
+use crate::api::{AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceConfig, Ticket};
 use crate::buffers::new_pool;
 use crate::disk::{Answer, DiskFile, Kept, Lane, Progress};
+use crate::engine::Engine;
 use crate::frontend::FrontEnds;
 use crate::frontend::handover::Left;
-use crate::handle::{
-    AttachRequest, Caller, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig, Ticket,
-};
-use crate::log_limit::{Line, LogLimit, SUM_MS};
+use crate::io::Io;
+use crate::mailbox::{Mailbox, Message};
 use crate::net::Net;
 use crate::op::Op;
-use crate::pool::{Buf, Pool, PoolSize, Reserve, Zeroes};
+use crate::pool::{Buf, PoolSize, Reserve, Zeroes};
 use crate::ring::{Remains, Ring};
 use crate::stream::{Flight, Owner, StreamOp};
-use crate::timers::{Slot, Timers};
+use crate::timers::Slot;
 
 /// `ERR_DISK_CONFIGURED`: the volume has a disk (`docs/spec/admin.md`, section 4.3).
 const ERR_DISK_CONFIGURED: u16 = 124;
@@ -87,17 +86,11 @@ pub(crate) struct SplitJob {
 }
 
 pub(crate) struct EventLoop<E> {
-    pub(crate) config: ResourceConfig,
+    pub(crate) io: Io,
     pub(crate) engine: E,
-    pub(crate) now: Time,
-    pub(crate) ring: Ring<Op>,
-    pub(crate) pool: Rc<Pool>,
-    pub(crate) timers: Timers,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) net: Net,
     pub(crate) front: FrontEnds,
-    /// Events that follow from effects.
-    pub(crate) pending: VecDeque<Event<Buf>>,
     /// Reads of our users that wait for a buffer.
     pub(crate) waiting_reads: VecDeque<WaitingRead>,
     /// Reads for the peer that do; the engine has only so many under way.
@@ -106,13 +99,10 @@ pub(crate) struct EventLoop<E> {
     /// Writes that have met a full disk.
     pub(crate) kept: Kept,
     pub(crate) zeroes: Rc<Zeroes>,
-    pub(crate) mailbox: Mailbox,
     messages: Receiver<Message>,
     bell: Rc<OwnedFd>,
-    notify: Box<dyn Fn(Notice)>,
     admin: Slab<PendingAdmin>,
     withdrawn: VecDeque<Ticket>,
-    log_limit: LogLimit,
     effects: Vec<Effect<Buf>>,
     stopping: bool,
 }
@@ -140,27 +130,19 @@ impl<E: Engine> EventLoop<E> {
         let now = clock();
         Ok(EventLoop {
             front: FrontEnds::new(&config),
-            config,
+            io: Io::new(config, now, ring, pool, mailbox, notify),
             engine,
-            now,
-            ring,
-            pool,
-            timers: Timers::default(),
             volumes: Vec::new(),
             net: Net::new(),
-            pending: VecDeque::new(),
             waiting_reads: VecDeque::new(),
             waiting_peer_reads: VecDeque::new(),
             splits: Slab::new(),
             kept: Kept::default(),
             zeroes: Rc::new(Zeroes::new()?),
-            mailbox,
             messages,
             bell: Rc::new(bell),
-            notify,
             admin: Slab::new(),
             withdrawn: VecDeque::new(),
-            log_limit: LogLimit::default(),
             effects: Vec::with_capacity(64),
             stopping: false,
         })
@@ -172,19 +154,22 @@ impl<E: Engine> EventLoop<E> {
         let mut first = true;
         while !self.stopping || self.is_winding_down() {
             let timeout = self
+                .io
                 .timers
                 .next()
-                .map(|at| Duration::from_nanos(at.0.saturating_sub(self.now.0)));
-            self.ring.turn(!first && self.pending.is_empty(), timeout)?;
+                .map(|at| Duration::from_nanos(at.0.saturating_sub(self.io.now.0)));
+            self.io
+                .ring
+                .turn(!first && self.io.pending.is_empty(), timeout)?;
             first = false;
-            self.now = clock();
-            for _ in 0..self.ring.gather() {
-                if let Some((op, result)) = self.ring.next_completed() {
+            self.io.now = clock();
+            for _ in 0..self.io.ring.gather() {
+                if let Some((op, result)) = self.io.ring.next_completed() {
                     self.on_completion(op, result);
                     self.drain_pending();
                 }
             }
-            while let Some(slot) = self.timers.pop(self.now) {
+            while let Some(slot) = self.io.timers.pop(self.io.now) {
                 self.on_timer(slot);
                 self.drain_pending();
             }
@@ -195,8 +180,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// Closes everything. What is still under way is awaited for a few seconds; what takes longer is left.
     pub(crate) fn end(self) -> Option<Remains<Op>> {
-        let EventLoop { ring, .. } = self;
-        ring.end()
+        self.io.ring.end()
     }
 
     /// Whether something of what is being closed still has to be awaited.
@@ -205,7 +189,8 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn listen_to_bell(&mut self) {
-        self.ring
+        self.io
+            .ring
             .start(Op::Wake(Box::new([0; 8]), Rc::clone(&self.bell)));
     }
 
@@ -213,7 +198,7 @@ impl<E: Engine> EventLoop<E> {
         match op {
             Op::Disk(io) => {
                 let zeroes = Rc::clone(&self.zeroes);
-                match io.on_completion(result, &mut self.ring, &zeroes) {
+                match io.on_completion(result, &mut self.io.ring, &zeroes) {
                     Progress::GoesOn => {}
                     Progress::Ended(ended) => self.on_disk_end(ended),
                     Progress::Full(io, error) => self.on_disk_full(*io, error),
@@ -264,8 +249,8 @@ impl<E: Engine> EventLoop<E> {
             Slot::Stall(socket) => self.on_stall_timer(socket),
             Slot::Closing => self.on_closing_timer(),
             Slot::Clients => self.on_clients_timer(),
-            Slot::LogSums => self.say_log_sums(),
-            Slot::Buffers => self.give_idle_buffers_back(),
+            Slot::LogSums => self.io.say_log_sums(),
+            Slot::Buffers => self.io.give_idle_buffers_back(),
         }
     }
 
@@ -275,36 +260,36 @@ impl<E: Engine> EventLoop<E> {
         for _ in 0..ROUNDS_MAX {
             self.drain_pending();
             let mut again = false;
-            let read = self.pool.take_released(Reserve::Read);
+            let read = self.io.pool.take_released(Reserve::Read);
             if read {
                 again |= self.retry_reads(ReadFor::User);
             }
-            if self.pool.take_released(Reserve::PeerRead) | read {
+            if self.io.pool.take_released(Reserve::PeerRead) | read {
                 again |= self.retry_reads(ReadFor::Peer);
             }
-            if self.pool.take_released(Reserve::Receive) {
+            if self.io.pool.take_released(Reserve::Receive) {
                 again |= self.retry_starved_peer();
             }
-            if self.pool.take_released(Reserve::FrontEnd)
-                | self.pool.take_released(Reserve::Filling)
+            if self.io.pool.take_released(Reserve::FrontEnd)
+                | self.io.pool.take_released(Reserve::Filling)
             {
                 again |= self.retry_starved_front_ends();
             }
             again |= self.pump_early_meta();
             again |= self.pump_resumed_peer();
             again |= self.pump_resumed_clients();
-            if !again && self.pending.is_empty() {
+            if !again && self.io.pending.is_empty() {
                 break;
             }
         }
         self.demote_drained();
         self.flush_peer();
         self.flush_clients();
-        self.ask_for_buffers();
+        self.io.ask_for_buffers();
     }
 
     fn drain_pending(&mut self) {
-        while let Some(event) = self.pending.pop_front() {
+        while let Some(event) = self.io.pending.pop_front() {
             self.raise(event);
         }
     }
@@ -312,7 +297,7 @@ impl<E: Engine> EventLoop<E> {
     /// Tells the engine of an event and starts what follows from it.
     pub(crate) fn raise(&mut self, event: Event<Buf>) {
         let mut effects = std::mem::take(&mut self.effects);
-        self.engine.handle(self.now, event, &mut effects);
+        self.engine.handle(self.io.now, event, &mut effects);
         for effect in effects.drain(..) {
             self.apply(effect);
         }
@@ -391,60 +376,22 @@ impl<E: Engine> EventLoop<E> {
             Effect::Complete { request, result } => self.on_complete(request, result),
             Effect::Device { volume, device } => self.on_device(volume, device),
             Effect::AdminDone { id, result } => self.on_admin_done(id, result),
-            Effect::SetTimer { timer, at } => self.timers.set(Slot::Engine(timer), at),
-            Effect::ClearTimer { timer } => self.timers.clear(Slot::Engine(timer)),
+            Effect::SetTimer { timer, at } => self.io.timers.set(Slot::Engine(timer), at),
+            Effect::ClearTimer { timer } => self.io.timers.clear(Slot::Engine(timer)),
             Effect::Log {
                 level,
                 volume,
                 text,
                 cause,
             } => match cause {
-                Cause::Own => self.log(level, volume, text),
-                Cause::Others => self.log_others(level, volume, text),
+                Cause::Own => self.io.log(level, volume, text),
+                Cause::Others => self.io.log_others(level, volume, text),
             },
             Effect::StateChanged { volume, old, new } => {
                 self.watch_left_device(volume, &new);
                 self.watch_connection(&new);
-                self.notify(Notice::StateChanged { volume, old, new });
+                self.io.notify(Notice::StateChanged { volume, old, new });
             }
-        }
-    }
-
-    pub(crate) fn notify(&self, notice: Notice) {
-        (self.notify)(notice);
-    }
-
-    pub(crate) fn log(&self, level: Level, volume: Option<VolumeNr>, text: impl Into<String>) {
-        self.notify(Notice::Log {
-            level,
-            volume,
-            text: text.into(),
-        });
-    }
-
-    /// Logs what others have brought about, unless they do so too often.
-    pub(crate) fn log_others(
-        &mut self,
-        level: Level,
-        volume: Option<VolumeNr>,
-        text: impl Into<String>,
-    ) {
-        let text = text.into();
-        let line = Line {
-            level,
-            volume,
-            text,
-        };
-        if let Some(line) = self.log_limit.admit(self.now, line) {
-            self.log(line.level, line.volume, line.text);
-        } else if !self.timers.is_set(Slot::LogSums) {
-            self.timers.set(Slot::LogSums, self.now.plus_ms(SUM_MS));
-        }
-    }
-
-    fn say_log_sums(&mut self) {
-        for line in self.log_limit.sums() {
-            self.log(line.level, line.volume, line.text);
         }
     }
 
@@ -469,13 +416,13 @@ impl<E: Engine> EventLoop<E> {
                 Message::Status(reply) => {
                     #[cfg(debug_assertions)]
                     self.break_on_purpose();
-                    reply(self.engine.status(self.now));
+                    reply(self.engine.status(self.io.now));
                 }
                 Message::Fuse(message) => self.on_fuse_message(message),
                 Message::Ublk(message) => self.on_ublk_message(message),
                 Message::Knbd(message) => self.on_knbd_message(message),
                 Message::Use(reply) => self.report_use(reply),
-                Message::Grown(growth, result) => self.on_grown(&growth, &result),
+                Message::Grown(growth, result) => self.io.on_grown(&growth, &result),
                 Message::Park(volumes) => self.park(&volumes),
                 #[cfg(test)]
                 Message::KernelClient(nr, socket) => self.add_kernel_client(nr, socket),
@@ -489,16 +436,16 @@ impl<E: Engine> EventLoop<E> {
     /// asked for. Programs that are shipped are built without this.
     #[cfg(debug_assertions)]
     fn break_on_purpose(&self) {
-        let name = format!("break-{}", self.config.name);
+        let name = format!("break-{}", self.io.config.name);
         assert!(
-            std::fs::remove_file(self.config.run_dir.join(name)).is_err(),
+            std::fs::remove_file(self.io.config.run_dir.join(name)).is_err(),
             "broken on purpose"
         );
     }
 
     fn stop(&mut self) {
         self.stopping = true;
-        self.say_log_sums();
+        self.io.say_log_sums();
         self.close_connection();
         self.stop_front_ends();
     }
@@ -601,7 +548,7 @@ impl<E: Engine> EventLoop<E> {
 
     fn on_admin_done(&mut self, id: AdminId, result: Result<(), AdminError>) {
         let Some(pending) = self.admin.try_remove(id.0 as usize) else {
-            return self.log(
+            return self.io.log(
                 Level::Error,
                 None,
                 format!("an answer to command {} of nobody", id.0),
@@ -627,6 +574,13 @@ impl<E: Engine> EventLoop<E> {
                 self.fit_pool();
             }
             _ => {}
+        }
+    }
+
+    /// Has as much memory as the connection is configured for.
+    fn fit_pool(&mut self) {
+        if let Some(net) = &self.net.config {
+            self.io.fit_pool(net.options.max_buffers);
         }
     }
 

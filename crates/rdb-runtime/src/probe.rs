@@ -5,7 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::handle::SpawnError;
+use crate::api::SpawnError;
 use crate::op::Op;
 use crate::pool::{Pool, PoolSize};
 use crate::ring::Ring;

@@ -7,7 +7,7 @@ use rdb_engine::{DiscardKind, DiskError, Event, IoTag, ReadFor, VolumeNr};
 
 use super::lane::Change;
 use super::{Answer, DiskFile, DiskIo, Ended, Job, Memory, Step};
-use crate::Engine;
+use crate::engine::Engine;
 use crate::event_loop::{Disk, EventLoop, SplitJob, WaitingRead};
 use crate::op::Op;
 use crate::pool::{Aligned, Buf, Reserve};
@@ -89,8 +89,8 @@ impl<E: Engine> EventLoop<E> {
             }
         };
         let buf = match whose {
-            ReadFor::User => self.pool.take(Reserve::Read, bytes),
-            ReadFor::Peer => self.pool.take_for_peer(bytes),
+            ReadFor::User => self.io.pool.take(Reserve::Read, bytes),
+            ReadFor::Peer => self.io.pool.take_for_peer(bytes),
         };
         let Some(buf) = buf else {
             return false;
@@ -122,7 +122,7 @@ impl<E: Engine> EventLoop<E> {
                 memory,
             )
         };
-        io.start(&mut self.ring);
+        io.start(&mut self.io.ring);
         true
     }
 
@@ -162,7 +162,7 @@ impl<E: Engine> EventLoop<E> {
             (offset, len),
             memory,
         )
-        .start(&mut self.ring);
+        .start(&mut self.io.ring);
     }
 
     pub(crate) fn flush(&mut self, volume: VolumeNr, tag: IoTag) {
@@ -174,7 +174,7 @@ impl<E: Engine> EventLoop<E> {
             return self.answer(answer, Ok(None));
         }
         DiskIo::new(volume, answer, &disk.data, Job::Flush, (0, 0), Memory::None)
-            .start(&mut self.ring);
+            .start(&mut self.io.ring);
     }
 
     pub(crate) fn discard(
@@ -209,7 +209,7 @@ impl<E: Engine> EventLoop<E> {
         kind: DiscardKind,
     ) {
         let job = Job::Deallocate { kind };
-        DiskIo::new(volume, answer, file, job, range, Memory::None).start(&mut self.ring);
+        DiskIo::new(volume, answer, file, job, range, Memory::None).start(&mut self.io.ring);
     }
 
     /// Whole blocks are deallocated, what is left at the edges is zeroed in the lane; a range that has to wait
@@ -278,9 +278,9 @@ impl<E: Engine> EventLoop<E> {
     pub(crate) fn meta_read(&mut self, volume: VolumeNr, tag: IoTag, sector: u64, bytes: u32) {
         match self.meta_file(volume, sector, bytes as usize) {
             Ok(file) => {
-                DiskIo::meta_read(volume, tag, &file, sector, bytes).start(&mut self.ring);
+                DiskIo::meta_read(volume, tag, &file, sector, bytes).start(&mut self.io.ring);
             }
-            Err(error) => self.pending.push_back(Event::MetaDone {
+            Err(error) => self.io.pending.push_back(Event::MetaDone {
                 tag,
                 result: Err(error),
             }),
@@ -298,9 +298,9 @@ impl<E: Engine> EventLoop<E> {
         match self.meta_file(volume, sector, data.len()) {
             Ok(file) => {
                 DiskIo::meta_write(volume, tag, &file, (sector, data), preflush, fua)
-                    .start(&mut self.ring);
+                    .start(&mut self.io.ring);
             }
-            Err(error) => self.pending.push_back(Event::MetaDone {
+            Err(error) => self.io.pending.push_back(Event::MetaDone {
                 tag,
                 result: Err(error),
             }),
@@ -349,7 +349,7 @@ impl<E: Engine> EventLoop<E> {
     /// Passes an answer on, through `pending`, for this may run amid effects.
     pub(super) fn answer(&mut self, answer: Answer, result: Result<Option<Buf>, DiskError>) {
         match answer {
-            Answer::Engine(tag) => self.pending.push_back(Event::DiskDone { tag, result }),
+            Answer::Engine(tag) => self.io.pending.push_back(Event::DiskDone { tag, result }),
             Answer::Lane => {}
             Answer::Part(key) => {
                 let Some(split) = self.splits.get_mut(key) else {
@@ -376,6 +376,7 @@ impl<E: Engine> EventLoop<E> {
         let blocks = step.blocks(block_bytes);
         let aligned = disk.data.is_aligned(step.offset, u64::from(step.len));
         let in_the_way = self
+            .io
             .ring
             .in_flight()
             .any(|op| matches!(op, Op::Disk(io) if io.writes_to(nr, &blocks)))
@@ -399,7 +400,7 @@ impl<E: Engine> EventLoop<E> {
             (blocks.start, len),
             memory,
         )
-        .start(&mut self.ring);
+        .start(&mut self.io.ring);
     }
 
     fn write_lane(&mut self, nr: VolumeNr, disk: &Disk, memory: Memory) {
@@ -421,7 +422,7 @@ impl<E: Engine> EventLoop<E> {
             range,
             Memory::Heap(memory),
         )
-        .start(&mut self.ring);
+        .start(&mut self.io.ring);
     }
 
     fn on_lane_read(&mut self, nr: VolumeNr, result: Result<Aligned, DiskError>) {

@@ -13,7 +13,7 @@ use rdb_engine::{AdminError, DiskInfo};
 use rdb_meta::MetaKind;
 
 use super::left::is_left;
-use crate::handle::MetaLocation;
+use crate::api::MetaLocation;
 
 /// `Can not open backing device.` and its kin: `docs/spec/admin.md`, section 4.3.
 const ERR_OPEN_DISK: u16 = 104;

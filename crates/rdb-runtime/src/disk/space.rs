@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use rdb_engine::{DiskError, Event, IoTag, VolumeNr};
 
 use super::{Answer, DiskIo, Ended};
-use crate::Engine;
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
 
 const _: () = assert!(DiskError::NO_SPACE == libc::ENOSPC && DiskError::OVER_QUOTA == libc::EDQUOT);
@@ -52,7 +52,7 @@ impl<E: Engine> EventLoop<E> {
     /// Tries again what was kept for this operation.
     pub(crate) fn retry_io(&mut self, tag: IoTag) {
         for (io, _) in self.kept.0.remove(&tag).unwrap_or_default() {
-            io.start_again(&mut self.ring);
+            io.start_again(&mut self.io.ring);
         }
     }
 
@@ -63,7 +63,7 @@ impl<E: Engine> EventLoop<E> {
             let (volume, answer, ended) = io.end(Err(error));
             match (ended, answer) {
                 (Ended::Meta(result), Answer::Engine(tag)) => {
-                    self.pending.push_back(Event::MetaDone { tag, result });
+                    self.io.pending.push_back(Event::MetaDone { tag, result });
                 }
                 (Ended::Data(result), Answer::Lane) => self.on_lane_written(volume, result),
                 (Ended::Data(result), answer) => self.answer(answer, result),

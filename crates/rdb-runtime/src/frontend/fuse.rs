@@ -20,9 +20,10 @@ use rdb_frontend::loopdev::{AttachOptions, LoopDevice};
 use rdb_frontend::{Errno, Request};
 
 use super::{Origin, Starved, device_info};
-use crate::Engine;
+use crate::api::{Caller, Notice};
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Caller, Mailbox, Message, Notice};
+use crate::mailbox::{Mailbox, Message};
 use crate::op::Op;
 use crate::pool::{Aligned, PAGE_BYTES};
 
@@ -122,12 +123,12 @@ impl<E: Engine> EventLoop<E> {
                 if let Some(served) = &mut device.served {
                     served.session.set_info(device_info(spec));
                 }
-                self.notify(Notice::DeviceUp {
+                self.io.notify(Notice::DeviceUp {
                     volume: nr,
                     spec,
                     node: Some(node.path()),
                 });
-                self.help("rdb-resize", move |_| {
+                self.io.help("rdb-resize", move |_| {
                     if let Err(error) = node.set_capacity() {
                         tracing::error!("{error}");
                     }
@@ -152,7 +153,7 @@ impl<E: Engine> EventLoop<E> {
                 device: node,
                 mount,
             } => {
-                self.help("rdb-detach", move |mailbox| {
+                self.io.help("rdb-detach", move |mailbox| {
                     let complaint = give_back(node, mount);
                     let gone = FuseMessage::Gone {
                         volume: nr,
@@ -180,9 +181,9 @@ impl<E: Engine> EventLoop<E> {
         });
         let target = self.fuse_target(nr);
         let left = self.take_left_session(nr);
-        let source = format!("{}/{nr}", self.config.name);
+        let source = format!("{}/{nr}", self.io.config.name);
         let block_size = spec.logical_block_bytes;
-        self.help("rdb-mount", move |mailbox| {
+        self.io.help("rdb-mount", move |mailbox| {
             let made = match left.map(|left| resume(&mailbox, nr, generation, &target, left)) {
                 Some(Ok(made)) => Ok(made),
                 resumed => {
@@ -273,7 +274,7 @@ impl<E: Engine> EventLoop<E> {
                     }
                     Some(spec) if next == Some(spec) => {
                         let node = Some(path);
-                        self.notify(Notice::DeviceUp { volume, spec, node });
+                        self.io.notify(Notice::DeviceUp { volume, spec, node });
                     }
                     // It was resized while it was made.
                     Some(spec) => self.fuse_device_up(volume, spec),
@@ -289,12 +290,12 @@ impl<E: Engine> EventLoop<E> {
                 }
                 self.front.fuse.retain(|device| device.volume != volume);
                 let text = format!("no device node, only the NBD socket: {error}");
-                self.log(Level::Error, Some(volume), text);
+                self.io.log(Level::Error, Some(volume), text);
                 let reason = error.to_string();
-                self.notify(Notice::NoDevice { volume, reason });
+                self.io.notify(Notice::NoDevice { volume, reason });
                 match self.volume(volume).device {
                     Some(spec) => self.announce_without_node(volume, spec),
-                    None => self.notify(Notice::DeviceDown { volume }),
+                    None => self.io.notify(Notice::DeviceDown { volume }),
                 }
             }
             FuseMessage::Gone {
@@ -311,10 +312,10 @@ impl<E: Engine> EventLoop<E> {
                     .starved
                     .retain(|other| *other != Starved::Fuse { volume });
                 if let Some(complaint) = complaint {
-                    self.log(Level::Error, Some(volume), complaint);
+                    self.io.log(Level::Error, Some(volume), complaint);
                 }
                 self.announce_session(volume, None);
-                self.notify(Notice::DeviceDown { volume });
+                self.io.notify(Notice::DeviceDown { volume });
                 if let Some(spec) = self.volume(volume).device.and(next) {
                     self.start_fuse(volume, spec);
                 }
@@ -328,7 +329,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(node) = self.loop_device_up(volume) else {
             return Some(reply);
         };
-        self.help("rdb-holders", move |mailbox| {
+        self.io.help("rdb-holders", move |mailbox| {
             let held = super::is_held(|| node.is_held(), || node.holders());
             let answer = FuseMessage::Held {
                 volume,
@@ -368,7 +369,7 @@ impl<E: Engine> EventLoop<E> {
         };
         served.polling = true;
         let fd = Rc::clone(&served.fd);
-        self.ring.start(Op::FusePoll(volume, generation, fd));
+        self.io.ring.start(Op::FusePoll(volume, generation, fd));
     }
 
     pub(crate) fn on_fuse_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) {
@@ -423,7 +424,7 @@ impl<E: Engine> EventLoop<E> {
                 Ok(Step::Nothing) => {}
                 Ok(Step::Destroyed) => return,
                 Err(error) => {
-                    self.log(
+                    self.io.log(
                         Level::Error,
                         Some(volume),
                         format!("from the kernel: {error}"),
@@ -456,7 +457,7 @@ impl<E: Engine> EventLoop<E> {
             return true;
         };
         let buf = if first {
-            self.pool.take_for_write(request.length)
+            self.io.pool.take_for_write(request.length)
         } else {
             None
         };

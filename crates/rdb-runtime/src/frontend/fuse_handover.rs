@@ -13,9 +13,9 @@ use rdb_frontend::fuse::mount::Mount;
 use super::Origin;
 use super::fuse::{FuseDevice, Stage};
 use super::handover::Left;
-use crate::Engine;
+use crate::api::{Caller, Notice};
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Caller, Notice};
 
 impl FuseDevice {
     pub(super) fn is_parked(&self, nr: VolumeNr) -> bool {
@@ -25,13 +25,13 @@ impl FuseDevice {
 
 impl<E: Engine> EventLoop<E> {
     fn session_identity(&self, nr: VolumeNr) -> String {
-        identity(&self.config.run_dir, &self.config.name, nr.0.into())
+        identity(&self.io.config.run_dir, &self.io.config.name, nr.0.into())
     }
 
     /// Where a volume is mounted.
     pub(super) fn fuse_target(&self, nr: VolumeNr) -> PathBuf {
-        let name = format!("{}.{nr}", self.config.name);
-        self.config.run_dir.join("fuse").join(name)
+        let name = format!("{}.{nr}", self.io.config.name);
+        self.io.config.run_dir.join("fuse").join(name)
     }
 
     /// Reads no more of a device that is up. Whether there is one.
@@ -92,7 +92,7 @@ impl<E: Engine> EventLoop<E> {
                 continue;
             };
             match served.fd.try_clone() {
-                Ok(connection) => self.config.left_sessions.put(LeftSession {
+                Ok(connection) => self.io.config.left_sessions.put(LeftSession {
                     identity: self.session_identity(device.volume),
                     connection,
                     is_drained: is_drained && !has_unread,
@@ -114,18 +114,18 @@ impl<E: Engine> EventLoop<E> {
             return None;
         }
         let identity = self.session_identity(nr);
-        self.config.left_sessions.take(&identity)
+        self.io.config.left_sessions.take(&identity)
     }
 
     /// Ends a session whose users know another content, or that nobody will serve: they get errors.
     pub(super) fn end_left_session(&mut self, nr: VolumeNr) {
         let identity = self.session_identity(nr);
-        let Some(left) = self.config.left_sessions.take(&identity) else {
+        let Some(left) = self.io.config.left_sessions.take(&identity) else {
             return;
         };
         self.announce_session(nr, None);
         let target = self.fuse_target(nr);
-        self.help("rdb-left", move |_| {
+        self.io.help("rdb-left", move |_| {
             drop(left);
             match Mount::adopt(&target).and_then(Mount::unmount) {
                 Ok(()) => tracing::warn!(
@@ -140,7 +140,7 @@ impl<E: Engine> EventLoop<E> {
     /// Tells whoever keeps connections for the case that this process dies.
     pub(super) fn announce_session(&self, nr: VolumeNr, connection: Option<Arc<OwnedFd>>) {
         let identity = self.session_identity(nr);
-        self.notify(Notice::Session {
+        self.io.notify(Notice::Session {
             identity,
             connection,
         });

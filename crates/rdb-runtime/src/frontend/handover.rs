@@ -15,9 +15,10 @@ use rdb_engine::{Level, VolumeNr};
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 
-use crate::Engine;
+use crate::api::{DeviceUse, UseReply};
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{DeviceUse, Message, UseReply};
+use crate::mailbox::Message;
 
 use super::ublk::UblkMessage;
 
@@ -38,11 +39,15 @@ pub(crate) enum Left {
 
 impl<E: Engine> EventLoop<E> {
     pub(super) fn ublk_identity(&self, volume: VolumeNr) -> Identity {
-        Identity::new(&self.config.run_dir, &self.config.name, volume.0.into())
+        Identity::new(
+            &self.io.config.run_dir,
+            &self.io.config.name,
+            volume.0.into(),
+        )
     }
 
     pub(super) fn minor_of(&self, nr: VolumeNr) -> u32 {
-        let status = self.engine.status(self.now);
+        let status = self.engine.status(self.io.now);
         let mut volumes = status.volumes.iter();
         let found = volumes.find(|volume| volume.volume == nr);
         found.map_or(u32::MAX, |volume| volume.minor)
@@ -78,7 +83,7 @@ impl<E: Engine> EventLoop<E> {
                 }
             });
         }
-        self.help("rdb-holders", move |_| {
+        self.io.help("rdb-holders", move |_| {
             reply(looks.into_iter().map(|look| look()).collect());
         });
     }
@@ -105,13 +110,14 @@ impl<E: Engine> EventLoop<E> {
         if self.volume(nr).left != Left::Unknown {
             return;
         }
-        let status = self.engine.status(self.now);
+        let status = self.engine.status(self.io.now);
         let generation = status
             .volumes
             .iter()
             .find(|volume| volume.volume == nr)
             .and_then(|volume| volume.generation);
         let inherited = self
+            .io
             .config
             .inherited
             .iter()
@@ -159,12 +165,13 @@ impl<E: Engine> EventLoop<E> {
     pub(super) fn left_device_is_foreign(&mut self, nr: VolumeNr) {
         self.volume(nr).left = Left::Foreign;
         let ublk_identity = self.ublk_identity(nr);
-        let nbd_identity = knbd::identity(&self.config.run_dir, &self.config.name, nr.0.into());
+        let nbd_identity =
+            knbd::identity(&self.io.config.run_dir, &self.io.config.name, nr.0.into());
         self.end_left_session(nr);
         // Whoever makes a new device waits until this is over: the sender goes with the thread.
         let (over, wait) = channel();
         self.front.dropping.push((nr, wait));
-        self.help("rdb-left", move |mailbox| {
+        self.io.help("rdb-left", move |mailbox| {
             let of_ublk = ublk::drop_left(ublk_identity).map_err(|error| error.to_string());
             let of_nbd = knbd::drop_left(&nbd_identity).map_err(|error| error.to_string());
             for dropped in [of_ublk, of_nbd] {
@@ -194,6 +201,6 @@ impl<E: Engine> EventLoop<E> {
     pub(super) fn left_device_dropped(&mut self, volume: VolumeNr) {
         let text =
             "removed the device that an earlier process left: its users know an older content";
-        self.log(Level::Warn, Some(volume), text);
+        self.io.log(Level::Warn, Some(volume), text);
     }
 }

@@ -12,9 +12,10 @@ use rdb_frontend::knbd::{KnbdDevice, Preparing, identity};
 
 use super::device_info;
 use super::handover::Left;
-use crate::Engine;
+use crate::api::{Caller, Notice};
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Caller, Mailbox, Message, Notice};
+use crate::mailbox::{Mailbox, Message};
 
 /// What helper threads report.
 pub(crate) enum KnbdMessage {
@@ -125,9 +126,9 @@ impl<E: Engine> EventLoop<E> {
                         "{} keeps its size until this node is Secondary again",
                         path.display()
                     );
-                    self.log(Level::Warn, Some(nr), text);
+                    self.io.log(Level::Warn, Some(nr), text);
                 }
-                self.notify(Notice::DeviceUp {
+                self.io.notify(Notice::DeviceUp {
                     volume: nr,
                     spec,
                     node: Some(path),
@@ -149,7 +150,7 @@ impl<E: Engine> EventLoop<E> {
         node.next = None;
         let generation = node.generation;
         match std::mem::replace(&mut node.stage, Stage::Stopping) {
-            Stage::Up { device } => self.help("rdb-detach", move |mailbox| {
+            Stage::Up { device } => self.io.help("rdb-detach", move |mailbox| {
                 let gone = KnbdMessage::Gone {
                     volume: nr,
                     generation,
@@ -174,15 +175,15 @@ impl<E: Engine> EventLoop<E> {
             parked: false,
         });
         let minor = self.minor_of(nr);
-        let identity = identity(&self.config.run_dir, &self.config.name, nr.0.into());
+        let identity = identity(&self.io.config.run_dir, &self.io.config.name, nr.0.into());
         // Whatever is left afterwards is of this process.
         let volume = self.volume(nr);
         let may_take_over = volume.left == Left::Same;
         volume.left = Left::Foreign;
         let info = device_info(spec);
         let removals = self.removals_of_left_devices(nr);
-        let connections = self.config.nbd_connections;
-        self.help("rdb-nbd", move |mailbox| {
+        let connections = self.io.config.nbd_connections;
+        self.io.help("rdb-nbd", move |mailbox| {
             for removal in removals {
                 // It ends by closing, whatever came of it.
                 let _ = removal.recv();
@@ -251,7 +252,7 @@ impl<E: Engine> EventLoop<E> {
                         format!("{path} has lost a connection: {error}"),
                     ),
                 };
-                self.log(level, Some(volume), text);
+                self.io.log(level, Some(volume), text);
             }
             KnbdMessage::Up {
                 volume,
@@ -269,7 +270,7 @@ impl<E: Engine> EventLoop<E> {
                 node.stage = Stage::Up { device };
                 if taken_over {
                     let text = format!("took {} over, with whoever has it open", path.display());
-                    self.log(Level::Info, Some(volume), text);
+                    self.io.log(Level::Info, Some(volume), text);
                 }
                 match spec.filter(|_| !unwanted) {
                     Some(spec) => self.knbd_device_up(volume, spec),
@@ -293,12 +294,12 @@ impl<E: Engine> EventLoop<E> {
                 // One that could not be taken over must not be later, when others have written by the NBD socket.
                 self.left_device_is_foreign(volume);
                 let text = format!("no device node, only the NBD socket: {error}");
-                self.log(Level::Error, Some(volume), text);
+                self.io.log(Level::Error, Some(volume), text);
                 let reason = error.to_string();
-                self.notify(Notice::NoDevice { volume, reason });
+                self.io.notify(Notice::NoDevice { volume, reason });
                 match self.volume(volume).device {
                     Some(spec) => self.announce_without_node(volume, spec),
-                    None => self.notify(Notice::DeviceDown { volume }),
+                    None => self.io.notify(Notice::DeviceDown { volume }),
                 }
             }
             KnbdMessage::Gone {
@@ -312,9 +313,9 @@ impl<E: Engine> EventLoop<E> {
                 let next = node.next.take();
                 self.forget_knbd(volume);
                 if let Some(complaint) = complaint {
-                    self.log(Level::Warn, Some(volume), complaint);
+                    self.io.log(Level::Warn, Some(volume), complaint);
                 }
-                self.notify(Notice::DeviceDown { volume });
+                self.io.notify(Notice::DeviceDown { volume });
                 if let Some(spec) = self.volume(volume).device.and(next) {
                     self.start_knbd(volume, spec);
                 }
@@ -334,9 +335,9 @@ impl<E: Engine> EventLoop<E> {
         };
         if goodbye {
             let text = format!("{} was disconnected by somebody", device.path().display());
-            return self.log(Level::Warn, Some(nr), text);
+            return self.io.log(Level::Warn, Some(nr), text);
         }
-        self.help("rdb-nbd", move |mailbox| {
+        self.io.help("rdb-nbd", move |mailbox| {
             let made = device.reconnect(|socket| open(&mailbox, nr, generation, socket));
             let reconnected = KnbdMessage::Reconnected {
                 volume: nr,
@@ -357,7 +358,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(device) = self.knbd_up(volume) else {
             return Some(reply);
         };
-        self.help("rdb-holders", move |mailbox| {
+        self.io.help("rdb-holders", move |mailbox| {
             let held = super::is_held(|| device.is_held(), || device.holders());
             let answer = KnbdMessage::Held {
                 volume,

@@ -14,8 +14,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rdb_engine::{
-    DISCARD_MAX_BYTES, DeviceSpec, Event, Level, REQUEST_MAX_BYTES, RequestError, RequestId,
-    RequestKind, VolumeNr,
+    DISCARD_MAX_BYTES, DeviceSpec, Event, REQUEST_MAX_BYTES, RequestError, RequestId, RequestKind,
+    VolumeNr,
 };
 use rdb_frontend::loopdev::Holder;
 use rdb_frontend::{DeviceInfo, Errno, Frontend, Op, Request};
@@ -25,9 +25,9 @@ use self::fuse::FuseDevice;
 use self::knbd::KnbdNode;
 use self::nbd::Nbd;
 use self::ublk::UblkNode;
-use crate::Engine;
+use crate::api::{Caller, Notice, ResourceConfig};
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Caller, Mailbox, Notice, ResourceConfig};
 use crate::pool::{Buf, Reserve};
 
 /// A transient user of a block device (udev looks at new ones) is waited for this long.
@@ -146,17 +146,17 @@ impl<E: Engine> EventLoop<E> {
         match device {
             Some(spec) => {
                 self.nbd_device_up(nr, spec);
-                match self.config.frontend {
+                match self.io.config.frontend {
                     Frontend::Fuse => self.fuse_device_up(nr, spec),
                     Frontend::Ublk | Frontend::UblkAnyway => self.ublk_device_up(nr, spec),
                     Frontend::Nbd => self.knbd_device_up(nr, spec),
                     Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
                 }
-                if self.config.frontend != Frontend::Fuse {
+                if self.io.config.frontend != Frontend::Fuse {
                     self.end_left_session(nr);
                 }
                 if !matches!(
-                    self.config.frontend,
+                    self.io.config.frontend,
                     Frontend::Ublk | Frontend::UblkAnyway | Frontend::Nbd
                 ) {
                     // Its users do not see what is written from now on.
@@ -169,7 +169,7 @@ impl<E: Engine> EventLoop<E> {
                     && !self.ublk_device_down(nr)
                     && !self.knbd_device_down(nr)
                 {
-                    self.notify(Notice::DeviceDown { volume: nr });
+                    self.io.notify(Notice::DeviceDown { volume: nr });
                 }
             }
             None => {}
@@ -197,27 +197,6 @@ impl<E: Engine> EventLoop<E> {
         if let Some(reply) = reply {
             self.secondary(volume, false, reply);
         }
-    }
-
-    /// Runs what waits on a thread of its own.
-    fn help(&mut self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
-        self.try_help(name, work);
-    }
-
-    /// The same; whether there is a thread for it.
-    pub(crate) fn try_help(
-        &mut self,
-        name: &str,
-        work: impl FnOnce(Mailbox) + Send + 'static,
-    ) -> bool {
-        let mailbox = self.mailbox.clone();
-        let spawned = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(mailbox));
-        if let Err(error) = &spawned {
-            self.log(Level::Error, None, format!("no thread for {name}: {error}"));
-        }
-        spawned.is_ok()
     }
 
     /// Whether an NBD client uses a volume, and is to keep it.
@@ -389,7 +368,7 @@ impl<E: Engine> EventLoop<E> {
         if !payload.is_received() {
             return payload;
         }
-        let copy = self.pool.take(Reserve::Read, payload.len() as u32);
+        let copy = self.io.pool.take(Reserve::Read, payload.len() as u32);
         let Some(mut copy) = copy else { return payload };
         match copy.as_mut_slice() {
             Some(into) => {

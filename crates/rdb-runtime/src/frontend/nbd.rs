@@ -13,9 +13,9 @@ use slab::Slab;
 
 use super::nbd_socket::{listen, peer_user, refusal};
 use super::{Origin, Starved, device_info};
-use crate::Engine;
+use crate::api::Notice;
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::Notice;
 use crate::op::Op;
 use crate::pool::{Buf, Pool, Reserve};
 use crate::stream::{Owner, Received, Receiver, SendBatch, Sender, Sent, Stage};
@@ -214,10 +214,11 @@ impl<E: Engine> EventLoop<E> {
             return;
         }
         let path = self
+            .io
             .config
             .run_dir
             .join("nbd")
-            .join(format!("{}.sock", self.config.name));
+            .join(format!("{}.sock", self.io.config.name));
         match listen(&path) {
             Ok(fd) => {
                 self.front.nbd.generation += 1;
@@ -232,10 +233,10 @@ impl<E: Engine> EventLoop<E> {
             }
             Err(error) => {
                 let text = format!("no NBD socket at {}: {error}", path.display());
-                self.log(Level::Error, Some(nr), text.clone());
-                if self.config.frontend == Frontend::Socket {
+                self.io.log(Level::Error, Some(nr), text.clone());
+                if self.io.config.frontend == Frontend::Socket {
                     let (volume, reason) = (nr, text);
-                    self.notify(Notice::NoDevice { volume, reason });
+                    self.io.notify(Notice::NoDevice { volume, reason });
                 }
             }
         }
@@ -250,25 +251,25 @@ impl<E: Engine> EventLoop<E> {
             // The kernel goes when its device is given back.
             if !client.is_kernel && (client.volume == Some(nr) || last) {
                 client.closing = true;
-                client.heard = self.now;
+                client.heard = self.io.now;
                 nbd.resumed.push(key as u32);
             }
         }
         let listener = nbd.listener.take_if(|_| last);
         self.watch_clients();
         if let Some(listener) = listener {
-            self.ring.cancel(listener.accepting);
+            self.io.ring.cancel(listener.accepting);
             // Another daemon's socket may have taken the name; then it is not ours to remove, but that takes a
             // second daemon on one run directory, which finds this one's lock.
             if let Err(error) = std::fs::remove_file(&listener.path) {
                 let text = format!("removing {}: {error}", listener.path.display());
-                self.log(Level::Warn, None, text);
+                self.io.log(Level::Warn, None, text);
             }
         }
     }
 
     fn accept_client(&mut self, generation: u32, fd: &Rc<OwnedFd>) -> usize {
-        self.ring.start(Op::NbdAccept(generation, Rc::clone(fd)))
+        self.io.ring.start(Op::NbdAccept(generation, Rc::clone(fd)))
     }
 
     pub(crate) fn on_client_accepted(&mut self, generation: u32, result: i32) {
@@ -288,14 +289,14 @@ impl<E: Engine> EventLoop<E> {
                     None => self.add_client(fd, Session::new(), user, None),
                     Some(why) => {
                         let text = format!("turned an NBD client away: {why}");
-                        self.log_others(Level::Warn, None, text);
+                        self.io.log_others(Level::Warn, None, text);
                     }
                 }
             }
             None if result == -libc::ECANCELED => return,
             None => {
                 let error = io::Error::from_raw_os_error(-result);
-                self.log_others(
+                self.io.log_others(
                     Level::Warn,
                     None,
                     format!("accepting an NBD client: {error}"),
@@ -351,7 +352,7 @@ impl<E: Engine> EventLoop<E> {
             generation: self.front.nbd.generation,
             fd: Rc::new(fd),
             session,
-            sender: Sender::new(self.now, false),
+            sender: Sender::new(self.io.now, false),
             receiver: Receiver::new(STAGE_BYTES),
             write: None,
             gathered: None,
@@ -364,7 +365,7 @@ impl<E: Engine> EventLoop<E> {
             parked: false,
             closing: false,
             in_unsent: false,
-            heard: self.now,
+            heard: self.io.now,
             cut: false,
         };
         let key = self.front.nbd.clients.insert(client) as u32;
@@ -375,14 +376,16 @@ impl<E: Engine> EventLoop<E> {
     /// Looks after a while whether a client is overdue. Called when there is a new reason to: a client that negotiates or
     /// is being closed, or somebody who waits for a buffer.
     pub(crate) fn watch_clients(&mut self) {
-        if !self.front.nbd.clients.is_empty() && !self.timers.is_set(Slot::Clients) {
-            self.timers.set(Slot::Clients, self.now.plus_ms(WATCH_MS));
+        if !self.front.nbd.clients.is_empty() && !self.io.timers.is_set(Slot::Clients) {
+            self.io
+                .timers
+                .set(Slot::Clients, self.io.now.plus_ms(WATCH_MS));
         }
     }
 
     /// Cuts the clients that are overdue.
     pub(crate) fn on_clients_timer(&mut self) {
-        let (now, shortage) = (self.now, self.is_short_of_buffers());
+        let (now, shortage) = (self.io.now, self.is_short_of_buffers());
         let mut cut = Vec::new();
         let mut watch = shortage;
         for (_, client) in &mut self.front.nbd.clients {
@@ -397,7 +400,7 @@ impl<E: Engine> EventLoop<E> {
             watch |= client.is_watched();
         }
         for reason in cut {
-            self.log_others(
+            self.io.log_others(
                 Level::Warn,
                 None,
                 format!("cut an NBD client off: {reason}"),
@@ -437,7 +440,7 @@ impl<E: Engine> EventLoop<E> {
                 return self.close_client(key);
             }
             debug_assert!(
-                client.is_kernel || client.outside_pool() <= client.outside_max(&self.pool),
+                client.is_kernel || client.outside_pool() <= client.outside_max(&self.io.pool),
                 "a client holds too much memory"
             );
             if client.receiver.is_in_flight() || client.parked {
@@ -457,15 +460,17 @@ impl<E: Engine> EventLoop<E> {
                     // Half a write must not hold what others need for whole ones: it comes into the reserve for such, or is
                     // gathered outside the pool. The kernel sends what it has begun.
                     if client.gathered.is_none() && !client.is_kernel {
-                        if let Some(buf) = self.pool.take_filling(request.length) {
+                        if let Some(buf) = self.io.pool.take_filling(request.length) {
                             client.receiver.begin_payload(buf);
-                            client.heard = self.now;
+                            client.heard = self.io.now;
                             continue;
                         }
                         client.gathered = Some(Vec::new());
                     }
                     if !client.gather(request.length) {
-                        client.receiver.receive(&mut self.ring, owner, &client.fd);
+                        client
+                            .receiver
+                            .receive(&mut self.io.ring, owner, &client.fd);
                         return;
                     }
                     let me = Starved::Nbd {
@@ -475,7 +480,7 @@ impl<E: Engine> EventLoop<E> {
                     // Others may wait already, one of them perhaps for a large piece.
                     let first = self.front.starved.front().is_none_or(|first| *first == me);
                     let buf = if first {
-                        self.pool.take_for_write(request.length)
+                        self.io.pool.take_for_write(request.length)
                     } else {
                         None
                     };
@@ -499,10 +504,12 @@ impl<E: Engine> EventLoop<E> {
                         continue;
                     }
                     client.receiver.begin_payload(buf);
-                    client.heard = self.now;
+                    client.heard = self.io.now;
                 }
                 let Some(payload) = client.receiver.take_payload() else {
-                    client.receiver.receive(&mut self.ring, owner, &client.fd);
+                    client
+                        .receiver
+                        .receive(&mut self.io.ring, owner, &client.fd);
                     return;
                 };
                 client.write = None;
@@ -515,9 +522,9 @@ impl<E: Engine> EventLoop<E> {
                 // from the same reserve. One read is always allowed.
                 let held = client.reading + client.sender.unsent_bytes();
                 // While they are scarce, it is one read at a time for each: the replies are copied then.
-                let limit = match self.pool.is_half_used(Reserve::Read) {
+                let limit = match self.io.pool.is_half_used(Reserve::Read) {
                     true if !client.is_kernel => 0,
-                    _ => self.pool.reserve_bytes(Reserve::Read) as u64 / 4,
+                    _ => self.io.pool.reserve_bytes(Reserve::Read) as u64 / 4,
                 };
                 if held > 0 && held + u64::from(request.length) > limit {
                     // Resumed when something is answered or sent.
@@ -546,7 +553,9 @@ impl<E: Engine> EventLoop<E> {
             Self::note_unsent(&mut nbd.unsent, key, client);
             match step {
                 Step::NeedMore { .. } => {
-                    client.receiver.receive(&mut self.ring, owner, &client.fd);
+                    client
+                        .receiver
+                        .receive(&mut self.io.ring, owner, &client.fd);
                     return;
                 }
                 Step::Consumed { consumed } => {
@@ -589,7 +598,8 @@ impl<E: Engine> EventLoop<E> {
 
     fn log_close(&mut self, reason: CloseReason) {
         if !reason.is_orderly() {
-            self.log_others(Level::Warn, None, format!("closed an NBD client: {reason}"));
+            self.io
+                .log_others(Level::Warn, None, format!("closed an NBD client: {reason}"));
         }
     }
 
@@ -646,7 +656,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(client) = self.front.nbd.client(key, generation) else {
             return;
         };
-        client.heard = self.now;
+        client.heard = self.io.now;
         let received = client.receiver.on_stage(stage, result);
         self.on_client_received(key, generation, &received);
     }
@@ -660,7 +670,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(client) = self.front.nbd.client(key, generation) else {
             return;
         };
-        client.heard = self.now;
+        client.heard = self.io.now;
         let received = client.receiver.on_payload(buf, filled, result);
         self.on_client_received(key, generation, &received);
     }
@@ -705,7 +715,7 @@ impl<E: Engine> EventLoop<E> {
             .sender
             .queue_bytes(|out| out.extend_from_slice(header.as_bytes()));
         if let Some(payload) = payload {
-            if !client.is_kernel && self.pool.is_half_used(Reserve::Read) {
+            if !client.is_kernel && self.io.pool.is_half_used(Reserve::Read) {
                 // Clients that take no replies must not hold the buffers that others wait for: at most half of them lie in
                 // replies, whatever all clients together do. A client's copies are one read, and what it had begun before.
                 client
@@ -733,7 +743,7 @@ impl<E: Engine> EventLoop<E> {
                 };
                 client
                     .sender
-                    .flush(self.now, &mut self.ring, owner, &client.fd);
+                    .flush(self.io.now, &mut self.io.ring, owner, &client.fd);
             }
         }
     }
@@ -744,7 +754,7 @@ impl<E: Engine> EventLoop<E> {
         flight: (Owner, Box<SendBatch>, Rc<OwnedFd>),
         result: i32,
     ) {
-        let (now, ring) = (self.now, &mut self.ring);
+        let (now, ring) = (self.io.now, &mut self.io.ring);
         let nbd = &mut self.front.nbd;
         let Some(client) = nbd
             .clients
@@ -767,7 +777,7 @@ impl<E: Engine> EventLoop<E> {
 
     /// Says that a device is there without a node.
     pub(super) fn announce_without_node(&mut self, volume: VolumeNr, spec: DeviceSpec) {
-        self.notify(Notice::DeviceUp {
+        self.io.notify(Notice::DeviceUp {
             volume,
             spec,
             node: None,

@@ -15,9 +15,10 @@ use rdb_frontend::{Errno, Op as FrontOp, Request};
 
 use super::handover::Left;
 use super::{Origin, Starved, device_info};
-use crate::Engine;
+use crate::api::{Caller, Notice};
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::{Caller, Mailbox, Message, Notice};
+use crate::mailbox::{Mailbox, Message};
 use crate::op::Op;
 use crate::pool::Buf;
 
@@ -144,9 +145,9 @@ impl<E: Engine> EventLoop<E> {
                         "{} keeps its size until this node is Secondary again: the driver cannot change it",
                         path.display()
                     );
-                    self.log(Level::Warn, Some(nr), text);
+                    self.io.log(Level::Warn, Some(nr), text);
                 }
-                self.notify(Notice::DeviceUp {
+                self.io.notify(Notice::DeviceUp {
                     volume: nr,
                     spec,
                     node: Some(path),
@@ -168,7 +169,7 @@ impl<E: Engine> EventLoop<E> {
         node.next = None;
         let generation = node.generation;
         match std::mem::replace(&mut node.stage, Stage::Stopping) {
-            Stage::Up { device } => self.help("rdb-detach", move |mailbox| {
+            Stage::Up { device } => self.io.help("rdb-detach", move |mailbox| {
                 let complaint = give_back(device, stopping, &mailbox, nr, generation);
                 post(
                     &mailbox,
@@ -205,7 +206,7 @@ impl<E: Engine> EventLoop<E> {
         volume.left = Left::Foreign;
         let info = device_info(spec);
         let removals = self.removals_of_left_devices(nr);
-        self.help("rdb-ublk", move |mailbox| {
+        self.io.help("rdb-ublk", move |mailbox| {
             for removal in removals {
                 // It ends by closing, whatever came of it.
                 let _ = removal.recv();
@@ -284,7 +285,7 @@ impl<E: Engine> EventLoop<E> {
                 node.stage = Stage::Up { device };
                 if took == Took::Over {
                     let text = format!("took {} over, with whoever has it open", path.display());
-                    self.log(Level::Info, Some(volume), text);
+                    self.io.log(Level::Info, Some(volume), text);
                 }
                 match spec.filter(|_| !unwanted) {
                     Some(spec) => self.ublk_device_up(volume, spec),
@@ -308,12 +309,12 @@ impl<E: Engine> EventLoop<E> {
                 // One that could not be taken over must not be later, when others have written by the NBD socket.
                 self.left_device_is_foreign(volume);
                 let text = format!("no device node, only the NBD socket: {error}");
-                self.log(Level::Error, Some(volume), text);
+                self.io.log(Level::Error, Some(volume), text);
                 let reason = error.to_string();
-                self.notify(Notice::NoDevice { volume, reason });
+                self.io.notify(Notice::NoDevice { volume, reason });
                 match self.volume(volume).device {
                     Some(spec) => self.announce_without_node(volume, spec),
-                    None => self.notify(Notice::DeviceDown { volume }),
+                    None => self.io.notify(Notice::DeviceDown { volume }),
                 }
             }
             UblkMessage::Stopped { volume, generation } => {
@@ -332,9 +333,9 @@ impl<E: Engine> EventLoop<E> {
                 let next = node.next.take();
                 self.forget_ublk(volume);
                 if let Some(complaint) = complaint {
-                    self.log(Level::Warn, Some(volume), complaint);
+                    self.io.log(Level::Warn, Some(volume), complaint);
                 }
-                self.notify(Notice::DeviceDown { volume });
+                self.io.notify(Notice::DeviceDown { volume });
                 if let Some(spec) = self.volume(volume).device.and(next) {
                     self.start_ublk(volume, spec);
                 }
@@ -355,7 +356,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(device) = self.ublk_up(volume) else {
             return Some(reply);
         };
-        self.help("rdb-holders", move |mailbox| {
+        self.io.help("rdb-holders", move |mailbox| {
             let held = super::is_held(|| device.is_held(), || device.holders());
             post(
                 &mailbox,
@@ -378,7 +379,8 @@ impl<E: Engine> EventLoop<E> {
         tag: Tag,
         result: Option<i32>,
     ) {
-        self.ring
+        self.io
+            .ring
             .start(Op::Ublk(volume, generation, tag, result, Rc::clone(fd)));
     }
 
@@ -393,7 +395,7 @@ impl<E: Engine> EventLoop<E> {
             if result != -libc::ENODEV {
                 let error = std::io::Error::from_raw_os_error(-result);
                 let text = format!("the ublk driver refuses a command: {error}");
-                self.log(Level::Error, Some(volume), text);
+                self.io.log(Level::Error, Some(volume), text);
             }
             return;
         }
@@ -435,7 +437,7 @@ impl<E: Engine> EventLoop<E> {
                 return true;
             };
             let buf = match first {
-                true => self.pool.take_for_write(request.length),
+                true => self.io.pool.take_for_write(request.length),
                 false => None,
             };
             let Some(mut buf) = buf else {
@@ -458,7 +460,7 @@ impl<E: Engine> EventLoop<E> {
                 }
                 Err(error) => {
                     let text = format!("the data of a write: {error}");
-                    self.log(Level::Error, Some(volume), text);
+                    self.io.log(Level::Error, Some(volume), text);
                     self.complete_tag(volume, generation, tag, -libc::EIO);
                 }
             }
@@ -515,7 +517,7 @@ impl<E: Engine> EventLoop<E> {
             };
             if let Err(error) = channel.write_data(tag, payload.as_slice()) {
                 let text = format!("the data of a read: {error}");
-                self.log(Level::Error, Some(volume), text);
+                self.io.log(Level::Error, Some(volume), text);
                 answer = -libc::EIO;
             }
         }

@@ -16,10 +16,10 @@ use socket2::SockRef;
 
 use self::claims::Half;
 use self::pairing::Pairing;
-use crate::Engine;
+use crate::api::ConnectRequest;
 use crate::challenges::Challenge;
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::ConnectRequest;
 use crate::pool::{Buf, Reserve};
 use crate::stream::{Owner, Received, Receiver, SendBatch, Sender, Sent, Stage};
 use crate::timers::Slot;
@@ -198,8 +198,8 @@ impl<E: Engine> EventLoop<E> {
             .is_some_and(|config| config.tcp_cork);
         self.net.connection = Some(Connection {
             generation,
-            data: End::new(Socket::Data, data.stream, self.now, cork),
-            meta: End::new(Socket::Meta, meta.stream, self.now, cork),
+            data: End::new(Socket::Data, data.stream, self.io.now, cork),
+            meta: End::new(Socket::Meta, meta.stream, self.io.now, cork),
             lost: false,
             _challenge: challenge,
             called: !(data.opened && meta.opened),
@@ -233,14 +233,14 @@ impl<E: Engine> EventLoop<E> {
             let owner = end.owner(generation);
             if let Some(frame) = &end.frame {
                 if !end.receiver.is_amid_payload() {
-                    let Some(buf) = self.pool.take(Reserve::Receive, frame.payload_len) else {
+                    let Some(buf) = self.io.pool.take(Reserve::Receive, frame.payload_len) else {
                         net.starved = true;
                         return;
                     };
                     end.receiver.begin_payload(buf);
                 }
                 let Some(payload) = end.receiver.take_payload() else {
-                    end.receiver.receive(&mut self.ring, owner, &end.fd);
+                    end.receiver.receive(&mut self.io.ring, owner, &end.fd);
                     return;
                 };
                 if let Some(frame) = end.frame.take() {
@@ -257,7 +257,7 @@ impl<E: Engine> EventLoop<E> {
             }
             match decode(&wire, socket, end.receiver.unread()) {
                 Ok(None) => {
-                    end.receiver.receive(&mut self.ring, owner, &end.fd);
+                    end.receiver.receive(&mut self.io.ring, owner, &end.fd);
                     return;
                 }
                 Ok(Some(frame)) => {
@@ -287,7 +287,7 @@ impl<E: Engine> EventLoop<E> {
             ..
         } = frame;
         if let Packet::AuthChallenge(challenge) = &packet
-            && self.config.challenges.contain(challenge)
+            && self.io.config.challenges.contain(challenge)
         {
             return self.raise(Event::ChallengeReflected);
         }
@@ -450,10 +450,11 @@ impl<E: Engine> EventLoop<E> {
             let generation = connection.generation;
             for end in [&mut connection.meta, &mut connection.data] {
                 let owner = end.owner(generation);
-                end.sender.flush(self.now, &mut self.ring, owner, &end.fd);
+                end.sender
+                    .flush(self.io.now, &mut self.io.ring, owner, &end.fd);
                 let slot = Slot::Stall(end.socket);
-                if end.sender.is_flying() && !self.timers.is_set(slot) {
-                    self.timers.set(slot, self.now.plus_ms(timeout_ms));
+                if end.sender.is_flying() && !self.io.timers.is_set(slot) {
+                    self.io.timers.set(slot, self.io.now.plus_ms(timeout_ms));
                 }
             }
         }
@@ -469,7 +470,7 @@ impl<E: Engine> EventLoop<E> {
         let Owner::Peer { generation, socket } = owner else {
             return;
         };
-        let (now, ring) = (self.now, &mut self.ring);
+        let (now, ring) = (self.io.now, &mut self.io.ring);
         if let Some(connection) = &mut self.net.connection
             && connection.generation == generation
         {
@@ -477,7 +478,7 @@ impl<E: Engine> EventLoop<E> {
             let sender = &mut connection.end(socket).sender;
             let sent = sender.on_sent(now, ring, (owner, batch, fd), result, &mut tags);
             for tag in tags.drain(..) {
-                self.pending.push_back(Event::Sent { tag });
+                self.io.pending.push_back(Event::Sent { tag });
             }
             self.net.tags = tags;
             if let Sent::Failed(error) = sent {
@@ -506,11 +507,12 @@ impl<E: Engine> EventLoop<E> {
             return;
         }
         let due = sender.progress.plus_ms(timeout_ms);
-        if due > self.now {
-            return self.timers.set(Slot::Stall(socket), due);
+        if due > self.io.now {
+            return self.io.timers.set(Slot::Stall(socket), due);
         }
-        self.timers
-            .set(Slot::Stall(socket), self.now.plus_ms(timeout_ms));
+        self.io
+            .timers
+            .set(Slot::Stall(socket), self.io.now.plus_ms(timeout_ms));
         self.raise(Event::SendStalled { socket });
     }
 
@@ -521,31 +523,32 @@ impl<E: Engine> EventLoop<E> {
         self.net.early = false;
         self.net.ended = None;
         for socket in [Socket::Data, Socket::Meta] {
-            self.timers.clear(Slot::Stall(socket));
+            self.io.timers.clear(Slot::Stall(socket));
         }
         let Some(connection) = self.net.connection.take() else {
             return;
         };
         self.net.fruitless = connection.called && !connection.fruitful;
-        let deadline = self.now.plus_ms(CLOSE_MS);
+        let deadline = self.io.now.plus_ms(CLOSE_MS);
         let mut closing = Closing {
             connection,
             deadline,
-            meta_until: self.now.plus_ms(CLOSE_META_MS),
+            meta_until: self.io.now.plus_ms(CLOSE_META_MS),
             shut: [false; 2],
             ended: [false; 2],
         };
         let generation = closing.connection.generation;
         for end in [&mut closing.connection.data, &mut closing.connection.meta] {
             let owner = end.owner(generation);
-            end.sender.flush(self.now, &mut self.ring, owner, &end.fd);
+            end.sender
+                .flush(self.io.now, &mut self.io.ring, owner, &end.fd);
             // Unread bytes would turn the close into a reset, which can overtake what was sent.
             end.frame = None;
             end.receiver.discard();
-            end.receiver.receive(&mut self.ring, owner, &end.fd);
+            end.receiver.receive(&mut self.io.ring, owner, &end.fd);
         }
         self.net.closing.push(closing);
-        self.timers.set(Slot::Closing, self.now);
+        self.io.timers.set(Slot::Closing, self.io.now);
     }
 
     fn on_closing_read(
@@ -575,7 +578,7 @@ impl<E: Engine> EventLoop<E> {
         }
         end.receiver.discard();
         let owner = end.owner(generation);
-        end.receiver.receive(&mut self.ring, owner, &end.fd);
+        end.receiver.receive(&mut self.io.ring, owner, &end.fd);
     }
 
     /// Says goodbye where all is sent, and drops what both sides have ended.
@@ -583,7 +586,7 @@ impl<E: Engine> EventLoop<E> {
         if self.net.closing.is_empty() {
             return;
         }
-        let (now, ring) = (self.now, &mut self.ring);
+        let (now, ring) = (self.io.now, &mut self.io.ring);
         self.net.closing.retain_mut(|closing| {
             let generation = closing.connection.generation;
             let Connection { data, meta, .. } = &mut closing.connection;
@@ -618,7 +621,7 @@ impl<E: Engine> EventLoop<E> {
 
     pub(crate) fn on_closing_timer(&mut self) {
         self.advance_closing();
-        let now = self.now;
+        let now = self.io.now;
         if let Some(next) = self
             .net
             .closing
@@ -629,7 +632,7 @@ impl<E: Engine> EventLoop<E> {
             })
             .min()
         {
-            self.timers.set(Slot::Closing, next);
+            self.io.timers.set(Slot::Closing, next);
         }
     }
 }

@@ -21,9 +21,9 @@ use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
 
 use super::claims::{Claims, Trust};
-use crate::Engine;
+use crate::api::ConnectRequest;
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::handle::ConnectRequest;
 use crate::op::Op;
 use crate::timers::Slot;
 
@@ -98,7 +98,7 @@ impl<E: Engine> EventLoop<E> {
         self.net.wire = replica_proto::WireContext::initial();
         self.net.generation += 1;
         let keeps_own = config.local > config.peer;
-        let trust = if self.now < self.net.contested_until {
+        let trust = if self.io.now < self.net.contested_until {
             Trust::OwnOnly
         } else if self.net.fruitless {
             Trust::OwnFirst
@@ -112,31 +112,31 @@ impl<E: Engine> EventLoop<E> {
         self.net.pairing = Some(Pairing {
             generation: self.net.generation,
             listener: None,
-            next_listen: self.now,
+            next_listen: self.io.now,
             own_address: [None, None],
             accepting: None,
             claims: Claims::new(trust, keeps_own),
             connecting: None,
             greeting: VecDeque::new(),
-            next_try: self.now.plus_ms(wait),
+            next_try: self.io.now.plus_ms(wait),
             failures: 0,
-            own_until: self.now.plus_ms(OWN_FIRST_MS),
+            own_until: self.io.now.plus_ms(OWN_FIRST_MS),
             settled: None,
         });
-        self.timers.set(Slot::Pairing, self.now);
+        self.io.timers.set(Slot::Pairing, self.io.now);
     }
 
     /// Gives up pairing and closes what it has.
     pub(crate) fn stop_pairing(&mut self) {
-        self.timers.clear(Slot::Pairing);
+        self.io.timers.clear(Slot::Pairing);
         let Some(pairing) = self.net.pairing.take() else {
             return;
         };
         if let Some(op) = pairing.accepting {
-            self.ring.cancel(op);
+            self.io.ring.cancel(op);
         }
         if let Some(connecting) = pairing.connecting {
-            self.ring.cancel(connecting.op);
+            self.io.ring.cancel(connecting.op);
         }
         for greeting in pairing.greeting {
             shut(&greeting.fd);
@@ -150,7 +150,7 @@ impl<E: Engine> EventLoop<E> {
     pub(crate) fn on_pairing_timer(&mut self) {
         self.listen_for_peer();
         self.accept_peer();
-        let now = self.now;
+        let now = self.io.now;
         let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
             return;
         };
@@ -165,7 +165,7 @@ impl<E: Engine> EventLoop<E> {
         if let Some(connecting) = &pairing.connecting
             && now >= connecting.deadline
         {
-            self.ring.cancel(connecting.op);
+            self.io.ring.cancel(connecting.op);
         }
         pairing.drop_dead(now);
         if pairing.failures > 0 || now >= pairing.own_until {
@@ -197,7 +197,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(pairing) = &self.net.pairing else {
             return;
         };
-        let mut next = self.now.plus_ms(60_000);
+        let mut next = self.io.now.plus_ms(60_000);
         let mut consider = |time: Time| next = next.min(time);
         match &pairing.connecting {
             Some(connecting) => consider(connecting.deadline),
@@ -210,22 +210,22 @@ impl<E: Engine> EventLoop<E> {
         if pairing.listener.is_none() {
             consider(pairing.next_listen);
         } else if !pairing.claims.is_empty() || pairing.accepting.is_none() {
-            consider(self.now.plus_ms(LOOK_MS));
+            consider(self.io.now.plus_ms(LOOK_MS));
         }
         if !pairing.claims.is_empty() {
-            consider(self.now.plus_ms(LOOK_MS));
+            consider(self.io.now.plus_ms(LOOK_MS));
         }
         for greeting in &pairing.greeting {
             consider(greeting.deadline);
         }
         // A deadline that has passed waits for its operation to end, which is under way.
-        let next = next.max(self.now.plus_ms(1));
-        self.timers.set(Slot::Pairing, next);
+        let next = next.max(self.io.now.plus_ms(1));
+        self.io.timers.set(Slot::Pairing, next);
     }
 
     /// Listens at the own address, if it is due: the address may be gone, or its port be somebody else's, and come back.
     fn listen_for_peer(&mut self) {
-        let now = self.now;
+        let now = self.io.now;
         let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
             return;
         };
@@ -257,11 +257,12 @@ impl<E: Engine> EventLoop<E> {
         *known = refused;
         let reason = pairing.own_address.iter().flatten().next().cloned();
         let hindrance = reason.map(|reason| Hindrance::OwnAddress { reason });
-        self.pending.push_back(Event::PairingHindered(hindrance));
+        self.io.pending.push_back(Event::PairingHindered(hindrance));
     }
 
     fn hindered(&mut self, hindrance: Hindrance) {
-        self.pending
+        self.io
+            .pending
             .push_back(Event::PairingHindered(Some(hindrance)));
     }
 
@@ -276,14 +277,14 @@ impl<E: Engine> EventLoop<E> {
             return;
         }
         let op = Op::Accept(pairing.generation, listener);
-        pairing.accepting = Some(self.ring.start(op));
+        pairing.accepting = Some(self.io.ring.start(op));
     }
 
     /// An incoming stream: wait for what it says it is.
     pub(crate) fn on_accepted(&mut self, generation: u32, result: i32) {
         // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
         let fd = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
-        let now = self.now;
+        let now = self.io.now;
         let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
             return;
         };
@@ -293,7 +294,7 @@ impl<E: Engine> EventLoop<E> {
         pairing.accepting = None;
         let Some(fd) = fd.map(Rc::new) else {
             // Out of descriptors, or the stream died in the queue. The timer accepts again, not at once.
-            return self.timers.set(Slot::Pairing, now.plus_ms(LOOK_MS));
+            return self.io.timers.set(Slot::Pairing, now.plus_ms(LOOK_MS));
         };
         let from = SockRef::from(&*fd)
             .peer_addr()
@@ -319,11 +320,11 @@ impl<E: Engine> EventLoop<E> {
                     deadline,
                 });
                 let op = Op::FirstPacket(generation, fd, Box::new([0; 8]));
-                self.ring.start(op);
+                self.io.ring.start(op);
             }
             Some(from) => {
                 let text = format!("closed a connection from {from}: the peer is {expected}");
-                self.log_others(Level::Warn, None, text);
+                self.io.log_others(Level::Warn, None, text);
             }
             None => {}
         }
@@ -351,11 +352,11 @@ impl<E: Engine> EventLoop<E> {
         pairing
             .greeting
             .retain(|greeting| !Rc::ptr_eq(&greeting.fd, &fd));
-        pairing.drop_dead(self.now);
+        pairing.drop_dead(self.io.now);
         if result != 8 || (bytes != INITIAL_DATA && bytes != INITIAL_META) {
             if result > 0 {
                 let text = format!("closed an accepted connection: it began with {bytes:02x?}");
-                self.log_others(Level::Warn, None, text);
+                self.io.log_others(Level::Warn, None, text);
             }
             return self.arm_pairing();
         }
@@ -381,15 +382,15 @@ impl<E: Engine> EventLoop<E> {
                     Trust::Anyone => META_YIELD_MS,
                     Trust::OwnFirst | Trust::OwnOnly => 0,
                 };
-                pairing.next_try = self.now.plus_ms(wait);
+                pairing.next_try = self.io.now.plus_ms(wait);
             }
         }
-        self.timers.set(Slot::Pairing, self.now);
+        self.io.timers.set(Slot::Pairing, self.io.now);
     }
 
     /// Strangers are about: for a while this node makes the connections itself.
     fn distrust(&mut self, why: &str) {
-        let now = self.now;
+        let now = self.io.now;
         let Some(pairing) = &mut self.net.pairing else {
             return;
         };
@@ -402,11 +403,11 @@ impl<E: Engine> EventLoop<E> {
         pairing.next_try = pairing.next_try.min(now.plus_ms(wait));
         self.net.contested_until = now.plus_ms(CONTEST_MS + jitter_ms(CONTEST_MS / 2));
         let text = format!("{why}: from now on this node makes them");
-        self.log_others(Level::Warn, None, text);
+        self.io.log_others(Level::Warn, None, text);
     }
 
     fn connect_peer(&mut self) {
-        let now = self.now;
+        let now = self.io.now;
         let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
             return;
         };
@@ -426,12 +427,12 @@ impl<E: Engine> EventLoop<E> {
         let address = Box::new(SockAddr::from(config.peer));
         let fd = Rc::clone(&socket);
         let op = Op::Connect(pairing.generation, socket, address);
-        let op = self.ring.start(op);
+        let op = self.io.ring.start(op);
         pairing.connecting = Some(Connecting { op, fd, deadline });
     }
 
     pub(crate) fn on_connected(&mut self, generation: u32, fd: Rc<OwnedFd>, result: i32) {
-        let now = self.now;
+        let now = self.io.now;
         let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
             return;
         };
@@ -472,7 +473,7 @@ impl<E: Engine> EventLoop<E> {
         let Some(missing) = pairing.claims.missing() else {
             // Meanwhile the peer has opened what was missing.
             shut(&fd);
-            return self.timers.set(Slot::Pairing, now);
+            return self.io.timers.set(Slot::Pairing, now);
         };
         let packet = match missing {
             Socket::Data => &INITIAL_DATA,
@@ -487,7 +488,7 @@ impl<E: Engine> EventLoop<E> {
         } else {
             pairing.next_try = now.plus_ms(RETRY_FIRST_MS);
         }
-        self.timers.set(Slot::Pairing, now);
+        self.io.timers.set(Slot::Pairing, now);
     }
 
     /// Both sockets have lived through the settle time.
@@ -505,7 +506,7 @@ impl<E: Engine> EventLoop<E> {
             let _ = socket.set_tcp_nodelay(true);
             set_priority(fd, priority);
         }
-        let challenge = match self.config.challenges.draw() {
+        let challenge = match self.io.config.challenges.draw() {
             Ok(challenge) => challenge,
             Err(error) => {
                 let reason = format!("no random bytes for a challenge: {error}");
