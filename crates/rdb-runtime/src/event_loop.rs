@@ -418,9 +418,9 @@ impl<E: Engine> EventLoop<E> {
                     self.break_on_purpose();
                     reply(self.engine.status(self.io.now));
                 }
-                Message::Fuse(message) => self.on_fuse_message(message),
-                Message::Ublk(message) => self.on_ublk_message(message),
-                Message::Knbd(message) => self.on_knbd_message(message),
+                Message::Node(report) => self.on_node_report(report),
+                Message::LeftDropped(volume) => self.left_device_dropped(volume),
+                Message::Held(volume, held, reply) => self.secondary(volume, held, reply),
                 Message::Use(reply) => self.report_use(reply),
                 Message::Grown(growth, result) => self.io.on_grown(&growth, &result),
                 Message::Park(volumes) => self.park(&volumes),

@@ -9,9 +9,7 @@ use rdb_engine::{AdminError, Command, VolumeNr};
 
 use crate::api::{AttachRequest, Caller, ConnectRequest, StatusReply, Ticket, UseReply};
 use crate::disk::OpenedDisk;
-use crate::frontend::fuse::FuseMessage;
-use crate::frontend::knbd::KnbdMessage;
-use crate::frontend::ublk::UblkMessage;
+use crate::frontend::message::NodeReport;
 use crate::pool::Growth;
 
 /// `ERR_INVALID_REQUEST`, for a thread that is gone (`docs/spec/admin.md`, section 4.3).
@@ -24,9 +22,12 @@ pub(crate) enum Message {
     Connect(Box<ConnectRequest>, Caller),
     Withdraw(Ticket),
     Status(StatusReply),
-    Fuse(FuseMessage),
-    Ublk(UblkMessage),
-    Knbd(KnbdMessage),
+    /// What has become of a device node.
+    Node(NodeReport),
+    /// A device that a dead process left was removed.
+    LeftDropped(VolumeNr),
+    /// Whether somebody uses a volume's device, for a demotion that waits for it.
+    Held(VolumeNr, bool, Caller),
     Use(UseReply),
     /// More buffers are there, or are not to be had.
     Grown(Growth, io::Result<()>),

@@ -11,17 +11,10 @@ use rdb_frontend::fuse::left::{LeftSession, identity};
 use rdb_frontend::fuse::mount::Mount;
 
 use super::Origin;
-use super::fuse::{FuseDevice, Stage};
 use super::handover::Left;
 use crate::api::{Caller, Notice};
 use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-
-impl FuseDevice {
-    pub(super) fn is_parked(&self, nr: VolumeNr) -> bool {
-        self.volume == nr && self.parked
-    }
-}
 
 impl<E: Engine> EventLoop<E> {
     fn session_identity(&self, nr: VolumeNr) -> String {
@@ -34,18 +27,9 @@ impl<E: Engine> EventLoop<E> {
         self.io.config.run_dir.join("fuse").join(name)
     }
 
-    /// Reads no more of a device that is up. Whether there is one.
-    pub(super) fn park_fuse(&mut self, nr: VolumeNr) -> bool {
-        match self.fuse(nr) {
-            Some(device) if matches!(device.stage, Stage::Up { .. }) => device.parked = true,
-            _ => return false,
-        }
-        true
-    }
-
     /// Whether all that was read of a session is answered.
     fn is_drained(&self, nr: VolumeNr) -> bool {
-        let mut devices = self.front.fuse.iter().filter(|device| device.volume == nr);
+        let mut devices = self.front.fuse.nodes().filter(|device| device.volume == nr);
         let waits = devices.any(|device| {
             let served = device.served.as_ref();
             served.is_some_and(|served| served.parked.is_some())
@@ -74,15 +58,11 @@ impl<E: Engine> EventLoop<E> {
 
     /// Lets go of parked sessions without giving them back.
     pub(super) fn leave_parked_fuse(&mut self) {
-        let (parked, others) = std::mem::take(&mut self.front.fuse)
-            .into_iter()
-            .partition(|device: &FuseDevice| device.parked);
-        let parked: Vec<FuseDevice> = parked;
+        let parked = self.front.fuse.take_parked();
         let drained: Vec<bool> = parked
             .iter()
-            .map(|device| self.front.fuse.is_empty() && self.is_drained(device.volume))
+            .map(|device| self.is_drained(device.volume))
             .collect();
-        self.front.fuse = others;
         for (device, is_drained) in parked.into_iter().zip(drained) {
             let has_unread = device
                 .served
@@ -102,7 +82,7 @@ impl<E: Engine> EventLoop<E> {
                     continue;
                 }
             }
-            if let Stage::Up { mount, .. } = device.stage {
+            if let Some(mount) = device.into_base() {
                 mount.leave();
             }
         }

@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::event_loop::EventLoop;
 use crate::mailbox::Message;
 
-use super::ublk::UblkMessage;
+use super::node::{Removals, is_held};
 
 /// `MDF_CRASHED_PRIMARY` and `MDF_PRIMARY_IND` of the metadata's flags (`docs/spec/metadata.md`, section 3).
 const CRASHED_OR_PRIMARY: u32 = 0x40 | 0x02;
@@ -38,14 +38,6 @@ pub(crate) enum Left {
 }
 
 impl<E: Engine> EventLoop<E> {
-    pub(super) fn ublk_identity(&self, volume: VolumeNr) -> Identity {
-        Identity::new(
-            &self.io.config.run_dir,
-            &self.io.config.name,
-            volume.0.into(),
-        )
-    }
-
     pub(super) fn minor_of(&self, nr: VolumeNr) -> u32 {
         let status = self.engine.status(self.io.now);
         let mut volumes = status.volumes.iter();
@@ -65,16 +57,13 @@ impl<E: Engine> EventLoop<E> {
                 outlives: false,
                 can_be_handed_over: false,
             };
-            let loop_device = self.loop_device_up(nr);
-            let ublk_device = self.ublk_up(nr);
-            let nbd_device = self.knbd_up(nr);
+            let loop_device = self.front.fuse.device(nr).cloned();
+            let ublk_device = self.front.ublk.device(nr).cloned();
+            let nbd_device = self.front.knbd.device(nr).cloned();
             looks.push(move || {
-                let of_loop = loop_device
-                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
-                let of_ublk = ublk_device
-                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
-                let of_nbd = nbd_device
-                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
+                let of_loop = loop_device.map(|device| is_held(&device));
+                let of_ublk = ublk_device.map(|device| is_held(&device));
+                let of_nbd = nbd_device.map(|device| is_held(&device));
                 DeviceUse {
                     is_held: of_loop.or(of_ublk).or(of_nbd).unwrap_or(false),
                     outlives: of_ublk.or(of_nbd).is_some(),
@@ -97,8 +86,7 @@ impl<E: Engine> EventLoop<E> {
                 self.nbd_device_down(nr);
                 self.front.let_go.push(nr);
             }
-            let is_parked = self.park_fuse(nr) || self.park_ublk(nr) || self.park_knbd(nr);
-            if !is_parked && self.volume(nr).left == Left::Same {
+            if !self.park_node(nr) && self.volume(nr).left == Left::Same {
                 // What happens to the volume on its way down says nothing about the content.
                 self.volume(nr).left = Left::Unknown;
             }
@@ -164,9 +152,9 @@ impl<E: Engine> EventLoop<E> {
 
     pub(super) fn left_device_is_foreign(&mut self, nr: VolumeNr) {
         self.volume(nr).left = Left::Foreign;
-        let ublk_identity = self.ublk_identity(nr);
-        let nbd_identity =
-            knbd::identity(&self.io.config.run_dir, &self.io.config.name, nr.0.into());
+        let config = &self.io.config;
+        let ublk_identity = Identity::new(&config.run_dir, &config.name, nr.0.into());
+        let nbd_identity = knbd::identity(&config.run_dir, &config.name, nr.0.into());
         self.end_left_session(nr);
         // Whoever makes a new device waits until this is over: the sender goes with the thread.
         let (over, wait) = channel();
@@ -177,8 +165,7 @@ impl<E: Engine> EventLoop<E> {
             for dropped in [of_ublk, of_nbd] {
                 match dropped {
                     Ok(true) => {
-                        let dropped = UblkMessage::Dropped { volume: nr };
-                        mailbox.post(Message::Ublk(dropped));
+                        mailbox.post(Message::LeftDropped(nr));
                     }
                     Ok(false) => {}
                     Err(error) => tracing::warn!("looking for a device that was left: {error}"),
@@ -189,16 +176,16 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// What a thread that makes a device has to wait for first: the end of each.
-    pub(super) fn removals_of_left_devices(&mut self, nr: VolumeNr) -> Vec<Receiver<()>> {
+    pub(super) fn removals_of_left_devices(&mut self, nr: VolumeNr) -> Removals {
         let dropping = std::mem::take(&mut self.front.dropping);
         let (of_this, others) = dropping.into_iter().partition(|(other, _)| *other == nr);
         self.front.dropping = others;
         let of_this: Vec<(VolumeNr, Receiver<()>)> = of_this;
-        of_this.into_iter().map(|(_, wait)| wait).collect()
+        Removals(of_this.into_iter().map(|(_, wait)| wait).collect())
     }
 
     /// Says that a left device was removed.
-    pub(super) fn left_device_dropped(&mut self, volume: VolumeNr) {
+    pub(crate) fn left_device_dropped(&mut self, volume: VolumeNr) {
         let text =
             "removed the device that an earlier process left: its users know an older content";
         self.io.log(Level::Warn, Some(volume), text);

@@ -1,48 +1,45 @@
 //! Requests of front ends on their way through the engine.
 
-pub(crate) mod fuse;
+mod fuse;
 mod fuse_handover;
 pub(crate) mod handover;
-pub(crate) mod knbd;
-pub(crate) mod nbd;
+mod knbd;
+pub(crate) mod message;
+mod nbd;
 mod nbd_socket;
-pub(crate) mod ublk;
+mod node;
+mod nodes;
+mod ublk;
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
 
 use rdb_engine::{
     DISCARD_MAX_BYTES, DeviceSpec, Event, REQUEST_MAX_BYTES, RequestError, RequestId, RequestKind,
     VolumeNr,
 };
-use rdb_frontend::loopdev::Holder;
 use rdb_frontend::{DeviceInfo, Errno, Frontend, Op, Request};
 use slab::Slab;
 
-use self::fuse::FuseDevice;
-use self::knbd::KnbdNode;
+use self::fuse::Fuse;
+use self::knbd::Knbd;
 use self::nbd::Nbd;
-use self::ublk::UblkNode;
+use self::node::NodeLife;
+use self::ublk::Ublk;
 use crate::api::{Caller, Notice, ResourceConfig};
 use crate::engine::Engine;
 use crate::event_loop::EventLoop;
 use crate::pool::{Buf, Reserve};
 
-/// A transient user of a block device (udev looks at new ones) is waited for this long.
-const HOLDER_MS: u64 = 2_000;
-/// The same, if it is to be seen that a process has it open: one that probes it, or is just ending.
-const PROCESS_MS: u64 = 700;
 /// Parts of a long discard that are under way at a time.
 const PARTS_MAX: u32 = 4;
 
 /// All front ends of a resource.
 pub(crate) struct FrontEnds {
     pub(crate) nbd: Nbd,
-    pub(crate) fuse: Vec<FuseDevice>,
-    pub(crate) ublk: Vec<UblkNode>,
-    pub(crate) knbd: Vec<KnbdNode>,
+    fuse: NodeLife<Fuse>,
+    ublk: NodeLife<Ublk>,
+    knbd: NodeLife<Knbd>,
     requests: Slab<FrontRequest>,
     /// Who waits for a buffer, first come first served.
     pub(crate) starved: VecDeque<Starved>,
@@ -92,9 +89,9 @@ impl FrontEnds {
     pub(crate) fn new(config: &ResourceConfig) -> FrontEnds {
         FrontEnds {
             nbd: Nbd::new(&config.name),
-            fuse: Vec::new(),
-            ublk: Vec::new(),
-            knbd: Vec::new(),
+            fuse: NodeLife::new(),
+            ublk: NodeLife::new(),
+            knbd: NodeLife::new(),
             requests: Slab::with_capacity(512),
             starved: VecDeque::new(),
             generation: 0,
@@ -105,6 +102,10 @@ impl FrontEnds {
         }
     }
 
+    fn forget_starved(&mut self, gone: Starved) {
+        self.starved.retain(|other| *other != gone);
+    }
+
     fn next_generation(&mut self) -> u32 {
         self.generation += 1;
         self.generation
@@ -112,12 +113,7 @@ impl FrontEnds {
 
     /// Whether a volume's device waits for the next process.
     pub(crate) fn is_parked(&self, nr: VolumeNr) -> bool {
-        self.fuse.iter().any(|device| device.is_parked(nr))
-            || self.ublk.iter().any(|node| node.is_parked(nr))
-            || self
-                .knbd
-                .iter()
-                .any(|node| node.volume == nr && node.parked)
+        self.fuse.is_parked(nr) || self.ublk.is_parked(nr) || self.knbd.is_parked(nr)
     }
 
     /// Whether device nodes are still being given back.
@@ -146,12 +142,7 @@ impl<E: Engine> EventLoop<E> {
         match device {
             Some(spec) => {
                 self.nbd_device_up(nr, spec);
-                match self.io.config.frontend {
-                    Frontend::Fuse => self.fuse_device_up(nr, spec),
-                    Frontend::Ublk | Frontend::UblkAnyway => self.ublk_device_up(nr, spec),
-                    Frontend::Nbd => self.knbd_device_up(nr, spec),
-                    Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
-                }
+                self.node_up(nr, spec);
                 if self.io.config.frontend != Frontend::Fuse {
                     self.end_left_session(nr);
                 }
@@ -165,10 +156,7 @@ impl<E: Engine> EventLoop<E> {
             }
             None if old.is_some() => {
                 self.nbd_device_down(nr);
-                if !self.fuse_device_down(nr)
-                    && !self.ublk_device_down(nr)
-                    && !self.knbd_device_down(nr)
-                {
+                if !self.node_down(nr) {
                     self.io.notify(Notice::DeviceDown { volume: nr });
                 }
             }
@@ -185,18 +173,8 @@ impl<E: Engine> EventLoop<E> {
         }
         // Parked devices are not given back.
         self.leave_parked_fuse();
-        self.leave_parked_ublk();
-        self.front.knbd.retain(|node| !node.parked);
-    }
-
-    /// Finds out whether somebody uses the device node, then goes on with the demotion.
-    pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Caller) {
-        let reply = self.ask_who_holds_loop(volume, reply);
-        let reply = reply.and_then(|reply| self.ask_who_holds_ublk(volume, reply));
-        let reply = reply.and_then(|reply| self.ask_who_holds_knbd(volume, reply));
-        if let Some(reply) = reply {
-            self.secondary(volume, false, reply);
-        }
+        self.front.ublk.take_parked();
+        self.front.knbd.take_parked();
     }
 
     /// Whether an NBD client uses a volume, and is to keep it.
@@ -407,40 +385,5 @@ fn errno(error: RequestError) -> Errno {
         RequestError::Io => Errno::Io,
         RequestError::Inval => Errno::Inval,
         RequestError::NotPrimary => Errno::Shutdown,
-    }
-}
-
-/// Whether somebody uses a block device, and not just for a moment. Blocking.
-fn is_held<E: Error>(
-    is_held: impl Fn() -> Result<bool, E>,
-    holders: impl Fn() -> Vec<Holder>,
-) -> bool {
-    let begun = Instant::now();
-    let may_go = |holders: &[Holder]| {
-        let is_process = |holder: &Holder| matches!(holder, Holder::Process { .. });
-        let limit_ms = match holders {
-            [] => HOLDER_MS,
-            users if users.iter().all(is_process) => PROCESS_MS,
-            _ => 0,
-        };
-        begun.elapsed() < Duration::from_millis(limit_ms)
-    };
-    loop {
-        match is_held() {
-            Ok(false) => return false,
-            Ok(true) if may_go(&holders()) => std::thread::sleep(Duration::from_millis(50)),
-            Ok(true) => {
-                let words: Vec<String> = holders().iter().map(Holder::to_string).collect();
-                if !words.is_empty() {
-                    tracing::info!("a device is held open: {}", words.join(", "));
-                }
-                return true;
-            }
-            Err(error) => {
-                // Without an answer, assume the worse.
-                tracing::warn!("{error}");
-                return true;
-            }
-        }
     }
 }

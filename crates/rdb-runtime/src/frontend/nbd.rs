@@ -630,7 +630,8 @@ impl<E: Engine> EventLoop<E> {
         let _ = socket.shutdown(std::net::Shutdown::Both);
         let client = nbd.clients.remove(key as usize);
         if let Some(nr) = client.volume.filter(|_| client.is_kernel) {
-            self.kernel_connection_ended(nr, client.goodbye);
+            let goodbye = client.goodbye;
+            self.front.knbd.connection_ended(&self.io, nr, goodbye);
         }
     }
 
