@@ -20,7 +20,7 @@ use slab::Slab;
 
 use crate::api::{AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceConfig, Ticket};
 use crate::buffers::new_pool;
-use crate::disk::{Answer, DiskFile, Kept, Lane, Progress};
+use crate::disk::Disks;
 use crate::engine::Engine;
 use crate::frontend::FrontEnds;
 use crate::frontend::handover::Left;
@@ -28,7 +28,7 @@ use crate::io::Io;
 use crate::mailbox::{Mailbox, Message};
 use crate::net::Net;
 use crate::op::Op;
-use crate::pool::{Buf, PoolSize, Reserve, Zeroes};
+use crate::pool::{Buf, PoolSize, Reserve};
 use crate::ring::{Remains, Ring};
 use crate::stream::{Flight, Owner, StreamOp};
 use crate::timers::Slot;
@@ -41,19 +41,10 @@ const ROUNDS_MAX: usize = 64;
 /// A volume as the loop sees it.
 pub(crate) struct Volume {
     pub(crate) nr: VolumeNr,
-    pub(crate) disk: Option<Disk>,
-    pub(crate) lane: Lane,
     /// What front ends may use.
     pub(crate) device: Option<DeviceSpec>,
     /// What is known of a device that an earlier process left.
     pub(crate) left: Left,
-}
-
-/// A volume's open files; the same one twice if the metadata is internal.
-#[derive(Clone)]
-pub(crate) struct Disk {
-    pub(crate) data: Rc<DiskFile>,
-    pub(crate) meta: Rc<DiskFile>,
 }
 
 /// A command that the engine has not answered.
@@ -78,42 +69,19 @@ enum OnEnd {
     TakeNetOptions(Box<NetOptions>),
 }
 
-/// A job of the engine that is done in parts.
-pub(crate) struct SplitJob {
-    pub(crate) answer: Answer,
-    pub(crate) left: u32,
-    pub(crate) error: Option<rdb_engine::DiskError>,
-}
-
 pub(crate) struct EventLoop<E> {
     pub(crate) io: Io,
     pub(crate) engine: E,
     pub(crate) volumes: Vec<Volume>,
+    disks: Disks,
     pub(crate) net: Net,
     pub(crate) front: FrontEnds,
-    /// Reads of our users that wait for a buffer.
-    pub(crate) waiting_reads: VecDeque<WaitingRead>,
-    /// Reads for the peer that do; the engine has only so many under way.
-    pub(crate) waiting_peer_reads: VecDeque<WaitingRead>,
-    pub(crate) splits: Slab<SplitJob>,
-    /// Writes that have met a full disk.
-    pub(crate) kept: Kept,
-    pub(crate) zeroes: Rc<Zeroes>,
     messages: Receiver<Message>,
     bell: Rc<OwnedFd>,
     admin: Slab<PendingAdmin>,
     withdrawn: VecDeque<Ticket>,
     effects: Vec<Effect<Buf>>,
     stopping: bool,
-}
-
-/// A read of the disk that has no buffer yet.
-pub(crate) struct WaitingRead {
-    pub(crate) volume: VolumeNr,
-    pub(crate) answer: Answer,
-    pub(crate) sector: u64,
-    pub(crate) bytes: u32,
-    pub(crate) whose: ReadFor,
 }
 
 impl<E: Engine> EventLoop<E> {
@@ -133,12 +101,8 @@ impl<E: Engine> EventLoop<E> {
             io: Io::new(config, now, ring, pool, mailbox, notify),
             engine,
             volumes: Vec::new(),
+            disks: Disks::new()?,
             net: Net::new(),
-            waiting_reads: VecDeque::new(),
-            waiting_peer_reads: VecDeque::new(),
-            splits: Slab::new(),
-            kept: Kept::default(),
-            zeroes: Rc::new(Zeroes::new()?),
             messages,
             bell: Rc::new(bell),
             admin: Slab::new(),
@@ -197,11 +161,12 @@ impl<E: Engine> EventLoop<E> {
     fn on_completion(&mut self, op: Op, result: i32) {
         match op {
             Op::Disk(io) => {
-                let zeroes = Rc::clone(&self.zeroes);
-                match io.on_completion(result, &mut self.io.ring, &zeroes) {
-                    Progress::GoesOn => {}
-                    Progress::Ended(ended) => self.on_disk_end(ended),
-                    Progress::Full(io, error) => self.on_disk_full(*io, error),
+                let (event, volume) = self.disks.on_completion(&mut self.io, io, result);
+                if let Some(event) = event {
+                    self.raise(event);
+                }
+                if let Some(volume) = volume {
+                    self.disks.advance_lane(&mut self.io, volume);
                 }
             }
             Op::Stream(StreamOp { owner, fd, flight }) => match (owner, flight) {
@@ -248,7 +213,7 @@ impl<E: Engine> EventLoop<E> {
             Slot::Pairing => self.on_pairing_timer(),
             Slot::Stall(socket) => self.on_stall_timer(socket),
             Slot::Closing => self.on_closing_timer(),
-            Slot::Clients => self.on_clients_timer(),
+            Slot::Clients => self.on_clients_timer(self.disks.has_waiting_reads()),
             Slot::LogSums => self.io.say_log_sums(),
             Slot::Buffers => self.io.give_idle_buffers_back(),
         }
@@ -262,10 +227,10 @@ impl<E: Engine> EventLoop<E> {
             let mut again = false;
             let read = self.io.pool.take_released(Reserve::Read);
             if read {
-                again |= self.retry_reads(ReadFor::User);
+                again |= self.disks.retry_reads(&mut self.io, ReadFor::User);
             }
             if self.io.pool.take_released(Reserve::PeerRead) | read {
-                again |= self.retry_reads(ReadFor::Peer);
+                again |= self.disks.retry_reads(&mut self.io, ReadFor::Peer);
             }
             if self.io.pool.take_released(Reserve::Receive) {
                 again |= self.retry_starved_peer();
@@ -305,6 +270,7 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn apply(&mut self, effect: Effect<Buf>) {
+        let io = &mut self.io;
         match effect {
             Effect::Read {
                 volume,
@@ -313,13 +279,10 @@ impl<E: Engine> EventLoop<E> {
                 bytes,
                 whose,
             } => {
-                self.read(WaitingRead {
-                    volume,
-                    answer: Answer::Engine(tag),
-                    sector,
-                    bytes,
-                    whose,
-                });
+                let waits = self.disks.read(io, (volume, tag), (sector, bytes), whose);
+                if waits && whose == ReadFor::User {
+                    self.watch_clients();
+                }
             }
             Effect::Write {
                 volume,
@@ -328,9 +291,9 @@ impl<E: Engine> EventLoop<E> {
                 payload,
                 fua,
             } => {
-                self.write(volume, Answer::Engine(tag), sector, payload, fua);
+                self.disks.write(io, (volume, tag), sector, payload, fua);
             }
-            Effect::Flush { volume, tag } => self.flush(volume, tag),
+            Effect::Flush { volume, tag } => self.disks.flush(io, volume, tag),
             Effect::Discard {
                 volume,
                 tag,
@@ -338,7 +301,7 @@ impl<E: Engine> EventLoop<E> {
                 bytes,
                 kind,
             } => {
-                self.discard(volume, tag, (sector, bytes), kind);
+                self.disks.discard(io, volume, tag, (sector, bytes), kind);
             }
             Effect::MetaRead {
                 volume,
@@ -346,7 +309,7 @@ impl<E: Engine> EventLoop<E> {
                 sector,
                 bytes,
             } => {
-                self.meta_read(volume, tag, sector, bytes);
+                self.disks.meta_read(io, volume, tag, sector, bytes);
             }
             Effect::MetaWrite {
                 volume,
@@ -356,11 +319,12 @@ impl<E: Engine> EventLoop<E> {
                 preflush,
                 fua,
             } => {
-                self.meta_write(volume, tag, (sector, data), preflush, fua);
+                self.disks
+                    .meta_write(io, volume, tag, (sector, data), preflush, fua);
             }
-            Effect::RetryIo { tag } => self.retry_io(tag),
-            Effect::GiveUpIo { tag } => self.give_up_io(tag),
-            Effect::CloseDisk { volume } => self.close_disk(volume),
+            Effect::RetryIo { tag } => self.disks.retry_io(io, tag),
+            Effect::GiveUpIo { tag } => self.disks.give_up_io(io, tag),
+            Effect::CloseDisk { volume } => self.disks.close(io, volume),
             Effect::OpenConnection => self.open_connection(),
             Effect::CloseConnection => self.close_connection(),
             Effect::SetWire(wire) => self.net.wire = wire,
@@ -483,23 +447,15 @@ impl<E: Engine> EventLoop<E> {
     fn on_attach(
         &mut self,
         request: AttachRequest,
-        opened: crate::disk::OpenedDisk,
+        opened: crate::disk::open::OpenedDisk,
         caller: Caller,
     ) {
-        let volume = self.volume(request.volume);
-        if volume.disk.is_some() {
+        let attached = self.disks.attach(request.volume, opened.data, opened.meta);
+        if !attached {
             let info = format!("volume {} has a disk", request.volume);
             (caller.reply)(Err(AdminError::refused(ERR_DISK_CONFIGURED, info)));
             return;
         }
-        let internal = std::sync::Arc::ptr_eq(&opened.data, &opened.meta);
-        let data = DiskFile::new(opened.data);
-        let meta = if internal {
-            Rc::clone(&data)
-        } else {
-            DiskFile::new(opened.meta)
-        };
-        volume.disk = Some(Disk { data, meta });
         let AttachRequest {
             volume, options, ..
         } = request;
@@ -563,7 +519,7 @@ impl<E: Engine> EventLoop<E> {
     /// What else the end of a command changes.
     fn follow_end(&mut self, on_end: OnEnd, result: &Result<(), AdminError>) {
         match (on_end, result) {
-            (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
+            (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.disks.close(&mut self.io, volume),
             (OnEnd::CloseDiskIfRefused(volume), Ok(())) => self.judge_left_device(volume),
             (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
             (OnEnd::RestoreNetIfRefused(_), Ok(())) => self.fit_pool(),
@@ -589,11 +545,8 @@ impl<E: Engine> EventLoop<E> {
         let index = match self.volumes.iter().position(|volume| volume.nr == nr) {
             Some(index) => index,
             None => {
-                let lane = Lane::default();
                 self.volumes.push(Volume {
                     nr,
-                    disk: None,
-                    lane,
                     device: None,
                     left: Left::default(),
                 });

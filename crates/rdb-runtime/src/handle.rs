@@ -12,7 +12,7 @@ use crate::api::{
     AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceConfig, SpawnError, StatusReply,
     Ticket, UseReply,
 };
-use crate::disk::open_disks;
+use crate::disk::open::open_disks;
 use crate::engine::Engine;
 use crate::event_loop::EventLoop;
 use crate::mailbox::{Mailbox, Message};

@@ -45,7 +45,7 @@ pub use api::{
     SpawnError, StatusReply, Ticket, UseReply,
 };
 pub use challenges::Challenges;
-pub use disk::is_left;
+pub use disk::left::is_left;
 pub use handle::{ResourceHandle, spawn};
 pub use probe::check;
 pub use process::{CoreDumps, harden_process};

@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use rdb_engine::{AdminError, Command, VolumeNr};
 
 use crate::api::{AttachRequest, Caller, ConnectRequest, StatusReply, Ticket, UseReply};
-use crate::disk::OpenedDisk;
+use crate::disk::open::OpenedDisk;
 use crate::frontend::message::NodeReport;
 use crate::pool::Growth;
 

@@ -8,7 +8,8 @@ use rdb_engine::VolumeNr;
 use rdb_frontend::ublk::{Channel, Tag};
 use socket2::SockAddr;
 
-use crate::disk::{DiskIo, LeftDisk};
+use crate::disk::io::DiskIo;
+use crate::disk::left::LeftDisk;
 use crate::ring::{AtEnd, Operation};
 use crate::stream::StreamOp;
 
@@ -89,7 +90,7 @@ unsafe impl Operation for Op {
 
     fn held(&self) -> Option<LeftDisk> {
         match self {
-            Op::Disk(io) => Some(LeftDisk::new(&io.file.open)),
+            Op::Disk(io) => Some(io.file.open.leave()),
             _ => None,
         }
     }
@@ -115,7 +116,9 @@ mod tests {
     use rdb_engine::VolumeNr;
 
     use super::*;
-    use crate::disk::{Answer, DiskFile, Job, Memory, OpenFile, is_left};
+    use crate::disk::io::{Answer, DiskFile, Job, Memory};
+    use crate::disk::left::is_left;
+    use crate::disk::open::OpenFile;
     use crate::pool::{Pool, PoolSize, Reserve};
     use crate::ring::{Ring, TEARDOWN_MS};
 

@@ -357,11 +357,6 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    /// Whether somebody waits for a buffer.
-    fn is_short_of_buffers(&self) -> bool {
-        !self.front.starved.is_empty() || !self.waiting_reads.is_empty()
-    }
-
     /// Lets those who waited for a buffer try again; whether one got it.
     pub(crate) fn retry_starved_front_ends(&mut self) -> bool {
         let mut any = false;

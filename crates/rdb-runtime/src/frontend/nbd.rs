@@ -384,8 +384,9 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Cuts the clients that are overdue.
-    pub(crate) fn on_clients_timer(&mut self) {
-        let (now, shortage) = (self.io.now, self.is_short_of_buffers());
+    /// `reads_wait`: for buffers.
+    pub(crate) fn on_clients_timer(&mut self, reads_wait: bool) {
+        let (now, shortage) = (self.io.now, reads_wait || !self.front.starved.is_empty());
         let mut cut = Vec::new();
         let mut watch = shortage;
         for (_, client) in &mut self.front.nbd.clients {
