@@ -16,6 +16,7 @@ use rdb_engine::{
     AdminError, AdminId, Cause, Command, DeviceSpec, Effect, Event, Level, ReadFor, RequestId,
     Time, VolumeNr,
 };
+use replica_proto::Socket;
 use slab::Slab;
 
 use crate::api::{AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceConfig, Ticket};
@@ -159,9 +160,10 @@ impl<E: Engine> EventLoop<E> {
     }
 
     fn on_completion(&mut self, op: Op, result: i32) {
+        let io = &mut self.io;
         match op {
-            Op::Disk(io) => {
-                let (event, volume) = self.disks.on_completion(&mut self.io, io, result);
+            Op::Disk(disk_io) => {
+                let (event, volume) = self.disks.on_completion(io, disk_io, result);
                 if let Some(event) = event {
                     self.raise(event);
                 }
@@ -170,14 +172,10 @@ impl<E: Engine> EventLoop<E> {
                 }
             }
             Op::Stream(StreamOp { owner, fd, flight }) => match (owner, flight) {
-                (Owner::Peer { .. }, Flight::Send(batch)) => {
-                    self.on_peer_sent(owner, (batch, fd), result);
-                }
-                (Owner::Peer { generation, socket }, Flight::Stage(stage)) => {
-                    self.on_peer_stage(generation, socket, stage, result);
-                }
-                (Owner::Peer { generation, socket }, Flight::Payload(buf, filled)) => {
-                    self.on_peer_payload(generation, socket, (buf, filled), result);
+                (Owner::Peer { generation, socket }, flight) => {
+                    let which = (generation, socket);
+                    let event = self.net.on_stream(io, which, (fd, flight), result);
+                    self.go_on_with_peer(socket, event);
                 }
                 (Owner::Nbd { client, generation }, Flight::Send(batch)) => {
                     self.on_client_sent((client, generation), (owner, batch, fd), result);
@@ -189,10 +187,10 @@ impl<E: Engine> EventLoop<E> {
                     self.on_client_payload((client, generation), (buf, filled), result);
                 }
             },
-            Op::Connect(generation, fd, _) => self.on_connected(generation, fd, result),
-            Op::Accept(generation, _) => self.on_accepted(generation, result),
+            Op::Connect(generation, fd, _) => self.net.on_connected(io, generation, fd, result),
+            Op::Accept(generation, _) => self.net.on_accepted(io, generation, result),
             Op::FirstPacket(generation, fd, bytes) => {
-                self.on_first_packet(generation, fd, *bytes, result);
+                self.net.on_first_packet(io, generation, fd, *bytes, result);
             }
             Op::NbdAccept(generation, _) => self.on_client_accepted(generation, result),
             Op::Ublk(volume, generation, tag, ..) => {
@@ -210,9 +208,19 @@ impl<E: Engine> EventLoop<E> {
     fn on_timer(&mut self, slot: Slot) {
         match slot {
             Slot::Engine(timer) => self.raise(Event::Timer(timer)),
-            Slot::Pairing => self.on_pairing_timer(),
-            Slot::Stall(socket) => self.on_stall_timer(socket),
-            Slot::Closing => self.on_closing_timer(),
+            Slot::Pairing => {
+                if let Some(paired) = self.net.on_pairing_timer(&mut self.io) {
+                    self.raise(paired);
+                    self.pump_peer(Socket::Meta);
+                    self.pump_peer(Socket::Data);
+                }
+            }
+            Slot::Stall(socket) => {
+                if let Some(event) = self.net.on_stall_timer(&mut self.io, socket) {
+                    self.raise(event);
+                }
+            }
+            Slot::Closing => self.net.on_closing_timer(&mut self.io),
             Slot::Clients => self.on_clients_timer(self.disks.has_waiting_reads()),
             Slot::LogSums => self.io.say_log_sums(),
             Slot::Buffers => self.io.give_idle_buffers_back(),
@@ -221,7 +229,9 @@ impl<E: Engine> EventLoop<E> {
 
     /// What the handling of completions left to do: retries, then the sends of this turn.
     fn follow_up(&mut self) {
-        self.report_ended();
+        if let Some(event) = self.net.report_ended() {
+            self.raise(event);
+        }
         for _ in 0..ROUNDS_MAX {
             self.drain_pending();
             let mut again = false;
@@ -232,25 +242,47 @@ impl<E: Engine> EventLoop<E> {
             if self.io.pool.take_released(Reserve::PeerRead) | read {
                 again |= self.disks.retry_reads(&mut self.io, ReadFor::Peer);
             }
-            if self.io.pool.take_released(Reserve::Receive) {
-                again |= self.retry_starved_peer();
+            if self.io.pool.take_released(Reserve::Receive) && self.net.take_starved() {
+                self.pump_peer(Socket::Data);
+                again |= !self.net.is_starved();
             }
             if self.io.pool.take_released(Reserve::FrontEnd)
                 | self.io.pool.take_released(Reserve::Filling)
             {
                 again |= self.retry_starved_front_ends();
             }
-            again |= self.pump_early_meta();
-            again |= self.pump_resumed_peer();
+            if self.net.take_early() {
+                self.pump_peer(Socket::Meta);
+                again = true;
+            }
+            for socket in [Socket::Meta, Socket::Data] {
+                if self.net.is_resumed(socket) {
+                    self.pump_peer(socket);
+                    again = true;
+                }
+            }
             again |= self.pump_resumed_clients();
             if !again && self.io.pending.is_empty() {
                 break;
             }
         }
         self.demote_drained();
-        self.flush_peer();
+        self.net.flush(&mut self.io);
         self.flush_clients();
         self.io.ask_for_buffers();
+    }
+
+    /// Takes the packets that have come over a socket of the peer.
+    fn pump_peer(&mut self, socket: Socket) {
+        let event = self.net.pump(&mut self.io, socket);
+        self.go_on_with_peer(socket, event);
+    }
+
+    fn go_on_with_peer(&mut self, socket: Socket, mut next: Option<Event<Buf>>) {
+        while let Some(event) = next {
+            self.raise(event);
+            next = self.net.pump(&mut self.io, socket);
+        }
     }
 
     fn drain_pending(&mut self) {
@@ -325,9 +357,9 @@ impl<E: Engine> EventLoop<E> {
             Effect::RetryIo { tag } => self.disks.retry_io(io, tag),
             Effect::GiveUpIo { tag } => self.disks.give_up_io(io, tag),
             Effect::CloseDisk { volume } => self.disks.close(io, volume),
-            Effect::OpenConnection => self.open_connection(),
-            Effect::CloseConnection => self.close_connection(),
-            Effect::SetWire(wire) => self.net.wire = wire,
+            Effect::OpenConnection => self.net.open(io),
+            Effect::CloseConnection => self.net.close(io),
+            Effect::SetWire(wire) => self.net.set_wire(wire),
             Effect::Send {
                 volume,
                 packet,
@@ -335,7 +367,8 @@ impl<E: Engine> EventLoop<E> {
                 payload,
                 notify,
             } => {
-                self.send_packet(volume, &packet, digest.as_ref(), payload, notify);
+                self.net
+                    .send_packet(volume, &packet, digest.as_ref(), payload, notify);
             }
             Effect::Complete { request, result } => self.on_complete(request, result),
             Effect::Device { volume, device } => self.on_device(volume, device),
@@ -353,7 +386,7 @@ impl<E: Engine> EventLoop<E> {
             },
             Effect::StateChanged { volume, old, new } => {
                 self.watch_left_device(volume, &new);
-                self.watch_connection(&new);
+                self.net.watch(&new);
                 self.io.notify(Notice::StateChanged { volume, old, new });
             }
         }
@@ -374,7 +407,7 @@ impl<E: Engine> EventLoop<E> {
                         discard_my_data: request.discard_my_data,
                         tentative: request.tentative,
                     };
-                    let old = self.net.config.replace(*request);
+                    let old = self.net.configure(Some(*request));
                     self.command(command, caller, OnEnd::RestoreNetIfRefused(Box::new(old)));
                 }
                 Message::Status(reply) => {
@@ -410,7 +443,7 @@ impl<E: Engine> EventLoop<E> {
     fn stop(&mut self) {
         self.stopping = true;
         self.io.say_log_sums();
-        self.close_connection();
+        self.net.close(&mut self.io);
         self.stop_front_ends();
     }
 
@@ -521,12 +554,12 @@ impl<E: Engine> EventLoop<E> {
         match (on_end, result) {
             (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.disks.close(&mut self.io, volume),
             (OnEnd::CloseDiskIfRefused(volume), Ok(())) => self.judge_left_device(volume),
-            (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
+            (OnEnd::RestoreNetIfRefused(old), Err(_)) => {
+                self.net.configure(*old);
+            }
             (OnEnd::RestoreNetIfRefused(_), Ok(())) => self.fit_pool(),
             (OnEnd::TakeNetOptions(options), Ok(())) => {
-                if let Some(config) = &mut self.net.config {
-                    config.options = *options;
-                }
+                self.net.take_options(*options);
                 self.fit_pool();
             }
             _ => {}
@@ -535,8 +568,8 @@ impl<E: Engine> EventLoop<E> {
 
     /// Has as much memory as the connection is configured for.
     fn fit_pool(&mut self) {
-        if let Some(net) = &self.net.config {
-            self.io.fit_pool(net.options.max_buffers);
+        if let Some(max_buffers) = self.net.max_buffers() {
+            self.io.fit_pool(max_buffers);
         }
     }
 
