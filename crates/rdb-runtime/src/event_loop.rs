@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rdb_engine::config::NetOptions;
 use rdb_engine::{
-    AdminError, AdminId, Cause, Command, DeviceSpec, Effect, Event, Level, ReadFor, RequestId,
-    Time, VolumeNr,
+    AdminError, AdminId, Cause, Command, Effect, Event, Level, ReadFor, ResourceStatus, Time,
+    VolumeNr, VolumeStatus,
 };
 use replica_proto::Socket;
 use slab::Slab;
@@ -23,30 +23,21 @@ use crate::api::{AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceC
 use crate::buffers::new_pool;
 use crate::disk::Disks;
 use crate::engine::Engine;
-use crate::frontend::FrontEnds;
-use crate::frontend::handover::Left;
+use crate::frontend::request::Turn;
+use crate::frontend::{Due, FrontEnds};
 use crate::io::Io;
 use crate::mailbox::{Mailbox, Message};
 use crate::net::Net;
 use crate::op::Op;
 use crate::pool::{Buf, PoolSize, Reserve};
 use crate::ring::{Remains, Ring};
-use crate::stream::{Flight, Owner, StreamOp};
+use crate::stream::{Owner, StreamOp};
 use crate::timers::Slot;
 
 /// `ERR_DISK_CONFIGURED`: the volume has a disk (`docs/spec/admin.md`, section 4.3).
 const ERR_DISK_CONFIGURED: u16 = 124;
 /// Rounds of follow-up work in one turn; the rest waits for the next.
 const ROUNDS_MAX: usize = 64;
-
-/// A volume as the loop sees it.
-pub(crate) struct Volume {
-    pub(crate) nr: VolumeNr,
-    /// What front ends may use.
-    pub(crate) device: Option<DeviceSpec>,
-    /// What is known of a device that an earlier process left.
-    pub(crate) left: Left,
-}
 
 /// A command that the engine has not answered.
 struct PendingAdmin {
@@ -71,12 +62,11 @@ enum OnEnd {
 }
 
 pub(crate) struct EventLoop<E> {
-    pub(crate) io: Io,
-    pub(crate) engine: E,
-    pub(crate) volumes: Vec<Volume>,
+    io: Io,
+    engine: E,
     disks: Disks,
-    pub(crate) net: Net,
-    pub(crate) front: FrontEnds,
+    net: Net,
+    front: FrontEnds,
     messages: Receiver<Message>,
     bell: Rc<OwnedFd>,
     admin: Slab<PendingAdmin>,
@@ -101,7 +91,6 @@ impl<E: Engine> EventLoop<E> {
             front: FrontEnds::new(&config),
             io: Io::new(config, now, ring, pool, mailbox, notify),
             engine,
-            volumes: Vec::new(),
             disks: Disks::new()?,
             net: Net::new(),
             messages,
@@ -171,20 +160,16 @@ impl<E: Engine> EventLoop<E> {
                     self.disks.advance_lane(&mut self.io, volume);
                 }
             }
-            Op::Stream(StreamOp { owner, fd, flight }) => match (owner, flight) {
-                (Owner::Peer { generation, socket }, flight) => {
+            Op::Stream(StreamOp { owner, fd, flight }) => match owner {
+                Owner::Peer { generation, socket } => {
                     let which = (generation, socket);
                     let event = self.net.on_stream(io, which, (fd, flight), result);
                     self.go_on_with_peer(socket, event);
                 }
-                (Owner::Nbd { client, generation }, Flight::Send(batch)) => {
-                    self.on_client_sent((client, generation), (owner, batch, fd), result);
-                }
-                (Owner::Nbd { client, generation }, Flight::Stage(stage)) => {
-                    self.on_client_stage((client, generation), stage, result);
-                }
-                (Owner::Nbd { client, generation }, Flight::Payload(buf, filled)) => {
-                    self.on_client_payload((client, generation), (buf, filled), result);
+                Owner::Nbd { client, generation } => {
+                    let which = (client, generation);
+                    let turn = self.front.on_stream(io, which, (fd, flight), result);
+                    self.serve(turn);
                 }
             },
             Op::Connect(generation, fd, _) => self.net.on_connected(io, generation, fd, result),
@@ -192,11 +177,17 @@ impl<E: Engine> EventLoop<E> {
             Op::FirstPacket(generation, fd, bytes) => {
                 self.net.on_first_packet(io, generation, fd, *bytes, result);
             }
-            Op::NbdAccept(generation, _) => self.on_client_accepted(generation, result),
+            Op::NbdAccept(generation, _) => self.front.on_client_accepted(io, generation, result),
             Op::Ublk(volume, generation, tag, ..) => {
-                self.on_ublk_tag(volume, generation, tag, result);
+                let turn = self
+                    .front
+                    .on_ublk_tag(io, (volume, generation), tag, result);
+                self.serve(turn);
             }
-            Op::FusePoll(volume, generation, _) => self.on_fuse_ready(volume, generation, result),
+            Op::FusePoll(volume, generation, _) => {
+                let turn = self.front.on_fuse_ready(volume, generation, result);
+                self.serve(turn);
+            }
             Op::Wake(..) => {
                 self.on_messages();
                 self.listen_to_bell();
@@ -221,7 +212,10 @@ impl<E: Engine> EventLoop<E> {
                 }
             }
             Slot::Closing => self.net.on_closing_timer(&mut self.io),
-            Slot::Clients => self.on_clients_timer(self.disks.has_waiting_reads()),
+            Slot::Clients => {
+                let reads_wait = self.disks.has_waiting_reads();
+                self.front.on_clients_timer(&mut self.io, reads_wait);
+            }
             Slot::LogSums => self.io.say_log_sums(),
             Slot::Buffers => self.io.give_idle_buffers_back(),
         }
@@ -261,14 +255,14 @@ impl<E: Engine> EventLoop<E> {
                     again = true;
                 }
             }
-            again |= self.pump_resumed_clients();
+            again |= self.resume_front_ends();
             if !again && self.io.pending.is_empty() {
                 break;
             }
         }
         self.demote_drained();
         self.net.flush(&mut self.io);
-        self.flush_clients();
+        self.front.flush(&mut self.io);
         self.io.ask_for_buffers();
     }
 
@@ -282,6 +276,47 @@ impl<E: Engine> EventLoop<E> {
         while let Some(event) = next {
             self.raise(event);
             next = self.net.pump(&mut self.io, socket);
+        }
+    }
+
+    /// Takes the requests of somebody whose turn it is.
+    fn serve(&mut self, mut turn: Turn) {
+        while let Some(event) = self.front.next(&mut self.io, &mut turn) {
+            self.raise(event);
+        }
+    }
+
+    /// Lets front ends go on that were held up; whether there were any.
+    fn resume_front_ends(&mut self) -> bool {
+        let mut any = false;
+        for due in [Due::Parts, Due::Clients] {
+            for _ in 0..self.front.due(due) {
+                if let Some(turn) = self.front.next_due(due) {
+                    self.serve(turn);
+                    any = true;
+                }
+            }
+        }
+        any
+    }
+
+    /// Lets those who waited for a buffer try again; whether one got it.
+    fn retry_starved_front_ends(&mut self) -> bool {
+        let mut any = false;
+        while let Some((first, turn)) = self.front.first_starved() {
+            self.serve(turn);
+            if self.front.still_starves(first) {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// Goes on with demotions that waited for requests.
+    fn demote_drained(&mut self) {
+        while let Some((volume, reply)) = self.front.next_drained() {
+            self.secondary(volume, false, reply);
         }
     }
 
@@ -313,7 +348,7 @@ impl<E: Engine> EventLoop<E> {
             } => {
                 let waits = self.disks.read(io, (volume, tag), (sector, bytes), whose);
                 if waits && whose == ReadFor::User {
-                    self.watch_clients();
+                    self.front.watch_clients(io);
                 }
             }
             Effect::Write {
@@ -370,8 +405,14 @@ impl<E: Engine> EventLoop<E> {
                 self.net
                     .send_packet(volume, &packet, digest.as_ref(), payload, notify);
             }
-            Effect::Complete { request, result } => self.on_complete(request, result),
-            Effect::Device { volume, device } => self.on_device(volume, device),
+            Effect::Complete { request, result } => {
+                self.front.complete_request(io, request.0 as usize, result);
+            }
+            Effect::Device { volume, device } => {
+                let status = self.engine.status(io.now);
+                let minor = of_volume(&status, volume).map_or(u32::MAX, |found| found.minor);
+                self.front.on_device(io, volume, device, minor);
+            }
             Effect::AdminDone { id, result } => self.on_admin_done(id, result),
             Effect::SetTimer { timer, at } => self.io.timers.set(Slot::Engine(timer), at),
             Effect::ClearTimer { timer } => self.io.timers.clear(Slot::Engine(timer)),
@@ -385,7 +426,7 @@ impl<E: Engine> EventLoop<E> {
                 Cause::Others => self.io.log_others(level, volume, text),
             },
             Effect::StateChanged { volume, old, new } => {
-                self.watch_left_device(volume, &new);
+                self.front.watch_left_device(io, volume, &new);
                 self.net.watch(&new);
                 self.io.notify(Notice::StateChanged { volume, old, new });
             }
@@ -415,14 +456,16 @@ impl<E: Engine> EventLoop<E> {
                     self.break_on_purpose();
                     reply(self.engine.status(self.io.now));
                 }
-                Message::Node(report) => self.on_node_report(report),
-                Message::LeftDropped(volume) => self.left_device_dropped(volume),
+                Message::Node(report) => self.front.on_node_report(&mut self.io, report),
+                Message::LeftDropped(volume) => self.front.on_left_dropped(&self.io, volume),
                 Message::Held(volume, held, reply) => self.secondary(volume, held, reply),
-                Message::Use(reply) => self.report_use(reply),
+                Message::Use(reply) => self.front.report_use(&self.io, reply),
                 Message::Grown(growth, result) => self.io.on_grown(&growth, &result),
-                Message::Park(volumes) => self.park(&volumes),
+                Message::Park(volumes) => self.front.park(&mut self.io, &volumes),
                 #[cfg(test)]
-                Message::KernelClient(nr, socket) => self.add_kernel_client(nr, socket),
+                Message::KernelClient(nr, socket) => {
+                    self.front.serve_kernel(&mut self.io, nr, socket);
+                }
                 Message::Stop => self.stop(),
             }
             self.drain_pending();
@@ -444,7 +487,7 @@ impl<E: Engine> EventLoop<E> {
         self.stopping = true;
         self.io.say_log_sums();
         self.net.close(&mut self.io);
-        self.stop_front_ends();
+        self.front.stop(&mut self.io);
     }
 
     fn on_command(&mut self, command: Command, reply: Caller) {
@@ -452,12 +495,15 @@ impl<E: Engine> EventLoop<E> {
             Command::Secondary { volume, held_open } => {
                 if self.front.is_parked(volume) {
                     // Its users wait for the next process.
-                    self.demote_parked(volume, reply);
-                } else if held_open || self.has_clients(volume) {
+                    self.front.drain(volume, reply);
+                    self.demote_drained();
+                } else if held_open || self.front.has_clients(volume) {
                     self.secondary(volume, true, reply);
                 } else {
                     // Who uses a loop device is found out elsewhere; the answer comes back as a message.
-                    self.ask_who_holds(volume, reply);
+                    if let Some(reply) = self.front.ask_who_holds(&self.io, volume, reply) {
+                        self.secondary(volume, false, reply);
+                    }
                 }
             }
             Command::NetOptions { options } => {
@@ -553,7 +599,12 @@ impl<E: Engine> EventLoop<E> {
     fn follow_end(&mut self, on_end: OnEnd, result: &Result<(), AdminError>) {
         match (on_end, result) {
             (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.disks.close(&mut self.io, volume),
-            (OnEnd::CloseDiskIfRefused(volume), Ok(())) => self.judge_left_device(volume),
+            (OnEnd::CloseDiskIfRefused(volume), Ok(())) => {
+                let status = self.engine.status(self.io.now);
+                let data = of_volume(&status, volume).and_then(|found| found.generation);
+                let data = data.map(|(ids, flags)| (ids.current, flags));
+                self.front.judge_left_device(&self.io, volume, data);
+            }
             (OnEnd::RestoreNetIfRefused(old), Err(_)) => {
                 self.net.configure(*old);
             }
@@ -572,30 +623,10 @@ impl<E: Engine> EventLoop<E> {
             self.io.fit_pool(max_buffers);
         }
     }
+}
 
-    /// What the loop knows of a volume; made if it is new.
-    pub(crate) fn volume(&mut self, nr: VolumeNr) -> &mut Volume {
-        let index = match self.volumes.iter().position(|volume| volume.nr == nr) {
-            Some(index) => index,
-            None => {
-                self.volumes.push(Volume {
-                    nr,
-                    device: None,
-                    left: Left::default(),
-                });
-                self.volumes.len() - 1
-            }
-        };
-        &mut self.volumes[index]
-    }
-
-    fn on_complete(
-        &mut self,
-        request: RequestId,
-        result: Result<Option<Buf>, rdb_engine::RequestError>,
-    ) {
-        self.complete_request(request.0 as usize, result);
-    }
+fn of_volume(status: &ResourceStatus, nr: VolumeNr) -> Option<&VolumeStatus> {
+    status.volumes.iter().find(|volume| volume.volume == nr)
 }
 
 /// `CLOCK_MONOTONIC`.

@@ -17,13 +17,11 @@ use rdb_frontend::loopdev::{AttachOptions, LoopDevice};
 use rdb_frontend::{Errno, Request};
 
 use super::message::{Mounted, News, NodeReport};
-use super::node::{Helper, MessageOf, Node, NodeKind};
-use super::{Origin, Starved, device_info};
-use crate::engine::Engine;
-use crate::event_loop::EventLoop;
+use super::node::{Helper, MessageOf, Node, NodeKind, NodeLife};
+use super::request::{Asked, Origin, Queue, Starved, Turn, device_info};
 use crate::io::Io;
 use crate::op::Op;
-use crate::pool::{Aligned, PAGE_BYTES};
+use crate::pool::{Aligned, Buf, PAGE_BYTES};
 
 /// Messages taken from one device before others get their turn.
 const MESSAGES_A_TURN: usize = 64;
@@ -134,16 +132,16 @@ impl NodeKind for Fuse {
     }
 }
 
-impl<E: Engine> EventLoop<E> {
+impl NodeLife<Fuse> {
     /// It is mounted: serves it. A copy of the connection, for whoever keeps such for the case that this process dies.
-    pub(super) fn serve_fuse(
+    pub(super) fn serve(
         &mut self,
-        volume: VolumeNr,
-        generation: u32,
+        io: &mut Io,
+        (volume, generation): (VolumeNr, u32),
         mounted: Mounted,
         spec: Option<DeviceSpec>,
     ) -> Option<OwnedFd> {
-        let node = self.front.fuse.node_of(volume, generation)?;
+        let node = self.node_of(volume, generation)?;
         let Mounted { fd, is_resumed } = mounted;
         // If nobody wants it any more it is served as it was to be, until it goes.
         node.spec = spec.unwrap_or(node.spec);
@@ -160,167 +158,122 @@ impl<E: Engine> EventLoop<E> {
             parked: None,
             polling: false,
         });
-        self.poll_fuse(volume);
+        poll(io, node);
         copy
     }
 
-    /// Asks the ring to say when the kernel has a request.
-    fn poll_fuse(&mut self, volume: VolumeNr) {
-        let Some(device) = self.front.fuse.node(volume) else {
-            return;
-        };
-        if device.parked {
-            return;
-        }
-        let generation = device.generation;
-        let Some(served) = device.served.as_mut().filter(|served| !served.polling) else {
-            return;
-        };
-        served.polling = true;
-        let fd = Rc::clone(&served.fd);
-        self.io.ring.start(Op::FusePoll(volume, generation, fd));
+    /// Whether something was read that was not begun.
+    pub(super) fn has_unread(&self, volume: VolumeNr) -> bool {
+        let mut nodes = self.nodes().filter(|node| node.volume == volume);
+        nodes.any(|node| {
+            let served = node.served.as_ref();
+            served.is_some_and(|served| served.parked.is_some())
+        })
     }
 
-    pub(crate) fn on_fuse_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) {
-        let Some(served) = self
-            .front
-            .fuse
-            .node_of(volume, generation)
-            .and_then(|device| device.served.as_mut())
-        else {
-            return;
+    /// The kernel has something to say; whether there is something to be taken.
+    pub(super) fn on_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) -> bool {
+        let node = self.node_of(volume, generation);
+        let Some(served) = node.and_then(|node| node.served.as_mut()) else {
+            return false;
         };
         served.polling = false;
-        if result < 0 || result & i32::from(libc::POLLERR) != 0 {
-            // Unmounted, and nobody has the file open any more.
-            return;
-        }
-        self.pump_fuse(volume);
+        // An error: unmounted, and nobody has the file open any more.
+        result >= 0 && result & i32::from(libc::POLLERR) == 0
     }
 
-    /// Takes the kernel's messages until there are none.
-    fn pump_fuse(&mut self, volume: VolumeNr) {
-        for _ in 0..MESSAGES_A_TURN {
-            if !self.unpark(volume) {
-                return;
+    /// Takes the kernel's messages until there is a request; if there are no more, asks the ring to say when there are.
+    pub(super) fn pump(
+        &mut self,
+        io: &mut Io,
+        queue: &mut Queue,
+        turn: &mut Turn,
+        volume: VolumeNr,
+    ) -> Option<Asked> {
+        let node = self.node(volume)?;
+        let generation = node.generation;
+        let asked = |request, payload| Asked {
+            origin: Origin::Fuse { volume, generation },
+            volume,
+            request,
+            payload,
+        };
+        loop {
+            let served = node.served.as_mut()?;
+            if let Some(request) = served.parked {
+                let me = Starved::Fuse { volume };
+                let mut buf = queue.take(io, me, request.length)?;
+                queue.leave(me);
+                if let Some(into) = buf.as_mut_slice() {
+                    let from = &served.memory.as_slice()[PAGE_BYTES..PAGE_BYTES + into.len()];
+                    into.copy_from_slice(from);
+                }
+                served.parked = None;
+                return Some(asked(request, Some(buf)));
             }
-            let Some(device) = self.front.fuse.node(volume).filter(|device| !device.parked) else {
-                return;
-            };
-            let generation = device.generation;
-            let Some(served) = &mut device.served else {
-                return;
-            };
+            if turn.is_drained || turn.taken == MESSAGES_A_TURN {
+                poll(io, node);
+                return None;
+            }
+            if node.parked {
+                return None;
+            }
+            turn.taken += 1;
             let room = &mut served.memory.as_mut_slice()[MESSAGE_START..];
             // SAFETY: the descriptor is open, `room` is writable memory of the length given. The descriptor is
             // non-blocking.
             let got =
                 unsafe { libc::read(served.fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) };
             if got < 0 {
-                match io::Error::last_os_error().raw_os_error() {
-                    Some(libc::EINTR | libc::ENOENT) => continue,
-                    Some(libc::EAGAIN) => break,
+                match std::io::Error::last_os_error().raw_os_error() {
+                    Some(libc::EINTR | libc::ENOENT) => {}
+                    Some(libc::EAGAIN) => turn.is_drained = true,
                     // ENODEV: unmounted.
-                    _ => return,
+                    _ => return None,
                 }
+                continue;
             }
-            let message = &room[..got as usize];
-            match served.session.advance(message) {
+            match served.session.advance(&room[..got as usize]) {
                 Ok(Step::Reply(reply)) => write_all(&served.fd, reply.as_bytes(), &[]),
                 Ok(Step::Request { request, payload }) if payload.is_empty() => {
-                    let origin = Origin::Fuse { volume, generation };
-                    self.submit(origin, volume, request, None);
+                    return Some(asked(request, None));
                 }
                 Ok(Step::Request { request, .. }) => served.parked = Some(request),
                 Ok(Step::Nothing) => {}
-                Ok(Step::Destroyed) => return,
+                Ok(Step::Destroyed) => return None,
                 Err(error) => {
-                    self.io.log(
-                        Level::Error,
-                        Some(volume),
-                        format!("from the kernel: {error}"),
-                    );
+                    let text = format!("from the kernel: {error}");
+                    io.log(Level::Error, Some(volume), text);
                 }
             }
         }
-        if self.unpark(volume) {
-            self.poll_fuse(volume);
-        }
-    }
-
-    /// Submits a write that is parked; `false` if it has to wait for a buffer.
-    fn unpark(&mut self, volume: VolumeNr) -> bool {
-        let me = Starved::Fuse { volume };
-        let first = self.front.starved.front().is_none_or(|first| *first == me);
-        let Some(device) = self.front.fuse.node(volume) else {
-            return true;
-        };
-        let generation = device.generation;
-        let Some(served) = &mut device.served else {
-            return true;
-        };
-        let Some(request) = served.parked else {
-            return true;
-        };
-        let buf = if first {
-            self.io.pool.take_for_write(request.length)
-        } else {
-            None
-        };
-        let Some(mut buf) = buf else {
-            if !self.front.starved.contains(&me) {
-                self.front.starved.push_back(me);
-            }
-            self.watch_clients();
-            return false;
-        };
-        self.front.starved.retain(|other| *other != me);
-        if let Some(into) = buf.as_mut_slice() {
-            let from = &served.memory.as_slice()[PAGE_BYTES..PAGE_BYTES + into.len()];
-            into.copy_from_slice(from);
-        }
-        served.parked = None;
-        self.submit(
-            Origin::Fuse { volume, generation },
-            volume,
-            request,
-            Some(buf),
-        );
-        true
-    }
-
-    pub(super) fn retry_fuse(&mut self, volume: VolumeNr) -> bool {
-        let me = Starved::Fuse { volume };
-        if self.front.fuse.node(volume).is_none() {
-            self.front.starved.retain(|other| *other != me);
-            return true;
-        }
-        self.pump_fuse(volume);
-        self.front.starved.front() != Some(&me)
     }
 
     /// Answers the kernel. Runs amid effects.
-    pub(super) fn reply_to_kernel(
+    pub(super) fn reply(
         &mut self,
-        volume: VolumeNr,
-        generation: u32,
+        (volume, generation): (VolumeNr, u32),
         request: &Request,
         result: Result<(), Errno>,
-        payload: Option<crate::pool::Buf>,
+        payload: Option<&Buf>,
     ) {
-        let Some(served) = self
-            .front
-            .fuse
-            .node_of(volume, generation)
-            .and_then(|device| device.served.as_mut())
-        else {
-            return;
-        };
-        let header = served.session.reply_header(request, result);
-        let data = payload
-            .as_ref()
-            .map_or(&[][..], |payload| payload.as_slice());
-        write_all(&served.fd, header.as_bytes(), data);
+        let node = self.node_of(volume, generation);
+        if let Some(served) = node.and_then(|node| node.served.as_mut()) {
+            let header = served.session.reply_header(request, result);
+            let data = payload.map_or(&[][..], Buf::as_slice);
+            write_all(&served.fd, header.as_bytes(), data);
+        }
+    }
+}
+
+/// Asks the ring to say when the kernel has a request.
+fn poll(io: &mut Io, node: &mut Node<Fuse>) {
+    let (volume, generation) = (node.volume, node.generation);
+    let served = node.served.as_mut().filter(|served| !served.polling);
+    if let Some(served) = served.filter(|_| !node.parked) {
+        served.polling = true;
+        let fd = Rc::clone(&served.fd);
+        io.ring.start(Op::FusePoll(volume, generation, fd));
     }
 }
 

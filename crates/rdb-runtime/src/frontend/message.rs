@@ -15,6 +15,16 @@ pub(crate) enum NodeReport {
     Knbd(NodeMessage<OwnedFd, KnbdDevice, ()>),
 }
 
+impl NodeReport {
+    pub(crate) fn volume(&self) -> VolumeNr {
+        match self {
+            NodeReport::Fuse(message) => message.volume,
+            NodeReport::Ublk(message) => message.volume,
+            NodeReport::Knbd(message) => message.volume,
+        }
+    }
+}
+
 /// What is told of one device node of a volume. The generation tells nodes apart that a volume has one after the other.
 pub(crate) struct NodeMessage<O, D, B> {
     pub(crate) volume: VolumeNr,

@@ -187,9 +187,9 @@ pub(crate) enum Outcome<O> {
     Opened(O),
     /// The node is gone, for it could not be made.
     Failed(String),
-    /// The node is given back, and another one is to be made.
+    /// The node is given back. `again`: another one is to be made.
     Gone {
-        next: Option<DeviceSpec>,
+        again: bool,
     },
 }
 
@@ -199,11 +199,11 @@ pub(crate) struct NodeLife<K: NodeKind> {
 }
 
 impl<K: NodeKind> NodeLife<K> {
-    pub(crate) fn new() -> NodeLife<K> {
+    pub(super) fn new() -> NodeLife<K> {
         NodeLife { nodes: Vec::new() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
@@ -229,7 +229,7 @@ impl<K: NodeKind> NodeLife<K> {
     }
 
     /// Whether a volume's node waits for the next process.
-    pub(crate) fn is_parked(&self, volume: VolumeNr) -> bool {
+    pub(super) fn is_parked(&self, volume: VolumeNr) -> bool {
         self.nodes
             .iter()
             .any(|node| node.volume == volume && node.parked)
@@ -391,9 +391,8 @@ impl<K: NodeKind> NodeLife<K> {
                 if let Some(complaint) = complaint {
                     io.log(K::COMPLAINT, Some(volume), complaint);
                 }
-                return Outcome::Gone {
-                    next: wanted.and(next),
-                };
+                let again = wanted.and(next).is_some();
+                return Outcome::Gone { again };
             }
         }
         Outcome::Nothing

@@ -3,7 +3,6 @@
 //! A device outlives its server. Whether the next one may take it over is decided in [`handover`](super::handover).
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rdb_engine::{Level, VolumeNr};
@@ -11,10 +10,9 @@ use rdb_frontend::ublk::{Channel, Identity, Opened, Preparing, Tag, Took, UblkDe
 use rdb_frontend::{DeviceInfo, Errno, Op as FrontOp, Request};
 
 use super::message::{News, NodeReport};
-use super::node::{Helper, MessageOf, NodeKind, Removals, stays};
-use super::{Origin, Starved, device_info};
-use crate::engine::Engine;
-use crate::event_loop::EventLoop;
+use super::node::{Helper, MessageOf, Node, NodeKind, NodeLife, Removals, stays};
+use super::request::{Asked, Origin, Queue, Starved, device_info};
+use crate::io::Io;
 use crate::op::Op;
 use crate::pool::Buf;
 
@@ -39,11 +37,12 @@ pub(crate) struct Served {
     waiting: VecDeque<Request>,
 }
 
-impl Served {
-    /// Forgets what was not begun.
-    pub(super) fn forget_waiting(&mut self) {
-        self.waiting.clear();
-    }
+/// What the end of a tag's command brings.
+pub(super) enum TagEnd {
+    Nothing,
+    Asked(Asked),
+    /// A write, whose data is to be taken when there is a buffer.
+    Write,
 }
 
 impl NodeKind for Ublk {
@@ -97,151 +96,130 @@ impl NodeKind for Ublk {
     }
 }
 
-impl<E: Engine> EventLoop<E> {
+impl NodeLife<Ublk> {
     /// There is a channel: serves it.
-    pub(super) fn serve_ublk(&mut self, volume: VolumeNr, generation: u32, opened: Opened) {
-        let Some(node) = self.front.ublk.node_of(volume, generation) else {
+    pub(super) fn serve(
+        &mut self,
+        io: &mut Io,
+        (volume, generation): (VolumeNr, u32),
+        opened: Opened,
+    ) {
+        let Some(node) = self.node_of(volume, generation) else {
             return;
         };
         let channel = Channel::from(opened);
         let (fd, tags) = (channel.fd(), channel.tags());
         node.served.channel = Some(channel);
         for tag in tags {
-            self.start_tag(volume, generation, &fd, tag, None);
+            io.ring
+                .start(Op::Ublk(volume, generation, tag, None, Rc::clone(&fd)));
         }
     }
 
-    /// Asks for a tag's next request; `result` completes the one before.
-    fn start_tag(
-        &mut self,
-        volume: VolumeNr,
-        generation: u32,
-        fd: &Rc<OwnedFd>,
-        tag: Tag,
-        result: Option<i32>,
-    ) {
-        self.io
-            .ring
-            .start(Op::Ublk(volume, generation, tag, result, Rc::clone(fd)));
+    /// Forgets the writes that were not begun.
+    pub(super) fn forget_waiting(&mut self, volume: VolumeNr) {
+        if let Some(node) = self.node(volume) {
+            node.served.waiting.clear();
+        }
     }
 
     /// The command of a tag has ended: there is a request, or there will be none any more.
-    pub(crate) fn on_ublk_tag(&mut self, volume: VolumeNr, generation: u32, tag: Tag, result: i32) {
-        let spec = match self.front.ublk.node_of(volume, generation) {
-            Some(node) if !node.parked => node.spec,
-            _ => return,
+    pub(super) fn on_tag(
+        &mut self,
+        io: &mut Io,
+        (volume, generation): (VolumeNr, u32),
+        tag: Tag,
+        result: i32,
+    ) -> TagEnd {
+        let node = self.node_of(volume, generation);
+        let Some(node) = node.filter(|node| !node.parked) else {
+            return TagEnd::Nothing;
         };
         // An error: the device is being stopped, or the driver has refused the command.
         if result != 0 {
             if result != -libc::ENODEV {
                 let error = std::io::Error::from_raw_os_error(-result);
                 let text = format!("the ublk driver refuses a command: {error}");
-                self.io.log(Level::Error, Some(volume), text);
+                io.log(Level::Error, Some(volume), text);
             }
-            return;
+            return TagEnd::Nothing;
         }
-        let info = device_info(spec);
-        let Some(channel) = self
-            .front
-            .ublk
-            .node_of(volume, generation)
-            .and_then(|node| node.served.channel.as_ref())
-        else {
-            return;
+        let info = device_info(node.spec);
+        let Some(channel) = &node.served.channel else {
+            return TagEnd::Nothing;
         };
         match channel.request(tag, &info) {
             Ok(request) if request.op == FrontOp::Write => {
-                if let Some(node) = self.front.ublk.node_of(volume, generation) {
-                    node.served.waiting.push_back(request);
-                }
-                self.start_ublk_writes(volume);
+                node.served.waiting.push_back(request);
+                TagEnd::Write
             }
-            Ok(request) => self.submit(Origin::Ublk { volume, generation }, volume, request, None),
-            Err(errno) => self.complete_tag(volume, generation, tag, -(errno.number() as i32)),
+            Ok(request) => TagEnd::Asked(Asked {
+                origin: Origin::Ublk { volume, generation },
+                volume,
+                request,
+                payload: None,
+            }),
+            Err(errno) => {
+                complete_tag(io, node, tag, -(errno.number() as i32));
+                TagEnd::Nothing
+            }
         }
     }
 
-    /// Starts writes for which there are buffers now; `false` if some have to wait.
-    fn start_ublk_writes(&mut self, volume: VolumeNr) -> bool {
+    /// The next write for which there is a buffer now.
+    pub(super) fn next_write(
+        &mut self,
+        io: &mut Io,
+        queue: &mut Queue,
+        volume: VolumeNr,
+    ) -> Option<Asked> {
         let me = Starved::Ublk { volume };
+        let node = self.node(volume)?;
+        let generation = node.generation;
         loop {
-            let first = self.front.starved.front().is_none_or(|first| *first == me);
-            let Some(node) = self.front.ublk.node(volume) else {
-                return true;
-            };
-            let generation = node.generation;
             let Some(&request) = node.served.waiting.front() else {
-                self.front.starved.retain(|other| *other != me);
-                return true;
+                queue.leave(me);
+                return None;
             };
-            let buf = match first {
-                true => self.io.pool.take_for_write(request.length),
-                false => None,
-            };
-            let Some(mut buf) = buf else {
-                if !self.front.starved.contains(&me) {
-                    self.front.starved.push_back(me);
-                }
-                self.watch_clients();
-                return false;
-            };
+            let mut buf = queue.take(io, me, request.length)?;
             node.served.waiting.pop_front();
             let tag = Tag::from_u64(request.tag);
             let read = match (&node.served.channel, buf.as_mut_slice()) {
                 (Some(channel), Some(into)) => channel.read_data(tag, into),
-                _ => return true,
+                _ => return None,
             };
             match read {
                 Ok(()) => {
-                    let origin = Origin::Ublk { volume, generation };
-                    self.submit(origin, volume, request, Some(buf));
+                    return Some(Asked {
+                        origin: Origin::Ublk { volume, generation },
+                        volume,
+                        request,
+                        payload: Some(buf),
+                    });
                 }
                 Err(error) => {
                     let text = format!("the data of a write: {error}");
-                    self.io.log(Level::Error, Some(volume), text);
-                    self.complete_tag(volume, generation, tag, -libc::EIO);
+                    io.log(Level::Error, Some(volume), text);
+                    complete_tag(io, node, tag, -libc::EIO);
                 }
             }
         }
     }
 
-    pub(super) fn retry_ublk(&mut self, volume: VolumeNr) -> bool {
-        let me = Starved::Ublk { volume };
-        self.start_ublk_writes(volume);
-        if self.front.ublk.node(volume).is_none() {
-            self.front.starved.retain(|other| *other != me);
-        }
-        self.front.starved.front() != Some(&me)
-    }
-
-    fn complete_tag(&mut self, volume: VolumeNr, generation: u32, tag: Tag, result: i32) {
-        let fd = self
-            .front
-            .ublk
-            .node_of(volume, generation)
-            .and_then(|node| node.served.channel.as_ref())
-            .map(Channel::fd);
-        if let Some(fd) = fd {
-            self.start_tag(volume, generation, &fd, tag, Some(result));
-        }
-    }
-
     /// Answers the driver. Runs amid effects.
-    pub(super) fn reply_to_driver(
+    pub(super) fn reply(
         &mut self,
-        volume: VolumeNr,
-        generation: u32,
+        io: &mut Io,
+        (volume, generation): (VolumeNr, u32),
         request: &Request,
         result: Result<(), Errno>,
-        payload: Option<Buf>,
+        payload: Option<&Buf>,
     ) {
         let tag = Tag::from_u64(request.tag);
-        let is_parked = self
-            .front
-            .ublk
-            .node_of(volume, generation)
-            .is_some_and(|node| node.parked);
-        if is_parked && result == Err(Errno::Shutdown) {
+        let Some(node) = self.node_of(volume, generation) else {
+            return;
+        };
+        if node.parked && result == Err(Errno::Shutdown) {
             // The rest of a long discard came too late for this process: the next one is asked again.
             return;
         }
@@ -250,21 +228,27 @@ impl<E: Engine> EventLoop<E> {
             Ok(()) => request.length as i32,
             Err(errno) => -(errno.number() as i32),
         };
-        if let Some(payload) = payload {
-            let Some(channel) = self
-                .front
-                .ublk
-                .node_of(volume, generation)
-                .and_then(|node| node.served.channel.as_ref())
-            else {
-                return;
-            };
-            if let Err(error) = channel.write_data(tag, payload.as_slice()) {
-                let text = format!("the data of a read: {error}");
-                self.io.log(Level::Error, Some(volume), text);
-                answer = -libc::EIO;
-            }
+        if let (Some(payload), Some(channel)) = (payload, &node.served.channel)
+            && let Err(error) = channel.write_data(tag, payload.as_slice())
+        {
+            let text = format!("the data of a read: {error}");
+            io.log(Level::Error, Some(volume), text);
+            answer = -libc::EIO;
         }
-        self.complete_tag(volume, generation, tag, answer);
+        complete_tag(io, node, tag, answer);
+    }
+}
+
+/// Completes a tag's request and asks for its next one.
+fn complete_tag(io: &mut Io, node: &Node<Ublk>, tag: Tag, result: i32) {
+    if let Some(channel) = &node.served.channel {
+        let (volume, generation) = (node.volume, node.generation);
+        io.ring.start(Op::Ublk(
+            volume,
+            generation,
+            tag,
+            Some(result),
+            channel.fd(),
+        ));
     }
 }
