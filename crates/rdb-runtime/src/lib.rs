@@ -20,6 +20,7 @@
 mod api;
 mod buffers;
 mod challenges;
+mod commands;
 mod disk;
 mod engine;
 mod event_loop;
@@ -30,6 +31,7 @@ mod log_limit;
 mod mailbox;
 mod net;
 mod op;
+mod parts;
 pub mod pool;
 mod probe;
 mod process;
