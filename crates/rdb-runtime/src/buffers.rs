@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use rdb_engine::Level;
 
-use crate::Engine;
-use crate::event_loop::EventLoop;
-use crate::handle::{Message, ResourceConfig};
+use crate::api::ResourceConfig;
+use crate::io::Io;
+use crate::mailbox::Message;
 use crate::pool::{Growth, Pool, PoolSize};
 use crate::process::CoreDumps;
 use crate::timers::Slot;
@@ -25,13 +25,10 @@ pub(crate) fn new_pool(size: PoolSize, config: &ResourceConfig) -> io::Result<Rc
     Ok(pool)
 }
 
-impl<E: Engine> EventLoop<E> {
+impl Io {
     /// Takes more memory if `max-buffers` now asks for it. What is in use of the arena so far goes back to that one, which
     /// ends with its last buffer. Nothing is given back when `max-buffers` becomes smaller: the engine keeps to it.
-    pub(crate) fn fit_pool(&mut self) {
-        let Some(max_buffers) = self.net.config.as_ref().map(|net| net.options.max_buffers) else {
-            return;
-        };
+    pub(crate) fn fit_pool(&mut self, max_buffers: u32) {
         let (size, have) = (PoolSize::for_max_buffers(max_buffers), self.pool.size());
         if size.receive <= have.receive {
             return;

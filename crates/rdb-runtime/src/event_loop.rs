@@ -4,125 +4,33 @@
 //! waited for a buffer, start the sends that were queued, and hand all of it to the kernel with the next wait.
 //! Effects never call the engine back; what follows from them at once goes through `pending`.
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use io_uring::{opcode, types};
-use rdb_engine::config::NetOptions;
-use rdb_engine::{
-    AdminError, AdminId, Cause, Command, DeviceSpec, Effect, Event, Level, ReadFor, RequestId,
-    Time, VolumeNr,
-};
-use slab::Slab;
+use rdb_engine::{Event, Time};
+use replica_proto::Socket;
 
-use crate::Engine;
+use crate::api::{Notice, ResourceConfig};
 use crate::buffers::new_pool;
-use crate::disk::{Answer, DiskFile, Kept, Lane, Progress};
-use crate::frontend::FrontEnds;
-use crate::frontend::handover::Left;
-use crate::handle::{
-    AttachRequest, Caller, ConnectRequest, Mailbox, Message, Notice, Reply, ResourceConfig, Ticket,
-};
-use crate::log_limit::{Line, LogLimit, SUM_MS};
-use crate::net::Net;
-use crate::pool::{Buf, Pool, PoolSize, Reserve, Zeroes};
-use crate::ring::{Op, Owner, Remains, Ring};
-use crate::timers::{Slot, Timers};
-
-/// `ERR_DISK_CONFIGURED`: the volume has a disk (`docs/spec/admin.md`, section 4.3).
-const ERR_DISK_CONFIGURED: u16 = 124;
-/// Rounds of follow-up work in one turn; the rest waits for the next.
-const ROUNDS_MAX: usize = 64;
-
-/// A volume as the loop sees it.
-pub(crate) struct Volume {
-    pub(crate) nr: VolumeNr,
-    pub(crate) disk: Option<Disk>,
-    pub(crate) lane: Lane,
-    /// What front ends may use.
-    pub(crate) device: Option<DeviceSpec>,
-    /// What is known of a device that an earlier process left.
-    pub(crate) left: Left,
-}
-
-/// A volume's open files; the same one twice if the metadata is internal.
-#[derive(Clone)]
-pub(crate) struct Disk {
-    pub(crate) data: Rc<DiskFile>,
-    pub(crate) meta: Rc<DiskFile>,
-}
-
-/// A command that the engine has not answered.
-struct PendingAdmin {
-    ticket: Ticket,
-    /// `None` once it has been called: the command was taken back and goes on alone.
-    reply: Option<Reply>,
-    on_end: OnEnd,
-}
-
-/// Commands taken back before they have come to the engine that are remembered: so many may be on their way at most.
-const WITHDRAWN_MAX: usize = 64;
-
-/// What else the end of a command changes.
-enum OnEnd {
-    Nothing,
-    /// A refused attach has no use for the disk.
-    CloseDiskIfRefused(VolumeNr),
-    /// A refused connect leaves the addresses as they were.
-    RestoreNetIfRefused(Box<Option<ConnectRequest>>),
-    /// Options that were taken count for the sockets too.
-    TakeNetOptions(Box<NetOptions>),
-}
-
-/// A job of the engine that is done in parts.
-pub(crate) struct SplitJob {
-    pub(crate) answer: Answer,
-    pub(crate) left: u32,
-    pub(crate) error: Option<rdb_engine::DiskError>,
-}
+use crate::engine::Engine;
+use crate::io::Io;
+use crate::mailbox::{Mailbox, Message};
+use crate::op::Op;
+use crate::parts::Parts;
+use crate::pool::PoolSize;
+use crate::ring::{Remains, Ring};
+use crate::stream::{Owner, StreamOp};
+use crate::timers::Slot;
 
 pub(crate) struct EventLoop<E> {
-    pub(crate) config: ResourceConfig,
-    pub(crate) engine: E,
-    pub(crate) now: Time,
-    pub(crate) ring: Ring,
-    pub(crate) pool: Rc<Pool>,
-    pub(crate) timers: Timers,
-    pub(crate) volumes: Vec<Volume>,
-    pub(crate) net: Net,
-    pub(crate) front: FrontEnds,
-    /// Events that follow from effects.
-    pub(crate) pending: VecDeque<Event<Buf>>,
-    /// Reads of our users that wait for a buffer.
-    pub(crate) waiting_reads: VecDeque<WaitingRead>,
-    /// Reads for the peer that do; the engine has only so many under way.
-    pub(crate) waiting_peer_reads: VecDeque<WaitingRead>,
-    pub(crate) splits: Slab<SplitJob>,
-    /// Writes that have met a full disk.
-    pub(crate) kept: Kept,
-    pub(crate) zeroes: Rc<Zeroes>,
-    pub(crate) mailbox: Mailbox,
+    parts: Parts<E>,
     messages: Receiver<Message>,
+    /// An eventfd, which rings when there are messages.
     bell: Rc<OwnedFd>,
-    notify: Box<dyn Fn(Notice)>,
-    admin: Slab<PendingAdmin>,
-    withdrawn: VecDeque<Ticket>,
-    log_limit: LogLimit,
-    effects: Vec<Effect<Buf>>,
     stopping: bool,
-}
-
-/// A read of the disk that has no buffer yet.
-pub(crate) struct WaitingRead {
-    pub(crate) volume: VolumeNr,
-    pub(crate) answer: Answer,
-    pub(crate) sector: u64,
-    pub(crate) bytes: u32,
-    pub(crate) whose: ReadFor,
 }
 
 impl<E: Engine> EventLoop<E> {
@@ -136,31 +44,11 @@ impl<E: Engine> EventLoop<E> {
     ) -> io::Result<Self> {
         let pool = new_pool(size, &config)?;
         let ring = Ring::new(Rc::clone(&pool), config.busy_poll)?;
-        let now = clock();
+        let io = Io::new(config, clock(), ring, pool, mailbox, notify);
         Ok(EventLoop {
-            front: FrontEnds::new(&config),
-            config,
-            engine,
-            now,
-            ring,
-            pool,
-            timers: Timers::default(),
-            volumes: Vec::new(),
-            net: Net::new(),
-            pending: VecDeque::new(),
-            waiting_reads: VecDeque::new(),
-            waiting_peer_reads: VecDeque::new(),
-            splits: Slab::new(),
-            kept: Kept::default(),
-            zeroes: Rc::new(Zeroes::new()?),
-            mailbox,
+            parts: Parts::new(io, engine)?,
             messages,
             bell: Rc::new(bell),
-            notify,
-            admin: Slab::new(),
-            withdrawn: VecDeque::new(),
-            log_limit: LogLimit::default(),
-            effects: Vec::with_capacity(64),
             stopping: false,
         })
     }
@@ -171,493 +59,180 @@ impl<E: Engine> EventLoop<E> {
         let mut first = true;
         while !self.stopping || self.is_winding_down() {
             let timeout = self
+                .parts
+                .io
                 .timers
                 .next()
-                .map(|at| Duration::from_nanos(at.0.saturating_sub(self.now.0)));
-            self.ring.turn(!first && self.pending.is_empty(), timeout)?;
+                .map(|at| Duration::from_nanos(at.0.saturating_sub(self.parts.io.now.0)));
+            self.parts
+                .io
+                .ring
+                .turn(!first && self.parts.io.pending.is_empty(), timeout)?;
             first = false;
-            self.now = clock();
-            for _ in 0..self.ring.gather() {
-                if let Some((op, result)) = self.ring.next_completed() {
+            self.parts.io.now = clock();
+            for _ in 0..self.parts.io.ring.gather() {
+                if let Some((op, result)) = self.parts.io.ring.next_completed() {
                     self.on_completion(op, result);
-                    self.drain_pending();
+                    self.parts.drain_pending();
                 }
             }
-            while let Some(slot) = self.timers.pop(self.now) {
+            while let Some(slot) = self.parts.io.timers.pop(self.parts.io.now) {
                 self.on_timer(slot);
-                self.drain_pending();
+                self.parts.drain_pending();
             }
-            self.follow_up();
+            self.parts.follow_up();
         }
         Ok(())
     }
 
     /// Closes everything. What is still under way is awaited for a few seconds; what takes longer is left.
-    pub(crate) fn end(self) -> Option<Remains> {
-        let EventLoop { ring, .. } = self;
-        ring.end()
+    pub(crate) fn end(self) -> Option<Remains<Op>> {
+        self.parts.io.ring.end()
     }
 
     /// Whether something of what is being closed still has to be awaited.
     fn is_winding_down(&mut self) -> bool {
-        self.net.is_closing() || self.front.is_winding_down()
+        self.parts.net.is_closing() || self.parts.front.is_winding_down()
     }
 
     fn listen_to_bell(&mut self) {
-        let op = Op::Wake(Box::new([0; 8]), Rc::clone(&self.bell));
-        self.ring.start(op, |op| {
-            let Op::Wake(bytes, bell) = op else {
-                unreachable!("just made")
-            };
-            opcode::Read::new(types::Fd(bell.as_raw_fd()), bytes.as_mut_ptr(), 8).build()
-        });
+        self.parts
+            .io
+            .ring
+            .start(Op::Wake(Box::new([0; 8]), Rc::clone(&self.bell)));
     }
 
     fn on_completion(&mut self, op: Op, result: i32) {
+        let parts = &mut self.parts;
+        let io = &mut parts.io;
         match op {
-            Op::Disk(io) => {
-                let zeroes = Rc::clone(&self.zeroes);
-                match io.on_completion(result, &mut self.ring, &zeroes) {
-                    Progress::GoesOn => {}
-                    Progress::Ended(ended) => self.on_disk_end(ended),
-                    Progress::Full(io, error) => self.on_disk_full(*io, error),
+            Op::Disk(disk_io) => {
+                let (event, volume) = parts.disks.on_completion(io, disk_io, result);
+                if let Some(event) = event {
+                    parts.raise(event);
+                }
+                if let Some(volume) = volume {
+                    parts.disks.advance_lane(&mut parts.io, volume);
                 }
             }
-            Op::Send(owner @ Owner::Peer { .. }, batch, fd) => {
-                self.on_peer_sent(owner, (batch, fd), result);
-            }
-            Op::Send(owner @ Owner::Nbd { client, generation }, batch, fd) => {
-                self.on_client_sent((client, generation), (owner, batch, fd), result);
-            }
-            Op::Stage(Owner::Peer { generation, socket }, stage, _) => {
-                self.on_peer_stage(generation, socket, stage, result);
-            }
-            Op::Stage(Owner::Nbd { client, generation }, stage, _) => {
-                self.on_client_stage((client, generation), stage, result);
-            }
-            Op::Payload(Owner::Peer { generation, socket }, buf, filled, _) => {
-                self.on_peer_payload(generation, socket, (buf, filled), result);
-            }
-            Op::Payload(Owner::Nbd { client, generation }, buf, filled, _) => {
-                self.on_client_payload((client, generation), (buf, filled), result);
-            }
-            Op::Connect(generation, fd, _) => self.on_connected(generation, fd, result),
-            Op::Accept(generation, _) => self.on_accepted(generation, result),
+            Op::Stream(StreamOp { owner, fd, flight }) => match owner {
+                Owner::Peer { generation, socket } => {
+                    let which = (generation, socket);
+                    let event = parts.net.on_stream(io, which, (fd, flight), result);
+                    parts.go_on_with_peer(socket, event);
+                }
+                Owner::Nbd { client, generation } => {
+                    let which = (client, generation);
+                    let turn = parts.front.on_stream(io, which, (fd, flight), result);
+                    parts.serve(turn);
+                }
+            },
+            Op::Connect(generation, fd, _) => parts.net.on_connected(io, generation, fd, result),
+            Op::Accept(generation, _) => parts.net.on_accepted(io, generation, result),
             Op::FirstPacket(generation, fd, bytes) => {
-                self.on_first_packet(generation, fd, *bytes, result);
+                parts
+                    .net
+                    .on_first_packet(io, generation, fd, *bytes, result);
             }
-            Op::NbdAccept(generation, _) => self.on_client_accepted(generation, result),
-            Op::Ublk(volume, generation, tag, _) => {
-                self.on_ublk_tag(volume, generation, tag, result);
+            Op::NbdAccept(generation, _) => parts.front.on_client_accepted(io, generation, result),
+            Op::Ublk(volume, generation, tag, ..) => {
+                let turn = parts
+                    .front
+                    .on_ublk_tag(io, (volume, generation), tag, result);
+                parts.serve(turn);
             }
-            Op::FusePoll(volume, generation, _) => self.on_fuse_ready(volume, generation, result),
+            Op::FusePoll(volume, generation, _) => {
+                let turn = parts.front.on_fuse_ready(volume, generation, result);
+                parts.serve(turn);
+            }
             Op::Wake(..) => {
                 self.on_messages();
                 self.listen_to_bell();
             }
-            Op::Cancel => {}
+            Op::Cancel(_) => {}
         }
     }
 
     fn on_timer(&mut self, slot: Slot) {
+        let parts = &mut self.parts;
         match slot {
-            Slot::Engine(timer) => self.raise(Event::Timer(timer)),
-            Slot::Pairing => self.on_pairing_timer(),
-            Slot::Stall(socket) => self.on_stall_timer(socket),
-            Slot::Closing => self.on_closing_timer(),
-            Slot::Clients => self.on_clients_timer(),
-            Slot::LogSums => self.say_log_sums(),
-            Slot::Buffers => self.give_idle_buffers_back(),
-        }
-    }
-
-    /// What the handling of completions left to do: retries, then the sends of this turn.
-    fn follow_up(&mut self) {
-        self.report_ended();
-        for _ in 0..ROUNDS_MAX {
-            self.drain_pending();
-            let mut again = false;
-            let read = self.pool.take_released(Reserve::Read);
-            if read {
-                again |= self.retry_reads(ReadFor::User);
+            Slot::Engine(timer) => parts.raise(Event::Timer(timer)),
+            Slot::Pairing => {
+                if let Some(paired) = parts.net.on_pairing_timer(&mut parts.io) {
+                    parts.raise(paired);
+                    parts.pump_peer(Socket::Meta);
+                    parts.pump_peer(Socket::Data);
+                }
             }
-            if self.pool.take_released(Reserve::PeerRead) | read {
-                again |= self.retry_reads(ReadFor::Peer);
+            Slot::Stall(socket) => {
+                if let Some(event) = parts.net.on_stall_timer(&mut parts.io, socket) {
+                    parts.raise(event);
+                }
             }
-            if self.pool.take_released(Reserve::Receive) {
-                again |= self.retry_starved_peer();
+            Slot::Closing => parts.net.on_closing_timer(&mut parts.io),
+            Slot::Clients => {
+                let reads_wait = parts.disks.has_waiting_reads();
+                parts.front.on_clients_timer(&mut parts.io, reads_wait);
             }
-            if self.pool.take_released(Reserve::FrontEnd)
-                | self.pool.take_released(Reserve::Filling)
-            {
-                again |= self.retry_starved_front_ends();
-            }
-            again |= self.pump_early_meta();
-            again |= self.pump_resumed_peer();
-            again |= self.pump_resumed_clients();
-            if !again && self.pending.is_empty() {
-                break;
-            }
-        }
-        self.demote_drained();
-        self.flush_peer();
-        self.flush_clients();
-        self.ask_for_buffers();
-    }
-
-    fn drain_pending(&mut self) {
-        while let Some(event) = self.pending.pop_front() {
-            self.raise(event);
-        }
-    }
-
-    /// Tells the engine of an event and starts what follows from it.
-    pub(crate) fn raise(&mut self, event: Event<Buf>) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.engine.handle(self.now, event, &mut effects);
-        for effect in effects.drain(..) {
-            self.apply(effect);
-        }
-        self.effects = effects;
-    }
-
-    fn apply(&mut self, effect: Effect<Buf>) {
-        match effect {
-            Effect::Read {
-                volume,
-                tag,
-                sector,
-                bytes,
-                whose,
-            } => {
-                self.read(WaitingRead {
-                    volume,
-                    answer: Answer::Engine(tag),
-                    sector,
-                    bytes,
-                    whose,
-                });
-            }
-            Effect::Write {
-                volume,
-                tag,
-                sector,
-                payload,
-                fua,
-            } => {
-                self.write(volume, Answer::Engine(tag), sector, payload, fua);
-            }
-            Effect::Flush { volume, tag } => self.flush(volume, tag),
-            Effect::Discard {
-                volume,
-                tag,
-                sector,
-                bytes,
-                kind,
-            } => {
-                self.discard(volume, tag, (sector, bytes), kind);
-            }
-            Effect::MetaRead {
-                volume,
-                tag,
-                sector,
-                bytes,
-            } => {
-                self.meta_read(volume, tag, sector, bytes);
-            }
-            Effect::MetaWrite {
-                volume,
-                tag,
-                sector,
-                data,
-                preflush,
-                fua,
-            } => {
-                self.meta_write(volume, tag, (sector, data), preflush, fua);
-            }
-            Effect::RetryIo { tag } => self.retry_io(tag),
-            Effect::GiveUpIo { tag } => self.give_up_io(tag),
-            Effect::CloseDisk { volume } => self.close_disk(volume),
-            Effect::OpenConnection => self.open_connection(),
-            Effect::CloseConnection => self.close_connection(),
-            Effect::SetWire(wire) => self.net.wire = wire,
-            Effect::Send {
-                volume,
-                packet,
-                digest,
-                payload,
-                notify,
-            } => {
-                self.send_packet(volume, &packet, digest.as_ref(), payload, notify);
-            }
-            Effect::Complete { request, result } => self.on_complete(request, result),
-            Effect::Device { volume, device } => self.on_device(volume, device),
-            Effect::AdminDone { id, result } => self.on_admin_done(id, result),
-            Effect::SetTimer { timer, at } => self.timers.set(Slot::Engine(timer), at),
-            Effect::ClearTimer { timer } => self.timers.clear(Slot::Engine(timer)),
-            Effect::Log {
-                level,
-                volume,
-                text,
-                cause,
-            } => match cause {
-                Cause::Own => self.log(level, volume, text),
-                Cause::Others => self.log_others(level, volume, text),
-            },
-            Effect::StateChanged { volume, old, new } => {
-                self.watch_left_device(volume, &new);
-                self.watch_connection(&new);
-                self.notify(Notice::StateChanged { volume, old, new });
-            }
-        }
-    }
-
-    pub(crate) fn notify(&self, notice: Notice) {
-        (self.notify)(notice);
-    }
-
-    pub(crate) fn log(&self, level: Level, volume: Option<VolumeNr>, text: impl Into<String>) {
-        self.notify(Notice::Log {
-            level,
-            volume,
-            text: text.into(),
-        });
-    }
-
-    /// Logs what others have brought about, unless they do so too often.
-    pub(crate) fn log_others(
-        &mut self,
-        level: Level,
-        volume: Option<VolumeNr>,
-        text: impl Into<String>,
-    ) {
-        let text = text.into();
-        let line = Line {
-            level,
-            volume,
-            text,
-        };
-        if let Some(line) = self.log_limit.admit(self.now, line) {
-            self.log(line.level, line.volume, line.text);
-        } else if !self.timers.is_set(Slot::LogSums) {
-            self.timers.set(Slot::LogSums, self.now.plus_ms(SUM_MS));
-        }
-    }
-
-    fn say_log_sums(&mut self) {
-        for line in self.log_limit.sums() {
-            self.log(line.level, line.volume, line.text);
+            Slot::LogSums => parts.io.say_log_sums(),
+            Slot::Buffers => parts.io.give_idle_buffers_back(),
         }
     }
 
     fn on_messages(&mut self) {
         while let Ok(message) = self.messages.try_recv() {
+            let parts = &mut self.parts;
             match message {
-                Message::Admin(command, caller) => self.on_command(command, caller),
+                Message::Admin(command, caller) => parts.on_command(command, caller),
                 Message::Attach(request, opened, caller) => match opened {
-                    Ok(opened) => self.on_attach(request, opened, caller),
+                    Ok(opened) => parts.on_attach(request, opened, caller),
                     Err(error) => (caller.reply)(Err(error)),
                 },
-                Message::Withdraw(ticket) => self.withdraw(ticket),
-                Message::Connect(request, caller) => {
-                    let command = Command::Connect {
-                        options: request.options.clone(),
-                        discard_my_data: request.discard_my_data,
-                        tentative: request.tentative,
-                    };
-                    let old = self.net.config.replace(*request);
-                    self.command(command, caller, OnEnd::RestoreNetIfRefused(Box::new(old)));
+                Message::Withdraw(ticket) => {
+                    if let Some(event) = parts.commands.withdraw(ticket) {
+                        parts.raise(event);
+                    }
                 }
+                Message::Connect(request, caller) => parts.on_connect(*request, caller),
                 Message::Status(reply) => {
                     #[cfg(debug_assertions)]
-                    self.break_on_purpose();
-                    reply(self.engine.status(self.now));
+                    break_on_purpose(&parts.io.config);
+                    reply(parts.engine.status(parts.io.now));
                 }
-                Message::Fuse(message) => self.on_fuse_message(message),
-                Message::Ublk(message) => self.on_ublk_message(message),
-                Message::Knbd(message) => self.on_knbd_message(message),
-                Message::Use(reply) => self.report_use(reply),
-                Message::Grown(growth, result) => self.on_grown(&growth, &result),
-                Message::Park(volumes) => self.park(&volumes),
+                Message::Node(report) => parts.front.on_node_report(&mut parts.io, report),
+                Message::LeftDropped(volume) => parts.front.on_left_dropped(&parts.io, volume),
+                Message::Held(volume, held, reply) => parts.secondary(volume, held, reply),
+                Message::Use(reply) => parts.front.report_use(&parts.io, reply),
+                Message::Grown(growth, result) => parts.io.on_grown(&growth, &result),
+                Message::Park(volumes) => parts.front.park(&mut parts.io, &volumes),
                 #[cfg(test)]
-                Message::KernelClient(nr, socket) => self.add_kernel_client(nr, socket),
+                Message::KernelClient(nr, socket) => {
+                    parts.front.serve_kernel(&mut parts.io, nr, socket);
+                }
                 Message::Stop => self.stop(),
             }
-            self.drain_pending();
+            self.parts.drain_pending();
         }
-    }
-
-    /// For tests of what follows: a file `break-NAME` in the run directory is taken for a broken invariant when the status is
-    /// asked for. Programs that are shipped are built without this.
-    #[cfg(debug_assertions)]
-    fn break_on_purpose(&self) {
-        let name = format!("break-{}", self.config.name);
-        assert!(
-            std::fs::remove_file(self.config.run_dir.join(name)).is_err(),
-            "broken on purpose"
-        );
     }
 
     fn stop(&mut self) {
         self.stopping = true;
-        self.say_log_sums();
-        self.close_connection();
-        self.stop_front_ends();
+        let parts = &mut self.parts;
+        parts.io.say_log_sums();
+        parts.net.close(&mut parts.io);
+        parts.front.stop(&mut parts.io);
     }
+}
 
-    fn on_command(&mut self, command: Command, reply: Caller) {
-        match command {
-            Command::Secondary { volume, held_open } => {
-                if self.front.is_parked(volume) {
-                    // Its users wait for the next process.
-                    self.demote_parked(volume, reply);
-                } else if held_open || self.has_clients(volume) {
-                    self.secondary(volume, true, reply);
-                } else {
-                    // Who uses a loop device is found out elsewhere; the answer comes back as a message.
-                    self.ask_who_holds(volume, reply);
-                }
-            }
-            Command::NetOptions { options } => {
-                let on_end = OnEnd::TakeNetOptions(Box::new(options.clone()));
-                self.command(Command::NetOptions { options }, reply, on_end);
-            }
-            command => self.command(command, reply, OnEnd::Nothing),
-        }
-    }
-
-    /// Commands the demotion; `held_open`: somebody uses the device.
-    pub(crate) fn secondary(&mut self, volume: VolumeNr, held_open: bool, reply: Caller) {
-        self.command(
-            Command::Secondary { volume, held_open },
-            reply,
-            OnEnd::Nothing,
-        );
-    }
-
-    fn on_attach(
-        &mut self,
-        request: AttachRequest,
-        opened: crate::disk::OpenedDisk,
-        caller: Caller,
-    ) {
-        let volume = self.volume(request.volume);
-        if volume.disk.is_some() {
-            let info = format!("volume {} has a disk", request.volume);
-            (caller.reply)(Err(AdminError::refused(ERR_DISK_CONFIGURED, info)));
-            return;
-        }
-        let internal = std::sync::Arc::ptr_eq(&opened.data, &opened.meta);
-        let data = DiskFile::new(opened.data);
-        let meta = if internal {
-            Rc::clone(&data)
-        } else {
-            DiskFile::new(opened.meta)
-        };
-        volume.disk = Some(Disk { data, meta });
-        let AttachRequest {
-            volume, options, ..
-        } = request;
-        let command = Command::Attach {
-            volume,
-            disk: opened.info,
-            options,
-        };
-        self.command(command, caller, OnEnd::CloseDiskIfRefused(volume));
-    }
-
-    fn command(&mut self, command: Command, caller: Caller, on_end: OnEnd) {
-        let Caller { ticket, reply } = caller;
-        if let Some(at) = self.withdrawn.iter().position(|other| *other == ticket) {
-            let _ = self.withdrawn.remove(at);
-            let result = Err(AdminError::Withdrawn);
-            self.follow_end(on_end, &result);
-            reply(result);
-            return;
-        }
-        let pending = PendingAdmin {
-            ticket,
-            reply: Some(reply),
-            on_end,
-        };
-        let id = AdminId(self.admin.insert(pending) as u64);
-        self.raise(Event::Admin { id, command });
-    }
-
-    fn withdraw(&mut self, ticket: Ticket) {
-        let found = self.admin.iter_mut().find(|(_, p)| p.ticket == ticket);
-        let Some((key, pending)) = found else {
-            // Its disk is being opened, or who uses its device is being found out; or it is done.
-            if self.withdrawn.len() >= WITHDRAWN_MAX {
-                self.withdrawn.pop_front();
-            }
-            self.withdrawn.push_back(ticket);
-            return;
-        };
-        if let Some(reply) = pending.reply.take() {
-            reply(Err(AdminError::Withdrawn));
-        }
-        let id = AdminId(key as u64);
-        self.raise(Event::Withdraw { id });
-    }
-
-    fn on_admin_done(&mut self, id: AdminId, result: Result<(), AdminError>) {
-        let Some(pending) = self.admin.try_remove(id.0 as usize) else {
-            return self.log(
-                Level::Error,
-                None,
-                format!("an answer to command {} of nobody", id.0),
-            );
-        };
-        self.follow_end(pending.on_end, &result);
-        if let Some(reply) = pending.reply {
-            reply(result);
-        }
-    }
-
-    /// What else the end of a command changes.
-    fn follow_end(&mut self, on_end: OnEnd, result: &Result<(), AdminError>) {
-        match (on_end, result) {
-            (OnEnd::CloseDiskIfRefused(volume), Err(_)) => self.close_disk(volume),
-            (OnEnd::CloseDiskIfRefused(volume), Ok(())) => self.judge_left_device(volume),
-            (OnEnd::RestoreNetIfRefused(old), Err(_)) => self.net.config = *old,
-            (OnEnd::RestoreNetIfRefused(_), Ok(())) => self.fit_pool(),
-            (OnEnd::TakeNetOptions(options), Ok(())) => {
-                if let Some(config) = &mut self.net.config {
-                    config.options = *options;
-                }
-                self.fit_pool();
-            }
-            _ => {}
-        }
-    }
-
-    /// What the loop knows of a volume; made if it is new.
-    pub(crate) fn volume(&mut self, nr: VolumeNr) -> &mut Volume {
-        let index = match self.volumes.iter().position(|volume| volume.nr == nr) {
-            Some(index) => index,
-            None => {
-                let lane = Lane::default();
-                self.volumes.push(Volume {
-                    nr,
-                    disk: None,
-                    lane,
-                    device: None,
-                    left: Left::default(),
-                });
-                self.volumes.len() - 1
-            }
-        };
-        &mut self.volumes[index]
-    }
-
-    fn on_complete(
-        &mut self,
-        request: RequestId,
-        result: Result<Option<Buf>, rdb_engine::RequestError>,
-    ) {
-        self.complete_request(request.0 as usize, result);
-    }
+/// For tests of what follows: a file `break-NAME` in the run directory is taken for a broken invariant when the status is
+/// asked for. Programs that are shipped are built without this.
+#[cfg(debug_assertions)]
+fn break_on_purpose(config: &ResourceConfig) {
+    let name = format!("break-{}", config.name);
+    assert!(
+        std::fs::remove_file(config.run_dir.join(name)).is_err(),
+        "broken on purpose"
+    );
 }
 
 /// `CLOCK_MONOTONIC`.

@@ -2,266 +2,23 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use rdb_engine::config::{DiskOptions, NetOptions};
-use rdb_engine::state::VolumeState;
-use rdb_engine::{AdminError, Command, DeviceSpec, Level, Resource, ResourceStatus, VolumeNr};
-use rdb_frontend::fuse::left::LeftSessions;
-use rdb_frontend::{Frontend, FrontendError};
+use rdb_engine::{Command, Resource, VolumeNr};
 
-use crate::Engine;
-use crate::challenges::Challenges;
-use crate::disk::{OpenedDisk, open_disks};
+use crate::api::{
+    AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceConfig, SpawnError, StatusReply,
+    Ticket, UseReply,
+};
+use crate::disk::open::open_disks;
+use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::frontend::fuse::FuseMessage;
-use crate::frontend::knbd::KnbdMessage;
-use crate::frontend::ublk::UblkMessage;
-use crate::pool::{Growth, PoolSize};
-use crate::process::CoreDumps;
+use crate::mailbox::{Mailbox, Message};
+use crate::op::Op;
+use crate::pool::PoolSize;
 use crate::ring::Remains;
-
-/// What a resource's thread is started with.
-#[derive(Clone, Debug)]
-pub struct ResourceConfig {
-    /// The resource's name: names its sockets too, so it is not empty and has no `/`.
-    pub name: String,
-    /// Where sockets and mounts are made, `/run/rdb` by default.
-    pub run_dir: PathBuf,
-    /// Which front end serves the devices beside the NBD socket.
-    pub frontend: Frontend,
-    /// `max-buffers` to begin with, 4 KiB pages: the buffers are taken at start. A connection that has more of them
-    /// configured gets more when it is configured.
-    pub max_buffers: u32,
-    /// How long the thread looks for completions before it sleeps, while it has work; zero never does.
-    pub busy_poll: Duration,
-    /// How many connections a new device of the kernel's NBD client gets, from 1 to [`rdb_frontend::knbd::CONNECTIONS_MAX`].
-    pub nbd_connections: u32,
-    /// Volumes whose devices the process before handed over in an orderly way, with the current generation identifier
-    /// that their users know. Others are taken over only if their disk crashed as Primary.
-    pub inherited: Vec<(VolumeNr, u64)>,
-    /// FUSE sessions that the process before has left, and those that are left for the next one.
-    pub left_sessions: LeftSessions,
-    /// The challenges of this process, the same for all its resources.
-    pub challenges: Challenges,
-    /// Whether its buffers, which hold users' data, are in a core dump if there is one.
-    pub core_dumps: CoreDumps,
-}
-
-/// Why a resource's thread cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// The name cannot name a socket.
-    #[error("{name:?} cannot be a resource's name: it names files too")]
-    Name {
-        /// As given.
-        name: String,
-    },
-    /// The front end cannot be had.
-    #[error(transparent)]
-    Frontend(#[from] FrontendError),
-    /// The system refuses something.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        error: io::Error,
-    },
-}
-
-/// Where a volume's metadata is (`docs/spec/metadata.md`, section 1.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MetaLocation {
-    /// At the end of the data device.
-    Internal,
-    /// On a device of its own.
-    Flexible(PathBuf),
-    /// In a numbered slot of a device for several volumes.
-    Indexed(PathBuf, u32),
-}
-
-/// Which disk a volume is to have.
-#[derive(Clone, Debug)]
-pub struct AttachRequest {
-    /// The volume.
-    pub volume: VolumeNr,
-    /// A block device or a plain file.
-    pub data_path: PathBuf,
-    /// Its metadata.
-    pub meta: MetaLocation,
-    /// The engine's options of the disk.
-    pub options: DiskOptions,
-}
-
-/// How the peer is reached. The options of the sockets are `docs/spec/wire.md`, section 1.2.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectRequest {
-    /// Listened on; outgoing connections come from its IP address.
-    pub local: SocketAddr,
-    /// Connected to; accepted connections come from its IP address.
-    pub peer: SocketAddr,
-    /// The engine's options of the connection.
-    pub options: NetOptions,
-    /// Give up own changes after split brain.
-    pub discard_my_data: bool,
-    /// A dry run: look what would happen and disconnect.
-    pub tentative: bool,
-    /// `sndbuf-size`; 0 leaves it to the system.
-    pub sndbuf_bytes: u32,
-    /// `rcvbuf-size`; 0 leaves it to the system.
-    pub rcvbuf_bytes: u32,
-    /// `socket-check-timeout`, 0.1 s; 0 stands for `ping-timeout`.
-    pub socket_check_timeout_ds: u32,
-    /// `tcp-cork`: tell TCP when more follows at once.
-    pub tcp_cork: bool,
-}
-
-/// What a resource tells of itself, in the order in which it happens. Called on the resource's thread: be quick.
-#[derive(Clone, Debug)]
-pub enum Notice {
-    /// For the log.
-    Log {
-        /// How loud.
-        level: Level,
-        /// What it is about, `None` for the resource.
-        volume: Option<VolumeNr>,
-        /// The line.
-        text: String,
-    },
-    /// A volume's state changed.
-    StateChanged {
-        /// Which.
-        volume: VolumeNr,
-        /// Before.
-        old: VolumeState,
-        /// Now.
-        new: VolumeState,
-    },
-    /// The device can be used; again with every change of its size.
-    DeviceUp {
-        /// Which.
-        volume: VolumeNr,
-        /// Its size.
-        spec: DeviceSpec,
-        /// Its node, `None` if there is the NBD socket only.
-        node: Option<PathBuf>,
-    },
-    /// The front end could not make the device. If there is a `DeviceUp` without a node after it, there is the NBD socket.
-    NoDevice {
-        /// Which.
-        volume: VolumeNr,
-        /// Why.
-        reason: String,
-    },
-    /// The device cannot be used any more and its node is given back.
-    DeviceDown {
-        /// Which.
-        volume: VolumeNr,
-    },
-    /// A FUSE session has begun, with its connection, or has ended.
-    Session {
-        /// Its name, see [`rdb_frontend::fuse::left::identity`].
-        identity: String,
-        /// The connection, as long as it is served.
-        connection: Option<Arc<OwnedFd>>,
-    },
-    /// The thread has ended: after [`ResourceHandle::stop`], or for this reason.
-    Stopped {
-        /// What went wrong, if something did.
-        failure: Option<String>,
-    },
-}
-
-/// Takes the answer to a command, on the resource's thread.
-pub type Reply = Box<dyn FnOnce(Result<(), AdminError>) + Send>;
-
-/// Takes a status, on the resource's thread.
-pub type StatusReply = Box<dyn FnOnce(ResourceStatus) + Send>;
-
-/// Who uses a volume's device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceUse {
-    /// Which.
-    pub volume: VolumeNr,
-    /// Clients of the NBD socket.
-    pub clients: usize,
-    /// Somebody has mounted or opened the device node.
-    pub is_held: bool,
-    /// The device node stays when this process ends, and its users wait for the next one.
-    pub outlives: bool,
-    /// It stays when this process becomes another program.
-    pub can_be_handed_over: bool,
-}
-
-/// Takes what is known of the users, on another thread.
-pub type UseReply = Box<dyn FnOnce(Vec<DeviceUse>) + Send>;
-
-/// A command that was given, so that it can be taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
-
-impl Ticket {
-    fn next() -> Ticket {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Ticket(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// A reply, and by which ticket its command is taken back.
-pub(crate) struct Caller {
-    pub(crate) ticket: Ticket,
-    pub(crate) reply: Reply,
-}
-
-/// What the thread is told.
-pub(crate) enum Message {
-    Attach(AttachRequest, Result<OpenedDisk, AdminError>, Caller),
-    Admin(Command, Caller),
-    Connect(Box<ConnectRequest>, Caller),
-    Withdraw(Ticket),
-    Status(StatusReply),
-    Fuse(FuseMessage),
-    Ublk(UblkMessage),
-    Knbd(KnbdMessage),
-    Use(UseReply),
-    /// More buffers are there, or are not to be had.
-    Grown(Growth, io::Result<()>),
-    Park(Vec<VolumeNr>),
-    /// The server's end of a connection of the kernel's NBD client, without the driver and its device.
-    #[cfg(test)]
-    KernelClient(VolumeNr, OwnedFd),
-    Stop,
-}
-
-/// Posts messages and wakes the thread.
-#[derive(Clone)]
-pub(crate) struct Mailbox {
-    sender: Sender<Message>,
-    bell: Arc<OwnedFd>,
-}
-
-impl Mailbox {
-    /// Whether the thread still takes messages.
-    pub(crate) fn post(&self, message: Message) -> bool {
-        if self.sender.send(message).is_err() {
-            return false;
-        }
-        self.ring_bell();
-        true
-    }
-
-    fn ring_bell(&self) {
-        // SAFETY: the descriptor is open. It cannot fail but by a counter near its end, which rings as well.
-        unsafe { libc::eventfd_write(self.bell.as_raw_fd(), 1) };
-    }
-}
 
 /// A resource's thread, from outside. Clones mean the same thread.
 #[derive(Clone)]
@@ -282,9 +39,6 @@ impl Drop for AtWork {
     }
 }
 
-/// `ERR_INVALID_REQUEST`, for a thread that is gone (`docs/spec/admin.md`, section 4.3).
-const ERR_INVALID_REQUEST: u16 = 162;
-
 impl ResourceHandle {
     /// Opens and measures the disks, then attaches them. Opening happens on a thread of its own; the resource goes
     /// on meanwhile. Refused with 104, 105 or 116 if the disks cannot be had, else with what the engine says.
@@ -293,10 +47,7 @@ impl ResourceHandle {
         let ticket = Ticket::next();
         let open = move || {
             let opened = open_disks(&request.data_path, &request.meta);
-            post_command(
-                &mailbox,
-                Message::Attach(request, opened, Caller { ticket, reply }),
-            );
+            mailbox.post_command(Message::Attach(request, opened, Caller { ticket, reply }));
         };
         if let Err(error) = std::thread::Builder::new()
             .name("rdb-attach".into())
@@ -312,10 +63,8 @@ impl ResourceHandle {
     /// `Secondary` is told whether somebody has the device open.
     pub fn admin(&self, command: Command, reply: Reply) -> Ticket {
         let ticket = Ticket::next();
-        post_command(
-            &self.mailbox,
-            Message::Admin(command, Caller { ticket, reply }),
-        );
+        self.mailbox
+            .post_command(Message::Admin(command, Caller { ticket, reply }));
         ticket
     }
 
@@ -329,10 +78,10 @@ impl ResourceHandle {
     /// Configures the connection and begins to connect.
     pub fn connect(&self, request: ConnectRequest, reply: Reply) -> Ticket {
         let ticket = Ticket::next();
-        post_command(
-            &self.mailbox,
-            Message::Connect(Box::new(request), Caller { ticket, reply }),
-        );
+        self.mailbox.post_command(Message::Connect(
+            Box::new(request),
+            Caller { ticket, reply },
+        ));
         ticket
     }
 
@@ -370,22 +119,6 @@ impl ResourceHandle {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         // Nothing is ever sent; the error is the end.
         let _ = ended.recv();
-    }
-}
-
-/// Posts a message that carries a reply, which is answered in any case.
-fn post_command(mailbox: &Mailbox, message: Message) {
-    let Err(lost) = mailbox.sender.send(message) else {
-        mailbox.ring_bell();
-        return;
-    };
-    if let Message::Attach(_, _, caller) | Message::Admin(_, caller) | Message::Connect(_, caller) =
-        lost.0
-    {
-        (caller.reply)(Err(AdminError::refused(
-            ERR_INVALID_REQUEST,
-            "the resource is being stopped",
-        )));
     }
 }
 
@@ -431,10 +164,7 @@ pub(crate) fn spawn_engine<E: Engine>(
     // SAFETY: `bell` was just made and belongs to nobody else.
     let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(bell) });
     let (sender, messages) = channel();
-    let mailbox = Mailbox {
-        sender,
-        bell: Arc::clone(&bell),
-    };
+    let mailbox = Mailbox::new(sender, bell);
     let inner = mailbox.clone();
     let (started, wait) = channel();
     let (at_work, ended) = channel();
@@ -476,10 +206,10 @@ fn run<E: Engine>(
     notices: impl Fn(Notice) + Send + 'static,
     make: impl FnOnce() -> E,
     started: &Sender<Result<(), SpawnError>>,
-) -> Option<(String, Remains)> {
+) -> Option<(String, Remains<Op>)> {
     let name = config.name.clone();
     let size = PoolSize::for_max_buffers(config.max_buffers);
-    let bell = match mailbox.bell.try_clone() {
+    let bell = match mailbox.bell() {
         Ok(bell) => bell,
         Err(error) => {
             let _ = started.send(Err(SpawnError::Io {
@@ -529,8 +259,8 @@ fn run<E: Engine>(
 }
 
 /// Gives the disks back once they have answered.
-fn linger(name: &str, remains: Remains) {
-    let (all, of_disks) = (remains.count(), remains.disk_count());
+fn linger(name: &str, remains: Remains<Op>) {
+    let (all, of_disks) = (remains.count(), remains.held_count());
     tracing::error!(
         "drbd {name}: it has ended, but {all} operation(s) of it have not, {of_disks} of them I/O of its disks; until they end \
          the disks are in use"

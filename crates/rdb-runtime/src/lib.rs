@@ -17,14 +17,21 @@
 //! Decisions about replication are the engine's. This crate decides how two sockets become a pair
 //! (`docs/spec/wire.md`, section 1.3), how I/O smaller than a disk's block is done, and who may read how much.
 
+mod api;
 mod buffers;
 mod challenges;
+mod commands;
 mod disk;
+mod engine;
 mod event_loop;
 mod frontend;
 mod handle;
+mod io;
 mod log_limit;
+mod mailbox;
 mod net;
+mod op;
+mod parts;
 pub mod pool;
 mod probe;
 mod process;
@@ -35,32 +42,13 @@ mod tests;
 mod timers;
 mod wipe;
 
-use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
-
-pub use challenges::Challenges;
-pub use disk::is_left;
-pub use handle::{
+pub use api::{
     AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
-    ResourceHandle, SpawnError, StatusReply, Ticket, UseReply, spawn,
+    SpawnError, StatusReply, Ticket, UseReply,
 };
+pub use challenges::Challenges;
+pub use disk::left::is_left;
+pub use handle::{ResourceHandle, spawn};
 pub use probe::check;
 pub use process::{CoreDumps, harden_process};
 pub use wipe::WipingAllocator;
-
-use crate::pool::Buf;
-
-/// What the loop needs of an engine; tests have one that follows a script.
-pub(crate) trait Engine: 'static {
-    fn handle(&mut self, now: Time, event: Event<Buf>, effects: &mut Vec<Effect<Buf>>);
-    fn status(&self, now: Time) -> ResourceStatus;
-}
-
-impl Engine for Resource<Buf> {
-    fn handle(&mut self, now: Time, event: Event<Buf>, effects: &mut Vec<Effect<Buf>>) {
-        Resource::handle(self, now, event, effects);
-    }
-
-    fn status(&self, now: Time) -> ResourceStatus {
-        Resource::status(self, now)
-    }
-}

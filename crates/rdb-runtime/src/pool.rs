@@ -22,7 +22,7 @@ use growth::Chunks;
 pub(crate) use growth::{Growth, Zeroes};
 
 /// Smallest piece handed out, and the alignment of all of them, in bytes: what any disk wants for direct I/O.
-pub const PAGE_BYTES: usize = 4096;
+pub const PAGE_BYTES: usize = crate::process::PAGE_BYTES;
 /// Pages of a chunk, the largest piece: 1 MiB.
 const CHUNK_PAGES: usize = 256;
 /// Pieces are `PAGE_BYTES << order` long.

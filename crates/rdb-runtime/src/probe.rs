@@ -1,15 +1,14 @@
 //! Whether a resource could run here.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use io_uring::{opcode, types};
-
-use crate::handle::SpawnError;
+use crate::api::SpawnError;
+use crate::op::Op;
 use crate::pool::{Pool, PoolSize};
-use crate::ring::{Op, Ring};
+use crate::ring::Ring;
 
 /// How long the ring may take to bring what is there already.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -27,7 +26,7 @@ pub fn check(max_buffers: u32) -> Result<(), SpawnError> {
 
 fn try_ring(max_buffers: u32) -> io::Result<()> {
     let pool = Pool::new(PoolSize::for_max_buffers(max_buffers))?;
-    let mut ring = Ring::new(pool, Duration::ZERO)?;
+    let mut ring = Ring::<Op>::new(pool, Duration::ZERO)?;
     // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
     let bell = unsafe { libc::eventfd(1, libc::EFD_CLOEXEC) };
     if bell < 0 {
@@ -35,12 +34,7 @@ fn try_ring(max_buffers: u32) -> io::Result<()> {
     }
     // SAFETY: `bell` was just made and belongs to nobody else.
     let bell = Rc::new(unsafe { OwnedFd::from_raw_fd(bell) });
-    ring.start(Op::Wake(Box::new([0; 8]), bell), |op| {
-        let Op::Wake(bytes, bell) = op else {
-            unreachable!("just made")
-        };
-        opcode::Read::new(types::Fd(bell.as_raw_fd()), bytes.as_mut_ptr(), 8).build()
-    });
+    ring.start(Op::Wake(Box::new([0; 8]), bell));
     ring.turn(true, Some(ANSWER))?;
     ring.gather();
     match ring.next_completed() {

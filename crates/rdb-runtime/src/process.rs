@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of a page.
-const PAGE_BYTES: usize = crate::pool::PAGE_BYTES;
+pub(crate) const PAGE_BYTES: usize = 4096;
 /// `PR_SET_IO_FLUSHER` of `prctl(2)`, Linux 5.6.
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 

@@ -1,7 +1,7 @@
 //! The ring: what is in flight, and what it owns.
 //!
-//! An operation's memory and file descriptors belong to its [`Op`] in the slab until the kernel says that it has
-//! ended, whatever becomes of the connection, disk or client it was for. That is what makes the pushes sound.
+//! An operation's memory and file descriptors belong to the [`Operation`] in the slab until the kernel says that it has
+//! ended, whatever becomes of what it was for. That is what makes the pushes sound.
 //!
 //! A ring that ends gives what is under way a few seconds. What takes longer, I/O of a disk that hangs, leaves [`Remains`]: they
 //! keep memory and disks for the kernel until it has answered, on the thread of the ring, for nobody else may enter it.
@@ -9,20 +9,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{IoUring, opcode, squeue};
-use rdb_engine::VolumeNr;
-use rdb_frontend::ublk::Tag;
-use replica_proto::Socket;
+use io_uring::{IoUring, squeue};
 use slab::Slab;
 
-use crate::disk::{DiskIo, LeftDisk};
-use crate::pool::{Buf, Pool};
-use crate::stream::{SendBatch, Stage};
+use crate::pool::Pool;
 
 /// Entries of the submission queue. It is flushed whenever it is full, so this bounds nothing but batches.
 const SUBMISSION_ENTRIES: u32 = 512;
@@ -32,44 +26,40 @@ const SLOTS: usize = 2048;
 /// Entries of the completion queue; beyond, the kernel keeps completions in a list.
 const COMPLETION_ENTRIES: u32 = 4096;
 /// How long an ending ring waits for what it has cancelled, before whoever waits for its end is told of it all the same.
-const TEARDOWN_MS: u64 = 5000;
+pub(crate) const TEARDOWN_MS: u64 = 5000;
 
-/// Which end of a stream socket an operation is for. The generation tells connections and clients apart that had
-/// the same place one after the other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Owner {
-    /// A socket of the connection to the peer.
-    Peer { generation: u32, socket: Socket },
-    /// An NBD client.
-    Nbd { client: u32, generation: u32 },
+/// What a ring has to know of an operation that it keeps in flight.
+///
+/// # Safety
+/// Pointers in the submission go to memory that the operation owns, at the same address wherever the operation itself is
+/// moved, and file descriptors are ones that it holds.
+pub(crate) unsafe trait Operation: Sized {
+    /// What is taken note of when the operation does not end with its ring.
+    type Held;
+
+    /// One that asks for the end of the operation in that place.
+    fn cancel(key: usize) -> Self;
+
+    /// Its submission.
+    fn entry(&mut self) -> squeue::Entry;
+
+    /// What becomes of it when the ring ends.
+    fn at_end(&self) -> AtEnd;
+
+    /// What it keeps in use.
+    fn held(&self) -> Option<Self::Held>;
 }
 
-/// An operation in flight with everything the kernel uses meanwhile.
-pub(crate) enum Op {
-    /// A read of the eventfd that messages ring.
-    Wake(Box<[u8; 8]>, Rc<OwnedFd>),
-    /// Cancels another one; owns nothing.
-    Cancel,
-    /// Disk I/O.
-    Disk(DiskIo),
-    /// A gathered send.
-    Send(Owner, Box<SendBatch>, Rc<OwnedFd>),
-    /// A receive of whatever comes.
-    Stage(Owner, Box<Stage>, Rc<OwnedFd>),
-    /// A receive of payload into its place; the number is where in the buffer it begins.
-    Payload(Owner, Buf, u32, Rc<OwnedFd>),
-    /// A connect to the peer, with its address.
-    Connect(u32, Rc<OwnedFd>, Box<socket2::SockAddr>),
-    /// An accept on the listening socket of a connection attempt.
-    Accept(u32, Rc<OwnedFd>),
-    /// The first packet of an accepted socket.
-    FirstPacket(u32, Rc<OwnedFd>, Box<[u8; 8]>),
-    /// An accept on the NBD socket.
-    NbdAccept(u32, Rc<OwnedFd>),
-    /// A command of a ublk device's tag: it ends when there is a request.
-    Ublk(VolumeNr, u32, Tag, Rc<OwnedFd>),
-    /// A wait for the kernel's FUSE client of a volume to ask something.
-    FusePoll(VolumeNr, u32, Rc<OwnedFd>),
+/// What becomes of an operation when its ring ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AtEnd {
+    /// It is cancelled and awaited.
+    Cancelled,
+    /// It is let run and awaited.
+    Awaited,
+    /// It ends with the ring itself, and uses nothing of ours: nobody waits for it. Most of the time it waits for somebody to
+    /// speak.
+    Dropped,
 }
 
 /// Without work for this long, the thread sleeps at once.
@@ -81,16 +71,16 @@ const FEW_OPS: usize = 8;
 const ENTER_GETEVENTS: u32 = 1;
 
 /// The ring of one resource.
-pub(crate) struct Ring {
+pub(crate) struct Ring<O: Operation> {
     uring: mem::ManuallyDrop<IoUring>,
-    ops: mem::ManuallyDrop<Slab<Op>>,
+    ops: mem::ManuallyDrop<Slab<O>>,
     /// The arenas that the ring has registered.
     pools: mem::ManuallyDrop<Vec<Rc<Pool>>>,
     /// How many chunks can be registered, and how many places are taken.
     slots: usize,
     slots_used: usize,
-    /// How many of `ops` are tags that wait for a request.
-    tags: usize,
+    /// How many of `ops` end with the ring itself.
+    dropped: usize,
     /// Completions taken from the ring and not yet handed out. They stay here, whatever becomes of the handler of the one before:
     /// an operation whose completion were lost would be awaited for ever.
     completed: VecDeque<(u64, i32)>,
@@ -99,9 +89,9 @@ pub(crate) struct Ring {
     last_work: Instant,
 }
 
-impl Ring {
+impl<O: Operation> Ring<O> {
     /// Makes the ring on the thread that will use it.
-    pub(crate) fn new(pool: Rc<Pool>, busy_poll: Duration) -> io::Result<Ring> {
+    pub(crate) fn new(pool: Rc<Pool>, busy_poll: Duration) -> io::Result<Ring<O>> {
         let uring = IoUring::builder()
             .setup_cqsize(COMPLETION_ENTRIES)
             .setup_single_issuer()
@@ -128,7 +118,7 @@ impl Ring {
         let mut ring = Ring {
             uring: mem::ManuallyDrop::new(uring),
             ops: mem::ManuallyDrop::new(Slab::with_capacity(1024)),
-            tags: 0,
+            dropped: 0,
             pools: mem::ManuallyDrop::new(Vec::new()),
             slots,
             slots_used: 0,
@@ -194,13 +184,13 @@ impl Ring {
         self.pools.iter().any(|other| Rc::ptr_eq(other, pool))
     }
 
-    /// Starts an operation; `entry` makes its submission from the operation in its place. Pointers in the entry must
-    /// go to memory that the operation owns, and file descriptors must be ones that it holds.
-    pub(crate) fn start(&mut self, op: Op, entry: impl FnOnce(&mut Op) -> squeue::Entry) -> usize {
-        self.tags += usize::from(matches!(op, Op::Ublk(..)));
+    /// Starts an operation; where it is in flight.
+    pub(crate) fn start(&mut self, op: impl Into<O>) -> usize {
+        let op = op.into();
+        self.dropped += usize::from(op.at_end() == AtEnd::Dropped);
         let key = self.ops.insert(op);
-        let entry = entry(&mut self.ops[key]).user_data(key as u64);
-        // SAFETY: by this function's rule the entry refers only to what the operation owns, which stays in the slab
+        let entry = self.ops[key].entry().user_data(key as u64);
+        // SAFETY: by the rule of `Operation` the entry refers only to what the operation owns, which stays in the slab
         // until its completion is taken; see also `drop`.
         while unsafe { self.uring.submission().push(&entry) }.is_err() {
             // The queue is full: hand it over.
@@ -221,12 +211,12 @@ impl Ring {
 
     /// Asks for the end of an operation; its completion comes all the same.
     pub(crate) fn cancel(&mut self, key: usize) {
-        self.start(Op::Cancel, |_| opcode::AsyncCancel::new(key as u64).build());
+        self.start(O::cancel(key));
     }
 
     /// What is in flight.
-    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (usize, &Op)> {
-        self.ops.iter()
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = &O> {
+        self.ops.iter().map(|(_, op)| op)
     }
 
     /// Submits what is queued. `wait`: until something completes, at most for this long (`None`: for ever).
@@ -268,7 +258,7 @@ impl Ring {
     fn busy_poll(&mut self, timeout: Option<Duration>) -> bool {
         let start = Instant::now();
         if self.busy_poll.is_zero()
-            || self.ops.len() - self.tags > FEW_OPS
+            || self.ops.len() - self.dropped > FEW_OPS
             || start.duration_since(self.last_work) > LULL
         {
             return false;
@@ -305,12 +295,12 @@ impl Ring {
     }
 
     /// Hands out the first operation that has completed, with what became of it.
-    pub(crate) fn next_completed(&mut self) -> Option<(Op, i32)> {
+    pub(crate) fn next_completed(&mut self) -> Option<(O, i32)> {
         // The kernel answers nothing that was not asked.
         loop {
             let (user_data, result) = self.completed.pop_front()?;
             if let Some(op) = self.ops.try_remove(user_data as usize) {
-                self.tags -= usize::from(matches!(op, Op::Ublk(..)));
+                self.dropped -= usize::from(op.at_end() == AtEnd::Dropped);
                 return Some((op, result));
             }
         }
@@ -323,16 +313,12 @@ impl Ring {
     }
 
     /// Ends the ring: cancels what can be cancelled, and waits for the rest, a few seconds. What does not end in time is left.
-    pub(crate) fn end(mut self) -> Option<Remains> {
+    pub(crate) fn end(mut self) -> Option<Remains<O>> {
         if self.quiesce() {
             return None;
         }
-        let disks = self.in_flight().filter_map(|(_, op)| match op {
-            Op::Disk(io) => Some(LeftDisk::new(&io.file.open)),
-            _ => None,
-        });
-        let disks = disks.collect();
-        Some(Remains { ring: self, disks })
+        let held = self.in_flight().filter_map(O::held).collect();
+        Some(Remains { ring: self, held })
     }
 
     /// Cancels everything and waits; whether all has ended. Bounded.
@@ -340,13 +326,11 @@ impl Ring {
         let end = Instant::now() + Duration::from_millis(TEARDOWN_MS);
         let keys: Vec<usize> = self.ops.iter().map(|(key, _)| key).collect();
         for key in keys {
-            // Disk writes that run are let run: half of a block helps nobody.
-            // Commands of ublk's tags end with the ring itself, and nothing of ours is used by them.
-            if !matches!(self.ops.get(key), Some(Op::Disk(_) | Op::Ublk(..))) {
+            if self.ops.get(key).map(O::at_end) == Some(AtEnd::Cancelled) {
                 self.cancel(key);
             }
         }
-        while self.ops.len() > self.tags {
+        while self.ops.len() > self.dropped {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.turn(true, Some(left)).is_err() {
                 return false;
@@ -358,21 +342,21 @@ impl Ring {
 }
 
 /// A ring that has ended but for operations that the kernel has not answered.
-pub(crate) struct Remains {
-    // Closed before it is said that the disks are free.
-    ring: Ring,
-    disks: Vec<LeftDisk>,
+pub(crate) struct Remains<O: Operation> {
+    // Closed before it is said that what was held is free.
+    ring: Ring<O>,
+    held: Vec<O::Held>,
 }
 
-impl Remains {
+impl<O: Operation> Remains<O> {
     /// How many operations there are.
     pub(crate) fn count(&self) -> usize {
-        self.ring.ops.len() - self.ring.tags
+        self.ring.ops.len() - self.ring.dropped
     }
 
-    /// How many of them are I/O of disks.
-    pub(crate) fn disk_count(&self) -> usize {
-        self.disks.len()
+    /// How many of them keep something in use.
+    pub(crate) fn held_count(&self) -> usize {
+        self.held.len()
     }
 
     /// Waits until the last one is answered, however long that takes, and gives everything back.
@@ -388,7 +372,7 @@ impl Remains {
     }
 }
 
-impl Drop for Ring {
+impl<O: Operation> Drop for Ring<O> {
     fn drop(&mut self) {
         if !self.quiesce() {
             // The kernel may still write into the buffers. They are leaked, and so is the ring.
@@ -414,122 +398,4 @@ fn is_transient(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::disk::{Answer, DiskFile, Job, Memory, OpenFile, is_left};
-    use crate::pool::{PoolSize, Reserve};
-
-    fn ring() -> Ring {
-        let pool = Pool::new(PoolSize {
-            receive: 1,
-            front_end: 1,
-            filling: 1,
-            read: 1,
-            peer_read: 1,
-        });
-        Ring::new(pool.expect("memory"), Duration::ZERO).expect("io_uring")
-    }
-
-    /// Goal: a disk that hangs costs whoever ends a ring a few seconds, and is free once it has answered. Method: a read of a pipe
-    /// stands for it, which ends when something is written.
-    #[test]
-    fn a_disk_that_hangs_is_held_until_it_answers() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("disk");
-        let made = std::process::Command::new("mkfifo").arg(&path).status();
-        assert!(made.expect("mkfifo").success());
-        let open = || {
-            let mut both = std::fs::OpenOptions::new();
-            both.read(true).write(true).open(&path).expect("a pipe")
-        };
-        let (pipe, mut writer) = (open(), open());
-
-        let mut ring = ring();
-        let pool = Rc::downgrade(&ring.pools[0]);
-        let open = Arc::new(OpenFile::of(pipe));
-        let is_open = Arc::downgrade(&open);
-        let buf = ring.pools[0].take(Reserve::Read, 512).expect("a buffer");
-        DiskIo::new(
-            VolumeNr(0),
-            Answer::Part(0),
-            &DiskFile::new(open),
-            Job::Read,
-            (0, 512),
-            Memory::Pool(buf),
-        )
-        .start(&mut ring);
-
-        assert!(!is_left(&path));
-        let begun = Instant::now();
-        let remains = ring.end().expect("nothing ends the read");
-        assert!(begun.elapsed() < Duration::from_millis(2 * TEARDOWN_MS));
-        assert_eq!((remains.count(), remains.disk_count()), (1, 1));
-        assert!(is_left(&path), "it is said who has it");
-        assert!(is_open.upgrade().is_some() && pool.upgrade().is_some());
-
-        let answering = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(200));
-            std::io::Write::write_all(&mut writer, &[7; 512]).expect("the pipe has room");
-        });
-        remains.wait().expect("the ring works");
-        answering.join().expect("it is written");
-        assert!(!is_left(&path), "free");
-        assert!(is_open.upgrade().is_none() && pool.upgrade().is_none());
-    }
-
-    /// Starts a read of an eventfd; it ends at once if `count` is not zero.
-    fn start_read(ring: &mut Ring, count: u32) -> Rc<OwnedFd> {
-        // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
-        let fd = unsafe { libc::eventfd(count, libc::EFD_CLOEXEC) };
-        assert!(fd >= 0);
-        // SAFETY: `fd` was just made and belongs to nobody else.
-        let fd = Rc::new(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) });
-        ring.start(Op::Wake(Box::new([0; 8]), Rc::clone(&fd)), |op| {
-            let Op::Wake(bytes, fd) = op else {
-                unreachable!("just made")
-            };
-            let fd = io_uring::types::Fd(std::os::fd::AsRawFd::as_raw_fd(fd));
-            opcode::Read::new(fd, bytes.as_mut_ptr(), 8).build()
-        });
-        fd
-    }
-
-    /// Goal: a handler that panics leaves nothing in flight that has completed, and so no disk in use. Method: of three completions
-    /// one is handed out, as when its handler panics, and the ring ends.
-    #[test]
-    fn what_has_completed_and_was_not_handed_out_is_not_awaited() {
-        let mut ring = ring();
-        let fds = [1, 2, 3].map(|count| start_read(&mut ring, count));
-        while ring.gather() < fds.len() {
-            ring.turn(true, None).expect("enter");
-        }
-        let (op, result) = ring.next_completed().expect("three");
-        assert!(matches!(op, Op::Wake(..)));
-        assert_eq!(result, 8);
-        drop(op);
-        assert!(ring.end().is_none(), "nothing is in flight");
-        assert!(fds.iter().all(|fd| Rc::strong_count(fd) == 1));
-    }
-
-    #[test]
-    fn waiting_ends_with_the_timeout_and_an_op_in_flight_is_awaited() {
-        let mut ring = ring();
-        let fd = start_read(&mut ring, 0);
-        let start = Instant::now();
-        ring.turn(true, Some(Duration::from_millis(30)))
-            .expect("enter");
-        assert!(start.elapsed() >= Duration::from_millis(25));
-        assert_eq!(ring.gather(), 0);
-        drop(ring);
-        assert!(
-            start.elapsed() < Duration::from_secs(2),
-            "a read that never ends is cancelled"
-        );
-        assert_eq!(Rc::strong_count(&fd), 1);
-    }
 }

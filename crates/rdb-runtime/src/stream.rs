@@ -7,11 +7,61 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use io_uring::{opcode, types};
+use io_uring::{opcode, squeue, types};
 use rdb_engine::{SendTag, Time};
+use replica_proto::Socket;
 
 use crate::pool::Buf;
-use crate::ring::{Op, Owner, Ring};
+use crate::ring::{Operation, Ring};
+
+/// Whose socket it is. The generation tells connections and clients apart that had the same place one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// A socket of the connection to the peer.
+    Peer { generation: u32, socket: Socket },
+    /// An NBD client.
+    Nbd { client: u32, generation: u32 },
+}
+
+/// A send or a receive in flight.
+pub(crate) struct StreamOp {
+    pub(crate) owner: Owner,
+    pub(crate) fd: Rc<OwnedFd>,
+    pub(crate) flight: Flight,
+}
+
+/// What is under way.
+pub(crate) enum Flight {
+    /// A gathered send.
+    Send(Box<SendBatch>),
+    /// A receive of whatever comes.
+    Stage(Box<Stage>),
+    /// A receive of payload into its place; the number is where in the buffer it begins.
+    Payload(Buf, u32),
+}
+
+impl StreamOp {
+    /// Its submission, which refers to what the operation owns and to nothing else.
+    pub(crate) fn entry(&mut self) -> squeue::Entry {
+        let fd = types::Fd(self.fd.as_raw_fd());
+        match &mut self.flight {
+            Flight::Send(batch) => opcode::SendMsg::new(fd, &raw const batch.message)
+                .flags((libc::MSG_NOSIGNAL | batch.more) as u32)
+                .build(),
+            Flight::Stage(stage) => {
+                let room = &mut stage.bytes[stage.end..];
+                opcode::Recv::new(fd, room.as_mut_ptr(), room.len() as u32).build()
+            }
+            Flight::Payload(buf, filled) => {
+                let from = *filled as usize;
+                let into = buf.as_ptr().wrapping_add(from);
+                opcode::Recv::new(fd, into, (buf.len() - from) as u32)
+                    .flags(libc::MSG_WAITALL)
+                    .build()
+            }
+        }
+    }
+}
 
 /// Pieces of one `sendmsg`. The kernel's limit is 1024; more than this gains nothing.
 const PIECES_MAX: usize = 256;
@@ -52,6 +102,8 @@ pub(crate) struct SendBatch {
     offset: usize,
     pieces: Vec<libc::iovec>,
     message: libc::msghdr,
+    /// `MSG_MORE` if another message of it follows.
+    more: libc::c_int,
 }
 
 impl SendBatch {
@@ -70,6 +122,7 @@ impl SendBatch {
             offset: 0,
             pieces: Vec::with_capacity(PIECES_MAX),
             message,
+            more: 0,
         })
     }
 
@@ -239,7 +292,13 @@ impl Sender {
     }
 
     /// Starts to send what is queued, if something is and nothing is in flight.
-    pub(crate) fn flush(&mut self, now: Time, ring: &mut Ring, owner: Owner, fd: &Rc<OwnedFd>) {
+    pub(crate) fn flush(
+        &mut self,
+        now: Time,
+        ring: &mut Ring<impl Operation + From<StreamOp>>,
+        owner: Owner,
+        fd: &Rc<OwnedFd>,
+    ) {
         if self.flying || self.building.parts.is_empty() {
             return;
         }
@@ -256,7 +315,7 @@ impl Sender {
     pub(crate) fn on_sent(
         &mut self,
         now: Time,
-        ring: &mut Ring,
+        ring: &mut Ring<impl Operation + From<StreamOp>>,
         (owner, mut batch, fd): (Owner, Box<SendBatch>, Rc<OwnedFd>),
         result: i32,
         tags: &mut impl Extend<SendTag>,
@@ -305,17 +364,17 @@ impl Sender {
     }
 }
 
-fn send(ring: &mut Ring, owner: Owner, mut batch: Box<SendBatch>, fd: Rc<OwnedFd>, cork: bool) {
+fn send(
+    ring: &mut Ring<impl Operation + From<StreamOp>>,
+    owner: Owner,
+    mut batch: Box<SendBatch>,
+    fd: Rc<OwnedFd>,
+    cork: bool,
+) {
     let last = batch.lay_out();
-    let more = if cork && !last { libc::MSG_MORE } else { 0 };
-    ring.start(Op::Send(owner, batch, fd), |op| {
-        let Op::Send(_, batch, fd) = op else {
-            unreachable!("just made")
-        };
-        opcode::SendMsg::new(types::Fd(fd.as_raw_fd()), &raw const batch.message)
-            .flags((libc::MSG_NOSIGNAL | more) as u32)
-            .build()
-    });
+    batch.more = if cork && !last { libc::MSG_MORE } else { 0 };
+    let flight = Flight::Send(batch);
+    ring.start(StreamOp { owner, fd, flight });
 }
 
 /// Where bytes arrive first.
@@ -442,23 +501,20 @@ impl Receiver {
     }
 
     /// Receives more: into the payload that is arriving, else into the stage.
-    pub(crate) fn receive(&mut self, ring: &mut Ring, owner: Owner, fd: &Rc<OwnedFd>) {
+    pub(crate) fn receive(
+        &mut self,
+        ring: &mut Ring<impl Operation + From<StreamOp>>,
+        owner: Owner,
+        fd: &Rc<OwnedFd>,
+    ) {
         if self.in_flight {
             return;
         }
         let fd = Rc::clone(fd);
         if let Some(Arriving { buf, filled }) = self.arriving.take() {
             self.in_flight = true;
-            ring.start(Op::Payload(owner, buf, filled as u32, fd), |op| {
-                let Op::Payload(_, buf, filled, fd) = op else {
-                    unreachable!("just made")
-                };
-                let from = *filled as usize;
-                let into = buf.as_ptr().wrapping_add(from);
-                opcode::Recv::new(types::Fd(fd.as_raw_fd()), into, (buf.len() - from) as u32)
-                    .flags(libc::MSG_WAITALL)
-                    .build()
-            });
+            let flight = Flight::Payload(buf, filled as u32);
+            ring.start(StreamOp { owner, fd, flight });
             return;
         }
         let Some(mut stage) = self.stage.take() else {
@@ -469,18 +525,8 @@ impl Receiver {
             (stage.start, stage.end) = (0, stage.end - stage.start);
         }
         self.in_flight = true;
-        ring.start(Op::Stage(owner, stage, fd), |op| {
-            let Op::Stage(_, stage, fd) = op else {
-                unreachable!("just made")
-            };
-            let room = &mut stage.bytes[stage.end..];
-            opcode::Recv::new(
-                types::Fd(fd.as_raw_fd()),
-                room.as_mut_ptr(),
-                room.len() as u32,
-            )
-            .build()
-        });
+        let flight = Flight::Stage(stage);
+        ring.start(StreamOp { owner, fd, flight });
     }
 
     /// Handles the end of a receive into the stage.

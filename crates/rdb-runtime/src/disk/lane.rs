@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::disk::Answer;
+use super::io::Answer;
 use crate::pool::{Aligned, Buf};
 
 /// What a step writes.

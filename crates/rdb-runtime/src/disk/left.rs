@@ -4,10 +4,36 @@
 //! file is open the disk is in use, by this process, and whoever opens it anew is told of that.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::open::{Identity, OpenFile};
+/// Which device or file it is, under whatever name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Identity {
+    /// A block device (`a` is its number) or a file (`a` is its file system's).
+    block: bool,
+    a: u64,
+    b: u64,
+}
+
+impl Identity {
+    pub(super) fn of(metadata: &std::fs::Metadata) -> Identity {
+        if metadata.file_type().is_block_device() {
+            Identity {
+                block: true,
+                a: metadata.rdev(),
+                b: 0,
+            }
+        } else {
+            Identity {
+                block: false,
+                a: metadata.dev(),
+                b: metadata.ino(),
+            }
+        }
+    }
+}
 
 /// How many I/Os hold each.
 static LEFT: Mutex<BTreeMap<Identity, usize>> = Mutex::new(BTreeMap::new());
@@ -21,9 +47,9 @@ fn left() -> MutexGuard<'static, BTreeMap<Identity, usize>> {
 pub(crate) struct LeftDisk(Identity);
 
 impl LeftDisk {
-    pub(crate) fn new(file: &OpenFile) -> LeftDisk {
-        *left().entry(file.identity).or_default() += 1;
-        LeftDisk(file.identity)
+    pub(super) fn new(disk: Identity) -> LeftDisk {
+        *left().entry(disk).or_default() += 1;
+        LeftDisk(disk)
     }
 }
 

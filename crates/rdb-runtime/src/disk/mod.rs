@@ -1,520 +1,645 @@
-//! Disk I/O: one operation of the engine becomes one or more of the ring.
-//!
-//! Durability: a write that need not be durable makes its file dirty, a successful flush that began afterwards makes
-//! it clean, and a flush of a clean file has nothing to do. Writes with FUA are durable by themselves
-//! (`RWF_DSYNC`). Through the page cache that is a write and then a flush, so that it is known which of the two has failed:
-//! a write that meets a full disk is tried again (`space.rs`), a flush that fails has lost what it should have kept.
+//! The disks of a resource's volumes: the engine's disk effects, and how their answers get back to it.
 
-mod effects;
+pub(crate) mod io;
 mod lane;
-mod left;
-mod open;
+pub(crate) mod left;
+pub(crate) mod open;
 mod space;
 
-use std::cell::Cell;
-use std::os::fd::AsRawFd;
+use std::collections::VecDeque;
+use std::io::Result as IoResult;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use io_uring::{opcode, squeue, types};
-use rdb_engine::{DiscardKind, DiskError, IoTag, VolumeNr};
+use rdb_engine::{DiscardKind, DiskError, Event, IoTag, ReadFor, VolumeNr};
+use slab::Slab;
 
-pub(crate) use lane::{Lane, Step};
-pub(crate) use left::LeftDisk;
-pub use left::is_left;
-pub(crate) use open::{OpenFile, OpenedDisk, open_disks};
-pub(crate) use space::Kept;
+use self::io::{Answer, DiskFile, DiskIo, Ended, Job, Memory, Progress};
+use self::lane::{Change, Lane, Step};
+use self::open::OpenFile;
+use self::space::Kept;
+use crate::io::Io;
+use crate::op::Op;
+use crate::pool::{Aligned, Buf, Reserve, Zeroes};
 
-use crate::pool::{Aligned, Buf, Zeroes};
-use crate::ring::{Op, Ring};
+/// What is said of I/O to a volume that has no disk.
+const NO_DISK: DiskError = DiskError {
+    errno: libc::ENODEV,
+};
+/// What is said of a range that no device has.
+const BAD_RANGE: DiskError = DiskError {
+    errno: libc::EINVAL,
+};
 
-/// Metadata is transferred in pieces of at most this many bytes.
-const META_PIECE_BYTES: usize = 1 << 20;
-/// Zeroes are written in pieces of this many bytes.
-const ZERO_PIECE_BYTES: u32 = Zeroes::BYTES as u32;
-
-/// An open disk as the loop sees it.
-pub(crate) struct DiskFile {
-    pub(crate) open: Arc<OpenFile>,
-    /// Counts writes that have ended and were not durable by themselves.
-    written: Cell<u64>,
-    /// Those that a flush has made durable.
-    flushed: Cell<u64>,
+/// The disks of all volumes, and what waits to be done on them.
+pub(crate) struct Disks {
+    volumes: Vec<Volume>,
+    /// Reads of our users that wait for a buffer.
+    waiting_reads: VecDeque<WaitingRead>,
+    /// Reads for the peer that do; the engine has only so many under way.
+    waiting_peer_reads: VecDeque<WaitingRead>,
+    splits: Slab<SplitJob>,
+    /// Writes that have met a full disk.
+    kept: Kept,
+    zeroes: Rc<Zeroes>,
 }
 
-impl DiskFile {
-    pub(crate) fn new(open: Arc<OpenFile>) -> Rc<DiskFile> {
-        // What an earlier process left in the disk's cache is not known to be durable: begin dirty.
-        Rc::new(DiskFile {
-            open,
-            written: Cell::new(1),
-            flushed: Cell::new(0),
+/// What a volume has of disks. There is one for each volume that was ever asked for.
+struct Volume {
+    nr: VolumeNr,
+    /// From the attach until the engine has it closed.
+    disk: Option<Disk>,
+    lane: Lane,
+}
+
+/// A volume's open files; the same one twice if the metadata is internal.
+#[derive(Clone)]
+struct Disk {
+    data: Rc<DiskFile>,
+    meta: Rc<DiskFile>,
+}
+
+/// A job of the engine that is done in parts.
+struct SplitJob {
+    answer: Answer,
+    left: u32,
+    error: Option<DiskError>,
+}
+
+/// A read of the disk that has no buffer yet.
+struct WaitingRead {
+    volume: VolumeNr,
+    answer: Answer,
+    sector: u64,
+    bytes: u32,
+    whose: ReadFor,
+}
+
+impl Disks {
+    pub(crate) fn new() -> IoResult<Disks> {
+        Ok(Disks {
+            volumes: Vec::new(),
+            waiting_reads: VecDeque::new(),
+            waiting_peer_reads: VecDeque::new(),
+            splits: Slab::new(),
+            kept: Kept::default(),
+            zeroes: Rc::new(Zeroes::new()?),
         })
     }
 
-    fn fd(&self) -> types::Fd {
-        types::Fd(self.open.file.as_raw_fd())
+    /// Whether a read of our users waits for a buffer.
+    pub(crate) fn has_waiting_reads(&self) -> bool {
+        !self.waiting_reads.is_empty()
     }
 
-    /// Whether a range of bytes can be transferred directly.
-    pub(crate) fn is_aligned(&self, offset: u64, bytes: u64) -> bool {
-        (offset | bytes).is_multiple_of(u64::from(self.open.block_bytes))
+    /// Gives a volume its disk; `false`: it has one.
+    pub(crate) fn attach(
+        &mut self,
+        nr: VolumeNr,
+        data: Arc<OpenFile>,
+        meta: Arc<OpenFile>,
+    ) -> bool {
+        let volume = self.volume(nr);
+        if volume.disk.is_some() {
+            return false;
+        }
+        let is_internal = Arc::ptr_eq(&data, &meta);
+        let data = DiskFile::new(data);
+        let meta = match is_internal {
+            true => Rc::clone(&data),
+            false => DiskFile::new(meta),
+        };
+        volume.disk = Some(Disk { data, meta });
+        true
     }
 
-    fn is_clean(&self) -> bool {
-        self.written.get() == self.flushed.get()
+    fn volume(&mut self, nr: VolumeNr) -> &mut Volume {
+        let found = self.volumes.iter().position(|volume| volume.nr == nr);
+        let index = found.unwrap_or_else(|| {
+            self.volumes.push(Volume {
+                nr,
+                disk: None,
+                lane: Lane::default(),
+            });
+            self.volumes.len() - 1
+        });
+        &mut self.volumes[index]
     }
 
-    fn note_write(&self) {
-        self.written.set(self.written.get() + 1);
+    fn disk(&self, nr: VolumeNr) -> Option<Disk> {
+        self.volumes
+            .iter()
+            .find(|volume| volume.nr == nr)?
+            .disk
+            .clone()
     }
-}
 
-/// Who is answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Answer {
-    /// The engine.
-    Engine(IoTag),
-    /// A part of a job that is split.
-    Part(usize),
-    /// The volume's lane.
-    Lane,
-}
+    /// The disk and the first byte of a range that lies on it. A write behind the end would let a file grow.
+    fn disk_range(&self, nr: VolumeNr, sector: u64, bytes: u64) -> Result<(Disk, u64), DiskError> {
+        let disk = self.disk(nr).ok_or(NO_DISK)?;
+        let offset = offset_of(&disk.data, sector, bytes).ok_or(BAD_RANGE)?;
+        Ok((disk, offset))
+    }
 
-/// The memory of an I/O.
-pub(crate) enum Memory {
-    None,
-    Pool(Buf),
-    Heap(Aligned),
-    Zeroes(Rc<Zeroes>),
-}
+    /// Reads, as soon as there is a buffer; whether it has to wait for one.
+    pub(crate) fn read(
+        &mut self,
+        io: &mut Io,
+        (volume, tag): (VolumeNr, IoTag),
+        (sector, bytes): (u64, u32),
+        whose: ReadFor,
+    ) -> bool {
+        let read = WaitingRead {
+            volume,
+            answer: Answer::Engine(tag),
+            sector,
+            bytes,
+            whose,
+        };
+        // Those that wait already come first, so that a large one gets its turn.
+        let waits = !self.waiting(whose).is_empty() || !self.start_read(io, &read);
+        if waits {
+            self.waiting(whose).push_back(read);
+        }
+        waits
+    }
 
-impl Memory {
-    /// Which registered buffer of the ring it lies in, if it does.
-    fn slot(&self) -> Option<u16> {
-        match self {
-            Memory::Pool(buf) => buf.slot(),
-            Memory::None | Memory::Heap(_) | Memory::Zeroes(_) => None,
+    fn waiting(&mut self, whose: ReadFor) -> &mut VecDeque<WaitingRead> {
+        match whose {
+            ReadFor::User => &mut self.waiting_reads,
+            ReadFor::Peer => &mut self.waiting_peer_reads,
         }
     }
 
-    fn as_ptr(&self) -> *mut u8 {
-        match self {
-            Memory::None => std::ptr::null_mut(),
-            Memory::Pool(buf) => buf.as_ptr(),
-            Memory::Heap(memory) => memory.as_ptr(),
-            Memory::Zeroes(memory) => memory.as_ptr(),
+    /// Retries reads that waited for a buffer; whether one was started.
+    pub(crate) fn retry_reads(&mut self, io: &mut Io, whose: ReadFor) -> bool {
+        let mut any = false;
+        while let Some(read) = self.waiting(whose).pop_front() {
+            if !self.start_read(io, &read) {
+                self.waiting(whose).push_front(read);
+                break;
+            }
+            any = true;
         }
+        any
     }
-}
 
-/// What an I/O does.
-pub(crate) enum Job {
-    Read,
-    /// A read of whole blocks, of which the payload gets the part that begins at this byte.
-    BounceRead {
-        into: Buf,
-        skip: u32,
-    },
-    Write {
-        fua: bool,
-    },
-    Flush,
-    /// Deallocates or zeroes; what to try next stands in the kind.
-    Deallocate {
-        kind: DiscardKind,
-    },
-    /// Writes zeroes.
-    Zero,
-    MetaRead {
-        bytes: Vec<u8>,
-        total: u32,
-    },
-    /// The flush before a metadata write.
-    MetaPreflush {
-        data: Vec<u8>,
-        fua: bool,
-    },
-    /// The piece of `data` from `from` on.
-    MetaWrite {
-        data: Vec<u8>,
-        from: usize,
-        fua: bool,
-    },
-}
-
-/// One I/O in flight.
-pub(crate) struct DiskIo {
-    pub(crate) volume: VolumeNr,
-    pub(crate) answer: Answer,
-    pub(crate) file: Rc<DiskFile>,
-    pub(crate) job: Job,
-    pub(crate) memory: Memory,
-    /// First byte on the disk.
-    pub(crate) offset: u64,
-    /// Bytes in all, and how many are done.
-    pub(crate) len: u32,
-    pub(crate) done: u32,
-    /// What the count of writes was when a flush began.
-    flushing: u64,
-    /// It is written, and is being made durable.
-    syncing: bool,
-}
-
-/// What became of an I/O.
-pub(crate) enum Progress {
-    /// It goes on.
-    GoesOn,
-    Ended((VolumeNr, Answer, Ended)),
-    /// There is no space for what is left of it.
-    Full(Box<DiskIo>, DiskError),
-}
-
-/// What an I/O ended with.
-pub(crate) enum Ended {
-    /// Data I/O; a read brings its payload.
-    Data(Result<Option<Buf>, DiskError>),
-    /// A bounce of the lane, to go on with.
-    Bounce(Result<Aligned, DiskError>),
-    /// Metadata I/O.
-    Meta(Result<Vec<u8>, DiskError>),
-}
-
-impl DiskIo {
-    pub(crate) fn new(
-        volume: VolumeNr,
-        answer: Answer,
-        file: &Rc<DiskFile>,
-        job: Job,
-        (offset, len): (u64, u32),
-        memory: Memory,
-    ) -> DiskIo {
-        let file = Rc::clone(file);
-        DiskIo {
+    /// Whether it could be started, or has failed already.
+    fn start_read(&mut self, io: &mut Io, read: &WaitingRead) -> bool {
+        let &WaitingRead {
             volume,
             answer,
-            file,
-            job,
+            sector,
+            bytes,
+            whose,
+        } = read;
+        let range = match bytes {
+            ..=rdb_engine::REQUEST_MAX_BYTES => self.disk_range(volume, sector, u64::from(bytes)),
+            _ => Err(BAD_RANGE),
+        };
+        let (disk, offset) = match range {
+            Ok(range) => range,
+            Err(error) => {
+                self.answer(io, answer, Err(error));
+                return true;
+            }
+        };
+        let buf = match whose {
+            ReadFor::User => io.pool.take(Reserve::Read, bytes),
+            ReadFor::Peer => io.pool.take_for_peer(bytes),
+        };
+        let Some(buf) = buf else {
+            return false;
+        };
+        let read = if disk.data.is_aligned(offset, u64::from(bytes)) {
+            DiskIo::new(
+                volume,
+                answer,
+                &disk.data,
+                Job::Read,
+                (offset, bytes),
+                Memory::Pool(buf),
+            )
+        } else {
+            let block = u64::from(disk.data.open.block_bytes);
+            let start = offset / block * block;
+            let end = (offset + u64::from(bytes)).next_multiple_of(block);
+            let job = Job::BounceRead {
+                into: buf,
+                skip: (offset - start) as u32,
+            };
+            let memory = Memory::Heap(Aligned::zeroed((end - start) as usize));
+            DiskIo::new(
+                volume,
+                answer,
+                &disk.data,
+                job,
+                (start, (end - start) as u32),
+                memory,
+            )
+        };
+        read.start(&mut io.ring);
+        true
+    }
+
+    pub(crate) fn write(
+        &mut self,
+        io: &mut Io,
+        (volume, tag): (VolumeNr, IoTag),
+        sector: u64,
+        payload: Buf,
+        fua: bool,
+    ) {
+        let answer = Answer::Engine(tag);
+        let len = payload.len() as u32;
+        let (disk, offset) = match self.disk_range(volume, sector, u64::from(len)) {
+            Ok(range) => range,
+            Err(error) => return self.answer(io, answer, Err(error)),
+        };
+        let block = disk.data.open.block_bytes;
+        let aligned = disk.data.is_aligned(offset, u64::from(len));
+        let lane = &mut self.volume(volume).lane;
+        if !aligned || lane.blocks(offset, u64::from(len), block) {
+            let change = Change::Payload(payload);
+            lane.steps.push_back(Step {
+                answer,
+                change,
+                offset,
+                len,
+                fua,
+            });
+            return self.advance_lane(io, volume);
+        }
+        let memory = Memory::Pool(payload);
+        DiskIo::new(
+            volume,
+            answer,
+            &disk.data,
+            Job::Write { fua },
+            (offset, len),
             memory,
-            offset,
-            len,
-            done: 0,
-            flushing: 0,
-            syncing: false,
+        )
+        .start(&mut io.ring);
+    }
+
+    pub(crate) fn flush(&mut self, io: &mut Io, volume: VolumeNr, tag: IoTag) {
+        let answer = Answer::Engine(tag);
+        let Some(disk) = self.disk(volume) else {
+            return self.answer(io, answer, Err(NO_DISK));
+        };
+        if !DiskIo::flush_is_needed(&disk.data) {
+            return self.answer(io, answer, Ok(None));
+        }
+        DiskIo::new(volume, answer, &disk.data, Job::Flush, (0, 0), Memory::None)
+            .start(&mut io.ring);
+    }
+
+    pub(crate) fn discard(
+        &mut self,
+        io: &mut Io,
+        volume: VolumeNr,
+        tag: IoTag,
+        (sector, bytes): (u64, u32),
+        kind: DiscardKind,
+    ) {
+        let answer = Answer::Engine(tag);
+        let (disk, offset) = match self.disk_range(volume, sector, u64::from(bytes)) {
+            Ok(range) => range,
+            Err(error) => return self.answer(io, answer, Err(error)),
+        };
+        let block = disk.data.open.block_bytes;
+        let lane = &self.volume(volume).lane;
+        if disk.data.is_aligned(offset, u64::from(bytes))
+            && !lane.blocks(offset, u64::from(bytes), block)
+        {
+            self.deallocate(io, volume, &disk.data, answer, (offset, bytes), kind);
+            return;
+        }
+        self.discard_in_parts(io, volume, &disk, answer, (offset, bytes), kind);
+    }
+
+    fn deallocate(
+        &mut self,
+        io: &mut Io,
+        volume: VolumeNr,
+        file: &Rc<DiskFile>,
+        answer: Answer,
+        range: (u64, u32),
+        kind: DiscardKind,
+    ) {
+        let job = Job::Deallocate { kind };
+        DiskIo::new(volume, answer, file, job, range, Memory::None).start(&mut io.ring);
+    }
+
+    /// Whole blocks are deallocated, what is left at the edges is zeroed in the lane; a range that has to wait
+    /// behind the lane is zeroed there as a whole.
+    fn discard_in_parts(
+        &mut self,
+        io: &mut Io,
+        volume: VolumeNr,
+        disk: &Disk,
+        answer: Answer,
+        (offset, bytes): (u64, u32),
+        kind: DiscardKind,
+    ) {
+        let block_bytes = disk.data.open.block_bytes;
+        let block = u64::from(block_bytes);
+        let end = offset + u64::from(bytes);
+        let (first, last) = (offset.next_multiple_of(block), end / block * block);
+        let whole = first < last
+            && !self
+                .volume(volume)
+                .lane
+                .blocks(first, last - first, block_bytes);
+        let edges: Vec<(u64, u64)> = if whole {
+            vec![(offset, first), (last, end)]
+        } else {
+            // In pieces that a bounce buffer holds.
+            (0..u64::from(bytes).div_ceil(1 << 20))
+                .map(|piece| {
+                    let start = offset + (piece << 20);
+                    (start, end.min(start + (1 << 20)))
+                })
+                .collect()
+        };
+        let edges: Vec<_> = edges
+            .into_iter()
+            .filter(|(start, end)| start < end)
+            .collect();
+        let left = edges.len() as u32 + u32::from(whole);
+        let part = Answer::Part(self.splits.insert(SplitJob {
+            answer,
+            left,
+            error: None,
+        }));
+        if whole {
+            self.deallocate(
+                io,
+                volume,
+                &disk.data,
+                part,
+                (first, (last - first) as u32),
+                kind,
+            );
+        }
+        for (start, end) in edges {
+            let len = (end - start) as u32;
+            let step = Step {
+                answer: part,
+                change: Change::Zeroes,
+                offset: start,
+                len,
+                fua: false,
+            };
+            self.volume(volume).lane.steps.push_back(step);
+        }
+        self.advance_lane(io, volume);
+    }
+
+    pub(crate) fn meta_read(
+        &mut self,
+        io: &mut Io,
+        volume: VolumeNr,
+        tag: IoTag,
+        sector: u64,
+        bytes: u32,
+    ) {
+        match self.meta_file(volume, sector, bytes as usize) {
+            Ok(file) => {
+                DiskIo::meta_read(volume, tag, &file, sector, bytes).start(&mut io.ring);
+            }
+            Err(error) => io.pending.push_back(Event::MetaDone {
+                tag,
+                result: Err(error),
+            }),
         }
     }
 
-    /// A metadata read.
-    pub(crate) fn meta_read(
-        volume: VolumeNr,
-        tag: IoTag,
-        file: &Rc<DiskFile>,
-        sector: u64,
-        total: u32,
-    ) -> DiskIo {
-        let piece = (total as usize).min(META_PIECE_BYTES);
-        let job = Job::MetaRead {
-            bytes: Vec::with_capacity(total as usize),
-            total,
-        };
-        let memory = Memory::Heap(Aligned::zeroed(piece));
-        let range = (sector.saturating_mul(512), piece as u32);
-        DiskIo::new(volume, Answer::Engine(tag), file, job, range, memory)
-    }
-
-    /// A metadata write; `preflush` begins with a flush unless nothing is to be flushed.
     pub(crate) fn meta_write(
+        &mut self,
+        io: &mut Io,
         volume: VolumeNr,
         tag: IoTag,
-        file: &Rc<DiskFile>,
         (sector, data): (u64, Vec<u8>),
         preflush: bool,
         fua: bool,
-    ) -> DiskIo {
-        let offset = sector.saturating_mul(512);
-        if preflush && !file.is_clean() {
-            let job = Job::MetaPreflush { data, fua };
-            return DiskIo::new(
-                volume,
-                Answer::Engine(tag),
-                file,
-                job,
-                (offset, 0),
-                Memory::None,
-            );
+    ) {
+        match self.meta_file(volume, sector, data.len()) {
+            Ok(file) => {
+                DiskIo::meta_write(volume, tag, &file, (sector, data), preflush, fua)
+                    .start(&mut io.ring);
+            }
+            Err(error) => io.pending.push_back(Event::MetaDone {
+                tag,
+                result: Err(error),
+            }),
         }
-        let job = Job::MetaWrite { data, from: 0, fua };
-        let mut io = DiskIo::new(
-            volume,
-            Answer::Engine(tag),
-            file,
-            job,
-            (offset, 0),
-            Memory::None,
-        );
-        io.stage_meta_write();
-        io
     }
 
-    /// Copies the next piece of a metadata write to where it can be transferred from.
-    fn stage_meta_write(&mut self) {
-        let Job::MetaWrite { data, from, .. } = &self.job else {
+    fn meta_file(
+        &self,
+        volume: VolumeNr,
+        sector: u64,
+        bytes: usize,
+    ) -> Result<Rc<DiskFile>, DiskError> {
+        let file = self.disk(volume).ok_or(NO_DISK)?.meta;
+        offset_of(&file, sector, bytes as u64)
+            .map(|_| file)
+            .ok_or(BAD_RANGE)
+    }
+
+    /// Closes a volume's disk. What is in flight keeps its file open until it ends.
+    pub(crate) fn close(&mut self, io: &mut Io, nr: VolumeNr) {
+        self.volume(nr).disk = None;
+        // The engine has nothing outstanding; should it, then each is answered.
+        for step in std::mem::take(&mut self.volume(nr).lane).steps {
+            self.answer(io, step.answer, Err(NO_DISK));
+        }
+        self.retry_reads(io, ReadFor::User);
+        self.retry_reads(io, ReadFor::Peer);
+    }
+
+    /// Handles a completion: the event to be raised, and the volume whose lane may go on after that.
+    pub(crate) fn on_completion(
+        &mut self,
+        io: &mut Io,
+        disk_io: DiskIo,
+        result: i32,
+    ) -> (Option<Event<Buf>>, Option<VolumeNr>) {
+        let ended = match disk_io.on_completion(result, &mut io.ring, &self.zeroes) {
+            Progress::GoesOn => return (None, None),
+            Progress::Ended(ended) => ended,
+            Progress::Full(full, error) => match self.tag_of(full.volume, full.answer) {
+                Some(tag) => {
+                    self.kept.keep(tag, *full, error);
+                    return (Some(Event::NoSpace { tag, error }), None);
+                }
+                None => full.end(Err(error)),
+            },
+        };
+        let (volume, answer, ended) = ended;
+        let event = match (ended, answer) {
+            (Ended::Meta(result), Answer::Engine(tag)) => Some(Event::MetaDone { tag, result }),
+            (Ended::Data(result), Answer::Engine(tag)) => Some(Event::DiskDone { tag, result }),
+            (Ended::Bounce(result), Answer::Lane) => {
+                self.on_lane_read(io, volume, result);
+                None
+            }
+            (ended, answer) => {
+                self.on_end(io, volume, answer, ended);
+                None
+            }
+        };
+        (event, Some(volume))
+    }
+
+    /// Passes an end on, through `pending`, for this may run amid effects.
+    fn on_end(&mut self, io: &mut Io, volume: VolumeNr, answer: Answer, ended: Ended) {
+        match (ended, answer) {
+            (Ended::Meta(result), Answer::Engine(tag)) => {
+                io.pending.push_back(Event::MetaDone { tag, result });
+            }
+            (Ended::Data(result), Answer::Lane) => self.on_lane_written(io, volume, result),
+            (Ended::Data(result), answer) => self.answer(io, answer, result),
+            (Ended::Bounce(_) | Ended::Meta(_), _) => {}
+        }
+    }
+
+    /// What the engine calls the operation that this answer is for.
+    fn tag_of(&self, nr: VolumeNr, mut answer: Answer) -> Option<IoTag> {
+        loop {
+            answer = match answer {
+                Answer::Engine(tag) => return Some(tag),
+                Answer::Part(key) => self.splits.get(key)?.answer,
+                Answer::Lane => {
+                    let volume = self.volumes.iter().find(|volume| volume.nr == nr)?;
+                    volume.lane.steps.front()?.answer
+                }
+            }
+        }
+    }
+
+    /// Tries again what was kept for this operation.
+    pub(crate) fn retry_io(&mut self, io: &mut Io, tag: IoTag) {
+        for (kept, _) in self.kept.take(tag) {
+            kept.start_again(&mut io.ring);
+        }
+    }
+
+    /// What was kept for this operation ends with the error that it has met.
+    pub(crate) fn give_up_io(&mut self, io: &mut Io, tag: IoTag) {
+        for (kept, error) in self.kept.take(tag) {
+            let (volume, answer, ended) = kept.end(Err(error));
+            self.on_end(io, volume, answer, ended);
+            self.advance_lane(io, volume);
+        }
+    }
+
+    /// Passes an answer on, through `pending`, for this may run amid effects.
+    fn answer(&mut self, io: &mut Io, answer: Answer, result: Result<Option<Buf>, DiskError>) {
+        match answer {
+            Answer::Engine(tag) => io.pending.push_back(Event::DiskDone { tag, result }),
+            Answer::Lane => {}
+            Answer::Part(key) => {
+                let Some(split) = self.splits.get_mut(key) else {
+                    return;
+                };
+                split.left -= 1;
+                split.error = split.error.or(result.err());
+                if split.left == 0 {
+                    let SplitJob { answer, error, .. } = self.splits.remove(key);
+                    self.answer(io, answer, error.map_or(Ok(None), Err));
+                }
+            }
+        }
+    }
+
+    /// Starts the first step of a lane, if nothing is in its way.
+    pub(crate) fn advance_lane(&mut self, io: &mut Io, nr: VolumeNr) {
+        let Some(disk) = self.disk(nr) else { return };
+        let block_bytes = disk.data.open.block_bytes;
+        let lane = &self.volume(nr).lane;
+        let Some(step) = lane.steps.front().filter(|_| !lane.active) else {
             return;
         };
-        let piece = &data[*from..(*from + META_PIECE_BYTES).min(data.len())];
-        let mut memory = match std::mem::replace(&mut self.memory, Memory::None) {
-            Memory::Heap(memory) if memory.as_slice().len() >= piece.len() => memory,
-            _ => Aligned::zeroed(piece.len()),
-        };
-        memory.as_mut_slice()[..piece.len()].copy_from_slice(piece);
-        (self.len, self.done) = (piece.len() as u32, 0);
-        self.memory = Memory::Heap(memory);
-    }
-
-    /// Whether it changes bytes of this range.
-    pub(crate) fn writes_to(&self, volume: VolumeNr, range: &std::ops::Range<u64>) -> bool {
-        let writes = matches!(
-            self.job,
-            Job::Write { .. } | Job::Deallocate { .. } | Job::Zero
-        );
-        writes
-            && self.volume == volume
-            && self.offset < range.end
-            && range.start < self.offset + u64::from(self.len)
-    }
-
-    /// Hands it to the ring.
-    pub(crate) fn start(mut self, ring: &mut Ring) {
-        if matches!(self.job, Job::Flush | Job::MetaPreflush { .. }) {
-            self.flushing = self.file.written.get();
+        let blocks = step.blocks(block_bytes);
+        let aligned = disk.data.is_aligned(step.offset, u64::from(step.len));
+        let in_the_way = io
+            .ring
+            .in_flight()
+            .any(|op| matches!(op, Op::Disk(other) if other.writes_to(nr, &blocks)))
+            || self.kept.writes_to(nr, &blocks);
+        if in_the_way {
+            // Looked at again when any I/O of the volume ends.
+            return;
         }
-        ring.start(Op::Disk(self), |op| {
-            let Op::Disk(io) = op else {
-                unreachable!("just made")
-            };
-            io.entry()
-        });
-    }
-
-    /// Hands it to the ring once more, from the block where it stopped.
-    pub(crate) fn start_again(mut self, ring: &mut Ring) {
-        self.done -= self.done % self.file.open.block_bytes;
-        self.start(ring);
-    }
-
-    /// Whether it has to be durable when it ends.
-    fn is_durable(&self) -> bool {
-        matches!(
-            self.job,
-            Job::Write { fua: true } | Job::MetaWrite { fua: true, .. }
+        let len = (blocks.end - blocks.start) as u32;
+        let memory = Memory::Heap(Aligned::zeroed(len as usize));
+        self.volume(nr).lane.active = true;
+        if aligned {
+            // Nothing to keep: it is here only for the order.
+            return self.write_lane(io, nr, &disk, memory);
+        }
+        DiskIo::new(
+            nr,
+            Answer::Lane,
+            &disk.data,
+            Job::Read,
+            (blocks.start, len),
+            memory,
         )
+        .start(&mut io.ring);
     }
 
-    /// Whether it can be tried again when it has met a full disk.
-    fn may_wait(&self) -> bool {
-        let writes = matches!(
-            self.job,
-            Job::Write { .. } | Job::Deallocate { .. } | Job::Zero | Job::MetaWrite { .. }
-        );
-        writes && !self.syncing
-    }
-
-    fn entry(&self) -> squeue::Entry {
-        let fd = self.file.fd();
-        if self.syncing {
-            return opcode::Fsync::new(fd)
-                .flags(types::FsyncFlags::DATASYNC)
-                .build();
-        }
-        let offset = self.offset + u64::from(self.done);
-        let left = self.len - self.done;
-        let at = self.memory.as_ptr().wrapping_add(self.done as usize);
-        match &self.job {
-            Job::Read | Job::BounceRead { .. } | Job::MetaRead { .. } => match self.memory.slot() {
-                Some(slot) => opcode::ReadFixed::new(fd, at, left, slot)
-                    .offset(offset)
-                    .build(),
-                None => opcode::Read::new(fd, at, left).offset(offset).build(),
-            },
-            Job::Write { .. } | Job::MetaWrite { .. } => {
-                let dsync = self.is_durable() && self.file.open.direct;
-                let flags = if dsync { libc::RWF_DSYNC } else { 0 };
-                match self.memory.slot() {
-                    Some(slot) => opcode::WriteFixed::new(fd, at, left, slot)
-                        .offset(offset)
-                        .rw_flags(flags)
-                        .build(),
-                    None => opcode::Write::new(fd, at, left)
-                        .offset(offset)
-                        .rw_flags(flags)
-                        .build(),
-                }
-            }
-            Job::Zero => {
-                let piece = left.min(ZERO_PIECE_BYTES);
-                opcode::Write::new(fd, self.memory.as_ptr(), piece)
-                    .offset(offset)
-                    .build()
-            }
-            Job::Flush | Job::MetaPreflush { .. } => opcode::Fsync::new(fd)
-                .flags(types::FsyncFlags::DATASYNC)
-                .build(),
-            Job::Deallocate { kind } => {
-                let mode = match kind {
-                    // On a block device this is a write of zeroes that may unmap, never a discard that may leave
-                    // anything behind.
-                    DiscardKind::Discard | DiscardKind::ZeroesMayUnmap => {
-                        libc::FALLOC_FL_PUNCH_HOLE
-                    }
-                    DiscardKind::Zeroes => libc::FALLOC_FL_ZERO_RANGE,
-                };
-                opcode::Fallocate::new(fd, u64::from(left))
-                    .offset(offset)
-                    .mode(mode | libc::FALLOC_FL_KEEP_SIZE)
-                    .build()
-            }
-        }
-    }
-
-    /// Handles its completion.
-    pub(crate) fn on_completion(
-        mut self,
-        result: i32,
-        ring: &mut Ring,
-        zeroes: &Rc<Zeroes>,
-    ) -> Progress {
-        if result == -libc::EINTR || result == -libc::EAGAIN {
-            self.start(ring);
-            return Progress::GoesOn;
-        }
-        if let Job::Deallocate { kind } = &mut self.job
-            && matches!(-result, libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS)
-        {
-            // What the disk cannot do is done by hand: the range must end up as asked.
-            match kind {
-                DiscardKind::Discard | DiscardKind::ZeroesMayUnmap => *kind = DiscardKind::Zeroes,
-                DiscardKind::Zeroes => {
-                    self.job = Job::Zero;
-                    self.memory = Memory::Zeroes(Rc::clone(zeroes));
-                }
-            }
-            self.start(ring);
-            return Progress::GoesOn;
-        }
-        if result < 0 {
-            let error = DiskError { errno: -result };
-            if error.is_no_space() && self.may_wait() {
-                return Progress::Full(Box::new(self), error);
-            }
-            return self.ended(Err(error));
-        }
-        let synced = std::mem::take(&mut self.syncing);
-        match &mut self.job {
-            Job::Flush => {
-                self.file
-                    .flushed
-                    .set(self.file.flushed.get().max(self.flushing));
-                return self.ended(Ok(()));
-            }
-            Job::MetaPreflush { data, fua } => {
-                self.file
-                    .flushed
-                    .set(self.file.flushed.get().max(self.flushing));
-                self.job = Job::MetaWrite {
-                    data: std::mem::take(data),
-                    from: 0,
-                    fua: *fua,
-                };
-                self.stage_meta_write();
-                self.start(ring);
-                return Progress::GoesOn;
-            }
-            Job::Deallocate { .. } => {
-                self.file.note_write();
-                return self.ended(Ok(()));
-            }
-            _ => {}
-        }
-        if !synced {
-            if result == 0 && self.len > self.done {
-                // The end of the file where there should be more.
-                return self.ended(Err(DiskError { errno: 0 }));
-            }
-            self.done = self.len.min(self.done + result as u32);
-            if self.done < self.len {
-                self.start(ring);
-                return Progress::GoesOn;
-            }
-            if self.is_durable() && !self.file.open.direct {
-                self.syncing = true;
-                self.start(ring);
-                return Progress::GoesOn;
-            }
-        }
-        match &mut self.job {
-            Job::Write { fua: false } | Job::MetaWrite { fua: false, .. } | Job::Zero => {
-                self.file.note_write();
-            }
-            _ => {}
-        }
-        match &mut self.job {
-            Job::MetaRead { bytes, total } => {
-                if let Memory::Heap(memory) = &self.memory {
-                    bytes.extend_from_slice(&memory.as_slice()[..self.len as usize]);
-                }
-                let left = *total as usize - bytes.len();
-                if left > 0 {
-                    self.offset += u64::from(self.len);
-                    (self.len, self.done) = (left.min(META_PIECE_BYTES) as u32, 0);
-                    self.start(ring);
-                    return Progress::GoesOn;
-                }
-            }
-            Job::MetaWrite { data, from, .. } => {
-                *from += self.len as usize;
-                if *from < data.len() {
-                    self.offset += u64::from(self.len);
-                    self.stage_meta_write();
-                    self.start(ring);
-                    return Progress::GoesOn;
-                }
-            }
-            _ => {}
-        }
-        self.ended(Ok(()))
-    }
-
-    fn ended(self, result: Result<(), DiskError>) -> Progress {
-        Progress::Ended(self.end(result))
-    }
-
-    fn end(self, result: Result<(), DiskError>) -> (VolumeNr, Answer, Ended) {
-        let ended = match self.job {
-            Job::MetaRead { bytes, .. } => Ended::Meta(result.map(|()| bytes)),
-            Job::MetaPreflush { .. } | Job::MetaWrite { .. } => {
-                Ended::Meta(result.map(|()| Vec::new()))
-            }
-            Job::BounceRead { mut into, skip } => Ended::Data(result.map(|()| {
-                if let (Memory::Heap(memory), Some(bytes)) = (&self.memory, into.as_mut_slice()) {
-                    let from = skip as usize;
-                    bytes.copy_from_slice(&memory.as_slice()[from..from + bytes.len()]);
-                }
-                Some(into)
-            })),
-            Job::Read => match self.memory {
-                Memory::Heap(memory) => Ended::Bounce(result.map(|()| memory)),
-                Memory::Pool(buf) => Ended::Data(result.map(|()| Some(buf))),
-                Memory::None | Memory::Zeroes(_) => Ended::Data(result.map(|()| None)),
-            },
-            Job::Write { .. } | Job::Flush | Job::Deallocate { .. } | Job::Zero => {
-                Ended::Data(result.map(|()| None))
-            }
+    fn write_lane(&mut self, io: &mut Io, nr: VolumeNr, disk: &Disk, memory: Memory) {
+        let Memory::Heap(mut memory) = memory else {
+            return;
         };
-        (self.volume, self.answer, ended)
+        let Some(step) = self.volume(nr).lane.steps.front() else {
+            return;
+        };
+        let blocks = step.blocks(disk.data.open.block_bytes);
+        step.apply(&blocks, &mut memory);
+        let job = Job::Write { fua: step.fua };
+        let range = (blocks.start, (blocks.end - blocks.start) as u32);
+        DiskIo::new(
+            nr,
+            Answer::Lane,
+            &disk.data,
+            job,
+            range,
+            Memory::Heap(memory),
+        )
+        .start(&mut io.ring);
     }
 
-    /// Whether a flush of this file has anything to do.
-    pub(crate) fn flush_is_needed(file: &DiskFile) -> bool {
-        !file.is_clean()
+    fn on_lane_read(&mut self, io: &mut Io, nr: VolumeNr, result: Result<Aligned, DiskError>) {
+        match (result, self.disk(nr)) {
+            (Ok(memory), Some(disk)) => self.write_lane(io, nr, &disk, Memory::Heap(memory)),
+            (Ok(_), None) => self.on_lane_written(io, nr, Err(NO_DISK)),
+            (Err(error), _) => self.on_lane_written(io, nr, Err(error)),
+        }
     }
+
+    fn on_lane_written(
+        &mut self,
+        io: &mut Io,
+        nr: VolumeNr,
+        result: Result<Option<Buf>, DiskError>,
+    ) {
+        let lane = &mut self.volume(nr).lane;
+        if !std::mem::take(&mut lane.active) {
+            return;
+        }
+        if let Some(step) = lane.steps.pop_front() {
+            self.answer(io, step.answer, result.map(|_| None));
+        }
+    }
+}
+
+/// The first byte of a range that is not empty and lies on the disk.
+fn offset_of(file: &DiskFile, sector: u64, bytes: u64) -> Option<u64> {
+    let offset = sector.checked_mul(512)?;
+    let end = offset.checked_add(bytes)?;
+    (bytes > 0 && end <= file.open.capacity_sectors * 512).then_some(offset)
 }

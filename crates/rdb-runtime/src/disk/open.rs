@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rdb_engine::{AdminError, DiskInfo};
 use rdb_meta::MetaKind;
 
-use super::left::is_left;
-use crate::handle::MetaLocation;
+use super::left::{Identity, LeftDisk, is_left};
+use crate::api::MetaLocation;
 
 /// `Can not open backing device.` and its kin: `docs/spec/admin.md`, section 4.3.
 const ERR_OPEN_DISK: u16 = 104;
@@ -35,33 +35,6 @@ const LEFT: &str = "it does not answer: what it was asked for before the resourc
 /// Metadata devices that are open in this process: an indexed one serves several volumes.
 static SHARED: Mutex<Option<HashMap<Identity, Weak<OpenFile>>>> = Mutex::new(None);
 
-/// Which device or file it is, under whatever name.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct Identity {
-    /// A block device (`a` is its number) or a file (`a` is its file system's).
-    block: bool,
-    a: u64,
-    b: u64,
-}
-
-impl Identity {
-    pub(super) fn of(metadata: &std::fs::Metadata) -> Identity {
-        if metadata.file_type().is_block_device() {
-            Identity {
-                block: true,
-                a: metadata.rdev(),
-                b: 0,
-            }
-        } else {
-            Identity {
-                block: false,
-                a: metadata.dev(),
-                b: metadata.ino(),
-            }
-        }
-    }
-}
-
 /// A disk that is open and ours alone.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
@@ -72,7 +45,14 @@ pub(crate) struct OpenFile {
     pub(crate) direct: bool,
     pub(crate) capacity_sectors: u64,
     pub(crate) can_discard: bool,
-    pub(super) identity: Identity,
+    identity: Identity,
+}
+
+impl OpenFile {
+    /// Says that I/O holds it, for as long as the answer lives.
+    pub(crate) fn leave(&self) -> LeftDisk {
+        LeftDisk::new(self.identity)
+    }
 }
 
 #[cfg(test)]
@@ -359,7 +339,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::disk::LeftDisk;
 
     fn file(dir: &tempfile::TempDir, name: &str, bytes: u64) -> PathBuf {
         let path = dir.path().join(name);
@@ -449,7 +428,7 @@ mod tests {
         let first = open_disks(&a, &MetaLocation::Indexed(meta.clone(), 0)).expect("first");
         let second = open_disks(&b, &MetaLocation::Indexed(meta.clone(), 1)).expect("second");
         assert!(Arc::ptr_eq(&first.meta, &second.meta));
-        let hanging = LeftDisk::new(&first.meta);
+        let hanging = first.meta.leave();
         drop(second);
         let (number, info) = code(open_disks(&b, &MetaLocation::Indexed(meta.clone(), 1)));
         assert_eq!(number, ERR_OPEN_MD_DISK);

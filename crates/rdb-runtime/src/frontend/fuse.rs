@@ -1,8 +1,5 @@
 //! The device node: a loop device over a file that this thread serves by FUSE.
 //!
-//! Mounting, attaching and giving back wait for answers of this very thread, so helper threads do them and report by
-//! message. One device of a volume is given back completely before the next one is made.
-//!
 //! The FUSE descriptor is read and written directly, not through the ring: it never waits (it is non-blocking, and
 //! the ring says when there is something), and the ring would need a worker thread for each reply.
 
@@ -12,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use io_uring::{opcode, types};
 use rdb_engine::{DeviceSpec, Level, VolumeNr};
 use rdb_frontend::fuse::left::{LeftSession, resend};
 use rdb_frontend::fuse::mount::{Kind, Mount, clear_stale, mount};
@@ -20,75 +16,34 @@ use rdb_frontend::fuse::{MESSAGE_SIZE_MAX, Root, Session, Step, WRITE_PAYLOAD_OF
 use rdb_frontend::loopdev::{AttachOptions, LoopDevice};
 use rdb_frontend::{Errno, Request};
 
-use super::{Origin, Starved, device_info};
-use crate::Engine;
-use crate::event_loop::EventLoop;
-use crate::handle::{Caller, Mailbox, Message, Notice};
-use crate::pool::{Aligned, PAGE_BYTES};
-use crate::ring::Op;
+use super::message::{Mounted, News, NodeReport};
+use super::node::{Helper, MessageOf, Node, NodeKind, NodeLife};
+use super::request::{Asked, Origin, Queue, Starved, Turn, device_info};
+use crate::io::Io;
+use crate::op::Op;
+use crate::pool::{Aligned, Buf, PAGE_BYTES};
 
 /// Messages taken from one device before others get their turn.
 const MESSAGES_A_TURN: usize = 64;
 /// How long a loop device that somebody still uses is asked for again.
 const DETACH_MS: u64 = 10_000;
 
-/// What helper threads report.
-pub(crate) enum FuseMessage {
-    /// Mounted: serve it.
-    Mounted {
-        volume: VolumeNr,
-        generation: u32,
-        fd: OwnedFd,
-        /// An earlier process has begun it.
-        is_resumed: bool,
-    },
-    /// The loop device is there.
-    Up {
-        volume: VolumeNr,
-        generation: u32,
-        device: LoopDevice,
-        mount: Mount,
-    },
-    /// It could not be made.
-    Failed {
-        volume: VolumeNr,
-        generation: u32,
-        error: String,
-    },
-    /// It is given back; the words are a complaint.
-    Gone {
-        volume: VolumeNr,
-        generation: u32,
-        complaint: Option<String>,
-    },
-    /// The answer to `ask_who_holds`.
-    Held {
-        volume: VolumeNr,
-        held: bool,
-        reply: Caller,
-    },
-}
+/// Nodes by FUSE and a loop device.
+pub(crate) struct Fuse;
 
-/// A volume's device node, in the making, there, or going.
-pub(crate) struct FuseDevice {
-    pub(super) volume: VolumeNr,
-    generation: u32,
-    pub(super) stage: Stage,
-    pub(super) served: Option<Served>,
-    /// The device it is to become once this one is given back.
-    next: Option<DeviceSpec>,
-    /// Nothing more is read: it is for the next process.
-    pub(super) parked: bool,
-}
-
-pub(super) enum Stage {
-    Starting { unwanted: bool },
-    Up { device: LoopDevice, mount: Mount },
-    Stopping,
+/// What has to be known to make one.
+pub(crate) struct FusePlan {
+    /// Where it is mounted.
+    pub(super) target: PathBuf,
+    /// What `/proc/mounts` shows as the device.
+    pub(super) source: String,
+    pub(super) block_size: u32,
+    /// A session of an earlier process, to be gone on with.
+    pub(super) left: Option<LeftSession>,
 }
 
 /// The connection to the kernel's FUSE client.
-pub(super) struct Served {
+pub(crate) struct Served {
     pub(super) fd: Rc<OwnedFd>,
     session: Session,
     /// One message; a write's data begins at a page.
@@ -100,424 +55,225 @@ pub(super) struct Served {
 
 const MESSAGE_START: usize = PAGE_BYTES - WRITE_PAYLOAD_OFFSET;
 
-impl<E: Engine> EventLoop<E> {
-    pub(super) fn fuse(&mut self, volume: VolumeNr) -> Option<&mut FuseDevice> {
-        self.front
-            .fuse
-            .iter_mut()
-            .find(|device| device.volume == volume)
+impl NodeKind for Fuse {
+    type Device = LoopDevice;
+    type Base = Mount;
+    type Opened = Mounted;
+    type Plan = FusePlan;
+    type Served = Option<Served>;
+
+    const MAKER: &'static str = "rdb-mount";
+    const COMPLAINT: Level = Level::Error;
+
+    fn report(message: MessageOf<Fuse>) -> NodeReport {
+        NodeReport::Fuse(message)
     }
 
-    fn fuse_of(&mut self, volume: VolumeNr, generation: u32) -> Option<&mut FuseDevice> {
-        self.fuse(volume)
-            .filter(|device| device.generation == generation)
-    }
-
-    pub(super) fn fuse_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
-        let Some(device) = self.fuse(nr) else {
-            return self.start_fuse(nr, spec);
-        };
-        match &mut device.stage {
-            Stage::Up { device: node, .. } => {
-                let node = node.clone();
-                if let Some(served) = &mut device.served {
-                    served.session.set_info(device_info(spec));
-                }
-                self.notify(Notice::DeviceUp {
-                    volume: nr,
-                    spec,
-                    node: Some(node.path()),
-                });
-                self.help("rdb-resize", move |_| {
-                    if let Err(error) = node.set_capacity() {
-                        tracing::error!("{error}");
-                    }
-                });
+    fn make(
+        mut plan: FusePlan,
+        helper: &Helper<Fuse>,
+    ) -> Result<(LoopDevice, Mount, bool), String> {
+        match plan
+            .left
+            .take()
+            .map(|left| resume(helper, &plan.target, left))
+        {
+            Some(Ok((device, mount))) => return Ok((device, mount, true)),
+            Some(Err(error)) => {
+                tracing::error!("{}: not taken over: {error}", plan.target.display());
             }
-            Stage::Starting { .. } | Stage::Stopping => device.next = Some(spec),
+            None => {}
+        }
+        let (device, mount) = make(helper, &plan)?;
+        Ok((device, mount, false))
+    }
+
+    /// Gives both back. Words of complaint if the loop device stays.
+    fn give_back(
+        device: LoopDevice,
+        mount: Mount,
+        _stopping: bool,
+        _helper: &Helper<Fuse>,
+    ) -> Option<String> {
+        let end = Instant::now() + Duration::from_millis(DETACH_MS);
+        let mut complaint = None;
+        loop {
+            match device.clone().detach() {
+                Ok(()) => break,
+                Err(error) if Instant::now() < end => {
+                    tracing::debug!("{error}");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(error) => {
+                    let path = device.path();
+                    complaint = Some(format!("{} stays, without a disk: {error}", path.display()));
+                    break;
+                }
+            }
+        }
+        if let Err(error) = mount.unmount() {
+            complaint.get_or_insert(error.to_string());
+        }
+        complaint
+    }
+
+    fn resize(node: &mut Node<Fuse>, io: &Io, spec: DeviceSpec) {
+        node.spec = spec;
+        if let Some(served) = &mut node.served {
+            served.session.set_info(device_info(spec));
+        }
+        if let Some(device) = node.device().cloned() {
+            io.help("rdb-resize", move |_| {
+                if let Err(error) = device.set_capacity() {
+                    tracing::error!("{error}");
+                }
+            });
         }
     }
+}
 
-    /// Begins to give a device node back; whether there is one.
-    pub(super) fn fuse_device_down(&mut self, nr: VolumeNr) -> bool {
-        let Some(device) = self.fuse(nr) else {
+impl NodeLife<Fuse> {
+    /// It is mounted: serves it. A copy of the connection, for whoever keeps such for the case that this process dies.
+    pub(super) fn serve(
+        &mut self,
+        io: &mut Io,
+        (volume, generation): (VolumeNr, u32),
+        mounted: Mounted,
+        spec: Option<DeviceSpec>,
+    ) -> Option<OwnedFd> {
+        let node = self.node_of(volume, generation)?;
+        let Mounted { fd, is_resumed } = mounted;
+        // If nobody wants it any more it is served as it was to be, until it goes.
+        node.spec = spec.unwrap_or(node.spec);
+        let begin = if is_resumed {
+            Session::resumed
+        } else {
+            Session::new
+        };
+        let copy = fd.try_clone().ok();
+        node.served = Some(Served {
+            fd: Rc::new(fd),
+            session: begin(device_info(node.spec), Root::File),
+            memory: Aligned::zeroed(MESSAGE_SIZE_MAX + 2 * PAGE_BYTES),
+            parked: None,
+            polling: false,
+        });
+        poll(io, node);
+        copy
+    }
+
+    /// Whether something was read that was not begun.
+    pub(super) fn has_unread(&self, volume: VolumeNr) -> bool {
+        let mut nodes = self.nodes().filter(|node| node.volume == volume);
+        nodes.any(|node| {
+            let served = node.served.as_ref();
+            served.is_some_and(|served| served.parked.is_some())
+        })
+    }
+
+    /// The kernel has something to say; whether there is something to be taken.
+    pub(super) fn on_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) -> bool {
+        let node = self.node_of(volume, generation);
+        let Some(served) = node.and_then(|node| node.served.as_mut()) else {
             return false;
         };
-        if device.parked {
-            return true;
-        }
-        device.next = None;
-        let generation = device.generation;
-        match std::mem::replace(&mut device.stage, Stage::Stopping) {
-            Stage::Up {
-                device: node,
-                mount,
-            } => {
-                self.help("rdb-detach", move |mailbox| {
-                    let complaint = give_back(node, mount);
-                    let gone = FuseMessage::Gone {
-                        volume: nr,
-                        generation,
-                        complaint,
-                    };
-                    mailbox.post(Message::Fuse(gone));
-                });
-            }
-            Stage::Starting { .. } => device.stage = Stage::Starting { unwanted: true },
-            Stage::Stopping => {}
-        }
-        true
-    }
-
-    fn start_fuse(&mut self, nr: VolumeNr, spec: DeviceSpec) {
-        let generation = self.front.next_generation();
-        self.front.fuse.push(FuseDevice {
-            volume: nr,
-            generation,
-            stage: Stage::Starting { unwanted: false },
-            served: None,
-            next: Some(spec),
-            parked: false,
-        });
-        let target = self.fuse_target(nr);
-        let left = self.take_left_session(nr);
-        let source = format!("{}/{nr}", self.config.name);
-        let block_size = spec.logical_block_bytes;
-        self.help("rdb-mount", move |mailbox| {
-            let made = match left.map(|left| resume(&mailbox, nr, generation, &target, left)) {
-                Some(Ok(made)) => Ok(made),
-                resumed => {
-                    if let Some(Err(error)) = resumed {
-                        tracing::error!("{}: not taken over: {error}", target.display());
-                    }
-                    make(&mailbox, nr, generation, &target, &source, block_size)
-                }
-            };
-            let message = match made {
-                Ok((device, mount)) => FuseMessage::Up {
-                    volume: nr,
-                    generation,
-                    device,
-                    mount,
-                },
-                Err(error) => FuseMessage::Failed {
-                    volume: nr,
-                    generation,
-                    error,
-                },
-            };
-            mailbox.post(Message::Fuse(message));
-        });
-    }
-
-    pub(crate) fn on_fuse_message(&mut self, message: FuseMessage) {
-        match message {
-            FuseMessage::Held {
-                volume,
-                held,
-                reply,
-            } => self.secondary(volume, held, reply),
-            FuseMessage::Mounted {
-                volume,
-                generation,
-                fd,
-                is_resumed,
-            } => {
-                let spec = self.volume(volume).device;
-                let Some(device) = self.fuse_of(volume, generation) else {
-                    return;
-                };
-                let Some(spec) = spec.or(device.next) else {
-                    return;
-                };
-                let begin = if is_resumed {
-                    Session::resumed
-                } else {
-                    Session::new
-                };
-                let copy = fd.try_clone().ok().map(std::sync::Arc::new);
-                device.served = Some(Served {
-                    fd: Rc::new(fd),
-                    session: begin(device_info(spec), Root::File),
-                    memory: Aligned::zeroed(MESSAGE_SIZE_MAX + 2 * PAGE_BYTES),
-                    parked: None,
-                    polling: false,
-                });
-                if copy.is_some() {
-                    self.announce_session(volume, copy);
-                }
-                self.poll_fuse(volume);
-            }
-            FuseMessage::Up {
-                volume,
-                generation,
-                device: node,
-                mount,
-            } => {
-                let spec = self.volume(volume).device;
-                let Some(device) = self.fuse_of(volume, generation) else {
-                    return;
-                };
-                let unwanted = matches!(device.stage, Stage::Starting { unwanted: true });
-                let next = device.next.take();
-                let path = node.path();
-                device.stage = Stage::Up {
-                    device: node,
-                    mount,
-                };
-                match spec.filter(|_| !unwanted) {
-                    None => {
-                        self.fuse_device_down(volume);
-                        if let Some(device) = self.fuse(volume) {
-                            device.next = spec;
-                        }
-                    }
-                    Some(spec) if next == Some(spec) => {
-                        let node = Some(path);
-                        self.notify(Notice::DeviceUp { volume, spec, node });
-                    }
-                    // It was resized while it was made.
-                    Some(spec) => self.fuse_device_up(volume, spec),
-                }
-            }
-            FuseMessage::Failed {
-                volume,
-                generation,
-                error,
-            } => {
-                if self.fuse_of(volume, generation).is_none() {
-                    return;
-                }
-                self.front.fuse.retain(|device| device.volume != volume);
-                let text = format!("no device node, only the NBD socket: {error}");
-                self.log(Level::Error, Some(volume), text);
-                let reason = error.to_string();
-                self.notify(Notice::NoDevice { volume, reason });
-                match self.volume(volume).device {
-                    Some(spec) => self.announce_without_node(volume, spec),
-                    None => self.notify(Notice::DeviceDown { volume }),
-                }
-            }
-            FuseMessage::Gone {
-                volume,
-                generation,
-                complaint,
-            } => {
-                let Some(device) = self.fuse_of(volume, generation) else {
-                    return;
-                };
-                let next = device.next.take();
-                self.front.fuse.retain(|device| device.volume != volume);
-                self.front
-                    .starved
-                    .retain(|other| *other != Starved::Fuse { volume });
-                if let Some(complaint) = complaint {
-                    self.log(Level::Error, Some(volume), complaint);
-                }
-                self.announce_session(volume, None);
-                self.notify(Notice::DeviceDown { volume });
-                if let Some(spec) = self.volume(volume).device.and(next) {
-                    self.start_fuse(volume, spec);
-                }
-            }
-        }
-    }
-
-    /// Finds out whether somebody uses the loop device, then goes on with the demotion; the reply comes back if there is
-    /// none.
-    pub(super) fn ask_who_holds_loop(&mut self, volume: VolumeNr, reply: Caller) -> Option<Caller> {
-        let Some(node) = self.loop_device_up(volume) else {
-            return Some(reply);
-        };
-        self.help("rdb-holders", move |mailbox| {
-            let held = super::is_held(|| node.is_held(), || node.holders());
-            let answer = FuseMessage::Held {
-                volume,
-                held,
-                reply,
-            };
-            mailbox.post(Message::Fuse(answer));
-        });
-        None
-    }
-
-    /// The loop device of a volume that is up.
-    pub(super) fn loop_device_up(&self, nr: VolumeNr) -> Option<LoopDevice> {
-        let found = self.front.fuse.iter().find(|device| device.volume == nr)?;
-        match &found.stage {
-            Stage::Up { device, .. } => Some(device.clone()),
-            Stage::Starting { .. } | Stage::Stopping => None,
-        }
-    }
-
-    /// Asks the ring to say when the kernel has a request.
-    fn poll_fuse(&mut self, volume: VolumeNr) {
-        let Some(device) = self
-            .front
-            .fuse
-            .iter_mut()
-            .find(|device| device.volume == volume)
-        else {
-            return;
-        };
-        if device.parked {
-            return;
-        }
-        let generation = device.generation;
-        let Some(served) = device.served.as_mut().filter(|served| !served.polling) else {
-            return;
-        };
-        served.polling = true;
-        let fd = Rc::clone(&served.fd);
-        self.ring.start(Op::FusePoll(volume, generation, fd), |op| {
-            let Op::FusePoll(_, _, fd) = op else {
-                unreachable!("just made")
-            };
-            opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), libc::POLLIN as u32).build()
-        });
-    }
-
-    pub(crate) fn on_fuse_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) {
-        let Some(served) = self
-            .fuse_of(volume, generation)
-            .and_then(|device| device.served.as_mut())
-        else {
-            return;
-        };
         served.polling = false;
-        if result < 0 || result & i32::from(libc::POLLERR) != 0 {
-            // Unmounted, and nobody has the file open any more.
-            return;
-        }
-        self.pump_fuse(volume);
+        // An error: unmounted, and nobody has the file open any more.
+        result >= 0 && result & i32::from(libc::POLLERR) == 0
     }
 
-    /// Takes the kernel's messages until there are none.
-    fn pump_fuse(&mut self, volume: VolumeNr) {
-        for _ in 0..MESSAGES_A_TURN {
-            if !self.unpark(volume) {
-                return;
+    /// Takes the kernel's messages until there is a request; if there are no more, asks the ring to say when there are.
+    pub(super) fn pump(
+        &mut self,
+        io: &mut Io,
+        queue: &mut Queue,
+        turn: &mut Turn,
+        volume: VolumeNr,
+    ) -> Option<Asked> {
+        let node = self.node(volume)?;
+        let generation = node.generation;
+        let asked = |request, payload| Asked {
+            origin: Origin::Fuse { volume, generation },
+            volume,
+            request,
+            payload,
+        };
+        loop {
+            let served = node.served.as_mut()?;
+            if let Some(request) = served.parked {
+                let me = Starved::Fuse { volume };
+                let mut buf = queue.take(io, me, request.length)?;
+                queue.leave(me);
+                if let Some(into) = buf.as_mut_slice() {
+                    let from = &served.memory.as_slice()[PAGE_BYTES..PAGE_BYTES + into.len()];
+                    into.copy_from_slice(from);
+                }
+                served.parked = None;
+                return Some(asked(request, Some(buf)));
             }
-            let Some(device) = self.fuse(volume).filter(|device| !device.parked) else {
-                return;
-            };
-            let generation = device.generation;
-            let Some(served) = &mut device.served else {
-                return;
-            };
+            if turn.is_drained || turn.taken == MESSAGES_A_TURN {
+                poll(io, node);
+                return None;
+            }
+            if node.parked {
+                return None;
+            }
+            turn.taken += 1;
             let room = &mut served.memory.as_mut_slice()[MESSAGE_START..];
             // SAFETY: the descriptor is open, `room` is writable memory of the length given. The descriptor is
             // non-blocking.
             let got =
                 unsafe { libc::read(served.fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) };
             if got < 0 {
-                match io::Error::last_os_error().raw_os_error() {
-                    Some(libc::EINTR | libc::ENOENT) => continue,
-                    Some(libc::EAGAIN) => break,
+                match std::io::Error::last_os_error().raw_os_error() {
+                    Some(libc::EINTR | libc::ENOENT) => {}
+                    Some(libc::EAGAIN) => turn.is_drained = true,
                     // ENODEV: unmounted.
-                    _ => return,
+                    _ => return None,
                 }
+                continue;
             }
-            let message = &room[..got as usize];
-            match served.session.advance(message) {
+            match served.session.advance(&room[..got as usize]) {
                 Ok(Step::Reply(reply)) => write_all(&served.fd, reply.as_bytes(), &[]),
                 Ok(Step::Request { request, payload }) if payload.is_empty() => {
-                    let origin = Origin::Fuse { volume, generation };
-                    self.submit(origin, volume, request, None);
+                    return Some(asked(request, None));
                 }
                 Ok(Step::Request { request, .. }) => served.parked = Some(request),
                 Ok(Step::Nothing) => {}
-                Ok(Step::Destroyed) => return,
+                Ok(Step::Destroyed) => return None,
                 Err(error) => {
-                    self.log(
-                        Level::Error,
-                        Some(volume),
-                        format!("from the kernel: {error}"),
-                    );
+                    let text = format!("from the kernel: {error}");
+                    io.log(Level::Error, Some(volume), text);
                 }
             }
         }
-        if self.unpark(volume) {
-            self.poll_fuse(volume);
-        }
-    }
-
-    /// Submits a write that is parked; `false` if it has to wait for a buffer.
-    fn unpark(&mut self, volume: VolumeNr) -> bool {
-        let me = Starved::Fuse { volume };
-        let first = self.front.starved.front().is_none_or(|first| *first == me);
-        let Some(device) = self
-            .front
-            .fuse
-            .iter_mut()
-            .find(|device| device.volume == volume)
-        else {
-            return true;
-        };
-        let generation = device.generation;
-        let Some(served) = &mut device.served else {
-            return true;
-        };
-        let Some(request) = served.parked else {
-            return true;
-        };
-        let buf = if first {
-            self.pool.take_for_write(request.length)
-        } else {
-            None
-        };
-        let Some(mut buf) = buf else {
-            if !self.front.starved.contains(&me) {
-                self.front.starved.push_back(me);
-            }
-            self.watch_clients();
-            return false;
-        };
-        self.front.starved.retain(|other| *other != me);
-        if let Some(into) = buf.as_mut_slice() {
-            let from = &served.memory.as_slice()[PAGE_BYTES..PAGE_BYTES + into.len()];
-            into.copy_from_slice(from);
-        }
-        served.parked = None;
-        self.submit(
-            Origin::Fuse { volume, generation },
-            volume,
-            request,
-            Some(buf),
-        );
-        true
-    }
-
-    pub(super) fn retry_fuse(&mut self, volume: VolumeNr) -> bool {
-        let me = Starved::Fuse { volume };
-        if self.fuse(volume).is_none() {
-            self.front.starved.retain(|other| *other != me);
-            return true;
-        }
-        self.pump_fuse(volume);
-        self.front.starved.front() != Some(&me)
     }
 
     /// Answers the kernel. Runs amid effects.
-    pub(super) fn reply_to_kernel(
+    pub(super) fn reply(
         &mut self,
-        volume: VolumeNr,
-        generation: u32,
+        (volume, generation): (VolumeNr, u32),
         request: &Request,
         result: Result<(), Errno>,
-        payload: Option<crate::pool::Buf>,
+        payload: Option<&Buf>,
     ) {
-        let Some(served) = self
-            .fuse_of(volume, generation)
-            .and_then(|device| device.served.as_mut())
-        else {
-            return;
-        };
-        let header = served.session.reply_header(request, result);
-        let data = payload
-            .as_ref()
-            .map_or(&[][..], |payload| payload.as_slice());
-        write_all(&served.fd, header.as_bytes(), data);
+        let node = self.node_of(volume, generation);
+        if let Some(served) = node.and_then(|node| node.served.as_mut()) {
+            let header = served.session.reply_header(request, result);
+            let data = payload.map_or(&[][..], Buf::as_slice);
+            write_all(&served.fd, header.as_bytes(), data);
+        }
+    }
+}
+
+/// Asks the ring to say when the kernel has a request.
+fn poll(io: &mut Io, node: &mut Node<Fuse>) {
+    let (volume, generation) = (node.volume, node.generation);
+    let served = node.served.as_mut().filter(|served| !served.polling);
+    if let Some(served) = served.filter(|_| !node.parked) {
+        served.polling = true;
+        let fd = Rc::clone(&served.fd);
+        io.ring.start(Op::FusePoll(volume, generation, fd));
     }
 }
 
@@ -544,39 +300,24 @@ fn write_all(fd: &OwnedFd, header: &[u8], data: &[u8]) {
     }
 }
 
-/// Makes the mount and the loop device. On a helper thread: the loop serves meanwhile.
-fn make(
-    mailbox: &Mailbox,
-    volume: VolumeNr,
-    generation: u32,
-    target: &Path,
-    source: &str,
-    block_size: u32,
-) -> Result<(LoopDevice, Mount), String> {
+/// Makes the mount and the loop device. The loop serves meanwhile.
+fn make(helper: &Helper<Fuse>, plan: &FusePlan) -> Result<(LoopDevice, Mount), String> {
     let words = |error: &dyn std::error::Error| error.to_string();
+    let target = &plan.target;
     prepare(target).map_err(|error| format!("{}: {error}", target.display()))?;
-    let (fd, mount) = mount(target, Kind::File, source).map_err(|error| words(&error))?;
-    if !mailbox.post(Message::Fuse(FuseMessage::Mounted {
-        volume,
-        generation,
-        fd,
-        is_resumed: false,
-    })) {
-        return Err("the resource is being stopped".to_owned());
-    }
+    let (fd, mount) = mount(target, Kind::File, &plan.source).map_err(|error| words(&error))?;
+    serve(helper, fd, false)?;
     let options = AttachOptions {
-        block_size,
+        block_size: plan.block_size,
         read_only: false,
     };
     let device = LoopDevice::attach(target, options).map_err(|error| words(&error))?;
     Ok((device, mount))
 }
 
-/// Goes on with the mount and the loop device of an earlier process. On a helper thread, too.
+/// Goes on with the mount and the loop device of an earlier process.
 fn resume(
-    mailbox: &Mailbox,
-    volume: VolumeNr,
-    generation: u32,
+    helper: &Helper<Fuse>,
     target: &Path,
     left: LeftSession,
 ) -> Result<(LoopDevice, Mount), String> {
@@ -590,23 +331,20 @@ fn resume(
                 .to_owned(),
         );
     }
-    if !mailbox.post(Message::Fuse(FuseMessage::Mounted {
-        volume,
-        generation,
-        fd: left.connection,
-        is_resumed: true,
-    })) {
-        return Err("the resource is being stopped".to_owned());
-    }
+    serve(helper, left.connection, true)?;
     let device = LoopDevice::serving(target)
         .map_err(|error| words(&error))?
         .ok_or("its loop device is gone")?;
     device.set_capacity().map_err(|error| words(&error))?;
-    tracing::info!(
-        "took {} over, with whoever has it open",
-        device.path().display()
-    );
     Ok((device, mount))
+}
+
+/// Has the loop serve a connection.
+fn serve(helper: &Helper<Fuse>, fd: OwnedFd, is_resumed: bool) -> Result<(), String> {
+    match helper.report(News::Opened(Mounted { fd, is_resumed })) {
+        true => Ok(()),
+        false => Err("the resource is being stopped".to_owned()),
+    }
 }
 
 /// An empty file to mount on, without what a dead daemon left there.
@@ -625,30 +363,4 @@ fn prepare(target: &Path) -> io::Result<()> {
         std::fs::File::create_new(target)?;
     }
     Ok(())
-}
-
-/// Gives both back. Words of complaint if the loop device stays.
-fn give_back(device: LoopDevice, mount: Mount) -> Option<String> {
-    let end = Instant::now() + Duration::from_millis(DETACH_MS);
-    let mut complaint = None;
-    loop {
-        match device.clone().detach() {
-            Ok(()) => break,
-            Err(error) if Instant::now() < end => {
-                tracing::debug!("{error}");
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Err(error) => {
-                complaint = Some(format!(
-                    "{} stays, without a disk: {error}",
-                    device.path().display()
-                ));
-                break;
-            }
-        }
-    }
-    if let Err(error) = mount.unmount() {
-        complaint.get_or_insert(error.to_string());
-    }
-    complaint
 }

@@ -5,28 +5,36 @@
 //! orderly way, with the name of the data's generation. In every other case it is removed, and its users get I/O errors: a
 //! file system that went on with what it remembers of an older content would destroy the newer one.
 //!
+//! Of a FUSE session the mount, the loop device and their users stay; the open connection is what is handed over.
+//!
 //! To hand over is to park: the device takes no new requests from its users, who wait, while the resource goes down as for
-//! an administrator, Secondary first. So nothing is left to be repaired by the next one.
+//! an administrator, Secondary first. So nothing is left to be repaired by the next one. A FUSE session is parked by reading no
+//! more from it: what was read is answered before the volume is demoted; the rest waits in the kernel.
 
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use rdb_engine::VolumeNr;
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
-use rdb_engine::{Level, VolumeNr};
+use rdb_frontend::fuse::left::{LeftSession, identity};
+use rdb_frontend::fuse::mount::Mount;
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
 
-use crate::Engine;
-use crate::event_loop::EventLoop;
-use crate::handle::{DeviceUse, Message, UseReply};
-
-use super::ublk::UblkMessage;
+use super::node::Removals;
+use crate::api::{Notice, ResourceConfig};
+use crate::io::Io;
+use crate::mailbox::Message;
 
 /// `MDF_CRASHED_PRIMARY` and `MDF_PRIMARY_IND` of the metadata's flags (`docs/spec/metadata.md`, section 3).
 const CRASHED_OR_PRIMARY: u32 = 0x40 | 0x02;
 
 /// Whether a device that an earlier process left may be taken over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Left {
+enum Left {
     /// Nothing is known yet: no disk was attached.
     #[default]
     Unknown,
@@ -36,103 +44,41 @@ pub(crate) enum Left {
     Foreign,
 }
 
-impl<E: Engine> EventLoop<E> {
-    pub(super) fn ublk_identity(&self, volume: VolumeNr) -> Identity {
-        Identity::new(&self.config.run_dir, &self.config.name, volume.0.into())
+/// What is known of devices that an earlier process left.
+#[derive(Default)]
+pub(super) struct LeftDevices {
+    volumes: BTreeMap<VolumeNr, Left>,
+    /// Ends when devices that were left are removed.
+    dropping: Vec<(VolumeNr, Receiver<()>)>,
+}
+
+impl LeftDevices {
+    fn is(&self, nr: VolumeNr, left: Left) -> bool {
+        self.volumes.get(&nr).copied().unwrap_or_default() == left
     }
 
-    pub(super) fn minor_of(&self, nr: VolumeNr) -> u32 {
-        let status = self.engine.status(self.now);
-        let mut volumes = status.volumes.iter();
-        let found = volumes.find(|volume| volume.volume == nr);
-        found.map_or(u32::MAX, |volume| volume.minor)
-    }
-
-    /// Tells who uses the devices.
-    pub(crate) fn report_use(&mut self, reply: UseReply) {
-        let volumes: Vec<VolumeNr> = self.volumes.iter().map(|volume| volume.nr).collect();
-        let mut looks = Vec::new();
-        for nr in volumes {
-            let found = DeviceUse {
-                volume: nr,
-                clients: self.front.nbd.users(nr),
-                is_held: false,
-                outlives: false,
-                can_be_handed_over: false,
-            };
-            let loop_device = self.loop_device_up(nr);
-            let ublk_device = self.ublk_up(nr);
-            let nbd_device = self.knbd_up(nr);
-            looks.push(move || {
-                let of_loop = loop_device
-                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
-                let of_ublk = ublk_device
-                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
-                let of_nbd = nbd_device
-                    .map(|device| super::is_held(|| device.is_held(), || device.holders()));
-                DeviceUse {
-                    is_held: of_loop.or(of_ublk).or(of_nbd).unwrap_or(false),
-                    outlives: of_ublk.or(of_nbd).is_some(),
-                    can_be_handed_over: of_loop.or(of_ublk).or(of_nbd).is_some(),
-                    ..found
-                }
-            });
-        }
-        self.help("rdb-holders", move |_| {
-            reply(looks.into_iter().map(|look| look()).collect());
-        });
-    }
-
-    /// Parks the devices of these volumes that can outlive this process. NBD clients are let go once they are answered, and
-    /// are no reason to refuse a demotion.
-    /// A device that an earlier process left, and that was not taken over yet, is left to the next one.
-    pub(crate) fn park(&mut self, volumes: &[VolumeNr]) {
-        for &nr in volumes {
-            if self.volume(nr).device.is_some() {
-                self.nbd_device_down(nr);
-                self.front.let_go.push(nr);
-            }
-            let is_parked = self.park_fuse(nr) || self.park_ublk(nr) || self.park_knbd(nr);
-            if !is_parked && self.volume(nr).left == Left::Same {
-                // What happens to the volume on its way down says nothing about the content.
-                self.volume(nr).left = Left::Unknown;
-            }
-        }
-    }
-
-    /// A disk was attached: is its content what the users of a left device know?
-    pub(crate) fn judge_left_device(&mut self, nr: VolumeNr) {
-        if self.volume(nr).left != Left::Unknown {
+    /// A disk was attached: is its content what the users of a left device know? `data`: the current generation identifier and
+    /// the flags of its metadata.
+    pub(super) fn judge(&mut self, io: &Io, nr: VolumeNr, data: Option<(u64, u32)>) {
+        if !self.is(nr, Left::Unknown) {
             return;
         }
-        let status = self.engine.status(self.now);
-        let generation = status
-            .volumes
-            .iter()
-            .find(|volume| volume.volume == nr)
-            .and_then(|volume| volume.generation);
-        let inherited = self
-            .config
-            .inherited
-            .iter()
-            .find(|(volume, _)| *volume == nr);
-        let is_same = generation.is_some_and(|(ids, flags)| {
+        let mut inherited = io.config.inherited.iter();
+        let inherited = inherited.find(|(volume, _)| *volume == nr);
+        let is_same = data.is_some_and(|(current, flags)| {
             // The lowest bit is the role's.
-            let is_handed = |(_, handed): &(VolumeNr, u64)| (ids.current ^ handed) & !1 == 0;
+            let is_handed = |(_, handed): &(VolumeNr, u64)| (current ^ handed) & !1 == 0;
             inherited.is_some_and(is_handed) || flags & CRASHED_OR_PRIMARY != 0
         });
         if is_same {
-            self.volume(nr).left = Left::Same;
+            self.volumes.insert(nr, Left::Same);
         } else {
-            self.left_device_is_foreign(nr);
+            self.give_up(io, nr);
         }
     }
 
     /// Looks whether others may have changed, or will change, the content that the users of a left device know.
-    pub(crate) fn watch_left_device(&mut self, nr: VolumeNr, new: &VolumeState) {
-        if self.volume(nr).left != Left::Same {
-            return;
-        }
+    pub(super) fn watch(&mut self, io: &Io, nr: VolumeNr, new: &VolumeState) {
         let is_target = matches!(
             new.conn,
             ConnState::StartingSyncT
@@ -145,33 +91,47 @@ impl<E: Engine> EventLoop<E> {
             && !is_target
             && !matches!(new.disk, DiskState::Diskless | DiskState::Inconsistent);
         if !is_same {
-            self.left_device_is_foreign(nr);
+            self.nobody_takes_over(io, nr);
         }
     }
 
-    /// The volume is served by something else: a device that was left has no future.
-    pub(super) fn nobody_takes_a_left_device_over(&mut self, nr: VolumeNr) {
-        if self.volume(nr).left == Left::Same {
-            self.left_device_is_foreign(nr);
+    /// The volume is served by something else, or its content changes: a device that was left has no future.
+    pub(super) fn nobody_takes_over(&mut self, io: &Io, nr: VolumeNr) {
+        if self.is(nr, Left::Same) {
+            self.give_up(io, nr);
         }
     }
 
-    pub(super) fn left_device_is_foreign(&mut self, nr: VolumeNr) {
-        self.volume(nr).left = Left::Foreign;
-        let ublk_identity = self.ublk_identity(nr);
-        let nbd_identity = knbd::identity(&self.config.run_dir, &self.config.name, nr.0.into());
-        self.end_left_session(nr);
+    /// A device is made now, which takes the left one over if it may. Whatever is left afterwards is of this process.
+    pub(super) fn take_over(&mut self, nr: VolumeNr) -> bool {
+        self.volumes.insert(nr, Left::Foreign) == Some(Left::Same)
+    }
+
+    /// The volume goes down to be handed over: what happens to it on its way says nothing about the content, and a device that was
+    /// not taken over yet is left to the next process.
+    pub(super) fn leave_again(&mut self, nr: VolumeNr) {
+        if self.is(nr, Left::Same) {
+            self.volumes.insert(nr, Left::Unknown);
+        }
+    }
+
+    /// Has devices removed whose users know an older content.
+    pub(super) fn give_up(&mut self, io: &Io, nr: VolumeNr) {
+        self.volumes.insert(nr, Left::Foreign);
+        let config = &io.config;
+        let ublk_identity = Identity::new(&config.run_dir, &config.name, nr.0.into());
+        let nbd_identity = knbd::identity(&config.run_dir, &config.name, nr.0.into());
+        end_session(io, nr);
         // Whoever makes a new device waits until this is over: the sender goes with the thread.
         let (over, wait) = channel();
-        self.front.dropping.push((nr, wait));
-        self.help("rdb-left", move |mailbox| {
+        self.dropping.push((nr, wait));
+        io.help("rdb-left", move |mailbox| {
             let of_ublk = ublk::drop_left(ublk_identity).map_err(|error| error.to_string());
             let of_nbd = knbd::drop_left(&nbd_identity).map_err(|error| error.to_string());
             for dropped in [of_ublk, of_nbd] {
                 match dropped {
                     Ok(true) => {
-                        let dropped = UblkMessage::Dropped { volume: nr };
-                        mailbox.post(Message::Ublk(dropped));
+                        mailbox.post(Message::LeftDropped(nr));
                     }
                     Ok(false) => {}
                     Err(error) => tracing::warn!("looking for a device that was left: {error}"),
@@ -181,19 +141,54 @@ impl<E: Engine> EventLoop<E> {
         });
     }
 
-    /// What a thread that makes a device has to wait for first: the end of each.
-    pub(super) fn removals_of_left_devices(&mut self, nr: VolumeNr) -> Vec<Receiver<()>> {
-        let dropping = std::mem::take(&mut self.front.dropping);
-        let (of_this, others) = dropping.into_iter().partition(|(other, _)| *other == nr);
-        self.front.dropping = others;
-        let of_this: Vec<(VolumeNr, Receiver<()>)> = of_this;
-        of_this.into_iter().map(|(_, wait)| wait).collect()
+    /// What a thread that makes a device has to wait for first.
+    pub(super) fn removals(&mut self, nr: VolumeNr) -> Removals {
+        let of_this = self.dropping.extract_if(.., |(other, _)| *other == nr);
+        Removals(of_this.map(|(_, wait)| wait).collect())
     }
 
-    /// Says that a left device was removed.
-    pub(super) fn left_device_dropped(&mut self, volume: VolumeNr) {
-        let text =
-            "removed the device that an earlier process left: its users know an older content";
-        self.log(Level::Warn, Some(volume), text);
+    /// A session of this volume that may be gone on with.
+    pub(super) fn take_session(&self, io: &Io, nr: VolumeNr) -> Option<LeftSession> {
+        let identity = session_identity(&io.config, nr);
+        self.is(nr, Left::Same)
+            .then(|| io.config.left_sessions.take(&identity))?
     }
+}
+
+/// Ends a session whose users know another content, or that nobody will serve: they get errors.
+pub(super) fn end_session(io: &Io, nr: VolumeNr) {
+    let identity = session_identity(&io.config, nr);
+    let Some(left) = io.config.left_sessions.take(&identity) else {
+        return;
+    };
+    announce_session(io, nr, None);
+    let target = fuse_target(&io.config, nr);
+    io.help("rdb-left", move |_| {
+        drop(left);
+        match Mount::adopt(&target).and_then(Mount::unmount) {
+            Ok(()) => tracing::warn!(
+                "{}: ended what an earlier daemon left: its users know another content",
+                target.display()
+            ),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    });
+}
+
+/// Tells whoever keeps connections for the case that this process dies.
+pub(super) fn announce_session(io: &Io, nr: VolumeNr, connection: Option<Arc<OwnedFd>>) {
+    io.notify(Notice::Session {
+        identity: session_identity(&io.config, nr),
+        connection,
+    });
+}
+
+pub(super) fn session_identity(config: &ResourceConfig, nr: VolumeNr) -> String {
+    identity(&config.run_dir, &config.name, nr.0.into())
+}
+
+/// Where a volume is mounted.
+pub(super) fn fuse_target(config: &ResourceConfig, nr: VolumeNr) -> PathBuf {
+    let name = format!("{}.{nr}", config.name);
+    config.run_dir.join("fuse").join(name)
 }

@@ -1,361 +1,400 @@
-//! Requests of front ends on their way through the engine.
+//! The front ends of a resource: the NBD socket and device nodes, whose requests go to the engine.
+//!
+//! Requests are taken in turns ([`Turn`]): the event loop asks for the next event of one, raises it, and asks again. So the
+//! engine has dealt with a request before the next one is looked at.
 
-pub(crate) mod fuse;
-mod fuse_handover;
-pub(crate) mod handover;
-pub(crate) mod knbd;
-pub(crate) mod nbd;
+mod fuse;
+mod handover;
+mod knbd;
+pub(crate) mod message;
+mod nbd;
 mod nbd_socket;
-pub(crate) mod ublk;
+mod node;
+mod nodes;
+pub(crate) mod request;
+mod ublk;
 
-use std::collections::VecDeque;
-use std::error::Error;
-use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
-use rdb_engine::{
-    DISCARD_MAX_BYTES, DeviceSpec, Event, Level, REQUEST_MAX_BYTES, RequestError, RequestId,
-    RequestKind, VolumeNr,
+use rdb_engine::state::VolumeState;
+use rdb_engine::{DeviceSpec, Event, Level, RequestError, VolumeNr};
+use rdb_frontend::ublk::Tag;
+use rdb_frontend::{Errno, Op};
+
+use self::message::NodeReport;
+use self::nbd::{Nbd, Pumped};
+use self::nodes::{Nodes, Told, Wanted};
+use self::request::{
+    Asked, Ended, FrontRequest, Going, Origin, Queue, Requests, Source, Starved, Turn,
 };
-use rdb_frontend::loopdev::Holder;
-use rdb_frontend::{DeviceInfo, Errno, Frontend, Op, Request};
-use slab::Slab;
-
-use self::fuse::FuseDevice;
-use self::knbd::KnbdNode;
-use self::nbd::Nbd;
-use self::ublk::UblkNode;
-use crate::Engine;
-use crate::event_loop::EventLoop;
-use crate::handle::{Caller, Mailbox, Notice, ResourceConfig};
+use self::ublk::TagEnd;
+use crate::api::{Caller, DeviceUse, Notice, ResourceConfig, UseReply};
+use crate::io::Io;
 use crate::pool::{Buf, Reserve};
-
-/// A transient user of a block device (udev looks at new ones) is waited for this long.
-const HOLDER_MS: u64 = 2_000;
-/// The same, if it is to be seen that a process has it open: one that probes it, or is just ending.
-const PROCESS_MS: u64 = 700;
-/// Parts of a long discard that are under way at a time.
-const PARTS_MAX: u32 = 4;
+use crate::stream::Flight;
 
 /// All front ends of a resource.
 pub(crate) struct FrontEnds {
-    pub(crate) nbd: Nbd,
-    pub(crate) fuse: Vec<FuseDevice>,
-    pub(crate) ublk: Vec<UblkNode>,
-    pub(crate) knbd: Vec<KnbdNode>,
-    requests: Slab<FrontRequest>,
-    /// Who waits for a buffer, first come first served.
-    pub(crate) starved: VecDeque<Starved>,
-    generation: u32,
-    pub(crate) stopping: bool,
+    nbd: Nbd,
+    nodes: Nodes,
+    requests: Requests,
+    queue: Queue,
+    /// The devices that the engine has, and volumes that have had one.
+    volumes: BTreeMap<VolumeNr, Option<Wanted>>,
+    /// Long discards whose parts have ended.
+    parts: VecDeque<usize>,
+    stopping: bool,
     /// Volumes whose NBD clients are let go, whatever they do.
     let_go: Vec<VolumeNr>,
     /// Demotions that wait until the last request of a parked session is answered.
     draining: Vec<(VolumeNr, Caller)>,
-    /// Ends when devices that were left are removed.
-    dropping: Vec<(VolumeNr, Receiver<()>)>,
 }
 
-/// Somebody with a write for which there is no buffer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Starved {
-    Nbd { client: u32, generation: u32 },
-    Fuse { volume: VolumeNr },
-    Ublk { volume: VolumeNr },
-}
-
-/// Who asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Origin {
-    Nbd { client: u32, generation: u32 },
-    Fuse { volume: VolumeNr, generation: u32 },
-    Ublk { volume: VolumeNr, generation: u32 },
-}
-
-/// A request that the engine has, in whole or in parts.
-struct FrontRequest {
-    origin: Origin,
-    volume: VolumeNr,
-    request: Request,
-    /// Parts at the engine.
-    under_way: u32,
-    /// Of a long discard: where the next part begins, and where all ends.
-    next: u64,
-    end: u64,
-    /// A flush makes it durable at last.
-    flush: bool,
-    error: Option<Errno>,
-    payload: Option<Buf>,
+/// Those whose turns are due without anything having come from them.
+#[derive(Clone, Copy)]
+pub(crate) enum Due {
+    /// Long discards.
+    Parts,
+    /// Clients of the NBD socket.
+    Clients,
 }
 
 impl FrontEnds {
     pub(crate) fn new(config: &ResourceConfig) -> FrontEnds {
         FrontEnds {
             nbd: Nbd::new(&config.name),
-            fuse: Vec::new(),
-            ublk: Vec::new(),
-            knbd: Vec::new(),
-            requests: Slab::with_capacity(512),
-            starved: VecDeque::new(),
-            generation: 0,
+            nodes: Nodes::new(),
+            requests: Requests::new(),
+            queue: Queue::default(),
+            volumes: BTreeMap::new(),
+            parts: VecDeque::new(),
             stopping: false,
             let_go: Vec::new(),
             draining: Vec::new(),
-            dropping: Vec::new(),
         }
-    }
-
-    fn next_generation(&mut self) -> u32 {
-        self.generation += 1;
-        self.generation
     }
 
     /// Whether a volume's device waits for the next process.
     pub(crate) fn is_parked(&self, nr: VolumeNr) -> bool {
-        self.fuse.iter().any(|device| device.is_parked(nr))
-            || self.ublk.iter().any(|node| node.is_parked(nr))
-            || self
-                .knbd
-                .iter()
-                .any(|node| node.volume == nr && node.parked)
+        self.nodes.is_parked(nr)
     }
 
     /// Whether device nodes are still being given back.
     pub(crate) fn is_winding_down(&self) -> bool {
-        !self.fuse.is_empty() || !self.ublk.is_empty() || !self.knbd.is_empty()
+        !self.nodes.is_empty()
     }
-}
 
-/// What front ends are told of a device.
-pub(crate) fn device_info(spec: DeviceSpec) -> DeviceInfo {
-    DeviceInfo {
-        size_bytes: spec.size_sectors.saturating_mul(512),
-        minimum_block: spec.logical_block_bytes,
-        preferred_block: 4096,
-        maximum_request: REQUEST_MAX_BYTES,
-        can_trim: true,
-        can_zero: true,
-        read_only: false,
+    /// Whether an NBD client uses a volume, and is to keep it.
+    pub(crate) fn has_clients(&self, nr: VolumeNr) -> bool {
+        self.nbd.users(nr) > 0 && !self.let_go.contains(&nr)
     }
-}
 
-impl<E: Engine> EventLoop<E> {
-    /// The engine has a device, has changed it, or has it no more.
-    pub(crate) fn on_device(&mut self, nr: VolumeNr, device: Option<DeviceSpec>) {
-        let old = std::mem::replace(&mut self.volume(nr).device, device);
-        match device {
-            Some(spec) => {
-                self.nbd_device_up(nr, spec);
-                match self.config.frontend {
-                    Frontend::Fuse => self.fuse_device_up(nr, spec),
-                    Frontend::Ublk | Frontend::UblkAnyway => self.ublk_device_up(nr, spec),
-                    Frontend::Nbd => self.knbd_device_up(nr, spec),
-                    Frontend::Auto | Frontend::Socket => self.announce_without_node(nr, spec),
-                }
-                if self.config.frontend != Frontend::Fuse {
-                    self.end_left_session(nr);
-                }
-                if !matches!(
-                    self.config.frontend,
-                    Frontend::Ublk | Frontend::UblkAnyway | Frontend::Nbd
-                ) {
-                    // Its users do not see what is written from now on.
-                    self.nobody_takes_a_left_device_over(nr);
-                }
+    /// The engine has a device, has changed it, or has it no more. `minor`: the number that its node is to have.
+    pub(crate) fn on_device(
+        &mut self,
+        io: &mut Io,
+        nr: VolumeNr,
+        device: Option<DeviceSpec>,
+        minor: u32,
+    ) {
+        let wanted = device.map(|spec| Wanted { spec, minor });
+        let old = self.volumes.insert(nr, wanted).flatten();
+        match wanted {
+            Some(wanted) => {
+                self.nbd.device_up(io, nr, wanted.spec, self.stopping);
+                self.nodes.up(io, nr, wanted);
             }
             None if old.is_some() => {
-                self.nbd_device_down(nr);
-                if !self.fuse_device_down(nr)
-                    && !self.ublk_device_down(nr)
-                    && !self.knbd_device_down(nr)
-                {
-                    self.notify(Notice::DeviceDown { volume: nr });
+                self.nbd.device_down(io, nr);
+                if !self.nodes.down(io, nr) {
+                    io.notify(Notice::DeviceDown { volume: nr });
                 }
             }
             None => {}
         }
     }
 
-    /// Gives all devices back.
-    pub(crate) fn stop_front_ends(&mut self) {
-        self.front.stopping = true;
-        let volumes: Vec<VolumeNr> = self.volumes.iter().map(|volume| volume.nr).collect();
+    /// Gives all devices back, but those that are parked.
+    pub(crate) fn stop(&mut self, io: &mut Io) {
+        self.stopping = true;
+        self.nodes.stop();
+        let volumes: Vec<VolumeNr> = self.volumes.keys().copied().collect();
         for nr in volumes {
-            self.on_device(nr, None);
+            self.on_device(io, nr, None, 0);
         }
-        // Parked devices are not given back.
-        self.leave_parked_fuse();
-        self.leave_parked_ublk();
-        self.front.knbd.retain(|node| !node.parked);
+        let requests = &self.requests;
+        self.nodes.leave_parked(io, |nr| {
+            !requests.origins().any(|origin| is_fuse(origin, nr))
+        });
     }
 
-    /// Finds out whether somebody uses the device node, then goes on with the demotion.
-    pub(crate) fn ask_who_holds(&mut self, volume: VolumeNr, reply: Caller) {
-        let reply = self.ask_who_holds_loop(volume, reply);
-        let reply = reply.and_then(|reply| self.ask_who_holds_ublk(volume, reply));
-        let reply = reply.and_then(|reply| self.ask_who_holds_knbd(volume, reply));
-        if let Some(reply) = reply {
-            self.secondary(volume, false, reply);
-        }
-    }
-
-    /// Runs what waits on a thread of its own.
-    fn help(&mut self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
-        self.try_help(name, work);
-    }
-
-    /// The same; whether there is a thread for it.
-    pub(crate) fn try_help(
-        &mut self,
-        name: &str,
-        work: impl FnOnce(Mailbox) + Send + 'static,
-    ) -> bool {
-        let mailbox = self.mailbox.clone();
-        let spawned = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(mailbox));
-        if let Err(error) = &spawned {
-            self.log(Level::Error, None, format!("no thread for {name}: {error}"));
-        }
-        spawned.is_ok()
-    }
-
-    /// Whether an NBD client uses a volume, and is to keep it.
-    pub(crate) fn has_clients(&self, nr: VolumeNr) -> bool {
-        self.front.nbd.users(nr) > 0 && !self.front.let_go.contains(&nr)
-    }
-
-    /// Passes a request to the engine. Events are raised, so this must not run amid effects.
-    pub(crate) fn submit(
-        &mut self,
-        origin: Origin,
-        volume: VolumeNr,
-        request: Request,
-        payload: Option<Buf>,
-    ) {
-        let mut front = FrontRequest {
-            origin,
-            volume,
-            request,
-            under_way: 0,
-            next: request.offset,
-            end: request.offset,
-            flush: false,
-            error: None,
-            payload: None,
-        };
-        let kind = match (request.op, payload) {
-            (Op::Read, _) => RequestKind::Read,
-            (Op::Write, Some(payload)) => RequestKind::Write {
-                payload,
-                fua: request.fua,
-            },
-            (Op::Flush, _) => RequestKind::Flush,
-            (Op::Trim | Op::WriteZeroes { .. }, _) => {
-                front.end = request.offset.saturating_add(u64::from(request.length));
-                front.flush = request.fua;
-                let key = self.front.requests.insert(front);
-                return self.advance_parts(key);
+    /// Parks the devices of these volumes that can outlive this process. NBD clients are let go once they are answered, and
+    /// are no reason to refuse a demotion.
+    pub(crate) fn park(&mut self, io: &mut Io, volumes: &[VolumeNr]) {
+        for &nr in volumes {
+            if self.volumes.get(&nr).is_some_and(Option::is_some) {
+                self.nbd.device_down(io, nr);
+                self.let_go.push(nr);
             }
-            // A hint; doing nothing is right. (And a write that lost its data, which does not happen.)
-            (Op::Cache, _) => return self.reply(&front, Ok(())),
-            (Op::Write, None) => return self.reply(&front, Err(Errno::Io)),
-        };
-        front.under_way = 1;
-        let id = RequestId(self.front.requests.insert(front) as u64);
-        self.raise(Event::Request(rdb_engine::Request {
-            id,
-            volume,
-            sector: request.offset / 512,
-            bytes: request.length,
-            kind,
-        }));
+            let told = self.nodes.park(nr);
+            self.follow(io, nr, told);
+        }
     }
 
-    /// Hands the next parts of a long discard to the engine, at last the flush; or replies.
-    fn advance_parts(&mut self, key: usize) {
-        loop {
-            let Some(front) = self.front.requests.get_mut(key) else {
-                return;
-            };
-            let failed = front.error.is_some();
-            let event = if !failed && front.next < front.end && front.under_way < PARTS_MAX {
-                // Parts end at multiples of the largest discard, so that none touches two extents of the log.
-                let max = u64::from(DISCARD_MAX_BYTES);
-                let end = front.end.min((front.next / max + 1) * max);
-                let (start, bytes) = (front.next, (end - front.next) as u32);
-                front.next = end;
-                let kind = match front.request.op {
-                    Op::WriteZeroes { may_unmap } => RequestKind::WriteZeroes { may_unmap },
-                    _ => RequestKind::Discard,
-                };
-                let (id, volume) = (RequestId(key as u64), front.volume);
-                rdb_engine::Request {
-                    id,
-                    volume,
-                    sector: start / 512,
-                    bytes,
-                    kind,
-                }
-            } else if front.under_way > 0 {
-                return;
-            } else if !failed && front.flush {
-                front.flush = false;
-                let (id, volume) = (RequestId(key as u64), front.volume);
-                rdb_engine::Request {
-                    id,
-                    volume,
-                    sector: 0,
-                    bytes: 0,
-                    kind: RequestKind::Flush,
-                }
-            } else {
-                let front = self.front.requests.remove(key);
-                return self.reply(&front, front.error.map_or(Ok(()), Err));
-            };
-            front.under_way += 1;
-            self.raise(Event::Request(event));
+    /// Takes what a helper thread reports of a node.
+    pub(crate) fn on_node_report(&mut self, io: &mut Io, report: NodeReport) {
+        let nr = report.volume();
+        let wanted = self.volumes.get(&nr).copied().flatten();
+        let told = self.nodes.on_report(io, report, wanted);
+        self.follow(io, nr, told);
+    }
+
+    fn follow(&mut self, io: &mut Io, nr: VolumeNr, told: Told) {
+        match told {
+            Told::Nothing => {}
+            Told::Serve(socket) => self.nbd.add_kernel(io, nr, socket),
+            Told::Forget(starved) => self.queue.leave(starved),
+            Told::LetKernelGo => self.nbd.close_kernel(nr),
+            Told::ParkKernel => self.nbd.park_kernel(&mut self.queue, nr),
         }
+    }
+
+    /// Serves the kernel's end of a connection without the driver and its device.
+    #[cfg(test)]
+    pub(crate) fn serve_kernel(&mut self, io: &mut Io, nr: VolumeNr, socket: OwnedFd) {
+        self.nbd.add_kernel(io, nr, socket);
+    }
+
+    /// A disk was attached, with this current generation identifier and these flags in its metadata.
+    pub(crate) fn judge_left_device(&mut self, io: &Io, nr: VolumeNr, data: Option<(u64, u32)>) {
+        self.nodes.left.judge(io, nr, data);
+    }
+
+    /// A volume has another state, by which a device that was left may have lost its future.
+    pub(crate) fn watch_left_device(&mut self, io: &Io, nr: VolumeNr, new: &VolumeState) {
+        self.nodes.left.watch(io, nr, new);
+    }
+
+    /// Says that a left device was removed.
+    pub(crate) fn on_left_dropped(&self, io: &Io, volume: VolumeNr) {
+        let text =
+            "removed the device that an earlier process left: its users know an older content";
+        io.log(Level::Warn, Some(volume), text);
+    }
+
+    /// Tells who uses the devices.
+    pub(crate) fn report_use(&self, io: &Io, reply: UseReply) {
+        let looks: Vec<_> = self
+            .volumes
+            .keys()
+            .map(|&nr| {
+                self.nodes.look(DeviceUse {
+                    volume: nr,
+                    clients: self.nbd.users(nr),
+                    is_held: false,
+                    outlives: false,
+                    can_be_handed_over: false,
+                })
+            })
+            .collect();
+        io.help("rdb-holders", move |_| {
+            reply(looks.into_iter().map(|look| look()).collect());
+        });
+    }
+
+    /// Finds out whether somebody uses the device node, then goes on with the demotion; the reply comes back if there is none to
+    /// ask about.
+    pub(crate) fn ask_who_holds(&self, io: &Io, nr: VolumeNr, reply: Caller) -> Option<Caller> {
+        self.nodes.ask_who_holds(io, nr, reply)
+    }
+
+    /// Has the demotion of a volume whose device is parked wait until its last request is answered.
+    pub(crate) fn drain(&mut self, nr: VolumeNr, reply: Caller) {
+        self.draining.push((nr, reply));
+    }
+
+    /// A demotion to go on with, for all that was read of the volume's session is answered.
+    pub(crate) fn next_drained(&mut self) -> Option<(VolumeNr, Caller)> {
+        let is_drained = |nr| {
+            let is_open = self.requests.origins().any(|origin| is_fuse(origin, nr));
+            !is_open && !self.nodes.fuse.has_unread(nr)
+        };
+        let mut waiting = self.draining.iter();
+        let index = waiting.position(|&(nr, _)| is_drained(nr))?;
+        Some(self.draining.remove(index))
+    }
+
+    pub(crate) fn on_client_accepted(&mut self, io: &mut Io, generation: u32, result: i32) {
+        self.nbd.on_accepted(io, generation, result);
+    }
+
+    /// Cuts clients of the NBD socket that are overdue. `reads_wait`: for buffers.
+    pub(crate) fn on_clients_timer(&mut self, io: &mut Io, reads_wait: bool) {
+        let shortage = reads_wait || !self.queue.is_empty();
+        self.nbd.on_timer(io, shortage);
+    }
+
+    /// Somebody waits for a buffer: clients that sit on some are looked for.
+    pub(crate) fn watch_clients(&mut self, io: &mut Io) {
+        self.nbd.watch(io);
+    }
+
+    /// Starts what was queued for clients in this turn of the loop.
+    pub(crate) fn flush(&mut self, io: &mut Io) {
+        self.nbd.flush(io);
+    }
+
+    /// A send or a receive of a client's socket has ended.
+    pub(crate) fn on_stream(
+        &mut self,
+        io: &mut Io,
+        who: (u32, u32),
+        (fd, flight): (Rc<OwnedFd>, Flight),
+        result: i32,
+    ) -> Turn {
+        let goes_on = self.nbd.on_stream(io, who, (fd, flight), result);
+        Turn::of(goes_on.then_some(Source::Nbd(who.0)))
+    }
+
+    /// The kernel's FUSE client of a volume asks something.
+    pub(crate) fn on_fuse_ready(&mut self, nr: VolumeNr, generation: u32, result: i32) -> Turn {
+        let goes_on = self.nodes.fuse.on_ready(nr, generation, result);
+        Turn::of(goes_on.then_some(Source::Fuse(nr)))
+    }
+
+    /// The command of a ublk device's tag has ended: there is a request, or there will be none any more.
+    pub(crate) fn on_ublk_tag(
+        &mut self,
+        io: &mut Io,
+        (nr, generation): (VolumeNr, u32),
+        tag: Tag,
+        result: i32,
+    ) -> Turn {
+        match self.nodes.ublk.on_tag(io, (nr, generation), tag, result) {
+            TagEnd::Nothing => Turn::default(),
+            TagEnd::Write => Turn::of(Some(Source::Ublk(nr))),
+            TagEnd::Asked(asked) => Turn {
+                first: Some(asked),
+                ..Turn::default()
+            },
+        }
+    }
+
+    /// How many turns are due.
+    pub(crate) fn due(&self, due: Due) -> usize {
+        match due {
+            Due::Parts => self.parts.len(),
+            Due::Clients => self.nbd.resumed(),
+        }
+    }
+
+    /// The next turn that is due.
+    pub(crate) fn next_due(&mut self, due: Due) -> Option<Turn> {
+        match due {
+            Due::Parts => Some(Turn {
+                parts: Some(self.parts.pop_front()?),
+                ..Turn::default()
+            }),
+            Due::Clients => Some(Turn::of(Some(Source::Nbd(self.nbd.next_resumed()?)))),
+        }
+    }
+
+    /// Who waits first for a buffer, and his turn.
+    pub(crate) fn first_starved(&self) -> Option<(Starved, Turn)> {
+        let first = self.queue.first()?;
+        let source = match first {
+            Starved::Nbd { client, generation } => {
+                let is_there = self.nbd.has(client, generation);
+                is_there.then_some(Source::Nbd(client))
+            }
+            Starved::Fuse { volume } => Some(Source::Fuse(volume)),
+            Starved::Ublk { volume } => Some(Source::Ublk(volume)),
+        };
+        Some((first, Turn::of(source)))
+    }
+
+    /// Whether somebody who had his turn is still the first to wait for a buffer.
+    pub(crate) fn still_starves(&mut self, who: Starved) -> bool {
+        let is_there = match who {
+            Starved::Nbd { client, generation } => self.nbd.has(client, generation),
+            Starved::Fuse { volume } => self.nodes.fuse.node(volume).is_some(),
+            Starved::Ublk { volume } => self.nodes.ublk.node(volume).is_some(),
+        };
+        if !is_there {
+            self.queue.leave(who);
+        }
+        self.queue.first() == Some(who)
+    }
+
+    /// The next event of a turn: to be raised, and then asked for again.
+    pub(crate) fn next(&mut self, io: &mut Io, turn: &mut Turn) -> Option<Event<Buf>> {
+        loop {
+            let going = match (turn.parts.take(), turn.first.take()) {
+                (Some(key), first) => {
+                    turn.first = first;
+                    let going = self.requests.advance(key);
+                    if matches!(going, Going::On(_)) {
+                        turn.parts = Some(key);
+                    }
+                    going
+                }
+                (None, Some(asked)) => self.requests.submit(asked),
+                (None, None) => {
+                    let asked = self.take_request(io, turn)?;
+                    self.requests.submit(asked)
+                }
+            };
+            match going {
+                Going::On(event) => return Some(event),
+                Going::Waits => {}
+                Going::Done(front) => self.reply(io, &front),
+                Going::InParts(key) => turn.parts = Some(key),
+            }
+        }
+    }
+
+    /// Takes the next request of whoever has a turn.
+    fn take_request(&mut self, io: &mut Io, turn: &mut Turn) -> Option<Asked> {
+        let queue = &mut self.queue;
+        let asked = match turn.source? {
+            Source::Fuse(volume) => self.nodes.fuse.pump(io, queue, turn, volume),
+            Source::Ublk(volume) => self.nodes.ublk.next_write(io, queue, volume),
+            Source::Nbd(client) => {
+                let is_begun = std::mem::replace(&mut turn.taken, 1) > 0;
+                match self.nbd.pump(io, queue, client, is_begun) {
+                    Pumped::Asked(asked) => Some(asked),
+                    Pumped::Nothing => None,
+                    Pumped::KernelGone(volume, goodbye) => {
+                        self.nodes.knbd.connection_ended(io, volume, goodbye);
+                        None
+                    }
+                }
+            }
+        };
+        if asked.is_none() && !self.queue.is_empty() {
+            self.nbd.watch(io);
+        }
+        asked
     }
 
     /// A request, or a part of one, has ended. Runs amid effects.
     pub(crate) fn complete_request(
         &mut self,
+        io: &mut Io,
         key: usize,
         result: Result<Option<Buf>, RequestError>,
     ) {
-        let Some(front) = self.front.requests.get_mut(key) else {
-            return;
-        };
-        front.under_way = front.under_way.saturating_sub(1);
-        match result {
-            Ok(payload) => front.payload = payload.or(front.payload.take()),
-            Err(error) => front.error = front.error.or(Some(errno(error))),
+        match self.requests.complete(key, result) {
+            Some(Ended::Done(front)) => self.reply(io, &front),
+            Some(Ended::InParts(key)) => self.parts.push_back(key),
+            None => {}
         }
-        let done = front.error.is_some() || front.next >= front.end && !front.flush;
-        if front.under_way > 0 {
-            return;
-        }
-        if done {
-            let front = self.front.requests.remove(key);
-            let result = front.error.map_or(Ok(()), Err);
-            return self.reply(&front, result);
-        }
-        self.front.nbd.parts.push(key);
     }
 
-    /// Goes on with long discards whose parts have ended; whether there were any.
-    pub(crate) fn pump_resumed_clients(&mut self) -> bool {
-        let parts = std::mem::take(&mut self.front.nbd.parts);
-        let any = !parts.is_empty();
-        for key in parts {
-            self.advance_parts(key);
-        }
-        self.pump_paused_clients() || any
-    }
-
-    fn reply(&mut self, front: &FrontRequest, result: Result<(), Errno>) {
-        let mut result = result;
+    fn reply(&mut self, io: &mut Io, front: &FrontRequest) {
+        let mut result = front.error.map_or(Ok(()), Err);
         let payload = match (front.request.op, &front.payload) {
             (Op::Read, Some(payload)) if payload.len() == front.request.length as usize => {
                 Some(payload.clone())
@@ -369,99 +408,42 @@ impl<E: Engine> EventLoop<E> {
         };
         let payload = payload
             .filter(|_| result.is_ok())
-            .map(|payload| self.settle_payload(payload));
+            .map(|payload| settle_payload(io, payload));
+        let request = &front.request;
         match front.origin {
             Origin::Nbd { client, generation } => {
-                self.reply_to_client((client, generation), &front.request, result, payload);
+                self.nbd
+                    .reply(io, (client, generation), request, result, payload);
             }
             Origin::Fuse { volume, generation } => {
-                self.reply_to_kernel(volume, generation, &front.request, result, payload);
+                let fuse = &mut self.nodes.fuse;
+                fuse.reply((volume, generation), request, result, payload.as_ref());
             }
             Origin::Ublk { volume, generation } => {
-                self.reply_to_driver(volume, generation, &front.request, result, payload);
+                let ublk = &mut self.nodes.ublk;
+                ublk.reply(io, (volume, generation), request, result, payload.as_ref());
             }
         }
-    }
-
-    /// What the peer has read for us is copied out of the reserve for received payloads: a client may be slow to
-    /// take it, and the peer's writes must not wait for that. Without room for a copy it stays.
-    fn settle_payload(&mut self, payload: Buf) -> Buf {
-        if !payload.is_received() {
-            return payload;
-        }
-        let copy = self.pool.take(Reserve::Read, payload.len() as u32);
-        let Some(mut copy) = copy else { return payload };
-        match copy.as_mut_slice() {
-            Some(into) => {
-                into.copy_from_slice(payload.as_slice());
-                copy
-            }
-            None => payload,
-        }
-    }
-
-    /// Whether somebody waits for a buffer.
-    fn is_short_of_buffers(&self) -> bool {
-        !self.front.starved.is_empty() || !self.waiting_reads.is_empty()
-    }
-
-    /// Lets those who waited for a buffer try again; whether one got it.
-    pub(crate) fn retry_starved_front_ends(&mut self) -> bool {
-        let mut any = false;
-        while let Some(first) = self.front.starved.front().copied() {
-            let served = match first {
-                Starved::Nbd { client, generation } => self.retry_client(client, generation),
-                Starved::Fuse { volume } => self.retry_fuse(volume),
-                Starved::Ublk { volume } => self.retry_ublk(volume),
-            };
-            if !served {
-                break;
-            }
-            any = true;
-        }
-        any
     }
 }
 
-fn errno(error: RequestError) -> Errno {
-    match error {
-        RequestError::Io => Errno::Io,
-        RequestError::Inval => Errno::Inval,
-        RequestError::NotPrimary => Errno::Shutdown,
-    }
+fn is_fuse(origin: Origin, nr: VolumeNr) -> bool {
+    matches!(origin, Origin::Fuse { volume, .. } if volume == nr)
 }
 
-/// Whether somebody uses a block device, and not just for a moment. Blocking.
-fn is_held<E: Error>(
-    is_held: impl Fn() -> Result<bool, E>,
-    holders: impl Fn() -> Vec<Holder>,
-) -> bool {
-    let begun = Instant::now();
-    let may_go = |holders: &[Holder]| {
-        let is_process = |holder: &Holder| matches!(holder, Holder::Process { .. });
-        let limit_ms = match holders {
-            [] => HOLDER_MS,
-            users if users.iter().all(is_process) => PROCESS_MS,
-            _ => 0,
-        };
-        begun.elapsed() < Duration::from_millis(limit_ms)
-    };
-    loop {
-        match is_held() {
-            Ok(false) => return false,
-            Ok(true) if may_go(&holders()) => std::thread::sleep(Duration::from_millis(50)),
-            Ok(true) => {
-                let words: Vec<String> = holders().iter().map(Holder::to_string).collect();
-                if !words.is_empty() {
-                    tracing::info!("a device is held open: {}", words.join(", "));
-                }
-                return true;
-            }
-            Err(error) => {
-                // Without an answer, assume the worse.
-                tracing::warn!("{error}");
-                return true;
-            }
+/// What the peer has read for us is copied out of the reserve for received payloads: a client may be slow to
+/// take it, and the peer's writes must not wait for that. Without room for a copy it stays.
+fn settle_payload(io: &Io, payload: Buf) -> Buf {
+    if !payload.is_received() {
+        return payload;
+    }
+    let copy = io.pool.take(Reserve::Read, payload.len() as u32);
+    let Some(mut copy) = copy else { return payload };
+    match copy.as_mut_slice() {
+        Some(into) => {
+            into.copy_from_slice(payload.as_slice());
+            copy
         }
+        None => payload,
     }
 }

@@ -1,25 +1,24 @@
 //! The NBD socket: a listening socket while a device is there, and its clients.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use io_uring::{opcode, types};
 use rdb_engine::{DeviceSpec, Level, Time, VolumeNr};
 use rdb_frontend::knbd::is_hung_up;
-use rdb_frontend::nbd::{CloseReason, Exports, Session, Step};
+use rdb_frontend::nbd::{Exports, Session, Step};
 use rdb_frontend::{Errno, Frontend, Request};
 use slab::Slab;
 
 use super::nbd_socket::{listen, peer_user, refusal};
-use super::{Origin, Starved, device_info};
-use crate::Engine;
-use crate::event_loop::EventLoop;
-use crate::handle::Notice;
+use super::request::{Asked, Origin, Queue, Starved, device_info};
+use crate::api::Notice;
+use crate::io::Io;
+use crate::op::Op;
 use crate::pool::{Buf, Pool, Reserve};
-use crate::ring::{Op, Owner};
-use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
+use crate::stream::{Flight, Owner, Received, Receiver, Sender, Sent};
 use crate::timers::Slot;
 
 /// Bytes of a client's stage; the longest option fits (`rdb_frontend::nbd::INPUT_MAX`).
@@ -36,17 +35,15 @@ const STALL_MS: u64 = 10_000;
 const WATCH_MS: u64 = 1_000;
 
 /// The server and its clients.
-pub(crate) struct Nbd {
+pub(super) struct Nbd {
     exports: Exports,
     listener: Option<Listener>,
     clients: Slab<Client>,
     generation: u32,
     /// Clients that may be able to go on.
-    resumed: Vec<u32>,
+    resumed: VecDeque<u32>,
     /// Clients with something to send.
     unsent: Vec<u32>,
-    /// Long discards whose parts have ended.
-    pub(super) parts: Vec<usize>,
 }
 
 struct Listener {
@@ -91,6 +88,21 @@ struct Client {
     parked: bool,
 }
 
+/// What a look at a client has brought.
+pub(super) enum Pumped {
+    Asked(Asked),
+    Nothing,
+    /// A connection of a volume's device node has ended; whether the kernel was told to let the device go.
+    KernelGone(VolumeNr, bool),
+}
+
+/// How a conversation goes on.
+enum Advance {
+    On,
+    Stops,
+    Asked(Asked),
+}
+
 impl Client {
     /// Why it has to go, if it has; `shortage`: others wait for buffers.
     fn overdue(&self, now: Time, shortage: bool) -> Option<&'static str> {
@@ -116,12 +128,90 @@ impl Client {
             .then_some("it sends half a write while others wait for the buffer that it is to fill")
     }
 
-    /// Where its requests come from.
-    fn origin(&self, key: u32) -> Origin {
-        Origin::Nbd {
+    fn asked(&self, key: u32, volume: VolumeNr, request: Request, payload: Option<Buf>) -> Asked {
+        let origin = Origin::Nbd {
+            client: key,
+            generation: self.generation,
+        };
+        Asked {
+            origin,
+            volume,
+            request,
+            payload,
+        }
+    }
+
+    fn owner(&self, key: u32) -> Owner {
+        Owner::Nbd {
             client: key,
             generation: self.generation,
         }
+    }
+
+    fn starved(&self, key: u32) -> Starved {
+        Starved::Nbd {
+            client: key,
+            generation: self.generation,
+        }
+    }
+
+    /// Ends what is in flight, and with it the connection.
+    fn shut(&self) {
+        let socket = socket2::SockRef::from(&*self.fd);
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+    }
+
+    fn receive(&mut self, io: &mut Io, key: u32) {
+        let owner = self.owner(key);
+        self.receiver.receive(&mut io.ring, owner, &self.fd);
+    }
+
+    /// The data of a write, once it is whole and has a buffer; asks for more of it.
+    fn take_data(&mut self, io: &mut Io, queue: &mut Queue, key: u32, bytes: u32) -> Option<Buf> {
+        // Half a write must not hold what others need for whole ones: it comes into the reserve for such, or is
+        // gathered outside the pool. The kernel sends what it has begun.
+        if !self.receiver.is_amid_payload() && self.gathered.is_none() && !self.is_kernel {
+            match io.pool.take_filling(bytes) {
+                Some(buf) => {
+                    self.receiver.begin_payload(buf);
+                    self.heard = io.now;
+                }
+                None => self.gathered = Some(Vec::new()),
+            }
+        }
+        if !self.receiver.is_amid_payload() {
+            if !self.gather(bytes) {
+                self.receive(io, key);
+                return None;
+            }
+            let mut buf = queue.take(io, self.starved(key), bytes)?;
+            queue.leave(self.starved(key));
+            if let Some(whole) = self.gathered.take() {
+                if let Some(into) = buf.as_mut_slice() {
+                    into.copy_from_slice(&whole);
+                }
+                return Some(buf);
+            }
+            self.receiver.begin_payload(buf);
+            self.heard = io.now;
+        }
+        let payload = self.receiver.take_payload();
+        if payload.is_none() {
+            self.receive(io, key);
+        }
+        payload
+    }
+
+    /// Whether it may read so much now. A client that takes no replies must not end up with all buffers for reads: those of the
+    /// peer come from the same reserve. One read is always allowed.
+    fn may_read(&self, pool: &Pool, bytes: u32) -> bool {
+        let held = self.reading + self.sender.unsent_bytes();
+        // While they are scarce, it is one read at a time for each: the replies are copied then.
+        let limit = match pool.is_half_used(Reserve::Read) {
+            true if !self.is_kernel => 0,
+            _ => pool.reserve_bytes(Reserve::Read) as u64 / 4,
+        };
+        held == 0 || held + u64::from(bytes) <= limit
     }
 
     /// Takes what has come of a write's data; whether that is all of it, or needs no gathering.
@@ -157,15 +247,14 @@ impl Client {
 }
 
 impl Nbd {
-    pub(crate) fn new(resource: &str) -> Nbd {
+    pub(super) fn new(resource: &str) -> Nbd {
         Nbd {
             exports: Exports::new(resource),
             listener: None,
             clients: Slab::new(),
             generation: 0,
-            resumed: Vec::new(),
+            resumed: VecDeque::new(),
             unsent: Vec::new(),
-            parts: Vec::new(),
         }
     }
 
@@ -197,34 +286,36 @@ impl Nbd {
             .filter(move |(_, client)| client.is_kernel && client.volume == Some(nr))
     }
 
-    fn client(&mut self, client: u32, generation: u32) -> Option<&mut Client> {
+    /// Whether a client is there.
+    pub(super) fn has(&self, client: u32, generation: u32) -> bool {
         self.clients
-            .get_mut(client as usize)
-            .filter(|found| found.generation == generation)
+            .get(client as usize)
+            .is_some_and(|found| found.generation == generation)
     }
-}
 
-impl<E: Engine> EventLoop<E> {
     /// A device can be used, or has a new size.
-    pub(super) fn nbd_device_up(&mut self, nr: VolumeNr, spec: DeviceSpec) {
-        self.front
-            .nbd
-            .exports
-            .set(u32::from(nr.0), device_info(spec));
-        if self.front.nbd.listener.is_some() || self.front.stopping {
+    pub(super) fn device_up(
+        &mut self,
+        io: &mut Io,
+        nr: VolumeNr,
+        spec: DeviceSpec,
+        stopping: bool,
+    ) {
+        self.exports.set(u32::from(nr.0), device_info(spec));
+        if self.listener.is_some() || stopping {
             return;
         }
-        let path = self
+        let path = io
             .config
             .run_dir
             .join("nbd")
-            .join(format!("{}.sock", self.config.name));
+            .join(format!("{}.sock", io.config.name));
         match listen(&path) {
             Ok(fd) => {
-                self.front.nbd.generation += 1;
-                let (fd, generation) = (Rc::new(fd), self.front.nbd.generation);
-                let accepting = self.accept_client(generation, &fd);
-                self.front.nbd.listener = Some(Listener {
+                self.generation += 1;
+                let (fd, generation) = (Rc::new(fd), self.generation);
+                let accepting = io.ring.start(Op::NbdAccept(generation, Rc::clone(&fd)));
+                self.listener = Some(Listener {
                     generation,
                     fd,
                     path,
@@ -233,58 +324,44 @@ impl<E: Engine> EventLoop<E> {
             }
             Err(error) => {
                 let text = format!("no NBD socket at {}: {error}", path.display());
-                self.log(Level::Error, Some(nr), text.clone());
-                if self.config.frontend == Frontend::Socket {
+                io.log(Level::Error, Some(nr), text.clone());
+                if io.config.frontend == Frontend::Socket {
                     let (volume, reason) = (nr, text);
-                    self.notify(Notice::NoDevice { volume, reason });
+                    io.notify(Notice::NoDevice { volume, reason });
                 }
             }
         }
     }
 
     /// A device is gone: its clients are closed when what they have asked is answered.
-    pub(super) fn nbd_device_down(&mut self, nr: VolumeNr) {
-        let nbd = &mut self.front.nbd;
-        nbd.exports.remove(u32::from(nr.0));
-        let last = nbd.exports.iter().next().is_none();
-        for (key, client) in &mut nbd.clients {
+    pub(super) fn device_down(&mut self, io: &mut Io, nr: VolumeNr) {
+        self.exports.remove(u32::from(nr.0));
+        let last = self.exports.iter().next().is_none();
+        for (key, client) in &mut self.clients {
             // The kernel goes when its device is given back.
             if !client.is_kernel && (client.volume == Some(nr) || last) {
                 client.closing = true;
-                client.heard = self.now;
-                nbd.resumed.push(key as u32);
+                client.heard = io.now;
+                self.resumed.push_back(key as u32);
             }
         }
-        let listener = nbd.listener.take_if(|_| last);
-        self.watch_clients();
+        let listener = self.listener.take_if(|_| last);
+        self.watch(io);
         if let Some(listener) = listener {
-            self.ring.cancel(listener.accepting);
+            io.ring.cancel(listener.accepting);
             // Another daemon's socket may have taken the name; then it is not ours to remove, but that takes a
             // second daemon on one run directory, which finds this one's lock.
             if let Err(error) = std::fs::remove_file(&listener.path) {
                 let text = format!("removing {}: {error}", listener.path.display());
-                self.log(Level::Warn, None, text);
+                io.log(Level::Warn, None, text);
             }
         }
     }
 
-    fn accept_client(&mut self, generation: u32, fd: &Rc<OwnedFd>) -> usize {
-        self.ring
-            .start(Op::NbdAccept(generation, Rc::clone(fd)), |op| {
-                let Op::NbdAccept(_, fd) = op else {
-                    unreachable!("just made")
-                };
-                let fd = types::Fd(fd.as_raw_fd());
-                opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-                    .flags(libc::SOCK_CLOEXEC)
-                    .build()
-            })
-    }
-
-    pub(crate) fn on_client_accepted(&mut self, generation: u32, result: i32) {
+    pub(super) fn on_accepted(&mut self, io: &mut Io, generation: u32, result: i32) {
         // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
         let fd = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
-        let Some(listener) = &self.front.nbd.listener else {
+        let Some(listener) = &self.listener else {
             return;
         };
         if listener.generation != generation {
@@ -294,18 +371,18 @@ impl<E: Engine> EventLoop<E> {
         match fd {
             Some(fd) => {
                 let user = peer_user(&fd);
-                match self.front.nbd.refusal(user) {
-                    None => self.add_client(fd, Session::new(), user, None),
+                match self.refusal(user) {
+                    None => self.add_client(io, fd, Session::new(), user, None),
                     Some(why) => {
                         let text = format!("turned an NBD client away: {why}");
-                        self.log_others(Level::Warn, None, text);
+                        io.log_others(Level::Warn, None, text);
                     }
                 }
             }
             None if result == -libc::ECANCELED => return,
             None => {
                 let error = io::Error::from_raw_os_error(-result);
-                self.log_others(
+                io.log_others(
                     Level::Warn,
                     None,
                     format!("accepting an NBD client: {error}"),
@@ -319,49 +396,62 @@ impl<E: Engine> EventLoop<E> {
                 }
             }
         }
-        let accepting = self.accept_client(generation, &listening);
-        if let Some(listener) = &mut self.front.nbd.listener {
+        let accepting = io.ring.start(Op::NbdAccept(generation, listening));
+        if let Some(listener) = &mut self.listener {
             listener.accepting = accepting;
         }
     }
 
     /// Serves the kernel for a device node.
-    pub(crate) fn add_kernel_client(&mut self, nr: VolumeNr, socket: OwnedFd) {
-        self.add_client(socket, Session::for_kernel(nr.0.into()), 0, Some(nr));
+    pub(super) fn add_kernel(&mut self, io: &mut Io, nr: VolumeNr, socket: OwnedFd) {
+        self.add_client(io, socket, Session::for_kernel(nr.0.into()), 0, Some(nr));
     }
 
     /// Takes nothing more from the kernel for a device node; what was taken is answered.
-    pub(super) fn park_kernel_client(&mut self, nr: VolumeNr) {
-        let mut parked = Vec::new();
-        for (key, client) in self.front.nbd.kernel_clients(nr) {
+    pub(super) fn park_kernel(&mut self, queue: &mut Queue, nr: VolumeNr) {
+        for (key, client) in self.kernel_clients(nr) {
             client.parked = true;
-            let (client, generation) = (key as u32, client.generation);
-            parked.push(Starved::Nbd { client, generation });
+            queue.leave(client.starved(key as u32));
         }
-        self.front.starved.retain(|other| !parked.contains(other));
     }
 
     /// Lets go of the kernel, whose device is gone.
-    pub(super) fn close_kernel_client(&mut self, nr: VolumeNr) {
+    pub(super) fn close_kernel(&mut self, nr: VolumeNr) {
         let mut closing = Vec::new();
-        for (key, client) in self.front.nbd.kernel_clients(nr) {
+        for (key, client) in self.kernel_clients(nr) {
             client.closing = true;
             // What is being received or sent ends.
-            let socket = socket2::SockRef::from(&*client.fd);
-            let _ = socket.shutdown(std::net::Shutdown::Both);
+            client.shut();
             closing.push(key as u32);
         }
-        self.front.nbd.resumed.extend(closing);
+        self.resumed.extend(closing);
+    }
+
+    /// How many clients may be able to go on.
+    pub(super) fn resumed(&self) -> usize {
+        self.resumed.len()
+    }
+
+    /// One of them.
+    pub(super) fn next_resumed(&mut self) -> Option<u32> {
+        self.resumed.pop_front()
     }
 
     /// `kernel`: it is the kernel, for this volume.
-    fn add_client(&mut self, fd: OwnedFd, session: Session, user: u32, kernel: Option<VolumeNr>) {
-        self.front.nbd.generation += 1;
+    fn add_client(
+        &mut self,
+        io: &mut Io,
+        fd: OwnedFd,
+        session: Session,
+        user: u32,
+        kernel: Option<VolumeNr>,
+    ) {
+        self.generation += 1;
         let client = Client {
-            generation: self.front.nbd.generation,
+            generation: self.generation,
             fd: Rc::new(fd),
             session,
-            sender: Sender::new(self.now, false),
+            sender: Sender::new(io.now, false),
             receiver: Receiver::new(STAGE_BYTES),
             write: None,
             gathered: None,
@@ -374,88 +464,76 @@ impl<E: Engine> EventLoop<E> {
             parked: false,
             closing: false,
             in_unsent: false,
-            heard: self.now,
+            heard: io.now,
             cut: false,
         };
-        let key = self.front.nbd.clients.insert(client) as u32;
-        self.front.nbd.resumed.push(key);
-        self.watch_clients();
+        let key = self.clients.insert(client) as u32;
+        self.resumed.push_back(key);
+        self.watch(io);
     }
 
     /// Looks after a while whether a client is overdue. Called when there is a new reason to: a client that negotiates or
     /// is being closed, or somebody who waits for a buffer.
-    pub(crate) fn watch_clients(&mut self) {
-        if !self.front.nbd.clients.is_empty() && !self.timers.is_set(Slot::Clients) {
-            self.timers.set(Slot::Clients, self.now.plus_ms(WATCH_MS));
+    pub(super) fn watch(&self, io: &mut Io) {
+        if !self.clients.is_empty() && !io.timers.is_set(Slot::Clients) {
+            io.timers.set(Slot::Clients, io.now.plus_ms(WATCH_MS));
         }
     }
 
-    /// Cuts the clients that are overdue.
-    pub(crate) fn on_clients_timer(&mut self) {
-        let (now, shortage) = (self.now, self.is_short_of_buffers());
+    /// Cuts the clients that are overdue. `shortage`: somebody waits for a buffer.
+    pub(super) fn on_timer(&mut self, io: &mut Io, shortage: bool) {
+        let now = io.now;
         let mut cut = Vec::new();
         let mut watch = shortage;
-        for (_, client) in &mut self.front.nbd.clients {
+        for (_, client) in &mut self.clients {
             if let Some(reason) = client.overdue(now, shortage) {
                 client.cut = true;
                 client.closing = true;
                 // What is in flight ends with an error, and the client with it.
-                let socket = socket2::SockRef::from(&*client.fd);
-                let _ = socket.shutdown(std::net::Shutdown::Both);
+                client.shut();
                 cut.push(reason);
             }
             watch |= client.is_watched();
         }
         for reason in cut {
-            self.log_others(
+            io.log_others(
                 Level::Warn,
                 None,
                 format!("cut an NBD client off: {reason}"),
             );
         }
         if watch {
-            self.watch_clients();
+            self.watch(io);
         }
     }
 
-    /// Lets clients go on that were held up; whether there were any.
-    pub(super) fn pump_paused_clients(&mut self) -> bool {
-        let mut resumed = std::mem::take(&mut self.front.nbd.resumed);
-        let any = !resumed.is_empty();
-        for key in resumed.drain(..) {
-            self.pump_client(key);
-        }
-        if self.front.nbd.resumed.is_empty() {
-            self.front.nbd.resumed = resumed;
-        }
-        any
-    }
-
-    /// Takes requests off what a client has sent, and asks for more.
-    fn pump_client(&mut self, key: u32) {
-        let mut is_checked = false;
+    /// Takes the next request off what a client has sent, and asks for more if there is none. `is_begun`: it was asked before in
+    /// this turn, in which nobody else is served.
+    pub(super) fn pump(
+        &mut self,
+        io: &mut Io,
+        queue: &mut Queue,
+        key: u32,
+        is_begun: bool,
+    ) -> Pumped {
+        let mut is_checked = is_begun;
         loop {
-            let nbd = &mut self.front.nbd;
-            let Some(client) = nbd.clients.get_mut(key as usize) else {
-                return;
-            };
-            let owner = Owner::Nbd {
-                client: key,
-                generation: client.generation,
+            let Some(client) = self.clients.get_mut(key as usize) else {
+                return Pumped::Nothing;
             };
             if client.closing {
-                return self.close_client(key);
+                return self.close(queue, key);
             }
             debug_assert!(
-                client.is_kernel || client.outside_pool() <= client.outside_max(&self.pool),
+                client.is_kernel || client.outside_pool() <= client.outside_max(&io.pool),
                 "a client holds too much memory"
             );
             if client.receiver.is_in_flight() || client.parked {
-                return;
+                return Pumped::Nothing;
             }
             if client.is_kernel && !is_checked {
                 // It shuts a connection before it sends again by another what it sent by this: what was not submitted by
-                // then must not be, for newer writes may have overtaken it. Nobody else is served before we return.
+                // then must not be, for newer writes may have overtaken it.
                 is_checked = true;
                 if is_hung_up(&*client.fd) {
                     client.closing = true;
@@ -463,239 +541,160 @@ impl<E: Engine> EventLoop<E> {
                 }
             }
             if let Some((volume, request)) = client.write {
-                if !client.receiver.is_amid_payload() {
-                    // Half a write must not hold what others need for whole ones: it comes into the reserve for such, or is
-                    // gathered outside the pool. The kernel sends what it has begun.
-                    if client.gathered.is_none() && !client.is_kernel {
-                        if let Some(buf) = self.pool.take_filling(request.length) {
-                            client.receiver.begin_payload(buf);
-                            client.heard = self.now;
-                            continue;
-                        }
-                        client.gathered = Some(Vec::new());
-                    }
-                    if !client.gather(request.length) {
-                        client.receiver.receive(&mut self.ring, owner, &client.fd);
-                        return;
-                    }
-                    let me = Starved::Nbd {
-                        client: key,
-                        generation: client.generation,
-                    };
-                    // Others may wait already, one of them perhaps for a large piece.
-                    let first = self.front.starved.front().is_none_or(|first| *first == me);
-                    let buf = if first {
-                        self.pool.take_for_write(request.length)
-                    } else {
-                        None
-                    };
-                    let Some(mut buf) = buf else {
-                        if !self.front.starved.contains(&me) {
-                            self.front.starved.push_back(me);
-                        }
-                        self.watch_clients();
-                        return;
-                    };
-                    if first && !self.front.starved.is_empty() {
-                        self.front.starved.pop_front();
-                    }
-                    if let Some(whole) = client.gathered.take() {
-                        if let Some(into) = buf.as_mut_slice() {
-                            into.copy_from_slice(&whole);
-                        }
-                        client.write = None;
-                        let origin = client.origin(key);
-                        self.submit(origin, volume, request, Some(buf));
-                        continue;
-                    }
-                    client.receiver.begin_payload(buf);
-                    client.heard = self.now;
-                }
-                let Some(payload) = client.receiver.take_payload() else {
-                    client.receiver.receive(&mut self.ring, owner, &client.fd);
-                    return;
+                let Some(payload) = client.take_data(io, queue, key, request.length) else {
+                    return Pumped::Nothing;
                 };
                 client.write = None;
-                let origin = client.origin(key);
-                self.submit(origin, volume, request, Some(payload));
-                continue;
+                return Pumped::Asked(client.asked(key, volume, request, Some(payload)));
             }
             if let Some((volume, request)) = client.read {
-                // A client that takes no replies must not end up with all buffers for reads: those of the peer come
-                // from the same reserve. One read is always allowed.
-                let held = client.reading + client.sender.unsent_bytes();
-                // While they are scarce, it is one read at a time for each: the replies are copied then.
-                let limit = match self.pool.is_half_used(Reserve::Read) {
-                    true if !client.is_kernel => 0,
-                    _ => self.pool.reserve_bytes(Reserve::Read) as u64 / 4,
-                };
-                if held > 0 && held + u64::from(request.length) > limit {
+                if !client.may_read(&io.pool, request.length) {
                     // Resumed when something is answered or sent.
-                    return;
+                    return Pumped::Nothing;
                 }
                 client.read = None;
                 client.reading += u64::from(request.length);
-                let origin = client.origin(key);
-                self.submit(origin, volume, request, None);
-                continue;
+                return Pumped::Asked(client.asked(key, volume, request, None));
             }
             if client.sender.queued_bytes() > UNSENT_MAX_BYTES {
-                // `on_client_sent` resumes it.
-                return;
+                // `on_stream` resumes it.
+                return Pumped::Nothing;
             }
-            let step = {
-                let Client {
-                    session,
-                    sender,
-                    receiver,
-                    ..
-                } = client;
-                let input = receiver.unread();
-                sender.queue_bytes(|out| session.advance(&nbd.exports, input, out))
-            };
-            Self::note_unsent(&mut nbd.unsent, key, client);
-            match step {
-                Step::NeedMore { .. } => {
-                    client.receiver.receive(&mut self.ring, owner, &client.fd);
-                    return;
-                }
-                Step::Consumed { consumed } => {
-                    client.receiver.consume(consumed);
-                    if client.volume.is_none() {
-                        client.volume = client
-                            .session
-                            .volume()
-                            .and_then(|nr| u16::try_from(nr).ok().map(VolumeNr));
-                    }
-                }
-                Step::Request {
-                    consumed,
-                    volume,
-                    request,
-                    payload_len,
-                } => {
-                    client.receiver.consume(consumed);
-                    // Volumes come from the exports, whose numbers are 16 bits long.
-                    let volume = VolumeNr(volume as u16);
-                    if payload_len > 0 {
-                        client.write = Some((volume, request));
-                    } else if request.op == rdb_frontend::Op::Read {
-                        client.read = Some((volume, request));
-                    } else {
-                        let origin = client.origin(key);
-                        self.submit(origin, volume, request, None);
-                    }
-                }
-                Step::Wait => return,
-                Step::Close { reason } => {
-                    client.closing = true;
-                    client.goodbye = reason.is_orderly();
-                    self.log_close(reason);
-                    self.watch_clients();
-                }
+            match self.advance(io, key) {
+                Advance::On => {}
+                Advance::Stops => return Pumped::Nothing,
+                Advance::Asked(asked) => return Pumped::Asked(asked),
             }
         }
     }
 
-    fn log_close(&mut self, reason: CloseReason) {
-        if !reason.is_orderly() {
-            self.log_others(Level::Warn, None, format!("closed an NBD client: {reason}"));
+    /// Goes on with the conversation with a client.
+    fn advance(&mut self, io: &mut Io, key: u32) -> Advance {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return Advance::Stops;
+        };
+        let step = {
+            let Client {
+                session,
+                sender,
+                receiver,
+                ..
+            } = client;
+            let input = receiver.unread();
+            sender.queue_bytes(|out| session.advance(&self.exports, input, out))
+        };
+        note_unsent(&mut self.unsent, key, client);
+        match step {
+            Step::NeedMore { .. } => {
+                client.receive(io, key);
+                return Advance::Stops;
+            }
+            Step::Consumed { consumed } => {
+                client.receiver.consume(consumed);
+                if client.volume.is_none() {
+                    let volume = client.session.volume();
+                    client.volume = volume.and_then(|nr| u16::try_from(nr).ok().map(VolumeNr));
+                }
+            }
+            Step::Request {
+                consumed,
+                volume,
+                request,
+                payload_len,
+            } => {
+                client.receiver.consume(consumed);
+                // Volumes come from the exports, whose numbers are 16 bits long.
+                let volume = VolumeNr(volume as u16);
+                if payload_len > 0 {
+                    client.write = Some((volume, request));
+                } else if request.op == rdb_frontend::Op::Read {
+                    client.read = Some((volume, request));
+                } else {
+                    return Advance::Asked(client.asked(key, volume, request, None));
+                }
+            }
+            Step::Wait => return Advance::Stops,
+            Step::Close { reason } => {
+                client.closing = true;
+                client.goodbye = reason.is_orderly();
+                if !reason.is_orderly() {
+                    let text = format!("closed an NBD client: {reason}");
+                    io.log_others(Level::Warn, None, text);
+                }
+                self.watch(io);
+            }
         }
-    }
-
-    fn note_unsent(unsent: &mut Vec<u32>, key: u32, client: &mut Client) {
-        if !client.in_unsent && client.sender.queued_bytes() > 0 {
-            client.in_unsent = true;
-            unsent.push(key);
-        }
+        Advance::On
     }
 
     /// Closes a client once all it asked is answered and sent.
-    fn close_client(&mut self, key: u32) {
-        let nbd = &mut self.front.nbd;
-        let Some(client) = nbd.clients.get_mut(key as usize) else {
-            return;
+    fn close(&mut self, queue: &mut Queue, key: u32) -> Pumped {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return Pumped::Nothing;
         };
         let unasked = u32::from(client.write.is_some()) + u32::from(client.read.is_some());
         if client.session.in_flight() > unasked || !client.sender.is_idle() {
-            return;
+            return Pumped::Nothing;
         }
-        let me = Starved::Nbd {
-            client: key,
-            generation: client.generation,
-        };
-        self.front.starved.retain(|other| *other != me);
+        queue.leave(client.starved(key));
         // A receive may be in flight; this ends it.
-        let socket = socket2::SockRef::from(&*client.fd);
-        let _ = socket.shutdown(std::net::Shutdown::Both);
-        let client = nbd.clients.remove(key as usize);
-        if let Some(nr) = client.volume.filter(|_| client.is_kernel) {
-            self.kernel_connection_ended(nr, client.goodbye);
+        client.shut();
+        let client = self.clients.remove(key as usize);
+        match client.volume.filter(|_| client.is_kernel) {
+            Some(nr) => Pumped::KernelGone(nr, client.goodbye),
+            None => Pumped::Nothing,
         }
     }
 
-    pub(super) fn retry_client(&mut self, key: u32, generation: u32) -> bool {
-        let me = Starved::Nbd {
-            client: key,
-            generation,
-        };
-        if self.front.nbd.client(key, generation).is_none() {
-            self.front.starved.retain(|other| *other != me);
-            return true;
-        }
-        self.pump_client(key);
-        self.front.starved.front() != Some(&me)
-    }
-
-    pub(crate) fn on_client_stage(
+    /// A send or a receive has ended; whether the client may be able to go on.
+    pub(super) fn on_stream(
         &mut self,
+        io: &mut Io,
         (key, generation): (u32, u32),
-        stage: Box<Stage>,
+        (fd, flight): (Rc<OwnedFd>, Flight),
         result: i32,
-    ) {
-        let Some(client) = self.front.nbd.client(key, generation) else {
-            return;
+    ) -> bool {
+        let clients = &mut self.clients;
+        let client = clients
+            .get_mut(key as usize)
+            .filter(|found| found.generation == generation);
+        let Some(client) = client else {
+            return false;
         };
-        client.heard = self.now;
-        let received = client.receiver.on_stage(stage, result);
-        self.on_client_received(key, generation, &received);
-    }
-
-    pub(crate) fn on_client_payload(
-        &mut self,
-        (key, generation): (u32, u32),
-        (buf, filled): (Buf, u32),
-        result: i32,
-    ) {
-        let Some(client) = self.front.nbd.client(key, generation) else {
-            return;
+        let received = match flight {
+            Flight::Send(batch) => {
+                let (flight, nobody) = ((client.owner(key), batch, fd), &mut Vec::new());
+                let sender = &mut client.sender;
+                match sender.on_sent(io.now, &mut io.ring, flight, result, nobody) {
+                    Sent::More => return false,
+                    Sent::All => note_unsent(&mut self.unsent, key, client),
+                    Sent::Failed(_) => client.closing = true,
+                }
+                // It may have been held up by what was unsent.
+                return true;
+            }
+            Flight::Stage(stage) => client.receiver.on_stage(stage, result),
+            Flight::Payload(buf, filled) => client.receiver.on_payload(buf, filled, result),
         };
-        client.heard = self.now;
-        let received = client.receiver.on_payload(buf, filled, result);
-        self.on_client_received(key, generation, &received);
-    }
-
-    fn on_client_received(&mut self, key: u32, generation: u32, received: &Received) {
-        if let Received::Ended(_) = received
-            && let Some(client) = self.front.nbd.client(key, generation)
-        {
+        client.heard = io.now;
+        if let Received::Ended(_) = received {
             // It hung up, perhaps with requests open: those are done all the same.
             client.closing = true;
-            self.watch_clients();
+            self.watch(io);
         }
-        self.pump_client(key);
+        true
     }
 
     /// Queues a reply. Runs amid effects.
-    pub(super) fn reply_to_client(
+    pub(super) fn reply(
         &mut self,
+        io: &Io,
         (key, generation): (u32, u32),
         request: &Request,
         result: Result<(), Errno>,
         payload: Option<Buf>,
     ) {
-        let nbd = &mut self.front.nbd;
-        let Some(client) = nbd
+        let Some(client) = self
             .clients
             .get_mut(key as usize)
             .filter(|found| found.generation == generation)
@@ -715,7 +714,7 @@ impl<E: Engine> EventLoop<E> {
             .sender
             .queue_bytes(|out| out.extend_from_slice(header.as_bytes()));
         if let Some(payload) = payload {
-            if !client.is_kernel && self.pool.is_half_used(Reserve::Read) {
+            if !client.is_kernel && io.pool.is_half_used(Reserve::Read) {
                 // Clients that take no replies must not hold the buffers that others wait for: at most half of them lie in
                 // replies, whatever all clients together do. A client's copies are one read, and what it had begun before.
                 client
@@ -725,62 +724,27 @@ impl<E: Engine> EventLoop<E> {
                 client.sender.queue_payload(payload);
             }
         }
-        Self::note_unsent(&mut nbd.unsent, key, client);
+        note_unsent(&mut self.unsent, key, client);
         if full || client.closing || client.read.is_some() {
-            nbd.resumed.push(key);
+            self.resumed.push_back(key);
         }
     }
 
     /// Starts what was queued for clients in this turn.
-    pub(crate) fn flush_clients(&mut self) {
-        let nbd = &mut self.front.nbd;
-        for key in nbd.unsent.drain(..) {
-            if let Some(client) = nbd.clients.get_mut(key as usize) {
+    pub(super) fn flush(&mut self, io: &mut Io) {
+        for key in self.unsent.drain(..) {
+            if let Some(client) = self.clients.get_mut(key as usize) {
                 client.in_unsent = false;
-                let owner = Owner::Nbd {
-                    client: key,
-                    generation: client.generation,
-                };
-                client
-                    .sender
-                    .flush(self.now, &mut self.ring, owner, &client.fd);
+                let owner = client.owner(key);
+                client.sender.flush(io.now, &mut io.ring, owner, &client.fd);
             }
         }
     }
+}
 
-    pub(crate) fn on_client_sent(
-        &mut self,
-        (key, generation): (u32, u32),
-        flight: (Owner, Box<SendBatch>, Rc<OwnedFd>),
-        result: i32,
-    ) {
-        let (now, ring) = (self.now, &mut self.ring);
-        let nbd = &mut self.front.nbd;
-        let Some(client) = nbd
-            .clients
-            .get_mut(key as usize)
-            .filter(|found| found.generation == generation)
-        else {
-            return;
-        };
-        match client
-            .sender
-            .on_sent(now, ring, flight, result, &mut Vec::new())
-        {
-            Sent::More => return,
-            Sent::All => Self::note_unsent(&mut nbd.unsent, key, client),
-            Sent::Failed(_) => client.closing = true,
-        }
-        // It may have been held up by what was unsent.
-        self.pump_client(key);
-    }
-
-    /// Says that a device is there without a node.
-    pub(super) fn announce_without_node(&mut self, volume: VolumeNr, spec: DeviceSpec) {
-        self.notify(Notice::DeviceUp {
-            volume,
-            spec,
-            node: None,
-        });
+fn note_unsent(unsent: &mut Vec<u32>, key: u32, client: &mut Client) {
+    if !client.in_unsent && client.sender.queued_bytes() > 0 {
+        client.in_unsent = true;
+        unsent.push(key);
     }
 }

@@ -1,28 +1,27 @@
 //! The connection to the peer: two streams, packets in, packets out.
 
 mod claims;
-pub(crate) mod pairing;
+mod pairing;
 
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, VolumeState};
-use rdb_engine::{Event, LossCause, SendTag, Time, VolumeNr};
+use rdb_engine::{Event, Hindrance, LossCause, SendTag, Time, VolumeNr};
 use replica_proto::{
     DecodeError, Digest, Frame, Packet, ProtocolVersion, Socket, WireContext, decode,
 };
 use socket2::SockRef;
 
 use self::claims::Half;
-use self::pairing::Pairing;
-use crate::Engine;
+use self::pairing::{Pairing, hindered};
+use crate::api::ConnectRequest;
 use crate::challenges::Challenge;
-use crate::event_loop::EventLoop;
-use crate::handle::ConnectRequest;
+use crate::io::Io;
 use crate::pool::{Buf, Reserve};
-use crate::ring::Owner;
-use crate::stream::{Received, Receiver, SendBatch, Sender, Sent, Stage};
+use crate::stream::{Flight, Owner, Received, Receiver, Sender, Sent};
 use crate::timers::Slot;
 
 /// Bytes of the stages. Small writes arrive many at a time; a meta packet is a few tens of bytes.
@@ -43,17 +42,13 @@ const OWN_MAX: u64 = 4 << 20;
 
 /// Everything about the peer's sockets.
 pub(crate) struct Net {
-    /// How the peer is reached; set by the last connect that was not refused.
-    pub(crate) config: Option<ConnectRequest>,
     /// The encoding in use.
-    pub(crate) wire: WireContext,
-    pub(super) pairing: Option<Pairing>,
+    wire: WireContext,
+    pairing: Pairing,
     connection: Option<Connection>,
     closing: Vec<Closing>,
-    /// Distinguishes pairings and connections; what completes for an old one is dropped.
+    /// Counts the connections; what completes for an old one is dropped.
     generation: u32,
-    /// Until when only streams that this node has opened make a pair.
-    contested_until: Time,
     /// The last connection with an accepted stream came to nothing.
     fruitless: bool,
     /// A payload waits for a buffer.
@@ -153,13 +148,11 @@ impl End {
 impl Net {
     pub(crate) fn new() -> Net {
         Net {
-            config: None,
             wire: WireContext::initial(),
-            pairing: None,
+            pairing: Pairing::new(),
             connection: None,
             closing: Vec::new(),
             generation: 0,
-            contested_until: Time(0),
             fruitless: false,
             starved: false,
             early: false,
@@ -173,101 +166,173 @@ impl Net {
         !self.closing.is_empty()
     }
 
+    /// From now on the peer is reached like this; how it was reached before.
+    pub(crate) fn configure(&mut self, config: Option<ConnectRequest>) -> Option<ConnectRequest> {
+        std::mem::replace(&mut self.pairing.config, config)
+    }
+
+    /// Options of the connection count for the sockets, too.
+    pub(crate) fn take_options(&mut self, options: NetOptions) {
+        if let Some(config) = &mut self.pairing.config {
+            config.options = options;
+        }
+    }
+
+    /// `max-buffers` of the connection, if one is configured.
+    pub(crate) fn max_buffers(&self) -> Option<u32> {
+        let config = self.pairing.config.as_ref()?;
+        Some(config.options.max_buffers)
+    }
+
+    /// From now on packets are encoded like this.
+    pub(crate) fn set_wire(&mut self, wire: WireContext) {
+        self.wire = wire;
+    }
+
+    /// Begins to pair.
+    pub(crate) fn open(&mut self, io: &mut Io) {
+        self.wire = WireContext::initial();
+        self.pairing.open(io, self.fruitless);
+    }
+
+    /// Goes on with pairing; what the engine is to be told if there is a pair now, whose sockets are to be pumped after that.
+    pub(crate) fn on_pairing_timer(&mut self, io: &mut Io) -> Option<Event<Buf>> {
+        let (data, meta) = self.pairing.on_timer(io)?;
+        let challenge = match io.config.challenges.draw() {
+            Ok(challenge) => challenge,
+            Err(error) => {
+                let reason = format!("no random bytes for a challenge: {error}");
+                hindered(io, Hindrance::OwnAddress { reason });
+                self.open(io);
+                return None;
+            }
+        };
+        let paired = Event::Paired {
+            resolve_conflicts: !meta.opened,
+            called: !data.opened,
+            challenge: *challenge.bytes(),
+        };
+        self.install_connection(io, data, meta, challenge);
+        Some(paired)
+    }
+
+    pub(crate) fn on_accepted(&mut self, io: &mut Io, generation: u32, result: i32) {
+        self.pairing.on_accepted(io, generation, result);
+    }
+
+    pub(crate) fn on_first_packet(
+        &mut self,
+        io: &mut Io,
+        generation: u32,
+        fd: Rc<OwnedFd>,
+        bytes: [u8; 8],
+        result: i32,
+    ) {
+        self.pairing
+            .on_first_packet(io, generation, fd, bytes, result);
+    }
+
+    pub(crate) fn on_connected(
+        &mut self,
+        io: &mut Io,
+        generation: u32,
+        fd: Rc<OwnedFd>,
+        result: i32,
+    ) {
+        self.pairing.on_connected(io, generation, fd, result);
+    }
+
     fn timeout_ms(&self) -> u64 {
         let timeout_ds = self
+            .pairing
             .config
             .as_ref()
             .map_or(60, |config| config.options.timeout_ds);
         u64::from(timeout_ds.max(1)) * 100
     }
-}
 
-impl<E: Engine> EventLoop<E> {
     /// Both sockets stand: from now on packets flow.
     fn install_connection(
         &mut self,
+        io: &Io,
         data: Half<Rc<OwnedFd>>,
         meta: Half<Rc<OwnedFd>>,
         challenge: Challenge,
     ) {
-        self.net.generation += 1;
-        let generation = self.net.generation;
+        self.generation += 1;
+        let generation = self.generation;
         let cork = self
-            .net
+            .pairing
             .config
             .as_ref()
             .is_some_and(|config| config.tcp_cork);
-        self.net.connection = Some(Connection {
+        self.connection = Some(Connection {
             generation,
-            data: End::new(Socket::Data, data.stream, self.now, cork),
-            meta: End::new(Socket::Meta, meta.stream, self.now, cork),
+            data: End::new(Socket::Data, data.stream, io.now, cork),
+            meta: End::new(Socket::Meta, meta.stream, io.now, cork),
             lost: false,
             _challenge: challenge,
             called: !(data.opened && meta.opened),
             fruitful: false,
         });
-        self.net.starved = false;
-        self.net.early = false;
+        self.starved = false;
+        self.early = false;
     }
 
-    /// Reads what has arrived and asks for more.
-    pub(crate) fn pump_peer(&mut self, socket: Socket) {
+    /// Reads what has arrived and asks for more: the next event, after which it is to be called again.
+    pub(crate) fn pump(&mut self, io: &mut Io, socket: Socket) -> Option<Event<Buf>> {
         loop {
-            let net = &mut self.net;
-            let wire = net.wire;
-            let Some(connection) = &mut net.connection else {
-                return;
-            };
+            let wire = self.wire;
+            let connection = self.connection.as_mut()?;
             if connection.lost {
-                return;
+                return None;
             }
             let owes_too_much = connection.owes_too_much(socket);
             let generation = connection.generation;
             let end = connection.end(socket);
             if end.receiver.is_in_flight() {
-                return;
+                return None;
             }
             end.choked = owes_too_much;
             if end.choked {
-                return;
+                return None;
             }
             let owner = end.owner(generation);
             if let Some(frame) = &end.frame {
                 if !end.receiver.is_amid_payload() {
-                    let Some(buf) = self.pool.take(Reserve::Receive, frame.payload_len) else {
-                        net.starved = true;
-                        return;
+                    let Some(buf) = io.pool.take(Reserve::Receive, frame.payload_len) else {
+                        self.starved = true;
+                        return None;
                     };
                     end.receiver.begin_payload(buf);
                 }
                 let Some(payload) = end.receiver.take_payload() else {
-                    end.receiver.receive(&mut self.ring, owner, &end.fd);
-                    return;
+                    end.receiver.receive(&mut io.ring, owner, &end.fd);
+                    return None;
                 };
-                if let Some(frame) = end.frame.take() {
-                    self.deliver(frame, Some(payload));
-                }
-                continue;
+                return end
+                    .frame
+                    .take()
+                    .map(|frame| deliver(io, frame, Some(payload)));
             }
             // A peer may speak on the meta socket before we have looked at its features on the data socket: how its packets
             // are to be read is not known yet.
             let early = socket == Socket::Meta && wire.version == ProtocolVersion::INITIAL;
             if early && !end.receiver.unread().is_empty() {
-                net.early = true;
-                return;
+                self.early = true;
+                return None;
             }
             match decode(&wire, socket, end.receiver.unread()) {
                 Ok(None) => {
-                    end.receiver.receive(&mut self.ring, owner, &end.fd);
-                    return;
+                    end.receiver.receive(&mut io.ring, owner, &end.fd);
+                    return None;
                 }
                 Ok(Some(frame)) => {
                     end.receiver.consume(frame.consumed);
                     if frame.payload_len == 0 {
-                        self.deliver(frame, None);
-                    } else {
-                        end.frame = Some(frame);
+                        return Some(deliver(io, frame, None));
                     }
+                    end.frame = Some(frame);
                 }
                 Err(error) => {
                     let cause = LossCause::BadPacket {
@@ -280,140 +345,89 @@ impl<E: Engine> EventLoop<E> {
         }
     }
 
-    fn deliver(&mut self, frame: Frame, payload: Option<Buf>) {
-        let Frame {
-            volume,
-            packet,
-            digest,
-            ..
-        } = frame;
-        if let Packet::AuthChallenge(challenge) = &packet
-            && self.config.challenges.contain(challenge)
-        {
-            return self.raise(Event::ChallengeReflected);
-        }
-        self.raise(Event::Received {
-            volume,
-            packet,
-            digest,
-            payload,
-        });
-    }
-
     /// Takes note of a volume's state: the connection has come to something once it is more than an exchange of parameters.
-    pub(crate) fn watch_connection(&mut self, new: &VolumeState) {
+    pub(crate) fn watch(&mut self, new: &VolumeState) {
         if new.conn >= ConnState::Connected
-            && let Some(connection) = &mut self.net.connection
+            && let Some(connection) = &mut self.connection
         {
             connection.fruitful = true;
         }
     }
 
-    /// Tells the engine, once, that the connection has ended.
-    fn lose(&mut self, socket: Socket, cause: LossCause) {
-        let Some(connection) = &mut self.net.connection else {
-            return;
-        };
-        if !std::mem::replace(&mut connection.lost, true) {
-            self.raise(Event::ConnectionLost { socket, cause });
-        }
+    /// The connection has ended: what the engine is told of it, once.
+    fn lose(&mut self, socket: Socket, cause: LossCause) -> Option<Event<Buf>> {
+        let connection = self.connection.as_mut()?;
+        let is_new = !std::mem::replace(&mut connection.lost, true);
+        is_new.then_some(Event::ConnectionLost { socket, cause })
     }
 
-    fn is_current(&self, generation: u32) -> bool {
-        self.net
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.generation == generation)
-    }
-
-    pub(crate) fn on_peer_stage(
+    /// A send or a receive has ended: what the engine is to be told, after which the socket is to be pumped.
+    pub(crate) fn on_stream(
         &mut self,
-        generation: u32,
-        socket: Socket,
-        stage: Box<Stage>,
+        io: &mut Io,
+        (generation, socket): (u32, Socket),
+        (fd, flight): (Rc<OwnedFd>, Flight),
         result: i32,
-    ) {
-        let Some(connection) = self.net.connection.as_mut() else {
-            return self.on_closing_read(generation, socket, Some(stage), result);
+    ) -> Option<Event<Buf>> {
+        let current = self.connection.as_mut();
+        let Some(connection) = current.filter(|current| current.generation == generation) else {
+            self.on_closing_stream(io, (generation, socket), (fd, flight), result);
+            return None;
         };
-        if connection.generation != generation {
-            return self.on_closing_read(generation, socket, Some(stage), result);
-        }
-        let received = connection.end(socket).receiver.on_stage(stage, result);
-        self.on_received(socket, &received);
-    }
-
-    pub(crate) fn on_peer_payload(
-        &mut self,
-        generation: u32,
-        socket: Socket,
-        (buf, filled): (Buf, u32),
-        result: i32,
-    ) {
-        if !self.is_current(generation) {
-            drop(buf);
-            return self.on_closing_read(generation, socket, None, result);
-        }
-        let Some(connection) = self.net.connection.as_mut() else {
-            return;
+        let end = connection.end(socket);
+        let received = match flight {
+            Flight::Send(batch) => {
+                let flight = (end.owner(generation), batch, fd);
+                let sent = end
+                    .sender
+                    .on_sent(io.now, &mut io.ring, flight, result, &mut self.tags);
+                let tags = self.tags.drain(..);
+                io.pending.extend(tags.map(|tag| Event::Sent { tag }));
+                return match sent {
+                    Sent::Failed(error) => self.lose(socket, LossCause::Closed { error }),
+                    Sent::More | Sent::All => None,
+                };
+            }
+            Flight::Stage(stage) => end.receiver.on_stage(stage, result),
+            Flight::Payload(buf, filled) => end.receiver.on_payload(buf, filled, result),
         };
-        let received = connection
-            .end(socket)
-            .receiver
-            .on_payload(buf, filled, result);
-        self.on_received(socket, &received);
-    }
-
-    fn on_received(&mut self, socket: Socket, received: &Received) {
-        match *received {
-            Received::Bytes => self.pump_peer(socket),
+        match received {
+            Received::Bytes => self.pump(io, socket),
             // Not at once: what came over the other socket before this end is in the same batch of completions, and
             // a reply that the peer sent last must not be lost to the order of them.
             Received::Ended(error) => {
-                self.net.ended.get_or_insert((socket, error));
+                self.ended.get_or_insert((socket, error));
+                None
             }
         }
     }
 
-    /// Reports the end of a socket that was found in this turn.
-    pub(crate) fn report_ended(&mut self) {
-        if let Some((socket, error)) = self.net.ended.take() {
-            self.lose(socket, LossCause::Closed { error });
-        }
+    /// The end of a socket that was found in this turn.
+    pub(crate) fn report_ended(&mut self) -> Option<Event<Buf>> {
+        let (socket, error) = self.ended.take()?;
+        self.lose(socket, LossCause::Closed { error })
     }
 
-    /// Goes on with packets of the meta socket that came before the protocol's version was agreed; whether there were any.
-    pub(crate) fn pump_early_meta(&mut self) -> bool {
-        let agreed = self.net.wire.version != ProtocolVersion::INITIAL;
-        let due = agreed && std::mem::take(&mut self.net.early);
-        if due {
-            self.pump_peer(Socket::Meta);
-        }
-        due
+    /// Whether packets of the meta socket came before the protocol's version was agreed, and can be read now.
+    pub(crate) fn take_early(&mut self) -> bool {
+        self.wire.version != ProtocolVersion::INITIAL && std::mem::take(&mut self.early)
     }
 
-    /// Reads on from a peer that has taken answers; whether there was one.
-    pub(crate) fn pump_resumed_peer(&mut self) -> bool {
-        let mut resumed = false;
-        for socket in [Socket::Meta, Socket::Data] {
-            let Some(connection) = &mut self.net.connection else {
-                break;
-            };
-            if connection.end(socket).choked && !connection.owes_too_much(socket) {
-                self.pump_peer(socket);
-                resumed = true;
-            }
-        }
-        resumed
+    /// Whether a socket was not read because the peer took no answers, and has taken some.
+    pub(crate) fn is_resumed(&mut self, socket: Socket) -> bool {
+        self.connection.as_mut().is_some_and(|connection| {
+            connection.end(socket).choked && !connection.owes_too_much(socket)
+        })
     }
 
-    /// Goes on with a packet that waited for a buffer; whether one did.
-    pub(crate) fn retry_starved_peer(&mut self) -> bool {
-        let starved = std::mem::take(&mut self.net.starved);
-        if starved {
-            self.pump_peer(Socket::Data);
-        }
-        starved && !self.net.starved
+    /// Whether a packet waits for a buffer, which it is to try to get anew.
+    pub(crate) fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
+    }
+
+    /// Whether a packet waits for a buffer.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// Queues a packet; it leaves with the others of this turn.
@@ -425,8 +439,8 @@ impl<E: Engine> EventLoop<E> {
         payload: Option<Buf>,
         notify: Option<SendTag>,
     ) {
-        let wire = self.net.wire;
-        let Some(connection) = &mut self.net.connection else {
+        let wire = self.wire;
+        let Some(connection) = &mut self.connection else {
             return;
         };
         let sender = &mut connection.end(packet.socket()).sender;
@@ -445,147 +459,114 @@ impl<E: Engine> EventLoop<E> {
     }
 
     /// Starts what was queued for the peer.
-    pub(crate) fn flush_peer(&mut self) {
-        let timeout_ms = self.net.timeout_ms();
-        if let Some(connection) = &mut self.net.connection {
+    pub(crate) fn flush(&mut self, io: &mut Io) {
+        let timeout_ms = self.timeout_ms();
+        if let Some(connection) = &mut self.connection {
             let generation = connection.generation;
             for end in [&mut connection.meta, &mut connection.data] {
                 let owner = end.owner(generation);
-                end.sender.flush(self.now, &mut self.ring, owner, &end.fd);
+                end.sender.flush(io.now, &mut io.ring, owner, &end.fd);
                 let slot = Slot::Stall(end.socket);
-                if end.sender.is_flying() && !self.timers.is_set(slot) {
-                    self.timers.set(slot, self.now.plus_ms(timeout_ms));
+                if end.sender.is_flying() && !io.timers.is_set(slot) {
+                    io.timers.set(slot, io.now.plus_ms(timeout_ms));
                 }
             }
         }
-        self.advance_closing();
-    }
-
-    pub(crate) fn on_peer_sent(
-        &mut self,
-        owner: Owner,
-        (batch, fd): (Box<SendBatch>, Rc<OwnedFd>),
-        result: i32,
-    ) {
-        let Owner::Peer { generation, socket } = owner else {
-            return;
-        };
-        let (now, ring) = (self.now, &mut self.ring);
-        if let Some(connection) = &mut self.net.connection
-            && connection.generation == generation
-        {
-            let mut tags = std::mem::take(&mut self.net.tags);
-            let sender = &mut connection.end(socket).sender;
-            let sent = sender.on_sent(now, ring, (owner, batch, fd), result, &mut tags);
-            for tag in tags.drain(..) {
-                self.pending.push_back(Event::Sent { tag });
-            }
-            self.net.tags = tags;
-            if let Sent::Failed(error) = sent {
-                self.lose(socket, LossCause::Closed { error });
-            }
-            return;
-        }
-        let closing = &mut self.net.closing;
-        if let Some(closing) = closing
-            .iter_mut()
-            .find(|c| c.connection.generation == generation)
-        {
-            let sender = &mut closing.connection.end(socket).sender;
-            let _ = sender.on_sent(now, ring, (owner, batch, fd), result, &mut Vec::new());
-        }
+        self.advance_closing(io);
     }
 
     /// Looks whether a socket has taken nothing for a whole timeout.
-    pub(crate) fn on_stall_timer(&mut self, socket: Socket) {
-        let timeout_ms = self.net.timeout_ms();
-        let Some(connection) = &mut self.net.connection else {
-            return;
-        };
+    pub(crate) fn on_stall_timer(&mut self, io: &mut Io, socket: Socket) -> Option<Event<Buf>> {
+        let timeout_ms = self.timeout_ms();
+        let connection = self.connection.as_mut()?;
         let sender = &connection.end(socket).sender;
         if !sender.is_flying() {
-            return;
+            return None;
         }
         let due = sender.progress.plus_ms(timeout_ms);
-        if due > self.now {
-            return self.timers.set(Slot::Stall(socket), due);
+        if due > io.now {
+            io.timers.set(Slot::Stall(socket), due);
+            return None;
         }
-        self.timers
-            .set(Slot::Stall(socket), self.now.plus_ms(timeout_ms));
-        self.raise(Event::SendStalled { socket });
+        io.timers
+            .set(Slot::Stall(socket), io.now.plus_ms(timeout_ms));
+        Some(Event::SendStalled { socket })
     }
 
     /// Ends pairing or the connection. What is queued is sent first, while no event of it follows any more.
-    pub(crate) fn close_connection(&mut self) {
-        self.stop_pairing();
-        self.net.starved = false;
-        self.net.early = false;
-        self.net.ended = None;
+    pub(crate) fn close(&mut self, io: &mut Io) {
+        self.pairing.stop(io);
+        self.starved = false;
+        self.early = false;
+        self.ended = None;
         for socket in [Socket::Data, Socket::Meta] {
-            self.timers.clear(Slot::Stall(socket));
+            io.timers.clear(Slot::Stall(socket));
         }
-        let Some(connection) = self.net.connection.take() else {
+        let Some(connection) = self.connection.take() else {
             return;
         };
-        self.net.fruitless = connection.called && !connection.fruitful;
-        let deadline = self.now.plus_ms(CLOSE_MS);
+        self.fruitless = connection.called && !connection.fruitful;
+        let deadline = io.now.plus_ms(CLOSE_MS);
         let mut closing = Closing {
             connection,
             deadline,
-            meta_until: self.now.plus_ms(CLOSE_META_MS),
+            meta_until: io.now.plus_ms(CLOSE_META_MS),
             shut: [false; 2],
             ended: [false; 2],
         };
         let generation = closing.connection.generation;
         for end in [&mut closing.connection.data, &mut closing.connection.meta] {
             let owner = end.owner(generation);
-            end.sender.flush(self.now, &mut self.ring, owner, &end.fd);
+            end.sender.flush(io.now, &mut io.ring, owner, &end.fd);
             // Unread bytes would turn the close into a reset, which can overtake what was sent.
             end.frame = None;
             end.receiver.discard();
-            end.receiver.receive(&mut self.ring, owner, &end.fd);
+            end.receiver.receive(&mut io.ring, owner, &end.fd);
         }
-        self.net.closing.push(closing);
-        self.timers.set(Slot::Closing, self.now);
+        self.closing.push(closing);
+        io.timers.set(Slot::Closing, io.now);
     }
 
-    fn on_closing_read(
+    /// The same of a connection that is being closed.
+    fn on_closing_stream(
         &mut self,
-        generation: u32,
-        socket: Socket,
-        stage: Option<Box<Stage>>,
+        io: &mut Io,
+        (generation, socket): (u32, Socket),
+        (fd, flight): (Rc<OwnedFd>, Flight),
         result: i32,
     ) {
-        let Some(closing) = self
-            .net
-            .closing
-            .iter_mut()
-            .find(|c| c.connection.generation == generation)
-        else {
+        let mut closing = self.closing.iter_mut();
+        let Some(closing) = closing.find(|c| c.connection.generation == generation) else {
             return;
         };
-        let index = usize::from(socket == Socket::Meta);
         let end = closing.connection.end(socket);
-        match stage {
-            Some(stage) => drop(end.receiver.on_stage(stage, result)),
-            None => end.receiver.payload_is_gone(),
+        let owner = end.owner(generation);
+        match flight {
+            Flight::Send(batch) => {
+                let (flight, nobody) = ((owner, batch, fd), &mut Vec::new());
+                let _ = end
+                    .sender
+                    .on_sent(io.now, &mut io.ring, flight, result, nobody);
+                return;
+            }
+            Flight::Stage(stage) => drop(end.receiver.on_stage(stage, result)),
+            Flight::Payload(..) => end.receiver.payload_is_gone(),
         }
         if result <= 0 && result != -libc::EINTR && result != -libc::EAGAIN {
-            closing.ended[index] = true;
+            closing.ended[usize::from(socket == Socket::Meta)] = true;
             return;
         }
         end.receiver.discard();
-        let owner = end.owner(generation);
-        end.receiver.receive(&mut self.ring, owner, &end.fd);
+        end.receiver.receive(&mut io.ring, owner, &end.fd);
     }
 
     /// Says goodbye where all is sent, and drops what both sides have ended.
-    fn advance_closing(&mut self) {
-        if self.net.closing.is_empty() {
+    fn advance_closing(&mut self, io: &mut Io) {
+        if self.closing.is_empty() {
             return;
         }
-        let (now, ring) = (self.now, &mut self.ring);
-        self.net.closing.retain_mut(|closing| {
+        let (now, ring) = (io.now, &mut io.ring);
+        self.closing.retain_mut(|closing| {
             let generation = closing.connection.generation;
             let Connection { data, meta, .. } = &mut closing.connection;
             let ends = [meta, data];
@@ -617,11 +598,10 @@ impl<E: Engine> EventLoop<E> {
         });
     }
 
-    pub(crate) fn on_closing_timer(&mut self) {
-        self.advance_closing();
-        let now = self.now;
+    pub(crate) fn on_closing_timer(&mut self, io: &mut Io) {
+        self.advance_closing(io);
+        let now = io.now;
         if let Some(next) = self
-            .net
             .closing
             .iter()
             .map(|closing| match closing.shut[1] {
@@ -630,7 +610,28 @@ impl<E: Engine> EventLoop<E> {
             })
             .min()
         {
-            self.timers.set(Slot::Closing, next);
+            io.timers.set(Slot::Closing, next);
         }
+    }
+}
+
+/// What the engine is told of a packet.
+fn deliver(io: &Io, frame: Frame, payload: Option<Buf>) -> Event<Buf> {
+    let Frame {
+        volume,
+        packet,
+        digest,
+        ..
+    } = frame;
+    if let Packet::AuthChallenge(challenge) = &packet
+        && io.config.challenges.contain(challenge)
+    {
+        return Event::ChallengeReflected;
+    }
+    Event::Received {
+        volume,
+        packet,
+        digest,
+        payload,
     }
 }

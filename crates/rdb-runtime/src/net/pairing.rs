@@ -16,16 +16,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-use io_uring::{opcode, types};
 use rdb_engine::{Event, Hindrance, Level, Time};
 use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
 
-use super::claims::{Claims, Trust};
-use crate::Engine;
-use crate::event_loop::EventLoop;
-use crate::handle::ConnectRequest;
-use crate::ring::Op;
+use super::claims::{Claims, Half, Trust};
+use crate::api::ConnectRequest;
+use crate::io::Io;
+use crate::op::Op;
 use crate::timers::Slot;
 
 /// The initial packets: `docs/spec/wire.md`, section 1.7.
@@ -49,8 +47,22 @@ const RETRY_FIRST_MS: u64 = 500;
 /// How often sockets are looked at while the pair is incomplete or settles.
 const LOOK_MS: u64 = 100;
 
+/// Data and meta socket.
+pub(super) type Pair = (Half<Rc<OwnedFd>>, Half<Rc<OwnedFd>>);
+
+/// How the peer is reached, and the attempt to reach it that is under way, if one is.
+pub(super) struct Pairing {
+    /// Set by the last connect that was not refused.
+    pub(super) config: Option<ConnectRequest>,
+    /// Counts the attempts; what completes for an old one is dropped.
+    generation: u32,
+    /// Until when only streams that this node has opened make a pair.
+    contested_until: Time,
+    attempt: Option<Attempt>,
+}
+
 /// A pairing under way.
-pub(crate) struct Pairing {
+struct Attempt {
     generation: u32,
     /// `None` while this node cannot listen; it tries again at `next_listen`.
     listener: Option<Rc<OwnedFd>>,
@@ -88,20 +100,28 @@ struct Greeting {
     deadline: Time,
 }
 
-impl<E: Engine> EventLoop<E> {
-    /// Begins to pair; goes on until it succeeds or is stopped.
-    pub(crate) fn open_connection(&mut self) {
-        self.stop_pairing();
-        let Some(config) = self.net.config.clone() else {
+impl Pairing {
+    pub(super) fn new() -> Pairing {
+        Pairing {
+            config: None,
+            generation: 0,
+            contested_until: Time(0),
+            attempt: None,
+        }
+    }
+
+    /// Begins to pair; goes on until it succeeds or is stopped. `fruitless`: the last connection came to nothing.
+    pub(super) fn open(&mut self, io: &mut Io, fruitless: bool) {
+        self.stop(io);
+        let Some(config) = &self.config else {
             let reason = "no addresses are configured".to_owned();
-            return self.hindered(Hindrance::OwnAddress { reason });
+            return hindered(io, Hindrance::OwnAddress { reason });
         };
-        self.net.wire = replica_proto::WireContext::initial();
-        self.net.generation += 1;
+        self.generation += 1;
         let keeps_own = config.local > config.peer;
-        let trust = if self.now < self.net.contested_until {
+        let trust = if io.now < self.contested_until {
             Trust::OwnOnly
-        } else if self.net.fruitless {
+        } else if fruitless {
             Trust::OwnFirst
         } else {
             Trust::Anyone
@@ -110,52 +130,52 @@ impl<E: Engine> EventLoop<E> {
             Trust::Anyone if !keeps_own => YIELD_MS,
             _ => 0,
         };
-        self.net.pairing = Some(Pairing {
-            generation: self.net.generation,
+        self.attempt = Some(Attempt {
+            generation: self.generation,
             listener: None,
-            next_listen: self.now,
+            next_listen: io.now,
             own_address: [None, None],
             accepting: None,
             claims: Claims::new(trust, keeps_own),
             connecting: None,
             greeting: VecDeque::new(),
-            next_try: self.now.plus_ms(wait),
+            next_try: io.now.plus_ms(wait),
             failures: 0,
-            own_until: self.now.plus_ms(OWN_FIRST_MS),
+            own_until: io.now.plus_ms(OWN_FIRST_MS),
             settled: None,
         });
-        self.timers.set(Slot::Pairing, self.now);
+        io.timers.set(Slot::Pairing, io.now);
     }
 
-    /// Gives up pairing and closes what it has.
-    pub(crate) fn stop_pairing(&mut self) {
-        self.timers.clear(Slot::Pairing);
-        let Some(pairing) = self.net.pairing.take() else {
+    /// Gives up the attempt and closes what it has.
+    pub(super) fn stop(&mut self, io: &mut Io) {
+        io.timers.clear(Slot::Pairing);
+        let Some(attempt) = self.attempt.take() else {
             return;
         };
-        if let Some(op) = pairing.accepting {
-            self.ring.cancel(op);
+        if let Some(op) = attempt.accepting {
+            io.ring.cancel(op);
         }
-        if let Some(connecting) = pairing.connecting {
-            self.ring.cancel(connecting.op);
+        if let Some(connecting) = attempt.connecting {
+            io.ring.cancel(connecting.op);
         }
-        for greeting in pairing.greeting {
+        for greeting in attempt.greeting {
             shut(&greeting.fd);
         }
-        for stream in pairing.claims.into_streams() {
+        for stream in attempt.claims.into_streams() {
             shut(&stream);
         }
     }
 
-    /// Does what is due, and sets the timer for what is next.
-    pub(crate) fn on_pairing_timer(&mut self) {
-        self.listen_for_peer();
-        self.accept_peer();
-        let now = self.now;
-        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
-            return;
+    /// Does what is due, and sets the timer for what is next; the pair, if it stands.
+    pub(super) fn on_timer(&mut self, io: &mut Io) -> Option<Pair> {
+        self.listen(io);
+        self.accept(io);
+        let now = io.now;
+        let (Some(attempt), Some(config)) = (&mut self.attempt, &self.config) else {
+            return None;
         };
-        pairing.greeting.retain(|greeting| {
+        attempt.greeting.retain(|greeting| {
             let keep = now < greeting.deadline;
             if !keep {
                 // Ends the receive of its first packet.
@@ -163,146 +183,134 @@ impl<E: Engine> EventLoop<E> {
             }
             keep
         });
-        if let Some(connecting) = &pairing.connecting
+        if let Some(connecting) = &attempt.connecting
             && now >= connecting.deadline
         {
-            self.ring.cancel(connecting.op);
+            io.ring.cancel(connecting.op);
         }
-        pairing.drop_dead(now);
-        if pairing.failures > 0 || now >= pairing.own_until {
-            pairing.claims.give_way();
+        attempt.drop_dead(now);
+        if attempt.failures > 0 || now >= attempt.own_until {
+            attempt.claims.give_way();
         }
-        if pairing.claims.missing().is_none() {
+        if attempt.claims.missing().is_none() {
             // Who is not trusted waits until this node has tried once more to open its own.
-            let doubt = if pairing.claims.wants_own() {
+            let doubt = if attempt.claims.wants_own() {
                 2 * RETRY_FIRST_MS
             } else {
                 0
             };
-            let settled = *pairing
+            let settled = *attempt
                 .settled
                 .get_or_insert(now.plus_ms(config.settle_ms() + doubt));
             if now >= settled {
-                return self.on_settled();
+                return self.on_settled(io);
             }
         } else {
-            pairing.settled = None;
+            attempt.settled = None;
         }
-        if pairing.claims.wants_own() && pairing.connecting.is_none() && now >= pairing.next_try {
-            self.connect_peer();
+        if attempt.claims.wants_own() && attempt.connecting.is_none() && now >= attempt.next_try {
+            self.connect(io);
         }
-        self.arm_pairing();
+        self.arm(io);
+        None
     }
 
-    fn arm_pairing(&mut self) {
-        let Some(pairing) = &self.net.pairing else {
+    fn arm(&mut self, io: &mut Io) {
+        let Some(attempt) = &self.attempt else {
             return;
         };
-        let mut next = self.now.plus_ms(60_000);
+        let mut next = io.now.plus_ms(60_000);
         let mut consider = |time: Time| next = next.min(time);
-        match &pairing.connecting {
+        match &attempt.connecting {
             Some(connecting) => consider(connecting.deadline),
-            None if pairing.claims.wants_own() => consider(pairing.next_try),
+            None if attempt.claims.wants_own() => consider(attempt.next_try),
             None => {}
         }
-        if let Some(settled) = pairing.settled {
+        if let Some(settled) = attempt.settled {
             consider(settled);
         }
-        if pairing.listener.is_none() {
-            consider(pairing.next_listen);
-        } else if !pairing.claims.is_empty() || pairing.accepting.is_none() {
-            consider(self.now.plus_ms(LOOK_MS));
+        if attempt.listener.is_none() {
+            consider(attempt.next_listen);
+        } else if !attempt.claims.is_empty() || attempt.accepting.is_none() {
+            consider(io.now.plus_ms(LOOK_MS));
         }
-        if !pairing.claims.is_empty() {
-            consider(self.now.plus_ms(LOOK_MS));
+        if !attempt.claims.is_empty() {
+            consider(io.now.plus_ms(LOOK_MS));
         }
-        for greeting in &pairing.greeting {
+        for greeting in &attempt.greeting {
             consider(greeting.deadline);
         }
         // A deadline that has passed waits for its operation to end, which is under way.
-        let next = next.max(self.now.plus_ms(1));
-        self.timers.set(Slot::Pairing, next);
+        let next = next.max(io.now.plus_ms(1));
+        io.timers.set(Slot::Pairing, next);
     }
 
     /// Listens at the own address, if it is due: the address may be gone, or its port be somebody else's, and come back.
-    fn listen_for_peer(&mut self) {
-        let now = self.now;
-        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+    fn listen(&mut self, io: &mut Io) {
+        let now = io.now;
+        let (Some(attempt), Some(config)) = (&mut self.attempt, &self.config) else {
             return;
         };
-        if pairing.listener.is_some() || now < pairing.next_listen {
+        if attempt.listener.is_some() || now < attempt.next_listen {
             return;
         }
         let refused = match listen(config) {
             Ok(listener) => {
-                pairing.listener = Some(Rc::new(listener));
+                attempt.listener = Some(Rc::new(listener));
                 None
             }
             Err(error) => {
-                pairing.next_listen = now.plus_ms(config.connect_wait_ms());
+                attempt.next_listen = now.plus_ms(config.connect_wait_ms());
                 Some(format!("listening on {}: {error}", config.local))
             }
         };
-        self.own_address_is(Way::Listen, refused);
+        self.own_address_is(io, Way::Listen, refused);
     }
 
     /// Tells the engine, once, that the own address cannot be used, and once that it can.
-    fn own_address_is(&mut self, way: Way, refused: Option<String>) {
-        let Some(pairing) = &mut self.net.pairing else {
+    fn own_address_is(&mut self, io: &mut Io, way: Way, refused: Option<String>) {
+        let Some(attempt) = &mut self.attempt else {
             return;
         };
-        let known = &mut pairing.own_address[way as usize];
+        let known = &mut attempt.own_address[way as usize];
         if *known == refused {
             return;
         }
         *known = refused;
-        let reason = pairing.own_address.iter().flatten().next().cloned();
+        let reason = attempt.own_address.iter().flatten().next().cloned();
         let hindrance = reason.map(|reason| Hindrance::OwnAddress { reason });
-        self.pending.push_back(Event::PairingHindered(hindrance));
+        io.pending.push_back(Event::PairingHindered(hindrance));
     }
 
-    fn hindered(&mut self, hindrance: Hindrance) {
-        self.pending
-            .push_back(Event::PairingHindered(Some(hindrance)));
-    }
-
-    fn accept_peer(&mut self) {
-        let Some(pairing) = &mut self.net.pairing else {
+    fn accept(&mut self, io: &mut Io) {
+        let Some(attempt) = &mut self.attempt else {
             return;
         };
-        let Some(listener) = pairing.listener.as_ref().map(Rc::clone) else {
+        let Some(listener) = attempt.listener.as_ref().map(Rc::clone) else {
             return;
         };
-        if pairing.accepting.is_some() {
+        if attempt.accepting.is_some() {
             return;
         }
-        let op = Op::Accept(pairing.generation, listener);
-        pairing.accepting = Some(self.ring.start(op, |op| {
-            let Op::Accept(_, listener) = op else {
-                unreachable!("just made")
-            };
-            let fd = types::Fd(listener.as_raw_fd());
-            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-                .flags(libc::SOCK_CLOEXEC)
-                .build()
-        }));
+        let op = Op::Accept(attempt.generation, listener);
+        attempt.accepting = Some(io.ring.start(op));
     }
 
     /// An incoming stream: wait for what it says it is.
-    pub(crate) fn on_accepted(&mut self, generation: u32, result: i32) {
+    pub(super) fn on_accepted(&mut self, io: &mut Io, generation: u32, result: i32) {
         // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
         let fd = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
-        let now = self.now;
-        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+        let now = io.now;
+        let (Some(attempt), Some(config)) = (&mut self.attempt, &self.config) else {
             return;
         };
-        if pairing.generation != generation {
+        if attempt.generation != generation {
             return;
         }
-        pairing.accepting = None;
+        attempt.accepting = None;
         let Some(fd) = fd.map(Rc::new) else {
             // Out of descriptors, or the stream died in the queue. The timer accepts again, not at once.
-            return self.timers.set(Slot::Pairing, now.plus_ms(LOOK_MS));
+            return io.timers.set(Slot::Pairing, now.plus_ms(LOOK_MS));
         };
         let from = SockRef::from(&*fd)
             .peer_addr()
@@ -313,190 +321,182 @@ impl<E: Engine> EventLoop<E> {
         let mut crowded = false;
         match from {
             Some(from) if same_host(from.ip(), expected) => {
-                let own_fails = pairing.failures > 0;
-                if pairing.claims.hears_nobody(own_fails) {
+                let own_fails = attempt.failures > 0;
+                if attempt.claims.hears_nobody(own_fails) {
                     drop(fd);
-                    return self.accept_peer();
+                    return self.accept(io);
                 }
-                crowded = pairing.greeting.len() >= GREETING_MAX;
-                if crowded && let Some(oldest) = pairing.greeting.pop_front() {
+                crowded = attempt.greeting.len() >= GREETING_MAX;
+                if crowded && let Some(oldest) = attempt.greeting.pop_front() {
                     // Ends the receive of its first packet.
                     shut(&oldest.fd);
                 }
-                pairing.greeting.push_back(Greeting {
+                attempt.greeting.push_back(Greeting {
                     fd: Rc::clone(&fd),
                     deadline,
                 });
                 let op = Op::FirstPacket(generation, fd, Box::new([0; 8]));
-                self.ring.start(op, |op| {
-                    let Op::FirstPacket(_, fd, bytes) = op else {
-                        unreachable!("just made")
-                    };
-                    let fd = types::Fd(fd.as_raw_fd());
-                    opcode::Recv::new(fd, bytes.as_mut_ptr(), 8)
-                        .flags(libc::MSG_WAITALL)
-                        .build()
-                });
+                io.ring.start(op);
             }
             Some(from) => {
                 let text = format!("closed a connection from {from}: the peer is {expected}");
-                self.log_others(Level::Warn, None, text);
+                io.log_others(Level::Warn, None, text);
             }
             None => {}
         }
-        self.accept_peer();
-        self.arm_pairing();
+        self.accept(io);
+        self.arm(io);
         if crowded {
-            self.distrust("many connections say nothing");
+            self.distrust(io, "many connections say nothing");
         }
     }
 
     /// The first packet of an accepted stream, or its end.
-    pub(crate) fn on_first_packet(
+    pub(super) fn on_first_packet(
         &mut self,
+        io: &mut Io,
         generation: u32,
         fd: Rc<OwnedFd>,
         bytes: [u8; 8],
         result: i32,
     ) {
-        let Some(pairing) = &mut self.net.pairing else {
+        let Some(attempt) = &mut self.attempt else {
             return;
         };
-        if pairing.generation != generation {
+        if attempt.generation != generation {
             return;
         }
-        pairing
+        attempt
             .greeting
             .retain(|greeting| !Rc::ptr_eq(&greeting.fd, &fd));
-        pairing.drop_dead(self.now);
+        attempt.drop_dead(io.now);
         if result != 8 || (bytes != INITIAL_DATA && bytes != INITIAL_META) {
             if result > 0 {
                 let text = format!("closed an accepted connection: it began with {bytes:02x?}");
-                self.log_others(Level::Warn, None, text);
+                io.log_others(Level::Warn, None, text);
             }
-            return self.arm_pairing();
+            return self.arm(io);
         }
         let socket = if bytes == INITIAL_DATA {
             Socket::Data
         } else {
             Socket::Meta
         };
-        let own_fails = pairing.failures > 0;
-        let judged = pairing.claims.accepted(socket, fd, own_fails);
+        let own_fails = attempt.failures > 0;
+        let judged = attempt.claims.accepted(socket, fd, own_fails);
         for stream in judged.close {
             shut(&stream);
         }
         if judged.contested {
             let why = format!("two connections claim to be the peer's {socket} socket");
-            self.distrust(&why);
+            self.distrust(io, &why);
         } else {
             if judged.reseated {
-                pairing.settled = None;
+                attempt.settled = None;
             }
-            if pairing.claims.missing() == Some(Socket::Meta) && socket == Socket::Data {
-                let wait = match pairing.claims.trust() {
+            if attempt.claims.missing() == Some(Socket::Meta) && socket == Socket::Data {
+                let wait = match attempt.claims.trust() {
                     Trust::Anyone => META_YIELD_MS,
                     Trust::OwnFirst | Trust::OwnOnly => 0,
                 };
-                pairing.next_try = self.now.plus_ms(wait);
+                attempt.next_try = io.now.plus_ms(wait);
             }
         }
-        self.timers.set(Slot::Pairing, self.now);
+        io.timers.set(Slot::Pairing, io.now);
     }
 
     /// Strangers are about: for a while this node makes the connections itself.
-    fn distrust(&mut self, why: &str) {
-        let now = self.now;
-        let Some(pairing) = &mut self.net.pairing else {
+    fn distrust(&mut self, io: &mut Io, why: &str) {
+        let now = io.now;
+        let Some(attempt) = &mut self.attempt else {
             return;
         };
-        let own_fails = pairing.failures > 0;
-        for stream in pairing.claims.distrust(own_fails) {
+        let own_fails = attempt.failures > 0;
+        for stream in attempt.claims.distrust(own_fails) {
             shut(&stream);
         }
-        pairing.settled = None;
+        attempt.settled = None;
         let wait = if own_fails { RETRY_FIRST_MS } else { 0 };
-        pairing.next_try = pairing.next_try.min(now.plus_ms(wait));
-        self.net.contested_until = now.plus_ms(CONTEST_MS + jitter_ms(CONTEST_MS / 2));
+        attempt.next_try = attempt.next_try.min(now.plus_ms(wait));
+        self.contested_until = now.plus_ms(CONTEST_MS + jitter_ms(CONTEST_MS / 2));
         let text = format!("{why}: from now on this node makes them");
-        self.log_others(Level::Warn, None, text);
+        io.log_others(Level::Warn, None, text);
     }
 
-    fn connect_peer(&mut self) {
-        let now = self.now;
-        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+    fn connect(&mut self, io: &mut Io) {
+        let now = io.now;
+        let (Some(attempt), Some(config)) = (&mut self.attempt, &self.config) else {
             return;
         };
         let socket = match outgoing(config) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
-                pairing.next_try = now.plus_ms(config.connect_wait_ms());
+                attempt.next_try = now.plus_ms(config.connect_wait_ms());
                 let reason = format!("calling from {}: {error}", config.local.ip());
-                return self.own_address_is(Way::Call, Some(reason));
+                return self.own_address_is(io, Way::Call, Some(reason));
             }
         };
-        self.own_address_is(Way::Call, None);
-        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+        self.own_address_is(io, Way::Call, None);
+        let (Some(attempt), Some(config)) = (&mut self.attempt, &self.config) else {
             return;
         };
         let deadline = now.plus_ms(u64::from(config.options.connect_int_s) * 1000);
         let address = Box::new(SockAddr::from(config.peer));
         let fd = Rc::clone(&socket);
-        let op = self
-            .ring
-            .start(Op::Connect(pairing.generation, socket, address), |op| {
-                let Op::Connect(_, fd, address) = op else {
-                    unreachable!("just made")
-                };
-                let fd = types::Fd(fd.as_raw_fd());
-                opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
-            });
-        pairing.connecting = Some(Connecting { op, fd, deadline });
+        let op = Op::Connect(attempt.generation, socket, address);
+        let op = io.ring.start(op);
+        attempt.connecting = Some(Connecting { op, fd, deadline });
     }
 
-    pub(crate) fn on_connected(&mut self, generation: u32, fd: Rc<OwnedFd>, result: i32) {
-        let now = self.now;
-        let (Some(pairing), Some(config)) = (&mut self.net.pairing, &self.net.config) else {
+    pub(super) fn on_connected(
+        &mut self,
+        io: &mut Io,
+        generation: u32,
+        fd: Rc<OwnedFd>,
+        result: i32,
+    ) {
+        let now = io.now;
+        let (Some(attempt), Some(config)) = (&mut self.attempt, &self.config) else {
             return;
         };
-        if pairing.generation != generation {
+        if attempt.generation != generation {
             return;
         }
-        if pairing
+        if attempt
             .connecting
             .as_ref()
             .is_some_and(|connecting| Rc::ptr_eq(&connecting.fd, &fd))
         {
-            pairing.connecting = None;
+            attempt.connecting = None;
         }
         if result < 0 {
             // Refused, unreachable, timed out: the peer is not there yet.
-            let doubled = RETRY_FIRST_MS << pairing.failures.min(10);
-            pairing.failures += 1;
-            let wait = match pairing.claims.trust() {
+            let doubled = RETRY_FIRST_MS << attempt.failures.min(10);
+            attempt.failures += 1;
+            let wait = match attempt.claims.trust() {
                 // Somebody is at our door, who may be the peer: it is soon found where it listens.
                 Trust::OwnOnly => RETRY_FIRST_MS,
                 Trust::Anyone | Trust::OwnFirst => doubled.min(config.connect_wait_ms()),
             };
-            pairing.next_try = now.plus_ms(wait);
+            attempt.next_try = now.plus_ms(wait);
             let error = io::Error::from_raw_os_error(match -result {
                 libc::ECANCELED => libc::ETIMEDOUT, // at connect-int we do not wait any longer
                 error => error,
             });
-            if pairing.own_address == [None, None] {
+            if attempt.own_address == [None, None] {
                 let reason = format!("{} does not answer: {error}", config.peer);
-                self.hindered(Hindrance::NoAnswer { reason });
+                hindered(io, Hindrance::NoAnswer { reason });
             }
-            return self.arm_pairing();
+            return self.arm(io);
         }
-        pairing.failures = 0;
-        for stream in pairing.claims.own_succeeds() {
+        attempt.failures = 0;
+        for stream in attempt.claims.own_succeeds() {
             shut(&stream);
         }
-        let Some(missing) = pairing.claims.missing() else {
+        let Some(missing) = attempt.claims.missing() else {
             // Meanwhile the peer has opened what was missing.
             shut(&fd);
-            return self.timers.set(Slot::Pairing, now);
+            return io.timers.set(Slot::Pairing, now);
         };
         let packet = match missing {
             Socket::Data => &INITIAL_DATA,
@@ -506,50 +506,29 @@ impl<E: Engine> EventLoop<E> {
             .send(packet)
             .is_ok_and(|sent| sent == packet.len())
         {
-            pairing.claims.opened(missing, fd);
-            pairing.next_try = now;
+            attempt.claims.opened(missing, fd);
+            attempt.next_try = now;
         } else {
-            pairing.next_try = now.plus_ms(RETRY_FIRST_MS);
+            attempt.next_try = now.plus_ms(RETRY_FIRST_MS);
         }
-        self.timers.set(Slot::Pairing, now);
+        io.timers.set(Slot::Pairing, now);
     }
 
     /// Both sockets have lived through the settle time.
-    fn on_settled(&mut self) {
-        let Some(pairing) = &mut self.net.pairing else {
-            return;
-        };
-        let Some((data, meta)) = pairing.claims.take_pair() else {
-            return;
-        };
-        self.stop_pairing();
-        for (fd, priority) in [(&data.stream, 4), (&meta.stream, 6)] {
+    fn on_settled(&mut self, io: &mut Io) -> Option<Pair> {
+        let pair = self.attempt.as_mut()?.claims.take_pair()?;
+        self.stop(io);
+        for (half, priority) in [(&pair.0, 4), (&pair.1, 6)] {
             // Section 1.5. Both only make it quicker, so a refusal changes nothing.
-            let socket = SockRef::from(&**fd);
+            let socket = SockRef::from(&*half.stream);
             let _ = socket.set_tcp_nodelay(true);
-            set_priority(fd, priority);
+            set_priority(&half.stream, priority);
         }
-        let challenge = match self.config.challenges.draw() {
-            Ok(challenge) => challenge,
-            Err(error) => {
-                let reason = format!("no random bytes for a challenge: {error}");
-                self.hindered(Hindrance::OwnAddress { reason });
-                return self.open_connection();
-            }
-        };
-        let paired = Event::Paired {
-            resolve_conflicts: !meta.opened,
-            called: !data.opened,
-            challenge: *challenge.bytes(),
-        };
-        self.install_connection(data, meta, challenge);
-        self.raise(paired);
-        self.pump_peer(Socket::Meta);
-        self.pump_peer(Socket::Data);
+        Some(pair)
     }
 }
 
-impl Pairing {
+impl Attempt {
     /// Lets go of sockets that the peer has closed.
     fn drop_dead(&mut self, now: Time) {
         let (lost, lost_own) = self.claims.drop_dead(|fd| is_alive(fd));
@@ -561,6 +540,12 @@ impl Pairing {
             self.next_try = self.next_try.max(now.plus_ms(jitter_ms(RETRY_FIRST_MS)));
         }
     }
+}
+
+/// Tells the engine why there is no pair.
+pub(super) fn hindered(io: &mut Io, hindrance: Hindrance) {
+    io.pending
+        .push_back(Event::PairingHindered(Some(hindrance)));
 }
 
 impl ConnectRequest {

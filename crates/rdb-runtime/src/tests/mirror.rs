@@ -14,7 +14,7 @@ use replica_proto::{
 };
 use slab::Slab;
 
-use crate::Engine;
+use crate::engine::Engine;
 use crate::pool::Buf;
 
 /// What the mirror tells the test.

@@ -1,0 +1,469 @@
+//! The life of a device node, the same for every kind of them: in the making, there, going.
+//!
+//! ```text
+//!              wanted                    made                  not wanted
+//! (no node) ----------> Starting ------------------> Up ----------------------> Stopping ---+
+//!     ^                    |  made, not wanted any more                            ^        |
+//!     |                    +-------------------------------------------------------+        |
+//!     +------- it could not be made, or is given back; made anew if it is wanted again -----+
+//! ```
+//!
+//! Making, taking over and giving back wait for answers of the thread that serves the node, so helper threads do them and
+//! report by message. One device of a volume is given back completely before the next one is made.
+//!
+//! A node that is up can be parked: it is served no more, for its requests wait for the next process, and it is not given back.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rdb_engine::{DeviceSpec, Level, VolumeNr};
+use rdb_frontend::knbd::KnbdDevice;
+use rdb_frontend::loopdev::{Holder, LoopDevice};
+use rdb_frontend::ublk::UblkDevice;
+
+use super::message::{News, NodeMessage, NodeReport};
+use crate::api::{Caller, Notice};
+use crate::io::Io;
+use crate::mailbox::{Mailbox, Message};
+
+/// A transient user of a block device (udev looks at new ones) is waited for this long.
+const HOLDER_MS: u64 = 2_000;
+/// The same, if it is to be seen that a process has it open: one that probes it, or is just ending.
+const PROCESS_MS: u64 = 700;
+
+/// A block device of the kernel's that this process serves. A clone means the same one.
+pub(crate) trait BlockDevice: Clone + Send + 'static {
+    fn path(&self) -> PathBuf;
+    /// Whether somebody has it open; words if that cannot be said.
+    fn is_open(&self) -> Result<bool, String>;
+    fn holders(&self) -> Vec<Holder>;
+}
+
+macro_rules! block_devices {
+    ($($device:ty),*) => {$(
+        impl BlockDevice for $device {
+            fn path(&self) -> PathBuf {
+                <$device>::path(self)
+            }
+
+            fn is_open(&self) -> Result<bool, String> {
+                self.is_held().map_err(|error| error.to_string())
+            }
+
+            fn holders(&self) -> Vec<Holder> {
+                <$device>::holders(self)
+            }
+        }
+    )*};
+}
+block_devices!(LoopDevice, UblkDevice, KnbdDevice);
+
+/// A kind of device node: how one is made and given back. Both are done by helper threads.
+pub(crate) trait NodeKind: Sized + Send + 'static {
+    type Device: BlockDevice;
+    /// What the device stands on, which goes with it.
+    type Base: Send + 'static;
+    /// What is to be served, from before the device is there.
+    type Opened: Send + 'static;
+    /// All that has to be known to make one.
+    type Plan: Send + 'static;
+    /// What the thread that serves it has of it.
+    type Served: Default;
+
+    /// How the thread is called that makes one.
+    const MAKER: &'static str;
+    /// How bad it is when something is to be said of its end.
+    const COMPLAINT: Level;
+
+    fn report(message: MessageOf<Self>) -> NodeReport;
+
+    /// Makes one, or takes one over; whether it took it over.
+    fn make(
+        plan: Self::Plan,
+        helper: &Helper<Self>,
+    ) -> Result<(Self::Device, Self::Base, bool), String>;
+
+    /// Gives one back; words for the log, if something is to be said. `stopping`: the process may be about to end.
+    fn give_back(
+        device: Self::Device,
+        base: Self::Base,
+        stopping: bool,
+        helper: &Helper<Self>,
+    ) -> Option<String>;
+
+    /// The volume has another size than the device that is up. Where a device cannot follow, it is only said.
+    fn resize(node: &mut Node<Self>, io: &Io, _spec: DeviceSpec) {
+        if let Some(device) = node.device() {
+            let text = format!(
+                "{} keeps its size until this node is Secondary again: the driver cannot change it",
+                device.path().display()
+            );
+            io.log(Level::Warn, Some(node.volume), text);
+        }
+    }
+}
+
+pub(crate) type MessageOf<K> =
+    NodeMessage<<K as NodeKind>::Opened, <K as NodeKind>::Device, <K as NodeKind>::Base>;
+type NewsOf<K> = News<<K as NodeKind>::Opened, <K as NodeKind>::Device, <K as NodeKind>::Base>;
+
+/// How a helper thread reports.
+pub(crate) struct Helper<K> {
+    mailbox: Mailbox,
+    volume: VolumeNr,
+    generation: u32,
+    kind: PhantomData<K>,
+}
+
+impl<K: NodeKind> Helper<K> {
+    /// Whether there is still a thread to tell.
+    pub(super) fn report(&self, news: NewsOf<K>) -> bool {
+        self.mailbox.post(Message::Node(K::report(NodeMessage {
+            volume: self.volume,
+            generation: self.generation,
+            news,
+        })))
+    }
+}
+
+/// A volume's device node.
+pub(crate) struct Node<K: NodeKind> {
+    pub(super) volume: VolumeNr,
+    pub(super) generation: u32,
+    stage: Stage<K>,
+    /// The device it is to become once this one is given back. Set when the volume's device comes while this one is being made or
+    /// given back, cleared when the volume's device goes.
+    next: Option<DeviceSpec>,
+    /// As the kernel has it.
+    pub(super) spec: DeviceSpec,
+    /// It is for the next process. Set by [`NodeLife::park`], never cleared.
+    pub(super) parked: bool,
+    pub(super) served: K::Served,
+}
+
+enum Stage<K: NodeKind> {
+    Starting { unwanted: bool },
+    Up { device: K::Device, base: K::Base },
+    Stopping,
+}
+
+impl<K: NodeKind> Node<K> {
+    /// The device, if it is up.
+    pub(super) fn device(&self) -> Option<&K::Device> {
+        match &self.stage {
+            Stage::Up { device, .. } => Some(device),
+            Stage::Starting { .. } | Stage::Stopping => None,
+        }
+    }
+
+    /// What the device stands on, for one that is let go without being given back.
+    pub(super) fn into_base(self) -> Option<K::Base> {
+        match self.stage {
+            Stage::Up { base, .. } => Some(base),
+            Stage::Starting { .. } | Stage::Stopping => None,
+        }
+    }
+
+    /// Runs something for this node on a thread of its own.
+    pub(super) fn help(&self, io: &Io, name: &str, work: impl FnOnce(Helper<K>) + Send + 'static) {
+        let (volume, generation) = (self.volume, self.generation);
+        io.help(name, move |mailbox| {
+            work(Helper {
+                mailbox,
+                volume,
+                generation,
+                kind: PhantomData,
+            });
+        });
+    }
+}
+
+/// What came of a report, for whoever has to go on with it.
+pub(crate) enum Outcome<O> {
+    Nothing,
+    /// There is something to serve.
+    Opened(O),
+    /// The node is gone, for it could not be made.
+    Failed(String),
+    /// The node is given back. `again`: another one is to be made.
+    Gone {
+        again: bool,
+    },
+}
+
+/// The nodes of one kind, one a volume at most.
+pub(crate) struct NodeLife<K: NodeKind> {
+    nodes: Vec<Node<K>>,
+}
+
+impl<K: NodeKind> NodeLife<K> {
+    pub(super) fn new() -> NodeLife<K> {
+        NodeLife { nodes: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    pub(super) fn node(&mut self, volume: VolumeNr) -> Option<&mut Node<K>> {
+        self.nodes.iter_mut().find(|node| node.volume == volume)
+    }
+
+    pub(super) fn node_of(&mut self, volume: VolumeNr, generation: u32) -> Option<&mut Node<K>> {
+        self.node(volume)
+            .filter(|node| node.generation == generation)
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<K>> {
+        self.nodes.iter()
+    }
+
+    /// The device of a volume, if it is up.
+    pub(super) fn device(&self, volume: VolumeNr) -> Option<&K::Device> {
+        self.nodes
+            .iter()
+            .find(|node| node.volume == volume)?
+            .device()
+    }
+
+    /// Whether a volume's node waits for the next process.
+    pub(super) fn is_parked(&self, volume: VolumeNr) -> bool {
+        self.nodes
+            .iter()
+            .any(|node| node.volume == volume && node.parked)
+    }
+
+    /// Serves no more requests of a device that is up: they wait for the next process. Whether there is one.
+    pub(super) fn park(&mut self, volume: VolumeNr) -> bool {
+        let node = self.node(volume).filter(|node| node.device().is_some());
+        node.is_some_and(|node| {
+            node.parked = true;
+            true
+        })
+    }
+
+    /// Takes the parked nodes out, without giving them back.
+    pub(super) fn take_parked(&mut self) -> Vec<Node<K>> {
+        self.nodes.extract_if(.., |node| node.parked).collect()
+    }
+
+    /// The volume has a device, or another size; `false`: there is no node, and one is to be started.
+    pub(super) fn device_up(&mut self, io: &Io, volume: VolumeNr, spec: DeviceSpec) -> bool {
+        let Some(node) = self.node(volume) else {
+            return false;
+        };
+        let Some(path) = node.device().map(BlockDevice::path) else {
+            node.next = Some(spec);
+            return true;
+        };
+        if node.spec != spec {
+            K::resize(node, io, spec);
+        }
+        io.notify(Notice::DeviceUp {
+            volume,
+            spec,
+            node: Some(path),
+        });
+        true
+    }
+
+    /// Begins to give a node back; whether there is one.
+    pub(super) fn device_down(&mut self, io: &Io, volume: VolumeNr, stopping: bool) -> bool {
+        let Some(node) = self.node(volume) else {
+            return false;
+        };
+        if node.parked {
+            return true;
+        }
+        node.next = None;
+        match std::mem::replace(&mut node.stage, Stage::Stopping) {
+            Stage::Up { device, base } => node.help(io, "rdb-detach", move |helper| {
+                let complaint = K::give_back(device, base, stopping, &helper);
+                helper.report(News::Gone(complaint));
+            }),
+            Stage::Starting { .. } => node.stage = Stage::Starting { unwanted: true },
+            Stage::Stopping => {}
+        }
+        true
+    }
+
+    /// Begins to make a node for a volume that has none.
+    pub(super) fn start(
+        &mut self,
+        io: &Io,
+        (volume, generation): (VolumeNr, u32),
+        spec: DeviceSpec,
+        plan: K::Plan,
+    ) {
+        let node = Node {
+            volume,
+            generation,
+            stage: Stage::Starting { unwanted: false },
+            next: Some(spec),
+            spec,
+            parked: false,
+            served: K::Served::default(),
+        };
+        node.help(io, K::MAKER, move |helper| {
+            let news = match K::make(plan, &helper) {
+                Ok((device, base, taken_over)) => News::Up {
+                    device,
+                    base,
+                    taken_over,
+                },
+                Err(error) => News::Failed(error),
+            };
+            helper.report(news);
+        });
+        self.nodes.push(node);
+    }
+
+    /// Takes a report. `wanted`: the volume's device as it is now.
+    pub(super) fn on_message(
+        &mut self,
+        io: &Io,
+        message: MessageOf<K>,
+        wanted: Option<DeviceSpec>,
+        stopping: bool,
+    ) -> Outcome<K::Opened> {
+        let NodeMessage {
+            volume,
+            generation,
+            news,
+        } = message;
+        let Some(node) = self.node_of(volume, generation) else {
+            return Outcome::Nothing;
+        };
+        match news {
+            News::Opened(opened) => return Outcome::Opened(opened),
+            News::Up {
+                device,
+                base,
+                taken_over,
+            } => {
+                let unwanted = matches!(node.stage, Stage::Starting { unwanted: true });
+                node.next = None;
+                if taken_over {
+                    let path = device.path();
+                    let text = format!("took {} over, with whoever has it open", path.display());
+                    io.log(Level::Info, Some(volume), text);
+                }
+                node.stage = Stage::Up { device, base };
+                match wanted.filter(|_| !unwanted) {
+                    Some(spec) => {
+                        self.device_up(io, volume, spec);
+                    }
+                    None => {
+                        self.device_down(io, volume, stopping);
+                        if let Some(node) = self.node(volume) {
+                            node.next = wanted;
+                        }
+                    }
+                }
+            }
+            News::Failed(error) => {
+                self.nodes.retain(|node| node.volume != volume);
+                return Outcome::Failed(error);
+            }
+            News::Stopped => node.served = K::Served::default(),
+            News::Reconnected(complaint) => {
+                let up = node.device().filter(|_| !node.parked);
+                let Some(path) = up.map(BlockDevice::path) else {
+                    return Outcome::Nothing;
+                };
+                let text = format!("{} has lost a connection", path.display());
+                match complaint {
+                    None => {
+                        io.log(
+                            Level::Info,
+                            Some(volume),
+                            format!("{text} and has a new one"),
+                        );
+                    }
+                    Some(error) => io.log(Level::Warn, Some(volume), format!("{text}: {error}")),
+                }
+            }
+            News::Gone(complaint) => {
+                let next = node.next.take();
+                self.nodes.retain(|node| node.volume != volume);
+                if let Some(complaint) = complaint {
+                    io.log(K::COMPLAINT, Some(volume), complaint);
+                }
+                let again = wanted.and(next).is_some();
+                return Outcome::Gone { again };
+            }
+        }
+        Outcome::Nothing
+    }
+
+    /// Finds out whether somebody uses the device, then goes on with the demotion; the reply comes back if there is none to ask
+    /// about.
+    pub(super) fn ask_who_holds(&self, io: &Io, volume: VolumeNr, reply: Caller) -> Option<Caller> {
+        let Some(device) = self.device(volume).cloned() else {
+            return Some(reply);
+        };
+        io.help("rdb-holders", move |mailbox| {
+            let held = is_held(&device);
+            mailbox.post(Message::Held(volume, held, reply));
+        });
+        None
+    }
+}
+
+/// The removals of devices that an earlier process left, each of which drops its sender when it is over.
+pub(crate) struct Removals(pub(super) Vec<Receiver<()>>);
+
+impl Removals {
+    /// Waits until all are over, whatever came of them.
+    pub(super) fn wait(self) {
+        for removal in self.0 {
+            let _ = removal.recv();
+        }
+    }
+}
+
+/// Why a device is not given back when the process may be about to end: it is in use, and stays for the next one to take over.
+pub(super) fn stays(device: &impl BlockDevice, stopping: bool) -> Option<String> {
+    (stopping && device.is_open().unwrap_or(true)).then(|| {
+        format!(
+            "{} is in use and stays: its requests wait until this node is Primary again",
+            device.path().display()
+        )
+    })
+}
+
+/// Whether somebody uses a block device, and not just for a moment. Blocking.
+pub(super) fn is_held(device: &impl BlockDevice) -> bool {
+    let begun = Instant::now();
+    let may_go = |holders: &[Holder]| {
+        let is_process = |holder: &Holder| matches!(holder, Holder::Process { .. });
+        let limit_ms = match holders {
+            [] => HOLDER_MS,
+            users if users.iter().all(is_process) => PROCESS_MS,
+            _ => 0,
+        };
+        begun.elapsed() < Duration::from_millis(limit_ms)
+    };
+    loop {
+        match device.is_open() {
+            Ok(false) => return false,
+            Ok(true) if may_go(&device.holders()) => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(true) => {
+                let words: Vec<String> = device.holders().iter().map(Holder::to_string).collect();
+                if !words.is_empty() {
+                    tracing::info!("a device is held open: {}", words.join(", "));
+                }
+                return true;
+            }
+            Err(error) => {
+                // Without an answer, assume the worse.
+                tracing::warn!("{error}");
+                return true;
+            }
+        }
+    }
+}

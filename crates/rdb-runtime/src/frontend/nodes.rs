@@ -1,0 +1,331 @@
+//! The device nodes of a resource: which kind a volume has, by the front end that is configured, and what their coming and going
+//! entails.
+
+use std::os::fd::OwnedFd;
+
+use rdb_engine::{DeviceSpec, Level, VolumeNr};
+use rdb_frontend::fuse::left::LeftSession;
+use rdb_frontend::{Frontend, knbd, ublk};
+
+use super::fuse::{Fuse, FusePlan};
+use super::handover::{LeftDevices, announce_session, end_session, fuse_target, session_identity};
+use super::knbd::{Knbd, KnbdPlan};
+use super::message::NodeReport;
+use super::node::{NodeLife, Outcome, is_held};
+use super::request::{Starved, device_info};
+use super::ublk::{Ublk, UblkPlan};
+use crate::api::{Caller, DeviceUse, Notice};
+use crate::io::Io;
+
+/// The kinds of nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Fuse,
+    Ublk,
+    Knbd,
+}
+
+/// A volume's device that the engine has, as its front ends are to show it.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) spec: DeviceSpec,
+    /// The number that its node has, if that can be chosen.
+    pub(super) minor: u32,
+}
+
+/// What the other front ends have to do about a node.
+pub(super) enum Told {
+    Nothing,
+    /// Serve the kernel by this socket.
+    Serve(OwnedFd),
+    /// Nobody waits for buffers for it any more.
+    Forget(Starved),
+    /// Let go of the kernel as a client.
+    LetKernelGo,
+    /// Take nothing more from the kernel as a client.
+    ParkKernel,
+}
+
+/// All nodes, and what earlier processes have left of such.
+pub(super) struct Nodes {
+    pub(super) fuse: NodeLife<Fuse>,
+    pub(super) ublk: NodeLife<Ublk>,
+    pub(super) knbd: NodeLife<Knbd>,
+    pub(super) left: LeftDevices,
+    /// Counts the nodes: reports of old ones are dropped.
+    generation: u32,
+    /// The resource is being stopped.
+    stopping: bool,
+}
+
+impl Nodes {
+    pub(super) fn new() -> Nodes {
+        Nodes {
+            fuse: NodeLife::new(),
+            ublk: NodeLife::new(),
+            knbd: NodeLife::new(),
+            left: LeftDevices::default(),
+            generation: 0,
+            stopping: false,
+        }
+    }
+
+    /// From now on a device in use that can outlive the process is not given back.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether nodes are there, or still being given back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fuse.is_empty() && self.ublk.is_empty() && self.knbd.is_empty()
+    }
+
+    /// Whether a volume's node waits for the next process.
+    pub(super) fn is_parked(&self, nr: VolumeNr) -> bool {
+        self.fuse.is_parked(nr) || self.ublk.is_parked(nr) || self.knbd.is_parked(nr)
+    }
+
+    /// The volume has a device, or another size.
+    pub(super) fn up(&mut self, io: &Io, nr: VolumeNr, wanted: Wanted) {
+        let spec = wanted.spec;
+        let kind = match io.config.frontend {
+            Frontend::Fuse => Some(Kind::Fuse),
+            Frontend::Ublk | Frontend::UblkAnyway => Some(Kind::Ublk),
+            Frontend::Nbd => Some(Kind::Knbd),
+            Frontend::Auto | Frontend::Socket => None,
+        };
+        let is_there = match kind {
+            Some(Kind::Fuse) => self.fuse.device_up(io, nr, spec),
+            Some(Kind::Ublk) => self.ublk.device_up(io, nr, spec),
+            Some(Kind::Knbd) => self.knbd.device_up(io, nr, spec),
+            None => {
+                announce_without_node(io, nr, spec);
+                true
+            }
+        };
+        if let Some(kind) = kind.filter(|_| !is_there) {
+            self.start(io, kind, nr, wanted);
+        }
+        if kind != Some(Kind::Fuse) {
+            end_session(io, nr);
+        }
+        if !matches!(kind, Some(Kind::Ublk | Kind::Knbd)) {
+            // Its users do not see what is written from now on.
+            self.left.nobody_takes_over(io, nr);
+        }
+    }
+
+    /// Begins to give a volume's node back; whether there is one.
+    pub(super) fn down(&mut self, io: &Io, nr: VolumeNr) -> bool {
+        let stopping = self.stopping;
+        self.fuse.device_down(io, nr, stopping)
+            || self.ublk.device_down(io, nr, stopping)
+            || self.knbd.device_down(io, nr, stopping)
+    }
+
+    fn start(&mut self, io: &Io, kind: Kind, nr: VolumeNr, wanted: Wanted) {
+        let Wanted { spec, minor } = wanted;
+        self.generation += 1;
+        let id = (nr, self.generation);
+        let config = &io.config;
+        if kind == Kind::Fuse {
+            let plan = FusePlan {
+                target: fuse_target(config, nr),
+                source: format!("{}/{nr}", config.name),
+                block_size: spec.logical_block_bytes,
+                left: self.left.take_session(io, nr),
+            };
+            return self.fuse.start(io, id, spec, plan);
+        }
+        let info = device_info(spec);
+        let may_take_over = self.left.take_over(nr);
+        let removals = self.left.removals(nr);
+        if kind == Kind::Ublk {
+            let plan = UblkPlan {
+                minor,
+                identity: ublk::Identity::new(&config.run_dir, &config.name, nr.0.into()),
+                info,
+                may_take_over,
+                removals,
+            };
+            return self.ublk.start(io, id, spec, plan);
+        }
+        let plan = KnbdPlan {
+            minor,
+            identity: knbd::identity(&config.run_dir, &config.name, nr.0.into()),
+            info,
+            may_take_over,
+            connections: config.nbd_connections,
+            removals,
+        };
+        self.knbd.start(io, id, spec, plan);
+    }
+
+    /// Takes what a helper thread reports of a node. `wanted`: what its volume's device is now.
+    pub(super) fn on_report(
+        &mut self,
+        io: &mut Io,
+        report: NodeReport,
+        wanted: Option<Wanted>,
+    ) -> Told {
+        let (spec, stopping) = (wanted.map(|wanted| wanted.spec), self.stopping);
+        let nr = report.volume();
+        match report {
+            NodeReport::Fuse(message) => {
+                let generation = message.generation;
+                match self.fuse.on_message(io, message, spec, stopping) {
+                    Outcome::Nothing => Told::Nothing,
+                    Outcome::Opened(mounted) => {
+                        let copy = self.fuse.serve(io, (nr, generation), mounted, spec);
+                        if let Some(copy) = copy {
+                            announce_session(io, nr, Some(copy.into()));
+                        }
+                        Told::Nothing
+                    }
+                    Outcome::Failed(error) => {
+                        failed(io, nr, spec, error);
+                        Told::Forget(Starved::Fuse { volume: nr })
+                    }
+                    Outcome::Gone { again } => {
+                        announce_session(io, nr, None);
+                        self.gone(io, Kind::Fuse, nr, wanted.filter(|_| again));
+                        Told::Forget(Starved::Fuse { volume: nr })
+                    }
+                }
+            }
+            NodeReport::Ublk(message) => {
+                let generation = message.generation;
+                match self.ublk.on_message(io, message, spec, stopping) {
+                    Outcome::Nothing => Told::Nothing,
+                    Outcome::Opened(opened) => {
+                        self.ublk.serve(io, (nr, generation), opened);
+                        Told::Nothing
+                    }
+                    Outcome::Failed(error) => {
+                        self.not_taken_over(io, nr, spec, error);
+                        Told::Forget(Starved::Ublk { volume: nr })
+                    }
+                    Outcome::Gone { again } => {
+                        self.gone(io, Kind::Ublk, nr, wanted.filter(|_| again));
+                        Told::Forget(Starved::Ublk { volume: nr })
+                    }
+                }
+            }
+            NodeReport::Knbd(message) => match self.knbd.on_message(io, message, spec, stopping) {
+                Outcome::Nothing => Told::Nothing,
+                // While it is parked, the next process is the one to serve it.
+                Outcome::Opened(_) if self.knbd.is_parked(nr) => Told::Nothing,
+                Outcome::Opened(socket) => Told::Serve(socket),
+                Outcome::Failed(error) => {
+                    self.not_taken_over(io, nr, spec, error);
+                    Told::LetKernelGo
+                }
+                Outcome::Gone { again } => {
+                    self.gone(io, Kind::Knbd, nr, wanted.filter(|_| again));
+                    Told::LetKernelGo
+                }
+            },
+        }
+    }
+
+    /// A device that could not be made, or not be taken over: it must not be later, when others have written by the NBD socket.
+    fn not_taken_over(&mut self, io: &Io, nr: VolumeNr, spec: Option<DeviceSpec>, error: String) {
+        self.left.give_up(io, nr);
+        failed(io, nr, spec, error);
+    }
+
+    fn gone(&mut self, io: &Io, kind: Kind, volume: VolumeNr, again: Option<Wanted>) {
+        io.notify(Notice::DeviceDown { volume });
+        if let Some(wanted) = again {
+            self.start(io, kind, volume, wanted);
+        }
+    }
+
+    /// Serves no more requests of a device that is up: they wait for the next process. Where there is none, one that an earlier
+    /// process left is left again.
+    pub(super) fn park(&mut self, nr: VolumeNr) -> Told {
+        if self.fuse.park(nr) {
+            Told::Nothing
+        } else if self.ublk.park(nr) {
+            self.ublk.forget_waiting(nr);
+            Told::Forget(Starved::Ublk { volume: nr })
+        } else if self.knbd.park(nr) {
+            Told::ParkKernel
+        } else {
+            self.left.leave_again(nr);
+            Told::Nothing
+        }
+    }
+
+    /// Lets go of parked nodes without giving them back. `is_drained`: all that was read of a volume's session is answered.
+    pub(super) fn leave_parked(&mut self, io: &Io, is_drained: impl Fn(VolumeNr) -> bool) {
+        for node in self.fuse.take_parked() {
+            let Some(served) = &node.served else {
+                continue;
+            };
+            match served.fd.try_clone() {
+                Ok(connection) => io.config.left_sessions.put(LeftSession {
+                    identity: session_identity(&io.config, node.volume),
+                    connection,
+                    is_drained: served.parked.is_none() && is_drained(node.volume),
+                }),
+                Err(error) => {
+                    tracing::error!("a FUSE session can not be handed over: {error}");
+                    continue;
+                }
+            }
+            if let Some(mount) = node.into_base() {
+                mount.leave();
+            }
+        }
+        self.ublk.take_parked();
+        self.knbd.take_parked();
+    }
+
+    /// Finds out whether somebody uses the device node, then goes on with the demotion; the reply comes back if there is none to
+    /// ask about.
+    pub(super) fn ask_who_holds(&self, io: &Io, nr: VolumeNr, reply: Caller) -> Option<Caller> {
+        let reply = self.fuse.ask_who_holds(io, nr, reply);
+        let reply = reply.and_then(|reply| self.ublk.ask_who_holds(io, nr, reply));
+        reply.and_then(|reply| self.knbd.ask_who_holds(io, nr, reply))
+    }
+
+    /// What finds out, on another thread, who uses the node of a volume.
+    pub(super) fn look(&self, found: DeviceUse) -> impl FnOnce() -> DeviceUse + Send + use<> {
+        let loop_device = self.fuse.device(found.volume).cloned();
+        let ublk_device = self.ublk.device(found.volume).cloned();
+        let nbd_device = self.knbd.device(found.volume).cloned();
+        move || {
+            let of_loop = loop_device.map(|device| is_held(&device));
+            let of_ublk = ublk_device.map(|device| is_held(&device));
+            let of_nbd = nbd_device.map(|device| is_held(&device));
+            DeviceUse {
+                is_held: of_loop.or(of_ublk).or(of_nbd).unwrap_or(false),
+                outlives: of_ublk.or(of_nbd).is_some(),
+                can_be_handed_over: of_loop.or(of_ublk).or(of_nbd).is_some(),
+                ..found
+            }
+        }
+    }
+}
+
+/// There is no node for a volume that is to have one.
+fn failed(io: &Io, volume: VolumeNr, spec: Option<DeviceSpec>, error: String) {
+    let text = format!("no device node, only the NBD socket: {error}");
+    io.log(Level::Error, Some(volume), text);
+    let reason = error;
+    io.notify(Notice::NoDevice { volume, reason });
+    match spec {
+        Some(spec) => announce_without_node(io, volume, spec),
+        None => io.notify(Notice::DeviceDown { volume }),
+    }
+}
+
+/// Says that a device is there without a node.
+fn announce_without_node(io: &Io, volume: VolumeNr, spec: DeviceSpec) {
+    io.notify(Notice::DeviceUp {
+        volume,
+        spec,
+        node: None,
+    });
+}

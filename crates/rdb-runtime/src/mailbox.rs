@@ -1,0 +1,89 @@
+//! What the thread of a resource is told by others, and how.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use rdb_engine::{AdminError, Command, VolumeNr};
+
+use crate::api::{AttachRequest, Caller, ConnectRequest, StatusReply, Ticket, UseReply};
+use crate::disk::open::OpenedDisk;
+use crate::frontend::message::NodeReport;
+use crate::pool::Growth;
+
+/// `ERR_INVALID_REQUEST`, for a thread that is gone (`docs/spec/admin.md`, section 4.3).
+const ERR_INVALID_REQUEST: u16 = 162;
+
+/// What the thread is told.
+pub(crate) enum Message {
+    Attach(AttachRequest, Result<OpenedDisk, AdminError>, Caller),
+    Admin(Command, Caller),
+    Connect(Box<ConnectRequest>, Caller),
+    Withdraw(Ticket),
+    Status(StatusReply),
+    /// What has become of a device node.
+    Node(NodeReport),
+    /// A device that a dead process left was removed.
+    LeftDropped(VolumeNr),
+    /// Whether somebody uses a volume's device, for a demotion that waits for it.
+    Held(VolumeNr, bool, Caller),
+    Use(UseReply),
+    /// More buffers are there, or are not to be had.
+    Grown(Growth, io::Result<()>),
+    Park(Vec<VolumeNr>),
+    /// The server's end of a connection of the kernel's NBD client, without the driver and its device.
+    #[cfg(test)]
+    KernelClient(VolumeNr, OwnedFd),
+    Stop,
+}
+
+/// Posts messages and wakes the thread.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    sender: Sender<Message>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    /// The thread takes what `sender` sends when it reads from `bell`, an eventfd.
+    pub(crate) fn new(sender: Sender<Message>, bell: Arc<OwnedFd>) -> Mailbox {
+        Mailbox { sender, bell }
+    }
+
+    /// The end that the thread reads from.
+    pub(crate) fn bell(&self) -> io::Result<OwnedFd> {
+        self.bell.try_clone()
+    }
+
+    /// Whether the thread still takes messages.
+    pub(crate) fn post(&self, message: Message) -> bool {
+        if self.sender.send(message).is_err() {
+            return false;
+        }
+        self.ring_bell();
+        true
+    }
+
+    /// Posts a message that carries a reply, which is answered in any case.
+    pub(crate) fn post_command(&self, message: Message) {
+        let Err(lost) = self.sender.send(message) else {
+            self.ring_bell();
+            return;
+        };
+        if let Message::Attach(_, _, caller)
+        | Message::Admin(_, caller)
+        | Message::Connect(_, caller) = lost.0
+        {
+            (caller.reply)(Err(AdminError::refused(
+                ERR_INVALID_REQUEST,
+                "the resource is being stopped",
+            )));
+        }
+    }
+
+    fn ring_bell(&self) {
+        // SAFETY: the descriptor is open. It cannot fail but by a counter near its end, which rings as well.
+        unsafe { libc::eventfd_write(self.bell.as_raw_fd(), 1) };
+    }
+}
