@@ -16,10 +16,11 @@ use crate::resource::Resource;
 use crate::rules::{
     self,
     packets::Past,
+    peer_state::{Meaning, Told},
     sizes::{Occasion, Verdict},
     trouble::Trouble,
 };
-use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
+use crate::state::{self, Change, ConnState, DiskState, Role, StateError, VolumeState};
 use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
 use rdb_meta::MdFlags;
 
@@ -474,193 +475,151 @@ impl<P: Payload> Resource<P> {
                 format!("real peer disk state = {effective}"),
             );
         }
-        let preparing = (ConnState::StartingSyncS..=ConnState::WFSyncUUID).contains(&packet.conn);
-        let source = matches!(own.conn, ConnState::SyncSource | ConnState::PausedSyncS);
-        if own.conn == ConnState::VerifyT
-            && packet.conn == ConnState::Connected
-            && effective == DiskState::UpToDate
-        {
-            // The driver of the verify has come to its end, which may be a sector that it knows alone.
-            self.fact(nr, Change::peer(packet.role));
-            self.verify_finish(nr);
-            return;
-        }
-        if own.conn == ConnState::Connected
-            && own.disk == DiskState::Outdated
-            && matches!(packet.conn, ConnState::SyncSource | ConnState::PausedSyncS)
-        {
-            // Our part of the resync was given up with a change that the peer asked for and has not made after all. What is
-            // here is still old, and nothing else says so to whoever reads the two states.
-            let text = "the peer goes on with a resync that was given up here: connecting anew";
-            self.log_volume(Level::Warn, nr, text);
-            self.lose_connection(ConnState::NetworkFailure);
-            return;
-        }
-        if let Some(text) = contradiction(own, packet) {
+        if let Some(text) = rules::peer_state::contradiction(own, packet) {
             self.log_volume(Level::Warn, nr, format!("{text}: connecting anew"));
             self.lose_connection(ConnState::NetworkFailure);
             return;
         }
-        if source && preparing && effective == DiskState::Outdated {
-            // Told before our sync UUID came to it: it begins, and says no more of that. Paused, we would see it Consistent.
-            effective = DiskState::Inconsistent;
-        }
-        if matches!(own.pdsk, DiskState::Inconsistent | DiskState::Consistent)
-            && effective == DiskState::UpToDate
-            && own.conn > ConnState::Connected
-            && own.disk == DiskState::UpToDate
-        {
-            if preparing {
-                effective = DiskState::Inconsistent;
-            } else if own.conn >= ConnState::SyncSource && packet.conn == ConnState::Connected {
-                // Our own end of the resync may take a while, and the peer may be demoted meanwhile.
+        let told = match rules::peer_state::meaning(own, packet, effective) {
+            Meaning::VerifyEnded => {
+                self.fact(nr, Change::peer(packet.role));
+                self.verify_finish(nr);
+                return;
+            }
+            Meaning::TargetDone => {
+                // It may be demoted meanwhile.
                 self.fact(nr, Change::peer(packet.role));
                 self.source_target_done(nr);
                 return;
             }
-        }
-        if source && packet.conn == ConnState::Connected && effective == DiskState::Inconsistent {
-            // The target ended with blocks that could not be synced, or has failed to write one since it ended: so do we. (It has
-            // told us before that it begins. The kernel's driver waits for ever.)
-            self.fact(nr, Change::peer(packet.role));
-            self.fact(nr, Change::conn(ConnState::Connected).and_pdsk(effective));
-            return;
-        }
-        if own.pdsk == DiskState::UpToDate
-            && effective == DiskState::Inconsistent
-            && own.conn == ConnState::Connected
-            && packet.conn > ConnState::SyncSource
-        {
-            effective = DiskState::UpToDate;
-        }
-        let mut conn = own.conn;
-        if own.conn == ConnState::WFReportParams {
-            conn = ConnState::Connected;
-        }
-        if packet.conn == ConnState::Ahead {
-            conn = ConnState::Behind;
-        }
+            Meaning::TargetEndedInconsistent => {
+                self.fact(nr, Change::peer(packet.role));
+                let inconsistent = DiskState::Inconsistent;
+                self.fact(
+                    nr,
+                    Change::conn(ConnState::Connected).and_pdsk(inconsistent),
+                );
+                return;
+            }
+            Meaning::Told(told) => told,
+        };
+        self.take_over(nr, packet, peer_ids, told);
+    }
 
+    /// Compares generations if it is time, and takes the peer's state over.
+    fn take_over(&mut self, nr: VolumeNr, packet: VolumeState, ids: Option<PeerIds>, told: Told) {
+        let own = self.volume(nr).state;
+        let due = self.volume(nr).consider_resync;
+        let mut told = told;
         // Without a peer's disk there is nothing to compare; with one, its generations must have been looked at.
         let mut compared = packet.disk < DiskState::Negotiating;
-        if let Some(ids) = peer_ids {
-            let both_attached =
-                packet.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
-            let negotiating =
-                packet.disk == DiskState::Negotiating || own.disk == DiskState::Negotiating;
-            let wants = (ConnState::StartingSyncS..=ConnState::WFBitMapT).contains(&packet.conn);
-            let consider = own.conn < ConnState::Connected
-                || (own.conn == ConnState::Connected && (negotiating || wants))
-                || self.volume(nr).consider_resync;
-            if both_attached && consider {
-                self.volume_mut(nr).consider_resync = false;
-                compared = true;
-                let outcome = self.decide(nr, &ids, packet, effective);
-                // The peer decides the same, and sends its bitmap also if our disk is given up before we get that far.
-                self.volume_mut(nr).peer.past |= match outcome {
-                    Outcome::Source { .. } => Past::SOURCE,
-                    Outcome::Target { .. } => Past::TARGET,
-                    Outcome::Fail(_) if own.disk == DiskState::Negotiating => {
-                        Past::SOURCE | Past::TARGET
-                    }
-                    Outcome::Connected | Outcome::Fail(_) => Past::empty(),
-                };
-                match outcome {
-                    Outcome::Connected => conn = ConnState::Connected,
-                    Outcome::Source { full } => {
-                        self.prepare_bitmap(nr, full);
-                        conn = ConnState::WFBitMapS;
-                    }
-                    Outcome::Target { full } => {
-                        self.prepare_bitmap(nr, full);
-                        conn = ConnState::WFBitMapT;
-                    }
-                    Outcome::Fail(reason) => {
-                        match sync_decision::fail_effect(
-                            own.disk,
-                            packet.disk,
-                            self.net.peer_dry_run,
-                        ) {
-                            FailEffect::DetachOwn => {
-                                self.log_volume(
-                                    Level::Error,
-                                    nr,
-                                    format!("{reason}: giving the disk up"),
-                                );
-                                self.fact(nr, Change::disk(DiskState::Failed));
-                                conn = ConnState::Connected;
-                            }
-                            FailEffect::PeerStaysDiskless => {
-                                let text = "Disk attach process on the peer node was aborted.";
-                                self.log_volume(Level::Error, nr, text);
-                                effective = DiskState::Diskless;
-                                conn = ConnState::Connected;
-                                // It hears why, and gives its disk up: what we say of it does not change, so nothing else
-                                // would tell, and its users would wait for ever.
-                                self.send_uuids(nr);
-                                self.send_state(nr);
-                            }
-                            FailEffect::Retry => {
-                                self.lose_connection(ConnState::ProtocolError);
-                                return;
-                            }
-                            FailEffect::StandAlone => {
-                                let text = format!("not connected: {reason}");
-                                self.stand_alone_for(reason.trouble(), nr, text);
-                                return;
-                            }
-                        }
-                    }
+        if let Some(ids) = ids
+            && rules::peer_state::compares(own, packet, due)
+        {
+            self.volume_mut(nr).consider_resync = false;
+            compared = true;
+            let outcome = self.decide(nr, &ids, packet, told.pdsk);
+            match self.on_decision(nr, packet, outcome) {
+                None => return,
+                Some(decided) => {
+                    told.conn = decided.conn;
+                    told.pdsk = decided.pdsk.unwrap_or(told.pdsk);
                 }
             }
         }
-
-        if compared && conn != ConnState::WFBitMapT && self.gives_up_older_disk(nr) {
-            conn = ConnState::Connected;
+        if compared && told.conn != ConnState::WFBitMapT && self.gives_up_older_disk(nr) {
+            told.conn = ConnState::Connected;
         }
         let own = self.volume(nr).state;
-        let mut change = Change::conn(conn)
-            .and_peer(packet.role)
-            .and_pdsk(effective)
-            .and_peer_isp(packet.aftr_isp || packet.user_isp);
-        if own.disk == DiskState::Negotiating
-            && compared
-            && matches!(conn, ConnState::Connected | ConnState::WFBitMapS)
-            && let Some((disk, _)) = self.volume(nr).negotiated
-        {
-            change = change.and_disk(disk);
-        }
-        let establishes = own.conn < ConnState::Connected && conn >= ConnState::Connected;
+        let negotiated = self.volume(nr).negotiated.filter(|_| compared);
+        let change = rules::peer_state::change(own, packet, told, negotiated.map(|(disk, _)| disk));
+        let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
         if let Err(error) = self.change(nr, change, !establishes) {
-            if establishes {
-                self.log_refusal(nr, error, change);
-                self.trouble(Trouble::NoAgreement, error.to_string());
-                self.go_standalone();
-            } else {
-                self.log_volume(
-                    Level::Error,
-                    nr,
-                    format!("the peer's state cannot be taken over: {error}"),
-                );
-            }
+            self.cannot_take_over(nr, change, error, establishes);
             return;
         }
-        let new = self.volume(nr).state;
-        let both = [new.conn, packet.conn];
-        if both == [ConnState::Connected; 2]
-            && (new.disk, packet.pdsk) == (DiskState::Outdated, DiskState::Inconsistent)
-        {
-            // Our resync was given up, with the peer's disk, before it began here, and the peer believes that it did.
+        let answer = rules::peer_state::answer(own, self.volume(nr).state, packet, told.conn);
+        if answer.state {
             self.send_state(nr);
         }
-        let follow = own.conn > ConnState::WFReportParams
-            && conn > ConnState::Connected
-            && packet.conn <= ConnState::Connected
-            && packet.disk != DiskState::Negotiating;
-        if follow {
-            // A late decision (a forced promotion): the peer hears of it and decides the same.
+        if answer.decision {
             self.send_uuids(nr);
             self.send_state(nr);
+        }
+    }
+
+    fn cannot_take_over(
+        &mut self,
+        nr: VolumeNr,
+        change: Change,
+        error: StateError,
+        establishes: bool,
+    ) {
+        if establishes {
+            self.log_refusal(nr, error, change);
+            self.trouble(Trouble::NoAgreement, error.to_string());
+            self.go_standalone();
+        } else {
+            let text = format!("the peer's state cannot be taken over: {error}");
+            self.log_volume(Level::Error, nr, text);
+        }
+    }
+
+    /// Does what the comparison of the generations has decided. Nothing comes back if the connection is left.
+    fn on_decision(
+        &mut self,
+        nr: VolumeNr,
+        packet: VolumeState,
+        outcome: Outcome,
+    ) -> Option<Decided> {
+        let own = self.volume(nr).state;
+        // The peer decides the same, and sends its bitmap also if our disk is given up before we get that far.
+        self.volume_mut(nr).peer.past |= match outcome {
+            Outcome::Source { .. } => Past::SOURCE,
+            Outcome::Target { .. } => Past::TARGET,
+            Outcome::Fail(_) if own.disk == DiskState::Negotiating => Past::SOURCE | Past::TARGET,
+            Outcome::Connected | Outcome::Fail(_) => Past::empty(),
+        };
+        let reason = match outcome {
+            Outcome::Connected => return Some(Decided::conn(ConnState::Connected)),
+            Outcome::Source { full } => {
+                self.prepare_bitmap(nr, full);
+                return Some(Decided::conn(ConnState::WFBitMapS));
+            }
+            Outcome::Target { full } => {
+                self.prepare_bitmap(nr, full);
+                return Some(Decided::conn(ConnState::WFBitMapT));
+            }
+            Outcome::Fail(reason) => reason,
+        };
+        match sync_decision::fail_effect(own.disk, packet.disk, self.net.peer_dry_run) {
+            FailEffect::DetachOwn => {
+                let text = format!("{reason}: giving the disk up");
+                self.log_volume(Level::Error, nr, text);
+                self.fact(nr, Change::disk(DiskState::Failed));
+                Some(Decided::conn(ConnState::Connected))
+            }
+            FailEffect::PeerStaysDiskless => {
+                let text = "Disk attach process on the peer node was aborted.";
+                self.log_volume(Level::Error, nr, text);
+                // It hears why, and gives its disk up: what we say of it does not change, so nothing else would tell, and
+                // its users would wait for ever.
+                self.send_uuids(nr);
+                self.send_state(nr);
+                Some(Decided {
+                    conn: ConnState::Connected,
+                    pdsk: Some(DiskState::Diskless),
+                })
+            }
+            FailEffect::Retry => {
+                self.lose_connection(ConnState::ProtocolError);
+                None
+            }
+            FailEffect::StandAlone => {
+                let text = format!("not connected: {reason}");
+                self.stand_alone_for(reason.trouble(), nr, text);
+                None
+            }
         }
     }
 
@@ -767,22 +726,15 @@ impl<P: Payload> Resource<P> {
     }
 }
 
-/// Why a right peer's state and ours cannot go on together, if they cannot: packets have crossed, and one node has acted on what
-/// is no more. The next handshake compares what both have.
-fn contradiction(own: VolumeState, told: VolumeState) -> Option<&'static str> {
-    if own.conn < ConnState::Connected {
-        return None;
+/// What the comparison comes to.
+struct Decided {
+    conn: ConnState,
+    /// What the peer's disk is after all.
+    pdsk: Option<DiskState>,
+}
+
+impl Decided {
+    fn conn(conn: ConnState) -> Decided {
+        Decided { conn, pdsk: None }
     }
-    let bitmaps = [ConnState::WFBitMapS, ConnState::WFBitMapT];
-    if own.conn == told.conn && bitmaps.contains(&own.conn) {
-        // Both have attached a disk, and one took a new generation after the other had decided by its old one.
-        return Some("both nodes have decided to be the same side of a resync");
-    }
-    let gone = matches!(own.pdsk, DiskState::Diskless | DiskState::Failed);
-    if gone && state::is_there(told.disk) {
-        // A detach came to nothing after we had consented. What was written here since is not there; an attach would be told
-        // of as Negotiating, and compared.
-        return Some("the peer's disk, which was given up, is there after all");
-    }
-    None
 }
