@@ -115,8 +115,9 @@ pub struct World {
     pub(crate) lied: bool,
     /// Something happened since the judge looked.
     pub(crate) unjudged: bool,
-    /// When the judge last looked at the users who wait, and since when nothing but the peer may hold those of each node up.
-    pub(crate) patience: (Time, [Time; 2]),
+    /// When the judge last looked at the users who wait, since when nothing but the peer may hold those of each node up, and
+    /// whether something else did when it looked.
+    pub(crate) patience: (Time, [Time; 2], [bool; 2]),
     changes: u64,
     effects: Vec<Effect<Data>>,
 }
