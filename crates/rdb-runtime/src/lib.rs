@@ -26,6 +26,7 @@ mod engine;
 mod event_loop;
 mod frontend;
 mod handle;
+mod ids;
 mod io;
 mod log_limit;
 mod mailbox;

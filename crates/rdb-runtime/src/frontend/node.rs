@@ -25,6 +25,7 @@ use rdb_frontend::ublk::UblkDevice;
 
 use super::message::{News, NodeMessage, NodeReport};
 use crate::api::{Caller, Notice};
+use crate::ids::NodeId;
 use crate::io::Io;
 use crate::mailbox::{Mailbox, Message};
 
@@ -100,7 +101,7 @@ pub(crate) trait NodeKind: Sized + Send + 'static {
                 "{} keeps its size until this node is Secondary again: the driver cannot change it",
                 device.path().display()
             );
-            io.log(Level::Warn, Some(node.volume), text);
+            io.log(Level::Warn, Some(node.id.volume), text);
         }
     }
 }
@@ -112,26 +113,21 @@ type NewsOf<K> = News<<K as NodeKind>::Opened, <K as NodeKind>::Device, <K as No
 /// How a helper thread reports.
 pub(crate) struct Helper<K> {
     mailbox: Mailbox,
-    volume: VolumeNr,
-    generation: u32,
+    id: NodeId,
     kind: PhantomData<K>,
 }
 
 impl<K: NodeKind> Helper<K> {
     /// Whether there is still a thread to tell.
     pub(super) fn report(&self, news: NewsOf<K>) -> bool {
-        self.mailbox.post(Message::Node(K::report(NodeMessage {
-            volume: self.volume,
-            generation: self.generation,
-            news,
-        })))
+        self.mailbox
+            .post(Message::Node(K::report(NodeMessage { id: self.id, news })))
     }
 }
 
 /// A volume's device node.
 pub(crate) struct Node<K: NodeKind> {
-    pub(super) volume: VolumeNr,
-    pub(super) generation: u32,
+    pub(super) id: NodeId,
     stage: Stage<K>,
     /// The device it is to become once this one is given back. Set when the volume's device comes while this one is being made or
     /// given back, cleared when the volume's device goes.
@@ -168,29 +164,23 @@ impl<K: NodeKind> Node<K> {
 
     /// Runs something for this node on a thread of its own.
     pub(super) fn help(&self, io: &Io, name: &str, work: impl FnOnce(Helper<K>) + Send + 'static) {
-        let (volume, generation) = (self.volume, self.generation);
+        let id = self.id;
         io.help(name, move |mailbox| {
             work(Helper {
                 mailbox,
-                volume,
-                generation,
+                id,
                 kind: PhantomData,
             });
         });
     }
 }
 
-/// What came of a report, for whoever has to go on with it.
-pub(crate) enum Outcome<O> {
-    Nothing,
-    /// There is something to serve.
-    Opened(O),
-    /// The node is gone, for it could not be made.
+/// The end of a node.
+pub(super) enum End {
+    /// It could not be made.
     Failed(String),
-    /// The node is given back. `again`: another one is to be made.
-    Gone {
-        again: bool,
-    },
+    /// It is given back. `again`: another one is to be made.
+    Gone { again: bool },
 }
 
 /// The nodes of one kind, one a volume at most.
@@ -208,12 +198,11 @@ impl<K: NodeKind> NodeLife<K> {
     }
 
     pub(super) fn node(&mut self, volume: VolumeNr) -> Option<&mut Node<K>> {
-        self.nodes.iter_mut().find(|node| node.volume == volume)
+        self.nodes.iter_mut().find(|node| node.id.volume == volume)
     }
 
-    pub(super) fn node_of(&mut self, volume: VolumeNr, generation: u32) -> Option<&mut Node<K>> {
-        self.node(volume)
-            .filter(|node| node.generation == generation)
+    pub(super) fn node_of(&mut self, id: NodeId) -> Option<&mut Node<K>> {
+        self.nodes.iter_mut().find(|node| node.id == id)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<K>> {
@@ -224,7 +213,7 @@ impl<K: NodeKind> NodeLife<K> {
     pub(super) fn device(&self, volume: VolumeNr) -> Option<&K::Device> {
         self.nodes
             .iter()
-            .find(|node| node.volume == volume)?
+            .find(|node| node.id.volume == volume)?
             .device()
     }
 
@@ -232,16 +221,14 @@ impl<K: NodeKind> NodeLife<K> {
     pub(super) fn is_parked(&self, volume: VolumeNr) -> bool {
         self.nodes
             .iter()
-            .any(|node| node.volume == volume && node.parked)
+            .any(|node| node.id.volume == volume && node.parked)
     }
 
-    /// Serves no more requests of a device that is up: they wait for the next process. Whether there is one.
-    pub(super) fn park(&mut self, volume: VolumeNr) -> bool {
-        let node = self.node(volume).filter(|node| node.device().is_some());
-        node.is_some_and(|node| {
-            node.parked = true;
-            true
-        })
+    /// Serves no more requests of a device that is up: they wait for the next process. The node, if there is one.
+    pub(super) fn park(&mut self, volume: VolumeNr) -> Option<&mut Node<K>> {
+        let node = self.node(volume).filter(|node| node.device().is_some())?;
+        node.parked = true;
+        Some(node)
     }
 
     /// Takes the parked nodes out, without giving them back.
@@ -290,16 +277,9 @@ impl<K: NodeKind> NodeLife<K> {
     }
 
     /// Begins to make a node for a volume that has none.
-    pub(super) fn start(
-        &mut self,
-        io: &Io,
-        (volume, generation): (VolumeNr, u32),
-        spec: DeviceSpec,
-        plan: K::Plan,
-    ) {
+    pub(super) fn start(&mut self, io: &Io, id: NodeId, spec: DeviceSpec, plan: K::Plan) {
         let node = Node {
-            volume,
-            generation,
+            id,
             stage: Stage::Starting { unwanted: false },
             next: Some(spec),
             spec,
@@ -320,24 +300,21 @@ impl<K: NodeKind> NodeLife<K> {
         self.nodes.push(node);
     }
 
-    /// Takes a report. `wanted`: the volume's device as it is now.
+    /// Takes a report: what is to be served, and the node's end. `wanted`: the volume's device as it is now.
     pub(super) fn on_message(
         &mut self,
         io: &Io,
         message: MessageOf<K>,
         wanted: Option<DeviceSpec>,
         stopping: bool,
-    ) -> Outcome<K::Opened> {
-        let NodeMessage {
-            volume,
-            generation,
-            news,
-        } = message;
-        let Some(node) = self.node_of(volume, generation) else {
-            return Outcome::Nothing;
+    ) -> (Option<K::Opened>, Option<End>) {
+        let NodeMessage { id, news } = message;
+        let volume = id.volume;
+        let Some(node) = self.node_of(id) else {
+            return (None, None);
         };
         match news {
-            News::Opened(opened) => return Outcome::Opened(opened),
+            News::Opened(opened) => return (Some(opened), None),
             News::Up {
                 device,
                 base,
@@ -364,14 +341,14 @@ impl<K: NodeKind> NodeLife<K> {
                 }
             }
             News::Failed(error) => {
-                self.nodes.retain(|node| node.volume != volume);
-                return Outcome::Failed(error);
+                self.nodes.retain(|node| node.id.volume != volume);
+                return (None, Some(End::Failed(error)));
             }
             News::Stopped => node.served = K::Served::default(),
             News::Reconnected(complaint) => {
                 let up = node.device().filter(|_| !node.parked);
                 let Some(path) = up.map(BlockDevice::path) else {
-                    return Outcome::Nothing;
+                    return (None, None);
                 };
                 let text = format!("{} has lost a connection", path.display());
                 match complaint {
@@ -387,15 +364,15 @@ impl<K: NodeKind> NodeLife<K> {
             }
             News::Gone(complaint) => {
                 let next = node.next.take();
-                self.nodes.retain(|node| node.volume != volume);
+                self.nodes.retain(|node| node.id.volume != volume);
                 if let Some(complaint) = complaint {
                     io.log(K::COMPLAINT, Some(volume), complaint);
                 }
                 let again = wanted.and(next).is_some();
-                return Outcome::Gone { again };
+                return (None, Some(End::Gone { again }));
             }
         }
-        Outcome::Nothing
+        (None, None)
     }
 
     /// Finds out whether somebody uses the device, then goes on with the demotion; the reply comes back if there is none to ask
