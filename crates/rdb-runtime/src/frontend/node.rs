@@ -444,3 +444,238 @@ pub(super) fn is_held(device: &impl BlockDevice) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::sync::mpsc::channel;
+
+    use rdb_engine::Time;
+    use rdb_frontend::Frontend;
+
+    use super::*;
+    use crate::api::ResourceConfig;
+    use crate::pool::{Pool, PoolSize};
+    use crate::process::CoreDumps;
+    use crate::ring::Ring;
+
+    /// A kind whose helper threads do nothing until the test is over: it reports itself.
+    struct Fake;
+
+    #[derive(Clone, Debug)]
+    struct FakeDevice;
+
+    impl BlockDevice for FakeDevice {
+        fn path(&self) -> PathBuf {
+            PathBuf::from("/dev/fake")
+        }
+
+        fn is_open(&self) -> Result<bool, String> {
+            Ok(false)
+        }
+
+        fn holders(&self) -> Vec<Holder> {
+            Vec::new()
+        }
+    }
+
+    impl NodeKind for Fake {
+        type Device = FakeDevice;
+        /// Told when the device is given back.
+        type Base = std::sync::mpsc::Sender<()>;
+        type Opened = ();
+        type Plan = Receiver<()>;
+        type Served = ();
+
+        const MAKER: &'static str = "fake";
+        const COMPLAINT: Level = Level::Warn;
+
+        fn report(message: MessageOf<Fake>) -> NodeReport {
+            let (id, news) = (message.id, News::Stopped);
+            NodeReport::Knbd(NodeMessage { id, news })
+        }
+
+        fn make(
+            plan: Receiver<()>,
+            _helper: &Helper<Fake>,
+        ) -> Result<(FakeDevice, Self::Base, bool), String> {
+            let _ = plan.recv();
+            Err("the test is over".to_owned())
+        }
+
+        fn give_back(
+            _device: FakeDevice,
+            base: Self::Base,
+            _stopping: bool,
+            _helper: &Helper<Fake>,
+        ) -> Option<String> {
+            base.send(()).expect("the test waits");
+            None
+        }
+    }
+
+    const VOLUME: VolumeNr = VolumeNr(3);
+    const ID: NodeId = NodeId {
+        volume: VOLUME,
+        generation: 7,
+    };
+
+    fn spec(size_sectors: u64) -> DeviceSpec {
+        DeviceSpec {
+            size_sectors,
+            logical_block_bytes: 512,
+        }
+    }
+
+    /// A node that is being made, and what is said of it.
+    struct Scene {
+        io: Io,
+        life: NodeLife<Fake>,
+        said: Rc<RefCell<Vec<String>>>,
+        base: std::sync::mpsc::Sender<()>,
+        given_back: Receiver<()>,
+        _over: std::sync::mpsc::Sender<()>,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let size = PoolSize {
+                receive: 1,
+                front_end: 1,
+                filling: 1,
+                read: 1,
+                peer_read: 1,
+            };
+            let pool = Pool::new(size).expect("memory");
+            let ring = Ring::new(Rc::clone(&pool), Duration::ZERO).expect("io_uring");
+            let (mailbox, _) = Mailbox::new().expect("an eventfd");
+            let config = ResourceConfig {
+                name: "r0".to_owned(),
+                run_dir: PathBuf::new(),
+                frontend: Frontend::Socket,
+                max_buffers: 32,
+                busy_poll: Duration::ZERO,
+                nbd_connections: 1,
+                inherited: Vec::new(),
+                left_sessions: Default::default(),
+                challenges: Default::default(),
+                core_dumps: CoreDumps::None,
+            };
+            let said = Rc::new(RefCell::new(Vec::new()));
+            let saying = Rc::clone(&said);
+            let notify = move |notice| {
+                saying.borrow_mut().push(match notice {
+                    Notice::Log { text, .. } => text,
+                    Notice::DeviceUp { spec, .. } => format!("up: {}", spec.size_sectors),
+                    other => format!("{other:?}"),
+                });
+            };
+            let io = Io::new(config, Time(0), ring, pool, mailbox, Box::new(notify));
+            let ((base, given_back), (over, plan)) = (channel(), channel());
+            let mut life = NodeLife::new();
+            assert!(!life.device_up(&io, VOLUME, spec(8)), "it is to be started");
+            life.start(&io, ID, spec(8), plan);
+            Scene {
+                io,
+                life,
+                said,
+                base,
+                given_back,
+                _over: over,
+            }
+        }
+
+        fn tell(&mut self, news: NewsOf<Fake>, wanted: Option<DeviceSpec>) -> Option<End> {
+            let message = NodeMessage { id: ID, news };
+            self.life.on_message(&self.io, message, wanted, false).1
+        }
+
+        fn is_made(&mut self, wanted: Option<DeviceSpec>) {
+            let (device, base) = (FakeDevice, self.base.clone());
+            let news = News::Up {
+                device,
+                base,
+                taken_over: false,
+            };
+            assert!(self.tell(news, wanted).is_none());
+        }
+
+        fn said(&self) -> Vec<String> {
+            self.said.borrow_mut().drain(..).collect()
+        }
+    }
+
+    #[test]
+    fn a_node_comes_and_goes() {
+        let mut scene = Scene::new();
+        scene.is_made(Some(spec(8)));
+        assert_eq!(scene.said(), ["up: 8"]);
+        assert!(scene.life.device_down(&scene.io, VOLUME, false));
+        scene.given_back.recv().expect("it is given back");
+        assert!(scene.life.device(VOLUME).is_none() && !scene.life.is_empty());
+        let end = scene.tell(News::Gone(Some("a complaint".to_owned())), None);
+        assert!(matches!(end, Some(End::Gone { again: false })));
+        assert_eq!(scene.said(), ["a complaint"]);
+        assert!(scene.life.is_empty());
+    }
+
+    #[test]
+    fn one_that_is_wanted_again_while_it_goes_is_made_again() {
+        let mut scene = Scene::new();
+        scene.is_made(Some(spec(8)));
+        scene.life.device_down(&scene.io, VOLUME, false);
+        assert!(scene.life.device_up(&scene.io, VOLUME, spec(16)));
+        let end = scene.tell(News::Gone(None), Some(spec(16)));
+        assert!(matches!(end, Some(End::Gone { again: true })));
+    }
+
+    #[test]
+    fn one_that_nobody_wants_any_more_is_given_back_when_it_is_made() {
+        for wanted in [None, Some(spec(16))] {
+            let mut scene = Scene::new();
+            scene.life.device_down(&scene.io, VOLUME, false);
+            if let Some(spec) = wanted {
+                scene.life.device_up(&scene.io, VOLUME, spec);
+            }
+            scene.is_made(wanted);
+            scene.given_back.recv().expect("it is given back");
+            assert_eq!(scene.said(), [""; 0], "nobody was told that it was up");
+            let again = matches!(
+                scene.tell(News::Gone(None), wanted),
+                Some(End::Gone { again: true })
+            );
+            assert_eq!(again, wanted.is_some());
+        }
+    }
+
+    #[test]
+    fn a_size_that_changes_while_it_is_made_is_passed_on() {
+        let mut scene = Scene::new();
+        scene.life.device_up(&scene.io, VOLUME, spec(16));
+        scene.is_made(Some(spec(16)));
+        let said = scene.said();
+        assert!(said[0].contains("keeps its size"), "{said:?}");
+        assert_eq!(said[1..], ["up: 16"]);
+    }
+
+    #[test]
+    fn a_parked_node_stays_and_reports_of_others_are_dropped() {
+        let mut scene = Scene::new();
+        assert!(scene.life.park(VOLUME).is_none(), "it is not up yet");
+        scene.is_made(Some(spec(8)));
+        assert!(scene.life.park(VOLUME).is_some());
+        assert!(scene.life.device_down(&scene.io, VOLUME, true));
+        assert!(scene.life.device(VOLUME).is_some(), "not given back");
+        let id = NodeId {
+            generation: 6,
+            ..ID
+        };
+        let news = News::Failed("of an older one".to_owned());
+        let message = NodeMessage { id, news };
+        let (_, end) = scene.life.on_message(&scene.io, message, None, false);
+        assert!(end.is_none() && scene.life.is_parked(VOLUME));
+        assert_eq!(scene.life.take_parked().len(), 1);
+        assert!(scene.life.is_empty() && scene.given_back.try_recv().is_err());
+    }
+}

@@ -269,3 +269,75 @@ pub(super) fn device_info(spec: DeviceSpec) -> DeviceInfo {
         read_only: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trim(length: u32, fua: bool) -> Asked {
+        Asked {
+            who: Who::Nbd(ClientId {
+                key: 0,
+                generation: 0,
+            }),
+            volume: VolumeNr(0),
+            request: Request {
+                tag: 1,
+                op: Op::Trim,
+                offset: 4096,
+                length,
+                fua,
+            },
+            payload: None,
+        }
+    }
+
+    /// Goal: a long discard never has more than a few parts at the engine, no part passes a multiple of the largest discard, and the
+    /// flush comes when all of them have ended.
+    #[test]
+    fn a_long_discard_is_handed_out_in_parts_and_flushed_at_last() {
+        let mut requests = Requests::new();
+        let length = 6 * DISCARD_MAX_BYTES;
+        let Going::InParts(key) = requests.submit(trim(length, true)) else {
+            panic!("it is not done in parts");
+        };
+        let (mut next, mut under_way, mut parts) = (4096, 0, 0);
+        loop {
+            match requests.advance(key) {
+                Going::On(Event::Request(part)) if part.bytes > 0 => {
+                    let end = part.sector * 512 + u64::from(part.bytes);
+                    assert_eq!(part.sector * 512, next);
+                    let max = u64::from(DISCARD_MAX_BYTES);
+                    assert_eq!(next / max, (end - 1) / max);
+                    (next, under_way, parts) = (end, under_way + 1, parts + 1);
+                    assert!(under_way <= PARTS_MAX);
+                }
+                Going::On(_) => break,
+                Going::Waits => {
+                    under_way -= 1;
+                    requests.complete(key, Ok(None));
+                }
+                Going::Done(_) | Going::InParts(_) => panic!("the flush is missing"),
+            }
+        }
+        assert_eq!((next, parts), (4096 + u64::from(length), 7));
+        assert_eq!(under_way, 0, "the flush comes last");
+        let ended = requests.complete(key, Ok(None));
+        assert!(matches!(ended, Some(Ended::Done(front)) if front.error.is_none()));
+    }
+
+    #[test]
+    fn a_part_that_fails_is_the_last_one() {
+        let mut requests = Requests::new();
+        let Going::InParts(key) = requests.submit(trim(8 * DISCARD_MAX_BYTES, true)) else {
+            panic!("it is not done in parts");
+        };
+        assert!(matches!(requests.advance(key), Going::On(_)));
+        assert!(matches!(requests.advance(key), Going::On(_)));
+        assert!(requests.complete(key, Err(RequestError::Io)).is_none());
+        assert!(matches!(requests.advance(key), Going::Waits));
+        let ended = requests.complete(key, Ok(None));
+        assert!(matches!(ended, Some(Ended::Done(front)) if front.error == Some(Errno::Io)));
+        assert_eq!(requests.askers().count(), 0);
+    }
+}
