@@ -69,7 +69,7 @@ impl ResourceHandle {
         ticket
     }
 
-    /// Takes a command back whose caller does not wait any more. Its reply is called with [`AdminError::Withdrawn`], unless
+    /// Takes a command back whose caller does not wait any more. Its reply is called with `AdminError::Withdrawn`, unless
     /// the command is done; at once, but for one whose disk is being opened, which may take as long as the disk takes. It has
     /// no effect, or none beyond what it has had already: the engine says (`Event::Withdraw`).
     pub fn withdraw(&self, ticket: Ticket) {

@@ -375,6 +375,15 @@ impl DiskIo {
             }
             return self.ended(Err(error));
         }
+        self.on_success(result as u32, ring)
+    }
+
+    /// The operation of the ring has done what it could: so many bytes, if it transfers any.
+    fn on_success(
+        mut self,
+        transferred: u32,
+        ring: &mut Ring<impl Operation + From<DiskIo>>,
+    ) -> Progress {
         let synced = std::mem::take(&mut self.syncing);
         match &mut self.job {
             Job::Flush => {
@@ -403,11 +412,11 @@ impl DiskIo {
             _ => {}
         }
         if !synced {
-            if result == 0 && self.len > self.done {
+            if transferred == 0 && self.len > self.done {
                 // The end of the file where there should be more.
                 return self.ended(Err(DiskError { errno: 0 }));
             }
-            self.done = self.len.min(self.done + result as u32);
+            self.done = self.len.min(self.done + transferred);
             if self.done < self.len {
                 self.start(ring);
                 return Progress::GoesOn;

@@ -44,7 +44,6 @@ pub(crate) struct FrontEnds {
     volumes: BTreeMap<VolumeNr, Option<Wanted>>,
     /// Long discards whose parts have ended.
     parts: VecDeque<usize>,
-    stopping: bool,
     /// Volumes whose NBD clients are let go, whatever they do.
     let_go: Vec<VolumeNr>,
     /// Demotions that wait until the last request of a parked session is answered.
@@ -69,7 +68,6 @@ impl FrontEnds {
             queue: Queue::default(),
             volumes: BTreeMap::new(),
             parts: VecDeque::new(),
-            stopping: false,
             let_go: Vec::new(),
             draining: Vec::new(),
         }
@@ -102,7 +100,8 @@ impl FrontEnds {
         let old = self.volumes.insert(nr, wanted).flatten();
         match wanted {
             Some(wanted) => {
-                self.nbd.device_up(io, nr, wanted.spec, self.stopping);
+                let stopping = self.nodes.stopping;
+                self.nbd.device_up(io, nr, wanted.spec, stopping);
                 self.nodes.up(io, nr, wanted);
             }
             None if old.is_some() => {
@@ -117,8 +116,7 @@ impl FrontEnds {
 
     /// Gives all devices back, but those that are parked.
     pub(crate) fn stop(&mut self, io: &mut Io) {
-        self.stopping = true;
-        self.nodes.stop();
+        self.nodes.stopping = true;
         let volumes: Vec<VolumeNr> = self.volumes.keys().copied().collect();
         for nr in volumes {
             self.on_device(io, nr, None, 0);

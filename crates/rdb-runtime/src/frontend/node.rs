@@ -98,7 +98,7 @@ pub(crate) trait NodeKind: Sized + Send + 'static {
     fn resize(node: &mut Node<Self>, io: &Io, _spec: DeviceSpec) {
         if let Some(device) = node.device() {
             let text = format!(
-                "{} keeps its size until this node is Secondary again: the driver cannot change it",
+                "{} keeps its size until this node is Secondary again",
                 device.path().display()
             );
             io.log(Level::Warn, Some(node.id.volume), text);

@@ -55,8 +55,9 @@ pub(super) struct Nodes {
     pub(super) left: LeftDevices,
     /// Counts the nodes: reports of old ones are dropped.
     generation: u32,
-    /// The resource is being stopped.
-    stopping: bool,
+    /// The resource is being stopped: from now on a device in use that can outlive the process is not given back. Set by
+    /// `FrontEnds::stop`, never cleared.
+    pub(super) stopping: bool,
 }
 
 impl Nodes {
@@ -69,11 +70,6 @@ impl Nodes {
             generation: 0,
             stopping: false,
         }
-    }
-
-    /// From now on a device in use that can outlive the process is not given back.
-    pub(super) fn stop(&mut self) {
-        self.stopping = true;
     }
 
     /// Whether nodes are there, or still being given back.

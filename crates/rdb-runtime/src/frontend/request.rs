@@ -73,7 +73,7 @@ pub(crate) struct Turn {
     pub(super) first: Option<Asked>,
     /// A long discard that is handed to the engine in parts.
     pub(super) parts: Option<usize>,
-    /// Messages that were taken in this turn; of a client of the NBD socket, how often it was asked.
+    /// Messages that were taken in this turn; of a client of the NBD socket, 1 once it was asked.
     pub(super) taken: usize,
     /// There are no more messages.
     pub(super) is_drained: bool,
