@@ -10,12 +10,11 @@ use rdb_control::{
 use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
 use crate::daemon::{self, StartError};
+use crate::out::EXIT_COMMUNICATION;
 use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step};
 use crate::watchdog::Watchdog;
 use crate::{disk, out, status_text};
 
-/// Exit status for usage and communication errors of `drbdsetup`.
-pub(crate) const EXIT_COMMUNICATION: u8 = 20;
 /// Exit status where a daemon is there, or was, and does not say what runs (`drbdsetup`: no control socket).
 pub(crate) const EXIT_IN_THE_DARK: u8 = 30;
 

@@ -26,7 +26,6 @@ use rdb_control::{Client, Limits};
 use rdb_frontend::fuse::left::LeftSessions;
 use serde::{Deserialize, Serialize};
 
-use crate::handover::arguments;
 use crate::run_dir::LOCK_FD;
 use crate::{session, sessions, streams, systemd};
 
@@ -330,6 +329,11 @@ fn say_pid() -> io::Result<()> {
     writeln!(out, "{}", std::process::id())?;
     out.flush()?;
     session::stdout_to_stderr()
+}
+
+/// The words that this daemon was started with, for the next one.
+pub(crate) fn arguments() -> impl Iterator<Item = OsString> {
+    std::env::args_os().skip(1)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! Secondary first, so that the disk says nothing of a crash and the next daemon has nothing to repair or to resync. If that
 //! takes too long, a dead peer perhaps, the resource ends as in a crash, which the next daemon repairs by the activity log.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -15,18 +14,18 @@ use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{ResourceStatus, VolumeNr};
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::keep::{KeptError, KeptPrimary, KeptResource, is_connected};
+use crate::fallback::arguments;
+use crate::holders::device_use;
+use crate::keep::is_connected;
 use crate::node::Node;
-use crate::ops::{Failure, Outcome};
-use crate::takeover::{now_ms, words};
+use crate::outcome::{Failure, Outcome, words};
+use crate::record::{KeptError, KeptPrimary, KeptResource};
+use crate::takeover::now_ms;
 use crate::target::Target;
 
-/// How long finding out who uses the devices of a resource may take.
-const USE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a resource may take to come down in order: requests under way end, the peer answers.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the thread of a resource may take to end.
@@ -322,20 +321,6 @@ fn primaries_of(status: &Option<ResourceStatus>, paused_at_ms: u64) -> Vec<KeptP
         .collect()
 }
 
-pub(crate) async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
-    let (reply, answer) = oneshot::channel();
-    target
-        .handle
-        .device_use(Box::new(move |found| _ = reply.send(found)));
-    match timeout(USE_TIMEOUT, answer).await {
-        Ok(Ok(found)) => Ok(found),
-        _ => Err(Failure::Error(format!(
-            "{}: can not find out who uses its devices",
-            target.name
-        ))),
-    }
-}
-
 /// Whether a program is a daemon that could run here now: settings, front end, and the record of what runs.
 async fn check_program(program: &Path) -> Result<(), String> {
     let path = program.to_owned();
@@ -360,9 +345,4 @@ async fn check_program(program: &Path) -> Result<(), String> {
             CHECK_TIMEOUT.as_secs()
         )),
     }
-}
-
-/// The words that this daemon was started with, for the next one.
-pub(crate) fn arguments() -> impl Iterator<Item = OsString> {
-    std::env::args_os().skip(1)
 }

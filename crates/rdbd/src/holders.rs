@@ -1,18 +1,22 @@
 //! Who has a device open that is to be given up: a refusal names them.
 
-use rdb_control::Refusal;
-
 use std::time::Duration;
 
+use rdb_control::Refusal;
 use rdb_engine::state::Role;
+use rdb_runtime::DeviceUse;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::handover::device_use;
 use crate::node::Node;
-use crate::ops::Failure;
+use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
 
 /// "Device is held open by someone" (`docs/spec/admin.md`, section 4.4).
 pub(crate) const HELD_OPEN: i32 = -12;
+
+/// How long finding out who uses the devices of a resource may take.
+const USE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the last user has gone.
 const USERS_POLL: Duration = Duration::from_millis(300);
@@ -100,5 +104,20 @@ impl Node {
             format!("held open by {}", names.join(", "))
         };
         Refusal { info, ..refusal }.into()
+    }
+}
+
+/// Who uses the devices of a resource.
+pub(crate) async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
+    let (reply, answer) = oneshot::channel();
+    target
+        .handle
+        .device_use(Box::new(move |found| _ = reply.send(found)));
+    match timeout(USE_TIMEOUT, answer).await {
+        Ok(Ok(found)) => Ok(found),
+        _ => Err(Failure::Error(format!(
+            "{}: can not find out who uses its devices",
+            target.name
+        ))),
     }
 }

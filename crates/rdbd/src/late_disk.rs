@@ -11,7 +11,7 @@ use rdb_control::{DiskShown, DiskState, MetaDisk, ReasonReport, ResourceShown, S
 use rdb_engine::ResourceStatus;
 
 use crate::node::Node;
-use crate::takeover::words;
+use crate::outcome::words;
 use crate::target::Target;
 
 /// How often it is looked whether a disk has answered.

@@ -19,25 +19,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::caller;
 use crate::convert;
 use crate::node::Node;
+use crate::outcome::{Failure, Outcome};
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
-
-/// How an operation ends when it does not succeed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// For DRBD's reasons.
-    Refused(Refusal),
-    /// For others.
-    Error(String),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(refusal)
-    }
-}
-
-pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// How long the thread of a resource may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,12 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdb_control::{ReasonReport, Refusal, code};
+use rdb_control::ReasonReport;
 use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SyncProgress};
-
-use crate::node::Node;
-use crate::ops::Failure;
 
 /// Why a resource has no connection.
 pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
@@ -90,22 +87,6 @@ fn ago(ms: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     now_ms.saturating_sub(ms) / 1000
-}
-
-impl Node {
-    /// Why a wait for the peer has no end: nobody tries to connect.
-    pub(crate) async fn hopeless(&self, minor: u32) -> Result<Failure, Failure> {
-        let target = self.target(minor)?;
-        let status = self.resource_status(&target).await?;
-        let why = link(&target.name, &status).map_or_else(String::new, |why| {
-            let advice = why
-                .advice
-                .map_or_else(String::new, |advice| format!("; {advice}"));
-            format!(": {}{advice}", why.text)
-        });
-        let info = format!("{} is {}{why}", target.name, status.connection);
-        Ok(Refusal::failure(code::INVALID_REQUEST, info).into())
-    }
 }
 
 #[cfg(test)]

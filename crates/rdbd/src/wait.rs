@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use rdb_control::{WaitReport, WaitTimes};
+use rdb_control::{Refusal, WaitReport, WaitTimes, code};
 use rdb_engine::VolumeStatus;
 use rdb_engine::state::{ConnState, DiskState};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::caller;
 use crate::node::Node;
-use crate::ops::{Outcome, WAIT_POLL};
+use crate::ops::WAIT_POLL;
+use crate::outcome::{Failure, Outcome};
+use crate::reasons;
 
 /// The one time limit that counts, picked when the wait begins; 0 is none.
 pub(crate) fn time_limit_s(volume: &VolumeStatus, times: &WaitTimes) -> u32 {
@@ -84,6 +86,20 @@ impl Node {
                 },
             }
         }
+    }
+
+    /// Why a wait for the peer has no end: nobody tries to connect.
+    async fn hopeless(&self, minor: u32) -> Result<Failure, Failure> {
+        let target = self.target(minor)?;
+        let status = self.resource_status(&target).await?;
+        let why = reasons::link(&target.name, &status).map_or_else(String::new, |why| {
+            let advice = why
+                .advice
+                .map_or_else(String::new, |advice| format!("; {advice}"));
+            format!(": {}{advice}", why.text)
+        });
+        let info = format!("{} is {}{why}", target.name, status.connection);
+        Ok(Refusal::failure(code::INVALID_REQUEST, info).into())
     }
 }
 
