@@ -206,6 +206,7 @@ impl World {
 
     /// Disks are whole again, and are attached where they were lost. One that lied is replaced, if that is wanted.
     pub(crate) fn repair_disks(&mut self, i: usize, replace: bool) {
+        self.begin_patience(i);
         for volume in 0..self.models.len() {
             self.nodes[i].disks[volume].repair();
             let diskless = self.nodes[i].view[volume].disk == DiskState::Diskless;
@@ -240,6 +241,7 @@ impl World {
         self.ambushes.clear();
         self.lift_siege();
         for i in 0..2 {
+            self.begin_patience(i);
             self.nodes[i].paused_until = rdb_engine::Time(0);
             self.nodes[i].late.fill(false);
             if !self.nodes[i].alive {

@@ -37,6 +37,8 @@ enum Incident {
     Invalidate,
     /// A node's disk is full for a while, or both disks are.
     Full { nodes: [bool; 2] },
+    /// The Primary works without its disk, and its peer's keeps reads to itself until after the Primary has its own again.
+    KeptReads,
     /// A disk fails as a resync comes to its end: what it knows of that may not have come to its record.
     DiskDiesAtEnd,
 }
@@ -60,6 +62,14 @@ impl Plan {
         });
         plan.setup.disk.on_no_space = OnNoSpace::Suspend;
         plan
+    }
+
+    /// A plan of this kind in which a disk keeps reads to itself, between other things.
+    pub(crate) fn directed_with_kept_reads(seed: u64) -> Plan {
+        Plan::directed(seed, |rng| match rng.below(3) {
+            0 => Incident::draw(rng),
+            _ => Incident::KeptReads,
+        })
     }
 
     fn directed(seed: u64, draw: impl Fn(&mut Rng) -> Incident) -> Plan {
@@ -291,6 +301,22 @@ impl Script {
                 }
                 self.work(setup, rng);
                 self.step(rng.pick(&[100_000, 4_000_000, 30_000_000]), Action::Wait);
+                self.work(setup, rng);
+            }
+            Incident::KeptReads => {
+                let detach = Order::Detach { force: false };
+                self.order(self.primary, pause_us, setup, detach);
+                self.step(1_000_000, Action::Wait);
+                let fault = DiskFault::KeepsReads {
+                    reads: 1 + rng.below(4) as u32,
+                    ms: rng.pick(&[2_000, 20_000, 80_000]),
+                };
+                for volume in 0..setup.volumes {
+                    self.fault(0, (1 - self.primary, volume), fault);
+                }
+                self.work(setup, rng);
+                let pause_us = rng.pick(&[10_000, 500_000, 4_000_000]);
+                self.order(self.primary, pause_us, setup, Order::Attach);
                 self.work(setup, rng);
             }
             Incident::DiskDiesAtEnd => {

@@ -138,6 +138,10 @@ pub struct Disk {
     pub slow: u64,
     /// Nothing is answered before.
     pub stuck_until: Time,
+    /// So many reads of data to come are not answered before [`Disk::keeps_until`].
+    pub keep_reads: u32,
+    /// Until when.
+    pub keeps_until: Time,
     /// The next operation on data, or on metadata, lands elsewhere.
     pub misdirect: Option<bool>,
     /// Bytes of writes that reached the data area.
@@ -166,6 +170,8 @@ impl Disk {
             full_until: Time(0),
             slow: 1,
             stuck_until: Time(0),
+            keep_reads: 0,
+            keeps_until: Time(0),
             misdirect: None,
             written_bytes: 0,
             touched: Vec::new(),
@@ -412,5 +418,6 @@ impl Disk {
         self.room = Room::All;
         self.slow = 1;
         self.stuck_until = Time(0);
+        (self.keep_reads, self.keeps_until) = (0, Time(0));
     }
 }

@@ -27,6 +27,7 @@ pub mod mutation;
 mod net;
 mod node;
 mod oracle;
+pub mod patience;
 pub mod plan;
 mod rng;
 mod run;

@@ -13,6 +13,7 @@ use rdb_sim::crash_points::{crash_points, plan_of};
 use rdb_sim::directed::DIRECTED;
 use rdb_sim::full::FULL;
 use rdb_sim::mutation::hunt;
+use rdb_sim::patience::PATIENCE;
 use rdb_sim::settings::SETTINGS;
 use rdb_sim::{Coverage, Failure, Plan, ci, shrink, side_by_side};
 
@@ -35,6 +36,9 @@ struct Options {
     /// Plans in which settings change while the nodes are connected
     #[arg(long, conflicts_with_all = ["directed", "full", "hostile"])]
     settings: bool,
+    /// Plans in which a disk keeps a read to itself for a while
+    #[arg(long, conflicts_with_all = ["directed", "full", "settings", "hostile"])]
+    patience: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -98,6 +102,10 @@ fn main() -> ExitCode {
     if options.settings {
         options.from += SETTINGS;
         options.seed = options.seed.map(|seed| seed + SETTINGS);
+    }
+    if options.patience {
+        options.from += PATIENCE;
+        options.seed = options.seed.map(|seed| seed + PATIENCE);
     }
     if options.ci {
         options.seeds = ci::CI_SEEDS;
@@ -340,6 +348,7 @@ fn many(options: &Options) -> bool {
         seeds.push((DIRECTED, ci::CI_DIRECTED_SEEDS, false));
         seeds.push((FULL, ci::CI_FULL_SEEDS, false));
         seeds.push((SETTINGS, ci::CI_SETTINGS_SEEDS, false));
+        seeds.push((PATIENCE, ci::CI_PATIENCE_SEEDS, false));
         seeds.push((0, ci::CI_HOSTILE_SEEDS, true));
     }
     let sum = Mutex::new(Sum::default());

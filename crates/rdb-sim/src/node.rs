@@ -107,6 +107,8 @@ pub struct Pending {
     pub tag: Option<IoTag>,
     /// What it is.
     pub op: Op,
+    /// The disk keeps it to itself for a while ([`Disk::keeps_until`]), and goes on with everything else.
+    pub kept: bool,
 }
 
 /// One of the two nodes.

@@ -17,6 +17,7 @@ use crate::disk::Room;
 use crate::full::FULL;
 use crate::hostile::Attack;
 use crate::net::Link;
+use crate::patience::PATIENCE;
 use crate::rng::{Rng, mix};
 use crate::settings::SETTINGS;
 
@@ -143,6 +144,11 @@ pub enum DiskFault {
     Slow(u64),
     /// No answer for so many milliseconds.
     Stuck(u64),
+    /// So many reads of data get no answer for so many milliseconds; everything else does.
+    KeepsReads {
+        reads: u32,
+        ms: u64,
+    },
     /// Whatever is asked of it fails.
     Dead,
     /// Full for so many milliseconds.
@@ -302,6 +308,9 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
+        if seed >= PATIENCE {
+            return Plan::patience_of_seed(seed);
+        }
         if seed >= SETTINGS {
             return Plan::settings_of_seed(seed);
         }

@@ -225,6 +225,10 @@ impl Run<'_> {
                     }
                     DiskFault::Slow(times) => disk.slow = times,
                     DiskFault::Stuck(ms) => disk.stuck_until = now.plus_ms(ms),
+                    DiskFault::KeepsReads { reads, ms } => {
+                        disk.keep_reads = reads;
+                        disk.keeps_until = now.plus_ms(ms);
+                    }
                     DiskFault::Dead => disk.dead = true,
                     DiskFault::Full { room, ms } => {
                         disk.room = room;
@@ -241,6 +245,7 @@ impl Run<'_> {
             Action::Pause { node, us } => {
                 for world in &mut self.worlds {
                     let until = Time(world.now.0 + us * 1000);
+                    world.begin_patience(node);
                     world.nodes[node].paused_until = until;
                 }
             }
@@ -437,6 +442,7 @@ fn name_of(action: Action) -> &'static str {
             DiskFault::BadSectors => "fault: bad sectors",
             DiskFault::Slow(_) => "fault: slow disk",
             DiskFault::Stuck(_) => "fault: stuck disk",
+            DiskFault::KeepsReads { .. } => "fault: disk that keeps reads to itself",
             DiskFault::Dead => "fault: dead disk",
             DiskFault::Full { .. } => "fault: full disk",
             DiskFault::Misdirected { meta: false } => "fault: data will be misdirected",

@@ -115,6 +115,8 @@ pub struct World {
     pub(crate) lied: bool,
     /// Something happened since the judge looked.
     pub(crate) unjudged: bool,
+    /// When the judge last looked at the users who wait, and since when nothing but the peer may hold those of each node up.
+    pub(crate) patience: (Time, [Time; 2]),
     changes: u64,
     effects: Vec<Effect<Data>>,
 }
@@ -210,6 +212,7 @@ impl World {
             exacting: false,
             lied: false,
             unjudged: false,
+            patience: Default::default(),
             changes: 0,
             effects: Vec::new(),
         }
@@ -279,8 +282,9 @@ impl World {
 
     pub(crate) fn start_io(&mut self, i: usize, tag: rdb_engine::IoTag, op: Op) {
         let due = self.disk_due(i, op.volume().unwrap_or(0));
+        let kept = self.is_kept(i, &op);
         let tag = Some(tag);
-        self.nodes[i].pending.push(Pending { due, tag, op });
+        self.nodes[i].pending.push(Pending { due, tag, op, kept });
     }
 
     fn apply(&mut self, i: usize, effect: Effect<Data>) {
@@ -540,10 +544,11 @@ impl World {
                 if held {
                     continue;
                 }
-                let stuck = pending
-                    .op
-                    .volume()
-                    .map_or(Time(0), |v| node.disks[v].stuck_until);
+                let disk = pending.op.volume().map(|v| &node.disks[v]);
+                let stuck = disk.map_or(Time(0), |disk| match pending.kept {
+                    true => disk.stuck_until.max(disk.keeps_until),
+                    false => disk.stuck_until,
+                });
                 offer(self.at_node(i, pending.due.max(stuck)), Next::Io(i, p));
             }
             if let Some((due, _)) = self.paired_due[i] {
@@ -612,6 +617,7 @@ impl World {
     /// Lets it happen. A job is left to the caller.
     pub(crate) fn happen(&mut self, at: Time, next: Next) {
         self.now = self.now.max(at);
+        self.judge_patience();
         match next {
             Next::Io(i, p) => {
                 let Pending { tag, op, .. } = self.nodes[i].pending.swap_remove(p);
@@ -747,6 +753,7 @@ impl World {
             due: Time(self.now.0 + 2_000),
             tag: None,
             op: Op::Sent(tag),
+            kept: false,
         });
     }
 

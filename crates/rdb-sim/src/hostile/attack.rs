@@ -11,7 +11,6 @@ use rdb_engine::{Event, LossCause, Payload, Time, VolumeStatus};
 use replica_proto::{DecodeError, Packet, Socket, WireContext, decode};
 
 use super::{Foe, Say, watch};
-use crate::disk::Room;
 use crate::job::Ask;
 use crate::net::{Content, Frame, Stream, WAITING, socket_of};
 use crate::node::{Data, Op};
@@ -81,8 +80,6 @@ pub(crate) struct Siege {
     stubborn: bool,
     /// What it says again and again, and which of it is next.
     habit: (Vec<Say>, usize),
-    /// The node's disks were slow, or it stood still, at this time.
-    held_up: Time,
     /// Requests of a lower number were made before it went.
     requests_before: u64,
     protected: Vec<bool>,
@@ -175,7 +172,6 @@ impl World {
             always_said_before: self.nodes[victim].always_said,
             stubborn,
             habit: (Vec::new(), 0),
-            held_up: self.now,
             requests_before: 0,
             protected,
             plan,
@@ -275,7 +271,6 @@ impl World {
             return self.judge_siege(siege);
         }
         let victim = siege.plan.node;
-        self.judge_waiting_users(&mut siege);
         siege.next = Time(self.now.0 + siege.plan.gap_us * 1000 * (1 + siege.rng.below(4)));
         if self.now >= siege.until || siege.said >= SAID_MAX {
             self.siege_leaves(&mut siege);
@@ -469,40 +464,6 @@ impl World {
         }
         siege.requests_before = self.next_id;
         siege.judged_at = Some(self.now.plus_ms(wait_ms));
-    }
-
-    /// Whatever the impostor does, a Primary with a good disk leaves him before its users wait for long: for a block that he
-    /// has, for his answer to a write, for a connection that comes to nothing.
-    fn judge_waiting_users(&self, siege: &mut Siege) {
-        let victim = siege.plan.node;
-        let node = &self.nodes[victim];
-        let slow =
-            |d: &crate::disk::Disk| d.slow > 1 || d.stuck_until > self.now || d.room != Room::All;
-        if node.paused_until > self.now || node.disks.iter().any(slow) {
-            siege.held_up = self.now;
-        }
-        let o = &self.options;
-        let limit_ms = u64::from(o.timeout_ds) * 100 * u64::from(o.ko_count);
-        if limit_ms == 0 {
-            return;
-        }
-        let status = node.resource.status(self.now);
-        for volume in &status.volumes {
-            let v = usize::from(volume.volume.0);
-            if !siege.protected[v] || !watch::is_protected(volume) {
-                continue;
-            }
-            let open = node.requests_open.iter().filter(|(_, (of, _))| *of == v);
-            for (id, &(_, since)) in open {
-                let waited = self.now.ms_since(since.max(siege.held_up));
-                assert!(
-                    waited <= 3 * limit_ms + 5_000,
-                    "node {}: request {id} waits for {waited} ms, while the peer does as it likes: {}",
-                    node.name,
-                    self.states()
-                );
-            }
-        }
     }
 
     /// The impostor has been gone for a while: what has he left?
