@@ -20,7 +20,7 @@ impl<P: Payload> Resource<P> {
         if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
             && core::mem::take(&mut disk.unmark_due)
         {
-            // The bits, and the data that the log speaks of, are durable before the mark goes that has the log applied
+            // (L14) The bits, and the data that the log speaks of, are durable before the mark goes that has the log applied
             // after a crash (I8).
             self.md(nr, MdKind::FlushData, Then::Nothing);
             self.md(nr, MdKind::ChangedPages, Then::Nothing);
@@ -48,10 +48,10 @@ impl<P: Payload> Resource<P> {
         }
         if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
             match new.conn {
-                // The blocks that only the peer has written are not marked here yet.
+                // (L36) The blocks that only the peer has written are not marked here yet.
                 ConnState::WFBitMapT => disk.marks_merged = false,
                 ConnState::SyncTarget | ConnState::PausedSyncT => disk.marks_merged = true,
-                // After a resync that could not sync everything: what the peer's users write is sent to nobody.
+                // (L21) After a resync that could not sync everything: what the peer's users write is sent to nobody.
                 ConnState::Connected
                     if new.disk == DiskState::Inconsistent && new.peer == Role::Primary =>
                 {
@@ -103,8 +103,9 @@ impl<P: Payload> Resource<P> {
                 .disk_if_attached(nr)
                 .is_some_and(|d| d.sb.uuids[1] == 0)
         {
-            // What users write from now on is nowhere else, as after a promotion alone. (A Primary without a disk that has
-            // lost this one may have been told of a new generation that did not come to its record.)
+            // (L6) What users write from now on is nowhere else, as after a promotion alone. (L20) The peer may be that Primary,
+            // without the disk that had this name too: of the new generation that it was told of when it lost that disk nothing
+            // may have come to the record here.
             self.new_current_uuid(nr);
         }
         let source = |conn| matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS);
@@ -152,7 +153,7 @@ impl<P: Payload> Resource<P> {
             && new.role == Role::Primary
             && new.pdsk == DiskState::UpToDate
         {
-            // By its record it is as good as the peer's until the superblock is written.
+            // (L27) By its record it is as good as the peer's until the superblock is written.
             self.await_record(nr);
             self.md(nr, MdKind::SUPERBLOCK, Then::InconsistentRecorded);
         }
@@ -197,7 +198,7 @@ impl<P: Payload> Resource<P> {
                 ConnState::WFReportParams | ConnState::WFBitMapS | ConnState::StartingSyncS
             );
             if before_its_resync && new.role == Role::Primary {
-                // The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it
+                // (L11) The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it
                 // before a new handshake has compared its generation with what users have seen.
                 self.lose_connection(ConnState::NetworkFailure);
             }
@@ -297,7 +298,7 @@ impl<P: Payload> Resource<P> {
         self.run_after();
     }
 
-    /// What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
+    /// (L40) What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
     /// here meanwhile. (Marks tell, and writes that will be marked once the peer has answered.)
     pub(crate) fn disk_at_the_end(&self, nr: VolumeNr) -> DiskState {
         use crate::write::Part;
@@ -377,7 +378,7 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
-        // What is on record as written before the peer goes on alone must be there when this disk comes back.
+        // (L15) What is on record as written before the peer goes on alone must be there when this disk comes back.
         self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
         self.md(nr, MdKind::SUPERBLOCK, Then::Detached);

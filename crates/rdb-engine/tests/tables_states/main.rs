@@ -5,6 +5,7 @@ mod decision;
 mod docs;
 mod generation;
 mod lives;
+mod numbers;
 mod packets;
 mod peer_requests;
 mod sanitize;
