@@ -285,7 +285,7 @@ impl<P: Payload> Resource<P> {
         Err(AdminError::refused(150, text))
     }
 
-    /// Why a disk of the generation `current` is older than what users have seen, if it is.
+    /// (L25) Why a disk of the generation `current` is older than what users have seen, if it is.
     pub(crate) fn lacks_what_users_saw(&self, nr: VolumeNr, current: u64) -> Option<String> {
         let volume = self.volume(nr);
         let state = volume.state;

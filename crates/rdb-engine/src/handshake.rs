@@ -99,7 +99,7 @@ impl<P: Payload> Resource<P> {
         self.send(nr, Packet::State(StateWord(word)), None);
     }
 
-    /// The first state, if it was held back: the peer's data are those that our users have seen, or there are none.
+    /// (L35) The first state, if it was held back: the peer's data are those that our users have seen, or there are none.
     fn release_first_state(&mut self, nr: VolumeNr) {
         let Some(first) = self.volume_mut(nr).peer.state_held.take() else {
             return;
@@ -414,7 +414,7 @@ impl<P: Payload> Resource<P> {
         let disk = self.disk_mut(nr);
         disk.set_ids(ids);
         if !is_primary {
-            // What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
+            // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.flush_before_superblock();
         }
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
@@ -635,7 +635,7 @@ impl<P: Payload> Resource<P> {
         self.go_standalone();
     }
 
-    /// The disk that our users are on has gone, or is worth less, while our own is negotiated: that is no substitute if it is
+    /// (L25) The disk that our users are on has gone, or is worth less, while our own is negotiated: that is no substitute if it is
     /// older. Says whether it was given up.
     fn gives_up_older_disk(&mut self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);

@@ -258,7 +258,7 @@ impl<P: Payload> Resource<P> {
                         pages.push(page);
                     }
                 }
-                // So is the data written there: the log is all that would have it compared after a power cut.
+                // (L15) So is the data written there: the log is all that would have it compared after a power cut.
                 let flush = pages.iter().any(|&p| disk.bitmap.is_lazy(p))
                     || !sealed.evicted.is_empty() && disk.has_volatile_data();
                 Stage::Copies {

@@ -257,7 +257,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if request == Request::InvalidateRemote && self.volume(nr).writes_open > 0 {
-            // Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
+            // (L32) Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
             // they have written, which its barriers tell.
             let volume = self.volume_mut(nr);
             if !core::mem::replace(&mut volume.peer.wants_us_as_target, true) {

@@ -107,7 +107,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.counters.received += u64::from(bytes / 512);
         volume.counters.unacked += 1;
-        // Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
+        // (L17) Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
         let alone = !state::is_there(self.volume(nr).state.pdsk);
         if alone {
             self.set_out_of_sync(nr, sector, end - sector);
@@ -128,7 +128,7 @@ impl<P: Payload> Resource<P> {
             ticket: None,
         });
         if !usable {
-            // Received, but nowhere to be written: P_RECV_ACK would be a promise.
+            // (L10) Received, but nowhere to be written: P_RECV_ACK would be a promise.
             self.end_mirrored(key, false);
             return;
         }

@@ -352,7 +352,7 @@ impl<P> Volume<P> {
         }
     }
 
-    /// Mirrored writes are in the cache of a disk that is being given up: no barrier is acknowledged before it is clear
+    /// (L28) Mirrored writes are in the cache of a disk that is being given up: no barrier is acknowledged before it is clear
     /// whether they become durable.
     pub(crate) fn holds_back_epochs(&self) -> bool {
         self.mirror_unflushed

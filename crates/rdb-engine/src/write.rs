@@ -337,8 +337,8 @@ impl<P: Payload> Resource<P> {
         let features = self.net.wire.features;
         let now = self.now;
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
-        // (While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable by
-        // itself must be so there.)
+        // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable
+        // by itself must be so there.
         let here = self.requests[key].good_here && !(fua && self.admin.copy_may_go(nr));
         let volume = self.volume_mut(nr);
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
@@ -409,6 +409,7 @@ impl<P: Payload> Resource<P> {
         let state = self.volume(nr).state;
         let reachable = state.disk == DiskState::UpToDate && self.volume(nr).has_usable_disk()
             || state.pdsk == DiskState::UpToDate && self.is_up();
+        // (L24) No good copy makes it durable, or what was to be made durable has gone with a disk.
         if !reachable || core::mem::take(&mut self.volume_mut(nr).writes_lost) {
             self.complete(key, false);
             return;
@@ -419,7 +420,7 @@ impl<P: Payload> Resource<P> {
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Flush { volume: nr, tag });
         }
-        // (While the peer is asked for its consent it may have given it, and its disk outrank ours.)
+        // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours.
         if !self.volume(nr).state.has_lasting_copy() || self.admin.copy_may_go(nr) {
             self.flush_at_peer(key);
         }
@@ -540,7 +541,8 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// TCP has the whole packet: protocol A is content.
+    /// TCP has the whole packet: protocol A is content. (L9) But not where the own disk is about to be overwritten by the
+    /// peer's data: then the write is done with the peer's barrier.
     pub(crate) fn on_handed_to_tcp(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
         if request.net == Part::Pending && request.good_here {

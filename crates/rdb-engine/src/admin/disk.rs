@@ -22,7 +22,7 @@ impl<P: Payload> Resource<P> {
                 self.fact(nr, Change::disk(DiskState::Failed));
                 self.admin_done(Ok(()));
             }
-            // A node that is gone may have called them done for our having received them. (Those that wait for space it has
+            // (L8) A node that is gone may have called them done for our having received them. (Those that wait for space it has
             // no end to wait for: the order counts more.)
             Stage::Start if self.has_writes_of_lost_peer(nr) && !self.waits_for_space(nr) => {}
             Stage::Start | Stage::Flush(_)
@@ -120,7 +120,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         match stage {
-            // While Connected an Outdated disk is raised to UpToDate: one that is worse must not get there.
+            // (L33) While Connected an Outdated disk is raised to UpToDate: one that is worse must not get there.
             Stage::Start if disk == DiskState::Inconsistent => {
                 self.log_refusal(nr, StateError::LowerThanOutdated, change);
                 self.admin_state_error(StateError::LowerThanOutdated);

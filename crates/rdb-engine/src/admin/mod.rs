@@ -408,7 +408,7 @@ impl<P: Payload> Resource<P> {
 
     // ---- copies that are given up -------------------------------------------------------------------------------
 
-    /// Before a copy is given up that users' flushes were done on: whether the peer has flushed what it was sent before the
+    /// (L38) Before a copy is given up that users' flushes were done on: whether the peer has flushed what it was sent before the
     /// command began. A peer that is lost keeps nobody waiting: what it may lack is marked.
     fn peer_has_flushed(&mut self, stage: Stage) -> bool {
         if !self.is_up() {

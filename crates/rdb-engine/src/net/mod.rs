@@ -424,7 +424,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let state = volume.state;
         if state.role == Role::Primary && state.disk == DiskState::Diskless {
-            // A peer that meets a Primary without a disk begins a new generation. If we refuse its data it must not: our
+            // (L35) A peer that meets a Primary without a disk begins a new generation. If we refuse its data it must not: our
             // own disk, when it comes back, would meet a fork where there is none.
             volume.peer.state_held = Some(replica_proto::StateWord(state.to_word()));
         } else {

@@ -155,7 +155,7 @@ pub fn contradiction(own: VolumeState, told: VolumeState) -> Option<&'static str
     }
     let gone = matches!(own.pdsk, DiskState::Diskless | DiskState::Failed);
     if gone && state::is_there(told.disk) {
-        // A detach came to nothing after we had consented. What was written here since is not there; an attach would be told
+        // (L22) A detach came to nothing after we had consented. What was written here since is not there; an attach would be told
         // of as Negotiating, and compared.
         return Some("the peer's disk, which was given up, is there after all");
     }
