@@ -28,7 +28,7 @@ impl Plan {
         if number % 2 == 1 {
             return Plan::directed_with_kept_reads(seed);
         }
-        let mut plan = Plan::of_seed(number / 2);
+        let mut plan = Plan::ordinary_of_seed(number / 2);
         plan.seed = seed;
         let mut rng = Rng(mix(seed, 13));
         for n in 0..=rng.below(5) {

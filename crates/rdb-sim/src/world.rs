@@ -8,7 +8,7 @@ use rdb_engine::{Effect, Event, Payload, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
 use crate::coverage::Coverage;
-use crate::crash_points::CrashAt;
+use crate::crash::CrashAt;
 use crate::hostile::Siege;
 use crate::job::Job;
 use crate::net::{Link, Stream, socket_of};
