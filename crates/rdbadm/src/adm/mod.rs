@@ -2,6 +2,7 @@
 
 mod adjust;
 mod adjust_check;
+mod adjust_given_up;
 mod adjust_run;
 pub(crate) mod facts;
 pub(crate) mod plan;
@@ -277,7 +278,7 @@ impl Command<'_> {
                 let code = if items.is_empty() {
                     0
                 } else {
-                    self.run_items(&items)
+                    self.run_items(config, &items)
                 };
                 code.max(failed)
             }
@@ -321,14 +322,17 @@ impl Command<'_> {
         (items, failed)
     }
 
-    fn run_items(&self, items: &[Item]) -> u8 {
+    fn run_items(&self, config: &Config, items: &[Item]) -> u8 {
         let force = self.has("force");
         if let Some(code) = self.is_anothers_daemon() {
             return code;
         }
         match self.verb.does {
             Does::Own(Own::Up) => return self.up(items),
-            Does::Own(Own::Adjust) => return self.adjust(items),
+            Does::Own(Own::Adjust) => {
+                let may_wait = config.global.options.disable_ip_verification;
+                return self.adjust(items, may_wait);
+            }
             Does::Own(Own::ShResource) => {
                 for item in items {
                     out::line(&item.resource.name);
