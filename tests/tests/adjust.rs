@@ -66,21 +66,63 @@ fn settings_of_both_nodes_change_while_they_are_connected() -> Result<()> {
     pair.are_well()
 }
 
+/// Whatever a command takes from the configuration is for the node that is named there, and no other's daemon does it.
 #[test]
-fn another_nodes_daemon_is_not_configured() -> Result<()> {
-    let pair = Pair::fresh("anothers", Plan::default())?;
-    for command in ["up", "adjust"] {
-        let refused = pair
-            .alice
-            .try_adm(&["--node", "bob", command, "r0"])?
-            .fails_with(20)?;
+fn another_nodes_daemon_is_not_asked() -> Result<()> {
+    let mut pair = Pair::synced("anothers", Plan::default())?;
+    let (before, shown) = (pair.alice.volume(0)?, pair.alice.adm(&["status"])?);
+    for words in [
+        "up",
+        "down",
+        "adjust",
+        "attach",
+        "detach",
+        "connect",
+        "disconnect",
+        "primary",
+        "secondary",
+        "invalidate",
+        "invalidate-remote",
+        "outdate",
+        "pause-sync",
+        "resume-sync",
+        "disk-options",
+        "net-options",
+        "resource-options",
+        "new-resource",
+        "new-minor",
+        "new-current-uuid",
+        "create-md",
+        "wipe-md",
+        "dump-md",
+        "role",
+        "cstate",
+        "dstate",
+        "get-gi",
+        "show-gi",
+        "wait-connect",
+        "wait-sync",
+    ] {
+        let words = ["--node", "bob", words, "r0"];
+        let refused = pair.alice.try_adm(&words)?.fails_with(20)?;
         ensure!(
             refused.contains("the daemon is that of node 'alice', the command is for node 'bob'"),
-            "{refused}"
+            "{words:?}: {refused}"
         );
     }
-    ensure!(pair.alice.adm(&["status"])?.is_empty());
-    Ok(())
+    for words in ["restart", "wait-con-int", "status"] {
+        let words = ["--node", "bob", words];
+        pair.alice.try_adm(&words)?.fails_with(20)?;
+    }
+    let now = pair.alice.volume(0)?;
+    ensure!(
+        (&before.ro, &before.ds, &before.cs) == (&now.ro, &now.ds, &now.cs),
+        "{now:?}"
+    );
+    ensure!(pair.alice.adm(&["status"])? == shown);
+    // What is in the configuration alone needs no daemon.
+    ensure!(pair.alice.adm(&["--node", "bob", "sh-minor", "r0"])? == "0\n");
+    pair.are_well()
 }
 
 /// A disk with metadata, which nobody uses.

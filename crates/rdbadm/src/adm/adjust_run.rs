@@ -6,29 +6,8 @@ use super::plan::Item;
 use super::{Command, adjust, adjust_check, adjust_given_up};
 use crate::out;
 use crate::step::{Action, Step};
-use crate::verbs::Mark;
 
 impl Command<'_> {
-    /// Whether the daemon is another node's than the one that the command speaks of; the exit status then. What the
-    /// configuration has for one node must not be done to the other.
-    pub(super) fn is_anothers_daemon(&self) -> Option<u8> {
-        let changes = self.verb.is_marked(Mark::Configures);
-        if !changes || self.has("dry-run") {
-            return None;
-        }
-        let meant = self.own_node()?;
-        // If the daemon cannot be asked, the command itself says why.
-        let report = self.executor().status().ok().flatten()?;
-        if report.node == meant {
-            return None;
-        }
-        out::error(&format!(
-            "{}: the daemon is that of node '{}', the command is for node '{meant}' (see --node)",
-            self.program, report.node
-        ));
-        Some(20)
-    }
-
     /// `may_wait`: nodes may wait for addresses of theirs that are not there yet.
     pub(super) fn adjust(&self, items: &[Item], may_wait: bool) -> u8 {
         let mut executor = self.executor();

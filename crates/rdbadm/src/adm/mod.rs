@@ -177,6 +177,10 @@ impl Command<'_> {
         let run_dir = self.path("run-dir").expect("it has a default");
         let mut executor = Executor::new(self.program.to_owned(), self.family, run_dir);
         executor.node = self.args.get_one::<String>("node").cloned();
+        executor.meant = match self.verb.is_configured() {
+            true => self.own_node(),
+            false => executor.node.clone(),
+        };
         executor.dry_run = self.has("dry-run");
         executor.verbose = self.has("verbose");
         executor.limits = self.limits.get();
@@ -324,9 +328,6 @@ impl Command<'_> {
 
     fn run_items(&self, config: &Config, items: &[Item]) -> u8 {
         let force = self.has("force");
-        if let Some(code) = self.is_anothers_daemon() {
-            return code;
-        }
         match self.verb.does {
             Does::Own(Own::Up) => return self.up(items),
             Does::Own(Own::Adjust) => {
@@ -520,7 +521,11 @@ impl Command<'_> {
             return 0;
         }
         let run_dir = self.path("run-dir").expect("it has a default");
-        let limits = self.executor().limits;
+        let executor = self.executor();
+        if let Some(trouble) = executor.anothers_daemon() {
+            return trouble.tell(self.program);
+        }
+        let limits = executor.limits;
         restart::run(self.program, &run_dir, limits, self.path("program"), force)
     }
 
