@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rdb_tests::pair::Plan;
+use rdb_tests::status::Volume;
 use rdb_tests::{Conf, Node, Pair, wait_until};
 use serde_json::Value;
 
@@ -134,4 +135,63 @@ fn disks_and_connections_that_the_administrator_has_ended_say_so() -> Result<()>
     ensure!(text == "disconnected on this node", "{text}");
     link_reason(&pair.alice, "disconnected-by-peer")?;
     Ok(())
+}
+
+/// Advice for one volume of several touches no other one.
+#[test]
+fn advice_names_the_volume_that_it_is_for() -> Result<()> {
+    let conf = Conf {
+        volumes: 2,
+        ..Conf::default()
+    };
+    let plan = Plan {
+        conf,
+        ..Plan::default()
+    };
+    let mut pair = Pair::prepare("advice-volume", plan)?;
+    for node in [&mut pair.alice, &mut pair.bob] {
+        node.start()?;
+    }
+    let both = ["r0/0", "r0/1"];
+    pair.alice.adm(&["create-md", "--force", "r0/0"])?;
+    pair.bob.adm(&["create-md", "--force", "r0"])?;
+    // Volume 1 has no metadata: that of volume 0 stays.
+    for command in ["up", "adjust"] {
+        let said = pair.alice.try_adm(&[command, "r0"])?.fails_with(1)?;
+        let hint = "its metadata is made by 'rdbadm create-md r0/1'";
+        ensure!(said.contains(hint), "{said}");
+    }
+    pair.alice.adm(&["create-md", "--force", "r0/1"])?;
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["adjust", "r0"])?;
+        let status = node.adm(&["status", "r0"])?;
+        for volume in both {
+            let advice = format!("'rdbadm primary --force {volume}'");
+            ensure!(status.contains(&advice), "{status}");
+        }
+        ensure!(!status.contains("--force r0'"), "{status}");
+    }
+    let refused = pair.alice.try_adm(&["primary", "r0/1"])?.fails_with(17)?;
+    ensure!(refused.contains("primary --force r0/1'"), "{refused}");
+    for minor in [0, 1] {
+        let connected = |v: &Volume| v.cs == "Connected";
+        pair.bob.await_minor(minor, "a connection", 30, connected)?;
+    }
+    // Where the peer is Primary with one of them, nobody is told to take over the other.
+    pair.bob.adm(&["primary", "--force", "r0/0"])?;
+    pair.alice
+        .await_volume("the sync", 30, |v| v.ds == "UpToDate/UpToDate")?;
+    let status = pair.alice.adm(&["status", "r0"])?;
+    let reason = "disk-reason: volume 1 Inconsistent: it has never been in sync";
+    ensure!(status.contains(reason), "{status}");
+    ensure!(!status.contains("--force"), "{status}");
+    pair.bob.adm(&["primary", "--force", "r0/1"])?;
+    pair.settle(60)?;
+    pair.alice.adm(&["detach", "r0/1"])?;
+    let status = pair.alice.adm(&["status", "r0"])?;
+    ensure!(
+        status.contains("disk-advice: 'rdbadm attach r0/1'\n"),
+        "{status}"
+    );
+    pair.are_well()
 }

@@ -11,7 +11,7 @@ use crate::resource::Resource;
 use crate::rules::disk_reason;
 use crate::rules::resync_reason::{self, Limit};
 use crate::rules::trouble::Trouble;
-use crate::state::{ConnState, DiskState, VolumeState};
+use crate::state::{ConnState, DiskState, Role, VolumeState};
 use crate::status::{DiskTrouble, LinkTrouble};
 use crate::volume::Volume;
 
@@ -170,6 +170,7 @@ impl<P: Payload> Resource<P> {
             detached: lost.is_some(),
             forced: volume.forced.map(|(was, _)| was),
             fresh: volume.is_fresh(),
+            peer_is_primary: self.volumes.values().any(|v| v.state.peer == Role::Primary),
         })?;
         Some(DiskTrouble {
             reason,

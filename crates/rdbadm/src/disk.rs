@@ -51,13 +51,15 @@ impl DiskError {
 /// Does one command and prints what there is to say; the exit status is the result.
 ///
 /// `shown` is the command line for the head of a dump, `advice` what to do if there is no metadata.
-pub(crate) fn run(step: &MetaStep, shown: &str, advice: Option<&str>) -> u8 {
+pub(crate) fn run(step: &MetaStep, shown: &str, advice: impl FnOnce() -> Option<String>) -> u8 {
     match try_run(step, shown) {
         Ok(exit) => exit.code(),
         Err(error) => {
             out::error(&error.to_string());
-            if let (DiskError::Tool(ToolError::NoMetadata(_)), Some(advice)) = (&error, advice) {
-                out::error(advice);
+            if matches!(error, DiskError::Tool(ToolError::NoMetadata(_)))
+                && let Some(advice) = advice()
+            {
+                out::error(&advice);
             }
             error.exit_code()
         }

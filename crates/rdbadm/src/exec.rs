@@ -248,8 +248,7 @@ impl Executor {
         // Who is asked a question at a terminal takes his time, and can interrupt what takes too long.
         let limit = self.limits.long.filter(|_| !io::stdin().is_terminal());
         let _watchdog = Watchdog::start(limit, &shown);
-        let advice = self.advice_for_meta(step, meta, false);
-        let code = disk::run(meta, &shown, advice.as_deref());
+        let code = disk::run(meta, &shown, || self.advice_for_meta(step, meta, false));
         if code != 0
             && let Some(hint) = meta.minor.and_then(|minor| self.disk_that_hangs(minor))
         {

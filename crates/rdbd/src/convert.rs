@@ -183,13 +183,18 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
         volumes: status
             .volumes
             .iter()
-            .map(|volume| volume_report(name, volume))
+            .map(|volume| {
+                let volumes = status.volumes.len();
+                let name = reasons::volume_name(name, volume.volume.0, volumes);
+                volume_report(&name, volume)
+            })
             .collect(),
         link_reason: reasons::link(name, status),
         failed: None,
     }
 }
 
+/// `name`: how commands name the volume.
 fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
     let state = &volume.state;
     VolumeReport {
