@@ -137,6 +137,39 @@ fn disks_and_connections_that_the_administrator_has_ended_say_so() -> Result<()>
     Ok(())
 }
 
+/// What the log says of the resync that ends by it is not why the disk has gone.
+#[test]
+fn a_disk_detached_during_its_resync_was_detached() -> Result<()> {
+    for force in [&[][..], &["--force"]] {
+        let conf = Conf {
+            rate: "resync-rate 500k; c-plan-ahead 0; c-min-rate 0;".into(),
+            ..Conf::default()
+        };
+        let plan = Plan {
+            conf,
+            ..Plan::default()
+        };
+        let mut pair = Pair::fresh("detached-target", plan)?;
+        pair.up()?;
+        pair.alice.adm(&["primary", "--force", "r0"])?;
+        let target = |v: &Volume| v.cs == "SyncTarget";
+        pair.bob.await_volume("a resync", 20, target)?;
+        pair.bob.adm(&[&["detach"], force, &["r0"]].concat())?;
+        pair.bob
+            .await_volume("no disk", 20, |v| v.ds.starts_with("Diskless/"))?;
+        let reason = resource(&pair.bob)?["devices"][0]["disk-reason"].clone();
+        ensure!(reason["reason"] == "detached", "{reason}");
+        let status = pair.bob.adm(&["status", "r0"])?;
+        ensure!(status.contains(": it was detached\n"), "{status}");
+        ensure!(
+            status.contains("disk-advice: 'rdbadm attach r0'\n"),
+            "{status}"
+        );
+        pair.are_well()?;
+    }
+    Ok(())
+}
+
 /// Advice for one volume of several touches no other one.
 #[test]
 fn advice_names_the_volume_that_it_is_for() -> Result<()> {

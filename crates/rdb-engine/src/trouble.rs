@@ -122,7 +122,8 @@ impl<P: Payload> Resource<P> {
             volume.forced = None;
         }
         if new.disk <= DiskState::Failed && old.disk > DiskState::Failed {
-            let error = said;
+            // What is said of an order's consequences is not why.
+            let error = said.filter(|_| !volume.detaching);
             volume.disk_lost = Some(DiskLost { error, since });
         } else if new.disk == DiskState::UpToDate
             || new.disk > DiskState::Failed && old.disk <= DiskState::Failed

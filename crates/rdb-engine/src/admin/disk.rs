@@ -14,6 +14,12 @@ use crate::state::{Change, ConnState, DiskState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
     pub(super) fn step_detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
+        self.volume_mut(nr).detaching = true;
+        self.detach(nr, force, stage);
+        self.volume_mut(nr).detaching = false;
+    }
+
+    fn detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
         let gone =
             self.volume(nr).state.disk == DiskState::Diskless && self.volume(nr).disk.is_none();
         match stage {
