@@ -228,3 +228,18 @@ fn advice_names_the_volume_that_it_is_for() -> Result<()> {
     );
     pair.are_well()
 }
+
+#[test]
+fn a_connected_disk_is_not_said_to_be_outdated() -> Result<()> {
+    let mut pair = Pair::synced("outdate", Plan::default())?;
+    let refused = pair.bob.try_adm(&["outdate", "r0"])?.fails_with(11)?;
+    let why = "(-6) Refusing to be Outdated while Connected";
+    ensure!(refused.contains(why), "{refused}");
+    ensure!(pair.bob.volume(0)?.is_settled());
+    pair.bob.adm(&["disconnect", "r0"])?;
+    for _ in 0..2 {
+        pair.bob.adm(&["outdate", "r0"])?;
+        ensure!(pair.bob.adm(&["dstate", "r0"])? == "Outdated/DUnknown\n");
+    }
+    pair.are_well()
+}

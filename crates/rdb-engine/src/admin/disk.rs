@@ -137,7 +137,12 @@ impl<P: Payload> Resource<P> {
                     self.log_refusal(nr, error, change);
                     self.admin_state_error(error);
                 }
-                Ok(2) => self.admin_done(Ok(())),
+                Ok(2) if disk == DiskState::Outdated => self.admin_done(Ok(())),
+                // The state record of a connected node takes it back at once: who asked must not believe it.
+                Ok(2) => {
+                    self.log_refusal(nr, StateError::ConnectedOutdates, change);
+                    self.admin_state_error(StateError::ConnectedOutdates);
+                }
                 Ok(_) => {
                     // Confirmed only when it is on record (I21).
                     self.set_stage(Stage::Durable);
