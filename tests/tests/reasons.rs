@@ -243,3 +243,22 @@ fn a_connected_disk_is_not_said_to_be_outdated() -> Result<()> {
     }
     pair.are_well()
 }
+
+/// `adjust` gives nothing up: the advice says what does.
+#[test]
+fn a_connection_that_is_there_is_ended_before_another_kind_is_made() -> Result<()> {
+    let pair = Pair::fresh("connect-otherwise", Plan::default())?;
+    pair.alice.adm(&["up", "r0"])?;
+    for option in ["--discard-my-data", "--tentative"] {
+        let refused = pair.alice.try_adm(&["connect", option, "r0"])?;
+        let refused = refused.fails_with(10)?;
+        let hint = format!("'rdbadm disconnect r0' first, then 'rdbadm connect {option} r0'");
+        ensure!(
+            refused.contains(&hint) && !refused.contains("adjust"),
+            "{refused}"
+        );
+    }
+    pair.alice.adm(&["disconnect", "r0"])?;
+    pair.alice.adm(&["connect", "--discard-my-data", "r0"])?;
+    Ok(())
+}

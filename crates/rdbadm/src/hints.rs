@@ -17,6 +17,21 @@ impl Executor {
         let Step { resource, .. } = step;
         let program = self.program.clone();
         match (refusal.code, &step.action) {
+            (
+                code::NET_CONFIGURED | code::LOCAL_ADDR,
+                Action::Run(Op::Connect {
+                    discard_my_data,
+                    tentative,
+                    ..
+                }),
+            ) if (*discard_my_data || *tentative) && is_its_own(refusal, resource) => {
+                let option = if *discard_my_data {
+                    "--discard-my-data"
+                } else {
+                    "--tentative"
+                };
+                Some(is_connected_otherwise(&program, resource, option))
+            }
             (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(not_up(&program, resource)),
             (code::INVALID_REQUEST, Action::Run(Op::Disconnect { .. } | Op::NetOptions { .. })) => {
                 let report = self.status().ok()?;
@@ -255,6 +270,14 @@ fn not_up(program: &str, resource: &str) -> String {
 fn stands_alone(program: &str, resource: &str) -> String {
     format!(
         "Hint: {resource} is StandAlone already: it has no connection. '{program} connect {resource}' makes one."
+    )
+}
+
+/// `adjust` would change nothing of a connection that is as configured: what the option asks for needs a new one.
+fn is_connected_otherwise(program: &str, resource: &str, option: &str) -> String {
+    format!(
+        "Hint: {resource} is connected, or tries to connect, without {option}: '{program} disconnect {resource}' first, \
+         then '{program} connect {option} {resource}'."
     )
 }
 
