@@ -171,7 +171,7 @@ pub(crate) fn refusal(error: AdminError) -> Refusal {
     }
 }
 
-/// A resource's status. Addresses and device nodes are the caller's.
+/// A resource's status. Addresses, device nodes and what is on record are the caller's.
 pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
     ResourceReport {
         name: name.to_owned(),
@@ -190,6 +190,7 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
             })
             .collect(),
         link_reason: reasons::link(name, status),
+        record_reason: None,
         failed: None,
     }
 }
