@@ -525,6 +525,9 @@ impl Node {
             }
             resources.push(report);
         }
+        for resource in &mut resources {
+            resource.record_reason = self.keeper.trouble();
+        }
         let mut report = StatusReport {
             node: self.name.clone(),
             resources,

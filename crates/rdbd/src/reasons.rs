@@ -25,7 +25,15 @@ pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> 
     }
 }
 
-/// Why a disk is not UpToDate.
+/// How commands name a volume, so that they touch no other one of its resource.
+pub(crate) fn volume_name(resource: &str, number: u16, volumes: usize) -> String {
+    match (number, volumes) {
+        (0, 0 | 1) => resource.to_owned(),
+        _ => format!("{resource}/{number}"),
+    }
+}
+
+/// Why a disk is not UpToDate; `name` is the volume's.
 pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonReport> {
     let DiskTrouble { reason, for_ms } = trouble?;
     Some(ReasonReport {
@@ -36,7 +44,7 @@ pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonRe
     })
 }
 
-/// Why a resync is paused, or no faster than it is.
+/// Why a resync is paused, or no faster than it is; `name` is the volume's.
 pub(crate) fn resync(
     name: &str,
     state: &VolumeState,
@@ -124,6 +132,14 @@ mod tests {
         let idle = link("r7", &status(ConnState::StandAlone, None)).expect("a reason");
         assert_eq!(idle.word, "not-connected");
         assert_eq!(link("r7", &status(ConnState::WFReportParams, None)), None);
+    }
+
+    #[test]
+    fn advice_for_one_volume_names_no_other() {
+        assert_eq!(volume_name("r0", 0, 1), "r0");
+        assert_eq!(volume_name("r0", 0, 2), "r0/0");
+        assert_eq!(volume_name("r0", 1, 2), "r0/1");
+        assert_eq!(volume_name("r0", 3, 1), "r0/3");
     }
 
     #[test]

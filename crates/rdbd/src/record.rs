@@ -9,8 +9,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdb_control::ResourceShown;
+use rdb_control::{ReasonReport, ResourceShown};
 use serde::{Deserialize, Serialize};
 
 /// The file's name in the run directory.
@@ -19,6 +20,8 @@ const NAME: &str = rdb_control::RECORD_NAME;
 const FORMAT: u32 = 1;
 /// Bytes that a record may grow by between the look whether it can be written and its last word.
 const CHECK_ROOM: usize = 16 * 1024;
+/// What it means that the record is not written.
+const UNKNOWN_TO_NEXT: &str = "a daemon that follows this one will not know what runs";
 
 /// All that is on record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,7 +83,17 @@ pub(crate) struct Keeper {
     over: Cell<bool>,
     turn: tokio::sync::Mutex<()>,
     last: RefCell<Vec<KeptResource>>,
-    complained: Cell<bool>,
+    missed: RefCell<Option<Missed>>,
+}
+
+/// What could not be written. Set by a write that fails, cleared by one that does not, or when what runs is what is on record.
+#[derive(Debug)]
+struct Missed {
+    resources: Vec<KeptResource>,
+    /// Why, in words.
+    error: String,
+    /// When the first of a row of writes failed.
+    since: SystemTime,
 }
 
 impl Keeper {
@@ -92,7 +105,7 @@ impl Keeper {
             over: Cell::new(false),
             turn: tokio::sync::Mutex::default(),
             last: RefCell::default(),
-            complained: Cell::new(false),
+            missed: RefCell::default(),
         }
     }
 
@@ -122,9 +135,13 @@ impl Keeper {
     /// # Errors
     /// As [`Keeper::write`].
     pub(crate) fn update(&self, resources: Vec<KeptResource>) -> Result<(), KeptError> {
-        if self.is_on() && *self.last.borrow() != resources {
+        if !self.is_on() {
+            return Ok(());
+        }
+        if *self.last.borrow() != resources {
             return self.write(resources);
         }
+        *self.missed.borrow_mut() = None;
         Ok(())
     }
 
@@ -161,25 +178,53 @@ impl Keeper {
         };
         match write(&self.path, &kept) {
             Ok(()) => {
-                self.complained.set(false);
+                *self.missed.borrow_mut() = None;
                 *self.last.borrow_mut() = kept.resources;
                 Ok(())
             }
             Err(error) => {
                 let path = self.path.clone();
                 let error = KeptError::Write { path, error };
-                if !self.complained.replace(true) {
-                    tracing::error!(
-                        "{error}; a daemon that follows this one will not know what runs"
-                    );
+                let mut missed = self.missed.borrow_mut();
+                if missed.is_none() {
+                    tracing::error!("{error}; {UNKNOWN_TO_NEXT}");
                 }
+                let since = missed.take().map_or_else(SystemTime::now, |m| m.since);
+                *missed = Some(Missed {
+                    resources: kept.resources,
+                    error: error.to_string(),
+                    since,
+                });
                 Err(error)
             }
         }
     }
 
-    /// Writes the record anew if somebody has removed it.
+    /// Why what runs is not on record, if so.
+    pub(crate) fn trouble(&self) -> Option<ReasonReport> {
+        let missed = self.missed.borrow();
+        let Missed { error, since, .. } = missed.as_ref()?;
+        let since = since.duration_since(UNIX_EPOCH);
+        Some(ReasonReport {
+            word: "not-on-record".to_owned(),
+            text: format!("{error}; {UNKNOWN_TO_NEXT}"),
+            advice: Some("make it possible to write there; no command is needed then".to_owned()),
+            since_s: since.ok().map(|since| since.as_secs()),
+        })
+    }
+
+    /// Writes the record anew if somebody has removed it, or if it could not be written before.
     pub(crate) fn restore(&self) {
+        let missed = {
+            let missed = self.missed.borrow();
+            missed.as_ref().map(|missed| missed.resources.clone())
+        };
+        if let Some(missed) = missed.filter(|_| self.on.get()) {
+            if self.write(missed).is_ok() {
+                tracing::info!("{} is written again", self.path.display());
+            }
+            return;
+        }
         let last = self.last.borrow().clone();
         if self.on.get() && !last.is_empty() && !self.path.exists() {
             tracing::warn!("{} was removed: written anew", self.path.display());
@@ -335,6 +380,27 @@ mod tests {
         assert_eq!(keeper.last("r0"), Some(resources[0].clone()));
         keeper.finish(Vec::new());
         assert_eq!(read(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_and_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let keeper = Keeper::new(&run_dir);
+        keeper.begin();
+        assert_eq!(keeper.trouble(), None);
+        let resources = kept("").resources;
+        keeper.write(resources.clone()).unwrap_err();
+        let trouble = keeper.trouble().expect("it says so");
+        assert_eq!(trouble.word, "not-on-record");
+        assert!(trouble.text.contains("No such file"), "{trouble:?}");
+        keeper.restore();
+        let again = keeper.trouble().expect("it is so still");
+        assert_eq!(again.since_s, trouble.since_s);
+        std::fs::create_dir(&run_dir).unwrap();
+        keeper.restore();
+        assert_eq!(keeper.trouble(), None);
+        assert_eq!(read(&run_dir).unwrap(), resources);
     }
 
     #[test]

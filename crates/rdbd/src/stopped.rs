@@ -96,6 +96,7 @@ impl Node {
                 .map(|(number, volume)| failed_volume(*number, volume.minor))
                 .collect(),
             link_reason: None,
+            record_reason: None,
             failed: Some(failed),
         })
     }
