@@ -16,6 +16,7 @@ mod coverage;
 pub mod crash_points;
 pub mod directed;
 pub mod disk;
+mod durable;
 mod faults;
 pub mod full;
 mod hostile;
