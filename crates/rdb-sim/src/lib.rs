@@ -18,6 +18,7 @@ pub mod crash_points;
 pub mod directed;
 pub mod disk;
 mod draw;
+mod durable;
 mod faults;
 pub mod full;
 mod hostile;

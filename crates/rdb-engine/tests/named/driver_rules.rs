@@ -10,7 +10,7 @@ use replica_proto::{
 
 use crate::world::lone::{Lone, Sent, names};
 use crate::world::steps::code;
-use crate::world::{Op, V, World};
+use crate::world::{Op, Pending, V, World};
 
 fn detach(force: bool) -> Command {
     Command::Detach { volume: V, force }
@@ -75,7 +75,7 @@ fn a_promotion_waits_for_the_writes_of_a_lost_primary() {
     lone.mirror(80, 5, 3);
     lone.pump();
     lone.w.nodes[0].hold_data = false;
-    let is_write = |(_, op): &(_, Op)| matches!(op, Op::Write { .. });
+    let is_write = |pending: &Pending| matches!(pending.op, Op::Write { .. });
     let pending = &mut lone.w.nodes[0].pending;
     let write = pending.iter().position(is_write);
     let write = pending.remove(write.expect("the peer's write"));

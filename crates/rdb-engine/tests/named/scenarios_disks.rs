@@ -8,7 +8,7 @@ use rdb_sim::create_md;
 
 use crate::world::lone::{Lone, Sent};
 use crate::world::steps::{PLUS, code};
-use crate::world::{V, World, fresh_disk};
+use crate::world::{V, World};
 
 /// `a` wrote these blocks alone, and is source of their resync, which has begun to copy and is not done.
 fn resyncing(seed: u64, blocks: u64) -> (World, u64, [u64; 3]) {
@@ -141,7 +141,7 @@ fn s24_a_fresh_disk_instead_is_synced_in_full() {
     let (mut w, _) = World::settled(24);
     w.detach(0, false).unwrap();
     w.write_blocks(0, [800], 8);
-    w.nodes[0].disks[0] = fresh_disk(65_536);
+    w.nodes[0].disks[0] = rdb_sim::fresh_disk(65_536);
     w.forget();
     w.attach(0).unwrap();
     w.both("Connected P/S U/U", "Connected S/P U/U");
