@@ -4,6 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockId, Packet, StateChange};
 
+use crate::answers::AckKind;
 use crate::bounds::METADATA_MAX;
 use crate::effect::Level;
 use crate::event::Payload;
@@ -18,7 +19,6 @@ use crate::rules::{
 };
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 use crate::volume::Purpose;
-use crate::write::AckKind;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
