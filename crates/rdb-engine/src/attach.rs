@@ -3,13 +3,12 @@
 //! 3.5 and 4.10). A log that was not applied is applied here: its extents are marked if the disk was Primary.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use rdb_meta::activity_log::{self, Replay};
-use rdb_meta::{ActivityLog, Bitmap, Layout, Magic, MdFlags, Superblock, SuperblockError};
+use rdb_meta::{Bitmap, Layout, Magic, MdFlags, Superblock, SuperblockError};
 
 use crate::config::DiskOptions;
 use crate::effect::{AdminError, Effect, Level};
@@ -19,7 +18,7 @@ use crate::ids::{IoTag, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::rules::remembered::lacks_resync_end;
-use crate::state::{Change, ConnState, DiskState, Role};
+use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
 use crate::volume::{Disk, Remembered};
 
 /// How far an attach is.
@@ -53,6 +52,21 @@ enum Step {
     Told,
     /// The superblock that says what the disk is.
     Final,
+}
+
+/// What has to be put in order.
+#[derive(Debug)]
+struct Clean {
+    /// All blocks are marked.
+    full: bool,
+    /// The bitmap has another size than on disk.
+    resized: bool,
+    /// Marks were added or taken away.
+    bitmap_changed: bool,
+    /// The record says that a Primary wrote here.
+    was_primary: bool,
+    /// The log holds updates.
+    ring_in_use: bool,
 }
 
 /// Pages read at a time: 1 MiB.
@@ -349,7 +363,6 @@ impl<P: Payload> Resource<P> {
             // Under the name that the record gets they would tell of no difference, and no resync would take them away.
             bitmap.clear_all();
         }
-        let marks_ended = attach.marks_ended;
         let mut marked = 0;
         for extent in &attach.hot {
             marked += bitmap.set_sectors(extent.first_sector(), rdb_meta::EXTENT_SECTORS);
@@ -383,72 +396,51 @@ impl<P: Payload> Resource<P> {
         volume.size = attach.size;
         volume.counters = Default::default();
         let moved = layout.moved;
-        volume.disk = Some(Box::new(Disk {
-            info: attach.info,
-            options: attach.options.clone(),
+        let disk = Disk::new(
+            attach.info,
+            attach.options.clone(),
             layout,
-            sb: superblock,
-            sb_dirty: true,
-            flush_due: false,
+            superblock,
             bitmap,
-            marks_merged: flags.contains(MdFlags::CONSISTENT),
-            al: ActivityLog::new(layout.al, slots, 0),
-            al_pending: VecDeque::new(),
-            al_starved: VecDeque::new(),
-            al_suspended: false,
-            md_queue: VecDeque::new(),
-            md_running: None,
-            pages_unflushed: false,
-            al_op_queued: false,
-            // What the disk took before it was attached may still be in its cache.
-            data_written: 1,
-            data_flushing: 0,
-            data_durable: 0,
-            mark_durable: false,
-            unmark_due: false,
-            failed: false,
-            lazy_since: None,
-            ready: false,
-            detaching: false,
-        }));
-        let ring_in_use = attach.ring_in_use;
+        );
+        volume.disk = Some(Box::new(disk));
+        let clean = Clean {
+            full,
+            resized,
+            bitmap_changed: marked > 0 || attach.marks_ended,
+            was_primary,
+            ring_in_use: attach.ring_in_use,
+        };
         attach.step = Step::Clean;
         self.volume_mut(nr).attach = Some(attach);
         if moved {
             let text = "the metadata does not lie where these devices' sizes ask for; it is used where it lies";
             self.log_volume(Level::Warn, nr, text);
         }
-        if full {
+        self.clean_metadata(nr, &clean);
+    }
+
+    /// Puts the metadata into the order that we want to find it in after a crash.
+    fn clean_metadata(&mut self, nr: VolumeNr, clean: &Clean) {
+        let mark_full = |set: bool| {
+            let (all, none) = (MdFlags::FULL_SYNC, MdFlags::empty());
+            let (set, clear) = if set { (all, none) } else { (none, all) };
+            MdKind::Superblock { set, clear }
+        };
+        if clean.full {
             let text = "Assuming that all blocks are out of sync (aka FullSync)";
             self.log_volume(Level::Info, nr, text);
             self.md_full_sync(nr, Then::Nothing);
-        } else if resized || marked > 0 || marks_ended {
+        } else if clean.resized {
+            self.md(nr, mark_full(true), Then::Nothing);
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+            self.md(nr, mark_full(false), Then::Nothing);
+        } else if clean.bitmap_changed {
             // The marks are durable before the log that they come from is emptied (I14), and those of the ended resync are gone
             // before the superblock that takes their name away.
-            let sync = MdFlags::FULL_SYNC;
-            if resized {
-                self.md(
-                    nr,
-                    MdKind::Superblock {
-                        set: sync,
-                        clear: MdFlags::empty(),
-                    },
-                    Then::Nothing,
-                );
-            }
             self.md(nr, MdKind::ChangedPages, Then::Nothing);
-            if resized {
-                self.md(
-                    nr,
-                    MdKind::Superblock {
-                        set: MdFlags::empty(),
-                        clear: sync,
-                    },
-                    Then::Nothing,
-                );
-            }
         }
-        if was_primary && ring_in_use {
+        if clean.was_primary && clean.ring_in_use {
             // The bitmap says it all now. What is left of a log that is torn while it is emptied must not be asked for.
             let kind = MdKind::Superblock {
                 set: MdFlags::CRASHED_PRIMARY,
@@ -456,7 +448,7 @@ impl<P: Payload> Resource<P> {
             };
             self.md(nr, kind, Then::Nothing);
         }
-        if ring_in_use || full || resized {
+        if clean.ring_in_use || clean.full || clean.resized {
             // Our transactions count from 0 again: older ones must not be taken for newer (I18). On a first attach the
             // kernel's driver writes the ring too.
             self.md(nr, MdKind::InitialiseLog, Then::Nothing);
@@ -510,20 +502,7 @@ impl<P: Payload> Resource<P> {
             disk.al_suspended = true;
             self.log_volume(Level::Info, nr, "Suspended AL updates");
         }
-        let mut own = if !flags.contains(MdFlags::CONSISTENT) {
-            DiskState::Inconsistent
-        } else if !flags.contains(MdFlags::WAS_UP_TO_DATE) {
-            DiskState::Outdated
-        } else {
-            DiskState::Consistent
-        };
-        let mut peer = state.pdsk;
-        if flags.contains(MdFlags::PEER_OUT_DATED) && state.conn < ConnState::Connected {
-            peer = DiskState::Outdated;
-        }
-        if own == DiskState::Consistent {
-            own = DiskState::UpToDate; // fencing is dont-care: nobody else can be newer without our knowing
-        }
+        let (own, peer) = worth(flags, state);
         let bits = self.volume(nr).bits_set();
         self.log_volume(
             Level::Info,
@@ -587,4 +566,22 @@ impl<P: Payload> Resource<P> {
         }
         self.admin_done(Err(error));
     }
+}
+
+/// What a disk of this record is worth, and the peer's.
+fn worth(flags: MdFlags, state: VolumeState) -> (DiskState, DiskState) {
+    let own = if !flags.contains(MdFlags::CONSISTENT) {
+        DiskState::Inconsistent
+    } else if !flags.contains(MdFlags::WAS_UP_TO_DATE) {
+        DiskState::Outdated
+    } else {
+        DiskState::UpToDate // fencing is dont-care: nobody else can be newer without our knowing
+    };
+    let outdated = flags.contains(MdFlags::PEER_OUT_DATED) && state.conn < ConnState::Connected;
+    let peer = if outdated {
+        DiskState::Outdated
+    } else {
+        state.pdsk
+    };
+    (own, peer)
 }

@@ -11,8 +11,10 @@ use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::packets::Past;
 use crate::state::{
-    self, Change, ConnState, Context, DiskState, Outcome, Role, StateError, VolumeState,
+    self, Change, ConnState, Context, DiskState, ImmediateEffects, Outcome, Role, StateError,
+    VolumeState,
 };
+use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
     /// What the state tables look at beside the record.
@@ -139,9 +141,6 @@ impl<P: Payload> Resource<P> {
 
     /// Puts a new record in place, with its immediate effects (`docs/spec/behaviour.md`, section 2.11).
     fn commit_state(&mut self, nr: VolumeNr, new: VolumeState) {
-        use state::ImmediateEffects as Now;
-
-        let now = self.now;
         let volume = self.volume_mut(nr);
         let old = core::mem::replace(&mut volume.state, new);
         self.note_trouble(nr, old, new);
@@ -167,33 +166,53 @@ impl<P: Payload> Resource<P> {
         }
         volume.source_open &= new.role == Role::Primary;
         volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
+        self.note_flags(nr, new);
+        self.do_at_once(nr, new, effects);
+        self.emit(Effect::StateChanged {
+            volume: nr,
+            old,
+            new,
+        });
+        self.after.push_back((nr, old, new));
+    }
+
+    /// What the record of the disk says of the state from now on. The mark of a Primary stays until the consequences of the
+    /// change take it away.
+    fn note_flags(&mut self, nr: VolumeNr, new: VolumeState) {
+        let volume = self.volume_mut(nr);
+        let Some(disk) = volume.disk.as_deref_mut() else {
+            return;
+        };
+        if new.disk < DiskState::Inconsistent || new.disk == DiskState::DUnknown {
+            return;
+        }
+        let before = disk.sb.flags.bits();
+        let mut flags = state::md_flags(new, volume.crashed_primary, before);
+        if volume.invalidated {
+            flags &= !MdFlags::CONSISTENT.bits();
+        }
+        let mark = MdFlags::PRIMARY_IND.bits();
+        if before & mark != 0 && flags & mark == 0 {
+            flags |= mark;
+            disk.unmark_due = true;
+        }
+        if flags != before {
+            disk.sb.flags = MdFlags::from_bits_retain(flags);
+            disk.sb_dirty = true;
+        }
+    }
+
+    fn do_at_once(&mut self, nr: VolumeNr, new: VolumeState, effects: ImmediateEffects) {
+        use ImmediateEffects as Now;
+
+        let now = self.now;
+        let volume = self.volume_mut(nr);
         if let Some(disk) = volume.disk.as_deref_mut() {
-            if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {
-                let mut flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
-                if volume.invalidated {
-                    flags &= !rdb_meta::MdFlags::CONSISTENT.bits();
-                }
-                let mark = rdb_meta::MdFlags::PRIMARY_IND.bits();
-                if disk.sb.flags.bits() & mark != 0 && flags & mark == 0 {
-                    flags |= mark;
-                    disk.unmark_due = true;
-                }
-                if flags != disk.sb.flags.bits() {
-                    disk.sb.flags = rdb_meta::MdFlags::from_bits_retain(flags);
-                    disk.sb_dirty = true;
-                }
-            }
             if effects.contains(Now::EXPOSE_DISK) {
                 volume.exposed_uuid = disk.sb.uuids[0];
             }
             if effects.contains(Now::CONNECTED) && core::mem::take(&mut disk.al_suspended) {
-                let text = "Resumed AL updates";
-                self.fx.push(Effect::Log {
-                    level: Level::Info,
-                    volume: Some(nr),
-                    text: text.into(),
-                    cause: self.log_cause,
-                });
+                self.log_volume(Level::Info, nr, "Resumed AL updates");
             }
         }
         let volume = self.volume_mut(nr);
@@ -227,12 +246,6 @@ impl<P: Payload> Resource<P> {
         if effects.contains(Now::LEFT_WF_REPORT_PARAMS) {
             self.end_exchange_if_all_told();
         }
-        self.emit(Effect::StateChanged {
-            volume: nr,
-            old,
-            new,
-        });
-        self.after.push_back((nr, old, new));
     }
 
     /// Runs the consequences of the state changes so far, in order.

@@ -1,6 +1,7 @@
 //! What the peer asks of our disk: writes to mirror, and reads.
 
 use alloc::format;
+use alloc::string::String;
 
 use rdb_meta::{ExtentNr, activity_log::Acquire};
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
@@ -12,7 +13,7 @@ use crate::metadata::{MdKind, Then};
 use crate::range_locks::{Queued, Ticket, Waiter};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{Holder, PeerKey, RequestOrPeer};
+use crate::volume::{Holder, PeerKey, RequestOrPeer, Volume};
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
@@ -79,25 +80,10 @@ impl<P: Payload> Resource<P> {
     ) {
         let connection = self.net.connection;
         let volume = self.volume(nr);
-        if volume.state.conn < ConnState::Connected {
-            self.protocol_error(format!(
-                "volume {nr}: a write before the handshake of its volume is over"
-            ));
-            return;
-        }
-        let (sector, end) = (
-            header.sector,
-            header.sector.saturating_add(u64::from(bytes / 512)),
-        );
-        if bytes == 0
-            || !bytes.is_multiple_of(512)
-            || bytes > DISCARD_RECEIVED_MAX
-            || end > volume.size
-        {
-            let size = volume.size;
-            self.protocol_error(format!(
-                "volume {nr}: a write of {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
-            ));
+        let sector = header.sector;
+        let end = sector.saturating_add(u64::from(bytes / 512));
+        if let Some(wrong) = wrong_write(volume, sector, bytes) {
+            self.protocol_error(format!("volume {nr}: {wrong}"));
             return;
         }
         let usable = volume.has_usable_disk();
@@ -467,3 +453,19 @@ pub(crate) const HELD_MAX: usize = 1 << 18;
 /// Largest discard a peer may ask for, in bytes (`docs/spec/wire.md`, section 7.8): at most 33 extents of the activity
 /// log, which one transaction and the smallest log can hold.
 const DISCARD_RECEIVED_MAX: u32 = 128 << 20;
+
+/// Why no right peer sends a write of these bytes, if so.
+fn wrong_write<P>(volume: &Volume<P>, sector: u64, bytes: u32) -> Option<String> {
+    let size = volume.size;
+    let end = sector.saturating_add(u64::from(bytes / 512));
+    if volume.state.conn < ConnState::Connected {
+        Some("a write before the handshake of its volume is over".into())
+    } else if bytes == 0 || !bytes.is_multiple_of(512) || bytes > DISCARD_RECEIVED_MAX || end > size
+    {
+        Some(format!(
+            "a write of {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
+        ))
+    } else {
+        None
+    }
+}

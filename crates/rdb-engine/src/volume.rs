@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use rdb_meta::{ActivityLog, Bitmap, Layout, Superblock};
+use rdb_meta::{ActivityLog, Bitmap, Layout, MdFlags, Superblock};
 
 use crate::config::DiskOptions;
 use crate::event::DiskInfo;
@@ -272,6 +272,44 @@ pub(crate) enum RequestOrPeer {
 }
 
 impl Disk {
+    /// A disk whose metadata has been read, before that is put in order.
+    pub(crate) fn new(
+        info: DiskInfo,
+        options: DiskOptions,
+        layout: Layout,
+        sb: Superblock,
+        bitmap: Bitmap,
+    ) -> Disk {
+        Disk {
+            info,
+            options,
+            marks_merged: sb.flags.contains(MdFlags::CONSISTENT),
+            al: ActivityLog::new(layout.al, sb.al_nr_extents, 0),
+            layout,
+            sb,
+            sb_dirty: true,
+            flush_due: false,
+            bitmap,
+            al_pending: VecDeque::new(),
+            al_starved: VecDeque::new(),
+            al_suspended: false,
+            md_queue: VecDeque::new(),
+            md_running: None,
+            pages_unflushed: false,
+            al_op_queued: false,
+            // What the disk took before it was attached may still be in its cache.
+            data_written: 1,
+            data_flushing: 0,
+            data_durable: 0,
+            mark_durable: false,
+            unmark_due: false,
+            failed: false,
+            lazy_since: None,
+            ready: false,
+            detaching: false,
+        }
+    }
+
     pub(crate) fn ids(&self) -> GenerationIds {
         let [current, bitmap, younger, older] = self.sb.uuids;
         GenerationIds {

@@ -14,7 +14,7 @@ use crate::Bug;
 use crate::config::Protocol;
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
-use crate::ids::{RequestId, SendTag, Time, VolumeNr};
+use crate::ids::{IoTag, RequestId, SendTag, Time, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState, VolumeState};
@@ -279,7 +279,6 @@ impl<P: Payload> Resource<P> {
         let payload = request.payload.take();
         request.good_here = local && state.has_lasting_copy();
         let kind = request.kind.clone();
-        let fua = matches!(kind, RequestKind::Write { fua: true, .. });
         if replicate {
             self.send_write(key, nr, sector, bytes, &kind, payload.clone());
         }
@@ -289,36 +288,7 @@ impl<P: Payload> Resource<P> {
             volume.counters.written += u64::from(bytes / 512);
             volume.counters.application_sectors += u64::from(bytes / 512);
             let tag = self.start_data_io(Io::Application { volume: nr, key });
-            self.emit(match (&kind, payload) {
-                (RequestKind::Write { .. }, Some(payload)) => Effect::Write {
-                    volume: nr,
-                    tag,
-                    sector,
-                    payload,
-                    fua,
-                },
-                (RequestKind::WriteZeroes { may_unmap: true }, _) => Effect::Discard {
-                    volume: nr,
-                    tag,
-                    sector,
-                    bytes,
-                    kind: DiscardKind::ZeroesMayUnmap,
-                },
-                (RequestKind::WriteZeroes { may_unmap: false }, _) => Effect::Discard {
-                    volume: nr,
-                    tag,
-                    sector,
-                    bytes,
-                    kind: DiscardKind::Zeroes,
-                },
-                _ => Effect::Discard {
-                    volume: nr,
-                    tag,
-                    sector,
-                    bytes,
-                    kind: DiscardKind::Discard,
-                },
-            });
+            self.emit(local_effect(nr, tag, (sector, bytes), &kind, payload));
         }
     }
 
@@ -506,3 +476,34 @@ impl<P: Payload> Resource<P> {
 
 /// How many of those that wait for a slot of the activity log are looked at, in vain, when one may have become free.
 const STARVED_LOOKED_AT: usize = 64;
+
+/// What a request is for our own disk.
+fn local_effect<P>(
+    volume: VolumeNr,
+    tag: IoTag,
+    (sector, bytes): (u64, u32),
+    kind: &RequestKind<()>,
+    payload: Option<P>,
+) -> Effect<P> {
+    let kind = match (kind, payload) {
+        (&RequestKind::Write { fua, .. }, Some(payload)) => {
+            return Effect::Write {
+                volume,
+                tag,
+                sector,
+                payload,
+                fua,
+            };
+        }
+        (RequestKind::WriteZeroes { may_unmap: true }, _) => DiscardKind::ZeroesMayUnmap,
+        (RequestKind::WriteZeroes { may_unmap: false }, _) => DiscardKind::Zeroes,
+        _ => DiscardKind::Discard,
+    };
+    Effect::Discard {
+        volume,
+        tag,
+        sector,
+        bytes,
+        kind,
+    }
+}

@@ -209,43 +209,46 @@ impl<P: Payload> Resource<P> {
                     self.step_admin();
                 }
             }
-            Stage::Bitmap if ready => {
-                let volume = self.volume(nr);
-                if volume.application_pending > 0 || volume.writes_open > 0 {
-                    self.set_stage(Stage::Drain);
-                    return;
-                }
-                match self.change(nr, change, false) {
-                    Err(StateError::InTransientState) => return,
-                    Err(error) => {
-                        self.log_refusal(nr, error, change);
-                        self.admin_state_error(error);
-                        return;
-                    }
-                    Ok(_) => {}
-                }
-                self.run_after(); // what must be written before the mark goes is queued first
-                self.emit(Effect::Device {
-                    volume: nr,
-                    device: None,
-                });
-                if self.is_up() && self.volume(nr).state.conn >= ConnState::WFReportParams {
-                    self.send_state(nr);
-                }
-                self.set_stage(Stage::Durable);
-                if self.volume(nr).has_usable_disk() {
-                    let disk = self.disk_mut(nr);
-                    let mut ids = disk.ids();
-                    ids.set_primary_bit(false);
-                    disk.set_ids(ids);
-                    let then = self.then_admin();
-                    self.md(nr, MdKind::SUPERBLOCK, then);
-                } else {
-                    self.admin_done(Ok(()));
-                }
-            }
+            Stage::Bitmap if ready => self.demote(nr, change),
             Stage::Durable if ready => self.admin_done(Ok(())),
             _ => {}
+        }
+    }
+
+    /// The bitmap is written: the role is given up, unless requests have come meanwhile.
+    fn demote(&mut self, nr: VolumeNr, change: Change) {
+        let volume = self.volume(nr);
+        if volume.application_pending > 0 || volume.writes_open > 0 {
+            self.set_stage(Stage::Drain);
+            return;
+        }
+        match self.change(nr, change, false) {
+            Err(StateError::InTransientState) => return,
+            Err(error) => {
+                self.log_refusal(nr, error, change);
+                self.admin_state_error(error);
+                return;
+            }
+            Ok(_) => {}
+        }
+        self.run_after(); // what must be written before the mark goes is queued first
+        self.emit(Effect::Device {
+            volume: nr,
+            device: None,
+        });
+        if self.is_up() && self.volume(nr).state.conn >= ConnState::WFReportParams {
+            self.send_state(nr);
+        }
+        self.set_stage(Stage::Durable);
+        if self.volume(nr).has_usable_disk() {
+            let disk = self.disk_mut(nr);
+            let mut ids = disk.ids();
+            ids.set_primary_bit(false);
+            disk.set_ids(ids);
+            let then = self.then_admin();
+            self.md(nr, MdKind::SUPERBLOCK, then);
+        } else {
+            self.admin_done(Ok(()));
         }
     }
 }

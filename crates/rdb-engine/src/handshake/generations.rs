@@ -29,50 +29,27 @@ impl<P: Payload> Resource<P> {
         let exposed = volume.exposed_uuid;
         volume.peer.ids = Some(peer);
         let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
-        if state.role == Role::Primary
-            && state.disk < DiskState::Inconsistent
-            && first_look
-            && !same(exposed, uuids.current)
-        {
-            let text = format!("Can only connect to data with current UUID={exposed:016X}");
-            self.stand_alone_for(Trouble::LacksOurData, nr, text);
-            return;
-        }
-        if state.role == Role::Primary
-            && state.disk < DiskState::Inconsistent
-            && first_look
-            && self.volume(nr).source_open
-        {
-            let text = "the peer's disk lacks writes that only our own disk has";
-            self.stand_alone_for(Trouble::LacksOurData, nr, text);
-            return;
+        let users_are_there = state.role == Role::Primary && state.disk < DiskState::Inconsistent;
+        if users_are_there && first_look {
+            let lacking = if !same(exposed, uuids.current) {
+                Some(format!(
+                    "Can only connect to data with current UUID={exposed:016X}"
+                ))
+            } else if volume.source_open {
+                Some("the peer's disk lacks writes that only our own disk has".into())
+            } else {
+                None
+            };
+            if let Some(text) = lacking {
+                self.stand_alone_for(Trouble::LacksOurData, nr, text);
+                return;
+            }
         }
         self.release_first_state(nr);
         if state.conn == ConnState::Connected && peer.skip_initial_sync() {
-            let is_primary = state.role == Role::Primary;
-            let Some(disk) = self.volume_mut(nr).usable_disk() else {
-                return;
-            };
-            let mut ids = disk.ids();
-            if ids.current & !1 != crate::generation::JUST_CREATED {
+            if !self.skip_initial_sync(nr, uuids.current) {
                 return;
             }
-            ids.skip_initial_sync(uuids.current, is_primary);
-            disk.set_ids(ids);
-            disk.al_suspended = false;
-            self.log_volume(
-                Level::Info,
-                nr,
-                "Accepted new current UUID, preparing to skip initial sync",
-            );
-            // (At once: a write of the peer's may be marked before it is our turn to write the bitmap. A crash before
-            // that finds a disk that was just created, and syncs all of it.)
-            self.disk_mut(nr).bitmap.clear_all();
-            self.md(nr, MdKind::AllPages, Then::Nothing);
-            let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
-            self.fact(nr, change);
-            // A state of ours that was on its way may have told the peer "Inconsistent" after it had decided.
-            self.send_state(nr);
         } else if state.conn >= ConnState::Connected
             && state.disk < DiskState::Inconsistent
             && state.pdsk == DiskState::UpToDate
@@ -100,6 +77,35 @@ impl<P: Payload> Resource<P> {
         if shared.is_some_and(|shared| !same(shared, uuids.current)) {
             self.loss_settled(nr, true);
         }
+    }
+
+    /// The peer declares both disks equal, which were just created. Says whether ours was.
+    fn skip_initial_sync(&mut self, nr: VolumeNr, current: u64) -> bool {
+        let is_primary = self.volume(nr).state.role == Role::Primary;
+        let Some(disk) = self.volume_mut(nr).usable_disk() else {
+            return false;
+        };
+        let mut ids = disk.ids();
+        if ids.current & !1 != crate::generation::JUST_CREATED {
+            return false;
+        }
+        ids.skip_initial_sync(current, is_primary);
+        disk.set_ids(ids);
+        disk.al_suspended = false;
+        self.log_volume(
+            Level::Info,
+            nr,
+            "Accepted new current UUID, preparing to skip initial sync",
+        );
+        // (At once: a write of the peer's may be marked before it is our turn to write the bitmap. A crash before
+        // that finds a disk that was just created, and syncs all of it.)
+        self.disk_mut(nr).bitmap.clear_all();
+        self.md(nr, MdKind::AllPages, Then::Nothing);
+        let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
+        self.fact(nr, change);
+        // A state of ours that was on its way may have told the peer "Inconsistent" after it had decided.
+        self.send_state(nr);
+        true
     }
 
     /// A new data generation: the peer has missed what comes now. Writes do not complete before it is durable.

@@ -55,24 +55,12 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).peer.past |= Past::TOLD;
         }
         self.release_first_state(nr);
-        let mut effective = packet.disk;
         if packet.disk != DiskState::UpToDate {
             self.volume_mut(nr).peer.write_failed = false;
         }
-        if packet.disk == DiskState::Negotiating {
-            let Some(ids) = &peer_ids else {
-                self.protocol_error(format!(
-                    "volume {nr}: P_STATE of a disk in negotiation without P_UUIDS"
-                ));
-                return;
-            };
-            effective = sync_decision::effective_peer_disk(packet.disk, ids);
-            self.log_volume(
-                Level::Info,
-                nr,
-                format!("real peer disk state = {effective}"),
-            );
-        }
+        let Some(effective) = self.real_disk(nr, packet.disk, peer_ids) else {
+            return;
+        };
         if let Some(text) = rules::peer_state::contradiction(own, packet) {
             self.log_volume(Level::Warn, nr, format!("{text}: connecting anew"));
             self.lose_connection(ConnState::NetworkFailure);
@@ -102,6 +90,27 @@ impl<P: Payload> Resource<P> {
             Meaning::Told(told) => told,
         };
         self.take_over(nr, packet, peer_ids, told);
+    }
+
+    /// What the peer's disk is, after a look at its generations if that is being negotiated. Nothing if they are not known,
+    /// which is the end of the connection.
+    fn real_disk(
+        &mut self,
+        nr: VolumeNr,
+        told: DiskState,
+        ids: Option<PeerIds>,
+    ) -> Option<DiskState> {
+        if told != DiskState::Negotiating {
+            return Some(told);
+        }
+        let Some(ids) = ids else {
+            let text = format!("volume {nr}: P_STATE of a disk in negotiation without P_UUIDS");
+            self.protocol_error(text);
+            return None;
+        };
+        let disk = sync_decision::effective_peer_disk(told, &ids);
+        self.log_volume(Level::Info, nr, format!("real peer disk state = {disk}"));
+        Some(disk)
     }
 
     /// Compares generations if it is time, and takes the peer's state over.

@@ -21,35 +21,13 @@ impl<P: Payload> Resource<P> {
     /// P_SIZES: what may follow from it is said by [`rules::sizes`].
     pub(crate) fn on_sizes(&mut self, nr: VolumeNr, sizes: &Sizes) {
         let volume = self.volume_mut(nr);
-        let state = volume.state;
         volume.peer_sizes_seen = true;
         let old_size = volume.size;
         if sizes.d_size == 0 {
             self.release_first_state(nr);
         }
-        let volume = self.volume(nr);
-        let attached = volume
-            .disk
-            .as_deref()
-            .filter(|_| state.disk >= DiskState::Negotiating);
-        let (usable, own_user) = attached.map_or((None, 0), |disk| {
-            (Some(disk.layout.usable_sectors), disk.options.size_sectors)
-        });
-        let facts = rules::sizes::Facts {
-            state,
-            worth: match (state.disk, volume.negotiated) {
-                (DiskState::Negotiating, Some((disk, _))) => disk,
-                (disk, _) => disk,
-            },
-            moving: volume.attach.is_some() && attached.is_none()
-                || volume.disk.is_some() && attached.is_none(),
-            usable,
-            user: own_user,
-            size: old_size,
-            peer_disk: sizes.d_size,
-            peer_user: sizes.u_size,
-            peer_device: sizes.c_size,
-        };
+        let facts = self.size_facts(nr, sizes);
+        let (usable, own_user) = (facts.usable, facts.user);
         let verdict = rules::sizes::decide(&facts);
         if let Verdict::Wrong(wrong) = verdict {
             self.protocol_error(format!("volume {nr}: P_SIZES: {wrong}"));
@@ -98,26 +76,56 @@ impl<P: Payload> Resource<P> {
             );
             self.log_volume(Level::Error, nr, text);
         }
-        let occasion = rules::sizes::occasion(&facts);
-        if occasion == Occasion::Other {
-            return; // nothing follows, no answer either: two nodes that differ would answer each other for ever
+        if rules::sizes::occasion(&facts) != Occasion::Other {
+            self.answer_sizes(nr, sizes, old_size);
         }
-        let size = self.volume(nr).size;
-        if state.conn > ConnState::WFReportParams {
-            if sizes.c_size != size {
-                self.send_sizes(nr, false);
-            }
-            if size > old_size && state.conn == ConnState::Connected {
-                if sizes.dds_flags.contains(DdsFlags::NO_RESYNC) {
-                    self.log_volume(
-                        Level::Info,
-                        nr,
-                        "Resync of new storage suppressed with --assume-clean",
-                    );
-                } else {
-                    self.resync_after_growth(nr);
-                }
-            }
+    }
+
+    fn size_facts(&self, nr: VolumeNr, sizes: &Sizes) -> rules::sizes::Facts {
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let attached = volume
+            .disk
+            .as_deref()
+            .filter(|_| state.disk >= DiskState::Negotiating);
+        let (usable, own_user) = attached.map_or((None, 0), |disk| {
+            (Some(disk.layout.usable_sectors), disk.options.size_sectors)
+        });
+        rules::sizes::Facts {
+            state,
+            worth: match (state.disk, volume.negotiated) {
+                (DiskState::Negotiating, Some((disk, _))) => disk,
+                (disk, _) => disk,
+            },
+            moving: volume.attach.is_some() && attached.is_none()
+                || volume.disk.is_some() && attached.is_none(),
+            usable,
+            user: own_user,
+            size: volume.size,
+            peer_disk: sizes.d_size,
+            peer_user: sizes.u_size,
+            peer_device: sizes.c_size,
+        }
+    }
+
+    /// Tells the peer our size if it has another, and syncs what the device has grown by. (Not for sizes that come out of turn:
+    /// two nodes that differ would answer each other for ever.)
+    fn answer_sizes(&mut self, nr: VolumeNr, sizes: &Sizes, old_size: u64) {
+        let (conn, size) = (self.volume(nr).state.conn, self.volume(nr).size);
+        if conn <= ConnState::WFReportParams {
+            return;
+        }
+        if sizes.c_size != size {
+            self.send_sizes(nr, false);
+        }
+        if size <= old_size || conn != ConnState::Connected {
+            return;
+        }
+        if sizes.dds_flags.contains(DdsFlags::NO_RESYNC) {
+            let text = "Resync of new storage suppressed with --assume-clean";
+            self.log_volume(Level::Info, nr, text);
+        } else {
+            self.resync_after_growth(nr);
         }
     }
 
