@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::op::{Limit, Op};
 
-/// How long a daemon may take to say hello, and between two signs of life, when nothing else is said.
+/// How long a daemon whose socket is not there, or takes nothing, is waited for when nothing else is said. (Between two signs of life
+/// there are 5 s.)
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
 
 /// The limits of one call: DRBD's `cmd-timeout-short`, `-medium` and `-long`; `None` is none.

@@ -188,6 +188,14 @@ pub struct VolumeReport {
 }
 
 impl VolumeReport {
+    /// How much of the device is in sync with the peer's.
+    pub fn in_sync_percent(&self) -> f64 {
+        if self.size_kib == 0 {
+            return 100.0;
+        }
+        100.0 * (1.0 - self.out_of_sync_kib as f64 / self.size_kib as f64)
+    }
+
     /// The word for the volume's connection state.
     pub fn cstate_word(&self) -> &'static str {
         self.cstate.map_or(FAILED, ConnState::as_str)

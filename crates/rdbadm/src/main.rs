@@ -21,7 +21,8 @@ mod step;
 mod verbs;
 mod watchdog;
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use step::Family;
@@ -81,6 +82,16 @@ fn role_of(name: &str) -> Option<(Role, Family)> {
         _ => return None,
     };
     Some((role, family))
+}
+
+/// A variable of the environment. One that is set to nothing is not set, as scripts mean it.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The run directory that the environment names, or the usual one.
+pub(crate) fn default_run_dir() -> PathBuf {
+    variable("RDB_RUN_DIR").map_or_else(|| PathBuf::from("/run/rdb"), PathBuf::from)
 }
 
 /// The host's name, as `uname -n` prints it.

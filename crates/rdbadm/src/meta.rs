@@ -36,9 +36,7 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
             return 1;
         }
     };
-    let run_dir =
-        std::env::var_os("RDB_RUN_DIR").map_or_else(|| PathBuf::from("/run/rdb"), PathBuf::from);
-    let mut executor = Executor::new(program.to_owned(), family, run_dir);
+    let mut executor = Executor::new(program.to_owned(), family, crate::default_run_dir());
     executor.is_setup = true;
     executor.run(&Step {
         resource: String::new(),

@@ -27,9 +27,8 @@ const ADDRESS_PAIR: &str = "??";
 
 /// Runs `rdbsetup` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
-    let mut run_dir =
-        std::env::var_os("RDB_RUN_DIR").map_or_else(|| PathBuf::from("/run/rdb"), PathBuf::from);
-    let mut node = std::env::var("RDB_NODE").ok();
+    let mut run_dir = crate::default_run_dir();
+    let mut node = crate::variable("RDB_NODE").and_then(|name| name.into_string().ok());
     let mut timeout = None;
     let mut rest = Vec::new();
     let mut words = words.into_iter();

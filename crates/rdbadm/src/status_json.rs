@@ -4,8 +4,7 @@ use rdb_control::{ConnState, ReasonReport, ResourceReport, Suspension, VolumeRep
 use serde_json::{Value, json};
 
 use crate::status_text::{
-    connection_word, in_sync_percent, peer_role, replication_word, resync_suspended, role,
-    write_ordering,
+    connection_word, peer_role, replication_word, resync_suspended, role, write_ordering,
 };
 
 /// The JSON of DRBD 9 for these resources, with a newline.
@@ -139,7 +138,7 @@ fn peer_device_json(volume: &VolumeReport) -> Value {
         "unacked": volume.unacked,
         "has-sync-details": volume.sync.is_some(),
         "has-online-verify-details": false,
-        "percent-in-sync": round2(in_sync_percent(volume)),
+        "percent-in-sync": round2(volume.in_sync_percent()),
     });
     if let Some(reason) = &volume.resync_reason {
         value["resync-reason"] = reason_json(reason);

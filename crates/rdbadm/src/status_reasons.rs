@@ -70,7 +70,7 @@ fn add(
     }
 }
 
-/// How far a resync is, with the figures of the status file.
+/// How far a resync is: the share of the disk that is in sync, as `done:` has it, and the pace of the status file.
 fn progress(volume: &VolumeReport, number: Option<u16>) -> Option<String> {
     let sync = volume.sync.as_ref()?;
     if !matches!(
@@ -79,11 +79,10 @@ fn progress(volume: &VolumeReport, number: Option<u16>) -> Option<String> {
     ) {
         return None;
     }
-    let volume = number.map_or_else(String::new, |volume| format!("volume {volume} "));
+    let number = number.map_or_else(String::new, |number| format!("volume {number} "));
     Some(format!(
-        "resync-progress: {volume}{}.{} % at {} K/s, {} s to go",
-        sync.done_permille / 10,
-        sync.done_permille % 10,
+        "resync-progress: {number}{:.2} % in sync, at {} K/s, {} s to go",
+        volume.in_sync_percent(),
         sync.rate_kib,
         sync.left_s
     ))
@@ -243,6 +242,10 @@ mod tests {
         let mut syncing = well();
         syncing.volumes[0].cstate = Some(ConnState::SyncTarget);
         syncing.volumes[0].disk = DiskState::Inconsistent;
+        (
+            syncing.volumes[0].size_kib,
+            syncing.volumes[0].out_of_sync_kib,
+        ) = (1_000_000, 335_900);
         syncing.volumes[0].sync = Some(SyncReport {
             total_kib: 1_000_000,
             left_kib: 500_000,
@@ -260,10 +263,12 @@ mod tests {
         assert_eq!(
             lines(&syncing),
             [
-                "resync-progress: 49.9 % at 10000 K/s, 50 s to go",
+                "resync-progress: 66.41 % in sync, at 10000 K/s, 50 s to go",
                 "resync-reason: SyncTarget: it goes at c-max-rate",
             ]
         );
+        let text = crate::status_text::text(&syncing, Default::default());
+        assert!(text.contains(" done:66.41\n"), "{text}");
     }
 
     /// Whatever is wrong, one thing at a time: the check finds it.

@@ -248,14 +248,7 @@ fn done_percent(volume: &VolumeReport) -> Option<f64> {
                 | ConnState::PausedSyncT
         )
     );
-    (is_syncing && volume.size_kib > 0).then(|| in_sync_percent(volume))
-}
-
-pub(crate) fn in_sync_percent(volume: &VolumeReport) -> f64 {
-    if volume.size_kib == 0 {
-        return 100.0;
-    }
-    100.0 * (1.0 - volume.out_of_sync_kib as f64 / volume.size_kib as f64)
+    (is_syncing && volume.size_kib > 0).then(|| volume.in_sync_percent())
 }
 
 fn joined(words: impl Iterator<Item = &'static str>) -> String {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::settings::DEFAULT_RUN_DIR;
 
@@ -31,4 +32,24 @@ pub(crate) struct Args {
     /// Write the manual page into a directory and do nothing else
     #[arg(long, value_name = "DIR", hide = true)]
     pub(crate) generate_man: Option<PathBuf>,
+}
+
+impl Args {
+    /// A variable of the environment that is set to nothing is not set.
+    ///
+    /// # Errors
+    /// When a word is not understood.
+    pub(crate) fn of_command_line() -> Result<Args, clap::Error> {
+        let mut command = Args::command();
+        for (option, variable) in [
+            ("frontend", "RDB_FRONTEND"),
+            ("run_dir", "RDB_RUN_DIR"),
+            ("node", "RDB_NODE"),
+        ] {
+            if std::env::var_os(variable).is_some_and(|value| value.is_empty()) {
+                command = command.mut_arg(option, |arg| arg.env(Resettable::Reset));
+            }
+        }
+        Args::from_arg_matches(&command.try_get_matches()?)
+    }
 }

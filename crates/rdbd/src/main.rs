@@ -52,7 +52,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,7 +79,7 @@ static ALLOCATOR: rdb_runtime::WipingAllocator = rdb_runtime::WipingAllocator;
 
 fn main() -> ExitCode {
     fallback::begin();
-    let args = match Args::try_parse() {
+    let args = match Args::of_command_line() {
         Ok(args) => args,
         Err(error) => {
             fallback::go_back(&error.to_string(), None);

@@ -41,6 +41,9 @@ pub(crate) fn frontend(
     given: Option<&str>,
     settings: &Settings,
 ) -> Result<Frontend, rdb_frontend::FrontendError> {
-    let name = given.or(settings.frontend.as_deref()).unwrap_or("auto");
-    Frontend::from_name(name).and_then(Frontend::settle)
+    // A word in the file that is none is wrong, whatever takes its place.
+    let named = settings.frontend.as_deref();
+    let named = named.map(Frontend::from_name).transpose()?;
+    let given = given.map(Frontend::from_name).transpose()?;
+    given.or(named).unwrap_or(Frontend::Auto).settle()
 }

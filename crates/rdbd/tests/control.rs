@@ -575,6 +575,46 @@ fn settings_that_are_no_file_are_said_once_and_at_once() {
     }
 }
 
+/// Whatever takes its place: the next daemon may be started without that.
+#[test]
+fn a_front_end_in_the_settings_that_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = dir.path().join("rdbd.toml");
+    for (name, code) in [("x", 1), ("socket", 0)] {
+        std::fs::write(&settings, format!("frontend = \"{name}\"\n")).unwrap();
+        let output = command(&dir.path().join("run"))
+            .args(["--check", "--config"])
+            .arg(&settings)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert_eq!(
+            text.contains("unknown front end \"x\""),
+            code == 1,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = dir.path().join("rdbd.toml");
+    std::fs::write(&settings, "frontend = \"socket\"\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rdbd"))
+        .args(["--check", "--run-dir"])
+        .arg(dir.path().join("run"))
+        .arg("--config")
+        .arg(&settings)
+        .env("RDB_FRONTEND", "")
+        .env("RDB_NODE", "")
+        .env("RDB_RUN_DIR", "")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Every place where these bytes stand in the memory that a daemon may write to, but for the stacks of its threads.
 fn places_in_memory(pid: u32, needle: &[u8]) -> Vec<String> {
     use std::os::unix::fs::FileExt;

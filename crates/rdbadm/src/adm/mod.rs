@@ -86,15 +86,21 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
                 out::error("It is a command of DRBD's that rdb does not serve yet.");
             } else if let Some(ContextValue::Strings(near)) =
                 error.get(ContextKind::SuggestedSubcommand)
-                && let Some(near) = near.first()
+                // The nearest comes last.
+                && let Some(near) = near.last()
             {
                 out::error(&format!("Did you mean '{near}'?"));
             }
         }
         ErrorKind::UnknownArgument => {
             let option = word(ContextKind::InvalidArg);
+            let near = word(ContextKind::SuggestedArg);
+            let near = match near.is_empty() {
+                true => format!("try '{program} help'"),
+                false => format!("Did you mean '{near}'?"),
+            };
             out::error(&format!(
-                "{program}: unrecognized option '{option}'\ntry '{program} help'"
+                "{program}: unrecognized option '{option}'\n{near}"
             ));
         }
         _ => out::error(error.render().to_string().trim_end()),

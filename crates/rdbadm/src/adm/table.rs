@@ -83,6 +83,12 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
         .help(help)
 }
 
+/// An option that a variable of the environment stands for, unless that is set to nothing.
+fn from_env(arg: Arg, variable: &'static str) -> Arg {
+    let is_empty = std::env::var_os(variable).is_some_and(|value| value.is_empty());
+    if is_empty { arg } else { arg.env(variable) }
+}
+
 fn globals() -> Vec<Arg> {
     vec![
         Arg::new("dry-run")
@@ -97,18 +103,16 @@ fn globals() -> Vec<Arg> {
             .global(true)
             .action(ArgAction::SetTrue)
             .help("Print what is done; more of the status"),
-        Arg::new("config-file")
+        from_env(Arg::new("config-file"), "RDB_CONF")
             .short('c')
             .long("config-file")
             .global(true)
-            .env("RDB_CONF")
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
             .help("Configuration file; - and /dev/stdin are standard input [default: /etc/rdb.conf, else /etc/drbd.conf]"),
-        Arg::new("node")
+        from_env(Arg::new("node"), "RDB_NODE")
             .long("node")
             .global(true)
-            .env("RDB_NODE")
             .value_name("NAME")
             .help("This node's name [default: the host name]"),
         Arg::new("peer")
@@ -137,10 +141,9 @@ fn globals() -> Vec<Arg> {
 
 /// `--run-dir`, which all the commands have.
 pub(crate) fn run_dir_arg() -> Arg {
-    Arg::new("run-dir")
+    from_env(Arg::new("run-dir"), "RDB_RUN_DIR")
         .long("run-dir")
         .global(true)
-        .env("RDB_RUN_DIR")
         .value_name("DIR")
         .default_value("/run/rdb")
         .value_parser(value_parser!(PathBuf))
