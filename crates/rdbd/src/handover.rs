@@ -50,22 +50,18 @@ impl Node {
         program: Option<PathBuf>,
         force: bool,
     ) -> Outcome<Value> {
-        if self.successor.borrow().is_some() {
-            return Err(Failure::Error("it is being replaced already".to_owned()));
-        }
+        self.check_serves()?;
         let program = program.unwrap_or_else(|| self.program.clone());
         check_program(&program).await.map_err(Failure::Error)?;
         for target in self.all() {
             self.check_users(&target, force).await?;
         }
-        if self.successor.replace(Some(program.clone())).is_some() {
-            return Err(Failure::Error("it is being replaced already".to_owned()));
-        }
+        self.begin_replacement(program.clone())?;
         // Until here nothing was touched; from the record on there is no way back for this process.
         let plans = match self.put_on_record(What::All).await {
             Ok(plans) => plans,
             Err(error) => {
-                self.successor.replace(None);
+                self.cancel_replacement();
                 return Err(Failure::Error(format!(
                     "{error}: the next rdbd would not know what runs; nothing was touched"
                 )));
@@ -73,7 +69,7 @@ impl Node {
         };
         tracing::info!("replaced by {} as asked", program.display());
         self.carry_out_all(plans).await;
-        self.end.notify_one();
+        self.finish_replacement();
         Ok(Value::Null)
     }
 

@@ -5,6 +5,7 @@ use rdb_control::Refusal;
 use std::time::Duration;
 
 use rdb_engine::state::Role;
+use rdb_frontend::fuse::left;
 
 use crate::handover::device_use;
 use crate::node::Node;
@@ -30,6 +31,7 @@ impl Node {
                 return;
             }
             let users = users.join("; ");
+            self.waits_for(&users);
             if users != told {
                 tracing::warn!(
                     "not ended yet, for that would cut off who uses its devices: {users}"
@@ -49,6 +51,7 @@ impl Node {
         let Ok(status) = self.resource_status(target).await else {
             return users;
         };
+        users.extend(self.users_of_left_devices(target).await);
         for found in device_use(target).await.unwrap_or_default() {
             let is_primary = status
                 .volumes
@@ -69,6 +72,28 @@ impl Node {
             users.push(format!("{}/{} is {words}", target.name, found.volume));
         }
         users
+    }
+
+    /// Who waits for a device that was handed over and is not served yet: a loop device goes with a daemon that does not hand it
+    /// on. (The device is not asked, for nobody would answer.)
+    async fn users_of_left_devices(&self, target: &Target) -> Vec<String> {
+        let (waiting, _) = self.takeovers_of(&target.name);
+        let (run_dir, name) = (self.run_dir.clone(), target.name.clone());
+        let look = move || {
+            let mut users = Vec::new();
+            for volume in waiting.iter().map(|kept| kept.volume) {
+                let holders = left::holders(&run_dir, &name, volume.into());
+                if !holders.is_empty() {
+                    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+                    users.push(format!(
+                        "{name}/{volume} is to be Primary again, and is held open by {}",
+                        names.join(", ")
+                    ));
+                }
+            }
+            users
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     /// The same failure; if it is for users of the device, with their names.

@@ -5,6 +5,7 @@
 mod caller;
 mod check;
 mod convert;
+mod course;
 mod down;
 mod fallback;
 mod figures;
@@ -28,6 +29,7 @@ mod run_dir;
 mod server;
 mod sessions;
 mod settings;
+mod signals;
 mod stopped;
 mod streams;
 mod systemd;
@@ -47,16 +49,17 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::course::Course;
 use crate::guard::StatusFile;
 use crate::handover::What;
 use crate::node::Node;
-use crate::reload::{Ends, Reload, Serving};
+use crate::reload::{Reload, Serving};
 use crate::run_dir::{Held, LOCK_FD};
 use crate::server::{Access, Server};
 use crate::settings::{DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
+use crate::signals::Signals;
 
 // (Cargo gives a feature to all who are built together: better no daemon than one with bugs on purpose.)
 const _: () = assert!(
@@ -145,6 +148,7 @@ fn run(args: Args) -> Result<()> {
         settings.askers().group_id()?;
         return check::run(&run_dir, frontend);
     }
+    signals::block().context("signals")?;
     if let Some(watch) = fallback::asked_to_watch() {
         return fallback::watch(&watch, &run_dir);
     }
@@ -231,8 +235,7 @@ async fn serve(
     left_sessions: LeftSessions,
 ) -> Result<End> {
     let run_dir = held.borrow().path().to_owned();
-    let mut ends = Ends::listen()?;
-    let hangup = signal(SignalKind::hangup())?;
+    let signals = Signals::listen().context("signals")?;
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
     let server = Server::bind(&run_dir, Access::Administer)
         .with_context(|| format!("control socket {}", socket.display()))?;
@@ -276,18 +279,16 @@ async fn serve(
     fallback::serves();
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     tokio::task::spawn_local(stopped::follow(Rc::clone(&node), stopped));
-    reload::follow(hangup, reload, Rc::clone(&node));
+    signals::follow(signals, reload, Rc::clone(&node));
     let mut servers = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
     servers.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
-    tokio::select! {
-        says = ends.come() => tracing::info!("{says}: going down"),
-        () = node.end.notified() => {
-            // The answer to who asked is written first.
-            tokio::task::yield_now().await;
-            tracing::info!("going down as asked");
-        }
-    }
-    let successor = node.successor.borrow().clone();
+    let course = node.leaves().await;
+    // The answer to who asked is written first.
+    tokio::task::yield_now().await;
+    let successor = match course {
+        Course::Replaced { program, .. } => Some(program),
+        _ => None,
+    };
     if successor.is_none() {
         node.wait_for_users().await;
         node.hand_over(What::InUse).await;
@@ -389,14 +390,13 @@ mod session {
         }
     }
 
-    /// Ends a process at once.
-    pub(super) fn kill(process: &OwnedFd) -> io::Result<()> {
-        let (fd, signal) = (process.as_raw_fd(), libc::SIGKILL);
+    /// Sends a process a signal.
+    pub(super) fn send(process: &OwnedFd, signal: i32) -> io::Result<()> {
         // SAFETY: no information is passed with the signal; the rest are integers.
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
-                fd,
+                process.as_raw_fd(),
                 signal,
                 std::ptr::null::<libc::siginfo_t>(),
                 0,

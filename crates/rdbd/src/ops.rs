@@ -58,7 +58,7 @@ const NAME_MAX: usize = 127;
 impl Node {
     /// Does one operation. What it changes is on record for the next daemon before it is answered.
     pub(crate) async fn perform(&self, op: Op) -> Outcome<Value> {
-        if self.successor.borrow().is_some() {
+        if self.is_being_replaced() {
             return Err(Failure::Error(
                 "it is being replaced; try again in a moment".to_owned(),
             ));
@@ -192,7 +192,7 @@ impl Node {
                 if !self.registry.lock().resources().is_empty() {
                     return Err(Refusal::failure(code::RES_IN_USE, "").into());
                 }
-                self.end.notify_one();
+                self.is_told_to_end("shutdown");
             }
             // It needs more than this; the server passes it on.
             Op::Restart { .. } => return Err(Failure::Error("not here".to_owned())),

@@ -1,12 +1,10 @@
-//! Signals: SIGHUP opens the log anew and reads `rdbd.toml` again, three end the daemon in order, and no other ends it.
+//! The settings that resources are started with, and reading `rdbd.toml` again.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
 use rdb_engine::config::OnNoSpace;
 use rdb_frontend::Frontend;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::log::SetLevel;
 use crate::node::Node;
@@ -66,7 +64,8 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    fn reload(&mut self, node: &Node) {
+    /// Does what SIGHUP asks for.
+    pub(crate) fn reload(&mut self, node: &Node) {
         if let Some(path) = &self.log_file {
             match streams::log_to(path) {
                 Ok(()) => tracing::info!("the log begins anew at {}", path.display()),
@@ -113,74 +112,5 @@ impl Reload {
         }
         self.settings = settings;
         tracing::info!("the settings were read again");
-    }
-}
-
-/// The signals that end the daemon, in order.
-pub(crate) struct Ends([(Signal, &'static str); 4]);
-
-impl Ends {
-    /// Listens to them.
-    ///
-    /// # Errors
-    /// If the system does not allow it.
-    pub(crate) fn listen() -> std::io::Result<Ends> {
-        Ok(Ends([
-            (signal(SignalKind::terminate())?, "terminated"),
-            (signal(SignalKind::interrupt())?, "interrupted"),
-            (signal(SignalKind::quit())?, "told to quit"),
-            (
-                signal(SignalKind::from_raw(libc::SIGPWR))?,
-                "told of a power failure",
-            ),
-        ]))
-    }
-
-    /// Comes with the first of them; its words.
-    pub(crate) async fn come(&mut self) -> &'static str {
-        let [(a, a_says), (b, b_says), (c, c_says), (d, d_says)] = &mut self.0;
-        tokio::select! {
-            _ = a.recv() => a_says,
-            _ = b.recv() => b_says,
-            _ = c.recv() => c_says,
-            _ = d.recv() => d_says,
-        }
-    }
-}
-
-/// Reloads with every SIGHUP, and takes note of signals that would end a program which does not know them. Ends with the
-/// daemon.
-pub(crate) fn follow(mut hangup: Signal, mut reload: Reload, node: Rc<Node>) {
-    tokio::task::spawn_local(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP");
-            reload.reload(&node);
-        }
-    });
-    let useless = [
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGALRM,
-        libc::SIGVTALRM,
-        libc::SIGPROF,
-        libc::SIGIO,
-        libc::SIGSTKFLT,
-        libc::SIGXCPU,
-        libc::SIGXFSZ,
-    ];
-    for number in useless
-        .into_iter()
-        .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
-    {
-        match signal(SignalKind::from_raw(number)) {
-            Ok(mut useless) => {
-                _ = tokio::task::spawn_local(async move {
-                    while useless.recv().await.is_some() {
-                        tracing::warn!("signal {number} has no meaning for rdbd: ignored");
-                    }
-                })
-            }
-            Err(error) => tracing::debug!("signal {number}: {error}"),
-        }
     }
 }
