@@ -199,3 +199,55 @@ fn what_a_new_program_fails_at_until_it_serves_leads_back_to_the_old_one() -> Re
     })?;
     Ok(())
 }
+
+#[test]
+fn a_daemon_whose_disk_is_the_last_one_for_the_peers_users_stays() -> Result<()> {
+    let mut pair = Pair::synced("restart-last", Plan::default())?;
+    let mut client = pair.alice.nbd(0)?;
+    client.write(4096, &[0x5a; 8192])?;
+    client.flush()?;
+    pair.alice.adm(&["detach", "r0"])?;
+    let needs = "r0/0 is used by the peer, which is Primary and whose own disk is Diskless";
+    let first = instance(&pair.bob)?;
+    let said = pair.bob.try_adm(&["restart"])?.fails_with(11)?;
+    ensure!(said.contains("refused by peer node"), "{said}");
+    ensure!(said.contains(needs), "{said}");
+    ensure!(
+        instance(&pair.bob)? == first,
+        "it was replaced all the same"
+    );
+    for words in ["disconnect", "down"] {
+        pair.bob.try_adm(&[words, "r0"])?.fails_with(11)?;
+    }
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+
+    // It does not end by itself, either, before the peer can do without it.
+    let pid = pair.bob.pid().unwrap_or_default().to_string();
+    run_tool(10, "kill", &[&pid])?;
+    wait_until("it to say why", Duration::from_secs(20), || {
+        Ok(pair.bob.log().contains(needs))
+    })?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+    pair.bob.is_well()?;
+    pair.alice.adm(&["attach", "r0"])?;
+    let status = pair.bob.terminate()?;
+    ensure!(status.success(), "{status}");
+    client.write(4096, &[0x5b; 8192])?;
+    drop(client);
+    pair.alice.is_well()
+}
+
+#[test]
+fn users_may_be_cut_off_by_force() -> Result<()> {
+    let pair = Pair::synced("restart-last-force", Plan::default())?;
+    pair.alice.adm(&["detach", "r0"])?;
+    let first = instance(&pair.bob)?;
+    pair.bob.adm(&["restart", "--force"])?;
+    ensure!(instance(&pair.bob)? != first, "it was not replaced");
+    // By then it is known to serve, and nobody takes back what it has when it is killed.
+    pair.bob
+        .await_volume("the peer", 30, |v| v.ds == "UpToDate/Diskless")?;
+    std::thread::sleep(Duration::from_secs(2));
+    Ok(())
+}

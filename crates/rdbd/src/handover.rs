@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rdb_control::Refusal;
-use rdb_engine::state::{DiskState, Role};
+use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_engine::{ResourceStatus, VolumeNr};
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
@@ -33,6 +33,9 @@ const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the new daemon may take to look whether it could run.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// "State change was refused by peer node" (`docs/spec/admin.md`, section 4.4).
+const REFUSED_BY_PEER: i32 = -10;
 
 /// What is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +76,19 @@ impl Node {
         Ok(Value::Null)
     }
 
-    /// Refuses what would cost users their device.
+    /// Refuses what would cost users their device, here or on the peer.
     async fn check_users(&self, target: &Target, force: bool) -> Outcome<()> {
         if target.failure.is_some() {
             return Ok(());
         }
         let status = self.resource_status(target).await?;
+        if let Some(users) = users_on_the_peer(&target.name, &status)
+            && !force
+        {
+            let mut refusal = Refusal::state(REFUSED_BY_PEER);
+            refusal.info = format!("{users}. If they may be lost, use --force");
+            return Err(refusal.into());
+        }
         for found in device_use(target).await? {
             let volume = status.volumes.iter().find(|v| v.volume == found.volume);
             let Some(volume) = volume.filter(|v| v.state.role == Role::Primary) else {
@@ -280,6 +290,19 @@ struct Plan {
     kept: Option<KeptResource>,
     /// Volumes whose devices wait.
     parked: Vec<VolumeNr>,
+}
+
+/// The peer's users, in words, who would be left without data: it would refuse `disconnect`, too.
+pub(crate) fn users_on_the_peer(name: &str, status: &ResourceStatus) -> Option<String> {
+    let needs_us = |state: &VolumeState| {
+        let is_theirs = state.conn >= ConnState::Connected && state.peer == Role::Primary;
+        is_theirs && state.pdsk < DiskState::UpToDate && state.disk == DiskState::UpToDate
+    };
+    let volume = status.volumes.iter().find(|v| needs_us(&v.state))?;
+    Some(format!(
+        "{name}/{} is used by the peer, which is Primary and whose own disk is {}",
+        volume.volume, volume.state.pdsk
+    ))
 }
 
 /// What the tasks end with.

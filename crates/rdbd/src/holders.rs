@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdb_engine::state::Role;
 use rdb_frontend::fuse::left;
 
-use crate::handover::device_use;
+use crate::handover::{device_use, users_on_the_peer};
 use crate::node::Node;
 use crate::ops::Failure;
 use crate::target::Target;
@@ -19,7 +19,7 @@ pub(crate) const HELD_OPEN: i32 = -12;
 const USERS_POLL: Duration = Duration::from_millis(300);
 
 impl Node {
-    /// Waits until nobody uses a device that would be gone with this process. Whoever has told it to end may end it sooner.
+    /// Waits until nobody uses a device that would be gone with this process, or data that the peer has no other copy of. Whoever has told it to end may end it sooner.
     pub(crate) async fn wait_for_users(&self) {
         let mut told = String::new();
         loop {
@@ -51,6 +51,7 @@ impl Node {
         let Ok(status) = self.resource_status(target).await else {
             return users;
         };
+        users.extend(users_on_the_peer(&target.name, &status));
         users.extend(self.users_of_left_devices(target).await);
         for found in device_use(target).await.unwrap_or_default() {
             let is_primary = status
