@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
@@ -250,4 +250,51 @@ fn users_may_be_cut_off_by_force() -> Result<()> {
         .await_volume("the peer", 30, |v| v.ds == "UpToDate/Diskless")?;
     std::thread::sleep(Duration::from_secs(2));
     Ok(())
+}
+
+/// A node whose daemon stands still, until this is dropped.
+struct Stopped<'a>(&'a Node);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.pid() {
+            let _ = run_tool(10, "kill", &["-CONT", &pid.to_string()]);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_stands_still_holds_users_up_for_a_bounded_time() -> Result<()> {
+    let pair = Pair::synced(
+        "restart-still",
+        Plan {
+            // Nothing else finds out in time that the peer does not answer.
+            conf: rdb_tests::Conf {
+                intervals: "timeout 300; ping-int 60; ping-timeout 300; connect-int 60;".to_owned(),
+                ..rdb_tests::Conf::default()
+            },
+            ..Plan::default()
+        },
+    )?;
+    let mut client = pair.alice.nbd(0)?;
+    client.write(4096, &[0x5a; 8192])?;
+    client.flush()?;
+    let pid = pair.bob.pid().unwrap_or_default().to_string();
+    let stopped = Stopped(&pair.bob);
+    run_tool(10, "kill", &["-STOP", &pid])?;
+    let begun = Instant::now();
+    let said = pair.alice.adm(&["restart", "--force"])?;
+    ensure!(said.contains("r0/0: Primary again"), "{said}");
+    ensure!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}: {said}",
+        begun.elapsed()
+    );
+    let mut client = pair.alice.nbd(0)?;
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+    client.write(4096, &[0x5b; 8192])?;
+    drop((client, stopped));
+    pair.settle(90)?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.disks_equal()
 }

@@ -1,18 +1,20 @@
 //! Handing over to the next daemon: `restart`, and what is left when the daemon is told to end.
 //!
 //! A device that can outlive the daemon is parked: its users wait. Then its resource goes down as for an administrator,
-//! Secondary first, so that the disk says nothing of a crash and the next daemon has nothing to repair or to resync. If that
-//! takes too long, a dead peer perhaps, the resource ends as in a crash, which the next daemon repairs by the activity log.
+//! Secondary first, so that the disk says nothing of a crash and the next daemon has nothing to repair or to resync. A peer that
+//! does not answer is left. If it takes too long all the same, the resource ends as in a crash, which the next daemon repairs by the
+//! activity log.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rdb_control::Refusal;
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
-use rdb_engine::{ResourceStatus, VolumeNr};
+use rdb_engine::{Command, ResourceStatus, VolumeNr};
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -29,6 +31,9 @@ use crate::target::Target;
 const USE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a resource may take to come down in order: requests under way end, the peer answers.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the peer may take for its part of that, while users wait. After that it is left without its consent, and the next
+/// daemon does not wait for it.
+const PEER_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long the thread of a resource may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the new daemon may take to look whether it could run.
@@ -236,7 +241,7 @@ impl Node {
         }
         let name = &target.name;
         target.handle.park(parked);
-        match timeout(DOWN_TIMEOUT, self.down(name)).await {
+        match timeout(DOWN_TIMEOUT, self.bring_down(&target, &mut kept)).await {
             Ok(Ok(generations)) => {
                 for primary in kept.iter_mut().flat_map(|kept| &mut kept.primaries) {
                     let ended_with = generations.get(&primary.volume).copied();
@@ -256,6 +261,38 @@ impl Node {
             }
         }
         kept
+    }
+
+    /// Takes a resource down, and leaves a peer that does not answer.
+    async fn bring_down(
+        &self,
+        target: &Target,
+        kept: &mut Option<KeptResource>,
+    ) -> Outcome<BTreeMap<u16, u64>> {
+        let name = &target.name;
+        let mut down = std::pin::pin!(self.down(name));
+        if let Ok(done) = timeout(PEER_TIMEOUT, down.as_mut()).await {
+            return done;
+        }
+        let status = self.resource_status(target).await?;
+        if status.connection == ConnState::StandAlone {
+            return down.await;
+        }
+        tracing::warn!(
+            "drbd {name}: not down within {} seconds: the peer is left without its consent",
+            PEER_TIMEOUT.as_secs()
+        );
+        if let Some(kept) = kept {
+            kept.connected = false;
+        }
+        let leave = Command::Disconnect { force: true };
+        // What waited for the peer tells of the end.
+        target.handle.admin(leave, Box::new(|_| {}));
+        match down.await {
+            // The step that has waited for the peer's consent has ended with the connection.
+            Err(_) => self.down(name).await,
+            done => done,
+        }
     }
 
     /// As in a crash, which the next start repairs.
@@ -359,7 +396,7 @@ pub(crate) async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
 async fn check_program(program: &Path) -> Result<(), String> {
     let path = program.to_owned();
     let run = tokio::task::spawn_blocking(move || {
-        Command::new(path)
+        std::process::Command::new(path)
             .args(arguments())
             .arg("--check")
             .stdin(Stdio::null())
