@@ -136,6 +136,32 @@ fn a_daemon_that_is_told_to_end_waits_for_who_uses_its_device() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_device_of_a_killed_daemon_goes_with_its_last_user() -> Result<()> {
+    let mut pair = Pair::synced("fuse-left", plan())?;
+    let (device, place) = mounted(&pair)?;
+    let name = device.trim_start_matches("/dev/");
+    let backing = Path::new("/sys/block").join(name).join("loop/backing_file");
+    ensure!(backing.exists(), "{}", backing.display());
+    pair.alice.kill()?;
+    pair.alice.start()?;
+    let named = format!("{device} is held open by a mount on {}", place.display());
+    wait_until("it to say who", Duration::from_secs(20), || {
+        Ok(pair.alice.log().contains(&named))
+    })?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.alice
+        .await_volume("the peer", 60, Volume::is_settled)?;
+    pair.alice.adm(&["primary", "r0"])?;
+    ensure!(pair.alice.device(0)? != Path::new(&device), "the dead one");
+    run_tool(60, "umount", &[place.display().to_string()])?;
+    wait_until("the device's going", Duration::from_secs(10), || {
+        Ok(!backing.exists())
+    })?;
+    pair.alice.adm(&["down", "r0"])?;
+    Ok(())
+}
+
 /// What is written to the mounted file system gets to the device.
 fn is_written(place: &Path, what: &str) -> Result<()> {
     std::fs::write(place.join("file"), what)?;
