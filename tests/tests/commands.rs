@@ -234,6 +234,23 @@ fn a_full_run_directory_stops_no_work_and_no_lie_is_told() -> Result<()> {
     went
 }
 
+#[test]
+fn up_says_why_no_daemon_can_start_even_if_the_log_can_not() -> Result<()> {
+    let pair = prepared("commands-full-start")?;
+    let small = Small::mount(&pair.alice)?;
+    small.fill();
+    let went = run(&pair.alice, "up r0");
+    let _ = Command::new("umount")
+        .arg("-l")
+        .arg(&pair.alice.run_dir)
+        .status();
+    let (code, said) = went?;
+    ensure!(code == 20, "exit code {code}: {said}");
+    ensure!(said.contains("rdbd ended at once"), "{said}");
+    ensure!(said.contains("rdbd.pid: No space left on device"), "{said}");
+    Ok(())
+}
+
 fn full(pair: &mut Pair) -> Result<()> {
     pair.alice.start()?;
     pair.alice.adm(&["up", "r0"])?;

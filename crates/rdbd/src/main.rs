@@ -107,12 +107,21 @@ fn main() -> ExitCode {
             error.exit();
         }
     };
+    let mut starter = None;
+    // (A program that follows another one is handed what it needs.)
+    if args.background && std::env::var_os(LOCK_FD).is_none() {
+        streams::close_inherited();
+        starter = streams::Starter::take();
+    }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fallback::go_back(&format!("{error:#}"), None);
             // Nothing is left to do about a closed standard error.
             let _ = writeln!(std::io::stderr(), "rdbd: {error:#}");
+            if let Some(starter) = &mut starter {
+                starter.tell(&format!("{error:#}"));
+            }
             match error.is::<run_dir::Taken>() {
                 true => ExitCode::from(rdb_control::EXIT_TAKEN),
                 false => ExitCode::FAILURE,
@@ -122,10 +131,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    // (A program that follows another one is handed what it needs.)
-    if args.background && std::env::var_os(LOCK_FD).is_none() {
-        streams::close_inherited();
-    }
     if let Some(directory) = args.generate_man {
         return man::write(&directory).with_context(|| directory.display().to_string());
     }
