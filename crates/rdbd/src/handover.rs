@@ -138,6 +138,8 @@ impl Node {
                 plans_without_record.plans
             }
         };
+        // Whoever waits for something of it is told.
+        self.changed.notify_waiters();
         self.carry_out_all(plans).await;
     }
 

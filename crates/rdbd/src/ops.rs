@@ -58,6 +58,13 @@ const NAME_MAX: usize = 127;
 impl Node {
     /// Does one operation. What it changes is on record for the next daemon before it is answered.
     pub(crate) async fn perform(&self, op: Op) -> Outcome<Value> {
+        if op.is_wait() {
+            // The next program is asked as soon as this one closes the connection.
+            tokio::select! {
+                () = self.goes_on() => {}
+                () = caller::gone() => return Err(caller::taken_back()),
+            }
+        }
         if self.is_being_replaced() {
             return Err(Failure::Error(
                 "it is being replaced; try again in a moment".to_owned(),
@@ -255,6 +262,7 @@ impl Node {
             connection: None,
             failure: None,
             is_going: false,
+            is_on_its_way_down: false,
             turn: Default::default(),
         });
         tracing::info!("drbd {name}: created");
