@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
-use rdb_tests::{Node, Pair};
+use rdb_tests::programs::run_tool;
+use rdb_tests::{Node, Pair, wait_until};
 
 /// A command that runs.
 fn spawn(node: &Node, words: &[&str]) -> Result<Child> {
@@ -106,6 +107,48 @@ fn a_wait_whose_daemon_is_killed_does_not_know() -> Result<()> {
         let (code, said) = end(wait)?;
         ensure!(code == Some(30), "{code:?}: {said}");
         ensure!(said.contains("has left r0"), "{said}");
+    }
+    Ok(())
+}
+
+fn kill_all(node: &Node) -> Result<()> {
+    for pid in node.processes()? {
+        // It may be gone already.
+        let _ = run_tool(10, "kill", &["-9", &pid.to_string()]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_restart_whose_daemons_are_killed_ends_at_once() -> Result<()> {
+    let mut pair = Pair::synced("waits-restart-kill", Plan::default())?;
+    for delay_ms in [10, 20, 30, 40, 60, 100] {
+        let alice = &mut pair.alice;
+        let restart = spawn(alice, &["restart", "--force"])?;
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        // Twice: one may have been about to start another.
+        kill_all(alice)?;
+        kill_all(alice)?;
+        let begun = Instant::now();
+        let (code, said) = end(restart)?;
+        let passed = begun.elapsed();
+        ensure!(
+            passed < Duration::from_secs(10) && code == Some(30),
+            "{delay_ms} ms: {code:?} after {passed:?}: {said}"
+        );
+        ensure!(said.contains("has left r0"), "{delay_ms} ms: {said}");
+        wait_until("its end", Duration::from_secs(10), || {
+            Ok(alice.is_well().is_err())
+        })?;
+        alice.start()?;
+        if alice
+            .try_adm(&["role", "r0"])?
+            .stdout
+            .contains("Unconfigured")
+        {
+            alice.adm(&["up", "r0"])?;
+        }
+        pair.settle(60)?;
     }
     Ok(())
 }
