@@ -1,9 +1,14 @@
 //! `adjust` changes all of a resource or nothing, and the daemon of one node is not told what another one's configuration says.
 
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
 use anyhow::{Result, ensure};
-use rdb_tests::Pair;
-use rdb_tests::pair::Plan;
+use rdb_tests::pair::{DISK_BYTES, Plan};
 use rdb_tests::writer::{Load, Model, Pace};
+use rdb_tests::{Conf, Pair, disk};
 
 /// Users write all the time.
 #[test]
@@ -61,19 +66,171 @@ fn settings_of_both_nodes_change_while_they_are_connected() -> Result<()> {
     pair.are_well()
 }
 
+/// Whatever a command takes from the configuration is for the node that is named there, and no other's daemon does it.
 #[test]
-fn another_nodes_daemon_is_not_configured() -> Result<()> {
-    let pair = Pair::fresh("anothers", Plan::default())?;
-    for command in ["up", "adjust"] {
-        let refused = pair
-            .alice
-            .try_adm(&["--node", "bob", command, "r0"])?
-            .fails_with(20)?;
+fn another_nodes_daemon_is_not_asked() -> Result<()> {
+    let mut pair = Pair::synced("anothers", Plan::default())?;
+    let (before, shown) = (pair.alice.volume(0)?, pair.alice.adm(&["status"])?);
+    for words in [
+        "up",
+        "down",
+        "adjust",
+        "attach",
+        "detach",
+        "connect",
+        "disconnect",
+        "primary",
+        "secondary",
+        "invalidate",
+        "invalidate-remote",
+        "outdate",
+        "pause-sync",
+        "resume-sync",
+        "disk-options",
+        "net-options",
+        "resource-options",
+        "new-resource",
+        "new-minor",
+        "new-current-uuid",
+        "create-md",
+        "wipe-md",
+        "dump-md",
+        "role",
+        "cstate",
+        "dstate",
+        "get-gi",
+        "show-gi",
+        "wait-connect",
+        "wait-sync",
+    ] {
+        let words = ["--node", "bob", words, "r0"];
+        let refused = pair.alice.try_adm(&words)?.fails_with(20)?;
         ensure!(
             refused.contains("the daemon is that of node 'alice', the command is for node 'bob'"),
-            "{refused}"
+            "{words:?}: {refused}"
         );
     }
-    ensure!(pair.alice.adm(&["status"])?.is_empty());
+    for words in ["restart", "wait-con-int", "status"] {
+        let words = ["--node", "bob", words];
+        pair.alice.try_adm(&words)?.fails_with(20)?;
+    }
+    let now = pair.alice.volume(0)?;
+    ensure!(
+        (&before.ro, &before.ds, &before.cs) == (&now.ro, &now.ds, &now.cs),
+        "{now:?}"
+    );
+    ensure!(pair.alice.adm(&["status"])? == shown);
+    // What is in the configuration alone needs no daemon.
+    ensure!(pair.alice.adm(&["--node", "bob", "sh-minor", "r0"])? == "0\n");
+    pair.are_well()
+}
+
+/// A disk with metadata, which nobody uses.
+fn new_disk(pair: &Pair, path: &Path, bytes: u64) -> Result<()> {
+    disk::create(path, bytes)?;
+    let words = ["--force", "-", "v08", path.to_str().unwrap_or_default()];
+    let words = [&words[..], &["internal", "create-md"]].concat();
+    pair.alice.run("rdbmeta", &words, None)?.ok()?;
     Ok(())
+}
+
+/// What alice's configuration says instead is looked at before what serves is given up.
+#[test]
+fn what_serves_is_not_given_up_for_what_does_not() -> Result<()> {
+    let mut pair = Pair::synced("adjust-given-up", Plan::default())?;
+    let (old_disk, old_address) = (pair.disk(0, 0).clone(), pair.hosts[0].address.clone());
+    let [missing, blank, small, busy, good] =
+        ["missing", "blank", "small", "busy", "good"].map(|name| pair.scratch.join(name));
+    disk::create(&blank, DISK_BYTES)?;
+    for (file, bytes) in [
+        (&small, DISK_BYTES / 2),
+        (&busy, DISK_BYTES),
+        (&good, DISK_BYTES),
+    ] {
+        new_disk(&pair, file, bytes)?;
+    }
+    let lock = File::open(&busy)?;
+    lock.lock()?;
+    let directory = pair.scratch.path().to_owned();
+    let before = pair.alice.volume(0)?;
+    let refuses = |pair: &Pair, reason: &str| -> Result<()> {
+        pair.write_conf()?;
+        for words in [&["-d", "adjust", "r0"][..], &["adjust", "r0"]] {
+            let said = pair.alice.try_adm(words)?.fails_with(10)?;
+            let is_said = said.contains("nothing is adjusted") && said.contains(reason);
+            ensure!(is_said, "{words:?}: {said}");
+        }
+        let now = pair.alice.volume(0)?;
+        let states = [&before, &now].map(|v| (v.cs.clone(), v.ro.clone(), v.ds.clone()));
+        ensure!(states[0] == states[1], "{states:?}");
+        ensure!(pair.alice.adm(&["dstate", "r0"])? == "UpToDate/UpToDate\n");
+        Ok(())
+    };
+    for (path, reason) in [
+        (&missing, "No such file"),
+        (&directory, "neither a block device nor a file"),
+        (&blank, "no valid metadata"),
+        (&small, "too small"),
+        (&busy, "another program has locked it"),
+    ] {
+        pair.hosts[0].data[0].clone_from(path);
+        refuses(&pair, reason)?;
+    }
+    pair.hosts[0].data[0].clone_from(&old_disk);
+    let strangers = TcpListener::bind(old_address.replace(":7789", ":7790"))?;
+    for (address, reason) in [
+        (strangers.local_addr()?.to_string(), "can not listen"),
+        (pair.hosts[1].address.clone(), "and the peer's"),
+    ] {
+        pair.hosts[0].address = address;
+        refuses(&pair, reason)?;
+    }
+    drop(strangers);
+    // What can serve takes the place.
+    pair.hosts[0].address = old_address;
+    pair.hosts[0].data[0] = good;
+    pair.write_conf()?;
+    pair.alice.adm(&["adjust", "r0"])?;
+    pair.settle(60)?;
+    pair.disks_equal()?;
+    pair.are_well()
+}
+
+/// Two volumes are to have one disk: that shows when the second asks for it. And a digest that the daemon does not know.
+#[test]
+fn what_was_given_up_in_vain_is_put_back() -> Result<()> {
+    let conf = Conf {
+        volumes: 2,
+        ..Conf::default()
+    };
+    let plan = Plan {
+        conf,
+        ..Plan::default()
+    };
+    let mut pair = Pair::synced("adjust-put-back", plan)?;
+    let new = pair.scratch.join("new");
+    new_disk(&pair, &new, DISK_BYTES)?;
+    let old = pair.hosts[0].data.clone();
+    // The configuration sees two names.
+    let alias = pair.scratch.join("alias");
+    symlink(&new, &alias)?;
+    pair.hosts[0].data = vec![new, alias];
+    pair.write_conf()?;
+    let said = pair.alice.try_adm(&["adjust", "r0"])?.fails_with(1)?;
+    let back = format!(
+        "r0: the old disk of volume 1 is attached again: {}",
+        old[1].display()
+    );
+    ensure!(said.contains(&back), "{said}");
+    pair.settle(60)?;
+    pair.hosts[0].data[1].clone_from(&old[1]);
+    pair.plan.conf.net = "cram-hmac-alg \"whirlpool\"; shared-secret \"a\";".to_owned();
+    let old_address = pair.hosts[0].address.clone();
+    pair.hosts[0].address = old_address.replace(":7789", ":7790");
+    pair.write_conf()?;
+    let said = pair.alice.try_adm(&["adjust", "r0"])?.fails_with(1)?;
+    let back = format!("r0: it connects again from {old_address} to ");
+    ensure!(said.contains(&back), "{said}");
+    pair.settle(60)?;
+    pair.are_well()
 }

@@ -23,13 +23,18 @@ impl Thin {
     fn new(mount: PathBuf) -> Result<Self> {
         std::fs::create_dir(&mount)?;
         // Room for the disk and its metadata, and for some of the ballast.
+        let thin = Self::mounted(mount, "size=24m")?;
+        rdb_tests::disk::create(&thin.mount.join("disk"), DISK_BYTES)?;
+        Ok(thin)
+    }
+
+    fn mounted(mount: PathBuf, options: &str) -> Result<Self> {
         let path = mount.display().to_string();
         run_tool(
             30,
             "mount",
-            &["-t", "tmpfs", "-o", "size=24m", "rdb-thin", &path],
+            &["-t", "tmpfs", "-o", options, "rdb-thin", &path],
         )?;
-        rdb_tests::disk::create(&mount.join("disk"), DISK_BYTES)?;
         Ok(Self { mount })
     }
 
@@ -128,6 +133,9 @@ fn says_so(node: &Node) -> Result<()> {
         text.contains("writes wait for space, for ") && text.contains("disk:UpToDate"),
         "{text}"
     );
+    let ills = node.try_adm(&["status", "--check"])?;
+    let ill = "r0: volume 0: the disk is full: ";
+    ensure!(ills.code == 1 && ills.stdout.contains(ill), "{ills:?}");
     let json = node.adm(&["status", "r0", "--json"])?;
     ensure!(json.contains("\"disk-full\": true"), "{json}");
     let file = node.status_text()?;
@@ -321,4 +329,38 @@ fn a_full_node_can_be_taken_down() -> Result<()> {
     pair.alice.adm(&["primary", "r0"])?;
     ensure!(pair.alice.nbd(0)?.read(place(40), BLOCK)? == block(3));
     ends_equal(&mut pair)
+}
+
+/// What runs is not on record then, and whoever looks hears of it.
+#[test]
+fn a_full_run_directory_is_told_and_written_to_as_soon_as_there_is_room() -> Result<()> {
+    let mut pair = Pair::prepare("full-run-dir", Plan::default())?;
+    let run_dir = Thin::mounted(pair.alice.run_dir.clone(), "size=1m,mode=755")?;
+    pair.begin()?;
+    pair.sync_from(&pair.alice)?;
+    ensure!(pair.alice.try_adm(&["status", "--check"])?.code == 0);
+    run_dir.fill()?;
+    pair.bob.adm(&["disconnect", "r0"])?;
+    pair.bob.adm(&["connect", "r0"])?;
+    pair.settle(30)?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    let ills = pair.alice.try_adm(&["status", "--check"])?;
+    let ill = "r0: not on record: can not write ";
+    ensure!(ills.code == 1 && ills.stdout.starts_with(ill), "{ills:?}");
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(
+        status.contains("  record-reason: stale since 2"),
+        "{status}"
+    );
+    let json = pair.alice.adm(&["status", "--json"])?;
+    ensure!(json.contains("\"not-on-record\""), "{json}");
+    // No command is needed.
+    run_dir.make_room()?;
+    wait_until("the record", Duration::from_secs(20), || {
+        Ok(pair.alice.try_adm(&["status", "--check"])?.code == 0)
+    })?;
+    ensure!(!pair.alice.adm(&["status"])?.contains("record-reason"));
+    let record = std::fs::read_to_string(pair.alice.run_dir.join("rdbd.state"))?;
+    ensure!(record.contains("\"primaries\":[]"), "{record}");
+    pair.are_well()
 }

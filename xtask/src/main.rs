@@ -1,6 +1,7 @@
 //! The project's menu: `cargo xtask` followed by what to do. Logic that is longer than a command
 //! line lives in a module of its own or in the script that is called.
 
+mod circles;
 mod demo;
 mod run;
 mod setup;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{run, setup};
+use crate::{circles, run, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -31,6 +31,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
 /// What a change must pass before any test runs.
 pub(crate) fn check() -> Result<()> {
     run::must(&mut run::cargo(&["fmt", "--all", "--check"]))?;
+    circles::check()?;
     run::must(&mut run::cargo(&[
         "clippy",
         "--workspace",

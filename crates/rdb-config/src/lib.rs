@@ -22,6 +22,7 @@ mod model;
 pub mod options;
 mod parse;
 mod resolve;
+mod sections;
 mod suggest;
 mod text;
 mod typed;
@@ -42,6 +43,7 @@ pub use typed::{
     AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnCongestion, OnIoError, OnNoDataAccessible,
     Protocol, RrConflict,
 };
+pub use value::Refused;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -8,8 +8,7 @@ pub use table::{
     AL_EXTENTS_MIN, DiskOptions, GlobalOptions, NetOptions, ResourceOptions, StartupOptions,
 };
 
-use crate::model::Section;
-use crate::value;
+use crate::sections::Section;
 
 /// What a value counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,37 +131,6 @@ pub struct OptionDef {
 
 /// Options that are set to something else than their default, and to what, in the words of the configuration.
 pub type Changed = Vec<(&'static OptionDef, String)>;
-
-/// Why rdb does not run with an option as it is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The option's name, with its value where other values are served.
-    pub what: String,
-    /// Why, or nothing.
-    pub reason: &'static str,
-}
-
-impl OptionDef {
-    /// Whether rdb does not run with this value, as it was checked.
-    #[must_use]
-    pub fn refused(&self, value: &str) -> Option<Refused> {
-        let refused = |what: String, reason| Some(Refused { what, reason });
-        match self.served {
-            Served::Refused(reason) => {
-                let is_default =
-                    value::check(self, value).is_ok_and(|v| value::is_default(self, &v));
-                (!is_default).then(|| refused(self.name.to_owned(), reason))?
-            }
-            Served::ServedExcept(words) if words.contains(&value) => {
-                refused(format!("{} {value}", self.name), "")
-            }
-            Served::Served
-            | Served::Harmless(_)
-            | Served::ServedExcept(_)
-            | Served::ServedBut(_) => None,
-        }
-    }
-}
 
 /// Every option, by section, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static OptionDef> {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Sections;
 use crate::options::{Changed, OptionDef};
+use crate::sections::Sections;
 use crate::value::{self, Value};
 
 /// A type that an option can have in a structure.

@@ -1,7 +1,7 @@
 //! Values: numbers with suffixes, words, lengths. `docs/spec/admin.md`, sections 1.3 and 2.
 
 use crate::error::Problem;
-use crate::options::{OptionDef, Type, Unit};
+use crate::options::{OptionDef, Served, Type, Unit};
 
 /// A checked value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +137,36 @@ pub(crate) fn is_default(def: &OptionDef, value: &Value) -> bool {
     match (def.ty, value) {
         (Type::Words9, Value::Text(t)) => DEFAULTS_OF_9.contains(&(def.name, t.as_str())),
         _ => *value == default(def),
+    }
+}
+
+/// Why rdb does not run with an option as it is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The option's name, with its value where other values are served.
+    pub what: String,
+    /// Why, or nothing.
+    pub reason: &'static str,
+}
+
+impl OptionDef {
+    /// Whether rdb does not run with this value, as it was checked.
+    #[must_use]
+    pub fn refused(&self, value: &str) -> Option<Refused> {
+        let refused = |what: String, reason| Some(Refused { what, reason });
+        match self.served {
+            Served::Refused(reason) => {
+                let is_default = check(self, value).is_ok_and(|v| is_default(self, &v));
+                (!is_default).then(|| refused(self.name.to_owned(), reason))?
+            }
+            Served::ServedExcept(words) if words.contains(&value) => {
+                refused(format!("{} {value}", self.name), "")
+            }
+            Served::Served
+            | Served::Harmless(_)
+            | Served::ServedExcept(_)
+            | Served::ServedBut(_) => None,
+        }
     }
 }
 

@@ -99,6 +99,9 @@ pub struct ResourceReport {
     /// Why there is no connection, if there is none; or why there would be none again (settings that differ by now).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_reason: Option<ReasonReport>,
+    /// Why the next daemon would not know of it as it is, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_reason: Option<ReasonReport>,
     /// It does not run, though it is configured; nothing else in here tells of it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedReport>,

@@ -215,7 +215,7 @@ impl<P: Payload> Resource<P> {
         self.run_after();
     }
 
-    /// What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
+    /// (L42) What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
     /// here meanwhile. (Marks tell, and writes that will be marked once the peer has answered.)
     pub(crate) fn disk_at_the_end(&self, nr: VolumeNr) -> DiskState {
         use crate::write::Part;
@@ -295,7 +295,7 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
-        // What is on record as written before the peer goes on alone must be there when this disk comes back.
+        // (L15) What is on record as written before the peer goes on alone must be there when this disk comes back.
         self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
         self.md(nr, MdKind::SUPERBLOCK, Then::Detached);

@@ -13,11 +13,10 @@ use rdb_meta::{ActivityLog, Bitmap, Layout, Magic, MdFlags, Superblock, Superblo
 
 use crate::config::DiskOptions;
 use crate::effect::{AdminError, Effect, Level};
-use crate::event::{DiskError, DiskInfo, Payload, Timer};
+use crate::event::{DiskError, DiskInfo, Payload};
 use crate::generation::same;
 use crate::ids::{IoTag, VolumeNr};
 use crate::metadata::{MdKind, Then};
-use crate::net::PingWaiter;
 use crate::resource::{Io, Resource};
 use crate::rules::remembered::lacks_resync_end;
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -285,7 +284,7 @@ impl<P: Payload> Resource<P> {
         Err(AdminError::refused(150, text))
     }
 
-    /// Why a disk of the generation `current` is older than what users have seen, if it is.
+    /// (L25) Why a disk of the generation `current` is older than what users have seen, if it is.
     pub(crate) fn lacks_what_users_saw(&self, nr: VolumeNr, current: u64) -> Option<String> {
         let volume = self.volume(nr);
         let state = volume.state;
@@ -549,36 +548,6 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
-    }
-
-    /// The peer has been told of our disk, and says what it is worth by its own words: users wait meanwhile, who had its
-    /// disk before. One that is silent is asked by a ping `timeout` later.
-    pub(crate) fn limit_negotiation(&mut self, nr: VolumeNr) {
-        let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
-        self.emit(Effect::SetTimer {
-            timer: Timer::Negotiation(nr),
-            at: self.now.plus_ms(u64::from(timeout_ds) * 100),
-        });
-    }
-
-    pub(crate) fn on_negotiation_timer(&mut self, nr: VolumeNr) {
-        if self.is_negotiating(nr) && self.is_up() {
-            self.ping(Some(PingWaiter::Negotiation(nr)));
-        }
-    }
-
-    /// It is there, and has had the time: it has given our attach up without a word.
-    pub(crate) fn peer_ignores_the_attach(&mut self, nr: VolumeNr) {
-        if self.is_negotiating(nr) {
-            let text = "the peer does not say what our disk is worth: giving the disk up";
-            self.log_volume(Level::Error, nr, text);
-            self.fact(nr, Change::disk(DiskState::Failed));
-        }
-    }
-
-    fn is_negotiating(&self, nr: VolumeNr) -> bool {
-        let volume = self.volumes.get(&nr);
-        volume.is_some_and(|v| v.state.disk == DiskState::Negotiating)
     }
 
     /// Goes on with an attach that waited for the exchange of parameters. Says whether there was one.

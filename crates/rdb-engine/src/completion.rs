@@ -74,7 +74,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// Whether a copy has it that is one to rely on now. What only an Inconsistent disk took is overwritten by the next
-    /// resync, and what the peer has while it is away is of an older generation than the one we go on with.
+    /// resync, and (L30) what the peer has while it is away is of an older generation than the one we go on with.
     fn is_safe(&self, request: &AppRequest<P>) -> bool {
         self.is_safe_here(request)
             || request.net == Part::Done
@@ -85,9 +85,9 @@ impl<P: Payload> Resource<P> {
         request.local == Part::Done && self.volume(request.volume).state.has_lasting_copy()
     }
 
-    /// Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as
-    /// no new generation is on the peer's record, and protocol A calls done what may not even have arrived. (A disk that
-    /// is about to be overwritten by a resync has nothing.)
+    /// (L26) Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as
+    /// no new generation is on the peer's record, and (L9) protocol A calls done what may not even have arrived. (A disk
+    /// that is about to be overwritten by a resync has nothing.)
     fn awaits_the_peers_record(&self, request: &AppRequest<P>) -> bool {
         let only_there = !self.is_safe_here(request) && request.net == Part::Done;
         let on_its_way = request.done_when_sent && request.in_log;
@@ -191,7 +191,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// The disk failed: whoever relied on this copy alone must not call a write done, not after another attach either.
+    /// (L19) The disk failed: whoever relied on this copy alone must not call a write done, not after another attach either.
     pub(crate) fn local_copies_given_up(&mut self, nr: VolumeNr) {
         let peer_is_good = self.volume(nr).state.pdsk == DiskState::UpToDate;
         for (_, request) in &mut self.requests {

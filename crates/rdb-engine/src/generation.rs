@@ -322,7 +322,7 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
             if inputs.peer_crashed {
                 return written_at_the_end(34);
             }
-            // DRBD empties the own bitmap slot here. If the link breaks before the blocks written since are synced, both
+            // (L4) DRBD empties the own bitmap slot here. If the link breaks before the blocks written since are synced, both
             // disks then have one name, and those blocks differ for ever: the slots stay until the resync moves them.
             Comparison {
                 message: Some("was SyncSource, missed the resync finished event"),
@@ -373,7 +373,7 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
     found(40, by_bitmap(own_is_source))
 }
 
-/// The target of a resync was Primary at its end, and crashed before the source knew of the end. What its users wrote last,
+/// (L3) The target of a resync was Primary at its end, and crashed before the source knew of the end. What its users wrote last,
 /// and under protocol A flushed, may be there alone: DRBD would overwrite it with the source's blocks. (That a source was
 /// Primary when it crashed may be of an earlier time; a target forgets it at the resync's end.)
 fn written_at_the_end(rule: u32) -> Comparison {
@@ -463,7 +463,7 @@ fn other_generation(
     if same(own.bitmap, peer.bitmap) && name(own.bitmap) != 0 {
         return found(90, Verdict::SplitBrain);
     }
-    // Two empty slots count as equal: "unrelated" needs histories without a hole in common. A generation that one disk
+    // Two empty slots count as equal: "unrelated" needs histories without a hole in common. (L5) A generation that one disk
     // has in its bitmap slot and the other in its history is an ancestor too, which DRBD does not look at.
     let met = |a: &GenerationIds, b: &GenerationIds| {
         name(a.bitmap) != 0 && b.history.iter().any(|old| same(*old, a.bitmap))
@@ -480,7 +480,7 @@ fn other_generation(
     found(100, Verdict::Unrelated)
 }
 
-/// Whether a node whose generation the other one built on has written under that name by itself. A node that is alone
+/// (L2) Whether a node whose generation the other one built on has written under that name by itself. A node that is alone
 /// with a bitmap UUID makes no new generation, though a resync target may have come to the end and carry its name: then
 /// the bits say so. DRBD would overwrite those writes; one node that refuses is enough to keep them.
 fn wrote_under_shared_name(ids: &GenerationIds, bits: u64) -> bool {

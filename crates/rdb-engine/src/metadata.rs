@@ -10,10 +10,9 @@ use alloc::vec::Vec;
 
 use rdb_meta::activity_log::SealedTransaction;
 use rdb_meta::{Magic, MdFlags};
-use replica_proto::DiskState;
 
 use crate::effect::Effect;
-use crate::event::{DiskError, Payload, Timer};
+use crate::event::{DiskError, Payload};
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::{Io, Resource};
 use crate::volume::{Disk, PeerKey, RequestKey};
@@ -258,7 +257,7 @@ impl<P: Payload> Resource<P> {
                         pages.push(page);
                     }
                 }
-                // So is the data written there: the log is all that would have it compared after a power cut.
+                // (L15) So is the data written there: the log is all that would have it compared after a power cut.
                 let flush = pages.iter().any(|&p| disk.bitmap.is_lazy(p))
                     || !sealed.evicted.is_empty() && disk.has_volatile_data();
                 Stage::Copies {
@@ -518,77 +517,6 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn md_then(&mut self, nr: VolumeNr, then: Then, ok: bool) {
-        match then {
-            Then::Nothing => {}
-            Then::Attach => self.attach_continue(nr, ok),
-            Then::AnnounceGeneration => {
-                self.release_completions(nr);
-                if ok {
-                    self.send_uuids(nr);
-                }
-            }
-            Then::SendSyncUuid(uuid) if ok => self.send_sync_uuid(nr, uuid),
-            Then::StartRequesting if ok => self.target_start_requesting(nr),
-            Then::ResyncDataDurable if ok => self.target_finish(nr),
-            Then::AnnounceResyncEnd if ok => self.target_announce_end(nr),
-            Then::InconsistentRecorded if ok => self.inconsistent_recorded(nr),
-            Then::FullSyncReady => self.full_sync_ready(nr, ok),
-            Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
-            Then::Admin(nr) => self.admin_metadata_done(nr, ok),
-            Then::GivenUpFlushed => self.given_up_disk_flushed(nr),
-            Then::Detached => self.detach_finish(nr, ok),
-            Then::Mirrored(key) => self.submit_mirrored(key),
-            Then::Application(key) => self.submit_write(key),
-            Then::AnnounceDevice => {
-                if self.volume(nr).state.role == crate::state::Role::Primary {
-                    self.announce_device(nr);
-                }
-            }
-            Then::SendSyncUuid(_)
-            | Then::StartRequesting
-            | Then::ResyncDataDurable
-            | Then::AnnounceResyncEnd
-            | Then::InconsistentRecorded => {} // the disk failed: its state change ends the resync
-        }
-    }
-
-    /// Bits were cleared by a resync: have the bitmap written in a while.
-    pub(crate) fn md_lazy(&mut self, nr: VolumeNr) {
-        let now = self.now;
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            return;
-        };
-        if disk.lazy_since.is_none() {
-            disk.lazy_since = Some(now);
-            self.emit(Effect::SetTimer {
-                timer: Timer::MetadataSync(nr),
-                at: now.plus_ms(LAZY_BITMAP_MS),
-            });
-        }
-    }
-
-    /// The time of `md_lazy` is over.
-    pub(crate) fn on_metadata_timer(&mut self, nr: VolumeNr) {
-        if self
-            .volumes
-            .get(&nr)
-            .is_some_and(|v| v.disk.as_ref().is_some_and(|d| d.lazy_since.is_some()))
-        {
-            self.md(nr, MdKind::ChangedPages, Then::Nothing);
-        }
-    }
-
-    /// A metadata error always costs the disk (`docs/spec/behaviour.md`, section 6.8). What follows has followed when this
-    /// returns: the peer hears of it before it is sent what this disk will lack, and marks that.
-    pub(crate) fn metadata_failed(&mut self, nr: VolumeNr) {
-        self.disk_mut(nr).failed = true;
-        if self.volume(nr).state.disk > DiskState::Failed {
-            self.fail_disk(nr);
-        }
-        self.run_after();
-    }
-
     /// A tag for an I/O and what it was for.
     pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
         IoTag(self.io.insert(io) as u64)
@@ -640,6 +568,3 @@ fn page_writes(disk: &mut Disk, pages: Vec<(usize, [u8; PAGE])>, writes: &mut Me
         disk.pages_unflushed = true;
     }
 }
-
-/// How long cleared bits may stay set on disk (`docs/spec/metadata.md`, section 5.3).
-const LAZY_BITMAP_MS: u64 = 2_000;

@@ -4,6 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockId, Packet, StateChange};
 
+use crate::answers::AckKind;
 use crate::bounds::METADATA_MAX;
 use crate::effect::Level;
 use crate::event::Payload;
@@ -18,7 +19,6 @@ use crate::rules::{
 };
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 use crate::volume::Purpose;
-use crate::write::AckKind;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
@@ -257,7 +257,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if request == Request::InvalidateRemote && self.volume(nr).writes_open > 0 {
-            // Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
+            // (L32) Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
             // they have written, which its barriers tell.
             let volume = self.volume_mut(nr);
             if !core::mem::replace(&mut volume.peer.wants_us_as_target, true) {

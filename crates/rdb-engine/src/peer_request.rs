@@ -3,16 +3,16 @@
 use alloc::format;
 
 use rdb_meta::{ExtentNr, activity_log::Acquire};
-use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Features, Packet};
+use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
-use crate::effect::{DiscardKind, Effect, ReadFor};
+use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
-use crate::ids::{Time, VolumeNr};
+use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::range_locks::{Queued, Ticket, Waiter};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{BlockedRead, Holder, PeerKey, Purpose, RequestOrPeer};
+use crate::volume::{Holder, PeerKey, RequestOrPeer};
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl<P> PeerWrite<P> {
 
 impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that asks without end and does not wait for answers.
-    fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
+    pub(crate) fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
         let waits = if volume.counters.unacked >= UNANSWERED_MAX {
             format!("{UNANSWERED_MAX} requests of the peer wait for an answer")
@@ -107,7 +107,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.counters.received += u64::from(bytes / 512);
         volume.counters.unacked += 1;
-        // Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
+        // (L17) Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
         let alone = !state::is_there(self.volume(nr).state.pdsk);
         if alone {
             self.set_out_of_sync(nr, sector, end - sector);
@@ -128,7 +128,7 @@ impl<P: Payload> Resource<P> {
             ticket: None,
         });
         if !usable {
-            // Received, but nowhere to be written: P_RECV_ACK would be a promise.
+            // (L10) Received, but nowhere to be written: P_RECV_ACK would be a promise.
             self.end_mirrored(key, false);
             return;
         }
@@ -442,201 +442,6 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.retry_woken(nr);
-    }
-
-    // ---- reads ---------------------------------------------------------------------------------------------------
-
-    /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_CSUM_RS_REQUEST, P_OV_REQUEST.
-    pub(crate) fn on_read_request(
-        &mut self,
-        nr: VolumeNr,
-        request: &BlockRequest,
-        purpose: Purpose,
-    ) {
-        let volume = self.volume(nr);
-        let (sector, bytes) = (request.sector, request.bytes);
-        let end = sector.saturating_add(u64::from(bytes / 512));
-        if bytes == 0 || bytes % 512 != 0 || bytes > crate::REQUEST_MAX_BYTES || end > volume.size {
-            let size = volume.size;
-            self.protocol_error(format!(
-                "volume {nr}: a request for {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
-            ));
-            return;
-        }
-        if volume.state.conn < ConnState::Connected {
-            self.protocol_error(format!(
-                "volume {nr}: a read before the handshake of its volume is over"
-            ));
-            return;
-        }
-        if self.asks_too_much(nr) {
-            return;
-        }
-        self.volume_mut(nr).counters.unacked += 1;
-        let read = BlockedRead {
-            sector,
-            bytes,
-            block_id: request.block_id,
-            purpose,
-        };
-        self.admit_peer_read(nr, read);
-    }
-
-    /// A read that counts as under way: it is started, refused, or waits for a write. `turn`: now, if it is its turn before
-    /// users' writes that wait.
-    pub(crate) fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead, turn: Option<Time>) {
-        let BlockedRead {
-            sector,
-            bytes,
-            block_id,
-            purpose,
-        } = read;
-        let end = sector + u64::from(bytes / 512);
-        let volume = self.volume(nr);
-        if volume.state.disk != DiskState::UpToDate || volume.disk.as_ref().is_none_or(|d| d.failed)
-        {
-            self.refuse_read(nr, read);
-            self.volume_mut(nr).peer_reads.end(bytes);
-            self.continue_peer_reads(nr);
-            return;
-        }
-        // A resync or verify block is read after every overlapping write is done, and the range is ours until the peer
-        // has answered: a write in between could be undone by the older block, or its bit cleared by the older ack.
-        // Writes that came before it are read, also those that have not started.
-        let resync = matches!(purpose, Purpose::Resync | Purpose::Checksum(_));
-        let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
-        let volume = self.volume_mut(nr);
-        let ticket = volume.held.read_ticket();
-        if !unlocked && volume.held.holds_up(sector, end, ticket, turn) {
-            volume.reads_blocked.insert(ticket, read);
-            return;
-        }
-        match purpose {
-            Purpose::Resync | Purpose::Checksum(_) if !unlocked => {
-                volume.held.insert(sector, end, Holder::Resync);
-            }
-            Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
-            Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
-        }
-        let connection = self.net.connection;
-        let tag = self.start_data_io(Io::PeerRead {
-            volume: nr,
-            sector,
-            bytes,
-            block_id,
-            purpose,
-            connection,
-        });
-        self.emit(Effect::Read {
-            volume: nr,
-            tag,
-            sector,
-            bytes,
-            whose: ReadFor::Peer,
-        });
-    }
-
-    pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
-        let volume = self.volume_mut(nr);
-        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-        let seq_num = volume.next_seq();
-        let ack = BlockAck {
-            sector: read.sector,
-            block_id: read.block_id,
-            bytes: read.bytes,
-            seq_num,
-        };
-        let packet = match read.purpose {
-            Purpose::Application => Packet::NegDReply(ack),
-            Purpose::Resync | Purpose::Checksum(_) | Purpose::Verify => Packet::NegRsDReply(ack),
-        };
-        self.send(nr, packet, None);
-    }
-
-    pub(crate) fn on_peer_read_io(
-        &mut self,
-        nr: VolumeNr,
-        read: BlockedRead,
-        connection: u32,
-        result: Result<Option<P>, DiskError>,
-    ) {
-        let current = connection == self.net.connection && self.is_up();
-        self.volume_mut(nr).peer_reads.end(read.bytes);
-        self.peer_read_done(nr, read, current, result);
-        self.continue_peer_reads(nr);
-    }
-
-    fn peer_read_done(
-        &mut self,
-        nr: VolumeNr,
-        read: BlockedRead,
-        current: bool,
-        result: Result<Option<P>, DiskError>,
-    ) {
-        if read.purpose == Purpose::Verify {
-            self.on_verify_read_io(nr, read, current, result);
-            return;
-        }
-        let BlockedRead {
-            sector,
-            bytes,
-            block_id,
-            purpose,
-        } = read;
-        let resync = purpose != Purpose::Application;
-        match result {
-            Ok(Some(payload)) if current && self.is_what_the_target_has(purpose, &payload) => {
-                self.answer_in_sync(nr, read);
-            }
-            Ok(Some(payload)) if current => {
-                let volume = self.volume_mut(nr);
-                let sectors = u64::from(bytes / 512);
-                volume.counters.read += sectors;
-                volume.counters.sent += sectors;
-                volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-                let header = DataHeader {
-                    sector,
-                    block_id,
-                    seq_num: 0,
-                    flags: DpFlags::empty(),
-                };
-                let packet = if resync {
-                    Packet::RsDataReply(header)
-                } else {
-                    Packet::DataReply(header)
-                };
-                if resync {
-                    self.volume_mut(nr).counters.peer_pending += 1;
-                    self.source_reply_sent(nr, sector, bytes);
-                }
-                self.send(nr, packet, Some(payload));
-            }
-            Ok(_) => {
-                if resync {
-                    self.volume_mut(nr).held.remove(sector);
-                    self.retry_blocked(nr);
-                }
-            }
-            Err(error) => {
-                let text = format!(
-                    "local READ IO error sector {sector}+{} (errno {})",
-                    bytes / 512,
-                    error.errno
-                );
-                self.log_volume_error(nr, text);
-                if current {
-                    self.refuse_read(nr, read);
-                }
-                if resync {
-                    self.volume_mut(nr).held.remove(sector);
-                    if current {
-                        self.source_block_failed(nr, u64::from(bytes / 512));
-                    }
-                }
-                self.local_io_error(nr, false);
-                self.retry_blocked(nr);
-            }
-        }
     }
 
     /// What a received zeroing or discarding packet asks of the disk (`docs/spec/wire.md`, section 7.8).

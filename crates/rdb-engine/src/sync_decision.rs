@@ -276,7 +276,7 @@ fn steps(
     if verdict.value() < 0 && still_primary && inputs.own_real_disk >= DiskState::Consistent {
         become_target_as_primary(inputs.rr_conflict, decision)?;
     }
-    // (No step of DRBD's: docs/ARCHITECTURE.md, "Where the driver's rules can lose acknowledged writes".)
+    // (L37) No step of DRBD's: the users of a Diskless Primary have written here, and its own disk comes back.
     if verdict.value() < 0
         && inputs.peer_attaches
         && inputs.compare.peer_primary

@@ -11,7 +11,7 @@ use crate::resource::Resource;
 use crate::rules::disk_reason;
 use crate::rules::resync_reason::{self, Limit};
 use crate::rules::trouble::Trouble;
-use crate::state::{ConnState, DiskState, VolumeState};
+use crate::state::{ConnState, DiskState, Role, VolumeState};
 use crate::status::{DiskTrouble, LinkTrouble};
 use crate::volume::Volume;
 
@@ -41,11 +41,15 @@ impl<P: Payload> Resource<P> {
         let since = known
             .filter(|known| known.kind == kind)
             .map_or(self.now, |known| known.since);
-        self.net.trouble = Some(Troubled {
+        let trouble = Troubled {
             kind,
             text: text.into(),
             since,
-        });
+        };
+        if kind.is_conflict() {
+            self.net.conflict = Some(trouble.clone());
+        }
+        self.net.trouble = Some(trouble);
     }
 
     /// The same for a connection that breaks: what was said of it in this event says why.
@@ -110,6 +114,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn note_trouble(&mut self, nr: VolumeNr, old: VolumeState, new: VolumeState) {
         if new.conn >= ConnState::Connected {
             self.net.trouble = None;
+            self.net.conflict = None;
             self.net.fruitful = true;
         }
         let since = self.now;
@@ -122,7 +127,8 @@ impl<P: Payload> Resource<P> {
             volume.forced = None;
         }
         if new.disk <= DiskState::Failed && old.disk > DiskState::Failed {
-            let error = said;
+            // What is said of an order's consequences is not why.
+            let error = said.filter(|_| !volume.detaching);
             volume.disk_lost = Some(DiskLost { error, since });
         } else if new.disk == DiskState::UpToDate
             || new.disk > DiskState::Failed && old.disk <= DiskState::Failed
@@ -146,14 +152,19 @@ impl<P: Payload> Resource<P> {
 
     /// Why there is no connection; or why there would be none again, if it were lost.
     pub(crate) fn link_trouble(&self, now: Time) -> Option<LinkTrouble> {
-        if let (None, Some((difference, since))) = (&self.net.trouble, self.differing_settings()) {
+        let conflict = self.net.conflict.as_ref();
+        let trouble = match &self.net.trouble {
+            Some(trouble) if !trouble.kind.is_told_after_conflict() => Some(trouble),
+            trouble => conflict.or(trouble.as_ref()),
+        };
+        if let (None, Some((difference, since))) = (trouble, self.differing_settings()) {
             return Some(LinkTrouble {
                 kind: Trouble::Settings,
                 text: format!("the next connection will be refused: different {difference}"),
                 for_ms: now.ms_since(since),
             });
         }
-        let trouble = self.net.trouble.as_ref()?;
+        let trouble = trouble?;
         Some(LinkTrouble {
             kind: trouble.kind,
             text: trouble.text.clone(),
@@ -170,6 +181,7 @@ impl<P: Payload> Resource<P> {
             detached: lost.is_some(),
             forced: volume.forced.map(|(was, _)| was),
             fresh: volume.is_fresh(),
+            peer_is_primary: self.volumes.values().any(|v| v.state.peer == Role::Primary),
         })?;
         Some(DiskTrouble {
             reason,

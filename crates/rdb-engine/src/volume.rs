@@ -53,6 +53,9 @@ pub(crate) struct Volume<P> {
     pub(crate) passed_on: bool,
     /// What became of its disk, if that is worth telling.
     pub(crate) disk_lost: Option<DiskLost>,
+    /// The administrator's order to detach is being carried out: the disk that goes meanwhile goes by it. Set and cleared by the
+    /// command, around its change of state. Without it `status` takes what the log says of the resync that ends for the reason.
+    pub(crate) detaching: bool,
     /// A forced promotion has made it UpToDate from this, at this time.
     pub(crate) forced: Option<(DiskState, Time)>,
     /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
@@ -313,6 +316,7 @@ impl<P> Volume<P> {
             invalidated: false,
             passed_on: false,
             disk_lost: None,
+            detaching: false,
             forced: None,
             exposed_uuid: 0,
             left_behind: 0,
@@ -352,7 +356,7 @@ impl<P> Volume<P> {
         }
     }
 
-    /// Mirrored writes are in the cache of a disk that is being given up: no barrier is acknowledged before it is clear
+    /// (L28) Mirrored writes are in the cache of a disk that is being given up: no barrier is acknowledged before it is clear
     /// whether they become durable.
     pub(crate) fn holds_back_epochs(&self) -> bool {
         self.mirror_unflushed

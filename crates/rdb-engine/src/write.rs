@@ -8,12 +8,12 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use rdb_meta::{ExtentNr, activity_log::Acquire};
-use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
+use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::Bug;
 use crate::config::Protocol;
 use crate::effect::{DiscardKind, Effect, Level};
-use crate::event::{DiskError, Payload, RequestKind};
+use crate::event::{Payload, RequestKind};
 use crate::ids::{RequestId, SendTag, Time, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
@@ -41,7 +41,7 @@ pub(crate) struct AppRequest<P> {
     /// The mirror says that the block is in sync now.
     pub(crate) in_sync: bool,
     /// Which answers were asked for when it was sent to the peer.
-    answers: DpFlags,
+    pub(crate) answers: DpFlags,
     /// It went by protocol A: done at the peer when TCP has taken it.
     pub(crate) done_when_sent: bool,
     /// Our disk was UpToDate, and no full sync onto it agreed on, when the write went there.
@@ -337,8 +337,8 @@ impl<P: Payload> Resource<P> {
         let features = self.net.wire.features;
         let now = self.now;
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
-        // (While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable by
-        // itself must be so there.)
+        // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable
+        // by itself must be so there.
         let here = self.requests[key].good_here && !(fua && self.admin.copy_may_go(nr));
         let volume = self.volume_mut(nr);
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
@@ -409,6 +409,7 @@ impl<P: Payload> Resource<P> {
         let state = self.volume(nr).state;
         let reachable = state.disk == DiskState::UpToDate && self.volume(nr).has_usable_disk()
             || state.pdsk == DiskState::UpToDate && self.is_up();
+        // (L24) No good copy makes it durable, or what was to be made durable has gone with a disk.
         if !reachable || core::mem::take(&mut self.volume_mut(nr).writes_lost) {
             self.complete(key, false);
             return;
@@ -419,7 +420,7 @@ impl<P: Payload> Resource<P> {
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Flush { volume: nr, tag });
         }
-        // (While the peer is asked for its consent it may have given it, and its disk outrank ours.)
+        // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours.
         if !self.volume(nr).state.has_lasting_copy() || self.admin.copy_may_go(nr) {
             self.flush_at_peer(key);
         }
@@ -427,7 +428,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The good copy is the peer's: durable means that the peer says so, by acknowledging the barriers.
-    fn flush_at_peer(&mut self, key: RequestKey) {
+    pub(crate) fn flush_at_peer(&mut self, key: RequestKey) {
         self.close_epoch();
         self.send_barrier();
         let request = &mut self.requests[key];
@@ -465,184 +466,6 @@ impl<P: Payload> Resource<P> {
                 self.advance_write(key);
             }
         }
-    }
-
-    // ---- answers -------------------------------------------------------------------------------------------------
-
-    pub(crate) fn on_application_io(
-        &mut self,
-        nr: VolumeNr,
-        key: RequestKey,
-        result: Result<Option<P>, DiskError>,
-    ) {
-        let usable = self
-            .volumes
-            .get(&nr)
-            .is_some_and(|v| state::is_there(v.state.disk));
-        let Some(request) = self.requests.get_mut(key) else {
-            return;
-        };
-        let (sector, bytes, is_read) = (request.sector, request.bytes, request.is_read());
-        match result {
-            Ok(payload) => {
-                request.local = if is_read || usable {
-                    Part::Done
-                } else {
-                    Part::Failed // on a disk that has been given up meanwhile
-                };
-                request.payload = payload;
-                if is_read {
-                    self.volume_mut(nr).counters.read += u64::from(bytes / 512);
-                    self.complete(key, true);
-                    return;
-                }
-                if !usable && self.requests[key].is_flush() {
-                    self.flush_failed_here(nr, key);
-                }
-            }
-            Err(error) => {
-                request.local = Part::Failed;
-                let what = if is_read { "READ" } else { "WRITE" };
-                let text = format!(
-                    "local {what} IO error sector {sector}+{} (errno {})",
-                    bytes / 512,
-                    error.errno
-                );
-                self.log_volume_error(nr, text);
-                let is_flush = self.requests[key].is_flush();
-                if !is_flush {
-                    // At once: a resync to this disk must not end before the peer has answered a write.
-                    self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
-                }
-                if is_flush {
-                    self.flush_failed_here(nr, key);
-                }
-                // That the disk is lost decides whether this very write may be told.
-                self.local_io_error(nr, error.is_no_space() && !is_read && !is_flush);
-                if self.requests.get(key).is_none() {
-                    return; // it is, with what else was under way
-                }
-                if is_read {
-                    self.retry_read(key);
-                    return;
-                }
-            }
-        }
-        self.advance_write(key);
-    }
-
-    /// The own disk did not flush, or has been given up meanwhile: if the peer's copy is good, that is the one to rely on
-    /// from now on.
-    fn flush_failed_here(&mut self, nr: VolumeNr, key: RequestKey) {
-        if self.volume(nr).state.pdsk == DiskState::UpToDate {
-            self.requests[key].local = Part::None;
-            self.flush_at_peer(key);
-        }
-    }
-
-    /// TCP has the whole packet: protocol A is content.
-    pub(crate) fn on_handed_to_tcp(&mut self, key: RequestKey) {
-        let request = &mut self.requests[key];
-        if request.net == Part::Pending && request.good_here {
-            request.net = Part::Done;
-            let nr = request.volume;
-            let volume = self.volume_mut(nr);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-            self.advance_write(key);
-        }
-    }
-
-    /// P_RECV_ACK, P_WRITE_ACK, P_RS_WRITE_ACK of an application write. Says whether we know the write.
-    pub(crate) fn on_write_ack(&mut self, nr: VolumeNr, ack: &BlockAck, kind: AckKind) -> bool {
-        let Some(key) = self.request_of(ack.block_id) else {
-            return false;
-        };
-        let request = &mut self.requests[key];
-        let asked = match kind {
-            AckKind::Received => DpFlags::SEND_RECEIVE_ACK,
-            AckKind::Written => DpFlags::SEND_WRITE_ACK,
-            AckKind::InSync => DpFlags::SEND_WRITE_ACK | DpFlags::MAY_SET_IN_SYNC,
-        };
-        if request.volume != nr
-            || (request.sector, request.bytes) != (ack.sector, ack.bytes)
-            || !request.in_log
-            || !request.answers.contains(asked)
-        {
-            return false;
-        }
-        if kind == AckKind::InSync {
-            request.in_sync = true;
-        }
-        if request.net == Part::Pending {
-            request.net = Part::Done;
-            let volume = self.volume_mut(nr);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        }
-        let request = &self.requests[key];
-        let late = request.completed && request.in_sync && request.local == Part::Done;
-        self.advance_write(key);
-        if late {
-            self.late_in_sync(nr, key);
-        }
-        true
-    }
-
-    /// The mirror says "in sync" of a write that protocol A has completed: its range may have been written again.
-    ///
-    /// The mirror has cleared its marks of these blocks, so they must go here too, or the resync ends there alone. Overlapping
-    /// writes reach both disks in their order, and the mirror answers in it: one that was sent before is superseded, whatever
-    /// became of it, and one that is under way is marked, if it fails, when its answer comes. What must stay is the mark of a
-    /// later one that has ended with one copy already.
-    fn late_in_sync(&mut self, nr: VolumeNr, key: RequestKey) {
-        let Some(request) = self.requests.get(key) else {
-            return;
-        };
-        let (sector, end) = (request.sector, request.end());
-        let syncing =
-            (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.volume(nr).state.conn);
-        let left_a_mark = |r: &AppRequest<P>| {
-            r.completed && !(r.local == Part::Done && r.net == Part::Done) || r.net == Part::Failed
-        };
-        let later = self
-            .net
-            .log
-            .keys()
-            .skip_while(|&other| other != key)
-            .skip(1);
-        let mut later = later.filter_map(|other| self.requests.get(other));
-        let marked =
-            later.any(|r| r.volume == nr && r.sector < end && r.end() > sector && left_a_mark(r));
-        drop(later);
-        if syncing && !marked {
-            self.set_in_sync(nr, sector, end - sector);
-        }
-    }
-
-    /// P_NEG_ACK of an application write, perhaps of one that is completed already. (The driver may get the length wrong.)
-    pub(crate) fn on_neg_ack(&mut self, nr: VolumeNr, ack: &BlockAck) {
-        let known = self.request_of(ack.block_id).filter(|&key| {
-            let r = &self.requests[key];
-            r.volume == nr && r.sector == ack.sector && r.in_log
-        });
-        let Some(key) = known else {
-            // (A mirror tells of a failed write before it acknowledges the barrier behind it.)
-            self.protocol_error(format!(
-                "volume {nr}: P_NEG_ACK for an unknown write, sector {}",
-                ack.sector
-            ));
-            return;
-        };
-        let waits = self.requests[key].net == Part::Pending;
-        let volume = self.volume_mut(nr);
-        volume.peer.write_failed = true;
-        if waits {
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        }
-        let request = &mut self.requests[key];
-        request.net = Part::Failed;
-        let (sector, sectors) = (request.sector, request.sectors());
-        self.set_out_of_sync(nr, sector, sectors);
-        self.advance_write(key);
     }
 
     // ---- bitmap --------------------------------------------------------------------------------------------------
@@ -683,12 +506,3 @@ impl<P: Payload> Resource<P> {
 
 /// How many of those that wait for a slot of the activity log are looked at, in vain, when one may have become free.
 const STARVED_LOOKED_AT: usize = 64;
-
-/// Which positive answer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AckKind {
-    Received,
-    Written,
-    /// Written, and the mirror cleared its bits.
-    InSync,
-}

@@ -130,7 +130,7 @@ fn writes_that_wait_for_the_activity_log() {
 fn reads(lone: &Lone) -> usize {
     let pending = lone.w.nodes[0].pending.iter();
     pending
-        .filter(|(_, op)| matches!(op, Op::Read { .. }))
+        .filter(|pending| matches!(pending.op, Op::Read { .. }))
         .count()
 }
 

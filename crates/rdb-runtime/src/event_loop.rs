@@ -17,7 +17,7 @@ use crate::api::{Notice, ResourceConfig};
 use crate::buffers::new_pool;
 use crate::engine::Engine;
 use crate::io::Io;
-use crate::mailbox::{Mailbox, Message};
+use crate::mailbox::{Inbox, Mailbox, Message};
 use crate::op::Op;
 use crate::parts::Parts;
 use crate::pool::PoolSize;
@@ -39,7 +39,7 @@ impl<E: Engine> EventLoop<E> {
         size: PoolSize,
         engine: E,
         mailbox: Mailbox,
-        (messages, bell): (Receiver<Message>, OwnedFd),
+        inbox: Inbox,
         notify: Box<dyn Fn(Notice)>,
     ) -> io::Result<Self> {
         let pool = new_pool(size, &config)?;
@@ -47,8 +47,8 @@ impl<E: Engine> EventLoop<E> {
         let io = Io::new(config, clock(), ring, pool, mailbox, notify);
         Ok(EventLoop {
             parts: Parts::new(io, engine)?,
-            messages,
-            bell: Rc::new(bell),
+            messages: inbox.messages,
+            bell: Rc::new(inbox.bell),
             stopping: false,
         })
     }
@@ -121,9 +121,8 @@ impl<E: Engine> EventLoop<E> {
                     let event = parts.net.on_stream(io, which, (fd, flight), result);
                     parts.go_on_with_peer(socket, event);
                 }
-                Owner::Nbd { client, generation } => {
-                    let which = (client, generation);
-                    let turn = parts.front.on_stream(io, which, (fd, flight), result);
+                Owner::Nbd(client) => {
+                    let turn = parts.front.on_stream(io, client, (fd, flight), result);
                     parts.serve(turn);
                 }
             },
@@ -135,14 +134,12 @@ impl<E: Engine> EventLoop<E> {
                     .on_first_packet(io, generation, fd, *bytes, result);
             }
             Op::NbdAccept(generation, _) => parts.front.on_client_accepted(io, generation, result),
-            Op::Ublk(volume, generation, tag, ..) => {
-                let turn = parts
-                    .front
-                    .on_ublk_tag(io, (volume, generation), tag, result);
+            Op::Ublk(node, tag, ..) => {
+                let turn = parts.front.on_ublk_tag(io, node, tag, result);
                 parts.serve(turn);
             }
-            Op::FusePoll(volume, generation, _) => {
-                let turn = parts.front.on_fuse_ready(volume, generation, result);
+            Op::FusePoll(node, _) => {
+                let turn = parts.front.on_fuse_ready(node, result);
                 parts.serve(turn);
             }
             Op::Wake(..) => {

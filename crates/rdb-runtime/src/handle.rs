@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+#[cfg(test)]
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +16,7 @@ use crate::api::{
 use crate::disk::open::open_disks;
 use crate::engine::Engine;
 use crate::event_loop::EventLoop;
-use crate::mailbox::{Mailbox, Message};
+use crate::mailbox::{Inbox, Mailbox, Message};
 use crate::op::Op;
 use crate::pool::PoolSize;
 use crate::ring::Remains;
@@ -68,7 +69,7 @@ impl ResourceHandle {
         ticket
     }
 
-    /// Takes a command back whose caller does not wait any more. Its reply is called with [`AdminError::Withdrawn`], unless
+    /// Takes a command back whose caller does not wait any more. Its reply is called with `AdminError::Withdrawn`, unless
     /// the command is done; at once, but for one whose disk is being opened, which may take as long as the disk takes. It has
     /// no effect, or none beyond what it has had already: the engine says (`Event::Withdraw`).
     pub fn withdraw(&self, ticket: Ticket) {
@@ -78,10 +79,9 @@ impl ResourceHandle {
     /// Configures the connection and begins to connect.
     pub fn connect(&self, request: ConnectRequest, reply: Reply) -> Ticket {
         let ticket = Ticket::next();
-        self.mailbox.post_command(Message::Connect(
-            Box::new(request),
-            Caller { ticket, reply },
-        ));
+        let caller = Caller { ticket, reply };
+        self.mailbox
+            .post_command(Message::Connect(Box::new(request), caller));
         ticket
     }
 
@@ -153,18 +153,8 @@ pub(crate) fn spawn_engine<E: Engine>(
         return Err(SpawnError::Name { name: config.name });
     }
     config.frontend = config.frontend.settle()?;
-    // SAFETY: the call takes integers only.
-    let bell = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if bell < 0 {
-        return Err(SpawnError::Io {
-            what: "eventfd",
-            error: io::Error::last_os_error(),
-        });
-    }
-    // SAFETY: `bell` was just made and belongs to nobody else.
-    let bell = Arc::new(unsafe { OwnedFd::from_raw_fd(bell) });
-    let (sender, messages) = channel();
-    let mailbox = Mailbox::new(sender, bell);
+    let failed = |what| move |error| SpawnError::Io { what, error };
+    let (mailbox, inbox) = Mailbox::new().map_err(failed("eventfd"))?;
     let inner = mailbox.clone();
     let (started, wait) = channel();
     let (at_work, ended) = channel();
@@ -172,26 +162,14 @@ pub(crate) fn spawn_engine<E: Engine>(
     std::thread::Builder::new()
         .name(format!("rdb-{}", config.name))
         .spawn(move || {
-            if let Some((name, remains)) = run(config, inner, messages, notices, make, &started) {
+            if let Some((name, remains)) = run(config, (inner, inbox), notices, make, &started) {
                 drop(at_work);
                 linger(&name, remains);
             }
         })
-        .map_err(|error| SpawnError::Io {
-            what: "starting a thread",
-            error,
-        })?;
-    match wait.recv() {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(error),
-        Err(_) => {
-            let error = io::Error::other("it ended at once");
-            return Err(SpawnError::Io {
-                what: "starting a thread",
-                error,
-            });
-        }
-    }
+        .map_err(failed("starting a thread"))?;
+    let ended_at_once = |_| failed("starting a thread")(io::Error::other("it ended at once"));
+    wait.recv().map_err(ended_at_once)??;
     Ok(ResourceHandle {
         mailbox,
         ended: Arc::new(Mutex::new(ended)),
@@ -201,28 +179,17 @@ pub(crate) fn spawn_engine<E: Engine>(
 /// Serves a resource until it ends; what does not end with it, and its name.
 fn run<E: Engine>(
     config: ResourceConfig,
-    mailbox: Mailbox,
-    messages: Receiver<Message>,
+    (mailbox, inbox): (Mailbox, Inbox),
     notices: impl Fn(Notice) + Send + 'static,
     make: impl FnOnce() -> E,
     started: &Sender<Result<(), SpawnError>>,
 ) -> Option<(String, Remains<Op>)> {
     let name = config.name.clone();
     let size = PoolSize::for_max_buffers(config.max_buffers);
-    let bell = match mailbox.bell() {
-        Ok(bell) => bell,
-        Err(error) => {
-            let _ = started.send(Err(SpawnError::Io {
-                what: "eventfd",
-                error,
-            }));
-            return None;
-        }
-    };
     let notices = std::rc::Rc::new(notices);
     let for_loop = std::rc::Rc::clone(&notices);
     let notify = Box::new(move |notice| for_loop(notice));
-    let running = EventLoop::new(config, size, make(), mailbox, (messages, bell), notify);
+    let running = EventLoop::new(config, size, make(), mailbox, inbox, notify);
     let mut running = match running {
         Ok(running) => running,
         Err(error) => {

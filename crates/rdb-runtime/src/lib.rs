@@ -4,11 +4,13 @@
 //! timers and commands become events; the effects of a turn are handed to the kernel with one system call.
 //!
 //! ```text
-//!            ┌─ messages (eventfd) ◄── ResourceHandle
-//!  ring ──► event_loop ──► engine ──► effects ──► disk, net, frontend ──► ring
-//!            └─ timers
+//!         ┌─ messages (eventfd) ◄── ResourceHandle
+//!  ring ──► event_loop ──► parts ◄──► engine
+//!         └─ timers        └──► Disks, Net, FrontEnds ──► ring
 //! ```
 //!
+//! - A part (`disk`, `net`, `frontend`) owns its state, is lent `Io`, and returns what others have to do. `parts` raises
+//!   events, starts effects, and is the only way from one part to another or to the engine.
 //! - [`spawn`] starts a thread; the [`ResourceHandle`] commands it; [`Notice`]s come back.
 //! - Memory for data is taken at start ([`Pool`](pool::Pool)); when a reserve is empty, what would need it is not
 //!   read, until something comes back. The meta socket of the peer is always read, for it needs none.
@@ -26,6 +28,7 @@ mod engine;
 mod event_loop;
 mod frontend;
 mod handle;
+mod ids;
 mod io;
 mod log_limit;
 mod mailbox;

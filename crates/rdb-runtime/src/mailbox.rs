@@ -1,9 +1,9 @@
 //! What the thread of a resource is told by others, and how.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rdb_engine::{AdminError, Command, VolumeNr};
 
@@ -38,6 +38,24 @@ pub(crate) enum Message {
     Stop,
 }
 
+/// Where a thread finds its messages.
+pub(crate) struct Inbox {
+    pub(crate) messages: Receiver<Message>,
+    /// An eventfd, which rings when there are some.
+    pub(crate) bell: OwnedFd,
+}
+
+/// A new one, with this count.
+pub(crate) fn eventfd(count: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
+    let fd = unsafe { libc::eventfd(count, libc::EFD_CLOEXEC) };
+    match fd {
+        // SAFETY: it was just made and belongs to nobody else.
+        0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Posts messages and wakes the thread.
 #[derive(Clone)]
 pub(crate) struct Mailbox {
@@ -46,14 +64,15 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// The thread takes what `sender` sends when it reads from `bell`, an eventfd.
-    pub(crate) fn new(sender: Sender<Message>, bell: Arc<OwnedFd>) -> Mailbox {
-        Mailbox { sender, bell }
-    }
-
-    /// The end that the thread reads from.
-    pub(crate) fn bell(&self) -> io::Result<OwnedFd> {
-        self.bell.try_clone()
+    /// A mailbox, and what the thread takes its messages from.
+    pub(crate) fn new() -> io::Result<(Mailbox, Inbox)> {
+        let bell = Arc::new(eventfd(0)?);
+        let (sender, messages) = channel();
+        let inbox = Inbox {
+            messages,
+            bell: bell.try_clone()?,
+        };
+        Ok((Mailbox { sender, bell }, inbox))
     }
 
     /// Whether the thread still takes messages.

@@ -4,16 +4,16 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::{opcode, squeue, types};
-use rdb_engine::VolumeNr;
 use rdb_frontend::ublk::{Channel, Tag};
 use socket2::SockAddr;
 
 use crate::disk::io::DiskIo;
 use crate::disk::left::LeftDisk;
+use crate::ids::NodeId;
 use crate::ring::{AtEnd, Operation};
 use crate::stream::StreamOp;
 
-/// An operation in flight. The numbers tell apart what had the same place one after the other.
+/// An operation in flight.
 pub(crate) enum Op {
     /// A read of the eventfd that messages ring.
     Wake(Box<[u8; 8]>, Rc<OwnedFd>),
@@ -33,9 +33,9 @@ pub(crate) enum Op {
     NbdAccept(u32, Rc<OwnedFd>),
     /// A command of a ublk device's tag, which completes the request before, if there was one, with this result. It ends when
     /// there is a request.
-    Ublk(VolumeNr, u32, Tag, Option<i32>, Rc<OwnedFd>),
+    Ublk(NodeId, Tag, Option<i32>, Rc<OwnedFd>),
     /// A wait for the kernel's FUSE client of a volume to ask something.
-    FusePoll(VolumeNr, u32, Rc<OwnedFd>),
+    FusePoll(NodeId, Rc<OwnedFd>),
 }
 
 // SAFETY: what the entries point to is in boxes, buffers of the pool and memory from the heap that the operations own; descriptors
@@ -71,9 +71,9 @@ unsafe impl Operation for Op {
                     .flags(libc::MSG_WAITALL)
                     .build()
             }
-            Op::Ublk(_, _, tag, None, fd) => Channel::fetch(fd, *tag),
-            Op::Ublk(_, _, tag, Some(result), fd) => Channel::commit_and_fetch(fd, *tag, *result),
-            Op::FusePoll(_, _, fd) => {
+            Op::Ublk(_, tag, None, fd) => Channel::fetch(fd, *tag),
+            Op::Ublk(_, tag, Some(result), fd) => Channel::commit_and_fetch(fd, *tag, *result),
+            Op::FusePoll(_, fd) => {
                 opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), libc::POLLIN as u32).build()
             }
         }
@@ -119,6 +119,7 @@ mod tests {
     use crate::disk::io::{Answer, DiskFile, Job, Memory};
     use crate::disk::left::is_left;
     use crate::disk::open::OpenFile;
+    use crate::mailbox::eventfd;
     use crate::pool::{Pool, PoolSize, Reserve};
     use crate::ring::{Ring, TEARDOWN_MS};
 
@@ -155,15 +156,10 @@ mod tests {
         let buf = pool.take(Reserve::Read, 512).expect("a buffer");
         let arena = Rc::downgrade(&pool);
         drop(pool);
-        DiskIo::new(
-            VolumeNr(0),
-            Answer::Part(0),
-            &DiskFile::new(open),
-            Job::Read,
-            (0, 512),
-            Memory::Pool(buf),
-        )
-        .start(&mut ring);
+        let who = (VolumeNr(0), Answer::Part(0));
+        let (file, memory) = (DiskFile::new(open), Memory::Pool(buf));
+        DiskIo::new(who, &file, Job::Read, (0, 512), memory).start(&mut ring);
+        drop(file);
 
         assert!(!is_left(&path));
         let begun = Instant::now();
@@ -185,11 +181,7 @@ mod tests {
 
     /// Starts a read of an eventfd; it ends at once if `count` is not zero.
     fn start_read(ring: &mut Ring<Op>, count: u32) -> Rc<OwnedFd> {
-        // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
-        let fd = unsafe { libc::eventfd(count, libc::EFD_CLOEXEC) };
-        assert!(fd >= 0);
-        // SAFETY: `fd` was just made and belongs to nobody else.
-        let fd = Rc::new(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) });
+        let fd = Rc::new(eventfd(count).expect("an eventfd"));
         ring.start(Op::Wake(Box::new([0; 8]), Rc::clone(&fd)));
         fd
     }

@@ -134,8 +134,8 @@ impl<E: Engine> Parts<E> {
     /// Lets those who waited for a buffer try again; whether one got it.
     fn retry_starved_front_ends(&mut self) -> bool {
         let mut any = false;
-        while let Some((first, turn)) = self.front.first_starved() {
-            self.serve(turn);
+        while let Some(first) = self.front.first_starved() {
+            self.serve(Turn::of(Some(first)));
             if self.front.still_starves(first) {
                 break;
             }
@@ -191,7 +191,7 @@ impl<E: Engine> Parts<E> {
             } => {
                 self.disks.write(io, (volume, tag), sector, payload, fua);
             }
-            Effect::Flush { volume, tag } => self.disks.flush(io, volume, tag),
+            Effect::Flush { volume, tag } => self.disks.flush(io, (volume, tag)),
             Effect::Discard {
                 volume,
                 tag,
@@ -199,7 +199,7 @@ impl<E: Engine> Parts<E> {
                 bytes,
                 kind,
             } => {
-                self.disks.discard(io, volume, tag, (sector, bytes), kind);
+                self.disks.discard(io, (volume, tag), (sector, bytes), kind);
             }
             Effect::MetaRead {
                 volume,
@@ -207,7 +207,7 @@ impl<E: Engine> Parts<E> {
                 sector,
                 bytes,
             } => {
-                self.disks.meta_read(io, volume, tag, sector, bytes);
+                self.disks.meta_read(io, (volume, tag), sector, bytes);
             }
             Effect::MetaWrite {
                 volume,
@@ -217,8 +217,8 @@ impl<E: Engine> Parts<E> {
                 preflush,
                 fua,
             } => {
-                self.disks
-                    .meta_write(io, volume, tag, (sector, data), preflush, fua);
+                let id = (volume, tag);
+                self.disks.meta_write(io, id, (sector, data), preflush, fua);
             }
             Effect::RetryIo { tag } => self.disks.retry_io(io, tag),
             Effect::GiveUpIo { tag } => self.disks.give_up_io(io, tag),

@@ -1,11 +1,11 @@
 //! Whether a resource could run here.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::SpawnError;
+use crate::mailbox::eventfd;
 use crate::op::Op;
 use crate::pool::{Pool, PoolSize};
 use crate::ring::Ring;
@@ -27,13 +27,7 @@ pub fn check(max_buffers: u32) -> Result<(), SpawnError> {
 fn try_ring(max_buffers: u32) -> io::Result<()> {
     let pool = Pool::new(PoolSize::for_max_buffers(max_buffers))?;
     let mut ring = Ring::<Op>::new(pool, Duration::ZERO)?;
-    // SAFETY: the call takes integers; the result is checked before it becomes an owned descriptor.
-    let bell = unsafe { libc::eventfd(1, libc::EFD_CLOEXEC) };
-    if bell < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `bell` was just made and belongs to nobody else.
-    let bell = Rc::new(unsafe { OwnedFd::from_raw_fd(bell) });
+    let bell = Rc::new(eventfd(1)?);
     ring.start(Op::Wake(Box::new([0; 8]), bell));
     ring.turn(true, Some(ANSWER))?;
     ring.gather();

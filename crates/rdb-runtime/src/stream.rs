@@ -11,16 +11,17 @@ use io_uring::{opcode, squeue, types};
 use rdb_engine::{SendTag, Time};
 use replica_proto::Socket;
 
+use crate::ids::ClientId;
 use crate::pool::Buf;
 use crate::ring::{Operation, Ring};
 
-/// Whose socket it is. The generation tells connections and clients apart that had the same place one after the other.
+/// Whose socket it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
-    /// A socket of the connection to the peer.
+    /// A socket of this connection to the peer.
     Peer { generation: u32, socket: Socket },
     /// An NBD client.
-    Nbd { client: u32, generation: u32 },
+    Nbd(ClientId),
 }
 
 /// A send or a receive in flight.

@@ -338,7 +338,7 @@ impl Disk {
         self.dirty.len()
     }
 
-    /// As [`Disk::power_cut`], in one of the [`crate::crash_points::variants`] of this disk.
+    /// As [`Disk::power_cut`], in one of the [`crate::crash::variants`] of this disk.
     pub fn power_cut_keeping(&mut self, variant: u64, rng: &mut Rng) {
         let pages = self.dirty.len();
         for (n, (nr, versions)) in std::mem::take(&mut self.dirty).into_iter().enumerate() {

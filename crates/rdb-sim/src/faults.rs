@@ -4,7 +4,7 @@ use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{Event, IoTag, Time};
 use rdb_meta::MdFlags;
 
-use crate::crash_points::Then;
+use crate::crash::Then;
 use crate::disk::Room;
 use crate::node::{Node, Op, layout_of};
 use crate::rng::{Rng, mix};
@@ -178,7 +178,7 @@ impl World {
         self.die_keeping(i, power, None);
     }
 
-    /// The same, with a choice of what is kept of unflushed writes: see [`crate::crash_points::variants`].
+    /// The same, with a choice of what is kept of unflushed writes: see [`crate::crash::variants`].
     fn die_keeping(&mut self, i: usize, power: bool, variant: Option<u64>) {
         self.tell(i, || if power { "POWER CUT" } else { "KILLED" }.into());
         let seed = self.rng.next();

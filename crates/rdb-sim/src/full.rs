@@ -23,7 +23,7 @@ impl Plan {
         if number % 2 == 1 {
             return Plan::directed_with_full_disks(seed);
         }
-        let mut plan = Plan::of_seed(number / 2);
+        let mut plan = Plan::ordinary_of_seed(number / 2);
         plan.seed = seed;
         let mut rng = Rng(mix(seed, 11));
         plan.setup.disk.on_no_space = rng.pick(&[

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use rdb_engine::{DiskError, Event, IoTag};
+use rdb_engine::{DiskError, Effect, Event, IoTag, Payload, Time};
 
 use crate::disk::Disk;
-use crate::node::{Data, Op, what_metadata};
+use crate::node::{Data, Node, Op, Pending, what_metadata};
 use crate::rng::Rng;
 
 const IO_ERROR: DiskError = DiskError { errno: 5 };
@@ -182,6 +182,135 @@ impl Op {
             if all || rng.one_in(2) {
                 disks[volume].write(sector + n as u64, chunk, false);
             }
+        }
+    }
+}
+
+impl Node {
+    /// What an effect asks of a disk, with a line in the record.
+    ///
+    /// # Panics
+    /// If it lies where it must not, or asks nothing of a disk.
+    pub fn take_io(&mut self, effect: Effect<Data>) -> (IoTag, Op) {
+        match effect {
+            Effect::Read {
+                tag,
+                volume,
+                sector,
+                bytes,
+                ..
+            } => {
+                let volume = usize::from(volume.0);
+                self.assert_inside(volume, sector, bytes);
+                let op = Op::Read {
+                    volume,
+                    sector,
+                    bytes,
+                };
+                (tag, op)
+            }
+            Effect::Write {
+                tag,
+                volume,
+                sector,
+                payload,
+                fua,
+            } => {
+                let volume = usize::from(volume.0);
+                self.assert_inside(volume, sector, payload.len_bytes());
+                let data = payload.0;
+                self.note(|| format!("write {sector}+{}", data.len() / 512));
+                let op = Op::Write {
+                    volume,
+                    sector,
+                    data,
+                    fua,
+                };
+                (tag, op)
+            }
+            Effect::Flush { tag, volume } => {
+                let volume = usize::from(volume.0);
+                let stamp = self.disks[volume].stamp();
+                self.note(|| "flush".into());
+                (tag, Op::Flush { volume, stamp })
+            }
+            Effect::Discard {
+                tag,
+                volume,
+                sector,
+                bytes,
+                ..
+            } => {
+                let volume = usize::from(volume.0);
+                self.assert_inside(volume, sector, bytes);
+                let sectors = u64::from(bytes / 512);
+                self.note(|| format!("zero {sector}+{sectors}"));
+                let op = Op::Zero {
+                    volume,
+                    sector,
+                    sectors,
+                };
+                (tag, op)
+            }
+            Effect::MetaRead {
+                tag,
+                volume,
+                sector,
+                bytes,
+            } => {
+                let volume = usize::from(volume.0);
+                let op = Op::MetaRead {
+                    volume,
+                    sector,
+                    bytes,
+                };
+                (tag, op)
+            }
+            Effect::MetaWrite {
+                tag,
+                volume,
+                sector,
+                data,
+                preflush,
+                fua,
+            } => {
+                let volume = usize::from(volume.0);
+                let disk = &self.disks[volume];
+                assert!(sector >= disk.data_sectors, "metadata over data");
+                let preflush = preflush.then(|| disk.stamp());
+                let what = what_metadata(disk, sector);
+                self.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
+                let op = Op::MetaWrite {
+                    volume,
+                    sector,
+                    data,
+                    preflush,
+                    fua,
+                };
+                (tag, op)
+            }
+            _ => unreachable!("the caller has looked"),
+        }
+    }
+
+    fn assert_inside(&self, volume: usize, sector: u64, bytes: u32) {
+        let end = sector + u64::from(bytes) / 512;
+        let fits = end <= self.disks[volume].data_sectors;
+        assert!(
+            bytes > 0 && bytes.is_multiple_of(512) && fits,
+            "I/O outside the data"
+        );
+    }
+}
+
+impl Pending {
+    /// What is due at once.
+    pub fn new(tag: Option<IoTag>, op: Op) -> Pending {
+        Pending {
+            due: Time(0),
+            tag,
+            op,
+            kept: false,
         }
     }
 }

@@ -224,7 +224,10 @@ impl World {
         // (An order that was given while they were connected may be carried out when they are not any more.)
         let promoted = old.role != Role::Primary && new.role == Role::Primary;
         let stale = new.conn < ConnState::Connected && self.nodes[1 - i].lonely[volume];
-        if promoted && (stale || self.is_primary(1 - i, volume)) {
+        // (Under A and B the node that has died meanwhile may have been the only one to have what was acknowledged.)
+        let only_there =
+            new.conn < ConnState::Connected && self.promises_less() && !self.holds(i, volume);
+        if promoted && (stale || only_there || self.is_primary(1 - i, volume)) {
             self.models[volume].forked = true;
         }
         // (A source that knows already that the link is gone has gone on alone, while what it sent before still arrives.)

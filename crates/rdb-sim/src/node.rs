@@ -165,7 +165,8 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(name: &'static str, seed: u64, sectors: &[u64]) -> Node {
+    /// A node with a fresh disk of each of these sizes.
+    pub fn new(name: &'static str, seed: u64, sectors: &[u64]) -> Node {
         Node {
             name,
             resource: Node::engine(seed),
@@ -201,7 +202,8 @@ impl Node {
         }
     }
 
-    pub(crate) fn engine(seed: u64) -> Resource<Data> {
+    /// An engine whose random bits are of this seed.
+    pub fn engine(seed: u64) -> Resource<Data> {
         let mut rng = Rng(seed);
         Resource::new("r0", Box::new(move || rng.next()))
     }
@@ -280,7 +282,8 @@ impl Node {
         self.pending.iter().any(|p| p.tag.is_some()) || !self.kept.is_empty()
     }
 
-    pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
+    /// A line of the record, if there is one.
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
         if let Some(record) = &mut self.record {
             record.push(text());
         }

@@ -28,7 +28,7 @@ impl Plan {
         if number % 2 == 1 {
             return Plan::directed_with_kept_reads(seed);
         }
-        let mut plan = Plan::of_seed(number / 2);
+        let mut plan = Plan::ordinary_of_seed(number / 2);
         plan.seed = seed;
         let mut rng = Rng(mix(seed, 13));
         for n in 0..=rng.below(5) {
@@ -76,14 +76,16 @@ impl World {
     /// # Panics
     /// If a request waits for much longer than `ko-count` times `timeout`, with nothing but the peer to wait for.
     pub(crate) fn judge_patience(&mut self) {
-        let (looked_at, mut since) = self.patience;
+        let (looked_at, mut since, mut held_up) = self.patience;
         let o = &self.options;
         let limit_ms = u64::from(o.timeout_ds) * 100 * u64::from(o.ko_count);
         if !self.judging || limit_ms == 0 || self.now.ms_since(looked_at) < LOOK_MS {
             return;
         }
         for (i, since) in since.iter_mut().enumerate() {
-            if self.is_held_up(i, looked_at) {
+            // What held them up when the judge looked last may have done so until now.
+            let held_before = std::mem::replace(&mut held_up[i], self.is_held_up(i, looked_at));
+            if held_up[i] || held_before {
                 *since = self.now;
             }
             for (id, &(_, asked)) in &self.nodes[i].requests_open {
@@ -96,7 +98,7 @@ impl World {
                 );
             }
         }
-        self.patience = (self.now, since);
+        self.patience = (self.now, since, held_up);
     }
 
     /// What held users of a node up ends now, by hand.
@@ -117,6 +119,9 @@ impl World {
             s.role == Role::Primary && s.disk != good && s.pdsk == good
         });
         let stands = !node.alive || node.paused_until > looked_at;
-        stands || needs_peer || node.disks.iter().any(slow)
+        // What a disk was asked for while it was slow it answers late, though it is fast again.
+        let late = self.now.plus_ms(LOOK_MS);
+        let answers_late = node.pending.iter().any(|op| op.due > late);
+        stands || needs_peer || answers_late || node.disks.iter().any(slow)
     }
 }

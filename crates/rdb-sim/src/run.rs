@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use rdb_engine::Time;
 
 use crate::coverage::Coverage;
-use crate::crash_points::Then;
+use crate::crash::Then;
 use crate::job::Job;
 use crate::net::Link;
 use crate::plan::{Action, Cut, DiskFault, Plan, Setup, Step, Strike};

@@ -17,7 +17,7 @@ pub const SETTINGS: u64 = 1 << 42;
 impl Plan {
     /// The plan of a seed from [`SETTINGS`] on: that of another seed, with such changes in between.
     pub(crate) fn settings_of_seed(seed: u64) -> Plan {
-        let mut plan = Plan::of_seed(seed - SETTINGS);
+        let mut plan = Plan::ordinary_of_seed(seed - SETTINGS);
         plan.seed = seed;
         let mut rng = Rng(mix(seed, 12));
         for n in 0..=rng.below(5) {

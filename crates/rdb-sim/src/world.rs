@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
-use rdb_engine::{Effect, Event, Payload, Time, Timer, VolumeNr};
+use rdb_engine::{Effect, Event, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
 use crate::coverage::Coverage;
-use crate::crash_points::CrashAt;
+use crate::crash::CrashAt;
 use crate::hostile::Siege;
 use crate::job::Job;
 use crate::net::{Link, Stream, socket_of};
@@ -115,8 +115,9 @@ pub struct World {
     pub(crate) lied: bool,
     /// Something happened since the judge looked.
     pub(crate) unjudged: bool,
-    /// When the judge last looked at the users who wait, and since when nothing but the peer may hold those of each node up.
-    pub(crate) patience: (Time, [Time; 2]),
+    /// When the judge last looked at the users who wait, since when nothing but the peer may hold those of each node up, and
+    /// whether something else did when it looked.
+    pub(crate) patience: (Time, [Time; 2], [bool; 2]),
     changes: u64,
     effects: Vec<Effect<Data>>,
 }
@@ -375,120 +376,15 @@ impl World {
     }
 
     fn apply_io(&mut self, i: usize, effect: Effect<Data>) {
-        let node = &mut self.nodes[i];
-        let inside = |volume: usize, sector: u64, bytes: u32| {
-            let end = sector + u64::from(bytes) / 512;
-            let fits = end <= node.disks[volume].data_sectors;
-            assert!(
-                bytes > 0 && bytes.is_multiple_of(512) && fits,
-                "I/O outside the data"
-            );
-        };
-        let (tag, op) = match effect {
-            Effect::Read {
-                tag,
-                volume,
-                sector,
-                bytes,
-                ..
-            } => {
-                let volume = usize::from(volume.0);
-                inside(volume, sector, bytes);
-                let op = Op::Read {
-                    volume,
-                    sector,
-                    bytes,
-                };
-                (tag, op)
-            }
-            Effect::Write {
-                tag,
-                volume,
-                sector,
-                payload,
-                fua,
-            } => {
-                let volume = usize::from(volume.0);
-                inside(volume, sector, payload.len_bytes());
-                let data = payload.0;
-                node.note(|| format!("write {sector}+{}", data.len() / 512));
-                let op = Op::Write {
-                    volume,
-                    sector,
-                    data,
-                    fua,
-                };
-                (tag, op)
-            }
-            Effect::Flush { tag, volume } => {
-                let volume = usize::from(volume.0);
-                let stamp = node.disks[volume].stamp();
-                node.note(|| "flush".into());
-                (tag, Op::Flush { volume, stamp })
-            }
-            Effect::Discard {
-                tag,
-                volume,
-                sector,
-                bytes,
-                ..
-            } => {
-                let volume = usize::from(volume.0);
-                inside(volume, sector, bytes);
-                let sectors = u64::from(bytes / 512);
-                node.note(|| format!("zero {sector}+{sectors}"));
-                let op = Op::Zero {
-                    volume,
-                    sector,
-                    sectors,
-                };
-                (tag, op)
-            }
-            Effect::MetaRead {
-                tag,
-                volume,
-                sector,
-                bytes,
-            } => {
-                let volume = usize::from(volume.0);
-                let op = Op::MetaRead {
-                    volume,
-                    sector,
-                    bytes,
-                };
-                (tag, op)
-            }
-            Effect::MetaWrite {
-                tag,
-                volume,
-                sector,
-                data,
-                preflush,
-                fua,
-            } => {
-                let volume = usize::from(volume.0);
-                let disk = &node.disks[volume];
-                assert!(sector >= disk.data_sectors, "metadata over data");
-                let preflush = preflush.then(|| disk.stamp());
-                let what = what_metadata(disk, sector);
-                node.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
-                let trigger = match what {
-                    "superblock" => Trigger::Superblock,
-                    "log" => Trigger::Log,
-                    _ => Trigger::Bitmap,
-                };
-                self.meets(i, trigger);
-                let op = Op::MetaWrite {
-                    volume,
-                    sector,
-                    data,
-                    preflush,
-                    fua,
-                };
-                (tag, op)
-            }
-            _ => unreachable!("the caller has looked"),
-        };
+        let (tag, op) = self.nodes[i].take_io(effect);
+        if let Op::MetaWrite { volume, sector, .. } = &op {
+            let trigger = match what_metadata(&self.nodes[i].disks[*volume], *sector) {
+                "superblock" => Trigger::Superblock,
+                "log" => Trigger::Log,
+                _ => Trigger::Bitmap,
+            };
+            self.meets(i, trigger);
+        }
         self.judge_own_write(i, &op);
         self.start_io(i, tag, op);
     }

@@ -1,12 +1,14 @@
 //! The metadata of a disk, worked on offline: `rdbmeta`'s commands over files and block devices.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, IsTerminal, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdb_control::MetaDisk;
+use rdb_meta::layout::KERNEL_META_SECTORS_MIN;
 use rdb_meta::tool::{
     self, BitmapInit, CONFIRM_FORCED, CONFIRM_PROMPT, Console, CreateOptions, DumpHeader, Exit,
     Metadata, Question, ToolError,
@@ -49,13 +51,15 @@ impl DiskError {
 /// Does one command and prints what there is to say; the exit status is the result.
 ///
 /// `shown` is the command line for the head of a dump, `advice` what to do if there is no metadata.
-pub(crate) fn run(step: &MetaStep, shown: &str, advice: Option<&str>) -> u8 {
+pub(crate) fn run(step: &MetaStep, shown: &str, advice: impl FnOnce() -> Option<String>) -> u8 {
     match try_run(step, shown) {
         Ok(exit) => exit.code(),
         Err(error) => {
             out::error(&error.to_string());
-            if let (DiskError::Tool(ToolError::NoMetadata(_)), Some(advice)) = (&error, advice) {
-                out::error(advice);
+            if matches!(error, DiskError::Tool(ToolError::NoMetadata(_)))
+                && let Some(advice) = advice()
+            {
+                out::error(&advice);
             }
             error.exit_code()
         }
@@ -136,6 +140,67 @@ fn create_md(
         tool::write_dev_uuid(device, kind, &format!("{uuid:016X}"))?;
     }
     Ok(exit)
+}
+
+/// Why a disk cannot be attached, as far as that can be told without attaching it; an attach looks at the same.
+///
+/// `device_sectors` is what the users of the volume have now, `is_held` whether the daemon has the path in use for what is given
+/// up, or shares it with other volumes: nobody else can have it then, and it cannot be claimed once more.
+pub(crate) fn attachable(
+    data: &Path,
+    meta: &MetaDisk,
+    size_sectors: u64,
+    device_sectors: u64,
+    is_held: impl Fn(&Path) -> bool,
+) -> Result<(), String> {
+    let open = |path: &Path| {
+        FileDevice::open_once_free(path, true, is_held(path)).map_err(|error| error.to_string())
+    };
+    let mut data_device = open(data)?;
+    let data_sectors = data_device.size_sectors;
+    let (kind, path) = match meta {
+        MetaDisk::Internal => (MetaKind::Internal, data),
+        MetaDisk::Flexible(path) => (MetaKind::FlexibleExternal, path.as_path()),
+        MetaDisk::Indexed(path, index) => (MetaKind::Indexed(*index), path.as_path()),
+    };
+    let mut meta_device = None;
+    if kind != MetaKind::Internal {
+        if identity(path) == identity(data) {
+            return Err(format!("{} is the data device itself", path.display()));
+        }
+        meta_device = Some(open(path)?);
+    }
+    let device = meta_device.as_mut().unwrap_or(&mut data_device);
+    let sectors = device.size_sectors;
+    let named = |error: &dyn Display| format!("{}: {error}", path.display());
+    // The activity log is applied before the attach; that wants the metadata in its place, and does not know the data's size.
+    let metadata = Metadata::open(device, kind).map_err(|error| match &error {
+        ToolError::NoMetadata(why) => named(&format!("no valid metadata: {why}")),
+        other => named(other),
+    })?;
+    let layout = metadata.superblock.check(kind, data_sectors, sectors);
+    let usable = layout.map_err(|error| named(&error))?.usable_sectors;
+    if sectors < KERNEL_META_SECTORS_MIN {
+        let text = format!("it has {sectors} sectors, {KERNEL_META_SECTORS_MIN} are needed");
+        return Err(named(&text));
+    }
+    let needed = device_sectors.max(size_sectors);
+    if usable < needed {
+        return Err(format!(
+            "{} is too small: the device has {needed} sectors, the disk has room for {usable}",
+            data.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Which file or device a path means, whatever name it has; `None` if there is none.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some(match found.file_type().is_block_device() {
+        true => (found.rdev(), 0),
+        false => (found.dev(), found.ino()),
+    })
 }
 
 /// A block device or a plain file.

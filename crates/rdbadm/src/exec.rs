@@ -10,12 +10,11 @@ use rdb_control::{
 use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
 use crate::daemon::{self, StartError};
+use crate::out::EXIT_COMMUNICATION;
 use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step};
 use crate::watchdog::Watchdog;
 use crate::{disk, out, status_text};
 
-/// Exit status for usage and communication errors of `drbdsetup`.
-pub(crate) const EXIT_COMMUNICATION: u8 = 20;
 /// Exit status where a daemon is there, or was, and does not say what runs (`drbdsetup`: no control socket).
 pub(crate) const EXIT_IN_THE_DARK: u8 = 30;
 
@@ -73,6 +72,8 @@ pub(crate) struct Executor {
     pub(crate) run_dir: PathBuf,
     /// Handed to a daemon that is started.
     pub(crate) node: Option<String>,
+    /// The node whose daemon is meant: another one is asked nothing. `None`: whoever answers.
+    pub(crate) meant: Option<String>,
     /// Print steps only.
     pub(crate) dry_run: bool,
     /// Print steps, too.
@@ -107,6 +108,7 @@ impl Executor {
             family,
             run_dir,
             node: None,
+            meant: None,
             dry_run: false,
             verbose: false,
             is_setup: false,
@@ -245,8 +247,7 @@ impl Executor {
         // Who is asked a question at a terminal takes his time, and can interrupt what takes too long.
         let limit = self.limits.long.filter(|_| !io::stdin().is_terminal());
         let _watchdog = Watchdog::start(limit, &shown);
-        let advice = self.advice_for_meta(step, meta, false);
-        let code = disk::run(meta, &shown, advice.as_deref());
+        let code = disk::run(meta, &shown, || self.advice_for_meta(step, meta, false));
         if code != 0
             && let Some(hint) = meta.minor.and_then(|minor| self.disk_that_hangs(minor))
         {
@@ -351,6 +352,25 @@ impl Executor {
         })
     }
 
+    /// Whether the daemon is that of the node which is meant.
+    fn is_meant(&self, client: &Client) -> Result<(), Trouble> {
+        let node = &client.hello().node;
+        match &self.meant {
+            Some(meant) if meant != node => Err(Trouble::new(format!(
+                "the daemon is that of node '{node}', the command is for node '{meant}' (see --node)"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a daemon that answers is not to be asked: it is another node's.
+    pub(crate) fn anothers_daemon(&self) -> Option<Trouble> {
+        self.meant.as_ref()?;
+        // If it cannot be asked, the command itself says why.
+        let client = Client::connect_within(&self.run_dir, self.limits).ok()?;
+        self.is_meant(&client).err()
+    }
+
     fn with_client<T>(
         &mut self,
         start: bool,
@@ -365,7 +385,10 @@ impl Executor {
                     Client::connect_within(&self.run_dir, self.limits).map_err(StartError::from)
                 };
                 match connected {
-                    Ok(client) => self.client.insert(client),
+                    Ok(client) => {
+                        self.is_meant(&client).map_err(Asked::Failed)?;
+                        self.client.insert(client)
+                    }
                     Err(StartError::Client(ClientError::NoDaemon { .. })) => {
                         return Err(Asked::Nobody);
                     }

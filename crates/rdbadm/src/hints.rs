@@ -3,7 +3,9 @@
 
 use std::io::{IsTerminal, Write, stdin};
 
-use rdb_control::{ConnState, DiskState, Op, ReasonReport, Refusal, VolumeReport, code};
+use rdb_control::{
+    ConnState, DiskState, Op, ReasonReport, Refusal, ResourceReport, Role, VolumeReport, code,
+};
 
 use crate::exec::{Executor, find};
 use crate::out;
@@ -15,6 +17,21 @@ impl Executor {
         let Step { resource, .. } = step;
         let program = self.program.clone();
         match (refusal.code, &step.action) {
+            (
+                code::NET_CONFIGURED | code::LOCAL_ADDR,
+                Action::Run(Op::Connect {
+                    discard_my_data,
+                    tentative,
+                    ..
+                }),
+            ) if (*discard_my_data || *tentative) && is_its_own(refusal, resource) => {
+                let option = if *discard_my_data {
+                    "--discard-my-data"
+                } else {
+                    "--tentative"
+                };
+                Some(is_connected_otherwise(&program, resource, option))
+            }
             (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(not_up(&program, resource)),
             (code::INVALID_REQUEST, Action::Run(Op::Disconnect { .. } | Op::NetOptions { .. })) => {
                 let report = self.status().ok()?;
@@ -37,28 +54,21 @@ impl Executor {
                 }),
             ) => {
                 let report = self.status().ok().flatten();
-                let volume = report.as_ref().and_then(|report| find(report, *minor));
-                Some(no_good_data(
-                    &program,
-                    resource,
-                    volume.map(|(_, volume)| volume),
-                ))
+                let found = report.as_ref().and_then(|report| find(report, *minor));
+                let name = volume_name(resource, *minor, found);
+                Some(no_good_data(&program, &name, found))
             }
             (-1, Action::Run(Op::Primary { .. })) => Some(format!(
                 "Hint: the peer is Primary; run '{program} secondary {resource}' there first."
             )),
-            (119, Action::Run(Op::Attach { minor, data, .. })) => Some(no_metadata(
-                &program,
-                resource,
-                *minor,
-                &data.display().to_string(),
-            )),
+            (119, Action::Run(Op::Attach { minor, data, .. })) => {
+                Some(self.no_metadata(resource, *minor, &data.display().to_string()))
+            }
             (code::DISK_CONFIGURED, Action::Run(Op::Attach { .. })) => {
                 Some(is_so_already(&program, resource, "its disk is attached"))
             }
             (code::NET_CONFIGURED | code::LOCAL_ADDR, Action::Run(Op::Connect { .. }))
-                if refusal.code == code::NET_CONFIGURED
-                    || refusal.info == format!("used by {resource}") =>
+                if is_its_own(refusal, resource) =>
             {
                 Some(is_so_already(
                     &program,
@@ -72,7 +82,7 @@ impl Executor {
 
     /// What to do about an activity log that cannot be applied before an attach.
     pub(crate) fn advice_for_meta(
-        &self,
+        &mut self,
         step: &Step,
         meta: &MetaStep,
         has_disk: bool,
@@ -85,13 +95,18 @@ impl Executor {
         Some(if has_disk {
             is_so_already(&self.program, resource, "its disk is attached")
         } else {
-            no_metadata(
-                &self.program,
-                resource,
-                minor,
-                &meta.data.display().to_string(),
-            )
+            self.no_metadata(resource, minor, &meta.data.display().to_string())
         })
+    }
+
+    fn no_metadata(&mut self, resource: &str, minor: u32, disk: &str) -> String {
+        let report = self.status().ok().flatten();
+        let found = report.as_ref().and_then(|report| find(report, minor));
+        let volume = volume_name(resource, minor, found);
+        let program = &self.program;
+        format!(
+            "Hint: if {disk} (minor {minor}) is new to {volume}, its metadata is made by '{program} create-md {volume}'."
+        )
     }
 
     /// What there is to be said of a disk that is in use by the daemon, which does not have it attached.
@@ -171,11 +186,42 @@ fn why(volume: &VolumeReport) -> String {
     }
 }
 
+/// How a command names one volume, so that it touches no other one of its resource; `found`: how the two are.
+fn volume_name(
+    resource: &str,
+    minor: u32,
+    found: Option<(&ResourceReport, &VolumeReport)>,
+) -> String {
+    match found {
+        None => format!("minor-{minor}"),
+        Some((r, volume)) if r.volumes.len() > 1 || volume.volume != 0 => {
+            format!("{resource}/{}", volume.volume)
+        }
+        Some(_) => resource.to_owned(),
+    }
+}
+
+/// Whether a connection is refused because the resource has one.
+fn is_its_own(refusal: &Refusal, resource: &str) -> bool {
+    refusal.code == code::NET_CONFIGURED || refusal.info == format!("used by {resource}")
+}
+
 /// Nobody has UpToDate data: on a new cluster that is the beginning, later a reason to look for them.
-fn no_good_data(program: &str, resource: &str, volume: Option<&VolumeReport>) -> String {
-    let Some(volume) = volume else {
-        return format!("Hint: '{program} status {resource}' says how the disks are.");
+///
+/// `name` is how commands name the volume, `found` how its resource and it are.
+fn no_good_data(
+    program: &str,
+    name: &str,
+    found: Option<(&ResourceReport, &VolumeReport)>,
+) -> String {
+    let Some((resource, volume)) = found else {
+        return format!("Hint: '{program} status' says how the disks are.");
     };
+    let is_peer_primary = resource
+        .volumes
+        .iter()
+        .any(|v| v.peer_role == Role::Primary);
+    let resource = &resource.name;
     if volume.disk == DiskState::Diskless {
         return format!(
             "Hint: this node has no disk, and its peer none that is good; '{program} status {resource}' says why."
@@ -193,7 +239,7 @@ fn no_good_data(program: &str, resource: &str, volume: Option<&VolumeReport>) ->
         return format!(
             "Hint: do not force this: the disk here is {}, {}; {peer}.\n      \
              Connect to the node with the newer data first: '{program} status {resource}' says why there is no connection.\n      \
-             Only if that node is lost for good: '{program} primary --force --yes-lose-newer-data {resource}'.",
+             Only if that node is lost for good: '{program} primary --force --yes-lose-newer-data {name}'.",
             volume.disk,
             why(volume)
         );
@@ -203,16 +249,15 @@ fn no_good_data(program: &str, resource: &str, volume: Option<&VolumeReport>) ->
             "Hint: it is not known whether the peer has newer data; connect to it: '{program} connect {resource}'."
         );
     }
+    if is_peer_primary {
+        return format!(
+            "Hint: the disk here has never had data, and the peer is Primary; '{program} status {resource}' says why there is no resync."
+        );
+    }
     format!(
         "Hint: this node has no UpToDate data and knows no peer that has.\n      \
          On a new cluster, start the first sync on exactly one node, the one whose data is to be kept:\n      \
-         '{program} primary --force {resource}'."
-    )
-}
-
-fn no_metadata(program: &str, resource: &str, minor: u32, disk: &str) -> String {
-    format!(
-        "Hint: if {disk} (minor {minor}) is new to {resource}, its metadata is made by '{program} create-md {resource}'."
+         '{program} primary --force {name}'."
     )
 }
 
@@ -228,6 +273,14 @@ fn stands_alone(program: &str, resource: &str) -> String {
     )
 }
 
+/// `adjust` would change nothing of a connection that is as configured: what the option asks for needs a new one.
+fn is_connected_otherwise(program: &str, resource: &str, option: &str) -> String {
+    format!(
+        "Hint: {resource} is connected, or tries to connect, without {option}: '{program} disconnect {resource}' first, \
+         then '{program} connect {option} {resource}'."
+    )
+}
+
 fn is_so_already(program: &str, resource: &str, what: &str) -> String {
     format!(
         "Hint: {resource} is up: {what}. '{program} adjust {resource}' applies what has changed in the configuration."
@@ -237,7 +290,7 @@ fn is_so_already(program: &str, resource: &str, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status_text::tests::volume;
+    use crate::status_text::tests::{resource, volume};
 
     fn disk(state: &str, peer: &str, word: &str) -> VolumeReport {
         let mut volume = volume("WFConnection", ("Secondary", "Unknown"), (state, peer));
@@ -262,7 +315,7 @@ mod tests {
             (disk("Consistent", "DUnknown", "not-confirmed"), false),
             (disk("Diskless", "Inconsistent", "not-attached"), false),
         ] {
-            let hint = no_good_data("rdbadm", "r0", Some(&volume));
+            let hint = hint_for(&volume, "Unknown");
             assert_eq!(hint.contains(plain), advised, "{hint}");
             assert_eq!(
                 hint.contains("do not force this"),
@@ -270,12 +323,31 @@ mod tests {
                 "{hint}"
             );
         }
-        let hint = no_good_data(
-            "rdbadm",
-            "r0",
-            Some(&disk("Outdated", "DUnknown", "outdated")),
-        );
+        let hint = hint_for(&disk("Outdated", "DUnknown", "outdated"), "Unknown");
         assert!(hint.contains("--yes-lose-newer-data"), "{hint}");
+        // The peer's users have what is good.
+        let hint = hint_for(&disk("Inconsistent", "Diskless", "never-synced"), "Primary");
+        assert!(!hint.contains("--force"), "{hint}");
+    }
+
+    fn hint_for(volume: &VolumeReport, peer_role: &str) -> String {
+        let mut volume = volume.clone();
+        volume.peer_role = peer_role.parse().unwrap();
+        let resource = resource("WFConnection", vec![volume]);
+        no_good_data("rdbadm", "r0", Some((&resource, &resource.volumes[0])))
+    }
+
+    #[test]
+    fn a_volume_among_others_is_named_alone() {
+        let mut second = disk("Inconsistent", "DUnknown", "never-synced");
+        second.volume = 1;
+        let first = disk("UpToDate", "DUnknown", "x");
+        let both = resource("WFConnection", vec![first, second]);
+        let name = |i: usize| volume_name("r0", 7, Some((&both, &both.volumes[i])));
+        assert_eq!((name(0).as_str(), name(1).as_str()), ("r0/0", "r0/1"));
+        let one = resource("WFConnection", vec![disk("UpToDate", "DUnknown", "x")]);
+        assert_eq!(volume_name("r0", 7, Some((&one, &one.volumes[0]))), "r0");
+        assert_eq!(volume_name("r0", 7, None), "minor-7");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
+/// Exit status for usage and communication errors of `drbdsetup`.
+pub(crate) const EXIT_COMMUNICATION: u8 = 20;
+
 /// Prints text as it is.
 pub(crate) fn print(text: &str) {
     let mut stdout = io::stdout().lock();

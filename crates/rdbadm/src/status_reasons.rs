@@ -17,6 +17,9 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
         };
         add(&mut lines, "connection", None, state, reason);
     }
+    if let Some(reason) = &resource.record_reason {
+        add(&mut lines, "record", None, "stale", reason);
+    }
     for volume in &resource.volumes {
         let number = numbered.then_some(volume.volume);
         if let Some(reason) = &volume.disk_reason {
@@ -121,6 +124,9 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
         Some(why) => ill(why),
         None => {}
     }
+    if let Some(why) = &resource.record_reason {
+        ill(format!("not on record: {}", one_line(&why.text)));
+    }
     if resource.volumes.is_empty() {
         ill("it has no volume".to_owned());
     }
@@ -151,6 +157,12 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
             let why = why.collect::<Vec<_>>().join(", ");
             ill(format!("volume {number}: I/O is suspended ({why})"));
         }
+        if let Some(wait) = &volume.no_space {
+            let (writes, seconds) = (wait.writes, wait.for_ms / 1000);
+            ill(format!(
+                "volume {number}: the disk is full: {writes} writes wait for space, for {seconds} s"
+            ));
+        }
         if volume.out_of_sync_kib != 0 && volume.cstate == Some(ConnState::Connected) {
             let kib = volume.out_of_sync_kib;
             ill(format!("volume {number}: {kib} KiB differ"));
@@ -161,7 +173,7 @@ fn ills_of(resource: &ResourceReport) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::{FailedReport, Suspension, SyncReport};
+    use rdb_control::{FailedReport, NoSpaceReport, Suspension, SyncReport};
 
     use super::*;
     use crate::status_text::tests::{resource, volume};
@@ -210,6 +222,15 @@ mod tests {
                 "disk-reason: Outdated: the peer has newer data",
             ]
         );
+        split.record_reason = reason("not-on-record", "it is full", Some("make room"));
+        assert_eq!(
+            lines(&split)[2..4],
+            [
+                "record-reason: stale: it is full",
+                "record-advice: make room"
+            ]
+        );
+        split.record_reason = None;
         split.volumes[0].volume = 3;
         assert_eq!(
             lines(&split)[2],
@@ -249,7 +270,7 @@ mod tests {
     #[test]
     fn the_check_finds_each_ill() {
         type Spoil = fn(&mut ResourceReport);
-        let table: [(Spoil, &str); 9] = [
+        let table: [(Spoil, &str); 11] = [
             (|r| r.connection = ConnState::StandAlone, "r0: StandAlone"),
             (
                 |r| r.connection = ConnState::WFConnection,
@@ -271,6 +292,19 @@ mod tests {
             (
                 |r| r.volumes[0].suspended = vec![Suspension::User],
                 "r0: volume 0: I/O is suspended (user)",
+            ),
+            (
+                |r| {
+                    r.volumes[0].no_space = Some(NoSpaceReport {
+                        writes: 3,
+                        for_ms: 12_345,
+                    });
+                },
+                "r0: volume 0: the disk is full: 3 writes wait for space, for 12 s",
+            ),
+            (
+                |r| r.record_reason = reason("not-on-record", "it is full", None),
+                "r0: not on record: it is full",
             ),
             (
                 |r| r.volumes[0].out_of_sync_kib = 8,

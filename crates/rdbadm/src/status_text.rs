@@ -434,6 +434,7 @@ pub(crate) mod tests {
             epochs: 1,
             volumes,
             link_reason: None,
+            record_reason: None,
             failed: None,
         }
     }

@@ -138,8 +138,6 @@ pub(crate) enum Mark {
     TakesDown,
     /// The node listens at its address then.
     Listens,
-    /// What the configuration has for one node must not be done to another.
-    Configures,
 }
 
 impl Verb {
@@ -199,6 +197,16 @@ impl Verb {
         is_question || self.is_marked(Mark::TakesDown)
     }
 
+    /// Whether it works on resources of a configuration. Then the daemon has to be that of the node which the configuration is read
+    /// for: what it has for one node must not be done to another, and says nothing of another.
+    pub(crate) fn is_configured(&self) -> bool {
+        let is_without = matches!(
+            self.does,
+            Does::Own(Own::Status | Own::Overview | Own::Proc | Own::Restart)
+        );
+        !is_without
+    }
+
     pub(crate) fn is_marked(&self, mark: Mark) -> bool {
         self.adm.is_some_and(|adm| adm.marks.contains(&mark))
     }
@@ -256,7 +264,7 @@ pub(crate) fn of_setup(name: &str) -> Option<&'static Verb> {
 }
 
 use Does::{Fact, Meta, OpOrMeta};
-use Mark::{Configures, Listens, TakesDown, Warns};
+use Mark::{Listens, TakesDown, Warns};
 use Own as O;
 use Target as T;
 
@@ -279,11 +287,11 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("create-md", T::Volumes, Meta(|force| MetaCommand::CreateMd { force }), "Write fresh metadata on the backing devices")
         .flags(&[Flag::Force]),
     verb("up", T::Volumes, Does::Own(O::Up), "Create, attach and connect resources")
-        .marks(&[Warns, Listens, Configures]),
+        .marks(&[Warns, Listens]),
     verb("down", T::Whole, Does::Own(O::Down), "Demote, disconnect, detach and delete resources")
         .setup("{RES|MINOR}"),
     verb("attach", T::Volumes, Does::Own(O::Attach), "Attach the backing devices")
-        .marks(&[Warns, Configures])
+        .marks(&[Warns])
         .setup_with("MINOR LOWER META {internal|flexible|INDEX}", DISK, &[]),
     verb("detach", T::Volumes, Does::Op(|minor, force| Op::Detach { minor, force }), "Detach the backing devices")
         .flags(&[Flag::Force])
@@ -291,7 +299,7 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup_with("MINOR", None, FORCE),
     verb("connect", T::Whole, Does::Own(O::Connect), "Connect to the peer")
         .flags(&[Flag::DiscardMyData, Flag::Tentative])
-        .marks(&[Warns, Listens, Configures])
+        .marks(&[Warns, Listens])
         .setup_with("RES LOCAL PEER", NET, &["discard-my-data", "tentative"]),
     verb("disconnect", T::Whole, Does::Own(O::Disconnect), "Disconnect from the peer")
         .flags(&[Flag::Force])
@@ -304,7 +312,7 @@ pub(crate) const VERBS: &[Verb] = &[
         .marks(&[TakesDown])
         .setup("MINOR"),
     verb("adjust", T::Volumes, Does::Own(O::Adjust), "Make what runs agree with the configuration")
-        .marks(&[Warns, Listens, Configures]),
+        .marks(&[Warns, Listens]),
     verb("role", T::Volumes, Does::Query(Query::Role), "Print own and peer's role")
         .aliases(&["state"])
         .setup("MINOR"),
@@ -362,11 +370,9 @@ pub(crate) const VERBS: &[Verb] = &[
         .marks(&[Warns])
         .setup_with("RES", OPTIONS, DEFAULTS),
     verb("new-resource", T::Whole, Does::Own(O::NewResource), "Create resources without volumes")
-        .marks(&[Configures])
         .setup_with("RES", OPTIONS, &[]),
     verb("new-minor", T::Volumes, Does::Own(O::NewMinor), "Create the volumes of resources")
         .aliases(&["sh-new-minor"])
-        .marks(&[Configures])
         .setup("RES MINOR VNR"),
     step("del-resource", Does::Own(O::DelResource)).setup("RES"),
     step("del-minor", Does::Op(|minor, _| Op::DelMinor { minor })).setup("MINOR"),

@@ -4,8 +4,7 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use crate::exec::EXIT_COMMUNICATION;
-use crate::out;
+use crate::out::{self, EXIT_COMMUNICATION};
 
 /// Ends the program when the limit is over, unless it is dropped before.
 pub(crate) struct Watchdog {

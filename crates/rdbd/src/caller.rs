@@ -9,7 +9,7 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::ops::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
 
 /// A caller.

@@ -7,15 +7,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rdb_frontend::Frontend;
 
-use crate::keep;
 use crate::ops::MAX_BUFFERS;
+use crate::record;
 
 /// The settings were read and the front end was settled; this is the rest.
 ///
 /// # Errors
 /// What a daemon would fail at.
 pub(crate) fn run(run_dir: &Path, frontend: Frontend) -> Result<()> {
-    keep::check(run_dir)?;
+    record::check(run_dir)?;
     check_sockets(run_dir)?;
     rdb_runtime::check(MAX_BUFFERS).context("no resource could run")?;
     frontend.check_devices(run_dir)?;

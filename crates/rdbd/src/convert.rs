@@ -171,7 +171,7 @@ pub(crate) fn refusal(error: AdminError) -> Refusal {
     }
 }
 
-/// A resource's status. Addresses and device nodes are the caller's.
+/// A resource's status. Addresses, device nodes and what is on record are the caller's.
 pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
     ResourceReport {
         name: name.to_owned(),
@@ -183,13 +183,19 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
         volumes: status
             .volumes
             .iter()
-            .map(|volume| volume_report(name, volume))
+            .map(|volume| {
+                let volumes = status.volumes.len();
+                let name = reasons::volume_name(name, volume.volume.0, volumes);
+                volume_report(&name, volume)
+            })
             .collect(),
         link_reason: reasons::link(name, status),
+        record_reason: None,
         failed: None,
     }
 }
 
+/// `name`: how commands name the volume.
 fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
     let state = &volume.state;
     VolumeReport {

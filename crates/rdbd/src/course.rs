@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use rdb_control::Refusal;
 use tokio::sync::watch;
 
-use crate::holders::HELD_OPEN;
-use crate::node::Node;
-use crate::ops::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome};
 
+/// "Device is held open by someone" (`docs/spec/admin.md`, section 4.4).
+pub(crate) const HELD_OPEN: i32 = -12;
 /// "In transient state, retry after next state change" (`docs/spec/admin.md`, section 4.4).
 const IN_TRANSIENT_STATE: i32 = -18;
 
@@ -38,14 +38,14 @@ pub(crate) enum Course {
 #[derive(Debug, Default)]
 pub(crate) struct Life(watch::Sender<Course>);
 
-impl Node {
+impl Life {
     pub(crate) fn course(&self) -> Course {
-        self.life.0.borrow().clone()
+        self.0.borrow().clone()
     }
 
     /// The daemon is to end; it is told once.
     pub(crate) fn is_told_to_end(&self, says: &'static str) {
-        let is_new = self.life.0.send_if_modified(|course| {
+        let is_new = self.0.send_if_modified(|course| {
             let serves = *course == Course::Serves;
             if serves {
                 let waits_for = String::new();
@@ -61,7 +61,7 @@ impl Node {
 
     /// Says whom the end waits for.
     pub(crate) fn waits_for(&self, users: &str) {
-        self.life.0.send_modify(|course| {
+        self.0.send_modify(|course| {
             if let Course::Ends { waits_for, .. } = course {
                 users.clone_into(waits_for);
             }
@@ -96,18 +96,18 @@ impl Node {
         self.check_serves()?;
         let is_ready = false;
         let course = Course::Replaced { program, is_ready };
-        self.life.0.send_replace(course);
+        self.0.send_replace(course);
         Ok(())
     }
 
     /// It does not, and nothing has been touched.
     pub(crate) fn cancel_replacement(&self) {
-        self.life.0.send_replace(Course::Serves);
+        self.0.send_replace(Course::Serves);
     }
 
     /// Everything has been handed over.
     pub(crate) fn finish_replacement(&self) {
-        self.life.0.send_modify(|course| {
+        self.0.send_modify(|course| {
             if let Course::Replaced { is_ready, .. } = course {
                 *is_ready = true;
             }
@@ -115,12 +115,12 @@ impl Node {
     }
 
     pub(crate) fn is_being_replaced(&self) -> bool {
-        matches!(*self.life.0.borrow(), Course::Replaced { .. })
+        matches!(*self.0.borrow(), Course::Replaced { .. })
     }
 
     /// Comes when the daemon is not being replaced, or not any more.
     pub(crate) async fn goes_on(&self) {
-        let mut watched = self.life.0.subscribe();
+        let mut watched = self.0.subscribe();
         let is_over = |course: &Course| !matches!(course, Course::Replaced { .. });
         if watched.wait_for(is_over).await.is_err() {
             // Its sender lives as long as the node.
@@ -130,7 +130,7 @@ impl Node {
 
     /// Comes when the daemon is to end, or can be replaced.
     pub(crate) async fn leaves(&self) -> Course {
-        let mut watched = self.life.0.subscribe();
+        let mut watched = self.0.subscribe();
         let leaves = |course: &Course| match course {
             Course::Serves => false,
             Course::Ends { .. } => true,

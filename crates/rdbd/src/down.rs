@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::caller;
 use crate::node::Node;
-use crate::ops::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
 
 /// How often `down` looks whether what it waits for waits for space on a full disk.

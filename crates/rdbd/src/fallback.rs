@@ -28,7 +28,6 @@ use rdb_control::{Client, Limits};
 use rdb_frontend::fuse::left::LeftSessions;
 use serde::{Deserialize, Serialize};
 
-use crate::handover::arguments;
 use crate::run_dir::LOCK_FD;
 use crate::{session, sessions, signals, streams, systemd};
 
@@ -352,6 +351,11 @@ fn say_pid() -> io::Result<()> {
     writeln!(out, "{}", std::process::id())?;
     out.flush()?;
     session::stdout_to_stderr()
+}
+
+/// The words that this daemon was started with, for the next one.
+pub(crate) fn arguments() -> impl Iterator<Item = OsString> {
+    std::env::args_os().skip(1)
 }
 
 #[cfg(test)]

@@ -6,29 +6,29 @@
 //! activity log.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rdb_control::Refusal;
-use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
+use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, ResourceStatus, VolumeNr};
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::keep::{KeptError, KeptPrimary, KeptResource, is_connected};
+use crate::course::HELD_OPEN;
+use crate::fallback::arguments;
+use crate::holders::{device_use, users_on_the_peer};
+use crate::keep::is_connected;
 use crate::node::Node;
-use crate::ops::{Failure, Outcome};
-use crate::takeover::{now_ms, words};
+use crate::outcome::{Failure, Outcome, words};
+use crate::record::{KeptError, KeptPrimary, KeptResource};
+use crate::takeover::now_ms;
 use crate::target::Target;
 
-/// How long finding out who uses the devices of a resource may take.
-const USE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a resource may take to come down in order: requests under way end, the peer answers.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the peer may take for its part of that, while users wait. After that it is left without its consent, and the next
@@ -58,18 +58,18 @@ impl Node {
         program: Option<PathBuf>,
         force: bool,
     ) -> Outcome<Value> {
-        self.check_serves()?;
+        self.life.check_serves()?;
         let program = program.unwrap_or_else(|| self.program.clone());
         check_program(&program).await.map_err(Failure::Error)?;
         for target in self.all() {
             self.check_users(&target, force).await?;
         }
-        self.begin_replacement(program.clone())?;
+        self.life.begin_replacement(program.clone())?;
         // Until here nothing was touched; from the record on there is no way back for this process.
         let plans = match self.put_on_record(What::All).await {
             Ok(plans) => plans,
             Err(error) => {
-                self.cancel_replacement();
+                self.life.cancel_replacement();
                 return Err(Failure::Error(format!(
                     "{error}: the next rdbd would not know what runs; nothing was touched"
                 )));
@@ -77,7 +77,7 @@ impl Node {
         };
         tracing::info!("replaced by {} as asked", program.display());
         self.carry_out_all(plans).await;
-        self.finish_replacement();
+        self.life.finish_replacement();
         Ok(Value::Null)
     }
 
@@ -120,7 +120,7 @@ impl Node {
             } else {
                 continue;
             };
-            let mut refusal = Refusal::state(crate::holders::HELD_OPEN);
+            let mut refusal = Refusal::state(HELD_OPEN);
             refusal.info = format!("{}/{}: {why}", target.name, found.volume);
             return Err(refusal.into());
         }
@@ -331,19 +331,6 @@ struct Plan {
     parked: Vec<VolumeNr>,
 }
 
-/// The peer's users, in words, who would be left without data: it would refuse `disconnect`, too.
-pub(crate) fn users_on_the_peer(name: &str, status: &ResourceStatus) -> Option<String> {
-    let needs_us = |state: &VolumeState| {
-        let is_theirs = state.conn >= ConnState::Connected && state.peer == Role::Primary;
-        is_theirs && state.pdsk < DiskState::UpToDate && state.disk == DiskState::UpToDate
-    };
-    let volume = status.volumes.iter().find(|v| needs_us(&v.state))?;
-    Some(format!(
-        "{name}/{} is used by the peer, which is Primary and whose own disk is {}",
-        volume.volume, volume.state.pdsk
-    ))
-}
-
 /// What the tasks end with.
 async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
     let mut ended = Vec::new();
@@ -380,20 +367,6 @@ fn primaries_of(status: &Option<ResourceStatus>, paused_at_ms: u64) -> Vec<KeptP
         .collect()
 }
 
-pub(crate) async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
-    let (reply, answer) = oneshot::channel();
-    target
-        .handle
-        .device_use(Box::new(move |found| _ = reply.send(found)));
-    match timeout(USE_TIMEOUT, answer).await {
-        Ok(Ok(found)) => Ok(found),
-        _ => Err(Failure::Error(format!(
-            "{}: can not find out who uses its devices",
-            target.name
-        ))),
-    }
-}
-
 /// Whether a program is a daemon that could run here now: settings, front end, and the record of what runs.
 async fn check_program(program: &Path) -> Result<(), String> {
     let path = program.to_owned();
@@ -418,9 +391,4 @@ async fn check_program(program: &Path) -> Result<(), String> {
             CHECK_TIMEOUT.as_secs()
         )),
     }
-}
-
-/// The words that this daemon was started with, for the next one.
-pub(crate) fn arguments() -> impl Iterator<Item = OsString> {
-    std::env::args_os().skip(1)
 }

@@ -1,19 +1,22 @@
 //! Who has a device open that is to be given up: a refusal names them.
 
-use rdb_control::Refusal;
-
 use std::time::Duration;
 
-use rdb_engine::state::Role;
+use rdb_control::Refusal;
+use rdb_engine::ResourceStatus;
+use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_frontend::fuse::left;
+use rdb_runtime::DeviceUse;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::handover::{device_use, users_on_the_peer};
+use crate::course::HELD_OPEN;
 use crate::node::Node;
-use crate::ops::Failure;
+use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
 
-/// "Device is held open by someone" (`docs/spec/admin.md`, section 4.4).
-pub(crate) const HELD_OPEN: i32 = -12;
+/// How long finding out who uses the devices of a resource may take.
+const USE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the last user has gone.
 const USERS_POLL: Duration = Duration::from_millis(300);
@@ -31,7 +34,7 @@ impl Node {
                 return;
             }
             let users = users.join("; ");
-            self.waits_for(&users);
+            self.life.waits_for(&users);
             if users != told {
                 tracing::warn!(
                     "not ended yet, for that would cut off who uses its devices: {users}"
@@ -127,4 +130,32 @@ impl Node {
         };
         Refusal { info, ..refusal }.into()
     }
+}
+
+/// Who uses the devices of a resource.
+pub(crate) async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
+    let (reply, answer) = oneshot::channel();
+    target
+        .handle
+        .device_use(Box::new(move |found| _ = reply.send(found)));
+    match timeout(USE_TIMEOUT, answer).await {
+        Ok(Ok(found)) => Ok(found),
+        _ => Err(Failure::Error(format!(
+            "{}: can not find out who uses its devices",
+            target.name
+        ))),
+    }
+}
+
+/// The peer's users, in words, who would be left without data: it would refuse `disconnect`, too.
+pub(crate) fn users_on_the_peer(name: &str, status: &ResourceStatus) -> Option<String> {
+    let needs_us = |state: &VolumeState| {
+        let is_theirs = state.conn >= ConnState::Connected && state.peer == Role::Primary;
+        is_theirs && state.pdsk < DiskState::UpToDate && state.disk == DiskState::UpToDate
+    };
+    let volume = status.volumes.iter().find(|v| needs_us(&v.state))?;
+    Some(format!(
+        "{name}/{} is used by the peer, which is Primary and whose own disk is {}",
+        volume.volume, volume.state.pdsk
+    ))
 }

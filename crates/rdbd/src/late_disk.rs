@@ -11,7 +11,7 @@ use rdb_control::{DiskShown, DiskState, MetaDisk, ReasonReport, ResourceShown, S
 use rdb_engine::ResourceStatus;
 
 use crate::node::Node;
-use crate::takeover::words;
+use crate::outcome::words;
 use crate::target::Target;
 
 /// How often it is looked whether a disk has answered.
@@ -63,7 +63,7 @@ impl Node {
     /// Whether the disk is still to be attached: nobody has said anything else, and this process is not about to end.
     fn awaits_disk(&self, target: &Target) -> bool {
         !self.keeper.is_over()
-            && !self.is_being_replaced()
+            && !self.life.is_being_replaced()
             && self.is_there(target)
             && self.look_at_volume(target, |volume| volume.awaits_disk) == Some(true)
     }

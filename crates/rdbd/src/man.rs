@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use crate::Args;
+use crate::args::Args;
 
 /// Writes `rdbd.8` into a directory.
 ///

@@ -16,13 +16,13 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::course::Life;
-use crate::keep::Keeper;
-use crate::proc_drbd;
+use crate::proc_drbd::{self, FailedLine};
+use crate::record::Keeper;
 use crate::registry::Shared;
-use crate::reload::Serving;
-use crate::stopped::{FailedLine, Restarts};
+use crate::restarts::Restarts;
+use crate::serving::Serving;
 use crate::systemd;
-use crate::takeover::Takeover;
+use crate::takeover_state::Takeover;
 
 /// How long the status file waits for all resources together. One that does not answer stands there as failed.
 const STATUS_FILE_TIMEOUT: Duration = Duration::from_secs(2);

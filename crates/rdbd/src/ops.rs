@@ -19,25 +19,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::caller;
 use crate::convert;
 use crate::node::Node;
+use crate::outcome::{Failure, Outcome};
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
-
-/// How an operation ends when it does not succeed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// For DRBD's reasons.
-    Refused(Refusal),
-    /// For others.
-    Error(String),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(refusal)
-    }
-}
-
-pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// How long the thread of a resource may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,11 +45,11 @@ impl Node {
         if op.is_wait() {
             // The next program is asked as soon as this one closes the connection.
             tokio::select! {
-                () = self.goes_on() => {}
+                () = self.life.goes_on() => {}
                 () = caller::gone() => return Err(caller::taken_back()),
             }
         }
-        if self.is_being_replaced() {
+        if self.life.is_being_replaced() {
             return Err(Failure::Error(
                 "it is being replaced; try again in a moment".to_owned(),
             ));
@@ -199,7 +183,7 @@ impl Node {
                 if !self.registry.lock().resources().is_empty() {
                     return Err(Refusal::failure(code::RES_IN_USE, "").into());
                 }
-                self.is_told_to_end("shutdown");
+                self.life.is_told_to_end("shutdown");
             }
             // It needs more than this; the server passes it on.
             Op::Restart { .. } => return Err(Failure::Error("not here".to_owned())),
@@ -548,6 +532,9 @@ impl Node {
                 }
             }
             resources.push(report);
+        }
+        for resource in &mut resources {
+            resource.record_reason = self.keeper.trouble();
         }
         let mut report = StatusReport {
             node: self.name.clone(),

@@ -8,7 +8,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::caller;
 use crate::node::Node;
-use crate::ops::{Failure, Outcome, WAIT_POLL};
+use crate::ops::WAIT_POLL;
+use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
 
 /// How long a device may take to appear after its volume became Primary.

@@ -3,11 +3,12 @@
 
 use std::fmt::Write;
 
+use rdb_control::FAILED;
 use rdb_engine::state::ConnState;
 use rdb_engine::{ResourceStatus, SyncProgress, VolumeStatus};
 
 use crate::figures::{Figures, kib};
-use crate::stopped::FailedLine;
+use crate::registry::Entry;
 
 /// The first line names the DRBD whose format and protocol this is; the second names us. Both end with a newline.
 pub(crate) const HEADER: &str = concat!(
@@ -163,6 +164,35 @@ fn commas(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A volume of a resource that does not answer, for the status file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FailedLine {
+    pub(crate) minor: u32,
+    reason: String,
+}
+
+impl FailedLine {
+    /// Those of a resource.
+    pub(crate) fn of(entry: &Entry) -> Vec<FailedLine> {
+        let reason = entry.failure.as_deref();
+        let reason = reason.unwrap_or("its thread does not answer");
+        let lines = entry.volumes.values().map(|volume| FailedLine {
+            minor: volume.minor,
+            // One line, whatever the words are.
+            reason: reason.split_whitespace().collect::<Vec<_>>().join(" "),
+        });
+        lines.collect()
+    }
+
+    /// As the status file has it.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "{:2}: cs:{FAILED} ro:Unknown/Unknown ds:DUnknown/DUnknown   ------\n    failed: {}\n",
+            self.minor, self.reason
+        )
+    }
 }
 
 #[cfg(test)]
@@ -543,5 +573,17 @@ mod tests {
         ] {
             assert_eq!(commas(number), text);
         }
+    }
+
+    #[test]
+    fn the_status_file_has_one_line_of_reason() {
+        let line = FailedLine {
+            minor: 7,
+            reason: "broken invariant: x".to_owned(),
+        };
+        assert_eq!(
+            line.text(),
+            " 7: cs:Failed ro:Unknown/Unknown ds:DUnknown/DUnknown   ------\n    failed: broken invariant: x\n"
+        );
     }
 }

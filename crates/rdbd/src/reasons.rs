@@ -2,12 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdb_control::{ReasonReport, Refusal, code};
+use rdb_control::ReasonReport;
 use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SyncProgress};
-
-use crate::node::Node;
-use crate::ops::Failure;
 
 /// Why a resource has no connection.
 pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
@@ -28,7 +25,15 @@ pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> 
     }
 }
 
-/// Why a disk is not UpToDate.
+/// How commands name a volume, so that they touch no other one of its resource.
+pub(crate) fn volume_name(resource: &str, number: u16, volumes: usize) -> String {
+    match (number, volumes) {
+        (0, 0 | 1) => resource.to_owned(),
+        _ => format!("{resource}/{number}"),
+    }
+}
+
+/// Why a disk is not UpToDate; `name` is the volume's.
 pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonReport> {
     let DiskTrouble { reason, for_ms } = trouble?;
     Some(ReasonReport {
@@ -39,7 +44,7 @@ pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonRe
     })
 }
 
-/// Why a resync is paused, or no faster than it is.
+/// Why a resync is paused, or no faster than it is; `name` is the volume's.
 pub(crate) fn resync(
     name: &str,
     state: &VolumeState,
@@ -92,22 +97,6 @@ fn ago(ms: u64) -> u64 {
     now_ms.saturating_sub(ms) / 1000
 }
 
-impl Node {
-    /// Why a wait for the peer has no end: nobody tries to connect.
-    pub(crate) async fn hopeless(&self, minor: u32) -> Result<Failure, Failure> {
-        let target = self.target(minor)?;
-        let status = self.resource_status(&target).await?;
-        let why = link(&target.name, &status).map_or_else(String::new, |why| {
-            let advice = why
-                .advice
-                .map_or_else(String::new, |advice| format!("; {advice}"));
-            format!(": {}{advice}", why.text)
-        });
-        let info = format!("{} is {}{why}", target.name, status.connection);
-        Ok(Refusal::failure(code::INVALID_REQUEST, info).into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rdb_engine::rules::trouble::Trouble;
@@ -143,6 +132,14 @@ mod tests {
         let idle = link("r7", &status(ConnState::StandAlone, None)).expect("a reason");
         assert_eq!(idle.word, "not-connected");
         assert_eq!(link("r7", &status(ConnState::WFReportParams, None)), None);
+    }
+
+    #[test]
+    fn advice_for_one_volume_names_no_other() {
+        assert_eq!(volume_name("r0", 0, 1), "r0");
+        assert_eq!(volume_name("r0", 0, 2), "r0/0");
+        assert_eq!(volume_name("r0", 1, 2), "r0/1");
+        assert_eq!(volume_name("r0", 3, 1), "r0/3");
     }
 
     #[test]

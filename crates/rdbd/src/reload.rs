@@ -1,53 +1,16 @@
-//! The settings that resources are started with, and reading `rdbd.toml` again.
+//! Signals: SIGHUP opens the log anew and reads `rdbd.toml` again, four end the daemon in order, and no other ends it.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::rc::Rc;
 
-use rdb_engine::config::OnNoSpace;
-use rdb_frontend::Frontend;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::log::SetLevel;
 use crate::node::Node;
-use crate::settings::{DEFAULT_BUSY_POLL_US, LogLevel, Settings};
+use crate::serving::{Serving, frontend};
+use crate::settings::{LogLevel, Settings};
+use crate::signals::{Asked, Signals};
 use crate::streams;
-
-/// What resources are started with; from `rdbd.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Serving {
-    /// How devices are served.
-    pub(crate) frontend: Frontend,
-    /// `busy-poll-us`.
-    pub(crate) busy_poll: Duration,
-    /// `nbd-connections`.
-    pub(crate) nbd_connections: u32,
-    /// `on-no-space`.
-    pub(crate) on_no_space: OnNoSpace,
-}
-
-impl Serving {
-    /// What the settings say; the front end is settled already.
-    pub(crate) fn of(settings: &Settings, frontend: Frontend) -> Serving {
-        let busy_poll_us = settings.busy_poll_us.unwrap_or(DEFAULT_BUSY_POLL_US);
-        Serving {
-            frontend,
-            busy_poll: Duration::from_micros(busy_poll_us.into()),
-            nbd_connections: settings.nbd_connections.unwrap_or_default().get(),
-            on_no_space: settings.on_no_space.unwrap_or_default().engine(),
-        }
-    }
-}
-
-/// The front end of the command line, or of the settings, or what works.
-///
-/// # Errors
-/// If it can not be had here.
-pub(crate) fn frontend(
-    given: Option<&str>,
-    settings: &Settings,
-) -> Result<Frontend, rdb_frontend::FrontendError> {
-    let name = given.or(settings.frontend.as_deref()).unwrap_or("auto");
-    Frontend::from_name(name).and_then(Frontend::settle)
-}
 
 /// What SIGHUP needs.
 pub(crate) struct Reload {
@@ -64,8 +27,7 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// Does what SIGHUP asks for.
-    pub(crate) fn reload(&mut self, node: &Node) {
+    fn reload(&mut self, node: &Node) {
         if let Some(path) = &self.log_file {
             match streams::log_to(path) {
                 Ok(()) => tracing::info!("the log begins anew at {}", path.display()),
@@ -112,5 +74,53 @@ impl Reload {
         }
         self.settings = settings;
         tracing::info!("the settings were read again");
+    }
+}
+
+/// Does what signals ask for, and takes note of those that would end a program which does not know them. Ends with the daemon.
+pub(crate) fn follow(signals: Signals, mut reload: Reload, node: Rc<Node>) {
+    tokio::task::spawn_local(async move {
+        loop {
+            let asked = match signals.next(&node.life).await {
+                Ok(asked) => asked,
+                Err(error) => {
+                    tracing::error!("no signal can be read any more: {error}");
+                    return;
+                }
+            };
+            match asked {
+                Asked::End(says) => node.life.is_told_to_end(says),
+                Asked::Reload => {
+                    tracing::info!("SIGHUP");
+                    reload.reload(&node);
+                }
+            }
+        }
+    });
+    let useless = [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGSTKFLT,
+        libc::SIGXCPU,
+        libc::SIGXFSZ,
+    ];
+    for number in useless
+        .into_iter()
+        .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+    {
+        match signal(SignalKind::from_raw(number)) {
+            Ok(mut useless) => {
+                _ = tokio::task::spawn_local(async move {
+                    while useless.recv().await.is_some() {
+                        tracing::warn!("signal {number} has no meaning for rdbd: ignored");
+                    }
+                })
+            }
+            Err(error) => tracing::debug!("signal {number}: {error}"),
+        }
     }
 }

@@ -16,10 +16,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use crate::askers::{self, Askers};
 use crate::caller::Caller;
 use crate::node::Node;
-use crate::ops::{Failure, Outcome};
-use crate::questions::{self, Askers};
+use crate::outcome::{Failure, Outcome};
+use crate::questions;
 
 /// Connections of one user; for one more, that one ends which has been idle the longest.
 const USER_CONNECTIONS_MAX: usize = 64;
@@ -125,7 +126,7 @@ impl Server {
             Access::Administer => {
                 std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
             }
-            Access::Ask(askers) => questions::open(&listener, &path, askers)?,
+            Access::Ask(askers) => askers::open(&listener, &path, askers)?,
         }
         let made = std::fs::symlink_metadata(&path)?;
         Ok(Server {

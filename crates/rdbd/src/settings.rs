@@ -7,7 +7,7 @@ use rdb_config::{printable, read_regular};
 use rdb_frontend::knbd::CONNECTIONS_MAX;
 use serde::{Deserialize, Deserializer};
 
-use crate::questions::{Askers, Mode};
+use crate::askers::{Askers, Mode};
 
 /// Where the file is when nothing else is said.
 pub(crate) const DEFAULT_PATH: &str = "/etc/rdb/rdbd.toml";

@@ -1,6 +1,4 @@
-//! Signals: SIGHUP opens the log anew and reads `rdbd.toml` again, four end the daemon in order, and no other ends it.
-//!
-//! Those that have a meaning are blocked as long as this process lives, and read one by one. So they interrupt nothing, and what
+//! The signals that have a meaning: SIGHUP, and four that end the daemon in order. They are blocked as long as this process lives, and read one by one. So they interrupt nothing, and what
 //! has not been read goes with the process to the program that it becomes: a wish that the daemon ends which comes while it is
 //! being replaced is the next program's, or this one's if it goes on. It is never lost, and kills no program that is just
 //! starting. The standard library has no functions for this.
@@ -9,13 +7,10 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::rc::Rc;
 
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::node::Node;
-use crate::reload::Reload;
+use crate::course::Life;
 
 /// The signals that end the daemon, in order, and what is said of them.
 const ENDS: [(i32, &str); 4] = [
@@ -92,6 +87,22 @@ pub(crate) fn send_to_self(numbers: &[i32]) {
     }
 }
 
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To read the settings again, and to begin the log anew.
+    Reload,
+    /// To end; why, in words.
+    End(&'static str),
+}
+
+impl Asked {
+    fn from_number(number: i32) -> Asked {
+        let end = ENDS.iter().find(|(end, _)| *end == number);
+        end.map_or(Asked::Reload, |(_, says)| Asked::End(says))
+    }
+}
+
 /// The blocked signals, to be read.
 #[derive(Debug)]
 pub(crate) struct Signals(AsyncFd<OwnedFd>);
@@ -117,16 +128,16 @@ impl Signals {
     }
 
     /// The next one. While the daemon is being replaced none is taken.
-    async fn next(&self, node: &Node) -> io::Result<i32> {
+    pub(crate) async fn next(&self, life: &Life) -> io::Result<Asked> {
         loop {
             let mut ready = self.0.readable().await?;
-            if node.is_being_replaced() {
-                node.goes_on().await;
+            if life.is_being_replaced() {
+                life.goes_on().await;
                 continue;
             }
             match read(self.0.get_ref()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                went => return went,
+                went => return went.map(Asked::from_number),
             }
         }
     }
@@ -142,54 +153,6 @@ fn read(signals: &OwnedFd) -> io::Result<i32> {
         Ok(got) if got == size => Ok(unsafe { found.assume_init() }.ssi_signo as i32),
         Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         Err(_) => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Does what signals ask for, and takes note of those that would end a program which does not know them. Ends with the daemon.
-pub(crate) fn follow(signals: Signals, mut reload: Reload, node: Rc<Node>) {
-    tokio::task::spawn_local(async move {
-        loop {
-            let number = match signals.next(&node).await {
-                Ok(number) => number,
-                Err(error) => {
-                    tracing::error!("no signal can be read any more: {error}");
-                    return;
-                }
-            };
-            match ENDS.iter().find(|(end, _)| *end == number) {
-                Some((_, says)) => node.is_told_to_end(says),
-                None => {
-                    tracing::info!("SIGHUP");
-                    reload.reload(&node);
-                }
-            }
-        }
-    });
-    let useless = [
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGALRM,
-        libc::SIGVTALRM,
-        libc::SIGPROF,
-        libc::SIGIO,
-        libc::SIGSTKFLT,
-        libc::SIGXCPU,
-        libc::SIGXFSZ,
-    ];
-    for number in useless
-        .into_iter()
-        .chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
-    {
-        match signal(SignalKind::from_raw(number)) {
-            Ok(mut useless) => {
-                _ = tokio::task::spawn_local(async move {
-                    while useless.recv().await.is_some() {
-                        tracing::warn!("signal {number} has no meaning for rdbd: ignored");
-                    }
-                })
-            }
-            Err(error) => tracing::debug!("signal {number}: {error}"),
-        }
     }
 }
 

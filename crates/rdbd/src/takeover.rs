@@ -17,10 +17,11 @@ use rdb_frontend::ublk::{self, Identity};
 use tokio::time::{Instant, timeout};
 
 use crate::fallback;
-use crate::keep::{self, KeptPrimary, KeptResource};
 use crate::late_disk;
 use crate::node::Node;
-use crate::ops::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome, words};
+use crate::record::{self, KeptPrimary, KeptResource};
+use crate::takeover_state::Volume;
 
 /// How long a volume waits for the peer before it becomes Primary alone: twice what a peer takes to try again (`connect-int`).
 /// Together with the peer there is no new data generation and nothing to resync but what was under way.
@@ -32,31 +33,11 @@ const DISK_WAIT: Duration = Duration::from_secs(15);
 /// How often a volume is looked at, beside every change of state.
 const POLL: Duration = Duration::from_millis(300);
 
-/// A volume that was Primary under the daemon before.
-#[derive(Debug)]
-struct Volume {
-    resource: String,
-    kept: KeptPrimary,
-    /// The nodes were connected.
-    connected: bool,
-    outcome: TakeoverOutcome,
-    pause_ms: Option<u64>,
-}
-
-/// How far it is.
-#[derive(Debug, Default)]
-pub(crate) struct Takeover {
-    volumes: Vec<Volume>,
-    problems: Vec<String>,
-    /// What could not even be created here.
-    pub(crate) stranded: Vec<KeptResource>,
-}
-
 impl Node {
     /// Brings up what the daemon before has left. What takes its time goes on in the background. Tells why a resource that
     /// was handed over cannot be served by this program at all.
     pub(crate) async fn take_over(self: &Rc<Node>) -> Option<String> {
-        let resources = match keep::read(&self.run_dir) {
+        let resources = match record::read(&self.run_dir) {
             Ok(resources) => resources,
             Err(error) => {
                 self.problem(format!(
@@ -417,12 +398,6 @@ impl Node {
     }
 }
 
-impl Volume {
-    fn is_waiting(&self) -> bool {
-        matches!(self.outcome, TakeoverOutcome::Waiting(_))
-    }
-}
-
 /// What a look at a volume says.
 #[derive(Debug, PartialEq, Eq)]
 enum Look {
@@ -459,13 +434,6 @@ fn look(state: &VolumeState, has_peer: bool, may_wait: bool) -> Look {
         C::StartingSyncS | C::WFBitMapS | C::WFReportParams => Look::Wait,
         _ if may_wait => Look::Wait,
         _ => Look::Now,
-    }
-}
-
-pub(crate) fn words(failure: &Failure) -> String {
-    match failure {
-        Failure::Refused(refusal) => refusal.to_string(),
-        Failure::Error(text) => text.clone(),
     }
 }
 

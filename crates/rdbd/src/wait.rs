@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::caller;
 use crate::node::Node;
-use crate::ops::{Failure, Outcome, WAIT_POLL};
+use crate::ops::WAIT_POLL;
+use crate::outcome::{Failure, Outcome};
+use crate::reasons;
 
 /// The one time limit that counts, picked when the wait begins; 0 is none.
 pub(crate) fn time_limit_s(volume: &VolumeStatus, times: &WaitTimes) -> u32 {
@@ -67,7 +69,7 @@ impl Node {
             let found = self.wait_state(minor).await;
             let stands = match found {
                 // The next program is asked as soon as this one closes the connection.
-                _ if self.is_being_replaced() => Wait::Goes,
+                _ if self.life.is_being_replaced() => Wait::Goes,
                 _ if self.keeper.is_over() => {
                     let info = "rdbd is ending, and this is taken down with it";
                     return Err(Refusal::failure(code::RES_NOT_KNOWN, info).into());
@@ -102,6 +104,20 @@ impl Node {
                 },
             }
         }
+    }
+
+    /// Why a wait for the peer has no end: nobody tries to connect.
+    async fn hopeless(&self, minor: u32) -> Result<Failure, Failure> {
+        let target = self.target(minor)?;
+        let status = self.resource_status(&target).await?;
+        let why = reasons::link(&target.name, &status).map_or_else(String::new, |why| {
+            let advice = why
+                .advice
+                .map_or_else(String::new, |advice| format!("; {advice}"));
+            format!(": {}{advice}", why.text)
+        });
+        let info = format!("{} is {}{why}", target.name, status.connection);
+        Ok(Refusal::failure(code::INVALID_REQUEST, info).into())
     }
 }
 

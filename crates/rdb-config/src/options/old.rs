@@ -1,6 +1,6 @@
 //! What became of the names and words of older configurations: `docs/spec/admin.md`, section 1.9.
 
-use crate::model::Section::{self, Disk, Global, Net, Options};
+use crate::sections::Section::{self, Disk, Global, Net, Options};
 
 /// What became of an option's old name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

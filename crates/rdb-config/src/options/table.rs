@@ -11,7 +11,7 @@ use super::Served::{Harmless, Refused, Served as Yes, ServedBut, ServedExcept};
 use super::Type::{Hosts, ResourceRef};
 use super::Unit::{Bytes, Count, Deciseconds, KibPerSecond, Seconds, Sectors};
 use super::{Changed, OptionDef, Served, any, flag, num, refused9, text, tuning9, words};
-use crate::model::{Section, Sections};
+use crate::sections::{Section, Sections};
 use crate::typed::{self, *};
 
 /// One section: the rows that have a field in a structure, and those that have none.

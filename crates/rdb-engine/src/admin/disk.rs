@@ -14,6 +14,12 @@ use crate::state::{Change, ConnState, DiskState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
     pub(super) fn step_detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
+        self.volume_mut(nr).detaching = true;
+        self.detach(nr, force, stage);
+        self.volume_mut(nr).detaching = false;
+    }
+
+    fn detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
         let gone =
             self.volume(nr).state.disk == DiskState::Diskless && self.volume(nr).disk.is_none();
         match stage {
@@ -22,7 +28,7 @@ impl<P: Payload> Resource<P> {
                 self.fact(nr, Change::disk(DiskState::Failed));
                 self.admin_done(Ok(()));
             }
-            // A node that is gone may have called them done for our having received them. (Those that wait for space it has
+            // (L8) A node that is gone may have called them done for our having received them. (Those that wait for space it has
             // no end to wait for: the order counts more.)
             Stage::Start if self.has_writes_of_lost_peer(nr) && !self.waits_for_space(nr) => {}
             Stage::Start | Stage::Flush(_)
@@ -97,6 +103,9 @@ impl<P: Payload> Resource<P> {
         };
         match self.ask_change(nr, Change::conn(conn)) {
             Asked::Wait => {}
+            Asked::Done(Ok(_)) if !self.volume(nr).has_usable_disk() => {
+                self.admin_refused(138, "the volume has lost its disk meanwhile");
+            }
             Asked::Done(Ok(_)) => self.admin_done(Ok(())),
             Asked::Done(Err(error)) => {
                 if error != StateError::FailedByPeer {
@@ -120,7 +129,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         match stage {
-            // While Connected an Outdated disk is raised to UpToDate: one that is worse must not get there.
+            // (L33) While Connected an Outdated disk is raised to UpToDate: one that is worse must not get there.
             Stage::Start if disk == DiskState::Inconsistent => {
                 self.log_refusal(nr, StateError::LowerThanOutdated, change);
                 self.admin_state_error(StateError::LowerThanOutdated);
@@ -131,7 +140,12 @@ impl<P: Payload> Resource<P> {
                     self.log_refusal(nr, error, change);
                     self.admin_state_error(error);
                 }
-                Ok(2) => self.admin_done(Ok(())),
+                Ok(2) if disk == DiskState::Outdated => self.admin_done(Ok(())),
+                // (L39) The state record of a connected node takes it back at once: who asked must not believe it.
+                Ok(2) => {
+                    self.log_refusal(nr, StateError::ConnectedOutdates, change);
+                    self.admin_state_error(StateError::ConnectedOutdates);
+                }
                 Ok(_) => {
                     // Confirmed only when it is on record (I21).
                     self.set_stage(Stage::Durable);

@@ -17,6 +17,7 @@ use crate::event::{Command, Payload, Timer};
 use crate::ids::{AdminId, Time, VolumeNr};
 use crate::metadata::Then;
 use crate::resource::Resource;
+use crate::rules::packets::Past;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError, VolumeState};
 use crate::volume::Volume;
 
@@ -408,7 +409,7 @@ impl<P: Payload> Resource<P> {
 
     // ---- copies that are given up -------------------------------------------------------------------------------
 
-    /// Before a copy is given up that users' flushes were done on: whether the peer has flushed what it was sent before the
+    /// (L38) Before a copy is given up that users' flushes were done on: whether the peer has flushed what it was sent before the
     /// command began. A peer that is lost keeps nobody waiting: what it may lack is marked.
     fn peer_has_flushed(&mut self, stage: Stage) -> bool {
         if !self.is_up() {
@@ -446,6 +447,9 @@ impl<P: Payload> Resource<P> {
                 );
                 return Asked::Done(Err(StateError::FailedByPeer));
             }
+            // It acts on what it has consented to, also if we cannot any more.
+            let begun = change.conn.map_or(Past::empty(), Past::of);
+            self.volume_mut(nr).peer.past |= begun;
             let result = self.change(nr, change, false);
             if result.is_err() && change.disk == Some(DiskState::Failed) {
                 self.connect_anew(PEER_WENT_ON_ALONE);

@@ -76,7 +76,9 @@ impl<P: Payload> Resource<P> {
                     let info = "given up: the disk was detached by force meanwhile";
                     self.attach_failed(nr, AdminError::refused(118, info));
                 } else if volume.state.disk > DiskState::Failed {
+                    self.volume_mut(nr).detaching = true;
                     self.fact(nr, Change::disk(DiskState::Failed));
+                    self.volume_mut(nr).detaching = false;
                 }
                 Ok(())
             }

@@ -39,7 +39,7 @@ impl<P: Payload> Resource<P> {
 
     fn try_promote(&mut self, nr: VolumeNr, force: bool) {
         if self.has_writes_of_lost_peer(nr) {
-            // They would come over what users write from now on.
+            // (L18) They would come over what users write from now on.
             return;
         }
         let forced = self.admin.current.as_ref().is_some_and(|op| op.forced);
@@ -89,7 +89,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// A promotion waits beside a peer that has the data: a resync may be about to begin (2.6, row 8). If nothing changes
+    /// (L40) A promotion waits beside a peer that has the data: a resync may be about to begin (2.6, row 8). If nothing changes
     /// for a ping timeout there will be none, and users can be served with what the peer has.
     fn wait_for_resync(&mut self, nr: VolumeNr, force: bool) {
         let state = self.volume(nr).state;
@@ -126,7 +126,7 @@ impl<P: Payload> Resource<P> {
         }
         self.net.discard_my_data = false;
         if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            // What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
+            // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.flush_before_superblock();
         }
         self.run_after();
@@ -197,7 +197,7 @@ impl<P: Payload> Resource<P> {
                 if volume.application_pending > 0 || volume.writes_open > 0 {
                     return;
                 }
-                // The bits are durable before the disk stops being a Primary's (I8), and so is the data: no log will
+                // The bits are durable before the disk stops being a Primary's (I8), and so is the data (L15): no log will
                 // tell any more what a power cut may have taken.
                 self.set_stage(Stage::Bitmap);
                 if self.volume(nr).has_usable_disk() {

@@ -64,6 +64,9 @@ pub(crate) struct Net<P> {
     pub(crate) fruitful: bool,
     /// Why there is no connection, unless there is one.
     pub(crate) trouble: Option<Troubled>,
+    /// The last conflict of the nodes' data, or users, that a handshake came to. Set by it, cleared by one that ends well: a new
+    /// attempt of one node's administrator solves none. Without it `status` forgets a split brain as soon as nobody answers.
+    pub(crate) conflict: Option<Troubled>,
     /// Connections refused since the last that came to something.
     pub(crate) refusals: u32,
     /// `connect --discard-my-data`: for one attempt.
@@ -165,6 +168,7 @@ impl<P> Net<P> {
             proven: false,
             fruitful: false,
             trouble: None,
+            conflict: None,
             refusals: 0,
             discard_my_data: false,
             discard_sent: false,
@@ -424,7 +428,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let state = volume.state;
         if state.role == Role::Primary && state.disk == DiskState::Diskless {
-            // A peer that meets a Primary without a disk begins a new generation. If we refuse its data it must not: our
+            // (L35) A peer that meets a Primary without a disk begins a new generation. If we refuse its data it must not: our
             // own disk, when it comes back, would meet a fork where there is none.
             volume.peer.state_held = Some(replica_proto::StateWord(state.to_word()));
         } else {

@@ -192,7 +192,7 @@ impl<P: Payload> Resource<P> {
         let for_good = self.net.cstate == ConnState::Disconnecting || self.net.options.is_none();
         let unrecorded = |nr| self.volume(nr).has_usable_disk() && self.superblock_pending(nr);
         if !for_good && self.volume_numbers().into_iter().any(unrecorded) {
-            // A resync that begins under a generation that we told of and then forget, three times over, would take the
+            // (L7) A resync that begins under a generation that we told of and then forget, three times over, would take the
             // last one that both know from the peer's history.
             return false;
         }

@@ -36,7 +36,7 @@ impl<P: Payload> Resource<P> {
         let mut ids = disk.ids();
         let uuid = ids.start_source(random);
         disk.set_ids(ids);
-        // A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
+        // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
         // this disk, as a mirrored write of before, or of the time before this process.
         disk.flush_before_superblock();
         self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));

@@ -433,7 +433,7 @@ impl<P: Payload> Resource<P> {
     /// Nothing left to ask for and nothing outstanding: the end begins with a ping, whose answer says that the source
     /// has seen every ack (`docs/spec/wire.md`, section 10.5).
     ///
-    /// While a change that this node asked for is unanswered there is no end: the source may have given the resync up with
+    /// (L23) While a change that this node asked for is unanswered there is no end: the source may have given the resync up with
     /// it, and written since.
     pub(crate) fn target_check_end(&mut self, nr: VolumeNr) {
         if self.asks_peer() {

@@ -169,7 +169,7 @@ pub const CONSEQUENCES: &[Row] = &[
         |t| (t.old.conn == ConnState::VerifyT) != (t.new.conn == ConnState::VerifyT),
         Act::VerifyCameOrWent,
     ),
-    // The mark has the log applied after a crash: the bits, and the data that the log speaks of, are durable before (I8).
+    // (L14) The mark has the log applied after a crash: the bits, and the data that the log speaks of, are durable before (I8).
     row(
         "",
         "no node writes here as Primary any more",
@@ -182,7 +182,7 @@ pub const CONSEQUENCES: &[Row] = &[
         |t| both_up(&t.new) && !both_up(&t.old),
         Act::ForgetCrash,
     ),
-    // The blocks that only the peer has written are not marked here yet.
+    // (L36) The blocks that only the peer has written are not marked here yet.
     row(
         "",
         "WFBitMapT",
@@ -195,7 +195,7 @@ pub const CONSEQUENCES: &[Row] = &[
         |t| is_target(t.new.conn),
         Act::TrustUnmarked,
     ),
-    // What the peer's users write after a resync that could not sync everything is sent to nobody.
+    // (L21) What the peer's users write after a resync that could not sync everything is sent to nobody.
     row(
         "",
         "Connected and Inconsistent beside a Primary",
@@ -263,8 +263,9 @@ pub const CONSEQUENCES: &[Row] = &[
         },
         Act::NewGeneration(Why::PeerLost),
     ),
-    // What users write from now on is nowhere else, as after a promotion alone. (A Primary without a disk that has lost this
-    // one may have been told of a new generation that did not come to its record.)
+    // (L6) What users write from now on is nowhere else, as after a promotion alone. (L20) The peer may be that Primary, without
+    // the disk that had this name too: of the new generation that it was told of when it lost that disk nothing may have come
+    // to the record here.
     row(
         "",
         "a disk came to a Primary that is alone with it, no peer lacks anything yet",
@@ -362,7 +363,7 @@ pub const CONSEQUENCES: &[Row] = &[
         },
         Act::FullSync,
     ),
-    // By its record it is as good as the peer's until the superblock is written.
+    // (L27) By its record it is as good as the peer's until the superblock is written.
     row(
         "",
         "the disk of a Primary became Inconsistent beside one that is UpToDate",
@@ -429,7 +430,7 @@ pub const CONSEQUENCES: &[Row] = &[
         |t| lost_beside_good(t) && !t.facts.moved_on && t.new.role == Role::Primary,
         Act::AwaitRecordOfLoss,
     ),
-    // The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it before a new
+    // (L11) The peer lacks blocks that only this disk had, or may lack them: not one request may be served by it before a new
     // handshake has compared its generation with what users have seen.
     row(
         "",

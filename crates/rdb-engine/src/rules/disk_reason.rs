@@ -18,6 +18,8 @@ pub struct Facts {
     pub forced: Option<DiskState>,
     /// The metadata is as `create-md` makes it: the disk has never had data that count.
     pub fresh: bool,
+    /// The peer is Primary with some volume of the resource.
+    pub peer_is_primary: bool,
 }
 
 /// Why a disk is not UpToDate, or why that is worth a doubt.
@@ -36,7 +38,10 @@ pub enum DiskReason {
     /// It gave an error that was passed on, and lacks what was to be written.
     Error(String),
     /// It has never had data that count.
-    NeverSynced,
+    NeverSynced {
+        /// Nor has the peer any, as far as is known, and nobody uses it: a first sync can begin here.
+        may_begin: bool,
+    },
     /// A resync onto it is under way.
     BeingSynced,
     /// A resync onto it was not finished.
@@ -71,13 +76,23 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
         DiskState::Inconsistent => match &facts.error {
             _ if is_target(state.conn) => DiskReason::BeingSynced,
             Some(text) => DiskReason::Error(text.clone()),
-            None if facts.fresh => DiskReason::NeverSynced,
+            None if facts.fresh => DiskReason::NeverSynced {
+                may_begin: !facts.peer_is_primary && !has_data(state.pdsk),
+            },
             None => DiskReason::HalfSynced,
         },
         DiskState::Outdated if is_target(state.conn) => DiskReason::BeingSynced,
         DiskState::Outdated => DiskReason::Outdated,
         DiskState::Consistent | DiskState::DUnknown => DiskReason::Unknown,
     })
+}
+
+/// A disk with data that count.
+fn has_data(disk: DiskState) -> bool {
+    matches!(
+        disk,
+        DiskState::UpToDate | DiskState::Consistent | DiskState::Outdated
+    )
 }
 
 /// A resync onto the own disk, from the first word about it.
@@ -102,7 +117,7 @@ impl DiskReason {
             DiskReason::Attaching => "attaching",
             DiskReason::Negotiating => "negotiating",
             DiskReason::Error(_) => "io-error",
-            DiskReason::NeverSynced => "never-synced",
+            DiskReason::NeverSynced { .. } => "never-synced",
             DiskReason::BeingSynced => "being-synced",
             DiskReason::HalfSynced => "half-synced",
             DiskReason::Outdated => "outdated",
@@ -111,7 +126,7 @@ impl DiskReason {
         }
     }
 
-    /// What there is to be done, with `RES` for the name of the resource.
+    /// What there is to be done, with `RES` for the name of the volume.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
             DiskReason::None | DiskReason::Detached => "'rdbadm attach RES'",
@@ -121,7 +136,10 @@ impl DiskReason {
             DiskReason::Error(_) => {
                 "check the disk; then 'rdbadm invalidate RES' copies the peer's data over it"
             }
-            DiskReason::NeverSynced => {
+            DiskReason::NeverSynced { may_begin: false } => {
+                "a resync from the node that has the data makes it good"
+            }
+            DiskReason::NeverSynced { may_begin: true } => {
                 "connect to the node that has the data; on a new cluster 'rdbadm primary --force RES' on exactly one node, the one whose data is to be kept"
             }
             DiskReason::HalfSynced => {
@@ -148,7 +166,9 @@ impl fmt::Display for DiskReason {
             DiskReason::Attaching => f.write_str("it is being attached"),
             DiskReason::Negotiating => f.write_str("the peer's answer to the attach is awaited"),
             DiskReason::Error(text) => write!(f, "it gave an error: {text}"),
-            DiskReason::NeverSynced => f.write_str("it has never been in sync with another disk"),
+            DiskReason::NeverSynced { .. } => {
+                f.write_str("it has never been in sync with another disk")
+            }
             DiskReason::BeingSynced => f.write_str("it is being synced"),
             DiskReason::HalfSynced => f.write_str("a resync onto it is not complete"),
             DiskReason::Outdated => f.write_str("the peer has newer data"),
@@ -177,6 +197,7 @@ mod tests {
             detached: false,
             forced: None,
             fresh: false,
+            peer_is_primary: false,
         }
     }
 
@@ -243,7 +264,33 @@ mod tests {
             fresh: true,
             ..facts(DiskState::Inconsistent, ConnState::Connected)
         };
-        assert_eq!(reason(&fresh), Some(DiskReason::NeverSynced));
+        let may_begin = true;
+        assert_eq!(reason(&fresh), Some(DiskReason::NeverSynced { may_begin }));
+    }
+
+    #[test]
+    fn nobody_is_told_to_force_a_promotion_where_the_peer_has_data_or_users() {
+        use DiskState as D;
+        for (pdsk, peer_is_primary, expected) in [
+            (D::DUnknown, false, true),
+            (D::Inconsistent, false, true),
+            (D::Diskless, false, true),
+            (D::UpToDate, false, false),
+            (D::Outdated, false, false),
+            (D::Consistent, false, false),
+            (D::DUnknown, true, false),
+            (D::Diskless, true, false),
+        ] {
+            let mut fresh = Facts {
+                fresh: true,
+                peer_is_primary,
+                ..facts(D::Inconsistent, ConnState::Connected)
+            };
+            fresh.state.pdsk = pdsk;
+            let advice = reason(&fresh).and_then(|reason| reason.advice());
+            let advice = advice.expect("there is something to be done");
+            assert_eq!(advice.contains("--force"), expected, "{pdsk}: {advice}");
+        }
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub struct Facts {
 pub fn makes_sense(request: Request, facts: &Facts) -> Result<(), StateError> {
     let peer_good = facts.pdsk == DiskState::UpToDate && !facts.write_failed;
     let refusal = match request {
-        // A full sync from a disk that is no good. (What was true when it asked may not be true any more: if its disk has
+        // A full sync from a disk that is no good. (L34) (What was true when it asked may not be true any more: if its disk has
         // failed since, ours alone has our users' writes.)
         Request::InvalidateRemote => (!peer_good).then_some(StateError::NoUpToDateDisk),
         Request::Invalidate => {

@@ -1,6 +1,6 @@
-//! Which states a peer may tell of by P_STATE. What follows from one that is right is said by `docs/spec/wire.md`, section 5.7.
+//! Which states a peer may tell of by P_STATE, and what follows from one that is right (`docs/spec/wire.md`, section 5.7).
 
-use crate::state::{ConnState, DiskState, Role, VolumeState};
+use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 
 /// What the rule looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,4 +64,158 @@ pub fn check(facts: &Facts) -> Result<(), Wrong> {
         return Err(Wrong::Ahead);
     }
     Ok(())
+}
+
+/// What a state comes to before generations are compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meaning {
+    /// The driver of a verify has come to its end, which may be a sector that it knows alone.
+    VerifyEnded,
+    /// The target says that it is done. (Our own end of the resync may take a while.)
+    TargetDone,
+    /// The target has ended with blocks that could not be synced, or has failed to write one since it ended.
+    TargetEndedInconsistent,
+    /// It goes on with this.
+    Told(Told),
+}
+
+/// What is taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// What the peer's disk is for us.
+    pub pdsk: DiskState,
+    /// The state of the connection.
+    pub conn: ConnState,
+}
+
+/// What the peer's state means beside ours. `disk`: what its disk is, after a look at its generations if that is being
+/// negotiated ([`crate::sync_decision::effective_peer_disk`]).
+pub fn meaning(own: VolumeState, told: VolumeState, disk: DiskState) -> Meaning {
+    let preparing = (ConnState::StartingSyncS..=ConnState::WFSyncUUID).contains(&told.conn);
+    let source = matches!(own.conn, ConnState::SyncSource | ConnState::PausedSyncS);
+    if own.conn == ConnState::VerifyT
+        && told.conn == ConnState::Connected
+        && disk == DiskState::UpToDate
+    {
+        return Meaning::VerifyEnded;
+    }
+    let mut pdsk = disk;
+    if source && preparing && pdsk == DiskState::Outdated {
+        // Told before our sync UUID came to it: it begins, and says no more of that. Paused, we would see it Consistent.
+        pdsk = DiskState::Inconsistent;
+    }
+    if matches!(own.pdsk, DiskState::Inconsistent | DiskState::Consistent)
+        && pdsk == DiskState::UpToDate
+        && own.conn > ConnState::Connected
+        && own.disk == DiskState::UpToDate
+    {
+        if preparing {
+            pdsk = DiskState::Inconsistent;
+        } else if own.conn >= ConnState::SyncSource && told.conn == ConnState::Connected {
+            return Meaning::TargetDone;
+        }
+    }
+    if source && told.conn == ConnState::Connected && pdsk == DiskState::Inconsistent {
+        // (It has told us before that it begins. The kernel's driver waits for ever.)
+        return Meaning::TargetEndedInconsistent;
+    }
+    if own.pdsk == DiskState::UpToDate
+        && pdsk == DiskState::Inconsistent
+        && own.conn == ConnState::Connected
+        && told.conn > ConnState::SyncSource
+    {
+        pdsk = DiskState::UpToDate;
+    }
+    let conn = match (own.conn, told.conn) {
+        (_, ConnState::Ahead) => ConnState::Behind,
+        (ConnState::WFReportParams, _) => ConnState::Connected,
+        (conn, _) => conn,
+    };
+    Meaning::Told(Told { pdsk, conn })
+}
+
+/// Why a right peer's state and ours cannot go on together, if they cannot: packets have crossed, and one node has acted on what
+/// is no more. The next handshake compares what both have. This is asked before [`meaning`].
+pub fn contradiction(own: VolumeState, told: VolumeState) -> Option<&'static str> {
+    if own.conn < ConnState::Connected {
+        return None;
+    }
+    if own.conn == ConnState::Connected
+        && own.disk == DiskState::Outdated
+        && matches!(told.conn, ConnState::SyncSource | ConnState::PausedSyncS)
+    {
+        // Our part of the resync was given up with a change that the peer asked for and has not made after all. What is here is
+        // still old, and nothing else says so to whoever reads the two states.
+        return Some("the peer goes on with a resync that was given up here");
+    }
+    let bitmaps = [ConnState::WFBitMapS, ConnState::WFBitMapT];
+    if own.conn == told.conn && bitmaps.contains(&own.conn) {
+        // Both have attached a disk, and one took a new generation after the other had decided by its old one.
+        return Some("both nodes have decided to be the same side of a resync");
+    }
+    let gone = matches!(own.pdsk, DiskState::Diskless | DiskState::Failed);
+    if gone && state::is_there(told.disk) {
+        // (L22) A detach came to nothing after we had consented. What was written here since is not there; an attach would be told
+        // of as Negotiating, and compared.
+        return Some("the peer's disk, which was given up, is there after all");
+    }
+    None
+}
+
+/// Whether the generations of both disks are compared now, and it is decided who syncs whom. `due`: a forced promotion of the
+/// peer has made that due.
+pub fn compares(own: VolumeState, told: VolumeState, due: bool) -> bool {
+    let both_attached = told.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
+    let negotiating = told.disk == DiskState::Negotiating || own.disk == DiskState::Negotiating;
+    let wants = (ConnState::StartingSyncS..=ConnState::WFBitMapT).contains(&told.conn);
+    let now = own.conn < ConnState::Connected
+        || (own.conn == ConnState::Connected && (negotiating || wants))
+        || due;
+    both_attached && now
+}
+
+/// The change of our record. `negotiated`: what our disk, if it is being negotiated, becomes by the comparison; nothing without
+/// one. (Without a disk of the peer's there is nothing to compare.)
+pub fn change(
+    own: VolumeState,
+    told: VolumeState,
+    taken: Told,
+    negotiated: Option<DiskState>,
+) -> Change {
+    let change = Change::conn(taken.conn)
+        .and_peer(told.role)
+        .and_pdsk(taken.pdsk)
+        .and_peer_isp(told.aftr_isp || told.user_isp);
+    let ours = matches!(taken.conn, ConnState::Connected | ConnState::WFBitMapS);
+    match negotiated {
+        Some(disk) if own.disk == DiskState::Negotiating && ours => change.and_disk(disk),
+        _ => change,
+    }
+}
+
+/// What the peer is told once the change is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Our resync was given up, with the peer's disk, before it began here, and the peer believes that it did: it hears our
+    /// state.
+    pub state: bool,
+    /// A late decision (a forced promotion): the peer hears of it, our generations and our state, and decides the same.
+    pub decision: bool,
+}
+
+/// `before` and `after` are our records, `conn` what was wanted of the connection.
+pub fn answer(
+    before: VolumeState,
+    after: VolumeState,
+    told: VolumeState,
+    conn: ConnState,
+) -> Answer {
+    let given_up = (after.disk, told.pdsk) == (DiskState::Outdated, DiskState::Inconsistent);
+    Answer {
+        state: [after.conn, told.conn] == [ConnState::Connected; 2] && given_up,
+        decision: before.conn > ConnState::WFReportParams
+            && conn > ConnState::Connected
+            && told.conn <= ConnState::Connected
+            && told.disk != DiskState::Negotiating,
+    }
 }

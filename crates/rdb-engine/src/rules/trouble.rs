@@ -67,7 +67,7 @@ impl Trouble {
             Trouble::Disconnected => "'rdbadm connect RES'",
             Trouble::DisconnectedByPeer => "on the peer: 'rdbadm connect RES'",
             Trouble::SplitBrain => {
-                "decide on which node the changes are to be thrown away; there: 'rdbadm secondary RES', 'rdbadm disconnect RES' and 'rdbadm connect --discard-my-data RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"
+                "decide on which node the changes are to be thrown away; there: 'rdbadm secondary RES', 'rdbadm disconnect RES' unless it is StandAlone, and 'rdbadm connect --discard-my-data RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"
             }
             Trouble::UnrelatedData => {
                 "check that both nodes mean the same resource; to copy one disk over the other, on the node to be overwritten: 'rdbadm down RES', 'rdbadm create-md RES' and 'rdbadm up RES'"
@@ -99,6 +99,24 @@ impl Trouble {
             self,
             Trouble::RefusedByPeer | Trouble::Lost | Trouble::NoAnswer
         )
+    }
+
+    /// Whether the nodes have met, and their data or users stand between them. Nothing that happens without the peer changes that.
+    pub fn is_conflict(self) -> bool {
+        matches!(
+            self,
+            Trouble::SplitBrain
+                | Trouble::UnrelatedData
+                | Trouble::NoAgreement
+                | Trouble::LacksOurData
+                | Trouble::TooSmall
+        )
+    }
+
+    /// Whether a conflict that was found before says more: that nobody answers now, or that somebody has disconnected since, solves
+    /// none.
+    pub fn is_told_after_conflict(self) -> bool {
+        self.is_vague() || matches!(self, Trouble::Disconnected | Trouble::DisconnectedByPeer)
     }
 
     /// Whether it is to be told in the place of `old`. Who has a connection that is lost hears since when, whatever the next
@@ -134,6 +152,25 @@ mod tests {
                 };
                 assert_eq!(new.replaces(Some(old)), expected, "{new:?} after {old:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_conflict_of_data_is_told_until_a_handshake_has_ended_well() {
+        let conflicts = [
+            SplitBrain,
+            UnrelatedData,
+            NoAgreement,
+            LacksOurData,
+            TooSmall,
+        ];
+        for &trouble in Trouble::ALL {
+            assert_eq!(trouble.is_conflict(), conflicts.contains(&trouble));
+            let expected = matches!(
+                trouble,
+                Disconnected | DisconnectedByPeer | RefusedByPeer | Lost | NoAnswer
+            );
+            assert_eq!(trouble.is_told_after_conflict(), expected, "{trouble:?}");
         }
     }
 

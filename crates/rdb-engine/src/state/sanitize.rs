@@ -124,7 +124,7 @@ fn one_round(
             new.pdsk = DiskState::DUnknown;
         }
     }
-    // Rule 5. But an Outdated disk beside one that is not there stays so: to have met that node does not make it newer.
+    // Rule 5, but (L1) an Outdated disk beside one that is not there stays so: to have met that node does not make it newer.
     // (DRBD raises it, and shows users data that lacks what the other node's detached disk has.)
     if new.conn >= ConnState::Connected && new.conn < ConnState::Ahead {
         let own_stays = old.disk == DiskState::Outdated && !super::is_there(new.pdsk);
@@ -137,7 +137,7 @@ fn one_round(
             }
         }
     }
-    // Not DRBD's, which forgets about it and calls the disk UpToDate at the next handshake: data that were given up with
+    // (L12) Not DRBD's, which forgets about it and calls the disk UpToDate at the next handshake: data that were given up with
     // consent stay so when the resync that was to replace them does not come to begin.
     let begins = matches!(
         new.conn,
@@ -185,7 +185,7 @@ fn one_round(
     new
 }
 
-/// Not DRBD's, which gives the own disk up with the order for a full sync: whether it stays what it is until the source says
+/// (L13) Not DRBD's, which gives the own disk up with the order for a full sync: whether it stays what it is until the source says
 /// that it begins. Nothing has been overwritten before, and a source that never begins would cost users their data.
 ///
 /// A Secondary gives its disk up at once if its own administrator calls the data bad, which is to be remembered; and if

@@ -4,6 +4,9 @@
 use rdb_engine::config::SplitBrainPolicy;
 use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, compare};
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
+use rdb_engine::rules::peer_state::{
+    Meaning, Told as PeerTold, answer, change, compares, contradiction, meaning,
+};
 use rdb_engine::state::{
     self, Change, ConnState, Context, DiskState, ImmediateEffects, Outcome as Changed, Role,
     VolumeState,
@@ -404,7 +407,6 @@ impl Step<'_> {
 
     /// `handshake.rs`, `on_state`.
     fn on_state(&mut self, n: usize, packet: VolumeState) {
-        use ConnState::{Connected, SyncSource, WFReportParams};
         let own = self.state(n);
         if own.conn <= ConnState::TearDown {
             return;
@@ -417,97 +419,92 @@ impl Step<'_> {
             };
             effective = effective_peer_disk(packet.disk, &peer_ids(told));
         }
-        let preparing = (ConnState::StartingSyncS..=ConnState::WFSyncUUID).contains(&packet.conn);
-        if matches!(own.pdsk, DiskState::Inconsistent | DiskState::Consistent)
-            && effective == DiskState::UpToDate
-            && own.conn > Connected
-            && own.disk == DiskState::UpToDate
-        {
-            if preparing {
-                effective = DiskState::Inconsistent;
-            } else if own.conn >= SyncSource && packet.conn == Connected {
-                return self.source_target_done(n);
+        if self.rules[n].leaves_contradictions && contradiction(own, packet).is_some() {
+            return self.lose_connection(n);
+        }
+        let mut taken = match meaning(own, packet, effective) {
+            Meaning::TargetDone => return self.source_target_done(n),
+            Meaning::TargetEndedInconsistent => {
+                let change = Change::conn(ConnState::Connected).and_pdsk(DiskState::Inconsistent);
+                return self.fact(n, change);
             }
-        }
-        if own.pdsk == DiskState::UpToDate
-            && effective == DiskState::Inconsistent
-            && own.conn == Connected
-            && packet.conn > SyncSource
-        {
-            effective = DiskState::UpToDate;
-        }
-        let mut conn = if own.conn == WFReportParams {
-            Connected
-        } else {
-            own.conn
+            Meaning::Told(taken) => taken,
+            Meaning::VerifyEnded => unreachable!("nobody verifies here"),
         };
+        let due = self.world.nodes[n].consider_resync;
         let mut compared = packet.disk < DiskState::Negotiating;
-        if let Some(told) = told {
-            let both = packet.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
-            let negotiating =
-                packet.disk == DiskState::Negotiating || own.disk == DiskState::Negotiating;
-            let wants = (ConnState::StartingSyncS..=ConnState::WFBitMapT).contains(&packet.conn);
-            let consider = own.conn < Connected
-                || (own.conn == Connected && (negotiating || wants))
-                || self.world.nodes[n].consider_resync;
-            if both && consider {
-                self.node(n).consider_resync = false;
-                compared = true;
-                match self.decide(n, &told, packet.role, effective) {
-                    Outcome::Connected => conn = Connected,
-                    Outcome::Source { full } => {
-                        if full {
-                            self.set_all_bits(n);
-                        }
-                        conn = ConnState::WFBitMapS;
-                    }
-                    Outcome::Target { full } => {
-                        if full {
-                            self.set_all_bits(n);
-                        }
-                        conn = ConnState::WFBitMapT;
-                    }
-                    Outcome::Fail(_) => match fail_effect(own.disk, packet.disk, false) {
-                        FailEffect::DetachOwn => {
-                            self.fact(n, Change::disk(DiskState::Failed));
-                            conn = Connected;
-                        }
-                        FailEffect::PeerStaysDiskless => {
-                            effective = DiskState::Diskless;
-                            conn = Connected;
-                        }
-                        FailEffect::Retry => return self.lose_connection(n),
-                        FailEffect::StandAlone => return self.go_standalone(n),
-                    },
-                }
+        if let Some(told) = told
+            && compares(own, packet, due)
+        {
+            self.node(n).consider_resync = false;
+            compared = true;
+            let outcome = self.decide(n, &told, packet.role, taken.pdsk);
+            match self.on_decision(n, packet, outcome, taken) {
+                None => return,
+                Some(decided) => taken = decided,
             }
         }
         let own = self.state(n);
-        let mut change = Change::conn(conn)
-            .and_peer(packet.role)
-            .and_pdsk(effective)
-            .and_peer_isp(packet.aftr_isp || packet.user_isp);
-        if own.disk == DiskState::Negotiating
-            && compared
-            && matches!(conn, Connected | ConnState::WFBitMapS)
-            && let Some((disk, _)) = self.world.nodes[n].negotiated
-        {
-            change = change.and_disk(disk);
-        }
-        let establishes = own.conn < Connected && conn >= Connected;
+        let negotiated = self.world.nodes[n].negotiated.filter(|_| compared);
+        let change = change(own, packet, taken, negotiated.map(|(disk, _)| disk));
+        let establishes = own.conn < ConnState::Connected && taken.conn >= ConnState::Connected;
         if !self.change(n, change, !establishes) {
             if establishes {
                 self.go_standalone(n);
             }
             return;
         }
-        let follow = own.conn > WFReportParams
-            && conn > Connected
-            && packet.conn <= Connected
-            && packet.disk != DiskState::Negotiating;
-        if follow {
+        let answer = answer(own, self.state(n), packet, taken.conn);
+        if answer.state {
+            self.send_state(n);
+        }
+        if answer.decision {
             self.send_uuids(n);
             self.send_state(n);
+        }
+    }
+
+    /// `Resource::on_decision`.
+    fn on_decision(
+        &mut self,
+        n: usize,
+        packet: VolumeState,
+        outcome: Outcome,
+        told: PeerTold,
+    ) -> Option<PeerTold> {
+        let conn = |conn| Some(PeerTold { conn, ..told });
+        match outcome {
+            Outcome::Source { full: true } | Outcome::Target { full: true } => {
+                self.set_all_bits(n);
+            }
+            _ => {}
+        }
+        match outcome {
+            Outcome::Connected => conn(ConnState::Connected),
+            Outcome::Source { .. } => conn(ConnState::WFBitMapS),
+            Outcome::Target { .. } => conn(ConnState::WFBitMapT),
+            Outcome::Fail(_) => match fail_effect(self.state(n).disk, packet.disk, false) {
+                FailEffect::DetachOwn => {
+                    self.fact(n, Change::disk(DiskState::Failed));
+                    conn(ConnState::Connected)
+                }
+                FailEffect::PeerStaysDiskless => {
+                    self.send_uuids(n);
+                    self.send_state(n);
+                    Some(PeerTold {
+                        conn: ConnState::Connected,
+                        pdsk: DiskState::Diskless,
+                    })
+                }
+                FailEffect::Retry => {
+                    self.lose_connection(n);
+                    None
+                }
+                FailEffect::StandAlone => {
+                    self.go_standalone(n);
+                    None
+                }
+            },
         }
     }
 

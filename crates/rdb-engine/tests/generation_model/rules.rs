@@ -17,6 +17,8 @@ pub(crate) struct Rules {
     pub(crate) remembers_open_source: bool,
     /// A Primary that loses its disk before a resync from it has begun leaves the peer, which lacks blocks.
     pub(crate) leaves_with_its_disk: bool,
+    /// It connects anew when the peer's state and its own cannot go on together.
+    pub(crate) leaves_contradictions: bool,
     /// Rule 34 takes the bitmap UUID away at once, before what its bits speak of is synced.
     pub(crate) corrects_at_once: bool,
     /// The bitmap is on disk before the superblock ceases to say "Primary", whatever the reason.
@@ -32,6 +34,7 @@ impl Rules {
         renames_at_attach_beside_diskless: false,
         remembers_open_source: false,
         leaves_with_its_disk: false,
+        leaves_contradictions: false,
         corrects_at_once: true,
         marks_before_unprimary: false,
     };
@@ -44,6 +47,7 @@ impl Rules {
         renames_at_attach_beside_diskless: true,
         remembers_open_source: true,
         leaves_with_its_disk: true,
+        leaves_contradictions: true,
         corrects_at_once: false,
         marks_before_unprimary: true,
     };

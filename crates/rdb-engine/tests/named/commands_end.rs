@@ -211,7 +211,7 @@ fn a_peer_that_went_on_alone_for_a_detach_that_was_taken_back_is_synced() {
     w.ends_well();
 }
 
-/// Users' flushes are done on the Primary's disk. Given up a moment later, it leaves the peer as the only one with what they
+/// L38. Users' flushes are done on the Primary's disk. Given up a moment later, it leaves the peer as the only one with what they
 /// flushed, and that may be in its cache.
 #[test]
 fn a_copy_is_given_up_when_the_peer_has_flushed_what_users_have() {
@@ -243,7 +243,7 @@ fn a_copy_is_given_up_when_the_peer_has_flushed_what_users_have() {
     }
 }
 
-/// A peer that consents to the detach begins a generation that outranks ours, and may be gone before its word comes.
+/// L31. A peer that consents to the detach begins a generation that outranks ours, and may be gone before its word comes.
 #[test]
 fn while_a_detach_is_asked_for_a_durable_write_is_done_when_the_peer_has_it() {
     let options = NetOptions {

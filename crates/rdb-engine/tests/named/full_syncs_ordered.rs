@@ -112,7 +112,7 @@ fn the_next_connection_syncs_from_the_primary_that_went_on() {
     assert_eq!(lone.is(), "WFBitMapS P/S U/C");
 }
 
-/// One that had its part on record before it was lost looks as one that has written alone since: nothing is overwritten.
+/// L2. One that had its part on record before it was lost looks as one that has written alone since: nothing is overwritten.
 #[test]
 fn a_source_that_had_begun_unheard_is_no_target_without_a_word() {
     let mut lone = Lone::primary(4);
@@ -245,7 +245,7 @@ fn a_primary_by_its_own_order_keeps_its_data_as_well() {
     assert!(lone.is().ends_with("P/? U/-"), "{}", lone.is());
 }
 
-/// What is written here before the peer has agreed is not done for the sake of a disk that is about to be overwritten.
+/// L9. What is written here before the peer has agreed is not done for the sake of a disk that is about to be overwritten.
 #[test]
 fn a_write_that_is_under_way_at_the_own_order_waits_for_the_peer() {
     use rdb_engine::config::Protocol;
@@ -361,7 +361,7 @@ fn two_engines_carry_the_order_out() {
     }
 }
 
-/// What it wrote alone, it wrote under the name that the target of the full sync has kept: when its disk is lost, that one is
+/// L1. What it wrote alone, it wrote under the name that the target of the full sync has kept: when its disk is lost, that one is
 /// no substitute.
 #[test]
 fn a_source_without_its_disk_does_not_take_the_one_that_it_was_to_sync() {

@@ -10,7 +10,7 @@ use replica_proto::{BarrierNr, Packet};
 use crate::world::lone::Lone;
 use crate::world::steps::code;
 use crate::world::watch::is_data;
-use crate::world::{DISK_SECTORS, Node, V, World, layout_of};
+use crate::world::{DISK_SECTORS, Node, V, World};
 
 /// Extents of 4 MiB on disks that have more of them than the log has slots.
 const LARGE: u64 = 80 * 8192;
@@ -439,7 +439,7 @@ fn i15_a_primarys_disk_with_an_unreadable_log_is_refused_untouched() {
     w.link = false;
     w.write_wait(0, 800, vec![1; 4096]);
     w.kill(0);
-    let layout = layout_of(DISK_SECTORS);
+    let layout = rdb_sim::layout_of(DISK_SECTORS);
     let bytes = layout.al.blocks() as usize * 4096;
     w.nodes[0].disks[0].write(layout.al_sector, &vec![0x5a; bytes], true);
     let new = Command::NewVolume {

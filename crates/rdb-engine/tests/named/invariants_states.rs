@@ -251,14 +251,17 @@ fn trap_a_volume_that_the_peer_does_not_know_holds_promotions_back() {
     assert_eq!(lone.w.nodes[0].admin.remove(&id), Some(Ok(())));
 }
 
+/// L39.
 #[test]
-fn trap_outdating_a_connected_disk_succeeds_and_does_nothing() {
+fn trap_outdating_a_connected_disk_does_nothing_and_says_so() {
     let (mut w, _) = World::settled(11);
-    w.admin(1, Command::Outdate { volume: V }).unwrap();
+    assert_eq!(code(w.admin(1, Command::Outdate { volume: V })), -6);
     w.both("Connected P/S U/U", "Connected S/P U/U");
     w.disconnect(1).unwrap();
     w.admin(1, Command::Outdate { volume: V }).unwrap();
     assert_eq!(w.is(1), "StandAlone S/? O/-");
+    // It is so already.
+    w.admin(1, Command::Outdate { volume: V }).unwrap();
     assert_eq!(code(w.admin(0, Command::Outdate { volume: V })), -2);
 }
 

@@ -7,7 +7,7 @@ use rdb_meta::MdFlags;
 
 use crate::world::steps::PLUS;
 use crate::world::watch::is_data;
-use crate::world::{V, World, fresh_disk};
+use crate::world::{V, World};
 
 /// A pair whose `a` wrote these blocks alone; the link is still cut.
 fn apart(seed: u64, blocks: u64) -> (World, Vec<u64>) {
@@ -298,7 +298,7 @@ fn growing(seed: u64) -> (World, u64) {
     w.wait_synced();
     w.quiet();
     w.kill(1);
-    w.nodes[1].disks[0] = fresh_disk(65_536);
+    w.nodes[1].disks[0] = rdb_sim::fresh_disk(65_536);
     w.boot(1);
     let size = w.nodes[0].disks[0].data_sectors;
     assert!(w.nodes[0].device.unwrap() < size);

@@ -3,11 +3,11 @@
 
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Command, IoTag, RequestKind};
+use rdb_engine::{Command, RequestKind};
 use replica_proto::{BlockRequest, Packet};
 
 use crate::world::lone::Lone;
-use crate::world::{Op, V, World};
+use crate::world::{Op, Pending, V, World};
 
 /// A peer may take two seconds.
 fn two_seconds() -> NetOptions {
@@ -31,7 +31,7 @@ fn waiting(seed: u64) -> (World, u64, Reading) {
 }
 
 /// What the peer's disk was asked for, and keeps to itself.
-struct Reading((Option<IoTag>, Op));
+struct Reading(Pending);
 
 impl Reading {
     fn ends(self, w: &mut World) {
@@ -45,7 +45,7 @@ fn read_in_vain(w: &mut World) -> (u64, Reading) {
     while w.step() {}
     w.nodes[1].hold_data = false;
     let mut pending = w.nodes[1].pending.iter();
-    let reading = pending.position(|(_, op)| matches!(op, Op::Read { .. }));
+    let reading = pending.position(|pending| matches!(pending.op, Op::Read { .. }));
     let reading = reading.expect("the peer's disk was asked");
     (id, Reading(w.nodes[1].pending.remove(reading)))
 }
@@ -89,6 +89,7 @@ fn what_follows_does_not_put_off_the_end_of_a_read_that_waits() {
     w.ends_well();
 }
 
+/// L41. A Primary that has no good disk waits for the peer that has the only one.
 #[test]
 fn the_only_good_copy_is_waited_for_and_the_log_says_so() {
     let (mut w, id, reading) = waiting(82);

@@ -8,7 +8,7 @@ use rdb_sim::create_md;
 
 use crate::world::lone::{Lone, Sent};
 use crate::world::steps::{PLUS, code};
-use crate::world::{V, World, fresh_disk};
+use crate::world::{V, World};
 
 /// `a` wrote these blocks alone, and is source of their resync, which has begun to copy and is not done.
 fn resyncing(seed: u64, blocks: u64) -> (World, u64, [u64; 3]) {
@@ -141,7 +141,7 @@ fn s24_a_fresh_disk_instead_is_synced_in_full() {
     let (mut w, _) = World::settled(24);
     w.detach(0, false).unwrap();
     w.write_blocks(0, [800], 8);
-    w.nodes[0].disks[0] = fresh_disk(65_536);
+    w.nodes[0].disks[0] = rdb_sim::fresh_disk(65_536);
     w.forget();
     w.attach(0).unwrap();
     w.both("Connected P/S U/U", "Connected S/P U/U");
@@ -293,6 +293,7 @@ fn s26_pass_on_a_promoted_node_reads_nothing_that_was_written_without_it() {
     invalidate_repairs(&mut w, 1);
 }
 
+/// L40. No resync is coming, so the promotion waits for none.
 #[test]
 fn s26_pass_on_a_node_that_was_demoted_since_is_promoted_beside_the_good_disk() {
     let mut w = passing_on(50);
@@ -307,6 +308,7 @@ fn s26_pass_on_a_node_that_was_demoted_since_is_promoted_beside_the_good_disk() 
     invalidate_repairs(&mut w, 0);
 }
 
+/// L42. Marks that are left when the resync ends say that the disk lacks blocks.
 #[test]
 fn s26_pass_on_a_write_error_of_a_source_whose_target_has_come_to_the_end() {
     let mut w = passing_on(51);

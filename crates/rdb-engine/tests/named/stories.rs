@@ -7,7 +7,7 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, Packet, Socket, StateChange
 
 use crate::world::lone::{Lone, names};
 use crate::world::steps::PLUS;
-use crate::world::{Op, V, World};
+use crate::world::{Op, Pending, V, World};
 
 #[test]
 fn a_write_races_a_short_resync() {
@@ -421,7 +421,7 @@ fn what_a_resync_has_brought_is_not_lost_with_the_peer() {
     w.attach(0).unwrap();
     w.node_is(0, "SyncTarget P/S I/U");
     w.write_blocks(0, [480], 4); // its extent is in the log
-    let is_flush = |(_, op): &(_, Op)| matches!(op, Op::Flush { .. });
+    let is_flush = |pending: &Pending| matches!(pending.op, Op::Flush { .. });
     w.until("the end", |w| w.nodes[0].pending.iter().any(is_flush));
     let end = w.nodes[0].pending.iter().position(is_flush).unwrap();
     let end = w.nodes[0].pending.remove(end);

@@ -648,6 +648,7 @@ fn handlers_print_their_events() {
     }
 }
 
+/// L37. The disk of a Primary that has worked without it comes back, and is no source of what its users have written here.
 #[test]
 fn a_disk_attached_under_a_diskless_primary_does_not_overwrite_what_its_users_wrote_here() {
     let mut attached = inputs(gi(G, 0, 0, 0), gi(N, G, 0, 0));

@@ -125,6 +125,7 @@ fn every_rule_of_the_comparison_has_its_verdict() {
     }
 }
 
+/// L4. The slots of the node itself stay under rule 34; the others are corrected.
 #[test]
 fn corrections_undo_what_a_lost_message_left_behind() {
     // The source missed the end of the resync.
@@ -234,6 +235,20 @@ fn old_protocols_have_their_variants() {
         found.message,
         Some("Equivalent unrotated UUIDs, but current primary present.")
     );
+}
+
+/// L5. A generation that one disk has in its bitmap slot and the other in its history is a common ancestor.
+#[test]
+fn an_ancestor_in_a_bitmap_slot_is_seen() {
+    let (own, peer) = (gi(C, B, H, 0), gi(X, S, G, B));
+    for (own, peer) in [(own, peer), (peer, own)] {
+        let found = compare(&own, &peer, QUIET);
+        assert_eq!(
+            (found.rule, found.verdict),
+            (100, Verdict::SplitBrainNoCommon),
+            "{own} against {peer}"
+        );
+    }
 }
 
 #[test]

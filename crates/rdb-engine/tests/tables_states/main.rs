@@ -6,6 +6,7 @@ mod docs;
 mod generation;
 mod immediate;
 mod lives;
+mod numbers;
 mod packets;
 mod peer_requests;
 mod sanitize;

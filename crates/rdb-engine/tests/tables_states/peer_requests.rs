@@ -110,6 +110,7 @@ fn nothing_else_is_recognised() {
     assert_eq!(found.len(), listed);
 }
 
+/// L34. No full sync comes from a disk on which a write of ours has failed.
 #[test]
 fn no_only_good_copy_is_given_up_by_a_request() {
     for &disk in DiskState::ALL {

@@ -163,7 +163,7 @@ fn row_6_clamps_into_the_windows_of_the_specification() {
     assert_eq!(notes.to_string(), "Implicitly upgraded pdsk");
 }
 
-/// Not a rule of DRBD's, which calls the disk UpToDate at the next handshake.
+/// L12. Not a rule of DRBD's, which calls the disk UpToDate at the next handshake.
 #[test]
 fn data_that_were_given_up_stay_so_when_the_full_sync_does_not_begin() {
     let ctx = Context {
@@ -180,7 +180,7 @@ fn data_that_were_given_up_stay_so_when_the_full_sync_does_not_begin() {
     assert_eq!(without_source, record("Connected P/S I/D"));
 }
 
-/// Not a rule of DRBD's, which makes the disk Outdated with the order.
+/// L13. Not a rule of DRBD's, which makes the disk Outdated with the order.
 #[test]
 fn data_are_kept_until_an_ordered_full_sync_begins() {
     let by_peer = Context::DEFAULT;

@@ -29,9 +29,11 @@ impl World {
             println!("{:>12} {} {what}", self.now.0 / 1000, self.nodes[i].name);
         }
         let seed = self.rng.next();
-        for (_, op) in std::mem::take(&mut self.nodes[i].pending) {
+        for pending in std::mem::take(&mut self.nodes[i].pending) {
             if self.rng.one_in(2) {
-                op.carry_out_partly(&mut self.nodes[i].disks, &mut self.rng);
+                pending
+                    .op
+                    .carry_out_partly(&mut self.nodes[i].disks, &mut self.rng);
             }
         }
         if power {

@@ -13,49 +13,14 @@ pub mod steps;
 pub mod users;
 pub mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
-use rdb_engine::state::VolumeState;
-use rdb_engine::{
-    AdminError, Command, Effect, Event, IoTag, Payload, RequestError, Resource, Time, Timer,
-    VolumeNr,
-};
-use rdb_meta::Superblock;
+use rdb_engine::{Effect, Event, Payload, Time, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext, decode};
 
-pub use rdb_sim::disk::Disk;
-pub use rdb_sim::{
-    Data, Model, Op, Rng, disk_info, fresh_disk, layout_of, superblock_of, what_metadata,
-};
-
-pub struct Node {
-    pub name: &'static str,
-    pub resource: Resource<Data>,
-    pub disks: Vec<Disk>,
-    pub pending: Vec<(Option<IoTag>, Op)>,
-    pub timers: BTreeMap<Timer, Time>,
-    pub wire: WireContext,
-    pub connecting: bool,
-    pub connected: bool,
-    pub admin: BTreeMap<u64, Result<(), AdminError>>,
-    pub admin_open: BTreeMap<u64, Command>,
-    pub requests_open: BTreeMap<u64, usize>,
-    pub completed: BTreeMap<u64, Result<Option<Data>, RequestError>>,
-    pub device: Option<u64>,
-    pub log: Vec<String>,
-    pub read_errors: bool,
-    pub write_errors: bool,
-    /// Bytes of resync data sent.
-    pub resync_bytes: u64,
-    pub alive: bool,
-    /// Effects in order, if wanted: what was asked, and what was answered.
-    pub record: Option<Vec<String>>,
-    /// Completions wait for the test to let them go.
-    pub hold_meta: bool,
-    pub hold_data: bool,
-}
+pub use rdb_sim::{Data, Model, Node, Op, Pending, Rng, disk_info};
 
 pub struct World {
     pub rng: Rng,
@@ -81,88 +46,6 @@ pub struct World {
 
 pub const V: VolumeNr = VolumeNr(0);
 pub const DISK_SECTORS: u64 = 65_536; // 32 MiB
-
-impl Node {
-    fn new(name: &'static str, seed: u64, sectors: &[u64]) -> Node {
-        Node {
-            name,
-            resource: Node::engine(seed),
-            disks: sectors.iter().map(|&s| fresh_disk(s)).collect(),
-            pending: Vec::new(),
-            timers: BTreeMap::new(),
-            wire: WireContext::initial(),
-            connecting: false,
-            connected: false,
-            admin: BTreeMap::new(),
-            admin_open: BTreeMap::new(),
-            requests_open: BTreeMap::new(),
-            completed: BTreeMap::new(),
-            device: None,
-            log: Vec::new(),
-            read_errors: false,
-            write_errors: false,
-            resync_bytes: 0,
-            alive: true,
-            record: None,
-            hold_meta: false,
-            hold_data: false,
-        }
-    }
-
-    fn engine(seed: u64) -> Resource<Data> {
-        let mut rng = Rng(seed);
-        Resource::new("r0", Box::new(move || rng.next()))
-    }
-
-    pub fn state(&self) -> VolumeState {
-        self.state_of(0)
-    }
-
-    /// The state of a volume, or the initial one if there is none (yet).
-    pub fn state_of(&self, volume: usize) -> VolumeState {
-        self.resource
-            .status(Time(u64::MAX / 2))
-            .volumes
-            .iter()
-            .find(|v| usize::from(v.volume.0) == volume)
-            .map_or(VolumeState::INITIAL, |v| v.state)
-    }
-
-    pub fn out_of_sync(&self) -> u64 {
-        self.out_of_sync_of(0)
-    }
-
-    pub fn out_of_sync_of(&self, volume: usize) -> u64 {
-        let status = self.resource.status(Time(u64::MAX / 2));
-        let found = status
-            .volumes
-            .iter()
-            .find(|v| usize::from(v.volume.0) == volume);
-        found.map_or(0, |v| v.out_of_sync_blocks)
-    }
-
-    /// Current, bitmap, two of history; and the flags.
-    pub fn ids(&self) -> [u64; 4] {
-        let status = self.resource.status(Time(u64::MAX / 2));
-        let (ids, _) = status.volumes[0].generation.expect("a disk");
-        [ids.current, ids.bitmap, ids.history[0], ids.history[1]].map(|id| id & !1)
-    }
-
-    pub fn usable_bytes(&self) -> usize {
-        self.disks[0].data_sectors as usize * 512
-    }
-
-    /// The superblock as it lies on the disk.
-    pub fn superblock(&self) -> Superblock {
-        superblock_of(&self.disks[0])
-    }
-
-    pub fn note(&mut self, text: impl FnOnce() -> String) {
-        if let Some(record) = &mut self.record {
-            record.push(text());
-        }
-    }
-}
 
 impl World {
     pub fn new(seed: u64) -> World {
@@ -217,111 +100,14 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[i];
         match effect {
-            Effect::Read {
-                tag,
-                volume,
-                sector,
-                bytes,
-                ..
-            } => {
-                let volume = usize::from(volume.0);
-                let end = sector + u64::from(bytes) / 512;
-                assert!(bytes > 0 && bytes % 512 == 0 && end <= node.disks[volume].data_sectors);
-                node.pending.push((
-                    Some(tag),
-                    Op::Read {
-                        volume,
-                        sector,
-                        bytes,
-                    },
-                ));
-            }
-            Effect::Write {
-                tag,
-                volume,
-                sector,
-                payload,
-                fua,
-            } => {
-                let volume = usize::from(volume.0);
-                let (data, end) = (payload.0.clone(), sector + payload.0.len() as u64 / 512);
-                assert!(!data.is_empty() && end <= node.disks[volume].data_sectors);
-                node.note(|| format!("write {sector}+{}", data.len() / 512));
-                node.pending.push((
-                    Some(tag),
-                    Op::Write {
-                        volume,
-                        sector,
-                        data,
-                        fua,
-                    },
-                ));
-            }
-            Effect::Flush { tag, volume } => {
-                let volume = usize::from(volume.0);
-                let stamp = node.disks[volume].stamp();
-                node.note(|| "flush".into());
-                node.pending.push((Some(tag), Op::Flush { volume, stamp }));
-            }
-            Effect::Discard {
-                tag,
-                volume,
-                sector,
-                bytes,
-                ..
-            } => {
-                let volume = usize::from(volume.0);
-                let end = sector + u64::from(bytes) / 512;
-                assert!(bytes > 0 && bytes % 512 == 0 && end <= node.disks[volume].data_sectors);
-                node.note(|| format!("zero {sector}+{}", bytes / 512));
-                let sectors = u64::from(bytes) / 512;
-                node.pending.push((
-                    Some(tag),
-                    Op::Zero {
-                        volume,
-                        sector,
-                        sectors,
-                    },
-                ));
-            }
-            Effect::MetaRead {
-                tag,
-                volume,
-                sector,
-                bytes,
-            } => {
-                let volume = usize::from(volume.0);
-                node.pending.push((
-                    Some(tag),
-                    Op::MetaRead {
-                        volume,
-                        sector,
-                        bytes,
-                    },
-                ));
-            }
-            Effect::MetaWrite {
-                tag,
-                volume,
-                sector,
-                data,
-                preflush,
-                fua,
-            } => {
-                let volume = usize::from(volume.0);
-                let disk = &node.disks[volume];
-                assert!(sector >= disk.data_sectors, "metadata over data");
-                let preflush = preflush.then(|| disk.stamp());
-                let what = what_metadata(disk, sector);
-                node.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
-                let op = Op::MetaWrite {
-                    volume,
-                    sector,
-                    data,
-                    preflush,
-                    fua,
-                };
-                node.pending.push((Some(tag), op));
+            Effect::Read { .. }
+            | Effect::Write { .. }
+            | Effect::Flush { .. }
+            | Effect::Discard { .. }
+            | Effect::MetaRead { .. }
+            | Effect::MetaWrite { .. } => {
+                let (tag, op) = node.take_io(effect);
+                node.pending.push(Pending::new(Some(tag), op));
             }
             Effect::RetryIo { .. } | Effect::GiveUpIo { .. } => {
                 unreachable!("these disks are never full")
@@ -331,7 +117,7 @@ impl World {
                 let busy = node
                     .pending
                     .iter()
-                    .any(|(_, op)| op.volume() == Some(volume));
+                    .any(|pending| pending.op.volume() == Some(volume));
                 assert!(
                     !busy,
                     "a disk is closed with I/O outstanding: {:?}",
@@ -367,7 +153,7 @@ impl World {
                     bytes.extend_from_slice(&payload.0);
                 }
                 if let Some(tag) = notify {
-                    node.pending.push((None, Op::Sent(tag)));
+                    node.pending.push(Pending::new(None, Op::Sent(tag)));
                 }
                 if node.connected && !self.severed && !self.silent {
                     self.net[1 - i][packet.socket() as usize].push_back(Some(bytes));
@@ -384,7 +170,7 @@ impl World {
                     );
                 }
                 node.note(|| format!("complete {} {}", request.0, result.is_ok()));
-                if let Some(volume) = node.requests_open.remove(&request.0) {
+                if let Some((volume, _)) = node.requests_open.remove(&request.0) {
                     let kept = self.models[volume].on_complete(i, request.0, &result);
                     if let Err(text) = kept {
                         panic!("node {}: {text}", self.nodes[i].name);
@@ -443,8 +229,8 @@ impl World {
         let mut choices: Vec<(usize, u8, usize)> = Vec::new();
         for i in 0..2 {
             let node = &self.nodes[i];
-            for (p, (_, op)) in node.pending.iter().enumerate() {
-                let meta = matches!(op, Op::MetaRead { .. } | Op::MetaWrite { .. });
+            for (p, pending) in node.pending.iter().enumerate() {
+                let meta = pending.op.is_meta();
                 if !(meta && node.hold_meta || !meta && node.hold_data) {
                     choices.push((i, 0, p));
                 }
@@ -470,7 +256,7 @@ impl World {
         let (i, what, which) = choices[self.rng.below(choices.len() as u64) as usize];
         match what {
             0 => {
-                let (tag, op) = self.nodes[i].pending.swap_remove(which);
+                let Pending { tag, op, .. } = self.nodes[i].pending.swap_remove(which);
                 self.carry_out(i, tag, op);
             }
             1 => self.deliver(i, which),

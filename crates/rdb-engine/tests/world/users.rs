@@ -149,7 +149,7 @@ impl World {
         self.next_id += 1;
         if volume < self.models.len() {
             self.models[volume].on_submit(i, id, sector, bytes, &kind);
-            self.nodes[i].requests_open.insert(id, volume);
+            self.nodes[i].requests_open.insert(id, (volume, self.now));
         }
         if self.trace {
             let what = match &kind {

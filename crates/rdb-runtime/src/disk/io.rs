@@ -171,8 +171,7 @@ pub(crate) enum Ended {
 
 impl DiskIo {
     pub(crate) fn new(
-        volume: VolumeNr,
-        answer: Answer,
+        (volume, answer): (VolumeNr, Answer),
         file: &Rc<DiskFile>,
         job: Job,
         (offset, len): (u64, u32),
@@ -194,53 +193,36 @@ impl DiskIo {
     }
 
     /// A metadata read.
-    pub(crate) fn meta_read(
-        volume: VolumeNr,
-        tag: IoTag,
+    pub(super) fn meta_read(
+        (volume, tag): (VolumeNr, IoTag),
         file: &Rc<DiskFile>,
-        sector: u64,
+        offset: u64,
         total: u32,
     ) -> DiskIo {
         let piece = (total as usize).min(META_PIECE_BYTES);
-        let job = Job::MetaRead {
-            bytes: Vec::with_capacity(total as usize),
-            total,
-        };
+        let bytes = Vec::with_capacity(total as usize);
         let memory = Memory::Heap(Aligned::zeroed(piece));
-        let range = (sector.saturating_mul(512), piece as u32);
-        DiskIo::new(volume, Answer::Engine(tag), file, job, range, memory)
+        let (who, job) = (
+            (volume, Answer::Engine(tag)),
+            Job::MetaRead { bytes, total },
+        );
+        DiskIo::new(who, file, job, (offset, piece as u32), memory)
     }
 
     /// A metadata write; `preflush` begins with a flush unless nothing is to be flushed.
-    pub(crate) fn meta_write(
-        volume: VolumeNr,
-        tag: IoTag,
+    pub(super) fn meta_write(
+        (volume, tag): (VolumeNr, IoTag),
         file: &Rc<DiskFile>,
-        (sector, data): (u64, Vec<u8>),
+        (offset, data): (u64, Vec<u8>),
         preflush: bool,
         fua: bool,
     ) -> DiskIo {
-        let offset = sector.saturating_mul(512);
-        if preflush && !file.is_clean() {
-            let job = Job::MetaPreflush { data, fua };
-            return DiskIo::new(
-                volume,
-                Answer::Engine(tag),
-                file,
-                job,
-                (offset, 0),
-                Memory::None,
-            );
-        }
-        let job = Job::MetaWrite { data, from: 0, fua };
-        let mut io = DiskIo::new(
-            volume,
-            Answer::Engine(tag),
-            file,
-            job,
-            (offset, 0),
-            Memory::None,
-        );
+        let job = match preflush && !file.is_clean() {
+            true => Job::MetaPreflush { data, fua },
+            false => Job::MetaWrite { data, from: 0, fua },
+        };
+        let who = (volume, Answer::Engine(tag));
+        let mut io = DiskIo::new(who, file, job, (offset, 0), Memory::None);
         io.stage_meta_write();
         io
     }
@@ -393,6 +375,15 @@ impl DiskIo {
             }
             return self.ended(Err(error));
         }
+        self.on_success(result as u32, ring)
+    }
+
+    /// The operation of the ring has done what it could: so many bytes, if it transfers any.
+    fn on_success(
+        mut self,
+        transferred: u32,
+        ring: &mut Ring<impl Operation + From<DiskIo>>,
+    ) -> Progress {
         let synced = std::mem::take(&mut self.syncing);
         match &mut self.job {
             Job::Flush => {
@@ -421,11 +412,11 @@ impl DiskIo {
             _ => {}
         }
         if !synced {
-            if result == 0 && self.len > self.done {
+            if transferred == 0 && self.len > self.done {
                 // The end of the file where there should be more.
                 return self.ended(Err(DiskError { errno: 0 }));
             }
-            self.done = self.len.min(self.done + result as u32);
+            self.done = self.len.min(self.done + transferred);
             if self.done < self.len {
                 self.start(ring);
                 return Progress::GoesOn;

@@ -211,32 +211,18 @@ impl Disks {
         let Some(buf) = buf else {
             return false;
         };
+        let who = (volume, answer);
         let read = if disk.data.is_aligned(offset, u64::from(bytes)) {
-            DiskIo::new(
-                volume,
-                answer,
-                &disk.data,
-                Job::Read,
-                (offset, bytes),
-                Memory::Pool(buf),
-            )
+            let memory = Memory::Pool(buf);
+            DiskIo::new(who, &disk.data, Job::Read, (offset, bytes), memory)
         } else {
             let block = u64::from(disk.data.open.block_bytes);
             let start = offset / block * block;
             let end = (offset + u64::from(bytes)).next_multiple_of(block);
-            let job = Job::BounceRead {
-                into: buf,
-                skip: (offset - start) as u32,
-            };
+            let (skip, into) = ((offset - start) as u32, buf);
+            let job = Job::BounceRead { into, skip };
             let memory = Memory::Heap(Aligned::zeroed((end - start) as usize));
-            DiskIo::new(
-                volume,
-                answer,
-                &disk.data,
-                job,
-                (start, (end - start) as u32),
-                memory,
-            )
+            DiskIo::new(who, &disk.data, job, (start, (end - start) as u32), memory)
         };
         read.start(&mut io.ring);
         true
@@ -270,19 +256,12 @@ impl Disks {
             });
             return self.advance_lane(io, volume);
         }
-        let memory = Memory::Pool(payload);
-        DiskIo::new(
-            volume,
-            answer,
-            &disk.data,
-            Job::Write { fua },
-            (offset, len),
-            memory,
-        )
-        .start(&mut io.ring);
+        let (job, memory) = (Job::Write { fua }, Memory::Pool(payload));
+        let who = (volume, answer);
+        DiskIo::new(who, &disk.data, job, (offset, len), memory).start(&mut io.ring);
     }
 
-    pub(crate) fn flush(&mut self, io: &mut Io, volume: VolumeNr, tag: IoTag) {
+    pub(crate) fn flush(&mut self, io: &mut Io, (volume, tag): (VolumeNr, IoTag)) {
         let answer = Answer::Engine(tag);
         let Some(disk) = self.disk(volume) else {
             return self.answer(io, answer, Err(NO_DISK));
@@ -290,15 +269,14 @@ impl Disks {
         if !DiskIo::flush_is_needed(&disk.data) {
             return self.answer(io, answer, Ok(None));
         }
-        DiskIo::new(volume, answer, &disk.data, Job::Flush, (0, 0), Memory::None)
-            .start(&mut io.ring);
+        let (who, memory) = ((volume, answer), Memory::None);
+        DiskIo::new(who, &disk.data, Job::Flush, (0, 0), memory).start(&mut io.ring);
     }
 
     pub(crate) fn discard(
         &mut self,
         io: &mut Io,
-        volume: VolumeNr,
-        tag: IoTag,
+        (volume, tag): (VolumeNr, IoTag),
         (sector, bytes): (u64, u32),
         kind: DiscardKind,
     ) {
@@ -307,28 +285,14 @@ impl Disks {
             Ok(range) => range,
             Err(error) => return self.answer(io, answer, Err(error)),
         };
-        let block = disk.data.open.block_bytes;
-        let lane = &self.volume(volume).lane;
-        if disk.data.is_aligned(offset, u64::from(bytes))
-            && !lane.blocks(offset, u64::from(bytes), block)
-        {
-            self.deallocate(io, volume, &disk.data, answer, (offset, bytes), kind);
-            return;
+        let (block, len) = (disk.data.open.block_bytes, u64::from(bytes));
+        let waits = self.volume(volume).lane.blocks(offset, len, block);
+        let range = (offset, bytes);
+        if disk.data.is_aligned(offset, len) && !waits {
+            deallocate(io, (volume, answer), &disk.data, range, kind);
+        } else {
+            self.discard_in_parts(io, (volume, answer), &disk, range, kind);
         }
-        self.discard_in_parts(io, volume, &disk, answer, (offset, bytes), kind);
-    }
-
-    fn deallocate(
-        &mut self,
-        io: &mut Io,
-        volume: VolumeNr,
-        file: &Rc<DiskFile>,
-        answer: Answer,
-        range: (u64, u32),
-        kind: DiscardKind,
-    ) {
-        let job = Job::Deallocate { kind };
-        DiskIo::new(volume, answer, file, job, range, Memory::None).start(&mut io.ring);
     }
 
     /// Whole blocks are deallocated, what is left at the edges is zeroed in the lane; a range that has to wait
@@ -336,9 +300,8 @@ impl Disks {
     fn discard_in_parts(
         &mut self,
         io: &mut Io,
-        volume: VolumeNr,
+        (volume, answer): (VolumeNr, Answer),
         disk: &Disk,
-        answer: Answer,
         (offset, bytes): (u64, u32),
         kind: DiscardKind,
     ) {
@@ -346,11 +309,8 @@ impl Disks {
         let block = u64::from(block_bytes);
         let end = offset + u64::from(bytes);
         let (first, last) = (offset.next_multiple_of(block), end / block * block);
-        let whole = first < last
-            && !self
-                .volume(volume)
-                .lane
-                .blocks(first, last - first, block_bytes);
+        let lane = &self.volume(volume).lane;
+        let whole = first < last && !lane.blocks(first, last - first, block_bytes);
         let edges: Vec<(u64, u64)> = if whole {
             vec![(offset, first), (last, end)]
         } else {
@@ -373,14 +333,8 @@ impl Disks {
             error: None,
         }));
         if whole {
-            self.deallocate(
-                io,
-                volume,
-                &disk.data,
-                part,
-                (first, (last - first) as u32),
-                kind,
-            );
+            let range = (first, (last - first) as u32);
+            deallocate(io, (volume, part), &disk.data, range, kind);
         }
         for (start, end) in edges {
             let len = (end - start) as u32;
@@ -399,53 +353,39 @@ impl Disks {
     pub(crate) fn meta_read(
         &mut self,
         io: &mut Io,
-        volume: VolumeNr,
-        tag: IoTag,
+        id: (VolumeNr, IoTag),
         sector: u64,
         bytes: u32,
     ) {
-        match self.meta_file(volume, sector, bytes as usize) {
-            Ok(file) => {
-                DiskIo::meta_read(volume, tag, &file, sector, bytes).start(&mut io.ring);
-            }
-            Err(error) => io.pending.push_back(Event::MetaDone {
-                tag,
-                result: Err(error),
-            }),
-        }
+        let place = self.meta_place(id.0, sector, bytes as usize);
+        let made = place.map(|(file, offset)| DiskIo::meta_read(id, &file, offset, bytes));
+        start_meta(io, id.1, made);
     }
 
     pub(crate) fn meta_write(
         &mut self,
         io: &mut Io,
-        volume: VolumeNr,
-        tag: IoTag,
+        id: (VolumeNr, IoTag),
         (sector, data): (u64, Vec<u8>),
         preflush: bool,
         fua: bool,
     ) {
-        match self.meta_file(volume, sector, data.len()) {
-            Ok(file) => {
-                DiskIo::meta_write(volume, tag, &file, (sector, data), preflush, fua)
-                    .start(&mut io.ring);
-            }
-            Err(error) => io.pending.push_back(Event::MetaDone {
-                tag,
-                result: Err(error),
-            }),
-        }
+        let place = self.meta_place(id.0, sector, data.len());
+        let made = place
+            .map(|(file, offset)| DiskIo::meta_write(id, &file, (offset, data), preflush, fua));
+        start_meta(io, id.1, made);
     }
 
-    fn meta_file(
+    /// The file of the metadata and the first byte of a range that lies in it.
+    fn meta_place(
         &self,
         volume: VolumeNr,
         sector: u64,
         bytes: usize,
-    ) -> Result<Rc<DiskFile>, DiskError> {
+    ) -> Result<(Rc<DiskFile>, u64), DiskError> {
         let file = self.disk(volume).ok_or(NO_DISK)?.meta;
-        offset_of(&file, sector, bytes as u64)
-            .map(|_| file)
-            .ok_or(BAD_RANGE)
+        let offset = offset_of(&file, sector, bytes as u64).ok_or(BAD_RANGE)?;
+        Ok((file, offset))
     }
 
     /// Closes a volume's disk. What is in flight keeps its file open until it ends.
@@ -574,27 +514,18 @@ impl Disks {
             return;
         }
         let len = (blocks.end - blocks.start) as u32;
-        let memory = Memory::Heap(Aligned::zeroed(len as usize));
+        let memory = Aligned::zeroed(len as usize);
         self.volume(nr).lane.active = true;
         if aligned {
             // Nothing to keep: it is here only for the order.
             return self.write_lane(io, nr, &disk, memory);
         }
-        DiskIo::new(
-            nr,
-            Answer::Lane,
-            &disk.data,
-            Job::Read,
-            (blocks.start, len),
-            memory,
-        )
-        .start(&mut io.ring);
+        let (who, range) = ((nr, Answer::Lane), (blocks.start, len));
+        let memory = Memory::Heap(memory);
+        DiskIo::new(who, &disk.data, Job::Read, range, memory).start(&mut io.ring);
     }
 
-    fn write_lane(&mut self, io: &mut Io, nr: VolumeNr, disk: &Disk, memory: Memory) {
-        let Memory::Heap(mut memory) = memory else {
-            return;
-        };
+    fn write_lane(&mut self, io: &mut Io, nr: VolumeNr, disk: &Disk, mut memory: Aligned) {
         let Some(step) = self.volume(nr).lane.steps.front() else {
             return;
         };
@@ -602,20 +533,13 @@ impl Disks {
         step.apply(&blocks, &mut memory);
         let job = Job::Write { fua: step.fua };
         let range = (blocks.start, (blocks.end - blocks.start) as u32);
-        DiskIo::new(
-            nr,
-            Answer::Lane,
-            &disk.data,
-            job,
-            range,
-            Memory::Heap(memory),
-        )
-        .start(&mut io.ring);
+        let (who, memory) = ((nr, Answer::Lane), Memory::Heap(memory));
+        DiskIo::new(who, &disk.data, job, range, memory).start(&mut io.ring);
     }
 
     fn on_lane_read(&mut self, io: &mut Io, nr: VolumeNr, result: Result<Aligned, DiskError>) {
         match (result, self.disk(nr)) {
-            (Ok(memory), Some(disk)) => self.write_lane(io, nr, &disk, Memory::Heap(memory)),
+            (Ok(memory), Some(disk)) => self.write_lane(io, nr, &disk, memory),
             (Ok(_), None) => self.on_lane_written(io, nr, Err(NO_DISK)),
             (Err(error), _) => self.on_lane_written(io, nr, Err(error)),
         }
@@ -633,6 +557,27 @@ impl Disks {
         }
         if let Some(step) = lane.steps.pop_front() {
             self.answer(io, step.answer, result.map(|_| None));
+        }
+    }
+}
+
+fn deallocate(
+    io: &mut Io,
+    who: (VolumeNr, Answer),
+    file: &Rc<DiskFile>,
+    range: (u64, u32),
+    kind: DiscardKind,
+) {
+    let job = Job::Deallocate { kind };
+    DiskIo::new(who, file, job, range, Memory::None).start(&mut io.ring);
+}
+
+fn start_meta(io: &mut Io, tag: IoTag, made: Result<DiskIo, DiskError>) {
+    match made {
+        Ok(made) => made.start(&mut io.ring),
+        Err(error) => {
+            let result = Err(error);
+            io.pending.push_back(Event::MetaDone { tag, result });
         }
     }
 }

@@ -18,7 +18,8 @@ use rdb_frontend::{Errno, Request};
 
 use super::message::{Mounted, News, NodeReport};
 use super::node::{Helper, MessageOf, Node, NodeKind, NodeLife};
-use super::request::{Asked, Origin, Queue, Starved, Turn, device_info};
+use super::request::{Asked, Queue, Turn, Who, device_info};
+use crate::ids::NodeId;
 use crate::io::Io;
 use crate::op::Op;
 use crate::pool::{Aligned, Buf, PAGE_BYTES};
@@ -137,11 +138,11 @@ impl NodeLife<Fuse> {
     pub(super) fn serve(
         &mut self,
         io: &mut Io,
-        (volume, generation): (VolumeNr, u32),
+        id: NodeId,
         mounted: Mounted,
         spec: Option<DeviceSpec>,
     ) -> Option<OwnedFd> {
-        let node = self.node_of(volume, generation)?;
+        let node = self.node_of(id)?;
         let Mounted { fd, is_resumed } = mounted;
         // If nobody wants it any more it is served as it was to be, until it goes.
         node.spec = spec.unwrap_or(node.spec);
@@ -164,7 +165,7 @@ impl NodeLife<Fuse> {
 
     /// Whether something was read that was not begun.
     pub(super) fn has_unread(&self, volume: VolumeNr) -> bool {
-        let mut nodes = self.nodes().filter(|node| node.volume == volume);
+        let mut nodes = self.nodes().filter(|node| node.id.volume == volume);
         nodes.any(|node| {
             let served = node.served.as_ref();
             served.is_some_and(|served| served.parked.is_some())
@@ -172,8 +173,8 @@ impl NodeLife<Fuse> {
     }
 
     /// The kernel has something to say; whether there is something to be taken.
-    pub(super) fn on_ready(&mut self, volume: VolumeNr, generation: u32, result: i32) -> bool {
-        let node = self.node_of(volume, generation);
+    pub(super) fn on_ready(&mut self, id: NodeId, result: i32) -> bool {
+        let node = self.node_of(id);
         let Some(served) = node.and_then(|node| node.served.as_mut()) else {
             return false;
         };
@@ -188,12 +189,12 @@ impl NodeLife<Fuse> {
         io: &mut Io,
         queue: &mut Queue,
         turn: &mut Turn,
-        volume: VolumeNr,
+        id: NodeId,
     ) -> Option<Asked> {
-        let node = self.node(volume)?;
-        let generation = node.generation;
+        let node = self.node_of(id)?;
+        let volume = id.volume;
         let asked = |request, payload| Asked {
-            origin: Origin::Fuse { volume, generation },
+            who: Who::Fuse(id),
             volume,
             request,
             payload,
@@ -201,7 +202,7 @@ impl NodeLife<Fuse> {
         loop {
             let served = node.served.as_mut()?;
             if let Some(request) = served.parked {
-                let me = Starved::Fuse { volume };
+                let me = Who::Fuse(id);
                 let mut buf = queue.take(io, me, request.length)?;
                 queue.leave(me);
                 if let Some(into) = buf.as_mut_slice() {
@@ -252,12 +253,12 @@ impl NodeLife<Fuse> {
     /// Answers the kernel. Runs amid effects.
     pub(super) fn reply(
         &mut self,
-        (volume, generation): (VolumeNr, u32),
+        id: NodeId,
         request: &Request,
         result: Result<(), Errno>,
         payload: Option<&Buf>,
     ) {
-        let node = self.node_of(volume, generation);
+        let node = self.node_of(id);
         if let Some(served) = node.and_then(|node| node.served.as_mut()) {
             let header = served.session.reply_header(request, result);
             let data = payload.map_or(&[][..], Buf::as_slice);
@@ -268,12 +269,12 @@ impl NodeLife<Fuse> {
 
 /// Asks the ring to say when the kernel has a request.
 fn poll(io: &mut Io, node: &mut Node<Fuse>) {
-    let (volume, generation) = (node.volume, node.generation);
+    let id = node.id;
     let served = node.served.as_mut().filter(|served| !served.polling);
     if let Some(served) = served.filter(|_| !node.parked) {
         served.polling = true;
         let fd = Rc::clone(&served.fd);
-        io.ring.start(Op::FusePoll(volume, generation, fd));
+        io.ring.start(Op::FusePoll(id, fd));
     }
 }
 

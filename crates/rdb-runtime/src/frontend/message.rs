@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use rdb_engine::VolumeNr;
 use rdb_frontend::fuse::mount::Mount;
 use rdb_frontend::knbd::KnbdDevice;
 use rdb_frontend::loopdev::LoopDevice;
 use rdb_frontend::ublk::{Opened, UblkDevice};
+
+use crate::ids::NodeId;
 
 /// A report, by the kind of the node.
 pub(crate) enum NodeReport {
@@ -16,19 +17,18 @@ pub(crate) enum NodeReport {
 }
 
 impl NodeReport {
-    pub(crate) fn volume(&self) -> VolumeNr {
+    pub(crate) fn id(&self) -> NodeId {
         match self {
-            NodeReport::Fuse(message) => message.volume,
-            NodeReport::Ublk(message) => message.volume,
-            NodeReport::Knbd(message) => message.volume,
+            NodeReport::Fuse(message) => message.id,
+            NodeReport::Ublk(message) => message.id,
+            NodeReport::Knbd(message) => message.id,
         }
     }
 }
 
-/// What is told of one device node of a volume. The generation tells nodes apart that a volume has one after the other.
+/// What is told of one device node.
 pub(crate) struct NodeMessage<O, D, B> {
-    pub(crate) volume: VolumeNr,
-    pub(crate) generation: u32,
+    pub(crate) id: NodeId,
     pub(crate) news: News<O, D, B>,
 }
 

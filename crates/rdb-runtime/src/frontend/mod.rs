@@ -26,11 +26,10 @@ use rdb_frontend::{Errno, Op};
 use self::message::NodeReport;
 use self::nbd::{Nbd, Pumped};
 use self::nodes::{Nodes, Told, Wanted};
-use self::request::{
-    Asked, Ended, FrontRequest, Going, Origin, Queue, Requests, Source, Starved, Turn,
-};
+use self::request::{Asked, Ended, FrontRequest, Going, Queue, Requests, Turn, Who};
 use self::ublk::TagEnd;
 use crate::api::{Caller, DeviceUse, Notice, ResourceConfig, UseReply};
+use crate::ids::{ClientId, NodeId};
 use crate::io::Io;
 use crate::pool::{Buf, Reserve};
 use crate::stream::Flight;
@@ -45,7 +44,6 @@ pub(crate) struct FrontEnds {
     volumes: BTreeMap<VolumeNr, Option<Wanted>>,
     /// Long discards whose parts have ended.
     parts: VecDeque<usize>,
-    stopping: bool,
     /// Volumes whose NBD clients are let go, whatever they do.
     let_go: Vec<VolumeNr>,
     /// Demotions that wait until the last request of a parked session is answered.
@@ -70,7 +68,6 @@ impl FrontEnds {
             queue: Queue::default(),
             volumes: BTreeMap::new(),
             parts: VecDeque::new(),
-            stopping: false,
             let_go: Vec::new(),
             draining: Vec::new(),
         }
@@ -103,7 +100,8 @@ impl FrontEnds {
         let old = self.volumes.insert(nr, wanted).flatten();
         match wanted {
             Some(wanted) => {
-                self.nbd.device_up(io, nr, wanted.spec, self.stopping);
+                let stopping = self.nodes.stopping;
+                self.nbd.device_up(io, nr, wanted.spec, stopping);
                 self.nodes.up(io, nr, wanted);
             }
             None if old.is_some() => {
@@ -118,16 +116,14 @@ impl FrontEnds {
 
     /// Gives all devices back, but those that are parked.
     pub(crate) fn stop(&mut self, io: &mut Io) {
-        self.stopping = true;
-        self.nodes.stop();
+        self.nodes.stopping = true;
         let volumes: Vec<VolumeNr> = self.volumes.keys().copied().collect();
         for nr in volumes {
             self.on_device(io, nr, None, 0);
         }
         let requests = &self.requests;
-        self.nodes.leave_parked(io, |nr| {
-            !requests.origins().any(|origin| is_fuse(origin, nr))
-        });
+        self.nodes
+            .leave_parked(io, |nr| !requests.askers().any(|who| is_fuse(who, nr)));
     }
 
     /// Parks the devices of these volumes that can outlive this process. NBD clients are let go once they are answered, and
@@ -145,7 +141,7 @@ impl FrontEnds {
 
     /// Takes what a helper thread reports of a node.
     pub(crate) fn on_node_report(&mut self, io: &mut Io, report: NodeReport) {
-        let nr = report.volume();
+        let nr = report.id().volume;
         let wanted = self.volumes.get(&nr).copied().flatten();
         let told = self.nodes.on_report(io, report, wanted);
         self.follow(io, nr, told);
@@ -218,7 +214,7 @@ impl FrontEnds {
     /// A demotion to go on with, for all that was read of the volume's session is answered.
     pub(crate) fn next_drained(&mut self) -> Option<(VolumeNr, Caller)> {
         let is_drained = |nr| {
-            let is_open = self.requests.origins().any(|origin| is_fuse(origin, nr));
+            let is_open = self.requests.askers().any(|who| is_fuse(who, nr));
             !is_open && !self.nodes.fuse.has_unread(nr)
         };
         let mut waiting = self.draining.iter();
@@ -250,31 +246,25 @@ impl FrontEnds {
     pub(crate) fn on_stream(
         &mut self,
         io: &mut Io,
-        who: (u32, u32),
+        client: ClientId,
         (fd, flight): (Rc<OwnedFd>, Flight),
         result: i32,
     ) -> Turn {
-        let goes_on = self.nbd.on_stream(io, who, (fd, flight), result);
-        Turn::of(goes_on.then_some(Source::Nbd(who.0)))
+        let goes_on = self.nbd.on_stream(io, client, (fd, flight), result);
+        Turn::of(goes_on.then_some(Who::Nbd(client)))
     }
 
     /// The kernel's FUSE client of a volume asks something.
-    pub(crate) fn on_fuse_ready(&mut self, nr: VolumeNr, generation: u32, result: i32) -> Turn {
-        let goes_on = self.nodes.fuse.on_ready(nr, generation, result);
-        Turn::of(goes_on.then_some(Source::Fuse(nr)))
+    pub(crate) fn on_fuse_ready(&mut self, node: NodeId, result: i32) -> Turn {
+        let goes_on = self.nodes.fuse.on_ready(node, result);
+        Turn::of(goes_on.then_some(Who::Fuse(node)))
     }
 
     /// The command of a ublk device's tag has ended: there is a request, or there will be none any more.
-    pub(crate) fn on_ublk_tag(
-        &mut self,
-        io: &mut Io,
-        (nr, generation): (VolumeNr, u32),
-        tag: Tag,
-        result: i32,
-    ) -> Turn {
-        match self.nodes.ublk.on_tag(io, (nr, generation), tag, result) {
+    pub(crate) fn on_ublk_tag(&mut self, io: &mut Io, node: NodeId, tag: Tag, result: i32) -> Turn {
+        match self.nodes.ublk.on_tag(io, node, tag, result) {
             TagEnd::Nothing => Turn::default(),
-            TagEnd::Write => Turn::of(Some(Source::Ublk(nr))),
+            TagEnd::Write => Turn::of(Some(Who::Ublk(node))),
             TagEnd::Asked(asked) => Turn {
                 first: Some(asked),
                 ..Turn::default()
@@ -297,30 +287,21 @@ impl FrontEnds {
                 parts: Some(self.parts.pop_front()?),
                 ..Turn::default()
             }),
-            Due::Clients => Some(Turn::of(Some(Source::Nbd(self.nbd.next_resumed()?)))),
+            Due::Clients => Some(Turn::of(Some(Who::Nbd(self.nbd.next_resumed()?)))),
         }
     }
 
-    /// Who waits first for a buffer, and his turn.
-    pub(crate) fn first_starved(&self) -> Option<(Starved, Turn)> {
-        let first = self.queue.first()?;
-        let source = match first {
-            Starved::Nbd { client, generation } => {
-                let is_there = self.nbd.has(client, generation);
-                is_there.then_some(Source::Nbd(client))
-            }
-            Starved::Fuse { volume } => Some(Source::Fuse(volume)),
-            Starved::Ublk { volume } => Some(Source::Ublk(volume)),
-        };
-        Some((first, Turn::of(source)))
+    /// Who waits first for a buffer.
+    pub(crate) fn first_starved(&self) -> Option<Who> {
+        self.queue.first()
     }
 
     /// Whether somebody who had his turn is still the first to wait for a buffer.
-    pub(crate) fn still_starves(&mut self, who: Starved) -> bool {
+    pub(crate) fn still_starves(&mut self, who: Who) -> bool {
         let is_there = match who {
-            Starved::Nbd { client, generation } => self.nbd.has(client, generation),
-            Starved::Fuse { volume } => self.nodes.fuse.node(volume).is_some(),
-            Starved::Ublk { volume } => self.nodes.ublk.node(volume).is_some(),
+            Who::Nbd(client) => self.nbd.has(client),
+            Who::Fuse(node) => self.nodes.fuse.node_of(node).is_some(),
+            Who::Ublk(node) => self.nodes.ublk.node_of(node).is_some(),
         };
         if !is_there {
             self.queue.leave(who);
@@ -358,10 +339,10 @@ impl FrontEnds {
     /// Takes the next request of whoever has a turn.
     fn take_request(&mut self, io: &mut Io, turn: &mut Turn) -> Option<Asked> {
         let queue = &mut self.queue;
-        let asked = match turn.source? {
-            Source::Fuse(volume) => self.nodes.fuse.pump(io, queue, turn, volume),
-            Source::Ublk(volume) => self.nodes.ublk.next_write(io, queue, volume),
-            Source::Nbd(client) => {
+        let asked = match turn.who? {
+            Who::Fuse(node) => self.nodes.fuse.pump(io, queue, turn, node),
+            Who::Ublk(node) => self.nodes.ublk.next_write(io, queue, node),
+            Who::Nbd(client) => {
                 let is_begun = std::mem::replace(&mut turn.taken, 1) > 0;
                 match self.nbd.pump(io, queue, client, is_begun) {
                     Pumped::Asked(asked) => Some(asked),
@@ -410,25 +391,22 @@ impl FrontEnds {
             .filter(|_| result.is_ok())
             .map(|payload| settle_payload(io, payload));
         let request = &front.request;
-        match front.origin {
-            Origin::Nbd { client, generation } => {
-                self.nbd
-                    .reply(io, (client, generation), request, result, payload);
-            }
-            Origin::Fuse { volume, generation } => {
+        match front.who {
+            Who::Nbd(client) => self.nbd.reply(io, client, request, result, payload),
+            Who::Fuse(node) => {
                 let fuse = &mut self.nodes.fuse;
-                fuse.reply((volume, generation), request, result, payload.as_ref());
+                fuse.reply(node, request, result, payload.as_ref());
             }
-            Origin::Ublk { volume, generation } => {
+            Who::Ublk(node) => {
                 let ublk = &mut self.nodes.ublk;
-                ublk.reply(io, (volume, generation), request, result, payload.as_ref());
+                ublk.reply(io, node, request, result, payload.as_ref());
             }
         }
     }
 }
 
-fn is_fuse(origin: Origin, nr: VolumeNr) -> bool {
-    matches!(origin, Origin::Fuse { volume, .. } if volume == nr)
+fn is_fuse(who: Who, nr: VolumeNr) -> bool {
+    matches!(who, Who::Fuse(node) if node.volume == nr)
 }
 
 /// What the peer has read for us is copied out of the reserve for received payloads: a client may be slow to

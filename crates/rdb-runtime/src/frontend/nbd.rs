@@ -13,8 +13,9 @@ use rdb_frontend::{Errno, Frontend, Request};
 use slab::Slab;
 
 use super::nbd_socket::{listen, peer_user, refusal};
-use super::request::{Asked, Origin, Queue, Starved, device_info};
+use super::request::{Asked, Queue, Who, device_info};
 use crate::api::Notice;
+use crate::ids::ClientId;
 use crate::io::Io;
 use crate::op::Op;
 use crate::pool::{Buf, Pool, Reserve};
@@ -41,7 +42,7 @@ pub(super) struct Nbd {
     clients: Slab<Client>,
     generation: u32,
     /// Clients that may be able to go on.
-    resumed: VecDeque<u32>,
+    resumed: VecDeque<ClientId>,
     /// Clients with something to send.
     unsent: Vec<u32>,
 }
@@ -55,7 +56,7 @@ struct Listener {
 
 /// One connection.
 struct Client {
-    generation: u32,
+    id: ClientId,
     fd: Rc<OwnedFd>,
     session: Session,
     sender: Sender,
@@ -128,30 +129,12 @@ impl Client {
             .then_some("it sends half a write while others wait for the buffer that it is to fill")
     }
 
-    fn asked(&self, key: u32, volume: VolumeNr, request: Request, payload: Option<Buf>) -> Asked {
-        let origin = Origin::Nbd {
-            client: key,
-            generation: self.generation,
-        };
+    fn asked(&self, volume: VolumeNr, request: Request, payload: Option<Buf>) -> Asked {
         Asked {
-            origin,
+            who: Who::Nbd(self.id),
             volume,
             request,
             payload,
-        }
-    }
-
-    fn owner(&self, key: u32) -> Owner {
-        Owner::Nbd {
-            client: key,
-            generation: self.generation,
-        }
-    }
-
-    fn starved(&self, key: u32) -> Starved {
-        Starved::Nbd {
-            client: key,
-            generation: self.generation,
         }
     }
 
@@ -161,13 +144,13 @@ impl Client {
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }
 
-    fn receive(&mut self, io: &mut Io, key: u32) {
-        let owner = self.owner(key);
+    fn receive(&mut self, io: &mut Io) {
+        let owner = Owner::Nbd(self.id);
         self.receiver.receive(&mut io.ring, owner, &self.fd);
     }
 
     /// The data of a write, once it is whole and has a buffer; asks for more of it.
-    fn take_data(&mut self, io: &mut Io, queue: &mut Queue, key: u32, bytes: u32) -> Option<Buf> {
+    fn take_data(&mut self, io: &mut Io, queue: &mut Queue, bytes: u32) -> Option<Buf> {
         // Half a write must not hold what others need for whole ones: it comes into the reserve for such, or is
         // gathered outside the pool. The kernel sends what it has begun.
         if !self.receiver.is_amid_payload() && self.gathered.is_none() && !self.is_kernel {
@@ -181,11 +164,12 @@ impl Client {
         }
         if !self.receiver.is_amid_payload() {
             if !self.gather(bytes) {
-                self.receive(io, key);
+                self.receive(io);
                 return None;
             }
-            let mut buf = queue.take(io, self.starved(key), bytes)?;
-            queue.leave(self.starved(key));
+            let me = Who::Nbd(self.id);
+            let mut buf = queue.take(io, me, bytes)?;
+            queue.leave(me);
             if let Some(whole) = self.gathered.take() {
                 if let Some(into) = buf.as_mut_slice() {
                     into.copy_from_slice(&whole);
@@ -197,7 +181,7 @@ impl Client {
         }
         let payload = self.receiver.take_payload();
         if payload.is_none() {
-            self.receive(io, key);
+            self.receive(io);
         }
         payload
     }
@@ -280,17 +264,15 @@ impl Nbd {
     }
 
     /// The kernel, if it is a client for this volume: once a connection of the device.
-    fn kernel_clients(&mut self, nr: VolumeNr) -> impl Iterator<Item = (usize, &mut Client)> {
-        self.clients
-            .iter_mut()
-            .filter(move |(_, client)| client.is_kernel && client.volume == Some(nr))
+    fn kernel_clients(&mut self, nr: VolumeNr) -> impl Iterator<Item = &mut Client> {
+        let clients = self.clients.iter_mut().map(|(_, client)| client);
+        clients.filter(move |client| client.is_kernel && client.volume == Some(nr))
     }
 
     /// Whether a client is there.
-    pub(super) fn has(&self, client: u32, generation: u32) -> bool {
-        self.clients
-            .get(client as usize)
-            .is_some_and(|found| found.generation == generation)
+    pub(super) fn has(&self, client: ClientId) -> bool {
+        let found = self.clients.get(client.key as usize);
+        found.is_some_and(|found| found.id == client)
     }
 
     /// A device can be used, or has a new size.
@@ -337,12 +319,12 @@ impl Nbd {
     pub(super) fn device_down(&mut self, io: &mut Io, nr: VolumeNr) {
         self.exports.remove(u32::from(nr.0));
         let last = self.exports.iter().next().is_none();
-        for (key, client) in &mut self.clients {
+        for (_, client) in &mut self.clients {
             // The kernel goes when its device is given back.
             if !client.is_kernel && (client.volume == Some(nr) || last) {
                 client.closing = true;
                 client.heard = io.now;
-                self.resumed.push_back(key as u32);
+                self.resumed.push_back(client.id);
             }
         }
         let listener = self.listener.take_if(|_| last);
@@ -409,20 +391,20 @@ impl Nbd {
 
     /// Takes nothing more from the kernel for a device node; what was taken is answered.
     pub(super) fn park_kernel(&mut self, queue: &mut Queue, nr: VolumeNr) {
-        for (key, client) in self.kernel_clients(nr) {
+        for client in self.kernel_clients(nr) {
             client.parked = true;
-            queue.leave(client.starved(key as u32));
+            queue.leave(Who::Nbd(client.id));
         }
     }
 
     /// Lets go of the kernel, whose device is gone.
     pub(super) fn close_kernel(&mut self, nr: VolumeNr) {
         let mut closing = Vec::new();
-        for (key, client) in self.kernel_clients(nr) {
+        for client in self.kernel_clients(nr) {
             client.closing = true;
             // What is being received or sent ends.
             client.shut();
-            closing.push(key as u32);
+            closing.push(client.id);
         }
         self.resumed.extend(closing);
     }
@@ -433,7 +415,7 @@ impl Nbd {
     }
 
     /// One of them.
-    pub(super) fn next_resumed(&mut self) -> Option<u32> {
+    pub(super) fn next_resumed(&mut self) -> Option<ClientId> {
         self.resumed.pop_front()
     }
 
@@ -447,8 +429,12 @@ impl Nbd {
         kernel: Option<VolumeNr>,
     ) {
         self.generation += 1;
-        let client = Client {
-            generation: self.generation,
+        let generation = self.generation;
+        let entry = self.clients.vacant_entry();
+        let key = entry.key() as u32;
+        let id = ClientId { key, generation };
+        entry.insert(Client {
+            id,
             fd: Rc::new(fd),
             session,
             sender: Sender::new(io.now, false),
@@ -466,9 +452,8 @@ impl Nbd {
             in_unsent: false,
             heard: io.now,
             cut: false,
-        };
-        let key = self.clients.insert(client) as u32;
-        self.resumed.push_back(key);
+        });
+        self.resumed.push_back(id);
         self.watch(io);
     }
 
@@ -513,16 +498,17 @@ impl Nbd {
         &mut self,
         io: &mut Io,
         queue: &mut Queue,
-        key: u32,
+        id: ClientId,
         is_begun: bool,
     ) -> Pumped {
         let mut is_checked = is_begun;
         loop {
-            let Some(client) = self.clients.get_mut(key as usize) else {
+            let client = self.clients.get_mut(id.key as usize);
+            let Some(client) = client.filter(|found| found.id == id) else {
                 return Pumped::Nothing;
             };
             if client.closing {
-                return self.close(queue, key);
+                return self.close(queue, id.key);
             }
             debug_assert!(
                 client.is_kernel || client.outside_pool() <= client.outside_max(&io.pool),
@@ -541,11 +527,11 @@ impl Nbd {
                 }
             }
             if let Some((volume, request)) = client.write {
-                let Some(payload) = client.take_data(io, queue, key, request.length) else {
+                let Some(payload) = client.take_data(io, queue, request.length) else {
                     return Pumped::Nothing;
                 };
                 client.write = None;
-                return Pumped::Asked(client.asked(key, volume, request, Some(payload)));
+                return Pumped::Asked(client.asked(volume, request, Some(payload)));
             }
             if let Some((volume, request)) = client.read {
                 if !client.may_read(&io.pool, request.length) {
@@ -554,13 +540,13 @@ impl Nbd {
                 }
                 client.read = None;
                 client.reading += u64::from(request.length);
-                return Pumped::Asked(client.asked(key, volume, request, None));
+                return Pumped::Asked(client.asked(volume, request, None));
             }
             if client.sender.queued_bytes() > UNSENT_MAX_BYTES {
                 // `on_stream` resumes it.
                 return Pumped::Nothing;
             }
-            match self.advance(io, key) {
+            match self.advance(io, id.key) {
                 Advance::On => {}
                 Advance::Stops => return Pumped::Nothing,
                 Advance::Asked(asked) => return Pumped::Asked(asked),
@@ -583,10 +569,10 @@ impl Nbd {
             let input = receiver.unread();
             sender.queue_bytes(|out| session.advance(&self.exports, input, out))
         };
-        note_unsent(&mut self.unsent, key, client);
+        note_unsent(&mut self.unsent, client);
         match step {
             Step::NeedMore { .. } => {
-                client.receive(io, key);
+                client.receive(io);
                 return Advance::Stops;
             }
             Step::Consumed { consumed } => {
@@ -610,7 +596,7 @@ impl Nbd {
                 } else if request.op == rdb_frontend::Op::Read {
                     client.read = Some((volume, request));
                 } else {
-                    return Advance::Asked(client.asked(key, volume, request, None));
+                    return Advance::Asked(client.asked(volume, request, None));
                 }
             }
             Step::Wait => return Advance::Stops,
@@ -636,7 +622,7 @@ impl Nbd {
         if client.session.in_flight() > unasked || !client.sender.is_idle() {
             return Pumped::Nothing;
         }
-        queue.leave(client.starved(key));
+        queue.leave(Who::Nbd(client.id));
         // A receive may be in flight; this ends it.
         client.shut();
         let client = self.clients.remove(key as usize);
@@ -650,24 +636,21 @@ impl Nbd {
     pub(super) fn on_stream(
         &mut self,
         io: &mut Io,
-        (key, generation): (u32, u32),
+        id: ClientId,
         (fd, flight): (Rc<OwnedFd>, Flight),
         result: i32,
     ) -> bool {
-        let clients = &mut self.clients;
-        let client = clients
-            .get_mut(key as usize)
-            .filter(|found| found.generation == generation);
-        let Some(client) = client else {
+        let client = self.clients.get_mut(id.key as usize);
+        let Some(client) = client.filter(|found| found.id == id) else {
             return false;
         };
         let received = match flight {
             Flight::Send(batch) => {
-                let (flight, nobody) = ((client.owner(key), batch, fd), &mut Vec::new());
+                let (flight, nobody) = ((Owner::Nbd(client.id), batch, fd), &mut Vec::new());
                 let sender = &mut client.sender;
                 match sender.on_sent(io.now, &mut io.ring, flight, result, nobody) {
                     Sent::More => return false,
-                    Sent::All => note_unsent(&mut self.unsent, key, client),
+                    Sent::All => note_unsent(&mut self.unsent, client),
                     Sent::Failed(_) => client.closing = true,
                 }
                 // It may have been held up by what was unsent.
@@ -689,16 +672,13 @@ impl Nbd {
     pub(super) fn reply(
         &mut self,
         io: &Io,
-        (key, generation): (u32, u32),
+        id: ClientId,
         request: &Request,
         result: Result<(), Errno>,
         payload: Option<Buf>,
     ) {
-        let Some(client) = self
-            .clients
-            .get_mut(key as usize)
-            .filter(|found| found.generation == generation)
-        else {
+        let client = self.clients.get_mut(id.key as usize);
+        let Some(client) = client.filter(|found| found.id == id) else {
             return;
         };
         if client.parked && result == Err(Errno::Shutdown) {
@@ -724,9 +704,9 @@ impl Nbd {
                 client.sender.queue_payload(payload);
             }
         }
-        note_unsent(&mut self.unsent, key, client);
+        note_unsent(&mut self.unsent, client);
         if full || client.closing || client.read.is_some() {
-            self.resumed.push_back(key);
+            self.resumed.push_back(id);
         }
     }
 
@@ -735,16 +715,16 @@ impl Nbd {
         for key in self.unsent.drain(..) {
             if let Some(client) = self.clients.get_mut(key as usize) {
                 client.in_unsent = false;
-                let owner = client.owner(key);
+                let owner = Owner::Nbd(client.id);
                 client.sender.flush(io.now, &mut io.ring, owner, &client.fd);
             }
         }
     }
 }
 
-fn note_unsent(unsent: &mut Vec<u32>, key: u32, client: &mut Client) {
+fn note_unsent(unsent: &mut Vec<u32>, client: &mut Client) {
     if !client.in_unsent && client.sender.queued_bytes() > 0 {
         client.in_unsent = true;
-        unsent.push(key);
+        unsent.push(client.id.key);
     }
 }

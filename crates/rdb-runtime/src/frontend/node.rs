@@ -25,6 +25,7 @@ use rdb_frontend::ublk::UblkDevice;
 
 use super::message::{News, NodeMessage, NodeReport};
 use crate::api::{Caller, Notice};
+use crate::ids::NodeId;
 use crate::io::Io;
 use crate::mailbox::{Mailbox, Message};
 
@@ -97,10 +98,10 @@ pub(crate) trait NodeKind: Sized + Send + 'static {
     fn resize(node: &mut Node<Self>, io: &Io, _spec: DeviceSpec) {
         if let Some(device) = node.device() {
             let text = format!(
-                "{} keeps its size until this node is Secondary again: the driver cannot change it",
+                "{} keeps its size until this node is Secondary again",
                 device.path().display()
             );
-            io.log(Level::Warn, Some(node.volume), text);
+            io.log(Level::Warn, Some(node.id.volume), text);
         }
     }
 }
@@ -112,26 +113,21 @@ type NewsOf<K> = News<<K as NodeKind>::Opened, <K as NodeKind>::Device, <K as No
 /// How a helper thread reports.
 pub(crate) struct Helper<K> {
     mailbox: Mailbox,
-    volume: VolumeNr,
-    generation: u32,
+    id: NodeId,
     kind: PhantomData<K>,
 }
 
 impl<K: NodeKind> Helper<K> {
     /// Whether there is still a thread to tell.
     pub(super) fn report(&self, news: NewsOf<K>) -> bool {
-        self.mailbox.post(Message::Node(K::report(NodeMessage {
-            volume: self.volume,
-            generation: self.generation,
-            news,
-        })))
+        self.mailbox
+            .post(Message::Node(K::report(NodeMessage { id: self.id, news })))
     }
 }
 
 /// A volume's device node.
 pub(crate) struct Node<K: NodeKind> {
-    pub(super) volume: VolumeNr,
-    pub(super) generation: u32,
+    pub(super) id: NodeId,
     stage: Stage<K>,
     /// The device it is to become once this one is given back. Set when the volume's device comes while this one is being made or
     /// given back, cleared when the volume's device goes.
@@ -168,29 +164,23 @@ impl<K: NodeKind> Node<K> {
 
     /// Runs something for this node on a thread of its own.
     pub(super) fn help(&self, io: &Io, name: &str, work: impl FnOnce(Helper<K>) + Send + 'static) {
-        let (volume, generation) = (self.volume, self.generation);
+        let id = self.id;
         io.help(name, move |mailbox| {
             work(Helper {
                 mailbox,
-                volume,
-                generation,
+                id,
                 kind: PhantomData,
             });
         });
     }
 }
 
-/// What came of a report, for whoever has to go on with it.
-pub(crate) enum Outcome<O> {
-    Nothing,
-    /// There is something to serve.
-    Opened(O),
-    /// The node is gone, for it could not be made.
+/// The end of a node.
+pub(super) enum End {
+    /// It could not be made.
     Failed(String),
-    /// The node is given back. `again`: another one is to be made.
-    Gone {
-        again: bool,
-    },
+    /// It is given back. `again`: another one is to be made.
+    Gone { again: bool },
 }
 
 /// The nodes of one kind, one a volume at most.
@@ -208,12 +198,11 @@ impl<K: NodeKind> NodeLife<K> {
     }
 
     pub(super) fn node(&mut self, volume: VolumeNr) -> Option<&mut Node<K>> {
-        self.nodes.iter_mut().find(|node| node.volume == volume)
+        self.nodes.iter_mut().find(|node| node.id.volume == volume)
     }
 
-    pub(super) fn node_of(&mut self, volume: VolumeNr, generation: u32) -> Option<&mut Node<K>> {
-        self.node(volume)
-            .filter(|node| node.generation == generation)
+    pub(super) fn node_of(&mut self, id: NodeId) -> Option<&mut Node<K>> {
+        self.nodes.iter_mut().find(|node| node.id == id)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node<K>> {
@@ -224,7 +213,7 @@ impl<K: NodeKind> NodeLife<K> {
     pub(super) fn device(&self, volume: VolumeNr) -> Option<&K::Device> {
         self.nodes
             .iter()
-            .find(|node| node.volume == volume)?
+            .find(|node| node.id.volume == volume)?
             .device()
     }
 
@@ -232,16 +221,14 @@ impl<K: NodeKind> NodeLife<K> {
     pub(super) fn is_parked(&self, volume: VolumeNr) -> bool {
         self.nodes
             .iter()
-            .any(|node| node.volume == volume && node.parked)
+            .any(|node| node.id.volume == volume && node.parked)
     }
 
-    /// Serves no more requests of a device that is up: they wait for the next process. Whether there is one.
-    pub(super) fn park(&mut self, volume: VolumeNr) -> bool {
-        let node = self.node(volume).filter(|node| node.device().is_some());
-        node.is_some_and(|node| {
-            node.parked = true;
-            true
-        })
+    /// Serves no more requests of a device that is up: they wait for the next process. The node, if there is one.
+    pub(super) fn park(&mut self, volume: VolumeNr) -> Option<&mut Node<K>> {
+        let node = self.node(volume).filter(|node| node.device().is_some())?;
+        node.parked = true;
+        Some(node)
     }
 
     /// Takes the parked nodes out, without giving them back.
@@ -290,16 +277,9 @@ impl<K: NodeKind> NodeLife<K> {
     }
 
     /// Begins to make a node for a volume that has none.
-    pub(super) fn start(
-        &mut self,
-        io: &Io,
-        (volume, generation): (VolumeNr, u32),
-        spec: DeviceSpec,
-        plan: K::Plan,
-    ) {
+    pub(super) fn start(&mut self, io: &Io, id: NodeId, spec: DeviceSpec, plan: K::Plan) {
         let node = Node {
-            volume,
-            generation,
+            id,
             stage: Stage::Starting { unwanted: false },
             next: Some(spec),
             spec,
@@ -320,24 +300,21 @@ impl<K: NodeKind> NodeLife<K> {
         self.nodes.push(node);
     }
 
-    /// Takes a report. `wanted`: the volume's device as it is now.
+    /// Takes a report: what is to be served, and the node's end. `wanted`: the volume's device as it is now.
     pub(super) fn on_message(
         &mut self,
         io: &Io,
         message: MessageOf<K>,
         wanted: Option<DeviceSpec>,
         stopping: bool,
-    ) -> Outcome<K::Opened> {
-        let NodeMessage {
-            volume,
-            generation,
-            news,
-        } = message;
-        let Some(node) = self.node_of(volume, generation) else {
-            return Outcome::Nothing;
+    ) -> (Option<K::Opened>, Option<End>) {
+        let NodeMessage { id, news } = message;
+        let volume = id.volume;
+        let Some(node) = self.node_of(id) else {
+            return (None, None);
         };
         match news {
-            News::Opened(opened) => return Outcome::Opened(opened),
+            News::Opened(opened) => return (Some(opened), None),
             News::Up {
                 device,
                 base,
@@ -364,14 +341,14 @@ impl<K: NodeKind> NodeLife<K> {
                 }
             }
             News::Failed(error) => {
-                self.nodes.retain(|node| node.volume != volume);
-                return Outcome::Failed(error);
+                self.nodes.retain(|node| node.id.volume != volume);
+                return (None, Some(End::Failed(error)));
             }
             News::Stopped => node.served = K::Served::default(),
             News::Reconnected(complaint) => {
                 let up = node.device().filter(|_| !node.parked);
                 let Some(path) = up.map(BlockDevice::path) else {
-                    return Outcome::Nothing;
+                    return (None, None);
                 };
                 let text = format!("{} has lost a connection", path.display());
                 match complaint {
@@ -387,15 +364,15 @@ impl<K: NodeKind> NodeLife<K> {
             }
             News::Gone(complaint) => {
                 let next = node.next.take();
-                self.nodes.retain(|node| node.volume != volume);
+                self.nodes.retain(|node| node.id.volume != volume);
                 if let Some(complaint) = complaint {
                     io.log(K::COMPLAINT, Some(volume), complaint);
                 }
                 let again = wanted.and(next).is_some();
-                return Outcome::Gone { again };
+                return (None, Some(End::Gone { again }));
             }
         }
-        Outcome::Nothing
+        (None, None)
     }
 
     /// Finds out whether somebody uses the device, then goes on with the demotion; the reply comes back if there is none to ask
@@ -470,5 +447,240 @@ pub(super) fn is_held(device: &impl BlockDevice) -> bool {
                 return true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::sync::mpsc::channel;
+
+    use rdb_engine::Time;
+    use rdb_frontend::Frontend;
+
+    use super::*;
+    use crate::api::ResourceConfig;
+    use crate::pool::{Pool, PoolSize};
+    use crate::process::CoreDumps;
+    use crate::ring::Ring;
+
+    /// A kind whose helper threads do nothing until the test is over: it reports itself.
+    struct Fake;
+
+    #[derive(Clone, Debug)]
+    struct FakeDevice;
+
+    impl BlockDevice for FakeDevice {
+        fn path(&self) -> PathBuf {
+            PathBuf::from("/dev/fake")
+        }
+
+        fn is_open(&self) -> Result<bool, String> {
+            Ok(false)
+        }
+
+        fn holders(&self) -> Vec<Holder> {
+            Vec::new()
+        }
+    }
+
+    impl NodeKind for Fake {
+        type Device = FakeDevice;
+        /// Told when the device is given back.
+        type Base = std::sync::mpsc::Sender<()>;
+        type Opened = ();
+        type Plan = Receiver<()>;
+        type Served = ();
+
+        const MAKER: &'static str = "fake";
+        const COMPLAINT: Level = Level::Warn;
+
+        fn report(message: MessageOf<Fake>) -> NodeReport {
+            let (id, news) = (message.id, News::Stopped);
+            NodeReport::Knbd(NodeMessage { id, news })
+        }
+
+        fn make(
+            plan: Receiver<()>,
+            _helper: &Helper<Fake>,
+        ) -> Result<(FakeDevice, Self::Base, bool), String> {
+            let _ = plan.recv();
+            Err("the test is over".to_owned())
+        }
+
+        fn give_back(
+            _device: FakeDevice,
+            base: Self::Base,
+            _stopping: bool,
+            _helper: &Helper<Fake>,
+        ) -> Option<String> {
+            base.send(()).expect("the test waits");
+            None
+        }
+    }
+
+    const VOLUME: VolumeNr = VolumeNr(3);
+    const ID: NodeId = NodeId {
+        volume: VOLUME,
+        generation: 7,
+    };
+
+    fn spec(size_sectors: u64) -> DeviceSpec {
+        DeviceSpec {
+            size_sectors,
+            logical_block_bytes: 512,
+        }
+    }
+
+    /// A node that is being made, and what is said of it.
+    struct Scene {
+        io: Io,
+        life: NodeLife<Fake>,
+        said: Rc<RefCell<Vec<String>>>,
+        base: std::sync::mpsc::Sender<()>,
+        given_back: Receiver<()>,
+        _over: std::sync::mpsc::Sender<()>,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let size = PoolSize {
+                receive: 1,
+                front_end: 1,
+                filling: 1,
+                read: 1,
+                peer_read: 1,
+            };
+            let pool = Pool::new(size).expect("memory");
+            let ring = Ring::new(Rc::clone(&pool), Duration::ZERO).expect("io_uring");
+            let (mailbox, _) = Mailbox::new().expect("an eventfd");
+            let config = ResourceConfig {
+                name: "r0".to_owned(),
+                run_dir: PathBuf::new(),
+                frontend: Frontend::Socket,
+                max_buffers: 32,
+                busy_poll: Duration::ZERO,
+                nbd_connections: 1,
+                inherited: Vec::new(),
+                left_sessions: Default::default(),
+                challenges: Default::default(),
+                core_dumps: CoreDumps::None,
+            };
+            let said = Rc::new(RefCell::new(Vec::new()));
+            let saying = Rc::clone(&said);
+            let notify = move |notice| {
+                saying.borrow_mut().push(match notice {
+                    Notice::Log { text, .. } => text,
+                    Notice::DeviceUp { spec, .. } => format!("up: {}", spec.size_sectors),
+                    other => format!("{other:?}"),
+                });
+            };
+            let io = Io::new(config, Time(0), ring, pool, mailbox, Box::new(notify));
+            let ((base, given_back), (over, plan)) = (channel(), channel());
+            let mut life = NodeLife::new();
+            assert!(!life.device_up(&io, VOLUME, spec(8)), "it is to be started");
+            life.start(&io, ID, spec(8), plan);
+            Scene {
+                io,
+                life,
+                said,
+                base,
+                given_back,
+                _over: over,
+            }
+        }
+
+        fn tell(&mut self, news: NewsOf<Fake>, wanted: Option<DeviceSpec>) -> Option<End> {
+            let message = NodeMessage { id: ID, news };
+            self.life.on_message(&self.io, message, wanted, false).1
+        }
+
+        fn is_made(&mut self, wanted: Option<DeviceSpec>) {
+            let (device, base) = (FakeDevice, self.base.clone());
+            let news = News::Up {
+                device,
+                base,
+                taken_over: false,
+            };
+            assert!(self.tell(news, wanted).is_none());
+        }
+
+        fn said(&self) -> Vec<String> {
+            self.said.borrow_mut().drain(..).collect()
+        }
+    }
+
+    #[test]
+    fn a_node_comes_and_goes() {
+        let mut scene = Scene::new();
+        scene.is_made(Some(spec(8)));
+        assert_eq!(scene.said(), ["up: 8"]);
+        assert!(scene.life.device_down(&scene.io, VOLUME, false));
+        scene.given_back.recv().expect("it is given back");
+        assert!(scene.life.device(VOLUME).is_none() && !scene.life.is_empty());
+        let end = scene.tell(News::Gone(Some("a complaint".to_owned())), None);
+        assert!(matches!(end, Some(End::Gone { again: false })));
+        assert_eq!(scene.said(), ["a complaint"]);
+        assert!(scene.life.is_empty());
+    }
+
+    #[test]
+    fn one_that_is_wanted_again_while_it_goes_is_made_again() {
+        let mut scene = Scene::new();
+        scene.is_made(Some(spec(8)));
+        scene.life.device_down(&scene.io, VOLUME, false);
+        assert!(scene.life.device_up(&scene.io, VOLUME, spec(16)));
+        let end = scene.tell(News::Gone(None), Some(spec(16)));
+        assert!(matches!(end, Some(End::Gone { again: true })));
+    }
+
+    #[test]
+    fn one_that_nobody_wants_any_more_is_given_back_when_it_is_made() {
+        for wanted in [None, Some(spec(16))] {
+            let mut scene = Scene::new();
+            scene.life.device_down(&scene.io, VOLUME, false);
+            if let Some(spec) = wanted {
+                scene.life.device_up(&scene.io, VOLUME, spec);
+            }
+            scene.is_made(wanted);
+            scene.given_back.recv().expect("it is given back");
+            assert_eq!(scene.said(), [""; 0], "nobody was told that it was up");
+            let again = matches!(
+                scene.tell(News::Gone(None), wanted),
+                Some(End::Gone { again: true })
+            );
+            assert_eq!(again, wanted.is_some());
+        }
+    }
+
+    #[test]
+    fn a_size_that_changes_while_it_is_made_is_passed_on() {
+        let mut scene = Scene::new();
+        scene.life.device_up(&scene.io, VOLUME, spec(16));
+        scene.is_made(Some(spec(16)));
+        let said = scene.said();
+        assert!(said[0].contains("keeps its size"), "{said:?}");
+        assert_eq!(said[1..], ["up: 16"]);
+    }
+
+    #[test]
+    fn a_parked_node_stays_and_reports_of_others_are_dropped() {
+        let mut scene = Scene::new();
+        assert!(scene.life.park(VOLUME).is_none(), "it is not up yet");
+        scene.is_made(Some(spec(8)));
+        assert!(scene.life.park(VOLUME).is_some());
+        assert!(scene.life.device_down(&scene.io, VOLUME, true));
+        assert!(scene.life.device(VOLUME).is_some(), "not given back");
+        let id = NodeId {
+            generation: 6,
+            ..ID
+        };
+        let news = News::Failed("of an older one".to_owned());
+        let message = NodeMessage { id, news };
+        let (_, end) = scene.life.on_message(&scene.io, message, None, false);
+        assert!(end.is_none() && scene.life.is_parked(VOLUME));
+        assert_eq!(scene.life.take_parked().len(), 1);
+        assert!(scene.life.is_empty() && scene.given_back.try_recv().is_err());
     }
 }

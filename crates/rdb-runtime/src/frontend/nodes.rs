@@ -11,10 +11,11 @@ use super::fuse::{Fuse, FusePlan};
 use super::handover::{LeftDevices, announce_session, end_session, fuse_target, session_identity};
 use super::knbd::{Knbd, KnbdPlan};
 use super::message::NodeReport;
-use super::node::{NodeLife, Outcome, is_held};
-use super::request::{Starved, device_info};
+use super::node::{End, NodeLife, is_held};
+use super::request::{Who, device_info};
 use super::ublk::{Ublk, UblkPlan};
 use crate::api::{Caller, DeviceUse, Notice};
+use crate::ids::NodeId;
 use crate::io::Io;
 
 /// The kinds of nodes.
@@ -39,7 +40,7 @@ pub(super) enum Told {
     /// Serve the kernel by this socket.
     Serve(OwnedFd),
     /// Nobody waits for buffers for it any more.
-    Forget(Starved),
+    Forget(Who),
     /// Let go of the kernel as a client.
     LetKernelGo,
     /// Take nothing more from the kernel as a client.
@@ -54,8 +55,9 @@ pub(super) struct Nodes {
     pub(super) left: LeftDevices,
     /// Counts the nodes: reports of old ones are dropped.
     generation: u32,
-    /// The resource is being stopped.
-    stopping: bool,
+    /// The resource is being stopped: from now on a device in use that can outlive the process is not given back. Set by
+    /// `FrontEnds::stop`, never cleared.
+    pub(super) stopping: bool,
 }
 
 impl Nodes {
@@ -68,11 +70,6 @@ impl Nodes {
             generation: 0,
             stopping: false,
         }
-    }
-
-    /// From now on a device in use that can outlive the process is not given back.
-    pub(super) fn stop(&mut self) {
-        self.stopping = true;
     }
 
     /// Whether nodes are there, or still being given back.
@@ -126,7 +123,10 @@ impl Nodes {
     fn start(&mut self, io: &Io, kind: Kind, nr: VolumeNr, wanted: Wanted) {
         let Wanted { spec, minor } = wanted;
         self.generation += 1;
-        let id = (nr, self.generation);
+        let id = NodeId {
+            volume: nr,
+            generation: self.generation,
+        };
         let config = &io.config;
         if kind == Kind::Fuse {
             let plan = FusePlan {
@@ -169,87 +169,69 @@ impl Nodes {
         wanted: Option<Wanted>,
     ) -> Told {
         let (spec, stopping) = (wanted.map(|wanted| wanted.spec), self.stopping);
-        let nr = report.volume();
-        match report {
+        let id = report.id();
+        let nr = id.volume;
+        let (kind, end) = match report {
             NodeReport::Fuse(message) => {
-                let generation = message.generation;
-                match self.fuse.on_message(io, message, spec, stopping) {
-                    Outcome::Nothing => Told::Nothing,
-                    Outcome::Opened(mounted) => {
-                        let copy = self.fuse.serve(io, (nr, generation), mounted, spec);
-                        if let Some(copy) = copy {
-                            announce_session(io, nr, Some(copy.into()));
-                        }
-                        Told::Nothing
-                    }
-                    Outcome::Failed(error) => {
-                        failed(io, nr, spec, error);
-                        Told::Forget(Starved::Fuse { volume: nr })
-                    }
-                    Outcome::Gone { again } => {
-                        announce_session(io, nr, None);
-                        self.gone(io, Kind::Fuse, nr, wanted.filter(|_| again));
-                        Told::Forget(Starved::Fuse { volume: nr })
-                    }
+                let (opened, end) = self.fuse.on_message(io, message, spec, stopping);
+                let copy = opened.and_then(|opened| self.fuse.serve(io, id, opened, spec));
+                if let Some(copy) = copy {
+                    announce_session(io, nr, Some(copy.into()));
                 }
+                (Kind::Fuse, end)
             }
             NodeReport::Ublk(message) => {
-                let generation = message.generation;
-                match self.ublk.on_message(io, message, spec, stopping) {
-                    Outcome::Nothing => Told::Nothing,
-                    Outcome::Opened(opened) => {
-                        self.ublk.serve(io, (nr, generation), opened);
-                        Told::Nothing
-                    }
-                    Outcome::Failed(error) => {
-                        self.not_taken_over(io, nr, spec, error);
-                        Told::Forget(Starved::Ublk { volume: nr })
-                    }
-                    Outcome::Gone { again } => {
-                        self.gone(io, Kind::Ublk, nr, wanted.filter(|_| again));
-                        Told::Forget(Starved::Ublk { volume: nr })
-                    }
+                let (opened, end) = self.ublk.on_message(io, message, spec, stopping);
+                if let Some(opened) = opened {
+                    self.ublk.serve(io, id, opened);
+                }
+                (Kind::Ublk, end)
+            }
+            NodeReport::Knbd(message) => {
+                let (opened, end) = self.knbd.on_message(io, message, spec, stopping);
+                // While it is parked, the next process is the one to serve it.
+                if let Some(socket) = opened.filter(|_| !self.knbd.is_parked(nr)) {
+                    return Told::Serve(socket);
+                }
+                (Kind::Knbd, end)
+            }
+        };
+        match end {
+            None => return Told::Nothing,
+            Some(End::Failed(error)) => {
+                if kind != Kind::Fuse {
+                    // One that could not be taken over must not be later, when others have written by the NBD socket.
+                    self.left.give_up(io, nr);
+                }
+                failed(io, nr, spec, error);
+            }
+            Some(End::Gone { again }) => {
+                if kind == Kind::Fuse {
+                    announce_session(io, nr, None);
+                }
+                io.notify(Notice::DeviceDown { volume: nr });
+                if let Some(wanted) = wanted.filter(|_| again) {
+                    self.start(io, kind, nr, wanted);
                 }
             }
-            NodeReport::Knbd(message) => match self.knbd.on_message(io, message, spec, stopping) {
-                Outcome::Nothing => Told::Nothing,
-                // While it is parked, the next process is the one to serve it.
-                Outcome::Opened(_) if self.knbd.is_parked(nr) => Told::Nothing,
-                Outcome::Opened(socket) => Told::Serve(socket),
-                Outcome::Failed(error) => {
-                    self.not_taken_over(io, nr, spec, error);
-                    Told::LetKernelGo
-                }
-                Outcome::Gone { again } => {
-                    self.gone(io, Kind::Knbd, nr, wanted.filter(|_| again));
-                    Told::LetKernelGo
-                }
-            },
         }
-    }
-
-    /// A device that could not be made, or not be taken over: it must not be later, when others have written by the NBD socket.
-    fn not_taken_over(&mut self, io: &Io, nr: VolumeNr, spec: Option<DeviceSpec>, error: String) {
-        self.left.give_up(io, nr);
-        failed(io, nr, spec, error);
-    }
-
-    fn gone(&mut self, io: &Io, kind: Kind, volume: VolumeNr, again: Option<Wanted>) {
-        io.notify(Notice::DeviceDown { volume });
-        if let Some(wanted) = again {
-            self.start(io, kind, volume, wanted);
+        match kind {
+            Kind::Fuse => Told::Forget(Who::Fuse(id)),
+            Kind::Ublk => Told::Forget(Who::Ublk(id)),
+            Kind::Knbd => Told::LetKernelGo,
         }
     }
 
     /// Serves no more requests of a device that is up: they wait for the next process. Where there is none, one that an earlier
     /// process left is left again.
     pub(super) fn park(&mut self, nr: VolumeNr) -> Told {
-        if self.fuse.park(nr) {
+        if self.fuse.park(nr).is_some() {
             Told::Nothing
-        } else if self.ublk.park(nr) {
-            self.ublk.forget_waiting(nr);
-            Told::Forget(Starved::Ublk { volume: nr })
-        } else if self.knbd.park(nr) {
+        } else if let Some(node) = self.ublk.park(nr) {
+            // What was not begun is asked again, of the next process.
+            node.served.forget_waiting();
+            Told::Forget(Who::Ublk(node.id))
+        } else if self.knbd.park(nr).is_some() {
             Told::ParkKernel
         } else {
             self.left.leave_again(nr);
@@ -265,9 +247,9 @@ impl Nodes {
             };
             match served.fd.try_clone() {
                 Ok(connection) => io.config.left_sessions.put(LeftSession {
-                    identity: session_identity(&io.config, node.volume),
+                    identity: session_identity(&io.config, node.id.volume),
                     connection,
-                    is_drained: served.parked.is_none() && is_drained(node.volume),
+                    is_drained: served.parked.is_none() && is_drained(node.id.volume),
                 }),
                 Err(error) => {
                     tracing::error!("a FUSE session can not be handed over: {error}");

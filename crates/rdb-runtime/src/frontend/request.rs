@@ -9,35 +9,39 @@ use rdb_engine::{
 use rdb_frontend::{DeviceInfo, Errno, Op, Request};
 use slab::Slab;
 
+use crate::ids::{ClientId, NodeId};
 use crate::io::Io;
 use crate::pool::Buf;
 
 /// Parts of a long discard that are under way at a time.
 const PARTS_MAX: u32 = 4;
 
-/// Somebody with a write for which there is no buffer.
+/// Who asks for something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Starved {
-    Nbd { client: u32, generation: u32 },
-    Fuse { volume: VolumeNr },
-    Ublk { volume: VolumeNr },
+pub(crate) enum Who {
+    /// A client of the NBD socket.
+    Nbd(ClientId),
+    /// The kernel's FUSE client of a node.
+    Fuse(NodeId),
+    /// The ublk driver, for a node.
+    Ublk(NodeId),
 }
 
 /// Who waits for a buffer, first come first served.
 #[derive(Default)]
-pub(super) struct Queue(VecDeque<Starved>);
+pub(super) struct Queue(VecDeque<Who>);
 
 impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn first(&self) -> Option<Starved> {
+    pub(super) fn first(&self) -> Option<Who> {
         self.0.front().copied()
     }
 
     /// A buffer for somebody's write, unless others wait already, one of them perhaps for a large piece. Without one he waits.
-    pub(super) fn take(&mut self, io: &Io, who: Starved, bytes: u32) -> Option<Buf> {
+    pub(super) fn take(&mut self, io: &Io, who: Who, bytes: u32) -> Option<Buf> {
         let is_first = self.0.front().is_none_or(|first| *first == who);
         let buf = is_first.then(|| io.pool.take_for_write(bytes)).flatten();
         if buf.is_none() && !self.0.contains(&who) {
@@ -47,22 +51,14 @@ impl Queue {
     }
 
     /// Somebody waits no longer.
-    pub(super) fn leave(&mut self, who: Starved) {
+    pub(super) fn leave(&mut self, who: Who) {
         self.0.retain(|other| *other != who);
     }
 }
 
-/// Who asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Origin {
-    Nbd { client: u32, generation: u32 },
-    Fuse { volume: VolumeNr, generation: u32 },
-    Ublk { volume: VolumeNr, generation: u32 },
-}
-
 /// What a front end was asked for.
 pub(super) struct Asked {
-    pub(super) origin: Origin,
+    pub(super) who: Who,
     pub(super) volume: VolumeNr,
     pub(super) request: Request,
     /// Of a write.
@@ -72,28 +68,21 @@ pub(super) struct Asked {
 /// Somebody whose requests are taken now.
 #[derive(Default)]
 pub(crate) struct Turn {
-    pub(super) source: Option<Source>,
+    pub(super) who: Option<Who>,
     /// A request that was taken already.
     pub(super) first: Option<Asked>,
     /// A long discard that is handed to the engine in parts.
     pub(super) parts: Option<usize>,
-    /// Messages that were taken in this turn; of a client of the NBD socket, how often it was asked.
+    /// Messages that were taken in this turn; of a client of the NBD socket, 1 once it was asked.
     pub(super) taken: usize,
     /// There are no more messages.
     pub(super) is_drained: bool,
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Source {
-    Nbd(u32),
-    Fuse(VolumeNr),
-    Ublk(VolumeNr),
-}
-
 impl Turn {
-    pub(super) fn of(source: Option<Source>) -> Turn {
+    pub(crate) fn of(who: Option<Who>) -> Turn {
         Turn {
-            source,
+            who,
             ..Turn::default()
         }
     }
@@ -101,7 +90,7 @@ impl Turn {
 
 /// A request that the engine has, in whole or in parts.
 pub(super) struct FrontRequest {
-    pub(super) origin: Origin,
+    pub(super) who: Who,
     volume: VolumeNr,
     pub(super) request: Request,
     /// Parts at the engine.
@@ -144,21 +133,21 @@ impl Requests {
         Requests(Slab::with_capacity(512))
     }
 
-    /// Where those that are not answered come from.
-    pub(super) fn origins(&self) -> impl Iterator<Item = Origin> {
-        self.0.iter().map(|(_, front)| front.origin)
+    /// Who has asked for those that are not answered.
+    pub(super) fn askers(&self) -> impl Iterator<Item = Who> {
+        self.0.iter().map(|(_, front)| front.who)
     }
 
     /// Takes a request on.
     pub(super) fn submit(&mut self, asked: Asked) -> Going {
         let Asked {
-            origin,
+            who,
             volume,
             request,
             payload,
         } = asked;
         let mut front = FrontRequest {
-            origin,
+            who,
             volume,
             request,
             under_way: 0,
@@ -278,5 +267,77 @@ pub(super) fn device_info(spec: DeviceSpec) -> DeviceInfo {
         can_trim: true,
         can_zero: true,
         read_only: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trim(length: u32, fua: bool) -> Asked {
+        Asked {
+            who: Who::Nbd(ClientId {
+                key: 0,
+                generation: 0,
+            }),
+            volume: VolumeNr(0),
+            request: Request {
+                tag: 1,
+                op: Op::Trim,
+                offset: 4096,
+                length,
+                fua,
+            },
+            payload: None,
+        }
+    }
+
+    /// Goal: a long discard never has more than a few parts at the engine, no part passes a multiple of the largest discard, and the
+    /// flush comes when all of them have ended.
+    #[test]
+    fn a_long_discard_is_handed_out_in_parts_and_flushed_at_last() {
+        let mut requests = Requests::new();
+        let length = 6 * DISCARD_MAX_BYTES;
+        let Going::InParts(key) = requests.submit(trim(length, true)) else {
+            panic!("it is not done in parts");
+        };
+        let (mut next, mut under_way, mut parts) = (4096, 0, 0);
+        loop {
+            match requests.advance(key) {
+                Going::On(Event::Request(part)) if part.bytes > 0 => {
+                    let end = part.sector * 512 + u64::from(part.bytes);
+                    assert_eq!(part.sector * 512, next);
+                    let max = u64::from(DISCARD_MAX_BYTES);
+                    assert_eq!(next / max, (end - 1) / max);
+                    (next, under_way, parts) = (end, under_way + 1, parts + 1);
+                    assert!(under_way <= PARTS_MAX);
+                }
+                Going::On(_) => break,
+                Going::Waits => {
+                    under_way -= 1;
+                    requests.complete(key, Ok(None));
+                }
+                Going::Done(_) | Going::InParts(_) => panic!("the flush is missing"),
+            }
+        }
+        assert_eq!((next, parts), (4096 + u64::from(length), 7));
+        assert_eq!(under_way, 0, "the flush comes last");
+        let ended = requests.complete(key, Ok(None));
+        assert!(matches!(ended, Some(Ended::Done(front)) if front.error.is_none()));
+    }
+
+    #[test]
+    fn a_part_that_fails_is_the_last_one() {
+        let mut requests = Requests::new();
+        let Going::InParts(key) = requests.submit(trim(8 * DISCARD_MAX_BYTES, true)) else {
+            panic!("it is not done in parts");
+        };
+        assert!(matches!(requests.advance(key), Going::On(_)));
+        assert!(matches!(requests.advance(key), Going::On(_)));
+        assert!(requests.complete(key, Err(RequestError::Io)).is_none());
+        assert!(matches!(requests.advance(key), Going::Waits));
+        let ended = requests.complete(key, Ok(None));
+        assert!(matches!(ended, Some(Ended::Done(front)) if front.error == Some(Errno::Io)));
+        assert_eq!(requests.askers().count(), 0);
     }
 }

@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use rdb_engine::{Level, VolumeNr};
+use rdb_engine::Level;
 use rdb_frontend::ublk::{Channel, Identity, Opened, Preparing, Tag, Took, UblkDevice};
 use rdb_frontend::{DeviceInfo, Errno, Op as FrontOp, Request};
 
 use super::message::{News, NodeReport};
 use super::node::{Helper, MessageOf, Node, NodeKind, NodeLife, Removals, stays};
-use super::request::{Asked, Origin, Queue, Starved, device_info};
+use super::request::{Asked, Queue, Who, device_info};
+use crate::ids::NodeId;
 use crate::io::Io;
 use crate::op::Op;
 use crate::pool::Buf;
@@ -35,6 +36,13 @@ pub(crate) struct Served {
     channel: Option<Channel>,
     /// Writes for which there is no buffer.
     waiting: VecDeque<Request>,
+}
+
+impl Served {
+    /// Forgets the writes that were not begun.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
 }
 
 /// What the end of a tag's command brings.
@@ -98,40 +106,21 @@ impl NodeKind for Ublk {
 
 impl NodeLife<Ublk> {
     /// There is a channel: serves it.
-    pub(super) fn serve(
-        &mut self,
-        io: &mut Io,
-        (volume, generation): (VolumeNr, u32),
-        opened: Opened,
-    ) {
-        let Some(node) = self.node_of(volume, generation) else {
+    pub(super) fn serve(&mut self, io: &mut Io, id: NodeId, opened: Opened) {
+        let Some(node) = self.node_of(id) else {
             return;
         };
         let channel = Channel::from(opened);
         let (fd, tags) = (channel.fd(), channel.tags());
         node.served.channel = Some(channel);
         for tag in tags {
-            io.ring
-                .start(Op::Ublk(volume, generation, tag, None, Rc::clone(&fd)));
-        }
-    }
-
-    /// Forgets the writes that were not begun.
-    pub(super) fn forget_waiting(&mut self, volume: VolumeNr) {
-        if let Some(node) = self.node(volume) {
-            node.served.waiting.clear();
+            io.ring.start(Op::Ublk(id, tag, None, Rc::clone(&fd)));
         }
     }
 
     /// The command of a tag has ended: there is a request, or there will be none any more.
-    pub(super) fn on_tag(
-        &mut self,
-        io: &mut Io,
-        (volume, generation): (VolumeNr, u32),
-        tag: Tag,
-        result: i32,
-    ) -> TagEnd {
-        let node = self.node_of(volume, generation);
+    pub(super) fn on_tag(&mut self, io: &mut Io, id: NodeId, tag: Tag, result: i32) -> TagEnd {
+        let node = self.node_of(id);
         let Some(node) = node.filter(|node| !node.parked) else {
             return TagEnd::Nothing;
         };
@@ -140,7 +129,7 @@ impl NodeLife<Ublk> {
             if result != -libc::ENODEV {
                 let error = std::io::Error::from_raw_os_error(-result);
                 let text = format!("the ublk driver refuses a command: {error}");
-                io.log(Level::Error, Some(volume), text);
+                io.log(Level::Error, Some(id.volume), text);
             }
             return TagEnd::Nothing;
         }
@@ -154,8 +143,8 @@ impl NodeLife<Ublk> {
                 TagEnd::Write
             }
             Ok(request) => TagEnd::Asked(Asked {
-                origin: Origin::Ublk { volume, generation },
-                volume,
+                who: Who::Ublk(id),
+                volume: id.volume,
                 request,
                 payload: None,
             }),
@@ -171,11 +160,10 @@ impl NodeLife<Ublk> {
         &mut self,
         io: &mut Io,
         queue: &mut Queue,
-        volume: VolumeNr,
+        id: NodeId,
     ) -> Option<Asked> {
-        let me = Starved::Ublk { volume };
-        let node = self.node(volume)?;
-        let generation = node.generation;
+        let (me, volume) = (Who::Ublk(id), id.volume);
+        let node = self.node_of(id)?;
         loop {
             let Some(&request) = node.served.waiting.front() else {
                 queue.leave(me);
@@ -191,7 +179,7 @@ impl NodeLife<Ublk> {
             match read {
                 Ok(()) => {
                     return Some(Asked {
-                        origin: Origin::Ublk { volume, generation },
+                        who: Who::Ublk(id),
                         volume,
                         request,
                         payload: Some(buf),
@@ -199,7 +187,7 @@ impl NodeLife<Ublk> {
                 }
                 Err(error) => {
                     let text = format!("the data of a write: {error}");
-                    io.log(Level::Error, Some(volume), text);
+                    io.log(Level::Error, Some(id.volume), text);
                     complete_tag(io, node, tag, -libc::EIO);
                 }
             }
@@ -210,13 +198,13 @@ impl NodeLife<Ublk> {
     pub(super) fn reply(
         &mut self,
         io: &mut Io,
-        (volume, generation): (VolumeNr, u32),
+        id: NodeId,
         request: &Request,
         result: Result<(), Errno>,
         payload: Option<&Buf>,
     ) {
         let tag = Tag::from_u64(request.tag);
-        let Some(node) = self.node_of(volume, generation) else {
+        let Some(node) = self.node_of(id) else {
             return;
         };
         if node.parked && result == Err(Errno::Shutdown) {
@@ -232,7 +220,7 @@ impl NodeLife<Ublk> {
             && let Err(error) = channel.write_data(tag, payload.as_slice())
         {
             let text = format!("the data of a read: {error}");
-            io.log(Level::Error, Some(volume), text);
+            io.log(Level::Error, Some(id.volume), text);
             answer = -libc::EIO;
         }
         complete_tag(io, node, tag, answer);
@@ -242,13 +230,7 @@ impl NodeLife<Ublk> {
 /// Completes a tag's request and asks for its next one.
 fn complete_tag(io: &mut Io, node: &Node<Ublk>, tag: Tag, result: i32) {
     if let Some(channel) = &node.served.channel {
-        let (volume, generation) = (node.volume, node.generation);
-        io.ring.start(Op::Ublk(
-            volume,
-            generation,
-            tag,
-            Some(result),
-            channel.fd(),
-        ));
+        let op = Op::Ublk(node.id, tag, Some(result), channel.fd());
+        io.ring.start(op);
     }
 }

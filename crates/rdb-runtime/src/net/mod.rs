@@ -15,7 +15,6 @@ use replica_proto::{
 };
 use socket2::SockRef;
 
-use self::claims::Half;
 use self::pairing::{Pairing, hindered};
 use crate::api::ConnectRequest;
 use crate::challenges::Challenge;
@@ -212,7 +211,20 @@ impl Net {
             called: !data.opened,
             challenge: *challenge.bytes(),
         };
-        self.install_connection(io, data, meta, challenge);
+        let config = self.pairing.config.as_ref();
+        let cork = config.is_some_and(|config| config.tcp_cork);
+        self.generation += 1;
+        self.connection = Some(Connection {
+            generation: self.generation,
+            called: !(data.opened && meta.opened),
+            data: End::new(Socket::Data, data.stream, io.now, cork),
+            meta: End::new(Socket::Meta, meta.stream, io.now, cork),
+            lost: false,
+            _challenge: challenge,
+            fruitful: false,
+        });
+        self.starved = false;
+        self.early = false;
         Some(paired)
     }
 
@@ -249,34 +261,6 @@ impl Net {
             .as_ref()
             .map_or(60, |config| config.options.timeout_ds);
         u64::from(timeout_ds.max(1)) * 100
-    }
-
-    /// Both sockets stand: from now on packets flow.
-    fn install_connection(
-        &mut self,
-        io: &Io,
-        data: Half<Rc<OwnedFd>>,
-        meta: Half<Rc<OwnedFd>>,
-        challenge: Challenge,
-    ) {
-        self.generation += 1;
-        let generation = self.generation;
-        let cork = self
-            .pairing
-            .config
-            .as_ref()
-            .is_some_and(|config| config.tcp_cork);
-        self.connection = Some(Connection {
-            generation,
-            data: End::new(Socket::Data, data.stream, io.now, cork),
-            meta: End::new(Socket::Meta, meta.stream, io.now, cork),
-            lost: false,
-            _challenge: challenge,
-            called: !(data.opened && meta.opened),
-            fruitful: false,
-        });
-        self.starved = false;
-        self.early = false;
     }
 
     /// Reads what has arrived and asks for more: the next event, after which it is to be called again.

@@ -7,6 +7,7 @@ use rdb_control::{
     VolumeShown,
 };
 
+use super::adjust_given_up::is_moved;
 use super::plan::Item;
 
 /// Why the plan for a resource cannot be carried out, a line each; empty if nothing is known against it. `all`: how every
@@ -74,9 +75,8 @@ fn obstacle_of_volume(
         ));
     }
     let disk = running.disk.as_ref()?;
-    let is_moved = configured.disk.as_ref() != Some(&disk.data) || configured.meta != disk.meta;
     let good_peer = state.is_some_and(|state| state.peer_disk == DiskState::UpToDate);
-    (is_moved && !good_peer).then(|| {
+    (is_moved(disk, configured) && !good_peer).then(|| {
         format!("volume {number} is Primary on a disk that would be detached, and the peer's is not UpToDate")
     })
 }
@@ -84,9 +84,7 @@ fn obstacle_of_volume(
 /// Options that hold from one attach to the next, of a disk that stays.
 fn obstacle_of_disk(running: &VolumeShown, configured: &ResolvedVolume) -> Option<String> {
     let disk = running.disk.as_ref()?;
-    let stays = configured.minor == running.minor
-        && configured.disk.as_ref() == Some(&disk.data)
-        && configured.meta == disk.meta;
+    let stays = configured.minor == running.minor && !is_moved(disk, configured);
     let (number, old, new) = (running.volume, &disk.options, &configured.disk_options);
     if !stays {
         return None;

@@ -3,33 +3,13 @@
 use rdb_control::Op;
 
 use super::plan::Item;
-use super::{Command, adjust, adjust_check};
+use super::{Command, adjust, adjust_check, adjust_given_up};
 use crate::out;
 use crate::step::{Action, Step};
-use crate::verbs::Mark;
 
 impl Command<'_> {
-    /// Whether the daemon is another node's than the one that the command speaks of; the exit status then. What the
-    /// configuration has for one node must not be done to the other.
-    pub(super) fn is_anothers_daemon(&self) -> Option<u8> {
-        let changes = self.verb.is_marked(Mark::Configures);
-        if !changes || self.has("dry-run") {
-            return None;
-        }
-        let meant = self.own_node()?;
-        // If the daemon cannot be asked, the command itself says why.
-        let report = self.executor().status().ok().flatten()?;
-        if report.node == meant {
-            return None;
-        }
-        out::error(&format!(
-            "{}: the daemon is that of node '{}', the command is for node '{meant}' (see --node)",
-            self.program, report.node
-        ));
-        Some(20)
-    }
-
-    pub(super) fn adjust(&self, items: &[Item]) -> u8 {
+    /// `may_wait`: nodes may wait for addresses of theirs that are not there yet.
+    pub(super) fn adjust(&self, items: &[Item], may_wait: bool) -> u8 {
         let mut executor = self.executor();
         let shown = match executor.start_and_show() {
             Ok(shown) => shown,
@@ -42,10 +22,14 @@ impl Command<'_> {
         let reports = report.map(|report| report.resources).unwrap_or_default();
         let mut refused = 0;
         let mut plans: Vec<[Vec<Step>; 3]> = Vec::new();
+        let mut begun = Vec::new();
         for item in items {
             let name = &item.resource.name;
             let report = reports.iter().find(|r| r.name == *name);
-            let obstacles = adjust_check::obstacles(item, &shown, report);
+            let mut obstacles = adjust_check::obstacles(item, &shown, report);
+            if obstacles.is_empty() {
+                obstacles = adjust_given_up::obstacles(item, &shown, report, may_wait);
+            }
             for obstacle in &obstacles {
                 out::error(&format!("{name}: nothing is adjusted: {obstacle}"));
             }
@@ -60,6 +44,7 @@ impl Command<'_> {
                     ));
                 }
                 plans.push(adjust::adjust(item, running));
+                begun.extend(running.map(|running| (item, running)));
             }
         }
         // As drbdadm does it, all new resources come before anything else.
@@ -71,7 +56,13 @@ impl Command<'_> {
             first.extend::<Vec<Step>>(new);
         }
         plans.insert(0, [first, Vec::new(), Vec::new()]);
-        self.staged(plans).max(refused)
+        let code = self.staged(plans);
+        if code != 0 && !self.has("dry-run") {
+            for (item, running) in begun {
+                adjust_given_up::put_back(&mut executor, item, running);
+            }
+        }
+        code.max(refused)
     }
 }
 

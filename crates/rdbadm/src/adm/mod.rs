@@ -2,6 +2,7 @@
 
 mod adjust;
 mod adjust_check;
+mod adjust_given_up;
 mod adjust_run;
 pub(crate) mod facts;
 pub(crate) mod plan;
@@ -176,6 +177,10 @@ impl Command<'_> {
         let run_dir = self.path("run-dir").expect("it has a default");
         let mut executor = Executor::new(self.program.to_owned(), self.family, run_dir);
         executor.node = self.args.get_one::<String>("node").cloned();
+        executor.meant = match self.verb.is_configured() {
+            true => self.own_node(),
+            false => executor.node.clone(),
+        };
         executor.dry_run = self.has("dry-run");
         executor.verbose = self.has("verbose");
         executor.limits = self.limits.get();
@@ -277,7 +282,7 @@ impl Command<'_> {
                 let code = if items.is_empty() {
                     0
                 } else {
-                    self.run_items(&items)
+                    self.run_items(config, &items)
                 };
                 code.max(failed)
             }
@@ -321,14 +326,14 @@ impl Command<'_> {
         (items, failed)
     }
 
-    fn run_items(&self, items: &[Item]) -> u8 {
+    fn run_items(&self, config: &Config, items: &[Item]) -> u8 {
         let force = self.has("force");
-        if let Some(code) = self.is_anothers_daemon() {
-            return code;
-        }
         match self.verb.does {
             Does::Own(Own::Up) => return self.up(items),
-            Does::Own(Own::Adjust) => return self.adjust(items),
+            Does::Own(Own::Adjust) => {
+                let may_wait = config.global.options.disable_ip_verification;
+                return self.adjust(items, may_wait);
+            }
             Does::Own(Own::ShResource) => {
                 for item in items {
                     out::line(&item.resource.name);
@@ -516,7 +521,11 @@ impl Command<'_> {
             return 0;
         }
         let run_dir = self.path("run-dir").expect("it has a default");
-        let limits = self.executor().limits;
+        let executor = self.executor();
+        if let Some(trouble) = executor.anothers_daemon() {
+            return trouble.tell(self.program);
+        }
+        let limits = executor.limits;
         restart::run(self.program, &run_dir, limits, self.path("program"), force)
     }
 

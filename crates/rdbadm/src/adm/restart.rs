@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdb_control::{Client, ClientError, Hello, Limits, Op, TakeoverOutcome, TakeoverReport};
 
 use crate::exec::{EXIT_IN_THE_DARK, Trouble};
-use crate::out;
+use crate::out::{self, EXIT_COMMUNICATION};
 
 /// How long the new daemon may take to answer, or the old one to be back.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -16,8 +16,6 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(45);
 const POLL: Duration = Duration::from_millis(50);
 /// The exit status if not everything is as before.
 const EXIT_INCOMPLETE: u8 = 11;
-/// The exit status if there is no daemon, or if it could not be asked.
-const EXIT_COMMUNICATION: u8 = 20;
 
 /// Replaces the daemon of a run directory; the exit status.
 pub(crate) fn run(

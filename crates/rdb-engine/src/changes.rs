@@ -1,0 +1,246 @@
+//! Changes of a volume's state: asked for, made, and what follows at once (`docs/spec/behaviour.md`, sections 2.6 and 2.11). What
+//! follows later is in `after.rs`.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::effect::{Effect, Level};
+use crate::event::{Payload, Timer};
+use crate::generation::same;
+use crate::ids::VolumeNr;
+use crate::resource::Resource;
+use crate::rules::packets::Past;
+use crate::state::{
+    self, Change, ConnState, Context, DiskState, Outcome, Role, StateError, VolumeState,
+};
+
+impl<P: Payload> Resource<P> {
+    /// What the state tables look at beside the record.
+    pub(crate) fn context(&self, nr: VolumeNr) -> Context {
+        let volume = self.volume(nr);
+        let disk_uuid = volume.disk.as_ref().map_or(0, |d| d.sb.uuids[0]);
+        Context {
+            net_configured: self.net.options.is_some(),
+            two_primaries: false,
+            peer_primary_on_other_volume: self
+                .volumes
+                .values()
+                .any(|v| v.nr != nr && v.state.peer == Role::Primary),
+            device_open: self.admin.held_open == Some(nr),
+            verify_alg_set: self.net.comparison.peer.verify.is_some(),
+            agreed_version: self.net.wire.version.0,
+            state_sent: self.net.state_sent,
+            exposed_uuid_matches_disk: same(volume.exposed_uuid, disk_uuid)
+                && (volume.left_behind == 0 || !same(volume.left_behind, disk_uuid)),
+            negotiated: volume
+                .negotiated
+                .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
+            invalidated: volume.invalidated,
+            ordered_here: self.admin.orders_sync(nr),
+            settled: self.admin.settled(nr),
+            ..Context::DEFAULT
+        }
+    }
+
+    /// Asks for a change of one volume's state and makes it if the rules allow it. A `fact` cannot be refused but by a
+    /// move that is impossible.
+    pub(crate) fn change(
+        &mut self,
+        nr: VolumeNr,
+        change: Change,
+        fact: bool,
+    ) -> Result<i32, StateError> {
+        let old = self.volume(nr).state;
+        let outcome = state::request(old, change, &self.context(nr), fact)?;
+        let code = outcome.code();
+        if let Outcome::Changed(new, notes) = outcome {
+            for line in notes.lines() {
+                self.log_volume(Level::Warn, nr, line);
+            }
+            if let Some(line) = state::change_log(old, new) {
+                self.log_volume(Level::Info, nr, line);
+            }
+            self.commit_state(nr, new);
+        }
+        Ok(code)
+    }
+
+    /// Records a fact. An impossible move is our own mistake: it is logged and nothing changes.
+    pub(crate) fn fact(&mut self, nr: VolumeNr, change: Change) {
+        if let Err(error) = self.change(nr, change, true)
+            && error != StateError::InTransientState
+        {
+            let text = format!("impossible state change refused: {error} ({change:?})");
+            self.log_volume(Level::Error, nr, text);
+        }
+    }
+
+    /// Says why a change was refused, in DRBD's form.
+    pub(crate) fn log_refusal(&mut self, nr: VolumeNr, error: StateError, change: Change) {
+        let state = self.volume(nr).state;
+        let wanted = state::sanitize(state, state.apply(change), &self.context(nr)).state;
+        for line in state::refusal_log(error, state, wanted) {
+            self.log_volume(Level::Error, nr, line);
+        }
+    }
+
+    /// Changes the state of the connection, and with it of every volume. Nothing changes if one volume refuses.
+    pub(crate) fn change_connection(
+        &mut self,
+        change: Change,
+        fact: bool,
+    ) -> Result<i32, StateError> {
+        let mut news: Vec<(VolumeNr, VolumeState, VolumeState)> = Vec::new();
+        for nr in self.volume_numbers() {
+            let old = self.volume(nr).state;
+            match state::request(old, change, &self.context(nr), fact)? {
+                Outcome::NothingToDo => {}
+                Outcome::Changed(new, notes) => {
+                    for line in notes.lines() {
+                        self.log_volume(Level::Warn, nr, line);
+                    }
+                    news.push((nr, old, new));
+                }
+            }
+        }
+        let old_cstate = self.net.cstate;
+        if let Some(conn) = change.conn {
+            if self.volumes.is_empty() {
+                state::is_legal_move(old_cstate, conn)?;
+            }
+            self.net.cstate = conn;
+        }
+        if news.is_empty() && self.net.cstate == old_cstate {
+            return Ok(2);
+        }
+        let lines: Vec<_> = news
+            .iter()
+            .map(|(_, old, new)| state::change_log(*old, *new))
+            .collect();
+        if lines.is_empty() {
+            let line = format!("conn( {old_cstate} -> {} ) ", self.net.cstate);
+            self.log(Level::Info, line);
+        } else if lines.iter().all(|l| *l == lines[0]) {
+            if let Some(Some(line)) = lines.into_iter().next() {
+                self.log(Level::Info, line);
+            }
+        } else {
+            for ((nr, ..), line) in news.iter().zip(lines) {
+                if let Some(line) = line {
+                    self.log_volume(Level::Info, *nr, line);
+                }
+            }
+        }
+        for (nr, _, new) in news {
+            self.commit_state(nr, new);
+        }
+        Ok(1)
+    }
+
+    /// Puts a new record in place, with its immediate effects (`docs/spec/behaviour.md`, section 2.11).
+    fn commit_state(&mut self, nr: VolumeNr, new: VolumeState) {
+        use state::ImmediateEffects as Now;
+
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        let old = core::mem::replace(&mut volume.state, new);
+        self.note_trouble(nr, old, new);
+        let volume = self.volume_mut(nr);
+        if new.conn >= ConnState::Connected {
+            volume.peer.past |= Past::of(new.conn);
+            if old.disk == DiskState::Negotiating && new.disk < DiskState::Negotiating {
+                volume.peer.past |= Past::GIVEN_UP;
+            }
+        }
+        let effects = state::immediate(old, new);
+        volume.invalidated = match new.conn {
+            ConnState::StartingSyncT => new.disk != DiskState::UpToDate,
+            ConnState::WFSyncUUID => volume.invalidated,
+            _ => false,
+        };
+        let begins = old.conn <= ConnState::Connected && new.conn > ConnState::Connected;
+        if new.conn <= ConnState::Connected && old.conn != new.conn
+            || begins && new.conn != ConnState::StartingSyncT
+        {
+            // Only of a full sync that we have asked for the UUID can come before we have begun.
+            volume.resync.forget_early_uuid();
+        }
+        volume.source_open &= new.role == Role::Primary;
+        volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
+        if let Some(disk) = volume.disk.as_deref_mut() {
+            if new.disk >= DiskState::Inconsistent && new.disk != DiskState::DUnknown {
+                let mut flags = state::md_flags(new, volume.crashed_primary, disk.sb.flags.bits());
+                if volume.invalidated {
+                    flags &= !rdb_meta::MdFlags::CONSISTENT.bits();
+                }
+                let mark = rdb_meta::MdFlags::PRIMARY_IND.bits();
+                if disk.sb.flags.bits() & mark != 0 && flags & mark == 0 {
+                    flags |= mark;
+                    disk.unmark_due = true;
+                }
+                if flags != disk.sb.flags.bits() {
+                    disk.sb.flags = rdb_meta::MdFlags::from_bits_retain(flags);
+                    disk.sb_dirty = true;
+                }
+            }
+            if effects.contains(Now::EXPOSE_DISK) {
+                volume.exposed_uuid = disk.sb.uuids[0];
+            }
+            if effects.contains(Now::CONNECTED) && core::mem::take(&mut disk.al_suspended) {
+                let text = "Resumed AL updates";
+                self.fx.push(Effect::Log {
+                    level: Level::Info,
+                    volume: Some(nr),
+                    text: text.into(),
+                    cause: self.log_cause,
+                });
+            }
+        }
+        let volume = self.volume_mut(nr);
+        if effects.contains(Now::CONSIDER_RESYNC) {
+            volume.consider_resync = true;
+        }
+        if effects.contains(Now::RESYNC_CONTINUES) {
+            volume.resync.resume(now);
+            self.log_volume(Level::Info, nr, "Syncer continues.");
+            self.emit(Effect::SetTimer {
+                timer: Timer::ResyncStep(nr),
+                at: now,
+            });
+        }
+        if effects.contains(Now::RESYNC_SUSPENDED) {
+            self.volume_mut(nr).resync.pause(now);
+            self.log_volume(Level::Info, nr, "Resync suspended");
+        }
+        if effects.contains(Now::ATTACHED) {
+            let ids = self.volume(nr).disk.as_ref().map(|d| d.ids());
+            if let Some(ids) = ids {
+                self.log_volume(Level::Info, nr, format!("attached to UUIDs {ids}"));
+            }
+        }
+        if effects.contains(Now::CLOSE_EPOCH) {
+            self.close_epoch();
+        }
+        if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && new.conn >= ConnState::Connected {
+            self.net.refusals = 0;
+        }
+        if effects.contains(Now::LEFT_WF_REPORT_PARAMS) {
+            self.end_exchange_if_all_told();
+        }
+        self.emit(Effect::StateChanged {
+            volume: nr,
+            old,
+            new,
+        });
+        self.after.push_back((nr, old, new));
+    }
+
+    /// Runs the consequences of the state changes so far, in order.
+    pub(crate) fn run_after(&mut self) {
+        while let Some((nr, old, new)) = self.after.pop_front() {
+            if self.volumes.contains_key(&nr) {
+                self.after_change(nr, old, new);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Generations: P_UUIDS, and a new one (`docs/spec/behaviour.md`, sections 4 and 6.4).
+
+use alloc::format;
+
+use replica_proto::Uuids;
+
+use crate::effect::Level;
+use crate::event::Payload;
+use crate::generation::{GenerationIds, PeerIds, same};
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::resource::Resource;
+use crate::rules::trouble::Trouble;
+use crate::state::{self, Change, ConnState, DiskState, Role};
+
+impl<P: Payload> Resource<P> {
+    pub(crate) fn on_uuids(&mut self, nr: VolumeNr, uuids: &Uuids) {
+        let peer = PeerIds {
+            ids: GenerationIds {
+                current: uuids.current,
+                bitmap: uuids.bitmap,
+                history: uuids.history,
+            },
+            bits: uuids.bits,
+            flags: uuids.flags.bits(),
+        };
+        let volume = self.volume_mut(nr);
+        let state = volume.state;
+        let exposed = volume.exposed_uuid;
+        volume.peer.ids = Some(peer);
+        let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
+        if state.role == Role::Primary
+            && state.disk < DiskState::Inconsistent
+            && first_look
+            && !same(exposed, uuids.current)
+        {
+            let text = format!("Can only connect to data with current UUID={exposed:016X}");
+            self.stand_alone_for(Trouble::LacksOurData, nr, text);
+            return;
+        }
+        if state.role == Role::Primary
+            && state.disk < DiskState::Inconsistent
+            && first_look
+            && self.volume(nr).source_open
+        {
+            let text = "the peer's disk lacks writes that only our own disk has";
+            self.stand_alone_for(Trouble::LacksOurData, nr, text);
+            return;
+        }
+        self.release_first_state(nr);
+        if state.conn == ConnState::Connected && peer.skip_initial_sync() {
+            let is_primary = state.role == Role::Primary;
+            let Some(disk) = self.volume_mut(nr).usable_disk() else {
+                return;
+            };
+            let mut ids = disk.ids();
+            if ids.current & !1 != crate::generation::JUST_CREATED {
+                return;
+            }
+            ids.skip_initial_sync(uuids.current, is_primary);
+            disk.set_ids(ids);
+            disk.al_suspended = false;
+            self.log_volume(
+                Level::Info,
+                nr,
+                "Accepted new current UUID, preparing to skip initial sync",
+            );
+            // (At once: a write of the peer's may be marked before it is our turn to write the bitmap. A crash before
+            // that finds a disk that was just created, and syncs all of it.)
+            self.disk_mut(nr).bitmap.clear_all();
+            self.md(nr, MdKind::AllPages, Then::Nothing);
+            let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
+            self.fact(nr, change);
+            // A state of ours that was on its way may have told the peer "Inconsistent" after it had decided.
+            self.send_state(nr);
+        } else if state.conn >= ConnState::Connected
+            && state.disk < DiskState::Inconsistent
+            && state.pdsk == DiskState::UpToDate
+        {
+            // (Users have seen nothing of a copy that is not UpToDate: its name would keep our own disk out.)
+            self.volume_mut(nr).exposed_uuid = uuids.current;
+            if exposed != uuids.current {
+                let text = format!(
+                    "receiver updated UUIDs to effective data uuid: {:016X}",
+                    uuids.current
+                );
+                self.log_volume(Level::Info, nr, text);
+            }
+        }
+        if state.conn == ConnState::Connected
+            && state.disk == DiskState::UpToDate
+            && state.pdsk == DiskState::UpToDate
+        {
+            let volume = self.volume_mut(nr);
+            let own = volume.disk.as_deref().map(|disk| disk.ids().current);
+            let other = own.is_some_and(|own| !same(own, uuids.current));
+            volume.peer.moved_on = other.then_some(uuids.current);
+        }
+        let shared = self.volume(nr).loss_unrecorded;
+        if shared.is_some_and(|shared| !same(shared, uuids.current)) {
+            self.loss_settled(nr, true);
+        }
+    }
+
+    /// A new data generation: the peer has missed what comes now. Writes do not complete before it is durable.
+    pub(crate) fn new_current_uuid(&mut self, nr: VolumeNr) {
+        if self.planted(crate::Bug::KeepGeneration) {
+            return;
+        }
+        let random = self.random();
+        let volume = self.volume_mut(nr);
+        let is_primary = volume.state.role == Role::Primary;
+        let Some(disk) = volume.disk.as_deref_mut() else {
+            return;
+        };
+        let mut ids = disk.ids();
+        if let Some(old) = ids.new_current(random, is_primary) {
+            self.log_volume(
+                Level::Warn,
+                nr,
+                format!("bm UUID was already set: {old:016X}"),
+            );
+        }
+        let volume = self.volume_mut(nr);
+        volume.exposed_uuid = ids.current;
+        volume.completions_held += 1;
+        let disk = self.disk_mut(nr);
+        disk.set_ids(ids);
+        if !is_primary {
+            // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
+            disk.flush_before_superblock();
+        }
+        self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
+        self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
+    }
+}

@@ -1,0 +1,207 @@
+//! The size of a device: P_SIZES, and what both disks agree on (`docs/spec/behaviour.md`, sections 6.5 and 6.6).
+
+use alloc::format;
+
+use replica_proto::{DdsFlags, Sizes};
+
+use crate::effect::{DeviceSpec, Effect, Level};
+use crate::event::Payload;
+use crate::ids::VolumeNr;
+use crate::metadata::{MdKind, Then};
+use crate::resource::Resource;
+use crate::rules::{
+    self,
+    sizes::{Occasion, Verdict},
+    trouble::Trouble,
+};
+use crate::state::{Change, ConnState, DiskState, Role};
+use rdb_meta::MdFlags;
+
+impl<P: Payload> Resource<P> {
+    /// P_SIZES: what may follow from it is said by [`rules::sizes`].
+    pub(crate) fn on_sizes(&mut self, nr: VolumeNr, sizes: &Sizes) {
+        let volume = self.volume_mut(nr);
+        let state = volume.state;
+        volume.peer_sizes_seen = true;
+        let old_size = volume.size;
+        if sizes.d_size == 0 {
+            self.release_first_state(nr);
+        }
+        let volume = self.volume(nr);
+        let attached = volume
+            .disk
+            .as_deref()
+            .filter(|_| state.disk >= DiskState::Negotiating);
+        let (usable, own_user) = attached.map_or((None, 0), |disk| {
+            (Some(disk.layout.usable_sectors), disk.options.size_sectors)
+        });
+        let facts = rules::sizes::Facts {
+            state,
+            worth: match (state.disk, volume.negotiated) {
+                (DiskState::Negotiating, Some((disk, _))) => disk,
+                (disk, _) => disk,
+            },
+            moving: volume.attach.is_some() && attached.is_none()
+                || volume.disk.is_some() && attached.is_none(),
+            usable,
+            user: own_user,
+            size: old_size,
+            peer_disk: sizes.d_size,
+            peer_user: sizes.u_size,
+            peer_device: sizes.c_size,
+        };
+        let verdict = rules::sizes::decide(&facts);
+        if let Verdict::Wrong(wrong) = verdict {
+            self.protocol_error(format!("volume {nr}: P_SIZES: {wrong}"));
+            return;
+        }
+        self.volume_mut(nr).peer.disk_size = sizes.d_size;
+        if facts.moving {
+            // A disk on its way in announces itself when it is there, one on its way out keeps the size it knows.
+            return;
+        }
+        if let Some(usable) = usable
+            && sizes.d_size != 0
+            && sizes.d_size.abs_diff(usable) > usable / 8
+        {
+            let text = format!(
+                "Considerable difference in lower level device sizes: {usable}s vs. {}s",
+                sizes.d_size
+            );
+            self.log_volume(Level::Warn, nr, text);
+        }
+        match verdict {
+            Verdict::TooSmall(size) => {
+                let text = if usable.is_some() {
+                    format!("The peer's disk size is too small! ({size} < {old_size} sectors)")
+                } else {
+                    format!(
+                        "The peer's device size is too small! ({size} < {old_size} sectors); demote me first!"
+                    )
+                };
+                self.stand_alone_for(Trouble::TooSmall, nr, text);
+                return;
+            }
+            Verdict::Set(size) => {
+                let new_marked = !sizes.dds_flags.contains(DdsFlags::NO_RESYNC);
+                self.set_size(nr, size, usable.is_some() && new_marked);
+            }
+            Verdict::Keep | Verdict::Wrong(_) => {}
+        }
+        let user = rules::sizes::smaller_limit(own_user, sizes.u_size);
+        let now = self.volume(nr).size;
+        if usable.is_some() && user > now {
+            let text = format!(
+                "Requested disk size is too big ({} > {})",
+                user / 2,
+                now / 2
+            );
+            self.log_volume(Level::Error, nr, text);
+        }
+        let occasion = rules::sizes::occasion(&facts);
+        if occasion == Occasion::Other {
+            return; // nothing follows, no answer either: two nodes that differ would answer each other for ever
+        }
+        let size = self.volume(nr).size;
+        if state.conn > ConnState::WFReportParams {
+            if sizes.c_size != size {
+                self.send_sizes(nr, false);
+            }
+            if size > old_size && state.conn == ConnState::Connected {
+                if sizes.dds_flags.contains(DdsFlags::NO_RESYNC) {
+                    self.log_volume(
+                        Level::Info,
+                        nr,
+                        "Resync of new storage suppressed with --assume-clean",
+                    );
+                } else {
+                    self.resync_after_growth(nr);
+                }
+            }
+        }
+    }
+
+    /// Gives the device a new size; with a disk, its bitmap and superblock follow. `set_new`: new space is out of sync.
+    pub(crate) fn set_size(&mut self, nr: VolumeNr, size: u64, set_new: bool) {
+        let volume = self.volume_mut(nr);
+        if volume.size == size {
+            return;
+        }
+        let grows = size > volume.size;
+        volume.size = size;
+        let is_primary = volume.state.role == Role::Primary;
+        if volume.disk.is_some() {
+            let full = MdFlags::FULL_SYNC;
+            self.disk_mut(nr).bitmap.resize(size, set_new);
+            // At every instant the disk has a bitmap that is right, or says that everything is out of sync (I10).
+            self.md(
+                nr,
+                MdKind::Superblock {
+                    set: full,
+                    clear: MdFlags::empty(),
+                },
+                Then::Nothing,
+            );
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+            self.md(
+                nr,
+                MdKind::Superblock {
+                    set: MdFlags::empty(),
+                    clear: full,
+                },
+                // Nobody sees more of the device than its disk has on record (I22).
+                if grows {
+                    Then::AnnounceDevice
+                } else {
+                    Then::Nothing
+                },
+            );
+        }
+        self.log_volume(Level::Info, nr, format!("size = {} KB", size / 2));
+        if is_primary && !(grows && self.volume(nr).disk.is_some()) {
+            self.announce_device(nr);
+        }
+    }
+
+    /// The front end learns the device, or its new size.
+    pub(crate) fn announce_device(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        let logical_block_bytes = volume
+            .disk
+            .as_ref()
+            .map_or(512, |d| d.info.logical_block_bytes);
+        let device = DeviceSpec {
+            size_sectors: volume.size,
+            logical_block_bytes,
+        };
+        self.emit(Effect::Device {
+            volume: nr,
+            device: Some(device),
+        });
+    }
+
+    /// Both disks grew: the new area is synced from the Primary, or from the tie breaker (6.6).
+    pub(crate) fn resync_after_growth(&mut self, nr: VolumeNr) {
+        let state = self.volume(nr).state;
+        if state.conn != ConnState::Connected
+            || state.disk < DiskState::Inconsistent
+            || state.pdsk < DiskState::Inconsistent
+        {
+            self.volume_mut(nr).grew_while_detached = true;
+            return;
+        }
+        self.volume_mut(nr).grew_while_detached = false;
+        self.log_volume(Level::Info, nr, "Resync of new storage after online grow");
+        let source = if state.role == state.peer {
+            self.net.resolve_conflicts
+        } else {
+            state.role == Role::Primary
+        };
+        if source {
+            self.start_source(nr);
+        } else {
+            self.fact(nr, Change::conn(ConnState::WFSyncUUID));
+            self.take_early_sync_uuid(nr);
+        }
+    }
+}

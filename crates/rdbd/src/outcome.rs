@@ -1,0 +1,28 @@
+//! How an operation ends.
+
+use rdb_control::Refusal;
+
+/// How an operation ends when it does not succeed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// For DRBD's reasons.
+    Refused(Refusal),
+    /// For others.
+    Error(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::Refused(refusal)
+    }
+}
+
+pub(crate) type Outcome<T> = Result<T, Failure>;
+
+/// The failure in words.
+pub(crate) fn words(failure: &Failure) -> String {
+    match failure {
+        Failure::Refused(refusal) => refusal.to_string(),
+        Failure::Error(text) => text.clone(),
+    }
+}

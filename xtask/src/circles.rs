@@ -1,0 +1,172 @@
+//! Looks for circles among the files of a crate: a file that uses another by `use crate::` must not be used by that one, directly or
+//! through others. What stands in a circle can only be understood, tested and moved as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+/// The crates without a circle.
+const CRATES: [&str; 8] = [
+    "rdb-config",
+    "rdb-control",
+    "rdb-frontend",
+    "rdb-meta",
+    "rdb-runtime",
+    "rdb-sim",
+    "rdbadm",
+    "rdbd",
+];
+
+/// Each file, by the path of its module, and the files that it uses.
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+/// Fails with the path of the first circle.
+pub(crate) fn check() -> Result<()> {
+    for name in CRATES {
+        let source = crate::run::root().join("crates").join(name).join("src");
+        if let Some(circle) = circle(&uses(&source)?) {
+            bail!(
+                "the files of {name} use each other: {}",
+                circle.join(" -> ")
+            );
+        }
+    }
+    Ok(())
+}
+
+fn uses(source: &Path) -> Result<Uses> {
+    let mut texts = BTreeMap::new();
+    read(source, "", &mut texts)?;
+    let files: BTreeSet<String> = texts.keys().cloned().collect();
+    let of_file = |(file, text): (String, String)| {
+        let used = paths(&text).filter_map(|path| file_of(&path, &files));
+        let others = used.filter(|used| *used != file).collect();
+        (file, others)
+    };
+    Ok(texts.into_iter().map(of_file).collect())
+}
+
+/// The texts of all files below a directory, by the paths of their modules.
+fn read(directory: &Path, above: &str, texts: &mut BTreeMap<String, String>) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let module = match name.as_ref() {
+            "mod" => above.to_owned(),
+            _ if above.is_empty() => name.into_owned(),
+            _ => format!("{above}::{name}"),
+        };
+        if path.is_dir() {
+            read(&path, &module, texts)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            texts.insert(module, std::fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// What a text uses of its own crate; its tests may use whatever they like.
+fn paths(text: &str) -> impl Iterator<Item = String> {
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let mut paths = Vec::new();
+    for used in text.split("use crate::").skip(1) {
+        let tree = used.split(';').next().unwrap_or_default();
+        leaves("", &tree.split_whitespace().collect::<String>(), &mut paths);
+    }
+    paths.into_iter()
+}
+
+/// The paths of a tree such as `a::{b, c::{d}}`.
+fn leaves(above: &str, tree: &str, paths: &mut Vec<String>) {
+    let Some((head, rest)) = tree.split_once('{') else {
+        paths.push(format!("{above}{tree}"));
+        return;
+    };
+    let inner = rest.strip_suffix('}').unwrap_or(rest);
+    let above = format!("{above}{head}");
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                leaves(&above, &inner[start..at], paths);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    leaves(&above, &inner[start..], paths);
+}
+
+/// The file that has what a path leads to.
+fn file_of(path: &str, files: &BTreeSet<String>) -> Option<String> {
+    let mut path = path;
+    loop {
+        if files.contains(path) {
+            return Some(path.to_owned());
+        }
+        path = path.rsplit_once("::")?.0;
+    }
+}
+
+/// The files of a circle, the first one once more at the end.
+fn circle(uses: &Uses) -> Option<Vec<String>> {
+    let mut done = BTreeSet::new();
+    uses.keys()
+        .find_map(|file| walk(file, uses, &mut Vec::new(), &mut done))
+}
+
+fn walk(
+    file: &str,
+    uses: &Uses,
+    way: &mut Vec<String>,
+    done: &mut BTreeSet<String>,
+) -> Option<Vec<String>> {
+    if let Some(at) = way.iter().position(|before| before == file) {
+        way.push(file.to_owned());
+        return Some(way.split_off(at));
+    }
+    if !done.insert(file.to_owned()) {
+        return None;
+    }
+    way.push(file.to_owned());
+    let found = uses.get(file).into_iter().flatten();
+    let found = found
+        .into_iter()
+        .find_map(|used| walk(used, uses, way, done));
+    way.pop();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_is_found_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::create_dir(dir.path().join("b")).unwrap();
+        write("a.rs", "use crate::b::{\n    c::Thing,\n    Other,\n};\n");
+        write("b/mod.rs", "pub struct Other;\n");
+        write(
+            "b/c.rs",
+            "pub struct Thing;\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n",
+        );
+        write("d.rs", "use crate::{a, b};\n");
+        let found = uses(dir.path()).unwrap();
+        let of_a: Vec<_> = found["a"].iter().map(String::as_str).collect();
+        assert_eq!(of_a, ["b", "b::c"]);
+        assert_eq!(circle(&found), None);
+        write("b/c.rs", "use crate::d;\n");
+        let found = circle(&uses(dir.path()).unwrap()).unwrap();
+        assert_eq!(found, ["a", "b::c", "d", "a"]);
+    }
+
+    #[test]
+    fn the_crates_have_none() {
+        check().unwrap();
+    }
+}
