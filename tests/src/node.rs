@@ -253,6 +253,30 @@ impl Node {
         self.daemon.as_ref().map(Child::id)
     }
 
+    /// All processes that serve the run directory, or may come to do so: while the daemon is replaced another one watches.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let mark = format!("RDB_RUN_DIR={}", self.run_dir.display());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(pid) = name.and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let words = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            let program = words.split(|byte| *byte == 0).next().unwrap_or_default();
+            let environment = std::fs::read(path.join("environ")).unwrap_or_default();
+            let mut variables = environment.split(|byte| *byte == 0);
+            if program.ends_with(b"rdbd") && variables.any(|v| v == mark.as_bytes()) {
+                found.push(pid);
+            }
+        }
+        Ok(found)
+    }
+
     /// Fails unless the daemon still runs and its log is free of panics.
     ///
     /// # Errors

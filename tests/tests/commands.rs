@@ -133,7 +133,7 @@ fn a_dead_daemon_is_not_nothing() -> Result<()> {
         &["wipe-md --force r0", "wait-con-int"],
         is_dark,
     )?;
-    ensure!(run(&pair.alice, "proc")?.0 == 20);
+    all(&pair.alice, &["proc"], is_dark)?;
     // The next one makes an end of that.
     pair.alice.start()?;
     ensure!(run(&pair.alice, "down r0")?.0 == 0);
@@ -166,8 +166,9 @@ fn a_stopped_daemon_is_named_with_what_helps() -> Result<()> {
         all(&pair.alice, &lines, is_dark)?;
     }
     // With the limits that hold when nothing is said, too.
-    all(&pair.alice, &["role r0", "primary r0", "down r0"], is_dark)?;
-    ensure!(run(&pair.alice, "--timeout 2 proc")?.0 == 20);
+    let lines = ["role r0", "primary r0", "down r0", "proc"];
+    all(&pair.alice, &lines, is_dark)?;
+    all(&pair.alice, &["--timeout 2 proc"], is_dark)?;
     signal(&pair.alice, "CONT")?;
     // Nothing of all that is done now: who asked has gone.
     pair.alice
@@ -232,6 +233,23 @@ fn a_full_run_directory_stops_no_work_and_no_lie_is_told() -> Result<()> {
     let _ = pair.alice.kill();
     let _ = Command::new("umount").arg("-l").arg(run_dir).status();
     went
+}
+
+#[test]
+fn up_says_why_no_daemon_can_start_even_if_the_log_can_not() -> Result<()> {
+    let pair = prepared("commands-full-start")?;
+    let small = Small::mount(&pair.alice)?;
+    small.fill();
+    let went = run(&pair.alice, "up r0");
+    let _ = Command::new("umount")
+        .arg("-l")
+        .arg(&pair.alice.run_dir)
+        .status();
+    let (code, said) = went?;
+    ensure!(code == 20, "exit code {code}: {said}");
+    ensure!(said.contains("rdbd ended at once"), "{said}");
+    ensure!(said.contains("rdbd.pid: No space left on device"), "{said}");
+    Ok(())
 }
 
 fn full(pair: &mut Pair) -> Result<()> {

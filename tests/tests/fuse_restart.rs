@@ -136,6 +136,136 @@ fn a_daemon_that_is_told_to_end_waits_for_who_uses_its_device() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_device_of_a_killed_daemon_goes_with_its_last_user() -> Result<()> {
+    let mut pair = Pair::synced("fuse-left", plan())?;
+    let (device, place) = mounted(&pair)?;
+    let name = device.trim_start_matches("/dev/");
+    let backing = Path::new("/sys/block").join(name).join("loop/backing_file");
+    ensure!(backing.exists(), "{}", backing.display());
+    pair.alice.kill()?;
+    pair.alice.start()?;
+    let named = format!("{device} is held open by a mount on {}", place.display());
+    wait_until("it to say who", Duration::from_secs(20), || {
+        Ok(pair.alice.log().contains(&named))
+    })?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.alice
+        .await_volume("the peer", 60, Volume::is_settled)?;
+    pair.alice.adm(&["primary", "r0"])?;
+    ensure!(pair.alice.device(0)? != Path::new(&device), "the dead one");
+    run_tool(60, "umount", &[place.display().to_string()])?;
+    wait_until("the device's going", Duration::from_secs(10), || {
+        Ok(!backing.exists())
+    })?;
+    pair.alice.adm(&["down", "r0"])?;
+    Ok(())
+}
+
+/// What is written to the mounted file system gets to the device.
+fn is_written(place: &Path, what: &str) -> Result<()> {
+    std::fs::write(place.join("file"), what)?;
+    run_tool(30, "sync", &["-f", &place.display().to_string()]).map(drop)
+}
+
+#[test]
+fn a_daemon_that_is_ending_is_not_replaced() -> Result<()> {
+    let mut pair = Pair::synced("fuse-end-restart", plan())?;
+    let (_, place) = mounted(&pair)?;
+    let pid = pair.alice.pid().context("a daemon")?.to_string();
+    let named = format!("r0/0 is held open by a mount on {}", place.display());
+    run_tool(10, "kill", &[&pid])?;
+    wait_until("it to say who", Duration::from_secs(20), || {
+        Ok(pair.alice.log().contains(&named))
+    })?;
+    for words in [&["restart"][..], &["restart", "--force"]] {
+        let said = pair.alice.try_adm(words)?.fails_with(11)?;
+        ensure!(said.contains("it is ending"), "{said}");
+        ensure!(said.contains(&named), "{said}");
+    }
+    is_written(&place, "after a restart that was refused")?;
+    // More of the same changes nothing.
+    run_tool(10, "kill", &["-INT", &pid])?;
+    std::thread::sleep(Duration::from_secs(2));
+    is_written(&place, "after another signal")?;
+    ensure!(
+        pair.alice.logged("held open") == 1,
+        "it is said again and again:\n{}",
+        pair.alice.log_tail(20)
+    );
+    run_tool(30, "umount", &[place.display().to_string()])?;
+    let status = pair.alice.terminate()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+/// Restarts alice's daemon under a mounted file system, has `tell` send a signal meanwhile, and sees that it ends when, and not
+/// before, the file system is unmounted.
+fn told_while_replaced(pair: &mut Pair, tell: impl FnOnce(&Node, u32) -> Result<()>) -> Result<()> {
+    let (_, place) = mounted(pair)?;
+    let before = pair.alice.logged("going down");
+    let pid = pair.alice.pid().context("a daemon")?;
+    let mut restart = pair.alice.command("rdbadm", 60)?;
+    let mut restart = restart.arg("restart").spawn()?;
+    tell(&pair.alice, pid)?;
+    let restarted = restart.wait()?;
+    ensure!(
+        matches!(restarted.code(), Some(0 | 11)),
+        "restart: {restarted}"
+    );
+    is_written(&place, "still there")?;
+    wait_until("its knowing", Duration::from_secs(30), || {
+        Ok(pair.alice.logged("going down") > before)
+    })?;
+    std::thread::sleep(Duration::from_secs(1));
+    is_written(&place, "still there, later")?;
+    pair.alice.is_well()?;
+    run_tool(60, "umount", &[place.display().to_string()])?;
+    wait_until("its end", Duration::from_secs(30), || {
+        Ok(pair.alice.is_well().is_err())
+    })?;
+    pair.alice.start()?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.alice
+        .await_volume("the peer", 60, Volume::is_settled)?;
+    pair.alice.adm(&["primary", "r0"]).map(drop)
+}
+
+/// Whether a process leads a session: the one that watches does, another child of the daemon does not.
+fn leads_a_session(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    // State, parent, group, session.
+    rest.split_whitespace().nth(3) == Some(pid.to_string().as_str())
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_while_it_is_replaced_still_waits() -> Result<()> {
+    let mut pair = Pair::synced("fuse-restart-end", plan())?;
+    for delay_ms in [0, 5, 15, 30, 45, 60, 100, 200, 400, 800] {
+        told_while_replaced(&mut pair, |_, pid| {
+            std::thread::sleep(Duration::from_millis(delay_ms));
+            run_tool(10, "kill", &[pid.to_string()]).map(drop)
+        })
+        .with_context(|| format!("{delay_ms} ms"))?;
+    }
+    // systemd tells the process that watches, which is the main one meanwhile, and for a second after that.
+    for delay_ms in [0, 300, 900] {
+        told_while_replaced(&mut pair, |node, pid| {
+            let mut other = None;
+            wait_until("another process", Duration::from_secs(10), || {
+                let mut all = node.processes()?.into_iter();
+                other = all.find(|found| *found != pid && leads_a_session(*found));
+                Ok(other.is_some())
+            })?;
+            std::thread::sleep(Duration::from_millis(delay_ms));
+            run_tool(10, "kill", &[other.unwrap_or(pid).to_string()]).map(drop)
+        })
+        .with_context(|| format!("the watcher, {delay_ms} ms"))?;
+    }
+    Ok(())
+}
+
 /// alice's daemon under a stand-in for systemd, which keeps descriptors.
 struct Kept {
     store: Child,

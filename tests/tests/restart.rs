@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
@@ -198,4 +198,103 @@ fn what_a_new_program_fails_at_until_it_serves_leads_back_to_the_old_one() -> Re
         Ok(!pair.alice.run_dir.join("control.sock").exists())
     })?;
     Ok(())
+}
+
+#[test]
+fn a_daemon_whose_disk_is_the_last_one_for_the_peers_users_stays() -> Result<()> {
+    let mut pair = Pair::synced("restart-last", Plan::default())?;
+    let mut client = pair.alice.nbd(0)?;
+    client.write(4096, &[0x5a; 8192])?;
+    client.flush()?;
+    pair.alice.adm(&["detach", "r0"])?;
+    let needs = "r0/0 is used by the peer, which is Primary and whose own disk is Diskless";
+    let first = instance(&pair.bob)?;
+    let said = pair.bob.try_adm(&["restart"])?.fails_with(11)?;
+    ensure!(said.contains("refused by peer node"), "{said}");
+    ensure!(said.contains(needs), "{said}");
+    ensure!(
+        instance(&pair.bob)? == first,
+        "it was replaced all the same"
+    );
+    for words in ["disconnect", "down"] {
+        pair.bob.try_adm(&[words, "r0"])?.fails_with(11)?;
+    }
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+
+    // It does not end by itself, either, before the peer can do without it.
+    let pid = pair.bob.pid().unwrap_or_default().to_string();
+    run_tool(10, "kill", &[&pid])?;
+    wait_until("it to say why", Duration::from_secs(20), || {
+        Ok(pair.bob.log().contains(needs))
+    })?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+    pair.bob.is_well()?;
+    pair.alice.adm(&["attach", "r0"])?;
+    let status = pair.bob.terminate()?;
+    ensure!(status.success(), "{status}");
+    client.write(4096, &[0x5b; 8192])?;
+    drop(client);
+    pair.alice.is_well()
+}
+
+#[test]
+fn users_may_be_cut_off_by_force() -> Result<()> {
+    let pair = Pair::synced("restart-last-force", Plan::default())?;
+    pair.alice.adm(&["detach", "r0"])?;
+    let first = instance(&pair.bob)?;
+    pair.bob.adm(&["restart", "--force"])?;
+    ensure!(instance(&pair.bob)? != first, "it was not replaced");
+    // By then it is known to serve, and nobody takes back what it has when it is killed.
+    pair.bob
+        .await_volume("the peer", 30, |v| v.ds == "UpToDate/Diskless")?;
+    std::thread::sleep(Duration::from_secs(2));
+    Ok(())
+}
+
+/// A node whose daemon stands still, until this is dropped.
+struct Stopped<'a>(&'a Node);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.pid() {
+            let _ = run_tool(10, "kill", &["-CONT", &pid.to_string()]);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_stands_still_holds_users_up_for_a_bounded_time() -> Result<()> {
+    let pair = Pair::synced(
+        "restart-still",
+        Plan {
+            // Nothing else finds out in time that the peer does not answer.
+            conf: rdb_tests::Conf {
+                intervals: "timeout 300; ping-int 60; ping-timeout 300; connect-int 60;".to_owned(),
+                ..rdb_tests::Conf::default()
+            },
+            ..Plan::default()
+        },
+    )?;
+    let mut client = pair.alice.nbd(0)?;
+    client.write(4096, &[0x5a; 8192])?;
+    client.flush()?;
+    let pid = pair.bob.pid().unwrap_or_default().to_string();
+    let stopped = Stopped(&pair.bob);
+    run_tool(10, "kill", &["-STOP", &pid])?;
+    let begun = Instant::now();
+    let said = pair.alice.adm(&["restart", "--force"])?;
+    ensure!(said.contains("r0/0: Primary again"), "{said}");
+    ensure!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}: {said}",
+        begun.elapsed()
+    );
+    let mut client = pair.alice.nbd(0)?;
+    ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
+    client.write(4096, &[0x5b; 8192])?;
+    drop((client, stopped));
+    pair.settle(90)?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.disks_equal()
 }

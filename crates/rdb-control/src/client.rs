@@ -105,9 +105,15 @@ pub enum ClientError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// The daemon went away before it answered.
+    /// The daemon has closed the socket before it answered, and lives, or another one does.
     #[error("rdbd closed the control socket before it answered")]
     Closed,
+    /// The daemon has ended before it answered, and has left nothing.
+    #[error("rdbd{} has ended before it answered", of_pid(*pid))]
+    Ended {
+        /// Its process id.
+        pid: Option<u32>,
+    },
     /// The daemon answered something that is no reply.
     #[error("rdbd's answer is not understood: {reason}")]
     BadReply {
@@ -157,6 +163,10 @@ fn listed(names: &[String]) -> String {
 const TAKING_BACK: Duration = Duration::from_secs(5);
 /// How often a socket that is not there is tried again while a daemon holds the directory.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long a daemon that has closed the socket may take to be gone.
+const ENDING: Duration = Duration::from_secs(2);
+/// How long a daemon that replaces another one may take to serve.
+const REPLACING: Duration = Duration::from_secs(90);
 /// How often a daemon that takes its time is asked for a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
@@ -316,12 +326,39 @@ impl Client {
         self.call(Op::GetGi { minor })
     }
 
-    /// Does one of the wait operations; false: the time was over.
+    /// Does one of the wait operations; false: the time was over. It goes on with a daemon that replaces this one.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn wait(&mut self, op: Op) -> Result<bool, ClientError> {
-        self.call::<WaitReport>(op).map(|report| report.reached)
+    pub fn wait(&mut self, mut op: Op) -> Result<bool, ClientError> {
+        loop {
+            let begun = Instant::now();
+            match self.call::<WaitReport>(op.clone()) {
+                Err(ClientError::Closed) => self.follow()?,
+                done => return done.map(|report| report.reached),
+            }
+            op.has_waited(begun.elapsed());
+        }
+    }
+
+    /// Connects to the daemon that replaces this one.
+    fn follow(&mut self) -> Result<(), ClientError> {
+        let begun = Instant::now();
+        loop {
+            match Client::connect_within(&self.run_dir, self.limits) {
+                Ok(next) if next.hello.instance == self.hello.instance => {
+                    return Err(ClientError::Closed);
+                }
+                Ok(next) => {
+                    *self = next;
+                    return Ok(());
+                }
+                // It has to bring up first what there was.
+                Err(ClientError::Stuck { .. } | ClientError::Unreachable { .. })
+                    if begun.elapsed() < REPLACING => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Does one operation and reads its report.
@@ -336,6 +373,44 @@ impl Client {
     }
 
     fn exchange(&mut self, op: Op) -> Result<Value, ClientError> {
+        let is_hello = matches!(op, Op::Hello { .. });
+        match self.try_exchange(op) {
+            Err(ClientError::Closed) if !is_hello => Err(self.closed()),
+            done => done,
+        }
+    }
+
+    /// Why the socket was closed: whether there is a daemon still.
+    fn closed(&self) -> ClientError {
+        let begun = Instant::now();
+        let limits = Limits {
+            hello: RETRY,
+            ..self.limits
+        };
+        let pid = self.pid();
+        while begun.elapsed() < ENDING {
+            match presence(&self.run_dir) {
+                Presence::Nobody => return ClientError::Ended { pid },
+                Presence::Left { pid, resources } => {
+                    let run_dir = self.run_dir.clone();
+                    return ClientError::Left {
+                        run_dir,
+                        pid,
+                        resources,
+                    };
+                }
+                // A process that is killed closes one thing after the other.
+                Presence::Runs { .. } => {}
+            }
+            if Client::try_connect(&self.run_dir, limits).is_ok() {
+                break;
+            }
+            std::thread::sleep(RETRY);
+        }
+        ClientError::Closed
+    }
+
+    fn try_exchange(&mut self, op: Op) -> Result<Value, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
         let is_hello = matches!(op, Op::Hello { .. });
@@ -638,9 +713,26 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_is_closed_says_what_has_become_of_the_daemon() {
+        let dir = daemon(&[HELLO]);
+        std::fs::write(dir.path().join(presence::RECORD_NAME), "torn").unwrap();
+        let mut client = Client::connect(dir.path()).unwrap();
+        let error = client.run(Op::Status).unwrap_err();
+        assert!(error.is_in_the_dark(), "{error}");
+        assert!(error.to_string().contains("has left resources"), "{error}");
+
+        let dir = daemon(&[HELLO]);
+        let holder = std::fs::File::open(dir.path()).unwrap();
+        holder.try_lock().unwrap();
+        let mut client = Client::connect(dir.path()).unwrap();
+        let error = client.run(Op::Status).unwrap_err();
+        assert!(matches!(error, ClientError::Closed), "{error}");
+    }
+
+    #[test]
     fn a_daemon_that_dies_or_talks_nonsense_is_an_error() {
         for (answer, words) in [
-            (&[HELLO][..], "closed the control socket"),
+            (&[HELLO][..], "has ended before it answered"),
             (&[HELLO, "{\"id\":1}\n"], "not understood"),
             (
                 &[HELLO, "{\"id\":5,\"ok\":null}\n"],

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
 use serde::{Deserialize, Serialize};
@@ -265,6 +266,30 @@ pub struct WaitTimes {
     pub wait_after_sb: bool,
 }
 
+impl Op {
+    /// Whether it waits for something that need not come.
+    pub fn is_wait(&self) -> bool {
+        matches!(self, Op::WaitConnect { .. } | Op::WaitSync { .. })
+    }
+
+    /// Takes what has passed off the limits of a wait. (0 is none, so that a second is left.)
+    pub(crate) fn has_waited(&mut self, passed: Duration) {
+        let (Op::WaitConnect { times, .. } | Op::WaitSync { times, .. }) = self else {
+            return;
+        };
+        let passed_s = u32::try_from(passed.as_secs()).unwrap_or(u32::MAX);
+        for limit_s in [
+            &mut times.wfc_s,
+            &mut times.degr_wfc_s,
+            &mut times.outdated_wfc_s,
+        ] {
+            if *limit_s > 0 {
+                *limit_s = limit_s.saturating_sub(passed_s).max(1);
+            }
+        }
+    }
+}
+
 /// An operation with the number that its reply carries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
@@ -419,6 +444,27 @@ fn line_of(value: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_that_is_gone_on_with_has_less_time_and_never_suddenly_none() {
+        let times = WaitTimes {
+            wfc_s: 0,
+            degr_wfc_s: 30,
+            outdated_wfc_s: 5,
+            wait_after_sb: true,
+        };
+        let minor = 0;
+        let mut op = Op::WaitConnect { minor, times };
+        op.has_waited(Duration::from_millis(9_900));
+        let left = WaitTimes {
+            wfc_s: 0,
+            degr_wfc_s: 21,
+            outdated_wfc_s: 1,
+            wait_after_sb: true,
+        };
+        let times = left;
+        assert_eq!(op, Op::WaitConnect { minor, times });
+    }
 
     fn every_op() -> Vec<Op> {
         let resource = || "r0".to_owned();

@@ -336,6 +336,24 @@ impl LoopDevice {
         }
     }
 
+    /// Has the kernel detach the device as soon as nobody uses it any more: at once, or after its last user. For one whose file
+    /// has no server any more, so that nobody who begins to use it now gets anything of it.
+    pub fn detach_when_free(&self) -> Result<(), LoopError> {
+        let path = self.path();
+        let device = self
+            .open(Access::Shared)
+            .map_err(failed("opening", &path))?;
+        if self.backing_now().as_ref() != Some(&self.backing) || !self.is_ours()? {
+            return Ok(());
+        }
+        // (For a device that others have open, too, the kernel takes this for a wish: `LO_FLAGS_AUTOCLEAR`.)
+        match ioctl(device.as_fd(), LOOP_CLR_FD) {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
+            Err(error) => Err(failed("detaching", &path)(error)),
+        }
+    }
+
     fn configure(&self, backing: &File, options: AttachOptions) -> io::Result<()> {
         // Exclusive, so that two who found the same free device do not both configure it.
         let device = self.open(Access::Configuring)?;
@@ -480,6 +498,24 @@ mod tests {
             "{refused:?}"
         );
         device.detach().expect("detached");
+    }
+
+    #[test]
+    fn a_device_in_use_goes_with_its_last_user_if_that_is_wanted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (_, device) = attached_in(dir.path());
+        let user = device.open(Access::Exclusive).expect("opened");
+        assert!(device.clone().detach().is_err());
+        device.detach_when_free().expect("asked for");
+        assert!(device.backing_now().is_some(), "it is used");
+        drop(user);
+        // Whoever looks at a device that changes, udev perhaps, is a user, too.
+        let mut looks = 0;
+        while device.backing_now().is_some() {
+            looks += 1;
+            assert!(looks < 500, "it is left");
+            std::thread::sleep(PAUSE);
+        }
     }
 
     #[test]

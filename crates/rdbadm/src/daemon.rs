@@ -26,6 +26,8 @@ pub(crate) enum StartError {
     Spawn { program: PathBuf, source: io::Error },
     #[error("can not use the run directory {}: {source}", path.display())]
     RunDir { path: PathBuf, source: io::Error },
+    #[error("rdbd ended at once ({status}): {reason}")]
+    Failed { status: String, reason: String },
     #[error("rdbd ended at once ({status}); the end of {}:\n{log}", path.display())]
     Ended {
         status: String,
@@ -77,12 +79,13 @@ fn start(run_dir: &Path, node: Option<&str>, limits: Limits) -> Result<Client, S
     if let Some(node) = node {
         command.arg("--node").arg(node);
     }
-    let output = |log: &File| log.try_clone().map(Stdio::from).map_err(unusable);
+    // The reason why it can not start comes by the pipe, for there may be no room for it in the log.
+    let output = log.try_clone().map_err(unusable)?;
     command
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(output(&log)?)
-        .stderr(output(&log)?);
+        .stdout(output)
+        .stderr(Stdio::piped());
     let child = command
         .spawn()
         .map_err(|source| StartError::Spawn { program, source })?;
@@ -113,10 +116,14 @@ fn wait_for_answer(
         if let Some(status) = &ended {
             // Another command has started a daemon in the same moment: that one will answer.
             if status.code() != Some(EXIT_TAKEN.into()) {
-                return Err(StartError::Ended {
-                    status: status.to_string(),
-                    path: log_path.to_owned(),
-                    log: tail(&mut log, log_start),
+                let status = status.to_string();
+                return Err(match reason(&mut child) {
+                    Some(reason) => StartError::Failed { status, reason },
+                    None => StartError::Ended {
+                        status,
+                        path: log_path.to_owned(),
+                        log: tail(&mut log, log_start),
+                    },
                 });
             }
         }
@@ -132,6 +139,16 @@ fn wait_for_answer(
         }
         thread::sleep(START_POLL);
     }
+}
+
+/// What a daemon that has ended said of it.
+fn reason(child: &mut Child) -> Option<String> {
+    let mut said = Vec::new();
+    let pipe = child.stderr.take()?;
+    // What cannot be read is in the log.
+    let _ = pipe.take(LOG_TAIL).read_to_end(&mut said);
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    (!said.is_empty()).then_some(said)
 }
 
 /// The end of what was logged since `start`.

@@ -19,7 +19,7 @@ impl Node {
     /// Demotes, disconnects, detaches, deletes (`docs/spec/behaviour.md`, section 12.11). Tells which generations the
     /// disks of the volumes ended with.
     pub(crate) async fn down(&self, name: &str) -> Outcome<BTreeMap<u16, u64>> {
-        let mut generations = BTreeMap::new();
+        let generations = BTreeMap::new();
         let Ok(target) = self.resource(name) else {
             return Ok(generations);
         };
@@ -32,10 +32,26 @@ impl Node {
                 false => Ok(generations),
             };
         }
+        self.set_on_its_way_down(name, true);
+        let done = self.step_down(&target).await;
+        self.set_on_its_way_down(name, false);
+        // Whoever has waited may go by its states again.
+        self.changed.notify_waiters();
+        done
+    }
+
+    fn set_on_its_way_down(&self, name: &str, is: bool) {
+        if let Some(entry) = self.registry.lock().get_mut(name) {
+            entry.is_on_its_way_down = is;
+        }
+    }
+
+    async fn step_down(&self, target: &Target) -> Outcome<BTreeMap<u16, u64>> {
+        let mut generations = BTreeMap::new();
         let at = |step: &'static str| move |failure| explain(failure, step);
         if target.failure.is_none() {
             for volume in self
-                .volumes_where(&target, |v| v.state.role == Role::Primary)
+                .volumes_where(target, |v| v.state.role == Role::Primary)
                 .await?
             {
                 let of_volume = Target {
@@ -46,7 +62,7 @@ impl Node {
                     .await
                     .map_err(at("failed to demote"))?;
             }
-            let status = self.resource_status(&target).await?;
+            let status = self.resource_status(target).await?;
             for volume in &status.volumes {
                 if let Some((ids, _)) = volume.generation {
                     generations.insert(volume.volume.0, ids.current);
@@ -54,19 +70,19 @@ impl Node {
             }
             if status.connection != ConnState::StandAlone {
                 let command = Command::Disconnect { force: false };
-                self.command(&target, command)
+                self.command(target, command)
                     .await
                     .map_err(at("failed to disconnect"))?;
             }
             for volume in self
-                .volumes_where(&target, |v| v.state.disk != DiskState::Diskless)
+                .volumes_where(target, |v| v.state.disk != DiskState::Diskless)
                 .await?
             {
                 let command = Command::Detach {
                     volume,
                     force: false,
                 };
-                self.command(&target, command)
+                self.command(target, command)
                     .await
                     .map_err(at("failed to detach"))?;
             }
@@ -80,7 +96,7 @@ impl Node {
                     .map_err(at("failed to delete volume"))?;
             }
         }
-        self.end_thread(&target).await;
+        self.end_thread(target).await;
         Ok(generations)
     }
 

@@ -8,6 +8,8 @@
 //!   long, the watcher becomes the daemon. For systemd it is the service's main process meanwhile, so that the service
 //!   does not end with the program that failed.
 //!
+//! A signal that comes meanwhile is for whoever serves in the end ([`crate::signals`]).
+//!
 //! What is handed over stays open in both. `rdbadm restart` is told by the daemon that it meets
 //! ([`TakeoverReport::returned`](rdb_control::TakeoverReport)).
 
@@ -27,7 +29,7 @@ use rdb_frontend::fuse::left::LeftSessions;
 use serde::{Deserialize, Serialize};
 
 use crate::run_dir::LOCK_FD;
-use crate::{session, sessions, streams, systemd};
+use crate::{session, sessions, signals, streams, systemd};
 
 /// The descriptor of the old program's file, and how that was called with which arguments: a [`Left`].
 const BEFORE: &str = "RDB_BEFORE";
@@ -267,24 +269,33 @@ pub(crate) fn watch(watch: &Watch, run_dir: &Path) -> anyhow::Result<()> {
     }
     session::lead();
     say_pid()?;
-    let why = match wait(watch, run_dir, &process) {
+    // What it was sent and has not read would end with it.
+    let mut sent = Vec::new();
+    let looked = wait(watch, run_dir, &process, || {
+        sent = signals::waiting_for(watched);
+    });
+    let why = match looked {
         Watched::Serves => {
             // The new daemon alone has the lock and the sessions now: if it is killed, the next one is not kept from them.
+            pass_signals_on(&process);
             std::mem::forget(process);
             streams::close_inherited();
+            let process = session::pidfd(watched)?;
             systemd::notify(&format!("MAINPID={watched}"));
             std::thread::sleep(LINGER);
+            pass_signals_on(&process);
             std::process::exit(0);
         }
         Watched::Ended => "ended before it served".to_owned(),
         Watched::Hangs => {
-            session::kill(&process)?;
+            session::send(&process, libc::SIGKILL)?;
             if !session::has_ended(&process, END_TIMEOUT)? {
                 anyhow::bail!("process {watched} does not end");
             }
             format!("did not serve within {} seconds", SERVE_TIMEOUT.as_secs())
         }
     };
+    signals::send_to_self(&sent);
     let why = format!("{} {why}", watch.program.display());
     let _ = writeln!(
         io::stderr(),
@@ -305,7 +316,8 @@ enum Watched {
     Hangs,
 }
 
-fn wait(watch: &Watch, run_dir: &Path, process: &OwnedFd) -> Watched {
+/// `look` is called as long as it is not clear.
+fn wait(watch: &Watch, run_dir: &Path, process: &OwnedFd, mut look: impl FnMut()) -> Watched {
     let end = Instant::now() + SERVE_TIMEOUT;
     let limits = Limits {
         hello: ASK_TIMEOUT,
@@ -315,12 +327,22 @@ fn wait(watch: &Watch, run_dir: &Path, process: &OwnedFd) -> Watched {
         if session::has_ended(process, POLL).unwrap_or(false) {
             return Watched::Ended;
         }
+        look();
         match Client::connect_within(run_dir, limits) {
             Ok(client) if client.hello().instance != watch.instance => return Watched::Serves,
             _ => {}
         }
     }
     Watched::Hangs
+}
+
+/// Whoever has sent this process a signal has meant the daemon.
+fn pass_signals_on(process: &OwnedFd) {
+    for number in signals::take_waiting() {
+        if let Err(error) = session::send(process, number) {
+            let _ = writeln!(io::stderr(), "rdbd: passing signal {number} on: {error}");
+        }
+    }
 }
 
 /// Tells the daemon which process it is, and lets go of the pipe.

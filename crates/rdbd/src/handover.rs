@@ -1,24 +1,27 @@
 //! Handing over to the next daemon: `restart`, and what is left when the daemon is told to end.
 //!
 //! A device that can outlive the daemon is parked: its users wait. Then its resource goes down as for an administrator,
-//! Secondary first, so that the disk says nothing of a crash and the next daemon has nothing to repair or to resync. If that
-//! takes too long, a dead peer perhaps, the resource ends as in a crash, which the next daemon repairs by the activity log.
+//! Secondary first, so that the disk says nothing of a crash and the next daemon has nothing to repair or to resync. A peer that
+//! does not answer is left. If it takes too long all the same, the resource ends as in a crash, which the next daemon repairs by the
+//! activity log.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rdb_control::Refusal;
-use rdb_engine::state::{DiskState, Role};
-use rdb_engine::{ResourceStatus, VolumeNr};
+use rdb_engine::state::{ConnState, DiskState, Role};
+use rdb_engine::{Command, ResourceStatus, VolumeNr};
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::course::HELD_OPEN;
 use crate::fallback::arguments;
-use crate::holders::device_use;
+use crate::holders::{device_use, users_on_the_peer};
 use crate::keep::is_connected;
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome, words};
@@ -28,10 +31,16 @@ use crate::target::Target;
 
 /// How long a resource may take to come down in order: requests under way end, the peer answers.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the peer may take for its part of that, while users wait. After that it is left without its consent, and the next
+/// daemon does not wait for it.
+const PEER_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long the thread of a resource may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the new daemon may take to look whether it could run.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// "State change was refused by peer node" (`docs/spec/admin.md`, section 4.4).
+const REFUSED_BY_PEER: i32 = -10;
 
 /// What is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,22 +58,18 @@ impl Node {
         program: Option<PathBuf>,
         force: bool,
     ) -> Outcome<Value> {
-        if self.successor.borrow().is_some() {
-            return Err(Failure::Error("it is being replaced already".to_owned()));
-        }
+        self.life.check_serves()?;
         let program = program.unwrap_or_else(|| self.program.clone());
         check_program(&program).await.map_err(Failure::Error)?;
         for target in self.all() {
             self.check_users(&target, force).await?;
         }
-        if self.successor.replace(Some(program.clone())).is_some() {
-            return Err(Failure::Error("it is being replaced already".to_owned()));
-        }
+        self.life.begin_replacement(program.clone())?;
         // Until here nothing was touched; from the record on there is no way back for this process.
         let plans = match self.put_on_record(What::All).await {
             Ok(plans) => plans,
             Err(error) => {
-                self.successor.replace(None);
+                self.life.cancel_replacement();
                 return Err(Failure::Error(format!(
                     "{error}: the next rdbd would not know what runs; nothing was touched"
                 )));
@@ -72,16 +77,23 @@ impl Node {
         };
         tracing::info!("replaced by {} as asked", program.display());
         self.carry_out_all(plans).await;
-        self.end.notify_one();
+        self.life.finish_replacement();
         Ok(Value::Null)
     }
 
-    /// Refuses what would cost users their device.
+    /// Refuses what would cost users their device, here or on the peer.
     async fn check_users(&self, target: &Target, force: bool) -> Outcome<()> {
         if target.failure.is_some() {
             return Ok(());
         }
         let status = self.resource_status(target).await?;
+        if let Some(users) = users_on_the_peer(&target.name, &status)
+            && !force
+        {
+            let mut refusal = Refusal::state(REFUSED_BY_PEER);
+            refusal.info = format!("{users}. If they may be lost, use --force");
+            return Err(refusal.into());
+        }
         for found in device_use(target).await? {
             let volume = status.volumes.iter().find(|v| v.volume == found.volume);
             let Some(volume) = volume.filter(|v| v.state.role == Role::Primary) else {
@@ -108,7 +120,7 @@ impl Node {
             } else {
                 continue;
             };
-            let mut refusal = Refusal::state(crate::holders::HELD_OPEN);
+            let mut refusal = Refusal::state(HELD_OPEN);
             refusal.info = format!("{}/{}: {why}", target.name, found.volume);
             return Err(refusal.into());
         }
@@ -126,6 +138,8 @@ impl Node {
                 plans_without_record.plans
             }
         };
+        // Whoever waits for something of it is told.
+        self.changed.notify_waiters();
         self.carry_out_all(plans).await;
     }
 
@@ -229,7 +243,7 @@ impl Node {
         }
         let name = &target.name;
         target.handle.park(parked);
-        match timeout(DOWN_TIMEOUT, self.down(name)).await {
+        match timeout(DOWN_TIMEOUT, self.bring_down(&target, &mut kept)).await {
             Ok(Ok(generations)) => {
                 for primary in kept.iter_mut().flat_map(|kept| &mut kept.primaries) {
                     let ended_with = generations.get(&primary.volume).copied();
@@ -249,6 +263,38 @@ impl Node {
             }
         }
         kept
+    }
+
+    /// Takes a resource down, and leaves a peer that does not answer.
+    async fn bring_down(
+        &self,
+        target: &Target,
+        kept: &mut Option<KeptResource>,
+    ) -> Outcome<BTreeMap<u16, u64>> {
+        let name = &target.name;
+        let mut down = std::pin::pin!(self.down(name));
+        if let Ok(done) = timeout(PEER_TIMEOUT, down.as_mut()).await {
+            return done;
+        }
+        let status = self.resource_status(target).await?;
+        if status.connection == ConnState::StandAlone {
+            return down.await;
+        }
+        tracing::warn!(
+            "drbd {name}: not down within {} seconds: the peer is left without its consent",
+            PEER_TIMEOUT.as_secs()
+        );
+        if let Some(kept) = kept {
+            kept.connected = false;
+        }
+        let leave = Command::Disconnect { force: true };
+        // What waited for the peer tells of the end.
+        target.handle.admin(leave, Box::new(|_| {}));
+        match down.await {
+            // The step that has waited for the peer's consent has ended with the connection.
+            Err(_) => self.down(name).await,
+            done => done,
+        }
     }
 
     /// As in a crash, which the next start repairs.
@@ -325,7 +371,7 @@ fn primaries_of(status: &Option<ResourceStatus>, paused_at_ms: u64) -> Vec<KeptP
 async fn check_program(program: &Path) -> Result<(), String> {
     let path = program.to_owned();
     let run = tokio::task::spawn_blocking(move || {
-        Command::new(path)
+        std::process::Command::new(path)
             .args(arguments())
             .arg("--check")
             .stdin(Stdio::null())

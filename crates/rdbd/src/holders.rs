@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use rdb_control::Refusal;
-use rdb_engine::state::Role;
+use rdb_engine::ResourceStatus;
+use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
+use rdb_frontend::fuse::left;
 use rdb_runtime::DeviceUse;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::course::HELD_OPEN;
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
-
-/// "Device is held open by someone" (`docs/spec/admin.md`, section 4.4).
-pub(crate) const HELD_OPEN: i32 = -12;
 
 /// How long finding out who uses the devices of a resource may take.
 const USE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const USE_TIMEOUT: Duration = Duration::from_secs(10);
 const USERS_POLL: Duration = Duration::from_millis(300);
 
 impl Node {
-    /// Waits until nobody uses a device that would be gone with this process. Whoever has told it to end may end it sooner.
+    /// Waits until nobody uses a device that would be gone with this process, or data that the peer has no other copy of. Whoever has told it to end may end it sooner.
     pub(crate) async fn wait_for_users(&self) {
         let mut told = String::new();
         loop {
@@ -34,6 +34,7 @@ impl Node {
                 return;
             }
             let users = users.join("; ");
+            self.life.waits_for(&users);
             if users != told {
                 tracing::warn!(
                     "not ended yet, for that would cut off who uses its devices: {users}"
@@ -53,6 +54,8 @@ impl Node {
         let Ok(status) = self.resource_status(target).await else {
             return users;
         };
+        users.extend(users_on_the_peer(&target.name, &status));
+        users.extend(self.users_of_left_devices(target).await);
         for found in device_use(target).await.unwrap_or_default() {
             let is_primary = status
                 .volumes
@@ -73,6 +76,28 @@ impl Node {
             users.push(format!("{}/{} is {words}", target.name, found.volume));
         }
         users
+    }
+
+    /// Who waits for a device that was handed over and is not served yet: a loop device goes with a daemon that does not hand it
+    /// on. (The device is not asked, for nobody would answer.)
+    async fn users_of_left_devices(&self, target: &Target) -> Vec<String> {
+        let (waiting, _) = self.takeovers_of(&target.name);
+        let (run_dir, name) = (self.run_dir.clone(), target.name.clone());
+        let look = move || {
+            let mut users = Vec::new();
+            for volume in waiting.iter().map(|kept| kept.volume) {
+                let holders = left::holders(&run_dir, &name, volume.into());
+                if !holders.is_empty() {
+                    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+                    users.push(format!(
+                        "{name}/{volume} is to be Primary again, and is held open by {}",
+                        names.join(", ")
+                    ));
+                }
+            }
+            users
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     /// The same failure; if it is for users of the device, with their names.
@@ -120,4 +145,17 @@ pub(crate) async fn device_use(target: &Target) -> Outcome<Vec<DeviceUse>> {
             target.name
         ))),
     }
+}
+
+/// The peer's users, in words, who would be left without data: it would refuse `disconnect`, too.
+pub(crate) fn users_on_the_peer(name: &str, status: &ResourceStatus) -> Option<String> {
+    let needs_us = |state: &VolumeState| {
+        let is_theirs = state.conn >= ConnState::Connected && state.peer == Role::Primary;
+        is_theirs && state.pdsk < DiskState::UpToDate && state.disk == DiskState::UpToDate
+    };
+    let volume = status.volumes.iter().find(|v| needs_us(&v.state))?;
+    Some(format!(
+        "{name}/{} is used by the peer, which is Primary and whose own disk is {}",
+        volume.volume, volume.state.pdsk
+    ))
 }

@@ -63,7 +63,7 @@ impl Node {
     /// Whether the disk is still to be attached: nobody has said anything else, and this process is not about to end.
     fn awaits_disk(&self, target: &Target) -> bool {
         !self.keeper.is_over()
-            && self.successor.borrow().is_none()
+            && !self.life.is_being_replaced()
             && self.is_there(target)
             && self.look_at_volume(target, |volume| volume.awaits_disk) == Some(true)
     }

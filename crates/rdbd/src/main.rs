@@ -7,6 +7,7 @@ mod askers;
 mod caller;
 mod check;
 mod convert;
+mod course;
 mod down;
 mod fallback;
 mod figures;
@@ -35,6 +36,7 @@ mod serving;
 mod session;
 mod sessions;
 mod settings;
+mod signals;
 mod stopped;
 mod streams;
 mod systemd;
@@ -54,18 +56,19 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::args::Args;
+use crate::course::Course;
 use crate::guard::StatusFile;
 use crate::handover::What;
 use crate::node::Node;
-use crate::reload::{Ends, Reload};
+use crate::reload::Reload;
 use crate::run_dir::{Held, LOCK_FD};
 use crate::server::{Access, Server};
 use crate::serving::Serving;
 use crate::settings::{DEFAULT_PATH, DEFAULT_RUN_DIR, Settings};
+use crate::signals::Signals;
 
 // (Cargo gives a feature to all who are built together: better no daemon than one with bugs on purpose.)
 const _: () = assert!(
@@ -86,12 +89,21 @@ fn main() -> ExitCode {
             error.exit();
         }
     };
+    let mut starter = None;
+    // (A program that follows another one is handed what it needs.)
+    if args.background && std::env::var_os(LOCK_FD).is_none() {
+        streams::close_inherited();
+        starter = streams::Starter::take();
+    }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fallback::go_back(&format!("{error:#}"), None);
             // Nothing is left to do about a closed standard error.
             let _ = writeln!(std::io::stderr(), "rdbd: {error:#}");
+            if let Some(starter) = &mut starter {
+                starter.tell(&format!("{error:#}"));
+            }
             match error.is::<run_dir::Taken>() {
                 true => ExitCode::from(rdb_control::EXIT_TAKEN),
                 false => ExitCode::FAILURE,
@@ -101,10 +113,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    // (A program that follows another one is handed what it needs.)
-    if args.background && std::env::var_os(LOCK_FD).is_none() {
-        streams::close_inherited();
-    }
     if let Some(directory) = args.generate_man {
         return man::write(&directory).with_context(|| directory.display().to_string());
     }
@@ -127,6 +135,7 @@ fn run(args: Args) -> Result<()> {
         settings.askers().group_id()?;
         return check::run(&run_dir, frontend);
     }
+    signals::block().context("signals")?;
     if let Some(watch) = fallback::asked_to_watch() {
         return fallback::watch(&watch, &run_dir);
     }
@@ -213,8 +222,7 @@ async fn serve(
     left_sessions: LeftSessions,
 ) -> Result<End> {
     let run_dir = held.borrow().path().to_owned();
-    let mut ends = Ends::listen()?;
-    let hangup = signal(SignalKind::hangup())?;
+    let signals = Signals::listen().context("signals")?;
     let socket = run_dir.join(rdb_control::SOCKET_NAME);
     let server = Server::bind(&run_dir, Access::Administer)
         .with_context(|| format!("control socket {}", socket.display()))?;
@@ -258,18 +266,16 @@ async fn serve(
     fallback::serves();
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     tokio::task::spawn_local(stopped::follow(Rc::clone(&node), stopped));
-    reload::follow(hangup, reload, Rc::clone(&node));
+    reload::follow(signals, reload, Rc::clone(&node));
     let mut servers = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
     servers.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
-    tokio::select! {
-        says = ends.come() => tracing::info!("{says}: going down"),
-        () = node.end.notified() => {
-            // The answer to who asked is written first.
-            tokio::task::yield_now().await;
-            tracing::info!("going down as asked");
-        }
-    }
-    let successor = node.successor.borrow().clone();
+    let course = node.life.leaves().await;
+    // The answer to who asked is written first.
+    tokio::task::yield_now().await;
+    let successor = match course {
+        Course::Replaced { program, .. } => Some(program),
+        _ => None,
+    };
     if successor.is_none() {
         node.wait_for_users().await;
         node.hand_over(What::InUse).await;

@@ -15,6 +15,7 @@ use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::course::Life;
 use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
 use crate::registry::Shared;
@@ -44,14 +45,12 @@ pub(crate) struct Node {
     pub(crate) changed: Arc<Notify>,
     /// FUSE sessions that nobody serves.
     pub(crate) left_sessions: LeftSessions,
-    /// Told when the daemon is to end.
-    pub(crate) end: Notify,
+    /// What becomes of the daemon.
+    pub(crate) life: Life,
     /// When it was started, in nanoseconds since 1970: which daemon it is.
     pub(crate) instance: u64,
     /// The program that it was started from.
     pub(crate) program: PathBuf,
-    /// The program that takes over when this one ends.
-    pub(crate) successor: RefCell<Option<PathBuf>>,
     /// Puts what runs on record.
     pub(crate) keeper: Keeper,
     /// How far taking over from the daemon before is.
@@ -91,7 +90,6 @@ impl Node {
             name,
             instance: started.map_or(0, |since| since.as_nanos() as u64),
             program: program(),
-            successor: RefCell::default(),
             keeper: Keeper::new(&run_dir),
             takeover: RefCell::default(),
             run_dir,
@@ -101,7 +99,7 @@ impl Node {
             registry: Shared::default(),
             changed: Arc::default(),
             left_sessions,
-            end: Notify::new(),
+            life: Life::default(),
             restarts: Restarts::default(),
             devices,
             stopped,

@@ -42,7 +42,14 @@ const NAME_MAX: usize = 127;
 impl Node {
     /// Does one operation. What it changes is on record for the next daemon before it is answered.
     pub(crate) async fn perform(&self, op: Op) -> Outcome<Value> {
-        if self.successor.borrow().is_some() {
+        if op.is_wait() {
+            // The next program is asked as soon as this one closes the connection.
+            tokio::select! {
+                () = self.life.goes_on() => {}
+                () = caller::gone() => return Err(caller::taken_back()),
+            }
+        }
+        if self.life.is_being_replaced() {
             return Err(Failure::Error(
                 "it is being replaced; try again in a moment".to_owned(),
             ));
@@ -176,7 +183,7 @@ impl Node {
                 if !self.registry.lock().resources().is_empty() {
                     return Err(Refusal::failure(code::RES_IN_USE, "").into());
                 }
-                self.end.notify_one();
+                self.life.is_told_to_end("shutdown");
             }
             // It needs more than this; the server passes it on.
             Op::Restart { .. } => return Err(Failure::Error("not here".to_owned())),
@@ -239,6 +246,7 @@ impl Node {
             connection: None,
             failure: None,
             is_going: false,
+            is_on_its_way_down: false,
             turn: Default::default(),
         });
         tracing::info!("drbd {name}: created");

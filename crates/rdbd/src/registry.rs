@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     pub(crate) failure: Option<String>,
     /// It is being taken down: its thread ends, or has ended, because somebody wants that.
     pub(crate) is_going: bool,
+    /// `down` is about it, and may still be refused: its states say nothing of what will be.
+    pub(crate) is_on_its_way_down: bool,
     /// Held by the command that changes the resource: they come one after the other.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }

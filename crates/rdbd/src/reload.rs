@@ -1,14 +1,15 @@
-//! Signals: SIGHUP opens the log anew and reads `rdbd.toml` again, three end the daemon in order, and no other ends it.
+//! Signals: SIGHUP opens the log anew and reads `rdbd.toml` again, four end the daemon in order, and no other ends it.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::log::SetLevel;
 use crate::node::Node;
 use crate::serving::{Serving, frontend};
 use crate::settings::{LogLevel, Settings};
+use crate::signals::{Asked, Signals};
 use crate::streams;
 
 /// What SIGHUP needs.
@@ -76,45 +77,24 @@ impl Reload {
     }
 }
 
-/// The signals that end the daemon, in order.
-pub(crate) struct Ends([(Signal, &'static str); 4]);
-
-impl Ends {
-    /// Listens to them.
-    ///
-    /// # Errors
-    /// If the system does not allow it.
-    pub(crate) fn listen() -> std::io::Result<Ends> {
-        Ok(Ends([
-            (signal(SignalKind::terminate())?, "terminated"),
-            (signal(SignalKind::interrupt())?, "interrupted"),
-            (signal(SignalKind::quit())?, "told to quit"),
-            (
-                signal(SignalKind::from_raw(libc::SIGPWR))?,
-                "told of a power failure",
-            ),
-        ]))
-    }
-
-    /// Comes with the first of them; its words.
-    pub(crate) async fn come(&mut self) -> &'static str {
-        let [(a, a_says), (b, b_says), (c, c_says), (d, d_says)] = &mut self.0;
-        tokio::select! {
-            _ = a.recv() => a_says,
-            _ = b.recv() => b_says,
-            _ = c.recv() => c_says,
-            _ = d.recv() => d_says,
-        }
-    }
-}
-
-/// Reloads with every SIGHUP, and takes note of signals that would end a program which does not know them. Ends with the
-/// daemon.
-pub(crate) fn follow(mut hangup: Signal, mut reload: Reload, node: Rc<Node>) {
+/// Does what signals ask for, and takes note of those that would end a program which does not know them. Ends with the daemon.
+pub(crate) fn follow(signals: Signals, mut reload: Reload, node: Rc<Node>) {
     tokio::task::spawn_local(async move {
-        while hangup.recv().await.is_some() {
-            tracing::info!("SIGHUP");
-            reload.reload(&node);
+        loop {
+            let asked = match signals.next(&node.life).await {
+                Ok(asked) => asked,
+                Err(error) => {
+                    tracing::error!("no signal can be read any more: {error}");
+                    return;
+                }
+            };
+            match asked {
+                Asked::End(says) => node.life.is_told_to_end(says),
+                Asked::Reload => {
+                    tracing::info!("SIGHUP");
+                    reload.reload(&node);
+                }
+            }
         }
     });
     let useless = [

@@ -72,14 +72,13 @@ pub(crate) fn has_ended(process: &OwnedFd, within: Duration) -> io::Result<bool>
     }
 }
 
-/// Ends a process at once.
-pub(crate) fn kill(process: &OwnedFd) -> io::Result<()> {
-    let (fd, signal) = (process.as_raw_fd(), libc::SIGKILL);
+/// Sends a process a signal.
+pub(crate) fn send(process: &OwnedFd, signal: i32) -> io::Result<()> {
     // SAFETY: no information is passed with the signal; the rest are integers.
     let sent = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
-            fd,
+            process.as_raw_fd(),
             signal,
             std::ptr::null::<libc::siginfo_t>(),
             0,

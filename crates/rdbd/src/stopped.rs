@@ -37,7 +37,7 @@ impl Node {
                 .get(name)
                 .is_some_and(|entry| entry.failure.is_some())
         };
-        if !is_failed || self.keeper.is_over() || self.successor.borrow().is_some() {
+        if !is_failed || self.keeper.is_over() || self.life.is_being_replaced() {
             return;
         }
         let kept = self.keeper.last(name);

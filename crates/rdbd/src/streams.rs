@@ -1,10 +1,10 @@
 //! The descriptors that the daemon was started with. The standard library has no functions for this.
 #![allow(unsafe_code)]
 
-use std::fs::OpenOptions;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Closes whatever whoever started this has left open, beside the standard streams: a lock that he holds would be held for as
@@ -13,6 +13,32 @@ pub(crate) fn close_inherited() {
     // SAFETY: it is called before this program has opened anything of its own, or when it uses nothing of that any more, so no
     // owned descriptor is closed.
     unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+}
+
+/// Whoever has started this daemon in the background, and waits at the other end of a pipe for the reason why it could not start.
+#[derive(Debug)]
+pub(crate) struct Starter(File);
+
+impl Starter {
+    /// He has made standard error that pipe, and standard output the log. From now on both are the log: nobody reads the pipe any
+    /// more when the daemon serves.
+    pub(crate) fn take() -> Option<Starter> {
+        let kind = |fd: &str| Some(std::fs::metadata(fd).ok()?.file_type());
+        let (out, error) = (kind("/proc/self/fd/1")?, kind("/proc/self/fd/2")?);
+        if !(out.is_file() && error.is_fifo()) {
+            return None;
+        }
+        let pipe = io::stderr().as_fd().try_clone_to_owned().ok()?;
+        // SAFETY: both descriptors are open, and the number that is replaced belongs to a standard stream, which nobody owns.
+        let done = unsafe { libc::dup2(1, 2) };
+        (done == 2).then(|| Starter(pipe.into()))
+    }
+
+    /// Tells him, if he is there still.
+    pub(crate) fn tell(&mut self, why: &str) {
+        // It is in the log, too, if that can be written.
+        let _ = writeln!(self.0, "{why}");
+    }
 }
 
 /// The file that standard error writes to, if it is a plain one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdb_control::{Refusal, WaitReport, WaitTimes, code};
 use rdb_engine::VolumeStatus;
-use rdb_engine::state::{ConnState, DiskState};
+use rdb_engine::state::{ConnState, DiskState, VolumeState};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::caller;
@@ -63,13 +63,31 @@ impl Node {
         let seconds = time_limit_s(&first, &times);
         let deadline =
             (seconds > 0).then(|| Instant::now() + Duration::from_secs(u64::from(seconds)));
+        let mut goes_down = false;
         loop {
             let changed = self.changed.notified();
-            let state = self.volume_status(&self.target(minor)?).await?.state;
-            match stands(state.conn, times.wait_after_sb, for_sync) {
-                Wait::Goes => {}
+            let found = self.wait_state(minor).await;
+            let stands = match found {
+                // The next program is asked as soon as this one closes the connection.
+                _ if self.life.is_being_replaced() => Wait::Goes,
+                _ if self.keeper.is_over() => {
+                    let info = "rdbd is ending, and this is taken down with it";
+                    return Err(Refusal::failure(code::RES_NOT_KNOWN, info).into());
+                }
+                // It was there.
+                Err(Failure::Refused(refusal)) if refusal.code == code::MINOR_INVALID => {
+                    return Err(taken_down());
+                }
+                Err(failure) => return Err(failure),
+                Ok((state, is_on_its_way_down)) => {
+                    goes_down = is_on_its_way_down;
+                    stands(state.conn, times.wait_after_sb, for_sync)
+                }
+            };
+            match stands {
                 Wait::Reached => return Ok(WaitReport { reached: true }),
-                Wait::Hopeless => return Err(self.hopeless(minor).await?),
+                Wait::Hopeless if !goes_down => return Err(self.hopeless(minor).await?),
+                Wait::Goes | Wait::Hopeless => {}
             }
             let soon = async {
                 tokio::select! {
@@ -101,6 +119,22 @@ impl Node {
         let info = format!("{} is {}{why}", target.name, status.connection);
         Ok(Refusal::failure(code::INVALID_REQUEST, info).into())
     }
+}
+
+impl Node {
+    /// The state of a volume, and whether its resource is being taken down.
+    async fn wait_state(&self, minor: u32) -> Outcome<(VolumeState, bool)> {
+        let target = self.target(minor)?;
+        let state = self.volume_status(&target).await?.state;
+        let registry = self.registry.lock();
+        let entry = registry.get(&target.name);
+        Ok((state, entry.is_some_and(|entry| entry.is_on_its_way_down)))
+    }
+}
+
+fn taken_down() -> Failure {
+    let info = "the resource was taken down while it was waited for";
+    Refusal::failure(code::RES_NOT_KNOWN, info).into()
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zerocopy::IntoBytes;
 
-use crate::sys;
+use crate::loopdev::LoopDevice;
+use crate::{Holder, sys};
 
 /// `FUSE_NOTIFY_RESEND` of Linux 6.9 (protocol 7.40).
 const NOTIFY_RESEND: u32 = 7;
@@ -60,6 +61,19 @@ impl LeftSessions {
     pub fn each<T>(&self, look: impl FnMut(&LeftSession) -> T) -> Vec<T> {
         self.lock().iter().map(look).collect()
     }
+}
+
+/// Who uses the loop device over a volume's file, whoever serves that, as far as it can be found out without asking the device.
+/// Blocking.
+pub fn holders(run_dir: &Path, resource: &str, volume: u32) -> Vec<Holder> {
+    let devices = LoopDevice::attached_to(&target(run_dir, resource, volume)).unwrap_or_default();
+    let holders = devices.iter().flat_map(LoopDevice::holders);
+    holders.collect()
+}
+
+/// Where a volume is mounted.
+pub fn target(run_dir: &Path, resource: &str, volume: u32) -> PathBuf {
+    run_dir.join("fuse").join(format!("{resource}.{volume}"))
 }
 
 /// The name of a volume's session: letters, digits and hyphens, short enough for systemd's store of descriptors.

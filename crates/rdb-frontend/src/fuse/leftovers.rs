@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use super::mount::{clear_stale, is_dead};
-use crate::loopdev::LoopDevice;
+use crate::loopdev::{LoopDevice, LoopError};
 
 /// Detaches and unmounts what nobody serves in a directory of mounts named `RESOURCE.VOLUME`. `is_kept`: the session has been
-/// handed on, and will be served. A device that is still used stays, and the log says by whom. Blocking; a mount that is
-/// served is only looked at.
+/// handed on, and will be served. A device that is still used goes with its last user, for later nobody would know it: its file
+/// has no path any more. The log says who that is. Blocking; a mount that is served is only looked at.
 pub fn clear(directory: &Path, is_kept: impl Fn(&str, u32) -> bool) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -35,8 +35,14 @@ fn clear_one(target: &Path) -> io::Result<()> {
     let mut first = Ok(());
     for device in LoopDevice::attached_to(target).map_err(io::Error::other)? {
         let path = device.path();
-        match device.detach() {
+        match device.clone().detach() {
             Ok(()) => tracing::info!("detached {}, left by a daemon that died", path.display()),
+            Err(error @ LoopError::Held { .. }) => match device.detach_when_free() {
+                Ok(()) => tracing::warn!(
+                    "left by a daemon that died: {error}; it gives errors only, and goes with its last user"
+                ),
+                Err(error) => first = first.and(Err(io::Error::other(error))),
+            },
             Err(error) => first = first.and(Err(io::Error::other(error))),
         }
     }

@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use rdb_engine::VolumeNr;
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
-use rdb_frontend::fuse::left::{LeftSession, identity};
+use rdb_frontend::fuse::left::{self, LeftSession, identity};
 use rdb_frontend::fuse::mount::Mount;
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
@@ -189,6 +189,5 @@ pub(super) fn session_identity(config: &ResourceConfig, nr: VolumeNr) -> String 
 
 /// Where a volume is mounted.
 pub(super) fn fuse_target(config: &ResourceConfig, nr: VolumeNr) -> PathBuf {
-    let name = format!("{}.{nr}", config.name);
-    config.run_dir.join("fuse").join(name)
+    left::target(&config.run_dir, &config.name, nr.0.into())
 }

@@ -383,6 +383,9 @@ impl<K: NodeKind> NodeLife<K> {
         };
         io.help("rdb-holders", move |mailbox| {
             let held = is_held(&device);
+            if held {
+                log_holders(&device);
+            }
             mailbox.post(Message::Held(volume, held, reply));
         });
         None
@@ -411,6 +414,14 @@ pub(super) fn stays(device: &impl BlockDevice, stopping: bool) -> Option<String>
     })
 }
 
+/// Says who uses a block device.
+fn log_holders(device: &impl BlockDevice) {
+    let words: Vec<String> = device.holders().iter().map(Holder::to_string).collect();
+    if !words.is_empty() {
+        tracing::info!("a device is held open: {}", words.join(", "));
+    }
+}
+
 /// Whether somebody uses a block device, and not just for a moment. Blocking.
 pub(super) fn is_held(device: &impl BlockDevice) -> bool {
     let begun = Instant::now();
@@ -429,13 +440,7 @@ pub(super) fn is_held(device: &impl BlockDevice) -> bool {
             Ok(true) if may_go(&device.holders()) => {
                 std::thread::sleep(Duration::from_millis(50));
             }
-            Ok(true) => {
-                let words: Vec<String> = device.holders().iter().map(Holder::to_string).collect();
-                if !words.is_empty() {
-                    tracing::info!("a device is held open: {}", words.join(", "));
-                }
-                return true;
-            }
+            Ok(true) => return true,
             Err(error) => {
                 // Without an answer, assume the worse.
                 tracing::warn!("{error}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdb_control::{Client, ClientError, Hello, Limits, Op, TakeoverOutcome, TakeoverReport};
 
-use crate::exec::Trouble;
+use crate::exec::{EXIT_IN_THE_DARK, Trouble};
 use crate::out::{self, EXIT_COMMUNICATION};
 
 /// How long the new daemon may take to answer, or the old one to be back.
@@ -48,7 +48,8 @@ pub(crate) fn run(
         force,
     };
     match client.run(op) {
-        Ok(()) => {}
+        // (It becomes the new one as soon as it has answered.)
+        Ok(()) | Err(ClientError::Closed) => {}
         Err(ClientError::Refused(refusal)) => {
             out::error(&refusal.message("restart"));
             return refusal.exit_code();
@@ -64,7 +65,7 @@ pub(crate) fn run(
     drop(client);
     let mut client = match successor_of(run_dir, &old) {
         Ok(client) => client,
-        Err(message) => return complain(&message),
+        Err(trouble) => return trouble.tell(program),
     };
     let new = client.hello().clone();
     let report = match taken_over(&mut client) {
@@ -89,19 +90,26 @@ pub(crate) fn run(
 }
 
 /// Waits for the daemon that follows.
-fn successor_of(run_dir: &Path, old: &Hello) -> Result<Client, String> {
+fn successor_of(run_dir: &Path, old: &Hello) -> Result<Client, Trouble> {
     let end = Instant::now() + ANSWER_TIMEOUT;
     loop {
         let last = match Client::connect(run_dir) {
             Ok(client) if client.hello().instance != old.instance => return Ok(client),
             Ok(_) => "the old one is still there".to_owned(),
+            // One hands its locks on to the other: if nobody has them, both are gone.
+            Err(error @ (ClientError::NoDaemon { .. } | ClientError::Left { .. })) => {
+                return Err(Trouble {
+                    message: format!("it has ended while it was being replaced: {error}"),
+                    code: EXIT_IN_THE_DARK,
+                });
+            }
             Err(error) => error.to_string(),
         };
         if Instant::now() >= end {
-            return Err(format!(
+            return Err(Trouble::new(format!(
                 "the new rdbd does not answer within {} seconds ({last}); see its log. Devices in use wait for a daemon",
                 ANSWER_TIMEOUT.as_secs()
-            ));
+            )));
         }
         std::thread::sleep(POLL);
     }

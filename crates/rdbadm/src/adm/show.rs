@@ -1,9 +1,9 @@
 //! What runs: `status`, `overview`, `proc`.
 
-use rdb_control::ResourceReport;
+use rdb_control::{Client, ResourceReport};
 
 use super::Command;
-use crate::exec::Executor;
+use crate::exec::{Executor, Trouble};
 use crate::status_text::Detail;
 use crate::watchdog::Watchdog;
 use crate::{out, status_json, status_reasons, status_text};
@@ -56,7 +56,13 @@ impl Command<'_> {
     pub(super) fn proc(&self) -> u8 {
         let executor = self.executor();
         let path = executor.run_dir.join(rdb_control::STATUS_NAME);
-        // A daemon that is stopped does not serve the file: who reads it waits in the kernel.
+        // A daemon that is stopped, or dead, does not serve the file: who reads it waits in the kernel. It is asked first, by whoever
+        // may ask.
+        if let Err(error) = Client::connect_within(&executor.run_dir, executor.limits)
+            && error.is_in_the_dark()
+        {
+            return Trouble::from(error).tell(self.program);
+        }
         let limit = executor.limits.short;
         let _watchdog = Watchdog::start(limit, &format!("{} proc", self.program));
         match std::fs::read_to_string(&path) {

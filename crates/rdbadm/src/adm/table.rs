@@ -9,16 +9,16 @@ use crate::verbs::{Flag, Own, Target, VERBS, Verb};
 
 const ABOUT_RESTART: &str = "Replace the daemon, under the devices in use
 
-The daemon brings its resources down, keeps the devices of the ublk front end for the new one, and becomes the new program; \
+The daemon brings its resources down, keeps the devices that are in use for the new one, and becomes the new program; \
 that brings everything up again and makes Primary what was. Whoever reads or writes meanwhile waits; the pause is printed for \
 each volume. The peer sees the connection end and come back, and has nothing to resync but what was written at that time.
 
 Before anything is touched, the new program is asked whether it can run here. The restart is refused while users have a device \
-that can not wait: a loop device that is mounted or open, clients of an NBD socket (unless --force is given), or a device whose \
-disk here is not UpToDate.
+that can not wait: clients of an NBD socket (unless --force is given), or a device whose disk here is not UpToDate; while users \
+of the peer have no other UpToDate data than this node's (unless --force is given); and by a daemon that is ending.
 
-Exit status: 0 if all is as before; 11 if users have a device that can not wait, or if a volume is not Primary again; 20 if \
-there is no daemon or the new one can not run.";
+Exit status: 0 if all is as before; 11 if it is refused, or if a volume is not Primary again; 20 if there is no daemon or the \
+new one can not run; 30 if the daemon has ended meanwhile, or does not say what runs.";
 
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {

@@ -1,0 +1,145 @@
+//! What becomes of the daemon: it serves, is to end, or is being replaced. These exclude each other.
+
+use std::path::PathBuf;
+
+use rdb_control::Refusal;
+use tokio::sync::watch;
+
+use crate::outcome::{Failure, Outcome};
+
+/// "Device is held open by someone" (`docs/spec/admin.md`, section 4.4).
+pub(crate) const HELD_OPEN: i32 = -12;
+/// "In transient state, retry after next state change" (`docs/spec/admin.md`, section 4.4).
+const IN_TRANSIENT_STATE: i32 = -18;
+
+/// What becomes of the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It serves.
+    #[default]
+    Serves,
+    /// It is to end: a signal or `shutdown` wants that. It does so when nobody would be cut off. There is no way back.
+    Ends {
+        /// Who has said so, in words.
+        says: &'static str,
+        /// Whom it waits for; empty while that is not known, and when it is nobody.
+        waits_for: String,
+    },
+    /// Another program goes on in this process. Back to serving if what runs can not be put on record.
+    Replaced {
+        /// The program.
+        program: PathBuf,
+        /// Everything has been handed over.
+        is_ready: bool,
+    },
+}
+
+/// The course, watched by whoever depends on it.
+#[derive(Debug, Default)]
+pub(crate) struct Life(watch::Sender<Course>);
+
+impl Life {
+    pub(crate) fn course(&self) -> Course {
+        self.0.borrow().clone()
+    }
+
+    /// The daemon is to end; it is told once.
+    pub(crate) fn is_told_to_end(&self, says: &'static str) {
+        let is_new = self.0.send_if_modified(|course| {
+            let serves = *course == Course::Serves;
+            if serves {
+                let waits_for = String::new();
+                *course = Course::Ends { says, waits_for };
+            }
+            serves
+        });
+        match is_new {
+            true => tracing::info!("{says}: going down"),
+            false => tracing::info!("{says}: it is ending already"),
+        }
+    }
+
+    /// Says whom the end waits for.
+    pub(crate) fn waits_for(&self, users: &str) {
+        self.0.send_modify(|course| {
+            if let Course::Ends { waits_for, .. } = course {
+                users.clone_into(waits_for);
+            }
+        });
+    }
+
+    /// Refuses what only a daemon that serves does.
+    pub(crate) fn check_serves(&self) -> Outcome<()> {
+        match self.course() {
+            Course::Serves => Ok(()),
+            Course::Ends { waits_for, .. } if waits_for.is_empty() => {
+                let mut refusal = Refusal::state(IN_TRANSIENT_STATE);
+                "it is ending".clone_into(&mut refusal.info);
+                Err(refusal.into())
+            }
+            Course::Ends { waits_for, .. } => {
+                let mut refusal = Refusal::state(HELD_OPEN);
+                refusal.info = format!("it is ending: {waits_for}");
+                Err(refusal.into())
+            }
+            Course::Replaced { .. } => {
+                Err(Failure::Error("it is being replaced already".to_owned()))
+            }
+        }
+    }
+
+    /// From now on this program goes on.
+    ///
+    /// # Errors
+    /// If the daemon is ending, or another one does so already.
+    pub(crate) fn begin_replacement(&self, program: PathBuf) -> Outcome<()> {
+        self.check_serves()?;
+        let is_ready = false;
+        let course = Course::Replaced { program, is_ready };
+        self.0.send_replace(course);
+        Ok(())
+    }
+
+    /// It does not, and nothing has been touched.
+    pub(crate) fn cancel_replacement(&self) {
+        self.0.send_replace(Course::Serves);
+    }
+
+    /// Everything has been handed over.
+    pub(crate) fn finish_replacement(&self) {
+        self.0.send_modify(|course| {
+            if let Course::Replaced { is_ready, .. } = course {
+                *is_ready = true;
+            }
+        });
+    }
+
+    pub(crate) fn is_being_replaced(&self) -> bool {
+        matches!(*self.0.borrow(), Course::Replaced { .. })
+    }
+
+    /// Comes when the daemon is not being replaced, or not any more.
+    pub(crate) async fn goes_on(&self) {
+        let mut watched = self.0.subscribe();
+        let is_over = |course: &Course| !matches!(course, Course::Replaced { .. });
+        if watched.wait_for(is_over).await.is_err() {
+            // Its sender lives as long as the node.
+            std::future::pending().await
+        }
+    }
+
+    /// Comes when the daemon is to end, or can be replaced.
+    pub(crate) async fn leaves(&self) -> Course {
+        let mut watched = self.0.subscribe();
+        let leaves = |course: &Course| match course {
+            Course::Serves => false,
+            Course::Ends { .. } => true,
+            Course::Replaced { is_ready, .. } => *is_ready,
+        };
+        let found = watched.wait_for(leaves).await.map(|course| course.clone());
+        match found {
+            Ok(course) => course,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
