@@ -215,7 +215,7 @@ impl<P: Payload> Resource<P> {
         self.run_after();
     }
 
-    /// (L42) What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
+    /// (L43) What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
     /// here meanwhile. (Marks tell, and writes that will be marked once the peer has answered.)
     pub(crate) fn disk_at_the_end(&self, nr: VolumeNr) -> DiskState {
         use crate::write::Part;

@@ -89,7 +89,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// (L40) A promotion waits beside a peer that has the data: a resync may be about to begin (2.6, row 8). If nothing changes
+    /// (L41) A promotion waits beside a peer that has the data: a resync may be about to begin (2.6, row 8). If nothing changes
     /// for a ping timeout there will be none, and users can be served with what the peer has.
     fn wait_for_resync(&mut self, nr: VolumeNr, force: bool) {
         let state = self.volume(nr).state;

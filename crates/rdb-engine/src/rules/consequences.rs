@@ -135,6 +135,8 @@ pub enum Act {
 pub enum Why {
     /// The peer's data are lost to us: what is written now is only here.
     PeerLost,
+    /// The peer, which has data that are not good, is lost: what is written now is only here.
+    BadPeerLost,
     /// A disk has come to a node whose users are alone with it.
     AttachedAlone,
 }
@@ -262,6 +264,20 @@ pub const CONSEQUENCES: &[Row] = &[
                 && t.facts.bitmap_uuid_is_zero
         },
         Act::NewGeneration(Why::PeerLost),
+    ),
+    // (L40) By its own record that disk may be as good as ours: it may have become so by an I/O error a moment ago.
+    row(
+        "",
+        "a Primary lost a peer whose disk is Inconsistent, no peer lacks anything yet",
+        |t| {
+            t.old.is_connected()
+                && !t.new.is_connected()
+                && t.new.pdsk == DiskState::Inconsistent
+                && t.new.disk == DiskState::UpToDate
+                && t.new.role == Role::Primary
+                && t.facts.bitmap_uuid_is_zero
+        },
+        Act::NewGeneration(Why::BadPeerLost),
     ),
     // (L6) What users write from now on is nowhere else, as after a promotion alone. (L20) The peer may be that Primary, without
     // the disk that had this name too: of the new generation that it was told of when it lost that disk nothing may have come

@@ -1,7 +1,7 @@
 //! Whether a peer that is there, and does not finish what it was sent within `ko-count` times `timeout`, is left
 //! (`docs/spec/behaviour.md`, section 7.4).
 //!
-//! (L41) A node with a good disk of its own goes on alone then: that is what the option is for. One that has none would fail its
+//! (L42) A node with a good disk of its own goes on alone then: that is what the option is for. One that has none would fail its
 //! users' requests, to be rid of the only copy that can serve them. DRBD does that; here the node goes on waiting, as long as
 //! the peer answers its pings: a disk that is slow, or full and waits for space (`on-no-space`), comes back.
 

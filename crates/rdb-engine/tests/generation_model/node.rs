@@ -194,6 +194,11 @@ impl Step<'_> {
             Act::SendUuids => self.send_uuids(n),
             Act::SendState => self.send_state(n),
             Act::NewGeneration(Why::PeerLost) => self.new_current(n),
+            Act::NewGeneration(Why::BadPeerLost) => {
+                if rules.renames_without_bad_peer {
+                    self.new_current(n);
+                }
+            }
             Act::NewGeneration(Why::AttachedAlone) => {
                 let alone = !new.is_connected() || rules.renames_at_attach_beside_diskless;
                 if rules.renames_at_lonely_attach && alone {

@@ -13,6 +13,8 @@ pub(crate) struct Rules {
     pub(crate) renames_at_lonely_attach: bool,
     /// So does one that is connected, to a peer without a disk.
     pub(crate) renames_at_attach_beside_diskless: bool,
+    /// A Primary that loses a peer with an Inconsistent disk takes a new name.
+    pub(crate) renames_without_bad_peer: bool,
     /// A Diskless Primary remembers that it was source when the link broke.
     pub(crate) remembers_open_source: bool,
     /// A Primary that loses its disk before a resync from it has begun leaves the peer, which lacks blocks.
@@ -32,6 +34,7 @@ impl Rules {
         notices_writes: false,
         renames_at_lonely_attach: false,
         renames_at_attach_beside_diskless: false,
+        renames_without_bad_peer: false,
         remembers_open_source: false,
         leaves_with_its_disk: false,
         leaves_contradictions: false,
@@ -45,6 +48,7 @@ impl Rules {
         notices_writes: true,
         renames_at_lonely_attach: true,
         renames_at_attach_beside_diskless: true,
+        renames_without_bad_peer: true,
         remembers_open_source: true,
         leaves_with_its_disk: true,
         leaves_contradictions: true,

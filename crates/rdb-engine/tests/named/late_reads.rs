@@ -89,7 +89,7 @@ fn what_follows_does_not_put_off_the_end_of_a_read_that_waits() {
     w.ends_well();
 }
 
-/// L41. A Primary that has no good disk waits for the peer that has the only one.
+/// L42. A Primary that has no good disk waits for the peer that has the only one.
 #[test]
 fn the_only_good_copy_is_waited_for_and_the_log_says_so() {
     let (mut w, id, reading) = waiting(82);

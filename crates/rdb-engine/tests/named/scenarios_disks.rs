@@ -293,7 +293,7 @@ fn s26_pass_on_a_promoted_node_reads_nothing_that_was_written_without_it() {
     invalidate_repairs(&mut w, 1);
 }
 
-/// L40. No resync is coming, so the promotion waits for none.
+/// L41. No resync is coming, so the promotion waits for none.
 #[test]
 fn s26_pass_on_a_node_that_was_demoted_since_is_promoted_beside_the_good_disk() {
     let mut w = passing_on(50);
@@ -308,7 +308,7 @@ fn s26_pass_on_a_node_that_was_demoted_since_is_promoted_beside_the_good_disk() 
     invalidate_repairs(&mut w, 0);
 }
 
-/// L42. Marks that are left when the resync ends say that the disk lacks blocks.
+/// L43. Marks that are left when the resync ends say that the disk lacks blocks.
 #[test]
 fn s26_pass_on_a_write_error_of_a_source_whose_target_has_come_to_the_end() {
     let mut w = passing_on(51);

@@ -98,6 +98,11 @@ const CASES: &[[&str; 4]] = &[
     ["Connected S/S U/D", "Connected S/P U/D", "", "NewGeneration(PeerLost)"],
     ["Connected S/S U/D", "Connected S/P U/D", "bitmap-uuid", ""],
     ["Connected S/S I/D", "Connected S/P I/D", "", "DistrustUnmarked"],
+    // L40: a bad disk that is lost.
+    ["Connected P/S U/I", "NetworkFailure P/? U/I", "", "NewGeneration(BadPeerLost)"],
+    ["Connected P/S U/I", "NetworkFailure P/? U/I", "bitmap-uuid", ""],
+    ["Connected S/S U/I", "NetworkFailure S/? U/I", "", ""],
+    ["WFConnection P/? U/I", "WFReportParams P/? U/I", "", ""],
     // A disk that comes to a lonely Primary.
     ["WFConnection P/? A/-", "WFConnection P/? U/-", "", "NewGeneration(AttachedAlone)"],
     ["WFConnection P/? A/-", "WFConnection P/? U/-", "bitmap-uuid", ""],
