@@ -252,35 +252,28 @@ fn users_may_be_cut_off_by_force() -> Result<()> {
     Ok(())
 }
 
-/// A node whose daemon stands still, until this is dropped.
-struct Stopped<'a>(&'a Node);
+/// A process that stands still, until this is dropped.
+struct Stopped(String);
 
-impl Drop for Stopped<'_> {
+impl Drop for Stopped {
     fn drop(&mut self) {
-        if let Some(pid) = self.0.pid() {
-            let _ = run_tool(10, "kill", &["-CONT", &pid.to_string()]);
-        }
+        let _ = run_tool(10, "kill", &["-CONT", &self.0]);
     }
 }
 
 #[test]
 fn a_peer_that_stands_still_holds_users_up_for_a_bounded_time() -> Result<()> {
-    let pair = Pair::synced(
-        "restart-still",
-        Plan {
-            // Nothing else finds out in time that the peer does not answer.
-            conf: rdb_tests::Conf {
-                intervals: "timeout 300; ping-int 60; ping-timeout 300; connect-int 60;".to_owned(),
-                ..rdb_tests::Conf::default()
-            },
-            ..Plan::default()
-        },
-    )?;
+    let mut pair = Pair::synced("restart-still", Plan::default())?;
+    // Nothing else finds out in time that the peer does not answer.
+    "timeout 300; ping-int 60; ping-timeout 300; connect-int 31;"
+        .clone_into(&mut pair.plan.conf.intervals);
+    pair.write_conf()?;
+    pair.alice.adm(&["adjust", "r0"])?;
     let mut client = pair.alice.nbd(0)?;
     client.write(4096, &[0x5a; 8192])?;
     client.flush()?;
     let pid = pair.bob.pid().unwrap_or_default().to_string();
-    let stopped = Stopped(&pair.bob);
+    let stopped = Stopped(pid.clone());
     run_tool(10, "kill", &["-STOP", &pid])?;
     let begun = Instant::now();
     let said = pair.alice.adm(&["restart", "--force"])?;
@@ -294,7 +287,12 @@ fn a_peer_that_stands_still_holds_users_up_for_a_bounded_time() -> Result<()> {
     ensure!(client.read(4096, 8192)? == [0x5a; 8192], "other data");
     client.write(4096, &[0x5b; 8192])?;
     drop((client, stopped));
-    pair.settle(90)?;
+    // With those it would take as long until they meet again.
+    pair.plan.conf = rdb_tests::Conf::default();
+    pair.write_conf()?;
+    pair.alice.adm(&["disconnect", "--force", "r0"])?;
+    pair.alice.adm(&["adjust", "r0"])?;
+    pair.settle(60)?;
     pair.alice.adm(&["secondary", "r0"])?;
     pair.disks_equal()
 }

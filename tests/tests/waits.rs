@@ -122,21 +122,27 @@ fn kill_all(node: &Node) -> Result<()> {
 #[test]
 fn a_restart_whose_daemons_are_killed_ends_at_once() -> Result<()> {
     let mut pair = Pair::synced("waits-restart-kill", Plan::default())?;
-    for delay_ms in [10, 20, 30, 40, 60, 100] {
+    let mut judged = 0;
+    for delay_ms in [5, 10, 20, 30, 40, 60] {
         let alice = &mut pair.alice;
-        let restart = spawn(alice, &["restart", "--force"])?;
+        let mut restart = spawn(alice, &["restart", "--force"])?;
         std::thread::sleep(Duration::from_millis(delay_ms));
+        let is_done = restart.try_wait()?.is_some();
         // Twice: one may have been about to start another.
         kill_all(alice)?;
         kill_all(alice)?;
         let begun = Instant::now();
         let (code, said) = end(restart)?;
         let passed = begun.elapsed();
-        ensure!(
-            passed < Duration::from_secs(10) && code == Some(30),
-            "{delay_ms} ms: {code:?} after {passed:?}: {said}"
-        );
-        ensure!(said.contains("has left r0"), "{delay_ms} ms: {said}");
+        // (On a machine without other work it may just have been done.)
+        if !(is_done || code == Some(0)) {
+            judged += 1;
+            ensure!(
+                passed < Duration::from_secs(10) && code == Some(30),
+                "{delay_ms} ms: {code:?} after {passed:?}: {said}"
+            );
+            ensure!(said.contains("has left r0"), "{delay_ms} ms: {said}");
+        }
         wait_until("its end", Duration::from_secs(10), || {
             Ok(alice.is_well().is_err())
         })?;
@@ -150,5 +156,6 @@ fn a_restart_whose_daemons_are_killed_ends_at_once() -> Result<()> {
         }
         pair.settle(60)?;
     }
+    ensure!(judged > 0, "none was killed in time");
     Ok(())
 }
