@@ -1,5 +1,5 @@
-//! What a node does at a change of state and at a packet: the order of the engine's `resource.rs`, `after.rs`,
-//! `handshake.rs`, `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
+//! What a node does at a change of state and at a packet: the order of the engine's `changes.rs`, `handshake/`,
+//! `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
 
 use rdb_engine::config::SplitBrainPolicy;
 use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, compare};
@@ -410,7 +410,7 @@ impl Step<'_> {
         }
     }
 
-    /// `handshake.rs`, `on_state`.
+    /// `handshake/peer_state.rs`, `on_state`.
     fn on_state(&mut self, n: usize, packet: VolumeState) {
         let own = self.state(n);
         if own.conn <= ConnState::TearDown {
