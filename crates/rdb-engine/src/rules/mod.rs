@@ -12,4 +12,5 @@ pub mod remembered;
 pub mod resync_reason;
 pub mod sizes;
 pub mod trouble;
+mod turn;
 pub mod withdrawal;
