@@ -49,11 +49,6 @@ impl<P: Payload> Resource<P> {
             self.protocol_error(format!("volume {nr}: P_STATE {:#010x}: {wrong}", word.0));
             return;
         }
-        let exchanges = matches!(packet.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
-        if exchanges && own.disk < DiskState::Negotiating {
-            // It has decided with a disk of ours that is gone meanwhile, and acts on it until it hears of that.
-            self.volume_mut(nr).peer.past |= Past::TOLD;
-        }
         self.release_first_state(nr);
         if packet.disk != DiskState::UpToDate {
             self.volume_mut(nr).peer.write_failed = false;
@@ -90,6 +85,13 @@ impl<P: Payload> Resource<P> {
             Meaning::Told(told) => told,
         };
         self.take_over(nr, packet, peer_ids, told);
+        let exchanges = matches!(packet.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
+        let takes_part = self.volume(nr).state.conn != ConnState::Connected;
+        if exchanges && own.disk <= DiskState::Negotiating && !takes_part {
+            // It has decided with a disk of ours that is gone meanwhile, and acts on it until it hears of that; the next disk
+            // may be here already.
+            self.volume_mut(nr).peer.past |= Past::TOLD;
+        }
     }
 
     /// What the peer's disk is, after a look at its generations if that is being negotiated. Nothing if they are not known,
