@@ -395,6 +395,7 @@ impl<P: Payload> Resource<P> {
         volume.grew_while_detached = grew;
         volume.size = attach.size;
         volume.counters = Default::default();
+        (volume.peer.sent, volume.peer.received) = (0, 0);
         let moved = layout.moved;
         let disk = Disk::new(
             attach.info,
@@ -514,7 +515,7 @@ impl<P: Payload> Resource<P> {
         );
         let change = if state.conn >= ConnState::Connected {
             let volume = self.volume_mut(nr);
-            volume.negotiated = Some((own, peer));
+            volume.peer.negotiated = Some((own, peer));
             if crate::state::is_there(volume.state.pdsk) {
                 volume.peer.ids = None; // fresh ones will come; those of a disk that attaches as ours does are fresh
             }

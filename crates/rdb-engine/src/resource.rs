@@ -13,9 +13,10 @@ use crate::effect::{Cause, Effect, Level};
 use crate::event::{DiskError, Event, Payload, Timer};
 use crate::ids::{IoTag, SendTag, Time, VolumeNr};
 use crate::net::Net;
+use crate::peer_reads::{BlockedRead, Purpose};
 use crate::peer_request::PeerWrite;
 use crate::state::VolumeState;
-use crate::volume::{BlockedRead, Disk, PeerKey, Purpose, RequestKey, Volume};
+use crate::volume::{Disk, PeerKey, RequestKey, Volume};
 use crate::write::AppRequest;
 
 /// Every decision of one resource, and no I/O.
