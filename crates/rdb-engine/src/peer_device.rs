@@ -12,7 +12,7 @@ use crate::generation::PeerIds;
 use crate::ids::Time;
 use crate::interval::Awaited;
 use crate::peer_reads::{BlockedRead, PeerReads};
-use crate::range_locks::ReadTicket;
+use crate::range_locks::{RangeLocks, ReadTicket};
 use crate::resync::Resync;
 use crate::rules::packets::Past;
 use crate::state::DiskState;
@@ -60,9 +60,9 @@ pub(crate) struct PeerDevice<P> {
     pub(crate) state_held: Option<StateWord>,
     /// Bits we announced in our last P_UUIDS, which set it. Without it the two nodes would compare different numbers.
     pub(crate) bits_announced: u64,
-    /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6). Starts at 0 when
-    /// parameters are sent. Without it the peer cannot order a write against acks on the other socket.
-    pub(crate) seq: u32,
+    /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6). Starts at 0 with
+    /// each connection. Without it the peer cannot order a write against acks on the other socket.
+    seq: u32,
 
     // ---- what the two disks are to each other --------------------------------------------------------------------
     /// What disk and pdsk would have become without a connection. Set by an attach while connected, cleared when the disk is
@@ -141,6 +141,71 @@ impl<P> PeerDevice<P> {
             pending: 0,
             unacked: 0,
         }
+    }
+
+    /// The connection is gone, and with it what the peer has told in it, what the nodes owed each other, and what was under
+    /// way between them; the ranges that were held for that are free. The only place where it is forgotten: who adds a field
+    /// has to say here whether it outlives a connection.
+    pub(crate) fn connection_ended(&mut self, held: &mut RangeLocks) {
+        let PeerDevice {
+            ids,
+            disk_size,
+            pace,
+            moved_on,
+            write_failed,
+            wants_us_as_target,
+            consider_resync,
+            past,
+            untold,
+            state_held,
+            seq,
+            bitmap_due,
+            resync,
+            reads_blocked,
+            peer_reads,
+            pending,
+            unacked,
+            // Set anew before it is asked for.
+            bits_announced: _,
+            // What the two disks are to each other.
+            negotiated: _,
+            loss_unrecorded: _,
+            source_open: _,
+            // Ends with the bits, which are being written.
+            full_sync_writing: _,
+            // Ends with the state of the connection, which is its own.
+            verify: _,
+            // Ends with the epochs, which outlive the connection until its writes have ended.
+            mirror_unflushed: _,
+            // Of all connections.
+            sent: _,
+            received: _,
+        } = self;
+        *ids = None;
+        *disk_size = 0;
+        *pace = None;
+        *moved_on = None;
+        *write_failed = false;
+        *wants_us_as_target = false;
+        *consider_resync = false;
+        *past = Past::empty();
+        *untold = false;
+        *state_held = None;
+        *seq = 0;
+        *bitmap_due = BitmapDue::No;
+        resync.connection_ended(held);
+        for read in core::mem::take(reads_blocked).into_values() {
+            peer_reads.end(read.bytes);
+        }
+        peer_reads.forget_due();
+        *pending = 0;
+        *unacked = 0;
+    }
+
+    /// A connection begins. What a lost peer has written and no flush made durable: its barrier was not acknowledged, so the
+    /// writer has marked it. The barriers of this connection say nothing of it.
+    pub(crate) fn connection_begins(&mut self) {
+        self.mirror_unflushed = false;
     }
 
     /// Whether our users' new writes wait for what the two nodes are exchanging.

@@ -10,7 +10,6 @@ use super::refusal::{Refusal, pause_ms};
 use crate::effect::{Effect, Level};
 use crate::event::{LossCause, Payload, Timer};
 use crate::resource::Resource;
-use crate::rules::packets::Past;
 use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState};
 
@@ -145,24 +144,10 @@ impl<P: Payload> Resource<P> {
             self.emit(Effect::ClearTimer { timer });
         }
         for nr in self.volume_numbers() {
-            self.resync_connection_lost(nr);
             let volume = self.volume_mut(nr);
-            volume.peer.untold = false;
-            volume.peer.ids = None;
-            volume.peer.past = Past::empty();
-            volume.peer.disk_size = 0;
-            volume.peer.pace = None;
-            volume.peer.moved_on = None;
-            volume.peer.write_failed = false;
-            volume.peer.wants_us_as_target = false;
-            volume.peer.state_held = None;
-            volume.peer.consider_resync = false;
-            volume.peer.pending = 0;
-            volume.peer.unacked = 0;
-            for read in core::mem::take(&mut volume.peer.reads_blocked).into_values() {
-                volume.peer.peer_reads.end(read.bytes);
-            }
-            volume.peer.peer_reads.forget_due();
+            volume.peer.connection_ended(&mut volume.held);
+            let timer = Timer::ResyncStep(nr);
+            self.emit(Effect::ClearTimer { timer });
         }
         self.settle_transfer_log();
         for nr in self.volume_numbers() {
@@ -171,7 +156,7 @@ impl<P: Payload> Resource<P> {
                 crate::metadata::MdKind::ChangedPages,
                 crate::metadata::Then::Nothing,
             );
-            self.retry_waiting(nr);
+            self.retry_blocked(nr);
         }
         self.admin_connection_lost();
     }
