@@ -2,7 +2,7 @@
 
 use crate::bitmap_exchange::BitmapDue;
 use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::event::{ConnTimer, Payload};
 use crate::generation::{PeerIds, same};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
@@ -64,8 +64,8 @@ impl<P: Payload> Resource<P> {
             Act::SourceLost => self.source_lost(nr),
             Act::WriteBitmap => self.md(nr, MdKind::ChangedPages, Then::Nothing),
             Act::LimitNegotiation => self.limit_negotiation(nr),
-            Act::NegotiationOver => self.clear_timer(Timer::Negotiation(nr)),
-            Act::SyncUuidOver => self.clear_timer(Timer::SyncUuid(nr)),
+            Act::NegotiationOver => self.clear_conn_timer(ConnTimer::Negotiation(nr)),
+            Act::SyncUuidOver => self.clear_conn_timer(ConnTimer::SyncUuid(nr)),
             Act::FullSync => {
                 self.volume_mut(nr).hold_writes += 1;
                 self.md_full_sync(nr, Then::FullSyncReady);
@@ -103,10 +103,6 @@ impl<P: Payload> Resource<P> {
                 self.continue_peer_reads(nr);
             }
         }
-    }
-
-    fn clear_timer(&mut self, timer: Timer) {
-        self.emit(Effect::ClearTimer { timer });
     }
 
     fn unmark_primary(&mut self, nr: VolumeNr) {

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::event::{ConnTimer, Payload};
 use crate::generation::same;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
@@ -223,10 +223,7 @@ impl<P: Payload> Resource<P> {
         if effects.contains(Now::RESYNC_CONTINUES) {
             volume.peer.resync.resume(now);
             self.log_volume(Level::Info, nr, "Syncer continues.");
-            self.emit(Effect::SetTimer {
-                timer: Timer::ResyncStep(nr),
-                at: now,
-            });
+            self.set_conn_timer(ConnTimer::ResyncStep(nr), now);
         }
         if effects.contains(Now::RESYNC_SUSPENDED) {
             self.volume_mut(nr).peer.resync.pause(now);

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::effect::{Effect, Level, RequestError};
-use crate::event::{Payload, Timer};
+use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
@@ -98,10 +98,10 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn await_record_of_loss(&mut self, nr: VolumeNr) {
         self.await_record(nr);
         let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
-        self.emit(Effect::SetTimer {
-            timer: Timer::LossUnrecorded(nr),
-            at: self.now.plus_ms(u64::from(timeout_ds) * 100),
-        });
+        self.set_conn_timer(
+            ConnTimer::LossUnrecorded(nr),
+            self.now.plus_ms(u64::from(timeout_ds) * 100),
+        );
     }
 
     /// We are Primary, and our disk is not as good any more as its record says.
@@ -109,8 +109,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let shared = volume.disk.as_deref().map(|disk| disk.ids().current);
         volume.peer.loss_unrecorded = shared;
-        let timer = Timer::LossUnrecorded(nr);
-        self.emit(Effect::ClearTimer { timer }); // of an earlier loss
+        self.clear_conn_timer(ConnTimer::LossUnrecorded(nr)); // of an earlier loss
     }
 
     /// Our own record says that our disk is Inconsistent.

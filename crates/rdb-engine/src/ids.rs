@@ -28,6 +28,35 @@ impl fmt::Display for VolumeNr {
     }
 }
 
+/// A connection of the resource to one of its peers. There is one for now, [`ConnId::FIRST`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId(pub u32);
+
+impl ConnId {
+    /// The one that there is.
+    pub const FIRST: ConnId = ConnId(0);
+}
+
+/// One life of a connection, from two paired sockets to their loss. What was begun for a peer carries it, so that nothing of
+/// an old one reaches a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Session {
+    /// Which connection.
+    pub(crate) of: ConnId,
+    /// Which of its lives: counted by pairings and losses.
+    pub(crate) nr: u32,
+}
+
+impl Session {
+    /// The connection has been paired, or lost: what follows belongs to another life.
+    pub(crate) fn next(self) -> Session {
+        Session {
+            nr: self.nr.wrapping_add(1),
+            ..self
+        }
+    }
+}
+
 /// The engine's handle of one I/O that it asked the driver for; answered by exactly one event with it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IoTag(pub u64);

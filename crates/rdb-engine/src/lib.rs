@@ -55,12 +55,13 @@ mod volume;
 mod write;
 
 pub use effect::{
-    AdminError, Cause, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
+    AdminError, Cause, ConnEffect, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
 };
 pub use event::{
-    Command, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload, Request, RequestKind, Timer,
+    Command, ConnEvent, ConnTimer, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload,
+    Request, RequestKind, Timer,
 };
-pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
+pub use ids::{AdminId, ConnId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
 pub use space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};

@@ -2,7 +2,6 @@
 
 use replica_proto::DiskState;
 
-use crate::effect::Effect;
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
@@ -52,10 +51,7 @@ impl<P: Payload> Resource<P> {
         };
         if disk.lazy_since.is_none() {
             disk.lazy_since = Some(now);
-            self.emit(Effect::SetTimer {
-                timer: Timer::MetadataSync(nr),
-                at: now.plus_ms(LAZY_BITMAP_MS),
-            });
+            self.set_timer(Timer::MetadataSync(nr), now.plus_ms(LAZY_BITMAP_MS));
         }
     }
 

@@ -8,7 +8,7 @@ use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{Session, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::range_locks::{Queued, Ticket, Waiter};
 use crate::resource::{Io, Resource};
@@ -20,7 +20,7 @@ use crate::volume::{Holder, PeerKey, RequestOrPeer, Volume};
 pub(crate) struct PeerWrite<P> {
     pub(crate) volume: VolumeNr,
     /// The connection it came over: acks are owed only to that.
-    pub(crate) connection: u32,
+    pub(crate) session: Session,
     pub(crate) epoch: u64,
     sector: u64,
     bytes: u32,
@@ -78,7 +78,7 @@ impl<P: Payload> Resource<P> {
         kind: MirrorKind,
         payload: Option<P>,
     ) {
-        let connection = self.net.connection;
+        let session = self.net.session;
         let volume = self.volume(nr);
         let sector = header.sector;
         let end = sector.saturating_add(u64::from(bytes / 512));
@@ -101,7 +101,7 @@ impl<P: Payload> Resource<P> {
         let epoch = self.net.epochs.add();
         let key = self.peer_writes.insert(PeerWrite {
             volume: nr,
-            connection,
+            session,
             epoch,
             sector,
             bytes,
@@ -141,9 +141,9 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the disk has still to take what a peer has sent over a connection that is lost.
     pub(crate) fn has_writes_of_lost_peer(&self, nr: VolumeNr) -> bool {
-        let connection = self.net.connection;
+        let session = self.net.session;
         let mut writes = self.peer_writes.iter().map(|(_, write)| write);
-        writes.any(|write| write.volume == nr && write.connection != connection)
+        writes.any(|write| write.volume == nr && write.session != session)
     }
 
     /// Lets mirrored writes go to the disk, in order: a write of a later epoch waits until all earlier epochs are
@@ -296,11 +296,8 @@ impl<P: Payload> Resource<P> {
         key: PeerKey,
         result: Result<(), DiskError>,
     ) {
-        let (sector, connection) = (
-            self.peer_writes[key].sector,
-            self.peer_writes[key].connection,
-        );
-        let current = connection == self.net.epochs_of;
+        let (sector, session) = (self.peer_writes[key].sector, self.peer_writes[key].session);
+        let current = session == self.net.epochs_of;
         let volume = self.volume_mut(nr);
         volume.held.remove(sector);
         volume.peer.mirror_unflushed |= current;
@@ -328,7 +325,7 @@ impl<P: Payload> Resource<P> {
         let write = self.peer_writes.remove(key);
         let nr = write.volume;
         let sectors = u64::from(write.bytes / 512);
-        let current = write.connection == self.net.connection;
+        let current = write.session == self.net.session;
         if write.al_held {
             let (first, last) = write.extents();
             if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {

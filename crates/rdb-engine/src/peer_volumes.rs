@@ -11,8 +11,8 @@ use alloc::format;
 
 use replica_proto::Packet;
 
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::effect::Level;
+use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
 use crate::net::Phase;
 use crate::resource::Resource;
@@ -25,10 +25,10 @@ impl<P: Payload> Resource<P> {
     /// The exchange of parameters has begun: it has its end by time.
     pub(crate) fn limit_exchange(&mut self) {
         let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
-        self.emit(Effect::SetTimer {
-            timer: Timer::Handshake,
-            at: self.now.plus_ms(u64::from(timeout_ds) * 100),
-        });
+        self.set_conn_timer(
+            ConnTimer::Handshake,
+            self.now.plus_ms(u64::from(timeout_ds) * 100),
+        );
     }
 
     /// The peer has had `timeout` to tell of its volumes.

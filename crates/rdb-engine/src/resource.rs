@@ -9,9 +9,9 @@ use replica_proto::{BlockId, Packet};
 use slab::Slab;
 
 use crate::admin::Admin;
-use crate::effect::{Cause, Effect, Level};
-use crate::event::{DiskError, Event, Payload, Timer};
-use crate::ids::{IoTag, SendTag, Time, VolumeNr};
+use crate::effect::{Cause, ConnEffect, Effect, Level};
+use crate::event::{ConnEvent, ConnTimer, DiskError, Event, Payload, Timer};
+use crate::ids::{ConnId, IoTag, SendTag, Session, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_reads::{BlockedRead, Purpose};
 use crate::peer_request::PeerWrite;
@@ -73,24 +73,24 @@ pub(crate) enum Io {
         bytes: u32,
         block_id: BlockId,
         purpose: Purpose,
-        connection: u32,
+        session: Session,
     },
     /// What this target has, for a request with its digest.
     ChecksumRead {
         volume: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
     },
     /// Resync data being written.
     ResyncWrite {
         volume: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
     },
     /// The flush that makes received epochs durable.
-    EpochFlush { volume: VolumeNr, connection: u32 },
+    EpochFlush { volume: VolumeNr, session: Session },
     /// A metadata write or read.
     Meta { volume: VolumeNr },
     /// A read of an attach.
@@ -127,7 +127,7 @@ impl<P: Payload> Resource<P> {
             said: None,
             fx: Vec::new(),
             volumes: BTreeMap::new(),
-            net: Net::new(),
+            net: Net::new(ConnId::FIRST),
             admin: Admin::default(),
             io: Slab::new(),
             requests: Slab::new(),
@@ -163,14 +163,29 @@ impl<P: Payload> Resource<P> {
             Event::DiskDone { tag, result } => self.on_disk_done(tag, result),
             Event::MetaDone { tag, result } => self.on_meta_done(tag, result),
             Event::NoSpace { tag, error } => self.on_no_space(tag, error),
-            Event::Paired {
+            Event::Connection(of, event) => self.on_connection_event(of, event),
+            Event::Timer(timer) => self.on_timer(timer),
+            Event::Admin { id, command } => self.on_admin(id, command),
+            Event::Withdraw { id } => self.on_withdraw(id),
+        }
+        self.check_deferred();
+        self.settle();
+        core::mem::swap(&mut self.fx, effects);
+    }
+
+    fn on_connection_event(&mut self, of: ConnId, event: ConnEvent<P>) {
+        if !self.is_known(of) {
+            return;
+        }
+        match event {
+            ConnEvent::Paired {
                 resolve_conflicts,
                 called,
                 challenge,
             } => self.on_paired(resolve_conflicts, called, challenge),
-            Event::ChallengeReflected => self.on_challenge_reflected(),
-            Event::PairingHindered(hindrance) => self.on_pairing_hindered(hindrance),
-            Event::Received {
+            ConnEvent::ChallengeReflected => self.on_challenge_reflected(),
+            ConnEvent::PairingHindered(hindrance) => self.on_pairing_hindered(hindrance),
+            ConnEvent::Received {
                 volume,
                 packet,
                 digest,
@@ -181,34 +196,44 @@ impl<P: Payload> Resource<P> {
                     self.on_packet(nr, packet, payload);
                 }
             }
-            Event::ConnectionLost { socket, cause } => self.on_connection_lost(socket, cause),
-            Event::Sent { tag } => self.on_sent(tag),
-            Event::SendStalled { socket } => self.on_send_stalled(socket),
-            Event::Timer(timer) => self.on_timer(timer),
-            Event::Admin { id, command } => self.on_admin(id, command),
-            Event::Withdraw { id } => self.on_withdraw(id),
+            ConnEvent::Lost { socket, cause } => self.on_connection_lost(socket, cause),
+            ConnEvent::Sent { tag } => self.on_sent(tag),
+            ConnEvent::SendStalled { socket } => self.on_send_stalled(socket),
         }
-        self.check_deferred();
-        self.settle();
-        core::mem::swap(&mut self.fx, effects);
+    }
+
+    /// Whether there is such a connection; the driver, which has been given its id, makes a mistake otherwise.
+    fn is_known(&self, id: ConnId) -> bool {
+        let known = id == self.net.session.of;
+        debug_assert!(known, "there is no connection {}", id.0);
+        known
     }
 
     fn on_timer(&mut self, timer: Timer) {
         match timer {
-            Timer::Reconnect => self.on_reconnect_timer(),
-            Timer::Handshake => self.on_handshake_timer(),
-            Timer::Keepalive => self.on_keepalive_timer(),
-            Timer::RequestTimeout => self.on_request_timer(),
-            Timer::BlockTimeout => self.on_block_timer(),
-            Timer::Barrier => self.on_barrier_timer(),
-            Timer::EpochFlush => self.on_epoch_flush_timer(),
-            Timer::ResyncStep(nr) => self.on_resync_timer(nr),
+            Timer::Connection(of, timer) => self.on_conn_timer(of, timer),
             Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
-            Timer::LossUnrecorded(nr) => self.on_loss_timer(nr),
-            Timer::Negotiation(nr) => self.on_negotiation_timer(nr),
-            Timer::SyncUuid(nr) => self.on_sync_uuid_timer(nr),
             Timer::Admin => self.on_admin_timer(),
             Timer::NoSpace(nr) => self.on_space_timer(nr),
+        }
+    }
+
+    fn on_conn_timer(&mut self, of: ConnId, timer: ConnTimer) {
+        if !self.is_known(of) {
+            return;
+        }
+        match timer {
+            ConnTimer::Reconnect => self.on_reconnect_timer(),
+            ConnTimer::Handshake => self.on_handshake_timer(),
+            ConnTimer::Keepalive => self.on_keepalive_timer(),
+            ConnTimer::RequestTimeout => self.on_request_timer(),
+            ConnTimer::BlockTimeout => self.on_block_timer(),
+            ConnTimer::Barrier => self.on_barrier_timer(),
+            ConnTimer::EpochFlush => self.on_epoch_flush_timer(),
+            ConnTimer::ResyncStep(nr) => self.on_resync_timer(nr),
+            ConnTimer::LossUnrecorded(nr) => self.on_loss_timer(nr),
+            ConnTimer::Negotiation(nr) => self.on_negotiation_timer(nr),
+            ConnTimer::SyncUuid(nr) => self.on_sync_uuid_timer(nr),
         }
     }
 
@@ -240,7 +265,7 @@ impl<P: Payload> Resource<P> {
                 bytes,
                 block_id,
                 purpose,
-                connection,
+                session,
                 ..
             } => {
                 let read = BlockedRead {
@@ -249,26 +274,26 @@ impl<P: Payload> Resource<P> {
                     block_id,
                     purpose,
                 };
-                self.on_peer_read_io(nr, read, connection, result);
+                self.on_peer_read_io(nr, read, session, result);
             }
             Io::ChecksumRead {
                 sector,
                 bytes,
-                connection,
+                session,
                 ..
             } => {
-                self.on_checksum_read_io(nr, sector, bytes, connection, result);
+                self.on_checksum_read_io(nr, sector, bytes, session, result);
             }
             Io::ResyncWrite {
                 sector,
                 bytes,
-                connection,
+                session,
                 ..
             } => {
-                self.on_resync_write_io(nr, sector, bytes, connection, result.map(|_| ()));
+                self.on_resync_write_io(nr, sector, bytes, session, result.map(|_| ()));
             }
-            Io::EpochFlush { connection, .. } => {
-                self.on_epoch_flush_io(nr, connection, result.map(|_| ()))
+            Io::EpochFlush { session, .. } => {
+                self.on_epoch_flush_io(nr, session, result.map(|_| ()))
             }
             Io::MetaFlushData { .. } => {
                 if result.is_ok()
@@ -340,6 +365,27 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn emit(&mut self, effect: Effect<P>) {
         self.fx.push(effect);
+    }
+
+    /// For the connection.
+    pub(crate) fn emit_conn(&mut self, effect: ConnEffect<P>) {
+        self.emit(Effect::Connection(self.net.session.of, effect));
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, at: Time) {
+        self.emit(Effect::SetTimer { timer, at });
+    }
+
+    pub(crate) fn clear_timer(&mut self, timer: Timer) {
+        self.emit(Effect::ClearTimer { timer });
+    }
+
+    pub(crate) fn set_conn_timer(&mut self, timer: ConnTimer, at: Time) {
+        self.set_timer(Timer::Connection(self.net.session.of, timer), at);
+    }
+
+    pub(crate) fn clear_conn_timer(&mut self, timer: ConnTimer) {
+        self.clear_timer(Timer::Connection(self.net.session.of, timer));
     }
 
     /// Whether what is being handled is what somebody else did, who may repeat it.
@@ -458,17 +504,12 @@ impl<P: Payload> Resource<P> {
 /// Whether it is the doing of others, who may repeat it.
 fn cause_of<P>(event: &Event<P>) -> Cause {
     match event {
-        Event::Paired { .. }
-        | Event::ChallengeReflected
-        | Event::Received { .. }
-        | Event::ConnectionLost { .. }
-        | Event::SendStalled { .. } => Cause::Others,
+        Event::Connection(_, ConnEvent::PairingHindered(_) | ConnEvent::Sent { .. }) => Cause::Own,
+        Event::Connection(..) => Cause::Others,
         Event::Request(_)
         | Event::DiskDone { .. }
         | Event::MetaDone { .. }
         | Event::NoSpace { .. }
-        | Event::PairingHindered(_)
-        | Event::Sent { .. }
         | Event::Timer(_)
         | Event::Admin { .. }
         | Event::Withdraw { .. } => Cause::Own,

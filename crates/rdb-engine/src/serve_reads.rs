@@ -6,7 +6,7 @@ use replica_proto::{BlockAck, BlockRequest, DataHeader, DpFlags, Packet};
 
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
-use crate::ids::{Time, VolumeNr};
+use crate::ids::{Session, Time, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::{Io, Resource};
 use crate::state::{ConnState, DiskState};
@@ -85,14 +85,14 @@ impl<P: Payload> Resource<P> {
             Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
             Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
-        let connection = self.net.connection;
+        let session = self.net.session;
         let tag = self.start_data_io(Io::PeerRead {
             volume: nr,
             sector,
             bytes,
             block_id,
             purpose,
-            connection,
+            session,
         });
         self.emit(Effect::Read {
             volume: nr,
@@ -124,10 +124,10 @@ impl<P: Payload> Resource<P> {
         &mut self,
         nr: VolumeNr,
         read: BlockedRead,
-        connection: u32,
+        session: Session,
         result: Result<Option<P>, DiskError>,
     ) {
-        let current = connection == self.net.connection && self.is_up();
+        let current = session == self.net.session && self.is_up();
         self.volume_mut(nr).peer.peer_reads.end(read.bytes);
         self.peer_read_done(nr, read, current, result);
         self.continue_peer_reads(nr);

@@ -99,8 +99,7 @@ impl<P: Payload> Resource<P> {
 
     fn set_space_timer(&mut self, nr: VolumeNr) {
         let at = self.now.plus_ms(RETRY_MS);
-        let timer = Timer::NoSpace(nr);
-        self.emit(Effect::SetTimer { timer, at });
+        self.set_timer(Timer::NoSpace(nr), at);
     }
 
     /// Time for another try.
@@ -146,8 +145,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let (since, passed) = (space.since.take(), space.passed);
-        let timer = Timer::NoSpace(nr);
-        self.emit(Effect::ClearTimer { timer });
+        self.clear_timer(Timer::NoSpace(nr));
         if let Some(since) = since.filter(|_| ok) {
             let seconds = now.ms_since(since) / 1000;
             let text = format!(

@@ -11,8 +11,8 @@ use replica_proto::{BarrierNr, Packet};
 
 use crate::Bug;
 use crate::effect::{Effect, Level};
-use crate::event::{DiskError, Payload, Timer};
-use crate::ids::{Time, VolumeNr};
+use crate::event::{ConnTimer, DiskError, Payload};
+use crate::ids::{Session, Time, VolumeNr};
 use crate::resource::{Io, Resource};
 use crate::state::ConnState;
 use crate::volume::{PeerKey, RequestKey};
@@ -168,10 +168,7 @@ impl<P: Payload> Resource<P> {
         log.barrier_due = Some(nr);
         if !core::mem::replace(&mut log.barrier_timer, true) {
             let at = self.now.plus_ms(BARRIER_LATE_MS);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Barrier,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Barrier, at);
         }
     }
 
@@ -297,10 +294,7 @@ impl<P: Payload> Resource<P> {
 
     fn look_at_requests(&mut self, at: Time) {
         self.net.requests_watched = true;
-        self.emit(Effect::SetTimer {
-            timer: Timer::RequestTimeout,
-            at,
-        });
+        self.set_conn_timer(ConnTimer::RequestTimeout, at);
     }
 
     /// When the oldest request was sent that the peer owes something for: a write its acknowledgement or its epoch's
@@ -395,10 +389,7 @@ impl<P: Payload> Resource<P> {
             self.net.explicit_flush && epochs.waiting.is_empty() && writes < FLUSH_GATHER_WRITES;
         if gather && now < due {
             if !core::mem::replace(&mut epochs.timer_set, true) {
-                self.emit(Effect::SetTimer {
-                    timer: Timer::EpochFlush,
-                    at: due,
-                });
+                self.set_conn_timer(ConnTimer::EpochFlush, due);
             }
             return;
         }
@@ -444,7 +435,7 @@ impl<P: Payload> Resource<P> {
             volumes += 1;
             let tag = self.start_data_io(Io::EpochFlush {
                 volume: nr,
-                connection: self.net.epochs_of,
+                session: self.net.epochs_of,
             });
             self.emit(Effect::Flush { volume: nr, tag });
         }
@@ -457,7 +448,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_epoch_flush_io(
         &mut self,
         nr: VolumeNr,
-        connection: u32,
+        session: Session,
         result: Result<(), DiskError>,
     ) {
         if let Err(error) = &result {
@@ -468,7 +459,7 @@ impl<P: Payload> Resource<P> {
             );
             self.fail_disk(nr);
         }
-        if connection != self.net.epochs_of {
+        if session != self.net.epochs_of {
             return; // of a connection whose epochs nobody waits for any more
         }
         if result.is_err() {

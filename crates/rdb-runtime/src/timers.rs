@@ -1,6 +1,6 @@
 //! What is to happen later: one slot a timer, few of them.
 
-use rdb_engine::{Time, Timer};
+use rdb_engine::{ConnId, ConnTimer, Time, Timer};
 
 use replica_proto::Socket;
 
@@ -75,13 +75,22 @@ mod tests {
     fn timers_expire_in_order_once() {
         let mut timers = Timers::default();
         timers.set(Slot::Pairing, Time(30));
-        timers.set(Slot::Engine(Timer::Keepalive), Time(10));
+        timers.set(
+            Slot::Engine(Timer::Connection(ConnId::FIRST, ConnTimer::Keepalive)),
+            Time(10),
+        );
         timers.set(Slot::Closing, Time(20));
         timers.set(Slot::Pairing, Time(5));
         assert_eq!(timers.next(), Some(Time(5)));
         assert_eq!(timers.pop(Time(4)), None);
         assert_eq!(timers.pop(Time(15)), Some(Slot::Pairing));
-        assert_eq!(timers.pop(Time(15)), Some(Slot::Engine(Timer::Keepalive)));
+        assert_eq!(
+            timers.pop(Time(15)),
+            Some(Slot::Engine(Timer::Connection(
+                ConnId::FIRST,
+                ConnTimer::Keepalive
+            )))
+        );
         assert_eq!(timers.pop(Time(15)), None);
         assert!(timers.is_set(Slot::Closing));
         timers.clear(Slot::Closing);

@@ -107,11 +107,11 @@ impl<P: Payload> Resource<P> {
             }
         }
         let (mask, val) = change.to_mask_val();
-        let connection = self.net.connection;
+        let session = self.net.session;
         self.admin.ask = Some(Ask {
             volume: None,
             reply: None,
-            connection,
+            session,
         });
         self.net.disconnect_sent = true;
         self.set_stage(Stage::Change);

@@ -14,7 +14,7 @@ use replica_proto::{Packet, StateChange, StateWord};
 
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
-use crate::ids::{AdminId, Time, VolumeNr};
+use crate::ids::{AdminId, Session, Time, VolumeNr};
 use crate::metadata::Then;
 use crate::resource::Resource;
 use crate::rules::packets::Past;
@@ -89,7 +89,7 @@ struct Ask {
     /// `None`: the connection.
     volume: Option<VolumeNr>,
     reply: Option<i32>,
-    connection: u32,
+    session: Session,
 }
 
 /// Answers that nobody waits for any more.
@@ -212,23 +212,21 @@ impl<P: Payload> Resource<P> {
     /// Whether a change of ours waits for the peer's word. The peer may have made it already.
     pub(crate) fn asks_peer(&self) -> bool {
         let ask = self.admin.ask.as_ref();
-        let current = ask.is_some_and(|ask| ask.connection == self.net.connection);
+        let current = ask.is_some_and(|ask| ask.session == self.net.session);
         current || !self.admin.owed.is_empty()
     }
 
     pub(crate) fn admin_done(&mut self, result: Result<(), AdminError>) {
         if let Some(op) = self.admin.current.take() {
             self.admin.held_open = None;
-            let connection = self.net.connection;
-            let is_open = |ask: &Ask| ask.reply.is_none() && ask.connection == connection;
+            let session = self.net.session;
+            let is_open = |ask: &Ask| ask.reply.is_none() && ask.session == session;
             if let Some(ask) = self.admin.ask.take().filter(is_open) {
                 let owed = self.admin.owed.entry(ask.volume).or_default();
                 owed.answers += 1;
                 owed.detach |= matches!(op.command, Command::Detach { .. });
             }
-            self.emit(Effect::ClearTimer {
-                timer: Timer::Admin,
-            });
+            self.clear_timer(Timer::Admin);
             self.emit(Effect::AdminDone { id: op.id, result });
         }
     }
@@ -282,12 +280,12 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn admin_connection_lost(&mut self) {
         self.admin_ready(Stage::Ping);
         self.admin.owed.clear();
-        let connection = self.net.connection;
+        let session = self.net.session;
         if self
             .admin
             .ask
             .as_ref()
-            .is_some_and(|a| a.connection != connection)
+            .is_some_and(|a| a.session != session)
         {
             self.admin.ask = None; // decided without the peer now
         }
@@ -474,11 +472,11 @@ impl<P: Payload> Resource<P> {
                     };
                 }
                 let (mask, val) = change.to_mask_val();
-                let connection = self.net.connection;
+                let session = self.net.session;
                 self.admin.ask = Some(Ask {
                     volume: Some(nr),
                     reply: None,
-                    connection,
+                    session,
                 });
                 let request = StateChange {
                     mask: StateWord(mask),

@@ -75,10 +75,7 @@ impl<P: Payload> Resource<P> {
                 }
                 self.set_stage(Stage::Pause);
                 let at = self.now.plus_ms(self.net.ping_timeout_ms() + 100);
-                self.emit(Effect::SetTimer {
-                    timer: Timer::Admin,
-                    at,
-                });
+                self.set_timer(Timer::Admin, at);
             }
             Asked::Done(Err(error)) => {
                 if error != StateError::FailedByPeer {
@@ -108,10 +105,7 @@ impl<P: Payload> Resource<P> {
             _ => {
                 op.settled = false;
                 op.waits_since = Some((state, at));
-                self.emit(Effect::SetTimer {
-                    timer: Timer::Admin,
-                    at,
-                });
+                self.set_timer(Timer::Admin, at);
             }
         }
     }

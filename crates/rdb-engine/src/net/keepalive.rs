@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use replica_proto::{Packet, Socket};
 
 use super::{Phase, PingWaiter};
-use crate::effect::{Cause, Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::effect::{Cause, Level};
+use crate::event::{ConnTimer, Payload};
 use crate::ids::{Time, VolumeNr};
 use crate::resource::Resource;
 use crate::rules::expulsion;
@@ -35,10 +35,7 @@ impl<P: Payload> Resource<P> {
         if self.net.ping_sent_at.is_none() {
             self.net.ping_sent_at = Some(self.now);
             let at = self.now.plus_ms(self.net.ping_timeout_ms());
-            self.emit(Effect::SetTimer {
-                timer: Timer::Keepalive,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Keepalive, at);
         }
     }
 
@@ -54,10 +51,7 @@ impl<P: Payload> Resource<P> {
             let at = self
                 .now
                 .plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Keepalive,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Keepalive, at);
         }
         let acked = self.net.pings_acked;
         let mut due = Vec::new();
@@ -94,19 +88,13 @@ impl<P: Payload> Resource<P> {
                 self.lose_connection(ConnState::NetworkFailure);
             } else {
                 let at = self.net.last_received.plus_ms(limit);
-                self.emit(Effect::SetTimer {
-                    timer: Timer::Keepalive,
-                    at,
-                });
+                self.set_conn_timer(ConnTimer::Keepalive, at);
             }
         } else if quiet_ms >= interval {
             self.ping(None);
         } else {
             let at = self.net.last_received.plus_ms(interval);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Keepalive,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Keepalive, at);
         }
     }
 
@@ -119,10 +107,7 @@ impl<P: Payload> Resource<P> {
         if limit > 0 && !self.net.blocks_watched {
             self.net.blocks_watched = true;
             let at = self.now.plus_ms(limit);
-            self.emit(Effect::SetTimer {
-                timer: Timer::BlockTimeout,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
     }
 
@@ -163,10 +148,7 @@ impl<P: Payload> Resource<P> {
         }
         if let Some(at) = next {
             self.net.blocks_watched = true;
-            self.emit(Effect::SetTimer {
-                timer: Timer::BlockTimeout,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
     }
 

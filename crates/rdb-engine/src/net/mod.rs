@@ -24,9 +24,9 @@ use self::refusal::Refusal;
 use self::settings::{Comparison, PeerSettings};
 use crate::bitmap_exchange::{BitmapIn, BitmapOut};
 use crate::config::{NetOptions, Protocol};
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
-use crate::ids::{SendTag, Time, VolumeNr};
+use crate::effect::{ConnEffect, Level};
+use crate::event::{ConnTimer, Payload};
+use crate::ids::{ConnId, SendTag, Session, Time, VolumeNr};
 use crate::integrity::Integrity;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -43,6 +43,8 @@ pub(crate) const DEFERRED_ANSWERS_MAX: u32 = 1024;
 
 /// The resource's connection.
 pub(crate) struct Net<P> {
+    /// Which of the connections it is, and in which of its lives. Without it I/O of an old one would count in the present one.
+    pub(crate) session: Session,
     /// `None` while StandAlone without configuration.
     pub(crate) options: Option<NetOptions>,
     /// The connection's part of the state: at most WFReportParams.
@@ -87,8 +89,6 @@ pub(crate) struct Net<P> {
     pub(crate) told_of: BTreeSet<VolumeNr>,
     /// A graceful disconnect is asked for: end of file is expected.
     pub(crate) disconnect_sent: bool,
-    /// Counts connections, so that I/O of an old one is told from the present.
-    pub(crate) connection: u32,
     /// The peer marks writes that need everything before them durable.
     pub(crate) explicit_flush: bool,
 
@@ -110,7 +110,7 @@ pub(crate) struct Net<P> {
     /// The peer's writes here.
     pub(crate) epochs: MirrorEpochs,
     /// The connection they belong to: they outlive it until all its writes have ended.
-    pub(crate) epochs_of: u32,
+    pub(crate) epochs_of: Session,
     /// Flushes that wait for the peer's barriers.
     pub(crate) flushes_waiting: u32,
     pub(crate) bitmap_out: Option<BitmapOut>,
@@ -154,7 +154,7 @@ pub(crate) enum PingWaiter {
 }
 
 impl<P> Net<P> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(id: ConnId) -> Self {
         Net {
             options: None,
             cstate: ConnState::StandAlone,
@@ -180,7 +180,7 @@ impl<P> Net<P> {
             state_sent: false,
             told_of: BTreeSet::new(),
             disconnect_sent: false,
-            connection: 0,
+            session: Session { of: id, nr: 0 },
             explicit_flush: false,
             last_received: Time(0),
             ping_sent_at: None,
@@ -193,7 +193,7 @@ impl<P> Net<P> {
             up_since: Time(0),
             log: TransferLog::default(),
             epochs: MirrorEpochs::default(),
-            epochs_of: 0,
+            epochs_of: Session { of: id, nr: 0 },
             flushes_waiting: 0,
             bitmap_out: None,
             bitmap_in: None,
@@ -259,8 +259,8 @@ impl<P: Payload> Resource<P> {
         net.disconnect_sent = false;
         net.peer_dry_run = false;
         let wire = net.wire;
-        self.emit(Effect::SetWire(wire));
-        self.emit(Effect::OpenConnection);
+        self.emit_conn(ConnEffect::SetWire(wire));
+        self.emit_conn(ConnEffect::Open);
     }
 
     pub(crate) fn on_paired(&mut self, resolve_conflicts: bool, called: bool, challenge: [u8; 64]) {
@@ -278,7 +278,7 @@ impl<P: Payload> Resource<P> {
         net.fruitful = false;
         net.phase = Phase::Features;
         net.greeted = false;
-        net.connection = net.connection.wrapping_add(1);
+        net.session = net.session.next();
         net.last_received = now;
         net.ping_sent_at = None;
         net.pings_sent = 0;
@@ -287,16 +287,13 @@ impl<P: Payload> Resource<P> {
         net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
         net.up_since = now;
         net.epochs = MirrorEpochs::default();
-        net.epochs_of = net.connection;
+        net.epochs_of = net.session;
         for volume in self.volumes.values_mut() {
             volume.peer.connection_begins();
         }
         let net = &mut self.net;
         let at = now.plus_ms(4 * net.ping_timeout_ms());
-        self.emit(Effect::SetTimer {
-            timer: Timer::Handshake,
-            at,
-        });
+        self.set_conn_timer(ConnTimer::Handshake, at);
         let ours = self.our_features();
         self.send(VolumeNr(0), Packet::ConnectionFeatures(ours), None);
     }
@@ -365,7 +362,7 @@ impl<P: Payload> Resource<P> {
                 let known = features & Features::all();
                 self.net.wire = WireContext::agreed(version, known);
                 let wire = self.net.wire;
-                self.emit(Effect::SetWire(wire));
+                self.emit_conn(ConnEffect::SetWire(wire));
                 let text =
                     format!("Handshake successful: Agreed network protocol version {version}");
                 self.log(Level::Info, text);
@@ -408,10 +405,7 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         self.net.up_since = now;
         let at = now.plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
-        self.emit(Effect::SetTimer {
-            timer: Timer::Keepalive,
-            at,
-        });
+        self.set_conn_timer(ConnTimer::Keepalive, at);
     }
 
     /// Packets 2 to 5 of the initial exchange for one volume; also when it is added to a live connection.
@@ -461,7 +455,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let digest = self.digest_to_send(payload.as_ref());
-        self.emit(Effect::Send {
+        self.emit_conn(ConnEffect::Send {
             volume,
             packet,
             digest,

@@ -7,8 +7,8 @@ use replica_proto::Socket;
 
 use super::Phase;
 use super::refusal::{Refusal, pause_ms};
-use crate::effect::{Effect, Level};
-use crate::event::{LossCause, Payload, Timer};
+use crate::effect::{ConnEffect, Level};
+use crate::event::{ConnTimer, LossCause, Payload};
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState};
@@ -122,7 +122,7 @@ impl<P: Payload> Resource<P> {
         self.net.was_up = self.net.phase == Phase::Up;
         self.net.phase = Phase::Closed;
         self.net.cleaning_up = true;
-        self.net.connection = self.net.connection.wrapping_add(1);
+        self.net.session = self.net.session.next();
         self.net.state_sent = false;
         self.net.told_of.clear();
         self.net.peer_settings = None;
@@ -132,22 +132,21 @@ impl<P: Payload> Resource<P> {
         self.net.deferred_answers = 0;
         self.net.ping_waiters.clear();
         self.net.ping_sent_at = None;
-        self.emit(Effect::CloseConnection);
+        self.emit_conn(ConnEffect::Close);
         self.net.blocks_watched = false;
         self.net.requests_watched = false;
         for timer in [
-            Timer::Handshake,
-            Timer::Keepalive,
-            Timer::RequestTimeout,
-            Timer::BlockTimeout,
+            ConnTimer::Handshake,
+            ConnTimer::Keepalive,
+            ConnTimer::RequestTimeout,
+            ConnTimer::BlockTimeout,
         ] {
-            self.emit(Effect::ClearTimer { timer });
+            self.clear_conn_timer(timer);
         }
         for nr in self.volume_numbers() {
             let volume = self.volume_mut(nr);
             volume.peer.connection_ended(&mut volume.held);
-            let timer = Timer::ResyncStep(nr);
-            self.emit(Effect::ClearTimer { timer });
+            self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         }
         self.settle_transfer_log();
         for nr in self.volume_numbers() {
@@ -204,10 +203,7 @@ impl<P: Payload> Resource<P> {
                 self.log(Level::Info, text);
             }
             let at = self.now.plus_ms(pause);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Reconnect,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Reconnect, at);
         } else {
             self.open_connection();
         }
@@ -222,9 +218,7 @@ impl<P: Payload> Resource<P> {
 
     /// Disconnecting → StandAlone: the configuration is forgotten.
     fn finish_standalone(&mut self) {
-        self.emit(Effect::ClearTimer {
-            timer: Timer::Reconnect,
-        });
+        self.clear_conn_timer(ConnTimer::Reconnect);
         let _ = self.change_connection(Change::conn(ConnState::StandAlone), true);
         self.net.options = None;
         self.net.discard_my_data = false;

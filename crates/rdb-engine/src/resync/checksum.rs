@@ -7,7 +7,7 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Pa
 
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{Session, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::{Io, Resource};
 use crate::state::ConnState;
@@ -74,12 +74,12 @@ impl<P: Payload> Resource<P> {
 
     /// The range is noted as asked for; the request follows when the block has been read.
     pub(super) fn read_for_checksum(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
-        let connection = self.net.connection;
+        let session = self.net.session;
         let tag = self.start_data_io(Io::ChecksumRead {
             volume: nr,
             sector,
             bytes,
-            connection,
+            session,
         });
         self.emit(Effect::Read {
             volume: nr,
@@ -95,7 +95,7 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
         result: Result<Option<P>, DiskError>,
     ) {
         if let Err(error) = &result {
@@ -109,7 +109,7 @@ impl<P: Payload> Resource<P> {
         }
         let algorithm = self.net.comparison.own.csums;
         let sectors = u64::from(bytes / 512);
-        if connection != self.net.connection
+        if session != self.net.session
             || self.volume(nr).peer.resync.awaited.holder_at(sector) != Some(bytes)
         {
             return; // asked for over a connection that is gone

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::config::DiskOptions;
 use crate::effect::Level;
 use crate::event::Payload;
-use crate::ids::{Time, VolumeNr};
+use crate::ids::{Session, Time, VolumeNr};
 use crate::interval::Awaited;
 use crate::range_locks::{RangeLocks, Ticket};
 use crate::resource::Resource;
@@ -36,7 +36,7 @@ pub(crate) struct Resync<P> {
     /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
     pub(crate) replied: Awaited,
     /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
-    pub(crate) blocked: BTreeMap<Ticket, (u64, P, u32)>,
+    pub(crate) blocked: BTreeMap<Ticket, (u64, P, Session)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
     requesting: bool,
     /// Target: next bit to look at.

@@ -4,8 +4,8 @@ use alloc::format;
 
 use replica_proto::{BlockAck, Packet};
 
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::effect::Level;
+use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, MdOp, Then};
 use crate::net::PingWaiter;
@@ -174,9 +174,7 @@ impl<P: Payload> Resource<P> {
                 peer.ids = ids;
             }
         }
-        self.emit(Effect::ClearTimer {
-            timer: Timer::ResyncStep(nr),
-        });
+        self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         let change = Change::conn(ConnState::Connected)
             .and_disk(self.disk_at_the_end(nr))
             .and_pdsk(DiskState::UpToDate);

@@ -7,8 +7,8 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 use super::{APPLICATION_MIN, STEP_MS};
 use crate::Bug;
 use crate::effect::{Effect, Level};
-use crate::event::{DiskError, Payload, Timer};
-use crate::ids::VolumeNr;
+use crate::event::{ConnTimer, DiskError, Payload};
+use crate::ids::{Session, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
 use crate::range_locks::Queued;
@@ -46,10 +46,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn limit_wait_for_source(&mut self, nr: VolumeNr) {
         let limit = self.net.request_limit_ms();
         if limit > 0 && self.volume(nr).state.conn == ConnState::WFSyncUUID {
-            self.emit(Effect::SetTimer {
-                timer: Timer::SyncUuid(nr),
-                at: self.now.plus_ms(limit),
-            });
+            self.set_conn_timer(ConnTimer::SyncUuid(nr), self.now.plus_ms(limit));
         }
     }
 
@@ -147,10 +144,7 @@ impl<P: Payload> Resource<P> {
             && resync.recent_kib(now, left) > u64::from(options.c_min_rate_kib);
         resync.gave_way = throttled;
         resync.budget = if throttled { 0 } else { units };
-        self.emit(Effect::SetTimer {
-            timer: Timer::ResyncStep(nr),
-            at: now.plus_ms(STEP_MS),
-        });
+        self.set_conn_timer(ConnTimer::ResyncStep(nr), now.plus_ms(STEP_MS));
         self.target_fill(nr);
         self.target_check_end(nr);
     }
@@ -259,7 +253,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_resync_data(&mut self, nr: VolumeNr, header: &DataHeader, payload: P) {
         let bytes = payload.len_bytes();
         let sector = header.sector;
-        let connection = self.net.connection;
+        let session = self.net.session;
         let volume = self.volume_mut(nr);
         if volume.peer.resync.awaited.holder_at(sector) != Some(bytes) {
             let text = format!(
@@ -277,14 +271,14 @@ impl<P: Payload> Resource<P> {
         volume.peer.unacked += 1;
         // (A disk that has become UpToDate meanwhile holds what users see: what was asked for before is older.)
         if !volume.has_usable_disk() || volume.state.disk == DiskState::UpToDate {
-            self.resync_write_ended(nr, sector, bytes, connection, false);
+            self.resync_write_ended(nr, sector, bytes, session, false);
             return;
         }
-        self.start_resync_write(nr, sector, payload, connection);
+        self.start_resync_write(nr, sector, payload, session);
     }
 
     /// Writes what the source sent, behind the writes of its application that came before and overlap.
-    fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, connection: u32) {
+    fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, session: Session) {
         let bytes = payload.len_bytes();
         let sectors = u64::from(bytes / 512);
         let now = self.now;
@@ -292,7 +286,7 @@ impl<P: Payload> Resource<P> {
             self.set_in_sync(nr, sector, sectors);
         }
         let volume = self.volume_mut(nr);
-        let write = (sector, payload, connection);
+        let write = (sector, payload, session);
         if volume.held.is_taken(sector, sector + sectors) {
             let held = &mut volume.held;
             let ticket = held.queue(sector, sector + sectors, Queued::Resync, false, now);
@@ -307,13 +301,13 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn begin_resync_write(
         &mut self,
         nr: VolumeNr,
-        (sector, payload, connection): (u64, P, u32),
+        (sector, payload, session): (u64, P, Session),
     ) {
         let bytes = payload.len_bytes();
         let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
         if !volume.has_usable_disk() {
-            self.resync_write_ended(nr, sector, bytes, connection, false);
+            self.resync_write_ended(nr, sector, bytes, session, false);
             return;
         }
         volume.held.insert(sector, sector + sectors, Holder::Resync);
@@ -322,7 +316,7 @@ impl<P: Payload> Resource<P> {
             volume: nr,
             sector,
             bytes,
-            connection,
+            session,
         });
         self.emit(Effect::Write {
             volume: nr,
@@ -338,15 +332,15 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
         result: Result<(), DiskError>,
     ) {
         match result {
             Ok(()) => {
-                if connection == self.net.connection {
+                if session == self.net.session {
                     self.set_in_sync(nr, sector, u64::from(bytes / 512));
                 }
-                self.resync_write_ended(nr, sector, bytes, connection, true);
+                self.resync_write_ended(nr, sector, bytes, session, true);
             }
             Err(error) => {
                 let text = format!(
@@ -355,7 +349,7 @@ impl<P: Payload> Resource<P> {
                     error.errno
                 );
                 self.log_volume_error(nr, text);
-                self.resync_write_ended(nr, sector, bytes, connection, false);
+                self.resync_write_ended(nr, sector, bytes, session, false);
                 self.local_io_error(nr, error.is_no_space());
             }
         }
@@ -366,11 +360,11 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
         ok: bool,
     ) {
         let ok = ok || self.planted(Bug::ClearBitsEarly);
-        let current = connection == self.net.connection;
+        let current = session == self.net.session;
         let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
         if volume.held.holder_at(sector) == Some(Holder::Resync) {
@@ -509,9 +503,7 @@ impl<P: Payload> Resource<P> {
             self.log_is_good_here(nr);
         }
         self.volume_mut(nr).peer.resync.announce = true;
-        self.emit(Effect::ClearTimer {
-            timer: Timer::ResyncStep(nr),
-        });
+        self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         self.fact(nr, change);
     }
 

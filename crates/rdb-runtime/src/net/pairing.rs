@@ -16,10 +16,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-use rdb_engine::{Event, Hindrance, Level, Time};
+use rdb_engine::{ConnEvent, Event, Hindrance, Level, Time};
 use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
 
+use super::ID;
 use super::claims::{Claims, Half, Trust};
 use crate::api::ConnectRequest;
 use crate::io::Io;
@@ -279,7 +280,8 @@ impl Pairing {
         *known = refused;
         let reason = attempt.own_address.iter().flatten().next().cloned();
         let hindrance = reason.map(|reason| Hindrance::OwnAddress { reason });
-        io.pending.push_back(Event::PairingHindered(hindrance));
+        io.pending
+            .push_back(Event::Connection(ID, ConnEvent::PairingHindered(hindrance)));
     }
 
     fn accept(&mut self, io: &mut Io) {
@@ -544,8 +546,10 @@ impl Attempt {
 
 /// Tells the engine why there is no pair.
 pub(super) fn hindered(io: &mut Io, hindrance: Hindrance) {
-    io.pending
-        .push_back(Event::PairingHindered(Some(hindrance)));
+    io.pending.push_back(Event::Connection(
+        ID,
+        ConnEvent::PairingHindered(Some(hindrance)),
+    ));
 }
 
 impl ConnectRequest {
