@@ -215,11 +215,11 @@ impl<P: Payload> Resource<P> {
     /// (L43) What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed
     /// here meanwhile. (Marks tell, and writes that will be marked once the peer has answered.)
     pub(crate) fn disk_at_the_end(&self, nr: VolumeNr) -> DiskState {
-        use crate::write::Part;
+        use crate::copies::Here;
         let volume = self.volume(nr);
         let mut requests = self.requests.iter().map(|(_, request)| request);
         let mut fails =
-            || requests.any(|r| r.volume == nr && !r.completed && r.local == Part::Failed);
+            || requests.any(|r| r.volume == nr && !r.completed && r.copies.here == Here::Failed);
         if volume.passed_on && (volume.bits_set() > 0 || fails()) {
             DiskState::Inconsistent
         } else {

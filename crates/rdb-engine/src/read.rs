@@ -4,20 +4,20 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
+use crate::copies::{Here, There};
 use crate::effect::{Effect, Level, ReadFor};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::resource::{Io, Resource};
 use crate::state::DiskState;
 use crate::volume::{Disk, RequestKey};
-use crate::write::Part;
 
 impl<P: Payload> Resource<P> {
     /// Local if the blocks are good here, else from the peer, else an error (`docs/spec/behaviour.md`, section 8.4).
     pub(crate) fn start_read(&mut self, key: RequestKey) {
         let request = &self.requests[key];
         let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
-        let failed_here = request.local == Part::Failed;
+        let failed_here = request.copies.here == Here::Failed;
         let volume = self.volume(nr);
         let state = volume.state;
         // A read that fails marks its blocks: until they are written again, or another disk is there, it is not tried again.
@@ -29,7 +29,7 @@ impl<P: Payload> Resource<P> {
                 _ => false,
             });
         if good_here {
-            self.requests[key].local = Part::Pending;
+            self.requests[key].copies.here = Here::Pending;
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Read {
                 volume: nr,
@@ -40,11 +40,11 @@ impl<P: Payload> Resource<P> {
             });
         } else if state.pdsk == DiskState::UpToDate
             && self.is_up()
-            && self.requests[key].net != Part::Failed
+            && self.requests[key].copies.there != There::Failed
         {
             let now = self.now;
             let request = &mut self.requests[key];
-            request.net = Part::Pending;
+            request.copies.there = There::Sent;
             request.asked_at = now;
             let block_id = self.requests[key].block_id(key);
             self.volume_mut(nr).peer.pending += 1;
@@ -79,7 +79,10 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_data_reply(&mut self, nr: VolumeNr, header: &DataHeader, payload: P) {
         let known = self.request_of(header.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.is_read() && r.net == Part::Pending && r.sector == header.sector
+            r.volume == nr
+                && r.is_read()
+                && r.copies.there == There::Sent
+                && r.sector == header.sector
         });
         let Some(key) = known.filter(|&key| self.requests[key].bytes == payload.len_bytes()) else {
             let text = format!("P_DATA_REPLY for an unknown read, sector {}", header.sector);
@@ -90,7 +93,6 @@ impl<P: Payload> Resource<P> {
         volume.peer.answered();
         volume.peer.received += u64::from(payload.len_bytes() / 512);
         let request = &mut self.requests[key];
-        request.net = Part::Done;
         request.payload = Some(payload);
         self.complete(key, true);
     }
@@ -99,7 +101,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_neg_data_reply(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.is_read() && r.net == Part::Pending && r.sector == ack.sector
+            r.volume == nr && r.is_read() && r.copies.there == There::Sent && r.sector == ack.sector
         });
         let Some(key) = known else {
             let text = format!("P_NEG_DREPLY for an unknown read, sector {}", ack.sector);
@@ -108,7 +110,7 @@ impl<P: Payload> Resource<P> {
         };
         let volume = self.volume_mut(nr);
         volume.peer.answered();
-        self.requests[key].net = Part::Failed;
+        self.requests[key].copies.there = There::Failed;
         self.retry_read(key);
     }
 }

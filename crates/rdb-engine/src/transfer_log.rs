@@ -10,13 +10,14 @@ use alloc::format;
 use replica_proto::{BarrierNr, Packet};
 
 use crate::Bug;
+use crate::config::Protocol;
+use crate::copies::{Here, There};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::resource::{Io, Resource};
 use crate::state::ConnState;
 use crate::volume::{PeerKey, RequestKey};
-use crate::write::Part;
 
 /// Our replicated writes, oldest first.
 #[derive(Debug, Default)]
@@ -202,7 +203,7 @@ impl<P: Payload> Resource<P> {
         let unanswered = of_epoch.take_while(|e| e.epoch == nr).any(|entry| {
             let request = self.requests.get(entry.key);
             // (By protocol A the barrier is the only answer, and the driver may not have told yet that TCP took the write.)
-            request.is_some_and(|r| r.net == Part::Pending && !r.done_when_sent)
+            request.is_some_and(|r| r.copies.there == There::Sent && r.protocol != Protocol::A)
         });
         if unanswered {
             // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
@@ -218,8 +219,13 @@ impl<P: Payload> Resource<P> {
             self.net.log.entries.pop_front();
             if let Some(request) = self.requests.get_mut(entry.key) {
                 request.in_log = false;
-                if request.net == Part::Pending {
-                    request.net = Part::Done; // the driver has not come to tell that TCP took it
+                let there = &mut request.copies.there;
+                let waited = *there == There::Sent; // the driver has not come to tell that TCP took it
+                if *there >= There::Sent {
+                    *there = There::Durable;
+                }
+                if waited && let Some(volume) = self.volumes.get_mut(&request.volume) {
+                    volume.peer.answered();
                 }
                 self.advance_write(entry.key);
             }
@@ -244,12 +250,12 @@ impl<P: Payload> Resource<P> {
         for entry in &entries {
             if let Some(request) = self.requests.get_mut(entry.key) {
                 request.in_log = false;
-                let acked = request.net == Part::Done;
+                let acked = request.copies.there.has_come(request.protocol);
                 if forget && !acked || careless && acked {
-                    request.net = Part::Done;
+                    request.copies.there = There::Durable;
                     continue;
                 }
-                request.net = Part::Failed;
+                request.copies.there = There::Failed;
                 let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
                 let only_there = request.completed && !request.good_here;
                 self.set_out_of_sync(nr, sector, sectors);
@@ -262,11 +268,11 @@ impl<P: Payload> Resource<P> {
         let reads = self
             .requests
             .iter()
-            .filter(|(_, r)| r.is_read() && r.net == Part::Pending)
+            .filter(|(_, r)| r.is_read() && r.copies.there == There::Sent)
             .map(|(key, _)| key);
         let reads: alloc::vec::Vec<_> = reads.collect();
         for key in reads {
-            self.requests[key].net = Part::Failed;
+            self.requests[key].copies.there = There::Failed;
             self.retry_read(key);
         }
         self.release_flushes();
@@ -277,7 +283,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn log_is_good_here(&mut self, nr: VolumeNr) {
         for entry in &self.net.log.entries {
             if let Some(request) = self.requests.get_mut(entry.key) {
-                request.good_here |= request.volume == nr && request.local != Part::Failed;
+                request.good_here |= request.volume == nr && request.copies.here != Here::Failed;
             }
         }
     }
@@ -302,7 +308,7 @@ impl<P: Payload> Resource<P> {
     fn oldest_unanswered(&self) -> Option<Time> {
         let write = self.net.log.entries.front().map(|entry| entry.sent_at);
         let requests = self.requests.iter().map(|(_, request)| request);
-        let reads = requests.filter(|r| r.is_read() && r.net == Part::Pending);
+        let reads = requests.filter(|r| r.is_read() && r.copies.there == There::Sent);
         reads.map(|r| r.asked_at).chain(write).min()
     }
 

@@ -12,6 +12,7 @@ use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::Bug;
 use crate::config::Protocol;
+use crate::copies::{Copies, Here, There};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
 use crate::ids::{IoTag, RequestId, SendTag, Time, VolumeNr};
@@ -31,8 +32,8 @@ pub(crate) struct AppRequest<P> {
     pub(crate) kind: RequestKind<()>,
     /// What a write carries, until it is submitted; what a read got, until it is completed.
     pub(crate) payload: Option<P>,
-    pub(crate) local: Part,
-    pub(crate) net: Part,
+    /// What became of it here and at the peer.
+    pub(crate) copies: Copies,
     /// Holds references on its activity-log extents.
     pub(crate) al_held: bool,
     /// Its epoch's barrier is not acknowledged.
@@ -42,8 +43,9 @@ pub(crate) struct AppRequest<P> {
     pub(crate) in_sync: bool,
     /// Which answers were asked for when it was sent to the peer.
     pub(crate) answers: DpFlags,
-    /// It went by protocol A: done at the peer when TCP has taken it.
-    pub(crate) done_when_sent: bool,
+    /// The protocol that it was sent by, which says when it is done at the peer. Where our own disk is no copy to rely on that
+    /// is C, whatever is configured.
+    pub(crate) protocol: Protocol,
     /// Our disk was UpToDate, and no full sync onto it agreed on, when the write went there.
     pub(crate) good_here: bool,
     pub(crate) completed: bool,
@@ -51,16 +53,6 @@ pub(crate) struct AppRequest<P> {
     pub(crate) asked_at: Time,
     /// A flush without a local disk: the transfer log's writes before it.
     flush_after: usize,
-}
-
-/// What became of one copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Not wanted there.
-    None,
-    Pending,
-    Done,
-    Failed,
 }
 
 impl<P> AppRequest<P> {
@@ -81,14 +73,13 @@ impl<P> AppRequest<P> {
             bytes,
             kind,
             payload,
-            local: Part::None,
-            net: Part::None,
+            copies: Copies::NONE,
             al_held: false,
             in_log: false,
             epoch: 0,
             in_sync: false,
             answers: DpFlags::empty(),
-            done_when_sent: false,
+            protocol: Protocol::C,
             good_here: false,
             completed: false,
             asked_at: Time(0),
@@ -261,7 +252,7 @@ impl<P: Payload> Resource<P> {
                 nr,
                 format!("IO ERROR: neither local nor remote data, sector {sector}+{sectors}"),
             );
-            self.requests[key].local = Part::Failed;
+            self.requests[key].copies.here = Here::Failed;
             self.requests[key].payload = None;
             self.advance_write(key);
             return;
@@ -283,7 +274,7 @@ impl<P: Payload> Resource<P> {
             self.send_write(key, nr, sector, bytes, &kind, payload.clone());
         }
         if local {
-            self.requests[key].local = Part::Pending;
+            self.requests[key].copies.here = Here::Pending;
             let volume = self.volume_mut(nr);
             volume.counters.written += u64::from(bytes / 512);
             volume.counters.application_sectors += u64::from(bytes / 512);
@@ -314,7 +305,8 @@ impl<P: Payload> Resource<P> {
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
         let mut flags = DpFlags::empty();
         // Where our own disk is no copy to rely on, protocols A and B would acknowledge what nobody has yet.
-        if protocol == Protocol::C || syncing || !here {
+        let protocol = if here { protocol } else { Protocol::C };
+        if protocol == Protocol::C || syncing {
             flags |= DpFlags::SEND_WRITE_ACK;
         } else if protocol == Protocol::B {
             flags |= DpFlags::SEND_RECEIVE_ACK;
@@ -333,10 +325,10 @@ impl<P: Payload> Resource<P> {
         volume.peer.pending += 1;
         let request = &mut self.requests[key];
         let block_id = request.block_id(key);
-        request.net = Part::Pending;
+        request.copies.there = There::Sent;
         request.in_log = true;
         request.answers = flags;
-        request.done_when_sent = protocol == Protocol::A && here;
+        request.protocol = protocol;
         request.epoch = self.net.log.push(key, now);
         let header = |flags| DataHeader {
             sector,
@@ -355,9 +347,7 @@ impl<P: Payload> Resource<P> {
             }
             _ => Packet::Data(header(flags)),
         };
-        let notify = self.requests[key]
-            .done_when_sent
-            .then(|| SendTag(block_id.to_u64()));
+        let notify = (protocol == Protocol::A).then(|| SendTag(block_id.to_u64()));
         self.send_notify(nr, packet, payload, notify);
         self.watch_requests();
         let epoch_max = self
@@ -386,7 +376,7 @@ impl<P: Payload> Resource<P> {
         }
         self.volume_mut(nr).flush_before_next = true;
         if self.volume(nr).has_usable_disk() {
-            self.requests[key].local = Part::Pending;
+            self.requests[key].copies.here = Here::Pending;
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Flush { volume: nr, tag });
         }
@@ -402,14 +392,14 @@ impl<P: Payload> Resource<P> {
         self.close_epoch();
         self.send_barrier();
         let request = &mut self.requests[key];
-        if request.net == Part::Pending {
+        if request.copies.there == There::Sent {
             return;
         }
         if self.net.log.is_empty() {
-            request.net = Part::Done;
+            request.copies.there = There::Durable;
             return;
         }
-        request.net = Part::Pending;
+        request.copies.there = There::Sent;
         request.flush_after = self.net.log.keys().last().map_or(0, |k| k + 1);
         self.net.flushes_waiting += 1;
     }
@@ -432,7 +422,7 @@ impl<P: Payload> Resource<P> {
                 let lost = !self.is_up();
                 let request = &mut self.requests[key];
                 request.flush_after = 0;
-                request.net = if lost { Part::Failed } else { Part::Done };
+                request.copies.there = if lost { There::Failed } else { There::Durable };
                 self.advance_write(key);
             }
         }
