@@ -471,7 +471,7 @@ impl<P: Payload> Resource<P> {
             self.admin_done(Ok(()));
             return;
         }
-        if self.net.state_sent {
+        if self.net.link.is_exchanging() {
             // Our parameters spoke of no disk. One that came up between them and the peer's would be compared on one
             // side only: it is negotiated afterwards.
             self.attaching(nr).step = Step::Told;
@@ -533,7 +533,7 @@ impl<P: Payload> Resource<P> {
     /// Goes on with an attach that waited for the exchange of parameters. Says whether there was one.
     pub(crate) fn poll_attach(&mut self, nr: VolumeNr) -> bool {
         let attach = self.volumes.get(&nr).and_then(|v| v.attach.as_deref());
-        let due = !self.net.state_sent && attach.is_some_and(|a| a.step == Step::Told);
+        let due = !self.net.link.is_exchanging() && attach.is_some_and(|a| a.step == Step::Told);
         if due {
             self.attach_continue(nr, true);
         }

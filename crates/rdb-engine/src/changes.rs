@@ -31,7 +31,7 @@ impl<P: Payload> Resource<P> {
             device_open: self.admin.held_open == Some(nr),
             verify_alg_set: self.net.comparison.peer.verify.is_some(),
             agreed_version: self.net.wire.version.0,
-            state_sent: self.net.state_sent,
+            state_sent: self.net.link.is_exchanging(),
             exposed_uuid_matches_disk: same(volume.exposed_uuid, disk_uuid)
                 && (volume.left_behind == 0 || !same(volume.left_behind, disk_uuid)),
             negotiated: volume

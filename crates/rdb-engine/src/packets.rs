@@ -9,7 +9,6 @@ use crate::bounds::METADATA_MAX;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::net::Phase;
 use crate::peer_reads::Purpose;
 use crate::peer_request::MirrorKind;
 use crate::resource::Resource;
@@ -23,13 +22,12 @@ use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
         self.note_received();
-        match self.net.phase {
-            Phase::Closed | Phase::Pairing => return,
-            Phase::Features | Phase::Challenge | Phase::Response => {
-                self.on_handshake_packet(packet);
-                return;
-            }
-            Phase::Up => {}
+        if let Some(step) = self.net.link.step() {
+            self.on_handshake_packet(step, packet);
+            return;
+        }
+        if !self.is_up() {
+            return;
         }
         if !self.admits(nr, &packet) {
             return;
@@ -79,7 +77,7 @@ impl<P: Payload> Resource<P> {
             (volume.state, volume.peer.past)
         });
         let mut facts = Facts {
-            greeted: self.net.greeted,
+            greeted: self.net.link.is_greeted(),
             role: state.role,
             peer: state.peer,
             conn: state.conn,
@@ -293,7 +291,7 @@ impl<P: Payload> Resource<P> {
 
     /// `change` is in our terms.
     fn decide_state_change(&mut self, nr: VolumeNr, request: Request, change: Change) {
-        let code = if self.net.resolve_conflicts && self.admin.asks_about(Some(nr)) {
+        let code = if self.net.link.resolves_conflicts() && self.admin.asks_about(Some(nr)) {
             StateError::ConcurrentChange.code()
         } else {
             let facts = self.facts_of_request(nr);
@@ -317,7 +315,7 @@ impl<P: Payload> Resource<P> {
         let Some((request, mut change)) = self.recognise(scope, VolumeNr(0), wanted) else {
             return;
         };
-        let code = if self.net.resolve_conflicts && self.admin.asks_about(None) {
+        let code = if self.net.link.resolves_conflicts() && self.admin.asks_about(None) {
             StateError::ConcurrentChange.code()
         } else {
             let volumes = self.volumes.values();

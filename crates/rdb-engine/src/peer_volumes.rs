@@ -1,11 +1,13 @@
 //! Which volumes the peer has, as it tells of them: a pair need not have the same ones.
 //!
 //! After the handshake each node tells of its volumes once. A volume of which the peer says nothing stays in WFReportParams,
-//! and as long as one may still be on its way, changes of state wait (`state_sent`). The peer does not say where its list
+//! and as long as one may still be on its way, changes of state wait ([`Link::is_exchanging`]). The peer does not say where its list
 //! ends, so the wait has an end by time; commands about the volume then go by what is here alone, as without a connection.
 //!
 //! What was told before the other side had the volume is lost on it. So who adds a volume of which the peer has told before,
 //! and who hears of one that was taken for lacking, connects anew: then both tell of everything.
+//!
+//! [`Link::is_exchanging`]: crate::net::Link::is_exchanging
 
 use alloc::format;
 
@@ -14,7 +16,6 @@ use replica_proto::Packet;
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
-use crate::net::Phase;
 use crate::resource::Resource;
 use crate::state::ConnState;
 
@@ -33,7 +34,7 @@ impl<P: Payload> Resource<P> {
 
     /// The peer has had `timeout` to tell of its volumes.
     pub(crate) fn exchange_is_overdue(&mut self) {
-        if self.net.phase != Phase::Up || !self.net.state_sent {
+        if !self.net.link.is_exchanging() {
             return;
         }
         for nr in self.volume_numbers() {
@@ -43,14 +44,14 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Warn, nr, text);
             }
         }
-        self.net.state_sent = false;
+        self.net.link.end_exchange();
     }
 
     /// The exchange is over if the peer has told of every volume.
     pub(crate) fn end_exchange_if_all_told(&mut self) {
         let waits = |v: &crate::volume::Volume<P>| v.state.conn == ConnState::WFReportParams;
         if !self.volumes.values().any(waits) {
-            self.net.state_sent = false;
+            self.net.link.end_exchange();
         }
     }
 

@@ -322,7 +322,7 @@ impl<P: Payload> Resource<P> {
         let Some(oldest) = self.oldest_unanswered() else {
             return;
         };
-        let since = oldest.max(self.net.up_since);
+        let since = self.net.up_since.map_or(oldest, |up| oldest.max(up));
         if self.now.ms_since(since) < limit {
             self.look_at_requests(since.plus_ms(limit));
             return;

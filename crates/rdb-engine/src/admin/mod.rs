@@ -349,7 +349,7 @@ impl<P: Payload> Resource<P> {
                 disk,
                 options,
             } => {
-                if stage == Stage::Start && !self.net.state_sent {
+                if stage == Stage::Start && !self.net.link.is_exchanging() {
                     self.set_stage(Stage::Attaching);
                     self.start_attach(volume, disk, options);
                 }

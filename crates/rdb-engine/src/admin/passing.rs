@@ -30,7 +30,7 @@ impl<P: Payload> Resource<P> {
         if fate(kind(&op.command), progress(op, asks)) == Fate::Ends {
             let nr = command_volume(&op.command);
             // An end of the connection is not what was asked for any more.
-            self.net.disconnect_sent = false;
+            self.net.link.leave(false);
             self.admin_done(Err(AdminError::Withdrawn));
             if let Some(nr) = nr.filter(|nr| self.volumes.contains_key(nr)) {
                 // The end of a resync may have waited for it.

@@ -275,7 +275,7 @@ impl<P: Payload> Resource<P> {
                 peer_crashed: crashes && peer.crashed_primary(),
                 own_primary: state.role == Role::Primary,
                 peer_primary: packet.role == Role::Primary,
-                resolve_conflicts: self.net.resolve_conflicts,
+                resolve_conflicts: self.net.link.resolves_conflicts(),
                 version: self.net.wire.version.0,
                 wsame: self
                     .net

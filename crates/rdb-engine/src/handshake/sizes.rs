@@ -200,7 +200,7 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).grew_while_detached = false;
         self.log_volume(Level::Info, nr, "Resync of new storage after online grow");
         let source = if state.role == state.peer {
-            self.net.resolve_conflicts
+            self.net.link.resolves_conflicts()
         } else {
             state.role == Role::Primary
         };

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use replica_proto::{Packet, Socket};
 
-use super::{Phase, PingWaiter};
+use super::PingWaiter;
 use crate::effect::{Cause, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{Time, VolumeNr};
@@ -74,7 +74,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn on_keepalive_timer(&mut self) {
-        if self.net.phase != Phase::Up {
+        if !self.is_up() {
             return;
         }
         let now = self.now;
@@ -164,7 +164,7 @@ impl<P: Payload> Resource<P> {
 
     /// A socket took nothing for a whole timeout.
     pub(crate) fn on_send_stalled(&mut self, socket: Socket) {
-        if self.net.phase != Phase::Up {
+        if !self.is_up() {
             return;
         }
         if socket == Socket::Meta {

@@ -138,7 +138,7 @@ impl<P: Payload> Resource<P> {
             self.refuse(Refusal::Settings, format!("incompatible {difference}"));
             return;
         }
-        self.net.greeted = true;
+        self.net.link.greet();
         self.net.peer_settings = Some(PeerSettings {
             params: peer.clone(),
             csums: algorithm_name(own.csums_alg),

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use replica_proto::Socket;
 
-use super::Phase;
+use super::link::{Link, Step};
 use super::refusal::{Refusal, pause_ms};
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, LossCause, Payload};
@@ -18,10 +18,10 @@ pub(crate) const DISCONNECTED: &str = "disconnected on this node";
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_connection_lost(&mut self, socket: Socket, cause: LossCause) {
-        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+        if !self.net.link.has_sockets() {
             return;
         }
-        if self.net.disconnect_sent && matches!(cause, LossCause::Closed { .. }) {
+        if self.net.link.is_leaving() && matches!(cause, LossCause::Closed { .. }) {
             // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
             self.trouble(Trouble::Disconnected, DISCONNECTED);
             self.go_standalone();
@@ -39,7 +39,7 @@ impl<P: Payload> Resource<P> {
                 self.lose_connection(ConnState::BrokenPipe);
             }
             (Socket::Meta, LossCause::Closed { error }) => {
-                if !self.net.disconnect_sent {
+                if !self.net.link.is_leaving() {
                     let how = if error == 0 {
                         "closed by the peer"
                     } else {
@@ -70,7 +70,7 @@ impl<P: Payload> Resource<P> {
                 );
                 if socket == Socket::Meta && unknown_command {
                     self.end_refused(Refusal::UnknownPacket);
-                } else if self.net.phase == Phase::Features {
+                } else if self.net.link.step() == Some(Step::Features) {
                     self.end_refused(Refusal::Dialect); // what is no feature packet comes from no DRBD
                 } else {
                     let state = if socket == Socket::Data {
@@ -113,17 +113,14 @@ impl<P: Payload> Resource<P> {
 
     /// Both sockets go; what was on its way is settled (`docs/spec/behaviour.md`, section 7.7).
     fn close_connection(&mut self) {
-        if self.net.phase == Phase::Closed {
-            self.net.cleaning_up = true;
+        if matches!(self.net.link, Link::Down | Link::Draining) {
+            self.net.link = Link::Draining;
             return;
         }
         // The new data generation, if one is due, is under way before any write completes as not replicated.
         self.run_after();
-        self.net.was_up = self.net.phase == Phase::Up;
-        self.net.phase = Phase::Closed;
-        self.net.cleaning_up = true;
+        self.net.link = Link::Draining;
         self.net.session = self.net.session.next();
-        self.net.state_sent = false;
         self.net.told_of.clear();
         self.net.peer_settings = None;
         self.net.bitmap_in = None;
@@ -162,12 +159,12 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the sockets are closed and something that came over them is unfinished.
     pub(crate) fn is_draining(&self) -> bool {
-        self.net.cleaning_up && !self.peer_writes.is_empty()
+        matches!(self.net.link, Link::Draining) && !self.peer_writes.is_empty()
     }
 
     /// Goes on once nothing that the lost peer sent is unfinished. Says whether something happened.
     pub(crate) fn poll_net(&mut self) -> bool {
-        if !self.net.cleaning_up || !self.peer_writes.is_empty() {
+        if !matches!(self.net.link, Link::Draining) || !self.peer_writes.is_empty() {
             return false;
         }
         let for_good = self.net.cstate == ConnState::Disconnecting || self.net.options.is_none();
@@ -177,7 +174,7 @@ impl<P: Payload> Resource<P> {
             // last one that both know from the peer's history.
             return false;
         }
-        self.net.cleaning_up = false;
+        self.net.link = Link::Down;
         self.log(Level::Info, "Connection closed");
         if for_good {
             self.finish_standalone();
@@ -189,7 +186,12 @@ impl<P: Payload> Resource<P> {
         {
             return true;
         }
-        if self.net.refusals > 0 || !self.net.was_up || self.now.ms_since(self.net.up_since) < 100 {
+        let now = self.now;
+        let was_brief = self
+            .net
+            .up_since
+            .is_none_or(|since| now.ms_since(since) < 100);
+        if self.net.refusals > 0 || was_brief {
             // A failure before the parameters were exchanged is tried again after a second (7.1), and so is one right
             // after: two nodes that cannot stand each other must not do so a thousand times a second.
             let connect_int = self.net.option(|o| o.connect_int_s, 10);
@@ -211,7 +213,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn on_reconnect_timer(&mut self) {
-        if self.net.cstate == ConnState::Unconnected && self.net.phase == Phase::Closed {
+        if self.net.cstate == ConnState::Unconnected && matches!(self.net.link, Link::Down) {
             self.open_connection();
         }
     }
@@ -227,6 +229,6 @@ impl<P: Payload> Resource<P> {
 
     /// Whether ordinary traffic is possible.
     pub(crate) fn is_up(&self) -> bool {
-        self.net.phase == Phase::Up
+        self.net.link.is_up()
     }
 }
