@@ -239,7 +239,7 @@ impl<P: Payload> Resource<P> {
 
     /// A20: what waited for this disk goes on without it.
     fn disk_failed(&mut self, nr: VolumeNr) {
-        use crate::volume::RequestOrPeer;
+        use crate::disk::RequestOrPeer;
         if self.volume(nr).state.disk > DiskState::Failed {
             return; // a new disk is attached already
         }

@@ -5,10 +5,9 @@ use alloc::format;
 use replica_proto::{BlockAck, DpFlags};
 
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::RequestKey;
 use crate::write::{AppRequest, Part};
 
 impl<P: Payload> Resource<P> {

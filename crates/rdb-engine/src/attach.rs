@@ -11,6 +11,7 @@ use rdb_meta::activity_log::{self, Replay};
 use rdb_meta::{Bitmap, Layout, Magic, MdFlags, Superblock, SuperblockError};
 
 use crate::config::DiskOptions;
+use crate::disk::Disk;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
 use crate::generation::same;
@@ -19,7 +20,7 @@ use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::rules::remembered::lacks_resync_end;
 use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
-use crate::volume::{Disk, Remembered};
+use crate::volume::Remembered;
 
 /// How far an attach is.
 #[derive(Debug)]

@@ -4,11 +4,10 @@ use alloc::vec::Vec;
 
 use crate::effect::{Effect, Level, RequestError};
 use crate::event::{Payload, Timer};
-use crate::ids::VolumeNr;
+use crate::ids::{RequestKey, VolumeNr};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::DiskState;
-use crate::volume::RequestKey;
 use crate::write::{AppRequest, Part};
 
 impl<P: Payload> Resource<P> {

@@ -20,6 +20,7 @@ mod bounds;
 mod changes;
 mod completion;
 pub mod config;
+mod disk;
 mod effect;
 mod event;
 pub mod generation;

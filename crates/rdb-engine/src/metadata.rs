@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 use rdb_meta::activity_log::SealedTransaction;
 use rdb_meta::{Magic, MdFlags};
 
+use crate::disk::Disk;
 use crate::effect::Effect;
 use crate::event::{DiskError, Payload};
-use crate::ids::{IoTag, VolumeNr};
+use crate::ids::{IoTag, PeerKey, RequestKey, VolumeNr};
 use crate::resource::{Io, Resource};
-use crate::volume::{Disk, PeerKey, RequestKey};
 
 /// One metadata operation.
 #[derive(Debug)]

@@ -6,14 +6,15 @@ use alloc::string::String;
 use rdb_meta::{ExtentNr, activity_log::Acquire};
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
+use crate::disk::RequestOrPeer;
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{PeerKey, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::range_locks::{Queued, Ticket, Waiter};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{Holder, PeerKey, RequestOrPeer, Volume};
+use crate::volume::{Holder, Volume};
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]

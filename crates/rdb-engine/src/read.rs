@@ -4,12 +4,12 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
+use crate::disk::Disk;
 use crate::effect::{Effect, Level, ReadFor};
 use crate::event::Payload;
-use crate::ids::VolumeNr;
+use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::{Io, Resource};
 use crate::state::DiskState;
-use crate::volume::{Disk, RequestKey};
 use crate::write::Part;
 
 impl<P: Payload> Resource<P> {

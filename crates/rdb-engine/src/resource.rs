@@ -9,13 +9,14 @@ use replica_proto::{BlockId, Packet};
 use slab::Slab;
 
 use crate::admin::Admin;
+use crate::disk::Disk;
 use crate::effect::{Cause, Effect, Level};
 use crate::event::{DiskError, Event, Payload, Timer};
-use crate::ids::{IoTag, SendTag, Time, VolumeNr};
+use crate::ids::{IoTag, PeerKey, RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
 use crate::state::VolumeState;
-use crate::volume::{BlockedRead, Disk, PeerKey, Purpose, RequestKey, Volume};
+use crate::volume::{BlockedRead, Purpose, Volume};
 use crate::write::AppRequest;
 
 /// Every decision of one resource, and no I/O.

@@ -12,10 +12,9 @@ use replica_proto::{BarrierNr, Packet};
 use crate::Bug;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
-use crate::ids::{Time, VolumeNr};
+use crate::ids::{PeerKey, RequestKey, Time, VolumeNr};
 use crate::resource::{Io, Resource};
 use crate::state::ConnState;
-use crate::volume::{PeerKey, RequestKey};
 use crate::write::Part;
 
 /// Our replicated writes, oldest first.

@@ -12,13 +12,13 @@ use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::Bug;
 use crate::config::Protocol;
+use crate::disk::RequestOrPeer;
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
-use crate::ids::{IoTag, RequestId, SendTag, Time, VolumeNr};
+use crate::ids::{IoTag, RequestId, RequestKey, SendTag, Time, VolumeNr};
 use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState, VolumeState};
-use crate::volume::{RequestKey, RequestOrPeer};
 
 /// One request of a front end.
 #[derive(Debug)]
