@@ -239,23 +239,12 @@ impl<P: Payload> Resource<P> {
 
     /// A20: what waited for this disk goes on without it.
     fn disk_failed(&mut self, nr: VolumeNr) {
-        use crate::disk::RequestOrPeer;
         if self.volume(nr).state.disk > DiskState::Failed {
             return; // a new disk is attached already
         }
         self.local_copies_given_up(nr);
         self.give_up_waiting_for_space(nr);
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            return;
-        };
-        let pending = core::mem::take(&mut disk.al_pending);
-        let starved = core::mem::take(&mut disk.al_starved);
-        for who in pending.into_iter().map(|(_, who)| who).chain(starved) {
-            match who {
-                RequestOrPeer::Request(key) => self.submit_write(key),
-                RequestOrPeer::Peer(key) => self.submit_mirrored(key),
-            }
-        }
+        self.give_up_gate(nr);
         if self.volume(nr).state.disk == DiskState::Failed {
             self.disk_quiet(nr);
         }
@@ -311,7 +300,7 @@ impl<P: Payload> Resource<P> {
         if disk.md_running.is_some() {
             return; // called again when that has ended
         }
-        if !disk.al_pending.is_empty() || !disk.al_starved.is_empty() {
+        if disk.gate.waiting() > 0 {
             // The failure has not come to those that wait for the log: its consequence, which is queued, sends them on.
             self.disk_mut(nr).detaching = false;
             return;
@@ -339,16 +328,6 @@ impl<P: Payload> Resource<P> {
             });
         }
         volume.negotiated = None;
-        for (_, request) in &mut self.requests {
-            if request.volume == nr {
-                request.al_held = false;
-            }
-        }
-        for (_, write) in &mut self.peer_writes {
-            if write.volume == nr {
-                write.al_held = false;
-            }
-        }
         let volume = self.volume(nr);
         let state = volume.state;
         if volume.resync.ending

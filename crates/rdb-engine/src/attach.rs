@@ -500,7 +500,7 @@ impl<P: Payload> Resource<P> {
         let flags = disk.sb.flags;
         let all_set = disk.bitmap.count_set() == disk.bitmap.bits() && disk.bitmap.bits() > 0;
         if all_set && state.conn < ConnState::Connected {
-            disk.al_suspended = true;
+            disk.gate.suspend();
             self.log_volume(Level::Info, nr, "Suspended AL updates");
         }
         let (own, peer) = worth(flags, state);

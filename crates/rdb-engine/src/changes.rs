@@ -211,7 +211,7 @@ impl<P: Payload> Resource<P> {
             if effects.contains(Now::EXPOSE_DISK) {
                 volume.exposed_uuid = disk.sb.uuids[0];
             }
-            if effects.contains(Now::CONNECTED) && core::mem::take(&mut disk.al_suspended) {
+            if effects.contains(Now::CONNECTED) && disk.gate.resume() {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");
             }
         }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::disk::al_gate::Writer;
 use crate::effect::{Effect, Level, RequestError};
 use crate::event::{Payload, Timer};
 use crate::ids::{RequestKey, VolumeNr};
@@ -241,16 +242,9 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).held_completions.contains(&key) {
             return;
         }
-        let request = self.requests.remove(key);
-        let volume = self.volume_mut(nr);
-        volume.writes_open -= 1;
-        if request.al_held {
-            let (first, last) = request.extents();
-            if let Some(disk) = volume.disk.as_deref_mut() {
-                disk.al.release(first, last);
-                self.retry_starved(nr);
-            }
-        }
+        self.requests.remove(key);
+        self.volume_mut(nr).writes_open -= 1;
+        self.leave_gate(nr, Writer::Own(key));
         self.retry_waiting(nr);
     }
 }

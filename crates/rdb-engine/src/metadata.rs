@@ -235,8 +235,7 @@ impl<P: Payload> Resource<P> {
                 changed_blocks(disk, 0)
             }
             MdKind::Transaction => {
-                disk.al_op_queued = false;
-                let Some(sealed) = disk.al.seal() else {
+                let Some(sealed) = disk.gate.seal() else {
                     disk.md_running = Some(Running {
                         kind: op.kind,
                         then: op.then,
@@ -485,8 +484,7 @@ impl<P: Payload> Resource<P> {
                         !disk.sb_dirty && disk.sb.flags.contains(MdFlags::PRIMARY_IND);
                 }
                 if let Some(tr) = commit {
-                    disk.al.commit(tr);
-                    self.al_committed(nr, tr);
+                    self.transaction_written(nr, tr);
                 }
                 self.md_then(nr, running.then, true);
             }

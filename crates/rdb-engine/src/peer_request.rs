@@ -3,10 +3,10 @@
 use alloc::format;
 use alloc::string::String;
 
-use rdb_meta::{ExtentNr, activity_log::Acquire};
+use rdb_meta::ExtentNr;
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
-use crate::disk::RequestOrPeer;
+use crate::disk::al_gate::Writer;
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
 use crate::ids::{PeerKey, VolumeNr};
@@ -31,7 +31,6 @@ pub(crate) struct PeerWrite<P> {
     payload: Option<P>,
     /// The writer had no disk of its own when it sent this.
     alone: bool,
-    pub(crate) al_held: bool,
     /// While it waits for a range or an epoch.
     ticket: Option<Ticket>,
 }
@@ -111,7 +110,6 @@ impl<P: Payload> Resource<P> {
             kind,
             payload,
             alone,
-            al_held: false,
             ticket: None,
         });
         if !usable {
@@ -207,31 +205,15 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn activate_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
         let (nr, sector, end) = (write.volume, write.sector, write.end());
-        let (first, last) = write.extents();
+        let extents = write.extents();
         if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
         self.set_out_of_sync(nr, sector, end - sector);
-        let Some(disk) = self
-            .volume_mut(nr)
-            .usable_disk()
-            .filter(|d| !d.al_suspended)
-        else {
+        let usable = self.volume(nr).has_usable_disk();
+        if !usable || self.enter_gate(nr, Writer::Mirrored(key), extents) {
             self.submit_when_marked(key);
-            return;
-        };
-        match disk.al.acquire(first, last) {
-            Acquire::Granted => {
-                self.peer_writes[key].al_held = true;
-                self.submit_when_marked(key);
-            }
-            Acquire::Pending(tr) => {
-                disk.al_pending.push_back((tr, RequestOrPeer::Peer(key)));
-                self.peer_writes[key].al_held = true;
-                self.queue_transaction(nr);
-            }
-            Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Peer(key)),
         }
     }
 
@@ -330,13 +312,7 @@ impl<P: Payload> Resource<P> {
         let nr = write.volume;
         let sectors = u64::from(write.bytes / 512);
         let current = write.connection == self.net.connection;
-        if write.al_held {
-            let (first, last) = write.extents();
-            if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-                disk.al.release(first, last);
-                self.retry_starved(nr);
-            }
-        }
+        self.leave_gate(nr, Writer::Mirrored(key));
         if current {
             let volume = self.volume_mut(nr);
             volume.counters.unacked = volume.counters.unacked.saturating_sub(1);

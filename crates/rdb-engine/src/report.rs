@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::disk::al_gate::Writer;
 use crate::event::Payload;
 use crate::ids::Time;
 use crate::resource::Resource;
@@ -58,7 +59,7 @@ impl<P: Payload> Resource<P> {
                 (true, true) => 'd',
                 (true, false) => '-',
             },
-            al_suspended: disk.is_some_and(|d| d.al_suspended),
+            al_suspended: disk.is_some_and(|d| d.gate.is_suspended()),
             generation: disk.map(|d| (d.ids(), d.sb.flags.bits())),
             no_space: volume.space.status(now),
             disk_trouble: self.disk_trouble(volume, now),
@@ -77,7 +78,10 @@ impl<P: Payload> Resource<P> {
     pub fn check(&self) {
         for volume in self.volumes.values() {
             if let Some(disk) = &volume.disk {
-                disk.al.check();
+                disk.gate.check(|who| match who {
+                    Writer::Own(key) => self.requests.contains(key),
+                    Writer::Mirrored(key) => self.peer_writes.contains(key),
+                });
                 assert!(
                     disk.ready || volume.state.disk < crate::state::DiskState::Inconsistent,
                     "a disk in use whose attach has not ended"

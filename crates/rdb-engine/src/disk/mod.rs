@@ -1,13 +1,17 @@
 //! An attached disk and its metadata in memory.
 
+pub(crate) mod al_gate;
+mod at_gate;
+
 use alloc::collections::VecDeque;
 
-use rdb_meta::{ActivityLog, Bitmap, Layout, MdFlags, Superblock};
+use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
 
 use crate::config::DiskOptions;
+use crate::disk::al_gate::AlGate;
 use crate::event::DiskInfo;
 use crate::generation::GenerationIds;
-use crate::ids::{PeerKey, RequestKey, Time};
+use crate::ids::Time;
 use crate::metadata::{MdOp, Running};
 
 /// An attached disk and its metadata in memory.
@@ -24,20 +28,12 @@ pub(crate) struct Disk {
     pub(crate) bitmap: Bitmap,
     /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
     pub(crate) marks_merged: bool,
-    pub(crate) al: ActivityLog,
-    /// Writes whose extents become hot with the transaction of this number.
-    pub(crate) al_pending: VecDeque<(u32, RequestOrPeer)>,
-    /// Writes that found no slot.
-    pub(crate) al_starved: VecDeque<RequestOrPeer>,
-    /// Every bit is set on disk and nobody is connected: nothing to log.
-    pub(crate) al_suspended: bool,
+    pub(crate) gate: AlGate,
     /// Metadata operations, one at a time, in order.
     pub(crate) md_queue: VecDeque<MdOp>,
     pub(crate) md_running: Option<Running>,
     /// Bitmap blocks were written since the metadata device was last flushed.
     pub(crate) pages_unflushed: bool,
-    /// A transaction is queued or running.
-    pub(crate) al_op_queued: bool,
     /// Data writes that have ended, how many of them had when the flush in flight for metadata began, and how many are
     /// durable since the last one ended.
     pub(crate) data_written: u64,
@@ -57,13 +53,6 @@ pub(crate) struct Disk {
     pub(crate) detaching: bool,
 }
 
-/// A write that waits for the activity log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RequestOrPeer {
-    Request(RequestKey),
-    Peer(PeerKey),
-}
-
 impl Disk {
     /// A disk whose metadata has been read, before that is put in order.
     pub(crate) fn new(
@@ -77,19 +66,15 @@ impl Disk {
             info,
             options,
             marks_merged: sb.flags.contains(MdFlags::CONSISTENT),
-            al: ActivityLog::new(layout.al, sb.al_nr_extents, 0),
+            gate: AlGate::new(layout.al, sb.al_nr_extents),
             layout,
             sb,
             sb_dirty: true,
             flush_due: false,
             bitmap,
-            al_pending: VecDeque::new(),
-            al_starved: VecDeque::new(),
-            al_suspended: false,
             md_queue: VecDeque::new(),
             md_running: None,
             pages_unflushed: false,
-            al_op_queued: false,
             // What the disk took before it was attached may still be in its cache.
             data_written: 1,
             data_flushing: 0,

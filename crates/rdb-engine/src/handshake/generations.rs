@@ -91,7 +91,7 @@ impl<P: Payload> Resource<P> {
         }
         ids.skip_initial_sync(current, is_primary);
         disk.set_ids(ids);
-        disk.al_suspended = false;
+        disk.gate.resume();
         self.log_volume(
             Level::Info,
             nr,
