@@ -1,10 +1,10 @@
 //! Carries out what follows from a change of state; when it follows stands in [`crate::rules::consequences`].
 
+use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::generation::{PeerIds, same};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::rules::consequences::{Act, CONSEQUENCES, Facts, Turn};
 use crate::state::{Change, ConnState, DiskState, VolumeState};
@@ -25,14 +25,14 @@ impl<P: Payload> Resource<P> {
     fn consequence_facts(&self, nr: VolumeNr) -> Facts {
         let volume = self.volume(nr);
         let disk = volume.disk.as_deref();
-        let own = disk.map(|disk| disk.ids().current);
+        let own = disk.map(|disk| disk.record.ids().current);
         let peer = volume.peer.ids.map(|peer| peer.ids.current);
         Facts {
             now: volume.state.conn,
             has_disk: disk.is_some(),
-            bitmap_uuid_is_zero: disk.is_some_and(|disk| disk.ids().bitmap == 0),
+            bitmap_uuid_is_zero: disk.is_some_and(|disk| disk.record.ids().bitmap == 0),
             marked: volume.bits_set() > 0,
-            unmark_due: disk.is_some_and(|disk| disk.unmark_due),
+            unmark_due: disk.is_some_and(|disk| disk.record.is_unmark_due()),
             knows_peers_ids: peer.is_some(),
             one_name: own.zip(peer).is_some_and(|(own, peer)| same(own, peer)),
             moved_on: volume.peer.moved_on.is_some(),
@@ -109,7 +109,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn unmark_primary(&mut self, nr: VolumeNr) {
-        self.disk_mut(nr).unmark_due = false;
+        self.disk_mut(nr).record.unmark_queued();
         self.md(nr, MdKind::FlushData, Then::Nothing);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
         let unmark = MdKind::Superblock {
@@ -122,12 +122,8 @@ impl<P: Payload> Resource<P> {
     fn forget_crash(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
         volume.crashed_primary = false;
-        if let Some(disk) = volume.disk.as_deref_mut()
-            && disk.sb.flags.contains(MdFlags::CRASHED_PRIMARY)
-        {
-            // On record too: after the next crash of both it would speak against the one that was Primary then.
-            disk.sb.flags.remove(MdFlags::CRASHED_PRIMARY);
-            disk.sb_dirty = true;
+        if let Some(disk) = volume.disk.as_deref_mut() {
+            disk.record.forget_crash();
         }
         volume.left_behind = 0;
         volume.source_open = false;
@@ -147,7 +143,7 @@ impl<P: Payload> Resource<P> {
         let Some(peer) = volume.peer.ids else {
             return;
         };
-        let own = volume.disk.as_deref().map(|disk| disk.ids().current);
+        let own = volume.disk.as_deref().map(|disk| disk.record.ids().current);
         volume.exposed_uuid = peer.ids.current;
         if own.is_none_or(|own| !same(own, peer.ids.current)) {
             volume.left_behind = 0;
@@ -264,7 +260,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if volume.state.disk == DiskState::Diskless {
-            if volume.disk.as_ref().is_some_and(|d| d.md_running.is_none()) {
+            if volume.disk.as_ref().is_some_and(|d| !d.queue.is_running()) {
                 self.fail_md_queue(nr);
                 self.disk_failed(nr);
                 self.forget_disk(nr);
@@ -279,7 +275,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if core::mem::replace(&mut disk.detaching, true) {
-            if disk.failed && disk.is_quiet() {
+            if disk.failed && disk.queue.is_quiet() {
                 self.detach_finish(nr, false); // its metadata cannot be written any more
             }
             return;
@@ -297,7 +293,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.as_deref() else {
             return;
         };
-        if disk.md_running.is_some() {
+        if disk.queue.is_running() {
             return; // called again when that has ended
         }
         if disk.gate.waiting() > 0 {
@@ -324,7 +320,7 @@ impl<P: Payload> Resource<P> {
         if let Some(disk) = volume.disk.take() {
             volume.remembered = Some(Remembered {
                 clean: disk.bitmap.count_set() == 0,
-                superblock: disk.sb,
+                superblock: disk.record.into_superblock(),
             });
         }
         volume.negotiated = None;

@@ -11,12 +11,11 @@ use rdb_meta::activity_log::{self, Replay};
 use rdb_meta::{Bitmap, Layout, Magic, MdFlags, Superblock, SuperblockError};
 
 use crate::config::DiskOptions;
-use crate::disk::Disk;
+use crate::disk::{Disk, MdKind, Then};
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
 use crate::generation::same;
 use crate::ids::{IoTag, VolumeNr};
-use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::rules::remembered::lacks_resync_end;
 use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
@@ -480,7 +479,7 @@ impl<P: Payload> Resource<P> {
         // (Whether the peer was there when the attach began says nothing about now.)
         let volume = self.volume(nr);
         let state = volume.state;
-        let current = volume.disk.as_deref().map(|disk| disk.sb.uuids[0]);
+        let current = volume.disk.as_deref().map(|disk| disk.record.ids().current);
         if state.conn < ConnState::Connected
             && let Some(current) = current
             && let Err(error) = self.holds_what_users_saw(nr, current)
@@ -494,10 +493,10 @@ impl<P: Payload> Resource<P> {
             return;
         };
         disk.ready = true;
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         ids.set_primary_bit(state.role == Role::Primary);
-        disk.set_ids(ids);
-        let flags = disk.sb.flags;
+        disk.record.set_ids(ids);
+        let flags = disk.record.flags();
         let all_set = disk.bitmap.count_set() == disk.bitmap.bits() && disk.bitmap.bits() > 0;
         if all_set && state.conn < ConnState::Connected {
             disk.gate.suspend();
@@ -555,7 +554,7 @@ impl<P: Payload> Resource<P> {
                 let disk = self.disk_mut(nr);
                 disk.failed = true;
                 // What is written for an attach that was given up ends some time; the disk is closed then.
-                if disk.md_running.is_none() {
+                if !disk.queue.is_running() {
                     self.volume_mut(nr).disk = None;
                 }
                 self.fact(nr, Change::disk(DiskState::Diskless));

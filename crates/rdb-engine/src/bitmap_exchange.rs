@@ -9,10 +9,10 @@ use replica_proto::bitmap_code::{
     BitSink, BitSource, BitmapProgress, BitmapReceiver, BitmapSender, Run,
 };
 
+use crate::disk::Then;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::{SendTag, VolumeNr};
-use crate::metadata::Then;
 use crate::resource::{BITMAP_SENT, Resource};
 use crate::state::{Change, ConnState};
 use crate::volume::BitmapDue;

@@ -77,7 +77,7 @@ impl<P> Resource<P> {
             if let Some(disk) = volume.disk.as_deref() {
                 let waiting = disk.gate.waiting();
                 bounded("writes that wait for the activity log", waiting, open);
-                let queued = disk.md_queue.len();
+                let queued = disk.queue.len();
                 let most = METADATA_MAX + METADATA_MORE + open;
                 bounded("metadata operations", queued, most);
             }

@@ -28,8 +28,6 @@ mod handshake;
 mod ids;
 mod integrity;
 mod interval;
-mod metadata;
-mod metadata_written;
 mod negotiation;
 mod net;
 mod packets;

@@ -7,10 +7,10 @@ use rdb_meta::ExtentNr;
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::disk::al_gate::Writer;
+use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
 use crate::ids::{PeerKey, VolumeNr};
-use crate::metadata::{MdKind, Then};
 use crate::range_locks::{Queued, Ticket, Waiter};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState};
@@ -220,7 +220,7 @@ impl<P: Payload> Resource<P> {
     /// That this disk is the only one of a Primary is on record before it takes a write as such (I2).
     fn submit_when_marked(&mut self, key: PeerKey) {
         let nr = self.peer_writes[key].volume;
-        if self.superblock_pending(nr) && self.volume(nr).has_usable_disk() {
+        if self.volume(nr).has_pending_record() {
             self.md(nr, MdKind::SUPERBLOCK, Then::Mirrored(key));
         } else {
             self.submit_mirrored(key);

@@ -60,7 +60,7 @@ impl<P: Payload> Resource<P> {
                 (true, false) => '-',
             },
             al_suspended: disk.is_some_and(|d| d.gate.is_suspended()),
-            generation: disk.map(|d| (d.ids(), d.sb.flags.bits())),
+            generation: disk.map(|d| (d.record.ids(), d.record.flags().bits())),
             no_space: volume.space.status(now),
             disk_trouble: self.disk_trouble(volume, now),
             sync: syncing.then(|| SyncProgress {
@@ -78,6 +78,7 @@ impl<P: Payload> Resource<P> {
     pub fn check(&self) {
         for volume in self.volumes.values() {
             if let Some(disk) = &volume.disk {
+                disk.check();
                 disk.gate.check(|who| match who {
                     Writer::Own(key) => self.requests.contains(key),
                     Writer::Mirrored(key) => self.peer_writes.contains(key),

@@ -15,6 +15,7 @@ use crate::event::{DiskError, Event, Payload, Timer};
 use crate::ids::{IoTag, PeerKey, RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
+use crate::planted::{Bug, Planted};
 use crate::state::VolumeState;
 use crate::volume::{BlockedRead, Purpose, Volume};
 use crate::write::AppRequest;
@@ -55,8 +56,7 @@ pub struct Resource<P> {
     pub(crate) after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
     /// Packets and requests that were refused as what no right peer sends.
     pub(crate) refused: u64,
-    #[cfg(feature = "planted-bugs")]
-    pub(crate) planted: Option<crate::Bug>,
+    pub(crate) planted: Planted,
 }
 
 /// What an I/O in flight is for.
@@ -135,8 +135,7 @@ impl<P: Payload> Resource<P> {
             peer_writes: Slab::new(),
             after: VecDeque::new(),
             refused: 0,
-            #[cfg(feature = "planted-bugs")]
-            planted: None,
+            planted: Planted::default(),
         }
     }
 
@@ -230,7 +229,7 @@ impl<P: Payload> Resource<P> {
                 .get_mut(&nr)
                 .and_then(|v| v.disk.as_deref_mut())
         {
-            disk.data_written += 1;
+            disk.durability.write_ended();
         }
         match io {
             Io::Application { key, .. } => self.on_application_io(nr, key, result),
@@ -277,7 +276,7 @@ impl<P: Payload> Resource<P> {
                         .get_mut(&nr)
                         .and_then(|v| v.disk.as_deref_mut())
                 {
-                    disk.data_durable = disk.data_flushing;
+                    disk.durability.flushed();
                 }
                 self.md_io_done(nr, result.map(|_| ()));
             }
@@ -316,6 +315,11 @@ impl<P: Payload> Resource<P> {
         self.start_io(io)
     }
 
+    /// A tag for an I/O and what it was for.
+    pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
+        IoTag(self.io.insert(io) as u64)
+    }
+
     /// Lets everything follow that follows from what has happened.
     fn settle(&mut self) {
         loop {
@@ -345,6 +349,16 @@ impl<P: Payload> Resource<P> {
     /// Whether what is being handled is what somebody else did, who may repeat it.
     pub(crate) fn is_others_doing(&self) -> bool {
         self.cause == Cause::Others
+    }
+
+    /// Makes this mistake from now on.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: Bug) {
+        self.planted = Planted::only(bug);
+    }
+
+    pub(crate) fn planted(&self, bug: Bug) -> bool {
+        self.planted.has(bug)
     }
 
     pub(crate) fn random(&mut self) -> u64 {

@@ -494,7 +494,7 @@ impl<P: Payload> Resource<P> {
         let volatile = volume
             .disk
             .as_deref()
-            .is_some_and(|d| d.options.disk_flushes && d.has_volatile_data());
+            .is_some_and(|d| d.options.disk_flushes && d.durability.is_volatile());
         if volatile && self.is_up() {
             let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
             self.log_volume(Level::Error, nr, text);

@@ -295,6 +295,11 @@ impl<P> Volume<P> {
         self.state.disk >= DiskState::Inconsistent && self.disk.as_ref().is_some_and(|d| !d.failed)
     }
 
+    /// Whether what the superblock of a usable disk is to say is not durable yet.
+    pub(crate) fn has_pending_record(&self) -> bool {
+        self.has_usable_disk() && self.disk.as_ref().is_some_and(|d| d.is_record_pending())
+    }
+
     pub(crate) fn bits_set(&self) -> u64 {
         self.disk.as_ref().map_or(0, |d| d.bitmap.count_set())
     }

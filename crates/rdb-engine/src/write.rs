@@ -13,10 +13,10 @@ use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::disk::al_gate::Writer;
+use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
 use crate::ids::{IoTag, RequestId, RequestKey, SendTag, Time, VolumeNr};
-use crate::metadata::{MdKind, Then};
 use crate::resource::{Io, Resource};
 use crate::state::{self, ConnState, DiskState, VolumeState};
 
@@ -132,7 +132,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         // The transaction of an extent that is not hot yet comes after the superblock that is under way.
-        let marked = disk.mark_durable;
+        let marked = disk.record.has_durable_mark();
         let who = Writer::Own(key);
         if self.enter_gate(nr, who, extents) {
             self.submit_when_primary(key, marked);

@@ -5,10 +5,10 @@ use alloc::format;
 use replica_proto::UuidFlags;
 
 use super::{Asked, Stage};
+use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role, StateError};
 
@@ -178,7 +178,8 @@ impl<P: Payload> Resource<P> {
         }
         let random = self.random();
         let is_primary = state.role == Role::Primary;
-        let just_created = self.disk_mut(nr).sb.uuids[0] & !1 == crate::generation::JUST_CREATED;
+        let just_created =
+            self.disk_mut(nr).record.ids().current & !1 == crate::generation::JUST_CREATED;
         let skip = state.conn == ConnState::Connected && just_created && clear_bitmap;
         if !skip && state.conn != ConnState::StandAlone {
             self.admin_refused(
@@ -188,10 +189,10 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let disk = self.disk_mut(nr);
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         ids.rotate_bitmap(0);
         ids.new_current(random, is_primary);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         self.volume_mut(nr).exposed_uuid = ids.current;
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.set_stage(Stage::Durable);
@@ -210,9 +211,9 @@ impl<P: Payload> Resource<P> {
         if clear_bitmap && state.conn == ConnState::Connected {
             self.send_uuids_with(nr, UuidFlags::SKIP_INITIAL_SYNC);
             let disk = self.disk_mut(nr);
-            let mut ids = disk.ids();
+            let mut ids = disk.record.ids();
             ids.bitmap = 0;
-            disk.set_ids(ids);
+            disk.record.set_ids(ids);
             if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
                 // It takes them and does not answer. The end of a resync from it would bring back what it had before.
                 peer.ids = ids;

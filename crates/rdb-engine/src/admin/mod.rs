@@ -12,10 +12,10 @@ use alloc::vec::Vec;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
+use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
 use crate::ids::{AdminId, Time, VolumeNr};
-use crate::metadata::Then;
 use crate::resource::Resource;
 use crate::rules::packets::Past;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError, VolumeState};

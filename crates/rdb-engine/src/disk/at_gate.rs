@@ -3,9 +3,9 @@
 use rdb_meta::ExtentNr;
 
 use crate::disk::al_gate::{Entry, Writer};
+use crate::disk::operation::{MdKind, Then};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 
 impl<P: Payload> Resource<P> {

@@ -1,52 +1,42 @@
-//! An attached disk and its metadata in memory.
+//! An attached disk and its metadata in memory: each part owns what it goes by.
+//!
+//! `at_gate`, `metadata` and `written` wire the parts to the rest of the resource; the other files know nothing of it.
 
 pub(crate) mod al_gate;
 mod at_gate;
-
-use alloc::collections::VecDeque;
+mod durability;
+mod metadata;
+mod operation;
+mod pages;
+mod queue;
+mod record;
+mod written;
 
 use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
 
 use crate::config::DiskOptions;
 use crate::disk::al_gate::AlGate;
+use crate::disk::durability::Durability;
+use crate::disk::queue::{Contents, Facts, MdQueue, Next};
+use crate::disk::record::Record;
 use crate::event::DiskInfo;
-use crate::generation::GenerationIds;
-use crate::ids::Time;
-use crate::metadata::{MdOp, Running};
+
+pub(crate) use crate::disk::operation::{MdKind, Then};
 
 /// An attached disk and its metadata in memory.
 pub(crate) struct Disk {
     pub(crate) info: DiskInfo,
     pub(crate) options: DiskOptions,
     pub(crate) layout: Layout,
-    /// What the superblock says, or will say when it is written next.
-    pub(crate) sb: Superblock,
-    /// `sb` differs from what is on disk, or from what is being written.
-    pub(crate) sb_dirty: bool,
-    /// The superblock may not go out before the data disk has been flushed.
-    pub(crate) flush_due: bool,
+    pub(crate) record: Record,
     pub(crate) bitmap: Bitmap,
     /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
     pub(crate) marks_merged: bool,
     pub(crate) gate: AlGate,
-    /// Metadata operations, one at a time, in order.
-    pub(crate) md_queue: VecDeque<MdOp>,
-    pub(crate) md_running: Option<Running>,
-    /// Bitmap blocks were written since the metadata device was last flushed.
-    pub(crate) pages_unflushed: bool,
-    /// Data writes that have ended, how many of them had when the flush in flight for metadata began, and how many are
-    /// durable since the last one ended.
-    pub(crate) data_written: u64,
-    pub(crate) data_flushing: u64,
-    pub(crate) data_durable: u64,
-    /// The superblock on disk has the mark of a Primary.
-    pub(crate) mark_durable: bool,
-    /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
-    pub(crate) unmark_due: bool,
+    pub(crate) queue: MdQueue,
+    pub(crate) durability: Durability,
     /// The disk failed: nothing new goes to it.
     pub(crate) failed: bool,
-    /// Resync cleared bits; the bitmap is written after a while.
-    pub(crate) lazy_since: Option<Time>,
     /// The attach has ended.
     pub(crate) ready: bool,
     /// The disk failed or is given up, and its last metadata is on its way.
@@ -59,65 +49,64 @@ impl Disk {
         info: DiskInfo,
         options: DiskOptions,
         layout: Layout,
-        sb: Superblock,
+        superblock: Superblock,
         bitmap: Bitmap,
     ) -> Disk {
         Disk {
             info,
             options,
-            marks_merged: sb.flags.contains(MdFlags::CONSISTENT),
-            gate: AlGate::new(layout.al, sb.al_nr_extents),
+            marks_merged: superblock.flags.contains(MdFlags::CONSISTENT),
+            gate: AlGate::new(layout.al, superblock.al_nr_extents),
             layout,
-            sb,
-            sb_dirty: true,
-            flush_due: false,
+            record: Record::new(superblock),
             bitmap,
-            md_queue: VecDeque::new(),
-            md_running: None,
-            pages_unflushed: false,
-            // What the disk took before it was attached may still be in its cache.
-            data_written: 1,
-            data_flushing: 0,
-            data_durable: 0,
-            mark_durable: false,
-            unmark_due: false,
+            queue: MdQueue::default(),
+            durability: Durability::new(),
             failed: false,
-            lazy_since: None,
             ready: false,
             detaching: false,
         }
     }
 
-    pub(crate) fn ids(&self) -> GenerationIds {
-        let [current, bitmap, younger, older] = self.sb.uuids;
-        GenerationIds {
-            current,
-            bitmap,
-            history: [younger, older],
+    /// What comes next of the metadata operations.
+    fn next_metadata(&mut self, facts: Facts) -> Next {
+        if self.failed {
+            return Next::Nothing;
         }
+        self.queue.next(&mut Contents {
+            layout: &self.layout,
+            record: &mut self.record,
+            bitmap: &mut self.bitmap,
+            gate: &mut self.gate,
+            durability: &mut self.durability,
+            disk_flushes: self.options.disk_flushes,
+            md_flushes: self.options.md_flushes,
+            facts,
+        })
     }
 
-    pub(crate) fn set_ids(&mut self, ids: GenerationIds) {
-        let uuids = [ids.current, ids.bitmap, ids.history[0], ids.history[1]];
-        if self.sb.uuids != uuids {
-            self.sb.uuids = uuids;
-            self.sb_dirty = true;
+    /// Whether what the superblock is to say is not durable yet.
+    pub(crate) fn is_record_pending(&self) -> bool {
+        self.record.is_dirty() || self.queue.writes_superblock()
+    }
+
+    /// Whether the record has changed, and nothing that is queued would carry the change to the disk.
+    fn is_record_unqueued(&self) -> bool {
+        self.record.is_dirty() && self.ready && !self.failed && !self.queue.will_write_record()
+    }
+
+    /// Checks what must always hold between two events.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(crate) fn check(&self) {
+        self.durability.check();
+        if !self.failed {
+            self.queue.check();
         }
-    }
-
-    /// What the superblock says from now on outranks the peer's disk, or gives blocks away as good: whichever write of it is
-    /// the first to say so, what a power cut could take from the data disk is durable before.
-    pub(crate) fn flush_before_superblock(&mut self) {
-        self.flush_due = true;
-    }
-
-    /// Whether a data write has ended that a power cut may take back.
-    pub(crate) fn has_volatile_data(&self) -> bool {
-        self.data_written > self.data_durable
-    }
-
-    /// Nothing of this disk is outstanding on the metadata side.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.md_running.is_none() && self.md_queue.is_empty()
+        assert!(
+            !self.is_record_unqueued(),
+            "the superblock differs from what is on disk, and nobody writes it"
+        );
     }
 }

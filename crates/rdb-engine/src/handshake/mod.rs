@@ -58,7 +58,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.as_deref() else {
             return;
         };
-        let ids = disk.ids();
+        let ids = disk.record.ids();
         let bits = disk.bitmap.count_set();
         let mut flags = extra;
         flags.set(UuidFlags::DISCARD_MY_DATA, discard);

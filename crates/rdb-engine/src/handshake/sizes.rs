@@ -4,10 +4,10 @@ use alloc::format;
 
 use replica_proto::{DdsFlags, Sizes};
 
+use crate::disk::{MdKind, Then};
 use crate::effect::{DeviceSpec, Effect, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::rules::{
     self,

@@ -6,10 +6,10 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
 use super::{APPLICATION_MIN, STEP_MS};
 use crate::Bug;
+use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
 use crate::range_locks::Queued;
 use crate::resource::{Io, Resource};
@@ -91,9 +91,9 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
             return;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         ids.start_target(uuid, is_primary);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         let current = ids.current;
         self.volume_mut(nr).exposed_uuid = current;
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
@@ -495,9 +495,9 @@ impl<P: Payload> Resource<P> {
         let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
         if !failed {
             if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.as_deref_mut()) {
-                let mut ids = disk.ids();
+                let mut ids = disk.record.ids();
                 ids.finish_target(&peer.ids, is_primary);
-                disk.set_ids(ids);
+                disk.record.set_ids(ids);
                 let volume = self.volume_mut(nr);
                 volume.exposed_uuid = ids.current;
                 if let Some(peer) = &mut volume.peer.ids {

@@ -2,10 +2,10 @@
 
 use replica_proto::DiskState;
 
+use crate::disk::operation::{MdKind, Then};
 use crate::effect::Effect;
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 
 impl<P: Payload> Resource<P> {
@@ -47,11 +47,8 @@ impl<P: Payload> Resource<P> {
     /// Bits were cleared by a resync: have the bitmap written in a while.
     pub(crate) fn md_lazy(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            return;
-        };
-        if disk.lazy_since.is_none() {
-            disk.lazy_since = Some(now);
+        let disk = self.volume_mut(nr).disk.as_deref_mut();
+        if disk.is_some_and(|disk| disk.queue.note_lazy()) {
             self.emit(Effect::SetTimer {
                 timer: Timer::MetadataSync(nr),
                 at: now.plus_ms(LAZY_BITMAP_MS),
@@ -61,11 +58,8 @@ impl<P: Payload> Resource<P> {
 
     /// The time of `md_lazy` is over.
     pub(crate) fn on_metadata_timer(&mut self, nr: VolumeNr) {
-        if self
-            .volumes
-            .get(&nr)
-            .is_some_and(|v| v.disk.as_ref().is_some_and(|d| d.lazy_since.is_some()))
-        {
+        let disk = self.disk_if_attached(nr);
+        if disk.is_some_and(|disk| disk.queue.is_lazy()) {
             self.md(nr, MdKind::ChangedPages, Then::Nothing);
         }
     }
