@@ -182,7 +182,7 @@ impl<P: Payload> Resource<P> {
             },
         };
         let expected = matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
-        let disk = self.volume_mut(nr).disk.as_deref_mut();
+        let disk = self.volume_mut(nr).disk.get_mut();
         let disk = disk.filter(|disk| expected && disk.bitmap.bits() == incoming.bits);
         let received = match disk {
             Some(disk) => incoming

@@ -74,7 +74,7 @@ impl<P> Resource<P> {
             bounded("held completions", held, requests);
             let in_flight = self.io.len();
             bounded("writes that wait for space", volume.space.len(), in_flight);
-            if let Some(disk) = volume.disk.as_deref() {
+            if let Some(disk) = volume.disk.get() {
                 let waiting = disk.gate.waiting();
                 bounded("writes that wait for the activity log", waiting, open);
                 let queued = disk.queue.len();

@@ -20,7 +20,7 @@ impl<P: Payload> Resource<P> {
     /// What the state tables look at beside the record.
     pub(crate) fn context(&self, nr: VolumeNr) -> Context {
         let volume = self.volume(nr);
-        let disk_uuid = volume.disk.as_ref().map_or(0, |d| d.record.ids().current);
+        let disk_uuid = volume.disk.get().map_or(0, |d| d.record.ids().current);
         Context {
             net_configured: self.net.options.is_some(),
             two_primaries: false,
@@ -179,7 +179,7 @@ impl<P: Payload> Resource<P> {
     /// What the record of the disk says of the state from now on.
     fn note_flags(&mut self, nr: VolumeNr, new: VolumeState) {
         let volume = self.volume_mut(nr);
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return;
         };
         if new.disk < DiskState::Inconsistent || new.disk == DiskState::DUnknown {
@@ -199,7 +199,7 @@ impl<P: Payload> Resource<P> {
 
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if let Some(disk) = volume.disk.as_deref_mut() {
+        if let Some(disk) = volume.disk.get_mut() {
             if effects.contains(Now::EXPOSE_DISK) {
                 volume.exposed_uuid = disk.record.ids().current;
             }
@@ -224,7 +224,7 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {
-            let ids = self.volume(nr).disk.as_ref().map(|d| d.record.ids());
+            let ids = self.volume(nr).disk.get().map(|d| d.record.ids());
             if let Some(ids) = ids {
                 self.log_volume(Level::Info, nr, format!("attached to UUIDs {ids}"));
             }

@@ -107,7 +107,7 @@ impl<P: Payload> Resource<P> {
     /// We are Primary, and our disk is not as good any more as its record says.
     pub(crate) fn await_record(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let shared = volume.disk.as_deref().map(|disk| disk.record.ids().current);
+        let shared = volume.disk.get().map(|disk| disk.record.ids().current);
         volume.loss_unrecorded = shared;
         let timer = Timer::LossUnrecorded(nr);
         self.emit(Effect::ClearTimer { timer }); // of an earlier loss

@@ -14,7 +14,6 @@ mod admin;
 mod admission;
 mod after;
 mod answers;
-mod attach;
 mod bitmap_exchange;
 mod bounds;
 mod changes;

@@ -10,14 +10,15 @@ use slab::Slab;
 
 use crate::admin::Admin;
 use crate::disk::Disk;
+use crate::disk::door::Io;
 use crate::effect::{Cause, Effect, Level};
-use crate::event::{DiskError, Event, Payload, Timer};
-use crate::ids::{IoTag, PeerKey, RequestKey, SendTag, Time, VolumeNr};
+use crate::event::{Event, Payload, Timer};
+use crate::ids::{RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
 use crate::planted::{Bug, Planted};
 use crate::state::VolumeState;
-use crate::volume::{BlockedRead, Purpose, Volume};
+use crate::volume::Volume;
 use crate::write::AppRequest;
 
 /// Every decision of one resource, and no I/O.
@@ -57,62 +58,6 @@ pub struct Resource<P> {
     /// Packets and requests that were refused as what no right peer sends.
     pub(crate) refused: u64,
     pub(crate) planted: Planted,
-}
-
-/// What an I/O in flight is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Io {
-    /// An application request's local part.
-    Application { volume: VolumeNr, key: RequestKey },
-    /// A mirrored write.
-    Mirrored { volume: VolumeNr, key: PeerKey },
-    /// A read that the peer asked for, as a user of our data or as sync target.
-    PeerRead {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        purpose: Purpose,
-        connection: u32,
-    },
-    /// What this target has, for a request with its digest.
-    ChecksumRead {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        connection: u32,
-    },
-    /// Resync data being written.
-    ResyncWrite {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        connection: u32,
-    },
-    /// The flush that makes received epochs durable.
-    EpochFlush { volume: VolumeNr, connection: u32 },
-    /// A metadata write or read.
-    Meta { volume: VolumeNr },
-    /// A read of an attach.
-    AttachRead { volume: VolumeNr },
-    /// A flush of the data disk that metadata waits for.
-    MetaFlushData { volume: VolumeNr },
-}
-
-impl Io {
-    fn volume(&self) -> VolumeNr {
-        match *self {
-            Io::Application { volume, .. }
-            | Io::Mirrored { volume, .. }
-            | Io::PeerRead { volume, .. }
-            | Io::ChecksumRead { volume, .. }
-            | Io::ResyncWrite { volume, .. }
-            | Io::EpochFlush { volume, .. }
-            | Io::Meta { volume }
-            | Io::AttachRead { volume }
-            | Io::MetaFlushData { volume } => volume,
-        }
-    }
 }
 
 impl<P: Payload> Resource<P> {
@@ -211,115 +156,6 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
-        let nr = io.volume();
-        self.space_io_ended(nr, tag, result.is_ok());
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.local_pending = volume.local_pending.saturating_sub(1);
-        }
-        let reads = match io {
-            Io::Application { key, .. } => self.requests.get(key).is_none_or(|r| r.is_read()),
-            Io::Mirrored { .. } | Io::ResyncWrite { .. } => false,
-            _ => true,
-        };
-        if !reads
-            && let Some(disk) = self
-                .volumes
-                .get_mut(&nr)
-                .and_then(|v| v.disk.as_deref_mut())
-        {
-            disk.durability.write_ended();
-        }
-        match io {
-            Io::Application { key, .. } => self.on_application_io(nr, key, result),
-            Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
-            Io::PeerRead {
-                sector,
-                bytes,
-                block_id,
-                purpose,
-                connection,
-                ..
-            } => {
-                let read = BlockedRead {
-                    sector,
-                    bytes,
-                    block_id,
-                    purpose,
-                };
-                self.on_peer_read_io(nr, read, connection, result);
-            }
-            Io::ChecksumRead {
-                sector,
-                bytes,
-                connection,
-                ..
-            } => {
-                self.on_checksum_read_io(nr, sector, bytes, connection, result);
-            }
-            Io::ResyncWrite {
-                sector,
-                bytes,
-                connection,
-                ..
-            } => {
-                self.on_resync_write_io(nr, sector, bytes, connection, result.map(|_| ()));
-            }
-            Io::EpochFlush { connection, .. } => {
-                self.on_epoch_flush_io(nr, connection, result.map(|_| ()))
-            }
-            Io::MetaFlushData { .. } => {
-                if result.is_ok()
-                    && let Some(disk) = self
-                        .volumes
-                        .get_mut(&nr)
-                        .and_then(|v| v.disk.as_deref_mut())
-                {
-                    disk.durability.flushed();
-                }
-                self.md_io_done(nr, result.map(|_| ()));
-            }
-            Io::Meta { .. } | Io::AttachRead { .. } => {
-                unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
-            }
-        }
-        self.disk_quiet(nr);
-    }
-
-    fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
-        let nr = io.volume();
-        self.space_io_ended(nr, tag, result.is_ok());
-        match io {
-            Io::AttachRead { .. } => self.on_attach_read(nr, tag, result),
-            _ => self.md_io_done(nr, result.map(|_| ())),
-        }
-        self.disk_quiet(nr);
-    }
-
-    fn take_io(&mut self, tag: IoTag) -> Option<Io> {
-        let key = usize::try_from(tag.0).ok()?;
-        self.io.try_remove(key)
-    }
-
-    /// The volume of an I/O in flight.
-    pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
-        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.volume();
-        self.volumes.contains_key(&nr).then_some(nr)
-    }
-
-    /// A tag for data I/O on a volume, counted as in flight.
-    pub(crate) fn start_data_io(&mut self, io: Io) -> IoTag {
-        self.volume_mut(io.volume()).local_pending += 1;
-        self.start_io(io)
-    }
-
-    /// A tag for an I/O and what it was for.
-    pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
-        IoTag(self.io.insert(io) as u64)
-    }
-
     /// Lets everything follow that follows from what has happened.
     fn settle(&mut self) {
         loop {
@@ -383,13 +219,13 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn disk_mut(&mut self, nr: VolumeNr) -> &mut Disk {
         self.volume_mut(nr)
             .disk
-            .as_deref_mut()
+            .get_mut()
             .expect("the caller has seen the disk")
     }
 
     /// The volume's disk, if it is attached.
     pub(crate) fn disk_if_attached(&self, nr: VolumeNr) -> Option<&Disk> {
-        self.volumes.get(&nr)?.disk.as_deref()
+        self.volumes.get(&nr)?.disk.get()
     }
 
     /// The volume after this one, or the first: to walk the volumes while changing them, without a list.

@@ -10,10 +10,11 @@ use alloc::format;
 use replica_proto::{BarrierNr, Packet};
 
 use crate::Bug;
+use crate::disk::door::Io;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::{PeerKey, RequestKey, Time, VolumeNr};
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::ConnState;
 use crate::write::Part;
 
@@ -433,11 +434,7 @@ impl<P: Payload> Resource<P> {
                 continue;
             }
             let volume = self.volume(nr);
-            if volume
-                .disk
-                .as_ref()
-                .is_some_and(|d| !d.options.disk_flushes)
-            {
+            if volume.disk.get().is_some_and(|d| !d.options.disk_flushes) {
                 continue;
             }
             volumes += 1;
@@ -493,7 +490,7 @@ impl<P: Payload> Resource<P> {
         }
         let volatile = volume
             .disk
-            .as_deref()
+            .get()
             .is_some_and(|d| d.options.disk_flushes && d.durability.is_volatile());
         if volatile && self.is_up() {
             let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";

@@ -211,7 +211,7 @@ impl<P: Payload> Resource<P> {
 impl<P> Volume<P> {
     /// Its disk is as `create-md` made it.
     fn is_fresh(&self) -> bool {
-        let ids = self.disk.as_deref().map(|disk| disk.record.ids());
+        let ids = self.disk.get().map(|disk| disk.record.ids());
         ids.is_some_and(|ids| ids.current & !1 == crate::generation::JUST_CREATED)
     }
 }

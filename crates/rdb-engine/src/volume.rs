@@ -1,12 +1,10 @@
 //! One volume: its state record, its disk, and everything that is in flight on it.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use rdb_meta::Superblock;
-
-use crate::disk::Disk;
+use crate::disk::slot::DiskSlot;
+use crate::disk::{Disk, Remembered};
 use crate::generation::PeerIds;
 use crate::ids::{PeerKey, RequestKey, Time, VolumeNr};
 use crate::interval::Awaited;
@@ -58,9 +56,7 @@ pub(crate) struct Volume<P> {
     pub(crate) left_behind: u64,
     /// What was known of the last disk when it was given up, which may not have come to its record.
     pub(crate) remembered: Option<Remembered>,
-    pub(crate) disk: Option<Box<Disk>>,
-    /// An attach that is under way.
-    pub(crate) attach: Option<Box<crate::attach::Attach>>,
+    pub(crate) disk: DiskSlot,
     pub(crate) peer: PeerVolume,
     /// The peer was told of this volume when it had none of this number, as far as is known.
     pub(crate) untold: bool,
@@ -122,17 +118,7 @@ pub(crate) struct Volume<P> {
     /// Writes that wait for space on a full disk.
     pub(crate) space: Space,
 
-    /// Local data I/O in flight.
-    pub(crate) local_pending: u32,
     pub(crate) counters: Counters,
-}
-
-/// What is known of a disk that was given up.
-#[derive(Debug)]
-pub(crate) struct Remembered {
-    pub(crate) superblock: Superblock,
-    /// No block was marked.
-    pub(crate) clean: bool,
 }
 
 /// A read that the peer asked for and that waits.
@@ -225,8 +211,7 @@ impl<P> Volume<P> {
             exposed_uuid: 0,
             left_behind: 0,
             remembered: None,
-            disk: None,
-            attach: None,
+            disk: DiskSlot::default(),
             untold: false,
             peer: PeerVolume::default(),
             crashed_primary: false,
@@ -255,7 +240,6 @@ impl<P> Volume<P> {
             verify: Verify::default(),
             seq: 0,
             space: Space::default(),
-            local_pending: 0,
             counters: Counters::default(),
         }
     }
@@ -265,7 +249,7 @@ impl<P> Volume<P> {
     pub(crate) fn holds_back_epochs(&self) -> bool {
         self.mirror_unflushed
             && self.state.disk <= DiskState::Failed
-            && self.disk.as_deref().is_some_and(|d| d.options.disk_flushes)
+            && self.disk.get().is_some_and(|d| d.options.disk_flushes)
     }
 
     /// Whether requests of users have not started.
@@ -287,21 +271,21 @@ impl<P> Volume<P> {
         if self.state.disk < DiskState::Inconsistent {
             return None;
         }
-        self.disk.as_deref_mut().filter(|d| !d.failed)
+        self.disk.open_mut()
     }
 
     /// Whether the disk can take I/O.
     pub(crate) fn has_usable_disk(&self) -> bool {
-        self.state.disk >= DiskState::Inconsistent && self.disk.as_ref().is_some_and(|d| !d.failed)
+        self.state.disk >= DiskState::Inconsistent && self.disk.open().is_some()
     }
 
     /// Whether what the superblock of a usable disk is to say is not durable yet.
     pub(crate) fn has_pending_record(&self) -> bool {
-        self.has_usable_disk() && self.disk.as_ref().is_some_and(|d| d.is_record_pending())
+        self.has_usable_disk() && self.disk.get().is_some_and(|d| d.is_record_pending())
     }
 
     pub(crate) fn bits_set(&self) -> u64 {
-        self.disk.as_ref().map_or(0, |d| d.bitmap.count_set())
+        self.disk.get().map_or(0, |d| d.bitmap.count_set())
     }
 
     pub(crate) fn next_seq(&mut self) -> u32 {

@@ -13,11 +13,12 @@ use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::disk::al_gate::Writer;
+use crate::disk::door::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
 use crate::ids::{IoTag, RequestId, RequestKey, SendTag, Time, VolumeNr};
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState, VolumeState};
 
 /// One request of a front end.
@@ -363,7 +364,7 @@ impl<P: Payload> Resource<P> {
             return 0;
         };
         let size = volume.size;
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return 0;
         };
         let end = sector.saturating_add(sectors).min(size);
@@ -375,7 +376,7 @@ impl<P: Payload> Resource<P> {
 
     /// Clears the marks of blocks that are equal on both disks now.
     pub(crate) fn set_in_sync(&mut self, nr: VolumeNr, sector: u64, sectors: u64) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         if disk.bitmap.clear_sectors(sector, sectors) > 0 {

@@ -21,7 +21,7 @@ impl<P: Payload> Resource<P> {
 
     fn detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
         let gone =
-            self.volume(nr).state.disk == DiskState::Diskless && self.volume(nr).disk.is_none();
+            self.volume(nr).state.disk == DiskState::Diskless && self.volume(nr).disk.is_empty();
         match stage {
             _ if gone => self.admin_done(Ok(())),
             Stage::Start if force => {

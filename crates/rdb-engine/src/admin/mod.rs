@@ -137,6 +137,14 @@ impl Admin {
         matches!(command, Some(&Command::Invalidate { volume }) if volume == nr)
     }
 
+    /// Whether a disk is being attached to this volume: the command has begun, and is not answered.
+    pub(crate) fn attaches(&self, nr: VolumeNr) -> bool {
+        self.current.as_ref().is_some_and(|op| {
+            let attach = matches!(op.command, Command::Attach { volume, .. } if volume == nr);
+            attach && op.stage == Stage::Attaching
+        })
+    }
+
     /// Whether the peer has been asked for that, and has not answered.
     pub(crate) fn asks_for_sync(&self, nr: VolumeNr) -> bool {
         self.orders_sync(nr) && self.is_changing(Some(nr))
@@ -383,7 +391,7 @@ impl<P: Payload> Resource<P> {
             Command::PauseSync { volume } => self.step_pause(volume, true),
             Command::ResumeSync { volume } => self.step_pause(volume, false),
             Command::DiskOptions { volume, options } => {
-                let Some(disk) = self.volume_mut(volume).disk.as_deref_mut() else {
+                let Some(disk) = self.volume_mut(volume).disk.get_mut() else {
                     return self.admin_refused(138, "the volume has no disk");
                 };
                 if disk.options.size_sectors != options.size_sectors {
@@ -516,7 +524,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let state = volume.state;
         if state.disk != DiskState::Diskless
-            || volume.disk.is_some()
+            || !volume.disk.is_empty()
             || state.role != Role::Secondary
         {
             self.admin_refused(160, "the volume is Primary or has a disk");

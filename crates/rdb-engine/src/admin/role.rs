@@ -125,7 +125,7 @@ impl<P: Payload> Resource<P> {
             );
         }
         self.net.discard_my_data = false;
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.record.flush_before();
         }
@@ -141,7 +141,7 @@ impl<P: Payload> Resource<P> {
             // Users see the peer's data from now on, whatever a disk of ours held when it was last here.
             self.volume_mut(nr).exposed_uuid = peer.ids.current;
         }
-        let Some(disk) = self.volume(nr).disk.as_deref() else {
+        let Some(disk) = self.volume(nr).disk.get() else {
             self.set_stage(Stage::Durable);
             self.admin_ready(Stage::Durable);
             self.step_admin();

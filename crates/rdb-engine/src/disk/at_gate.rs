@@ -26,7 +26,7 @@ impl<P: Payload> Resource<P> {
 
     /// A write is over, or forgotten.
     pub(crate) fn leave_gate(&mut self, nr: VolumeNr, who: Writer) {
-        let disk = self.volume_mut(nr).disk.as_deref_mut();
+        let disk = self.volume_mut(nr).disk.get_mut();
         if disk.is_some_and(|disk| disk.gate.leave(who)) {
             self.retry_starved(nr);
         }
@@ -37,7 +37,7 @@ impl<P: Payload> Resource<P> {
         for who in self.disk_mut(nr).gate.commit(transaction) {
             self.pass_gate(who);
         }
-        let disk = self.volume_mut(nr).disk.as_deref_mut();
+        let disk = self.volume_mut(nr).disk.get_mut();
         if disk.is_some_and(|disk| disk.gate.ask_for_next()) {
             self.md(nr, MdKind::Transaction, Then::Nothing);
         }
@@ -46,7 +46,7 @@ impl<P: Payload> Resource<P> {
 
     /// Slots may have become free.
     fn retry_starved(&mut self, nr: VolumeNr) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         let mut starved = disk.gate.take_starved();
@@ -58,19 +58,19 @@ impl<P: Payload> Resource<P> {
                 Writer::Own(key) => self.activate(key),
                 Writer::Mirrored(key) => self.activate_mirrored(key),
             }
-            let disk = self.volume_mut(nr).disk.as_deref_mut();
+            let disk = self.volume_mut(nr).disk.get_mut();
             if disk.is_some_and(|disk| !disk.gate.tries_on()) {
                 break;
             }
         }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             disk.gate.put_back(starved);
         }
     }
 
     /// The disk has failed: those that wait for its log go on without it.
     pub(crate) fn give_up_gate(&mut self, nr: VolumeNr) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         for who in disk.gate.give_up() {

@@ -1,18 +1,18 @@
 //! Metadata operations are asked for, their I/O is started, and what they end with is passed on.
 
+use crate::disk::door::Io;
 use crate::disk::operation::{Area, MdKind, MetaIo, Then};
 use crate::disk::queue::{Facts, Next};
 use crate::effect::Effect;
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
     /// Queues a metadata operation. Without a disk, `then` fails at once.
     pub(crate) fn md(&mut self, nr: VolumeNr, kind: MdKind, then: Then) {
-        let disk = self.volume_mut(nr).disk.as_deref_mut();
-        let Some(disk) = disk.filter(|disk| !disk.failed) else {
+        let Some(disk) = self.volume_mut(nr).disk.open_mut() else {
             self.md_then(nr, then, false);
             return;
         };
@@ -22,8 +22,8 @@ impl<P: Payload> Resource<P> {
 
     /// Writes the superblock if it changed and no write that would carry the change is queued.
     pub(crate) fn md_sync_if_dirty(&mut self, nr: VolumeNr) {
-        let disk = self.disk_if_attached(nr);
-        if disk.is_some_and(|disk| disk.is_record_unqueued()) {
+        let volume = self.volumes.get(&nr);
+        if volume.is_some_and(|volume| volume.disk.is_record_unqueued()) {
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
         }
     }
@@ -41,7 +41,7 @@ impl<P: Payload> Resource<P> {
     fn md_pump(&mut self, nr: VolumeNr) {
         loop {
             let facts = self.metadata_facts(nr);
-            let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+            let Some(disk) = self.volume_mut(nr).disk.open_mut() else {
                 return;
             };
             match disk.next_metadata(facts) {
@@ -99,16 +99,19 @@ impl<P: Payload> Resource<P> {
 
     /// A metadata write, or a data flush that metadata waited for, ended.
     pub(crate) fn md_io_done(&mut self, nr: VolumeNr, result: Result<(), DiskError>) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let slot = &mut self.volume_mut(nr).disk;
+        let gives_up = slot.writes_last_records();
+        let over = slot.open().is_none();
+        let Some(disk) = slot.get_mut() else {
             return;
         };
         let Some(idle) = disk.queue.io_ended() else {
             return;
         };
         // A disk that is given up keeps its records as well as it takes them, whatever its data has come to.
-        let best_effort = disk.detaching && disk.queue.flushes_data();
+        let best_effort = gives_up && disk.queue.flushes_data();
         if let Err(error) = result
-            && !disk.failed
+            && !over
             && !best_effort
         {
             self.log_volume_error(
@@ -117,16 +120,17 @@ impl<P: Payload> Resource<P> {
             );
             self.metadata_failed(nr);
         }
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            return;
-        };
         if !idle {
             return;
         }
-        if !disk.failed {
+        let slot = &mut self.volume_mut(nr).disk;
+        if slot.open().is_some() {
             self.md_pump(nr);
             return;
         }
+        let Some(disk) = slot.get_mut() else {
+            return;
+        };
         if let Some(then) = disk.queue.fail_running() {
             self.md_then(nr, then, false);
         }
@@ -136,7 +140,7 @@ impl<P: Payload> Resource<P> {
 
     /// Everything queued fails: the disk is lost.
     pub(crate) fn fail_md_queue(&mut self, nr: VolumeNr) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         for then in disk.queue.give_up() {

@@ -1,15 +1,21 @@
 //! An attached disk and its metadata in memory: each part owns what it goes by.
 //!
-//! `at_gate`, `metadata` and `written` wire the parts to the rest of the resource; the other files know nothing of it.
+//! `attach`, `at_gate`, `door`, `giving_up`, `metadata` and `written` wire the parts to the rest of the resource; the other files
+//! know nothing of it.
 
 pub(crate) mod al_gate;
 mod at_gate;
+mod attach;
+pub(crate) mod door;
 mod durability;
+mod giving_up;
 mod metadata;
 mod operation;
 mod pages;
 mod queue;
+mod reading;
 mod record;
+pub(crate) mod slot;
 mod written;
 
 use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
@@ -23,6 +29,14 @@ use crate::event::DiskInfo;
 
 pub(crate) use crate::disk::operation::{MdKind, Then};
 
+/// What is known of a disk that was given up.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    pub(crate) superblock: Superblock,
+    /// No block was marked.
+    pub(crate) clean: bool,
+}
+
 /// An attached disk and its metadata in memory.
 pub(crate) struct Disk {
     pub(crate) info: DiskInfo,
@@ -35,12 +49,6 @@ pub(crate) struct Disk {
     pub(crate) gate: AlGate,
     pub(crate) queue: MdQueue,
     pub(crate) durability: Durability,
-    /// The disk failed: nothing new goes to it.
-    pub(crate) failed: bool,
-    /// The attach has ended.
-    pub(crate) ready: bool,
-    /// The disk failed or is given up, and its last metadata is on its way.
-    pub(crate) detaching: bool,
 }
 
 impl Disk {
@@ -62,17 +70,11 @@ impl Disk {
             bitmap,
             queue: MdQueue::default(),
             durability: Durability::new(),
-            failed: false,
-            ready: false,
-            detaching: false,
         }
     }
 
     /// What comes next of the metadata operations.
     fn next_metadata(&mut self, facts: Facts) -> Next {
-        if self.failed {
-            return Next::Nothing;
-        }
         self.queue.next(&mut Contents {
             layout: &self.layout,
             record: &mut self.record,
@@ -92,21 +94,6 @@ impl Disk {
 
     /// Whether the record has changed, and nothing that is queued would carry the change to the disk.
     fn is_record_unqueued(&self) -> bool {
-        self.record.is_dirty() && self.ready && !self.failed && !self.queue.will_write_record()
-    }
-
-    /// Checks what must always hold between two events.
-    ///
-    /// # Panics
-    /// If it does not.
-    pub(crate) fn check(&self) {
-        self.durability.check();
-        if !self.failed {
-            self.queue.check();
-        }
-        assert!(
-            !self.is_record_unqueued(),
-            "the superblock differs from what is on disk, and nobody writes it"
-        );
+        self.record.is_dirty() && !self.queue.will_write_record()
     }
 }

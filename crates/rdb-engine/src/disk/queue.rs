@@ -302,11 +302,6 @@ impl MdQueue {
         self.running.is_some()
     }
 
-    /// Nothing runs, and nothing waits.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.running.is_none() && self.queue.is_empty()
-    }
-
     /// Whether an operation waits that this follows.
     pub(crate) fn is_queued(&self, followed: impl Fn(&Then) -> bool) -> bool {
         self.queue.iter().any(|operation| followed(&operation.then))
@@ -517,7 +512,7 @@ mod tests {
         assert_eq!(disk.run(), (["superblock"].into(), Then::Nothing));
         assert!(!disk.record.is_dirty());
         assert_eq!(disk.run(), (["superblock"].into(), Then::Attach));
-        assert!(disk.queue.is_quiet());
+        assert!(matches!(disk.next(), Next::Nothing));
     }
 
     #[test]
@@ -577,7 +572,7 @@ mod tests {
         assert_eq!(disk.queue.io_ended(), Some(true));
         assert_eq!(disk.queue.fail_running(), Some(Then::Attach));
         assert!(disk.queue.give_up().eq([Then::Detached]));
-        assert!(disk.queue.is_quiet());
+        assert!(matches!(disk.next(), Next::Nothing));
         assert_eq!(disk.queue.io_ended(), None);
     }
 }

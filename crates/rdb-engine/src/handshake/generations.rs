@@ -69,7 +69,7 @@ impl<P: Payload> Resource<P> {
             && state.pdsk == DiskState::UpToDate
         {
             let volume = self.volume_mut(nr);
-            let own = volume.disk.as_deref().map(|disk| disk.record.ids().current);
+            let own = volume.disk.get().map(|disk| disk.record.ids().current);
             let other = own.is_some_and(|own| !same(own, uuids.current));
             volume.peer.moved_on = other.then_some(uuids.current);
         }
@@ -116,7 +116,7 @@ impl<P: Payload> Resource<P> {
         let random = self.random();
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return;
         };
         let mut ids = disk.record.ids();

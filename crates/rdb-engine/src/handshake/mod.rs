@@ -23,7 +23,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let attached = volume
             .disk
-            .as_ref()
+            .get()
             .filter(|_| volume.state.disk >= DiskState::Negotiating);
         let logical = attached.map_or(512, |d| d.info.logical_block_bytes);
         let sizes = Sizes {
@@ -55,7 +55,7 @@ impl<P: Payload> Resource<P> {
         if volume.state.disk < DiskState::Negotiating {
             return;
         }
-        let Some(disk) = volume.disk.as_deref() else {
+        let Some(disk) = volume.disk.get() else {
             return;
         };
         let ids = disk.record.ids();

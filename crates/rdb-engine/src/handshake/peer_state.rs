@@ -238,7 +238,7 @@ impl<P: Payload> Resource<P> {
         if state.disk != DiskState::Negotiating || state.role != Role::Primary {
             return false;
         }
-        let current = volume.disk.as_deref().map(|disk| disk.record.ids().current);
+        let current = volume.disk.get().map(|disk| disk.record.ids().current);
         let older = current.and_then(|current| self.lacks_what_users_saw(nr, current));
         let Some(text) = older else {
             return false;
@@ -257,7 +257,7 @@ impl<P: Payload> Resource<P> {
         peer_disk: DiskState,
     ) -> Outcome {
         let volume = self.volume(nr);
-        let Some(disk) = volume.disk.as_deref() else {
+        let Some(disk) = volume.disk.get() else {
             return Outcome::Connected;
         };
         let options = self.net.options.clone().unwrap_or_default();

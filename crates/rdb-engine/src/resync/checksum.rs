@@ -5,10 +5,11 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
+use crate::disk::door::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::ConnState;
 use crate::volume::{BlockedRead, Purpose};
 

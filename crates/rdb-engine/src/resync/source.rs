@@ -30,7 +30,7 @@ impl<P: Payload> Resource<P> {
     /// A7: the generation that the target will carry until it is in sync.
     pub(crate) fn make_sync_uuid(&mut self, nr: VolumeNr) {
         let random = self.random();
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         let mut ids = disk.record.ids();
@@ -47,7 +47,7 @@ impl<P: Payload> Resource<P> {
         let source = [ConnState::SyncSource, ConnState::PausedSyncS];
         // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
         let is_sync_uuid = |then: &Then| matches!(then, Then::SendSyncUuid(_));
-        let disk = self.volume(nr).disk.as_deref();
+        let disk = self.volume(nr).disk.get();
         let another_follows = disk.is_some_and(|disk| disk.queue.is_queued(is_sync_uuid));
         if source.contains(&self.volume(nr).state.conn) && !another_follows {
             self.send(nr, Packet::SyncUuid(uuid), None);
@@ -165,7 +165,7 @@ impl<P: Payload> Resource<P> {
         resync.ending = false;
         resync.acks_seen = None;
         self.log_resync_done(nr);
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             let mut ids = disk.record.ids();
             ids.finish_source();
             disk.record.set_ids(ids);

@@ -6,13 +6,14 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
 use super::{APPLICATION_MIN, STEP_MS};
 use crate::Bug;
+use crate::disk::door::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::range_locks::Queued;
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::volume::Holder;
 
@@ -88,7 +89,7 @@ impl<P: Payload> Resource<P> {
     fn start_target(&mut self, nr: VolumeNr, uuid: u64) {
         let now = self.now;
         let is_primary = self.volume(nr).state.role == Role::Primary;
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         let mut ids = disk.record.ids();
@@ -175,7 +176,7 @@ impl<P: Payload> Resource<P> {
             if room == 0 || budget == 0 {
                 return;
             }
-            let Some(disk) = volume.disk.as_deref().filter(|d| !d.failed) else {
+            let Some(disk) = volume.disk.open() else {
                 return;
             };
             let Some(first) = disk.bitmap.next_set(volume.resync.position) else {
@@ -494,7 +495,7 @@ impl<P: Payload> Resource<P> {
         let peer = self.volume(nr).peer.ids;
         let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
         if !failed {
-            if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.as_deref_mut()) {
+            if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.get_mut()) {
                 let mut ids = disk.record.ids();
                 ids.finish_target(&peer.ids, is_primary);
                 disk.record.set_ids(ids);
