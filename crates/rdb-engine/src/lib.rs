@@ -30,6 +30,7 @@ mod interval;
 mod negotiation;
 mod net;
 mod packets;
+mod peer_device;
 mod peer_reads;
 mod peer_request;
 mod peer_volumes;

@@ -163,7 +163,7 @@ impl<P: Payload> Resource<P> {
         volume.negotiated = None;
         let volume = self.volume(nr);
         let state = volume.state;
-        if volume.resync.ending
+        if volume.peer.resync.ending
             && state.conn == ConnState::Connected
             && state.pdsk == DiskState::Inconsistent
         {

@@ -290,7 +290,7 @@ impl<P: Payload> Resource<P> {
 
     fn log_resync_done(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let resync = &self.volume(nr).resync;
+        let resync = &self.volume(nr).peer.resync;
         let elapsed_s = (resync.elapsed_ms(now) / 1000).max(1);
         let paused_s = resync.paused_ms / 1000;
         let (total, failed, equal) = (resync.total, resync.failed, resync.equal_blocks);
@@ -320,21 +320,21 @@ impl<P: Payload> Resource<P> {
     /// The connection is gone: what waited for the peer waits no more.
     pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.resync.awaited = Awaited::default();
-        for (sector, _) in core::mem::take(&mut volume.resync.replied).iter() {
+        volume.peer.resync.awaited = Awaited::default();
+        for (sector, _) in core::mem::take(&mut volume.peer.resync.replied).iter() {
             if volume.held.holder_at(sector) == Some(Holder::Resync) {
                 volume.held.remove(sector);
             }
         }
-        for ticket in core::mem::take(&mut volume.resync.blocked).into_keys() {
+        for ticket in core::mem::take(&mut volume.peer.resync.blocked).into_keys() {
             volume.held.leave(ticket);
         }
-        volume.resync.spoiled.clear();
-        volume.resync.requesting = false;
-        volume.resync.ending = false;
-        volume.resync.acks_seen = None;
-        volume.resync.early_uuid = None;
-        volume.resync.outstanding = 0;
+        volume.peer.resync.spoiled.clear();
+        volume.peer.resync.requesting = false;
+        volume.peer.resync.ending = false;
+        volume.peer.resync.acks_seen = None;
+        volume.peer.resync.early_uuid = None;
+        volume.peer.resync.outstanding = 0;
         volume.bitmap_due = crate::volume::BitmapDue::No;
         self.emit(Effect::ClearTimer {
             timer: Timer::ResyncStep(nr),
