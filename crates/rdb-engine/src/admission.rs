@@ -132,7 +132,7 @@ impl<P: Payload> Resource<P> {
             .as_ref()
             .map_or(2048, |o| o.max_buffers.max(32));
         if volume.hold_writes > 0
-            || volume.bitmap_due != crate::volume::BitmapDue::No
+            || volume.peer.holds_writes()
             || volume.writes_open >= open_max
             || volume
                 .peer

@@ -1,5 +1,6 @@
 //! Carries out what follows from a change of state; when it follows stands in [`crate::rules::consequences`].
 
+use crate::bitmap_exchange::BitmapDue;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
@@ -8,7 +9,6 @@ use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::consequences::{Act, CONSEQUENCES, Facts, Turn};
 use crate::state::{Change, ConnState, VolumeState};
-use crate::volume::BitmapDue;
 use rdb_meta::MdFlags;
 
 impl<P: Payload> Resource<P> {
@@ -36,7 +36,7 @@ impl<P: Payload> Resource<P> {
             knows_peers_ids: peer.is_some(),
             one_name: own.zip(peer).is_some_and(|(own, peer)| same(own, peer)),
             moved_on: volume.peer.moved_on.is_some(),
-            loss_unrecorded: volume.loss_unrecorded.is_some(),
+            loss_unrecorded: volume.peer.loss_unrecorded.is_some(),
             announces_end: volume.peer.resync.announce,
             grew: volume.grew_while_detached,
         }
@@ -58,7 +58,7 @@ impl<P: Payload> Resource<P> {
             Act::SendSizes => self.send_sizes(nr, false),
             Act::SendUuids => self.send_uuids(nr),
             Act::SendState => self.send_state(nr),
-            Act::SendBitmap => self.volume_mut(nr).bitmap_due = BitmapDue::Source,
+            Act::SendBitmap => self.volume_mut(nr).peer.bitmap_due = BitmapDue::Source,
             Act::NewGeneration(_) => self.new_current_uuid(nr),
             Act::SourceLost => self.source_lost(nr),
             Act::WriteBitmap => self.md(nr, MdKind::ChangedPages, Then::Nothing),
@@ -78,7 +78,7 @@ impl<P: Payload> Resource<P> {
                 let volume = self.volume_mut(nr);
                 volume.exposed_uuid = volume.peer.moved_on.unwrap_or(volume.exposed_uuid);
             }
-            Act::RememberOpenSource => self.volume_mut(nr).source_open = true,
+            Act::RememberOpenSource => self.volume_mut(nr).peer.source_open = true,
             Act::AwaitRecordOfLoss => self.await_record_of_loss(nr),
             Act::Reconnect => self.lose_connection(ConnState::NetworkFailure),
             Act::DiskFailed => self.disk_failed(nr),
@@ -124,7 +124,7 @@ impl<P: Payload> Resource<P> {
             disk.record.forget_crash();
         }
         volume.left_behind = 0;
-        volume.source_open = false;
+        volume.peer.source_open = false;
         if let Some(peer) = &mut volume.peer.ids {
             peer.flags &= !PeerIds::FLAG_CRASHED_PRIMARY;
         }

@@ -90,7 +90,7 @@ impl<P: Payload> Resource<P> {
             request.net = Part::Done;
             let nr = request.volume;
             let volume = self.volume_mut(nr);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
             self.advance_write(key);
         }
     }
@@ -119,7 +119,7 @@ impl<P: Payload> Resource<P> {
         if request.net == Part::Pending {
             request.net = Part::Done;
             let volume = self.volume_mut(nr);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
         }
         let request = &self.requests[key];
         let late = request.completed && request.in_sync && request.local == Part::Done;
@@ -179,7 +179,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.peer.write_failed = true;
         if waits {
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
         }
         let request = &mut self.requests[key];
         request.net = Part::Failed;

@@ -57,11 +57,11 @@ impl<P> Resource<P> {
         let waiters = net.ping_waiters_len();
         bounded("waiters for a ping", waiters, 1 + 4 * volumes);
         for volume in self.volumes.values() {
-            let unacked = volume.counters.unacked as usize;
+            let unacked = volume.peer.unacked as usize;
             bounded("unanswered requests", unacked, unanswered_max);
-            let reads = volume.reads_blocked.len() + volume.peer_reads.due();
+            let reads = volume.peer.reads_blocked.len() + volume.peer.peer_reads.due();
             bounded("reads that wait", reads, unacked);
-            volume.peer_reads.check();
+            volume.peer.peer_reads.check();
             bounded("locked ranges", volume.held.len(), HELD_MAX + open);
             let queued = volume.held.queued();
             let users = volume.held.users_queued();

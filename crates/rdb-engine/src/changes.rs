@@ -35,6 +35,7 @@ impl<P: Payload> Resource<P> {
             exposed_uuid_matches_disk: same(volume.exposed_uuid, disk_uuid)
                 && (volume.left_behind == 0 || !same(volume.left_behind, disk_uuid)),
             negotiated: volume
+                .peer
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
             invalidated: volume.invalidated,
@@ -164,7 +165,7 @@ impl<P: Payload> Resource<P> {
             // Only of a full sync that we have asked for the UUID can come before we have begun.
             volume.peer.resync.forget_early_uuid();
         }
-        volume.source_open &= new.role == Role::Primary;
+        volume.peer.source_open &= new.role == Role::Primary;
         volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
         self.note_flags(nr, new);
         self.do_at_once(nr, new, effects);
@@ -209,7 +210,7 @@ impl<P: Payload> Resource<P> {
         }
         let volume = self.volume_mut(nr);
         if effects.contains(Now::CONSIDER_RESYNC) {
-            volume.consider_resync = true;
+            volume.peer.consider_resync = true;
         }
         if effects.contains(Now::RESYNC_CONTINUES) {
             volume.peer.resync.resume(now);

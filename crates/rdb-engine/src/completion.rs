@@ -91,7 +91,7 @@ impl<P: Payload> Resource<P> {
     fn awaits_the_peers_record(&self, request: &AppRequest<P>) -> bool {
         let only_there = !self.is_safe_here(request) && request.net == Part::Done;
         let on_its_way = request.done_when_sent && request.in_log;
-        only_there && (on_its_way || self.volume(request.volume).loss_unrecorded.is_some())
+        only_there && (on_its_way || self.volume(request.volume).peer.loss_unrecorded.is_some())
     }
 
     /// We are Primary, our UpToDate disk is lost and the peer's goes on: it has been told.
@@ -108,7 +108,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn await_record(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
         let shared = volume.disk.get().map(|disk| disk.record.ids().current);
-        volume.loss_unrecorded = shared;
+        volume.peer.loss_unrecorded = shared;
         let timer = Timer::LossUnrecorded(nr);
         self.emit(Effect::ClearTimer { timer }); // of an earlier loss
     }
@@ -122,7 +122,7 @@ impl<P: Payload> Resource<P> {
 
     /// The peer has a new generation on record; or never will, and its copy counts no more.
     pub(crate) fn loss_settled(&mut self, nr: VolumeNr, recorded: bool) {
-        if self.volume_mut(nr).loss_unrecorded.take().is_none() {
+        if self.volume_mut(nr).peer.loss_unrecorded.take().is_none() {
             return;
         }
         let open = self
@@ -157,7 +157,7 @@ impl<P: Payload> Resource<P> {
 
     fn awaits_record_of_loss(&self, nr: VolumeNr) -> bool {
         let volume = self.volumes.get(&nr);
-        volume.is_some_and(|v| v.loss_unrecorded.is_some())
+        volume.is_some_and(|v| v.peer.loss_unrecorded.is_some())
     }
 
     fn tell_completion(&mut self, key: RequestKey, ok: bool) {

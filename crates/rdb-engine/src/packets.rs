@@ -10,6 +10,7 @@ use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::net::Phase;
+use crate::peer_reads::Purpose;
 use crate::peer_request::MirrorKind;
 use crate::resource::Resource;
 use crate::rules::{
@@ -18,7 +19,6 @@ use crate::rules::{
     peer_change::{Request, Scope},
 };
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
-use crate::volume::Purpose;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
@@ -259,10 +259,7 @@ impl<P: Payload> Resource<P> {
         if request == Request::InvalidateRemote && self.volume(nr).writes_open > 0 {
             // (L32) Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
             // they have written, which its barriers tell.
-            let volume = self.volume_mut(nr);
-            if !core::mem::replace(&mut volume.peer.wants_us_as_target, true) {
-                volume.hold_writes += 1;
-            }
+            self.volume_mut(nr).peer.wants_us_as_target = true;
             self.close_epoch();
             return;
         }
@@ -271,14 +268,13 @@ impl<P: Payload> Resource<P> {
 
     /// Answers a request that waited for our users' writes. Says whether there was one.
     pub(crate) fn poll_wanted_as_target(&mut self, nr: VolumeNr) -> bool {
-        let volume = self.volume_mut(nr);
-        if volume.writes_open > 0 || !core::mem::take(&mut volume.peer.wants_us_as_target) {
+        let volume = self.volume(nr);
+        if volume.writes_open > 0 || !volume.peer.wants_us_as_target {
             return false;
         }
         let change = Change::conn(ConnState::StartingSyncT);
         self.decide_state_change(nr, Request::InvalidateRemote, change);
-        let volume = self.volume_mut(nr);
-        volume.hold_writes = volume.hold_writes.saturating_sub(1);
+        self.volume_mut(nr).peer.wants_us_as_target = false;
         self.run_after(); // a full sync holds them on
         self.retry_waiting(nr);
         true

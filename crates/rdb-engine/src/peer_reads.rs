@@ -6,11 +6,34 @@
 
 use alloc::collections::VecDeque;
 
+use replica_proto::{BlockId, Digest};
+
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::state::DiskState;
-use crate::volume::BlockedRead;
+
+/// A read that the peer asked for and that waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockedRead {
+    pub(crate) sector: u64,
+    pub(crate) bytes: u32,
+    pub(crate) block_id: BlockId,
+    pub(crate) purpose: Purpose,
+}
+
+/// What the peer reads for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its application: P_DATA_REPLY.
+    Application,
+    /// A resync from here: P_RS_DATA_REPLY.
+    Resync,
+    /// The same, with the digest of what the target has: P_RS_IS_IN_SYNC if that is equal.
+    Checksum(Digest),
+    /// A verify that it drives: P_OV_REPLY.
+    Verify,
+}
 
 /// The reads of the peer on one volume.
 #[derive(Debug, Default)]
@@ -73,7 +96,7 @@ impl<P: Payload> Resource<P> {
 
     /// The peer asks for this: it is read now or when its turn comes.
     pub(crate) fn admit_peer_read(&mut self, nr: VolumeNr, read: BlockedRead) {
-        let reads = &mut self.volume_mut(nr).peer_reads;
+        let reads = &mut self.volume_mut(nr).peer.peer_reads;
         reads.due.push_back(read);
         self.continue_peer_reads(nr);
     }
@@ -86,12 +109,12 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if core::mem::replace(&mut volume.peer_reads.continuing, true) {
+        if core::mem::replace(&mut volume.peer.peer_reads.continuing, true) {
             return;
         }
         while let Some(volume) = self.volumes.get_mut(&nr) {
             let readable = volume.state.disk == DiskState::UpToDate;
-            let reads = &mut volume.peer_reads;
+            let reads = &mut volume.peer.peer_reads;
             let fits = |read: &BlockedRead| !readable || reads.has_room(read.bytes, most);
             if !reads.due.front().is_some_and(fits) {
                 break;
@@ -103,7 +126,7 @@ impl<P: Payload> Resource<P> {
             self.serve_read(nr, read, None);
         }
         if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.peer_reads.continuing = false;
+            volume.peer.peer_reads.continuing = false;
         }
     }
 }

@@ -59,7 +59,7 @@ impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that asks without end and does not wait for answers.
     pub(crate) fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
-        let waits = if volume.counters.unacked >= UNANSWERED_MAX {
+        let waits = if volume.peer.unacked >= UNANSWERED_MAX {
             format!("{UNANSWERED_MAX} requests of the peer wait for an answer")
         } else if volume.held.len() >= HELD_MAX {
             format!("{HELD_MAX} ranges wait for the peer's acknowledgement")
@@ -92,8 +92,8 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let volume = self.volume_mut(nr);
-        volume.counters.received += u64::from(bytes / 512);
-        volume.counters.unacked += 1;
+        volume.peer.received += u64::from(bytes / 512);
+        volume.peer.unacked += 1;
         // (L17) Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
         let alone = !state::is_there(self.volume(nr).state.pdsk);
         if alone {
@@ -119,7 +119,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
-            let seq_num = self.volume_mut(nr).next_seq();
+            let seq_num = self.volume_mut(nr).peer.next_seq();
             let ack = BlockAck {
                 sector,
                 block_id: header.block_id,
@@ -287,7 +287,7 @@ impl<P: Payload> Resource<P> {
         let current = connection == self.net.epochs_of;
         let volume = self.volume_mut(nr);
         volume.held.remove(sector);
-        volume.mirror_unflushed |= current;
+        volume.peer.mirror_unflushed |= current;
         if let Err(error) = result {
             let bytes = self.peer_writes[key].bytes;
             let text = format!(
@@ -316,12 +316,12 @@ impl<P: Payload> Resource<P> {
         self.leave_gate(nr, Writer::Mirrored(key));
         if current {
             let volume = self.volume_mut(nr);
-            volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+            volume.peer.answer_given();
             let syncing =
                 (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
             let in_sync = ok && syncing && write.flags.contains(DpFlags::MAY_SET_IN_SYNC);
             let seq_num = if !ok || write.flags.contains(DpFlags::SEND_WRITE_ACK) {
-                volume.next_seq()
+                volume.peer.next_seq()
             } else {
                 0
             };
@@ -376,7 +376,7 @@ impl<P: Payload> Resource<P> {
                     None => {}
                 },
                 Waiter::Turn(ticket) | Waiter::Read(ticket) => {
-                    if let Some(read) = volume.reads_blocked.remove(&ticket) {
+                    if let Some(read) = volume.peer.reads_blocked.remove(&ticket) {
                         let turn = matches!(waiter, Waiter::Turn(_)).then_some(self.now);
                         self.serve_read(nr, read, turn);
                     }
@@ -394,7 +394,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if volume.state.disk != DiskState::UpToDate {
-            for &ticket in volume.reads_blocked.keys() {
+            for &ticket in volume.peer.reads_blocked.keys() {
                 volume.held.wake(Waiter::Read(ticket));
             }
         }

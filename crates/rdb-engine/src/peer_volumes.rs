@@ -38,7 +38,7 @@ impl<P: Payload> Resource<P> {
         }
         for nr in self.volume_numbers() {
             if self.volume(nr).state.conn == ConnState::WFReportParams {
-                self.volume_mut(nr).untold = true;
+                self.volume_mut(nr).peer.untold = true;
                 let text = "the peer tells nothing of this volume: it does not have it, or not yet";
                 self.log_volume(Level::Warn, nr, text);
             }
@@ -73,7 +73,7 @@ impl<P: Payload> Resource<P> {
             Packet::SyncParam(_) | Packet::Sizes(_) | Packet::Uuids(_) | Packet::State(_)
         );
         let volume = self.volume(nr);
-        let is_late = tells && volume.untold && volume.state.conn == ConnState::WFReportParams;
+        let is_late = tells && volume.peer.untold && volume.state.conn == ConnState::WFReportParams;
         if is_late {
             self.exchange_anew(nr);
         }

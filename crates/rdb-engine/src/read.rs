@@ -48,7 +48,7 @@ impl<P: Payload> Resource<P> {
             request.net = Part::Pending;
             request.asked_at = now;
             let block_id = self.requests[key].block_id(key);
-            self.volume_mut(nr).counters.peer_pending += 1;
+            self.volume_mut(nr).peer.pending += 1;
             // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).
             self.send_barrier();
             self.send(
@@ -88,8 +88,8 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let volume = self.volume_mut(nr);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        volume.counters.received += u64::from(payload.len_bytes() / 512);
+        volume.peer.answered();
+        volume.peer.received += u64::from(payload.len_bytes() / 512);
         let request = &mut self.requests[key];
         request.net = Part::Done;
         request.payload = Some(payload);
@@ -108,7 +108,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let volume = self.volume_mut(nr);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         self.requests[key].net = Part::Failed;
         self.retry_read(key);
     }

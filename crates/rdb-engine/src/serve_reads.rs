@@ -8,9 +8,10 @@ use crate::disk::door::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::{Time, VolumeNr};
+use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
-use crate::volume::{BlockedRead, Holder, Purpose};
+use crate::volume::Holder;
 
 impl<P: Payload> Resource<P> {
     /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_CSUM_RS_REQUEST, P_OV_REQUEST.
@@ -39,7 +40,7 @@ impl<P: Payload> Resource<P> {
         if self.asks_too_much(nr) {
             return;
         }
-        self.volume_mut(nr).counters.unacked += 1;
+        self.volume_mut(nr).peer.unacked += 1;
         let read = BlockedRead {
             sector,
             bytes,
@@ -62,7 +63,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         if volume.state.disk != DiskState::UpToDate || volume.disk.open().is_none() {
             self.refuse_read(nr, read);
-            self.volume_mut(nr).peer_reads.end(bytes);
+            self.volume_mut(nr).peer.peer_reads.end(bytes);
             self.continue_peer_reads(nr);
             return;
         }
@@ -74,7 +75,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let ticket = volume.held.read_ticket();
         if !unlocked && volume.held.holds_up(sector, end, ticket, turn) {
-            volume.reads_blocked.insert(ticket, read);
+            volume.peer.reads_blocked.insert(ticket, read);
             return;
         }
         match purpose {
@@ -104,8 +105,8 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
         let volume = self.volume_mut(nr);
-        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-        let seq_num = volume.next_seq();
+        volume.peer.answer_given();
+        let seq_num = volume.peer.next_seq();
         let ack = BlockAck {
             sector: read.sector,
             block_id: read.block_id,
@@ -127,7 +128,7 @@ impl<P: Payload> Resource<P> {
         result: Result<Option<P>, DiskError>,
     ) {
         let current = connection == self.net.connection && self.is_up();
-        self.volume_mut(nr).peer_reads.end(read.bytes);
+        self.volume_mut(nr).peer.peer_reads.end(read.bytes);
         self.peer_read_done(nr, read, current, result);
         self.continue_peer_reads(nr);
     }
@@ -158,8 +159,8 @@ impl<P: Payload> Resource<P> {
                 let volume = self.volume_mut(nr);
                 let sectors = u64::from(bytes / 512);
                 volume.counters.read += sectors;
-                volume.counters.sent += sectors;
-                volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+                volume.peer.sent += sectors;
+                volume.peer.answer_given();
                 let header = DataHeader {
                     sector,
                     block_id,
@@ -172,7 +173,7 @@ impl<P: Payload> Resource<P> {
                     Packet::DataReply(header)
                 };
                 if resync {
-                    self.volume_mut(nr).counters.peer_pending += 1;
+                    self.volume_mut(nr).peer.pending += 1;
                     self.source_reply_sent(nr, sector, bytes);
                 }
                 self.send(nr, packet, Some(payload));

@@ -427,7 +427,7 @@ impl<P: Payload> Resource<P> {
         while let Some(nr) = next {
             next = self.next_volume(Some(nr));
             let volume = self.volume_mut(nr);
-            if !core::mem::take(&mut volume.mirror_unflushed) || !volume.has_usable_disk() {
+            if !core::mem::take(&mut volume.peer.mirror_unflushed) || !volume.has_usable_disk() {
                 continue;
             }
             if self.planted(Bug::SkipFlushBeforeBarrierAck) {
@@ -485,7 +485,7 @@ impl<P: Payload> Resource<P> {
     /// acknowledged, or never will be.
     pub(crate) fn given_up_disk_flushed(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        if !core::mem::take(&mut volume.mirror_unflushed) {
+        if !core::mem::take(&mut volume.peer.mirror_unflushed) {
             return;
         }
         let volatile = volume

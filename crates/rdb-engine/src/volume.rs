@@ -1,14 +1,13 @@
 //! One volume: its state record, its disk, and everything that is in flight on it.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::disk::slot::DiskSlot;
 use crate::disk::{Disk, Remembered};
 use crate::ids::{PeerKey, RequestKey, Time, VolumeNr};
 use crate::peer_device::PeerDevice;
-use crate::peer_reads::PeerReads;
-use crate::range_locks::{RangeLocks, ReadTicket};
+use crate::range_locks::RangeLocks;
 use crate::space::Space;
 use crate::state::VolumeState;
 use crate::trouble::DiskLost;
@@ -53,21 +52,14 @@ pub(crate) struct Volume<P> {
     /// What was known of the last disk when it was given up, which may not have come to its record.
     pub(crate) remembered: Option<Remembered>,
     pub(crate) disk: DiskSlot,
+    /// What it has to do with the peer.
     pub(crate) peer: PeerDevice<P>,
-    /// The peer was told of this volume when it had none of this number, as far as is known.
-    pub(crate) untold: bool,
     /// This disk was Primary when it went down and has not been in sync since.
     pub(crate) crashed_primary: bool,
     /// Was Primary and alone at the last shutdown.
     pub(crate) degraded: bool,
-    /// What disk and pdsk would have become without a connection, while Negotiating.
-    pub(crate) negotiated: Option<(DiskState, DiskState)>,
-    /// The peer was force-promoted while both disks were Inconsistent.
-    pub(crate) consider_resync: bool,
     /// The device grew at attach; its new area is resynced once connected.
     pub(crate) grew_while_detached: bool,
-    /// The volume exists on the peer in this connection: its parameters arrived.
-    pub(crate) peer_sizes_seen: bool,
 
     /// Application requests that have not started, in order, beside the writes that wait for a range ([`RangeLocks`]).
     pub(crate) waiting: VecDeque<RequestKey>,
@@ -77,37 +69,18 @@ pub(crate) struct Volume<P> {
     pub(crate) writes_open: u32,
     /// Ranges held by application writes, mirrored writes and resync.
     pub(crate) held: RangeLocks,
-    /// New application writes wait while this is not 0 (the bitmap is being sent or replaced).
+    /// How many full syncs that an administrator has ordered are being brought on record: new application writes wait
+    /// meanwhile. Without it users would write on data that the order gives up.
     pub(crate) hold_writes: u32,
-    /// The bitmap is to be sent as soon as no application write is open.
-    pub(crate) bitmap_due: BitmapDue,
-    /// Every bit is being set on disk for a full sync that the handshake decided.
-    pub(crate) full_sync_writing: bool,
     /// Ended writes whose completion must wait for the superblock (a new generation is being written).
     pub(crate) completions_held: u32,
     pub(crate) held_completions: Vec<RequestKey>,
-    /// Our UpToDate disk is lost while Primary, and the peer has not said yet that a new generation is on its record:
-    /// the name that both had. Until then our own disk would win after a crash, over writes that only the peer has.
-    pub(crate) loss_unrecorded: Option<u64>,
     /// An application flush came: the next mirrored write says so.
     pub(crate) flush_before_next: bool,
 
-    /// As Primary we were source of a resync whose end we did not see, or lost our disk while the peer was away: the
-    /// peer's disk may have the name of ours, and lacks what was written since.
-    pub(crate) source_open: bool,
     /// Writes that were completed and not flushed may have gone with the peer, which had the only good copy: the next
     /// flush says so.
     pub(crate) writes_lost: bool,
-    /// Requests of the peer to read that wait for an overlapping write.
-    pub(crate) reads_blocked: BTreeMap<ReadTicket, BlockedRead>,
-    /// How many of them may be under way.
-    pub(crate) peer_reads: PeerReads,
-    /// Mirrored writes of the present connection finished since the data disk was last flushed: until it is flushed, none
-    /// of its barriers is acknowledged. A new connection clears it.
-    pub(crate) mirror_unflushed: bool,
-
-    /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6).
-    pub(crate) seq: u32,
 
     /// Writes that wait for space on a full disk.
     pub(crate) space: Space,
@@ -115,53 +88,15 @@ pub(crate) struct Volume<P> {
     pub(crate) counters: Counters,
 }
 
-/// A read that the peer asked for and that waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BlockedRead {
-    pub(crate) sector: u64,
-    pub(crate) bytes: u32,
-    pub(crate) block_id: replica_proto::BlockId,
-    pub(crate) purpose: Purpose,
-}
-
-/// What the peer reads for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Its application: P_DATA_REPLY.
-    Application,
-    /// A resync from here: P_RS_DATA_REPLY.
-    Resync,
-    /// The same, with the digest of what the target has: P_RS_IS_IN_SYNC if that is equal.
-    Checksum(replica_proto::Digest),
-    /// A verify that it drives: P_OV_REPLY.
-    Verify,
-}
-
-/// Where the duty to send the bitmap stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BitmapDue {
-    No,
-    /// As future source, once application writes have ended.
-    Source,
-    /// As future target, merged with the source's.
-    Target,
-}
-
 /// What the status file counts; sectors where not said otherwise.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counters {
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
     pub(crate) written: u64,
     pub(crate) read: u64,
     /// Transactions.
     pub(crate) al_writes: u64,
     /// Blocks.
     pub(crate) bm_writes: u64,
-    /// Answers awaited from the peer.
-    pub(crate) peer_pending: u32,
-    /// Answers owed to the peer.
-    pub(crate) unacked: u32,
     /// Sectors of application and mirrored I/O, for the resync's manners.
     pub(crate) application_sectors: u64,
 }
@@ -182,31 +117,19 @@ impl<P> Volume<P> {
             left_behind: 0,
             remembered: None,
             disk: DiskSlot::default(),
-            untold: false,
             peer: PeerDevice::new(),
             crashed_primary: false,
             degraded: false,
-            negotiated: None,
-            consider_resync: false,
             grew_while_detached: false,
-            peer_sizes_seen: false,
             waiting: VecDeque::new(),
             application_pending: 0,
             writes_open: 0,
             held: RangeLocks::default(),
             hold_writes: 0,
-            bitmap_due: BitmapDue::No,
-            full_sync_writing: false,
             completions_held: 0,
             held_completions: Vec::new(),
-            loss_unrecorded: None,
             flush_before_next: false,
-            source_open: false,
             writes_lost: false,
-            reads_blocked: BTreeMap::new(),
-            peer_reads: PeerReads::default(),
-            mirror_unflushed: false,
-            seq: 0,
             space: Space::default(),
             counters: Counters::default(),
         }
@@ -215,7 +138,7 @@ impl<P> Volume<P> {
     /// (L28) Mirrored writes are in the cache of a disk that is being given up: no barrier is acknowledged before it is clear
     /// whether they become durable.
     pub(crate) fn holds_back_epochs(&self) -> bool {
-        self.mirror_unflushed
+        self.peer.mirror_unflushed
             && self.state.disk <= DiskState::Failed
             && self.disk.get().is_some_and(|d| d.options.disk_flushes)
     }
@@ -245,10 +168,5 @@ impl<P> Volume<P> {
 
     pub(crate) fn bits_set(&self) -> u64 {
         self.disk.get().map_or(0, |d| d.bitmap.count_set())
-    }
-
-    pub(crate) fn next_seq(&mut self) -> u32 {
-        self.seq = self.seq.wrapping_add(1);
-        self.seq
     }
 }

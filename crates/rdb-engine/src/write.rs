@@ -246,9 +246,9 @@ impl<P: Payload> Resource<P> {
         if core::mem::take(&mut volume.flush_before_next) && explicit_flush {
             flags |= DpFlags::FLUSH;
         }
-        let seq_num = volume.next_seq();
-        volume.counters.sent += u64::from(bytes / 512);
-        volume.counters.peer_pending += 1;
+        let seq_num = volume.peer.next_seq();
+        volume.peer.sent += u64::from(bytes / 512);
+        volume.peer.pending += 1;
         let request = &mut self.requests[key];
         let block_id = request.block_id(key);
         request.net = Part::Pending;

@@ -40,8 +40,8 @@ impl<P: Payload> Resource<P> {
         self.net.tentative = tentative;
         self.net.trouble = None;
         for volume in self.volumes.values_mut() {
-            volume.counters.sent = 0;
-            volume.counters.received = 0;
+            volume.peer.sent = 0;
+            volume.peer.received = 0;
         }
         self.start_connecting();
         self.admin_done(Ok(()));

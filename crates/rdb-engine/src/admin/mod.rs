@@ -510,7 +510,7 @@ impl<P: Payload> Resource<P> {
         volume.state.conn = self.net.cstate;
         let is_up = self.is_up();
         // The peer hears of it now. If it has one of this number it will not say so again; see `peer_volumes.rs`.
-        volume.untold = is_up;
+        volume.peer.untold = is_up;
         self.volumes.insert(nr, volume);
         if is_up && self.has_told_of(nr) {
             self.exchange_anew(nr);

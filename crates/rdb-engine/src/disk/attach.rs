@@ -188,6 +188,7 @@ impl<P: Payload> Resource<P> {
         volume.grew_while_detached = found.grew;
         volume.size = found.size;
         volume.counters = Default::default();
+        (volume.peer.sent, volume.peer.received) = (0, 0);
         let moved = found.disk.layout.moved;
         volume.disk.prepare(found.disk);
         if moved {
@@ -291,7 +292,7 @@ impl<P: Payload> Resource<P> {
         self.log_volume(Level::Info, nr, text);
         let change = if state.conn >= ConnState::Connected {
             let volume = self.volume_mut(nr);
-            volume.negotiated = Some((own, peer));
+            volume.peer.negotiated = Some((own, peer));
             if crate::state::is_there(volume.state.pdsk) {
                 volume.peer.ids = None; // fresh ones will come; those of a disk that attaches as ours does are fresh
             }

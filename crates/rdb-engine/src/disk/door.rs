@@ -7,8 +7,8 @@ use replica_proto::BlockId;
 use crate::disk::slot::DataIo;
 use crate::event::{DiskError, Payload};
 use crate::ids::{IoTag, PeerKey, RequestKey, VolumeNr};
+use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::Resource;
-use crate::volume::{BlockedRead, Purpose};
 
 /// What an I/O in flight is for.
 #[derive(Debug, Clone, Copy)]

@@ -160,7 +160,7 @@ impl<P: Payload> Resource<P> {
                 superblock: disk.record.into_superblock(),
             });
         }
-        volume.negotiated = None;
+        volume.peer.negotiated = None;
         let volume = self.volume(nr);
         let state = volume.state;
         if volume.peer.resync.ending

@@ -35,7 +35,7 @@ impl<P: Payload> Resource<P> {
                 Some(format!(
                     "Can only connect to data with current UUID={exposed:016X}"
                 ))
-            } else if volume.source_open {
+            } else if volume.peer.source_open {
                 Some("the peer's disk lacks writes that only our own disk has".into())
             } else {
                 None
@@ -73,7 +73,7 @@ impl<P: Payload> Resource<P> {
             let other = own.is_some_and(|own| !same(own, uuids.current));
             volume.peer.moved_on = other.then_some(uuids.current);
         }
-        let shared = self.volume(nr).loss_unrecorded;
+        let shared = self.volume(nr).peer.loss_unrecorded;
         if shared.is_some_and(|shared| !same(shared, uuids.current)) {
             self.loss_settled(nr, true);
         }

@@ -65,6 +65,7 @@ impl<P: Payload> Resource<P> {
         flags.set(UuidFlags::CRASHED_PRIMARY, volume.crashed_primary);
         let attaching_bad = volume.state.disk == DiskState::Negotiating
             && volume
+                .peer
                 .negotiated
                 .is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
         flags.set(UuidFlags::INCONSISTENT, attaching_bad);

@@ -116,14 +116,14 @@ impl<P: Payload> Resource<P> {
     /// Compares generations if it is time, and takes the peer's state over.
     fn take_over(&mut self, nr: VolumeNr, packet: VolumeState, ids: Option<PeerIds>, told: Told) {
         let own = self.volume(nr).state;
-        let due = self.volume(nr).consider_resync;
+        let due = self.volume(nr).peer.consider_resync;
         let mut told = told;
         // Without a peer's disk there is nothing to compare; with one, its generations must have been looked at.
         let mut compared = packet.disk < DiskState::Negotiating;
         if let Some(ids) = ids
             && rules::peer_state::compares(own, packet, due)
         {
-            self.volume_mut(nr).consider_resync = false;
+            self.volume_mut(nr).peer.consider_resync = false;
             compared = true;
             let outcome = self.decide(nr, &ids, packet, told.pdsk);
             match self.on_decision(nr, packet, outcome) {
@@ -138,7 +138,7 @@ impl<P: Payload> Resource<P> {
             told.conn = ConnState::Connected;
         }
         let own = self.volume(nr).state;
-        let negotiated = self.volume(nr).negotiated.filter(|_| compared);
+        let negotiated = self.volume(nr).peer.negotiated.filter(|_| compared);
         let change = rules::peer_state::change(own, packet, told, negotiated.map(|(disk, _)| disk));
         let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
         if let Err(error) = self.change(nr, change, !establishes) {
@@ -262,7 +262,7 @@ impl<P: Payload> Resource<P> {
         };
         let options = self.net.options.clone().unwrap_or_default();
         let state = volume.state;
-        let own_disk = match (state.disk, volume.negotiated) {
+        let own_disk = match (state.disk, volume.peer.negotiated) {
             (DiskState::Negotiating, Some((disk, _))) => disk,
             (disk, _) => disk,
         };

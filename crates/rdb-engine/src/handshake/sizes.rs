@@ -21,7 +21,6 @@ impl<P: Payload> Resource<P> {
     /// P_SIZES: what may follow from it is said by [`rules::sizes`].
     pub(crate) fn on_sizes(&mut self, nr: VolumeNr, sizes: &Sizes) {
         let volume = self.volume_mut(nr);
-        volume.peer_sizes_seen = true;
         let old_size = volume.size;
         if sizes.d_size == 0 {
             self.release_first_state(nr);
@@ -93,7 +92,7 @@ impl<P: Payload> Resource<P> {
         });
         rules::sizes::Facts {
             state,
-            worth: match (state.disk, volume.negotiated) {
+            worth: match (state.disk, volume.peer.negotiated) {
                 (DiskState::Negotiating, Some((disk, _))) => disk,
                 (disk, _) => disk,
             },

@@ -291,7 +291,7 @@ impl<P: Payload> Resource<P> {
         for volume in self.volumes.values_mut() {
             // What a lost peer has written and no flush made durable: its barrier was not acknowledged, so the writer has
             // marked it. The barriers of this connection say nothing of it.
-            volume.mirror_unflushed = false;
+            volume.peer.mirror_unflushed = false;
         }
         let net = &mut self.net;
         let at = now.plus_ms(4 * net.ping_timeout_ms());
@@ -419,7 +419,7 @@ impl<P: Payload> Resource<P> {
     /// Packets 2 to 5 of the initial exchange for one volume; also when it is added to a live connection.
     pub(crate) fn send_volume_parameters(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.seq = 0;
+        volume.peer.seq = 0;
         volume.degraded = false;
         volume.peer.ids = None;
         self.send_sync_param(nr);

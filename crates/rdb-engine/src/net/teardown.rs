@@ -147,25 +147,22 @@ impl<P: Payload> Resource<P> {
         for nr in self.volume_numbers() {
             self.resync_connection_lost(nr);
             let volume = self.volume_mut(nr);
-            volume.untold = false;
+            volume.peer.untold = false;
             volume.peer.ids = None;
             volume.peer.past = Past::empty();
             volume.peer.disk_size = 0;
             volume.peer.pace = None;
             volume.peer.moved_on = None;
             volume.peer.write_failed = false;
-            if core::mem::take(&mut volume.peer.wants_us_as_target) {
-                volume.hold_writes = volume.hold_writes.saturating_sub(1);
-            }
+            volume.peer.wants_us_as_target = false;
             volume.peer.state_held = None;
-            volume.peer_sizes_seen = false;
-            volume.consider_resync = false;
-            volume.counters.peer_pending = 0;
-            volume.counters.unacked = 0;
-            for read in core::mem::take(&mut volume.reads_blocked).into_values() {
-                volume.peer_reads.end(read.bytes);
+            volume.peer.consider_resync = false;
+            volume.peer.pending = 0;
+            volume.peer.unacked = 0;
+            for read in core::mem::take(&mut volume.peer.reads_blocked).into_values() {
+                volume.peer.peer_reads.end(read.bytes);
             }
-            volume.peer_reads.forget_due();
+            volume.peer.peer_reads.forget_due();
         }
         self.settle_transfer_log();
         for nr in self.volume_numbers() {

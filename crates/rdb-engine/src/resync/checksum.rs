@@ -9,9 +9,9 @@ use crate::disk::door::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
+use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::Resource;
 use crate::state::ConnState;
-use crate::volume::{BlockedRead, Purpose};
 
 impl<P: Payload> Resource<P> {
     // ---- source --------------------------------------------------------------------------------------------------
@@ -47,9 +47,9 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(read.bytes / 512);
         let volume = self.volume_mut(nr);
         volume.counters.read += sectors;
-        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+        volume.peer.answer_given();
         volume.held.remove(read.sector);
-        let seq_num = volume.next_seq();
+        let seq_num = volume.peer.next_seq();
         let ack = BlockAck {
             sector: read.sector,
             block_id: BlockId::SYNCER,
@@ -123,7 +123,7 @@ impl<P: Payload> Resource<P> {
             // The resync was given up before this was sent.
             volume.peer.resync.awaited.remove(sector);
             volume.peer.resync.outstanding = volume.peer.resync.outstanding.saturating_sub(sectors);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
             return;
         }
         match (result, algorithm) {
@@ -172,7 +172,7 @@ impl<P: Payload> Resource<P> {
         }
         let sectors = u64::from(ack.bytes / 512);
         let volume = self.volume_mut(nr);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         let resync = &mut volume.peer.resync;
         resync.awaited.remove(ack.sector);
         resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);

@@ -335,7 +335,7 @@ impl<P: Payload> Resource<P> {
         volume.peer.resync.acks_seen = None;
         volume.peer.resync.early_uuid = None;
         volume.peer.resync.outstanding = 0;
-        volume.bitmap_due = crate::volume::BitmapDue::No;
+        volume.peer.bitmap_due = crate::bitmap_exchange::BitmapDue::No;
         self.emit(Effect::ClearTimer {
             timer: Timer::ResyncStep(nr),
         });

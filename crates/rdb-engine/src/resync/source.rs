@@ -20,7 +20,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.peer.resync.begin(now, bits);
         volume.peer.resync.all_sent = bits == 0;
-        volume.source_open = false;
+        volume.peer.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
         self.log_resync_began(nr, "SyncSource");
@@ -78,7 +78,7 @@ impl<P: Payload> Resource<P> {
         }
         volume.peer.resync.replied.remove(ack.sector);
         volume.held.remove(ack.sector);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         let sectors = u64::from(ack.bytes / 512);
         if ok {
             self.set_in_sync(nr, ack.sector, sectors);
@@ -105,7 +105,7 @@ impl<P: Payload> Resource<P> {
     /// generation: as long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
     pub(crate) fn source_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
+        volume.peer.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
     }
 
     pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, sectors: u64) {

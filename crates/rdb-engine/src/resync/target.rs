@@ -221,7 +221,7 @@ impl<P: Payload> Resource<P> {
             }
             let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
             let volume = self.volume_mut(nr);
-            volume.counters.peer_pending += 1;
+            volume.peer.pending += 1;
             let resync = &mut volume.peer.resync;
             resync.awaited.insert(sector, end, bytes, now);
             resync.outstanding += end - sector;
@@ -273,9 +273,9 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(bytes / 512);
         volume.peer.resync.awaited.remove(sector);
         volume.peer.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
-        volume.counters.received += sectors;
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        volume.counters.unacked += 1;
+        volume.peer.received += sectors;
+        volume.peer.answered();
+        volume.peer.unacked += 1;
         // (A disk that has become UpToDate meanwhile holds what users see: what was asked for before is older.)
         if !volume.has_usable_disk() || volume.state.disk == DiskState::UpToDate {
             self.resync_write_ended(nr, sector, bytes, connection, false);
@@ -378,12 +378,12 @@ impl<P: Payload> Resource<P> {
             volume.held.remove(sector);
         }
         if current {
-            volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+            volume.peer.answer_given();
             volume.peer.resync.outstanding = volume.peer.resync.outstanding.saturating_sub(sectors);
             if !ok {
                 volume.peer.resync.failed += sectors.div_ceil(8);
             }
-            let seq_num = volume.next_seq();
+            let seq_num = volume.peer.next_seq();
             let ack = BlockAck {
                 sector,
                 block_id: BlockId::SYNCER,
@@ -419,7 +419,7 @@ impl<P: Payload> Resource<P> {
         volume.peer.resync.awaited.remove(ack.sector);
         // (An answer as any other: what is under way no more makes room for the next.)
         volume.peer.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         volume.peer.resync.outstanding = volume.peer.resync.outstanding.saturating_sub(sectors);
         if failed {
             volume.peer.resync.failed += sectors.div_ceil(8);
