@@ -220,7 +220,7 @@ impl<P: Payload> Resource<P> {
             volume.consider_resync = true;
         }
         if effects.contains(Now::RESYNC_CONTINUES) {
-            volume.resync.resume(now);
+            volume.resync.course.resume(now);
             self.log_volume(Level::Info, nr, "Syncer continues.");
             self.emit(Effect::SetTimer {
                 timer: Timer::ResyncStep(nr),
@@ -228,7 +228,7 @@ impl<P: Payload> Resource<P> {
             });
         }
         if effects.contains(Now::RESYNC_SUSPENDED) {
-            self.volume_mut(nr).resync.pause(now);
+            self.volume_mut(nr).resync.course.pause(now);
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {

@@ -58,7 +58,7 @@ impl<P: Payload> Resource<P> {
         self.send(nr, Packet::RsIsInSync(ack), None);
         self.set_in_sync(nr, read.sector, sectors);
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).resync.mark(now, left);
+        self.volume_mut(nr).resync.course.mark(now, left);
         self.retry_blocked(nr);
     }
 
@@ -121,7 +121,7 @@ impl<P: Payload> Resource<P> {
         ) {
             // The resync was given up before this was sent.
             volume.resync.awaited.remove(sector);
-            volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
+            volume.resync.walk.settle(sectors);
             volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
             return;
         }
@@ -174,13 +174,13 @@ impl<P: Payload> Resource<P> {
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         let resync = &mut volume.resync;
         resync.awaited.remove(ack.sector);
-        resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
-        resync.outstanding = resync.outstanding.saturating_sub(sectors);
+        resync.pace.arrived(sectors);
+        resync.walk.settle(sectors);
         if !target {
             // The resync was given up while this was on its way.
         } else if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
             resync.spoiled.swap_remove(at);
-            resync.passed_over = true;
+            resync.walk.look_again();
         } else {
             resync.equal_blocks += sectors.div_ceil(8);
             self.set_in_sync(nr, ack.sector, sectors);

@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
-use super::{APPLICATION_MIN, STEP_MS};
+use super::STEP_MS;
 use crate::Bug;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
@@ -137,16 +137,11 @@ impl<P: Payload> Resource<P> {
         };
         let volume = self.volume_mut(nr);
         let resync = &mut volume.resync;
-        resync.mark(now, left);
-        // Application I/O comes first: above the minimum rate, a step is left out while there is some (9.4).
-        let application = volume.counters.application_sectors - resync.application_sectors;
-        resync.application_sectors = volume.counters.application_sectors;
-        let units = resync.pace.step(&options, application);
-        let throttled = options.c_min_rate_kib != 0
-            && application > APPLICATION_MIN
-            && resync.recent_kib(now, left) > u64::from(options.c_min_rate_kib);
-        resync.gave_way = throttled;
-        resync.budget = if throttled { 0 } else { units };
+        resync.course.mark(now, left);
+        let recent_kib = resync.course.recent_kib(now, left);
+        let application = volume.counters.application_sectors;
+        let units = resync.pace.allowed(&options, application, recent_kib);
+        resync.walk.allow(units);
         self.emit(Effect::SetTimer {
             timer: Timer::ResyncStep(nr),
             at: now.plus_ms(STEP_MS),
@@ -170,21 +165,19 @@ impl<P: Payload> Resource<P> {
             {
                 return;
             }
-            let room = outstanding_max.saturating_sub(volume.resync.outstanding) / 8;
-            let budget = volume.resync.budget;
-            if room == 0 || budget == 0 {
+            let Some(budget) = volume.resync.walk.most(outstanding_max) else {
                 return;
-            }
+            };
             let Some(disk) = volume.disk.as_deref().filter(|d| !d.failed) else {
                 return;
             };
-            let Some(first) = disk.bitmap.next_set(volume.resync.position) else {
+            let Some(first) = disk.bitmap.next_set(volume.resync.walk.position()) else {
                 // What was passed over, or marked behind us since (a mirrored write has failed), is looked at by the next
                 // step, from the beginning. Blocks that failed are tried again by that, and counted anew.
                 let left = volume.bits_set() > volume.resync.failed;
-                if (volume.resync.passed_over || left) && volume.resync.outstanding == 0 {
-                    volume.resync.passed_over = false;
-                    volume.resync.position = 0;
+                let walk = &mut volume.resync.walk;
+                if (walk.has_passed_over() || left) && !walk.has_outstanding() {
+                    walk.start_over();
                     volume.resync.failed = 0;
                 }
                 return;
@@ -203,19 +196,17 @@ impl<P: Payload> Resource<P> {
                 }
                 bits += 1;
             }
-            // Small requests that fill every gap at once would each leave a gap of their size, for ever.
-            if bits > room && volume.resync.outstanding > 0 {
+            if volume.resync.walk.waits_for_room(bits, outstanding_max) {
                 return;
             }
             let sector = first * 8;
             let end = ((first + bits) * 8).min(size);
-            volume.resync.position = first + bits;
             // (What a user's write waits for is not asked for: what comes would be written over it.)
             if volume.held.is_taken(sector, end)
                 || volume.resync.awaited.overlap(sector, end).is_some()
                 || self.unsettled_write_overlaps(nr, sector, end)
             {
-                self.volume_mut(nr).resync.passed_over = true;
+                self.volume_mut(nr).resync.walk.pass_over(first + bits);
                 continue;
             }
             let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
@@ -223,8 +214,7 @@ impl<P: Payload> Resource<P> {
             volume.counters.peer_pending += 1;
             let resync = &mut volume.resync;
             resync.awaited.insert(sector, end, bytes, now);
-            resync.outstanding += end - sector;
-            resync.budget = resync.budget.saturating_sub(bits);
+            resync.walk.ask(first + bits, bits, end - sector);
             resync.pace.requested(end - sector);
             self.watch_blocks();
             if self.uses_checksums(nr) {
@@ -271,7 +261,7 @@ impl<P: Payload> Resource<P> {
         }
         let sectors = u64::from(bytes / 512);
         volume.resync.awaited.remove(sector);
-        volume.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
+        volume.resync.pace.arrived(sectors);
         volume.counters.received += sectors;
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         volume.counters.unacked += 1;
@@ -378,7 +368,7 @@ impl<P: Payload> Resource<P> {
         }
         if current {
             volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-            volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
+            volume.resync.walk.settle(sectors);
             if !ok {
                 volume.resync.failed += sectors.div_ceil(8);
             }
@@ -417,13 +407,13 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(bytes / 512);
         volume.resync.awaited.remove(ack.sector);
         // (An answer as any other: what is under way no more makes room for the next.)
-        volume.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
+        volume.resync.pace.arrived(sectors);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        volume.resync.outstanding = volume.resync.outstanding.saturating_sub(sectors);
+        volume.resync.walk.settle(sectors);
         if failed {
             volume.resync.failed += sectors.div_ceil(8);
         } else {
-            volume.resync.passed_over = true;
+            volume.resync.walk.look_again();
         }
         self.retry_blocked(nr);
         self.target_fill(nr);
@@ -446,7 +436,7 @@ impl<P: Payload> Resource<P> {
         if volume.state.conn != ConnState::SyncTarget
             || !resync.requesting
             || resync.ending
-            || resync.outstanding > 0
+            || resync.walk.has_outstanding()
             || volume.bits_set() > resync.failed
         {
             return;
@@ -474,7 +464,7 @@ impl<P: Payload> Resource<P> {
         if resync.ending && bits_set > resync.failed {
             // Something came in between: a mirrored write failed here, or the source marked a block.
             resync.ending = false;
-            resync.position = 0;
+            resync.walk.start_over();
             resync.failed = 0;
             self.on_resync_timer(nr);
             return;
