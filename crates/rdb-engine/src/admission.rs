@@ -135,6 +135,7 @@ impl<P: Payload> Resource<P> {
             || volume.bitmap_due != crate::volume::BitmapDue::No
             || volume.writes_open >= open_max
             || volume
+                .peer
                 .resync
                 .awaited
                 .overlap(request.sector, request.end())

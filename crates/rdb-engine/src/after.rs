@@ -37,7 +37,7 @@ impl<P: Payload> Resource<P> {
             one_name: own.zip(peer).is_some_and(|(own, peer)| same(own, peer)),
             moved_on: volume.peer.moved_on.is_some(),
             loss_unrecorded: volume.loss_unrecorded.is_some(),
-            announces_end: volume.resync.announce,
+            announces_end: volume.peer.resync.announce,
             grew: volume.grew_while_detached,
         }
     }
@@ -92,7 +92,7 @@ impl<P: Payload> Resource<P> {
             }
             Act::ResyncGrowth => self.resync_after_growth(nr),
             Act::AnnounceEnd => {
-                self.volume_mut(nr).resync.announce = false;
+                self.volume_mut(nr).peer.resync.announce = false;
                 self.md(nr, MdKind::ChangedPages, Then::Nothing);
                 self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceResyncEnd);
             }
@@ -351,7 +351,7 @@ impl<P: Payload> Resource<P> {
         }
         let volume = self.volume(nr);
         let state = volume.state;
-        if volume.resync.ending
+        if volume.peer.resync.ending
             && state.conn == ConnState::Connected
             && state.pdsk == DiskState::Inconsistent
         {

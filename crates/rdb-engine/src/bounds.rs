@@ -65,7 +65,7 @@ impl<P> Resource<P> {
             bounded("locked ranges", volume.held.len(), HELD_MAX + open);
             let queued = volume.held.queued();
             let users = volume.held.users_queued();
-            let blocked = volume.resync.blocked.len();
+            let blocked = volume.peer.resync.blocked.len();
             let others = mirrored + blocked;
             bounded("writes that wait for a range", queued, others + users);
             bounded("users' writes that wait for a range", users, requests);

@@ -162,7 +162,7 @@ impl<P: Payload> Resource<P> {
             || begins && new.conn != ConnState::StartingSyncT
         {
             // Only of a full sync that we have asked for the UUID can come before we have begun.
-            volume.resync.forget_early_uuid();
+            volume.peer.resync.forget_early_uuid();
         }
         volume.source_open &= new.role == Role::Primary;
         volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
@@ -220,7 +220,7 @@ impl<P: Payload> Resource<P> {
             volume.consider_resync = true;
         }
         if effects.contains(Now::RESYNC_CONTINUES) {
-            volume.resync.course.resume(now);
+            volume.peer.resync.course.resume(now);
             self.log_volume(Level::Info, nr, "Syncer continues.");
             self.emit(Effect::SetTimer {
                 timer: Timer::ResyncStep(nr),
@@ -228,7 +228,7 @@ impl<P: Payload> Resource<P> {
             });
         }
         if effects.contains(Now::RESYNC_SUSPENDED) {
-            self.volume_mut(nr).resync.course.pause(now);
+            self.volume_mut(nr).peer.resync.course.pause(now);
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {

@@ -32,6 +32,7 @@ mod metadata_written;
 mod negotiation;
 mod net;
 mod packets;
+mod peer_device;
 mod peer_reads;
 mod peer_request;
 mod peer_volumes;

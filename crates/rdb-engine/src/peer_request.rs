@@ -390,7 +390,7 @@ impl<P: Payload> Resource<P> {
                 Waiter::Write(ticket) => match volume.held.admit(ticket) {
                     Some(Queued::Mirrored(key)) => self.begin_mirrored(key),
                     Some(Queued::Resync) => {
-                        if let Some(write) = volume.resync.blocked.remove(&ticket) {
+                        if let Some(write) = volume.peer.resync.blocked.remove(&ticket) {
                             self.begin_resync_write(nr, write);
                         }
                     }
@@ -421,7 +421,7 @@ impl<P: Payload> Resource<P> {
             }
         }
         if !volume.has_usable_disk() {
-            let blocked = core::mem::take(&mut volume.resync.blocked);
+            let blocked = core::mem::take(&mut volume.peer.resync.blocked);
             for (ticket, write) in blocked {
                 self.volume_mut(nr).held.leave(ticket);
                 self.begin_resync_write(nr, write);

@@ -64,7 +64,7 @@ impl<P: Payload> Resource<P> {
             disk_trouble: self.disk_trouble(volume, now),
             sync: syncing.then(|| SyncProgress {
                 limit: self.resync_limit(volume, now),
-                ..volume.resync.progress(now, volume.bits_set(), target)
+                ..volume.peer.resync.progress(now, volume.bits_set(), target)
             }),
             degraded: volume.degraded,
         }

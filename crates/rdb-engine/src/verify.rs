@@ -39,12 +39,12 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_verify_request(&mut self, nr: VolumeNr, request: &BlockRequest) {
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if volume.state.conn == ConnState::VerifyT && volume.verify.total.is_none() {
+        if volume.state.conn == ConnState::VerifyT && volume.peer.verify.total.is_none() {
             let blocks = volume.size.div_ceil(8);
             let left = blocks.saturating_sub(request.sector / 8);
-            volume.verify.total = Some(left);
-            volume.verify.left = left;
-            volume.verify.started = now;
+            volume.peer.verify.total = Some(left);
+            volume.peer.verify.left = left;
+            volume.peer.verify.started = now;
             let text = format!("Online Verify start sector: {}", request.sector);
             self.log_volume(Level::Info, nr, text);
         }
@@ -77,6 +77,7 @@ impl<P: Payload> Resource<P> {
                 volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
                 volume.counters.peer_pending += 1;
                 volume
+                    .peer
                     .verify
                     .answered
                     .insert(sector, sector + sectors, bytes, now);
@@ -115,31 +116,31 @@ impl<P: Payload> Resource<P> {
             return; // of a verify that was given up here
         }
         let sector = result.sector;
-        if volume.verify.answered.holder_at(sector) != Some(result.bytes) {
+        if volume.peer.verify.answered.holder_at(sector) != Some(result.bytes) {
             self.protocol_error(format!(
                 "volume {nr}: a verify result for a block that was not asked for, sector {sector}"
             ));
             return;
         }
-        volume.verify.answered.remove(sector);
+        volume.peer.verify.answered.remove(sector);
         volume.held.remove(sector);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        volume.verify.left = volume.verify.left.saturating_sub(1);
+        volume.peer.verify.left = volume.peer.verify.left.saturating_sub(1);
         let end = sector + u64::from(result.bytes / 512);
         if result.block_id == BlockId::OUT_OF_SYNC {
-            let run = volume.verify.differs;
+            let run = volume.peer.verify.differs;
             if let Some((first, _)) = run.filter(|&(_, last)| last == sector) {
-                volume.verify.differs = Some((first, end));
+                volume.peer.verify.differs = Some((first, end));
             } else {
                 self.tell_of_difference(nr);
-                self.volume_mut(nr).verify.differs = Some((sector, end));
+                self.volume_mut(nr).peer.verify.differs = Some((sector, end));
             }
             self.set_out_of_sync(nr, sector, end - sector);
         } else {
             self.tell_of_difference(nr);
         }
         self.retry_blocked(nr);
-        let verify = &mut self.volume_mut(nr).verify;
+        let verify = &mut self.volume_mut(nr).peer.verify;
         if verify.left == 0 && !verify.ending {
             verify.ending = true;
             self.ping(Some(PingWaiter::Verify(nr)));
@@ -147,7 +148,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn tell_of_difference(&mut self, nr: VolumeNr) {
-        if let Some((first, end)) = self.volume_mut(nr).verify.differs.take() {
+        if let Some((first, end)) = self.volume_mut(nr).peer.verify.differs.take() {
             let text = format!("Out of sync: start={first}, size={} (sectors)", end - first);
             self.log_volume(Level::Error, nr, text);
         }
@@ -165,8 +166,8 @@ impl<P: Payload> Resource<P> {
         }
         self.tell_of_difference(nr);
         let volume = self.volume(nr);
-        let elapsed_s = (now.ms_since(volume.verify.started) / 1000).max(1);
-        let done = volume.verify.total.unwrap_or(0) - volume.verify.left;
+        let elapsed_s = (now.ms_since(volume.peer.verify.started) / 1000).max(1);
+        let done = volume.peer.verify.total.unwrap_or(0) - volume.peer.verify.left;
         let text = format!(
             "Online verify done (total {elapsed_s} sec; paused 0 sec; {} K/sec)",
             done * 4 / elapsed_s
@@ -184,7 +185,7 @@ impl<P: Payload> Resource<P> {
     /// The state became or ceased to be VerifyT: nothing of the last verify is waited for any more.
     pub(crate) fn verify_came_or_went(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let last = core::mem::take(&mut volume.verify);
+        let last = core::mem::take(&mut volume.peer.verify);
         for (sector, _) in last.answered.iter() {
             if volume.held.holder_at(sector) == Some(Holder::Verify) {
                 volume.held.remove(sector);

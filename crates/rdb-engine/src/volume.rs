@@ -8,20 +8,17 @@ use rdb_meta::{ActivityLog, Bitmap, Layout, MdFlags, Superblock};
 
 use crate::config::DiskOptions;
 use crate::event::DiskInfo;
-use crate::generation::{GenerationIds, PeerIds};
+use crate::generation::GenerationIds;
 use crate::ids::{Time, VolumeNr};
-use crate::interval::Awaited;
 use crate::metadata::{MdOp, Running};
+use crate::peer_device::PeerDevice;
 use crate::peer_reads::PeerReads;
 use crate::range_locks::{RangeLocks, ReadTicket};
-use crate::resync::Resync;
-use crate::rules::packets::Past;
 use crate::space::Space;
 use crate::state::VolumeState;
 use crate::trouble::DiskLost;
-use crate::verify::Verify;
 
-use replica_proto::{DiskState, StateWord, SyncParam};
+use replica_proto::DiskState;
 
 /// Index of an application request in the resource's slab.
 pub(crate) type RequestKey = usize;
@@ -68,7 +65,7 @@ pub(crate) struct Volume<P> {
     pub(crate) disk: Option<Box<Disk>>,
     /// An attach that is under way.
     pub(crate) attach: Option<Box<crate::attach::Attach>>,
-    pub(crate) peer: PeerVolume,
+    pub(crate) peer: PeerDevice<P>,
     /// The peer was told of this volume when it had none of this number, as far as is known.
     pub(crate) untold: bool,
     /// This disk was Primary when it went down and has not been in sync since.
@@ -121,8 +118,6 @@ pub(crate) struct Volume<P> {
     /// of its barriers is acknowledged. A new connection clears it.
     pub(crate) mirror_unflushed: bool,
 
-    pub(crate) resync: Resync<P>,
-    pub(crate) verify: Verify,
     /// Sequence number of the last data packet or block ack sent (`docs/spec/wire.md`, section 7.6).
     pub(crate) seq: u32,
 
@@ -191,30 +186,6 @@ pub(crate) struct Counters {
     pub(crate) unacked: u32,
     /// Sectors of application and mirrored I/O, for the resync's manners.
     pub(crate) application_sectors: u64,
-}
-
-/// What is known of the peer's side.
-#[derive(Debug, Default)]
-pub(crate) struct PeerVolume {
-    /// Its generation identifiers, once received in this connection.
-    pub(crate) ids: Option<PeerIds>,
-    /// The generation that it has begun because our disk goes, told before we know that it has gone: a detach is agreed on
-    /// with the peer first.
-    pub(crate) moved_on: Option<u64>,
-    /// A write of ours has failed on its disk, and it has not yet said what became of that disk.
-    pub(crate) write_failed: bool,
-    /// Its request that our data be replaced by its own, which waits for our users' writes; new ones are held.
-    pub(crate) wants_us_as_target: bool,
-    /// Our first state of this connection, held back until we know that we take the peer's data.
-    pub(crate) state_held: Option<StateWord>,
-    /// The last size it announced for its disk in this connection; 0 if none.
-    pub(crate) disk_size: u64,
-    /// What this volume has been in this connection, for packets that were on their way.
-    pub(crate) past: Past,
-    /// What it told of the pace of resyncs, which holds while it is connected.
-    pub(crate) pace: Option<SyncParam>,
-    /// Bits we announced in our last P_UUIDS.
-    pub(crate) bits_announced: u64,
 }
 
 /// An attached disk and its metadata in memory.
@@ -362,7 +333,7 @@ impl<P> Volume<P> {
             disk: None,
             attach: None,
             untold: false,
-            peer: PeerVolume::default(),
+            peer: PeerDevice::new(),
             crashed_primary: false,
             degraded: false,
             negotiated: None,
@@ -385,8 +356,6 @@ impl<P> Volume<P> {
             reads_blocked: BTreeMap::new(),
             peer_reads: PeerReads::default(),
             mirror_unflushed: false,
-            resync: Resync::default(),
-            verify: Verify::default(),
             seq: 0,
             space: Space::default(),
             local_pending: 0,
@@ -405,15 +374,6 @@ impl<P> Volume<P> {
     /// Whether requests of users have not started.
     pub(crate) fn has_waiting_requests(&self) -> bool {
         !self.waiting.is_empty() || self.held.users_queued() > 0
-    }
-
-    /// Since when the block of a resync or verify that has waited for the peer for longest does.
-    pub(crate) fn oldest_awaited(&self) -> Option<Time> {
-        let resync = &self.resync;
-        [&resync.replied, &resync.awaited, &self.verify.answered]
-            .into_iter()
-            .filter_map(Awaited::oldest)
-            .min()
     }
 
     /// The disk, if it can take I/O: attached, read, and not failed.

@@ -137,7 +137,7 @@ impl<P: Payload> Resource<P> {
         let mut next = None;
         let mut late = None;
         for volume in self.volumes.values() {
-            let Some(since) = volume.oldest_awaited() else {
+            let Some(since) = volume.peer.oldest_awaited() else {
                 continue;
             };
             // (Who is not Primary now may be soon.)

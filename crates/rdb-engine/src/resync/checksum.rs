@@ -58,7 +58,7 @@ impl<P: Payload> Resource<P> {
         self.send(nr, Packet::RsIsInSync(ack), None);
         self.set_in_sync(nr, read.sector, sectors);
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).resync.course.mark(now, left);
+        self.volume_mut(nr).peer.resync.course.mark(now, left);
         self.retry_blocked(nr);
     }
 
@@ -110,7 +110,7 @@ impl<P: Payload> Resource<P> {
         let algorithm = self.net.comparison.own.csums;
         let sectors = u64::from(bytes / 512);
         if connection != self.net.connection
-            || self.volume(nr).resync.awaited.holder_at(sector) != Some(bytes)
+            || self.volume(nr).peer.resync.awaited.holder_at(sector) != Some(bytes)
         {
             return; // asked for over a connection that is gone
         }
@@ -120,8 +120,8 @@ impl<P: Payload> Resource<P> {
             ConnState::SyncTarget | ConnState::PausedSyncT
         ) {
             // The resync was given up before this was sent.
-            volume.resync.awaited.remove(sector);
-            volume.resync.walk.settle(sectors);
+            volume.peer.resync.awaited.remove(sector);
+            volume.peer.resync.walk.settle(sectors);
             volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
             return;
         }
@@ -146,7 +146,7 @@ impl<P: Payload> Resource<P> {
         if self.net.comparison.own.csums.is_none() {
             return;
         }
-        let resync = &mut self.volume_mut(nr).resync;
+        let resync = &mut self.volume_mut(nr).peer.resync;
         let spoiled = resync.awaited.iter().filter_map(|(first, bytes)| {
             let overlaps = first < end && first + u64::from(bytes / 512) > sector;
             overlaps.then_some(first)
@@ -161,7 +161,7 @@ impl<P: Payload> Resource<P> {
             volume.state.conn,
             ConnState::SyncTarget | ConnState::PausedSyncT
         );
-        let asked = volume.resync.awaited.holder_at(ack.sector) == Some(ack.bytes);
+        let asked = volume.peer.resync.awaited.holder_at(ack.sector) == Some(ack.bytes);
         if !asked || !self.uses_checksums(nr) {
             self.protocol_error(format!(
                 "volume {nr}: P_RS_IS_IN_SYNC for a block that was not asked for, sector {}",
@@ -172,7 +172,7 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(ack.bytes / 512);
         let volume = self.volume_mut(nr);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        let resync = &mut volume.resync;
+        let resync = &mut volume.peer.resync;
         resync.awaited.remove(ack.sector);
         resync.pace.arrived(sectors);
         resync.walk.settle(sectors);

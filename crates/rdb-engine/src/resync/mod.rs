@@ -126,7 +126,7 @@ impl<P: Payload> Resource<P> {
 
     fn log_resync_done(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let resync = &self.volume(nr).resync;
+        let resync = &self.volume(nr).peer.resync;
         let (total, failed) = (resync.course.total(), resync.failed);
         let equal = resync.equal_blocks;
         let text = format!("Resync done {}", resync.course.summary(now, total));
@@ -153,21 +153,21 @@ impl<P: Payload> Resource<P> {
     /// The connection is gone: what waited for the peer waits no more.
     pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.resync.awaited = Awaited::default();
-        for (sector, _) in core::mem::take(&mut volume.resync.replied).iter() {
+        volume.peer.resync.awaited = Awaited::default();
+        for (sector, _) in core::mem::take(&mut volume.peer.resync.replied).iter() {
             if volume.held.holder_at(sector) == Some(Holder::Resync) {
                 volume.held.remove(sector);
             }
         }
-        for ticket in core::mem::take(&mut volume.resync.blocked).into_keys() {
+        for ticket in core::mem::take(&mut volume.peer.resync.blocked).into_keys() {
             volume.held.leave(ticket);
         }
-        volume.resync.spoiled.clear();
-        volume.resync.requesting = false;
-        volume.resync.ending = false;
-        volume.resync.acks_seen = None;
-        volume.resync.early_uuid = None;
-        volume.resync.walk.forget_outstanding();
+        volume.peer.resync.spoiled.clear();
+        volume.peer.resync.requesting = false;
+        volume.peer.resync.ending = false;
+        volume.peer.resync.acks_seen = None;
+        volume.peer.resync.early_uuid = None;
+        volume.peer.resync.walk.forget_outstanding();
         volume.bitmap_due = crate::volume::BitmapDue::No;
         self.emit(Effect::ClearTimer {
             timer: Timer::ResyncStep(nr),

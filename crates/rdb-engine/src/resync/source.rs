@@ -18,8 +18,8 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let bits = self.volume(nr).bits_set();
         let volume = self.volume_mut(nr);
-        volume.resync.begin(now, bits);
-        volume.resync.all_sent = bits == 0;
+        volume.peer.resync.begin(now, bits);
+        volume.peer.resync.all_sent = bits == 0;
         volume.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
@@ -59,7 +59,7 @@ impl<P: Payload> Resource<P> {
         let end = sector + u64::from(bytes / 512);
         let now = self.now;
         let volume = self.volume_mut(nr);
-        volume.resync.replied.insert(sector, end, bytes, now);
+        volume.peer.resync.replied.insert(sector, end, bytes, now);
         self.watch_blocks();
     }
 
@@ -67,7 +67,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_resync_ack(&mut self, nr: VolumeNr, ack: &BlockAck, ok: bool) {
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if volume.resync.replied.holder_at(ack.sector) != Some(ack.bytes) {
+        if volume.peer.resync.replied.holder_at(ack.sector) != Some(ack.bytes) {
             let text = format!(
                 "volume {nr}: an ack for resync data that was not sent, sector {}+{}",
                 ack.sector,
@@ -76,7 +76,7 @@ impl<P: Payload> Resource<P> {
             self.protocol_error(text);
             return;
         }
-        volume.resync.replied.remove(ack.sector);
+        volume.peer.resync.replied.remove(ack.sector);
         volume.held.remove(ack.sector);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         let sectors = u64::from(ack.bytes / 512);
@@ -86,7 +86,7 @@ impl<P: Payload> Resource<P> {
             self.source_block_failed(nr, sectors);
         }
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).resync.course.mark(now, left);
+        self.volume_mut(nr).peer.resync.course.mark(now, left);
         self.source_marks_cleared(nr); // (what failed counts as well)
         self.retry_blocked(nr);
     }
@@ -97,7 +97,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let left = volume.bits_set();
         if is_source(volume.state.conn) {
-            volume.resync.all_sent |= left <= volume.resync.failed;
+            volume.peer.resync.all_sent |= left <= volume.peer.resync.failed;
         }
     }
 
@@ -105,18 +105,18 @@ impl<P: Payload> Resource<P> {
     /// generation: as long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
     pub(crate) fn source_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.source_open = volume.resync.all_sent && volume.state.role == Role::Primary;
+        volume.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
     }
 
     pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, sectors: u64) {
-        self.volume_mut(nr).resync.failed += sectors.div_ceil(8);
+        self.volume_mut(nr).peer.resync.failed += sectors.div_ceil(8);
     }
 
     /// The target says that it is done, which it says once. We believe it when all its acks have been seen.
     pub(crate) fn source_target_done(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        if !core::mem::replace(&mut volume.resync.ending, true) {
-            volume.resync.acks_seen = None;
+        if !core::mem::replace(&mut volume.peer.resync.ending, true) {
+            volume.peer.resync.acks_seen = None;
             self.ping(Some(PingWaiter::ResyncSource(nr)));
         }
     }
@@ -125,10 +125,10 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn source_acks_seen(&mut self, nr: VolumeNr) {
         let epoch = self.net.log.epoch;
         if let Some(volume) = self.volumes.get_mut(&nr)
-            && volume.resync.ending
+            && volume.peer.resync.ending
             && is_source(volume.state.conn)
         {
-            volume.resync.acks_seen = Some(epoch);
+            volume.peer.resync.acks_seen = Some(epoch);
             self.close_epoch();
         }
     }
@@ -138,15 +138,15 @@ impl<P: Payload> Resource<P> {
     /// them and never will in this connection: the next one syncs them.
     pub(crate) fn poll_source_end(&mut self, nr: VolumeNr) {
         let volume = self.volume(nr);
-        let Some(epoch) = volume.resync.acks_seen else {
+        let Some(epoch) = volume.peer.resync.acks_seen else {
             return;
         };
         if !is_source(volume.state.conn) {
-            self.volume_mut(nr).resync.acks_seen = None;
+            self.volume_mut(nr).peer.resync.acks_seen = None;
             return;
         }
         // (A mark of our own failed write stays, and makes this disk Inconsistent.)
-        let left = volume.bits_set().saturating_sub(volume.resync.failed);
+        let left = volume.bits_set().saturating_sub(volume.peer.resync.failed);
         if left == 0 || volume.passed_on {
             self.source_finish(nr);
             // The cleared marks are written before the superblock that takes their name away.
@@ -161,7 +161,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn source_finish(&mut self, nr: VolumeNr) {
-        let resync = &mut self.volume_mut(nr).resync;
+        let resync = &mut self.volume_mut(nr).peer.resync;
         resync.ending = false;
         resync.acks_seen = None;
         self.log_resync_done(nr);

@@ -28,11 +28,11 @@ impl<P: Payload> Resource<P> {
             ConnState::WFSyncUUID | ConnState::Behind => self.start_target(nr, uuid),
             ConnState::Connected if self.admin.asks_for_sync(nr) => {
                 // The other socket's consent is still on its way.
-                self.volume_mut(nr).resync.early_uuid = Some(uuid);
+                self.volume_mut(nr).peer.resync.early_uuid = Some(uuid);
             }
             ConnState::WFBitMapT | ConnState::StartingSyncT => {
                 // The source was faster than our disk: it is taken when the bitmap is written.
-                self.volume_mut(nr).resync.early_uuid = Some(uuid);
+                self.volume_mut(nr).peer.resync.early_uuid = Some(uuid);
             }
             conn => {
                 let text = format!("ignored P_SYNC_UUID while {conn}");
@@ -80,7 +80,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn take_early_sync_uuid(&mut self, nr: VolumeNr) {
-        if let Some(uuid) = self.volume_mut(nr).resync.early_uuid.take() {
+        if let Some(uuid) = self.volume_mut(nr).peer.resync.early_uuid.take() {
             self.start_target(nr, uuid);
         }
     }
@@ -98,7 +98,7 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).exposed_uuid = current;
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
         let bits = self.volume(nr).bits_set();
-        self.volume_mut(nr).resync.begin(now, bits);
+        self.volume_mut(nr).peer.resync.begin(now, bits);
         self.fact(
             nr,
             Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
@@ -118,7 +118,7 @@ impl<P: Payload> Resource<P> {
         ) {
             return;
         }
-        self.volume_mut(nr).resync.requesting = true;
+        self.volume_mut(nr).peer.resync.requesting = true;
         self.on_resync_timer(nr);
     }
 
@@ -128,7 +128,7 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if volume.state.conn != ConnState::SyncTarget || !volume.resync.requesting {
+        if volume.state.conn != ConnState::SyncTarget || !volume.peer.resync.requesting {
             return;
         }
         let left = volume.bits_set();
@@ -136,7 +136,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let volume = self.volume_mut(nr);
-        let resync = &mut volume.resync;
+        let resync = &mut volume.peer.resync;
         resync.course.mark(now, left);
         let recent_kib = resync.course.recent_kib(now, left);
         let application = volume.counters.application_sectors;
@@ -160,25 +160,25 @@ impl<P: Payload> Resource<P> {
             let volume = self.volume_mut(nr);
             let size = volume.size;
             if volume.state.conn != ConnState::SyncTarget
-                || !volume.resync.requesting
-                || volume.resync.ending
+                || !volume.peer.resync.requesting
+                || volume.peer.resync.ending
             {
                 return;
             }
-            let Some(budget) = volume.resync.walk.most(outstanding_max) else {
+            let Some(budget) = volume.peer.resync.walk.most(outstanding_max) else {
                 return;
             };
             let Some(disk) = volume.disk.as_deref().filter(|d| !d.failed) else {
                 return;
             };
-            let Some(first) = disk.bitmap.next_set(volume.resync.walk.position()) else {
+            let Some(first) = disk.bitmap.next_set(volume.peer.resync.walk.position()) else {
                 // What was passed over, or marked behind us since (a mirrored write has failed), is looked at by the next
                 // step, from the beginning. Blocks that failed are tried again by that, and counted anew.
-                let left = volume.bits_set() > volume.resync.failed;
-                let walk = &mut volume.resync.walk;
+                let left = volume.bits_set() > volume.peer.resync.failed;
+                let walk = &mut volume.peer.resync.walk;
                 if (walk.has_passed_over() || left) && !walk.has_outstanding() {
                     walk.start_over();
-                    volume.resync.failed = 0;
+                    volume.peer.resync.failed = 0;
                 }
                 return;
             };
@@ -196,23 +196,28 @@ impl<P: Payload> Resource<P> {
                 }
                 bits += 1;
             }
-            if volume.resync.walk.waits_for_room(bits, outstanding_max) {
+            if volume
+                .peer
+                .resync
+                .walk
+                .waits_for_room(bits, outstanding_max)
+            {
                 return;
             }
             let sector = first * 8;
             let end = ((first + bits) * 8).min(size);
             // (What a user's write waits for is not asked for: what comes would be written over it.)
             if volume.held.is_taken(sector, end)
-                || volume.resync.awaited.overlap(sector, end).is_some()
+                || volume.peer.resync.awaited.overlap(sector, end).is_some()
                 || self.unsettled_write_overlaps(nr, sector, end)
             {
-                self.volume_mut(nr).resync.walk.pass_over(first + bits);
+                self.volume_mut(nr).peer.resync.walk.pass_over(first + bits);
                 continue;
             }
             let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
             let volume = self.volume_mut(nr);
             volume.counters.peer_pending += 1;
-            let resync = &mut volume.resync;
+            let resync = &mut volume.peer.resync;
             resync.awaited.insert(sector, end, bytes, now);
             resync.walk.ask(first + bits, bits, end - sector);
             resync.pace.requested(end - sector);
@@ -251,7 +256,7 @@ impl<P: Payload> Resource<P> {
         let sector = header.sector;
         let connection = self.net.connection;
         let volume = self.volume_mut(nr);
-        if volume.resync.awaited.holder_at(sector) != Some(bytes) {
+        if volume.peer.resync.awaited.holder_at(sector) != Some(bytes) {
             let text = format!(
                 "volume {nr}: resync data that was not asked for, sector {sector}+{}",
                 bytes / 512
@@ -260,8 +265,8 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let sectors = u64::from(bytes / 512);
-        volume.resync.awaited.remove(sector);
-        volume.resync.pace.arrived(sectors);
+        volume.peer.resync.awaited.remove(sector);
+        volume.peer.resync.pace.arrived(sectors);
         volume.counters.received += sectors;
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
         volume.counters.unacked += 1;
@@ -286,7 +291,7 @@ impl<P: Payload> Resource<P> {
         if volume.held.is_taken(sector, sector + sectors) {
             let held = &mut volume.held;
             let ticket = held.queue(sector, sector + sectors, Queued::Resync, false, now);
-            volume.resync.blocked.insert(ticket, write);
+            volume.peer.resync.blocked.insert(ticket, write);
             self.retry_woken(nr);
             return;
         }
@@ -368,9 +373,9 @@ impl<P: Payload> Resource<P> {
         }
         if current {
             volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-            volume.resync.walk.settle(sectors);
+            volume.peer.resync.walk.settle(sectors);
             if !ok {
-                volume.resync.failed += sectors.div_ceil(8);
+                volume.peer.resync.failed += sectors.div_ceil(8);
             }
             let seq_num = volume.next_seq();
             let ack = BlockAck {
@@ -396,7 +401,7 @@ impl<P: Payload> Resource<P> {
     /// P_NEG_RS_DREPLY (`failed`) or P_RS_CANCEL: no data for this request.
     pub(crate) fn on_resync_refused(&mut self, nr: VolumeNr, ack: &BlockAck, failed: bool) {
         let volume = self.volume_mut(nr);
-        let Some(bytes) = volume.resync.awaited.holder_at(ack.sector) else {
+        let Some(bytes) = volume.peer.resync.awaited.holder_at(ack.sector) else {
             let text = format!(
                 "volume {nr}: a refusal of resync data that was not asked for, sector {}",
                 ack.sector
@@ -405,15 +410,15 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let sectors = u64::from(bytes / 512);
-        volume.resync.awaited.remove(ack.sector);
+        volume.peer.resync.awaited.remove(ack.sector);
         // (An answer as any other: what is under way no more makes room for the next.)
-        volume.resync.pace.arrived(sectors);
+        volume.peer.resync.pace.arrived(sectors);
         volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        volume.resync.walk.settle(sectors);
+        volume.peer.resync.walk.settle(sectors);
         if failed {
-            volume.resync.failed += sectors.div_ceil(8);
+            volume.peer.resync.failed += sectors.div_ceil(8);
         } else {
-            volume.resync.walk.look_again();
+            volume.peer.resync.walk.look_again();
         }
         self.retry_blocked(nr);
         self.target_fill(nr);
@@ -432,7 +437,7 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        let resync = &volume.resync;
+        let resync = &volume.peer.resync;
         if volume.state.conn != ConnState::SyncTarget
             || !resync.requesting
             || resync.ending
@@ -441,12 +446,12 @@ impl<P: Payload> Resource<P> {
         {
             return;
         }
-        volume.resync.ending = true;
+        volume.peer.resync.ending = true;
         self.ping(Some(PingWaiter::ResyncTarget(nr)));
     }
 
     pub(crate) fn target_acks_arrived(&mut self, nr: VolumeNr) {
-        if self.volumes.get(&nr).is_some_and(|v| v.resync.ending) {
+        if self.volumes.get(&nr).is_some_and(|v| v.peer.resync.ending) {
             // UpToDate may be on record only when all resync data is durable (I13).
             self.md(nr, MdKind::FlushData, Then::ResyncDataDurable);
         }
@@ -456,11 +461,11 @@ impl<P: Payload> Resource<P> {
         let asks_peer = self.asks_peer();
         let volume = self.volume_mut(nr);
         if asks_peer {
-            volume.resync.ending = false;
+            volume.peer.resync.ending = false;
             return;
         }
         let bits_set = volume.bits_set();
-        let resync = &mut volume.resync;
+        let resync = &mut volume.peer.resync;
         if resync.ending && bits_set > resync.failed {
             // Something came in between: a mirrored write failed here, or the source marked a block.
             resync.ending = false;
@@ -498,7 +503,7 @@ impl<P: Payload> Resource<P> {
             change = change.and_disk(DiskState::UpToDate);
             self.log_is_good_here(nr);
         }
-        self.volume_mut(nr).resync.announce = true;
+        self.volume_mut(nr).peer.resync.announce = true;
         self.emit(Effect::ClearTimer {
             timer: Timer::ResyncStep(nr),
         });
