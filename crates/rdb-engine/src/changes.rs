@@ -213,7 +213,7 @@ impl<P: Payload> Resource<P> {
             volume.peer.consider_resync = true;
         }
         if effects.contains(Now::RESYNC_CONTINUES) {
-            volume.peer.resync.resume(now);
+            volume.peer.resync.course.resume(now);
             self.log_volume(Level::Info, nr, "Syncer continues.");
             self.emit(Effect::SetTimer {
                 timer: Timer::ResyncStep(nr),
@@ -221,7 +221,7 @@ impl<P: Payload> Resource<P> {
             });
         }
         if effects.contains(Now::RESYNC_SUSPENDED) {
-            self.volume_mut(nr).peer.resync.pause(now);
+            self.volume_mut(nr).peer.resync.course.pause(now);
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {

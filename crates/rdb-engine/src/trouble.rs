@@ -201,9 +201,9 @@ impl<P: Payload> Resource<P> {
         let left = volume.bits_set();
         resync_reason::limit(&resync_reason::Facts {
             options: &options,
-            gave_way: volume.peer.resync.gave_way,
-            want_kib: volume.peer.resync.want_kib(),
-            rate_kib: volume.peer.resync.recent_kib(now, left),
+            gave_way: volume.peer.resync.pace.gave_way(),
+            want_kib: volume.peer.resync.pace.want_kib(),
+            rate_kib: volume.peer.resync.course.recent_kib(now, left),
         })
     }
 }

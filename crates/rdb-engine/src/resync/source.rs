@@ -86,7 +86,7 @@ impl<P: Payload> Resource<P> {
             self.source_block_failed(nr, sectors);
         }
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).peer.resync.mark(now, left);
+        self.volume_mut(nr).peer.resync.course.mark(now, left);
         self.source_marks_cleared(nr); // (what failed counts as well)
         self.retry_blocked(nr);
     }
