@@ -5,11 +5,11 @@
 
 use crate::effect::{Effect, RequestError};
 use crate::event::{Payload, Request, RequestKind};
-use crate::ids::VolumeNr;
+use crate::ids::{RequestKey, VolumeNr};
 use crate::range_locks::Queued;
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState, Role};
-use crate::volume::{Holder, RequestKey};
+use crate::volume::Holder;
 use crate::write::AppRequest;
 use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
 

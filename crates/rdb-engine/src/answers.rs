@@ -7,10 +7,9 @@ use replica_proto::{BlockAck, DpFlags};
 use crate::config::Protocol;
 use crate::copies::{Here, There};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::RequestKey;
 use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {

@@ -9,10 +9,10 @@ use replica_proto::bitmap_code::{
     BitSink, BitSource, BitmapProgress, BitmapReceiver, BitmapSender, Run,
 };
 
+use crate::disk::Then;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::{SendTag, VolumeNr};
-use crate::metadata::Then;
 use crate::resource::{BITMAP_SENT, Resource};
 use crate::state::{Change, ConnState};
 
@@ -191,7 +191,7 @@ impl<P: Payload> Resource<P> {
             },
         };
         let expected = matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
-        let disk = self.volume_mut(nr).disk.as_deref_mut();
+        let disk = self.volume_mut(nr).disk.get_mut();
         let disk = disk.filter(|disk| expected && disk.bitmap.bits() == incoming.bits);
         let received = match disk {
             Some(disk) => incoming

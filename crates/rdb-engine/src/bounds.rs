@@ -74,10 +74,10 @@ impl<P> Resource<P> {
             bounded("held completions", held, requests);
             let in_flight = self.io.len();
             bounded("writes that wait for space", volume.space.len(), in_flight);
-            if let Some(disk) = volume.disk.as_deref() {
-                let waiting = disk.al_pending.len() + disk.al_starved.len();
+            if let Some(disk) = volume.disk.get() {
+                let waiting = disk.gate.waiting();
                 bounded("writes that wait for the activity log", waiting, open);
-                let queued = disk.md_queue.len();
+                let queued = disk.queue.len();
                 let most = METADATA_MAX + METADATA_MORE + open;
                 bounded("metadata operations", queued, most);
             }

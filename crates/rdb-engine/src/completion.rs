@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 
 use crate::copies::{self, Here, Safety, There, Worth};
+use crate::disk::al_gate::Writer;
 use crate::effect::{Effect, Level, RequestError};
 use crate::event::{ConnTimer, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{RequestKey, VolumeNr};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::DiskState;
-use crate::volume::RequestKey;
 use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
@@ -93,7 +93,7 @@ impl<P: Payload> Resource<P> {
     /// We are Primary, and our disk is not as good any more as its record says.
     pub(crate) fn await_record(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let shared = volume.disk.as_deref().map(|disk| disk.ids().current);
+        let shared = volume.disk.get().map(|disk| disk.record.ids().current);
         volume.peer.loss_unrecorded = shared;
         self.clear_conn_timer(ConnTimer::LossUnrecorded(nr)); // of an earlier loss
     }
@@ -228,16 +228,9 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).held_completions.contains(&key) {
             return;
         }
-        let request = self.requests.remove(key);
-        let volume = self.volume_mut(nr);
-        volume.writes_open -= 1;
-        if request.al_held {
-            let (first, last) = request.extents();
-            if let Some(disk) = volume.disk.as_deref_mut() {
-                disk.al.release(first, last);
-                self.retry_starved(nr);
-            }
-        }
+        self.requests.remove(key);
+        self.volume_mut(nr).writes_open -= 1;
+        self.leave_gate(nr, Writer::Own(key));
         self.retry_waiting(nr);
     }
 }

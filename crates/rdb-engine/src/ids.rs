@@ -72,3 +72,9 @@ pub struct AdminId(pub u64);
 /// The engine's handle of a packet whose hand-over to the local TCP stack it wants to be told of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SendTag(pub u64);
+
+/// Index of an application request in the resource's slab.
+pub(crate) type RequestKey = usize;
+
+/// Index of a mirrored write in the resource's slab.
+pub(crate) type PeerKey = usize;

@@ -3,17 +3,19 @@
 use alloc::format;
 use alloc::string::String;
 
-use rdb_meta::{ExtentNr, activity_log::Acquire};
+use rdb_meta::ExtentNr;
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
+use crate::disk::al_gate::Writer;
+use crate::disk::door::Io;
+use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
-use crate::ids::{Session, VolumeNr};
-use crate::metadata::{MdKind, Then};
+use crate::ids::{PeerKey, Session, VolumeNr};
 use crate::range_locks::{Queued, Ticket, Waiter};
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{Holder, PeerKey, RequestOrPeer, Volume};
+use crate::volume::{Holder, Volume};
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
@@ -30,7 +32,6 @@ pub(crate) struct PeerWrite<P> {
     payload: Option<P>,
     /// The writer had no disk of its own when it sent this.
     alone: bool,
-    pub(crate) al_held: bool,
     /// While it waits for a range or an epoch.
     ticket: Option<Ticket>,
 }
@@ -110,7 +111,6 @@ impl<P: Payload> Resource<P> {
             kind,
             payload,
             alone,
-            al_held: false,
             ticket: None,
         });
         if !usable {
@@ -206,38 +206,22 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn activate_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
         let (nr, sector, end) = (write.volume, write.sector, write.end());
-        let (first, last) = write.extents();
+        let extents = write.extents();
         if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
         self.set_out_of_sync(nr, sector, end - sector);
-        let Some(disk) = self
-            .volume_mut(nr)
-            .usable_disk()
-            .filter(|d| !d.al_suspended)
-        else {
+        let usable = self.volume(nr).has_usable_disk();
+        if !usable || self.enter_gate(nr, Writer::Mirrored(key), extents) {
             self.submit_when_marked(key);
-            return;
-        };
-        match disk.al.acquire(first, last) {
-            Acquire::Granted => {
-                self.peer_writes[key].al_held = true;
-                self.submit_when_marked(key);
-            }
-            Acquire::Pending(tr) => {
-                disk.al_pending.push_back((tr, RequestOrPeer::Peer(key)));
-                self.peer_writes[key].al_held = true;
-                self.queue_transaction(nr);
-            }
-            Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Peer(key)),
         }
     }
 
     /// That this disk is the only one of a Primary is on record before it takes a write as such (I2).
     fn submit_when_marked(&mut self, key: PeerKey) {
         let nr = self.peer_writes[key].volume;
-        if self.superblock_pending(nr) && self.volume(nr).has_usable_disk() {
+        if self.volume(nr).has_pending_record() {
             self.md(nr, MdKind::SUPERBLOCK, Then::Mirrored(key));
         } else {
             self.submit_mirrored(key);
@@ -326,13 +310,7 @@ impl<P: Payload> Resource<P> {
         let nr = write.volume;
         let sectors = u64::from(write.bytes / 512);
         let current = write.session == self.net.session;
-        if write.al_held {
-            let (first, last) = write.extents();
-            if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-                disk.al.release(first, last);
-                self.retry_starved(nr);
-            }
-        }
+        self.leave_gate(nr, Writer::Mirrored(key));
         if current {
             let volume = self.volume_mut(nr);
             volume.peer.answer_given();

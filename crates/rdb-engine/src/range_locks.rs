@@ -15,9 +15,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::ids::Time;
+use crate::ids::{PeerKey, RequestKey, Time};
 use crate::interval::Intervals;
-use crate::volume::{Holder, PeerKey, RequestKey};
+use crate::volume::Holder;
 
 /// How long a user's write may be passed by reads that have a turn, in milliseconds.
 const PASSED_MS: u64 = 1000;

@@ -5,12 +5,13 @@ use alloc::format;
 use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
 use crate::copies::{Here, There};
+use crate::disk::Disk;
+use crate::disk::door::Io;
 use crate::effect::{Effect, Level, ReadFor};
 use crate::event::Payload;
-use crate::ids::VolumeNr;
-use crate::resource::{Io, Resource};
+use crate::ids::{RequestKey, VolumeNr};
+use crate::resource::Resource;
 use crate::state::DiskState;
-use crate::volume::{Disk, RequestKey};
 
 impl<P: Payload> Resource<P> {
     /// Local if the blocks are good here, else from the peer, else an error (`docs/spec/behaviour.md`, section 8.4).
@@ -23,7 +24,7 @@ impl<P: Payload> Resource<P> {
         // A read that fails marks its blocks: until they are written again, or another disk is there, it is not tried again.
         let is_marked = |d: &Disk| d.bitmap.any_set(sector, u64::from(bytes / 512));
         let good_here = volume.has_usable_disk()
-            && volume.disk.as_deref().is_some_and(|d| match state.disk {
+            && volume.disk.get().is_some_and(|d| match state.disk {
                 DiskState::UpToDate => !failed_here || !is_marked(d),
                 DiskState::Inconsistent => d.marks_merged && !is_marked(d),
                 _ => false,

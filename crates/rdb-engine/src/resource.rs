@@ -9,14 +9,16 @@ use replica_proto::{BlockId, Packet};
 use slab::Slab;
 
 use crate::admin::Admin;
+use crate::disk::Disk;
+use crate::disk::door::Io;
 use crate::effect::{Cause, ConnEffect, Effect, Level};
-use crate::event::{ConnEvent, ConnTimer, DiskError, Event, Payload, Timer};
-use crate::ids::{ConnId, IoTag, SendTag, Session, Time, VolumeNr};
+use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
+use crate::ids::{ConnId, RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
-use crate::peer_reads::{BlockedRead, Purpose};
 use crate::peer_request::PeerWrite;
+use crate::planted::{Bug, Planted};
 use crate::state::VolumeState;
-use crate::volume::{Disk, PeerKey, RequestKey, Volume};
+use crate::volume::Volume;
 use crate::write::AppRequest;
 
 /// Every decision of one resource, and no I/O.
@@ -55,64 +57,7 @@ pub struct Resource<P> {
     pub(crate) after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
     /// Packets and requests that were refused as what no right peer sends.
     pub(crate) refused: u64,
-    #[cfg(feature = "planted-bugs")]
-    pub(crate) planted: Option<crate::Bug>,
-}
-
-/// What an I/O in flight is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Io {
-    /// An application request's local part.
-    Application { volume: VolumeNr, key: RequestKey },
-    /// A mirrored write.
-    Mirrored { volume: VolumeNr, key: PeerKey },
-    /// A read that the peer asked for, as a user of our data or as sync target.
-    PeerRead {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        purpose: Purpose,
-        session: Session,
-    },
-    /// What this target has, for a request with its digest.
-    ChecksumRead {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        session: Session,
-    },
-    /// Resync data being written.
-    ResyncWrite {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        session: Session,
-    },
-    /// The flush that makes received epochs durable.
-    EpochFlush { volume: VolumeNr, session: Session },
-    /// A metadata write or read.
-    Meta { volume: VolumeNr },
-    /// A read of an attach.
-    AttachRead { volume: VolumeNr },
-    /// A flush of the data disk that metadata waits for.
-    MetaFlushData { volume: VolumeNr },
-}
-
-impl Io {
-    fn volume(&self) -> VolumeNr {
-        match *self {
-            Io::Application { volume, .. }
-            | Io::Mirrored { volume, .. }
-            | Io::PeerRead { volume, .. }
-            | Io::ChecksumRead { volume, .. }
-            | Io::ResyncWrite { volume, .. }
-            | Io::EpochFlush { volume, .. }
-            | Io::Meta { volume }
-            | Io::AttachRead { volume }
-            | Io::MetaFlushData { volume } => volume,
-        }
-    }
+    pub(crate) planted: Planted,
 }
 
 impl<P: Payload> Resource<P> {
@@ -135,8 +80,7 @@ impl<P: Payload> Resource<P> {
             peer_writes: Slab::new(),
             after: VecDeque::new(),
             refused: 0,
-            #[cfg(feature = "planted-bugs")]
-            planted: None,
+            planted: Planted::default(),
         }
     }
 
@@ -237,110 +181,6 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
-        let nr = io.volume();
-        self.space_io_ended(nr, tag, result.is_ok());
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.local_pending = volume.local_pending.saturating_sub(1);
-        }
-        let reads = match io {
-            Io::Application { key, .. } => self.requests.get(key).is_none_or(|r| r.is_read()),
-            Io::Mirrored { .. } | Io::ResyncWrite { .. } => false,
-            _ => true,
-        };
-        if !reads
-            && let Some(disk) = self
-                .volumes
-                .get_mut(&nr)
-                .and_then(|v| v.disk.as_deref_mut())
-        {
-            disk.data_written += 1;
-        }
-        match io {
-            Io::Application { key, .. } => self.on_application_io(nr, key, result),
-            Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
-            Io::PeerRead {
-                sector,
-                bytes,
-                block_id,
-                purpose,
-                session,
-                ..
-            } => {
-                let read = BlockedRead {
-                    sector,
-                    bytes,
-                    block_id,
-                    purpose,
-                };
-                self.on_peer_read_io(nr, read, session, result);
-            }
-            Io::ChecksumRead {
-                sector,
-                bytes,
-                session,
-                ..
-            } => {
-                self.on_checksum_read_io(nr, sector, bytes, session, result);
-            }
-            Io::ResyncWrite {
-                sector,
-                bytes,
-                session,
-                ..
-            } => {
-                self.on_resync_write_io(nr, sector, bytes, session, result.map(|_| ()));
-            }
-            Io::EpochFlush { session, .. } => {
-                self.on_epoch_flush_io(nr, session, result.map(|_| ()))
-            }
-            Io::MetaFlushData { .. } => {
-                if result.is_ok()
-                    && let Some(disk) = self
-                        .volumes
-                        .get_mut(&nr)
-                        .and_then(|v| v.disk.as_deref_mut())
-                {
-                    disk.data_durable = disk.data_flushing;
-                }
-                self.md_io_done(nr, result.map(|_| ()));
-            }
-            Io::Meta { .. } | Io::AttachRead { .. } => {
-                unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
-            }
-        }
-        self.disk_quiet(nr);
-    }
-
-    fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
-        let nr = io.volume();
-        self.space_io_ended(nr, tag, result.is_ok());
-        match io {
-            Io::AttachRead { .. } => self.on_attach_read(nr, tag, result),
-            _ => self.md_io_done(nr, result.map(|_| ())),
-        }
-        self.disk_quiet(nr);
-    }
-
-    fn take_io(&mut self, tag: IoTag) -> Option<Io> {
-        let key = usize::try_from(tag.0).ok()?;
-        self.io.try_remove(key)
-    }
-
-    /// The volume of an I/O in flight.
-    pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
-        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.volume();
-        self.volumes.contains_key(&nr).then_some(nr)
-    }
-
-    /// A tag for data I/O on a volume, counted as in flight.
-    pub(crate) fn start_data_io(&mut self, io: Io) -> IoTag {
-        self.volume_mut(io.volume()).local_pending += 1;
-        self.start_io(io)
-    }
-
     /// Lets everything follow that follows from what has happened.
     fn settle(&mut self) {
         loop {
@@ -393,6 +233,16 @@ impl<P: Payload> Resource<P> {
         self.cause == Cause::Others
     }
 
+    /// Makes this mistake from now on.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: Bug) {
+        self.planted = Planted::only(bug);
+    }
+
+    pub(crate) fn planted(&self, bug: Bug) -> bool {
+        self.planted.has(bug)
+    }
+
     pub(crate) fn random(&mut self) -> u64 {
         (self.random)()
     }
@@ -415,13 +265,13 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn disk_mut(&mut self, nr: VolumeNr) -> &mut Disk {
         self.volume_mut(nr)
             .disk
-            .as_deref_mut()
+            .get_mut()
             .expect("the caller has seen the disk")
     }
 
     /// The volume's disk, if it is attached.
     pub(crate) fn disk_if_attached(&self, nr: VolumeNr) -> Option<&Disk> {
-        self.volumes.get(&nr)?.disk.as_deref()
+        self.volumes.get(&nr)?.disk.get()
     }
 
     /// The volume after this one, or the first: to walk the volumes while changing them, without a list.

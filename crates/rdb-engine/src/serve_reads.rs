@@ -4,11 +4,12 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockRequest, DataHeader, DpFlags, Packet};
 
+use crate::disk::door::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose};
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
 use crate::volume::Holder;
 
@@ -60,8 +61,7 @@ impl<P: Payload> Resource<P> {
         } = read;
         let end = sector + u64::from(bytes / 512);
         let volume = self.volume(nr);
-        if volume.state.disk != DiskState::UpToDate || volume.disk.as_ref().is_none_or(|d| d.failed)
-        {
+        if volume.state.disk != DiskState::UpToDate || volume.disk.open().is_none() {
             self.refuse_read(nr, read);
             self.volume_mut(nr).peer.peer_reads.end(bytes);
             self.continue_peer_reads(nr);

@@ -87,13 +87,13 @@ impl<P: Payload> Resource<P> {
 
     fn space_verdict(&self, nr: VolumeNr) -> Verdict {
         let volume = self.volume(nr);
-        let Some(disk) = volume.disk.as_deref() else {
+        let Some(disk) = volume.disk.get() else {
             return Verdict::Fail;
         };
         no_space::met(Met {
             policy: disk.options.on_no_space,
             disk: volume.state.disk,
-            given_up: disk.failed,
+            given_up: volume.disk.open().is_none(),
         })
     }
 

@@ -12,12 +12,12 @@ use replica_proto::{BarrierNr, Packet};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Here, There};
+use crate::disk::door::Io;
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
-use crate::ids::{Session, Time, VolumeNr};
-use crate::resource::{Io, Resource};
+use crate::ids::{PeerKey, RequestKey, Session, Time, VolumeNr};
+use crate::resource::Resource;
 use crate::state::ConnState;
-use crate::volume::{PeerKey, RequestKey};
 
 /// Our replicated writes, oldest first.
 #[derive(Debug, Default)]
@@ -433,11 +433,7 @@ impl<P: Payload> Resource<P> {
                 continue;
             }
             let volume = self.volume(nr);
-            if volume
-                .disk
-                .as_ref()
-                .is_some_and(|d| !d.options.disk_flushes)
-            {
+            if volume.disk.get().is_some_and(|d| !d.options.disk_flushes) {
                 continue;
             }
             volumes += 1;
@@ -493,8 +489,8 @@ impl<P: Payload> Resource<P> {
         }
         let volatile = volume
             .disk
-            .as_deref()
-            .is_some_and(|d| d.options.disk_flushes && d.has_volatile_data());
+            .get()
+            .is_some_and(|d| d.options.disk_flushes && d.durability.is_volatile());
         if volatile && self.is_up() {
             let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
             self.log_volume(Level::Error, nr, text);

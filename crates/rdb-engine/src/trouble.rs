@@ -201,9 +201,9 @@ impl<P: Payload> Resource<P> {
         let left = volume.bits_set();
         resync_reason::limit(&resync_reason::Facts {
             options: &options,
-            gave_way: volume.peer.resync.gave_way,
-            want_kib: volume.peer.resync.want_kib(),
-            rate_kib: volume.peer.resync.recent_kib(now, left),
+            gave_way: volume.peer.resync.pace.gave_way(),
+            want_kib: volume.peer.resync.pace.want_kib(),
+            rate_kib: volume.peer.resync.course.recent_kib(now, left),
         })
     }
 }
@@ -211,7 +211,7 @@ impl<P: Payload> Resource<P> {
 impl<P> Volume<P> {
     /// Its disk is as `create-md` made it.
     fn is_fresh(&self) -> bool {
-        let ids = self.disk.as_deref().map(|disk| disk.ids());
+        let ids = self.disk.get().map(|disk| disk.record.ids());
         ids.is_some_and(|ids| ids.current & !1 == crate::generation::JUST_CREATED)
     }
 }

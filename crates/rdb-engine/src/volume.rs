@@ -1,16 +1,11 @@
 //! One volume: its state record, its disk, and everything that is in flight on it.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use rdb_meta::{ActivityLog, Bitmap, Layout, MdFlags, Superblock};
-
-use crate::config::DiskOptions;
-use crate::event::DiskInfo;
-use crate::generation::GenerationIds;
-use crate::ids::{Time, VolumeNr};
-use crate::metadata::{MdOp, Running};
+use crate::disk::slot::DiskSlot;
+use crate::disk::{Disk, Remembered};
+use crate::ids::{PeerKey, RequestKey, Time, VolumeNr};
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
 use crate::space::Space;
@@ -18,11 +13,6 @@ use crate::state::VolumeState;
 use crate::trouble::DiskLost;
 
 use replica_proto::DiskState;
-
-/// Index of an application request in the resource's slab.
-pub(crate) type RequestKey = usize;
-/// Index of a mirrored write in the resource's slab.
-pub(crate) type PeerKey = usize;
 
 /// Who holds a range of the local disk against overlapping I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +51,7 @@ pub(crate) struct Volume<P> {
     pub(crate) left_behind: u64,
     /// What was known of the last disk when it was given up, which may not have come to its record.
     pub(crate) remembered: Option<Remembered>,
-    pub(crate) disk: Option<Box<Disk>>,
-    /// An attach that is under way.
-    pub(crate) attach: Option<Box<crate::attach::Attach>>,
+    pub(crate) disk: DiskSlot,
     /// What it has to do with the peer.
     pub(crate) peer: PeerDevice<P>,
     /// This disk was Primary when it went down and has not been in sync since.
@@ -97,17 +85,7 @@ pub(crate) struct Volume<P> {
     /// Writes that wait for space on a full disk.
     pub(crate) space: Space,
 
-    /// Local data I/O in flight.
-    pub(crate) local_pending: u32,
     pub(crate) counters: Counters,
-}
-
-/// What is known of a disk that was given up.
-#[derive(Debug)]
-pub(crate) struct Remembered {
-    pub(crate) superblock: Superblock,
-    /// No block was marked.
-    pub(crate) clean: bool,
 }
 
 /// What the status file counts; sectors where not said otherwise.
@@ -121,133 +99,6 @@ pub(crate) struct Counters {
     pub(crate) bm_writes: u64,
     /// Sectors of application and mirrored I/O, for the resync's manners.
     pub(crate) application_sectors: u64,
-}
-
-/// An attached disk and its metadata in memory.
-pub(crate) struct Disk {
-    pub(crate) info: DiskInfo,
-    pub(crate) options: DiskOptions,
-    pub(crate) layout: Layout,
-    /// What the superblock says, or will say when it is written next.
-    pub(crate) sb: Superblock,
-    /// `sb` differs from what is on disk, or from what is being written.
-    pub(crate) sb_dirty: bool,
-    /// The superblock may not go out before the data disk has been flushed.
-    pub(crate) flush_due: bool,
-    pub(crate) bitmap: Bitmap,
-    /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
-    pub(crate) marks_merged: bool,
-    pub(crate) al: ActivityLog,
-    /// Writes whose extents become hot with the transaction of this number.
-    pub(crate) al_pending: VecDeque<(u32, RequestOrPeer)>,
-    /// Writes that found no slot.
-    pub(crate) al_starved: VecDeque<RequestOrPeer>,
-    /// Every bit is set on disk and nobody is connected: nothing to log.
-    pub(crate) al_suspended: bool,
-    /// Metadata operations, one at a time, in order.
-    pub(crate) md_queue: VecDeque<MdOp>,
-    pub(crate) md_running: Option<Running>,
-    /// Bitmap blocks were written since the metadata device was last flushed.
-    pub(crate) pages_unflushed: bool,
-    /// A transaction is queued or running.
-    pub(crate) al_op_queued: bool,
-    /// Data writes that have ended, how many of them had when the flush in flight for metadata began, and how many are
-    /// durable since the last one ended.
-    pub(crate) data_written: u64,
-    pub(crate) data_flushing: u64,
-    pub(crate) data_durable: u64,
-    /// The superblock on disk has the mark of a Primary.
-    pub(crate) mark_durable: bool,
-    /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
-    pub(crate) unmark_due: bool,
-    /// The disk failed: nothing new goes to it.
-    pub(crate) failed: bool,
-    /// Resync cleared bits; the bitmap is written after a while.
-    pub(crate) lazy_since: Option<Time>,
-    /// The attach has ended.
-    pub(crate) ready: bool,
-    /// The disk failed or is given up, and its last metadata is on its way.
-    pub(crate) detaching: bool,
-}
-
-/// A write that waits for the activity log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RequestOrPeer {
-    Request(RequestKey),
-    Peer(PeerKey),
-}
-
-impl Disk {
-    /// A disk whose metadata has been read, before that is put in order.
-    pub(crate) fn new(
-        info: DiskInfo,
-        options: DiskOptions,
-        layout: Layout,
-        sb: Superblock,
-        bitmap: Bitmap,
-    ) -> Disk {
-        Disk {
-            info,
-            options,
-            marks_merged: sb.flags.contains(MdFlags::CONSISTENT),
-            al: ActivityLog::new(layout.al, sb.al_nr_extents, 0),
-            layout,
-            sb,
-            sb_dirty: true,
-            flush_due: false,
-            bitmap,
-            al_pending: VecDeque::new(),
-            al_starved: VecDeque::new(),
-            al_suspended: false,
-            md_queue: VecDeque::new(),
-            md_running: None,
-            pages_unflushed: false,
-            al_op_queued: false,
-            // What the disk took before it was attached may still be in its cache.
-            data_written: 1,
-            data_flushing: 0,
-            data_durable: 0,
-            mark_durable: false,
-            unmark_due: false,
-            failed: false,
-            lazy_since: None,
-            ready: false,
-            detaching: false,
-        }
-    }
-
-    pub(crate) fn ids(&self) -> GenerationIds {
-        let [current, bitmap, younger, older] = self.sb.uuids;
-        GenerationIds {
-            current,
-            bitmap,
-            history: [younger, older],
-        }
-    }
-
-    pub(crate) fn set_ids(&mut self, ids: GenerationIds) {
-        let uuids = [ids.current, ids.bitmap, ids.history[0], ids.history[1]];
-        if self.sb.uuids != uuids {
-            self.sb.uuids = uuids;
-            self.sb_dirty = true;
-        }
-    }
-
-    /// What the superblock says from now on outranks the peer's disk, or gives blocks away as good: whichever write of it is
-    /// the first to say so, what a power cut could take from the data disk is durable before.
-    pub(crate) fn flush_before_superblock(&mut self) {
-        self.flush_due = true;
-    }
-
-    /// Whether a data write has ended that a power cut may take back.
-    pub(crate) fn has_volatile_data(&self) -> bool {
-        self.data_written > self.data_durable
-    }
-
-    /// Nothing of this disk is outstanding on the metadata side.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.md_running.is_none() && self.md_queue.is_empty()
-    }
 }
 
 impl<P> Volume<P> {
@@ -265,8 +116,7 @@ impl<P> Volume<P> {
             exposed_uuid: 0,
             left_behind: 0,
             remembered: None,
-            disk: None,
-            attach: None,
+            disk: DiskSlot::default(),
             peer: PeerDevice::new(),
             crashed_primary: false,
             degraded: false,
@@ -281,7 +131,6 @@ impl<P> Volume<P> {
             flush_before_next: false,
             writes_lost: false,
             space: Space::default(),
-            local_pending: 0,
             counters: Counters::default(),
         }
     }
@@ -291,7 +140,7 @@ impl<P> Volume<P> {
     pub(crate) fn holds_back_epochs(&self) -> bool {
         self.peer.mirror_unflushed
             && self.state.disk <= DiskState::Failed
-            && self.disk.as_deref().is_some_and(|d| d.options.disk_flushes)
+            && self.disk.get().is_some_and(|d| d.options.disk_flushes)
     }
 
     /// Whether requests of users have not started.
@@ -304,15 +153,20 @@ impl<P> Volume<P> {
         if self.state.disk < DiskState::Inconsistent {
             return None;
         }
-        self.disk.as_deref_mut().filter(|d| !d.failed)
+        self.disk.open_mut()
     }
 
     /// Whether the disk can take I/O.
     pub(crate) fn has_usable_disk(&self) -> bool {
-        self.state.disk >= DiskState::Inconsistent && self.disk.as_ref().is_some_and(|d| !d.failed)
+        self.state.disk >= DiskState::Inconsistent && self.disk.open().is_some()
+    }
+
+    /// Whether what the superblock of a usable disk is to say is not durable yet.
+    pub(crate) fn has_pending_record(&self) -> bool {
+        self.has_usable_disk() && self.disk.get().is_some_and(|d| d.is_record_pending())
     }
 
     pub(crate) fn bits_set(&self) -> u64 {
-        self.disk.as_ref().map_or(0, |d| d.bitmap.count_set())
+        self.disk.get().map_or(0, |d| d.bitmap.count_set())
     }
 }

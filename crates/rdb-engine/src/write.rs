@@ -7,19 +7,20 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use rdb_meta::{ExtentNr, activity_log::Acquire};
+use rdb_meta::ExtentNr;
 use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Copies, Here, There};
+use crate::disk::al_gate::Writer;
+use crate::disk::door::Io;
+use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
-use crate::ids::{IoTag, RequestId, SendTag, Time, VolumeNr};
-use crate::metadata::{MdKind, Then};
-use crate::resource::{Io, Resource};
+use crate::ids::{IoTag, RequestId, RequestKey, SendTag, Time, VolumeNr};
+use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState, VolumeState};
-use crate::volume::{RequestKey, RequestOrPeer};
 
 /// One request of a front end.
 #[derive(Debug)]
@@ -34,8 +35,6 @@ pub(crate) struct AppRequest<P> {
     pub(crate) payload: Option<P>,
     /// What became of it here and at the peer.
     pub(crate) copies: Copies,
-    /// Holds references on its activity-log extents.
-    pub(crate) al_held: bool,
     /// Its epoch's barrier is not acknowledged.
     pub(crate) in_log: bool,
     pub(crate) epoch: u32,
@@ -74,7 +73,6 @@ impl<P> AppRequest<P> {
             kind,
             payload,
             copies: Copies::NONE,
-            al_held: false,
             in_log: false,
             epoch: 0,
             in_sync: false,
@@ -119,36 +117,21 @@ impl<P> AppRequest<P> {
 impl<P: Payload> Resource<P> {
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
     pub(crate) fn activate(&mut self, key: RequestKey) {
-        let unlogged = self.planted(Bug::SkipActivityLogWait);
         let request = &self.requests[key];
-        let nr = request.volume;
-        let (first, last) = request.extents();
+        let (nr, extents) = (request.volume, request.extents());
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             self.submit_write(key);
             return;
         };
         // The transaction of an extent that is not hot yet comes after the superblock that is under way.
-        let marked = disk.mark_durable;
-        if disk.al_suspended {
+        let marked = disk.record.has_durable_mark();
+        let who = Writer::Own(key);
+        if self.enter_gate(nr, who, extents) {
             self.submit_when_primary(key, marked);
-            return;
-        }
-        match disk.al.acquire(first, last) {
-            Acquire::Granted => {
-                self.requests[key].al_held = true;
-                self.submit_when_primary(key, marked);
-            }
-            Acquire::Pending(_) if unlogged => {
-                self.requests[key].al_held = true;
-                self.queue_transaction(nr);
-                self.submit_write(key);
-            }
-            Acquire::Pending(tr) => {
-                disk.al_pending.push_back((tr, RequestOrPeer::Request(key)));
-                self.requests[key].al_held = true;
-                self.queue_transaction(nr);
-            }
-            Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Request(key)),
+        } else if self.planted(Bug::SkipActivityLogWait)
+            && self.disk_mut(nr).gate.pass_unlogged(who)
+        {
+            self.submit_write(key);
         }
     }
 
@@ -159,71 +142,6 @@ impl<P: Payload> Resource<P> {
         } else {
             let nr = self.requests[key].volume;
             self.md(nr, MdKind::SUPERBLOCK, Then::Application(key));
-        }
-    }
-
-    pub(crate) fn queue_transaction(&mut self, nr: VolumeNr) {
-        let disk = self.disk_mut(nr);
-        if !disk.al_op_queued {
-            disk.al_op_queued = true;
-            self.md(nr, MdKind::Transaction, Then::Nothing);
-        }
-    }
-
-    /// A transaction is durable: what waited for it goes on.
-    pub(crate) fn al_committed(&mut self, nr: VolumeNr, tr: u32) {
-        let mut ready = Vec::new();
-        self.disk_mut(nr).al_pending.retain(|&(wanted, who)| {
-            if wanted == tr {
-                ready.push(who);
-            }
-            wanted != tr
-        });
-        for who in ready {
-            match who {
-                RequestOrPeer::Request(key) => self.submit_write(key),
-                RequestOrPeer::Peer(key) => self.submit_mirrored(key),
-            }
-        }
-        if self
-            .volume(nr)
-            .disk
-            .as_ref()
-            .is_some_and(|d| d.al.collected() > 0)
-        {
-            self.queue_transaction(nr);
-        }
-        self.retry_starved(nr);
-    }
-
-    /// Slots may have become free.
-    pub(crate) fn retry_starved(&mut self, nr: VolumeNr) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            return;
-        };
-        if disk.al_starved.is_empty() {
-            return;
-        }
-        let starved = core::mem::take(&mut disk.al_starved);
-        let mut starved = starved.into_iter();
-        for who in starved.by_ref() {
-            match who {
-                RequestOrPeer::Request(key) => self.activate(key),
-                RequestOrPeer::Peer(key) => self.activate_mirrored(key),
-            }
-            // Those that have waited longest are helped first; the others are not all looked at for each slot.
-            let disk = self.volume_mut(nr).disk.as_deref_mut();
-            if disk.is_some_and(|disk| disk.al_starved.len() >= STARVED_LOOKED_AT) {
-                break;
-            }
-        }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            disk.al_starved.extend(starved);
-        }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
-            && disk.al_starved.is_empty()
-        {
-            disk.al.forget_starving();
         }
     }
 
@@ -436,7 +354,7 @@ impl<P: Payload> Resource<P> {
             return 0;
         };
         let size = volume.size;
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return 0;
         };
         let end = sector.saturating_add(sectors).min(size);
@@ -448,7 +366,7 @@ impl<P: Payload> Resource<P> {
 
     /// Clears the marks of blocks that are equal on both disks now.
     pub(crate) fn set_in_sync(&mut self, nr: VolumeNr, sector: u64, sectors: u64) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         if disk.bitmap.clear_sectors(sector, sectors) > 0 {
@@ -463,9 +381,6 @@ impl<P: Payload> Resource<P> {
         self.retry_waiting(nr);
     }
 }
-
-/// How many of those that wait for a slot of the activity log are looked at, in vain, when one may have become free.
-const STARVED_LOOKED_AT: usize = 64;
 
 /// What a request is for our own disk.
 fn local_effect<P>(

@@ -12,10 +12,10 @@ use alloc::vec::Vec;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
+use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
 use crate::ids::{AdminId, Session, Time, VolumeNr};
-use crate::metadata::Then;
 use crate::resource::Resource;
 use crate::rules::packets::Past;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError, VolumeState};
@@ -135,6 +135,14 @@ impl Admin {
     pub(crate) fn orders_sync(&self, nr: VolumeNr) -> bool {
         let command = self.current.as_ref().map(|op| &op.command);
         matches!(command, Some(&Command::Invalidate { volume }) if volume == nr)
+    }
+
+    /// Whether a disk is being attached to this volume: the command has begun, and is not answered.
+    pub(crate) fn attaches(&self, nr: VolumeNr) -> bool {
+        self.current.as_ref().is_some_and(|op| {
+            let attach = matches!(op.command, Command::Attach { volume, .. } if volume == nr);
+            attach && op.stage == Stage::Attaching
+        })
     }
 
     /// Whether the peer has been asked for that, and has not answered.
@@ -381,7 +389,7 @@ impl<P: Payload> Resource<P> {
             Command::PauseSync { volume } => self.step_pause(volume, true),
             Command::ResumeSync { volume } => self.step_pause(volume, false),
             Command::DiskOptions { volume, options } => {
-                let Some(disk) = self.volume_mut(volume).disk.as_deref_mut() else {
+                let Some(disk) = self.volume_mut(volume).disk.get_mut() else {
                     return self.admin_refused(138, "the volume has no disk");
                 };
                 if disk.options.size_sectors != options.size_sectors {
@@ -514,7 +522,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let state = volume.state;
         if state.disk != DiskState::Diskless
-            || volume.disk.is_some()
+            || !volume.disk.is_empty()
             || state.role != Role::Secondary
         {
             self.admin_refused(160, "the volume is Primary or has a disk");

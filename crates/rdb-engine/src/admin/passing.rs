@@ -71,7 +71,7 @@ impl<P: Payload> Resource<P> {
         let result = match self.volumes.get(&nr) {
             None => Err(AdminError::refused(127, format!("no volume {nr}"))),
             Some(volume) => {
-                if volume.attach.is_some() {
+                if self.admin.attaches(nr) {
                     self.log_volume(Level::Warn, nr, "the attach is given up by force");
                     let info = "given up: the disk was detached by force meanwhile";
                     self.attach_failed(nr, AdminError::refused(118, info));

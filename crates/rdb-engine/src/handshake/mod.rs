@@ -23,7 +23,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let attached = volume
             .disk
-            .as_ref()
+            .get()
             .filter(|_| volume.state.disk >= DiskState::Negotiating);
         let logical = attached.map_or(512, |d| d.info.logical_block_bytes);
         let sizes = Sizes {
@@ -55,10 +55,10 @@ impl<P: Payload> Resource<P> {
         if volume.state.disk < DiskState::Negotiating {
             return;
         }
-        let Some(disk) = volume.disk.as_deref() else {
+        let Some(disk) = volume.disk.get() else {
             return;
         };
-        let ids = disk.ids();
+        let ids = disk.record.ids();
         let bits = disk.bitmap.count_set();
         let mut flags = extra;
         flags.set(UuidFlags::DISCARD_MY_DATA, discard);

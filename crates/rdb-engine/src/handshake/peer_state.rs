@@ -238,7 +238,7 @@ impl<P: Payload> Resource<P> {
         if state.disk != DiskState::Negotiating || state.role != Role::Primary {
             return false;
         }
-        let current = volume.disk.as_deref().map(|disk| disk.ids().current);
+        let current = volume.disk.get().map(|disk| disk.record.ids().current);
         let older = current.and_then(|current| self.lacks_what_users_saw(nr, current));
         let Some(text) = older else {
             return false;
@@ -257,7 +257,7 @@ impl<P: Payload> Resource<P> {
         peer_disk: DiskState,
     ) -> Outcome {
         let volume = self.volume(nr);
-        let Some(disk) = volume.disk.as_deref() else {
+        let Some(disk) = volume.disk.get() else {
             return Outcome::Connected;
         };
         let options = self.net.options.clone().unwrap_or_default();
@@ -268,7 +268,7 @@ impl<P: Payload> Resource<P> {
         };
         let crashes = !self.planted(crate::Bug::NoRuleForCrashes);
         let inputs = DecisionInputs {
-            own: disk.ids(),
+            own: disk.record.ids(),
             peer: *peer,
             compare: CompareInputs {
                 own_crashed: crashes && volume.crashed_primary,
@@ -310,7 +310,7 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Warn, nr, format!("event {handler}"));
         }
         if let Some(ids) = decision.own_correction {
-            self.disk_mut(nr).set_ids(ids);
+            self.disk_mut(nr).record.set_ids(ids);
         }
         if let Some(ids) = decision.peer_correction
             && let Some(peer) = &mut self.volume_mut(nr).peer.ids

@@ -108,7 +108,7 @@ impl<P: Payload> Resource<P> {
         let options = self
             .volume(nr)
             .disk
-            .as_ref()
+            .get()
             .map(|d| d.options.clone())
             .unwrap_or_default();
         let params = SyncParam {
@@ -291,7 +291,7 @@ impl<P: Payload> Resource<P> {
     /// The disk's options, with the pace of resyncs as the peer has told it: the administrator of either node may set it.
     pub(crate) fn options_in_effect(&self, nr: VolumeNr) -> Option<DiskOptions> {
         let volume = self.volume(nr);
-        let options = volume.disk.as_deref()?.options.clone();
+        let options = volume.disk.get()?.options.clone();
         let Some(pace) = &volume.peer.pace else {
             return Some(options);
         };

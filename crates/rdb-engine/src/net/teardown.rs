@@ -149,8 +149,8 @@ impl<P: Payload> Resource<P> {
         for nr in self.volume_numbers() {
             self.md(
                 nr,
-                crate::metadata::MdKind::ChangedPages,
-                crate::metadata::Then::Nothing,
+                crate::disk::MdKind::ChangedPages,
+                crate::disk::Then::Nothing,
             );
             self.retry_blocked(nr);
         }
@@ -168,7 +168,7 @@ impl<P: Payload> Resource<P> {
             return false;
         }
         let for_good = self.net.cstate == ConnState::Disconnecting || self.net.options.is_none();
-        let unrecorded = |nr| self.volume(nr).has_usable_disk() && self.superblock_pending(nr);
+        let unrecorded = |nr| self.volume(nr).has_pending_record();
         if !for_good && self.volume_numbers().into_iter().any(unrecorded) {
             // (L7) A resync that begins under a generation that we told of and then forget, three times over, would take the
             // last one that both know from the peer's history.

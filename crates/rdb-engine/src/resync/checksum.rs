@@ -5,11 +5,12 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
+use crate::disk::door::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose};
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::ConnState;
 
 impl<P: Payload> Resource<P> {
@@ -58,7 +59,7 @@ impl<P: Payload> Resource<P> {
         self.send(nr, Packet::RsIsInSync(ack), None);
         self.set_in_sync(nr, read.sector, sectors);
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).peer.resync.mark(now, left);
+        self.volume_mut(nr).peer.resync.course.mark(now, left);
         self.retry_blocked(nr);
     }
 
@@ -121,7 +122,7 @@ impl<P: Payload> Resource<P> {
         ) {
             // The resync was given up before this was sent.
             volume.peer.resync.awaited.remove(sector);
-            volume.peer.resync.outstanding = volume.peer.resync.outstanding.saturating_sub(sectors);
+            volume.peer.resync.walk.settle(sectors);
             volume.peer.answered();
             return;
         }
@@ -174,13 +175,13 @@ impl<P: Payload> Resource<P> {
         volume.peer.answered();
         let resync = &mut volume.peer.resync;
         resync.awaited.remove(ack.sector);
-        resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
-        resync.outstanding = resync.outstanding.saturating_sub(sectors);
+        resync.pace.arrived(sectors);
+        resync.walk.settle(sectors);
         if !target {
             // The resync was given up while this was on its way.
         } else if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
             resync.spoiled.swap_remove(at);
-            resync.passed_over = true;
+            resync.walk.look_again();
         } else {
             resync.equal_blocks += sectors.div_ceil(8);
             self.set_in_sync(nr, ack.sector, sectors);

@@ -4,10 +4,10 @@ use alloc::format;
 
 use replica_proto::{BlockAck, Packet};
 
+use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, MdOp, Then};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -30,15 +30,15 @@ impl<P: Payload> Resource<P> {
     /// A7: the generation that the target will carry until it is in sync.
     pub(crate) fn make_sync_uuid(&mut self, nr: VolumeNr) {
         let random = self.random();
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         let uuid = ids.start_source(random);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
         // this disk, as a mirrored write of before, or of the time before this process.
-        disk.flush_before_superblock();
+        disk.record.flush_before();
         self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
     }
@@ -46,9 +46,9 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
         let source = [ConnState::SyncSource, ConnState::PausedSyncS];
         // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
-        let is_sync_uuid = |op: &MdOp| matches!(op.then, Then::SendSyncUuid(_));
-        let disk = self.volume(nr).disk.as_deref();
-        let another_follows = disk.is_some_and(|disk| disk.md_queue.iter().any(is_sync_uuid));
+        let is_sync_uuid = |then: &Then| matches!(then, Then::SendSyncUuid(_));
+        let disk = self.volume(nr).disk.get();
+        let another_follows = disk.is_some_and(|disk| disk.queue.is_queued(is_sync_uuid));
         if source.contains(&self.volume(nr).state.conn) && !another_follows {
             self.send(nr, Packet::SyncUuid(uuid), None);
         }
@@ -86,7 +86,7 @@ impl<P: Payload> Resource<P> {
             self.source_block_failed(nr, sectors);
         }
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).peer.resync.mark(now, left);
+        self.volume_mut(nr).peer.resync.course.mark(now, left);
         self.source_marks_cleared(nr); // (what failed counts as well)
         self.retry_blocked(nr);
     }
@@ -165,10 +165,10 @@ impl<P: Payload> Resource<P> {
         resync.ending = false;
         resync.acks_seen = None;
         self.log_resync_done(nr);
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            let mut ids = disk.ids();
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+            let mut ids = disk.record.ids();
             ids.finish_source();
-            disk.set_ids(ids);
+            disk.record.set_ids(ids);
             self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
             if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
                 peer.ids = ids;

@@ -4,15 +4,16 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
-use super::{APPLICATION_MIN, STEP_MS};
+use super::STEP_MS;
 use crate::Bug;
+use crate::disk::door::Io;
+use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, VolumeNr};
-use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
 use crate::range_locks::Queued;
-use crate::resource::{Io, Resource};
+use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::volume::Holder;
 
@@ -85,12 +86,12 @@ impl<P: Payload> Resource<P> {
     fn start_target(&mut self, nr: VolumeNr, uuid: u64) {
         let now = self.now;
         let is_primary = self.volume(nr).state.role == Role::Primary;
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         ids.start_target(uuid, is_primary);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         let current = ids.current;
         self.volume_mut(nr).exposed_uuid = current;
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
@@ -134,16 +135,11 @@ impl<P: Payload> Resource<P> {
         };
         let volume = self.volume_mut(nr);
         let resync = &mut volume.peer.resync;
-        resync.mark(now, left);
-        // Application I/O comes first: above the minimum rate, a step is left out while there is some (9.4).
-        let application = volume.counters.application_sectors - resync.application_sectors;
-        resync.application_sectors = volume.counters.application_sectors;
-        let units = resync.pace.step(&options, application);
-        let throttled = options.c_min_rate_kib != 0
-            && application > APPLICATION_MIN
-            && resync.recent_kib(now, left) > u64::from(options.c_min_rate_kib);
-        resync.gave_way = throttled;
-        resync.budget = if throttled { 0 } else { units };
+        resync.course.mark(now, left);
+        let recent_kib = resync.course.recent_kib(now, left);
+        let application = volume.counters.application_sectors;
+        let units = resync.pace.allowed(&options, application, recent_kib);
+        resync.walk.allow(units);
         self.set_conn_timer(ConnTimer::ResyncStep(nr), now.plus_ms(STEP_MS));
         self.target_fill(nr);
         self.target_check_end(nr);
@@ -164,21 +160,19 @@ impl<P: Payload> Resource<P> {
             {
                 return;
             }
-            let room = outstanding_max.saturating_sub(volume.peer.resync.outstanding) / 8;
-            let budget = volume.peer.resync.budget;
-            if room == 0 || budget == 0 {
-                return;
-            }
-            let Some(disk) = volume.disk.as_deref().filter(|d| !d.failed) else {
+            let Some(budget) = volume.peer.resync.walk.most(outstanding_max) else {
                 return;
             };
-            let Some(first) = disk.bitmap.next_set(volume.peer.resync.position) else {
+            let Some(disk) = volume.disk.open() else {
+                return;
+            };
+            let Some(first) = disk.bitmap.next_set(volume.peer.resync.walk.position()) else {
                 // What was passed over, or marked behind us since (a mirrored write has failed), is looked at by the next
                 // step, from the beginning. Blocks that failed are tried again by that, and counted anew.
                 let left = volume.bits_set() > volume.peer.resync.failed;
-                if (volume.peer.resync.passed_over || left) && volume.peer.resync.outstanding == 0 {
-                    volume.peer.resync.passed_over = false;
-                    volume.peer.resync.position = 0;
+                let walk = &mut volume.peer.resync.walk;
+                if (walk.has_passed_over() || left) && !walk.has_outstanding() {
+                    walk.start_over();
                     volume.peer.resync.failed = 0;
                 }
                 return;
@@ -197,19 +191,22 @@ impl<P: Payload> Resource<P> {
                 }
                 bits += 1;
             }
-            // Small requests that fill every gap at once would each leave a gap of their size, for ever.
-            if bits > room && volume.peer.resync.outstanding > 0 {
+            if volume
+                .peer
+                .resync
+                .walk
+                .waits_for_room(bits, outstanding_max)
+            {
                 return;
             }
             let sector = first * 8;
             let end = ((first + bits) * 8).min(size);
-            volume.peer.resync.position = first + bits;
             // (What a user's write waits for is not asked for: what comes would be written over it.)
             if volume.held.is_taken(sector, end)
                 || volume.peer.resync.awaited.overlap(sector, end).is_some()
                 || self.unsettled_write_overlaps(nr, sector, end)
             {
-                self.volume_mut(nr).peer.resync.passed_over = true;
+                self.volume_mut(nr).peer.resync.walk.pass_over(first + bits);
                 continue;
             }
             let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
@@ -217,8 +214,7 @@ impl<P: Payload> Resource<P> {
             volume.peer.pending += 1;
             let resync = &mut volume.peer.resync;
             resync.awaited.insert(sector, end, bytes, now);
-            resync.outstanding += end - sector;
-            resync.budget = resync.budget.saturating_sub(bits);
+            resync.walk.ask(first + bits, bits, end - sector);
             resync.pace.requested(end - sector);
             self.watch_blocks();
             if self.uses_checksums(nr) {
@@ -265,7 +261,7 @@ impl<P: Payload> Resource<P> {
         }
         let sectors = u64::from(bytes / 512);
         volume.peer.resync.awaited.remove(sector);
-        volume.peer.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
+        volume.peer.resync.pace.arrived(sectors);
         volume.peer.received += sectors;
         volume.peer.answered();
         volume.peer.unacked += 1;
@@ -372,7 +368,7 @@ impl<P: Payload> Resource<P> {
         }
         if current {
             volume.peer.answer_given();
-            volume.peer.resync.outstanding = volume.peer.resync.outstanding.saturating_sub(sectors);
+            volume.peer.resync.walk.settle(sectors);
             if !ok {
                 volume.peer.resync.failed += sectors.div_ceil(8);
             }
@@ -411,13 +407,13 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(bytes / 512);
         volume.peer.resync.awaited.remove(ack.sector);
         // (An answer as any other: what is under way no more makes room for the next.)
-        volume.peer.resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
+        volume.peer.resync.pace.arrived(sectors);
         volume.peer.answered();
-        volume.peer.resync.outstanding = volume.peer.resync.outstanding.saturating_sub(sectors);
+        volume.peer.resync.walk.settle(sectors);
         if failed {
             volume.peer.resync.failed += sectors.div_ceil(8);
         } else {
-            volume.peer.resync.passed_over = true;
+            volume.peer.resync.walk.look_again();
         }
         self.retry_blocked(nr);
         self.target_fill(nr);
@@ -440,7 +436,7 @@ impl<P: Payload> Resource<P> {
         if volume.state.conn != ConnState::SyncTarget
             || !resync.requesting
             || resync.ending
-            || resync.outstanding > 0
+            || resync.walk.has_outstanding()
             || volume.bits_set() > resync.failed
         {
             return;
@@ -468,7 +464,7 @@ impl<P: Payload> Resource<P> {
         if resync.ending && bits_set > resync.failed {
             // Something came in between: a mirrored write failed here, or the source marked a block.
             resync.ending = false;
-            resync.position = 0;
+            resync.walk.start_over();
             resync.failed = 0;
             self.on_resync_timer(nr);
             return;
@@ -488,10 +484,10 @@ impl<P: Payload> Resource<P> {
         let peer = self.volume(nr).peer.ids;
         let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
         if !failed {
-            if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.as_deref_mut()) {
-                let mut ids = disk.ids();
+            if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.get_mut()) {
+                let mut ids = disk.record.ids();
                 ids.finish_target(&peer.ids, is_primary);
-                disk.set_ids(ids);
+                disk.record.set_ids(ids);
                 let volume = self.volume_mut(nr);
                 volume.exposed_uuid = ids.current;
                 if let Some(peer) = &mut volume.peer.ids {

@@ -1,0 +1,130 @@
+//! The superblock in memory, and what of it is on disk.
+
+use alloc::vec::Vec;
+
+use rdb_meta::{Magic, MdFlags, Superblock};
+
+use crate::generation::GenerationIds;
+
+/// What the superblock of an attached disk says, or will say when it is written next.
+#[derive(Debug)]
+pub(crate) struct Record {
+    superblock: Superblock,
+    /// It differs from what is on disk, or from what is being written.
+    dirty: bool,
+    /// It may not go out before the data disk has been flushed.
+    flush_due: bool,
+    /// What is on disk has the mark of a Primary.
+    mark_durable: bool,
+    /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
+    unmark_due: bool,
+}
+
+impl Record {
+    /// A record that is to be written anew, now that the disk is attached.
+    pub(crate) fn new(superblock: Superblock) -> Record {
+        Record {
+            superblock,
+            dirty: true,
+            flush_due: false,
+            mark_durable: false,
+            unmark_due: false,
+        }
+    }
+
+    // ---- what it says --------------------------------------------------------------------------------------------
+
+    pub(crate) fn ids(&self) -> GenerationIds {
+        let [current, bitmap, younger, older] = self.superblock.uuids;
+        GenerationIds {
+            current,
+            bitmap,
+            history: [younger, older],
+        }
+    }
+
+    pub(crate) fn set_ids(&mut self, ids: GenerationIds) {
+        let uuids = [ids.current, ids.bitmap, ids.history[0], ids.history[1]];
+        self.dirty |= self.superblock.uuids != uuids;
+        self.superblock.uuids = uuids;
+    }
+
+    pub(crate) fn flags(&self) -> MdFlags {
+        self.superblock.flags
+    }
+
+    /// What the state of the volume makes of the flags. The mark of a Primary stays: it is due to go, after the bitmap.
+    pub(crate) fn note_flags(&mut self, flags: MdFlags) {
+        let keep = self.superblock.flags & MdFlags::PRIMARY_IND;
+        self.unmark_due |= !flags.contains(keep);
+        self.set_flags(flags | keep);
+    }
+
+    /// The node that crashed as Primary is in sync with the other one.
+    pub(crate) fn forget_crash(&mut self) {
+        // On record too: after the next crash of both it would speak against the one that was Primary then.
+        self.set_flags(self.superblock.flags - MdFlags::CRASHED_PRIMARY);
+    }
+
+    fn set_flags(&mut self, flags: MdFlags) {
+        self.dirty |= self.superblock.flags != flags;
+        self.superblock.flags = flags;
+    }
+
+    /// What the superblock says from now on outranks the peer's disk, or gives blocks away as good: whichever write of it is
+    /// the first to say so, what a power cut could take from the data disk is durable before.
+    pub(crate) fn flush_before(&mut self) {
+        self.flush_due = true;
+    }
+
+    // ---- the mark of a Primary -----------------------------------------------------------------------------------
+
+    pub(crate) fn has_durable_mark(&self) -> bool {
+        self.mark_durable
+    }
+
+    pub(crate) fn is_unmark_due(&self) -> bool {
+        self.unmark_due
+    }
+
+    /// The write that takes the mark away is queued.
+    pub(crate) fn unmark_queued(&mut self) {
+        self.unmark_due = false;
+    }
+
+    // ---- writing it ----------------------------------------------------------------------------------------------
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    pub(crate) fn is_flush_due(&self) -> bool {
+        self.flush_due
+    }
+
+    /// The flush of the data disk begins.
+    pub(crate) fn take_flush_due(&mut self) -> bool {
+        core::mem::take(&mut self.flush_due)
+    }
+
+    /// The block to be written, of a disk of this size, after these flags are set and cleared.
+    pub(crate) fn seal(&mut self, set: MdFlags, clear: MdFlags, size: u64) -> Vec<u8> {
+        self.superblock.flags.insert(set);
+        self.superblock.flags.remove(clear | MdFlags::AL_CLEAN);
+        self.superblock.magic = Magic::V84Unclean;
+        self.superblock.la_size_sectors = size;
+        self.dirty = false;
+        self.superblock.to_block().to_vec()
+    }
+
+    /// What was sealed last is durable.
+    pub(crate) fn written(&mut self) {
+        // (What was set since needs a write of its own, which is due then.)
+        self.mark_durable = !self.dirty && self.superblock.flags.contains(MdFlags::PRIMARY_IND);
+    }
+
+    /// The disk is given up: what was known of it.
+    pub(crate) fn into_superblock(self) -> Superblock {
+        self.superblock
+    }
+}
