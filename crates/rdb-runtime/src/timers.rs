@@ -1,6 +1,6 @@
 //! What is to happen later: one slot a timer, few of them.
 
-use rdb_engine::{ConnId, ConnTimer, Time, Timer};
+use rdb_engine::{Time, Timer};
 
 use replica_proto::Socket;
 
@@ -70,6 +70,7 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdb_engine::{ConnId, ConnTimer};
 
     #[test]
     fn timers_expire_in_order_once() {
