@@ -49,6 +49,9 @@ pub(crate) struct Disk {
     pub(crate) gate: AlGate,
     pub(crate) queue: MdQueue,
     pub(crate) durability: Durability,
+    /// It is detached by order while the peer's good disk goes on: its last superblock says that it is Outdated. Set by the
+    /// command. Without it, it would count as good when it is attached while the peer is away.
+    pub(crate) left_to_peer: bool,
 }
 
 impl Disk {
@@ -70,6 +73,7 @@ impl Disk {
             bitmap,
             queue: MdQueue::default(),
             durability: Durability::new(),
+            left_to_peer: false,
         }
     }
 
