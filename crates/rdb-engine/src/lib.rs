@@ -42,7 +42,6 @@ mod resource;
 mod resync;
 pub mod rules;
 mod serve_reads;
-mod space;
 pub mod state;
 mod status;
 pub mod sync_decision;
@@ -52,6 +51,7 @@ mod verify;
 mod volume;
 mod write;
 
+pub use disk::space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use effect::{
     AdminError, Cause, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
 };
@@ -61,7 +61,6 @@ pub use event::{
 pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
-pub use space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus};
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).

@@ -5,7 +5,7 @@ use alloc::format;
 use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
 use crate::disk::Disk;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Effect, Level, ReadFor};
 use crate::event::Payload;
 use crate::ids::{RequestKey, VolumeNr};

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::admin::Admin;
 use crate::disk::Disk;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Cause, Effect, Level};
 use crate::event::{Event, Payload, Timer};
 use crate::ids::{RequestKey, SendTag, Time, VolumeNr};

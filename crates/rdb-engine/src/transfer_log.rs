@@ -10,7 +10,7 @@ use alloc::format;
 use replica_proto::{BarrierNr, Packet};
 
 use crate::Bug;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Effect, Level};
 use crate::event::{DiskError, Payload, Timer};
 use crate::ids::{PeerKey, RequestKey, Time, VolumeNr};

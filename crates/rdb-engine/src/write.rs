@@ -13,7 +13,7 @@ use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::disk::al_gate::Writer;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};

@@ -1,14 +1,16 @@
 //! An attached disk and its metadata in memory: each part owns what it goes by.
 //!
-//! `attach`, `at_gate`, `door`, `giving_up`, `metadata` and `written` wire the parts to the rest of the resource; the other files
-//! know nothing of it.
+//! `attach`, `at_gate`, `door`, `full`, `giving_up`, `metadata` and `written` wire the parts to the rest of the resource; the other
+//! files know nothing of it.
 
 pub(crate) mod al_gate;
 mod at_gate;
 mod attach;
-pub(crate) mod door;
+mod door;
 mod durability;
+mod full;
 mod giving_up;
+pub(crate) mod io;
 mod metadata;
 mod operation;
 mod pages;
@@ -16,6 +18,7 @@ mod queue;
 mod reading;
 mod record;
 pub(crate) mod slot;
+pub(crate) mod space;
 mod written;
 
 use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};

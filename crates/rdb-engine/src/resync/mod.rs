@@ -19,10 +19,9 @@ use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::{Time, VolumeNr};
 use crate::interval::Awaited;
-use crate::range_locks::Ticket;
+use crate::range_locks::{Holder, Ticket};
 use crate::resource::Resource;
 use crate::status::SyncProgress;
-use crate::volume::Holder;
 
 /// A resync of one volume, running or over.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! Rules of the driver that can lose acknowledged writes, and are not followed here (`docs/ARCHITECTURE.md`): each test names the
 //! number of one, and fails without what stands in the code under that number. The other numbers are in other files.
 
-use rdb_engine::{Command, RequestKind};
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
+use rdb_engine::{Command, RequestKind};
 use replica_proto::{
     BarrierNr, BlockId, DataHeader, DpFlags, Packet, Socket, StateChange, StateWord,
 };
