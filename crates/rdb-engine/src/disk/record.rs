@@ -128,3 +128,71 @@ impl Record {
         self.superblock
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdb_meta::{AlGeometry, Layout, MetaKind};
+
+    const NONE: MdFlags = MdFlags::empty();
+    const MARK: MdFlags = MdFlags::PRIMARY_IND;
+
+    /// A record that is on disk.
+    fn written() -> Record {
+        let sectors = 1 << 21;
+        let layout =
+            Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT).unwrap();
+        let mut record = Record::new(Superblock::new(&layout));
+        assert!(record.is_dirty());
+        write(&mut record, NONE);
+        record
+    }
+
+    fn write(record: &mut Record, clear: MdFlags) {
+        record.seal(NONE, clear, 1 << 20);
+        record.written();
+        assert!(!record.is_dirty());
+    }
+
+    #[test]
+    fn the_mark_of_a_primary_stays_until_it_is_cleared_by_a_write() {
+        let mut record = written();
+        record.note_flags(MARK);
+        assert!(record.is_dirty() && !record.has_durable_mark());
+        write(&mut record, NONE);
+        assert!(record.has_durable_mark() && !record.is_unmark_due());
+        record.note_flags(NONE);
+        assert!(record.flags().contains(MARK) && record.is_unmark_due());
+        assert!(!record.is_dirty(), "nothing has changed");
+        record.unmark_queued();
+        write(&mut record, MARK);
+        assert!(!record.flags().contains(MARK) && !record.has_durable_mark());
+    }
+
+    #[test]
+    fn what_changes_while_the_superblock_is_written_is_not_durable_with_it() {
+        let mut record = written();
+        record.seal(NONE, NONE, 1 << 20);
+        record.note_flags(MARK);
+        record.written();
+        assert!(record.is_dirty() && !record.has_durable_mark());
+    }
+
+    #[test]
+    fn saying_the_same_again_changes_nothing() {
+        let mut record = written();
+        record.set_ids(record.ids());
+        record.note_flags(record.flags());
+        record.forget_crash();
+        assert!(!record.is_dirty());
+    }
+
+    #[test]
+    fn one_flush_is_enough_for_all_who_want_it_before_the_superblock() {
+        let mut record = written();
+        record.flush_before();
+        record.flush_before();
+        assert!(record.take_flush_due());
+        assert!(!record.is_flush_due());
+    }
+}
