@@ -26,7 +26,7 @@ impl<P: Payload> Resource<P> {
         let good_here = volume.has_usable_disk()
             && volume.disk.get().is_some_and(|d| match state.disk {
                 DiskState::UpToDate => !failed_here || !is_marked(d),
-                DiskState::Inconsistent => d.marks_merged && !is_marked(d),
+                DiskState::Inconsistent => d.is_good_unmarked(sector, u64::from(bytes / 512)),
                 _ => false,
             });
         if good_here {

@@ -490,10 +490,7 @@ impl<P: Payload> Resource<P> {
         if !core::mem::take(&mut volume.peer.mirror_unflushed) {
             return;
         }
-        let volatile = volume
-            .disk
-            .get()
-            .is_some_and(|d| d.options.disk_flushes && d.durability.is_volatile());
+        let volatile = volume.disk.get().is_some_and(|d| d.has_volatile_data());
         if volatile && self.is_up() {
             let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
             self.log_volume(Level::Error, nr, text);

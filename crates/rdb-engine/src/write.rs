@@ -10,7 +10,6 @@ use alloc::vec::Vec;
 use rdb_meta::ExtentNr;
 use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 
-use crate::Bug;
 use crate::config::Protocol;
 use crate::disk::al_gate::Writer;
 use crate::disk::io::Io;
@@ -134,13 +133,8 @@ impl<P: Payload> Resource<P> {
         };
         // The transaction of an extent that is not hot yet comes after the superblock that is under way.
         let marked = disk.record.has_durable_mark();
-        let who = Writer::Own(key);
-        if self.enter_gate(nr, who, extents) {
+        if self.enter_gate(nr, Writer::Own(key), extents) {
             self.submit_when_primary(key, marked);
-        } else if self.planted(Bug::SkipActivityLogWait)
-            && self.disk_mut(nr).gate.pass_unlogged(who)
-        {
-            self.submit_write(key);
         }
     }
 

@@ -197,7 +197,7 @@ impl<P: Payload> Resource<P> {
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.set_stage(Stage::Durable);
         if clear_bitmap {
-            self.disk_mut(nr).gate.resume();
+            self.disk_mut(nr).resume_log();
             // Identifiers first: a crash in between leaves too many bits, never too few (T23).
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
             self.md(nr, MdKind::ClearAllPages, Then::Nothing);
