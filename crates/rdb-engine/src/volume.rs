@@ -36,6 +36,9 @@ pub(crate) struct Volume<P> {
     /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
     /// saw last, though nobody has told us a newer name. 0 if there is none.
     pub(crate) left_behind: u64,
+    /// The generation of both disks when ours was lost as Primary beside a good one: the peer has begun the next one for that
+    /// reason, whether it has come to tell or not. 0 if there is none; it says nothing once users have seen another.
+    pub(crate) lost_beside: u64,
     /// What was known of the last disk when it was given up, which may not have come to its record.
     pub(crate) remembered: Option<Remembered>,
     pub(crate) disk: DiskSlot,
@@ -102,6 +105,7 @@ impl<P> Volume<P> {
             forced: None,
             exposed_uuid: 0,
             left_behind: 0,
+            lost_beside: 0,
             remembered: None,
             disk: DiskSlot::default(),
             peer: PeerDevice::new(),

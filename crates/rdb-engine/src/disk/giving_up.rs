@@ -1,5 +1,7 @@
 //! Disks that fail, or are ordered away: what follows at once, and how they are given up once nobody uses them.
 
+use rdb_meta::MdFlags;
+
 use crate::disk::slot::LastRecords;
 use crate::disk::{MdKind, Remembered, Then};
 use crate::effect::{Effect, Level};
@@ -112,10 +114,12 @@ impl<P: Payload> Resource<P> {
         }
         match volume.disk.give_up() {
             LastRecords::Due => {
+                let clear = self.disk_mut(nr).record.cleared_at_the_end();
+                let set = MdFlags::empty();
                 // (L15) What is on record as written before the peer goes on alone must be there when this disk comes back.
                 self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);
                 self.md(nr, MdKind::ChangedPages, Then::Nothing);
-                self.md(nr, MdKind::SUPERBLOCK, Then::Detached);
+                self.md(nr, MdKind::Superblock { set, clear }, Then::Detached);
             }
             LastRecords::UnderWay => {}
             LastRecords::Over => {

@@ -18,6 +18,9 @@ pub(crate) struct Record {
     mark_durable: bool,
     /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
     unmark_due: bool,
+    /// It is detached by order while the peer's good disk goes on: its last superblock says that it is Outdated. Set by the
+    /// command. Without it, it would count as good when it is attached while the peer is away.
+    left_to_peer: bool,
 }
 
 impl Record {
@@ -29,6 +32,7 @@ impl Record {
             flush_due: false,
             mark_durable: false,
             unmark_due: false,
+            left_to_peer: false,
         }
     }
 
@@ -90,6 +94,22 @@ impl Record {
     /// The write that takes the mark away is queued.
     pub(crate) fn unmark_queued(&mut self) {
         self.unmark_due = false;
+    }
+
+    // ---- the end -------------------------------------------------------------------------------------------------
+
+    /// The disk is being detached, and the peer's good one goes on without it, or does not.
+    pub(crate) fn leave_to_peer(&mut self, goes_on: bool) {
+        self.left_to_peer = goes_on;
+    }
+
+    /// The flags that the last superblock lacks.
+    pub(crate) fn cleared_at_the_end(&self) -> MdFlags {
+        if self.left_to_peer {
+            MdFlags::WAS_UP_TO_DATE
+        } else {
+            MdFlags::empty()
+        }
     }
 
     // ---- writing it ----------------------------------------------------------------------------------------------
