@@ -6,10 +6,9 @@
 use crate::effect::{Effect, RequestError};
 use crate::event::{Payload, Request, RequestKind};
 use crate::ids::{RequestKey, VolumeNr};
-use crate::range_locks::Queued;
+use crate::range_locks::{Holder, Queued};
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState, Role};
-use crate::volume::Holder;
 use crate::write::AppRequest;
 use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
 

@@ -128,7 +128,7 @@ impl<P: Payload> Resource<P> {
 
     fn trust_unmarked(&mut self, nr: VolumeNr, trust: bool) {
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
-            disk.marks_merged = trust;
+            disk.trust_unmarked(trust);
         }
     }
 

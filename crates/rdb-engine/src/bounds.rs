@@ -75,9 +75,9 @@ impl<P> Resource<P> {
             let in_flight = self.io.len();
             bounded("writes that wait for space", volume.space.len(), in_flight);
             if let Some(disk) = volume.disk.get() {
-                let waiting = disk.gate.waiting();
+                let waiting = disk.writes_waiting();
                 bounded("writes that wait for the activity log", waiting, open);
-                let queued = disk.queue.len();
+                let queued = disk.operations_waiting();
                 let most = METADATA_MAX + METADATA_MORE + open;
                 bounded("metadata operations", queued, most);
             }

@@ -204,7 +204,7 @@ impl<P: Payload> Resource<P> {
             if effects.contains(Now::EXPOSE_DISK) {
                 volume.exposed_uuid = disk.record.ids().current;
             }
-            if effects.contains(Now::CONNECTED) && disk.gate.resume() {
+            if effects.contains(Now::CONNECTED) && disk.resume_log() {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");
             }
         }

@@ -43,7 +43,6 @@ mod resource;
 mod resync;
 pub mod rules;
 mod serve_reads;
-mod space;
 pub mod state;
 mod status;
 pub mod sync_decision;
@@ -53,6 +52,7 @@ mod verify;
 mod volume;
 mod write;
 
+pub use disk::space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use effect::{
     AdminError, Cause, ConnEffect, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
 };
@@ -63,7 +63,6 @@ pub use event::{
 pub use ids::{AdminId, ConnId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
-pub use space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus};
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).

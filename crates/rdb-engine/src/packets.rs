@@ -114,7 +114,7 @@ impl<P: Payload> Resource<P> {
     fn has_disk_write_too_much(&mut self, nr: VolumeNr) -> bool {
         let open = self.requests.len() + self.peer_writes.len();
         let disk = self.volume(nr).disk.get();
-        let too_much = disk.is_some_and(|disk| disk.queue.len() >= METADATA_MAX + open);
+        let too_much = disk.is_some_and(|disk| disk.operations_waiting() >= METADATA_MAX + open);
         if too_much {
             self.protocol_error(format!(
                 "volume {nr}: {METADATA_MAX} writes of metadata wait for the disk, and the peer gives cause for more"

@@ -8,11 +8,6 @@ use alloc::collections::VecDeque;
 
 use replica_proto::{BlockId, Digest};
 
-use crate::event::Payload;
-use crate::ids::VolumeNr;
-use crate::resource::Resource;
-use crate::state::DiskState;
-
 /// A read that the peer asked for and that waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockedRead {
@@ -52,6 +47,31 @@ impl PeerReads {
         self.due.len()
     }
 
+    /// The peer asks for this.
+    pub(crate) fn ask(&mut self, read: BlockedRead) {
+        self.due.push_back(read);
+    }
+
+    /// Whether those that are due are to be looked at, one after the other: not if that is being done.
+    pub(crate) fn begin_to_look(&mut self) -> bool {
+        !core::mem::replace(&mut self.continuing, true)
+    }
+
+    pub(crate) fn have_looked(&mut self) {
+        self.continuing = false;
+    }
+
+    /// The next one that begins, if it may: there is room beside those that are under way, or all are refused.
+    pub(crate) fn next(&mut self, refused: bool, most: u64) -> Option<BlockedRead> {
+        let &read = self.due.front()?;
+        if !refused && !self.has_room(read.bytes, most) {
+            return None;
+        }
+        self.due.pop_front();
+        self.under_way += cost(read.bytes);
+        Some(read)
+    }
+
     fn has_room(&self, bytes: u32, most: u64) -> bool {
         self.under_way == 0 || self.under_way + cost(bytes) <= most
     }
@@ -85,50 +105,8 @@ fn cost(bytes: u32) -> u64 {
 /// Bytes of a volume's reads that may be under way for the peer: a quarter of `max-buffers`, 2 MiB by default and 16 MiB at
 /// most, which is half of the buffers there are for it. One read always may. A resync does not need more, since what has been
 /// read leaves the engine at once.
-fn under_way_max(max_buffers: u32) -> u64 {
+pub(crate) fn under_way_max(max_buffers: u32) -> u64 {
     (u64::from(max_buffers) * 4096 / 4).min(16 << 20)
-}
-
-impl<P: Payload> Resource<P> {
-    fn peer_reads_max(&self) -> u64 {
-        under_way_max(self.net.options.as_ref().map_or(2048, |o| o.max_buffers))
-    }
-
-    /// The peer asks for this: it is read now or when its turn comes.
-    pub(crate) fn admit_peer_read(&mut self, nr: VolumeNr, read: BlockedRead) {
-        let reads = &mut self.volume_mut(nr).peer.peer_reads;
-        reads.due.push_back(read);
-        self.continue_peer_reads(nr);
-    }
-
-    /// Begins what may begin, in order. Without a disk to read from, that is everything: it is refused.
-    ///
-    /// A read that is refused makes room for the next one; that is done here, and not by each within the one before.
-    pub(crate) fn continue_peer_reads(&mut self, nr: VolumeNr) {
-        let most = self.peer_reads_max();
-        let Some(volume) = self.volumes.get_mut(&nr) else {
-            return;
-        };
-        if core::mem::replace(&mut volume.peer.peer_reads.continuing, true) {
-            return;
-        }
-        while let Some(volume) = self.volumes.get_mut(&nr) {
-            let readable = volume.state.disk == DiskState::UpToDate;
-            let reads = &mut volume.peer.peer_reads;
-            let fits = |read: &BlockedRead| !readable || reads.has_room(read.bytes, most);
-            if !reads.due.front().is_some_and(fits) {
-                break;
-            }
-            let Some(read) = reads.due.pop_front() else {
-                break;
-            };
-            reads.under_way += cost(read.bytes);
-            self.serve_read(nr, read, None);
-        }
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.peer.peer_reads.continuing = false;
-        }
-    }
 }
 
 #[cfg(test)]

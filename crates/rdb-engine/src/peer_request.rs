@@ -7,15 +7,15 @@ use rdb_meta::ExtentNr;
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
 use crate::disk::al_gate::Writer;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
 use crate::ids::{PeerKey, Session, VolumeNr};
-use crate::range_locks::{Queued, Ticket, Waiter};
+use crate::range_locks::{Holder, Queued, Ticket, Waiter};
 use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{Holder, Volume};
+use crate::volume::Volume;
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
 use crate::copies::{Here, There};
 use crate::disk::Disk;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Effect, Level, ReadFor};
 use crate::event::Payload;
 use crate::ids::{RequestKey, VolumeNr};
@@ -26,7 +26,7 @@ impl<P: Payload> Resource<P> {
         let good_here = volume.has_usable_disk()
             && volume.disk.get().is_some_and(|d| match state.disk {
                 DiskState::UpToDate => !failed_here || !is_marked(d),
-                DiskState::Inconsistent => d.marks_merged && !is_marked(d),
+                DiskState::Inconsistent => d.is_good_unmarked(sector, u64::from(bytes / 512)),
                 _ => false,
             });
         if good_here {

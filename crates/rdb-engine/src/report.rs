@@ -59,7 +59,7 @@ impl<P: Payload> Resource<P> {
                 (true, true) => 'd',
                 (true, false) => '-',
             },
-            al_suspended: disk.is_some_and(|d| d.gate.is_suspended()),
+            al_suspended: disk.is_some_and(|d| d.is_log_suspended()),
             generation: disk.map(|d| (d.record.ids(), d.record.flags().bits())),
             no_space: volume.space.status(now),
             disk_trouble: self.disk_trouble(volume, now),

@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::admin::Admin;
 use crate::disk::Disk;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Cause, ConnEffect, Effect, Level};
 use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
 use crate::ids::{ConnId, RequestKey, SendTag, Time, VolumeNr};

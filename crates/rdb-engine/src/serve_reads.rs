@@ -4,14 +4,14 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockRequest, DataHeader, DpFlags, Packet};
 
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
-use crate::peer_reads::{BlockedRead, Purpose};
+use crate::peer_reads::{BlockedRead, Purpose, under_way_max};
+use crate::range_locks::Holder;
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
-use crate::volume::Holder;
 
 impl<P: Payload> Resource<P> {
     /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_CSUM_RS_REQUEST, P_OV_REQUEST.
@@ -203,6 +203,35 @@ impl<P: Payload> Resource<P> {
                 self.local_io_error(nr, false);
                 self.retry_blocked(nr);
             }
+        }
+    }
+
+    /// The peer asks for this: it is read now or when its turn comes.
+    pub(crate) fn admit_peer_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+        self.volume_mut(nr).peer.peer_reads.ask(read);
+        self.continue_peer_reads(nr);
+    }
+
+    /// Begins what may begin, in order. Without a disk to read from, that is everything: it is refused.
+    ///
+    /// A read that is refused makes room for the next one; that is done here, and not by each within the one before.
+    pub(crate) fn continue_peer_reads(&mut self, nr: VolumeNr) {
+        let most = under_way_max(self.net.options.as_ref().map_or(2048, |o| o.max_buffers));
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if !volume.peer.peer_reads.begin_to_look() {
+            return;
+        }
+        while let Some(volume) = self.volumes.get_mut(&nr) {
+            let refused = volume.state.disk != DiskState::UpToDate;
+            let Some(read) = volume.peer.peer_reads.next(refused, most) else {
+                break;
+            };
+            self.serve_read(nr, read, None);
+        }
+        if let Some(volume) = self.volumes.get_mut(&nr) {
+            volume.peer.peer_reads.have_looked();
         }
     }
 }

@@ -12,7 +12,7 @@ use replica_proto::{BarrierNr, Packet};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Here, There};
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{PeerKey, RequestKey, Session, Time, VolumeNr};
@@ -487,10 +487,7 @@ impl<P: Payload> Resource<P> {
         if !core::mem::take(&mut volume.peer.mirror_unflushed) {
             return;
         }
-        let volatile = volume
-            .disk
-            .get()
-            .is_some_and(|d| d.options.disk_flushes && d.durability.is_volatile());
+        let volatile = volume.disk.get().is_some_and(|d| d.has_volatile_data());
         if volatile && self.is_up() {
             let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
             self.log_volume(Level::Error, nr, text);

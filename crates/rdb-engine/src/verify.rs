@@ -15,9 +15,9 @@ use crate::ids::{Time, VolumeNr};
 use crate::interval::Awaited;
 use crate::net::PingWaiter;
 use crate::peer_reads::{BlockedRead, Purpose};
+use crate::range_locks::Holder;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState};
-use crate::volume::Holder;
 
 /// A verify of one volume that is being answered.
 #[derive(Debug, Default)]

@@ -4,28 +4,15 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::disk::slot::DiskSlot;
+use crate::disk::space::Space;
 use crate::disk::{Disk, Remembered};
-use crate::ids::{PeerKey, RequestKey, Time, VolumeNr};
+use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
-use crate::space::Space;
 use crate::state::VolumeState;
 use crate::trouble::DiskLost;
 
 use replica_proto::DiskState;
-
-/// Who holds a range of the local disk against overlapping I/O.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holder {
-    /// An application write, from its admission until it is done here and answered by the peer.
-    Application(RequestKey),
-    /// A mirrored write, while it runs.
-    Mirrored(PeerKey),
-    /// Resync: on the source from the read to the target's answer, on the target while its data is written.
-    Resync,
-    /// Verify: from the read to the result.
-    Verify,
-}
 
 pub(crate) struct Volume<P> {
     pub(crate) nr: VolumeNr,

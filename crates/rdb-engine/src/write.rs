@@ -10,11 +10,10 @@ use alloc::vec::Vec;
 use rdb_meta::ExtentNr;
 use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 
-use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Copies, Here, There};
 use crate::disk::al_gate::Writer;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
@@ -125,13 +124,8 @@ impl<P: Payload> Resource<P> {
         };
         // The transaction of an extent that is not hot yet comes after the superblock that is under way.
         let marked = disk.record.has_durable_mark();
-        let who = Writer::Own(key);
-        if self.enter_gate(nr, who, extents) {
+        if self.enter_gate(nr, Writer::Own(key), extents) {
             self.submit_when_primary(key, marked);
-        } else if self.planted(Bug::SkipActivityLogWait)
-            && self.disk_mut(nr).gate.pass_unlogged(who)
-        {
-            self.submit_write(key);
         }
     }
 

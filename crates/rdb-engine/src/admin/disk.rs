@@ -56,7 +56,7 @@ impl<P: Payload> Resource<P> {
     fn leave_to_the_peer(&mut self, nr: VolumeNr) {
         let goes_on = self.is_up() && self.volume(nr).state.pdsk == DiskState::UpToDate;
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
-            disk.left_to_peer = goes_on;
+            disk.record.leave_to_peer(goes_on);
         }
     }
 
@@ -208,7 +208,7 @@ impl<P: Payload> Resource<P> {
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.set_stage(Stage::Durable);
         if clear_bitmap {
-            self.disk_mut(nr).gate.resume();
+            self.disk_mut(nr).resume_log();
             // Identifiers first: a crash in between leaves too many bits, never too few (T23).
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
             self.md(nr, MdKind::ClearAllPages, Then::Nothing);

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use rdb_meta::MdFlags;
 
 use crate::config::DiskOptions;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::disk::reading::{Clean, Reading, Step};
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Effect, Level};

@@ -114,11 +114,7 @@ impl<P: Payload> Resource<P> {
         }
         match volume.disk.give_up() {
             LastRecords::Due => {
-                let left_to_peer = self.disk_mut(nr).left_to_peer;
-                let clear = match left_to_peer {
-                    true => MdFlags::WAS_UP_TO_DATE,
-                    false => MdFlags::empty(),
-                };
+                let clear = self.disk_mut(nr).record.cleared_at_the_end();
                 let set = MdFlags::empty();
                 // (L15) What is on record as written before the peer goes on alone must be there when this disk comes back.
                 self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);

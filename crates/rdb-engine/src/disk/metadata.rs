@@ -1,6 +1,6 @@
 //! Metadata operations are asked for, their I/O is started, and what they end with is passed on.
 
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::disk::operation::{Area, MdKind, MetaIo, Then};
 use crate::disk::queue::{Facts, Next};
 use crate::effect::Effect;

@@ -1,14 +1,16 @@
 //! An attached disk and its metadata in memory: each part owns what it goes by.
 //!
-//! `attach`, `at_gate`, `door`, `giving_up`, `metadata` and `written` wire the parts to the rest of the resource; the other files
-//! know nothing of it.
+//! `attach`, `at_gate`, `door`, `full`, `giving_up`, `metadata` and `written` wire the parts to the rest of the resource; the other
+//! files know nothing of it.
 
 pub(crate) mod al_gate;
 mod at_gate;
 mod attach;
-pub(crate) mod door;
+mod door;
 mod durability;
+mod full;
 mod giving_up;
+pub(crate) mod io;
 mod metadata;
 mod operation;
 mod pages;
@@ -16,6 +18,7 @@ mod queue;
 mod reading;
 mod record;
 pub(crate) mod slot;
+pub(crate) mod space;
 mod written;
 
 use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
@@ -39,19 +42,16 @@ pub(crate) struct Remembered {
 
 /// An attached disk and its metadata in memory.
 pub(crate) struct Disk {
-    pub(crate) info: DiskInfo,
+    info: DiskInfo,
     pub(crate) options: DiskOptions,
-    pub(crate) layout: Layout,
+    layout: Layout,
     pub(crate) record: Record,
     pub(crate) bitmap: Bitmap,
     /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
-    pub(crate) marks_merged: bool,
-    pub(crate) gate: AlGate,
-    pub(crate) queue: MdQueue,
-    pub(crate) durability: Durability,
-    /// It is detached by order while the peer's good disk goes on: its last superblock says that it is Outdated. Set by the
-    /// command. Without it, it would count as good when it is attached while the peer is away.
-    pub(crate) left_to_peer: bool,
+    marks_merged: bool,
+    gate: AlGate,
+    queue: MdQueue,
+    durability: Durability,
 }
 
 impl Disk {
@@ -73,7 +73,6 @@ impl Disk {
             bitmap,
             queue: MdQueue::default(),
             durability: Durability::new(),
-            left_to_peer: false,
         }
     }
 
@@ -89,6 +88,63 @@ impl Disk {
             md_flushes: self.options.md_flushes,
             facts,
         })
+    }
+
+    // ---- what it is ----------------------------------------------------------------------------------------------
+
+    /// The sectors there are for data.
+    pub(crate) fn usable_sectors(&self) -> u64 {
+        self.layout.usable_sectors
+    }
+
+    /// The smallest unit that it transfers directly.
+    pub(crate) fn logical_block_bytes(&self) -> u32 {
+        self.info.logical_block_bytes
+    }
+
+    pub(crate) fn can_discard(&self) -> bool {
+        self.info.can_discard
+    }
+
+    /// The marks of a disk that is not UpToDate: whether they tell of everything that is not good here.
+    pub(crate) fn trust_unmarked(&mut self, trust: bool) {
+        self.marks_merged = trust;
+    }
+
+    /// Whether these blocks are good, though the disk is Inconsistent.
+    pub(crate) fn is_good_unmarked(&self, sector: u64, sectors: u64) -> bool {
+        self.marks_merged && !self.bitmap.any_set(sector, sectors)
+    }
+
+    // ---- its log and its queue -----------------------------------------------------------------------------------
+
+    pub(crate) fn is_log_suspended(&self) -> bool {
+        self.gate.is_suspended()
+    }
+
+    /// Writes are logged again. Says whether they were not.
+    pub(crate) fn resume_log(&mut self) -> bool {
+        self.gate.resume()
+    }
+
+    /// How many writes wait for the activity log.
+    pub(crate) fn writes_waiting(&self) -> usize {
+        self.gate.waiting()
+    }
+
+    /// How many metadata operations wait.
+    pub(crate) fn operations_waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether a metadata operation waits that this follows.
+    pub(crate) fn is_queued(&self, followed: impl Fn(&Then) -> bool) -> bool {
+        self.queue.is_queued(followed)
+    }
+
+    /// Whether a data write has ended that a power cut may take back, and that a flush would keep.
+    pub(crate) fn has_volatile_data(&self) -> bool {
+        self.options.disk_flushes && self.durability.is_volatile()
     }
 
     /// Whether what the superblock is to say is not durable yet.

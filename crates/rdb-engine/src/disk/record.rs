@@ -18,6 +18,9 @@ pub(crate) struct Record {
     mark_durable: bool,
     /// No node writes here as Primary any more; the mark that says so goes after the bitmap is written.
     unmark_due: bool,
+    /// It is detached by order while the peer's good disk goes on: its last superblock says that it is Outdated. Set by the
+    /// command. Without it, it would count as good when it is attached while the peer is away.
+    left_to_peer: bool,
 }
 
 impl Record {
@@ -29,6 +32,7 @@ impl Record {
             flush_due: false,
             mark_durable: false,
             unmark_due: false,
+            left_to_peer: false,
         }
     }
 
@@ -92,6 +96,22 @@ impl Record {
         self.unmark_due = false;
     }
 
+    // ---- the end -------------------------------------------------------------------------------------------------
+
+    /// The disk is being detached, and the peer's good one goes on without it, or does not.
+    pub(crate) fn leave_to_peer(&mut self, goes_on: bool) {
+        self.left_to_peer = goes_on;
+    }
+
+    /// The flags that the last superblock lacks.
+    pub(crate) fn cleared_at_the_end(&self) -> MdFlags {
+        if self.left_to_peer {
+            MdFlags::WAS_UP_TO_DATE
+        } else {
+            MdFlags::empty()
+        }
+    }
+
     // ---- writing it ----------------------------------------------------------------------------------------------
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -126,5 +146,73 @@ impl Record {
     /// The disk is given up: what was known of it.
     pub(crate) fn into_superblock(self) -> Superblock {
         self.superblock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdb_meta::{AlGeometry, Layout, MetaKind};
+
+    const NONE: MdFlags = MdFlags::empty();
+    const MARK: MdFlags = MdFlags::PRIMARY_IND;
+
+    /// A record that is on disk.
+    fn written() -> Record {
+        let sectors = 1 << 21;
+        let layout =
+            Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT).unwrap();
+        let mut record = Record::new(Superblock::new(&layout));
+        assert!(record.is_dirty());
+        write(&mut record, NONE);
+        record
+    }
+
+    fn write(record: &mut Record, clear: MdFlags) {
+        record.seal(NONE, clear, 1 << 20);
+        record.written();
+        assert!(!record.is_dirty());
+    }
+
+    #[test]
+    fn the_mark_of_a_primary_stays_until_it_is_cleared_by_a_write() {
+        let mut record = written();
+        record.note_flags(MARK);
+        assert!(record.is_dirty() && !record.has_durable_mark());
+        write(&mut record, NONE);
+        assert!(record.has_durable_mark() && !record.is_unmark_due());
+        record.note_flags(NONE);
+        assert!(record.flags().contains(MARK) && record.is_unmark_due());
+        assert!(!record.is_dirty(), "nothing has changed");
+        record.unmark_queued();
+        write(&mut record, MARK);
+        assert!(!record.flags().contains(MARK) && !record.has_durable_mark());
+    }
+
+    #[test]
+    fn what_changes_while_the_superblock_is_written_is_not_durable_with_it() {
+        let mut record = written();
+        record.seal(NONE, NONE, 1 << 20);
+        record.note_flags(MARK);
+        record.written();
+        assert!(record.is_dirty() && !record.has_durable_mark());
+    }
+
+    #[test]
+    fn saying_the_same_again_changes_nothing() {
+        let mut record = written();
+        record.set_ids(record.ids());
+        record.note_flags(record.flags());
+        record.forget_crash();
+        assert!(!record.is_dirty());
+    }
+
+    #[test]
+    fn one_flush_is_enough_for_all_who_want_it_before_the_superblock() {
+        let mut record = written();
+        record.flush_before();
+        record.flush_before();
+        assert!(record.take_flush_due());
+        assert!(!record.is_flush_due());
     }
 }

@@ -109,7 +109,7 @@ impl<P: Payload> Resource<P> {
         }
         ids.skip_initial_sync(current, is_primary);
         disk.record.set_ids(ids);
-        disk.gate.resume();
+        disk.resume_log();
         self.log_volume(
             Level::Info,
             nr,

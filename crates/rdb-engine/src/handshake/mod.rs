@@ -25,9 +25,9 @@ impl<P: Payload> Resource<P> {
             .disk
             .get()
             .filter(|_| volume.state.disk >= DiskState::Negotiating);
-        let logical = attached.map_or(512, |d| d.info.logical_block_bytes);
+        let logical = attached.map_or(512, |d| d.logical_block_bytes());
         let sizes = Sizes {
-            d_size: attached.map_or(0, |d| d.layout.usable_sectors),
+            d_size: attached.map_or(0, |d| d.usable_sectors()),
             u_size: attached.map_or(0, |d| d.options.size_sectors),
             c_size: if ask { 0 } else { volume.size },
             max_bio_size: crate::REQUEST_MAX_BYTES,
@@ -37,7 +37,7 @@ impl<P: Payload> Resource<P> {
                 physical_block_size: logical,
                 logical_block_size: logical,
                 io_min: logical,
-                discard_enabled: attached.is_some_and(|d| d.info.can_discard),
+                discard_enabled: attached.is_some_and(|d| d.can_discard()),
                 ..QueueLimits::default()
             }),
         };

@@ -88,7 +88,7 @@ impl<P: Payload> Resource<P> {
             .get()
             .filter(|_| state.disk >= DiskState::Negotiating);
         let (usable, own_user) = attached.map_or((None, 0), |disk| {
-            (Some(disk.layout.usable_sectors), disk.options.size_sectors)
+            (Some(disk.usable_sectors()), disk.options.size_sectors)
         });
         rules::sizes::Facts {
             state,
@@ -172,10 +172,7 @@ impl<P: Payload> Resource<P> {
     /// The front end learns the device, or its new size.
     pub(crate) fn announce_device(&mut self, nr: VolumeNr) {
         let volume = self.volume(nr);
-        let logical_block_bytes = volume
-            .disk
-            .get()
-            .map_or(512, |d| d.info.logical_block_bytes);
+        let logical_block_bytes = volume.disk.get().map_or(512, |d| d.logical_block_bytes());
         let device = DeviceSpec {
             size_sectors: volume.size,
             logical_block_bytes,

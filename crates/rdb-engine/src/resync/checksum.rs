@@ -5,7 +5,7 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, VolumeNr};

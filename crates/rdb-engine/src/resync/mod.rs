@@ -19,10 +19,9 @@ use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::{Session, Time, VolumeNr};
 use crate::interval::Awaited;
-use crate::range_locks::{RangeLocks, Ticket};
+use crate::range_locks::{Holder, RangeLocks, Ticket};
 use crate::resource::Resource;
 use crate::status::SyncProgress;
-use crate::volume::Holder;
 
 /// A resync of one volume, running or over.
 #[derive(Debug)]

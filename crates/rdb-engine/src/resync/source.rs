@@ -48,7 +48,7 @@ impl<P: Payload> Resource<P> {
         // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
         let is_sync_uuid = |then: &Then| matches!(then, Then::SendSyncUuid(_));
         let disk = self.volume(nr).disk.get();
-        let another_follows = disk.is_some_and(|disk| disk.queue.is_queued(is_sync_uuid));
+        let another_follows = disk.is_some_and(|disk| disk.is_queued(is_sync_uuid));
         if source.contains(&self.volume(nr).state.conn) && !another_follows {
             self.send(nr, Packet::SyncUuid(uuid), None);
         }

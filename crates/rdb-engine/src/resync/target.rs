@@ -6,16 +6,15 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
 use super::STEP_MS;
 use crate::Bug;
-use crate::disk::door::Io;
+use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, VolumeNr};
 use crate::net::PingWaiter;
-use crate::range_locks::Queued;
+use crate::range_locks::{Holder, Queued};
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
-use crate::volume::Holder;
 
 /// Bits of a resync extent, which a request never crosses: 16 MiB.
 const EXTENT_BITS: u64 = 4096;
