@@ -17,7 +17,7 @@ use replica_proto::{
 };
 use socket2::SockRef;
 
-use self::pairing::{Pairing, hindered};
+use self::pairing::{ID, Pairing, hindered};
 use crate::api::ConnectRequest;
 use crate::challenges::Challenge;
 use crate::io::Io;
@@ -61,9 +61,6 @@ pub(crate) struct Net {
     /// Tags to report, a scratch list.
     tags: Vec<SendTag>,
 }
-
-/// What the engine calls the connection that this is; there is one.
-const ID: ConnId = ConnId::FIRST;
 
 /// Both streams of a connection.
 struct Connection {

@@ -16,11 +16,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-use rdb_engine::{ConnEvent, Event, Hindrance, Level, Time};
+use rdb_engine::{ConnEvent, ConnId, Event, Hindrance, Level, Time};
 use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
 
-use super::ID;
 use super::claims::{Claims, Half, Trust};
 use crate::api::ConnectRequest;
 use crate::io::Io;
@@ -50,6 +49,9 @@ const LOOK_MS: u64 = 100;
 
 /// Data and meta socket.
 pub(super) type Pair = (Half<Rc<OwnedFd>>, Half<Rc<OwnedFd>>);
+
+/// What the engine calls the connection that this is; there is one.
+pub(super) const ID: ConnId = ConnId::FIRST;
 
 /// How the peer is reached, and the attempt to reach it that is under way, if one is.
 pub(super) struct Pairing {
