@@ -95,6 +95,9 @@ impl<P: Payload> Resource<P> {
             verdict => verdict,
         };
         let Err(refusal) = verdict else { return true };
+        if self.lacks_secret_for(packet) {
+            return false;
+        }
         let name = packet.name();
         if past.contains(Past::GIVEN_UP) {
             let text = format!(
