@@ -541,7 +541,7 @@ impl<P: Payload> Resource<P> {
 
     /// The volume is Diskless again.
     pub(crate) fn attach_failed(&mut self, nr: VolumeNr, error: AdminError) {
-        self.note_refused_disk(nr, error.to_string());
+        self.note_refused_disk(nr, &error);
         let volume = self.volume_mut(nr);
         volume.attach = None;
         if volume.disk.is_some() {

@@ -10,6 +10,7 @@ use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
+use crate::rules::disk_reason::Lost;
 use crate::state::{Change, ConnState, DiskState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
@@ -77,6 +78,9 @@ impl<P: Payload> Resource<P> {
             match self.change(nr, change, false) {
                 Err(error) => self.admin_state_error(error),
                 Ok(_) => {
+                    if local {
+                        self.note_lost(nr, Lost::Invalidated);
+                    }
                     self.set_stage(Stage::Durable);
                     let then = self.then_admin();
                     self.md_full_sync(nr, then);
