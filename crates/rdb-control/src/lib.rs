@@ -50,6 +50,9 @@ pub const REPLY_LINE_MAX: usize = 64 * 1024 * 1024;
 /// What the daemon says of an operation that it has taken back, for its caller waits no more.
 pub const TAKEN_BACK: &str = "taken back: its caller has gone";
 
+/// How what the daemon says begins while another program takes its place.
+pub const BEING_REPLACED: &str = "it is being replaced";
+
 /// The exit status of an `rdbd` that ends because another one has the run directory.
 pub const EXIT_TAKEN: u8 = 3;
 

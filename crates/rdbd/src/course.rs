@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rdb_control::Refusal;
+use rdb_control::{BEING_REPLACED, ReasonReport, Refusal};
 use tokio::sync::watch;
 
 use crate::outcome::{Failure, Outcome};
@@ -32,6 +32,24 @@ pub(crate) enum Course {
         /// Everything has been handed over.
         is_ready: bool,
     },
+}
+
+/// Why what only a daemon that serves does is refused, if it is.
+fn refusal(course: &Course) -> Option<Failure> {
+    match course {
+        Course::Serves => None,
+        Course::Ends { waits_for, .. } if waits_for.is_empty() => {
+            let mut refusal = Refusal::state(IN_TRANSIENT_STATE);
+            "it is ending".clone_into(&mut refusal.info);
+            Some(refusal.into())
+        }
+        Course::Ends { waits_for, .. } => {
+            let mut refusal = Refusal::state(HELD_OPEN);
+            refusal.info = format!("it is ending: {waits_for}");
+            Some(refusal.into())
+        }
+        Course::Replaced { .. } => Some(Failure::Error(format!("{BEING_REPLACED} already"))),
+    }
 }
 
 /// The course, watched by whoever depends on it.
@@ -70,21 +88,22 @@ impl Life {
 
     /// Refuses what only a daemon that serves does.
     pub(crate) fn check_serves(&self) -> Outcome<()> {
-        match self.course() {
-            Course::Serves => Ok(()),
-            Course::Ends { waits_for, .. } if waits_for.is_empty() => {
-                let mut refusal = Refusal::state(IN_TRANSIENT_STATE);
-                "it is ending".clone_into(&mut refusal.info);
-                Err(refusal.into())
-            }
-            Course::Ends { waits_for, .. } => {
-                let mut refusal = Refusal::state(HELD_OPEN);
-                refusal.info = format!("it is ending: {waits_for}");
-                Err(refusal.into())
-            }
-            Course::Replaced { .. } => {
-                Err(Failure::Error("it is being replaced already".to_owned()))
-            }
+        refusal(&self.0.borrow()).map_or(Ok(()), Err)
+    }
+
+    /// Comes with that refusal when the daemon does not serve, or not any more.
+    pub(crate) async fn serves_no_more(&self) -> Failure {
+        let mut watched = self.0.subscribe();
+        let mut found = None;
+        let is_over = |course: &Course| {
+            found = refusal(course);
+            found.is_some()
+        };
+        let _ = watched.wait_for(is_over).await;
+        match found {
+            Some(failure) => failure,
+            // The sender lives as long as the node.
+            None => std::future::pending().await,
         }
     }
 

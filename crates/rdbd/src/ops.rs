@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rdb_control::{
-    ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal, ResourceOptions,
-    ResourceShown, StatusReport, VolumeShown, code,
+    BEING_REPLACED, ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal,
+    ResourceOptions, ResourceShown, StatusReport, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
@@ -50,9 +50,9 @@ impl Node {
             }
         }
         if self.life.is_being_replaced() {
-            return Err(Failure::Error(
-                "it is being replaced; try again in a moment".to_owned(),
-            ));
+            return Err(Failure::Error(format!(
+                "{BEING_REPLACED}; try again in a moment"
+            )));
         }
         self.withdraw_takeover(&op);
         let is_question = op.is_question();
