@@ -102,6 +102,9 @@ pub struct ResourceReport {
     /// Why the next daemon would not know of it as it is, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_reason: Option<ReasonReport>,
+    /// What the daemon does instead of serving on, if so: it was told to end, and waits for users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon_reason: Option<ReasonReport>,
     /// It does not run, though it is configured; nothing else in here tells of it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedReport>,

@@ -47,6 +47,9 @@ fn resource_json(resource: &ResourceReport) -> Value {
     if let Some(reason) = &resource.record_reason {
         value["record-reason"] = reason_json(reason);
     }
+    if let Some(reason) = &resource.daemon_reason {
+        value["daemon-reason"] = reason_json(reason);
+    }
     // DRBD has no such thing: the keys are there only when they say something.
     if let Some(failed) = &resource.failed {
         value["failed"] = json!(true);

@@ -191,6 +191,7 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
             .collect(),
         link_reason: reasons::link(name, status),
         record_reason: None,
+        daemon_reason: None,
         failed: None,
     }
 }

@@ -86,6 +86,25 @@ impl Life {
         });
     }
 
+    /// What `status` says of a daemon that is to end.
+    pub(crate) fn ending(&self) -> Option<ReasonReport> {
+        let Course::Ends { says, waits_for } = self.course() else {
+            return None;
+        };
+        let waits = match waits_for.is_empty() {
+            true => String::new(),
+            false => format!(", as soon as nobody is cut off by that: {waits_for}"),
+        };
+        Some(ReasonReport {
+            word: "ending".to_owned(),
+            text: format!("rdbd was {says} and is ending{waits}"),
+            advice: Some(
+                "end what uses the devices; then start rdbd again if it is to serve".to_owned(),
+            ),
+            since_s: None,
+        })
+    }
+
     /// Refuses what only a daemon that serves does.
     pub(crate) fn check_serves(&self) -> Outcome<()> {
         refusal(&self.0.borrow()).map_or(Ok(()), Err)
@@ -160,5 +179,29 @@ impl Life {
             Ok(course) => course,
             Err(_) => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_is_to_end_says_whom_it_waits_for() {
+        let life = Life::default();
+        assert_eq!(life.ending(), None);
+        life.is_told_to_end("terminated");
+        let ending = life.ending().expect("it is");
+        assert_eq!(ending.text, "rdbd was terminated and is ending");
+        life.waits_for("r0/0 is held open by a mount on /mnt");
+        let ending = life.ending().expect("it is");
+        assert!(
+            ending
+                .text
+                .ends_with(": r0/0 is held open by a mount on /mnt")
+        );
+        let replaced = Life::default();
+        replaced.begin_replacement(PathBuf::new()).unwrap();
+        assert_eq!(replaced.ending(), None);
     }
 }

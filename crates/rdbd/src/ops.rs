@@ -535,6 +535,7 @@ impl Node {
         }
         for resource in &mut resources {
             resource.record_reason = self.keeper.trouble();
+            resource.daemon_reason = self.life.ending();
         }
         let mut report = StatusReport {
             node: self.name.clone(),
