@@ -221,6 +221,11 @@ impl Verb {
     }
 }
 
+/// Whether a word is an old name of a command of another name.
+pub(crate) fn is_alias(name: &str) -> bool {
+    VERBS.iter().any(|verb| verb.aliases.contains(&name))
+}
+
 const fn verb(name: &'static str, target: Target, does: Does, about: &'static str) -> Verb {
     let adm = Adm {
         target,

@@ -86,8 +86,7 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
                 out::error("It is a command of DRBD's that rdb does not serve yet.");
             } else if let Some(ContextValue::Strings(near)) =
                 error.get(ContextKind::SuggestedSubcommand)
-                // The nearest comes last.
-                && let Some(near) = near.last()
+                && let Some(near) = meant(&name, near)
             {
                 out::error(&format!("Did you mean '{near}'?"));
             }
@@ -106,6 +105,13 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
         _ => out::error(error.render().to_string().trim_end()),
     }
     1
+}
+
+/// Which of the suggested commands a word most likely means. The nearest comes last; but what the word begins is nearer than an old
+/// name that is a letter shorter.
+fn meant<'a>(word: &str, near: &'a [String]) -> Option<&'a String> {
+    let is_begun = |name: &&String| name.starts_with(word) && !verbs::is_alias(name);
+    near.iter().rfind(is_begun).or_else(|| near.last())
 }
 
 /// One call.
