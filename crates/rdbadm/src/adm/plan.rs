@@ -41,6 +41,18 @@ impl Item {
             .filter(|v| self.is_asked_for(v.volume))
     }
 
+    /// Minors that run for the resource, and that the configuration has not any more; none if one volume is asked for.
+    pub(crate) fn left_minors<'a>(
+        &'a self,
+        running: &'a [ResourceShown],
+    ) -> impl Iterator<Item = u32> + 'a {
+        let own = |r: &&ResourceShown| r.name == self.resource.name && self.volume.is_none();
+        let minors = running.iter().filter(own).flat_map(|r| &r.volumes);
+        minors
+            .map(|volume| volume.minor)
+            .filter(|minor| self.resource.volumes.iter().all(|v| v.minor != *minor))
+    }
+
     /// Whether the volume of this number was asked for.
     pub(crate) fn is_asked_for(&self, volume: u16) -> bool {
         self.volume.is_none_or(|only| volume == only)
