@@ -14,9 +14,10 @@ use crate::event::{DiskError, Payload};
 use crate::ids::{Time, VolumeNr};
 use crate::interval::Awaited;
 use crate::net::PingWaiter;
+use crate::peer_reads::{BlockedRead, Purpose};
+use crate::range_locks::Holder;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState};
-use crate::volume::{BlockedRead, Holder, Purpose};
 
 /// A verify of one volume that is being answered.
 #[derive(Debug, Default)]
@@ -74,8 +75,8 @@ impl<P: Payload> Resource<P> {
             Some(digest) if current && volume.state.conn == ConnState::VerifyT => {
                 let sectors = u64::from(bytes / 512);
                 volume.counters.read += sectors;
-                volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-                volume.counters.peer_pending += 1;
+                volume.peer.answer_given();
+                volume.peer.pending += 1;
                 volume
                     .peer
                     .verify
@@ -124,7 +125,7 @@ impl<P: Payload> Resource<P> {
         }
         volume.peer.verify.answered.remove(sector);
         volume.held.remove(sector);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         volume.peer.verify.left = volume.peer.verify.left.saturating_sub(1);
         let end = sector + u64::from(result.bytes / 512);
         if result.block_id == BlockId::OUT_OF_SYNC {
@@ -190,7 +191,7 @@ impl<P: Payload> Resource<P> {
             if volume.held.holder_at(sector) == Some(Holder::Verify) {
                 volume.held.remove(sector);
             }
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
         }
         self.retry_blocked(nr);
     }

@@ -4,11 +4,11 @@ use alloc::format;
 
 use replica_proto::Uuids;
 
+use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::generation::{GenerationIds, PeerIds, same};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
 use crate::state::{self, Change, ConnState, DiskState, Role};
@@ -31,11 +31,18 @@ impl<P: Payload> Resource<P> {
         let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
         let users_are_there = state.role == Role::Primary && state.disk < DiskState::Inconsistent;
         if users_are_there && first_look {
-            let lacking = if !same(exposed, uuids.current) {
+            let lacking = if self.began_for_our_loss(nr, uuids) {
+                let text = format!(
+                    "the peer has begun {:016X} when our disk was lost, and did not come to tell",
+                    uuids.current
+                );
+                self.log_volume(Level::Warn, nr, text);
+                None
+            } else if !same(exposed, uuids.current) {
                 Some(format!(
                     "Can only connect to data with current UUID={exposed:016X}"
                 ))
-            } else if volume.source_open {
+            } else if self.volume(nr).peer.source_open {
                 Some("the peer's disk lacks writes that only our own disk has".into())
             } else {
                 None
@@ -69,14 +76,25 @@ impl<P: Payload> Resource<P> {
             && state.pdsk == DiskState::UpToDate
         {
             let volume = self.volume_mut(nr);
-            let own = volume.disk.as_deref().map(|disk| disk.ids().current);
+            let own = volume.disk.get().map(|disk| disk.record.ids().current);
             let other = own.is_some_and(|own| !same(own, uuids.current));
             volume.peer.moved_on = other.then_some(uuids.current);
         }
-        let shared = self.volume(nr).loss_unrecorded;
+        let shared = self.volume(nr).peer.loss_unrecorded;
         if shared.is_some_and(|shared| !same(shared, uuids.current)) {
             self.loss_settled(nr, true);
         }
+    }
+
+    /// (L44) The name is not the one that users have seen last, and the data are: this node, Primary, lost its disk beside the
+    /// peer's, which began a generation for that reason, and was gone before it could tell. All that users were promised
+    /// is on its disk; nobody has written there without us since, for this node is Primary, and it was not.
+    fn began_for_our_loss(&self, nr: VolumeNr, uuids: &Uuids) -> bool {
+        let volume = self.volume(nr);
+        let exposed = volume.exposed_uuid;
+        let crashed_primary = uuids.flags.bits() & PeerIds::FLAG_CRASHED_PRIMARY != 0;
+        let shared = exposed != 0 && same(volume.lost_beside, exposed);
+        shared && same(uuids.bitmap, exposed) && !crashed_primary && !volume.peer.source_open
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.
@@ -85,13 +103,13 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             return false;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         if ids.current & !1 != crate::generation::JUST_CREATED {
             return false;
         }
         ids.skip_initial_sync(current, is_primary);
-        disk.set_ids(ids);
-        disk.al_suspended = false;
+        disk.record.set_ids(ids);
+        disk.resume_log();
         self.log_volume(
             Level::Info,
             nr,
@@ -116,10 +134,10 @@ impl<P: Payload> Resource<P> {
         let random = self.random();
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         if let Some(old) = ids.new_current(random, is_primary) {
             self.log_volume(
                 Level::Warn,
@@ -131,10 +149,10 @@ impl<P: Payload> Resource<P> {
         volume.exposed_uuid = ids.current;
         volume.completions_held += 1;
         let disk = self.disk_mut(nr);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         if !is_primary {
             // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-            disk.flush_before_superblock();
+            disk.record.flush_before();
         }
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);

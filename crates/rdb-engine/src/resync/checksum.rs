@@ -5,12 +5,13 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
+use crate::disk::io::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
-use crate::resource::{Io, Resource};
+use crate::ids::{Session, VolumeNr};
+use crate::peer_reads::{BlockedRead, Purpose};
+use crate::resource::Resource;
 use crate::state::ConnState;
-use crate::volume::{BlockedRead, Purpose};
 
 impl<P: Payload> Resource<P> {
     // ---- source --------------------------------------------------------------------------------------------------
@@ -46,9 +47,9 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(read.bytes / 512);
         let volume = self.volume_mut(nr);
         volume.counters.read += sectors;
-        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+        volume.peer.answer_given();
         volume.held.remove(read.sector);
-        let seq_num = volume.next_seq();
+        let seq_num = volume.peer.next_seq();
         let ack = BlockAck {
             sector: read.sector,
             block_id: BlockId::SYNCER,
@@ -58,7 +59,7 @@ impl<P: Payload> Resource<P> {
         self.send(nr, Packet::RsIsInSync(ack), None);
         self.set_in_sync(nr, read.sector, sectors);
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).peer.resync.mark(now, left);
+        self.volume_mut(nr).peer.resync.course.mark(now, left);
         self.retry_blocked(nr);
     }
 
@@ -74,12 +75,12 @@ impl<P: Payload> Resource<P> {
 
     /// The range is noted as asked for; the request follows when the block has been read.
     pub(super) fn read_for_checksum(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
-        let connection = self.net.connection;
+        let session = self.net.session;
         let tag = self.start_data_io(Io::ChecksumRead {
             volume: nr,
             sector,
             bytes,
-            connection,
+            session,
         });
         self.emit(Effect::Read {
             volume: nr,
@@ -95,7 +96,7 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
         result: Result<Option<P>, DiskError>,
     ) {
         if let Err(error) = &result {
@@ -109,7 +110,7 @@ impl<P: Payload> Resource<P> {
         }
         let algorithm = self.net.comparison.own.csums;
         let sectors = u64::from(bytes / 512);
-        if connection != self.net.connection
+        if session != self.net.session
             || self.volume(nr).peer.resync.awaited.holder_at(sector) != Some(bytes)
         {
             return; // asked for over a connection that is gone
@@ -121,8 +122,8 @@ impl<P: Payload> Resource<P> {
         ) {
             // The resync was given up before this was sent.
             volume.peer.resync.awaited.remove(sector);
-            volume.peer.resync.outstanding = volume.peer.resync.outstanding.saturating_sub(sectors);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.resync.walk.settle(sectors);
+            volume.peer.answered();
             return;
         }
         match (result, algorithm) {
@@ -171,16 +172,16 @@ impl<P: Payload> Resource<P> {
         }
         let sectors = u64::from(ack.bytes / 512);
         let volume = self.volume_mut(nr);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         let resync = &mut volume.peer.resync;
         resync.awaited.remove(ack.sector);
-        resync.pace.arrived += i64::try_from(sectors).unwrap_or(0);
-        resync.outstanding = resync.outstanding.saturating_sub(sectors);
+        resync.pace.arrived(sectors);
+        resync.walk.settle(sectors);
         if !target {
             // The resync was given up while this was on its way.
         } else if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
             resync.spoiled.swap_remove(at);
-            resync.passed_over = true;
+            resync.walk.look_again();
         } else {
             resync.equal_blocks += sectors.div_ceil(8);
             self.set_in_sync(nr, ack.sector, sectors);
