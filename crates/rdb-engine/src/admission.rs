@@ -134,12 +134,7 @@ impl<P: Payload> Resource<P> {
         if volume.hold_writes > 0
             || volume.bitmap_due != crate::volume::BitmapDue::No
             || volume.writes_open >= open_max
-            || volume
-                .peer
-                .resync
-                .awaited
-                .overlap(request.sector, request.end())
-                .is_some()
+            || volume.peer.awaits_blocks(request.sector, request.end())
         {
             return false;
         }

@@ -33,7 +33,7 @@ pub(crate) struct PeerDevice<P> {
 
     /// The resync with it that runs, or ran last.
     pub(crate) resync: Resync<P>,
-    /// The verify that it drives.
+    /// The verify that either of the two drives.
     pub(crate) verify: Verify,
 }
 
@@ -54,12 +54,16 @@ impl<P> PeerDevice<P> {
         }
     }
 
+    /// Whether blocks of `start..end` are on their way for a resync, or being compared: users' writes wait for that.
+    pub(crate) fn awaits_blocks(&self, start: u64, end: u64) -> bool {
+        self.resync.awaited.overlap(start, end).is_some() || self.verify.compares(start, end)
+    }
+
     /// Since when the block of a resync or verify that has waited for the peer for longest does.
     pub(crate) fn oldest_awaited(&self) -> Option<Time> {
-        let resync = &self.resync;
-        [&resync.replied, &resync.awaited, &self.verify.answered]
-            .into_iter()
-            .filter_map(Awaited::oldest)
-            .min()
+        let blocks = [&self.resync.replied, &self.resync.awaited];
+        let verify = self.verify.oldest_awaited();
+        let oldest = blocks.into_iter().filter_map(Awaited::oldest);
+        oldest.chain(verify).min()
     }
 }

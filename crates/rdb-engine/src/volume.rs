@@ -157,6 +157,8 @@ pub(crate) enum Purpose {
     Checksum(replica_proto::Digest),
     /// A verify that it drives: P_OV_REPLY.
     Verify,
+    /// A verify that we drive, with the digest of what it has: P_OV_RESULT.
+    Compare(replica_proto::Digest),
 }
 
 /// Where the duty to send the bitmap stands.

@@ -154,6 +154,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
         volume.peer.resync.awaited = Awaited::default();
+        volume.peer.verify.connection_lost();
         for (sector, _) in core::mem::take(&mut volume.peer.resync.replied).iter() {
             if volume.held.holder_at(sector) == Some(Holder::Resync) {
                 volume.held.remove(sector);
