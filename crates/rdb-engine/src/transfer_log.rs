@@ -254,9 +254,11 @@ impl<P: Payload> Resource<P> {
                 }
                 request.net = Part::Failed;
                 let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
-                let only_there = request.completed && !request.good_here;
+                // (L24) Done by our own disk's word counts no more when that disk has been given up since.
+                let (completed, good_here) = (request.completed, request.good_here);
+                let is_here = good_here && self.volume(nr).state.has_lasting_copy();
                 self.set_out_of_sync(nr, sector, sectors);
-                self.volume_mut(nr).writes_lost |= only_there;
+                self.volume_mut(nr).writes_lost |= completed && !is_here;
             }
         }
         for entry in entries {

@@ -214,6 +214,9 @@ impl World {
                 }
                 if !self.is_held_by_peer(i, volume) {
                     self.models[volume].on_power_cut();
+                    if self.is_mirror_of_a_lost_disk(i, volume) && !self.holds(i, volume) {
+                        self.models[volume].on_loss_of_both();
+                    }
                 } else if !self.holds(i, volume) {
                     self.nodes[i].forgetful[volume] = true;
                 }
@@ -241,11 +244,27 @@ impl World {
 
     /// Whether the node is dead, and its disk was not UpToDate, as is on its record.
     fn died_with_a_bad_disk(&self, i: usize, volume: usize) -> bool {
+        let good = MdFlags::CONSISTENT | MdFlags::WAS_UP_TO_DATE;
+        let superblock = self.superblock(i, volume);
+        let was_good = superblock.is_some_and(|s| s.flags.contains(good));
+        !self.nodes[i].alive && !was_good
+    }
+
+    /// The node is the mirror of a Primary that has given its own disk up a moment ago: it has begun no generation on record
+    /// since, so that it has not been asked to flush.
+    fn is_mirror_of_a_lost_disk(&self, i: usize, volume: usize) -> bool {
+        use rdb_engine::state::{DiskState, Role};
+        let peer = &self.nodes[1 - i];
+        let state = peer.view[volume];
+        let gave_up = peer.alive && state.role == Role::Primary && state.disk <= DiskState::Failed;
+        let generation = |n: usize| Some(self.superblock(n, volume)?.uuids[0] | 1);
+        gave_up && generation(i) == generation(1 - i)
+    }
+
+    fn superblock(&self, i: usize, volume: usize) -> Option<rdb_meta::Superblock> {
         let disk = &self.nodes[i].disks[volume];
         let block = disk.read(layout_of(disk.sectors).superblock_sector, 4096);
-        let good = MdFlags::CONSISTENT | MdFlags::WAS_UP_TO_DATE;
-        let was_good = rdb_meta::Superblock::parse(&block).is_ok_and(|s| s.flags.contains(good));
-        !self.nodes[i].alive && !was_good
+        rdb_meta::Superblock::parse(&block).ok()
     }
 
     /// What a node that loses its power had is also where nothing of it can be lost: at a Primary with good data.

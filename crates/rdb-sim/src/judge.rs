@@ -219,7 +219,13 @@ impl World {
         let gives_up = old.disk > DiskState::Failed && new.disk == DiskState::Failed;
         if gives_up && old.role == Role::Primary && self.nodes[1 - i].forgetful[volume] {
             self.models[volume].on_power_cut();
-            self.models[volume].forked |= !self.holds(1 - i, volume);
+            if !self.holds(1 - i, volume) {
+                self.models[volume].on_loss_of_both();
+            }
+        }
+        let served = new.role == Role::Primary && new.disk != DiskState::UpToDate;
+        if old.role == Role::Primary && !served {
+            self.models[volume].nothing_is_untold();
         }
         // (An order that was given while they were connected may be carried out when they are not any more.)
         let promoted = old.role != Role::Primary && new.role == Role::Primary;

@@ -86,6 +86,8 @@ pub struct Model {
     pub keep_unflushed: bool,
     /// Reads and disks are not judged: the administrator let the data fork.
     pub forked: bool,
+    /// What was flushed is on no disk that is in use any more, since then: the next flush has to fail.
+    untold: Option<u64>,
     /// The test does not write by this model's values.
     pub foreign: bool,
 }
@@ -205,6 +207,13 @@ impl Model {
                 Ok(result.is_ok().then_some(Acked { sector, sectors }))
             }
             Kind::Flush => {
+                let untold = self.untold.is_some_and(|at| at < open.submitted);
+                if untold && result.is_ok() {
+                    return Err("a flush succeeds, though what the last one promised is lost with a disk and a cache".into());
+                }
+                if untold {
+                    self.untold = None;
+                }
                 if result.is_ok() {
                     self.flushed_before = self.flushed_before.max(open.submitted);
                     self.all_doubtful |= self.flushed_only;
@@ -277,6 +286,18 @@ impl Model {
         for write in self.sectors.values_mut().flatten().filter(open) {
             write.shaky = true;
         }
+    }
+
+    /// The Primary's disk has been given up, and its mirror has lost with its power what was not flushed there: no disk in
+    /// use has what users were promised. They hear of it by the next flush, unless the Primary's disk comes back first.
+    pub(crate) fn on_loss_of_both(&mut self) {
+        self.forked = true;
+        self.untold = Some(self.clock);
+    }
+
+    /// The Primary's own disk is good again, or nobody is Primary any more who was promised anything.
+    pub(crate) fn nothing_is_untold(&mut self) {
+        self.untold = None;
     }
 
     /// What had ended before and was not flushed need not be there.

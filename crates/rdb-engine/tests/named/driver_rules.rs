@@ -1,7 +1,7 @@
 //! Rules of the driver that can lose acknowledged writes, and are not followed here (`docs/ARCHITECTURE.md`): each test names the
 //! number of one, and fails without what stands in the code under that number. The other numbers are in other files.
 
-use rdb_engine::Command;
+use rdb_engine::{Command, RequestKind};
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
 use replica_proto::{
@@ -52,6 +52,35 @@ fn a_mirror_without_a_disk_refuses_a_write_and_nothing_else() {
     let sent = lone.pump();
     assert!(has(&sent, "P_NEG_ACK"), "{:?}", names(&sent));
     assert!(!has(&sent, "P_RECV_ACK"), "{:?}", names(&sent));
+}
+
+/// L24. What the last flush made durable went with the disk, and the mirror had not flushed it when the link broke: the next
+/// flush says so, once.
+#[test]
+fn a_flush_fails_after_what_was_flushed_went_with_the_disk() {
+    let mut lone = Lone::primary(114);
+    let write = lone.w.write(0, 80, vec![3; 4096]);
+    let sent = lone.pump();
+    let header = sent.iter().find_map(Sent::data_header).expect("the write");
+    let ack = lone.ack(&header, 4096);
+    lone.give(Packet::WriteAck(ack));
+    lone.pump();
+    lone.w.wait_done(0, write).unwrap();
+    let flush = lone.w.submit(0, 0, 0, RequestKind::Flush);
+    lone.pump();
+    lone.w.wait_done(0, flush).unwrap();
+    lone.w.start_admin(0, detach(true));
+    lone.pump();
+    lone.lose(Socket::Data, 104);
+    lone.w.run_ms(2_000);
+    lone.meet();
+    assert_eq!(lone.is(), "Connected P/S D/U");
+    let flush = lone.w.submit(0, 0, 0, RequestKind::Flush);
+    lone.pump();
+    assert!(lone.w.wait_done(0, flush).is_err());
+    let flush = lone.w.submit(0, 0, 0, RequestKind::Flush);
+    lone.pump();
+    lone.w.wait_done(0, flush).unwrap();
 }
 
 /// L11. The peer lacks blocks: it serves no user before another handshake.
