@@ -297,10 +297,15 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
+        let clear = match disk.left_to_peer {
+            true => MdFlags::WAS_UP_TO_DATE,
+            false => MdFlags::empty(),
+        };
+        let set = MdFlags::empty();
         // (L15) What is on record as written before the peer goes on alone must be there when this disk comes back.
         self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
-        self.md(nr, MdKind::SUPERBLOCK, Then::Detached);
+        self.md(nr, MdKind::Superblock { set, clear }, Then::Detached);
     }
 
     pub(crate) fn detach_finish(&mut self, nr: VolumeNr, _written: bool) {

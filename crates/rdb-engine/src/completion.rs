@@ -97,6 +97,8 @@ impl<P: Payload> Resource<P> {
     /// We are Primary, our UpToDate disk is lost and the peer's goes on: it has been told.
     pub(crate) fn await_record_of_loss(&mut self, nr: VolumeNr) {
         self.await_record(nr);
+        let volume = self.volume_mut(nr);
+        volume.lost_beside = volume.loss_unrecorded.unwrap_or(0);
         let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
         self.emit(Effect::SetTimer {
             timer: Timer::LossUnrecorded(nr),

@@ -60,6 +60,9 @@ pub(crate) struct Volume<P> {
     /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
     /// saw last, though nobody has told us a newer name. 0 if there is none.
     pub(crate) left_behind: u64,
+    /// The generation of both disks when ours was lost as Primary beside a good one: the peer has begun the next one for that
+    /// reason, whether it has come to tell or not. 0 if there is none; it says nothing once users have seen another.
+    pub(crate) lost_beside: u64,
     /// What was known of the last disk when it was given up, which may not have come to its record.
     pub(crate) remembered: Option<Remembered>,
     pub(crate) disk: Option<Box<Disk>>,
@@ -235,6 +238,9 @@ pub(crate) struct Disk {
     pub(crate) ready: bool,
     /// The disk failed or is given up, and its last metadata is on its way.
     pub(crate) detaching: bool,
+    /// It is detached by order while the peer's good disk goes on: its last superblock says that it is Outdated. Set by the
+    /// command. Without it, it would count as good when it is attached while the peer is away.
+    pub(crate) left_to_peer: bool,
 }
 
 /// A write that waits for the activity log.
@@ -280,6 +286,7 @@ impl Disk {
             lazy_since: None,
             ready: false,
             detaching: false,
+            left_to_peer: false,
         }
     }
 
@@ -331,6 +338,7 @@ impl<P> Volume<P> {
             forced: None,
             exposed_uuid: 0,
             left_behind: 0,
+            lost_beside: 0,
             remembered: None,
             disk: None,
             attach: None,

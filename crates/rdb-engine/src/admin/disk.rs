@@ -36,7 +36,10 @@ impl<P: Payload> Resource<P> {
             Stage::Start | Stage::Flush(_) => {
                 match self.ask_change(nr, Change::disk(DiskState::Failed)) {
                     Asked::Wait => {}
-                    Asked::Done(Ok(_)) => self.set_stage(Stage::Detaching),
+                    Asked::Done(Ok(_)) => {
+                        self.leave_to_the_peer(nr);
+                        self.set_stage(Stage::Detaching);
+                    }
                     Asked::Done(Err(error)) => {
                         if error != StateError::FailedByPeer {
                             self.log_refusal(nr, error, Change::disk(DiskState::Failed));
@@ -46,6 +49,14 @@ impl<P: Payload> Resource<P> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// (L45) Beside a good disk, which goes on, the one that is being detached lacks from now on what is written.
+    fn leave_to_the_peer(&mut self, nr: VolumeNr) {
+        let goes_on = self.is_up() && self.volume(nr).state.pdsk == DiskState::UpToDate;
+        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+            disk.left_to_peer = goes_on;
         }
     }
 

@@ -31,11 +31,18 @@ impl<P: Payload> Resource<P> {
         let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
         let users_are_there = state.role == Role::Primary && state.disk < DiskState::Inconsistent;
         if users_are_there && first_look {
-            let lacking = if !same(exposed, uuids.current) {
+            let lacking = if self.began_for_our_loss(nr, uuids) {
+                let text = format!(
+                    "the peer has begun {:016X} when our disk was lost, and did not come to tell",
+                    uuids.current
+                );
+                self.log_volume(Level::Warn, nr, text);
+                None
+            } else if !same(exposed, uuids.current) {
                 Some(format!(
                     "Can only connect to data with current UUID={exposed:016X}"
                 ))
-            } else if volume.source_open {
+            } else if self.volume(nr).source_open {
                 Some("the peer's disk lacks writes that only our own disk has".into())
             } else {
                 None
@@ -77,6 +84,17 @@ impl<P: Payload> Resource<P> {
         if shared.is_some_and(|shared| !same(shared, uuids.current)) {
             self.loss_settled(nr, true);
         }
+    }
+
+    /// (L44) The name is not the one that users have seen last, and the data are: this node, Primary, lost its disk beside the
+    /// peer's, which began a generation for that reason, and was gone before it could tell. All that users were promised
+    /// is on its disk; nobody has written there without us since, for this node is Primary, and it was not.
+    fn began_for_our_loss(&self, nr: VolumeNr, uuids: &Uuids) -> bool {
+        let volume = self.volume(nr);
+        let exposed = volume.exposed_uuid;
+        let crashed_primary = uuids.flags.bits() & PeerIds::FLAG_CRASHED_PRIMARY != 0;
+        let shared = exposed != 0 && same(volume.lost_beside, exposed);
+        shared && same(uuids.bitmap, exposed) && !crashed_primary && !volume.source_open
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.

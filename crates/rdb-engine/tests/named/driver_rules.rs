@@ -1,11 +1,11 @@
 //! Rules of the driver that can lose acknowledged writes, and are not followed here (`docs/ARCHITECTURE.md`): each test names the
 //! number of one, and fails without what stands in the code under that number. The other numbers are in other files.
 
-use rdb_engine::{Command, RequestKind};
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
+use rdb_engine::{Command, RequestKind};
 use replica_proto::{
-    BarrierNr, BlockId, DataHeader, DpFlags, Packet, Socket, StateChange, StateWord,
+    BarrierNr, BlockId, DataHeader, DpFlags, Packet, Socket, StateChange, StateWord, UuidFlags,
 };
 
 use crate::world::lone::{Lone, Sent, names};
@@ -81,6 +81,50 @@ fn a_flush_fails_after_what_was_flushed_went_with_the_disk() {
     let flush = lone.w.submit(0, 0, 0, RequestKind::Flush);
     lone.pump();
     lone.w.wait_done(0, flush).unwrap();
+}
+
+/// L44. The peer began a generation when our disk was detached, and died before it could tell: it has all that users saw.
+#[test]
+fn a_diskless_primary_takes_the_generation_that_its_own_loss_began() {
+    for (flags, taken) in [
+        (UuidFlags::empty(), true),
+        (UuidFlags::CRASHED_PRIMARY, false),
+    ] {
+        let mut lone = Lone::primary(115);
+        lone.w.start_admin(0, detach(true));
+        lone.pump();
+        lone.lose(Socket::Data, 104);
+        lone.w.run_ms(2_000);
+        let shared = lone.uuids[0] & !1;
+        lone.uuids = [0x77_0000, shared, lone.uuids[2], lone.uuids[3]];
+        lone.flags = flags;
+        lone.meet();
+        match taken {
+            true => assert_eq!(lone.is(), "Connected P/S D/U"),
+            false => assert!(lone.is().starts_with("StandAlone"), "{}", lone.is()),
+        }
+    }
+}
+
+/// L45. A disk that was detached beside a good one is Outdated where it is attached alone, and whole again beside the other.
+#[test]
+fn a_disk_detached_beside_a_good_one_is_outdated_until_they_meet() {
+    for primary in [0, 1] {
+        let (mut w, _) = World::settled(116);
+        w.secondary(0).unwrap();
+        w.primary(primary, false).unwrap();
+        w.detach(0, false).unwrap();
+        w.write_blocks(primary, [80], 3);
+        w.secondary(primary).unwrap();
+        w.quiet();
+        w.cut();
+        w.attach(0).unwrap();
+        w.node_is(0, "WFConnection S/? O/-");
+        assert!(w.primary(0, false).is_err());
+        w.heal();
+        w.ends_well();
+        assert_eq!(w.nodes[0].disks[0].read(80, 4096), [3; 4096]);
+    }
 }
 
 /// L11. The peer lacks blocks: it serves no user before another handshake.

@@ -703,6 +703,9 @@ fn a_mirror_that_attaches_under_a_primary_without_a_disk_begins_a_generation() {
         w.quiet();
         assert_ne!(w.gi(1)[0], c);
         w.write_blocks(0, [800, 880], 3);
+        // (L24) What the Primary's disk had made durable went with it: this one fails if the mirror has died before it had.
+        let flush = w.submit(0, 0, 0, RequestKind::Flush);
+        _ = w.wait_done(0, flush);
         w.flush(0);
         w.off(0);
         w.boot(0);
