@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use rdb_engine::config::{DiskOptions, NetOptions, Protocol};
 use rdb_engine::{
-    AdminId, Command, DiskInfo, Effect, Event, Payload, Request, RequestId, RequestKind, Resource,
-    Time, VolumeNr,
+    AdminId, Command, ConnEffect, ConnEvent, ConnId, DiskInfo, Effect, Event, Payload, Request,
+    RequestId, RequestKind, Resource, Time, VolumeNr,
 };
 use rdb_meta::activity_log::initialised_ring;
 use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
@@ -228,11 +228,14 @@ impl World {
                 let challenge = [node as u8; 64];
                 self.events.push_back((
                     node,
-                    Event::Paired {
-                        resolve_conflicts: node == 0,
-                        called: node == 0,
-                        challenge,
-                    },
+                    Event::Connection(
+                        ConnId::FIRST,
+                        ConnEvent::Paired {
+                            resolve_conflicts: node == 0,
+                            called: node == 0,
+                            challenge,
+                        },
+                    ),
                 ));
             }
         }
@@ -270,26 +273,35 @@ impl World {
                     result: Ok(Vec::new()),
                 }
             }
-            Effect::OpenConnection => {
+            Effect::Connection(_, ConnEffect::Open) => {
                 own.connecting = true;
                 return;
             }
-            Effect::Send {
-                volume,
-                packet,
-                digest,
-                payload,
-                notify,
-            } => {
-                if let Some(tag) = notify {
-                    self.events.push_back((node, Event::Sent { tag }));
-                }
-                let received = Event::Received {
-                    volume: volume.0,
+            Effect::Connection(
+                _,
+                ConnEffect::Send {
+                    volume,
                     packet,
                     digest,
                     payload,
-                };
+                    notify,
+                },
+            ) => {
+                if let Some(tag) = notify {
+                    self.events.push_back((
+                        node,
+                        Event::Connection(ConnId::FIRST, ConnEvent::Sent { tag }),
+                    ));
+                }
+                let received = Event::Connection(
+                    ConnId::FIRST,
+                    ConnEvent::Received {
+                        volume: volume.0,
+                        packet,
+                        digest,
+                        payload,
+                    },
+                );
                 self.events.push_back((1 - node, received));
                 return;
             }

@@ -5,11 +5,10 @@
 
 use crate::effect::{Effect, RequestError};
 use crate::event::{Payload, Request, RequestKind};
-use crate::ids::VolumeNr;
-use crate::range_locks::Queued;
+use crate::ids::{RequestKey, VolumeNr};
+use crate::range_locks::{Holder, Queued};
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState, Role};
-use crate::volume::{Holder, RequestKey};
 use crate::write::AppRequest;
 use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
 
@@ -132,7 +131,7 @@ impl<P: Payload> Resource<P> {
             .as_ref()
             .map_or(2048, |o| o.max_buffers.max(32));
         if volume.hold_writes > 0
-            || volume.bitmap_due != crate::volume::BitmapDue::No
+            || volume.peer.holds_writes()
             || volume.writes_open >= open_max
             || volume.peer.awaits_blocks(request.sector, request.end())
         {

@@ -4,12 +4,13 @@ use alloc::format;
 
 use replica_proto::{BlockAck, DpFlags};
 
+use crate::config::Protocol;
+use crate::copies::{Here, There};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
+use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::RequestKey;
-use crate::write::{AppRequest, Part};
+use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_application_io(
@@ -28,10 +29,10 @@ impl<P: Payload> Resource<P> {
         let (sector, bytes, is_read) = (request.sector, request.bytes, request.is_read());
         match result {
             Ok(payload) => {
-                request.local = if is_read || usable {
-                    Part::Done
+                request.copies.here = if is_read || usable {
+                    Here::Done
                 } else {
-                    Part::Failed // on a disk that has been given up meanwhile
+                    Here::Failed // on a disk that has been given up meanwhile
                 };
                 request.payload = payload;
                 if is_read {
@@ -44,7 +45,7 @@ impl<P: Payload> Resource<P> {
                 }
             }
             Err(error) => {
-                request.local = Part::Failed;
+                request.copies.here = Here::Failed;
                 let what = if is_read { "READ" } else { "WRITE" };
                 let text = format!(
                     "local {what} IO error sector {sector}+{} (errno {})",
@@ -78,7 +79,7 @@ impl<P: Payload> Resource<P> {
     /// from now on.
     fn flush_failed_here(&mut self, nr: VolumeNr, key: RequestKey) {
         if self.volume(nr).state.pdsk == DiskState::UpToDate {
-            self.requests[key].local = Part::None;
+            self.requests[key].copies.here = Here::None;
             self.flush_at_peer(key);
         }
     }
@@ -87,11 +88,11 @@ impl<P: Payload> Resource<P> {
     /// peer's data: then the write is done with the peer's barrier.
     pub(crate) fn on_handed_to_tcp(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
-        if request.net == Part::Pending && request.good_here {
-            request.net = Part::Done;
+        if request.copies.there == There::Sent && request.protocol == Protocol::A {
+            request.copies.there = There::Handed;
             let nr = request.volume;
             let volume = self.volume_mut(nr);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
             self.advance_write(key);
         }
     }
@@ -117,13 +118,19 @@ impl<P: Payload> Resource<P> {
         if kind == AckKind::InSync {
             request.in_sync = true;
         }
-        if request.net == Part::Pending {
-            request.net = Part::Done;
-            let volume = self.volume_mut(nr);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        let there = &mut request.copies.there;
+        let waited = *there == There::Sent;
+        if *there >= There::Sent {
+            *there = (*there).max(match kind {
+                AckKind::Received => There::Received,
+                AckKind::Written | AckKind::InSync => There::Written,
+            });
+        }
+        if waited {
+            self.volume_mut(nr).peer.answered();
         }
         let request = &self.requests[key];
-        let late = request.completed && request.in_sync && request.local == Part::Done;
+        let late = request.completed && request.in_sync && request.copies.here == Here::Done;
         self.advance_write(key);
         if late {
             self.late_in_sync(nr, key);
@@ -145,7 +152,7 @@ impl<P: Payload> Resource<P> {
         let syncing =
             (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.volume(nr).state.conn);
         let left_a_mark = |r: &AppRequest<P>| {
-            r.completed && !(r.local == Part::Done && r.net == Part::Done) || r.net == Part::Failed
+            r.completed && !r.copies.are_both(r.protocol) || r.copies.there == There::Failed
         };
         let later = self
             .net
@@ -176,14 +183,14 @@ impl<P: Payload> Resource<P> {
             ));
             return;
         };
-        let waits = self.requests[key].net == Part::Pending;
+        let waits = self.requests[key].copies.there == There::Sent;
         let volume = self.volume_mut(nr);
         volume.peer.write_failed = true;
         if waits {
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
         }
         let request = &mut self.requests[key];
-        request.net = Part::Failed;
+        request.copies.there = There::Failed;
         let (sector, sectors) = (request.sector, request.sectors());
         self.set_out_of_sync(nr, sector, sectors);
         self.advance_write(key);

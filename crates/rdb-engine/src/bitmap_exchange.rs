@@ -9,13 +9,22 @@ use replica_proto::bitmap_code::{
     BitSink, BitSource, BitmapProgress, BitmapReceiver, BitmapSender, Run,
 };
 
+use crate::disk::Then;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::{SendTag, VolumeNr};
-use crate::metadata::Then;
 use crate::resource::{BITMAP_SENT, Resource};
 use crate::state::{Change, ConnState};
-use crate::volume::BitmapDue;
+
+/// Where the duty to send the bitmap stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BitmapDue {
+    No,
+    /// As future source, once application writes have ended.
+    Source,
+    /// As future target, merged with the source's.
+    Target,
+}
 
 /// A bitmap on its way out. Ordinary packets of the data socket wait until it is sent.
 #[derive(Debug)]
@@ -91,18 +100,18 @@ impl<P: Payload> Resource<P> {
     /// Sends a bitmap that is due as soon as nothing holds it back.
     pub(crate) fn poll_bitmap_due(&mut self, nr: VolumeNr) {
         let volume = self.volume(nr);
-        if volume.bitmap_due == BitmapDue::No
-            || volume.full_sync_writing
+        if volume.peer.bitmap_due == BitmapDue::No
+            || volume.peer.full_sync_writing
             || self.net.bitmap_out.is_some()
         {
             return;
         }
-        let wanted = match volume.bitmap_due {
+        let wanted = match volume.peer.bitmap_due {
             BitmapDue::Source => ConnState::WFBitMapS,
             _ => ConnState::WFBitMapT,
         };
         if volume.state.conn != wanted || !volume.has_usable_disk() || !self.is_up() {
-            self.volume_mut(nr).bitmap_due = BitmapDue::No;
+            self.volume_mut(nr).peer.bitmap_due = BitmapDue::No;
             self.retry_waiting(nr);
             return;
         }
@@ -149,7 +158,7 @@ impl<P: Payload> Resource<P> {
         for (volume, packet, payload, notify) in core::mem::take(&mut self.net.deferred) {
             self.send_notify(volume, packet, payload, notify);
         }
-        let due = core::mem::replace(&mut self.volume_mut(nr).bitmap_due, BitmapDue::No);
+        let due = core::mem::replace(&mut self.volume_mut(nr).peer.bitmap_due, BitmapDue::No);
         if due == BitmapDue::Target {
             self.fact(nr, Change::conn(ConnState::WFSyncUUID));
             self.take_early_sync_uuid(nr);
@@ -182,7 +191,7 @@ impl<P: Payload> Resource<P> {
             },
         };
         let expected = matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
-        let disk = self.volume_mut(nr).disk.as_deref_mut();
+        let disk = self.volume_mut(nr).disk.get_mut();
         let disk = disk.filter(|disk| expected && disk.bitmap.bits() == incoming.bits);
         let received = match disk {
             Some(disk) => incoming
@@ -196,10 +205,10 @@ impl<P: Payload> Resource<P> {
             Ok(BitmapProgress::More) => self.net.bitmap_in = Some(incoming),
             Ok(BitmapProgress::Complete) if !expected => {}
             Ok(BitmapProgress::Complete) if state.conn == ConnState::WFBitMapT => {
-                self.volume_mut(nr).bitmap_due = BitmapDue::Target;
+                self.volume_mut(nr).peer.bitmap_due = BitmapDue::Target;
                 self.poll_bitmap_due(nr);
             }
-            Ok(BitmapProgress::Complete) if self.volume(nr).bitmap_due != BitmapDue::No => {
+            Ok(BitmapProgress::Complete) if self.volume(nr).peer.bitmap_due != BitmapDue::No => {
                 self.protocol_error(format!(
                     "volume {nr}: the peer's bitmap came before ours was sent"
                 ));
@@ -214,7 +223,7 @@ impl<P: Payload> Resource<P> {
             let text = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";
             self.log_volume(Level::Info, nr, text);
             self.disk_mut(nr).bitmap.set_all();
-            self.volume_mut(nr).full_sync_writing = true;
+            self.volume_mut(nr).peer.full_sync_writing = true;
             self.md_full_sync(nr, Then::HandshakeBitmapReady);
         }
     }
@@ -223,9 +232,9 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        volume.full_sync_writing = false;
+        volume.peer.full_sync_writing = false;
         if !ok {
-            self.volume_mut(nr).bitmap_due = BitmapDue::No; // the disk is lost, and with it the resync
+            self.volume_mut(nr).peer.bitmap_due = BitmapDue::No; // the disk is lost, and with it the resync
         }
         self.poll_bitmap_due(nr);
     }

@@ -57,11 +57,11 @@ impl<P> Resource<P> {
         let waiters = net.ping_waiters_len();
         bounded("waiters for a ping", waiters, 1 + 4 * volumes);
         for volume in self.volumes.values() {
-            let unacked = volume.counters.unacked as usize;
+            let unacked = volume.peer.unacked as usize;
             bounded("unanswered requests", unacked, unanswered_max);
-            let reads = volume.reads_blocked.len() + volume.peer_reads.due();
+            let reads = volume.peer.reads_blocked.len() + volume.peer.peer_reads.due();
             bounded("reads that wait", reads, unacked);
-            volume.peer_reads.check();
+            volume.peer.peer_reads.check();
             bounded("locked ranges", volume.held.len(), HELD_MAX + open);
             let queued = volume.held.queued();
             let users = volume.held.users_queued();
@@ -74,10 +74,10 @@ impl<P> Resource<P> {
             bounded("held completions", held, requests);
             let in_flight = self.io.len();
             bounded("writes that wait for space", volume.space.len(), in_flight);
-            if let Some(disk) = volume.disk.as_deref() {
-                let waiting = disk.al_pending.len() + disk.al_starved.len();
+            if let Some(disk) = volume.disk.get() {
+                let waiting = disk.writes_waiting();
                 bounded("writes that wait for the activity log", waiting, open);
-                let queued = disk.md_queue.len();
+                let queued = disk.operations_waiting();
                 let most = METADATA_MAX + METADATA_MORE + open;
                 bounded("metadata operations", queued, most);
             }

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::event::{ConnTimer, Payload};
 use crate::generation::same;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
@@ -20,7 +20,7 @@ impl<P: Payload> Resource<P> {
     /// What the state tables look at beside the record.
     pub(crate) fn context(&self, nr: VolumeNr) -> Context {
         let volume = self.volume(nr);
-        let disk_uuid = volume.disk.as_ref().map_or(0, |d| d.sb.uuids[0]);
+        let disk_uuid = volume.disk.get().map_or(0, |d| d.record.ids().current);
         Context {
             net_configured: self.net.options.is_some(),
             two_primaries: false,
@@ -31,10 +31,11 @@ impl<P: Payload> Resource<P> {
             device_open: self.admin.held_open == Some(nr),
             verify_alg_set: self.net.comparison.has_verify(),
             agreed_version: self.net.wire.version.0,
-            state_sent: self.net.state_sent,
+            state_sent: self.net.link.is_exchanging(),
             exposed_uuid_matches_disk: same(volume.exposed_uuid, disk_uuid)
                 && (volume.left_behind == 0 || !same(volume.left_behind, disk_uuid)),
             negotiated: volume
+                .peer
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
             invalidated: volume.invalidated,
@@ -164,7 +165,7 @@ impl<P: Payload> Resource<P> {
             // Only of a full sync that we have asked for the UUID can come before we have begun.
             volume.peer.resync.forget_early_uuid();
         }
-        volume.source_open &= new.role == Role::Primary;
+        volume.peer.source_open &= new.role == Role::Primary;
         volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
         self.note_flags(nr, new);
         self.do_at_once(nr, new, effects);
@@ -176,30 +177,22 @@ impl<P: Payload> Resource<P> {
         self.after.push_back((nr, old, new));
     }
 
-    /// What the record of the disk says of the state from now on. The mark of a Primary stays until the consequences of the
-    /// change take it away.
+    /// What the record of the disk says of the state from now on.
     fn note_flags(&mut self, nr: VolumeNr, new: VolumeState) {
         let volume = self.volume_mut(nr);
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return;
         };
         if new.disk < DiskState::Inconsistent || new.disk == DiskState::DUnknown {
             return;
         }
-        let before = disk.sb.flags.bits();
-        let mut flags = state::md_flags(new, volume.crashed_primary, before);
+        let before = disk.record.flags().bits();
+        let flags = state::md_flags(new, volume.crashed_primary, before);
+        let mut flags = MdFlags::from_bits_retain(flags);
         if volume.invalidated {
-            flags &= !MdFlags::CONSISTENT.bits();
+            flags.remove(MdFlags::CONSISTENT);
         }
-        let mark = MdFlags::PRIMARY_IND.bits();
-        if before & mark != 0 && flags & mark == 0 {
-            flags |= mark;
-            disk.unmark_due = true;
-        }
-        if flags != before {
-            disk.sb.flags = MdFlags::from_bits_retain(flags);
-            disk.sb_dirty = true;
-        }
+        disk.record.note_flags(flags);
     }
 
     fn do_at_once(&mut self, nr: VolumeNr, new: VolumeState, effects: ImmediateEffects) {
@@ -207,32 +200,29 @@ impl<P: Payload> Resource<P> {
 
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if let Some(disk) = volume.disk.as_deref_mut() {
+        if let Some(disk) = volume.disk.get_mut() {
             if effects.contains(Now::EXPOSE_DISK) {
-                volume.exposed_uuid = disk.sb.uuids[0];
+                volume.exposed_uuid = disk.record.ids().current;
             }
-            if effects.contains(Now::CONNECTED) && core::mem::take(&mut disk.al_suspended) {
+            if effects.contains(Now::CONNECTED) && disk.resume_log() {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");
             }
         }
         let volume = self.volume_mut(nr);
         if effects.contains(Now::CONSIDER_RESYNC) {
-            volume.consider_resync = true;
+            volume.peer.consider_resync = true;
         }
         if effects.contains(Now::RESYNC_CONTINUES) {
             volume.peer.resync.course.resume(now);
             self.log_volume(Level::Info, nr, "Syncer continues.");
-            self.emit(Effect::SetTimer {
-                timer: Timer::ResyncStep(nr),
-                at: now,
-            });
+            self.set_conn_timer(ConnTimer::ResyncStep(nr), now);
         }
         if effects.contains(Now::RESYNC_SUSPENDED) {
             self.volume_mut(nr).peer.resync.course.pause(now);
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {
-            let ids = self.volume(nr).disk.as_ref().map(|d| d.ids());
+            let ids = self.volume(nr).disk.get().map(|d| d.record.ids());
             if let Some(ids) = ids {
                 self.log_volume(Level::Info, nr, format!("attached to UUIDs {ids}"));
             }

@@ -2,14 +2,15 @@
 
 use alloc::vec::Vec;
 
+use crate::copies::{self, Here, Safety, There, Worth};
+use crate::disk::al_gate::Writer;
 use crate::effect::{Effect, Level, RequestError};
-use crate::event::{Payload, Timer};
-use crate::ids::VolumeNr;
+use crate::event::{ConnTimer, Payload};
+use crate::ids::{RequestKey, VolumeNr};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::DiskState;
-use crate::volume::RequestKey;
-use crate::write::{AppRequest, Part};
+use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     /// Completes a write or flush when both parts are in, and finishes it when nothing is left to hear.
@@ -17,48 +18,44 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
-        if request.local == Part::Pending || request.net == Part::Pending {
+        let (copies, protocol, worth) = (request.copies, request.protocol, self.worth(request));
+        let safety = if request.is_flush() {
+            copies::is_flushed(&copies, worth)
+        } else {
+            copies::is_safe(&copies, protocol, worth)
+        };
+        if safety == Safety::Open {
             return;
         }
-        if !request.completed && self.awaits_the_peers_record(request) {
-            if request.in_log && request.epoch == self.net.log.epoch {
+        let (nr, sector, end) = (request.volume, request.sector, request.end());
+        let in_open_epoch = request.in_log && request.epoch == self.net.log.epoch;
+        let in_sync = request.in_sync && copies.are_both(protocol);
+        if !request.completed && safety == Safety::OnlyThere {
+            if in_open_epoch {
                 self.close_epoch();
             }
             return;
         }
+        let ok = safety == Safety::Safe;
         if request.is_flush() {
-            let ok = request.local != Part::Failed && request.net != Part::Failed
-                || request.local == Part::Done
-                    && self.volume(request.volume).state.has_lasting_copy();
             self.complete(key, ok);
             return;
         }
         if !request.completed {
-            let (nr, sector, end, epoch, in_log) = (
-                request.volume,
-                request.sector,
-                request.end(),
-                request.epoch,
-                request.in_log,
-            );
-            let request_in_sync =
-                request.in_sync && request.local == Part::Done && request.net == Part::Done;
-            let ok = self.is_safe(&self.requests[key]);
-            if !(request.local == Part::Done && request.net == Part::Done) {
+            if !copies.are_both(protocol) {
                 // Only one copy has it: that is on record before anybody relies on it (I6).
                 self.set_out_of_sync(nr, sector, end - sector);
             }
-            if request_in_sync {
+            if in_sync {
                 // While the range is ours: a later write that fails at one copy must find its mark again. Until the
                 // barrier is acknowledged the log marks the blocks if the peer is lost, and the activity log if we are.
                 self.set_in_sync(nr, sector, end - sector);
             }
-            let here = self.requests[key].local == Part::Done;
-            if ok && !here {
+            if ok && copies.here != Here::Done {
                 let volume = self.volume_mut(nr);
                 volume.left_behind = volume.exposed_uuid;
             }
-            if in_log && epoch == self.net.log.epoch {
+            if in_open_epoch {
                 self.close_epoch();
             }
             self.requests[key].completed = true;
@@ -73,46 +70,34 @@ impl<P: Payload> Resource<P> {
         self.finish_request(key);
     }
 
-    /// Whether a copy has it that is one to rely on now. What only an Inconsistent disk took is overwritten by the next
-    /// resync, and (L30) what the peer has while it is away is of an older generation than the one we go on with.
-    fn is_safe(&self, request: &AppRequest<P>) -> bool {
-        self.is_safe_here(request)
-            || request.net == Part::Done
-                && self.volume(request.volume).state.pdsk == DiskState::UpToDate
-    }
-
-    fn is_safe_here(&self, request: &AppRequest<P>) -> bool {
-        request.local == Part::Done && self.volume(request.volume).state.has_lasting_copy()
-    }
-
-    /// (L26) Whether only the peer has it, and cannot be relied on yet: after a crash of both our own disk would win as long as
-    /// no new generation is on the peer's record, and (L9) protocol A calls done what may not even have arrived. (A disk
-    /// that is about to be overwritten by a resync has nothing.)
-    fn awaits_the_peers_record(&self, request: &AppRequest<P>) -> bool {
-        let only_there = !self.is_safe_here(request) && request.net == Part::Done;
-        let on_its_way = request.done_when_sent && request.in_log;
-        only_there && (on_its_way || self.volume(request.volume).loss_unrecorded.is_some())
+    /// What the copies of a request rest on.
+    fn worth(&self, request: &AppRequest<P>) -> Worth {
+        let volume = self.volume(request.volume);
+        Worth {
+            here: volume.state.has_lasting_copy(),
+            there: volume.state.pdsk == DiskState::UpToDate,
+            loss_unrecorded: volume.peer.loss_unrecorded.is_some(),
+        }
     }
 
     /// We are Primary, our UpToDate disk is lost and the peer's goes on: it has been told.
     pub(crate) fn await_record_of_loss(&mut self, nr: VolumeNr) {
         self.await_record(nr);
         let volume = self.volume_mut(nr);
-        volume.lost_beside = volume.loss_unrecorded.unwrap_or(0);
+        volume.lost_beside = volume.peer.loss_unrecorded.unwrap_or(0);
         let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
-        self.emit(Effect::SetTimer {
-            timer: Timer::LossUnrecorded(nr),
-            at: self.now.plus_ms(u64::from(timeout_ds) * 100),
-        });
+        self.set_conn_timer(
+            ConnTimer::LossUnrecorded(nr),
+            self.now.plus_ms(u64::from(timeout_ds) * 100),
+        );
     }
 
     /// We are Primary, and our disk is not as good any more as its record says.
     pub(crate) fn await_record(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let shared = volume.disk.as_deref().map(|disk| disk.ids().current);
-        volume.loss_unrecorded = shared;
-        let timer = Timer::LossUnrecorded(nr);
-        self.emit(Effect::ClearTimer { timer }); // of an earlier loss
+        let shared = volume.disk.get().map(|disk| disk.record.ids().current);
+        volume.peer.loss_unrecorded = shared;
+        self.clear_conn_timer(ConnTimer::LossUnrecorded(nr)); // of an earlier loss
     }
 
     /// Our own record says that our disk is Inconsistent.
@@ -124,18 +109,18 @@ impl<P: Payload> Resource<P> {
 
     /// The peer has a new generation on record; or never will, and its copy counts no more.
     pub(crate) fn loss_settled(&mut self, nr: VolumeNr, recorded: bool) {
-        if self.volume_mut(nr).loss_unrecorded.take().is_none() {
+        if self.volume_mut(nr).peer.loss_unrecorded.take().is_none() {
             return;
         }
-        let open = self
-            .requests
-            .iter()
-            .filter(|(_, r)| r.volume == nr && !r.is_read() && !r.completed && r.net == Part::Done);
+        let open = self.requests.iter().filter(|(_, r)| {
+            let is_open = r.volume == nr && !r.is_read() && !r.completed;
+            is_open && r.copies.there.has_come(r.protocol)
+        });
         let open: Vec<RequestKey> = open.map(|(key, _)| key).collect();
         for key in open {
             let request = &mut self.requests[key];
-            if !recorded && request.local != Part::Done {
-                request.net = Part::Failed;
+            if !recorded && request.copies.here != Here::Done {
+                request.copies.there = There::Failed;
             }
             self.advance_write(key);
         }
@@ -159,7 +144,7 @@ impl<P: Payload> Resource<P> {
 
     fn awaits_record_of_loss(&self, nr: VolumeNr) -> bool {
         let volume = self.volumes.get(&nr);
-        volume.is_some_and(|v| v.loss_unrecorded.is_some())
+        volume.is_some_and(|v| v.peer.loss_unrecorded.is_some())
     }
 
     fn tell_completion(&mut self, key: RequestKey, ok: bool) {
@@ -187,7 +172,8 @@ impl<P: Payload> Resource<P> {
         let held = core::mem::take(&mut volume.held_completions);
         for key in held {
             let request = &self.requests[key];
-            let ok = self.is_safe(request);
+            let worth = self.worth(request);
+            let ok = copies::has_good_copy(&request.copies, request.protocol, worth);
             self.tell_completion(key, ok);
             self.finish_request(key);
         }
@@ -197,14 +183,14 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn local_copies_given_up(&mut self, nr: VolumeNr) {
         let peer_is_good = self.volume(nr).state.pdsk == DiskState::UpToDate;
         for (_, request) in &mut self.requests {
-            if request.volume == nr && !request.is_read() && request.local == Part::Done {
+            if request.volume == nr && !request.is_read() && request.copies.here == Here::Done {
                 // A flush that waits for the peer's barriers besides, as during a detach, rests on them alone from now on.
                 let is_made_good =
-                    peer_is_good && request.is_flush() && request.net != Part::Failed;
-                request.local = if is_made_good {
-                    Part::None
+                    peer_is_good && request.is_flush() && request.copies.there != There::Failed;
+                request.copies.here = if is_made_good {
+                    Here::None
                 } else {
-                    Part::Failed
+                    Here::Failed
                 };
             }
         }
@@ -237,23 +223,16 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
-        if !request.completed || request.in_log || request.local == Part::Pending {
+        if !request.completed || request.in_log || request.copies.here == Here::Pending {
             return;
         }
         let nr = request.volume;
         if self.volume(nr).held_completions.contains(&key) {
             return;
         }
-        let request = self.requests.remove(key);
-        let volume = self.volume_mut(nr);
-        volume.writes_open -= 1;
-        if request.al_held {
-            let (first, last) = request.extents();
-            if let Some(disk) = volume.disk.as_deref_mut() {
-                disk.al.release(first, last);
-                self.retry_starved(nr);
-            }
-        }
+        self.requests.remove(key);
+        self.volume_mut(nr).writes_open -= 1;
+        self.leave_gate(nr, Writer::Own(key));
         self.retry_waiting(nr);
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use replica_proto::{Digest, Packet, WireContext};
 
 use crate::event::Timer;
-use crate::ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
+use crate::ids::{AdminId, ConnId, IoTag, RequestId, SendTag, Time, VolumeNr};
 use crate::state::{StateError, VolumeState};
 
 /// One thing to do.
@@ -66,23 +66,8 @@ pub enum Effect<P> {
     /// was given up by force: close it.
     CloseDisk { volume: VolumeNr },
 
-    /// Pair two sockets with the peer; answered by `Paired`. Until then retry for ever, and say by
-    /// `PairingHindered` what is in the way.
-    OpenConnection,
-    /// Stop pairing, or send what is queued (within a second), then close both sockets. No event of the connection
-    /// follows.
-    CloseConnection,
-    /// From now on encode and decode with this.
-    SetWire(WireContext),
-    /// Send a packet over the socket it belongs to, in order. `digest`: what goes between its fixed part and its
-    /// payload, if data-integrity-alg is agreed. `notify`: answer with `Sent` when TCP has it all.
-    Send {
-        volume: VolumeNr,
-        packet: Packet,
-        digest: Option<Digest>,
-        payload: Option<P>,
-        notify: Option<SendTag>,
-    },
+    /// Do something with a connection.
+    Connection(ConnId, ConnEffect<P>),
 
     /// A front-end request ended; a read brings its payload.
     Complete {
@@ -117,6 +102,29 @@ pub enum Effect<P> {
         volume: VolumeNr,
         old: VolumeState,
         new: VolumeState,
+    },
+}
+
+/// What is done with a connection.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum ConnEffect<P> {
+    /// Pair two sockets with the peer; answered by `Paired`. Until then retry for ever, and say by
+    /// `PairingHindered` what is in the way.
+    Open,
+    /// Stop pairing, or send what is queued (within a second), then close both sockets. No event of the connection
+    /// follows.
+    Close,
+    /// From now on encode and decode with this.
+    SetWire(WireContext),
+    /// Send a packet over the socket it belongs to, in order. `digest`: what goes between its fixed part and its
+    /// payload, if data-integrity-alg is agreed. `notify`: answer with `Sent` when TCP has it all.
+    Send {
+        volume: VolumeNr,
+        packet: Packet,
+        digest: Option<Digest>,
+        payload: Option<P>,
+        notify: Option<SendTag>,
     },
 }
 

@@ -8,7 +8,7 @@ use rdb_meta::MetaKind;
 use replica_proto::{Digest, DigestAlgorithm, Packet, Socket};
 
 use crate::config::{DiskOptions, NetOptions};
-use crate::ids::{AdminId, IoTag, RequestId, SendTag, VolumeNr};
+use crate::ids::{AdminId, ConnId, IoTag, RequestId, SendTag, VolumeNr};
 
 /// Block data, which the engine passes along and never reads. Cloning shares it.
 pub trait Payload: Clone {
@@ -41,6 +41,21 @@ pub enum Event<P> {
     /// ([`DiskError::is_no_space`]). It has not ended: the driver keeps it until it hears `RetryIo` or `GiveUpIo`. It may
     /// be raised again for another part of the same operation. Never for a flush, nor for one that is part of a write.
     NoSpace { tag: IoTag, error: DiskError },
+    /// Something happened to a connection.
+    Connection(ConnId, ConnEvent<P>),
+    /// A timer set with `SetTimer` expired; it is cleared by that.
+    Timer(Timer),
+    /// The administrator commands; answered by exactly one `AdminDone`, possibly much later.
+    Admin { id: AdminId, command: Command },
+    /// Who gave the command does not wait any more. It ends with `AdminError::Withdrawn`, or goes on where that would leave
+    /// things by halves; what is done already is ignored.
+    Withdraw { id: AdminId },
+}
+
+/// What happens to a connection.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the text of a variant names its fields")]
+pub enum ConnEvent<P> {
     /// Both sockets stand and have settled (`docs/spec/wire.md`, section 1.3). `resolve_conflicts`: this node accepted
     /// the meta socket. `called`: it accepted the data socket: it does not know who has called. `challenge`: 64 fresh
     /// random bytes for authentication.
@@ -62,18 +77,11 @@ pub enum Event<P> {
         payload: Option<P>,
     },
     /// A socket ended, or what came over it was no DRBD; the driver reads neither socket any more.
-    ConnectionLost { socket: Socket, cause: LossCause },
+    Lost { socket: Socket, cause: LossCause },
     /// The packet sent with this tag has been handed to the local TCP stack in full.
     Sent { tag: SendTag },
     /// The socket has had unsent bytes for a whole `timeout` (net option) without taking one; repeated each `timeout`.
     SendStalled { socket: Socket },
-    /// A timer set with `SetTimer` expired; it is cleared by that.
-    Timer(Timer),
-    /// The administrator commands; answered by exactly one `AdminDone`, possibly much later.
-    Admin { id: AdminId, command: Command },
-    /// Who gave the command does not wait any more. It ends with `AdminError::Withdrawn`, or goes on where that would leave
-    /// things by halves; what is done already is ignored.
-    Withdraw { id: AdminId },
 }
 
 /// A front end's request. Sector and length are in the device's own addresses.
@@ -152,6 +160,19 @@ pub enum LossCause {
 /// The engine's timers: one slot each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
+    /// One of a connection's.
+    Connection(ConnId, ConnTimer),
+    /// Changed metadata that nothing has forced out is written.
+    MetadataSync(VolumeNr),
+    /// An administrative command waits for a state to change or gives up.
+    Admin,
+    /// Writes that wait for space are tried again.
+    NoSpace(VolumeNr),
+}
+
+/// The timers of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnTimer {
     /// Next attempt to connect after a soft failure.
     Reconnect,
     /// Features, authentication and first parameters must have arrived.
@@ -168,18 +189,12 @@ pub enum Timer {
     EpochFlush,
     /// One step of requesting, or one retry of a lock.
     ResyncStep(VolumeNr),
-    /// Changed metadata that nothing has forced out is written.
-    MetadataSync(VolumeNr),
     /// A peer that was told of our lost disk has had long enough to record a new generation.
     LossUnrecorded(VolumeNr),
     /// A peer that was told of our disk has had long enough to say what it is worth.
     Negotiation(VolumeNr),
     /// The source of a full sync has had long enough to begin.
     SyncUuid(VolumeNr),
-    /// An administrative command waits for a state to change or gives up.
-    Admin,
-    /// Writes that wait for space are tried again.
-    NoSpace(VolumeNr),
 }
 
 /// An administrator's command. Refusals are `docs/spec/behaviour.md`, section 12.

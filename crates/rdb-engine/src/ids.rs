@@ -28,6 +28,35 @@ impl fmt::Display for VolumeNr {
     }
 }
 
+/// A connection of the resource to one of its peers. There is one for now, [`ConnId::FIRST`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId(pub u32);
+
+impl ConnId {
+    /// The one that there is.
+    pub const FIRST: ConnId = ConnId(0);
+}
+
+/// One life of a connection, from two paired sockets to their loss. What was begun for a peer carries it, so that nothing of
+/// an old one reaches a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Session {
+    /// Which connection.
+    pub(crate) of: ConnId,
+    /// Which of its lives: counted by pairings and losses.
+    pub(crate) nr: u32,
+}
+
+impl Session {
+    /// The connection has been paired, or lost: what follows belongs to another life.
+    pub(crate) fn next(self) -> Session {
+        Session {
+            nr: self.nr.wrapping_add(1),
+            ..self
+        }
+    }
+}
+
 /// The engine's handle of one I/O that it asked the driver for; answered by exactly one event with it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IoTag(pub u64);
@@ -43,3 +72,9 @@ pub struct AdminId(pub u64);
 /// The engine's handle of a packet whose hand-over to the local TCP stack it wants to be told of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SendTag(pub u64);
+
+/// Index of an application request in the resource's slab.
+pub(crate) type RequestKey = usize;
+
+/// Index of a mirrored write in the resource's slab.
+pub(crate) type PeerKey = usize;

@@ -6,7 +6,7 @@ use alloc::format;
 
 use replica_proto::{AlgorithmName, Digest, DigestAlgorithm, Packet};
 
-use crate::effect::Effect;
+use crate::effect::ConnEffect;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
@@ -40,7 +40,7 @@ impl<P: Payload> Resource<P> {
         wire.peer_digest_len = peer.map_or(0, DigestAlgorithm::len);
         if wire != self.net.wire {
             self.net.wire = wire;
-            self.emit(Effect::SetWire(wire));
+            self.emit_conn(ConnEffect::SetWire(wire));
         }
     }
 

@@ -14,12 +14,13 @@ mod admin;
 mod admission;
 mod after;
 mod answers;
-mod attach;
 mod bitmap_exchange;
 mod bounds;
 mod changes;
 mod completion;
 pub mod config;
+mod copies;
+mod disk;
 mod effect;
 mod event;
 pub mod generation;
@@ -27,8 +28,6 @@ mod handshake;
 mod ids;
 mod integrity;
 mod interval;
-mod metadata;
-mod metadata_written;
 mod negotiation;
 mod net;
 mod packets;
@@ -44,7 +43,6 @@ mod resource;
 mod resync;
 pub mod rules;
 mod serve_reads;
-mod space;
 pub mod state;
 mod status;
 pub mod sync_decision;
@@ -54,16 +52,17 @@ mod verify;
 mod volume;
 mod write;
 
+pub use disk::space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use effect::{
-    AdminError, Cause, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
+    AdminError, Cause, ConnEffect, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
 };
 pub use event::{
-    Command, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload, Request, RequestKind, Timer,
+    Command, ConnEvent, ConnTimer, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload,
+    Request, RequestKind, Timer,
 };
-pub use ids::{AdminId, IoTag, RequestId, SendTag, Time, VolumeNr};
+pub use ids::{AdminId, ConnId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
-pub use space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus};
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).

@@ -1,7 +1,7 @@
 //! The limit on the time that an attached disk may be negotiated with a peer that is silent.
 
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::effect::Level;
+use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
@@ -12,10 +12,10 @@ impl<P: Payload> Resource<P> {
     /// disk before. One that is silent is asked by a ping `timeout` later.
     pub(crate) fn limit_negotiation(&mut self, nr: VolumeNr) {
         let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
-        self.emit(Effect::SetTimer {
-            timer: Timer::Negotiation(nr),
-            at: self.now.plus_ms(u64::from(timeout_ds) * 100),
-        });
+        self.set_conn_timer(
+            ConnTimer::Negotiation(nr),
+            self.now.plus_ms(u64::from(timeout_ds) * 100),
+        );
     }
 
     pub(crate) fn on_negotiation_timer(&mut self, nr: VolumeNr) {

@@ -9,7 +9,7 @@ use crate::bounds::METADATA_MAX;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::net::Phase;
+use crate::peer_reads::Purpose;
 use crate::peer_request::MirrorKind;
 use crate::resource::Resource;
 use crate::rules::{
@@ -18,18 +18,16 @@ use crate::rules::{
     peer_change::{Request, Scope},
 };
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
-use crate::volume::Purpose;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
         self.note_received();
-        match self.net.phase {
-            Phase::Closed | Phase::Pairing => return,
-            Phase::Features | Phase::Challenge | Phase::Response => {
-                self.on_handshake_packet(packet);
-                return;
-            }
-            Phase::Up => {}
+        if let Some(step) = self.net.link.step() {
+            self.on_handshake_packet(step, packet);
+            return;
+        }
+        if !self.is_up() {
+            return;
         }
         if !self.admits(nr, &packet) {
             return;
@@ -79,7 +77,7 @@ impl<P: Payload> Resource<P> {
             (volume.state, volume.peer.past)
         });
         let mut facts = Facts {
-            greeted: self.net.greeted,
+            greeted: self.net.link.is_greeted(),
             role: state.role,
             peer: state.peer,
             conn: state.conn,
@@ -115,8 +113,8 @@ impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that has the disk write more of its metadata than it can, as by a disk that comes and goes.
     fn has_disk_write_too_much(&mut self, nr: VolumeNr) -> bool {
         let open = self.requests.len() + self.peer_writes.len();
-        let disk = self.volume(nr).disk.as_deref();
-        let too_much = disk.is_some_and(|disk| disk.md_queue.len() >= METADATA_MAX + open);
+        let disk = self.volume(nr).disk.get();
+        let too_much = disk.is_some_and(|disk| disk.operations_waiting() >= METADATA_MAX + open);
         if too_much {
             self.protocol_error(format!(
                 "volume {nr}: {METADATA_MAX} writes of metadata wait for the disk, and the peer gives cause for more"
@@ -260,10 +258,7 @@ impl<P: Payload> Resource<P> {
         if request == Request::InvalidateRemote && self.volume(nr).writes_open > 0 {
             // (L32) Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
             // they have written, which its barriers tell.
-            let volume = self.volume_mut(nr);
-            if !core::mem::replace(&mut volume.peer.wants_us_as_target, true) {
-                volume.hold_writes += 1;
-            }
+            self.volume_mut(nr).peer.wants_us_as_target = true;
             self.close_epoch();
             return;
         }
@@ -272,14 +267,13 @@ impl<P: Payload> Resource<P> {
 
     /// Answers a request that waited for our users' writes. Says whether there was one.
     pub(crate) fn poll_wanted_as_target(&mut self, nr: VolumeNr) -> bool {
-        let volume = self.volume_mut(nr);
-        if volume.writes_open > 0 || !core::mem::take(&mut volume.peer.wants_us_as_target) {
+        let volume = self.volume(nr);
+        if volume.writes_open > 0 || !volume.peer.wants_us_as_target {
             return false;
         }
         let change = Change::conn(ConnState::StartingSyncT);
         self.decide_state_change(nr, Request::InvalidateRemote, change);
-        let volume = self.volume_mut(nr);
-        volume.hold_writes = volume.hold_writes.saturating_sub(1);
+        self.volume_mut(nr).peer.wants_us_as_target = false;
         self.run_after(); // a full sync holds them on
         self.retry_waiting(nr);
         true
@@ -298,7 +292,7 @@ impl<P: Payload> Resource<P> {
 
     /// `change` is in our terms.
     fn decide_state_change(&mut self, nr: VolumeNr, request: Request, change: Change) {
-        let code = if self.net.resolve_conflicts && self.admin.asks_about(Some(nr)) {
+        let code = if self.net.link.resolves_conflicts() && self.admin.asks_about(Some(nr)) {
             StateError::ConcurrentChange.code()
         } else {
             let facts = self.facts_of_request(nr);
@@ -322,7 +316,7 @@ impl<P: Payload> Resource<P> {
         let Some((request, mut change)) = self.recognise(scope, VolumeNr(0), wanted) else {
             return;
         };
-        let code = if self.net.resolve_conflicts && self.admin.asks_about(None) {
+        let code = if self.net.link.resolves_conflicts() && self.admin.asks_about(None) {
             StateError::ConcurrentChange.code()
         } else {
             let volumes = self.volumes.values();

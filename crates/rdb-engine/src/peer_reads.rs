@@ -6,11 +6,31 @@
 
 use alloc::collections::VecDeque;
 
-use crate::event::Payload;
-use crate::ids::VolumeNr;
-use crate::resource::Resource;
-use crate::state::DiskState;
-use crate::volume::BlockedRead;
+use replica_proto::{BlockId, Digest};
+
+/// A read that the peer asked for and that waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockedRead {
+    pub(crate) sector: u64,
+    pub(crate) bytes: u32,
+    pub(crate) block_id: BlockId,
+    pub(crate) purpose: Purpose,
+}
+
+/// What the peer reads for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its application: P_DATA_REPLY.
+    Application,
+    /// A resync from here: P_RS_DATA_REPLY.
+    Resync,
+    /// The same, with the digest of what the target has: P_RS_IS_IN_SYNC if that is equal.
+    Checksum(Digest),
+    /// A verify that it drives: P_OV_REPLY.
+    Verify,
+    /// A verify that we drive, with the digest of what it has: P_OV_RESULT.
+    Compare(replica_proto::Digest),
+}
 
 /// The reads of the peer on one volume.
 #[derive(Debug, Default)]
@@ -27,6 +47,31 @@ impl PeerReads {
     /// How many wait for their turn.
     pub(crate) fn due(&self) -> usize {
         self.due.len()
+    }
+
+    /// The peer asks for this.
+    pub(crate) fn ask(&mut self, read: BlockedRead) {
+        self.due.push_back(read);
+    }
+
+    /// Whether those that are due are to be looked at, one after the other: not if that is being done.
+    pub(crate) fn begin_to_look(&mut self) -> bool {
+        !core::mem::replace(&mut self.continuing, true)
+    }
+
+    pub(crate) fn have_looked(&mut self) {
+        self.continuing = false;
+    }
+
+    /// The next one that begins, if it may: there is room beside those that are under way, or all are refused.
+    pub(crate) fn next(&mut self, refused: bool, most: u64) -> Option<BlockedRead> {
+        let &read = self.due.front()?;
+        if !refused && !self.has_room(read.bytes, most) {
+            return None;
+        }
+        self.due.pop_front();
+        self.under_way += cost(read.bytes);
+        Some(read)
     }
 
     fn has_room(&self, bytes: u32, most: u64) -> bool {
@@ -62,50 +107,8 @@ fn cost(bytes: u32) -> u64 {
 /// Bytes of a volume's reads that may be under way for the peer: a quarter of `max-buffers`, 2 MiB by default and 16 MiB at
 /// most, which is half of the buffers there are for it. One read always may. A resync does not need more, since what has been
 /// read leaves the engine at once.
-fn under_way_max(max_buffers: u32) -> u64 {
+pub(crate) fn under_way_max(max_buffers: u32) -> u64 {
     (u64::from(max_buffers) * 4096 / 4).min(16 << 20)
-}
-
-impl<P: Payload> Resource<P> {
-    fn peer_reads_max(&self) -> u64 {
-        under_way_max(self.net.options.as_ref().map_or(2048, |o| o.max_buffers))
-    }
-
-    /// The peer asks for this: it is read now or when its turn comes.
-    pub(crate) fn admit_peer_read(&mut self, nr: VolumeNr, read: BlockedRead) {
-        let reads = &mut self.volume_mut(nr).peer_reads;
-        reads.due.push_back(read);
-        self.continue_peer_reads(nr);
-    }
-
-    /// Begins what may begin, in order. Without a disk to read from, that is everything: it is refused.
-    ///
-    /// A read that is refused makes room for the next one; that is done here, and not by each within the one before.
-    pub(crate) fn continue_peer_reads(&mut self, nr: VolumeNr) {
-        let most = self.peer_reads_max();
-        let Some(volume) = self.volumes.get_mut(&nr) else {
-            return;
-        };
-        if core::mem::replace(&mut volume.peer_reads.continuing, true) {
-            return;
-        }
-        while let Some(volume) = self.volumes.get_mut(&nr) {
-            let readable = volume.state.disk == DiskState::UpToDate;
-            let reads = &mut volume.peer_reads;
-            let fits = |read: &BlockedRead| !readable || reads.has_room(read.bytes, most);
-            if !reads.due.front().is_some_and(fits) {
-                break;
-            }
-            let Some(read) = reads.due.pop_front() else {
-                break;
-            };
-            reads.under_way += cost(read.bytes);
-            self.serve_read(nr, read, None);
-        }
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.peer_reads.continuing = false;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,24 +3,26 @@
 use alloc::format;
 use alloc::string::String;
 
-use rdb_meta::{ExtentNr, activity_log::Acquire};
+use rdb_meta::ExtentNr;
 use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
 
+use crate::disk::al_gate::Writer;
+use crate::disk::io::Io;
+use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
-use crate::range_locks::{Queued, Ticket, Waiter};
-use crate::resource::{Io, Resource};
+use crate::ids::{PeerKey, Session, VolumeNr};
+use crate::range_locks::{Holder, Queued, Ticket, Waiter};
+use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::{Holder, PeerKey, RequestOrPeer, Volume};
+use crate::volume::Volume;
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
 pub(crate) struct PeerWrite<P> {
     pub(crate) volume: VolumeNr,
     /// The connection it came over: acks are owed only to that.
-    pub(crate) connection: u32,
+    pub(crate) session: Session,
     pub(crate) epoch: u64,
     sector: u64,
     bytes: u32,
@@ -30,7 +32,6 @@ pub(crate) struct PeerWrite<P> {
     payload: Option<P>,
     /// The writer had no disk of its own when it sent this.
     alone: bool,
-    pub(crate) al_held: bool,
     /// While it waits for a range or an epoch.
     ticket: Option<Ticket>,
 }
@@ -58,7 +59,7 @@ impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that asks without end and does not wait for answers.
     pub(crate) fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
-        let waits = if volume.counters.unacked >= UNANSWERED_MAX {
+        let waits = if volume.peer.unacked >= UNANSWERED_MAX {
             format!("{UNANSWERED_MAX} requests of the peer wait for an answer")
         } else if volume.held.len() >= HELD_MAX {
             format!("{HELD_MAX} ranges wait for the peer's acknowledgement")
@@ -78,7 +79,7 @@ impl<P: Payload> Resource<P> {
         kind: MirrorKind,
         payload: Option<P>,
     ) {
-        let connection = self.net.connection;
+        let session = self.net.session;
         let volume = self.volume(nr);
         let sector = header.sector;
         let end = sector.saturating_add(u64::from(bytes / 512));
@@ -91,8 +92,8 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let volume = self.volume_mut(nr);
-        volume.counters.received += u64::from(bytes / 512);
-        volume.counters.unacked += 1;
+        volume.peer.received += u64::from(bytes / 512);
+        volume.peer.unacked += 1;
         // (L17) Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
         let alone = !state::is_there(self.volume(nr).state.pdsk);
         if alone {
@@ -101,7 +102,7 @@ impl<P: Payload> Resource<P> {
         let epoch = self.net.epochs.add();
         let key = self.peer_writes.insert(PeerWrite {
             volume: nr,
-            connection,
+            session,
             epoch,
             sector,
             bytes,
@@ -110,7 +111,6 @@ impl<P: Payload> Resource<P> {
             kind,
             payload,
             alone,
-            al_held: false,
             ticket: None,
         });
         if !usable {
@@ -119,7 +119,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
-            let seq_num = self.volume_mut(nr).next_seq();
+            let seq_num = self.volume_mut(nr).peer.next_seq();
             let ack = BlockAck {
                 sector,
                 block_id: header.block_id,
@@ -141,9 +141,9 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the disk has still to take what a peer has sent over a connection that is lost.
     pub(crate) fn has_writes_of_lost_peer(&self, nr: VolumeNr) -> bool {
-        let connection = self.net.connection;
+        let session = self.net.session;
         let mut writes = self.peer_writes.iter().map(|(_, write)| write);
-        writes.any(|write| write.volume == nr && write.connection != connection)
+        writes.any(|write| write.volume == nr && write.session != session)
     }
 
     /// Lets mirrored writes go to the disk, in order: a write of a later epoch waits until all earlier epochs are
@@ -206,38 +206,22 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn activate_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
         let (nr, sector, end) = (write.volume, write.sector, write.end());
-        let (first, last) = write.extents();
+        let extents = write.extents();
         if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
         self.set_out_of_sync(nr, sector, end - sector);
-        let Some(disk) = self
-            .volume_mut(nr)
-            .usable_disk()
-            .filter(|d| !d.al_suspended)
-        else {
+        let usable = self.volume(nr).has_usable_disk();
+        if !usable || self.enter_gate(nr, Writer::Mirrored(key), extents) {
             self.submit_when_marked(key);
-            return;
-        };
-        match disk.al.acquire(first, last) {
-            Acquire::Granted => {
-                self.peer_writes[key].al_held = true;
-                self.submit_when_marked(key);
-            }
-            Acquire::Pending(tr) => {
-                disk.al_pending.push_back((tr, RequestOrPeer::Peer(key)));
-                self.peer_writes[key].al_held = true;
-                self.queue_transaction(nr);
-            }
-            Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Peer(key)),
         }
     }
 
     /// That this disk is the only one of a Primary is on record before it takes a write as such (I2).
     fn submit_when_marked(&mut self, key: PeerKey) {
         let nr = self.peer_writes[key].volume;
-        if self.superblock_pending(nr) && self.volume(nr).has_usable_disk() {
+        if self.volume(nr).has_pending_record() {
             self.md(nr, MdKind::SUPERBLOCK, Then::Mirrored(key));
         } else {
             self.submit_mirrored(key);
@@ -296,14 +280,11 @@ impl<P: Payload> Resource<P> {
         key: PeerKey,
         result: Result<(), DiskError>,
     ) {
-        let (sector, connection) = (
-            self.peer_writes[key].sector,
-            self.peer_writes[key].connection,
-        );
-        let current = connection == self.net.epochs_of;
+        let (sector, session) = (self.peer_writes[key].sector, self.peer_writes[key].session);
+        let current = session == self.net.epochs_of;
         let volume = self.volume_mut(nr);
         volume.held.remove(sector);
-        volume.mirror_unflushed |= current;
+        volume.peer.mirror_unflushed |= current;
         if let Err(error) = result {
             let bytes = self.peer_writes[key].bytes;
             let text = format!(
@@ -328,22 +309,16 @@ impl<P: Payload> Resource<P> {
         let write = self.peer_writes.remove(key);
         let nr = write.volume;
         let sectors = u64::from(write.bytes / 512);
-        let current = write.connection == self.net.connection;
-        if write.al_held {
-            let (first, last) = write.extents();
-            if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-                disk.al.release(first, last);
-                self.retry_starved(nr);
-            }
-        }
+        let current = write.session == self.net.session;
+        self.leave_gate(nr, Writer::Mirrored(key));
         if current {
             let volume = self.volume_mut(nr);
-            volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+            volume.peer.answer_given();
             let syncing =
                 (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
             let in_sync = ok && syncing && write.flags.contains(DpFlags::MAY_SET_IN_SYNC);
             let seq_num = if !ok || write.flags.contains(DpFlags::SEND_WRITE_ACK) {
-                volume.next_seq()
+                volume.peer.next_seq()
             } else {
                 0
             };
@@ -399,7 +374,7 @@ impl<P: Payload> Resource<P> {
                 },
                 Waiter::Turn(ticket) | Waiter::Read(ticket) => {
                     let turn = matches!(waiter, Waiter::Turn(_)).then_some(self.now);
-                    match volume.reads_blocked.remove(&ticket) {
+                    match volume.peer.reads_blocked.remove(&ticket) {
                         Some(read) => self.serve_read(nr, read, turn),
                         None => self.verify_woken(nr, ticket),
                     }
@@ -417,7 +392,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if volume.state.disk != DiskState::UpToDate {
-            for &ticket in volume.reads_blocked.keys() {
+            for &ticket in volume.peer.reads_blocked.keys() {
                 volume.held.wake(Waiter::Read(ticket));
             }
         }

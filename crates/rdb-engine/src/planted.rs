@@ -3,8 +3,6 @@
 //! They exist only with the feature `planted-bugs`, which no program has: `rdbd` refuses to be built with it. Without
 //! the feature every question here is answered "no" when the engine is compiled.
 
-use crate::resource::Resource;
-
 /// Whether this engine can be told to make mistakes.
 pub const PLANTED_BUGS: bool = cfg!(feature = "planted-bugs");
 
@@ -59,21 +57,27 @@ impl Bug {
     ];
 }
 
-impl<P> Resource<P> {
-    /// Makes this mistake from now on.
+/// The mistake that an engine makes, if it makes one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Planted {
     #[cfg(feature = "planted-bugs")]
-    pub fn plant(&mut self, bug: Bug) {
-        self.planted = Some(bug);
+    bug: Option<Bug>,
+}
+
+impl Planted {
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn only(bug: Bug) -> Planted {
+        Planted { bug: Some(bug) }
     }
 
     #[cfg(feature = "planted-bugs")]
-    pub(crate) fn planted(&self, bug: Bug) -> bool {
-        self.planted == Some(bug)
+    pub(crate) fn has(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
     }
 
     #[cfg(not(feature = "planted-bugs"))]
     #[expect(clippy::unused_self, reason = "as with the feature")]
-    pub(crate) const fn planted(&self, _: Bug) -> bool {
+    pub(crate) const fn has(self, _: Bug) -> bool {
         false
     }
 }

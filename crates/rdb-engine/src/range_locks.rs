@@ -15,9 +15,21 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::ids::Time;
+use crate::ids::{PeerKey, RequestKey, Time};
 use crate::interval::Intervals;
-use crate::volume::{Holder, PeerKey, RequestKey};
+
+/// Who holds a range of the local disk against overlapping I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// An application write, from its admission until it is done here and answered by the peer.
+    Application(RequestKey),
+    /// A mirrored write, while it runs.
+    Mirrored(PeerKey),
+    /// Resync: on the source from the read to the target's answer, on the target while its data is written.
+    Resync,
+    /// Verify: from the read to the result.
+    Verify,
+}
 
 /// How long a user's write may be passed by reads that have a turn, in milliseconds.
 const PASSED_MS: u64 = 1000;

@@ -4,32 +4,33 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
 
+use crate::copies::{Here, There};
+use crate::disk::Disk;
+use crate::disk::io::Io;
 use crate::effect::{Effect, Level, ReadFor};
 use crate::event::Payload;
-use crate::ids::VolumeNr;
-use crate::resource::{Io, Resource};
+use crate::ids::{RequestKey, VolumeNr};
+use crate::resource::Resource;
 use crate::state::DiskState;
-use crate::volume::{Disk, RequestKey};
-use crate::write::Part;
 
 impl<P: Payload> Resource<P> {
     /// Local if the blocks are good here, else from the peer, else an error (`docs/spec/behaviour.md`, section 8.4).
     pub(crate) fn start_read(&mut self, key: RequestKey) {
         let request = &self.requests[key];
         let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
-        let failed_here = request.local == Part::Failed;
+        let failed_here = request.copies.here == Here::Failed;
         let volume = self.volume(nr);
         let state = volume.state;
         // A read that fails marks its blocks: until they are written again, or another disk is there, it is not tried again.
         let is_marked = |d: &Disk| d.bitmap.any_set(sector, u64::from(bytes / 512));
         let good_here = volume.has_usable_disk()
-            && volume.disk.as_deref().is_some_and(|d| match state.disk {
+            && volume.disk.get().is_some_and(|d| match state.disk {
                 DiskState::UpToDate => !failed_here || !is_marked(d),
-                DiskState::Inconsistent => d.marks_merged && !is_marked(d),
+                DiskState::Inconsistent => d.is_good_unmarked(sector, u64::from(bytes / 512)),
                 _ => false,
             });
         if good_here {
-            self.requests[key].local = Part::Pending;
+            self.requests[key].copies.here = Here::Pending;
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Read {
                 volume: nr,
@@ -40,14 +41,14 @@ impl<P: Payload> Resource<P> {
             });
         } else if state.pdsk == DiskState::UpToDate
             && self.is_up()
-            && self.requests[key].net != Part::Failed
+            && self.requests[key].copies.there != There::Failed
         {
             let now = self.now;
             let request = &mut self.requests[key];
-            request.net = Part::Pending;
+            request.copies.there = There::Sent;
             request.asked_at = now;
             let block_id = self.requests[key].block_id(key);
-            self.volume_mut(nr).counters.peer_pending += 1;
+            self.volume_mut(nr).peer.pending += 1;
             // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).
             self.send_barrier();
             self.send(
@@ -79,7 +80,10 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_data_reply(&mut self, nr: VolumeNr, header: &DataHeader, payload: P) {
         let known = self.request_of(header.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.is_read() && r.net == Part::Pending && r.sector == header.sector
+            r.volume == nr
+                && r.is_read()
+                && r.copies.there == There::Sent
+                && r.sector == header.sector
         });
         let Some(key) = known.filter(|&key| self.requests[key].bytes == payload.len_bytes()) else {
             let text = format!("P_DATA_REPLY for an unknown read, sector {}", header.sector);
@@ -87,10 +91,9 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let volume = self.volume_mut(nr);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        volume.counters.received += u64::from(payload.len_bytes() / 512);
+        volume.peer.answered();
+        volume.peer.received += u64::from(payload.len_bytes() / 512);
         let request = &mut self.requests[key];
-        request.net = Part::Done;
         request.payload = Some(payload);
         self.complete(key, true);
     }
@@ -99,7 +102,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_neg_data_reply(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.is_read() && r.net == Part::Pending && r.sector == ack.sector
+            r.volume == nr && r.is_read() && r.copies.there == There::Sent && r.sector == ack.sector
         });
         let Some(key) = known else {
             let text = format!("P_NEG_DREPLY for an unknown read, sector {}", ack.sector);
@@ -107,8 +110,8 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let volume = self.volume_mut(nr);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        self.requests[key].net = Part::Failed;
+        volume.peer.answered();
+        self.requests[key].copies.there = There::Failed;
         self.retry_read(key);
     }
 }

@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
+use crate::disk::al_gate::Writer;
 use crate::event::Payload;
 use crate::ids::Time;
 use crate::resource::Resource;
-use crate::state::ConnState;
+use crate::state::{ConnState, DiskState};
 use crate::status::{ResourceStatus, SyncProgress, VolumeStatus};
 use crate::volume::Volume;
 
@@ -27,7 +28,7 @@ impl<P: Payload> Resource<P> {
     }
 
     fn volume_status(&self, volume: &Volume<P>, now: Time) -> VolumeStatus {
-        let disk = volume.disk.as_deref();
+        let disk = volume.disk.get();
         let state = volume.state;
         let target = matches!(state.conn, ConnState::SyncTarget | ConnState::PausedSyncT);
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&state.conn);
@@ -37,15 +38,15 @@ impl<P: Payload> Resource<P> {
             minor: volume.minor,
             state,
             size_sectors: volume.size,
-            sent_sectors: volume.counters.sent,
-            received_sectors: volume.counters.received,
+            sent_sectors: volume.peer.sent,
+            received_sectors: volume.peer.received,
             written_sectors: volume.counters.written,
             read_sectors: volume.counters.read,
             al_writes: volume.counters.al_writes,
             bm_writes: volume.counters.bm_writes,
-            local_pending: volume.local_pending,
-            peer_pending: volume.counters.peer_pending,
-            unacked: volume.counters.unacked,
+            local_pending: volume.disk.pending(),
+            peer_pending: volume.peer.pending,
+            unacked: volume.peer.unacked,
             application_pending: volume.application_pending,
             write_ordering: match options {
                 Some(o) if !o.disk_flushes && o.disk_drain => 'd',
@@ -58,8 +59,8 @@ impl<P: Payload> Resource<P> {
                 (true, true) => 'd',
                 (true, false) => '-',
             },
-            al_suspended: disk.is_some_and(|d| d.al_suspended),
-            generation: disk.map(|d| (d.ids(), d.sb.flags.bits())),
+            al_suspended: disk.is_some_and(|d| d.is_log_suspended()),
+            generation: disk.map(|d| (d.record.ids(), d.record.flags().bits())),
             no_space: volume.space.status(now),
             disk_trouble: self.disk_trouble(volume, now),
             sync: syncing.then(|| SyncProgress {
@@ -79,13 +80,14 @@ impl<P: Payload> Resource<P> {
     /// If it does not.
     pub fn check(&self) {
         for volume in self.volumes.values() {
-            if let Some(disk) = &volume.disk {
-                disk.al.check();
-                assert!(
-                    disk.ready || volume.state.disk < crate::state::DiskState::Inconsistent,
-                    "a disk in use whose attach has not ended"
-                );
-            }
+            volume.disk.check(|who| match who {
+                Writer::Own(key) => self.requests.contains(key),
+                Writer::Mirrored(key) => self.peer_writes.contains(key),
+            });
+            assert!(
+                !volume.disk.is_preparing() || volume.state.disk < DiskState::Inconsistent,
+                "a disk in use whose attach has not ended"
+            );
             let waiting = volume
                 .waiting
                 .iter()

@@ -9,13 +9,16 @@ use replica_proto::{BlockId, Packet};
 use slab::Slab;
 
 use crate::admin::Admin;
-use crate::effect::{Cause, Effect, Level};
-use crate::event::{DiskError, Event, Payload, Timer};
-use crate::ids::{IoTag, SendTag, Time, VolumeNr};
+use crate::disk::Disk;
+use crate::disk::io::Io;
+use crate::effect::{Cause, ConnEffect, Effect, Level};
+use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
+use crate::ids::{ConnId, RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
+use crate::planted::{Bug, Planted};
 use crate::state::VolumeState;
-use crate::volume::{BlockedRead, Disk, PeerKey, Purpose, RequestKey, Volume};
+use crate::volume::Volume;
 use crate::write::AppRequest;
 
 /// Every decision of one resource, and no I/O.
@@ -54,64 +57,7 @@ pub struct Resource<P> {
     pub(crate) after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
     /// Packets and requests that were refused as what no right peer sends.
     pub(crate) refused: u64,
-    #[cfg(feature = "planted-bugs")]
-    pub(crate) planted: Option<crate::Bug>,
-}
-
-/// What an I/O in flight is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Io {
-    /// An application request's local part.
-    Application { volume: VolumeNr, key: RequestKey },
-    /// A mirrored write.
-    Mirrored { volume: VolumeNr, key: PeerKey },
-    /// A read that the peer asked for, as a user of our data or as sync target.
-    PeerRead {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        purpose: Purpose,
-        connection: u32,
-    },
-    /// What this target has, for a request with its digest.
-    ChecksumRead {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        connection: u32,
-    },
-    /// Resync data being written.
-    ResyncWrite {
-        volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        connection: u32,
-    },
-    /// The flush that makes received epochs durable.
-    EpochFlush { volume: VolumeNr, connection: u32 },
-    /// A metadata write or read.
-    Meta { volume: VolumeNr },
-    /// A read of an attach.
-    AttachRead { volume: VolumeNr },
-    /// A flush of the data disk that metadata waits for.
-    MetaFlushData { volume: VolumeNr },
-}
-
-impl Io {
-    fn volume(&self) -> VolumeNr {
-        match *self {
-            Io::Application { volume, .. }
-            | Io::Mirrored { volume, .. }
-            | Io::PeerRead { volume, .. }
-            | Io::ChecksumRead { volume, .. }
-            | Io::ResyncWrite { volume, .. }
-            | Io::EpochFlush { volume, .. }
-            | Io::Meta { volume }
-            | Io::AttachRead { volume }
-            | Io::MetaFlushData { volume } => volume,
-        }
-    }
+    pub(crate) planted: Planted,
 }
 
 impl<P: Payload> Resource<P> {
@@ -126,7 +72,7 @@ impl<P: Payload> Resource<P> {
             said: None,
             fx: Vec::new(),
             volumes: BTreeMap::new(),
-            net: Net::new(),
+            net: Net::new(ConnId::FIRST),
             admin: Admin::default(),
             io: Slab::new(),
             requests: Slab::new(),
@@ -134,8 +80,7 @@ impl<P: Payload> Resource<P> {
             peer_writes: Slab::new(),
             after: VecDeque::new(),
             refused: 0,
-            #[cfg(feature = "planted-bugs")]
-            planted: None,
+            planted: Planted::default(),
         }
     }
 
@@ -162,14 +107,29 @@ impl<P: Payload> Resource<P> {
             Event::DiskDone { tag, result } => self.on_disk_done(tag, result),
             Event::MetaDone { tag, result } => self.on_meta_done(tag, result),
             Event::NoSpace { tag, error } => self.on_no_space(tag, error),
-            Event::Paired {
+            Event::Connection(of, event) => self.on_connection_event(of, event),
+            Event::Timer(timer) => self.on_timer(timer),
+            Event::Admin { id, command } => self.on_admin(id, command),
+            Event::Withdraw { id } => self.on_withdraw(id),
+        }
+        self.check_deferred();
+        self.settle();
+        core::mem::swap(&mut self.fx, effects);
+    }
+
+    fn on_connection_event(&mut self, of: ConnId, event: ConnEvent<P>) {
+        if !self.is_known(of) {
+            return;
+        }
+        match event {
+            ConnEvent::Paired {
                 resolve_conflicts,
                 called,
                 challenge,
             } => self.on_paired(resolve_conflicts, called, challenge),
-            Event::ChallengeReflected => self.on_challenge_reflected(),
-            Event::PairingHindered(hindrance) => self.on_pairing_hindered(hindrance),
-            Event::Received {
+            ConnEvent::ChallengeReflected => self.on_challenge_reflected(),
+            ConnEvent::PairingHindered(hindrance) => self.on_pairing_hindered(hindrance),
+            ConnEvent::Received {
                 volume,
                 packet,
                 digest,
@@ -180,139 +140,45 @@ impl<P: Payload> Resource<P> {
                     self.on_packet(nr, packet, payload);
                 }
             }
-            Event::ConnectionLost { socket, cause } => self.on_connection_lost(socket, cause),
-            Event::Sent { tag } => self.on_sent(tag),
-            Event::SendStalled { socket } => self.on_send_stalled(socket),
-            Event::Timer(timer) => self.on_timer(timer),
-            Event::Admin { id, command } => self.on_admin(id, command),
-            Event::Withdraw { id } => self.on_withdraw(id),
+            ConnEvent::Lost { socket, cause } => self.on_connection_lost(socket, cause),
+            ConnEvent::Sent { tag } => self.on_sent(tag),
+            ConnEvent::SendStalled { socket } => self.on_send_stalled(socket),
         }
-        self.check_deferred();
-        self.settle();
-        core::mem::swap(&mut self.fx, effects);
+    }
+
+    /// Whether there is such a connection; the driver, which has been given its id, makes a mistake otherwise.
+    fn is_known(&self, id: ConnId) -> bool {
+        let known = id == self.net.session.of;
+        debug_assert!(known, "there is no connection {}", id.0);
+        known
     }
 
     fn on_timer(&mut self, timer: Timer) {
         match timer {
-            Timer::Reconnect => self.on_reconnect_timer(),
-            Timer::Handshake => self.on_handshake_timer(),
-            Timer::Keepalive => self.on_keepalive_timer(),
-            Timer::RequestTimeout => self.on_request_timer(),
-            Timer::BlockTimeout => self.on_block_timer(),
-            Timer::Barrier => self.on_barrier_timer(),
-            Timer::EpochFlush => self.on_epoch_flush_timer(),
-            Timer::ResyncStep(nr) => self.on_resync_timer(nr),
+            Timer::Connection(of, timer) => self.on_conn_timer(of, timer),
             Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
-            Timer::LossUnrecorded(nr) => self.on_loss_timer(nr),
-            Timer::Negotiation(nr) => self.on_negotiation_timer(nr),
-            Timer::SyncUuid(nr) => self.on_sync_uuid_timer(nr),
             Timer::Admin => self.on_admin_timer(),
             Timer::NoSpace(nr) => self.on_space_timer(nr),
         }
     }
 
-    fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
-        let nr = io.volume();
-        self.space_io_ended(nr, tag, result.is_ok());
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.local_pending = volume.local_pending.saturating_sub(1);
+    fn on_conn_timer(&mut self, of: ConnId, timer: ConnTimer) {
+        if !self.is_known(of) {
+            return;
         }
-        let reads = match io {
-            Io::Application { key, .. } => self.requests.get(key).is_none_or(|r| r.is_read()),
-            Io::Mirrored { .. } | Io::ResyncWrite { .. } => false,
-            _ => true,
-        };
-        if !reads
-            && let Some(disk) = self
-                .volumes
-                .get_mut(&nr)
-                .and_then(|v| v.disk.as_deref_mut())
-        {
-            disk.data_written += 1;
+        match timer {
+            ConnTimer::Reconnect => self.on_reconnect_timer(),
+            ConnTimer::Handshake => self.on_handshake_timer(),
+            ConnTimer::Keepalive => self.on_keepalive_timer(),
+            ConnTimer::RequestTimeout => self.on_request_timer(),
+            ConnTimer::BlockTimeout => self.on_block_timer(),
+            ConnTimer::Barrier => self.on_barrier_timer(),
+            ConnTimer::EpochFlush => self.on_epoch_flush_timer(),
+            ConnTimer::ResyncStep(nr) => self.on_resync_timer(nr),
+            ConnTimer::LossUnrecorded(nr) => self.on_loss_timer(nr),
+            ConnTimer::Negotiation(nr) => self.on_negotiation_timer(nr),
+            ConnTimer::SyncUuid(nr) => self.on_sync_uuid_timer(nr),
         }
-        match io {
-            Io::Application { key, .. } => self.on_application_io(nr, key, result),
-            Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
-            Io::PeerRead {
-                sector,
-                bytes,
-                block_id,
-                purpose,
-                connection,
-                ..
-            } => {
-                let read = BlockedRead {
-                    sector,
-                    bytes,
-                    block_id,
-                    purpose,
-                };
-                self.on_peer_read_io(nr, read, connection, result);
-            }
-            Io::ChecksumRead {
-                sector,
-                bytes,
-                connection,
-                ..
-            } => {
-                self.on_checksum_read_io(nr, sector, bytes, connection, result);
-            }
-            Io::ResyncWrite {
-                sector,
-                bytes,
-                connection,
-                ..
-            } => {
-                self.on_resync_write_io(nr, sector, bytes, connection, result.map(|_| ()));
-            }
-            Io::EpochFlush { connection, .. } => {
-                self.on_epoch_flush_io(nr, connection, result.map(|_| ()))
-            }
-            Io::MetaFlushData { .. } => {
-                if result.is_ok()
-                    && let Some(disk) = self
-                        .volumes
-                        .get_mut(&nr)
-                        .and_then(|v| v.disk.as_deref_mut())
-                {
-                    disk.data_durable = disk.data_flushing;
-                }
-                self.md_io_done(nr, result.map(|_| ()));
-            }
-            Io::Meta { .. } | Io::AttachRead { .. } => {
-                unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
-            }
-        }
-        self.disk_quiet(nr);
-    }
-
-    fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
-        let nr = io.volume();
-        self.space_io_ended(nr, tag, result.is_ok());
-        match io {
-            Io::AttachRead { .. } => self.on_attach_read(nr, tag, result),
-            _ => self.md_io_done(nr, result.map(|_| ())),
-        }
-        self.disk_quiet(nr);
-    }
-
-    fn take_io(&mut self, tag: IoTag) -> Option<Io> {
-        let key = usize::try_from(tag.0).ok()?;
-        self.io.try_remove(key)
-    }
-
-    /// The volume of an I/O in flight.
-    pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
-        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.volume();
-        self.volumes.contains_key(&nr).then_some(nr)
-    }
-
-    /// A tag for data I/O on a volume, counted as in flight.
-    pub(crate) fn start_data_io(&mut self, io: Io) -> IoTag {
-        self.volume_mut(io.volume()).local_pending += 1;
-        self.start_io(io)
     }
 
     /// Lets everything follow that follows from what has happened.
@@ -341,9 +207,40 @@ impl<P: Payload> Resource<P> {
         self.fx.push(effect);
     }
 
+    /// For the connection.
+    pub(crate) fn emit_conn(&mut self, effect: ConnEffect<P>) {
+        self.emit(Effect::Connection(self.net.session.of, effect));
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, at: Time) {
+        self.emit(Effect::SetTimer { timer, at });
+    }
+
+    pub(crate) fn clear_timer(&mut self, timer: Timer) {
+        self.emit(Effect::ClearTimer { timer });
+    }
+
+    pub(crate) fn set_conn_timer(&mut self, timer: ConnTimer, at: Time) {
+        self.set_timer(Timer::Connection(self.net.session.of, timer), at);
+    }
+
+    pub(crate) fn clear_conn_timer(&mut self, timer: ConnTimer) {
+        self.clear_timer(Timer::Connection(self.net.session.of, timer));
+    }
+
     /// Whether what is being handled is what somebody else did, who may repeat it.
     pub(crate) fn is_others_doing(&self) -> bool {
         self.cause == Cause::Others
+    }
+
+    /// Makes this mistake from now on.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: Bug) {
+        self.planted = Planted::only(bug);
+    }
+
+    pub(crate) fn planted(&self, bug: Bug) -> bool {
+        self.planted.has(bug)
     }
 
     pub(crate) fn random(&mut self) -> u64 {
@@ -368,13 +265,13 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn disk_mut(&mut self, nr: VolumeNr) -> &mut Disk {
         self.volume_mut(nr)
             .disk
-            .as_deref_mut()
+            .get_mut()
             .expect("the caller has seen the disk")
     }
 
     /// The volume's disk, if it is attached.
     pub(crate) fn disk_if_attached(&self, nr: VolumeNr) -> Option<&Disk> {
-        self.volumes.get(&nr)?.disk.as_deref()
+        self.volumes.get(&nr)?.disk.get()
     }
 
     /// The volume after this one, or the first: to walk the volumes while changing them, without a list.
@@ -457,17 +354,12 @@ impl<P: Payload> Resource<P> {
 /// Whether it is the doing of others, who may repeat it.
 fn cause_of<P>(event: &Event<P>) -> Cause {
     match event {
-        Event::Paired { .. }
-        | Event::ChallengeReflected
-        | Event::Received { .. }
-        | Event::ConnectionLost { .. }
-        | Event::SendStalled { .. } => Cause::Others,
+        Event::Connection(_, ConnEvent::PairingHindered(_) | ConnEvent::Sent { .. }) => Cause::Own,
+        Event::Connection(..) => Cause::Others,
         Event::Request(_)
         | Event::DiskDone { .. }
         | Event::MetaDone { .. }
         | Event::NoSpace { .. }
-        | Event::PairingHindered(_)
-        | Event::Sent { .. }
         | Event::Timer(_)
         | Event::Admin { .. }
         | Event::Withdraw { .. } => Cause::Own,

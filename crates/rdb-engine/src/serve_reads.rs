@@ -4,12 +4,14 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Packet};
 
+use crate::disk::io::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
-use crate::ids::{Time, VolumeNr};
-use crate::resource::{Io, Resource};
+use crate::ids::{Session, Time, VolumeNr};
+use crate::peer_reads::{BlockedRead, Purpose, under_way_max};
+use crate::range_locks::Holder;
+use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
-use crate::volume::{BlockedRead, Holder, Purpose};
 
 impl<P: Payload> Resource<P> {
     /// P_DATA_REQUEST, P_RS_DATA_REQUEST, P_RS_THIN_REQ, P_CSUM_RS_REQUEST, P_OV_REQUEST.
@@ -38,7 +40,7 @@ impl<P: Payload> Resource<P> {
         if self.asks_too_much(nr) {
             return;
         }
-        self.volume_mut(nr).counters.unacked += 1;
+        self.volume_mut(nr).peer.unacked += 1;
         let read = BlockedRead {
             sector,
             bytes,
@@ -59,10 +61,9 @@ impl<P: Payload> Resource<P> {
         } = read;
         let end = sector + u64::from(bytes / 512);
         let volume = self.volume(nr);
-        if volume.state.disk != DiskState::UpToDate || volume.disk.as_ref().is_none_or(|d| d.failed)
-        {
+        if volume.state.disk != DiskState::UpToDate || volume.disk.open().is_none() {
             self.refuse_read(nr, read);
-            self.volume_mut(nr).peer_reads.end(bytes);
+            self.volume_mut(nr).peer.peer_reads.end(bytes);
             self.continue_peer_reads(nr);
             return;
         }
@@ -74,7 +75,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let ticket = volume.held.read_ticket();
         if !unlocked && volume.held.holds_up(sector, end, ticket, turn) {
-            volume.reads_blocked.insert(ticket, read);
+            volume.peer.reads_blocked.insert(ticket, read);
             return;
         }
         match purpose {
@@ -86,14 +87,14 @@ impl<P: Payload> Resource<P> {
             }
             Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
-        let connection = self.net.connection;
+        let session = self.net.session;
         let tag = self.start_data_io(Io::PeerRead {
             volume: nr,
             sector,
             bytes,
             block_id,
             purpose,
-            connection,
+            session,
         });
         self.emit(Effect::Read {
             volume: nr,
@@ -106,8 +107,8 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
         let volume = self.volume_mut(nr);
-        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-        let seq_num = volume.next_seq();
+        volume.peer.answer_given();
+        let seq_num = volume.peer.next_seq();
         let mut ack = BlockAck {
             sector: read.sector,
             block_id: read.block_id,
@@ -130,11 +131,11 @@ impl<P: Payload> Resource<P> {
         &mut self,
         nr: VolumeNr,
         read: BlockedRead,
-        connection: u32,
+        session: Session,
         result: Result<Option<P>, DiskError>,
     ) {
-        let current = connection == self.net.connection && self.is_up();
-        self.volume_mut(nr).peer_reads.end(read.bytes);
+        let current = session == self.net.session && self.is_up();
+        self.volume_mut(nr).peer.peer_reads.end(read.bytes);
         self.peer_read_done(nr, read, current, result);
         self.continue_peer_reads(nr);
     }
@@ -182,8 +183,8 @@ impl<P: Payload> Resource<P> {
                 let volume = self.volume_mut(nr);
                 let sectors = u64::from(bytes / 512);
                 volume.counters.read += sectors;
-                volume.counters.sent += sectors;
-                volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+                volume.peer.sent += sectors;
+                volume.peer.answer_given();
                 let header = DataHeader {
                     sector,
                     block_id,
@@ -196,7 +197,7 @@ impl<P: Payload> Resource<P> {
                     Packet::DataReply(header)
                 };
                 if resync {
-                    self.volume_mut(nr).counters.peer_pending += 1;
+                    self.volume_mut(nr).peer.pending += 1;
                     self.source_reply_sent(nr, sector, bytes);
                 }
                 self.send(nr, packet, Some(payload));
@@ -221,6 +222,35 @@ impl<P: Payload> Resource<P> {
                 self.local_io_error(nr, false);
                 self.retry_blocked(nr);
             }
+        }
+    }
+
+    /// The peer asks for this: it is read now or when its turn comes.
+    pub(crate) fn admit_peer_read(&mut self, nr: VolumeNr, read: BlockedRead) {
+        self.volume_mut(nr).peer.peer_reads.ask(read);
+        self.continue_peer_reads(nr);
+    }
+
+    /// Begins what may begin, in order. Without a disk to read from, that is everything: it is refused.
+    ///
+    /// A read that is refused makes room for the next one; that is done here, and not by each within the one before.
+    pub(crate) fn continue_peer_reads(&mut self, nr: VolumeNr) {
+        let most = under_way_max(self.net.options.as_ref().map_or(2048, |o| o.max_buffers));
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if !volume.peer.peer_reads.begin_to_look() {
+            return;
+        }
+        while let Some(volume) = self.volumes.get_mut(&nr) {
+            let refused = volume.state.disk != DiskState::UpToDate;
+            let Some(read) = volume.peer.peer_reads.next(refused, most) else {
+                break;
+            };
+            self.serve_read(nr, read, None);
+        }
+        if let Some(volume) = self.volumes.get_mut(&nr) {
+            volume.peer.peer_reads.have_looked();
         }
     }
 }

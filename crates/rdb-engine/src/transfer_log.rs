@@ -10,13 +10,14 @@ use alloc::format;
 use replica_proto::{BarrierNr, Packet};
 
 use crate::Bug;
+use crate::config::Protocol;
+use crate::copies::{Here, There};
+use crate::disk::io::Io;
 use crate::effect::{Effect, Level};
-use crate::event::{DiskError, Payload, Timer};
-use crate::ids::{Time, VolumeNr};
-use crate::resource::{Io, Resource};
+use crate::event::{ConnTimer, DiskError, Payload};
+use crate::ids::{PeerKey, RequestKey, Session, Time, VolumeNr};
+use crate::resource::Resource;
 use crate::state::ConnState;
-use crate::volume::{PeerKey, RequestKey};
-use crate::write::Part;
 
 /// Our replicated writes, oldest first.
 #[derive(Debug, Default)]
@@ -168,10 +169,7 @@ impl<P: Payload> Resource<P> {
         log.barrier_due = Some(nr);
         if !core::mem::replace(&mut log.barrier_timer, true) {
             let at = self.now.plus_ms(BARRIER_LATE_MS);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Barrier,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Barrier, at);
         }
     }
 
@@ -205,7 +203,7 @@ impl<P: Payload> Resource<P> {
         let unanswered = of_epoch.take_while(|e| e.epoch == nr).any(|entry| {
             let request = self.requests.get(entry.key);
             // (By protocol A the barrier is the only answer, and the driver may not have told yet that TCP took the write.)
-            request.is_some_and(|r| r.net == Part::Pending && !r.done_when_sent)
+            request.is_some_and(|r| r.copies.there == There::Sent && r.protocol != Protocol::A)
         });
         if unanswered {
             // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
@@ -221,8 +219,13 @@ impl<P: Payload> Resource<P> {
             self.net.log.entries.pop_front();
             if let Some(request) = self.requests.get_mut(entry.key) {
                 request.in_log = false;
-                if request.net == Part::Pending {
-                    request.net = Part::Done; // the driver has not come to tell that TCP took it
+                let there = &mut request.copies.there;
+                let waited = *there == There::Sent; // the driver has not come to tell that TCP took it
+                if *there >= There::Sent {
+                    *there = There::Durable;
+                }
+                if waited && let Some(volume) = self.volumes.get_mut(&request.volume) {
+                    volume.peer.answered();
                 }
                 self.advance_write(entry.key);
             }
@@ -247,12 +250,12 @@ impl<P: Payload> Resource<P> {
         for entry in &entries {
             if let Some(request) = self.requests.get_mut(entry.key) {
                 request.in_log = false;
-                let acked = request.net == Part::Done;
+                let acked = request.copies.there.has_come(request.protocol);
                 if forget && !acked || careless && acked {
-                    request.net = Part::Done;
+                    request.copies.there = There::Durable;
                     continue;
                 }
-                request.net = Part::Failed;
+                request.copies.there = There::Failed;
                 let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
                 // (L24) Done by our own disk's word counts no more when that disk has been given up since.
                 let (completed, good_here) = (request.completed, request.good_here);
@@ -267,11 +270,11 @@ impl<P: Payload> Resource<P> {
         let reads = self
             .requests
             .iter()
-            .filter(|(_, r)| r.is_read() && r.net == Part::Pending)
+            .filter(|(_, r)| r.is_read() && r.copies.there == There::Sent)
             .map(|(key, _)| key);
         let reads: alloc::vec::Vec<_> = reads.collect();
         for key in reads {
-            self.requests[key].net = Part::Failed;
+            self.requests[key].copies.there = There::Failed;
             self.retry_read(key);
         }
         self.release_flushes();
@@ -282,7 +285,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn log_is_good_here(&mut self, nr: VolumeNr) {
         for entry in &self.net.log.entries {
             if let Some(request) = self.requests.get_mut(entry.key) {
-                request.good_here |= request.volume == nr && request.local != Part::Failed;
+                request.good_here |= request.volume == nr && request.copies.here != Here::Failed;
             }
         }
     }
@@ -299,10 +302,7 @@ impl<P: Payload> Resource<P> {
 
     fn look_at_requests(&mut self, at: Time) {
         self.net.requests_watched = true;
-        self.emit(Effect::SetTimer {
-            timer: Timer::RequestTimeout,
-            at,
-        });
+        self.set_conn_timer(ConnTimer::RequestTimeout, at);
     }
 
     /// When the oldest request was sent that the peer owes something for: a write its acknowledgement or its epoch's
@@ -310,7 +310,7 @@ impl<P: Payload> Resource<P> {
     fn oldest_unanswered(&self) -> Option<Time> {
         let write = self.net.log.entries.front().map(|entry| entry.sent_at);
         let requests = self.requests.iter().map(|(_, request)| request);
-        let reads = requests.filter(|r| r.is_read() && r.net == Part::Pending);
+        let reads = requests.filter(|r| r.is_read() && r.copies.there == There::Sent);
         reads.map(|r| r.asked_at).chain(write).min()
     }
 
@@ -324,7 +324,7 @@ impl<P: Payload> Resource<P> {
         let Some(oldest) = self.oldest_unanswered() else {
             return;
         };
-        let since = oldest.max(self.net.up_since);
+        let since = self.net.up_since.map_or(oldest, |up| oldest.max(up));
         if self.now.ms_since(since) < limit {
             self.look_at_requests(since.plus_ms(limit));
             return;
@@ -397,10 +397,7 @@ impl<P: Payload> Resource<P> {
             self.net.explicit_flush && epochs.waiting.is_empty() && writes < FLUSH_GATHER_WRITES;
         if gather && now < due {
             if !core::mem::replace(&mut epochs.timer_set, true) {
-                self.emit(Effect::SetTimer {
-                    timer: Timer::EpochFlush,
-                    at: due,
-                });
+                self.set_conn_timer(ConnTimer::EpochFlush, due);
             }
             return;
         }
@@ -429,24 +426,20 @@ impl<P: Payload> Resource<P> {
         while let Some(nr) = next {
             next = self.next_volume(Some(nr));
             let volume = self.volume_mut(nr);
-            if !core::mem::take(&mut volume.mirror_unflushed) || !volume.has_usable_disk() {
+            if !core::mem::take(&mut volume.peer.mirror_unflushed) || !volume.has_usable_disk() {
                 continue;
             }
             if self.planted(Bug::SkipFlushBeforeBarrierAck) {
                 continue;
             }
             let volume = self.volume(nr);
-            if volume
-                .disk
-                .as_ref()
-                .is_some_and(|d| !d.options.disk_flushes)
-            {
+            if volume.disk.get().is_some_and(|d| !d.options.disk_flushes) {
                 continue;
             }
             volumes += 1;
             let tag = self.start_data_io(Io::EpochFlush {
                 volume: nr,
-                connection: self.net.epochs_of,
+                session: self.net.epochs_of,
             });
             self.emit(Effect::Flush { volume: nr, tag });
         }
@@ -459,7 +452,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_epoch_flush_io(
         &mut self,
         nr: VolumeNr,
-        connection: u32,
+        session: Session,
         result: Result<(), DiskError>,
     ) {
         if let Err(error) = &result {
@@ -470,7 +463,7 @@ impl<P: Payload> Resource<P> {
             );
             self.fail_disk(nr);
         }
-        if connection != self.net.epochs_of {
+        if session != self.net.epochs_of {
             return; // of a connection whose epochs nobody waits for any more
         }
         if result.is_err() {
@@ -491,13 +484,10 @@ impl<P: Payload> Resource<P> {
     /// acknowledged, or never will be.
     pub(crate) fn given_up_disk_flushed(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        if !core::mem::take(&mut volume.mirror_unflushed) {
+        if !core::mem::take(&mut volume.peer.mirror_unflushed) {
             return;
         }
-        let volatile = volume
-            .disk
-            .as_deref()
-            .is_some_and(|d| d.options.disk_flushes && d.has_volatile_data());
+        let volatile = volume.disk.get().is_some_and(|d| d.has_volatile_data());
         if volatile && self.is_up() {
             let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
             self.log_volume(Level::Error, nr, text);

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use crate::effect::Level;
 use crate::event::{Hindrance, Payload};
 use crate::ids::{Time, VolumeNr};
-use crate::net::Phase;
+use crate::net::Link;
 use crate::resource::Resource;
 use crate::rules::disk_reason;
 use crate::rules::resync_reason::{self, Limit};
@@ -54,13 +54,13 @@ impl<P: Payload> Resource<P> {
 
     /// The same for a connection that breaks: what was said of it in this event says why.
     pub(crate) fn trouble_of_loss(&mut self, teardown: ConnState) {
-        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+        if !self.net.link.has_sockets() {
             return;
         }
         let kind = match teardown {
             ConnState::TearDown => Trouble::DisconnectedByPeer,
             ConnState::ProtocolError => Trouble::Broken,
-            _ if self.net.fruitful => Trouble::Lost,
+            _ if self.net.link.is_fruitful() => Trouble::Lost,
             _ => Trouble::RefusedByPeer,
         };
         let text = match (&self.said, kind) {
@@ -76,7 +76,7 @@ impl<P: Payload> Resource<P> {
 
     /// The driver says what is in the way of a pair. It goes on trying; the log hears of each reason once.
     pub(crate) fn on_pairing_hindered(&mut self, hindrance: Option<Hindrance>) {
-        if self.net.phase != Phase::Pairing {
+        if !matches!(self.net.link, Link::Pairing) {
             return;
         }
         let known = self.net.trouble.as_ref();
@@ -115,7 +115,7 @@ impl<P: Payload> Resource<P> {
         if new.conn >= ConnState::Connected {
             self.net.trouble = None;
             self.net.conflict = None;
-            self.net.fruitful = true;
+            self.net.link.bear_fruit();
         }
         let since = self.now;
         let said = self.said.as_ref().map(|(_, said)| said.clone());
@@ -211,7 +211,7 @@ impl<P: Payload> Resource<P> {
 impl<P> Volume<P> {
     /// Its disk is as `create-md` made it.
     fn is_fresh(&self) -> bool {
-        let ids = self.disk.as_deref().map(|disk| disk.ids());
+        let ids = self.disk.get().map(|disk| disk.record.ids());
         ids.is_some_and(|ids| ids.current & !1 == crate::generation::JUST_CREATED)
     }
 }

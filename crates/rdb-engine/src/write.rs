@@ -7,18 +7,19 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use rdb_meta::{ExtentNr, activity_log::Acquire};
+use rdb_meta::ExtentNr;
 use replica_proto::{BlockId, DataHeader, DpFlags, Features, Packet};
 
-use crate::Bug;
 use crate::config::Protocol;
+use crate::copies::{Copies, Here, There};
+use crate::disk::al_gate::Writer;
+use crate::disk::io::Io;
+use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
-use crate::ids::{IoTag, RequestId, SendTag, Time, VolumeNr};
-use crate::metadata::{MdKind, Then};
-use crate::resource::{Io, Resource};
+use crate::ids::{IoTag, RequestId, RequestKey, SendTag, Time, VolumeNr};
+use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState, VolumeState};
-use crate::volume::{RequestKey, RequestOrPeer};
 
 /// One request of a front end.
 #[derive(Debug)]
@@ -31,10 +32,8 @@ pub(crate) struct AppRequest<P> {
     pub(crate) kind: RequestKind<()>,
     /// What a write carries, until it is submitted; what a read got, until it is completed.
     pub(crate) payload: Option<P>,
-    pub(crate) local: Part,
-    pub(crate) net: Part,
-    /// Holds references on its activity-log extents.
-    pub(crate) al_held: bool,
+    /// What became of it here and at the peer.
+    pub(crate) copies: Copies,
     /// Its epoch's barrier is not acknowledged.
     pub(crate) in_log: bool,
     pub(crate) epoch: u32,
@@ -42,8 +41,9 @@ pub(crate) struct AppRequest<P> {
     pub(crate) in_sync: bool,
     /// Which answers were asked for when it was sent to the peer.
     pub(crate) answers: DpFlags,
-    /// It went by protocol A: done at the peer when TCP has taken it.
-    pub(crate) done_when_sent: bool,
+    /// The protocol that it was sent by, which says when it is done at the peer. Where our own disk is no copy to rely on that
+    /// is C, whatever is configured.
+    pub(crate) protocol: Protocol,
     /// Our disk was UpToDate, and no full sync onto it agreed on, when the write went there.
     pub(crate) good_here: bool,
     pub(crate) completed: bool,
@@ -51,16 +51,6 @@ pub(crate) struct AppRequest<P> {
     pub(crate) asked_at: Time,
     /// A flush without a local disk: the transfer log's writes before it.
     flush_after: usize,
-}
-
-/// What became of one copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Not wanted there.
-    None,
-    Pending,
-    Done,
-    Failed,
 }
 
 impl<P> AppRequest<P> {
@@ -81,14 +71,12 @@ impl<P> AppRequest<P> {
             bytes,
             kind,
             payload,
-            local: Part::None,
-            net: Part::None,
-            al_held: false,
+            copies: Copies::NONE,
             in_log: false,
             epoch: 0,
             in_sync: false,
             answers: DpFlags::empty(),
-            done_when_sent: false,
+            protocol: Protocol::C,
             good_here: false,
             completed: false,
             asked_at: Time(0),
@@ -128,36 +116,16 @@ impl<P> AppRequest<P> {
 impl<P: Payload> Resource<P> {
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
     pub(crate) fn activate(&mut self, key: RequestKey) {
-        let unlogged = self.planted(Bug::SkipActivityLogWait);
         let request = &self.requests[key];
-        let nr = request.volume;
-        let (first, last) = request.extents();
+        let (nr, extents) = (request.volume, request.extents());
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             self.submit_write(key);
             return;
         };
         // The transaction of an extent that is not hot yet comes after the superblock that is under way.
-        let marked = disk.mark_durable;
-        if disk.al_suspended {
+        let marked = disk.record.has_durable_mark();
+        if self.enter_gate(nr, Writer::Own(key), extents) {
             self.submit_when_primary(key, marked);
-            return;
-        }
-        match disk.al.acquire(first, last) {
-            Acquire::Granted => {
-                self.requests[key].al_held = true;
-                self.submit_when_primary(key, marked);
-            }
-            Acquire::Pending(_) if unlogged => {
-                self.requests[key].al_held = true;
-                self.queue_transaction(nr);
-                self.submit_write(key);
-            }
-            Acquire::Pending(tr) => {
-                disk.al_pending.push_back((tr, RequestOrPeer::Request(key)));
-                self.requests[key].al_held = true;
-                self.queue_transaction(nr);
-            }
-            Acquire::Busy => disk.al_starved.push_back(RequestOrPeer::Request(key)),
         }
     }
 
@@ -168,71 +136,6 @@ impl<P: Payload> Resource<P> {
         } else {
             let nr = self.requests[key].volume;
             self.md(nr, MdKind::SUPERBLOCK, Then::Application(key));
-        }
-    }
-
-    pub(crate) fn queue_transaction(&mut self, nr: VolumeNr) {
-        let disk = self.disk_mut(nr);
-        if !disk.al_op_queued {
-            disk.al_op_queued = true;
-            self.md(nr, MdKind::Transaction, Then::Nothing);
-        }
-    }
-
-    /// A transaction is durable: what waited for it goes on.
-    pub(crate) fn al_committed(&mut self, nr: VolumeNr, tr: u32) {
-        let mut ready = Vec::new();
-        self.disk_mut(nr).al_pending.retain(|&(wanted, who)| {
-            if wanted == tr {
-                ready.push(who);
-            }
-            wanted != tr
-        });
-        for who in ready {
-            match who {
-                RequestOrPeer::Request(key) => self.submit_write(key),
-                RequestOrPeer::Peer(key) => self.submit_mirrored(key),
-            }
-        }
-        if self
-            .volume(nr)
-            .disk
-            .as_ref()
-            .is_some_and(|d| d.al.collected() > 0)
-        {
-            self.queue_transaction(nr);
-        }
-        self.retry_starved(nr);
-    }
-
-    /// Slots may have become free.
-    pub(crate) fn retry_starved(&mut self, nr: VolumeNr) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            return;
-        };
-        if disk.al_starved.is_empty() {
-            return;
-        }
-        let starved = core::mem::take(&mut disk.al_starved);
-        let mut starved = starved.into_iter();
-        for who in starved.by_ref() {
-            match who {
-                RequestOrPeer::Request(key) => self.activate(key),
-                RequestOrPeer::Peer(key) => self.activate_mirrored(key),
-            }
-            // Those that have waited longest are helped first; the others are not all looked at for each slot.
-            let disk = self.volume_mut(nr).disk.as_deref_mut();
-            if disk.is_some_and(|disk| disk.al_starved.len() >= STARVED_LOOKED_AT) {
-                break;
-            }
-        }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            disk.al_starved.extend(starved);
-        }
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut()
-            && disk.al_starved.is_empty()
-        {
-            disk.al.forget_starving();
         }
     }
 
@@ -261,7 +164,7 @@ impl<P: Payload> Resource<P> {
                 nr,
                 format!("IO ERROR: neither local nor remote data, sector {sector}+{sectors}"),
             );
-            self.requests[key].local = Part::Failed;
+            self.requests[key].copies.here = Here::Failed;
             self.requests[key].payload = None;
             self.advance_write(key);
             return;
@@ -283,7 +186,7 @@ impl<P: Payload> Resource<P> {
             self.send_write(key, nr, sector, bytes, &kind, payload.clone());
         }
         if local {
-            self.requests[key].local = Part::Pending;
+            self.requests[key].copies.here = Here::Pending;
             let volume = self.volume_mut(nr);
             volume.counters.written += u64::from(bytes / 512);
             volume.counters.application_sectors += u64::from(bytes / 512);
@@ -314,7 +217,8 @@ impl<P: Payload> Resource<P> {
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
         let mut flags = DpFlags::empty();
         // Where our own disk is no copy to rely on, protocols A and B would acknowledge what nobody has yet.
-        if protocol == Protocol::C || syncing || !here {
+        let protocol = if here { protocol } else { Protocol::C };
+        if protocol == Protocol::C || syncing {
             flags |= DpFlags::SEND_WRITE_ACK;
         } else if protocol == Protocol::B {
             flags |= DpFlags::SEND_RECEIVE_ACK;
@@ -328,15 +232,15 @@ impl<P: Payload> Resource<P> {
         if core::mem::take(&mut volume.flush_before_next) && explicit_flush {
             flags |= DpFlags::FLUSH;
         }
-        let seq_num = volume.next_seq();
-        volume.counters.sent += u64::from(bytes / 512);
-        volume.counters.peer_pending += 1;
+        let seq_num = volume.peer.next_seq();
+        volume.peer.sent += u64::from(bytes / 512);
+        volume.peer.pending += 1;
         let request = &mut self.requests[key];
         let block_id = request.block_id(key);
-        request.net = Part::Pending;
+        request.copies.there = There::Sent;
         request.in_log = true;
         request.answers = flags;
-        request.done_when_sent = protocol == Protocol::A && here;
+        request.protocol = protocol;
         request.epoch = self.net.log.push(key, now);
         let header = |flags| DataHeader {
             sector,
@@ -355,9 +259,7 @@ impl<P: Payload> Resource<P> {
             }
             _ => Packet::Data(header(flags)),
         };
-        let notify = self.requests[key]
-            .done_when_sent
-            .then(|| SendTag(block_id.to_u64()));
+        let notify = (protocol == Protocol::A).then(|| SendTag(block_id.to_u64()));
         self.send_notify(nr, packet, payload, notify);
         self.watch_requests();
         let epoch_max = self
@@ -386,7 +288,7 @@ impl<P: Payload> Resource<P> {
         }
         self.volume_mut(nr).flush_before_next = true;
         if self.volume(nr).has_usable_disk() {
-            self.requests[key].local = Part::Pending;
+            self.requests[key].copies.here = Here::Pending;
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Flush { volume: nr, tag });
         }
@@ -402,14 +304,14 @@ impl<P: Payload> Resource<P> {
         self.close_epoch();
         self.send_barrier();
         let request = &mut self.requests[key];
-        if request.net == Part::Pending {
+        if request.copies.there == There::Sent {
             return;
         }
         if self.net.log.is_empty() {
-            request.net = Part::Done;
+            request.copies.there = There::Durable;
             return;
         }
-        request.net = Part::Pending;
+        request.copies.there = There::Sent;
         request.flush_after = self.net.log.keys().last().map_or(0, |k| k + 1);
         self.net.flushes_waiting += 1;
     }
@@ -432,7 +334,7 @@ impl<P: Payload> Resource<P> {
                 let lost = !self.is_up();
                 let request = &mut self.requests[key];
                 request.flush_after = 0;
-                request.net = if lost { Part::Failed } else { Part::Done };
+                request.copies.there = if lost { There::Failed } else { There::Durable };
                 self.advance_write(key);
             }
         }
@@ -446,7 +348,7 @@ impl<P: Payload> Resource<P> {
             return 0;
         };
         let size = volume.size;
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return 0;
         };
         let end = sector.saturating_add(sectors).min(size);
@@ -458,7 +360,7 @@ impl<P: Payload> Resource<P> {
 
     /// Clears the marks of blocks that are equal on both disks now.
     pub(crate) fn set_in_sync(&mut self, nr: VolumeNr, sector: u64, sectors: u64) {
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         if disk.bitmap.clear_sectors(sector, sectors) > 0 {
@@ -473,9 +375,6 @@ impl<P: Payload> Resource<P> {
         self.retry_waiting(nr);
     }
 }
-
-/// How many of those that wait for a slot of the activity log are looked at, in vain, when one may have become free.
-const STARVED_LOOKED_AT: usize = 64;
 
 /// What a request is for our own disk.
 fn local_effect<P>(

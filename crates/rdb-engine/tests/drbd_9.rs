@@ -11,7 +11,7 @@ use std::rc::Rc;
 use captures::Seen;
 use captures::drbd9::{self, Told};
 use rdb_engine::config::{NetOptions, Protocol};
-use rdb_engine::{Command, Event, RequestKind};
+use rdb_engine::{Command, ConnEvent, ConnId, Event, RequestKind};
 use replica_proto::{
     BlockAck, Digest, DigestAlgorithm, Features, Packet, ProtocolVersion, Socket, WireContext,
     decode,
@@ -79,12 +79,15 @@ impl Replay {
     /// Gives one packet; what the engine says to it.
     fn give(&mut self, seen: &Seen) -> Vec<Sent> {
         let bulk = seen.frame.payload_len > 0;
-        let event = Event::Received {
-            volume: seen.frame.volume,
-            packet: seen.frame.packet.clone(),
-            digest: seen.frame.digest,
-            payload: bulk.then(|| Data(Rc::new(seen.payload.clone()))),
-        };
+        let event = Event::Connection(
+            ConnId::FIRST,
+            ConnEvent::Received {
+                volume: seen.frame.volume,
+                packet: seen.frame.packet.clone(),
+                digest: seen.frame.digest,
+                payload: bulk.then(|| Data(Rc::new(seen.payload.clone()))),
+            },
+        );
         self.lone.w.event(0, event);
         let sent = self.lone.pump();
         assert_eq!(self.refused(), 0, "{:?}", self.lone.w.nodes[0].log);

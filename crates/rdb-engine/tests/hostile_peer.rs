@@ -5,7 +5,7 @@ mod world;
 
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Command, Event, LossCause, RequestKind};
+use rdb_engine::{Command, ConnEvent, ConnId, Event, LossCause, RequestKind};
 use replica_proto::{
     BarrierNr, BlockAck, BlockDesc, BlockId, BlockRequest, DataHeader, DdsFlags, DpFlags, Packet,
     Sizes, Socket, StateChange, StateWord, UuidFlags, Uuids,
@@ -223,12 +223,15 @@ fn whatever_a_peer_sends_nothing_panics_and_no_request_hangs() {
             }
             w.event(
                 me,
-                Event::Received {
-                    volume,
-                    packet,
-                    digest: None,
-                    payload,
-                },
+                Event::Connection(
+                    ConnId::FIRST,
+                    ConnEvent::Received {
+                        volume,
+                        packet,
+                        digest: None,
+                        payload,
+                    },
+                ),
             );
         }
         // The end of it: the connection goes, and everything that was asked for is answered.
@@ -238,10 +241,13 @@ fn whatever_a_peer_sends_nothing_panics_and_no_request_hangs() {
             let cause = LossCause::Closed { error: 104 };
             w.event(
                 i,
-                Event::ConnectionLost {
-                    socket: Socket::Data,
-                    cause,
-                },
+                Event::Connection(
+                    ConnId::FIRST,
+                    ConnEvent::Lost {
+                        socket: Socket::Data,
+                        cause,
+                    },
+                ),
             );
         }
         w.link = false;

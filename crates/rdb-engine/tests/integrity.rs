@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::ConnState;
-use rdb_engine::{Event, Payload, RequestKind};
+use rdb_engine::{ConnEvent, ConnId, Event, Payload, RequestKind};
 use replica_proto::{AlgorithmName, BlockId, Digest, DigestAlgorithm, Features, Packet};
 use world::lone::{Lone, names};
 use world::{Data, World};
@@ -59,12 +59,15 @@ fn lone(seed: u64) -> Lone {
 }
 
 fn give(lone: &mut Lone, packet: Packet, data: Vec<u8>, digest: Option<Digest>) {
-    let event = Event::Received {
-        volume: 0,
-        packet,
-        digest,
-        payload: Some(Data(Rc::new(data))),
-    };
+    let event = Event::Connection(
+        ConnId::FIRST,
+        ConnEvent::Received {
+            volume: 0,
+            packet,
+            digest,
+            payload: Some(Data(Rc::new(data))),
+        },
+    );
     lone.w.event(0, event);
 }
 

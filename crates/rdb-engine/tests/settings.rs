@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rdb_engine::config::{NetOptions, Protocol, SplitBrainPolicy};
 use rdb_engine::rules::trouble::Trouble;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{AdminError, Command, Event, Payload, RequestKind};
+use rdb_engine::{AdminError, Command, ConnEvent, ConnId, Event, Payload, RequestKind};
 use replica_proto::{
     AfterSb, AlgorithmName, BlockRequest, ConnFlags, DigestAlgorithm, DpFlags, Features, Packet,
     WireProtocol,
@@ -382,12 +382,15 @@ fn announcements_without_end_are_borne() {
     }
     assert_eq!(names(&lone.pump()), Vec::<&str>::new());
     assert_eq!(lone.is(), "Connected P/S U/U");
-    let event = Event::Received {
-        volume: 0,
-        packet: Packet::Ping,
-        digest: None,
-        payload: None,
-    };
+    let event = Event::Connection(
+        ConnId::FIRST,
+        ConnEvent::Received {
+            volume: 0,
+            packet: Packet::Ping,
+            digest: None,
+            payload: None,
+        },
+    );
     lone.w.event(0, event);
     assert_eq!(names(&lone.pump()), ["P_PING_ACK"]);
 }

@@ -223,19 +223,7 @@ impl<E: Engine> Parts<E> {
             Effect::RetryIo { tag } => self.disks.retry_io(io, tag),
             Effect::GiveUpIo { tag } => self.disks.give_up_io(io, tag),
             Effect::CloseDisk { volume } => self.disks.close(io, volume),
-            Effect::OpenConnection => self.net.open(io),
-            Effect::CloseConnection => self.net.close(io),
-            Effect::SetWire(wire) => self.net.set_wire(wire),
-            Effect::Send {
-                volume,
-                packet,
-                digest,
-                payload,
-                notify,
-            } => {
-                self.net
-                    .send_packet(volume, &packet, digest.as_ref(), payload, notify);
-            }
+            Effect::Connection(of, effect) => self.net.apply(io, of, effect),
             Effect::Complete { request, result } => {
                 self.front.complete_request(io, request.0 as usize, result);
             }

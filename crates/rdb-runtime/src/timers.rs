@@ -70,18 +70,28 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdb_engine::{ConnId, ConnTimer};
 
     #[test]
     fn timers_expire_in_order_once() {
         let mut timers = Timers::default();
         timers.set(Slot::Pairing, Time(30));
-        timers.set(Slot::Engine(Timer::Keepalive), Time(10));
+        timers.set(
+            Slot::Engine(Timer::Connection(ConnId::FIRST, ConnTimer::Keepalive)),
+            Time(10),
+        );
         timers.set(Slot::Closing, Time(20));
         timers.set(Slot::Pairing, Time(5));
         assert_eq!(timers.next(), Some(Time(5)));
         assert_eq!(timers.pop(Time(4)), None);
         assert_eq!(timers.pop(Time(15)), Some(Slot::Pairing));
-        assert_eq!(timers.pop(Time(15)), Some(Slot::Engine(Timer::Keepalive)));
+        assert_eq!(
+            timers.pop(Time(15)),
+            Some(Slot::Engine(Timer::Connection(
+                ConnId::FIRST,
+                ConnTimer::Keepalive
+            )))
+        );
         assert_eq!(timers.pop(Time(15)), None);
         assert!(timers.is_set(Slot::Closing));
         timers.clear(Slot::Closing);

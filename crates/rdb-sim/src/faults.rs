@@ -1,7 +1,7 @@
 //! What disks do with what they are asked, and how nodes die.
 
 use rdb_engine::state::{DiskState, Role};
-use rdb_engine::{Event, IoTag, Time};
+use rdb_engine::{ConnEvent, ConnId, Event, IoTag, Time};
 use rdb_meta::MdFlags;
 
 use crate::crash::Then;
@@ -14,7 +14,7 @@ impl World {
     pub(crate) fn carry_out(&mut self, i: usize, tag: Option<IoTag>, op: Op) {
         let Some(tag) = tag else {
             if let Op::Sent(tag) = op {
-                self.event(i, Event::Sent { tag });
+                self.event(i, Event::Connection(ConnId::FIRST, ConnEvent::Sent { tag }));
             }
             return;
         };

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rdb_engine::{Event, LossCause, Payload, SendTag, Time, VolumeNr};
+use rdb_engine::{ConnEvent, ConnId, Event, LossCause, Payload, SendTag, Time, VolumeNr};
 use replica_proto::{Digest, Packet, Socket, decode};
 
 use crate::net::{Content, Frame, Stream, WAITING, socket_of};
@@ -122,12 +122,15 @@ impl World {
                 }
                 self.event(
                     i,
-                    Event::Received {
-                        volume,
-                        packet,
-                        digest,
-                        payload,
-                    },
+                    Event::Connection(
+                        ConnId::FIRST,
+                        ConnEvent::Received {
+                            volume,
+                            packet,
+                            digest,
+                            payload,
+                        },
+                    ),
                 );
             }
             Ok(None) => panic!("a packet of ours is not complete"),
@@ -221,11 +224,14 @@ impl World {
         }
         // Whoever opened one socket may have opened the other, or not.
         let crossed = mix(self.seed ^ 0xca11, self.pairings) & 1 == 1;
-        let event = Event::Paired {
-            resolve_conflicts,
-            called: resolve_conflicts != crossed,
-            challenge,
-        };
+        let event = Event::Connection(
+            ConnId::FIRST,
+            ConnEvent::Paired {
+                resolve_conflicts,
+                called: resolve_conflicts != crossed,
+                challenge,
+            },
+        );
         self.event(i, event);
     }
 
@@ -282,7 +288,10 @@ impl World {
         self.net[i] = Default::default();
         self.net[i].iter_mut().for_each(|s| s.broken = true);
         let cause = LossCause::Closed { error };
-        self.event(i, Event::ConnectionLost { socket, cause });
+        self.event(
+            i,
+            Event::Connection(ConnId::FIRST, ConnEvent::Lost { socket, cause }),
+        );
         if self.nodes[i].connected {
             // The engine was not interested: it closed before, or never used it.
             self.close(i);

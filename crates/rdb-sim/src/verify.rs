@@ -184,8 +184,8 @@ impl World {
         let [a, b] = [0, 1].map(|i| &self.nodes[i].disks[0]);
         let differs = |page: &&u64| !a.same_page(b, **page);
         let different: BTreeSet<u64> = rotten.iter().filter(differs).copied().collect();
-        for i in 0..2 {
-            let found = self.told_out_of_sync(i, since[i]);
+        for (i, since) in since.into_iter().enumerate() {
+            let found = self.told_out_of_sync(i, since);
             assert!(
                 found.is_subset(rotten),
                 "a verify has found what did not differ: {found:?}, rotten {rotten:?}"

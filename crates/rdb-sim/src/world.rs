@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
-use rdb_engine::{Effect, Event, Time, Timer, VolumeNr};
+use rdb_engine::{ConnEffect, ConnEvent, ConnId, Effect, Event, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
 use crate::coverage::Coverage;
@@ -310,24 +310,27 @@ impl World {
                 // (A read of an attach that was given up by force changes nothing.)
                 assert!(!busy, "a disk is closed with I/O outstanding");
             }
-            Effect::OpenConnection => {
+            Effect::Connection(_, ConnEffect::Open) => {
                 self.nodes[i].connecting = true;
                 self.want_pair();
             }
-            Effect::CloseConnection => {
+            Effect::Connection(_, ConnEffect::Close) => {
                 self.nodes[i].connecting = false;
                 if self.paired_due[i].take().is_some() || self.nodes[i].connected {
                     self.close(i);
                 }
             }
-            Effect::SetWire(wire) => self.nodes[i].wire = wire,
-            Effect::Send {
-                volume,
-                packet,
-                digest,
-                payload,
-                notify,
-            } => self.send(i, volume, &packet, digest.as_ref(), payload, notify),
+            Effect::Connection(_, ConnEffect::SetWire(wire)) => self.nodes[i].wire = wire,
+            Effect::Connection(
+                _,
+                ConnEffect::Send {
+                    volume,
+                    packet,
+                    digest,
+                    payload,
+                    notify,
+                },
+            ) => self.send(i, volume, &packet, digest.as_ref(), payload, notify),
             Effect::Complete { request, result } => self.completed(i, request.0, result),
             Effect::Device { device, .. } => self.nodes[i].device = device.map(|d| d.size_sectors),
             Effect::AdminDone { id, result } => {
@@ -529,7 +532,10 @@ impl World {
                 self.net[i][s].stalled_since = Some(self.now);
                 self.coverage.hit("send stalled");
                 let socket = socket_of(s);
-                self.event(1 - i, Event::SendStalled { socket });
+                self.event(
+                    1 - i,
+                    Event::Connection(ConnId::FIRST, ConnEvent::SendStalled { socket }),
+                );
             }
             Next::Timer(i, timer) => {
                 self.nodes[i].timers.remove(&timer);

@@ -9,7 +9,6 @@ use crate::config::NetOptions;
 use crate::effect::{AdminError, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::net::Phase;
 use crate::net::teardown::DISCONNECTED;
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
@@ -40,8 +39,8 @@ impl<P: Payload> Resource<P> {
         self.net.tentative = tentative;
         self.net.trouble = None;
         for volume in self.volumes.values_mut() {
-            volume.counters.sent = 0;
-            volume.counters.received = 0;
+            volume.peer.sent = 0;
+            volume.peer.received = 0;
         }
         self.start_connecting();
         self.admin_done(Ok(()));
@@ -79,7 +78,7 @@ impl<P: Payload> Resource<P> {
                 self.set_stage(Stage::Leaving);
                 self.part();
             } else {
-                self.net.disconnect_sent = false;
+                self.net.link.leave(false);
                 let text =
                     StateError::from_code(code).map_or_else(Default::default, |e| format!("{e}"));
                 self.log(
@@ -107,13 +106,13 @@ impl<P: Payload> Resource<P> {
             }
         }
         let (mask, val) = change.to_mask_val();
-        let connection = self.net.connection;
+        let session = self.net.session;
         self.admin.ask = Some(Ask {
             volume: None,
             reply: None,
-            connection,
+            session,
         });
-        self.net.disconnect_sent = true;
+        self.net.link.leave(true);
         self.set_stage(Stage::Change);
         let request = StateChange {
             mask: StateWord(mask),
@@ -135,9 +134,8 @@ impl<P: Payload> Resource<P> {
             self.admin_refused(162, "unknown connection");
             return;
         };
-        let is_told = !matches!(self.net.phase, Phase::Closed | Phase::Pairing);
-        if is_told && told(&old) != told(&options) {
-            let is_exchanging = self.net.phase != Phase::Up || self.net.state_sent;
+        if self.net.link.has_sockets() && told(&old) != told(&options) {
+            let is_exchanging = !self.is_up() || self.net.link.is_exchanging();
             // (What waits behind a bitmap gets its digest when it is sent.)
             if is_exchanging || self.net.bitmap_out.is_some() {
                 return;
@@ -156,7 +154,7 @@ impl<P: Payload> Resource<P> {
     /// Whether settings can change on this connection as it is (`docs/spec/behaviour.md`, section 7.8).
     fn may_announce(&self, old: &NetOptions, new: &NetOptions) -> Result<(), AdminError> {
         let any = |is: fn(ConnState) -> bool| self.volumes.values().any(|v| is(v.state.conn));
-        if !self.net.greeted {
+        if !self.net.link.is_greeted() {
             // What it says next would be compared with what it cannot know.
             return Err(AdminError::State(StateError::InTransientState));
         }

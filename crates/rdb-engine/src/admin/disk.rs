@@ -5,10 +5,10 @@ use alloc::format;
 use replica_proto::UuidFlags;
 
 use super::{Asked, Stage};
+use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::state::{self, Change, ConnState, DiskState, Role, StateError};
 
@@ -21,7 +21,7 @@ impl<P: Payload> Resource<P> {
 
     fn detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
         let gone =
-            self.volume(nr).state.disk == DiskState::Diskless && self.volume(nr).disk.is_none();
+            self.volume(nr).state.disk == DiskState::Diskless && self.volume(nr).disk.is_empty();
         match stage {
             _ if gone => self.admin_done(Ok(())),
             Stage::Start if force => {
@@ -55,8 +55,8 @@ impl<P: Payload> Resource<P> {
     /// (L45) Beside a good disk, which goes on, the one that is being detached lacks from now on what is written.
     fn leave_to_the_peer(&mut self, nr: VolumeNr) {
         let goes_on = self.is_up() && self.volume(nr).state.pdsk == DiskState::UpToDate;
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            disk.left_to_peer = goes_on;
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+            disk.record.leave_to_peer(goes_on);
         }
     }
 
@@ -215,7 +215,8 @@ impl<P: Payload> Resource<P> {
         }
         let random = self.random();
         let is_primary = state.role == Role::Primary;
-        let just_created = self.disk_mut(nr).sb.uuids[0] & !1 == crate::generation::JUST_CREATED;
+        let just_created =
+            self.disk_mut(nr).record.ids().current & !1 == crate::generation::JUST_CREATED;
         let skip = state.conn == ConnState::Connected && just_created && clear_bitmap;
         if !skip && state.conn != ConnState::StandAlone {
             self.admin_refused(
@@ -225,15 +226,15 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let disk = self.disk_mut(nr);
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         ids.rotate_bitmap(0);
         ids.new_current(random, is_primary);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         self.volume_mut(nr).exposed_uuid = ids.current;
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.set_stage(Stage::Durable);
         if clear_bitmap {
-            self.disk_mut(nr).al_suspended = false;
+            self.disk_mut(nr).resume_log();
             // Identifiers first: a crash in between leaves too many bits, never too few (T23).
             self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
             self.md(nr, MdKind::ClearAllPages, Then::Nothing);
@@ -247,9 +248,9 @@ impl<P: Payload> Resource<P> {
         if clear_bitmap && state.conn == ConnState::Connected {
             self.send_uuids_with(nr, UuidFlags::SKIP_INITIAL_SYNC);
             let disk = self.disk_mut(nr);
-            let mut ids = disk.ids();
+            let mut ids = disk.record.ids();
             ids.bitmap = 0;
-            disk.set_ids(ids);
+            disk.record.set_ids(ids);
             if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
                 // It takes them and does not answer. The end of a resync from it would bring back what it had before.
                 peer.ids = ids;

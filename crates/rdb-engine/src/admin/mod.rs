@@ -12,10 +12,10 @@ use alloc::vec::Vec;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
+use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
-use crate::ids::{AdminId, Time, VolumeNr};
-use crate::metadata::Then;
+use crate::ids::{AdminId, Session, Time, VolumeNr};
 use crate::resource::Resource;
 use crate::rules::packets::Past;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError, VolumeState};
@@ -89,7 +89,7 @@ struct Ask {
     /// `None`: the connection.
     volume: Option<VolumeNr>,
     reply: Option<i32>,
-    connection: u32,
+    session: Session,
 }
 
 /// Answers that nobody waits for any more.
@@ -135,6 +135,14 @@ impl Admin {
     pub(crate) fn orders_sync(&self, nr: VolumeNr) -> bool {
         let command = self.current.as_ref().map(|op| &op.command);
         matches!(command, Some(&Command::Invalidate { volume }) if volume == nr)
+    }
+
+    /// Whether a disk is being attached to this volume: the command has begun, and is not answered.
+    pub(crate) fn attaches(&self, nr: VolumeNr) -> bool {
+        self.current.as_ref().is_some_and(|op| {
+            let attach = matches!(op.command, Command::Attach { volume, .. } if volume == nr);
+            attach && op.stage == Stage::Attaching
+        })
     }
 
     /// Whether the peer has been asked for that, and has not answered.
@@ -212,23 +220,21 @@ impl<P: Payload> Resource<P> {
     /// Whether a change of ours waits for the peer's word. The peer may have made it already.
     pub(crate) fn asks_peer(&self) -> bool {
         let ask = self.admin.ask.as_ref();
-        let current = ask.is_some_and(|ask| ask.connection == self.net.connection);
+        let current = ask.is_some_and(|ask| ask.session == self.net.session);
         current || !self.admin.owed.is_empty()
     }
 
     pub(crate) fn admin_done(&mut self, result: Result<(), AdminError>) {
         if let Some(op) = self.admin.current.take() {
             self.admin.held_open = None;
-            let connection = self.net.connection;
-            let is_open = |ask: &Ask| ask.reply.is_none() && ask.connection == connection;
+            let session = self.net.session;
+            let is_open = |ask: &Ask| ask.reply.is_none() && ask.session == session;
             if let Some(ask) = self.admin.ask.take().filter(is_open) {
                 let owed = self.admin.owed.entry(ask.volume).or_default();
                 owed.answers += 1;
                 owed.detach |= matches!(op.command, Command::Detach { .. });
             }
-            self.emit(Effect::ClearTimer {
-                timer: Timer::Admin,
-            });
+            self.clear_timer(Timer::Admin);
             self.emit(Effect::AdminDone { id: op.id, result });
         }
     }
@@ -282,12 +288,12 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn admin_connection_lost(&mut self) {
         self.admin_ready(Stage::Ping);
         self.admin.owed.clear();
-        let connection = self.net.connection;
+        let session = self.net.session;
         if self
             .admin
             .ask
             .as_ref()
-            .is_some_and(|a| a.connection != connection)
+            .is_some_and(|a| a.session != session)
         {
             self.admin.ask = None; // decided without the peer now
         }
@@ -351,7 +357,7 @@ impl<P: Payload> Resource<P> {
                 disk,
                 options,
             } => {
-                if stage == Stage::Start && !self.net.state_sent {
+                if stage == Stage::Start && !self.net.link.is_exchanging() {
                     self.set_stage(Stage::Attaching);
                     self.start_attach(volume, disk, options);
                 }
@@ -388,7 +394,7 @@ impl<P: Payload> Resource<P> {
             Command::PauseSync { volume } => self.step_pause(volume, true),
             Command::ResumeSync { volume } => self.step_pause(volume, false),
             Command::DiskOptions { volume, options } => {
-                let Some(disk) = self.volume_mut(volume).disk.as_deref_mut() else {
+                let Some(disk) = self.volume_mut(volume).disk.get_mut() else {
                     return self.admin_refused(138, "the volume has no disk");
                 };
                 if disk.options.size_sectors != options.size_sectors {
@@ -479,11 +485,11 @@ impl<P: Payload> Resource<P> {
                     };
                 }
                 let (mask, val) = change.to_mask_val();
-                let connection = self.net.connection;
+                let session = self.net.session;
                 self.admin.ask = Some(Ask {
                     volume: Some(nr),
                     reply: None,
-                    connection,
+                    session,
                 });
                 let request = StateChange {
                     mask: StateWord(mask),
@@ -507,7 +513,7 @@ impl<P: Payload> Resource<P> {
         volume.state.conn = self.net.cstate;
         let is_up = self.is_up();
         // The peer hears of it now. If it has one of this number it will not say so again; see `peer_volumes.rs`.
-        volume.untold = is_up;
+        volume.peer.untold = is_up;
         self.volumes.insert(nr, volume);
         if is_up && self.has_told_of(nr) {
             self.exchange_anew(nr);
@@ -521,7 +527,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let state = volume.state;
         if state.disk != DiskState::Diskless
-            || volume.disk.is_some()
+            || !volume.disk.is_empty()
             || state.role != Role::Secondary
         {
             self.admin_refused(160, "the volume is Primary or has a disk");

@@ -30,7 +30,7 @@ impl<P: Payload> Resource<P> {
         if fate(kind(&op.command), progress(op, asks)) == Fate::Ends {
             let nr = command_volume(&op.command);
             // An end of the connection is not what was asked for any more.
-            self.net.disconnect_sent = false;
+            self.net.link.leave(false);
             self.admin_done(Err(AdminError::Withdrawn));
             if let Some(nr) = nr.filter(|nr| self.volumes.contains_key(nr)) {
                 // The end of a resync may have waited for it.
@@ -71,7 +71,7 @@ impl<P: Payload> Resource<P> {
         let result = match self.volumes.get(&nr) {
             None => Err(AdminError::refused(127, format!("no volume {nr}"))),
             Some(volume) => {
-                if volume.attach.is_some() {
+                if self.admin.attaches(nr) {
                     self.log_volume(Level::Warn, nr, "the attach is given up by force");
                     let info = "given up: the disk was detached by force meanwhile";
                     self.attach_failed(nr, AdminError::refused(118, info));

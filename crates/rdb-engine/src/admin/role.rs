@@ -1,10 +1,10 @@
 //! `primary` and `secondary` (`docs/spec/behaviour.md`, sections 12.1 and 12.2).
 
 use super::{Asked, Stage};
+use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::{self, Change, ConnState, DiskState, Role, StateError};
@@ -75,10 +75,7 @@ impl<P: Payload> Resource<P> {
                 }
                 self.set_stage(Stage::Pause);
                 let at = self.now.plus_ms(self.net.ping_timeout_ms() + 100);
-                self.emit(Effect::SetTimer {
-                    timer: Timer::Admin,
-                    at,
-                });
+                self.set_timer(Timer::Admin, at);
             }
             Asked::Done(Err(error)) => {
                 if error != StateError::FailedByPeer {
@@ -108,10 +105,7 @@ impl<P: Payload> Resource<P> {
             _ => {
                 op.settled = false;
                 op.waits_since = Some((state, at));
-                self.emit(Effect::SetTimer {
-                    timer: Timer::Admin,
-                    at,
-                });
+                self.set_timer(Timer::Admin, at);
             }
         }
     }
@@ -125,9 +119,9 @@ impl<P: Payload> Resource<P> {
             );
         }
         self.net.discard_my_data = false;
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-            disk.flush_before_superblock();
+            disk.record.flush_before();
         }
         self.run_after();
         let volume = self.volume(nr);
@@ -141,20 +135,20 @@ impl<P: Payload> Resource<P> {
             // Users see the peer's data from now on, whatever a disk of ours held when it was last here.
             self.volume_mut(nr).exposed_uuid = peer.ids.current;
         }
-        let Some(disk) = self.volume(nr).disk.as_deref() else {
+        let Some(disk) = self.volume(nr).disk.get() else {
             self.set_stage(Stage::Durable);
             self.admin_ready(Stage::Durable);
             self.step_admin();
             return;
         };
-        let new_generation = forced || (lonely && disk.sb.uuids[1] == 0);
+        let new_generation = forced || (lonely && disk.record.ids().bitmap == 0);
         if new_generation {
             self.new_current_uuid(nr);
         }
         let disk = self.disk_mut(nr);
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         ids.set_primary_bit(true);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         let current = ids.current;
         self.volume_mut(nr).exposed_uuid = current;
         // The mark that this disk is a Primary's is durable before the first write (I2).
@@ -242,9 +236,9 @@ impl<P: Payload> Resource<P> {
         self.set_stage(Stage::Durable);
         if self.volume(nr).has_usable_disk() {
             let disk = self.disk_mut(nr);
-            let mut ids = disk.ids();
+            let mut ids = disk.record.ids();
             ids.set_primary_bit(false);
-            disk.set_ids(ids);
+            disk.record.set_ids(ids);
             let then = self.then_admin();
             self.md(nr, MdKind::SUPERBLOCK, then);
         } else {

@@ -4,11 +4,11 @@ use alloc::format;
 
 use replica_proto::Uuids;
 
+use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::generation::{GenerationIds, PeerIds, same};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
 use crate::state::{self, Change, ConnState, DiskState, Role};
@@ -42,7 +42,7 @@ impl<P: Payload> Resource<P> {
                 Some(format!(
                     "Can only connect to data with current UUID={exposed:016X}"
                 ))
-            } else if self.volume(nr).source_open {
+            } else if self.volume(nr).peer.source_open {
                 Some("the peer's disk lacks writes that only our own disk has".into())
             } else {
                 None
@@ -76,11 +76,11 @@ impl<P: Payload> Resource<P> {
             && state.pdsk == DiskState::UpToDate
         {
             let volume = self.volume_mut(nr);
-            let own = volume.disk.as_deref().map(|disk| disk.ids().current);
+            let own = volume.disk.get().map(|disk| disk.record.ids().current);
             let other = own.is_some_and(|own| !same(own, uuids.current));
             volume.peer.moved_on = other.then_some(uuids.current);
         }
-        let shared = self.volume(nr).loss_unrecorded;
+        let shared = self.volume(nr).peer.loss_unrecorded;
         if shared.is_some_and(|shared| !same(shared, uuids.current)) {
             self.loss_settled(nr, true);
         }
@@ -94,7 +94,7 @@ impl<P: Payload> Resource<P> {
         let exposed = volume.exposed_uuid;
         let crashed_primary = uuids.flags.bits() & PeerIds::FLAG_CRASHED_PRIMARY != 0;
         let shared = exposed != 0 && same(volume.lost_beside, exposed);
-        shared && same(uuids.bitmap, exposed) && !crashed_primary && !volume.source_open
+        shared && same(uuids.bitmap, exposed) && !crashed_primary && !volume.peer.source_open
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.
@@ -103,13 +103,13 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             return false;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         if ids.current & !1 != crate::generation::JUST_CREATED {
             return false;
         }
         ids.skip_initial_sync(current, is_primary);
-        disk.set_ids(ids);
-        disk.al_suspended = false;
+        disk.record.set_ids(ids);
+        disk.resume_log();
         self.log_volume(
             Level::Info,
             nr,
@@ -134,10 +134,10 @@ impl<P: Payload> Resource<P> {
         let random = self.random();
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
-        let Some(disk) = volume.disk.as_deref_mut() else {
+        let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         if let Some(old) = ids.new_current(random, is_primary) {
             self.log_volume(
                 Level::Warn,
@@ -149,10 +149,10 @@ impl<P: Payload> Resource<P> {
         volume.exposed_uuid = ids.current;
         volume.completions_held += 1;
         let disk = self.disk_mut(nr);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         if !is_primary {
             // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-            disk.flush_before_superblock();
+            disk.record.flush_before();
         }
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);

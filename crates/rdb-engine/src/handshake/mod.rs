@@ -23,11 +23,11 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let attached = volume
             .disk
-            .as_ref()
+            .get()
             .filter(|_| volume.state.disk >= DiskState::Negotiating);
-        let logical = attached.map_or(512, |d| d.info.logical_block_bytes);
+        let logical = attached.map_or(512, |d| d.logical_block_bytes());
         let sizes = Sizes {
-            d_size: attached.map_or(0, |d| d.layout.usable_sectors),
+            d_size: attached.map_or(0, |d| d.usable_sectors()),
             u_size: attached.map_or(0, |d| d.options.size_sectors),
             c_size: if ask { 0 } else { volume.size },
             max_bio_size: crate::REQUEST_MAX_BYTES,
@@ -37,7 +37,7 @@ impl<P: Payload> Resource<P> {
                 physical_block_size: logical,
                 logical_block_size: logical,
                 io_min: logical,
-                discard_enabled: attached.is_some_and(|d| d.info.can_discard),
+                discard_enabled: attached.is_some_and(|d| d.can_discard()),
                 ..QueueLimits::default()
             }),
         };
@@ -55,16 +55,17 @@ impl<P: Payload> Resource<P> {
         if volume.state.disk < DiskState::Negotiating {
             return;
         }
-        let Some(disk) = volume.disk.as_deref() else {
+        let Some(disk) = volume.disk.get() else {
             return;
         };
-        let ids = disk.ids();
+        let ids = disk.record.ids();
         let bits = disk.bitmap.count_set();
         let mut flags = extra;
         flags.set(UuidFlags::DISCARD_MY_DATA, discard);
         flags.set(UuidFlags::CRASHED_PRIMARY, volume.crashed_primary);
         let attaching_bad = volume.state.disk == DiskState::Negotiating
             && volume
+                .peer
                 .negotiated
                 .is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
         flags.set(UuidFlags::INCONSISTENT, attaching_bad);

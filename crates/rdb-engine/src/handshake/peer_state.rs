@@ -49,11 +49,6 @@ impl<P: Payload> Resource<P> {
             self.protocol_error(format!("volume {nr}: P_STATE {:#010x}: {wrong}", word.0));
             return;
         }
-        let exchanges = matches!(packet.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
-        if exchanges && own.disk < DiskState::Negotiating {
-            // It has decided with a disk of ours that is gone meanwhile, and acts on it until it hears of that.
-            self.volume_mut(nr).peer.past |= Past::TOLD;
-        }
         self.release_first_state(nr);
         if packet.disk != DiskState::UpToDate {
             self.volume_mut(nr).peer.write_failed = false;
@@ -90,6 +85,13 @@ impl<P: Payload> Resource<P> {
             Meaning::Told(told) => told,
         };
         self.take_over(nr, packet, peer_ids, told);
+        let exchanges = matches!(packet.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
+        let takes_part = self.volume(nr).state.conn != ConnState::Connected;
+        if exchanges && own.disk <= DiskState::Negotiating && !takes_part {
+            // It has decided with a disk of ours that is gone meanwhile, and acts on it until it hears of that; the next disk
+            // may be here already.
+            self.volume_mut(nr).peer.past |= Past::TOLD;
+        }
     }
 
     /// What the peer's disk is, after a look at its generations if that is being negotiated. Nothing if they are not known,
@@ -116,14 +118,14 @@ impl<P: Payload> Resource<P> {
     /// Compares generations if it is time, and takes the peer's state over.
     fn take_over(&mut self, nr: VolumeNr, packet: VolumeState, ids: Option<PeerIds>, told: Told) {
         let own = self.volume(nr).state;
-        let due = self.volume(nr).consider_resync;
+        let due = self.volume(nr).peer.consider_resync;
         let mut told = told;
         // Without a peer's disk there is nothing to compare; with one, its generations must have been looked at.
         let mut compared = packet.disk < DiskState::Negotiating;
         if let Some(ids) = ids
             && rules::peer_state::compares(own, packet, due)
         {
-            self.volume_mut(nr).consider_resync = false;
+            self.volume_mut(nr).peer.consider_resync = false;
             compared = true;
             let outcome = self.decide(nr, &ids, packet, told.pdsk);
             match self.on_decision(nr, packet, outcome) {
@@ -138,7 +140,7 @@ impl<P: Payload> Resource<P> {
             told.conn = ConnState::Connected;
         }
         let own = self.volume(nr).state;
-        let negotiated = self.volume(nr).negotiated.filter(|_| compared);
+        let negotiated = self.volume(nr).peer.negotiated.filter(|_| compared);
         let change = rules::peer_state::change(own, packet, told, negotiated.map(|(disk, _)| disk));
         let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
         if let Err(error) = self.change(nr, change, !establishes) {
@@ -238,7 +240,7 @@ impl<P: Payload> Resource<P> {
         if state.disk != DiskState::Negotiating || state.role != Role::Primary {
             return false;
         }
-        let current = volume.disk.as_deref().map(|disk| disk.ids().current);
+        let current = volume.disk.get().map(|disk| disk.record.ids().current);
         let older = current.and_then(|current| self.lacks_what_users_saw(nr, current));
         let Some(text) = older else {
             return false;
@@ -257,25 +259,25 @@ impl<P: Payload> Resource<P> {
         peer_disk: DiskState,
     ) -> Outcome {
         let volume = self.volume(nr);
-        let Some(disk) = volume.disk.as_deref() else {
+        let Some(disk) = volume.disk.get() else {
             return Outcome::Connected;
         };
         let options = self.net.options.clone().unwrap_or_default();
         let state = volume.state;
-        let own_disk = match (state.disk, volume.negotiated) {
+        let own_disk = match (state.disk, volume.peer.negotiated) {
             (DiskState::Negotiating, Some((disk, _))) => disk,
             (disk, _) => disk,
         };
         let crashes = !self.planted(crate::Bug::NoRuleForCrashes);
         let inputs = DecisionInputs {
-            own: disk.ids(),
+            own: disk.record.ids(),
             peer: *peer,
             compare: CompareInputs {
                 own_crashed: crashes && volume.crashed_primary,
                 peer_crashed: crashes && peer.crashed_primary(),
                 own_primary: state.role == Role::Primary,
                 peer_primary: packet.role == Role::Primary,
-                resolve_conflicts: self.net.resolve_conflicts,
+                resolve_conflicts: self.net.link.resolves_conflicts(),
                 version: self.net.wire.version.0,
                 wsame: self
                     .net
@@ -310,7 +312,7 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Warn, nr, format!("event {handler}"));
         }
         if let Some(ids) = decision.own_correction {
-            self.disk_mut(nr).set_ids(ids);
+            self.disk_mut(nr).record.set_ids(ids);
         }
         if let Some(ids) = decision.peer_correction
             && let Some(peer) = &mut self.volume_mut(nr).peer.ids

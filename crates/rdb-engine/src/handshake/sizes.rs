@@ -4,10 +4,10 @@ use alloc::format;
 
 use replica_proto::{DdsFlags, Sizes};
 
+use crate::disk::{MdKind, Then};
 use crate::effect::{DeviceSpec, Effect, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 use crate::rules::{
     self,
@@ -21,7 +21,6 @@ impl<P: Payload> Resource<P> {
     /// P_SIZES: what may follow from it is said by [`rules::sizes`].
     pub(crate) fn on_sizes(&mut self, nr: VolumeNr, sizes: &Sizes) {
         let volume = self.volume_mut(nr);
-        volume.peer_sizes_seen = true;
         let old_size = volume.size;
         if sizes.d_size == 0 {
             self.release_first_state(nr);
@@ -86,19 +85,18 @@ impl<P: Payload> Resource<P> {
         let state = volume.state;
         let attached = volume
             .disk
-            .as_deref()
+            .get()
             .filter(|_| state.disk >= DiskState::Negotiating);
         let (usable, own_user) = attached.map_or((None, 0), |disk| {
-            (Some(disk.layout.usable_sectors), disk.options.size_sectors)
+            (Some(disk.usable_sectors()), disk.options.size_sectors)
         });
         rules::sizes::Facts {
             state,
-            worth: match (state.disk, volume.negotiated) {
+            worth: match (state.disk, volume.peer.negotiated) {
                 (DiskState::Negotiating, Some((disk, _))) => disk,
                 (disk, _) => disk,
             },
-            moving: volume.attach.is_some() && attached.is_none()
-                || volume.disk.is_some() && attached.is_none(),
+            moving: !volume.disk.is_empty() && attached.is_none(),
             usable,
             user: own_user,
             size: volume.size,
@@ -138,7 +136,7 @@ impl<P: Payload> Resource<P> {
         let grows = size > volume.size;
         volume.size = size;
         let is_primary = volume.state.role == Role::Primary;
-        if volume.disk.is_some() {
+        if volume.disk.get().is_some() {
             let full = MdFlags::FULL_SYNC;
             self.disk_mut(nr).bitmap.resize(size, set_new);
             // At every instant the disk has a bitmap that is right, or says that everything is out of sync (I10).
@@ -166,7 +164,7 @@ impl<P: Payload> Resource<P> {
             );
         }
         self.log_volume(Level::Info, nr, format!("size = {} KB", size / 2));
-        if is_primary && !(grows && self.volume(nr).disk.is_some()) {
+        if is_primary && !(grows && self.volume(nr).disk.get().is_some()) {
             self.announce_device(nr);
         }
     }
@@ -174,10 +172,7 @@ impl<P: Payload> Resource<P> {
     /// The front end learns the device, or its new size.
     pub(crate) fn announce_device(&mut self, nr: VolumeNr) {
         let volume = self.volume(nr);
-        let logical_block_bytes = volume
-            .disk
-            .as_ref()
-            .map_or(512, |d| d.info.logical_block_bytes);
+        let logical_block_bytes = volume.disk.get().map_or(512, |d| d.logical_block_bytes());
         let device = DeviceSpec {
             size_sectors: volume.size,
             logical_block_bytes,
@@ -201,7 +196,7 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).grew_while_detached = false;
         self.log_volume(Level::Info, nr, "Resync of new storage after online grow");
         let source = if state.role == state.peer {
-            self.net.resolve_conflicts
+            self.net.link.resolves_conflicts()
         } else {
             state.role == Role::Primary
         };

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use replica_proto::Packet;
 
-use super::Phase;
+use super::link::{Handshake, Step};
 use super::refusal::{Ending, Refusal, ending};
 use crate::config::Authentication;
 use crate::effect::Level;
@@ -35,8 +35,11 @@ impl<P: Payload> Resource<P> {
         if self.authentication().is_none() {
             return false;
         }
-        self.net.phase = Phase::Challenge;
-        let challenge = self.net.challenge.to_vec();
+        let Some(handshake) = self.net.link.handshake() else {
+            return false;
+        };
+        handshake.begin_challenge();
+        let challenge = handshake.challenge().to_vec();
         self.send(VolumeNr(0), Packet::AuthChallenge(challenge), None);
         true
     }
@@ -46,20 +49,22 @@ impl<P: Payload> Resource<P> {
             self.authentication_failed("its challenge is too short");
             return;
         }
-        if challenge[..64] == self.net.challenge {
+        let Some(handshake) = self.net.link.handshake() else {
+            return;
+        };
+        if challenge[..64] == *handshake.challenge() {
             self.on_challenge_reflected();
             return;
         }
-        self.net.peer_challenge = challenge;
-        self.net.phase = Phase::Response;
-        if !self.net.called {
+        handshake.take_challenge(challenge);
+        if !handshake.was_called() {
             self.answer_challenge();
         }
     }
 
     /// The peer sent a challenge of our own.
     pub(crate) fn on_challenge_reflected(&mut self) {
-        if matches!(self.net.phase, Phase::Challenge | Phase::Response) {
+        if matches!(self.net.link.step(), Some(Step::Challenge | Step::Response)) {
             self.authentication_failed(
                 "it sent a challenge of our own, as one does who does not know the secret",
             );
@@ -67,7 +72,10 @@ impl<P: Payload> Resource<P> {
     }
 
     fn answer_challenge(&mut self) {
-        let challenge = core::mem::take(&mut self.net.peer_challenge);
+        let Some(handshake) = self.net.link.handshake() else {
+            return;
+        };
+        let challenge = handshake.answer_challenge();
         let Some(auth) = self.authentication() else {
             return;
         };
@@ -76,16 +84,18 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(super) fn on_response(&mut self, response: &[u8]) {
+        let Some(challenge) = self.net.link.handshake().map(|h| *h.challenge()) else {
+            return;
+        };
         let Some(auth) = self.authentication() else {
             return;
         };
         let algorithm = auth.algorithm;
-        if !algorithm.verify(auth.secret.as_bytes(), &self.net.challenge, response) {
+        if !algorithm.verify(auth.secret.as_bytes(), &challenge, response) {
             self.authentication_failed("its answer to our challenge is wrong");
             return;
         }
-        self.net.proven = true;
-        if self.net.called {
+        if self.net.link.handshake().is_some_and(Handshake::prove) {
             self.answer_challenge();
         }
         let text = format!("Peer authenticated using {} HMAC", algorithm.name());
@@ -120,7 +130,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(super) fn end_refused(&mut self, refusal: Refusal) {
-        match ending(refusal, self.net.proven) {
+        match ending(refusal, self.net.link.is_proven()) {
             Ending::StandAlone => {
                 self.log(Level::Error, "Discarding network configuration.");
                 self.go_standalone();

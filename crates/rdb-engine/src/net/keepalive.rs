@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use replica_proto::{Packet, Socket};
 
-use super::{Phase, PingWaiter};
-use crate::effect::{Cause, Effect, Level};
-use crate::event::{Payload, Timer};
+use super::PingWaiter;
+use crate::effect::{Cause, Level};
+use crate::event::{ConnTimer, Payload};
 use crate::ids::{Time, VolumeNr};
 use crate::resource::Resource;
 use crate::rules::expulsion;
@@ -35,10 +35,7 @@ impl<P: Payload> Resource<P> {
         if self.net.ping_sent_at.is_none() {
             self.net.ping_sent_at = Some(self.now);
             let at = self.now.plus_ms(self.net.ping_timeout_ms());
-            self.emit(Effect::SetTimer {
-                timer: Timer::Keepalive,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Keepalive, at);
         }
     }
 
@@ -54,10 +51,7 @@ impl<P: Payload> Resource<P> {
             let at = self
                 .now
                 .plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Keepalive,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Keepalive, at);
         }
         let acked = self.net.pings_acked;
         let mut due = Vec::new();
@@ -80,7 +74,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn on_keepalive_timer(&mut self) {
-        if self.net.phase != Phase::Up {
+        if !self.is_up() {
             return;
         }
         let now = self.now;
@@ -94,19 +88,13 @@ impl<P: Payload> Resource<P> {
                 self.lose_connection(ConnState::NetworkFailure);
             } else {
                 let at = self.net.last_received.plus_ms(limit);
-                self.emit(Effect::SetTimer {
-                    timer: Timer::Keepalive,
-                    at,
-                });
+                self.set_conn_timer(ConnTimer::Keepalive, at);
             }
         } else if quiet_ms >= interval {
             self.ping(None);
         } else {
             let at = self.net.last_received.plus_ms(interval);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Keepalive,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Keepalive, at);
         }
     }
 
@@ -119,10 +107,7 @@ impl<P: Payload> Resource<P> {
         if limit > 0 && !self.net.blocks_watched {
             self.net.blocks_watched = true;
             let at = self.now.plus_ms(limit);
-            self.emit(Effect::SetTimer {
-                timer: Timer::BlockTimeout,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
     }
 
@@ -163,10 +148,7 @@ impl<P: Payload> Resource<P> {
         }
         if let Some(at) = next {
             self.net.blocks_watched = true;
-            self.emit(Effect::SetTimer {
-                timer: Timer::BlockTimeout,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
     }
 
@@ -182,7 +164,7 @@ impl<P: Payload> Resource<P> {
 
     /// A socket took nothing for a whole timeout.
     pub(crate) fn on_send_stalled(&mut self, socket: Socket) {
-        if self.net.phase != Phase::Up {
+        if !self.is_up() {
             return;
         }
         if socket == Socket::Meta {

@@ -9,6 +9,7 @@
 
 mod authentication;
 mod keepalive;
+mod link;
 mod refusal;
 pub(crate) mod settings;
 pub(crate) mod teardown;
@@ -20,13 +21,15 @@ use alloc::vec::Vec;
 
 use replica_proto::{ConnFlags, ConnectionFeatures, Features, Packet, Socket, WireContext};
 
+pub(crate) use self::link::Link;
+use self::link::{Handshake, Step};
 use self::refusal::Refusal;
 use self::settings::{Comparison, PeerSettings};
 use crate::bitmap_exchange::{BitmapIn, BitmapOut};
 use crate::config::{NetOptions, Protocol};
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
-use crate::ids::{SendTag, Time, VolumeNr};
+use crate::effect::{ConnEffect, Level};
+use crate::event::{ConnTimer, Payload};
+use crate::ids::{ConnId, SendTag, Session, Time, VolumeNr};
 use crate::integrity::Integrity;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -43,25 +46,16 @@ pub(crate) const DEFERRED_ANSWERS_MAX: u32 = 1024;
 
 /// The resource's connection.
 pub(crate) struct Net<P> {
+    /// Which of the connections it is, and in which of its lives. Without it I/O of an old one would count in the present one.
+    pub(crate) session: Session,
     /// `None` while StandAlone without configuration.
     pub(crate) options: Option<NetOptions>,
     /// The connection's part of the state: at most WFReportParams.
     pub(crate) cstate: ConnState,
-    pub(crate) phase: Phase,
+    pub(crate) link: Link,
     pub(crate) wire: WireContext,
     /// The digests of data in both directions.
     pub(crate) integrity: Integrity,
-    /// This node accepted the meta socket: it decides ties (`docs/spec/behaviour.md`, section 7.3).
-    pub(crate) resolve_conflicts: bool,
-    /// This node accepted the data socket.
-    called: bool,
-    challenge: [u8; 64],
-    /// The peer's challenge, not answered yet.
-    peer_challenge: Vec<u8>,
-    /// The peer of this connection has answered our challenge.
-    proven: bool,
-    /// A volume was Connected in this connection.
-    pub(crate) fruitful: bool,
     /// Why there is no connection, unless there is one.
     pub(crate) trouble: Option<Troubled>,
     /// The last conflict of the nodes' data, or users, that a handshake came to. Set by it, cleared by one that ends well: a new
@@ -79,16 +73,8 @@ pub(crate) struct Net<P> {
     pub(crate) peer_settings: Option<PeerSettings>,
     /// The digests by which resyncs and verifies compare blocks.
     pub(crate) comparison: Comparison,
-    /// The peer's settings have come, and fit.
-    pub(crate) greeted: bool,
-    /// Own parameters are sent, and not every volume has left WFReportParams.
-    pub(crate) state_sent: bool,
     /// Volumes of which the peer has told and that were not there.
     pub(crate) told_of: BTreeSet<VolumeNr>,
-    /// A graceful disconnect is asked for: end of file is expected.
-    pub(crate) disconnect_sent: bool,
-    /// Counts connections, so that I/O of an old one is told from the present.
-    pub(crate) connection: u32,
     /// The peer marks writes that need everything before them durable.
     pub(crate) explicit_flush: bool,
 
@@ -103,14 +89,16 @@ pub(crate) struct Net<P> {
     pings_acked: u64,
     ping_waiters: Vec<(u64, PingWaiter)>,
     ko_left: u32,
-    pub(crate) up_since: Time,
+    /// Since when the present connection, or the last one, has sent parameters; nothing if it has not come so far. Set then,
+    /// cleared by the next pair. Without it two nodes that cannot stand each other would connect a thousand times a second.
+    pub(crate) up_since: Option<Time>,
 
     /// Our writes at the peer.
     pub(crate) log: TransferLog,
     /// The peer's writes here.
     pub(crate) epochs: MirrorEpochs,
     /// The connection they belong to: they outlive it until all its writes have ended.
-    pub(crate) epochs_of: u32,
+    pub(crate) epochs_of: Session,
     /// Flushes that wait for the peer's barriers.
     pub(crate) flushes_waiting: u32,
     pub(crate) bitmap_out: Option<BitmapOut>,
@@ -119,27 +107,6 @@ pub(crate) struct Net<P> {
     pub(crate) deferred: VecDeque<(VolumeNr, Packet, Option<P>, Option<SendTag>)>,
     /// How many of them the peer has asked for that hold no buffer, which the driver would bound.
     pub(crate) deferred_answers: u32,
-    /// The sockets are gone; volumes still finish what they received.
-    cleaning_up: bool,
-    /// The last connection came as far as parameters.
-    was_up: bool,
-}
-
-/// How far a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// No sockets wanted.
-    Closed,
-    /// The driver pairs sockets.
-    Pairing,
-    /// P_CONNECTION_FEATURES is sent.
-    Features,
-    /// P_AUTH_CHALLENGE is sent, the peer's is awaited.
-    Challenge,
-    /// The peer's P_AUTH_RESPONSE is awaited; ours is sent, unless we were called.
-    Response,
-    /// Parameters are sent; ordinary traffic.
-    Up,
 }
 
 /// Who waits for an answered ping.
@@ -154,19 +121,13 @@ pub(crate) enum PingWaiter {
 }
 
 impl<P> Net<P> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(id: ConnId) -> Self {
         Net {
             options: None,
             cstate: ConnState::StandAlone,
-            phase: Phase::Closed,
+            link: Link::Down,
             wire: WireContext::initial(),
             integrity: Integrity::default(),
-            resolve_conflicts: false,
-            called: false,
-            challenge: [0; 64],
-            peer_challenge: Vec::new(),
-            proven: false,
-            fruitful: false,
             trouble: None,
             conflict: None,
             refusals: 0,
@@ -176,11 +137,8 @@ impl<P> Net<P> {
             peer_dry_run: false,
             peer_settings: None,
             comparison: Comparison::default(),
-            greeted: false,
-            state_sent: false,
             told_of: BTreeSet::new(),
-            disconnect_sent: false,
-            connection: 0,
+            session: Session { of: id, nr: 0 },
             explicit_flush: false,
             last_received: Time(0),
             ping_sent_at: None,
@@ -190,17 +148,15 @@ impl<P> Net<P> {
             pings_acked: 0,
             ping_waiters: Vec::new(),
             ko_left: 0,
-            up_since: Time(0),
+            up_since: None,
             log: TransferLog::default(),
             epochs: MirrorEpochs::default(),
-            epochs_of: 0,
+            epochs_of: Session { of: id, nr: 0 },
             flushes_waiting: 0,
             bitmap_out: None,
             bitmap_in: None,
             deferred: VecDeque::new(),
             deferred_answers: 0,
-            cleaning_up: false,
-            was_up: false,
         }
     }
 
@@ -253,62 +209,46 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let net = &mut self.net;
-        net.phase = Phase::Pairing;
+        net.link = Link::Pairing;
         net.wire = WireContext::initial();
         net.integrity = Integrity::default();
-        net.disconnect_sent = false;
         net.peer_dry_run = false;
         let wire = net.wire;
-        self.emit(Effect::SetWire(wire));
-        self.emit(Effect::OpenConnection);
+        self.emit_conn(ConnEffect::SetWire(wire));
+        self.emit_conn(ConnEffect::Open);
     }
 
     pub(crate) fn on_paired(&mut self, resolve_conflicts: bool, called: bool, challenge: [u8; 64]) {
-        if self.net.phase != Phase::Pairing {
+        if !matches!(self.net.link, Link::Pairing) {
             return;
         }
         let now = self.now;
         self.own_address_serves();
         let net = &mut self.net;
-        net.resolve_conflicts = resolve_conflicts;
-        net.called = called;
-        net.challenge = challenge;
-        net.peer_challenge.clear();
-        net.proven = false;
-        net.fruitful = false;
-        net.phase = Phase::Features;
-        net.greeted = false;
-        net.connection = net.connection.wrapping_add(1);
+        net.link = Link::Handshake(Handshake::new(resolve_conflicts, called, challenge));
+        net.session = net.session.next();
         net.last_received = now;
         net.ping_sent_at = None;
         net.pings_sent = 0;
         net.pings_acked = 0;
         net.ping_waiters.clear();
         net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
-        net.up_since = now;
+        net.up_since = None;
         net.epochs = MirrorEpochs::default();
-        net.epochs_of = net.connection;
+        net.epochs_of = net.session;
         for volume in self.volumes.values_mut() {
-            // What a lost peer has written and no flush made durable: its barrier was not acknowledged, so the writer has
-            // marked it. The barriers of this connection say nothing of it.
-            volume.mirror_unflushed = false;
+            volume.peer.connection_begins();
         }
         let net = &mut self.net;
         let at = now.plus_ms(4 * net.ping_timeout_ms());
-        self.emit(Effect::SetTimer {
-            timer: Timer::Handshake,
-            at,
-        });
+        self.set_conn_timer(ConnTimer::Handshake, at);
         let ours = self.our_features();
         self.send(VolumeNr(0), Packet::ConnectionFeatures(ours), None);
     }
 
     /// The peer did not say what it must within 4 x ping-timeout.
     pub(crate) fn on_handshake_timer(&mut self) {
-        if matches!(
-            self.net.phase,
-            Phase::Features | Phase::Challenge | Phase::Response
-        ) {
+        if self.net.link.step().is_some() {
             self.log(Level::Warn, "the peer did not finish the handshake in time");
             self.lose_connection(ConnState::NetworkFailure);
             return;
@@ -330,19 +270,19 @@ impl<P: Payload> Resource<P> {
     }
 
     /// Packets of the phases before parameters are sent.
-    pub(crate) fn on_handshake_packet(&mut self, packet: Packet) {
-        match (self.net.phase, packet) {
-            (Phase::Features, Packet::ConnectionFeatures(peer)) => self.on_features(peer),
-            (Phase::Challenge, Packet::AuthChallenge(challenge)) => self.on_challenge(challenge),
-            (Phase::Response, Packet::AuthResponse(response)) => self.on_response(&response),
-            (Phase::Features, packet) => {
+    pub(crate) fn on_handshake_packet(&mut self, step: Step, packet: Packet) {
+        match (step, packet) {
+            (Step::Features, Packet::ConnectionFeatures(peer)) => self.on_features(peer),
+            (Step::Challenge, Packet::AuthChallenge(challenge)) => self.on_challenge(challenge),
+            (Step::Response, Packet::AuthResponse(response)) => self.on_response(&response),
+            (Step::Features, packet) => {
                 let text = format!(
                     "expected ConnectionFeatures packet, received: {}",
                     packet.name()
                 );
                 self.refuse(Refusal::Dialect, text);
             }
-            (Phase::Challenge, packet) => {
+            (Step::Challenge, packet) => {
                 let text = format!("expected AuthChallenge packet, received: {}", packet.name());
                 self.authentication_failed(text);
             }
@@ -367,7 +307,7 @@ impl<P: Payload> Resource<P> {
                 let known = features & Features::all();
                 self.net.wire = WireContext::agreed(version, known);
                 let wire = self.net.wire;
-                self.emit(Effect::SetWire(wire));
+                self.emit_conn(ConnEffect::SetWire(wire));
                 let text =
                     format!("Handshake successful: Agreed network protocol version {version}");
                 self.log(Level::Info, text);
@@ -393,8 +333,7 @@ impl<P: Payload> Resource<P> {
         conn_flags.set(ConnFlags::DISCARD_MY_DATA, self.net.discard_my_data);
         conn_flags.set(ConnFlags::DRY_RUN, self.net.tentative);
         self.net.discard_sent = core::mem::take(&mut self.net.discard_my_data);
-        self.net.state_sent = true;
-        self.net.phase = Phase::Up;
+        self.net.link.come_up();
         self.net.comparison = Comparison::configured(&options);
         let params = Self::own_params(&options, conn_flags);
         self.send(VolumeNr(0), Packet::Protocol(params), None);
@@ -408,20 +347,15 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let now = self.now;
-        self.net.up_since = now;
+        self.net.up_since = Some(now);
         let at = now.plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
-        self.emit(Effect::SetTimer {
-            timer: Timer::Keepalive,
-            at,
-        });
+        self.set_conn_timer(ConnTimer::Keepalive, at);
     }
 
     /// Packets 2 to 5 of the initial exchange for one volume; also when it is added to a live connection.
     pub(crate) fn send_volume_parameters(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.seq = 0;
         volume.degraded = false;
-        volume.peer.ids = None;
         self.send_sync_param(nr);
         self.send_sizes(nr, false);
         self.send_uuids(nr);
@@ -444,14 +378,14 @@ impl<P: Payload> Resource<P> {
         payload: Option<P>,
         notify: Option<SendTag>,
     ) {
-        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+        if !self.net.link.has_sockets() {
             return; // the connection is gone; what was to be said does not matter any more
         }
         let handshake = matches!(
             packet,
             Packet::ConnectionFeatures(_) | Packet::AuthChallenge(_) | Packet::AuthResponse(_)
         );
-        if self.net.phase != Phase::Up && !handshake {
+        if !self.is_up() && !handshake {
             return; // of the last connection: metadata that was written meanwhile; this one will hear it in its turn
         }
         let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
@@ -465,7 +399,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let digest = self.digest_to_send(payload.as_ref());
-        self.emit(Effect::Send {
+        self.emit_conn(ConnEffect::Send {
             volume,
             packet,
             digest,

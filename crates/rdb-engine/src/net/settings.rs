@@ -113,7 +113,7 @@ impl<P: Payload> Resource<P> {
         let options = self
             .volume(nr)
             .disk
-            .as_ref()
+            .get()
             .map(|d| d.options.clone())
             .unwrap_or_default();
         let params = SyncParam {
@@ -143,7 +143,7 @@ impl<P: Payload> Resource<P> {
             self.refuse(Refusal::Settings, format!("incompatible {difference}"));
             return;
         }
-        self.net.greeted = true;
+        self.net.link.greet();
         self.net.peer_settings = Some(PeerSettings {
             params: peer.clone(),
             csums: algorithm_name(own.csums_alg),
@@ -296,7 +296,7 @@ impl<P: Payload> Resource<P> {
     /// The disk's options, with the pace of resyncs as the peer has told it: the administrator of either node may set it.
     pub(crate) fn options_in_effect(&self, nr: VolumeNr) -> Option<DiskOptions> {
         let volume = self.volume(nr);
-        let options = volume.disk.as_deref()?.options.clone();
+        let options = volume.disk.get()?.options.clone();
         let Some(pace) = &volume.peer.pace else {
             return Some(options);
         };

@@ -5,12 +5,11 @@ use alloc::string::String;
 
 use replica_proto::Socket;
 
-use super::Phase;
+use super::link::{Link, Step};
 use super::refusal::{Refusal, pause_ms};
-use crate::effect::{Effect, Level};
-use crate::event::{LossCause, Payload, Timer};
+use crate::effect::{ConnEffect, Level};
+use crate::event::{ConnTimer, LossCause, Payload};
 use crate::resource::Resource;
-use crate::rules::packets::Past;
 use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState};
 
@@ -19,10 +18,10 @@ pub(crate) const DISCONNECTED: &str = "disconnected on this node";
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_connection_lost(&mut self, socket: Socket, cause: LossCause) {
-        if matches!(self.net.phase, Phase::Closed | Phase::Pairing) {
+        if !self.net.link.has_sockets() {
             return;
         }
-        if self.net.disconnect_sent && matches!(cause, LossCause::Closed { .. }) {
+        if self.net.link.is_leaving() && matches!(cause, LossCause::Closed { .. }) {
             // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
             self.trouble(Trouble::Disconnected, DISCONNECTED);
             self.go_standalone();
@@ -40,7 +39,7 @@ impl<P: Payload> Resource<P> {
                 self.lose_connection(ConnState::BrokenPipe);
             }
             (Socket::Meta, LossCause::Closed { error }) => {
-                if !self.net.disconnect_sent {
+                if !self.net.link.is_leaving() {
                     let how = if error == 0 {
                         "closed by the peer"
                     } else {
@@ -71,7 +70,7 @@ impl<P: Payload> Resource<P> {
                 );
                 if socket == Socket::Meta && unknown_command {
                     self.end_refused(Refusal::UnknownPacket);
-                } else if self.net.phase == Phase::Features {
+                } else if self.net.link.step() == Some(Step::Features) {
                     self.end_refused(Refusal::Dialect); // what is no feature packet comes from no DRBD
                 } else {
                     let state = if socket == Socket::Data {
@@ -114,17 +113,14 @@ impl<P: Payload> Resource<P> {
 
     /// Both sockets go; what was on its way is settled (`docs/spec/behaviour.md`, section 7.7).
     fn close_connection(&mut self) {
-        if self.net.phase == Phase::Closed {
-            self.net.cleaning_up = true;
+        if matches!(self.net.link, Link::Down | Link::Draining) {
+            self.net.link = Link::Draining;
             return;
         }
         // The new data generation, if one is due, is under way before any write completes as not replicated.
         self.run_after();
-        self.net.was_up = self.net.phase == Phase::Up;
-        self.net.phase = Phase::Closed;
-        self.net.cleaning_up = true;
-        self.net.connection = self.net.connection.wrapping_add(1);
-        self.net.state_sent = false;
+        self.net.link = Link::Draining;
+        self.net.session = self.net.session.next();
         self.net.told_of.clear();
         self.net.peer_settings = None;
         self.net.bitmap_in = None;
@@ -133,70 +129,52 @@ impl<P: Payload> Resource<P> {
         self.net.deferred_answers = 0;
         self.net.ping_waiters.clear();
         self.net.ping_sent_at = None;
-        self.emit(Effect::CloseConnection);
+        self.emit_conn(ConnEffect::Close);
         self.net.blocks_watched = false;
         self.net.requests_watched = false;
         for timer in [
-            Timer::Handshake,
-            Timer::Keepalive,
-            Timer::RequestTimeout,
-            Timer::BlockTimeout,
+            ConnTimer::Handshake,
+            ConnTimer::Keepalive,
+            ConnTimer::RequestTimeout,
+            ConnTimer::BlockTimeout,
         ] {
-            self.emit(Effect::ClearTimer { timer });
+            self.clear_conn_timer(timer);
         }
         for nr in self.volume_numbers() {
-            self.resync_connection_lost(nr);
             let volume = self.volume_mut(nr);
-            volume.untold = false;
-            volume.peer.ids = None;
-            volume.peer.past = Past::empty();
-            volume.peer.disk_size = 0;
-            volume.peer.pace = None;
-            volume.peer.moved_on = None;
-            volume.peer.write_failed = false;
-            if core::mem::take(&mut volume.peer.wants_us_as_target) {
-                volume.hold_writes = volume.hold_writes.saturating_sub(1);
-            }
-            volume.peer.state_held = None;
-            volume.peer_sizes_seen = false;
-            volume.consider_resync = false;
-            volume.counters.peer_pending = 0;
-            volume.counters.unacked = 0;
-            for read in core::mem::take(&mut volume.reads_blocked).into_values() {
-                volume.peer_reads.end(read.bytes);
-            }
-            volume.peer_reads.forget_due();
+            volume.peer.connection_ended(&mut volume.held);
+            self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         }
         self.settle_transfer_log();
         for nr in self.volume_numbers() {
             self.md(
                 nr,
-                crate::metadata::MdKind::ChangedPages,
-                crate::metadata::Then::Nothing,
+                crate::disk::MdKind::ChangedPages,
+                crate::disk::Then::Nothing,
             );
-            self.retry_waiting(nr);
+            self.retry_blocked(nr);
         }
         self.admin_connection_lost();
     }
 
     /// Whether the sockets are closed and something that came over them is unfinished.
     pub(crate) fn is_draining(&self) -> bool {
-        self.net.cleaning_up && !self.peer_writes.is_empty()
+        matches!(self.net.link, Link::Draining) && !self.peer_writes.is_empty()
     }
 
     /// Goes on once nothing that the lost peer sent is unfinished. Says whether something happened.
     pub(crate) fn poll_net(&mut self) -> bool {
-        if !self.net.cleaning_up || !self.peer_writes.is_empty() {
+        if !matches!(self.net.link, Link::Draining) || !self.peer_writes.is_empty() {
             return false;
         }
         let for_good = self.net.cstate == ConnState::Disconnecting || self.net.options.is_none();
-        let unrecorded = |nr| self.volume(nr).has_usable_disk() && self.superblock_pending(nr);
+        let unrecorded = |nr| self.volume(nr).has_pending_record();
         if !for_good && self.volume_numbers().into_iter().any(unrecorded) {
             // (L7) A resync that begins under a generation that we told of and then forget, three times over, would take the
             // last one that both know from the peer's history.
             return false;
         }
-        self.net.cleaning_up = false;
+        self.net.link = Link::Down;
         self.log(Level::Info, "Connection closed");
         if for_good {
             self.finish_standalone();
@@ -208,7 +186,12 @@ impl<P: Payload> Resource<P> {
         {
             return true;
         }
-        if self.net.refusals > 0 || !self.net.was_up || self.now.ms_since(self.net.up_since) < 100 {
+        let now = self.now;
+        let was_brief = self
+            .net
+            .up_since
+            .is_none_or(|since| now.ms_since(since) < 100);
+        if self.net.refusals > 0 || was_brief {
             // A failure before the parameters were exchanged is tried again after a second (7.1), and so is one right
             // after: two nodes that cannot stand each other must not do so a thousand times a second.
             let connect_int = self.net.option(|o| o.connect_int_s, 10);
@@ -222,10 +205,7 @@ impl<P: Payload> Resource<P> {
                 self.log(Level::Info, text);
             }
             let at = self.now.plus_ms(pause);
-            self.emit(Effect::SetTimer {
-                timer: Timer::Reconnect,
-                at,
-            });
+            self.set_conn_timer(ConnTimer::Reconnect, at);
         } else {
             self.open_connection();
         }
@@ -233,16 +213,14 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn on_reconnect_timer(&mut self) {
-        if self.net.cstate == ConnState::Unconnected && self.net.phase == Phase::Closed {
+        if self.net.cstate == ConnState::Unconnected && matches!(self.net.link, Link::Down) {
             self.open_connection();
         }
     }
 
     /// Disconnecting → StandAlone: the configuration is forgotten.
     fn finish_standalone(&mut self) {
-        self.emit(Effect::ClearTimer {
-            timer: Timer::Reconnect,
-        });
+        self.clear_conn_timer(ConnTimer::Reconnect);
         let _ = self.change_connection(Change::conn(ConnState::StandAlone), true);
         self.net.options = None;
         self.net.discard_my_data = false;
@@ -251,6 +229,6 @@ impl<P: Payload> Resource<P> {
 
     /// Whether ordinary traffic is possible.
     pub(crate) fn is_up(&self) -> bool {
-        self.net.phase == Phase::Up
+        self.net.link.is_up()
     }
 }

@@ -5,12 +5,13 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
+use crate::disk::io::Io;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
-use crate::ids::VolumeNr;
-use crate::resource::{Io, Resource};
+use crate::ids::{Session, VolumeNr};
+use crate::peer_reads::{BlockedRead, Purpose};
+use crate::resource::Resource;
 use crate::state::ConnState;
-use crate::volume::{BlockedRead, Purpose};
 
 impl<P: Payload> Resource<P> {
     // ---- source --------------------------------------------------------------------------------------------------
@@ -46,9 +47,9 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(read.bytes / 512);
         let volume = self.volume_mut(nr);
         volume.counters.read += sectors;
-        volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+        volume.peer.answer_given();
         volume.held.remove(read.sector);
-        let seq_num = volume.next_seq();
+        let seq_num = volume.peer.next_seq();
         let ack = BlockAck {
             sector: read.sector,
             block_id: BlockId::SYNCER,
@@ -74,12 +75,12 @@ impl<P: Payload> Resource<P> {
 
     /// The range is noted as asked for; the request follows when the block has been read.
     pub(super) fn read_for_checksum(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
-        let connection = self.net.connection;
+        let session = self.net.session;
         let tag = self.start_data_io(Io::ChecksumRead {
             volume: nr,
             sector,
             bytes,
-            connection,
+            session,
         });
         self.emit(Effect::Read {
             volume: nr,
@@ -95,7 +96,7 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
         result: Result<Option<P>, DiskError>,
     ) {
         if let Err(error) = &result {
@@ -104,7 +105,7 @@ impl<P: Payload> Resource<P> {
         }
         let algorithm = self.net.comparison.own.csums;
         let sectors = u64::from(bytes / 512);
-        if connection != self.net.connection
+        if session != self.net.session
             || self.volume(nr).peer.resync.awaited.holder_at(sector) != Some(bytes)
         {
             return; // asked for over a connection that is gone
@@ -117,7 +118,7 @@ impl<P: Payload> Resource<P> {
             // The resync was given up before this was sent.
             volume.peer.resync.awaited.remove(sector);
             volume.peer.resync.walk.settle(sectors);
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
             return;
         }
         match (result, algorithm) {
@@ -166,7 +167,7 @@ impl<P: Payload> Resource<P> {
         }
         let sectors = u64::from(ack.bytes / 512);
         let volume = self.volume_mut(nr);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         let resync = &mut volume.peer.resync;
         resync.awaited.remove(ack.sector);
         resync.pace.arrived(sectors);

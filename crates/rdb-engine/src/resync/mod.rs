@@ -15,14 +15,13 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
-use crate::ids::{Time, VolumeNr};
+use crate::effect::Level;
+use crate::event::Payload;
+use crate::ids::{Session, Time, VolumeNr};
 use crate::interval::Awaited;
-use crate::range_locks::Ticket;
+use crate::range_locks::{Holder, RangeLocks, Ticket};
 use crate::resource::Resource;
 use crate::status::SyncProgress;
-use crate::volume::Holder;
 
 /// A resync of one volume, running or over.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub(crate) struct Resync<P> {
     /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
     pub(crate) replied: Awaited,
     /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
-    pub(crate) blocked: BTreeMap<Ticket, (u64, P, u32)>,
+    pub(crate) blocked: BTreeMap<Ticket, (u64, P, Session)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
     requesting: bool,
     /// Target: what has been asked for; outstanding until it is on disk.
@@ -114,6 +113,27 @@ impl<P> Resync<P> {
     }
 }
 
+impl<P> Resync<P> {
+    /// The connection is gone: what waited for the peer waits no more, and leaves the ranges that it holds or waits for.
+    pub(crate) fn connection_ended(&mut self, held: &mut RangeLocks) {
+        self.awaited = Awaited::default();
+        for (sector, _) in core::mem::take(&mut self.replied).iter() {
+            if held.holder_at(sector) == Some(Holder::Resync) {
+                held.remove(sector);
+            }
+        }
+        for ticket in core::mem::take(&mut self.blocked).into_keys() {
+            held.leave(ticket);
+        }
+        self.spoiled.clear();
+        self.requesting = false;
+        self.ending = false;
+        self.acks_seen = None;
+        self.early_uuid = None;
+        self.walk.forget_outstanding();
+    }
+}
+
 impl<P: Payload> Resource<P> {
     fn log_resync_began(&mut self, nr: VolumeNr, side: &str) {
         let bits = self.volume(nr).bits_set();
@@ -148,31 +168,5 @@ impl<P: Payload> Resource<P> {
                 format!("            {failed} failed blocks"),
             );
         }
-    }
-
-    /// The connection is gone: what waited for the peer waits no more.
-    pub(crate) fn resync_connection_lost(&mut self, nr: VolumeNr) {
-        let volume = self.volume_mut(nr);
-        volume.peer.resync.awaited = Awaited::default();
-        volume.peer.verify.connection_lost();
-        for (sector, _) in core::mem::take(&mut volume.peer.resync.replied).iter() {
-            if volume.held.holder_at(sector) == Some(Holder::Resync) {
-                volume.held.remove(sector);
-            }
-        }
-        for ticket in core::mem::take(&mut volume.peer.resync.blocked).into_keys() {
-            volume.held.leave(ticket);
-        }
-        volume.peer.resync.spoiled.clear();
-        volume.peer.resync.requesting = false;
-        volume.peer.resync.ending = false;
-        volume.peer.resync.acks_seen = None;
-        volume.peer.resync.early_uuid = None;
-        volume.peer.resync.walk.forget_outstanding();
-        volume.bitmap_due = crate::volume::BitmapDue::No;
-        self.emit(Effect::ClearTimer {
-            timer: Timer::ResyncStep(nr),
-        });
-        self.retry_blocked(nr);
     }
 }

@@ -4,10 +4,10 @@ use alloc::format;
 
 use replica_proto::{BlockAck, Packet};
 
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::disk::{MdKind, Then};
+use crate::effect::Level;
+use crate::event::{ConnTimer, Payload};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, MdOp, Then};
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -20,7 +20,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.peer.resync.begin(now, bits);
         volume.peer.resync.all_sent = bits == 0;
-        volume.source_open = false;
+        volume.peer.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
         self.log_resync_began(nr, "SyncSource");
@@ -30,15 +30,15 @@ impl<P: Payload> Resource<P> {
     /// A7: the generation that the target will carry until it is in sync.
     pub(crate) fn make_sync_uuid(&mut self, nr: VolumeNr) {
         let random = self.random();
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         let uuid = ids.start_source(random);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
         // this disk, as a mirrored write of before, or of the time before this process.
-        disk.flush_before_superblock();
+        disk.record.flush_before();
         self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
         self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
     }
@@ -46,9 +46,9 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
         let source = [ConnState::SyncSource, ConnState::PausedSyncS];
         // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
-        let is_sync_uuid = |op: &MdOp| matches!(op.then, Then::SendSyncUuid(_));
-        let disk = self.volume(nr).disk.as_deref();
-        let another_follows = disk.is_some_and(|disk| disk.md_queue.iter().any(is_sync_uuid));
+        let is_sync_uuid = |then: &Then| matches!(then, Then::SendSyncUuid(_));
+        let disk = self.volume(nr).disk.get();
+        let another_follows = disk.is_some_and(|disk| disk.is_queued(is_sync_uuid));
         if source.contains(&self.volume(nr).state.conn) && !another_follows {
             self.send(nr, Packet::SyncUuid(uuid), None);
         }
@@ -78,7 +78,7 @@ impl<P: Payload> Resource<P> {
         }
         volume.peer.resync.replied.remove(ack.sector);
         volume.held.remove(ack.sector);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         let sectors = u64::from(ack.bytes / 512);
         if ok {
             self.set_in_sync(nr, ack.sector, sectors);
@@ -105,7 +105,7 @@ impl<P: Payload> Resource<P> {
     /// generation: as long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
     pub(crate) fn source_lost(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        volume.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
+        volume.peer.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
     }
 
     pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, sectors: u64) {
@@ -165,18 +165,16 @@ impl<P: Payload> Resource<P> {
         resync.ending = false;
         resync.acks_seen = None;
         self.log_resync_done(nr);
-        if let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() {
-            let mut ids = disk.ids();
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+            let mut ids = disk.record.ids();
             ids.finish_source();
-            disk.set_ids(ids);
+            disk.record.set_ids(ids);
             self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
             if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
                 peer.ids = ids;
             }
         }
-        self.emit(Effect::ClearTimer {
-            timer: Timer::ResyncStep(nr),
-        });
+        self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         let change = Change::conn(ConnState::Connected)
             .and_disk(self.disk_at_the_end(nr))
             .and_pdsk(DiskState::UpToDate);

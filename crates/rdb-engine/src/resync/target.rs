@@ -6,15 +6,15 @@ use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
 
 use super::STEP_MS;
 use crate::Bug;
+use crate::disk::io::Io;
+use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
-use crate::event::{DiskError, Payload, Timer};
-use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
+use crate::event::{ConnTimer, DiskError, Payload};
+use crate::ids::{Session, VolumeNr};
 use crate::net::PingWaiter;
-use crate::range_locks::Queued;
-use crate::resource::{Io, Resource};
+use crate::range_locks::{Holder, Queued};
+use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
-use crate::volume::Holder;
 
 /// Bits of a resync extent, which a request never crosses: 16 MiB.
 const EXTENT_BITS: u64 = 4096;
@@ -46,10 +46,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn limit_wait_for_source(&mut self, nr: VolumeNr) {
         let limit = self.net.request_limit_ms();
         if limit > 0 && self.volume(nr).state.conn == ConnState::WFSyncUUID {
-            self.emit(Effect::SetTimer {
-                timer: Timer::SyncUuid(nr),
-                at: self.now.plus_ms(limit),
-            });
+            self.set_conn_timer(ConnTimer::SyncUuid(nr), self.now.plus_ms(limit));
         }
     }
 
@@ -88,12 +85,12 @@ impl<P: Payload> Resource<P> {
     fn start_target(&mut self, nr: VolumeNr, uuid: u64) {
         let now = self.now;
         let is_primary = self.volume(nr).state.role == Role::Primary;
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let mut ids = disk.ids();
+        let mut ids = disk.record.ids();
         ids.start_target(uuid, is_primary);
-        disk.set_ids(ids);
+        disk.record.set_ids(ids);
         let current = ids.current;
         self.volume_mut(nr).exposed_uuid = current;
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
@@ -146,10 +143,7 @@ impl<P: Payload> Resource<P> {
         let application = volume.counters.application_sectors;
         let units = resync.pace.allowed(&options, application, recent_kib);
         resync.walk.allow(units);
-        self.emit(Effect::SetTimer {
-            timer: Timer::ResyncStep(nr),
-            at: now.plus_ms(STEP_MS),
-        });
+        self.set_conn_timer(ConnTimer::ResyncStep(nr), now.plus_ms(STEP_MS));
         self.target_fill(nr);
         self.target_check_end(nr);
     }
@@ -172,7 +166,7 @@ impl<P: Payload> Resource<P> {
             let Some(budget) = volume.peer.resync.walk.most(outstanding_max) else {
                 return;
             };
-            let Some(disk) = volume.disk.as_deref().filter(|d| !d.failed) else {
+            let Some(disk) = volume.disk.open() else {
                 return;
             };
             let Some(first) = disk.bitmap.next_set(volume.peer.resync.walk.position()) else {
@@ -220,7 +214,7 @@ impl<P: Payload> Resource<P> {
             }
             let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
             let volume = self.volume_mut(nr);
-            volume.counters.peer_pending += 1;
+            volume.peer.pending += 1;
             let resync = &mut volume.peer.resync;
             resync.awaited.insert(sector, end, bytes, now);
             resync.walk.ask(first + bits, bits, end - sector);
@@ -258,7 +252,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_resync_data(&mut self, nr: VolumeNr, header: &DataHeader, payload: P) {
         let bytes = payload.len_bytes();
         let sector = header.sector;
-        let connection = self.net.connection;
+        let session = self.net.session;
         let volume = self.volume_mut(nr);
         if volume.peer.resync.awaited.holder_at(sector) != Some(bytes) {
             let text = format!(
@@ -271,19 +265,19 @@ impl<P: Payload> Resource<P> {
         let sectors = u64::from(bytes / 512);
         volume.peer.resync.awaited.remove(sector);
         volume.peer.resync.pace.arrived(sectors);
-        volume.counters.received += sectors;
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
-        volume.counters.unacked += 1;
+        volume.peer.received += sectors;
+        volume.peer.answered();
+        volume.peer.unacked += 1;
         // (A disk that has become UpToDate meanwhile holds what users see: what was asked for before is older.)
         if !volume.has_usable_disk() || volume.state.disk == DiskState::UpToDate {
-            self.resync_write_ended(nr, sector, bytes, connection, false);
+            self.resync_write_ended(nr, sector, bytes, session, false);
             return;
         }
-        self.start_resync_write(nr, sector, payload, connection);
+        self.start_resync_write(nr, sector, payload, session);
     }
 
     /// Writes what the source sent, behind the writes of its application that came before and overlap.
-    fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, connection: u32) {
+    fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, session: Session) {
         let bytes = payload.len_bytes();
         let sectors = u64::from(bytes / 512);
         let now = self.now;
@@ -291,7 +285,7 @@ impl<P: Payload> Resource<P> {
             self.set_in_sync(nr, sector, sectors);
         }
         let volume = self.volume_mut(nr);
-        let write = (sector, payload, connection);
+        let write = (sector, payload, session);
         if volume.held.is_taken(sector, sector + sectors) {
             let held = &mut volume.held;
             let ticket = held.queue(sector, sector + sectors, Queued::Resync, false, now);
@@ -306,13 +300,13 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn begin_resync_write(
         &mut self,
         nr: VolumeNr,
-        (sector, payload, connection): (u64, P, u32),
+        (sector, payload, session): (u64, P, Session),
     ) {
         let bytes = payload.len_bytes();
         let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
         if !volume.has_usable_disk() {
-            self.resync_write_ended(nr, sector, bytes, connection, false);
+            self.resync_write_ended(nr, sector, bytes, session, false);
             return;
         }
         volume.held.insert(sector, sector + sectors, Holder::Resync);
@@ -321,7 +315,7 @@ impl<P: Payload> Resource<P> {
             volume: nr,
             sector,
             bytes,
-            connection,
+            session,
         });
         self.emit(Effect::Write {
             volume: nr,
@@ -337,15 +331,15 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
         result: Result<(), DiskError>,
     ) {
         match result {
             Ok(()) => {
-                if connection == self.net.connection {
+                if session == self.net.session {
                     self.set_in_sync(nr, sector, u64::from(bytes / 512));
                 }
-                self.resync_write_ended(nr, sector, bytes, connection, true);
+                self.resync_write_ended(nr, sector, bytes, session, true);
             }
             Err(error) => {
                 let text = format!(
@@ -354,7 +348,7 @@ impl<P: Payload> Resource<P> {
                     error.errno
                 );
                 self.log_volume_error(nr, text);
-                self.resync_write_ended(nr, sector, bytes, connection, false);
+                self.resync_write_ended(nr, sector, bytes, session, false);
                 self.local_io_error(nr, error.is_no_space());
             }
         }
@@ -365,23 +359,23 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         sector: u64,
         bytes: u32,
-        connection: u32,
+        session: Session,
         ok: bool,
     ) {
         let ok = ok || self.planted(Bug::ClearBitsEarly);
-        let current = connection == self.net.connection;
+        let current = session == self.net.session;
         let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
         if volume.held.holder_at(sector) == Some(Holder::Resync) {
             volume.held.remove(sector);
         }
         if current {
-            volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
+            volume.peer.answer_given();
             volume.peer.resync.walk.settle(sectors);
             if !ok {
                 volume.peer.resync.failed += sectors.div_ceil(8);
             }
-            let seq_num = volume.next_seq();
+            let seq_num = volume.peer.next_seq();
             let ack = BlockAck {
                 sector,
                 block_id: BlockId::SYNCER,
@@ -420,7 +414,7 @@ impl<P: Payload> Resource<P> {
         volume.peer.resync.awaited.remove(ack.sector);
         // (An answer as any other: what is under way no more makes room for the next.)
         volume.peer.resync.pace.arrived(sectors);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         volume.peer.resync.walk.settle(sectors);
         if failed {
             volume.peer.resync.failed += sectors.div_ceil(8);
@@ -496,10 +490,10 @@ impl<P: Payload> Resource<P> {
         let peer = self.volume(nr).peer.ids;
         let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
         if !failed {
-            if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.as_deref_mut()) {
-                let mut ids = disk.ids();
+            if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.get_mut()) {
+                let mut ids = disk.record.ids();
                 ids.finish_target(&peer.ids, is_primary);
-                disk.set_ids(ids);
+                disk.record.set_ids(ids);
                 let volume = self.volume_mut(nr);
                 volume.exposed_uuid = ids.current;
                 if let Some(peer) = &mut volume.peer.ids {
@@ -511,9 +505,7 @@ impl<P: Payload> Resource<P> {
             self.log_is_good_here(nr);
         }
         self.volume_mut(nr).peer.resync.announce = true;
-        self.emit(Effect::ClearTimer {
-            timer: Timer::ResyncStep(nr),
-        });
+        self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         self.fact(nr, change);
     }
 

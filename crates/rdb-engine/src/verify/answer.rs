@@ -9,9 +9,9 @@ use crate::effect::Level;
 use crate::event::{DiskError, Payload};
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
+use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::Resource;
 use crate::state::ConnState;
-use crate::volume::{BlockedRead, Purpose};
 
 impl<P: Payload> Resource<P> {
     /// P_OV_REQUEST.
@@ -61,8 +61,8 @@ impl<P: Payload> Resource<P> {
             Some(digest) if current && volume.state.conn == ConnState::VerifyT => {
                 let sectors = u64::from(bytes / 512);
                 volume.counters.read += sectors;
-                volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-                volume.counters.peer_pending += 1;
+                volume.peer.answer_given();
+                volume.peer.pending += 1;
                 volume
                     .peer
                     .verify
@@ -106,7 +106,7 @@ impl<P: Payload> Resource<P> {
         }
         volume.peer.verify.answered.remove(sector);
         volume.held.remove(sector);
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
         let end = sector + u64::from(result.bytes / 512);
         let equal = result.block_id != BlockId::OUT_OF_SYNC;
         self.verify_block_done(nr, (sector, end), equal);

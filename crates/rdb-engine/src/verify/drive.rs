@@ -8,15 +8,15 @@ use alloc::format;
 
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, Packet};
 
-use crate::effect::{Effect, Level};
-use crate::event::{DiskError, Payload, Timer};
+use crate::effect::Level;
+use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Time, VolumeNr};
 use crate::net::PingWaiter;
+use crate::peer_reads::{BlockedRead, Purpose};
 use crate::range_locks::ReadTicket;
 use crate::resource::Resource;
 use crate::resync::STEP_MS;
 use crate::state::ConnState;
-use crate::volume::{BlockedRead, Purpose};
 
 /// Sectors that may be asked for and not compared: every block is a request of its own, and the peer holds as many as that.
 const WINDOW_MAX: u64 = 1 << 17;
@@ -61,10 +61,7 @@ impl<P: Payload> Resource<P> {
         let recent_kib = verify.course.recent_kib(now, verify.left);
         let units = verify.pace.allowed(&options, application, recent_kib);
         verify.walk.allow(units);
-        self.emit(Effect::SetTimer {
-            timer: Timer::ResyncStep(nr),
-            at: now.plus_ms(STEP_MS),
-        });
+        self.set_conn_timer(ConnTimer::ResyncStep(nr), now.plus_ms(STEP_MS));
         self.verify_fill(nr, None);
         self.verify_check_end(nr);
     }
@@ -112,7 +109,7 @@ impl<P: Payload> Resource<P> {
             verify.asked.insert(sector, end, bytes, now);
             verify.walk.ask(block + 1, 1, end - sector);
             verify.pace.requested(end - sector);
-            volume.counters.peer_pending += 1;
+            volume.peer.pending += 1;
             self.watch_blocks();
             let request = BlockRequest {
                 sector,
@@ -138,7 +135,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.verify_answered(nr, sector, bytes);
-        self.volume_mut(nr).counters.unacked += 1;
+        self.volume_mut(nr).peer.unacked += 1;
         let read = BlockedRead {
             sector,
             bytes,
@@ -177,7 +174,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.peer.verify.asked.remove(sector);
         volume.peer.verify.pace.arrived(u64::from(bytes / 512));
-        volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+        volume.peer.answered();
     }
 
     /// Our own block was read, or could not be. What cannot be read differs, as with DRBD's driver.
@@ -200,8 +197,8 @@ impl<P: Payload> Resource<P> {
                 _ => false,
             };
             volume.counters.read += sectors;
-            volume.counters.unacked = volume.counters.unacked.saturating_sub(1);
-            let seq_num = volume.next_seq();
+            volume.peer.answer_given();
+            let seq_num = volume.peer.next_seq();
             self.verify_block_done(nr, (sector, sector + sectors), equal);
             let ack = BlockAck {
                 sector,

@@ -14,16 +14,16 @@ use alloc::format;
 use replica_proto::DigestAlgorithm;
 
 use crate::Bug;
-use crate::effect::{Effect, Level};
-use crate::event::{Payload, Timer};
+use crate::effect::Level;
+use crate::event::{ConnTimer, Payload};
 use crate::ids::{Time, VolumeNr};
 use crate::interval::Awaited;
+use crate::range_locks::Holder;
 use crate::range_locks::ReadTicket;
 use crate::resource::Resource;
 use crate::resync::{BlockWalk, Course, Pace};
 use crate::state::{Change, ConnState};
 use crate::status::{SyncProgress, VerifyProgress};
-use crate::volume::Holder;
 
 /// The verify of one volume, and what the next one has of the last. Blocks are 4 KiB; the last one may be shorter.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl Verify {
     }
 
     /// The connection is gone: nobody answers any more.
-    pub(crate) fn connection_lost(&mut self) {
+    pub(crate) fn connection_ended(&mut self) {
         self.asked = Awaited::default();
     }
 
@@ -201,12 +201,10 @@ impl<P: Payload> Resource<P> {
             if volume.held.holder_at(sector) == Some(Holder::Verify) {
                 volume.held.remove(sector);
             }
-            volume.counters.peer_pending = volume.counters.peer_pending.saturating_sub(1);
+            volume.peer.answered();
         }
         if last.drives {
-            self.emit(Effect::ClearTimer {
-                timer: Timer::ResyncStep(nr),
-            });
+            self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         }
         if unfinished {
             let text = format!("Online Verify reached sector {next_start}");

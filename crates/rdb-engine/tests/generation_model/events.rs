@@ -449,7 +449,7 @@ impl Step<'_> {
         Some(())
     }
 
-    /// `attach.rs`.
+    /// `disk/attach.rs`.
     fn attach(&mut self, n: usize) -> Option<()> {
         const CONSISTENT: u32 = 0x01;
         const PRIMARY_IND: u32 = 0x02;

@@ -3,7 +3,7 @@
 
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Command, Event, LossCause, VolumeNr};
+use rdb_engine::{Command, ConnEvent, ConnId, Event, LossCause, VolumeNr};
 use replica_proto::{BarrierNr, ConnectionFeatures, Packet, Socket};
 
 use crate::world::lone::Lone;
@@ -116,7 +116,10 @@ fn v12_network_problems_are_tried_again() {
             error: "bad magic".into(),
             unknown_command: false,
         };
-        lone.w.event(0, Event::ConnectionLost { socket, cause });
+        lone.w.event(
+            0,
+            Event::Connection(ConnId::FIRST, ConnEvent::Lost { socket, cause }),
+        );
     }
     type Stage = (&'static str, fn() -> Lone);
     let stages: [Stage; 6] = [

@@ -3,7 +3,7 @@
 
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState, Role};
-use rdb_engine::{Command, Event, LossCause};
+use rdb_engine::{Command, ConnEvent, ConnId, Event, LossCause};
 use replica_proto::{
     AfterSb, BlockId, BlockRequest, ConnectionFeatures, Features, Packet, Socket, StateChange,
     StateWord, UuidFlags, WireProtocol,
@@ -195,7 +195,10 @@ fn pitfall_12_an_unknown_packet_on_meta_is_for_good_from_a_proven_peer_alone() {
             error: "unknown command 0x4711".into(),
             unknown_command: true,
         };
-        lone.w.event(0, Event::ConnectionLost { socket, cause });
+        lone.w.event(
+            0,
+            Event::Connection(ConnId::FIRST, ConnEvent::Lost { socket, cause }),
+        );
         lone.w
             .until("an end", |w| w.nodes[0].state().conn.to_string() == ends);
     }

@@ -3,7 +3,7 @@
 
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Event, LossCause};
+use rdb_engine::{ConnEvent, ConnId, Event, LossCause};
 use replica_proto::{ConnectionFeatures, Packet, Sizes, Socket};
 
 use crate::world::World;
@@ -65,7 +65,10 @@ fn a_challenge_of_this_node_is_answered_to_nobody() {
         assert_eq!(lone.conn(), ConnState::Unconnected);
         // From another resource of this process.
         let mut lone = greeted(called);
-        lone.w.event(0, Event::ChallengeReflected);
+        lone.w.event(
+            0,
+            Event::Connection(ConnId::FIRST, ConnEvent::ChallengeReflected),
+        );
         lone.give(Packet::AuthResponse(answer(&[7; 64])));
         assert_eq!(answers(&lone.take()), 0);
         assert_eq!(lone.conn(), ConnState::Unconnected);
@@ -98,7 +101,10 @@ fn nonsense() -> Vec<(&'static str, Say)> {
                 unknown_command: false,
             };
             let socket = Socket::Data;
-            lone.w.event(0, Event::ConnectionLost { socket, cause });
+            lone.w.event(
+                0,
+                Event::Connection(ConnId::FIRST, ConnEvent::Lost { socket, cause }),
+            );
         }),
         ("parameters without a proof", |lone| {
             lone.pair(true);
@@ -191,4 +197,14 @@ fn what_a_peer_asks_while_it_takes_no_bitmap_does_not_pile_up() {
         .filter(|&&name| name == "P_SIZES")
         .count();
     assert!(sizes <= 1024, "{sizes} answers");
+}
+
+#[test]
+#[cfg_attr(debug_assertions, should_panic(expected = "there is no connection"))]
+fn an_event_of_a_connection_that_there_is_not_ends_no_other() {
+    let mut lone = greeted(true);
+    let (socket, cause) = (Socket::Data, LossCause::Closed { error: 0 });
+    let event = ConnEvent::Lost { socket, cause };
+    lone.w.event(0, Event::Connection(ConnId(1), event));
+    assert_ne!(lone.conn(), ConnState::Unconnected);
 }

@@ -1,6 +1,6 @@
 //! I/O that is carried out, fails, or is under way when a node dies.
 
-use rdb_engine::{Event, IoTag};
+use rdb_engine::{ConnEvent, ConnId, Event, IoTag};
 
 use super::{Node, Op, World};
 
@@ -72,7 +72,7 @@ impl World {
     pub fn carry_out(&mut self, i: usize, tag: Option<IoTag>, op: Op) {
         let Some(tag) = tag else {
             let Op::Sent(tag) = op else { unreachable!() };
-            return self.event(i, Event::Sent { tag });
+            return self.event(i, Event::Connection(ConnId::FIRST, ConnEvent::Sent { tag }));
         };
         let node = &mut self.nodes[i];
         let event = if op.fails(&mut node.disks, node.read_errors, node.write_errors) {

@@ -1,6 +1,6 @@
 //! The link between the nodes: how it breaks, and how each node finds out.
 
-use rdb_engine::{Event, LossCause};
+use rdb_engine::{ConnEvent, ConnId, Event, LossCause};
 use replica_proto::Socket;
 
 use super::World;
@@ -29,7 +29,10 @@ impl World {
 
     pub fn lose(&mut self, i: usize, socket: Socket, error: i32) {
         let cause = LossCause::Closed { error };
-        self.event(i, Event::ConnectionLost { socket, cause });
+        self.event(
+            i,
+            Event::Connection(ConnId::FIRST, ConnEvent::Lost { socket, cause }),
+        );
     }
 
     /// Some of what is on its way arrives, different amounts each way and on each socket, and the nodes find out at

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use rdb_engine::Command;
-use rdb_engine::Event;
 use rdb_engine::config::{Authentication, NetOptions};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
+use rdb_engine::{ConnEvent, ConnId, Event};
 use replica_proto::{
     AfterSb, AlgorithmName, BlockAck, BlockDesc, BlockId, BlockRequest, ConnFlags,
     ConnectionFeatures, DataHeader, DdsFlags, Digest, DpFlags, Packet, ProtocolParams, Sizes,
@@ -196,12 +196,15 @@ impl Lone {
     }
 
     pub fn give_to(&mut self, volume: u16, packet: Packet) {
-        let event = Event::Received {
-            volume,
-            packet,
-            digest: None,
-            payload: None,
-        };
+        let event = Event::Connection(
+            ConnId::FIRST,
+            ConnEvent::Received {
+                volume,
+                packet,
+                digest: None,
+                payload: None,
+            },
+        );
         self.w.event(0, event);
     }
 
@@ -210,12 +213,15 @@ impl Lone {
     }
 
     pub fn give_data_to(&mut self, volume: u16, packet: Packet, data: Vec<u8>) {
-        let event = Event::Received {
-            volume,
-            packet,
-            digest: None,
-            payload: Some(Data(Rc::new(data))),
-        };
+        let event = Event::Connection(
+            ConnId::FIRST,
+            ConnEvent::Received {
+                volume,
+                packet,
+                digest: None,
+                payload: Some(Data(Rc::new(data))),
+            },
+        );
         self.w.event(0, event);
     }
 
@@ -226,11 +232,14 @@ impl Lone {
         self.w.nodes[0].connecting = false;
         self.w.nodes[0].connected = true;
         self.w.net = Default::default();
-        let event = Event::Paired {
-            resolve_conflicts,
-            called: resolve_conflicts,
-            challenge: [7; 64],
-        };
+        let event = Event::Connection(
+            ConnId::FIRST,
+            ConnEvent::Paired {
+                resolve_conflicts,
+                called: resolve_conflicts,
+                challenge: [7; 64],
+            },
+        );
         self.w.event(0, event);
     }
 
@@ -458,7 +467,10 @@ impl Lone {
     pub fn lose(&mut self, socket: Socket, error: i32) {
         self.w.nodes[0].connected = false;
         let cause = rdb_engine::LossCause::Closed { error };
-        self.w.event(0, Event::ConnectionLost { socket, cause });
+        self.w.event(
+            0,
+            Event::Connection(ConnId::FIRST, ConnEvent::Lost { socket, cause }),
+        );
     }
 }
 

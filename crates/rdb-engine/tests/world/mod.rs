@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
-use rdb_engine::{Effect, Event, Payload, Time, VolumeNr};
+use rdb_engine::{ConnEffect, ConnEvent, ConnId, Effect, Event, Payload, Time, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext, decode};
 
 pub use rdb_sim::{Data, Model, Node, Op, Pending, Rng, disk_info};
@@ -124,21 +124,24 @@ impl World {
                     node.pending
                 );
             }
-            Effect::OpenConnection => node.connecting = true,
-            Effect::CloseConnection => {
+            Effect::Connection(_, ConnEffect::Open) => node.connecting = true,
+            Effect::Connection(_, ConnEffect::Close) => {
                 node.connecting = false;
                 if node.connected {
                     self.close(i);
                 }
             }
-            Effect::SetWire(wire) => node.wire = wire,
-            Effect::Send {
-                volume,
-                packet,
-                digest,
-                payload,
-                notify,
-            } => {
+            Effect::Connection(_, ConnEffect::SetWire(wire)) => node.wire = wire,
+            Effect::Connection(
+                _,
+                ConnEffect::Send {
+                    volume,
+                    packet,
+                    digest,
+                    payload,
+                    notify,
+                },
+            ) => {
                 if self.trace {
                     println!("{:>12} {} > {volume} {packet:?}", now.0 / 1000, node.name);
                 }
@@ -280,11 +283,14 @@ impl World {
             let resolve_conflicts = (j == 0) == flag;
             self.event(
                 j,
-                Event::Paired {
-                    resolve_conflicts,
-                    called: resolve_conflicts,
-                    challenge,
-                },
+                Event::Connection(
+                    ConnId::FIRST,
+                    ConnEvent::Paired {
+                        resolve_conflicts,
+                        called: resolve_conflicts,
+                        challenge,
+                    },
+                ),
             );
         }
     }
@@ -312,12 +318,15 @@ impl World {
                 let (volume, packet, digest) = (frame.volume, frame.packet, frame.digest);
                 self.event(
                     i,
-                    Event::Received {
-                        volume,
-                        packet,
-                        digest,
-                        payload,
-                    },
+                    Event::Connection(
+                        ConnId::FIRST,
+                        ConnEvent::Received {
+                            volume,
+                            packet,
+                            digest,
+                            payload,
+                        },
+                    ),
                 );
             }
             Ok(None) => panic!("a packet of ours is not complete"),

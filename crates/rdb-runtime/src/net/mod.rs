@@ -9,13 +9,15 @@ use std::rc::Rc;
 
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, VolumeState};
-use rdb_engine::{Event, Hindrance, LossCause, SendTag, Time, VolumeNr};
+use rdb_engine::{
+    ConnEffect, ConnEvent, ConnId, Event, Hindrance, LossCause, SendTag, Time, VolumeNr,
+};
 use replica_proto::{
     DecodeError, Digest, Frame, Packet, ProtocolVersion, Socket, WireContext, decode,
 };
 use socket2::SockRef;
 
-use self::pairing::{Pairing, hindered};
+use self::pairing::{ID, Pairing, hindered};
 use crate::api::ConnectRequest;
 use crate::challenges::Challenge;
 use crate::io::Io;
@@ -183,13 +185,25 @@ impl Net {
         Some(config.options.max_buffers)
     }
 
-    /// From now on packets are encoded like this.
-    pub(crate) fn set_wire(&mut self, wire: WireContext) {
-        self.wire = wire;
+    /// What the engine wants of the connection.
+    pub(crate) fn apply(&mut self, io: &mut Io, of: ConnId, effect: ConnEffect<Buf>) {
+        debug_assert_eq!(of, ID);
+        match effect {
+            ConnEffect::Open => self.open(io),
+            ConnEffect::Close => self.close(io),
+            ConnEffect::SetWire(wire) => self.wire = wire,
+            ConnEffect::Send {
+                volume,
+                packet,
+                digest,
+                payload,
+                notify,
+            } => self.send_packet(volume, &packet, digest.as_ref(), payload, notify),
+        }
     }
 
     /// Begins to pair.
-    pub(crate) fn open(&mut self, io: &mut Io) {
+    fn open(&mut self, io: &mut Io) {
         self.wire = WireContext::initial();
         self.pairing.open(io, self.fruitless);
     }
@@ -206,11 +220,14 @@ impl Net {
                 return None;
             }
         };
-        let paired = Event::Paired {
-            resolve_conflicts: !meta.opened,
-            called: !data.opened,
-            challenge: *challenge.bytes(),
-        };
+        let paired = Event::Connection(
+            ID,
+            ConnEvent::Paired {
+                resolve_conflicts: !meta.opened,
+                called: !data.opened,
+                challenge: *challenge.bytes(),
+            },
+        );
         let config = self.pairing.config.as_ref();
         let cork = config.is_some_and(|config| config.tcp_cork);
         self.generation += 1;
@@ -342,7 +359,7 @@ impl Net {
     fn lose(&mut self, socket: Socket, cause: LossCause) -> Option<Event<Buf>> {
         let connection = self.connection.as_mut()?;
         let is_new = !std::mem::replace(&mut connection.lost, true);
-        is_new.then_some(Event::ConnectionLost { socket, cause })
+        is_new.then_some(Event::Connection(ID, ConnEvent::Lost { socket, cause }))
     }
 
     /// A send or a receive has ended: what the engine is to be told, after which the socket is to be pumped.
@@ -366,7 +383,8 @@ impl Net {
                     .sender
                     .on_sent(io.now, &mut io.ring, flight, result, &mut self.tags);
                 let tags = self.tags.drain(..);
-                io.pending.extend(tags.map(|tag| Event::Sent { tag }));
+                io.pending
+                    .extend(tags.map(|tag| Event::Connection(ID, ConnEvent::Sent { tag })));
                 return match sent {
                     Sent::Failed(error) => self.lose(socket, LossCause::Closed { error }),
                     Sent::More | Sent::All => None,
@@ -415,7 +433,7 @@ impl Net {
     }
 
     /// Queues a packet; it leaves with the others of this turn.
-    pub(crate) fn send_packet(
+    fn send_packet(
         &mut self,
         volume: VolumeNr,
         packet: &Packet,
@@ -474,7 +492,7 @@ impl Net {
         }
         io.timers
             .set(Slot::Stall(socket), io.now.plus_ms(timeout_ms));
-        Some(Event::SendStalled { socket })
+        Some(Event::Connection(ID, ConnEvent::SendStalled { socket }))
     }
 
     /// Ends pairing or the connection. What is queued is sent first, while no event of it follows any more.
@@ -610,12 +628,15 @@ fn deliver(io: &Io, frame: Frame, payload: Option<Buf>) -> Event<Buf> {
     if let Packet::AuthChallenge(challenge) = &packet
         && io.config.challenges.contain(challenge)
     {
-        return Event::ChallengeReflected;
+        return Event::Connection(ID, ConnEvent::ChallengeReflected);
     }
-    Event::Received {
-        volume,
-        packet,
-        digest,
-        payload,
-    }
+    Event::Connection(
+        ID,
+        ConnEvent::Received {
+            volume,
+            packet,
+            digest,
+            payload,
+        },
+    )
 }

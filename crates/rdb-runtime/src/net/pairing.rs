@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-use rdb_engine::{Event, Hindrance, Level, Time};
+use rdb_engine::{ConnEvent, ConnId, Event, Hindrance, Level, Time};
 use replica_proto::Socket;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as TcpSocket, Type};
 
@@ -49,6 +49,9 @@ const LOOK_MS: u64 = 100;
 
 /// Data and meta socket.
 pub(super) type Pair = (Half<Rc<OwnedFd>>, Half<Rc<OwnedFd>>);
+
+/// What the engine calls the connection that this is; there is one.
+pub(super) const ID: ConnId = ConnId::FIRST;
 
 /// How the peer is reached, and the attempt to reach it that is under way, if one is.
 pub(super) struct Pairing {
@@ -279,7 +282,8 @@ impl Pairing {
         *known = refused;
         let reason = attempt.own_address.iter().flatten().next().cloned();
         let hindrance = reason.map(|reason| Hindrance::OwnAddress { reason });
-        io.pending.push_back(Event::PairingHindered(hindrance));
+        io.pending
+            .push_back(Event::Connection(ID, ConnEvent::PairingHindered(hindrance)));
     }
 
     fn accept(&mut self, io: &mut Io) {
@@ -544,8 +548,10 @@ impl Attempt {
 
 /// Tells the engine why there is no pair.
 pub(super) fn hindered(io: &mut Io, hindrance: Hindrance) {
-    io.pending
-        .push_back(Event::PairingHindered(Some(hindrance)));
+    io.pending.push_back(Event::Connection(
+        ID,
+        ConnEvent::PairingHindered(Some(hindrance)),
+    ));
 }
 
 impl ConnectRequest {

@@ -138,13 +138,16 @@ fn meet_in_a_crowd(from_peer: bool, keep: usize, say: &'static [u8]) {
         // The crowd may have made a pair of its own before. That the peer is among us shows in what it says.
         let ping = || {
             let packet = replica_proto::Packet::PingAck;
-            rdb_engine::Effect::Send {
-                volume: super::VOLUME,
-                packet,
-                digest: None,
-                payload: None,
-                notify: None,
-            }
+            rdb_engine::Effect::Connection(
+                rdb_engine::ConnId::FIRST,
+                rdb_engine::ConnEffect::Send {
+                    volume: super::VOLUME,
+                    packet,
+                    digest: None,
+                    payload: None,
+                    notify: None,
+                },
+            )
         };
         next_paired(&nodes[there]);
         let mut since = Instant::now();
@@ -153,8 +156,14 @@ fn meet_in_a_crowd(from_peer: bool, keep: usize, say: &'static [u8]) {
                 // Its calls may have been lost where the crowd stands in the queue, which a caller does not see. An engine that
                 // hears nothing leaves the connection.
                 let anew = [
-                    rdb_engine::Effect::CloseConnection,
-                    rdb_engine::Effect::OpenConnection,
+                    rdb_engine::Effect::Connection(
+                        rdb_engine::ConnId::FIRST,
+                        rdb_engine::ConnEffect::Close,
+                    ),
+                    rdb_engine::Effect::Connection(
+                        rdb_engine::ConnId::FIRST,
+                        rdb_engine::ConnEffect::Open,
+                    ),
                 ];
                 nodes[there].order(anew.into());
                 next_paired(&nodes[there]);

@@ -5,8 +5,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use rdb_engine::{
-    AdminError, Command, DeviceSpec, DiscardKind, Effect, Event, Hindrance, IoTag, LossCause,
-    RequestError, RequestId, RequestKind, ResourceStatus, SendTag, Time, Timer, VolumeNr,
+    AdminError, Command, ConnEffect, ConnEvent, ConnId, DeviceSpec, DiscardKind, Effect, Event,
+    Hindrance, IoTag, LossCause, RequestError, RequestId, RequestKind, ResourceStatus, SendTag,
+    Time, Timer, VolumeNr,
 };
 use replica_proto::{
     BlockAck, BlockId, ConnState, DataHeader, DpFlags, Features, Packet, ProtocolVersion, Socket,
@@ -106,10 +107,10 @@ impl Mirror {
     fn on_admin(&mut self, command: Command, fx: &mut Vec<Effect<Buf>>) -> Result<(), AdminError> {
         match command {
             Command::Attach { disk, .. } => self.capacity = disk.data_capacity_sectors,
-            Command::Connect { .. } => fx.push(Effect::OpenConnection),
+            Command::Connect { .. } => fx.push(Effect::Connection(ConnId::FIRST, ConnEffect::Open)),
             Command::Disconnect { .. } => {
                 self.connected = false;
-                fx.push(Effect::CloseConnection);
+                fx.push(Effect::Connection(ConnId::FIRST, ConnEffect::Close));
             }
             Command::Primary { volume, .. } => {
                 let spec = DeviceSpec {
@@ -192,13 +193,16 @@ impl Mirror {
                         flags,
                     };
                     let (packet, payload) = (Packet::Data(header), Some(payload.clone()));
-                    fx.push(Effect::Send {
-                        volume,
-                        packet,
-                        digest: None,
-                        payload,
-                        notify: None,
-                    });
+                    fx.push(Effect::Connection(
+                        ConnId::FIRST,
+                        ConnEffect::Send {
+                            volume,
+                            packet,
+                            digest: None,
+                            payload,
+                            notify: None,
+                        },
+                    ));
                 }
                 fx.push(Effect::Write {
                     volume,
@@ -290,13 +294,16 @@ impl Mirror {
             }
             (Packet::Ping, None) => {
                 let packet = Packet::PingAck;
-                fx.push(Effect::Send {
-                    volume,
-                    packet,
-                    digest: None,
-                    payload: None,
-                    notify: None,
-                });
+                fx.push(Effect::Connection(
+                    ConnId::FIRST,
+                    ConnEffect::Send {
+                        volume,
+                        packet,
+                        digest: None,
+                        payload: None,
+                        notify: None,
+                    },
+                ));
             }
             (packet, payload) => {
                 let payload = payload.map(|payload| payload.as_slice().to_vec());
@@ -320,47 +327,63 @@ impl Engine for Mirror {
                     self.work.remove(tag.0 as usize);
                     let packet = Packet::WriteAck(ack);
                     let (volume, payload, notify) = (VolumeNr(0), None, None);
-                    fx.push(Effect::Send {
-                        volume,
-                        packet,
-                        digest: None,
-                        payload,
-                        notify,
-                    });
+                    fx.push(Effect::Connection(
+                        ConnId::FIRST,
+                        ConnEffect::Send {
+                            volume,
+                            packet,
+                            digest: None,
+                            payload,
+                            notify,
+                        },
+                    ));
                 }
                 _ => self.done(tag.0 as usize, result.map_err(drop), fx),
             },
             Event::MetaDone { .. } => {}
             Event::NoSpace { tag, .. } => fx.push(Effect::GiveUpIo { tag }),
-            Event::Paired {
-                resolve_conflicts, ..
-            } => {
+            Event::Connection(
+                _,
+                ConnEvent::Paired {
+                    resolve_conflicts, ..
+                },
+            ) => {
                 let version = ProtocolVersion::MAX;
-                fx.push(Effect::SetWire(WireContext::agreed(
-                    version,
-                    Features::empty(),
-                )));
+                fx.push(Effect::Connection(
+                    ConnId::FIRST,
+                    ConnEffect::SetWire(WireContext::agreed(version, Features::empty())),
+                ));
                 self.connected = true;
                 self.tell(Seen::Paired { resolve_conflicts });
             }
-            Event::PairingHindered(Some(Hindrance::OwnAddress { reason })) => {
+            Event::Connection(
+                _,
+                ConnEvent::PairingHindered(Some(Hindrance::OwnAddress { reason })),
+            ) => {
                 self.tell(Seen::OwnAddress(Some(reason)));
             }
-            Event::PairingHindered(None) => self.tell(Seen::OwnAddress(None)),
-            Event::PairingHindered(Some(Hindrance::NoAnswer { .. })) => {}
-            Event::Received {
-                packet, payload, ..
-            } => self.on_received(packet, payload, fx),
-            Event::ConnectionLost { socket, cause } => {
+            Event::Connection(_, ConnEvent::PairingHindered(None)) => {
+                self.tell(Seen::OwnAddress(None))
+            }
+            Event::Connection(_, ConnEvent::PairingHindered(Some(Hindrance::NoAnswer { .. }))) => {}
+            Event::Connection(
+                _,
+                ConnEvent::Received {
+                    packet, payload, ..
+                },
+            ) => self.on_received(packet, payload, fx),
+            Event::Connection(_, ConnEvent::Lost { socket, cause }) => {
                 self.connected = false;
-                fx.push(Effect::CloseConnection);
-                fx.push(Effect::OpenConnection);
+                fx.push(Effect::Connection(ConnId::FIRST, ConnEffect::Close));
+                fx.push(Effect::Connection(ConnId::FIRST, ConnEffect::Open));
                 self.tell(Seen::Lost(socket, cause));
             }
-            Event::Sent { tag } => self.tell(Seen::Sent(tag)),
-            Event::SendStalled { socket } => self.tell(Seen::Stalled(socket)),
+            Event::Connection(_, ConnEvent::Sent { tag }) => self.tell(Seen::Sent(tag)),
+            Event::Connection(_, ConnEvent::SendStalled { socket }) => {
+                self.tell(Seen::Stalled(socket))
+            }
             Event::Timer(timer) => self.tell(Seen::Timer(timer)),
-            Event::ChallengeReflected => self.tell(Seen::Reflected),
+            Event::Connection(_, ConnEvent::ChallengeReflected) => self.tell(Seen::Reflected),
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use rdb_engine::{Command, Effect, Level, SendTag, Time, Timer};
+use rdb_engine::{Command, ConnEffect, ConnId, ConnTimer, Effect, Level, SendTag, Time, Timer};
 use replica_proto::{Packet, Socket};
 
 use super::nbd_client::{self as nbd, Client};
@@ -36,7 +36,7 @@ fn two_nodes_find_each_other_within_a_second_and_again_after_a_break() {
         a.next(),
         Seen::Lost(_, rdb_engine::LossCause::Closed { error: 0 })
     ));
-    b.order(vec![Effect::OpenConnection]);
+    b.order(vec![Effect::Connection(ConnId::FIRST, ConnEffect::Open)]);
     assert!(matches!(a.next(), Seen::Paired { .. }));
     assert!(matches!(b.next(), Seen::Paired { .. }));
     assert!(
@@ -116,12 +116,17 @@ fn the_order_of_packets_and_their_tags_is_kept() {
     let (a, b) = (Node::new(), Node::with(Frontend::Socket, 2048, tell));
     pair(&a, &b);
     let effects = (0..3000_u32)
-        .map(|index| Effect::Send {
-            volume: VOLUME,
-            packet: Packet::StateChgReply(index as i32),
-            digest: None,
-            payload: None,
-            notify: (index % 1000 == 999).then_some(SendTag(u64::from(index))),
+        .map(|index| {
+            Effect::Connection(
+                ConnId::FIRST,
+                ConnEffect::Send {
+                    volume: VOLUME,
+                    packet: Packet::StateChgReply(index as i32),
+                    digest: None,
+                    payload: None,
+                    notify: (index % 1000 == 999).then_some(SendTag(u64::from(index))),
+                },
+            )
         })
         .collect();
     a.order(effects);
@@ -139,22 +144,31 @@ fn what_is_queued_is_sent_before_the_connection_closes() {
     let (a, b) = (Node::new(), Node::with(Frontend::Socket, 2048, tell));
     pair(&a, &b);
     let packet = Packet::ConnStChgReply(1);
-    let send = Effect::Send {
-        volume: VOLUME,
-        packet: packet.clone(),
-        digest: None,
-        payload: None,
-        notify: None,
-    };
+    let send = Effect::Connection(
+        ConnId::FIRST,
+        ConnEffect::Send {
+            volume: VOLUME,
+            packet: packet.clone(),
+            digest: None,
+            payload: None,
+            notify: None,
+        },
+    );
     // Meanwhile the peer sends, which must not turn the close into a reset.
-    b.order(vec![Effect::Send {
-        volume: VOLUME,
-        packet: Packet::UnplugRemote,
-        digest: None,
-        payload: None,
-        notify: None,
-    }]);
-    a.order(vec![send, Effect::CloseConnection]);
+    b.order(vec![Effect::Connection(
+        ConnId::FIRST,
+        ConnEffect::Send {
+            volume: VOLUME,
+            packet: Packet::UnplugRemote,
+            digest: None,
+            payload: None,
+            notify: None,
+        },
+    )]);
+    a.order(vec![
+        send,
+        Effect::Connection(ConnId::FIRST, ConnEffect::Close),
+    ]);
     assert_eq!(b.next(), Seen::Received(packet, None));
     assert!(matches!(
         b.next(),
@@ -321,15 +335,15 @@ fn timers_fire_once_at_their_time() {
     let now = crate::event_loop::clock();
     a.order(vec![
         Effect::SetTimer {
-            timer: Timer::Keepalive,
+            timer: Timer::Connection(ConnId::FIRST, ConnTimer::Keepalive),
             at: now.plus_ms(10_000),
         },
         Effect::SetTimer {
-            timer: Timer::Handshake,
+            timer: Timer::Connection(ConnId::FIRST, ConnTimer::Handshake),
             at: Time(now.0),
         },
         Effect::SetTimer {
-            timer: Timer::Keepalive,
+            timer: Timer::Connection(ConnId::FIRST, ConnTimer::Keepalive),
             at: now.plus_ms(80),
         },
         Effect::SetTimer {
@@ -340,8 +354,14 @@ fn timers_fire_once_at_their_time() {
             timer: Timer::Admin,
         },
     ]);
-    assert_eq!(a.next(), Seen::Timer(Timer::Handshake));
-    assert_eq!(a.next(), Seen::Timer(Timer::Keepalive));
+    assert_eq!(
+        a.next(),
+        Seen::Timer(Timer::Connection(ConnId::FIRST, ConnTimer::Handshake))
+    );
+    assert_eq!(
+        a.next(),
+        Seen::Timer(Timer::Connection(ConnId::FIRST, ConnTimer::Keepalive))
+    );
     let late = crate::event_loop::clock().ms_since(now);
     assert!((80..400).contains(&late), "{late} ms");
     assert!(a.seen.recv_timeout(Duration::from_millis(50)).is_err());

@@ -7,7 +7,7 @@
 //! for the impostor may have acknowledged what the true peer never got. Somebody who could not authenticate himself has
 //! spoiled nothing.
 
-use rdb_engine::{Event, LossCause, Payload, Time, VolumeStatus};
+use rdb_engine::{ConnEvent, ConnId, Event, LossCause, Payload, Time, VolumeStatus};
 use replica_proto::{DecodeError, Packet, Socket, WireContext, decode};
 
 use super::{Foe, Say, watch};
@@ -379,14 +379,17 @@ impl World {
                 let (volume, packet, digest) = (frame.volume, frame.packet, frame.digest);
                 let reflects = |s: &Siege| s.foe.reflects(&packet);
                 let event = if self.siege.as_deref().is_some_and(reflects) {
-                    Event::ChallengeReflected
+                    Event::Connection(ConnId::FIRST, ConnEvent::ChallengeReflected)
                 } else {
-                    Event::Received {
-                        volume,
-                        packet,
-                        digest,
-                        payload,
-                    }
+                    Event::Connection(
+                        ConnId::FIRST,
+                        ConnEvent::Received {
+                            volume,
+                            packet,
+                            digest,
+                            payload,
+                        },
+                    )
                 };
                 self.event(i, event);
             }
@@ -399,7 +402,10 @@ impl World {
                     error: error.to_string(),
                     unknown_command: matches!(error, DecodeError::UnknownCommand { .. }),
                 };
-                self.event(i, Event::ConnectionLost { socket, cause });
+                self.event(
+                    i,
+                    Event::Connection(ConnId::FIRST, ConnEvent::Lost { socket, cause }),
+                );
             }
         }
         self.nodes[i].resource.check();

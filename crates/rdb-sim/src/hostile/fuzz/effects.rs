@@ -1,6 +1,6 @@
 //! What the engine wants done, and whether it may want that.
 
-use rdb_engine::{Effect, IoTag, Payload, VolumeNr, VolumeStatus};
+use rdb_engine::{ConnEffect, Effect, IoTag, Payload, VolumeNr, VolumeStatus};
 
 use super::{Open, Siege, nr};
 use crate::hostile::watch;
@@ -122,22 +122,25 @@ impl Siege {
                 let busy = all.any(|p| p.1.volume() == Some(volume) && !p.1.is_meta_read());
                 assert!(!busy, "a disk is closed with I/O outstanding");
             }
-            Effect::OpenConnection => self.wanted = true,
-            Effect::CloseConnection => {
+            Effect::Connection(_, ConnEffect::Open) => self.wanted = true,
+            Effect::Connection(_, ConnEffect::Close) => {
                 (self.wanted, self.connected) = (false, false);
                 self.sent.clear();
             }
-            Effect::SetWire(wire) => {
+            Effect::Connection(_, ConnEffect::SetWire(wire)) => {
                 self.wire = wire;
                 self.foe.wire = wire;
             }
-            Effect::Send {
-                volume,
-                packet,
-                digest,
-                payload,
-                notify,
-            } => {
+            Effect::Connection(
+                _,
+                ConnEffect::Send {
+                    volume,
+                    packet,
+                    digest,
+                    payload,
+                    notify,
+                },
+            ) => {
                 assert!(self.connected, "a packet without a connection");
                 self.tell(|| format!("> {volume} {packet:?}"));
                 let bytes = payload.as_ref().map_or(0, Payload::len_bytes);

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use rdb_engine::config::{Authentication, DiskOptions, NetOptions, OnIoError, OnNoSpace, Protocol};
 use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{
-    AdminId, Command, Effect, Event, IoTag, LossCause, Payload, Request, RequestId, RequestKind,
-    Resource, SendTag, Time, Timer, VolumeNr, VolumeStatus,
+    AdminId, Command, ConnEvent, ConnId, Effect, Event, IoTag, LossCause, Payload, Request,
+    RequestId, RequestKind, Resource, SendTag, Time, Timer, VolumeNr, VolumeStatus,
 };
 use replica_proto::auth::HmacAlgorithm;
 use replica_proto::{DecodeError, DigestAlgorithm, Socket, WireContext, decode};
@@ -254,7 +254,10 @@ impl Siege {
             50 => {
                 let socket = [Socket::Data, Socket::Meta][draw.below(2) as usize];
                 if self.connected {
-                    self.handle(Event::SendStalled { socket });
+                    self.handle(Event::Connection(
+                        ConnId::FIRST,
+                        ConnEvent::SendStalled { socket },
+                    ));
                 }
             }
             51..=57 => self.use_device(draw),
@@ -303,11 +306,14 @@ impl Siege {
         self.connected = true;
         self.foe.begin();
         self.deaf = false;
-        let event = Event::Paired {
-            resolve_conflicts: draw.one_in(2),
-            called: draw.one_in(2),
-            challenge: [0x5a; 64],
-        };
+        let event = Event::Connection(
+            ConnId::FIRST,
+            ConnEvent::Paired {
+                resolve_conflicts: draw.one_in(2),
+                called: draw.one_in(2),
+                challenge: [0x5a; 64],
+            },
+        );
         self.handle(event);
     }
 
@@ -366,14 +372,20 @@ impl Siege {
                 self.tell(|| format!("< {} {:?}", frame.volume, frame.packet));
                 self.note_mirrored(frame.volume, &frame.packet, frame.payload_len);
                 if self.foe.reflects(&frame.packet) {
-                    return self.handle(Event::ChallengeReflected);
+                    return self.handle(Event::Connection(
+                        ConnId::FIRST,
+                        ConnEvent::ChallengeReflected,
+                    ));
                 }
-                self.handle(Event::Received {
-                    volume: frame.volume,
-                    packet: frame.packet,
-                    digest: frame.digest,
-                    payload,
-                });
+                self.handle(Event::Connection(
+                    ConnId::FIRST,
+                    ConnEvent::Received {
+                        volume: frame.volume,
+                        packet: frame.packet,
+                        digest: frame.digest,
+                        payload,
+                    },
+                ));
             }
             Ok(None) => {}
             Err(error) => {
@@ -404,7 +416,10 @@ impl Siege {
 
     fn end_connection(&mut self, socket: Socket, cause: LossCause) {
         if self.connected {
-            self.handle(Event::ConnectionLost { socket, cause });
+            self.handle(Event::Connection(
+                ConnId::FIRST,
+                ConnEvent::Lost { socket, cause },
+            ));
             assert!(!self.connected, "a lost connection is not closed");
         }
     }
@@ -480,7 +495,7 @@ impl Siege {
     fn deliver_sent(&mut self) {
         for tag in std::mem::take(&mut self.sent) {
             if self.connected {
-                self.handle(Event::Sent { tag });
+                self.handle(Event::Connection(ConnId::FIRST, ConnEvent::Sent { tag }));
             }
         }
     }
@@ -625,10 +640,10 @@ impl Siege {
         self.events += 1;
         let by_peer = matches!(
             event,
-            Event::Received { .. }
-                | Event::ChallengeReflected
-                | Event::ConnectionLost { .. }
-                | Event::Paired { .. }
+            Event::Connection(_, ConnEvent::Received { .. })
+                | Event::Connection(_, ConnEvent::ChallengeReflected)
+                | Event::Connection(_, ConnEvent::Lost { .. })
+                | Event::Connection(_, ConnEvent::Paired { .. })
         );
         let before = self.resource.status(self.now);
         let open = self.pending.len() + self.kept.len() + self.requests.len() + self.sent.len();

@@ -1,11 +1,8 @@
 //! What follows once metadata is written, or cannot be.
 
-use replica_proto::DiskState;
-
-use crate::effect::Effect;
+use crate::disk::operation::{MdKind, Then};
 use crate::event::{Payload, Timer};
 use crate::ids::VolumeNr;
-use crate::metadata::{MdKind, Then};
 use crate::resource::Resource;
 
 impl<P: Payload> Resource<P> {
@@ -28,7 +25,7 @@ impl<P: Payload> Resource<P> {
             Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
             Then::Admin(nr) => self.admin_metadata_done(nr, ok),
             Then::GivenUpFlushed => self.given_up_disk_flushed(nr),
-            Then::Detached => self.detach_finish(nr, ok),
+            Then::Detached => self.detach_finish(nr),
             Then::Mirrored(key) => self.submit_mirrored(key),
             Then::Application(key) => self.submit_write(key),
             Then::AnnounceDevice => {
@@ -47,37 +44,18 @@ impl<P: Payload> Resource<P> {
     /// Bits were cleared by a resync: have the bitmap written in a while.
     pub(crate) fn md_lazy(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let Some(disk) = self.volume_mut(nr).disk.as_deref_mut() else {
-            return;
-        };
-        if disk.lazy_since.is_none() {
-            disk.lazy_since = Some(now);
-            self.emit(Effect::SetTimer {
-                timer: Timer::MetadataSync(nr),
-                at: now.plus_ms(LAZY_BITMAP_MS),
-            });
+        let disk = self.volume_mut(nr).disk.get_mut();
+        if disk.is_some_and(|disk| disk.queue.note_lazy()) {
+            self.set_timer(Timer::MetadataSync(nr), now.plus_ms(LAZY_BITMAP_MS));
         }
     }
 
     /// The time of `md_lazy` is over.
     pub(crate) fn on_metadata_timer(&mut self, nr: VolumeNr) {
-        if self
-            .volumes
-            .get(&nr)
-            .is_some_and(|v| v.disk.as_ref().is_some_and(|d| d.lazy_since.is_some()))
-        {
+        let disk = self.disk_if_attached(nr);
+        if disk.is_some_and(|disk| disk.queue.is_lazy()) {
             self.md(nr, MdKind::ChangedPages, Then::Nothing);
         }
-    }
-
-    /// A metadata error always costs the disk (`docs/spec/behaviour.md`, section 6.8). What follows has followed when this
-    /// returns: the peer hears of it before it is sent what this disk will lack, and marks that.
-    pub(crate) fn metadata_failed(&mut self, nr: VolumeNr) {
-        self.disk_mut(nr).failed = true;
-        if self.volume(nr).state.disk > DiskState::Failed {
-            self.fail_disk(nr);
-        }
-        self.run_after();
     }
 }
 

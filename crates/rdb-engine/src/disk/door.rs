@@ -1,0 +1,108 @@
+//! The door to the disk: every I/O gets its tag here, and what became of it is counted here before anybody hears of it.
+
+use alloc::vec::Vec;
+
+use crate::disk::io::Io;
+use crate::disk::slot::DataIo;
+use crate::event::{DiskError, Payload};
+use crate::ids::{IoTag, VolumeNr};
+use crate::peer_reads::BlockedRead;
+use crate::resource::Resource;
+
+impl<P: Payload> Resource<P> {
+    pub(crate) fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
+        let Some(io) = self.take_io(tag) else { return };
+        let nr = io.volume();
+        self.space_io_ended(nr, tag, result.is_ok());
+        let writes = match io {
+            Io::Application { key, .. } => self.requests.get(key).is_some_and(|r| !r.is_read()),
+            Io::Mirrored { .. } | Io::ResyncWrite { .. } => true,
+            _ => false,
+        };
+        let kind = match io {
+            Io::MetaFlushData { .. } => DataIo::FlushForMetadata,
+            _ if writes => DataIo::Write,
+            _ => DataIo::Read,
+        };
+        if let Some(volume) = self.volumes.get_mut(&nr) {
+            volume.disk.io_ended(kind, result.is_ok());
+        }
+        match io {
+            Io::Application { key, .. } => self.on_application_io(nr, key, result),
+            Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
+            Io::PeerRead {
+                sector,
+                bytes,
+                block_id,
+                purpose,
+                session,
+                ..
+            } => {
+                let read = BlockedRead {
+                    sector,
+                    bytes,
+                    block_id,
+                    purpose,
+                };
+                self.on_peer_read_io(nr, read, session, result);
+            }
+            Io::ChecksumRead {
+                sector,
+                bytes,
+                session,
+                ..
+            } => {
+                self.on_checksum_read_io(nr, sector, bytes, session, result);
+            }
+            Io::ResyncWrite {
+                sector,
+                bytes,
+                session,
+                ..
+            } => {
+                self.on_resync_write_io(nr, sector, bytes, session, result.map(|_| ()));
+            }
+            Io::EpochFlush { session, .. } => {
+                self.on_epoch_flush_io(nr, session, result.map(|_| ()))
+            }
+            Io::MetaFlushData { .. } => self.md_io_done(nr, result.map(|_| ())),
+            Io::Meta { .. } | Io::AttachRead { .. } => {
+                unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
+            }
+        }
+        self.disk_quiet(nr);
+    }
+
+    pub(crate) fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
+        let Some(io) = self.take_io(tag) else { return };
+        let nr = io.volume();
+        self.space_io_ended(nr, tag, result.is_ok());
+        match io {
+            Io::AttachRead { .. } => self.on_attach_read(nr, tag, result),
+            _ => self.md_io_done(nr, result.map(|_| ())),
+        }
+        self.disk_quiet(nr);
+    }
+
+    fn take_io(&mut self, tag: IoTag) -> Option<Io> {
+        let key = usize::try_from(tag.0).ok()?;
+        self.io.try_remove(key)
+    }
+
+    /// The volume of an I/O in flight.
+    pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
+        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.volume();
+        self.volumes.contains_key(&nr).then_some(nr)
+    }
+
+    /// A tag for data I/O on a volume, counted as in flight.
+    pub(crate) fn start_data_io(&mut self, io: Io) -> IoTag {
+        self.volume_mut(io.volume()).disk.io_begins();
+        self.start_io(io)
+    }
+
+    /// A tag for an I/O and what it was for.
+    pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
+        IoTag(self.io.insert(io) as u64)
+    }
+}
