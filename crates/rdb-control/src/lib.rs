@@ -25,14 +25,14 @@ mod report;
 
 pub use client::{Client, ClientError};
 pub use limits::Limits;
-pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, WaitTimes};
+pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::ReasonReport;
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
     ConnectionShown, DiskShown, FAILED, FailedReport, GiReport, Hello, NoSpaceReport, Pause,
     ResourceReport, ResourceShown, StatusReport, Suspension, SyncReport, TakeoverOutcome,
-    TakeoverReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
+    TakeoverReport, VerifyReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
 
 pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};

@@ -268,6 +268,7 @@ mod tests {
             rate_kib: 10_000,
             average_kib: 10_000,
             left_s: 50,
+            verify: None,
         });
         syncing.volumes[0].resync_reason = reason("c-max-rate", "it goes at c-max-rate", None);
         assert_eq!(

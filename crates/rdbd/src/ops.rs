@@ -131,6 +131,14 @@ impl Node {
                 self.admin(minor, |volume| Command::InvalidateRemote { volume })
                     .await?;
             }
+            Op::Verify { minor, part } => {
+                self.admin(minor, |volume| Command::Verify {
+                    volume,
+                    start: part.start,
+                    stop: part.stop,
+                })
+                .await?;
+            }
             Op::Outdate { minor } => {
                 self.admin(minor, |volume| Command::Outdate { volume })
                     .await?

@@ -20,7 +20,7 @@ use std::thread;
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions, Loaded};
-use rdb_control::{Limits, Op, ResourceShown};
+use rdb_control::{Limits, Op, ResourceShown, VerifyPart};
 
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
@@ -449,6 +449,11 @@ impl Command<'_> {
             Does::Own(Own::DiskOptions) => steps.push(item.disk_options(volume, false)),
             Does::Own(wait @ (Own::WaitConnect | Own::WaitSync)) => {
                 steps.push(item.wait(wait == Own::WaitSync, volume, &self.wait_given()));
+            }
+            Does::Own(Own::Verify) => {
+                let sector = |name| self.args.get_one::<u64>(name).copied();
+                let (start, stop) = (sector("start"), sector("stop"));
+                steps.push(item.verify(volume, VerifyPart { start, stop }));
             }
             // The others have no steps of volumes.
             Does::Fact(_) | Does::Own(_) => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rdb_config::{ResolvedResource, ResolvedVolume};
-use rdb_control::{MetaDisk, Op, ResourceShown, WaitTimes};
+use rdb_control::{MetaDisk, Op, ResourceShown, VerifyPart, WaitTimes};
 
 use crate::step::{Action, MetaCommand, MetaStep, Query, Step, Tool, address_word, path_word};
 
@@ -356,6 +356,17 @@ impl Item {
             false => Op::WaitConnect { minor, times },
         };
         self.setup(words, minor.to_string(), Action::Wait(op))
+    }
+
+    /// `verify`.
+    pub(crate) fn verify(&self, volume: &ResolvedVolume, part: VerifyPart) -> Step {
+        let minor = volume.minor;
+        let word = |name: &str, sector: Option<u64>| sector.map(|s| format!("--{name}={s}"));
+        let words = ["verify".to_owned(), minor.to_string()].into_iter();
+        let given = [word("start", part.start), word("stop", part.stop)];
+        let words = words.chain(given.into_iter().flatten()).collect();
+        let action = Action::Run(Op::Verify { minor, part });
+        self.setup(words, minor.to_string(), action)
     }
 
     /// Everything that brings the resource, or the one volume asked for, up, in three stages: create, attach, connect.

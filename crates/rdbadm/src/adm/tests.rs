@@ -135,6 +135,20 @@ fn each_command_is_planned_as_drbdadm_does() {
             "drbdsetup new-current-uuid 1 --clear-bitmap",
         ),
         (
+            item.verify(volume, VerifyPart::default()),
+            "drbdsetup verify 1",
+        ),
+        (
+            item.verify(
+                volume,
+                VerifyPart {
+                    start: Some(8),
+                    stop: Some(800),
+                },
+            ),
+            "drbdsetup verify 1 --start=8 --stop=800",
+        ),
+        (
             item.net_options(false),
             "drbdsetup net-options ipv4:127.0.0.1:7790 ipv4:127.0.0.2:7790 --protocol=C --use-rle=yes",
         ),
