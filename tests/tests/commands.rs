@@ -33,6 +33,7 @@ const CHANGES: &[&str] = &[
     "outdate r0",
     "invalidate r0",
     "invalidate-remote r0",
+    "verify r0",
     "new-current-uuid r0",
     "primary r0",
     "primary --force r0",

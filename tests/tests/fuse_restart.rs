@@ -127,6 +127,13 @@ fn a_daemon_that_is_told_to_end_waits_for_who_uses_its_device() -> Result<()> {
     wait_until("it to say who", Duration::from_secs(20), || {
         Ok(pair.alice.log().contains(&named))
     })?;
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(
+        status.contains("  daemon-reason: ending: rdbd was terminated") && status.contains(&named),
+        "{status}"
+    );
+    let ills = pair.alice.try_adm(&["status", "--check"])?;
+    ensure!(ills.code == 1 && ills.stdout.contains(&named), "{ills:?}");
     std::fs::write(place.join("file"), "still there")?;
     run_tool(30, "sync", &["-f", &place.display().to_string()])?;
     pair.alice.is_well()?;

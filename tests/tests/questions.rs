@@ -180,6 +180,7 @@ fn whatever_is_sent_over_the_socket_only_questions_are_answered() -> Result<()> 
         ("secondary", minor.clone()),
         ("invalidate", minor.clone()),
         ("invalidate-remote", minor.clone()),
+        ("verify", json!({"minor": 0, "part": {}})),
         ("outdate", minor.clone()),
         ("pause-sync", minor.clone()),
         ("resume-sync", minor.clone()),

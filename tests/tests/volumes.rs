@@ -66,3 +66,35 @@ fn three_volumes_are_synced_written_and_resynced_each_by_itself() -> Result<()> 
     ensure!(pair.bob.nbd(2)?.read(0, 4096)? == [7; 4096]);
     Ok(())
 }
+
+/// A volume that the configuration has not any more is given up as the others are.
+#[test]
+fn a_primary_volume_that_left_the_configuration_is_demoted_with_its_resource() -> Result<()> {
+    let conf = Conf {
+        volumes: 2,
+        ..Conf::default()
+    };
+    let plan = Plan {
+        conf,
+        ..Plan::default()
+    };
+    let mut pair = Pair::synced("volumes-left", plan)?;
+    pair.plan.conf.volumes = 1;
+    pair.write_conf()?;
+    let refused = pair.alice.try_adm(&["adjust", "r0"])?.fails_with(10)?;
+    ensure!(
+        refused.contains("volume 1 is not in the configuration any more, and is Primary")
+            && refused.contains("'rdbadm secondary r0'"),
+        "{refused}"
+    );
+    ensure!(pair.alice.volume(1)?.ro.starts_with("Primary"));
+    pair.alice.adm(&["secondary", "r0"])?;
+    for minor in [0, 1] {
+        ensure!(pair.alice.volume(minor)?.ro.starts_with("Secondary"));
+    }
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["adjust", "r0"])?;
+        ensure!(node.volumes()?.len() == 1);
+    }
+    pair.are_well()
+}

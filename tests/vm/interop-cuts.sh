@@ -299,20 +299,42 @@ checksums() {
     equal
     apart rdb kernel
 }
-verify_done() { # verify_done PATTERN: the kernel verifies, to the end, and says so
-    local end=$((SECONDS + 60))
+rsaid() { tail -n +"$((log_at + 1))" "$work/rdbd.log" | tac | sed '/interop-mark/q' | grep -aE "$1"; }
+verify_done() { # verify_done DRIVER [ARGUMENT...]: the driver verifies, to the end, and both say so
+    local driver=$1 end=$((SECONDS + 60))
+    shift
     kmark
-    must kadm verify r0
-    until ksaid 'Online verify done'; do
+    echo interop-mark >>"$work/rdbd.log"
+    if [ "$driver" = kernel ]; then must kadm verify "$@" r0; else must radm verify "$@" r0; fi
+    until ksaid 'Online verify done' && rsaid 'Online verify done'; do
         [ $SECONDS -lt $end ] || fail "no end of the verify; kernel: $(kline); rdb: $(rline)"
         sleep 0.5
     done
     quiet 20
 }
-# The kernel drives a verify; rdb answers it. What differs is found, marked by both, and repaired by
+marked() { # marked KIB: both have marked so much
+    local found
+    found=$(timeout 5 grep -aoE 'oos:[0-9]+' "$work/run/status" | head -n 1)
+    [ "$found" = "oos:$1" ] || fail "rdb marked $found, not $1 KiB"
+    found=$(guest 10 "grep -aoE 'oos:[0-9]+' /proc/drbd | head -n 1")
+    [ "$found" = "oos:$1" ] || fail "the kernel marked $found, not $1 KiB"
+}
+found() { # found BLOCKS: both have told of so many
+    ksaid "Online verify found $1 4k block out of sync" || fail "the kernel did not find what differs"
+    rsaid "Online verify found $1 4k block out of sync" || fail "rdb did not find what differs"
+}
+verify_repairs() { # verify_repairs KIB: what is marked is synced from the Primary by the next connection
+    must kadm disconnect r0
+    rawait 'cs:WFConnection' 20
+    must kadm connect r0
+    quiet
+    resync_of "$1"
+    equal
+}
+# One node drives a verify, the other answers it. What differs is found, marked by both, and repaired by
 # the next resync.
-verified() { # kernel|rdb, which is Primary
-    local bad=rdb found
+verified() { # kernel|rdb, which is Primary; kernel|rdb, which drives
+    local bad=rdb
     if [ "$1" = kernel ]; then
         primary_kernel
         kload
@@ -322,7 +344,7 @@ verified() { # kernel|rdb, which is Primary
         rload
     fi
     load_runs
-    verify_done
+    verify_done "$2"
     load_end
     load_known "$1"
     # Writes meanwhile are no differences.
@@ -330,20 +352,66 @@ verified() { # kernel|rdb, which is Primary
     equal
     spoil $bad $((26 * 1048576))
     spoil $bad $((30 * 1048576))
-    verify_done
-    ksaid 'Online verify found 32 4k block out of sync' || fail "the kernel did not find what differs"
-    tail -n +"$((log_at + 1))" "$work/rdbd.log" | grep -qa 'Online verify found 32 4k block out of sync' || fail "rdb did not find what differs"
-    found=$(timeout 5 grep -aoE 'oos:[0-9]+' "$work/run/status" | head -n 1)
-    [ "$found" = oos:128 ] || fail "rdb marked $found, not 128 KiB"
-    found=$(guest 10 "grep -aoE 'oos:[0-9]+' /proc/drbd | head -n 1")
-    [ "$found" = oos:128 ] || fail "the kernel marked $found, not 128 KiB"
+    verify_done "$2"
+    found 32
+    marked 128
+    verify_repairs 128
+    both_secondary
+}
+# rdb verifies parts: what lies beside is not looked at, and the next verify begins where the last one ended; the kernel's, too, which
+# has answered it.
+verified_in_parts() {
+    local mib=$((1048576 / 512))
+    primary_rdb
+    spoil kernel $((8 * 1048576))
+    spoil kernel $((24 * 1048576))
+    spoil kernel $((40 * 1048576))
+    verify_done rdb --start=$((16 * mib)) --stop=$((32 * mib))
+    found 16
+    marked 64
+    rsaid "Online Verify reached sector $((32 * mib))" || fail "rdb does not say where it stopped"
+    ksaid "Online Verify reached sector $((32 * mib))" || fail "the kernel has not stopped there: $(ksaid 'Online Verify')"
+    verify_done rdb
+    found 32
+    marked 128
+    rsaid "Starting Online Verify from sector $((32 * mib))" || fail "rdb does not go on where it stopped"
+    verify_done kernel --start=0 --stop=$((16 * mib))
+    found 48
+    marked 192
+    rsaid "Online Verify reached sector $((16 * mib))" || fail "rdb does not know where the kernel stopped"
+    verify_done rdb
+    rsaid "Starting Online Verify from sector $((16 * mib))" || fail "rdb does not go on where the kernel stopped"
+    verify_repairs 192
+    both_secondary
+}
+# A verify ends with the link; the next goes on there. While it runs nothing else begins, and a pause is none.
+verify_cut_off() {
+    local net='protocol C; verify-alg sha256;'
+    RATE=3M configure "$net" ''
+    must kadm adjust r0
+    must radm adjust r0
+    must radm verify r0
+    kawait 'cs:VerifyT' 20
+    refused radm invalidate r0
+    refused kadm invalidate r0
+    refused kadm verify r0
+    must radm pause-sync r0
+    sleep 1
+    rawait 'cs:VerifyS' 5
+    must radm resume-sync r0
+    grep -qa 'verified:' "$work/run/status" || fail "the status file does not tell how far it is"
+    guest 10 'cat /proc/drbd'
     must kadm disconnect r0
     rawait 'cs:WFConnection' 20
+    tail -n +"$((log_at + 1))" "$work/rdbd.log" | grep -qa 'Online Verify reached sector' || fail "rdb does not say where it was"
     must kadm connect r0
     quiet
-    resync_of 128
+    configure "$net" ''
+    must kadm adjust r0
+    must radm adjust r0
+    verify_done rdb
+    rsaid 'Starting Online Verify from sector 0' && fail "rdb has begun anew"
     equal
-    both_secondary
 }
 
 # ---- mixed load

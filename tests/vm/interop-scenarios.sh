@@ -641,8 +641,12 @@ long() {
     for algorithm in crc32c sha1; do
         scenario 150 "csums-alg $algorithm: full syncs of almost equal disks" both both C reconfigured "protocol C; csums-alg $algorithm;" '' checksums
     done
-    scenario 150 'verify, driven by the kernel; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb
-    scenario 150 'verify, driven by the kernel; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel
+    scenario 150 'verify, driven by the kernel; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb kernel
+    scenario 150 'verify, driven by rdb; rdb is primary' secondary primary C reconfigured 'protocol C; verify-alg sha1;' '' verified rdb rdb
+    scenario 150 'verify, driven by the kernel; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel kernel
+    scenario 150 'verify, driven by rdb; the kernel is primary' primary secondary C reconfigured 'protocol C; verify-alg crc32c;' '' verified kernel rdb
+    scenario 150 'verify of parts, and from where the last one ended' secondary primary C reconfigured 'protocol C; verify-alg md5;' '' verified_in_parts
+    scenario 150 'verify that a lost connection ends' secondary secondary C reconfigured 'protocol C; verify-alg sha256;' '' verify_cut_off
     scenario 150 'settings change while rdb is primary, rdb first' secondary primary C reconfigured 'protocol C;' '' settings_change rdb rdb
     scenario 150 'settings change while rdb is primary, the kernel first' secondary primary C settings_change rdb kernel
     scenario 150 'settings change while the kernel is primary, rdb first' primary secondary C settings_change kernel rdb

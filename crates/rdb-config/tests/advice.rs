@@ -470,3 +470,57 @@ startup {\n wfc-timeout 5;\n wfc-timeout 6;\n}";
     let secrets = warnings("net { shared-secret alpha; shared-secret omega; }").join("\n");
     assert!(secrets.contains("twice") && !secrets.contains("alpha") && !secrets.contains("omega"));
 }
+
+#[test]
+fn a_statement_that_is_no_option_and_is_given_twice_is_told_of() {
+    let of_hosts = |alices: &str| {
+        format!(
+            "on alice {{ address 10.0.0.1:7789;\n{alices}\n}}\non bob {{ address 10.0.0.2:7789; }}"
+        )
+    };
+    let told = |of_resource: &str, alices: &str| {
+        let hosts = of_hosts(alices);
+        let text = format!("resource r0 {{\n{of_resource}\n{hosts}\n}}\n");
+        let loaded = load_str("q.conf", &text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let twice = |warning: String| warning.contains("twice").then_some(warning);
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        warnings.filter_map(twice).collect::<Vec<_>>()
+    };
+    let twice = |name: &str, line: u32| {
+        format!("q.conf:{line}: {name} is set twice: this counts, and not what was said before")
+    };
+    let volume = "device /dev/drbd0; disk /dev/a;\nmeta-disk internal;";
+    for (of_resource, alices, expected) in [
+        (
+            format!("{volume}\nmeta-disk /dev/md[0];"),
+            "",
+            vec![twice("meta-disk", 4)],
+        ),
+        (
+            format!("volume 0 {{ {volume}\nmeta-disk /dev/md[0]; }}"),
+            "",
+            vec![twice("meta-disk", 4)],
+        ),
+        (format!("{volume}\nmeta-disk internal;"), "", vec![]),
+        (
+            volume.to_owned(),
+            "node-id 0;\nnode-id 2;",
+            vec![twice("node-id", 6)],
+        ),
+    ] {
+        assert_eq!(
+            told(&of_resource, alices),
+            expected,
+            "{of_resource} {alices}"
+        );
+    }
+    let old = "resource r0 {\n protocol=C\n on alice {\n device=/dev/nb0\n disk=/dev/a\n address=10.0.0.1\n port=7788\n port=7789\n }\n\
+               on bob {\n device=/dev/nb0\n disk=/dev/a\n address=10.0.0.2\n port=7789\n }\n}\n";
+    let loaded = load_str("q.conf", old).unwrap_or_else(|e| panic!("{e}"));
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    assert!(
+        warnings
+            .into_iter()
+            .any(|warning| warning == twice("port", 8))
+    );
+}

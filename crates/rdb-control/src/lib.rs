@@ -25,14 +25,14 @@ mod report;
 
 pub use client::{Client, ClientError};
 pub use limits::Limits;
-pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, WaitTimes};
+pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::ReasonReport;
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
     ConnectionShown, DiskShown, FAILED, FailedReport, GiReport, Hello, NoSpaceReport, Pause,
     ResourceReport, ResourceShown, StatusReport, Suspension, SyncReport, TakeoverOutcome,
-    TakeoverReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
+    TakeoverReport, VerifyReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
 
 pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
@@ -49,6 +49,9 @@ pub const REPLY_LINE_MAX: usize = 64 * 1024 * 1024;
 
 /// What the daemon says of an operation that it has taken back, for its caller waits no more.
 pub const TAKEN_BACK: &str = "taken back: its caller has gone";
+
+/// How what the daemon says begins while another program takes its place.
+pub const BEING_REPLACED: &str = "it is being replaced";
 
 /// The exit status of an `rdbd` that ends because another one has the run directory.
 pub const EXIT_TAKEN: u8 = 3;

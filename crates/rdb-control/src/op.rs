@@ -157,6 +157,13 @@ ops! {
         /// The volume.
         minor: u32,
     } => Medium, Change;
+    /// Compares both copies of a connected volume; what differs is marked and not repaired.
+    "verify" Verify {
+        /// The volume.
+        minor: u32,
+        /// Which part of it.
+        part: VerifyPart,
+    } => Medium, Change;
     /// Marks the local disk Outdated.
     "outdate" Outdate {
         /// The volume.
@@ -250,6 +257,18 @@ ops! {
     } => Medium, Change;
     /// How far a new daemon has taken over: answered by [`TakeoverReport`](crate::TakeoverReport).
     "takeover" Takeover => Short, Question;
+}
+
+/// Which sectors a verify looks at. One that this node drives already takes `stop` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyPart {
+    /// The first one; by default that where the last verify ended, or 0 after one that came to the end.
+    #[serde(default)]
+    pub start: Option<u64>,
+    /// The one it stops before; by default the device's end.
+    #[serde(default)]
+    pub stop: Option<u64>,
 }
 
 /// Time limits of the wait operations, in seconds; 0 is for ever (`docs/spec/behaviour.md`, section 11.1).
@@ -511,6 +530,13 @@ mod tests {
             Op::Secondary { minor },
             Op::Invalidate { minor },
             Op::InvalidateRemote { minor },
+            Op::Verify {
+                minor,
+                part: VerifyPart {
+                    start: Some(8),
+                    stop: None,
+                },
+            },
             Op::Outdate { minor },
             Op::NewCurrentUuid {
                 minor,

@@ -41,6 +41,8 @@ pub mod code {
     pub const CSUMS_ALG: i32 = 144;
     /// VERIFYAlgNotAvail.
     pub const VERIFY_ALG: i32 = 146;
+    /// Can only attach to the data we lost last.
+    pub const OLDER_DATA: i32 = 150;
     /// Permission denied.
     pub const PERM: i32 = 152;
     /// Unknown resource.

@@ -102,6 +102,9 @@ pub struct ResourceReport {
     /// Why the next daemon would not know of it as it is, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_reason: Option<ReasonReport>,
+    /// What the daemon does instead of serving on, if so: it was told to end, and waits for users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon_reason: Option<ReasonReport>,
     /// It does not run, though it is configured; nothing else in here tells of it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedReport>,
@@ -306,7 +309,7 @@ pub struct NoSpaceReport {
     pub for_ms: u64,
 }
 
-/// A running resync. Times are milliseconds, amounts KiB.
+/// A running resync or verify. Times are milliseconds, amounts KiB.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SyncReport {
     /// To do at the start.
@@ -335,6 +338,22 @@ pub struct SyncReport {
     /// Seconds to go at the window's rate.
     #[serde(default)]
     pub left_s: u64,
+    /// What a verify adds.
+    #[serde(default)]
+    pub verify: Option<VerifyReport>,
+}
+
+/// A running verify, in sectors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Its first one.
+    pub start: u64,
+    /// The one it stops before; nothing if that is the device's end, or only the peer knows.
+    pub stop: Option<u64>,
+    /// What lies before this one, from the first on, has been compared.
+    pub position: u64,
+    /// Could not be compared, as the peer has not served it.
+    pub skipped: u64,
 }
 
 /// Generation identifiers of an attached volume.

@@ -133,12 +133,7 @@ impl<P: Payload> Resource<P> {
         if volume.hold_writes > 0
             || volume.peer.holds_writes()
             || volume.writes_open >= open_max
-            || volume
-                .peer
-                .resync
-                .awaited
-                .overlap(request.sector, request.end())
-                .is_some()
+            || volume.peer.awaits_blocks(request.sector, request.end())
         {
             return false;
         }

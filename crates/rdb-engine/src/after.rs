@@ -38,6 +38,7 @@ impl<P: Payload> Resource<P> {
             moved_on: volume.peer.moved_on.is_some(),
             loss_unrecorded: volume.peer.loss_unrecorded.is_some(),
             announces_end: volume.peer.resync.announce,
+            verify_ends_with_state: self.net.wire.version.verify_ends_with_state(),
             grew: volume.grew_while_detached,
         }
     }
@@ -45,7 +46,8 @@ impl<P: Payload> Resource<P> {
     /// Carries a consequence out.
     fn act(&mut self, nr: VolumeNr, act: Act) {
         match act {
-            Act::VerifyCameOrWent => self.verify_came_or_went(nr),
+            Act::EndVerify => self.verify_over(nr),
+            Act::BeginVerify => self.verify_begins(nr),
             Act::Unmark => self.unmark_primary(nr),
             Act::ForgetCrash => self.forget_crash(nr),
             Act::TrustUnmarked => self.trust_unmarked(nr, true),

@@ -29,7 +29,7 @@ impl<P: Payload> Resource<P> {
                 .values()
                 .any(|v| v.nr != nr && v.state.peer == Role::Primary),
             device_open: self.admin.held_open == Some(nr),
-            verify_alg_set: self.net.comparison.peer.verify.is_some(),
+            verify_alg_set: self.net.comparison.has_verify(),
             agreed_version: self.net.wire.version.0,
             state_sent: self.net.link.is_exchanging(),
             exposed_uuid_matches_disk: same(volume.exposed_uuid, disk_uuid)

@@ -229,6 +229,13 @@ pub enum Command {
     Invalidate { volume: VolumeNr },
     /// Declares the peer's data bad: full sync to the peer.
     InvalidateRemote { volume: VolumeNr },
+    /// Compares both copies, from this sector on (by default from where the last verify ended) up to that (by default the end).
+    /// While a verify that was ordered here runs, only where it stops changes.
+    Verify {
+        volume: VolumeNr,
+        start: Option<u64>,
+        stop: Option<u64>,
+    },
     /// Marks the local disk Outdated.
     Outdate { volume: VolumeNr },
     /// Starts a new data generation; `clear_bitmap` on two fresh connected disks skips the first sync.

@@ -93,6 +93,9 @@ impl<P: Payload> Resource<P> {
             verdict => verdict,
         };
         let Err(refusal) = verdict else { return true };
+        if self.lacks_secret_for(packet) {
+            return false;
+        }
         let name = packet.name();
         if past.contains(Past::GIVEN_UP) {
             let text = format!(
@@ -169,6 +172,7 @@ impl<P: Payload> Resource<P> {
             }
             Packet::RsIsInSync(ack) => self.on_in_sync(nr, &ack),
             Packet::OvRequest(request) => self.on_verify_request(nr, &request),
+            Packet::OvReply(reply, digest) => self.on_verify_reply(nr, &reply, digest),
             Packet::OvResult(result) => self.on_verify_result(nr, &result),
             Packet::DataReply(header) => match payload {
                 Some(payload) => self.on_data_reply(nr, &header, payload),
@@ -205,7 +209,7 @@ impl<P: Payload> Resource<P> {
                 self.on_bitmap_packet(nr, &packet)
             }
             other => {
-                // What this node never asked for or agreed to: replies to a verify, thin replies, two primaries.
+                // What this node never asked for or agreed to: thin replies, two primaries.
                 self.protocol_error(format!("volume {nr}: unexpected {}", other.name()));
             }
         }

@@ -88,7 +88,7 @@ pub(crate) struct PeerDevice<P> {
     pub(crate) full_sync_writing: bool,
     /// The resync with it that runs, or ran last.
     pub(crate) resync: Resync<P>,
-    /// The verify that it drives.
+    /// The verify that either of the two drives.
     pub(crate) verify: Verify,
 
     // ---- what it reads and writes here ---------------------------------------------------------------------------
@@ -143,6 +143,11 @@ impl<P> PeerDevice<P> {
         }
     }
 
+    /// Whether blocks of `start..end` are on their way for a resync, or being compared: users' writes wait for that.
+    pub(crate) fn awaits_blocks(&self, start: u64, end: u64) -> bool {
+        self.resync.awaited.overlap(start, end).is_some() || self.verify.compares(start, end)
+    }
+
     /// The connection is gone, and with it what the peer has told in it, what the nodes owed each other, and what was under
     /// way between them; the ranges that were held for that are free. The only place where it is forgotten: who adds a field
     /// has to say here whether it outlives a connection.
@@ -161,6 +166,8 @@ impl<P> PeerDevice<P> {
             seq,
             bitmap_due,
             resync,
+            // (The rest of it ends with the state of the connection.)
+            verify,
             reads_blocked,
             peer_reads,
             pending,
@@ -173,8 +180,6 @@ impl<P> PeerDevice<P> {
             source_open: _,
             // Ends with the bits, which are being written.
             full_sync_writing: _,
-            // Ends with the state of the connection, which is its own.
-            verify: _,
             // Ends with the epochs, which outlive the connection until its writes have ended.
             mirror_unflushed: _,
             // Of all connections.
@@ -194,6 +199,7 @@ impl<P> PeerDevice<P> {
         *seq = 0;
         *bitmap_due = BitmapDue::No;
         resync.connection_ended(held);
+        verify.connection_ended();
         for read in core::mem::take(reads_blocked).into_values() {
             peer_reads.end(read.bytes);
         }
@@ -230,10 +236,9 @@ impl<P> PeerDevice<P> {
 
     /// Since when the block of a resync or verify that has waited for the peer for longest does.
     pub(crate) fn oldest_awaited(&self) -> Option<Time> {
-        let resync = &self.resync;
-        [&resync.replied, &resync.awaited, &self.verify.answered]
-            .into_iter()
-            .filter_map(Awaited::oldest)
-            .min()
+        let blocks = [&self.resync.replied, &self.resync.awaited];
+        let verify = self.verify.oldest_awaited();
+        let oldest = blocks.into_iter().filter_map(Awaited::oldest);
+        oldest.chain(verify).min()
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Checksum(Digest),
     /// A verify that it drives: P_OV_REPLY.
     Verify,
+    /// A verify that we drive, with the digest of what it has: P_OV_RESULT.
+    Compare(replica_proto::Digest),
 }
 
 /// The reads of the peer on one volume.

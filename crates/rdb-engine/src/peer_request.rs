@@ -373,9 +373,10 @@ impl<P: Payload> Resource<P> {
                     None => {}
                 },
                 Waiter::Turn(ticket) | Waiter::Read(ticket) => {
-                    if let Some(read) = volume.peer.reads_blocked.remove(&ticket) {
-                        let turn = matches!(waiter, Waiter::Turn(_)).then_some(self.now);
-                        self.serve_read(nr, read, turn);
+                    let turn = matches!(waiter, Waiter::Turn(_)).then_some(self.now);
+                    match volume.peer.reads_blocked.remove(&ticket) {
+                        Some(read) => self.serve_read(nr, read, turn),
+                        None => self.verify_woken(nr, ticket),
                     }
                 }
             }

@@ -34,11 +34,13 @@ pub enum Bug {
     EvictWithoutMarks,
     /// The superblock does not say that the node was Primary.
     ForgetPrimary,
+    /// A block that a verify finds different is not marked.
+    VerifyUnmarked,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 12] = [
+    pub const ALL: [Bug; 13] = [
         Bug::SkipActivityLogWait,
         Bug::ForgetLostAck,
         Bug::SkipBarrier,
@@ -51,6 +53,7 @@ impl Bug {
         Bug::EvictWithoutFlush,
         Bug::EvictWithoutMarks,
         Bug::ForgetPrimary,
+        Bug::VerifyUnmarked,
     ];
 }
 

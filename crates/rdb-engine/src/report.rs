@@ -65,7 +65,10 @@ impl<P: Payload> Resource<P> {
             disk_trouble: self.disk_trouble(volume, now),
             sync: syncing.then(|| SyncProgress {
                 limit: self.resync_limit(volume, now),
-                ..volume.peer.resync.progress(now, volume.bits_set(), target)
+                ..match state.conn {
+                    ConnState::VerifyS | ConnState::VerifyT => volume.peer.verify.progress(now),
+                    _ => volume.peer.resync.progress(now, volume.bits_set(), target),
+                }
             }),
             degraded: volume.degraded,
         }

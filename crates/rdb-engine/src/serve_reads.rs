@@ -1,8 +1,8 @@
-//! What the peer reads here: for its users, for a resync from here, for a verify that it drives.
+//! What is read here for the peer: for its users, for a resync from here, for a verify that either node drives.
 
 use alloc::format;
 
-use replica_proto::{BlockAck, BlockRequest, DataHeader, DpFlags, Packet};
+use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Packet};
 
 use crate::disk::io::Io;
 use crate::effect::{Effect, ReadFor};
@@ -82,7 +82,9 @@ impl<P: Payload> Resource<P> {
             Purpose::Resync | Purpose::Checksum(_) if !unlocked => {
                 volume.held.insert(sector, end, Holder::Resync);
             }
-            Purpose::Verify => volume.held.insert(sector, end, Holder::Verify),
+            Purpose::Verify | Purpose::Compare(_) => {
+                volume.held.insert(sector, end, Holder::Verify);
+            }
             Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
         let session = self.net.session;
@@ -107,7 +109,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.peer.answer_given();
         let seq_num = volume.peer.next_seq();
-        let ack = BlockAck {
+        let mut ack = BlockAck {
             sector: read.sector,
             block_id: read.block_id,
             bytes: read.bytes,
@@ -116,6 +118,11 @@ impl<P: Payload> Resource<P> {
         let packet = match read.purpose {
             Purpose::Application => Packet::NegDReply(ack),
             Purpose::Resync | Purpose::Checksum(_) | Purpose::Verify => Packet::NegRsDReply(ack),
+            // It holds the block until it has a result.
+            Purpose::Compare(_) => {
+                ack.block_id = BlockId::IN_SYNC;
+                Packet::OvResult(ack)
+            }
         };
         self.send(nr, packet, None);
     }
@@ -133,6 +140,22 @@ impl<P: Payload> Resource<P> {
         self.continue_peer_reads(nr);
     }
 
+    /// What a read for the peer met.
+    pub(crate) fn log_read_error(
+        &mut self,
+        nr: VolumeNr,
+        sector: u64,
+        bytes: u32,
+        error: DiskError,
+    ) {
+        let text = format!(
+            "local READ IO error sector {sector}+{} (errno {})",
+            bytes / 512,
+            error.errno
+        );
+        self.log_volume_error(nr, text);
+    }
+
     fn peer_read_done(
         &mut self,
         nr: VolumeNr,
@@ -140,9 +163,10 @@ impl<P: Payload> Resource<P> {
         current: bool,
         result: Result<Option<P>, DiskError>,
     ) {
-        if read.purpose == Purpose::Verify {
-            self.on_verify_read_io(nr, read, current, result);
-            return;
+        match read.purpose {
+            Purpose::Verify => return self.on_verify_read_io(nr, read, current, result),
+            Purpose::Compare(_) => return self.on_compare_io(nr, read, current, result),
+            Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
         let BlockedRead {
             sector,
@@ -185,12 +209,7 @@ impl<P: Payload> Resource<P> {
                 }
             }
             Err(error) => {
-                let text = format!(
-                    "local READ IO error sector {sector}+{} (errno {})",
-                    bytes / 512,
-                    error.errno
-                );
-                self.log_volume_error(nr, text);
+                self.log_read_error(nr, sector, bytes, error);
                 if current {
                     self.refuse_read(nr, read);
                 }

@@ -92,7 +92,7 @@ pub struct VolumeStatus {
     pub no_space: Option<SpaceWait>,
     /// Why the disk is not UpToDate, if it is not.
     pub disk_trouble: Option<DiskTrouble>,
-    /// A running resync, either side.
+    /// A running resync or verify, either side.
     pub sync: Option<SyncProgress>,
     /// Degraded at the last start: was Primary and alone (`degr-wfc-timeout` applies).
     pub degraded: bool,
@@ -126,4 +126,19 @@ pub struct SyncProgress {
     pub want_kib: Option<u32>,
     /// What bounds its pace; `None` on the source, and while that is not known.
     pub limit: Option<Limit>,
+    /// What a verify adds.
+    pub verify: Option<VerifyProgress>,
+}
+
+/// Where a verify is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Its first sector.
+    pub start_sector: u64,
+    /// The one it stops at, on the side that drives it and if that is not the end.
+    pub stop_sector: Option<u64>,
+    /// Everything before this one, from the first on, has a result.
+    pub position_sector: u64,
+    /// Blocks that the peer has not served.
+    pub skipped_blocks: u64,
 }

@@ -3,12 +3,12 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::effect::Level;
+use crate::effect::{AdminError, Level};
 use crate::event::{Hindrance, Payload};
 use crate::ids::{Time, VolumeNr};
 use crate::net::Link;
 use crate::resource::Resource;
-use crate::rules::disk_reason;
+use crate::rules::disk_reason::{self, Lost};
 use crate::rules::resync_reason::{self, Limit};
 use crate::rules::trouble::Trouble;
 use crate::state::{ConnState, DiskState, Role, VolumeState};
@@ -26,9 +26,20 @@ pub(crate) struct Troubled {
 /// What became of a disk.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskLost {
-    /// What was said of it; `None` if the administrator has detached it.
-    error: Option<String>,
+    what: Option<Lost>,
+    /// Why an attach was refused since then, though nothing is wrong with the disk. Goes with the next attach that is not.
+    older: Option<String>,
     since: Time,
+}
+
+impl DiskLost {
+    fn new(what: Lost, since: Time) -> DiskLost {
+        DiskLost {
+            what: Some(what),
+            older: None,
+            since,
+        }
+    }
 }
 
 impl<P: Payload> Resource<P> {
@@ -129,7 +140,8 @@ impl<P: Payload> Resource<P> {
         if new.disk <= DiskState::Failed && old.disk > DiskState::Failed {
             // What is said of an order's consequences is not why.
             let error = said.filter(|_| !volume.detaching);
-            volume.disk_lost = Some(DiskLost { error, since });
+            let what = error.map_or(Lost::Detached, Lost::Error);
+            volume.disk_lost = Some(DiskLost::new(what, since));
         } else if new.disk == DiskState::UpToDate
             || new.disk > DiskState::Failed && old.disk <= DiskState::Failed
         {
@@ -139,15 +151,33 @@ impl<P: Payload> Resource<P> {
 
     /// An error was passed on, and what was to be written is not there.
     pub(crate) fn note_passed_on(&mut self, nr: VolumeNr) {
-        let error = self.said.as_ref().map(|(_, said)| said.clone());
-        let since = self.now;
-        self.volume_mut(nr).disk_lost = Some(DiskLost { error, since });
+        let what = match &self.said {
+            Some((_, said)) => Lost::Error(said.clone()),
+            None => Lost::Detached,
+        };
+        self.note_lost(nr, what);
     }
 
-    /// A disk was refused, for this reason.
-    pub(crate) fn note_refused_disk(&mut self, nr: VolumeNr, error: String) {
-        let (error, since) = (Some(error), self.now);
-        self.volume_mut(nr).disk_lost = Some(DiskLost { error, since });
+    /// Remembers what has become of a disk.
+    pub(crate) fn note_lost(&mut self, nr: VolumeNr, what: Lost) {
+        self.volume_mut(nr).disk_lost = Some(DiskLost::new(what, self.now));
+    }
+
+    /// A disk was refused, for this reason. One that is only older than what users have seen is what it was.
+    pub(crate) fn note_refused_disk(&mut self, nr: VolumeNr, error: &AdminError) {
+        let since = self.now;
+        let lost = &mut self.volume_mut(nr).disk_lost;
+        *lost = Some(match error {
+            AdminError::Refused { code: 150, info } => {
+                let (what, since) = match lost.take() {
+                    Some(lost) => (lost.what, lost.since),
+                    None => (None, since),
+                };
+                let older = Some(info.clone());
+                DiskLost { what, older, since }
+            }
+            _ => DiskLost::new(Lost::Error(error.to_string()), since),
+        });
     }
 
     /// Why there is no connection; or why there would be none again, if it were lost.
@@ -177,8 +207,8 @@ impl<P: Payload> Resource<P> {
         let lost = volume.disk_lost.as_ref();
         let reason = disk_reason::reason(&disk_reason::Facts {
             state: volume.state,
-            error: lost.and_then(|lost| lost.error.clone()),
-            detached: lost.is_some(),
+            lost: lost.and_then(|lost| lost.what.clone()),
+            older: lost.and_then(|lost| lost.older.clone()),
             forced: volume.forced.map(|(was, _)| was),
             fresh: volume.is_fresh(),
             peer_is_primary: self.volumes.values().any(|v| v.state.peer == Role::Primary),

@@ -1,4 +1,4 @@
-//! Online verify, driven by the peer: digests are answered, differing blocks are marked, nothing is repaired.
+//! Online verify with a peer made by hand: what goes over the wire, whichever side drives it.
 
 mod world;
 
@@ -208,4 +208,137 @@ fn a_block_that_cannot_be_read_differs() {
     });
     assert_eq!(digest, replica_proto::Digest::zeros(20));
     assert_eq!(lone.conn(), ConnState::Connected, "the disk is given up");
+}
+
+/// Connected, and the engine's node drives a verify of these sectors, with what it has asked for.
+fn driving(seed: u64, start: u64, stop: Option<u64>) -> (Lone, Vec<BlockRequest>) {
+    let mut lone = verifiable(seed, "sha1");
+    lone.meet();
+    let (volume, start) = (world::V, Some(start));
+    let order = rdb_engine::Command::Verify {
+        volume,
+        start,
+        stop,
+    };
+    lone.w.start_admin(0, order);
+    let sent = lone.pump(); // it is allowed
+    assert_eq!(names(&sent)[0], "P_STATE_CHG_REQ");
+    assert_eq!(lone.conn(), ConnState::VerifyS);
+    let requests = requests(&sent);
+    (lone, requests)
+}
+
+fn requests(sent: &[Sent]) -> Vec<BlockRequest> {
+    let requests = sent.iter().filter_map(|one| match &one.packet {
+        Packet::OvRequest(request) => Some(*request),
+        _ => None,
+    });
+    requests.collect()
+}
+
+fn reply(lone: &mut Lone, request: BlockRequest, digest: replica_proto::Digest) -> Vec<Sent> {
+    lone.give(Packet::OvReply(request, digest));
+    lone.pump()
+}
+
+fn sha1_of(lone: &Lone, sector: u64, bytes: usize) -> replica_proto::Digest {
+    let sha1 = DigestAlgorithm::from_name("sha1").unwrap();
+    Data(Rc::new(lone.w.nodes[0].disks[0].read(sector, bytes))).digest(sha1)
+}
+
+#[test]
+fn the_driver_asks_block_by_block_and_tells_each_result_and_the_end() {
+    let size = verifiable(10, "sha1").size;
+    let first = (size.div_ceil(8) - 3) * 8;
+    let (mut lone, asked) = driving(10, first, None);
+    let last = u32::try_from((size - first - 16) * 512).unwrap();
+    let wanted = [(first, 4096), (first + 8, 4096), (first + 16, last)];
+    let got: Vec<_> = asked.iter().map(|r| (r.sector, r.bytes)).collect();
+    assert_eq!(got, wanted);
+    assert!(asked.iter().all(|r| r.block_id == BlockId::SYNCER));
+    for (n, &request) in asked.iter().enumerate() {
+        let digest = match n {
+            1 => replica_proto::Digest::zeros(20).unwrap(),
+            _ => sha1_of(&lone, request.sector, request.bytes as usize),
+        };
+        let sent = reply(&mut lone, request, digest);
+        let Packet::OvResult(result) = &sent[0].packet else {
+            panic!("{:?}", names(&sent))
+        };
+        let id = match n {
+            1 => BlockId::OUT_OF_SYNC,
+            _ => BlockId::IN_SYNC,
+        };
+        assert_eq!(
+            (result.sector, result.bytes),
+            (request.sector, request.bytes)
+        );
+        assert_eq!(result.block_id, id);
+        let end: &[&str] = if n == 2 { &["P_PING"] } else { &[] };
+        assert_eq!(names(&sent[1..])[..end.len()], *end, "{:?}", names(&sent));
+    }
+    lone.pump();
+    assert_eq!(lone.is(), "Connected S/S U/U");
+    assert_eq!(lone.w.nodes[0].out_of_sync(), 1);
+    assert!(lone.w.logged(
+        0,
+        &format!("Out of sync: start={}, size=8 (sectors)", first + 8)
+    ));
+}
+
+#[test]
+fn a_stop_sector_ends_it_with_a_state() {
+    let (mut lone, asked) = driving(11, 800, Some(808));
+    assert_eq!(asked.len(), 1);
+    let digest = sha1_of(&lone, 800, 4096);
+    let sent = reply(&mut lone, asked[0], digest);
+    let told = sent.iter().find_map(Sent::state).expect("the end is told");
+    assert_eq!(told.conn, ConnState::Connected);
+    assert!(lone.w.logged(0, "Online Verify reached sector 808"));
+}
+
+#[test]
+fn a_block_that_the_peer_does_not_serve_is_counted() {
+    let (mut lone, asked) = driving(12, 800, Some(808));
+    let seq_num = lone.next_seq();
+    lone.give(Packet::NegRsDReply(BlockAck {
+        sector: asked[0].sector,
+        block_id: BlockId::SYNCER,
+        bytes: 4096,
+        seq_num,
+    }));
+    lone.pump();
+    assert_eq!(lone.is(), "Connected S/S U/U");
+    assert_eq!(lone.w.nodes[0].out_of_sync(), 0);
+    assert!(lone.w.logged(0, "the peer has not served 1 blocks"));
+}
+
+#[test]
+fn a_reply_that_is_none_ends_the_connection() {
+    for wrong in 0..3 {
+        let (mut lone, asked) = driving(13, 800, Some(816));
+        let mut request = asked[0];
+        let mut digest = sha1_of(&lone, 800, 4096);
+        match wrong {
+            0 => request.sector = 816,
+            1 => request.bytes = 512,
+            _ => digest = replica_proto::Digest::zeros(4).unwrap(),
+        }
+        reply(&mut lone, request, digest);
+        assert!(lone.conn() < ConnState::Connected, "{wrong}");
+    }
+}
+
+#[test]
+fn a_reply_to_a_verify_that_is_over_lets_the_peer_go_on() {
+    let (mut lone, asked) = driving(14, 800, Some(816));
+    lone.w.nodes[0].disks[0].fail_reads = 1;
+    let digest = sha1_of(&lone, 800, 4096);
+    reply(&mut lone, asked[0], digest);
+    assert_eq!(lone.conn(), ConnState::Connected, "the disk is given up");
+    let sent = reply(&mut lone, asked[1], digest);
+    let Some(Packet::OvResult(result)) = sent.first().map(|one| &one.packet) else {
+        panic!("{:?}", names(&sent))
+    };
+    assert_eq!((result.sector, result.block_id), (808, BlockId::IN_SYNC));
 }

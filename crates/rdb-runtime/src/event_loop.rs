@@ -171,6 +171,7 @@ impl<E: Engine> EventLoop<E> {
                 let reads_wait = parts.disks.has_waiting_reads();
                 parts.front.on_clients_timer(&mut parts.io, reads_wait);
             }
+            Slot::NbdSocket => parts.front.restore_socket(&mut parts.io),
             Slot::LogSums => parts.io.say_log_sums(),
             Slot::Buffers => parts.io.give_idle_buffers_back(),
         }

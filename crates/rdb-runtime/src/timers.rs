@@ -17,6 +17,8 @@ pub(crate) enum Slot {
     Closing,
     /// NBD clients may have been silent for too long.
     Clients,
+    /// The file of the NBD socket may have been removed.
+    NbdSocket,
     /// Lines that are left out of the log are summed up.
     LogSums,
     /// Buffers that nobody needs go back to the system.

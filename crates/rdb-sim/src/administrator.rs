@@ -176,6 +176,11 @@ impl World {
             Order::Invalidate | Order::InvalidateRemote if standalone => return,
             Order::Invalidate => Command::Invalidate { volume: v },
             Order::InvalidateRemote => Command::InvalidateRemote { volume: v },
+            Order::Verify { start, stop } => Command::Verify {
+                volume: v,
+                start,
+                stop,
+            },
             Order::PauseSync => Command::PauseSync { volume: v },
             Order::ResumeSync => Command::ResumeSync { volume: v },
             Order::NewCurrentUuid => Command::NewCurrentUuid {
@@ -614,6 +619,7 @@ fn name_of(order: Order) -> &'static str {
         Order::Attach => "order: attach",
         Order::Invalidate => "order: invalidate",
         Order::InvalidateRemote => "order: invalidate remote",
+        Order::Verify { .. } => "order: verify",
         Order::PauseSync => "order: pause sync",
         Order::ResumeSync => "order: resume sync",
         Order::NewCurrentUuid => "order: new current UUID",

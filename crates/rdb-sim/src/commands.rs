@@ -54,7 +54,10 @@ impl World {
 
     /// Whose data may be overwritten by this command's wish.
     fn note_consent(&mut self, i: usize, command: &Command) {
-        if let Command::Invalidate { volume } | Command::InvalidateRemote { volume } = command
+        // (What a verify finds is marked, too, and stays so.)
+        if let Command::Invalidate { volume }
+        | Command::InvalidateRemote { volume }
+        | Command::Verify { volume, .. } = command
             && let Some(ordered) = self.full_syncs.get_mut(usize::from(volume.0))
         {
             *ordered = true;

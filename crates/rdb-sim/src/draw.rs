@@ -170,7 +170,7 @@ impl Setup {
 }
 
 impl Weather {
-    fn calm() -> Weather {
+    pub(crate) fn calm() -> Weather {
         Weather {
             cuts: false,
             kills: false,

@@ -395,6 +395,7 @@ impl World {
         self.unjudged = false;
         for volume in 0..self.models.len() {
             if self.is_rotten(volume)
+                || self.spoiled[volume]
                 || !self.seems_synced(volume)
                 || self.nodes.iter().any(|n| n.out_of_sync_of(volume) > 0)
             {

@@ -38,6 +38,7 @@ mod seeds;
 pub mod settings;
 mod shrink;
 mod trace;
+pub mod verify;
 mod workload;
 mod world;
 

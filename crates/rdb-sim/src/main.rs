@@ -15,6 +15,7 @@ use rdb_sim::full::FULL;
 use rdb_sim::mutation::hunt;
 use rdb_sim::patience::PATIENCE;
 use rdb_sim::settings::SETTINGS;
+use rdb_sim::verify::VERIFY;
 use rdb_sim::{Coverage, Failure, Plan, ci, shrink, side_by_side};
 
 /// Runs two engines through crashes, cuts and races, and looks whether they keep what they promise.
@@ -39,6 +40,9 @@ struct Options {
     /// Plans in which a disk keeps a read to itself for a while
     #[arg(long, conflicts_with_all = ["directed", "full", "settings", "hostile"])]
     patience: bool,
+    /// Plans in which both copies are verified, and rot
+    #[arg(long, conflicts_with_all = ["directed", "full", "settings", "patience", "hostile"])]
+    verify: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -106,6 +110,10 @@ fn main() -> ExitCode {
     if options.patience {
         options.from += PATIENCE;
         options.seed = options.seed.map(|seed| seed + PATIENCE);
+    }
+    if options.verify {
+        options.from += VERIFY;
+        options.seed = options.seed.map(|seed| seed + VERIFY);
     }
     if options.ci {
         options.seeds = ci::CI_SEEDS;
@@ -349,6 +357,7 @@ fn many(options: &Options) -> bool {
         seeds.push((FULL, ci::CI_FULL_SEEDS, false));
         seeds.push((SETTINGS, ci::CI_SETTINGS_SEEDS, false));
         seeds.push((PATIENCE, ci::CI_PATIENCE_SEEDS, false));
+        seeds.push((VERIFY, ci::CI_VERIFY_SEEDS, false));
         seeds.push((0, ci::CI_HOSTILE_SEEDS, true));
     }
     let sum = Mutex::new(Sum::default());

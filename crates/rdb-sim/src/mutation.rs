@@ -4,6 +4,7 @@ use rdb_engine::Bug;
 
 use crate::plan::Plan;
 use crate::run::Failure;
+use crate::verify::VERIFY;
 
 /// What became of a planted bug.
 #[derive(Debug)]
@@ -18,6 +19,11 @@ pub struct Finding {
 
 /// Runs seeds from `from` on until one fails with the bug that does not fail without it; at most `most` of them.
 pub fn hunt(bug: Bug, from: u64, most: u64) -> Finding {
+    // Only verifies make it.
+    let from = match bug {
+        Bug::VerifyUnmarked => VERIFY + from,
+        _ => from,
+    };
     for n in 0..most {
         let mut plan = Plan::of_seed(from + n);
         plan.planted = Some(bug);

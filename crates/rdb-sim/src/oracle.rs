@@ -406,6 +406,23 @@ impl Model {
         self.open.is_empty()
     }
 
+    /// These sectors may hold anything from now on, until they are written.
+    pub(crate) fn spoil(&mut self, sector: u64, sectors: u64) {
+        self.clock += 1;
+        let anything = Write {
+            value: ANYTHING,
+            submitted: self.clock,
+            ended: Some(self.clock),
+            acked: false,
+            durable: false,
+            shaky: false,
+            id: 0,
+        };
+        for s in sector..sector + sectors {
+            self.sectors.entry(s).or_default().push(anything.clone());
+        }
+    }
+
     /// What this disk holds is the truth from now on.
     ///
     /// # Panics

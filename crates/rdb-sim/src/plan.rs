@@ -171,6 +171,11 @@ pub enum Order {
     Attach,
     Invalidate,
     InvalidateRemote,
+    /// Of these sectors; by default from where the last one has ended, and to the end.
+    Verify {
+        start: Option<u64>,
+        stop: Option<u64>,
+    },
     PauseSync,
     ResumeSync,
     NewCurrentUuid,
@@ -248,6 +253,13 @@ pub enum Action {
         node: usize,
         resource: usize,
         late_us: u64,
+    },
+    /// So many blocks rot on either disk; this node verifies, while so many requests come and the link breaks so often.
+    Verify {
+        node: usize,
+        rotten: u32,
+        requests: u32,
+        cuts: u32,
     },
     /// An impostor takes the place of a node's peer.
     Attack {

@@ -272,6 +272,12 @@ impl Run<'_> {
                 resource,
                 late_us,
             } => self.worlds[resource].change_settings(node, late_us, &mut rng),
+            Action::Verify {
+                node,
+                rotten,
+                requests,
+                cuts,
+            } => self.verify(node, rotten, requests, cuts, &mut rng),
             Action::Attack { resource, attack } => self.worlds[resource].attack(attack),
             Action::Ambush {
                 resource,
@@ -306,6 +312,56 @@ impl Run<'_> {
             world.exacting = true;
             world.coverage.hit("judge: came together by itself");
         }
+    }
+
+    /// Both copies are equal; then blocks rot, and a verify that goes on as often as it is broken off comes to the end.
+    fn verify(&mut self, node: usize, rotten: u32, requests: u32, cuts: u32, rng: &mut Rng) {
+        self.settle();
+        let world = &mut self.worlds[0];
+        world.exacting = false;
+        let since = [0, 1].map(|i| world.nodes[i].log.len());
+        let rotten = world.rot(0, rotten, rng);
+        let (mut start, mut cuts_left, mut from) = (Some(0), cuts, since[node]);
+        let is_whole = |world: &World, from: usize| {
+            let lines = &world.nodes[node].log[from..];
+            let says = |text: &str| lines.iter().any(|line| line.contains(text));
+            says("Online verify done") && !says("Online Verify reached")
+        };
+        let end = self.worlds[0].now.plus_ms(SETTLE_MS);
+        while !is_whole(&self.worlds[0], from) {
+            let world = &mut self.worlds[0];
+            from = world.nodes[node].log.len();
+            world.start_verify(node, 0, start.take());
+            world.plan_work(0, requests, 200_000, rng.next());
+            let mut next = world.now.plus_ms(50);
+            if cuts_left > 0 {
+                cuts_left -= 1;
+                self.until(Time(next.0 + rng.below(300_000) * 1000));
+                cut_link(&mut self.worlds[0], rng.pick(&[Cut::Clean, Cut::Ragged]));
+                self.until(self.worlds[0].now.plus_ms(rng.below(300)));
+                self.worlds[0].heal();
+                next = self.worlds[0].now.plus_ms(50);
+            }
+            self.until(next);
+            while self.worlds[0].is_verifying(0) {
+                assert!(
+                    self.worlds[0].now < end,
+                    "the verify does not come to the end: {}",
+                    self.worlds[0].why_apart()
+                );
+                self.until(self.worlds[0].now.plus_ms(200));
+            }
+        }
+        let world = &mut self.worlds[0];
+        world.judge_verified(node, since, &rotten, cuts > 0);
+        // A Primary that leaves its peer is the source of what is marked when they meet again.
+        world.need_primary(node, 0);
+        self.until(self.worlds[0].now.plus_ms(2_000));
+        let disconnect = rdb_engine::Command::Disconnect { force: false };
+        self.worlds[0].start_admin(node, disconnect);
+        self.until(self.worlds[0].now.plus_ms(2_000));
+        self.worlds[0].connect(node, false);
+        self.settle();
     }
 
     fn down(&mut self, node: usize, down_us: u64, power: bool, rng: &mut Rng) {
@@ -455,6 +511,7 @@ fn name_of(action: Action) -> &'static str {
         Action::Wait => "step: wait",
         Action::Settle => "step: settle",
         Action::Settings { .. } => "step: settings",
+        Action::Verify { .. } => "step: verify",
         Action::Attack { .. } => "step: attack",
         Action::Ambush { .. } => "step: ambush",
     }

@@ -10,11 +10,13 @@ use crate::patience::PATIENCE;
 use crate::plan::{Action, Flavour, Plan, Step};
 use crate::rng::{Rng, mix};
 use crate::settings::SETTINGS;
+use crate::verify::VERIFY;
 
 impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
         match seed {
+            VERIFY.. => Plan::verify_of_seed(seed),
             PATIENCE.. => Plan::patience_of_seed(seed),
             SETTINGS.. => Plan::settings_of_seed(seed),
             FULL.. => Plan::full_of_seed(seed),

@@ -113,6 +113,8 @@ pub struct World {
     pub(crate) exacting: bool,
     /// A disk did something else than it said, at some time.
     pub(crate) lied: bool,
+    /// Blocks of the volume have rotted, and no verify has come to the end since.
+    pub(crate) spoiled: Vec<bool>,
     /// Something happened since the judge looked.
     pub(crate) unjudged: bool,
     /// When the judge last looked at the users who wait, since when nothing but the peer may hold those of each node up, and
@@ -212,6 +214,7 @@ impl World {
             repairing: false,
             exacting: false,
             lied: false,
+            spoiled: vec![false; a.len()],
             unjudged: false,
             patience: Default::default(),
             changes: 0,

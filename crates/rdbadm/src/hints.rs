@@ -64,6 +64,12 @@ impl Executor {
             (119, Action::Run(Op::Attach { minor, data, .. })) => {
                 Some(self.no_metadata(resource, *minor, &data.display().to_string()))
             }
+            (code::OLDER_DATA, Action::Run(Op::Attach { minor, .. })) => {
+                let report = self.status().ok().flatten();
+                let found = report.as_ref().and_then(|report| find(report, *minor));
+                let reason = found.and_then(|(_, volume)| volume.disk_reason.as_ref());
+                reason.and_then(|reason| Some(format!("Hint: {}.", reason.advice.as_ref()?)))
+            }
             (code::DISK_CONFIGURED, Action::Run(Op::Attach { .. })) => {
                 Some(is_so_already(&program, resource, "its disk is attached"))
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rdb_config::options::Changed;
 use rdb_control::{
-    DiskOptions, MetaDisk, NetOptions, Op, Refusal, ResourceOptions, WaitTimes, code,
+    DiskOptions, MetaDisk, NetOptions, Op, Refusal, ResourceOptions, VerifyPart, WaitTimes, code,
 };
 
 use crate::exec::{Executor, Trouble};
@@ -192,6 +192,13 @@ impl Call {
 
     fn minor(&self) -> Result<u32, String> {
         parse_minor(&self.args[0])
+    }
+
+    fn sector(&self, name: &str) -> Result<Option<u64>, String> {
+        let word = self.own.iter().rev().find(|(own, _)| own == name);
+        word.map(|(_, value)| value.parse())
+            .transpose()
+            .map_err(|_| format!("--{name} is not a sector number"))
     }
 
     fn seconds(&self, name: &str) -> Result<u32, String> {
@@ -409,6 +416,13 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 resource: of_minor.map_or(first, |r| r.name),
             })
         }
+        Own::Verify => run(Op::Verify {
+            minor: call.minor()?,
+            part: VerifyPart {
+                start: call.sector("start")?,
+                stop: call.sector("stop")?,
+            },
+        }),
         Own::WaitConnect | Own::WaitSync => {
             let times = WaitTimes {
                 wfc_s: call.seconds("wfc-timeout")?,

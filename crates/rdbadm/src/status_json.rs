@@ -47,6 +47,9 @@ fn resource_json(resource: &ResourceReport) -> Value {
     if let Some(reason) = &resource.record_reason {
         value["record-reason"] = reason_json(reason);
     }
+    if let Some(reason) = &resource.daemon_reason {
+        value["daemon-reason"] = reason_json(reason);
+    }
     // DRBD has no such thing: the keys are there only when they say something.
     if let Some(failed) = &resource.failed {
         value["failed"] = json!(true);
@@ -125,6 +128,7 @@ fn connection_json(resource: &ResourceReport) -> Value {
 }
 
 fn peer_device_json(volume: &VolumeReport) -> Value {
+    let verify = volume.sync.as_ref().and_then(|sync| sync.verify.as_ref());
     let mut value = json!({
         "volume": volume.volume,
         "replication-state": replication_word(volume),
@@ -137,7 +141,7 @@ fn peer_device_json(volume: &VolumeReport) -> Value {
         "pending": volume.peer_pending,
         "unacked": volume.unacked,
         "has-sync-details": volume.sync.is_some(),
-        "has-online-verify-details": false,
+        "has-online-verify-details": verify.is_some(),
         "percent-in-sync": round2(volume.in_sync_percent()),
     });
     if let Some(reason) = &volume.resync_reason {
@@ -147,7 +151,19 @@ fn peer_device_json(volume: &VolumeReport) -> Value {
         let mib_s = |kib_s: u64| round2(kib_s as f64 / 1024.0);
         let mut insert = |key: &str, value: Value| members.insert(key.to_owned(), value);
         insert("rs-total", json!(sync.total_kib * 2));
-        insert("rs-failed", json!(sync.failed_kib * 2));
+        match verify {
+            None => {
+                insert("rs-failed", json!(sync.failed_kib * 2));
+            }
+            Some(verify) => {
+                insert("ov-start-sector", json!(verify.start));
+                let stop = verify.stop.unwrap_or(volume.size_kib * 2);
+                insert("ov-stop-sector", json!(stop));
+                insert("ov-position", json!(verify.position));
+                insert("ov-left", json!(sync.left_kib * 2));
+                insert("ov-skipped", json!(verify.skipped));
+            }
+        }
         insert("rs-dt0-ms", json!(sync.window_ms));
         insert("rs-db0-sectors", json!(sync.window_kib * 2));
         insert(
@@ -169,7 +185,7 @@ fn round2(number: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::SyncReport;
+    use rdb_control::{SyncReport, VerifyReport};
 
     use super::*;
     use crate::status_text::tests::{resource, volume};
@@ -190,6 +206,7 @@ mod tests {
                 rate_kib: 10_240,
                 average_kib: 10_485,
                 left_s: 51,
+                verify: None,
             }),
             ..volume(
                 "SyncSource",
@@ -215,6 +232,51 @@ mod tests {
         assert_eq!(peer["estimated-seconds-to-finish"], 51);
         assert!(value[0].get("connection-reason").is_none());
         assert_eq!(json(&[]), "[]\n");
+    }
+
+    #[test]
+    fn a_verify_has_details_of_its_own() {
+        let verifying = |stop| VolumeReport {
+            sync: Some(SyncReport {
+                total_kib: 1_048_508,
+                left_kib: 524_254,
+                failed_kib: 0,
+                window_ms: 10_000,
+                window_kib: 102_400,
+                elapsed_ms: 50_000,
+                want_kib: Some(10_240),
+                done_permille: 500,
+                rate_kib: 10_240,
+                average_kib: 10_485,
+                left_s: 51,
+                verify: Some(VerifyReport {
+                    start: 8,
+                    stop,
+                    position: 1_048_516,
+                    skipped: 16,
+                }),
+            }),
+            ..volume(
+                "VerifyS",
+                ("Primary", "Secondary"),
+                ("UpToDate", "UpToDate"),
+            )
+        };
+        let volume = verifying(Some(2_000_000));
+        let value = peer_device_json(&volume);
+        assert_eq!(value["replication-state"], "VerifyS");
+        assert_eq!(value["has-sync-details"], true);
+        assert_eq!(value["has-online-verify-details"], true);
+        assert_eq!(value["ov-start-sector"], 8);
+        assert_eq!(value["ov-stop-sector"], 2_000_000);
+        assert_eq!(value["ov-position"], 1_048_516);
+        assert_eq!(value["ov-left"], 1_048_508);
+        assert_eq!(value["ov-skipped"], 16);
+        assert_eq!(value["percent-resync-done"], 50.0);
+        assert!(value.get("rs-failed").is_none());
+        let whole = verifying(None);
+        let value = peer_device_json(&whole);
+        assert_eq!(value["ov-stop-sector"], whole.size_kib * 2);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
     if let Some(reason) = &resource.record_reason {
         add(&mut lines, "record", None, "stale", reason);
     }
+    if let Some(reason) = &resource.daemon_reason {
+        add(&mut lines, "daemon", None, "ending", reason);
+    }
     for volume in &resource.volumes {
         let number = numbered.then_some(volume.volume);
         if let Some(reason) = &volume.disk_reason {
@@ -104,14 +107,15 @@ pub(crate) fn ills(resources: &[&ResourceReport]) -> Vec<String> {
 
 fn ills_of(resource: &ResourceReport) -> Vec<String> {
     let name = &resource.name;
-    if let Some(failed) = &resource.failed {
-        return vec![format!(
-            "{name}: does not run: {}",
-            one_line(&failed.reason)
-        )];
-    }
     let mut ills = Vec::new();
     let mut ill = |text: String| ills.push(format!("{name}: {text}"));
+    if let Some(why) = &resource.daemon_reason {
+        ill(one_line(&why.text));
+    }
+    if let Some(failed) = &resource.failed {
+        ill(format!("does not run: {}", one_line(&failed.reason)));
+        return ills;
+    }
     let why = resource.link_reason.as_ref();
     let why = why.map(|why| one_line(&why.text));
     match why {
@@ -230,6 +234,12 @@ mod tests {
             ]
         );
         split.record_reason = None;
+        split.daemon_reason = reason("ending", "it waits for a mount", None);
+        assert_eq!(
+            lines(&split)[2],
+            "daemon-reason: ending: it waits for a mount"
+        );
+        split.daemon_reason = None;
         split.volumes[0].volume = 3;
         assert_eq!(
             lines(&split)[2],
@@ -258,6 +268,7 @@ mod tests {
             rate_kib: 10_000,
             average_kib: 10_000,
             left_s: 50,
+            verify: None,
         });
         syncing.volumes[0].resync_reason = reason("c-max-rate", "it goes at c-max-rate", None);
         assert_eq!(
@@ -275,7 +286,7 @@ mod tests {
     #[test]
     fn the_check_finds_each_ill() {
         type Spoil = fn(&mut ResourceReport);
-        let table: [(Spoil, &str); 11] = [
+        let table: [(Spoil, &str); 12] = [
             (|r| r.connection = ConnState::StandAlone, "r0: StandAlone"),
             (
                 |r| r.connection = ConnState::WFConnection,
@@ -310,6 +321,10 @@ mod tests {
             (
                 |r| r.record_reason = reason("not-on-record", "it is full", None),
                 "r0: not on record: it is full",
+            ),
+            (
+                |r| r.daemon_reason = reason("ending", "terminated: it waits for a mount", None),
+                "r0: terminated: it waits for a mount",
             ),
             (
                 |r| r.volumes[0].out_of_sync_kib = 8,

@@ -428,6 +428,7 @@ pub(crate) mod tests {
             volumes,
             link_reason: None,
             record_reason: None,
+            daemon_reason: None,
             failed: None,
         }
     }

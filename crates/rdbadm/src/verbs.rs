@@ -86,6 +86,7 @@ pub(crate) enum Own {
     WaitConnect,
     WaitSync,
     WaitConInt,
+    Verify,
     Dump,
     DumpXml,
     ShNop,
@@ -118,6 +119,8 @@ pub(crate) enum Flag {
     Tentative,
     ClearBitmap,
     WaitTimes,
+    /// `--start` and `--stop` of `verify`.
+    Part,
     Json,
     /// `--check` of `status`.
     Check,
@@ -219,6 +222,11 @@ impl Verb {
     fn is_called(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
     }
+}
+
+/// Whether a word is an old name of a command of another name.
+pub(crate) fn is_alias(name: &str) -> bool {
+    VERBS.iter().any(|verb| verb.aliases.contains(&name))
 }
 
 const fn verb(name: &'static str, target: Target, does: Does, about: &'static str) -> Verb {
@@ -331,6 +339,9 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup("MINOR"),
     verb("invalidate-remote", T::Volumes, Does::Op(|minor, _| Op::InvalidateRemote { minor }), "Declare the peer's data bad: full sync to the peer")
         .setup("MINOR"),
+    verb("verify", T::Volumes, Does::Own(O::Verify), "Compare both copies; what differs is marked and not repaired")
+        .flags(&[Flag::Part])
+        .setup_with("MINOR", None, &["start", "stop"]),
     verb("outdate", T::Volumes, OpOrMeta(|minor, _| Op::Outdate { minor }, MetaCommand::Outdate), "Mark the local data outdated")
         .setup("MINOR"),
     verb("pause-sync", T::Volumes, Does::Op(|minor, _| Op::PauseSync { minor }), "Pause resync")
@@ -429,7 +440,6 @@ const NOT_SERVED: &[&str] = &[
     "split-brain",
     "suspend-io",
     "syncer",
-    "verify",
     "wait-connect-resource",
     "wait-sync-resource",
 ];

@@ -229,6 +229,8 @@ fn a_file_system_that_would_be_cut_off_stops_create_md() {
     let before = std::fs::read(node.disk()).unwrap();
     let output = node.run("create-md --force r0");
     assert_eq!(output.status.code(), Some(40), "{output:?}");
+    let promised = include_str!("../../../docs/commands.md");
+    assert!(promised.contains("\n| 40 | `create-md` was refused"));
     assert!(std::fs::read(node.disk()).unwrap() == before);
 }
 
@@ -504,6 +506,9 @@ fn facts_of_the_configuration_are_printed_for_scripts() {
 
 #[test]
 fn a_secret_that_everybody_may_read_is_told() {
+    // Who does what the guide says is told nothing.
+    let guide = include_str!("../../../docs/guide.md");
+    assert!(guide.contains("shared-secret") && guide.contains("chmod 600 /etc/drbd.conf"));
     let node = Node::new();
     let warning = "everybody on this machine may read the shared secret: chmod o-r";
     for (mode, told) in [(0o600, 0), (0o640, 0), (0o644, 1), (0o604, 1)] {

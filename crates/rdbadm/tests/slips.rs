@@ -17,6 +17,8 @@ fn the_nearest_word_is_suggested() {
     for (words, near) in [
         ("statu", "status"),
         ("stauts", "status"),
+        // An old name of another command is not meant by the beginning of a word.
+        ("stat", "status"),
         ("primry r0", "primary"),
         ("conect r0", "connect"),
         ("primary --frce r0", "--force"),

@@ -4,7 +4,7 @@ use rdb_config::options::Changed;
 use rdb_config::{AfterSb0p, AfterSb1p, AfterSb2p, OnIoError, RrConflict};
 use rdb_control::{
     DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Pause, Refusal, ResourceReport, Suspension,
-    SyncReport, VolumeReport, code,
+    SyncReport, VerifyReport, VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
 use rdb_engine::{AdminError, ResourceStatus, SyncProgress, VolumeStatus};
@@ -191,6 +191,7 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
             .collect(),
         link_reason: reasons::link(name, status),
         record_reason: None,
+        daemon_reason: None,
         failed: None,
     }
 }
@@ -261,6 +262,12 @@ fn sync_report(sync: &SyncProgress) -> SyncReport {
         rate_kib: figures.rate_kib,
         average_kib: figures.average_kib,
         left_s: figures.left_s,
+        verify: sync.verify.map(|verify| VerifyReport {
+            start: verify.start_sector,
+            stop: verify.stop_sector,
+            position: verify.position_sector,
+            skipped: verify.skipped_blocks * 8,
+        }),
     }
 }
 

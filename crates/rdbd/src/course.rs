@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rdb_control::Refusal;
+use rdb_control::{BEING_REPLACED, ReasonReport, Refusal};
 use tokio::sync::watch;
 
 use crate::outcome::{Failure, Outcome};
@@ -32,6 +32,24 @@ pub(crate) enum Course {
         /// Everything has been handed over.
         is_ready: bool,
     },
+}
+
+/// Why what only a daemon that serves does is refused, if it is.
+fn refusal(course: &Course) -> Option<Failure> {
+    match course {
+        Course::Serves => None,
+        Course::Ends { waits_for, .. } if waits_for.is_empty() => {
+            let mut refusal = Refusal::state(IN_TRANSIENT_STATE);
+            "it is ending".clone_into(&mut refusal.info);
+            Some(refusal.into())
+        }
+        Course::Ends { waits_for, .. } => {
+            let mut refusal = Refusal::state(HELD_OPEN);
+            refusal.info = format!("it is ending: {waits_for}");
+            Some(refusal.into())
+        }
+        Course::Replaced { .. } => Some(Failure::Error(format!("{BEING_REPLACED} already"))),
+    }
 }
 
 /// The course, watched by whoever depends on it.
@@ -68,23 +86,43 @@ impl Life {
         });
     }
 
+    /// What `status` says of a daemon that is to end.
+    pub(crate) fn ending(&self) -> Option<ReasonReport> {
+        let Course::Ends { says, waits_for } = self.course() else {
+            return None;
+        };
+        let waits = match waits_for.is_empty() {
+            true => String::new(),
+            false => format!(", as soon as nobody is cut off by that: {waits_for}"),
+        };
+        Some(ReasonReport {
+            word: "ending".to_owned(),
+            text: format!("rdbd was {says} and is ending{waits}"),
+            advice: Some(
+                "end what uses the devices; then start rdbd again if it is to serve".to_owned(),
+            ),
+            since_s: None,
+        })
+    }
+
     /// Refuses what only a daemon that serves does.
     pub(crate) fn check_serves(&self) -> Outcome<()> {
-        match self.course() {
-            Course::Serves => Ok(()),
-            Course::Ends { waits_for, .. } if waits_for.is_empty() => {
-                let mut refusal = Refusal::state(IN_TRANSIENT_STATE);
-                "it is ending".clone_into(&mut refusal.info);
-                Err(refusal.into())
-            }
-            Course::Ends { waits_for, .. } => {
-                let mut refusal = Refusal::state(HELD_OPEN);
-                refusal.info = format!("it is ending: {waits_for}");
-                Err(refusal.into())
-            }
-            Course::Replaced { .. } => {
-                Err(Failure::Error("it is being replaced already".to_owned()))
-            }
+        refusal(&self.0.borrow()).map_or(Ok(()), Err)
+    }
+
+    /// Comes with that refusal when the daemon does not serve, or not any more.
+    pub(crate) async fn serves_no_more(&self) -> Failure {
+        let mut watched = self.0.subscribe();
+        let mut found = None;
+        let is_over = |course: &Course| {
+            found = refusal(course);
+            found.is_some()
+        };
+        let _ = watched.wait_for(is_over).await;
+        match found {
+            Some(failure) => failure,
+            // The sender lives as long as the node.
+            None => std::future::pending().await,
         }
     }
 
@@ -141,5 +179,29 @@ impl Life {
             Ok(course) => course,
             Err(_) => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_is_to_end_says_whom_it_waits_for() {
+        let life = Life::default();
+        assert_eq!(life.ending(), None);
+        life.is_told_to_end("terminated");
+        let ending = life.ending().expect("it is");
+        assert_eq!(ending.text, "rdbd was terminated and is ending");
+        life.waits_for("r0/0 is held open by a mount on /mnt");
+        let ending = life.ending().expect("it is");
+        assert!(
+            ending
+                .text
+                .ends_with(": r0/0 is held open by a mount on /mnt")
+        );
+        let replaced = Life::default();
+        replaced.begin_replacement(PathBuf::new()).unwrap();
+        assert_eq!(replaced.ending(), None);
     }
 }

@@ -58,11 +58,12 @@ impl Node {
         program: Option<PathBuf>,
         force: bool,
     ) -> Outcome<Value> {
-        self.life.check_serves()?;
         let program = program.unwrap_or_else(|| self.program.clone());
-        check_program(&program).await.map_err(Failure::Error)?;
-        for target in self.all() {
-            self.check_users(&target, force).await?;
+        // Whoever is overtaken by another restart, or by the end, hears of that, and not of what has gone by then.
+        tokio::select! {
+            biased;
+            refused = self.life.serves_no_more() => return Err(refused),
+            checked = self.check_restart(&program, force) => checked?,
         }
         self.life.begin_replacement(program.clone())?;
         // Until here nothing was touched; from the record on there is no way back for this process.
@@ -79,6 +80,14 @@ impl Node {
         self.carry_out_all(plans).await;
         self.life.finish_replacement();
         Ok(Value::Null)
+    }
+
+    async fn check_restart(&self, program: &Path, force: bool) -> Outcome<()> {
+        check_program(program).await.map_err(Failure::Error)?;
+        for target in self.all() {
+            self.check_users(&target, force).await?;
+        }
+        Ok(())
     }
 
     /// Refuses what would cost users their device, here or on the peer.

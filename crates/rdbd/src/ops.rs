@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rdb_control::{
-    ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal, ResourceOptions,
-    ResourceShown, StatusReport, VolumeShown, code,
+    BEING_REPLACED, ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal,
+    ResourceOptions, ResourceShown, StatusReport, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
@@ -50,9 +50,9 @@ impl Node {
             }
         }
         if self.life.is_being_replaced() {
-            return Err(Failure::Error(
-                "it is being replaced; try again in a moment".to_owned(),
-            ));
+            return Err(Failure::Error(format!(
+                "{BEING_REPLACED}; try again in a moment"
+            )));
         }
         self.withdraw_takeover(&op);
         let is_question = op.is_question();
@@ -130,6 +130,14 @@ impl Node {
             Op::InvalidateRemote { minor } => {
                 self.admin(minor, |volume| Command::InvalidateRemote { volume })
                     .await?;
+            }
+            Op::Verify { minor, part } => {
+                self.admin(minor, |volume| Command::Verify {
+                    volume,
+                    start: part.start,
+                    stop: part.stop,
+                })
+                .await?;
             }
             Op::Outdate { minor } => {
                 self.admin(minor, |volume| Command::Outdate { volume })
@@ -535,6 +543,7 @@ impl Node {
         }
         for resource in &mut resources {
             resource.record_reason = self.keeper.trouble();
+            resource.daemon_reason = self.life.ending();
         }
         let mut report = StatusReport {
             node: self.name.clone(),

@@ -312,6 +312,7 @@ mod tests {
                 elapsed_ms: 4_346_000,
                 want_kib: Some(71_680),
                 limit: None,
+                verify: None,
             }),
             ..volume(
                 2,
@@ -370,6 +371,7 @@ mod tests {
             elapsed_ms: window_s * 1000 + 400,
             want_kib,
             limit: None,
+            verify: None,
         };
         for (conn, sync, lines) in [
             (
@@ -414,6 +416,7 @@ mod tests {
             elapsed_ms: 0,
             want_kib: None,
             limit: None,
+            verify: None,
         };
         for (conn, sync, line) in [
             // x = 0: one character more than otherwise.
@@ -469,6 +472,7 @@ mod tests {
             elapsed_ms: 200_000,
             want_kib: None,
             limit: None,
+            verify: None,
         };
         let mut text = String::new();
         progress(&mut text, C::SyncSource, &sync);
@@ -493,6 +497,7 @@ mod tests {
             elapsed_ms: 0,
             want_kib: Some(7),
             limit: None,
+            verify: None,
         });
         for conn in C::ALL {
             let disks = (D::UpToDate, D::Inconsistent);

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rdb_control::ReasonReport;
+use rdb_engine::rules::advice_for;
 use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SyncProgress};
 
@@ -12,13 +13,13 @@ pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> 
         Some(LinkTrouble { kind, text, for_ms }) => Some(ReasonReport {
             word: kind.word().to_owned(),
             text: text.clone(),
-            advice: kind.advice().map(|advice| named(advice, name)),
+            advice: kind.advice().map(|advice| advice_for(advice, name)),
             since_s: Some(ago(*for_ms)),
         }),
         None if status.connection == ConnState::StandAlone => Some(ReasonReport {
             word: "not-connected".to_owned(),
             text: "this node has not been told to connect".to_owned(),
-            advice: Some(named("'rdbadm connect RES'", name)),
+            advice: Some(advice_for("'rdbadm connect RES'", name)),
             since_s: None,
         }),
         None => None,
@@ -39,7 +40,7 @@ pub(crate) fn disk(name: &str, trouble: Option<&DiskTrouble>) -> Option<ReasonRe
     Some(ReasonReport {
         word: reason.word().to_owned(),
         text: reason.to_string(),
-        advice: reason.advice().map(|advice| named(advice, name)),
+        advice: reason.advice().map(|advice| advice_for(advice, name)),
         since_s: for_ms.map(ago),
     })
 }
@@ -53,7 +54,7 @@ pub(crate) fn resync(
     let reason = |word: &str, text: &str, advice: Option<&str>| ReasonReport {
         word: word.to_owned(),
         text: text.to_owned(),
-        advice: advice.map(|advice| named(advice, name)),
+        advice: advice.map(|advice| advice_for(advice, name)),
         since_s: None,
     };
     if matches!(state.conn, ConnState::PausedSyncS | ConnState::PausedSyncT) {
@@ -83,11 +84,6 @@ pub(crate) fn resync(
     }
     let limit = sync?.limit?;
     Some(reason(limit.word(), &limit.to_string(), None))
-}
-
-/// An advice for this resource.
-fn named(advice: &str, name: &str) -> String {
-    advice.replace("RES", name)
 }
 
 /// Seconds since 1970, so many milliseconds ago.

@@ -97,6 +97,7 @@ impl Node {
                 .collect(),
             link_reason: None,
             record_reason: None,
+            daemon_reason: None,
             failed: Some(failed),
         })
     }

@@ -699,3 +699,34 @@ fn no_secret_stays_in_the_memory_of_a_daemon_that_does_not_need_it() {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// Its check of the program is not done when another restart begins.
+#[test]
+fn a_restart_that_is_overtaken_by_another_one_is_told_so() {
+    let daemon = Daemon::start();
+    let run_dir = daemon.dir.path().to_owned();
+    let (slow, asked) = (run_dir.join("slow"), run_dir.join("asked"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--check*) touch {}; sleep 20;; esac\nexec {} \"$@\"\n",
+        asked.display(),
+        env!("CARGO_BIN_EXE_rdbd")
+    );
+    std::fs::write(&slow, script).unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let restart = |run_dir: &Path, program| {
+        let force = false;
+        Client::connect(run_dir)
+            .unwrap()
+            .run(Op::Restart { program, force })
+    };
+    let there = run_dir.clone();
+    let overtaken = std::thread::spawn(move || restart(&there, Some(slow)));
+    let begun = Instant::now();
+    while !asked.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is checked");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    restart(&run_dir, None).unwrap();
+    let error = overtaken.join().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "rdbd: it is being replaced already");
+}

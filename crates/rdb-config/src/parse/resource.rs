@@ -527,13 +527,15 @@ impl Parser {
             }
             "port" => {
                 let assigned = self.assignment(token);
-                host.port = Some(self.port()?);
+                let port = self.port()?;
+                self.set_again(token, &mut host.port, port);
                 self.end_of_statement(assigned)?;
             }
             "meta-index" => {
                 let assigned = self.assignment(token);
                 let index = self.integer_within("meta-index", 0, META_INDEX_MAX)?;
-                host.meta_index = Some(u32::try_from(index).unwrap_or(0));
+                let index = u32::try_from(index).unwrap_or(0);
+                self.set_again(token, &mut host.meta_index, index);
                 self.end_of_statement(assigned)?;
             }
             "volume" => {
@@ -553,7 +555,8 @@ impl Parser {
                 host.host.proxy = Some(self.host_proxy(&key)?);
             }
             "node-id" => {
-                host.host.node_id = Some(self.node_id(token, draft)?);
+                let id = self.node_id(token, draft)?;
+                self.set_again(token, &mut host.host.node_id, id);
                 self.end_of_statement(false)?;
             }
             "skip" => self.skip_in_resource(token)?,

@@ -395,6 +395,21 @@ impl Parser {
         );
     }
 
+    /// The same for what is no option: the last counts, and another one before it is told of.
+    pub(super) fn set_again<T: PartialEq>(
+        &mut self,
+        keyword: &Token,
+        into: &mut Option<T>,
+        value: T,
+    ) {
+        if into.as_ref().is_some_and(|before| *before != value) {
+            let name = &keyword.text;
+            let text = format!("{name} is set twice: this counts, and not what was said before");
+            self.warn(WarningKind::Advice, keyword, text);
+        }
+        *into = Some(value);
+    }
+
     /// `plugin { zlib level 9; }`: one setting of name `plugin` for each statement.
     fn plugin(&mut self, keyword: &Token, into: &mut Sections) -> Step<()> {
         self.open()?;

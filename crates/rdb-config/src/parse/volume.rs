@@ -120,7 +120,8 @@ impl Parser {
             }
             keyword => {
                 let flexible = keyword == "flexible-meta-disk";
-                volume.meta = Some(self.meta_disk(flexible)?);
+                let meta = self.meta_disk(flexible)?;
+                self.set_again(token, &mut volume.meta, meta);
                 self.end_of_statement(assigned)
             }
         }

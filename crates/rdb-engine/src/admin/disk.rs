@@ -10,7 +10,8 @@ use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState, Role, StateError};
+use crate::rules::disk_reason::Lost;
+use crate::state::{self, Change, ConnState, DiskState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
     pub(super) fn step_detach(&mut self, nr: VolumeNr, force: bool, stage: Stage) {
@@ -88,6 +89,9 @@ impl<P: Payload> Resource<P> {
             match self.change(nr, change, false) {
                 Err(error) => self.admin_state_error(error),
                 Ok(_) => {
+                    if local {
+                        self.note_lost(nr, Lost::Invalidated);
+                    }
                     self.set_stage(Stage::Durable);
                     let then = self.then_admin();
                     self.md_full_sync(nr, then);
@@ -125,6 +129,32 @@ impl<P: Payload> Resource<P> {
                 self.admin_state_error(error);
             }
         }
+    }
+
+    /// (9.9) A verify that this node drives already only hears where to stop.
+    pub(super) fn step_verify(&mut self, nr: VolumeNr, start: Option<u64>, stop: Option<u64>) {
+        let state = self.volume(nr).state;
+        let change = Change::conn(ConnState::VerifyS);
+        let done = if state.is_connected() && !state::is_there(state.disk) {
+            // (The driver calls these two a success, and does nothing.)
+            Err(StateError::NoLocalDisk)
+        } else if state.is_connected() && !state::is_there(state.pdsk) {
+            Err(StateError::NoRemoteDisk)
+        } else {
+            self.volume_mut(nr).peer.verify.order(start, stop);
+            match self.ask_change(nr, change) {
+                Asked::Wait => return,
+                Asked::Done(done) => done.map(|_| ()),
+            }
+        };
+        if let Err(error) = done {
+            if error != StateError::FailedByPeer {
+                self.log_refusal(nr, error, change);
+            }
+            self.admin_state_error(error);
+            return;
+        }
+        self.admin_done(Ok(()));
     }
 
     pub(super) fn step_outdate(&mut self, nr: VolumeNr, stage: Stage, ready: bool) {

@@ -379,6 +379,11 @@ impl<P: Payload> Resource<P> {
             Command::InvalidateRemote { volume } => {
                 self.step_invalidate(volume, stage, ready, false)
             }
+            Command::Verify {
+                volume,
+                start,
+                stop,
+            } => self.step_verify(volume, start, stop),
             Command::Outdate { volume } => self.step_outdate(volume, stage, ready),
             Command::NewCurrentUuid {
                 volume,
@@ -549,6 +554,7 @@ fn command_volume(command: &Command) -> Option<VolumeNr> {
         | Command::Secondary { volume, .. }
         | Command::Invalidate { volume }
         | Command::InvalidateRemote { volume }
+        | Command::Verify { volume, .. }
         | Command::Outdate { volume }
         | Command::NewCurrentUuid { volume, .. }
         | Command::PauseSync { volume }

@@ -99,6 +99,7 @@ fn kind(command: &Command) -> Kind {
         | Command::Detach { .. }
         | Command::Connect { .. }
         | Command::Secondary { .. }
+        | Command::Verify { .. }
         | Command::Outdate { .. }
         | Command::PauseSync { .. }
         | Command::ResumeSync { .. }

@@ -319,7 +319,7 @@ impl<P: Payload> Resource<P> {
 
     /// The volume is Diskless again.
     pub(crate) fn attach_failed(&mut self, nr: VolumeNr, error: AdminError) {
-        self.note_refused_disk(nr, error.to_string());
+        self.note_refused_disk(nr, &error);
         let volume = self.volume_mut(nr);
         volume.disk.end_reading();
         let state = volume.state.disk;

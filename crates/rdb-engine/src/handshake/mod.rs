@@ -14,7 +14,7 @@ use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
-use crate::rules::trouble::Trouble;
+use crate::rules::{self, trouble::Trouble};
 use crate::state::DiskState;
 
 impl<P: Payload> Resource<P> {
@@ -108,7 +108,10 @@ impl<P: Payload> Resource<P> {
     fn stand_alone_for(&mut self, kind: Trouble, nr: VolumeNr, text: impl Into<String>) {
         let text = text.into();
         let line = match kind.advice() {
-            Some(advice) => format!("{text}. To do: {advice}"),
+            Some(advice) => {
+                let advice = rules::advice_for(advice, &self.name);
+                format!("{text}. To do: {advice}")
+            }
             None => text.clone(),
         };
         self.log_volume(Level::Error, nr, line);

@@ -62,6 +62,18 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// The peer asks for a proof that nobody here can give, as no secret is configured; if so, the connection ends.
+    pub(crate) fn lacks_secret_for(&mut self, packet: &Packet) -> bool {
+        let is_asked = matches!(packet, Packet::AuthChallenge(_)) && !self.net.link.is_greeted();
+        let lacks = is_asked && self.authentication().is_none();
+        if lacks {
+            let text =
+                "the peer asks for a shared secret (cram-hmac-alg), and none is configured here";
+            self.refuse(Refusal::Authentication, text);
+        }
+        lacks
+    }
+
     /// The peer sent a challenge of our own.
     pub(crate) fn on_challenge_reflected(&mut self) {
         if matches!(self.net.link.step(), Some(Step::Challenge | Step::Response)) {

@@ -54,6 +54,11 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
+    /// Whether either node may drive a verify. (For a moment, while settings change, one of them has no digest for it.)
+    pub(crate) fn has_verify(&self) -> bool {
+        self.own.verify.is_some() && self.peer.verify.is_some()
+    }
+
     /// At the beginning of a connection.
     pub(super) fn configured(options: &NetOptions) -> Comparison {
         let own = Digests::configured(options);

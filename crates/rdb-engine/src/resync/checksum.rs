@@ -100,12 +100,7 @@ impl<P: Payload> Resource<P> {
         result: Result<Option<P>, DiskError>,
     ) {
         if let Err(error) = &result {
-            let text = format!(
-                "local READ IO error sector {sector}+{} (errno {})",
-                bytes / 512,
-                error.errno
-            );
-            self.log_volume_error(nr, text);
+            self.log_read_error(nr, sector, bytes, *error);
             self.local_io_error(nr, false);
         }
         let algorithm = self.net.comparison.own.csums;

@@ -93,6 +93,7 @@ impl Course {
             elapsed_ms: self.elapsed_ms(now),
             want_kib: None,
             limit: None,
+            verify: None,
         }
     }
 }

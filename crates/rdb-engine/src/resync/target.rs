@@ -125,6 +125,10 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
+        if volume.state.conn == ConnState::VerifyS {
+            self.verify_step(nr);
+            return;
+        }
         if volume.state.conn != ConnState::SyncTarget || !volume.peer.resync.requesting {
             return;
         }
@@ -396,8 +400,11 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_resync_refused(&mut self, nr: VolumeNr, ack: &BlockAck, failed: bool) {
         let volume = self.volume_mut(nr);
         let Some(bytes) = volume.peer.resync.awaited.holder_at(ack.sector) else {
+            if failed && self.on_verify_refused(nr, ack) {
+                return;
+            }
             let text = format!(
-                "volume {nr}: a refusal of resync data that was not asked for, sector {}",
+                "volume {nr}: a refusal of a block that was not asked for, sector {}",
                 ack.sector
             );
             self.protocol_error(text);

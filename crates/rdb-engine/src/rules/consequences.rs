@@ -4,12 +4,12 @@
 //! Rows with an `A` have their number from section 3 and are the driver's; the rest is ours, and says why. Not here are A1 (tell
 //! listeners) and A30 (write the superblock if it has changed), which follow from every change; A13, which the demotion does
 //! itself; A21, which is not a matter of states; and the rows of what is not served: frozen requests (A4 to A6), `resync-after`
-//! (A16, A25, A29), Ahead (A18), and a verify that is started here (A27).
+//! (A16, A25, A29), and Ahead (A18).
 
 pub use super::turn::{Facts, Turn, lost_peer_data};
 use super::turn::{
     became_inconsistent, both_attached, both_up, diskless, diskless_peer_demoted, failed,
-    is_source, is_target, left_handshake, lost_beside_good, negotiates, pause_changed,
+    is_source, is_target, is_verify, left_handshake, lost_beside_good, negotiates, pause_changed,
     peer_attached, sync_ended, target_ended,
 };
 use crate::state::{ConnState, DiskState, Role};
@@ -17,8 +17,10 @@ use crate::state::{ConnState, DiskState, Role};
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
-    /// A verify that the peer drives has begun or ended: its counters and its timer follow.
-    VerifyCameOrWent,
+    /// Nothing of a verify is waited for any more; where it ended is remembered.
+    EndVerify,
+    /// Blocks are asked for.
+    BeginVerify,
     /// The record stops saying that a Primary writes here, once the data and the marks are durable.
     Unmark,
     /// No crash of a Primary is open any more, in memory, on record, and in what the peer has told.
@@ -118,9 +120,15 @@ const fn row(number: &'static str, words: &'static str, when: fn(&Turn) -> bool,
 pub const CONSEQUENCES: &[Row] = &[
     row(
         "",
-        "VerifyT begins or ends",
-        |t| (t.old.conn == ConnState::VerifyT) != (t.new.conn == ConnState::VerifyT),
-        Act::VerifyCameOrWent,
+        "a verify ended, driven by either node",
+        |t| is_verify(t.old.conn) && !is_verify(t.new.conn),
+        Act::EndVerify,
+    ),
+    row(
+        "",
+        "VerifyS began",
+        |t| t.old.conn != ConnState::VerifyS && t.new.conn == ConnState::VerifyS,
+        Act::BeginVerify,
     ),
     // (L14) The mark has the log applied after a crash: the bits, and the data that the log speaks of, are durable before (I8).
     row(
@@ -455,6 +463,16 @@ pub const CONSEQUENCES: &[Row] = &[
         "a resync ended on its target",
         |t| target_ended(t) && t.facts.announces_end,
         Act::AnnounceEnd,
+    ),
+    row(
+        "A27",
+        "a verify driven here ended, and the peer hears of that by a state",
+        |t| {
+            t.old.conn == ConnState::VerifyS
+                && t.new.conn == ConnState::Connected
+                && t.facts.verify_ends_with_state
+        },
+        Act::SendState,
     ),
     row("", "always", |_| true, Act::Retry),
 ];

@@ -10,16 +10,27 @@ use crate::state::{ConnState, DiskState, Role, VolumeState};
 pub struct Facts {
     /// The state record.
     pub state: VolumeState,
-    /// What was said when the disk was lost or gave errors; `None` if that has not happened.
-    pub error: Option<String>,
-    /// The administrator has detached it.
-    pub detached: bool,
+    /// What became of the disk last, if that is worth telling.
+    pub lost: Option<Lost>,
+    /// Why it was refused since, though nothing is wrong with it: others have newer data.
+    pub older: Option<String>,
     /// A forced promotion has declared it good; what it was before.
     pub forced: Option<DiskState>,
     /// The metadata is as `create-md` makes it: the disk has never had data that count.
     pub fresh: bool,
     /// The peer is Primary with some volume of the resource.
     pub peer_is_primary: bool,
+}
+
+/// What became of a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// It gave an error, or was refused, with these words.
+    Error(String),
+    /// The administrator has detached it.
+    Detached,
+    /// The administrator has given its data up while there was no connection.
+    Invalidated,
 }
 
 /// Why a disk is not UpToDate, or why that is worth a doubt.
@@ -31,6 +42,13 @@ pub enum DiskReason {
     Detached,
     /// Given up for an error, or refused.
     Failed(String),
+    /// Refused, since the peer's disk has newer data that users have seen.
+    Older {
+        /// The administrator has detached it before that.
+        detached: bool,
+        /// What was said of it.
+        text: String,
+    },
     /// It is being attached.
     Attaching,
     /// The peer decides what it is worth.
@@ -44,6 +62,8 @@ pub enum DiskReason {
     },
     /// A resync onto it is under way.
     BeingSynced,
+    /// `invalidate`, and no resync since has been finished.
+    Invalidated,
     /// A resync onto it was not finished.
     HalfSynced,
     /// Somebody has newer data.
@@ -66,20 +86,25 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
     let state = &facts.state;
     Some(match state.disk {
         DiskState::UpToDate => return facts.forced.map(DiskReason::Forced),
-        DiskState::Diskless | DiskState::Failed => match &facts.error {
-            Some(text) => DiskReason::Failed(text.clone()),
-            None if facts.detached => DiskReason::Detached,
-            None => DiskReason::None,
+        DiskState::Diskless | DiskState::Failed => match (&facts.lost, &facts.older) {
+            (lost, Some(text)) => DiskReason::Older {
+                detached: *lost == Some(Lost::Detached),
+                text: text.clone(),
+            },
+            (Some(Lost::Error(text)), None) => DiskReason::Failed(text.clone()),
+            (Some(Lost::Detached), None) => DiskReason::Detached,
+            (Some(Lost::Invalidated) | None, None) => DiskReason::None,
         },
         DiskState::Attaching => DiskReason::Attaching,
         DiskState::Negotiating => DiskReason::Negotiating,
-        DiskState::Inconsistent => match &facts.error {
+        DiskState::Inconsistent => match &facts.lost {
             _ if is_target(state.conn) => DiskReason::BeingSynced,
-            Some(text) => DiskReason::Error(text.clone()),
-            None if facts.fresh => DiskReason::NeverSynced {
+            Some(Lost::Error(text)) => DiskReason::Error(text.clone()),
+            _ if facts.fresh => DiskReason::NeverSynced {
                 may_begin: !facts.peer_is_primary && !has_data(state.pdsk),
             },
-            None => DiskReason::HalfSynced,
+            Some(Lost::Invalidated) => DiskReason::Invalidated,
+            Some(Lost::Detached) | None => DiskReason::HalfSynced,
         },
         DiskState::Outdated if is_target(state.conn) => DiskReason::BeingSynced,
         DiskState::Outdated => DiskReason::Outdated,
@@ -114,11 +139,13 @@ impl DiskReason {
             DiskReason::None => "not-attached",
             DiskReason::Detached => "detached",
             DiskReason::Failed(_) => "failed",
+            DiskReason::Older { .. } => "older-data",
             DiskReason::Attaching => "attaching",
             DiskReason::Negotiating => "negotiating",
             DiskReason::Error(_) => "io-error",
             DiskReason::NeverSynced { .. } => "never-synced",
             DiskReason::BeingSynced => "being-synced",
+            DiskReason::Invalidated => "invalidated",
             DiskReason::HalfSynced => "half-synced",
             DiskReason::Outdated => "outdated",
             DiskReason::Unknown => "not-confirmed",
@@ -133,6 +160,9 @@ impl DiskReason {
             DiskReason::Failed(_) => {
                 "check the disk; then 'rdbadm attach RES', on a new disk after 'rdbadm create-md RES'"
             }
+            DiskReason::Older { .. } => {
+                "connect to the peer that has the newer data first; then 'rdbadm attach RES'"
+            }
             DiskReason::Error(_) => {
                 "check the disk; then 'rdbadm invalidate RES' copies the peer's data over it"
             }
@@ -141,6 +171,9 @@ impl DiskReason {
             }
             DiskReason::NeverSynced { may_begin: true } => {
                 "connect to the node that has the data; on a new cluster 'rdbadm primary --force RES' on exactly one node, the one whose data is to be kept"
+            }
+            DiskReason::Invalidated => {
+                "connect to the node that has the data, which are copied over it"
             }
             DiskReason::HalfSynced => {
                 "connect to the node that has the data; by itself this disk is a mixture of old and new"
@@ -163,6 +196,13 @@ impl fmt::Display for DiskReason {
             DiskReason::None => f.write_str("no disk is attached"),
             DiskReason::Detached => f.write_str("it was detached"),
             DiskReason::Failed(text) => write!(f, "it was given up: {text}"),
+            DiskReason::Older { detached, text } => {
+                let before = if *detached { "it was detached; " } else { "" };
+                write!(
+                    f,
+                    "{before}attaching it was refused, as its data are older than what users have seen: {text}"
+                )
+            }
             DiskReason::Attaching => f.write_str("it is being attached"),
             DiskReason::Negotiating => f.write_str("the peer's answer to the attach is awaited"),
             DiskReason::Error(text) => write!(f, "it gave an error: {text}"),
@@ -170,6 +210,7 @@ impl fmt::Display for DiskReason {
                 f.write_str("it has never been in sync with another disk")
             }
             DiskReason::BeingSynced => f.write_str("it is being synced"),
+            DiskReason::Invalidated => f.write_str("it was invalidated"),
             DiskReason::HalfSynced => f.write_str("a resync onto it is not complete"),
             DiskReason::Outdated => f.write_str("the peer has newer data"),
             DiskReason::Forced(was) => write!(
@@ -193,8 +234,8 @@ mod tests {
         state.conn = conn;
         Facts {
             state,
-            error: None,
-            detached: false,
+            lost: None,
+            older: None,
             forced: None,
             fresh: false,
             peer_is_primary: false,
@@ -236,7 +277,7 @@ mod tests {
     #[test]
     fn what_happened_to_it_says_more_than_its_state() {
         let lost = Facts {
-            error: Some("local READ IO error".to_string()),
+            lost: Some(Lost::Error("local READ IO error".to_string())),
             ..facts(DiskState::Diskless, ConnState::Connected)
         };
         let reason_of_lost = reason(&lost).expect("it is no good disk");
@@ -246,10 +287,22 @@ mod tests {
             "it was given up: local READ IO error"
         );
         let detached = Facts {
-            detached: true,
+            lost: Some(Lost::Detached),
             ..facts(DiskState::Diskless, ConnState::Connected)
         };
         assert_eq!(reason(&detached), Some(DiskReason::Detached));
+        let refused = Facts {
+            older: Some("current UUID=1".to_string()),
+            ..detached
+        };
+        let refused = reason(&refused).expect("it is no good disk");
+        assert_eq!(refused.word(), "older-data");
+        assert!(refused.to_string().starts_with("it was detached; "));
+        let invalidated = Facts {
+            lost: Some(Lost::Invalidated),
+            ..facts(DiskState::Inconsistent, ConnState::StandAlone)
+        };
+        assert_eq!(reason(&invalidated), Some(DiskReason::Invalidated));
         let forced = Facts {
             forced: Some(DiskState::Outdated),
             ..facts(DiskState::UpToDate, ConnState::WFConnection)

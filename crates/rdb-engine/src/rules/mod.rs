@@ -14,3 +14,8 @@ pub mod sizes;
 pub mod trouble;
 mod turn;
 pub mod withdrawal;
+
+/// An advice of [`trouble`] or [`disk_reason`], for what has this name.
+pub fn advice_for(advice: &str, name: &str) -> alloc::string::String {
+    advice.replace("RES", name)
+}

@@ -23,6 +23,8 @@ bitflags::bitflags! {
         const TARGET = 2;
         /// The volume answered an online verify.
         const VERIFY = 4;
+        /// The volume drove one.
+        const DRIVER = 64;
         /// A change that this node asked the peer for has no answer yet.
         const QUESTION = 8;
         /// The peer has told of an exchange of bitmaps while there was no disk here: it had not heard of that yet.
@@ -38,7 +40,7 @@ impl Past {
     pub fn of(conn: ConnState) -> Past {
         use ConnState::{
             Behind, PausedSyncS, PausedSyncT, StartingSyncS, StartingSyncT, SyncSource, SyncTarget,
-            VerifyT, WFBitMapS, WFBitMapT, WFSyncUUID,
+            VerifyS, VerifyT, WFBitMapS, WFBitMapT, WFSyncUUID,
         };
         match conn {
             StartingSyncS | WFBitMapS | SyncSource | PausedSyncS => Past::SOURCE,
@@ -46,6 +48,7 @@ impl Past {
                 Past::TARGET
             }
             VerifyT => Past::VERIFY,
+            VerifyS => Past::DRIVER,
             _ => Past::empty(),
         }
     }
@@ -177,6 +180,12 @@ const SYNC_UUIDS: &[Case] = &[
 ];
 const VERIFY_REQUESTS: &[Case] = &[when(&[ConnState::VerifyT]), after(Past::VERIFY, IDLE)];
 const VERIFY_RESULTS: &[Case] = &[when(&[ConnState::VerifyT]), after(Past::VERIFY, CONNECTED)];
+const VERIFY_REPLIES: &[Case] = &[when(&[ConnState::VerifyS]), after(Past::DRIVER, CONNECTED)];
+const REFUSED: &[Case] = &[
+    when(TARGETS),
+    when(&[ConnState::VerifyS]),
+    after(Past::TARGET.union(Past::DRIVER), CONNECTED),
+];
 
 /// Every packet, and when it may come. Those of the whole connection are asked about with the connection's own state.
 pub const TABLE: &[Row] = &[
@@ -231,7 +240,7 @@ pub const TABLE: &[Row] = &[
     row(Command::NegDReply, UP, "answers a read that waits"),
     row(
         Command::NegRsDReply,
-        ANSWERED_BY_SOURCE,
+        REFUSED,
         "answers a request that waits",
     ),
     row(
@@ -241,7 +250,11 @@ pub const TABLE: &[Row] = &[
     ),
     row(Command::StateChgReply, SPEAKING, "answers a question"),
     row(Command::OvRequest, VERIFY_REQUESTS, "inside the device"),
-    row(Command::OvReply, NEVER, "no verify is driven from here"),
+    row(
+        Command::OvReply,
+        VERIFY_REPLIES,
+        "answers a request that waits, with a digest of verify-alg",
+    ),
     row(
         Command::OvResult,
         VERIFY_RESULTS,
@@ -376,6 +389,7 @@ impl fmt::Display for Case {
             (Past::SOURCE, "was source"),
             (Past::TARGET, "was target"),
             (Past::VERIFY, "was VerifyT"),
+            (Past::DRIVER, "was VerifyS"),
             (Past::QUESTION, "a question is open"),
             (
                 Past::TOLD,

@@ -240,6 +240,11 @@ pub fn makes_sense(request: Request, facts: &Facts) -> Result<(), StateError> {
         Request::Invalidate => {
             (facts.disk != DiskState::UpToDate).then_some(StateError::NoUpToDateDisk)
         }
+        // The state would be made and taken back at once, which the peer would take for consent: it has not heard of a disk that is
+        // lost here.
+        Request::Verify => {
+            (facts.disk != DiskState::UpToDate || !peer_good).then_some(StateError::NoUpToDateDisk)
+        }
         // Force is for when there are no good data.
         Request::PromoteByForce => {
             (facts.disk == DiskState::UpToDate).then_some(StateError::ConcurrentChange)

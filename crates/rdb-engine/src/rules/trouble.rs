@@ -70,15 +70,17 @@ impl Trouble {
                 "decide on which node the changes are to be thrown away; there: 'rdbadm secondary RES', 'rdbadm disconnect RES' unless it is StandAlone, and 'rdbadm connect --discard-my-data RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"
             }
             Trouble::UnrelatedData => {
-                "check that both nodes mean the same resource; to copy one disk over the other, on the node to be overwritten: 'rdbadm down RES', 'rdbadm create-md RES' and 'rdbadm up RES'"
+                "check that both nodes mean the same resource; to copy one disk over the other, on the node to be overwritten: 'rdbadm down RES', 'rdbadm create-md RES' and 'rdbadm up RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"
             }
             Trouble::NoAgreement => {
                 "look at 'rdbadm show-gi RES' on both nodes; then, where the worse copy is: 'rdbadm secondary RES', 'rdbadm invalidate RES' and 'rdbadm connect RES'"
             }
             Trouble::LacksOurData => {
-                "connect or attach the disk that holds what the users have seen, or demote this node: 'rdbadm secondary RES'"
+                "connect or attach the disk that holds what the users have seen, or demote this node: 'rdbadm secondary RES'; then, if it is StandAlone: 'rdbadm connect RES'"
             }
-            Trouble::TooSmall => "make the peer's disk as large as the device",
+            Trouble::TooSmall => {
+                "make the peer's disk as large as the device; then 'rdbadm connect RES', on the peer too if it is StandAlone"
+            }
             Trouble::Settings => {
                 "make the configuration the same on both nodes, and 'rdbadm adjust RES' on both"
             }
@@ -171,6 +173,18 @@ mod tests {
                 Disconnected | DisconnectedByPeer | RefusedByPeer | Lost | NoAnswer
             );
             assert_eq!(trouble.is_told_after_conflict(), expected, "{trouble:?}");
+        }
+    }
+
+    /// They end with StandAlone, and nobody tries to connect then.
+    #[test]
+    fn the_advice_for_a_conflict_of_data_ends_with_a_connection() {
+        for &trouble in Trouble::ALL.iter().filter(|trouble| trouble.is_conflict()) {
+            let advice = trouble.advice().expect("there is something to be done");
+            assert!(
+                advice.contains("'rdbadm connect RES'"),
+                "{trouble:?}: {advice}"
+            );
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Facts {
     pub loss_unrecorded: bool,
     /// The end of a resync is to be announced once it is on record.
     pub announces_end: bool,
+    /// The peer knows verifies that end before the end of the device, and hears of the end by a state.
+    pub verify_ends_with_state: bool,
     /// The device grew while a disk was detached.
     pub grew: bool,
 }
@@ -53,8 +55,13 @@ impl Facts {
         moved_on: false,
         loss_unrecorded: false,
         announces_end: false,
+        verify_ends_with_state: true,
         grew: false,
     };
+}
+
+pub(super) fn is_verify(conn: ConnState) -> bool {
+    matches!(conn, ConnState::VerifyS | ConnState::VerifyT)
 }
 
 pub(super) fn both_up(state: &VolumeState) -> bool {

@@ -172,6 +172,7 @@ impl Step<'_> {
             loss_unrecorded: false,
             announces_end: node.announce,
             grew: false,
+            verify_ends_with_state: true,
         }
     }
 
@@ -256,7 +257,8 @@ impl Step<'_> {
             | Act::AwaitRecordOfLoss
             | Act::LossSettled
             | Act::Unmark
-            | Act::VerifyCameOrWent
+            | Act::EndVerify
+            | Act::BeginVerify
             | Act::SayNoData
             | Act::SendSizes
             | Act::LimitNegotiation

@@ -340,6 +340,11 @@ fn s15_split_brain_and_manual_recovery() {
     assert!((0..2).any(|i| w.rule(i, 100, 90)));
     let text = "Split-Brain detected but unresolved, dropping connection!";
     assert!((0..2).any(|i| w.logged(i, text)));
+    let advice = format!("'rdbadm secondary {}'", w.nodes[0].resource.name());
+    assert!(
+        (0..2).any(|i| w.logged(i, &advice)),
+        "it can be typed as it is"
+    );
     assert!((0..2).any(|i| w.logged(i, "event initial-split-brain")));
     assert_eq!(
         (w.is(0).as_str(), w.is(1).as_str()),

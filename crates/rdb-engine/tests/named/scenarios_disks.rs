@@ -2,13 +2,20 @@
 //! diskless nodes, disks that come back other than they went.
 
 use rdb_engine::config::{NetOptions, OnIoError};
+use rdb_engine::rules::disk_reason::DiskReason;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Command, RequestError, RequestKind};
+use rdb_engine::{Command, DiskTrouble, RequestError, RequestKind};
 use rdb_sim::create_md;
 
 use crate::world::lone::{Lone, Sent};
 use crate::world::steps::{PLUS, code};
 use crate::world::{V, World};
+
+/// Why the disk of a node is not UpToDate.
+fn why_not_good(w: &World, i: usize) -> DiskTrouble {
+    let status = w.nodes[i].resource.status(w.now);
+    status.volumes[0].disk_trouble.clone().expect("a reason")
+}
 
 /// `a` wrote these blocks alone, and is source of their resync, which has begun to copy and is not done.
 fn resyncing(seed: u64, blocks: u64) -> (World, u64, [u64; 3]) {
@@ -376,7 +383,23 @@ fn s28_a_diskless_primary_loses_its_peer_and_takes_no_other_data() {
     w.node_is(0, "WFConnection P/? D/-");
     assert_eq!(w.read(0, 80, 4096).unwrap_err(), RequestError::Io);
     // Its own old disk is not what users have seen.
+    let detached = why_not_good(&w, 0);
+    assert_eq!(detached.reason, DiskReason::Detached);
+    w.run_ms(1_000);
     assert_eq!(code(w.attach(0)), 150);
+    // It is still the disk that was detached then; nothing is wrong with it.
+    let refused = why_not_good(&w, 0);
+    let is_older = |reason| matches!(reason, DiskReason::Older { detached: true, .. });
+    assert!(is_older(refused.reason.clone()), "{refused:?}");
+    assert!(
+        refused.for_ms >= detached.for_ms.map(|ms| ms + 1_000),
+        "{refused:?}"
+    );
+    let advice = refused
+        .reason
+        .advice()
+        .expect("there is something to be done");
+    assert!(advice.starts_with("connect to the peer"), "{advice}");
     // The same generation again: all is well.
     w.heal();
     w.node_is(0, "Connected P/S D/U");
@@ -785,4 +808,19 @@ fn a_target_does_not_end_before_a_write_that_failed_here_is_settled() {
     lone.pump();
     assert_eq!(lone.is(), "SyncTarget P/S I/U");
     assert_eq!(lone.w.nodes[0].out_of_sync(), 1);
+}
+
+#[test]
+fn a_disk_that_was_given_up_while_standalone_was_invalidated() {
+    let (mut w, _) = World::settled(41);
+    w.disconnect(1).unwrap();
+    w.admin(1, Command::Invalidate { volume: V }).unwrap();
+    let invalidated = why_not_good(&w, 1);
+    assert_eq!(invalidated.reason, DiskReason::Invalidated);
+    assert!(invalidated.for_ms.is_some());
+    // Until a resync has made it good.
+    w.connect(1);
+    w.node_is(0, "Connected P/S U/U");
+    let status = w.nodes[1].resource.status(w.now);
+    assert_eq!(status.volumes[0].disk_trouble, None);
 }

@@ -2,6 +2,7 @@
 //! `net/refusal.rs`.)
 
 use rdb_engine::config::NetOptions;
+use rdb_engine::rules::trouble::Trouble;
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{ConnEvent, ConnId, Event, LossCause};
 use replica_proto::{ConnectionFeatures, Packet, Sizes, Socket};
@@ -74,6 +75,32 @@ fn a_challenge_of_this_node_is_answered_to_nobody() {
         assert_eq!(lone.conn(), ConnState::Unconnected);
         assert!(lone.w.logged(0, "a challenge of our own"));
     }
+}
+
+#[test]
+fn who_is_asked_for_a_secret_and_has_none_says_so() {
+    let mut lone = Lone::new(64);
+    lone.pair(false);
+    lone.give(Packet::ConnectionFeatures(lone.features));
+    lone.give(Packet::AuthChallenge(vec![9; 64]));
+    lone.w.nodes[0].connected = false;
+    lone.io();
+    let trouble = lone.w.nodes[0].resource.status(lone.w.now).trouble;
+    let trouble = trouble.expect("a reason");
+    assert_eq!(trouble.kind, Trouble::Secret);
+    assert!(
+        trouble.text.contains("none is configured here"),
+        "{trouble:?}"
+    );
+    assert_eq!(
+        lone.w.nodes[0].resource.refused(),
+        0,
+        "a right peer does so"
+    );
+    // It is met as ever when both know the same.
+    lone.w.until("another try", |w| w.nodes[0].connecting);
+    lone.meet();
+    assert_eq!(lone.is(), "Connected S/S U/U");
 }
 
 type Say = fn(&mut Lone);

@@ -44,6 +44,7 @@ fn facts(new: VolumeState, words: &str) -> Facts {
             "unrecorded" => facts.loss_unrecorded = true,
             "announces" => facts.announces_end = true,
             "grew" => facts.grew = true,
+            "silent" => facts.verify_ends_with_state = false,
             "later" => facts.now = rdb_engine::state::ConnState::NetworkFailure,
             other => panic!("{other}?"),
         }
@@ -60,9 +61,15 @@ const CASES: &[[&str; 4]] = &[
     ["SyncTarget S/P I/U", "Connected S/P U/U", "", "ForgetCrash WriteBitmap SendState"],
     ["SyncTarget S/P I/U", "Connected S/P U/U", "announces", "ForgetCrash AnnounceEnd"],
     ["SyncSource P/S U/I", "Connected P/S U/U", "", "ForgetCrash WriteBitmap"],
-    ["VerifyS S/S U/U", "Connected S/S U/U", "", "WriteBitmap"],
-    ["VerifyT S/S U/U", "Connected S/S U/U", "", "VerifyCameOrWent WriteBitmap"],
-    ["VerifyT S/S U/U", "NetworkFailure S/? U/-", "", "VerifyCameOrWent"],
+    // A27.
+    ["Connected S/S U/U", "VerifyS S/S U/U", "", "BeginVerify"],
+    ["Connected S/S U/U", "VerifyT S/S U/U", "", ""],
+    ["VerifyS S/S U/U", "VerifyS P/S U/U", "", ""],
+    ["VerifyS S/S U/U", "Connected S/S U/U", "", "EndVerify WriteBitmap SendState"],
+    ["VerifyS S/S U/U", "Connected S/S U/U", "silent", "EndVerify WriteBitmap"],
+    ["VerifyS S/S U/U", "NetworkFailure S/? U/-", "", "EndVerify"],
+    ["VerifyT S/S U/U", "Connected S/S U/U", "", "EndVerify WriteBitmap"],
+    ["VerifyT S/S U/U", "NetworkFailure S/? U/-", "", "EndVerify"],
     ["SyncSource P/S U/I", "Ahead P/S U/I", "", "SourceLost WriteBitmap"],
     // Which unmarked blocks are good.
     ["Connected S/P O/U", "WFBitMapT S/P O/U", "", "DistrustUnmarked"],

@@ -75,7 +75,7 @@ fn writes_come_from_a_primary_to_a_secondary() {
 #[test]
 fn resync_packets_come_in_a_resync_or_after_one() {
     use ConnState::*;
-    let groups: [(&[Command], &[ConnState], Past); 6] = [
+    let groups: [(&[Command], &[ConnState], Past); 8] = [
         (
             &[
                 Command::RsDataRequest,
@@ -86,15 +86,16 @@ fn resync_packets_come_in_a_resync_or_after_one() {
             Past::SOURCE,
         ),
         (
-            &[
-                Command::RsDataReply,
-                Command::NegRsDReply,
-                Command::RsIsInSync,
-                Command::RsCancel,
-            ],
+            &[Command::RsDataReply, Command::RsIsInSync, Command::RsCancel],
             &[SyncTarget, PausedSyncT],
             Past::TARGET,
         ),
+        (
+            &[Command::NegRsDReply],
+            &[SyncTarget, PausedSyncT, VerifyS],
+            Past::TARGET.union(Past::DRIVER),
+        ),
+        (&[Command::OvReply], &[VerifyS], Past::DRIVER),
         (
             &[Command::OvRequest, Command::OvResult],
             &[VerifyT],
@@ -153,7 +154,6 @@ fn what_has_been_forbids_nothing() {
 fn what_this_node_never_asks_for_is_never_allowed() {
     for facts in universe().filter(|facts| facts.greeted) {
         for command in [
-            Command::OvReply,
             Command::RsDeallocated,
             Command::Superseded,
             Command::RetryWrite,

@@ -130,6 +130,10 @@ fn no_only_good_copy_is_given_up_by_a_request() {
                     if makes_sense(Request::Invalidate, &facts).is_ok() {
                         assert_eq!(disk, DiskState::UpToDate, "{facts:?}");
                     }
+                    if makes_sense(Request::Verify, &facts).is_ok() {
+                        assert_eq!(disk, DiskState::UpToDate, "{facts:?}");
+                        assert!(peer_good && !write_failed, "{facts:?}");
+                    }
                     let outdates = makes_sense(Request::DisconnectOutdatingUs, &facts).is_ok();
                     if outdates && disk > DiskState::Outdated {
                         assert!(peer_good && peer == Role::Primary, "{facts:?}");

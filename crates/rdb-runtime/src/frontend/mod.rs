@@ -232,6 +232,11 @@ impl FrontEnds {
         self.nbd.on_timer(io, shortage);
     }
 
+    /// Makes the NBD socket anew if its file was removed.
+    pub(crate) fn restore_socket(&mut self, io: &mut Io) {
+        self.nbd.restore_socket(io);
+    }
+
     /// Somebody waits for a buffer: clients that sit on some are looked for.
     pub(crate) fn watch_clients(&mut self, io: &mut Io) {
         self.nbd.watch(io);

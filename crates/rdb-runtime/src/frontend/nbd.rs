@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rdb_engine::{DeviceSpec, Level, Time, VolumeNr};
@@ -12,7 +12,7 @@ use rdb_frontend::nbd::{Exports, Session, Step};
 use rdb_frontend::{Errno, Frontend, Request};
 use slab::Slab;
 
-use super::nbd_socket::{listen, peer_user, refusal};
+use super::nbd_socket::{FileId, file_at, listen, peer_user, refusal};
 use super::request::{Asked, Queue, Who, device_info};
 use crate::api::Notice;
 use crate::ids::ClientId;
@@ -34,6 +34,8 @@ const NEGOTIATION_MS: u64 = 10_000;
 const STALL_MS: u64 = 10_000;
 /// How often those limits are looked at, while there is a reason to.
 const WATCH_MS: u64 = 1_000;
+/// How often it is looked whether the socket's file is there.
+const LOOK_MS: u64 = 500;
 
 /// The server and its clients.
 pub(super) struct Nbd {
@@ -51,6 +53,10 @@ struct Listener {
     generation: u32,
     fd: Rc<OwnedFd>,
     path: PathBuf,
+    /// Its file, by which it is known whether somebody has removed it.
+    file: Option<FileId>,
+    /// That the file cannot be made anew was logged.
+    complained: bool,
     accepting: usize,
 }
 
@@ -292,24 +298,59 @@ impl Nbd {
             .run_dir
             .join("nbd")
             .join(format!("{}.sock", io.config.name));
-        match listen(&path) {
-            Ok(fd) => {
-                self.generation += 1;
-                let (fd, generation) = (Rc::new(fd), self.generation);
-                let accepting = io.ring.start(Op::NbdAccept(generation, Rc::clone(&fd)));
-                self.listener = Some(Listener {
-                    generation,
-                    fd,
-                    path,
-                    accepting,
-                });
-            }
+        match self.listen(io, &path) {
+            Ok(()) => {}
             Err(error) => {
                 let text = format!("no NBD socket at {}: {error}", path.display());
                 io.log(Level::Error, Some(nr), text.clone());
                 if io.config.frontend == Frontend::Socket {
                     let (volume, reason) = (nr, text);
                     io.notify(Notice::NoDevice { volume, reason });
+                }
+            }
+        }
+    }
+
+    fn listen(&mut self, io: &mut Io, path: &Path) -> io::Result<()> {
+        let (fd, file) = listen(path)?;
+        self.generation += 1;
+        let (fd, generation) = (Rc::new(fd), self.generation);
+        let accepting = io.ring.start(Op::NbdAccept(generation, Rc::clone(&fd)));
+        self.listener = Some(Listener {
+            generation,
+            fd,
+            path: path.to_owned(),
+            file,
+            complained: false,
+            accepting,
+        });
+        io.timers.set(Slot::NbdSocket, io.now.plus_ms(LOOK_MS));
+        Ok(())
+    }
+
+    /// Makes the socket anew if its file is not there any more: nobody would find it. Who is connected notices nothing.
+    pub(super) fn restore_socket(&mut self, io: &mut Io) {
+        let Some(old) = &mut self.listener else {
+            return;
+        };
+        io.timers.set(Slot::NbdSocket, io.now.plus_ms(LOOK_MS));
+        if file_at(&old.path) == old.file {
+            return;
+        }
+        let (path, accepting, complained) = (old.path.clone(), old.accepting, old.complained);
+        match self.listen(io, &path) {
+            Ok(()) => {
+                io.ring.cancel(accepting);
+                let text = format!("{} was removed: made anew", path.display());
+                io.log(Level::Warn, None, text);
+            }
+            Err(error) => {
+                if !complained {
+                    let text = format!("{} was removed: {error}", path.display());
+                    io.log(Level::Error, None, text);
+                }
+                if let Some(old) = &mut self.listener {
+                    old.complained = true;
                 }
             }
         }
@@ -331,6 +372,7 @@ impl Nbd {
         self.watch(io);
         if let Some(listener) = listener {
             io.ring.cancel(listener.accepting);
+            io.timers.clear(Slot::NbdSocket);
             // Another daemon's socket may have taken the name; then it is not ours to remove, but that takes a
             // second daemon on one run directory, which finds this one's lock.
             if let Err(error) = std::fs::remove_file(&listener.path) {
@@ -346,9 +388,8 @@ impl Nbd {
         let Some(listener) = &self.listener else {
             return;
         };
-        if listener.generation != generation {
-            return;
-        }
+        // Who called by a socket that was made anew since is let in all the same.
+        let is_current = listener.generation == generation;
         let listening = Rc::clone(&listener.fd);
         match fd {
             Some(fd) => {
@@ -377,6 +418,9 @@ impl Nbd {
                     std::thread::sleep(std::time::Duration::from_millis(10));
                 }
             }
+        }
+        if !is_current {
+            return;
         }
         let accepting = io.ring.start(Op::NbdAccept(generation, listening));
         if let Some(listener) = &mut self.listener {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -47,10 +47,22 @@ pub(super) fn peer_user(fd: &OwnedFd) -> u32 {
     }
 }
 
+/// The file of a socket: device and inode.
+pub(super) type FileId = (u64, u64);
+
+/// What lies at the path, if anything does.
+pub(super) fn file_at(path: &Path) -> Option<FileId> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
 /// Makes the socket, for its owner only. What a dead daemon left behind is replaced.
-pub(super) fn listen(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn listen(path: &Path) -> io::Result<(OwnedFd, Option<FileId>)> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)?;
     if !std::fs::symlink_metadata(directory)?.is_dir() {
         // A link would take the socket to where it was not asked for.
         return Err(io::Error::new(
@@ -72,7 +84,7 @@ pub(super) fn listen(path: &Path) -> io::Result<OwnedFd> {
     // Nobody can connect before it listens, so nobody gets in under the mode it was born with.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     socket.listen(64)?;
-    Ok(socket.into())
+    Ok((socket.into(), file_at(path)))
 }
 
 #[cfg(test)]

@@ -183,3 +183,46 @@ fn a_larger_max_buffers_gets_its_memory_while_writes_go_on() {
     a.stop();
     b.stop();
 }
+
+#[test]
+fn a_socket_that_is_removed_comes_back_and_its_clients_notice_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let node = small();
+    let mut kept = client(&node);
+    let directory = node.dir.path().join("nbd");
+    // The directory with all that is in it; the file alone; and something else in its place.
+    let spoil: [fn(&Path); 3] = [
+        |directory| std::fs::remove_dir_all(directory).expect("removed"),
+        |directory| std::fs::remove_file(directory.join("r0.sock")).expect("removed"),
+        |directory| {
+            std::fs::write(directory.join("other"), "").expect("written");
+            std::fs::rename(directory.join("other"), directory.join("r0.sock"))
+                .expect("in its place");
+        },
+    ];
+    for spoil in spoil {
+        spoil(&directory);
+        let begun = Instant::now();
+        let mut new = loop {
+            match Client::connect(&node.socket()) {
+                Ok(client) => break client,
+                Err(_) => assert!(begun.elapsed() < PATIENCE, "it does not come back"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(new.ask((0, nbd::FLUSH), 0, 0, &[]), 0);
+        assert_eq!(kept.ask((0, nbd::FLUSH), 0, 0, &[]), 0);
+        let mode = |path: &Path| {
+            let found = std::fs::symlink_metadata(path).expect("it is there");
+            found.permissions().mode() & 0o777
+        };
+        assert_eq!(
+            (mode(&directory) & !0o755, mode(&node.socket())),
+            (0, 0o600)
+        );
+    }
+    let socket = node.socket();
+    let _dir = node.stop();
+    assert!(!socket.exists(), "it goes with its device");
+}

@@ -41,7 +41,7 @@ pub(crate) fn obstacles(
             .volumes
             .iter()
             .find(|v| v.volume == running.volume);
-        obstacles.extend(obstacle_of_volume(running, configured, state));
+        obstacles.extend(obstacle_of_volume(name, running, configured, state));
         obstacles.extend(configured.and_then(|configured| obstacle_of_disk(running, configured)));
     }
     if let (Some(connection), Some(report)) = (&shown.connection, report) {
@@ -54,6 +54,7 @@ pub(crate) fn obstacles(
 }
 
 fn obstacle_of_volume(
+    name: &str,
     running: &VolumeShown,
     configured: Option<&ResolvedVolume>,
     state: Option<&VolumeReport>,
@@ -65,13 +66,16 @@ fn obstacle_of_volume(
     }
     let Some(configured) = configured else {
         return Some(format!(
-            "volume {number} is not in the configuration any more, and is Primary"
+            "volume {number} is not in the configuration any more, and is Primary: {}",
+            demote_first(name, running.minor)
         ));
     };
     if configured.minor != running.minor {
         return Some(format!(
-            "volume {number} has minor {} now, {} in the configuration, and is Primary",
-            running.minor, configured.minor
+            "volume {number} has minor {} now, {} in the configuration, and is Primary: {}",
+            running.minor,
+            configured.minor,
+            demote_first(name, running.minor)
         ));
     }
     let disk = running.disk.as_ref()?;
@@ -79,6 +83,13 @@ fn obstacle_of_volume(
     (is_moved(disk, configured) && !good_peer).then(|| {
         format!("volume {number} is Primary on a disk that would be detached, and the peer's is not UpToDate")
     })
+}
+
+/// The way out for a volume that is given up, and is Primary.
+fn demote_first(name: &str, minor: u32) -> String {
+    format!(
+        "first 'rdbadm secondary {name}', or 'rdbsetup secondary {minor}' for this volume alone"
+    )
 }
 
 /// Options that hold from one attach to the next, of a disk that stays.
@@ -163,7 +174,8 @@ mod tests {
         assert_eq!(found(&primary, |_| {}), Vec::<String>::new());
         // A volume that goes, or moves to another minor, under users.
         let renumber = |r: &mut ResourceShown| r.volumes[0].volume = 3;
-        let gone = "volume 3 is not in the configuration any more, and is Primary";
+        let gone = "volume 3 is not in the configuration any more, and is Primary: \
+                    first 'rdbadm secondary r1', or 'rdbsetup secondary 1' for this volume alone";
         assert_eq!(found(&primary, renumber), [gone]);
         assert_eq!(found(&secondary, renumber), Vec::<String>::new());
         // The only good disk, under users.

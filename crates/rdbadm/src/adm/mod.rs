@@ -20,12 +20,12 @@ use std::thread;
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions, Loaded};
-use rdb_control::{Limits, Op};
+use rdb_control::{Limits, Op, ResourceShown, VerifyPart};
 
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
 pub(crate) use self::show::show_status;
-use crate::exec::Executor;
+use crate::exec::{Executor, Trouble};
 use crate::out;
 use crate::step::{Action, Family, MetaCommand, Step};
 use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
@@ -86,8 +86,7 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
                 out::error("It is a command of DRBD's that rdb does not serve yet.");
             } else if let Some(ContextValue::Strings(near)) =
                 error.get(ContextKind::SuggestedSubcommand)
-                // The nearest comes last.
-                && let Some(near) = near.last()
+                && let Some(near) = meant(&name, near)
             {
                 out::error(&format!("Did you mean '{near}'?"));
             }
@@ -106,6 +105,13 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
         _ => out::error(error.render().to_string().trim_end()),
     }
     1
+}
+
+/// Which of the suggested commands a word most likely means. The nearest comes last; but what the word begins is nearer than an old
+/// name that is a letter shorter.
+fn meant<'a>(word: &str, near: &'a [String]) -> Option<&'a String> {
+    let is_begun = |name: &&String| name.starts_with(word) && !verbs::is_alias(name);
+    near.iter().rfind(is_begun).or_else(|| near.last())
 }
 
 /// One call.
@@ -362,6 +368,10 @@ impl Command<'_> {
         if is_promotion && force && !self.may_force(items) {
             return 1;
         }
+        let shown = match self.running_besides(items) {
+            Ok(shown) => shown,
+            Err(trouble) => return trouble.tell(self.program),
+        };
         let mut steps = Vec::new();
         for item in items {
             match self.own() {
@@ -376,10 +386,29 @@ impl Command<'_> {
                     for volume in item.volumes() {
                         self.volume_steps(item, volume, &mut steps);
                     }
+                    for minor in item.left_minors(&shown) {
+                        self.minor_step(item, minor, &mut steps);
+                    }
                 }
             }
         }
         self.in_turn(steps)
+    }
+
+    /// What runs, if the command is about all volumes that the daemon has, not those of the configuration alone: who gives a
+    /// resource up means what is left of an older configuration, too.
+    fn running_besides(&self, items: &[Item]) -> Result<Vec<ResourceShown>, Trouble> {
+        let takes_down =
+            matches!(self.verb.does, Does::Op(_)) && self.verb.is_marked(Mark::TakesDown);
+        if takes_down && items.iter().any(|item| item.volume.is_none()) {
+            let shown = self.executor().show();
+            // What is only printed needs no daemon.
+            return shown.or_else(|trouble| match self.has("dry-run") {
+                true => Ok(Vec::new()),
+                false => Err(trouble),
+            });
+        }
+        Ok(Vec::new())
     }
 
     /// Whether a forced promotion is meant: it may cost data that are newer elsewhere.
@@ -394,6 +423,14 @@ impl Command<'_> {
         })
     }
 
+    /// The step of a command that is the same for every device.
+    fn minor_step(&self, item: &Item, minor: u32, steps: &mut Vec<Step>) {
+        if let Does::Op(op) = self.verb.does {
+            let switch = self.verb.switch().filter(|switch| self.has(switch));
+            steps.push(item.on_minor(self.verb.name, minor, switch, op));
+        }
+    }
+
     fn volume_steps(
         &self,
         item: &Item,
@@ -401,10 +438,7 @@ impl Command<'_> {
         steps: &mut Vec<Step>,
     ) {
         match self.verb.does {
-            Does::Op(op) => {
-                let switch = self.verb.switch().filter(|switch| self.has(switch));
-                steps.push(item.on_minor(self.verb.name, volume.minor, switch, op));
-            }
+            Does::Op(_) => self.minor_step(item, volume.minor, steps),
             Does::OpOrMeta(op, command) => {
                 steps.push(item.or_meta(self.verb.name, volume, op, command));
             }
@@ -415,6 +449,11 @@ impl Command<'_> {
             Does::Own(Own::DiskOptions) => steps.push(item.disk_options(volume, false)),
             Does::Own(wait @ (Own::WaitConnect | Own::WaitSync)) => {
                 steps.push(item.wait(wait == Own::WaitSync, volume, &self.wait_given()));
+            }
+            Does::Own(Own::Verify) => {
+                let sector = |name| self.args.get_one::<u64>(name).copied();
+                let (start, stop) = (sector("start"), sector("stop"));
+                steps.push(item.verify(volume, VerifyPart { start, stop }));
             }
             // The others have no steps of volumes.
             Does::Fact(_) | Does::Own(_) => {}

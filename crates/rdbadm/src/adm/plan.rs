@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rdb_config::{ResolvedResource, ResolvedVolume};
-use rdb_control::{MetaDisk, Op, ResourceShown, WaitTimes};
+use rdb_control::{MetaDisk, Op, ResourceShown, VerifyPart, WaitTimes};
 
 use crate::step::{Action, MetaCommand, MetaStep, Query, Step, Tool, address_word, path_word};
 
@@ -39,6 +39,18 @@ impl Item {
             .volumes
             .iter()
             .filter(|v| self.is_asked_for(v.volume))
+    }
+
+    /// Minors that run for the resource, and that the configuration has not any more; none if one volume is asked for.
+    pub(crate) fn left_minors<'a>(
+        &'a self,
+        running: &'a [ResourceShown],
+    ) -> impl Iterator<Item = u32> + 'a {
+        let own = |r: &&ResourceShown| r.name == self.resource.name && self.volume.is_none();
+        let minors = running.iter().filter(own).flat_map(|r| &r.volumes);
+        minors
+            .map(|volume| volume.minor)
+            .filter(|minor| self.resource.volumes.iter().all(|v| v.minor != *minor))
     }
 
     /// Whether the volume of this number was asked for.
@@ -344,6 +356,17 @@ impl Item {
             false => Op::WaitConnect { minor, times },
         };
         self.setup(words, minor.to_string(), Action::Wait(op))
+    }
+
+    /// `verify`.
+    pub(crate) fn verify(&self, volume: &ResolvedVolume, part: VerifyPart) -> Step {
+        let minor = volume.minor;
+        let word = |name: &str, sector: Option<u64>| sector.map(|s| format!("--{name}={s}"));
+        let words = ["verify".to_owned(), minor.to_string()].into_iter();
+        let given = [word("start", part.start), word("stop", part.stop)];
+        let words = words.chain(given.into_iter().flatten()).collect();
+        let action = Action::Run(Op::Verify { minor, part });
+        self.setup(words, minor.to_string(), action)
     }
 
     /// Everything that brings the resource, or the one volume asked for, up, in three stages: create, attach, connect.

@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rdb_control::{Client, ClientError, Hello, Limits, Op, TakeoverOutcome, TakeoverReport};
+use rdb_control::{
+    BEING_REPLACED, Client, ClientError, Hello, Limits, Op, TakeoverOutcome, TakeoverReport,
+};
 
 use crate::exec::{EXIT_IN_THE_DARK, Trouble};
 use crate::out::{self, EXIT_COMMUNICATION};
@@ -63,14 +65,19 @@ pub(crate) fn run(
         Err(error) => return Trouble::from(error).tell(program),
     }
     drop(client);
-    let mut client = match successor_of(run_dir, &old) {
-        Ok(client) => client,
-        Err(trouble) => return trouble.tell(program),
-    };
-    let new = client.hello().clone();
-    let report = match taken_over(&mut client) {
-        Ok(report) => report,
-        Err(error) => return Trouble::from(error).tell(program),
+    let mut before = old.clone();
+    let (new, report) = loop {
+        let mut client = match successor_of(run_dir, &before) {
+            Ok(client) => client,
+            Err(trouble) => return trouble.tell(program),
+        };
+        let new = client.hello().clone();
+        match taken_over(&mut client) {
+            Ok(report) => break (new, report),
+            // Somebody has the new one replaced in turn: the one that follows tells what became of all.
+            Err(error) if is_being_replaced(&error) => before = new,
+            Err(error) => return Trouble::from(error).tell(program),
+        }
     };
     if let Some(why) = &report.returned {
         tell(&report);
@@ -87,6 +94,15 @@ pub(crate) fn run(
         begun.elapsed().as_secs_f64()
     ));
     tell(&report)
+}
+
+/// Whether a daemon does not answer because another one takes its place.
+fn is_being_replaced(error: &ClientError) -> bool {
+    match error {
+        ClientError::Closed => true,
+        ClientError::Error(text) => text.starts_with(BEING_REPLACED),
+        _ => false,
+    }
 }
 
 /// Waits for the daemon that follows.

@@ -95,6 +95,7 @@ mod tests {
                 "-- --clear-bitmap new-current-uuid r0/0",
                 "new-current-uuid --clear-bitmap r0/0",
             ),
+            ("-- --start=8 verify r0", "verify --start=8 r0"),
             ("-d -- --force primary r0", "-d primary --force r0"),
             ("-W--force primary r0", "primary --force r0"),
             ("-W --force primary r0", "primary --force r0"),

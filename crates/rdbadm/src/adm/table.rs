@@ -202,6 +202,18 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .value_parser(["yes", "no"])
                 .help("Wait on although a split brain was found"),
         ],
+        Flag::Part => vec![
+            sectors(
+                "start",
+                "Begin at this sector [default: where the last verify ended]",
+            )
+            .short('s'),
+            sectors(
+                "stop",
+                "Stop before this sector [default: the device's end]",
+            )
+            .short('S'),
+        ],
         Flag::Json => vec![switch("json", "Print JSON")],
         Flag::Check => vec![switch(
             "check",
@@ -242,6 +254,17 @@ fn seconds(name: &'static str, help: &'static str) -> Arg {
         .value_parser(value_parser!(u32).range(0..=300_000))
         .help(help)
 }
+
+fn sectors(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("SECTOR")
+        .value_parser(value_parser!(u64).range(..=SECTORS_MAX))
+        .help(help)
+}
+
+/// The size of the largest device (`docs/spec/admin.md`, section 2.8).
+const SECTORS_MAX: u64 = 2_199_023_255_552;
 
 #[cfg(test)]
 mod tests {

@@ -89,6 +89,22 @@ fn external_metadata_volumes_and_ipv6_are_planned() {
     );
 }
 
+/// `secondary` of a resource demotes what is left of an older configuration, too; that of one volume touches no other.
+#[test]
+fn volumes_that_left_the_configuration_are_found() {
+    let mut item = item(R1, "r1");
+    let mut shown = running(&item);
+    let mut left = shown.volumes[0].clone();
+    (left.volume, left.minor) = (7, 17);
+    shown.volumes.push(left);
+    let mut other = shown.clone();
+    other.name = "r2".to_owned();
+    let shown = [shown, other];
+    assert_eq!(item.left_minors(&shown).collect::<Vec<_>>(), [17]);
+    item.volume = Some(0);
+    assert_eq!(item.left_minors(&shown).count(), 0);
+}
+
 #[test]
 fn each_command_is_planned_as_drbdadm_does() {
     let item = item(R1, "r1");
@@ -117,6 +133,20 @@ fn each_command_is_planned_as_drbdadm_does() {
         (
             of("new-current-uuid", true),
             "drbdsetup new-current-uuid 1 --clear-bitmap",
+        ),
+        (
+            item.verify(volume, VerifyPart::default()),
+            "drbdsetup verify 1",
+        ),
+        (
+            item.verify(
+                volume,
+                VerifyPart {
+                    start: Some(8),
+                    stop: Some(800),
+                },
+            ),
+            "drbdsetup verify 1 --start=8 --stop=800",
         ),
         (
             item.net_options(false),

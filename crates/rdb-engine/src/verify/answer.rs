@@ -1,0 +1,120 @@
+//! The side that answers a verify (VerifyT). From the read to the driver's result a range is held against writes of ours, as in a
+//! resync.
+
+use alloc::format;
+
+use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, Packet};
+
+use crate::effect::Level;
+use crate::event::{DiskError, Payload};
+use crate::ids::VolumeNr;
+use crate::net::PingWaiter;
+use crate::peer_reads::{BlockedRead, Purpose};
+use crate::resource::Resource;
+use crate::state::ConnState;
+
+impl<P: Payload> Resource<P> {
+    /// P_OV_REQUEST.
+    pub(crate) fn on_verify_request(&mut self, nr: VolumeNr, request: &BlockRequest) {
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        if volume.state.conn == ConnState::VerifyT {
+            let blocks = volume.size.div_ceil(8);
+            let (sector, block) = (request.sector, request.sector / 8);
+            let verify = &mut volume.peer.verify;
+            let begins = !verify.begun;
+            if begins {
+                verify.begin(now, block, blocks.saturating_sub(block));
+            }
+            verify.open.insert(sector);
+            verify
+                .walk
+                .ask(block.saturating_add(1), 1, u64::from(request.bytes / 512));
+            if begins {
+                let text = format!("Online Verify start sector: {sector}");
+                self.log_volume(Level::Info, nr, text);
+            }
+        }
+        self.on_read_request(nr, request, Purpose::Verify);
+    }
+
+    /// The block was read, or could not be.
+    pub(crate) fn on_verify_read_io(
+        &mut self,
+        nr: VolumeNr,
+        read: BlockedRead,
+        current: bool,
+        result: Result<Option<P>, DiskError>,
+    ) {
+        let BlockedRead { sector, bytes, .. } = read;
+        let now = self.now;
+        let error = result.as_ref().err().copied();
+        let algorithm = self.net.comparison.peer.verify;
+        let digest = match (result, algorithm) {
+            (Ok(Some(payload)), Some(algorithm)) => Some(payload.digest(algorithm)),
+            // What no block has: the driver counts it as different.
+            (Err(_), Some(algorithm)) => Digest::zeros(algorithm.len()),
+            _ => None,
+        };
+        let volume = self.volume_mut(nr);
+        match digest {
+            Some(digest) if current && volume.state.conn == ConnState::VerifyT => {
+                let sectors = u64::from(bytes / 512);
+                volume.counters.read += sectors;
+                volume.peer.answer_given();
+                volume.peer.pending += 1;
+                volume
+                    .peer
+                    .verify
+                    .answered
+                    .insert(sector, sector + sectors, bytes, now);
+                self.watch_blocks();
+                let request = BlockRequest {
+                    sector,
+                    block_id: BlockId::SYNCER,
+                    bytes,
+                };
+                self.send(nr, Packet::OvReply(request, digest), None);
+            }
+            _ => {
+                // The verify ended meanwhile.
+                volume.held.remove(sector);
+                if current {
+                    self.refuse_read(nr, read);
+                }
+                self.retry_blocked(nr);
+            }
+        }
+        if let Some(error) = error {
+            self.log_read_error(nr, sector, bytes, error);
+            self.local_io_error(nr, false);
+        }
+    }
+
+    /// P_OV_RESULT: the peer compared.
+    pub(crate) fn on_verify_result(&mut self, nr: VolumeNr, result: &BlockAck) {
+        let volume = self.volume_mut(nr);
+        if volume.state.conn != ConnState::VerifyT {
+            return; // of a verify that was given up here
+        }
+        let sector = result.sector;
+        if volume.peer.verify.answered.holder_at(sector) != Some(result.bytes) {
+            self.protocol_error(format!(
+                "volume {nr}: a verify result for a block that was not asked for, sector {sector}"
+            ));
+            return;
+        }
+        volume.peer.verify.answered.remove(sector);
+        volume.held.remove(sector);
+        volume.peer.answered();
+        let end = sector + u64::from(result.bytes / 512);
+        let equal = result.block_id != BlockId::OUT_OF_SYNC;
+        self.verify_block_done(nr, (sector, end), equal);
+        self.retry_blocked(nr);
+        let verify = &mut self.volume_mut(nr).peer.verify;
+        if verify.left == 0 && !verify.ending {
+            verify.ending = true;
+            self.ping(Some(PingWaiter::Verify(nr)));
+        }
+    }
+}
