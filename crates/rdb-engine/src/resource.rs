@@ -197,7 +197,9 @@ impl<P: Payload> Resource<P> {
                 more |= self.poll_attach(nr);
                 self.md_sync_if_dirty(nr);
             }
-            if !more && self.after.is_empty() {
+            // (A volume that comes later may have changed what is known of an earlier one, as by leaving the connection.)
+            let unrecorded = |v: &Volume<P>| v.disk.is_record_unqueued();
+            if !more && self.after.is_empty() && !self.volumes.values().any(unrecorded) {
                 return;
             }
         }
