@@ -305,7 +305,9 @@ verify_done() { # verify_done DRIVER [ARGUMENT...]: the driver verifies, to the 
     shift
     kmark
     echo interop-mark >>"$work/rdbd.log"
-    if [ "$driver" = kernel ]; then must kadm verify "$@" r0; else must radm verify "$@" r0; fi
+    if [ "$driver" = rdb ]; then must radm verify "$@" r0
+    elif [ $# = 0 ]; then must kadm verify r0
+    else must kadm -- "$@" verify r0; fi
     until ksaid 'Online verify done' && rsaid 'Online verify done'; do
         [ $SECONDS -lt $end ] || fail "no end of the verify; kernel: $(kline); rdb: $(rline)"
         sleep 0.5
