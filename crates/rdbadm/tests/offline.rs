@@ -789,16 +789,3 @@ fn a_dry_run_prints_the_victim_as_this_node_sees_it() {
         );
     }
 }
-
-#[test]
-fn escapes_in_names_are_not_echoed() {
-    let node = Node::new();
-    let output = node
-        .command("up")
-        .arg("\u{1b}[31mr0")
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-    let text = err(&output);
-    assert!(text.starts_with("'\\u{1b}[31mr0' not defined"), "{text:?}");
-}

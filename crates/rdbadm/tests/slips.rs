@@ -1,5 +1,6 @@
-//! What was typed nearly right, and variables that are set to nothing.
+//! What was typed nearly right, or to mislead a terminal, and variables that are set to nothing.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 fn rdbadm(words: &str) -> Command {
@@ -10,6 +11,20 @@ fn rdbadm(words: &str) -> Command {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A resource r0 of this machine, and the directory that its file is in.
+fn configuration() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let conf = dir.path().join("rdb.conf");
+    let text = format!(
+        "resource r0 {{ device /dev/drbd0; disk /dev/sda; meta-disk internal;\n\
+         on {} {{ address 127.0.0.1:7789; }} on other {{ address 127.0.0.2:7789; }} }}",
+        host.trim()
+    );
+    std::fs::write(&conf, text).unwrap();
+    (dir, conf)
 }
 
 #[test]
@@ -39,15 +54,7 @@ fn the_nearest_word_is_suggested() {
 
 #[test]
 fn a_variable_that_is_set_to_nothing_is_not_set() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let conf = dir.path().join("rdb.conf");
-    let text = format!(
-        "resource r0 {{ device /dev/drbd0; disk /dev/sda; meta-disk internal;\n\
-         on {} {{ address 127.0.0.1:7789; }} on other {{ address 127.0.0.2:7789; }} }}",
-        host.trim()
-    );
-    std::fs::write(&conf, text).unwrap();
+    let (_dir, conf) = configuration();
     // The configuration that is read if none is named is the machine's.
     let mut command = rdbadm("sh-minor r0 -c");
     let output = command.arg(&conf).env("RDB_NODE", "").output().unwrap();
@@ -63,4 +70,15 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
         said(&command.output().unwrap())
     };
     assert_eq!(call(Some(""), Some("")), call(None, None));
+}
+
+#[test]
+fn escapes_in_names_are_not_echoed() {
+    let (_dir, conf) = configuration();
+    let output = rdbadm("-c")
+        .arg(&conf)
+        .args(["up", "\u{1b}[31mr0"])
+        .output();
+    let text = said(&output.unwrap());
+    assert!(text.starts_with("'\\u{1b}[31mr0' not defined"), "{text:?}");
 }

@@ -7,6 +7,7 @@ mod world;
 mod admission;
 mod commands_end;
 mod crash_points;
+mod disks_given_up;
 mod driver_rules;
 mod full_syncs_ordered;
 mod invariants;
