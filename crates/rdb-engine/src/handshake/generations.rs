@@ -88,13 +88,13 @@ impl<P: Payload> Resource<P> {
 
     /// (L44) The name is not the one that users have seen last, and the data are: this node, Primary, lost its disk beside the
     /// peer's, which began a generation for that reason, and was gone before it could tell. All that users were promised
-    /// is on its disk; nobody has written there without us since, for this node is Primary, and it was not.
+    /// is on its disk; nobody has written there without us since, for this node is Primary. (That it counts as a crashed
+    /// Primary tells nothing: the mirror of a Primary without a disk has that mark on record, too.)
     fn began_for_our_loss(&self, nr: VolumeNr, uuids: &Uuids) -> bool {
         let volume = self.volume(nr);
         let exposed = volume.exposed_uuid;
-        let crashed_primary = uuids.flags.bits() & PeerIds::FLAG_CRASHED_PRIMARY != 0;
         let shared = exposed != 0 && same(volume.lost_beside, exposed);
-        shared && same(uuids.bitmap, exposed) && !crashed_primary && !volume.peer.source_open
+        shared && same(uuids.bitmap, exposed) && !volume.peer.source_open
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.
