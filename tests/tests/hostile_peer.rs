@@ -23,14 +23,24 @@ fn ip(pair: &Pair, node: usize) -> String {
     address.split(':').next().unwrap_or_default().to_owned()
 }
 
+/// A node says that it waits for its peer a moment before its port is open, which can be long on a busy machine.
+fn dial(from: &str, to: &str) -> Result<TcpStream> {
+    let mut stream = None;
+    rdb_tests::wait_until("an open port", Duration::from_secs(10), || {
+        stream = wire::connect_from(from, to).ok();
+        Ok(stream.is_some())
+    })?;
+    stream.context("no connection")
+}
+
 /// The two connections, named as data and meta.
 fn sockets(pair: &Pair) -> Result<(TcpStream, TcpStream)> {
     let (from, to) = (ip(pair, 1), &pair.hosts[ALICE].address);
-    let mut data = wire::connect_from(&from, to)?;
+    let mut data = dial(&from, to)?;
     data.write_all(&wire::h80(wire::INITIAL_DATA, &[]))?;
     // Two dials of a real peer are never this close; alice takes one connection at a time.
     std::thread::sleep(Duration::from_millis(50));
-    let mut meta = wire::connect_from(&from, to)?;
+    let mut meta = dial(&from, to)?;
     meta.write_all(&wire::h80(wire::INITIAL_META, &[]))?;
     Ok((data, meta))
 }
