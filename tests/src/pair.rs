@@ -40,6 +40,21 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// As [`Plan::default`], with so many volumes.
+    #[must_use]
+    pub fn with_volumes(volumes: usize) -> Self {
+        let conf = Conf {
+            volumes,
+            ..Conf::default()
+        };
+        Self {
+            conf,
+            ..Self::default()
+        }
+    }
+}
+
 /// `alice` and `bob`. Fields are dropped in this order: daemons, then what they used.
 #[derive(Debug)]
 pub struct Pair {

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use rdb_tests::pair::{DISK_BYTES, Plan};
 use rdb_tests::writer::{Load, Model, Pace};
-use rdb_tests::{Conf, Pair, disk};
+use rdb_tests::{Pair, disk};
 
 /// Users write all the time.
 #[test]
@@ -199,15 +199,7 @@ fn what_serves_is_not_given_up_for_what_does_not() -> Result<()> {
 /// Two volumes are to have one disk: that shows when the second asks for it. And a digest that the daemon does not know.
 #[test]
 fn what_was_given_up_in_vain_is_put_back() -> Result<()> {
-    let conf = Conf {
-        volumes: 2,
-        ..Conf::default()
-    };
-    let plan = Plan {
-        conf,
-        ..Plan::default()
-    };
-    let mut pair = Pair::synced("adjust-put-back", plan)?;
+    let mut pair = Pair::synced("adjust-put-back", Plan::with_volumes(2))?;
     let new = pair.scratch.join("new");
     new_disk(&pair, &new, DISK_BYTES)?;
     let old = pair.hosts[0].data.clone();

@@ -173,15 +173,7 @@ fn a_disk_detached_during_its_resync_was_detached() -> Result<()> {
 /// Advice for one volume of several touches no other one.
 #[test]
 fn advice_names_the_volume_that_it_is_for() -> Result<()> {
-    let conf = Conf {
-        volumes: 2,
-        ..Conf::default()
-    };
-    let plan = Plan {
-        conf,
-        ..Plan::default()
-    };
-    let mut pair = Pair::prepare("advice-volume", plan)?;
+    let mut pair = Pair::prepare("advice-volume", Plan::with_volumes(2))?;
     for node in [&mut pair.alice, &mut pair.bob] {
         node.start()?;
     }

@@ -70,15 +70,7 @@ fn three_volumes_are_synced_written_and_resynced_each_by_itself() -> Result<()> 
 /// A volume that the configuration has not any more is given up as the others are.
 #[test]
 fn a_primary_volume_that_left_the_configuration_is_demoted_with_its_resource() -> Result<()> {
-    let conf = Conf {
-        volumes: 2,
-        ..Conf::default()
-    };
-    let plan = Plan {
-        conf,
-        ..Plan::default()
-    };
-    let mut pair = Pair::synced("volumes-left", plan)?;
+    let mut pair = Pair::synced("volumes-left", Plan::with_volumes(2))?;
     pair.plan.conf.volumes = 1;
     pair.write_conf()?;
     let refused = pair.alice.try_adm(&["adjust", "r0"])?.fails_with(10)?;

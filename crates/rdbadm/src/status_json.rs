@@ -190,24 +190,27 @@ mod tests {
     use super::*;
     use crate::status_text::tests::{resource, volume};
 
+    /// A resync of which half is done.
+    const HALF_DONE: SyncReport = SyncReport {
+        total_kib: 1_048_508,
+        left_kib: 524_254,
+        failed_kib: 0,
+        window_ms: 10_000,
+        window_kib: 102_400,
+        elapsed_ms: 50_000,
+        want_kib: Some(10_240),
+        done_permille: 500,
+        rate_kib: 10_240,
+        average_kib: 10_485,
+        left_s: 51,
+        verify: None,
+    };
+
     #[test]
     fn the_json_has_what_exporters_read() {
         let source = VolumeReport {
             out_of_sync_kib: 524_254,
-            sync: Some(SyncReport {
-                total_kib: 1_048_508,
-                left_kib: 524_254,
-                failed_kib: 0,
-                window_ms: 10_000,
-                window_kib: 102_400,
-                elapsed_ms: 50_000,
-                want_kib: Some(10_240),
-                done_permille: 500,
-                rate_kib: 10_240,
-                average_kib: 10_485,
-                left_s: 51,
-                verify: None,
-            }),
+            sync: Some(HALF_DONE),
             ..volume(
                 "SyncSource",
                 ("Primary", "Secondary"),
@@ -238,23 +241,13 @@ mod tests {
     fn a_verify_has_details_of_its_own() {
         let verifying = |stop| VolumeReport {
             sync: Some(SyncReport {
-                total_kib: 1_048_508,
-                left_kib: 524_254,
-                failed_kib: 0,
-                window_ms: 10_000,
-                window_kib: 102_400,
-                elapsed_ms: 50_000,
-                want_kib: Some(10_240),
-                done_permille: 500,
-                rate_kib: 10_240,
-                average_kib: 10_485,
-                left_s: 51,
                 verify: Some(VerifyReport {
                     start: 8,
                     stop,
                     position: 1_048_516,
                     skipped: 16,
                 }),
+                ..HALF_DONE
             }),
             ..volume(
                 "VerifyS",

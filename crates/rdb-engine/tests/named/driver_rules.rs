@@ -16,6 +16,17 @@ fn detach(force: bool) -> Command {
     Command::Detach { volume: V, force }
 }
 
+/// A user's write of a block, which the peer has acknowledged and not flushed.
+fn write_at_both(lone: &mut Lone) {
+    let write = lone.w.write(0, 80, vec![3; 4096]);
+    let sent = lone.pump();
+    let header = sent.iter().find_map(Sent::data_header).expect("the write");
+    let ack = lone.ack(&header, 4096);
+    lone.give(Packet::WriteAck(ack));
+    lone.pump();
+    lone.w.wait_done(0, write).unwrap();
+}
+
 fn has(sent: &[Sent], name: &str) -> bool {
     names(sent).contains(&name)
 }
@@ -59,13 +70,7 @@ fn a_mirror_without_a_disk_refuses_a_write_and_nothing_else() {
 #[test]
 fn a_flush_fails_after_what_was_flushed_went_with_the_disk() {
     let mut lone = Lone::primary(114);
-    let write = lone.w.write(0, 80, vec![3; 4096]);
-    let sent = lone.pump();
-    let header = sent.iter().find_map(Sent::data_header).expect("the write");
-    let ack = lone.ack(&header, 4096);
-    lone.give(Packet::WriteAck(ack));
-    lone.pump();
-    lone.w.wait_done(0, write).unwrap();
+    write_at_both(&mut lone);
     let flush = lone.w.submit(0, 0, 0, RequestKind::Flush);
     lone.pump();
     lone.w.wait_done(0, flush).unwrap();
@@ -247,13 +252,7 @@ fn a_mirror_whose_disk_fails_unflushed_leaves_the_writer() {
 #[test]
 fn an_order_to_sync_a_primary_waits_for_the_barriers() {
     let mut lone = Lone::primary(108);
-    let write = lone.w.write(0, 80, vec![3; 4096]);
-    let sent = lone.pump();
-    let header = sent.iter().find_map(Sent::data_header).expect("the write");
-    let ack = lone.ack(&header, 4096);
-    lone.give(Packet::WriteAck(ack));
-    lone.pump();
-    assert_eq!(lone.w.wait_done(0, write).map(|_| ()), Ok(()));
+    write_at_both(&mut lone);
     let order = StateChange {
         mask: StateWord(0x1f0),
         val: StateWord(0xb0),
