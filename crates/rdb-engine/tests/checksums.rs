@@ -1,15 +1,15 @@
 //! csums-alg: a resync target asks with the digest of what it has, and only what differs is sent.
 
-mod world;
+mod lone;
 
 use std::rc::Rc;
 
+use lone::{Lone, Sent, names};
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, Payload};
+use rdb_sim::{Data, V, World};
 use replica_proto::{BlockAck, BlockId, BlockRequest, DigestAlgorithm, Packet};
-use world::lone::{Lone, Sent, names};
-use world::{Data, V, World};
 
 fn with(algorithm: DigestAlgorithm) -> NetOptions {
     NetOptions {
@@ -82,7 +82,7 @@ fn only_a_crashed_primary_asks_with_digests_if_so_configured() {
     // The Primary dies, and is the target of the one that took over.
     w.write_wait(0, 0, vec![5; 4096]);
     w.quiet();
-    w.crash(0);
+    w.kill(0);
     w.primary(1, false).unwrap();
     w.write_wait(1, 800, vec![6; 4096]);
     w.up(0, &options);

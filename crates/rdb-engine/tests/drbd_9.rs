@@ -3,21 +3,21 @@
 
 #[path = "../../../replica-proto/tests/common/mod.rs"]
 mod captures;
-mod world;
+mod lone;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use captures::Seen;
 use captures::drbd9::{self, Told};
+use lone::{Lone, Sent};
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::{Command, ConnEvent, ConnId, Event, RequestKind};
+use rdb_sim::{Content, Data, V, World};
 use replica_proto::{
     BlockAck, Digest, DigestAlgorithm, Features, Packet, ProtocolVersion, Socket, WireContext,
     decode,
 };
-use world::lone::{Lone, Sent};
-use world::{Data, V, World};
 
 /// 16 MiB, as the recording's disks.
 const SECTORS: u64 = 32_768;
@@ -126,15 +126,18 @@ impl Replay {
         self.lone.io();
         // The engine may have left by itself: what it has sent before is decoded as it was then.
         let wire = WireContext::agreed(ProtocolVersion(101), Features::all());
-        let sent = std::mem::take(&mut self.lone.w.net)[1][Socket::Meta as usize].clone();
-        let consents = sent.into_iter().flatten().any(|bytes| {
+        let mut sent = std::iter::from_fn(|| self.lone.w.take_next(1, Socket::Meta));
+        let consents = sent.any(|content| {
+            let Content::Packet(bytes, _) = content else {
+                return false;
+            };
             let frame = decode(&wire, Socket::Meta, &bytes).unwrap().unwrap();
             frame.packet == Packet::ConnStChgReply(1)
         });
+        self.lone.w.net = Default::default();
         assert!(consents, "{:?}", self.lone.w.nodes[0].log);
         if self.lone.w.nodes[0].connected {
             self.lone.lose(Socket::Data, 0);
-            self.lone.w.net = Default::default();
         }
         assert_eq!(self.refused(), 0);
     }
@@ -352,7 +355,10 @@ impl Replay {
             held_open: false,
         });
         self.driver_leaves("39");
-        self.is("Unconnected S/? U/-");
+        self.lone
+            .w
+            .until("it dials again", |w| w.nodes[0].connecting);
+        self.is("WFConnection S/? U/-");
     }
 }
 

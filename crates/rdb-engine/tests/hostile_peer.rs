@@ -1,18 +1,18 @@
 //! A peer that sends anything at any time: no packet may make the engine panic, write outside the device's data, or
 //! leave a request hanging.
 
-mod world;
+mod lone;
 
+use lone::Lone;
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{Command, ConnEvent, ConnId, Event, LossCause, RequestKind};
+use rdb_engine::{Command, ConnEvent, ConnId, Event, RequestKind};
+use rdb_sim::{Data, Rng, V, World};
 use replica_proto::{
     BarrierNr, BlockAck, BlockDesc, BlockId, BlockRequest, DataHeader, DdsFlags, DpFlags, Packet,
-    Sizes, Socket, StateChange, StateWord, UuidFlags, Uuids,
+    Sizes, StateChange, StateWord, UuidFlags, Uuids,
 };
 use std::rc::Rc;
-use world::lone::Lone;
-use world::{Data, Rng, V, World};
 
 fn number(rng: &mut Rng) -> u64 {
     match rng.below(6) {
@@ -235,22 +235,7 @@ fn whatever_a_peer_sends_nothing_panics_and_no_request_hangs() {
             );
         }
         // The end of it: the connection goes, and everything that was asked for is answered.
-        w.heal();
-        for i in 0..2 {
-            w.nodes[i].connected = false;
-            let cause = LossCause::Closed { error: 104 };
-            w.event(
-                i,
-                Event::Connection(
-                    ConnId::FIRST,
-                    ConnEvent::Lost {
-                        socket: Socket::Data,
-                        cause,
-                    },
-                ),
-            );
-        }
-        w.link = false;
+        w.cut();
         w.run_ms(60_000);
         let open = &w.nodes[me].requests_open;
         assert!(

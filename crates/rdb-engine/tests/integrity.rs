@@ -1,15 +1,15 @@
 //! data-integrity-alg: what is sent carries a digest, and what does not match its digest is not used.
 
-mod world;
+mod lone;
 
 use std::rc::Rc;
 
+use lone::{Lone, names};
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::ConnState;
 use rdb_engine::{ConnEvent, ConnId, Event, Payload, RequestKind};
+use rdb_sim::{Data, World};
 use replica_proto::{AlgorithmName, BlockId, Digest, DigestAlgorithm, Features, Packet};
-use world::lone::{Lone, names};
-use world::{Data, World};
 
 fn with(algorithm: DigestAlgorithm) -> NetOptions {
     NetOptions {

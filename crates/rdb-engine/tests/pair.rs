@@ -1,11 +1,9 @@
 //! A pair of nodes through the ordinary course of its life.
 
-mod world;
-
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, RequestKind};
-use world::{V, World};
+use rdb_sim::{V, World};
 
 fn options(protocol: Protocol) -> NetOptions {
     NetOptions {
@@ -98,7 +96,7 @@ fn a_crashed_primary_is_resynced_from_the_survivor() {
                 acked.push((sector, value));
             }
         }
-        w.crash(0);
+        w.kill(0);
         w.admin(
             1,
             Command::Primary {

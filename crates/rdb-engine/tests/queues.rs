@@ -1,11 +1,11 @@
 //! What a peer can queue here costs time in proportion to its number, however it overlaps.
 
-mod world;
+mod lone;
 
+use lone::Lone;
 use rdb_engine::state::{DiskState, Role};
+use rdb_sim::Op;
 use replica_proto::{BarrierNr, BlockId, BlockRequest, DataHeader, DpFlags, Packet, Socket};
-use world::Op;
-use world::lone::Lone;
 
 /// As many as a peer may have unanswered, nearly.
 const MANY: u64 = 30_000;

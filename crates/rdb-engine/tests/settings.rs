@@ -1,19 +1,19 @@
 //! Net options that both nodes have to know, changed while they are connected (docs/spec/behaviour.md, section 7.8).
 
-mod world;
+mod lone;
 
 use std::rc::Rc;
 
+use lone::{Lone, Sent, names};
 use rdb_engine::config::{NetOptions, Protocol, SplitBrainPolicy};
 use rdb_engine::rules::trouble::Trouble;
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ConnEvent, ConnId, Event, Payload, RequestKind};
+use rdb_sim::{Data, World};
 use replica_proto::{
     AfterSb, AlgorithmName, BlockRequest, ConnFlags, DigestAlgorithm, DpFlags, Features, Packet,
     WireProtocol,
 };
-use world::lone::{Lone, Sent, names};
-use world::{Data, World};
 
 fn by(protocol: Protocol) -> NetOptions {
     NetOptions {

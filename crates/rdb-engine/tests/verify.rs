@@ -1,17 +1,17 @@
 //! Online verify with a peer made by hand: what goes over the wire, whichever side drives it.
 
-mod world;
+mod lone;
 
 use std::rc::Rc;
 
+use lone::{Lone, Sent, names};
 use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Payload, RequestKind};
+use rdb_sim::Data;
 use replica_proto::{
     BlockAck, BlockId, BlockRequest, DigestAlgorithm, Packet, StateChange, StateWord,
 };
-use world::Data;
-use world::lone::{Lone, Sent, names};
 
 const VERIFY_S: u32 = 18;
 const CONN_SHIFT: u32 = 4;
@@ -214,7 +214,7 @@ fn a_block_that_cannot_be_read_differs() {
 fn driving(seed: u64, start: u64, stop: Option<u64>) -> (Lone, Vec<BlockRequest>) {
     let mut lone = verifiable(seed, "sha1");
     lone.meet();
-    let (volume, start) = (world::V, Some(start));
+    let (volume, start) = (rdb_sim::V, Some(start));
     let order = rdb_engine::Command::Verify {
         volume,
         start,

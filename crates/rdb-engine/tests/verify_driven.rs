@@ -1,15 +1,13 @@
 //! Online verify between two engines: what differs is found, marked on both nodes and told, whatever happens meanwhile.
 
-mod world;
-
 use std::rc::Rc;
 
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, RequestKind};
+use rdb_sim::scenario::code;
+use rdb_sim::{Data, V, World};
 use replica_proto::DigestAlgorithm;
-use world::steps::code;
-use world::{Data, V, World};
 
 /// Of each disk: what a whole verify goes over quickly.
 const SECTORS: u64 = 16_384;

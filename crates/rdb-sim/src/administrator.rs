@@ -94,14 +94,14 @@ impl World {
             self.new_volume(i, v);
         }
         if connect_first {
-            self.connect(i, false);
+            self.start_connect(i, false);
         }
         for v in (0..self.models.len()).filter(here) {
             let attach = self.attach_command(i, v);
             self.start_admin(i, attach);
         }
         if !connect_first {
-            self.connect(i, false);
+            self.start_connect(i, false);
         }
     }
 
@@ -136,7 +136,7 @@ impl World {
         self.event(i, Event::Withdraw { id });
     }
 
-    pub(crate) fn connect(&mut self, i: usize, discard_my_data: bool) {
+    pub(crate) fn start_connect(&mut self, i: usize, discard_my_data: bool) {
         let connect = Command::Connect {
             options: self.options.clone(),
             discard_my_data,
@@ -168,8 +168,8 @@ impl World {
             }
             Order::Demote => return self.demote(i, volume),
             Order::Disconnect { force } => Command::Disconnect { force },
-            Order::Connect => return self.connect(i, false),
-            Order::DiscardMyData => return self.connect(i, true),
+            Order::Connect => return self.start_connect(i, false),
+            Order::DiscardMyData => return self.start_connect(i, true),
             Order::Detach { force } => Command::Detach { volume: v, force },
             Order::Attach => self.attach_command(i, volume),
             // Without a connection an invalidated disk may be the last good one.
@@ -373,7 +373,7 @@ impl World {
         let secondary = 1 - primary;
         self.start_admin(secondary, Command::Disconnect { force: true });
         self.pass(3_000);
-        self.connect(secondary, false);
+        self.start_connect(secondary, false);
         self.pass(20_000);
         self.coverage
             .hit("repair: marks of a full sync that came to nothing");
@@ -438,7 +438,7 @@ impl World {
         if alone.contains(&true) {
             for (i, alone) in alone.into_iter().enumerate() {
                 if alone {
-                    self.connect(i, false);
+                    self.start_connect(i, false);
                 }
             }
             return;
@@ -561,8 +561,8 @@ impl World {
         for n in &mut self.nodes {
             n.log.clear();
         }
-        self.connect(loser, true);
-        self.connect(winner, false);
+        self.start_connect(loser, true);
+        self.start_connect(winner, false);
         self.pass(20_000);
     }
 

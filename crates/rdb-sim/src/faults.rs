@@ -168,11 +168,6 @@ impl World {
         self.nodes[i].alive = true;
     }
 
-    /// As [`World::kill`]: nothing of the disk is lost.
-    pub fn crash(&mut self, i: usize) {
-        self.kill(i);
-    }
-
     /// The node is gone, with or without its power.
     pub fn die(&mut self, i: usize, power: bool) {
         self.die_keeping(i, power, None);

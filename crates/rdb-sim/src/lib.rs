@@ -34,11 +34,13 @@ pub mod patience;
 pub mod plan;
 mod rng;
 mod run;
+pub mod scenario;
 mod seeds;
 pub mod settings;
 mod shrink;
 mod trace;
 pub mod verify;
+pub mod watch;
 mod workload;
 mod world;
 

@@ -86,16 +86,21 @@ impl World {
         }
     }
 
-    pub(crate) fn deliver(&mut self, i: usize, s: usize) {
-        let Some(frame) = self.net[i][s].frames.pop_front() else {
-            return;
-        };
+    /// Takes what arrives next at a node off the wire, and lets what has waited for room go on.
+    pub fn take_next(&mut self, i: usize, socket: Socket) -> Option<Content> {
+        let s = socket as usize;
+        let frame = self.net[i][s].frames.pop_front()?;
         self.net[i][s].buffered = self.net[i][s].buffered.saturating_sub(frame.bytes);
         self.fill_buffer(i, s);
+        Some(frame.content)
+    }
+
+    pub(crate) fn deliver(&mut self, i: usize, s: usize) {
         let socket = socket_of(s);
-        let (bytes, payload) = match frame.content {
-            Content::Packet(bytes, payload) => (bytes, payload),
-            Content::End(error) => {
+        let (bytes, payload) = match self.take_next(i, socket) {
+            None => return,
+            Some(Content::Packet(bytes, payload)) => (bytes, payload),
+            Some(Content::End(error)) => {
                 self.tell(i, || format!("the {socket:?} socket ended ({error})"));
                 return self.lose(i, socket, error);
             }

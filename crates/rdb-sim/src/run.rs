@@ -360,7 +360,7 @@ impl Run<'_> {
         let disconnect = rdb_engine::Command::Disconnect { force: false };
         self.worlds[0].start_admin(node, disconnect);
         self.until(self.worlds[0].now.plus_ms(2_000));
-        self.worlds[0].connect(node, false);
+        self.worlds[0].start_connect(node, false);
         self.settle();
     }
 

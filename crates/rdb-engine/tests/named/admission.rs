@@ -7,7 +7,7 @@ use replica_proto::{
     Socket, StateChange, StateWord, WireProtocol,
 };
 
-use crate::world::lone::{Lone, block, names};
+use crate::lone::{Lone, block, names};
 
 /// The engine has left the peer, and says why.
 fn left(lone: &mut Lone, why: &str) {
@@ -225,7 +225,7 @@ fn a_bitmap_that_nobody_wants_any_more_is_read_and_forgotten() {
     lone.meet();
     assert_eq!(lone.is(), "WFBitMapT S/P O/U");
     let detach = rdb_engine::Command::Detach {
-        volume: crate::world::V,
+        volume: rdb_sim::V,
         force: true,
     };
     lone.w.start_admin(0, detach);
@@ -335,7 +335,7 @@ fn a_size_that_no_device_has_is_not_believed() {
     ] {
         let mut lone = Lone::new(1);
         let detach = rdb_engine::Command::Detach {
-            volume: crate::world::V,
+            volume: rdb_sim::V,
             force: true,
         };
         lone.w.start_admin(0, detach);
@@ -399,7 +399,7 @@ fn sizes_told_while_the_bitmap_is_sent_break_nothing() {
             }
             _ => {
                 let detach = rdb_engine::Command::Detach {
-                    volume: crate::world::V,
+                    volume: rdb_sim::V,
                     force: true,
                 };
                 lone.w.start_admin(0, detach);
@@ -620,7 +620,7 @@ fn as_many_epochs_as_may_wait_end_with_the_disk() {
             }
             assert_eq!(lone.is(), "Connected S/P U/U");
             let detach = rdb_engine::Command::Detach {
-                volume: crate::world::V,
+                volume: rdb_sim::V,
                 force: true,
             };
             lone.w.start_admin(0, detach);
@@ -650,7 +650,7 @@ fn as_many_reads_as_may_wait_end_with_the_disk() {
     }
     assert_eq!(lone.conn(), ConnState::SyncSource);
     let detach = rdb_engine::Command::Detach {
-        volume: crate::world::V,
+        volume: rdb_sim::V,
         force: true,
     };
     lone.w.start_admin(0, detach);

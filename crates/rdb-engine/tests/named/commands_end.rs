@@ -4,7 +4,7 @@ use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{AdminError, AdminId, Command, Event, RequestKind, VolumeNr};
 
-use crate::world::{Data, V, World};
+use rdb_sim::{Data, V, World};
 
 const ONE: VolumeNr = VolumeNr(1);
 

@@ -5,9 +5,9 @@ use rdb_engine::rules::disk_reason::DiskReason;
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, RequestKind};
 
+use crate::lone::{Lone, Sent};
 use crate::scenarios_disks::{resyncing, why_not_good};
-use crate::world::lone::{Lone, Sent};
-use crate::world::{V, World};
+use rdb_sim::{V, World};
 
 /// Its superblock still says that the resync is under way, as if it had written on without the peer.
 #[test]

@@ -8,9 +8,9 @@ use replica_proto::{
     BarrierNr, BlockId, DataHeader, DpFlags, Packet, Socket, StateChange, StateWord, UuidFlags,
 };
 
-use crate::world::lone::{Lone, Sent, names};
-use crate::world::steps::code;
-use crate::world::{Op, Pending, V, World};
+use crate::lone::{Lone, Sent, names};
+use rdb_sim::scenario::code;
+use rdb_sim::{Op, Pending, V, World};
 
 fn detach(force: bool) -> Command {
     Command::Detach { volume: V, force }

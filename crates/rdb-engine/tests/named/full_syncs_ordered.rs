@@ -6,8 +6,8 @@ use rdb_engine::{Command, RequestKind};
 use rdb_meta::MdFlags;
 use replica_proto::{Packet, Socket, StateChange, StateWord};
 
-use crate::world::lone::{Lone, names};
-use crate::world::{V, World};
+use crate::lone::{Lone, names};
+use rdb_sim::{V, World};
 
 /// `ko-count` times `timeout`, by default.
 const LIMIT_MS: u64 = 42_000;

@@ -7,10 +7,10 @@ use rdb_engine::{Command, RequestError, RequestKind};
 use rdb_meta::{ExtentNr, Magic, MdFlags};
 use replica_proto::{BarrierNr, Packet};
 
-use crate::world::lone::Lone;
-use crate::world::steps::code;
-use crate::world::watch::is_data;
-use crate::world::{DISK_SECTORS, Node, V, World};
+use crate::lone::Lone;
+use rdb_sim::scenario::code;
+use rdb_sim::watch::is_data;
+use rdb_sim::{DISK_SECTORS, Node, V, World};
 
 /// Extents of 4 MiB on disks that have more of them than the log has slots.
 const LARGE: u64 = 80 * 8192;

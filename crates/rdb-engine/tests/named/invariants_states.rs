@@ -6,9 +6,9 @@ use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, ConnEvent, ConnId, Event, LossCause, VolumeNr};
 use replica_proto::{BarrierNr, ConnectionFeatures, Packet, Socket};
 
-use crate::world::lone::Lone;
-use crate::world::steps::code;
-use crate::world::{V, World};
+use crate::lone::Lone;
+use rdb_sim::scenario::code;
+use rdb_sim::{V, World};
 
 fn mirrored(conn: ConnState) -> ConnState {
     use ConnState::*;
@@ -31,6 +31,10 @@ fn v03_a_settled_pair_sees_itself_mirrored() {
         let mut w = World::new(seed);
         w.connect_fresh(&NetOptions::default());
         w.primary(0, true).unwrap();
+        w.until("the first sync begins", |w| {
+            let mut nodes = w.nodes.iter();
+            nodes.all(|n| n.state().conn > ConnState::Connected)
+        });
         for _ in 0..25 {
             let i = w.rng.below(2) as usize;
             let volume = V;
@@ -62,7 +66,7 @@ fn v03_a_settled_pair_sees_itself_mirrored() {
             };
             w.start_admin(i, command);
             w.run_ms(300);
-            w.hold_net = false;
+            while w.step() {}
             let [a, b] = [w.nodes[0].state(), w.nodes[1].state()];
             let idle = w.nodes.iter().all(|n| n.admin_open.is_empty());
             if idle && a.conn >= ConnState::Connected && b.conn >= ConnState::Connected {

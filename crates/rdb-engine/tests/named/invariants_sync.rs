@@ -5,9 +5,9 @@ use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_meta::MdFlags;
 
-use crate::world::steps::PLUS;
-use crate::world::watch::is_data;
-use crate::world::{V, World};
+use rdb_sim::scenario::PLUS;
+use rdb_sim::watch::is_data;
+use rdb_sim::{V, World};
 
 /// A pair whose `a` wrote these blocks alone; the link is still cut.
 fn apart(seed: u64, blocks: u64) -> (World, Vec<u64>) {

@@ -6,8 +6,8 @@ use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, RequestKind};
 use replica_proto::{BlockRequest, Packet};
 
-use crate::world::lone::Lone;
-use crate::world::{Op, Pending, V, World};
+use crate::lone::Lone;
+use rdb_sim::{Op, Pending, V, World};
 
 /// A peer may take two seconds.
 fn two_seconds() -> NetOptions {

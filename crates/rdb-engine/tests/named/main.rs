@@ -1,8 +1,9 @@
 //! Each numbered pitfall, invariant and scenario of the specification that concerns the engine, as a test that names it.
-//! Two engines, or one engine and a peer made by hand, in the world of `tests/world`. `docs/testing.md` lists which is where.
+//! Two engines in the simulator's world, or one of them and a peer made by hand (`tests/lone`). `docs/testing.md` lists which
+//! is where.
 
-#[path = "../world/mod.rs"]
-mod world;
+#[path = "../lone/mod.rs"]
+mod lone;
 
 mod admission;
 mod commands_end;

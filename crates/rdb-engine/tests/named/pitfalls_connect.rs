@@ -9,9 +9,9 @@ use replica_proto::{
     StateWord, UuidFlags, WireProtocol,
 };
 
-use crate::world::lone::{Lone, Sent, block, names, with_secret};
-use crate::world::steps::{PLUS, code};
-use crate::world::{V, World};
+use crate::lone::{Lone, Sent, block, names, with_secret};
+use rdb_sim::scenario::{PLUS, code};
+use rdb_sim::{V, World};
 
 #[test]
 fn pitfall_04_features_go_in_the_old_header_and_all_else_in_the_new_one() {

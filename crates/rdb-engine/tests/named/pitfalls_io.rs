@@ -8,8 +8,8 @@ use replica_proto::{
     BarrierNr, BlockId, BlockRequest, DataHeader, DpFlags, Features, Packet, Socket, WireProtocol,
 };
 
-use crate::world::V;
-use crate::world::lone::{Lone, Sent, block, names};
+use crate::lone::{Lone, Sent, block, names};
+use rdb_sim::V;
 
 #[test]
 fn pitfall_01_a_target_pings_before_it_says_that_it_is_done() {

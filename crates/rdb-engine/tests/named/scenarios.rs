@@ -6,8 +6,8 @@ use rdb_engine::config::{NetOptions, SplitBrainPolicy as P};
 use rdb_engine::state::Role;
 use rdb_meta::MdFlags;
 
-use crate::world::steps::{PLUS, code};
-use crate::world::{V, World};
+use rdb_sim::scenario::{PLUS, code};
+use rdb_sim::{V, World};
 
 const SOURCE: &str = "WFReportParams WFBitMapS SyncSource Connected";
 const TARGET: &str = "WFReportParams WFBitMapT WFSyncUUID SyncTarget Connected";

@@ -7,8 +7,8 @@ use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, DiskTrouble, RequestError, RequestKind};
 use rdb_sim::create_md;
 
-use crate::world::steps::{PLUS, code};
-use crate::world::{V, World};
+use rdb_sim::scenario::{PLUS, code};
+use rdb_sim::{V, World};
 
 /// Why the disk of a node is not UpToDate.
 pub(crate) fn why_not_good(w: &World, i: usize) -> DiskTrouble {
@@ -263,8 +263,8 @@ fn s26_pass_on_a_write_that_only_the_peer_has_is_done_when_that_is_on_record() {
             "the record that tells it is the peer's"
         );
         w.nodes[0].disks[0].fail_meta = 0;
-        w.crash(0);
-        w.crash(1);
+        w.kill(0);
+        w.kill(1);
         for i in 0..2 {
             w.up(i, &NetOptions::default());
         }

@@ -5,9 +5,9 @@ use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, RequestError, RequestKind};
 use replica_proto::{BlockAck, BlockId, BlockRequest, Packet, Socket, StateChange, StateWord};
 
-use crate::world::lone::{Lone, names};
-use crate::world::steps::PLUS;
-use crate::world::{Op, Pending, V, World};
+use crate::lone::{Lone, names};
+use rdb_sim::scenario::PLUS;
+use rdb_sim::{Op, Pending, V, World};
 
 #[test]
 fn a_write_races_a_short_resync() {
@@ -215,7 +215,6 @@ fn handshake_events_in_any_order() {
         let (mut w, _) = World::settled(seed);
         w.cut();
         w.write_blocks(0, [80, 160], 3);
-        w.eager_timers = true;
         w.heal();
         for _ in 0..w.rng.below(90) {
             w.tick();
@@ -256,7 +255,6 @@ fn handshake_events_in_any_order() {
             w.tick();
         }
         w.heal();
-        w.eager_timers = false;
         w.run_ms(3_000);
         for i in 0..2 {
             if w.nodes[i].resource.status(w.now).volumes.is_empty() {

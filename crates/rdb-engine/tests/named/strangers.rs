@@ -7,8 +7,8 @@ use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{ConnEvent, ConnId, Event, LossCause};
 use replica_proto::{ConnectionFeatures, Packet, Sizes, Socket};
 
-use crate::world::World;
-use crate::world::lone::{Lone, Sent, answer, names, with_secret};
+use crate::lone::{Lone, Sent, answer, names, with_secret};
+use rdb_sim::World;
 
 /// The engine was called (or has called), and both have told what they speak.
 fn greeted(called: bool) -> Lone {

@@ -1,7 +1,7 @@
 //! Looking over the engine's shoulder: what it asks for and hears, line by line. (What would be left of its disk if the power
 //! went at that moment the node says.)
 
-use super::World;
+use crate::world::World;
 
 /// Is this line a write of the application or the resync, on its way to the disk or to the peer?
 pub fn is_data(line: &str) -> bool {

@@ -4,7 +4,8 @@ use rdb_engine::config::NetOptions;
 use rdb_engine::state::{DiskState, Role, VolumeState};
 use rdb_engine::{AdminError, Command};
 
-use super::{V, World};
+use crate::node::Node;
+use crate::world::{V, World};
 
 /// Distance of a sync UUID from the generation it was made of: `X+` is `X + PLUS`.
 pub const PLUS: u64 = 0x0001_0000_0000_0000;
@@ -46,6 +47,7 @@ pub fn code(result: Result<(), AdminError>) -> i32 {
     }
 }
 
+#[allow(missing_docs, reason = "the names say it")]
 impl World {
     /// Node `i` as the scenarios write it.
     pub fn is(&self, i: usize) -> String {
@@ -54,10 +56,8 @@ impl World {
 
     /// Waits until both nodes are in these states, and says what they are in if they never get there.
     pub fn both(&mut self, a: &str, b: &str) {
-        for (i, wanted) in [a, b].into_iter().enumerate() {
-            self.node_is(i, wanted);
-        }
-        assert_eq!((self.is(0).as_str(), self.is(1).as_str()), (a, b));
+        let what = format!("a to be {a} and b to be {b}");
+        self.until(&what, |w| w.is(0) == a && w.is(1) == b);
     }
 
     /// Waits until a node is in this state.
@@ -101,7 +101,7 @@ impl World {
             "the disks differ: {:?}",
             self.differences(0)
         );
-        assert_eq!(self.nodes.each_ref().map(super::Node::out_of_sync), [0, 0]);
+        assert_eq!(self.nodes.each_ref().map(Node::out_of_sync), [0, 0]);
         let promised = self.models[0].violation(&self.nodes[0].disks[0]);
         assert_eq!(promised, None);
     }
@@ -145,6 +145,7 @@ impl World {
     }
 }
 
+#[allow(missing_docs, reason = "the names say it")]
 impl World {
     /// The connection states a node has been in since its log was last forgotten, the first one included.
     pub fn path(&self, i: usize) -> String {

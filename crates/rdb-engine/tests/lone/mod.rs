@@ -1,4 +1,9 @@
 //! One engine, and a peer made by hand, packet by packet.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part"
+)]
 
 use std::rc::Rc;
 
@@ -14,7 +19,8 @@ use replica_proto::{
 
 use replica_proto::auth::HmacAlgorithm;
 
-use super::{Data, V, World};
+use rdb_sim::scenario::PLUS;
+use rdb_sim::{Content, Data, V, World};
 
 /// What the engine sent.
 #[derive(Debug, Clone)]
@@ -100,6 +106,7 @@ impl Lone {
         w.quiet();
         w.nodes[1].alive = false;
         w.nodes[1].timers.clear();
+        w.wires.buffer_bytes = u64::MAX; // what is sent is taken when a test wants it
         for model in &mut w.models {
             model.foreign = true; // the peer's data is whatever a test says
         }
@@ -154,8 +161,14 @@ impl Lone {
         let mut wire = self.w.nodes[0].wire;
         wire.peer_digest_len = wire.own_digest_len; // it is the peer who takes this apart
         let mut sent = Vec::new();
-        for (s, socket) in [Socket::Data, Socket::Meta].into_iter().enumerate() {
-            for bytes in self.w.net[1][s].drain(..).flatten() {
+        for socket in [Socket::Data, Socket::Meta] {
+            while let Some(next) = self.w.take_next(1, socket) {
+                let Content::Packet(mut bytes, payload) = next else {
+                    continue;
+                };
+                if let Some(payload) = payload {
+                    bytes.extend_from_slice(&payload.0);
+                }
                 let frame = decode(&wire, socket, &bytes).unwrap().unwrap();
                 sent.push(Sent {
                     socket,
@@ -416,7 +429,7 @@ impl Lone {
     }
 
     pub fn start_sync(&mut self) -> u64 {
-        let uuid = self.uuids[1] + super::steps::PLUS;
+        let uuid = self.uuids[1] + PLUS;
         self.give(Packet::SyncUuid(uuid));
         uuid
     }
