@@ -678,6 +678,7 @@ long() {
     scenario 150 "rdb's disk after a crash, attached by the kernel" both both C crashed_disk_travels rdb
     scenario 150 "kernel's disk after a crash, attached by rdb" both both C crashed_disk_travels kernel
     scenario 120 "metadata made by the other's tool" both both C made_by_drbdmeta
+    scenario 120 "rdb's disk with reserved bytes set, attached by the kernel" both both C disks_travel up_with_note
     scenario 120 'disks change sides with bits set by the kernel' both both C bits_travel kernel
     scenario 120 'disks change sides with bits set by rdb' both both C bits_travel rdb
     scenario 180 'external metadata: disks change sides, and back' both both C with_external_metadata disks_travel

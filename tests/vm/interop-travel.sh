@@ -44,21 +44,36 @@ tools_agree() {
     done
 }
 
+# superblock kernel|rdb: the file and the byte at which that disk's superblock begins
+superblock() {
+    if [ "${META:-internal}" = internal ]; then echo "$work/${1}0" $((size - 4096)); else echo "$work/${1}m" 0; fi
+}
+# The eight bytes without a meaning in that disk's superblock, in hexadecimal.
+reserved() {
+    local file at
+    read -r file at < <(superblock "$1")
+    od -An -v -tx1 -j $((at + 48)) -N 8 "$file" | tr -d ' '
+}
+reserved_is() { # reserved_is BYTES WHEN: those of rdb's disk
+    [ "$(reserved rdb)" = "$1" ] || fail "reserved bytes of rdb's disk $2: $(reserved rdb), not $1"
+}
+
 # ---- disks that travel
 
-disks_travel() { # both stop cleanly, the disks change sides; nothing is synced
+disks_travel() { # [UP]: both stop cleanly, the disks change sides; nothing is synced. UP is used for `up_both`
     both_secondary
     down_both
     configure 'protocol C;' '' rdb kernel
     tools_agree
     kmark
-    up_both
+    "${@:-up_both}"
     quiet 40
     equal
     ksaid 'Began resync' && fail "a resync although nothing changed"
     writes kernel
     writes rdb
     down_both
+    reserved_is 0000000000000000 "after the kernel has left it"
     configure 'protocol C;' ''
     kmark
     up_both
@@ -66,6 +81,21 @@ disks_travel() { # both stop cleanly, the disks change sides; nothing is synced
     equal
     ksaid 'Began resync' && fail "a resync although nothing changed on the way back"
     return 0
+}
+# up_with_note: rdb's disk, whose log is applied, has something in the reserved bytes when the kernel
+# attaches it. drbdmeta's apply-al finds nothing to do and leaves them alone, so that it is the
+# driver's write that shows.
+up_with_note() {
+    local file at note=7264622d6e6f7465
+    read -r file at < <(superblock rdb)
+    printf rdb-note | dd of="$file" bs=1 seek=$((at + 48)) conv=notrunc status=none
+    flush_buffers
+    must kadm apply-al r0
+    must guest 20 sync
+    reserved_is $note "before the kernel attaches it"
+    must kadm up r0
+    reserved_is 0000000000000000 "when the kernel has attached it"
+    must radm up r0
 }
 crashed_disk_travels() { # kernel|rdb: the crashed Primary, whose disk the other attaches
     if [ "$1" = rdb ]; then
