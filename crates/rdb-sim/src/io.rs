@@ -186,12 +186,12 @@ impl Op {
     }
 }
 
-impl Node {
-    /// What an effect asks of a disk, with a line in the record.
+impl Op {
+    /// What an effect asks of a disk.
     ///
     /// # Panics
     /// If it lies where it must not, or asks nothing of a disk.
-    pub fn take_io(&mut self, effect: Effect<Data>) -> (IoTag, Op) {
+    pub(crate) fn of(effect: Effect<Data>, disks: &[Disk]) -> (IoTag, Op) {
         match effect {
             Effect::Read {
                 tag,
@@ -201,7 +201,7 @@ impl Node {
                 ..
             } => {
                 let volume = usize::from(volume.0);
-                self.assert_inside(volume, sector, bytes);
+                assert_inside(&disks[volume], sector, bytes);
                 let op = Op::Read {
                     volume,
                     sector,
@@ -217,9 +217,8 @@ impl Node {
                 fua,
             } => {
                 let volume = usize::from(volume.0);
-                self.assert_inside(volume, sector, payload.len_bytes());
+                assert_inside(&disks[volume], sector, payload.len_bytes());
                 let data = payload.0;
-                self.note(|| format!("write {sector}+{}", data.len() / 512));
                 let op = Op::Write {
                     volume,
                     sector,
@@ -230,8 +229,7 @@ impl Node {
             }
             Effect::Flush { tag, volume } => {
                 let volume = usize::from(volume.0);
-                let stamp = self.disks[volume].stamp();
-                self.note(|| "flush".into());
+                let stamp = disks[volume].stamp();
                 (tag, Op::Flush { volume, stamp })
             }
             Effect::Discard {
@@ -242,9 +240,8 @@ impl Node {
                 ..
             } => {
                 let volume = usize::from(volume.0);
-                self.assert_inside(volume, sector, bytes);
+                assert_inside(&disks[volume], sector, bytes);
                 let sectors = u64::from(bytes / 512);
-                self.note(|| format!("zero {sector}+{sectors}"));
                 let op = Op::Zero {
                     volume,
                     sector,
@@ -259,6 +256,9 @@ impl Node {
                 bytes,
             } => {
                 let volume = usize::from(volume.0);
+                let end = sector + u64::from(bytes / 512);
+                let fits = end <= disks[volume].sectors;
+                assert!(fits, "metadata read beyond the disk");
                 let op = Op::MetaRead {
                     volume,
                     sector,
@@ -275,11 +275,11 @@ impl Node {
                 fua,
             } => {
                 let volume = usize::from(volume.0);
-                let disk = &self.disks[volume];
-                assert!(sector >= disk.data_sectors, "metadata over data");
+                let disk = &disks[volume];
+                let end = sector + data.len() as u64 / 512;
+                let fits = sector >= disk.data_sectors && end <= disk.sectors;
+                assert!(fits, "metadata is written outside of its place");
                 let preflush = preflush.then(|| disk.stamp());
-                let what = what_metadata(disk, sector);
-                self.note(|| format!("meta {what}{}", if fua { " fua" } else { "" }));
                 let op = Op::MetaWrite {
                     volume,
                     sector,
@@ -293,13 +293,45 @@ impl Node {
         }
     }
 
-    fn assert_inside(&self, volume: usize, sector: u64, bytes: u32) {
-        let end = sector + u64::from(bytes) / 512;
-        let fits = end <= self.disks[volume].data_sectors;
-        assert!(
-            bytes > 0 && bytes.is_multiple_of(512) && fits,
-            "I/O outside the data"
-        );
+    /// The line of a record that says that it begins.
+    fn begun(&self, disks: &[Disk]) -> Option<String> {
+        Some(match self {
+            Op::Write { sector, data, .. } => format!("write {sector}+{}", data.len() / 512),
+            Op::Zero {
+                sector, sectors, ..
+            } => format!("zero {sector}+{sectors}"),
+            Op::Flush { .. } => "flush".into(),
+            Op::MetaWrite {
+                volume,
+                sector,
+                fua,
+                ..
+            } => {
+                let what = what_metadata(&disks[*volume], *sector);
+                format!("meta {what}{}", if *fua { " fua" } else { "" })
+            }
+            Op::Read { .. } | Op::MetaRead { .. } | Op::Sent(_) | Op::GivenUp(_) => return None,
+        })
+    }
+}
+
+fn assert_inside(disk: &Disk, sector: u64, bytes: u32) {
+    let end = sector.checked_add(u64::from(bytes / 512));
+    let fits = end.is_some_and(|end| end <= disk.data_sectors);
+    assert!(
+        bytes > 0 && bytes.is_multiple_of(512) && fits,
+        "I/O outside the data: {bytes} bytes at sector {sector}"
+    );
+}
+
+impl Node {
+    /// What an effect asks of a disk, with a line in the record.
+    pub(crate) fn take_io(&mut self, effect: Effect<Data>) -> (IoTag, Op) {
+        let (tag, op) = Op::of(effect, &self.disks);
+        if let Some(record) = &mut self.record {
+            record.extend(op.begun(&self.disks));
+        }
+        (tag, op)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the engine wants done, and whether it may want that.
 
-use rdb_engine::{ConnEffect, Effect, IoTag, Payload, VolumeNr, VolumeStatus};
+use rdb_engine::{ConnEffect, Effect, IoTag, Payload, VolumeStatus};
 
 use super::{Open, Siege, nr};
 use crate::hostile::watch;
@@ -19,98 +19,14 @@ impl Siege {
 
     pub(super) fn apply(&mut self, effect: Effect<Data>, before: &[VolumeStatus]) {
         match effect {
-            Effect::Read {
-                volume,
-                tag,
-                sector,
-                bytes,
-                ..
-            } => {
-                let volume = self.inside(volume, sector, bytes);
-                let op = Op::Read {
-                    volume,
-                    sector,
-                    bytes,
-                };
-                self.pending.push((tag, op));
-            }
-            Effect::Write {
-                volume,
-                tag,
-                sector,
-                payload,
-                fua,
-            } => {
-                let bytes = payload.len_bytes();
-                let volume = self.inside(volume, sector, bytes);
-                self.judge_write(volume, sector, bytes, before);
-                let op = Op::Write {
-                    volume,
-                    sector,
-                    data: payload.0,
-                    fua,
-                };
-                self.pending.push((tag, op));
-            }
-            Effect::Discard {
-                volume,
-                tag,
-                sector,
-                bytes,
-                ..
-            } => {
-                let volume = self.inside(volume, sector, bytes);
-                self.judge_write(volume, sector, bytes, before);
-                let op = Op::Zero {
-                    volume,
-                    sector,
-                    sectors: u64::from(bytes / 512),
-                };
-                self.pending.push((tag, op));
-            }
-            Effect::Flush { volume, tag } => {
-                let volume = usize::from(volume.0);
-                let stamp = self.volumes[volume].disk.stamp();
-                self.pending.push((tag, Op::Flush { volume, stamp }));
-            }
-            Effect::MetaRead {
-                volume,
-                tag,
-                sector,
-                bytes,
-            } => {
-                let volume = usize::from(volume.0);
-                let disk = &self.volumes[volume].disk;
-                let end = sector + u64::from(bytes / 512);
-                assert!(end <= disk.sectors, "metadata read beyond the disk");
-                let op = Op::MetaRead {
-                    volume,
-                    sector,
-                    bytes,
-                };
-                self.pending.push((tag, op));
-            }
-            Effect::MetaWrite {
-                volume,
-                tag,
-                sector,
-                data,
-                preflush,
-                fua,
-            } => {
-                let volume = usize::from(volume.0);
-                let disk = &self.volumes[volume].disk;
-                let end = sector + data.len() as u64 / 512;
-                let inside = sector >= disk.data_sectors && end <= disk.sectors;
-                assert!(inside, "metadata is written outside of its place");
-                let preflush = preflush.then(|| disk.stamp());
-                let op = Op::MetaWrite {
-                    volume,
-                    sector,
-                    data,
-                    preflush,
-                    fua,
-                };
+            Effect::Read { .. }
+            | Effect::Write { .. }
+            | Effect::Flush { .. }
+            | Effect::Discard { .. }
+            | Effect::MetaRead { .. }
+            | Effect::MetaWrite { .. } => {
+                let (tag, op) = Op::of(effect, &self.disks);
+                self.judge_write(&op, before);
                 self.pending.push((tag, op));
             }
             Effect::RetryIo { tag } => self.take_kept(tag, true),
@@ -161,11 +77,7 @@ impl Siege {
                     panic!("{text}");
                 }
             }
-            Effect::Device { volume, device } => {
-                if let Some(known) = self.volumes.get_mut(usize::from(volume.0)) {
-                    known.device = device.map(|d| d.size_sectors);
-                }
-            }
+            Effect::Device { .. } => {}
             Effect::AdminDone { id, result } => {
                 self.tell(|| format!("admin {} {result:?}", id.0));
                 let known = self.commands.remove(&id.0);
@@ -186,19 +98,22 @@ impl Siege {
         }
     }
 
-    fn inside(&self, volume: VolumeNr, sector: u64, bytes: u32) -> usize {
-        let volume = usize::from(volume.0);
-        let end = sector.checked_add(u64::from(bytes / 512));
-        let fits = end.is_some_and(|end| end <= self.volumes[volume].disk.data_sectors);
-        assert!(
-            bytes > 0 && bytes.is_multiple_of(512) && fits,
-            "I/O outside the data: {bytes} bytes at sector {sector}"
-        );
-        volume
-    }
-
     /// What our users write while they work on a good disk is theirs alone.
-    fn judge_write(&self, v: usize, sector: u64, bytes: u32, before: &[VolumeStatus]) {
+    fn judge_write(&self, op: &Op, before: &[VolumeStatus]) {
+        let (v, sector, bytes) = match op {
+            Op::Write {
+                volume,
+                sector,
+                data,
+                ..
+            } => (*volume, *sector, data.len() as u32),
+            Op::Zero {
+                volume,
+                sector,
+                sectors,
+            } => (*volume, *sector, (sectors * 512) as u32),
+            _ => return,
+        };
         let protected = before.iter().find(|s| s.volume == nr(v));
         if !protected.is_some_and(watch::is_protected) {
             return;

@@ -56,9 +56,7 @@ struct Open {
 
 /// A volume, beside the engine.
 struct Volume {
-    disk: Disk,
     model: Model,
-    device: Option<u64>,
     /// Mirrored writes that came while the peer could well be the one who writes.
     mirrored: Vec<(u64, u32)>,
     /// Since its users began it has been Primary with a good disk, and no I/O has failed.
@@ -69,6 +67,7 @@ struct Siege {
     resource: Resource<Data>,
     now: Time,
     volumes: Vec<Volume>,
+    disks: Vec<Disk>,
     pending: Vec<(IoTag, Op)>,
     /// Writes that met a full disk.
     kept: Vec<(IoTag, Op)>,
@@ -130,24 +129,21 @@ impl Siege {
             ..DiskOptions::default()
         };
         let count = 1 + usize::from(draw.one_in(4));
-        let volumes: Vec<Volume> = (0..count)
-            .map(|_| {
-                // The last has a bitmap that does not fit into the socket at once.
-                let sectors = [2048, 10_240, 65_536, 700_000, 17_500_000][draw.below(5) as usize];
-                Volume {
-                    disk: fresh_disk(sectors),
-                    model: Model::default(),
-                    device: None,
-                    mirrored: Vec::new(),
-                    whole: false,
-                }
-            })
-            .collect();
-        let sizes: Vec<u64> = volumes.iter().map(|v| v.disk.data_sectors).collect();
+        // The last has a bitmap that does not fit into the socket at once.
+        let sizes = [2048, 10_240, 65_536, 700_000, 17_500_000];
+        let disk = |_| fresh_disk(sizes[draw.below(5) as usize]);
+        let disks: Vec<Disk> = (0..count).map(disk).collect();
+        let volume = |_: &Disk| Volume {
+            model: Model::default(),
+            mirrored: Vec::new(),
+            whole: false,
+        };
+        let sizes: Vec<u64> = disks.iter().map(|disk| disk.data_sectors).collect();
         Siege {
             resource: Node::engine(7),
             now: Time(1_000_000_000),
-            volumes,
+            volumes: disks.iter().map(volume).collect(),
+            disks,
             pending: Vec::new(),
             kept: Vec::new(),
             sent: Vec::new(),
@@ -458,13 +454,7 @@ impl Siege {
             self.volumes[v].whole = false;
             op.failed(tag)
         } else {
-            // Operations name their disk by its number; here each volume has its own.
-            let disk = std::mem::replace(&mut self.volumes[v].disk, Disk::new(0, 0));
-            let mut disks = vec![Disk::new(0, 0); v];
-            disks.push(disk);
-            let event = op.carry_out(tag, &mut disks, &mut None);
-            self.volumes[v].disk = disks.remove(v);
-            event
+            op.carry_out(tag, &mut self.disks, &mut None)
         };
         self.handle(event);
     }
@@ -576,7 +566,7 @@ impl Siege {
     }
 
     fn attach(&mut self, v: usize) {
-        let disk = disk_info(&self.volumes[v].disk);
+        let disk = disk_info(&self.disks[v]);
         let options = self.disk_options.clone();
         self.admin(Command::Attach {
             volume: nr(v),
@@ -679,7 +669,7 @@ impl Siege {
             // (What an administrator has asked for may be waiting for the peer's word.)
             let ordered = !self.commands.is_empty();
             if by_peer && watch::is_protected(old) && self.volumes[v].whole && !ordered {
-                let usable = self.volumes[v].disk.data_sectors;
+                let usable = self.disks[v].data_sectors;
                 if let Some(text) = watch::harm(old, new, usable) {
                     panic!("{text}");
                 }
@@ -734,7 +724,7 @@ impl Siege {
             let volume = &self.volumes[v];
             if volume.whole
                 && !volume.model.forked
-                && let Some(text) = volume.model.violation(&volume.disk)
+                && let Some(text) = volume.model.violation(&self.disks[v])
             {
                 panic!("what users were promised is gone: {text}");
             }
