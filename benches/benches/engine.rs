@@ -3,11 +3,11 @@
 #![allow(missing_docs, reason = "criterion's macro makes a function")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use rdb_benches::{Block, World};
+use rdb_benches::{World, block_of};
 use rdb_engine::config::Protocol;
 
 fn writes(c: &mut Criterion) {
-    let data = Block::of(4096);
+    let data = block_of(4096);
     let mut alone = World::alone();
     let mut at = 0_u64;
     c.bench_function("engine/write/alone", |b| {

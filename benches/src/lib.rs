@@ -5,43 +5,25 @@ use std::rc::Rc;
 
 use rdb_engine::config::{DiskOptions, NetOptions, Protocol};
 use rdb_engine::{
-    AdminId, Command, ConnEffect, ConnEvent, ConnId, DiskInfo, Effect, Event, Payload, Request,
-    RequestId, RequestKind, Resource, Time, VolumeNr,
+    AdminId, Command, ConnEffect, ConnEvent, ConnId, Effect, Event, Payload, Request, RequestId,
+    RequestKind, Resource, Time,
 };
-use rdb_meta::activity_log::initialised_ring;
-use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
-use replica_proto::{Digest, DigestAlgorithm};
+pub use rdb_sim::Data;
+use rdb_sim::disk::Disk;
+use rdb_sim::{V as VOLUME, disk_info, fresh_disk};
 
-/// A shared block of data.
-#[derive(Debug, Clone)]
-pub struct Block(Rc<[u8]>);
-
-impl Block {
-    /// So many bytes.
-    pub fn of(bytes: usize) -> Block {
-        Block(vec![0x5a; bytes].into())
-    }
+/// So many bytes.
+pub fn block_of(bytes: usize) -> Data {
+    Data(Rc::new(vec![0x5a; bytes]))
 }
 
-impl Payload for Block {
-    fn len_bytes(&self) -> u32 {
-        u32::try_from(self.0.len()).expect("a small block")
-    }
-
-    fn digest(&self, algorithm: DigestAlgorithm) -> Digest {
-        algorithm.digest(&self.0)
-    }
-}
-
-const VOLUME: VolumeNr = VolumeNr(0);
 /// 1 GiB.
 const SECTORS: u64 = 2 << 20;
 
 struct Node {
-    engine: Resource<Block>,
-    /// The metadata area's bytes, from `first` on.
-    metadata: Vec<u8>,
-    first: u64,
+    engine: Resource<Data>,
+    /// Nothing but its metadata is ever written.
+    disk: Disk,
     connecting: bool,
     completed: u64,
 }
@@ -49,8 +31,8 @@ struct Node {
 /// Engines without a world: whatever they ask for has happened.
 pub struct World {
     nodes: Vec<Node>,
-    events: VecDeque<(usize, Event<Block>)>,
-    effects: Vec<Effect<Block>>,
+    events: VecDeque<(usize, Event<Data>)>,
+    effects: Vec<Effect<Data>>,
     now: Time,
     next: u64,
 }
@@ -104,35 +86,11 @@ impl World {
     }
 
     fn with(nodes: usize) -> World {
-        let layout = Layout::compute(MetaKind::Internal, SECTORS, SECTORS, AlGeometry::DEFAULT)
-            .expect("a good size");
-        let first = layout.bitmap_sector;
-        let mut metadata = vec![0; ((SECTORS - first) * 512) as usize];
-        let mut put = |sector: u64, bytes: &[u8]| {
-            let at = ((sector - first) * 512) as usize;
-            metadata[at..at + bytes.len()].copy_from_slice(bytes);
-        };
-        put(
-            layout.superblock_sector,
-            &Superblock::new(&layout).to_block(),
-        );
-        put(layout.al_sector, &initialised_ring(layout.al));
-        let node = |seed: u64| {
-            let mut value = seed;
-            let random = move || {
-                value = value
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                value
-            };
-            let engine = Resource::new("r0", Box::new(random));
-            Node {
-                engine,
-                metadata: metadata.clone(),
-                first,
-                connecting: false,
-                completed: 0,
-            }
+        let node = |seed: u64| Node {
+            engine: rdb_sim::Node::engine(seed),
+            disk: fresh_disk(SECTORS),
+            connecting: false,
+            completed: 0,
         };
         let mut world = World {
             nodes: (1..=nodes as u64).map(node).collect(),
@@ -141,14 +99,8 @@ impl World {
             now: Time(1),
             next: 0,
         };
-        let disk = DiskInfo {
-            kind: MetaKind::Internal,
-            data_capacity_sectors: SECTORS,
-            meta_capacity_sectors: SECTORS,
-            logical_block_bytes: 512,
-            can_discard: true,
-        };
         for node in 0..nodes {
+            let disk = disk_info(&world.nodes[node].disk);
             world.admin(
                 node,
                 Command::NewVolume {
@@ -184,7 +136,7 @@ impl World {
     ///
     /// # Panics
     /// If the write is not completed.
-    pub fn write(&mut self, sector: u64, data: &Block) {
+    pub fn write(&mut self, sector: u64, data: &Data) {
         self.next += 1;
         let kind = RequestKind::Write {
             payload: data.clone(),
@@ -241,12 +193,12 @@ impl World {
         }
     }
 
-    fn apply(&mut self, node: usize, effect: Effect<Block>) {
+    fn apply(&mut self, node: usize, effect: Effect<Data>) {
         let own = &mut self.nodes[node];
         let event = match effect {
             Effect::Read { tag, bytes, .. } => Event::DiskDone {
                 tag,
-                result: Ok(Some(Block::of(bytes as usize))),
+                result: Ok(Some(block_of(bytes as usize))),
             },
             Effect::Write { tag, .. } | Effect::Flush { tag, .. } | Effect::Discard { tag, .. } => {
                 Event::DiskDone {
@@ -257,21 +209,15 @@ impl World {
             Effect::MetaRead {
                 tag, sector, bytes, ..
             } => {
-                let at = ((sector - own.first) * 512) as usize;
-                Event::MetaDone {
-                    tag,
-                    result: Ok(own.metadata[at..at + bytes as usize].to_vec()),
-                }
+                let result = Ok(own.disk.read(sector, bytes as usize));
+                Event::MetaDone { tag, result }
             }
             Effect::MetaWrite {
                 tag, sector, data, ..
             } => {
-                let at = ((sector - own.first) * 512) as usize;
-                own.metadata[at..at + data.len()].copy_from_slice(&data);
-                Event::MetaDone {
-                    tag,
-                    result: Ok(Vec::new()),
-                }
+                own.disk.write(sector, &data, true);
+                let result = Ok(Vec::new());
+                Event::MetaDone { tag, result }
             }
             Effect::Connection(_, ConnEffect::Open) => {
                 own.connecting = true;
