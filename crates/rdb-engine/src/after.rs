@@ -30,7 +30,7 @@ impl<P: Payload> Resource<P> {
         Facts {
             now: volume.state.conn,
             has_disk: disk.is_some(),
-            bitmap_uuid_is_zero: disk.is_some_and(|disk| disk.record.ids().bitmap == 0),
+            may_share_name: disk.is_some_and(|disk| disk.record.may_share_name()),
             marked: volume.bits_set() > 0,
             unmark_due: disk.is_some_and(|disk| disk.record.is_unmark_due()),
             knows_peers_ids: peer.is_some(),

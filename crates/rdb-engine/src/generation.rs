@@ -46,6 +46,13 @@ impl GenerationIds {
         replaced
     }
 
+    /// (L46) NEWCUR of a source without its target, which may have come to the end unseen and have the current UUID, or still have the
+    /// bitmap UUID: that stays, and the oldest slot takes the current one ([`WroteAlone::UnderNewName`]).
+    pub fn new_current_beside_target(&mut self, random: u64, is_primary: bool) {
+        self.history[1] = self.current;
+        self.set_current(fresh(random), is_primary);
+    }
+
     /// ROTSET of the bitmap slot: a value that is already there moves to the history.
     pub fn rotate_bitmap(&mut self, value: u64) {
         if self.bitmap != 0 {
@@ -131,6 +138,50 @@ fn fresh(random: u64) -> u64 {
     }
 }
 
+/// What users have written on a node while it was alone, since it began the resync that its bitmap UUID names: of a node that
+/// gives such writes a new generation ([`GenerationIds::new_current_beside_target`]) the slots tell it, if no other driver has
+/// had the disk since. The superblock has a note of it ([`rdb_meta::Superblock::note`]), and P_UUIDS two flags of our own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum WroteAlone {
+    /// Perhaps something, under the current UUID.
+    #[default]
+    Unknown,
+    /// Nothing: the marked blocks are the resync's.
+    Nothing,
+    /// What they wrote has the current UUID, which nobody else has. Before it, the node had the oldest of its history, and
+    /// the marked blocks are the difference to that one too.
+    UnderNewName,
+}
+
+impl WroteAlone {
+    /// What a superblock's note says, beside this bitmap UUID.
+    pub fn from_note(note: u64, bitmap: u64) -> WroteAlone {
+        match name(bitmap) {
+            resync if resync == 0 || name(note) != resync => WroteAlone::Unknown,
+            _ if note & 1 == 0 => WroteAlone::Nothing,
+            _ => WroteAlone::UnderNewName,
+        }
+    }
+
+    /// The note of it beside this bitmap UUID.
+    pub fn to_note(self, bitmap: u64) -> u64 {
+        match self {
+            WroteAlone::Unknown => 0,
+            WroteAlone::Nothing => name(bitmap),
+            WroteAlone::UnderNewName => name(bitmap) | 1,
+        }
+    }
+
+    /// The flags of a P_UUIDS that say it.
+    pub fn to_flags(self) -> u64 {
+        match self {
+            WroteAlone::Unknown => 0,
+            WroteAlone::Nothing => PeerIds::FLAG_NOTHING_ALONE,
+            WroteAlone::UnderNewName => PeerIds::FLAG_ALONE_UNDER_NEW_NAME,
+        }
+    }
+}
+
 /// What the peer's last P_UUIDS said (`docs/spec/wire.md`, section 5.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PeerIds {
@@ -151,6 +202,24 @@ impl PeerIds {
     pub const FLAG_INCONSISTENT: u64 = 4;
     /// Skip the initial sync.
     pub const FLAG_SKIP_SYNC: u64 = 8;
+    /// [`WroteAlone::Nothing`]. No DRBD's: only peers hear it that have agreed on it.
+    pub const FLAG_NOTHING_ALONE: u64 = 1 << 32;
+    /// [`WroteAlone::UnderNewName`]; so is this.
+    pub const FLAG_ALONE_UNDER_NEW_NAME: u64 = 1 << 33;
+
+    pub(crate) const FLAGS_OF_LONE_NAMES: u64 =
+        PeerIds::FLAG_NOTHING_ALONE | PeerIds::FLAG_ALONE_UNDER_NEW_NAME;
+
+    /// What it says of what its users wrote while it was alone.
+    pub fn wrote_alone(&self) -> WroteAlone {
+        if self.flags & PeerIds::FLAG_NOTHING_ALONE != 0 {
+            WroteAlone::Nothing
+        } else if self.flags & PeerIds::FLAG_ALONE_UNDER_NEW_NAME != 0 {
+            WroteAlone::UnderNewName
+        } else {
+            WroteAlone::Unknown
+        }
+    }
 
     /// The sender wants its data discarded.
     pub fn discard_my_data(&self) -> bool {
@@ -255,6 +324,10 @@ pub struct CompareInputs {
     pub own_bits: u64,
     /// Set bits in the peer's.
     pub peer_bits: u64,
+    /// What this node has told of its lone writes.
+    pub own_alone: WroteAlone,
+    /// What the peer has.
+    pub peer_alone: WroteAlone,
 }
 
 impl CompareInputs {
@@ -269,6 +342,8 @@ impl CompareInputs {
             resolve_conflicts: !self.resolve_conflicts,
             own_bits: self.peer_bits,
             peer_bits: self.own_bits,
+            own_alone: self.peer_alone,
+            peer_alone: self.own_alone,
             ..self
         }
     }
@@ -320,7 +395,8 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
         }
         return if same(own.bitmap, peer.history[0]) && same(own.history[0], peer.history[1]) {
             if inputs.peer_crashed {
-                return written_at_the_end(34);
+                let alone = inputs.own_alone != WroteAlone::Nothing || inputs.own_primary;
+                return written_at_the_end(34, alone, Verdict::TargetByBitmap);
             }
             // (L4) DRBD empties the own bitmap slot here. If the link breaks before the blocks written since are synced, both
             // disks then have one name, and those blocks differ for ever: the slots stay until the resync moves them.
@@ -341,7 +417,8 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
         }
         return if same(own.history[0], peer.bitmap) && same(own.history[1], peer.history[0]) {
             if inputs.own_crashed {
-                return written_at_the_end(35);
+                let alone = inputs.peer_alone != WroteAlone::Nothing || inputs.peer_primary;
+                return written_at_the_end(35, alone, Verdict::SourceByBitmap);
             }
             let mut corrected = *peer;
             corrected.clear_bitmap();
@@ -375,13 +452,19 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
 
 /// (L3) The target of a resync was Primary at its end, and crashed before the source knew of the end. What its users wrote last,
 /// and under protocol A flushed, may be there alone: DRBD would overwrite it with the source's blocks. (That a source was
-/// Primary when it crashed may be of an earlier time; a target forgets it at the resync's end.)
-fn written_at_the_end(rule: u32) -> Comparison {
+/// Primary when it crashed may be of an earlier time; a target forgets it at the resync's end.) If nobody wrote at the source
+/// since, the crashed one's data are the newest, and this verdict brings them to the source.
+fn written_at_the_end(rule: u32, source_wrote: bool, verdict: Verdict) -> Comparison {
+    let verdict = if source_wrote {
+        Verdict::SplitBrain
+    } else {
+        verdict
+    };
     Comparison {
         message: Some(
             "the SyncTarget was Primary when it crashed, and the SyncSource missed the resync finished event",
         ),
-        ..found(rule, Verdict::SplitBrain)
+        ..found(rule, verdict)
     }
 }
 
@@ -417,7 +500,7 @@ fn other_generation(
     inputs: CompareInputs,
 ) -> Comparison {
     if same(own.current, peer.bitmap) {
-        if wrote_under_shared_name(own, inputs.own_bits) {
+        if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone) {
             return forked(50);
         }
         return found(50, Verdict::TargetByBitmap);
@@ -432,14 +515,20 @@ fn other_generation(
             ..found(51, Verdict::TargetByBitmap)
         };
     }
+    if is_named_since(peer, inputs.peer_alone, own) {
+        return Comparison {
+            message: Some(ENDED_UNSEEN),
+            ..found(60, Verdict::TargetByBitmap)
+        };
+    }
     if peer.history.iter().any(|old| same(own.current, *old)) {
-        if wrote_under_shared_name(own, inputs.own_bits) {
+        if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone) {
             return forked(60);
         }
         return found(60, Verdict::TargetFull);
     }
     if same(own.bitmap, peer.current) {
-        if wrote_under_shared_name(peer, inputs.peer_bits) {
+        if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone) {
             return forked(70);
         }
         return found(70, Verdict::SourceByBitmap);
@@ -454,8 +543,14 @@ fn other_generation(
             ..found(71, Verdict::SourceByBitmap)
         };
     }
+    if is_named_since(own, inputs.own_alone, peer) {
+        return Comparison {
+            message: Some(ENDED_UNSEEN),
+            ..found(80, Verdict::SourceByBitmap)
+        };
+    }
     if own.history.iter().any(|old| same(*old, peer.current)) {
-        if wrote_under_shared_name(peer, inputs.peer_bits) {
+        if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone) {
             return forked(80);
         }
         return found(80, Verdict::SourceFull);
@@ -480,11 +575,20 @@ fn other_generation(
     found(100, Verdict::Unrelated)
 }
 
-/// (L2) Whether a node whose generation the other one built on has written under that name by itself. A node that is alone
+/// (L2) Whether a node whose generation the other one built on has written under that name by itself. A DRBD that is alone
 /// with a bitmap UUID makes no new generation, though a resync target may have come to the end and carry its name: then
-/// the bits say so. DRBD would overwrite those writes; one node that refuses is enough to keep them.
-fn wrote_under_shared_name(ids: &GenerationIds, bits: u64) -> bool {
-    name(ids.bitmap) != 0 && bits > 0
+/// the bits say so. DRBD would overwrite those writes; one node that refuses is enough to keep them. The bits may as well be what
+/// a source knew last that died at the resync's end: one that would have named such writes says that there are none.
+fn wrote_under_shared_name(ids: &GenerationIds, bits: u64, alone: WroteAlone) -> bool {
+    name(ids.bitmap) != 0 && bits > 0 && alone != WroteAlone::Nothing
+}
+
+/// Whether `source` lost its target before it knew of the resync's end, and named what it wrote from then on, and `target` is
+/// that target, at the end. Rule 80 would sync all of it.
+fn is_named_since(source: &GenerationIds, alone: WroteAlone, target: &GenerationIds) -> bool {
+    alone == WroteAlone::UnderNewName
+        && same(source.history[1], target.current)
+        && name(target.bitmap) == 0
 }
 
 fn forked(rule: u32) -> Comparison {
@@ -545,6 +649,9 @@ fn found(rule: u32, verdict: Verdict) -> Comparison {
         message: None,
     }
 }
+
+const ENDED_UNSEEN: &str =
+    "the SyncSource did not see the resync's end, and named what it wrote since";
 
 /// The feature flag WRITE_SAME (`docs/spec/wire.md`, section 3.3).
 const FEATURE_WRITE_SAME: u32 = 0x4;

@@ -9,7 +9,7 @@ use crate::disk::{Disk, Remembered};
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
-use crate::state::VolumeState;
+use crate::state::{ConnState, VolumeState};
 use crate::trouble::DiskLost;
 
 use replica_proto::DiskState;
@@ -155,6 +155,11 @@ impl<P> Volume<P> {
     /// Whether what the superblock of a usable disk is to say is not durable yet.
     pub(crate) fn has_pending_record(&self) -> bool {
         self.has_usable_disk() && self.disk.get().is_some_and(|d| d.is_record_pending())
+    }
+
+    /// Whether the peer or its disk is not there: what users write is only here.
+    pub(crate) fn is_without_peer(&self) -> bool {
+        self.state.conn < ConnState::Connected || self.state.pdsk <= DiskState::Failed
     }
 
     pub(crate) fn bits_set(&self) -> u64 {

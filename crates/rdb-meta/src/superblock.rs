@@ -6,7 +6,7 @@
 //! |      0 |    8 | la_size_sect         | last agreed size in sectors, 0: never agreed      |
 //! |      8 |   32 | uuid\[4\]            | current, bitmap, younger and older history        |
 //! |     40 |    8 | device_uuid          | a random name of this disk, only preserved        |
-//! |     48 |    8 | reserved             | zero                                              |
+//! |     48 |    8 | note                 | DRBD's reserved bytes, see [`Superblock::note`]   |
 //! |     56 |    4 | flags                | [`MdFlags`]; unknown bits are preserved           |
 //! |     60 |    4 | magic                | [`Magic`]                                         |
 //! |     64 |    4 | md_size_sect         | size of the whole area in sectors                 |
@@ -171,6 +171,9 @@ pub struct Superblock {
     pub uuids: [u64; 4],
     /// A random name of this disk.
     pub device_uuid: u64,
+    /// What rdb notes of a resync in bytes that are reserved. 0 is no note, which is what create-md writes, and what a kernel's
+    /// driver leaves behind as soon as it has attached the disk. The engine makes and reads it (`docs/disk-format.md`).
+    pub note: u64,
     /// See [`MdFlags`].
     pub flags: MdFlags,
     /// See [`Magic`].
@@ -199,7 +202,7 @@ struct RawSuperblock {
     la_size_sect: U64,
     uuid: [U64; 4],
     device_uuid: U64,
-    reserved: U64,
+    note: U64,
     flags: U32,
     magic: U32,
     md_size_sect: U32,
@@ -223,6 +226,7 @@ impl Superblock {
             la_size_sectors: 0,
             uuids: [UUID_JUST_CREATED, 0, 0, 0],
             device_uuid: 0,
+            note: 0,
             flags: MdFlags::AL_CLEAN,
             magic: Magic::V08,
             md_size_sectors: 0,
@@ -276,6 +280,7 @@ impl Superblock {
             la_size_sectors: raw.la_size_sect.get(),
             uuids: raw.uuid.map(U64::get),
             device_uuid: raw.device_uuid.get(),
+            note: raw.note.get(),
             flags: MdFlags::from_bits_retain(raw.flags.get()),
             magic,
             md_size_sectors: raw.md_size_sect.get(),
@@ -295,7 +300,7 @@ impl Superblock {
             la_size_sect: self.la_size_sectors.into(),
             uuid: self.uuids.map(U64::from),
             device_uuid: self.device_uuid.into(),
-            reserved: 0.into(),
+            note: self.note.into(),
             flags: self.flags.bits().into(),
             magic: self.magic.number().into(),
             md_size_sect: self.md_size_sectors.into(),

@@ -18,6 +18,7 @@ fn interop() -> Superblock {
         la_size_sectors: 131_064,
         uuids: [0x1111_1111_1111_1110, 0x2222_2222_2222_2222, 3, 4],
         device_uuid: 0,
+        note: 0,
         flags: MdFlags::CONSISTENT | MdFlags::WAS_UP_TO_DATE | MdFlags::AL_CLEAN,
         magic: Magic::V08,
         md_size_sectors: 2048,
@@ -224,11 +225,19 @@ fn unknown_flags_are_preserved() {
 #[test]
 fn t13_reserved_bytes_are_written_as_zero() {
     let mut block = interop().to_block();
-    block[48] = 1;
     block[96..].fill(0xaa);
     let written = Superblock::parse(&block).unwrap().to_block();
     assert_eq!(written[48..56], [0; 8]);
     assert!(written[96..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn the_note_is_read_and_written_in_reserved_bytes() {
+    let mut block = interop().to_block();
+    block[48..56].copy_from_slice(&hex!("8877665544332211"));
+    let superblock = Superblock::parse(&block).unwrap();
+    assert_eq!(superblock.note, 0x8877_6655_4433_2211);
+    assert_eq!(superblock.to_block(), block);
 }
 
 #[test]

@@ -41,6 +41,8 @@ enum Incident {
     KeptReads,
     /// A disk fails as a resync comes to its end: what it knows of that may not have come to its record.
     DiskDiesAtEnd,
+    /// A node dies as a resync comes to its end: of that, one node's record may say nothing.
+    NodeDiesAtEnd,
 }
 
 impl Plan {
@@ -103,6 +105,12 @@ impl Plan {
         // (Beside one volume that has come to its end another one may not have, and lose its only good copy.)
         if setup.volumes == 1 && rng.one_in(4) {
             script.play(Incident::DiskDiesAtEnd, &setup, &mut rng);
+        }
+        let mut rng = Rng(mix(seed, 3));
+        if setup.volumes == 1 && rng.one_in(3) {
+            for _ in 0..rng.between(1, 2) {
+                script.play(Incident::NodeDiesAtEnd, &setup, &mut rng);
+            }
         }
         setup.weather = Weather::power_only();
         Plan {
@@ -345,6 +353,7 @@ impl Script {
                 self.repair(self.primary, setup);
                 self.repair(1 - self.primary, setup);
             }
+            Incident::NodeDiesAtEnd => self.die_at_end(pause_us, setup, rng),
             Incident::Invalidate => {
                 let order = if rng.one_in(2) {
                     (1 - self.primary, Order::Invalidate)
@@ -358,5 +367,54 @@ impl Script {
         }
         self.work(setup, rng);
         self.step(rng.pick(&[0, 4_000_000]), Action::Settle);
+    }
+
+    /// The Primary is the source of a resync, or its target after its disk was away, and a node dies at the end.
+    fn die_at_end(&mut self, pause_us: u64, setup: &Setup, rng: &mut Rng) {
+        let (target_first, primary_is_source) = (rng.one_in(2), rng.one_in(2));
+        // (The target's end comes first. Before it, the source's data are the only good ones.)
+        let nth = if target_first { 1 } else { 2 };
+        let source_dies = rng.one_in(2);
+        let primary_dies = source_dies == primary_is_source;
+        let other = source_dies == target_first;
+        let down_us = match primary_dies {
+            true => rng.pick(&[100_000, 25_000_000, 40_000_000]),
+            false => rng.between(10_000, 15_000_000),
+        };
+        let strike = if rng.one_in(3) {
+            Strike::PowerCut { other, down_us }
+        } else {
+            Strike::Kill { other, down_us }
+        };
+        let ambush = Action::Ambush {
+            resource: 0,
+            trigger: Trigger::ResyncEnds,
+            nth,
+            late_us: rng.pick(&[0, 0, 100, 400, 2_000, 8_000, 30_000]),
+            strike,
+        };
+        if primary_is_source {
+            self.step(pause_us, Action::Cut(Cut::Clean));
+            self.work(setup, rng);
+            self.step(1_000_000, ambush);
+            self.step(0, Action::Heal);
+        } else {
+            self.order(
+                self.primary,
+                pause_us,
+                setup,
+                Order::Detach { force: false },
+            );
+            self.work(setup, rng);
+            self.step(1_000_000, ambush);
+            self.order(self.primary, 0, setup, Order::Attach);
+        }
+        self.work(setup, rng);
+        if primary_dies {
+            self.take_over(setup);
+        } else {
+            self.step(20_000_000, Action::Wait);
+        }
+        self.work(setup, rng);
     }
 }

@@ -403,7 +403,8 @@ impl World {
             if world.nodes[i].alive {
                 world.die(i, power);
                 let at = Time(world.now.0 + down_us * 1000);
-                let connect_first = world.rng.one_in(3);
+                // (As in `Run::down`.)
+                let connect_first = world.rng.one_in(3) && !world.exacting;
                 let job = Job::Start {
                     node: i,
                     connect_first,

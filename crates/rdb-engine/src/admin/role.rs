@@ -126,7 +126,7 @@ impl<P: Payload> Resource<P> {
         self.run_after();
         let volume = self.volume(nr);
         let state = volume.state;
-        let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
+        let lonely = volume.is_without_peer();
         let peer = volume
             .peer
             .ids
@@ -141,7 +141,7 @@ impl<P: Payload> Resource<P> {
             self.step_admin();
             return;
         };
-        let new_generation = forced || (lonely && disk.record.ids().bitmap == 0);
+        let new_generation = forced || lonely && disk.record.may_share_name();
         if new_generation {
             self.new_current_uuid(nr);
         }

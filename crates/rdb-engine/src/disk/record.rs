@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use rdb_meta::{Magic, MdFlags, Superblock};
 
-use crate::generation::GenerationIds;
+use crate::generation::{GenerationIds, WroteAlone};
 
 /// What the superblock of an attached disk says, or will say when it is written next.
 #[derive(Debug)]
@@ -51,6 +51,43 @@ impl Record {
         let uuids = [ids.current, ids.bitmap, ids.history[0], ids.history[1]];
         self.dirty |= self.superblock.uuids != uuids;
         self.superblock.uuids = uuids;
+    }
+
+    /// The peer may have a disk of its current generation: none lacks anything of it, or the target of a resync has come to
+    /// the end, perhaps, unseen from here. What is written alone needs a new generation.
+    pub(crate) fn may_share_name(&self) -> bool {
+        self.ids().bitmap == 0 || self.wrote_alone() == WroteAlone::Nothing
+    }
+
+    pub(crate) fn wrote_alone(&self) -> WroteAlone {
+        WroteAlone::from_note(self.superblock.note, self.superblock.uuids[1])
+    }
+
+    /// Notes it beside the bitmap UUID.
+    pub(crate) fn note_alone(&mut self, alone: WroteAlone) {
+        let note = alone.to_note(self.superblock.uuids[1]);
+        self.dirty |= self.superblock.note != note;
+        self.superblock.note = note;
+    }
+
+    /// A new generation begins. `without_peer`: the peer or its disk is not there. Returns the bitmap UUID that has been moved
+    /// to the history, if there was one.
+    pub(crate) fn new_current(
+        &mut self,
+        random: u64,
+        is_primary: bool,
+        without_peer: bool,
+    ) -> Option<u64> {
+        let mut ids = self.ids();
+        if without_peer && self.wrote_alone() == WroteAlone::Nothing {
+            ids.new_current_beside_target(random, is_primary);
+            self.set_ids(ids);
+            self.note_alone(WroteAlone::UnderNewName);
+            return None;
+        }
+        let replaced = ids.new_current(random, is_primary);
+        self.set_ids(ids);
+        replaced
     }
 
     pub(crate) fn flags(&self) -> MdFlags {

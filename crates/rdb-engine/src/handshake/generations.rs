@@ -22,7 +22,10 @@ impl<P: Payload> Resource<P> {
                 history: uuids.history,
             },
             bits: uuids.bits,
-            flags: uuids.flags.bits(),
+            flags: match self.net.lone_names {
+                true => uuids.flags.bits(),
+                false => uuids.flags.bits() & !PeerIds::FLAGS_OF_LONE_NAMES,
+            },
         };
         let volume = self.volume_mut(nr);
         let state = volume.state;
@@ -134,11 +137,13 @@ impl<P: Payload> Resource<P> {
         let random = self.random();
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
+        let without_peer = volume.is_without_peer();
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        let mut ids = disk.record.ids();
-        if let Some(old) = ids.new_current(random, is_primary) {
+        let replaced = disk.record.new_current(random, is_primary, without_peer);
+        let ids = disk.record.ids();
+        if let Some(old) = replaced {
             self.log_volume(
                 Level::Warn,
                 nr,
@@ -149,7 +154,6 @@ impl<P: Payload> Resource<P> {
         volume.exposed_uuid = ids.current;
         volume.completions_held += 1;
         let disk = self.disk_mut(nr);
-        disk.record.set_ids(ids);
         if !is_primary {
             // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.record.flush_before();

@@ -12,6 +12,7 @@ use replica_proto::{DdsFlags, Packet, QueueLimits, Sizes, StateWord, UuidFlags, 
 
 use crate::effect::Level;
 use crate::event::Payload;
+use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::{self, trouble::Trouble};
@@ -51,6 +52,7 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn send_uuids_with(&mut self, nr: VolumeNr, extra: UuidFlags) {
         let discard = self.net.discard_sent;
+        let alone = self.told_alone(nr);
         let volume = self.volume_mut(nr);
         if volume.state.disk < DiskState::Negotiating {
             return;
@@ -69,6 +71,7 @@ impl<P: Payload> Resource<P> {
                 .negotiated
                 .is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
         flags.set(UuidFlags::INCONSISTENT, attaching_bad);
+        flags |= UuidFlags::from_bits_retain(alone.to_flags());
         volume.peer.bits_announced = bits;
         let uuids = Uuids {
             current: ids.current,
@@ -78,6 +81,15 @@ impl<P: Payload> Resource<P> {
             flags,
         };
         self.send(nr, Packet::Uuids(uuids), None);
+    }
+
+    /// What this peer is told of what users wrote here while we were alone.
+    pub(crate) fn told_alone(&self, nr: VolumeNr) -> WroteAlone {
+        let disk = self.volume(nr).disk.get();
+        match disk.filter(|_| self.net.lone_names) {
+            Some(disk) => disk.record.wrote_alone(),
+            None => WroteAlone::Unknown,
+        }
     }
 
     /// P_STATE.

@@ -286,6 +286,8 @@ impl<P: Payload> Resource<P> {
                     .contains(replica_proto::Features::WSAME),
                 own_bits: volume.peer.bits_announced,
                 peer_bits: peer.bits,
+                own_alone: self.told_alone(nr),
+                peer_alone: peer.wrote_alone(),
             },
             own_disk,
             own_real_disk: state.disk,

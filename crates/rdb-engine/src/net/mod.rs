@@ -41,6 +41,10 @@ use crate::trouble::Troubled;
 /// uses this bit, and K masks it off.
 const EXPLICIT_FLUSH: Features = Features::from_bits_retain(0x4000_0000);
 
+/// Another: a source that has lost its target gives what it writes alone a generation of its own, and says in P_UUIDS whether its
+/// marks can be such writes ([`WroteAlone`](crate::generation::WroteAlone)).
+const LONE_NAMES: Features = Features::from_bits_retain(0x2000_0000);
+
 /// Answers without a payload that may wait for a bitmap to be sent. A right peer asks for some ten: sizes and states.
 pub(crate) const DEFERRED_ANSWERS_MAX: u32 = 1024;
 
@@ -77,6 +81,8 @@ pub(crate) struct Net<P> {
     pub(crate) told_of: BTreeSet<VolumeNr>,
     /// The peer marks writes that need everything before them durable.
     pub(crate) explicit_flush: bool,
+    /// The peer knows what a source says of what it wrote alone. Agreed on with the features; a disk's note of it outlives that.
+    pub(crate) lone_names: bool,
 
     last_received: Time,
     ping_sent_at: Option<Time>,
@@ -140,6 +146,7 @@ impl<P> Net<P> {
             told_of: BTreeSet::new(),
             session: Session { of: id, nr: 0 },
             explicit_flush: false,
+            lone_names: false,
             last_received: Time(0),
             ping_sent_at: None,
             blocks_watched: false,
@@ -259,7 +266,7 @@ impl<P: Payload> Resource<P> {
     /// K expects a digest in P_ZEROES, which has no place for one: with digests zeroes travel as P_TRIM, which without
     /// that feature means zeroes (`docs/spec/wire.md`, section 7.8).
     fn our_features(&self) -> ConnectionFeatures {
-        let mut features = Features::all() | EXPLICIT_FLUSH;
+        let mut features = Features::all() | EXPLICIT_FLUSH | LONE_NAMES;
         let integrity = self.net.options.as_ref().and_then(|o| o.integrity_alg);
         features.set(Features::WZEROES, integrity.is_none());
         ConnectionFeatures {
@@ -304,6 +311,7 @@ impl<P: Payload> Resource<P> {
             }
             Ok((version, features)) => {
                 self.net.explicit_flush = features.contains(EXPLICIT_FLUSH);
+                self.net.lone_names = features.contains(LONE_NAMES);
                 let known = features & Features::all();
                 self.net.wire = WireContext::agreed(version, known);
                 let wire = self.net.wire;

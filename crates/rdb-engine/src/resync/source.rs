@@ -7,6 +7,7 @@ use replica_proto::{BlockAck, Packet};
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
+use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
@@ -30,12 +31,17 @@ impl<P: Payload> Resource<P> {
     /// A7: the generation that the target will carry until it is in sync.
     pub(crate) fn make_sync_uuid(&mut self, nr: VolumeNr) {
         let random = self.random();
+        let alone = match self.net.lone_names {
+            true => WroteAlone::Nothing,
+            false => WroteAlone::Unknown,
+        };
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
         let mut ids = disk.record.ids();
         let uuid = ids.start_source(random);
         disk.record.set_ids(ids);
+        disk.record.note_alone(alone);
         // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
         // this disk, as a mirrored write of before, or of the time before this process.
         disk.record.flush_before();

@@ -203,38 +203,38 @@ pub const CONSEQUENCES: &[Row] = &[
     ),
     row(
         "A10",
-        "the peer's data are lost, a node is Primary, no peer lacks anything yet",
+        "the peer's data are lost, a node is Primary, the peer may have our generation",
         |t| {
             lost_peer_data(t.old.pdsk, t.new.pdsk)
                 && t.new.disk == DiskState::UpToDate
                 && t.new.is_a_node_primary()
-                && t.facts.bitmap_uuid_is_zero
+                && t.facts.may_share_name
         },
         Act::NewGeneration(Why::PeerLost),
     ),
     row(
         "A11",
-        "the peer became Primary without a usable disk, no peer lacks anything yet",
+        "the peer became Primary without a usable disk, the peer may have our generation",
         |t| {
             t.new.pdsk < DiskState::Inconsistent
                 && t.old.peer != Role::Primary
                 && t.new.peer == Role::Primary
                 && t.new.disk == DiskState::UpToDate
-                && t.facts.bitmap_uuid_is_zero
+                && t.facts.may_share_name
         },
         Act::NewGeneration(Why::PeerLost),
     ),
     // (L40) By its own record that disk may be as good as ours: it may have become so by an I/O error a moment ago.
     row(
         "",
-        "a Primary lost a peer whose disk is Inconsistent, no peer lacks anything yet",
+        "a Primary lost a peer whose disk is Inconsistent, the peer may have our generation",
         |t| {
             t.old.is_connected()
                 && !t.new.is_connected()
                 && t.new.pdsk == DiskState::Inconsistent
                 && t.new.disk == DiskState::UpToDate
                 && t.new.role == Role::Primary
-                && t.facts.bitmap_uuid_is_zero
+                && t.facts.may_share_name
         },
         Act::NewGeneration(Why::BadPeerLost),
     ),
@@ -243,13 +243,13 @@ pub const CONSEQUENCES: &[Row] = &[
     // to the record here.
     row(
         "",
-        "a disk came to a Primary that is alone with it, no peer lacks anything yet",
+        "a disk came to a Primary that is alone with it, the peer may have our generation",
         |t| {
             matches!(t.old.disk, DiskState::Attaching | DiskState::Negotiating)
                 && t.new.disk == DiskState::UpToDate
                 && (!t.new.is_connected() || t.new.pdsk <= DiskState::Failed)
                 && t.new.is_a_node_primary()
-                && t.facts.bitmap_uuid_is_zero
+                && t.facts.may_share_name
         },
         Act::NewGeneration(Why::AttachedAlone),
     ),

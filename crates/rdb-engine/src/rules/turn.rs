@@ -20,8 +20,9 @@ pub struct Facts {
     pub now: ConnState,
     /// A disk is attached, or on its way in or out.
     pub has_disk: bool,
-    /// Its bitmap UUID is zero: no peer lacks anything of its generation.
-    pub bitmap_uuid_is_zero: bool,
+    /// The peer may have a disk of its generation: its bitmap UUID is zero, so no peer lacks anything; or it names a resync whose
+    /// target may have come to the end unseen, and what was written alone since would have had a new generation.
+    pub may_share_name: bool,
     /// Blocks are marked in its bitmap.
     pub marked: bool,
     /// Its record says that a Primary writes here, and that is over.
@@ -47,7 +48,7 @@ impl Facts {
     pub const PLAIN: Facts = Facts {
         now: ConnState::Connected,
         has_disk: true,
-        bitmap_uuid_is_zero: true,
+        may_share_name: true,
         marked: false,
         unmark_due: false,
         knows_peers_ids: true,

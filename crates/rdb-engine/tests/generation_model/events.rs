@@ -362,8 +362,7 @@ impl Step<'_> {
             self.node(n).exposed = told.ids.current;
         }
         if self.world.nodes[n].attached {
-            let ids = self.ids(n);
-            if force || (lonely && ids.bitmap == 0) {
+            if force || lonely && self.may_share_name(n) {
                 self.new_current(n);
             }
             let mut ids = self.ids(n);

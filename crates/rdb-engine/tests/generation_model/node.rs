@@ -2,7 +2,7 @@
 //! `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
 
 use rdb_engine::config::SplitBrainPolicy;
-use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, compare};
+use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, WroteAlone, compare};
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
 use rdb_engine::rules::peer_state::{
     Meaning, Told as PeerTold, answer, change, compares, contradiction, meaning,
@@ -45,7 +45,11 @@ impl Step<'_> {
     }
 
     pub(crate) fn set_ids(&mut self, n: usize, ids: &GenerationIds) {
-        self.node(n).disk.sb.ids = Ids::narrow(ids);
+        let sb = &mut self.node(n).disk.sb;
+        let before = std::mem::replace(&mut sb.ids, Ids::narrow(ids));
+        if !before.bitmap.is_same(sb.ids.bitmap) {
+            sb.alone = WroteAlone::Unknown;
+        }
     }
 
     fn is_primary(&self, n: usize) -> bool {
@@ -163,7 +167,7 @@ impl Step<'_> {
         Facts {
             now: node.state.conn,
             has_disk: node.attached,
-            bitmap_uuid_is_zero: node.attached && self.ids(n).bitmap == 0,
+            may_share_name: node.attached && self.may_share_name(n),
             marked: node.disk.bits != 0,
             unmark_due: false, // the mark goes with the change itself
             knows_peers_ids: node.told.is_some(),
@@ -331,10 +335,32 @@ impl Step<'_> {
 
     // ---- generations ---------------------------------------------------------------------------------------------
 
-    /// `Resource::new_current_uuid`.
+    /// `Record::may_share_name`.
+    pub(crate) fn may_share_name(&self, n: usize) -> bool {
+        let alone = self.world.nodes[n].disk.sb.alone;
+        self.ids(n).bitmap == 0 || alone == WroteAlone::Nothing
+    }
+
+    /// What the other node is told of it: only one that knows what it means.
+    fn told_alone(&self, n: usize) -> WroteAlone {
+        match self.rules[1 - n].names_lone_writes {
+            true => self.world.nodes[n].disk.sb.alone,
+            false => WroteAlone::Unknown,
+        }
+    }
+
+    /// `Resource::new_current_uuid` and `Record::new_current`.
     pub(crate) fn new_current(&mut self, n: usize) {
         let (random, is_primary, mut ids) = (self.random(), self.is_primary(n), self.ids(n));
-        self.rules[n].new_current(&mut ids, random, is_primary);
+        let state = self.state(n);
+        let without_peer = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
+        let sb = &mut self.node(n).disk.sb;
+        if without_peer && sb.alone == WroteAlone::Nothing {
+            sb.alone = WroteAlone::UnderNewName;
+            ids.new_current_beside_target(random, is_primary);
+        } else {
+            self.rules[n].new_current(&mut ids, random, is_primary);
+        }
         self.set_new_current(n, &ids);
     }
 
@@ -359,6 +385,7 @@ impl Step<'_> {
         let told = Told {
             ids: node.disk.sb.ids,
             bits: node.disk.bits,
+            alone: self.told_alone(n),
             flags: flag(node.discard, PeerIds::FLAG_DISCARD)
                 | flag(node.crashed, PeerIds::FLAG_CRASHED_PRIMARY)
                 | flag(attaching_bad, PeerIds::FLAG_INCONSISTENT),
@@ -543,6 +570,8 @@ impl Step<'_> {
                     0
                 },
                 peer_bits: if notices { peer.bits } else { 0 },
+                own_alone: self.told_alone(n),
+                peer_alone: told.alone,
             },
             own_disk,
             own_real_disk: node.state.disk,
@@ -621,6 +650,9 @@ impl Step<'_> {
         let random = self.random();
         let uuid = ids.start_source(random);
         self.set_ids(n, &ids);
+        if self.rules.iter().all(|rules| rules.names_lone_writes) {
+            self.node(n).disk.sb.alone = WroteAlone::Nothing;
+        }
         self.node(n).thens.send_sync_uuid = Name::narrow(uuid);
     }
 

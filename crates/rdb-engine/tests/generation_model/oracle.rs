@@ -30,12 +30,14 @@ pub(crate) enum What {
     UnequalPair,
     /// The users of a Primary are shown data without writes that they have seen done.
     StaleView,
+    /// Split brain is reported though one disk has all that the other has, and not because both began a generation alone.
+    NeedlessSplitBrain,
     /// The two sides do not fit.
     Mismatch,
     // What follows is no violation.
     /// Every block is copied, though the bitmaps knew better.
     NeedlessFull,
-    /// Split brain is reported, and one disk has all that the other has.
+    /// Split brain is reported because both began a generation alone, and one disk has all that the other has.
     FalseSplitBrain,
     /// Split brain is reported, and rightly.
     SplitBrain,
@@ -92,7 +94,10 @@ impl Step<'_> {
             Outcome::Source { .. } | Outcome::Target { .. } if marked == 0 => What::EmptyResync,
             Outcome::Source { .. } | Outcome::Target { .. } => What::Resync,
             Outcome::Fail(FailReason::SplitBrain) if diverged => What::SplitBrain,
-            Outcome::Fail(FailReason::SplitBrain) => What::FalseSplitBrain,
+            Outcome::Fail(FailReason::SplitBrain) if matches!(rule, 90 | 100) => {
+                What::FalseSplitBrain
+            }
+            Outcome::Fail(FailReason::SplitBrain) => What::NeedlessSplitBrain,
             Outcome::Fail(FailReason::Unrelated) => What::FalseUnrelated,
             Outcome::Fail(_) => What::Refused,
         };

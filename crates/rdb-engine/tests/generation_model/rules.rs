@@ -9,6 +9,8 @@ pub(crate) struct Rules {
     pub(crate) rotates: bool,
     /// The comparison notices that the older generation went on under its name.
     pub(crate) notices_writes: bool,
+    /// A source that has lost its target names what it writes from then on, and tells a node that knows of it.
+    pub(crate) names_lone_writes: bool,
     /// A Primary whose disk comes while it is alone takes a new name.
     pub(crate) renames_at_lonely_attach: bool,
     /// So does one that is connected, to a peer without a disk.
@@ -32,6 +34,7 @@ impl Rules {
     pub(crate) const KERNEL: Rules = Rules {
         rotates: false,
         notices_writes: false,
+        names_lone_writes: false,
         renames_at_lonely_attach: false,
         renames_at_attach_beside_diskless: false,
         renames_without_bad_peer: false,
@@ -46,6 +49,7 @@ impl Rules {
     pub(crate) const ENGINE: Rules = Rules {
         rotates: true,
         notices_writes: true,
+        names_lone_writes: true,
         renames_at_lonely_attach: true,
         renames_at_attach_beside_diskless: true,
         renames_without_bad_peer: true,

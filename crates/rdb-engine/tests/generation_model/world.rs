@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rdb_engine::generation::WroteAlone;
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 
 use crate::names::{Ids, Name};
@@ -14,6 +15,8 @@ pub(crate) const ALL_BLOCKS: u8 = (1 << BLOCKS) - 1;
 pub(crate) struct Super {
     pub(crate) ids: Ids,
     pub(crate) flags: u32,
+    /// The note beside the bitmap UUID; another one has none.
+    pub(crate) alone: WroteAlone,
 }
 
 /// Data and metadata of one disk. It outlives the process that uses it.
@@ -54,6 +57,7 @@ pub(crate) struct Told {
     pub(crate) ids: Ids,
     pub(crate) bits: u8,
     pub(crate) flags: u8,
+    pub(crate) alone: WroteAlone,
 }
 
 /// The handshake's result on one side, kept while the connection lasts.
@@ -195,7 +199,8 @@ impl World {
     /// Two disks in sync, connected, both Secondary; `ids` on both.
     pub(crate) fn connected(ids: Ids) -> World {
         let flags = 0x01 | 0x04 | 0x10;
-        let sb = Super { ids, flags };
+        let alone = WroteAlone::Unknown;
+        let sb = Super { ids, flags, alone };
         let node = Node {
             up: true,
             state: VolumeState {
@@ -222,6 +227,7 @@ impl World {
             told: Some(Told {
                 ids,
                 bits: 0,
+                alone,
                 flags: 0,
             }),
             announced: 0,
@@ -385,6 +391,7 @@ impl Node {
         for sb in [&self.disk.sb, &self.disk.durable] {
             put_ids(&sb.ids, out);
             out.extend(u16::try_from(sb.flags).expect("nine bits").to_le_bytes());
+            out.push(sb.alone as u8);
         }
         let disk = &self.disk;
         out.push(disk.bits | disk.durable_bits << 4);
@@ -431,6 +438,7 @@ fn put_ids(ids: &Ids, out: &mut Vec<u8>) {
 }
 
 fn put_told(told: &Told, out: &mut Vec<u8>) {
+    out.push(told.alone as u8);
     put_ids(&told.ids, out);
     out.extend([told.bits, told.flags]);
 }

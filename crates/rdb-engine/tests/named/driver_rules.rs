@@ -5,7 +5,8 @@ use rdb_engine::config::NetOptions;
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{Command, RequestKind};
 use replica_proto::{
-    BarrierNr, BlockId, DataHeader, DpFlags, Packet, Socket, StateChange, StateWord, UuidFlags,
+    BarrierNr, BlockId, DataHeader, DpFlags, Features, Packet, Socket, StateChange, StateWord,
+    UuidFlags,
 };
 
 use crate::lone::{Lone, Sent, names};
@@ -131,6 +132,87 @@ fn a_disk_detached_beside_a_good_one_is_outdated_until_they_meet() {
         w.heal();
         w.ends_well();
         assert_eq!(w.nodes[0].disks[0].read(80, 4096), [3; 4096]);
+    }
+}
+
+/// L46. A source that has lost its target names what it writes alone, and says so; beside a DRBD, which would sync all of a
+/// target that has come to the end, it does as that does.
+#[test]
+fn a_source_alone_takes_a_new_generation_if_its_peer_knows_what_that_means() {
+    for ours in [false, true] {
+        let mut lone = Lone::new(117);
+        lone.disk = DiskState::Inconsistent;
+        if ours {
+            lone.features.features |= Features::from_bits_retain(0x2000_0000);
+        }
+        lone.meet();
+        lone.give_bitmap(&[80]);
+        lone.pump();
+        let lone = lone.promoted_source();
+        let before = lone.w.gi(0);
+        let mut lone = lone;
+        lone.lose(Socket::Data, 104);
+        lone.w.run_ms(2_000);
+        lone.w.write_blocks(0, [160], 3);
+        let after = lone.w.gi(0);
+        let note = lone.w.nodes[0].durable_superblock().note;
+        if ours {
+            assert_eq!(after[1..], [before[1], before[2], before[0]]);
+            assert_eq!(note, before[1] & !1 | 1);
+        } else {
+            assert_eq!((after, note), (before, 0));
+        }
+        assert_eq!(after[0] != before[0], ours);
+        let sent = lone.meet();
+        let told = sent.iter().find_map(|s| match &s.packet {
+            Packet::Uuids(uuids) => Some(uuids.flags.bits()),
+            _ => None,
+        });
+        assert_eq!(told, Some(if ours { 1 << 33 } else { 0 }));
+    }
+}
+
+/// L2, L3. A node that dies at the end of a resync leaves no split brain, whichever node it is and whoever is Primary; and if the
+/// other one was promoted meanwhile, that one's data are the newest.
+#[test]
+fn a_node_that_dies_at_the_end_of_a_resync_is_no_split_brain() {
+    for (source_dies, primary_is_source, promoted) in [
+        (true, true, false),
+        (true, true, true),
+        (true, false, false),
+        (false, true, false),
+        (false, false, false),
+        (false, false, true),
+    ] {
+        let (mut w, _) = World::settled(118);
+        if primary_is_source {
+            w.cut();
+            w.write_blocks(0, [80], 3);
+            w.heal();
+        } else {
+            w.secondary(0).unwrap();
+            w.primary(1, false).unwrap();
+            w.detach(1, false).unwrap();
+            w.write_blocks(1, [80], 3);
+            w.attach(1).unwrap();
+        }
+        // Of the end the source knows nothing, and its disk has marks.
+        w.until("the target's end on record", |w| {
+            w.is(0).starts_with("SyncSource")
+                && w.is(1).starts_with("Connected")
+                && w.nodes[1].durable_gi()[0] & !1 == w.gi(0)[0] & !1
+        });
+        let (dead, alive) = if source_dies { (0, 1) } else { (1, 0) };
+        w.kill(dead);
+        w.quiet();
+        if promoted {
+            w.primary(alive, false).unwrap();
+            w.write_blocks(alive, [160], 5);
+        }
+        w.boot(dead);
+        w.connect(dead);
+        w.ends_well();
+        assert_eq!(w.nodes[1 - alive].disks[0].read(80, 4096), [3; 4096]);
     }
 }
 

@@ -79,20 +79,26 @@ fn end_unseen_by_the_source(seed: u64) -> (World, u64, u64) {
 }
 
 #[test]
-fn a_suppressed_new_generation_is_still_synced() {
+fn what_a_source_writes_after_an_end_unseen_is_synced_and_nothing_else() {
     for seed in 0..8 {
         let (mut w, n, _) = end_unseen_by_the_source(seed);
-        // The source writes on under the name that both carry now.
+        // The source does not write on under the name that both carry now.
         w.write_blocks(0, [8000], 4);
-        assert_eq!(w.gi(0)[0], n, "its bitmap UUID was set: no new generation");
+        assert_eq!(
+            w.gi(0)[3],
+            n,
+            "its bitmap UUID stays, and the shared name is the oldest"
+        );
+        w.copied(0);
         w.heal();
         w.ends_well();
+        assert_eq!(w.copied(0), 4096);
         assert_eq!(w.nodes[1].disks[0].read(8000, 4096), [4; 4096]);
     }
 }
 
 #[test]
-fn a_suppressed_new_generation_and_a_promoted_peer_are_a_split_brain() {
+fn what_both_write_after_an_end_unseen_is_a_split_brain() {
     for seed in 0..8 {
         let (mut w, _, _) = end_unseen_by_the_source(seed);
         w.write_blocks(0, [8000], 4);

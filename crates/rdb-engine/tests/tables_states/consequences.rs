@@ -35,7 +35,7 @@ fn facts(new: VolumeState, words: &str) -> Facts {
     for word in words.split_whitespace() {
         match word {
             "no-disk" => facts.has_disk = false,
-            "bitmap-uuid" => facts.bitmap_uuid_is_zero = false,
+            "own-name" => facts.may_share_name = false,
             "marked" => facts.marked = true,
             "unmark" => facts.unmark_due = true,
             "unknown-ids" => facts.knows_peers_ids = false,
@@ -97,27 +97,28 @@ const CASES: &[[&str; 4]] = &[
     ["Connected P/S U/U", "WFBitMapS P/S U/C", "later", ""],
     // A10, A11.
     ["Connected P/S U/U", "NetworkFailure P/? U/-", "", "NewGeneration(PeerLost)"],
-    ["Connected P/S U/U", "NetworkFailure P/? U/-", "bitmap-uuid", ""],
+    ["Connected P/S U/U", "NetworkFailure P/? U/-", "own-name", ""],
     ["Connected S/P U/U", "Connected S/P U/F", "", "NewGeneration(PeerLost)"],
     ["WFConnection P/? U/-", "WFConnection P/? U/O", "", "NewGeneration(PeerLost)"],
     ["Connected S/P U/U", "NetworkFailure S/? U/-", "", ""],
     ["Connected S/S U/U", "Connected S/S U/F", "", ""],
     ["Connected S/S U/D", "Connected S/P U/D", "", "NewGeneration(PeerLost)"],
-    ["Connected S/S U/D", "Connected S/P U/D", "bitmap-uuid", ""],
+    ["Connected S/S U/D", "Connected S/P U/D", "own-name", ""],
     ["Connected S/S I/D", "Connected S/P I/D", "", "DistrustUnmarked"],
     // L40: a bad disk that is lost.
     ["Connected P/S U/I", "NetworkFailure P/? U/I", "", "NewGeneration(BadPeerLost)"],
-    ["Connected P/S U/I", "NetworkFailure P/? U/I", "bitmap-uuid", ""],
+    ["Connected P/S U/I", "NetworkFailure P/? U/I", "own-name", ""],
     ["Connected S/S U/I", "NetworkFailure S/? U/I", "", ""],
     ["WFConnection P/? U/I", "WFReportParams P/? U/I", "", ""],
     // A disk that comes to a lonely Primary.
     ["WFConnection P/? A/-", "WFConnection P/? U/-", "", "NewGeneration(AttachedAlone)"],
-    ["WFConnection P/? A/-", "WFConnection P/? U/-", "bitmap-uuid", ""],
+    ["WFConnection P/? A/-", "WFConnection P/? U/-", "own-name", ""],
     ["WFConnection S/? A/-", "WFConnection S/? U/-", "", ""],
     ["Connected P/S N/D", "Connected P/S U/D", "", "NewGeneration(AttachedAlone) NegotiationOver"],
     ["Connected P/S N/I", "Connected P/S U/I", "", "NegotiationOver"],
     // The end of a resync that its target has not told of.
-    ["SyncSource P/S U/I", "NetworkFailure P/? U/-", "bitmap-uuid", "SourceLost"],
+    ["SyncSource P/S U/I", "NetworkFailure P/? U/-", "own-name", "SourceLost"],
+    ["SyncSource P/S U/I", "NetworkFailure P/? U/-", "", "NewGeneration(PeerLost) SourceLost"],
     // A12.
     ["Connected S/P U/D", "Connected S/S U/D", "", "WriteBitmap"],
     // A14.
