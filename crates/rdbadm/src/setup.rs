@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rdb_config::options::Changed;
 use rdb_control::{
-    DiskOptions, MetaDisk, NetOptions, Op, Refusal, ResourceOptions, VerifyPart, WaitTimes, code,
+    ConnectionShown, MetaDisk, Op, Refusal, ResourceShown, VerifyPart, WaitTimes, code,
 };
 
 use crate::exec::{Executor, Trouble};
@@ -210,14 +210,16 @@ impl Call {
         }
     }
 
-    /// The options on top of others.
-    fn options_over(&self, base: Changed) -> Result<shown::Parsed, String> {
+    /// The options on top of those in use, which `--set-defaults` leaves out.
+    fn options_over(&self, base: Option<Changed>) -> Result<shown::Parsed, String> {
         let section = self
             .takes
             .section
             .expect("only verbs with options ask for them");
         let base = base
+            .filter(|_| !self.has("set-defaults"))
             .into_iter()
+            .flatten()
             .map(|(option, value)| (option.name.to_owned(), value));
         let settings: Vec<_> = base
             .filter(|(name, _)| !self.options.iter().any(|(own, _)| own == name))
@@ -301,155 +303,157 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
 fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Refusal)>, Trouble> {
     let args = &call.args;
     let first = args.first().cloned().unwrap_or_default();
-    let force = call.has("force");
-    let set_defaults = call.has("set-defaults");
-    let mut object = first.clone();
-    let run = Action::Run;
     let own = match call.verb.does {
         Does::Op(op) | Does::OpOrMeta(op, _) => {
             let is_set = call.verb.switch().is_some_and(|switch| call.has(switch));
-            return Ok(Ok(call.step(object, run(op(call.minor()?, is_set)))));
+            return Ok(Ok(call.step(first, Action::Run(op(call.minor()?, is_set)))));
         }
         Does::Query(query) => {
-            return Ok(Ok(call.step(object, Action::Query(query, call.minor()?))));
+            return Ok(Ok(call.step(first, Action::Query(query, call.minor()?))));
         }
         Does::Own(own) => own,
         Does::Meta(_) | Does::Fact(_) => return Err(unknown(&call.words[0]).into()),
     };
-    let action = match own {
-        Own::NewResource => {
-            let options = call.options_over(Changed::new())?.resource;
-            run(Op::NewResource {
-                resource: first,
-                options,
-            })
-        }
+    let object = match own {
+        Own::NewMinor => args[1].clone(),
+        Own::NetOptions | Own::Disconnect => ADDRESS_PAIR.to_owned(),
+        Own::Shutdown => "rdbd".to_owned(),
+        _ => first.clone(),
+    };
+    let op = match own {
+        Own::NewResource => Op::NewResource {
+            resource: first,
+            options: call.options_over(None)?.resource,
+        },
         Own::ResourceOptions => {
             let base = current(executor, |r| r.name == first)?.map(|r| r.options.changed());
-            let base = base.filter(|_| !set_defaults).unwrap_or_default();
-            let options: ResourceOptions = call.options_over(base)?.resource;
-            run(Op::ResourceOptions {
+            Op::ResourceOptions {
                 resource: first,
-                options,
-            })
-        }
-        Own::NewMinor => {
-            object = args[1].clone();
-            let volume = args[2]
-                .parse()
-                .map_err(|_| format!("'{}' is not a volume number", args[2]))?;
-            run(Op::NewMinor {
-                resource: first,
-                volume,
-                minor: parse_minor(&args[1])?,
-                implicit: false,
-            })
-        }
-        Own::DelResource => run(Op::DelResource { resource: first }),
-        Own::Attach => {
-            let meta = match args[3].as_str() {
-                "internal" | "flex-internal" => MetaDisk::Internal,
-                "flexible" | "flex-external" => MetaDisk::Flexible(PathBuf::from(&args[2])),
-                index => MetaDisk::Indexed(
-                    PathBuf::from(&args[2]),
-                    index
-                        .parse()
-                        .map_err(|_| format!("'{index}' is not internal, flexible or an index"))?,
-                ),
-            };
-            if meta == MetaDisk::Internal && args[2] != args[1] {
-                return Err("with internal metadata both devices are the same"
-                    .to_owned()
-                    .into());
+                options: call.options_over(base)?.resource,
             }
-            let options = call.options_over(Changed::new())?.disk;
-            run(Op::Attach {
-                minor: call.minor()?,
-                data: PathBuf::from(&args[1]),
-                meta,
-                options,
-            })
         }
-        Own::DiskOptions => {
-            let minor = call.minor()?;
-            let has = |r: &rdb_control::ResourceShown| r.volumes.iter().any(|v| v.minor == minor);
-            let base = current(executor, has)?
-                .and_then(|r| r.volumes.into_iter().find(|v| v.minor == minor)?.disk)
-                .map(|d| d.options.changed());
-            let base = base.filter(|_| !set_defaults).unwrap_or_default();
-            let options: DiskOptions = call.options_over(base)?.disk;
-            run(Op::DiskOptions { minor, options })
-        }
-        Own::Connect => run(Op::Connect {
+        Own::NewMinor => Op::NewMinor {
+            resource: first,
+            volume: args[2]
+                .parse()
+                .map_err(|_| format!("'{}' is not a volume number", args[2]))?,
+            minor: parse_minor(&args[1])?,
+            implicit: false,
+        },
+        Own::DelResource => Op::DelResource { resource: first },
+        Own::Attach => attach(call)?,
+        Own::DiskOptions => disk_options(executor, call)?,
+        Own::Connect => Op::Connect {
             resource: first,
             local: parse_address(&args[1])?,
             peer: parse_address(&args[2])?,
-            options: call.options_over(Changed::new())?.net,
+            options: call.options_over(None)?.net,
             discard_my_data: call.has("discard-my-data"),
             tentative: call.has("tentative"),
-        }),
-        Own::NetOptions | Own::Disconnect => {
-            let (local, peer) = (parse_address(&args[0])?, parse_address(&args[1])?);
-            object = ADDRESS_PAIR.to_owned();
-            let pair = |c: &rdb_control::ConnectionShown| (c.local, c.peer) == (local, peer);
-            let Some(found) = current(executor, |r| r.connection.as_ref().is_some_and(pair))?
-            else {
+        },
+        Own::NetOptions | Own::Disconnect => match of_connection(executor, call, own)? {
+            Some(op) => op,
+            None => {
                 let refusal = Refusal::failure(code::INVALID_REQUEST, "unknown connection");
                 return Ok(Err((object, refusal)));
-            };
-            let resource = found.name;
-            if own == Own::Disconnect {
-                run(Op::Disconnect { resource, force })
-            } else {
-                let base = found.connection.map(|c| c.net.changed());
-                let base = base.filter(|_| !set_defaults).unwrap_or_default();
-                let options: NetOptions = call.options_over(base)?.net;
-                run(Op::NetOptions { resource, options })
             }
-        }
+        },
         Own::Down => {
             let minor = parse_minor(&first).ok();
-            let of_minor = current(executor, |r| {
-                r.volumes.iter().any(|v| Some(v.minor) == minor)
-            })?;
-            run(Op::Down {
+            let has = |r: &ResourceShown| r.volumes.iter().any(|v| Some(v.minor) == minor);
+            let of_minor = current(executor, has)?;
+            Op::Down {
                 resource: of_minor.map_or(first, |r| r.name),
-            })
+            }
         }
-        Own::Verify => run(Op::Verify {
+        Own::Verify => Op::Verify {
             minor: call.minor()?,
             part: VerifyPart {
                 start: call.sector("start")?,
                 stop: call.sector("stop")?,
             },
-        }),
+        },
         Own::WaitConnect | Own::WaitSync => {
-            let times = WaitTimes {
-                wfc_s: call.seconds("wfc-timeout")?,
-                degr_wfc_s: call.seconds("degr-wfc-timeout")?,
-                outdated_wfc_s: call.seconds("outdated-wfc-timeout")?,
-                wait_after_sb: call.has("wait-after-sb"),
-            };
-            let minor = call.minor()?;
-            Action::Wait(match own {
-                Own::WaitSync => Op::WaitSync { minor, times },
-                _ => Op::WaitConnect { minor, times },
-            })
+            return Ok(Ok(call.step(object, Action::Wait(wait(call, own)?))));
         }
-        Own::Shutdown => {
-            object = "rdbd".to_owned();
-            run(Op::Shutdown)
-        }
+        Own::Shutdown => Op::Shutdown,
         _ => return Err(unknown(&call.words[0]).into()),
     };
-    Ok(Ok(call.step(object, action)))
+    Ok(Ok(call.step(object, Action::Run(op))))
+}
+
+fn attach(call: &Call) -> Result<Op, Trouble> {
+    let args = &call.args;
+    let meta = match args[3].as_str() {
+        "internal" | "flex-internal" => MetaDisk::Internal,
+        "flexible" | "flex-external" => MetaDisk::Flexible(PathBuf::from(&args[2])),
+        index => MetaDisk::Indexed(
+            PathBuf::from(&args[2]),
+            index
+                .parse()
+                .map_err(|_| format!("'{index}' is not internal, flexible or an index"))?,
+        ),
+    };
+    if meta == MetaDisk::Internal && args[2] != args[1] {
+        return Err("with internal metadata both devices are the same"
+            .to_owned()
+            .into());
+    }
+    Ok(Op::Attach {
+        minor: call.minor()?,
+        data: PathBuf::from(&args[1]),
+        meta,
+        options: call.options_over(None)?.disk,
+    })
+}
+
+fn disk_options(executor: &mut Executor, call: &Call) -> Result<Op, Trouble> {
+    let minor = call.minor()?;
+    let has = |r: &ResourceShown| r.volumes.iter().any(|v| v.minor == minor);
+    let base = current(executor, has)?
+        .and_then(|r| r.volumes.into_iter().find(|v| v.minor == minor)?.disk)
+        .map(|d| d.options.changed());
+    let options = call.options_over(base)?.disk;
+    Ok(Op::DiskOptions { minor, options })
+}
+
+/// What is done to the connection between two addresses, if there is one.
+fn of_connection(executor: &mut Executor, call: &Call, own: Own) -> Result<Option<Op>, Trouble> {
+    let pair = (parse_address(&call.args[0])?, parse_address(&call.args[1])?);
+    let is_it = |c: &ConnectionShown| (c.local, c.peer) == pair;
+    let Some(found) = current(executor, |r| r.connection.as_ref().is_some_and(is_it))? else {
+        return Ok(None);
+    };
+    let resource = found.name;
+    Ok(Some(if own == Own::Disconnect {
+        let force = call.has("force");
+        Op::Disconnect { resource, force }
+    } else {
+        let base = found.connection.map(|c| c.net.changed());
+        let options = call.options_over(base)?.net;
+        Op::NetOptions { resource, options }
+    }))
+}
+
+fn wait(call: &Call, own: Own) -> Result<Op, Trouble> {
+    let times = WaitTimes {
+        wfc_s: call.seconds("wfc-timeout")?,
+        degr_wfc_s: call.seconds("degr-wfc-timeout")?,
+        outdated_wfc_s: call.seconds("outdated-wfc-timeout")?,
+        wait_after_sb: call.has("wait-after-sb"),
+    };
+    let minor = call.minor()?;
+    Ok(match own {
+        Own::WaitSync => Op::WaitSync { minor, times },
+        _ => Op::WaitConnect { minor, times },
+    })
 }
 
 /// How the first resource runs that is meant.
 fn current(
     executor: &mut Executor,
-    is_meant: impl Fn(&rdb_control::ResourceShown) -> bool,
-) -> Result<Option<rdb_control::ResourceShown>, Trouble> {
+    is_meant: impl Fn(&ResourceShown) -> bool,
+) -> Result<Option<ResourceShown>, Trouble> {
     Ok(executor.show()?.into_iter().find(is_meant))
 }
 
