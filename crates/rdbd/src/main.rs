@@ -46,9 +46,7 @@ mod target;
 mod wait;
 
 use std::cell::RefCell;
-use std::fs::DirBuilder;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -122,15 +120,7 @@ fn run(args: Args) -> Result<()> {
     let Some(name) = args.node.or_else(host_name) else {
         bail!("can not find out this node's name; use --node");
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&args.run_dir)
-        .with_context(|| format!("run directory {}", args.run_dir.display()))?;
-    // Device nodes are looked up from other working directories.
-    let run_dir = std::fs::canonicalize(&args.run_dir)
-        .with_context(|| format!("run directory {}", args.run_dir.display()))?;
-    run_dir::check(&run_dir)?;
+    let run_dir = run_dir::prepare(&args.run_dir)?;
     if args.check {
         settings.askers().group_id()?;
         return check::run(&run_dir, frontend);

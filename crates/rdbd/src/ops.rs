@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rdb_control::{
     BEING_REPLACED, ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal,
-    ResourceOptions, ResourceShown, StatusReport, VolumeShown, code,
+    ResourceOptions, ResourceShown, StatusReport, VerifyPart, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
@@ -65,6 +65,7 @@ impl Node {
         done
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one arm an operation")]
     async fn operate(&self, op: Op) -> Outcome<Value> {
         match op {
             Op::Hello { .. } => {
@@ -87,23 +88,14 @@ impl Node {
                 meta,
                 options,
             } => {
-                self.attach(
-                    minor,
-                    DiskShown {
-                        data,
-                        meta,
-                        options,
-                    },
-                )
-                .await?;
+                let disk = DiskShown {
+                    data,
+                    meta,
+                    options,
+                };
+                self.attach(minor, disk).await?;
             }
-            Op::Detach { minor, force } => {
-                let detach = |volume| Command::Detach { volume, force };
-                match force {
-                    true => self.passing(minor, detach).await?,
-                    false => self.admin(minor, detach).await?,
-                }
-            }
+            Op::Detach { minor, force } => self.detach(minor, force).await?,
             Op::Connect {
                 resource,
                 local,
@@ -124,58 +116,42 @@ impl Node {
             Op::Primary { minor, force } => self.primary(minor, force).await?,
             Op::Secondary { minor } => self.secondary(minor).await?,
             Op::Invalidate { minor } => {
-                self.admin(minor, |volume| Command::Invalidate { volume })
-                    .await?;
+                let command = |volume| Command::Invalidate { volume };
+                self.admin(minor, command).await?;
             }
             Op::InvalidateRemote { minor } => {
-                self.admin(minor, |volume| Command::InvalidateRemote { volume })
-                    .await?;
+                let command = |volume| Command::InvalidateRemote { volume };
+                self.admin(minor, command).await?;
             }
-            Op::Verify { minor, part } => {
-                self.admin(minor, |volume| Command::Verify {
-                    volume,
-                    start: part.start,
-                    stop: part.stop,
-                })
-                .await?;
-            }
+            Op::Verify { minor, part } => self.verify(minor, part).await?,
             Op::Outdate { minor } => {
-                self.admin(minor, |volume| Command::Outdate { volume })
-                    .await?
+                let command = |volume| Command::Outdate { volume };
+                self.admin(minor, command).await?;
             }
             Op::NewCurrentUuid {
                 minor,
                 clear_bitmap,
             } => {
-                self.admin(minor, |volume| Command::NewCurrentUuid {
+                let command = |volume| Command::NewCurrentUuid {
                     volume,
                     clear_bitmap,
-                })
-                .await?;
+                };
+                self.admin(minor, command).await?;
             }
             Op::PauseSync { minor } => {
-                self.admin(minor, |volume| Command::PauseSync { volume })
-                    .await?;
+                let command = |volume| Command::PauseSync { volume };
+                self.admin(minor, command).await?;
             }
             Op::ResumeSync { minor } => {
-                self.admin(minor, |volume| Command::ResumeSync { volume })
-                    .await?;
+                let command = |volume| Command::ResumeSync { volume };
+                self.admin(minor, command).await?;
             }
             Op::DiskOptions { minor, options } => self.disk_options(minor, options).await?,
             Op::NetOptions { resource, options } => self.net_options(&resource, options).await?,
             Op::ResourceOptions { resource, options } => {
-                convert::served(options.changed())?;
-                let mut registry = self.registry.lock();
-                registry
-                    .get_mut(&resource)
-                    .ok_or_else(unknown_resource)?
-                    .options = options;
+                self.resource_options(&resource, options)?;
             }
-            Op::DelMinor { minor } => {
-                let target = self.target(minor)?;
-                let _turn = self.turn(&target).await?;
-                self.del_volume(&target).await?;
-            }
+            Op::DelMinor { minor } => self.del_minor(minor).await?,
             Op::DelResource { resource } => self.del_resource(&resource).await?,
             Op::Down { resource } => _ = self.down(&resource).await?,
             Op::Status => return Ok(to_value(&self.status().await)),
@@ -187,12 +163,7 @@ impl Node {
             Op::WaitSync { minor, times } => {
                 return Ok(to_value(&self.wait(minor, times, true).await?));
             }
-            Op::Shutdown => {
-                if !self.registry.lock().resources().is_empty() {
-                    return Err(Refusal::failure(code::RES_IN_USE, "").into());
-                }
-                self.life.is_told_to_end("shutdown");
-            }
+            Op::Shutdown => self.shutdown()?,
             // It needs more than this; the server passes it on.
             Op::Restart { .. } => return Err(Failure::Error("not here".to_owned())),
             Op::Takeover => return Ok(to_value(&self.takeover_report())),
@@ -386,6 +357,24 @@ impl Node {
         self.settle(&target, ticket, answer).await
     }
 
+    async fn detach(&self, minor: u32, force: bool) -> Outcome<()> {
+        let command = |volume| Command::Detach { volume, force };
+        match force {
+            true => self.passing(minor, command).await,
+            false => self.admin(minor, command).await,
+        }
+    }
+
+    async fn verify(&self, minor: u32, part: VerifyPart) -> Outcome<()> {
+        let VerifyPart { start, stop } = part;
+        let command = |volume| Command::Verify {
+            volume,
+            start,
+            stop,
+        };
+        self.admin(minor, command).await
+    }
+
     async fn disconnect(&self, name: &str, force: bool) -> Outcome<()> {
         let unknown_connection = || {
             Failure::from(Refusal::failure(
@@ -447,6 +436,28 @@ impl Node {
         {
             connection.net = options;
         }
+        Ok(())
+    }
+
+    fn resource_options(&self, name: &str, options: ResourceOptions) -> Outcome<()> {
+        convert::served(options.changed())?;
+        let mut registry = self.registry.lock();
+        let entry = registry.get_mut(name).ok_or_else(unknown_resource)?;
+        entry.options = options;
+        Ok(())
+    }
+
+    async fn del_minor(&self, minor: u32) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let _turn = self.turn(&target).await?;
+        self.del_volume(&target).await
+    }
+
+    fn shutdown(&self) -> Outcome<()> {
+        if !self.registry.lock().resources().is_empty() {
+            return Err(Refusal::failure(code::RES_IN_USE, "").into());
+        }
+        self.life.is_told_to_end("shutdown");
         Ok(())
     }
 

@@ -176,8 +176,20 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Makes it if it is not there, and says where it is for whoever has another working directory, as device nodes' users do.
+pub(crate) fn prepare(path: &Path) -> Result<PathBuf> {
+    let run_dir = DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .and_then(|()| std::fs::canonicalize(path))
+        .with_context(|| format!("run directory {}", path.display()))?;
+    check(&run_dir)?;
+    Ok(run_dir)
+}
+
 /// Whoever may write the run directory could put links and sockets of his own in the place of ours.
-pub(crate) fn check(run_dir: &Path) -> Result<()> {
+fn check(run_dir: &Path) -> Result<()> {
     let found = std::fs::metadata(run_dir)
         .with_context(|| format!("run directory {}", run_dir.display()))?;
     let (owner, mode) = (found.uid(), found.mode() & 0o7777);
