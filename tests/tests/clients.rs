@@ -10,6 +10,15 @@ use rdb_tests::{Conf, Pair};
 
 /// Every client does its work once; `turn` makes the places and patterns differ.
 fn all_clients(uri: &str, files: &Path, size: u64, turn: u64) -> Result<()> {
+    nbdinfo(uri, size)?;
+    qemu_io(uri, turn)?;
+    nbdsh(uri, size, turn)?;
+    copies(uri, files)?;
+    fio(uri, files, "randwrite", "4k")?;
+    fio(uri, files, "write", "128k")
+}
+
+fn nbdinfo(uri: &str, size: u64) -> Result<()> {
     let info = run_tool(30, "nbdinfo", &["--json", uri])?;
     let info: serde_json::Value = serde_json::from_str(&info)?;
     let export = &info["exports"][0];
@@ -28,8 +37,11 @@ fn all_clients(uri: &str, files: &Path, size: u64, turn: u64) -> Result<()> {
             export[flag]
         );
     }
+    Ok(())
+}
 
-    // qemu-io: patterns, FUA, zeroes, discard.
+/// Patterns, FUA, zeroes, discard.
+fn qemu_io(uri: &str, turn: u64) -> Result<()> {
     let pattern = 0x40 + turn;
     let commands = [
         format!("write -P {pattern} 1M 256k"),
@@ -52,8 +64,11 @@ fn all_clients(uri: &str, files: &Path, size: u64, turn: u64) -> Result<()> {
     words.push(uri);
     let said = run_tool(60, "qemu-io", &words)?;
     ensure!(!said.contains("failed"), "{said}");
+    Ok(())
+}
 
-    // nbdsh: the strict client of libnbd, on two connections.
+/// The strict client of libnbd, on two connections.
+fn nbdsh(uri: &str, size: u64, turn: u64) -> Result<()> {
     let script = format!(
         "assert h.get_size() == {size}\n\
          import nbd\n\
@@ -72,13 +87,13 @@ fn all_clients(uri: &str, files: &Path, size: u64, turn: u64) -> Result<()> {
     );
     // Debian's Python holds the module, whatever other Python comes first in the search path.
     tool("nbdsh")?;
-    run_tool(
-        60,
-        "/usr/bin/python3",
-        &["-m", "nbd", "-u", uri, "-c", &script],
-    )?;
+    let words = ["-m", "nbd", "-u", uri, "-c", &script];
+    run_tool(60, "/usr/bin/python3", &words)?;
+    Ok(())
+}
 
-    // nbdcopy out, in and out again: the same bytes, over several connections.
+/// nbdcopy out, in and out again: the same bytes, over several connections. qemu-img: as raw image, compared with the copy.
+fn copies(uri: &str, files: &Path) -> Result<()> {
     let (one, two) = (
         files.join("one").display().to_string(),
         files.join("two").display().to_string(),
@@ -89,42 +104,37 @@ fn all_clients(uri: &str, files: &Path, size: u64, turn: u64) -> Result<()> {
     run_tool(120, "nbdcopy", &[uri, &two])?;
     run_tool(60, "cmp", &[&one, &two])?;
 
-    // qemu-img: as raw image, compared with the copy.
-    run_tool(
-        120,
-        "qemu-img",
-        &["compare", "-f", "raw", "-F", "raw", uri, &one],
-    )?;
+    let compare = ["compare", "-f", "raw", "-F", "raw", uri, &one];
+    run_tool(120, "qemu-img", &compare)?;
     let bench = [
         "bench", "-f", "raw", "-w", "-c", "500", "-d", "16", "-o", "16M", uri,
     ];
     run_tool(120, "qemu-img", &bench)?;
+    Ok(())
+}
 
-    // fio: writes with checksums and reads them back.
-    let fio = |rw: &str, block: &str| {
-        let words = [
-            "--name=x",
-            "--ioengine=nbd",
-            "--size=16M",
-            "--verify=crc32c",
-            "--do_verify=1",
-            "--verify_fatal=1",
-            "--iodepth=16",
-            "--output=/dev/null",
-        ];
-        let more = [
-            format!("--uri={uri}"),
-            format!("--rw={rw}"),
-            format!("--bs={block}"),
-            // What fio remembers of a verify goes there, not where the tests were started.
-            format!("--aux-path={}", files.display()),
-        ];
-        let mut words: Vec<&str> = words.to_vec();
-        words.extend(more.iter().map(String::as_str));
-        run_tool(120, "fio", &words)
-    };
-    fio("randwrite", "4k")?;
-    fio("write", "128k")?;
+/// Writes with checksums, and reads them back.
+fn fio(uri: &str, files: &Path, rw: &str, block: &str) -> Result<()> {
+    let words = [
+        "--name=x",
+        "--ioengine=nbd",
+        "--size=16M",
+        "--verify=crc32c",
+        "--do_verify=1",
+        "--verify_fatal=1",
+        "--iodepth=16",
+        "--output=/dev/null",
+    ];
+    let more = [
+        format!("--uri={uri}"),
+        format!("--rw={rw}"),
+        format!("--bs={block}"),
+        // What fio remembers of a verify goes there, not where the tests were started.
+        format!("--aux-path={}", files.display()),
+    ];
+    let mut words: Vec<&str> = words.to_vec();
+    words.extend(more.iter().map(String::as_str));
+    run_tool(120, "fio", &words)?;
     Ok(())
 }
 

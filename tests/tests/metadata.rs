@@ -70,6 +70,17 @@ fn alone(name: &str, meta: Meta) -> Result<Alone> {
     })
 }
 
+/// Both tools dump the same; as drbdmeta does.
+fn same_dump(node: &Node, place: &[&str]) -> Result<String> {
+    let theirs = drbdmeta(place, &["dump-md"])?;
+    let ours = node.adm(&["dump-md", "r0"])?;
+    ensure!(
+        essence(&ours) == essence(&theirs),
+        "ours:\n{ours}\ndrbdmeta's:\n{theirs}"
+    );
+    Ok(theirs)
+}
+
 fn both_tools_agree(name: &str, meta: Meta) -> Result<()> {
     let Alone {
         mut node,
@@ -81,15 +92,10 @@ fn both_tools_agree(name: &str, meta: Meta) -> Result<()> {
 
     // Fresh: created by us, read by the original.
     node.adm(&["create-md", "--force", "r0"])?;
-    let fresh = drbdmeta(&place, &["dump-md"]).context("drbdmeta on our fresh metadata")?;
+    let fresh = same_dump(&node, &place).context("our fresh metadata")?;
     ensure!(
         fresh.contains("version \"v08\"") && fresh.contains("0x0000000000000004;"),
         "{fresh}"
-    );
-    let ours = node.adm(&["dump-md", "r0"])?;
-    ensure!(
-        essence(&ours) == essence(&fresh),
-        "ours:\n{ours}\ndrbdmeta's:\n{fresh}"
     );
     ensure!(
         drbdmeta(&place, &["get-gi"])?.trim() == node.adm(&["get-gi", "r0"])?.trim(),
@@ -122,12 +128,7 @@ fn both_tools_agree(name: &str, meta: Meta) -> Result<()> {
         "after use it is unclean, as the kernel leaves it: {words}"
     );
     drbdmeta(&place, &["apply-al"]).context("drbdmeta apply-al on our log")?;
-    let used = drbdmeta(&place, &["dump-md"])?;
-    let ours = node.adm(&["dump-md", "r0"])?;
-    ensure!(
-        essence(&ours) == essence(&used),
-        "ours:\n{ours}\ndrbdmeta's:\n{used}"
-    );
+    let used = same_dump(&node, &place).context("used metadata")?;
     ensure!(used.contains("la-size-sect"), "{used}");
 
     // Crashed: the log is replayed by the original as by us.
@@ -141,12 +142,7 @@ fn both_tools_agree(name: &str, meta: Meta) -> Result<()> {
         "{gi}"
     );
     drbdmeta(&place, &["apply-al"]).context("drbdmeta apply-al after a crash")?;
-    let replayed = drbdmeta(&place, &["dump-md"])?;
-    let ours = node.adm(&["dump-md", "r0"])?;
-    ensure!(
-        essence(&ours) == essence(&replayed),
-        "ours:\n{ours}\ndrbdmeta's:\n{replayed}"
-    );
+    same_dump(&node, &place).context("metadata after a crash")?;
     node.start()?;
     node.adm(&["up", "r0"])?;
     ensure!(
@@ -158,12 +154,7 @@ fn both_tools_agree(name: &str, meta: Meta) -> Result<()> {
 
     // Created by the original, used by us.
     drbdmeta(&[&["--force"][..], &place].concat(), &["create-md"])?;
-    let theirs = drbdmeta(&place, &["dump-md"])?;
-    let ours = node.adm(&["dump-md", "r0"])?;
-    ensure!(
-        essence(&ours) == essence(&theirs),
-        "ours:\n{ours}\ndrbdmeta's:\n{theirs}"
-    );
+    same_dump(&node, &place).context("drbdmeta's fresh metadata")?;
     node.adm(&["up", "r0"])?;
     node.adm(&["primary", "--force", "r0"])?;
     node.nbd(0)?.write(0, &[3; 4096])?;

@@ -33,9 +33,8 @@ fn drbdadm(node: &Node, words: &[&str]) -> Result<rdb_tests::Out> {
     node.run("drbdadm", words, None)
 }
 
-#[test]
-fn the_whole_sequence_with_both_directions_of_the_switch_over() -> Result<()> {
-    let pair = Pair::prepare("tutorial", Plan::default())?;
+/// A5, B5, A6: both nodes have metadata and are up, each with the daemon that the command has started.
+fn set_up(pair: &Pair) -> Result<Adopted> {
     let (alice, bob) = (&pair.alice, &pair.bob);
 
     // A5, B5: create-md. There is nothing on the disks, so nothing is asked.
@@ -72,6 +71,15 @@ fn the_whole_sequence_with_both_directions_of_the_switch_over() -> Result<()> {
         ),
         "{status}"
     );
+    Ok(adopted)
+}
+
+#[test]
+fn the_whole_sequence_with_both_directions_of_the_switch_over() -> Result<()> {
+    let pair = Pair::prepare("tutorial", Plan::default())?;
+    let (alice, bob) = (&pair.alice, &pair.bob);
+
+    let _adopted = set_up(&pair)?;
 
     // A6: primary without force is refused: no UpToDate data, and advice.
     let refusal = drbdadm(alice, &["primary", "r0"])?.fails_with(17)?;

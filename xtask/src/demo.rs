@@ -96,7 +96,20 @@ impl Demo {
         )?;
         self.say("disk (a plain file) and an address. What one writes, the other has too.")?;
         println!("    in {}", self.place());
+        self.meet()?;
+        let letter = self.make_letter()?;
+        self.lose_power()?;
+        let postscript = self.take_over(&letter)?;
+        self.come_back()?;
+        self.hand_over(&postscript)?;
+        println!(
+            "\nDone in {} seconds; everything is removed.",
+            started.elapsed().as_secs()
+        );
+        Ok(())
+    }
 
+    fn meet(&self) -> Result<()> {
         self.step("Metadata on both disks, both nodes up")?;
         for name in ["alice", "bob"] {
             self.node_mut(name, Node::start)?;
@@ -114,8 +127,11 @@ impl Demo {
         self.step("alice is told that her (empty) disk is the good one: the first sync")?;
         self.adm("alice", &["primary", "--force", "r0"])?;
         self.watch_sync("bob")?;
-        self.show_states()?;
+        self.show_states()
+    }
 
+    /// The file's checksum is the result.
+    fn make_letter(&self) -> Result<String> {
         self.step("A file system on the replicated device, and a file on it")?;
         let device = self.device("alice")?;
         // Discarding the whole device would make every extent of it hot, and so copied after a crash.
@@ -128,7 +144,10 @@ impl Demo {
             self.mount.display()
         );
         println!("    its checksum:    {sum}");
+        Ok(sum)
+    }
 
+    fn lose_power(&self) -> Result<()> {
         self.step("alice loses her power (her daemon is killed with SIGKILL)")?;
         let pid = self.node("alice", |node| node.pid().context("alice's daemon runs"))?;
         println!("    kill -9 {pid}");
@@ -139,8 +158,11 @@ impl Demo {
         self.until("bob", "the loss of alice", |volume| {
             volume.cs == "WFConnection"
         })?;
-        self.show_states()?;
+        self.show_states()
+    }
 
+    /// The checksum of what bob writes is the result.
+    fn take_over(&self, letter: &str) -> Result<String> {
         self.step("bob takes over")?;
         self.adm("bob", &["primary", "r0"])?;
         let device = self.device("bob")?;
@@ -148,13 +170,16 @@ impl Demo {
         let found = self.checksum("letter")?;
         println!("    checksum at bob: {found}");
         ensure!(
-            found == sum,
-            "the file is not what alice wrote: {found} instead of {sum}"
+            found == letter,
+            "the file is not what alice wrote: {found} instead of {letter}"
         );
         self.good("The same file, to the bit.")?;
         let sum = self.make_file("postscript", 4)?;
         println!("    bob adds a file of 4 MiB while alice is away");
+        Ok(sum)
+    }
 
+    fn come_back(&self) -> Result<()> {
         self.step("alice comes back: only what changed is copied to her")?;
         self.node_mut("alice", Node::start)?;
         let before = self.node("alice", |node| Ok(node.resyncs_kib().len()))?;
@@ -173,8 +198,10 @@ impl Demo {
             copied < whole / 2,
             "{copied} KiB were copied, far more than what changed"
         );
-        self.good(&format!("{copied} KiB of {whole} KiB had to be synced."))?;
+        self.good(&format!("{copied} KiB of {whole} KiB had to be synced."))
+    }
 
+    fn hand_over(&self, postscript: &str) -> Result<()> {
         self.step("And back: bob hands over to alice, in peace")?;
         run_tool(60, "umount", &[self.mount_text()])?;
         self.adm("bob", &["secondary", "r0"])?;
@@ -182,19 +209,14 @@ impl Demo {
         let device = self.device("alice")?;
         self.shell("mount", &[&device, &self.mount_text()])?;
         let found = self.checksum("postscript")?;
-        ensure!(found == sum, "alice does not have what bob wrote");
+        ensure!(found == postscript, "alice does not have what bob wrote");
         self.good("alice has what bob wrote while she was away.")?;
         run_tool(60, "umount", &[self.mount_text()])?;
         for name in ["alice", "bob"] {
             self.adm(name, &["down", "r0"])?;
         }
         self.pair.borrow().disks_equal()?;
-        self.good("Both disks are equal, byte for byte.")?;
-        println!(
-            "\nDone in {} seconds; everything is removed.",
-            started.elapsed().as_secs()
-        );
-        Ok(())
+        self.good("Both disks are equal, byte for byte.")
     }
 
     /// The next part, after a moment to read the last one.

@@ -321,6 +321,8 @@ fn names_and_minors_are_refused_as_drbd_does() {
     client
         .run(new_minor("r0", 0, 5))
         .expect("once more is fine");
+    let force = false;
+    let primary = |minor| Op::Primary { minor, force };
     for (op, code, info) in [
         (new_minor("r9", 0, 1), 158, "unknown resource"),
         (
@@ -344,14 +346,7 @@ fn names_and_minors_are_refused_as_drbd_does() {
             162,
             "requested volume id out of range",
         ),
-        (
-            Op::Primary {
-                minor: 9,
-                force: false,
-            },
-            127,
-            "unknown minor",
-        ),
+        (primary(9), 127, "unknown minor"),
         (Op::GetGi { minor: 5 }, 138, "Device has no disk"),
         (
             Op::Disconnect {
@@ -376,10 +371,7 @@ fn names_and_minors_are_refused_as_drbd_does() {
             "{op:?}"
         );
     }
-    let (code, _) = refused(client.run(Op::Primary {
-        minor: 5,
-        force: false,
-    }));
+    let (code, _) = refused(client.run(primary(5)));
     assert_eq!(code, -2, "a volume without a disk");
     client
         .run(Op::Down {

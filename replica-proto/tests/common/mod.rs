@@ -174,8 +174,8 @@ pub(crate) fn connections(capture: &Path) -> Vec<Connection> {
     connections
 }
 
-/// The TCP connections of a capture, some of which may have begun before it, in the order of their first frames.
-pub(crate) fn connections_of_part(capture: &Path) -> Vec<Connection> {
+/// The Ethernet frames of a capture.
+fn frames(capture: &Path) -> Vec<Vec<u8>> {
     let mut file = std::fs::read(capture).unwrap();
     if capture
         .extension()
@@ -193,19 +193,26 @@ pub(crate) fn connections_of_part(capture: &Path) -> Vec<Connection> {
         "pcap, little-endian, microseconds"
     );
     assert_eq!(le32(&file, 20), 1, "Ethernet");
-
-    let mut order: Vec<(String, String)> = Vec::new();
-    let mut halves: BTreeMap<(String, String), Half> = BTreeMap::new();
+    let mut frames = Vec::new();
     let mut at = 24;
     while at < file.len() {
         let len = le32(&file, at + 8);
         assert_eq!(len, le32(&file, at + 12), "whole frames");
-        let frame = &file[at + 16..at + 16 + len];
+        frames.push(file[at + 16..at + 16 + len].to_vec());
         at += 16 + len;
-        if be16(frame, 12) != 0x0800 {
+    }
+    frames
+}
+
+/// The TCP connections of a capture, some of which may have begun before it, in the order of their first frames.
+pub(crate) fn connections_of_part(capture: &Path) -> Vec<Connection> {
+    let mut order: Vec<(String, String)> = Vec::new();
+    let mut halves: BTreeMap<(String, String), Half> = BTreeMap::new();
+    for frame in frames(capture) {
+        if be16(&frame, 12) != 0x0800 {
             continue; // ARP
         }
-        let ip = &frame[14..14 + usize::from(be16(frame, 16))];
+        let ip = &frame[14..14 + usize::from(be16(&frame, 16))];
         assert_eq!(ip[9], 6, "nothing but TCP");
         let tcp = &ip[usize::from(ip[0] & 0xf) * 4..];
         let data = &tcp[usize::from(tcp[12] >> 4) * 4..];

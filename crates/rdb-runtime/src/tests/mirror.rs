@@ -145,6 +145,25 @@ impl Mirror {
         Ok(())
     }
 
+    /// A write as the peer is asked for it.
+    fn data(&mut self, volume: VolumeNr, sector: u64, key: usize, data: Buf) -> Effect<Buf> {
+        self.seq += 1;
+        let packet = Packet::Data(DataHeader {
+            sector,
+            block_id: BlockId((key as u64).to_be_bytes()),
+            seq_num: self.seq,
+            flags: DpFlags::empty(),
+        });
+        let send = ConnEffect::Send {
+            volume,
+            packet,
+            digest: None,
+            payload: Some(data),
+            notify: None,
+        };
+        Effect::Connection(ConnId::FIRST, send)
+    }
+
     fn on_request(&mut self, request: rdb_engine::Request<Buf>, fx: &mut Vec<Effect<Buf>>) {
         let rdb_engine::Request {
             id,
@@ -183,26 +202,7 @@ impl Mirror {
                 let key = self.work.insert(work(1 + u32::from(self.connected)));
                 let tag = IoTag(key as u64);
                 if self.connected {
-                    self.seq += 1;
-                    let block_id = BlockId((key as u64).to_be_bytes());
-                    let flags = DpFlags::empty();
-                    let header = DataHeader {
-                        sector,
-                        block_id,
-                        seq_num: self.seq,
-                        flags,
-                    };
-                    let (packet, payload) = (Packet::Data(header), Some(payload.clone()));
-                    fx.push(Effect::Connection(
-                        ConnId::FIRST,
-                        ConnEffect::Send {
-                            volume,
-                            packet,
-                            digest: None,
-                            payload,
-                            notify: None,
-                        },
-                    ));
+                    fx.push(self.data(volume, sector, key, payload.clone()));
                 }
                 fx.push(Effect::Write {
                     volume,
