@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 /// The crates without a circle.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "rdb-config",
     "rdb-control",
+    "rdb-engine",
     "rdb-frontend",
     "rdb-meta",
     "rdb-runtime",

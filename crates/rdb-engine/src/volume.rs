@@ -157,6 +157,12 @@ impl<P> Volume<P> {
         self.has_usable_disk() && self.disk.get().is_some_and(|d| d.is_record_pending())
     }
 
+    /// Whether its disk is as `create-md` made it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let ids = self.disk.get().map(|disk| disk.record.ids());
+        ids.is_some_and(|ids| ids.current & !1 == crate::generation::JUST_CREATED)
+    }
+
     /// Whether the peer or its disk is not there: what users write is only here.
     pub(crate) fn is_without_peer(&self) -> bool {
         self.state.conn < ConnState::Connected || self.state.pdsk <= DiskState::Failed

@@ -4,23 +4,19 @@ mod checksum;
 mod course;
 mod pace;
 mod source;
+mod steps;
 mod target;
 mod walk;
-
 pub(crate) use course::Course;
 pub(crate) use pace::{Pace, STEP_MS};
 pub(crate) use walk::BlockWalk;
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::vec::Vec;
 
-use crate::effect::Level;
-use crate::event::Payload;
-use crate::ids::{Session, Time, VolumeNr};
+use crate::ids::{Session, Time};
 use crate::interval::Awaited;
 use crate::range_locks::{Holder, RangeLocks, Ticket};
-use crate::resource::Resource;
 use crate::status::SyncProgress;
 
 /// A resync of one volume, running or over.
@@ -131,42 +127,5 @@ impl<P> Resync<P> {
         self.acks_seen = None;
         self.early_uuid = None;
         self.walk.forget_outstanding();
-    }
-}
-
-impl<P: Payload> Resource<P> {
-    fn log_resync_began(&mut self, nr: VolumeNr, side: &str) {
-        let bits = self.volume(nr).bits_set();
-        let text = format!(
-            "Began resync as {side} (will sync {} KB [{bits} bits set]).",
-            bits * 4
-        );
-        self.log_volume(Level::Info, nr, text);
-    }
-
-    fn log_resync_done(&mut self, nr: VolumeNr) {
-        let now = self.now;
-        let resync = &self.volume(nr).peer.resync;
-        let (total, failed) = (resync.course.total(), resync.failed);
-        let equal = resync.equal_blocks;
-        let text = format!("Resync done {}", resync.course.summary(now, total));
-        self.log_volume(Level::Info, nr, text);
-        if equal > 0 {
-            let text = format!(
-                "{} % had equal checksums, eliminated: {}K; transferred {}K total {}K",
-                equal * 100 / total.max(1),
-                equal * 4,
-                total.saturating_sub(equal) * 4,
-                total * 4
-            );
-            self.log_volume(Level::Info, nr, text);
-        }
-        if failed > 0 {
-            self.log_volume(
-                Level::Error,
-                nr,
-                format!("            {failed} failed blocks"),
-            );
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! Every change of state takes the same road, [`request`]: the wanted values replace the old ones, [`sanitize()`] adds
 //! the companions that the new state forces, [`hard_transition`] refuses moves that are impossible even for facts, and
 //! a change that is a wish, not a fact, must also pass [`validate()`] and [`soft_transition`]. What follows from an
-//! accepted change is told by [`immediate()`] and [`crate::rules::consequences`]. All of these are pure functions over
+//! accepted change is told by [`immediate()`] and `rules/consequences.rs`. All of these are pure functions over
 //! values: the record holds no reference to a disk, a socket or a configuration; whatever else the tables look at is in
 //! [`Context`].
 //!

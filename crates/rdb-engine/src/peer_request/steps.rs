@@ -1,59 +1,21 @@
-//! What the peer asks of our disk: writes to mirror, and reads.
+//! The way of a mirrored write to our disk.
 
 use alloc::format;
 use alloc::string::String;
 
-use rdb_meta::ExtentNr;
-use replica_proto::{BlockAck, BlockId, DataHeader, DpFlags, Features, Packet};
+use replica_proto::{BlockAck, DataHeader, DpFlags, Features, Packet};
 
+use super::{HELD_MAX, MirrorKind, PeerWrite, UNANSWERED_MAX};
 use crate::disk::al_gate::Writer;
 use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect};
 use crate::event::{DiskError, Payload};
-use crate::ids::{PeerKey, Session, VolumeNr};
-use crate::range_locks::{Holder, Queued, Ticket, Waiter};
+use crate::ids::{PeerKey, VolumeNr};
+use crate::range_locks::{Holder, Queued, Waiter};
 use crate::resource::Resource;
 use crate::state::{self, ConnState, DiskState};
 use crate::volume::Volume;
-
-/// A write of the peer's application, on its way to our disk.
-#[derive(Debug)]
-pub(crate) struct PeerWrite<P> {
-    pub(crate) volume: VolumeNr,
-    /// The connection it came over: acks are owed only to that.
-    pub(crate) session: Session,
-    pub(crate) epoch: u64,
-    sector: u64,
-    bytes: u32,
-    block_id: BlockId,
-    flags: DpFlags,
-    kind: MirrorKind,
-    payload: Option<P>,
-    /// The writer had no disk of its own when it sent this.
-    alone: bool,
-    /// While it waits for a range or an epoch.
-    ticket: Option<Ticket>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MirrorKind {
-    Write,
-    Discard(DiscardKind),
-}
-
-impl<P> PeerWrite<P> {
-    fn end(&self) -> u64 {
-        self.sector + u64::from(self.bytes / 512)
-    }
-
-    fn extents(&self) -> (ExtentNr, ExtentNr) {
-        (
-            ExtentNr::of_sector(self.sector),
-            ExtentNr::of_sector(self.end() - 1),
-        )
-    }
-}
 
 impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that asks without end and does not wait for answers.
@@ -418,13 +380,6 @@ impl<P: Payload> Resource<P> {
         })
     }
 }
-
-/// How many requests of a peer may wait for our answer, on one volume. The driver's nodes have some thousands at most.
-pub(crate) const UNANSWERED_MAX: u32 = 1 << 16;
-
-/// How many ranges of a volume may be locked, most of them for blocks of a resync or a verify that the peer has asked
-/// for and not acknowledged. A target's window is `max-buffers` at most.
-pub(crate) const HELD_MAX: usize = 1 << 18;
 
 /// Largest discard a peer may ask for, in bytes (`docs/spec/wire.md`, section 7.8): at most 33 extents of the activity
 /// log, which one transaction and the smallest log can hold.

@@ -1,156 +1,19 @@
-//! Epochs, on both sides: our writes that the peer has not yet made durable, and the peer's writes here.
-//!
-//! Writes of one epoch are free to pass one another; a barrier closes it (`docs/spec/wire.md`, section 7.3). The
-//! writer may forget a write only when its epoch's barrier is acknowledged, so everything in the log is marked out of
-//! sync if the peer is lost before.
+//! Epochs are closed, acknowledged, and made durable.
 
-use alloc::collections::VecDeque;
 use alloc::format;
 
 use replica_proto::{BarrierNr, Packet};
 
+use super::{EPOCHS_MAX, MirrorEpoch};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Here, There};
 use crate::disk::io::Io;
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
-use crate::ids::{PeerKey, RequestKey, Session, Time, VolumeNr};
+use crate::ids::{Session, Time, VolumeNr};
 use crate::resource::Resource;
 use crate::state::ConnState;
-
-/// Our replicated writes, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct TransferLog {
-    /// The number of the epoch that writes join now. Not reset by a reconnect.
-    pub(crate) epoch: u32,
-    /// Writes sent in it.
-    pub(crate) writes: u32,
-    /// Closed epochs whose barrier is not acknowledged: number and writes.
-    closed: VecDeque<(u32, u32)>,
-    /// The newest of them, if its barrier is not sent.
-    barrier_due: Option<u32>,
-    barrier_timer: bool,
-    entries: VecDeque<Entry>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    epoch: u32,
-    key: RequestKey,
-    sent_at: Time,
-}
-
-impl TransferLog {
-    /// Writes whose epoch is not acknowledged.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Adds a write that is sent now; returns its epoch.
-    pub(crate) fn push(&mut self, key: RequestKey, now: Time) -> u32 {
-        self.writes += 1;
-        self.entries.push_back(Entry {
-            epoch: self.epoch,
-            key,
-            sent_at: now,
-        });
-        self.epoch
-    }
-
-    /// Whether every write of this epoch and of those before has been acknowledged by its barrier.
-    pub(crate) fn is_settled(&self, epoch: u32) -> bool {
-        let oldest = self.entries.front();
-        oldest.is_none_or(|e| matches!(e.epoch.wrapping_sub(epoch), 1..=0x7fff_ffff))
-    }
-
-    /// The log as it is, for a peer that is lost.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = RequestKey> + '_ {
-        self.entries.iter().map(|e| e.key)
-    }
-}
-
-/// The peer's writes here, by epoch.
-#[derive(Debug)]
-pub(crate) struct MirrorEpochs {
-    epochs: VecDeque<MirrorEpoch>,
-    /// Writes that must not reach the disk yet, in order.
-    pub(crate) waiting: VecDeque<PeerKey>,
-    /// The number of the epoch at the front; the numbers are ours and only count up.
-    pub(crate) first: u64,
-    /// The writes that wait are being looked at.
-    pub(crate) releasing: bool,
-    /// Epochs at the front that the flush in flight makes durable, and volumes still flushing.
-    flushing: Option<(usize, u32)>,
-    /// When the last flush ended.
-    flushed_at: Time,
-    timer_set: bool,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct MirrorEpoch {
-    barrier: Option<BarrierNr>,
-    writes: u32,
-    unfinished: u32,
-}
-
-impl Default for MirrorEpochs {
-    fn default() -> Self {
-        MirrorEpochs {
-            epochs: [MirrorEpoch::default()].into(),
-            waiting: VecDeque::new(),
-            first: 0,
-            releasing: false,
-            flushing: None,
-            flushed_at: Time(0),
-            timer_set: false,
-        }
-    }
-}
-
-impl MirrorEpochs {
-    /// Epochs that are not acknowledged, the open one included (`ep:`).
-    pub(crate) fn len(&self) -> usize {
-        self.epochs.len()
-    }
-
-    /// Counts a write in; returns the number of its epoch.
-    pub(crate) fn add(&mut self) -> u64 {
-        let last = self
-            .epochs
-            .back_mut()
-            .expect("there is always an open epoch");
-        last.writes += 1;
-        last.unfinished += 1;
-        self.first + self.epochs.len() as u64 - 1
-    }
-
-    /// Epochs that are complete at the front, and their writes.
-    fn complete(&self) -> (usize, u32) {
-        let complete = self
-            .epochs
-            .iter()
-            .take_while(|e| e.barrier.is_some() && e.unfinished == 0);
-        complete.fold((0, 0), |(epochs, writes), e| {
-            (epochs + 1, writes + e.writes)
-        })
-    }
-}
-
-/// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
-/// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
-const FLUSH_GATHER_MS: u64 = 50;
-/// Received epochs that may wait to be flushed.
-pub(crate) const EPOCHS_MAX: usize = 1 << 18;
-/// How long the barrier of an epoch may wait for a packet to go out with. The writer's activity log waits for the answer,
-/// its application does not.
-const BARRIER_LATE_MS: u64 = 5;
-/// More waiting writes than this are flushed at once.
-const FLUSH_GATHER_WRITES: u32 = 1024;
 
 impl<P: Payload> Resource<P> {
     // ---- writer --------------------------------------------------------------------------------------------------
@@ -524,3 +387,14 @@ impl<P: Payload> Resource<P> {
         self.advance_epochs();
     }
 }
+
+/// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
+/// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
+const FLUSH_GATHER_MS: u64 = 50;
+
+/// How long the barrier of an epoch may wait for a packet to go out with. The writer's activity log waits for the answer,
+/// its application does not.
+const BARRIER_LATE_MS: u64 = 5;
+
+/// More waiting writes than this are flushed at once.
+const FLUSH_GATHER_WRITES: u32 = 1024;

@@ -1,8 +1,9 @@
-//! What is remembered of what went wrong, for those who ask later: why there is no connection, and what became of a disk.
+//! What went wrong is noted, and told.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use super::{DiskLost, Troubled};
 use crate::effect::{AdminError, Level};
 use crate::event::{Hindrance, Payload};
 use crate::ids::{Time, VolumeNr};
@@ -14,33 +15,6 @@ use crate::rules::trouble::Trouble;
 use crate::state::{ConnState, DiskState, Role, VolumeState};
 use crate::status::{DiskTrouble, LinkTrouble};
 use crate::volume::Volume;
-
-/// What is in the way of the connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Troubled {
-    kind: Trouble,
-    text: String,
-    since: Time,
-}
-
-/// What became of a disk.
-#[derive(Debug, Clone)]
-pub(crate) struct DiskLost {
-    what: Option<Lost>,
-    /// Why an attach was refused since then, though nothing is wrong with the disk. Goes with the next attach that is not.
-    older: Option<String>,
-    since: Time,
-}
-
-impl DiskLost {
-    fn new(what: Lost, since: Time) -> DiskLost {
-        DiskLost {
-            what: Some(what),
-            older: None,
-            since,
-        }
-    }
-}
 
 impl<P: Payload> Resource<P> {
     /// Remembers why there is no connection, unless more is known already.
@@ -235,13 +209,5 @@ impl<P: Payload> Resource<P> {
             want_kib: volume.peer.resync.pace.want_kib(),
             rate_kib: volume.peer.resync.course.recent_kib(now, left),
         })
-    }
-}
-
-impl<P> Volume<P> {
-    /// Its disk is as `create-md` made it.
-    fn is_fresh(&self) -> bool {
-        let ids = self.disk.get().map(|disk| disk.record.ids());
-        ids.is_some_and(|ids| ids.current & !1 == crate::generation::JUST_CREATED)
     }
 }

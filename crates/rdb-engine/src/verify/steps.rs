@@ -1,0 +1,109 @@
+//! What both sides of a verify do.
+
+use alloc::format;
+
+use super::Verify;
+use crate::Bug;
+use crate::effect::Level;
+use crate::event::{ConnTimer, Payload};
+use crate::ids::VolumeNr;
+use crate::range_locks::Holder;
+use crate::resource::Resource;
+use crate::state::{Change, ConnState};
+
+impl<P: Payload> Resource<P> {
+    /// The result of a block, which is the same on both sides.
+    pub(super) fn verify_block_done(
+        &mut self,
+        nr: VolumeNr,
+        (sector, end): (u64, u64),
+        equal: bool,
+    ) {
+        let now = self.now;
+        let verify = &mut self.volume_mut(nr).peer.verify;
+        verify.open.remove(&sector);
+        verify.walk.settle(end - sector);
+        verify.left = verify.left.saturating_sub(1);
+        verify.course.mark(now, verify.left);
+        if equal {
+            self.tell_of_difference(nr);
+            return;
+        }
+        if let Some((first, _)) = verify.differs.filter(|&(_, last)| last == sector) {
+            verify.differs = Some((first, end));
+        } else {
+            self.tell_of_difference(nr);
+            self.volume_mut(nr).peer.verify.differs = Some((sector, end));
+        }
+        if !self.planted(Bug::VerifyUnmarked) {
+            self.set_out_of_sync(nr, sector, end - sector);
+        }
+    }
+
+    fn tell_of_difference(&mut self, nr: VolumeNr) {
+        if let Some((first, end)) = self.volume_mut(nr).peer.verify.differs.take() {
+            let text = format!("Out of sync: start={first}, size={} (sectors)", end - first);
+            self.log_volume(Level::Error, nr, text);
+        }
+    }
+
+    /// The end, after the last result or because the driver says so.
+    pub(crate) fn verify_finish(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let verifies = |conn| matches!(conn, ConnState::VerifyS | ConnState::VerifyT);
+        if !(self.volumes.get(&nr)).is_some_and(|volume| verifies(volume.state.conn)) {
+            return;
+        }
+        self.tell_of_difference(nr);
+        let volume = self.volume(nr);
+        let verify = &volume.peer.verify;
+        let done = verify.course.total() - verify.left;
+        let text = format!("Online verify done {}", verify.course.summary(now, done));
+        let (found, skipped) = (volume.bits_set(), verify.skipped);
+        self.log_volume(Level::Info, nr, text);
+        if skipped > 0 {
+            let text = format!("Online verify: the peer has not served {skipped} blocks");
+            self.log_volume(Level::Warn, nr, text);
+        }
+        if found > 0 {
+            let text = format!("Online verify found {found} 4k block out of sync!");
+            self.log_volume(Level::Error, nr, text);
+        }
+        let disk = self.disk_at_the_end(nr);
+        self.fact(nr, Change::conn(ConnState::Connected).and_disk(disk));
+    }
+
+    /// The state is VerifyS or VerifyT no more: nothing of the verify is waited for.
+    pub(crate) fn verify_over(&mut self, nr: VolumeNr) {
+        self.tell_of_difference(nr);
+        let volume = self.volume_mut(nr);
+        let verify = &mut volume.peer.verify;
+        let next_start = match (verify.begun, verify.left) {
+            (false, _) => verify.next_start,
+            (true, 0) => 0,
+            (true, _) => verify.reached(),
+        };
+        let asked = core::mem::take(&mut verify.asked);
+        let unfinished = verify.begun && verify.left > 0;
+        let fresh = Verify {
+            next_start,
+            asked,
+            ..Verify::default()
+        };
+        let last = core::mem::replace(verify, fresh);
+        for (sector, _) in last.answered.iter() {
+            if volume.held.holder_at(sector) == Some(Holder::Verify) {
+                volume.held.remove(sector);
+            }
+            volume.peer.answered();
+        }
+        if last.drives {
+            self.clear_conn_timer(ConnTimer::ResyncStep(nr));
+        }
+        if unfinished {
+            let text = format!("Online Verify reached sector {next_start}");
+            self.log_volume(Level::Info, nr, text);
+        }
+        self.retry_blocked(nr);
+    }
+}
