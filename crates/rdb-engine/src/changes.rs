@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
+use crate::follow::Follow;
 use crate::generation::same;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
@@ -174,7 +175,7 @@ impl<P: Payload> Resource<P> {
             old,
             new,
         });
-        self.after.push_back((nr, old, new));
+        self.after.push_back(Follow::Changed(nr, old, new));
     }
 
     /// What the record of the disk says of the state from now on.
@@ -238,11 +239,17 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// Runs the consequences of the state changes so far, in order.
+    /// Runs what is to follow from what has happened so far, in order.
     pub(crate) fn run_after(&mut self) {
-        while let Some((nr, old, new)) = self.after.pop_front() {
-            if self.volumes.contains_key(&nr) {
-                self.after_change(nr, old, new);
+        while let Some(follow) = self.after.pop_front() {
+            if !self.volumes.contains_key(&follow.volume()) {
+                continue;
+            }
+            match follow {
+                Follow::Changed(nr, old, new) => self.after_change(nr, old, new),
+                Follow::Promoted { nr, forced } => self.promoted(nr, forced),
+                Follow::Demoted(nr) => self.demoted(nr),
+                Follow::RetryWaiting(nr) => self.retry_waiting(nr),
             }
         }
     }

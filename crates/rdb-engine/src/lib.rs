@@ -23,6 +23,7 @@ mod copies;
 mod disk;
 mod effect;
 mod event;
+mod follow;
 pub mod generation;
 mod handshake;
 mod ids;

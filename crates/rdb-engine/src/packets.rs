@@ -8,6 +8,7 @@ use crate::answers::AckKind;
 use crate::bounds::METADATA_MAX;
 use crate::effect::Level;
 use crate::event::Payload;
+use crate::follow::Follow;
 use crate::ids::VolumeNr;
 use crate::peer_reads::Purpose;
 use crate::peer_request::MirrorKind;
@@ -277,8 +278,7 @@ impl<P: Payload> Resource<P> {
         let change = Change::conn(ConnState::StartingSyncT);
         self.decide_state_change(nr, Request::InvalidateRemote, change);
         self.volume_mut(nr).peer.wants_us_as_target = false;
-        self.run_after(); // a full sync holds them on
-        self.retry_waiting(nr);
+        self.after.push_back(Follow::RetryWaiting(nr)); // (a full sync holds them on)
         true
     }
 

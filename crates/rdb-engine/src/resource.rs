@@ -13,11 +13,11 @@ use crate::disk::Disk;
 use crate::disk::io::Io;
 use crate::effect::{Cause, ConnEffect, Effect, Level};
 use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
+use crate::follow::Follow;
 use crate::ids::{ConnId, RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
 use crate::planted::{Bug, Planted};
-use crate::state::VolumeState;
 use crate::volume::Volume;
 use crate::write::AppRequest;
 
@@ -53,8 +53,8 @@ pub struct Resource<P> {
     pub(crate) request_generation: u32,
     /// Mirrored writes.
     pub(crate) peer_writes: Slab<PeerWrite<P>>,
-    /// State changes whose consequences are still to come.
-    pub(crate) after: VecDeque<(VolumeNr, VolumeState, VolumeState)>,
+    /// What is still to follow from what has happened.
+    pub(crate) after: VecDeque<Follow>,
     /// Packets and requests that were refused as what no right peer sends.
     pub(crate) refused: u64,
     pub(crate) planted: Planted,
@@ -195,6 +195,7 @@ impl<P: Payload> Resource<P> {
                 more |= self.poll_wanted_as_target(nr);
                 self.poll_source_end(nr);
                 more |= self.poll_attach(nr);
+                self.run_after(); // marks that go are written before the superblock that takes their name away
                 self.md_sync_if_dirty(nr);
             }
             // (A volume that comes later may have changed what is known of an earlier one, as by leaving the connection.)

@@ -4,6 +4,7 @@ use super::{Asked, Stage};
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
+use crate::follow::Follow;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
@@ -52,7 +53,7 @@ impl<P: Payload> Resource<P> {
                 self.wait_for_resync(nr, force);
             }
             Asked::Done(Ok(2)) => self.admin_done(Ok(())),
-            Asked::Done(Ok(_)) => self.promoted(nr, forced),
+            Asked::Done(Ok(_)) => self.promote(nr, forced),
             Asked::Done(Err(StateError::NoUpToDateDisk))
                 if force
                     && !forced
@@ -110,7 +111,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn promoted(&mut self, nr: VolumeNr, forced: bool) {
+    fn promote(&mut self, nr: VolumeNr, forced: bool) {
         if forced {
             self.log_volume(
                 Level::Warn,
@@ -123,7 +124,12 @@ impl<P: Payload> Resource<P> {
             // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.record.flush_before();
         }
-        self.run_after();
+        self.set_stage(Stage::Durable);
+        self.after.push_back(Follow::Promoted { nr, forced });
+    }
+
+    /// What has followed from the new role has followed.
+    pub(crate) fn promoted(&mut self, nr: VolumeNr, forced: bool) {
         let volume = self.volume(nr);
         let state = volume.state;
         let lonely = volume.is_without_peer();
@@ -136,7 +142,6 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).exposed_uuid = peer.ids.current;
         }
         let Some(disk) = self.volume(nr).disk.get() else {
-            self.set_stage(Stage::Durable);
             self.admin_ready(Stage::Durable);
             self.step_admin();
             return;
@@ -152,7 +157,6 @@ impl<P: Payload> Resource<P> {
         let current = ids.current;
         self.volume_mut(nr).exposed_uuid = current;
         // The mark that this disk is a Primary's is durable before the first write (I2).
-        self.set_stage(Stage::Durable);
         let then = self.then_admin();
         self.md(nr, MdKind::SUPERBLOCK, then);
     }
@@ -225,7 +229,12 @@ impl<P: Payload> Resource<P> {
             }
             Ok(_) => {}
         }
-        self.run_after(); // what must be written before the mark goes is queued first
+        self.set_stage(Stage::Durable);
+        self.after.push_back(Follow::Demoted(nr));
+    }
+
+    /// What has followed from the role's end has followed: what must be written before the mark goes is queued.
+    pub(crate) fn demoted(&mut self, nr: VolumeNr) {
         self.emit(Effect::Device {
             volume: nr,
             device: None,
@@ -233,7 +242,6 @@ impl<P: Payload> Resource<P> {
         if self.is_up() && self.volume(nr).state.conn >= ConnState::WFReportParams {
             self.send_state(nr);
         }
-        self.set_stage(Stage::Durable);
         if self.volume(nr).has_usable_disk() {
             let disk = self.disk_mut(nr);
             let mut ids = disk.record.ids();

@@ -155,8 +155,6 @@ impl<P: Payload> Resource<P> {
         let left = volume.bits_set().saturating_sub(volume.peer.resync.failed);
         if left == 0 || volume.passed_on {
             self.source_finish(nr);
-            // The cleared marks are written before the superblock that takes their name away.
-            self.run_after();
         } else if self.net.log.is_settled(epoch) {
             let text = format!(
                 "the target has ended the resync, and {left} blocks are marked here: connecting anew to sync them"

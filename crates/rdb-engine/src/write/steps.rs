@@ -12,9 +12,10 @@ use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{DiscardKind, Effect, Level};
 use crate::event::{Payload, RequestKind};
+use crate::follow::Follow;
 use crate::ids::{IoTag, RequestKey, SendTag, VolumeNr};
 use crate::resource::Resource;
-use crate::state::{self, ConnState, DiskState, VolumeState};
+use crate::state::{self, ConnState, DiskState};
 
 impl<P: Payload> Resource<P> {
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
@@ -49,8 +50,9 @@ impl<P: Payload> Resource<P> {
         let local = self.volume(nr).has_usable_disk();
         let up = self.is_up();
         let replicate = up && state::should_replicate(state);
-        let untold = |(of, old, new): &(VolumeNr, VolumeState, VolumeState)| {
-            *of == nr && old.disk > DiskState::Failed && new.disk <= DiskState::Failed
+        let untold = |follow: &Follow| {
+            matches!(*follow, Follow::Changed(of, old, new)
+                if of == nr && old.disk > DiskState::Failed && new.disk <= DiskState::Failed)
         };
         // A peer that has not heard that our disk is lost would not mark what it lacks.
         debug_assert!(
