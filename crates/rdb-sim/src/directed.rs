@@ -43,6 +43,21 @@ enum Incident {
     DiskDiesAtEnd,
     /// A node dies as a resync comes to its end: of that, one node's record may say nothing.
     NodeDiesAtEnd,
+    /// A node without which there is a good copy is struck at some moment of an administrator's order or a resync.
+    StruckAmid,
+}
+
+/// What a node is struck amid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Amid {
+    /// The link was cut, and is mended: the Secondary is the target of a resync.
+    Resync,
+    /// A disk is detached and attached again. The Primary's node has users that read at the peer meanwhile.
+    Attach { primary: bool },
+    /// The Secondary is synced anew.
+    Invalidate,
+    /// The roles change sides in good order.
+    SwitchOver,
 }
 
 impl Plan {
@@ -112,6 +127,10 @@ impl Plan {
                 script.play(Incident::NodeDiesAtEnd, &setup, &mut rng);
             }
         }
+        let mut rng = Rng(mix(seed, 4));
+        if setup.volumes == 1 && rng.one_in(2) {
+            script.play(Incident::StruckAmid, &setup, &mut rng);
+        }
         setup.weather = Weather::power_only();
         Plan {
             seed,
@@ -121,6 +140,26 @@ impl Plan {
             steps: script.steps,
             planted: None,
             crash: None,
+        }
+    }
+}
+
+impl Amid {
+    /// Something that happens meanwhile.
+    fn trigger(self, rng: &mut Rng) -> Trigger {
+        let some = match self {
+            Amid::Resync => [Trigger::Connected, Trigger::NewGeneration],
+            Amid::Attach { .. } => [Trigger::DiskLost, Trigger::Attached],
+            Amid::Invalidate => [Trigger::ResyncBegins, Trigger::ResyncEnds],
+            Amid::SwitchOver => [Trigger::Promoted, Trigger::Promoted],
+        };
+        match rng.below(6) {
+            0 | 1 => rng.pick(&some),
+            2 => Trigger::Superblock,
+            3 => Trigger::Bitmap,
+            4 => rng.pick(&[Trigger::Log, Trigger::BarrierAck]),
+            _ if self == Amid::SwitchOver => Trigger::Superblock,
+            _ => rng.pick(&[Trigger::ResyncBegins, Trigger::ResyncEnds]),
         }
     }
 }
@@ -338,6 +377,7 @@ impl Script {
                 };
                 let ambush = Action::Ambush {
                     resource: 0,
+                    at: None,
                     trigger: Trigger::ResyncEnds,
                     // (The target's end comes first, and the source's disk may be the only good one until it knows.)
                     nth: 2,
@@ -354,6 +394,7 @@ impl Script {
                 self.repair(1 - self.primary, setup);
             }
             Incident::NodeDiesAtEnd => self.die_at_end(pause_us, setup, rng),
+            Incident::StruckAmid => self.strike_amid(pause_us, setup, rng),
             Incident::Invalidate => {
                 let order = if rng.one_in(2) {
                     (1 - self.primary, Order::Invalidate)
@@ -388,6 +429,7 @@ impl Script {
         };
         let ambush = Action::Ambush {
             resource: 0,
+            at: None,
             trigger: Trigger::ResyncEnds,
             nth,
             late_us: rng.pick(&[0, 0, 100, 400, 2_000, 8_000, 30_000]),
@@ -416,5 +458,100 @@ impl Script {
             self.step(20_000_000, Action::Wait);
         }
         self.work(setup, rng);
+    }
+
+    /// Only at the end of a plan: who is Primary then depends on the moment.
+    fn strike_amid(&mut self, pause_us: u64, setup: &Setup, rng: &mut Rng) {
+        let amid = rng.pick(&[
+            Amid::Resync,
+            Amid::Attach { primary: true },
+            Amid::Attach { primary: false },
+            Amid::Invalidate,
+            Amid::SwitchOver,
+        ]);
+        let secondary = 1 - self.primary;
+        let victim = match amid {
+            Amid::Resync | Amid::Attach { primary: false } | Amid::Invalidate => secondary,
+            Amid::Attach { primary: true } => self.primary,
+            Amid::SwitchOver => rng.below(2) as usize,
+        };
+        let ambush = Action::Ambush {
+            resource: 0,
+            at: Some(rng.below(2) as usize),
+            trigger: amid.trigger(rng),
+            nth: 1 + (rng.below(8) >> rng.below(6)) as u32,
+            late_us: rng.pick(&[0, 0, 100, 400, 2_000, 8_000, 30_000]),
+            strike: Strike::Kill {
+                other: false,
+                down_us: rng.pick(&[100_000, 3_000_000, 25_000_000]),
+            },
+        };
+        let ambush = aimed(ambush, victim, amid, rng);
+        let detach = Order::Detach { force: false };
+        self.step(pause_us, ambush);
+        match amid {
+            Amid::Resync => {
+                self.step(0, Action::Cut(Cut::Clean));
+                self.work(setup, rng);
+                self.step(1_000_000, Action::Heal);
+            }
+            Amid::Attach { .. } => {
+                self.order(victim, 0, setup, detach);
+                self.work(setup, rng);
+                self.order(victim, 1_000_000, setup, Order::Attach);
+            }
+            Amid::Invalidate => self.order(secondary, 0, setup, Order::Invalidate),
+            Amid::SwitchOver => {
+                self.order(self.primary, 0, setup, Order::Demote);
+                self.step(3_000_000, Action::Wait);
+                self.order(secondary, 0, setup, Order::Promote);
+            }
+        }
+        self.work(setup, rng);
+        self.take_over(setup);
+        self.step(20_000_000, Action::Heal);
+        self.work(setup, rng);
+        self.repair(0, setup);
+        self.repair(1, setup);
+        self.step(50_000, Action::Heal);
+    }
+}
+
+/// The ambush with a strike that leaves users a good copy.
+fn aimed(ambush: Action, victim: usize, amid: Amid, rng: &mut Rng) -> Action {
+    let Action::Ambush {
+        resource,
+        at,
+        trigger,
+        nth,
+        late_us,
+        strike: Strike::Kill { down_us, .. },
+    } = ambush
+    else {
+        return ambush;
+    };
+    let other = at != Some(victim);
+    // (Users that read at the peer lose everything with the link.)
+    let kinds = if amid == (Amid::Attach { primary: true }) {
+        2
+    } else {
+        4
+    };
+    let strike = match rng.below(kinds) {
+        0 => Strike::Kill { other, down_us },
+        1 => Strike::PowerCut { other, down_us },
+        2 => Strike::Cut(rng.pick(&[Cut::Ragged, Cut::Silent, Cut::Clean])),
+        _ => Strike::DiskFails {
+            other,
+            meta: rng.one_in(2),
+        },
+    };
+    Action::Ambush {
+        resource,
+        at,
+        trigger,
+        nth,
+        late_us,
+        strike,
     }
 }

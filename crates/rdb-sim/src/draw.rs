@@ -377,6 +377,7 @@ impl Action {
         };
         Action::Ambush {
             resource,
+            at: None,
             trigger,
             nth,
             late_us,

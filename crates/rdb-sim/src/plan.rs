@@ -266,9 +266,10 @@ pub enum Action {
         resource: usize,
         attack: Attack,
     },
-    /// The n-th time that this happens, that is done a little later.
+    /// The n-th time that this happens, at this node if one is named, that is done a little later.
     Ambush {
         resource: usize,
+        at: Option<usize>,
         trigger: Trigger,
         nth: u32,
         late_us: u64,

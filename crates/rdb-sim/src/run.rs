@@ -281,11 +281,13 @@ impl Run<'_> {
             Action::Attack { resource, attack } => self.worlds[resource].attack(attack),
             Action::Ambush {
                 resource,
+                at,
                 trigger,
                 nth,
                 late_us,
                 strike,
             } => self.worlds[resource].ambushes.push(Ambush {
+                at,
                 trigger,
                 left: nth,
                 late_us,
@@ -296,6 +298,12 @@ impl Run<'_> {
 
     /// The pair comes together by itself, if users leave it the time.
     fn settle(&mut self) {
+        // An ambush that has not met what it waits for would strike now.
+        if self.worlds.iter().any(|w| !w.ambushes.is_empty()) {
+            self.worlds.iter_mut().for_each(|w| w.ambushes.clear());
+            self.until(self.worlds[0].now.plus_ms(50));
+            self.worlds.iter_mut().for_each(World::heal);
+        }
         let end = self.worlds[0].now.plus_ms(SETTLE_MS);
         loop {
             let now = self.worlds[0].now;

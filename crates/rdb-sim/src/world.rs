@@ -125,6 +125,8 @@ pub struct World {
 /// Something that is done when something else happens for the n-th time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ambush {
+    /// The node where it has to happen, if that matters.
+    pub(crate) at: Option<usize>,
     pub(crate) trigger: Trigger,
     pub(crate) left: u32,
     pub(crate) late_us: u64,
@@ -605,7 +607,7 @@ impl World {
         }
         let mut due = Vec::new();
         self.ambushes.retain_mut(|ambush| {
-            if ambush.trigger != trigger {
+            if ambush.trigger != trigger || ambush.at.is_some_and(|at| at != node) {
                 return true;
             }
             ambush.left -= 1;
