@@ -301,18 +301,7 @@ impl Script {
                 self.work(setup, rng);
                 self.step(down_us, Action::Wait);
             }
-            Incident::Cut => {
-                let cut = match rng.below(5) {
-                    0 => Cut::Clean,
-                    1 => Cut::Silent,
-                    2 => Cut::HalfOpen(rng.below(2) as usize),
-                    3 => Cut::Socket(rng.below(2) as usize, rng.below(2) as usize),
-                    _ => Cut::Ragged,
-                };
-                self.step(pause_us, Action::Cut(cut));
-                self.work(setup, rng);
-                self.step(rng.pick(&[1_000, 300_000, 20_000_000]), Action::Heal);
-            }
+            Incident::Cut => self.cut(pause_us, setup, rng),
             Incident::DiskDies { primary } => {
                 let node = node(primary, self);
                 for volume in 0..setup.volumes {
@@ -324,75 +313,11 @@ impl Script {
                 self.repair(node, setup);
             }
             Incident::DiskErrs { primary } => {
-                let node = node(primary, self);
-                let fault = match rng.below(4) {
-                    0 => DiskFault::Reads(1 + rng.below(2) as u32),
-                    1 => DiskFault::BadSectors,
-                    2 => DiskFault::Meta(1),
-                    _ => DiskFault::Writes(1 + rng.below(2) as u32),
-                };
-                let volume = rng.below(setup.volumes as u64) as usize;
-                self.fault(pause_us, (node, volume), fault);
-                self.work(setup, rng);
-                self.repair(node, setup);
+                self.disk_errs(node(primary, self), pause_us, setup, rng);
             }
-            Incident::Full { nodes } => {
-                let fault = DiskFault::Full {
-                    room: rng.pick(&[Room::None, Room::Written]),
-                    ms: rng.pick(&[300, 2_000, 8_000, 20_000, 60_000]),
-                };
-                for node in (0..2).filter(|&node| nodes[node]) {
-                    for volume in 0..setup.volumes {
-                        self.fault(pause_us, (node, volume), fault);
-                    }
-                }
-                self.work(setup, rng);
-                self.step(rng.pick(&[100_000, 4_000_000, 30_000_000]), Action::Wait);
-                self.work(setup, rng);
-            }
-            Incident::KeptReads => {
-                let detach = Order::Detach { force: false };
-                self.order(self.primary, pause_us, setup, detach);
-                self.step(1_000_000, Action::Wait);
-                let fault = DiskFault::KeepsReads {
-                    reads: 1 + rng.below(4) as u32,
-                    ms: rng.pick(&[2_000, 20_000, 80_000]),
-                };
-                for volume in 0..setup.volumes {
-                    self.fault(0, (1 - self.primary, volume), fault);
-                }
-                self.work(setup, rng);
-                let pause_us = rng.pick(&[10_000, 500_000, 4_000_000]);
-                self.order(self.primary, pause_us, setup, Order::Attach);
-                self.work(setup, rng);
-            }
-            Incident::DiskDiesAtEnd => {
-                for volume in 0..setup.volumes {
-                    let fault = DiskFault::Slow(rng.pick(&[2, 20]));
-                    self.fault(pause_us, (self.primary, volume), fault);
-                }
-                let strike = Strike::DiskFails {
-                    other: rng.one_in(4),
-                    meta: rng.one_in(2),
-                };
-                let ambush = Action::Ambush {
-                    resource: 0,
-                    at: None,
-                    trigger: Trigger::ResyncEnds,
-                    // (The target's end comes first, and the source's disk may be the only good one until it knows.)
-                    nth: 2,
-                    late_us: rng.pick(&[0, 8_000, 30_000, 80_000]),
-                    strike,
-                };
-                self.step(0, ambush);
-                self.step(pause_us, Action::Cut(Cut::Clean));
-                self.work(setup, rng);
-                self.step(1_000_000, Action::Heal);
-                self.step(20_000_000, Action::Wait);
-                self.work(setup, rng);
-                self.repair(self.primary, setup);
-                self.repair(1 - self.primary, setup);
-            }
+            Incident::Full { nodes } => self.fill_disks(nodes, pause_us, setup, rng),
+            Incident::KeptReads => self.keep_reads(pause_us, setup, rng),
+            Incident::DiskDiesAtEnd => self.lose_disk_at_end(pause_us, setup, rng),
             Incident::NodeDiesAtEnd => self.die_at_end(pause_us, setup, rng),
             Incident::StruckAmid => self.strike_amid(pause_us, setup, rng),
             Incident::Invalidate => {
@@ -408,6 +333,97 @@ impl Script {
         }
         self.work(setup, rng);
         self.step(rng.pick(&[0, 4_000_000]), Action::Settle);
+    }
+
+    /// The link is cut, one way or another, and is whole again some time later.
+    fn cut(&mut self, pause_us: u64, setup: &Setup, rng: &mut Rng) {
+        let cut = match rng.below(5) {
+            0 => Cut::Clean,
+            1 => Cut::Silent,
+            2 => Cut::HalfOpen(rng.below(2) as usize),
+            3 => Cut::Socket(rng.below(2) as usize, rng.below(2) as usize),
+            _ => Cut::Ragged,
+        };
+        self.step(pause_us, Action::Cut(cut));
+        self.work(setup, rng);
+        self.step(rng.pick(&[1_000, 300_000, 20_000_000]), Action::Heal);
+    }
+
+    /// Disks of these nodes are full for a while, under load.
+    fn fill_disks(&mut self, nodes: [bool; 2], pause_us: u64, setup: &Setup, rng: &mut Rng) {
+        let fault = DiskFault::Full {
+            room: rng.pick(&[Room::None, Room::Written]),
+            ms: rng.pick(&[300, 2_000, 8_000, 20_000, 60_000]),
+        };
+        for node in (0..2).filter(|&node| nodes[node]) {
+            for volume in 0..setup.volumes {
+                self.fault(pause_us, (node, volume), fault);
+            }
+        }
+        self.work(setup, rng);
+        self.step(rng.pick(&[100_000, 4_000_000, 30_000_000]), Action::Wait);
+        self.work(setup, rng);
+    }
+
+    /// The Primary works without its disk, over a peer whose disk keeps some reads to itself.
+    fn keep_reads(&mut self, pause_us: u64, setup: &Setup, rng: &mut Rng) {
+        let detach = Order::Detach { force: false };
+        self.order(self.primary, pause_us, setup, detach);
+        self.step(1_000_000, Action::Wait);
+        let fault = DiskFault::KeepsReads {
+            reads: 1 + rng.below(4) as u32,
+            ms: rng.pick(&[2_000, 20_000, 80_000]),
+        };
+        for volume in 0..setup.volumes {
+            self.fault(0, (1 - self.primary, volume), fault);
+        }
+        self.work(setup, rng);
+        let pause_us = rng.pick(&[10_000, 500_000, 4_000_000]);
+        self.order(self.primary, pause_us, setup, Order::Attach);
+        self.work(setup, rng);
+    }
+
+    /// A disk fails about the end of a resync.
+    fn lose_disk_at_end(&mut self, pause_us: u64, setup: &Setup, rng: &mut Rng) {
+        for volume in 0..setup.volumes {
+            let fault = DiskFault::Slow(rng.pick(&[2, 20]));
+            self.fault(pause_us, (self.primary, volume), fault);
+        }
+        let strike = Strike::DiskFails {
+            other: rng.one_in(4),
+            meta: rng.one_in(2),
+        };
+        let ambush = Action::Ambush {
+            resource: 0,
+            at: None,
+            trigger: Trigger::ResyncEnds,
+            // (The target's end comes first, and the source's disk may be the only good one until it knows.)
+            nth: 2,
+            late_us: rng.pick(&[0, 8_000, 30_000, 80_000]),
+            strike,
+        };
+        self.step(0, ambush);
+        self.step(pause_us, Action::Cut(Cut::Clean));
+        self.work(setup, rng);
+        self.step(1_000_000, Action::Heal);
+        self.step(20_000_000, Action::Wait);
+        self.work(setup, rng);
+        self.repair(self.primary, setup);
+        self.repair(1 - self.primary, setup);
+    }
+
+    /// Some I/O of a disk fails.
+    fn disk_errs(&mut self, node: usize, pause_us: u64, setup: &Setup, rng: &mut Rng) {
+        let fault = match rng.below(4) {
+            0 => DiskFault::Reads(1 + rng.below(2) as u32),
+            1 => DiskFault::BadSectors,
+            2 => DiskFault::Meta(1),
+            _ => DiskFault::Writes(1 + rng.below(2) as u32),
+        };
+        let volume = rng.below(setup.volumes as u64) as usize;
+        self.fault(pause_us, (node, volume), fault);
+        self.work(setup, rng);
+        self.repair(node, setup);
     }
 
     /// The Primary is the source of a resync, or its target after its disk was away, and a node dies at the end.

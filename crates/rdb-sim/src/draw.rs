@@ -83,27 +83,7 @@ impl Setup {
             rng.pick(&[10_240, 24_576, 40_960])
         };
         let skip_sync = large || rng.one_in(2);
-        let mut net = NetOptions {
-            protocol,
-            ping_int_s: rng.pick(&[1, 2, 10]) as u32,
-            timeout_ds: rng.pick(&[10, 30, 60]),
-            connect_int_s: rng.pick(&[1, 3, 10]),
-            ko_count: rng.pick(&[0, 2, 7]),
-            max_buffers: rng.pick(&[32, 128, 2048]),
-            max_epoch_size: rng.pick(&[4, 30, 2048]),
-            use_rle: !rng.one_in(4),
-            ..NetOptions::default()
-        };
-        if rng.one_in(6) {
-            use SplitBrainPolicy as P;
-            net.after_sb_0pri = rng.pick(&[
-                P::DiscardZeroChanges,
-                P::DiscardLeastChanges,
-                P::DiscardYoungerPrimary,
-                P::DiscardOlderPrimary,
-            ]);
-            net.after_sb_1pri = rng.pick(&[P::Disconnect, P::DiscardSecondary, P::Consensus]);
-        }
+        let net = draw_net(protocol, rng);
         let disk = DiskOptions {
             on_io_error: if rng.one_in(4) {
                 OnIoError::PassOn
@@ -167,6 +147,31 @@ impl Setup {
             _ => {}
         }
     }
+}
+
+fn draw_net(protocol: Protocol, rng: &mut Rng) -> NetOptions {
+    let mut net = NetOptions {
+        protocol,
+        ping_int_s: rng.pick(&[1, 2, 10]) as u32,
+        timeout_ds: rng.pick(&[10, 30, 60]),
+        connect_int_s: rng.pick(&[1, 3, 10]),
+        ko_count: rng.pick(&[0, 2, 7]),
+        max_buffers: rng.pick(&[32, 128, 2048]),
+        max_epoch_size: rng.pick(&[4, 30, 2048]),
+        use_rle: !rng.one_in(4),
+        ..NetOptions::default()
+    };
+    if rng.one_in(6) {
+        use SplitBrainPolicy as P;
+        net.after_sb_0pri = rng.pick(&[
+            P::DiscardZeroChanges,
+            P::DiscardLeastChanges,
+            P::DiscardYoungerPrimary,
+            P::DiscardOlderPrimary,
+        ]);
+        net.after_sb_1pri = rng.pick(&[P::Disconnect, P::DiscardSecondary, P::Consensus]);
+    }
+    net
 }
 
 impl Weather {

@@ -191,6 +191,7 @@ impl Op {
     ///
     /// # Panics
     /// If it lies where it must not, or asks nothing of a disk.
+    #[expect(clippy::too_many_lines, reason = "a table: one arm an effect")]
     pub(crate) fn of(effect: Effect<Data>, disks: &[Disk]) -> (IoTag, Op) {
         match effect {
             Effect::Read {

@@ -7,6 +7,7 @@ use rdb_engine::Time;
 
 use crate::coverage::Coverage;
 use crate::crash::Then;
+use crate::disk::Disk;
 use crate::job::Job;
 use crate::net::Link;
 use crate::plan::{Action, Cut, DiskFault, Plan, Setup, Step, Strike};
@@ -168,6 +169,7 @@ impl Run<'_> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one arm an action")]
     fn step(&mut self, step: &Step) {
         let weather = self.plan.setup.weather;
         let mut rng = Rng(step.sub);
@@ -212,30 +214,8 @@ impl Run<'_> {
                 fault,
             } => {
                 let world = &mut self.worlds[resource];
-                let now = world.now;
                 let disk = &mut world.nodes[node].disks[volume];
-                match fault {
-                    DiskFault::Reads(n) => disk.fail_reads += n,
-                    DiskFault::Writes(n) => disk.fail_writes += n,
-                    DiskFault::Meta(n) => disk.fail_meta += n,
-                    DiskFault::BadSectors => {
-                        let first = rng.below(disk.data_sectors / 8) * 8;
-                        let first = if rng.one_in(2) { first % 256 } else { first };
-                        disk.bad_sectors = first..first + 8 * (1 + rng.below(4));
-                    }
-                    DiskFault::Slow(times) => disk.slow = times,
-                    DiskFault::Stuck(ms) => disk.stuck_until = now.plus_ms(ms),
-                    DiskFault::KeepsReads { reads, ms } => {
-                        disk.keep_reads = reads;
-                        disk.keeps_until = now.plus_ms(ms);
-                    }
-                    DiskFault::Dead => disk.dead = true,
-                    DiskFault::Full { room, ms } => {
-                        disk.room = room;
-                        disk.full_until = now.plus_ms(ms);
-                    }
-                    DiskFault::Misdirected { meta } => disk.misdirect = Some(meta),
-                }
+                break_disk(disk, fault, world.now, &mut rng);
             }
             Action::RepairDisks { node } => {
                 self.worlds
@@ -388,6 +368,31 @@ impl Run<'_> {
             };
             world.later(at, job);
         }
+    }
+}
+
+fn break_disk(disk: &mut Disk, fault: DiskFault, now: Time, rng: &mut Rng) {
+    match fault {
+        DiskFault::Reads(n) => disk.fail_reads += n,
+        DiskFault::Writes(n) => disk.fail_writes += n,
+        DiskFault::Meta(n) => disk.fail_meta += n,
+        DiskFault::BadSectors => {
+            let first = rng.below(disk.data_sectors / 8) * 8;
+            let first = if rng.one_in(2) { first % 256 } else { first };
+            disk.bad_sectors = first..first + 8 * (1 + rng.below(4));
+        }
+        DiskFault::Slow(times) => disk.slow = times,
+        DiskFault::Stuck(ms) => disk.stuck_until = now.plus_ms(ms),
+        DiskFault::KeepsReads { reads, ms } => {
+            disk.keep_reads = reads;
+            disk.keeps_until = now.plus_ms(ms);
+        }
+        DiskFault::Dead => disk.dead = true,
+        DiskFault::Full { room, ms } => {
+            disk.room = room;
+            disk.full_until = now.plus_ms(ms);
+        }
+        DiskFault::Misdirected { meta } => disk.misdirect = Some(meta),
     }
 }
 

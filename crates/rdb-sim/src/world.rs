@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
-use rdb_engine::{ConnEffect, ConnEvent, ConnId, Effect, Event, Time, Timer, VolumeNr};
+use rdb_engine::{Cause, ConnEffect, ConnEvent, ConnId, Effect, Event, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
 use crate::coverage::Coverage;
@@ -351,29 +351,7 @@ impl World {
             Effect::ClearTimer { timer } => {
                 self.nodes[i].timers.remove(&timer);
             }
-            Effect::Log { text, cause, .. } => {
-                self.nodes[i].always_said += usize::from(cause == rdb_engine::Cause::Own);
-                self.coverage.log_line(&text);
-                if text.starts_with("new current UUID") {
-                    self.meets(i, Trigger::NewGeneration);
-                }
-                self.tell(i, || text.clone());
-                assert!(
-                    !text.contains("impossible state change"),
-                    "{}: {text}",
-                    self.nodes[i].name
-                );
-                // Nothing but a cable or an impostor spoils data: both nodes know which digest they carry.
-                assert!(
-                    !text.contains("Digest integrity check FAILED")
-                        || !self.judging
-                        || self.wires.spoils > 0
-                        || self.sieges > 0,
-                    "{}: {text}",
-                    self.nodes[i].name
-                );
-                self.nodes[i].log.push(text);
-            }
+            Effect::Log { text, cause, .. } => self.log(i, text, cause),
             Effect::StateChanged { old, new, volume } => {
                 self.tell(i, || format!("{volume} {new}"));
                 self.nodes[i].note(|| format!("state {}", new.conn));
@@ -385,6 +363,30 @@ impl World {
                 }
             }
         }
+    }
+
+    fn log(&mut self, i: usize, text: String, cause: Cause) {
+        self.nodes[i].always_said += usize::from(cause == Cause::Own);
+        self.coverage.log_line(&text);
+        if text.starts_with("new current UUID") {
+            self.meets(i, Trigger::NewGeneration);
+        }
+        self.tell(i, || text.clone());
+        assert!(
+            !text.contains("impossible state change"),
+            "{}: {text}",
+            self.nodes[i].name
+        );
+        // Nothing but a cable or an impostor spoils data: both nodes know which digest they carry.
+        assert!(
+            !text.contains("Digest integrity check FAILED")
+                || !self.judging
+                || self.wires.spoils > 0
+                || self.sieges > 0,
+            "{}: {text}",
+            self.nodes[i].name
+        );
+        self.nodes[i].log.push(text);
     }
 
     fn apply_io(&mut self, i: usize, effect: Effect<Data>) {

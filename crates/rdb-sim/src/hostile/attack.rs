@@ -109,7 +109,7 @@ impl Attack {
 impl World {
     /// An impostor takes the place of the peer, if the link can carry him.
     pub(crate) fn attack(&mut self, plan: Attack) {
-        let (victim, true_peer) = (plan.node, 1 - plan.node);
+        let victim = plan.node;
         let node = &self.nodes[victim];
         let whole = !self.silent && self.wires.dead == [false; 2];
         let hijacks = plan.hijack && node.connected && node.wire.version.is_agreed();
@@ -141,18 +141,7 @@ impl World {
         let stubborn = protected.iter().all(|&p| p) && rng.one_in(2);
         let mut plan = plan;
         if stubborn {
-            plan.malice = 60;
-            plan.gap_us = rng.pick(&[10, 5_000, 30_000]);
-            plan.lasts_us = 60_000_000;
-            plan.reading = Reading::All;
-            plan.knows_secret = true;
-            plan.hijack &= rng.one_in(3);
-            foe.orders_syncs = rng.one_in(4) && sizes.iter().all(|&s| s <= ORDERED_SECTORS_MAX);
-            foe.as_target = !foe.orders_syncs;
-            self.coverage.hit(match foe.orders_syncs {
-                true => "attack: full syncs that never begin",
-                false => "attack: the same again and again",
-            });
+            self.harden(&mut plan, &mut foe, &sizes, &mut rng);
         }
         if foe.orders_syncs {
             // Data are given up by such an order, where it is carried out.
@@ -178,7 +167,28 @@ impl World {
         }));
         self.sieges += 1;
         self.pairing = None;
-        // The true peer is cut off, and what it has sent may still arrive.
+        self.take_the_place(victim, plan.hijack);
+    }
+
+    /// One who does the same again and again, for long, to a node whose disks are all protected.
+    fn harden(&mut self, plan: &mut Attack, foe: &mut Foe, sizes: &[u64], rng: &mut Rng) {
+        plan.malice = 60;
+        plan.gap_us = rng.pick(&[10, 5_000, 30_000]);
+        plan.lasts_us = 60_000_000;
+        plan.reading = Reading::All;
+        plan.knows_secret = true;
+        plan.hijack &= rng.one_in(3);
+        foe.orders_syncs = rng.one_in(4) && sizes.iter().all(|&s| s <= ORDERED_SECTORS_MAX);
+        foe.as_target = !foe.orders_syncs;
+        self.coverage.hit(match foe.orders_syncs {
+            true => "attack: full syncs that never begin",
+            false => "attack: the same again and again",
+        });
+    }
+
+    /// The true peer is cut off, and what it has sent may still arrive.
+    fn take_the_place(&mut self, victim: usize, hijack: bool) {
+        let true_peer = 1 - victim;
         let on_its_way = std::mem::take(&mut self.net[victim]);
         self.net[victim].iter_mut().for_each(|s| s.broken = true);
         if self.paired_due[true_peer].take().is_some() {
@@ -188,7 +198,7 @@ impl World {
             self.lose(true_peer, Socket::Data, 104);
         }
         self.net[true_peer] = Default::default();
-        if plan.hijack {
+        if hijack {
             self.net[victim] = on_its_way;
         } else {
             if self.paired_due[victim].take().is_some() {

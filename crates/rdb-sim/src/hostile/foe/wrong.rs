@@ -4,7 +4,7 @@ use rdb_engine::state::{Change, ConnState, DiskState, Role};
 use replica_proto::{
     AfterSb, AlgorithmName, BarrierNr, BlockAck, BlockDesc, BlockId, BlockRequest, Command,
     ConnFlags, ConnectionFeatures, DataHeader, DdsFlags, Digest, DpFlags, Features, Packet,
-    ProtocolParams, StateChange, StateWord, WireProtocol,
+    ProtocolParams, Sizes, StateChange, StateWord, SyncParam, WireProtocol,
 };
 
 use super::Foe;
@@ -78,6 +78,7 @@ impl Foe {
         say
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one arm a packet")]
     fn say(&mut self, command: Command, volume: u16, draw: &mut dyn Draw) -> Say {
         let size = self.volumes.get(usize::from(volume)).map_or(0, |v| v.size);
         let (sector, bytes) = (sector(size, draw), bytes(draw));
@@ -126,29 +127,8 @@ impl Foe {
             }
             Command::Protocol => Packet::Protocol(self.any_protocol(draw)),
             Command::ProtocolUpdate => Packet::ProtocolUpdate(self.any_protocol(draw)),
-            Command::SyncParam | Command::SyncParam89 => {
-                let mut params = self.sync_param();
-                params.resync_rate = number(draw) as u32;
-                params.c_plan_ahead = number(draw) as u32;
-                params.c_delay_target = number(draw) as u32;
-                params.c_fill_target = number(draw) as u32;
-                params.c_max_rate = number(draw) as u32;
-                Packet::SyncParam(params)
-            }
-            Command::Sizes => {
-                let mut sizes = self.sizes(volume);
-                let near = [size, size / 2, size + 8, size.wrapping_sub(8), 0];
-                let one = |draw: &mut dyn Draw| match draw.below(6) {
-                    5 => number(draw),
-                    n => near[n as usize],
-                };
-                sizes.d_size = one(draw);
-                sizes.u_size = if draw.one_in(2) { 0 } else { one(draw) };
-                sizes.c_size = one(draw);
-                sizes.max_bio_size = number(draw) as u32;
-                sizes.dds_flags = DdsFlags::from_bits_retain(draw.below(8) as u16);
-                Packet::Sizes(sizes)
-            }
+            Command::SyncParam | Command::SyncParam89 => Packet::SyncParam(self.any_pace(draw)),
+            Command::Sizes => Packet::Sizes(self.any_sizes(volume, draw)),
             Command::Uuids => Packet::Uuids(self.uuids(volume, draw)),
             Command::State => Packet::State(self.any_state(volume, draw)),
             Command::SyncUuid => Packet::SyncUuid(number(draw)),
@@ -209,6 +189,32 @@ impl Foe {
             },
         };
         Say::of(volume, packet)
+    }
+
+    fn any_pace(&self, draw: &mut dyn Draw) -> SyncParam {
+        let mut params = self.sync_param();
+        params.resync_rate = number(draw) as u32;
+        params.c_plan_ahead = number(draw) as u32;
+        params.c_delay_target = number(draw) as u32;
+        params.c_fill_target = number(draw) as u32;
+        params.c_max_rate = number(draw) as u32;
+        params
+    }
+
+    fn any_sizes(&self, volume: u16, draw: &mut dyn Draw) -> Sizes {
+        let mut sizes = self.sizes(volume);
+        let size = sizes.d_size;
+        let near = [size, size / 2, size + 8, size.wrapping_sub(8), 0];
+        let one = |draw: &mut dyn Draw| match draw.below(6) {
+            5 => number(draw),
+            n => near[n as usize],
+        };
+        sizes.d_size = one(draw);
+        sizes.u_size = if draw.one_in(2) { 0 } else { one(draw) };
+        sizes.c_size = one(draw);
+        sizes.max_bio_size = number(draw) as u32;
+        sizes.dds_flags = DdsFlags::from_bits_retain(draw.below(8) as u16);
+        sizes
     }
 
     fn bulk(&self, volume: u16, packet: Packet, draw: &mut dyn Draw) -> Say {
