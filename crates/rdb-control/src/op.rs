@@ -485,6 +485,7 @@ mod tests {
         assert_eq!(op, Op::WaitConnect { minor, times });
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one row an operation")]
     fn every_op() -> Vec<Op> {
         let resource = || "r0".to_owned();
         let minor = 0;

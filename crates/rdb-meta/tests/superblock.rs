@@ -83,6 +83,7 @@ fn t15_magic_is_looked_at_before_anything_else() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn fields_that_contradict_are_errors_of_their_row() {
     type Change = fn(&mut Superblock);
     let check = |kind, change: Change| {

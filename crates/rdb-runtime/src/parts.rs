@@ -167,6 +167,7 @@ impl<E: Engine> Parts<E> {
         self.effects = effects;
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one arm an effect")]
     fn apply(&mut self, effect: Effect<Buf>) {
         let io = &mut self.io;
         match effect {

@@ -5,6 +5,7 @@ use Role::*;
 use alloc::string::ToString;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn worked_values_of_the_spec() {
     for (role, peer, conn, disk, pdsk, word) in [
         (

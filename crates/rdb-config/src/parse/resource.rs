@@ -239,6 +239,7 @@ impl Parser {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one arm a word")]
     fn resource_item(&mut self, token: &Token, draft: &mut Draft) -> Step<()> {
         let word = if token.kind == Kind::Word {
             token.text.as_str()

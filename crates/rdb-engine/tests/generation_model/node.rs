@@ -180,6 +180,7 @@ impl Step<'_> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one arm an act")]
     fn act(&mut self, n: usize, act: Act, new: VolumeState) {
         let rules = self.rules[n];
         match act {

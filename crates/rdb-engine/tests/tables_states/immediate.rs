@@ -8,6 +8,7 @@ use rdb_engine::state::{
 use crate::universe::{all_records, record};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_row_of_the_immediate_effects_has_its_trigger() {
     for (rows, from, to, effects) in [
         (

@@ -181,6 +181,7 @@ fn s15_split_brain_and_manual_recovery() {
 
 /// S16: A wrote 2 blocks and B 3; `+1` A's data stays, `-1` B's, `0` no agreement, on A and on B.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn s16_split_brain_and_automatic_policies() {
     let (a, b) = split();
     let (s, p) = (false, true);

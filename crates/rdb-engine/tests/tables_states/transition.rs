@@ -61,6 +61,7 @@ fn a_missing_disk_cannot_fail() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_row_of_the_validity_table_refuses_its_state() {
     let two = Context {
         two_primaries: true,
@@ -155,6 +156,7 @@ fn every_row_of_the_validity_table_refuses_its_state() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_row_of_the_soft_transition_table_refuses_its_move() {
     let sent = Context {
         state_sent: true,

@@ -150,6 +150,7 @@ pub(crate) fn run_dir_arg() -> Arg {
         .help("Directory of the control socket and the status file")
 }
 
+#[expect(clippy::too_many_lines, reason = "a table: one arm a flag")]
 fn flag_args(flag: Flag) -> Vec<Arg> {
     match flag {
         Flag::Force => vec![switch("force", "Do it without asking or waiting").short('f')],
