@@ -78,7 +78,9 @@ impl<P: Payload> Resource<P> {
             Act::ExposePeers => self.expose_peers_generation(nr),
             Act::ExposeMovedOn => {
                 let volume = self.volume_mut(nr);
-                volume.exposed_uuid = volume.peer.moved_on.unwrap_or(volume.exposed_uuid);
+                if let Some(generation) = volume.peer.moved_on {
+                    volume.exposed.show(generation);
+                }
             }
             Act::RememberOpenSource => self.volume_mut(nr).peer.source_open = true,
             Act::AwaitRecordOfLoss => self.await_record_of_loss(nr),
@@ -121,7 +123,7 @@ impl<P: Payload> Resource<P> {
         if let Some(disk) = volume.disk.get_mut() {
             disk.record.forget_crash();
         }
-        volume.left_behind = 0;
+        volume.exposed.caught_up();
         volume.peer.source_open = false;
         if let Some(peer) = &mut volume.peer.ids {
             peer.flags &= !PeerIds::FLAG_CRASHED_PRIMARY;
@@ -140,9 +142,9 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let own = volume.disk.get().map(|disk| disk.record.ids().current);
-        volume.exposed_uuid = peer.ids.current;
+        volume.exposed.show(peer.ids.current);
         if own.is_none_or(|own| !same(own, peer.ids.current)) {
-            volume.left_behind = 0;
+            volume.exposed.caught_up();
         }
     }
 

@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::follow::Follow;
-use crate::generation::same;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::packets::Past;
@@ -33,8 +32,8 @@ impl<P: Payload> Resource<P> {
             verify_alg_set: self.net.comparison.has_verify(),
             agreed_version: self.net.wire.version.0,
             state_sent: self.net.link.is_exchanging(),
-            exposed_uuid_matches_disk: same(volume.exposed_uuid, disk_uuid)
-                && (volume.left_behind == 0 || !same(volume.left_behind, disk_uuid)),
+            exposed_uuid_matches_disk: volume.exposed.is(disk_uuid)
+                && !volume.exposed.is_left_behind(disk_uuid),
             negotiated: volume
                 .peer
                 .negotiated
@@ -203,7 +202,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         if let Some(disk) = volume.disk.get_mut() {
             if effects.contains(Now::EXPOSE_DISK) {
-                volume.exposed_uuid = disk.record.ids().current;
+                volume.exposed.show(disk.record.ids().current);
             }
             if effects.contains(Now::CONNECTED) && disk.resume_log() {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");

@@ -52,8 +52,7 @@ impl<P: Payload> Resource<P> {
                 self.set_in_sync(nr, sector, end - sector);
             }
             if ok && copies.here != Here::Done {
-                let volume = self.volume_mut(nr);
-                volume.left_behind = volume.exposed_uuid;
+                self.volume_mut(nr).exposed.leave_behind();
             }
             if in_open_epoch {
                 self.close_epoch();
@@ -84,7 +83,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn await_record_of_loss(&mut self, nr: VolumeNr) {
         self.await_record(nr);
         let volume = self.volume_mut(nr);
-        volume.lost_beside = volume.peer.loss_unrecorded.unwrap_or(0);
+        volume.exposed.lose_disk_beside(volume.peer.loss_unrecorded);
         let timeout_ds = self.net.options.as_ref().map_or(60, |o| o.timeout_ds);
         self.set_conn_timer(
             ConnTimer::LossUnrecorded(nr),

@@ -23,6 +23,7 @@ mod copies;
 mod disk;
 mod effect;
 mod event;
+mod exposed;
 mod follow;
 pub mod generation;
 mod handshake;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::disk::slot::DiskSlot;
 use crate::disk::space::Space;
 use crate::disk::{Disk, Remembered};
+use crate::exposed::Exposed;
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
@@ -31,14 +32,8 @@ pub(crate) struct Volume<P> {
     pub(crate) detaching: bool,
     /// A forced promotion has made it UpToDate from this, at this time.
     pub(crate) forced: Option<(DiskState, Time)>,
-    /// The generation last exposed to users (`docs/spec/behaviour.md`, section 2.1).
-    pub(crate) exposed_uuid: u64,
-    /// A generation that users have written beyond, on the peer's disk alone: a disk that holds it is not what they
-    /// saw last, though nobody has told us a newer name. 0 if there is none.
-    pub(crate) left_behind: u64,
-    /// The generation of both disks when ours was lost as Primary beside a good one: the peer has begun the next one for that
-    /// reason, whether it has come to tell or not. 0 if there is none; it says nothing once users have seen another.
-    pub(crate) lost_beside: u64,
+    /// What its users have seen last.
+    pub(crate) exposed: Exposed,
     /// What was known of the last disk when it was given up, which may not have come to its record.
     pub(crate) remembered: Option<Remembered>,
     pub(crate) disk: DiskSlot,
@@ -103,9 +98,7 @@ impl<P> Volume<P> {
             disk_lost: None,
             detaching: false,
             forced: None,
-            exposed_uuid: 0,
-            left_behind: 0,
-            lost_beside: 0,
+            exposed: Exposed::default(),
             remembered: None,
             disk: DiskSlot::default(),
             peer: PeerDevice::new(),

@@ -234,7 +234,7 @@ impl<P: Payload> Resource<P> {
         ids.rotate_bitmap(0);
         ids.new_current(random, is_primary);
         disk.record.set_ids(ids);
-        self.volume_mut(nr).exposed_uuid = ids.current;
+        self.volume_mut(nr).exposed.show(ids.current);
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.set_stage(Stage::Durable);
         if clear_bitmap {

@@ -139,7 +139,7 @@ impl<P: Payload> Resource<P> {
             .filter(|_| state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate);
         if let Some(peer) = peer {
             // Users see the peer's data from now on, whatever a disk of ours held when it was last here.
-            self.volume_mut(nr).exposed_uuid = peer.ids.current;
+            self.volume_mut(nr).exposed.show(peer.ids.current);
         }
         let Some(disk) = self.volume(nr).disk.get() else {
             self.admin_ready(Stage::Durable);
@@ -155,7 +155,7 @@ impl<P: Payload> Resource<P> {
         ids.set_primary_bit(true);
         disk.record.set_ids(ids);
         let current = ids.current;
-        self.volume_mut(nr).exposed_uuid = current;
+        self.volume_mut(nr).exposed.show(current);
         // The mark that this disk is a Primary's is durable before the first write (I2).
         let then = self.then_admin();
         self.md(nr, MdKind::SUPERBLOCK, then);

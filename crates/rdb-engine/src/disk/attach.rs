@@ -14,7 +14,6 @@ use crate::disk::reading::{Clean, Reading, Step};
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
-use crate::generation::same;
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
@@ -154,13 +153,13 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn lacks_what_users_saw(&self, nr: VolumeNr, current: u64) -> Option<String> {
         let volume = self.volume(nr);
         let state = volume.state;
-        let (exposed, left_behind) = (volume.exposed_uuid, volume.left_behind);
+        let exposed = volume.exposed.current();
         let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
-        if exposed != 0 && somebody_primary && !same(current, exposed) {
+        if exposed != 0 && somebody_primary && !volume.exposed.is(current) {
             Some(format!(
                 "Can only attach to data with current UUID={exposed:016X}"
             ))
-        } else if state.role == Role::Primary && left_behind != 0 && same(current, left_behind) {
+        } else if state.role == Role::Primary && volume.exposed.is_left_behind(current) {
             Some("the disk lacks writes that only the peer's disk has".into())
         } else {
             None

@@ -29,7 +29,7 @@ impl<P: Payload> Resource<P> {
         };
         let volume = self.volume_mut(nr);
         let state = volume.state;
-        let exposed = volume.exposed_uuid;
+        let exposed = volume.exposed.current();
         volume.peer.ids = Some(peer);
         let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
         let users_are_there = state.role == Role::Primary && state.disk < DiskState::Inconsistent;
@@ -65,7 +65,7 @@ impl<P: Payload> Resource<P> {
             && state.pdsk == DiskState::UpToDate
         {
             // (Users have seen nothing of a copy that is not UpToDate: its name would keep our own disk out.)
-            self.volume_mut(nr).exposed_uuid = uuids.current;
+            self.volume_mut(nr).exposed.show(uuids.current);
             if exposed != uuids.current {
                 let text = format!(
                     "receiver updated UUIDs to effective data uuid: {:016X}",
@@ -95,9 +95,7 @@ impl<P: Payload> Resource<P> {
     /// Primary tells nothing: the mirror of a Primary without a disk has that mark on record, too.)
     fn began_for_our_loss(&self, nr: VolumeNr, uuids: &Uuids) -> bool {
         let volume = self.volume(nr);
-        let exposed = volume.exposed_uuid;
-        let shared = exposed != 0 && same(volume.lost_beside, exposed);
-        shared && same(uuids.bitmap, exposed) && !volume.peer.source_open
+        volume.exposed.was_lost_beside(uuids.bitmap) && !volume.peer.source_open
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.
@@ -151,7 +149,7 @@ impl<P: Payload> Resource<P> {
             );
         }
         let volume = self.volume_mut(nr);
-        volume.exposed_uuid = ids.current;
+        volume.exposed.show(ids.current);
         volume.completions_held += 1;
         let disk = self.disk_mut(nr);
         if !is_primary {

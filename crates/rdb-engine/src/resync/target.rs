@@ -92,7 +92,7 @@ impl<P: Payload> Resource<P> {
         ids.start_target(uuid, is_primary);
         disk.record.set_ids(ids);
         let current = ids.current;
-        self.volume_mut(nr).exposed_uuid = current;
+        self.volume_mut(nr).exposed.show(current);
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
         let bits = self.volume(nr).bits_set();
         self.volume_mut(nr).peer.resync.begin(now, bits);
@@ -495,7 +495,7 @@ impl<P: Payload> Resource<P> {
                 ids.finish_target(&peer.ids, is_primary);
                 disk.record.set_ids(ids);
                 let volume = self.volume_mut(nr);
-                volume.exposed_uuid = ids.current;
+                volume.exposed.show(ids.current);
                 if let Some(peer) = &mut volume.peer.ids {
                     peer.ids = ids;
                 }

@@ -1,0 +1,103 @@
+//! What users of a volume have seen last: the generation whose data they read and wrote, wherever these are
+//! (`docs/spec/behaviour.md`, section 2.1).
+//!
+//! A disk that holds another generation is not shown to them while a node is Primary. Two things that no name tells are remembered
+//! beside it: that users wrote on, at the peer alone, under the name that a disk of ours still has; and that the peer has begun the
+//! next generation because our disk was lost, whether it has come to tell or not.
+
+use crate::generation::same;
+
+/// What users have seen last. A UUID of 0 is none.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Exposed {
+    /// The generation.
+    current: u64,
+    /// Users have written beyond it on the peer's disk alone: one that holds it is not what they saw last.
+    left_behind: u64,
+    /// Both disks had it when ours was lost as Primary beside a good one.
+    lost_beside: u64,
+}
+
+impl Exposed {
+    /// The generation; 0 while users have seen none.
+    pub(crate) fn current(&self) -> u64 {
+        self.current
+    }
+
+    /// Users see this generation from now on.
+    pub(crate) fn show(&mut self, generation: u64) {
+        self.current = generation;
+    }
+
+    /// A write is done that only the peer's disk has.
+    pub(crate) fn leave_behind(&mut self) {
+        self.left_behind = self.current;
+    }
+
+    /// No disk lacks what users have written.
+    pub(crate) fn caught_up(&mut self) {
+        self.left_behind = 0;
+    }
+
+    /// Our disk is lost as Primary, beside the peer's good one, which had this generation too.
+    pub(crate) fn lose_disk_beside(&mut self, shared: Option<u64>) {
+        self.lost_beside = shared.unwrap_or(0);
+    }
+
+    /// Whether these are the data that users saw last.
+    pub(crate) fn is(&self, generation: u64) -> bool {
+        same(self.current, generation)
+    }
+
+    /// Whether a disk that holds this generation lacks what users wrote at the peer.
+    pub(crate) fn is_left_behind(&self, generation: u64) -> bool {
+        self.left_behind != 0 && same(self.left_behind, generation)
+    }
+
+    /// Whether a generation that was begun after this one was begun because our disk was lost: it has all that users saw.
+    /// Once they have seen another one the loss says nothing.
+    pub(crate) fn was_lost_beside(&self, before: u64) -> bool {
+        self.current != 0 && same(self.lost_beside, self.current) && same(before, self.current)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: u64 = 0x10;
+    const NEW: u64 = 0x20;
+
+    #[test]
+    fn the_primary_bit_names_no_other_data() {
+        let mut exposed = Exposed::default();
+        exposed.show(OLD | 1);
+        assert!(exposed.is(OLD) && !exposed.is(NEW));
+        exposed.leave_behind();
+        assert!(exposed.is_left_behind(OLD));
+    }
+
+    #[test]
+    fn a_disk_stays_behind_until_it_has_caught_up() {
+        let mut exposed = Exposed::default();
+        assert!(!exposed.is_left_behind(0), "none is behind");
+        exposed.show(OLD);
+        exposed.leave_behind();
+        exposed.show(NEW);
+        assert!(exposed.is_left_behind(OLD) && !exposed.is_left_behind(NEW));
+        exposed.caught_up();
+        assert!(!exposed.is_left_behind(OLD));
+    }
+
+    #[test]
+    fn a_loss_speaks_for_the_generation_that_users_saw_last_alone() {
+        let mut exposed = Exposed::default();
+        exposed.lose_disk_beside(None);
+        assert!(!exposed.was_lost_beside(0));
+        exposed.show(OLD);
+        exposed.lose_disk_beside(Some(OLD | 1));
+        assert!(exposed.was_lost_beside(OLD) && !exposed.was_lost_beside(NEW));
+        exposed.show(NEW);
+        assert!(!exposed.was_lost_beside(OLD) && !exposed.was_lost_beside(NEW));
+    }
+}
