@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use rdb_engine::{DiskError, Effect, Event, IoTag, Payload, Time};
+use rdb_engine::{DiskError, Effect, Event, IoTag, Payload};
 
 use crate::disk::Disk;
-use crate::node::{Data, Node, Op, Pending, what_metadata};
+use crate::node::{Data, Node, Op, what_metadata};
 use crate::rng::Rng;
 
 const IO_ERROR: DiskError = DiskError { errno: 5 };
@@ -333,17 +333,5 @@ impl Node {
             record.extend(op.begun(&self.disks));
         }
         (tag, op)
-    }
-}
-
-impl Pending {
-    /// What is due at once.
-    pub fn new(tag: Option<IoTag>, op: Op) -> Pending {
-        Pending {
-            due: Time(0),
-            tag,
-            op,
-            kept: false,
-        }
     }
 }

@@ -44,22 +44,14 @@ pub mod watch;
 mod workload;
 mod world;
 
-/// The promises, under the name tests know.
-pub mod model {
-    pub use crate::oracle::Model;
-}
-
 pub use coverage::Coverage;
 pub use hostile::{Attack, Reading, fuzz_engine};
 pub use job::{Ask, Job};
 pub use net::{Content, Frame, Link, Stream};
-pub use node::{
-    Data, Node, Op, Pending, create_md, disk_info, fresh_disk, layout_of, superblock_of,
-    what_metadata,
-};
+pub use node::{Data, Node, Op, Pending, create_md, disk_info, fresh_disk, layout_of};
 pub use oracle::Model;
 pub use plan::Plan;
-pub use rng::{Rng, mix};
+pub use rng::Rng;
 pub use run::{Failure, Outcome};
 pub use shrink::shrink;
 pub use trace::side_by_side;

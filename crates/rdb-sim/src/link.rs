@@ -157,13 +157,6 @@ impl World {
         Data(std::rc::Rc::new(bytes))
     }
 
-    /// The next packet of a socket, and no other. Says whether there was one.
-    pub fn deliver_one(&mut self, i: usize, socket: Socket) -> bool {
-        let there = !self.net[i][socket as usize].is_empty();
-        self.deliver(i, socket as usize);
-        there
-    }
-
     /// A connection will come about, if both nodes want one and the link allows it.
     pub(crate) fn want_pair(&mut self) {
         let ready = |i: usize| {
@@ -183,7 +176,7 @@ impl World {
     }
 
     /// Both nodes get their two sockets, one a little after the other; or one alone does.
-    pub fn pair_sockets(&mut self) {
+    pub(crate) fn pair_sockets(&mut self) {
         self.pairing = None;
         let draw = mix(self.seed ^ 0x9a13, self.pairings);
         let flag = draw % 2;

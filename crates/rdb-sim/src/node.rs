@@ -303,7 +303,7 @@ pub fn layout_of(sectors: u64) -> Layout {
 ///
 /// # Panics
 /// If that is none.
-pub fn superblock_of(disk: &Disk) -> Superblock {
+pub(crate) fn superblock_of(disk: &Disk) -> Superblock {
     let block = disk.read(layout_of(disk.sectors).superblock_sector, 4096);
     Superblock::parse(&block).expect("a superblock is always whole")
 }
@@ -337,7 +337,7 @@ pub fn create_md(disk: &mut Disk) {
 }
 
 /// Which part of the metadata a sector belongs to.
-pub fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
+pub(crate) fn what_metadata(disk: &Disk, sector: u64) -> &'static str {
     let layout = layout_of(disk.sectors);
     let log = layout.al_sector..layout.al_sector + layout.al.blocks() * 8;
     if sector == layout.superblock_sector {

@@ -43,7 +43,7 @@ fn scramble(mut z: u64) -> u64 {
 
 /// A choice that depends on nothing but these two: the world decides by hashes of its seed and of the number of the
 /// thing that is decided, so that leaving out one step of a plan leaves the other steps their choices.
-pub fn mix(seed: u64, thing: u64) -> u64 {
+pub(crate) fn mix(seed: u64, thing: u64) -> u64 {
     scramble(seed.wrapping_add(scramble(thing ^ 0x5851_f42d_4c95_7f2d)))
 }
 
