@@ -61,7 +61,7 @@ impl<P: Payload> Resource<P> {
             Act::SendUuids => self.send_uuids(nr),
             Act::SendState => self.send_state(nr),
             Act::SendBitmap => self.volume_mut(nr).peer.bitmap_due = BitmapDue::Source,
-            Act::NewGeneration(_) => self.new_current_uuid(nr),
+            Act::NewGeneration(_) => self.new_current_uuid(nr, true),
             Act::SourceLost => self.source_lost(nr),
             Act::WriteBitmap => self.md(nr, MdKind::ChangedPages, Then::Nothing),
             Act::LimitNegotiation => self.limit_negotiation(nr),

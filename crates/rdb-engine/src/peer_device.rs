@@ -32,7 +32,7 @@ pub(crate) struct PeerDevice<P> {
     /// settings: the last word holds. Without it a resync runs as this node alone has configured.
     pub(crate) pace: Option<SyncParam>,
     /// The generation that it has begun because our disk goes, told before we know that it has gone: a detach is agreed on
-    /// with the peer first. Set and cleared by P_UUIDS, cleared with the connection. Without it a Primary whose disk goes
+    /// with the peer first. Set and cleared by P_UUIDS, cleared with the connection and by an attach. Without it a Primary whose disk goes
     /// would take the older name for what its users have seen.
     pub(crate) moved_on: Option<u64>,
     /// A write of ours has failed on its disk, and it has not yet said what became of that disk. Set by P_NEG_ACK, cleared by

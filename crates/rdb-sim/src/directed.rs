@@ -122,13 +122,15 @@ impl Plan {
             script.play(Incident::DiskDiesAtEnd, &setup, &mut rng);
         }
         let mut rng = Rng(mix(seed, 3));
-        if setup.volumes == 1 && rng.one_in(3) {
+        let dies = setup.volumes == 1 && rng.one_in(3);
+        if dies {
             for _ in 0..rng.between(1, 2) {
                 script.play(Incident::NodeDiesAtEnd, &setup, &mut rng);
             }
         }
+        // (Not after a node has died at a moment that may have changed who is Primary.)
         let mut rng = Rng(mix(seed, 4));
-        if setup.volumes == 1 && rng.one_in(2) {
+        if setup.volumes == 1 && !dies && rng.one_in(2) {
             script.play(Incident::StruckAmid, &setup, &mut rng);
         }
         setup.weather = Weather::power_only();
@@ -467,6 +469,8 @@ impl Script {
             self.step(1_000_000, ambush);
             self.order(self.primary, 0, setup, Order::Attach);
         }
+        let mut own = Rng(mix(self.seed, 5));
+        self.cut_at_next_begin(&mut own);
         self.work(setup, rng);
         if primary_dies {
             self.take_over(setup);
@@ -474,6 +478,23 @@ impl Script {
             self.step(20_000_000, Action::Wait);
         }
         self.work(setup, rng);
+        self.step(5_000_000, Action::Heal);
+    }
+
+    /// Perhaps the link breaks as the resync after the next one begins, which a Primary is the source of: what the target then
+    /// has on record is of the one before.
+    fn cut_at_next_begin(&mut self, rng: &mut Rng) {
+        if rng.one_in(2) {
+            let ambush = Action::Ambush {
+                resource: 0,
+                at: None,
+                trigger: Trigger::ResyncBegins,
+                nth: rng.between(3, 4) as u32,
+                late_us: rng.pick(&[0, 0, 100, 1_000]),
+                strike: Strike::Cut(rng.pick(&[Cut::Clean, Cut::Ragged])),
+            };
+            self.step(0, ambush);
+        }
     }
 
     /// Only at the end of a plan: who is Primary then depends on the moment.
@@ -505,6 +526,9 @@ impl Script {
         let ambush = aimed(ambush, victim, amid, rng);
         let detach = Order::Detach { force: false };
         self.step(pause_us, ambush);
+        if amid != (Amid::Attach { primary: true }) {
+            self.cut_at_next_begin(rng);
+        }
         match amid {
             Amid::Resync => {
                 self.step(0, Action::Cut(Cut::Clean));

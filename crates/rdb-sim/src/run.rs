@@ -282,7 +282,10 @@ impl Run<'_> {
         if self.worlds.iter().any(|w| !w.ambushes.is_empty()) {
             self.worlds.iter_mut().for_each(|w| w.ambushes.clear());
             self.until(self.worlds[0].now.plus_ms(50));
-            self.worlds.iter_mut().for_each(World::heal);
+        }
+        // (One that struck late has left the link cut.)
+        for world in self.worlds.iter_mut().filter(|w| !w.is_link_whole()) {
+            world.heal();
         }
         let end = self.worlds[0].now.plus_ms(SETTLE_MS);
         loop {
@@ -397,7 +400,7 @@ fn break_disk(disk: &mut Disk, fault: DiskFault, now: Time, rng: &mut Rng) {
 }
 
 fn cut_link(world: &mut World, cut: Cut) {
-    let whole = world.link && !world.silent && world.wires.dead == [false; 2];
+    let whole = world.is_link_whole();
     match cut {
         Cut::Socket(node, socket) => world.lose_socket(node, socket),
         _ if !whole => {}

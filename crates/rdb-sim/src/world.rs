@@ -625,6 +625,11 @@ impl World {
         }
     }
 
+    /// Whether packets get through, both ways.
+    pub(crate) fn is_link_whole(&self) -> bool {
+        self.link && !self.silent && self.wires.dead == [false; 2]
+    }
+
     /// Something is to be done later.
     pub fn later(&mut self, at: Time, job: Job) {
         let place = self.jobs.partition_point(|(due, _)| *due <= at);

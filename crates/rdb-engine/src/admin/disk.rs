@@ -8,6 +8,7 @@ use super::{Asked, Stage};
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
+use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::disk_reason::Lost;
@@ -230,10 +231,13 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let disk = self.disk_mut(nr);
-        let mut ids = disk.record.ids();
-        ids.rotate_bitmap(0);
-        ids.new_current(random, is_primary);
-        disk.record.set_ids(ids);
+        if disk.record.wrote_alone() != WroteAlone::UnderNewName || clear_bitmap {
+            let mut ids = disk.record.ids();
+            ids.rotate_bitmap(0);
+            disk.record.set_ids(ids);
+        }
+        disk.record.new_current(random, is_primary, false);
+        let ids = disk.record.ids();
         self.volume_mut(nr).exposed.show(ids.current);
         self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
         self.set_stage(Stage::Durable);

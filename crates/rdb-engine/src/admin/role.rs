@@ -5,6 +5,7 @@ use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::follow::Follow;
+use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
@@ -148,9 +149,14 @@ impl<P: Payload> Resource<P> {
         };
         let new_generation = forced || lonely && disk.record.may_share_name();
         if new_generation {
-            self.new_current_uuid(nr);
+            self.new_current_uuid(nr, lonely);
         }
+        let replicates = self.is_up() && state::should_replicate(state);
         let disk = self.disk_mut(nr);
+        if !replicates && disk.record.wrote_alone() == WroteAlone::Nothing {
+            // What users write is here alone until the resync begins, under the name that the peer may have.
+            disk.record.note_alone(WroteAlone::Unknown);
+        }
         let mut ids = disk.record.ids();
         ids.set_primary_bit(true);
         disk.record.set_ids(ids);

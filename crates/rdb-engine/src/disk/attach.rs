@@ -294,6 +294,7 @@ impl<P: Payload> Resource<P> {
             volume.peer.negotiated = Some((own, peer));
             if crate::state::is_there(volume.state.pdsk) {
                 volume.peer.ids = None; // fresh ones will come; those of a disk that attaches as ours does are fresh
+                volume.peer.moved_on = None; // (that was because of the disk before this one)
             }
             Change::disk(DiskState::Negotiating)
         } else {

@@ -79,14 +79,23 @@ impl Record {
         without_peer: bool,
     ) -> Option<u64> {
         let mut ids = self.ids();
-        if without_peer && self.wrote_alone() == WroteAlone::Nothing {
-            ids.new_current_beside_target(random, is_primary);
-            self.set_ids(ids);
-            self.note_alone(WroteAlone::UnderNewName);
-            return None;
-        }
-        let replaced = ids.new_current(random, is_primary);
+        let alone = self.wrote_alone();
+        let replaced = match alone {
+            // Nobody else has the name that is replaced; what the target may have is in the other slots.
+            WroteAlone::UnderNewName => {
+                ids.replace_current(random, is_primary);
+                None
+            }
+            WroteAlone::Nothing if without_peer => {
+                ids.new_current_beside_target(random, is_primary);
+                None
+            }
+            WroteAlone::Nothing | WroteAlone::Unknown => ids.new_current(random, is_primary),
+        };
         self.set_ids(ids);
+        if alone == WroteAlone::Nothing && without_peer {
+            self.note_alone(WroteAlone::UnderNewName);
+        }
         replaced
     }
 

@@ -126,6 +126,34 @@ pub struct Comparison {
 
 /// Compares two disks; the first rule that matches decides (`docs/spec/behaviour.md`, section 5.2).
 pub fn compare(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) -> Comparison {
+    let apart = !same(own.current, peer.current);
+    let unseen = |alone, source, target| {
+        apart && alone == WroteAlone::UnderNewName && has_shared_name(target, source)
+    };
+    let own_unseen = unseen(inputs.own_alone, own, peer);
+    let peer_unseen = unseen(inputs.peer_alone, peer, own);
+    if !own_unseen && !peer_unseen {
+        return by_rules(own, peer, inputs);
+    }
+    let corrected = |unseen: bool, ids: &GenerationIds| unseen.then(|| ids.of_ended_resync());
+    let (own_new, peer_new) = (corrected(own_unseen, own), corrected(peer_unseen, peer));
+    let alone = |unseen, alone| if unseen { WroteAlone::Unknown } else { alone };
+    let inputs = CompareInputs {
+        own_alone: alone(own_unseen, inputs.own_alone),
+        peer_alone: alone(peer_unseen, inputs.peer_alone),
+        ..inputs
+    };
+    let (own, peer) = (own_new.unwrap_or(*own), peer_new.unwrap_or(*peer));
+    let found = by_rules(&own, &peer, inputs);
+    Comparison {
+        own_correction: found.own_correction.or(own_new),
+        peer_correction: found.peer_correction.or(peer_new),
+        message: found.message.or(Some(END_UNSEEN)),
+        ..found
+    }
+}
+
+fn by_rules(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) -> Comparison {
     let (cur, peer_cur) = (name(own.current), name(peer.current));
     if cur == JUST_CREATED && peer_cur == JUST_CREATED {
         return found(10, Verdict::NoSync);
@@ -260,7 +288,7 @@ fn other_generation(
     inputs: CompareInputs,
 ) -> Comparison {
     if same(own.current, peer.bitmap) {
-        if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone) {
+        if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone, peer) {
             return forked(50);
         }
         return found(50, Verdict::TargetByBitmap);
@@ -275,20 +303,14 @@ fn other_generation(
             ..found(51, Verdict::TargetByBitmap)
         };
     }
-    if is_named_since(peer, inputs.peer_alone, own) {
-        return Comparison {
-            message: Some(ENDED_UNSEEN),
-            ..found(60, Verdict::TargetByBitmap)
-        };
-    }
     if peer.history.iter().any(|old| same(own.current, *old)) {
-        if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone) {
+        if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone, peer) {
             return forked(60);
         }
         return found(60, Verdict::TargetFull);
     }
     if same(own.bitmap, peer.current) {
-        if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone) {
+        if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone, own) {
             return forked(70);
         }
         return found(70, Verdict::SourceByBitmap);
@@ -303,14 +325,8 @@ fn other_generation(
             ..found(71, Verdict::SourceByBitmap)
         };
     }
-    if is_named_since(own, inputs.own_alone, peer) {
-        return Comparison {
-            message: Some(ENDED_UNSEEN),
-            ..found(80, Verdict::SourceByBitmap)
-        };
-    }
     if own.history.iter().any(|old| same(*old, peer.current)) {
-        if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone) {
+        if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone, own) {
             return forked(80);
         }
         return found(80, Verdict::SourceFull);
@@ -338,17 +354,25 @@ fn other_generation(
 /// (L2) Whether a node whose generation the other one built on has written under that name by itself. A DRBD that is alone
 /// with a bitmap UUID makes no new generation, though a resync target may have come to the end and carry its name: then
 /// the bits say so. DRBD would overwrite those writes; one node that refuses is enough to keep them. The bits may as well be what
-/// a source knew last that died at the resync's end: one that would have named such writes says that there are none.
-fn wrote_under_shared_name(ids: &GenerationIds, bits: u64, alone: WroteAlone) -> bool {
-    name(ids.bitmap) != 0 && bits > 0 && alone != WroteAlone::Nothing
+/// a source knew last that died at the resync's end: one that would have named such writes says that there are none. That is
+/// to the point only if the other node has ended that very resync, so that it has what was marked before: then it has the sync
+/// UUID in its history. Of a resync between disks of one name, the target has the name from the beginning.
+fn wrote_under_shared_name(
+    ids: &GenerationIds,
+    bits: u64,
+    alone: WroteAlone,
+    other: &GenerationIds,
+) -> bool {
+    let has_ended = other.history.iter().any(|old| same(*old, ids.bitmap));
+    let wrote = alone != WroteAlone::Nothing || !has_ended;
+    name(ids.bitmap) != 0 && bits > 0 && wrote
 }
 
-/// Whether `source` lost its target before it knew of the resync's end, and named what it wrote from then on, and `target` is
-/// that target, at the end. Rule 80 would sync all of it.
-fn is_named_since(source: &GenerationIds, alone: WroteAlone, target: &GenerationIds) -> bool {
-    alone == WroteAlone::UnderNewName
-        && same(source.history[1], target.current)
-        && name(target.bitmap) == 0
+/// Whether `target` has, or went on from, the name that `source`, which was its source, had until it was alone
+/// ([`WroteAlone::UnderNewName`]).
+fn has_shared_name(target: &GenerationIds, source: &GenerationIds) -> bool {
+    let shared = source.history[1];
+    name(shared) != 0 && (same(shared, target.current) || same(shared, target.bitmap))
 }
 
 fn forked(rule: u32) -> Comparison {
@@ -400,8 +424,8 @@ fn found(rule: u32, verdict: Verdict) -> Comparison {
     }
 }
 
-const ENDED_UNSEEN: &str =
-    "the SyncSource did not see the resync's end, and named what it wrote since";
+const END_UNSEEN: &str =
+    "the SyncSource did not see the resync's end, and named what it wrote since, corrected:";
 
 /// The feature flag WRITE_SAME (`docs/spec/wire.md`, section 3.3).
 const FEATURE_WRITE_SAME: u32 = 0x4;

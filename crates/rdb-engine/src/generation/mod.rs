@@ -56,7 +56,23 @@ impl GenerationIds {
     /// bitmap UUID: that stays, and the oldest slot takes the current one ([`WroteAlone::UnderNewName`]).
     pub fn new_current_beside_target(&mut self, random: u64, is_primary: bool) {
         self.history[1] = self.current;
+        self.replace_current(random, is_primary);
+    }
+
+    /// A new name for data that nobody else has under the old one.
+    pub fn replace_current(&mut self, random: u64, is_primary: bool) {
         self.set_current(fresh(random), is_primary);
+    }
+
+    /// What the slots of [`WroteAlone::UnderNewName`] are when the target turns out to have the current UUID of before: as if the
+    /// source had known. The next sync UUID can be told from it then, if that does not come through.
+    #[must_use]
+    pub fn of_ended_resync(&self) -> GenerationIds {
+        GenerationIds {
+            current: self.current,
+            bitmap: self.history[1],
+            history: [self.bitmap, self.history[0]],
+        }
     }
 
     /// ROTSET of the bitmap slot: a value that is already there moves to the history.

@@ -7,7 +7,7 @@ use replica_proto::Uuids;
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
-use crate::generation::{GenerationIds, PeerIds, same};
+use crate::generation::{GenerationIds, PeerIds, WroteAlone, same};
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
@@ -95,7 +95,14 @@ impl<P: Payload> Resource<P> {
     /// Primary tells nothing: the mirror of a Primary without a disk has that mark on record, too.)
     fn began_for_our_loss(&self, nr: VolumeNr, uuids: &Uuids) -> bool {
         let volume = self.volume(nr);
-        volume.exposed.was_lost_beside(uuids.bitmap) && !volume.peer.source_open
+        // (Of a source that had not seen its resync's end the name of both is in another slot, L46.)
+        let alone = volume.peer.ids.map(|peer| peer.wrote_alone());
+        let before = match alone {
+            Some(WroteAlone::UnderNewName) => uuids.history[1],
+            _ => uuids.bitmap,
+        };
+        let ours = |before| volume.exposed.was_lost_beside(before);
+        (ours(uuids.bitmap) || ours(before)) && !volume.peer.source_open
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.
@@ -128,14 +135,14 @@ impl<P: Payload> Resource<P> {
     }
 
     /// A new data generation: the peer has missed what comes now. Writes do not complete before it is durable.
-    pub(crate) fn new_current_uuid(&mut self, nr: VolumeNr) {
+    /// `without_peer`: the peer's data are not there, and it may have our name.
+    pub(crate) fn new_current_uuid(&mut self, nr: VolumeNr, without_peer: bool) {
         if self.planted(crate::Bug::KeepGeneration) {
             return;
         }
         let random = self.random();
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
-        let without_peer = volume.is_without_peer();
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };

@@ -1,6 +1,6 @@
 //! What may happen next, and how it goes.
 
-use rdb_engine::generation::PeerIds;
+use rdb_engine::generation::{PeerIds, WroteAlone};
 use rdb_engine::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 
 use crate::names::{Ids, Name};
@@ -214,7 +214,12 @@ impl Step<'_> {
             return None;
         }
         let consents = |step: &mut Self| {
-            step.peer_is_there(n) && step.change(1 - n, change.for_receiver(), false)
+            let greeted =
+                |node: &Node| node.up && !node.state_sent && node.state.conn > ConnState::Connected;
+            // (A question about the role may come while bitmaps are exchanged.)
+            let early =
+                change.role.is_some() && step.world.link && step.world.nodes.iter().all(greeted);
+            (early || step.peer_is_there(n)) && step.change(1 - n, change.for_receiver(), false)
         };
         if connected && !consents(self) {
             return None;
@@ -318,7 +323,12 @@ impl Step<'_> {
             .nodes
             .get(discards)
             .is_some_and(|node| node.state.role == Role::Primary);
-        if self.world.link || refused || !self.world.nodes.iter().all(ready) {
+        let recorded = |n: usize| {
+            let node = &self.world.nodes[n];
+            !self.rules[n].records_first || !node.attached || node.disk.durable == node.disk.sb
+        };
+        let ready = self.world.nodes.iter().all(ready) && (0..2).all(recorded);
+        if self.world.link || refused || !ready {
             return None;
         }
         self.world.link = true;
@@ -363,7 +373,11 @@ impl Step<'_> {
         }
         if self.world.nodes[n].attached {
             if force || lonely && self.may_share_name(n) {
-                self.new_current(n);
+                self.new_current(n, lonely);
+            }
+            let sb = &mut self.node(n).disk.sb;
+            if !state::should_replicate(state) && sb.alone == WroteAlone::Nothing {
+                sb.alone = WroteAlone::Unknown;
             }
             let mut ids = self.ids(n);
             ids.set_primary_bit(true);

@@ -199,16 +199,16 @@ impl Step<'_> {
             Act::MakeSyncUuid => self.make_sync_uuid(n),
             Act::SendUuids => self.send_uuids(n),
             Act::SendState => self.send_state(n),
-            Act::NewGeneration(Why::PeerLost) => self.new_current(n),
+            Act::NewGeneration(Why::PeerLost) => self.new_current(n, true),
             Act::NewGeneration(Why::BadPeerLost) => {
                 if rules.renames_without_bad_peer {
-                    self.new_current(n);
+                    self.new_current(n, true);
                 }
             }
             Act::NewGeneration(Why::AttachedAlone) => {
                 let alone = !new.is_connected() || rules.renames_at_attach_beside_diskless;
                 if rules.renames_at_lonely_attach && alone {
-                    self.new_current(n);
+                    self.new_current(n, true);
                 }
             }
             Act::SourceLost => {
@@ -279,6 +279,7 @@ impl Step<'_> {
     fn give_disk_up(&mut self, n: usize) {
         let node = self.node(n);
         node.attached = false;
+        node.requesting = false;
         node.negotiated = None;
     }
 
@@ -351,16 +352,16 @@ impl Step<'_> {
     }
 
     /// `Resource::new_current_uuid` and `Record::new_current`.
-    pub(crate) fn new_current(&mut self, n: usize) {
+    pub(crate) fn new_current(&mut self, n: usize, without_peer: bool) {
         let (random, is_primary, mut ids) = (self.random(), self.is_primary(n), self.ids(n));
-        let state = self.state(n);
-        let without_peer = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
         let sb = &mut self.node(n).disk.sb;
-        if without_peer && sb.alone == WroteAlone::Nothing {
-            sb.alone = WroteAlone::UnderNewName;
-            ids.new_current_beside_target(random, is_primary);
-        } else {
-            self.rules[n].new_current(&mut ids, random, is_primary);
+        match sb.alone {
+            WroteAlone::UnderNewName => ids.replace_current(random, is_primary),
+            WroteAlone::Nothing if without_peer => {
+                sb.alone = WroteAlone::UnderNewName;
+                ids.new_current_beside_target(random, is_primary);
+            }
+            _ => self.rules[n].new_current(&mut ids, random, is_primary),
         }
         self.set_new_current(n, &ids);
     }
@@ -368,6 +369,7 @@ impl Step<'_> {
     fn set_new_current(&mut self, n: usize, ids: &GenerationIds) {
         self.set_ids(n, ids);
         let node = self.node(n);
+        node.disk.named = true;
         node.exposed = Name::narrow(ids.current);
         node.thens.announce_generation = true;
         self.maybe_flush(n);
@@ -700,6 +702,9 @@ impl Step<'_> {
         }
         change = change.and_disk(DiskState::UpToDate);
         self.judge_finish(n);
+        for node in &mut self.world.nodes {
+            node.disk.named = false;
+        }
         self.node(n).disk.seen = self.world.nodes[1 - n].disk.seen;
         self.node(n).requesting = false;
         self.node(n).announce = true;

@@ -34,6 +34,8 @@ pub(crate) enum What {
     NeedlessSplitBrain,
     /// The two sides do not fit.
     Mismatch,
+    /// "Unrelated data", of disks that are related.
+    FalseUnrelated,
     // What follows is no violation.
     /// Every block is copied, though the bitmaps knew better.
     NeedlessFull,
@@ -41,8 +43,6 @@ pub(crate) enum What {
     FalseSplitBrain,
     /// Split brain is reported, and rightly.
     SplitBrain,
-    /// "Unrelated data", of disks that are related.
-    FalseUnrelated,
     /// Refused for another reason.
     Refused,
     /// A resync without one block to copy.
@@ -55,7 +55,7 @@ pub(crate) enum What {
 
 impl What {
     pub(crate) fn is_violation(self) -> bool {
-        self <= What::Mismatch
+        self <= What::FalseUnrelated
     }
 }
 
@@ -94,7 +94,9 @@ impl Step<'_> {
             Outcome::Source { .. } | Outcome::Target { .. } if marked == 0 => What::EmptyResync,
             Outcome::Source { .. } | Outcome::Target { .. } => What::Resync,
             Outcome::Fail(FailReason::SplitBrain) if diverged => What::SplitBrain,
-            Outcome::Fail(FailReason::SplitBrain) if matches!(rule, 90 | 100) => {
+            Outcome::Fail(FailReason::SplitBrain)
+                if matches!(rule, 90 | 100) && world.nodes.iter().all(|n| n.disk.named) =>
+            {
                 What::FalseSplitBrain
             }
             Outcome::Fail(FailReason::SplitBrain) => What::NeedlessSplitBrain,

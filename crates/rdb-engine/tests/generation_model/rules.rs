@@ -11,6 +11,8 @@ pub(crate) struct Rules {
     pub(crate) notices_writes: bool,
     /// A source that has lost its target names what it writes from then on, and tells a node that knows of it.
     pub(crate) names_lone_writes: bool,
+    /// No connection is made while a superblock is to be written (L7).
+    pub(crate) records_first: bool,
     /// A Primary whose disk comes while it is alone takes a new name.
     pub(crate) renames_at_lonely_attach: bool,
     /// So does one that is connected, to a peer without a disk.
@@ -35,6 +37,7 @@ impl Rules {
         rotates: false,
         notices_writes: false,
         names_lone_writes: false,
+        records_first: false,
         renames_at_lonely_attach: false,
         renames_at_attach_beside_diskless: false,
         renames_without_bad_peer: false,
@@ -50,6 +53,7 @@ impl Rules {
         rotates: true,
         notices_writes: true,
         names_lone_writes: true,
+        records_first: true,
         renames_at_lonely_attach: true,
         renames_at_attach_beside_diskless: true,
         renames_without_bad_peer: true,

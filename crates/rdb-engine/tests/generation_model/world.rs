@@ -34,6 +34,8 @@ pub(crate) struct Disk {
     pub(crate) data: [u8; BLOCKS],
     /// Ghost: the writes that this disk's users may have seen, as a set.
     pub(crate) seen: u16,
+    /// Ghost: a generation was begun here since the disks were last equal.
+    pub(crate) named: bool,
 }
 
 /// What a durable superblock sets free.
@@ -219,6 +221,7 @@ impl World {
                 hot: 0,
                 data: [0; BLOCKS],
                 seen: 0,
+                named: false,
             },
             thens: Thens::default(),
             crashed: false,
@@ -398,6 +401,7 @@ impl Node {
         out.push(disk.hot | self.log << 4);
         out.extend(disk.data);
         out.extend(disk.seen.to_le_bytes());
+        out.push(u8::from(disk.named));
         out.extend(self.open.to_le_bytes());
         put_name(self.thens.send_sync_uuid, out);
         put_name(self.exposed, out);

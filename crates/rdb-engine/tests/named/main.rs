@@ -10,6 +10,7 @@ mod commands_end;
 mod crash_points;
 mod disks_given_up;
 mod driver_rules;
+mod ends_unseen;
 mod full_syncs_ordered;
 mod invariants;
 mod invariants_states;

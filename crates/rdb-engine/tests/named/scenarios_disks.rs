@@ -639,7 +639,7 @@ fn s41_the_end_is_seen_by_the_target_only() {
     w.forget();
     w.heal();
     w.wait_synced();
-    assert!(w.rule(0, 1, 80) && w.rule(1, -1, 60));
+    assert!(w.rule(0, 1, 70) && w.rule(1, -1, 50));
     assert_eq!(w.copied(0), 0);
     w.ends_well();
 }

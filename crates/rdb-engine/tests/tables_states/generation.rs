@@ -256,13 +256,16 @@ fn a_source_that_names_its_lone_writes_is_believed() {
     let (at_end, ended) = (gi(C, S, B, G), gi(C, 0, S, B));
     let (went_on, since) = (gi(N, C, S, B), gi(M, S, B, C));
     for (rule, own, peer, inputs, value) in [
-        // A source that did not see the end, and whose target went on as Primary.
+        // A source that did not see the end, and whose target went on as Primary: it has the sync UUID in its history.
         (50, at_end, went_on, inputs(Unknown, 7), 100),
         (50, at_end, went_on, inputs(UnderNewName, 7), 100),
         (50, at_end, went_on, inputs(Nothing, 7), -1),
         (50, at_end, went_on, inputs(Unknown, 0), -1),
         (60, at_end, gi(N, X, C, S), inputs(Unknown, 7), 100),
         (60, at_end, gi(N, X, C, S), inputs(Nothing, 7), -2),
+        // Of a resync between disks of one name it may have had nothing yet.
+        (50, at_end, gi(N, C, B, G), inputs(Nothing, 7), 100),
+        (60, at_end, gi(N, X, C, B), inputs(Nothing, 7), 100),
         // The target was Primary, and crashed.
         (34, at_end, ended, died(Unknown, false), 100),
         (34, at_end, ended, died(Nothing, false), -1),
@@ -271,9 +274,9 @@ fn a_source_that_names_its_lone_writes_is_believed() {
         // The source went on under a new name.
         (80, since, ended, inputs(Unknown, 7), 2),
         (80, since, ended, inputs(Nothing, 7), 2),
-        (80, since, ended, inputs(UnderNewName, 7), 1),
+        (70, since, ended, inputs(UnderNewName, 7), 1),
         (80, since, gi(B, 0, H, G), inputs(UnderNewName, 7), 2),
-        (100, since, went_on, inputs(UnderNewName, 7), -100),
+        (90, since, went_on, inputs(UnderNewName, 7), 100),
         // The target has not come to the end.
         (70, since, gi(S, 0, B, H), inputs(UnderNewName, 7), 1),
         (
@@ -283,6 +286,8 @@ fn a_source_that_names_its_lone_writes_is_believed() {
             inputs(UnderNewName, 7),
             1,
         ),
+        // The next one was lost at its begin.
+        (71, gi(M, C_PLUS, C, S), ended, inputs(Nothing, 7), 1),
     ] {
         let found = compare(&own, &peer, inputs);
         assert_eq!(

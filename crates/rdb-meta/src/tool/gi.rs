@@ -145,6 +145,7 @@ fn change(superblock: &mut Superblock, specification: &str) -> Result<(), ToolEr
         value: value.to_string(),
         want,
     };
+    superblock.note = 0; // (it may not be true of the identifiers that come)
     let mut fields = specification.trim().split(':').map(str::trim);
     for (uuid, field) in superblock.uuids.iter_mut().zip(&mut fields) {
         if !field.is_empty() {
