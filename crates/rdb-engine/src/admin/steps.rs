@@ -309,6 +309,8 @@ impl<P: Payload> Resource<P> {
             let result = self.change(nr, change, false);
             if result.is_err() && change.disk == Some(DiskState::Failed) {
                 self.connect_anew(PEER_WENT_ON_ALONE);
+            } else if result.is_err() && change.conn.is_some() {
+                self.connect_anew(PEER_HAS_BEGUN);
             } else if result.is_err() {
                 // What the peer has asked for meanwhile forbids it. It has taken note of ours already.
                 self.send_state(nr);
@@ -385,5 +387,6 @@ impl<P: Payload> Resource<P> {
 }
 
 /// It has consented to a detach that is not made. What it has written since is not here.
+const PEER_HAS_BEGUN: &str = "the peer has begun what has become impossible here meanwhile";
 const PEER_WENT_ON_ALONE: &str =
     "the peer goes on without our disk, which is not given up after all";

@@ -163,14 +163,13 @@ pub fn contradiction(own: VolumeState, told: VolumeState) -> Option<&'static str
 }
 
 /// Whether the generations of both disks are compared now, and it is decided who syncs whom. `due`: a forced promotion of the
-/// peer has made that due.
+/// peer has made that due; but not once a full sync begins that both have agreed on, whose end makes the disks equal.
 pub fn compares(own: VolumeState, told: VolumeState, due: bool) -> bool {
     let both_attached = told.disk >= DiskState::Negotiating && own.disk >= DiskState::Negotiating;
     let negotiating = told.disk == DiskState::Negotiating || own.disk == DiskState::Negotiating;
     let wants = (ConnState::StartingSyncS..=ConnState::WFBitMapT).contains(&told.conn);
     let now = own.conn < ConnState::Connected
-        || (own.conn == ConnState::Connected && (negotiating || wants))
-        || due;
+        || (own.conn == ConnState::Connected && (negotiating || wants || due));
     both_attached && now
 }
 

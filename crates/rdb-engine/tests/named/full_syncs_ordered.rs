@@ -391,3 +391,16 @@ fn a_source_without_its_disk_does_not_take_the_one_that_it_was_to_sync() {
     assert_eq!(lone.is(), "StandAlone P/? D/O");
     assert!(lone.w.logged(0, "lacks writes that only our own disk has"));
 }
+
+/// The peer consents to a full sync and begins it, and what its state has begun here meanwhile forbids it.
+#[test]
+fn an_order_that_meets_the_begin_of_the_first_sync_leaves_no_node_waiting() {
+    for seed in 0..20 {
+        let mut w = World::new(seed);
+        w.connect_fresh(&NetOptions::default());
+        w.primary(0, true).unwrap();
+        w.start_admin(1, Command::Invalidate { volume: V });
+        w.wait_synced();
+        w.ends_well();
+    }
+}
