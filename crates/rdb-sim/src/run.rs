@@ -343,6 +343,15 @@ impl Run<'_> {
                 self.until(self.worlds[0].now.plus_ms(200));
             }
         }
+        // (A write that is under way makes a block differ that was marked, and has been made equal since.)
+        let writes = |n: &crate::node::Node| !n.requests_open.is_empty() || n.has_io();
+        while self.worlds[0].nodes.iter().any(writes) {
+            assert!(
+                self.worlds[0].now < end,
+                "the writes do not come to the end"
+            );
+            self.until(self.worlds[0].now.plus_ms(20));
+        }
         let world = &mut self.worlds[0];
         world.judge_verified(node, since, &rotten, cuts > 0);
         // A Primary that leaves its peer is the source of what is marked when they meet again.

@@ -3,7 +3,7 @@
 use super::{PeerIds, name};
 
 /// What users have written on a node while it was alone, since it began the resync that its bitmap UUID names: of a node that
-/// gives such writes a new generation ([`GenerationIds::new_current_beside_target`]) the slots tell it, if no other driver has
+/// gives such writes a new generation ([`super::GenerationIds::new_current_beside_target`]) the slots tell it, if no other driver has
 /// had the disk since. The superblock has a note of it ([`rdb_meta::Superblock::note`]), and P_UUIDS two flags of our own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum WroteAlone {
