@@ -143,6 +143,8 @@ impl<P: Payload> Resource<P> {
         };
         let own = volume.disk.get().map(|disk| disk.record.ids().current);
         volume.exposed.show(peer.ids.current);
+        // (L44) The peer has begun the next one for that reason, or will.
+        volume.exposed.lose_disk_beside(Some(peer.ids.current));
         if own.is_none_or(|own| !same(own, peer.ids.current)) {
             volume.exposed.caught_up();
         }

@@ -14,7 +14,7 @@ pub(crate) struct Exposed {
     current: u64,
     /// Users have written beyond it on the peer's disk alone: one that holds it is not what they saw last.
     left_behind: u64,
-    /// Both disks had it when ours was lost as Primary beside a good one.
+    /// Users saw it when our disk was lost beside a good one: what both disks had, or, of a target's, its source's.
     lost_beside: u64,
 }
 
@@ -39,7 +39,7 @@ impl Exposed {
         self.left_behind = 0;
     }
 
-    /// Our disk is lost as Primary, beside the peer's good one, which had this generation too.
+    /// Our disk is lost beside the peer's good one, which has this generation.
     pub(crate) fn lose_disk_beside(&mut self, shared: Option<u64>) {
         self.lost_beside = shared.unwrap_or(0);
     }

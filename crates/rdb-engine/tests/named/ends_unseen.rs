@@ -279,3 +279,43 @@ fn a_source_that_dies_when_its_primary_target_has_lost_the_disk_serves_the_users
         );
     }
 }
+
+/// L44. The same in the middle of the resync: what users have seen is the source's generation of before.
+#[test]
+fn so_does_one_that_dies_when_its_primary_target_has_lost_the_disk_in_the_middle() {
+    for seed in 0..20 {
+        let (mut w, _) = World::settled(seed);
+        w.secondary(0).unwrap();
+        w.primary(1, false).unwrap();
+        w.detach(1, false).unwrap();
+        w.write_blocks(1, (0..300).map(|n| n * 80), 3);
+        w.disk_options.resync_rate_kib = 400;
+        w.attach(1).unwrap();
+        w.until("the middle", |w| w.is(1) == "SyncTarget P/S I/U");
+        let before = w.gi(0)[0];
+        let volume = V;
+        w.start_admin(
+            1,
+            Command::Detach {
+                volume,
+                force: true,
+            },
+        );
+        w.until("the new generation on record", |w| {
+            w.nodes[0].durable_gi()[0] != before
+        });
+        w.kill(0);
+        w.quiet();
+        w.boot(0);
+        w.connect(0);
+        w.run_ms(20_000);
+        let id = w.submit(1, 80, 4096, RequestKind::Read);
+        w.run_ms(5_000);
+        assert!(
+            matches!(w.nodes[1].completed.get(&id), Some(Ok(_))),
+            "{} {}",
+            w.is(0),
+            w.is(1)
+        );
+    }
+}
