@@ -571,11 +571,10 @@ fn aimed(ambush: Action, victim: usize, amid: Amid, rng: &mut Rng) -> Action {
         return ambush;
     };
     let other = at != Some(victim);
-    // (Users that read at the peer lose everything with the link.)
-    let kinds = if amid == (Amid::Attach { primary: true }) {
-        2
-    } else {
-        4
+    // (With the link, users that read at the peer lose everything; and who promotes a node while it is cut makes two Primaries.)
+    let kinds = match amid {
+        Amid::Attach { primary: true } | Amid::SwitchOver => 2,
+        _ => 4,
     };
     let strike = match rng.below(kinds) {
         0 => Strike::Kill { other, down_us },
