@@ -225,6 +225,9 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
         };
     }
     // From here on both bitmap slots are empty, or neither is.
+    if let Some(found) = interrupted_after_the_end(own, peer, inputs) {
+        return found;
+    }
     if !inputs.own_crashed && !inputs.peer_crashed {
         return found(40, Verdict::NoSync);
     }
@@ -253,6 +256,37 @@ fn written_at_the_end(rule: u32, source_wrote: bool, verdict: Verdict) -> Compar
             "the SyncTarget was Primary when it crashed, and the SyncSource missed the resync finished event",
         ),
         ..found(rule, verdict)
+    }
+}
+
+/// (L3) The resync by which a crashed target brings what it alone has to its source was begun, and came to nothing: both bitmap slots
+/// name a resync. The source may count as crashed, too, of an earlier time.
+fn interrupted_after_the_end(
+    own: &GenerationIds,
+    peer: &GenerationIds,
+    inputs: CompareInputs,
+) -> Option<Comparison> {
+    let has_ended = |source: &GenerationIds, target: &GenerationIds| {
+        name(source.bitmap) != 0
+            && same(source.bitmap, target.history[0])
+            && same(source.history[0], target.history[1])
+    };
+    let nothing = WroteAlone::Nothing;
+    let by_peer = inputs.peer_crashed && inputs.own_alone == nothing && has_ended(own, peer);
+    let by_own = inputs.own_crashed && inputs.peer_alone == nothing && has_ended(peer, own);
+    match (by_peer, by_own) {
+        (false, false) => None,
+        (true, false) => Some(written_at_the_end(
+            34,
+            inputs.own_primary,
+            Verdict::TargetByBitmap,
+        )),
+        (false, true) => Some(written_at_the_end(
+            35,
+            inputs.peer_primary,
+            Verdict::SourceByBitmap,
+        )),
+        (true, true) => Some(written_at_the_end(34, true, Verdict::SplitBrain)),
     }
 }
 

@@ -319,3 +319,51 @@ fn so_does_one_that_dies_when_its_primary_target_has_lost_the_disk_in_the_middle
         );
     }
 }
+
+/// L3. The target was Primary, and crashed at the end unseen by the source, which counts as a crashed Primary of an earlier time. The
+/// resync that brings to the source what the target alone has is broken off before the source has heard of it.
+#[test]
+fn what_a_crashed_target_alone_has_outlives_a_resync_that_came_to_nothing() {
+    let options = NetOptions {
+        protocol: Protocol::A,
+        ..NetOptions::default()
+    };
+    for seed in 0..12 {
+        let (mut w, _) = World::settled_with(seed, &options);
+        w.cut();
+        w.write_blocks(0, (0..40).map(|n| 80 + n * 80), 3);
+        w.flush(0);
+        w.off(0);
+        w.disk_options.resync_rate_kib = 400;
+        w.boot(0);
+        w.heal();
+        w.connect(0);
+        w.until("the middle", |w| w.is(1) == "SyncTarget S/S I/U");
+        let shared = w.gi(0)[0];
+        w.primary(1, false).unwrap();
+        w.until("the target's end on record", |w| {
+            w.nodes[1].durable_gi()[0] == shared
+        });
+        assert!(w.is(0).starts_with("SyncSource"), "{}", w.is(0));
+        w.cut_silently();
+        w.write_blocks(1, [4000], 9);
+        w.flush(1);
+        w.off(1);
+        w.cut();
+        w.quiet();
+        w.boot(1);
+        w.heal();
+        w.connect(1);
+        w.until("the sync UUID on record", |w| {
+            w.nodes[1].durable_gi()[1] != 0
+        });
+        w.cut();
+        w.quiet();
+        assert_eq!(w.gi(0)[0] & !1, shared & !1, "it has not heard of it");
+        w.heal();
+        w.ends_well();
+        for node in &w.nodes {
+            assert_eq!(node.disks[0].read(4000, 512), [9; 512]);
+        }
+    }
+}

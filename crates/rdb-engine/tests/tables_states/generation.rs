@@ -271,6 +271,10 @@ fn a_source_that_names_its_lone_writes_is_believed() {
         (34, at_end, ended, died(Nothing, false), -1),
         (34, at_end, ended, died(Nothing, true), 100),
         (34, at_end, ended, inputs(Nothing, 7), 1),
+        // What it brings to the source came to nothing.
+        (34, at_end, gi(C, X, S, B), died(Nothing, false), -1),
+        (34, at_end, gi(C, X, S, B), died(Nothing, true), 100),
+        (40, at_end, gi(C, X, S, B), died(Unknown, false), -1),
         // The source went on under a new name.
         (80, since, ended, inputs(Unknown, 7), 2),
         (80, since, ended, inputs(Nothing, 7), 2),
