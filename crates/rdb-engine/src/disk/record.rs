@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use rdb_meta::{Magic, MdFlags, Superblock};
 
-use crate::generation::{GenerationIds, WroteAlone};
+use crate::generation::{GenerationIds, WroteAlone, same};
 
 /// What the superblock of an attached disk says, or will say when it is written next.
 #[derive(Debug)]
@@ -50,6 +50,9 @@ impl Record {
     pub(crate) fn set_ids(&mut self, ids: GenerationIds) {
         let uuids = [ids.current, ids.bitmap, ids.history[0], ids.history[1]];
         self.dirty |= self.superblock.uuids != uuids;
+        if !same(self.superblock.uuids[1], ids.bitmap) {
+            self.superblock.note = 0; // (it was of the one before, which may come again)
+        }
         self.superblock.uuids = uuids;
     }
 
