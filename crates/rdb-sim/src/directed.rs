@@ -509,8 +509,8 @@ impl Script {
         let secondary = 1 - self.primary;
         let victim = match amid {
             Amid::Resync | Amid::Attach { primary: false } | Amid::Invalidate => secondary,
-            Amid::Attach { primary: true } => self.primary,
-            Amid::SwitchOver => rng.below(2) as usize,
+            // (Who promotes a node that has just come back, while the other is demoted alone, makes two Primaries.)
+            Amid::Attach { primary: true } | Amid::SwitchOver => self.primary,
         };
         let ambush = Action::Ambush {
             resource: 0,
