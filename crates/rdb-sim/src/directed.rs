@@ -164,6 +164,24 @@ impl Amid {
             _ => rng.pick(&[Trigger::ResyncBegins, Trigger::ResyncEnds]),
         }
     }
+
+    /// A strike that leaves users a good copy; `other`: not at the node where the ambush is laid.
+    fn strike(self, other: bool, down_us: u64, rng: &mut Rng) -> Strike {
+        // (With the link, users that read at the peer lose everything; and who promotes a node while it is cut makes two Primaries.)
+        let kinds = match self {
+            Amid::Attach { primary: true } | Amid::SwitchOver => 2,
+            _ => 4,
+        };
+        match rng.below(kinds) {
+            0 => Strike::Kill { other, down_us },
+            1 => Strike::PowerCut { other, down_us },
+            2 => Strike::Cut(rng.pick(&[Cut::Ragged, Cut::Silent, Cut::Clean])),
+            _ => Strike::DiskFails {
+                other,
+                meta: rng.one_in(2),
+            },
+        }
+    }
 }
 
 impl Incident {
@@ -512,18 +530,19 @@ impl Script {
             // (Who promotes a node that has just come back, while the other is demoted alone, makes two Primaries.)
             Amid::Attach { primary: true } | Amid::SwitchOver => self.primary,
         };
+        let at = rng.below(2) as usize;
+        let trigger = amid.trigger(rng);
+        let nth = 1 + (rng.below(8) >> rng.below(6)) as u32;
+        let late_us = rng.pick(&[0, 0, 100, 400, 2_000, 8_000, 30_000]);
+        let down_us = rng.pick(&[100_000, 3_000_000, 25_000_000]);
         let ambush = Action::Ambush {
             resource: 0,
-            at: Some(rng.below(2) as usize),
-            trigger: amid.trigger(rng),
-            nth: 1 + (rng.below(8) >> rng.below(6)) as u32,
-            late_us: rng.pick(&[0, 0, 100, 400, 2_000, 8_000, 30_000]),
-            strike: Strike::Kill {
-                other: false,
-                down_us: rng.pick(&[100_000, 3_000_000, 25_000_000]),
-            },
+            at: Some(at),
+            trigger,
+            nth,
+            late_us,
+            strike: amid.strike(at != victim, down_us, rng),
         };
-        let ambush = aimed(ambush, victim, amid, rng);
         let detach = Order::Detach { force: false };
         self.step(pause_us, ambush);
         if amid != (Amid::Attach { primary: true }) {
@@ -554,43 +573,5 @@ impl Script {
         self.repair(0, setup);
         self.repair(1, setup);
         self.step(50_000, Action::Heal);
-    }
-}
-
-/// The ambush with a strike that leaves users a good copy.
-fn aimed(ambush: Action, victim: usize, amid: Amid, rng: &mut Rng) -> Action {
-    let Action::Ambush {
-        resource,
-        at,
-        trigger,
-        nth,
-        late_us,
-        strike: Strike::Kill { down_us, .. },
-    } = ambush
-    else {
-        return ambush;
-    };
-    let other = at != Some(victim);
-    // (With the link, users that read at the peer lose everything; and who promotes a node while it is cut makes two Primaries.)
-    let kinds = match amid {
-        Amid::Attach { primary: true } | Amid::SwitchOver => 2,
-        _ => 4,
-    };
-    let strike = match rng.below(kinds) {
-        0 => Strike::Kill { other, down_us },
-        1 => Strike::PowerCut { other, down_us },
-        2 => Strike::Cut(rng.pick(&[Cut::Ragged, Cut::Silent, Cut::Clean])),
-        _ => Strike::DiskFails {
-            other,
-            meta: rng.one_in(2),
-        },
-    };
-    Action::Ambush {
-        resource,
-        at,
-        trigger,
-        nth,
-        late_us,
-        strike,
     }
 }
