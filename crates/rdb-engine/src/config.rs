@@ -2,6 +2,9 @@
 
 use alloc::string::String;
 
+use crate::handler::Handlers;
+use crate::state::Fencing;
+
 /// When a write counts as done at the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
@@ -80,6 +83,18 @@ pub enum OnIoError {
     PassOn,
     /// The disk is given up.
     Detach,
+    /// The same, after the handler `local-io-error` has been started.
+    CallLocalIoError,
+}
+
+/// `on-no-data-accessible`: what a request means that no copy can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNoData {
+    /// It fails.
+    #[default]
+    IoError,
+    /// It waits until there is a copy, or the administrator resumes.
+    SuspendIo,
 }
 
 /// `on-no-space`: what a write means that meets a full disk.
@@ -92,6 +107,15 @@ pub enum OnNoSpace {
     Suspend,
     /// It fails; the disk becomes Inconsistent if another copy is good, and stays.
     PassOn,
+}
+
+/// Options of the resource as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResourceOptions {
+    /// `on-no-data-accessible`.
+    pub on_no_data: OnNoData,
+    /// Which handlers are configured: no other is asked for.
+    pub handlers: Handlers,
 }
 
 /// Options of the connection.
@@ -186,6 +210,8 @@ impl core::fmt::Debug for Authentication {
 pub struct DiskOptions {
     /// `on-io-error`.
     pub on_io_error: OnIoError,
+    /// `fencing`.
+    pub fencing: Fencing,
     /// `on-no-space`, which is no option of DRBD's.
     pub on_no_space: OnNoSpace,
     /// `size`, sectors; 0 is none.
@@ -216,6 +242,7 @@ impl Default for DiskOptions {
     fn default() -> Self {
         DiskOptions {
             on_io_error: OnIoError::Detach,
+            fencing: Fencing::DontCare,
             on_no_space: OnNoSpace::default(),
             size_sectors: 0,
             resync_rate_kib: 250,

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use replica_proto::{Digest, Packet, WireContext};
 
 use crate::event::Timer;
-use crate::ids::{AdminId, ConnId, IoTag, RequestId, SendTag, Time, VolumeNr};
+use crate::handler::Handler;
+use crate::ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, VolumeNr};
 use crate::state::{StateError, VolumeState};
 
 /// One thing to do.
@@ -89,6 +90,13 @@ pub enum Effect<P> {
     SetTimer { timer: Timer, at: Time },
     /// Do not raise it.
     ClearTimer { timer: Timer },
+
+    /// Run a handler that is configured, and answer with `HandlerDone`. `volume`: for which one, `None` for the resource.
+    RunHandler {
+        id: HandlerId,
+        handler: Handler,
+        volume: Option<VolumeNr>,
+    },
 
     /// For the log. `volume`: what it is about, `None` for the resource.
     Log {

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use rdb_meta::MetaKind;
 use replica_proto::{Digest, DigestAlgorithm, Packet, Socket};
 
-use crate::config::{DiskOptions, NetOptions};
-use crate::ids::{AdminId, ConnId, IoTag, RequestId, SendTag, VolumeNr};
+use crate::config::{DiskOptions, NetOptions, ResourceOptions};
+use crate::ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, VolumeNr};
 
 /// Block data, which the engine passes along and never reads. Cloning shares it.
 pub trait Payload: Clone {
@@ -47,6 +47,9 @@ pub enum Event<P> {
     Timer(Timer),
     /// The administrator commands; answered by exactly one `AdminDone`, possibly much later.
     Admin { id: AdminId, command: Command },
+    /// A handler that was asked for has ended with this exit code, 0..=255; one that could not be started, or was killed, counts
+    /// as what a shell says of it: 126, 127, or 128 and the signal.
+    HandlerDone { id: HandlerId, exit: i32 },
     /// Who gave the command does not wait any more. It ends with `AdminError::Withdrawn`, or goes on where that would leave
     /// things by halves; what is done already is ignored.
     Withdraw { id: AdminId },
@@ -254,6 +257,13 @@ pub enum Command {
     },
     /// New net options while configured (what cannot change is refused).
     NetOptions { options: NetOptions },
+    /// New options of the resource itself. Without it they are the defaults, and no handler is configured.
+    ResourceOptions { options: ResourceOptions },
+    /// Users' requests wait from now on, on all volumes of the resource. It ends when nothing that they have asked for before is
+    /// under way any more, here or at the peer, and all of it is durable on both nodes.
+    SuspendIo { volume: VolumeNr },
+    /// They go on, for whatever reason they wait.
+    ResumeIo { volume: VolumeNr },
 }
 
 /// What the driver found out about a disk it opened.

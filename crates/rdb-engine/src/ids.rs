@@ -73,6 +73,10 @@ pub struct AdminId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SendTag(pub u64);
 
+/// The engine's handle of one run of a handler; answered by exactly one event with it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HandlerId(pub u64);
+
 /// Index of an application request in the resource's slab.
 pub(crate) type RequestKey = usize;
 

@@ -26,6 +26,8 @@ mod event;
 mod exposed;
 mod follow;
 pub mod generation;
+mod handler;
+mod handling;
 mod handshake;
 mod ids;
 mod integrity;
@@ -62,7 +64,8 @@ pub use event::{
     Command, ConnEvent, ConnTimer, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload,
     Request, RequestKind, Timer,
 };
-pub use ids::{AdminId, ConnId, IoTag, RequestId, SendTag, Time, VolumeNr};
+pub use handler::{Handler, Handlers};
+pub use ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
 pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus};

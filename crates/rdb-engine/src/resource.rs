@@ -9,11 +9,13 @@ use replica_proto::{BlockId, Packet};
 use slab::Slab;
 
 use crate::admin::Admin;
+use crate::config::ResourceOptions;
 use crate::disk::Disk;
 use crate::disk::io::Io;
 use crate::effect::{Cause, ConnEffect, Effect, Level};
 use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
 use crate::follow::Follow;
+use crate::handling::Handling;
 use crate::ids::{ConnId, RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
@@ -45,6 +47,10 @@ pub struct Resource<P> {
     pub(crate) volumes: BTreeMap<VolumeNr, Volume<P>>,
     pub(crate) net: Net<P>,
     pub(crate) admin: Admin,
+    /// `options` of the configuration.
+    pub(crate) options: ResourceOptions,
+    /// Handlers that run.
+    pub(crate) handling: Handling,
     /// What each I/O in flight is for.
     pub(crate) io: Slab<Io>,
     /// Application requests.
@@ -74,6 +80,8 @@ impl<P: Payload> Resource<P> {
             volumes: BTreeMap::new(),
             net: Net::new(ConnId::FIRST),
             admin: Admin::default(),
+            options: ResourceOptions::default(),
+            handling: Handling::default(),
             io: Slab::new(),
             requests: Slab::new(),
             request_generation: 1,
@@ -110,6 +118,7 @@ impl<P: Payload> Resource<P> {
             Event::Connection(of, event) => self.on_connection_event(of, event),
             Event::Timer(timer) => self.on_timer(timer),
             Event::Admin { id, command } => self.on_admin(id, command),
+            Event::HandlerDone { id, exit } => self.on_handler_done(id, exit),
             Event::Withdraw { id } => self.on_withdraw(id),
         }
         self.check_deferred();
@@ -365,6 +374,7 @@ fn cause_of<P>(event: &Event<P>) -> Cause {
         | Event::NoSpace { .. }
         | Event::Timer(_)
         | Event::Admin { .. }
+        | Event::HandlerDone { .. }
         | Event::Withdraw { .. } => Cause::Own,
     }
 }

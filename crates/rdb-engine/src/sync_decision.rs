@@ -9,10 +9,10 @@ mod split_brain;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 
 use crate::config::SplitBrainPolicy;
 use crate::generation::{CompareInputs, Comparison, GenerationIds, PeerIds, Verdict, compare};
+pub use crate::handler::Handler;
 use crate::rules::trouble::Trouble;
 use crate::state::DiskState;
 
@@ -143,30 +143,6 @@ impl FailReason {
             | FailReason::PrimaryTarget
             | FailReason::UsersOnOurDisk => Trouble::NoAgreement,
         }
-    }
-}
-
-/// Handlers that a decision runs; `Display` prints the event's name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Handler {
-    /// A split brain was found, solved or not.
-    InitialSplitBrain,
-    /// A split brain stays unsolved.
-    SplitBrain,
-    /// This Primary should have become target.
-    PriLost,
-    /// This Primary lost a split brain and cannot give up its role.
-    PriLostAfterSb,
-}
-
-impl fmt::Display for Handler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Handler::InitialSplitBrain => "initial-split-brain",
-            Handler::SplitBrain => "split-brain",
-            Handler::PriLost => "pri-lost",
-            Handler::PriLostAfterSb => "pri-lost-after-sb",
-        })
     }
 }
 

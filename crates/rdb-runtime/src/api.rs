@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rdb_engine::config::{DiskOptions, NetOptions};
 use rdb_engine::state::VolumeState;
-use rdb_engine::{AdminError, DeviceSpec, Level, ResourceStatus, VolumeNr};
+use rdb_engine::{AdminError, DeviceSpec, Handler, HandlerId, Level, ResourceStatus, VolumeNr};
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::{Frontend, FrontendError};
 
@@ -124,6 +124,15 @@ pub enum Notice {
         volume: Option<VolumeNr>,
         /// The line.
         text: String,
+    },
+    /// A handler is to be run; [`ResourceHandle::handler_done`](crate::ResourceHandle::handler_done) says how it ended.
+    RunHandler {
+        /// Which run.
+        id: HandlerId,
+        /// Which handler.
+        handler: Handler,
+        /// For which volume, `None` for the resource.
+        volume: Option<VolumeNr>,
     },
     /// A volume's state changed.
     StateChanged {

@@ -240,6 +240,15 @@ impl<E: Engine> Parts<E> {
                     io.log(Level::Error, None, text);
                 }
             },
+            Effect::RunHandler {
+                id,
+                handler,
+                volume,
+            } => io.notify(Notice::RunHandler {
+                id,
+                handler,
+                volume,
+            }),
             Effect::SetTimer { timer, at } => io.timers.set(Slot::Engine(timer), at),
             Effect::ClearTimer { timer } => io.timers.clear(Slot::Engine(timer)),
             Effect::Log {

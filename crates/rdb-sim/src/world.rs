@@ -345,6 +345,7 @@ impl World {
                 node.note(|| format!("admin {} {}", id.0, result.is_ok()));
                 node.admin.insert(id.0, result);
             }
+            Effect::RunHandler { .. } => {}
             Effect::SetTimer { timer, at } => {
                 self.nodes[i].timers.insert(timer, at);
             }

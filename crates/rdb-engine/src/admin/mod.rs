@@ -179,6 +179,10 @@ fn command_volume(command: &Command) -> Option<VolumeNr> {
         | Command::PauseSync { volume }
         | Command::ResumeSync { volume }
         | Command::DiskOptions { volume, .. } => Some(volume),
-        Command::Connect { .. } | Command::Disconnect { .. } | Command::NetOptions { .. } => None,
+        Command::SuspendIo { volume } | Command::ResumeIo { volume } => Some(volume),
+        Command::Connect { .. }
+        | Command::Disconnect { .. }
+        | Command::NetOptions { .. }
+        | Command::ResourceOptions { .. } => None,
     }
 }

@@ -104,7 +104,10 @@ fn kind(command: &Command) -> Kind {
         | Command::PauseSync { .. }
         | Command::ResumeSync { .. }
         | Command::DiskOptions { .. }
-        | Command::NetOptions { .. } => Kind::Other,
+        | Command::NetOptions { .. }
+        | Command::ResourceOptions { .. }
+        | Command::SuspendIo { .. }
+        | Command::ResumeIo { .. } => Kind::Other,
     }
 }
 

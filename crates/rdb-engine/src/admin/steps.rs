@@ -260,6 +260,12 @@ impl<P: Payload> Resource<P> {
                 self.admin_done(Ok(()));
             }
             Command::NetOptions { options } => self.step_net_options(options),
+            Command::ResourceOptions { options } => {
+                self.options = options;
+                self.admin_done(Ok(()));
+            }
+            Command::SuspendIo { volume } => self.step_suspend(volume),
+            Command::ResumeIo { volume } => self.step_resume(volume),
         }
     }
 

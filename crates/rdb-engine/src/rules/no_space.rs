@@ -125,7 +125,11 @@ mod tests {
     #[test]
     fn what_a_failure_means_over_the_whole_universe() {
         use Consequence::{Degrade, Detach, Keep};
-        for on_io_error in [OnIoError::PassOn, OnIoError::Detach] {
+        for on_io_error in [
+            OnIoError::PassOn,
+            OnIoError::Detach,
+            OnIoError::CallLocalIoError,
+        ] {
             for on_no_space in SPACES {
                 for disk in DISKS {
                     for replicates in [false, true] {
@@ -149,7 +153,7 @@ mod tests {
                             };
                             let plain = match on_io_error {
                                 OnIoError::PassOn => degrade,
-                                OnIoError::Detach => detach,
+                                OnIoError::Detach | OnIoError::CallLocalIoError => detach,
                             };
                             assert_eq!(of(false), plain);
                             let only = role == Role::Primary && !replicates;
