@@ -145,7 +145,11 @@ impl<P: Payload> Resource<P> {
             volume.peer.connection_ended(&mut volume.held);
             self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         }
-        self.settle_transfer_log();
+        if self.awaits_the_peer() {
+            self.freeze_transfer_log();
+        } else {
+            self.settle_transfer_log();
+        }
         for nr in self.volume_numbers() {
             self.md(
                 nr,
@@ -155,6 +159,7 @@ impl<P: Payload> Resource<P> {
             self.retry_blocked(nr);
         }
         self.admin_connection_lost();
+        self.fence_lost_peer();
     }
 
     /// Whether the sockets are closed and something that came over them is unfinished.
