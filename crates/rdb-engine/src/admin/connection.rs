@@ -73,12 +73,11 @@ impl<P: Payload> Resource<P> {
             };
             let Some(code) = ask.reply else { return };
             self.admin.ask = None;
-            let how = self.admin.current.as_ref().map(|op| op.parting);
-            let how = how.unwrap_or_default();
+            let plainly = |op: &super::Op| op.parting == Parting::Plainly;
             if state::is_success(code) {
                 self.set_stage(Stage::Leaving);
-                self.part(how);
-            } else if how == Parting::Plainly {
+                self.part_as_agreed();
+            } else if self.admin.current.as_ref().is_some_and(plainly) {
                 // It is Primary, and goes on only if we do not.
                 self.ask_to_part(Parting::Outdated);
             } else {
@@ -144,6 +143,12 @@ impl<P: Payload> Resource<P> {
             val: StateWord(val),
         };
         self.send(VolumeNr(0), Packet::ConnStChgReq(request), None);
+    }
+
+    /// The peer has agreed to part, in whatever way it was asked.
+    pub(crate) fn part_as_agreed(&mut self) {
+        let how = self.admin.current.as_ref().map(|op| op.parting);
+        self.part(how.unwrap_or_default());
     }
 
     /// The connection ends because the administrator wants it.

@@ -10,7 +10,6 @@ use super::refusal::{Refusal, pause_ms};
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, LossCause, Payload};
 use crate::resource::Resource;
-use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState};
 
 /// What is told of a connection that the administrator has ended.
@@ -23,8 +22,7 @@ impl<P: Payload> Resource<P> {
         }
         if self.net.link.is_leaving() && matches!(cause, LossCause::Closed { .. }) {
             // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
-            self.trouble(Trouble::Disconnected, DISCONNECTED);
-            self.go_standalone();
+            self.part_as_agreed();
             return;
         }
         match (socket, cause) {
