@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rdb_config::Handlers;
 use serde::{Deserialize, Serialize};
@@ -26,13 +26,17 @@ pub struct HandlersShown {
 }
 
 impl HandlersShown {
-    /// What a configuration says.
+    /// What a configuration says. Without a handler there is nothing to tell of surroundings.
     pub fn new(handlers: &Handlers, conf: Option<PathBuf>, peers: Vec<String>) -> HandlersShown {
         let set = handlers.changed().into_iter();
+        let commands: BTreeMap<_, _> = set
+            .map(|(option, command)| (option.name.to_owned(), command))
+            .collect();
+        if commands.is_empty() {
+            return HandlersShown::default();
+        }
         HandlersShown {
-            commands: set
-                .map(|(option, command)| (option.name.to_owned(), command))
-                .collect(),
+            commands,
             conf,
             peers,
         }
@@ -66,6 +70,8 @@ pub struct HandlerScene<'a> {
     pub handlers: &'a HandlersShown,
     /// The peer's address, if a connection is configured.
     pub peer_address: Option<IpAddr>,
+    /// The daemon's run directory and node, where commands of ours that the handler calls would not find them by themselves.
+    pub daemon: Option<(&'a Path, &'a str)>,
 }
 
 impl HandlerScene<'_> {
@@ -100,6 +106,10 @@ impl HandlerScene<'_> {
             let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
             all.push(("DRBD_PEER_AF", family.to_owned()));
             all.push(("DRBD_PEER_ADDRESS", address.to_string()));
+        }
+        if let Some((run_dir, node)) = self.daemon {
+            all.push(("RDB_RUN_DIR", run_dir.display().to_string()));
+            all.push(("RDB_NODE", node.to_owned()));
         }
         all
     }
@@ -175,6 +185,7 @@ mod tests {
             volumes: &volumes,
             handlers: &handlers,
             peer_address: "10.0.0.2".parse().ok(),
+            daemon: Some((Path::new("/tmp/run"), "alice")),
         };
         let expected = [
             ("HOME", "/"),
@@ -189,6 +200,8 @@ mod tests {
             ("DRBD_PEERS", "bob bob2"),
             ("DRBD_PEER_AF", "ipv4"),
             ("DRBD_PEER_ADDRESS", "10.0.0.2"),
+            ("RDB_RUN_DIR", "/tmp/run"),
+            ("RDB_NODE", "alice"),
         ];
         assert_eq!(
             scene.environment(),
@@ -206,6 +219,7 @@ mod tests {
             volumes: &volumes,
             handlers: &handlers,
             peer_address: None,
+            daemon: None,
         };
         let names: Vec<_> = scene.environment().into_iter().map(|(n, _)| n).collect();
         assert_eq!(names.last(), Some(&"DRBD_LL_DISK"));
