@@ -1,10 +1,12 @@
 //! Carries out what follows from a change of state; when it follows stands in [`crate::rules::consequences`].
 
 use crate::bitmap_exchange::BitmapDue;
+use crate::config::OnNoData;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::generation::{PeerIds, same};
+use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::consequences::{Act, CONSEQUENCES, Facts, Turn};
@@ -53,15 +55,23 @@ impl<P: Payload> Resource<P> {
             Act::TrustUnmarked => self.trust_unmarked(nr, true),
             Act::DistrustUnmarked => self.trust_unmarked(nr, false),
             Act::SayNoData => {
-                let text = "Primary, and no copy of the data is UpToDate: requests fail";
+                let text = match self.options.on_no_data {
+                    OnNoData::IoError => {
+                        "Primary, and no copy of the data is UpToDate: requests fail"
+                    }
+                    OnNoData::SuspendIo => {
+                        "Primary, and no copy of the data is UpToDate: requests wait"
+                    }
+                };
                 self.log_volume(Level::Error, nr, text);
+                self.tell_handler(Handler::PriOnInconDegr, nr);
             }
             Act::MakeSyncUuid => self.make_sync_uuid(nr),
             Act::SendSizes => self.send_sizes(nr, false),
             Act::SendUuids => self.send_uuids(nr),
             Act::SendState => self.send_state(nr),
             Act::SendBitmap => self.volume_mut(nr).peer.bitmap_due = BitmapDue::Source,
-            Act::NewGeneration(_) => self.new_current_uuid(nr, true),
+            Act::NewGeneration(_) => self.generation_due(nr),
             Act::SourceLost => self.source_lost(nr),
             Act::WriteBitmap => self.md(nr, MdKind::ChangedPages, Then::Nothing),
             Act::LimitNegotiation => self.limit_negotiation(nr),
@@ -103,6 +113,15 @@ impl<P: Payload> Resource<P> {
                 self.retry_blocked(nr);
                 self.continue_peer_reads(nr);
             }
+        }
+    }
+
+    /// A generation begins, or is owed while I/O is frozen until it is known whether the peer comes back as it was.
+    fn generation_due(&mut self, nr: VolumeNr) {
+        if self.awaits_the_peer() {
+            self.volume_mut(nr).frozen.owe_generation(true);
+        } else {
+            self.new_current_uuid(nr, true);
         }
     }
 

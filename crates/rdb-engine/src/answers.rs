@@ -34,8 +34,8 @@ impl<P: Payload> Resource<P> {
                 } else {
                     Here::Failed // on a disk that has been given up meanwhile
                 };
-                request.payload = payload;
                 if is_read {
+                    request.payload = payload;
                     self.volume_mut(nr).counters.read += u64::from(bytes / 512);
                     self.complete(key, true);
                     return;

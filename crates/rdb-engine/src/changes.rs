@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::config::OnNoData;
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::follow::Follow;
@@ -11,8 +12,8 @@ use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::packets::Past;
 use crate::state::{
-    self, Change, ConnState, Context, DiskState, ImmediateEffects, Outcome, Role, StateError,
-    VolumeState,
+    self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome, Role,
+    StateError, VolumeState,
 };
 use rdb_meta::MdFlags;
 
@@ -29,6 +30,11 @@ impl<P: Payload> Resource<P> {
                 .values()
                 .any(|v| v.nr != nr && v.state.peer == Role::Primary),
             device_open: self.admin.held_open == Some(nr),
+            fencing: volume
+                .disk
+                .get()
+                .map_or(Fencing::DontCare, |d| d.options.fencing),
+            suspend_on_no_data: self.options.on_no_data == OnNoData::SuspendIo,
             verify_alg_set: self.net.comparison.has_verify(),
             agreed_version: self.net.wire.version.0,
             state_sent: self.net.link.is_exchanging(),
@@ -41,7 +47,6 @@ impl<P: Payload> Resource<P> {
             invalidated: volume.invalidated,
             ordered_here: self.admin.orders_sync(nr),
             settled: self.admin.settled(nr),
-            ..Context::DEFAULT
         }
     }
 
@@ -64,6 +69,7 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Info, nr, line);
             }
             self.commit_state(nr, new);
+            self.share_suspension();
         }
         Ok(code)
     }
@@ -137,11 +143,12 @@ impl<P: Payload> Resource<P> {
         for (nr, _, new) in news {
             self.commit_state(nr, new);
         }
+        self.share_suspension();
         Ok(1)
     }
 
     /// Puts a new record in place, with its immediate effects (`docs/spec/behaviour.md`, section 2.11).
-    fn commit_state(&mut self, nr: VolumeNr, new: VolumeState) {
+    pub(crate) fn commit_state(&mut self, nr: VolumeNr, new: VolumeState) {
         let volume = self.volume_mut(nr);
         let old = core::mem::replace(&mut volume.state, new);
         self.note_trouble(nr, old, new);
@@ -208,6 +215,9 @@ impl<P: Payload> Resource<P> {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");
             }
         }
+        if effects.contains(Now::CONNECTED) {
+            self.net.connects = self.net.connects.wrapping_add(1);
+        }
         let volume = self.volume_mut(nr);
         if effects.contains(Now::CONSIDER_RESYNC) {
             volume.peer.consider_resync = true;
@@ -249,6 +259,7 @@ impl<P: Payload> Resource<P> {
                 Follow::Promoted { nr, forced } => self.promoted(nr, forced),
                 Follow::Demoted(nr) => self.demoted(nr),
                 Follow::RetryWaiting(nr) => self.retry_waiting(nr),
+                Follow::Thawed(nr) => self.release_frozen(nr),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::copies::{self, Here, Safety, There, Worth};
+use crate::copies::{self, Copies, Here, Safety, There, Worth};
 use crate::disk::al_gate::Writer;
 use crate::effect::{Effect, Level, RequestError};
 use crate::event::{ConnTimer, Payload};
@@ -18,6 +18,9 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
+        if !request.completed && self.volume(request.volume).state.is_suspended() {
+            return; // (V11) looked at again when I/O goes on
+        }
         let (copies, protocol, worth) = (request.copies, request.protocol, self.worth(request));
         let safety = if request.is_flush() {
             copies::is_flushed(&copies, worth)
@@ -67,6 +70,11 @@ impl<P: Payload> Resource<P> {
             self.retry_blocked(nr);
         }
         self.finish_request(key);
+    }
+
+    /// Whether a copy of a write is one to rely on.
+    pub(crate) fn has_good_copy(&self, request: &AppRequest<P>) -> bool {
+        copies::has_good_copy(&request.copies, request.protocol, self.worth(request))
     }
 
     /// What the copies of a request rest on.
@@ -165,14 +173,18 @@ impl<P: Payload> Resource<P> {
             return;
         };
         volume.completions_held = volume.completions_held.saturating_sub(1);
-        if volume.completions_held > 0 {
+        self.tell_held(nr);
+    }
+
+    /// Tells of writes whose completion waited, if nothing holds it back any more.
+    pub(crate) fn tell_held(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        if volume.completions_held > 0 || volume.state.is_suspended() {
             return;
         }
         let held = core::mem::take(&mut volume.held_completions);
         for key in held {
-            let request = &self.requests[key];
-            let worth = self.worth(request);
-            let ok = copies::has_good_copy(&request.copies, request.protocol, worth);
+            let ok = self.has_good_copy(&self.requests[key]);
             self.tell_completion(key, ok);
             self.finish_request(key);
         }
@@ -203,6 +215,13 @@ impl<P: Payload> Resource<P> {
     /// Completes a read or a flush, which leave nothing behind.
     pub(crate) fn complete(&mut self, key: RequestKey, ok: bool) {
         self.assert_decided(ok);
+        let request = &mut self.requests[key];
+        let nr = request.volume;
+        if self.volumes[&nr].state.is_suspended() && request.is_read() && ok {
+            request.copies = Copies::NONE;
+            self.volume_mut(nr).frozen.keep_served(key);
+            return;
+        }
         let request = self.requests.remove(key);
         let volume = self.volume_mut(request.volume);
         volume.application_pending = volume.application_pending.saturating_sub(1);

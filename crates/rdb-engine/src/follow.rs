@@ -21,6 +21,8 @@ pub(crate) enum Follow {
     Demoted(VolumeNr),
     /// What users have asked for and was held back is looked at again.
     RetryWaiting(VolumeNr),
+    /// I/O is not suspended any more: what is frozen of the volume goes on.
+    Thawed(VolumeNr),
 }
 
 impl Follow {
@@ -30,7 +32,8 @@ impl Follow {
             Follow::Changed(nr, ..)
             | Follow::Promoted { nr, .. }
             | Follow::Demoted(nr)
-            | Follow::RetryWaiting(nr) => nr,
+            | Follow::RetryWaiting(nr)
+            | Follow::Thawed(nr) => nr,
         }
     }
 }

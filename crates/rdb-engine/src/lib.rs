@@ -24,7 +24,9 @@ mod disk;
 mod effect;
 mod event;
 mod exposed;
+mod fencing;
 mod follow;
+mod freeze;
 pub mod generation;
 mod handler;
 mod handling;
@@ -68,7 +70,9 @@ pub use handler::{Handler, Handlers};
 pub use ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
-pub use status::{DiskTrouble, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus};
+pub use status::{
+    DiskTrouble, FrozenIo, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus,
+};
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).
 pub const REQUEST_MAX_BYTES: u32 = 1 << 20;

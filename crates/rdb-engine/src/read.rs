@@ -73,6 +73,14 @@ impl<P: Payload> Resource<P> {
 
     /// One copy failed: try what is left.
     pub(crate) fn retry_read(&mut self, key: RequestKey) {
+        let request = &mut self.requests[key];
+        let nr = request.volume;
+        if self.volumes[&nr].state.is_suspended() {
+            // It is tried with what there is when I/O goes on.
+            request.copies.there = There::None;
+            self.volume_mut(nr).waiting.push_back(key);
+            return;
+        }
         self.start_read(key);
     }
 

@@ -7,7 +7,7 @@ use crate::event::Payload;
 use crate::ids::Time;
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
-use crate::status::{ResourceStatus, SyncProgress, VolumeStatus};
+use crate::status::{FrozenIo, ResourceStatus, SyncProgress, VolumeStatus};
 use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
@@ -56,11 +56,16 @@ impl<P: Payload> Resource<P> {
             out_of_sync_blocks: volume.bits_set(),
             blocked: match (volume.space.is_empty(), volume.has_waiting_requests()) {
                 (false, _) => 'b',
+                (true, true) if self.handling.decides() => 'c',
                 (true, true) => 'd',
                 (true, false) => '-',
             },
             al_suspended: disk.is_some_and(|d| d.is_log_suspended()),
             generation: disk.map(|d| (d.record.ids(), d.record.flags().bits())),
+            frozen: volume.frozen.since().map(|since| FrozenIo {
+                requests: volume.application_pending,
+                for_ms: now.ms_since(since),
+            }),
             no_space: volume.space.status(now),
             disk_trouble: self.disk_trouble(volume, now),
             sync: syncing.then(|| SyncProgress {

@@ -195,6 +195,7 @@ impl<P: Payload> Resource<P> {
         loop {
             self.run_after();
             let mut more = self.poll_net();
+            more |= self.poll_thaw();
             more |= self.poll_admin();
             let mut next = self.next_volume(None);
             while let Some(nr) = next {

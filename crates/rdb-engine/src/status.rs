@@ -82,7 +82,8 @@ pub struct VolumeStatus {
     pub write_ordering: char,
     /// Blocks of 4 KiB out of sync (`oos:` is KiB of these).
     pub out_of_sync_blocks: u64,
-    /// The letter at flag position 5: why upper layers are held back (`b`: the disk is full; `d`: within the device), or `-`.
+    /// The letter at flag position 5: why upper layers are held back (`b`: the disk is full; `c`: a handler
+    /// decides; `d`: within the device), or `-`.
     pub blocked: char,
     /// Activity-log updates are suspended (flag position 6).
     pub al_suspended: bool,
@@ -90,12 +91,23 @@ pub struct VolumeStatus {
     pub generation: Option<(GenerationIds, u32)>,
     /// Writes that wait for space on a full disk (`on-no-space`).
     pub no_space: Option<SpaceWait>,
+    /// Requests of users that are frozen, while I/O is suspended.
+    pub frozen: Option<FrozenIo>,
     /// Why the disk is not UpToDate, if it is not.
     pub disk_trouble: Option<DiskTrouble>,
     /// A running resync or verify, either side.
     pub sync: Option<SyncProgress>,
     /// Degraded at the last start: was Primary and alone (`degr-wfc-timeout` applies).
     pub degraded: bool,
+}
+
+/// Requests of users while I/O is suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrozenIo {
+    /// How many wait.
+    pub requests: u32,
+    /// How long ago I/O was suspended: milliseconds.
+    pub for_ms: u64,
 }
 
 /// Writes that wait for space on a full disk.

@@ -7,6 +7,7 @@ use crate::disk::slot::DiskSlot;
 use crate::disk::space::Space;
 use crate::disk::{Disk, Remembered};
 use crate::exposed::Exposed;
+use crate::freeze::Frozen;
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
@@ -70,6 +71,9 @@ pub(crate) struct Volume<P> {
     /// Writes that wait for space on a full disk.
     pub(crate) space: Space,
 
+    /// What is frozen of what users have asked for.
+    pub(crate) frozen: Frozen,
+
     pub(crate) counters: Counters,
 }
 
@@ -115,6 +119,7 @@ impl<P> Volume<P> {
             flush_before_next: false,
             writes_lost: false,
             space: Space::default(),
+            frozen: Frozen::default(),
             counters: Counters::default(),
         }
     }

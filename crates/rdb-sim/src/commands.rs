@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use rdb_engine::config::NetOptions;
+use rdb_engine::config::{NetOptions, ResourceOptions};
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{
-    AdminError, AdminId, Command, Event, Request, RequestError, RequestId, RequestKind, VolumeNr,
+    AdminError, AdminId, Command, Event, Handler, Request, RequestError, RequestId, RequestKind,
+    VolumeNr,
 };
 
 use crate::node::{Data, disk_info};
@@ -107,7 +108,28 @@ impl World {
         self.admin(i, connect).expect("connecting is possible");
     }
 
+    /// Tells a node that is brought up of the resource's options, if there is something to tell.
+    pub fn tell_options(&mut self, i: usize) {
+        let options = self.resource_options;
+        if options != ResourceOptions::default() {
+            let command = Command::ResourceOptions { options };
+            self.admin(i, command).expect("there is nothing to refuse");
+        }
+    }
+
+    /// A handler of the node ends.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn end_handler(&mut self, i: usize, handler: Handler, exit: i32) {
+        let asked = &mut self.nodes[i].asked;
+        let at = asked.iter().position(|asked| asked.handler == handler);
+        let id = asked.remove(at.expect("the handler runs")).id;
+        self.event(i, Event::HandlerDone { id, exit });
+    }
+
     pub fn up(&mut self, i: usize, options: &NetOptions) {
+        self.tell_options(i);
         for volume in 0..self.nodes[i].disks.len() {
             let new = Command::NewVolume {
                 volume: VolumeNr(volume as u16),

@@ -221,6 +221,7 @@ impl World {
         node.resource = Node::engine(seed);
         node.plant(self.planted);
         node.timers.clear();
+        node.asked.clear();
         node.connecting = false;
         node.device = None;
         node.refused_impostors = 0;

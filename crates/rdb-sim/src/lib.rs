@@ -48,7 +48,7 @@ pub use coverage::Coverage;
 pub use hostile::{Attack, Reading, fuzz_engine};
 pub use job::{Ask, Job};
 pub use net::{Content, Frame, Link, Stream};
-pub use node::{Data, Node, Op, Pending, create_md, disk_info, fresh_disk, layout_of};
+pub use node::{Asked, Data, Node, Op, Pending, create_md, disk_info, fresh_disk, layout_of};
 pub use oracle::Model;
 pub use plan::Plan;
 pub use rng::Rng;

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use rdb_engine::state::VolumeState;
 use rdb_engine::{
-    AdminError, Command, DiskInfo, IoTag, Payload, RequestError, Resource, SendTag, Time, Timer,
+    AdminError, Command, DiskInfo, Handler, HandlerId, IoTag, Payload, RequestError, Resource,
+    SendTag, Time, Timer, VolumeNr,
 };
 use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
 use replica_proto::{Digest, DigestAlgorithm, WireContext};
@@ -111,6 +112,15 @@ pub struct Pending {
     pub kept: bool,
 }
 
+/// A handler that runs until the test, or the world, ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Asked {
+    pub id: HandlerId,
+    pub handler: Handler,
+    pub volume: Option<VolumeNr>,
+}
+
 /// One of the two nodes.
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Node {
@@ -134,6 +144,8 @@ pub struct Node {
     /// Size of the device, while there is one.
     pub device: Option<u64>,
     pub log: Vec<String>,
+    /// Handlers that run.
+    pub asked: Vec<Asked>,
     /// Lines of the log that are said however often they come.
     pub always_said: usize,
     /// Packets that it has refused, as long as they were an impostor's.
@@ -183,6 +195,7 @@ impl Node {
             completed: BTreeMap::new(),
             device: None,
             log: Vec::new(),
+            asked: Vec::new(),
             always_said: 0,
             refused_impostors: 0,
             read_errors: false,

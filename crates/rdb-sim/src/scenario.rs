@@ -136,6 +136,7 @@ impl World {
     /// The machine runs again: volume and disk, and no connection yet.
     pub fn boot(&mut self, i: usize) {
         self.nodes[i].alive = true;
+        self.tell_options(i);
         let new = Command::NewVolume {
             volume: V,
             minor: 0,

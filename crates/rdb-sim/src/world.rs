@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use rdb_engine::config::{DiskOptions, NetOptions, OnIoError};
+use rdb_engine::config::{DiskOptions, NetOptions, OnIoError, ResourceOptions};
 use rdb_engine::{Cause, ConnEffect, ConnEvent, ConnId, Effect, Event, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
@@ -12,7 +12,7 @@ use crate::crash::CrashAt;
 use crate::hostile::Siege;
 use crate::job::Job;
 use crate::net::{Link, Stream, socket_of};
-use crate::node::{Data, Node, Op, Pending, what_metadata};
+use crate::node::{Asked, Data, Node, Op, Pending, what_metadata};
 use crate::oracle::Model;
 use crate::plan::{Flavour, Strike, Trigger};
 use crate::rng::{Rng, mix};
@@ -73,6 +73,8 @@ pub struct World {
     /// Another protocol than C is in use, or was.
     pub(crate) promises_less: bool,
     pub disk_options: DiskOptions,
+    /// What each node is told of the resource when it is brought up.
+    pub resource_options: ResourceOptions,
     /// The mistake that both engines make.
     pub(crate) planted: Option<rdb_engine::Bug>,
     /// No packet is delivered while set.
@@ -192,6 +194,7 @@ impl World {
                 al_extents: 67, // the fewest there can be, so that they are used up
                 ..DiskOptions::default()
             },
+            resource_options: ResourceOptions::default(),
             planted: None,
             hold_net: false,
             coverage: Coverage::default(),
@@ -345,7 +348,18 @@ impl World {
                 node.note(|| format!("admin {} {}", id.0, result.is_ok()));
                 node.admin.insert(id.0, result);
             }
-            Effect::RunHandler { .. } => {}
+            Effect::RunHandler {
+                id,
+                handler,
+                volume,
+            } => {
+                self.tell(i, || format!("handler {handler}"));
+                self.nodes[i].asked.push(Asked {
+                    id,
+                    handler,
+                    volume,
+                });
+            }
             Effect::SetTimer { timer, at } => {
                 self.nodes[i].timers.insert(timer, at);
             }

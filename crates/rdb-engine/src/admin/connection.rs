@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{Features, Packet, StateChange, StateWord};
 
-use super::{Ask, Stage};
+use super::{Ask, Parting, Stage};
 use crate::config::NetOptions;
 use crate::effect::{AdminError, Level};
 use crate::event::Payload;
@@ -12,7 +12,7 @@ use crate::ids::VolumeNr;
 use crate::net::teardown::DISCONNECTED;
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
-use crate::state::{self, Change, ConnState, Role, StateError};
+use crate::state::{self, ConnState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
     pub(super) fn admin_connect(
@@ -64,19 +64,22 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
-        let change = Change::conn(ConnState::Disconnecting);
         if stage == Stage::Change {
             let Some(ask) = &self.admin.ask else {
                 // The connection broke while the peer was asked: nobody is left to ask.
                 self.set_stage(Stage::Leaving);
-                self.part();
+                self.part(Parting::Plainly);
                 return;
             };
             let Some(code) = ask.reply else { return };
             self.admin.ask = None;
+            let plainly = |op: &super::Op| op.parting == Parting::Plainly;
             if state::is_success(code) {
                 self.set_stage(Stage::Leaving);
-                self.part();
+                self.part_as_agreed();
+            } else if self.admin.current.as_ref().is_some_and(plainly) {
+                // It is Primary, and goes on only if we do not.
+                self.ask_to_part(Parting::Outdated);
             } else {
                 self.net.link.leave(false);
                 let text =
@@ -91,19 +94,40 @@ impl<P: Payload> Resource<P> {
         }
         if force || !self.is_up() || self.net.cstate != ConnState::WFReportParams {
             self.set_stage(Stage::Leaving);
-            self.part();
+            self.part(Parting::Plainly);
             return;
         }
+        self.ask_to_part(Parting::Plainly);
+    }
+
+    /// Asks the peer whether we may go (`docs/spec/behaviour.md`, section 12.4).
+    fn ask_to_part(&mut self, how: Parting) {
+        let change = how.change();
         for nr in self.volume_numbers() {
             match state::request_for_peer(self.volume(nr).state, change, &self.context(nr)) {
-                Err(StateError::InTransientState) => return,
+                Err(StateError::InTransientState) if how == Parting::Plainly => return,
+                // A Primary with fencing goes on alone once the peer's disk is Outdated.
+                Err(StateError::PrimaryNop) if how == Parting::Plainly => {
+                    return self.ask_to_part(Parting::OutdatingThePeer);
+                }
+                // We have no disk that could be Outdated.
+                Err(StateError::IsDiskless | StateError::LowerThanOutdated)
+                    if how == Parting::Outdated =>
+                {
+                    self.set_stage(Stage::Leaving);
+                    return self.part(Parting::Plainly);
+                }
                 Err(error) => {
+                    self.net.link.leave(false);
                     self.log_refusal(nr, error, change);
                     self.admin_state_error(error);
                     return;
                 }
                 Ok(_) => {}
             }
+        }
+        if let Some(op) = &mut self.admin.current {
+            op.parting = how;
         }
         let (mask, val) = change.to_mask_val();
         let session = self.net.session;
@@ -121,9 +145,20 @@ impl<P: Payload> Resource<P> {
         self.send(VolumeNr(0), Packet::ConnStChgReq(request), None);
     }
 
+    /// The peer has agreed to part, in whatever way it was asked.
+    pub(crate) fn part_as_agreed(&mut self) {
+        let how = self.admin.current.as_ref().map(|op| op.parting);
+        self.part(how.unwrap_or_default());
+    }
+
     /// The connection ends because the administrator wants it.
-    pub(super) fn part(&mut self) {
+    pub(super) fn part(&mut self, how: Parting) {
         self.trouble(Trouble::Disconnected, DISCONNECTED);
+        if how != Parting::Plainly
+            && let Err(error) = self.change_connection(how.change(), true)
+        {
+            self.log(Level::Error, format!("cannot disconnect: {error}"));
+        }
         self.go_standalone();
     }
 

@@ -271,26 +271,6 @@ impl<P: Payload> Resource<P> {
         self.admin_done(Ok(()));
     }
 
-    /// `suspend-io`.
-    pub(super) fn step_suspend(&mut self, nr: VolumeNr) {
-        let change = Change {
-            susp: Some(true),
-            ..Change::default()
-        };
-        let result = self.change(nr, change, false);
-        self.admin_done(result.map(|_| ()).map_err(crate::effect::AdminError::State));
-    }
-
-    /// `resume-io`.
-    pub(super) fn step_resume(&mut self, nr: VolumeNr) {
-        let change = Change {
-            susp: Some(false),
-            ..Change::default()
-        };
-        let result = self.change(nr, change, false);
-        self.admin_done(result.map(|_| ()).map_err(crate::effect::AdminError::State));
-    }
-
     pub(super) fn step_pause(&mut self, nr: VolumeNr, pause: bool) {
         let change = Change {
             user_isp: Some(pause),

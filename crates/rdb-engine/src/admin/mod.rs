@@ -6,13 +6,14 @@ mod disk;
 mod passing;
 mod role;
 mod steps;
+mod suspend;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::event::Command;
 use crate::ids::{AdminId, Session, Time, VolumeNr};
-use crate::state::{StateError, VolumeState};
+use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 
 /// The commands of a resource.
 #[derive(Debug, Default)]
@@ -49,6 +50,48 @@ struct Op {
     waits_since: Option<(VolumeState, Time)>,
     /// That time has come.
     settled: bool,
+    /// How the connection is left.
+    parting: Parting,
+    /// What a promotion has asked the fence procedure for.
+    fence: Fencing,
+}
+
+/// How a connection is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Parting {
+    #[default]
+    Plainly,
+    /// This node is Primary, and has the peer's disk outdated.
+    OutdatingThePeer,
+    /// The peer is Primary, and has this node's disk outdated.
+    Outdated,
+}
+
+impl Parting {
+    /// What is asked of the peer, and made.
+    fn change(self) -> Change {
+        let change = Change::conn(ConnState::Disconnecting);
+        match self {
+            Parting::Plainly => change,
+            Parting::OutdatingThePeer => change.and_pdsk(DiskState::Outdated),
+            Parting::Outdated => change.and_disk(DiskState::Outdated),
+        }
+    }
+}
+
+/// Where a promotion is with the fence procedure (`docs/spec/behaviour.md`, section 12.1). The handler is run once: a second answer
+/// a moment later is worth no more than the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Fencing {
+    /// It has not been needed.
+    #[default]
+    NotAsked,
+    /// It is under way, and what the promotion was refused with.
+    Asked(StateError),
+    /// The peer is fenced: a disk that was Consistent is UpToDate.
+    Fenced,
+    /// It is not, and the administrator has ordered to go on all the same.
+    Forced,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +106,10 @@ enum Stage {
     Change,
     /// A pause before another try.
     Pause,
+    /// The peer is being fenced.
+    Fence,
+    /// What users have asked for before the suspension comes to its end, in this life of the connection if there is one.
+    Quiet(Option<Session>),
     /// Requests must end before the role is given up.
     Drain,
     /// Bitmap blocks are written.

@@ -3,7 +3,7 @@
 
 use alloc::format;
 
-use super::{Op, Stage, command_volume};
+use super::{Op, Parting, Stage, command_volume};
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload};
 use crate::ids::{AdminId, VolumeNr};
@@ -29,9 +29,13 @@ impl<P: Payload> Resource<P> {
         let asks = self.admin.ask.is_some();
         if fate(kind(&op.command), progress(op, asks)) == Fate::Ends {
             let nr = command_volume(&op.command);
+            let suspends = matches!(op.stage, Stage::Quiet(_));
             // An end of the connection is not what was asked for any more.
             self.net.link.leave(false);
             self.admin_done(Err(AdminError::Withdrawn));
+            if suspends {
+                self.unsuspend(Change::default().and_susp(false));
+            }
             if let Some(nr) = nr.filter(|nr| self.volumes.contains_key(nr)) {
                 // The end of a resync may have waited for it.
                 self.target_check_end(nr);
@@ -52,7 +56,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.admin.leaving.push(id);
-        self.part();
+        self.part(Parting::Plainly);
     }
 
     /// Answers forced disconnects whose connection is gone. Says whether there were any.
@@ -121,6 +125,8 @@ fn progress(op: &Op, asks: bool) -> Progress {
         | Stage::Ping
         | Stage::Change
         | Stage::Pause
+        | Stage::Fence
+        | Stage::Quiet(_)
         | Stage::Drain
         | Stage::Bitmap => Progress::Undecided,
     }

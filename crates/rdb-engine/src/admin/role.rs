@@ -1,9 +1,10 @@
 //! `primary` and `secondary` (`docs/spec/behaviour.md`, sections 12.1 and 12.2).
 
-use super::{Asked, Stage};
+use super::{Asked, Fencing, Stage};
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
+use crate::fencing::Fenced;
 use crate::follow::Follow;
 use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
@@ -28,6 +29,7 @@ impl<P: Payload> Resource<P> {
                 self.try_promote(nr, force);
             }
             Stage::Change => self.try_promote(nr, force),
+            Stage::Fence if ready => self.promote_fenced(nr, force),
             Stage::Durable if ready => {
                 if self.is_up() && self.volume(nr).state.conn >= ConnState::WFReportParams {
                     self.send_state(nr);
@@ -44,10 +46,18 @@ impl<P: Payload> Resource<P> {
             // (L18) They would come over what users write from now on.
             return;
         }
-        let forced = self.admin.current.as_ref().is_some_and(|op| op.forced);
+        let Some(op) = &self.admin.current else {
+            return;
+        };
+        let (forced, fence) = (op.forced, op.fence);
+        let consistent = self.volume(nr).state.disk == DiskState::Consistent;
         let mut change = Change::role(Role::Primary);
-        if forced {
+        let fenced = fence == Fencing::Fenced && self.may_fence() && self.is_peer_fenced();
+        if forced || fenced && consistent {
             change = change.and_disk(DiskState::UpToDate);
+        }
+        if fence == Fencing::Forced {
+            change = change.and_pdsk(DiskState::Outdated);
         }
         match self.ask_change(nr, change) {
             Asked::Wait | Asked::Done(Err(StateError::InTransientState)) => {
@@ -68,6 +78,13 @@ impl<P: Payload> Resource<P> {
                 }
                 self.try_promote(nr, force);
             }
+            Asked::Done(Err(error @ (StateError::NoUpToDateDisk | StateError::PrimaryNop)))
+                if fence == Fencing::NotAsked
+                    && (error == StateError::PrimaryNop || consistent)
+                    && self.may_fence() =>
+            {
+                self.fence_for_promotion(nr, force, error);
+            }
             Asked::Done(Err(StateError::TwoPrimaries))
                 if self.admin.current.as_ref().is_some_and(|op| !op.retried) =>
             {
@@ -85,6 +102,49 @@ impl<P: Payload> Resource<P> {
                 }
                 self.admin_state_error(error);
             }
+        }
+    }
+
+    /// Whether a promotion can have the peer fenced: it is away.
+    fn may_fence(&self) -> bool {
+        self.net.cstate < ConnState::WFReportParams
+    }
+
+    /// Alone this node is Primary only if the peer cannot become so too.
+    fn fence_for_promotion(&mut self, nr: VolumeNr, force: bool, refusal: StateError) {
+        self.set_fencing(Fencing::Asked(refusal));
+        match self.fence_peer() {
+            Fenced::Asked => self.set_stage(Stage::Fence),
+            Fenced::Yes | Fenced::No => self.promote_fenced(nr, force),
+        }
+    }
+
+    /// The fence procedure has come to its end.
+    fn promote_fenced(&mut self, nr: VolumeNr, force: bool) {
+        let fence = self.admin.current.as_ref().map(|op| op.fence);
+        let Some(Fencing::Asked(refusal)) = fence else {
+            return;
+        };
+        self.set_stage(Stage::Change);
+        if !self.may_fence() {
+            self.set_fencing(Fencing::NotAsked); // it has come back
+            self.try_promote(nr, force);
+        } else if self.is_peer_fenced() {
+            self.set_fencing(Fencing::Fenced);
+            self.try_promote(nr, force);
+        } else if force && refusal == StateError::PrimaryNop {
+            self.log_volume(Level::Warn, nr, "Forced into split brain situation!");
+            self.set_fencing(Fencing::Forced);
+            self.try_promote(nr, force);
+        } else {
+            self.log_refusal(nr, refusal, Change::role(Role::Primary));
+            self.admin_state_error(refusal);
+        }
+    }
+
+    fn set_fencing(&mut self, fence: Fencing) {
+        if let Some(op) = &mut self.admin.current {
+            op.fence = fence;
         }
     }
 

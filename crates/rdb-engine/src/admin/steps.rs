@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
-use super::{Admin, Ask, Asked, Op, Stage, command_volume};
+use super::{Admin, Ask, Asked, Fencing, Op, Parting, Stage, command_volume};
 use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
@@ -48,6 +48,8 @@ impl<P: Payload> Resource<P> {
                 retried: false,
                 waits_since: None,
                 settled: false,
+                parting: Parting::default(),
+                fence: Fencing::default(),
             });
         }
         let place = |admin: &Admin| admin.current.as_ref().map(|op| (op.stage, op.ready));
@@ -107,6 +109,11 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn admin_ping_answered(&mut self) {
         self.admin_ready(Stage::Ping);
+    }
+
+    /// The fence procedure has come to its end.
+    pub(crate) fn admin_fenced(&mut self) {
+        self.admin_ready(Stage::Fence);
     }
 
     pub(crate) fn on_admin_timer(&mut self) {
@@ -264,8 +271,8 @@ impl<P: Payload> Resource<P> {
                 self.options = options;
                 self.admin_done(Ok(()));
             }
-            Command::SuspendIo { volume } => self.step_suspend(volume),
-            Command::ResumeIo { volume } => self.step_resume(volume),
+            Command::SuspendIo { volume } => self.step_suspend(volume, stage),
+            Command::ResumeIo { .. } => self.step_resume(),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState, Role, VolumeState};
+use crate::state::{Change, ConnState, DiskState, Fencing, Role, VolumeState};
 
 impl<P: Payload> Resource<P> {
     /// Starts an attach; how it ends is told to the administrative command in progress.
@@ -277,7 +277,8 @@ impl<P: Payload> Resource<P> {
             disk.gate.suspend();
             self.log_volume(Level::Info, nr, "Suspended AL updates");
         }
-        self.attach_decide(nr, worth(flags, state));
+        let fencing = self.context(nr).fencing;
+        self.attach_decide(nr, worth(flags, state, fencing));
     }
 
     /// What the disk is, and the peer's: at once, or by the next handshake.
@@ -351,15 +352,17 @@ impl<P: Payload> Resource<P> {
 }
 
 /// What a disk of this record is worth, and the peer's.
-fn worth(flags: MdFlags, state: VolumeState) -> (DiskState, DiskState) {
+fn worth(flags: MdFlags, state: VolumeState, fencing: Fencing) -> (DiskState, DiskState) {
+    let outdated = flags.contains(MdFlags::PEER_OUT_DATED) && state.conn < ConnState::Connected;
     let own = if !flags.contains(MdFlags::CONSISTENT) {
         DiskState::Inconsistent
     } else if !flags.contains(MdFlags::WAS_UP_TO_DATE) {
         DiskState::Outdated
+    } else if fencing == Fencing::DontCare || outdated {
+        DiskState::UpToDate
     } else {
-        DiskState::UpToDate // fencing is dont-care: nobody else can be newer without our knowing
+        DiskState::Consistent // the peer may have gone on without us
     };
-    let outdated = flags.contains(MdFlags::PEER_OUT_DATED) && state.conn < ConnState::Connected;
     let peer = if outdated {
         DiskState::Outdated
     } else {

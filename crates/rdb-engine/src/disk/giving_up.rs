@@ -2,11 +2,13 @@
 
 use rdb_meta::MdFlags;
 
+use crate::config::OnIoError;
 use crate::copies::Here;
 use crate::disk::slot::LastRecords;
 use crate::disk::{MdKind, Remembered, Then};
 use crate::effect::{Effect, Level};
 use crate::event::Payload;
+use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::no_space::{Consequence, Failed, failed};
@@ -39,6 +41,7 @@ impl<P: Payload> Resource<P> {
             }
             Consequence::Detach => {
                 self.log_volume(Level::Error, nr, "Local IO failed. Detaching...");
+                self.call_local_io_error(nr);
                 self.fail_disk(nr);
             }
         }
@@ -49,8 +52,18 @@ impl<P: Payload> Resource<P> {
     /// returns: the peer hears of it before it is sent what this disk will lack, and marks that.
     pub(crate) fn metadata_failed(&mut self, nr: VolumeNr) {
         self.volume_mut(nr).disk.close();
+        self.call_local_io_error(nr);
         self.fail_disk(nr);
         self.run_after();
+    }
+
+    /// `on-io-error call-local-io-error`: the handler is started before the peer is told, once for each disk.
+    fn call_local_io_error(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        let policy = volume.disk.get().map(|disk| disk.options.on_io_error);
+        if policy == Some(OnIoError::CallLocalIoError) && volume.state.disk > DiskState::Failed {
+            self.tell_handler(Handler::LocalIoError, nr);
+        }
     }
 
     /// (L43) What the disk is worth when a resync or a verify ends that has kept it UpToDate: the peer may have what has failed

@@ -5,7 +5,7 @@ mod steps;
 use alloc::collections::BTreeMap;
 
 use crate::handler::Handler;
-use crate::ids::{HandlerId, VolumeNr};
+use crate::ids::{HandlerId, Session, VolumeNr};
 
 /// The handlers that have been asked for and have not ended.
 #[derive(Debug, Default)]
@@ -21,17 +21,45 @@ pub(crate) struct Run {
     pub(crate) handler: Handler,
     /// Nothing for one of the resource's.
     pub(crate) volume: Option<VolumeNr>,
+    pub(crate) waits: Waits,
+}
+
+/// What waits for its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    Nothing,
+    /// The fence procedure.
+    Fence,
+    /// A resync to this volume, under this sync UUID, in this life of the connection.
+    Target(VolumeNr, u64, Session),
+    /// A resync from this volume.
+    Source(VolumeNr, Session),
 }
 
 impl Handling {
-    fn begin(&mut self, run: Run) -> HandlerId {
+    /// Begins a run, and says whether it is a new one: a handler that still runs for the same volume is not started a second
+    /// time, and whoever waits now waits for that.
+    fn begin(&mut self, run: Run) -> (HandlerId, bool) {
+        let mut running = self.running.iter_mut();
+        let same = |old: &Run| old.handler == run.handler && old.volume == run.volume;
+        if let Some((&id, old)) = running.find(|(_, old)| same(old)) {
+            if run.waits != Waits::Nothing {
+                old.waits = run.waits;
+            }
+            return (id, false);
+        }
         self.begun += 1;
         let id = HandlerId(self.begun);
         self.running.insert(id, run);
-        id
+        (id, true)
     }
 
     fn end(&mut self, id: HandlerId) -> Option<Run> {
         self.running.remove(&id)
+    }
+
+    /// Whether somebody waits for what a handler decides: the fence procedure, or a resync.
+    pub(crate) fn decides(&self) -> bool {
+        self.running.values().any(|run| run.waits != Waits::Nothing)
     }
 }

@@ -143,6 +143,17 @@ impl<P: Payload> Resource<P> {
         let negotiated = self.volume(nr).peer.negotiated.filter(|_| compared);
         let change = rules::peer_state::change(own, packet, told, negotiated.map(|(disk, _)| disk));
         let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
+        let owed = self.volumes.values().any(|v| v.frozen.owes_generation());
+        if establishes
+            && owed
+            && told.conn == ConnState::Connected
+            && packet.disk == DiskState::Consistent
+        {
+            let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
+            self.log_volume(Level::Error, nr, text);
+            self.peer_cannot_catch_up();
+            return;
+        }
         if let Err(error) = self.change(nr, change, !establishes) {
             self.cannot_take_over(nr, change, error, establishes);
             return;
@@ -312,6 +323,7 @@ impl<P: Payload> Resource<P> {
         }
         for handler in decision.handlers {
             self.log_volume(Level::Warn, nr, format!("event {handler}"));
+            self.tell_handler(handler, nr);
         }
         if let Some(ids) = decision.own_correction {
             self.disk_mut(nr).record.set_ids(ids);

@@ -22,6 +22,7 @@ use replica_proto::{Packet, WireContext};
 use self::settings::{Comparison, PeerSettings};
 use crate::bitmap_exchange::{BitmapIn, BitmapOut};
 use crate::config::{NetOptions, Protocol};
+use crate::fencing::Fence;
 use crate::ids::{ConnId, SendTag, Session, Time, VolumeNr};
 use crate::integrity::Integrity;
 use crate::state::ConnState;
@@ -49,6 +50,11 @@ pub(crate) struct Net<P> {
     /// The last conflict of the nodes' data, or users, that a handshake came to. Set by it, cleared by one that ends well: a new
     /// attempt of one node's administrator solves none. Without it `status` forgets a split brain as soon as nobody answers.
     pub(crate) conflict: Option<Troubled>,
+    /// How often the nodes have met: counted when a volume becomes Connected. Without it a handler would outdate a peer that has
+    /// come back while it ran.
+    pub(crate) connects: u32,
+    /// What is done about a peer that cannot be reached.
+    pub(crate) fence: Fence,
     /// Connections refused since the last that came to something.
     pub(crate) refusals: u32,
     /// `connect --discard-my-data`: for one attempt.
@@ -120,6 +126,8 @@ impl<P> Net<P> {
             integrity: Integrity::default(),
             trouble: None,
             conflict: None,
+            connects: 0,
+            fence: Fence::default(),
             refusals: 0,
             discard_my_data: false,
             discard_sent: false,

@@ -10,7 +10,6 @@ use super::refusal::{Refusal, pause_ms};
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, LossCause, Payload};
 use crate::resource::Resource;
-use crate::rules::trouble::Trouble;
 use crate::state::{Change, ConnState};
 
 /// What is told of a connection that the administrator has ended.
@@ -23,8 +22,7 @@ impl<P: Payload> Resource<P> {
         }
         if self.net.link.is_leaving() && matches!(cause, LossCause::Closed { .. }) {
             // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
-            self.trouble(Trouble::Disconnected, DISCONNECTED);
-            self.go_standalone();
+            self.part_as_agreed();
             return;
         }
         match (socket, cause) {
@@ -145,7 +143,11 @@ impl<P: Payload> Resource<P> {
             volume.peer.connection_ended(&mut volume.held);
             self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         }
-        self.settle_transfer_log();
+        if self.awaits_the_peer() {
+            self.freeze_transfer_log();
+        } else {
+            self.settle_transfer_log();
+        }
         for nr in self.volume_numbers() {
             self.md(
                 nr,
@@ -155,6 +157,7 @@ impl<P: Payload> Resource<P> {
             self.retry_blocked(nr);
         }
         self.admin_connection_lost();
+        self.fence_lost_peer();
     }
 
     /// Whether the sockets are closed and something that came over them is unfinished.

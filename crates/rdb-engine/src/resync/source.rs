@@ -8,6 +8,8 @@ use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
 use crate::generation::WroteAlone;
+use crate::handler::Handler;
+use crate::handling::Waits;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
@@ -16,6 +18,14 @@ use crate::state::{Change, ConnState, DiskState, Role};
 impl<P: Payload> Resource<P> {
     /// Both bitmaps are one, or all bits are set on both sides: become source.
     pub(crate) fn start_source(&mut self, nr: VolumeNr) {
+        let waits = Waits::Source(nr, self.net.session);
+        if self.before_resync(nr, Handler::BeforeResyncSource, waits) {
+            self.begin_source(nr);
+        }
+    }
+
+    /// The resync from here begins.
+    pub(crate) fn begin_source(&mut self, nr: VolumeNr) {
         let now = self.now;
         let bits = self.volume(nr).bits_set();
         let volume = self.volume_mut(nr);
@@ -182,7 +192,11 @@ impl<P: Payload> Resource<P> {
         let change = Change::conn(ConnState::Connected)
             .and_disk(self.disk_at_the_end(nr))
             .and_pdsk(DiskState::UpToDate);
+        let was_paused = self.volume(nr).state.is_resync_paused();
         self.fact(nr, change);
+        if !was_paused {
+            self.unfence_peer(nr);
+        }
     }
 }
 

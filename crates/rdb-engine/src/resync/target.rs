@@ -10,6 +10,8 @@ use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
+use crate::handler::Handler;
+use crate::handling::Waits;
 use crate::ids::{Session, VolumeNr};
 use crate::net::PingWaiter;
 use crate::range_locks::{Holder, Queued};
@@ -83,6 +85,14 @@ impl<P: Payload> Resource<P> {
     }
 
     fn start_target(&mut self, nr: VolumeNr, uuid: u64) {
+        let waits = Waits::Target(nr, uuid, self.net.session);
+        if self.before_resync(nr, Handler::BeforeResyncTarget, waits) {
+            self.begin_target(nr, uuid);
+        }
+    }
+
+    /// The resync to here begins.
+    pub(crate) fn begin_target(&mut self, nr: VolumeNr, uuid: u64) {
         let now = self.now;
         let is_primary = self.volume(nr).state.role == Role::Primary;
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
@@ -507,6 +517,7 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).peer.resync.announce = true;
         self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         self.fact(nr, change);
+        self.tell_handler(Handler::AfterResyncTarget, nr);
     }
 
     /// A26 after a resync that ended well: the source hears of it when it is durable here.

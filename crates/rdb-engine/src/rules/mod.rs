@@ -4,6 +4,7 @@
 pub mod consequences;
 pub mod disk_reason;
 pub mod expulsion;
+pub mod fencing;
 pub mod no_space;
 pub mod packets;
 pub mod peer_change;
@@ -11,6 +12,7 @@ pub mod peer_state;
 pub mod remembered;
 pub mod resync_reason;
 pub mod sizes;
+pub mod thaw;
 pub mod trouble;
 mod turn;
 pub mod withdrawal;

@@ -7,6 +7,7 @@
 mod steps;
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use replica_proto::BarrierNr;
 
@@ -25,6 +26,9 @@ pub(crate) struct TransferLog {
     barrier_due: Option<u32>,
     barrier_timer: bool,
     entries: VecDeque<Entry>,
+    /// The peer is lost, and what is in the log waits for its return, or until it is fenced. Set with the loss, cleared when
+    /// the log is sent again or settled. Without it nobody would send again what the peer may lack.
+    frozen: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,32 @@ impl TransferLog {
     pub(crate) fn is_settled(&self, epoch: u32) -> bool {
         let oldest = self.entries.front();
         oldest.is_none_or(|e| matches!(e.epoch.wrapping_sub(epoch), 1..=0x7fff_ffff))
+    }
+
+    /// The peer is lost: none of its epochs will be acknowledged, but what is in them is kept.
+    pub(crate) fn freeze(&mut self) {
+        self.forget_epochs();
+        self.frozen = !self.entries.is_empty();
+    }
+
+    /// Whether it waits for a peer that was lost.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// The writes, oldest first, taken from the log.
+    pub(crate) fn take(&mut self) -> Vec<RequestKey> {
+        self.frozen = false;
+        self.entries.drain(..).map(|entry| entry.key).collect()
+    }
+
+    fn forget_epochs(&mut self) {
+        self.closed.clear();
+        self.barrier_due = None;
+        if self.writes > 0 {
+            self.epoch = self.epoch.wrapping_add(1);
+            self.writes = 0;
+        }
     }
 
     /// The log as it is, for a peer that is lost.

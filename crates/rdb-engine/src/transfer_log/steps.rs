@@ -99,19 +99,14 @@ impl<P: Payload> Resource<P> {
     /// The peer is lost: whatever it did not acknowledge for good may be missing there.
     pub(crate) fn settle_transfer_log(&mut self) {
         let log = &mut self.net.log;
-        log.closed.clear();
-        log.barrier_due = None;
-        if log.writes > 0 {
-            log.epoch = log.epoch.wrapping_add(1);
-            log.writes = 0;
-        }
-        let entries = core::mem::take(&mut log.entries);
+        log.forget_epochs();
+        let keys = log.take();
         let (forget, careless) = (
             self.planted(Bug::ForgetLostAck),
             self.planted(Bug::SkipBarrier),
         );
-        for entry in &entries {
-            if let Some(request) = self.requests.get_mut(entry.key) {
+        for &key in &keys {
+            if let Some(request) = self.requests.get_mut(key) {
                 request.in_log = false;
                 let acked = request.copies.there.has_come(request.protocol);
                 if forget && !acked || careless && acked {
@@ -127,9 +122,15 @@ impl<P: Payload> Resource<P> {
                 self.volume_mut(nr).writes_lost |= completed && !is_here;
             }
         }
-        for entry in entries {
-            self.advance_write(entry.key);
+        for key in keys {
+            self.advance_write(key);
         }
+        self.retry_reads_of_peer();
+        self.release_flushes();
+    }
+
+    /// Reads that the peer has not answered go another way.
+    pub(crate) fn retry_reads_of_peer(&mut self) {
         let reads = self
             .requests
             .iter()
@@ -140,7 +141,6 @@ impl<P: Payload> Resource<P> {
             self.requests[key].copies.there = There::Failed;
             self.retry_read(key);
         }
-        self.release_flushes();
     }
 
     /// A resync has made our disk good, and durably so: it has brought what was written while only the peer's was, and what

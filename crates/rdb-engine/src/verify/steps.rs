@@ -6,6 +6,7 @@ use super::Verify;
 use crate::Bug;
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
+use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::range_locks::Holder;
 use crate::resource::Resource;
@@ -68,6 +69,7 @@ impl<P: Payload> Resource<P> {
         if found > 0 {
             let text = format!("Online verify found {found} 4k block out of sync!");
             self.log_volume(Level::Error, nr, text);
+            self.tell_handler(Handler::OutOfSync, nr);
         }
         let disk = self.disk_at_the_end(nr);
         self.fact(nr, Change::conn(ConnState::Connected).and_disk(disk));

@@ -47,6 +47,10 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn submit_write(&mut self, key: RequestKey) {
         let nr = self.requests[key].volume;
         let state = self.volume(nr).state;
+        if state.is_suspended() {
+            self.park(key);
+            return;
+        }
         let local = self.volume(nr).has_usable_disk();
         let up = self.is_up();
         let replicate = up && state::should_replicate(state);
@@ -82,9 +86,13 @@ impl<P: Payload> Resource<P> {
                 self.send(nr, Packet::OutOfSync(desc), None);
             }
         }
+        let keep = self.keeps_payloads(nr);
         let request = &mut self.requests[key];
         let (sector, bytes) = (request.sector, request.bytes);
-        let payload = request.payload.take();
+        let payload = match keep {
+            true => request.payload.clone(),
+            false => request.payload.take(),
+        };
         request.good_here = local && state.has_lasting_copy();
         let kind = request.kind.clone();
         if replicate {
@@ -100,7 +108,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn send_write(
+    pub(crate) fn send_write(
         &mut self,
         key: RequestKey,
         nr: VolumeNr,

@@ -1,0 +1,31 @@
+//! The fence procedure: a peer that cannot be reached is kept from going on by itself, by a handler of the administrator's
+//! (`docs/spec/behaviour.md`, section 10.2).
+
+mod steps;
+
+use crate::ids::HandlerId;
+
+/// The fence procedure of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Fence {
+    /// Set when the handler is asked for, cleared by its end. Without it the peer would be fenced twice at once.
+    running: Option<Running>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    id: HandlerId,
+    /// [`Net::connects`](crate::net::Net) when it began: what a handler says of a peer that has come back since is of no use.
+    connects: u32,
+}
+
+/// What has become of the wish to have the peer fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fenced {
+    /// The handler runs.
+    Asked,
+    /// It is not needed, or the peer is fenced.
+    Yes,
+    /// It is not possible.
+    No,
+}

@@ -1,0 +1,113 @@
+//! The peer is fenced.
+
+use alloc::format;
+
+use super::{Fenced, Running};
+use crate::effect::Level;
+use crate::event::Payload;
+use crate::handler::Handler;
+use crate::handling::Waits;
+use crate::ids::HandlerId;
+use crate::resource::Resource;
+use crate::rules::fencing::{policy, verdict};
+use crate::state::{Change, ConnState, DiskState, Fencing, Role};
+
+impl<P: Payload> Resource<P> {
+    /// The connection is lost: a Primary has the peer fenced that may go on by itself.
+    pub(crate) fn fence_lost_peer(&mut self) {
+        let is_primary = self.volumes.values().any(|v| v.state.role == Role::Primary);
+        let is_frozen = self.volumes.values().any(|v| v.state.susp_fen);
+        let wanted = self.fence_policy().unwrap_or_default() != Fencing::DontCare || is_frozen;
+        if is_primary && wanted && !self.is_peer_fenced() {
+            self.fence_peer();
+        }
+    }
+
+    /// Has the peer fenced, if the policy wants that.
+    pub(crate) fn fence_peer(&mut self) -> Fenced {
+        if self.net.fence.running.is_some() {
+            return Fenced::Asked;
+        }
+        if self.net.cstate >= ConnState::WFReportParams {
+            return Fenced::No;
+        }
+        match self.fence_policy() {
+            None => {
+                let text = "Not fencing peer, I'm not even Consistent myself.";
+                self.log(Level::Error, text);
+                self.give_up_fencing();
+                return Fenced::No;
+            }
+            Some(Fencing::DontCare) => return Fenced::Yes,
+            Some(_) => {}
+        }
+        let Some(id) = self.run_handler(Handler::FencePeer, None, Waits::Fence) else {
+            let text = "no fence-peer handler is configured: nothing keeps the peer from going on by itself";
+            self.log(Level::Error, text);
+            return Fenced::No;
+        };
+        let connects = self.net.connects;
+        self.net.fence.running = Some(Running { id, connects });
+        Fenced::Asked
+    }
+
+    /// There is nothing here that the peer could be fenced for.
+    fn give_up_fencing(&mut self) {
+        if !self.volumes.values().any(|v| v.state.susp_fen) {
+            return;
+        }
+        if !self.volumes.values().any(|v| v.state.susp_nod) {
+            self.settle_transfer_log();
+        }
+        self.unsuspend(Change::default().and_susp_fen(false));
+    }
+
+    /// Whether the peer's disks are all too bad to go on with.
+    pub(crate) fn is_peer_fenced(&self) -> bool {
+        let mut volumes = self.volumes.values();
+        volumes.all(|v| v.state.pdsk <= DiskState::Outdated)
+    }
+
+    fn fence_policy(&self) -> Option<Fencing> {
+        let volumes = self.volumes.values();
+        policy(volumes.filter_map(|v| Some((v.state.disk, v.disk.get()?.options.fencing))))
+    }
+
+    /// `fence-peer` has ended.
+    pub(crate) fn peer_fenced(&mut self, id: HandlerId, exit: i32) {
+        let Some(running) = self.net.fence.running.take_if(|running| running.id == id) else {
+            return;
+        };
+        self.take_fence_verdict(running, exit);
+        self.admin_fenced();
+    }
+
+    fn take_fence_verdict(&mut self, running: Running, exit: i32) {
+        let policy = self.fence_policy().unwrap_or_default();
+        let disks = self.volumes.values().map(|v| v.state.disk);
+        let best = disks.max().unwrap_or(DiskState::Diskless);
+        let Some(verdict) = verdict(exit, policy, best) else {
+            let text = format!("fence-peer helper broken, returned {exit}");
+            self.log(Level::Error, text);
+            return;
+        };
+        let words = verdict.words;
+        self.log(
+            Level::Info,
+            format!("fence-peer helper returned {exit} ({words})"),
+        );
+        if let Some(warning) = verdict.warning {
+            self.log(Level::Warn, warning);
+        }
+        let meets = self.net.cstate >= ConnState::WFReportParams || self.net.link.is_exchanging();
+        if running.connects != self.net.connects || meets {
+            self.log(Level::Info, "Ignoring fence-peer exit code");
+            return;
+        }
+        if let Some(change) = verdict.change
+            && let Err(error) = self.change_connection(change, false)
+        {
+            self.log(Level::Error, format!("State change failed: {error}"));
+        }
+    }
+}

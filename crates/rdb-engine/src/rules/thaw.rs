@@ -1,0 +1,130 @@
+//! When I/O that was frozen for fencing or for want of data goes on by itself (`docs/spec/behaviour.md`, section 3: A4, A5, A6 and
+//! C3). What an administrator has suspended only he resumes.
+//!
+//! Looked at are the volumes that are Primary: no others have users who wait.
+
+use crate::state::{self, DiskState, Role, VolumeState};
+
+/// Why it goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Thaw {
+    /// C3: the peer cannot go on by itself: what it lacks gets a name of its own.
+    Fenced,
+    /// A6: the peer is back.
+    PeerIsBack,
+    /// A4, A5: there are data again.
+    DataAreBack,
+}
+
+/// Whether users of this volume can be served.
+fn has_data(state: &VolumeState) -> bool {
+    state.disk == DiskState::UpToDate || state.is_connected() && state.pdsk == DiskState::UpToDate
+}
+
+/// Whether it goes on, by the records of all volumes.
+pub fn thaw(volumes: impl Iterator<Item = VolumeState> + Clone) -> Option<Thaw> {
+    let any = |is: fn(&VolumeState) -> bool| volumes.clone().any(|v| is(&v));
+    let primaries = volumes.clone().filter(|v| v.role == Role::Primary);
+    let all = |is: fn(&VolumeState) -> bool| primaries.clone().all(|v| is(&v));
+    if any(|v| v.susp_fen) && all(VolumeState::is_connected) {
+        Some(Thaw::PeerIsBack)
+    } else if any(|v| v.susp_fen) && all(|v| v.pdsk <= DiskState::Outdated) {
+        Some(Thaw::Fenced)
+    } else if any(|v| v.susp_nod) && all(has_data) {
+        Some(Thaw::DataAreBack)
+    } else {
+        None
+    }
+}
+
+/// Whether a generation that was due for a peer that was lost is not due any more: what it lacks it is sent now, or by the
+/// resync that has begun.
+pub fn catches_up(state: VolumeState) -> bool {
+    state.is_connected()
+        && state::is_there(state.pdsk)
+        && (state::should_replicate(state) || state.conn > state::ConnState::Connected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::ConnState;
+
+    const FROZEN: VolumeState = VolumeState {
+        role: Role::Primary,
+        conn: ConnState::WFConnection,
+        disk: DiskState::UpToDate,
+        pdsk: DiskState::DUnknown,
+        susp_fen: true,
+        ..VolumeState::INITIAL
+    };
+
+    fn of(volumes: &[VolumeState]) -> Option<Thaw> {
+        thaw(volumes.iter().copied())
+    }
+
+    #[test]
+    fn nobody_goes_on_beside_a_peer_that_may_go_on() {
+        for pdsk in [
+            DiskState::DUnknown,
+            DiskState::Consistent,
+            DiskState::UpToDate,
+        ] {
+            assert_eq!(of(&[VolumeState { pdsk, ..FROZEN }]), None);
+        }
+        for pdsk in [
+            DiskState::Diskless,
+            DiskState::Inconsistent,
+            DiskState::Outdated,
+        ] {
+            let fenced = VolumeState { pdsk, ..FROZEN };
+            assert_eq!(of(&[fenced]), Some(Thaw::Fenced));
+            assert_eq!(of(&[fenced, FROZEN]), None, "of one volume only");
+            let unused = VolumeState {
+                role: Role::Secondary,
+                ..FROZEN
+            };
+            assert_eq!(of(&[fenced, unused]), Some(Thaw::Fenced));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_back_thaws_and_so_do_data() {
+        let back = VolumeState {
+            conn: ConnState::Connected,
+            pdsk: DiskState::UpToDate,
+            ..FROZEN
+        };
+        assert_eq!(of(&[back]), Some(Thaw::PeerIsBack));
+        let without = VolumeState {
+            disk: DiskState::Diskless,
+            susp_fen: false,
+            susp_nod: true,
+            ..FROZEN
+        };
+        assert_eq!(of(&[without]), None);
+        let attached = VolumeState {
+            disk: DiskState::UpToDate,
+            ..without
+        };
+        assert_eq!(of(&[attached]), Some(Thaw::DataAreBack));
+        let peer = VolumeState {
+            conn: ConnState::Connected,
+            pdsk: DiskState::UpToDate,
+            ..without
+        };
+        assert_eq!(of(&[peer]), Some(Thaw::DataAreBack));
+    }
+
+    #[test]
+    fn what_an_administrator_has_suspended_waits_for_him() {
+        let suspended = VolumeState {
+            susp: true,
+            susp_fen: false,
+            conn: ConnState::Connected,
+            pdsk: DiskState::UpToDate,
+            ..FROZEN
+        };
+        assert_eq!(of(&[suspended]), None);
+    }
+}

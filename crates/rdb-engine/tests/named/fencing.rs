@@ -1,0 +1,332 @@
+//! Fencing: a Primary that has lost its peer, a node that is to become one, and a pair that parts (`docs/spec/behaviour.md`,
+//! sections 10 and 13: S18 to S20).
+
+use rdb_engine::config::NetOptions;
+use rdb_engine::state::{DiskState, Fencing};
+use rdb_engine::{Command, Handler};
+use rdb_sim::scenario::code;
+use rdb_sim::{V, World};
+
+/// A pair in sync, `a` Primary, with this policy and a `fence-peer` on both nodes.
+fn pair(seed: u64, fencing: Fencing) -> World {
+    let mut w = World::new(seed);
+    w.disk_options.fencing = fencing;
+    w.resource_options.handlers = [Handler::FencePeer, Handler::UnfencePeer]
+        .into_iter()
+        .collect();
+    w.connect_fresh(&NetOptions::default());
+    w.primary(0, true).unwrap();
+    w.wait_synced();
+    w.write_blocks(0, [0], 1);
+    w.quiet();
+    for i in 0..2 {
+        while let Some(asked) = w.nodes[i].asked.first().copied() {
+            w.end_handler(i, asked.handler, 0);
+        }
+    }
+    w
+}
+
+/// The link is cut while writes are on their way, and one comes after it; they do not end.
+fn frozen(seed: u64) -> (World, Vec<u64>) {
+    let mut w = pair(seed, Fencing::ResourceAndStonith);
+    let mut writes: Vec<u64> = (0..4)
+        .map(|n| w.write(0, 80 + 8 * n, vec![2; 4096]))
+        .collect();
+    w.run_ms(seed % 3);
+    w.cut();
+    writes.retain(|id| !w.nodes[0].completed.contains_key(id));
+    w.until("the fence handler", |w| !w.nodes[0].asked.is_empty());
+    writes.push(w.write(0, 800, vec![3; 4096]));
+    w.run_ms(3_000);
+    assert_eq!(w.is(0), "WFConnection P/? U/-");
+    assert!(w.nodes[0].state().susp_fen);
+    assert!(!done(&w, &writes), "a write has ended while frozen");
+    (w, writes)
+}
+
+fn done(w: &World, writes: &[u64]) -> bool {
+    writes
+        .iter()
+        .any(|id| w.nodes[0].completed.contains_key(id))
+}
+
+fn all_end(w: &mut World, writes: Vec<u64>) {
+    for id in writes {
+        assert!(w.wait_done(0, id).is_ok());
+    }
+}
+
+#[test]
+fn s20_frozen_until_the_peer_is_fenced() {
+    for exit in [4, 5, 7] {
+        for seed in 0..6 {
+            let (mut w, writes) = frozen(seed);
+            let before = w.gi(0)[0];
+            w.end_handler(0, Handler::FencePeer, exit);
+            all_end(&mut w, writes);
+            assert_eq!(w.is(0), "WFConnection P/? U/O");
+            assert!(!w.nodes[0].state().is_suspended());
+            let [current, bitmap, ..] = w.gi(0);
+            assert!(
+                current != before && bitmap == before,
+                "no generation of its own"
+            );
+            w.heal();
+            w.ends_well();
+            w.until("to be unfenced", |w| {
+                let mut asked = w.nodes[0].asked.iter();
+                asked.any(|asked| asked.handler == Handler::UnfencePeer)
+            });
+        }
+    }
+}
+
+#[test]
+fn s20_a_broken_handler_leaves_it_frozen_and_the_peer_thaws_it() {
+    for exit in [0_i32, 1, 2, 8, 127, 137] {
+        let (mut w, writes) = frozen(u64::from(exit.unsigned_abs()));
+        let before = w.gi(0);
+        w.end_handler(0, Handler::FencePeer, exit);
+        w.run_ms(1_000);
+        assert!(w.nodes[0].state().susp_fen && !done(&w, &writes), "{exit}");
+        w.forget();
+        w.copied(0);
+        w.heal();
+        w.both("Connected P/S U/U", "Connected S/P U/U");
+        all_end(&mut w, writes);
+        assert_eq!(w.gi(0), before, "it came back as it was");
+        assert_eq!(w.copied(0), 0, "nothing is synced that is sent again");
+        w.ends_well();
+    }
+}
+
+#[test]
+fn s20_an_answer_that_comes_after_the_peer_is_ignored() {
+    let (mut w, writes) = frozen(1);
+    w.heal();
+    w.both("Connected P/S U/U", "Connected S/P U/U");
+    all_end(&mut w, writes);
+    w.end_handler(0, Handler::FencePeer, 4);
+    w.run_ms(100);
+    assert_eq!(w.is(0), "Connected P/S U/U");
+    assert!(w.logged(0, "Ignoring fence-peer exit code"));
+    w.ends_well();
+}
+
+#[test]
+fn s20_a_peer_that_was_down_is_synced() {
+    for seed in 0..6 {
+        let (mut w, writes) = frozen(seed);
+        w.off(1);
+        w.heal();
+        w.boot(1);
+        assert_eq!(w.is(1), "StandAlone S/? C/-");
+        w.connect(1);
+        w.until("the attempt to be given up", |w| {
+            w.logged(
+                0,
+                "Aborting Connect, can not thaw IO with an only Consistent peer",
+            )
+        });
+        all_end(&mut w, writes);
+        w.ends_well();
+    }
+}
+
+#[test]
+fn s20_the_administrator_thaws_it() {
+    for seed in 0..6 {
+        let (mut w, writes) = frozen(seed);
+        let before = w.gi(0)[0];
+        w.admin(0, Command::ResumeIo { volume: V }).unwrap();
+        all_end(&mut w, writes);
+        assert!(w.gi(0)[0] != before && w.gi(0)[1] == before);
+        assert_eq!(w.is(0), "WFConnection P/? U/-");
+        w.heal();
+        w.ends_well();
+    }
+}
+
+#[test]
+fn s20_it_is_lost_again_before_it_has_what_was_frozen() {
+    for seed in 0..20 {
+        let (mut w, writes) = frozen(seed);
+        w.end_handler(0, Handler::FencePeer, 1);
+        w.heal();
+        w.until("Connected", |w| w.is(0) == "Connected P/S U/U");
+        w.run_ms(seed % 2);
+        w.cut();
+        w.until("the next handler", |w| !w.nodes[0].asked.is_empty());
+        w.end_handler(0, Handler::FencePeer, 7);
+        all_end(&mut w, writes);
+        w.heal();
+        w.ends_well();
+    }
+}
+
+#[test]
+fn resource_only_goes_on_at_once() {
+    let mut w = pair(7, Fencing::ResourceOnly);
+    let before = w.gi(0)[0];
+    w.cut();
+    w.write_blocks(0, [80], 2);
+    assert_ne!(w.gi(0)[0], before);
+    w.until("the handler", |w| !w.nodes[0].asked.is_empty());
+    assert_eq!(w.nodes[0].asked.len(), 1);
+    w.end_handler(0, Handler::FencePeer, 4);
+    assert_eq!(w.is(0), "WFConnection P/? U/O");
+    assert!(w.nodes[1].asked.is_empty(), "the Secondary fences nobody");
+    w.quiet();
+    // On record: after a power cut it goes on alone without asking.
+    w.off(0);
+    w.boot(0);
+    assert_eq!(w.is(0), "StandAlone S/? U/O");
+    w.primary(0, false).unwrap();
+    w.heal();
+    w.connect(0);
+    w.ends_well();
+}
+
+#[test]
+fn s19_a_node_that_is_consistent_only_has_the_peer_fenced_first() {
+    for (exit, becomes) in [
+        (4, "StandAlone P/? U/O"),
+        (7, "StandAlone P/? U/O"),
+        (3, "StandAlone P/? U/I"),
+        (5, "StandAlone S/? C/-"),
+        (6, "StandAlone S/? O/-"),
+        (0, "StandAlone S/? C/-"),
+        (1, "StandAlone S/? C/-"),
+    ] {
+        let mut w = pair(8, Fencing::ResourceOnly);
+        w.off(0);
+        w.off(1);
+        w.boot(1);
+        assert_eq!(w.is(1), "StandAlone S/? C/-");
+        let id = w.start_admin(
+            1,
+            Command::Primary {
+                volume: V,
+                force: false,
+            },
+        );
+        w.until("the handler", |w| !w.nodes[1].asked.is_empty());
+        w.end_handler(1, Handler::FencePeer, exit);
+        w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+        let answer = w.nodes[1].admin.remove(&id).unwrap();
+        assert_eq!(w.is(1), becomes, "{exit}");
+        assert_eq!(
+            answer.is_ok(),
+            w.nodes[1].state().role == rdb_engine::state::Role::Primary
+        );
+        assert!(w.nodes[1].asked.is_empty(), "it is asked once");
+    }
+}
+
+#[test]
+fn s19_two_that_were_down_need_nobody_fenced() {
+    let mut w = pair(9, Fencing::ResourceOnly);
+    w.off(0);
+    w.off(1);
+    for i in 0..2 {
+        w.boot(i);
+        w.connect(i);
+    }
+    w.until("both", |w| w.synced(0));
+    let asked = |w: &World| {
+        w.nodes
+            .iter()
+            .any(|n| n.asked.iter().any(|a| a.handler == Handler::FencePeer))
+    };
+    assert!(!asked(&w));
+    w.primary(1, false).unwrap();
+    w.ends_well();
+}
+
+#[test]
+fn a_promotion_without_a_handler_is_refused() {
+    let mut w = pair(10, Fencing::ResourceOnly);
+    w.cut();
+    w.quiet();
+    let none = Command::ResourceOptions {
+        options: Default::default(),
+    };
+    w.admin(1, none).unwrap();
+    assert_eq!(code(w.primary(1, false)), -7);
+    w.primary(1, true).unwrap();
+    assert!(w.logged(1, "Forced into split brain situation!"));
+    assert_eq!(w.is(1), "WFConnection P/? U/O");
+}
+
+#[test]
+fn s18_who_parts_is_outdated() {
+    // The Secondary goes: it outdates itself.
+    let mut w = pair(11, Fencing::ResourceOnly);
+    w.disconnect(1).unwrap();
+    w.both("WFConnection P/? U/O", "StandAlone S/? O/-");
+    assert!(
+        w.nodes[0].asked.is_empty(),
+        "nobody is fenced who says good-bye"
+    );
+    assert_eq!(code(w.primary(1, false)), -2);
+    w.write_blocks(0, [80], 2);
+    w.connect(1);
+    w.ends_well();
+
+    // The Primary goes: it has the peer outdated.
+    let mut w = pair(12, Fencing::ResourceAndStonith);
+    w.disconnect(0).unwrap();
+    w.both("StandAlone P/? U/O", "WFConnection S/? O/-");
+    assert!(!w.nodes[0].state().is_suspended() && w.nodes[0].asked.is_empty());
+    w.write_blocks(0, [80], 2);
+    w.connect(0);
+    w.ends_well();
+
+    // Nothing of that without fencing.
+    let mut w = pair(13, Fencing::DontCare);
+    w.disconnect(1).unwrap();
+    w.both("WFConnection P/? U/-", "StandAlone S/? U/-");
+}
+
+#[test]
+fn a_node_that_is_fenced_does_not_acknowledge_what_the_other_lacks() {
+    for seed in 0..10 {
+        let (mut w, writes) = frozen(seed);
+        w.end_handler(0, Handler::FencePeer, 6);
+        // The other one takes over: it has `a` fenced, truthfully.
+        let id = w.start_admin(
+            1,
+            Command::Primary {
+                volume: V,
+                force: false,
+            },
+        );
+        w.until("its handler", |w| !w.nodes[1].asked.is_empty());
+        w.off(0);
+        w.end_handler(1, Handler::FencePeer, 7);
+        w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+        assert_eq!(w.is(1), "WFConnection P/? U/O");
+        w.write_blocks(1, [1600], 5);
+        w.heal();
+        w.boot(0);
+        w.connect(0);
+        w.until("both", |w| w.synced(0));
+        assert!(!done(&w, &writes));
+        w.quiet();
+        assert!(w.disks_equal());
+    }
+}
+
+#[test]
+fn the_peer_is_on_record_as_outdated_before_io_goes_on() {
+    for seed in 0..6 {
+        let (mut w, writes) = frozen(seed);
+        w.end_handler(0, Handler::FencePeer, 4);
+        all_end(&mut w, writes);
+        w.off(0);
+        w.boot(0);
+        assert_eq!(w.nodes[0].state().pdsk, DiskState::Outdated);
+        w.primary(0, false).unwrap();
+    }
+}
