@@ -26,6 +26,7 @@ pub(crate) fn check(config: &mut Config, errors: &mut Errors, warnings: &mut Vec
     resync_after(config, warnings);
     for resource in &config.resources {
         secret_alone(resource, warnings);
+        no_handler(resource, warnings);
         victim(resource, warnings);
     }
     without_effect(config, warnings);
@@ -278,6 +279,41 @@ fn stacked(resource: &Resource, names: &BTreeSet<&str>, warnings: &mut Vec<Warni
     }
 }
 
+/// An option that wants a handler which there is not.
+fn no_handler(resource: &Resource, warnings: &mut Vec<Warning>) {
+    for (option, word, handler, effect) in [
+        ("fencing", "resource-only", "fence-peer", NO_FENCING),
+        ("fencing", "resource-and-stonith", "fence-peer", NO_FENCING),
+        (
+            "on-io-error",
+            "call-local-io-error",
+            "local-io-error",
+            "the disk is given up, and nothing is called",
+        ),
+    ] {
+        let setting = resource.find_inherited(Section::Disk, option);
+        let Some(setting) = setting.filter(|setting| setting.value == word) else {
+            continue;
+        };
+        if resource
+            .find_inherited(Section::Handlers, handler)
+            .is_none()
+        {
+            warnings.push(Warning {
+                kind: WarningKind::Advice,
+                place: Some(setting.place.clone()),
+                text: format!(
+                    "in resource {}: {option} is {word} and there is no handler {handler}: {effect}",
+                    quoted(&resource.name)
+                ),
+            });
+        }
+    }
+}
+
+/// What a fencing policy means that cannot be carried out.
+const NO_FENCING: &str = "without its peer the node does not become Primary";
+
 /// A secret that nobody is asked for.
 fn secret_alone(resource: &Resource, warnings: &mut Vec<Warning>) {
     let find = |name| resource.find_inherited(Section::Net, name);
@@ -421,7 +457,7 @@ fn without_effect(config: &Config, warnings: &mut Vec<Warning>) {
                     Some((word, reason)) => format!("'{name} {word}' {reason}"),
                     None => continue,
                 },
-                Served::Served | Served::Refused(_) | Served::ServedExcept(_) => continue,
+                Served::Served | Served::Refused(_) => continue,
             };
             // Who asks not to be counted gets just that.
             if def.name == "usage-count" && setting.value == "no" {

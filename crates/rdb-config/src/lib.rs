@@ -37,7 +37,9 @@ pub use model::{
     Address, Config, Device, Disk, Family, Global, Host, HostKind, HostProxy, MetaDisk,
     ResolvedHost, ResolvedResource, ResolvedVolume, Resource, Section, Sections, Setting, Volume,
 };
-pub use options::{DiskOptions, GlobalOptions, NetOptions, ResourceOptions, StartupOptions};
+pub use options::{
+    DiskOptions, GlobalOptions, Handlers, NetOptions, ResourceOptions, StartupOptions,
+};
 pub use parse::FILE_MAX;
 pub use typed::{
     AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnCongestion, OnIoError, OnNoDataAccessible,

@@ -1,10 +1,11 @@
 //! The configuration as written, after translation of old styles and inheritance into hosts.
 
 use crate::error::Place;
-use crate::options::{DiskOptions, GlobalOptions, NetOptions, ResourceOptions, StartupOptions};
+use crate::options::{
+    DiskOptions, GlobalOptions, Handlers, NetOptions, ResourceOptions, StartupOptions,
+};
 pub use crate::sections::{Section, Sections, Setting};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -231,8 +232,8 @@ pub struct ResolvedResource {
     pub options: ResourceOptions,
     /// What the start script waits for.
     pub startup: StartupOptions,
-    /// The handlers: name and shell command.
-    pub handlers: BTreeMap<String, String>,
+    /// The handlers.
+    pub handlers: Handlers,
     /// The file and line of the resource's definition.
     pub defined_at: (String, u32),
 }
@@ -242,6 +243,8 @@ pub struct ResolvedResource {
 pub struct ResolvedHost {
     /// Its name: of several, the first, for this host the one asked for.
     pub name: String,
+    /// All its names.
+    pub names: Vec<String>,
     /// Its address.
     pub address: SocketAddr,
 }

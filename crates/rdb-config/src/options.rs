@@ -5,7 +5,8 @@ mod table;
 
 pub(crate) use old::{Old, OldSection, old};
 pub use table::{
-    AL_EXTENTS_MIN, DiskOptions, GlobalOptions, NetOptions, ResourceOptions, StartupOptions,
+    AL_EXTENTS_MIN, DiskOptions, GlobalOptions, Handlers, NetOptions, ResourceOptions,
+    StartupOptions,
 };
 
 use crate::sections::Section;
@@ -110,8 +111,6 @@ pub enum Served {
     Harmless(&'static str),
     /// rdb refuses to run a resource that sets it to anything but its default; the reason, or nothing.
     Refused(&'static str),
-    /// It has its effect, but the listed words are refused.
-    ServedExcept(&'static [&'static str]),
     /// It has its effect, but the listed words do not mean all that they say: the user is told what.
     ServedBut(&'static [(&'static str, &'static str)]),
 }

@@ -6,9 +6,9 @@ use crate::model::{
     Address, Config, Disk, Family, Host, HostKind, MetaDisk, ResolvedHost, ResolvedResource,
     ResolvedVolume, Resource, Section, Sections, Setting,
 };
-use crate::options::{self, DiskOptions, NetOptions, ResourceOptions, StartupOptions};
+use crate::options::{self, DiskOptions, Handlers, NetOptions, ResourceOptions, StartupOptions};
 use crate::typed::AfterSb0p;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -169,10 +169,12 @@ impl Resource {
         let other = match self.peer_of(me, peer) {
             Ok(other) => ResolvedHost {
                 name: other.names[0].clone(),
+                names: other.names.clone(),
                 address: address_of(other)?,
             },
             Err(_) if !to_run => ResolvedHost {
                 name: String::new(),
+                names: Vec::new(),
                 address: NO_ADDRESS,
             },
             Err(error) => return Err(error),
@@ -189,6 +191,7 @@ impl Resource {
             name: self.name.clone(),
             me: ResolvedHost {
                 name: my_name.to_owned(),
+                names: me.names.clone(),
                 address: address_of(me)?,
             },
             peer: other,
@@ -196,7 +199,7 @@ impl Resource {
             net: net_options(&sections, me),
             options: ResourceOptions::read(&options),
             startup: StartupOptions::read(&sections),
-            handlers: handlers(&sections),
+            handlers: Handlers::read(&sections),
             defined_at: (self.place.file.path.clone(), self.place.line),
         })
     }
@@ -438,12 +441,4 @@ fn net_options(sections: &Sections, me: &Host) -> NetOptions {
         };
     }
     net
-}
-
-fn handlers(sections: &Sections) -> BTreeMap<String, String> {
-    sections
-        .get(Section::Handlers)
-        .iter()
-        .map(|s| (s.name.clone(), s.value.clone()))
-        .collect()
 }

@@ -159,13 +159,7 @@ impl OptionDef {
                 let is_default = check(self, value).is_ok_and(|v| is_default(self, &v));
                 (!is_default).then(|| refused(self.name.to_owned(), reason))?
             }
-            Served::ServedExcept(words) if words.contains(&value) => {
-                refused(format!("{} {value}", self.name), "")
-            }
-            Served::Served
-            | Served::Harmless(_)
-            | Served::ServedExcept(_)
-            | Served::ServedBut(_) => None,
+            Served::Served | Served::Harmless(_) | Served::ServedBut(_) => None,
         }
     }
 }

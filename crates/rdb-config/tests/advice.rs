@@ -239,9 +239,14 @@ fn what_has_no_effect_or_cannot_be_meant_is_said() {
             "q.conf:4: disk option 'disk-barrier' has no effect: Linux has no barriers any more; disk-flushes does the work",
         ),
         (
-            "net { after-sb-1pri call-pri-lost-after-sb; }",
-            "q.conf:4: net option 'after-sb-1pri call-pri-lost-after-sb' calls no handler: rdb does not run handlers yet; \
-             the connection is given up",
+            "net { fencing resource-only; }",
+            "q.conf:4: in resource r0: fencing is resource-only and there is no handler fence-peer: without its peer the node \
+             does not become Primary",
+        ),
+        (
+            "disk { on-io-error call-local-io-error; } handlers { fence-peer x; }",
+            "q.conf:4: in resource r0: on-io-error is call-local-io-error and there is no handler local-io-error: the disk \
+             is given up, and nothing is called",
         ),
         (
             "net { rr-conflict retry-connect; }",
@@ -256,6 +261,8 @@ fn what_has_no_effect_or_cannot_be_meant_is_said() {
         "net { after-sb-0pri discard-node-bob; }",
         "disk { disk-barrier no; resync-rate 100M; }",
         "syncer { rate 10M; }",
+        "net { after-sb-1pri call-pri-lost-after-sb; rr-conflict call-pri-lost; }",
+        "disk { fencing resource-and-stonith; } handlers { fence-peer /bin/true; }",
     ] {
         assert_eq!(warnings(body), [""; 0], "{body}");
     }
@@ -268,7 +275,7 @@ fn one_resource_that_cannot_run_leaves_the_others_alone() {
     for body in [
         "startup { become-primary-on both; }",
         "startup { become-primary-on zoe; }",
-        "disk { fencing resource-only; }",
+        "disk { al-updates no; }",
     ] {
         let loaded = with(body);
         let resource = &loaded.config.resources[0];

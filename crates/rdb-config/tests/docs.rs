@@ -39,16 +39,6 @@ fn row(def: &OptionDef) -> String {
         Served::Harmless(reason) => format!("no effect, with a warning: {reason}"),
         Served::Refused("") => "not yet: only the default is accepted".to_owned(),
         Served::Refused(reason) => format!("refused: {reason}"),
-        Served::ServedExcept(words) => {
-            format!(
-                "yes, except {}",
-                words
-                    .iter()
-                    .map(|w| format!("`{w}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
-        }
     };
     format!(
         "| `{}` | {} | {default} | {} |\n",

@@ -2,8 +2,8 @@
 
 use rdb_config::options::{OptionDef, Served, Type, all};
 use rdb_config::{
-    AfterSb0p, Config, ConfigError, DiskOptions, Loaded, NetOptions, ResolvedResource, Section,
-    WarningKind, load_str,
+    AfterSb0p, Config, ConfigError, DiskOptions, Handlers, Loaded, NetOptions, ResolvedResource,
+    ResourceOptions, Section, WarningKind, load_str,
 };
 
 const HOSTS: &str =
@@ -25,15 +25,8 @@ fn other_value(def: &OptionDef) -> String {
         Type::Number { max, .. } => max.to_string(),
         Type::Bool { default } => if default { "no" } else { "yes" }.to_owned(),
         Type::Words { words, default } => {
-            let refused: &[&str] = if let Served::ServedExcept(refused) = def.served {
-                refused
-            } else {
-                &[]
-            };
-            let word = words
-                .iter()
-                .find(|w| **w != default && !refused.contains(w));
-            (*word.or(refused.first()).expect("there are two words")).to_owned()
+            let word = words.iter().find(|w| **w != default);
+            (*word.expect("there are two words")).to_owned()
         }
         Type::Text { .. } => "f".to_owned(),
         Type::Hosts => "alice".to_owned(),
@@ -64,6 +57,8 @@ fn every_option_is_served_refused_or_warned_about() {
                     Section::Net => resolved.net != NetOptions::default(),
                     Section::Disk => *volume != DiskOptions::default(),
                     Section::Startup => resolved.startup != rdb_config::StartupOptions::default(),
+                    Section::Options => resolved.options != ResourceOptions::default(),
+                    Section::Handlers => resolved.handlers != Handlers::default(),
                     _ => panic!("{} is served, and no structure has it", def.name),
                 };
                 assert!(changed, "{} has no effect", def.name);
@@ -80,15 +75,6 @@ fn every_option_is_served_refused_or_warned_about() {
                     def.name
                 );
                 assert!(message.contains(&what), "{message}");
-            }
-            Served::ServedExcept(words) => {
-                for word in words {
-                    let message = on_alice(&with(&body(def, word)).config)
-                        .expect_err(def.name)
-                        .text();
-                    let what = format!("option '{} {word}' is not served by rdb yet", def.name);
-                    assert!(message.contains(&what), "{message}");
-                }
             }
         }
     }
@@ -287,8 +273,8 @@ fn what_rdb_does_not_serve_is_refused_by_name() {
             "q.conf:4: r0: options option 'quorum' is not served by rdb yet: it is an option of DRBD 9",
         ),
         (
-            "net { fencing resource-and-stonith; }",
-            "q.conf:4: r0: disk option 'fencing' is not served by rdb yet",
+            "disk { al-updates no; }",
+            "q.conf:4: r0: disk option 'al-updates' is not served by rdb yet",
         ),
     ] {
         let error = on_alice(&with(body).config).expect_err(body).text();
@@ -323,8 +309,8 @@ fn one_disk_for_two_volumes_is_an_error() {
 #[test]
 fn warnings_name_what_has_no_effect_once() {
     let text = format!(
-        "global {{ usage-count yes; }} common {{ handlers {{ split-brain x; }} }}\n\
-         resource r0 {{ {HOSTS} handlers {{ split-brain y; }} ; syncer {{ verify-alg sha1; rate 3M; }} \
+        "global {{ usage-count yes; }} common {{ handlers {{ quorum-lost x; }} }}\n\
+         resource r0 {{ {HOSTS} handlers {{ quorum-lost y; }} ; syncer {{ verify-alg sha1; rate 3M; }} \
          net {{ unplug-watermark 5; }} ignore-on x; }}\n\
          resource r1 {{ }} global {{ }}"
     );
@@ -343,7 +329,7 @@ fn warnings_name_what_has_no_effect_once() {
             "q.conf:3: a ';' too many; DRBD's tools reject it",
             "q.conf:3: in resource r0, WARN: The 'ignore-on' keyword is deprecated.",
             "q.conf:1: global option 'usage-count' has no effect: rdb never contacts a usage counter",
-            "q.conf:1: handlers option 'split-brain' has no effect: rdb does not run handlers yet",
+            "q.conf:1: handlers option 'quorum-lost' has no effect: it is a handler of DRBD 9, and nothing calls it",
             "q.conf:3: net option 'unplug-watermark' has no effect: it tunes a mechanism that rdb does not have",
         ]
     );

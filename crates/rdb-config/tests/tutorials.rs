@@ -117,8 +117,8 @@ fn b1_b4_linuxjournal_resolves() {
     assert_eq!(drbd0.volumes[0].disk_options.resync_rate_kib, 10 * 1024);
     // B4: the comment glued to the statement is no part of it.
     assert_eq!(
-        drbd0.handlers["pri-on-incon-degr"],
-        "echo '!DRBD! pri on incon-degr' | wall ; sleep 60 ; halt -f"
+        drbd0.handlers.pri_on_incon_degr.as_deref(),
+        Some("echo '!DRBD! pri on incon-degr' | wall ; sleep 60 ; halt -f")
     );
 }
 
@@ -191,20 +191,15 @@ fn d1_openintegra_is_accepted_with_a_warning_for_each_old_key() {
              which needs room at the end of the disk",
         ]
     );
-    // rdb does not run that handler yet, and says so instead of doing less than was asked for.
-    let error = loaded.config.resources[0]
-        .for_host("node1")
-        .expect_err("it is refused");
-    assert!(error.text().ends_with(
-        "drbd0: disk option 'on-io-error call-local-io-error' is not served by rdb yet"
-    ));
-    // Without it, every other key has its effect.
-    let text = std::fs::read_to_string(file("old/d1-openintegra.conf")).expect("the file is there");
-    let config = rdb_config::load_str("d1.conf", &text.replace("do-panic", ""))
-        .expect("it parses")
-        .config;
-    let drbd0 = config.resources[0].for_host("node2").expect("it resolves");
+    let drbd0 = loaded.config.resources[0]
+        .for_host("node2")
+        .expect("it resolves");
+    assert_eq!(
+        drbd0.handlers.local_io_error.as_deref(),
+        Some("echo b > /proc/sysrq-trigger")
+    );
     let disk = &drbd0.volumes[0].disk_options;
+    assert_eq!(disk.on_io_error, OnIoError::CallLocalIoError);
     assert_eq!(disk.size_sectors, Some(10_317_828 * 2));
     assert_eq!(
         (

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod handler;
 mod limits;
 mod op;
 mod presence;
@@ -24,6 +25,7 @@ mod refusal;
 mod report;
 
 pub use client::{Client, ClientError};
+pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};
 pub use limits::Limits;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
@@ -35,7 +37,7 @@ pub use report::{
     TakeoverReport, VerifyReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
 
-pub use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
+pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions};
 pub use replica_proto::state::{ConnState, DiskState, Role};
 
 /// The version of this protocol. A daemon answers exactly its own; commands and daemon come from one build.

@@ -8,6 +8,7 @@ use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::handler::HandlersShown;
 use crate::refusal::Refusal;
 
 /// How long an operation may take: which of DRBD's limits it has.
@@ -82,6 +83,9 @@ ops! {
         resource: String,
         /// Its own options.
         options: ResourceOptions,
+        /// Its handlers.
+        #[serde(default)]
+        handlers: HandlersShown,
     } => Medium, Change;
     /// Creates a volume of a resource.
     "new-minor" NewMinor {
@@ -186,6 +190,16 @@ ops! {
         /// The volume.
         minor: u32,
     } => Short, Change;
+    /// Has users' requests wait, of all volumes of the resource; ends when what they have asked for before is done.
+    "suspend-io" SuspendIo {
+        /// A volume of it.
+        minor: u32,
+    } => Medium, Change;
+    /// Lets them go on, for whatever reason they wait.
+    "resume-io" ResumeIo {
+        /// A volume of it.
+        minor: u32,
+    } => Medium, Change;
     /// New disk options of an attached volume.
     "disk-options" DiskOptions {
         /// The volume.
@@ -206,6 +220,9 @@ ops! {
         resource: String,
         /// The options, all of them.
         options: ResourceOptions,
+        /// The handlers, all of them.
+        #[serde(default)]
+        handlers: HandlersShown,
     } => Short, Change;
     /// Deletes a Diskless, Secondary volume.
     "del-minor" DelMinor {
@@ -501,6 +518,7 @@ mod tests {
             Op::NewResource {
                 resource: resource(),
                 options: ResourceOptions::default(),
+                handlers: HandlersShown::default(),
             },
             Op::NewMinor {
                 resource: resource(),
@@ -545,6 +563,8 @@ mod tests {
             },
             Op::PauseSync { minor },
             Op::ResumeSync { minor },
+            Op::SuspendIo { minor },
+            Op::ResumeIo { minor },
             Op::DiskOptions {
                 minor,
                 options: DiskOptions::default(),
@@ -556,6 +576,7 @@ mod tests {
             Op::ResourceOptions {
                 resource: resource(),
                 options: ResourceOptions::default(),
+                handlers: HandlersShown::default(),
             },
             Op::DelMinor { minor },
             Op::DelResource {

@@ -45,6 +45,8 @@ pub mod code {
     pub const OLDER_DATA: i32 = 150;
     /// Permission denied.
     pub const PERM: i32 = 152;
+    /// Fencing policy resource-and-stonith only with prot B or C allowed.
+    pub const STONITH_AND_PROT_A: i32 = 154;
     /// Unknown resource.
     pub const RES_NOT_KNOWN: i32 = 158;
     /// Resource still in use.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::handler::{HandlerReport, HandlersShown};
 use crate::reason::ReasonReport;
 use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
 use replica_proto::state::{ConnState, DiskState, Role};
@@ -105,6 +106,9 @@ pub struct ResourceReport {
     /// What the daemon does instead of serving on, if so: it was told to end, and waits for users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon_reason: Option<ReasonReport>,
+    /// The last run of each handler that has been called for, for each volume.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handlers: Vec<HandlerReport>,
     /// It does not run, though it is configured; nothing else in here tells of it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedReport>,
@@ -379,6 +383,9 @@ pub struct ResourceShown {
     pub name: String,
     /// Its own options.
     pub options: ResourceOptions,
+    /// Its handlers; none from a daemon that does not tell.
+    #[serde(default)]
+    pub handlers: HandlersShown,
     /// The connection, unless StandAlone.
     pub connection: Option<ConnectionShown>,
     /// Its volumes, ascending.
@@ -386,8 +393,11 @@ pub struct ResourceShown {
 }
 
 impl ResourceShown {
-    /// Puts stars in the place of the secret.
+    /// Puts stars in the place of the secret, and of handlers' commands: a password for whatever fences may be among their words.
     pub fn hide_secrets(&mut self) {
+        for command in self.handlers.commands.values_mut() {
+            *command = HIDDEN.to_owned();
+        }
         let net = self
             .connection
             .as_mut()

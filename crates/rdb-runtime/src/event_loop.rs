@@ -192,6 +192,7 @@ impl<E: Engine> EventLoop<E> {
                     }
                 }
                 Message::Connect(request, caller) => parts.on_connect(*request, caller),
+                Message::HandlerDone(id, exit) => parts.raise(Event::HandlerDone { id, exit }),
                 Message::Status(reply) => {
                     #[cfg(debug_assertions)]
                     break_on_purpose(&parts.io.config);

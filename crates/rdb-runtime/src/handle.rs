@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rdb_engine::{Command, Resource, VolumeNr};
+use rdb_engine::{Command, HandlerId, Resource, VolumeNr};
 
 use crate::api::{
     AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceConfig, SpawnError, StatusReply,
@@ -74,6 +74,11 @@ impl ResourceHandle {
     /// no effect, or none beyond what it has had already: the engine says (`Event::Withdraw`).
     pub fn withdraw(&self, ticket: Ticket) {
         self.mailbox.post(Message::Withdraw(ticket));
+    }
+
+    /// A handler that [`Notice::RunHandler`] asked for has ended with this exit code, as a shell says it: 0 to 255.
+    pub fn handler_done(&self, id: HandlerId, exit: i32) {
+        self.mailbox.post(Message::HandlerDone(id, exit));
     }
 
     /// Configures the connection and begins to connect.

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use rdb_engine::{AdminError, Command, VolumeNr};
+use rdb_engine::{AdminError, Command, HandlerId, VolumeNr};
 
 use crate::api::{AttachRequest, Caller, ConnectRequest, StatusReply, Ticket, UseReply};
 use crate::disk::open::OpenedDisk;
@@ -21,6 +21,8 @@ pub(crate) enum Message {
     Admin(Command, Caller),
     Connect(Box<ConnectRequest>, Caller),
     Withdraw(Ticket),
+    /// How a handler ended that the engine asked for.
+    HandlerDone(HandlerId, i32),
     Status(StatusReply),
     /// What has become of a device node.
     Node(NodeReport),

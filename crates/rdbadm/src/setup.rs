@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rdb_config::Section;
 use rdb_config::options::Changed;
 use rdb_control::{
-    ConnectionShown, MetaDisk, Op, Refusal, ResourceShown, VerifyPart, WaitTimes, code,
+    ConnectionShown, HandlersShown, MetaDisk, Op, Refusal, ResourceShown, VerifyPart, WaitTimes,
+    code,
 };
 
 use crate::exec::{Executor, Trouble};
@@ -231,6 +233,35 @@ impl Call {
         }
         Ok(parsed)
     }
+
+    /// The handlers on top of those in use, which `--set-defaults` leaves out.
+    fn handlers_over(&self, base: Option<HandlersShown>) -> Result<HandlersShown, String> {
+        let base = base.filter(|_| !self.has("set-defaults"));
+        let base = base.unwrap_or_default();
+        let mut settings: Vec<_> = base.commands.into_iter().collect();
+        for given in self.values("handler") {
+            let (name, command) = given
+                .split_once('=')
+                .ok_or_else(|| format!("--handler={given}: HANDLER=COMMAND is expected"))?;
+            settings.retain(|(other, _)| other != name);
+            settings.push((name.to_owned(), command.to_owned()));
+        }
+        let handlers = shown::parse(Section::Handlers, &settings)?.handlers;
+        let conf = self.values("drbd-conf").last().map(PathBuf::from);
+        let peers = self.values("drbd-peers").last();
+        let peers = peers.map(|names| names.split(' ').map(str::to_owned).collect());
+        Ok(HandlersShown::new(
+            &handlers,
+            conf.or(base.conf),
+            peers.unwrap_or(base.peers),
+        ))
+    }
+
+    /// All values of an own option, in the order of the command line.
+    fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
+        let own = self.own.iter().filter(move |(own, _)| own == name);
+        own.map(|(_, value)| value.as_str())
+    }
 }
 
 fn unknown(command: &str) -> String {
@@ -312,7 +343,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             return Ok(Ok(call.step(first, Action::Query(query, call.minor()?))));
         }
         Does::Own(own) => own,
-        Does::Meta(_) | Does::Fact(_) => return Err(unknown(&call.words[0]).into()),
+        Does::Meta(_) | Does::Fact(_) | Does::Handler => return Err(unknown(&call.words[0]).into()),
     };
     let object = match own {
         Own::NewMinor => args[1].clone(),
@@ -324,12 +355,15 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
         Own::NewResource => Op::NewResource {
             resource: first,
             options: call.options_over(None)?.resource,
+            handlers: call.handlers_over(None)?,
         },
         Own::ResourceOptions => {
-            let base = current(executor, |r| r.name == first)?.map(|r| r.options.changed());
+            let base = current(executor, |r| r.name == first)?;
+            let options = base.as_ref().map(|base| base.options.changed());
             Op::ResourceOptions {
                 resource: first,
-                options: call.options_over(base)?.resource,
+                options: call.options_over(options)?.resource,
+                handlers: call.handlers_over(base.map(|base| base.handlers))?,
             }
         }
         Own::NewMinor => Op::NewMinor {

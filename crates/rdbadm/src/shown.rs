@@ -3,7 +3,8 @@
 use rdb_config::options::{self, Changed, Type, Unit};
 use rdb_config::{Section, WarningKind};
 use rdb_control::{
-    ConnectionShown, DiskOptions, DiskShown, MetaDisk, NetOptions, ResourceOptions, ResourceShown,
+    ConnectionShown, DiskOptions, DiskShown, Handlers, MetaDisk, NetOptions, ResourceOptions,
+    ResourceShown,
 };
 
 /// Reads options through the configuration's own parser, so that the command line takes what the file takes.
@@ -51,6 +52,7 @@ pub(crate) fn parse(section: Section, settings: &[(String, String)]) -> Result<P
             .map(|v| v.disk_options)
             .unwrap_or_default(),
         resource: resolved.options,
+        handlers: resolved.handlers,
         warnings: loaded
             .warnings
             .into_iter()
@@ -66,6 +68,7 @@ pub(crate) struct Parsed {
     pub(crate) net: NetOptions,
     pub(crate) disk: DiskOptions,
     pub(crate) resource: ResourceOptions,
+    pub(crate) handlers: Handlers,
     /// Options without effect.
     pub(crate) warnings: Vec<String>,
 }
@@ -86,6 +89,14 @@ pub(crate) fn show(shown: &ResourceShown) -> String {
     let mut text = format!("resource {} {{\n    options {{\n", shown.name);
     lines(&mut text, 8, shown.options.changed());
     text += "    }\n";
+    let commands = &shown.handlers.commands;
+    if !commands.is_empty() {
+        text += "    handlers {\n";
+        for (name, command) in commands {
+            text += &format!("        {name:<16}\t{};\n", quoted(command));
+        }
+        text += "    }\n";
+    }
     if let Some(ConnectionShown {
         net: options, peer, ..
     }) = &shown.connection
@@ -158,7 +169,7 @@ fn lines(text: &mut String, indent: usize, changed: Changed) {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::VolumeShown;
+    use rdb_control::{HandlersShown, VolumeShown};
 
     use super::*;
 
@@ -188,6 +199,7 @@ mod tests {
         let shown = ResourceShown {
             name: "r0".to_owned(),
             options: ResourceOptions::default(),
+            handlers: HandlersShown::default(),
             connection: Some(ConnectionShown {
                 local: "10.9.0.1:7789".parse().unwrap(),
                 peer: "10.9.0.2:7789".parse().unwrap(),
@@ -212,6 +224,25 @@ mod tests {
              device\t\t\tminor 0;\n            disk\t\t\t\"/dev/vdb\";\n            meta-disk\t\t\tinternal;\n            \
              disk {\n                resync-rate     \t40960k; # bytes/second\n                \
              c-plan-ahead    \t0; # 1/10 seconds\n            }\n        }\n    }\n}\n"
+        );
+    }
+
+    #[test]
+    fn handlers_are_shown_as_they_are_configured() {
+        let shown = ResourceShown {
+            name: "r0".to_owned(),
+            options: ResourceOptions::default(),
+            handlers: HandlersShown {
+                commands: [("fence-peer".to_owned(), "/bin/fence \"now\"".to_owned())].into(),
+                ..HandlersShown::default()
+            },
+            connection: None,
+            volumes: Vec::new(),
+        };
+        assert_eq!(
+            show(&shown),
+            "resource r0 {\n    options {\n    }\n    handlers {\n        \
+             fence-peer      \t\"/bin/fence \\\"now\\\"\";\n    }\n    _this_host {\n    }\n}\n"
         );
     }
 

@@ -1,6 +1,8 @@
 //! The JSON of `status` (`docs/spec/admin.md`, section 4.8), with keys of our own where something is not as it should be.
 
-use rdb_control::{ConnState, ReasonReport, ResourceReport, Suspension, VolumeReport};
+use rdb_control::{
+    ConnState, HandlerReport, ReasonReport, ResourceReport, Suspension, VolumeReport,
+};
 use serde_json::{Value, json};
 
 use crate::status_text::{
@@ -50,11 +52,34 @@ fn resource_json(resource: &ResourceReport) -> Value {
     if let Some(reason) = &resource.daemon_reason {
         value["daemon-reason"] = reason_json(reason);
     }
+    if !resource.handlers.is_empty() {
+        let runs: Vec<Value> = resource.handlers.iter().map(handler_json).collect();
+        value["handler-runs"] = json!(runs);
+    }
     // DRBD has no such thing: the keys are there only when they say something.
     if let Some(failed) = &resource.failed {
         value["failed"] = json!(true);
         value["failed-reason"] = json!(failed.reason);
         value["failed-advice"] = json!(failed.advice);
+    }
+    value
+}
+
+fn handler_json(run: &HandlerReport) -> Value {
+    let mut value = json!({
+        "handler": run.name,
+        "since": run.since(),
+        "running": run.exit.is_none(),
+        "milliseconds": run.took_ms,
+    });
+    if let Some(volume) = run.volume {
+        value["volume"] = json!(volume);
+    }
+    if let Some(exit) = run.exit {
+        value["exit-code"] = json!(exit);
+    }
+    if let Some(note) = &run.note {
+        value["note"] = json!(note);
     }
     value
 }

@@ -1,7 +1,9 @@
 //! What `status` prints: DRBD 8.4's text (`docs/spec/admin.md`, section 4.7), the JSON of section 4.8 (`status_json.rs`), and the lines
 //! of `drbd-overview` (section 6).
 
-use rdb_control::{ConnState, DiskState, Pause, ResourceReport, Role, StatusReport, VolumeReport};
+use rdb_control::{
+    ConnState, DiskState, HandlerReport, Pause, ResourceReport, Role, StatusReport, VolumeReport,
+};
 
 use crate::status_reasons::{self, one_line};
 
@@ -85,8 +87,29 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
     for line in status_reasons::lines(resource) {
         text.line(2, &line);
     }
+    // What runs may be what everything waits for.
+    for run in &resource.handlers {
+        if verbose || run.exit.is_none() {
+            text.line(2, &handler_run(run));
+        }
+    }
     text.text.push('\n');
     text.text
+}
+
+/// How a handler was last run.
+fn handler_run(run: &HandlerReport) -> String {
+    let volume = run.volume;
+    let volume = volume.map_or_else(String::new, |volume| format!(" volume {volume}"));
+    let (name, since, seconds) = (&run.name, run.since(), run.took_ms as f64 / 1000.0);
+    let Some(exit) = run.exit else {
+        return format!("handler-run: {name}{volume} since {since}: it runs, for {seconds:.1} s");
+    };
+    let note = run.note.as_ref();
+    let note = note.map_or_else(String::new, |note| format!("; it {}", one_line(note)));
+    format!(
+        "handler-run: {name}{volume} since {since}: exit code {exit} after {seconds:.1} s{note}"
+    )
 }
 
 struct Lines {
@@ -429,6 +452,7 @@ pub(crate) mod tests {
             link_reason: None,
             record_reason: None,
             daemon_reason: None,
+            handlers: Vec::new(),
             failed: None,
         }
     }

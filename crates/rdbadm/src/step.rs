@@ -234,7 +234,7 @@ impl Step {
 }
 
 /// Puts a backslash before what a shell would not leave alone.
-fn escape(word: &str) -> String {
+pub(crate) fn escape(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-:=,@%+".contains(c);
     let mut escaped = String::with_capacity(word.len());
     if word.is_empty() {

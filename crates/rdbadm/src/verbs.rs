@@ -57,6 +57,8 @@ pub(crate) enum Does {
     Query(Query),
     /// It prints what the configuration says of a volume.
     Fact(fn(&Item, &ResolvedVolume) -> String),
+    /// It runs the configured handler of its name, here and now.
+    Handler,
     /// What no other command does.
     Own(Own),
 }
@@ -193,7 +195,7 @@ impl Verb {
     /// Whether it only asks, or takes down.
     pub(crate) fn is_harmless(&self) -> bool {
         let is_question = match self.does {
-            Does::Query(_) | Does::Fact(_) | Does::Own(Own::ShResource) => true,
+            Does::Query(_) | Does::Fact(_) | Does::Handler | Does::Own(Own::ShResource) => true,
             Does::Meta(command) => !command(false).writes(),
             Does::Op(_) | Does::OpOrMeta(..) | Does::Own(_) => false,
         };
@@ -288,6 +290,9 @@ const DISK: Option<Section> = Some(Section::Disk);
 const OPTIONS: Option<Section> = Some(Section::Options);
 const DEFAULTS: &[&str] = &["set-defaults"];
 const FORCE: &[&str] = &["force"];
+/// The handlers of a resource, each as NAME=COMMAND, and what is to be in their environment.
+const HANDLERS: &[&str] = &["handler", "drbd-conf", "drbd-peers"];
+const OF_RESOURCE: &[&str] = &["set-defaults", "handler", "drbd-conf", "drbd-peers"];
 
 /// Every command, in the order of `rdbadm help`.
 #[rustfmt::skip]
@@ -348,6 +353,10 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup("MINOR"),
     verb("resume-sync", T::Volumes, Does::Op(|minor, _| Op::ResumeSync { minor }), "Take pause-sync back")
         .setup("MINOR"),
+    verb("suspend-io", T::Volumes, Does::Op(|minor, _| Op::SuspendIo { minor }), "Have users' requests wait, once those under way are done")
+        .setup("MINOR"),
+    verb("resume-io", T::Volumes, Does::Op(|minor, _| Op::ResumeIo { minor }), "Have users' requests go on, for whatever reason they wait")
+        .setup("MINOR"),
     verb("new-current-uuid", T::Volumes, Does::Op(|minor, clear_bitmap| Op::NewCurrentUuid { minor, clear_bitmap }), "Start a new data generation")
         .flags(&[Flag::ClearBitmap])
         .setup_with("MINOR", None, &["clear-bitmap"]),
@@ -379,12 +388,25 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup_with("LOCAL PEER", NET, DEFAULTS),
     verb("resource-options", T::Whole, Does::Own(O::ResourceOptions), "Apply the configured resource options")
         .marks(&[Warns])
-        .setup_with("RES", OPTIONS, DEFAULTS),
+        .setup_with("RES", OPTIONS, OF_RESOURCE),
     verb("new-resource", T::Whole, Does::Own(O::NewResource), "Create resources without volumes")
-        .setup_with("RES", OPTIONS, &[]),
+        .setup_with("RES", OPTIONS, HANDLERS),
     verb("new-minor", T::Volumes, Does::Own(O::NewMinor), "Create the volumes of resources")
         .aliases(&["sh-new-minor"])
         .setup("RES MINOR VNR"),
+    verb("pri-on-incon-degr", T::Volumes, Does::Handler, "Run the handler for a Primary without usable data"),
+    verb("pri-lost-after-sb", T::Volumes, Does::Handler, "Run the handler for a Primary that has lost a split brain"),
+    verb("pri-lost", T::Volumes, Does::Handler, "Run the handler for a Primary that should become target"),
+    verb("fence-peer", T::Volumes, Does::Handler, "Run the handler that keeps the peer from going on")
+        .aliases(&["outdate-peer"]),
+    verb("unfence-peer", T::Volumes, Does::Handler, "Run the handler that takes fence-peer back"),
+    verb("local-io-error", T::Volumes, Does::Handler, "Run the handler for a disk that has failed"),
+    verb("initial-split-brain", T::Volumes, Does::Handler, "Run the handler for a split brain that was found"),
+    verb("split-brain", T::Volumes, Does::Handler, "Run the handler for a split brain that stays"),
+    verb("before-resync-target", T::Volumes, Does::Handler, "Run the handler before a resync of the local disk"),
+    verb("after-resync-target", T::Volumes, Does::Handler, "Run the handler after a resync of the local disk"),
+    verb("before-resync-source", T::Volumes, Does::Handler, "Run the handler before a resync of the peer's disk"),
+    verb("out-of-sync", T::Volumes, Does::Handler, "Run the handler for a verify that has found differences"),
     step("del-resource", Does::Own(O::DelResource)).setup("RES"),
     step("del-minor", Does::Op(|minor, _| Op::DelMinor { minor })).setup("MINOR"),
     step("show", Does::Own(O::Show)).setup("[RES|MINOR|all]"),
@@ -406,39 +428,26 @@ pub(crate) const VERBS: &[Verb] = &[
 /// Commands of DRBD's that rdb does not serve yet.
 const NOT_SERVED: &[&str] = &[
     "adjust-with-progress",
-    "after-resync-target",
-    "before-resync-source",
-    "before-resync-target",
     "check-resize",
     "del-path",
     "del-peer",
     "events",
     "events2",
-    "fence-peer",
     "forget-peer",
     "hidden-commands",
-    "initial-split-brain",
-    "local-io-error",
     "new-path",
     "new-peer",
-    "out-of-sync",
     "peer-device-options",
-    "pri-lost",
-    "pri-lost-after-sb",
-    "pri-on-incon-degr",
     "proxy-down",
     "proxy-up",
     "repair-md",
     "resize",
-    "resume-io",
     "set-gi",
     "sh-b-pri",
     "sh-lr-of",
     "sh-mod-parms",
     "sh-status",
     "sh-udev",
-    "split-brain",
-    "suspend-io",
     "syncer",
     "wait-connect-resource",
     "wait-sync-resource",
@@ -485,6 +494,10 @@ mod tests {
                         "{}",
                         verb.name
                     );
+                    continue;
+                }
+                Does::Handler => {
+                    assert!(is_promised(text, verb.name, "none"), "{}", verb.name);
                     continue;
                 }
                 Does::Fact(_) | Does::Own(_) => continue,

@@ -594,7 +594,7 @@ fn with_one_refused(node: &Node) {
             7789 + minor
         )
     };
-    let text = resource("r0", 0, "disk { fencing resource-only; }") + &resource("r1", 2, "");
+    let text = resource("r0", 0, "disk { al-updates no; }") + &resource("r1", 2, "");
     std::fs::write(node.conf(), text).unwrap();
 }
 
@@ -606,7 +606,7 @@ fn one_resource_that_is_not_served_stops_neither_the_others_nor_questions_about_
         let output = node.run(words);
         assert_eq!(output.status.code(), Some(10), "{words}");
         assert!(
-            err(&output).contains("r0: disk option 'fencing' is not served"),
+            err(&output).contains("r0: disk option 'al-updates' is not served"),
             "{output:?}"
         );
         let steps = out(&output);
@@ -678,11 +678,7 @@ fn adjust_creates_all_resources_first() {
     let node = Node::new();
     with_one_refused(&node);
     let text = std::fs::read_to_string(node.conf()).unwrap();
-    std::fs::write(
-        node.conf(),
-        text.replace("fencing resource-only", "fencing dont-care"),
-    )
-    .unwrap();
+    std::fs::write(node.conf(), text.replace("al-updates no", "al-updates yes")).unwrap();
     let steps = node.ok("-d adjust all");
     let begins: Vec<_> = steps.lines().take(3).collect();
     assert_eq!(

@@ -1,13 +1,15 @@
 //! Between the words of the control socket and those of the engine.
 
 use rdb_config::options::Changed;
-use rdb_config::{AfterSb0p, AfterSb1p, AfterSb2p, OnIoError, RrConflict};
+use rdb_config::{
+    AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnIoError, OnNoDataAccessible, RrConflict,
+};
 use rdb_control::{
-    DiskOptions, MetaDisk, NetOptions, NoSpaceReport, Pause, Refusal, ResourceReport, Suspension,
-    SyncReport, VerifyReport, VolumeReport, code,
+    DiskOptions, HandlersShown, MetaDisk, NetOptions, NoSpaceReport, Pause, Refusal,
+    ResourceOptions, ResourceReport, Suspension, SyncReport, VerifyReport, VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
-use rdb_engine::{AdminError, ResourceStatus, SyncProgress, VolumeStatus};
+use rdb_engine::{AdminError, Handler, ResourceStatus, SyncProgress, VolumeStatus};
 use rdb_runtime::MetaLocation;
 use replica_proto::DigestAlgorithm;
 use replica_proto::auth::HmacAlgorithm;
@@ -125,6 +127,25 @@ pub(crate) fn net(net: &NetOptions) -> Result<engine::NetOptions, Refusal> {
     })
 }
 
+/// The engine's options of a resource.
+///
+/// # Errors
+/// 162 for what is not served.
+pub(crate) fn resource(
+    options: &ResourceOptions,
+    handlers: &HandlersShown,
+) -> Result<engine::ResourceOptions, Refusal> {
+    served(options.changed())?;
+    let names = handlers.commands.keys();
+    Ok(engine::ResourceOptions {
+        on_no_data: match options.on_no_data_accessible {
+            OnNoDataAccessible::IoError => engine::OnNoData::IoError,
+            OnNoDataAccessible::SuspendIo => engine::OnNoData::SuspendIo,
+        },
+        handlers: names.filter_map(|name| Handler::from_name(name)).collect(),
+    })
+}
+
 /// The engine's disk options.
 ///
 /// # Errors
@@ -135,8 +156,13 @@ pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
         on_no_space: engine::OnNoSpace::default(),
         on_io_error: match disk.on_io_error {
             OnIoError::PassOn => engine::OnIoError::PassOn,
-            // (The handler is not served, and refused above.)
-            OnIoError::Detach | OnIoError::CallLocalIoError => engine::OnIoError::Detach,
+            OnIoError::CallLocalIoError => engine::OnIoError::CallLocalIoError,
+            OnIoError::Detach => engine::OnIoError::Detach,
+        },
+        fencing: match disk.fencing {
+            Fencing::DontCare => rdb_engine::state::Fencing::DontCare,
+            Fencing::ResourceOnly => rdb_engine::state::Fencing::ResourceOnly,
+            Fencing::ResourceAndStonith => rdb_engine::state::Fencing::ResourceAndStonith,
         },
         size_sectors: disk.size_sectors.unwrap_or(0),
         resync_rate_kib: disk.resync_rate_kib,
@@ -192,6 +218,7 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
         link_reason: reasons::link(name, status),
         record_reason: None,
         daemon_reason: None,
+        handlers: Vec::new(),
         failed: None,
     }
 }
@@ -273,8 +300,6 @@ fn sync_report(sync: &SyncProgress) -> SyncReport {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::ResourceOptions;
-
     use super::*;
 
     #[test]
@@ -287,7 +312,44 @@ mod tests {
             disk(&DiskOptions::default()),
             Ok(engine::DiskOptions::default())
         );
-        assert_eq!(served(ResourceOptions::default().changed()), Ok(()));
+        let none = HandlersShown::default();
+        assert_eq!(
+            resource(&ResourceOptions::default(), &none),
+            Ok(engine::ResourceOptions::default())
+        );
+    }
+
+    #[test]
+    fn the_engine_is_told_what_it_may_call() {
+        let configured = rdb_config::Handlers {
+            fence_peer: Some("/bin/true".to_owned()),
+            out_of_sync: Some("/bin/true".to_owned()),
+            ..rdb_config::Handlers::default()
+        };
+        let mut handlers = HandlersShown::new(&configured, None, Vec::new());
+        // From a later version's record: the engine has none of that name.
+        let later = ("bored".to_owned(), "/bin/true".to_owned());
+        handlers.commands.extend([later]);
+        let options = ResourceOptions {
+            on_no_data_accessible: OnNoDataAccessible::SuspendIo,
+            ..ResourceOptions::default()
+        };
+        let expected = engine::ResourceOptions {
+            on_no_data: engine::OnNoData::SuspendIo,
+            handlers: [Handler::FencePeer, Handler::OutOfSync]
+                .into_iter()
+                .collect(),
+        };
+        assert_eq!(resource(&options, &handlers), Ok(expected));
+        for word in Fencing::WORDS {
+            let fencing = Fencing::from_word(word).expect("one of the words");
+            let options = DiskOptions {
+                fencing,
+                ..DiskOptions::default()
+            };
+            let engine = disk(&options).expect("it is served").fencing;
+            assert_eq!(engine as u8, fencing as u8);
+        }
     }
 
     #[test]
@@ -301,38 +363,11 @@ mod tests {
             ..NetOptions::default()
         };
         assert_eq!(net(&congestion), Err(not_served("on-congestion")));
-        let base = DiskOptions::default;
-        for (options, name) in [
-            (
-                DiskOptions {
-                    fencing: rdb_config::Fencing::ResourceOnly,
-                    ..base()
-                },
-                "fencing",
-            ),
-            (
-                DiskOptions {
-                    al_updates: false,
-                    ..base()
-                },
-                "al-updates",
-            ),
-            (
-                DiskOptions {
-                    on_io_error: OnIoError::CallLocalIoError,
-                    ..base()
-                },
-                "on-io-error call-local-io-error",
-            ),
-        ] {
-            assert_eq!(disk(&options), Err(not_served(name)));
-        }
-        let suspend = ResourceOptions {
-            on_no_data_accessible: rdb_config::OnNoDataAccessible::SuspendIo,
-            ..ResourceOptions::default()
+        let no_updates = DiskOptions {
+            al_updates: false,
+            ..DiskOptions::default()
         };
-        let refused = not_served("on-no-data-accessible suspend-io");
-        assert_eq!(served(suspend.changed()), Err(refused));
+        assert_eq!(disk(&no_updates), Err(not_served("al-updates")));
     }
 
     #[test]

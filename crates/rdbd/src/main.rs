@@ -12,6 +12,8 @@ mod down;
 mod fallback;
 mod figures;
 mod guard;
+mod handler_run;
+mod handlers;
 mod handover;
 mod holders;
 mod keep;
@@ -20,6 +22,7 @@ mod log;
 mod man;
 mod node;
 mod ops;
+mod options;
 mod outcome;
 mod primary;
 mod proc_drbd;
@@ -37,6 +40,7 @@ mod session;
 mod sessions;
 mod settings;
 mod signals;
+mod spawn;
 mod stopped;
 mod streams;
 mod systemd;
@@ -221,7 +225,7 @@ async fn serve(
     let asked = Server::bind(&run_dir, Access::Ask(reload.settings.askers()))
         .map_err(|error| tracing::error!("socket for questions {}: {error}", questions.display()))
         .ok();
-    let (node, devices, stopped) = Node::new(
+    let (node, told) = Node::new(
         name,
         run_dir,
         serving,
@@ -239,7 +243,8 @@ async fn serve(
         serving.frontend,
     );
     let (registry, changed) = (node.registry.clone(), node.changed.clone());
-    tokio::task::spawn_local(node::follow_devices(devices, registry, changed, links));
+    tokio::task::spawn_local(node::follow_devices(told.devices, registry, changed, links));
+    tokio::task::spawn_local(handlers::follow(Rc::clone(&node), told.handler_news));
     let guard = guard::follow(Rc::clone(&node), held, status.clone());
     let guarding = tokio::task::spawn_local(guard);
     node.clear_leftovers().await;
@@ -249,13 +254,14 @@ async fn serve(
         tracing::error!("{why}: the program before this one takes everything back");
         node.hand_back().await;
         guarding.abort();
+        end_handlers(&node).await;
         let _ = std::fs::remove_file(&socket);
         status.end().await;
         return Ok(End::Back(why));
     }
     fallback::serves();
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
-    tokio::task::spawn_local(stopped::follow(Rc::clone(&node), stopped));
+    tokio::task::spawn_local(stopped::follow(Rc::clone(&node), told.stopped));
     reload::follow(signals, reload, Rc::clone(&node));
     let mut servers = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
     servers.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
@@ -272,6 +278,7 @@ async fn serve(
     }
     servers.iter().for_each(tokio::task::JoinHandle::abort);
     guarding.abort();
+    end_handlers(&node).await;
     // No new client finds us; the status file goes with its service.
     for path in [&socket, &questions] {
         let _ = std::fs::remove_file(path);
@@ -285,6 +292,13 @@ async fn serve(
         },
         None => End::Gone,
     })
+}
+
+/// Nobody is left who would hear of their end, and another program would not know them as children of its own.
+async fn end_handlers(node: &Node) {
+    let handlers = node.handlers.clone();
+    // What goes wrong is logged.
+    let _ = tokio::task::spawn_blocking(move || handlers.end()).await;
 }
 
 fn host_name() -> Option<String> {

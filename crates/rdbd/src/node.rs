@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdb_engine::{Level, ResourceStatus, VolumeNr};
+use rdb_engine::{Handler, HandlerId, Level, ResourceStatus, VolumeNr};
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::course::Life;
+use crate::handler_run::Running;
 use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
 use crate::registry::Shared;
@@ -57,8 +58,38 @@ pub(crate) struct Node {
     pub(crate) takeover: RefCell<Takeover>,
     /// What has stopped on its own and was started again.
     pub(crate) restarts: Restarts,
+    /// The handlers that run.
+    pub(crate) handlers: Running,
     devices: UnboundedSender<DeviceNotice>,
     stopped: UnboundedSender<String>,
+    pub(crate) handler_news: UnboundedSender<HandlerNews>,
+}
+
+/// What its resources tell, for those who follow it.
+pub(crate) struct Told {
+    /// For [`follow_devices`].
+    pub(crate) devices: UnboundedReceiver<DeviceNotice>,
+    /// Resources that have stopped on their own, for [`crate::stopped::follow`].
+    pub(crate) stopped: UnboundedReceiver<String>,
+    /// For [`crate::handlers::follow`].
+    pub(crate) handler_news: UnboundedReceiver<HandlerNews>,
+}
+
+/// What there is to hear of a handler of a resource.
+pub(crate) struct HandlerNews {
+    pub(crate) resource: String,
+    pub(crate) handler: Handler,
+    /// For which volume, nothing for the resource.
+    pub(crate) volume: Option<VolumeNr>,
+    pub(crate) what: HandlerStep,
+}
+
+/// What has become of it.
+pub(crate) enum HandlerStep {
+    /// The resource asks for it.
+    Asked(HandlerId),
+    /// A run has ended.
+    Ended,
 }
 
 /// A device came (`node`, if it has one) or went.
@@ -71,20 +102,17 @@ pub(crate) struct DeviceNotice {
 }
 
 impl Node {
-    /// A node without resources, and what [`follow_devices`] and [`crate::stopped::follow`] follow.
+    /// A node without resources.
     pub(crate) fn new(
         name: String,
         run_dir: PathBuf,
         serving: Serving,
         core_dumps: CoreDumps,
         left_sessions: LeftSessions,
-    ) -> (
-        Node,
-        UnboundedReceiver<DeviceNotice>,
-        UnboundedReceiver<String>,
-    ) {
+    ) -> (Node, Told) {
         let (devices, device_notices) = unbounded_channel();
         let (stopped, stopped_names) = unbounded_channel();
+        let (handler_news, of_handlers) = unbounded_channel();
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         let node = Node {
             name,
@@ -101,10 +129,17 @@ impl Node {
             left_sessions,
             life: Life::default(),
             restarts: Restarts::default(),
+            handlers: Running::default(),
             devices,
             stopped,
+            handler_news,
         };
-        (node, device_notices, stopped_names)
+        let told = Told {
+            devices: device_notices,
+            stopped: stopped_names,
+            handler_news: of_handlers,
+        };
+        (node, told)
     }
 
     /// Takes what a resource tells, on its thread.
@@ -114,6 +149,7 @@ impl Node {
         let changed = Arc::clone(&self.changed);
         let devices = self.devices.clone();
         let stopped = self.stopped.clone();
+        let handler_news = self.handler_news.clone();
         move |notice| match notice {
             Notice::Log {
                 level,
@@ -121,6 +157,20 @@ impl Node {
                 text,
             } => {
                 log(level, &prefix(&registry, &resource, volume), &text);
+            }
+            Notice::RunHandler {
+                id,
+                handler,
+                volume,
+            } => {
+                let resource = resource.clone();
+                // Nobody listens any more when the daemon ends.
+                let _ = handler_news.send(HandlerNews {
+                    resource,
+                    handler,
+                    volume,
+                    what: HandlerStep::Asked(id),
+                });
             }
             // The engine has logged it.
             Notice::StateChanged { .. } => changed.notify_waiters(),
@@ -260,7 +310,7 @@ pub(crate) async fn follow_devices(
 }
 
 /// `drbd RES:` or `drbd RES/VOL drbdMINOR:`, as the kernel's driver begins its lines.
-fn prefix(registry: &Shared, resource: &str, volume: Option<VolumeNr>) -> String {
+pub(crate) fn prefix(registry: &Shared, resource: &str, volume: Option<VolumeNr>) -> String {
     let Some(number) = volume else {
         return format!("drbd {resource}:");
     };

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rdb_control::{
-    BEING_REPLACED, ConnectionShown, DiskOptions, DiskShown, GiReport, NetOptions, Op, Refusal,
+    BEING_REPLACED, ConnectionShown, DiskShown, GiReport, HandlersShown, Op, Refusal,
     ResourceOptions, ResourceShown, StatusReport, VerifyPart, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
@@ -18,8 +18,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::caller;
 use crate::convert;
+use crate::handlers;
 use crate::node::Node;
-use crate::outcome::{Failure, Outcome};
+use crate::options::give_disk;
+use crate::outcome::{Failure, Outcome, unknown_minor, unknown_resource};
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
 
@@ -71,9 +73,11 @@ impl Node {
             Op::Hello { .. } => {
                 return Err(Failure::Error("hello comes once, and first".to_owned()));
             }
-            Op::NewResource { resource, options } => {
-                self.new_resource(&resource, options, Vec::new())?
-            }
+            Op::NewResource {
+                resource,
+                options,
+                handlers,
+            } => self.new_resource(&resource, options, handlers, Vec::new())?,
             Op::NewMinor {
                 resource,
                 volume,
@@ -146,11 +150,22 @@ impl Node {
                 let command = |volume| Command::ResumeSync { volume };
                 self.admin(minor, command).await?;
             }
+            Op::SuspendIo { minor } => {
+                let command = |volume| Command::SuspendIo { volume };
+                self.admin(minor, command).await?;
+            }
+            Op::ResumeIo { minor } => {
+                let command = |volume| Command::ResumeIo { volume };
+                // What holds its turn may wait for just this.
+                self.passing(minor, command).await?;
+            }
             Op::DiskOptions { minor, options } => self.disk_options(minor, options).await?,
             Op::NetOptions { resource, options } => self.net_options(&resource, options).await?,
-            Op::ResourceOptions { resource, options } => {
-                self.resource_options(&resource, options)?;
-            }
+            Op::ResourceOptions {
+                resource,
+                options,
+                handlers,
+            } => self.resource_options(&resource, options, handlers).await?,
             Op::DelMinor { minor } => self.del_minor(minor).await?,
             Op::DelResource { resource } => self.del_resource(&resource).await?,
             Op::Down { resource } => _ = self.down(&resource).await?,
@@ -176,6 +191,7 @@ impl Node {
         &self,
         name: &str,
         options: ResourceOptions,
+        handlers: HandlersShown,
         inherited: Vec<(VolumeNr, u64)>,
     ) -> Outcome<()> {
         let is_usable = !name.is_empty()
@@ -196,7 +212,7 @@ impl Node {
         if known == Some(false) {
             return Ok(());
         }
-        convert::served(options.changed())?;
+        let for_engine = convert::resource(&options, &handlers)?;
         if known == Some(true) {
             // It has stopped on its own, and somebody wants it to begin anew.
             self.registry.lock().remove(name);
@@ -217,9 +233,16 @@ impl Node {
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))
             .map_err(|error| Failure::Error(format!("{name}: {error}")))?;
+        // The first that it hears: whatever comes later goes by it.
+        let command = Command::ResourceOptions {
+            options: for_engine,
+        };
+        handle.admin(command, Box::new(|_| {}));
         self.registry.lock().add(Entry {
             name: name.to_owned(),
             options,
+            handlers,
+            runs: Default::default(),
             handle,
             volumes: Default::default(),
             connection: None,
@@ -286,6 +309,9 @@ impl Node {
         let target = self.target(minor)?;
         let _turn = self.turn(&target).await?;
         let options = self.engine_disk(&disk.options)?;
+        let with = disk.clone();
+        self.check_fencing(&target, |shown| give_disk(shown, target.number, with))
+            .await?;
         if self.volume_status(&target).await?.state.disk != DiskState::Diskless {
             return Err(Refusal::failure(code::DISK_CONFIGURED, "").into());
         }
@@ -313,6 +339,9 @@ impl Node {
         let target = self.resource(name)?;
         let _turn = self.turn(&target).await?;
         let options = convert::net(&connection.net)?;
+        let with = connection.clone();
+        self.check_fencing(&target, |shown| shown.connection = Some(with))
+            .await?;
         for (other, used) in self.connections().await {
             if used.local == connection.local {
                 return Err(Refusal::failure(code::LOCAL_ADDR, format!("used by {other}")).into());
@@ -392,59 +421,6 @@ impl Node {
             return Err(unknown_connection());
         }
         self.command(&target, Command::Disconnect { force }).await
-    }
-
-    /// The engine's options of a disk, what only `rdbd.toml` knows among them.
-    fn engine_disk(
-        &self,
-        options: &DiskOptions,
-    ) -> Result<rdb_engine::config::DiskOptions, Refusal> {
-        Ok(rdb_engine::config::DiskOptions {
-            on_no_space: self.serving.get().on_no_space,
-            ..convert::disk(options)?
-        })
-    }
-
-    async fn disk_options(&self, minor: u32, options: DiskOptions) -> Outcome<()> {
-        let target = self.target(minor)?;
-        let _turn = self.turn(&target).await?;
-        let command = Command::DiskOptions {
-            volume: target.volume(),
-            options: self.engine_disk(&options)?,
-        };
-        self.command(&target, command).await?;
-        self.update_volume(&target, |volume| {
-            if let Some(disk) = &mut volume.disk {
-                disk.options = options;
-            }
-        });
-        Ok(())
-    }
-
-    async fn net_options(&self, name: &str, options: NetOptions) -> Outcome<()> {
-        let target = self.resource(name)?;
-        let _turn = self.turn(&target).await?;
-        let command = Command::NetOptions {
-            options: convert::net(&options)?,
-        };
-        self.command(&target, command).await?;
-        if let Some(connection) = self
-            .registry
-            .lock()
-            .get_mut(name)
-            .and_then(|entry| entry.connection.as_mut())
-        {
-            connection.net = options;
-        }
-        Ok(())
-    }
-
-    fn resource_options(&self, name: &str, options: ResourceOptions) -> Outcome<()> {
-        convert::served(options.changed())?;
-        let mut registry = self.registry.lock();
-        let entry = registry.get_mut(name).ok_or_else(unknown_resource)?;
-        entry.options = options;
-        Ok(())
     }
 
     async fn del_minor(&self, minor: u32) -> Outcome<()> {
@@ -539,6 +515,7 @@ impl Node {
             report.failed = self.restarts.report(&target.name);
             let registry = self.registry.lock();
             if let Some(entry) = registry.get(&target.name) {
+                report.handlers = handlers::report(entry);
                 if status.connection != ConnState::StandAlone {
                     report.local = entry.connection.as_ref().map(|c| c.local);
                     report.peer = entry.connection.as_ref().map(|c| c.peer);
@@ -590,6 +567,7 @@ impl Node {
         Some(ResourceShown {
             name: target.name.clone(),
             options: entry.options.clone(),
+            handlers: entry.handlers.clone(),
             connection: entry.connection.clone().filter(|_| is_connected),
             volumes: entry
                 .volumes
@@ -776,14 +754,6 @@ async fn listen_check(local: SocketAddr) -> Outcome<()> {
         }
         sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn unknown_resource() -> Refusal {
-    Refusal::failure(code::RES_NOT_KNOWN, "unknown resource")
-}
-
-fn unknown_minor() -> Refusal {
-    Refusal::failure(code::MINOR_INVALID, "unknown minor")
 }
 
 fn to_value(report: &impl serde::Serialize) -> Value {

@@ -1,6 +1,6 @@
 //! How an operation ends.
 
-use rdb_control::Refusal;
+use rdb_control::{Refusal, code};
 
 /// How an operation ends when it does not succeed.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,4 +25,12 @@ pub(crate) fn words(failure: &Failure) -> String {
         Failure::Refused(refusal) => refusal.to_string(),
         Failure::Error(text) => text.clone(),
     }
+}
+
+pub(crate) fn unknown_resource() -> Refusal {
+    Refusal::failure(code::RES_NOT_KNOWN, "unknown resource")
+}
+
+pub(crate) fn unknown_minor() -> Refusal {
+    Refusal::failure(code::MINOR_INVALID, "unknown minor")
 }

@@ -348,6 +348,7 @@ mod tests {
                 shown: ResourceShown {
                     name: "r0".to_owned(),
                     options: ResourceOptions::default(),
+                    handlers: rdb_control::HandlersShown::default(),
                     connection: None,
                     volumes: Vec::new(),
                 },
@@ -424,6 +425,15 @@ mod tests {
         let path = Path::new("/x");
         assert_eq!(parse(path, &text, "then").unwrap().len(), 1);
         assert_eq!(parse(path, &text, "now").unwrap(), []);
+    }
+
+    #[test]
+    fn a_record_from_before_there_were_handlers_is_read() {
+        let mut value = serde_json::to_value(kept("then")).unwrap();
+        let shown = value["resources"][0]["shown"].as_object_mut().unwrap();
+        shown.remove("handlers").expect("it is written");
+        let read = parse(Path::new("/x"), &value.to_string(), "then").unwrap();
+        assert_eq!(read, kept("then").resources);
     }
 
     #[test]

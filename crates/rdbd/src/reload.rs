@@ -58,11 +58,13 @@ impl Reload {
         if node.serving.replace(serving) != serving {
             tracing::info!(
                 "front end {}, busy-poll-us {}, nbd-connections {}: for resources that are brought up from now on; \
-                 on-no-space {:?}: for disks that are attached from now on",
+                 on-no-space {:?}: for disks that are attached from now on; handler-timeout {} s: for handlers that are \
+                 started from now on",
                 serving.frontend,
                 serving.busy_poll.as_micros(),
                 serving.nbd_connections,
-                serving.on_no_space
+                serving.on_no_space,
+                serving.handler_timeout.map_or(0, |limit| limit.as_secs())
             );
         }
         if (settings.core_dumps, settings.device_links)

@@ -18,6 +18,8 @@ pub(crate) struct Serving {
     pub(crate) nbd_connections: u32,
     /// `on-no-space`.
     pub(crate) on_no_space: OnNoSpace,
+    /// `handler-timeout`.
+    pub(crate) handler_timeout: Option<Duration>,
 }
 
 impl Serving {
@@ -28,6 +30,7 @@ impl Serving {
             frontend,
             busy_poll: Duration::from_micros(busy_poll_us.into()),
             nbd_connections: settings.nbd_connections.unwrap_or_default().get(),
+            handler_timeout: settings.handler_timeout(),
             on_no_space: settings.on_no_space.unwrap_or_default().engine(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rdb_config::{printable, read_regular};
 use rdb_frontend::knbd::CONNECTIONS_MAX;
@@ -17,6 +18,9 @@ pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rdb";
 
 /// `busy-poll-us` when nothing else is said: about what a local write takes.
 pub(crate) const DEFAULT_BUSY_POLL_US: u16 = 200;
+
+/// `handler-timeout` when nothing else is said: longer than `crm-fence-peer.sh` waits by default, for a DC and for the peer's end.
+const DEFAULT_HANDLER_TIMEOUT_S: u32 = 180;
 
 /// The greatest size of the file, in bytes: many times what all keys with long comments take.
 const SIZE_MAX: usize = 1 << 20;
@@ -49,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) core_dumps: Option<CoreDumps>,
     /// `suspend`, `detach` or `pass_on`.
     pub(crate) on_no_space: Option<OnNoSpace>,
+    /// Seconds that a handler may take before it is ended; 0 is for ever.
+    pub(crate) handler_timeout: Option<u32>,
     /// Connections of a new device of the front end `nbd`.
     pub(crate) nbd_connections: Option<NbdConnections>,
     /// The group that may ask over the socket for questions: a name or a number.
@@ -175,6 +181,14 @@ pub(crate) enum SettingsError {
 }
 
 impl Settings {
+    /// How long a handler may take.
+    pub(crate) fn handler_timeout(&self) -> Option<Duration> {
+        match self.handler_timeout.unwrap_or(DEFAULT_HANDLER_TIMEOUT_S) {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds.into())),
+        }
+    }
+
     /// Who may ask.
     pub(crate) fn askers(&self) -> Askers {
         Askers {
@@ -274,7 +288,7 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\nhandler-timeout = 90\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
@@ -286,6 +300,7 @@ mod tests {
                 questions_group: Some("wheel".to_owned()),
                 questions_mode: Some("0600".to_owned().try_into().expect("a mode")),
                 on_no_space: Some(OnNoSpace::Detach),
+                handler_timeout: Some(90),
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -324,6 +339,7 @@ mod tests {
             ),
             ("questions-mode = 660", "rdbd.toml:1: ", ""),
             ("\nnbd-connections = 0", "rdbd.toml:2: ", "1 to 16, not 0"),
+            ("handler-timeout = -1", "rdbd.toml:1: ", ""),
             ("[frontend]\n", "rdbd.toml:1: ", ""),
         ] {
             let error = parse(text).expect_err(text);
@@ -347,6 +363,18 @@ mod tests {
         }
         let engine = rdb_engine::config::OnNoSpace::default();
         assert_eq!(OnNoSpace::default().engine(), engine);
+    }
+
+    #[test]
+    fn a_handler_has_its_time_unless_it_may_take_any() {
+        for (text, seconds) in [
+            ("", Some(180)),
+            ("handler-timeout = 5", Some(5)),
+            ("handler-timeout = 0", None),
+        ] {
+            let limit = parse(text).expect(text).handler_timeout();
+            assert_eq!(limit.map(|limit| limit.as_secs()), seconds);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use crate::caller;
+use crate::handlers;
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome};
 use crate::restarts::{RESTART_WINDOW, RESTARTS_MAX};
@@ -98,6 +99,7 @@ impl Node {
             link_reason: None,
             record_reason: None,
             daemon_reason: None,
+            handlers: handlers::report(entry),
             failed: Some(failed),
         })
     }

@@ -101,7 +101,8 @@ impl Node {
             .iter()
             .filter_map(|p| Some((VolumeNr(p.volume), p.generation?)))
             .collect();
-        self.new_resource(&shown.name, shown.options.clone(), inherited)
+        let handlers = shown.handlers.clone();
+        self.new_resource(&shown.name, shown.options.clone(), handlers, inherited)
     }
 
     /// Brings a resource up as it was, and those volumes Primary, in the background, that were.

@@ -96,6 +96,7 @@ fn new_resource(name: &str) -> Op {
     Op::NewResource {
         resource: name.to_owned(),
         options: ResourceOptions::default(),
+        handlers: rdb_control::HandlersShown::default(),
     }
 }
 

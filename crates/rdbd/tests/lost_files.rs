@@ -19,6 +19,7 @@ fn r0() -> Op {
     Op::NewResource {
         resource: "r0".to_owned(),
         options: Default::default(),
+        handlers: Default::default(),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Served::{Harmless, Refused, Served as Yes, ServedBut, ServedExcept};
+use super::Served::{Harmless, Refused, Served as Yes, ServedBut};
 use super::Type::{Hosts, ResourceRef};
 use super::Unit::{Bytes, Count, Deciseconds, KibPerSecond, Seconds, Sectors};
 use super::{Changed, OptionDef, Served, any, flag, num, refused9, text, tuning9, words};
@@ -117,16 +117,12 @@ const ZEROES: Served = Harmless("resync writes zeroes instead of discarding");
 const NO_STACKS: Served = Harmless("stacked resources are not served yet");
 const NOBODY_PROMOTED: Served = Harmless("no host is made primary at start yet");
 const NO_PROXY: Served = Harmless("rdb does not talk to a replication proxy");
-const NO_HANDLERS: Served = Harmless("rdb does not run handlers yet");
+const OF_9: Served = Harmless("it is a handler of DRBD 9, and nothing calls it");
 const NO_CONGESTION: Served =
     Harmless("it takes effect only with on-congestion, which is not served");
 const GONE: Served = Harmless("it tunes a mechanism that rdb does not have");
-const GIVEN_UP: &str =
-    "calls no handler: rdb does not run handlers yet; the connection is given up";
-const NO_LOSERS_HANDLER: Served = ServedBut(&[("call-pri-lost-after-sb", GIVEN_UP)]);
 /// The last two words are DRBD 9's.
 const CONFLICTS: Served = ServedBut(&[
-    ("call-pri-lost", GIVEN_UP),
     ("retry-connect", AS_DISCONNECT),
     ("auto-discard", AS_DISCONNECT),
 ]);
@@ -157,7 +153,7 @@ section! { Options, OPTIONS;
     ResourceOptions {
         /// As written.
         cpu_mask: Option<String> = text("cpu-mask", 32, NOT_PINNED);
-        on_no_data_accessible: OnNoDataAccessible = words("on-no-data-accessible", OnNoDataAccessible::WORDS, "io-error", ServedExcept(&["suspend-io"]));
+        on_no_data_accessible: OnNoDataAccessible = words("on-no-data-accessible", OnNoDataAccessible::WORDS, "io-error", Yes);
     }
     tuning9("auto-promote");
     tuning9("auto-promote-timeout");
@@ -198,8 +194,8 @@ section! { Net, NET;
         cram_hmac_alg: Option<String> = text("cram-hmac-alg", ALG_MAX, Yes);
         shared_secret: Option<String> = text("shared-secret", SECRET_MAX, Yes);
         after_sb_0pri: AfterSb0p = words("after-sb-0pri", AfterSb0p::WORDS, "disconnect", Yes);
-        after_sb_1pri: AfterSb1p = words("after-sb-1pri", AfterSb1p::WORDS, "disconnect", NO_LOSERS_HANDLER);
-        after_sb_2pri: AfterSb2p = words("after-sb-2pri", AfterSb2p::WORDS, "disconnect", NO_LOSERS_HANDLER);
+        after_sb_1pri: AfterSb1p = words("after-sb-1pri", AfterSb1p::WORDS, "disconnect", Yes);
+        after_sb_2pri: AfterSb2p = words("after-sb-2pri", AfterSb2p::WORDS, "disconnect", Yes);
         always_asbp: bool = flag("always-asbp", false, Yes);
         rr_conflict: RrConflict = words("rr-conflict", RrConflict::WORDS, "disconnect", CONFLICTS);
         /// In 0.1 s: wait for the keep-alive answer.
@@ -235,8 +231,8 @@ section! { Disk, DISK;
     DiskOptions {
         /// In 512-byte sectors; `None` means the whole device.
         size_sectors: Option<u64> = num("size", (0, 0, 2_199_023_255_552), Sectors, Yes);
-        on_io_error: OnIoError = words("on-io-error", OnIoError::WORDS, "detach", ServedExcept(&["call-local-io-error"]));
-        fencing: Fencing = words("fencing", Fencing::WORDS, "dont-care", NOT_YET);
+        on_io_error: OnIoError = words("on-io-error", OnIoError::WORDS, "detach", Yes);
+        fencing: Fencing = words("fencing", Fencing::WORDS, "dont-care", Yes);
         disk_barrier: bool = flag("disk-barrier", false, NO_BARRIERS);
         disk_flushes: bool = flag("disk-flushes", true, Yes);
         disk_drain: bool = flag("disk-drain", true, Yes);
@@ -300,19 +296,34 @@ ignored! { Proxy, PROXY;
     flag("read-loops", false, NO_PROXY);
 }
 
-ignored! { Handlers, HANDLERS;
-    text("pri-on-incon-degr", STRING_MAX, NO_HANDLERS);
-    text("pri-lost-after-sb", STRING_MAX, NO_HANDLERS);
-    text("pri-lost", STRING_MAX, NO_HANDLERS);
-    text("local-io-error", STRING_MAX, NO_HANDLERS);
-    text("fence-peer", STRING_MAX, NO_HANDLERS);
-    text("unfence-peer", STRING_MAX, NO_HANDLERS);
-    text("split-brain", STRING_MAX, NO_HANDLERS);
-    text("initial-split-brain", STRING_MAX, NO_HANDLERS);
-    text("before-resync-target", STRING_MAX, NO_HANDLERS);
-    text("after-resync-target", STRING_MAX, NO_HANDLERS);
-    text("before-resync-source", STRING_MAX, NO_HANDLERS);
-    text("out-of-sync", STRING_MAX, NO_HANDLERS);
-    text("quorum-lost", STRING_MAX, NO_HANDLERS);
-    text("disconnected", STRING_MAX, NO_HANDLERS);
+section! { Handlers, HANDLERS;
+    /// The `handlers` section: commands for `/bin/sh`, by what they are run for.
+    Handlers {
+        /// Primary, and no usable data is left.
+        pri_on_incon_degr: Option<String> = text("pri-on-incon-degr", STRING_MAX, Yes);
+        /// This Primary has lost a split brain and can not give up its role.
+        pri_lost_after_sb: Option<String> = text("pri-lost-after-sb", STRING_MAX, Yes);
+        /// This Primary should become the target of a resync.
+        pri_lost: Option<String> = text("pri-lost", STRING_MAX, Yes);
+        /// The disk has failed.
+        local_io_error: Option<String> = text("local-io-error", STRING_MAX, Yes);
+        /// The peer can not be reached, and must not go on by itself.
+        fence_peer: Option<String> = text("fence-peer", STRING_MAX, Yes);
+        /// The peer is in sync again.
+        unfence_peer: Option<String> = text("unfence-peer", STRING_MAX, Yes);
+        /// A split brain stays unsolved.
+        split_brain: Option<String> = text("split-brain", STRING_MAX, Yes);
+        /// A split brain was found, solved or not.
+        initial_split_brain: Option<String> = text("initial-split-brain", STRING_MAX, Yes);
+        /// The disk is about to become the target of a resync.
+        before_resync_target: Option<String> = text("before-resync-target", STRING_MAX, Yes);
+        /// A resync of this disk has ended.
+        after_resync_target: Option<String> = text("after-resync-target", STRING_MAX, Yes);
+        /// The disk is about to become the source of a resync.
+        before_resync_source: Option<String> = text("before-resync-source", STRING_MAX, Yes);
+        /// A verify has found blocks that differ.
+        out_of_sync: Option<String> = text("out-of-sync", STRING_MAX, Yes);
+    }
+    text("quorum-lost", STRING_MAX, OF_9);
+    text("disconnected", STRING_MAX, OF_9);
 }

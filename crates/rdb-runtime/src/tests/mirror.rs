@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use rdb_engine::{
     AdminError, Command, ConnEffect, ConnEvent, ConnId, DeviceSpec, DiscardKind, Effect, Event,
-    Hindrance, IoTag, LossCause, RequestError, RequestId, RequestKind, ResourceStatus, SendTag,
-    Time, Timer, VolumeNr,
+    HandlerId, Hindrance, IoTag, LossCause, RequestError, RequestId, RequestKind, ResourceStatus,
+    SendTag, Time, Timer, VolumeNr,
 };
 use replica_proto::{
     BlockAck, BlockId, ConnState, DataHeader, DpFlags, Features, Packet, ProtocolVersion, Socket,
@@ -32,6 +32,7 @@ pub(super) enum Seen {
     Received(Packet, Option<Vec<u8>>),
     Timer(Timer),
     Reflected,
+    HandlerDone(HandlerId, i32),
     /// A front end's write: its first sector and its first byte.
     Write(u64, u8),
 }
@@ -320,6 +321,7 @@ impl Engine for Mirror {
                 let result = self.on_admin(command, fx);
                 fx.push(Effect::AdminDone { id, result });
             }
+            Event::HandlerDone { id, exit } => self.tell(Seen::HandlerDone(id, exit)),
             Event::Withdraw { .. } => {} // every command is done at once
             Event::Request(request) => self.on_request(request, fx),
             Event::DiskDone { tag, result } => match self.work.get(tag.0 as usize) {

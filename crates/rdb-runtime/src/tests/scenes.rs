@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use rdb_engine::{Command, ConnEffect, ConnId, ConnTimer, Effect, Level, SendTag, Time, Timer};
+use rdb_engine::{
+    Command, ConnEffect, ConnId, ConnTimer, Effect, Handler, HandlerId, Level, SendTag, Time, Timer,
+};
 use replica_proto::{Packet, Socket};
 
 use super::nbd_client::{self as nbd, Client};
@@ -726,6 +728,32 @@ fn the_device_node_is_there_while_primary_and_stays_while_it_is_held() {
         .into_owned();
     let _dir = a.stop();
     assert!(!std::path::Path::new(&format!("/sys/block/{number}/loop/backing_file")).exists());
+}
+
+#[test]
+fn a_handler_is_asked_for_and_its_end_comes_back() {
+    let a = Node::new();
+    let (id, handler, volume) = (HandlerId(7), Handler::FencePeer, None);
+    a.order(vec![Effect::RunHandler {
+        id,
+        handler,
+        volume,
+    }]);
+    let notice = a.notices.recv_timeout(PATIENCE).expect("a notice");
+    let Notice::RunHandler {
+        id: asked,
+        handler: Handler::FencePeer,
+        volume: None,
+    } = notice
+    else {
+        panic!("another notice");
+    };
+    a.handle.handler_done(asked, 4);
+    assert_eq!(a.next(), Seen::HandlerDone(id, 4));
+    // Nobody hears of it any more: nothing happens.
+    let handle = a.handle.clone();
+    let _dir = a.stop();
+    handle.handler_done(id, 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(crate) fn adjust(item: &Item, shown: Option<&ResourceShown>) -> [Vec<Step>; 
     let mut create = Vec::new();
     let mut disks = Vec::new();
     let mut net = Vec::new();
-    if shown.options != resource.options {
+    if shown.options != resource.options || shown.handlers != item.handlers {
         create.push(item.resource_options(true));
     }
     for running in shown.volumes.iter().filter(|r| item.is_asked_for(r.volume)) {

@@ -5,6 +5,7 @@ mod adjust_check;
 mod adjust_given_up;
 mod adjust_run;
 pub(crate) mod facts;
+mod handler;
 pub(crate) mod plan;
 mod restart;
 mod select;
@@ -20,7 +21,7 @@ use std::thread;
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions, Loaded};
-use rdb_control::{Limits, Op, ResourceShown, VerifyPart};
+use rdb_control::{HandlersShown, Limits, Op, ResourceShown, VerifyPart};
 
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
@@ -127,6 +128,8 @@ struct Command<'a> {
 /// The configuration that the call works with.
 struct Configured {
     config: Config,
+    /// The file that it was read from, as an absolute path; nothing if it was piped in.
+    path: Option<PathBuf>,
     node: String,
     peer: Option<String>,
 }
@@ -217,8 +220,13 @@ impl Command<'_> {
             ));
             return Err(20);
         };
-        let loaded = match self.path("config-file") {
-            Some(path) if is_standard_input(&path) => {
+        let path = match self.path("config-file") {
+            Some(path) if is_standard_input(&path) => None,
+            Some(path) => Some(path),
+            None => Some(rdb_config::default_config_path()),
+        };
+        let loaded = match &path {
+            None => {
                 let stdin = std::io::stdin().lock();
                 let read = rdb_config::read_limited(stdin, rdb_config::FILE_MAX);
                 let bytes = read.map_err(|error| {
@@ -230,8 +238,7 @@ impl Command<'_> {
                 })?;
                 rdb_config::load_bytes("STDIN", &bytes)
             }
-            Some(path) => rdb_config::load(&path),
-            None => rdb_config::load(&rdb_config::default_config_path()),
+            Some(path) => rdb_config::load(path),
         };
         let Loaded { config, warnings } = loaded.map_err(|error| config_error(&error))?;
         // Said where the options take effect; not with every question that a script asks.
@@ -242,6 +249,7 @@ impl Command<'_> {
         }
         Ok(Configured {
             config,
+            path: path.and_then(|path| std::path::absolute(path).ok()),
             node,
             peer: self.args.get_one::<String>("peer").cloned(),
         })
@@ -311,7 +319,12 @@ impl Command<'_> {
     /// What each resource means here, before anything is done. One that can not run does not stop the others; the
     /// number is the exit status of the worst, 0 if all can.
     fn items(&self, configured: &Configured, selected: &[Selected<'_>]) -> (Vec<Item>, u8) {
-        let Configured { config, node, peer } = configured;
+        let Configured {
+            config,
+            path,
+            node,
+            peer,
+        } = configured;
         let mut items = Vec::new();
         let mut failed = 0;
         for Selected { resource, volume } in selected {
@@ -326,8 +339,11 @@ impl Command<'_> {
             match absent.map_or(resolved, Err) {
                 Ok(resolved) => {
                     let written = settings::written(config, resource, &resolved, node);
+                    let peers = resolved.peer.names.clone();
+                    let handlers = HandlersShown::new(&resolved.handlers, path.clone(), peers);
                     items.push(Item {
                         resource: resolved,
+                        handlers,
                         written,
                         volume: *volume,
                     });
@@ -352,6 +368,7 @@ impl Command<'_> {
                 }
                 return 0;
             }
+            Does::Handler => return self.run_handlers(items),
             Does::Fact(fact) => {
                 for item in items {
                     item.volumes()
@@ -456,7 +473,7 @@ impl Command<'_> {
                 steps.push(item.verify(volume, VerifyPart { start, stop }));
             }
             // The others have no steps of volumes.
-            Does::Fact(_) | Does::Own(_) => {}
+            Does::Fact(_) | Does::Handler | Does::Own(_) => {}
         }
     }
 

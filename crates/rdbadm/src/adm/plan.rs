@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use rdb_config::{ResolvedResource, ResolvedVolume};
-use rdb_control::{MetaDisk, Op, ResourceShown, VerifyPart, WaitTimes};
+use rdb_control::{HandlersShown, MetaDisk, Op, ResourceShown, VerifyPart, WaitTimes};
 
 use crate::step::{Action, MetaCommand, MetaStep, Query, Step, Tool, address_word, path_word};
 
@@ -13,6 +13,8 @@ use crate::step::{Action, MetaCommand, MetaStep, Query, Step, Tool, address_word
 pub(crate) struct Item {
     /// What it means on this host.
     pub(crate) resource: ResolvedResource,
+    /// Its handlers, and what is to be in their environment.
+    pub(crate) handlers: HandlersShown,
     /// Its options as written.
     pub(crate) written: Written,
     /// The one volume asked for; `None` for all.
@@ -95,13 +97,16 @@ impl Item {
         let name = self.resource.name.clone();
         let mut words = vec!["new-resource".to_owned(), name.clone()];
         words.extend(self.written.options.iter().cloned());
+        words.extend(self.handler_words());
         let options = self.resource.options.clone();
+        let handlers = self.handlers.clone();
         self.setup(
             words,
             name.clone(),
             Action::Run(Op::NewResource {
                 resource: name,
                 options,
+                handlers,
             }),
         )
     }
@@ -112,15 +117,35 @@ impl Item {
         let mut words = vec!["resource-options".to_owned(), name.clone()];
         words.extend(set_defaults.then(|| "--set-defaults".to_owned()));
         words.extend(self.written.options.iter().cloned());
+        words.extend(self.handler_words());
         let options = self.resource.options.clone();
+        let handlers = self.handlers.clone();
         self.setup(
             words,
             name.clone(),
             Action::Run(Op::ResourceOptions {
                 resource: name,
                 options,
+                handlers,
             }),
         )
+    }
+
+    /// The handlers as arguments.
+    fn handler_words(&self) -> Vec<String> {
+        let HandlersShown {
+            commands,
+            conf,
+            peers,
+        } = &self.handlers;
+        let commands = commands.iter();
+        let mut words: Vec<_> = commands
+            .map(|(name, command)| format!("--handler={name}={command}"))
+            .collect();
+        let conf = conf.iter();
+        words.extend(conf.map(|path| format!("--drbd-conf={}", path_word(path))));
+        words.extend((!peers.is_empty()).then(|| format!("--drbd-peers={}", peers.join(" "))));
+        words
     }
 
     /// `new-minor`.

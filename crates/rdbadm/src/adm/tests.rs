@@ -29,12 +29,25 @@ const R6: &str = "
         on bob { address ipv6 [fd00::2]:7789; }
     }";
 
+/// With a handler.
+const R9: &str = "
+    common { handlers { fence-peer \"/bin/fence --now\"; } }
+    resource r9 {
+        options { on-no-data-accessible suspend-io; }
+        device /dev/drbd9; disk { fencing resource-and-stonith; } disk /dev/sda9; meta-disk internal;
+        on alice { address 127.0.0.1:7799; }
+        on bob bob2 { address 127.0.0.2:7799; }
+    }";
+
 pub(super) fn item(text: &str, name: &str) -> Item {
     let config = rdb_config::load_str("test", text).unwrap().config;
     let resource = config.resource(name).unwrap();
     let resolved = resource.for_host("alice").unwrap();
     let written = settings::written(&config, resource, &resolved, "alice");
+    let peers = resolved.peer.names.clone();
+    let conf = Some("/etc/drbd.conf".into());
     Item {
+        handlers: HandlersShown::new(&resolved.handlers, conf, peers),
         resource: resolved,
         written,
         volume: None,
@@ -187,7 +200,7 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
     let dir = tempfile::tempdir().unwrap();
     let mut executor = Executor::new("rdbsetup".to_owned(), Family::Rdb, dir.path().to_owned());
     let mut compared = 0;
-    for item in [item(R1, "r1"), item(R6, "r6")] {
+    for item in [item(R1, "r1"), item(R6, "r6"), item(R9, "r9")] {
         let volume = &item.resource.volumes[0];
         let mut steps: Vec<Step> = item.up().into_iter().flatten().collect();
         steps.extend([
@@ -198,6 +211,8 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
             item.disk_options(volume, true),
             item.resource_options(true),
             on_minor(&item, "new-current-uuid", volume.minor, true),
+            on_minor(&item, "suspend-io", volume.minor, false),
+            on_minor(&item, "resume-io", volume.minor, false),
             item.del_minor(7),
             item.wait(false, volume, &WaitGiven::default()),
         ]);
@@ -212,13 +227,14 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
             compared += 1;
         }
     }
-    assert_eq!(compared, 28);
+    assert_eq!(compared, 47);
 }
 
 pub(super) fn running(item: &Item) -> ResourceShown {
     ResourceShown {
         name: item.resource.name.clone(),
         options: item.resource.options.clone(),
+        handlers: item.handlers.clone(),
         connection: Some(ConnectionShown {
             local: item.resource.me.address,
             peer: item.resource.peer.address,
@@ -248,6 +264,25 @@ fn adjusted(text: &str, name: &str, change: impl FnOnce(&mut ResourceShown)) -> 
     let mut shown = running(&item);
     change(&mut shown);
     lines(adjust(&item, Some(&shown)).iter().flatten())
+}
+
+#[test]
+fn handlers_go_with_the_options_of_their_resource() {
+    let words = "--on-no-data-accessible=suspend-io --handler=fence-peer=/bin/fence\\ --now \
+                 --drbd-conf=/etc/drbd.conf --drbd-peers=bob\\ bob2";
+    let new = item(R9, "r9").new_resource().line(Family::Drbd);
+    assert_eq!(new, format!("drbdsetup new-resource r9 {words}"));
+    let options = format!("drbdsetup resource-options r9 --set-defaults {words}\n");
+    let none = adjusted(R9, "r9", |_| {});
+    assert_eq!(none, "");
+    let changed = adjusted(R9, "r9", |r| {
+        let command = r.handlers.commands.get_mut("fence-peer");
+        *command.expect("it is configured") = "/bin/other".to_owned();
+    });
+    assert_eq!(changed, options);
+    // As a daemon runs it that has taken the resource over from one that knew no handlers.
+    let unknown = adjusted(R9, "r9", |r| r.handlers = HandlersShown::default());
+    assert_eq!(unknown, options);
 }
 
 #[test]

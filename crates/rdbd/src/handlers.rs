@@ -1,0 +1,241 @@
+//! Handlers: the engine asks for them, and hears how they end.
+//!
+//! Each runs on a thread of its own, and nobody waits for it but what the engine has put off until its end. A resource that goes
+//! down leaves its handlers alone. With the daemon they end, also when another program takes its place: their end would be told to
+//! nobody, and the next daemon asks anew for what still matters then.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use rdb_control::{HandlerReport, HandlerScene, HandlerVolume};
+use rdb_engine::{Handler, HandlerId, VolumeNr};
+use rdb_runtime::ResourceHandle;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::handler_run::{self, Call, Ended};
+use crate::node::{HandlerNews, HandlerStep, Node, prefix};
+use crate::registry::{Entry, Shared, Volume};
+use crate::settings::DEFAULT_RUN_DIR;
+
+/// The program that the lines of the log name, as the kernel's driver does: what looks for them knows no other.
+const HELPER: &str = "/sbin/drbdadm";
+
+/// How many runs of one handler may wait for one that runs: a peer that comes and goes asks for them, too.
+const WAITING_MAX: usize = 8;
+/// What a run ends with that was not begun, as a shell says it.
+const NOT_RUN: i32 = 126;
+
+/// A handler, and what it is run for.
+type Key = (Handler, Option<VolumeNr>);
+
+impl Node {
+    fn on_handler_asked(&self, resource: &str, key: Key, id: HandlerId) {
+        let mut registry = self.registry.lock();
+        // One that has gone hears nothing.
+        let Some(entry) = registry.get_mut(resource) else {
+            return;
+        };
+        match entry.runs.get_mut(&key) {
+            Some(runs) if runs.last.ended.is_none() => {
+                if runs.waiting.len() < WAITING_MAX {
+                    runs.waiting.push_back(id);
+                    return;
+                }
+                entry.handle.handler_done(id, NOT_RUN);
+                drop(registry);
+                tracing::warn!("drbd {resource}: {} is not run: too many of it wait", key.0);
+            }
+            _ => {
+                drop(registry);
+                self.start_handler(resource, key, id);
+            }
+        }
+    }
+
+    fn on_handler_ended(&self, resource: &str, key: Key) {
+        let next = {
+            let mut registry = self.registry.lock();
+            let entry = registry.get_mut(resource);
+            let runs = entry.and_then(|entry| entry.runs.get_mut(&key));
+            let free = runs.filter(|runs| runs.last.ended.is_some());
+            free.and_then(|runs| runs.waiting.pop_front())
+        };
+        if let Some(id) = next {
+            self.start_handler(resource, key, id);
+        }
+    }
+
+    fn start_handler(&self, resource: &str, key: Key, id: HandlerId) {
+        let (handler, volume) = key;
+        let mut registry = self.registry.lock();
+        let Some(entry) = registry.get_mut(resource) else {
+            return;
+        };
+        let mut answer = Answer {
+            handle: entry.handle.clone(),
+            id,
+            exit: NOT_RUN,
+        };
+        let volumes = volumes(entry, volume);
+        let is_usual_dir = self.run_dir.as_os_str() == DEFAULT_RUN_DIR;
+        let scene = HandlerScene {
+            resource,
+            volumes: &volumes,
+            handlers: &entry.handlers,
+            peer_address: entry.connection.as_ref().map(|c| c.peer.ip()),
+            daemon: (!is_usual_dir).then_some((&self.run_dir, &self.name)),
+        };
+        let Some(command) = entry.handlers.commands.get(handler.name()) else {
+            // Taken out of the configuration meanwhile: as one that is not configured ends.
+            answer.exit = 0;
+            return;
+        };
+        let call = Call {
+            command: command.clone(),
+            environment: scene.environment(),
+            limit: self.serving.get().handler_timeout,
+        };
+        let words = scene.call(handler.name());
+        let begun = entry.begin_run(key);
+        drop(registry);
+        let prefix = prefix(&self.registry, resource, volume);
+        tracing::info!("{prefix} helper command: {HELPER} {words}");
+        let (running, registry) = (self.handlers.clone(), self.registry.clone());
+        let (changed, news) = (self.changed.clone(), self.handler_news.clone());
+        let name = resource.to_owned();
+        let run = move || {
+            let say = &mut |line: &str| tracing::info!("{prefix} {handler}: {line}");
+            let ended = handler_run::run(&call, &running, say);
+            log_end(&prefix, handler, &words, &ended);
+            answer.exit = ended.exit.into();
+            remember(&registry, &name, key, begun, ended);
+            drop(answer);
+            changed.notify_waiters();
+            // Nobody listens any more when the daemon ends.
+            let _ = news.send(HandlerNews {
+                resource: name,
+                handler,
+                volume,
+                what: HandlerStep::Ended,
+            });
+        };
+        let thread = std::thread::Builder::new().name("rdbd-handler".into());
+        if let Err(error) = thread.spawn(run) {
+            // Its answer has gone with it.
+            tracing::error!("drbd {resource}: no thread to run {handler}: {error}");
+            remember(&self.registry, resource, key, begun, Ended::not_run(&error));
+        }
+    }
+}
+
+/// Exactly one for each handler that is asked for: given when it is dropped.
+struct Answer {
+    handle: ResourceHandle,
+    id: HandlerId,
+    exit: i32,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.handle.handler_done(self.id, self.exit);
+    }
+}
+
+/// The volumes that a handler is told of.
+fn volumes(entry: &Entry, volume: Option<VolumeNr>) -> Vec<HandlerVolume> {
+    let is_meant = |number: u16| volume.is_none_or(|volume| volume.0 == number);
+    let meant = entry
+        .volumes
+        .iter()
+        .filter(|(number, _)| is_meant(**number));
+    let told = |(number, volume): (&u16, &Volume)| HandlerVolume {
+        volume: *number,
+        minor: volume.minor,
+        disk: volume.disk.as_ref().map(|disk| disk.data.clone()),
+    };
+    meant.map(told).collect()
+}
+
+fn log_end(prefix: &str, handler: Handler, words: &str, ended: &Ended) {
+    if let Some(note) = &ended.note {
+        tracing::warn!("{prefix} {handler}: it {note}");
+    }
+    let exit = ended.exit;
+    let line = format!(
+        "{prefix} helper command: {HELPER} {words} exit code {exit} ({:#x})",
+        u32::from(exit) << 8
+    );
+    match exit {
+        0 => tracing::info!("{line}"),
+        _ => tracing::warn!("{line}"),
+    }
+}
+
+/// Puts the end of a run beside its beginning.
+fn remember(registry: &Shared, resource: &str, key: Key, begun: Instant, ended: Ended) {
+    let mut registry = registry.lock();
+    let entry = registry.get_mut(resource);
+    let runs = entry.and_then(|entry| entry.runs.get_mut(&key));
+    // (Another resource may have the name by now.)
+    if let Some(runs) = runs.filter(|runs| runs.last.begun == begun) {
+        runs.last.ended = Some((ended, begun.elapsed()));
+    }
+}
+
+/// What `status` says of the handlers of a resource.
+pub(crate) fn report(entry: &Entry) -> Vec<HandlerReport> {
+    let runs = entry.runs.iter();
+    runs.map(|((handler, volume), runs)| {
+        let run = &runs.last;
+        let (ended, took) = match &run.ended {
+            Some((ended, took)) => (Some(ended), *took),
+            None => (None, run.begun.elapsed()),
+        };
+        HandlerReport {
+            name: handler.name().to_owned(),
+            volume: volume.map(|volume| volume.0),
+            since_s: run.since.as_secs(),
+            exit: ended.map(|ended| ended.exit),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            note: ended.and_then(|ended| ended.note.clone()),
+        }
+    })
+    .collect()
+}
+
+/// Runs what is asked for. Ends with the node.
+pub(crate) async fn follow(node: Rc<Node>, mut news: UnboundedReceiver<HandlerNews>) {
+    while let Some(heard) = news.recv().await {
+        let HandlerNews {
+            resource,
+            handler,
+            volume,
+            what,
+        } = heard;
+        match what {
+            HandlerStep::Asked(id) => node.on_handler_asked(&resource, (handler, volume), id),
+            HandlerStep::Ended => node.on_handler_ended(&resource, (handler, volume)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_config::Section;
+    use rdb_config::options::{Served, find};
+
+    use super::*;
+
+    #[test]
+    fn the_engines_handlers_are_those_of_the_configuration() {
+        for handler in Handler::ALL {
+            let option = find(Section::Handlers, handler.name()).expect("it is an option");
+            assert_eq!(option.served, Served::Served);
+            let is_of_resource = rdb_control::is_of_resource(handler.name());
+            assert_eq!(is_of_resource, handler.is_of_resource());
+        }
+        let of_section = rdb_config::options::all().filter(|o| o.section == Section::Handlers);
+        let served = of_section.filter(|option| option.served == Served::Served);
+        assert_eq!(served.count(), Handler::ALL.len());
+    }
+}
