@@ -225,6 +225,7 @@ mod tests {
             al_suspended: false,
             generation: None,
             no_space: None,
+            frozen: None,
             sync: None,
             disk_trouble: None,
             degraded: false,
