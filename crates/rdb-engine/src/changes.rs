@@ -185,7 +185,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// What the record of the disk says of the state from now on.
-    fn note_flags(&mut self, nr: VolumeNr, new: VolumeState) {
+    pub(crate) fn note_flags(&mut self, nr: VolumeNr, new: VolumeState) {
         let volume = self.volume_mut(nr);
         let Some(disk) = volume.disk.get_mut() else {
             return;

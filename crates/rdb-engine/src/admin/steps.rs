@@ -82,8 +82,21 @@ impl<P: Payload> Resource<P> {
                 owed.answers += 1;
                 owed.detach |= matches!(op.command, Command::Detach { .. });
             }
+            if op.parting == Parting::Outdated {
+                self.outdated_by_state();
+            }
             self.clear_timer(Timer::Admin);
             self.emit(Effect::AdminDone { id: op.id, result });
+        }
+    }
+
+    /// Whether the disks are Outdated is a matter of their state again.
+    fn outdated_by_state(&mut self) {
+        for nr in self.volume_numbers() {
+            if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+                disk.record.call_outdated(false);
+                self.note_flags(nr, self.volume(nr).state);
+            }
         }
     }
 

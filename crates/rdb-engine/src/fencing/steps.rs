@@ -23,12 +23,13 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// (L48) The connection of a source is lost whose target has not shown that it is Inconsistent on its record too: it may be as
-    /// good as ours by that, and go on.
+    /// (L48) The connection of a source is lost whose target may be as good as ours by its record: it could go on.
     pub(crate) fn doubt_targets(&mut self) {
         for nr in self.volume_numbers() {
             let fences = self.context(nr).fencing != Fencing::DontCare;
-            if fences && self.volume(nr).peer.resync.target_unproven {
+            let volume = self.volume(nr);
+            let remembered = volume.state.pdsk == DiskState::Inconsistent;
+            if fences && remembered && volume.peer.resync.target_may_be_good() {
                 self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
             }
         }

@@ -22,7 +22,7 @@ impl<P: Payload> Resource<P> {
         }
         if self.net.link.is_leaving() && matches!(cause, LossCause::Closed { .. }) {
             // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
-            self.part_as_agreed();
+            self.part_unanswered();
             return;
         }
         match (socket, cause) {
@@ -120,6 +120,7 @@ impl<P: Payload> Resource<P> {
         self.run_after();
         self.net.link = Link::Draining;
         self.net.session = self.net.session.next();
+        self.net.outdating = None;
         self.net.told_of.clear();
         self.net.peer_settings = None;
         self.net.bitmap_in = None;

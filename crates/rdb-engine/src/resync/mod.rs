@@ -99,6 +99,11 @@ impl<P> Resync<P> {
         };
     }
 
+    /// (L48) Source: whether the target's record may say that it is as good as this disk: it may not have begun, or have ended.
+    pub(crate) fn target_may_be_good(&self) -> bool {
+        self.target_unproven || self.all_sent
+    }
+
     /// The sync UUID that came early was of a resync that is given up.
     pub(crate) fn forget_early_uuid(&mut self) {
         self.early_uuid = None;

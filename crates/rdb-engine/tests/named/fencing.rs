@@ -429,3 +429,36 @@ fn a_resume_passes_a_demotion_that_waits_for_what_is_frozen() {
     all_end(&mut w, writes);
     w.until("the demotion", |w| w.nodes[0].admin.contains_key(&id));
 }
+
+/// (L49) Whoever goes on alone after a graceful parting knows that the other is Outdated on its record.
+#[test]
+fn who_parts_is_outdated_on_record_before_the_other_goes_on() {
+    for who in [0, 1] {
+        for seed in 0..20 {
+            let mut w = pair(seed, Fencing::ResourceAndStonith);
+            w.start_admin(who, Command::Disconnect { force: false });
+            w.until("the parting", |w| {
+                w.nodes[0].state().pdsk == DiskState::Outdated
+            });
+            w.off(1);
+            w.boot(1);
+            assert_eq!(w.nodes[1].state().disk, DiskState::Outdated);
+        }
+    }
+}
+
+/// (L49) A Primary that parts and hears no answer has a peer that may go on.
+#[test]
+fn an_end_without_an_answer_is_a_lost_peer() {
+    let mut w = pair(15, Fencing::ResourceAndStonith);
+    w.hold_net = true;
+    let id = w.start_admin(0, Command::Disconnect { force: false });
+    w.run_ms(1);
+    w.cut();
+    w.hold_net = false;
+    w.until("the end", |w| w.nodes[0].admin.contains_key(&id));
+    assert_eq!(w.is(0), "StandAlone P/? U/-");
+    assert!(w.nodes[0].state().susp_fen);
+    w.end_handler(0, Handler::FencePeer, 4);
+    assert_eq!(w.is(0), "StandAlone P/? U/O");
+}
