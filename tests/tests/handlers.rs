@@ -178,6 +178,11 @@ fn users_wait_until_the_peer_is_fenced_and_are_let_on_by_resume_io() -> Result<(
     await_call(&pair, &pair.alice, "fence-peer 0")?;
     let status = pair.alice.adm(&["status"])?;
     ensure!(status.contains("suspended:fencing"), "{status}");
+    ensure!(status.contains("  io-reason: suspended since "), "{status}");
+    ensure!(
+        status.contains("io-advice: the handler fence-peer ends it"),
+        "{status}"
+    );
     ensure!(
         status.contains("  handler-run: fence-peer since "),
         "{status}"
@@ -258,9 +263,15 @@ fn suspended_users_wait_and_nothing_is_under_way() -> Result<()> {
     let waiting = std::thread::spawn(move || client.write(4096, &[2; 4096]).map(|()| client));
     std::thread::sleep(Duration::from_millis(500));
     ensure!(!waiting.is_finished());
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(
+        status.contains(": 1 requests of users wait: 'suspend-io'"),
+        "{status}"
+    );
     pair.alice.adm(&["resume-io", "r0"])?;
     let joined = waiting.join().map_err(|_| anyhow::anyhow!("a panic"))?;
     joined?.flush()?;
+    ensure!(!pair.alice.adm(&["status"])?.contains("io-reason"));
     pair.alice.adm(&["resume-io", "r0/0"])?;
     pair.disks_equal()?;
     pair.are_well()

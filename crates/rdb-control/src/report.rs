@@ -106,6 +106,9 @@ pub struct ResourceReport {
     /// What the daemon does instead of serving on, if so: it was told to end, and waits for users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon_reason: Option<ReasonReport>,
+    /// Why requests of users wait, if I/O is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_reason: Option<ReasonReport>,
     /// The last run of each handler that has been called for, for each volume.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handlers: Vec<HandlerReport>,

@@ -196,14 +196,14 @@ impl FailedLine {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rdb_engine::VolumeNr;
     use rdb_engine::config::Protocol;
     use rdb_engine::state::{DiskState, Role, VolumeState};
 
     use super::*;
 
-    fn volume(minor: u32, state: VolumeState) -> VolumeStatus {
+    pub(crate) fn volume(minor: u32, state: VolumeState) -> VolumeStatus {
         VolumeStatus {
             volume: VolumeNr(0),
             minor,
@@ -219,6 +219,7 @@ mod tests {
             peer_pending: 0,
             unacked: 0,
             application_pending: 0,
+            frozen: None,
             write_ordering: 'f',
             out_of_sync_blocks: 0,
             blocked: '-',
