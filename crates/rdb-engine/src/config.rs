@@ -236,6 +236,8 @@ pub struct DiskOptions {
     pub disk_drain: bool,
     /// `md-flushes`: metadata is flushed in order.
     pub md_flushes: bool,
+    /// `disk-timeout`, 0.1 s; 0 is off.
+    pub disk_timeout_ds: u32,
 }
 
 impl Default for DiskOptions {
@@ -255,6 +257,7 @@ impl Default for DiskOptions {
             disk_flushes: true,
             disk_drain: true,
             md_flushes: true,
+            disk_timeout_ds: 0,
         }
     }
 }

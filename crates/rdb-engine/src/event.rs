@@ -171,6 +171,8 @@ pub enum Timer {
     Admin,
     /// Writes that wait for space are tried again.
     NoSpace(VolumeNr),
+    /// The oldest I/O of a disk may have been under way for `disk-timeout`.
+    DiskTimeout(VolumeNr),
 }
 
 /// The timers of a connection.

@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::admin::Admin;
 use crate::config::ResourceOptions;
 use crate::disk::Disk;
-use crate::disk::io::Io;
+use crate::disk::io::Started;
 use crate::effect::{Cause, ConnEffect, Effect, Level};
 use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
 use crate::follow::Follow;
@@ -52,7 +52,7 @@ pub struct Resource<P> {
     /// Handlers that run.
     pub(crate) handling: Handling,
     /// What each I/O in flight is for.
-    pub(crate) io: Slab<Io>,
+    pub(crate) io: Slab<Started>,
     /// Application requests.
     pub(crate) requests: Slab<AppRequest<P>>,
     /// Makes block ids of requests unique over the reuse of slab keys.
@@ -168,6 +168,7 @@ impl<P: Payload> Resource<P> {
             Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
             Timer::Admin => self.on_admin_timer(),
             Timer::NoSpace(nr) => self.on_space_timer(nr),
+            Timer::DiskTimeout(nr) => self.on_disk_timer(nr),
         }
     }
 

@@ -70,6 +70,10 @@ pub(crate) struct Volume<P> {
 
     /// Writes that wait for space on a full disk.
     pub(crate) space: Space,
+    /// The timer looks at the disk's oldest I/O. Set when it is set, cleared when it expires.
+    pub(crate) disk_watched: bool,
+    /// When a disk that is detached by force is waited for no longer. Set by the order, cleared by the timer.
+    pub(crate) disk_given_up_at: Option<Time>,
 
     /// What is frozen of what users have asked for.
     pub(crate) frozen: Frozen,
@@ -119,6 +123,8 @@ impl<P> Volume<P> {
             flush_before_next: false,
             writes_lost: false,
             space: Space::default(),
+            disk_watched: false,
+            disk_given_up_at: None,
             frozen: Frozen::default(),
             counters: Counters::default(),
         }

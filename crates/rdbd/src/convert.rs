@@ -175,6 +175,7 @@ pub(crate) fn disk(disk: &DiskOptions) -> Result<engine::DiskOptions, Refusal> {
         disk_flushes: disk.disk_flushes,
         disk_drain: disk.disk_drain,
         md_flushes: disk.md_flushes,
+        disk_timeout_ds: disk.disk_timeout_ds,
     })
 }
 

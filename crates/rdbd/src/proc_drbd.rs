@@ -226,6 +226,7 @@ pub(crate) mod tests {
             al_suspended: false,
             generation: None,
             no_space: None,
+            frozen: None,
             sync: None,
             disk_trouble: None,
             degraded: false,

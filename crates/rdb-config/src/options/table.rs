@@ -258,7 +258,7 @@ section! { Disk, DISK;
         /// In KiB/s; 0 means resync is never throttled for application I/O.
         c_min_rate_kib: u32 = num("c-min-rate", (0, 250, 4_194_304), KibPerSecond, Yes);
         /// In 0.1 s; 0 means off.
-        disk_timeout_ds: u32 = num("disk-timeout", (0, 0, 6000), Deciseconds, NOT_YET);
+        disk_timeout_ds: u32 = num("disk-timeout", (0, 0, 6000), Deciseconds, Yes);
         /// In DRBD's spelling (`prefer-local`, `32K-striping`, ...).
         read_balancing: String = words("read-balancing", READ_BALANCING, "prefer-local", NOT_YET);
     }

@@ -28,6 +28,7 @@ impl<P: Payload> Resource<P> {
             _ if gone => self.admin_done(Ok(())),
             Stage::Start if force => {
                 self.fact(nr, Change::disk(DiskState::Failed));
+                self.limit_last_answers(nr);
                 self.admin_done(Ok(()));
             }
             // (L8) A node that is gone may have called them done for our having received them. (Those that wait for space it has

@@ -82,6 +82,7 @@ impl<P: Payload> Resource<P> {
                 } else if volume.state.disk > DiskState::Failed {
                     self.volume_mut(nr).detaching = true;
                     self.fact(nr, Change::disk(DiskState::Failed));
+                    self.limit_last_answers(nr);
                     self.volume_mut(nr).detaching = false;
                 }
                 Ok(())

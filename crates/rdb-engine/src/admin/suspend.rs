@@ -40,6 +40,9 @@ impl<P: Payload> Resource<P> {
 
     /// Lets them go on, for whatever reason they wait.
     pub(super) fn step_resume(&mut self) {
+        if self.net.link.is_exchanging() {
+            return; // a generation may begin, and the peer decides by those that it has been told of
+        }
         self.resume();
         self.admin_done(Ok(()));
     }

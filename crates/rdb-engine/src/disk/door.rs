@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::disk::io::Io;
+use crate::disk::io::{Io, Started};
 use crate::disk::slot::DataIo;
 use crate::event::{DiskError, Payload};
 use crate::ids::{IoTag, VolumeNr};
@@ -14,6 +14,13 @@ impl<P: Payload> Resource<P> {
         let Some(io) = self.take_io(tag) else { return };
         let nr = io.volume();
         self.space_io_ended(nr, tag, result.is_ok());
+        self.data_io_ended(io, result);
+        self.disk_quiet(nr);
+    }
+
+    /// Data I/O has ended, or is given up: who waits for it hears of that.
+    pub(crate) fn data_io_ended(&mut self, io: Io, result: Result<Option<P>, DiskError>) {
+        let nr = io.volume();
         let writes = match io {
             Io::Application { key, .. } => self.requests.get(key).is_some_and(|r| !r.is_read()),
             Io::Mirrored { .. } | Io::ResyncWrite { .. } => true,
@@ -24,7 +31,9 @@ impl<P: Payload> Resource<P> {
             _ if writes => DataIo::Write,
             _ => DataIo::Read,
         };
-        if let Some(volume) = self.volumes.get_mut(&nr) {
+        if let Some(volume) = self.volumes.get_mut(&nr)
+            && !matches!(io, Io::Abandoned { .. })
+        {
             volume.disk.io_ended(kind, result.is_ok());
         }
         match io {
@@ -66,11 +75,11 @@ impl<P: Payload> Resource<P> {
                 self.on_epoch_flush_io(nr, session, result.map(|_| ()))
             }
             Io::MetaFlushData { .. } => self.md_io_done(nr, result.map(|_| ())),
+            Io::Abandoned { .. } => self.abandoned_io_ended(nr),
             Io::Meta { .. } | Io::AttachRead { .. } => {
                 unreachable!("metadata I/O is answered by MetaDone, which the driver promises")
             }
         }
-        self.disk_quiet(nr);
     }
 
     pub(crate) fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
@@ -79,6 +88,7 @@ impl<P: Payload> Resource<P> {
         self.space_io_ended(nr, tag, result.is_ok());
         match io {
             Io::AttachRead { .. } => self.on_attach_read(nr, tag, result),
+            Io::Abandoned { .. } => self.abandoned_io_ended(nr),
             _ => self.md_io_done(nr, result.map(|_| ())),
         }
         self.disk_quiet(nr);
@@ -86,12 +96,12 @@ impl<P: Payload> Resource<P> {
 
     fn take_io(&mut self, tag: IoTag) -> Option<Io> {
         let key = usize::try_from(tag.0).ok()?;
-        self.io.try_remove(key)
+        Some(self.io.try_remove(key)?.io)
     }
 
     /// The volume of an I/O in flight.
     pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
-        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.volume();
+        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.io.volume();
         self.volumes.contains_key(&nr).then_some(nr)
     }
 
@@ -103,6 +113,10 @@ impl<P: Payload> Resource<P> {
 
     /// A tag for an I/O and what it was for.
     pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
-        IoTag(self.io.insert(io) as u64)
+        let nr = io.volume();
+        let since = self.now;
+        let tag = IoTag(self.io.insert(Started { io, since }) as u64);
+        self.watch_disk(nr);
+        tag
     }
 }

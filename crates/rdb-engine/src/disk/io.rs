@@ -2,7 +2,7 @@
 
 use replica_proto::BlockId;
 
-use crate::ids::{PeerKey, RequestKey, Session, VolumeNr};
+use crate::ids::{PeerKey, RequestKey, Session, Time, VolumeNr};
 use crate::peer_reads::Purpose;
 
 /// What an I/O in flight is for.
@@ -43,6 +43,16 @@ pub(crate) enum Io {
     AttachRead { volume: VolumeNr },
     /// A flush of the data disk that metadata waits for.
     MetaFlushData { volume: VolumeNr },
+    /// One that was given up with its disk, which has not answered.
+    Abandoned { volume: VolumeNr },
+}
+
+/// An I/O in flight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    pub(crate) io: Io,
+    /// When it was asked for.
+    pub(crate) since: Time,
 }
 
 impl Io {
@@ -56,7 +66,8 @@ impl Io {
             | Io::EpochFlush { volume, .. }
             | Io::Meta { volume }
             | Io::AttachRead { volume }
-            | Io::MetaFlushData { volume } => volume,
+            | Io::MetaFlushData { volume }
+            | Io::Abandoned { volume } => volume,
         }
     }
 }

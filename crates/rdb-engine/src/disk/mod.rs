@@ -10,6 +10,7 @@ mod door;
 mod durability;
 mod full;
 mod giving_up;
+mod hung;
 pub(crate) mod io;
 mod metadata;
 mod operation;

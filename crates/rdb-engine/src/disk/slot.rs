@@ -23,6 +23,8 @@ pub(crate) struct DiskSlot {
     life: Life,
     /// Data I/O in flight.
     pending: u32,
+    /// I/O that nobody waits for any more and that the disk has not answered.
+    abandoned: u32,
 }
 
 #[derive(Default)]
@@ -216,9 +218,19 @@ impl DiskSlot {
 
     // ---- data I/O ------------------------------------------------------------------------------------------------
 
-    /// How many data I/Os are in flight.
+    /// How many data I/Os are in flight, and how many of any kind that were given up.
     pub(crate) fn pending(&self) -> u32 {
-        self.pending
+        self.pending + self.abandoned
+    }
+
+    /// One is given up.
+    pub(crate) fn abandon_io(&mut self) {
+        self.abandoned += 1;
+    }
+
+    /// One that was given up has been answered.
+    pub(crate) fn abandoned_io_ended(&mut self) {
+        self.abandoned = self.abandoned.saturating_sub(1);
     }
 
     pub(crate) fn io_begins(&mut self) {

@@ -85,6 +85,11 @@ impl Space {
         })
     }
 
+    /// Whether this I/O waits for space, or is being tried again.
+    pub(crate) fn holds(&self, tag: IoTag) -> bool {
+        self.held.contains_key(&tag)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

@@ -84,6 +84,9 @@ impl<P: Payload> Resource<P> {
 
     /// Lets I/O go on that was frozen for a reason which is no more. Says whether it did.
     pub(crate) fn poll_thaw(&mut self) -> bool {
+        if self.net.link.is_exchanging() {
+            return false; // the peer decides by the generations that it has been told of
+        }
         let Some(why) = thaw(self.volumes.values().map(|v| v.state)) else {
             return false;
         };
@@ -155,7 +158,7 @@ impl<P: Payload> Resource<P> {
             let Some(without_peer) = self.volume_mut(nr).frozen.generation_due.take() else {
                 continue;
             };
-            if self.volume(nr).disk.get().is_some() {
+            if self.volume(nr).has_usable_disk() {
                 self.new_current_uuid(nr, without_peer);
             } else {
                 // No disk may be taken for what these users see from now on.

@@ -37,8 +37,8 @@ pub fn thaw(volumes: impl Iterator<Item = VolumeState> + Clone) -> Option<Thaw> 
     }
 }
 
-/// Whether a generation that was due for a peer that was lost is not due any more: what it lacks it is sent now, or by the
-/// resync that has begun.
+/// (L47) Whether a generation that was due for a peer that was lost is not due any more: what it lacks it is sent now, or by the
+/// resync that has begun. A disk that it has come back without would count as equal to ours one day.
 pub fn catches_up(state: VolumeState) -> bool {
     state.is_connected()
         && state::is_there(state.pdsk)

@@ -20,8 +20,8 @@ pub(crate) struct TransferLog {
     pub(crate) epoch: u32,
     /// Writes sent in it.
     pub(crate) writes: u32,
-    /// Closed epochs whose barrier is not acknowledged: number and writes.
-    closed: VecDeque<(u32, u32)>,
+    /// Closed epochs whose barrier is not acknowledged.
+    closed: VecDeque<ClosedEpoch>,
     /// The newest of them, if its barrier is not sent.
     barrier_due: Option<u32>,
     barrier_timer: bool,
@@ -29,6 +29,14 @@ pub(crate) struct TransferLog {
     /// The peer is lost, and what is in the log waits for its return, or until it is fenced. Set with the loss, cleared when
     /// the log is sent again or settled. Without it nobody would send again what the peer may lack.
     frozen: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ClosedEpoch {
+    nr: u32,
+    writes: u32,
+    /// The peer owes the answer to its barrier since then; for an open epoch it owes none.
+    closed_at: Time,
 }
 
 #[derive(Debug, Clone, Copy)]

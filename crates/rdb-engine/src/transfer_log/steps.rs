@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{BarrierNr, Packet};
 
-use super::{EPOCHS_MAX, MirrorEpoch};
+use super::{ClosedEpoch, EPOCHS_MAX, Entry, MirrorEpoch};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Here, There};
@@ -21,12 +21,17 @@ impl<P: Payload> Resource<P> {
     /// Closes the current epoch if a write was sent in it. The barrier that tells the peer goes out with the next packet
     /// that it must precede, or soon.
     pub(crate) fn close_epoch(&mut self) {
+        let now = self.now;
         let log = &mut self.net.log;
         if log.writes == 0 {
             return;
         }
         let nr = log.epoch;
-        log.closed.push_back((nr, log.writes));
+        log.closed.push_back(ClosedEpoch {
+            nr,
+            writes: log.writes,
+            closed_at: now,
+        });
         log.epoch = nr.wrapping_add(1);
         log.writes = 0;
         log.barrier_due = Some(nr);
@@ -52,7 +57,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_barrier_ack(&mut self, barrier: BarrierNr, set_size: u32) {
         let nr = barrier.to_u32();
         match self.net.log.closed.front() {
-            Some(&(expected, writes)) if expected == nr && writes == set_size => {}
+            Some(closed) if closed.nr == nr && closed.writes == set_size => {}
             oldest => {
                 let text = format!(
                     "BAD! BarrierAck #{nr} received with n_writes={set_size}, expected {oldest:?}!"
@@ -168,13 +173,22 @@ impl<P: Payload> Resource<P> {
         self.set_conn_timer(ConnTimer::RequestTimeout, at);
     }
 
-    /// When the oldest request was sent that the peer owes something for: a write its acknowledgement or its epoch's
-    /// barrier, a read its data.
+    /// Since when the peer has owed something for longest: a write its acknowledgement, a barrier its own, a read its data. (An
+    /// epoch that stays open because our own disk does not answer is no debt of the peer's.)
     fn oldest_unanswered(&self) -> Option<Time> {
-        let write = self.net.log.entries.front().map(|entry| entry.sent_at);
+        let log = &self.net.log;
+        let barrier = log.closed.front().map(|closed| closed.closed_at);
+        let owed = |entry: &&Entry| {
+            let request = self.requests.get(entry.key);
+            request.is_some_and(|r| {
+                let there = r.copies.there;
+                r.protocol != Protocol::A && there >= There::Sent && !there.has_come(r.protocol)
+            })
+        };
+        let write = log.entries.iter().find(owed).map(|entry| entry.sent_at);
         let requests = self.requests.iter().map(|(_, request)| request);
         let reads = requests.filter(|r| r.is_read() && r.copies.there == There::Sent);
-        reads.map(|r| r.asked_at).chain(write).min()
+        reads.map(|r| r.asked_at).chain(write).chain(barrier).min()
     }
 
     /// Is the oldest request unanswered for too long?

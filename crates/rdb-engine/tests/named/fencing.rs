@@ -330,3 +330,60 @@ fn the_peer_is_on_record_as_outdated_before_io_goes_on() {
         w.primary(0, false).unwrap();
     }
 }
+
+/// (L47) It comes back without the disk that has the name of ours, and lacks what was frozen.
+#[test]
+fn a_peer_that_comes_back_without_its_disk_is_not_taken_for_what_it_was() {
+    for seed in 0..10 {
+        let (mut w, writes) = frozen(seed);
+        w.detach(1, true).unwrap();
+        let before = w.gi(0)[0];
+        w.heal();
+        w.until("the peer", |w| w.is(0) == "Connected P/S U/D");
+        all_end(&mut w, writes);
+        assert_ne!(w.gi(0)[0], before);
+        w.attach(1).unwrap();
+        w.ends_well();
+    }
+}
+
+#[test]
+fn what_one_volume_freezes_is_frozen_on_all() {
+    let mut w = World::with_volumes(14, &[16_384, 16_384], &[16_384, 16_384]);
+    w.disk_options.fencing = Fencing::ResourceAndStonith;
+    w.resource_options.handlers = [Handler::FencePeer].into_iter().collect();
+    w.connect_fresh(&NetOptions::default());
+    w.skip_first_sync();
+    for volume in [0, 1] {
+        let volume = rdb_engine::VolumeNr(volume);
+        let force = false;
+        w.admin(0, Command::Primary { volume, force }).unwrap();
+    }
+    w.quiet();
+    let write = |w: &mut World, volume, sector: u64| {
+        let payload = rdb_sim::Data(vec![7; 4096].into());
+        let kind = rdb_engine::RequestKind::Write {
+            payload,
+            fua: false,
+        };
+        w.submit_to(0, volume, sector, 4096, kind)
+    };
+    for end in 0..2 {
+        let sector = 80 + 80 * end;
+        let mut writes: Vec<u64> = (0..2).map(|volume| write(&mut w, volume, sector)).collect();
+        w.cut();
+        writes.retain(|id| !w.nodes[0].completed.contains_key(id));
+        writes.extend((0..2).map(|volume| write(&mut w, volume, sector + 8)));
+        w.run_ms(2_000);
+        assert!((0..2).all(|volume| w.nodes[0].state_of(volume).susp_fen));
+        assert!(!done(&w, &writes));
+        w.end_handler(0, Handler::FencePeer, if end == 0 { 7 } else { 1 });
+        if end == 1 {
+            w.heal();
+        }
+        all_end(&mut w, writes);
+        w.heal();
+        w.wait_synced();
+    }
+    w.ends_well();
+}

@@ -15,6 +15,7 @@ mod fencing;
 mod freezing;
 mod full_syncs_ordered;
 mod handlers;
+mod hung_disks;
 mod invariants;
 mod invariants_states;
 mod invariants_sync;
