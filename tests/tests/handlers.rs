@@ -86,6 +86,14 @@ fn await_log(node: &Node, words: &str) -> Result<()> {
     .with_context(|| node.log_tail(30))
 }
 
+/// Replaces the daemon, and waits until nobody watches any more whether the new one serves: he would go on in its place.
+fn restart(node: &Node) -> Result<()> {
+    node.adm(&["restart", "--force"])?;
+    wait_until("the watcher's end", Duration::from_secs(10), || {
+        Ok(node.processes()?.len() == 1)
+    })
+}
+
 fn fencing(policy: &str) -> Conf {
     Conf {
         disk: format!("fencing {policy};"),
@@ -301,7 +309,7 @@ fn handlers_are_changed_at_runtime_and_outlive_the_daemon_that_knew_them() -> Re
     ensure!(shown.contains("\"true other; /bin/sh"), "{shown}");
 
     // The daemon that follows knows them, and one that runs is ended with its daemon and leaves nothing.
-    pair.alice.adm(&["restart", "--force"])?;
+    restart(&pair.alice)?;
     let shown = pair.alice.run("rdbsetup", &["show", "r0"], None)?.ok()?;
     ensure!(shown.contains("\"true other; /bin/sh"), "{shown}");
     tell(&pair, &pair.alice, "fence-peer.sleep", "1000")?;
@@ -310,7 +318,7 @@ fn handlers_are_changed_at_runtime_and_outlive_the_daemon_that_knew_them() -> Re
     std::fs::remove_file(file(&pair, &pair.alice, "fence-peer.sleep"))?;
     tell(&pair, &pair.alice, "fence-peer.exit", "7")?;
     // The next one asks anew before it is Primary again.
-    pair.alice.adm(&["restart", "--force"])?;
+    restart(&pair.alice)?;
     ensure!(
         calls(&pair, &pair.alice)
             .iter()

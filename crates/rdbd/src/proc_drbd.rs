@@ -219,7 +219,6 @@ pub(crate) mod tests {
             peer_pending: 0,
             unacked: 0,
             application_pending: 0,
-            frozen: None,
             write_ordering: 'f',
             out_of_sync_blocks: 0,
             blocked: '-',
