@@ -86,6 +86,14 @@ fn await_log(node: &Node, words: &str) -> Result<()> {
     .with_context(|| node.log_tail(30))
 }
 
+/// Replaces the daemon, and waits until nobody watches any more whether the new one serves: he would go on in its place.
+fn restart(node: &Node) -> Result<()> {
+    node.adm(&["restart", "--force"])?;
+    wait_until("the watcher's end", Duration::from_secs(10), || {
+        Ok(node.processes()?.len() == 1)
+    })
+}
+
 fn fencing(policy: &str) -> Conf {
     Conf {
         disk: format!("fencing {policy};"),
@@ -178,6 +186,11 @@ fn users_wait_until_the_peer_is_fenced_and_are_let_on_by_resume_io() -> Result<(
     await_call(&pair, &pair.alice, "fence-peer 0")?;
     let status = pair.alice.adm(&["status"])?;
     ensure!(status.contains("suspended:fencing"), "{status}");
+    ensure!(status.contains("  io-reason: suspended since "), "{status}");
+    ensure!(
+        status.contains("io-advice: the handler fence-peer ends it"),
+        "{status}"
+    );
     ensure!(
         status.contains("  handler-run: fence-peer since "),
         "{status}"
@@ -258,9 +271,15 @@ fn suspended_users_wait_and_nothing_is_under_way() -> Result<()> {
     let waiting = std::thread::spawn(move || client.write(4096, &[2; 4096]).map(|()| client));
     std::thread::sleep(Duration::from_millis(500));
     ensure!(!waiting.is_finished());
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(
+        status.contains(": 1 requests of users wait: 'suspend-io'"),
+        "{status}"
+    );
     pair.alice.adm(&["resume-io", "r0"])?;
     let joined = waiting.join().map_err(|_| anyhow::anyhow!("a panic"))?;
     joined?.flush()?;
+    ensure!(!pair.alice.adm(&["status"])?.contains("io-reason"));
     pair.alice.adm(&["resume-io", "r0/0"])?;
     pair.disks_equal()?;
     pair.are_well()
@@ -290,7 +309,7 @@ fn handlers_are_changed_at_runtime_and_outlive_the_daemon_that_knew_them() -> Re
     ensure!(shown.contains("\"true other; /bin/sh"), "{shown}");
 
     // The daemon that follows knows them, and one that runs is ended with its daemon and leaves nothing.
-    pair.alice.adm(&["restart", "--force"])?;
+    restart(&pair.alice)?;
     let shown = pair.alice.run("rdbsetup", &["show", "r0"], None)?.ok()?;
     ensure!(shown.contains("\"true other; /bin/sh"), "{shown}");
     tell(&pair, &pair.alice, "fence-peer.sleep", "1000")?;
@@ -299,7 +318,7 @@ fn handlers_are_changed_at_runtime_and_outlive_the_daemon_that_knew_them() -> Re
     std::fs::remove_file(file(&pair, &pair.alice, "fence-peer.sleep"))?;
     tell(&pair, &pair.alice, "fence-peer.exit", "7")?;
     // The next one asks anew before it is Primary again.
-    pair.alice.adm(&["restart", "--force"])?;
+    restart(&pair.alice)?;
     ensure!(
         calls(&pair, &pair.alice)
             .iter()

@@ -15,7 +15,6 @@ const NO_DISK: &str = "none";
 
 /// The handlers of a resource, and what only the reader of the configuration knows of their surroundings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct HandlersShown {
     /// The commands, by the names of the handlers.
     pub commands: BTreeMap<String, String>,

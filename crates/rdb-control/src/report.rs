@@ -106,6 +106,9 @@ pub struct ResourceReport {
     /// What the daemon does instead of serving on, if so: it was told to end, and waits for users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daemon_reason: Option<ReasonReport>,
+    /// Why requests of users wait, if I/O is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_reason: Option<ReasonReport>,
     /// The last run of each handler that has been called for, for each volume.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handlers: Vec<HandlerReport>,
@@ -445,4 +448,34 @@ pub struct DiskShown {
     pub meta: MetaDisk,
     /// The disk options.
     pub options: DiskOptions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_the_secret_nor_a_handlers_command_is_shown_to_who_only_asks() {
+        let mut shown = ResourceShown {
+            name: "r0".to_owned(),
+            options: ResourceOptions::default(),
+            handlers: HandlersShown {
+                commands: [("fence-peer".to_owned(), "ipmi -P hush".to_owned())].into(),
+                ..HandlersShown::default()
+            },
+            connection: Some(ConnectionShown {
+                local: "127.0.0.1:1".parse().unwrap(),
+                peer: "127.0.0.1:2".parse().unwrap(),
+                net: NetOptions {
+                    shared_secret: Some("hush".to_owned()),
+                    ..NetOptions::default()
+                },
+            }),
+            volumes: Vec::new(),
+        };
+        shown.hide_secrets();
+        let text = serde_json::to_string(&shown).unwrap();
+        assert!(!text.contains("hush"), "{text}");
+        assert!(text.contains("fence-peer"), "{text}");
+    }
 }

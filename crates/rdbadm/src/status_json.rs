@@ -52,6 +52,9 @@ fn resource_json(resource: &ResourceReport) -> Value {
     if let Some(reason) = &resource.daemon_reason {
         value["daemon-reason"] = reason_json(reason);
     }
+    if let Some(reason) = &resource.io_reason {
+        value["io-reason"] = reason_json(reason);
+    }
     if !resource.handlers.is_empty() {
         let runs: Vec<Value> = resource.handlers.iter().map(handler_json).collect();
         value["handler-runs"] = json!(runs);
@@ -295,6 +298,40 @@ mod tests {
         let whole = verifying(None);
         let value = peer_device_json(&whole);
         assert_eq!(value["ov-stop-sector"], whole.size_kib * 2);
+    }
+
+    #[test]
+    fn runs_of_handlers_have_keys_of_their_own() {
+        let mut report = resource("StandAlone", Vec::new());
+        assert!(resource_json(&report).get("handler-runs").is_none());
+        let ended = HandlerReport {
+            name: "split-brain".to_owned(),
+            volume: Some(3),
+            since_s: 0,
+            exit: Some(137),
+            took_ms: 250,
+            note: Some("was killed by signal 9".to_owned()),
+        };
+        let running = HandlerReport {
+            name: "fence-peer".to_owned(),
+            volume: None,
+            exit: None,
+            note: None,
+            ..ended.clone()
+        };
+        report.handlers = vec![ended, running];
+        let runs = &resource_json(&report)["handler-runs"];
+        let since = "1970-01-01T00:00:00Z";
+        assert_eq!(
+            *runs,
+            json!([
+                {
+                    "handler": "split-brain", "volume": 3, "since": since, "running": false, "exit-code": 137,
+                    "milliseconds": 250, "note": "was killed by signal 9",
+                },
+                { "handler": "fence-peer", "since": since, "running": true, "milliseconds": 250 },
+            ])
+        );
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub(crate) fn lines(resource: &ResourceReport) -> Vec<String> {
     if let Some(reason) = &resource.daemon_reason {
         add(&mut lines, "daemon", None, "ending", reason);
     }
+    if let Some(reason) = &resource.io_reason {
+        add(&mut lines, "io", None, "suspended", reason);
+    }
     for volume in &resource.volumes {
         let number = numbered.then_some(volume.volume);
         if let Some(reason) = &volume.disk_reason {

@@ -453,6 +453,7 @@ pub(crate) mod tests {
             record_reason: None,
             daemon_reason: None,
             handlers: Vec::new(),
+            io_reason: None,
             failed: None,
         }
     }
@@ -467,6 +468,41 @@ pub(crate) mod tests {
         statistics: true,
         color: false,
     };
+
+    #[test]
+    fn a_handler_that_runs_has_a_line_and_one_that_has_ended_if_it_is_asked_for() {
+        let mut report = resource("StandAlone", Vec::new());
+        let ended = HandlerReport {
+            name: "out-of-sync".to_owned(),
+            volume: Some(1),
+            since_s: 0,
+            exit: Some(3),
+            took_ms: 1234,
+            note: None,
+        };
+        let killed = HandlerReport {
+            exit: Some(143),
+            note: Some("was killed by\nsignal 15".to_owned()),
+            ..ended.clone()
+        };
+        let running = HandlerReport {
+            name: "fence-peer".to_owned(),
+            volume: None,
+            exit: None,
+            ..ended.clone()
+        };
+        report.handlers = vec![ended, killed, running];
+        let since = "since 1970-01-01T00:00:00Z";
+        let line = format!("  handler-run: fence-peer {since}: it runs, for 1.2 s\n");
+        assert_eq!(text(&report, PLAIN), format!("r0 role:Secondary\n{line}\n"));
+        let all = text(&report, ALL);
+        let first =
+            format!("  handler-run: out-of-sync volume 1 {since}: exit code 3 after 1.2 s\n");
+        let second = format!(
+            "  handler-run: out-of-sync volume 1 {since}: exit code 143 after 1.2 s; it was killed by signal 15\n"
+        );
+        assert!(all.contains(&(first + &second + &line)), "{all}");
+    }
 
     /// Each text is from the kernel's driver (captures/transcripts).
     #[test]

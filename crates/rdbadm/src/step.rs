@@ -224,13 +224,23 @@ impl Step {
         let mut line = self.program(family);
         for word in &self.argv {
             line.push(' ');
-            match word.strip_prefix("--shared-secret=") {
-                Some(_) => line.push_str("--shared-secret=***"),
-                None => line.push_str(word),
-            }
+            line.push_str(&without_secret(word));
         }
         line
     }
+}
+
+/// An argument with stars in the place of a secret; the command of a handler may have one among its words.
+fn without_secret(word: &str) -> String {
+    let name = match word.split_once('=') {
+        Some((option @ "--shared-secret", _)) => option.to_owned(),
+        Some((option @ "--handler", handler)) => {
+            let name = handler.split('=').next().unwrap_or_default();
+            format!("{option}={name}")
+        }
+        _ => return word.to_owned(),
+    };
+    format!("{name}=***")
 }
 
 /// Puts a backslash before what a shell would not leave alone.
@@ -258,6 +268,21 @@ mod tests {
         assert_eq!(escape("ipv6:[fd00::1]:7789"), "ipv6:\\[fd00::1\\]:7789");
         assert_eq!(escape("--shared-secret=a b"), "--shared-secret=a\\ b");
         assert_eq!(escape("/dev/vg0/lv_data-1"), "/dev/vg0/lv_data-1");
+    }
+
+    #[test]
+    fn what_may_be_secret_is_in_no_message() {
+        for (word, shown) in [
+            ("--shared-secret=a=b", "--shared-secret=***"),
+            (
+                "--handler=fence-peer=ipmi -P hush",
+                "--handler=fence-peer=***",
+            ),
+            ("--protocol=C", "--protocol=C"),
+            ("r0", "r0"),
+        ] {
+            assert_eq!(without_secret(word), shown);
+        }
     }
 
     #[test]

@@ -220,6 +220,7 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
         record_reason: None,
         daemon_reason: None,
         handlers: Vec::new(),
+        io_reason: reasons::io(name, status),
         failed: None,
     }
 }

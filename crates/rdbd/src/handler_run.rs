@@ -406,6 +406,14 @@ mod tests {
     }
 
     #[test]
+    fn it_stands_where_it_is_told_and_may_be_killed_for_want_of_memory() {
+        // (Not everybody may say so of himself.)
+        let _ = std::fs::write("/proc/self/oom_score_adj", "-500");
+        let (_, lines) = run_one("pwd; sleep 0.3; cat /proc/self/oom_score_adj");
+        assert_eq!(lines, ["/", "0"]);
+    }
+
+    #[test]
     fn it_leads_a_session_and_hears_every_signal() {
         crate::signals::block().unwrap();
         let command = "grep -E 'Sig(Blk|Ign)' /proc/self/status; read a b c d e session rest < /proc/self/stat; \

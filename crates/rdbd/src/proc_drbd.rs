@@ -196,14 +196,14 @@ impl FailedLine {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rdb_engine::VolumeNr;
     use rdb_engine::config::Protocol;
     use rdb_engine::state::{DiskState, Role, VolumeState};
 
     use super::*;
 
-    fn volume(minor: u32, state: VolumeState) -> VolumeStatus {
+    pub(crate) fn volume(minor: u32, state: VolumeState) -> VolumeStatus {
         VolumeStatus {
             volume: VolumeNr(0),
             minor,

@@ -86,6 +86,55 @@ pub(crate) fn resync(
     Some(reason(limit.word(), &limit.to_string(), None))
 }
 
+/// Why requests of users wait, on all volumes alike; `name` is the resource's.
+pub(crate) fn io(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
+    let mut since = None;
+    let (mut waiting, mut states) = (0, VolumeState::INITIAL);
+    for volume in &status.volumes {
+        let Some(frozen) = volume.frozen else {
+            continue;
+        };
+        waiting += frozen.requests;
+        since = since.max(Some(frozen.for_ms));
+        let VolumeState {
+            susp,
+            susp_nod,
+            susp_fen,
+            ..
+        } = volume.state;
+        states.susp |= susp;
+        states.susp_nod |= susp_nod;
+        states.susp_fen |= susp_fen;
+    }
+    let (word, why, advice) = if states.susp_fen {
+        (
+            "fencing",
+            "the peer is not known to be fenced",
+            "the handler fence-peer ends it, or the peer when it is back; once the peer is known to be down, 'rdbadm resume-io RES'",
+        )
+    } else if states.susp_nod {
+        (
+            "no-data",
+            "no copy of the data can be reached",
+            "a disk or a peer with data ends it; 'rdbadm resume-io RES' lets the requests fail",
+        )
+    } else if states.susp {
+        (
+            "user",
+            "'suspend-io' on this node",
+            "'rdbadm resume-io RES'",
+        )
+    } else {
+        return None;
+    };
+    Some(ReasonReport {
+        word: word.to_owned(),
+        text: format!("{waiting} requests of users wait: {why}"),
+        advice: Some(advice_for(advice, name)),
+        since_s: since.map(ago),
+    })
+}
+
 /// Seconds since 1970, so many milliseconds ago.
 fn ago(ms: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -96,6 +145,7 @@ fn ago(ms: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use rdb_engine::rules::trouble::Trouble;
+    use rdb_engine::{FrozenIo, VolumeStatus};
 
     use super::*;
 
@@ -128,6 +178,37 @@ mod tests {
         let idle = link("r7", &status(ConnState::StandAlone, None)).expect("a reason");
         assert_eq!(idle.word, "not-connected");
         assert_eq!(link("r7", &status(ConnState::WFReportParams, None)), None);
+    }
+
+    #[test]
+    fn users_who_wait_are_told_for_whom_and_what_ends_it() {
+        let volume = |state, frozen| VolumeStatus {
+            frozen,
+            ..crate::proc_drbd::tests::volume(0, state)
+        };
+        let frozen = |requests, for_ms| Some(FrozenIo { requests, for_ms });
+        let mut resource = status(ConnState::WFConnection, None);
+        resource.volumes = vec![volume(VolumeState::INITIAL, None)];
+        assert_eq!(io("r0", &resource), None);
+        let mut state = VolumeState::INITIAL;
+        let before = ago(9_000);
+        for (word, set) in [
+            ("user", (|s| s.susp = true) as fn(&mut VolumeState)),
+            ("no-data", |s| s.susp_nod = true),
+            ("fencing", |s| s.susp_fen = true),
+        ] {
+            set(&mut state);
+            resource.volumes = vec![
+                volume(state, frozen(2, 9_000)),
+                volume(state, frozen(3, 10)),
+            ];
+            let reason = io("r0", &resource).expect("a reason");
+            assert_eq!(reason.word, word);
+            assert!(reason.text.starts_with("5 requests of users wait: "));
+            let advice = reason.advice.expect("something ends it");
+            assert!(advice.contains("'rdbadm resume-io r0'"), "{advice}");
+            assert!((before..=before + 60).contains(&reason.since_s.expect("it is known")));
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Came {
     pub(crate) readable: bool,
 }
 
-/// Starts `/bin/sh -c COMMAND` with this environment and no other: standard input is empty, both outputs go to `output`, no other
+/// Starts `/bin/sh -c COMMAND` in `/`, with this environment and no other: standard input is empty, both outputs go to `output`, no other
 /// descriptor is open, every signal is as a program expects it.
 ///
 /// # Errors
@@ -70,6 +70,7 @@ pub(crate) fn shell(
         )
     };
     check(error)?;
+    no_exception(pid);
     match session::pidfd(pid.unsigned_abs()) {
         Ok(process) => Ok(Child { pid, process }),
         Err(error) => {
@@ -124,6 +125,15 @@ impl Child {
     }
 }
 
+/// A daemon that is never killed for want of memory has children that may be.
+fn no_exception(pid: libc::pid_t) {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj");
+    if own.is_ok_and(|own| own.starts_with('-')) {
+        // One that has ended needs it no more; who may not change it had none.
+        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+    }
+}
+
 /// Sends a signal to a child that has not been reaped, and to whatever it has started in its group.
 pub(crate) fn signal_group(pid: libc::pid_t, signal: i32) {
     // SAFETY: the call takes integers. The number is the child's as long as it has not been reaped.
@@ -166,7 +176,7 @@ fn check(error: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// What becomes of the standard streams.
+/// Where it stands, and what becomes of the standard streams.
 struct Actions(libc::posix_spawn_file_actions_t);
 
 impl Actions {
@@ -177,8 +187,12 @@ impl Actions {
         // SAFETY: it was made, as was just seen.
         let mut actions = Actions(unsafe { made.assume_init() });
         let (list, output) = (&raw mut actions.0, output.as_raw_fd());
-        // SAFETY: the list is valid, and the path is copied.
+        // SAFETY: the list is valid, and the paths are copied.
         unsafe {
+            check(libc::posix_spawn_file_actions_addchdir_np(
+                list,
+                c"/".as_ptr(),
+            ))?;
             let path = c"/dev/null".as_ptr();
             let read = libc::O_RDONLY;
             check(libc::posix_spawn_file_actions_addopen(

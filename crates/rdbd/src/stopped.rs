@@ -100,6 +100,7 @@ impl Node {
             record_reason: None,
             daemon_reason: None,
             handlers: handlers::report(entry),
+            io_reason: None,
             failed: Some(failed),
         })
     }
