@@ -98,6 +98,11 @@ impl World {
         if in_sync {
             self.arbiter.has_peace();
         }
+        let mut open = self.nodes[i].admin_open.values();
+        let resumes = open.any(|c| matches!(c, Command::ResumeIo { .. }));
+        if resumes && old.is_suspended() && !new.is_suspended() {
+            self.arbiter.is_open = true;
+        }
         if self.arbiter.suspended[i] && (!new.susp || new.role != Role::Primary) {
             self.judge_suspended(i);
             self.arbiter.suspended[i] = false;

@@ -24,6 +24,17 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// (L48) The connection of a source is lost whose target has not shown that it is Inconsistent on its record too: it may be as
+    /// good as ours by that, and go on.
+    pub(crate) fn doubt_targets(&mut self) {
+        for nr in self.volume_numbers() {
+            let fences = self.context(nr).fencing != Fencing::DontCare;
+            if fences && self.volume(nr).peer.resync.target_unproven {
+                self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
+            }
+        }
+    }
+
     /// Has the peer fenced, if the policy wants that.
     pub(crate) fn fence_peer(&mut self) -> Fenced {
         if self.net.fence.running.is_some() {

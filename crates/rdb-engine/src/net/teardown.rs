@@ -115,6 +115,7 @@ impl<P: Payload> Resource<P> {
             self.net.link = Link::Draining;
             return;
         }
+        self.doubt_targets();
         // The new data generation, if one is due, is under way before any write completes as not replicated.
         self.run_after();
         self.net.link = Link::Draining;
