@@ -8,6 +8,7 @@ use crate::event::Payload;
 use crate::handler::Handler;
 use crate::handling::Waits;
 use crate::ids::HandlerId;
+use crate::planted::Bug;
 use crate::resource::Resource;
 use crate::rules::fencing::{policy, verdict};
 use crate::state::{Change, ConnState, DiskState, Fencing, Role};
@@ -95,6 +96,10 @@ impl<P: Payload> Resource<P> {
     }
 
     fn take_fence_verdict(&mut self, running: Running, exit: i32) {
+        let exit = match exit {
+            1 if self.planted(Bug::BelieveBrokenHandler) => 4,
+            exit => exit,
+        };
         let policy = self.fence_policy().unwrap_or_default();
         let disks = self.volumes.values().map(|v| v.state.disk);
         let best = disks.max().unwrap_or(DiskState::Diskless);

@@ -11,6 +11,7 @@ use crate::effect::Level;
 use crate::event::{Payload, RequestKind};
 use crate::follow::Follow;
 use crate::ids::{RequestKey, VolumeNr};
+use crate::planted::Bug;
 use crate::resource::Resource;
 use crate::rules::thaw::{Facts, Thaw, catches_up, thaw};
 use crate::state::{self, Change, ConnState, Fencing, VolumeState};
@@ -93,7 +94,10 @@ impl<P: Payload> Resource<P> {
             state: v.state,
             target_unproven: v.peer.resync.target_unproven,
         };
-        let Some(why) = thaw(self.volumes.values().map(facts)) else {
+        let unfenced = self.planted(Bug::ThawUnfenced) && self.handling.decides();
+        let unfenced = unfenced && self.volumes.values().any(|v| v.state.susp_fen);
+        let due = thaw(self.volumes.values().map(facts));
+        let Some(why) = due.or(unfenced.then_some(Thaw::Fenced)) else {
             return false;
         };
         if why == Thaw::Fenced {
@@ -256,6 +260,9 @@ impl<P: Payload> Resource<P> {
             request.in_log = false;
             let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
             let (kind, payload) = (request.kind.clone(), request.payload.clone());
+            if self.planted(Bug::ForgetFrozenLog) {
+                continue;
+            }
             if self.is_up() && state::should_replicate(self.volume(nr).state) {
                 self.send_write(key, nr, sector, bytes, &kind, payload);
             } else {
