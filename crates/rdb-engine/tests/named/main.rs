@@ -11,6 +11,7 @@ mod crash_points;
 mod disks_given_up;
 mod driver_rules;
 mod ends_unseen;
+mod newer_data;
 mod full_syncs_ordered;
 mod invariants;
 mod invariants_states;
