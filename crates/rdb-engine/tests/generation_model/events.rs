@@ -298,7 +298,11 @@ impl Step<'_> {
         }
         let node = self.node(n);
         node.users |= write;
-        if replicate && !settled {
+        if replicate && !settled && crate::walk::protocol_a() && good_here {
+            node.log |= bit;
+            self.world.acknowledged |= write;
+            self.world.on_its_way |= write;
+        } else if replicate && !settled {
             node.log |= bit;
             node.open |= write;
         } else {
@@ -388,6 +392,11 @@ impl Step<'_> {
         if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
             self.send_state(n);
         }
+        if lonely {
+            // Ghost: what a mirror under protocol A lacks is given up by who takes over.
+            let lost = self.world.on_its_way & !self.world.nodes[n].disk.seen;
+            self.world.acknowledged &= !lost;
+        }
         let here = self.world.nodes[n].state.disk == DiskState::UpToDate;
         let data = if here { n } else { 1 - n };
         self.node(n).users = self.world.nodes[data].disk.seen;
@@ -399,7 +408,7 @@ impl Step<'_> {
 
     fn demote(&mut self, n: usize) -> Option<()> {
         let node = &self.world.nodes[n];
-        if node.open != 0 || !self.allows(n, Change::role(Role::Secondary)) {
+        if node.open != 0 || node.log != 0 || !self.allows(n, Change::role(Role::Secondary)) {
             return None;
         }
         self.write_bitmap(n);

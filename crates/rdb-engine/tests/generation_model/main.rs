@@ -15,6 +15,7 @@ mod node;
 mod oracle;
 mod rules;
 mod search;
+mod walk;
 mod world;
 
 use std::collections::BTreeSet;

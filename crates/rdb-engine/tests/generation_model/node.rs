@@ -751,6 +751,10 @@ impl Step<'_> {
     }
 
     fn close_connection(&mut self, n: usize) {
+        if self.world.nodes[n].log != 0 {
+            let seen = self.world.nodes[n].disk.seen;
+            self.world.on_its_way &= !seen;
+        }
         self.world.link = false;
         for queue in &mut self.world.queues {
             queue.clear();

@@ -73,7 +73,10 @@ fn would_lose(world: &World, n: usize) -> u16 {
 
 impl Step<'_> {
     fn found(&mut self, what: What, rule: u32) {
-        let forced = self.used(Kind::Force) > 0;
+        let mut forced = self.used(Kind::Force) > 0;
+        if crate::walk::is_walk() {
+            forced |= self.world.nodes.iter().any(|n| n.crashed);
+        }
         self.findings.push(Finding { what, rule, forced });
     }
 

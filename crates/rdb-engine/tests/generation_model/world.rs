@@ -127,7 +127,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    const MAX: usize = 10;
+    const MAX: usize = 40;
     pub(crate) const EMPTY: Queue = Queue {
         packets: [Msg::Bitmap(0); Queue::MAX],
         len: 0,
@@ -195,6 +195,8 @@ pub(crate) struct World {
     pub(crate) writes: u8,
     /// Ghost: writes whose users were told that they are done.
     pub(crate) acknowledged: u16,
+    /// Ghost: acknowledged under protocol A, and the writer does not know yet whether the mirror has them.
+    pub(crate) on_its_way: u16,
 }
 
 impl World {
@@ -256,6 +258,7 @@ impl World {
             counts: [0; KINDS],
             writes: 0,
             acknowledged: 0,
+            on_its_way: 0,
         }
     }
 
@@ -331,6 +334,14 @@ impl World {
         }
     }
 
+    pub(crate) fn canonical_bytes(&self) -> Vec<u8> {
+        let mut world = self.canonical();
+        world.counts = [0; KINDS];
+        let mut out = Vec::new();
+        world.encode(&mut out);
+        out
+    }
+
     /// Everything, in bytes: equal worlds and only those have equal bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.clear();
@@ -363,6 +374,7 @@ impl World {
         out.extend(self.counts);
         out.push(self.writes);
         out.extend(self.acknowledged.to_le_bytes());
+        out.extend(self.on_its_way.to_le_bytes());
     }
 }
 

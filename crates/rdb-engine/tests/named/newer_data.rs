@@ -1,7 +1,8 @@
 //! Who has newer data: L3 and L46, where a resync comes to nothing more than once.
 
 use rdb_engine::config::{NetOptions, Protocol};
-use rdb_sim::World;
+use rdb_engine::Command;
+use rdb_sim::{V, World};
 
 fn protocol_a() -> NetOptions {
     NetOptions {
@@ -64,4 +65,63 @@ fn what_a_crashed_target_alone_has_outlives_two_resyncs_that_came_to_nothing() {
             assert_eq!(node.disks[0].read(4000, 512), [9; 512], "seed {seed}");
         }
     }
+}
+
+/// The same as in `ends_unseen`, where no bitmap UUID is set: a crashed Primary that is promoted while bitmaps are exchanged writes
+/// to its own disk alone, under the name that the target has.
+#[test]
+fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up() {
+    let met = (0..600).any(|seed| {
+        let (mut w, _) = World::settled(seed);
+        w.write_blocks(0, [80], 3);
+        w.die(0, false);
+        w.quiet();
+        w.boot(0);
+        w.connect(0);
+        w.until("they meet", |w| {
+            let is = w.is(0);
+            ["WFBitMapS", "WFReport", "SyncSource"]
+                .iter()
+                .any(|conn| is.starts_with(conn))
+        });
+        let promote = Command::Primary {
+            volume: V,
+            force: false,
+        };
+        let id = w.start_admin(0, promote);
+        while !w.is(0).starts_with("WFBitMapS P") && !w.nodes[0].admin.contains_key(&id) && w.step() {}
+        eprintln!("seed {seed} A {} {} {:?}", w.is(0), w.is(1), w.nodes[0].admin.get(&id));
+        w.cut_silently();
+        w.die(1, false);
+        while !w.nodes[0].admin.contains_key(&id) && w.step() {}
+        if !w.is(0).starts_with("WFBitMapS P") {
+            return false;
+        }
+        eprintln!("seed {seed} B {}", w.is(0));
+        let id = w.write(0, 4000, vec![9; 4096]);
+        while w.is(0).starts_with("WFBitMapS") && !w.nodes[0].completed.contains_key(&id) {
+            w.step();
+        }
+        eprintln!("seed {seed} C {} {:?}", w.is(0), w.nodes[0].completed.get(&id).is_some());
+        if !matches!(w.nodes[0].completed.get(&id), Some(Ok(_))) {
+            return false;
+        }
+        eprintln!("seed {seed}: written");
+        w.models[0].foreign = true;
+        w.die(0, false);
+        w.boot(1);
+        if w.primary(1, false).is_err() {
+            return false;
+        }
+        w.write_blocks(1, [5600], 11);
+        w.connect(1);
+        w.heal();
+        w.boot(0);
+        w.connect(0);
+        w.run_ms(20_000);
+        let held = w.nodes[0].disks[0].read(4000, 512);
+        assert_eq!(held, [9; 512], "seed {seed}: {} {}", w.is(0), w.is(1));
+        true
+    });
+    assert!(met, "nothing was written then, or the target was never promoted");
 }
