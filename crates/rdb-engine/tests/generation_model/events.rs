@@ -296,9 +296,13 @@ impl Step<'_> {
         } else {
             node.left_behind = node.exposed;
         }
+        let other_primary = self.world.nodes[1 - n].state.role == Role::Primary;
         let node = self.node(n);
         node.users |= write;
-        if replicate && !settled && crate::walk::protocol_a() && good_here {
+        if replicate && !settled && !mirrored && other_primary {
+            // (Nobody was promised what a mirror that has taken over lacks.)
+            node.log |= bit;
+        } else if replicate && !settled && crate::walk::protocol_a() && good_here {
             node.log |= bit;
             self.world.acknowledged |= write;
             self.world.on_its_way |= write;

@@ -77,6 +77,11 @@ impl Step<'_> {
         if crate::walk::is_walk() {
             forced |= self.world.nodes.iter().any(|n| n.crashed);
         }
+        let mut rule = rule;
+        if crate::walk::is_walk() && what == What::NeedlessSplitBrain {
+            let undone = |n: &crate::world::Node| n.disk.sb.ids.history[0].is_same(n.disk.sb.ids.history[1]);
+            rule += 1000 * u32::from(self.world.nodes.iter().any(undone));
+        }
         self.findings.push(Finding { what, rule, forced });
     }
 

@@ -2,6 +2,8 @@
 
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::Command;
+use rdb_meta::{AlGeometry, Layout, MetaKind};
+use rdb_sim::scenario::PLUS;
 use rdb_sim::{V, World};
 
 fn protocol_a() -> NetOptions {
@@ -90,23 +92,19 @@ fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up() {
         };
         let id = w.start_admin(0, promote);
         while !w.is(0).starts_with("WFBitMapS P") && !w.nodes[0].admin.contains_key(&id) && w.step() {}
-        eprintln!("seed {seed} A {} {} {:?}", w.is(0), w.is(1), w.nodes[0].admin.get(&id));
         w.cut_silently();
         w.die(1, false);
         while !w.nodes[0].admin.contains_key(&id) && w.step() {}
         if !w.is(0).starts_with("WFBitMapS P") {
             return false;
         }
-        eprintln!("seed {seed} B {}", w.is(0));
         let id = w.write(0, 4000, vec![9; 4096]);
         while w.is(0).starts_with("WFBitMapS") && !w.nodes[0].completed.contains_key(&id) {
             w.step();
         }
-        eprintln!("seed {seed} C {} {:?}", w.is(0), w.nodes[0].completed.get(&id).is_some());
         if !matches!(w.nodes[0].completed.get(&id), Some(Ok(_))) {
             return false;
         }
-        eprintln!("seed {seed}: written");
         w.models[0].foreign = true;
         w.die(0, false);
         w.boot(1);
@@ -120,8 +118,157 @@ fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up() {
         w.connect(0);
         w.run_ms(20_000);
         let held = w.nodes[0].disks[0].read(4000, 512);
-        assert_eq!(held, [9; 512], "seed {seed}: {} {}", w.is(0), w.is(1));
+        let states = w.states();
+        assert!(held == [9; 512], "seed {seed}: overwritten, {states}");
         true
     });
     assert!(met, "nothing was written then, or the target was never promoted");
+}
+
+/// Node `b` came to the end of a resync from `a` unseen, and took over when `a` died. The resync back is broken off twice: before
+/// `a` has heard of it, and when `b` has just decided the next one. `b` is Primary all the time, and nothing crashes any more.
+#[test]
+fn who_took_over_after_an_unseen_end_may_lose_the_link_twice() {
+    let met = (0..60).any(|seed| {
+        let (mut w, _) = World::settled(seed);
+        w.cut();
+        w.write_blocks(0, [80], 3);
+        let c = w.gi(0)[0];
+        w.heal();
+        w.until("the target's end on record", |w| {
+            w.is(1) == "Connected S/P U/U" && w.nodes[1].durable_gi()[0] == c
+        });
+        w.kill(0);
+        w.quiet();
+        w.primary(1, false).unwrap();
+        w.write_blocks(1, [4800], 8);
+        w.boot(0);
+        if w.gi(0)[1] == 0 {
+            return false; // it has seen the end
+        }
+        w.connect(0);
+        w.until("the sync UUID on record", |w| {
+            w.nodes[1].durable_gi()[1] == c.wrapping_add(PLUS)
+        });
+        w.cut();
+        w.quiet();
+        if w.gi(0)[0] != c {
+            return false; // it has heard of it
+        }
+        w.heal();
+        w.until("the next decision", |w| w.is(1).starts_with("WFBitMapS"));
+        w.cut();
+        w.quiet();
+        assert_eq!(w.gi(0)[0], c);
+        w.heal();
+        w.run_ms(20_000);
+        assert_eq!(w.is(1), "Connected P/S U/U", "seed {seed}: {}", w.is(0));
+        w.ends_well();
+        true
+    });
+    assert!(met, "the begin was always heard of");
+}
+
+/// Node `a` has not seen the end of its resync, nothing is marked, and a DRBD has had its disk: it names nothing that it writes
+/// alone. `b` took over, and meets it with new writes.
+fn took_over_from_one_without_a_note(seed: u64) -> Option<(World, u64)> {
+    let (mut w, _) = World::settled(seed);
+    w.cut();
+    w.write_blocks(0, [80], 3);
+    let c = w.gi(0)[0];
+    w.secondary(0).unwrap();
+    w.heal();
+    w.until("the target's end on record", |w| {
+        w.is(1) == "Connected S/S U/U" && w.nodes[1].durable_gi()[0] == c
+    });
+    w.cut();
+    w.quiet();
+    if w.gi(0)[1] == 0 {
+        return None; // it has seen the end
+    }
+    w.off(0);
+    take_note_away(&mut w, 0);
+    w.primary(1, false).unwrap();
+    w.write_blocks(1, [4800], 8);
+    w.heal();
+    w.boot(0);
+    w.connect(0);
+    Some((w, c))
+}
+
+/// L2, where the sync UUID of the peer's resync was lost (rules 51 and 71). `b` began the resync back, of which `a` has nothing on
+/// record when it dies. `a` is promoted alone, and writes under the name that `b` went on from.
+#[test]
+fn lone_writes_without_a_note_are_not_given_up_for_a_sync_uuid_that_was_lost() {
+    let met = (0..400).any(|seed| {
+        let Some((mut w, c)) = took_over_from_one_without_a_note(seed) else {
+            return false;
+        };
+        w.until("the resync back", |w| w.is(1).starts_with("SyncSource"));
+        w.cut_silently();
+        w.die(0, false);
+        w.until("the sync UUID on record", |w| {
+            w.nodes[1].durable_gi()[1] == c.wrapping_add(PLUS)
+        });
+        w.models[0].foreign = true;
+        w.die(1, false);
+        w.quiet();
+        w.heal();
+        w.boot(0);
+        if w.gi(0)[0] != c || w.primary(0, false).is_err() {
+            return false;
+        }
+        assert_eq!(w.gi(0)[0], c, "no new generation");
+        w.write_blocks(0, [4000], 9);
+        w.flush(0);
+        w.secondary(0).unwrap();
+        w.connect(0);
+        w.boot(1);
+        w.connect(1);
+        w.run_ms(20_000);
+        let held = w.nodes[0].disks[0].read(4000, 512);
+        let states = w.states();
+        assert!(held == [9; 512], "seed {seed}: overwritten, {states}");
+        true
+    });
+    assert!(
+        met,
+        "the source that did not see the end was never promoted"
+    );
+}
+
+/// L2. The link is cut when `a` has merged the marks of `b`: from then on they count as writes of its own.
+#[test]
+fn marks_that_the_peer_has_told_are_no_lone_writes() {
+    let met = (0..60).any(|seed| {
+        let Some((mut w, c)) = took_over_from_one_without_a_note(seed) else {
+            return false;
+        };
+        w.until("the marks of both in one", |w| {
+            w.is(0).starts_with("WFSyncUUID")
+        });
+        w.cut();
+        w.quiet();
+        if w.gi(0)[0] != c || w.gi(1)[1] != c {
+            return false; // the resync has begun
+        }
+        w.heal();
+        w.run_ms(20_000);
+        assert_eq!(w.is(1), "Connected P/S U/U", "seed {seed}: {}", w.is(0));
+        w.ends_well();
+        true
+    });
+    assert!(met, "the resync had always begun");
+}
+
+/// The superblock of a node that is off, as a DRBD leaves it.
+fn take_note_away(w: &mut World, node: usize) {
+    let disk = &mut w.nodes[node].disks[0];
+    let sectors = disk.sectors;
+    let layout =
+        Layout::compute(MetaKind::Internal, sectors, sectors, AlGeometry::DEFAULT).unwrap();
+    let mut superblock = w.nodes[node].durable_superblock();
+    superblock.note = 0;
+    let block = superblock.to_block();
+    w.nodes[node].disks[0].write(layout.superblock_sector, &block, true);
 }
