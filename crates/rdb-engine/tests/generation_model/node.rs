@@ -316,6 +316,10 @@ impl Step<'_> {
             node.disk.seen = 0;
         }
         if thens.announce_generation {
+            if self.world.nodes[n].state.conn < ConnState::WFReportParams {
+                let seen = self.world.nodes[n].disk.seen;
+                self.world.on_its_way &= !seen;
+            }
             self.send_uuids(n);
             let open = std::mem::take(&mut self.node(n).open);
             self.world.acknowledged |= open;
@@ -751,7 +755,7 @@ impl Step<'_> {
     }
 
     fn close_connection(&mut self, n: usize) {
-        if self.world.nodes[n].log != 0 {
+        if self.world.nodes[n].log != 0 && !self.world.nodes[n].thens.announce_generation {
             let seen = self.world.nodes[n].disk.seen;
             self.world.on_its_way &= !seen;
         }

@@ -272,3 +272,23 @@ fn take_note_away(w: &mut World, node: usize) {
     let block = superblock.to_block();
     w.nodes[node].disks[0].write(layout.superblock_sector, &block, true);
 }
+
+/// L1. The disk of `b` is Outdated, and the one of `a`, which has what `b` lacks, is detached. That `b` detaches its disk and attaches
+/// it again, while they are connected, makes it no newer.
+#[test]
+fn an_outdated_disk_that_is_attached_beside_one_that_is_not_there_stays_outdated() {
+    let (mut w, _) = World::settled(1);
+    w.cut();
+    w.quiet();
+    w.admin(1, Command::Outdate { volume: V }).unwrap();
+    w.write_blocks(0, [4000], 9);
+    w.secondary(0).unwrap();
+    w.detach(0, false).unwrap();
+    w.heal();
+    w.both("Connected S/S D/O", "Connected S/S O/D");
+    w.detach(1, false).unwrap();
+    w.attach(1).unwrap();
+    w.run_ms(5_000);
+    assert_eq!((w.is(0).as_str(), w.is(1).as_str()), ("Connected S/S D/O", "Connected S/S O/D"));
+    assert!(w.primary(1, false).is_err());
+}
