@@ -485,6 +485,9 @@ impl Step<'_> {
                 Some(decided) => taken = decided,
             }
         }
+        if compared && taken.conn != ConnState::WFBitMapT && self.gives_up_older_disk(n) {
+            taken.conn = ConnState::Connected;
+        }
         let own = self.state(n);
         let negotiated = self.world.nodes[n].negotiated.filter(|_| compared);
         let change = change(own, packet, taken, negotiated.map(|(disk, _)| disk));
@@ -503,6 +506,22 @@ impl Step<'_> {
             self.send_uuids(n);
             self.send_state(n);
         }
+    }
+
+    fn gives_up_older_disk(&mut self, n: usize) -> bool {
+        let node = &self.world.nodes[n];
+        let current = node.disk.sb.ids.current;
+        let other = node.exposed != Name::default() && !node.exposed.is_same(current);
+        let behind = node.left_behind != Name::default() && node.left_behind.is_same(current);
+        let gives_up = self.rules[n].records_first
+            && node.attached
+            && node.state.disk == DiskState::Negotiating
+            && node.state.role == Role::Primary
+            && (other || behind);
+        if gives_up {
+            self.fact(n, Change::disk(DiskState::Failed));
+        }
+        gives_up
     }
 
     /// `Resource::on_decision`.

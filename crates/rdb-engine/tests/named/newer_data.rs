@@ -1,7 +1,7 @@
 //! Who has newer data: L3 and L46, where a resync comes to nothing more than once.
 
 use rdb_engine::config::{NetOptions, Protocol};
-use rdb_engine::Command;
+use rdb_engine::{Command, RequestKind};
 use rdb_meta::{AlGeometry, Layout, MetaKind};
 use rdb_sim::scenario::PLUS;
 use rdb_sim::{V, World};
@@ -291,4 +291,35 @@ fn an_outdated_disk_that_is_attached_beside_one_that_is_not_there_stays_outdated
     w.run_ms(5_000);
     assert_eq!((w.is(0).as_str(), w.is(1).as_str()), ("Connected S/S D/O", "Connected S/S O/D"));
     assert!(w.primary(1, false).is_err());
+}
+
+/// L25. The disk of a Primary is lost when it has looked at the generations of a disk that is attached at its peer, and before that
+/// one's state is here: users are not shown what is older.
+#[test]
+fn an_older_disk_that_is_attached_as_the_primarys_is_lost_serves_no_users() {
+    for (seed, steps) in (0..3).flat_map(|seed| (0..40).map(move |steps| (seed, steps))) {
+        let (mut w, _) = World::settled(seed);
+        w.detach(1, false).unwrap();
+        w.write_blocks(0, [4000], 9);
+        w.flush(0);
+        let attach = w.attach_command(1, 0);
+        w.start_admin(1, attach);
+        for _ in 0..steps {
+            w.step();
+        }
+        let detach = Command::Detach {
+            volume: V,
+            force: true,
+        };
+        w.start_admin(0, detach);
+        w.submit(0, 4000, 4096, RequestKind::Read);
+        w.run_ms(200);
+        // (The simulator judges what the read brings.)
+        let states = w.states();
+        let id = w.submit(0, 4000, 512, RequestKind::Read);
+        w.run_ms(5_000);
+        if let Some(Ok(Some(data))) = w.nodes[0].completed.get(&id) {
+            assert_eq!(data.0[..512], [9; 512], "seed {seed}: {states}");
+        }
+    }
 }
