@@ -136,7 +136,8 @@ impl Step<'_> {
         let lost = would_lose(world, target);
         let unmarked = differing(world) & !world.nodes[target].disk.bits;
         if lost != 0 && !consents {
-            self.found(What::Overwritten, 0);
+            let whose = if crate::walk::is_walk() { 900 + target as u32 } else { 0 };
+            self.found(What::Overwritten, whose);
         }
         if unmarked != 0 {
             self.found(What::UnmarkedBlock, 0);

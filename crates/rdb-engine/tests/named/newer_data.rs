@@ -1,6 +1,7 @@
 //! Who has newer data: L3 and L46, where a resync comes to nothing more than once.
 
 use rdb_engine::config::{NetOptions, Protocol};
+use rdb_engine::generation::{CompareInputs, GenerationIds, Verdict, compare};
 use rdb_engine::{Command, RequestKind};
 use rdb_meta::{AlGeometry, Layout, MetaKind};
 use rdb_sim::scenario::PLUS;
@@ -322,4 +323,34 @@ fn an_older_disk_that_is_attached_as_the_primarys_is_lost_serves_no_users() {
             assert_eq!(data.0[..512], [9; 512], "seed {seed}: {states}");
         }
     }
+}
+
+/// L46, and a peer that knows nothing of it: the end was seen by nobody but the target, whose node a kernel's driver serves since.
+/// The full sync is begun, and does not come through.
+#[test]
+fn a_name_of_its_own_is_no_split_brain_for_a_driver_that_has_taken_over() {
+    let inputs = CompareInputs {
+        version: 101,
+        wsame: true,
+        own_bits: 3,
+        ..CompareInputs::default()
+    };
+    let (x, c) = (0x20, 0x40);
+    let mut source = GenerationIds {
+        current: c,
+        bitmap: x,
+        history: [0x60, 0x80],
+    };
+    let target = GenerationIds {
+        current: c,
+        bitmap: 0,
+        history: [x, 0x60],
+    };
+    source.new_current_beside_target(0xa0, true);
+    let first = compare(&source, &target, inputs);
+    assert_eq!(first.verdict, Verdict::SourceFull, "as a DRBD sees it");
+    let mut source = first.own_correction.unwrap_or(source);
+    source.start_source(0xc0);
+    let again = compare(&source, &target, inputs);
+    assert_eq!(again.verdict, Verdict::SourceFull, "rule {}", again.rule);
 }
