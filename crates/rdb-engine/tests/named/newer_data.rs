@@ -71,9 +71,8 @@ fn what_a_crashed_target_alone_has_outlives_two_resyncs_that_came_to_nothing() {
 }
 
 /// The same as in `ends_unseen`, where no bitmap UUID is set: a crashed Primary that is promoted while bitmaps are exchanged writes
-/// to its own disk alone, under the name that the target has.
-#[test]
-fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up() {
+/// to its own disk alone, under the name that the target has. The target dies with nothing of the exchange on record, and is promoted.
+fn writes_while_bitmaps_are_exchanged(then: fn(&mut World)) {
     let met = (0..600).any(|seed| {
         let (mut w, _) = World::settled(seed);
         w.write_blocks(0, [80], 3);
@@ -92,7 +91,10 @@ fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up() {
             force: false,
         };
         let id = w.start_admin(0, promote);
-        while !w.is(0).starts_with("WFBitMapS P") && !w.nodes[0].admin.contains_key(&id) && w.step() {}
+        while !w.is(0).starts_with("WFBitMapS P")
+            && !w.nodes[0].admin.contains_key(&id)
+            && w.step()
+        {}
         w.cut_silently();
         w.die(1, false);
         while !w.nodes[0].admin.contains_key(&id) && w.step() {}
@@ -107,7 +109,7 @@ fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up() {
             return false;
         }
         w.models[0].foreign = true;
-        w.die(0, false);
+        then(&mut w);
         w.boot(1);
         if w.primary(1, false).is_err() {
             return false;
@@ -115,15 +117,31 @@ fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up() {
         w.write_blocks(1, [5600], 11);
         w.connect(1);
         w.heal();
-        w.boot(0);
-        w.connect(0);
+        w.quiet();
+        if !w.nodes[0].alive {
+            w.boot(0);
+            w.connect(0);
+        }
         w.run_ms(20_000);
         let held = w.nodes[0].disks[0].read(4000, 512);
         let states = w.states();
         assert!(held == [9; 512], "seed {seed}: overwritten, {states}");
         true
     });
-    assert!(met, "nothing was written then, or the target was never promoted");
+    assert!(
+        met,
+        "nothing was written then, or the target was never promoted"
+    );
+}
+
+#[test]
+fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up_when_it_dies() {
+    writes_while_bitmaps_are_exchanged(|w| w.die(0, false));
+}
+
+#[test]
+fn what_a_crashed_primary_writes_while_bitmaps_are_exchanged_is_not_given_up_when_it_is_demoted() {
+    writes_while_bitmaps_are_exchanged(|w| w.secondary(0).unwrap());
 }
 
 /// Node `b` came to the end of a resync from `a` unseen, and took over when `a` died. The resync back is broken off twice: before
