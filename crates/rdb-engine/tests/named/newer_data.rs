@@ -43,30 +43,49 @@ fn crashed_at_the_end(seed: u64) -> World {
     w
 }
 
+/// The same, and the resync by which `b` brings that to `a` has come to nothing twice, unheard of by `a`.
+fn interrupted_twice(seed: u64) -> World {
+    let mut w = crashed_at_the_end(seed);
+    let shared = w.gi(0)[0];
+    w.connect(1);
+    let mut last = 0;
+    for _ in 0..2 {
+        w.heal();
+        w.until("the sync UUID on record", |w| {
+            let bitmap = w.nodes[1].durable_gi()[1];
+            bitmap != 0 && bitmap != last
+        });
+        last = w.nodes[1].durable_gi()[1];
+        w.cut();
+        w.quiet();
+        assert_eq!(w.gi(0)[0] & !1, shared & !1, "it has not heard of it");
+    }
+    w
+}
+
 #[test]
 fn what_a_crashed_target_alone_has_outlives_two_resyncs_that_came_to_nothing() {
     for seed in 0..12 {
-        let mut w = crashed_at_the_end(seed);
-        let shared = w.gi(0)[0];
-        w.heal();
-        w.connect(1);
-        let mut last = 0;
-        for _ in 0..2 {
-            w.heal();
-            w.until("the sync UUID on record", |w| {
-                let bitmap = w.nodes[1].durable_gi()[1];
-                bitmap != 0 && bitmap != last
-            });
-            last = w.nodes[1].durable_gi()[1];
-            w.cut();
-            w.quiet();
-            assert_eq!(w.gi(0)[0] & !1, shared & !1, "it has not heard of it");
-        }
+        let mut w = interrupted_twice(seed);
         w.heal();
         w.ends_well();
         for node in &w.nodes {
             assert_eq!(node.disks[0].read(4000, 512), [9; 512], "seed {seed}");
         }
+    }
+}
+
+/// The source of the first resync wrote nothing: there is no split brain.
+#[test]
+fn a_crashed_target_that_goes_on_after_two_resyncs_that_came_to_nothing_is_the_source() {
+    for seed in 0..12 {
+        let mut w = interrupted_twice(seed);
+        w.primary(1, false).unwrap();
+        w.write_blocks(1, [4800], 8);
+        w.heal();
+        w.run_ms(20_000);
+        assert_eq!(w.is(1), "Connected P/S U/U", "seed {seed}: {}", w.is(0));
+        w.ends_well();
     }
 }
 
