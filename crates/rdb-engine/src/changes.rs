@@ -9,6 +9,7 @@ use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::follow::Follow;
 use crate::ids::VolumeNr;
+use crate::planted::Bug;
 use crate::resource::Resource;
 use crate::rules::packets::Past;
 use crate::state::{
@@ -185,7 +186,8 @@ impl<P: Payload> Resource<P> {
     }
 
     /// What the record of the disk says of the state from now on.
-    fn note_flags(&mut self, nr: VolumeNr, new: VolumeState) {
+    pub(crate) fn note_flags(&mut self, nr: VolumeNr, new: VolumeState) {
+        let forgets = self.planted(Bug::ForgetPeerOutdated);
         let volume = self.volume_mut(nr);
         let Some(disk) = volume.disk.get_mut() else {
             return;
@@ -198,6 +200,9 @@ impl<P: Payload> Resource<P> {
         let mut flags = MdFlags::from_bits_retain(flags);
         if volume.invalidated {
             flags.remove(MdFlags::CONSISTENT);
+        }
+        if forgets {
+            flags.remove(MdFlags::PEER_OUT_DATED);
         }
         disk.record.note_flags(flags);
     }

@@ -9,6 +9,7 @@ use crate::event::{ConnTimer, Payload};
 use crate::follow::Follow;
 use crate::ids::{RequestKey, VolumeNr};
 use crate::net::PingWaiter;
+use crate::planted::Bug;
 use crate::resource::Resource;
 use crate::state::DiskState;
 use crate::write::AppRequest;
@@ -19,8 +20,15 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
-        if !request.completed && self.volume(request.volume).state.is_suspended() {
-            return; // (V11) looked at again when I/O goes on
+        let frozen = self.volume(request.volume).state.is_suspended();
+        if !request.completed && frozen && !self.planted(Bug::AnswerWhileFrozen) {
+            // (V11) Looked at again when I/O goes on.
+            let known = !request.in_log && !request.copies.is_open(request.protocol);
+            if known && !request.is_flush() && !request.copies.are_both(request.protocol) {
+                let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
+                self.set_out_of_sync(nr, sector, sectors);
+            }
+            return;
         }
         let (copies, protocol, worth) = (request.copies, request.protocol, self.worth(request));
         let safety = if request.is_flush() {

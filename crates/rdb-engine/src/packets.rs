@@ -6,6 +6,7 @@ use replica_proto::{BlockId, Packet, StateChange};
 
 use crate::answers::AckKind;
 use crate::bounds::METADATA_MAX;
+use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::follow::Follow;
@@ -339,9 +340,45 @@ impl<P: Payload> Resource<P> {
                 }
             }
         };
+        if request == Request::DisconnectOutdatingUs && code >= 1 && self.record_outdated(code) {
+            return;
+        }
+        self.answer_parting(code);
+    }
+
+    fn answer_parting(&mut self, code: i32) {
         self.send(VolumeNr(0), Packet::ConnStChgReply(code), None);
         if code >= 1 && self.net.cstate == ConnState::TearDown {
             self.lose_connection(ConnState::TearDown);
+        }
+    }
+
+    /// (L49) The peer goes on alone with our answer: that our disks are Outdated is on record before. Says whether there are any.
+    fn record_outdated(&mut self, code: i32) -> bool {
+        let mut volumes = self.volume_numbers();
+        volumes.retain(|nr| self.volume(*nr).has_pending_record());
+        self.net.outdating = u32::try_from(volumes.len())
+            .ok()
+            .filter(|&count| count > 0)
+            .map(|count| (code, count));
+        for &nr in &volumes {
+            self.md(nr, MdKind::SUPERBLOCK, Then::OutdatedRecorded);
+        }
+        !volumes.is_empty()
+    }
+
+    /// A disk is Outdated on record, or failed.
+    pub(crate) fn outdated_recorded(&mut self, ok: bool) {
+        let Some((code, left)) = &mut self.net.outdating else {
+            return;
+        };
+        let code = *code;
+        *left -= 1;
+        if !ok {
+            self.lose_connection(ConnState::NetworkFailure);
+        } else if *left == 0 {
+            self.net.outdating = None;
+            self.answer_parting(code);
         }
     }
 }

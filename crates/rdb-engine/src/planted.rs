@@ -36,11 +36,23 @@ pub enum Bug {
     ForgetPrimary,
     /// A block that a verify finds different is not marked.
     VerifyUnmarked,
+    /// Frozen I/O goes on as soon as `fence-peer` runs, whatever it will say.
+    ThawUnfenced,
+    /// That the peer is Outdated, or worse, is not on record.
+    ForgetPeerOutdated,
+    /// A `fence-peer` that has failed is taken for one that has fenced the peer.
+    BelieveBrokenHandler,
+    /// Writes are acknowledged while I/O is suspended.
+    AnswerWhileFrozen,
+    /// `suspend-io` ends while writes are on their way, to the disk, to the peer or in its cache.
+    SuspendTooSoon,
+    /// What was frozen is not sent again to the peer that has come back.
+    ForgetFrozenLog,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 19] = [
         Bug::SkipActivityLogWait,
         Bug::ForgetLostAck,
         Bug::SkipBarrier,
@@ -54,6 +66,12 @@ impl Bug {
         Bug::EvictWithoutMarks,
         Bug::ForgetPrimary,
         Bug::VerifyUnmarked,
+        Bug::ThawUnfenced,
+        Bug::ForgetPeerOutdated,
+        Bug::BelieveBrokenHandler,
+        Bug::AnswerWhileFrozen,
+        Bug::SuspendTooSoon,
+        Bug::ForgetFrozenLog,
     ];
 }
 

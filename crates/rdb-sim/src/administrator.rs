@@ -1,7 +1,8 @@
 //! The administrators: what they do at any moment, and how they bring the pair together at the end.
 
+use rdb_engine::config::ResourceOptions;
 use rdb_engine::generation::JUST_CREATED;
-use rdb_engine::state::{ConnState, DiskState};
+use rdb_engine::state::{ConnState, DiskState, VolumeState};
 use rdb_engine::{AdminId, Command, Event, VolumeNr};
 
 use crate::node::{Node, superblock_of};
@@ -41,6 +42,14 @@ impl World {
     /// Promotes without force. Unless reckless the administrator sees to it that the other node is not Primary and that
     /// the data are the newest: nobody knows that in life, and who does not must expect a split brain.
     pub(crate) fn promote(&mut self, i: usize, volume: usize, reckless: bool) {
+        let command = Command::Primary {
+            volume: nr(volume),
+            force: false,
+        };
+        if self.is_fenced(volume) {
+            self.start_admin(i, command);
+            return;
+        }
         let state = self.nodes[i].view[volume];
         let other = 1 - i;
         let through_peer = state.conn >= ConnState::Connected && state.disk < DiskState::Outdated;
@@ -66,10 +75,6 @@ impl World {
             // This node goes on without what was acknowledged and not flushed: it is given up.
             self.models[volume].on_power_cut();
         }
-        let command = Command::Primary {
-            volume: nr(volume),
-            force: false,
-        };
         self.start_admin(i, command);
     }
 
@@ -88,6 +93,10 @@ impl World {
     /// Brings the resource up on a node whose daemon has just started.
     pub(crate) fn start(&mut self, i: usize, connect_first: bool) {
         self.nodes[i].alive = true;
+        let options = self.resource_options;
+        if options != ResourceOptions::default() {
+            self.start_admin(i, Command::ResourceOptions { options });
+        }
         let late = self.nodes[i].late.clone();
         let here = |v: &usize| !late[*v];
         for v in (0..self.models.len()).filter(here) {
@@ -188,6 +197,11 @@ impl World {
                 clear_bitmap: false,
             },
             Order::Outdate => Command::Outdate { volume: v },
+            Order::SuspendIo => Command::SuspendIo { volume: v },
+            Order::ResumeIo => {
+                self.note_resumption(i);
+                Command::ResumeIo { volume: v }
+            }
             Order::Interrupt => return self.interrupt(i),
             Order::LateVolume => {
                 self.nodes[i].late[volume] = !self.add_missing(i, volume);
@@ -247,6 +261,7 @@ impl World {
         self.jobs.clear();
         self.ambushes.clear();
         self.lift_siege();
+        self.end_handlers();
         for i in 0..2 {
             self.begin_patience(i);
             self.nodes[i].paused_until = rdb_engine::Time(0);
@@ -276,7 +291,10 @@ impl World {
             }
             self.quicken_resyncs(round);
             if self.comes_to_rest() {
-                if self.give_up_rotten_disks() || self.sync_what_is_marked(round) {
+                if self.give_up_rotten_disks()
+                    || self.resume_all()
+                    || self.sync_what_is_marked(round)
+                {
                     continue;
                 }
                 break;
@@ -351,6 +369,19 @@ impl World {
         any
     }
 
+    /// What administrators have suspended goes on, and what is frozen. Says whether there was anything.
+    fn resume_all(&mut self) -> bool {
+        let mut any = false;
+        for i in 0..2 {
+            if self.nodes[i].view.iter().any(VolumeState::is_suspended) {
+                any = true;
+                self.start_admin(i, Command::ResumeIo { volume: nr(0) });
+                self.pass(1_000);
+            }
+        }
+        any
+    }
+
     /// The source of a full sync by hand marks every block before its peer has begun. If that comes to nothing both are
     /// UpToDate, and equal, and the marks stay: `No resync, but N bits in bitmap!`. A new generation makes a resync of them.
     /// Says whether there was anything to do.
@@ -407,6 +438,9 @@ impl World {
                 if lost && round > 3 {
                     // A Primary without data takes no other data than it had: it has to give up its role.
                     self.demote(i, v);
+                }
+                if state.susp || round > 3 && state.is_suspended() {
+                    self.start_admin(i, Command::ResumeIo { volume: nr(v) });
                 }
                 if state.user_isp {
                     self.start_admin(i, Command::ResumeSync { volume: nr(v) });
@@ -474,6 +508,7 @@ impl World {
         if !self.holds(i, v) {
             self.models[v].forked = true;
         }
+        self.resume_all();
         // (All volumes: a node cannot become Primary while the other is, of another volume of the resource.)
         for volume in 0..self.models.len() {
             for node in 0..2 {
@@ -490,6 +525,7 @@ impl World {
     }
 
     fn quiesce(&mut self) {
+        self.resume_all();
         self.pass(60_000);
         for n in &self.nodes {
             assert!(
@@ -624,6 +660,8 @@ fn name_of(order: Order) -> &'static str {
         Order::ResumeSync => "order: resume sync",
         Order::NewCurrentUuid => "order: new current UUID",
         Order::Outdate => "order: outdate",
+        Order::SuspendIo => "order: suspend I/O",
+        Order::ResumeIo => "order: resume I/O",
         Order::Down => "order: down",
         Order::Interrupt => "order: interrupt",
         Order::LateVolume => "order: a volume is left out, or added",

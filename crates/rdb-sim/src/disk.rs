@@ -370,6 +370,12 @@ impl Disk {
         !self.dirty.is_empty()
     }
 
+    /// Whether a power cut may take data back.
+    pub fn has_unflushed_data(&self) -> bool {
+        let first = self.dirty.keys().next();
+        first.is_some_and(|nr| nr * 8 < self.data_sectors)
+    }
+
     /// Data pages written, or changed by a power cut, since the last call; some of them more than once.
     pub fn take_touched(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.touched)

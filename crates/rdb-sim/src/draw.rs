@@ -1,7 +1,7 @@
 //! From a seed to a plan. The seeds of the other kinds of plans begin further up (`seeds.rs`).
 
 use rdb_engine::config::{
-    Authentication, DiskOptions, NetOptions, OnIoError, Protocol, SplitBrainPolicy,
+    Authentication, DiskOptions, NetOptions, OnIoError, Protocol, ResourceOptions, SplitBrainPolicy,
 };
 use replica_proto::auth::HmacAlgorithm;
 
@@ -124,6 +124,7 @@ impl Setup {
             wait_sync: rng.one_in(2),
             net,
             disk,
+            resource: ResourceOptions::default(),
             link,
             disk_us: rng.pick(&[4, 10, 60]),
             stray: rng.pick(&[0, 60, 500]),

@@ -222,6 +222,8 @@ impl World {
         node.plant(self.planted);
         node.timers.clear();
         node.asked.clear();
+        self.arbiter.suspended[i] = false;
+        let node = &mut self.nodes[i];
         node.connecting = false;
         node.device = None;
         node.refused_impostors = 0;

@@ -71,6 +71,7 @@ impl World {
         let holds = state.disk == DiskState::UpToDate || given_up && broken(peer).is_some();
         let unsent = matches!(state.conn, ConnState::WFBitMapS | ConnState::StartingSyncS);
         if holds && (!connected || unsent || state.pdsk < DiskState::Inconsistent) {
+            self.judge_lone_write(i, volume);
             self.nodes[i].lonely[volume] = true;
         } else if mirrored && state.disk < DiskState::Inconsistent && broken(peer).is_none() {
             // (Under A what was acknowledged may never arrive there.)
@@ -228,6 +229,7 @@ impl World {
             self.models[volume].nothing_is_untold();
         }
         // (An order that was given while they were connected may be carried out when they are not any more.)
+        self.judge_fencing(i, volume, old, new);
         let promoted = old.role != Role::Primary && new.role == Role::Primary;
         let stale = new.conn < ConnState::Connected && self.nodes[1 - i].lonely[volume];
         // (Under A and B the node that has died meanwhile may have been the only one to have what was acknowledged.)
@@ -351,7 +353,7 @@ impl World {
     }
 
     /// In sync by the nodes' last words.
-    fn seems_synced(&self, volume: usize) -> bool {
+    pub(crate) fn seems_synced(&self, volume: usize) -> bool {
         self.nodes.iter().all(|n| {
             let s = n.view[volume];
             s.conn == ConnState::Connected
@@ -393,6 +395,7 @@ impl World {
             return;
         }
         self.unjudged = false;
+        let mut equal = 0;
         for volume in 0..self.models.len() {
             if self.is_rotten(volume)
                 || self.spoiled[volume]
@@ -413,6 +416,7 @@ impl World {
                 "volume {volume} is in sync and differs: blocks {different:?}"
             );
             self.coverage.hit("judge: in sync and equal");
+            equal += 1;
             for node in &mut self.nodes {
                 node.lonely[volume] = false;
                 node.forgetful[volume] = false;
@@ -430,6 +434,10 @@ impl World {
             {
                 panic!("both disks are in sync, without what was promised: {text}");
             }
+        }
+        if equal == self.models.len() && !self.repairing {
+            self.arbiter.has_peace();
+            self.arbiter.is_open = false;
         }
     }
 }

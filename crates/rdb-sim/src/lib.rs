@@ -10,6 +10,7 @@
 )]
 
 mod administrator;
+mod arbiter;
 pub mod ci;
 mod commands;
 mod coverage;
@@ -20,7 +21,10 @@ pub mod disk;
 mod draw;
 mod durable;
 mod faults;
+mod fence_judge;
+pub mod fencing;
 pub mod full;
+mod handlers;
 mod hostile;
 mod io;
 mod job;
@@ -44,6 +48,7 @@ pub mod watch;
 mod workload;
 mod world;
 
+pub use arbiter::Course;
 pub use coverage::Coverage;
 pub use hostile::{Attack, Reading, fuzz_engine};
 pub use job::{Ask, Job};

@@ -11,6 +11,7 @@ use clap::Parser;
 use rdb_engine::{Bug, PLANTED_BUGS};
 use rdb_sim::crash_points::{crash_points, plan_of};
 use rdb_sim::directed::DIRECTED;
+use rdb_sim::fencing::FENCING;
 use rdb_sim::full::FULL;
 use rdb_sim::mutation::hunt;
 use rdb_sim::patience::PATIENCE;
@@ -43,6 +44,9 @@ struct Options {
     /// Plans in which both copies are verified, and rot
     #[arg(long, conflicts_with_all = ["directed", "full", "settings", "patience", "hostile"])]
     verify: bool,
+    /// Plans with fencing, handlers, and I/O that freezes
+    #[arg(long, conflicts_with_all = ["directed", "full", "settings", "patience", "verify", "hostile"])]
+    fencing: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -114,6 +118,10 @@ fn main() -> ExitCode {
     if options.verify {
         options.from += VERIFY;
         options.seed = options.seed.map(|seed| seed + VERIFY);
+    }
+    if options.fencing {
+        options.from += FENCING;
+        options.seed = options.seed.map(|seed| seed + FENCING);
     }
     if options.ci {
         options.seeds = ci::CI_SEEDS;
@@ -358,6 +366,7 @@ fn many(options: &Options) -> bool {
         seeds.push((SETTINGS, ci::CI_SETTINGS_SEEDS, false));
         seeds.push((PATIENCE, ci::CI_PATIENCE_SEEDS, false));
         seeds.push((VERIFY, ci::CI_VERIFY_SEEDS, false));
+        seeds.push((FENCING, ci::CI_FENCING_SEEDS, false));
         seeds.push((0, ci::CI_HOSTILE_SEEDS, true));
     }
     let sum = Mutex::new(Sum::default());

@@ -2,6 +2,7 @@
 
 use rdb_engine::Bug;
 
+use crate::fencing::FENCING;
 use crate::plan::Plan;
 use crate::run::Failure;
 use crate::verify::VERIFY;
@@ -19,9 +20,15 @@ pub struct Finding {
 
 /// Runs seeds from `from` on until one fails with the bug that does not fail without it; at most `most` of them.
 pub fn hunt(bug: Bug, from: u64, most: u64) -> Finding {
-    // Only verifies make it.
+    // What it takes to make it.
     let from = match bug {
         Bug::VerifyUnmarked => VERIFY + from,
+        Bug::ThawUnfenced
+        | Bug::ForgetPeerOutdated
+        | Bug::BelieveBrokenHandler
+        | Bug::AnswerWhileFrozen
+        | Bug::SuspendTooSoon
+        | Bug::ForgetFrozenLog => FENCING + from,
         _ => from,
     };
     for n in 0..most {

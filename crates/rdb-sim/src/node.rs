@@ -11,6 +11,7 @@ use rdb_engine::{
 use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
 use replica_proto::{Digest, DigestAlgorithm, WireContext};
 
+use crate::arbiter::Course;
 use crate::disk::Disk;
 use crate::rng::Rng;
 
@@ -119,6 +120,7 @@ pub struct Asked {
     pub id: HandlerId,
     pub handler: Handler,
     pub volume: Option<VolumeNr>,
+    pub course: Course,
 }
 
 /// One of the two nodes.

@@ -7,7 +7,7 @@
 //! [`PATIENCE`], so that those of the other plans keep their numbers.
 
 use rdb_engine::Time;
-use rdb_engine::state::{DiskState, Role};
+use rdb_engine::state::{DiskState, Role, VolumeState};
 
 use crate::disk::{Disk, Room};
 use crate::node::Op;
@@ -118,7 +118,9 @@ impl World {
             let good = DiskState::UpToDate;
             s.role == Role::Primary && s.disk != good && s.pdsk == good
         });
-        let stands = !node.alive || node.paused_until > looked_at;
+        let frozen = node.view.iter().any(VolumeState::is_suspended);
+        let handled = self.nodes.iter().any(|n| !n.asked.is_empty());
+        let stands = frozen || handled || !node.alive || node.paused_until > looked_at;
         // What a disk was asked for while it was slow it answers late, though it is fast again.
         let late = self.now.plus_ms(LOOK_MS);
         let answers_late = node.pending.iter().any(|op| op.due > late);

@@ -5,7 +5,7 @@
 
 mod text;
 
-use rdb_engine::config::{DiskOptions, NetOptions};
+use rdb_engine::config::{DiskOptions, NetOptions, ResourceOptions};
 
 use crate::crash::CrashAt;
 use crate::disk::Room;
@@ -26,6 +26,7 @@ pub struct Setup {
     pub wait_sync: bool,
     pub net: NetOptions,
     pub disk: DiskOptions,
+    pub resource: ResourceOptions,
     pub link: Link,
     /// The least time of a disk operation, in microseconds.
     pub disk_us: u64,
@@ -180,6 +181,8 @@ pub enum Order {
     ResumeSync,
     NewCurrentUuid,
     Outdate,
+    SuspendIo,
+    ResumeIo,
     Down,
     /// Interrupts the command that is open the longest: its caller waits no more.
     Interrupt,

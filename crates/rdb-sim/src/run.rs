@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 
-use rdb_engine::Time;
+use rdb_engine::{Handlers, Time};
 
 use crate::coverage::Coverage;
 use crate::crash::Then;
@@ -464,6 +464,8 @@ fn empty(seed: u64, setup: &Setup, transcript: bool) -> World {
     world.now = START;
     world.transcript = transcript.then(Vec::new);
     world.disk_options = setup.disk.clone();
+    world.resource_options = setup.resource;
+    world.arbiter.is_on = setup.resource.handlers != Handlers::NONE;
     // The engine's check walks the whole activity log, which costs more than everything else.
     world.check_every = 499;
     world.timing.disk_us = setup.disk_us;

@@ -4,6 +4,7 @@ use rdb_engine::config::Authentication;
 use replica_proto::auth::HmacAlgorithm;
 
 use crate::directed::DIRECTED;
+use crate::fencing::FENCING;
 use crate::full::FULL;
 use crate::hostile::Attack;
 use crate::patience::PATIENCE;
@@ -16,6 +17,7 @@ impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
         match seed {
+            FENCING.. => Plan::fencing_of_seed(seed),
             VERIFY.. => Plan::verify_of_seed(seed),
             PATIENCE.. => Plan::patience_of_seed(seed),
             SETTINGS.. => Plan::settings_of_seed(seed),

@@ -7,12 +7,13 @@ use rdb_engine::config::{DiskOptions, NetOptions, OnIoError, ResourceOptions};
 use rdb_engine::{Cause, ConnEffect, ConnEvent, ConnId, Effect, Event, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
+use crate::arbiter::Arbiter;
 use crate::coverage::Coverage;
 use crate::crash::CrashAt;
 use crate::hostile::Siege;
 use crate::job::Job;
 use crate::net::{Link, Stream, socket_of};
-use crate::node::{Asked, Data, Node, Op, Pending, what_metadata};
+use crate::node::{Data, Node, Op, Pending, what_metadata};
 use crate::oracle::Model;
 use crate::plan::{Flavour, Strike, Trigger};
 use crate::rng::{Rng, mix};
@@ -75,6 +76,8 @@ pub struct World {
     pub disk_options: DiskOptions,
     /// What each node is told of the resource when it is brought up.
     pub resource_options: ResourceOptions,
+    /// Who decides between the nodes, and how handlers end.
+    pub(crate) arbiter: Arbiter,
     /// The mistake that both engines make.
     pub(crate) planted: Option<rdb_engine::Bug>,
     /// No packet is delivered while set.
@@ -144,6 +147,8 @@ pub(crate) enum Next {
     Paired(usize),
     Stall(usize, usize),
     Timer(usize, Timer),
+    /// A handler goes on.
+    Handler(usize, usize),
     /// The impostor has something to do.
     Siege,
     Job,
@@ -195,6 +200,7 @@ impl World {
                 ..DiskOptions::default()
             },
             resource_options: ResourceOptions::default(),
+            arbiter: Arbiter::default(),
             planted: None,
             hold_net: false,
             coverage: Coverage::default(),
@@ -344,22 +350,17 @@ impl World {
                 self.tell(i, || format!("admin {} {result:?}", id.0));
                 let node = &mut self.nodes[i];
                 let known = node.admin_open.remove(&id.0);
-                assert!(known.is_some(), "an answer to a command that was not given");
+                let command = known.expect("an answer to a command that was not given");
                 node.note(|| format!("admin {} {}", id.0, result.is_ok()));
+                let is_ok = result.is_ok();
                 node.admin.insert(id.0, result);
+                self.judge_answer(i, &command, is_ok);
             }
             Effect::RunHandler {
                 id,
                 handler,
                 volume,
-            } => {
-                self.tell(i, || format!("handler {handler}"));
-                self.nodes[i].asked.push(Asked {
-                    id,
-                    handler,
-                    volume,
-                });
-            }
+            } => self.handler_starts(i, id, handler, volume),
             Effect::SetTimer { timer, at } => {
                 self.nodes[i].timers.insert(timer, at);
             }
@@ -437,6 +438,7 @@ impl World {
             return;
         };
         self.judge_availability(i, &result);
+        self.judge_frozen(i, &result);
         match self.models[volume].complete(i, id, &result) {
             Err(text) => panic!("node {}: {text}", self.nodes[i].name),
             Ok(Some(acked)) if self.judging => self.judge_ack(i, volume, &acked),
@@ -475,6 +477,11 @@ impl World {
                     false => disk.stuck_until,
                 });
                 offer(self.at_node(i, pending.due.max(stuck)), Next::Io(i, p));
+            }
+            for (n, asked) in node.asked.iter().enumerate() {
+                if let Some(due) = asked.course.due() {
+                    offer(self.at_node(i, due), Next::Handler(i, n));
+                }
             }
             if let Some((due, _)) = self.paired_due[i] {
                 offer(self.at_node(i, due), Next::Paired(i));
@@ -564,6 +571,7 @@ impl World {
                 self.nodes[i].timers.remove(&timer);
                 self.event(i, Event::Timer(timer));
             }
+            Next::Handler(i, n) => self.handler_goes_on(i, n),
             Next::Siege => self.siege_acts(),
             Next::Job => {}
         }

@@ -6,6 +6,7 @@ use replica_proto::{Features, Packet, StateChange, StateWord};
 
 use super::{Ask, Parting, Stage};
 use crate::config::NetOptions;
+use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
@@ -13,6 +14,7 @@ use crate::net::teardown::DISCONNECTED;
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
 use crate::state::{self, ConnState, Role, StateError};
+use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
     pub(super) fn admin_connect(
@@ -79,7 +81,7 @@ impl<P: Payload> Resource<P> {
                 self.part_as_agreed();
             } else if self.admin.current.as_ref().is_some_and(plainly) {
                 // It is Primary, and goes on only if we do not.
-                self.ask_to_part(Parting::Outdated);
+                self.ask_to_part(Parting::Outdated, false);
             } else {
                 self.net.link.leave(false);
                 let text =
@@ -92,23 +94,47 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
+        if stage == Stage::Durable && !force && self.is_up() {
+            if self.is_outdated_on_record() {
+                self.ask_to_part(Parting::Outdated, true);
+            }
+            return;
+        }
         if force || !self.is_up() || self.net.cstate != ConnState::WFReportParams {
             self.set_stage(Stage::Leaving);
             self.part(Parting::Plainly);
             return;
         }
-        self.ask_to_part(Parting::Plainly);
+        self.ask_to_part(Parting::Plainly, false);
+    }
+
+    /// (L49) The peer goes on alone at once when it consents: that this disk is Outdated is on record before it is asked.
+    fn call_disks_outdated(&mut self) {
+        self.set_stage(Stage::Durable);
+        for nr in self.volume_numbers() {
+            if self.volume(nr).has_usable_disk() {
+                self.disk_mut(nr).record.call_outdated(true);
+                self.note_flags(nr, self.volume(nr).state);
+                self.md(nr, MdKind::SUPERBLOCK, Then::Nothing);
+            }
+        }
+    }
+
+    /// Whether that is on record.
+    fn is_outdated_on_record(&self) -> bool {
+        !self.volumes.values().any(Volume::has_pending_record)
     }
 
     /// Asks the peer whether we may go (`docs/spec/behaviour.md`, section 12.4).
-    fn ask_to_part(&mut self, how: Parting) {
+    /// `recorded`: this node's disks are Outdated on record, if they are to be.
+    fn ask_to_part(&mut self, how: Parting, recorded: bool) {
         let change = how.change();
         for nr in self.volume_numbers() {
             match state::request_for_peer(self.volume(nr).state, change, &self.context(nr)) {
                 Err(StateError::InTransientState) if how == Parting::Plainly => return,
                 // A Primary with fencing goes on alone once the peer's disk is Outdated.
                 Err(StateError::PrimaryNop) if how == Parting::Plainly => {
-                    return self.ask_to_part(Parting::OutdatingThePeer);
+                    return self.ask_to_part(Parting::OutdatingThePeer, false);
                 }
                 // We have no disk that could be Outdated.
                 Err(StateError::IsDiskless | StateError::LowerThanOutdated)
@@ -128,6 +154,10 @@ impl<P: Payload> Resource<P> {
         }
         if let Some(op) = &mut self.admin.current {
             op.parting = how;
+        }
+        if how == Parting::Outdated && !recorded {
+            self.call_disks_outdated();
+            return;
         }
         let (mask, val) = change.to_mask_val();
         let session = self.net.session;
@@ -149,6 +179,16 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn part_as_agreed(&mut self) {
         let how = self.admin.current.as_ref().map(|op| op.parting);
         self.part(how.unwrap_or_default());
+    }
+
+    /// The connection has ended before the answer. (L49) A peer whose disk was to be Outdated may never have heard of that: it counts
+    /// as lost.
+    pub(crate) fn part_unanswered(&mut self) {
+        let how = self.admin.current.as_ref().map(|op| op.parting);
+        match how {
+            Some(Parting::Outdated) => self.part(Parting::Outdated),
+            _ => self.part(Parting::Plainly),
+        }
     }
 
     /// The connection ends because the administrator wants it.

@@ -26,6 +26,9 @@ pub(crate) struct Admin {
     /// fails meanwhile: so many answers come yet, before that to `ask`. Set by the end of the command, cleared by the answers
     /// and with the connection. Without it the late answer looks like a wrong peer's.
     owed: BTreeMap<Option<VolumeNr>, Owed>,
+    /// Orders to resume I/O, which wait for no other command: what that waits for may be users' requests that are frozen. Until the
+    /// exchange of parameters is over they wait, since a generation may begin and the peer decides by those that it was told of.
+    resuming: Vec<AdminId>,
     /// Forced disconnects that took the connection from under other commands, until it is gone.
     leaving: Vec<AdminId>,
     /// Counts commands, so that metadata written for one is not taken for another's.

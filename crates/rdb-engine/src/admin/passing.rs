@@ -14,6 +14,12 @@ use crate::state::{Change, ConnState, DiskState};
 impl<P: Payload> Resource<P> {
     /// The caller of a command has gone.
     pub(crate) fn on_withdraw(&mut self, id: AdminId) {
+        if self.admin.resuming.contains(&id) {
+            self.admin.resuming.retain(|other| *other != id);
+            let result = Err(AdminError::Withdrawn);
+            self.emit(Effect::AdminDone { id, result });
+            return;
+        }
         let queued = self.admin.queue.iter().position(|(other, _)| *other == id);
         if let Some(at) = queued {
             let _ = self.admin.queue.remove(at);

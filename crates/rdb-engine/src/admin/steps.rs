@@ -23,6 +23,7 @@ impl<P: Payload> Resource<P> {
                 volume,
                 force: true,
             } if self.is_busy() => self.detach_passing(id, volume),
+            Command::ResumeIo { volume } => self.order_resume(id, volume),
             command => self.admin.queue.push_back((id, command)),
         }
     }
@@ -30,7 +31,7 @@ impl<P: Payload> Resource<P> {
     /// Looks at the command in progress, or takes the next one. Says whether it got any further: then what it did may
     /// be what something else waits for.
     pub(crate) fn poll_admin(&mut self) -> bool {
-        if self.poll_leaving() {
+        if self.poll_leaving() || self.poll_resuming() {
             return true;
         }
         if self.admin.current.is_none() {
@@ -81,8 +82,21 @@ impl<P: Payload> Resource<P> {
                 owed.answers += 1;
                 owed.detach |= matches!(op.command, Command::Detach { .. });
             }
+            if op.parting == Parting::Outdated {
+                self.outdated_by_state();
+            }
             self.clear_timer(Timer::Admin);
             self.emit(Effect::AdminDone { id: op.id, result });
+        }
+    }
+
+    /// Whether the disks are Outdated is a matter of their state again.
+    fn outdated_by_state(&mut self) {
+        for nr in self.volume_numbers() {
+            if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+                disk.record.call_outdated(false);
+                self.note_flags(nr, self.volume(nr).state);
+            }
         }
     }
 
@@ -272,7 +286,7 @@ impl<P: Payload> Resource<P> {
                 self.admin_done(Ok(()));
             }
             Command::SuspendIo { volume } => self.step_suspend(volume, stage),
-            Command::ResumeIo { .. } => self.step_resume(),
+            Command::ResumeIo { .. } => {} // it does not wait in this queue
         }
     }
 

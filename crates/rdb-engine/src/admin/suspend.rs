@@ -1,9 +1,12 @@
 //! `suspend-io` and `resume-io` (`docs/spec/behaviour.md`, section 12.9).
 
+use alloc::format;
+
 use super::Stage;
-use crate::effect::AdminError;
+use crate::effect::{AdminError, Effect};
 use crate::event::Payload;
-use crate::ids::VolumeNr;
+use crate::ids::{AdminId, VolumeNr};
+use crate::planted::Bug;
 use crate::resource::Resource;
 use crate::state::Change;
 
@@ -33,18 +36,38 @@ impl<P: Payload> Resource<P> {
                 )));
                 self.unsuspend(Change::default().and_susp(false));
             }
-            Stage::Quiet(_) if !self.is_in_flight() => self.admin_done(Ok(())),
+            Stage::Quiet(_) if !self.is_in_flight() || self.planted(Bug::SuspendTooSoon) => {
+                self.admin_done(Ok(()));
+            }
+            Stage::Quiet(_) => {
+                // (What was frozen may have been sent again since.)
+                self.close_epoch();
+                self.send_barrier();
+            }
             _ => {}
         }
     }
 
     /// Lets them go on, for whatever reason they wait.
-    pub(super) fn step_resume(&mut self) {
-        if self.net.link.is_exchanging() {
-            return; // a generation may begin, and the peer decides by those that it has been told of
+    pub(super) fn order_resume(&mut self, id: AdminId, nr: VolumeNr) {
+        if self.volumes.contains_key(&nr) {
+            self.admin.resuming.push(id);
+        } else {
+            let result = Err(AdminError::refused(127, format!("no volume {nr}")));
+            self.emit(Effect::AdminDone { id, result });
+        }
+    }
+
+    /// Carries out the orders to resume. Says whether there were any.
+    pub(super) fn poll_resuming(&mut self) -> bool {
+        if self.admin.resuming.is_empty() || self.net.link.is_exchanging() {
+            return false;
         }
         self.resume();
-        self.admin_done(Ok(()));
+        for id in core::mem::take(&mut self.admin.resuming) {
+            self.emit(Effect::AdminDone { id, result: Ok(()) });
+        }
+        true
     }
 }
 

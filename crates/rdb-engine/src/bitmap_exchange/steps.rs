@@ -32,7 +32,8 @@ impl<P: Payload> Resource<P> {
             self.retry_waiting(nr);
             return;
         }
-        if volume.writes_open > 0 {
+        self.settle_frozen(nr);
+        if self.has_unmarked_writes(nr) {
             return; // their bits are not known yet; new writes wait meanwhile
         }
         let use_rle = self.net.options.as_ref().is_none_or(|o| o.use_rle);

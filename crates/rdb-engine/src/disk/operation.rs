@@ -58,6 +58,10 @@ pub(crate) enum Then {
     AnnounceResyncEnd,
     /// A Primary's disk is Inconsistent by its record too: what only the peer has may be called done.
     InconsistentRecorded,
+    /// That the peer is fenced is on record: what users have written since it was lost may be called done.
+    FencedRecorded,
+    /// That this disk is Outdated is on record: the Primary that parts from us may go on alone.
+    OutdatedRecorded,
     /// All bits are set for a full sync that an administrator wanted.
     FullSyncReady,
     /// All bits are set for a full sync that a handshake decided.

@@ -21,6 +21,9 @@ pub(crate) struct Record {
     /// It is detached by order while the peer's good disk goes on: its last superblock says that it is Outdated. Set by the
     /// command. Without it, it would count as good when it is attached while the peer is away.
     left_to_peer: bool,
+    /// The disk is called Outdated, whatever its state is: the connection is being left for a peer that goes on. Set and cleared by
+    /// the command. Without it the peer goes on alone beside a disk that is as good by its record (L49).
+    called_outdated: bool,
 }
 
 impl Record {
@@ -33,6 +36,7 @@ impl Record {
             mark_durable: false,
             unmark_due: false,
             left_to_peer: false,
+            called_outdated: false,
         }
     }
 
@@ -107,7 +111,10 @@ impl Record {
     }
 
     /// What the state of the volume makes of the flags. The mark of a Primary stays: it is due to go, after the bitmap.
-    pub(crate) fn note_flags(&mut self, flags: MdFlags) {
+    pub(crate) fn note_flags(&mut self, mut flags: MdFlags) {
+        if self.called_outdated {
+            flags.remove(MdFlags::WAS_UP_TO_DATE);
+        }
         let keep = self.superblock.flags & MdFlags::PRIMARY_IND;
         self.unmark_due |= !flags.contains(keep);
         self.set_flags(flags | keep);
@@ -146,6 +153,12 @@ impl Record {
     }
 
     // ---- the end -------------------------------------------------------------------------------------------------
+
+    /// This node is about to leave a peer that goes on alone, and says of its own disk that it is Outdated, whatever its state is
+    /// until then; or does not leave.
+    pub(crate) fn call_outdated(&mut self, outdated: bool) {
+        self.called_outdated = outdated;
+    }
 
     /// The disk is being detached, and the peer's good one goes on without it, or does not.
     pub(crate) fn leave_to_peer(&mut self, goes_on: bool) {

@@ -16,6 +16,8 @@ impl<P: Payload> Resource<P> {
                     self.send_uuids(nr);
                 }
             }
+            Then::OutdatedRecorded => self.outdated_recorded(ok),
+            Then::FencedRecorded => self.release_completions(nr),
             Then::SendSyncUuid(uuid) if ok => self.send_sync_uuid(nr, uuid),
             Then::StartRequesting if ok => self.target_start_requesting(nr),
             Then::ResyncDataDurable if ok => self.target_finish(nr),

@@ -8,6 +8,7 @@ use crate::event::Payload;
 use crate::handler::Handler;
 use crate::handling::Waits;
 use crate::ids::HandlerId;
+use crate::planted::Bug;
 use crate::resource::Resource;
 use crate::rules::fencing::{policy, verdict};
 use crate::state::{Change, ConnState, DiskState, Fencing, Role};
@@ -20,6 +21,18 @@ impl<P: Payload> Resource<P> {
         let wanted = self.fence_policy().unwrap_or_default() != Fencing::DontCare || is_frozen;
         if is_primary && wanted && !self.is_peer_fenced() {
             self.fence_peer();
+        }
+    }
+
+    /// (L48) The connection of a source is lost whose target may be as good as ours by its record: it could go on.
+    pub(crate) fn doubt_targets(&mut self) {
+        for nr in self.volume_numbers() {
+            let fences = self.context(nr).fencing != Fencing::DontCare;
+            let volume = self.volume(nr);
+            let remembered = volume.state.pdsk == DiskState::Inconsistent;
+            if fences && remembered && volume.peer.resync.target_may_be_good() {
+                self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
+            }
         }
     }
 
@@ -83,6 +96,10 @@ impl<P: Payload> Resource<P> {
     }
 
     fn take_fence_verdict(&mut self, running: Running, exit: i32) {
+        let exit = match exit {
+            1 if self.planted(Bug::BelieveBrokenHandler) => 4,
+            exit => exit,
+        };
         let policy = self.fence_policy().unwrap_or_default();
         let disks = self.volumes.values().map(|v| v.state.disk);
         let best = disks.max().unwrap_or(DiskState::Diskless);

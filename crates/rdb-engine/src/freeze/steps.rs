@@ -6,13 +6,16 @@ use alloc::vec::Vec;
 use crate::config::OnNoData;
 use crate::copies::{Copies, Here, There};
 use crate::disk::al_gate::Writer;
+use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{Payload, RequestKind};
 use crate::follow::Follow;
 use crate::ids::{RequestKey, VolumeNr};
+use crate::planted::Bug;
 use crate::resource::Resource;
-use crate::rules::thaw::{Thaw, catches_up, thaw};
+use crate::rules::thaw::{Facts, Thaw, catches_up, thaw};
 use crate::state::{self, Change, ConnState, Fencing, VolumeState};
+use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
     /// What one volume's change has suspended is suspended on all: the flags are the resource's.
@@ -87,10 +90,18 @@ impl<P: Payload> Resource<P> {
         if self.net.link.is_exchanging() {
             return false; // the peer decides by the generations that it has been told of
         }
-        let Some(why) = thaw(self.volumes.values().map(|v| v.state)) else {
+        let facts = |v: &Volume<P>| Facts {
+            state: v.state,
+            target_unproven: v.peer.resync.target_unproven,
+        };
+        let unfenced = self.planted(Bug::ThawUnfenced) && self.handling.decides();
+        let unfenced = unfenced && self.volumes.values().any(|v| v.state.susp_fen);
+        let due = thaw(self.volumes.values().map(facts));
+        let Some(why) = due.or(unfenced.then_some(Thaw::Fenced)) else {
             return false;
         };
         if why == Thaw::Fenced {
+            self.record_fenced_peer();
             self.begin_owed_generations();
             self.settle_transfer_log();
         } else if self.can_send_again() {
@@ -110,6 +121,45 @@ impl<P: Payload> Resource<P> {
         };
         self.unsuspend(change);
         true
+    }
+
+    /// That the peer is fenced is on record before users hear of anything that it lacks: after a crash this node goes on by itself.
+    fn record_fenced_peer(&mut self) {
+        for nr in self.volume_numbers() {
+            if self.volume(nr).has_usable_disk() {
+                self.volume_mut(nr).completions_held += 1;
+                self.md(nr, MdKind::SUPERBLOCK, Then::FencedRecorded);
+            }
+        }
+    }
+
+    /// A resync begins while writes are frozen: they are marked, before the bitmap goes out, and are part of it.
+    pub(crate) fn settle_frozen(&mut self, nr: VolumeNr) {
+        if !self.net.log.is_frozen() {
+            return;
+        }
+        let requests = &self.requests;
+        let of_volume = |key| requests.get(key).is_some_and(|r| r.volume == nr);
+        for key in self.net.log.take_those(of_volume) {
+            let request = &mut self.requests[key];
+            request.in_log = false;
+            request.copies.there = There::Failed;
+            let (sector, sectors) = (request.sector, request.sectors());
+            self.set_out_of_sync(nr, sector, sectors);
+            self.advance_write(key);
+        }
+        self.release_flushes();
+    }
+
+    /// Whether writes of the volume are under way whose marks are not known yet.
+    pub(crate) fn has_unmarked_writes(&self, nr: VolumeNr) -> bool {
+        let volume = self.volume(nr);
+        if !volume.state.is_suspended() {
+            return volume.writes_open > 0;
+        }
+        let mut requests = self.requests.iter().map(|(_, request)| request);
+        requests
+            .any(|r| r.volume == nr && !r.is_read() && (r.in_log || r.copies.is_open(r.protocol)))
     }
 
     /// The peer is back, and may lack what it was sent before: it is marked, has a name of its own, and is synced when the nodes
@@ -210,6 +260,9 @@ impl<P: Payload> Resource<P> {
             request.in_log = false;
             let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
             let (kind, payload) = (request.kind.clone(), request.payload.clone());
+            if self.planted(Bug::ForgetFrozenLog) {
+                continue;
+            }
             if self.is_up() && state::should_replicate(self.volume(nr).state) {
                 self.send_write(key, nr, sector, bytes, &kind, payload);
             } else {

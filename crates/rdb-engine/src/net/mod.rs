@@ -53,6 +53,10 @@ pub(crate) struct Net<P> {
     /// How often the nodes have met: counted when a volume becomes Connected. Without it a handler would outdate a peer that has
     /// come back while it ran.
     pub(crate) connects: u32,
+    /// The answer to a Primary that parts from us and has our disks outdated, and how many of these have to say so on record
+    /// before. Set by its request, cleared by the answer and with the connection. Without it the peer goes on alone beside a disk
+    /// that is as good by its record (L49).
+    pub(crate) outdating: Option<(i32, u32)>,
     /// What is done about a peer that cannot be reached.
     pub(crate) fence: Fence,
     /// Connections refused since the last that came to something.
@@ -127,6 +131,7 @@ impl<P> Net<P> {
             trouble: None,
             conflict: None,
             connects: 0,
+            outdating: None,
             fence: Fence::default(),
             refusals: 0,
             discard_my_data: false,

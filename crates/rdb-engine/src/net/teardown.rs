@@ -22,7 +22,7 @@ impl<P: Payload> Resource<P> {
         }
         if self.net.link.is_leaving() && matches!(cause, LossCause::Closed { .. }) {
             // The peer agreed to part, and was quicker to close than its answer to arrive (7.5).
-            self.part_as_agreed();
+            self.part_unanswered();
             return;
         }
         match (socket, cause) {
@@ -115,10 +115,12 @@ impl<P: Payload> Resource<P> {
             self.net.link = Link::Draining;
             return;
         }
+        self.doubt_targets();
         // The new data generation, if one is due, is under way before any write completes as not replicated.
         self.run_after();
         self.net.link = Link::Draining;
         self.net.session = self.net.session.next();
+        self.net.outdating = None;
         self.net.told_of.clear();
         self.net.peer_settings = None;
         self.net.bitmap_in = None;

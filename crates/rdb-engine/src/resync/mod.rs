@@ -50,6 +50,10 @@ pub(crate) struct Resync<P> {
     equal_blocks: u64,
     /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here.
     spoiled: Vec<u64>,
+    /// Source: the target has not shown that it is Inconsistent on its record too. Set when the resync begins, cleared by the first
+    /// block that it asks for, by the end and with the connection. Without it a Primary would go on, or go on unfenced, beside a
+    /// disk that is as good by its record and lacks what is marked here (L48).
+    pub(crate) target_unproven: bool,
     /// Source: there was nothing left to send, so that the target may have come to the end.
     all_sent: bool,
 }
@@ -71,6 +75,7 @@ impl<P> Default for Resync<P> {
             announce: false,
             equal_blocks: 0,
             spoiled: Vec::new(),
+            target_unproven: false,
             all_sent: false,
         }
     }
@@ -92,6 +97,11 @@ impl<P> Resync<P> {
             early_uuid,
             ..Resync::default()
         };
+    }
+
+    /// (L48) Source: whether the target's record may say that it is as good as this disk: it may not have begun, or have ended.
+    pub(crate) fn target_may_be_good(&self) -> bool {
+        self.target_unproven || self.all_sent
     }
 
     /// The sync UUID that came early was of a resync that is given up.
@@ -122,6 +132,7 @@ impl<P> Resync<P> {
             held.leave(ticket);
         }
         self.spoiled.clear();
+        self.target_unproven = false;
         self.requesting = false;
         self.ending = false;
         self.acks_seen = None;

@@ -31,6 +31,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.peer.resync.begin(now, bits);
         volume.peer.resync.all_sent = bits == 0;
+        volume.peer.resync.target_unproven = true;
         volume.peer.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
@@ -176,6 +177,7 @@ impl<P: Payload> Resource<P> {
 
     fn source_finish(&mut self, nr: VolumeNr) {
         let resync = &mut self.volume_mut(nr).peer.resync;
+        resync.target_unproven = false;
         resync.ending = false;
         resync.acks_seen = None;
         self.log_resync_done(nr);

@@ -3,8 +3,8 @@
 //!
 //! Rows with an `A` have their number from section 3 and are the driver's; the rest is ours, and says why. Not here are A1 (tell
 //! listeners) and A30 (write the superblock if it has changed), which follow from every change; A13, which the demotion does
-//! itself; A21, which is not a matter of states; and the rows of what is not served: frozen requests (A4 to A6), `resync-after`
-//! (A16, A25, A29), and Ahead (A18).
+//! itself; A21, which is not a matter of states; A4 to A6 and C3, which rest on all volumes ([`super::thaw`]); and the rows of what is
+//! not served: `resync-after` (A16, A25, A29), and Ahead (A18).
 
 pub use super::turn::{Facts, Turn, lost_peer_data};
 use super::turn::{

@@ -3,7 +3,7 @@
 //!
 //! Looked at are the volumes that are Primary: no others have users who wait.
 
-use crate::state::{self, DiskState, Role, VolumeState};
+use crate::state::{self, ConnState, DiskState, Role, VolumeState};
 
 /// Why it goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,19 +16,39 @@ pub enum Thaw {
     DataAreBack,
 }
 
+/// What is looked at, of each volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// Its record.
+    pub state: VolumeState,
+    /// It is source of a resync, and the target has not shown that it is Inconsistent on its own record too.
+    pub target_unproven: bool,
+}
+
 /// Whether users of this volume can be served.
-fn has_data(state: &VolumeState) -> bool {
+fn has_data(facts: &Facts) -> bool {
+    let state = &facts.state;
     state.disk == DiskState::UpToDate || state.is_connected() && state.pdsk == DiskState::UpToDate
 }
 
-/// Whether it goes on, by the records of all volumes.
-pub fn thaw(volumes: impl Iterator<Item = VolumeState> + Clone) -> Option<Thaw> {
-    let any = |is: fn(&VolumeState) -> bool| volumes.clone().any(|v| is(&v));
-    let primaries = volumes.clone().filter(|v| v.role == Role::Primary);
-    let all = |is: fn(&VolumeState) -> bool| primaries.clone().all(|v| is(&v));
-    if any(|v| v.susp_fen) && all(VolumeState::is_connected) {
+/// (L48) Whether the peer cannot go on by itself with less than users are told of from now on: it is sent all of that, or is on
+/// record as somebody who lacks it.
+fn is_beside(facts: &Facts) -> bool {
+    let preparing = matches!(
+        facts.state.conn,
+        ConnState::StartingSyncS | ConnState::WFBitMapS
+    );
+    facts.state.is_connected() && !preparing && !facts.target_unproven
+}
+
+/// Whether it goes on.
+pub fn thaw(volumes: impl Iterator<Item = Facts> + Clone) -> Option<Thaw> {
+    let any = |is: fn(&VolumeState) -> bool| volumes.clone().any(|v| is(&v.state));
+    let primaries = volumes.clone().filter(|v| v.state.role == Role::Primary);
+    let all = |is: fn(&Facts) -> bool| primaries.clone().all(|v| is(&v));
+    if any(|v| v.susp_fen) && all(is_beside) {
         Some(Thaw::PeerIsBack)
-    } else if any(|v| v.susp_fen) && all(|v| v.pdsk <= DiskState::Outdated) {
+    } else if any(|v| v.susp_fen) && all(|v| !v.state.is_connected() && is_fenced(v)) {
         Some(Thaw::Fenced)
     } else if any(|v| v.susp_nod) && all(has_data) {
         Some(Thaw::DataAreBack)
@@ -37,18 +57,21 @@ pub fn thaw(volumes: impl Iterator<Item = VolumeState> + Clone) -> Option<Thaw> 
     }
 }
 
+fn is_fenced(facts: &Facts) -> bool {
+    facts.state.pdsk <= DiskState::Outdated
+}
+
 /// (L47) Whether a generation that was due for a peer that was lost is not due any more: what it lacks it is sent now, or by the
 /// resync that has begun. A disk that it has come back without would count as equal to ours one day.
 pub fn catches_up(state: VolumeState) -> bool {
     state.is_connected()
         && state::is_there(state.pdsk)
-        && (state::should_replicate(state) || state.conn > state::ConnState::Connected)
+        && (state::should_replicate(state) || state.conn > ConnState::Connected)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::ConnState;
 
     const FROZEN: VolumeState = VolumeState {
         role: Role::Primary,
@@ -60,7 +83,10 @@ mod tests {
     };
 
     fn of(volumes: &[VolumeState]) -> Option<Thaw> {
-        thaw(volumes.iter().copied())
+        thaw(volumes.iter().map(|&state| Facts {
+            state,
+            target_unproven: state.conn == ConnState::SyncSource,
+        }))
     }
 
     #[test]
@@ -96,6 +122,13 @@ mod tests {
             ..FROZEN
         };
         assert_eq!(of(&[back]), Some(Thaw::PeerIsBack));
+        for conn in [
+            ConnState::WFReportParams,
+            ConnState::WFBitMapS,
+            ConnState::SyncSource,
+        ] {
+            assert_eq!(of(&[VolumeState { conn, ..back }]), None);
+        }
         let without = VolumeState {
             disk: DiskState::Diskless,
             susp_fen: false,

@@ -90,6 +90,15 @@ impl TransferLog {
         self.entries.drain(..).map(|entry| entry.key).collect()
     }
 
+    /// Some of the writes of a frozen log, oldest first, taken from it.
+    pub(crate) fn take_those(&mut self, wanted: impl Fn(RequestKey) -> bool) -> Vec<RequestKey> {
+        let (taken, left) = self.entries.drain(..).partition(|entry| wanted(entry.key));
+        let taken: VecDeque<Entry> = taken;
+        self.entries = left;
+        self.frozen = !self.entries.is_empty();
+        taken.into_iter().map(|entry| entry.key).collect()
+    }
+
     fn forget_epochs(&mut self) {
         self.closed.clear();
         self.barrier_due = None;

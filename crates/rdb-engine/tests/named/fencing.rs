@@ -387,3 +387,81 @@ fn what_one_volume_freezes_is_frozen_on_all() {
     }
     w.ends_well();
 }
+
+/// (L48) What is acknowledged while the target of a resync is not on record as such would be lost with this node.
+#[test]
+fn a_source_goes_on_when_its_target_is_on_record_as_one() {
+    for seed in 0..10 {
+        let (mut w, writes) = frozen(seed);
+        w.admin(0, Command::ResumeIo { volume: V }).unwrap();
+        all_end(&mut w, writes);
+        // Frozen again, as the source of a resync whose target cannot write its record.
+        w.heal();
+        w.nodes[1].hold_meta = true;
+        w.until("the resync", |w| w.is(0).starts_with("SyncSource"));
+        w.cut();
+        w.run_ms(2_000);
+        assert_eq!(w.is(0), "WFConnection P/? U/-");
+        let write = w.write(0, 2_400, vec![6; 4096]);
+        w.heal();
+        w.run_ms(2_000);
+        assert!(!w.nodes[0].completed.contains_key(&write), "{}", w.states());
+        w.nodes[1].hold_meta = false;
+        assert!(w.wait_done(0, write).is_ok());
+        w.ends_well();
+    }
+}
+
+#[test]
+fn a_resume_passes_a_demotion_that_waits_for_what_is_frozen() {
+    let (mut w, writes) = frozen(2);
+    let held_open = false;
+    let id = w.start_admin(
+        0,
+        Command::Secondary {
+            volume: V,
+            held_open,
+        },
+    );
+    w.run_ms(1_000);
+    assert!(!w.nodes[0].admin.contains_key(&id));
+    w.admin(0, Command::ResumeIo { volume: V }).unwrap();
+    all_end(&mut w, writes);
+    w.until("the demotion", |w| w.nodes[0].admin.contains_key(&id));
+}
+
+/// (L49) Whoever goes on alone after a graceful parting knows that the other is Outdated on its record.
+#[test]
+fn who_parts_is_outdated_on_record_before_the_other_goes_on() {
+    for who in [0, 1] {
+        for seed in 0..20 {
+            let mut w = pair(seed, Fencing::ResourceAndStonith);
+            w.start_admin(who, Command::Disconnect { force: false });
+            let goes_on = |w: &World| w.nodes[0].state().pdsk == DiskState::Outdated;
+            // (An answer that is overtaken by the end of the connection is none.)
+            w.until("the parting", |w| goes_on(w) || w.nodes[0].state().susp_fen);
+            if !goes_on(&w) {
+                continue;
+            }
+            w.off(1);
+            w.boot(1);
+            assert_eq!(w.nodes[1].state().disk, DiskState::Outdated);
+        }
+    }
+}
+
+/// (L49) A Primary that parts and hears no answer has a peer that may go on.
+#[test]
+fn an_end_without_an_answer_is_a_lost_peer() {
+    let mut w = pair(15, Fencing::ResourceAndStonith);
+    w.hold_net = true;
+    let id = w.start_admin(0, Command::Disconnect { force: false });
+    w.run_ms(1);
+    w.cut();
+    w.hold_net = false;
+    w.until("the end", |w| w.nodes[0].admin.contains_key(&id));
+    assert_eq!(w.is(0), "StandAlone P/? U/-");
+    assert!(w.nodes[0].state().susp_fen);
+    w.end_handler(0, Handler::FencePeer, 4);
+    assert_eq!(w.is(0), "StandAlone P/? U/O");
+}

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rdb_engine::config::ResourceOptions;
+
 use super::{Plan, Step};
 
 impl fmt::Display for Step {
@@ -41,6 +43,9 @@ impl fmt::Display for Plan {
             if let Some(algorithm) = algorithm {
                 writeln!(f, "  {option} {algorithm:?}")?;
             }
+        }
+        if s.resource != ResourceOptions::default() {
+            writeln!(f, "  fencing {:?}, {:?}", s.disk.fencing, s.resource)?;
         }
         writeln!(f, "  {:?}", s.weather)?;
         for step in &self.steps {
