@@ -361,3 +361,32 @@ fn protocol_a_and_stonith_do_not_go_together() -> Result<()> {
     ensure!(refused.contains(words), "{refused}");
     pair.are_well()
 }
+
+#[test]
+fn resume_io_passes_a_command_that_waits_for_frozen_requests() -> Result<()> {
+    let mut pair = pair("handlers-passing", fencing("resource-and-stonith"))?;
+    pair.sync_from(&pair.alice)?;
+    tell(&pair, &pair.alice, "fence-peer.exit", "1")?;
+    pair.bob.kill()?;
+    await_log(&pair.alice, "fence-peer helper broken, returned 1")?;
+    // Its user goes, and the write stays.
+    let mut client = pair.alice.nbd(0)?;
+    client.send_write(0, &[1; 4096], 0)?;
+    pair.alice
+        .await_volume("a frozen write", 10, |volume| volume.ap > 0)?;
+    drop(client);
+    let alice = &pair.alice;
+    std::thread::scope(|scope| -> Result<()> {
+        let demotion = scope.spawn(|| alice.try_adm(&["--timeout", "30", "secondary", "r0"]));
+        std::thread::sleep(Duration::from_secs(1));
+        ensure!(!demotion.is_finished(), "it waits for the write");
+        let begun = Instant::now();
+        alice.adm(&["--timeout", "20", "resume-io", "r0"])?;
+        ensure!(begun.elapsed() < Duration::from_secs(5), "it has waited");
+        let demoted = demotion.join().map_err(|_| anyhow::anyhow!("a panic"))?;
+        demoted?.ok()?;
+        Ok(())
+    })?;
+    ensure!(pair.alice.volume(0)?.ro == "Secondary/Unknown");
+    pair.alice.is_well()
+}
