@@ -390,3 +390,31 @@ fn resume_io_passes_a_command_that_waits_for_frozen_requests() -> Result<()> {
     ensure!(pair.alice.volume(0)?.ro == "Secondary/Unknown");
     pair.alice.is_well()
 }
+
+#[test]
+fn a_resource_goes_down_while_its_handler_runs_and_comes_back_without_it() -> Result<()> {
+    let mut pair = pair("handlers-down", Conf::default())?;
+    tell(&pair, &pair.bob, "before-resync-target.sleep", "2")?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.alice.adm(&["primary", "--force", "r0"])?;
+    let bob = &pair.bob;
+    bob.adm(&["up", "r0"])?;
+    await_call(&pair, bob, "before-resync-target 0")?;
+    let begun = Instant::now();
+    bob.adm(&["down", "r0"])?;
+    ensure!(
+        begun.elapsed() < Duration::from_millis(1500),
+        "it has waited"
+    );
+    bob.adm(&["up", "r0"])?;
+    pair.settle(30)?;
+    await_log(bob, "before-resync-target minor-0 exit code 0 (0x0)")?;
+    ensure!(
+        calls(&pair, bob)
+            .iter()
+            .filter(|call| *call == "before-resync-target 0")
+            .count()
+            == 2
+    );
+    pair.are_well()
+}
