@@ -409,6 +409,8 @@ fn a_resource_goes_down_while_its_handler_runs_and_comes_back_without_it() -> Re
     bob.adm(&["up", "r0"])?;
     pair.settle(30)?;
     await_log(bob, "before-resync-target minor-0 exit code 0 (0x0)")?;
+    // (One that is left by a daemon which is killed would write where nothing is to be any more.)
+    await_log(bob, "after-resync-target minor-0 exit code 0 (0x0)")?;
     ensure!(
         calls(&pair, bob)
             .iter()
