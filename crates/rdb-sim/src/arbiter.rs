@@ -47,6 +47,8 @@ impl Course {
 pub(crate) struct Arbiter {
     /// Handlers end by themselves. Otherwise the test ends them.
     pub(crate) is_on: bool,
+    /// They are quick, and do what they are for.
+    pub(crate) is_good: bool,
     /// The node whose `fence-peer` has said that the peer does not go on. The other one gets no such answer until both are in
     /// sync again: a peer that was shot does not know, when it is back, that it lacks something.
     pub(crate) winner: Option<usize>,
