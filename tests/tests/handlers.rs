@@ -247,6 +247,8 @@ fn no_node_becomes_primary_alone_without_the_handlers_word() -> Result<()> {
         tell(&pair, &pair.alice, "fence-peer.exit", exit)?;
         let refused = pair.alice.try_adm(&["primary", "r0"])?.fails_with(11)?;
         ensure!(refused.contains("(-7) Refusing to be Primary"), "{refused}");
+        let hint = format!("fence-peer has not fenced the peer: it ended with exit code {exit} ");
+        ensure!(refused.contains(&hint), "{refused}");
     }
     tell(&pair, &pair.alice, "fence-peer.exit", "4")?;
     pair.alice.adm(&["primary", "r0"])?;
@@ -312,6 +314,13 @@ fn handlers_are_changed_at_runtime_and_outlive_the_daemon_that_knew_them() -> Re
     restart(&pair.alice)?;
     let shown = pair.alice.run("rdbsetup", &["show", "r0"], None)?.ok()?;
     ensure!(shown.contains("\"true other; /bin/sh"), "{shown}");
+    // So does the thread that takes the place of one that has failed.
+    std::fs::write(pair.alice.run_dir.join("break-r0"), "")?;
+    pair.alice.try_adm(&["status"])?;
+    await_log(&pair.alice, "started again, as after a crash")?;
+    pair.alice.await_volume("Primary again", 60, |volume| {
+        volume.ro == "Primary/Secondary" && volume.is_settled()
+    })?;
     tell(&pair, &pair.alice, "fence-peer.sleep", "1000")?;
     pair.bob.kill()?;
     await_call(&pair, &pair.alice, "fence-peer 0")?;
@@ -329,7 +338,7 @@ fn handlers_are_changed_at_runtime_and_outlive_the_daemon_that_knew_them() -> Re
     let daemon = pair.alice.pid().context("it runs")?;
     let children = std::fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"))?;
     ensure!(children.trim().is_empty(), "{children}");
-    pair.alice.is_well()
+    Ok(())
 }
 
 #[test]
@@ -350,5 +359,64 @@ fn protocol_a_and_stonith_do_not_go_together() -> Result<()> {
     let options = ["disk-options", "0", "--fencing=resource-and-stonith"];
     let refused = pair.alice.run("rdbsetup", &options, None)?.fails_with(10)?;
     ensure!(refused.contains(words), "{refused}");
+    pair.are_well()
+}
+
+#[test]
+fn resume_io_passes_a_command_that_waits_for_frozen_requests() -> Result<()> {
+    let mut pair = pair("handlers-passing", fencing("resource-and-stonith"))?;
+    pair.sync_from(&pair.alice)?;
+    tell(&pair, &pair.alice, "fence-peer.exit", "1")?;
+    pair.bob.kill()?;
+    await_log(&pair.alice, "fence-peer helper broken, returned 1")?;
+    // Its user goes, and the write stays.
+    let mut client = pair.alice.nbd(0)?;
+    client.send_write(0, &[1; 4096], 0)?;
+    pair.alice
+        .await_volume("a frozen write", 10, |volume| volume.ap > 0)?;
+    drop(client);
+    let alice = &pair.alice;
+    std::thread::scope(|scope| -> Result<()> {
+        let demotion = scope.spawn(|| alice.try_adm(&["--timeout", "30", "secondary", "r0"]));
+        std::thread::sleep(Duration::from_secs(1));
+        ensure!(!demotion.is_finished(), "it waits for the write");
+        let begun = Instant::now();
+        alice.adm(&["--timeout", "20", "resume-io", "r0"])?;
+        ensure!(begun.elapsed() < Duration::from_secs(5), "it has waited");
+        let demoted = demotion.join().map_err(|_| anyhow::anyhow!("a panic"))?;
+        demoted?.ok()?;
+        Ok(())
+    })?;
+    ensure!(pair.alice.volume(0)?.ro == "Secondary/Unknown");
+    pair.alice.is_well()
+}
+
+#[test]
+fn a_resource_goes_down_while_its_handler_runs_and_comes_back_without_it() -> Result<()> {
+    let mut pair = pair("handlers-down", Conf::default())?;
+    tell(&pair, &pair.bob, "before-resync-target.sleep", "2")?;
+    pair.alice.adm(&["up", "r0"])?;
+    pair.alice.adm(&["primary", "--force", "r0"])?;
+    let bob = &pair.bob;
+    bob.adm(&["up", "r0"])?;
+    await_call(&pair, bob, "before-resync-target 0")?;
+    let begun = Instant::now();
+    bob.adm(&["down", "r0"])?;
+    ensure!(
+        begun.elapsed() < Duration::from_millis(1500),
+        "it has waited"
+    );
+    bob.adm(&["up", "r0"])?;
+    pair.settle(30)?;
+    await_log(bob, "before-resync-target minor-0 exit code 0 (0x0)")?;
+    // (One that is left by a daemon which is killed would write where nothing is to be any more.)
+    await_log(bob, "after-resync-target minor-0 exit code 0 (0x0)")?;
+    ensure!(
+        calls(&pair, bob)
+            .iter()
+            .filter(|call| *call == "before-resync-target 0")
+            .count()
+            == 2
+    );
     pair.are_well()
 }

@@ -40,6 +40,11 @@ impl HandlersShown {
             peers,
         }
     }
+
+    /// Whether there is none. Nothing is said of them then: a daemon of an older version takes it.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
 }
 
 /// Whether a name is that of a handler that is run for a resource; the others are run for one of its volumes.

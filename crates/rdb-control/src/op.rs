@@ -84,7 +84,7 @@ ops! {
         /// Its own options.
         options: ResourceOptions,
         /// Its handlers.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "HandlersShown::is_empty")]
         handlers: HandlersShown,
     } => Medium, Change;
     /// Creates a volume of a resource.
@@ -221,7 +221,7 @@ ops! {
         /// The options, all of them.
         options: ResourceOptions,
         /// The handlers, all of them.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "HandlersShown::is_empty")]
         handlers: HandlersShown,
     } => Short, Change;
     /// Deletes a Diskless, Secondary volume.

@@ -153,6 +153,9 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         let old = core::mem::replace(&mut volume.state, new);
         self.note_trouble(nr, old, new);
+        if old.conn != new.conn {
+            self.handling.forget_resync(nr);
+        }
         let volume = self.volume_mut(nr);
         if new.conn >= ConnState::Connected {
             volume.peer.past |= Past::of(new.conn);

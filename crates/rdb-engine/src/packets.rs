@@ -31,6 +31,9 @@ impl<P: Payload> Resource<P> {
         if !self.is_up() {
             return;
         }
+        if self.is_parting() && !matches!(packet, Packet::Ping | Packet::PingAck) {
+            return; // sent before it has heard that it goes on alone: what it has written it will mark
+        }
         if !self.admits(nr, &packet) {
             return;
         }
@@ -365,6 +368,11 @@ impl<P: Payload> Resource<P> {
             self.md(nr, MdKind::SUPERBLOCK, Then::OutdatedRecorded);
         }
         !volumes.is_empty()
+    }
+
+    /// Whether the peer is about to go on alone.
+    fn is_parting(&self) -> bool {
+        self.net.outdating.is_some()
     }
 
     /// A disk is Outdated on record, or failed.

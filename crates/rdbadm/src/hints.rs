@@ -58,6 +58,11 @@ impl Executor {
                 let name = volume_name(resource, *minor, found);
                 Some(no_good_data(&program, &name, found))
             }
+            (-7, Action::Run(Op::Primary { minor, .. })) => {
+                let report = self.status().ok().flatten();
+                let found = report.as_ref().and_then(|report| find(report, *minor));
+                Some(is_not_fenced(found.map(|(resource, _)| resource)))
+            }
             (-1, Action::Run(Op::Primary { .. })) => Some(format!(
                 "Hint: the peer is Primary; run '{program} secondary {resource}' there first."
             )),
@@ -265,6 +270,21 @@ fn no_good_data(
          On a new cluster, start the first sync on exactly one node, the one whose data is to be kept:\n      \
          '{program} primary --force {name}'."
     )
+}
+
+/// What to do about a peer that may go on by itself.
+fn is_not_fenced(resource: Option<&ResourceReport>) -> String {
+    let runs = resource.into_iter().flat_map(|resource| &resource.handlers);
+    let exit = runs
+        .filter(|run| run.name == "fence-peer")
+        .find_map(|run| run.exit);
+    match exit {
+        Some(exit) => format!(
+            "Hint: the handler fence-peer has not fenced the peer: it ended with exit code {exit} (3, 4, 5 and 7 are those that \
+             mean it); the log of rdbd has what it said."
+        ),
+        None => "Hint: 'fencing' wants the peer fenced, and there is no handler fence-peer that does it.".to_owned(),
+    }
 }
 
 fn not_up(program: &str, resource: &str) -> String {

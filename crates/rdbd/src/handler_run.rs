@@ -364,12 +364,21 @@ mod tests {
     }
 
     #[test]
-    fn every_exit_code_comes_back() {
+    fn every_exit_code_comes_back_and_nothing_is_left_of_a_run() {
+        let open = || {
+            std::fs::read_dir("/proc/self/fd")
+                .expect("it is there")
+                .count()
+        };
+        let before = open();
         for exit in 0..=255 {
             let (ended, lines) = run_one(&format!("exit {exit}"));
             assert_eq!((ended.exit, ended.note), (exit, None));
             assert!(lines.is_empty());
         }
+        assert_eq!(open(), before);
+        let children = std::fs::read_to_string("/proc/thread-self/children");
+        assert_eq!(children.expect("it is there"), "");
     }
 
     #[test]

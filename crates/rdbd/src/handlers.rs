@@ -15,18 +15,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::handler_run::{self, Call, Ended};
 use crate::node::{HandlerNews, HandlerStep, Node, prefix};
 use crate::registry::{Entry, Shared, Volume};
+use crate::runs::{Key, Place};
 use crate::settings::DEFAULT_RUN_DIR;
 
 /// The program that the lines of the log name, as the kernel's driver does: what looks for them knows no other.
 const HELPER: &str = "/sbin/drbdadm";
 
-/// How many runs of one handler may wait for one that runs: a peer that comes and goes asks for them, too.
-const WAITING_MAX: usize = 8;
 /// What a run ends with that was not begun, as a shell says it.
 const NOT_RUN: i32 = 126;
-
-/// A handler, and what it is run for.
-type Key = (Handler, Option<VolumeNr>);
 
 impl Node {
     fn on_handler_asked(&self, resource: &str, key: Key, id: HandlerId) {
@@ -35,19 +31,16 @@ impl Node {
         let Some(entry) = registry.get_mut(resource) else {
             return;
         };
-        match entry.runs.get_mut(&key) {
-            Some(runs) if runs.last.ended.is_none() => {
-                if runs.waiting.len() < WAITING_MAX {
-                    runs.waiting.push_back(id);
-                    return;
-                }
+        match entry.runs.ask(key, id) {
+            Place::Free => {
+                drop(registry);
+                self.start_handler(resource, key, id);
+            }
+            Place::Waits => {}
+            Place::Full => {
                 entry.handle.handler_done(id, NOT_RUN);
                 drop(registry);
                 tracing::warn!("drbd {resource}: {} is not run: too many of it wait", key.0);
-            }
-            _ => {
-                drop(registry);
-                self.start_handler(resource, key, id);
             }
         }
     }
@@ -56,9 +49,7 @@ impl Node {
         let next = {
             let mut registry = self.registry.lock();
             let entry = registry.get_mut(resource);
-            let runs = entry.and_then(|entry| entry.runs.get_mut(&key));
-            let free = runs.filter(|runs| runs.last.ended.is_some());
-            free.and_then(|runs| runs.waiting.pop_front())
+            entry.and_then(|entry| entry.runs.next(key))
         };
         if let Some(id) = next {
             self.start_handler(resource, key, id);
@@ -88,7 +79,8 @@ impl Node {
         let Some(command) = entry.handlers.commands.get(handler.name()) else {
             // Taken out of the configuration meanwhile: as one that is not configured ends.
             answer.exit = 0;
-            return;
+            drop(registry);
+            return self.tell_of_end(resource, key);
         };
         let call = Call {
             command: command.clone(),
@@ -96,7 +88,7 @@ impl Node {
             limit: self.serving.get().handler_timeout,
         };
         let words = scene.call(handler.name());
-        let begun = entry.begin_run(key);
+        let begun = entry.runs.begin(key);
         drop(registry);
         let prefix = prefix(&self.registry, resource, volume);
         tracing::info!("{prefix} helper command: {HELPER} {words}");
@@ -124,7 +116,19 @@ impl Node {
             // Its answer has gone with it.
             tracing::error!("drbd {resource}: no thread to run {handler}: {error}");
             remember(&self.registry, resource, key, begun, Ended::not_run(&error));
+            self.tell_of_end(resource, key);
         }
+    }
+
+    /// The next one may have its turn.
+    fn tell_of_end(&self, resource: &str, (handler, volume): Key) {
+        // Nobody listens any more when the daemon ends.
+        let _ = self.handler_news.send(HandlerNews {
+            resource: resource.to_owned(),
+            handler,
+            volume,
+            what: HandlerStep::Ended,
+        });
     }
 }
 
@@ -175,18 +179,15 @@ fn log_end(prefix: &str, handler: Handler, words: &str, ended: &Ended) {
 fn remember(registry: &Shared, resource: &str, key: Key, begun: Instant, ended: Ended) {
     let mut registry = registry.lock();
     let entry = registry.get_mut(resource);
-    let runs = entry.and_then(|entry| entry.runs.get_mut(&key));
-    // (Another resource may have the name by now.)
-    if let Some(runs) = runs.filter(|runs| runs.last.begun == begun) {
-        runs.last.ended = Some((ended, begun.elapsed()));
+    if let Some(entry) = entry {
+        entry.runs.end(key, begun, ended);
     }
 }
 
 /// What `status` says of the handlers of a resource.
 pub(crate) fn report(entry: &Entry) -> Vec<HandlerReport> {
-    let runs = entry.runs.iter();
-    runs.map(|((handler, volume), runs)| {
-        let run = &runs.last;
+    let runs = entry.runs.last();
+    runs.map(|((handler, volume), run)| {
         let (ended, took) = match &run.ended {
             Some((ended, took)) => (Some(ended), *took),
             None => (None, run.begun.elapsed()),

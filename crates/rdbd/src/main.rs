@@ -34,6 +34,7 @@ mod reload;
 mod restarts;
 mod rotate;
 mod run_dir;
+mod runs;
 mod server;
 mod serving;
 mod session;

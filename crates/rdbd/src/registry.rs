@@ -3,16 +3,14 @@
 //! The control plane, the threads of the resources (for the log) and the one of the status file look in here. The lock
 //! is held for look-ups only, never while something is waited for.
 
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdb_control::{ConnectionShown, DiskShown, HandlersShown, Refusal, ResourceOptions, code};
-use rdb_engine::{Handler, HandlerId, VolumeNr};
 use rdb_runtime::ResourceHandle;
 
-use crate::handler_run::Ended;
+use crate::runs::RunsOfHandlers;
 
 /// Everything that runs.
 #[derive(Default)]
@@ -37,8 +35,8 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) options: ResourceOptions,
     pub(crate) handlers: HandlersShown,
-    /// How each handler was run, for each volume.
-    pub(crate) runs: BTreeMap<(Handler, Option<VolumeNr>), Runs>,
+    /// How each handler was run.
+    pub(crate) runs: RunsOfHandlers,
     pub(crate) handle: ResourceHandle,
     pub(crate) volumes: BTreeMap<u16, Volume>,
     /// As last configured; counts only while the connection is not StandAlone.
@@ -51,55 +49,6 @@ pub(crate) struct Entry {
     pub(crate) is_on_its_way_down: bool,
     /// Held by the command that changes the resource: they come one after the other.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Entry {
-    /// A handler begins to run; when.
-    pub(crate) fn begin_run(&mut self, key: (Handler, Option<VolumeNr>)) -> Instant {
-        let last = LastRun::begun();
-        let begun = last.begun;
-        match self.runs.entry(key) {
-            btree_map::Entry::Occupied(mut runs) => runs.get_mut().last = last,
-            btree_map::Entry::Vacant(place) => {
-                let waiting = VecDeque::new();
-                place.insert(Runs { last, waiting });
-            }
-        }
-        begun
-    }
-}
-
-/// The runs of a handler for one volume, or for the resource: one at a time.
-#[derive(Debug)]
-pub(crate) struct Runs {
-    /// The one that runs, or has run last.
-    pub(crate) last: LastRun,
-    /// Those that are asked for and wait until it has ended.
-    pub(crate) waiting: VecDeque<HandlerId>,
-}
-
-/// A run of a handler.
-#[derive(Debug)]
-pub(crate) struct LastRun {
-    /// When it was started, after the beginning of 1970.
-    pub(crate) since: Duration,
-    /// The same by a clock that goes on evenly.
-    pub(crate) begun: Instant,
-    /// How it ended, and how long it took.
-    pub(crate) ended: Option<(Ended, Duration)>,
-}
-
-impl LastRun {
-    /// One that begins now.
-    pub(crate) fn begun() -> LastRun {
-        LastRun {
-            since: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
-            begun: Instant::now(),
-            ended: None,
-        }
-    }
 }
 
 /// A volume.

@@ -19,7 +19,7 @@ pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rdb";
 /// `busy-poll-us` when nothing else is said: about what a local write takes.
 pub(crate) const DEFAULT_BUSY_POLL_US: u16 = 200;
 
-/// `handler-timeout` when nothing else is said: longer than `crm-fence-peer.sh` waits by default, for a DC and for the peer's end.
+/// `handler-timeout` when nothing else is said: minutes, for a script that fences waits for a cluster manager and for the peer's end.
 const DEFAULT_HANDLER_TIMEOUT_S: u32 = 180;
 
 /// The greatest size of the file, in bytes: many times what all keys with long comments take.

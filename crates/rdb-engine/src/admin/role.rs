@@ -207,11 +207,15 @@ impl<P: Payload> Resource<P> {
             self.step_admin();
             return;
         };
-        let new_generation = forced || lonely && disk.record.may_share_name();
-        if new_generation {
+        let replicates = self.is_up() && state::should_replicate(state);
+        // (L2) Or while the bitmaps are exchanged under one name: what users write before the resync begins is here alone.
+        let unnamed = state.disk == DiskState::UpToDate
+            && !replicates
+            && disk.record.ids().bitmap == 0
+            && disk.record.may_share_name();
+        if forced || lonely && disk.record.may_share_name() || unnamed {
             self.new_current_uuid(nr, lonely);
         }
-        let replicates = self.is_up() && state::should_replicate(state);
         let disk = self.disk_mut(nr);
         if !replicates && disk.record.wrote_alone() == WroteAlone::Nothing {
             // What users write is here alone until the resync begins, under the name that the peer may have.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::config::OnNoData;
 use crate::copies::{Copies, Here, There};
 use crate::disk::al_gate::Writer;
-use crate::disk::{MdKind, Then};
+use crate::disk::{Disk, MdKind, Then};
 use crate::effect::Level;
 use crate::event::{Payload, RequestKind};
 use crate::follow::Follow;
@@ -208,8 +208,13 @@ impl<P: Payload> Resource<P> {
             let Some(without_peer) = self.volume_mut(nr).frozen.generation_due.take() else {
                 continue;
             };
-            if self.volume(nr).has_usable_disk() {
-                self.new_current_uuid(nr, without_peer);
+            let may_share_name = |disk: &Disk| disk.record.may_share_name();
+            let volume = self.volume(nr);
+            if volume.has_usable_disk() {
+                // (What the peer has may have got a name of its own meanwhile, by a resync that came to nothing.)
+                if volume.disk.get().is_some_and(may_share_name) {
+                    self.new_current_uuid(nr, without_peer);
+                }
             } else {
                 // No disk may be taken for what these users see from now on.
                 let random = self.random();

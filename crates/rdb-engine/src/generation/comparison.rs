@@ -234,6 +234,14 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
     if inputs.own_primary || inputs.peer_primary {
         return crashed_and_primary(inputs);
     }
+    let both = inputs.own_crashed && inputs.peer_crashed;
+    if both && name(own.bitmap) != 0 && name(peer.bitmap) != 0 {
+        // (L3) Each has begun to sync the other: what one of them alone has cannot be told any more from what it was to give up.
+        return Comparison {
+            message: Some("both crashed as Primary, and each was a SyncSource"),
+            ..found(40, Verdict::SplitBrain)
+        };
+    }
     let own_is_source = match (inputs.own_crashed, inputs.peer_crashed) {
         (true, true) => !inputs.resolve_conflicts,
         (own_crashed, _) => own_crashed,
@@ -267,9 +275,12 @@ fn interrupted_after_the_end(
     inputs: CompareInputs,
 ) -> Option<Comparison> {
     let has_ended = |source: &GenerationIds, target: &GenerationIds| {
+        let [newer, older] = target.history;
+        // (Interrupted once more, the resync's own UUID of before stands between.)
+        let again = same(newer.wrapping_add(SYNC_OFFSET), target.bitmap);
         name(source.bitmap) != 0
-            && same(source.bitmap, target.history[0])
-            && same(source.history[0], target.history[1])
+            && (same(source.bitmap, newer) && same(source.history[0], older)
+                || again && same(source.bitmap, older))
     };
     let nothing = WroteAlone::Nothing;
     let by_peer = inputs.peer_crashed && inputs.own_alone == nothing && has_ended(own, peer);
@@ -331,6 +342,9 @@ fn other_generation(
         if inputs.version < 91 {
             return found(51, NEEDS_91);
         }
+        if may_have_written(own, inputs.own_bits, inputs.own_alone) {
+            return forked(51);
+        }
         return Comparison {
             peer_correction: Some(undo_start(peer)),
             message: Some("Lost last syncUUID packet, corrected:"),
@@ -352,6 +366,9 @@ fn other_generation(
     if same(own.history[0], peer.current) && lost_sync_uuid(own, peer, inputs.version) {
         if inputs.version < 91 {
             return found(71, NEEDS_91);
+        }
+        if may_have_written(peer, inputs.peer_bits, inputs.peer_alone) {
+            return forked(71);
         }
         return Comparison {
             own_correction: Some(undo_start(own)),
@@ -398,8 +415,14 @@ fn wrote_under_shared_name(
     other: &GenerationIds,
 ) -> bool {
     let has_ended = other.history.iter().any(|old| same(*old, ids.bitmap));
-    let wrote = alone != WroteAlone::Nothing || !has_ended;
-    name(ids.bitmap) != 0 && bits > 0 && wrote
+    let unfinished = name(ids.bitmap) != 0 && bits > 0 && !has_ended;
+    unfinished || may_have_written(ids, bits, alone)
+}
+
+/// The same of a node whose name the other one went on from, and began to sync it: that one has ended the resync, whatever is left
+/// of it in its history.
+fn may_have_written(ids: &GenerationIds, bits: u64, alone: WroteAlone) -> bool {
+    name(ids.bitmap) != 0 && bits > 0 && alone != WroteAlone::Nothing
 }
 
 /// Whether `target` has, or went on from, the name that `source`, which was its source, had until it was alone

@@ -58,6 +58,15 @@ impl Handling {
         self.running.remove(&id)
     }
 
+    /// A resync of this volume does not come to begin: nobody waits for its handler any more.
+    pub(crate) fn forget_resync(&mut self, nr: VolumeNr) {
+        for run in self.running.values_mut() {
+            if matches!(run.waits, Waits::Target(of, ..) | Waits::Source(of, _) if of == nr) {
+                run.waits = Waits::Nothing;
+            }
+        }
+    }
+
     /// Whether somebody waits for what a handler decides: the fence procedure, or a resync.
     pub(crate) fn decides(&self) -> bool {
         self.running.values().any(|run| run.waits != Waits::Nothing)

@@ -33,27 +33,8 @@ impl<P: Payload> Resource<P> {
         volume.peer.ids = Some(peer);
         let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
         let users_are_there = state.role == Role::Primary && state.disk < DiskState::Inconsistent;
-        if users_are_there && first_look {
-            let lacking = if self.began_for_our_loss(nr, uuids) {
-                let text = format!(
-                    "the peer has begun {:016X} when our disk was lost, and did not come to tell",
-                    uuids.current
-                );
-                self.log_volume(Level::Warn, nr, text);
-                None
-            } else if !same(exposed, uuids.current) {
-                Some(format!(
-                    "Can only connect to data with current UUID={exposed:016X}"
-                ))
-            } else if self.volume(nr).peer.source_open {
-                Some("the peer's disk lacks writes that only our own disk has".into())
-            } else {
-                None
-            };
-            if let Some(text) = lacking {
-                self.stand_alone_for(Trouble::LacksOurData, nr, text);
-                return;
-            }
+        if users_are_there && first_look && !self.may_serve_our_users(nr, &peer) {
+            return;
         }
         self.release_first_state(nr);
         if state.conn == ConnState::Connected && peer.skip_initial_sync() {
@@ -89,11 +70,38 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// Whether our users, who have no disk here, can be served with the peer's: it has what they saw last. If it has not, the
+    /// connection is left.
+    pub(super) fn may_serve_our_users(&mut self, nr: VolumeNr, peer: &PeerIds) -> bool {
+        let exposed = self.volume(nr).exposed.current();
+        let lacking = if self.began_for_our_loss(nr, &peer.ids) {
+            let text = format!(
+                "the peer has begun {:016X} when our disk was lost, and did not come to tell",
+                peer.ids.current
+            );
+            self.log_volume(Level::Warn, nr, text);
+            None
+        } else if !same(exposed, peer.ids.current) {
+            Some(format!(
+                "Can only connect to data with current UUID={exposed:016X}"
+            ))
+        } else if self.volume(nr).peer.source_open {
+            Some("the peer's disk lacks writes that only our own disk has".into())
+        } else {
+            None
+        };
+        if let Some(text) = lacking {
+            self.stand_alone_for(Trouble::LacksOurData, nr, text);
+            return false;
+        }
+        true
+    }
+
     /// (L44) The name is not the one that users have seen last, and the data are: this node, Primary, lost its disk beside the
     /// peer's, which began a generation for that reason, and was gone before it could tell. All that users were promised
     /// is on its disk; nobody has written there without us since, for this node is Primary. (That it counts as a crashed
     /// Primary tells nothing: the mirror of a Primary without a disk has that mark on record, too.)
-    fn began_for_our_loss(&self, nr: VolumeNr, uuids: &Uuids) -> bool {
+    fn began_for_our_loss(&self, nr: VolumeNr, uuids: &GenerationIds) -> bool {
         let volume = self.volume(nr);
         // (Of a source that had not seen its resync's end the name of both is in another slot, L46.)
         let alone = volume.peer.ids.map(|peer| peer.wrote_alone());

@@ -17,7 +17,7 @@ use crate::rules::{
     peer_state::{Meaning, Told},
     trouble::Trouble,
 };
-use crate::state::{Change, ConnState, DiskState, Role, StateError, VolumeState};
+use crate::state::{self, Change, ConnState, DiskState, Role, StateError, VolumeState};
 use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
 
 impl<P: Payload> Resource<P> {
@@ -84,6 +84,17 @@ impl<P: Payload> Resource<P> {
             }
             Meaning::Told(told) => told,
         };
+        // (L25) It was told of as a disk that is attached beside ours, which is lost since.
+        let serves_alone = own.role == Role::Primary && own.disk < DiskState::Inconsistent;
+        let comes = state::is_there(told.pdsk) && !state::is_there(own.pdsk);
+        if serves_alone
+            && comes
+            && own.conn >= ConnState::Connected
+            && let Some(ids) = peer_ids
+            && !self.may_serve_our_users(nr, &ids)
+        {
+            return;
+        }
         self.take_over(nr, packet, peer_ids, told);
         let exchanges = matches!(packet.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
         let takes_part = self.volume(nr).state.conn != ConnState::Connected;

@@ -446,6 +446,17 @@ pub const CONSEQUENCES: &[Row] = &[
         |t| diskless(t) && t.facts.has_disk,
         Act::GiveDiskUp,
     ),
+    // (L1) The peer takes a disk that is negotiated for Consistent, and that for UpToDate.
+    row(
+        "",
+        "a disk that was attached while connected stays Outdated",
+        |t| {
+            t.old.disk == DiskState::Negotiating
+                && t.new.disk == DiskState::Outdated
+                && t.new.conn == ConnState::Connected
+        },
+        Act::SendState,
+    ),
     row(
         "A24",
         "both disks are attached and Connected, and the device grew before",

@@ -38,7 +38,12 @@ fn is_beside(facts: &Facts) -> bool {
         facts.state.conn,
         ConnState::StartingSyncS | ConnState::WFBitMapS
     );
-    facts.state.is_connected() && !preparing && !facts.target_unproven
+    // (A disk that comes may be as good by its record as this one.)
+    let comes = matches!(
+        facts.state.pdsk,
+        DiskState::Attaching | DiskState::Negotiating
+    );
+    facts.state.is_connected() && !preparing && !comes && !facts.target_unproven
 }
 
 /// Whether it goes on.

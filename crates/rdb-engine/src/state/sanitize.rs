@@ -79,6 +79,11 @@ pub fn sanitize(old: VolumeState, new: VolumeState, ctx: &Context) -> Sanitized 
     }
 }
 
+/// Whether a disk that is called Outdated is so. (One that is attached while connected comes from Negotiating.)
+fn was_outdated(old: DiskState) -> bool {
+    matches!(old, DiskState::Outdated | DiskState::Negotiating)
+}
+
 fn one_round(
     old: VolumeState,
     mut new: VolumeState,
@@ -127,7 +132,7 @@ fn one_round(
     // Rule 5, but (L1) an Outdated disk beside one that is not there stays so: to have met that node does not make it newer.
     // (DRBD raises it, and shows users data that lacks what the other node's detached disk has.)
     if new.conn >= ConnState::Connected && new.conn < ConnState::Ahead {
-        let own_stays = old.disk == DiskState::Outdated && !super::is_there(new.pdsk);
+        let own_stays = was_outdated(old.disk) && !super::is_there(new.pdsk);
         let peer_stays = !super::is_there(new.disk);
         for (disk, stays) in [(&mut new.disk, own_stays), (&mut new.pdsk, peer_stays)] {
             match *disk {

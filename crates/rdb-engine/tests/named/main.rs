@@ -20,6 +20,8 @@ mod invariants;
 mod invariants_states;
 mod invariants_sync;
 mod late_reads;
+mod newer_data;
+mod newer_data;
 mod pitfalls_connect;
 mod pitfalls_io;
 mod scenarios;

@@ -58,6 +58,7 @@ const CASES: &[[&str; 4]] = &[
     // A2, A24, A26, A28.
     ["Connected S/P I/U", "Connected S/P U/U", "", "ForgetCrash"],
     ["Connected S/S N/U", "Connected S/S U/U", "grew", "ForgetCrash NegotiationOver ResyncGrowth"],
+    ["Connected S/S N/D", "Connected S/S O/D", "", "NegotiationOver SendState"],
     ["SyncTarget S/P I/U", "Connected S/P U/U", "", "ForgetCrash WriteBitmap SendState"],
     ["SyncTarget S/P I/U", "Connected S/P U/U", "announces", "ForgetCrash AnnounceEnd"],
     ["SyncSource P/S U/I", "Connected P/S U/U", "", "ForgetCrash WriteBitmap"],
