@@ -57,6 +57,8 @@ pub(crate) struct Arbiter {
     pub(crate) is_open: bool,
     /// Nodes that were told to be Outdated, and have confirmed it.
     pub(crate) outdated: [bool; 2],
+    /// Nodes that have lost their disks' caches with their power: what users had flushed was durable where the Primary was.
+    pub(crate) lost_cache: [bool; 2],
     /// Nodes whose `suspend-io` has ended well while both disks were in sync.
     pub(crate) suspended: [bool; 2],
     drawn: u64,
@@ -73,5 +75,6 @@ impl Arbiter {
     pub(crate) fn has_peace(&mut self) {
         self.winner = None;
         self.outdated = [false; 2];
+        self.lost_cache = [false; 2];
     }
 }

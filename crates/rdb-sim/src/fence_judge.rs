@@ -43,8 +43,7 @@ impl World {
         let lost_disk = state.conn >= ConnState::Connected && state.pdsk < DiskState::Inconsistent
             || self.passes_errors_on() && state.pdsk == DiskState::Inconsistent;
         if lost_disk && !allowed {
-            // The disk is gone, and could not say so on record: back in another life, nobody knows that it lacks this.
-            self.arbiter.is_open = true;
+            self.arbiter.is_open = true; // as in `note_lost_disk`, of the peer's
             return;
         }
         let alone = state.conn < ConnState::Connected;
@@ -77,6 +76,13 @@ impl World {
             self.nodes[i].name
         );
         self.coverage.hit("judge: a node goes on alone, fenced");
+    }
+
+    /// What was acknowledged is at the peer alone. The disk here is gone, and could not say so on record: back in another life,
+    /// nobody knows that it lacks this.
+    pub(crate) fn note_lost_disk(&mut self, i: usize, volume: usize) {
+        let knows = self.arbiter.winner == Some(1 - i) || !self.is_good_on_record(i, volume);
+        self.arbiter.is_open |= self.arbiter.is_on && !knows;
     }
 
     /// A volume has become Primary, or anything else.
@@ -124,11 +130,12 @@ impl World {
         if !alone || !self.is_fenced(volume) {
             return;
         }
-        if std::mem::take(&mut self.nodes[i].forgetful[volume]) {
-            // It lost with its power what the other one had, which was acknowledged and not flushed.
-            self.models[volume].on_power_cut();
+        let mut lacks = self.models[volume].violation(&self.nodes[i].disks[volume]);
+        if lacks.is_some() && self.arbiter.lost_cache[i] {
+            // It was there, and is where the other one is, which is off.
+            self.models[volume].forked = true;
+            lacks = None;
         }
-        let lacks = self.models[volume].violation(&self.nodes[i].disks[volume]);
         // (One that has no data to go on with may have that role.)
         let other = self.nodes[1 - i].view[volume].disk >= DiskState::Consistent;
         let both = other && self.is_primary(1 - i, volume);
