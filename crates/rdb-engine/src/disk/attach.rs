@@ -333,10 +333,11 @@ impl<P: Payload> Resource<P> {
             } else {
                 // What is written for an attach that was given up ends some time; the disk is forgotten then.
                 volume.disk.close();
-                if volume
-                    .disk
-                    .get()
-                    .is_some_and(|disk| !disk.queue.is_running())
+                if volume.disk.pending() == 0
+                    && volume
+                        .disk
+                        .get()
+                        .is_some_and(|disk| !disk.queue.is_running())
                 {
                     volume.disk.remove();
                 }

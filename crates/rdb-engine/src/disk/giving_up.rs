@@ -147,7 +147,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.disk_if_attached(nr) else {
             return;
         };
-        if disk.queue.is_running() {
+        if disk.queue.is_running() || self.volume(nr).disk.pending() > 0 {
             return; // called again when that has ended
         }
         if disk.gate.waiting() > 0 {

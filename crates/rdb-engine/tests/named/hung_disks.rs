@@ -151,3 +151,26 @@ fn a_forced_detach_frees_users_of_a_disk_that_hangs() {
         w.ends_well();
     }
 }
+
+/// The disk hangs when its last records are under way.
+#[test]
+fn a_disk_is_closed_when_it_has_answered_everything() {
+    for seed in 0..10 {
+        for steps in 0..12 {
+            let mut w = pair(seed);
+            w.nodes[0].hold_meta = true;
+            w.write(0, 40_000, vec![3; 4096]);
+            let force = true;
+            w.admin(0, Command::Detach { volume: V, force }).unwrap();
+            for _ in 0..steps {
+                w.step();
+            }
+            // (The simulator fails if the disk is closed before.)
+            w.run_ms(5_000);
+            hang(&mut w, 0, false);
+            w.node_is(0, "Connected P/S D/U");
+            w.attach(0).unwrap();
+            w.ends_well();
+        }
+    }
+}

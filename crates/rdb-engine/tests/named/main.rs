@@ -21,7 +21,6 @@ mod invariants_states;
 mod invariants_sync;
 mod late_reads;
 mod newer_data;
-mod newer_data;
 mod pitfalls_connect;
 mod pitfalls_io;
 mod scenarios;
