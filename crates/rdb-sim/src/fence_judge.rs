@@ -106,8 +106,12 @@ impl World {
         }
         let mut open = self.nodes[i].admin_open.values();
         let resumes = open.any(|c| matches!(c, Command::ResumeIo { .. }));
-        if resumes && old.is_suspended() && !new.is_suspended() {
-            self.arbiter.is_open = true;
+        if old.is_suspended() && !new.is_suspended() {
+            self.arbiter.is_open |= resumes;
+            self.begin_patience(i);
+            if new.conn >= ConnState::Connected && new.pdsk < DiskState::Inconsistent {
+                self.note_lost_disk(1 - i, volume);
+            }
         }
         if self.arbiter.suspended[i] && (!new.susp || new.role != Role::Primary) {
             self.judge_suspended(i);
