@@ -47,6 +47,8 @@ impl Course {
 pub(crate) struct Arbiter {
     /// Handlers end by themselves. Otherwise the test ends them.
     pub(crate) is_on: bool,
+    /// They are quick, and do what they are for.
+    pub(crate) is_good: bool,
     /// The node whose `fence-peer` has said that the peer does not go on. The other one gets no such answer until both are in
     /// sync again: a peer that was shot does not know, when it is back, that it lacks something.
     pub(crate) winner: Option<usize>,
@@ -55,6 +57,8 @@ pub(crate) struct Arbiter {
     pub(crate) is_open: bool,
     /// Nodes that were told to be Outdated, and have confirmed it.
     pub(crate) outdated: [bool; 2],
+    /// Nodes that have lost their disks' caches with their power: what users had flushed was durable where the Primary was.
+    pub(crate) lost_cache: [bool; 2],
     /// Nodes whose `suspend-io` has ended well while both disks were in sync.
     pub(crate) suspended: [bool; 2],
     drawn: u64,
@@ -71,5 +75,6 @@ impl Arbiter {
     pub(crate) fn has_peace(&mut self) {
         self.winner = None;
         self.outdated = [false; 2];
+        self.lost_cache = [false; 2];
     }
 }

@@ -89,6 +89,11 @@ impl Plan {
         })
     }
 
+    /// A plan of this kind with fencing, and handlers that are quick and do what they are for.
+    pub(crate) fn directed_with_fencing(seed: u64) -> Plan {
+        Plan::directed(seed, Incident::draw)
+    }
+
     fn directed(seed: u64, draw: impl Fn(&mut Rng) -> Incident) -> Plan {
         let mut rng = Rng(mix(seed, 1));
         let mut setup = Setup::draw(&mut rng);

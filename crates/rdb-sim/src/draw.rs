@@ -125,6 +125,7 @@ impl Setup {
             net,
             disk,
             resource: ResourceOptions::default(),
+            good_handlers: false,
             link,
             disk_us: rng.pick(&[4, 10, 60]),
             stray: rng.pick(&[0, 60, 500]),

@@ -192,6 +192,10 @@ impl World {
         }
         for volume in 0..self.models.len() {
             self.models[volume].on_death(i);
+            if self.is_primary(i, volume) {
+                // (Its users hear of whatever is lost by its death.)
+                self.models[volume].nothing_is_untold();
+            }
             if power {
                 if self.nodes[i].disks[volume].is_dirty() {
                     self.coverage.hit("fault: cache lost");
@@ -202,6 +206,7 @@ impl World {
                         self.models[volume].forked = true;
                     }
                 }
+                self.arbiter.lost_cache[i] |= self.nodes[i].disks[volume].has_unflushed_data();
                 let disk = &mut self.nodes[i].disks[volume];
                 match variant {
                     None => disk.power_cut(&mut rng),

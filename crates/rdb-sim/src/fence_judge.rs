@@ -43,8 +43,7 @@ impl World {
         let lost_disk = state.conn >= ConnState::Connected && state.pdsk < DiskState::Inconsistent
             || self.passes_errors_on() && state.pdsk == DiskState::Inconsistent;
         if lost_disk && !allowed {
-            // The disk is gone, and could not say so on record: back in another life, nobody knows that it lacks this.
-            self.arbiter.is_open = true;
+            self.arbiter.is_open = true; // as in `note_lost_disk`, of the peer's
             return;
         }
         let alone = state.conn < ConnState::Connected;
@@ -79,6 +78,13 @@ impl World {
         self.coverage.hit("judge: a node goes on alone, fenced");
     }
 
+    /// What was acknowledged is at the peer alone. The disk here is gone, and could not say so on record: back in another life,
+    /// nobody knows that it lacks this.
+    pub(crate) fn note_lost_disk(&mut self, i: usize, volume: usize) {
+        let knows = self.arbiter.winner == Some(1 - i) || !self.is_good_on_record(i, volume);
+        self.arbiter.is_open |= self.arbiter.is_on && !knows;
+    }
+
     /// A volume has become Primary, or anything else.
     pub(crate) fn judge_fencing(
         &mut self,
@@ -100,8 +106,12 @@ impl World {
         }
         let mut open = self.nodes[i].admin_open.values();
         let resumes = open.any(|c| matches!(c, Command::ResumeIo { .. }));
-        if resumes && old.is_suspended() && !new.is_suspended() {
-            self.arbiter.is_open = true;
+        if old.is_suspended() && !new.is_suspended() {
+            self.arbiter.is_open |= resumes;
+            self.begin_patience(i);
+            if new.conn >= ConnState::Connected && new.pdsk < DiskState::Inconsistent {
+                self.note_lost_disk(1 - i, volume);
+            }
         }
         if self.arbiter.suspended[i] && (!new.susp || new.role != Role::Primary) {
             self.judge_suspended(i);
@@ -124,11 +134,12 @@ impl World {
         if !alone || !self.is_fenced(volume) {
             return;
         }
-        if std::mem::take(&mut self.nodes[i].forgetful[volume]) {
-            // It lost with its power what the other one had, which was acknowledged and not flushed.
-            self.models[volume].on_power_cut();
+        let mut lacks = self.models[volume].violation(&self.nodes[i].disks[volume]);
+        if lacks.is_some() && self.arbiter.lost_cache[i] {
+            // It was there, and is where the other one is, which is off.
+            self.models[volume].forked = true;
+            lacks = None;
         }
-        let lacks = self.models[volume].violation(&self.nodes[i].disks[volume]);
         // (One that has no data to go on with may have that role.)
         let other = self.nodes[1 - i].view[volume].disk >= DiskState::Consistent;
         let both = other && self.is_primary(1 - i, volume);

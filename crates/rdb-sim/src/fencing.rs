@@ -1,7 +1,8 @@
-//! Plans with fencing, handlers, and I/O that freezes. Each is the plan of another seed, between whose steps the peer is lost and one
+//! Plans with fencing, handlers, and I/O that freezes. Most are the plan of another seed, between whose steps the peer is lost and one
 //! node or the other is to go on, administrators suspend and resume I/O, outdate disks and part. Whoever is to be promoted is so
-//! without looking, where `fence-peer` sees to it that only one of both goes on. Their seeds begin at [`FENCING`], so that those of
-//! the other plans keep their numbers.
+//! without looking, where `fence-peer` sees to it that only one of both goes on. Every fourth is directed (`directed.rs`): handlers are
+//! quick and good, one thing fails at a time, and what freezes has to go on by itself. Their seeds begin at [`FENCING`], so that those
+//! of the other plans keep their numbers.
 
 use rdb_engine::Handler;
 use rdb_engine::config::{OnNoData, Protocol, ResourceOptions, SplitBrainPolicy};
@@ -16,9 +17,16 @@ pub const FENCING: u64 = 1 << 45;
 impl Plan {
     /// The plan of a seed from [`FENCING`] on.
     pub(crate) fn fencing_of_seed(seed: u64) -> Plan {
-        let mut plan = Plan::ordinary_of_seed(seed - FENCING);
-        plan.seed = seed;
+        let number = seed - FENCING;
         let mut rng = Rng(mix(seed, 15));
+        if number % 4 == 3 {
+            let mut plan = Plan::directed_with_fencing(seed);
+            plan.setup.draw_fencing(&mut rng);
+            plan.setup.good_handlers = true;
+            return plan;
+        }
+        let mut plan = Plan::ordinary_of_seed(number);
+        plan.seed = seed;
         plan.setup.draw_fencing(&mut rng);
         for step in &mut plan.steps {
             if is_forced(step.action) {

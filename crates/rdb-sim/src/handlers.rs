@@ -66,9 +66,9 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong: before the plan begins, and when it is over.
+    /// Nothing goes wrong: before the plan begins, and when it is over, or in all of it.
     fn is_calm(&self) -> bool {
-        !self.judging || self.repairing
+        !self.judging || self.repairing || self.arbiter.is_good
     }
 
     /// A handler goes on.

@@ -75,6 +75,7 @@ impl World {
             self.nodes[i].lonely[volume] = true;
         } else if mirrored && state.disk < DiskState::Inconsistent && broken(peer).is_none() {
             // (Under A what was acknowledged may never arrive there.)
+            self.note_lost_disk(i, volume);
             self.nodes[peer].lonely[volume] = true;
         }
     }

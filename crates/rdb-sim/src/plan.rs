@@ -27,6 +27,8 @@ pub struct Setup {
     pub net: NetOptions,
     pub disk: DiskOptions,
     pub resource: ResourceOptions,
+    /// Handlers are quick, and do what they are for.
+    pub good_handlers: bool,
     pub link: Link,
     /// The least time of a disk operation, in microseconds.
     pub disk_us: u64,

@@ -465,6 +465,7 @@ fn empty(seed: u64, setup: &Setup, transcript: bool) -> World {
     world.transcript = transcript.then(Vec::new);
     world.disk_options = setup.disk.clone();
     world.resource_options = setup.resource;
+    world.arbiter.is_good = setup.good_handlers;
     world.arbiter.is_on = setup.resource.handlers != Handlers::NONE;
     // The engine's check walks the whole activity log, which costs more than everything else.
     world.check_every = 499;
