@@ -674,6 +674,7 @@ long() {
     scenario 60 'rdb leaves and comes, as secondary and primary' both both C leaves rdb
     scenario 60 'kernel down and up' target source C goes_down kernel
     scenario 60 'rdb down and up' source target C goes_down rdb
+    fencing_scenarios
     scenario 180 'two volumes: sync, writes, resync, both ways' both both C two_volumes
     scenario 150 "rdb's disk after a crash, attached by the kernel" both both C crashed_disk_travels rdb
     scenario 150 "kernel's disk after a crash, attached by rdb" both both C crashed_disk_travels kernel

@@ -56,6 +56,8 @@ done
 . "$here/interop-cuts.sh"
 # shellcheck source=tests/vm/interop-travel.sh
 . "$here/interop-travel.sh"
+# shellcheck source=tests/vm/interop-fencing.sh
+. "$here/interop-fencing.sh"
 
 ip link set lo up
 for cable in 0 1; do

@@ -155,6 +155,7 @@ impl<P: Payload> Resource<P> {
         self.note_trouble(nr, old, new);
         if old.conn != new.conn {
             self.handling.forget_resync(nr);
+            self.volume_mut(nr).peer.resync.note_course(new.conn);
         }
         let volume = self.volume_mut(nr);
         if new.conn >= ConnState::Connected {
@@ -203,6 +204,11 @@ impl<P: Payload> Resource<P> {
         let mut flags = MdFlags::from_bits_retain(flags);
         if volume.invalidated {
             flags.remove(MdFlags::CONSISTENT);
+        }
+        let fences = disk.options.fencing != Fencing::DontCare;
+        if fences && new.is_connected() && volume.peer.resync.target_may_be_good() {
+            // (L48) After a crash it would count as one that cannot go on by itself.
+            flags.remove(MdFlags::PEER_OUT_DATED);
         }
         if forgets {
             flags.remove(MdFlags::PEER_OUT_DATED);

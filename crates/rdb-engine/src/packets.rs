@@ -31,8 +31,12 @@ impl<P: Payload> Resource<P> {
         if !self.is_up() {
             return;
         }
-        if self.is_parting() && !matches!(packet, Packet::Ping | Packet::PingAck) {
-            return; // sent before it has heard that it goes on alone: what it has written it will mark
+        if self.is_parting() {
+            // Sent before it has heard that it goes on alone: what it has written it will mark.
+            if matches!(packet, Packet::Ping) {
+                self.send(VolumeNr(0), Packet::PingAck, None);
+            }
+            return;
         }
         if !self.admits(nr, &packet) {
             return;

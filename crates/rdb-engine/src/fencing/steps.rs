@@ -29,8 +29,12 @@ impl<P: Payload> Resource<P> {
         for nr in self.volume_numbers() {
             let fences = self.context(nr).fencing != Fencing::DontCare;
             let volume = self.volume(nr);
-            let remembered = volume.state.pdsk == DiskState::Inconsistent;
-            if fences && remembered && volume.peer.resync.target_may_be_good() {
+            let doubtful = match volume.state.pdsk {
+                DiskState::Inconsistent => volume.peer.resync.target_may_be_good(),
+                DiskState::Outdated => volume.peer.resync.target_unproven,
+                _ => false,
+            };
+            if fences && doubtful {
                 self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
             }
         }

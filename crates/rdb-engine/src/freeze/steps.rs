@@ -275,6 +275,9 @@ impl<P: Payload> Resource<P> {
                 self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
             }
         }
+        // (Those that users have been told of end no epoch any more.)
+        self.close_epoch();
+        self.send_barrier();
         self.release_flushes();
     }
 

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use crate::ids::{Session, Time};
 use crate::interval::Awaited;
 use crate::range_locks::{Holder, RangeLocks, Ticket};
+use crate::state::ConnState;
 use crate::status::SyncProgress;
 
 /// A resync of one volume, running or over.
@@ -50,8 +51,8 @@ pub(crate) struct Resync<P> {
     equal_blocks: u64,
     /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here.
     spoiled: Vec<u64>,
-    /// Source: the target has not shown that it is Inconsistent on its record too. Set when the resync begins, cleared by the first
-    /// block that it asks for, by the end and with the connection. Without it a Primary would go on, or go on unfenced, beside a
+    /// Source: the target has not shown that it is Inconsistent on its record too. Set when the resync is prepared, cleared by the
+    /// first block that it asks for, by the end and with the connection. Without it a Primary would go on, or go on unfenced, beside a
     /// disk that is as good by its record and lacks what is marked here (L48).
     pub(crate) target_unproven: bool,
     /// Source: there was nothing left to send, so that the target may have come to the end.
@@ -97,6 +98,15 @@ impl<P> Resync<P> {
             early_uuid,
             ..Resync::default()
         };
+    }
+
+    /// (L48) A resync is prepared by its source, or there is none.
+    pub(crate) fn note_course(&mut self, conn: ConnState) {
+        match conn {
+            ConnState::StartingSyncS | ConnState::WFBitMapS => self.target_unproven = true,
+            ConnState::Connected => self.target_unproven = false,
+            _ => {}
+        }
     }
 
     /// (L48) Source: whether the target's record may say that it is as good as this disk: it may not have begun, or have ended.

@@ -465,3 +465,29 @@ fn an_end_without_an_answer_is_a_lost_peer() {
     w.end_handler(0, Handler::FencePeer, 4);
     assert_eq!(w.is(0), "StandAlone P/? U/O");
 }
+
+/// (L48) The target of a full sync keeps its data until its source begins, which may die before.
+#[test]
+fn a_target_that_keeps_its_data_is_no_fenced_peer() {
+    let met = (0..40).any(|seed| {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.start_admin(0, Command::Invalidate { volume: V });
+        w.until("the order", |w| w.is(1).starts_with("StartingSyncS"));
+        for _ in 0..seed {
+            w.step();
+        }
+        let kept = w.nodes[0].state().disk == DiskState::UpToDate;
+        w.off(1);
+        w.run_ms(2_000);
+        w.boot(1);
+        let (own, other) = (w.nodes[0].state(), w.nodes[1].state());
+        let goes_on = own.disk == DiskState::UpToDate;
+        assert!(
+            !goes_on || other.pdsk != DiskState::Outdated,
+            "seed {seed}: {}",
+            w.states()
+        );
+        kept && goes_on
+    });
+    assert!(met);
+}
