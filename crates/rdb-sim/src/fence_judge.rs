@@ -42,7 +42,9 @@ impl World {
         let allowed = self.arbiter.winner == Some(i) || !self.is_good_on_record(p, volume);
         let lost_disk = state.conn >= ConnState::Connected && state.pdsk < DiskState::Inconsistent
             || self.passes_errors_on() && state.pdsk == DiskState::Inconsistent;
-        if lost_disk && !allowed {
+        // (An administrator gives the peer's data up, which does not know it yet.)
+        let given_up = state.conn == ConnState::StartingSyncS;
+        if (lost_disk || given_up) && !allowed {
             self.arbiter.is_open = true; // as in `note_lost_disk`, of the peer's
             return;
         }
