@@ -87,7 +87,8 @@ impl<P: Payload> Resource<P> {
 
     /// Lets I/O go on that was frozen for a reason which is no more. Says whether it did.
     pub(crate) fn poll_thaw(&mut self) -> bool {
-        if self.net.link.is_exchanging() {
+        let frozen = self.volumes.values().any(|v| v.state.is_suspended());
+        if !frozen || self.net.link.is_exchanging() {
             return false; // the peer decides by the generations that it has been told of
         }
         let facts = |v: &Volume<P>| Facts {
