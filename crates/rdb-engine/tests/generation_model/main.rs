@@ -9,10 +9,13 @@
 //! A search must find exactly the violations that its exemptions name: one more is a new hole, one fewer means that the
 //! exemption is out of date. See "The generation model" in `docs/testing.md`.
 
+mod admin;
 mod events;
 mod names;
 mod node;
 mod oracle;
+mod packets;
+mod resync;
 mod rules;
 mod search;
 mod world;

@@ -1,24 +1,17 @@
 //! What a node does at a change of state and at a packet: the order of the engine's `changes.rs`, `handshake/`,
 //! `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
 
-use rdb_engine::config::SplitBrainPolicy;
-use rdb_engine::generation::{CompareInputs, GenerationIds, PeerIds, WroteAlone, compare};
+use rdb_engine::generation::{GenerationIds, PeerIds, WroteAlone};
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
-use rdb_engine::rules::peer_state::{
-    Meaning, Told as PeerTold, answer, change, compares, contradiction, meaning,
-};
 use rdb_engine::state::{
     self, Change, ConnState, Context, DiskState, ImmediateEffects, Outcome as Changed, Role,
     VolumeState,
-};
-use rdb_engine::sync_decision::{
-    DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
 };
 
 use crate::names::{Ids, Name};
 use crate::oracle::Finding;
 use crate::rules::Rules;
-use crate::world::{ALL_BLOCKS, Decided, Kind, Msg, Node, Told, World};
+use crate::world::{ALL_BLOCKS, Kind, Msg, Node, Told, World};
 
 /// One event, under way.
 pub(crate) struct Step<'a> {
@@ -36,7 +29,7 @@ impl Step<'_> {
         &mut self.world.nodes[n]
     }
 
-    fn state(&self, n: usize) -> VolumeState {
+    pub(crate) fn state(&self, n: usize) -> VolumeState {
         self.world.nodes[n].state
     }
 
@@ -52,7 +45,7 @@ impl Step<'_> {
         }
     }
 
-    fn is_primary(&self, n: usize) -> bool {
+    pub(crate) fn is_primary(&self, n: usize) -> bool {
         self.state(n).role == Role::Primary
     }
 
@@ -290,7 +283,7 @@ impl Step<'_> {
         disk.durable_bits = disk.bits;
     }
 
-    fn set_all_bits(&mut self, n: usize) {
+    pub(crate) fn set_all_bits(&mut self, n: usize) {
         let disk = &mut self.node(n).disk;
         (disk.bits, disk.durable_bits) = (ALL_BLOCKS, ALL_BLOCKS);
     }
@@ -344,7 +337,7 @@ impl Step<'_> {
     }
 
     /// What the other node is told of it: only one that knows what it means.
-    fn told_alone(&self, n: usize) -> WroteAlone {
+    pub(crate) fn told_alone(&self, n: usize) -> WroteAlone {
         match self.rules[1 - n].names_lone_writes {
             true => self.world.nodes[n].disk.sb.alone,
             false => WroteAlone::Unknown,
@@ -402,382 +395,6 @@ impl Step<'_> {
         self.send(n, Msg::State(state));
     }
 
-    // ---- packets -------------------------------------------------------------------------------------------------
-
-    pub(crate) fn receive(&mut self, n: usize, packet: Msg) {
-        match packet {
-            Msg::Uuids(told) => self.on_uuids(n, told),
-            Msg::State(state) => self.on_state(n, state),
-            Msg::SyncUuid(name) => match self.state(n).conn {
-                ConnState::WFSyncUUID | ConnState::Behind => self.start_target(n, name),
-                ConnState::WFBitMapT | ConnState::StartingSyncT => self.node(n).early_uuid = name,
-                _ => {}
-            },
-            Msg::Bitmap(bits) => self.on_bitmap(n, bits),
-            Msg::Acked(bits) => {
-                let node = self.node(n);
-                node.disk.bits &= !bits;
-                node.all_sent |= node.disk.bits == 0;
-            }
-            Msg::OutOfSync(bits) => self.node(n).disk.bits |= bits,
-        }
-    }
-
-    fn on_uuids(&mut self, n: usize, told: Told) {
-        let node = self.node(n);
-        node.told = Some(told);
-        let state = node.state;
-        let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
-        if state.role == Role::Primary
-            && state.disk < DiskState::Inconsistent
-            && first_look
-            && (!node.exposed.is_same(told.ids.current) || node.source_open)
-        {
-            self.go_standalone(n);
-        } else if state.is_connected()
-            && state.disk < DiskState::Inconsistent
-            && state.pdsk == DiskState::UpToDate
-        {
-            node.exposed = told.ids.current;
-        }
-    }
-
-    /// `handshake/peer_state.rs`, `on_state`.
-    fn on_state(&mut self, n: usize, packet: VolumeState) {
-        let own = self.state(n);
-        if own.conn <= ConnState::TearDown {
-            return;
-        }
-        let told = self.world.nodes[n].told;
-        let mut effective = packet.disk;
-        if packet.disk == DiskState::Negotiating {
-            let Some(told) = &told else {
-                return self.lose_connection(n);
-            };
-            effective = effective_peer_disk(packet.disk, &peer_ids(told));
-        }
-        if self.rules[n].leaves_contradictions && contradiction(own, packet).is_some() {
-            return self.lose_connection(n);
-        }
-        let mut taken = match meaning(own, packet, effective) {
-            Meaning::TargetDone => return self.source_target_done(n),
-            Meaning::TargetEndedInconsistent => {
-                let change = Change::conn(ConnState::Connected).and_pdsk(DiskState::Inconsistent);
-                return self.fact(n, change);
-            }
-            Meaning::Told(taken) => taken,
-            Meaning::VerifyEnded => unreachable!("nobody verifies here"),
-        };
-        let due = self.world.nodes[n].consider_resync;
-        let mut compared = packet.disk < DiskState::Negotiating;
-        if let Some(told) = told
-            && compares(own, packet, due)
-        {
-            self.node(n).consider_resync = false;
-            compared = true;
-            let outcome = self.decide(n, &told, packet.role, taken.pdsk);
-            match self.on_decision(n, packet, outcome, taken) {
-                None => return,
-                Some(decided) => taken = decided,
-            }
-        }
-        let own = self.state(n);
-        let negotiated = self.world.nodes[n].negotiated.filter(|_| compared);
-        let change = change(own, packet, taken, negotiated.map(|(disk, _)| disk));
-        let establishes = own.conn < ConnState::Connected && taken.conn >= ConnState::Connected;
-        if !self.change(n, change, !establishes) {
-            if establishes {
-                self.go_standalone(n);
-            }
-            return;
-        }
-        let answer = answer(own, self.state(n), packet, taken.conn);
-        if answer.state {
-            self.send_state(n);
-        }
-        if answer.decision {
-            self.send_uuids(n);
-            self.send_state(n);
-        }
-    }
-
-    /// `Resource::on_decision`.
-    fn on_decision(
-        &mut self,
-        n: usize,
-        packet: VolumeState,
-        outcome: Outcome,
-        told: PeerTold,
-    ) -> Option<PeerTold> {
-        let conn = |conn| Some(PeerTold { conn, ..told });
-        match outcome {
-            Outcome::Source { full: true } | Outcome::Target { full: true } => {
-                self.set_all_bits(n);
-            }
-            _ => {}
-        }
-        match outcome {
-            Outcome::Connected => conn(ConnState::Connected),
-            Outcome::Source { .. } => conn(ConnState::WFBitMapS),
-            Outcome::Target { .. } => conn(ConnState::WFBitMapT),
-            Outcome::Fail(_) => match fail_effect(self.state(n).disk, packet.disk, false) {
-                FailEffect::DetachOwn => {
-                    self.fact(n, Change::disk(DiskState::Failed));
-                    conn(ConnState::Connected)
-                }
-                FailEffect::PeerStaysDiskless => {
-                    self.send_uuids(n);
-                    self.send_state(n);
-                    Some(PeerTold {
-                        conn: ConnState::Connected,
-                        pdsk: DiskState::Diskless,
-                    })
-                }
-                FailEffect::Retry => {
-                    self.lose_connection(n);
-                    None
-                }
-                FailEffect::StandAlone => {
-                    self.go_standalone(n);
-                    None
-                }
-            },
-        }
-    }
-
-    fn decide(&mut self, n: usize, told: &Told, peer_role: Role, peer_disk: DiskState) -> Outcome {
-        let node = &self.world.nodes[n];
-        if !node.attached {
-            return Outcome::Connected;
-        }
-        let peer = peer_ids(told);
-        let notices = self.rules[n].notices_writes;
-        let own_disk = match (node.state.disk, node.negotiated) {
-            (DiskState::Negotiating, Some((disk, _))) => disk,
-            (disk, _) => disk,
-        };
-        let inputs = DecisionInputs {
-            own: node.disk.sb.ids.wide(),
-            peer,
-            compare: CompareInputs {
-                own_crashed: node.crashed,
-                peer_crashed: peer.crashed_primary(),
-                own_primary: node.state.role == Role::Primary,
-                peer_primary: peer_role == Role::Primary,
-                resolve_conflicts: n == 0,
-                version: 101,
-                wsame: true,
-                own_bits: if notices {
-                    u64::from(node.announced.count_ones())
-                } else {
-                    0
-                },
-                peer_bits: if notices { peer.bits } else { 0 },
-                own_alone: self.told_alone(n),
-                peer_alone: told.alone,
-            },
-            own_disk,
-            own_real_disk: node.state.disk,
-            peer_disk,
-            peer_attaches: false,
-            own_bits_sent: u64::from(node.announced.count_ones()),
-            own_bits: u64::from(node.disk.bits.count_ones()),
-            after_sb_0pri: SplitBrainPolicy::Disconnect,
-            after_sb_1pri: SplitBrainPolicy::Disconnect,
-            after_sb_2pri: SplitBrainPolicy::Disconnect,
-            always_asbp: false,
-            rr_conflict: SplitBrainPolicy::Disconnect,
-            own_discard_my_data: node.discard,
-            can_demote: false,
-            own_tentative: false,
-            peer_dry_run: false,
-        };
-        let decision = decide(&inputs);
-        let rule = compare(&inputs.own, &inputs.peer.ids, inputs.compare).rule;
-        // The kernel's driver empties the slot at once.
-        let kernels = (rule == 34 && self.rules[n].corrects_at_once).then(|| {
-            let mut corrected = inputs.own;
-            corrected.clear_bitmap();
-            corrected
-        });
-        if let Some(ids) = decision.own_correction.or(kernels) {
-            self.set_ids(n, &ids);
-        }
-        if let Some(ids) = decision.peer_correction
-            && let Some(told) = &mut self.node(n).told
-        {
-            told.ids = Ids::narrow(&ids);
-        }
-        let outcome = decision.outcome;
-        self.judge_decision(n, rule, outcome);
-        self.node(n).decided = match outcome {
-            Outcome::Connected => Some(Decided::NoSync),
-            Outcome::Source { full } => Some(Decided::Source(full)),
-            Outcome::Target { full } => Some(Decided::Target(full)),
-            Outcome::Fail(FailReason::DryRun) => unreachable!("nobody asks for a dry run"),
-            Outcome::Fail(_) => None,
-        };
-        outcome
-    }
-
-    // ---- resync --------------------------------------------------------------------------------------------------
-
-    fn on_bitmap(&mut self, n: usize, bits: u8) {
-        match self.state(n).conn {
-            ConnState::WFBitMapT => {
-                self.node(n).disk.bits |= bits;
-                let merged = self.world.nodes[n].disk.bits;
-                self.send(n, Msg::Bitmap(merged));
-                self.fact(n, Change::conn(ConnState::WFSyncUUID));
-                self.take_early_uuid(n);
-            }
-            ConnState::WFBitMapS => {
-                let disk = &mut self.node(n).disk;
-                disk.bits |= bits;
-                self.start_source(n);
-            }
-            _ => self.lose_connection(n),
-        }
-    }
-
-    pub(crate) fn start_source(&mut self, n: usize) {
-        let node = self.node(n);
-        node.all_sent = node.disk.bits == 0;
-        node.source_open = false;
-        let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
-        self.fact(n, change);
-    }
-
-    fn make_sync_uuid(&mut self, n: usize) {
-        let mut ids = self.ids(n);
-        let random = self.random();
-        let uuid = ids.start_source(random);
-        self.set_ids(n, &ids);
-        if self.rules.iter().all(|rules| rules.names_lone_writes) {
-            self.node(n).disk.sb.alone = WroteAlone::Nothing;
-        }
-        self.node(n).thens.send_sync_uuid = Name::narrow(uuid);
-    }
-
-    pub(crate) fn take_early_uuid(&mut self, n: usize) {
-        let early = std::mem::take(&mut self.node(n).early_uuid);
-        if early != Name::default() {
-            self.start_target(n, early);
-        }
-    }
-
-    fn start_target(&mut self, n: usize, uuid: Name) {
-        if !self.world.nodes[n].attached {
-            return;
-        }
-        let is_primary = self.is_primary(n);
-        let mut ids = self.ids(n);
-        ids.start_target(uuid.wide(), is_primary);
-        self.set_ids(n, &ids);
-        self.node(n).exposed = Name::narrow(ids.current);
-        self.judge_start(n);
-        self.node(n).thens.start_requesting = true;
-        self.fact(
-            n,
-            Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
-        );
-        self.write_bitmap(n);
-        self.maybe_flush(n);
-    }
-
-    /// All bits are clear and the source has seen every ack.
-    pub(crate) fn target_finish(&mut self, n: usize) {
-        let is_primary = self.is_primary(n);
-        let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
-        if let Some(told) = self.world.nodes[n].told {
-            let mut ids = self.ids(n);
-            ids.finish_target(&told.ids.wide(), is_primary);
-            self.set_ids(n, &ids);
-            let node = self.node(n);
-            node.exposed = Name::narrow(ids.current);
-            node.told = Some(Told {
-                ids: Ids::narrow(&ids),
-                ..told
-            });
-        }
-        change = change.and_disk(DiskState::UpToDate);
-        self.judge_finish(n);
-        for node in &mut self.world.nodes {
-            node.disk.named = false;
-        }
-        self.node(n).disk.seen = self.world.nodes[1 - n].disk.seen;
-        self.node(n).requesting = false;
-        self.node(n).announce = true;
-        self.fact(n, change);
-    }
-
-    fn source_target_done(&mut self, n: usize) {
-        if self.world.nodes[n].disk.bits != 0 {
-            return;
-        }
-        if !matches!(
-            self.state(n).conn,
-            ConnState::SyncSource | ConnState::PausedSyncS
-        ) {
-            return;
-        }
-        let mut ids = self.ids(n);
-        ids.finish_source();
-        self.set_ids(n, &ids);
-        let node = self.node(n);
-        if let Some(told) = &mut node.told {
-            told.ids = node.disk.sb.ids;
-        }
-        let change = Change::conn(ConnState::Connected)
-            .and_disk(DiskState::UpToDate)
-            .and_pdsk(DiskState::UpToDate);
-        self.fact(n, change);
-    }
-
-    // ---- connection ----------------------------------------------------------------------------------------------
-
-    /// The link is known to be broken: `net/teardown.rs`.
-    pub(crate) fn lose_connection(&mut self, n: usize) {
-        self.fact(n, Change::conn(ConnState::NetworkFailure));
-        self.close_connection(n);
-        self.fact(n, Change::conn(ConnState::Unconnected));
-        self.fact(n, Change::conn(ConnState::WFConnection));
-    }
-
-    pub(crate) fn go_standalone(&mut self, n: usize) {
-        self.fact(n, Change::conn(ConnState::Disconnecting));
-        self.close_connection(n);
-        self.fact(n, Change::conn(ConnState::StandAlone));
-    }
-
-    fn close_connection(&mut self, n: usize) {
-        self.world.link = false;
-        for queue in &mut self.world.queues {
-            queue.clear();
-        }
-        let node = self.node(n);
-        node.told = None;
-        node.consider_resync = false;
-        node.requesting = false;
-        node.announce = false;
-        node.early_uuid = Name::default();
-        node.state_sent = false;
-        node.discard = false;
-        node.decided = None;
-        // The transfer log: what the peer may lack is marked, and the users hear that their writes are done, as soon as
-        // the new generation is on disk.
-        let disk = &mut node.disk;
-        disk.bits |= std::mem::take(&mut node.log);
-        disk.durable_bits = disk.bits;
-        let alive = node.attached && node.state.disk == DiskState::UpToDate;
-        if !alive {
-            node.open = 0;
-        } else if !node.thens.announce_generation {
-            let open = std::mem::take(&mut node.open);
-            self.world.acknowledged |= open;
-        }
-    }
-
     pub(crate) fn used(&self, kind: Kind) -> u8 {
         self.world.counts[kind as usize]
     }
@@ -787,11 +404,3 @@ impl Step<'_> {
 const CONSISTENT: u32 = 0x01;
 const PRIMARY_IND: u32 = 0x02;
 const CRASHED_PRIMARY: u32 = 0x40;
-
-fn peer_ids(told: &Told) -> PeerIds {
-    PeerIds {
-        ids: told.ids.wide(),
-        bits: u64::from(told.bits.count_ones()),
-        flags: u64::from(told.flags),
-    }
-}

@@ -1,0 +1,219 @@
+//! What administrators ask for, and a node that loses its power.
+
+use rdb_engine::generation::WroteAlone;
+use rdb_engine::state::{self, Change, ConnState, DiskState, Role, VolumeState};
+
+use crate::names::{Ids, Name};
+use crate::node::Step;
+use crate::world::Node;
+
+impl Step<'_> {
+    /// `admin/role.rs`.
+    pub(crate) fn promote(&mut self, n: usize, force: bool) -> Option<()> {
+        let mut change = Change::role(Role::Primary);
+        if force {
+            let node = &self.world.nodes[n];
+            let poor = matches!(
+                node.state.disk,
+                DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
+            );
+            if self.allows(n, change) || !poor {
+                return None; // that is no force
+            }
+            change = change.and_disk(DiskState::UpToDate);
+        }
+        self.cluster_wide(n, change)?;
+        let state = self.world.nodes[n].state;
+        let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
+        let told = self.world.nodes[n]
+            .told
+            .filter(|_| state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate);
+        if let Some(told) = told {
+            self.node(n).exposed = told.ids.current;
+        }
+        if self.world.nodes[n].attached {
+            if force || lonely && self.may_share_name(n) {
+                self.new_current(n, lonely);
+            }
+            let sb = &mut self.node(n).disk.sb;
+            if !state::should_replicate(state) && sb.alone == WroteAlone::Nothing {
+                sb.alone = WroteAlone::Unknown;
+            }
+            let mut ids = self.ids(n);
+            ids.set_primary_bit(true);
+            self.set_ids(n, &ids);
+            self.node(n).exposed = Name::narrow(ids.current);
+            self.flush(n);
+        }
+        if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
+            self.send_state(n);
+        }
+        let here = self.world.nodes[n].state.disk == DiskState::UpToDate;
+        let data = if here { n } else { 1 - n };
+        self.node(n).users = self.world.nodes[data].disk.seen;
+        for node in &mut self.world.nodes {
+            node.decided = None;
+        }
+        Some(())
+    }
+
+    pub(crate) fn demote(&mut self, n: usize) -> Option<()> {
+        let node = &self.world.nodes[n];
+        if node.open != 0 || !self.allows(n, Change::role(Role::Secondary)) {
+            return None;
+        }
+        self.write_bitmap(n);
+        self.change(n, Change::role(Role::Secondary), false)
+            .then_some(())?;
+        self.node(n).users = 0;
+        let attached = self.world.nodes[n].attached;
+        if attached {
+            let mut ids = self.ids(n);
+            ids.set_primary_bit(false);
+            self.set_ids(n, &ids);
+            self.flush(n);
+        }
+        if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
+            self.send_state(n);
+        }
+        Some(())
+    }
+
+    pub(crate) fn crash(&mut self, n: usize) {
+        self.world.link = false;
+        self.world.queues.iter_mut().for_each(|queue| queue.clear());
+        let node = self.node(n);
+        let mut disk = node.disk;
+        disk.sb = disk.durable;
+        disk.bits = disk.durable_bits;
+        *node = Node {
+            up: false,
+            state: VolumeState::INITIAL,
+            attached: false,
+            disk,
+            thens: Default::default(),
+            crashed: false,
+            exposed: Name::default(),
+            left_behind: Name::default(),
+            told: None,
+            announced: 0,
+            negotiated: None,
+            consider_resync: false,
+            discard: false,
+            invalidated: false,
+            state_sent: false,
+            requesting: false,
+            early_uuid: Name::default(),
+            announce: false,
+            log: 0,
+            open: 0,
+            decided: None,
+            all_sent: false,
+            source_open: false,
+            users: 0,
+        };
+    }
+
+    pub(crate) fn restart(&mut self, n: usize) -> Option<()> {
+        self.node(n).up = true;
+        self.attach(n)?;
+        self.fact(n, Change::conn(ConnState::Unconnected));
+        self.fact(n, Change::conn(ConnState::WFConnection));
+        Some(())
+    }
+
+    /// `disk/attach.rs`.
+    pub(crate) fn attach(&mut self, n: usize) -> Option<()> {
+        const CONSISTENT: u32 = 0x01;
+        const PRIMARY_IND: u32 = 0x02;
+        const WAS_UP_TO_DATE: u32 = 0x10;
+        const PEER_OUT_DATED: u32 = 0x20;
+        const CRASHED_PRIMARY: u32 = 0x40;
+
+        let node = &self.world.nodes[n];
+        let state = node.state;
+        let current = node.disk.durable.ids.current;
+        let alone = state.pdsk != DiskState::UpToDate;
+        let other_data = node.exposed != Name::default()
+            && state.is_a_node_primary()
+            && !node.exposed.is_same(current);
+        let lacks_writes = state.role == Role::Primary
+            && node.left_behind != Name::default()
+            && node.left_behind.is_same(current);
+        if state.disk != DiskState::Diskless || alone && (other_data || lacks_writes) {
+            return None;
+        }
+        if node.state_sent || state.conn >= ConnState::Connected && !self.peer_is_there(n) {
+            return None; // one attach at a time, in a quiet moment
+        }
+        if !self.change(n, Change::disk(DiskState::Attaching), false) {
+            return None;
+        }
+        for node in &mut self.world.nodes {
+            node.decided = None;
+        }
+        let node = self.node(n);
+        let disk = &mut node.disk;
+        disk.sb = disk.durable;
+        let flags = disk.sb.flags;
+        disk.bits = disk.durable_bits;
+        if flags & PRIMARY_IND != 0 {
+            disk.bits |= disk.hot;
+        }
+        disk.hot = 0;
+        disk.durable_bits = disk.bits;
+        node.attached = true;
+        node.crashed = flags & (PRIMARY_IND | CRASHED_PRIMARY) != 0;
+        let mut ids = node.disk.sb.ids.wide();
+        ids.set_primary_bit(state.role == Role::Primary);
+        node.disk.sb.ids = Ids::narrow(&ids);
+        let own = if flags & CONSISTENT == 0 {
+            DiskState::Inconsistent
+        } else if flags & WAS_UP_TO_DATE == 0 {
+            DiskState::Outdated
+        } else {
+            DiskState::UpToDate
+        };
+        let mut peer = state.pdsk;
+        let connected = state.conn >= ConnState::Connected;
+        if flags & PEER_OUT_DATED != 0 && !connected {
+            peer = DiskState::Outdated;
+        }
+        let change = if connected {
+            node.negotiated = Some((own, peer));
+            node.told = None;
+            Change::disk(DiskState::Negotiating)
+        } else {
+            Change::disk(own).and_pdsk(peer)
+        };
+        if !self.change(n, change, true) {
+            return None;
+        }
+        self.flush(n);
+        Some(())
+    }
+
+    pub(crate) fn invalidate(&mut self, n: usize) -> Option<()> {
+        let state = self.world.nodes[n].state;
+        if state.conn != ConnState::Connected || state.pdsk != DiskState::UpToDate {
+            return None;
+        }
+        self.node(n).discard = true; // Ghost: the user asks for it.
+        self.ordering = Some(n);
+        let done = self.cluster_wide(n, Change::conn(ConnState::StartingSyncT));
+        self.ordering = None;
+        done
+    }
+
+    pub(crate) fn invalidate_remote(&mut self, n: usize) -> Option<()> {
+        let state = self.world.nodes[n].state;
+        let target = &self.world.nodes[1 - n];
+        // A node that is asked lets its users' writes settle before it answers.
+        let settled = target.open == 0 && target.log == 0;
+        if state.conn != ConnState::Connected || state.disk != DiskState::UpToDate || !settled {
+            return None;
+        }
+        self.node(1 - n).discard = true; // Ghost: the user asks for it.
+        self.cluster_wide(n, Change::conn(ConnState::StartingSyncS))
+    }
+}

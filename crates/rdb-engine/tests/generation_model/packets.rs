@@ -1,0 +1,241 @@
+//! What a node does with a packet.
+
+use rdb_engine::config::SplitBrainPolicy;
+use rdb_engine::generation::{CompareInputs, PeerIds, compare};
+use rdb_engine::rules::peer_state::{
+    Meaning, Told as PeerTold, answer, change, compares, contradiction, meaning,
+};
+use rdb_engine::state::{Change, ConnState, DiskState, Role, VolumeState};
+use rdb_engine::sync_decision::{
+    DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
+};
+
+use crate::names::Ids;
+use crate::node::Step;
+use crate::world::{Decided, Msg, Told};
+
+impl Step<'_> {
+    pub(crate) fn receive(&mut self, n: usize, packet: Msg) {
+        match packet {
+            Msg::Uuids(told) => self.on_uuids(n, told),
+            Msg::State(state) => self.on_state(n, state),
+            Msg::SyncUuid(name) => match self.state(n).conn {
+                ConnState::WFSyncUUID | ConnState::Behind => self.start_target(n, name),
+                ConnState::WFBitMapT | ConnState::StartingSyncT => self.node(n).early_uuid = name,
+                _ => {}
+            },
+            Msg::Bitmap(bits) => self.on_bitmap(n, bits),
+            Msg::Acked(bits) => {
+                let node = self.node(n);
+                node.disk.bits &= !bits;
+                node.all_sent |= node.disk.bits == 0;
+            }
+            Msg::OutOfSync(bits) => self.node(n).disk.bits |= bits,
+        }
+    }
+
+    fn on_uuids(&mut self, n: usize, told: Told) {
+        let node = self.node(n);
+        node.told = Some(told);
+        let state = node.state;
+        let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
+        if state.role == Role::Primary
+            && state.disk < DiskState::Inconsistent
+            && first_look
+            && (!node.exposed.is_same(told.ids.current) || node.source_open)
+        {
+            self.go_standalone(n);
+        } else if state.is_connected()
+            && state.disk < DiskState::Inconsistent
+            && state.pdsk == DiskState::UpToDate
+        {
+            node.exposed = told.ids.current;
+        }
+    }
+
+    /// `handshake/peer_state.rs`, `on_state`.
+    fn on_state(&mut self, n: usize, packet: VolumeState) {
+        let own = self.state(n);
+        if own.conn <= ConnState::TearDown {
+            return;
+        }
+        let told = self.world.nodes[n].told;
+        let mut effective = packet.disk;
+        if packet.disk == DiskState::Negotiating {
+            let Some(told) = &told else {
+                return self.lose_connection(n);
+            };
+            effective = effective_peer_disk(packet.disk, &peer_ids(told));
+        }
+        if self.rules[n].leaves_contradictions && contradiction(own, packet).is_some() {
+            return self.lose_connection(n);
+        }
+        let mut taken = match meaning(own, packet, effective) {
+            Meaning::TargetDone => return self.source_target_done(n),
+            Meaning::TargetEndedInconsistent => {
+                let change = Change::conn(ConnState::Connected).and_pdsk(DiskState::Inconsistent);
+                return self.fact(n, change);
+            }
+            Meaning::Told(taken) => taken,
+            Meaning::VerifyEnded => unreachable!("nobody verifies here"),
+        };
+        let due = self.world.nodes[n].consider_resync;
+        let mut compared = packet.disk < DiskState::Negotiating;
+        if let Some(told) = told
+            && compares(own, packet, due)
+        {
+            self.node(n).consider_resync = false;
+            compared = true;
+            let outcome = self.decide(n, &told, packet.role, taken.pdsk);
+            match self.on_decision(n, packet, outcome, taken) {
+                None => return,
+                Some(decided) => taken = decided,
+            }
+        }
+        let own = self.state(n);
+        let negotiated = self.world.nodes[n].negotiated.filter(|_| compared);
+        let change = change(own, packet, taken, negotiated.map(|(disk, _)| disk));
+        let establishes = own.conn < ConnState::Connected && taken.conn >= ConnState::Connected;
+        if !self.change(n, change, !establishes) {
+            if establishes {
+                self.go_standalone(n);
+            }
+            return;
+        }
+        let answer = answer(own, self.state(n), packet, taken.conn);
+        if answer.state {
+            self.send_state(n);
+        }
+        if answer.decision {
+            self.send_uuids(n);
+            self.send_state(n);
+        }
+    }
+
+    /// `Resource::on_decision`.
+    fn on_decision(
+        &mut self,
+        n: usize,
+        packet: VolumeState,
+        outcome: Outcome,
+        told: PeerTold,
+    ) -> Option<PeerTold> {
+        let conn = |conn| Some(PeerTold { conn, ..told });
+        match outcome {
+            Outcome::Source { full: true } | Outcome::Target { full: true } => {
+                self.set_all_bits(n);
+            }
+            _ => {}
+        }
+        match outcome {
+            Outcome::Connected => conn(ConnState::Connected),
+            Outcome::Source { .. } => conn(ConnState::WFBitMapS),
+            Outcome::Target { .. } => conn(ConnState::WFBitMapT),
+            Outcome::Fail(_) => match fail_effect(self.state(n).disk, packet.disk, false) {
+                FailEffect::DetachOwn => {
+                    self.fact(n, Change::disk(DiskState::Failed));
+                    conn(ConnState::Connected)
+                }
+                FailEffect::PeerStaysDiskless => {
+                    self.send_uuids(n);
+                    self.send_state(n);
+                    Some(PeerTold {
+                        conn: ConnState::Connected,
+                        pdsk: DiskState::Diskless,
+                    })
+                }
+                FailEffect::Retry => {
+                    self.lose_connection(n);
+                    None
+                }
+                FailEffect::StandAlone => {
+                    self.go_standalone(n);
+                    None
+                }
+            },
+        }
+    }
+
+    fn decide(&mut self, n: usize, told: &Told, peer_role: Role, peer_disk: DiskState) -> Outcome {
+        let node = &self.world.nodes[n];
+        if !node.attached {
+            return Outcome::Connected;
+        }
+        let peer = peer_ids(told);
+        let notices = self.rules[n].notices_writes;
+        let own_disk = match (node.state.disk, node.negotiated) {
+            (DiskState::Negotiating, Some((disk, _))) => disk,
+            (disk, _) => disk,
+        };
+        let inputs = DecisionInputs {
+            own: node.disk.sb.ids.wide(),
+            peer,
+            compare: CompareInputs {
+                own_crashed: node.crashed,
+                peer_crashed: peer.crashed_primary(),
+                own_primary: node.state.role == Role::Primary,
+                peer_primary: peer_role == Role::Primary,
+                resolve_conflicts: n == 0,
+                version: 101,
+                wsame: true,
+                own_bits: if notices {
+                    u64::from(node.announced.count_ones())
+                } else {
+                    0
+                },
+                peer_bits: if notices { peer.bits } else { 0 },
+                own_alone: self.told_alone(n),
+                peer_alone: told.alone,
+            },
+            own_disk,
+            own_real_disk: node.state.disk,
+            peer_disk,
+            peer_attaches: false,
+            own_bits_sent: u64::from(node.announced.count_ones()),
+            own_bits: u64::from(node.disk.bits.count_ones()),
+            after_sb_0pri: SplitBrainPolicy::Disconnect,
+            after_sb_1pri: SplitBrainPolicy::Disconnect,
+            after_sb_2pri: SplitBrainPolicy::Disconnect,
+            always_asbp: false,
+            rr_conflict: SplitBrainPolicy::Disconnect,
+            own_discard_my_data: node.discard,
+            can_demote: false,
+            own_tentative: false,
+            peer_dry_run: false,
+        };
+        let decision = decide(&inputs);
+        let rule = compare(&inputs.own, &inputs.peer.ids, inputs.compare).rule;
+        // The kernel's driver empties the slot at once.
+        let kernels = (rule == 34 && self.rules[n].corrects_at_once).then(|| {
+            let mut corrected = inputs.own;
+            corrected.clear_bitmap();
+            corrected
+        });
+        if let Some(ids) = decision.own_correction.or(kernels) {
+            self.set_ids(n, &ids);
+        }
+        if let Some(ids) = decision.peer_correction
+            && let Some(told) = &mut self.node(n).told
+        {
+            told.ids = Ids::narrow(&ids);
+        }
+        let outcome = decision.outcome;
+        self.judge_decision(n, rule, outcome);
+        self.node(n).decided = match outcome {
+            Outcome::Connected => Some(Decided::NoSync),
+            Outcome::Source { full } => Some(Decided::Source(full)),
+            Outcome::Target { full } => Some(Decided::Target(full)),
+            Outcome::Fail(FailReason::DryRun) => unreachable!("nobody asks for a dry run"),
+            Outcome::Fail(_) => None,
+        };
+        outcome
+    }
+}
+
+fn peer_ids(told: &Told) -> PeerIds {
+    PeerIds {
+        ids: told.ids.wide(),
+        bits: u64::from(told.bits.count_ones()),
+        flags: u64::from(told.flags),
+    }
+}

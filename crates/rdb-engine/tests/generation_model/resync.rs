@@ -1,0 +1,166 @@
+//! A resync on both sides, and the end of a connection.
+
+use rdb_engine::generation::WroteAlone;
+use rdb_engine::state::{Change, ConnState, DiskState};
+
+use crate::names::{Ids, Name};
+use crate::node::Step;
+use crate::world::{Msg, Told};
+
+impl Step<'_> {
+    pub(crate) fn on_bitmap(&mut self, n: usize, bits: u8) {
+        match self.state(n).conn {
+            ConnState::WFBitMapT => {
+                self.node(n).disk.bits |= bits;
+                let merged = self.world.nodes[n].disk.bits;
+                self.send(n, Msg::Bitmap(merged));
+                self.fact(n, Change::conn(ConnState::WFSyncUUID));
+                self.take_early_uuid(n);
+            }
+            ConnState::WFBitMapS => {
+                let disk = &mut self.node(n).disk;
+                disk.bits |= bits;
+                self.start_source(n);
+            }
+            _ => self.lose_connection(n),
+        }
+    }
+
+    pub(crate) fn start_source(&mut self, n: usize) {
+        let node = self.node(n);
+        node.all_sent = node.disk.bits == 0;
+        node.source_open = false;
+        let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
+        self.fact(n, change);
+    }
+
+    pub(crate) fn make_sync_uuid(&mut self, n: usize) {
+        let mut ids = self.ids(n);
+        let random = self.random();
+        let uuid = ids.start_source(random);
+        self.set_ids(n, &ids);
+        if self.rules.iter().all(|rules| rules.names_lone_writes) {
+            self.node(n).disk.sb.alone = WroteAlone::Nothing;
+        }
+        self.node(n).thens.send_sync_uuid = Name::narrow(uuid);
+    }
+
+    pub(crate) fn take_early_uuid(&mut self, n: usize) {
+        let early = std::mem::take(&mut self.node(n).early_uuid);
+        if early != Name::default() {
+            self.start_target(n, early);
+        }
+    }
+
+    pub(crate) fn start_target(&mut self, n: usize, uuid: Name) {
+        if !self.world.nodes[n].attached {
+            return;
+        }
+        let is_primary = self.is_primary(n);
+        let mut ids = self.ids(n);
+        ids.start_target(uuid.wide(), is_primary);
+        self.set_ids(n, &ids);
+        self.node(n).exposed = Name::narrow(ids.current);
+        self.judge_start(n);
+        self.node(n).thens.start_requesting = true;
+        self.fact(
+            n,
+            Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
+        );
+        self.write_bitmap(n);
+        self.maybe_flush(n);
+    }
+
+    /// All bits are clear and the source has seen every ack.
+    pub(crate) fn target_finish(&mut self, n: usize) {
+        let is_primary = self.is_primary(n);
+        let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
+        if let Some(told) = self.world.nodes[n].told {
+            let mut ids = self.ids(n);
+            ids.finish_target(&told.ids.wide(), is_primary);
+            self.set_ids(n, &ids);
+            let node = self.node(n);
+            node.exposed = Name::narrow(ids.current);
+            node.told = Some(Told {
+                ids: Ids::narrow(&ids),
+                ..told
+            });
+        }
+        change = change.and_disk(DiskState::UpToDate);
+        self.judge_finish(n);
+        for node in &mut self.world.nodes {
+            node.disk.named = false;
+        }
+        self.node(n).disk.seen = self.world.nodes[1 - n].disk.seen;
+        self.node(n).requesting = false;
+        self.node(n).announce = true;
+        self.fact(n, change);
+    }
+
+    pub(crate) fn source_target_done(&mut self, n: usize) {
+        if self.world.nodes[n].disk.bits != 0 {
+            return;
+        }
+        if !matches!(
+            self.state(n).conn,
+            ConnState::SyncSource | ConnState::PausedSyncS
+        ) {
+            return;
+        }
+        let mut ids = self.ids(n);
+        ids.finish_source();
+        self.set_ids(n, &ids);
+        let node = self.node(n);
+        if let Some(told) = &mut node.told {
+            told.ids = node.disk.sb.ids;
+        }
+        let change = Change::conn(ConnState::Connected)
+            .and_disk(DiskState::UpToDate)
+            .and_pdsk(DiskState::UpToDate);
+        self.fact(n, change);
+    }
+
+    // ---- connection ----------------------------------------------------------------------------------------------
+
+    /// The link is known to be broken: `net/teardown.rs`.
+    pub(crate) fn lose_connection(&mut self, n: usize) {
+        self.fact(n, Change::conn(ConnState::NetworkFailure));
+        self.close_connection(n);
+        self.fact(n, Change::conn(ConnState::Unconnected));
+        self.fact(n, Change::conn(ConnState::WFConnection));
+    }
+
+    pub(crate) fn go_standalone(&mut self, n: usize) {
+        self.fact(n, Change::conn(ConnState::Disconnecting));
+        self.close_connection(n);
+        self.fact(n, Change::conn(ConnState::StandAlone));
+    }
+
+    fn close_connection(&mut self, n: usize) {
+        self.world.link = false;
+        for queue in &mut self.world.queues {
+            queue.clear();
+        }
+        let node = self.node(n);
+        node.told = None;
+        node.consider_resync = false;
+        node.requesting = false;
+        node.announce = false;
+        node.early_uuid = Name::default();
+        node.state_sent = false;
+        node.discard = false;
+        node.decided = None;
+        // The transfer log: what the peer may lack is marked, and the users hear that their writes are done, as soon as
+        // the new generation is on disk.
+        let disk = &mut node.disk;
+        disk.bits |= std::mem::take(&mut node.log);
+        disk.durable_bits = disk.bits;
+        let alive = node.attached && node.state.disk == DiskState::UpToDate;
+        if !alive {
+            node.open = 0;
+        } else if !node.thens.announce_generation {
+            let open = std::mem::take(&mut node.open);
+            self.world.acknowledged |= open;
+        }
+    }
+}
