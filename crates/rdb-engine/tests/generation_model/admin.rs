@@ -5,6 +5,7 @@ use rdb_engine::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 
 use crate::names::{Ids, Name};
 use crate::node::Step;
+use crate::rules::Rules;
 use crate::world::Node;
 
 impl Step<'_> {
@@ -32,11 +33,19 @@ impl Step<'_> {
             self.node(n).exposed = told.ids.current;
         }
         if self.world.nodes[n].attached {
-            if force || lonely && self.may_share_name(n) {
+            let replicates = state::should_replicate(state);
+            let amid_exchange = !lonely
+                && state.disk == DiskState::UpToDate
+                && !replicates
+                && self.ids(n).bitmap == 0;
+            let unnamed = amid_exchange && self.rules[n].names_writes_amid_exchange;
+            if force || (lonely || unnamed) && self.may_share_name(n) {
                 self.new_current(n, lonely);
             }
+            let kernels = self.rules[n] == Rules::KERNEL;
+            self.node(n).disk.marks.by_drbd |= amid_exchange && kernels;
             let sb = &mut self.node(n).disk.sb;
-            if !state::should_replicate(state) && sb.alone == WroteAlone::Nothing {
+            if !replicates && sb.alone == WroteAlone::Nothing {
                 sb.alone = WroteAlone::Unknown;
             }
             let mut ids = self.ids(n);
@@ -47,6 +56,9 @@ impl Step<'_> {
         }
         if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
             self.send_state(n);
+        }
+        if lonely {
+            self.give_up_tail(n);
         }
         let here = self.world.nodes[n].state.disk == DiskState::UpToDate;
         let data = if here { n } else { 1 - n };
@@ -59,7 +71,7 @@ impl Step<'_> {
 
     pub(crate) fn demote(&mut self, n: usize) -> Option<()> {
         let node = &self.world.nodes[n];
-        if node.open != 0 || !self.allows(n, Change::role(Role::Secondary)) {
+        if node.open != 0 || node.log != 0 || !self.allows(n, Change::role(Role::Secondary)) {
             return None;
         }
         self.write_bitmap(n);

@@ -5,8 +5,8 @@ use rdb_engine::state::{self, Change, ConnState, DiskState, Role};
 
 use crate::node::Step;
 use crate::oracle::Finding;
-use crate::rules::Rules;
-use crate::world::{BLOCKS, Counts, Kind, Msg, Node, World};
+use crate::rules::Setting;
+use crate::world::{BLOCKS, Kind, Msg, Node, World};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
@@ -71,9 +71,9 @@ impl Event {
 pub(crate) fn apply(
     world: &World,
     event: Event,
-    limits: &Counts,
-    rules: &[Rules; 2],
+    setting: &Setting,
 ) -> Option<(World, Vec<Finding>)> {
+    let limits = &setting.limits;
     let kind = event.kind();
     if kind.is_some_and(|kind| world.counts[kind as usize] >= limits[kind as usize]) {
         return None;
@@ -85,9 +85,11 @@ pub(crate) fn apply(
     let crashes = world.counts[Kind::Crash as usize] < limits[Kind::Crash as usize];
     let mut step = Step {
         world,
-        rules,
+        rules: &setting.rules,
+        protocol_a: setting.protocol_a,
         crashes,
         ordering: None,
+        too_much: false,
         findings: Vec::new(),
     };
     step.event(event)?;
@@ -95,6 +97,10 @@ pub(crate) fn apply(
         for n in 0..2 {
             step.maybe_flush(n);
         }
+    }
+    if step.too_much {
+        assert!(setting.waits_for_room, "a search needs longer queues");
+        return None;
     }
     step.judge_state();
     Some((step.world.canonical(), step.findings))
@@ -295,13 +301,16 @@ impl Step<'_> {
         } else {
             node.left_behind = node.exposed;
         }
-        let node = self.node(n);
-        node.users |= write;
-        if replicate && !settled {
+        self.node(n).users |= write;
+        if !replicate || settled {
+            self.world.acknowledged |= write;
+        } else if self.protocol_a && good_here {
+            self.node(n).log |= bit;
+            self.acknowledge_tail(n, write);
+        } else {
+            let node = self.node(n);
             node.log |= bit;
             node.open |= write;
-        } else {
-            self.world.acknowledged |= write;
         }
         if !replicate && state::should_send_out_of_sync(state) {
             self.send(n, Msg::OutOfSync(bit));

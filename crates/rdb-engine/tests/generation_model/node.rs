@@ -17,10 +17,13 @@ use crate::world::{ALL_BLOCKS, Kind, Msg, Node, Told, World};
 pub(crate) struct Step<'a> {
     pub(crate) world: World,
     pub(crate) rules: &'a [Rules; 2],
+    pub(crate) protocol_a: bool,
     /// A node whose crashes are all used up needs no difference between memory and disk.
     pub(crate) crashes: bool,
     /// The node whose administrator orders a full sync onto its disk.
     pub(crate) ordering: Option<usize>,
+    /// A queue had no room for what was sent.
+    pub(crate) too_much: bool,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -55,7 +58,7 @@ impl Step<'_> {
 
     pub(crate) fn send(&mut self, n: usize, packet: Msg) {
         if self.world.link {
-            self.world.queues[1 - n].push(packet);
+            self.too_much |= !self.world.queues[1 - n].push(packet);
         }
     }
 
@@ -212,6 +215,7 @@ impl Step<'_> {
             Act::WriteBitmap => self.write_bitmap(n),
             Act::FullSync => {
                 self.set_all_bits(n);
+                self.node(n).disk.marks.ordered = true;
                 if new.conn == ConnState::StartingSyncT {
                     self.fact(n, Change::conn(ConnState::WFSyncUUID));
                     self.take_early_uuid(n);
@@ -303,12 +307,16 @@ impl Step<'_> {
             return;
         }
         node.disk.durable = node.disk.sb;
+        node.disk.marks.ended_unseen &= node.disk.sb.ids.bitmap != Name::default();
         let thens = std::mem::take(&mut node.thens);
         if thens.start_requesting {
             // Ghost: from here on this disk is a mixture that nobody counts on.
             node.disk.seen = 0;
         }
         if thens.announce_generation {
+            if self.state(n).conn < ConnState::WFReportParams {
+                self.keep_tail(n);
+            }
             self.send_uuids(n);
             let open = std::mem::take(&mut self.node(n).open);
             self.world.acknowledged |= open;

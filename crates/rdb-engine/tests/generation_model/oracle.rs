@@ -3,8 +3,9 @@
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::sync_decision::{FailReason, Outcome};
 
+use crate::names::Name;
 use crate::node::Step;
-use crate::world::{BLOCKS, Decided, Kind, World};
+use crate::world::{BLOCKS, Decided, Kind, Node, World};
 
 /// Something to count. The first way to it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,8 +31,12 @@ pub(crate) enum What {
     UnequalPair,
     /// The users of a Primary are shown data without writes that they have seen done.
     StaleView,
+    /// The same under protocol A, and what they miss is of the tail only.
+    StaleTail,
     /// Split brain is reported though one disk has all that the other has, and not because both began a generation alone.
-    NeedlessSplitBrain,
+    NeedlessSplitBrain(Cause),
+    /// A silent fork, acknowledged writes overwritten, or two sides that do not fit, after what only a DRBD could have avoided.
+    LostByDrbd,
     /// The two sides do not fit.
     Mismatch,
     /// "Unrelated data", of disks that are related.
@@ -53,6 +58,22 @@ pub(crate) enum What {
     NoSync,
 }
 
+/// Why a split brain is reported that is none: what may, by the record, have written what one node alone has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Cause {
+    /// The marks are of a full sync that was ordered, and the target went on before it began.
+    Ordered,
+    /// The marks are of a crashed Primary whose resync came to nothing, and the target went on.
+    Interrupted,
+    /// They are of a resync that came to its end unseen by the source, and the names that would show it are not, or no longer, in
+    /// the target's two slots of history; or the source has no note of what it wrote alone.
+    EndedUnseen,
+    /// The other node has told them, and they were merged.
+    Merged,
+    /// None that is known.
+    Unknown,
+}
+
 impl What {
     pub(crate) fn is_violation(self) -> bool {
         self <= What::FalseUnrelated
@@ -71,8 +92,28 @@ fn would_lose(world: &World, n: usize) -> u16 {
     world.nodes[n].disk.seen & world.acknowledged & !world.nodes[1 - n].disk.seen
 }
 
+fn cause(world: &World) -> Cause {
+    let any = |has: fn(&Node) -> bool| world.nodes.iter().any(has);
+    if any(|node| node.disk.marks.ordered) {
+        Cause::Ordered
+    } else if any(|node| node.crashed && node.disk.sb.ids.bitmap != Name::default()) {
+        Cause::Interrupted
+    } else if any(|node| node.disk.marks.ended_unseen) {
+        Cause::EndedUnseen
+    } else if any(|node| node.disk.marks.merged) {
+        Cause::Merged
+    } else {
+        Cause::Unknown
+    }
+}
+
 impl Step<'_> {
     fn found(&mut self, what: What, rule: u32) {
+        let by_drbd = self.world.nodes.iter().any(|node| node.disk.marks.by_drbd);
+        let what = match what {
+            What::SilentFork | What::Overwritten | What::Mismatch if by_drbd => What::LostByDrbd,
+            what => what,
+        };
         let forced = self.used(Kind::Force) > 0;
         self.findings.push(Finding { what, rule, forced });
     }
@@ -81,7 +122,7 @@ impl Step<'_> {
         let world = &self.world;
         let differ = differing(world);
         let marked = world.nodes[0].disk.bits | world.nodes[1].disk.bits;
-        let diverged = would_lose(world, 0) != 0 && would_lose(world, 1) != 0;
+        let diverged = world.has_alone(0) != 0 && world.has_alone(1) != 0;
         let other = world.nodes[1 - n].decided;
         let what = match outcome {
             Outcome::Connected if differ != 0 => What::SilentFork,
@@ -99,7 +140,7 @@ impl Step<'_> {
             {
                 What::FalseSplitBrain
             }
-            Outcome::Fail(FailReason::SplitBrain) => What::NeedlessSplitBrain,
+            Outcome::Fail(FailReason::SplitBrain) => What::NeedlessSplitBrain(cause(world)),
             Outcome::Fail(FailReason::Unrelated) => What::FalseUnrelated,
             Outcome::Fail(_) => What::Refused,
         };
@@ -152,24 +193,29 @@ impl Step<'_> {
                     && node.state.pdsk == DiskState::UpToDate
                     && node.thens.is_empty()
             });
-        let stale = (0..2).any(|n| {
+        let stale = (0..2).fold(0, |all, n| {
             let node = &world.nodes[n];
-            let lacks =
-                |disk: usize| node.users & world.acknowledged & !world.nodes[disk].disk.seen != 0;
+            let lacking =
+                |disk: usize| node.users & world.acknowledged & !world.nodes[disk].disk.seen;
             let here = node.attached && node.state.disk == DiskState::UpToDate;
             let there = world.link
                 && node.state.disk < DiskState::Inconsistent
                 && node.state.is_connected()
                 && node.state.pdsk == DiskState::UpToDate;
-            node.up
-                && node.state.role == Role::Primary
-                && (here && lacks(n) || there && lacks(1 - n))
+            all | match node.up && node.state.role == Role::Primary {
+                true if here => lacking(n),
+                true if there => lacking(1 - n),
+                _ => 0,
+            }
         });
+        let of_tail = stale & !world.tail == 0;
         if settled && differing(world) != 0 {
             self.found(What::UnequalPair, 0);
         }
-        if stale {
-            self.found(What::StaleView, 0);
+        match stale {
+            0 => {}
+            _ if of_tail => self.found(What::StaleTail, 0),
+            _ => self.found(What::StaleView, 0),
         }
     }
 }

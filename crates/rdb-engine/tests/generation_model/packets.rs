@@ -10,7 +10,7 @@ use rdb_engine::sync_decision::{
     DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
 };
 
-use crate::names::Ids;
+use crate::names::{Ids, Name};
 use crate::node::Step;
 use crate::world::{Decided, Msg, Told};
 
@@ -35,22 +35,25 @@ impl Step<'_> {
     }
 
     fn on_uuids(&mut self, n: usize, told: Told) {
-        let node = self.node(n);
-        node.told = Some(told);
-        let state = node.state;
+        self.node(n).told = Some(told);
+        let state = self.state(n);
         let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
-        if state.role == Role::Primary
-            && state.disk < DiskState::Inconsistent
-            && first_look
-            && (!node.exposed.is_same(told.ids.current) || node.source_open)
-        {
+        if first_look && !self.may_serve_users(n, &told) {
             self.go_standalone(n);
         } else if state.is_connected()
             && state.disk < DiskState::Inconsistent
             && state.pdsk == DiskState::UpToDate
         {
-            node.exposed = told.ids.current;
+            self.node(n).exposed = told.ids.current;
         }
+    }
+
+    /// Whether the peer's disk has what the users of `n` saw last, if they have no other.
+    fn may_serve_users(&self, n: usize, told: &Told) -> bool {
+        let node = &self.world.nodes[n];
+        let serves_alone =
+            node.state.role == Role::Primary && node.state.disk < DiskState::Inconsistent;
+        !serves_alone || node.exposed.is_same(told.ids.current) && !node.source_open
     }
 
     /// `handshake/peer_state.rs`, `on_state`.
@@ -79,6 +82,14 @@ impl Step<'_> {
             Meaning::Told(taken) => taken,
             Meaning::VerifyEnded => unreachable!("nobody verifies here"),
         };
+        let comes = is_there(taken.pdsk) && !is_there(own.pdsk);
+        if self.rules[n].refuses_older_disks
+            && comes
+            && own.conn >= ConnState::Connected
+            && told.is_some_and(|told| !self.may_serve_users(n, &told))
+        {
+            return self.go_standalone(n);
+        }
         let due = self.world.nodes[n].consider_resync;
         let mut compared = packet.disk < DiskState::Negotiating;
         if let Some(told) = told
@@ -91,6 +102,9 @@ impl Step<'_> {
                 None => return,
                 Some(decided) => taken = decided,
             }
+        }
+        if compared && taken.conn != ConnState::WFBitMapT && self.gives_up_older_disk(n) {
+            taken.conn = ConnState::Connected;
         }
         let own = self.state(n);
         let negotiated = self.world.nodes[n].negotiated.filter(|_| compared);
@@ -110,6 +124,23 @@ impl Step<'_> {
             self.send_uuids(n);
             self.send_state(n);
         }
+    }
+
+    /// The disk that the users of `n` are on has gone while its own is negotiated.
+    fn gives_up_older_disk(&mut self, n: usize) -> bool {
+        let node = &self.world.nodes[n];
+        let current = node.disk.sb.ids.current;
+        let other = node.exposed != Name::default() && !node.exposed.is_same(current);
+        let behind = node.left_behind != Name::default() && node.left_behind.is_same(current);
+        let gives_up = self.rules[n].refuses_older_disks
+            && node.attached
+            && node.state.disk == DiskState::Negotiating
+            && node.state.role == Role::Primary
+            && (other || behind);
+        if gives_up {
+            self.fact(n, Change::disk(DiskState::Failed));
+        }
+        gives_up
     }
 
     /// `Resource::on_decision`.
@@ -211,6 +242,7 @@ impl Step<'_> {
             corrected.clear_bitmap();
             corrected
         });
+        self.node(n).disk.marks.by_drbd |= kernels.is_some();
         if let Some(ids) = decision.own_correction.or(kernels) {
             self.set_ids(n, &ids);
         }
@@ -230,6 +262,13 @@ impl Step<'_> {
         };
         outcome
     }
+}
+
+fn is_there(disk: DiskState) -> bool {
+    matches!(
+        disk,
+        DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate
+    )
 }
 
 fn peer_ids(told: &Told) -> PeerIds {

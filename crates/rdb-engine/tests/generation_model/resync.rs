@@ -5,25 +5,31 @@ use rdb_engine::state::{Change, ConnState, DiskState};
 
 use crate::names::{Ids, Name};
 use crate::node::Step;
-use crate::world::{Msg, Told};
+use crate::world::{Marks, Msg, Told};
 
 impl Step<'_> {
     pub(crate) fn on_bitmap(&mut self, n: usize, bits: u8) {
         match self.state(n).conn {
             ConnState::WFBitMapT => {
-                self.node(n).disk.bits |= bits;
+                self.merge(n, bits);
                 let merged = self.world.nodes[n].disk.bits;
                 self.send(n, Msg::Bitmap(merged));
                 self.fact(n, Change::conn(ConnState::WFSyncUUID));
                 self.take_early_uuid(n);
             }
             ConnState::WFBitMapS => {
-                let disk = &mut self.node(n).disk;
-                disk.bits |= bits;
+                self.merge(n, bits);
                 self.start_source(n);
             }
             _ => self.lose_connection(n),
         }
+    }
+
+    /// The other node's marks are added.
+    fn merge(&mut self, n: usize, bits: u8) {
+        let disk = &mut self.node(n).disk;
+        disk.marks.merged |= bits & !disk.bits != 0;
+        disk.bits |= bits;
     }
 
     pub(crate) fn start_source(&mut self, n: usize) {
@@ -90,7 +96,9 @@ impl Step<'_> {
         self.judge_finish(n);
         for node in &mut self.world.nodes {
             node.disk.named = false;
+            node.disk.marks = Marks::default();
         }
+        self.node(1 - n).disk.marks.ended_unseen = true;
         self.node(n).disk.seen = self.world.nodes[1 - n].disk.seen;
         self.node(n).requesting = false;
         self.node(n).announce = true;
@@ -153,14 +161,22 @@ impl Step<'_> {
         // The transfer log: what the peer may lack is marked, and the users hear that their writes are done, as soon as
         // the new generation is on disk.
         let disk = &mut node.disk;
-        disk.bits |= std::mem::take(&mut node.log);
+        let log = std::mem::take(&mut node.log);
+        disk.bits |= log;
         disk.durable_bits = disk.bits;
         let alive = node.attached && node.state.disk == DiskState::UpToDate;
         if !alive {
             node.open = 0;
+            if log != 0 {
+                // (Under protocol A they hear it at the next flush.)
+                self.give_up_tail(1 - n);
+            }
         } else if !node.thens.announce_generation {
             let open = std::mem::take(&mut node.open);
             self.world.acknowledged |= open;
+            if log != 0 {
+                self.keep_tail(n);
+            }
         }
     }
 }

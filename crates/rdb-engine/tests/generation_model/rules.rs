@@ -3,6 +3,20 @@
 
 use rdb_engine::generation::GenerationIds;
 
+use crate::world::Counts;
+
+/// What is the same in all states of a search or a walk.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    /// How often each kind of event may happen.
+    pub(crate) limits: Counts,
+    pub(crate) rules: [Rules; 2],
+    /// Users hear that a write is done when it is on the own disk and on its way. Otherwise protocol C.
+    pub(crate) protocol_a: bool,
+    /// An event for whose packets there is no room cannot happen yet. A search, which is to see all, has room.
+    pub(crate) waits_for_room: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rules {
     /// NEWCUR moves a bitmap UUID that is there into the history; the kernel's driver forgets it.
@@ -11,6 +25,10 @@ pub(crate) struct Rules {
     pub(crate) notices_writes: bool,
     /// A source that has lost its target names what it writes from then on, and tells a node that knows of it.
     pub(crate) names_lone_writes: bool,
+    /// So does one that is promoted while the bitmaps are exchanged under one name.
+    pub(crate) names_writes_amid_exchange: bool,
+    /// A Primary serves its users no disk, of its own or of the peer's, that comes while the one they are on is lost, and is older.
+    pub(crate) refuses_older_disks: bool,
     /// No connection is made while a superblock is to be written (L7).
     pub(crate) records_first: bool,
     /// A Primary whose disk comes while it is alone takes a new name.
@@ -37,6 +55,8 @@ impl Rules {
         rotates: false,
         notices_writes: false,
         names_lone_writes: false,
+        names_writes_amid_exchange: false,
+        refuses_older_disks: false,
         records_first: false,
         renames_at_lonely_attach: false,
         renames_at_attach_beside_diskless: false,
@@ -53,6 +73,8 @@ impl Rules {
         rotates: true,
         notices_writes: true,
         names_lone_writes: true,
+        names_writes_amid_exchange: true,
+        refuses_older_disks: true,
         records_first: true,
         renames_at_lonely_attach: true,
         renames_at_attach_beside_diskless: true,

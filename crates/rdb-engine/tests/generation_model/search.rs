@@ -7,8 +7,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::events::{Event, apply, candidates};
 use crate::oracle::Finding;
-use crate::rules::Rules;
-use crate::world::{Counts, World};
+use crate::rules::Setting;
+use crate::world::World;
 
 /// The keys are hashes already.
 #[derive(Default)]
@@ -32,8 +32,7 @@ impl Hasher for Identity {
 pub(crate) struct Search {
     pub(crate) name: &'static str,
     pub(crate) start: World,
-    pub(crate) limits: Counts,
-    pub(crate) rules: [Rules; 2],
+    pub(crate) setting: Setting,
 }
 
 pub(crate) struct Report {
@@ -56,8 +55,7 @@ impl Search {
             for (index, world) in &level {
                 candidates(world, &mut events);
                 for &event in &events {
-                    let Some((after, found)) = apply(world, event, &self.limits, &self.rules)
-                    else {
+                    let Some((after, found)) = apply(world, event, &self.setting) else {
                         continue;
                     };
                     let mut violated = false;
@@ -83,19 +81,6 @@ impl Search {
             findings,
         }
     }
-
-    /// The events with the states between them.
-    fn tell(&self, events: &[Event]) -> String {
-        let mut text = String::new();
-        let mut world = self.start.canonical();
-        for event in events {
-            let (after, _) =
-                apply(&world, *event, &self.limits, &self.rules).expect("the way was gone before");
-            world = after;
-            write!(text, "    {event:?}\n{world}").expect("a string takes everything");
-        }
-        text
-    }
 }
 
 impl Report {
@@ -111,11 +96,23 @@ impl Report {
             )
             .expect("a string takes everything");
             if what.is_violation() {
-                text += &search.tell(events);
+                text += &tell(&search.start, events, &search.setting);
             }
         }
         text
     }
+}
+
+/// The events with the states between them.
+pub(crate) fn tell(start: &World, events: &[Event], setting: &Setting) -> String {
+    let mut text = String::new();
+    let mut world = start.canonical();
+    for event in events {
+        let (after, _) = apply(&world, *event, setting).expect("the way was gone before");
+        world = after;
+        write!(text, "    {event:?}\n{world}").expect("a string takes everything");
+    }
+    text
 }
 
 /// FNV over words, with a finish that mixes: two states of a few million meet in it once in a million searches.

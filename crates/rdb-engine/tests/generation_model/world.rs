@@ -36,6 +36,21 @@ pub(crate) struct Disk {
     pub(crate) seen: u16,
     /// Ghost: a generation was begun here since the disks were last equal.
     pub(crate) named: bool,
+    pub(crate) marks: Marks,
+}
+
+/// Ghost: whence this disk's marks may be, other than from its users' writes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Marks {
+    /// A full sync was ordered.
+    pub(crate) ordered: bool,
+    /// The other disk came to the end of a resync from here, and that was not heard of.
+    pub(crate) ended_unseen: bool,
+    /// The other node told of some.
+    pub(crate) merged: bool,
+    /// They are under no name, or under one that the other disk has, by DRBD's rules: rule 34 has emptied the slot at once, or the
+    /// node was promoted while the bitmaps are exchanged.
+    pub(crate) by_drbd: bool,
 }
 
 /// What a durable superblock sets free.
@@ -127,15 +142,22 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    const MAX: usize = 10;
+    const MAX: usize = 12;
     pub(crate) const EMPTY: Queue = Queue {
         packets: [Msg::Bitmap(0); Queue::MAX],
         len: 0,
     };
 
-    pub(crate) fn push(&mut self, packet: Msg) {
-        self.packets[usize::from(self.len)] = packet;
-        self.len += 1;
+    /// Says whether there was room.
+    #[must_use]
+    pub(crate) fn push(&mut self, packet: Msg) -> bool {
+        let place = self.packets.get_mut(usize::from(self.len));
+        let has_room = place.is_some();
+        if let Some(place) = place {
+            *place = packet;
+            self.len += 1;
+        }
+        has_room
     }
 
     pub(crate) fn pop(&mut self) -> Option<Msg> {
@@ -184,6 +206,23 @@ pub(crate) enum Kind {
     Fail,
 }
 
+impl Kind {
+    pub(crate) const ALL: [Kind; KINDS] = [
+        Kind::Write,
+        Kind::Cut,
+        Kind::Connect,
+        Kind::Promote,
+        Kind::Demote,
+        Kind::Crash,
+        Kind::Force,
+        Kind::Detach,
+        Kind::Discard,
+        Kind::Invalidate,
+        Kind::InvalidateRemote,
+        Kind::Fail,
+    ];
+}
+
 #[derive(Clone, Copy)]
 pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
@@ -195,6 +234,8 @@ pub(crate) struct World {
     pub(crate) writes: u8,
     /// Ghost: writes whose users were told that they are done.
     pub(crate) acknowledged: u16,
+    /// Ghost: the tail of protocol A, see `tail.rs`.
+    pub(crate) tail: u16,
 }
 
 impl World {
@@ -222,6 +263,7 @@ impl World {
                 data: [0; BLOCKS],
                 seen: 0,
                 named: false,
+                marks: Marks::default(),
             },
             thens: Thens::default(),
             crashed: false,
@@ -256,6 +298,7 @@ impl World {
             counts: [0; KINDS],
             writes: 0,
             acknowledged: 0,
+            tail: 0,
         }
     }
 
@@ -363,6 +406,7 @@ impl World {
         out.extend(self.counts);
         out.push(self.writes);
         out.extend(self.acknowledged.to_le_bytes());
+        out.extend(self.tail.to_le_bytes());
     }
 }
 
@@ -401,7 +445,13 @@ impl Node {
         out.push(disk.hot | self.log << 4);
         out.extend(disk.data);
         out.extend(disk.seen.to_le_bytes());
-        out.push(u8::from(disk.named));
+        out.push(pack(&[
+            disk.named,
+            disk.marks.ordered,
+            disk.marks.ended_unseen,
+            disk.marks.merged,
+            disk.marks.by_drbd,
+        ]));
         out.extend(self.open.to_le_bytes());
         put_name(self.thens.send_sync_uuid, out);
         put_name(self.exposed, out);
