@@ -233,7 +233,7 @@ impl Step<'_> {
     }
 
     fn write(&mut self, n: usize, block: usize, settled: bool) -> Option<()> {
-        let (link, queued) = (self.world.link, !self.world.queues[1 - n].is_empty());
+        let link = self.world.link;
         let node = &self.world.nodes[n];
         let state = node.state;
         let local = node.attached && state.has_usable_disk();
@@ -263,29 +263,7 @@ impl Step<'_> {
             return None;
         }
         if mirrored {
-            let peer = &self.world.nodes[1 - n];
-            if queued
-                || !peer.up
-                || !peer.attached
-                || !peer.state.has_usable_disk()
-                || !peer.state.is_connected()
-            {
-                return None;
-            }
-            // A Secondary logs the writes of a Diskless Primary, and the log comes behind the superblock.
-            let diskless = peer.state.pdsk < DiskState::Inconsistent;
-            if diskless && peer.disk.sb != peer.disk.durable {
-                return None;
-            }
-            let peer = self.node(1 - n);
-            peer.disk.data[block] = number;
-            peer.disk.seen |= write;
-            if peer.state.pdsk < DiskState::Inconsistent {
-                peer.disk.bits |= bit;
-                peer.disk.hot |= bit;
-            } else if peer.state.conn == ConnState::SyncTarget {
-                peer.disk.bits &= !bit;
-            }
+            self.mirror(n, block, number)?;
         }
         let node = self.node(n);
         if local {
@@ -314,6 +292,35 @@ impl Step<'_> {
         }
         if !replicate && state::should_send_out_of_sync(state) {
             self.send(n, Msg::OutOfSync(bit));
+        }
+        Some(())
+    }
+
+    /// Write `number` of node `n` arrives at the other one.
+    fn mirror(&mut self, n: usize, block: usize, number: u8) -> Option<()> {
+        let (bit, write) = (1 << block, 1_u16 << number);
+        let peer = &self.world.nodes[1 - n];
+        if !self.world.queues[1 - n].is_empty()
+            || !peer.up
+            || !peer.attached
+            || !peer.state.has_usable_disk()
+            || !peer.state.is_connected()
+        {
+            return None;
+        }
+        // A Secondary logs the writes of a Diskless Primary, and the log comes behind the superblock.
+        let diskless = peer.state.pdsk < DiskState::Inconsistent;
+        if diskless && peer.disk.sb != peer.disk.durable {
+            return None;
+        }
+        let peer = self.node(1 - n);
+        peer.disk.data[block] = number;
+        peer.disk.seen |= write;
+        if peer.state.pdsk < DiskState::Inconsistent {
+            peer.disk.bits |= bit;
+            peer.disk.hot |= bit;
+        } else if peer.state.conn == ConnState::SyncTarget {
+            peer.disk.bits &= !bit;
         }
         Some(())
     }
