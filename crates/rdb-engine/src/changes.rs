@@ -155,7 +155,13 @@ impl<P: Payload> Resource<P> {
         self.note_trouble(nr, old, new);
         if old.conn != new.conn {
             self.handling.forget_resync(nr);
-            self.volume_mut(nr).peer.resync.note_course(new.conn);
+            match new.conn {
+                ConnState::StartingSyncS | ConnState::WFBitMapS => {
+                    self.volume_mut(nr).peer.resync.target_unproven = true;
+                }
+                ConnState::Connected => self.target_proven(nr),
+                _ => {}
+            }
         }
         let volume = self.volume_mut(nr);
         if new.conn >= ConnState::Connected {
@@ -206,8 +212,8 @@ impl<P: Payload> Resource<P> {
             flags.remove(MdFlags::CONSISTENT);
         }
         let fences = disk.options.fencing != Fencing::DontCare;
-        if fences && new.is_connected() && volume.peer.resync.target_may_be_good() {
-            // (L48) After a crash it would count as one that cannot go on by itself.
+        if fences && new.is_connected() {
+            // (L48) After a crash it would count as one that cannot go on by itself, and may have ended its resync.
             flags.remove(MdFlags::PEER_OUT_DATED);
         }
         if forgets {
@@ -273,6 +279,8 @@ impl<P: Payload> Resource<P> {
                 Follow::Promoted { nr, forced } => self.promoted(nr, forced),
                 Follow::Demoted(nr) => self.demoted(nr),
                 Follow::RetryWaiting(nr) => self.retry_waiting(nr),
+                // Behind every change: users are told of something.
+                Follow::Thawed(_) if self.decides_more() => self.after.push_back(follow),
                 Follow::Thawed(nr) => self.release_frozen(nr),
             }
         }

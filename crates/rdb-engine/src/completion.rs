@@ -22,12 +22,7 @@ impl<P: Payload> Resource<P> {
         };
         let frozen = self.volume(request.volume).state.is_suspended();
         if !request.completed && frozen && !self.planted(Bug::AnswerWhileFrozen) {
-            // (V11) Looked at again when I/O goes on.
-            let known = !request.in_log && !request.copies.is_open(request.protocol);
-            if known && !request.is_flush() && !request.copies.are_both(request.protocol) {
-                let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
-                self.set_out_of_sync(nr, sector, sectors);
-            }
+            self.mark_untold(key); // (V11) looked at again when I/O goes on
             return;
         }
         let (copies, protocol, worth) = (request.copies, request.protocol, self.worth(request));
@@ -42,6 +37,10 @@ impl<P: Payload> Resource<P> {
         let (nr, sector, end) = (request.volume, request.sector, request.end());
         let in_open_epoch = request.in_log && request.epoch == self.net.log.epoch;
         let in_sync = request.in_sync && copies.are_both(protocol);
+        if !request.completed && self.waits_for_target(key) {
+            self.mark_untold(key);
+            return;
+        }
         if !request.completed && safety == Safety::OnlyThere {
             if in_open_epoch {
                 self.close_epoch();
@@ -216,14 +215,15 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// Whether consequences of a change are still to follow.
+    pub(crate) fn decides_more(&self) -> bool {
+        let decides = |follow: &Follow| matches!(follow, Follow::Changed(..));
+        self.after.iter().any(decides)
+    }
+
     /// A state change decides what is done: no request is called done before the consequences of those so far have run.
     fn assert_decided(&self, ok: bool) {
-        let decides = |follow: &Follow| matches!(follow, Follow::Changed(..));
-        debug_assert!(
-            !ok || !self.after.iter().any(decides),
-            "not run: {:?}",
-            self.after
-        );
+        debug_assert!(!ok || !self.decides_more(), "not run: {:?}", self.after);
     }
 
     /// Completes a read or a flush, which leave nothing behind.

@@ -40,12 +40,11 @@ impl<P: Payload> Resource<P> {
         if self.asks_too_much(nr) {
             return;
         }
-        let volume = self.volume_mut(nr);
         if matches!(purpose, Purpose::Resync | Purpose::Checksum(_)) {
             // It asks once it is on its record that its own blocks are no good.
-            volume.peer.resync.target_unproven = false;
+            self.target_proven(nr);
         }
-        volume.peer.unacked += 1;
+        self.volume_mut(nr).peer.unacked += 1;
         let read = BlockedRead {
             sector,
             bytes,

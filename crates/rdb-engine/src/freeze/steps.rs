@@ -151,10 +151,46 @@ impl<P: Payload> Resource<P> {
         self.release_flushes();
     }
 
+    /// (L48) Whether a write that only this node has waits for the target of the resync that is being prepared: until that is on
+    /// record as one, `resource-and-stonith` promises that it is not told of.
+    pub(crate) fn waits_for_target(&self, key: RequestKey) -> bool {
+        let request = &self.requests[key];
+        self.doubts_target(request.volume)
+            && !request.is_flush()
+            && !request.copies.are_both(request.protocol)
+    }
+
+    fn doubts_target(&self, nr: VolumeNr) -> bool {
+        let volume = self.volume(nr);
+        let fencing = volume.disk.get().map(|disk| disk.options.fencing);
+        volume.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
+    }
+
+    /// The target has shown that it is one, or there is no resync: what has waited for that goes on.
+    pub(crate) fn target_proven(&mut self, nr: VolumeNr) {
+        let doubted = self.doubts_target(nr);
+        self.volume_mut(nr).peer.resync.target_unproven = false;
+        if doubted {
+            self.after.push_back(Follow::Thawed(nr));
+        }
+    }
+
+    /// A write that is not told of yet: if only one copy has it, and the peer is not to be sent it again, it is marked, so that a
+    /// resync that begins meanwhile brings it.
+    pub(crate) fn mark_untold(&mut self, key: RequestKey) {
+        let request = &self.requests[key];
+        let open = request.in_log || request.copies.is_open(request.protocol);
+        if open || request.is_flush() || request.copies.are_both(request.protocol) {
+            return;
+        }
+        let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
+        self.set_out_of_sync(nr, sector, sectors);
+    }
+
     /// Whether writes of the volume are under way whose marks are not known yet.
     pub(crate) fn has_unmarked_writes(&self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
-        if !volume.state.is_suspended() {
+        if !volume.state.is_suspended() && !self.doubts_target(nr) {
             return volume.writes_open > 0;
         }
         let mut requests = self.requests.iter().map(|(_, request)| request);
@@ -283,6 +319,9 @@ impl<P: Payload> Resource<P> {
 
     /// Lets the volume's requests go on.
     pub(crate) fn release_frozen(&mut self, nr: VolumeNr) {
+        if self.volume(nr).state.is_suspended() {
+            return;
+        }
         let volume = self.volume_mut(nr);
         let served = core::mem::take(&mut volume.frozen.served);
         let parked = core::mem::take(&mut volume.frozen.parked);

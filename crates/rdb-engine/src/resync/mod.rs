@@ -17,7 +17,6 @@ use alloc::vec::Vec;
 use crate::ids::{Session, Time};
 use crate::interval::Awaited;
 use crate::range_locks::{Holder, RangeLocks, Ticket};
-use crate::state::ConnState;
 use crate::status::SyncProgress;
 
 /// A resync of one volume, running or over.
@@ -98,15 +97,6 @@ impl<P> Resync<P> {
             early_uuid,
             ..Resync::default()
         };
-    }
-
-    /// (L48) A resync is prepared by its source, or there is none.
-    pub(crate) fn note_course(&mut self, conn: ConnState) {
-        match conn {
-            ConnState::StartingSyncS | ConnState::WFBitMapS => self.target_unproven = true,
-            ConnState::Connected => self.target_unproven = false,
-            _ => {}
-        }
     }
 
     /// (L48) Source: whether the target's record may say that it is as good as this disk: it may not have begun, or have ended.

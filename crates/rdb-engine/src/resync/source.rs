@@ -176,8 +176,8 @@ impl<P: Payload> Resource<P> {
     }
 
     fn source_finish(&mut self, nr: VolumeNr) {
+        self.target_proven(nr);
         let resync = &mut self.volume_mut(nr).peer.resync;
-        resync.target_unproven = false;
         resync.ending = false;
         resync.acks_seen = None;
         self.log_resync_done(nr);
