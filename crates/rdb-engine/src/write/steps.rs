@@ -125,7 +125,7 @@ impl<P: Payload> Resource<P> {
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
         // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable
         // by itself must be so there.
-        let here = self.requests[key].good_here && !(fua && self.admin.copy_may_go(nr));
+        let here = self.requests[key].good_here && !(fua && self.copy_may_be_outranked(nr));
         let volume = self.volume_mut(nr);
         let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
         let mut flags = DpFlags::empty();
@@ -205,11 +205,17 @@ impl<P: Payload> Resource<P> {
             let tag = self.start_data_io(Io::Application { volume: nr, key });
             self.emit(Effect::Flush { volume: nr, tag });
         }
-        // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours.
-        if !self.volume(nr).state.has_lasting_copy() || self.admin.copy_may_go(nr) {
+        if !self.volume(nr).state.has_lasting_copy() || self.copy_may_be_outranked(nr) {
             self.flush_at_peer(key);
         }
         self.advance_write(key);
+    }
+
+    /// (L31) Whether our own disk is no place alone for what is to be durable, though it is good: while the peer is asked for its
+    /// consent it may have given it, and its disk outrank ours; and while our record does not say yet that it is good, as at the end
+    /// of a resync, a power cut makes it Inconsistent.
+    fn copy_may_be_outranked(&self, nr: VolumeNr) -> bool {
+        self.admin.copy_may_go(nr) || self.volume(nr).has_pending_record()
     }
 
     /// The good copy is the peer's: durable means that the peer says so, by acknowledging the barriers.

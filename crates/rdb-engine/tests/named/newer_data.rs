@@ -280,3 +280,37 @@ fn an_older_disk_that_is_attached_as_the_primarys_is_lost_serves_no_users() {
         }
     }
 }
+
+/// L31. A Primary has come to the end of a resync to its own disk, which is not on its record yet: what users flush now is to be at
+/// the peer too, for after a power cut this disk is Inconsistent, and is overwritten.
+#[test]
+fn a_flush_rests_on_no_disk_that_is_inconsistent_on_record() {
+    for seed in 0..12 {
+        let (mut w, _) = World::settled_with(seed, &protocol_a());
+        w.copied(1);
+        w.start_admin(0, Command::Invalidate { volume: V });
+        w.until("the resync", |w| w.is(0).starts_with("SyncTarget"));
+        w.until("its first block", |w| w.nodes[1].resync_bytes > 0);
+        w.nodes[0].hold_meta = true;
+        w.until("its end", |w| w.is(0) == "Connected P/S U/U");
+        w.cut_silently();
+        w.write_blocks(0, [4000], 9);
+        let flush = w.submit(0, 0, 0, RequestKind::Flush);
+        w.run_ms(500);
+        if !w.nodes[0].completed.contains_key(&flush) {
+            continue;
+        }
+        w.off(0);
+        w.cut();
+        w.heal();
+        w.nodes[0].hold_meta = false;
+        w.boot(0);
+        w.connect(0);
+        w.wait_synced();
+        w.quiet();
+        assert!(
+            w.nodes[0].disks[0].read(4000, 512) == [9; 512],
+            "seed {seed}"
+        );
+    }
+}
