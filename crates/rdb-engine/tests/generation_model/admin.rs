@@ -4,7 +4,7 @@ use rdb_engine::generation::WroteAlone;
 use rdb_engine::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 
 use crate::names::{Ids, Name};
-use crate::node::Step;
+use crate::node::{CONSISTENT, Step};
 use crate::rules::Rules;
 use crate::world::Node;
 
@@ -94,6 +94,12 @@ impl Step<'_> {
     pub(crate) fn crash(&mut self, n: usize) {
         self.world.link = false;
         self.world.queues.iter_mut().for_each(|queue| queue.clear());
+        let node = &self.world.nodes[n];
+        let good = node.attached && node.state.disk == DiskState::UpToDate;
+        if good && node.disk.durable.flags & CONSISTENT == 0 {
+            // (Under protocol A a flush waits for that record: what was not flushed has gone with the power.)
+            self.give_up_tail(1 - n);
+        }
         let node = self.node(n);
         let mut disk = node.disk;
         disk.sb = disk.durable;
@@ -136,7 +142,6 @@ impl Step<'_> {
 
     /// `disk/attach.rs`.
     pub(crate) fn attach(&mut self, n: usize) -> Option<()> {
-        const CONSISTENT: u32 = 0x01;
         const PRIMARY_IND: u32 = 0x02;
         const WAS_UP_TO_DATE: u32 = 0x10;
         const PEER_OUT_DATED: u32 = 0x20;

@@ -409,6 +409,6 @@ impl Step<'_> {
 }
 
 /// The superblock's flags (`docs/spec/metadata.md`, section 2.3).
-const CONSISTENT: u32 = 0x01;
+pub(crate) const CONSISTENT: u32 = 0x01;
 const PRIMARY_IND: u32 = 0x02;
 const CRASHED_PRIMARY: u32 = 0x40;
