@@ -148,6 +148,7 @@ consistent_only() { # NODE: both were down, one comes up alone
     local up=1
     promoted "$1"
     [ "$1" = rdb ] || up=0
+    adm "$1" secondary r0 # or the first to go is Outdated
     down_both
     adm "$(other "$1")" up r0
     await "$(other "$1")" 'ds:Consistent/DUnknown' 20
