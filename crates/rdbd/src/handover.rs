@@ -3,7 +3,8 @@
 //! A device that can outlive the daemon is parked: its users wait. Then its resource goes down as for an administrator,
 //! Secondary first, so that the disk says nothing of a crash and the next daemon has nothing to repair or to resync. A peer that
 //! does not answer is left. If it takes too long all the same, the resource ends as in a crash, which the next daemon repairs by the
-//! activity log.
+//! activity log. So does one with requests of users that are frozen: they cannot be answered, and the device asks the next
+//! daemon for them again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use rdb_control::Refusal;
 use rdb_engine::state::{ConnState, DiskState, Role};
-use rdb_engine::{Command, ResourceStatus, VolumeNr};
+use rdb_engine::{Command, ResourceStatus, VolumeNr, VolumeStatus};
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -22,7 +23,7 @@ use tokio::time::timeout;
 use crate::course::HELD_OPEN;
 use crate::fallback::arguments;
 use crate::holders::{device_use, users_on_the_peer};
-use crate::keep::is_connected;
+use crate::keep::{is_connected, is_suspended};
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome, words};
 use crate::record::{KeptError, KeptPrimary, KeptResource};
@@ -34,6 +35,8 @@ const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the peer may take for its part of that, while users wait. After that it is left without its consent, and the next
 /// daemon does not wait for it.
 const PEER_TIMEOUT: Duration = Duration::from_secs(4);
+/// The same of one whose I/O is suspended and had nothing that waits: a request that came since then keeps it from going down.
+const SUSPENDED_DOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the thread of a resource may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the new daemon may take to look whether it could run.
@@ -203,11 +206,11 @@ impl Node {
                 handed_over: what == What::All,
                 ..kept
             });
-            let parked = Vec::new();
             return Plan {
                 target,
                 kept,
-                parked,
+                parked: Vec::new(),
+                frozen: Frozen::No,
             };
         }
         let status = self.resource_status(&target).await.ok();
@@ -231,11 +234,14 @@ impl Node {
                 handed_over: true,
                 connected: awaited || status.as_ref().is_some_and(is_connected),
                 primaries,
+                suspended: status.as_ref().is_some_and(is_suspended),
             });
+        let frozen = status.as_ref().map_or(Frozen::No, Frozen::of);
         Plan {
             target,
             kept,
             parked,
+            frozen,
         }
     }
 
@@ -245,6 +251,7 @@ impl Node {
             target,
             mut kept,
             parked,
+            frozen,
         } = plan;
         if target.failure.is_some() {
             self.end_as_it_is(&target).await;
@@ -252,7 +259,18 @@ impl Node {
         }
         let name = &target.name;
         target.handle.park(parked);
-        match timeout(DOWN_TIMEOUT, self.bring_down(&target, &mut kept)).await {
+        let limit = match frozen {
+            Frozen::No => DOWN_TIMEOUT,
+            Frozen::Idle => SUSPENDED_DOWN_TIMEOUT,
+            Frozen::Waiting => {
+                tracing::info!(
+                    "drbd {name}: it is stopped as it is: requests wait, and do so for the next rdbd"
+                );
+                self.end_as_it_is(&target).await;
+                return kept;
+            }
+        };
+        match timeout(limit, self.bring_down(&target, &mut kept)).await {
             Ok(Ok(generations)) => {
                 for primary in kept.iter_mut().flat_map(|kept| &mut kept.primaries) {
                     let ended_with = generations.get(&primary.volume).copied();
@@ -264,7 +282,7 @@ impl Node {
                     Ok(Err(failure)) => format!("does not come down cleanly: {}", words(&failure)),
                     _ => format!(
                         "did not come down within {} seconds",
-                        DOWN_TIMEOUT.as_secs()
+                        limit.as_secs()
                     ),
                 };
                 tracing::warn!("drbd {name}: {why}; it is stopped as it is");
@@ -338,6 +356,31 @@ struct Plan {
     kept: Option<KeptResource>,
     /// Volumes whose devices wait.
     parked: Vec<VolumeNr>,
+    frozen: Frozen,
+}
+
+/// Whether its users' I/O is suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Frozen {
+    No,
+    /// By an administrator, and no request waits.
+    Idle,
+    /// Requests wait, or may: to go down in order it would have to answer them.
+    Waiting,
+}
+
+impl Frozen {
+    fn of(status: &ResourceStatus) -> Frozen {
+        let volumes = status.volumes.iter();
+        let of_volume = |volume: &VolumeStatus| match &volume.frozen {
+            _ if volume.state.role != Role::Primary || !volume.state.is_suspended() => Frozen::No,
+            Some(frozen) if frozen.requests == 0 && !(volume.state.susp_fen || volume.state.susp_nod) => {
+                Frozen::Idle
+            }
+            _ => Frozen::Waiting,
+        };
+        volumes.map(of_volume).max().unwrap_or(Frozen::No)
+    }
 }
 
 /// What the tasks end with.

@@ -56,6 +56,7 @@ impl Node {
                 handed_over: false,
                 connected: awaited || is_connected(&status),
                 primaries,
+                suspended: is_suspended(&status),
             });
         }
         keeper.update(resources)
@@ -65,6 +66,11 @@ impl Node {
 pub(crate) fn is_connected(status: &ResourceStatus) -> bool {
     let mut volumes = status.volumes.iter();
     volumes.any(|volume| volume.state.conn >= ConnState::Connected)
+}
+
+/// Whether an administrator has suspended the I/O of the resource's users.
+pub(crate) fn is_suspended(status: &ResourceStatus) -> bool {
+    status.volumes.iter().any(|volume| volume.state.susp)
 }
 
 /// Keeps the record as things are. Ends with the node.

@@ -45,6 +45,9 @@ pub(crate) struct KeptResource {
     pub(crate) connected: bool,
     /// Its volumes that were Primary.
     pub(crate) primaries: Vec<KeptPrimary>,
+    /// An administrator has suspended its I/O, and has not resumed it. (Not there in what a daemon wrote that did not keep it.)
+    #[serde(default)]
+    pub(crate) suspended: bool,
 }
 
 /// A volume that was Primary.
@@ -360,6 +363,7 @@ mod tests {
                     generation: Some(u64::MAX),
                     paused_at_ms: Some(1),
                 }],
+                suspended: true,
             }],
         }
     }

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
-use rdb_engine::VolumeNr;
-use rdb_engine::state::{ConnState, Role, VolumeState};
+use rdb_engine::{Command, VolumeNr};
+use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_frontend::fuse::{left, leftovers};
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};
@@ -212,6 +212,15 @@ impl Node {
                 ));
             }
         }
+        if kept.suspended
+            && let Err(failure) = self.suspend_again(kept).await
+        {
+            self.problem(format!(
+                "{}: its I/O was suspended and goes on now: {}",
+                shown.name,
+                words(&failure)
+            ));
+        }
         if let Some(connection) = shown.connection.clone()
             && let Err(failure) = self.connect(&shown.name, connection, false, false).await
         {
@@ -222,6 +231,16 @@ impl Node {
             ));
         }
         Ok(())
+    }
+
+    /// What an administrator has suspended stays so under this daemon, until he resumes it.
+    async fn suspend_again(&self, kept: &KeptResource) -> Outcome<()> {
+        let Some(volume) = kept.shown.volumes.first() else {
+            return Ok(());
+        };
+        let target = self.target(volume.minor)?;
+        let volume = target.volume();
+        self.command(&target, Command::SuspendIo { volume }).await
     }
 
     /// A daemon that was killed holds its disks until what it had asked of them is done.
@@ -243,6 +262,7 @@ impl Node {
     /// Makes a volume Primary as soon as it may be. `has_peer`: a connection was configured; `wait`: it was there.
     async fn promote(&self, kept: KeptPrimary, has_peer: bool, wait: bool) {
         let begun = Instant::now();
+        let mut patience = Patience::default();
         while self.is_waiting(kept.minor) {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -257,11 +277,12 @@ impl Node {
                 Look::IsPrimary => return self.taken_over(&kept),
                 Look::Never(reason) => return self.give_up(kept.minor, reason.to_owned()),
                 Look::Wait => {}
-                Look::Now if self.is_waiting(kept.minor) => {
+                Look::Now if self.is_waiting(kept.minor) && patience.is_over(&volume.state) => {
                     match self.primary(kept.minor, false).await {
                         Ok(()) => return self.taken_over(&kept),
                         Err(failure) => self.refused(kept.minor, words(&failure)),
                     }
+                    patience.refused(&volume.state);
                 }
                 Look::Now => {}
             }
@@ -406,6 +427,42 @@ enum Look {
     Now,
     Wait,
     Never(&'static str),
+}
+
+/// When a promotion that was refused is tried again. It may have called `fence-peer`, which is not to be run several times a second.
+#[derive(Debug, Default)]
+struct Patience {
+    /// What the last refusal was met in, when the next attempt is due, and how long was waited for that.
+    last: Option<(Met, Instant, Duration)>,
+}
+
+/// What a refusal depends on.
+type Met = (bool, DiskState, Role, DiskState);
+
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+impl Patience {
+    fn met(state: &VolumeState) -> Met {
+        let is_connected = state.conn >= ConnState::Connected;
+        (is_connected, state.disk, state.peer, state.pdsk)
+    }
+
+    fn is_over(&self, state: &VolumeState) -> bool {
+        let waits = |(met, due, _): &(Met, Instant, Duration)| {
+            *met == Patience::met(state) && Instant::now() < *due
+        };
+        !self.last.as_ref().is_some_and(waits)
+    }
+
+    fn refused(&mut self, state: &VolumeState) {
+        let met = Patience::met(state);
+        let pause = match &self.last {
+            Some((before, _, pause)) if *before == met => (*pause * 2).min(LONGEST_PAUSE),
+            _ => POLL,
+        };
+        self.last = Some((met, Instant::now() + pause, pause));
+    }
 }
 
 /// `has_peer`: a connection was configured; `may_wait`: it may come in time.
