@@ -116,6 +116,24 @@ a_terminated_daemon_leaves_a_device_in_use_to_the_next() {
     [ "$(resynced bob)" = 0 ] || fail "$(resynced bob) KB were resynced"
 }
 
+under_a_freeze() {
+    must adm bob suspend-io r0
+    sleep 1
+    local before
+    before=$(written)
+    must adm bob restart
+    status_says bob 'suspended:user'
+    end KILL bob
+    start bob $front
+    await 20 eval "since bob | grep -q 'took $device over'"
+    status_says bob 'suspended:user'
+    [ "$(written)" = "$before" ] || fail "somebody wrote through a device that is frozen"
+    must adm bob resume-io r0
+    writes_on
+}
+status_says() { adm "$1" status r0 | grep -q "$2" || fail "not $2: $(adm "$1" status r0)"; }
+what_is_frozen_stays_so_under_the_next_daemon() { through under_a_freeze; }
+
 twice_in_a_row() {
     must adm bob restart
     end KILL bob

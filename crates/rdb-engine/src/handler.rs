@@ -80,6 +80,11 @@ impl Handler {
     pub fn is_of_resource(self) -> bool {
         matches!(self, Handler::FencePeer | Handler::UnfencePeer)
     }
+
+    /// Whether it is run on a Primary whose data are to go, and is expected to end the machine.
+    pub fn is_for_losers(self) -> bool {
+        matches!(self, Handler::PriLost | Handler::PriLostAfterSb)
+    }
 }
 
 impl fmt::Display for Handler {

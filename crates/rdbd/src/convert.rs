@@ -136,13 +136,16 @@ pub(crate) fn resource(
     handlers: &HandlersShown,
 ) -> Result<engine::ResourceOptions, Refusal> {
     served(options.changed())?;
-    let names = handlers.commands.keys();
+    let configured = handlers.commands.keys();
+    let configured = configured.filter_map(|name| Handler::from_name(name));
+    // A Primary that has lost gives its role up, with a handler or without one.
+    let for_losers = Handler::ALL.into_iter().filter(|h| h.is_for_losers());
     Ok(engine::ResourceOptions {
         on_no_data: match options.on_no_data_accessible {
             OnNoDataAccessible::IoError => engine::OnNoData::IoError,
             OnNoDataAccessible::SuspendIo => engine::OnNoData::SuspendIo,
         },
-        handlers: names.filter_map(|name| Handler::from_name(name)).collect(),
+        handlers: configured.chain(for_losers).collect(),
     })
 }
 
@@ -316,8 +319,8 @@ mod tests {
         );
         let none = HandlersShown::default();
         assert_eq!(
-            resource(&ResourceOptions::default(), &none),
-            Ok(engine::ResourceOptions::default())
+            resource(&ResourceOptions::default(), &none).map(|options| options.on_no_data),
+            Ok(engine::OnNoData::default())
         );
     }
 
@@ -338,9 +341,14 @@ mod tests {
         };
         let expected = engine::ResourceOptions {
             on_no_data: engine::OnNoData::SuspendIo,
-            handlers: [Handler::FencePeer, Handler::OutOfSync]
-                .into_iter()
-                .collect(),
+            handlers: [
+                Handler::FencePeer,
+                Handler::OutOfSync,
+                Handler::PriLost,
+                Handler::PriLostAfterSb,
+            ]
+            .into_iter()
+            .collect(),
         };
         assert_eq!(resource(&options, &handlers), Ok(expected));
         for word in Fencing::WORDS {

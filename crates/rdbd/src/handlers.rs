@@ -45,7 +45,13 @@ impl Node {
         }
     }
 
-    fn on_handler_ended(&self, resource: &str, key: Key) {
+    fn on_handler_ended(self: &Rc<Node>, resource: &str, key: Key) {
+        if let (handler, Some(volume)) = key
+            && handler.is_for_losers()
+        {
+            let loser = Rc::clone(self).give_primary_up(resource.to_owned(), volume);
+            tokio::task::spawn_local(loser);
+        }
         let next = {
             let mut registry = self.registry.lock();
             let entry = registry.get_mut(resource);
@@ -77,7 +83,7 @@ impl Node {
             daemon: (!is_usual_dir).then_some((&self.run_dir, &self.name)),
         };
         let Some(command) = entry.handlers.commands.get(handler.name()) else {
-            // Taken out of the configuration meanwhile: as one that is not configured ends.
+            // As one that is not configured ends: taken out of the configuration meanwhile, or one for losers.
             answer.exit = 0;
             drop(registry);
             return self.tell_of_end(resource, key);

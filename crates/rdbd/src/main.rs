@@ -24,6 +24,7 @@ mod node;
 mod ops;
 mod options;
 mod outcome;
+mod pri_lost;
 mod primary;
 mod proc_drbd;
 mod questions;

@@ -328,6 +328,14 @@ impl KnbdDevice {
         };
         for (name, value) in [("max_sectors_kb", 1024), ("io_timeout", limit_ms)] {
             let path = PathBuf::from(format!("/sys/block/nbd{}/queue/{name}", self.index));
+            let value: u32 = value;
+            // The kernel waits for all requests of the device before it takes a value: on one that is taken over while I/O is
+            // suspended that has no end.
+            let is_so = std::fs::read_to_string(&path)
+                .is_ok_and(|text| text.trim().parse() == Ok(value));
+            if is_so {
+                continue;
+            }
             if let Err(error) = std::fs::write(&path, value.to_string()) {
                 tracing::warn!("{}: {error}", path.display());
             }
