@@ -315,7 +315,8 @@ fn every_policy_keeps_whose_data_it_says() -> Result<()> {
 fn a_primary_that_has_lost_calls_its_handler_and_then_gives_up() -> Result<()> {
     let mut pair = begin("pri-lost")?;
     let here = pair.scratch.path().display().to_string();
-    let handler = |name: &str| format!("{name} \"echo {name} >> {here}/$RDB_NODE.calls; sleep 1\";");
+    let handler =
+        |name: &str| format!("{name} \"echo {name} >> {here}/$RDB_NODE.calls; sleep 1\";");
     let handlers = format!(
         "handlers {{ {} {} }}",
         handler("pri-lost-after-sb"),

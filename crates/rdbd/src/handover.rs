@@ -15,6 +15,7 @@ use std::time::Duration;
 use rdb_control::Refusal;
 use rdb_engine::state::{ConnState, DiskState, Role};
 use rdb_engine::{Command, ResourceStatus, VolumeNr, VolumeStatus};
+use rdb_frontend::fuse::left::can_resend;
 use rdb_runtime::DeviceUse;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -122,6 +123,13 @@ impl Node {
                 continue;
             } else if !found.can_be_handed_over {
                 "it can not wait for the next daemon".to_owned()
+            } else if !found.outlives
+                && volume.frozen.is_some_and(|f| f.requests > 0)
+                && !can_resend()
+            {
+                "requests wait while I/O is suspended, and this kernel (before Linux 6.9) does not ask the next daemon \
+                 for them"
+                    .to_owned()
             } else if state.disk != DiskState::UpToDate {
                 format!(
                     "its disk is {}: only users of a device with an UpToDate disk here can wait for the next daemon",
@@ -280,10 +288,7 @@ impl Node {
             went => {
                 let why = match went {
                     Ok(Err(failure)) => format!("does not come down cleanly: {}", words(&failure)),
-                    _ => format!(
-                        "did not come down within {} seconds",
-                        limit.as_secs()
-                    ),
+                    _ => format!("did not come down within {} seconds", limit.as_secs()),
                 };
                 tracing::warn!("drbd {name}: {why}; it is stopped as it is");
                 self.end_as_it_is(&target).await;
@@ -374,7 +379,9 @@ impl Frozen {
         let volumes = status.volumes.iter();
         let of_volume = |volume: &VolumeStatus| match &volume.frozen {
             _ if volume.state.role != Role::Primary || !volume.state.is_suspended() => Frozen::No,
-            Some(frozen) if frozen.requests == 0 && !(volume.state.susp_fen || volume.state.susp_nod) => {
+            Some(frozen)
+                if frozen.requests == 0 && !(volume.state.susp_fen || volume.state.susp_nod) =>
+            {
                 Frozen::Idle
             }
             _ => Frozen::Waiting,

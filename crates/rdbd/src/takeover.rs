@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
-use rdb_engine::{Command, VolumeNr};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
+use rdb_engine::{Command, VolumeNr};
 use rdb_frontend::fuse::{left, leftovers};
 use rdb_frontend::knbd;
 use rdb_frontend::ublk::{self, Identity};

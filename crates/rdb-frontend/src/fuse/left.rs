@@ -114,9 +114,35 @@ pub fn resend(connection: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
+/// Whether this kernel asks again for what was read and not answered, when it is told to ([`resend`]): Linux 6.9 and later. Told
+/// by its number, since asking would have it do so.
+pub fn can_resend() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    release.is_ok_and(|release| version(&release) >= (6, 9))
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_kernels_are_compared_as_numbers() {
+        for (release, wanted) in [
+            ("6.1.0-37-amd64\n", (6, 1)),
+            ("6.12.48+deb13-amd64", (6, 12)),
+            ("7.0-rc1", (7, 0)),
+            ("", (0, 0)),
+        ] {
+            assert_eq!(version(release), wanted, "{release}");
+        }
+    }
 
     #[test]
     fn volumes_of_nodes_and_resources_have_identities_of_their_own() {

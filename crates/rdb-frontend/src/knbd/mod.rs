@@ -331,8 +331,8 @@ impl KnbdDevice {
             let value: u32 = value;
             // The kernel waits for all requests of the device before it takes a value: on one that is taken over while I/O is
             // suspended that has no end.
-            let is_so = std::fs::read_to_string(&path)
-                .is_ok_and(|text| text.trim().parse() == Ok(value));
+            let is_so =
+                std::fs::read_to_string(&path).is_ok_and(|text| text.trim().parse() == Ok(value));
             if is_so {
                 continue;
             }

@@ -1,0 +1,162 @@
+# Sourced: two hosts in one machine, node1 and node2, with Corosync, Pacemaker and rdbd of their own. A host is a set of
+# namespaces: network, mounts, processes, host name, shared memory. Two links join them: `ring` for the cluster, `repl` for the
+# data. $work: a directory of the caller's; $binaries: where rdbd and rdbadm are.
+set -uo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tag=rdbpcmk$$
+say() { echo "ok    $*"; }
+fail() {
+    echo "FAIL  $*"
+    for n in 1 2; do
+        alive $n || continue
+        echo "--- node$n"
+        on $n rdbadm status
+        on $n tail -n 12 /run/rdbd.log
+        on $n grep -aE " (warning|error|crit):" /var/log/pacemaker/pacemaker.log | tail -n 10
+    done
+    exit 1
+}
+alive() { [ -s "$work/n$1/pid" ] && kill -0 "$(cat "$work/n$1/pid")" 2>/dev/null; }
+on() { # on NODE COMMAND...
+    local pid
+    pid=$(cat "$work/n$1/pid") || return
+    shift
+    nsenter -t "$pid" -m -u -i -n -p -- env PATH="$work/bin:$PATH" "$@"
+}
+await() { # await SECONDS COMMAND...: four times as long at most, for the machine may be busy
+    local end=$((SECONDS + 4 * $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || fail "never: $*"
+        sleep 0.2
+    done
+}
+must() { local out; out=$("$@" 2>&1) || fail "'$*': status $?: $(tail -n 4 <<<"$out")"; }
+
+links_up() {
+    local n link
+    for n in 1 2; do
+        ip netns add $tag-$n
+        ip -n $tag-$n link set lo up
+    done
+    for link in ring repl; do
+        ip link add $link netns $tag-1 type veth peer name $link netns $tag-2
+        for n in 1 2; do
+            ip -n $tag-$n addr add "$(net $link).$n/24" dev $link
+            ip -n $tag-$n link set $link up
+        done
+    done
+}
+net() { case $1 in ring) echo 10.99.0 ;; repl) echo 10.98.0 ;; esac; }
+cut_link() { ip -n $tag-1 link set "$1" down; }
+heal_link() { ip -n $tag-1 link set "$1" up; }
+
+corosync_conf() {
+    local n
+    cat <<EOF
+totem {
+    version: 2
+    cluster_name: rdb
+    transport: knet
+    crypto_cipher: none
+    crypto_hash: none
+    token: 5000
+}
+quorum {
+    provider: corosync_votequorum
+    two_node: 1
+    wait_for_all: 0
+}
+logging {
+    to_stderr: no
+    to_syslog: no
+    to_logfile: yes
+    logfile: /var/log/corosync.log
+}
+system {
+    sched_rr: no
+    move_to_root_cgroup: no
+}
+nodelist {
+EOF
+    for n in 1 2; do
+        printf '    node {\n        ring0_addr: %s.%s\n        name: node%s\n        nodeid: %s\n    }\n' "$(net ring)" $n $n $n
+    done
+    echo '}'
+}
+
+boot() { # boot NODE
+    local n=$1 d=$work/n$1 unshared pid=
+    mkdir -p "$d"/{log,pacemaker,corosync,etc}
+    corosync_conf >"$d/etc/corosync.conf"
+    printf '127.0.0.1 localhost\n%s.1 node1\n%s.2 node2\n' "$(net ring)" "$(net ring)" >"$d/hosts"
+    cat >"$d/init" <<EOF
+mount --make-rprivate /
+hostname node$n
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mkdir -p /run/lock /run/crm /run/resource-agents
+mount --bind $d/log /var/log
+mkdir -p /var/log/pacemaker
+chown hacluster:haclient /var/log/pacemaker /run/crm
+chmod 770 /var/log/pacemaker
+mount --bind $d/pacemaker /var/lib/pacemaker
+mkdir -p /var/lib/pacemaker/{cib,pengine,blackbox,cores}
+chown -R hacluster:haclient /var/lib/pacemaker
+mount --bind $d/corosync /var/lib/corosync
+mount --bind $d/etc /etc/corosync
+mount --bind $d/hosts /etc/hosts
+mount --bind $work/drbd.conf /etc/drbd.conf
+mount -t tmpfs tmpfs /usr/lib/ocf/resource.d
+mkdir -p /usr/lib/ocf/resource.d/rdbtest
+cp $here/agent /usr/lib/ocf/resource.d/rdbtest/drbd
+ulimit -l unlimited
+corosync -f >/var/log/corosync.err 2>&1 &
+until corosync-quorumtool -s >/dev/null 2>&1; [ \$? -le 1 ]; do sleep 0.1; done
+PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_logfacility=none pacemakerd >/var/log/pacemakerd.err 2>&1 &
+export PATH=$work/bin:\$PATH
+rdbd --frontend socket >/run/rdbd.log 2>&1 &
+while :; do wait; sleep 1; done
+EOF
+    setsid ip netns exec $tag-$n unshare --mount --pid --uts --ipc --fork --mount-proc bash "$d/init" </dev/null >"$d/init.log" 2>&1 &
+    unshared=$!
+    for _ in $(seq 100); do
+        pid=$(pgrep -P $unshared 2>/dev/null | head -n 1)
+        [ -z "$pid" ] || break
+        sleep 0.1
+    done
+    [ -n "$pid" ] || fail "node$n does not start: $(cat "$d/init.log")"
+    echo "$pid" >"$d/pid"
+}
+power_off() { # power_off NODE: everything in it dies at once
+    alive "$1" || return 0
+    local pid
+    pid=$(cat "$work/n$1/pid")
+    kill -KILL "$pid"
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+    rm -f "$work/n$1/pid"
+}
+begin() {
+    local tool n
+    for tool in corosync pacemakerd cibadmin crm_attribute crm_mon qemu-io ip nsenter unshare; do
+        command -v $tool >/dev/null || {
+            echo "$tool is missing; run .ci/setup"
+            exit 1
+        }
+    done
+    mkdir -p "$work/bin"
+    cp "$binaries/rdbd" "$binaries/rdbadm" "$work/bin/"
+    trap end EXIT
+    links_up
+    for n in 1 2; do boot $n; done
+    await 60 both_online
+}
+both_online() { on 1 crm_mon -1 | grep -q 'Online: \[ node1 node2 \]'; }
+end() {
+    local n
+    for n in 1 2; do
+        power_off $n
+        ip netns del $tag-$n 2>/dev/null
+    done
+}
