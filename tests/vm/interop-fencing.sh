@@ -182,6 +182,39 @@ waits_for_data() { # rdb is Diskless and Primary, and loses its peer
     up_both
     quiet 40
 }
+primary_has_lost() { # NODE: is Primary and wrote nothing, the other one did; call-pri-lost-after-sb
+    down_both
+    HANDLERS="pri-lost-after-sb \"/bin/sh $work/fence pri-lost-after-sb\";" \
+        configure 'protocol C; after-sb-0pri discard-zero-changes; after-sb-1pri call-pri-lost-after-sb;' ''
+    echo 'echo $1 >>$0.calls' >"$work/fence"
+    must guest 10 "echo 'echo \$1 >>\$0.calls' >/tmp/fence"
+    calls_forgotten
+    up_both
+    quiet 40
+    must radm disconnect r0
+    kawait 'cs:WFConnection' 20
+    must kadm disconnect r0
+    must kadm primary r0
+    must radm primary r0
+    if [ "$1" = kernel ]; then rwrite 0 $((29 * 1048576)) 65536 781; else kwrite 0 $((30 * 1048576)) 65536 782; fi
+    adm "$(other "$1")" secondary r0
+    must kadm connect r0
+    must radm connect r0
+    called "$1" pri-lost-after-sb
+    if [ "$1" = kernel ]; then
+        # The driver leaves all else to the handler, which would end the machine.
+        kawait 'cs:StandAlone ro:Primary' 20
+        must kadm secondary r0
+        must kadm connect r0
+    fi
+    quiet 60
+    both_secondary
+    equal
+    down_both
+    configure 'protocol C;' ''
+    up_both
+    quiet 40
+}
 
 fencing_scenarios() {
     local node
@@ -193,5 +226,7 @@ fencing_scenarios() {
         scenario 150 "resource-only, $node is primary: either parts" both both C fenced resource-only outdated_by_parting $node
         scenario 150 "resource-only, $node was primary: the other is Consistent only" both both C fenced resource-only consistent_only $node
     done
+    scenario 150 'call-pri-lost-after-sb, rdb has lost' target source C primary_has_lost rdb
+    scenario 150 'call-pri-lost-after-sb, the kernel has lost' source target C primary_has_lost kernel
     scenario 150 'on-no-data-accessible suspend-io, rdb is Diskless' secondary primary C waits_for_data
 }

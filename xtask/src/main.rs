@@ -49,6 +49,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// What a dead peer, or a disk that hangs, costs a writer; see docs/benchmarks.md
+    Patience {
+        /// Passed on to benches/patience/patience.py
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Installs what tests, demonstration and benchmark use (.ci/packages)
     Setup,
     /// In a virtual machine: the kernel's DRBD and rdb as each other's peer, and more; see docs/testing.md
@@ -80,6 +86,7 @@ fn main() -> Result<()> {
         What::E2e { nextest } => test::e2e(&nextest),
         What::Sim { arguments } => test::sim(&arguments),
         What::Bench { arguments } => test::bench(&arguments),
+        What::Patience { arguments } => test::patience(&arguments),
         What::Setup => setup::install(),
         What::Vm { what } => vm::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),

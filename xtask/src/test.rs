@@ -109,6 +109,17 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     )
 }
 
+/// Runs `benches/patience`.
+pub(crate) fn patience(arguments: &[String]) -> Result<()> {
+    setup::need(&["nbdsh", "nsenter", "nft", "losetup"])?;
+    let binaries = binaries(true)?;
+    run::must(
+        Command::new(run::root().join("benches/patience/patience.py"))
+            .args(arguments)
+            .env("RDB_BIN_DIR", binaries),
+    )
+}
+
 /// Coverage instrumentation of the stable compiler, as libFuzzer wants it.
 const FUZZ_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
