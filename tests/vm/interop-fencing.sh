@@ -113,6 +113,31 @@ thawed_by_hand() { # NODE: frozen, resumed by its administrator
     equal
     both_secondary
 }
+shot() { # rdb's handler cuts the power of the kernel's machine, which could not be reached
+    promoted rdb
+    echo "echo \$1 >>\$0.calls
+[ \$1 = fence-peer ] || exit 0
+pid=\$(cat $work/qemu.pid)
+kill -KILL \$pid
+while kill -0 \$pid 2>/dev/null; do sleep 0.1; done
+rm -f $work/qemu.pid
+exit 7" >"$work/fence"
+    ip link set rdb0 down
+    late_write rdb $((13 * 1048576)) 665
+    await rdb 'cs:WFConnection ro:Primary/Unknown ds:UpToDate/Outdated C r' 60
+    written
+    called rdb fence-peer
+    [ ! -e "$work/qemu.pid" ] || fail 'the machine is still there'
+    ip link set rdb0 up
+    guest_start
+    send_configuration
+    must guest 10 "echo 'echo \$1 >>\$0.calls; exit 1' >/tmp/fence"
+    must kadm up r0
+    quiet 60
+    called rdb unfence-peer
+    equal
+    both_secondary
+}
 goes_on_at_once() { # NODE: resource-only
     promoted "$1"
     fence_says "$1" 4
@@ -226,6 +251,7 @@ fencing_scenarios() {
         scenario 150 "resource-only, $node is primary: either parts" both both C fenced resource-only outdated_by_parting $node
         scenario 150 "resource-only, $node was primary: the other is Consistent only" both both C fenced resource-only consistent_only $node
     done
+    scenario 150 'resource-and-stonith, rdb shoots the kernel' secondary primary C fenced resource-and-stonith shot
     scenario 150 'call-pri-lost-after-sb, rdb has lost' target source C primary_has_lost rdb
     scenario 150 'call-pri-lost-after-sb, the kernel has lost' source target C primary_has_lost kernel
     scenario 150 'on-no-data-accessible suspend-io, rdb is Diskless' secondary primary C waits_for_data
