@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rdb_tests::pair::Plan;
+use rdb_tests::programs::run_tool;
 use rdb_tests::wait::wait_until;
 use rdb_tests::{Node, Pair};
 
@@ -430,4 +431,53 @@ fn what_is_connected_already_is_said_to_be() -> Result<()> {
     let said = pair.alice.try_adm(&["connect", "r0"])?.fails_with(10)?;
     ensure!(said.contains("'rdbadm adjust r0' applies"), "{said}");
     Ok(())
+}
+
+/// What agents `eval`, and what they ask for.
+const EVALUATED: &str = r#"
+_sh_status_process() { echo "$_conf_res_name/$_conf_volume $_minor $_cstate $_role/$_peer $_disk/$_pdsk $_known"; }
+eval "$(cat)"
+"#;
+
+#[test]
+fn a_shell_reads_what_cluster_managers_ask_for() -> Result<()> {
+    let mut pair = Pair::synced("shell-status", Plan::default())?;
+    let told = pair.alice.adm(&["sh-status"])?;
+    let read = |text: &str| -> Result<String> {
+        let file = pair.scratch.join("sh-status");
+        std::fs::write(&file, text)?;
+        run_tool(
+            10,
+            "sh",
+            &["-c", &format!("exec <{}; {EVALUATED}", file.display())],
+        )
+    };
+    ensure!(told.starts_with("_drbd_version="), "{told}");
+    let connected = "r0/0 0 Connected Primary/Secondary UpToDate/UpToDate Configured\n";
+    ensure!(read(&told)? == connected, "{told}");
+    // Names make no difference, and that is said.
+    let named = pair.alice.try_adm(&["sh-status", "r9"])?;
+    ensure!(named.code == 0 && named.stdout == told, "{named:?}");
+    ensure!(named.stderr == "This command will ignore resource names!\n");
+    pair.bob.adm(&["down", "r0"])?;
+    let told = pair.bob.adm(&["sh-status"])?;
+    ensure!(
+        told.contains("_conf_res_name=r0\n") && told.contains("\n_known=NA #"),
+        "{told}"
+    );
+
+    let alice = &pair.alice;
+    ensure!(alice.adm(&["sh-mod-parms"])? == "minor_count=32\n");
+    let lower = alice.try_adm(&["sh-lr-of", "r0"])?.fails_with(1)?;
+    ensure!(lower.contains("only available in stacked mode"), "{lower}");
+    let names = alice.adm(&["sh-udev", "minor-0"])?;
+    let disk = pair.disk(0, 0).display().to_string();
+    ensure!(
+        names == format!("RESOURCE=r0/0\nDEVICE=drbd0\nDISK={disk}\n"),
+        "{names}"
+    );
+    ensure!(alice.adm(&["sh-udev", "r0/0"])? == names);
+    let whole = alice.try_adm(&["sh-udev", "r0"])?.fails_with(1)?;
+    ensure!(whole.contains("requires a specific volume id"), "{whole}");
+    pair.are_well()
 }

@@ -508,8 +508,7 @@ fn sh_status(executor: &mut Executor, call: &Call) -> u8 {
         }
     }
     if text.is_empty() && word != "all" {
-        text =
-            "_known=NA # not available or not yet created\n\n_sh_status_process\n\n\n".to_owned();
+        status_text::SH_STATUS_OF_NONE.clone_into(&mut text);
     }
     out::print(&text);
     0

@@ -352,6 +352,9 @@ pub(crate) fn overview(report: &StatusReport) -> String {
 }
 
 /// Shell assignments for one volume (`docs/spec/admin.md`, section 4.6).
+pub(crate) const SH_STATUS_OF_NONE: &str =
+    "_known=NA # not available or not yet created\n\n_sh_status_process\n\n\n";
+
 pub(crate) fn sh_status(resource: &ResourceReport, volume: &VolumeReport) -> String {
     let unconfigured = is_unconfigured(volume);
     let known = |word: &'static str| if unconfigured { "" } else { word };

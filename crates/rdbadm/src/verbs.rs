@@ -94,6 +94,9 @@ pub(crate) enum Own {
     ShNop,
     ShResources,
     ShResource,
+    ShUdev,
+    ShModParms,
+    ShLrOf,
     Completions,
     Man,
 }
@@ -195,7 +198,8 @@ impl Verb {
     /// Whether it only asks, or takes down.
     pub(crate) fn is_harmless(&self) -> bool {
         let is_question = match self.does {
-            Does::Query(_) | Does::Fact(_) | Does::Handler | Does::Own(Own::ShResource) => true,
+            Does::Query(_) | Does::Fact(_) | Does::Handler => true,
+            Does::Own(O::ShResource | O::ShUdev | O::ShStatus | O::ShLrOf) => true,
             Does::Meta(command) => !command(false).writes(),
             Does::Op(_) | Does::OpOrMeta(..) | Does::Own(_) => false,
         };
@@ -410,7 +414,8 @@ pub(crate) const VERBS: &[Verb] = &[
     step("del-resource", Does::Own(O::DelResource)).setup("RES"),
     step("del-minor", Does::Op(|minor, _| Op::DelMinor { minor })).setup("MINOR"),
     step("show", Does::Own(O::Show)).setup("[RES|MINOR|all]"),
-    step("sh-status", Does::Own(O::ShStatus)).setup("[RES|MINOR|all]"),
+    verb("sh-status", T::Optional, Does::Own(O::ShStatus), "Print the state of every volume for a shell").hidden()
+        .setup("[RES|MINOR|all]"),
     step("shutdown", Does::Own(O::Shutdown)).setup(""),
     verb("sh-nop", T::None, Does::Own(O::ShNop), "Check the configuration").marks(&[Warns]).hidden(),
     verb("sh-resources", T::None, Does::Own(O::ShResources), "Print the names of the resources").hidden(),
@@ -421,6 +426,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("sh-md-dev", T::Volumes, Fact(facts::meta_disk), "Print the metadata devices").hidden(),
     verb("sh-md-idx", T::Volumes, Fact(facts::meta_index), "Print the metadata index").hidden(),
     verb("sh-ip", T::Volumes, Fact(facts::address), "Print the own address").hidden(),
+    verb("sh-udev", T::Volumes, Does::Own(O::ShUdev), "Print the names of a volume's device for udev").hidden(),
+    verb("sh-mod-parms", T::None, Does::Own(O::ShModParms), "Print the parameters of DRBD's module").hidden(),
+    verb("sh-lr-of", T::Whole, Does::Own(O::ShLrOf), "Print the lower resource of a stacked one").hidden(),
     verb("completions", T::None, Does::Own(O::Completions), "Print a completion script for a shell"),
     verb("man", T::None, Does::Own(O::Man), "Write the manual pages into a directory").hidden(),
 ];
@@ -444,10 +452,6 @@ const NOT_SERVED: &[&str] = &[
     "resize",
     "set-gi",
     "sh-b-pri",
-    "sh-lr-of",
-    "sh-mod-parms",
-    "sh-status",
-    "sh-udev",
     "syncer",
     "wait-connect-resource",
     "wait-sync-resource",

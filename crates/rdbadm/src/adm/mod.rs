@@ -10,6 +10,7 @@ pub(crate) mod plan;
 mod restart;
 mod select;
 mod settings;
+mod shell;
 mod show;
 mod spelling;
 pub(crate) mod table;
@@ -266,10 +267,14 @@ impl Command<'_> {
                 }
                 return 0;
             }
+            Some(Own::ShModParms) => return shell::module_parameters(config),
             Some(Own::WaitConInt) => return self.wait_con_int(configured),
             _ => {}
         }
-        let words = self.objects();
+        let words = match self.own() {
+            Some(Own::ShStatus) => shell::of_all(&self.objects()),
+            _ => self.objects(),
+        };
         // The file is printed whatever host it is for, and whether or not there is a resource in it.
         if matches!(self.own(), Some(Own::Dump | Own::DumpXml))
             && (words.is_empty() || words.iter().any(|word| word == "all"))
@@ -296,6 +301,11 @@ impl Command<'_> {
             // It must work although the file now says something that cannot run.
             Some(Own::Down) => {
                 self.in_turn(selected.iter().map(|s| down(&s.resource.name)).collect())
+            }
+            Some(Own::ShStatus) => {
+                let (items, failed) = self.items(configured, &selected);
+                let code = self.sh_status(&items, configured.path.as_deref());
+                code.max(failed)
             }
             _ => {
                 let (items, failed) = self.items(configured, &selected);
@@ -368,6 +378,8 @@ impl Command<'_> {
                 }
                 return 0;
             }
+            Does::Own(Own::ShUdev) => return shell::udev(items),
+            Does::Own(Own::ShLrOf) => return shell::lower_resource(),
             Does::Handler => return self.run_handlers(items),
             Does::Fact(fact) => {
                 for item in items {
