@@ -96,7 +96,15 @@ impl<P: Payload> Resource<P> {
             return;
         };
         self.take_fence_verdict(running, exit);
+        if running.connects != self.net.connects && !self.may_meet() {
+            self.fence_lost_peer(); // what it has said is of the loss before
+        }
         self.admin_fenced();
+    }
+
+    /// Whether the peer is there, or may be.
+    fn may_meet(&self) -> bool {
+        self.net.cstate >= ConnState::WFReportParams || self.net.link.is_exchanging()
     }
 
     fn take_fence_verdict(&mut self, running: Running, exit: i32) {
@@ -120,8 +128,7 @@ impl<P: Payload> Resource<P> {
         if let Some(warning) = verdict.warning {
             self.log(Level::Warn, warning);
         }
-        let meets = self.net.cstate >= ConnState::WFReportParams || self.net.link.is_exchanging();
-        if running.connects != self.net.connects || meets {
+        if running.connects != self.net.connects || self.may_meet() {
             self.log(Level::Info, "Ignoring fence-peer exit code");
             return;
         }

@@ -494,3 +494,22 @@ fn a_target_that_keeps_its_data_is_no_fenced_peer() {
     });
     assert!(met);
 }
+
+/// An answer is of the loss before: the peer has been there since, and is lost again.
+#[test]
+fn s20_a_peer_that_is_lost_again_is_fenced_again() {
+    let (mut w, writes) = frozen(3);
+    w.heal();
+    w.both("Connected P/S U/U", "Connected S/P U/U");
+    all_end(&mut w, writes);
+    w.cut();
+    w.until("the loss", |w| w.nodes[0].state().susp_fen);
+    w.end_handler(0, Handler::FencePeer, 4);
+    w.run_ms(100);
+    assert!(w.logged(0, "Ignoring fence-peer exit code"));
+    assert!(w.nodes[0].state().susp_fen);
+    w.end_handler(0, Handler::FencePeer, 4);
+    w.until("to go on", |w| !w.nodes[0].state().is_suspended());
+    w.heal();
+    w.ends_well();
+}
