@@ -513,3 +513,25 @@ fn s20_a_peer_that_is_lost_again_is_fenced_again() {
     w.heal();
     w.ends_well();
 }
+
+/// Whoever is demoted while frozen has written nothing, and no generation of its own.
+#[test]
+fn a_frozen_primary_that_is_demoted_can_be_taken_over_from() {
+    let mut w = pair(16, Fencing::ResourceAndStonith);
+    w.quiet();
+    let before = w.gi(0)[0] & !1;
+    w.cut();
+    w.until("the handler", |w| w.nodes[0].state().susp_fen);
+    w.secondary(0).unwrap();
+    w.quiet();
+    assert_eq!(w.gi(0)[0] & !1, before, "a generation of nothing");
+    let force = false;
+    let id = w.start_admin(1, Command::Primary { volume: V, force });
+    w.until("its handler", |w| !w.nodes[1].asked.is_empty());
+    w.admin(0, Command::Outdate { volume: V }).unwrap();
+    w.end_handler(1, Handler::FencePeer, 4);
+    w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+    w.write_blocks(1, [80], 2);
+    w.heal();
+    w.ends_well();
+}
