@@ -495,6 +495,41 @@ fn a_target_that_keeps_its_data_is_no_fenced_peer() {
     assert!(met);
 }
 
+/// Both connect, and the connection breaks when `b` has finished the handshake and `a` has not. Says whether it came to that.
+fn half_connected(w: &mut World) -> bool {
+    w.heal();
+    w.until("the handshake of b", |w| w.is(1).starts_with("Connected"));
+    let half = w.is(0).starts_with("WFReportParams");
+    w.cut();
+    w.until("the loss", |w| w.is(0).starts_with("WFConnection"));
+    half
+}
+
+/// (L50) The peer may have finished a handshake that this node has not: it is as good as it ever was.
+#[test]
+fn an_answer_of_before_half_a_handshake_is_ignored_and_asked_for_anew() {
+    let mut met = 0;
+    for seed in 0..20 {
+        let (mut w, writes) = frozen(seed);
+        w.admin(1, Command::Outdate { volume: V }).unwrap();
+        if !half_connected(&mut w) {
+            continue;
+        }
+        assert_eq!(w.nodes[1].state().disk, DiskState::UpToDate);
+        w.end_handler(0, Handler::FencePeer, 4);
+        w.run_ms(1_000);
+        assert!(w.nodes[0].state().susp_fen, "{}", w.states());
+        assert!(!done(&w, &writes));
+        assert_eq!(w.nodes[0].asked.len(), 1, "it is asked again");
+        w.end_handler(0, Handler::FencePeer, 7);
+        all_end(&mut w, writes);
+        w.heal();
+        w.ends_well();
+        met += 1;
+    }
+    assert!(met > 0);
+}
+
 /// An answer is of the loss before: the peer has been there since, and is lost again.
 #[test]
 fn s20_a_peer_that_is_lost_again_is_fenced_again() {
@@ -512,6 +547,28 @@ fn s20_a_peer_that_is_lost_again_is_fenced_again() {
     w.until("to go on", |w| !w.nodes[0].state().is_suspended());
     w.heal();
     w.ends_well();
+}
+
+/// (L50) A peer that is Outdated, and has finished a handshake that this node has not, is Outdated no more.
+#[test]
+fn a_peer_that_is_outdated_is_so_until_it_may_have_met_us() {
+    let mut met = 0;
+    for seed in 0..20 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.cut();
+        w.until("the handler", |w| !w.nodes[0].asked.is_empty());
+        w.secondary(0).unwrap();
+        w.admin(1, Command::Outdate { volume: V }).unwrap();
+        w.end_handler(0, Handler::FencePeer, 4);
+        assert_eq!(w.is(0), "WFConnection S/? U/O");
+        if !half_connected(&mut w) {
+            continue;
+        }
+        assert_eq!(w.nodes[1].state().disk, DiskState::UpToDate);
+        assert_eq!(w.is(0), "WFConnection S/? U/-", "seed {seed}");
+        met += 1;
+    }
+    assert!(met > 0);
 }
 
 /// Whoever is demoted while frozen has written nothing, and no generation of its own.
