@@ -592,3 +592,50 @@ fn a_frozen_primary_that_is_demoted_can_be_taken_over_from() {
     w.heal();
     w.ends_well();
 }
+
+/// (L51) Of a peer that had no disk here nobody knows what its disk is.
+#[test]
+fn a_peer_without_a_disk_is_no_fenced_one_when_a_negotiation_breaks_off() {
+    for seed in 0..10 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.secondary(0).unwrap();
+        w.quiet();
+        for i in [1, 0] {
+            w.detach(i, true).unwrap();
+            w.quiet();
+        }
+        w.hold_net = true;
+        let attach = w.attach_command(1, 0);
+        w.start_admin(1, attach);
+        let negotiates = |w: &World| w.nodes[1].state().disk == DiskState::Negotiating;
+        w.until("the negotiation", negotiates);
+        w.cut();
+        w.hold_net = false;
+        w.node_is(1, "WFConnection S/? C/-");
+    }
+}
+
+/// (L51) One that was Outdated is UpToDate as soon as it has met the disk that is attached.
+#[test]
+fn a_peer_that_was_outdated_is_no_fenced_one_when_a_negotiation_breaks_off() {
+    for seed in 0..10 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.secondary(0).unwrap();
+        w.quiet();
+        // The disk of `a` comes while that of `b` goes: it stays as it was on record.
+        w.detach(0, false).unwrap();
+        w.quiet();
+        w.detach(1, true).unwrap();
+        w.quiet();
+        w.attach(0).unwrap();
+        w.node_is(1, "Connected S/S D/O");
+        w.hold_net = true;
+        let attach = w.attach_command(1, 0);
+        w.start_admin(1, attach);
+        let negotiates = |w: &World| w.nodes[1].state().disk == DiskState::Negotiating;
+        w.until("the negotiation", negotiates);
+        w.cut();
+        w.hold_net = false;
+        w.node_is(1, "WFConnection S/? C/-");
+    }
+}
