@@ -639,3 +639,30 @@ fn a_peer_that_was_outdated_is_no_fenced_one_when_a_negotiation_breaks_off() {
         w.node_is(1, "WFConnection S/? C/-");
     }
 }
+
+/// (L52) What was known of the peer while this node had no disk tells nothing of whether it can go on.
+#[test]
+fn a_disk_that_comes_back_alone_knows_nothing_of_the_peer() {
+    let mut met = 0;
+    for seed in 0..20 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.cut();
+        w.until("the handler", |w| !w.nodes[0].asked.is_empty());
+        w.end_handler(0, Handler::FencePeer, 7);
+        w.write_blocks(0, [80], 2);
+        w.secondary(0).unwrap();
+        w.quiet();
+        w.heal();
+        w.until("the bitmaps", |w| w.is(0).starts_with("WFBitMapS"));
+        w.detach(0, true).unwrap();
+        if w.nodes[0].state().pdsk != DiskState::Outdated {
+            continue;
+        }
+        w.cut();
+        w.until("the loss", |w| w.is(0).starts_with("WFConnection"));
+        w.attach(0).unwrap();
+        assert_eq!(w.is(0), "WFConnection S/? C/-", "seed {seed}");
+        met += 1;
+    }
+    assert!(met > 0);
+}
