@@ -212,8 +212,9 @@ impl<P: Payload> Resource<P> {
             flags.remove(MdFlags::CONSISTENT);
         }
         let fences = disk.options.fencing != Fencing::DontCare;
-        if fences && new.is_connected() {
-            // (L48) After a crash it would count as one that cannot go on by itself, and may have ended its resync.
+        if fences && (new.is_connected() || disk.record.may_share_name()) {
+            // (L48) After a crash it would count as one that cannot go on by itself, and may have ended its resync. (L50) One that may
+            // have our generation is Outdated until it meets us, and we may not know when that was.
             flags.remove(MdFlags::PEER_OUT_DATED);
         }
         if forgets {
@@ -234,9 +235,6 @@ impl<P: Payload> Resource<P> {
             if effects.contains(Now::CONNECTED) && disk.resume_log() {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");
             }
-        }
-        if effects.contains(Now::CONNECTED) {
-            self.net.connects = self.net.connects.wrapping_add(1);
         }
         let volume = self.volume_mut(nr);
         if effects.contains(Now::CONSIDER_RESYNC) {

@@ -305,6 +305,8 @@ impl<P: Payload> Resource<P> {
 
     /// What has followed from the role's end has followed: what must be written before the mark goes is queued.
     pub(crate) fn demoted(&mut self, nr: VolumeNr) {
+        // Its users' writes have all ended, and the peer has them: a name for nothing would be a fork of what the peer goes on with.
+        self.volume_mut(nr).frozen.owe_nothing();
         self.emit(Effect::Device {
             volume: nr,
             device: None,

@@ -366,6 +366,9 @@ fn worth(flags: MdFlags, state: VolumeState, fencing: Fencing) -> (DiskState, Di
     };
     let peer = if outdated {
         DiskState::Outdated
+    } else if fencing != Fencing::DontCare && state.conn < ConnState::Connected {
+        // (L52) What was known of it while this node had no disk is no fence: nobody has asked for its record.
+        DiskState::DUnknown
     } else {
         state.pdsk
     };

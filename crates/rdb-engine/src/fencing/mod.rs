@@ -15,7 +15,7 @@ pub(crate) struct Fence {
 #[derive(Debug, Clone, Copy)]
 struct Running {
     id: HandlerId,
-    /// [`Net::connects`](crate::net::Net) when it began: what a handler says of a peer that has come back since is of no use.
+    /// [`Net::connects`](crate::net::Net) when it began: what a handler says of a peer that may have come back since is of no use.
     connects: u32,
 }
 

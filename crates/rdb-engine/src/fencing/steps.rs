@@ -40,6 +40,23 @@ impl<P: Payload> Resource<P> {
         }
     }
 
+    /// (L50) Our parameters are about to go out: a peer that is Outdated and may have our generation is UpToDate as soon as it
+    /// has them, whether we hear of that or not.
+    pub(crate) fn doubt_outdated_peer(&mut self) {
+        for nr in self.volume_numbers() {
+            let fences = self.context(nr).fencing != Fencing::DontCare;
+            let volume = self.volume(nr);
+            let may_be_good = volume.state.pdsk == DiskState::Outdated
+                && volume
+                    .disk
+                    .get()
+                    .is_some_and(|disk| disk.record.may_share_name());
+            if fences && may_be_good {
+                self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
+            }
+        }
+    }
+
     /// Has the peer fenced, if the policy wants that.
     pub(crate) fn fence_peer(&mut self) -> Fenced {
         if self.net.fence.running.is_some() {
@@ -96,7 +113,15 @@ impl<P: Payload> Resource<P> {
             return;
         };
         self.take_fence_verdict(running, exit);
+        if running.connects != self.net.connects && !self.may_meet() {
+            self.fence_lost_peer(); // what it has said is of the loss before
+        }
         self.admin_fenced();
+    }
+
+    /// Whether the peer is there, or may be.
+    fn may_meet(&self) -> bool {
+        self.net.cstate >= ConnState::WFReportParams || self.net.link.is_exchanging()
     }
 
     fn take_fence_verdict(&mut self, running: Running, exit: i32) {
@@ -120,8 +145,7 @@ impl<P: Payload> Resource<P> {
         if let Some(warning) = verdict.warning {
             self.log(Level::Warn, warning);
         }
-        let meets = self.net.cstate >= ConnState::WFReportParams || self.net.link.is_exchanging();
-        if running.connects != self.net.connects || meets {
+        if running.connects != self.net.connects || self.may_meet() {
             self.log(Level::Info, "Ignoring fence-peer exit code");
             return;
         }

@@ -36,6 +36,11 @@ impl Frozen {
         self.generation_due = Some(before || without_peer);
     }
 
+    /// None is due any more.
+    pub(crate) fn owe_nothing(&mut self) {
+        self.generation_due = None;
+    }
+
     /// Whether one is.
     pub(crate) fn owes_generation(&self) -> bool {
         self.generation_due.is_some()

@@ -166,6 +166,8 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.exposed.show(ids.current);
         volume.completions_held += 1;
+        let state = volume.state;
+        self.note_flags(nr, state); // (L50) a peer that is Outdated has another one now
         let disk = self.disk_mut(nr);
         if !is_primary {
             // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.

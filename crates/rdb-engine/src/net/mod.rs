@@ -50,8 +50,8 @@ pub(crate) struct Net<P> {
     /// The last conflict of the nodes' data, or users, that a handshake came to. Set by it, cleared by one that ends well: a new
     /// attempt of one node's administrator solves none. Without it `status` forgets a split brain as soon as nobody answers.
     pub(crate) conflict: Option<Troubled>,
-    /// How often the nodes have met: counted when a volume becomes Connected. Without it a handler would outdate a peer that has
-    /// come back while it ran.
+    /// How often the nodes may have met: counted when our parameters go out, since the peer may be Connected as soon as it has them
+    /// (L50). Without it a handler would outdate a peer that has come back while it ran.
     pub(crate) connects: u32,
     /// The answer to a Primary that parts from us and has our disks outdated, and how many of these have to say so on record
     /// before. Set by its request, cleared by the answer and with the connection. Without it the peer goes on alone beside a disk

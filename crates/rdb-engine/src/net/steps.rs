@@ -164,6 +164,8 @@ impl<P: Payload> Resource<P> {
         conn_flags.set(ConnFlags::DISCARD_MY_DATA, self.net.discard_my_data);
         conn_flags.set(ConnFlags::DRY_RUN, self.net.tentative);
         self.net.discard_sent = core::mem::take(&mut self.net.discard_my_data);
+        self.net.connects = self.net.connects.wrapping_add(1);
+        self.doubt_outdated_peer();
         self.net.link.come_up();
         self.net.comparison = Comparison::configured(&options);
         let params = Self::own_params(&options, conn_flags);

@@ -29,7 +29,7 @@ bitflags::bitflags! {
         const STOP_RECEIVER = 1 << 9;
         /// Row 9: from above WFConnection to Timeout..TearDown: restart the receiver.
         const RESTART_RECEIVER = 1 << 10;
-        /// Row 10: connected now and not before: AL updates resume, the connect counter moves.
+        /// Row 10: connected now and not before: AL updates resume. (The connect counter moves before, L50.)
         const CONNECTED = 1 << 11;
     }
 }

@@ -123,6 +123,11 @@ fn one_round(
     if new.conn < ConnState::Connected && new.disk == DiskState::Negotiating {
         if ctx.exposed_uuid_matches_disk {
             (new.disk, new.pdsk) = ctx.negotiated;
+            // (L51) Not DRBD's, for which a peer that had no disk here when this one was attached has one that is Inconsistent, by rule 6,
+            // and one that was Outdated is so: it would count as fenced, and may have been raised when it met this disk.
+            if new.pdsk != DiskState::Inconsistent {
+                new.pdsk = DiskState::DUnknown;
+            }
         } else {
             *notes |= SanitizeNotes::LOST_WHILE_NEGOTIATING;
             new.disk = DiskState::Diskless;

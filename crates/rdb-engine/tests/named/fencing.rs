@@ -494,3 +494,175 @@ fn a_target_that_keeps_its_data_is_no_fenced_peer() {
     });
     assert!(met);
 }
+
+/// Both connect, and the connection breaks when `b` has finished the handshake and `a` has not. Says whether it came to that.
+fn half_connected(w: &mut World) -> bool {
+    w.heal();
+    w.until("the handshake of b", |w| w.is(1).starts_with("Connected"));
+    let half = w.is(0).starts_with("WFReportParams");
+    w.cut();
+    w.until("the loss", |w| w.is(0).starts_with("WFConnection"));
+    half
+}
+
+/// (L50) The peer may have finished a handshake that this node has not: it is as good as it ever was.
+#[test]
+fn an_answer_of_before_half_a_handshake_is_ignored_and_asked_for_anew() {
+    let mut met = 0;
+    for seed in 0..20 {
+        let (mut w, writes) = frozen(seed);
+        w.admin(1, Command::Outdate { volume: V }).unwrap();
+        if !half_connected(&mut w) {
+            continue;
+        }
+        assert_eq!(w.nodes[1].state().disk, DiskState::UpToDate);
+        w.end_handler(0, Handler::FencePeer, 4);
+        w.run_ms(1_000);
+        assert!(w.nodes[0].state().susp_fen, "{}", w.states());
+        assert!(!done(&w, &writes));
+        assert_eq!(w.nodes[0].asked.len(), 1, "it is asked again");
+        w.end_handler(0, Handler::FencePeer, 7);
+        all_end(&mut w, writes);
+        w.heal();
+        w.ends_well();
+        met += 1;
+    }
+    assert!(met > 0);
+}
+
+/// An answer is of the loss before: the peer has been there since, and is lost again.
+#[test]
+fn s20_a_peer_that_is_lost_again_is_fenced_again() {
+    let (mut w, writes) = frozen(3);
+    w.heal();
+    w.both("Connected P/S U/U", "Connected S/P U/U");
+    all_end(&mut w, writes);
+    w.cut();
+    w.until("the loss", |w| w.nodes[0].state().susp_fen);
+    w.end_handler(0, Handler::FencePeer, 4);
+    w.run_ms(100);
+    assert!(w.logged(0, "Ignoring fence-peer exit code"));
+    assert!(w.nodes[0].state().susp_fen);
+    w.end_handler(0, Handler::FencePeer, 4);
+    w.until("to go on", |w| !w.nodes[0].state().is_suspended());
+    w.heal();
+    w.ends_well();
+}
+
+/// (L50) A peer that is Outdated, and has finished a handshake that this node has not, is Outdated no more.
+#[test]
+fn a_peer_that_is_outdated_is_so_until_it_may_have_met_us() {
+    let mut met = 0;
+    for seed in 0..20 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.cut();
+        w.until("the handler", |w| !w.nodes[0].asked.is_empty());
+        w.secondary(0).unwrap();
+        w.admin(1, Command::Outdate { volume: V }).unwrap();
+        w.end_handler(0, Handler::FencePeer, 4);
+        assert_eq!(w.is(0), "WFConnection S/? U/O");
+        if !half_connected(&mut w) {
+            continue;
+        }
+        assert_eq!(w.nodes[1].state().disk, DiskState::UpToDate);
+        assert_eq!(w.is(0), "WFConnection S/? U/-", "seed {seed}");
+        met += 1;
+    }
+    assert!(met > 0);
+}
+
+/// Whoever is demoted while frozen has written nothing, and no generation of its own.
+#[test]
+fn a_frozen_primary_that_is_demoted_can_be_taken_over_from() {
+    let mut w = pair(16, Fencing::ResourceAndStonith);
+    w.quiet();
+    let before = w.gi(0)[0] & !1;
+    w.cut();
+    w.until("the handler", |w| w.nodes[0].state().susp_fen);
+    w.secondary(0).unwrap();
+    w.quiet();
+    assert_eq!(w.gi(0)[0] & !1, before, "a generation of nothing");
+    let force = false;
+    let id = w.start_admin(1, Command::Primary { volume: V, force });
+    w.until("its handler", |w| !w.nodes[1].asked.is_empty());
+    w.admin(0, Command::Outdate { volume: V }).unwrap();
+    w.end_handler(1, Handler::FencePeer, 4);
+    w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+    w.write_blocks(1, [80], 2);
+    w.heal();
+    w.ends_well();
+}
+
+/// (L51) Of a peer that had no disk here nobody knows what its disk is.
+#[test]
+fn a_peer_without_a_disk_is_no_fenced_one_when_a_negotiation_breaks_off() {
+    for seed in 0..10 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.secondary(0).unwrap();
+        w.quiet();
+        for i in [1, 0] {
+            w.detach(i, true).unwrap();
+            w.quiet();
+        }
+        w.hold_net = true;
+        let attach = w.attach_command(1, 0);
+        w.start_admin(1, attach);
+        let negotiates = |w: &World| w.nodes[1].state().disk == DiskState::Negotiating;
+        w.until("the negotiation", negotiates);
+        w.cut();
+        w.hold_net = false;
+        w.node_is(1, "WFConnection S/? C/-");
+    }
+}
+
+/// (L51) One that was Outdated is UpToDate as soon as it has met the disk that is attached.
+#[test]
+fn a_peer_that_was_outdated_is_no_fenced_one_when_a_negotiation_breaks_off() {
+    for seed in 0..10 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.secondary(0).unwrap();
+        w.quiet();
+        // The disk of `a` comes while that of `b` goes: it stays as it was on record.
+        w.detach(0, false).unwrap();
+        w.quiet();
+        w.detach(1, true).unwrap();
+        w.quiet();
+        w.attach(0).unwrap();
+        w.node_is(1, "Connected S/S D/O");
+        w.hold_net = true;
+        let attach = w.attach_command(1, 0);
+        w.start_admin(1, attach);
+        let negotiates = |w: &World| w.nodes[1].state().disk == DiskState::Negotiating;
+        w.until("the negotiation", negotiates);
+        w.cut();
+        w.hold_net = false;
+        w.node_is(1, "WFConnection S/? C/-");
+    }
+}
+
+/// (L52) What was known of the peer while this node had no disk tells nothing of whether it can go on.
+#[test]
+fn a_disk_that_comes_back_alone_knows_nothing_of_the_peer() {
+    let mut met = 0;
+    for seed in 0..20 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.cut();
+        w.until("the handler", |w| !w.nodes[0].asked.is_empty());
+        w.end_handler(0, Handler::FencePeer, 7);
+        w.write_blocks(0, [80], 2);
+        w.secondary(0).unwrap();
+        w.quiet();
+        w.heal();
+        w.until("the bitmaps", |w| w.is(0).starts_with("WFBitMapS"));
+        w.detach(0, true).unwrap();
+        if w.nodes[0].state().pdsk != DiskState::Outdated {
+            continue;
+        }
+        w.cut();
+        w.until("the loss", |w| w.is(0).starts_with("WFConnection"));
+        w.attach(0).unwrap();
+        assert_eq!(w.is(0), "WFConnection S/? C/-", "seed {seed}");
+        met += 1;
+    }
+    assert!(met > 0);
+}

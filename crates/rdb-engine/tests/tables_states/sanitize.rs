@@ -115,8 +115,29 @@ fn row_4_settles_a_negotiating_disk_when_the_link_breaks() {
     let kept = sanitize(old, lost, &ctx);
     assert_eq!(
         (kept.state, kept.notes),
-        (record("NetworkFailure P/? U/O"), SanitizeNotes::empty())
+        (record("NetworkFailure P/? U/-"), SanitizeNotes::empty())
     );
+    // (L51) Nothing but a disk that needs a resync is remembered of the peer's.
+    for (before, after) in [
+        ("D", "-"),
+        ("A", "-"),
+        ("F", "-"),
+        ("I", "I"),
+        ("C", "-"),
+        ("U", "-"),
+    ] {
+        let negotiated = record(&format!("Connected P/S U/{before}")).pdsk;
+        let ctx = Context {
+            negotiated: (DiskState::UpToDate, negotiated),
+            ..ctx
+        };
+        let kept = sanitize(old, lost, &ctx);
+        assert_eq!(
+            kept.state,
+            record(&format!("NetworkFailure P/? U/{after}")),
+            "{before}"
+        );
+    }
 
     let other_data = Context {
         exposed_uuid_matches_disk: false,
