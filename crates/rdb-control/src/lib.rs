@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod client;
 mod handler;
 mod limits;
@@ -24,6 +25,7 @@ mod reason;
 mod refusal;
 mod report;
 
+pub use blocks::{BLOCKS_MAX, BadBlocks, Blocks, MarkedBlocks, MarkedCollector, RUNS_MAX, Run};
 pub use client::{Client, ClientError};
 pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};
 pub use limits::Limits;
