@@ -17,7 +17,9 @@
 
 mod blocks;
 mod client;
+mod evidence;
 mod handler;
+mod history;
 mod limits;
 mod op;
 mod presence;
@@ -27,7 +29,13 @@ mod report;
 
 pub use blocks::{BLOCKS_MAX, BadBlocks, Blocks, MarkedBlocks, MarkedCollector, RUNS_MAX, Run};
 pub use client::{Client, ClientError};
+pub use evidence::{EvidenceReport, KeptBy, VolumeEvidence};
 pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};
+pub use history::{
+    DEFAULT_STATE_DIR, HISTORY_BYTES_MAX, HISTORY_LINES_MAX, HistoryEvent, HistoryLine,
+    Identifiers, Instant, SideSeen, Uuid, history_path, old_history_path, read_history,
+    state_dir_of,
+};
 pub use limits::Limits;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
@@ -59,6 +67,9 @@ pub const BEING_REPLACED: &str = "it is being replaced";
 
 /// The exit status of an `rdbd` that ends because another one has the run directory.
 pub const EXIT_TAKEN: u8 = 3;
+
+/// The run directory when nothing else is said.
+pub const DEFAULT_RUN_DIR: &str = "/run/rdb";
 
 /// The control socket's name in the run directory.
 pub const SOCKET_NAME: &str = "control.sock";
