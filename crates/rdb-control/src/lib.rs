@@ -26,6 +26,8 @@ mod presence;
 mod reason;
 mod refusal;
 mod report;
+pub mod split_brain;
+mod story;
 
 pub use blocks::{BLOCKS_MAX, BadBlocks, Blocks, MarkedBlocks, MarkedCollector, RUNS_MAX, Run};
 pub use client::{Client, ClientError};
@@ -46,6 +48,8 @@ pub use report::{
     ResourceReport, ResourceShown, StatusReport, Suspension, SyncReport, TakeoverOutcome,
     TakeoverReport, VerifyReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
+
+pub use story::{PeerSeen, Primary, Story};
 
 pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions};
 pub use replica_proto::state::{ConnState, DiskState, Role};
