@@ -12,6 +12,7 @@ mod select;
 mod settings;
 mod show;
 mod spelling;
+mod split_brain;
 pub(crate) mod table;
 
 use std::cell::Cell;
@@ -369,6 +370,7 @@ impl Command<'_> {
                 return 0;
             }
             Does::Handler => return self.run_handlers(items),
+            Does::Own(Own::SplitBrain) => return self.split_brain(items),
             Does::Fact(fact) => {
                 for item in items {
                     item.volumes()
@@ -385,6 +387,7 @@ impl Command<'_> {
         if is_promotion && force && !self.may_force(items) {
             return 1;
         }
+        self.tell_what_is_discarded(items);
         let shown = match self.running_besides(items) {
             Ok(shown) => shown,
             Err(trouble) => return trouble.tell(self.program),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::EnumValueParser;
+use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::verbs::{Flag, Own, Target, VERBS, Verb};
@@ -237,6 +237,31 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .hide(true)
                 .conflicts_with("hide-secrets"),
         ],
+        Flag::Evidence => vec![
+            path_arg(
+                "with-peer",
+                "FILE",
+                "What the other node's 'split-brain --json' has printed; - is standard input",
+            ),
+            path_arg(
+                "files",
+                "PATH",
+                "Name the files in these blocks: where it is mounted, or in a device, a snapshot or a folder",
+            )
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(""),
+            path_arg(
+                "state-dir",
+                "DIR",
+                "Where the histories are, if no daemon runs [default: state-dir of rdbd.toml, else /var/lib/rdb]",
+            ),
+            switch(
+                "handler",
+                "Run the handler of this name, as drbdadm's command does",
+            )
+            .conflicts_with_all(["json", "with-peer", "files"]),
+        ],
         Flag::Successor => vec![
             switch("force", "Do it although clients of NBD sockets are cut off").short('f'),
             Arg::new("program")
@@ -246,6 +271,14 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .help("The new daemon [default: the file that the old one was started from]"),
         ],
     }
+}
+
+fn path_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name(value)
+        .value_parser(clap::builder::OsStringValueParser::new().map(PathBuf::from))
+        .help(help)
 }
 
 fn seconds(name: &'static str, help: &'static str) -> Arg {
