@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{HistoryEvent, HistoryLine, Identifiers, Instant, SideSeen, Uuid};
+use crate::history::{HistoryEvent, HistoryLine, Identifiers, Instant, SideSeen};
 
 /// A time in which a node was Primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,11 +84,13 @@ impl Story {
                         story.parted = None;
                     }
                 }
-                HistoryEvent::Generation { new, .. } if Some(new.current) == current => {
+                HistoryEvent::Generation { new, .. }
+                    if current.is_some_and(|current| new.current.is_same(current)) =>
+                {
                     story.since = Some(line.at);
                 }
                 HistoryEvent::SplitBrain { own, peer, .. }
-                    if current.is_some_and(|current| is_same(own.identifiers.current, current)) =>
+                    if current.is_some_and(|current| own.identifiers.current.is_same(current)) =>
                 {
                     story.seen_peer = Some(PeerSeen {
                         at: line.at,
@@ -108,10 +110,6 @@ impl Story {
 
 /// DRBD's word.
 const PRIMARY: &str = "Primary";
-
-fn is_same(a: Uuid, b: Uuid) -> bool {
-    a.is_same(b)
-}
 
 fn close(open: &mut Option<Primary>, to: Option<Instant>, known: &mut Vec<Primary>) {
     if let Some(mut primary) = open.take() {
@@ -191,7 +189,8 @@ mod tests {
             },
             line(11, role("Secondary", "Primary")),
         ];
-        let story = Story::of(&lines, 0, Some(&ids(0xC1)));
+        // (Bit 0 goes with the role.)
+        let story = Story::of(&lines, 0, Some(&ids(0xC0)));
         assert_eq!(story.since, Some(Instant(6)));
         assert_eq!(story.parted, Some(Instant(4)));
         assert_eq!(story.first_line, 3);

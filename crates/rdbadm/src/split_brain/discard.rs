@@ -1,6 +1,6 @@
 //! What `connect --discard-my-data` is about to throw away, said before it does.
 
-use rdb_control::{EvidenceReport, KeptBy};
+use rdb_control::{ConnState, EvidenceReport, KeptBy};
 
 use super::{amount, gather};
 use crate::adm::plan::Item;
@@ -11,9 +11,9 @@ use crate::out;
 pub(crate) fn tell(executor: &mut Executor, item: &Item) {
     let name = &item.resource.name;
     let report = match executor.evidence(name) {
-        Ok(Some(report)) => report,
-        // Then it can not be connected either, which says why.
-        Ok(None) => return,
+        Ok(Some(report)) if report.connection == ConnState::StandAlone => report,
+        // Then it is not connected by this command, which says why.
+        Ok(_) => return,
         Err(trouble) => {
             let text = &trouble.message;
             out::error(&format!(
@@ -67,7 +67,7 @@ pub(crate) fn kept(kept_by: KeptBy) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::{ConnState, DiskState, MarkedBlocks, Role, VolumeEvidence};
+    use rdb_control::{DiskState, MarkedBlocks, Role, VolumeEvidence};
 
     use super::*;
 

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 
 use rdb_control::split_brain::{BothVolume, Files, Relation, Side, SideVolume, Source};
-use rdb_control::{Blocks, HistoryEvent, HistoryLine, KeptBy, Role};
+use rdb_control::{Blocks, HistoryEvent, HistoryLine, KeptBy, Role, Uuid};
 
 use super::discard::kept;
 use super::{amount, size};
 
 /// How many ranges, files and lines of history are printed unless all are asked for.
 const FEW: usize = 12;
+const FEW_LINES: usize = 30;
 
 /// Who reads it.
 #[derive(Debug, Clone, Copy)]
@@ -334,7 +335,15 @@ fn together(volume: &BothVolume<'_>, detail: Detail) -> String {
     if volume.relation != Relation::SplitBrain {
         return text;
     }
-    if !volume.one_beginning {
+    if let Some(ids) = volume.own.identifiers.filter(|_| volume.one_beginning) {
+        // (Bit 0 tells of a role, and may differ.)
+        let common = Uuid(ids.bitmap.0 & !1);
+        put(
+            &mut text,
+            2,
+            &format!("both went on from generation {common}"),
+        );
+    } else {
         put(
             &mut text,
             2,
@@ -376,7 +385,17 @@ fn history(own: &Side, peer: Option<&Side>, detail: Detail) -> String {
         0,
         "What has happened, by the clock of each node:",
     );
-    let shown = lines.len().saturating_sub(detail.max());
+    let shown = match detail.all {
+        true => 0,
+        false => lines.len().saturating_sub(FEW_LINES),
+    };
+    if shown > 0 {
+        put(
+            &mut text,
+            1,
+            &format!("({shown} earlier lines; -v prints all)"),
+        );
+    }
     for (node, line) in &lines[shown..] {
         let volume = line
             .volume
@@ -386,13 +405,6 @@ fn history(own: &Side, peer: Option<&Side>, detail: Detail) -> String {
             &mut text,
             1,
             &format!("{} {node}{volume}: {what}", line.at.to_seconds()),
-        );
-    }
-    if shown > 0 {
-        put(
-            &mut text,
-            1,
-            &format!("(and {shown} earlier lines; -v prints all)"),
         );
     }
     text.push('\n');
