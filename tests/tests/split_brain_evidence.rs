@@ -388,6 +388,11 @@ fn a_crashed_primary_counts_what_its_activity_log_names() -> Result<()> {
 #[test]
 fn every_volume_is_told_and_one_if_it_is_named() -> Result<()> {
     let mut pair = parted("evidence-volumes", Plan::with_volumes(2))?;
+    // (Not before: the first sync would wait for it.)
+    "handlers { before-resync-target \"/usr/lib/rdb/snapshot-resync-target\"; }"
+        .clone_into(&mut pair.plan.conf.resource);
+    pair.write_conf()?;
+    pair.alice.adm(&["adjust", "r0"])?;
     pair.alice.nbd(0)?.write(0, &[1; BLOCK])?;
     pair.alice.nbd(1)?.write(1 << 20, &[1; 3 * BLOCK])?;
     let alice = json(&pair.alice, &["r0"])?;
@@ -395,6 +400,7 @@ fn every_volume_is_told_and_one_if_it_is_named() -> Result<()> {
         .map(|v| alice["volumes"][v]["marked"]["count"].as_u64())
         .into();
     ensure!(counts == [Some(1), Some(3)], "{alice}");
+    ensure!(alice["kept-by"] == "snapshot", "{alice}");
     let one = json(&pair.alice, &["r0/1"])?;
     ensure!(
         one["volumes"].as_array().is_some_and(|all| all.len() == 1),
@@ -414,6 +420,40 @@ fn every_volume_is_told_and_one_if_it_is_named() -> Result<()> {
         "{text}"
     );
     ensure!(text.contains("There is no split brain to decide"), "{text}");
+    pair.are_well()
+}
+
+/// More than one piece of the bitmap is asked for.
+#[test]
+fn blocks_of_a_large_device_are_found_wherever_they_lie() -> Result<()> {
+    let mut pair = Pair::fresh(
+        "evidence-large",
+        Plan {
+            cable: true,
+            disk_bytes: 20 << 30,
+            ..Plan::default()
+        },
+    )?;
+    pair.up()?;
+    // Both are empty: nothing has to be synced.
+    pair.alice
+        .adm(&["--", "--clear-bitmap", "new-current-uuid", "r0"])?;
+    pair.settle(60)?;
+    pair.alice.adm(&["primary", "r0"])?;
+    cut(&pair)?;
+    let client = &mut pair.alice.nbd(0)?;
+    for gib in [0, 9, 19] {
+        client.write(gib << 30, &[7; BLOCK])?;
+    }
+    let expected = serde_json::json!([[0, 1], [9 << 18, 1], [19 << 18, 1]]);
+    let alice = json(&pair.alice, &["r0"])?;
+    let (count, ranges, _) = facts(&alice);
+    ensure!(count == 3 && ranges == expected, "{alice}");
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.alice.adm(&["down", "r0"])?;
+    let alice = json(&pair.alice, &["r0"])?;
+    let (count, ranges, _) = facts(&alice);
+    ensure!(count == 3 && ranges == expected, "{alice}");
     pair.are_well()
 }
 

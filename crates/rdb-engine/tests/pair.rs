@@ -2,7 +2,7 @@
 
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role};
-use rdb_engine::{Command, Milestone, RequestKind};
+use rdb_engine::{Command, Milestone, RequestKind, VolumeNr};
 use rdb_sim::{V, World};
 
 fn options(protocol: Protocol) -> NetOptions {
@@ -173,6 +173,18 @@ fn told_of_both(w: &World) {
         }
     }
     assert!(told > 0);
+    // Each has one block marked: 0 here, 100 there.
+    for (i, words) in [(0, [1, 0]), (1, [0, 1 << 36])] {
+        let marks = |from, max| w.nodes[i].resource.marks(V, from, max);
+        let all = marks(0, usize::MAX).expect("it has a disk");
+        assert_eq!(all.words[..2], words);
+        assert_eq!(all.words.len() as u64, all.size_sectors.div_ceil(8 * 64));
+        assert_eq!(marks(1, 1).expect("it has a disk").words, words[1..]);
+        let end = all.words.len();
+        assert_eq!(marks(end, 9).expect("it has a disk").words, []);
+        assert_eq!(marks(end + 9, 9).expect("it has a disk").words, []);
+    }
+    assert_eq!(w.nodes[0].resource.marks(VolumeNr(7), 0, 1), None);
 }
 
 #[test]

@@ -20,6 +20,20 @@ of the peer have no other UpToDate data than this node's (unless --force is give
 Exit status: 0 if all is as before; 11 if it is refused, or if a volume is not Primary again; 20 if there is no daemon or the \
 new one can not run; 30 if the daemon has ended meanwhile, or does not say what runs.";
 
+const ABOUT_SPLIT_BRAIN: &str = "Print what each node has written apart, before anybody's writes are given up
+
+For each volume: the generation of the data and since when it is there, when this node was Primary, how many blocks it has written \
+without the other one and where, and what the other one has announced. With --with-peer, and what the other node prints with --json, \
+also which blocks both have written. Then what each choice throws away, and the commands for it. Nothing is changed.
+
+    ssh bob rdbadm split-brain --json r0 | rdbadm split-brain --with-peer - r0
+
+It works with the daemon stopped, too: then the metadata of the disks and the history in the state directory are read. --files uses \
+filefrag, debugfs or xfs_db, which only read.
+
+Exit status: 0 if it is told; 1 if the other node's report can not be used, or the files can not be found; 20 or 30 if the daemon \
+can not be asked.";
+
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program.to_owned())
@@ -48,6 +62,8 @@ pub(crate) fn command(program: &str) -> Command {
         };
         if verb.is(Own::Restart) {
             sub = sub.long_about(ABOUT_RESTART);
+        } else if verb.is(Own::SplitBrain) {
+            sub = sub.long_about(ABOUT_SPLIT_BRAIN);
         } else if verb.is(Own::Completions) {
             sub = sub.arg(
                 Arg::new("shell")
