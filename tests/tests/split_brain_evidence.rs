@@ -137,11 +137,22 @@ fn each_node_tells_what_it_wrote_and_both_what_both_wrote() -> Result<()> {
         );
     }
 
-    // Who has found it knows what the other one has announced.
+    knows_what_was_announced(&pair, (&alice, &alices), (&bob, &bobs))?;
+    tells_what_both_wrote(&pair, &bob)?;
+    refuses_bad_reports(&pair, &alice, &bob)?;
+    tells_the_same_when_down(&mut pair, &alice, &bob)
+}
+
+/// Who has found the split brain knows what the other one has announced.
+fn knows_what_was_announced(
+    pair: &Pair,
+    (alice, alices): (&Value, &str),
+    (bob, bobs): (&Value, &str),
+) -> Result<()> {
     let mut found = 0;
     for (node, side, current, blocks, other) in [
-        (&pair.alice, &alice, &bobs, 5, "bob"),
-        (&pair.bob, &bob, &alices, 3, "alice"),
+        (&pair.alice, alice, bobs, 5, "bob"),
+        (&pair.bob, bob, alices, 3, "alice"),
     ] {
         let text = node.adm(&["split-brain", "r0"])?;
         ensure!(
@@ -158,7 +169,7 @@ fn each_node_tells_what_it_wrote_and_both_what_both_wrote() -> Result<()> {
         found += 1;
         let told = &seen["told"];
         let told_current = told["identifiers"]["current"].as_str().unwrap_or_default();
-        ensure!(told_current.starts_with(current.as_str()), "{side}");
+        ensure!(told_current.starts_with(current), "{side}");
         ensure!(
             told["marked-blocks"] == blocks && told["role"] == "Primary",
             "{side}"
@@ -167,17 +178,17 @@ fn each_node_tells_what_it_wrote_and_both_what_both_wrote() -> Result<()> {
             "it announced {blocks} blocks of 4 KiB = {} KiB marked",
             blocks * 4
         );
-        ensure!(
-            text.contains(&words) && text.contains(current.as_str()),
-            "{text}"
-        );
-        let line = side["history"].as_array().into_iter().flatten();
-        let line = line.filter(|line| line["event"] == "split-brain").last();
+        ensure!(text.contains(&words) && text.contains(current), "{text}");
+        let mut lines = side["history"].as_array().into_iter().flatten();
+        let line = lines.rfind(|line| line["event"] == "split-brain");
         ensure!(line.is_some_and(|line| line["solved"] == false), "{side}");
     }
     ensure!(found > 0, "{alice}\n{bob}");
+    Ok(())
+}
 
-    // Both: from a file, and by a pipe.
+/// With the other one's report: from a file, and by a pipe.
+fn tells_what_both_wrote(pair: &Pair, bob: &Value) -> Result<()> {
     let file = pair.scratch.join("bob.json");
     std::fs::write(&file, bob.to_string())?;
     let file = file.display().to_string();
@@ -213,9 +224,7 @@ fn each_node_tells_what_it_wrote_and_both_what_both_wrote() -> Result<()> {
         ensure!(text.contains(words), "{words}\n{text}");
     }
     ensure!(text.contains(" to now (by force)\n"), "{text}");
-
-    refuses_bad_reports(&pair, &alice, &bob)?;
-    tells_the_same_when_down(&mut pair, &alice, &bob)
+    Ok(())
 }
 
 /// What is no report of the other node is refused with what is wrong with it, and nothing is printed.
@@ -548,7 +557,13 @@ fn the_files_in_the_blocks_are_named_mounted_or_not() -> Result<()> {
         "{text}"
     );
 
-    // A disk that is not mounted, or a snapshot of it: debugfs.
+    names_files_of_what_is_not_mounted(&pair)?;
+    umount(&place)?;
+    pair.are_well()
+}
+
+/// A disk that is not mounted, or a snapshot of it: debugfs.
+fn names_files_of_what_is_not_mounted(pair: &Pair) -> Result<()> {
     pair.bob.adm(&["secondary", "r0"])?;
     let refused = pair
         .bob
@@ -586,8 +601,7 @@ fn the_files_in_the_blocks_are_named_mounted_or_not() -> Result<()> {
         .try_adm(&["split-brain", &on, "r0"])?
         .fails_with(1)?;
     ensure!(refused.contains("it has no file system"), "{refused}");
-    umount(&place)?;
-    pair.are_well()
+    Ok(())
 }
 
 #[test]

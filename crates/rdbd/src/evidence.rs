@@ -1,8 +1,7 @@
 //! What was written apart: bitmap, identifiers and history of a resource, for `rdbadm split-brain`.
 
 use rdb_control::{
-    EvidenceReport, GiReport, HandlersShown, KeptBy, MarkedBlocks, MarkedCollector, VolumeEvidence,
-    read_history,
+    EvidenceReport, GiReport, KeptBy, MarkedBlocks, MarkedCollector, VolumeEvidence, read_history,
 };
 use rdb_engine::{Marks, VolumeNr, VolumeStatus};
 use rdb_runtime::MARKS_WORDS;
@@ -49,7 +48,7 @@ impl Node {
             volumes,
             history,
             history_trouble,
-            kept_by: KeptBy::of(&handlers.unwrap_or_else(HandlersShown::default)),
+            kept_by: KeptBy::of(&handlers.unwrap_or_default()),
         })
     }
 

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 pub(crate) fn mount_of(text: &[u8], major: u64, minor: u64) -> Option<PathBuf> {
     let device = format!("{major}:{minor}");
     let lines = text.split(|byte| *byte == b'\n');
-    let found = lines.filter_map(|line| {
+    let mut found = lines.filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
         let (of, root, point) = (fields.nth(2)?, fields.next()?, fields.next()?);
         (of == device.as_bytes() && root == b"/").then(|| unescaped(point))
     });
     // One that was mounted later may hide an earlier one.
-    found.last()
+    found.next_back()
 }
 
 /// A field: blanks, tabs, ends of line and backslashes stand there as octal numbers.
