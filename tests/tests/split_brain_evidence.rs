@@ -450,9 +450,8 @@ fn blocks_of_a_large_device_are_found_wherever_they_lie() -> Result<()> {
     pair.settle(60)?;
     pair.alice.adm(&["primary", "r0"])?;
     cut(&pair)?;
-    let client = &mut pair.alice.nbd(0)?;
     for gib in [0, 9, 19] {
-        client.write(gib << 30, &[7; BLOCK])?;
+        pair.alice.nbd(0)?.write(gib << 30, &[7; BLOCK])?;
     }
     let expected = serde_json::json!([[0, 1], [9 << 18, 1], [19 << 18, 1]]);
     let alice = json(&pair.alice, &["r0"])?;
