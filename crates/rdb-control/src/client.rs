@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::evidence::EvidenceReport;
 use crate::limits::Limits;
 use crate::op::{Op, Reply, ReplyBody, Request};
 use crate::presence::{self, Presence, presence};
@@ -324,6 +325,15 @@ impl Client {
     /// See [`ClientError`].
     pub fn generation(&mut self, minor: u32) -> Result<GiReport, ClientError> {
         self.call(Op::GetGi { minor })
+    }
+
+    /// What the daemon knows of what was written apart.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn evidence(&mut self, resource: &str) -> Result<EvidenceReport, ClientError> {
+        let resource = resource.to_owned();
+        self.call(Op::Evidence { resource })
     }
 
     /// Does one of the wait operations; false: the time was over. It goes on with a daemon that replaces this one.

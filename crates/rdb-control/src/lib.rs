@@ -15,17 +15,29 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod client;
+mod evidence;
 mod handler;
+mod history;
 mod limits;
 mod op;
 mod presence;
 mod reason;
 mod refusal;
 mod report;
+pub mod split_brain;
+mod story;
 
+pub use blocks::{BLOCKS_MAX, BadBlocks, Blocks, MarkedBlocks, MarkedCollector, RUNS_MAX, Run};
 pub use client::{Client, ClientError};
+pub use evidence::{EvidenceReport, KeptBy, VolumeEvidence};
 pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};
+pub use history::{
+    DEFAULT_STATE_DIR, HISTORY_BYTES_MAX, HISTORY_LINES_MAX, HistoryEvent, HistoryLine,
+    Identifiers, Instant, SideSeen, Uuid, history_path, old_history_path, read_history,
+    state_dir_of,
+};
 pub use limits::Limits;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
@@ -36,6 +48,8 @@ pub use report::{
     ResourceReport, ResourceShown, StatusReport, Suspension, SyncReport, TakeoverOutcome,
     TakeoverReport, VerifyReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
+
+pub use story::{PeerSeen, Primary, Story};
 
 pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions};
 pub use replica_proto::state::{ConnState, DiskState, Role};
@@ -57,6 +71,9 @@ pub const BEING_REPLACED: &str = "it is being replaced";
 
 /// The exit status of an `rdbd` that ends because another one has the run directory.
 pub const EXIT_TAKEN: u8 = 3;
+
+/// The run directory when nothing else is said.
+pub const DEFAULT_RUN_DIR: &str = "/run/rdb";
 
 /// The control socket's name in the run directory.
 pub const SOCKET_NAME: &str = "control.sock";

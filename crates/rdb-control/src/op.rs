@@ -248,6 +248,11 @@ ops! {
         /// The volume.
         minor: u32,
     } => Short, Question;
+    /// What this node knows of what was written apart: answered by [`EvidenceReport`](crate::EvidenceReport).
+    "evidence" Evidence {
+        /// The resource.
+        resource: String,
+    } => Medium, Question;
     /// Waits until the volume is connected: answered by [`WaitReport`](crate::WaitReport).
     "wait-connect" WaitConnect {
         /// The volume.
@@ -588,6 +593,9 @@ mod tests {
             Op::Status,
             Op::Show,
             Op::GetGi { minor },
+            Op::Evidence {
+                resource: resource(),
+            },
             Op::WaitConnect { minor, times },
             Op::WaitSync { minor, times },
             Op::Shutdown,

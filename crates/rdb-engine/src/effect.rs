@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use replica_proto::{Digest, Packet, WireContext};
 
 use crate::event::Timer;
+use crate::generation::GenerationIds;
 use crate::handler::Handler;
 use crate::ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, VolumeNr};
-use crate::state::{StateError, VolumeState};
+use crate::state::{Role, StateError, VolumeState};
 
 /// One thing to do.
 #[derive(Debug)]
@@ -111,6 +112,40 @@ pub enum Effect<P> {
         old: VolumeState,
         new: VolumeState,
     },
+    /// Something has happened to a volume that its history keeps, and that no change of state tells.
+    Milestone { volume: VolumeNr, what: Milestone },
+}
+
+/// What the history of a volume keeps beside its changes of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milestone {
+    /// A data generation begins on this disk: what it was called, and is called.
+    Generation {
+        /// Before.
+        old: GenerationIds,
+        /// Now.
+        new: GenerationIds,
+    },
+    /// Both nodes have written apart.
+    SplitBrain {
+        /// This node, with the marks that it has told the peer of.
+        own: Apart,
+        /// The peer, as it has told.
+        peer: Apart,
+        /// An order or a policy has said whose data go; nobody has if it is false, and the connection is given up.
+        solved: bool,
+    },
+}
+
+/// One side of a split brain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Apart {
+    /// Its identifiers.
+    pub ids: GenerationIds,
+    /// How many blocks are marked in its bitmap.
+    pub blocks: u64,
+    /// Its role now.
+    pub role: Role,
 }
 
 /// What is done with a connection.

@@ -60,7 +60,8 @@ mod write;
 
 pub use disk::space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use effect::{
-    AdminError, Cause, ConnEffect, DeviceSpec, DiscardKind, Effect, Level, ReadFor, RequestError,
+    AdminError, Apart, Cause, ConnEffect, DeviceSpec, DiscardKind, Effect, Level, Milestone,
+    ReadFor, RequestError,
 };
 pub use event::{
     Command, ConnEvent, ConnTimer, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload,
@@ -71,7 +72,8 @@ pub use ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, Volum
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
 pub use status::{
-    DiskTrouble, FrozenIo, LinkTrouble, ResourceStatus, SpaceWait, SyncProgress, VolumeStatus,
+    DiskTrouble, FrozenIo, LinkTrouble, Marks, ResourceStatus, SpaceWait, SyncProgress,
+    VolumeStatus,
 };
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).

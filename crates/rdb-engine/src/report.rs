@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use crate::disk::al_gate::Writer;
 use crate::event::Payload;
-use crate::ids::Time;
+use crate::ids::{Time, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
-use crate::status::{FrozenIo, ResourceStatus, SyncProgress, VolumeStatus};
+use crate::status::{FrozenIo, Marks, ResourceStatus, SyncProgress, VolumeStatus};
 use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
@@ -25,6 +25,19 @@ impl<P: Payload> Resource<P> {
             trouble: self.link_trouble(now),
             volumes,
         }
+    }
+
+    /// At most `max` words of a volume's bitmap from word `from` on; nothing without such a volume, or without its disk. Whoever
+    /// wants all of it asks piece by piece, so that nobody waits long for this one.
+    pub fn marks(&self, nr: VolumeNr, from: usize, max: usize) -> Option<Marks> {
+        let bitmap = &self.volumes.get(&nr)?.disk.get()?.bitmap;
+        let words = bitmap.words();
+        let from = from.min(words.len());
+        let end = from.saturating_add(max).min(words.len());
+        Some(Marks {
+            size_sectors: bitmap.size_sectors(),
+            words: words[from..end].to_vec(),
+        })
     }
 
     fn volume_status(&self, volume: &Volume<P>, now: Time) -> VolumeStatus {

@@ -101,6 +101,15 @@ pub struct VolumeStatus {
     pub degraded: bool,
 }
 
+/// A piece of a volume's bitmap: which blocks may differ from the peer's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks {
+    /// Size of the device in sectors: there is a bit for every 8 of them that have begun.
+    pub size_sectors: u64,
+    /// The words from the one that was asked for on; none behind the last one. Bit 0 of a word is the first of its 64 blocks.
+    pub words: Vec<u64>,
+}
+
 /// Requests of users while I/O is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrozenIo {

@@ -2,7 +2,7 @@
 
 use rdb_engine::config::{NetOptions, Protocol};
 use rdb_engine::state::{ConnState, DiskState, Role};
-use rdb_engine::{Command, RequestKind};
+use rdb_engine::{Command, Milestone, RequestKind, VolumeNr};
 use rdb_sim::{V, World};
 
 fn options(protocol: Protocol) -> NetOptions {
@@ -146,6 +146,47 @@ fn end_apart(w: &mut World) {
     }
 }
 
+/// The history of who has refused has what each side has told, and each one's has the generation that it began.
+fn told_of_both(w: &World) {
+    let of = |i: usize| w.nodes[i].milestones.iter();
+    let began = |i: usize| {
+        of(i).rev().find_map(|what| match what {
+            Milestone::Generation { old, new } => Some((old.current, *new)),
+            Milestone::SplitBrain { .. } => None,
+        })
+    };
+    let ids = [0, 1].map(|i| began(i).expect("it has begun a generation"));
+    for (old, new) in ids {
+        assert_eq!(old & !1, new.bitmap & !1);
+    }
+    let mut told = 0;
+    for i in [0, 1] {
+        for what in of(i) {
+            let Milestone::SplitBrain { own, peer, solved } = what else {
+                continue;
+            };
+            told += 1;
+            assert!(!solved);
+            assert_eq!((own.ids, peer.ids), (ids[i].1, ids[1 - i].1));
+            assert_eq!((own.blocks, peer.blocks), (1, 1));
+            assert_eq!((own.role, peer.role), (Role::Primary, Role::Primary));
+        }
+    }
+    assert!(told > 0);
+    // Each has one block marked: 0 here, 100 there.
+    for (i, words) in [(0, [1, 0]), (1, [0, 1 << 36])] {
+        let marks = |from, max| w.nodes[i].resource.marks(V, from, max);
+        let all = marks(0, usize::MAX).expect("it has a disk");
+        assert_eq!(all.words[..2], words);
+        assert_eq!(all.words.len() as u64, all.size_sectors.div_ceil(8 * 64));
+        assert_eq!(marks(1, 1).expect("it has a disk").words, words[1..]);
+        let end = all.words.len();
+        assert_eq!(marks(end, 9).expect("it has a disk").words, []);
+        assert_eq!(marks(end + 9, 9).expect("it has a disk").words, []);
+    }
+    assert_eq!(w.nodes[0].resource.marks(VolumeNr(7), 0, 1), None);
+}
+
 #[test]
 fn split_brain_is_refused_and_recovered_by_hand() {
     let mut w = World::pair(7, &NetOptions::default());
@@ -169,6 +210,7 @@ fn split_brain_is_refused_and_recovered_by_hand() {
         )
     };
     assert!(refused(&w, 0) || refused(&w, 1));
+    told_of_both(&w);
     assert_eq!(
         w.read(1, 800, 4096).unwrap(),
         vec![2; 4096],

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{IMAGES, Script, image, read_block};
+use common::{IMAGES, Recorder, Script, image, read_block};
 use rdb_meta::activity_log::{Transaction, replay};
 use rdb_meta::tool::{self, DumpHeader, Metadata, ToolError};
 use rdb_meta::{Bitmap, Device, ExtentNr, Magic, MdFlags, MetaKind, SECTOR_BYTES, Superblock};
@@ -285,4 +285,41 @@ fn t14_old_superblock_inside_the_data_is_not_looked_for() {
     assert!(Superblock::parse(&block).is_ok());
     let found = Metadata::open(&mut grown, MetaKind::Internal);
     assert!(matches!(found, Err(ToolError::NoMetadata(_))));
+}
+
+/// The marks of a disk, and its hot extents, are what `apply-al` makes of it; and looking changes nothing.
+#[test]
+fn what_is_marked_on_a_disk_is_what_would_be_synced() {
+    let (mut marked, mut crashed) = (0, 0);
+    for name in IMAGES {
+        let mut device = Recorder::new(image(name));
+        let metadata = Metadata::open(&mut device, MetaKind::Internal).unwrap();
+        let blocks = metadata.superblock.la_size_sectors;
+        let mut found = Bitmap::new(blocks, false);
+        let mut on_word = |first: u64, word: u64| {
+            assert!(word != 0 && first.is_multiple_of(64));
+            found.or_words((first / 64) as usize, &[word]);
+        };
+        let marks = tool::read_marks(&mut device, MetaKind::Internal, &mut on_word).unwrap();
+        assert_eq!(device.writes().count(), 0, "{name}");
+        assert_eq!(marks.superblock, metadata.superblock);
+        assert_eq!(marks.size_sectors, metadata.superblock.la_size_sectors);
+        assert_eq!(marks.log_error, None);
+        let on_disk = bitmap(&mut device, &metadata);
+        assert_eq!(found.words(), on_disk.words(), "{name}");
+        marked += found.count_set();
+        let is_primary = marks.superblock.flags.contains(MdFlags::PRIMARY_IND);
+        assert!(is_primary || marks.hot.is_empty(), "{name}");
+        crashed += marks.hot.len();
+        for extent in &marks.hot {
+            found.set_run(u64::from(extent.0) * 1024, 1024);
+        }
+        tool::apply_al(&mut device, MetaKind::Internal, &mut Script::yes()).unwrap();
+        let applied = bitmap(&mut device, &metadata);
+        assert_eq!(found.words(), applied.words(), "{name}");
+    }
+    assert!(
+        marked > 0 && crashed > 0,
+        "{marked} marks, {crashed} extents"
+    );
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use rdb_engine::config::{DiskOptions, NetOptions};
 use rdb_engine::state::VolumeState;
-use rdb_engine::{AdminError, DeviceSpec, Handler, HandlerId, Level, ResourceStatus, VolumeNr};
+use rdb_engine::{
+    AdminError, DeviceSpec, Handler, HandlerId, Level, Marks, Milestone, ResourceStatus, VolumeNr,
+};
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::{Frontend, FrontendError};
 
@@ -143,6 +145,13 @@ pub enum Notice {
         /// Now.
         new: VolumeState,
     },
+    /// Something has happened to a volume that its history keeps.
+    Milestone {
+        /// Which.
+        volume: VolumeNr,
+        /// What.
+        what: Milestone,
+    },
     /// The device can be used; again with every change of its size.
     DeviceUp {
         /// Which.
@@ -183,6 +192,13 @@ pub type Reply = Box<dyn FnOnce(Result<(), AdminError>) + Send>;
 
 /// Takes a status, on the resource's thread.
 pub type StatusReply = Box<dyn FnOnce(ResourceStatus) + Send>;
+
+/// Words of a bitmap that are told at a time: 256 KiB, which stand for 8 GiB of the device. They are copied by the resource's
+/// thread, which has users to serve.
+pub const MARKS_WORDS: usize = 32 * 1024;
+
+/// Takes a piece of a bitmap, on the resource's thread; nothing without a disk.
+pub type MarksReply = Box<dyn FnOnce(Option<Marks>) + Send>;
 
 /// Who uses a volume's device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

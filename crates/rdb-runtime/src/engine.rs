@@ -1,6 +1,6 @@
 //! The engine, as the loop drives it.
 
-use rdb_engine::{Effect, Event, Resource, ResourceStatus, Time};
+use rdb_engine::{Effect, Event, Marks, Resource, ResourceStatus, Time, VolumeNr};
 
 use crate::pool::Buf;
 
@@ -8,6 +8,7 @@ use crate::pool::Buf;
 pub(crate) trait Engine: 'static {
     fn handle(&mut self, now: Time, event: Event<Buf>, effects: &mut Vec<Effect<Buf>>);
     fn status(&self, now: Time) -> ResourceStatus;
+    fn marks(&self, volume: VolumeNr, from: usize, max: usize) -> Option<Marks>;
 }
 
 impl Engine for Resource<Buf> {
@@ -17,5 +18,9 @@ impl Engine for Resource<Buf> {
 
     fn status(&self, now: Time) -> ResourceStatus {
         Resource::status(self, now)
+    }
+
+    fn marks(&self, volume: VolumeNr, from: usize, max: usize) -> Option<Marks> {
+        Resource::marks(self, volume, from, max)
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rdb_engine::{Event, Time};
 use replica_proto::Socket;
 
-use crate::api::{Notice, ResourceConfig};
+use crate::api::{MARKS_WORDS, Notice, ResourceConfig};
 use crate::buffers::new_pool;
 use crate::engine::Engine;
 use crate::io::Io;
@@ -197,6 +197,9 @@ impl<E: Engine> EventLoop<E> {
                     #[cfg(debug_assertions)]
                     break_on_purpose(&parts.io.config);
                     reply(parts.engine.status(parts.io.now));
+                }
+                Message::Marks(volume, from, reply) => {
+                    reply(parts.engine.marks(volume, from, MARKS_WORDS));
                 }
                 Message::Node(report) => parts.front.on_node_report(&mut parts.io, report),
                 Message::LeftDropped(volume) => parts.front.on_left_dropped(&parts.io, volume),

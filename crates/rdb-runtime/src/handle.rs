@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdb_engine::{Command, HandlerId, Resource, VolumeNr};
 
 use crate::api::{
-    AttachRequest, Caller, ConnectRequest, Notice, Reply, ResourceConfig, SpawnError, StatusReply,
-    Ticket, UseReply,
+    AttachRequest, Caller, ConnectRequest, MarksReply, Notice, Reply, ResourceConfig, SpawnError,
+    StatusReply, Ticket, UseReply,
 };
 use crate::disk::open::open_disks;
 use crate::engine::Engine;
@@ -93,6 +93,12 @@ impl ResourceHandle {
     /// Asks for a snapshot. If the thread has ended, `reply` is dropped unused.
     pub fn status(&self, reply: StatusReply) {
         self.mailbox.post(Message::Status(reply));
+    }
+
+    /// Asks for a piece of a volume's bitmap from this word on, at most [`MARKS_WORDS`](crate::MARKS_WORDS) words; none come behind
+    /// the last one. If the thread has ended, `reply` is dropped unused.
+    pub fn marks(&self, volume: VolumeNr, from: usize, reply: MarksReply) {
+        self.mailbox.post(Message::Marks(volume, from, reply));
     }
 
     /// Asks who uses the devices. If the thread has ended, `reply` is dropped unused.

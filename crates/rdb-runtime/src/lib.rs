@@ -46,8 +46,8 @@ mod timers;
 mod wipe;
 
 pub use api::{
-    AttachRequest, ConnectRequest, DeviceUse, MetaLocation, Notice, Reply, ResourceConfig,
-    SpawnError, StatusReply, Ticket, UseReply,
+    AttachRequest, ConnectRequest, DeviceUse, MARKS_WORDS, MarksReply, MetaLocation, Notice, Reply,
+    ResourceConfig, SpawnError, StatusReply, Ticket, UseReply,
 };
 pub use challenges::Challenges;
 pub use disk::left::is_left;

@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rdb_engine::{AdminError, Command, HandlerId, VolumeNr};
 
-use crate::api::{AttachRequest, Caller, ConnectRequest, StatusReply, Ticket, UseReply};
+use crate::api::{
+    AttachRequest, Caller, ConnectRequest, MarksReply, StatusReply, Ticket, UseReply,
+};
 use crate::disk::open::OpenedDisk;
 use crate::frontend::message::NodeReport;
 use crate::pool::Growth;
@@ -24,6 +26,8 @@ pub(crate) enum Message {
     /// How a handler ended that the engine asked for.
     HandlerDone(HandlerId, i32),
     Status(StatusReply),
+    /// A piece of a volume's bitmap, from this word on.
+    Marks(VolumeNr, usize, MarksReply),
     /// What has become of a device node.
     Node(NodeReport),
     /// A device that a dead process left was removed.

@@ -265,6 +265,7 @@ impl<E: Engine> Parts<E> {
                 self.net.watch(&new);
                 io.notify(Notice::StateChanged { volume, old, new });
             }
+            Effect::Milestone { volume, what } => io.notify(Notice::Milestone { volume, what }),
         }
     }
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use rdb_engine::state::VolumeState;
 use rdb_engine::{
-    AdminError, Command, DiskInfo, Handler, HandlerId, IoTag, Payload, RequestError, Resource,
-    SendTag, Time, Timer, VolumeNr,
+    AdminError, Command, DiskInfo, Handler, HandlerId, IoTag, Milestone, Payload, RequestError,
+    Resource, SendTag, Time, Timer, VolumeNr,
 };
 use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
 use replica_proto::{Digest, DigestAlgorithm, WireContext};
@@ -148,6 +148,8 @@ pub struct Node {
     pub log: Vec<String>,
     /// Handlers that run.
     pub asked: Vec<Asked>,
+    /// What its history keeps.
+    pub milestones: Vec<Milestone>,
     /// Lines of the log that are said however often they come.
     pub always_said: usize,
     /// Packets that it has refused, as long as they were an impostor's.
@@ -198,6 +200,7 @@ impl Node {
             device: None,
             log: Vec::new(),
             asked: Vec::new(),
+            milestones: Vec::new(),
             always_said: 0,
             refused_impostors: 0,
             read_errors: false,

@@ -368,6 +368,7 @@ impl World {
                 self.nodes[i].timers.remove(&timer);
             }
             Effect::Log { text, cause, .. } => self.log(i, text, cause),
+            Effect::Milestone { what, .. } => self.nodes[i].milestones.push(what),
             Effect::StateChanged { old, new, volume } => {
                 self.tell(i, || format!("{volume} {new}"));
                 self.nodes[i].note(|| format!("state {}", new.conn));

@@ -7,11 +7,11 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdb_control::MetaDisk;
+use rdb_control::{MarkedBlocks, MarkedCollector, MetaDisk};
 use rdb_meta::layout::KERNEL_META_SECTORS_MIN;
 use rdb_meta::tool::{
-    self, BitmapInit, CONFIRM_FORCED, CONFIRM_PROMPT, Console, CreateOptions, DumpHeader, Exit,
-    Metadata, Question, ToolError,
+    self, BitmapInit, CONFIRM_FORCED, CONFIRM_PROMPT, Console, Content, CreateOptions, DumpHeader,
+    Exit, Marks, Metadata, Question, ToolError,
 };
 use rdb_meta::{AlGeometry, Device, DeviceError, MetaKind, SECTOR_BYTES};
 
@@ -117,6 +117,53 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
     Ok(exit)
 }
 
+/// What is marked on a disk that nobody has attached, and what else its metadata says. Nobody can attach it meanwhile.
+pub(crate) fn marks(data: &Path, meta: &MetaDisk) -> Result<(Marks, MarkedBlocks), DiskError> {
+    let mut collector = MarkedCollector::default();
+    let mut read = |device: &mut FileDevice, kind| {
+        tool::read_marks(device, kind, &mut |first, word| collector.word(first, word))
+    };
+    let mut data = FileDevice::open_alone(data)?;
+    let marks = match meta {
+        MetaDisk::Internal => read(&mut data, MetaKind::Internal)?,
+        MetaDisk::Flexible(path) => read(
+            &mut FileDevice::open_alone(path)?,
+            MetaKind::FlexibleExternal,
+        )?,
+        // Other slots may be in use; that of an attached disk is told by its data device.
+        MetaDisk::Indexed(path, index) => {
+            let mut device = FileDevice::open(path, false, Claim::Shared)?;
+            read(&mut device, MetaKind::Indexed(*index))?
+        }
+    };
+    Ok((marks, collector.finish()))
+}
+
+/// A file system that a disk may have, as far as its files can be found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    /// ext2, ext3 or ext4.
+    Ext,
+    /// xfs.
+    Xfs,
+    /// Something else, in words.
+    Other(String),
+}
+
+/// What file system there is on a device, which may be in use.
+pub(crate) fn file_system(path: &Path) -> Result<FileSystem, DiskError> {
+    let mut device = FileDevice::open(path, false, Claim::Shared)?;
+    let content = Content::probe(&mut device).map_err(ToolError::from)?;
+    Ok(match content {
+        Content::FileSystem { name, .. } if name.starts_with("ext") => FileSystem::Ext,
+        Content::FileSystem { name: "xfs", .. } => FileSystem::Xfs,
+        Content::FileSystem { name, .. } => FileSystem::Other(name.to_owned()),
+        Content::LvmPhysicalVolume => FileSystem::Other("a physical volume of LVM".to_owned()),
+        Content::Swap => FileSystem::Other("swap space".to_owned()),
+        Content::Nothing | Content::SomeData => FileSystem::Other("no file system".to_owned()),
+    })
+}
+
 /// New metadata, with a random name for the disk if it has none.
 fn create_md(
     device: &mut FileDevice,
@@ -203,6 +250,13 @@ pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
     })
 }
 
+/// Whether others may have it meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Alone,
+    Shared,
+}
+
 /// A block device or a plain file.
 struct FileDevice {
     file: File,
@@ -213,9 +267,22 @@ struct FileDevice {
 impl FileDevice {
     /// Opens it; if it is in use, again and again for a while.
     fn open_once_free(path: &Path, write: bool, shared: bool) -> Result<FileDevice, DiskError> {
+        let claim = match write && !shared {
+            true => Claim::Alone,
+            false => Claim::Shared,
+        };
+        FileDevice::open_patiently(path, write, claim)
+    }
+
+    /// To be read, while nobody else has it, as a daemon has an attached disk.
+    fn open_alone(path: &Path) -> Result<FileDevice, DiskError> {
+        FileDevice::open_patiently(path, false, Claim::Alone)
+    }
+
+    fn open_patiently(path: &Path, write: bool, claim: Claim) -> Result<FileDevice, DiskError> {
         let begun = Instant::now();
         loop {
-            match FileDevice::open(path, write, shared) {
+            match FileDevice::open(path, write, claim) {
                 Err(DiskError::InUse { .. }) if begun.elapsed() < IN_USE_WAIT => {
                     std::thread::sleep(IN_USE_POLL);
                 }
@@ -224,7 +291,7 @@ impl FileDevice {
         }
     }
 
-    fn open(path: &Path, write: bool, shared: bool) -> Result<FileDevice, DiskError> {
+    fn open(path: &Path, write: bool, claim: Claim) -> Result<FileDevice, DiskError> {
         let failed = |source| DiskError::Open {
             path: path.to_owned(),
             source,
@@ -236,7 +303,7 @@ impl FileDevice {
                 path: path.to_owned(),
             });
         }
-        let alone = write && !shared;
+        let alone = claim == Claim::Alone;
         let claim = if kind.is_block_device() && alone {
             libc::O_EXCL
         } else {

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use rdb_control::{
-    Client, ClientError, GiReport, Limits, Op, Presence, Refusal, ResourceReport, ResourceShown,
-    StatusReport, VolumeReport, WaitTimes, code, presence,
+    Client, ClientError, EvidenceReport, GiReport, Limits, Op, Presence, Refusal, ResourceReport,
+    ResourceShown, StatusReport, VolumeReport, WaitTimes, code, presence,
 };
 use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
@@ -302,6 +302,22 @@ impl Executor {
             Err(Asked::Nobody) => Ok(None),
             Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),
             Err(Asked::Failed(trouble)) => Err(trouble),
+        }
+    }
+
+    /// What the daemon knows of what was written apart; `None` if none runs, or it does not know the resource: the disks tell then.
+    pub(crate) fn evidence(&mut self, resource: &str) -> Result<Option<EvidenceReport>, Trouble> {
+        match self.with_client(false, |client| client.evidence(resource)) {
+            Ok(report) => Ok(Some(report)),
+            Err(asked) if is_unconfigured(&asked) => Ok(None),
+            Err(Asked::Refused(refusal)) if refusal.code == code::RES_NOT_KNOWN => Ok(None),
+            Err(Asked::Refused(refusal)) => Err(Trouble::new(refusal.to_string())),
+            // The disks of a daemon that is dead are nobody's.
+            Err(Asked::Failed(_)) if matches!(presence(&self.run_dir), Presence::Left { .. }) => {
+                Ok(None)
+            }
+            Err(Asked::Failed(trouble)) => Err(trouble),
+            Err(Asked::Nobody) => Ok(None),
         }
     }
 

@@ -14,6 +14,7 @@ mod meta;
 mod out;
 mod setup;
 mod shown;
+mod split_brain;
 mod status_json;
 mod status_reasons;
 mod status_text;

@@ -81,6 +81,7 @@ pub(crate) enum Own {
     Status,
     Show,
     ShStatus,
+    SplitBrain,
     Overview,
     Proc,
     Restart,
@@ -135,6 +136,8 @@ pub(crate) enum Flag {
     Secrets,
     /// `--force` and `--program` of `restart`.
     Successor,
+    /// `--with-peer`, `--files`, `--state-dir` and `--handler` of `split-brain`.
+    Evidence,
 }
 
 /// What holds for a command of `rdbadm` beside what it does.
@@ -199,7 +202,7 @@ impl Verb {
     pub(crate) fn is_harmless(&self) -> bool {
         let is_question = match self.does {
             Does::Query(_) | Does::Fact(_) | Does::Handler => true,
-            Does::Own(O::ShResource | O::ShUdev | O::ShStatus | O::ShLrOf) => true,
+            Does::Own(O::ShResource | O::ShUdev | O::ShStatus | O::ShLrOf | O::SplitBrain) => true,
             Does::Meta(command) => !command(false).writes(),
             Does::Op(_) | Does::OpOrMeta(..) | Does::Own(_) => false,
         };
@@ -340,6 +343,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("status", T::Optional, Does::Own(O::Status), "Print the state of resources")
         .flags(&[Flag::Json, Flag::Check, Flag::Statistics, Flag::Color])
         .setup_with("[RES|all]", None, &["verbose", "statistics", "json", "color"]),
+    verb("split-brain", T::Volumes, Does::Own(O::SplitBrain), "Print what each node has written apart, before anybody's writes are given up")
+        .flags(&[Flag::Json, Flag::Evidence]),
     verb("overview", T::None, Does::Own(O::Overview), "Print one line a device, as drbd-overview does"),
     verb("proc", T::None, Does::Own(O::Proc), "Print the status file, /proc/drbd of DRBD 8.4"),
     verb("restart", T::None, Does::Own(O::Restart), "Replace the daemon, under the devices in use")
@@ -406,7 +411,6 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("unfence-peer", T::Volumes, Does::Handler, "Run the handler that takes fence-peer back").hidden(),
     verb("local-io-error", T::Volumes, Does::Handler, "Run the handler for a disk that has failed").hidden(),
     verb("initial-split-brain", T::Volumes, Does::Handler, "Run the handler for a split brain that was found").hidden(),
-    verb("split-brain", T::Volumes, Does::Handler, "Run the handler for a split brain that stays").hidden(),
     verb("before-resync-target", T::Volumes, Does::Handler, "Run the handler before a resync of the local disk").hidden(),
     verb("after-resync-target", T::Volumes, Does::Handler, "Run the handler after a resync of the local disk").hidden(),
     verb("before-resync-source", T::Volumes, Does::Handler, "Run the handler before a resync of the peer's disk").hidden(),

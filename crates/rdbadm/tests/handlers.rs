@@ -1,5 +1,6 @@
 //! Handlers by their names, without a daemon: each runs what the configuration has for it.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -39,7 +40,12 @@ impl Node {
     }
 
     fn run(&self, words: &str) -> Output {
+        self.run_as("rdbadm", words)
+    }
+
+    fn run_as(&self, name: &str, words: &str) -> Output {
         Command::new(env!("CARGO_BIN_EXE_rdbadm"))
+            .arg0(name)
             .args(words.split_whitespace())
             .env("RDB_NODE", "alice")
             .env("RDB_CONF", self.conf())
@@ -92,9 +98,9 @@ fn a_handler_is_run_by_its_name_in_the_environment_that_the_daemon_would_give_it
 fn a_handler_of_volumes_is_run_for_each_and_its_exit_code_is_the_commands() {
     let node = Node::new();
     for (command, code, said) in [
-        ("split-brain r0", 3, "5 /dev/sda1\n6 none\n"),
-        ("split-brain minor-5", 0, "5 /dev/sda1\n"),
-        ("split-brain r0/3", 3, "6 none\n"),
+        ("split-brain --handler r0", 3, "5 /dev/sda1\n6 none\n"),
+        ("split-brain --handler minor-5", 0, "5 /dev/sda1\n"),
+        ("split-brain --handler r0/3", 3, "6 none\n"),
         ("out-of-sync minor-6", 137, ""),
         // Nothing is configured for it.
         ("before-resync-target minor-5", 0, ""),
@@ -103,7 +109,7 @@ fn a_handler_of_volumes_is_run_for_each_and_its_exit_code_is_the_commands() {
         assert_eq!(output.status.code(), Some(code), "{command}");
         assert_eq!(String::from_utf8(output.stdout).unwrap(), said, "{command}");
     }
-    let dry = node.run("-d split-brain r0/3");
+    let dry = node.run("-d split-brain --handler r0/3");
     assert_eq!(dry.status.code(), Some(0));
     let line = String::from_utf8(dry.stdout).unwrap();
     assert!(
@@ -114,6 +120,42 @@ fn a_handler_of_volumes_is_run_for_each_and_its_exit_code_is_the_commands() {
     let typed = Command::new("sh").args(["-c", &line]).output().unwrap();
     assert_eq!(typed.status.code(), Some(3));
     assert_eq!(typed.stdout, b"6 none\n");
+}
+
+/// The name is DRBD's for the handler, and ours for what was written apart.
+#[test]
+fn drbds_command_runs_the_handler_and_ours_the_evidence() {
+    let node = Node::new();
+    let drbd = node.run_as("drbdadm", "split-brain minor-5");
+    assert_eq!(drbd.status.code(), Some(0));
+    assert_eq!(drbd.stdout, b"5 /dev/sda1\n");
+    for (name, words) in [
+        ("rdbadm", "split-brain --json r0"),
+        ("drbdadm", "split-brain --json r0"),
+    ] {
+        let output = node.run_as(name, words);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            said.starts_with("{\"format\":\"rdb-split-brain\""),
+            "{said}"
+        );
+        // (/dev/sda1 is no disk of ours, and volume 3 has none.)
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("r0/0: nothing is known of its disk: "),
+            "{said}"
+        );
+        assert!(
+            said.contains("r0/3: nothing is known of its disk: this node has none for it"),
+            "{said}"
+        );
+    }
+    let text = node.run("split-brain r0");
+    assert_eq!(text.status.code(), Some(0));
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("nothing is known of its disk"), "{text}");
+    let both = node.run("split-brain --handler --json r0");
+    assert_eq!(both.status.code(), Some(1));
 }
 
 #[test]

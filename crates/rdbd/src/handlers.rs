@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use rdb_control::{HandlerReport, HandlerScene, HandlerVolume};
+use rdb_control::{HandlerReport, HandlerScene, HandlerVolume, HistoryEvent};
 use rdb_engine::{Handler, HandlerId, VolumeNr};
 use rdb_runtime::ResourceHandle;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -100,12 +100,18 @@ impl Node {
         tracing::info!("{prefix} helper command: {HELPER} {words}");
         let (running, registry) = (self.handlers.clone(), self.registry.clone());
         let (changed, news) = (self.changed.clone(), self.handler_news.clone());
+        let history = self.history.clone();
         let name = resource.to_owned();
         let run = move || {
             let say = &mut |line: &str| tracing::info!("{prefix} {handler}: {line}");
             let ended = handler_run::run(&call, &running, say);
             log_end(&prefix, handler, &words, &ended);
             answer.exit = ended.exit.into();
+            let event = HistoryEvent::Handler {
+                name: handler.name().to_owned(),
+                exit: ended.exit,
+            };
+            history.tell(&name, volume, event);
             remember(&registry, &name, key, begun, ended);
             drop(answer);
             changed.notify_waiters();

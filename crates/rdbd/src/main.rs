@@ -9,12 +9,14 @@ mod check;
 mod convert;
 mod course;
 mod down;
+mod evidence;
 mod fallback;
 mod figures;
 mod guard;
 mod handler_run;
 mod handlers;
 mod handover;
+mod history;
 mod holders;
 mod keep;
 mod late_disk;
@@ -66,6 +68,7 @@ use crate::args::Args;
 use crate::course::Course;
 use crate::guard::StatusFile;
 use crate::handover::What;
+use crate::history::History;
 use crate::node::Node;
 use crate::reload::Reload;
 use crate::run_dir::{Held, LOCK_FD};
@@ -227,9 +230,12 @@ async fn serve(
     let asked = Server::bind(&run_dir, Access::Ask(reload.settings.askers()))
         .map_err(|error| tracing::error!("socket for questions {}: {error}", questions.display()))
         .ok();
+    let state_dir = reload.settings.state_dir_or_usual(&run_dir);
+    let history = History::start(&state_dir).context("the history")?;
     let (node, told) = Node::new(
         name,
         run_dir,
+        history.clone(),
         serving,
         reload.settings.core_dumps.unwrap_or_default().runtime(),
         left_sessions,
@@ -286,6 +292,7 @@ async fn serve(
         let _ = std::fs::remove_file(path);
     }
     status.end().await;
+    history.flush();
     tracing::info!("rdbd has ended");
     Ok(match successor {
         Some(program) => End::Replaced {

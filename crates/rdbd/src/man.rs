@@ -51,6 +51,10 @@ group that is named here does not exist only root can ask.
 \fBquestions\-mode\fR = "0600", "0660" (default) or "0666"
 The mode of that socket.
 .TP
+\fBstate\-dir\fR = "\fIdirectory\fR"
+Where the histories of the resources are kept, which \fBrdbadm split\-brain\fR shows. By default /var/lib/rdb, and \fIRUN\fR/state for a
+daemon with another run directory than the usual one. One that cannot be written costs a line of the log and nothing else.
+.TP
 \fBon\-no\-space\fR = "suspend" (default), "detach" or "pass_on"
 What a write means that finds no space on the backing disk (a thin volume, a sparse file, a quota). suspend: it waits, metadata
 and what the peer sends too, and is tried again every second until there is space; reads go on; rdbadm status says how many
@@ -86,6 +90,9 @@ The process; it is locked while the daemon runs, and goes with an orderly end.
 .TP
 /run/rdb/rdbd.state
 What runs, for the next daemon: configuration, with secrets, and roles. Only its owner can read it.
+.TP
+/var/lib/rdb/history/\fIRESOURCE\fR.jsonl
+What has happened to a resource, a JSON object a line; the older lines are in \fIRESOURCE\fR.jsonl.1.
 .SH SEE ALSO
 .BR rdbadm (8)
 "#;
@@ -114,6 +121,7 @@ mod tests {
             "questions\\-group",
             "questions\\-mode",
             "questions.sock",
+            "state\\-dir",
             "rdbadm restart",
         ] {
             assert!(text.contains(word), "{word} is missing in {text}");

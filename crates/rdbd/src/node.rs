@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rdb_control::HistoryEvent;
 use rdb_engine::{Handler, HandlerId, Level, ResourceStatus, VolumeNr};
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::course::Life;
 use crate::handler_run::Running;
+use crate::history::History;
 use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
 use crate::registry::Shared;
@@ -34,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) name: String,
     /// Where its sockets and files are.
     pub(crate) run_dir: PathBuf,
+    /// What happens to its resources is kept there.
+    pub(crate) history: History,
     /// What resources are started with.
     pub(crate) serving: Cell<Serving>,
     /// `core-dumps`.
@@ -106,6 +110,7 @@ impl Node {
     pub(crate) fn new(
         name: String,
         run_dir: PathBuf,
+        history: History,
         serving: Serving,
         core_dumps: CoreDumps,
         left_sessions: LeftSessions,
@@ -121,6 +126,7 @@ impl Node {
             keeper: Keeper::new(&run_dir),
             takeover: RefCell::default(),
             run_dir,
+            history,
             serving: Cell::new(serving),
             core_dumps,
             challenges: Challenges::default(),
@@ -150,6 +156,7 @@ impl Node {
         let devices = self.devices.clone();
         let stopped = self.stopped.clone();
         let handler_news = self.handler_news.clone();
+        let history = self.history.clone();
         move |notice| match notice {
             Notice::Log {
                 level,
@@ -173,7 +180,11 @@ impl Node {
                 });
             }
             // The engine has logged it.
-            Notice::StateChanged { .. } => changed.notify_waiters(),
+            Notice::StateChanged { volume, old, new } => {
+                history.tell_change(&resource, volume, &old, &new);
+                changed.notify_waiters();
+            }
+            Notice::Milestone { volume, what } => history.tell_milestone(&resource, volume, what),
             Notice::DeviceUp { volume, node, .. } => {
                 let resource = resource.clone();
                 // Nobody listens any more when the daemon ends.
@@ -209,6 +220,8 @@ impl Node {
             } => systemd::keep(&identity, connection.as_deref().map(AsFd::as_fd)),
             Notice::Stopped { failure } => {
                 if let Some(failure) = failure {
+                    let reason = shortened(&failure);
+                    history.tell(&resource, None, HistoryEvent::Stopped { reason });
                     tracing::error!(
                         "drbd {resource}: stopped: {failure}. Its data is as the last completed write left it."
                     );
@@ -222,6 +235,12 @@ impl Node {
             }
         }
     }
+}
+
+/// What a line of the history has of a text.
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 500;
+    text.chars().take(CHARS_MAX).collect()
 }
 
 /// The program as it was called: after an upgrade the same path leads to the new one. Resolved links would lead to the old

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rdb_control::{
-    BEING_REPLACED, ConnectionShown, DiskShown, GiReport, HandlersShown, Op, Refusal,
+    BEING_REPLACED, ConnectionShown, DiskShown, GiReport, HandlersShown, HistoryEvent, Op, Refusal,
     ResourceOptions, ResourceShown, StatusReport, VerifyPart, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
@@ -26,7 +26,7 @@ use crate::registry::{Entry, Volume};
 use crate::target::Target;
 
 /// How long the thread of a resource may take to say how it is.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a command that was taken back may take to say so; one whose disk is being opened takes longer.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long all resources together may take to say how they are, for `status` and `show`.
@@ -172,6 +172,7 @@ impl Node {
             Op::Status => return Ok(to_value(&self.status().await)),
             Op::Show => return Ok(to_value(&self.show().await)),
             Op::GetGi { minor } => return Ok(to_value(&self.generation(minor).await?)),
+            Op::Evidence { resource } => return Ok(to_value(&self.evidence(&resource).await?)),
             Op::WaitConnect { minor, times } => {
                 return Ok(to_value(&self.wait(minor, times, false).await?));
             }
@@ -251,6 +252,7 @@ impl Node {
             is_on_its_way_down: false,
             turn: Default::default(),
         });
+        self.history.tell(name, None, HistoryEvent::Created);
         tracing::info!("drbd {name}: created");
         Ok(())
     }
@@ -478,6 +480,7 @@ impl Node {
         }
         self.registry.lock().remove(&target.name);
         self.restarts.forget(&target.name);
+        self.history.tell(&target.name, None, HistoryEvent::Removed);
         tracing::info!("drbd {}: removed", target.name);
     }
 

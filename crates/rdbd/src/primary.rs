@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rdb_control::HistoryEvent;
 use rdb_engine::Command;
 use rdb_engine::state::Role;
 use tokio::time::{Instant, timeout};
@@ -24,6 +25,10 @@ impl Node {
         let was_primary = self.volume_status(&target).await?.state.role == Role::Primary;
         self.command(&target, Command::Primary { volume, force })
             .await?;
+        if force {
+            let forced = HistoryEvent::ForcedPromotion;
+            self.history.tell(&target.name, Some(volume), forced);
+        }
         // Whoever asked wants to use the device now.
         let missing = tokio::select! {
             missing = self.missing_device(&target) => missing,

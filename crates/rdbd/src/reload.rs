@@ -67,11 +67,16 @@ impl Reload {
                 serving.handler_timeout.map_or(0, |limit| limit.as_secs())
             );
         }
-        if (settings.core_dumps, settings.device_links)
-            != (self.settings.core_dumps, self.settings.device_links)
-        {
+        let with_the_next = |settings: &Settings| {
+            (
+                settings.core_dumps,
+                settings.device_links,
+                settings.state_dir.clone(),
+            )
+        };
+        if with_the_next(&settings) != with_the_next(&self.settings) {
             tracing::warn!(
-                "core-dumps and device-links take effect with the next rdbd ('rdbadm restart')"
+                "core-dumps, device-links and state-dir take effect with the next rdbd ('rdbadm restart')"
             );
         }
         self.settings = settings;

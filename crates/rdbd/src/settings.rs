@@ -14,7 +14,7 @@ use crate::askers::{Askers, Mode};
 pub(crate) const DEFAULT_PATH: &str = "/etc/rdb/rdbd.toml";
 
 /// The run directory when nothing else is said.
-pub(crate) const DEFAULT_RUN_DIR: &str = "/run/rdb";
+pub(crate) const DEFAULT_RUN_DIR: &str = rdb_control::DEFAULT_RUN_DIR;
 
 /// `busy-poll-us` when nothing else is said: about what a local write takes.
 pub(crate) const DEFAULT_BUSY_POLL_US: u16 = 200;
@@ -27,6 +27,9 @@ const SIZE_MAX: usize = 1 << 20;
 
 /// The greatest length of a name in the file, in bytes; groups have at most 32.
 const NAME_MAX: usize = 64;
+
+/// The greatest length of a path in the file, in bytes: Linux has no longer ones.
+const PATH_MAX: usize = 4095;
 
 /// How much of a message is shown at its beginning and at its end, in characters: it may repeat a value of any length.
 const SHOWN: usize = 200;
@@ -62,6 +65,9 @@ pub(crate) struct Settings {
     pub(crate) questions_group: Option<String>,
     /// That socket's mode.
     pub(crate) questions_mode: Option<Mode>,
+    /// Where what outlives the daemon is kept: the histories of the resources.
+    #[serde(default, deserialize_with = "directory")]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// `nbd-connections`: 1 to [`CONNECTIONS_MAX`].
@@ -189,6 +195,12 @@ impl Settings {
         }
     }
 
+    /// The state directory of a daemon with this run directory.
+    pub(crate) fn state_dir_or_usual(&self, run_dir: &Path) -> PathBuf {
+        let named = self.state_dir.clone();
+        named.unwrap_or_else(|| rdb_control::state_dir_of(run_dir))
+    }
+
     /// Who may ask.
     pub(crate) fn askers(&self) -> Askers {
         Askers {
@@ -249,6 +261,17 @@ fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     Ok(Some(name))
 }
 
+/// A directory, whatever the working directory is.
+fn directory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    let name = String::deserialize(from)?;
+    if !name.starts_with('/') || name.len() > PATH_MAX || one_line(&name) != name {
+        return Err(serde::de::Error::custom(format!(
+            "a directory is given by an absolute path of at most {PATH_MAX} bytes without control characters"
+        )));
+    }
+    Ok(Some(PathBuf::from(name)))
+}
+
 /// The number of the line of a byte, from 1.
 fn line_of(bytes: &[u8], at: usize) -> usize {
     let before = bytes.iter().take(at);
@@ -288,7 +311,7 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\nhandler-timeout = 90\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\nhandler-timeout = 90\nstate-dir = \"/srv/rdb\"\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
@@ -301,6 +324,7 @@ mod tests {
                 questions_mode: Some("0600".to_owned().try_into().expect("a mode")),
                 on_no_space: Some(OnNoSpace::Detach),
                 handler_timeout: Some(90),
+                state_dir: Some("/srv/rdb".into()),
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -341,6 +365,11 @@ mod tests {
             ("\nnbd-connections = 0", "rdbd.toml:2: ", "1 to 16, not 0"),
             ("handler-timeout = -1", "rdbd.toml:1: ", ""),
             ("[frontend]\n", "rdbd.toml:1: ", ""),
+            (
+                "\nstate-dir = \"here\"",
+                "rdbd.toml:2: ",
+                "an absolute path",
+            ),
         ] {
             let error = parse(text).expect_err(text);
             assert!(
@@ -414,6 +443,14 @@ mod tests {
                 "a name has at most 64 bytes",
             ),
             ("questions-group = \"a\\nb\"".to_owned(), "a name has"),
+            (
+                "state-dir = \"/a\\nb\"".to_owned(),
+                "without control characters",
+            ),
+            (
+                format!("state-dir = \"/{}\"", "d".repeat(4095)),
+                "at most 4095 bytes",
+            ),
             (format!("{}x = 1", "a.".repeat(200_000)), ""),
             (format!("frontend = {}", "[".repeat(200_000)), ""),
         ] {

@@ -1,12 +1,9 @@
 //! Commands about a disk and its data (`docs/spec/behaviour.md`, sections 6.7 and 12.6 to 12.12).
 
-use alloc::format;
-
 use replica_proto::UuidFlags;
 
 use super::{Asked, Stage};
 use crate::disk::{MdKind, Then};
-use crate::effect::Level;
 use crate::event::Payload;
 use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
@@ -232,6 +229,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let disk = self.disk_mut(nr);
+        let old = disk.record.ids();
         if disk.record.wrote_alone() != WroteAlone::UnderNewName || clear_bitmap {
             let mut ids = disk.record.ids();
             ids.rotate_bitmap(0);
@@ -240,7 +238,7 @@ impl<P: Payload> Resource<P> {
         disk.record.new_current(random, is_primary, false);
         let ids = disk.record.ids();
         self.volume_mut(nr).exposed.show(ids.current);
-        self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
+        self.tell_generation(nr, old, ids);
         self.set_stage(Stage::Durable);
         if clear_bitmap {
             self.disk_mut(nr).resume_log();

@@ -5,7 +5,7 @@ use alloc::format;
 use replica_proto::Uuids;
 
 use crate::disk::{MdKind, Then};
-use crate::effect::Level;
+use crate::effect::{Effect, Level, Milestone};
 use crate::event::Payload;
 use crate::generation::{GenerationIds, PeerIds, WroteAlone, same};
 use crate::ids::VolumeNr;
@@ -154,6 +154,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };
+        let old = disk.record.ids();
         let replaced = disk.record.new_current(random, is_primary, without_peer);
         let ids = disk.record.ids();
         if let Some(old) = replaced {
@@ -173,7 +174,16 @@ impl<P: Payload> Resource<P> {
             // (L31) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.record.flush_before();
         }
-        self.log_volume(Level::Info, nr, format!("new current UUID {ids}"));
+        self.tell_generation(nr, old, ids);
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
+    }
+
+    /// A generation begins: the log says so, and the history.
+    pub(crate) fn tell_generation(&mut self, nr: VolumeNr, old: GenerationIds, new: GenerationIds) {
+        self.log_volume(Level::Info, nr, format!("new current UUID {new}"));
+        self.emit(Effect::Milestone {
+            volume: nr,
+            what: Milestone::Generation { old, new },
+        });
     }
 }

@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use replica_proto::StateWord;
 
 use crate::config::Protocol;
-use crate::effect::Level;
+use crate::effect::{Apart, Effect, Level, Milestone};
 use crate::event::Payload;
 use crate::generation::{CompareInputs, PeerIds};
 use crate::ids::VolumeNr;
@@ -18,7 +18,9 @@ use crate::rules::{
     trouble::Trouble,
 };
 use crate::state::{self, Change, ConnState, DiskState, Role, StateError, VolumeState};
-use crate::sync_decision::{self, DecisionInputs, FailEffect, Outcome};
+use crate::sync_decision::{
+    self, Decision, DecisionInputs, FailEffect, FailReason, Handler, Outcome,
+};
 
 impl<P: Payload> Resource<P> {
     /// P_STATE (`docs/spec/wire.md`, section 5.7).
@@ -329,6 +331,7 @@ impl<P: Payload> Resource<P> {
             peer_dry_run: self.net.peer_dry_run,
         };
         let decision = sync_decision::decide(&inputs);
+        self.tell_split_brain(nr, &inputs, &decision);
         for line in decision.log {
             self.log_volume(Level::Info, nr, line);
         }
@@ -345,6 +348,32 @@ impl<P: Payload> Resource<P> {
             peer.ids = ids;
         }
         decision.outcome
+    }
+
+    /// The history keeps what each side has told, which nobody can ask the peer once the connection is given up.
+    fn tell_split_brain(&mut self, nr: VolumeNr, inputs: &DecisionInputs, decision: &Decision) {
+        if !decision.handlers.contains(&Handler::InitialSplitBrain) {
+            return;
+        }
+        let role = |primary| match primary {
+            true => Role::Primary,
+            false => Role::Secondary,
+        };
+        let own = Apart {
+            ids: inputs.own,
+            blocks: inputs.own_bits_sent,
+            role: role(inputs.compare.own_primary),
+        };
+        let peer = Apart {
+            ids: inputs.peer.ids,
+            blocks: inputs.peer.bits,
+            role: role(inputs.compare.peer_primary),
+        };
+        let solved = decision.outcome != Outcome::Fail(FailReason::SplitBrain);
+        self.emit(Effect::Milestone {
+            volume: nr,
+            what: Milestone::SplitBrain { own, peer, solved },
+        });
     }
 }
 

@@ -67,7 +67,7 @@ impl Trouble {
             Trouble::Disconnected => "'rdbadm connect RES'",
             Trouble::DisconnectedByPeer => "on the peer: 'rdbadm connect RES'",
             Trouble::SplitBrain => {
-                "decide on which node the changes are to be thrown away; there: 'rdbadm secondary RES', 'rdbadm disconnect RES' unless it is StandAlone, and 'rdbadm connect --discard-my-data RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"
+                "'rdbadm split-brain RES' says what each node has written; decide on which the changes are to be thrown away; there: 'rdbadm secondary RES', 'rdbadm disconnect RES' unless it is StandAlone, and 'rdbadm connect --discard-my-data RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"
             }
             Trouble::UnrelatedData => {
                 "check that both nodes mean the same resource; to copy one disk over the other, on the node to be overwritten: 'rdbadm down RES', 'rdbadm create-md RES' and 'rdbadm up RES'; on the other node, if it is StandAlone: 'rdbadm connect RES'"

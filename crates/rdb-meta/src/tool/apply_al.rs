@@ -30,15 +30,7 @@ pub fn apply_al(
 ) -> Result<Exit, ToolError> {
     let mut metadata = Metadata::open(device, kind)?;
     let layout = metadata.layout;
-    let ring = read_area(device, layout.al_sector, layout.al.sectors())?;
-    let legacy = is_legacy(&metadata, &ring);
-    let replayed = if legacy {
-        let len = legacy_ring_sectors(metadata.superblock.al_nr_extents);
-        let len = usize::try_from(len).map_or(ring.len(), |len| len * SECTOR_BYTES);
-        replay_legacy(&ring[..len.min(ring.len())])
-    } else {
-        replay(layout.al, &ring)
-    };
+    let Log { legacy, replayed } = read_log(device, &metadata)?;
 
     let was_primary = metadata.superblock.flags.contains(MdFlags::PRIMARY_IND);
     // With FULL_SYNC the next attach sets every bit: no log is needed.
@@ -75,6 +67,29 @@ pub fn apply_al(
     metadata.superblock.magic = Magic::V08;
     metadata.save(device)?;
     Ok(Exit::Ok)
+}
+
+/// A log as it was read.
+pub(super) struct Log {
+    /// It is one of 8.3.
+    legacy: bool,
+    /// What it says.
+    pub(super) replayed: Result<Replay, ReplayError>,
+}
+
+/// Reads the log, of whatever age it is.
+pub(super) fn read_log(device: &mut dyn Device, metadata: &Metadata) -> Result<Log, ToolError> {
+    let layout = metadata.layout;
+    let ring = read_area(device, layout.al_sector, layout.al.sectors())?;
+    let legacy = is_legacy(metadata, &ring);
+    let replayed = if legacy {
+        let len = legacy_ring_sectors(metadata.superblock.al_nr_extents);
+        let len = usize::try_from(len).map_or(ring.len(), |len| len * SECTOR_BYTES);
+        replay_legacy(&ring[..len.min(ring.len())])
+    } else {
+        replay(layout.al, &ring)
+    };
+    Ok(Log { legacy, replayed })
 }
 
 /// Is it the log of 8.3, before there were stripes and before there was an unclean magic?

@@ -14,6 +14,7 @@ mod convert;
 mod create_md;
 mod dump;
 mod gi;
+mod marks;
 mod restore;
 
 use alloc::string::String;
@@ -28,6 +29,7 @@ pub use dump::{DumpHeader, dump_md};
 pub use gi::{
     dstate, get_gi, invalidate, outdate, read_dev_uuid, set_gi, show_gi, wipe_md, write_dev_uuid,
 };
+pub use marks::{Marks, read_marks};
 pub use restore::{Dump, ParseError, restore_md, verify_dump};
 
 use crate::layout::{DEVICE_SECTORS_MAX, Layout, LayoutError, MetaKind};

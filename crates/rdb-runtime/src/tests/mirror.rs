@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use rdb_engine::{
     AdminError, Command, ConnEffect, ConnEvent, ConnId, DeviceSpec, DiscardKind, Effect, Event,
-    HandlerId, Hindrance, IoTag, LossCause, RequestError, RequestId, RequestKind, ResourceStatus,
-    SendTag, Time, Timer, VolumeNr,
+    HandlerId, Hindrance, IoTag, LossCause, Marks, RequestError, RequestId, RequestKind,
+    ResourceStatus, SendTag, Time, Timer, VolumeNr,
 };
 use replica_proto::{
     BlockAck, BlockId, ConnState, DataHeader, DpFlags, Features, Packet, ProtocolVersion, Socket,
@@ -387,6 +387,10 @@ impl Engine for Mirror {
             Event::Timer(timer) => self.tell(Seen::Timer(timer)),
             Event::Connection(_, ConnEvent::ChallengeReflected) => self.tell(Seen::Reflected),
         }
+    }
+
+    fn marks(&self, _volume: VolumeNr, _from: usize, _max: usize) -> Option<Marks> {
+        None
     }
 
     fn status(&self, _now: Time) -> ResourceStatus {

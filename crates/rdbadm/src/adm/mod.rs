@@ -13,6 +13,7 @@ mod settings;
 mod shell;
 mod show;
 mod spelling;
+mod split_brain;
 pub(crate) mod table;
 
 use std::cell::Cell;
@@ -381,6 +382,7 @@ impl Command<'_> {
             Does::Own(Own::ShUdev) => return shell::udev(items),
             Does::Own(Own::ShLrOf) => return shell::lower_resource(),
             Does::Handler => return self.run_handlers(items),
+            Does::Own(Own::SplitBrain) => return self.split_brain(items),
             Does::Fact(fact) => {
                 for item in items {
                     item.volumes()
@@ -397,6 +399,7 @@ impl Command<'_> {
         if is_promotion && force && !self.may_force(items) {
             return 1;
         }
+        self.tell_what_is_discarded(items);
         let shown = match self.running_besides(items) {
             Ok(shown) => shown,
             Err(trouble) => return trouble.tell(self.program),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::EnumValueParser;
+use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::verbs::{Flag, Own, Target, VERBS, Verb};
@@ -19,6 +19,20 @@ of the peer have no other UpToDate data than this node's (unless --force is give
 
 Exit status: 0 if all is as before; 11 if it is refused, or if a volume is not Primary again; 20 if there is no daemon or the \
 new one can not run; 30 if the daemon has ended meanwhile, or does not say what runs.";
+
+const ABOUT_SPLIT_BRAIN: &str = "Print what each node has written apart, before anybody's writes are given up
+
+For each volume: the generation of the data and since when it is there, when this node was Primary, how many blocks it has written \
+without the other one and where, and what the other one has announced. With --with-peer, and what the other node prints with --json, \
+also which blocks both have written. Then what each choice throws away, and the commands for it. Nothing is changed.
+
+    ssh bob rdbadm split-brain --json r0 | rdbadm split-brain --with-peer - r0
+
+It works with the daemon stopped, too: then the metadata of the disks and the history in the state directory are read. --files uses \
+filefrag, debugfs or xfs_db, which only read.
+
+Exit status: 0 if it is told; 1 if the other node's report can not be used, or the files can not be found; 20 or 30 if the daemon \
+can not be asked.";
 
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {
@@ -48,6 +62,8 @@ pub(crate) fn command(program: &str) -> Command {
         };
         if verb.is(Own::Restart) {
             sub = sub.long_about(ABOUT_RESTART);
+        } else if verb.is(Own::SplitBrain) {
+            sub = sub.long_about(ABOUT_SPLIT_BRAIN);
         } else if verb.is(Own::Completions) {
             sub = sub.arg(
                 Arg::new("shell")
@@ -237,6 +253,31 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .hide(true)
                 .conflicts_with("hide-secrets"),
         ],
+        Flag::Evidence => vec![
+            path_arg(
+                "with-peer",
+                "FILE",
+                "What the other node's 'split-brain --json' has printed; - is standard input",
+            ),
+            path_arg(
+                "files",
+                "PATH",
+                "Name the files in these blocks: where it is mounted, or in a device, a snapshot or a folder",
+            )
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(""),
+            path_arg(
+                "state-dir",
+                "DIR",
+                "Where the histories are, if no daemon runs [default: state-dir of rdbd.toml, else /var/lib/rdb]",
+            ),
+            switch(
+                "handler",
+                "Run the handler of this name, as drbdadm's command does",
+            )
+            .conflicts_with_all(["json", "with-peer", "files"]),
+        ],
         Flag::Successor => vec![
             switch("force", "Do it although clients of NBD sockets are cut off").short('f'),
             Arg::new("program")
@@ -246,6 +287,14 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 .help("The new daemon [default: the file that the old one was started from]"),
         ],
     }
+}
+
+fn path_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name(value)
+        .value_parser(clap::builder::OsStringValueParser::new().map(PathBuf::from))
+        .help(help)
 }
 
 fn seconds(name: &'static str, help: &'static str) -> Arg {

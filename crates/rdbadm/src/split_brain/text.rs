@@ -1,0 +1,568 @@
+//! What `split-brain` prints: for a tired administrator, at night.
+
+use std::fmt::Write;
+
+use rdb_control::split_brain::{BothVolume, Files, Relation, Side, SideVolume, Source};
+use rdb_control::{Blocks, HistoryEvent, HistoryLine, KeptBy, Role, Uuid};
+
+use super::discard::kept;
+use super::{amount, size};
+
+/// How many ranges, files and lines of history are printed unless all are asked for.
+const FEW: usize = 12;
+const FEW_LINES: usize = 30;
+
+/// Who reads it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Detail {
+    /// All ranges, files and lines of history.
+    pub(crate) all: bool,
+}
+
+impl Detail {
+    fn max(self) -> usize {
+        match self.all {
+            true => usize::MAX,
+            false => FEW,
+        }
+    }
+}
+
+/// What one node knows alone.
+pub(crate) fn alone(own: &Side, peer: &str, detail: Detail) -> String {
+    let mut text = head(own);
+    for volume in &own.volumes {
+        text += &volume_head(volume);
+        text += &side(own, volume, detail);
+        match &volume.seen_peer {
+            Some(seen) => {
+                let told = &seen.told;
+                let ids = &told.identifiers;
+                put(
+                    &mut text,
+                    1,
+                    &format!(
+                        "{peer} (as it told when both met at {})",
+                        seen.at.to_seconds()
+                    ),
+                );
+                put(&mut text, 2, &format!("it was {}", told.role));
+                put(
+                    &mut text,
+                    2,
+                    &format!(
+                        "its data are generation {}, since {}",
+                        ids.current, ids.bitmap
+                    ),
+                );
+                put(
+                    &mut text,
+                    2,
+                    &format!("it announced {} marked", amount(told.marked_blocks)),
+                );
+            }
+            None => {
+                put(&mut text, 1, peer);
+                put(
+                    &mut text,
+                    2,
+                    "nothing is known here: this history has no split brain of this generation",
+                );
+            }
+        }
+        text.push('\n');
+    }
+    text += &history(own, None, detail);
+    let resource = &own.resource;
+    put(
+        &mut text,
+        0,
+        "Which blocks the other one has written, and which both have, it alone can tell:",
+    );
+    put(
+        &mut text,
+        1,
+        &format!(
+            "ssh {peer} rdbadm split-brain --json {resource} | rdbadm split-brain --with-peer - {resource}"
+        ),
+    );
+    text.push('\n');
+    text += &choice_alone(own, peer);
+    text
+}
+
+/// What two nodes know together.
+pub(crate) fn both(own: &Side, peer: &Side, volumes: &[BothVolume<'_>], detail: Detail) -> String {
+    let mut text = head(own);
+    for volume in volumes {
+        text += &volume_head(volume.own);
+        text += &side(own, volume.own, detail);
+        text += &side(peer, volume.peer, detail);
+        text += &together(volume, detail);
+        text.push('\n');
+    }
+    text += &history(own, Some(peer), detail);
+    let is_split = volumes.iter().any(|v| v.relation == Relation::SplitBrain);
+    if !is_split {
+        put(
+            &mut text,
+            0,
+            "There is no split brain to decide: 'rdbadm connect' lets the two come together.",
+        );
+        return text;
+    }
+    let of_peer = volumes.iter().map(|volume| volume.peer);
+    text += &choice(peer, own, of_peer, volumes);
+    let of_own = volumes.iter().map(|volume| volume.own);
+    text += &choice(own, peer, of_own, volumes);
+    text
+}
+
+fn put(text: &mut String, depth: usize, line: &str) {
+    let _ = writeln!(text, "{:indent$}{line}", "", indent = 2 * depth);
+}
+
+fn head(own: &Side) -> String {
+    let from = match (own.source, own.connection) {
+        (Source::Daemon, Some(connection)) => format!("{connection}, as its daemon says"),
+        _ => "its resource is down: read from its disks".to_owned(),
+    };
+    format!(
+        "{}: what was written apart, seen from {} at {} ({from})\n\n",
+        own.resource,
+        own.node,
+        own.at.to_seconds()
+    )
+}
+
+fn volume_head(volume: &SideVolume) -> String {
+    let kib = volume.size_sectors / 2;
+    format!(
+        "volume {} (minor {}), {}\n",
+        volume.volume,
+        volume.minor,
+        size(kib)
+    )
+}
+
+/// One side's facts.
+fn side(of: &Side, volume: &SideVolume, detail: Detail) -> String {
+    let mut text = String::new();
+    put(&mut text, 1, &of.node);
+    let state = match (volume.role, volume.disk) {
+        (Some(role), Some(disk)) => format!("it is {role}, its disk {disk}"),
+        _ if volume.crashed_primary => {
+            "it is down, and was Primary when it went down: it crashed".to_owned()
+        }
+        _ => "it is down".to_owned(),
+    };
+    put(&mut text, 2, &state);
+    let Some(ids) = &volume.identifiers else {
+        put(&mut text, 2, "nothing is known of its disk");
+        return text;
+    };
+    let since = volume.since.map_or_else(
+        || "since when is not in its history".to_owned(),
+        |at| format!("since {}", at.to_seconds()),
+    );
+    put(
+        &mut text,
+        2,
+        &format!("its data are generation {}, {since}", ids.current),
+    );
+    put(
+        &mut text,
+        2,
+        &format!("written apart from generation {} on", ids.bitmap),
+    );
+    if let Some(at) = volume.parted {
+        put(
+            &mut text,
+            2,
+            &format!("both were connected last at {}", at.to_seconds()),
+        );
+    }
+    put(&mut text, 2, &primary(volume));
+    let Some(marked) = &volume.marked else {
+        return text;
+    };
+    put(
+        &mut text,
+        2,
+        &format!("written apart: {}", amount(marked.count)),
+    );
+    if volume.full_sync {
+        put(
+            &mut text,
+            3,
+            "(every block counts: a full sync was ordered)",
+        );
+    }
+    if volume.log_blocks > 0 {
+        let log = amount(volume.log_blocks);
+        put(
+            &mut text,
+            3,
+            &format!("of these {log} may have been written when it crashed, by its activity log"),
+        );
+    }
+    if marked.merged {
+        put(
+            &mut text,
+            3,
+            "(there are too many ranges: neighbours are shown as one)",
+        );
+    }
+    text += &ranges(&marked.ranges, detail);
+    if let Some(files) = &volume.files {
+        text += &self::files(files, detail);
+    }
+    text
+}
+
+fn primary(volume: &SideVolume) -> String {
+    let span = |primary: &rdb_control::Primary| {
+        let from = primary
+            .from
+            .map_or_else(|| "?".to_owned(), |at| at.to_seconds());
+        let is_primary = volume.role == Some(Role::Primary);
+        let to = match primary.to {
+            Some(at) => at.to_seconds(),
+            None if is_primary => "now".to_owned(),
+            None => "its end".to_owned(),
+        };
+        let forced = if primary.forced { " (by force)" } else { "" };
+        format!("{from} to {to}{forced}")
+    };
+    match volume.primary.as_slice() {
+        [] => "Primary since both parted: not in its history".to_owned(),
+        all => {
+            let spans: Vec<String> = all.iter().rev().take(FEW).rev().map(span).collect();
+            format!("Primary: {}", spans.join(", "))
+        }
+    }
+}
+
+/// Ranges as bytes of the device.
+fn ranges(ranges: &Blocks, detail: Detail) -> String {
+    const BYTES: u64 = 4096;
+    let mut text = String::new();
+    let runs = ranges.runs();
+    for run in runs.iter().take(detail.max()) {
+        let (first, end) = (run.first * BYTES, run.end() * BYTES);
+        let plural = if run.len == 1 { "" } else { "s" };
+        put(
+            &mut text,
+            3,
+            &format!("bytes {first} to {} ({} block{plural})", end - 1, run.len),
+        );
+    }
+    text += &more(3, runs.len(), detail, "ranges");
+    text
+}
+
+fn more(depth: usize, there: usize, detail: Detail, what: &str) -> String {
+    let mut text = String::new();
+    if let Some(left) = there.checked_sub(detail.max()).filter(|left| *left > 0) {
+        put(
+            &mut text,
+            depth,
+            &format!("and {left} more {what} (-v prints all)"),
+        );
+    }
+    text
+}
+
+fn files(files: &Files, detail: Detail) -> String {
+    let mut text = String::new();
+    put(
+        &mut text,
+        2,
+        &format!("whose blocks these are (by {}):", files.by),
+    );
+    for entry in files.entries.iter().take(detail.max()) {
+        let both = match entry.both {
+            Some(both) if both > 0 => format!(", {both} of them written by both"),
+            _ => String::new(),
+        };
+        put(
+            &mut text,
+            3,
+            &format!("{} ({} blocks{both})", entry.path, entry.blocks),
+        );
+    }
+    text += &more(3, files.entries.len(), detail, "files");
+    for (blocks, what) in [
+        (
+            files.metadata_blocks,
+            "the file system's own metadata (journal, inodes, maps)",
+        ),
+        (files.free_blocks, "no file's: free now"),
+    ] {
+        if blocks > 0 {
+            put(&mut text, 3, &format!("{what} ({blocks} blocks)"));
+        }
+    }
+    if let Some(unknown) = &files.unknown {
+        put(
+            &mut text,
+            3,
+            &format!("not known ({} blocks): {}", unknown.blocks, unknown.reason),
+        );
+    }
+    text
+}
+
+fn together(volume: &BothVolume<'_>, detail: Detail) -> String {
+    let mut text = String::new();
+    put(&mut text, 1, "both");
+    let relation = match volume.relation {
+        Relation::Same => "both have the same generation: there is no split brain",
+        Relation::PeerOlder => {
+            "this node has all generations of the other one: that is no split brain"
+        }
+        Relation::PeerNewer => {
+            "the other node has all generations of this one: that is no split brain"
+        }
+        Relation::SplitBrain => {
+            "split brain: each has a generation that the other one does not know"
+        }
+        Relation::Unknown => {
+            "one of the two has no disk to tell of: what they are to each other is not known"
+        }
+    };
+    put(&mut text, 2, relation);
+    if volume.relation != Relation::SplitBrain {
+        return text;
+    }
+    if let Some(ids) = volume.own.identifiers.filter(|_| volume.one_beginning) {
+        // (Bit 0 tells of a role, and may differ.)
+        let common = Uuid(ids.bitmap.0 & !1);
+        put(
+            &mut text,
+            2,
+            &format!("both went on from generation {common}"),
+        );
+    } else {
+        put(
+            &mut text,
+            2,
+            "their bitmaps do not begin at one generation: more than is marked may differ, and the resync will be a full one",
+        );
+    }
+    let most = if volume.exact { "" } else { "at most " };
+    put(
+        &mut text,
+        2,
+        &format!("written by both: {most}{}", amount(volume.both_blocks)),
+    );
+    text += &ranges(&volume.both, detail);
+    text
+}
+
+/// What has happened since they parted, on both nodes in the order of their clocks.
+fn history(own: &Side, peer: Option<&Side>, detail: Detail) -> String {
+    let mut text = String::new();
+    for side in std::iter::once(own).chain(peer) {
+        if let Some(trouble) = &side.history_trouble {
+            put(
+                &mut text,
+                0,
+                &format!("The history of {}: {trouble}", side.node),
+            );
+        }
+    }
+    let mut lines: Vec<(&str, &HistoryLine)> = Vec::new();
+    for side in std::iter::once(own).chain(peer) {
+        lines.extend(side.history.iter().map(|line| (side.node.as_str(), line)));
+    }
+    lines.sort_by_key(|(_, line)| line.at);
+    if lines.is_empty() {
+        return text;
+    }
+    put(
+        &mut text,
+        0,
+        "What has happened, by the clock of each node:",
+    );
+    let shown = match detail.all {
+        true => 0,
+        false => lines.len().saturating_sub(FEW_LINES),
+    };
+    if shown > 0 {
+        put(
+            &mut text,
+            1,
+            &format!("({shown} earlier lines; -v prints all)"),
+        );
+    }
+    for (node, line) in &lines[shown..] {
+        let volume = line
+            .volume
+            .map_or_else(String::new, |volume| format!("/{volume}"));
+        let what = told(&line.event);
+        put(
+            &mut text,
+            1,
+            &format!("{} {node}{volume}: {what}", line.at.to_seconds()),
+        );
+    }
+    text.push('\n');
+    text
+}
+
+fn told(event: &HistoryEvent) -> String {
+    match event {
+        HistoryEvent::Created => "brought up".to_owned(),
+        HistoryEvent::Removed => "taken down".to_owned(),
+        HistoryEvent::Stopped { reason } => format!("stopped on its own: {reason}"),
+        HistoryEvent::Role { from, to } => format!("role {from} -> {to}"),
+        HistoryEvent::ForcedPromotion => "the promotion was forced".to_owned(),
+        HistoryEvent::PeerRole { from, to } => format!("the peer's role {from} -> {to}"),
+        HistoryEvent::Connection { from, to } => format!("connection {from} -> {to}"),
+        HistoryEvent::Disk { from, to } => format!("disk {from} -> {to}"),
+        HistoryEvent::PeerDisk { from, to } => format!("the peer's disk {from} -> {to}"),
+        HistoryEvent::Generation { new, .. } => format!("generation {} begins", new.current),
+        HistoryEvent::SplitBrain { own, peer, solved } => {
+            let solved = if *solved { "solved" } else { "unresolved" };
+            let (own, peer) = (own.marked_blocks, peer.marked_blocks);
+            format!("split brain, {solved}: {own} blocks marked here, {peer} at the peer")
+        }
+        HistoryEvent::ResyncBegan { source } => {
+            format!("a resync begins, as {}", sync_side(*source))
+        }
+        HistoryEvent::ResyncEnded { source, complete } => {
+            let end = if *complete {
+                "has ended"
+            } else {
+                "is broken off"
+            };
+            format!("a resync {end}, as {}", sync_side(*source))
+        }
+        HistoryEvent::Handler { name, exit } => format!("handler {name} has ended with {exit}"),
+        HistoryEvent::LeftOut { lines } => format!("{lines} lines are missing here"),
+    }
+}
+
+fn sync_side(source: bool) -> &'static str {
+    match source {
+        true => "source",
+        false => "target",
+    }
+}
+
+/// What giving one side's changes up means, and how it is done.
+fn choice<'a>(
+    loser: &Side,
+    winner: &Side,
+    lost: impl Iterator<Item = &'a SideVolume>,
+    volumes: &[BothVolume<'_>],
+) -> String {
+    let lost: u64 = lost
+        .filter_map(|volume| volume.marked.as_ref())
+        .map(|marked| marked.count)
+        .fold(0, u64::saturating_add);
+    let both = volumes
+        .iter()
+        .map(|v| v.both_blocks)
+        .fold(0, u64::saturating_add);
+    let most = if volumes.iter().all(|v| v.exact) {
+        ""
+    } else {
+        "at most "
+    };
+    let mut text = String::new();
+    put(
+        &mut text,
+        0,
+        &format!(
+            "To keep what {} has, and give up what {} has written apart:",
+            winner.node, loser.node
+        ),
+    );
+    put(
+        &mut text,
+        1,
+        &format!(
+            "lost are {}, of which {most}{both} were written by both",
+            amount(lost)
+        ),
+    );
+    put(&mut text, 1, &kept_line(loser));
+    text += &commands(&loser.resource, &loser.node, &winner.node);
+    text.push('\n');
+    text
+}
+
+fn kept_line(loser: &Side) -> String {
+    match loser.kept_by {
+        KeptBy::Nothing => format!("on {} {}", loser.node, kept(loser.kept_by)),
+        _ => format!("on {}, {}", loser.node, kept(loser.kept_by)),
+    }
+}
+
+fn commands(resource: &str, loser: &str, winner: &str) -> String {
+    let mut text = String::new();
+    put(
+        &mut text,
+        2,
+        &format!("{loser}# rdbadm secondary {resource}"),
+    );
+    put(
+        &mut text,
+        2,
+        &format!("{loser}# rdbadm connect --discard-my-data {resource}"),
+    );
+    put(
+        &mut text,
+        2,
+        &format!("{winner}# rdbadm connect {resource}    # if it is StandAlone, too"),
+    );
+    text
+}
+
+/// The same as far as one node knows it.
+fn choice_alone(own: &Side, peer: &str) -> String {
+    let mut text = String::new();
+    let lost = own
+        .volumes
+        .iter()
+        .filter_map(|volume| volume.marked.as_ref());
+    let lost = lost.map(|marked| marked.count).fold(0, u64::saturating_add);
+    put(
+        &mut text,
+        0,
+        &format!(
+            "To keep what {peer} has, and give up what {} has written apart:",
+            own.node
+        ),
+    );
+    put(&mut text, 1, &format!("lost are {}", amount(lost)));
+    put(&mut text, 1, &kept_line(own));
+    text += &commands(&own.resource, &own.node, peer);
+    text.push('\n');
+    let seen = own.volumes.iter().filter_map(|volume| volume.seen_peer);
+    let told = seen
+        .map(|seen| seen.told.marked_blocks)
+        .reduce(u64::saturating_add);
+    put(
+        &mut text,
+        0,
+        &format!(
+            "To keep what {} has, and give up what {peer} has written apart:",
+            own.node
+        ),
+    );
+    let lost = told.map_or_else(
+        || "how much is lost is not known here".to_owned(),
+        |blocks| {
+            format!(
+                "lost are {} by what it announced, or more by now",
+                amount(blocks)
+            )
+        },
+    );
+    put(&mut text, 1, &lost);
+    text += &commands(&own.resource, peer, &own.node);
+    text
+}

@@ -1,0 +1,105 @@
+//! What was written apart: bitmap, identifiers and history of a resource, for `rdbadm split-brain`.
+
+use rdb_control::{
+    EvidenceReport, GiReport, KeptBy, MarkedBlocks, MarkedCollector, VolumeEvidence, read_history,
+};
+use rdb_engine::{Marks, VolumeNr, VolumeStatus};
+use rdb_runtime::MARKS_WORDS;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::node::Node;
+use crate::ops::STATUS_TIMEOUT;
+use crate::outcome::{Failure, Outcome};
+use crate::target::Target;
+
+/// Blocks that a word of a bitmap stands for.
+const WORD_BLOCKS: u64 = 64;
+
+impl Node {
+    /// All that is known of a resource. The bitmap is read piece by piece, while users go on: what they write meanwhile may be
+    /// in it or not.
+    pub(crate) async fn evidence(&self, name: &str) -> Outcome<EvidenceReport> {
+        let target = self.resource(name)?;
+        let status = self.resource_status(&target).await?;
+        let mut volumes = Vec::new();
+        for volume in &status.volumes {
+            let marked = match volume.generation {
+                Some(_) => self.marked(&target, volume.volume).await?,
+                None => None,
+            };
+            volumes.push(of_volume(volume, marked));
+        }
+        let (history, resource) = (self.history.clone(), name.to_owned());
+        let read = move || {
+            history.flush();
+            read_history(history.state_dir(), &resource)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let (history, history_trouble) = match read.map_err(|error| error.to_string()) {
+            Ok(Ok((lines, 0))) => (lines, None),
+            Ok(Ok((lines, bad))) => (lines, Some(format!("{bad} lines of it can not be read"))),
+            Ok(Err(error)) => (Vec::new(), Some(error.to_string())),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let handlers = self.registry.lock().get(name).map(|e| e.handlers.clone());
+        Ok(EvidenceReport {
+            connection: status.connection,
+            volumes,
+            history,
+            history_trouble,
+            kept_by: KeptBy::of(&handlers.unwrap_or_default()),
+        })
+    }
+
+    /// The marked blocks of a volume; nothing if its disk has gone meanwhile.
+    async fn marked(&self, target: &Target, volume: VolumeNr) -> Outcome<Option<MarkedBlocks>> {
+        let mut collector = MarkedCollector::default();
+        let mut from = 0;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let reply = Box::new(move |marks| _ = reply.send(marks));
+            target.handle.marks(volume, from, reply);
+            let piece = match timeout(STATUS_TIMEOUT, answer).await {
+                Ok(Ok(piece)) => piece,
+                Ok(Err(_)) => return Err(self.ended(target)),
+                Err(_) => {
+                    let text = format!("{}: its thread does not answer", target.name);
+                    return Err(Failure::Error(text));
+                }
+            };
+            let Some(Marks { words, .. }) = piece else {
+                return Ok(None);
+            };
+            let is_last = words.len() < MARKS_WORDS;
+            let first = from as u64 * WORD_BLOCKS;
+            from += words.len();
+            let collect = move || {
+                for (index, word) in (0..).zip(words) {
+                    collector.word(first + index * WORD_BLOCKS, word);
+                }
+                collector
+            };
+            let collected = tokio::task::spawn_blocking(collect).await;
+            collector = collected.map_err(|error| Failure::Error(error.to_string()))?;
+            if is_last {
+                return Ok(Some(collector.finish()));
+            }
+        }
+    }
+}
+
+fn of_volume(volume: &VolumeStatus, marked: Option<MarkedBlocks>) -> VolumeEvidence {
+    VolumeEvidence {
+        volume: volume.volume.0,
+        minor: volume.minor,
+        role: volume.state.role,
+        disk: volume.state.disk,
+        size_sectors: volume.size_sectors,
+        generation: volume.generation.map(|(ids, flags)| GiReport {
+            uuids: [ids.current, ids.bitmap, ids.history[0], ids.history[1]],
+            flags,
+        }),
+        marked,
+    }
+}
