@@ -152,14 +152,14 @@ pub enum SnapshotRefusal {
     Busy,
     /// The disks of a volume are not connected and UpToDate, or are not any more.
     Disks,
-    /// It is Primary there, and here not, or has become so.
+    /// It is Primary.
     Role,
-    /// Writes that it was sent are not done, or I/O is suspended there.
+    /// Writes that it was sent are not done.
     NotQuiet,
+    /// Blocks are marked out of sync there.
+    Marked,
     /// The time is over.
     TimeOver,
-    /// An administrator has let I/O go on there.
-    Resumed,
 }
 
 impl SnapshotRefusal {
@@ -170,8 +170,8 @@ impl SnapshotRefusal {
         SnapshotRefusal::Disks,
         SnapshotRefusal::Role,
         SnapshotRefusal::NotQuiet,
+        SnapshotRefusal::Marked,
         SnapshotRefusal::TimeOver,
-        SnapshotRefusal::Resumed,
     ];
 
     pub(crate) fn code(self) -> u32 {
@@ -191,10 +191,10 @@ impl fmt::Display for SnapshotRefusal {
             SnapshotRefusal::NoHandler => "no handler 'snapshot' is configured",
             SnapshotRefusal::Busy => "a snapshot is under way",
             SnapshotRefusal::Disks => "its disks are not connected and UpToDate",
-            SnapshotRefusal::Role => "its role has changed",
-            SnapshotRefusal::NotQuiet => "I/O is suspended or under way there",
+            SnapshotRefusal::Role => "it is Primary",
+            SnapshotRefusal::NotQuiet => "it has not done all that it was sent",
+            SnapshotRefusal::Marked => "blocks are marked out of sync there",
             SnapshotRefusal::TimeOver => "the time was over",
-            SnapshotRefusal::Resumed => "an administrator has resumed I/O",
         })
     }
 }

@@ -11,6 +11,7 @@ mod restart;
 mod select;
 mod settings;
 mod show;
+mod snapshot;
 mod spelling;
 pub(crate) mod table;
 
@@ -390,6 +391,9 @@ impl Command<'_> {
             Err(trouble) => return trouble.tell(self.program),
         };
         let mut steps = Vec::new();
+        if self.verb.is(Own::Snapshot) {
+            return self.in_turn(self.snapshots(items));
+        }
         for item in items {
             match self.own() {
                 Some(Own::NewResource) => steps.push(item.new_resource()),

@@ -20,6 +20,18 @@ of the peer have no other UpToDate data than this node's (unless --force is give
 Exit status: 0 if all is as before; 11 if it is refused, or if a volume is not Primary again; 20 if there is no daemon or the \
 new one can not run; 30 if the daemon has ended meanwhile, or does not say what runs.";
 
+const ABOUT_SNAPSHOT: &str = "Take a snapshot of the disks of both nodes at one moment, by handlers
+
+Users' requests wait. When all that they have asked for before is done and durable on both nodes, the handler 'snapshot' is run on \
+the peer, and the same or COMMAND here: each takes a snapshot of its node's backing disks, by the name in RDB_SNAPSHOT. When both have \
+ended, users' requests go on. They go on in any case after 30 seconds, or those of --timeout (at most 600), and when the connection is \
+lost or the command is interrupted: what still runs is ended, and the command fails.
+
+It is refused, and nothing is run, unless the peer is an rdb with a handler 'snapshot', all disks are connected and UpToDate, and \
+the peer is not Primary; with --local-only what the peer is does not matter, unless it is Primary.
+
+Exit status: 0 if the snapshot is there on all nodes that take part; 10 if not, which says what exists and may be removed.";
+
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program.to_owned())
@@ -48,6 +60,8 @@ pub(crate) fn command(program: &str) -> Command {
         };
         if verb.is(Own::Restart) {
             sub = sub.long_about(ABOUT_RESTART);
+        } else if verb.is(Own::Snapshot) {
+            sub = sub.long_about(ABOUT_SNAPSHOT);
         } else if verb.is(Own::Completions) {
             sub = sub.arg(
                 Arg::new("shell")
@@ -214,6 +228,20 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 "Stop before this sector [default: the device's end]",
             )
             .short('S'),
+        ],
+        Flag::Snapshot => vec![
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .help("What it is called on both nodes, in RDB_SNAPSHOT [default: the time]"),
+            Arg::new("exec")
+                .long("exec")
+                .value_name("COMMAND")
+                .help("Run this here instead of the handler 'snapshot', by /bin/sh -c"),
+            switch(
+                "local-only",
+                "Of this node's disks alone, whatever the peer is",
+            ),
         ],
         Flag::Json => vec![switch("json", "Print JSON")],
         Flag::Check => vec![switch(
