@@ -22,7 +22,7 @@ impl fmt::Display for Socket {
 
 macro_rules! commands {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $socket:ident;)+) => {
-        /// The number of a packet. Codes that 8.4's driver has no handler for are not here.
+        /// The number of a packet. Codes that 8.4's driver has no handler for are not here, but for one of DRBD 9 and two of our own.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum Command { $($(#[$doc])* $variant = $code),+ }
@@ -152,6 +152,10 @@ commands! {
     Zeroes = 0x36, "P_ZEROES", Data;
     /// DRBD 9 tells a peer to begin replicating; ignored. The one packet of 9's own that it sends to 8.4 as well.
     EnableReplication = 0x59, "P_ENABLE_REPLICATION", Data;
+    /// Between rdb nodes: a snapshot begins, or is over.
+    RdbSnapshot = 0x7d00, "P_RDB_SNAPSHOT", Data;
+    /// Between rdb nodes: what becomes of it here.
+    RdbSnapshotAnswer = 0x7d01, "P_RDB_SNAPSHOT_ANSWER", Meta;
     /// This stream is the meta socket.
     InitialMeta = 0xfff1, "P_INITIAL_META", Meta;
     /// This stream is the data socket.
@@ -204,6 +208,8 @@ impl Command {
                 | PingAck
                 | ConnStChgReq
                 | ConnStChgReply
+                | RdbSnapshot
+                | RdbSnapshotAnswer
                 | InitialData
                 | InitialMeta
                 | ConnectionFeatures
@@ -239,15 +245,15 @@ mod tests {
                 assert_ne!(command.name(), other.name());
             }
         }
-        // The rows of the spec's table that have a handler, and the one of DRBD 9.
-        assert_eq!(Command::ALL.len(), 51);
+        // The rows of the spec's table that have a handler, the one of DRBD 9, and two of our own.
+        assert_eq!(Command::ALL.len(), 53);
     }
 
     #[test]
     fn obsolete_reserved_and_newer_codes_are_unknown() {
         for code in [
-            0x05, 0x06, 0x25, 0x26, 0x2e, 0x2f, 0x30, 0x35, 0x37, 0x40, 0x44, 0x58, 0x5a, 0xfff0,
-            0xfff3, 0xffff,
+            0x05, 0x06, 0x25, 0x26, 0x2e, 0x2f, 0x30, 0x35, 0x37, 0x40, 0x44, 0x58, 0x5a, 0x7cff,
+            0x7d02, 0xfff0, 0xfff3, 0xffff,
         ] {
             assert_eq!(Command::from_code(code), None, "{code:#x}");
         }

@@ -36,6 +36,9 @@ use crate::params::{
     RawController, RawLimits, RawProtocol, RawSizes, RawSyncParam, RawUuids, Sizes, SyncParam,
     Uuids, WireProtocol,
 };
+use crate::snapshot::{
+    RawSnapshot, SNAPSHOT_LIMIT_MAX_MS, SnapshotAnswer, SnapshotName, SnapshotOrder, SnapshotStep,
+};
 use crate::state::{StateChange, StateWord};
 use crate::version::{ConnectionFeatures, Features, RawFeatures, WireContext};
 
@@ -215,7 +218,9 @@ fn lengths(ctx: &WireContext, command: Command, header_len: usize) -> (u32, (u32
         Sizes => exactly(crate::Sizes::WIRE_SIZE),
         Uuids => exactly(crate::Uuids::WIRE_SIZE),
         State | StateChgReply | ConnStChgReply | EnableReplication => exactly(4),
-        SyncUuid | StateChgReq | ConnStChgReq | Barrier | BarrierAck | DelayProbe => exactly(8),
+        SyncUuid | StateChgReq | ConnStChgReq | Barrier | BarrierAck | DelayProbe
+        | RdbSnapshotAnswer => exactly(8),
+        RdbSnapshot => exactly(SnapshotOrder::WIRE_SIZE),
         // An empty write with the flag FLUSH is an old way to ask for a flush.
         Data => bulk(0, ctx.version.max_bio_size()),
         DataReply | RsDataReply => bulk(SECTOR_SIZE, ctx.version.max_bio_size()),
@@ -369,6 +374,10 @@ fn decode_body(
             let (flag, _) = take::<u8>(command, body)?;
             Packet::EnableReplication { enable: flag != 0 }
         }
+        Command::RdbSnapshot => Packet::RdbSnapshot(decode_snapshot(command, body)?),
+        Command::RdbSnapshotAnswer => {
+            Packet::RdbSnapshotAnswer(decode_snapshot_answer(command, body)?)
+        }
     })
 }
 
@@ -490,6 +499,34 @@ fn decode_state_change(command: Command, body: &[u8]) -> Result<StateChange, Dec
     Ok(StateChange {
         mask: StateWord(mask.get()),
         val: StateWord(val.get()),
+    })
+}
+
+fn decode_snapshot(command: Command, body: &[u8]) -> Result<SnapshotOrder, DecodeError> {
+    let (raw, _) = take::<RawSnapshot>(command, body)?;
+    let bad = |field, value: U32| DecodeError::Value {
+        command,
+        field,
+        value: u64::from(value.get()),
+    };
+    let limit_ms = raw.limit_ms.get();
+    if limit_ms == 0 || limit_ms > SNAPSHOT_LIMIT_MAX_MS {
+        return Err(bad("limit", raw.limit_ms));
+    }
+    Ok(SnapshotOrder {
+        step: SnapshotStep::from_code(raw.step.get()).ok_or(bad("step", raw.step))?,
+        limit_ms,
+        name: SnapshotName::from_field(&raw.name).ok_or(DecodeError::SnapshotName { command })?,
+    })
+}
+
+fn decode_snapshot_answer(command: Command, body: &[u8]) -> Result<SnapshotAnswer, DecodeError> {
+    let (codes, _) = take::<[U32; 2]>(command, body)?;
+    let [what, value] = codes.map(U32::get);
+    SnapshotAnswer::from_codes([what, value]).ok_or(DecodeError::Value {
+        command,
+        field: "answer",
+        value: u64::from(what) << 32 | u64::from(value),
     })
 }
 

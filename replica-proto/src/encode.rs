@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::header::{CONTROL_PACKET_MAX, Header};
 use crate::packet::Packet;
 use crate::params::{RawController, RawLimits, RawProtocol, RawSizes, RawSyncParam, RawUuids};
+use crate::snapshot::RawSnapshot;
 use crate::state::StateChange;
 use crate::version::{ConnectionFeatures, Features, WireContext};
 
@@ -105,7 +106,9 @@ impl Packet {
             | Self::ConnStChgReq(_)
             | Self::Barrier(_)
             | Self::BarrierAck { .. }
-            | Self::DelayProbe { .. } => size_of::<U64>(),
+            | Self::DelayProbe { .. }
+            | Self::RdbSnapshotAnswer(_) => size_of::<U64>(),
+            Self::RdbSnapshot(_) => size_of::<RawSnapshot>(),
             Self::State(_)
             | Self::StateChgReply(_)
             | Self::ConnStChgReply(_)
@@ -251,6 +254,17 @@ impl Packet {
             }
             Self::EnableReplication { enable } => {
                 out.extend_from_slice(&[u8::from(*enable), 0, 0, 0]);
+            }
+            Self::RdbSnapshot(order) => {
+                let raw = RawSnapshot {
+                    step: order.step.code().into(),
+                    limit_ms: order.limit_ms.into(),
+                    name: order.name.to_field(),
+                };
+                out.extend_from_slice(raw.as_bytes());
+            }
+            Self::RdbSnapshotAnswer(answer) => {
+                out.extend_from_slice(answer.to_codes().map(be32).as_bytes());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What can be wrong with received bytes.
 
 use crate::command::{Command, Socket};
+use crate::snapshot::BadSnapshotName;
 use crate::version::ProtocolVersion;
 
 /// Why received bytes are not a packet. Each of them ends the connection: the stream cannot be followed any further.
@@ -108,6 +109,12 @@ pub enum DecodeError {
         command: Command,
         /// The field, in the spelling of docs/spec/wire.md.
         field: &'static str,
+    },
+    /// A snapshot's name has a character that names have not, or none, or something behind its end.
+    #[error("{command}: {BadSnapshotName}")]
+    SnapshotName {
+        /// The packet.
+        command: Command,
     },
 }
 

@@ -35,6 +35,7 @@ mod error;
 mod header;
 mod packet;
 mod params;
+mod snapshot;
 pub mod state;
 mod version;
 
@@ -51,6 +52,10 @@ pub use packet::Packet;
 pub use params::{
     AfterSb, AlgorithmName, BadAlgorithmName, ConnFlags, DdsFlags, ProtocolParams, QueueLimits,
     Sizes, SyncParam, UUID_JUST_CREATED, UUID_NEW_BM_OFFSET, UuidFlags, Uuids, WireProtocol,
+};
+pub use snapshot::{
+    BadSnapshotName, SNAPSHOT_LIMIT_MAX_MS, SNAPSHOT_NAME_MAX, SnapshotAnswer, SnapshotName,
+    SnapshotOrder, SnapshotRefusal, SnapshotStep,
 };
 pub use state::{
     BadState, ConnState, DiskState, Role, StateChange, StateWord, UnknownStateName,

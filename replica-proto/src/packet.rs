@@ -6,6 +6,7 @@ use crate::block::{BarrierNr, BlockAck, BlockDesc, BlockRequest, DataHeader};
 use crate::command::{Command, Socket};
 use crate::digest::Digest;
 use crate::params::{ProtocolParams, Sizes, SyncParam, Uuids};
+use crate::snapshot::{SnapshotAnswer, SnapshotOrder};
 use crate::state::{StateChange, StateWord};
 use crate::version::ConnectionFeatures;
 
@@ -127,6 +128,10 @@ pub enum Packet {
         /// Whether it begins or ends.
         enable: bool,
     },
+    /// A snapshot of both nodes begins, or is over.
+    RdbSnapshot(SnapshotOrder),
+    /// What becomes of it here.
+    RdbSnapshotAnswer(SnapshotAnswer),
 }
 
 impl Packet {
@@ -185,6 +190,8 @@ impl Packet {
             Self::RsDeallocated(_) => Command::RsDeallocated,
             Self::DelayProbe { .. } => Command::DelayProbe,
             Self::EnableReplication { .. } => Command::EnableReplication,
+            Self::RdbSnapshot(_) => Command::RdbSnapshot,
+            Self::RdbSnapshotAnswer(_) => Command::RdbSnapshotAnswer,
         }
     }
 

@@ -5,7 +5,8 @@ mod common;
 use common::samples::*;
 use replica_proto::{
     AlgorithmName, BlockAck, Command, ConnectionFeatures, DataHeader, DecodeError, Digest, DpFlags,
-    Features, Packet, Socket, SyncParam, WireContext, decode, needed,
+    Features, Packet, SnapshotAnswer, SnapshotName, SnapshotOrder, SnapshotStep, Socket, SyncParam,
+    WireContext, decode, needed,
 };
 
 /// What a version does not carry is not expected back.
@@ -235,6 +236,8 @@ const LENGTHS: &[(Command, u32, u32)] = &[
     (Command::WriteSame, 28 + 512, 28 + 4096),
     (Command::Zeroes, 28, 28),
     (Command::EnableReplication, 4, 4),
+    (Command::RdbSnapshot, 72, 72),
+    (Command::RdbSnapshotAnswer, 8, 8),
 ];
 
 /// A length that a packet cannot have is an error of the header alone: nothing is waited for.
@@ -689,4 +692,62 @@ fn enable_replication_golden() {
             ..
         })
     ));
+}
+
+/// Between rdb nodes: a snapshot called "daily" begins, and may take 30 seconds; its handler there ends with 3.
+#[test]
+fn snapshots_golden() {
+    let ctx = WireContext::agreed(replica_proto::ProtocolVersion::MAX, Features::all());
+    let mut wire = vec![
+        0x86, 0x20, 0xec, 0x20, 0, 0, 0x7d, 0, 0, 0, 0, 72, 0, 0, 0, 0,
+    ];
+    wire.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0x75, 0x30]);
+    wire.extend_from_slice(b"daily");
+    wire.extend_from_slice(&[0; 59]);
+    let frame = decode(&ctx, Socket::Data, &wire).unwrap().unwrap();
+    let order = SnapshotOrder {
+        step: SnapshotStep::Take,
+        limit_ms: 30_000,
+        name: SnapshotName::new("daily").unwrap(),
+    };
+    assert_eq!(frame.packet, Packet::RdbSnapshot(order));
+    let mut made = Vec::new();
+    frame.packet.encode(&ctx, 0, None, 0, &mut made);
+    assert_eq!(made, wire);
+    // No step, no time, too long a time, a character that no name has, one behind its end.
+    for (at, value) in [
+        (19, 0),
+        (19, 3),
+        (20, 1),
+        (26, b'/'),
+        (24, b'-'),
+        (87, b'x'),
+    ] {
+        let mut bad = wire.clone();
+        bad[at] = value;
+        let error = decode(&ctx, Socket::Data, &bad).unwrap_err();
+        let named = matches!(
+            error,
+            DecodeError::Value { .. } | DecodeError::SnapshotName { .. }
+        );
+        assert!(named, "{at}: {error}");
+    }
+    let mut no_time = wire;
+    no_time[20..24].fill(0);
+    assert!(decode(&ctx, Socket::Data, &no_time).is_err());
+
+    let answer = [
+        0x86, 0x20, 0xec, 0x20, 0, 0, 0x7d, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3,
+    ];
+    let frame = decode(&ctx, Socket::Meta, &answer).unwrap().unwrap();
+    let ended = Packet::RdbSnapshotAnswer(SnapshotAnswer::Ended(3));
+    assert_eq!(frame.packet, ended);
+    for (at, value) in [(19, 0), (19, 5), (22, 1), (19, 3 + 1)] {
+        let mut bad = answer;
+        bad[at] = value;
+        if at == 19 && value == 4 {
+            bad[23] = 99;
+        }
+        assert!(decode(&ctx, Socket::Meta, &bad).is_err(), "{at}");
+    }
 }

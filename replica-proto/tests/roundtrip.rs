@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use replica_proto::{
     AfterSb, AlgorithmName, BarrierNr, BlockAck, BlockDesc, BlockId, BlockRequest, Command,
     ConnFlags, ConnectionFeatures, DataHeader, DdsFlags, Digest, DigestAlgorithm, DpFlags,
-    Features, Packet, ProtocolParams, ProtocolVersion, QueueLimits, Sizes, Socket, StateChange,
-    StateWord, SyncParam, UuidFlags, Uuids, WireContext, WireProtocol, decode, needed,
+    Features, Packet, ProtocolParams, ProtocolVersion, QueueLimits, SNAPSHOT_LIMIT_MAX_MS, Sizes,
+    SnapshotAnswer, SnapshotName, SnapshotOrder, SnapshotRefusal, SnapshotStep, Socket,
+    StateChange, StateWord, SyncParam, UuidFlags, Uuids, WireContext, WireProtocol, decode, needed,
 };
 
 fn name() -> impl Strategy<Value = AlgorithmName> {
@@ -212,6 +213,34 @@ fn control() -> impl Strategy<Value = Packet> {
         any::<[u32; 2]>()
             .prop_map(|[seq_num, offset_us]| Packet::DelayProbe { seq_num, offset_us }),
         any::<bool>().prop_map(|enable| Packet::EnableReplication { enable }),
+        (
+            any::<bool>(),
+            1..=SNAPSHOT_LIMIT_MAX_MS,
+            "[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
+        )
+            .prop_map(|(take, limit_ms, name)| {
+                let name = SnapshotName::new(&name).expect("the pattern is that of names");
+                let step = if take {
+                    SnapshotStep::Take
+                } else {
+                    SnapshotStep::Over
+                };
+                Packet::RdbSnapshot(SnapshotOrder {
+                    step,
+                    limit_ms,
+                    name,
+                })
+            }),
+        (0..4, any::<u8>()).prop_map(|(what, value)| {
+            let all = SnapshotRefusal::ALL;
+            let why = all[usize::from(value) % all.len()];
+            Packet::RdbSnapshotAnswer(match what {
+                0 => SnapshotAnswer::Begun,
+                1 => SnapshotAnswer::Ended(value),
+                2 => SnapshotAnswer::Refused(why),
+                _ => SnapshotAnswer::GivenUp(why),
+            })
+        }),
     ]
 }
 

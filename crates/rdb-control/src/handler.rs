@@ -49,7 +49,7 @@ impl HandlersShown {
 
 /// Whether a name is that of a handler that is run for a resource; the others are run for one of its volumes.
 pub fn is_of_resource(handler: &str) -> bool {
-    matches!(handler, "fence-peer" | "unfence-peer")
+    matches!(handler, "fence-peer" | "unfence-peer" | "snapshot")
 }
 
 /// A volume as a handler is told of it.
@@ -76,6 +76,8 @@ pub struct HandlerScene<'a> {
     pub peer_address: Option<IpAddr>,
     /// The daemon's run directory and node, where commands of ours that the handler calls would not find them by themselves.
     pub daemon: Option<(&'a Path, &'a str)>,
+    /// The name of the snapshot that is taken, if it is run for one.
+    pub snapshot: Option<&'a str>,
 }
 
 impl HandlerScene<'_> {
@@ -115,6 +117,8 @@ impl HandlerScene<'_> {
             all.push(("RDB_RUN_DIR", run_dir.display().to_string()));
             all.push(("RDB_NODE", node.to_owned()));
         }
+        let snapshot = self.snapshot.into_iter();
+        all.extend(snapshot.map(|name| ("RDB_SNAPSHOT", name.to_owned())));
         all
     }
 
@@ -190,6 +194,7 @@ mod tests {
             handlers: &handlers,
             peer_address: "10.0.0.2".parse().ok(),
             daemon: Some((Path::new("/tmp/run"), "alice")),
+            snapshot: Some("daily"),
         };
         let expected = [
             ("HOME", "/"),
@@ -206,6 +211,7 @@ mod tests {
             ("DRBD_PEER_ADDRESS", "10.0.0.2"),
             ("RDB_RUN_DIR", "/tmp/run"),
             ("RDB_NODE", "alice"),
+            ("RDB_SNAPSHOT", "daily"),
         ];
         assert_eq!(
             scene.environment(),
@@ -224,6 +230,7 @@ mod tests {
             handlers: &handlers,
             peer_address: None,
             daemon: None,
+            snapshot: None,
         };
         let names: Vec<_> = scene.environment().into_iter().map(|(n, _)| n).collect();
         assert_eq!(names.last(), Some(&"DRBD_LL_DISK"));

@@ -41,7 +41,7 @@ pub use history::{
 pub use limits::Limits;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
-pub use reason::ReasonReport;
+pub use reason::{ReasonReport, utc};
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{
     ConnectionShown, DiskShown, FAILED, FailedReport, GiReport, Hello, NoSpaceReport, Pause,

@@ -8,6 +8,9 @@ use crate::op::{Limit, Op};
 /// there are 5 s.)
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
 
+/// How much longer than a snapshot may take its caller waits for the answer, in seconds: its handlers are ended first.
+const SNAPSHOT_ANSWER_S: u64 = 30;
+
 /// The limits of one call: DRBD's `cmd-timeout-short`, `-medium` and `-long`; `None` is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -68,6 +71,11 @@ impl Limits {
 
     /// How long this operation may take.
     pub fn of(&self, op: &Op) -> Option<Duration> {
+        if let Op::Snapshot { limit_s, .. } = op {
+            // The daemon ends it by then, and says how.
+            let answer = u64::from(*limit_s).saturating_add(SNAPSHOT_ANSWER_S);
+            return Some(Duration::from_secs(answer));
+        }
         match op.limit() {
             Limit::Short => self.short,
             Limit::Medium => self.medium,

@@ -200,6 +200,20 @@ ops! {
         /// A volume of it.
         minor: u32,
     } => Medium, Change;
+    /// Takes a snapshot of the disks of both nodes at one moment: users' requests wait meanwhile. Handlers do it.
+    "snapshot" Snapshot {
+        /// The resource.
+        resource: String,
+        /// What it is called, on both nodes.
+        name: String,
+        /// What is run on this node instead of the handler `snapshot`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exec: Option<String>,
+        /// How many seconds all of it may take; then requests go on.
+        limit_s: u32,
+        /// Of this node's disks alone.
+        local_only: bool,
+    } => Own, Change;
     /// New disk options of an attached volume.
     "disk-options" DiskOptions {
         /// The volume.
@@ -570,6 +584,13 @@ mod tests {
             Op::ResumeSync { minor },
             Op::SuspendIo { minor },
             Op::ResumeIo { minor },
+            Op::Snapshot {
+                resource: resource(),
+                name: "daily".to_owned(),
+                exec: Some("/bin/true".to_owned()),
+                limit_s: 30,
+                local_only: true,
+            },
             Op::DiskOptions {
                 minor,
                 options: DiskOptions::default(),

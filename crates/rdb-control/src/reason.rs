@@ -25,7 +25,7 @@ impl ReasonReport {
 }
 
 /// An instant in words; leap seconds do not count.
-pub(crate) fn utc(seconds: u64) -> String {
+pub fn utc(seconds: u64) -> String {
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Years from March on, so that the day that comes and goes is the last one; eras of 400 years have 146,097 days.
     let days = days + 719_468;

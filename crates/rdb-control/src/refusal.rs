@@ -90,6 +90,15 @@ impl Refusal {
         }
     }
 
+    /// What DRBD has no number for, and no words.
+    pub fn unnumbered(text: impl Into<String>) -> Refusal {
+        Refusal {
+            code: 0,
+            text: text.into(),
+            info: String::new(),
+        }
+    }
+
     /// The exit status of `drbdsetup` (`docs/spec/admin.md`, section 4.2).
     pub fn exit_code(&self) -> u8 {
         match self.code {
@@ -97,7 +106,7 @@ impl Refusal {
             -4 => 16,
             -16 => 5,
             ..=-1 => 11,
-            102.. => 10,
+            0 | 102.. => 10,
             _ => 20,
         }
     }
@@ -110,6 +119,9 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.code == 0 {
+            return f.write_str(&self.text);
+        }
         let kind = if self.code < 0 {
             "State change failed"
         } else {
@@ -249,6 +261,12 @@ mod tests {
     }
 
     #[test]
+    fn what_drbd_has_no_number_for_is_said_as_it_is() {
+        let refusal = Refusal::unnumbered("the snapshot has failed");
+        assert_eq!(refusal.message("r0"), "r0: the snapshot has failed");
+    }
+
+    #[test]
     fn exit_codes_are_drbds() {
         for (code, exit) in [
             (-2, 17),
@@ -259,7 +277,9 @@ mod tests {
             (-21, 11),
             (102, 10),
             (170, 10),
-            (0, 20),
+            (101, 20),
+            // What DRBD has no number for.
+            (0, 10),
         ] {
             let refusal = Refusal {
                 code,

@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use replica_proto::{Digest, Packet, WireContext};
+use replica_proto::{Digest, Packet, SnapshotName, WireContext};
 
 use crate::event::Timer;
 use crate::generation::GenerationIds;
@@ -93,11 +93,15 @@ pub enum Effect<P> {
     ClearTimer { timer: Timer },
 
     /// Run a handler that is configured, and answer with `HandlerDone`. `volume`: for which one, `None` for the resource.
+    /// `snapshot`: what it is told of the snapshot that it is run for.
     RunHandler {
         id: HandlerId,
         handler: Handler,
         volume: Option<VolumeNr>,
+        snapshot: Option<SnapshotRun>,
     },
+    /// End a handler that was asked for: nobody waits for it. `HandlerDone` comes all the same.
+    EndHandler { id: HandlerId },
 
     /// For the log. `volume`: what it is about, `None` for the resource.
     Log {
@@ -146,6 +150,15 @@ pub struct Apart {
     pub blocks: u64,
     /// Its role now.
     pub role: Role,
+}
+
+/// What a run of the handler `snapshot` is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRun {
+    /// The snapshot's name.
+    pub name: SnapshotName,
+    /// What the administrator of this node wants run instead of the handler. Never the peer's word.
+    pub command: Option<String>,
 }
 
 /// What is done with a connection.
@@ -242,6 +255,9 @@ pub enum AdminError {
     /// Another refusal, with DRBD's number (`docs/spec/admin.md`, section 4.3) and what is known beyond it.
     #[error("Failure: ({code}) {info}")]
     Refused { code: u16, info: String },
+    /// Another failure, for which DRBD has no number.
+    #[error("{info}")]
+    Unnumbered { info: String },
     /// Its caller has gone before it was done.
     #[error("taken back")]
     Withdrawn,
@@ -254,5 +270,10 @@ impl AdminError {
             code,
             info: info.into(),
         }
+    }
+
+    /// A failure for which DRBD has no number.
+    pub fn unnumbered(info: impl Into<String>) -> AdminError {
+        AdminError::Unnumbered { info: info.into() }
     }
 }

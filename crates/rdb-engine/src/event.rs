@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rdb_meta::MetaKind;
-use replica_proto::{Digest, DigestAlgorithm, Packet, Socket};
+use replica_proto::{Digest, DigestAlgorithm, Packet, SnapshotName, Socket};
 
 use crate::config::{DiskOptions, NetOptions, ResourceOptions};
 use crate::ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, VolumeNr};
@@ -173,6 +173,8 @@ pub enum Timer {
     NoSpace(VolumeNr),
     /// The oldest I/O of a disk may have been under way for `disk-timeout`.
     DiskTimeout(VolumeNr),
+    /// A snapshot, from here or of the peer, has taken as long as it may.
+    Snapshot,
 }
 
 /// The timers of a connection.
@@ -266,6 +268,21 @@ pub enum Command {
     SuspendIo { volume: VolumeNr },
     /// They go on, for whatever reason they wait.
     ResumeIo { volume: VolumeNr },
+    /// Has handlers take a snapshot of the disks at one moment, while users' requests wait.
+    Snapshot { wish: SnapshotWish },
+}
+
+/// A snapshot that an administrator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotWish {
+    /// What it is called, on both nodes.
+    pub name: SnapshotName,
+    /// What is run here instead of the handler `snapshot`; passed along with the effect, and never read.
+    pub command: Option<String>,
+    /// How long all of it may take, 1 to [`SNAPSHOT_LIMIT_MAX_MS`](replica_proto::SNAPSHOT_LIMIT_MAX_MS). Then I/O goes on.
+    pub limit_ms: u32,
+    /// The peer takes part; otherwise it is of this node's disks alone.
+    pub with_peer: bool,
 }
 
 /// What the driver found out about a disk it opened.

@@ -32,11 +32,13 @@ pub enum Handler {
     BeforeResyncSource,
     /// A verify has ended, and blocks are marked.
     OutOfSync,
+    /// A snapshot of both nodes is taken, from here or by the peer.
+    Snapshot,
 }
 
 impl Handler {
     /// Every one, in the order of the table.
-    pub const ALL: [Handler; 12] = [
+    pub const ALL: [Handler; 13] = [
         Handler::PriOnInconDegr,
         Handler::PriLostAfterSb,
         Handler::PriLost,
@@ -49,6 +51,7 @@ impl Handler {
         Handler::AfterResyncTarget,
         Handler::BeforeResyncSource,
         Handler::OutOfSync,
+        Handler::Snapshot,
     ];
 
     /// Its name in the configuration, in the log, and as a command.
@@ -66,6 +69,7 @@ impl Handler {
             Handler::AfterResyncTarget => "after-resync-target",
             Handler::BeforeResyncSource => "before-resync-source",
             Handler::OutOfSync => "out-of-sync",
+            Handler::Snapshot => "snapshot",
         }
     }
 
@@ -78,7 +82,10 @@ impl Handler {
 
     /// Whether it is run for the resource; the others are run for one of its volumes.
     pub fn is_of_resource(self) -> bool {
-        matches!(self, Handler::FencePeer | Handler::UnfencePeer)
+        matches!(
+            self,
+            Handler::FencePeer | Handler::UnfencePeer | Handler::Snapshot
+        )
     }
 
     /// Whether it is run on a Primary whose data are to go, and is expected to end the machine.

@@ -49,6 +49,7 @@ mod resource;
 mod resync;
 pub mod rules;
 mod serve_reads;
+mod snapshot;
 pub mod state;
 mod status;
 pub mod sync_decision;
@@ -61,19 +62,19 @@ mod write;
 pub use disk::space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};
 pub use effect::{
     AdminError, Apart, Cause, ConnEffect, DeviceSpec, DiscardKind, Effect, Level, Milestone,
-    ReadFor, RequestError,
+    ReadFor, RequestError, SnapshotRun,
 };
 pub use event::{
     Command, ConnEvent, ConnTimer, DiskError, DiskInfo, Event, Hindrance, LossCause, Payload,
-    Request, RequestKind, Timer,
+    Request, RequestKind, SnapshotWish, Timer,
 };
 pub use handler::{Handler, Handlers};
 pub use ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
 pub use status::{
-    DiskTrouble, FrozenIo, LinkTrouble, Marks, ResourceStatus, SpaceWait, SyncProgress,
-    VolumeStatus,
+    DiskTrouble, FrozenIo, LinkTrouble, Marks, ResourceStatus, SnapshotStatus, SpaceWait,
+    SyncProgress, VolumeStatus,
 };
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).

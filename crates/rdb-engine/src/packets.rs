@@ -58,6 +58,8 @@ impl<P: Payload> Resource<P> {
             Packet::BarrierAck { barrier, set_size } => self.on_barrier_ack(barrier, set_size),
             Packet::ConnStChgReq(change) => self.on_connection_change_request(change),
             Packet::ConnStChgReply(code) => self.admin_reply(None, code),
+            Packet::RdbSnapshot(order) => self.on_snapshot_order(order),
+            Packet::RdbSnapshotAnswer(answer) => self.on_snapshot_answer(answer),
             Packet::UnplugRemote | Packet::DelayProbe { .. } | Packet::EnableReplication { .. } => {
             }
             packet => {
@@ -91,6 +93,7 @@ impl<P: Payload> Resource<P> {
             peer: state.peer,
             conn: state.conn,
             past,
+            snapshot: self.snapshots.facts(self.net.snapshots),
         };
         facts.past.set(Past::QUESTION, asked);
         if volume.is_none() {

@@ -48,11 +48,13 @@ pub enum Bug {
     SuspendTooSoon,
     /// What was frozen is not sent again to the peer that has come back.
     ForgetFrozenLog,
+    /// Snapshots are taken while writes are on their way, to the disk, to the peer or in its cache.
+    SnapshotTooSoon,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 20] = [
         Bug::SkipActivityLogWait,
         Bug::ForgetLostAck,
         Bug::SkipBarrier,
@@ -72,6 +74,7 @@ impl Bug {
         Bug::AnswerWhileFrozen,
         Bug::SuspendTooSoon,
         Bug::ForgetFrozenLog,
+        Bug::SnapshotTooSoon,
     ];
 }
 

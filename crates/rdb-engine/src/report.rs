@@ -7,7 +7,7 @@ use crate::event::Payload;
 use crate::ids::{Time, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
-use crate::status::{FrozenIo, Marks, ResourceStatus, SyncProgress, VolumeStatus};
+use crate::status::{FrozenIo, Marks, ResourceStatus, SnapshotStatus, SyncProgress, VolumeStatus};
 use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
@@ -23,6 +23,14 @@ impl<P: Payload> Resource<P> {
             protocol: self.net.options.as_ref().map(|o| o.protocol),
             epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
             trouble: self.link_trouble(now),
+            snapshot: self
+                .snapshots
+                .status()
+                .map(|(name, is_own, since)| SnapshotStatus {
+                    name,
+                    is_own,
+                    for_ms: now.ms_since(since),
+                }),
             volumes,
         }
     }

@@ -20,6 +20,7 @@ use crate::ids::{ConnId, RequestKey, SendTag, Time, VolumeNr};
 use crate::net::Net;
 use crate::peer_request::PeerWrite;
 use crate::planted::{Bug, Planted};
+use crate::snapshot::Snapshots;
 use crate::volume::Volume;
 use crate::write::AppRequest;
 
@@ -51,6 +52,8 @@ pub struct Resource<P> {
     pub(crate) options: ResourceOptions,
     /// Handlers that run.
     pub(crate) handling: Handling,
+    /// Snapshots of both nodes.
+    pub(crate) snapshots: Snapshots,
     /// What each I/O in flight is for.
     pub(crate) io: Slab<Started>,
     /// Application requests.
@@ -82,6 +85,7 @@ impl<P: Payload> Resource<P> {
             admin: Admin::default(),
             options: ResourceOptions::default(),
             handling: Handling::default(),
+            snapshots: Snapshots::default(),
             io: Slab::new(),
             requests: Slab::new(),
             request_generation: 1,
@@ -169,6 +173,7 @@ impl<P: Payload> Resource<P> {
             Timer::Admin => self.on_admin_timer(),
             Timer::NoSpace(nr) => self.on_space_timer(nr),
             Timer::DiskTimeout(nr) => self.on_disk_timer(nr),
+            Timer::Snapshot => self.on_snapshot_timer(),
         }
     }
 
@@ -195,6 +200,7 @@ impl<P: Payload> Resource<P> {
     fn settle(&mut self) {
         loop {
             self.run_after();
+            self.poll_held_snapshot();
             let mut more = self.poll_net();
             more |= self.poll_thaw();
             more |= self.poll_admin();

@@ -10,7 +10,7 @@ use crate::rules::disk_reason::DiskReason;
 use crate::rules::resync_reason::Limit;
 use crate::rules::trouble::Trouble;
 use crate::state::VolumeState;
-use replica_proto::ConnState;
+use replica_proto::{ConnState, SnapshotName};
 
 /// A resource at one instant.
 #[derive(Debug, Clone)]
@@ -23,8 +23,21 @@ pub struct ResourceStatus {
     pub epochs: u32,
     /// Why there is no connection, if there is none; or why there would be none again (settings that differ by now).
     pub trouble: Option<LinkTrouble>,
+    /// A snapshot that is under way, from here or by the peer.
+    pub snapshot: Option<SnapshotStatus>,
     /// Its volumes in ascending order.
     pub volumes: Vec<VolumeStatus>,
+}
+
+/// A snapshot that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// What it is called.
+    pub name: SnapshotName,
+    /// It is taken from here; otherwise by the peer.
+    pub is_own: bool,
+    /// For how long.
+    pub for_ms: u64,
 }
 
 /// Why there is no connection.

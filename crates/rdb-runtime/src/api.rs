@@ -11,7 +11,8 @@ use std::time::Duration;
 use rdb_engine::config::{DiskOptions, NetOptions};
 use rdb_engine::state::VolumeState;
 use rdb_engine::{
-    AdminError, DeviceSpec, Handler, HandlerId, Level, Marks, Milestone, ResourceStatus, VolumeNr,
+    AdminError, DeviceSpec, Handler, HandlerId, Level, Marks, Milestone, ResourceStatus,
+    SnapshotRun, VolumeNr,
 };
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::{Frontend, FrontendError};
@@ -135,6 +136,13 @@ pub enum Notice {
         handler: Handler,
         /// For which volume, `None` for the resource.
         volume: Option<VolumeNr>,
+        /// The snapshot that it is run for, if it is run for one.
+        snapshot: Option<SnapshotRun>,
+    },
+    /// A handler that was asked for is to be ended; nobody waits for it. Its end is told as ever.
+    EndHandler {
+        /// Which run.
+        id: HandlerId,
     },
     /// A volume's state changed.
     StateChanged {

@@ -244,11 +244,14 @@ impl<E: Engine> Parts<E> {
                 id,
                 handler,
                 volume,
+                snapshot,
             } => io.notify(Notice::RunHandler {
                 id,
                 handler,
                 volume,
+                snapshot,
             }),
+            Effect::EndHandler { id } => io.notify(Notice::EndHandler { id }),
             Effect::SetTimer { timer, at } => io.timers.set(Slot::Engine(timer), at),
             Effect::ClearTimer { timer } => io.timers.clear(Slot::Engine(timer)),
             Effect::Log {

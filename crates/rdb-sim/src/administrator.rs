@@ -202,6 +202,10 @@ impl World {
                 self.note_resumption(i);
                 Command::ResumeIo { volume: v }
             }
+            Order::Snapshot {
+                limit_ms,
+                with_peer,
+            } => self.snapshot_command(i, limit_ms, with_peer),
             Order::Interrupt => return self.interrupt(i),
             Order::LateVolume => {
                 self.nodes[i].late[volume] = !self.add_missing(i, volume);
@@ -662,6 +666,7 @@ fn name_of(order: Order) -> &'static str {
         Order::Outdate => "order: outdate",
         Order::SuspendIo => "order: suspend I/O",
         Order::ResumeIo => "order: resume I/O",
+        Order::Snapshot { .. } => "order: snapshot",
         Order::Down => "order: down",
         Order::Interrupt => "order: interrupt",
         Order::LateVolume => "order: a volume is left out, or added",

@@ -24,6 +24,9 @@ pub const CI_VERIFY_SEEDS: u64 = 1_000;
 /// How many of the plans with fencing, from [`FENCING`](crate::fencing::FENCING) on.
 pub const CI_FENCING_SEEDS: u64 = 1_500;
 
+/// How many of the plans with snapshots, from [`SNAPSHOTS`](crate::snapshots::SNAPSHOTS) on.
+pub const CI_SNAPSHOT_SEEDS: u64 = 750;
+
 /// How many seeds of plans with impostors it runs besides.
 pub const CI_HOSTILE_SEEDS: u64 = 1250;
 

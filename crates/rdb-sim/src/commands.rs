@@ -125,6 +125,7 @@ impl World {
         let asked = &mut self.nodes[i].asked;
         let at = asked.iter().position(|asked| asked.handler == handler);
         let id = asked.remove(at.expect("the handler runs")).id;
+        self.note_snapshot_end(i, id, exit);
         self.event(i, Event::HandlerDone { id, exit });
     }
 

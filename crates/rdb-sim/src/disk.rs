@@ -215,6 +215,30 @@ impl Disk {
         out
     }
 
+    /// A print of what [`Disk::durable`] says of these first sectors: two disks with the same have the same.
+    pub(crate) fn durable_print(&self, sectors: u64) -> u64 {
+        // FNV-1a, over pages that hold something, and where they are.
+        let mut print = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |byte: u8| {
+            print = (print ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        };
+        let mut pages: Vec<u64> = self.pages.keys().copied().collect();
+        pages.extend(self.dirty.keys());
+        pages.retain(|nr| nr * 8 < sectors);
+        pages.sort_unstable();
+        pages.dedup();
+        for nr in pages {
+            let content = self.durable(nr * 8, PAGE);
+            if content.iter().any(|byte| *byte != 0) {
+                nr.to_le_bytes()
+                    .into_iter()
+                    .chain(content)
+                    .for_each(&mut add);
+            }
+        }
+        print
+    }
+
     /// The word that a sector repeats, or `None` if it holds a mixture.
     pub fn word(&self, sector: u64) -> Option<u64> {
         match self.pages.get(&(sector / 8)) {

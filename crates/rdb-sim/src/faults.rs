@@ -227,6 +227,7 @@ impl World {
         node.plant(self.planted);
         node.timers.clear();
         node.asked.clear();
+        node.taken = None;
         self.arbiter.suspended[i] = false;
         let node = &mut self.nodes[i];
         node.connecting = false;

@@ -71,7 +71,8 @@ impl Setup {
         self.net.after_sb_1pri = SplitBrainPolicy::Disconnect;
         let on_no_data = rng.pick(&[OnNoData::SuspendIo, OnNoData::IoError]);
         let mut handlers: Vec<Handler> = Vec::new();
-        for handler in Handler::ALL {
+        // (Snapshots have plans of their own.)
+        for handler in Handler::ALL.into_iter().filter(|h| *h != Handler::Snapshot) {
             // (What only tells of something is mostly there; what decides costs time.)
             let decides = matches!(
                 handler,

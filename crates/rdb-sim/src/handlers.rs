@@ -82,6 +82,7 @@ impl World {
                 self.nodes[i].asked.remove(n);
                 self.tell(i, || format!("{} ends: {exit}", asked.handler));
                 let id = asked.id;
+                self.note_snapshot_end(i, id, exit);
                 return self.event(i, Event::HandlerDone { id, exit });
             }
         };
@@ -246,6 +247,7 @@ fn name_of(handler: Handler) -> &'static str {
     match handler {
         Handler::FencePeer => "handler: fence-peer",
         Handler::UnfencePeer => "handler: unfence-peer",
+        Handler::Snapshot => "handler: snapshot",
         Handler::BeforeResyncTarget => "handler: before-resync-target",
         Handler::AfterResyncTarget => "handler: after-resync-target",
         Handler::BeforeResyncSource => "handler: before-resync-source",

@@ -316,7 +316,7 @@ impl World {
     }
 
     /// A disk has lied: nothing is promised until it is replaced.
-    fn is_rotten(&self, volume: usize) -> bool {
+    pub(crate) fn is_rotten(&self, volume: usize) -> bool {
         self.nodes.iter().any(|n| n.rotten[volume])
     }
 

@@ -42,6 +42,7 @@ pub mod scenario;
 mod seeds;
 pub mod settings;
 mod shrink;
+pub mod snapshots;
 mod trace;
 pub mod verify;
 pub mod watch;

@@ -16,6 +16,7 @@ use rdb_sim::full::FULL;
 use rdb_sim::mutation::hunt;
 use rdb_sim::patience::PATIENCE;
 use rdb_sim::settings::SETTINGS;
+use rdb_sim::snapshots::SNAPSHOTS;
 use rdb_sim::verify::VERIFY;
 use rdb_sim::{Coverage, Failure, Plan, ci, shrink, side_by_side};
 
@@ -47,6 +48,9 @@ struct Options {
     /// Plans with fencing, handlers, and I/O that freezes
     #[arg(long, conflicts_with_all = ["directed", "full", "settings", "patience", "verify", "hostile"])]
     fencing: bool,
+    /// The same with snapshots of both nodes
+    #[arg(long, conflicts_with_all = ["directed", "full", "settings", "patience", "verify", "fencing", "hostile"])]
+    snapshots: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -122,6 +126,10 @@ fn main() -> ExitCode {
     if options.fencing {
         options.from += FENCING;
         options.seed = options.seed.map(|seed| seed + FENCING);
+    }
+    if options.snapshots {
+        options.from += SNAPSHOTS;
+        options.seed = options.seed.map(|seed| seed + SNAPSHOTS);
     }
     if options.ci {
         options.seeds = ci::CI_SEEDS;
@@ -367,6 +375,7 @@ fn many(options: &Options) -> bool {
         seeds.push((PATIENCE, ci::CI_PATIENCE_SEEDS, false));
         seeds.push((VERIFY, ci::CI_VERIFY_SEEDS, false));
         seeds.push((FENCING, ci::CI_FENCING_SEEDS, false));
+        seeds.push((SNAPSHOTS, ci::CI_SNAPSHOT_SEEDS, false));
         seeds.push((0, ci::CI_HOSTILE_SEEDS, true));
     }
     let sum = Mutex::new(Sum::default());

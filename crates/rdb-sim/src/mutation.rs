@@ -5,6 +5,7 @@ use rdb_engine::Bug;
 use crate::fencing::FENCING;
 use crate::plan::Plan;
 use crate::run::Failure;
+use crate::snapshots::SNAPSHOTS;
 use crate::verify::VERIFY;
 
 /// What became of a planted bug.
@@ -29,6 +30,7 @@ pub fn hunt(bug: Bug, from: u64, most: u64) -> Finding {
         | Bug::AnswerWhileFrozen
         | Bug::SuspendTooSoon
         | Bug::ForgetFrozenLog => FENCING + from,
+        Bug::SnapshotTooSoon => SNAPSHOTS + from,
         _ => from,
     };
     for n in 0..most {

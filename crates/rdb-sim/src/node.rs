@@ -14,6 +14,7 @@ use replica_proto::{Digest, DigestAlgorithm, WireContext};
 use crate::arbiter::Course;
 use crate::disk::Disk;
 use crate::rng::Rng;
+use crate::snapshots::Taken;
 
 /// Block data: plain bytes, shared.
 #[derive(Debug, Clone)]
@@ -150,6 +151,8 @@ pub struct Node {
     pub asked: Vec<Asked>,
     /// What its history keeps.
     pub milestones: Vec<Milestone>,
+    /// What the last handler that took a snapshot has seen.
+    pub(crate) taken: Option<Taken>,
     /// Lines of the log that are said however often they come.
     pub always_said: usize,
     /// Packets that it has refused, as long as they were an impostor's.
@@ -201,6 +204,7 @@ impl Node {
             log: Vec::new(),
             asked: Vec::new(),
             milestones: Vec::new(),
+            taken: None,
             always_said: 0,
             refused_impostors: 0,
             read_errors: false,

@@ -185,6 +185,10 @@ pub enum Order {
     Outdate,
     SuspendIo,
     ResumeIo,
+    Snapshot {
+        limit_ms: u32,
+        with_peer: bool,
+    },
     Down,
     /// Interrupts the command that is open the longest: its caller waits no more.
     Interrupt,

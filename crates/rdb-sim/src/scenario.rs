@@ -43,6 +43,7 @@ pub fn code(result: Result<(), AdminError>) -> i32 {
     match result.expect_err("a refusal") {
         AdminError::State(error) => error.code(),
         AdminError::Refused { code, .. } => i32::from(code),
+        AdminError::Unnumbered { info } => panic!("it has no number: {info}"),
         AdminError::Withdrawn => panic!("nobody took it back"),
     }
 }

@@ -11,12 +11,14 @@ use crate::patience::PATIENCE;
 use crate::plan::{Action, Flavour, Plan, Step};
 use crate::rng::{Rng, mix};
 use crate::settings::SETTINGS;
+use crate::snapshots::SNAPSHOTS;
 use crate::verify::VERIFY;
 
 impl Plan {
     /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Plan {
         match seed {
+            SNAPSHOTS.. => Plan::snapshots_of_seed(seed),
             FENCING.. => Plan::fencing_of_seed(seed),
             VERIFY.. => Plan::verify_of_seed(seed),
             PATIENCE.. => Plan::patience_of_seed(seed),

@@ -142,6 +142,7 @@ impl Executor {
             Action::Run(op) => match self.ask(op.clone()) {
                 Ok(()) => {
                     self.warn_of_address(op);
+                    say_of_snapshot(op);
                     0
                 }
                 Err(asked) => self.complain(step, asked),
@@ -419,6 +420,22 @@ impl Executor {
                 Asked::Failed(other.into())
             }
         })
+    }
+}
+
+/// What a snapshot has come to: every node that takes part has ended well.
+fn say_of_snapshot(op: &Op) {
+    if let Op::Snapshot {
+        resource,
+        name,
+        local_only,
+        ..
+    } = op
+    {
+        let peer = if *local_only { "" } else { "; peer: exit 0" };
+        out::line(&format!(
+            "{resource}: snapshot '{name}' is taken: here: exit 0{peer}"
+        ));
     }
 }
 

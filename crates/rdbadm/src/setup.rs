@@ -203,6 +203,13 @@ impl Call {
             .map_err(|_| format!("--{name} is not a sector number"))
     }
 
+    /// An option that has to be there.
+    fn given(&self, name: &str) -> Result<String, String> {
+        let word = self.values(name).next_back();
+        word.map(str::to_owned)
+            .ok_or_else(|| format!("--{name} is missing"))
+    }
+
     fn seconds(&self, name: &str) -> Result<u32, String> {
         match self.own.iter().rev().find(|(own, _)| own == name) {
             Some((_, value)) => value
@@ -406,6 +413,16 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 start: call.sector("start")?,
                 stop: call.sector("stop")?,
             },
+        },
+        Own::Snapshot => Op::Snapshot {
+            resource: first,
+            name: call.given("name")?,
+            exec: call.values("exec").next_back().map(str::to_owned),
+            limit_s: match call.seconds("limit")? {
+                0 => return Err("--limit is missing, or 0".to_owned().into()),
+                seconds => seconds,
+            },
+            local_only: call.has("local-only"),
         },
         Own::WaitConnect | Own::WaitSync => {
             return Ok(Ok(call.step(object, Action::Wait(wait(call, own)?))));

@@ -90,6 +90,7 @@ pub(crate) enum Own {
     WaitSync,
     WaitConInt,
     Verify,
+    Snapshot,
     Dump,
     DumpXml,
     ShNop,
@@ -127,6 +128,8 @@ pub(crate) enum Flag {
     WaitTimes,
     /// `--start` and `--stop` of `verify`.
     Part,
+    /// `--name`, `--exec` and `--local-only` of `snapshot`.
+    Snapshot,
     Json,
     /// `--check` of `status`.
     Check,
@@ -366,6 +369,9 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup("MINOR"),
     verb("resume-io", T::Volumes, Does::Op(|minor, _| Op::ResumeIo { minor }), "Have users' requests go on, for whatever reason they wait")
         .setup("MINOR"),
+    verb("snapshot", T::Whole, Does::Own(O::Snapshot), "Take a snapshot of the disks of both nodes at one moment, by handlers")
+        .flags(&[Flag::Snapshot])
+        .setup_with("RES", None, &["name", "limit", "local-only", "exec"]),
     verb("new-current-uuid", T::Volumes, Does::Op(|minor, clear_bitmap| Op::NewCurrentUuid { minor, clear_bitmap }), "Start a new data generation")
         .flags(&[Flag::ClearBitmap])
         .setup_with("MINOR", None, &["clear-bitmap"]),

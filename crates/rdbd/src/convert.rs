@@ -9,10 +9,10 @@ use rdb_control::{
     ResourceOptions, ResourceReport, Suspension, SyncReport, VerifyReport, VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
-use rdb_engine::{AdminError, Handler, ResourceStatus, SyncProgress, VolumeStatus};
+use rdb_engine::{AdminError, Handler, ResourceStatus, SnapshotWish, SyncProgress, VolumeStatus};
 use rdb_runtime::MetaLocation;
-use replica_proto::DigestAlgorithm;
 use replica_proto::auth::HmacAlgorithm;
+use replica_proto::{DigestAlgorithm, SNAPSHOT_LIMIT_MAX_MS, SnapshotName};
 
 use crate::figures::{Figures, kib};
 use crate::{proc_drbd, reasons};
@@ -198,7 +198,40 @@ pub(crate) fn refusal(error: AdminError) -> Refusal {
         // Nobody listens any more.
         AdminError::Withdrawn => Refusal::failure(code::INVALID_REQUEST, "taken back"),
         AdminError::Refused { code, info } => Refusal::failure(i32::from(code), info),
+        AdminError::Unnumbered { info } => Refusal::unnumbered(info),
     }
+}
+
+/// A snapshot that is asked for. What is not of the right kind is refused here; the engine looks at everything else.
+pub(crate) fn snapshot(
+    name: &str,
+    command: Option<String>,
+    limit_s: u32,
+    with_peer: bool,
+) -> Result<SnapshotWish, Refusal> {
+    let invalid = |info: String| Refusal::failure(code::INVALID_REQUEST, info);
+    let name = SnapshotName::new(name).map_err(|error| invalid(format!("'{name}': {error}")))?;
+    if command
+        .as_ref()
+        .is_some_and(|command| command.contains('\0'))
+    {
+        return Err(invalid("a command with a NUL can not be run".to_owned()));
+    }
+    let limit_ms = limit_s
+        .checked_mul(1000)
+        .filter(|ms| (1..=SNAPSHOT_LIMIT_MAX_MS).contains(ms));
+    let limit_ms = limit_ms.ok_or_else(|| {
+        let most = SNAPSHOT_LIMIT_MAX_MS / 1000;
+        invalid(format!(
+            "a snapshot may take 1 to {most} seconds, not {limit_s}"
+        ))
+    })?;
+    Ok(SnapshotWish {
+        name,
+        command,
+        limit_ms,
+        with_peer,
+    })
 }
 
 /// A resource's status. Addresses, device nodes and what is on record are the caller's.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdb_config::printable;
+use rdb_engine::HandlerId;
 
 use crate::spawn::{self, Child};
 
@@ -14,6 +15,8 @@ use crate::spawn::{self, Child};
 const GRACE: Duration = Duration::from_secs(5);
 /// The same when the daemon ends.
 const LAST_GRACE: Duration = Duration::from_secs(2);
+/// The same when nobody waits for it any more.
+const UNWANTED_GRACE: Duration = Duration::from_secs(2);
 /// Lines of a run that are logged; the others are counted.
 const LINES_MAX: u64 = 100;
 /// Bytes of a line that are logged.
@@ -26,9 +29,14 @@ const NOT_RUN: u8 = 126;
 /// What a shell adds to a signal's number.
 const SIGNALLED: i32 = 128;
 
+/// Whose run it is: the resource, and the engine's number. By it a run is ended that nobody waits for.
+pub(crate) type Whose = (String, HandlerId);
+
 /// What is to be run.
 #[derive(Debug)]
 pub(crate) struct Call {
+    /// Whose it is.
+    pub(crate) whose: Whose,
     /// For `/bin/sh -c`.
     pub(crate) command: String,
     /// The whole environment.
@@ -75,8 +83,11 @@ struct Inner {
 struct State {
     /// None is started any more.
     is_over: bool,
-    /// The leaders of those that may be sent signals: none of them has been reaped.
-    groups: Vec<libc::pid_t>,
+    /// Whose they are, and the leaders of those that may be sent signals: none of them has been reaped.
+    groups: Vec<(Whose, libc::pid_t)>,
+    /// Runs that are about to begin, or have, and whether nobody waits for them any more. Set before their threads are made, cleared
+    /// with their end. Without it one whose shell is just being started would go on.
+    runs: Vec<(Whose, bool)>,
     /// How many have not been reaped.
     count: usize,
 }
@@ -93,8 +104,11 @@ impl Running {
         if state.is_over {
             return Err(io::Error::other("rdbd is ending"));
         }
+        if state.runs.contains(&(call.whose.clone(), true)) {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
         let child = spawn::shell(&call.command, &call.environment, output)?;
-        state.groups.push(child.pid());
+        state.groups.push((call.whose.clone(), child.pid()));
         state.count += 1;
         Ok(child)
     }
@@ -102,7 +116,7 @@ impl Running {
     fn reap(&self, child: Child) -> io::Result<std::process::ExitStatus> {
         let pid = child.pid();
         // From then on its number may be another's.
-        self.state().groups.retain(|group| *group != pid);
+        self.state().groups.retain(|(_, group)| *group != pid);
         let status = child.reap();
         self.state().count -= 1;
         self.0.ended.notify_all();
@@ -110,9 +124,43 @@ impl Running {
     }
 
     fn signal(&self, signal: i32) {
-        for group in &self.state().groups {
+        for (_, group) in &self.state().groups {
             spawn::signal_group(*group, signal);
         }
+    }
+
+    /// Nobody waits for this run: it is sent SIGTERM now, and is not begun if it was about to be. What it has to be sent later if
+    /// that does not help, by [`Running::insist`], and when.
+    pub(crate) fn end_one(&self, whose: &Whose) -> Duration {
+        for (of, is_unwanted) in &mut self.state().runs {
+            *is_unwanted |= of == whose;
+        }
+        self.signal_one(whose, libc::SIGTERM);
+        UNWANTED_GRACE
+    }
+
+    /// A run that nobody waits for has not ended by itself.
+    pub(crate) fn insist(&self, whose: &Whose) {
+        self.signal_one(whose, libc::SIGKILL);
+    }
+
+    fn signal_one(&self, whose: &Whose, signal: i32) {
+        let state = self.state();
+        let own = state.groups.iter().filter(|(of, _)| of == whose);
+        own.for_each(|(_, group)| spawn::signal_group(*group, signal));
+    }
+
+    /// A run is about to begin: from now on it can be ended.
+    pub(crate) fn announce(&self, whose: &Whose) {
+        self.state().runs.push((whose.clone(), false));
+    }
+
+    /// It is over, or does not come to begin. Says whether it was to be ended.
+    pub(crate) fn is_over(&self, whose: &Whose) -> bool {
+        let mut state = self.state();
+        let was_unwanted = state.runs.contains(&(whose.clone(), true));
+        state.runs.retain(|(of, _)| of != whose);
+        was_unwanted
     }
 
     /// Whether all have ended, within this time.
@@ -138,6 +186,18 @@ impl Running {
 
 /// Runs a handler and waits for its end. `say` is told of its output, line by line.
 pub(crate) fn run(call: &Call, running: &Running, say: &mut dyn FnMut(&str)) -> Ended {
+    let mut ended = run_to_its_end(call, running, say);
+    if running.is_over(&call.whose) {
+        let unwanted = "was ended, since nobody waited for it any more";
+        ended.note = match ended.note.take() {
+            Some(note) => Some(format!("{unwanted}; {note}")),
+            None => Some(unwanted.to_owned()),
+        };
+    }
+    ended
+}
+
+fn run_to_its_end(call: &Call, running: &Running, say: &mut dyn FnMut(&str)) -> Ended {
     let started = spawn::pipe().and_then(|(reader, writer)| {
         let child = running.start(call, &writer)?;
         Ok((child, reader))
@@ -340,6 +400,7 @@ mod tests {
 
     fn call(command: &str) -> Call {
         Call {
+            whose: ("r0".to_owned(), HandlerId(1)),
             command: command.to_owned(),
             environment: vec![("PATH", "/usr/bin:/bin".to_owned())],
             limit: None,
@@ -498,6 +559,39 @@ mod tests {
         let (ended, _) = run_one("timeout 20 yes & exit 5");
         assert_eq!(ended.exit, 5);
         assert!(begun.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_run_that_nobody_waits_for_is_ended_also_before_it_has_begun() {
+        let running = Running::default();
+        let whose = call("").whose;
+        // It is not known.
+        running.end_one(&whose);
+        running.announce(&whose);
+        let (ended, _) = run_all(&call("exit 3"), &running);
+        assert_eq!((ended.exit, ended.note), (3, None));
+        running.announce(&whose);
+        running.end_one(&whose);
+        let (ended, lines) = run_all(&call("echo it runs"), &running);
+        assert_eq!((ended.exit, lines.len()), (NOT_RUN, 0));
+
+        running.announce(&whose);
+        let (other, own) = (running.clone(), whose.clone());
+        let thread = std::thread::spawn(move || {
+            while other.state().count == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // The shell has to have come to its trap.
+            std::thread::sleep(Duration::from_millis(300));
+            other.end_one(&own);
+            std::thread::sleep(Duration::from_millis(300));
+            other.insist(&own);
+        });
+        let (ended, _) = run_all(&call("trap '' TERM; while :; do sleep 1; done"), &running);
+        thread.join().unwrap();
+        let note = "was ended, since nobody waited for it any more; was killed by signal 9";
+        assert_eq!((ended.exit, ended.note.as_deref()), (137, Some(note)));
+        assert!(running.state().runs.is_empty() && running.state().groups.is_empty());
     }
 
     #[test]

@@ -5,40 +5,44 @@
 //! nobody, and the next daemon asks anew for what still matters then.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdb_control::{HandlerReport, HandlerScene, HandlerVolume, HistoryEvent};
 use rdb_engine::{Handler, HandlerId, VolumeNr};
 use rdb_runtime::ResourceHandle;
+use replica_proto::SNAPSHOT_LIMIT_MAX_MS;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::handler_run::{self, Call, Ended};
 use crate::node::{HandlerNews, HandlerStep, Node, prefix};
 use crate::registry::{Entry, Shared, Volume};
-use crate::runs::{Key, Place};
+use crate::runs::{Asked, Key, Place};
 use crate::settings::DEFAULT_RUN_DIR;
 
 /// The program that the lines of the log name, as the kernel's driver does: what looks for them knows no other.
 const HELPER: &str = "/sbin/drbdadm";
 
+/// How long one may take that is run for a snapshot, whatever `handler-timeout` says: the engine ends it long before, unless its
+/// resource has gone.
+const SNAPSHOT_LIMIT: Duration = Duration::from_millis(SNAPSHOT_LIMIT_MAX_MS as u64);
 /// What a run ends with that was not begun, as a shell says it.
 const NOT_RUN: i32 = 126;
 
 impl Node {
-    fn on_handler_asked(&self, resource: &str, key: Key, id: HandlerId) {
+    fn on_handler_asked(&self, resource: &str, key: Key, asked: Asked) {
         let mut registry = self.registry.lock();
         // One that has gone hears nothing.
         let Some(entry) = registry.get_mut(resource) else {
             return;
         };
-        match entry.runs.ask(key, id) {
+        match entry.runs.ask(key, &asked) {
             Place::Free => {
                 drop(registry);
-                self.start_handler(resource, key, id);
+                self.start_handler(resource, key, asked);
             }
             Place::Waits => {}
             Place::Full => {
-                entry.handle.handler_done(id, NOT_RUN);
+                entry.handle.handler_done(asked.id, NOT_RUN);
                 drop(registry);
                 tracing::warn!("drbd {resource}: {} is not run: too many of it wait", key.0);
             }
@@ -57,13 +61,33 @@ impl Node {
             let entry = registry.get_mut(resource);
             entry.and_then(|entry| entry.runs.next(key))
         };
-        if let Some(id) = next {
-            self.start_handler(resource, key, id);
+        if let Some(asked) = next {
+            self.start_handler(resource, key, asked);
         }
     }
 
-    fn start_handler(&self, resource: &str, key: Key, id: HandlerId) {
+    /// Nobody waits for this run any more: it is taken out of the row, or ended.
+    fn on_handler_unwanted(&self, resource: &str, id: HandlerId) {
+        let mut registry = self.registry.lock();
+        if let Some(entry) = registry.get_mut(resource)
+            && entry.runs.cancel(id)
+        {
+            entry.handle.handler_done(id, NOT_RUN);
+            return;
+        }
+        drop(registry);
+        let whose = (resource.to_owned(), id);
+        let grace = self.handlers.end_one(&whose);
+        let running = self.handlers.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            running.insist(&whose);
+        });
+    }
+
+    fn start_handler(&self, resource: &str, key: Key, asked: Asked) {
         let (handler, volume) = key;
+        let Asked { id, snapshot } = asked;
         let mut registry = self.registry.lock();
         let Some(entry) = registry.get_mut(resource) else {
             return;
@@ -81,23 +105,33 @@ impl Node {
             handlers: &entry.handlers,
             peer_address: entry.connection.as_ref().map(|c| c.peer.ip()),
             daemon: (!is_usual_dir).then_some((&self.run_dir, &self.name)),
+            snapshot: snapshot.as_ref().map(|run| run.name.as_str()),
         };
-        let Some(command) = entry.handlers.commands.get(handler.name()) else {
-            // As one that is not configured ends: taken out of the configuration meanwhile, or one for losers.
-            answer.exit = 0;
+        let configured = entry.handlers.commands.get(handler.name());
+        let given = snapshot.as_ref().and_then(|run| run.command.as_ref());
+        let Some(command) = given.or(configured) else {
+            // As one that is not configured ends: taken out of the configuration meanwhile, or one for losers. (But nobody has a
+            // snapshot then.)
+            answer.exit = if snapshot.is_some() { NOT_RUN } else { 0 };
             drop(registry);
             return self.tell_of_end(resource, key);
         };
         let call = Call {
+            whose: (resource.to_owned(), id),
             command: command.clone(),
             environment: scene.environment(),
-            limit: self.serving.get().handler_timeout,
+            limit: match snapshot {
+                Some(_) => Some(SNAPSHOT_LIMIT),
+                None => self.serving.get().handler_timeout,
+            },
         };
         let words = scene.call(handler.name());
         let begun = entry.runs.begin(key);
         drop(registry);
         let prefix = prefix(&self.registry, resource, volume);
         tracing::info!("{prefix} helper command: {HELPER} {words}");
+        let whose = call.whose.clone();
+        self.handlers.announce(&whose);
         let (running, registry) = (self.handlers.clone(), self.registry.clone());
         let (changed, news) = (self.changed.clone(), self.handler_news.clone());
         let history = self.history.clone();
@@ -116,16 +150,16 @@ impl Node {
             drop(answer);
             changed.notify_waiters();
             // Nobody listens any more when the daemon ends.
+            let what = HandlerStep::Ended(key);
             let _ = news.send(HandlerNews {
                 resource: name,
-                handler,
-                volume,
-                what: HandlerStep::Ended,
+                what,
             });
         };
         let thread = std::thread::Builder::new().name("rdbd-handler".into());
         if let Err(error) = thread.spawn(run) {
             // Its answer has gone with it.
+            self.handlers.is_over(&whose);
             tracing::error!("drbd {resource}: no thread to run {handler}: {error}");
             remember(&self.registry, resource, key, begun, Ended::not_run(&error));
             self.tell_of_end(resource, key);
@@ -133,14 +167,11 @@ impl Node {
     }
 
     /// The next one may have its turn.
-    fn tell_of_end(&self, resource: &str, (handler, volume): Key) {
+    fn tell_of_end(&self, resource: &str, key: Key) {
+        let resource = resource.to_owned();
+        let what = HandlerStep::Ended(key);
         // Nobody listens any more when the daemon ends.
-        let _ = self.handler_news.send(HandlerNews {
-            resource: resource.to_owned(),
-            handler,
-            volume,
-            what: HandlerStep::Ended,
-        });
+        let _ = self.handler_news.send(HandlerNews { resource, what });
     }
 }
 
@@ -219,15 +250,11 @@ pub(crate) fn report(entry: &Entry) -> Vec<HandlerReport> {
 /// Runs what is asked for. Ends with the node.
 pub(crate) async fn follow(node: Rc<Node>, mut news: UnboundedReceiver<HandlerNews>) {
     while let Some(heard) = news.recv().await {
-        let HandlerNews {
-            resource,
-            handler,
-            volume,
-            what,
-        } = heard;
+        let HandlerNews { resource, what } = heard;
         match what {
-            HandlerStep::Asked(id) => node.on_handler_asked(&resource, (handler, volume), id),
-            HandlerStep::Ended => node.on_handler_ended(&resource, (handler, volume)),
+            HandlerStep::Asked(key, asked) => node.on_handler_asked(&resource, key, asked),
+            HandlerStep::Unwanted(id) => node.on_handler_unwanted(&resource, id),
+            HandlerStep::Ended(key) => node.on_handler_ended(&resource, key),
         }
     }
 }

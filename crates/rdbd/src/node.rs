@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdb_control::HistoryEvent;
-use rdb_engine::{Handler, HandlerId, Level, ResourceStatus, VolumeNr};
+use rdb_engine::{HandlerId, Level, ResourceStatus, VolumeNr};
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
@@ -23,6 +23,7 @@ use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
 use crate::registry::Shared;
 use crate::restarts::Restarts;
+use crate::runs::{Asked, Key};
 use crate::serving::Serving;
 use crate::systemd;
 use crate::takeover_state::Takeover;
@@ -82,18 +83,17 @@ pub(crate) struct Told {
 /// What there is to hear of a handler of a resource.
 pub(crate) struct HandlerNews {
     pub(crate) resource: String,
-    pub(crate) handler: Handler,
-    /// For which volume, nothing for the resource.
-    pub(crate) volume: Option<VolumeNr>,
     pub(crate) what: HandlerStep,
 }
 
 /// What has become of it.
 pub(crate) enum HandlerStep {
     /// The resource asks for it.
-    Asked(HandlerId),
+    Asked(Key, Asked),
+    /// Nobody waits for this run any more.
+    Unwanted(HandlerId),
     /// A run has ended.
-    Ended,
+    Ended(Key),
 }
 
 /// A device came (`node`, if it has one) or went.
@@ -169,15 +169,19 @@ impl Node {
                 id,
                 handler,
                 volume,
+                snapshot,
             } => {
                 let resource = resource.clone();
+                let asked = Asked { id, snapshot };
+                let what = HandlerStep::Asked((handler, volume), asked);
                 // Nobody listens any more when the daemon ends.
-                let _ = handler_news.send(HandlerNews {
-                    resource,
-                    handler,
-                    volume,
-                    what: HandlerStep::Asked(id),
-                });
+                let _ = handler_news.send(HandlerNews { resource, what });
+            }
+            Notice::EndHandler { id } => {
+                let resource = resource.clone();
+                let what = HandlerStep::Unwanted(id);
+                // Nobody listens any more when the daemon ends.
+                let _ = handler_news.send(HandlerNews { resource, what });
             }
             // The engine has logged it.
             Notice::StateChanged { volume, old, new } => {

@@ -10,7 +10,7 @@ use rdb_control::{
     ResourceOptions, ResourceShown, StatusReport, VerifyPart, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
-use rdb_engine::{AdminError, Command, ResourceStatus, VolumeNr, VolumeStatus};
+use rdb_engine::{AdminError, Command, ResourceStatus, SnapshotWish, VolumeNr, VolumeStatus};
 use rdb_runtime::{AttachRequest, ConnectRequest, ResourceConfig, Ticket};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -158,6 +158,16 @@ impl Node {
                 let command = |volume| Command::ResumeIo { volume };
                 // What holds its turn may wait for just this.
                 self.passing(minor, command).await?;
+            }
+            Op::Snapshot {
+                resource,
+                name,
+                exec,
+                limit_s,
+                local_only,
+            } => {
+                let wish = convert::snapshot(&name, exec, limit_s, !local_only)?;
+                self.snapshot(&resource, wish).await?;
             }
             Op::DiskOptions { minor, options } => self.disk_options(minor, options).await?,
             Op::NetOptions { resource, options } => self.net_options(&resource, options).await?,
@@ -404,6 +414,12 @@ impl Node {
             stop,
         };
         self.admin(minor, command).await
+    }
+
+    async fn snapshot(&self, name: &str, wish: SnapshotWish) -> Outcome<()> {
+        let target = self.resource(name)?;
+        let _turn = self.turn(&target).await?;
+        self.command(&target, Command::Snapshot { wish }).await
     }
 
     async fn disconnect(&self, name: &str, force: bool) -> Outcome<()> {

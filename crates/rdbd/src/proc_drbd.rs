@@ -238,6 +238,7 @@ pub(crate) mod tests {
             .map_or(ConnState::StandAlone, |v| v.state.conn);
         ResourceStatus {
             trouble: None,
+            snapshot: None,
             connection: conn.min(ConnState::WFReportParams),
             protocol: (conn != ConnState::StandAlone).then_some(Protocol::C),
             epochs: 1,

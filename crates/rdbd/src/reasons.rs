@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rdb_control::ReasonReport;
 use rdb_engine::rules::advice_for;
 use rdb_engine::state::{ConnState, VolumeState};
-use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SyncProgress};
+use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SnapshotStatus, SyncProgress};
 
 /// Why a resource has no connection.
 pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
@@ -118,6 +118,8 @@ pub(crate) fn io(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
             "no copy of the data can be reached",
             "a disk or a peer with data ends it; 'rdbadm resume-io RES' lets the requests fail",
         )
+    } else if let Some(snapshot) = status.snapshot.filter(|s| states.susp || !s.is_own) {
+        return Some(of_snapshot(name, waiting, snapshot));
     } else if states.susp {
         (
             "user",
@@ -133,6 +135,34 @@ pub(crate) fn io(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
         advice: Some(advice_for(advice, name)),
         since_s: since.map(ago),
     })
+}
+
+/// A snapshot is taken, by this node or by the peer.
+fn of_snapshot(name: &str, waiting: u32, snapshot: SnapshotStatus) -> ReasonReport {
+    let (word, text, advice) = match snapshot.is_own {
+        true => (
+            "snapshot",
+            format!(
+                "{waiting} requests of users wait: snapshot '{}' is taken",
+                snapshot.name
+            ),
+            "it ends by itself; 'rdbadm resume-io RES' gives it up",
+        ),
+        false => (
+            "peer-snapshot",
+            format!(
+                "the peer takes snapshot '{}', and sends no write",
+                snapshot.name
+            ),
+            "it ends by itself",
+        ),
+    };
+    ReasonReport {
+        word: word.to_owned(),
+        text,
+        advice: Some(advice_for(advice, name)),
+        since_s: Some(ago(snapshot.for_ms)),
+    }
 }
 
 /// Seconds since 1970, so many milliseconds ago.
@@ -155,6 +185,7 @@ mod tests {
             protocol: None,
             epochs: 1,
             trouble,
+            snapshot: None,
             volumes: Vec::new(),
         }
     }

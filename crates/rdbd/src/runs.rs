@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdb_engine::{Handler, HandlerId, VolumeNr};
+use rdb_engine::{Handler, HandlerId, SnapshotRun, VolumeNr};
 
 use crate::handler_run::Ended;
 
@@ -12,6 +12,14 @@ const WAITING_MAX: usize = 8;
 
 /// A handler, and the volume that it is run for; nothing for one of the resource.
 pub(crate) type Key = (Handler, Option<VolumeNr>);
+
+/// A run that the engine has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) id: HandlerId,
+    /// The snapshot that it is for, if it is for one.
+    pub(crate) snapshot: Option<SnapshotRun>,
+}
 
 /// What becomes of a run that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +41,7 @@ struct Runs {
     /// The one that runs, or has run last.
     last: LastRun,
     /// Those that are asked for and wait until it has ended.
-    waiting: VecDeque<HandlerId>,
+    waiting: VecDeque<Asked>,
 }
 
 /// A run of a handler.
@@ -48,14 +56,14 @@ pub(crate) struct LastRun {
 }
 
 impl RunsOfHandlers {
-    /// A run is asked for.
-    pub(crate) fn ask(&mut self, key: Key, id: HandlerId) -> Place {
+    /// A run is asked for; it is kept if it has to wait.
+    pub(crate) fn ask(&mut self, key: Key, asked: &Asked) -> Place {
         match self.0.get_mut(&key) {
             Some(runs) if runs.last.ended.is_none() => {
                 if runs.waiting.len() >= WAITING_MAX {
                     return Place::Full;
                 }
-                runs.waiting.push_back(id);
+                runs.waiting.push_back(asked.clone());
                 Place::Waits
             }
             _ => Place::Free,
@@ -88,10 +96,19 @@ impl RunsOfHandlers {
     }
 
     /// The run whose turn it is, if one waits and none is under way.
-    pub(crate) fn next(&mut self, key: Key) -> Option<HandlerId> {
+    pub(crate) fn next(&mut self, key: Key) -> Option<Asked> {
         let runs = self.0.get_mut(&key)?;
         runs.last.ended.as_ref()?;
         runs.waiting.pop_front()
+    }
+
+    /// Takes a run away that waits. Says whether there was one.
+    pub(crate) fn cancel(&mut self, id: HandlerId) -> bool {
+        let mut all = self.0.values_mut();
+        all.any(|runs| {
+            let at = runs.waiting.iter().position(|asked| asked.id == id);
+            at.and_then(|at| runs.waiting.remove(at)).is_some()
+        })
     }
 
     /// The last run of each.
@@ -106,6 +123,11 @@ mod tests {
 
     const FENCE: Key = (Handler::FencePeer, None);
 
+    fn asked(id: u64) -> Asked {
+        let id = HandlerId(id);
+        Asked { id, snapshot: None }
+    }
+
     fn ended(exit: u8) -> Ended {
         Ended { exit, note: None }
     }
@@ -113,18 +135,18 @@ mod tests {
     #[test]
     fn of_each_handler_one_runs_at_a_time_and_the_others_in_their_order() {
         let mut runs = RunsOfHandlers::default();
-        assert_eq!(runs.ask(FENCE, HandlerId(1)), Place::Free);
+        assert_eq!(runs.ask(FENCE, &asked(1)), Place::Free);
         let first = runs.begin(FENCE);
         for n in 2..10 {
-            assert_eq!(runs.ask(FENCE, HandlerId(n)), Place::Waits);
+            assert_eq!(runs.ask(FENCE, &asked(n)), Place::Waits);
         }
-        assert_eq!(runs.ask(FENCE, HandlerId(10)), Place::Full);
+        assert_eq!(runs.ask(FENCE, &asked(10)), Place::Full);
         // Another handler, and the same of a volume, wait for nothing.
         let other = (Handler::SplitBrain, Some(VolumeNr(1)));
-        assert_eq!(runs.ask(other, HandlerId(11)), Place::Free);
+        assert_eq!(runs.ask(other, &asked(11)), Place::Free);
         assert_eq!(runs.next(FENCE), None);
         runs.end(FENCE, first, ended(7));
-        assert_eq!(runs.next(FENCE), Some(HandlerId(2)));
+        assert_eq!(runs.next(FENCE), Some(asked(2)));
         let second = runs.begin(FENCE);
         assert_eq!(runs.next(FENCE), None);
         // What was begun before is not the one that runs.
@@ -137,8 +159,9 @@ mod tests {
         assert_eq!(of_fence(&runs), None);
         runs.end(FENCE, second, ended(4));
         assert_eq!(of_fence(&runs), Some(4));
-        for n in 3..10 {
-            assert_eq!(runs.next(FENCE), Some(HandlerId(n)));
+        assert!(runs.cancel(HandlerId(5)) && !runs.cancel(HandlerId(5)));
+        for n in [3, 4, 6, 7, 8, 9] {
+            assert_eq!(runs.next(FENCE), Some(asked(n)));
         }
         assert_eq!(runs.next(FENCE), None);
     }

@@ -3,8 +3,9 @@
 use replica_proto::{
     AfterSb, AlgorithmName, BarrierNr, BlockAck, BlockDesc, BlockId, BlockRequest, ConnFlags,
     ConnectionFeatures, DataHeader, DdsFlags, DecodeError, Digest, DigestAlgorithm, DpFlags,
-    Features, Packet, ProtocolParams, ProtocolVersion, QueueLimits, Sizes, StateChange, StateWord,
-    SyncParam, UuidFlags, Uuids, WireContext, WireProtocol, decode,
+    Features, Packet, ProtocolParams, ProtocolVersion, QueueLimits, Sizes, SnapshotAnswer,
+    SnapshotName, SnapshotOrder, SnapshotStep, StateChange, StateWord, SyncParam, UuidFlags, Uuids,
+    WireContext, WireProtocol, decode,
 };
 
 /// A packet, the context that it is sent in, its digest and its bulk bytes.
@@ -155,6 +156,12 @@ pub(crate) fn control_packets() -> Vec<Packet> {
             offset_us: 7,
         },
         Packet::EnableReplication { enable: true },
+        Packet::RdbSnapshot(SnapshotOrder {
+            step: SnapshotStep::Take,
+            limit_ms: 30_000,
+            name: SnapshotName::new("daily.1").expect("it is a name"),
+        }),
+        Packet::RdbSnapshotAnswer(SnapshotAnswer::Ended(3)),
     ]
 }
 

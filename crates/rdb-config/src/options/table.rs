@@ -323,6 +323,8 @@ section! { Handlers, HANDLERS;
         before_resync_source: Option<String> = text("before-resync-source", STRING_MAX, Yes);
         /// A verify has found blocks that differ.
         out_of_sync: Option<String> = text("out-of-sync", STRING_MAX, Yes);
+        /// A snapshot of both nodes is taken.
+        snapshot: Option<String> = text("snapshot", STRING_MAX, Yes);
     }
     text("quorum-lost", STRING_MAX, OF_9);
     text("disconnected", STRING_MAX, OF_9);

@@ -5,6 +5,7 @@ mod connection;
 mod disk;
 mod passing;
 mod role;
+mod snapshot;
 mod steps;
 mod suspend;
 
@@ -113,6 +114,8 @@ enum Stage {
     Fence,
     /// What users have asked for before the suspension comes to its end, in this life of the connection if there is one.
     Quiet(Option<Session>),
+    /// A snapshot is taken.
+    Taking,
     /// Requests must end before the role is given up.
     Drain,
     /// Bitmap blocks are written.
@@ -233,6 +236,7 @@ fn command_volume(command: &Command) -> Option<VolumeNr> {
         Command::Connect { .. }
         | Command::Disconnect { .. }
         | Command::NetOptions { .. }
-        | Command::ResourceOptions { .. } => None,
+        | Command::ResourceOptions { .. }
+        | Command::Snapshot { .. } => None,
     }
 }

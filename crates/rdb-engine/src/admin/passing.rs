@@ -32,6 +32,9 @@ impl<P: Payload> Resource<P> {
         let Some(op) = self.admin.current.as_ref().filter(|op| op.id == id) else {
             return;
         };
+        if self.snapshots.own().is_some() {
+            return self.withdraw_snapshot();
+        }
         let asks = self.admin.ask.is_some();
         if fate(kind(&op.command), progress(op, asks)) == Fate::Ends {
             let nr = command_volume(&op.command);
@@ -118,7 +121,8 @@ fn kind(command: &Command) -> Kind {
         | Command::NetOptions { .. }
         | Command::ResourceOptions { .. }
         | Command::SuspendIo { .. }
-        | Command::ResumeIo { .. } => Kind::Other,
+        | Command::ResumeIo { .. }
+        | Command::Snapshot { .. } => Kind::Other,
     }
 }
 
@@ -134,6 +138,7 @@ fn progress(op: &Op, asks: bool) -> Progress {
         | Stage::Pause
         | Stage::Fence
         | Stage::Quiet(_)
+        | Stage::Taking
         | Stage::Drain
         | Stage::Bitmap => Progress::Undecided,
     }

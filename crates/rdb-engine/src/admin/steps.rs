@@ -286,6 +286,7 @@ impl<P: Payload> Resource<P> {
                 self.admin_done(Ok(()));
             }
             Command::SuspendIo { volume } => self.step_suspend(volume, stage),
+            Command::Snapshot { wish } => self.step_snapshot(wish, stage),
             Command::ResumeIo { .. } => {} // it does not wait in this queue
         }
     }

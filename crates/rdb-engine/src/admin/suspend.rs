@@ -63,6 +63,7 @@ impl<P: Payload> Resource<P> {
         if self.admin.resuming.is_empty() || self.net.link.is_exchanging() {
             return false;
         }
+        self.end_snapshot(Some("I/O was resumed meanwhile".into())); // the peer hears of it before it gets a write
         self.resume();
         for id in core::mem::take(&mut self.admin.resuming) {
             self.emit(Effect::AdminDone { id, result: Ok(()) });

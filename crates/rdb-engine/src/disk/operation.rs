@@ -68,6 +68,9 @@ pub(crate) enum Then {
     HandshakeBitmapReady,
     /// The administrative command of this number waits for this.
     Admin(u32),
+    /// The snapshot of the command of this number waits for this disk, whether it could be flushed or not: one that could not is
+    /// given up, which ends the snapshot.
+    SnapshotFlushed(u32),
     /// A mirrored write waits for what the superblock says of this node; without a disk it ends.
     Mirrored(PeerKey),
     /// A write of ours waits for the mark of a Primary.

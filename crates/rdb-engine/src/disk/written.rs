@@ -26,6 +26,7 @@ impl<P: Payload> Resource<P> {
             Then::FullSyncReady => self.full_sync_ready(nr, ok),
             Then::HandshakeBitmapReady => self.handshake_bitmap_ready(nr, ok),
             Then::Admin(nr) => self.admin_metadata_done(nr, ok),
+            Then::SnapshotFlushed(nr) => self.snapshot_flushed(nr),
             Then::GivenUpFlushed => self.given_up_disk_flushed(nr),
             Then::Detached => self.detach_finish(nr),
             Then::Mirrored(key) => self.submit_mirrored(key),

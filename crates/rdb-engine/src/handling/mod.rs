@@ -34,12 +34,14 @@ pub(crate) enum Waits {
     Target(VolumeNr, u64, Session),
     /// A resync from this volume.
     Source(VolumeNr, Session),
+    /// A snapshot, from here or of the peer.
+    Snapshot,
 }
 
 impl Handling {
     /// Begins a run, and says whether it is a new one: a handler that still runs for the same volume is not started a second
     /// time, and whoever waits now waits for that.
-    fn begin(&mut self, run: Run) -> (HandlerId, bool) {
+    pub(crate) fn begin(&mut self, run: Run) -> (HandlerId, bool) {
         let mut running = self.running.iter_mut();
         let same = |old: &Run| old.handler == run.handler && old.volume == run.volume;
         if let Some((&id, old)) = running.find(|(_, old)| same(old)) {
@@ -67,8 +69,21 @@ impl Handling {
         }
     }
 
+    /// Nobody waits for this run any more.
+    pub(crate) fn forget(&mut self, id: HandlerId) {
+        if let Some(run) = self.running.get_mut(&id) {
+            run.waits = Waits::Nothing;
+        }
+    }
+
+    /// Whether this handler runs, for whatever.
+    pub(crate) fn runs(&self, handler: Handler) -> bool {
+        self.running.values().any(|run| run.handler == handler)
+    }
+
     /// Whether somebody waits for what a handler decides: the fence procedure, or a resync.
     pub(crate) fn decides(&self) -> bool {
-        self.running.values().any(|run| run.waits != Waits::Nothing)
+        let decides = |run: &Run| !matches!(run.waits, Waits::Nothing | Waits::Snapshot);
+        self.running.values().any(decides)
     }
 }

@@ -38,6 +38,7 @@ impl<P: Payload> Resource<P> {
                 id,
                 handler,
                 volume,
+                snapshot: None,
             });
         }
         Some(id)
@@ -50,6 +51,7 @@ impl<P: Payload> Resource<P> {
         match run.waits {
             Waits::Nothing => {}
             Waits::Fence => self.peer_fenced(id, exit),
+            Waits::Snapshot => self.snapshot_ran(id, exit),
             Waits::Target(nr, uuid, session) => {
                 let waits = self.awaits_sync(nr, &[ConnState::WFSyncUUID, ConnState::Behind]);
                 if waits && session == self.net.session && self.may_sync(nr, run.handler, exit) {

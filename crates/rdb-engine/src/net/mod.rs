@@ -77,6 +77,8 @@ pub(crate) struct Net<P> {
     pub(crate) explicit_flush: bool,
     /// The peer knows what a source says of what it wrote alone. Agreed on with the features; a disk's note of it outlives that.
     pub(crate) lone_names: bool,
+    /// The peer takes part in snapshots. Agreed on with the features, and worth nothing without a connection.
+    pub(crate) snapshots: bool,
 
     last_received: Time,
     ping_sent_at: Option<Time>,
@@ -144,6 +146,7 @@ impl<P> Net<P> {
             session: Session { of: id, nr: 0 },
             explicit_flush: false,
             lone_names: false,
+            snapshots: false,
             last_received: Time(0),
             ping_sent_at: None,
             blocks_watched: false,

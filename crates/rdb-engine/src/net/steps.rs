@@ -89,7 +89,7 @@ impl<P: Payload> Resource<P> {
     /// K expects a digest in P_ZEROES, which has no place for one: with digests zeroes travel as P_TRIM, which without
     /// that feature means zeroes (`docs/spec/wire.md`, section 7.8).
     fn our_features(&self) -> ConnectionFeatures {
-        let mut features = Features::all() | EXPLICIT_FLUSH | LONE_NAMES;
+        let mut features = Features::all() | EXPLICIT_FLUSH | LONE_NAMES | SNAPSHOTS;
         let integrity = self.net.options.as_ref().and_then(|o| o.integrity_alg);
         features.set(Features::WZEROES, integrity.is_none());
         ConnectionFeatures {
@@ -135,6 +135,7 @@ impl<P: Payload> Resource<P> {
             Ok((version, features)) => {
                 self.net.explicit_flush = features.contains(EXPLICIT_FLUSH);
                 self.net.lone_names = features.contains(LONE_NAMES);
+                self.net.snapshots = features.contains(SNAPSHOTS);
                 let known = features & Features::all();
                 self.net.wire = WireContext::agreed(version, known);
                 let wire = self.net.wire;
@@ -259,3 +260,6 @@ const EXPLICIT_FLUSH: Features = Features::from_bits_retain(0x4000_0000);
 /// Another: a source that has lost its target gives what it writes alone a generation of its own, and says in P_UUIDS whether its
 /// marks can be such writes ([`WroteAlone`](crate::generation::WroteAlone)).
 const LONE_NAMES: Features = Features::from_bits_retain(0x2000_0000);
+
+/// A third: P_RDB_SNAPSHOT and its answer are understood.
+const SNAPSHOTS: Features = Features::from_bits_retain(0x1000_0000);

@@ -12,6 +12,7 @@ pub mod peer_state;
 pub mod remembered;
 pub mod resync_reason;
 pub mod sizes;
+pub mod snapshot;
 pub mod thaw;
 pub mod trouble;
 mod turn;

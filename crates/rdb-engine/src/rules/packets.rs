@@ -54,6 +54,19 @@ impl Past {
     }
 }
 
+bitflags::bitflags! {
+    /// How it stands with snapshots between the nodes (`snapshot/mod.rs`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Snapshot: u8 {
+        /// Both nodes know the packets.
+        const AGREED = 1;
+        /// The peer takes part in one of this node's, and has not said its last word.
+        const ASKED = 2;
+        /// The peer takes one, and has not said that it is over.
+        const HELD = 4;
+    }
+}
+
 /// What the table looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts {
@@ -67,6 +80,8 @@ pub struct Facts {
     pub conn: ConnState,
     /// What has been in this connection.
     pub past: Past,
+    /// Snapshots of both nodes.
+    pub snapshot: Snapshot,
 }
 
 /// A case in which a packet is allowed. What it does not name does not matter.
@@ -80,6 +95,10 @@ pub struct Case {
     pub peer: Option<Role>,
     /// One of these has been, unless it is empty.
     pub past: Past,
+    /// All of this holds.
+    pub snapshot: Snapshot,
+    /// No snapshot of the peer's is under way.
+    pub not_held: bool,
 }
 
 /// A row of the table.
@@ -123,12 +142,21 @@ const fn when(conns: &'static [ConnState]) -> Case {
         role: None,
         peer: None,
         past: Past::empty(),
+        snapshot: Snapshot::empty(),
+        not_held: false,
     }
 }
 
 const fn after(past: Past, conns: &'static [ConnState]) -> Case {
     Case {
         past,
+        ..when(conns)
+    }
+}
+
+const fn with(snapshot: Snapshot, conns: &'static [ConnState]) -> Case {
+    Case {
+        snapshot,
         ..when(conns)
     }
 }
@@ -147,8 +175,17 @@ const NEVER: &[Case] = &[];
 const MIRRORED: &[Case] = &[Case {
     role: Some(Role::Secondary),
     peer: Some(Role::Primary),
+    not_held: true,
     ..when(CONNECTED)
 }];
+const SNAPSHOTS: &[Case] = &[
+    with(Snapshot::AGREED, HANDSHAKE),
+    with(Snapshot::AGREED, CONNECTED),
+];
+const SNAPSHOT_ANSWERS: &[Case] = &[
+    with(Snapshot::AGREED.union(Snapshot::ASKED), HANDSHAKE),
+    with(Snapshot::AGREED.union(Snapshot::ASKED), CONNECTED),
+];
 const ASKED_BY_TARGET: &[Case] = &[when(SOURCES), after(Past::SOURCE, IDLE)];
 const ANSWERED_BY_SOURCE: &[Case] = &[when(TARGETS), after(Past::TARGET, CONNECTED)];
 const BITMAPS: &[Case] = &[
@@ -301,6 +338,16 @@ pub const TABLE: &[Row] = &[
         SPEAKING,
         "DRBD 9; means nothing here",
     ),
+    row(
+        Command::RdbSnapshot,
+        SNAPSHOTS,
+        "begins one if none of the peer's is under way, or ends that one; refused unless all disks are Connected and UpToDate, and we Secondary",
+    ),
+    row(
+        Command::RdbSnapshotAnswer,
+        SNAPSHOT_ANSWERS,
+        "begun or refused first, then how it ended",
+    ),
     row(Command::InitialMeta, NEVER, ""),
     row(Command::InitialData, NEVER, ""),
     row(Command::ConnectionFeatures, NEVER, ""),
@@ -318,6 +365,9 @@ pub enum Refusal {
     /// There is no case in the table.
     #[error("at any time in this phase")]
     Never,
+    /// The peer has had writes end for its snapshot, and has not said that it is over.
+    #[error("while its snapshot is taken")]
+    Held,
     /// None of the table's cases is ours.
     #[error("in cs:{conn} ro:{role}/{peer}")]
     State {
@@ -337,6 +387,8 @@ impl Case {
             && self.role.is_none_or(|role| role == facts.role)
             && self.peer.is_none_or(|peer| peer == facts.peer)
             && (self.past.is_empty() || self.past.intersects(facts.past))
+            && facts.snapshot.contains(self.snapshot)
+            && !(self.not_held && facts.snapshot.contains(Snapshot::HELD))
     }
 }
 
@@ -358,6 +410,11 @@ pub fn admit(packet: Command, facts: &Facts) -> Result<(), Refusal> {
     }
     if cases.iter().any(|case| case.holds(facts)) {
         return Ok(());
+    }
+    let snapshot = facts.snapshot.difference(Snapshot::HELD);
+    let free = Facts { snapshot, ..*facts };
+    if cases.iter().any(|case| case.holds(&free)) {
+        return Err(Refusal::Held);
     }
     Err(Refusal::State {
         conn: facts.conn,
@@ -384,6 +441,14 @@ impl fmt::Display for Case {
         }
         if let Some(peer) = self.peer {
             write!(f, "; the peer {peer}")?;
+        }
+        if self.not_held {
+            f.write_str("; no snapshot of the peer's")?;
+        }
+        if self.snapshot.contains(Snapshot::ASKED) {
+            f.write_str("; it takes part in a snapshot of ours")?;
+        } else if self.snapshot.contains(Snapshot::AGREED) {
+            f.write_str("; snapshots are agreed on")?;
         }
         let words = [
             (Past::SOURCE, "was source"),

@@ -25,5 +25,6 @@ mod pitfalls_connect;
 mod pitfalls_io;
 mod scenarios;
 mod scenarios_disks;
+mod snapshots;
 mod stories;
 mod strangers;

@@ -1,7 +1,7 @@
 //! Which packets a peer may send, over the whole universe: every packet, every connection state, both roles, and everything
 //! that can have been in the connection.
 
-use rdb_engine::rules::packets::{Facts, Past, Refusal, TABLE, admit};
+use rdb_engine::rules::packets::{Facts, Past, Refusal, Snapshot, TABLE, admit};
 use rdb_engine::state::{ConnState, Role};
 use replica_proto::{Command, Socket};
 
@@ -12,12 +12,24 @@ fn universe() -> impl Iterator<Item = Facts> {
         roles.into_iter().flat_map(move |role| {
             Role::ALL.iter().flat_map(move |&peer| {
                 (0..=Past::all().bits()).flat_map(move |past| {
-                    [false, true].map(|greeted| Facts {
+                    let asked = Snapshot::AGREED.union(Snapshot::ASKED);
+                    let held = Snapshot::AGREED.union(Snapshot::HELD);
+                    [
+                        (false, Snapshot::empty()),
+                        (false, Snapshot::AGREED),
+                        (true, Snapshot::empty()),
+                        (true, Snapshot::AGREED),
+                        (true, asked),
+                        (true, held),
+                        (true, asked.union(held)),
+                    ]
+                    .map(|(greeted, snapshot)| Facts {
                         greeted,
                         role,
                         peer,
                         conn,
                         past: Past::from_bits_truncate(past),
+                        snapshot,
                     })
                 })
             })
@@ -57,13 +69,15 @@ fn without_a_connection_nothing_is_allowed() {
     }
 }
 
-/// A write comes from a Primary, to a Secondary, when the volume's handshake is over; and then always.
+/// A write comes from a Primary, to a Secondary, when the volume's handshake is over; and then always, but for the time that the
+/// peer's snapshot takes.
 #[test]
 fn writes_come_from_a_primary_to_a_secondary() {
     for facts in universe().filter(|facts| facts.greeted) {
         let right = facts.conn >= ConnState::Connected
             && facts.role == Role::Secondary
-            && facts.peer == Role::Primary;
+            && facts.peer == Role::Primary
+            && !facts.snapshot.contains(Snapshot::HELD);
         for command in [Command::Data, Command::Trim, Command::Zeroes] {
             assert_eq!(admit(command, &facts).is_ok(), right, "{command} {facts:?}");
         }
@@ -205,6 +219,26 @@ fn a_right_peer_is_never_kept_from_speaking() {
         ] {
             let connected = facts.conn >= ConnState::Connected;
             assert_eq!(admit(command, &facts).is_ok(), connected, "{command}");
+        }
+    }
+}
+
+/// Snapshots: between nodes that have agreed on them; an answer to what was asked alone. A write in the middle is named as such.
+#[test]
+fn snapshots_come_from_a_peer_that_has_agreed_on_them() {
+    for facts in universe().filter(|facts| facts.greeted) {
+        let speaks = facts.conn >= ConnState::WFReportParams;
+        let agreed = facts.snapshot.contains(Snapshot::AGREED);
+        let asked = facts.snapshot.contains(Snapshot::ASKED);
+        let held = facts.snapshot.contains(Snapshot::HELD);
+        let order = admit(Command::RdbSnapshot, &facts);
+        assert_eq!(order.is_ok(), speaks && agreed, "{facts:?}");
+        let answer = admit(Command::RdbSnapshotAnswer, &facts);
+        assert_eq!(answer.is_ok(), speaks && agreed && asked, "{facts:?}");
+        let write = admit(Command::Data, &facts);
+        let mirrors = facts.role == Role::Secondary && facts.peer == Role::Primary;
+        if held && mirrors && facts.conn >= ConnState::Connected {
+            assert_eq!(write, Err(Refusal::Held), "{facts:?}");
         }
     }
 }

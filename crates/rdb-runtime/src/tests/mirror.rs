@@ -396,6 +396,7 @@ impl Engine for Mirror {
     fn status(&self, _now: Time) -> ResourceStatus {
         ResourceStatus {
             trouble: None,
+            snapshot: None,
             connection: if self.connected {
                 ConnState::Connected
             } else {

@@ -738,12 +738,14 @@ fn a_handler_is_asked_for_and_its_end_comes_back() {
         id,
         handler,
         volume,
+        snapshot: None,
     }]);
     let notice = a.notices.recv_timeout(PATIENCE).expect("a notice");
     let Notice::RunHandler {
         id: asked,
         handler: Handler::FencePeer,
         volume: None,
+        snapshot: None,
     } = notice
     else {
         panic!("another notice");

@@ -54,6 +54,7 @@ impl Command<'_> {
             // (A resource that can not run as it is configured has none.)
             peer_address: Some(address).filter(|address| !address.is_unspecified()),
             daemon: (run_dir != Path::new(DEFAULT_RUN_DIR)).then_some((&run_dir, &node)),
+            snapshot: None,
         };
         let environment = scene.environment();
         if self.has("dry-run") || self.has("verbose") {

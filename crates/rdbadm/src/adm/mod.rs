@@ -12,6 +12,7 @@ mod select;
 mod settings;
 mod shell;
 mod show;
+mod snapshot;
 mod spelling;
 mod split_brain;
 pub(crate) mod table;
@@ -405,6 +406,9 @@ impl Command<'_> {
             Err(trouble) => return trouble.tell(self.program),
         };
         let mut steps = Vec::new();
+        if self.verb.is(Own::Snapshot) {
+            return self.in_turn(self.snapshots(items));
+        }
         for item in items {
             match self.own() {
                 Some(Own::NewResource) => steps.push(item.new_resource()),

@@ -67,7 +67,7 @@ impl Item {
     }
 
     /// A step of the daemon.
-    fn setup(&self, words: Vec<String>, object: String, action: Action) -> Step {
+    pub(super) fn setup(&self, words: Vec<String>, object: String, action: Action) -> Step {
         let resource = self.resource.name.clone();
         Step {
             resource,

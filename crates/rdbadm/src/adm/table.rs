@@ -33,6 +33,17 @@ filefrag, debugfs or xfs_db, which only read.
 
 Exit status: 0 if it is told; 1 if the other node's report can not be used, or the files can not be found; 20 or 30 if the daemon \
 can not be asked.";
+const ABOUT_SNAPSHOT: &str = "Take a snapshot of the disks of both nodes at one moment, by handlers
+
+Users' requests wait. When all that they have asked for before is done and durable on both nodes, the handler 'snapshot' is run on \
+the peer, and the same or COMMAND here: each takes a snapshot of its node's backing disks, by the name in RDB_SNAPSHOT. When both have \
+ended, users' requests go on. They go on in any case after 30 seconds, or those of --timeout (at most 600), and when the connection is \
+lost or the command is interrupted: what still runs is ended, and the command fails.
+
+It is refused, and nothing is run, unless the peer is an rdb with a handler 'snapshot', all disks are connected and UpToDate, and \
+the peer is not Primary; with --local-only what the peer is does not matter, unless it is Primary.
+
+Exit status: 0 if the snapshot is there on all nodes that take part; 10 if not, which says what exists and may be removed.";
 
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {
@@ -64,6 +75,8 @@ pub(crate) fn command(program: &str) -> Command {
             sub = sub.long_about(ABOUT_RESTART);
         } else if verb.is(Own::SplitBrain) {
             sub = sub.long_about(ABOUT_SPLIT_BRAIN);
+        } else if verb.is(Own::Snapshot) {
+            sub = sub.long_about(ABOUT_SNAPSHOT);
         } else if verb.is(Own::Completions) {
             sub = sub.arg(
                 Arg::new("shell")
@@ -230,6 +243,20 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
                 "Stop before this sector [default: the device's end]",
             )
             .short('S'),
+        ],
+        Flag::Snapshot => vec![
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .help("What it is called on both nodes, in RDB_SNAPSHOT [default: the time]"),
+            Arg::new("exec")
+                .long("exec")
+                .value_name("COMMAND")
+                .help("Run this here instead of the handler 'snapshot', by /bin/sh -c"),
+            switch(
+                "local-only",
+                "Of this node's disks alone, whatever the peer is",
+            ),
         ],
         Flag::Json => vec![switch("json", "Print JSON")],
         Flag::Check => vec![switch(

@@ -4,7 +4,8 @@ use rdb_engine::state::{Change, ConnState, DiskState, Role};
 use replica_proto::{
     AfterSb, AlgorithmName, BarrierNr, BlockAck, BlockDesc, BlockId, BlockRequest, Command,
     ConnFlags, ConnectionFeatures, DataHeader, DdsFlags, Digest, DpFlags, Features, Packet,
-    ProtocolParams, Sizes, StateChange, StateWord, SyncParam, WireProtocol,
+    ProtocolParams, Sizes, SnapshotAnswer, SnapshotName, SnapshotOrder, SnapshotRefusal,
+    SnapshotStep, StateChange, StateWord, SyncParam, WireProtocol,
 };
 
 use super::Foe;
@@ -183,6 +184,8 @@ impl Foe {
             Command::EnableReplication => Packet::EnableReplication {
                 enable: draw.one_in(2),
             },
+            Command::RdbSnapshot => Packet::RdbSnapshot(any_snapshot(draw)),
+            Command::RdbSnapshotAnswer => Packet::RdbSnapshotAnswer(any_snapshot_answer(draw)),
             Command::DelayProbe => Packet::DelayProbe {
                 seq_num: number(draw) as u32,
                 offset_us: number(draw) as u32,
@@ -356,5 +359,29 @@ fn any_change(draw: &mut dyn Draw) -> StateChange {
     StateChange {
         mask: StateWord(mask),
         val: StateWord(val),
+    }
+}
+
+fn any_snapshot(draw: &mut dyn Draw) -> SnapshotOrder {
+    let names = ["a", "daily.1", "x-2026_11"];
+    let name = names[draw.below(3) as usize];
+    SnapshotOrder {
+        step: match draw.one_in(2) {
+            true => SnapshotStep::Take,
+            false => SnapshotStep::Over,
+        },
+        limit_ms: 1 + draw.below(100_000) as u32,
+        name: SnapshotName::new(name).expect("it is a name"),
+    }
+}
+
+fn any_snapshot_answer(draw: &mut dyn Draw) -> SnapshotAnswer {
+    let all = SnapshotRefusal::ALL;
+    let why = all[draw.below(all.len() as u64) as usize];
+    match draw.below(4) {
+        0 => SnapshotAnswer::Begun,
+        1 => SnapshotAnswer::Ended(draw.below(256) as u8),
+        2 => SnapshotAnswer::Refused(why),
+        _ => SnapshotAnswer::GivenUp(why),
     }
 }

@@ -83,7 +83,7 @@ impl Siege {
                 let known = self.commands.remove(&id.0);
                 assert!(known.is_some(), "a command is answered once");
             }
-            Effect::RunHandler { .. } | Effect::Milestone { .. } => {}
+            Effect::RunHandler { .. } | Effect::EndHandler { .. } | Effect::Milestone { .. } => {}
             Effect::SetTimer { timer, at } => {
                 self.timers.insert(timer, at);
             }

@@ -1,0 +1,279 @@
+//! The scripts of `packaging/lib`, which take snapshots of backing disks: of files on a file system that shares blocks between copies,
+//! and of loop devices over such files. (Logical volumes are in `vm/lvm-job.sh`.)
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rdb_tests::pair::{DISK_BYTES, Plan};
+use rdb_tests::programs::{self, run_tool};
+use rdb_tests::scratch::Loop;
+use rdb_tests::writer::{Load, Model, Pace};
+use rdb_tests::{Node, Pair, disk, wait_until};
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/lib")
+}
+
+/// A pair whose disks are files on an xfs of its own; `bob`'s is below a loop device, if that is wanted. `handlers` is made of the folder
+/// of the scripts and the words before them, by which they find our commands.
+fn pair(
+    name: &str,
+    has_loop: bool,
+    handlers: impl Fn(&str, &str) -> String,
+) -> Result<(Pair, Option<Loop>)> {
+    let mut pair = Pair::prepare(name, Plan::default())?;
+    let image = pair.scratch.join("xfs.image");
+    disk::create(&image, 600 << 20)?;
+    let image = image.display().to_string();
+    run_tool(60, "mkfs.xfs", &["-q", "-m", "reflink=1", &image])?;
+    let xfs = pair.scratch.join("xfs");
+    std::fs::create_dir(&xfs)?;
+    let place = xfs.display().to_string();
+    run_tool(60, "mount", &["-o", "loop", &image, &place])?;
+    let mut device = None;
+    for (host, name) in pair.hosts.iter_mut().zip(["alice", "bob"]) {
+        let file = xfs.join(format!("{name}.disk"));
+        disk::create(&file, DISK_BYTES)?;
+        host.data[0] = file;
+    }
+    if has_loop {
+        let over = Loop::new(&pair.hosts[1].data[0])?;
+        pair.hosts[1].data[0] = over.device().into();
+        device = Some(over);
+    }
+    // Our commands, by their names, where a handler finds them.
+    let commands = pair.scratch.join("commands");
+    std::fs::create_dir(&commands)?;
+    for name in ["rdbadm", "rdbsetup"] {
+        symlink(programs::ours("rdbadm")?, commands.join(name))?;
+    }
+    let commands = commands.display();
+    let words = format!("RDBADM={commands}/rdbadm RDBSETUP={commands}/rdbsetup");
+    let handlers = handlers(&scripts().display().to_string(), &words);
+    pair.plan.conf.resource = format!("handlers {{ {handlers} }}");
+    pair.write_conf()?;
+    pair.begin()?;
+    pair.sync_from(&pair.alice)?;
+    Ok((pair, device))
+}
+
+fn xfs(pair: &Pair, name: &str) -> PathBuf {
+    pair.scratch.join("xfs").join(name)
+}
+
+#[test]
+fn the_snapshots_of_files_that_share_blocks_are_equal() -> Result<()> {
+    let handlers = |scripts: &str, _: &str| format!("snapshot \"{scripts}/snapshot -v\";");
+    let (mut pair, device) = pair("script-snapshot", true, handlers)?;
+    let model = Model::new(64, 4000);
+    let socket = pair.alice.nbd_socket();
+    let load = Load::start(&socket, "r0/0", &model, 1, Pace::default())?;
+    for n in 0..4 {
+        load.progress(300)?;
+        let name = format!("s{n}");
+        pair.alice.adm(&["snapshot", "r0", "--name", &name])?;
+        let copies = ["alice", "bob"].map(|node| xfs(&pair, &format!("{node}.disk.{name}")));
+        disk::compare(&copies[0], &copies[1], disk::data_end(DISK_BYTES))?;
+    }
+    // One that is there already is not touched.
+    let copy = xfs(&pair, "alice.disk.s0");
+    let before = disk::fingerprint(&copy, DISK_BYTES)?;
+    let again = pair.alice.try_adm(&["snapshot", "r0", "--name", "s0"])?;
+    let told = again.fails_with(10)?;
+    ensure!(told.contains("here: exit 1; peer: exit 1"), "{told}");
+    ensure!(disk::fingerprint(&copy, DISK_BYTES)? == before);
+    ensure!(
+        pair.alice.log().contains("there is a snapshot 's0' of"),
+        "{}",
+        pair.alice.log_tail(20)
+    );
+    load.stop()?;
+    // By hand it is removed.
+    let file = pair.hosts[0].data[0].clone();
+    let removed = Command::new(scripts().join("snapshot"))
+        .args(["--remove", "s0"])
+        .env("DRBD_LL_DISK", &file)
+        .output()?;
+    ensure!(removed.status.success() && !copy.exists(), "{removed:?}");
+    ensure!(xfs(&pair, "alice.disk.s1").exists());
+    pair.are_well()?;
+    drop(device);
+    Ok(())
+}
+
+/// Blocks are written while bob is away, and he comes back slowly.
+fn outage(pair: &Pair, value: u8) -> Result<()> {
+    pair.bob.adm(&["disconnect", "r0"])?;
+    let mut client = pair.alice.nbd(0)?;
+    for n in 0..32 {
+        client.write(n << 20, &[value; 1 << 20])?;
+    }
+    client.flush()?;
+    Ok(())
+}
+
+fn state(node: &Node, what: &str, is: impl Fn(&rdb_tests::status::Volume) -> bool) -> Result<()> {
+    node.await_volume(what, 60, is)?;
+    Ok(())
+}
+
+#[test]
+fn a_resyncs_target_keeps_its_old_data_until_it_has_ended() -> Result<()> {
+    let handlers = |scripts: &str, words: &str| {
+        format!(
+            "before-resync-target \"{words} {scripts}/snapshot-resync-target -d -v\"; \
+             after-resync-target \"{words} {scripts}/unsnapshot-resync-target -v\";"
+        )
+    };
+    let (mut pair, device) = pair("script-resync", false, handlers)?;
+    let kept = xfs(&pair, "bob.disk.before-resync");
+    let is_gone = |what: &str| {
+        wait_until(what, Duration::from_secs(30), || Ok(!kept.exists()))
+            .with_context(|| pair.bob.log_tail(30))
+    };
+    is_gone("the end of the first one")?;
+    outage(&pair, 1)?;
+    let old = disk::fingerprint(&pair.hosts[1].data[0], disk::data_end(DISK_BYTES))?;
+    // So slowly that it can be looked at, and broken off.
+    let slow = "resync-rate 2M; c-plan-ahead 0;".to_owned();
+    let quick = std::mem::replace(&mut pair.plan.conf.rate, slow);
+    pair.write_conf()?;
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["disk-options", "r0"])?; // the pace is the one that was told last
+    }
+    pair.bob.adm(&["connect", "r0"])?;
+    state(&pair.bob, "the resync", |volume| volume.cs == "SyncTarget")?;
+    ensure!(disk::fingerprint(&kept, disk::data_end(DISK_BYTES))? == old);
+    // Broken off: the disk is good for nothing, the snapshot is, and stays. So it does when the resync goes on.
+    pair.bob.adm(&["disconnect", "--force", "r0"])?;
+    let told = pair.bob.adm(&["after-resync-target", "r0"])?;
+    ensure!(
+        told.contains("is kept: the disk is Inconsistent/"),
+        "{told}"
+    );
+    pair.bob.adm(&["connect", "r0"])?;
+    state(&pair.bob, "the resync", |volume| volume.cs == "SyncTarget")?;
+    ensure!(disk::fingerprint(&kept, disk::data_end(DISK_BYTES))? == old);
+    pair.plan.conf.rate = quick;
+    pair.write_conf()?;
+    for node in [&pair.alice, &pair.bob] {
+        node.adm(&["disk-options", "r0"])?; // the pace is the one that was told last
+    }
+    pair.settle(60)?;
+    is_gone("the end of the resync")?;
+    pair.disks_equal()?;
+    pair.are_well()?;
+    drop(device);
+    Ok(())
+}
+
+/// The disk is on a file system that shares no blocks: with `-d` the data is not overwritten, without it is.
+#[test]
+fn a_target_without_a_snapshot_is_overwritten_or_not_as_it_is_told() -> Result<()> {
+    for (option, goes_on) in [("-d", false), ("-v", true)] {
+        let mut pair = Pair::fresh("script-refused", Plan::default())?;
+        let scripts = scripts();
+        let scripts = scripts.display();
+        // (Wherever the test runs: a folder elsewhere shares no blocks with the disk.)
+        pair.plan.conf.resource = format!(
+            "handlers {{ before-resync-target \"{scripts}/snapshot-resync-target {option} --dir /dev/shm\"; }}"
+        );
+        pair.write_conf()?;
+        pair.up()?;
+        pair.alice.adm(&["primary", "--force", "r0"])?;
+        match goes_on {
+            true => pair.settle(60)?,
+            false => state(&pair.bob, "the refusal", |volume| volume.cs == "StandAlone")?,
+        }
+        let told = "no snapshot of";
+        ensure!(pair.bob.logged(told) > 0, "{}", pair.bob.log_tail(30));
+        ensure!(!Path::new("/dev/shm/bob-0.disk.before-resync").exists());
+        pair.are_well()?;
+    }
+    Ok(())
+}
+
+/// What is wrong with a call is said, and nothing is done.
+#[test]
+fn misuse_is_told() -> Result<()> {
+    let run = |script: &str, words: &[&str], environment: &[(&str, &str)]| {
+        let output = Command::new(scripts().join(script))
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs(environment.iter().copied())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok::<_, anyhow::Error>((output.status.code(), text))
+    };
+    let disk = ("DRBD_LL_DISK", "/dev/null");
+    let target = [disk, ("DRBD_MINOR", "0")];
+    let named = [disk, ("RDB_SNAPSHOT", "s")];
+    for (script, words, environment, expected) in [
+        (
+            "snapshot",
+            &["--nonsense"][..],
+            &named[..],
+            "unknown option: --nonsense",
+        ),
+        ("snapshot", &["-p", "ten"], &named, "-p wants a number"),
+        (
+            "snapshot",
+            &["--dir", "/does/not/exist"],
+            &named,
+            "--dir wants a folder",
+        ),
+        ("snapshot", &[], &[], "DRBD_LL_DISK is not set"),
+        (
+            "snapshot",
+            &[],
+            &[disk, ("RDB_SNAPSHOT", "../x")],
+            "is no name of a snapshot",
+        ),
+        (
+            "snapshot",
+            &["--remove", "$(id)"],
+            &[disk],
+            "is no name of a snapshot",
+        ),
+        (
+            "snapshot-resync-target",
+            &["-x"],
+            &target,
+            "unknown option: -x",
+        ),
+        (
+            "snapshot-resync-target",
+            &[],
+            &[disk],
+            "DRBD_MINOR are not set",
+        ),
+        (
+            "unsnapshot-resync-target",
+            &["-a"],
+            &target,
+            "-a wants a number",
+        ),
+    ] {
+        let (code, text) = run(script, words, environment)?;
+        ensure!(
+            code == Some(64) && text.contains(expected),
+            "{script} {words:?}: {code:?} {text}"
+        );
+    }
+    // A device that is nothing of what they know.
+    let (code, _) = run("snapshot", &[], &named)?;
+    ensure!(code == Some(1), "{code:?}");
+    // A command of the administrator's takes their place.
+    let exec =
+        "[ $SNAPSHOT_ACTION != exists ] && echo $SNAPSHOT_ACTION $SNAPSHOT_DISK $SNAPSHOT_NAME";
+    let (code, text) = run("snapshot", &["--exec", exec], &named)?;
+    ensure!(
+        code == Some(0) && text == "take /dev/null s\n",
+        "{code:?} {text}"
+    );
+    Ok(())
+}
