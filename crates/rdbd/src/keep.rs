@@ -68,9 +68,12 @@ pub(crate) fn is_connected(status: &ResourceStatus) -> bool {
     volumes.any(|volume| volume.state.conn >= ConnState::Connected)
 }
 
-/// Whether an administrator has suspended the I/O of the resource's users.
+/// Whether an administrator has suspended the I/O of the resource's users. (A snapshot, which ends with this daemon, does so too: nobody
+/// would resume it.)
 pub(crate) fn is_suspended(status: &ResourceStatus) -> bool {
-    status.volumes.iter().any(|volume| volume.state.susp)
+    let mut volumes = status.volumes.iter();
+    let is_snapshot = status.snapshot.is_some_and(|snapshot| snapshot.is_own);
+    !is_snapshot && volumes.any(|volume| volume.state.susp)
 }
 
 /// Keeps the record as things are. Ends with the node.
