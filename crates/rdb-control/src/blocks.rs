@@ -5,6 +5,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 /// Most runs that a set of blocks is told in. Each is two numbers in JSON, some twenty bytes: 1.3 MiB of them.
 pub const RUNS_MAX: usize = 65_536;
 
+/// Most runs that one of so many volumes is told in: those of a few have all of them, those of many share what a reply can hold.
+pub fn runs_max(volumes: usize) -> usize {
+    const VOLUMES: usize = 32;
+    (RUNS_MAX * VOLUMES / volumes.max(VOLUMES)).max(1)
+}
+
+// A run takes at most 27 bytes, so that half of the longest reply is left for the rest.
+const _: () = assert!(RUNS_MAX * 32 * 27 < crate::REPLY_LINE_MAX);
+
 /// No device has more blocks of 4 KiB: 1 PiB of them (`docs/spec/metadata.md`, section 1.4).
 pub const BLOCKS_MAX: u64 = 1 << 38;
 
@@ -111,7 +120,14 @@ impl Blocks {
     /// What is in either.
     #[must_use]
     pub fn union(&self, other: &Blocks) -> Blocks {
-        let mut all: Vec<Run> = self.runs.iter().chain(&other.runs).copied().collect();
+        Blocks::union_of([self, other])
+    }
+
+    /// What is in any of them.
+    #[must_use]
+    pub fn union_of<'a>(sets: impl IntoIterator<Item = &'a Blocks>) -> Blocks {
+        let runs = sets.into_iter().flat_map(|set| &set.runs);
+        let mut all: Vec<Run> = runs.copied().collect();
         all.sort_unstable_by_key(|run| run.first);
         let mut union = Blocks::default();
         for run in all {
@@ -226,12 +242,27 @@ pub struct MarkedBlocks {
 }
 
 /// Collects them, word by word, within a bound of memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MarkedCollector {
     marked: MarkedBlocks,
+    runs_max: usize,
+}
+
+impl Default for MarkedCollector {
+    fn default() -> Self {
+        MarkedCollector::new(RUNS_MAX)
+    }
 }
 
 impl MarkedCollector {
+    /// One that keeps at most so many runs, and twice as many while it collects.
+    pub fn new(runs_max: usize) -> MarkedCollector {
+        MarkedCollector {
+            marked: MarkedBlocks::default(),
+            runs_max,
+        }
+    }
+
     /// Adds a word of the bitmap, of the blocks from `first` on. The words come in ascending order.
     pub fn word(&mut self, first: u64, word: u64) {
         if word == 0 {
@@ -240,14 +271,14 @@ impl MarkedCollector {
         self.marked.count += u64::from(word.count_ones());
         self.marked.ranges.push_word(first, word);
         // (Not at every word beyond the bound: each time takes as long as there are runs.)
-        if self.marked.ranges.runs.len() > 2 * RUNS_MAX {
-            self.marked.merged |= self.marked.ranges.coarsen(RUNS_MAX);
+        if self.marked.ranges.runs.len() > 2 * self.runs_max {
+            self.marked.merged |= self.marked.ranges.coarsen(self.runs_max);
         }
     }
 
     /// What has been collected.
     pub fn finish(mut self) -> MarkedBlocks {
-        self.marked.merged |= self.marked.ranges.coarsen(RUNS_MAX);
+        self.marked.merged |= self.marked.ranges.coarsen(self.runs_max);
         self.marked
     }
 }
@@ -346,6 +377,21 @@ mod tests {
         let text = serde_json::to_string(&marked).unwrap();
         assert!(text.len() < 2 << 20, "{} bytes", text.len());
         assert_eq!(serde_json::from_str::<MarkedBlocks>(&text).unwrap(), marked);
+    }
+
+    #[test]
+    fn many_volumes_share_what_a_reply_can_hold() {
+        assert_eq!(runs_max(0), RUNS_MAX);
+        assert_eq!(runs_max(32), RUNS_MAX);
+        assert_eq!(runs_max(64), RUNS_MAX / 2);
+        assert_eq!(runs_max(usize::MAX), 1);
+        let mut marked = MarkedCollector::new(2);
+        for word in 0..100 {
+            marked.word(word * 64, 1 << 7 | 1);
+        }
+        let marked = marked.finish();
+        assert_eq!((marked.count, marked.ranges.runs().len()), (200, 2));
+        assert!(marked.merged);
     }
 
     #[test]

@@ -29,7 +29,9 @@ mod report;
 pub mod split_brain;
 mod story;
 
-pub use blocks::{BLOCKS_MAX, BadBlocks, Blocks, MarkedBlocks, MarkedCollector, RUNS_MAX, Run};
+pub use blocks::{
+    BLOCKS_MAX, BadBlocks, Blocks, MarkedBlocks, MarkedCollector, RUNS_MAX, Run, runs_max,
+};
 pub use client::{Client, ClientError};
 pub use evidence::{EvidenceReport, KeptBy, VolumeEvidence};
 pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};

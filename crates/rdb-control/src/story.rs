@@ -47,6 +47,8 @@ impl Story {
         let mut story = Story::default();
         let current = ids.map(|ids| ids.current);
         let (mut open, mut known) = (None::<Primary>, Vec::new());
+        // The last line at which both were connected, while they are.
+        let mut together = None;
         for (index, line) in lines.iter().enumerate() {
             if line.volume.is_some_and(|other| other != volume) {
                 continue;
@@ -75,13 +77,21 @@ impl Story {
                     }
                 }
                 // (It begins as Secondary: whatever it was before ended with the daemon.)
-                HistoryEvent::Created => close(&mut open, None, &mut known),
+                HistoryEvent::Created => {
+                    close(&mut open, None, &mut known);
+                    if let Some(at) = together.take() {
+                        story.parted = Some(at);
+                        story.first_line = index;
+                    }
+                }
                 HistoryEvent::Connection { from, to } => {
-                    if is_together(from) && !is_together(to) {
+                    if is_together(to) {
+                        story.parted = None;
+                        together = Some(line.at);
+                    } else if is_together(from) {
                         story.parted = Some(line.at);
                         story.first_line = index;
-                    } else if is_together(to) {
-                        story.parted = None;
+                        together = None;
                     }
                 }
                 HistoryEvent::Generation { new, .. }
@@ -99,6 +109,7 @@ impl Story {
                 }
                 _ => {}
             }
+            together = together.map(|_| line.at);
         }
         known.extend(open);
         let parted = story.parted;
@@ -205,6 +216,28 @@ mod tests {
         );
         let seen = story.seen_peer.expect("both have met");
         assert_eq!((seen.at, seen.told.marked_blocks), (Instant(9), 4));
+    }
+
+    #[test]
+    fn a_daemon_that_dies_while_connected_tells_no_end_and_the_next_begins_anew() {
+        let lines = [
+            line(1, connection("WFReportParams", "Connected")),
+            line(2, role("Secondary", "Primary")),
+            HistoryLine {
+                volume: None,
+                ..line(9, HistoryEvent::Created)
+            },
+            line(10, role("Secondary", "Primary")),
+        ];
+        let story = Story::of(&lines, 0, None);
+        // (They were connected when it was promoted; how long after that nobody knows.)
+        assert_eq!((story.parted, story.first_line), (Some(Instant(2)), 2));
+        let primary = |from| Primary {
+            from: Some(Instant(from)),
+            to: None,
+            forced: false,
+        };
+        assert_eq!(story.primary, [primary(2), primary(10)]);
     }
 
     #[test]

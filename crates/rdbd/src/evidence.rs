@@ -2,6 +2,7 @@
 
 use rdb_control::{
     EvidenceReport, GiReport, KeptBy, MarkedBlocks, MarkedCollector, VolumeEvidence, read_history,
+    runs_max,
 };
 use rdb_engine::{Marks, VolumeNr, VolumeStatus};
 use rdb_runtime::MARKS_WORDS;
@@ -23,9 +24,10 @@ impl Node {
         let target = self.resource(name)?;
         let status = self.resource_status(&target).await?;
         let mut volumes = Vec::new();
+        let runs_max = runs_max(status.volumes.len());
         for volume in &status.volumes {
             let marked = match volume.generation {
-                Some(_) => self.marked(&target, volume.volume).await?,
+                Some(_) => self.marked(&target, volume.volume, runs_max).await?,
                 None => None,
             };
             volumes.push(of_volume(volume, marked));
@@ -53,8 +55,13 @@ impl Node {
     }
 
     /// The marked blocks of a volume; nothing if its disk has gone meanwhile.
-    async fn marked(&self, target: &Target, volume: VolumeNr) -> Outcome<Option<MarkedBlocks>> {
-        let mut collector = MarkedCollector::default();
+    async fn marked(
+        &self,
+        target: &Target,
+        volume: VolumeNr,
+        runs_max: usize,
+    ) -> Outcome<Option<MarkedBlocks>> {
+        let mut collector = MarkedCollector::new(runs_max);
         let mut from = 0;
         loop {
             let (reply, answer) = oneshot::channel();

@@ -113,6 +113,7 @@ impl Command<'_> {
             return Err("--files=PATH is of one volume: name it as RES/VOLUME".to_owned());
         }
         let deadline = executor.limits.long.map(|limit| Instant::now() + limit);
+        let tools = files::Tools { deadline };
         let running = executor.status().ok().flatten();
         for (index, volume) in own.volumes.iter_mut().enumerate() {
             let Some(marked) = &volume.marked else {
@@ -130,7 +131,7 @@ impl Command<'_> {
                 .collect();
             let both = both.as_ref().and_then(|both| both.get(index));
             let found = files::place(given.map(PathBuf::as_path), &devices)
-                .and_then(|place| files::find(&place, &marked.ranges, both, deadline));
+                .and_then(|place| files::find(&place, &marked.ranges, both, &tools));
             let files =
                 found.map_err(|error| format!("the files of volume {}: {error}", volume.volume))?;
             volume.files = Some(files);

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirEntry;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdb_control::Blocks;
 use rdb_control::split_brain::{FILES_MAX, FileEntry, Files, UnknownBlocks};
@@ -23,8 +25,8 @@ const BLOCK_BYTES: u64 = 4096;
 const LOOKED_UP_MAX: u64 = 262_144;
 /// Block numbers in one command of `debugfs`: each takes a walk over all inodes, and the command line has a bound.
 const BATCH: usize = 4096;
-/// Files in one call of `filefrag`.
-const WALK_BATCH: usize = 500;
+/// Files in one call of `filefrag`: as many of the longest paths as a command line takes.
+const WALK_BATCH: usize = 200;
 /// Most files that are walked over.
 const WALKED_MAX: usize = 2_000_000;
 /// Inodes of ext4's own: below the first that a file can have, but for the root directory.
@@ -34,10 +36,16 @@ const EXT_ROOT_INODE: u64 = 2;
 /// Whose blocks they are: for each owner, which of the marked blocks.
 #[derive(Default)]
 struct Owners {
-    files: BTreeMap<String, BTreeSet<u64>>,
-    metadata: BTreeSet<u64>,
-    free: BTreeSet<u64>,
+    files: BTreeMap<String, Blocks>,
+    metadata: Blocks,
+    free: Blocks,
     unknown: Option<UnknownBlocks>,
+}
+
+/// The tools, and until when they may work.
+pub(crate) struct Tools {
+    /// No time is set if it is none.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Where the file system can be read.
@@ -76,8 +84,7 @@ pub(crate) fn place(given: Option<&Path>, devices: &[PathBuf]) -> Result<Place, 
     })
 }
 
-/// Finds out whose the marked blocks are. `both`: those that both nodes have written, if that is known. No new work is begun after
-/// `deadline`.
+/// Finds out whose the marked blocks are. `both`: those that both nodes have written, if that is known.
 ///
 /// # Errors
 /// Why that is impossible, in words.
@@ -85,18 +92,24 @@ pub(crate) fn find(
     place: &Place,
     marked: &Blocks,
     both: Option<&Blocks>,
-    deadline: Option<Instant>,
+    tools: &Tools,
 ) -> Result<Files, String> {
     let (by, owners) = match place {
         Place::Mounted(point) => {
             let by = format!("filefrag, where it is mounted: {}", point.display());
-            (by, walk(point, marked, deadline)?)
+            (by, walk(point, marked, tools)?)
         }
         Place::Device(device) => {
             let shown = device.display();
             match disk::file_system(device).map_err(|e| e.to_string())? {
-                FileSystem::Ext => (format!("debugfs of {shown}"), by_debugfs(device, marked)?),
-                FileSystem::Xfs => (format!("xfs_db of {shown}"), by_xfs_db(device, marked)?),
+                FileSystem::Ext => (
+                    format!("debugfs of {shown}"),
+                    by_debugfs(device, marked, tools)?,
+                ),
+                FileSystem::Xfs => (
+                    format!("xfs_db of {shown}"),
+                    by_xfs_db(device, marked, tools)?,
+                ),
                 FileSystem::Other(what) => {
                     return Err(format!(
                         "{shown}: it has {what}, and ext2 to ext4 and xfs are known"
@@ -109,10 +122,10 @@ pub(crate) fn find(
 }
 
 fn report(by: String, owners: Owners, both: Option<&Blocks>) -> Files {
-    let entry = |(path, blocks): (String, BTreeSet<u64>)| FileEntry {
+    let entry = |(path, blocks): (String, Blocks)| FileEntry {
         path,
-        blocks: blocks.len() as u64,
-        both: both.map(|both| blocks.iter().filter(|b| both.contains(**b)).count() as u64),
+        blocks: blocks.count(),
+        both: both.map(|both| blocks.intersection(both).count()),
     };
     let mut entries: Vec<FileEntry> = owners.files.into_iter().map(entry).collect();
     entries.sort_by(|a, b| b.blocks.cmp(&a.blocks).then_with(|| a.path.cmp(&b.path)));
@@ -126,8 +139,8 @@ fn report(by: String, owners: Owners, both: Option<&Blocks>) -> Files {
     Files {
         by,
         entries,
-        metadata_blocks: owners.metadata.len() as u64,
-        free_blocks: owners.free.len() as u64,
+        metadata_blocks: owners.metadata.count(),
+        free_blocks: owners.free.count(),
         unknown,
     }
 }
@@ -144,22 +157,66 @@ fn add_unknown(unknown: &mut Option<UnknownBlocks>, blocks: u64, reason: &str) {
     added.reason.push_str(reason);
 }
 
-/// Output of a tool that reads. What it says on standard error is part of the error if it fails.
-fn ask(program: &str, arguments: &[&str], last: &[&Path]) -> Result<String, String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .args(last)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{program}: {error}"))?;
-    if !output.status.success() && output.stdout.is_empty() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim().lines().last().unwrap_or_default().to_owned();
-        return Err(format!("{program}: {said}"));
+impl Tools {
+    /// What a tool prints that only reads, given `input`. What it says on standard error is part of the error if it fails.
+    fn ask(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        last: &[&Path],
+        input: &str,
+    ) -> Result<String, String> {
+        let named = |error: &dyn std::fmt::Display| format!("{program}: {error}");
+        let mut child = Command::new(program)
+            .args(arguments)
+            .args(last)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| named(&error))?;
+        let read = |from: Option<Box<dyn Read + Send>>| {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                // What comes before an error is what there is.
+                let _ = from.map(|mut from| from.read_to_end(&mut bytes));
+                String::from_utf8_lossy(&bytes).into_owned()
+            })
+        };
+        let out = read(child.stdout.take().map(|out| Box::new(out) as Box<_>));
+        let errors = read(child.stderr.take().map(|errors| Box::new(errors) as Box<_>));
+        let (stdin, input) = (child.stdin.take(), input.to_owned());
+        // One that does not read to the end says why.
+        let write = thread::spawn(move || stdin.map(|mut to| to.write_all(input.as_bytes())));
+        let status = loop {
+            match child.try_wait().map_err(|error| named(&error))? {
+                Some(status) => break status,
+                None if self.is_late() => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(named(&"it did not end in time (cmd-timeout-long)"));
+                }
+                None => thread::sleep(POLL),
+            }
+        };
+        let _ = write.join();
+        let said = out.join().unwrap_or_default();
+        if !status.success() && said.is_empty() {
+            let errors = errors.join().unwrap_or_default();
+            return Err(named(&errors.trim().lines().last().unwrap_or_default()));
+        }
+        Ok(said)
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+
+    fn is_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() > deadline)
+    }
 }
+
+/// How often it is looked whether a tool has ended.
+const POLL: Duration = Duration::from_millis(5);
 
 /// The first marked blocks, as many as are looked up one by one; and how many more there are.
 fn looked_up(marked: &Blocks) -> (Vec<u64>, u64) {
@@ -179,8 +236,8 @@ fn unknown_beyond(left: u64) -> Option<UnknownBlocks> {
 
 // ---- ext2 to ext4, not mounted -------------------------------------------------------------------------------------
 
-fn by_debugfs(device: &Path, marked: &Blocks) -> Result<Owners, String> {
-    let debugfs = |request: &str| ask("debugfs", &["-R", request], &[device]);
+fn by_debugfs(device: &Path, marked: &Blocks, tools: &Tools) -> Result<Owners, String> {
+    let debugfs = |request: &str| tools.ask("debugfs", &["-R", request], &[device], "");
     let block_bytes = debugfs("stats -h")?
         .lines()
         .find_map(|line| line.strip_prefix("Block size:")?.trim().parse::<u64>().ok())
@@ -222,23 +279,29 @@ fn by_debugfs(device: &Path, marked: &Blocks) -> Result<Owners, String> {
         }
     }
     let in_use = in_use(&of_none, debugfs)?;
+    let (mut metadata, mut free) = (BTreeSet::new(), BTreeSet::new());
     for number in of_none {
         let blocks = wanted.get(&number).into_iter().flatten();
         match in_use.contains(&number) {
-            true => owners.metadata.extend(blocks),
-            false => owners.free.extend(blocks),
+            true => metadata.extend(blocks),
+            false => free.extend(blocks),
         }
     }
-    name_inodes(inodes, &mut owners, debugfs)?;
+    let is_file = |inode: u64| inode >= EXT_FIRST_INODE || inode == EXT_ROOT_INODE;
+    let (files, own): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        inodes.into_iter().partition(|(inode, _)| is_file(*inode));
+    metadata.extend(own.into_values().flatten());
     // A block of several small ones counts as free only if all of them are.
-    let Owners {
-        files,
-        metadata,
-        free,
-        ..
-    } = &mut owners;
     free.retain(|block| !metadata.contains(block) && files.values().all(|f| !f.contains(block)));
+    (owners.metadata, owners.free) = (set(metadata), set(free));
+    name_inodes(files, &mut owners, debugfs)?;
     Ok(owners)
+}
+
+fn set(blocks: BTreeSet<u64>) -> Blocks {
+    let mut set = Blocks::default();
+    blocks.into_iter().for_each(|block| set.push(block, 1));
+    set
 }
 
 /// Blocks and their inodes, as `icheck` prints them.
@@ -271,14 +334,10 @@ fn in_use(
 
 /// Gives the inodes their names.
 fn name_inodes(
-    inodes: BTreeMap<u64, BTreeSet<u64>>,
+    files: BTreeMap<u64, BTreeSet<u64>>,
     owners: &mut Owners,
     debugfs: impl Fn(&str) -> Result<String, String>,
 ) -> Result<(), String> {
-    let is_file = |inode: u64| inode >= EXT_FIRST_INODE || inode == EXT_ROOT_INODE;
-    let (files, own): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        inodes.into_iter().partition(|(inode, _)| is_file(*inode));
-    owners.metadata.extend(own.into_values().flatten());
     let numbers: Vec<u64> = files.keys().copied().collect();
     let mut names: BTreeMap<u64, String> = BTreeMap::new();
     names.insert(EXT_ROOT_INODE, "/".to_owned());
@@ -300,14 +359,14 @@ fn name_inodes(
     for (inode, blocks) in files {
         let nameless = || format!("inode {inode}, which has no name");
         let name = names.get(&inode).cloned().unwrap_or_else(nameless);
-        owners.files.entry(name).or_default().extend(blocks);
+        owners.files.insert(name, set(blocks));
     }
     Ok(())
 }
 
 // ---- xfs, not mounted ----------------------------------------------------------------------------------------------
 
-fn by_xfs_db(device: &Path, marked: &Blocks) -> Result<Owners, String> {
+fn by_xfs_db(device: &Path, marked: &Blocks, tools: &Tools) -> Result<Owners, String> {
     const SECTOR_BYTES: u64 = 512;
     let mut flags = vec!["-r"];
     if std::fs::metadata(device).is_ok_and(|found| found.is_file()) {
@@ -318,33 +377,21 @@ fn by_xfs_db(device: &Path, marked: &Blocks) -> Result<Owners, String> {
         unknown: unknown_beyond(left),
         ..Owners::default()
     };
-    for batch in blocks.chunks(BATCH / 2) {
-        let mut arguments = flags.clone();
-        arguments.extend(["-c", "blockget -n"]);
-        let asked: Vec<String> = batch
-            .iter()
-            .flat_map(|block| {
-                [
-                    format!("daddr {}", block * BLOCK_BYTES / SECTOR_BYTES),
-                    "blockuse -n".to_owned(),
-                ]
-            })
-            .collect();
-        for command in &asked {
-            arguments.extend(["-c", command]);
-        }
-        let said = ask("xfs_db", &arguments, &[device])?;
-        let uses: Vec<&str> = said
-            .lines()
-            .filter(|line| line.starts_with("block "))
-            .collect();
-        if uses.len() != batch.len() {
-            let text = "it does not say whose each block is; a file system with a log that is not clean has to be mounted once";
-            return Err(format!("xfs_db of {}: {text}", device.display()));
-        }
-        for (block, line) in batch.iter().zip(uses) {
-            put_xfs_use(&mut owners, *block, line);
-        }
+    let mut commands = "blockget -n\n".to_owned();
+    for block in &blocks {
+        let sector = block * BLOCK_BYTES / SECTOR_BYTES;
+        commands += &format!("daddr {sector}\nblockuse -n\n");
+    }
+    let said = tools.ask("xfs_db", &flags, &[device], &commands)?;
+    let is_use = |line: &&str| line.starts_with("block ");
+    let uses: Vec<&str> = said.lines().filter(is_use).collect();
+    if uses.len() != blocks.len() {
+        let text = "it does not say whose each block is; a file system with a log that is not clean has to be mounted once";
+        return Err(format!("xfs_db of {}: {text}", device.display()));
+    }
+    // (The blocks come in ascending order.)
+    for (block, line) in blocks.iter().zip(uses) {
+        put_xfs_use(&mut owners, *block, line);
     }
     Ok(owners)
 }
@@ -355,22 +402,22 @@ fn put_xfs_use(owners: &mut Owners, block: u64, line: &str) {
     let kind = said.split(' ').next().unwrap_or_default();
     let of_inode = said.split_once(" inode ").map(|(_, rest)| rest);
     match (kind, of_inode) {
-        ("free1" | "free2" | "free3" | "free4", _) => _ = owners.free.insert(block),
+        ("free1" | "free2" | "free3" | "free4", _) => owners.free.push(block, 1),
         ("data" | "dir" | "rtdata" | "symlink", Some(rest)) => {
             let name = match rest.split_once(' ') {
                 Some((_, path)) => format!("/{}", path.trim_start_matches('/')),
                 None => format!("inode {rest}, which has no name"),
             };
-            owners.files.entry(name).or_default().insert(block);
+            owners.files.entry(name).or_default().push(block, 1);
         }
-        _ => _ = owners.metadata.insert(block),
+        _ => owners.metadata.push(block, 1),
     }
 }
 
 // ---- mounted -------------------------------------------------------------------------------------------------------
 
 /// Walks over all files of a mounted file system.
-fn walk(point: &Path, marked: &Blocks, deadline: Option<Instant>) -> Result<Owners, String> {
+fn walk(point: &Path, marked: &Blocks, tools: &Tools) -> Result<Owners, String> {
     let about = std::fs::metadata(point).map_err(|e| format!("{}: {e}", point.display()))?;
     let mut owners = Owners::default();
     let (mut folders, mut files) = (vec![point.to_owned()], Vec::new());
@@ -379,7 +426,7 @@ fn walk(point: &Path, marked: &Blocks, deadline: Option<Instant>) -> Result<Owne
     while let Some(folder) = folders.pop() {
         if walked > WALKED_MAX {
             cut = Some(format!("only the first {WALKED_MAX} files were looked at"));
-        } else if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+        } else if tools.is_late() {
             cut = Some("there was no time to look at all files".to_owned());
         }
         if cut.is_some() {
@@ -399,11 +446,11 @@ fn walk(point: &Path, marked: &Blocks, deadline: Option<Instant>) -> Result<Owne
         }
         while files.len() >= WALK_BATCH || (folders.is_empty() && !files.is_empty()) {
             let batch = files.split_off(files.len().saturating_sub(WALK_BATCH));
-            ask_filefrag(point, &batch, marked, &mut owners)?;
+            ask_filefrag(point, &batch, marked, &mut owners, tools)?;
         }
     }
-    let known: BTreeSet<u64> = owners.files.values().flatten().copied().collect();
-    let left = marked.count() - known.len() as u64;
+    let known = Blocks::union_of(owners.files.values());
+    let left = marked.count() - known.count();
     if left > 0 {
         let usual = "no file has them now: they are the file system's own (journal, inodes, directories), or freed since";
         let reason = cut.as_deref().unwrap_or(usual);
@@ -431,6 +478,7 @@ fn ask_filefrag(
     batch: &[PathBuf],
     marked: &Blocks,
     owners: &mut Owners,
+    tools: &Tools,
 ) -> Result<(), String> {
     // One whose name has an end of line in it would make lines of its own.
     let named: Vec<&Path> = batch
@@ -441,27 +489,25 @@ fn ask_filefrag(
     if named.is_empty() {
         return Ok(());
     }
-    let said = ask("filefrag", &["-e", "-b512"], &named)?;
-    let mut extents: BTreeMap<String, Blocks> = BTreeMap::new();
+    let said = tools.ask("filefrag", &["-e", "-b512"], &named, "")?;
+    let mut extents: BTreeMap<String, Vec<Blocks>> = BTreeMap::new();
     for (path, first, sectors) in filefrag(&said) {
         let start = first / 8;
         let end = (first + sectors).div_ceil(8);
         let mut extent = Blocks::default();
         extent.push(start, end - start);
-        let of_file = extents.entry(path).or_default();
-        *of_file = of_file.union(&extent);
-    }
-    for (path, blocks) in extents {
-        let hit = blocks.intersection(marked);
-        if hit.is_empty() {
-            continue;
+        let hit = extent.intersection(marked);
+        if !hit.is_empty() {
+            extents.entry(path).or_default().push(hit);
         }
+    }
+    for (path, hits) in extents {
+        let hit = Blocks::union_of(&hits);
         let inside = Path::new(&path)
             .strip_prefix(point)
             .unwrap_or(Path::new(&path));
         let shown = format!("/{}", inside.display());
-        let runs = hit.runs().iter().flat_map(|run| run.first..run.end());
-        owners.files.entry(shown).or_default().extend(runs);
+        owners.files.insert(shown, hit);
     }
     Ok(())
 }
@@ -548,8 +594,8 @@ mod tests {
             files,
             ["/sub", "/sub/two words", "inode 132, which has no name"]
         );
-        assert_eq!(owners.metadata, [1, 6, 7].into());
-        assert_eq!(owners.free, [2].into());
+        assert_eq!(owners.metadata, set([1, 6, 7].into()));
+        assert_eq!(owners.free, set([2].into()));
     }
 
     #[test]
@@ -562,7 +608,7 @@ mod tests {
                 vec![100 + number]
             };
             let path = format!("/{number:06}");
-            owners.files.insert(path, blocks.into_iter().collect());
+            owners.files.insert(path, set(blocks.into_iter().collect()));
         }
         let both = Blocks::from_runs([(2, 2)]).expect("a set");
         let files = report("a test".to_owned(), owners, Some(&both));
@@ -575,6 +621,22 @@ mod tests {
         let unknown = files.unknown.expect("some are not named");
         assert_eq!(unknown.blocks, 3);
         assert_eq!(unknown.reason, "3 more files are not named");
+    }
+
+    #[test]
+    fn a_tool_that_fails_says_why_and_one_that_hangs_is_ended() {
+        let tools = Tools { deadline: None };
+        let said = tools.ask("cat", &[], &[], "a line\n");
+        assert_eq!(said.as_deref(), Ok("a line\n"));
+        let error = tools.ask("cat", &["/nonexistent"], &[], "");
+        assert!(error.expect_err("it fails").contains("/nonexistent"));
+        let error = tools.ask("no-such-tool", &[], &[], "");
+        assert!(error.expect_err("it fails").starts_with("no-such-tool: "));
+        let late = Tools {
+            deadline: Some(Instant::now()),
+        };
+        let error = late.ask("sleep", &["1000"], &[], "");
+        assert!(error.expect_err("it hangs").contains("in time"));
     }
 
     #[test]

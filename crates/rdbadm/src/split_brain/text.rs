@@ -47,13 +47,12 @@ pub(crate) fn alone(own: &Side, peer: &str, detail: Detail) -> String {
                     ),
                 );
                 put(&mut text, 2, &format!("it was {}", told.role));
+                let (current, bitmap) = (ids.current, ids.bitmap);
+                put(&mut text, 2, &format!("its data are generation {current}"));
                 put(
                     &mut text,
                     2,
-                    &format!(
-                        "its data are generation {}, since {}",
-                        ids.current, ids.bitmap
-                    ),
+                    &format!("written apart from generation {bitmap} on"),
                 );
                 put(
                     &mut text,
@@ -565,4 +564,149 @@ fn choice_alone(own: &Side, peer: &str) -> String {
     put(&mut text, 1, &lost);
     text += &commands(&own.resource, peer, &own.node);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_control::split_brain::{FORMAT, VERSION};
+    use rdb_control::{
+        ConnState, DiskState, Identifiers, Instant, MarkedBlocks, PeerSeen, Primary, SideSeen,
+    };
+
+    use super::*;
+
+    /// A node that has written two blocks, and has heard of five.
+    fn own() -> Side {
+        let ids = |current| Identifiers::of([current, 0xB0, 0, 0]);
+        let at = Instant(1_795_877_530_250);
+        let marked = Blocks::from_runs([(256, 1), (512, 1)]).expect("a set");
+        let told = SideSeen {
+            identifiers: ids(0xC1),
+            marked_blocks: 5,
+            role: Role::Secondary,
+        };
+        let volume = SideVolume {
+            volume: 0,
+            minor: 3,
+            role: Some(Role::Primary),
+            disk: Some(DiskState::UpToDate),
+            size_sectors: 1 << 21,
+            identifiers: Some(ids(0xA1)),
+            crashed_primary: false,
+            since: Some(at),
+            parted: Some(at),
+            primary: vec![Primary {
+                from: None,
+                to: None,
+                forced: false,
+            }],
+            marked: Some(MarkedBlocks::of(marked)),
+            log_blocks: 0,
+            full_sync: false,
+            seen_peer: Some(PeerSeen { at, told }),
+            files: None,
+        };
+        Side {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            node: "alice".to_owned(),
+            resource: "r0".to_owned(),
+            at,
+            source: Source::Daemon,
+            connection: Some(ConnState::StandAlone),
+            kept_by: KeptBy::Snapshot,
+            volumes: vec![volume],
+            history: vec![HistoryLine {
+                at,
+                volume: Some(0),
+                event: HistoryEvent::ForcedPromotion,
+            }],
+            history_trouble: None,
+        }
+    }
+
+    const ALONE: &str = "\
+r0: what was written apart, seen from alice at 2026-11-28T14:52:10Z (StandAlone, as its daemon says)
+
+volume 0 (minor 3), 1 GiB
+  alice
+    it is Primary, its disk UpToDate
+    its data are generation 00000000000000A1, since 2026-11-28T14:52:10Z
+    written apart from generation 00000000000000B0 on
+    both were connected last at 2026-11-28T14:52:10Z
+    Primary: ? to now
+    written apart: 2 blocks of 4 KiB = 8 KiB
+      bytes 1048576 to 1052671 (1 block)
+      bytes 2097152 to 2101247 (1 block)
+  bob (as it told when both met at 2026-11-28T14:52:10Z)
+    it was Secondary
+    its data are generation 00000000000000C1
+    written apart from generation 00000000000000B0 on
+    it announced 5 blocks of 4 KiB = 20 KiB marked
+
+What has happened, by the clock of each node:
+  2026-11-28T14:52:10Z alice/0: the promotion was forced
+
+Which blocks the other one has written, and which both have, it alone can tell:
+  ssh bob rdbadm split-brain --json r0 | rdbadm split-brain --with-peer - r0
+
+To keep what bob has, and give up what alice has written apart:
+  lost are 2 blocks of 4 KiB = 8 KiB
+  on alice, before-resync-target takes a snapshot before they are overwritten: they are kept by that
+    alice# rdbadm secondary r0
+    alice# rdbadm connect --discard-my-data r0
+    bob# rdbadm connect r0    # if it is StandAlone, too
+
+To keep what alice has, and give up what bob has written apart:
+  lost are 5 blocks of 4 KiB = 20 KiB by what it announced, or more by now
+    bob# rdbadm secondary r0
+    bob# rdbadm connect --discard-my-data r0
+    alice# rdbadm connect r0    # if it is StandAlone, too
+";
+
+    #[test]
+    fn one_node_alone_says_what_it_knows_and_what_to_type() {
+        let detail = Detail { all: false };
+        assert_eq!(alone(&own(), "bob", detail), ALONE);
+        let mut silent = own();
+        silent.volumes[0].seen_peer = None;
+        silent.volumes[0].primary.clear();
+        silent.history_trouble = Some("there is none in /var/lib/rdb".to_owned());
+        let text = alone(&silent, "bob", detail);
+        for words in [
+            "  bob\n    nothing is known here",
+            "Primary since both parted: not in its history",
+            "The history of alice: there is none in /var/lib/rdb\n",
+            "  how much is lost is not known here\n",
+        ] {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+    }
+
+    #[test]
+    fn many_ranges_are_cut_unless_all_are_asked_for() {
+        let mut own = own();
+        let many = Blocks::from_runs((0..100).map(|n| (2 * n, 1))).expect("a set");
+        own.volumes[0].marked = Some(MarkedBlocks::of(many));
+        let lines = |all| {
+            let text = alone(&own, "bob", Detail { all });
+            let ranges = text.lines().filter(|line| line.contains("bytes ")).count();
+            (ranges, text.contains("and 88 more ranges (-v prints all)"))
+        };
+        assert_eq!(lines(false), (FEW, true));
+        assert_eq!(lines(true), (100, false));
+    }
+
+    /// What a peer has told of numbers is printed, whatever it is.
+    #[test]
+    fn no_number_of_a_peer_is_too_large_to_be_printed() {
+        let mut own = own();
+        let seen = own.volumes[0].seen_peer.as_mut().expect("there is one");
+        seen.told.marked_blocks = u64::MAX;
+        let mut second = own.volumes[0].clone();
+        second.volume = 1;
+        own.volumes.push(second);
+        let text = alone(&own, "bob", Detail { all: true });
+        assert!(text.contains("18446744073709551615 blocks"), "{text}");
+    }
 }
