@@ -666,3 +666,33 @@ fn a_disk_that_comes_back_alone_knows_nothing_of_the_peer() {
     }
     assert!(met > 0);
 }
+
+/// The command ends when that is on record, also if the disk was Outdated before, and nobody has written that down.
+#[test]
+fn a_disk_that_is_outdated_already_is_so_on_record_before_the_command_ends() {
+    let mut met = 0;
+    for seed in 0..10 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.cut();
+        w.until("the handler", |w| !w.nodes[0].asked.is_empty());
+        w.end_handler(0, Handler::FencePeer, 7);
+        w.write_blocks(0, [80], 2);
+        w.quiet();
+        w.heal();
+        w.until("the handshake", |w| w.is(1).starts_with("WFReportParams"));
+        w.nodes[1].hold_meta = true;
+        w.until("the bitmaps", |w| w.is(1).starts_with("WFBitMapT"));
+        w.cut();
+        assert_eq!(w.nodes[1].state().disk, DiskState::Outdated);
+        let id = w.start_admin(1, Command::Outdate { volume: V });
+        w.run_ms(1_000);
+        assert!(!w.nodes[1].admin.contains_key(&id), "it is not on record");
+        w.nodes[1].hold_meta = false;
+        w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+        w.off(1);
+        w.boot(1);
+        assert_eq!(w.nodes[1].state().disk, DiskState::Outdated);
+        met += 1;
+    }
+    assert!(met > 0);
+}
