@@ -253,14 +253,14 @@ pub const CONSEQUENCES: &[Row] = &[
         },
         Act::NewGeneration(Why::AttachedAlone),
     ),
-    // (L53) Alone it was Consistent only; the peer that has raised it may be lost before it syncs, and have this generation.
+    // (L53) Alone it was Consistent only, or Outdated; the peer that has raised it may be lost before it syncs, and have this generation.
     row(
         "",
-        "the disk of a Primary that was Consistent only became UpToDate, nothing is sent to the peer, the peer may have our generation",
+        "the disk of a Primary, Consistent only or Outdated, became UpToDate, nothing is sent to the peer, the peer may have our generation",
         |t| {
             t.old.role == Role::Primary
                 && t.new.role == Role::Primary
-                && t.old.disk == DiskState::Consistent
+                && matches!(t.old.disk, DiskState::Consistent | DiskState::Outdated)
                 && t.new.disk == DiskState::UpToDate
                 && t.new.is_connected()
                 && !state::should_replicate(t.new)

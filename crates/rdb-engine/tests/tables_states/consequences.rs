@@ -120,6 +120,7 @@ const CASES: &[[&str; 4]] = &[
     // L53: a disk that a Primary attached alone is raised by the handshake.
     ["WFReportParams P/? C/-", "WFBitMapS P/S U/C", "", "SendBitmap NewGeneration(AttachedAlone) SendState"],
     ["WFReportParams P/? C/-", "WFBitMapS P/S U/C", "own-name", "SendBitmap SendState"],
+    ["WFReportParams P/? O/-", "WFBitMapS P/S U/C", "", "SendBitmap NewGeneration(AttachedAlone) SendState"],
     ["WFReportParams P/? C/-", "Connected P/S U/U", "", "ForgetCrash SendState"],
     // The end of a resync that its target has not told of.
     ["SyncSource P/S U/I", "NetworkFailure P/? U/-", "own-name", "SourceLost"],
