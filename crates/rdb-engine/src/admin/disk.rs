@@ -180,14 +180,13 @@ impl<P: Payload> Resource<P> {
                     self.log_refusal(nr, error, change);
                     self.admin_state_error(error);
                 }
-                Ok(2) if disk == DiskState::Outdated => self.admin_done(Ok(())),
                 // (L39) The state record of a connected node takes it back at once: who asked must not believe it.
-                Ok(2) => {
+                Ok(2) if disk != DiskState::Outdated => {
                     self.log_refusal(nr, StateError::ConnectedOutdates, change);
                     self.admin_state_error(StateError::ConnectedOutdates);
                 }
                 Ok(_) => {
-                    // Confirmed only when it is on record (I21).
+                    // Confirmed only when it is on record (I21), which it need not be if it was Outdated before.
                     self.set_stage(Stage::Durable);
                     let then = self.then_admin();
                     self.md(nr, MdKind::SUPERBLOCK, then);

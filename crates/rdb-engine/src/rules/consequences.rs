@@ -12,7 +12,7 @@ use super::turn::{
     is_source, is_target, is_verify, left_handshake, lost_beside_good, negotiates, pause_changed,
     peer_attached, sync_ended, target_ended,
 };
-use crate::state::{ConnState, DiskState, Role};
+use crate::state::{self, ConnState, DiskState, Role};
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,6 +249,21 @@ pub const CONSEQUENCES: &[Row] = &[
                 && t.new.disk == DiskState::UpToDate
                 && (!t.new.is_connected() || t.new.pdsk <= DiskState::Failed)
                 && t.new.is_a_node_primary()
+                && t.facts.may_share_name
+        },
+        Act::NewGeneration(Why::AttachedAlone),
+    ),
+    // (L53) Alone it was Consistent only, or Outdated; the peer that has raised it may be lost before it syncs, and have this generation.
+    row(
+        "",
+        "the disk of a Primary, Consistent only or Outdated, became UpToDate, nothing is sent to the peer, the peer may have our generation",
+        |t| {
+            t.old.role == Role::Primary
+                && t.new.role == Role::Primary
+                && matches!(t.old.disk, DiskState::Consistent | DiskState::Outdated)
+                && t.new.disk == DiskState::UpToDate
+                && t.new.is_connected()
+                && !state::should_replicate(t.new)
                 && t.facts.may_share_name
         },
         Act::NewGeneration(Why::AttachedAlone),

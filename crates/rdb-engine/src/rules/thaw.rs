@@ -34,16 +34,15 @@ fn has_data(facts: &Facts) -> bool {
 /// (L48) Whether the peer cannot go on by itself with less than users are told of from now on: it is sent all of that, or is on
 /// record as somebody who lacks it.
 fn is_beside(facts: &Facts) -> bool {
-    let preparing = matches!(
-        facts.state.conn,
-        ConnState::StartingSyncS | ConnState::WFBitMapS
-    );
     // (A disk that comes may be as good by its record as this one.)
     let comes = matches!(
         facts.state.pdsk,
         DiskState::Attaching | DiskState::Negotiating
     );
-    facts.state.is_connected() && !preparing && !comes && !facts.target_unproven
+    facts.state.is_connected()
+        && !is_preparing(facts.state.conn)
+        && !comes
+        && !facts.target_unproven
 }
 
 /// Whether it goes on.
@@ -67,11 +66,16 @@ fn is_fenced(facts: &Facts) -> bool {
 }
 
 /// (L47) Whether a generation that was due for a peer that was lost is not due any more: what it lacks it is sent now, or by the
-/// resync that has begun. A disk that it has come back without would count as equal to ours one day.
+/// resync that has begun. A disk that it has come back without would count as equal to ours one day. (L53) So would one whose resync is
+/// prepared only, and does not come to begin.
 pub fn catches_up(state: VolumeState) -> bool {
-    state.is_connected()
-        && state::is_there(state.pdsk)
-        && (state::should_replicate(state) || state.conn > ConnState::Connected)
+    let begun = state.conn > ConnState::Connected && !is_preparing(state.conn);
+    state.is_connected() && state::is_there(state.pdsk) && (state::should_replicate(state) || begun)
+}
+
+/// Whether this node is to be the source of a resync that has not begun.
+fn is_preparing(conn: ConnState) -> bool {
+    matches!(conn, ConnState::StartingSyncS | ConnState::WFBitMapS)
 }
 
 #[cfg(test)]

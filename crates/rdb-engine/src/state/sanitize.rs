@@ -79,6 +79,17 @@ pub fn sanitize(old: VolumeState, new: VolumeState, ctx: &Context) -> Sanitized 
     }
 }
 
+/// What a negotiated disk and the peer's are when the link breaks.
+///
+/// (L51) Not DRBD's, for which a peer that had no disk here when this one was attached has one that is Inconsistent, by rule 6, and one that was
+/// Outdated is so: it would count as fenced, and may have been raised when it met this disk.
+fn alone((own, peer): (DiskState, DiskState)) -> (DiskState, DiskState) {
+    match peer {
+        DiskState::Inconsistent => (own, peer),
+        _ => (own, DiskState::DUnknown),
+    }
+}
+
 /// Whether a disk that is called Outdated is so. (One that is attached while connected comes from Negotiating.)
 fn was_outdated(old: DiskState) -> bool {
     matches!(old, DiskState::Outdated | DiskState::Negotiating)
@@ -122,12 +133,7 @@ fn one_round(
     // Rule 4.
     if new.conn < ConnState::Connected && new.disk == DiskState::Negotiating {
         if ctx.exposed_uuid_matches_disk {
-            (new.disk, new.pdsk) = ctx.negotiated;
-            // (L51) Not DRBD's, for which a peer that had no disk here when this one was attached has one that is Inconsistent, by rule 6,
-            // and one that was Outdated is so: it would count as fenced, and may have been raised when it met this disk.
-            if new.pdsk != DiskState::Inconsistent {
-                new.pdsk = DiskState::DUnknown;
-            }
+            (new.disk, new.pdsk) = alone(ctx.negotiated);
         } else {
             *notes |= SanitizeNotes::LOST_WHILE_NEGOTIATING;
             new.disk = DiskState::Diskless;

@@ -1,12 +1,12 @@
 //! What administrators ask for, and a node that loses its power.
 
 use rdb_engine::generation::WroteAlone;
-use rdb_engine::state::{self, Change, ConnState, DiskState, Role, VolumeState};
+use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role, VolumeState};
 
 use crate::names::{Ids, Name};
-use crate::node::{CONSISTENT, Step};
-use crate::rules::Rules;
-use crate::world::Node;
+use crate::node::{CONSISTENT, CRASHED_PRIMARY, PEER_OUT_DATED, PRIMARY_IND, Step, WAS_UP_TO_DATE};
+use crate::rules::{Plant, Rules};
+use crate::world::{BLOCKS, Node};
 
 impl Step<'_> {
     /// `admin/role.rs`.
@@ -22,8 +22,21 @@ impl Step<'_> {
                 return None; // that is no force
             }
             change = change.and_disk(DiskState::UpToDate);
+            if !node.state.is_connected() && self.setting.fencing != Fencing::DontCare {
+                change = change.and_pdsk(DiskState::Outdated);
+            }
+            self.world.consent = true;
+        } else if self.fences_for_promotion(n) {
+            return self.fence_for_promotion(n);
         }
         self.cluster_wide(n, change)?;
+        self.promoted(n, force);
+        Some(())
+    }
+
+    /// `Resource::promoted`.
+    pub(crate) fn promoted(&mut self, n: usize, force: bool) {
+        self.judge_promotion(n, force);
         let state = self.world.nodes[n].state;
         let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
         let told = self.world.nodes[n]
@@ -66,7 +79,6 @@ impl Step<'_> {
         for node in &mut self.world.nodes {
             node.decided = None;
         }
-        Some(())
     }
 
     pub(crate) fn demote(&mut self, n: usize) -> Option<()> {
@@ -77,6 +89,8 @@ impl Step<'_> {
         self.write_bitmap(n);
         self.change(n, Change::role(Role::Secondary), false)
             .then_some(())?;
+        // Nothing was written since it was owed, and nobody waits for it any more.
+        self.node(n).owes &= self.setting.plant == Some(Plant::NameDemoted);
         self.node(n).users = 0;
         let attached = self.world.nodes[n].attached;
         if attached {
@@ -124,6 +138,13 @@ impl Step<'_> {
             early_uuid: Name::default(),
             announce: false,
             log: 0,
+            logged: [0; BLOCKS],
+            unkept: 0,
+            log_frozen: false,
+            owes: false,
+            target_unproven: false,
+            fence: None,
+            promoting: false,
             open: 0,
             decided: None,
             all_sent: false,
@@ -142,11 +163,6 @@ impl Step<'_> {
 
     /// `disk/attach.rs`.
     pub(crate) fn attach(&mut self, n: usize) -> Option<()> {
-        const PRIMARY_IND: u32 = 0x02;
-        const WAS_UP_TO_DATE: u32 = 0x10;
-        const PEER_OUT_DATED: u32 = 0x20;
-        const CRASHED_PRIMARY: u32 = 0x40;
-
         let node = &self.world.nodes[n];
         let state = node.state;
         let current = node.disk.durable.ids.current;
@@ -169,6 +185,7 @@ impl Step<'_> {
         for node in &mut self.world.nodes {
             node.decided = None;
         }
+        let fences = self.setting.fencing != Fencing::DontCare;
         let node = self.node(n);
         let disk = &mut node.disk;
         disk.sb = disk.durable;
@@ -184,18 +201,24 @@ impl Step<'_> {
         let mut ids = node.disk.sb.ids.wide();
         ids.set_primary_bit(state.role == Role::Primary);
         node.disk.sb.ids = Ids::narrow(&ids);
+        let connected = state.conn >= ConnState::Connected;
+        let outdated = flags & PEER_OUT_DATED != 0 && !connected;
         let own = if flags & CONSISTENT == 0 {
             DiskState::Inconsistent
         } else if flags & WAS_UP_TO_DATE == 0 {
             DiskState::Outdated
-        } else {
+        } else if !fences || outdated {
             DiskState::UpToDate
+        } else {
+            DiskState::Consistent
         };
-        let mut peer = state.pdsk;
-        let connected = state.conn >= ConnState::Connected;
-        if flags & PEER_OUT_DATED != 0 && !connected {
-            peer = DiskState::Outdated;
-        }
+        let peer = if outdated {
+            DiskState::Outdated
+        } else if fences && !connected {
+            DiskState::DUnknown // (L52)
+        } else {
+            state.pdsk
+        };
         let change = if connected {
             node.negotiated = Some((own, peer));
             node.told = None;

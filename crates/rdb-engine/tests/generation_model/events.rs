@@ -1,11 +1,12 @@
 //! What may happen next, and how it goes.
 
 use rdb_engine::generation::PeerIds;
-use rdb_engine::state::{self, Change, ConnState, DiskState, Role};
+use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role};
 
-use crate::node::Step;
+use crate::fencing::Deed;
+use crate::node::{PRIMARY_IND, Step};
 use crate::oracle::Finding;
-use crate::rules::Setting;
+use crate::rules::{Plant, Setting};
 use crate::world::{BLOCKS, Kind, Msg, Node, World};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +40,13 @@ pub(crate) enum Event {
     InvalidateRemote(u8),
     /// The disk fails, without a question.
     Fail(u8),
+    /// The `fence-peer` of node `.0` does something to the other one, or sees what it is.
+    Fence(u8, Deed),
+    /// It ends, and says so.
+    Answer(u8),
+    Outdate(u8),
+    Resume(u8),
+    Part(u8),
 }
 
 impl Event {
@@ -56,7 +64,13 @@ impl Event {
             Event::Invalidate(_) => Kind::Invalidate,
             Event::InvalidateRemote(_) => Kind::InvalidateRemote,
             Event::Fail(_) => Kind::Fail,
-            Event::Notice(_)
+            Event::Fence(_, Deed::Kill) => Kind::Kill,
+            Event::Outdate(_) => Kind::Outdate,
+            Event::Resume(_) => Kind::Resume,
+            Event::Part(_) => Kind::Part,
+            Event::Fence(..)
+            | Event::Answer(_)
+            | Event::Notice(_)
             | Event::Deliver(_)
             | Event::Flush(_)
             | Event::Restart(_)
@@ -64,6 +78,24 @@ impl Event {
             | Event::Finish(_)
             | Event::Attach(_) => return None,
         })
+    }
+}
+
+impl Event {
+    /// The node whose administrator gives a command that waits for the one before.
+    fn commands(self) -> Option<u8> {
+        match self {
+            Event::Promote(n)
+            | Event::Force(n)
+            | Event::Demote(n)
+            | Event::Detach(n)
+            | Event::Attach(n)
+            | Event::Invalidate(n)
+            | Event::InvalidateRemote(n)
+            | Event::Outdate(n)
+            | Event::Part(n) => Some(n),
+            _ => None,
+        }
     }
 }
 
@@ -82,17 +114,27 @@ pub(crate) fn apply(
     if let Some(kind) = kind {
         world.counts[kind as usize] += 1;
     }
-    let crashes = world.counts[Kind::Crash as usize] < limits[Kind::Crash as usize];
+    let left = |kind: Kind| world.counts[kind as usize] < limits[kind as usize];
+    let kills = setting.fencing != Fencing::DontCare && left(Kind::Kill);
+    let crashes = left(Kind::Crash) || kills;
+    let before = world;
     let mut step = Step {
         world,
+        setting,
         rules: &setting.rules,
-        protocol_a: setting.protocol_a,
         crashes,
         ordering: None,
+        detaching: None,
+        holding: false,
+        held: Vec::new(),
         too_much: false,
         findings: Vec::new(),
     };
     step.event(event)?;
+    for n in 0..2 {
+        while step.poll_thaw(n) {}
+        step.release(n, false);
+    }
     if !crashes {
         for n in 0..2 {
             step.maybe_flush(n);
@@ -103,11 +145,13 @@ pub(crate) fn apply(
         return None;
     }
     step.judge_state();
+    step.judge_frozen(&before);
     Some((step.world.canonical(), step.findings))
 }
 
 /// Every event that is worth a try.
-pub(crate) fn candidates(world: &World, out: &mut Vec<Event>) {
+pub(crate) fn candidates(world: &World, setting: &Setting, out: &mut Vec<Event>) {
+    let may = |kind: Kind| setting.limits[kind as usize] > 0;
     out.clear();
     for n in 0..2_u8 {
         let node = &world.nodes[usize::from(n)];
@@ -144,6 +188,22 @@ pub(crate) fn candidates(world: &World, out: &mut Vec<Event>) {
             out.push(Event::Promote(n));
             out.push(Event::Force(n));
         }
+        if let Some(run) = node.fence {
+            match run.exit {
+                Some(_) => out.push(Event::Answer(n)),
+                None => out.extend(Deed::ALL.map(|deed| Event::Fence(n, deed))),
+            }
+        }
+        if node.state.is_suspended() && may(Kind::Resume) {
+            out.push(Event::Resume(n));
+        }
+        if node.state.is_connected() {
+            if may(Kind::Part) {
+                out.push(Event::Part(n));
+            }
+        } else if node.attached && may(Kind::Outdate) {
+            out.push(Event::Outdate(n));
+        }
         if node.attached {
             out.push(Event::Detach(n));
             out.push(Event::Fail(n));
@@ -163,6 +223,12 @@ pub(crate) fn candidates(world: &World, out: &mut Vec<Event>) {
 impl Step<'_> {
     fn event(&mut self, event: Event) -> Option<()> {
         let at = usize::from;
+        if event
+            .commands()
+            .is_some_and(|n| self.world.nodes[at(n)].promoting)
+        {
+            return None; // one command at a time
+        }
         match event {
             Event::Write(n, block, settled) => self.write(at(n), at(block), settled),
             Event::Cut => self.world.link.then(|| {
@@ -193,14 +259,27 @@ impl Step<'_> {
             Event::Restart(n) => self.restart(at(n)),
             Event::Copy(n, block) => self.copy(at(n), at(block)),
             Event::Finish(n) => self.finish(at(n)),
-            Event::Detach(n) => self.cluster_wide(at(n), Change::disk(DiskState::Failed)),
+            Event::Detach(n) => self.detach(at(n)),
             Event::Attach(n) => self.attach(at(n)),
             Event::Invalidate(n) => self.invalidate(at(n)),
             Event::InvalidateRemote(n) => self.invalidate_remote(at(n)),
-            Event::Fail(n) => self
-                .change(at(n), Change::disk(DiskState::Failed), true)
-                .then_some(()),
+            Event::Fail(n) => {
+                self.note_lost_disk(at(n));
+                self.change(at(n), Change::disk(DiskState::Failed), true)
+                    .then_some(())
+            }
+            Event::Fence(n, deed) => self.fence(at(n), deed),
+            Event::Answer(n) => self.peer_fenced(at(n)),
+            Event::Outdate(n) => self.outdate(at(n)),
+            Event::Resume(n) => self.resume(at(n)),
+            Event::Part(n) => self.part(at(n)),
         }
+    }
+
+    fn detach(&mut self, n: usize) -> Option<()> {
+        self.note_lost_disk(n);
+        self.detaching = Some(n);
+        self.cluster_wide(n, Change::disk(DiskState::Failed))
     }
 
     pub(crate) fn peer_is_there(&self, n: usize) -> bool {
@@ -242,7 +321,8 @@ impl Step<'_> {
         let good_here = local && state.disk == DiskState::UpToDate;
         let good_there = replicate && state.pdsk == DiskState::UpToDate;
         if state.role != Role::Primary
-            || node.thens.announce_generation
+            || node.thens.holds()
+            || state.is_suspended()
             || !(good_here || good_there)
         {
             return None;
@@ -251,6 +331,14 @@ impl Step<'_> {
             || (ConnState::StartingSyncS..=ConnState::StartingSyncT).contains(&state.conn)
             || matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID);
         if waits {
+            return None;
+        }
+        if local && node.disk.durable.flags & PRIMARY_IND == 0 {
+            return None; // (I2) the log would not be applied
+        }
+        // Writes of one place do not overtake each other.
+        let last = [node.logged[block], node.disk.data[block]];
+        if last.iter().any(|number| node.open >> number & 1 != 0) {
             return None;
         }
         let bit = 1 << block;
@@ -272,6 +360,7 @@ impl Step<'_> {
             node.disk.hot |= bit;
             if mirrored && settled && state.conn == ConnState::SyncSource {
                 node.disk.bits &= !bit;
+                node.all_sent |= node.disk.bits == 0;
             }
             if !replicate {
                 node.disk.bits |= bit;
@@ -280,15 +369,18 @@ impl Step<'_> {
             node.left_behind = node.exposed;
         }
         self.node(n).users |= write;
-        if !replicate || settled {
-            self.world.acknowledged |= write;
-        } else if self.protocol_a && good_here {
-            self.node(n).log |= bit;
+        if !replicate && self.doubts_target(n) {
+            self.node(n).open |= write;
+        } else if !replicate || settled {
+            // (Of the one before in this place the barrier has come, or comes before anything that rests on this one.)
+            self.confirmed(n, block);
+            self.tell(n, write);
+        } else if self.setting.protocol_a && good_here {
+            self.log(n, block, number);
             self.acknowledge_tail(n, write);
         } else {
-            let node = self.node(n);
-            node.log |= bit;
-            node.open |= write;
+            self.log(n, block, number);
+            self.node(n).open |= write;
         }
         if !replicate && state::should_send_out_of_sync(state) {
             self.send(n, Msg::OutOfSync(bit));
@@ -347,14 +439,22 @@ impl Step<'_> {
             return None;
         }
         self.world.link = true;
+        let counts_connected = self.setting.plant == Some(Plant::CountConnected);
         for n in 0..2 {
             self.fact(n, Change::conn(ConnState::Unconnected));
             self.fact(n, Change::conn(ConnState::WFConnection));
         }
         for n in 0..2 {
+            if !counts_connected {
+                self.doubt_outdated_peer(n);
+            }
             let node = self.node(n);
             node.discard = discards == n;
             node.state_sent = true;
+            if let Some(run) = &mut node.fence {
+                // (L50) From now on the peer may be Connected, and as good as ever.
+                run.stale |= !counts_connected;
+            }
             node.told = None;
             self.send_uuids(n);
             self.send_state(n);
@@ -373,6 +473,7 @@ impl Step<'_> {
             return None;
         }
         let bit = 1 << block;
+        self.node(1 - n).target_unproven = false;
         let disk = &mut self.node(n).disk;
         disk.data[block] = source.disk.data[block];
         disk.bits &= !bit;
@@ -391,10 +492,17 @@ impl Step<'_> {
             return None;
         }
         // The ping that goes before has brought the source every ack: of its own writes, too, but not the barriers'.
+        let acked = self.world.nodes[1 - n].open & self.logged_writes(1 - n);
         let source = self.node(1 - n);
         source.disk.bits &= !source.log;
-        let open = std::mem::take(&mut source.open);
-        self.world.acknowledged |= open;
+        source.all_sent |= source.disk.bits == 0;
+        if source.state.is_suspended() {
+            source.log = 0;
+            source.logged = [0; BLOCKS];
+        } else {
+            source.open &= !acked;
+            self.tell(1 - n, acked);
+        }
         self.target_finish(n);
         Some(())
     }

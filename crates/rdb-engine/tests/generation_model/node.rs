@@ -4,24 +4,29 @@
 use rdb_engine::generation::{GenerationIds, PeerIds, WroteAlone};
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
 use rdb_engine::state::{
-    self, Change, ConnState, Context, DiskState, ImmediateEffects, Outcome as Changed, Role,
-    VolumeState,
+    self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome as Changed,
+    Role, VolumeState,
 };
 
 use crate::names::{Ids, Name};
 use crate::oracle::Finding;
-use crate::rules::Rules;
+use crate::rules::{Plant, Rules, Setting};
 use crate::world::{ALL_BLOCKS, Kind, Msg, Node, Told, World};
 
 /// One event, under way.
 pub(crate) struct Step<'a> {
     pub(crate) world: World,
+    pub(crate) setting: &'a Setting,
     pub(crate) rules: &'a [Rules; 2],
-    pub(crate) protocol_a: bool,
     /// A node whose crashes are all used up needs no difference between memory and disk.
     pub(crate) crashes: bool,
     /// The node whose administrator orders a full sync onto its disk.
     pub(crate) ordering: Option<usize>,
+    /// The node whose administrator detaches its disk.
+    pub(crate) detaching: Option<usize>,
+    /// What follows from changes waits for its turn.
+    pub(crate) holding: bool,
+    pub(crate) held: Vec<(usize, VolumeState, VolumeState)>,
     /// A queue had no room for what was sent.
     pub(crate) too_much: bool,
     pub(crate) findings: Vec<Finding>,
@@ -62,7 +67,7 @@ impl Step<'_> {
         }
     }
 
-    fn context(&self, n: usize) -> Context {
+    pub(crate) fn context(&self, n: usize) -> Context {
         let node = &self.world.nodes[n];
         Context {
             net_configured: true,
@@ -77,6 +82,11 @@ impl Step<'_> {
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
             invalidated: node.invalidated,
             ordered_here: self.ordering == Some(n),
+            fencing: match node.attached {
+                true => self.setting.fencing,
+                false => Fencing::DontCare,
+            },
+            suspend_on_no_data: self.setting.suspends_without_data,
             ..Context::DEFAULT
         }
     }
@@ -97,9 +107,15 @@ impl Step<'_> {
             Ok(Changed::NothingToDo) => return true,
             Ok(Changed::Changed(new, _)) => new,
         };
-        let marks = self.rules[n].marks_before_unprimary;
         let node = self.node(n);
         node.state = new;
+        if old.conn != new.conn {
+            match new.conn {
+                ConnState::StartingSyncS | ConnState::WFBitMapS => node.target_unproven = true,
+                ConnState::Connected => node.target_unproven = false,
+                _ => {}
+            }
+        }
         node.invalidated = match new.conn {
             ConnState::StartingSyncT => new.disk != DiskState::UpToDate,
             ConnState::WFSyncUUID => node.invalidated,
@@ -108,27 +124,63 @@ impl Step<'_> {
         let effects = state::immediate(old, new);
         if node.attached {
             if new.has_usable_disk() {
-                let before = node.disk.sb.flags;
-                node.disk.sb.flags = state::md_flags(new, node.crashed, before);
-                if node.invalidated {
-                    node.disk.sb.flags &= !CONSISTENT;
-                }
-                if marks && before & !node.disk.sb.flags & PRIMARY_IND != 0 {
-                    node.disk.durable_bits = node.disk.bits;
-                }
+                self.note_flags(n);
             }
+            let node = self.node(n);
             if effects.contains(ImmediateEffects::EXPOSE_DISK) {
                 node.exposed = node.disk.sb.ids.current;
             }
         }
+        let node = self.node(n);
         if effects.contains(ImmediateEffects::CONSIDER_RESYNC) {
             node.consider_resync = true;
         }
         if effects.contains(ImmediateEffects::LEFT_WF_REPORT_PARAMS) {
             node.state_sent = false;
         }
-        self.after_change(n, old, new);
+        if effects.contains(ImmediateEffects::CONNECTED)
+            && let Some(run) = &mut node.fence
+        {
+            run.stale = true;
+        }
+        if self.holding {
+            self.held.push((n, old, new));
+        } else {
+            self.after_change(n, old, new);
+        }
         true
+    }
+
+    /// `Resource::note_flags`.
+    fn note_flags(&mut self, n: usize) {
+        let marks = self.rules[n].marks_before_unprimary;
+        let fences = self.setting.fencing != Fencing::DontCare;
+        let plant = self.setting.plant;
+        let shares = self.may_share_name(n) && plant != Some(Plant::CountConnected);
+        let node = self.node(n);
+        let (state, before) = (node.state, node.disk.sb.flags);
+        let flags = &mut node.disk.sb.flags;
+        *flags = state::md_flags(state, node.crashed, before);
+        if node.invalidated {
+            *flags &= !CONSISTENT;
+        }
+        if fences && (state.is_connected() || shares) {
+            *flags &= !PEER_OUT_DATED;
+        }
+        if plant == Some(Plant::OutdatedUnrecorded) && state.disk == DiskState::Outdated {
+            *flags |= WAS_UP_TO_DATE;
+        }
+        if marks && before & !*flags & PRIMARY_IND != 0 {
+            node.disk.durable_bits = node.disk.bits;
+        }
+    }
+
+    /// `run_after`.
+    pub(crate) fn run_held(&mut self) {
+        self.holding = false;
+        for (n, old, new) in std::mem::take(&mut self.held) {
+            self.after_change(n, old, new);
+        }
     }
 
     pub(crate) fn fact(&mut self, n: usize, change: Change) {
@@ -148,6 +200,7 @@ impl Step<'_> {
         }
         // (The bitmap goes out when the consequences are through.)
         if bitmap_due {
+            self.settle_frozen(n);
             let bits = self.world.nodes[n].disk.bits;
             self.send(n, Msg::Bitmap(bits));
         }
@@ -195,16 +248,16 @@ impl Step<'_> {
             Act::MakeSyncUuid => self.make_sync_uuid(n),
             Act::SendUuids => self.send_uuids(n),
             Act::SendState => self.send_state(n),
-            Act::NewGeneration(Why::PeerLost) => self.new_current(n, true),
+            Act::NewGeneration(Why::PeerLost) => self.generation_due(n),
             Act::NewGeneration(Why::BadPeerLost) => {
                 if rules.renames_without_bad_peer {
-                    self.new_current(n, true);
+                    self.generation_due(n);
                 }
             }
             Act::NewGeneration(Why::AttachedAlone) => {
                 let alone = !new.is_connected() || rules.renames_at_attach_beside_diskless;
                 if rules.renames_at_lonely_attach && alone {
-                    self.new_current(n, true);
+                    self.generation_due(n);
                 }
             }
             Act::SourceLost => {
@@ -240,6 +293,13 @@ impl Step<'_> {
             }
             Act::DiskFailed => {
                 self.write_bitmap(n);
+                if rules.outdates_detached
+                    && self.detaching == Some(n)
+                    && new.is_connected()
+                    && new.pdsk == DiskState::UpToDate
+                {
+                    self.node(n).disk.sb.flags &= !WAS_UP_TO_DATE;
+                }
                 self.flush(n);
                 self.give_disk_up(n);
                 self.fact(n, Change::disk(DiskState::Diskless));
@@ -318,8 +378,9 @@ impl Step<'_> {
                 self.keep_tail(n);
             }
             self.send_uuids(n);
-            let open = std::mem::take(&mut self.node(n).open);
-            self.world.acknowledged |= open;
+        }
+        if thens.holds() {
+            self.release(n, true);
         }
         let source = matches!(
             self.state(n).conn,
@@ -369,6 +430,9 @@ impl Step<'_> {
 
     fn set_new_current(&mut self, n: usize, ids: &GenerationIds) {
         self.set_ids(n, ids);
+        if self.state(n).has_usable_disk() {
+            self.note_flags(n);
+        }
         let node = self.node(n);
         node.disk.named = true;
         node.exposed = Name::narrow(ids.current);
@@ -410,5 +474,7 @@ impl Step<'_> {
 
 /// The superblock's flags (`docs/spec/metadata.md`, section 2.3).
 pub(crate) const CONSISTENT: u32 = 0x01;
-const PRIMARY_IND: u32 = 0x02;
-const CRASHED_PRIMARY: u32 = 0x40;
+pub(crate) const PRIMARY_IND: u32 = 0x02;
+pub(crate) const WAS_UP_TO_DATE: u32 = 0x10;
+pub(crate) const PEER_OUT_DATED: u32 = 0x20;
+pub(crate) const CRASHED_PRIMARY: u32 = 0x40;

@@ -1,11 +1,11 @@
 //! What must hold, judged by the data that the disks truly hold.
 
-use rdb_engine::state::{ConnState, DiskState, Role};
+use rdb_engine::state::{ConnState, DiskState, Fencing, Role};
 use rdb_engine::sync_decision::{FailReason, Outcome};
 
 use crate::names::Name;
-use crate::node::Step;
-use crate::world::{BLOCKS, Decided, Kind, Node, World};
+use crate::node::{PEER_OUT_DATED, Step};
+use crate::world::{BLOCKS, Decided, Kind, Msg, Node, World};
 
 /// Something to count. The first way to it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -41,6 +41,22 @@ pub(crate) enum What {
     Mismatch,
     /// "Unrelated data", of disks that are related.
     FalseUnrelated,
+    /// Fencing: both nodes have acknowledged writes that the other lacks.
+    Diverged,
+    /// Fencing: a write is acknowledged alone, and nothing keeps the peer from going on.
+    Unfenced,
+    /// Fencing: a write is acknowledged alone, and that the peer is fenced is not on record.
+    FencedUnrecorded,
+    /// Fencing: a node is promoted alone that lacks acknowledged writes of the other one's, or beside another Primary.
+    PromotedStale,
+    /// Fencing: one that was told to be Outdated is promoted alone, without force.
+    PromotedOutdated,
+    /// Fencing: a split brain is reported.
+    FencedSplitBrain,
+    /// A write is acknowledged while I/O is frozen.
+    ToldFrozen,
+    /// Both nodes are in sync, and users wait.
+    StaysFrozen,
     // What follows is no violation.
     /// Every block is copied, though the bitmaps knew better.
     NeedlessFull,
@@ -76,7 +92,7 @@ pub(crate) enum Cause {
 
 impl What {
     pub(crate) fn is_violation(self) -> bool {
-        self <= What::FalseUnrelated
+        self <= What::StaysFrozen
     }
 }
 
@@ -85,6 +101,21 @@ fn differing(world: &World) -> u8 {
     (0..BLOCKS).fold(0, |all, block| {
         all | u8::from(a.disk.data[block] != b.disk.data[block]) << block
     })
+}
+
+/// Blocks that are equal once what was frozen has been sent again. (If that comes to nothing it gets a name of its own before the nodes
+/// meet anew.)
+fn sent_again(world: &World) -> u8 {
+    let frozen = world.nodes.iter().filter(|node| node.log_frozen);
+    let packets = world.queues.iter().flat_map(|queue| queue.iter());
+    let on_its_way = packets.map(|packet| match packet {
+        Msg::Data(block, _) => 1 << block,
+        _ => 0,
+    });
+    frozen
+        .map(|node| node.log)
+        .chain(on_its_way)
+        .fold(0, |all, bits| all | bits)
 }
 
 /// What node `n` would lose if the other's data replaced its own.
@@ -120,7 +151,7 @@ impl Step<'_> {
 
     pub(crate) fn judge_decision(&mut self, n: usize, rule: u32, outcome: Outcome) {
         let world = &self.world;
-        let differ = differing(world);
+        let differ = differing(world) & !sent_again(world);
         let marked = world.nodes[0].disk.bits | world.nodes[1].disk.bits;
         let diverged = world.has_alone(0) != 0 && world.has_alone(1) != 0;
         let other = world.nodes[1 - n].decided;
@@ -134,6 +165,9 @@ impl Step<'_> {
             }
             Outcome::Source { .. } | Outcome::Target { .. } if marked == 0 => What::EmptyResync,
             Outcome::Source { .. } | Outcome::Target { .. } => What::Resync,
+            Outcome::Fail(FailReason::SplitBrain) if diverged && self.is_fenced() => {
+                What::FencedSplitBrain
+            }
             Outcome::Fail(FailReason::SplitBrain) if diverged => What::SplitBrain,
             Outcome::Fail(FailReason::SplitBrain)
                 if matches!(rule, 90 | 100) && world.nodes.iter().all(|n| n.disk.named) =>
@@ -184,6 +218,7 @@ impl Step<'_> {
 
     /// Looks at the state that the event has led to.
     pub(crate) fn judge_state(&mut self) {
+        self.judge_fencing();
         let world = &self.world;
         let settled = world.link
             && world.queues.iter().all(|queue| queue.is_empty())
@@ -202,20 +237,133 @@ impl Step<'_> {
                 && node.state.disk < DiskState::Inconsistent
                 && node.state.is_connected()
                 && node.state.pdsk == DiskState::UpToDate;
-            all | match node.up && node.state.role == Role::Primary {
+            all | match node.up && node.state.role == Role::Primary && !node.state.is_suspended() {
                 true if here => lacking(n),
                 true if there => lacking(1 - n),
                 _ => 0,
             }
         });
         let of_tail = stale & !world.tail == 0;
+        let frozen = |node: &Node| node.state.is_suspended();
+        let stays_frozen = settled && world.nodes.iter().any(frozen);
         if settled && differing(world) != 0 {
             self.found(What::UnequalPair, 0);
+        } else if settled {
+            self.world.consent = false;
+        }
+        if stays_frozen {
+            self.found(What::StaysFrozen, 0);
         }
         match stale {
             0 => {}
             _ if of_tail => self.found(What::StaleTail, 0),
             _ => self.found(What::StaleView, 0),
+        }
+    }
+}
+
+/// Fencing: what holds as long as nobody goes on whom the arbiter has not allowed to.
+///
+/// That consent is given for the time until both nodes are in sync again: by a forced promotion, by `resume-io` of what is frozen,
+/// and by a disk that is lost beside a connected peer, whose record is as good as before: no arbiter is asked of that.
+impl Step<'_> {
+    /// Whether only one node may go on.
+    fn is_fenced(&self) -> bool {
+        self.setting.fencing == Fencing::ResourceAndStonith && !self.world.consent
+    }
+
+    fn judge_fencing(&mut self) {
+        let is_good = |node: &Node| {
+            let state = node.state;
+            node.up && state.conn >= ConnState::Connected && state.disk == DiskState::UpToDate
+        };
+        for node in &mut self.world.nodes {
+            node.disk.outdated &= !is_good(node);
+        }
+        let world = &self.world;
+        let in_sync = |node: &Node| {
+            let state = node.state;
+            is_good(node) && state.conn == ConnState::Connected && state.pdsk == state.disk
+        };
+        if world.nodes.iter().all(in_sync) {
+            self.world.winner = None;
+        }
+        let alone = (0..2).all(|n| self.world.has_alone(n) != 0);
+        if self.is_fenced() && alone {
+            self.found(What::Diverged, 0);
+        }
+    }
+
+    /// The disk of node `n` goes: if it is the only one with some acknowledged write, nobody knows of that any more.
+    pub(crate) fn note_lost_disk(&mut self, n: usize) {
+        self.world.consent |= self.world.has_alone(n) != 0;
+    }
+
+    /// Users of node `n` are told that writes are done.
+    pub(crate) fn judge_told(&mut self, n: usize, writes: u16) {
+        let [a, b] = &self.world.nodes;
+        let alone = writes & !(a.disk.seen & b.disk.seen);
+        let state = self.state(n);
+        if state.is_suspended() {
+            self.found(What::ToldFrozen, 0);
+        }
+        if alone == 0 || !self.is_fenced() {
+            return;
+        }
+        let record = self.world.nodes[n].disk.durable.flags;
+        let fenced = (DiskState::Inconsistent..=DiskState::Outdated).contains(&state.pdsk);
+        if !state.is_connected() && fenced && record & PEER_OUT_DATED == 0 {
+            self.found(What::FencedUnrecorded, 0);
+        }
+        // Whose disk lacks it.
+        let lacks = if alone & self.world.nodes[n].disk.seen != 0 {
+            1 - n
+        } else {
+            n
+        };
+        let won = self
+            .world
+            .winner
+            .is_some_and(|winner| usize::from(winner) != lacks);
+        if won || !self.world.nodes[lacks].disk.durable.is_good() {
+            return;
+        }
+        if state.is_connected() {
+            self.world.consent = true;
+        } else {
+            self.found(What::Unfenced, 0);
+        }
+    }
+
+    /// Node `n` is Primary now.
+    pub(crate) fn judge_promotion(&mut self, n: usize, force: bool) {
+        let node = &self.world.nodes[n];
+        if node.state.is_connected() || force {
+            return;
+        }
+        let outdated = node.disk.outdated;
+        let other = &self.world.nodes[1 - n];
+        let both = other.up
+            && other.state.role == Role::Primary
+            && other.state.disk >= DiskState::Consistent;
+        let stale = self.world.has_alone(1 - n) != 0;
+        if outdated {
+            self.found(What::PromotedOutdated, 0);
+        }
+        if self.is_fenced() && (both || stale) {
+            self.found(What::PromotedStale, 0);
+        }
+    }
+
+    /// No write that was open before is acknowledged on a node that was frozen all the time.
+    pub(crate) fn judge_frozen(&mut self, before: &World) {
+        let told = self.world.acknowledged & !before.acknowledged;
+        let worlds = before.nodes.iter().zip(&self.world.nodes);
+        let frozen = worlds
+            .filter(|(old, new)| old.state.is_suspended() && new.state.is_suspended())
+            .fold(0, |all, (old, _)| all | old.open);
+        if told & frozen != 0 {
+            self.found(What::ToldFrozen, 0);
         }
     }
 }

@@ -12,6 +12,7 @@ use rdb_engine::sync_decision::{
 
 use crate::names::{Ids, Name};
 use crate::node::Step;
+use crate::rules::Plant;
 use crate::world::{Decided, Msg, Told};
 
 impl Step<'_> {
@@ -31,6 +32,8 @@ impl Step<'_> {
                 node.all_sent |= node.disk.bits == 0;
             }
             Msg::OutOfSync(bits) => self.node(n).disk.bits |= bits,
+            Msg::Data(block, number) => self.on_data(n, block, number),
+            Msg::DataAck(block, number, ok) => self.on_data_ack(n, block, number, ok),
         }
     }
 
@@ -110,6 +113,15 @@ impl Step<'_> {
         let negotiated = self.world.nodes[n].negotiated.filter(|_| compared);
         let change = change(own, packet, taken, negotiated.map(|(disk, _)| disk));
         let establishes = own.conn < ConnState::Connected && taken.conn >= ConnState::Connected;
+        let trusts = self.setting.plant == Some(Plant::TrustReturned);
+        if establishes
+            && self.world.nodes[n].owes
+            && taken.conn == ConnState::Connected
+            && packet.disk == DiskState::Consistent
+            && !trusts
+        {
+            return self.peer_cannot_catch_up(n);
+        }
         if !self.change(n, change, !establishes) {
             if establishes {
                 self.go_standalone(n);

@@ -5,12 +5,14 @@ use rdb_engine::state::{Change, ConnState, DiskState};
 
 use crate::names::{Ids, Name};
 use crate::node::Step;
+use crate::rules::Plant;
 use crate::world::{Marks, Msg, Told};
 
 impl Step<'_> {
     pub(crate) fn on_bitmap(&mut self, n: usize, bits: u8) {
         match self.state(n).conn {
             ConnState::WFBitMapT => {
+                self.settle_frozen(n);
                 self.merge(n, bits);
                 let merged = self.world.nodes[n].disk.bits;
                 self.send(n, Msg::Bitmap(merged));
@@ -35,6 +37,7 @@ impl Step<'_> {
     pub(crate) fn start_source(&mut self, n: usize) {
         let node = self.node(n);
         node.all_sent = node.disk.bits == 0;
+        node.target_unproven = true;
         node.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(n, change);
@@ -132,6 +135,7 @@ impl Step<'_> {
 
     /// The link is known to be broken: `net/teardown.rs`.
     pub(crate) fn lose_connection(&mut self, n: usize) {
+        self.holding = true;
         self.fact(n, Change::conn(ConnState::NetworkFailure));
         self.close_connection(n);
         self.fact(n, Change::conn(ConnState::Unconnected));
@@ -139,12 +143,16 @@ impl Step<'_> {
     }
 
     pub(crate) fn go_standalone(&mut self, n: usize) {
+        self.holding = true;
         self.fact(n, Change::conn(ConnState::Disconnecting));
         self.close_connection(n);
         self.fact(n, Change::conn(ConnState::StandAlone));
     }
 
-    fn close_connection(&mut self, n: usize) {
+    /// `net/teardown.rs`.
+    pub(crate) fn close_connection(&mut self, n: usize) {
+        self.doubt_target(n);
+        self.run_held();
         self.world.link = false;
         for queue in &mut self.world.queues {
             queue.clear();
@@ -158,25 +166,17 @@ impl Step<'_> {
         node.state_sent = false;
         node.discard = false;
         node.decided = None;
-        // The transfer log: what the peer may lack is marked, and the users hear that their writes are done, as soon as
-        // the new generation is on disk.
-        let disk = &mut node.disk;
-        let log = std::mem::take(&mut node.log);
-        disk.bits |= log;
-        disk.durable_bits = disk.bits;
-        let alive = node.attached && node.state.disk == DiskState::UpToDate;
-        if !alive {
-            node.open = 0;
-            if log != 0 {
-                // (Under protocol A they hear it at the next flush.)
-                self.give_up_tail(1 - n);
+        node.target_unproven = false;
+        if self.awaits_the_peer(n) {
+            self.node(n).log_frozen = true;
+            if self.setting.plant == Some(Plant::AnswerFrozen) {
+                let open = std::mem::take(&mut self.node(n).open);
+                self.tell(n, open);
             }
-        } else if !node.thens.announce_generation {
-            let open = std::mem::take(&mut node.open);
-            self.world.acknowledged |= open;
-            if log != 0 {
-                self.keep_tail(n);
-            }
+        } else {
+            self.settle_log(n);
         }
+        self.write_bitmap(n);
+        self.fence_lost_peer(n);
     }
 }

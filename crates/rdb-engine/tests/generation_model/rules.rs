@@ -2,6 +2,7 @@
 //! what the engine does around them, and what the kernel's driver or a proposal does in its place.
 
 use rdb_engine::generation::GenerationIds;
+use rdb_engine::state::Fencing;
 
 use crate::world::Counts;
 
@@ -15,6 +16,55 @@ pub(crate) struct Setting {
     pub(crate) protocol_a: bool,
     /// An event for whose packets there is no room cannot happen yet. A search, which is to see all, has room.
     pub(crate) waits_for_room: bool,
+    pub(crate) fencing: Fencing,
+    /// `on-no-data-accessible suspend-io`.
+    pub(crate) suspends_without_data: bool,
+    /// A mistake on purpose, that a search has to find.
+    pub(crate) plant: Option<Plant>,
+}
+
+impl Setting {
+    /// Protocol C, without fencing.
+    pub(crate) fn new(limits: Counts, rules: [Rules; 2]) -> Setting {
+        Setting {
+            limits,
+            rules,
+            protocol_a: false,
+            waits_for_room: false,
+            fencing: Fencing::DontCare,
+            suspends_without_data: false,
+            plant: None,
+        }
+    }
+}
+
+/// Mistakes on purpose: of the engine, or of the arbiter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Plant {
+    /// Frozen I/O goes on as soon as `fence-peer` runs.
+    ThawUnasked,
+    /// That a disk is Outdated does not come to its record.
+    OutdatedUnrecorded,
+    /// The arbiter takes "shot" (7) for "Outdated" (4): it relies on the peer's record, and remembers nothing.
+    ShotForOutdated,
+    /// A handler that is broken (1) is taken for one that has outdated the peer (4).
+    BrokenForOutdated,
+    /// What is frozen is told of when the disk has it.
+    AnswerFrozen,
+    /// The generation that is owed is forgotten when the peer is fenced.
+    ForgetGeneration,
+    /// What was frozen is not sent again to the peer that has come back.
+    ForgetFrozenLog,
+    /// A peer that is back only Consistent, or without its disk, is taken for what it was (L47).
+    TrustReturned,
+    /// A target counts as one before that is on its record (L48).
+    TrustTarget,
+    /// What `fence-peer` says, and that the peer is Outdated, counts until the node itself has been Connected (L50).
+    CountConnected,
+    /// A frozen Primary that is demoted begins the generation that it owes.
+    NameDemoted,
+    /// The node goes on before it is on record that the peer is fenced.
+    GoOnUnrecorded,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +97,8 @@ pub(crate) struct Rules {
     pub(crate) corrects_at_once: bool,
     /// The bitmap is on disk before the superblock ceases to say "Primary", whatever the reason.
     pub(crate) marks_before_unprimary: bool,
+    /// A disk that is detached beside a good one is Outdated on record (L45).
+    pub(crate) outdates_detached: bool,
 }
 
 impl Rules {
@@ -66,6 +118,7 @@ impl Rules {
         leaves_contradictions: false,
         corrects_at_once: true,
         marks_before_unprimary: false,
+        outdates_detached: false,
     };
 
     /// `src/`.
@@ -84,6 +137,7 @@ impl Rules {
         leaves_contradictions: true,
         corrects_at_once: false,
         marks_before_unprimary: true,
+        outdates_detached: true,
     };
 
     pub(crate) fn new_current(&self, ids: &mut GenerationIds, random: u64, is_primary: bool) {

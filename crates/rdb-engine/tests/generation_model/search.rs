@@ -53,7 +53,7 @@ impl Search {
         while !level.is_empty() {
             let mut next = Vec::new();
             for (index, world) in &level {
-                candidates(world, &mut events);
+                candidates(world, &self.setting, &mut events);
                 for &event in &events {
                     let Some((after, found)) = apply(world, event, &self.setting) else {
                         continue;

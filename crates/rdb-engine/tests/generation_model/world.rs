@@ -36,6 +36,8 @@ pub(crate) struct Disk {
     pub(crate) seen: u16,
     /// Ghost: a generation was begun here since the disks were last equal.
     pub(crate) named: bool,
+    /// Ghost: somebody was told that this disk is Outdated, and it has not been UpToDate beside a peer since.
+    pub(crate) outdated: bool,
     pub(crate) marks: Marks,
 }
 
@@ -60,9 +62,16 @@ pub(crate) struct Thens {
     pub(crate) send_sync_uuid: Name,
     pub(crate) start_requesting: bool,
     pub(crate) announce_end: bool,
+    /// That the peer is fenced is on its way to disk, and writes are not told of before.
+    pub(crate) fenced_recorded: bool,
 }
 
 impl Thens {
+    /// Whether users' writes are not told of before.
+    pub(crate) fn holds(&self) -> bool {
+        self.announce_generation || self.fenced_recorded
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         *self == Thens::default()
     }
@@ -75,6 +84,15 @@ pub(crate) struct Told {
     pub(crate) bits: u8,
     pub(crate) flags: u8,
     pub(crate) alone: WroteAlone,
+}
+
+/// The handler `fence-peer` runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Run {
+    /// The peer has been there since it began: what it says is of no use.
+    pub(crate) stale: bool,
+    /// What it has done, and will say: its exit code.
+    pub(crate) exit: Option<u8>,
 }
 
 /// The handshake's result on one side, kept while the connection lasts.
@@ -111,6 +129,19 @@ pub(crate) struct Node {
     pub(crate) announce: bool,
     /// Blocks of writes in the transfer log: the peer has not confirmed them for good.
     pub(crate) log: u8,
+    /// The last of these writes of each block, 0 for none.
+    pub(crate) logged: [u8; BLOCKS],
+    /// Blocks of the log whose data are not kept: they cannot be sent again.
+    pub(crate) unkept: u8,
+    /// The peer is lost, and the log waits for its return, or until it is fenced.
+    pub(crate) log_frozen: bool,
+    /// A generation is due when I/O goes on.
+    pub(crate) owes: bool,
+    /// Source: the target has not shown that it is Inconsistent on its record too (L48).
+    pub(crate) target_unproven: bool,
+    pub(crate) fence: Option<Run>,
+    /// A promotion waits for that.
+    pub(crate) promoting: bool,
     /// Writes that are not completed towards the user.
     pub(crate) open: u16,
     pub(crate) decided: Option<Decided>,
@@ -132,6 +163,10 @@ pub(crate) enum Msg {
     /// The target has these blocks of the resync.
     Acked(u8),
     OutOfSync(u8),
+    /// Write `.1` of block `.0`, sent again.
+    Data(u8, u8),
+    /// What has become of it.
+    DataAck(u8, u8, bool),
 }
 
 /// One direction of the link, oldest packet first.
@@ -186,7 +221,7 @@ impl Queue {
 }
 
 /// How often each kind of event has happened; the indices are [`Kind`].
-pub(crate) const KINDS: usize = 12;
+pub(crate) const KINDS: usize = 16;
 pub(crate) type Counts = [u8; KINDS];
 
 /// Events that a search bounds.
@@ -204,6 +239,14 @@ pub(crate) enum Kind {
     Invalidate,
     InvalidateRemote,
     Fail,
+    /// `fence-peer` cuts the peer's power.
+    Kill,
+    /// The command `outdate`.
+    Outdate,
+    /// The command `resume-io`.
+    Resume,
+    /// The command `disconnect`, with the peer's consent.
+    Part,
 }
 
 impl Kind {
@@ -220,6 +263,10 @@ impl Kind {
         Kind::Invalidate,
         Kind::InvalidateRemote,
         Kind::Fail,
+        Kind::Kill,
+        Kind::Outdate,
+        Kind::Resume,
+        Kind::Part,
     ];
 }
 
@@ -236,6 +283,11 @@ pub(crate) struct World {
     pub(crate) acknowledged: u16,
     /// Ghost: the tail of protocol A, see `tail.rs`.
     pub(crate) tail: u16,
+    /// The node whose `fence-peer` has cut the other one's power. The arbiter says nothing of the kind to that one before both are in
+    /// sync again: it does not know, when it is back, that it lacks something.
+    pub(crate) winner: Option<u8>,
+    /// Ghost: somebody goes on alone whom the arbiter has not allowed to, see `fenced.rs`.
+    pub(crate) consent: bool,
 }
 
 impl World {
@@ -263,6 +315,7 @@ impl World {
                 data: [0; BLOCKS],
                 seen: 0,
                 named: false,
+                outdated: false,
                 marks: Marks::default(),
             },
             thens: Thens::default(),
@@ -285,6 +338,13 @@ impl World {
             early_uuid: Name::default(),
             announce: false,
             log: 0,
+            logged: [0; BLOCKS],
+            unkept: 0,
+            log_frozen: false,
+            owes: false,
+            target_unproven: false,
+            fence: None,
+            promoting: false,
             open: 0,
             decided: None,
             all_sent: false,
@@ -299,6 +359,8 @@ impl World {
             writes: 0,
             acknowledged: 0,
             tail: 0,
+            winner: None,
+            consent: false,
         }
     }
 
@@ -368,7 +430,12 @@ impl World {
                 match packet {
                     Msg::Uuids(told) => told.ids.names().into_iter().for_each(&mut visit),
                     Msg::SyncUuid(name) => visit(name),
-                    Msg::State(_) | Msg::Bitmap(_) | Msg::Acked(_) | Msg::OutOfSync(_) => {}
+                    Msg::State(_)
+                    | Msg::Bitmap(_)
+                    | Msg::Acked(_)
+                    | Msg::OutOfSync(_)
+                    | Msg::Data(..)
+                    | Msg::DataAck(..) => {}
                 }
             }
         }
@@ -400,6 +467,10 @@ impl World {
                     Msg::Bitmap(bits) => out.extend([4, *bits]),
                     Msg::Acked(bits) => out.extend([5, *bits]),
                     Msg::OutOfSync(bits) => out.extend([6, *bits]),
+                    Msg::Data(block, number) => out.extend([7, *block, *number]),
+                    Msg::DataAck(block, number, ok) => {
+                        out.extend([8 + u8::from(*ok), *block, *number]);
+                    }
                 }
             }
         }
@@ -407,6 +478,7 @@ impl World {
         out.push(self.writes);
         out.extend(self.acknowledged.to_le_bytes());
         out.extend(self.tail.to_le_bytes());
+        out.push(self.winner.map_or(0, |n| n + 1) | u8::from(self.consent) << 2);
     }
 }
 
@@ -443,6 +515,20 @@ impl Node {
         let disk = &self.disk;
         out.push(disk.bits | disk.durable_bits << 4);
         out.push(disk.hot | self.log << 4);
+        out.push(pack(&[
+            self.thens.fenced_recorded,
+            self.log_frozen,
+            self.owes,
+            self.target_unproven,
+            self.fence.is_some(),
+            self.promoting,
+            self.disk.outdated,
+        ]));
+        out.extend(self.logged);
+        out.push(self.unkept);
+        if let Some(run) = self.fence {
+            out.push(u8::from(run.stale) | run.exit.map_or(0, |exit| exit + 1) << 1);
+        }
         out.extend(disk.data);
         out.extend(disk.seen.to_le_bytes());
         out.push(pack(&[
@@ -517,6 +603,9 @@ impl fmt::Display for World {
                 disk.data,
                 if node.crashed { " crashed" } else { "" },
             )?;
+            if let Some(run) = node.fence {
+                write!(f, " fence-peer {:?}", run.exit)?;
+            }
             for packet in self.queues[nr].iter() {
                 match packet {
                     Msg::Uuids(told) => write!(f, " <- uuids {} {:b}", told.ids, told.bits)?,
@@ -525,6 +614,10 @@ impl fmt::Display for World {
                     Msg::Bitmap(bits) => write!(f, " <- bitmap {bits:b}")?,
                     Msg::Acked(bits) => write!(f, " <- acked {bits:b}")?,
                     Msg::OutOfSync(bits) => write!(f, " <- out of sync {bits:b}")?,
+                    Msg::Data(block, nr) => write!(f, " <- write {nr} of block {block}")?,
+                    Msg::DataAck(block, nr, ok) => {
+                        write!(f, " <- write {nr} of block {block}: {ok}")?;
+                    }
                 }
             }
             writeln!(f)?;

@@ -666,3 +666,82 @@ fn a_disk_that_comes_back_alone_knows_nothing_of_the_peer() {
     }
     assert!(met > 0);
 }
+
+/// The command ends when that is on record, also if the disk was Outdated before, and nobody has written that down.
+#[test]
+fn a_disk_that_is_outdated_already_is_so_on_record_before_the_command_ends() {
+    let mut met = 0;
+    for seed in 0..10 {
+        let mut w = pair(seed, Fencing::ResourceAndStonith);
+        w.cut();
+        w.until("the handler", |w| !w.nodes[0].asked.is_empty());
+        w.end_handler(0, Handler::FencePeer, 7);
+        w.write_blocks(0, [80], 2);
+        w.quiet();
+        w.heal();
+        w.until("the handshake", |w| w.is(1).starts_with("WFReportParams"));
+        w.nodes[1].hold_meta = true;
+        w.until("the bitmaps", |w| w.is(1).starts_with("WFBitMapT"));
+        w.cut();
+        assert_eq!(w.nodes[1].state().disk, DiskState::Outdated);
+        let id = w.start_admin(1, Command::Outdate { volume: V });
+        w.run_ms(1_000);
+        assert!(!w.nodes[1].admin.contains_key(&id), "it is not on record");
+        w.nodes[1].hold_meta = false;
+        w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+        w.off(1);
+        w.boot(1);
+        assert_eq!(w.nodes[1].state().disk, DiskState::Outdated);
+        met += 1;
+    }
+    assert!(met > 0);
+}
+
+/// (L53) The disk of a Primary that came while it was alone is good by the word of a peer that is away again: what is written since is
+/// on no other disk, and has a name of its own.
+#[test]
+fn what_a_primary_writes_before_its_peer_has_begun_to_sync_is_not_lost() {
+    let mut met = 0;
+    for seed in 0..30 {
+        let mut w = pair(seed, Fencing::ResourceOnly);
+        w.cut_silently();
+        w.detach(0, true).unwrap();
+        w.off(1);
+        w.until("the loss", |w| w.is(0).starts_with("WFConnection"));
+        w.attach(0).unwrap();
+        assert_eq!(w.is(0), "WFConnection P/? C/-");
+        w.boot(1);
+        w.heal();
+        w.connect(1);
+        w.until("the handshake", |w| w.is(0).starts_with("WFBitMapS"));
+        if !w.is(1).starts_with("WFReportParams") {
+            continue;
+        }
+        w.cut_silently();
+        let write = w.write(0, 80, vec![7; 4096]);
+        w.run_ms(20);
+        if !w.nodes[0].completed.contains_key(&write) {
+            continue;
+        }
+        assert!(w.wait_done(0, write).is_ok());
+        w.flush(0);
+        w.off(0);
+        w.off(1);
+        w.boot(1);
+        let force = false;
+        let id = w.start_admin(1, Command::Primary { volume: V, force });
+        w.until("its handler", |w| !w.nodes[1].asked.is_empty());
+        w.end_handler(1, Handler::FencePeer, 7);
+        w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+        w.boot(0);
+        w.heal();
+        w.connect(0);
+        w.connect(1);
+        // Both have a generation of their own, and an administrator decides.
+        let splits = |w: &World, i| w.logged(i, "Split-Brain detected but unresolved");
+        w.until("the refusal", |w| splits(w, 0) || splits(w, 1));
+        assert!(w.nodes[0].disks[0].read(80, 4096) == vec![7; 4096]);
+        met += 1;
+    }
+    assert!(met > 0);
+}

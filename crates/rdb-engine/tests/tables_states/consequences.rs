@@ -117,6 +117,11 @@ const CASES: &[[&str; 4]] = &[
     ["WFConnection S/? A/-", "WFConnection S/? U/-", "", ""],
     ["Connected P/S N/D", "Connected P/S U/D", "", "NewGeneration(AttachedAlone) NegotiationOver"],
     ["Connected P/S N/I", "Connected P/S U/I", "", "NegotiationOver"],
+    // L53: a disk that a Primary attached alone is raised by the handshake.
+    ["WFReportParams P/? C/-", "WFBitMapS P/S U/C", "", "SendBitmap NewGeneration(AttachedAlone) SendState"],
+    ["WFReportParams P/? C/-", "WFBitMapS P/S U/C", "own-name", "SendBitmap SendState"],
+    ["WFReportParams P/? O/-", "WFBitMapS P/S U/C", "", "SendBitmap NewGeneration(AttachedAlone) SendState"],
+    ["WFReportParams P/? C/-", "Connected P/S U/U", "", "ForgetCrash SendState"],
     // The end of a resync that its target has not told of.
     ["SyncSource P/S U/I", "NetworkFailure P/? U/-", "own-name", "SourceLost"],
     ["SyncSource P/S U/I", "NetworkFailure P/? U/-", "", "NewGeneration(PeerLost) SourceLost"],

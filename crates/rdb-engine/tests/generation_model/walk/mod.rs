@@ -13,14 +13,16 @@ use std::env;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use rdb_engine::state::Fencing;
+
 use crate::events::{Event, apply, candidates};
 use crate::oracle::{Cause, Finding, What};
 use crate::rules::{Rules, Setting};
 use crate::search::tell;
 use crate::world::{Counts, Kind};
 use crate::{
-    BY_DRBD, Exemption, FORGOTTEN_END, INTERRUPTED, MERGED, ORDERED, TAIL_SEEN, UNTOLD, exempt,
-    in_sync, limits,
+    BY_DRBD, Exemption, FORGOTTEN_END, INTERRUPTED, MERGED, ORDERED, RESUMED_EARLY, TAIL_SEEN,
+    UNTOLD, exempt, in_sync, limits,
 };
 
 use random::Rng;
@@ -54,6 +56,34 @@ const DISKS: &[(Kind, u8)] = &[
     (Kind::Promote, 8),
     (Kind::Demote, 8),
     (Kind::Crash, 8),
+    (Kind::Detach, 3),
+    (Kind::Fail, 2),
+    (Kind::Invalidate, 2),
+    (Kind::InvalidateRemote, 2),
+];
+
+const FENCING: &[(Kind, u8)] = &[
+    (Kind::Write, 10),
+    (Kind::Cut, 12),
+    (Kind::Connect, 14),
+    (Kind::Promote, 10),
+    (Kind::Demote, 8),
+    (Kind::Crash, 6),
+    (Kind::Kill, 4),
+    (Kind::Outdate, 2),
+    (Kind::Part, 4),
+];
+const FENCING_AND_DISKS: &[(Kind, u8)] = &[
+    (Kind::Write, 10),
+    (Kind::Cut, 12),
+    (Kind::Connect, 14),
+    (Kind::Promote, 10),
+    (Kind::Demote, 8),
+    (Kind::Crash, 6),
+    (Kind::Kill, 4),
+    (Kind::Outdate, 2),
+    (Kind::Part, 3),
+    (Kind::Resume, 1),
     (Kind::Detach, 3),
     (Kind::Fail, 2),
     (Kind::Invalidate, 2),
@@ -110,7 +140,7 @@ impl<'a> Walks<'a> {
         let (mut way, mut events) = (Vec::new(), Vec::new());
         self.walks += 1;
         while way.len() < EVENTS {
-            candidates(&world, &mut events);
+            candidates(&world, &self.setting, &mut events);
             let next = loop {
                 if events.is_empty() {
                     break None;
@@ -176,10 +206,9 @@ impl<'a> Walks<'a> {
 
 fn setting(bounds: &[(Kind, u8)], rules: [Rules; 2], protocol_a: bool) -> Setting {
     Setting {
-        limits: limits(bounds),
-        rules,
         protocol_a,
         waits_for_room: true,
+        ..Setting::new(limits(bounds), rules)
     }
 }
 
@@ -281,14 +310,42 @@ fn protocol_a_with_drbd() {
     meets_only("protocol A, rdb and DRBD", setting, &[WITH_DRBD]);
 }
 
+const RESUMED: &[Exemption] = &[exempt(What::FalseUnrelated, RESUMED_EARLY)];
+
+fn with_fencing(fencing: Fencing, bounds: &[(Kind, u8)]) -> Setting {
+    Setting {
+        fencing,
+        suspends_without_data: true,
+        ..setting(bounds, ENGINE, false)
+    }
+}
+
+#[test]
+fn stonith() {
+    let setting = with_fencing(Fencing::ResourceAndStonith, FENCING);
+    meets_only("stonith", setting, &[NEEDLESS]);
+}
+
+#[test]
+fn stonith_with_disks() {
+    let setting = with_fencing(Fencing::ResourceAndStonith, FENCING_AND_DISKS);
+    meets_only("stonith, disks", setting, &[NEEDLESS, ORDERS, RESUMED]);
+}
+
+#[test]
+fn resource_only() {
+    let setting = with_fencing(Fencing::ResourceOnly, FENCING_AND_DISKS);
+    meets_only("resource-only", setting, &[NEEDLESS, ORDERS, RESUMED]);
+}
+
 /// The proof that walks find what there is, and the shortest way to it.
 #[test]
 fn what_two_drbds_lose_is_found() {
     let setting = setting(LINKS_AND_CRASHES, [Rules::KERNEL; 2], false);
     let mut all = Walks::new(setting, &[]);
-    all.run(1, &Length::walks(300));
+    all.run(1, &Length::walks(1_000));
     let lost = |(finding, (_, way)): (&Finding, &(u64, Vec<Event>))| {
-        finding.what == What::Overwritten && !way.is_empty() && way.len() < 40
+        finding.what == What::Overwritten && !way.is_empty() && way.len() < 60
     };
     assert!(all.unnamed.iter().any(lost), "{}", all.complaint());
 }

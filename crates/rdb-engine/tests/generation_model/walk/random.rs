@@ -3,6 +3,7 @@
 use rdb_engine::state::ConnState;
 
 use crate::events::Event;
+use crate::fencing::Deed;
 use crate::world::World;
 
 /// SplitMix64.
@@ -59,6 +60,10 @@ fn weight(event: Event, busy: bool) -> u64 {
         Event::Cut => 4,
         Event::Crash(_) if busy => 4,
         Event::Crash(_) => 1,
+        Event::Answer(_) => 20,
+        Event::Fence(_, Deed::Break) => 3,
+        Event::Fence(..) => 15,
+        Event::Outdate(_) | Event::Resume(_) | Event::Part(_) => 3,
         Event::Detach(_)
         | Event::Fail(_)
         | Event::Invalidate(_)

@@ -1,6 +1,7 @@
 //! How a walk ends: nothing breaks any more, and everything that is under way comes to its end.
 
 use crate::events::{Event, apply, candidates};
+use crate::fencing::Deed;
 use crate::oracle::Finding;
 use crate::rules::Setting;
 use crate::world::{Counts, KINDS, Kind, World};
@@ -21,7 +22,7 @@ pub(crate) fn settle(mut world: World, setting: &Setting, way: &mut Vec<Event>) 
     let mut events = Vec::new();
     let mut connects = 0;
     for _ in 0..EVENTS_MAX {
-        candidates(&world, &mut events);
+        candidates(&world, setting, &mut events);
         events.retain(|event| turn(*event).is_some());
         events.sort_by_key(|event| turn(*event));
         let bytes = without_counts(&world);
@@ -55,7 +56,10 @@ fn turn(event: Event) -> Option<u8> {
         Event::Copy(..) => 4,
         Event::Finish(_) => 5,
         Event::Attach(_) => 6,
-        Event::Connect(2) => 7,
+        Event::Fence(_, Deed::Outdate) => 7,
+        Event::Fence(_, Deed::See) => 8,
+        Event::Answer(_) => 9,
+        Event::Connect(2) => 10,
         _ => return None,
     })
 }

@@ -13,7 +13,7 @@ fn leads_to(finding: Finding, start: &World, events: &[Event], setting: &Setting
     let mut world = *start;
     let mut possible = Vec::new();
     for (at, event) in events.iter().enumerate() {
-        candidates(&world, &mut possible);
+        candidates(&world, setting, &mut possible);
         if !possible.contains(event) {
             return false;
         }
