@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use rdb_engine::config::{DiskOptions, NetOptions, OnIoError, ResourceOptions};
+use rdb_engine::state::VolumeState;
 use rdb_engine::{Cause, ConnEffect, ConnEvent, ConnId, Effect, Event, Time, Timer, VolumeNr};
 use replica_proto::{Packet, Socket, WireContext};
 
@@ -379,16 +380,18 @@ impl World {
             }
             Effect::Log { text, cause, .. } => self.log(i, text, cause),
             Effect::Milestone { what, .. } => self.nodes[i].milestones.push(what),
-            Effect::StateChanged { old, new, volume } => {
-                self.tell(i, || format!("{volume} {new}"));
-                self.nodes[i].note(|| format!("state {}", new.conn));
-                self.coverage.transition(old, new);
-                let volume = usize::from(volume.0);
-                if let Some(view) = self.nodes[i].view.get_mut(volume) {
-                    *view = new;
-                    self.judge_transition(i, volume, old, new);
-                }
-            }
+            Effect::StateChanged { old, new, volume } => self.state_changed(i, volume, old, new),
+        }
+    }
+
+    fn state_changed(&mut self, i: usize, volume: VolumeNr, old: VolumeState, new: VolumeState) {
+        self.tell(i, || format!("{volume} {new}"));
+        self.nodes[i].note(|| format!("state {}", new.conn));
+        self.coverage.transition(old, new);
+        let volume = usize::from(volume.0);
+        if let Some(view) = self.nodes[i].view.get_mut(volume) {
+            *view = new;
+            self.judge_transition(i, volume, old, new);
         }
     }
 
