@@ -5,6 +5,7 @@ use alloc::format;
 use replica_proto::{Packet, StateChange, StateWord};
 
 use super::{Admin, Ask, Asked, Fencing, Op, Parting, Stage, command_volume};
+use crate::config::DiskOptions;
 use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
@@ -259,27 +260,7 @@ impl<P: Payload> Resource<P> {
             }
             Command::PauseSync { volume } => self.step_pause(volume, true),
             Command::ResumeSync { volume } => self.step_pause(volume, false),
-            Command::DiskOptions { volume, options } => {
-                let Some(disk) = self.volume_mut(volume).disk.get_mut() else {
-                    return self.admin_refused(138, "the volume has no disk");
-                };
-                if disk.options.size_sectors != options.size_sectors {
-                    return self
-                        .admin_refused(126, "size cannot be changed while the disk is attached");
-                }
-                if disk.options.al_extents != options.al_extents {
-                    return self.admin_refused(
-                        126,
-                        "al-extents cannot be changed while the disk is attached: detach, then attach",
-                    );
-                }
-                disk.options = options;
-                self.volume_mut(volume).peer.pace = None; // the last word holds
-                if self.volume(volume).state.conn >= ConnState::Connected {
-                    self.send_sync_param(volume);
-                }
-                self.admin_done(Ok(()));
-            }
+            Command::DiskOptions { volume, options } => self.admin_disk_options(volume, options),
             Command::NetOptions { options } => self.step_net_options(options),
             Command::ResourceOptions { options } => {
                 self.options = options;
@@ -289,6 +270,27 @@ impl<P: Payload> Resource<P> {
             Command::Snapshot { wish } => self.step_snapshot(wish, stage),
             Command::ResumeIo { .. } => {} // it does not wait in this queue
         }
+    }
+
+    fn admin_disk_options(&mut self, nr: VolumeNr, options: DiskOptions) {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
+            return self.admin_refused(138, "the volume has no disk");
+        };
+        if disk.options.size_sectors != options.size_sectors {
+            return self.admin_refused(126, "size cannot be changed while the disk is attached");
+        }
+        if disk.options.al_extents != options.al_extents {
+            return self.admin_refused(
+                126,
+                "al-extents cannot be changed while the disk is attached: detach, then attach",
+            );
+        }
+        disk.options = options;
+        self.volume_mut(nr).peer.pace = None; // the last word holds
+        if self.volume(nr).state.conn >= ConnState::Connected {
+            self.send_sync_param(nr);
+        }
+        self.admin_done(Ok(()));
     }
 
     // ---- copies that are given up -------------------------------------------------------------------------------
