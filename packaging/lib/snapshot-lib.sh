@@ -98,13 +98,13 @@ take() {
     volume=$(volume_of "$1") || return 1
     if [ "$(field segtype "$1")" = thin ]; then
         # shellcheck disable=SC2086 # they are words
-        lvcreate -q -s -kn -n "${volume##*/}-$2" $lvcreate_words "$volume" </dev/null || return 1
+        lvm lvcreate -q -s -kn -n "${volume##*/}-$2" $lvcreate_words "$volume" </dev/null || return 1
     else
         size=$(field lv_size "$1")
         size=${size%%.*}
         kib=$(($3 + additional_kib + size * percent / 100))
         # shellcheck disable=SC2086 # they are words
-        lvcreate -q -s -L "${kib}k" -n "${volume##*/}-$2" $lvcreate_words "$volume" </dev/null || return 1
+        lvm lvcreate -q -s -L "${kib}k" -n "${volume##*/}-$2" $lvcreate_words "$volume" </dev/null || return 1
     fi
     note "$volume-$2 is the snapshot of $1"
 }
@@ -120,7 +120,7 @@ exists() {
         [ -e "$(copy_of "$file" "$2")" ]
         return
     fi
-    volume=$(volume_of "$1") && lvs "$volume-$2" >/dev/null 2>&1
+    volume=$(volume_of "$1") && lvm lvs "$volume-$2" >/dev/null 2>&1
 }
 
 # Removes the snapshot of disk $1 by the name $2.
@@ -136,14 +136,30 @@ remove() {
         return
     fi
     volume=$(volume_of "$1") || return 1
-    lvremove -q -f "$volume-$2" </dev/null && note "$volume-$2 is removed"
+    lvm lvremove -q -f "$volume-$2" </dev/null && note "$volume-$2 is removed"
 }
 
 # Where the copy of file $1 by the name $2 is.
 copy_of() { echo "${folder:-$(dirname "$1")}/$(basename "$1").$2"; }
 
+# LVM looks at every device for volumes of its own, at those whose users' requests wait, too: it would wait for itself. So those of rdb
+# are taken out of what it looks at, beside whatever its configuration takes out.
+lvm() {
+    verb=$1
+    shift
+    "$verb" --config "devices { global_filter = [ $(lvm_filter) ] }" "$@"
+}
+lvm_filter() {
+    printf '"r|^/dev/drbd|", "r|^/dev/ublkb|"'
+    for link in /dev/drbd[0-9]*; do
+        node=$(readlink -f "$link")
+        [ ! -b "$node" ] || printf ', "r|^%s$|"' "$node"
+    done
+    lvmconfig devices/global_filter 2>/dev/null | sed -n 's/^global_filter=\[*\([^]]*\)\]*$/, \1/p' | tr -d '\n'
+}
+
 # What LVM says of a disk: one field, sizes in KiB.
-field() { lvs --noheadings --nosuffix --units k -o "$1" "$2" 2>/dev/null | tr -d ' '; }
+field() { lvm lvs --noheadings --nosuffix --units k -o "$1" "$2" 2>/dev/null | tr -d ' '; }
 
 # The logical volume that a disk is, as GROUP/VOLUME.
 volume_of() {

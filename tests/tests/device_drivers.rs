@@ -36,3 +36,9 @@ fn a_daemon_is_restarted_by_systemd_in_a_virtual_machine() -> Result<()> {
 fn a_fuse_device_goes_from_daemon_to_daemon_by_systemd_in_a_virtual_machine() -> Result<()> {
     run("systemd-fuse")
 }
+
+#[test]
+fn logical_volumes_below_a_device_are_snapshot_in_a_virtual_machine() -> Result<()> {
+    programs::tool("lvm")?;
+    run("lvm")
+}

@@ -94,7 +94,7 @@ install -m 755 "$here/init" "$root/init"
 # Modules with all they depend on, decompressed (the guest's insmod is faster that way).
 mkdir -p "$root/lib/modules/$version"
 depmod -b "$kernel" "$version"
-for module in virtio_blk virtio_net ext4 xfs loop brd fuse drbd ublk_drv nbd veth crc32c_generic sha1_generic sha256_generic sha512_generic md5 crc32_generic hmac; do
+for module in virtio_blk virtio_net ext4 xfs loop brd fuse drbd ublk_drv nbd dm_snapshot dm_thin_pool veth crc32c_generic sha1_generic sha256_generic sha512_generic md5 crc32_generic hmac; do
     modprobe -d "$kernel" -S "$version" --show-depends "$module" | awk '$1 == "insmod" { print $2 }'
 done | sort -u | while read -r file; do
     target=$root/lib/modules/$version/${file##*/modules/"$version"/}

@@ -3,7 +3,7 @@
 #
 #   pair.sh JOB DIRECTORY-OF-RDBD-AND-RDBADM [NAME=VALUE]...
 #
-# JOB is ublk, nbd, restart, nbd-restart, systemd, systemd-fuse or nbd-speed: JOB-job.sh beside this file, behind lines that set
+# JOB is ublk, nbd, restart, nbd-restart, systemd, systemd-fuse, lvm or nbd-speed: JOB-job.sh beside this file, behind lines that set
 # what is given (systemd-fuse: times; nbd-speed: rounds, seconds).
 # Prints a line a scenario and, at the end, how many passed. Status 0 if all did.
 set -euo pipefail
@@ -35,6 +35,16 @@ if [[ $1 = systemd* ]]; then
         multi-user shutdown umount final swap exit; do
         files+=(-f "/lib/systemd/system/$unit.target:/usr/lib/systemd/system/$unit.target")
     done
+fi
+if [ "$1" = lvm ]; then
+    export PATH=$PATH:/usr/sbin:/sbin
+    lvm=$(command -v lvm) || { echo "pair.sh: lvm is missing; run .ci/setup" >&2; exit 125; }
+    for name in lvm lvs lvcreate lvremove lvmconfig; do files+=(-f "$lvm:/sbin/$name"); done
+    for name in snapshot snapshot-resync-target snapshot-lib.sh; do
+        files+=(-f "$here/../../packaging/lib/$name:/usr/lib/rdb/$name")
+    done
+    files+=(-f "$here/lvm.conf:/etc/lvm/lvm.conf")
+    with_libraries "$lvm"
 fi
 if [ $# -gt 2 ]; then
     work=$(mktemp -d "${TMPDIR:-/tmp}/rdb-pair.XXXXXX")

@@ -67,13 +67,14 @@ pub(crate) enum Vm {
 }
 
 /// The parts of `pair`: `tests/vm/JOB-job.sh`.
-const PAIR_JOBS: [&str; 6] = [
+const PAIR_JOBS: [&str; 7] = [
     "ublk",
     "nbd",
     "restart",
     "nbd-restart",
     "systemd",
     "systemd-fuse",
+    "lvm",
 ];
 
 /// Runs what is asked; the scripts print for themselves.

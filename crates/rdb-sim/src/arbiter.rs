@@ -1,7 +1,8 @@
 //! What stands outside of the two nodes and decides between them: the arbiter that `fence-peer` asks, which both reach or not, and
 //! how long handlers take.
 
-use rdb_engine::Time;
+use rdb_engine::{HandlerId, Time};
+use replica_proto::SnapshotName;
 
 use crate::rng::{Rng, mix};
 
@@ -40,6 +41,17 @@ impl Course {
             Course::Looks(at) | Course::Outdates { at, .. } | Course::Ends { at, .. } => Some(at),
         }
     }
+}
+
+/// What a handler of a node has seen of its disks.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    pub(crate) name: SnapshotName,
+    pub(crate) id: HandlerId,
+    /// What was durable on each volume when it began.
+    pub(crate) begun: Vec<u64>,
+    /// The same when it ended, if it ended well.
+    pub(crate) ended: Option<Vec<u64>>,
 }
 
 /// The arbiter, and what it knows.

@@ -171,6 +171,9 @@ impl World {
 
     /// A command has ended.
     pub(crate) fn judge_answer(&mut self, i: usize, command: &Command, is_ok: bool) {
+        if let (Command::Snapshot { wish }, true) = (command, is_ok) {
+            self.judge_snapshot(i, wish);
+        }
         let suspends = matches!(command, Command::SuspendIo { .. }) && is_ok;
         if !self.arbiter.is_on || !suspends || !self.has_users(i) || self.has_users(1 - i) {
             return;

@@ -2,7 +2,7 @@
 //! fenced, that it is Primary, or what its disk is; it may be broken at any time.
 
 use rdb_engine::state::{DiskState, Fencing, Role};
-use rdb_engine::{AdminId, Command, Event, Handler, HandlerId, VolumeNr};
+use rdb_engine::{AdminId, Command, Event, Handler, HandlerId, SnapshotRun, VolumeNr};
 
 use crate::arbiter::Course;
 use crate::job::Job;
@@ -24,7 +24,11 @@ impl World {
         id: HandlerId,
         handler: Handler,
         volume: Option<VolumeNr>,
+        snapshot: Option<SnapshotRun>,
     ) {
+        if let Some(run) = snapshot {
+            self.note_snapshot(i, id, run.name);
+        }
         self.tell(i, || format!("handler {handler}"));
         let course = self.course_of(handler);
         self.nodes[i].asked.push(Asked {

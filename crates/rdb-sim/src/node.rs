@@ -11,10 +11,9 @@ use rdb_engine::{
 use rdb_meta::{AlGeometry, Layout, MetaKind, Superblock};
 use replica_proto::{Digest, DigestAlgorithm, WireContext};
 
-use crate::arbiter::Course;
+use crate::arbiter::{Course, Taken};
 use crate::disk::Disk;
 use crate::rng::Rng;
-use crate::snapshots::Taken;
 
 /// Block data: plain bytes, shared.
 #[derive(Debug, Clone)]

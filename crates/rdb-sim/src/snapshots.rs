@@ -7,7 +7,7 @@
 use rdb_engine::{Command, Handler, HandlerId, SnapshotWish};
 use replica_proto::SnapshotName;
 
-use crate::arbiter::Course;
+use crate::arbiter::{Course, Taken};
 use crate::fencing::FENCING;
 use crate::plan::{Action, Cut, Order, Plan, Setup, Step};
 use crate::rng::{Rng, mix};
@@ -18,17 +18,6 @@ pub const SNAPSHOTS: u64 = 1 << 46;
 
 /// How a handler ends that was sent SIGTERM.
 const TERMINATED: i32 = 143;
-
-/// What a handler of a node has seen of its disks.
-#[derive(Debug, Clone)]
-pub(crate) struct Taken {
-    name: SnapshotName,
-    id: HandlerId,
-    /// What was durable on each volume when it began.
-    begun: Vec<u64>,
-    /// The same when it ended, if it ended well.
-    ended: Option<Vec<u64>>,
-}
 
 impl Plan {
     /// The plan of a seed from [`SNAPSHOTS`] on.

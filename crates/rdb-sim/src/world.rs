@@ -356,21 +356,13 @@ impl World {
                 let is_ok = result.is_ok();
                 node.admin.insert(id.0, result);
                 self.judge_answer(i, &command, is_ok);
-                if let (rdb_engine::Command::Snapshot { wish }, true) = (&command, is_ok) {
-                    self.judge_snapshot(i, wish);
-                }
             }
             Effect::RunHandler {
                 id,
                 handler,
                 volume,
                 snapshot,
-            } => {
-                self.handler_starts(i, id, handler, volume);
-                if let Some(run) = snapshot {
-                    self.note_snapshot(i, id, run.name);
-                }
-            }
+            } => self.handler_starts(i, id, handler, volume, snapshot),
             Effect::EndHandler { id } => self.handler_is_ended(i, id),
             Effect::SetTimer { timer, at } => {
                 self.nodes[i].timers.insert(timer, at);

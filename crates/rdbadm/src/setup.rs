@@ -414,16 +414,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 stop: call.sector("stop")?,
             },
         },
-        Own::Snapshot => Op::Snapshot {
-            resource: first,
-            name: call.given("name")?,
-            exec: call.values("exec").next_back().map(str::to_owned),
-            limit_s: match call.seconds("limit")? {
-                0 => return Err("--limit is missing, or 0".to_owned().into()),
-                seconds => seconds,
-            },
-            local_only: call.has("local-only"),
-        },
+        Own::Snapshot => snapshot(call, first)?,
         Own::WaitConnect | Own::WaitSync => {
             return Ok(Ok(call.step(object, Action::Wait(wait(call, own)?))));
         }
@@ -431,6 +422,19 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
         _ => return Err(unknown(&call.words[0]).into()),
     };
     Ok(Ok(call.step(object, Action::Run(op))))
+}
+
+fn snapshot(call: &Call, resource: String) -> Result<Op, Trouble> {
+    Ok(Op::Snapshot {
+        resource,
+        name: call.given("name")?,
+        exec: call.values("exec").next_back().map(str::to_owned),
+        limit_s: match call.seconds("limit")? {
+            0 => return Err("--limit is missing, or 0".to_owned().into()),
+            seconds => seconds,
+        },
+        local_only: call.has("local-only"),
+    })
 }
 
 fn attach(call: &Call) -> Result<Op, Trouble> {
