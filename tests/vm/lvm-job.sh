@@ -48,7 +48,7 @@ snapshots_below_a_writer_are_equal() {
             --aux-path=/tmp >$work/fio 2>&1 || exit 1
     done &
     sleep 3
-    for n in 1 2 3; do
+    for n in 1 2; do
         must adm alice snapshot r0 --name s$n --timeout 90
         a=$(sum_of /dev/vg-alice/data-s$n) b=$(sum_of /dev/vg-bob/data-s$n)
         [ "$a" = "$b" ] || fail "snapshot s$n differs: $a $b"
