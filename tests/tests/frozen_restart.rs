@@ -101,6 +101,16 @@ fn suspended_io_stays_suspended_under_the_next_daemon() -> Result<()> {
     ensure!(stamp(&pair.alice, 3)? == 7);
     pair.settle(60)?;
     pair.alice.adm(&["restart"])?;
+    // No device is made of what nobody could read from.
+    pair.alice.adm(&["suspend-io", "r0"])?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    let refused = pair.alice.try_adm(&["primary", "r0"])?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("'rdbadm resume-io r0' first"),
+        "{refused:?}"
+    );
+    pair.alice.adm(&["resume-io", "r0"])?;
+    pair.alice.adm(&["primary", "r0"])?;
     ensure!(!pair.alice.adm(&["status"])?.contains("suspended"));
     pair.settle(60)?;
     pair.disks_equal()?;
@@ -145,6 +155,17 @@ fn what_waits_until_the_peer_is_fenced_waits_under_the_next_daemon_too() -> Resu
         "{} calls\n{}",
         calls(),
         pair.alice.log_tail(60)
+    );
+    // It is told where people look, and that another command is wanted.
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(
+        status.contains("io-reason: ") && status.contains("is Primary again"),
+        "{status}"
+    );
+    let refused = pair.alice.try_adm(&["resume-io", "r0"])?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("'rdbadm primary --force r0'"),
+        "{refused:?}"
     );
     pair.bob.start()?;
     pair.bob.adm(&["up", "r0"])?;

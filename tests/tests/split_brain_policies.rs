@@ -353,3 +353,35 @@ fn a_primary_that_has_lost_calls_its_handler_and_then_gives_up() -> Result<()> {
     pair.disks_equal()?;
     pair.are_well()
 }
+
+#[test]
+fn a_command_of_the_administrator_ends_what_a_loser_would_do() -> Result<()> {
+    let mut pair = begin("pri-lost-kept")?;
+    let row = row(
+        "after-sb-0pri discard-least-changes; after-sb-1pri call-pri-lost-after-sb;",
+        true,
+        [1, 2],
+        Stays::Bobs,
+    );
+    reconfigure(&mut pair, row.net, "")?;
+    part(&pair, &row, 0x44)?;
+    let user = pair.alice.nbd(0)?;
+    heal(&pair)?;
+    wait_until("the word", Duration::from_secs(30), || {
+        Ok(pair.alice.logged("stays Primary: somebody uses its device") == 1)
+    })
+    .with_context(|| pair.alice.log_tail(30))?;
+    // Refused, for it is StandAlone already; but it says what is wanted.
+    let refused = pair.alice.try_adm(&["disconnect", "r0"])?;
+    ensure!(refused.code != 0, "{refused:?}");
+    drop(user);
+    // Longer than it would have taken.
+    std::thread::sleep(Duration::from_secs(4));
+    let volume = pair.alice.volume(0)?;
+    ensure!(
+        volume.cs == "StandAlone" && volume.ro.starts_with("Primary"),
+        "{volume:?}"
+    );
+    ensure!(found(&pair, PLACES[0])? == [0x44, 0], "something has gone");
+    pair.are_well()
+}

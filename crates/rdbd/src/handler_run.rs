@@ -15,7 +15,9 @@ use crate::spawn::{self, Child};
 const GRACE: Duration = Duration::from_secs(5);
 /// The same when the daemon ends.
 const LAST_GRACE: Duration = Duration::from_secs(2);
-/// The same when nobody waits for it any more.
+/// How often is looked whether the rest of a run that is ended has ended.
+const GROUP_POLL: Duration = Duration::from_millis(100);
+/// The same as [`GRACE`] when nobody waits for it any more.
 const UNWANTED_GRACE: Duration = Duration::from_secs(2);
 /// Lines of a run that are logged; the others are counted.
 const LINES_MAX: u64 = 100;
@@ -150,6 +152,10 @@ impl Running {
         own.for_each(|(_, group)| spawn::signal_group(*group, signal));
     }
 
+    fn is_unwanted(&self, whose: &Whose) -> bool {
+        self.state().runs.contains(&(whose.clone(), true))
+    }
+
     /// A run is about to begin: from now on it can be ended.
     pub(crate) fn announce(&self, whose: &Whose) {
         self.state().runs.push((whose.clone(), false));
@@ -237,6 +243,9 @@ fn run_to_its_end(call: &Call, running: &Running, say: &mut dyn FnMut(&str)) -> 
             }
         }
     }
+    if limit.sent > 0 || running.is_unwanted(&call.whose) {
+        end_group(child.pid());
+    }
     for _ in 0..LAST_READS {
         output.read();
     }
@@ -244,6 +253,18 @@ fn run_to_its_end(call: &Call, running: &Running, say: &mut dyn FnMut(&str)) -> 
     match running.reap(child) {
         Ok(status) => ended(status, limit.note()),
         Err(error) => Ended::not_run(&error),
+    }
+}
+
+/// What the leader of a run that is ended has left running has its time, too, and is killed then.
+fn end_group(pid: libc::pid_t) {
+    let end = Instant::now() + GRACE;
+    while spawn::group_runs(pid) {
+        if Instant::now() >= end {
+            spawn::signal_group(pid, libc::SIGKILL);
+            return;
+        }
+        std::thread::sleep(GROUP_POLL);
     }
 }
 
@@ -527,6 +548,26 @@ mod tests {
         assert_eq!(ended.note.as_deref(), Some(note));
         assert_eq!(lines, ["begun"]);
         assert!(begun.elapsed() < GRACE);
+    }
+
+    #[test]
+    fn what_outlives_its_shell_is_killed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        // The shell ends by SIGTERM, what it has started does not.
+        let command = format!(
+            "(trap '' TERM; sh -c 'echo $PPID' >{0}.new; mv {0}.new {0}; while :; do sleep 0.1; done) & wait",
+            file.display()
+        );
+        let (ended, _) = run_all(&limited(&command, 500), &Running::default());
+        assert!(ended.note.is_some(), "{ended:?}");
+        let pid = std::fs::read_to_string(&file).unwrap();
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        let end = Instant::now() + GRACE;
+        while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < end, "it goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

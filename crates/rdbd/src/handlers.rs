@@ -35,6 +35,11 @@ impl Node {
         let Some(entry) = registry.get_mut(resource) else {
             return;
         };
+        if let (handler, Some(volume)) = key
+            && handler.is_for_losers()
+        {
+            entry.losing.insert(volume.0);
+        }
         match entry.runs.ask(key, &asked) {
             Place::Free => {
                 drop(registry);

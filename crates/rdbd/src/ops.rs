@@ -1,6 +1,7 @@
 //! The operations: what may be done is checked here as far as it is about names, minors and addresses; everything about
 //! the state of a resource is decided by its engine.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -57,6 +58,7 @@ impl Node {
             )));
         }
         self.withdraw_takeover(&op);
+        self.withdraw_losers(&op);
         let is_question = op.is_question();
         let done = self.operate(op).await;
         if is_question {
@@ -117,7 +119,7 @@ impl Node {
                     .await?;
             }
             Op::Disconnect { resource, force } => self.disconnect(&resource, force).await?,
-            Op::Primary { minor, force } => self.primary(minor, force).await?,
+            Op::Primary { minor, force } => self.primary_by_order(minor, force).await?,
             Op::Secondary { minor } => self.secondary(minor).await?,
             Op::Invalidate { minor } => {
                 let command = |volume| Command::Invalidate { volume };
@@ -155,6 +157,7 @@ impl Node {
                 self.admin(minor, command).await?;
             }
             Op::ResumeIo { minor } => {
+                self.check_resumable(minor)?;
                 let command = |volume| Command::ResumeIo { volume };
                 // What holds its turn may wait for just this.
                 self.passing(minor, command).await?;
@@ -260,6 +263,7 @@ impl Node {
             failure: None,
             is_going: false,
             is_on_its_way_down: false,
+            losing: BTreeSet::new(),
             turn: Default::default(),
         });
         self.history.tell(name, None, HistoryEvent::Created);
@@ -551,6 +555,9 @@ impl Node {
         for resource in &mut resources {
             resource.record_reason = self.keeper.trouble();
             resource.daemon_reason = self.life.ending();
+            if resource.io_reason.is_none() {
+                resource.io_reason = self.waits_for_takeover(&resource.name);
+            }
         }
         let mut report = StatusReport {
             node: self.name.clone(),

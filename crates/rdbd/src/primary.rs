@@ -66,6 +66,20 @@ impl Node {
     }
 
     /// The thread of the resource finds out whether the device is held open.
+    /// An administrator's `primary`. Not while I/O is suspended: whoever makes the device, a loop device or the kernel, reads from it and
+    /// writes to it, and would wait until somebody resumes it.
+    pub(crate) async fn primary_by_order(&self, minor: u32, force: bool) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let state = self.volume_status(&target).await?.state;
+        if state.role != Role::Primary && state.susp {
+            return Err(Failure::Error(format!(
+                "{}: I/O is suspended, and a device could not be made: 'rdbadm resume-io {}' first",
+                target.name, target.name
+            )));
+        }
+        self.primary(minor, force).await
+    }
+
     pub(crate) async fn secondary(&self, minor: u32) -> Outcome<()> {
         let target = self.target(minor)?;
         let _turn = self.turn(&target).await?;

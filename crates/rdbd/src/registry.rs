@@ -3,7 +3,7 @@
 //! The control plane, the threads of the resources (for the log) and the one of the status file look in here. The lock
 //! is held for look-ups only, never while something is waited for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +47,9 @@ pub(crate) struct Entry {
     pub(crate) is_going: bool,
     /// `down` is about it, and may still be refused: its states say nothing of what will be.
     pub(crate) is_on_its_way_down: bool,
+    /// Volumes that have lost and are to give their role up ([`crate::pri_lost`]). Put in when their handler is asked for, taken out
+    /// when they have done so, or by a command of the administrator's, who decides then. Without it he would be overruled.
+    pub(crate) losing: BTreeSet<u16>,
     /// Held by the command that changes the resource: they come one after the other.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }

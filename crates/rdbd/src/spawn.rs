@@ -140,6 +140,26 @@ pub(crate) fn signal_group(pid: libc::pid_t, signal: i32) {
     unsafe { libc::kill(-pid, signal) };
 }
 
+/// Whether something of the group of a child that has ended, and has not been reaped, still runs.
+pub(crate) fn group_runs(pid: libc::pid_t) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return true;
+    };
+    let stats = processes
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    stats.into_iter().any(|stat| {
+        // "PID (NAME) STATE PARENT GROUP …"; the name may have anything in it.
+        let Some((_, rest)) = stat.rsplit_once(") ") else {
+            return false;
+        };
+        let mut words = rest.split(' ');
+        let state = words.next().unwrap_or("Z");
+        let group = words.nth(1).and_then(|group| group.parse().ok());
+        group == Some(pid) && !matches!(state, "Z" | "X")
+    })
+}
+
 fn reap(pid: libc::pid_t) -> io::Result<ExitStatus> {
     let mut status = 0;
     loop {

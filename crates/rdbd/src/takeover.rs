@@ -8,7 +8,9 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdb_control::{DiskShown, Op, TakeoverOutcome, TakeoverReport, VolumeTakeover, code};
+use rdb_control::{
+    DiskShown, Op, ReasonReport, TakeoverOutcome, TakeoverReport, VolumeTakeover, code,
+};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_engine::{Command, VolumeNr};
 use rdb_frontend::fuse::{left, leftovers};
@@ -382,6 +384,41 @@ impl Node {
         }
     }
 
+    /// Refuses a `resume-io` that would let nobody go on: users wait for their volume to be Primary again, which is another command's.
+    pub(crate) fn check_resumable(&self, minor: u32) -> Outcome<()> {
+        let takeover = self.takeover.borrow();
+        let mut volumes = takeover.volumes.iter().filter(|volume| volume.is_waiting());
+        match volumes.find(|volume| volume.kept.minor == minor) {
+            Some(volume) => Err(Failure::Error(format!(
+                "{name}/{}: its users wait until it is Primary again{}; if the peer is known to be down: 'rdbadm primary --force {name}'",
+                volume.kept.volume,
+                why(&volume.outcome),
+                name = volume.resource,
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Why users of a resource wait, if it is to become Primary again.
+    pub(crate) fn waits_for_takeover(&self, resource: &str) -> Option<ReasonReport> {
+        let takeover = self.takeover.borrow();
+        let mut volumes = takeover.volumes.iter().filter(|volume| volume.is_waiting());
+        let volume = volumes.find(|volume| volume.resource == resource)?;
+        let since = volume.kept.paused_at_ms.map(|ms| ms / 1000);
+        Some(ReasonReport {
+            word: "takeover".to_owned(),
+            text: format!(
+                "users of the daemon before wait until volume {} is Primary again{}",
+                volume.kept.volume,
+                why(&volume.outcome)
+            ),
+            advice: Some(format!(
+                "the peer ends it when it is back, or what is in the way when it has gone; once the peer is known to be down, 'rdbadm primary --force {resource}'"
+            )),
+            since_s: since,
+        })
+    }
+
     /// The volumes of a resource that are still to become Primary, and whether the peer is to be waited for.
     pub(crate) fn takeovers_of(&self, resource: &str) -> (Vec<KeptPrimary>, bool) {
         let takeover = self.takeover.borrow();
@@ -427,6 +464,14 @@ enum Look {
     Now,
     Wait,
     Never(&'static str),
+}
+
+/// In brackets, what keeps a volume from being Primary again.
+fn why(outcome: &TakeoverOutcome) -> String {
+    match outcome {
+        TakeoverOutcome::Waiting(Some(why)) => format!(" ({why})"),
+        _ => String::new(),
+    }
 }
 
 /// When a promotion that was refused is tried again. It may have called `fence-peer`, which is not to be run several times a second.
