@@ -139,8 +139,15 @@ remove() {
     lvm lvremove -q -f "$volume-$2" </dev/null && note "$volume-$2 is removed"
 }
 
-# Where the copy of file $1 by the name $2 is.
-copy_of() { echo "${folder:-$(dirname "$1")}/$(basename "$1").$2"; }
+# Where the copy of file $1 by the name $2 is. In a folder for all of them it has the whole path of the file in its name: by the last part
+# alone, two volumes would have one copy, and the end of one's resync would remove the other's.
+copy_of() {
+    if [ -n "$folder" ]; then
+        printf '%s/%s.%s\n' "$folder" "$(printf '%s\n' "$1" | sed 's|%|%25|g; s|^/||; s|/|%2F|g')" "$2"
+    else
+        printf '%s.%s\n' "$1" "$2"
+    fi
+}
 
 # LVM looks at every device for volumes of its own, at those whose users' requests wait, too: it would wait for itself. So those of rdb
 # are taken out of what it looks at, beside whatever its configuration takes out.
