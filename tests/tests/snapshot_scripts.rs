@@ -130,7 +130,7 @@ fn a_resyncs_target_keeps_its_old_data_until_it_has_ended() -> Result<()> {
         )
     };
     let (mut pair, device) = pair("script-resync", false, handlers)?;
-    let kept = xfs(&pair, "bob.disk.before-resync");
+    let kept = xfs(&pair, "bob.disk.+before-resync");
     let is_gone = |what: &str| {
         wait_until(what, Duration::from_secs(30), || Ok(!kept.exists()))
             .with_context(|| pair.bob.log_tail(30))
@@ -276,6 +276,39 @@ fn copies_in_one_folder_are_told_apart() -> Result<()> {
     ensure!(files.texts("kept")? == ["r0/data", "r1/data"]);
     files.must("unsnapshot-resync-target", &folder, &["r1/data"])?;
     ensure!(files.texts("kept")? == ["r0/data"]);
+    Ok(())
+}
+
+/// What the scripts make for themselves is no snapshot of the administrator's, whatever he calls his.
+#[test]
+fn the_scripts_own_names_are_nobody_elses() -> Result<()> {
+    let files = Files::new("script-names", &["r0/data"])?;
+    let disk = ["r0/data"];
+    let snapshot = |name: &str| {
+        let path = files.0.join("r0/data").display().to_string();
+        let output = Command::new(scripts().join("snapshot"))
+            .arg("--copy")
+            .env("DRBD_LL_DISK", path)
+            .env("RDB_SNAPSHOT", name)
+            .output()?;
+        Ok::<_, anyhow::Error>(output.status.code())
+    };
+    ensure!(snapshot("before-resync")? == Some(0));
+    fs::write(files.0.join("r0/data"), "later")?;
+    files.must("snapshot-resync-target", &["-d"], &disk)?;
+    ensure!(files.texts("r0")? == ["later", "later", "r0/data"]);
+    files.must("unsnapshot-resync-target", &[], &disk)?;
+    ensure!(files.texts("r0")? == ["later", "r0/data"]);
+    // Nor is what is written before it has the name.
+    ensure!(snapshot("x.new")? == Some(0));
+    ensure!(snapshot("x")? == Some(0));
+    files.must("snapshot", &["--remove", "x"], &disk)?;
+    ensure!(files.0.join("r0/data.x.new").exists());
+    // The one before a resync that has never ended is removed by hand, and can not be taken so.
+    files.must("snapshot-resync-target", &[], &disk)?;
+    files.must("snapshot", &["--remove", "+before-resync"], &disk)?;
+    ensure!(files.texts("r0")? == ["later", "later", "r0/data"]);
+    ensure!(snapshot("+before-resync")? == Some(64));
     Ok(())
 }
 
