@@ -128,6 +128,13 @@ exists() {
     volume=$(volume_of "$1") && lvm lvs "$volume-$2" >/dev/null 2>&1
 }
 
+# Whether a copy of disk $1 by the name $2 was begun and not ended: what made it was killed.
+is_begun() {
+    [ -z "$command" ] || return 1
+    file=$(file_of "$1")
+    [ -n "$file" ] && [ -e "$(copy_of "$file" "$2")+new" ]
+}
+
 # Removes the snapshot of disk $1 by the name $2.
 remove() {
     if [ -n "$command" ]; then

@@ -312,6 +312,34 @@ fn the_scripts_own_names_are_nobody_elses() -> Result<()> {
     Ok(())
 }
 
+/// What is not there is not said to be removed; what is left of one that was broken off is.
+#[test]
+fn what_is_not_there_is_not_removed() -> Result<()> {
+    let files = Files::new("script-none", &["r0/data", "r1/data"])?;
+    let disks = ["r0/data", "r1/data"];
+    let remove = ["--remove", "x"];
+    files.must("snapshot", &[], &["r1/data"])?;
+    let (code, text) = files.run("snapshot", &remove, &disks)?;
+    let told = format!(
+        "there is no snapshot 'x' of {}\n",
+        files.0.join("r0/data").display()
+    );
+    ensure!(
+        code == Some(1) && text.contains(&told) && text.matches("is removed").count() == 1,
+        "{code:?} {text}"
+    );
+    ensure!(files.texts("r1")? == ["r1/data"], "the other's stays");
+    fs::write(files.0.join("r0/data.x+new"), "a part")?;
+    files.must("snapshot", &remove, &["r0/data"])?;
+    ensure!(files.texts("r0")? == ["r0/data"]);
+    // A command knows by itself what there is.
+    let exec = "[ $SNAPSHOT_ACTION = exists ] && exit 1; echo $SNAPSHOT_ACTION";
+    let words = ["--exec", exec, "--remove", "x"];
+    let (code, text) = files.run("snapshot", &words, &["r0/data"])?;
+    ensure!(code == Some(1) && text.ends_with(&told), "{code:?} {text}");
+    Ok(())
+}
+
 /// What is wrong with a call is said, and nothing is done.
 #[test]
 fn misuse_is_told() -> Result<()> {
