@@ -3,6 +3,10 @@
 # that shares blocks between copies (xfs, btrfs), a loop device over such a file, or what a command of the administrator's makes of it.
 
 me=${0##*/}
+# The name of the snapshot before a resync. As all that the scripts name for themselves it has a `+`, which no administrator's name can have:
+# else the end of a resync would remove a snapshot of his.
+# shellcheck disable=SC2034 # it is for the scripts
+own_name=+before-resync
 # What is told of a size that is not known, and of each step.
 verbose=0
 # Space of a snapshot of a thick logical volume: so many KiB more than is known to change, and so many hundredths of its size.
@@ -82,16 +86,17 @@ take() {
     fi
     file=$(file_of "$1")
     if [ -n "$file" ]; then
+        # Until it is whole it has another name.
         copy=$(copy_of "$file" "$2")
         [ ! -e "$copy" ] || { say "$copy exists already"; return 1; }
         share=always
         [ "$whole" = 0 ] || share=auto
-        if ! cp --reflink=$share --sparse=auto --preserve=mode "$file" "$copy.new"; then
-            rm -f "$copy.new"
+        if ! cp --reflink=$share --sparse=auto --preserve=mode "$file" "$copy+new"; then
+            rm -f "$copy+new"
             say "$file can not be copied by sharing its blocks"
             return 1
         fi
-        sync "$copy.new" && mv "$copy.new" "$copy" || return 1
+        sync "$copy+new" && mv "$copy+new" "$copy" || return 1
         note "$copy is the snapshot of $1"
         return
     fi
@@ -123,6 +128,13 @@ exists() {
     volume=$(volume_of "$1") && lvm lvs "$volume-$2" >/dev/null 2>&1
 }
 
+# Whether a copy of disk $1 by the name $2 was begun and not ended: what made it was killed.
+is_begun() {
+    [ -z "$command" ] || return 1
+    file=$(file_of "$1")
+    [ -n "$file" ] && [ -e "$(copy_of "$file" "$2")+new" ]
+}
+
 # Removes the snapshot of disk $1 by the name $2.
 remove() {
     if [ -n "$command" ]; then
@@ -132,15 +144,22 @@ remove() {
     file=$(file_of "$1")
     if [ -n "$file" ]; then
         copy=$(copy_of "$file" "$2")
-        rm -f "$copy" "$copy.new" && note "$copy is removed"
+        rm -f "$copy" "$copy+new" && note "$copy is removed"
         return
     fi
     volume=$(volume_of "$1") || return 1
     lvm lvremove -q -f "$volume-$2" </dev/null && note "$volume-$2 is removed"
 }
 
-# Where the copy of file $1 by the name $2 is.
-copy_of() { echo "${folder:-$(dirname "$1")}/$(basename "$1").$2"; }
+# Where the copy of file $1 by the name $2 is. In a folder for all of them it has the whole path of the file in its name: by the last part
+# alone, two volumes would have one copy, and the end of one's resync would remove the other's.
+copy_of() {
+    if [ -n "$folder" ]; then
+        printf '%s/%s.%s\n' "$folder" "$(printf '%s\n' "$1" | sed 's|%|%25|g; s|^/||; s|/|%2F|g')" "$2"
+    else
+        printf '%s.%s\n' "$1" "$2"
+    fi
+}
 
 # LVM looks at every device for volumes of its own, at those whose users' requests wait, too: it would wait for itself. So those of rdb
 # are taken out of what it looks at, beside whatever its configuration takes out.

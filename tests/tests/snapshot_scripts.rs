@@ -1,7 +1,8 @@
 //! The scripts of `packaging/lib`, which take snapshots of backing disks: of files on a file system that shares blocks between copies,
 //! and of loop devices over such files. (Logical volumes are in `vm/lvm-job.sh`.)
 
-use std::os::unix::fs::symlink;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rdb_tests::pair::{DISK_BYTES, Plan};
 use rdb_tests::programs::{self, run_tool};
-use rdb_tests::scratch::Loop;
+use rdb_tests::scratch::{Loop, Scratch};
 use rdb_tests::writer::{Load, Model, Pace};
 use rdb_tests::{Node, Pair, disk, wait_until};
 
@@ -30,7 +31,7 @@ fn pair(
     let image = image.display().to_string();
     run_tool(60, "mkfs.xfs", &["-q", "-m", "reflink=1", &image])?;
     let xfs = pair.scratch.join("xfs");
-    std::fs::create_dir(&xfs)?;
+    fs::create_dir(&xfs)?;
     let place = xfs.display().to_string();
     run_tool(60, "mount", &["-o", "loop", &image, &place])?;
     let mut device = None;
@@ -46,7 +47,7 @@ fn pair(
     }
     // Our commands, by their names, where a handler finds them.
     let commands = pair.scratch.join("commands");
-    std::fs::create_dir(&commands)?;
+    fs::create_dir(&commands)?;
     for name in ["rdbadm", "rdbsetup"] {
         symlink(programs::ours("rdbadm")?, commands.join(name))?;
     }
@@ -129,7 +130,7 @@ fn a_resyncs_target_keeps_its_old_data_until_it_has_ended() -> Result<()> {
         )
     };
     let (mut pair, device) = pair("script-resync", false, handlers)?;
-    let kept = xfs(&pair, "bob.disk.before-resync");
+    let kept = xfs(&pair, "bob.disk.+before-resync");
     let is_gone = |what: &str| {
         wait_until(what, Duration::from_secs(30), || Ok(!kept.exists()))
             .with_context(|| pair.bob.log_tail(30))
@@ -178,8 +179,10 @@ fn a_target_without_a_snapshot_is_overwritten_or_not_as_it_is_told() -> Result<(
         let scripts = scripts();
         let scripts = scripts.display();
         // (Wherever the test runs: a folder elsewhere shares no blocks with the disk.)
+        let folder = tempfile::tempdir_in("/dev/shm")?;
+        let place = folder.path().display();
         pair.plan.conf.resource = format!(
-            "handlers {{ before-resync-target \"{scripts}/snapshot-resync-target {option} --dir /dev/shm\"; }}"
+            "handlers {{ before-resync-target \"{scripts}/snapshot-resync-target {option} --dir {place}\"; }}"
         );
         pair.write_conf()?;
         pair.up()?;
@@ -190,9 +193,150 @@ fn a_target_without_a_snapshot_is_overwritten_or_not_as_it_is_told() -> Result<(
         }
         let told = "no snapshot of";
         ensure!(pair.bob.logged(told) > 0, "{}", pair.bob.log_tail(30));
-        ensure!(!Path::new("/dev/shm/bob-0.disk.before-resync").exists());
+        ensure!(fs::read_dir(folder.path())?.next().is_none());
         pair.are_well()?;
     }
+    Ok(())
+}
+
+/// Backing files without a node, and a folder `kept` for copies of them. Each disk is UpToDate, as far as the scripts are told.
+struct Files(Scratch);
+
+impl Files {
+    /// Files of these names, whose text is their name.
+    fn new(name: &str, files: &[&str]) -> Result<Files> {
+        let scratch = Scratch::new(name)?;
+        fs::create_dir(scratch.join("kept"))?;
+        for file in files {
+            let path = scratch.join(file);
+            fs::create_dir_all(path.parent().context("a file in a folder")?)?;
+            fs::write(path, file)?;
+        }
+        let states = scratch.join("rdbsetup");
+        fs::write(&states, "#!/bin/sh\necho UpToDate/UpToDate\n")?;
+        fs::set_permissions(&states, fs::Permissions::from_mode(0o755))?;
+        Ok(Files(scratch))
+    }
+
+    /// Runs a script for the backing files of these names. Its exit code and what it says.
+    fn run(&self, script: &str, words: &[&str], files: &[&str]) -> Result<(Option<i32>, String)> {
+        let path = |file: &&str| self.0.join(file).display().to_string();
+        let disks: Vec<_> = files.iter().map(path).collect();
+        let output = Command::new(scripts().join(script))
+            .args(["-v", "--copy"])
+            .args(words)
+            .env("DRBD_LL_DISK", disks.join(" "))
+            .env("DRBD_MINOR", "0")
+            .env("RDB_SNAPSHOT", "x")
+            .env("RDBSETUP", self.0.join("rdbsetup"))
+            .env("RDBADM", "true")
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.code(), text))
+    }
+
+    /// The same of one that ends well.
+    fn must(&self, script: &str, words: &[&str], files: &[&str]) -> Result<()> {
+        let (code, text) = self.run(script, words, files)?;
+        ensure!(
+            code == Some(0),
+            "{script} {words:?} {files:?}: {code:?} {text}"
+        );
+        Ok(())
+    }
+
+    /// The texts of the files in a folder, sorted.
+    fn texts(&self, folder: &str) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.0.join(folder))?;
+        let text = |entry: std::io::Result<fs::DirEntry>| fs::read_to_string(entry?.path());
+        let mut texts = entries.map(text).collect::<Result<Vec<_>, _>>()?;
+        texts.sort();
+        Ok(texts)
+    }
+}
+
+/// Copies in one folder are of the disks that they are told to be of, however similar the names of these are.
+#[test]
+fn copies_in_one_folder_are_told_apart() -> Result<()> {
+    let disks = ["r0/data", "r1/data", "r1%2Fdata", "r2/a/b", "r2%a/b"];
+    let files = Files::new("script-folder", &disks)?;
+    let kept = files.0.join("kept").display().to_string();
+    let folder = ["--dir", &kept];
+    // The volumes of one resource.
+    files.must("snapshot", &folder, &disks)?;
+    let mut all = disks.map(str::to_owned).to_vec();
+    all.sort();
+    ensure!(files.texts("kept")? == all, "{:?}", files.texts("kept"));
+    files.must("snapshot", &["--dir", &kept, "--remove", "x"], &disks)?;
+    ensure!(files.texts("kept")?.is_empty());
+    // Two resyncs: the end of one leaves the other's copy alone.
+    for disk in ["r0/data", "r1/data"] {
+        files.must("snapshot-resync-target", &folder, &[disk])?;
+    }
+    ensure!(files.texts("kept")? == ["r0/data", "r1/data"]);
+    files.must("unsnapshot-resync-target", &folder, &["r1/data"])?;
+    ensure!(files.texts("kept")? == ["r0/data"]);
+    Ok(())
+}
+
+/// What the scripts make for themselves is no snapshot of the administrator's, whatever he calls his.
+#[test]
+fn the_scripts_own_names_are_nobody_elses() -> Result<()> {
+    let files = Files::new("script-names", &["r0/data"])?;
+    let disk = ["r0/data"];
+    let snapshot = |name: &str| {
+        let path = files.0.join("r0/data").display().to_string();
+        let output = Command::new(scripts().join("snapshot"))
+            .arg("--copy")
+            .env("DRBD_LL_DISK", path)
+            .env("RDB_SNAPSHOT", name)
+            .output()?;
+        Ok::<_, anyhow::Error>(output.status.code())
+    };
+    ensure!(snapshot("before-resync")? == Some(0));
+    fs::write(files.0.join("r0/data"), "later")?;
+    files.must("snapshot-resync-target", &["-d"], &disk)?;
+    ensure!(files.texts("r0")? == ["later", "later", "r0/data"]);
+    files.must("unsnapshot-resync-target", &[], &disk)?;
+    ensure!(files.texts("r0")? == ["later", "r0/data"]);
+    // Nor is what is written before it has the name.
+    ensure!(snapshot("x.new")? == Some(0));
+    ensure!(snapshot("x")? == Some(0));
+    files.must("snapshot", &["--remove", "x"], &disk)?;
+    ensure!(files.0.join("r0/data.x.new").exists());
+    // The one before a resync that has never ended is removed by hand, and can not be taken so.
+    files.must("snapshot-resync-target", &[], &disk)?;
+    files.must("snapshot", &["--remove", "+before-resync"], &disk)?;
+    ensure!(files.texts("r0")? == ["later", "later", "r0/data"]);
+    ensure!(snapshot("+before-resync")? == Some(64));
+    Ok(())
+}
+
+/// What is not there is not said to be removed; what is left of one that was broken off is.
+#[test]
+fn what_is_not_there_is_not_removed() -> Result<()> {
+    let files = Files::new("script-none", &["r0/data", "r1/data"])?;
+    let disks = ["r0/data", "r1/data"];
+    let remove = ["--remove", "x"];
+    files.must("snapshot", &[], &["r1/data"])?;
+    let (code, text) = files.run("snapshot", &remove, &disks)?;
+    let told = format!(
+        "there is no snapshot 'x' of {}\n",
+        files.0.join("r0/data").display()
+    );
+    ensure!(
+        code == Some(1) && text.contains(&told) && text.matches("is removed").count() == 1,
+        "{code:?} {text}"
+    );
+    ensure!(files.texts("r1")? == ["r1/data"], "the other's stays");
+    fs::write(files.0.join("r0/data.x+new"), "a part")?;
+    files.must("snapshot", &remove, &["r0/data"])?;
+    ensure!(files.texts("r0")? == ["r0/data"]);
+    // A command knows by itself what there is.
+    let exec = "[ $SNAPSHOT_ACTION = exists ] && exit 1; echo $SNAPSHOT_ACTION";
+    let words = ["--exec", exec, "--remove", "x"];
+    let (code, text) = files.run("snapshot", &words, &["r0/data"])?;
+    ensure!(code == Some(1) && text.ends_with(&told), "{code:?} {text}");
     Ok(())
 }
 

@@ -69,7 +69,7 @@ a_name_that_is_there_fails_on_both() {
 }
 
 a_target_keeps_its_old_data_until_the_resync_has_ended() {
-    local before kept=/dev/vg-bob/data-before-resync
+    local before kept=/dev/vg-bob/data-+before-resync
     must adm bob disconnect r0
     must dd if=/dev/urandom of=/dev/drbd5 bs=1M count=24 oflag=direct status=none
     before=$(sum_of /dev/vg-bob/data)
@@ -81,7 +81,7 @@ a_target_keeps_its_old_data_until_the_resync_has_ended() {
     # And where the target is the thick one.
     must adm alice secondary r0
     must adm bob primary r0
-    kept=/dev/vg-alice/data-before-resync
+    kept=/dev/vg-alice/data-+before-resync
     must adm alice disconnect r0
     must dd if=/dev/urandom of=/dev/drbd5 bs=1M count=24 oflag=direct status=none
     before=$(sum_of /dev/vg-alice/data)
