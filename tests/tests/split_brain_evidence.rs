@@ -254,6 +254,14 @@ fn refuses_bad_reports(pair: &Pair, alice: &Value, bob: &Value) -> Result<()> {
             "it says 18446744073709551615 blocks",
         ),
         (alice.to_string(), "it is of node alice, which is this one"),
+        (
+            good.replace("\"node\":\"bob\"", "\"node\":\"$(touch x); rm -rf\""),
+            "the name of its node, \"$(touch x); rm -rf\", can not be one",
+        ),
+        (
+            good.replace("\"node\":\"bob\"", "\"node\":\"carol\""),
+            "it is of node carol, and the configuration has bob for the peer of r0",
+        ),
         (huge, "it is longer than"),
     ] {
         let out = pair.alice.run(
@@ -348,6 +356,101 @@ fn tells_the_same_when_down(pair: &mut Pair, alice: &Value, bob: &Value) -> Resu
         history.contains("\"resync-ended\",\"source\":true,\"complete\":true"),
         "{events:?}\n{history}"
     );
+    pair.are_well()
+}
+
+#[test]
+fn nothing_is_to_be_typed_while_both_are_connected() -> Result<()> {
+    let mut pair = Pair::synced("evidence-together", Plan::default())?;
+    let bob = json(&pair.bob, &["r0"])?;
+    ensure!(bob["connection"] == "Connected", "{bob}");
+    let bob = bob.to_string();
+    for (words, input) in [
+        (&["split-brain", "r0"][..], None),
+        (&["split-brain", "--with-peer", "-", "r0"], Some(&*bob)),
+    ] {
+        let text = pair.alice.run("rdbadm", words, input)?.ok()?;
+        for words in [
+            "(Connected, as its daemon says)",
+            "The two nodes are connected, and nothing is apart",
+        ] {
+            ensure!(text.contains(words), "{words}\n{text}");
+        }
+        ensure!(!text.contains("# rdbadm "), "{text}");
+    }
+    pair.are_well()
+}
+
+/// The commands that are printed to give up what bob has, without what is said beside them.
+fn printed(pair: &Pair, on: &Node, of_both: bool) -> Result<Vec<(String, String)>> {
+    let other = match on.name == "alice" {
+        true => &pair.bob,
+        false => &pair.alice,
+    };
+    let report = json(other, &["r0"])?.to_string();
+    let text = match of_both {
+        true => on.run(
+            "rdbadm",
+            &["split-brain", "--with-peer", "-", "r0"],
+            Some(&report),
+        )?,
+        false => on.try_adm(&["split-brain", "r0"])?,
+    };
+    let text = text.ok()?;
+    let lines = text.lines();
+    let lines = lines
+        .skip_while(|line| !line.starts_with("To keep what alice has"))
+        .take_while(|line| !line.is_empty());
+    let commands = lines.filter_map(|line| line.trim().split_once("# rdbadm "));
+    Ok(commands
+        .map(|(node, words)| {
+            let words = words.split("  #").next().unwrap_or_default();
+            (node.to_owned(), words.trim().to_owned())
+        })
+        .collect())
+}
+
+/// Types them on bob, who is to lose; each has to succeed. Alice's one is for a StandAlone node, and may not be needed.
+fn type_them(pair: &Pair, commands: &[(String, String)]) -> Result<()> {
+    ensure!(commands.len() > 2, "{commands:?}");
+    for (node, words) in commands {
+        let words: Vec<&str> = words.split(' ').collect();
+        match node.as_str() {
+            "bob" => drop(pair.bob.adm(&words)?),
+            _ => ensure!(node == "alice" && words == ["connect", "r0"], "{node}"),
+        }
+    }
+    Ok(())
+}
+
+/// Bob is Primary and waits for the connection, as alice does: nobody has seen the split brain yet.
+#[test]
+fn the_commands_for_a_loser_that_waits_work_as_printed() -> Result<()> {
+    let mut pair = written_apart("evidence-waits", Conf::default())?;
+    type_them(&pair, &printed(&pair, &pair.bob, true)?)?;
+    let cable = pair.cable.as_ref().context("the pair has a cable")?;
+    cable.heal()?;
+    pair.settle(60)?;
+    pair.disks_equal()?;
+    pair.are_well()
+}
+
+/// Bob's daemon has been killed; once there is one again, what bob has printed brings it up without meeting alice too early.
+#[test]
+fn the_commands_for_a_loser_that_is_down_work_as_printed() -> Result<()> {
+    let mut pair = written_apart("evidence-down", Conf::default())?;
+    pair.bob.kill()?;
+    let commands = printed(&pair, &pair.bob, false)?;
+    ensure!(
+        commands == printed(&pair, &pair.alice, true)?,
+        "{commands:?}"
+    );
+    pair.bob.start()?;
+    let cable = pair.cable.as_ref().context("the pair has a cable")?;
+    cable.heal()?;
+    type_them(&pair, &commands)?;
+    pair.settle(60)?;
+    pair.disks_equal()?;
     pair.are_well()
 }
 

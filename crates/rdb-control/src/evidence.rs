@@ -11,7 +11,7 @@ use crate::report::{GiReport, word};
 /// What the daemon knows of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvidenceReport {
-    /// The connection's state.
+    /// The connection's state: the highest that a volume has.
     #[serde(with = "word")]
     pub connection: ConnState,
     /// Its volumes, ascending.

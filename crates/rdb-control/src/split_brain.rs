@@ -50,7 +50,7 @@ pub struct Side {
     pub at: Instant,
     /// Where it is from.
     pub source: Source,
-    /// The connection's state, if a daemon runs.
+    /// The connection's state, if a daemon runs: the highest that a volume has.
     #[serde(with = "maybe_word")]
     pub connection: Option<ConnState>,
     /// Whether something keeps this node's blocks when it becomes the target of a resync.
@@ -180,6 +180,11 @@ pub enum BadDocument {
 }
 
 impl Side {
+    /// Both nodes are connected: what one writes the other one gets, and nothing is to be decided.
+    pub fn is_together(&self) -> bool {
+        self.connection >= Some(ConnState::Connected)
+    }
+
     /// Reads what another node has printed.
     ///
     /// # Errors
@@ -211,12 +216,13 @@ impl Side {
     }
 
     fn check(&self) -> Result<(), BadDocument> {
-        let is_name = |name: &str| {
-            !name.is_empty() && name.len() <= NAME_MAX && !name.contains(char::is_control)
-        };
         for (what, name) in [("node", &self.node), ("resource", &self.resource)] {
             if !is_name(name) {
-                let text = format!("the name of its {what} can not be one");
+                let name = shown(&format!("{name:?}"));
+                let text = format!(
+                    "the name of its {what}, {name}, can not be one: letters, digits, '.', '_' and '-' are allowed, \
+                     no '-' at its beginning, and {NAME_MAX} characters at most"
+                );
                 return Err(BadDocument::Other(text));
             }
         }
@@ -285,6 +291,12 @@ impl SideVolume {
         }
         Ok(())
     }
+}
+
+/// Whether a name can stand in a command that somebody pastes into a shell: no shell and no program takes it for anything else.
+fn is_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=NAME_MAX).contains(&name.len()) && !name.starts_with('-') && name.bytes().all(is_allowed)
 }
 
 /// A message that may repeat what a document holds, without its middle if it is long.

@@ -1,10 +1,10 @@
 //! What was written apart: bitmap, identifiers and history of a resource, for `rdbadm split-brain`.
 
 use rdb_control::{
-    EvidenceReport, GiReport, KeptBy, MarkedBlocks, MarkedCollector, VolumeEvidence, read_history,
-    runs_max,
+    ConnState, EvidenceReport, GiReport, KeptBy, MarkedBlocks, MarkedCollector, VolumeEvidence,
+    read_history, runs_max,
 };
-use rdb_engine::{Marks, VolumeNr, VolumeStatus};
+use rdb_engine::{Marks, ResourceStatus, VolumeNr, VolumeStatus};
 use rdb_runtime::MARKS_WORDS;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -46,7 +46,7 @@ impl Node {
         };
         let handlers = self.registry.lock().get(name).map(|e| e.handlers.clone());
         Ok(EvidenceReport {
-            connection: status.connection,
+            connection: connection(&status),
             volumes,
             history,
             history_trouble,
@@ -94,6 +94,13 @@ impl Node {
             }
         }
     }
+}
+
+/// The connection's state as its volumes have it: the connection itself knows none above WFReportParams. Of several it is the
+/// highest, so that a resync of one is seen beside others that have nothing to do.
+fn connection(status: &ResourceStatus) -> ConnState {
+    let of_volumes = status.volumes.iter().map(|volume| volume.state.conn);
+    of_volumes.max().unwrap_or(status.connection)
 }
 
 fn of_volume(volume: &VolumeStatus, marked: Option<MarkedBlocks>) -> VolumeEvidence {

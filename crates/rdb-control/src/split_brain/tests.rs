@@ -57,6 +57,39 @@ fn bob() -> Side {
     side("bob", volume(0xC001, &[(12, 8), (101, 1), (500, 1)]))
 }
 
+/// The names stand in commands that are meant for pasting.
+#[test]
+fn a_name_that_a_shell_would_take_for_more_is_refused() {
+    for good in ["bob", "b-2.example.org", "B_0", &"x".repeat(255)] {
+        let parsed = Side::parse(text(&side(good, volume(0xC001, &[]))).as_bytes());
+        assert_eq!(parsed.map(|side| side.node), Ok(good.to_owned()));
+    }
+    let long = "x".repeat(256);
+    for bad in [
+        "",
+        "$(touch x); rm -rf",
+        "a b",
+        "-oProxyCommand",
+        "a\nb",
+        "bj\u{f6}rn",
+        "a'b",
+        &long,
+    ] {
+        let mut of_node = side(bad, volume(0xC001, &[]));
+        let error = Side::parse(text(&of_node).as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("the name of its node, \""), "{error}");
+        assert!(error.len() < 600, "{error}");
+        "bob".clone_into(&mut of_node.node);
+        bad.clone_into(&mut of_node.resource);
+        let error = Side::parse(text(&of_node).as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("the name of its resource, \""), "{error}");
+    }
+}
+
 #[test]
 fn a_document_survives_its_text_in_the_form_that_is_described() {
     let side = alice();

@@ -61,6 +61,11 @@ impl Command<'_> {
             Ok(peer) => peer,
             Err(message) => return fails(&message),
         };
+        if let Some(peer) = &peer
+            && let Err(message) = is_the_peer(peer, item)
+        {
+            return fails(&message);
+        }
         let mut executor = self.executor();
         let node = self.own_node().unwrap_or_default();
         let mut own = match gather::gather(&mut executor, item, &node, &self.state_dir()) {
@@ -171,6 +176,26 @@ impl Command<'_> {
             .iter()
             .for_each(|item| discard::tell(&mut executor, item));
     }
+}
+
+/// Whether a report is of the node that the configuration has for the other one, if it has a host name for it. (Of one that is of
+/// this node the comparison says so.)
+fn is_the_peer(report: &Side, item: &Item) -> Result<(), String> {
+    let (node, resource) = (&report.node, &item.resource);
+    // A floating one has its address for a name.
+    let names: Vec<&str> = resource.peer.names.iter().map(String::as_str).collect();
+    let is_host = names.iter().all(|name| !name.contains(':'));
+    if names.is_empty()
+        || !is_host
+        || names.contains(&node.as_str())
+        || resource.me.names.contains(node)
+    {
+        return Ok(());
+    }
+    let (resource, names) = (&resource.name, names.join(" or "));
+    Err(format!(
+        "the peer's report: it is of node {node}, and the configuration has {names} for the peer of {resource}"
+    ))
 }
 
 /// The other node's report.

@@ -1,7 +1,8 @@
 //! `split-brain`: what was written apart, before anybody's writes are given up (`docs/split-brain.md`).
 //!
-//! `gather` asks the daemon, or the disks of a resource that is down; `files` finds whose the marked blocks are; `text` says it.
+//! `gather` asks the daemon, or the disks of a resource that is down; `files` finds whose the marked blocks are; `text` says it, and `commands` what to type.
 
+mod commands;
 pub(crate) mod discard;
 pub(crate) mod files;
 pub(crate) mod gather;

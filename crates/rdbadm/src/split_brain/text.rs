@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use rdb_control::split_brain::{BothVolume, Files, Relation, Side, SideVolume, Source};
-use rdb_control::{Blocks, HistoryEvent, HistoryLine, KeptBy, Role, Uuid};
+use rdb_control::{Blocks, ConnState, HistoryEvent, HistoryLine, KeptBy, Role, Uuid};
 
+use super::commands::{Party, commands};
 use super::discard::kept;
 use super::{amount, size};
 
@@ -72,6 +73,10 @@ pub(crate) fn alone(own: &Side, peer: &str, detail: Detail) -> String {
         text.push('\n');
     }
     text += &history(own, None, detail);
+    if own.is_together() {
+        text += &connected(own);
+        return text;
+    }
     let resource = &own.resource;
     put(
         &mut text,
@@ -101,6 +106,10 @@ pub(crate) fn both(own: &Side, peer: &Side, volumes: &[BothVolume<'_>], detail: 
         text.push('\n');
     }
     text += &history(own, Some(peer), detail);
+    if own.is_together() {
+        text += &connected(own);
+        return text;
+    }
     let is_split = volumes.iter().any(|v| v.relation == Relation::SplitBrain);
     if !is_split {
         put(
@@ -117,7 +126,7 @@ pub(crate) fn both(own: &Side, peer: &Side, volumes: &[BothVolume<'_>], detail: 
     text
 }
 
-fn put(text: &mut String, depth: usize, line: &str) {
+pub(super) fn put(text: &mut String, depth: usize, line: &str) {
     let _ = writeln!(text, "{:indent$}{line}", "", indent = 2 * depth);
 }
 
@@ -132,6 +141,21 @@ fn head(own: &Side) -> String {
         own.node,
         own.at.to_seconds()
     )
+}
+
+/// What there is to decide while both are connected.
+fn connected(own: &Side) -> String {
+    use ConnState::{PausedSyncS, PausedSyncT, SyncSource, SyncTarget};
+    match own.connection {
+        Some(SyncSource | SyncTarget) => {
+            "The two nodes are connected, and a resync runs: there is no split brain to decide.\n"
+        }
+        Some(PausedSyncS | PausedSyncT) => {
+            "The two nodes are connected, and a resync is paused: there is no split brain to decide.\n"
+        }
+        _ => "The two nodes are connected, and nothing is apart: there is no split brain to decide.\n",
+    }
+    .to_owned()
 }
 
 fn volume_head(volume: &SideVolume) -> String {
@@ -169,11 +193,13 @@ fn side(of: &Side, volume: &SideVolume, detail: Detail) -> String {
         2,
         &format!("its data are generation {}, {since}", ids.current),
     );
-    put(
-        &mut text,
-        2,
-        &format!("written apart from generation {} on", ids.bitmap),
-    );
+    if !of.is_together() {
+        put(
+            &mut text,
+            2,
+            &format!("written apart from generation {} on", ids.bitmap),
+        );
+    }
     if let Some(at) = volume.parted {
         put(
             &mut text,
@@ -185,11 +211,12 @@ fn side(of: &Side, volume: &SideVolume, detail: Detail) -> String {
     let Some(marked) = &volume.marked else {
         return text;
     };
-    put(
-        &mut text,
-        2,
-        &format!("written apart: {}", amount(marked.count)),
-    );
+    // While both are connected it is what a resync has to do yet, or a verify has found.
+    let what = match of.is_together() {
+        true => "out of sync",
+        false => "written apart",
+    };
+    put(&mut text, 2, &format!("{what}: {}", amount(marked.count)));
     if volume.full_sync {
         put(
             &mut text,
@@ -470,6 +497,7 @@ fn choice<'a>(
     } else {
         "at most "
     };
+    let resource = loser.resource.clone();
     let mut text = String::new();
     put(
         &mut text,
@@ -488,7 +516,8 @@ fn choice<'a>(
         ),
     );
     put(&mut text, 1, &kept_line(loser));
-    text += &commands(&loser.resource, &loser.node, &winner.node);
+    let (loser, winner) = (Party::of(loser), Party::of(winner));
+    text += &commands(&resource, &loser, &winner);
     text.push('\n');
     text
 }
@@ -498,26 +527,6 @@ fn kept_line(loser: &Side) -> String {
         KeptBy::Nothing => format!("on {} {}", loser.node, kept(loser.kept_by)),
         _ => format!("on {}, {}", loser.node, kept(loser.kept_by)),
     }
-}
-
-fn commands(resource: &str, loser: &str, winner: &str) -> String {
-    let mut text = String::new();
-    put(
-        &mut text,
-        2,
-        &format!("{loser}# rdbadm secondary {resource}"),
-    );
-    put(
-        &mut text,
-        2,
-        &format!("{loser}# rdbadm connect --discard-my-data {resource}"),
-    );
-    put(
-        &mut text,
-        2,
-        &format!("{winner}# rdbadm connect {resource}    # if it is StandAlone, too"),
-    );
-    text
 }
 
 /// The same as far as one node knows it.
@@ -538,7 +547,8 @@ fn choice_alone(own: &Side, peer: &str) -> String {
     );
     put(&mut text, 1, &format!("lost are {}", amount(lost)));
     put(&mut text, 1, &kept_line(own));
-    text += &commands(&own.resource, &own.node, peer);
+    let (own_party, peer_party) = (Party::of(own), Party::unknown(peer));
+    text += &commands(&own.resource, &own_party, &peer_party);
     text.push('\n');
     let seen = own.volumes.iter().filter_map(|volume| volume.seen_peer);
     let told = seen
@@ -562,16 +572,14 @@ fn choice_alone(own: &Side, peer: &str) -> String {
         },
     );
     put(&mut text, 1, &lost);
-    text += &commands(&own.resource, peer, &own.node);
+    text += &commands(&own.resource, &peer_party, &own_party);
     text
 }
 
 #[cfg(test)]
 mod tests {
     use rdb_control::split_brain::{FORMAT, VERSION};
-    use rdb_control::{
-        ConnState, DiskState, Identifiers, Instant, MarkedBlocks, PeerSeen, Primary, SideSeen,
-    };
+    use rdb_control::{DiskState, Identifiers, Instant, MarkedBlocks, PeerSeen, Primary, SideSeen};
 
     use super::*;
 
@@ -625,6 +633,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn while_both_are_connected_there_is_nothing_to_type() {
+        for (connection, words) in [
+            (ConnState::Connected, "and nothing is apart"),
+            (ConnState::VerifyS, "and nothing is apart"),
+            (ConnState::SyncSource, "and a resync runs"),
+            (ConnState::PausedSyncT, "and a resync is paused"),
+        ] {
+            let mut own = own();
+            own.connection = Some(connection);
+            let peer = Side {
+                node: "bob".to_owned(),
+                ..own.clone()
+            };
+            let volumes = rdb_control::split_brain::compare(&own, &peer).expect("two nodes");
+            let detail = Detail { all: false };
+            for text in [
+                alone(&own, "bob", detail),
+                both(&own, &peer, &volumes, detail),
+            ] {
+                assert!(text.contains(words), "{text}");
+                assert!(text.contains(&format!("({connection}, as its daemon says)")));
+                assert!(
+                    !text.contains("rdbadm ") && !text.contains("written apart: "),
+                    "{text}"
+                );
+            }
+        }
+    }
+
     const ALONE: &str = "\
 r0: what was written apart, seen from alice at 2026-11-28T14:52:10Z (StandAlone, as its daemon says)
 
@@ -659,7 +697,8 @@ To keep what bob has, and give up what alice has written apart:
 
 To keep what alice has, and give up what bob has written apart:
   lost are 5 blocks of 4 KiB = 20 KiB by what it announced, or more by now
-    bob# rdbadm secondary r0
+    bob# rdbadm secondary r0    # if it is down, ask it what to type
+    bob# rdbadm disconnect r0    # unless it is StandAlone
     bob# rdbadm connect --discard-my-data r0
     alice# rdbadm connect r0    # if it is StandAlone, too
 ";
