@@ -467,6 +467,12 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(mut child) = self.daemon.take() {
+            // Who watches a daemon that has just been replaced would go on in its place.
+            for other in self.processes().unwrap_or_default() {
+                let _ = Command::new("kill")
+                    .args(["-9", &other.to_string()])
+                    .status();
+            }
             let _ = child.kill();
             let _ = child.wait();
         }

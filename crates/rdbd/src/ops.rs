@@ -157,7 +157,7 @@ impl Node {
                 self.admin(minor, command).await?;
             }
             Op::ResumeIo { minor } => {
-                self.check_resumable(minor)?;
+                self.check_resumable(minor).await?;
                 let command = |volume| Command::ResumeIo { volume };
                 // What holds its turn may wait for just this.
                 self.passing(minor, command).await?;

@@ -384,11 +384,21 @@ impl Node {
         }
     }
 
-    /// Refuses a `resume-io` that would let nobody go on: users wait for their volume to be Primary again, which is another command's.
-    pub(crate) fn check_resumable(&self, minor: u32) -> Outcome<()> {
+    /// Refuses a `resume-io` that would let nobody go on: nothing is suspended, and users wait for their volume to be Primary again,
+    /// which was refused and is another command's.
+    pub(crate) async fn check_resumable(&self, minor: u32) -> Outcome<()> {
+        let target = self.target(minor)?;
+        let status = self.resource_status(&target).await?;
+        if status.volumes.iter().any(|v| v.state.is_suspended()) {
+            return Ok(());
+        }
         let takeover = self.takeover.borrow();
         let mut volumes = takeover.volumes.iter().filter(|volume| volume.is_waiting());
-        match volumes.find(|volume| volume.kept.minor == minor) {
+        let is_it = |volume: &&Volume| {
+            let is_refused = matches!(volume.outcome, TakeoverOutcome::Waiting(Some(_)));
+            is_refused && volume.kept.minor == minor
+        };
+        match volumes.find(is_it) {
             Some(volume) => Err(Failure::Error(format!(
                 "{name}/{}: its users wait until it is Primary again{}; if the peer is known to be down: 'rdbadm primary --force {name}'",
                 volume.kept.volume,

@@ -722,4 +722,24 @@ fn a_restart_that_is_overtaken_by_another_one_is_told_so() {
     restart(&run_dir, None).unwrap();
     let error = overtaken.join().unwrap().unwrap_err();
     assert_eq!(error.to_string(), "rdbd: it is being replaced already");
+    // Until the new one serves, the old program watches, and would go on in its place when that is ended.
+    let begun = Instant::now();
+    while watchers(&run_dir) > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it watches on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How many processes serve the run directory, or may come to do so, beside one.
+fn watchers(run_dir: &Path) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let of_it = processes.filter(|entry| {
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = words.split(|byte| *byte == 0);
+        let is_daemon = words
+            .next()
+            .is_some_and(|program| program.ends_with(b"rdbd"));
+        is_daemon && words.any(|word| word == run_dir.as_os_str().as_encoded_bytes())
+    });
+    of_it.count().saturating_sub(1)
 }
