@@ -593,6 +593,17 @@ fn a_frozen_primary_that_is_demoted_can_be_taken_over_from() {
     w.ends_well();
 }
 
+/// The second node attaches its disk, and the link goes while that is negotiated.
+fn negotiation_breaks_off(w: &mut World) {
+    w.hold_net = true;
+    let attach = w.attach_command(1, 0);
+    w.start_admin(1, attach);
+    let negotiates = |w: &World| w.nodes[1].state().disk == DiskState::Negotiating;
+    w.until("the negotiation", negotiates);
+    w.cut();
+    w.hold_net = false;
+}
+
 /// (L51) Of a peer that had no disk here nobody knows what its disk is.
 #[test]
 fn a_peer_without_a_disk_is_no_fenced_one_when_a_negotiation_breaks_off() {
@@ -604,13 +615,7 @@ fn a_peer_without_a_disk_is_no_fenced_one_when_a_negotiation_breaks_off() {
             w.detach(i, true).unwrap();
             w.quiet();
         }
-        w.hold_net = true;
-        let attach = w.attach_command(1, 0);
-        w.start_admin(1, attach);
-        let negotiates = |w: &World| w.nodes[1].state().disk == DiskState::Negotiating;
-        w.until("the negotiation", negotiates);
-        w.cut();
-        w.hold_net = false;
+        negotiation_breaks_off(&mut w);
         w.node_is(1, "WFConnection S/? C/-");
     }
 }
@@ -629,13 +634,7 @@ fn a_peer_that_was_outdated_is_no_fenced_one_when_a_negotiation_breaks_off() {
         w.quiet();
         w.attach(0).unwrap();
         w.node_is(1, "Connected S/S D/O");
-        w.hold_net = true;
-        let attach = w.attach_command(1, 0);
-        w.start_admin(1, attach);
-        let negotiates = |w: &World| w.nodes[1].state().disk == DiskState::Negotiating;
-        w.until("the negotiation", negotiates);
-        w.cut();
-        w.hold_net = false;
+        negotiation_breaks_off(&mut w);
         w.node_is(1, "WFConnection S/? C/-");
     }
 }
