@@ -199,6 +199,9 @@ impl<P: Payload> Resource<P> {
         {
             self.log(Level::Error, format!("cannot disconnect: {error}"));
         }
+        if how == Parting::OutdatingThePeer {
+            self.record_fenced_peer();
+        }
         self.go_standalone();
     }
 

@@ -125,7 +125,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// That the peer is fenced is on record before users hear of anything that it lacks: after a crash this node goes on by itself.
-    fn record_fenced_peer(&mut self) {
+    pub(crate) fn record_fenced_peer(&mut self) {
         for nr in self.volume_numbers() {
             if self.volume(nr).has_usable_disk() {
                 self.volume_mut(nr).completions_held += 1;
