@@ -132,6 +132,7 @@ impl Step<'_> {
             negotiated: None,
             consider_resync: false,
             discard: false,
+            given_up: node.given_up,
             invalidated: false,
             state_sent: false,
             requesting: false,
@@ -238,7 +239,7 @@ impl Step<'_> {
         if state.conn != ConnState::Connected || state.pdsk != DiskState::UpToDate {
             return None;
         }
-        self.node(n).discard = true; // Ghost: the user asks for it.
+        self.node(n).given_up = true;
         self.ordering = Some(n);
         let done = self.cluster_wide(n, Change::conn(ConnState::StartingSyncT));
         self.ordering = None;
@@ -253,7 +254,7 @@ impl Step<'_> {
         if state.conn != ConnState::Connected || state.disk != DiskState::UpToDate || !settled {
             return None;
         }
-        self.node(1 - n).discard = true; // Ghost: the user asks for it.
+        self.node(1 - n).given_up = true;
         self.cluster_wide(n, Change::conn(ConnState::StartingSyncS))
     }
 }

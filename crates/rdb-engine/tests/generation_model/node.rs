@@ -109,6 +109,7 @@ impl Step<'_> {
         };
         let node = self.node(n);
         node.state = new;
+        node.given_up &= new.conn > ConnState::Connected || new.disk != DiskState::UpToDate;
         if old.conn != new.conn {
             match new.conn {
                 ConnState::StartingSyncS | ConnState::WFBitMapS => node.target_unproven = true,

@@ -199,7 +199,8 @@ impl Step<'_> {
     /// Node `target` is about to be overwritten.
     pub(crate) fn judge_start(&mut self, target: usize) {
         let world = &self.world;
-        let consents = world.nodes[target].discard;
+        let target_node = &world.nodes[target];
+        let consents = target_node.discard || target_node.given_up;
         let lost = would_lose(world, target);
         let unmarked = differing(world) & !world.nodes[target].disk.bits;
         if lost != 0 && !consents {

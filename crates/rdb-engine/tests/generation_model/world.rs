@@ -118,7 +118,10 @@ pub(crate) struct Node {
     pub(crate) announced: u8,
     pub(crate) negotiated: Option<(DiskState, DiskState)>,
     pub(crate) consider_resync: bool,
+    /// `connect --discard-my-data`.
     pub(crate) discard: bool,
+    /// The judge's: the administrator has ordered a full sync onto this disk, and it has not become good again.
+    pub(crate) given_up: bool,
     /// The data were given up for a full sync that has not begun.
     pub(crate) invalidated: bool,
     pub(crate) state_sent: bool,
@@ -332,6 +335,7 @@ impl World {
             negotiated: None,
             consider_resync: false,
             discard: false,
+            given_up: false,
             invalidated: false,
             state_sent: false,
             requesting: false,
@@ -494,7 +498,7 @@ impl Node {
             self.requesting,
             self.announce,
         ];
-        out.push(pack(&flags));
+        out.extend([pack(&flags), u8::from(self.given_up)]);
         out.push(pack(&[
             self.told.is_some(),
             self.negotiated.is_some(),
