@@ -229,9 +229,16 @@ impl<P: Payload> Resource<P> {
 
     /// `resume-io`: everything goes on, whatever it waits for.
     pub(crate) fn resume(&mut self) {
-        self.begin_owed_generations();
-        if self.net.log.is_frozen() {
-            self.settle_transfer_log();
+        if self.is_up() && self.can_send_again() {
+            // A peer that catches up has no use for a new name: it may have ended its resync, unseen from here, and would keep one that
+            // this node forgets.
+            self.drop_owed_generations();
+            self.send_log_again();
+        } else {
+            self.begin_owed_generations();
+            if self.net.log.is_frozen() {
+                self.settle_transfer_log();
+            }
         }
         let change = Change::default()
             .and_susp(false)

@@ -254,10 +254,7 @@ impl Step<'_> {
             self.begin_owed_generation(n);
             self.settle_log(n);
         } else if self.can_send_again(n) {
-            if catches_up(self.state(n)) || self.planted(Plant::TrustReturned) {
-                self.node(n).owes = false;
-            }
-            self.begin_owed_generation(n);
+            self.drop_owed_generation(n);
             self.send_log_again(n);
         } else {
             self.peer_cannot_catch_up(n);
@@ -292,6 +289,14 @@ impl Step<'_> {
         self.release(n, false);
     }
 
+    /// `drop_owed_generations`.
+    fn drop_owed_generation(&mut self, n: usize) {
+        if catches_up(self.state(n)) || self.planted(Plant::TrustReturned) {
+            self.node(n).owes = false;
+        }
+        self.begin_owed_generation(n);
+    }
+
     /// `resume-io`: everything goes on, whatever it waits for.
     pub(crate) fn resume(&mut self, n: usize) -> Option<()> {
         let node = &self.world.nodes[n];
@@ -299,9 +304,14 @@ impl Step<'_> {
             return None;
         }
         self.world.consent = true;
-        self.begin_owed_generation(n);
-        if self.world.nodes[n].log_frozen {
-            self.settle_log(n);
+        if self.state(n).is_connected() && self.can_send_again(n) {
+            self.drop_owed_generation(n);
+            self.send_log_again(n);
+        } else {
+            self.begin_owed_generation(n);
+            if self.world.nodes[n].log_frozen {
+                self.settle_log(n);
+            }
         }
         let change = Change::default().and_susp_nod(false).and_susp_fen(false);
         self.unsuspend(n, change);
