@@ -81,7 +81,7 @@ impl<P: Payload> Resource<P> {
             Asked::Done(Err(error @ (StateError::NoUpToDateDisk | StateError::PrimaryNop)))
                 if fence == Fencing::NotAsked
                     && (error == StateError::PrimaryNop || consistent)
-                    && self.may_fence() =>
+                    && (self.may_fence() || self.volume(nr).state.awaits_word()) =>
             {
                 self.fence_for_promotion(nr, force, error);
             }
@@ -126,7 +126,10 @@ impl<P: Payload> Resource<P> {
             return;
         };
         self.set_stage(Stage::Change);
-        if !self.may_fence() {
+        if self.volume(nr).state.awaits_word() {
+            self.log_refusal(nr, refusal, Change::role(Role::Primary));
+            self.admin_state_error(refusal);
+        } else if !self.may_fence() {
             self.set_fencing(Fencing::NotAsked); // it has come back
             self.try_promote(nr, force);
         } else if self.is_peer_fenced() {

@@ -17,6 +17,8 @@ struct Running {
     id: HandlerId,
     /// [`Net::connects`](crate::net::Net) when it began: what a handler says of a peer that may have come back since is of no use.
     connects: u32,
+    /// The peer is there, without a disk: what is asked for is only whether this node may go on with its own (L54).
+    beside_diskless: bool,
 }
 
 /// What has become of the wish to have the peer fenced.

@@ -62,7 +62,8 @@ impl<P: Payload> Resource<P> {
         if self.net.fence.running.is_some() {
             return Fenced::Asked;
         }
-        if self.net.cstate >= ConnState::WFReportParams {
+        let beside_diskless = self.volumes.values().any(|v| v.state.awaits_word());
+        if self.net.cstate >= ConnState::WFReportParams && !beside_diskless {
             return Fenced::No;
         }
         match self.fence_policy() {
@@ -81,7 +82,11 @@ impl<P: Payload> Resource<P> {
             return Fenced::No;
         };
         let connects = self.net.connects;
-        self.net.fence.running = Some(Running { id, connects });
+        self.net.fence.running = Some(Running {
+            id,
+            connects,
+            beside_diskless,
+        });
         Fenced::Asked
     }
 
@@ -145,6 +150,11 @@ impl<P: Payload> Resource<P> {
         if let Some(warning) = verdict.warning {
             self.log(Level::Warn, warning);
         }
+        if running.beside_diskless && running.connects == self.net.connects {
+            let fences = verdict.change.is_some_and(|change| change.pdsk.is_some());
+            self.take_word(fences);
+            return;
+        }
         if running.connects != self.net.connects || self.may_meet() {
             self.log(Level::Info, "Ignoring fence-peer exit code");
             return;
@@ -153,6 +163,16 @@ impl<P: Payload> Resource<P> {
             && let Err(error) = self.change_connection(change, false)
         {
             self.log(Level::Error, format!("State change failed: {error}"));
+        }
+    }
+
+    /// (L54) What has become of the peer that has no disk: if it cannot go on with that, the disks here are as good as any.
+    fn take_word(&mut self, fences: bool) {
+        for nr in self.volume_numbers() {
+            if fences && self.volume(nr).state.awaits_word() {
+                self.fact(nr, Change::disk(DiskState::UpToDate));
+                self.send_state(nr);
+            }
         }
     }
 }

@@ -145,9 +145,14 @@ fn one_round(
     if new.conn >= ConnState::Connected && new.conn < ConnState::Ahead {
         let own_stays = was_outdated(old.disk) && !super::is_there(new.pdsk);
         let peer_stays = !super::is_there(new.disk);
-        for (disk, stays) in [(&mut new.disk, own_stays), (&mut new.pdsk, peer_stays)] {
+        let waits = ctx.fencing != Fencing::DontCare && new.awaits_word();
+        for (disk, stays, waits) in [
+            (&mut new.disk, own_stays, waits),
+            (&mut new.pdsk, peer_stays, false),
+        ] {
             match *disk {
                 DiskState::Outdated if stays => {}
+                DiskState::Consistent if waits => {}
                 DiskState::Consistent | DiskState::Outdated => *disk = DiskState::UpToDate,
                 _ => {}
             }
@@ -220,6 +225,17 @@ fn keeps_its_data(old: VolumeState, new: VolumeState, ctx: &Context) -> bool {
 }
 
 impl VolumeState {
+    /// (L54) Not DRBD's, which raises it to UpToDate: whether a disk of this node that is Consistent only stays so with fencing, since
+    /// the peer that it has met can say nothing of the data. That one has no disk, and the disk that it lacks may be newer. Beside a
+    /// Primary it is what that one's users see.
+    pub fn awaits_word(&self) -> bool {
+        self.disk == DiskState::Consistent
+            && self.conn >= ConnState::Connected
+            && !super::is_there(self.pdsk)
+            && self.role != Role::Primary
+            && self.peer != Role::Primary
+    }
+
     /// Whether this node is Primary and neither disk is UpToDate.
     pub fn is_primary_without_data(&self) -> bool {
         self.role == Role::Primary

@@ -1,8 +1,8 @@
 //! Which moves are allowed, and how a change is processed (`docs/spec/behaviour.md`, sections 2.2, 2.3, 2.6, 2.7).
 
 use super::{
-    Change, ConnState, Context, DiskState, Outcome, Role, StateError, StateResult, VolumeState,
-    sanitize, validate,
+    Change, ConnState, Context, DiskState, Fencing, Outcome, Role, StateError, StateResult,
+    VolumeState, sanitize, validate,
 };
 
 /// Steps 1 to 5 of a change: what becomes of `old` if `change` is asked for.
@@ -51,6 +51,7 @@ fn process(
         }
         soft_transition(old, new, &ctx)?;
         verify_needs_good_disks(old, new)?;
+        role_raises_no_disk(old, new, change, &ctx)?;
     }
     Ok(Outcome::Changed(new, sanitized.notes))
 }
@@ -60,6 +61,21 @@ fn process(
 fn verify_needs_good_disks(old: VolumeState, new: VolumeState) -> StateResult {
     let starts = is_verify(new.conn) && !is_verify(old.conn);
     if starts && (old.disk != DiskState::UpToDate || old.pdsk != DiskState::UpToDate) {
+        return Err(StateError::NoUpToDateDisk);
+    }
+    Ok(())
+}
+
+/// (L54) To be promoted, or to consent to the peer's promotion, makes no disk good that has awaited somebody's word.
+fn role_raises_no_disk(
+    old: VolumeState,
+    new: VolumeState,
+    change: Change,
+    ctx: &Context,
+) -> StateResult {
+    let raised = change.disk.is_none() && new.disk == DiskState::UpToDate;
+    let fences = ctx.fencing != Fencing::DontCare;
+    if fences && raised && old.awaits_word() && !super::is_there(new.pdsk) {
         return Err(StateError::NoUpToDateDisk);
     }
     Ok(())

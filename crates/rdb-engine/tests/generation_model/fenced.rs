@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use rdb_engine::state::Fencing;
 
+use crate::events::{Event, apply};
+use crate::fencing::Deed;
 use crate::oracle::{Cause, What};
 use crate::rules::{Plant, Rules, Setting};
 use crate::search::{Report, Search};
@@ -152,6 +154,28 @@ const DATA_GONE: &Bounds = &[
     (Fail, 1),
 ];
 
+/// What begins with a node that has gone on alone, and lost its disk, beside the one that it has had shot, which is back.
+const DISKLESS: &Bounds = &[
+    (Write, 1),
+    (Cut, 1),
+    (Connect, 2),
+    (Promote, 3),
+    (Crash, 1),
+    (Demote, 1),
+    (Fail, 1),
+    (Kill, 2),
+];
+const LOST_ITS_DISK: &[Event] = &[
+    Event::Cut,
+    Event::Notice(0),
+    Event::Promote(0),
+    Event::Fence(0, Deed::Kill),
+    Event::Answer(0),
+    Event::Restart(1),
+    Event::Fail(0),
+    Event::Demote(0),
+];
+
 const UNSEEN: Exemption = exempt(What::NeedlessSplitBrain(Cause::EndedUnseen), FORGOTTEN_END);
 
 /// `resource-and-stonith`, and an arbiter that says the truth.
@@ -191,6 +215,26 @@ mod with_stonith {
     #[test]
     fn failures() {
         reaches_only("stonith, failures", stonith(FAILURES), &[]);
+    }
+
+    /// What the peer has had on the disk that it lacks may be newer, whatever it says of itself.
+    #[test]
+    fn without_the_peers_disk() {
+        let setting = stonith(DISKLESS);
+        let mut start = in_sync();
+        for &event in LOST_ITS_DISK {
+            let (next, found) = apply(&start, event, &setting).expect("it is possible");
+            assert!(found.is_empty(), "{event:?}: {found:?}");
+            start = next;
+        }
+        let search = Search {
+            name: "stonith, without the peer's disk",
+            start,
+            setting,
+        };
+        let report = search.run();
+        println!("{}", report.summary(&search));
+        check(search.name, &report, &[]);
     }
 
     #[test]

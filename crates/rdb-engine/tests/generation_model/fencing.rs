@@ -146,14 +146,18 @@ impl Step<'_> {
         if self.world.nodes[n].fence.is_some() {
             return Fenced::Asked;
         }
-        if self.state(n).conn >= ConnState::WFReportParams {
+        let beside_diskless = self.state(n).awaits_word();
+        if self.state(n).conn >= ConnState::WFReportParams && !beside_diskless {
             return Fenced::No;
         }
         if self.policy(n).is_none() {
             self.give_up_fencing(n);
             return Fenced::No;
         }
-        self.node(n).fence = Some(Run::default());
+        self.node(n).fence = Some(Run {
+            beside_diskless,
+            ..Run::default()
+        });
         Fenced::Asked
     }
 
@@ -188,6 +192,14 @@ impl Step<'_> {
         let policy = self.policy(n).unwrap_or_default();
         let verdict = verdict(exit, policy, state.disk);
         let meets = state.conn >= ConnState::WFReportParams;
+        if run.beside_diskless && !run.stale {
+            let fences = verdict.and_then(|verdict| verdict.change?.pdsk).is_some();
+            if fences && state.awaits_word() {
+                self.fact(n, Change::disk(DiskState::UpToDate));
+                self.send_state(n);
+            }
+            return;
+        }
         if run.stale || meets {
             if !meets {
                 self.fence_lost_peer(n); // what it says is of the time before
@@ -207,7 +219,8 @@ impl Step<'_> {
     /// Whether a promotion asks for the peer to be fenced: alone it is refused.
     pub(crate) fn fences_for_promotion(&self, n: usize) -> bool {
         let state = self.state(n);
-        if self.setting.fencing == Fencing::DontCare || state.conn >= ConnState::WFReportParams {
+        let away = state.conn < ConnState::WFReportParams;
+        if self.setting.fencing == Fencing::DontCare || !away && !state.awaits_word() {
             return false;
         }
         match state::request(state, Change::role(Role::Primary), &self.context(n), false) {
@@ -231,6 +244,9 @@ impl Step<'_> {
     fn promote_fenced(&mut self, n: usize) -> Option<()> {
         let state = self.state(n);
         let mut change = Change::role(Role::Primary);
+        if state.awaits_word() {
+            return None; // refused
+        }
         if state.conn < ConnState::WFReportParams {
             if !self.is_peer_fenced(n) {
                 return None; // refused

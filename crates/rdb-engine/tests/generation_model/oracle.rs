@@ -339,7 +339,10 @@ impl Step<'_> {
     /// Node `n` is Primary now.
     pub(crate) fn judge_promotion(&mut self, n: usize, force: bool) {
         let node = &self.world.nodes[n];
-        if node.state.is_connected() || force {
+        let state = node.state;
+        // (Beside a peer that has no disk it is as alone as without a connection.)
+        let beside_data = state.is_connected() && state.pdsk >= DiskState::Inconsistent;
+        if beside_data || force {
             return;
         }
         let outdated = node.disk.outdated;

@@ -91,6 +91,8 @@ pub(crate) struct Told {
 pub(crate) struct Run {
     /// The peer has been there since it began: what it says is of no use.
     pub(crate) stale: bool,
+    /// The peer was there when it began, without a disk (L54).
+    pub(crate) beside_diskless: bool,
     /// What it has done, and will say: its exit code.
     pub(crate) exit: Option<u8>,
 }
@@ -531,7 +533,8 @@ impl Node {
         out.extend(self.logged);
         out.push(self.unkept);
         if let Some(run) = self.fence {
-            out.push(u8::from(run.stale) | run.exit.map_or(0, |exit| exit + 1) << 1);
+            let flags = u8::from(run.stale) | u8::from(run.beside_diskless) << 1;
+            out.push(flags | run.exit.map_or(0, |exit| exit + 1) << 2);
         }
         out.extend(disk.data);
         out.extend(disk.seen.to_le_bytes());

@@ -6,6 +6,7 @@
 mod lone;
 
 mod admission;
+mod beside_diskless;
 mod commands_end;
 mod crash_points;
 mod disks_given_up;

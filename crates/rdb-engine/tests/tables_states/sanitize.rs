@@ -242,6 +242,39 @@ fn data_are_kept_until_an_ordered_full_sync_begins() {
     }
 }
 
+/// (L54) A peer without a disk can say nothing of the data: with fencing a disk that is Consistent only waits for somebody's word.
+#[test]
+fn row_5_raises_nothing_for_a_peer_without_a_disk_when_it_fences() {
+    for fencing in [Fencing::ResourceOnly, Fencing::ResourceAndStonith] {
+        let ctx = Context {
+            fencing,
+            net_configured: true,
+            ..Context::DEFAULT
+        };
+        for (wanted, becomes) in [
+            ("Connected S/S C/D", "Connected S/S C/D"),
+            ("Connected S/S C/F", "Connected S/S C/F"),
+            ("Connected S/S C/N", "Connected S/S C/N"),
+            ("Connected S/P C/D", "Connected S/P U/D"),
+            ("Connected P/S C/D", "Connected P/S U/D"),
+            ("Connected S/S C/I", "Connected S/S U/I"),
+            ("Connected S/S C/C", "Connected S/S U/U"),
+        ] {
+            let met = sanitize(record("WFReportParams S/? C/-"), record(wanted), &ctx).state;
+            assert_eq!(met, record(becomes), "{wanted}");
+        }
+        let waits = record("Connected S/S C/D");
+        let refused = Err(StateError::NoUpToDateDisk);
+        for change in [Change::role(Role::Primary), Change::peer(Role::Primary)] {
+            assert_eq!(request(waits, change, &ctx, false), refused);
+        }
+        let forced = Change::role(Role::Primary).and_disk(DiskState::UpToDate);
+        assert!(request(waits, forced, &ctx, false).is_ok());
+        let without = request(waits, Change::role(Role::Primary), &Context::DEFAULT, false);
+        assert!(without.is_ok());
+    }
+}
+
 #[test]
 fn row_7_freezes_io_once_when_the_peer_is_lost_unfenced() {
     let ctx = Context {
