@@ -255,6 +255,13 @@ fn no_good_data(
             why(volume)
         );
     }
+    if volume.disk == DiskState::Consistent && volume.cstate == Some(ConnState::Connected) {
+        return format!(
+            "Hint: the peer is there without its disk, which may have newer data, and the handler fence-peer has not said that this node \
+             may go on without it.\n      Attach that disk on the peer: '{program} attach {resource}'.\n      Only if it is lost for good: \
+             '{program} primary --force {name}' here."
+        );
+    }
     if volume.disk == DiskState::Consistent {
         return format!(
             "Hint: it is not known whether the peer has newer data; connect to it: '{program} connect {resource}'."
@@ -351,6 +358,11 @@ mod tests {
         }
         let hint = hint_for(&disk("Outdated", "DUnknown", "outdated"), "Unknown");
         assert!(hint.contains("--yes-lose-newer-data"), "{hint}");
+        // The peer's disk may come back.
+        let mut beside = disk("Consistent", "Diskless", "not-confirmed");
+        beside.cstate = Some(ConnState::Connected);
+        let hint = hint_for(&beside, "Secondary");
+        assert!(hint.contains("Attach that disk on the peer"), "{hint}");
         // The peer's users have what is good.
         let hint = hint_for(&disk("Inconsistent", "Diskless", "never-synced"), "Primary");
         assert!(!hint.contains("--force"), "{hint}");

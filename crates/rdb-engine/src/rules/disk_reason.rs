@@ -70,6 +70,8 @@ pub enum DiskReason {
     Outdated,
     /// Nobody knows whether somebody has newer data.
     Unknown,
+    /// Nor can the peer say that, which is there without its disk (L54).
+    PeerDiskless,
     /// It is UpToDate by force, and was something else: data that were newer elsewhere may be lost.
     Forced(DiskState),
 }
@@ -108,6 +110,7 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
         },
         DiskState::Outdated if is_target(state.conn) => DiskReason::BeingSynced,
         DiskState::Outdated => DiskReason::Outdated,
+        DiskState::Consistent if state.awaits_word() => DiskReason::PeerDiskless,
         DiskState::Consistent | DiskState::DUnknown => DiskReason::Unknown,
     })
 }
@@ -148,7 +151,7 @@ impl DiskReason {
             DiskReason::Invalidated => "invalidated",
             DiskReason::HalfSynced => "half-synced",
             DiskReason::Outdated => "outdated",
-            DiskReason::Unknown => "not-confirmed",
+            DiskReason::Unknown | DiskReason::PeerDiskless => "not-confirmed",
             DiskReason::Forced(_) => "forced",
         }
     }
@@ -180,6 +183,9 @@ impl DiskReason {
             }
             DiskReason::Outdated => "connect to the node that has newer data",
             DiskReason::Unknown => "connect to the peer",
+            DiskReason::PeerDiskless => {
+                "attach the peer's disk; 'rdbadm primary RES' asks fence-peer whether this node may go on without it"
+            }
             DiskReason::Forced(_) => {
                 "look at the data before the node with the newer ones connects: a resync replaces them"
             }
@@ -218,6 +224,9 @@ impl fmt::Display for DiskReason {
                 "it was {was} and is UpToDate by force: newer data elsewhere may be lost"
             ),
             DiskReason::Unknown => f.write_str("it is not known whether the peer has newer data"),
+            DiskReason::PeerDiskless => {
+                f.write_str("the peer is there without its disk, which may have newer data")
+            }
         }
     }
 }
@@ -268,6 +277,7 @@ mod tests {
             (D::Outdated, C::WFConnection, Some(DiskReason::Outdated)),
             (D::Outdated, C::WFBitMapT, Some(DiskReason::BeingSynced)),
             (D::Consistent, C::WFConnection, Some(DiskReason::Unknown)),
+            (D::Consistent, C::Connected, Some(DiskReason::PeerDiskless)),
             (D::Negotiating, C::Connected, Some(DiskReason::Negotiating)),
         ] {
             assert_eq!(reason(&facts(disk, conn)), expected, "{disk} {conn}");
