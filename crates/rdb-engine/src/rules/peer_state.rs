@@ -196,7 +196,7 @@ pub fn change(
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// Our resync was given up, with the peer's disk, before it began here, and the peer believes that it did: it hears our
-    /// state.
+    /// state. Or our disk was negotiated, and stays Consistent only (L54).
     pub state: bool,
     /// A late decision (a forced promotion): the peer hears of it, our generations and our state, and decides the same.
     pub decision: bool,
@@ -210,8 +210,9 @@ pub fn answer(
     conn: ConnState,
 ) -> Answer {
     let given_up = (after.disk, told.pdsk) == (DiskState::Outdated, DiskState::Inconsistent);
+    let stays_consistent = before.disk == DiskState::Negotiating && after.awaits_word();
     Answer {
-        state: [after.conn, told.conn] == [ConnState::Connected; 2] && given_up,
+        state: [after.conn, told.conn] == [ConnState::Connected; 2] && given_up || stays_consistent,
         decision: before.conn > ConnState::WFReportParams
             && conn > ConnState::Connected
             && told.conn <= ConnState::Connected

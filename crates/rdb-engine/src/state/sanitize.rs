@@ -95,6 +95,13 @@ fn was_outdated(old: DiskState) -> bool {
     matches!(old, DiskState::Outdated | DiskState::Negotiating)
 }
 
+/// (L54) Whether a peer that calls its disk Consistent means that. Before it knows us it does so of a disk that it raises when it does, and
+/// that is being negotiated is not told of in the end by a DRBD.
+fn says_consistent(old: VolumeState) -> bool {
+    old.conn >= ConnState::Connected
+        && matches!(old.pdsk, DiskState::UpToDate | DiskState::Consistent)
+}
+
 fn one_round(
     old: VolumeState,
     mut new: VolumeState,
@@ -146,9 +153,10 @@ fn one_round(
         let own_stays = was_outdated(old.disk) && !super::is_there(new.pdsk);
         let peer_stays = !super::is_there(new.disk);
         let waits = ctx.fencing != Fencing::DontCare && new.awaits_word();
+        let peer_waits = says_consistent(old) && new.peer_awaits_word();
         for (disk, stays, waits) in [
             (&mut new.disk, own_stays, waits),
-            (&mut new.pdsk, peer_stays, false),
+            (&mut new.pdsk, peer_stays, peer_waits),
         ] {
             match *disk {
                 DiskState::Outdated if stays => {}
@@ -234,6 +242,18 @@ impl VolumeState {
             && !super::is_there(self.pdsk)
             && self.role != Role::Primary
             && self.peer != Role::Primary
+    }
+
+    /// (L54) The same of the peer's disk, if this node is the one that has none. It is the peer who fences.
+    pub fn peer_awaits_word(&self) -> bool {
+        let of_peer = VolumeState {
+            role: self.peer,
+            peer: self.role,
+            disk: self.pdsk,
+            pdsk: self.disk,
+            ..*self
+        };
+        of_peer.awaits_word()
     }
 
     /// Whether this node is Primary and neither disk is UpToDate.

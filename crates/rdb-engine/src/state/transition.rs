@@ -75,7 +75,10 @@ fn role_raises_no_disk(
 ) -> StateResult {
     let raised = change.disk.is_none() && new.disk == DiskState::UpToDate;
     let fences = ctx.fencing != Fencing::DontCare;
-    if fences && raised && old.awaits_word() && !super::is_there(new.pdsk) {
+    let own = fences && raised && old.awaits_word() && !super::is_there(new.pdsk);
+    let raises_peers = change.pdsk.is_none() && new.pdsk == DiskState::UpToDate;
+    let peers = raises_peers && old.peer_awaits_word() && !super::is_there(new.disk);
+    if own || peers {
         return Err(StateError::NoUpToDateDisk);
     }
     Ok(())

@@ -48,6 +48,7 @@ fn a_node_that_is_consistent_only_asks_before_it_goes_on() {
         for exit in 0..9 {
             let mut w = met(3, policy);
             assert_eq!(w.is(1), "Connected S/S C/D");
+            assert_eq!(w.is(0), "Connected S/S D/C");
             let id = promote(&mut w, 1, false);
             w.until("the handler", |w| !w.nodes[1].asked.is_empty());
             w.end_handler(1, Handler::FencePeer, exit);

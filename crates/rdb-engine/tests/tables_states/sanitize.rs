@@ -273,6 +273,28 @@ fn row_5_raises_nothing_for_a_peer_without_a_disk_when_it_fences() {
         let without = request(waits, Change::role(Role::Primary), &Context::DEFAULT, false);
         assert!(without.is_ok());
     }
+    // So the node without a disk sees it, which has no policy: once it is told that this is what the disk is.
+    let ctx = Context {
+        net_configured: true,
+        ..Context::DEFAULT
+    };
+    let told = record("Connected S/S D/C");
+    for (before, becomes) in [
+        ("WFReportParams S/? D/-", "Connected S/S D/U"),
+        ("Connected S/S D/N", "Connected S/S D/U"),
+        ("Connected S/S D/U", "Connected S/S D/C"),
+        ("Connected S/S D/C", "Connected S/S D/C"),
+    ] {
+        assert_eq!(
+            sanitize(record(before), told, &ctx).state,
+            record(becomes),
+            "{before}"
+        );
+    }
+    let refused = Err(StateError::NoUpToDateDisk);
+    for change in [Change::role(Role::Primary), Change::peer(Role::Primary)] {
+        assert_eq!(request(told, change, &ctx, false), refused);
+    }
 }
 
 #[test]
