@@ -186,6 +186,9 @@ impl<P: Payload> Resource<P> {
                     self.admin_state_error(StateError::ConnectedOutdates);
                 }
                 Ok(_) => {
+                    if self.volume(nr).state.is_connected() {
+                        self.send_state(nr);
+                    }
                     // Confirmed only when it is on record (I21), which it need not be if it was Outdated before.
                     self.set_stage(Stage::Durable);
                     let then = self.then_admin();

@@ -150,9 +150,11 @@ fn one_round(
     // Rule 5, but (L1) an Outdated disk beside one that is not there stays so: to have met that node does not make it newer.
     // (DRBD raises it, and shows users data that lacks what the other node's detached disk has.)
     if new.conn >= ConnState::Connected && new.conn < ConnState::Ahead {
-        let own_stays = was_outdated(old.disk) && !super::is_there(new.pdsk);
+        let fences = ctx.fencing != Fencing::DontCare;
+        let could_be = was_outdated(old.disk) || fences && old.awaits_word();
+        let own_stays = could_be && !super::is_there(new.pdsk);
         let peer_stays = !super::is_there(new.disk);
-        let waits = ctx.fencing != Fencing::DontCare && new.awaits_word();
+        let waits = fences && new.awaits_word();
         let peer_waits = says_consistent(old) && new.peer_awaits_word();
         for (disk, stays, waits) in [
             (&mut new.disk, own_stays, waits),

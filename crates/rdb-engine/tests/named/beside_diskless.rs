@@ -130,3 +130,17 @@ fn an_answer_of_before_a_loss_is_ignored() {
     assert!(!is_promoted(&mut w, 1, id));
     assert_eq!(w.is(1), "WFConnection S/? C/-");
 }
+
+/// It can be called old, which the peer is told of.
+#[test]
+fn it_can_be_outdated() {
+    let mut w = met(10, Fencing::ResourceAndStonith);
+    let id = w.start_admin(1, Command::Outdate { volume: V });
+    w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+    assert!(w.nodes[1].admin.remove(&id).unwrap().is_ok());
+    w.node_is(1, "Connected S/S O/D");
+    w.node_is(0, "Connected S/S D/O");
+    let id = promote(&mut w, 1, false);
+    assert!(!is_promoted(&mut w, 1, id));
+    assert!(w.nodes[1].asked.is_empty());
+}

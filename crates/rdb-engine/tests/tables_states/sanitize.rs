@@ -268,6 +268,9 @@ fn row_5_raises_nothing_for_a_peer_without_a_disk_when_it_fences() {
         for change in [Change::role(Role::Primary), Change::peer(Role::Primary)] {
             assert_eq!(request(waits, change, &ctx, false), refused);
         }
+        let outdated = waits.apply(Change::disk(DiskState::Outdated));
+        let outdated = sanitize(waits, outdated, &ctx).state;
+        assert_eq!(outdated, record("Connected S/S O/D"));
         let forced = Change::role(Role::Primary).and_disk(DiskState::UpToDate);
         assert!(request(waits, forced, &ctx, false).is_ok());
         let without = request(waits, Change::role(Role::Primary), &Context::DEFAULT, false);
