@@ -102,6 +102,28 @@ fn says_consistent(old: VolumeState) -> bool {
         && matches!(old.pdsk, DiskState::UpToDate | DiskState::Consistent)
 }
 
+/// Rule 5, but (L1) an Outdated disk beside one that is not there stays so: to have met that node does not make it newer. (DRBD raises
+/// it, and shows users data that lacks what the other node's detached disk has.) And (L54) so does one that is Consistent only.
+fn raise_the_met(old: VolumeState, new: &mut VolumeState, ctx: &Context) {
+    let fences = ctx.fencing != Fencing::DontCare;
+    let could_be = was_outdated(old.disk) || fences && old.awaits_word();
+    let own_stays = could_be && !super::is_there(new.pdsk);
+    let peer_stays = !super::is_there(new.disk);
+    let waits = fences && new.awaits_word();
+    let peer_waits = says_consistent(old) && new.peer_awaits_word();
+    for (disk, stays, waits) in [
+        (&mut new.disk, own_stays, waits),
+        (&mut new.pdsk, peer_stays, peer_waits),
+    ] {
+        match *disk {
+            DiskState::Outdated if stays => {}
+            DiskState::Consistent if waits => {}
+            DiskState::Consistent | DiskState::Outdated => *disk = DiskState::UpToDate,
+            _ => {}
+        }
+    }
+}
+
 fn one_round(
     old: VolumeState,
     mut new: VolumeState,
@@ -147,26 +169,9 @@ fn one_round(
             new.pdsk = DiskState::DUnknown;
         }
     }
-    // Rule 5, but (L1) an Outdated disk beside one that is not there stays so: to have met that node does not make it newer.
-    // (DRBD raises it, and shows users data that lacks what the other node's detached disk has.)
+    // Rule 5.
     if new.conn >= ConnState::Connected && new.conn < ConnState::Ahead {
-        let fences = ctx.fencing != Fencing::DontCare;
-        let could_be = was_outdated(old.disk) || fences && old.awaits_word();
-        let own_stays = could_be && !super::is_there(new.pdsk);
-        let peer_stays = !super::is_there(new.disk);
-        let waits = fences && new.awaits_word();
-        let peer_waits = says_consistent(old) && new.peer_awaits_word();
-        for (disk, stays, waits) in [
-            (&mut new.disk, own_stays, waits),
-            (&mut new.pdsk, peer_stays, peer_waits),
-        ] {
-            match *disk {
-                DiskState::Outdated if stays => {}
-                DiskState::Consistent if waits => {}
-                DiskState::Consistent | DiskState::Outdated => *disk = DiskState::UpToDate,
-                _ => {}
-            }
-        }
+        raise_the_met(old, &mut new, ctx);
     }
     // (L12) Not DRBD's, which forgets about it and calls the disk UpToDate at the next handshake: data that were given up with
     // consent stay so when the resync that was to replace them does not come to begin.
