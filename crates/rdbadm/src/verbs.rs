@@ -83,6 +83,8 @@ pub(crate) enum Own {
     ShStatus,
     SplitBrain,
     Overview,
+    Metrics,
+    Check,
     Proc,
     Restart,
     Shutdown,
@@ -217,7 +219,9 @@ impl Verb {
     pub(crate) fn is_configured(&self) -> bool {
         let is_without = matches!(
             self.does,
-            Does::Own(Own::Status | Own::Overview | Own::Proc | Own::Restart)
+            Does::Own(
+                Own::Status | Own::Overview | Own::Metrics | Own::Check | Own::Proc | Own::Restart
+            )
         );
         !is_without
     }
@@ -349,6 +353,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("split-brain", T::Volumes, Does::Own(O::SplitBrain), "Print what each node has written apart, before anybody's writes are given up")
         .flags(&[Flag::Json, Flag::Evidence]),
     verb("overview", T::None, Does::Own(O::Overview), "Print one line a device, as drbd-overview does"),
+    verb("check", T::Optional, Does::Own(O::Check), "Say in a line whether all is well, as Nagios and Icinga read it"),
+    verb("metrics", T::None, Does::Own(O::Metrics), "Print the state as OpenMetrics, for Prometheus"),
     verb("proc", T::None, Does::Own(O::Proc), "Print the status file, /proc/drbd of DRBD 8.4"),
     verb("restart", T::None, Does::Own(O::Restart), "Replace the daemon, under the devices in use")
         .flags(&[Flag::Successor]),

@@ -18,6 +18,7 @@ mod handlers;
 mod handover;
 mod history;
 mod holders;
+mod http;
 mod keep;
 mod late_disk;
 mod log;
@@ -270,6 +271,9 @@ async fn serve(
     fallback::serves();
     tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     tokio::task::spawn_local(stopped::follow(Rc::clone(&node), told.stopped));
+    if let Some(address) = reload.settings.http {
+        tokio::task::spawn_local(http::serve(Rc::clone(&node), address));
+    }
     reload::follow(signals, reload, Rc::clone(&node));
     let mut servers = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
     servers.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));

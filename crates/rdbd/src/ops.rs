@@ -527,7 +527,7 @@ impl Node {
     }
 
     /// Everything; what does not answer stands there as failed.
-    async fn status(&self) -> StatusReport {
+    pub(crate) async fn status(&self) -> StatusReport {
         let mut resources = Vec::new();
         for (target, status) in self.all_status().await {
             let Some(status) = status else {

@@ -1,6 +1,7 @@
 //! `rdbd.toml`: what only rdb knows, so that drbd.conf stays DRBD's.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,6 +69,9 @@ pub(crate) struct Settings {
     /// Where what outlives the daemon is kept: the histories of the resources.
     #[serde(default, deserialize_with = "directory")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Where the page and the metrics are served, to whoever reaches that address; nowhere by default.
+    #[serde(default, deserialize_with = "address")]
+    pub(crate) http: Option<SocketAddr>,
 }
 
 /// `nbd-connections`: 1 to [`CONNECTIONS_MAX`].
@@ -261,6 +265,17 @@ fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     Ok(Some(name))
 }
 
+/// An address with a port, both as numbers.
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(Some(address)),
+        _ => Err(serde::de::Error::custom(
+            "an address is given as \"127.0.0.1:9942\" or \"[::1]:9942\"",
+        )),
+    }
+}
+
 /// A directory, whatever the working directory is.
 fn directory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     let name = String::deserialize(from)?;
@@ -311,7 +326,7 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\nhandler-timeout = 90\nstate-dir = \"/srv/rdb\"\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\nhandler-timeout = 90\nstate-dir = \"/srv/rdb\"\nhttp = \"[::1]:9942\"\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
@@ -325,6 +340,7 @@ mod tests {
                 on_no_space: Some(OnNoSpace::Detach),
                 handler_timeout: Some(90),
                 state_dir: Some("/srv/rdb".into()),
+                http: Some("[::1]:9942".parse().expect("an address")),
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -370,6 +386,22 @@ mod tests {
                 "rdbd.toml:2: ",
                 "an absolute path",
             ),
+            (
+                "http = \"localhost:80\"",
+                "rdbd.toml:1: ",
+                "an address is given",
+            ),
+            (
+                "http = \"127.0.0.1\"",
+                "rdbd.toml:1: ",
+                "an address is given",
+            ),
+            (
+                "http = \"127.0.0.1:0\"",
+                "rdbd.toml:1: ",
+                "an address is given",
+            ),
+            ("http = true", "rdbd.toml:1: ", ""),
         ] {
             let error = parse(text).expect_err(text);
             assert!(

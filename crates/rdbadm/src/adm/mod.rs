@@ -16,6 +16,7 @@ mod snapshot;
 mod spelling;
 mod split_brain;
 pub(crate) mod table;
+mod watch;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -145,6 +146,8 @@ impl Command<'_> {
             Some(Own::Proc) => return self.proc(),
             Some(Own::Overview) => return self.overview(),
             Some(Own::Status) => return self.status(),
+            Some(Own::Metrics) => return self.metrics(),
+            Some(Own::Check) => return self.check(),
             Some(Own::Restart) => return self.restart(),
             _ => {}
         }

@@ -1,0 +1,80 @@
+//! What monitors read: one state of a node as OpenMetrics, as the verdict of a check, and as a page. Pure functions over
+//! [`StatusReport`]: the daemon serves them (`http` in `rdbd.toml`), and `rdbadm metrics` and `rdbadm check` print them.
+
+mod check;
+mod metrics;
+mod page;
+
+pub use check::{Check, Level, check};
+pub use metrics::{Process, openmetrics};
+pub use page::page;
+
+use rdb_control::{ConnState, ReasonReport, ResourceReport, StatusReport, VolumeReport};
+
+/// The media type of [`openmetrics`].
+pub const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A state of a node, and who tells of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The state.
+    pub report: &'a StatusReport,
+    /// The version of rdb.
+    pub version: &'a str,
+}
+
+/// Whether the nodes are connected, and have told each other of every volume.
+fn is_connected(resource: &ResourceReport) -> bool {
+    let greeted = |volume: &VolumeReport| volume.cstate >= Some(ConnState::Connected);
+    resource.connection == ConnState::WFReportParams && resource.volumes.iter().all(greeted)
+}
+
+/// The newer word for the state of the connection, as `status` has it.
+fn connection_word(resource: &ResourceReport) -> &'static str {
+    match resource.connection {
+        ConnState::WFConnection => "Connecting",
+        ConnState::WFReportParams => "Connected",
+        other => other.as_str(),
+    }
+}
+
+/// A thing that is not as it should be, and what it is about.
+#[derive(Debug, Clone, Copy)]
+struct Trouble<'a> {
+    about: &'static str,
+    volume: Option<&'a VolumeReport>,
+    reason: &'a ReasonReport,
+}
+
+/// All that is not as it should be with a resource.
+fn troubles(resource: &ResourceReport) -> Vec<Trouble<'_>> {
+    let of_resource = [
+        ("connection", &resource.link_reason),
+        ("record", &resource.record_reason),
+        ("daemon", &resource.daemon_reason),
+        ("io", &resource.io_reason),
+    ];
+    let of_resource = of_resource
+        .into_iter()
+        .map(|(about, reason)| (about, None, reason));
+    let of_volumes = resource.volumes.iter().flat_map(|volume| {
+        [
+            ("disk", Some(volume), &volume.disk_reason),
+            ("resync", Some(volume), &volume.resync_reason),
+        ]
+    });
+    of_resource
+        .chain(of_volumes)
+        .filter_map(|(about, volume, reason)| {
+            let reason = reason.as_ref()?;
+            Some(Trouble {
+                about,
+                volume,
+                reason,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,258 @@
+//! `http` in `rdbd.toml`: the page, the metrics and the state as JSON, for browsers and monitors. It answers questions only; nobody
+//! need say who he is, so that it is off unless it is asked for.
+
+mod own;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rdb_watch::{OPENMETRICS_TYPE, Seen, openmetrics, page};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::node::Node;
+
+/// Connections at once; who comes then waits for one to end.
+const CONNECTIONS_MAX: usize = 16;
+/// How long a client may take for the head of its request.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a connection may last, whatever it asks for: what takes the answer byte by byte holds nothing up for ever.
+const WHOLE: Duration = Duration::from_secs(60);
+/// How long it takes until the address is tried again that could not be bound: the program before this one may still have it.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Longest head of a request, in bytes.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Serves on this address for as long as the daemon runs.
+pub(crate) async fn serve(node: Rc<Node>, address: SocketAddr) {
+    let listener = bind(address).await;
+    tracing::info!("http: serves the page and the metrics on {address}");
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // It is never closed.
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let node = Rc::clone(&node);
+                tokio::task::spawn_local(async move {
+                    connection(node, stream, address).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                // Descriptors are short, or the client has gone.
+                tracing::debug!("http: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// The listener, whenever it can be had.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let mut told: Option<io::ErrorKind> = None;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => {
+                if told.replace(error.kind()) != Some(error.kind()) {
+                    tracing::error!(
+                        "http: {address} can not be served, it is tried again: {error}"
+                    );
+                }
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn connection(node: Rc<Node>, stream: TcpStream, address: SocketAddr) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let node = Rc::clone(&node);
+        async move { Ok::<_, Infallible>(answer(&node, &request, address).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_MAX);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    match timeout(WHOLE, served).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!("http: {error}"),
+    }
+}
+
+async fn answer(
+    node: &Node,
+    request: &Request<Incoming>,
+    address: SocketAddr,
+) -> Response<Full<Bytes>> {
+    if let Err((status, text)) = check(request.method(), request.headers().get(HOST), address) {
+        return plain(status, text);
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let content = match request.uri().path() {
+        "/" | "/index.html" => {
+            let report = node.status().await;
+            let seen = Seen {
+                report: &report,
+                version,
+            };
+            ("text/html; charset=utf-8", page(seen))
+        }
+        "/metrics" => {
+            let report = node.status().await;
+            let seen = Seen {
+                report: &report,
+                version,
+            };
+            (OPENMETRICS_TYPE, openmetrics(seen, own::figures()))
+        }
+        "/status.json" => match serde_json::to_string_pretty(&node.status().await) {
+            Ok(text) => ("application/json", text + "\n"),
+            Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        },
+        _ => {
+            return plain(
+                StatusCode::NOT_FOUND,
+                "there are /, /metrics and /status.json",
+            );
+        }
+    };
+    let (kind, text) = content;
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    dress(&mut response, kind);
+    response
+}
+
+/// Whether a request is served at all. An address of this machine alone is only served by such a name: a page from elsewhere, whose name
+/// its owner lets point here, would read it through the browser of somebody who sits here.
+fn check(
+    method: &Method,
+    host: Option<&HeaderValue>,
+    address: SocketAddr,
+) -> Result<(), (StatusCode, &'static str)> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err((
+            StatusCode::METHOD_NOT_ALLOWED,
+            "questions only: GET and HEAD",
+        ));
+    }
+    let named = host.and_then(|host| host.to_str().ok());
+    if address.ip().is_loopback() && !named.is_some_and(is_this_machine) {
+        return Err((
+            StatusCode::FORBIDDEN,
+            "this address is served by the names localhost, 127.0.0.1 and [::1] alone",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a `Host` is this machine by its own name for itself.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let number = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || number.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
+    *response.status_mut() = status;
+    dress(&mut response, "text/plain; charset=utf-8");
+    response
+}
+
+/// The headers of every answer.
+fn dress(response: &mut Response<Full<Bytes>>, kind: &'static str) {
+    let is_refused = response.status() == StatusCode::METHOD_NOT_ALLOWED;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
+    );
+    if is_refused {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(method: &Method, host: Option<&str>, address: &str) -> Option<StatusCode> {
+        let host = host.map(|host| HeaderValue::from_str(host).unwrap());
+        check(method, host.as_ref(), address.parse().unwrap())
+            .err()
+            .map(|(status, _)| status)
+    }
+
+    #[test]
+    fn only_questions_are_served() {
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+            assert_eq!(
+                verdict(&method, Some("localhost"), "127.0.0.1:80"),
+                Some(StatusCode::METHOD_NOT_ALLOWED)
+            );
+        }
+        for method in [Method::GET, Method::HEAD] {
+            assert_eq!(verdict(&method, Some("localhost"), "127.0.0.1:80"), None);
+        }
+    }
+
+    #[test]
+    fn a_strange_name_for_this_machine_is_refused() {
+        for host in [
+            "localhost",
+            "LOCALHOST:9942",
+            "127.0.0.1:9942",
+            "[::1]:80",
+            "127.9.9.9",
+        ] {
+            assert_eq!(
+                verdict(&Method::GET, Some(host), "127.0.0.1:9942"),
+                None,
+                "{host}"
+            );
+        }
+        for host in [
+            Some("evil.example"),
+            Some("localhost.evil.example:9942"),
+            Some(""),
+            None,
+        ] {
+            let refused = Some(StatusCode::FORBIDDEN);
+            assert_eq!(
+                verdict(&Method::GET, host, "[::1]:9942"),
+                refused,
+                "{host:?}"
+            );
+        }
+        // Who serves the network has chosen to.
+        assert_eq!(verdict(&Method::GET, Some("alice"), "10.0.0.1:9942"), None);
+    }
+}

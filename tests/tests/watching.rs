@@ -1,0 +1,189 @@
+//! What monitors read: the page, the metrics and the state over HTTP, and `rdbadm check` and `metrics`.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rdb_tests::pair::Plan;
+use rdb_tests::{Pair, wait_until};
+use serde_json::Value;
+
+/// An address of this machine's own that no other test has.
+fn address(number: u16) -> SocketAddr {
+    let id = std::process::id();
+    let [_, b, c, d] = id.to_be_bytes();
+    SocketAddr::from(([127, 64 | b & 63, c, d | 1], 9900 + number))
+}
+
+/// A pair in sync whose first node serves HTTP.
+fn served(name: &str, number: u16) -> Result<(Pair, SocketAddr)> {
+    let address = address(number);
+    let mut pair = Pair::prepare(name, Plan::default())?;
+    let settings = pair.scratch.join("rdbd.toml");
+    std::fs::write(&settings, format!("http = \"{address}\"\n"))?;
+    pair.alice.settings = Some(settings);
+    pair.begin()?;
+    pair.sync_from(&pair.alice)?;
+    wait_until("the http service", Duration::from_secs(30), || {
+        Ok(TcpStream::connect(address).is_ok())
+    })?;
+    Ok((pair, address))
+}
+
+/// What is answered to these bytes, to the end. `is_all`: nothing follows them.
+fn send(address: SocketAddr, request: &[u8], is_all: bool) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.write_all(request)?;
+    if is_all {
+        stream.shutdown(Shutdown::Write)?;
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, host: &str) -> Result<(u16, String)> {
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = send(address, request.as_bytes(), false)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("no end of the head")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
+
+fn get(address: SocketAddr, path: &str) -> Result<String> {
+    let (status, body) = ask(address, "GET", path, &address.to_string())?;
+    ensure!(status == 200, "{path}: {status}\n{body}");
+    Ok(body)
+}
+
+#[test]
+fn a_node_shows_itself_over_http() -> Result<()> {
+    let (mut pair, address) = served("watching-http", 1)?;
+    pair.alice.adm(&["primary", "r0"])?;
+    let metrics = get(address, "/metrics")?;
+    for line in [
+        "drbd_resource_role{name=\"r0\",role=\"Primary\"} 1.0",
+        "drbd_device_state{name=\"r0\",volume=\"0\",minor=\"0\",state=\"UpToDate\"} 1.0",
+        "drbd_peerdevice_outofsync_bytes{name=\"r0\",conn_name=\"peer\",peer_node_id=\"0\",volume=\"0\",minor=\"0\"} 0.0",
+    ] {
+        ensure!(metrics.lines().any(|l| l == line), "no {line}\n{metrics}");
+    }
+    ensure!(metrics.contains("\nprocess_resident_memory_bytes "));
+    ensure!(metrics.ends_with("# EOF\n"));
+    let state: Value = serde_json::from_str(&get(address, "/status.json")?)?;
+    ensure!(state["resources"][0]["name"] == "r0", "{state}");
+    let page = get(address, "/")?;
+    ensure!(
+        page.contains("<h2>r0 <span class=\"b ok\">OK</span></h2>"),
+        "{page}"
+    );
+    // The peer goes: that is to be seen.
+    pair.bob.kill()?;
+    wait_until("the page that warns", Duration::from_secs(30), || {
+        Ok(get(address, "/")?.contains("<span class=\"b warning\">"))
+    })?;
+    // A daemon that takes its place serves on.
+    pair.alice.adm(&["restart"])?;
+    wait_until(
+        "the http service of the next daemon",
+        Duration::from_secs(60),
+        || Ok(get(address, "/metrics").is_ok()),
+    )?;
+    Ok(())
+}
+
+#[test]
+fn nothing_but_questions_is_answered_and_nobody_holds_it_up() -> Result<()> {
+    let (pair, address) = served("watching-hostile", 2)?;
+    let own = address.to_string();
+    for (method, path, host, status) in [
+        ("POST", "/", own.as_str(), 405),
+        ("DELETE", "/metrics", own.as_str(), 405),
+        ("GET", "/../../etc/passwd", own.as_str(), 404),
+        ("GET", "/metrics", "evil.example", 403),
+        ("HEAD", "/metrics", own.as_str(), 200),
+    ] {
+        let (found, body) = ask(address, method, path, host)?;
+        ensure!(found == status, "{method} {path} {host}: {found}\n{body}");
+    }
+    // What is no HTTP, or has no end, gets an error or a closed connection.
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20));
+    for bad in [
+        b"\x16\x03\x01\x02\x00\x01\x00".as_slice(),
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n\r\n\r\n\x00\x00",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: -1\r\n\r\n",
+        long.as_bytes(),
+    ] {
+        // Who is cut off while he still sends hears of that.
+        if let Ok(answer) = send(address, bad, true) {
+            ensure!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+        }
+    }
+    // Many that say nothing, and go one by one.
+    let idle: Vec<TcpStream> = (0..200)
+        .map(|_| TcpStream::connect(address))
+        .collect::<std::io::Result<_>>()?;
+    for stream in &idle {
+        stream.shutdown(Shutdown::Write)?;
+    }
+    ensure!(get(address, "/metrics")?.ends_with("# EOF\n"));
+    drop(idle);
+    // It does what it is there for.
+    pair.alice.adm(&["primary", "r0"])?;
+    Ok(())
+}
+
+#[test]
+fn a_check_says_how_it_is() -> Result<()> {
+    let mut pair = Pair::synced("watching-check", Plan::default())?;
+    let ok = pair.alice.try_adm(&["check"])?.ok()?;
+    ensure!(
+        ok.starts_with("RDB OK: r0 is Connected and UpToDate | 'r0/0 oos'=0B "),
+        "{ok}"
+    );
+    let metrics = pair.alice.adm(&["metrics"])?;
+    ensure!(metrics.contains("drbd_resource_role{name=\"r0\",role=\"Primary\"} 1.0"));
+    pair.bob.kill()?;
+    wait_until("the warning", Duration::from_secs(30), || {
+        Ok(pair.alice.try_adm(&["check", "r0"])?.code == 1)
+    })?;
+    pair.alice.adm(&["disconnect", "r0"])?;
+    let warned = pair.alice.try_adm(&["check"])?.fails_with(1)?;
+    ensure!(
+        warned.starts_with("RDB WARNING: r0: StandAlone: "),
+        "{warned}"
+    );
+    let unknown = pair.alice.try_adm(&["check", "r1"])?.fails_with(3)?;
+    ensure!(
+        unknown == "RDB UNKNOWN: resource r1 is not up\n",
+        "{unknown}"
+    );
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.alice.adm(&["outdate", "r0"])?;
+    let bad = pair.alice.try_adm(&["check", "all"])?.fails_with(2)?;
+    ensure!(
+        bad.starts_with("RDB CRITICAL: r0/0: the disk here is Outdated"),
+        "{bad}"
+    );
+    pair.alice.terminate()?;
+    let none = pair.alice.try_adm(&["check"])?.fails_with(2)?;
+    ensure!(none == "RDB CRITICAL: rdbd does not run\n", "{none}");
+    Ok(())
+}
+
+#[test]
+fn an_address_that_is_none_is_refused_by_its_line() -> Result<()> {
+    let mut pair = Pair::prepare("watching-settings", Plan::default())?;
+    let settings = pair.scratch.join("rdbd.toml");
+    std::fs::write(&settings, "# a\nhttp = \"localhost:80\"\n")?;
+    pair.alice.settings = Some(settings);
+    ensure!(pair.alice.start().is_err(), "it starts");
+    let log = pair.alice.log();
+    ensure!(log.contains("rdbd.toml:2: an address is given as"), "{log}");
+    Ok(())
+}
