@@ -177,6 +177,51 @@ fn a_check_says_how_it_is() -> Result<()> {
 }
 
 #[test]
+fn a_state_is_explained_with_how_it_came_about() -> Result<()> {
+    let mut pair = Pair::synced("watching-explain", Plan::default())?;
+    let says = |text: &str, sentences: &[&str]| -> Result<()> {
+        for sentence in sentences {
+            ensure!(text.contains(sentence), "no {sentence}\n{text}");
+        }
+        Ok(())
+    };
+    let well = pair.alice.adm(&["explain", "r0"])?;
+    says(
+        &well,
+        &[
+            "r0 is well: both nodes have the same data.",
+            "How it came about:",
+            "the promotion was forced",
+            "Each write is done for users when it is on both disks.",
+        ],
+    )?;
+    pair.bob.kill()?;
+    pair.alice
+        .await_volume("the loss", 30, |volume| volume.cs == "WFConnection")?;
+    let alone = pair.alice.adm(&["explain"])?;
+    says(
+        &alone,
+        &[
+            "r0 has no connection to its peer: nothing is mirrored.",
+            "This node goes on trying to connect.",
+            "rdbadm disconnect r0",
+        ],
+    )?;
+    let refusal = pair.alice.adm(&["explain", "-2", "119"])?;
+    says(
+        &refusal,
+        &[
+            "(-2) Need access to UpToDate data",
+            "(119) No valid meta-data",
+        ],
+    )?;
+    let unknown = pair.alice.try_adm(&["explain", "7"])?.fails_with(1)?;
+    says(&unknown, &["there is no refusal with the number 7"])?;
+    let unknown = pair.alice.try_adm(&["explain", "r9"])?.fails_with(10)?;
+    says(&unknown, &["r9 is not up"])
+}
+
+#[test]
 fn an_address_that_is_none_is_refused_by_its_line() -> Result<()> {
     let mut pair = Pair::prepare("watching-settings", Plan::default())?;
     let settings = pair.scratch.join("rdbd.toml");

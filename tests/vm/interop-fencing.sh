@@ -184,6 +184,35 @@ consistent_only() { # NODE: both were down, one comes up alone
     quiet 40
     both_secondary
 }
+without_its_disk() { # NODE: both were down, it comes up without its disk, the other one is Consistent only
+    down_both
+    adm "$1" up r0
+    await "$1" 'ds:Consistent/DUnknown' 20
+    adm "$1" detach r0
+    await "$1" 'ds:Diskless' 20
+    adm "$(other "$1")" up r0
+    if [ "$1" = rdb ]; then
+        # The driver takes its own disk for a good one.
+        kawait 'cs:Connected ro:Secondary/Secondary ds:UpToDate/Diskless' 40
+        rawait 'cs:Connected ro:Secondary/Secondary ds:Diskless/UpToDate' 20
+    else
+        rawait 'cs:Connected ro:Secondary/Secondary ds:Consistent/Diskless' 40
+        refused radm primary r0
+        called rdb fence-peer
+        # Nor is that disk the driver's to go on with.
+        refused kadm primary r0
+        rawait 'cs:Connected ro:Secondary/Secondary ds:Consistent/Diskless' 10
+        fence_says rdb 4
+        must radm primary r0
+        rawait 'cs:Connected ro:Primary/Secondary ds:UpToDate/Diskless' 20
+        kawait 'cs:Connected ro:Secondary/Primary ds:Diskless/UpToDate' 20
+        rwrite 0 $((31 * 1048576)) 65536 791
+    fi
+    adm "$1" attach r0
+    quiet 60
+    equal
+    both_secondary
+}
 waits_for_data() { # rdb is Diskless and Primary, and loses its peer
     down_both
     OPTIONS='on-no-data-accessible suspend-io;' configure 'protocol C; ping-timeout 10; timeout 30;' ''
@@ -250,6 +279,7 @@ fencing_scenarios() {
         scenario 150 "resource-only, $node is primary" both both C fenced resource-only goes_on_at_once $node
         scenario 150 "resource-only, $node is primary: either parts" both both C fenced resource-only outdated_by_parting $node
         scenario 150 "resource-only, $node was primary: the other is Consistent only" both both C fenced resource-only consistent_only $node
+        scenario 150 "resource-only, $node has no disk: the other is Consistent only" both both C fenced resource-only without_its_disk $node
     done
     scenario 150 'resource-and-stonith, rdb shoots the kernel' secondary primary C fenced resource-and-stonith shot
     scenario 150 'call-pri-lost-after-sb, rdb has lost' target source C primary_has_lost rdb

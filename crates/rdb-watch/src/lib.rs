@@ -1,11 +1,14 @@
-//! What monitors read: one state of a node as OpenMetrics, as the verdict of a check, and as a page. Pure functions over
-//! [`StatusReport`]: the daemon serves them (`http` in `rdbd.toml`), and `rdbadm metrics` and `rdbadm check` print them.
+//! What monitors and people read: one state of a node as OpenMetrics, as the verdict of a check, as a page, and in sentences. Pure
+//! functions over [`StatusReport`]: the daemon serves them (`http` in `rdbd.toml`), and `rdbadm metrics`, `check` and `explain` print
+//! them.
 
 mod check;
+mod explain;
 mod metrics;
 mod page;
 
 pub use check::{Check, Level, check};
+pub use explain::{Choice, Explanation, explain};
 pub use metrics::{Process, openmetrics};
 pub use page::page;
 

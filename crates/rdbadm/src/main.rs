@@ -8,6 +8,7 @@ mod after_connect;
 mod daemon;
 mod disk;
 mod exec;
+mod explain_code;
 mod hints;
 mod man;
 mod meta;

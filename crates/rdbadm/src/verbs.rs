@@ -85,6 +85,7 @@ pub(crate) enum Own {
     Overview,
     Metrics,
     Check,
+    Explain,
     Proc,
     Restart,
     Shutdown,
@@ -220,7 +221,13 @@ impl Verb {
         let is_without = matches!(
             self.does,
             Does::Own(
-                Own::Status | Own::Overview | Own::Metrics | Own::Check | Own::Proc | Own::Restart
+                Own::Status
+                    | Own::Overview
+                    | Own::Metrics
+                    | Own::Check
+                    | Own::Explain
+                    | Own::Proc
+                    | Own::Restart
             )
         );
         !is_without
@@ -353,6 +360,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("split-brain", T::Volumes, Does::Own(O::SplitBrain), "Print what each node has written apart, before anybody's writes are given up")
         .flags(&[Flag::Json, Flag::Evidence]),
     verb("overview", T::None, Does::Own(O::Overview), "Print one line a device, as drbd-overview does"),
+    verb("explain", T::Optional, Does::Own(O::Explain), "Say in sentences what a state, or the number of a refusal, means"),
     verb("check", T::Optional, Does::Own(O::Check), "Say in a line whether all is well, as Nagios and Icinga read it"),
     verb("metrics", T::None, Does::Own(O::Metrics), "Print the state as OpenMetrics, for Prometheus"),
     verb("proc", T::None, Does::Own(O::Proc), "Print the status file, /proc/drbd of DRBD 8.4"),

@@ -383,10 +383,10 @@ fn links_with_drbds_names_speak_as_drbds_tools() {
         .output()
         .unwrap();
     assert_eq!(out(&output), "drbdsetup secondary 0\n");
-    let output = Command::new(&link).arg("explode").output().unwrap();
+    let output = Command::new(&link).arg("frobnicate").output().unwrap();
     assert_eq!(
         (output.status.code(), err(&output).as_str()),
-        (Some(1), "drbdadm: Unknown command 'explode'\n")
+        (Some(1), "drbdadm: Unknown command 'frobnicate'\n")
     );
 }
 
@@ -394,11 +394,11 @@ fn links_with_drbds_names_speak_as_drbds_tools() {
 fn wrong_calls_are_told_as_drbdadm_does() {
     let node = Node::new();
     for (words, code, text) in [
-        ("explode", 1, "rdbadm: Unknown command 'explode'\n"),
+        ("frobnicate", 1, "rdbadm: Unknown command 'frobnicate'\n"),
         (
-            "primary --explode r0",
+            "primary --frobnicate r0",
             1,
-            "rdbadm: unrecognized option '--explode'\ntry 'rdbadm help'\n",
+            "rdbadm: unrecognized option '--frobnicate'\ntry 'rdbadm help'\n",
         ),
         (
             "up nosuch",
@@ -411,9 +411,9 @@ fn wrong_calls_are_told_as_drbdadm_does() {
             "connect operates on whole resources, but you specified a specific volume!\n",
         ),
         (
-            "rdbsetup explode 0",
+            "rdbsetup frobnicate 0",
             20,
-            "rdbsetup: Unknown command 'explode'\n",
+            "rdbsetup: Unknown command 'frobnicate'\n",
         ),
         (
             "rdbsetup primary x",

@@ -4,6 +4,7 @@ mod adjust;
 mod adjust_check;
 mod adjust_given_up;
 mod adjust_run;
+mod explain;
 pub(crate) mod facts;
 mod handler;
 pub(crate) mod plan;
@@ -148,6 +149,7 @@ impl Command<'_> {
             Some(Own::Status) => return self.status(),
             Some(Own::Metrics) => return self.metrics(),
             Some(Own::Check) => return self.check(),
+            Some(Own::Explain) => return self.explain(),
             Some(Own::Restart) => return self.restart(),
             _ => {}
         }

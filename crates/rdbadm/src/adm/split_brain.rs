@@ -145,14 +145,15 @@ impl Command<'_> {
     }
 
     /// Where the histories are: where the option says, or the daemon's settings, or where they usually are.
-    fn state_dir(&self) -> PathBuf {
+    pub(super) fn state_dir(&self) -> PathBuf {
         /// All of the settings that matters here; the daemon says what is wrong with them.
         #[derive(Deserialize)]
         #[serde(rename_all = "kebab-case")]
         struct Settings {
             state_dir: Option<PathBuf>,
         }
-        if let Some(given) = self.path("state-dir") {
+        let given = self.args.try_get_one::<PathBuf>("state-dir").ok().flatten();
+        if let Some(given) = given.cloned() {
             return given;
         }
         let run_dir = self.path("run-dir").expect("it has a default");

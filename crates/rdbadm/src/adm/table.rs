@@ -69,6 +69,14 @@ pub(crate) fn command(program: &str) -> Command {
             Target::Volumes => {
                 sub.arg(objects("OBJECT", "A resource, RES/VOLUME, minor-N, or all"))
             }
+            // Numbers of refusals are below zero, too.
+            Target::Optional if verb.is(Own::Explain) => sub.arg(
+                objects(
+                    "RES|CODE",
+                    "A resource, or the number of a refusal; without one, all resources",
+                )
+                .allow_negative_numbers(true),
+            ),
             Target::Optional => sub.arg(objects("RES", "A resource; without one, all")),
         };
         if verb.is(Own::Restart) {

@@ -410,3 +410,33 @@ fn adjust_names_what_waits_for_the_next_connection() {
     assert_eq!(told(elsewhere), Vec::<&str>::new());
     assert_eq!(for_next_connection(&item, None), Vec::<&str>::new());
 }
+
+/// What `explain` advises can be typed.
+#[test]
+fn every_command_that_is_advised_is_one() {
+    use rdb_control::{ConnState, DiskState, Role};
+
+    let mut seen = std::collections::BTreeSet::new();
+    for cstate in ConnState::ALL {
+        for disk in DiskState::ALL {
+            for role in ["Primary", "Secondary"] {
+                let states = (disk.as_str(), "UpToDate");
+                let mut volume =
+                    crate::status_text::tests::volume(cstate.as_str(), (role, "Secondary"), states);
+                volume.peer_role = Role::Secondary;
+                let resource = crate::status_text::tests::resource(cstate.as_str(), vec![volume]);
+                for choice in rdb_watch::explain(&resource).choices {
+                    seen.insert(choice.command);
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 5);
+    for typed in seen {
+        for typed in typed.split(" && ") {
+            let words: Vec<&str> = typed.split(' ').collect();
+            let parsed = super::table::command("rdbadm").try_get_matches_from(&words);
+            assert!(parsed.is_ok(), "{typed}: {parsed:?}");
+        }
+    }
+}

@@ -437,7 +437,8 @@ fn history(own: &Side, peer: Option<&Side>, detail: Detail) -> String {
     text
 }
 
-fn told(event: &HistoryEvent) -> String {
+/// What has happened, in words.
+pub(crate) fn told(event: &HistoryEvent) -> String {
     match event {
         HistoryEvent::Created => "brought up".to_owned(),
         HistoryEvent::Removed => "taken down".to_owned(),

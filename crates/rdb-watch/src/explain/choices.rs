@@ -1,0 +1,186 @@
+//! What an administrator can do in a state, and what it would cost.
+
+use rdb_control::{ConnState, DiskState, ResourceReport, Role, Suspension, VolumeReport};
+
+use super::{is_good, is_peer_primary, is_primary, is_split, suspensions, sync_side};
+use crate::is_connected;
+
+/// A command, and what it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// As it is typed.
+    pub command: String,
+    /// What it does, and what it costs.
+    pub means: String,
+}
+
+fn choice(command: String, means: impl Into<String>) -> Choice {
+    Choice {
+        command,
+        means: means.into(),
+    }
+}
+
+/// What can be done, the most likely first.
+pub(super) fn choices(resource: &ResourceReport) -> Vec<Choice> {
+    let name = &resource.name;
+    if resource.failed.is_some() {
+        let means = "starts it anew; whoever uses its devices here is cut off";
+        return vec![choice(
+            format!("rdbadm down {name} && rdbadm up {name}"),
+            means,
+        )];
+    }
+    let mut all = Vec::new();
+    all.extend(frozen(resource));
+    all.extend(link(resource));
+    all.extend(disks(resource));
+    all.extend(role(resource));
+    all.extend(upkeep(resource));
+    all
+}
+
+/// How commands name a volume.
+fn volume_name(resource: &ResourceReport, v: &VolumeReport) -> String {
+    if resource.volumes.len() > 1 {
+        format!("{}/{}", resource.name, v.volume)
+    } else {
+        resource.name.clone()
+    }
+}
+
+fn frozen(resource: &ResourceReport) -> Vec<Choice> {
+    let means = |reason: Suspension| match reason {
+        Suspension::Fencing => {
+            "lets users go on at once. If the peer is alive and goes on too, both write apart: a split brain. Only if it is known to be down"
+        }
+        Suspension::NoData => {
+            "lets users go on at once: with I/O errors, as long as no good disk is there"
+        }
+        Suspension::User => "lets users go on",
+    };
+    let command = format!("rdbadm resume-io {}", resource.name);
+    let reasons = suspensions(resource).into_iter();
+    reasons
+        .take(1)
+        .map(|reason| choice(command.clone(), means(reason)))
+        .collect()
+}
+
+fn link(resource: &ResourceReport) -> Vec<Choice> {
+    let name = &resource.name;
+    let marked: u64 = resource.volumes.iter().map(|v| v.out_of_sync_kib).sum();
+    if is_split(resource) {
+        return vec![
+            choice(
+                format!("rdbadm split-brain {name}"),
+                "says who has written what, and which files; it changes nothing. Begin with it, on both nodes",
+            ),
+            choice(
+                format!("rdbadm connect --discard-my-data {name}"),
+                format!(
+                    "throws away what was written here since: {marked} KiB at most, which the peer's data replace. Demote this node first"
+                ),
+            ),
+            choice(
+                format!("rdbadm connect {name}"),
+                "keeps what is here, if the peer's is thrown away: there '--discard-my-data' is to be typed",
+            ),
+        ];
+    }
+    match resource.connection {
+        ConnState::StandAlone => vec![choice(
+            format!("rdbadm connect {name}"),
+            "tries to connect; whoever has the newer data copies what the other one lacks",
+        )],
+        _ if is_connected(resource) => vec![choice(
+            format!("rdbadm disconnect {name}"),
+            "ends the connection: from then on nothing is mirrored, and what is written is marked",
+        )],
+        _ => vec![choice(
+            format!("rdbadm disconnect {name}"),
+            "gives up connecting; no data are lost, and the peer is not mirrored to until 'rdbadm connect'",
+        )],
+    }
+}
+
+fn disks(resource: &ResourceReport) -> Vec<Choice> {
+    let mut all = Vec::new();
+    for v in &resource.volumes {
+        let name = volume_name(resource, v);
+        if v.disk == DiskState::Diskless {
+            let means = "attaches the disk; what it lacks is copied from the peer";
+            all.push(choice(format!("rdbadm attach {name}"), means));
+        }
+        let is_old = matches!(
+            v.disk,
+            DiskState::Outdated | DiskState::Inconsistent | DiskState::Consistent
+        );
+        let is_alone = v.peer_disk != DiskState::UpToDate && sync_side(v).is_none();
+        if is_old && is_alone && v.role != Role::Primary && !is_peer_primary(resource) {
+            let never = v.disk_reason.as_ref();
+            let never = never.is_some_and(|reason| reason.word == "never-synced");
+            let means = if never {
+                "begins: the data here, whatever they are, are the good ones from now on, and are copied to the peer. On one node of a new \
+                 cluster only"
+            } else {
+                "makes the data here the newest ones. Whatever another node has written since is given up. Only if that node is lost for good"
+            };
+            all.push(choice(format!("rdbadm primary --force {name}"), means));
+        }
+    }
+    all
+}
+
+fn role(resource: &ResourceReport) -> Vec<Choice> {
+    let name = &resource.name;
+    if is_primary(resource) {
+        let means =
+            "once nothing uses the device any more (unmount first): the peer can take over then";
+        return vec![choice(format!("rdbadm secondary {name}"), means)];
+    }
+    if is_peer_primary(resource) {
+        let means = "on the peer, once nothing uses the device there; then 'rdbadm primary' here takes over";
+        return vec![choice(format!("rdbadm secondary {name}"), means)];
+    }
+    let usable = |v: &VolumeReport| {
+        is_good(v) || is_connected(resource) && v.peer_disk == DiskState::UpToDate
+    };
+    if !resource.volumes.iter().all(usable) {
+        return Vec::new();
+    }
+    let means = if is_connected(resource) {
+        "users can work here; a file system can be mounted"
+    } else {
+        "users can work here. If the peer is alive and is made Primary too, both write apart: a split brain"
+    };
+    vec![choice(format!("rdbadm primary {name}"), means)]
+}
+
+fn upkeep(resource: &ResourceReport) -> Vec<Choice> {
+    let name = &resource.name;
+    let syncs = |v: &VolumeReport| sync_side(v).is_some();
+    let is_paused = |v: &VolumeReport| {
+        matches!(
+            v.cstate,
+            Some(ConnState::PausedSyncS | ConnState::PausedSyncT)
+        )
+    };
+    let good = |v: &VolumeReport| {
+        v.cstate == Some(ConnState::Connected) && is_good(v) && v.peer_disk == DiskState::UpToDate
+    };
+    if resource.volumes.iter().any(is_paused) {
+        let means = "lets the resync go on, if it was paused here";
+        return vec![choice(format!("rdbadm resume-sync {name}"), means)];
+    }
+    if resource.volumes.iter().any(syncs) {
+        let means = "has the resync wait: users get the whole line and the whole disk; the target cannot be used by itself until it has ended";
+        return vec![choice(format!("rdbadm pause-sync {name}"), means)];
+    }
+    if !resource.volumes.is_empty() && resource.volumes.iter().all(good) {
+        let means =
+            "compares both disks, while users go on; it reads everything once, and repairs nothing";
+        return vec![choice(format!("rdbadm verify {name}"), means)];
+    }
+    Vec::new()
+}
