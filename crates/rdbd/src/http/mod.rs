@@ -3,11 +3,11 @@
 
 mod own;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -21,12 +21,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rdb_watch::{OPENMETRICS_TYPE, Seen, openmetrics, page};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::node::Node;
 
-/// Connections at once; who comes then waits for one to end.
+/// Connections at once; for one more, the oldest one ends: who asks is answered in a moment, and who does not holds nobody up.
 const CONNECTIONS_MAX: usize = 16;
 /// How long a client may take for the head of its request.
 const HEAD: Duration = Duration::from_secs(10);
@@ -41,19 +41,18 @@ const HEAD_MAX: usize = 16 * 1024;
 pub(crate) async fn serve(node: Rc<Node>, address: SocketAddr) {
     let listener = bind(address).await;
     tracing::info!("http: serves the page and the metrics on {address}");
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut running: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
-        // It is never closed.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, _)) => {
+                running.retain(|task| !task.is_finished());
+                if running.len() >= CONNECTIONS_MAX
+                    && let Some(oldest) = running.pop_front()
+                {
+                    oldest.abort();
+                }
                 let node = Rc::clone(&node);
-                tokio::task::spawn_local(async move {
-                    connection(node, stream, address).await;
-                    drop(slot);
-                });
+                running.push_back(tokio::task::spawn_local(connection(node, stream, address)));
             }
             Err(error) => {
                 // Descriptors are short, or the client has gone.
