@@ -374,6 +374,13 @@ fn resume_io_passes_a_command_that_waits_for_frozen_requests() -> Result<()> {
     client.send_write(0, &[1; 4096], 0)?;
     pair.alice
         .await_volume("a frozen write", 10, |volume| volume.ap > 0)?;
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(
+        status.contains(
+            "io-advice: the handler fence-peer has ended with 1, and has not fenced the peer; "
+        ),
+        "{status}"
+    );
     drop(client);
     let alice = &pair.alice;
     std::thread::scope(|scope| -> Result<()> {

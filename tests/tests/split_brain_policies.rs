@@ -371,12 +371,17 @@ fn a_command_of_the_administrator_ends_what_a_loser_would_do() -> Result<()> {
         Ok(pair.alice.logged("stays Primary: somebody uses its device") == 1)
     })
     .with_context(|| pair.alice.log_tail(30))?;
+    let about_to = "becomes Secondary as soon as nobody uses its device";
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(status.contains(about_to), "{status}");
     // Refused, for it is StandAlone already; but it says what is wanted.
     let refused = pair.alice.try_adm(&["disconnect", "r0"])?;
     ensure!(refused.code != 0, "{refused:?}");
     drop(user);
     // Longer than it would have taken.
     std::thread::sleep(Duration::from_secs(4));
+    let status = pair.alice.adm(&["status"])?;
+    ensure!(!status.contains(about_to), "{status}");
     let volume = pair.alice.volume(0)?;
     ensure!(
         volume.cs == "StandAlone" && volume.ro.starts_with("Primary"),

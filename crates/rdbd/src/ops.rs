@@ -23,6 +23,7 @@ use crate::handlers;
 use crate::node::Node;
 use crate::options::give_disk;
 use crate::outcome::{Failure, Outcome, unknown_minor, unknown_resource};
+use crate::reasons;
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
 
@@ -539,6 +540,7 @@ impl Node {
             let registry = self.registry.lock();
             if let Some(entry) = registry.get(&target.name) {
                 report.handlers = handlers::report(entry);
+                reasons::complete(&mut report, &entry.losing);
                 if status.connection != ConnState::StandAlone {
                     report.local = entry.connection.as_ref().map(|c| c.local);
                     report.peer = entry.connection.as_ref().map(|c| c.peer);

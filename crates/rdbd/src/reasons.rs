@@ -1,8 +1,10 @@
 //! Why something is not as it should be, in the words of the control socket.
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdb_control::ReasonReport;
+use rdb_control::{HandlerReport, ReasonReport, ResourceReport};
+use rdb_engine::Handler;
 use rdb_engine::rules::advice_for;
 use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SnapshotStatus, SyncProgress};
@@ -137,6 +139,58 @@ pub(crate) fn io(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
     })
 }
 
+/// What the daemon knows beyond the resource's own thread: how the handler has ended that users wait for, and that this node is about to
+/// give its role up. `losing`: volumes that have lost a split brain by policy.
+pub(crate) fn complete(resource: &mut ResourceReport, losing: &BTreeSet<u16>) {
+    let runs = &resource.handlers;
+    let fence = runs
+        .iter()
+        .find(|run| run.name == Handler::FencePeer.name());
+    if let Some(reason) = resource
+        .io_reason
+        .as_mut()
+        .filter(|reason| reason.word == "fencing")
+        && let Some(advice) = fence_advice(fence, reason.since_s.unwrap_or(0))
+    {
+        reason.advice = Some(advice_for(&advice, &resource.name));
+    }
+    let volumes: Vec<String> = losing.iter().map(ToString::to_string).collect();
+    if !volumes.is_empty() {
+        let words = format!(
+            "this node has lost a split brain with volume {}, and becomes Secondary as soon as nobody uses its device",
+            volumes.join(", ")
+        );
+        match &mut resource.link_reason {
+            Some(reason) => reason.text += &format!("; {words}"),
+            None => {
+                resource.link_reason = Some(ReasonReport {
+                    word: "losing".to_owned(),
+                    text: words,
+                    advice: None,
+                    since_s: None,
+                });
+            }
+        }
+    }
+}
+
+/// What ends the wait for the peer to be fenced, if the handler does not any more. `since_s`: since when users wait; a run of before tells
+/// nothing of that.
+fn fence_advice(run: Option<&HandlerReport>, since_s: u64) -> Option<String> {
+    let rest = "the peer ends it when it is back; once the peer is known to be down, 'rdbadm resume-io RES'";
+    match run {
+        None => Some(format!("no handler fence-peer has been called; {rest}")),
+        Some(HandlerReport {
+            exit: Some(exit),
+            since_s: begun_s,
+            ..
+        }) if *begun_s >= since_s => Some(format!(
+            "the handler fence-peer has ended with {exit}, and has not fenced the peer; {rest}"
+        )),
+        Some(_) => None,
+    }
+}
+
 /// A snapshot is taken, by this node or by the peer.
 fn of_snapshot(name: &str, waiting: u32, snapshot: SnapshotStatus) -> ReasonReport {
     let (word, text, advice) = match snapshot.is_own {
@@ -209,6 +263,28 @@ mod tests {
         let idle = link("r7", &status(ConnState::StandAlone, None)).expect("a reason");
         assert_eq!(idle.word, "not-connected");
         assert_eq!(link("r7", &status(ConnState::WFReportParams, None)), None);
+    }
+
+    #[test]
+    fn who_waits_for_a_fence_that_has_failed_is_told_so() {
+        let run = |since_s, exit| HandlerReport {
+            name: "fence-peer".to_owned(),
+            volume: None,
+            since_s,
+            exit,
+            took_ms: 1,
+            note: None,
+        };
+        let failed = fence_advice(Some(&run(100, Some(1))), 100).expect("it has failed");
+        assert!(failed.starts_with("the handler fence-peer has ended with 1, "));
+        assert_eq!(fence_advice(Some(&run(100, None)), 100), None);
+        assert_eq!(
+            fence_advice(Some(&run(99, Some(1))), 100),
+            None,
+            "of before"
+        );
+        let none = fence_advice(None, 100).expect("there is none");
+        assert!(none.starts_with("no handler fence-peer has been called"));
     }
 
     #[test]
