@@ -3,6 +3,7 @@
 
 mod circles;
 mod demo;
+mod pages;
 mod run;
 mod setup;
 mod test;
@@ -76,6 +77,12 @@ enum What {
         #[arg(default_value = "target/man")]
         directory: std::path::PathBuf,
     },
+    /// Writes the completion scripts for bash, zsh and fish into a directory
+    Completions {
+        /// Where to (created when it is not there)
+        #[arg(default_value = "target/completions")]
+        directory: std::path::PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
@@ -90,6 +97,7 @@ fn main() -> Result<()> {
         What::Setup => setup::install(),
         What::Vm { what } => vm::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
-        What::Man { directory } => test::man(&directory),
+        What::Man { directory } => pages::man(&test::binaries(false)?, &directory),
+        What::Completions { directory } => pages::completions(&test::binaries(false)?, &directory),
     }
 }

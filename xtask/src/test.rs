@@ -1,6 +1,5 @@
 //! Checks, tests, benchmarks: which commands make them up.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -167,21 +166,5 @@ pub(crate) fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
         .arg("-use_value_profile=1")
         .arg("-print_final_stats=1")
         .arg(format!("-max_total_time={seconds}")),
-    )
-}
-
-/// The man pages come from the programs' own command tables.
-pub(crate) fn man(directory: &Path) -> Result<()> {
-    let binaries = binaries(false)?;
-    std::fs::create_dir_all(directory)?;
-    run::must(
-        Command::new(binaries.join("rdbadm"))
-            .arg("generate-man")
-            .arg(directory),
-    )?;
-    run::must(
-        Command::new(binaries.join("rdbd"))
-            .arg("--generate-man")
-            .arg(directory),
     )
 }
