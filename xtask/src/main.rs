@@ -3,6 +3,7 @@
 
 mod circles;
 mod demo;
+mod package;
 mod pages;
 mod run;
 mod setup;
@@ -77,6 +78,10 @@ enum What {
         #[arg(default_value = "target/man")]
         directory: std::path::PathBuf,
     },
+    /// Builds the Debian packages rdb, rdb-drbd-compat and rdb-doc into target/packages
+    Package(package::Options),
+    /// Installs programs, scripts, units, manuals and completions without a package (as root)
+    Install(package::InstallOptions),
     /// Writes the completion scripts for bash, zsh and fish into a directory
     Completions {
         /// Where to (created when it is not there)
@@ -97,6 +102,8 @@ fn main() -> Result<()> {
         What::Setup => setup::install(),
         What::Vm { what } => vm::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
+        What::Package(options) => package::package(&options),
+        What::Install(options) => package::install(&options),
         What::Man { directory } => pages::man(&test::binaries(false)?, &directory),
         What::Completions { directory } => pages::completions(&test::binaries(false)?, &directory),
     }
