@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{circles, run, setup};
+use crate::{circles, package, run, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -23,6 +23,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     run::must(&mut run::cargo(&["xtask", "demo", "--fast"]))?;
     sim(&["--ci".into()])?;
     sim(&["--mutations", "--seeds", "3000"].map(String::from))?;
+    package::checked()?;
     fuzz(Some("engine"), 20)?;
     nextest(&["--workspace", "--no-fail-fast"])
 }

@@ -84,14 +84,19 @@ fn put(asset: &Asset, destdir: &Path, prefix: &str) -> Result<()> {
 
 /// Where a file of the package goes with another prefix than /usr.
 fn place(destination: &Path, prefix: &str) -> PathBuf {
-    let below_usr = destination.strip_prefix("usr").ok();
+    // Those under DRBD's names are where Debian's drbd-utils has them, and meant to be in the same place.
+    let merged = match destination.starts_with("sbin") || destination.starts_with("lib") {
+        true => Path::new("usr").join(destination),
+        false => destination.to_owned(),
+    };
+    let below_usr = merged.strip_prefix("usr").ok();
     // systemd looks there whatever the prefix is.
     let is_found_by_place = ["systemd", "sysusers.d", "tmpfiles.d"]
         .iter()
-        .any(|name| destination.starts_with(Path::new("usr/lib").join(name)));
+        .any(|name| merged.starts_with(Path::new("usr/lib").join(name)));
     match below_usr {
         Some(below) if !is_found_by_place => Path::new(prefix).join(below),
-        _ => Path::new("/").join(destination),
+        _ => Path::new("/").join(merged),
     }
 }
 
@@ -127,6 +132,11 @@ mod tests {
                 "/usr/lib/systemd/system/rdbd.service",
             ),
             ("usr/lib/rdb/startup", "/usr/local/lib/rdb/startup"),
+            ("sbin/drbdadm", "/usr/local/sbin/drbdadm"),
+            (
+                "lib/systemd/system/drbd@.service",
+                "/usr/lib/systemd/system/drbd@.service",
+            ),
             ("etc/rdb/rdbd.toml", "/etc/rdb/rdbd.toml"),
         ] {
             assert_eq!(

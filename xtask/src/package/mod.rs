@@ -30,6 +30,20 @@ pub(crate) struct Options {
     /// Install, upgrade, remove and purge them in a fresh Debian below target/package-try (as root; needs debootstrap)
     #[arg(long = "try")]
     is_tried: bool,
+    /// The same on a copy of this system, which has to be a Debian, without systemd (as root)
+    #[arg(long, conflicts_with = "is_tried")]
+    try_here: bool,
+}
+
+/// What CI does: packs the programs that it tests, looks at the packages, and tries them here.
+pub(crate) fn checked() -> Result<()> {
+    package(&Options {
+        debug: true,
+        rpm: false,
+        lint: true,
+        is_tried: false,
+        try_here: true,
+    })
 }
 
 /// The tools, each at the version that was tried.
@@ -52,8 +66,8 @@ pub(crate) fn package(options: &Options) -> Result<()> {
     if options.lint {
         lint(&made)?;
     }
-    if options.is_tried {
-        try_out::run(&made)?;
+    if options.is_tried || options.try_here {
+        try_out::run(&made, options.try_here)?;
     }
     for package in &made {
         println!("{}", package.display());

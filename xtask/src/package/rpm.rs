@@ -82,7 +82,7 @@ fn in_place_of_link(asset: &Asset, binaries: &Path) -> Result<(PathBuf, u32)> {
     let folder = asset.destination.parent().context("a folder")?;
     let target = std::fs::read_link(&asset.source)?;
     let call = match folder.to_str() {
-        Some("usr/sbin") => format!("exec /usr/sbin/rdbadm {name}"),
+        Some("usr/sbin" | "sbin") => format!("exec /usr/sbin/rdbadm {name}"),
         Some("usr/lib/drbd" | "usr/lib/rdb") if !name.starts_with("unsnapshot") => {
             "exec /usr/lib/rdb/snapshot-resync-target".to_owned()
         }

@@ -59,6 +59,7 @@ pub(super) const TEXTS: &[(Section, &str, &str)] = &[
     (Startup, "degr-wfc-timeout", "The same, if this node was alone before; 0 is for ever."),
     (Startup, "outdated-wfc-timeout", "The same, if the peer's data were Outdated; 0 is for ever."),
     (Startup, "wait-after-sb", "Wait on although a split brain was found."),
+    (Startup, "become-primary-on", "Which host the start (rdb.service, also as drbd.service or /etc/init.d/drbd) makes Primary."),
     (Handlers, "pri-on-incon-degr", "Primary, alone, and its own data are no good."),
     (Handlers, "pri-lost-after-sb", "A Primary has lost the split brain that was resolved by policy, and can not be demoted."),
     (Handlers, "pri-lost", "A Primary should become the target of a resync."),

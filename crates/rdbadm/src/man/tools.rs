@@ -88,7 +88,7 @@ const TEXTS: [(&str, &str); 5] = [
         "show",
         "Print what runs, in the words of the configuration.",
     ),
-    ("shutdown", "Bring all resources down and end the daemon."),
+    ("shutdown", "End the daemon, once it has no resources."),
     ("down", "Demote, disconnect, detach and delete a resource."),
 ];
 
