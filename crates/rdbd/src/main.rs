@@ -286,6 +286,7 @@ async fn serve(
         systemd::ends();
         node.wait_for_users().await;
         node.hand_over(What::InUse).await;
+        node.links_are_settled().await;
     }
     servers.iter().for_each(tokio::task::JoinHandle::abort);
     guarding.abort();
