@@ -7,6 +7,7 @@ mod package;
 mod pages;
 mod run;
 mod setup;
+mod targets;
 mod test;
 mod vm;
 
@@ -82,6 +83,14 @@ enum What {
     Package(package::Options),
     /// Installs programs, scripts, units, manuals and completions without a package (as root)
     Install(package::InstallOptions),
+    /// Builds programs that need no libraries (x86_64-unknown-linux-musl)
+    Static {
+        /// Without optimisation, which is built faster
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Has the compiler look at daemon and commands for aarch64, and for musl
+    Targets,
     /// Writes the completion scripts for bash, zsh and fish into a directory
     Completions {
         /// Where to (created when it is not there)
@@ -102,6 +111,8 @@ fn main() -> Result<()> {
         What::Setup => setup::install(),
         What::Vm { what } => vm::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
+        What::Static { debug } => targets::build_static(debug),
+        What::Targets => targets::check(),
         What::Package(options) => package::package(&options),
         What::Install(options) => package::install(&options),
         What::Man { directory } => pages::man(&test::binaries(false)?, &directory),

@@ -41,14 +41,23 @@ pub(crate) fn install(options: &InstallOptions) -> Result<()> {
         {
             continue;
         }
-        for asset in package.assets(&binaries)? {
-            put(&asset, &options.destdir, &prefix)?;
+        let assets = package.assets(&binaries)?;
+        for asset in assets
+            .iter()
+            .filter(|asset| !is_of_packages(&asset.destination))
+        {
+            put(asset, &options.destdir, &prefix)?;
         }
     }
     eprintln!(
         "Next, as root: systemd-sysusers; systemctl daemon-reload; systemctl enable --now rdbd. A daemon that runs: rdbadm restart."
     );
     Ok(())
+}
+
+/// What is there for packages' sake alone.
+fn is_of_packages(destination: &Path) -> bool {
+    destination.starts_with("usr/share/lintian") || destination.ends_with("changelog.Debian.gz")
 }
 
 /// Puts one file where it belongs. Configuration that is there stays.
