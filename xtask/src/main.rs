@@ -3,8 +3,11 @@
 
 mod circles;
 mod demo;
+mod package;
+mod pages;
 mod run;
 mod setup;
+mod targets;
 mod test;
 mod vm;
 
@@ -76,6 +79,24 @@ enum What {
         #[arg(default_value = "target/man")]
         directory: std::path::PathBuf,
     },
+    /// Builds the Debian packages rdb, rdb-drbd-compat and rdb-doc into target/packages
+    Package(package::Options),
+    /// Installs programs, scripts, units, manuals and completions without a package (as root)
+    Install(package::InstallOptions),
+    /// Builds programs that need no libraries (x86_64-unknown-linux-musl)
+    Static {
+        /// Without optimisation, which is built faster
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Has the compiler look at daemon and commands for aarch64, and for musl
+    Targets,
+    /// Writes the completion scripts for bash, zsh and fish into a directory
+    Completions {
+        /// Where to (created when it is not there)
+        #[arg(default_value = "target/completions")]
+        directory: std::path::PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
@@ -90,6 +111,11 @@ fn main() -> Result<()> {
         What::Setup => setup::install(),
         What::Vm { what } => vm::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
-        What::Man { directory } => test::man(&directory),
+        What::Static { debug } => targets::build_static(debug),
+        What::Targets => targets::check(),
+        What::Package(options) => package::package(&options),
+        What::Install(options) => package::install(&options),
+        What::Man { directory } => pages::man(&test::binaries(false)?, &directory),
+        What::Completions { directory } => pages::completions(&test::binaries(false)?, &directory),
     }
 }

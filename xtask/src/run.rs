@@ -24,6 +24,9 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// How much of a command is shown, in characters.
+const SHOWN_MAX: usize = 300;
+
 /// Shows the command, runs it, and fails when it does.
 pub(crate) fn must(command: &mut Command) -> Result<()> {
     let shown = std::iter::once(command.get_program())
@@ -31,7 +34,8 @@ pub(crate) fn must(command: &mut Command) -> Result<()> {
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()
         .join(" ");
-    eprintln!("--- {shown}");
+    let begin: String = shown.chars().take(SHOWN_MAX).collect();
+    eprintln!("--- {begin}{}", if begin == shown { "" } else { " ..." });
     let status = command
         .status()
         .with_context(|| format!("cannot run {shown}"))?;

@@ -1,11 +1,10 @@
 //! Checks, tests, benchmarks: which commands make them up.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{circles, run, setup};
+use crate::{circles, package, run, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -24,6 +23,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     run::must(&mut run::cargo(&["xtask", "demo", "--fast"]))?;
     sim(&["--ci".into()])?;
     sim(&["--mutations", "--seeds", "3000"].map(String::from))?;
+    package::checked()?;
     fuzz(Some("engine"), 20)?;
     nextest(&["--workspace", "--no-fail-fast"])
 }
@@ -167,21 +167,5 @@ pub(crate) fn fuzz(target: Option<&str>, seconds: u32) -> Result<()> {
         .arg("-use_value_profile=1")
         .arg("-print_final_stats=1")
         .arg(format!("-max_total_time={seconds}")),
-    )
-}
-
-/// The man pages come from the programs' own command tables.
-pub(crate) fn man(directory: &Path) -> Result<()> {
-    let binaries = binaries(false)?;
-    std::fs::create_dir_all(directory)?;
-    run::must(
-        Command::new(binaries.join("rdbadm"))
-            .arg("generate-man")
-            .arg(directory),
-    )?;
-    run::must(
-        Command::new(binaries.join("rdbd"))
-            .arg("--generate-man")
-            .arg(directory),
     )
 }

@@ -5,6 +5,7 @@
 
 mod adm;
 mod after_connect;
+mod complete;
 mod daemon;
 mod disk;
 mod exec;
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
     let called = argv.next().unwrap_or_default();
     let mut words: Vec<String> = argv.collect();
     let mut name = basename(&called);
+    if words.first().is_some_and(|first| first == complete::ASKED) {
+        return ExitCode::from(complete::main(&words[1..]));
+    }
     if let Some(first) = words.first()
         && role_of(first).is_some()
     {

@@ -23,6 +23,13 @@ const EXIT_USAGE: u8 = 20;
 /// How long the command may take, in seconds: `--timeout` is an option of the connection here.
 const CMD_TIMEOUT: &str = "--cmd-timeout";
 
+/// The options before the command, and what each takes.
+pub(crate) const GLOBALS: [(&str, &str); 3] = [
+    ("--run-dir", "DIR"),
+    ("--node", "NAME"),
+    (CMD_TIMEOUT, "SECONDS"),
+];
+
 /// What messages name where addresses say which connection is meant, as `drbdsetup` has it (`docs/spec/behaviour.md`,
 /// section 2.8). `rdbadm` knows the resource, and names it.
 const ADDRESS_PAIR: &str = "??";

@@ -565,10 +565,15 @@ fn completions_and_manual_pages_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(
             node.ok(&format!("completions {shell}"))
-                .contains("invalidate-remote"),
+                .contains("rdbadm --complete"),
             "{shell}"
         );
     }
+    assert!(
+        node.ok("--complete rdbadm invalidate-")
+            .starts_with("invalidate-remote\t")
+    );
+    assert_eq!(node.ok("--complete drbdadm down r"), "r0\tresource\n");
     let man = node.path("man");
     node.ok(&format!("man {}", man.display()));
     assert!(Path::new(&man.join("rdbadm-create-md.8")).exists());

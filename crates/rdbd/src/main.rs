@@ -277,6 +277,8 @@ async fn serve(
     reload::follow(signals, reload, Rc::clone(&node));
     let mut servers = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
     servers.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
+    systemd::serves();
+    tokio::task::spawn_local(systemd::show_life());
     let course = node.life.leaves().await;
     // The answer to who asked is written first.
     tokio::task::yield_now().await;
@@ -285,8 +287,10 @@ async fn serve(
         _ => None,
     };
     if successor.is_none() {
+        systemd::ends();
         node.wait_for_users().await;
         node.hand_over(What::InUse).await;
+        node.links_are_settled().await;
     }
     servers.iter().for_each(tokio::task::JoinHandle::abort);
     guarding.abort();

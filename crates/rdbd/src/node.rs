@@ -13,8 +13,9 @@ use rdb_engine::{HandlerId, Level, ResourceStatus, VolumeNr};
 use rdb_frontend::fuse::left::LeftSessions;
 use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::course::Life;
 use crate::handler_run::Running;
@@ -65,7 +66,7 @@ pub(crate) struct Node {
     pub(crate) restarts: Restarts,
     /// The handlers that run.
     pub(crate) handlers: Running,
-    devices: UnboundedSender<DeviceNotice>,
+    devices: UnboundedSender<DeviceNews>,
     stopped: UnboundedSender<String>,
     pub(crate) handler_news: UnboundedSender<HandlerNews>,
 }
@@ -73,7 +74,7 @@ pub(crate) struct Node {
 /// What its resources tell, for those who follow it.
 pub(crate) struct Told {
     /// For [`follow_devices`].
-    pub(crate) devices: UnboundedReceiver<DeviceNotice>,
+    pub(crate) devices: UnboundedReceiver<DeviceNews>,
     /// Resources that have stopped on their own, for [`crate::stopped::follow`].
     pub(crate) stopped: UnboundedReceiver<String>,
     /// For [`crate::handlers::follow`].
@@ -94,6 +95,13 @@ pub(crate) enum HandlerStep {
     Unwanted(HandlerId),
     /// A run has ended.
     Ended(Key),
+}
+
+/// What [`follow_devices`] is told, in order.
+pub(crate) enum DeviceNews {
+    Notice(DeviceNotice),
+    /// Somebody waits until it has done all before.
+    Asked(oneshot::Sender<()>),
 }
 
 /// A device came (`node`, if it has one) or went.
@@ -192,31 +200,31 @@ impl Node {
             Notice::DeviceUp { volume, node, .. } => {
                 let resource = resource.clone();
                 // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNotice {
+                let _ = devices.send(DeviceNews::Notice(DeviceNotice {
                     resource,
                     number: volume.0,
                     is_up: Ok(true),
                     node,
-                });
+                }));
             }
             Notice::NoDevice { volume, reason } => {
                 let resource = resource.clone();
                 // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNotice {
+                let _ = devices.send(DeviceNews::Notice(DeviceNotice {
                     resource,
                     number: volume.0,
                     is_up: Err(reason),
                     node: None,
-                });
+                }));
             }
             Notice::DeviceDown { volume } => {
                 let resource = resource.clone();
-                let _ = devices.send(DeviceNotice {
+                let _ = devices.send(DeviceNews::Notice(DeviceNotice {
                     resource,
                     number: volume.0,
                     is_up: Ok(false),
                     node: None,
-                });
+                }));
             }
             Notice::Session {
                 identity,
@@ -258,16 +266,41 @@ fn program() -> PathBuf {
     }
 }
 
+impl Node {
+    /// Waits until the links of all devices that came or went are as they are: who ends before would leave the name of a device that
+    /// is gone. A device that answers nobody does not hold the end up.
+    pub(crate) async fn links_are_settled(&self) {
+        let (waits, done) = oneshot::channel();
+        if self.devices.send(DeviceNews::Asked(waits)).is_ok() {
+            let _ = timeout(LINKS_TIMEOUT, done).await;
+        }
+    }
+}
+
+/// A volume's minor, and whether it is its resource's only one, without a number in the configuration.
+type Numbers = (u32, bool);
+
+/// How long the end of the daemon waits for links.
+const LINKS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Keeps device links and the registry as the devices are. Ends with the node.
 pub(crate) async fn follow_devices(
-    mut notices: UnboundedReceiver<DeviceNotice>,
+    mut notices: UnboundedReceiver<DeviceNews>,
     registry: Shared,
     changed: Arc<Notify>,
     links: Option<DeviceLinks>,
 ) {
-    // Where the links of each volume lead that this daemon has made or removed.
-    let mut linked: HashMap<(String, u16), Option<PathBuf>> = HashMap::new();
-    while let Some(notice) = notices.recv().await {
+    // Where the links of each volume lead that this daemon has made or removed, and by which numbers they were made: `down` may have
+    // deleted the volume before it is heard here that its device has gone.
+    let mut linked: HashMap<(String, u16), (Numbers, Option<PathBuf>)> = HashMap::new();
+    while let Some(news) = notices.recv().await {
+        let notice = match news {
+            DeviceNews::Notice(notice) => notice,
+            DeviceNews::Asked(waits) => {
+                let _ = waits.send(());
+                continue;
+            }
+        };
         let DeviceNotice {
             resource,
             number,
@@ -294,9 +327,13 @@ pub(crate) async fn follow_devices(
                 .and_then(|entry| entry.volumes.get(&number))
                 .map(|volume| (volume.minor, volume.implicit))
         };
+        let made = linked.get(&(resource.clone(), number));
+        let minor = minor.or_else(|| made.map(|(numbers, _)| *numbers));
         if let (Some(links), Some((minor, implicit))) = (links.clone(), minor) {
             let node = node.clone().filter(|_| is_up);
-            let before = linked.insert((resource.clone(), number), node.clone());
+            let key = (resource.clone(), number);
+            let before = linked.insert(key, ((minor, implicit), node.clone()));
+            let before = before.map(|(_, before)| before);
             let resource = resource.clone();
             // Looking at a device may ask our own file system: not from here.
             let done = tokio::task::spawn_blocking(move || {

@@ -229,7 +229,7 @@ impl Settings {
     }
 
     /// What the file's bytes say.
-    fn read(path: &Path, bytes: &[u8]) -> Result<Settings, SettingsError> {
+    pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Settings, SettingsError> {
         if bytes.len() > SIZE_MAX {
             return Err(SettingsError::TooLarge {
                 path: path.to_owned(),

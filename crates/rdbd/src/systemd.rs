@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use crate::session;
 
@@ -12,6 +13,39 @@ use crate::session;
 pub(crate) fn notify(text: &str) {
     send(text, None);
 }
+
+/// This daemon serves: what was started after it may begin.
+pub(crate) fn serves() {
+    notify("READY=1\nSTATUS=It serves.");
+}
+
+/// This daemon ends, for good.
+pub(crate) fn ends() {
+    notify("STOPPING=1\nSTATUS=It ends.");
+}
+
+/// Tells systemd again and again that the control plane is alive, if it wants to know (`WatchdogSec=`): a daemon of which it hears
+/// nothing for so long is killed, and started again. `WATCHDOG_PID` is not looked at: a program that takes over in another process
+/// than the first one's is the service as well.
+pub(crate) async fn show_life() {
+    let limit = std::env::var("WATCHDOG_USEC").ok();
+    let Some(limit) = limit
+        .and_then(|text| text.parse().ok())
+        .filter(|limit| *limit > 0)
+    else {
+        return;
+    };
+    // Three chances within the limit; a limit that is shorter than the least interval can not be kept.
+    let mut interval = tokio::time::interval((Duration::from_micros(limit) / 3).max(LIFE_MIN));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        notify("WATCHDOG=1");
+    }
+}
+
+/// How often life is shown at most.
+const LIFE_MIN: Duration = Duration::from_millis(10);
 
 /// Has systemd keep a descriptor under this name for the case that this process dies, or forget it.
 pub(crate) fn keep(name: &str, descriptor: Option<BorrowedFd<'_>>) {

@@ -115,7 +115,6 @@ const NO_BARRIERS: Served = Harmless("Linux has no barriers any more; disk-flush
 const AS_THEY_COME: Served = Harmless("discards are passed on as they come");
 const ZEROES: Served = Harmless("resync writes zeroes instead of discarding");
 const NO_STACKS: Served = Harmless("stacked resources are not served yet");
-const NOBODY_PROMOTED: Served = Harmless("no host is made primary at start yet");
 const NO_PROXY: Served = Harmless("rdb does not talk to a replication proxy");
 const OF_9: Served = Harmless("it is a handler of DRBD 9, and nothing calls it");
 const NO_CONGESTION: Served =
@@ -283,7 +282,7 @@ section! { Startup, STARTUP;
         wait_after_sb: bool = flag("wait-after-sb", false, Yes);
     }
     flag("stacked-timeouts", false, NO_STACKS);
-    any("become-primary-on", Hosts, NOBODY_PROMOTED);
+    any("become-primary-on", Hosts, Yes);
 }
 
 ignored! { Proxy, PROXY;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{EnumValueParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::verbs::{Flag, Own, Target, VERBS, Verb};
@@ -89,7 +89,7 @@ pub(crate) fn command(program: &str) -> Command {
             sub = sub.arg(
                 Arg::new("shell")
                     .required(true)
-                    .value_parser(EnumValueParser::<clap_complete::Shell>::new())
+                    .value_parser(crate::complete::SHELLS.map(|(name, _)| name))
                     .help("The shell"),
             );
         } else if verb.is(Own::Man) {
