@@ -370,7 +370,8 @@ impl Executor {
     }
 
     /// Whether the daemon is that of the node which is meant.
-    fn is_meant(&self, client: &Client) -> Result<(), Trouble> {
+    /// Refuses the daemon of another node than the command is for.
+    pub(crate) fn is_meant(&self, client: &Client) -> Result<(), Trouble> {
         let node = &client.hello().node;
         match &self.meant {
             Some(meant) if meant != node => Err(Trouble::new(format!(

@@ -7,6 +7,7 @@ mod adm;
 mod after_connect;
 mod daemon;
 mod disk;
+mod events;
 mod exec;
 mod hints;
 mod man;

@@ -10,12 +10,13 @@ use rdb_control::{
     code,
 };
 
+use crate::events::Wanted;
 use crate::exec::{Executor, Trouble};
 use crate::shown;
 use crate::status_text::Detail;
 use crate::step::{Action, Family, Step, Tool};
 use crate::verbs::{self, Does, Own, Setup, VERBS, Verb};
-use crate::{adm, out, status_text};
+use crate::{adm, events, out, status_text};
 
 /// Exit status of a usage error.
 const EXIT_USAGE: u8 = 20;
@@ -182,6 +183,13 @@ impl Call {
             .any(|(own, value)| own == name && value != "no")
     }
 
+    fn wants_color(&self) -> bool {
+        let is_color = |(name, value): &(String, String)| {
+            name == "color" && value != "never" && value != "auto"
+        };
+        self.own.iter().any(is_color)
+    }
+
     fn step(&self, object: String, action: Action) -> Step {
         Step {
             resource: String::new(),
@@ -299,11 +307,22 @@ fn parse_address(word: &str) -> Result<SocketAddr, String> {
 
 fn run(executor: &mut Executor, call: &Call) -> u8 {
     match call.verb.does {
+        Does::Own(Own::Events2) => {
+            let wanted = Wanted {
+                resources: call.args.clone(),
+                now: call.has("now"),
+                poll: call.has("poll"),
+                full: call.has("full"),
+                timestamps: call.has("timestamps"),
+                statistics: call.has("statistics"),
+                diff: call.has("diff"),
+                color: call.wants_color(),
+                json: call.has("json"),
+            };
+            events::run(executor, &wanted)
+        }
         Does::Own(Own::Status) => {
-            let color = call
-                .own
-                .iter()
-                .any(|(n, v)| n == "color" && v != "never" && v != "auto");
+            let color = call.wants_color();
             let detail = Detail {
                 verbose: call.has("verbose"),
                 statistics: call.has("statistics"),

@@ -6,7 +6,8 @@ use rdb_control::{
 use serde_json::{Value, json};
 
 use crate::status_text::{
-    connection_word, peer_role, replication_word, resync_suspended, role, write_ordering,
+    connection_word, is_congested, peer_role, replication_word, resync_suspended, role,
+    write_ordering_of,
 };
 
 /// The JSON of DRBD 9 for these resources, with a newline.
@@ -39,7 +40,7 @@ fn resource_json(resource: &ResourceReport) -> Value {
         "suspended-fencing": has(Suspension::Fencing),
         "suspended-quorum": false,
         "force-io-failures": false,
-        "write-ordering": resource.volumes.first().map_or("none", |v| write_ordering(v.write_ordering)),
+        "write-ordering": write_ordering_of(resource),
         "devices": devices,
         "connections": connections,
     });
@@ -148,7 +149,7 @@ fn connection_json(resource: &ResourceReport) -> Value {
         "peer-node-id": 0,
         "name": "peer",
         "connection-state": connection,
-        "congested": false,
+        "congested": is_congested(resource),
         "peer-role": peer_role(resource).as_str(),
         "paths": paths,
         "peer_devices": peer_devices,
@@ -225,7 +226,11 @@ mod tests {
         failed_kib: 0,
         window_ms: 10_000,
         window_kib: 102_400,
+        recent_ms: 3_000,
+        recent_kib: 30_720,
         elapsed_ms: 50_000,
+        paused_ms: 0,
+        equal_kib: 0,
         want_kib: Some(10_240),
         done_permille: 500,
         rate_kib: 10_240,

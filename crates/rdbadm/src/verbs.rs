@@ -79,6 +79,7 @@ pub(crate) enum Own {
     NewMinor,
     DelResource,
     Status,
+    Events2,
     Show,
     ShStatus,
     SplitBrain,
@@ -131,6 +132,8 @@ pub(crate) enum Flag {
     /// `--name`, `--exec` and `--local-only` of `snapshot`.
     Snapshot,
     Json,
+    /// `--now` and the other options of `events2`.
+    Events,
     /// `--check` of `status`.
     Check,
     Statistics,
@@ -217,7 +220,7 @@ impl Verb {
     pub(crate) fn is_configured(&self) -> bool {
         let is_without = matches!(
             self.does,
-            Does::Own(Own::Status | Own::Overview | Own::Proc | Own::Restart)
+            Does::Own(Own::Status | Own::Events2 | Own::Overview | Own::Proc | Own::Restart)
         );
         !is_without
     }
@@ -300,6 +303,16 @@ const DISK: Option<Section> = Some(Section::Disk);
 const OPTIONS: Option<Section> = Some(Section::Options);
 const DEFAULTS: &[&str] = &["set-defaults"];
 const FORCE: &[&str] = &["force"];
+const EVENTS: &[&str] = &[
+    "now",
+    "poll",
+    "full",
+    "timestamps",
+    "statistics",
+    "diff",
+    "json",
+    "color",
+];
 /// The handlers of a resource, each as NAME=COMMAND, and what is to be in their environment.
 const HANDLERS: &[&str] = &["handler", "drbd-conf", "drbd-peers"];
 const OF_RESOURCE: &[&str] = &["set-defaults", "handler", "drbd-conf", "drbd-peers"];
@@ -346,6 +359,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("status", T::Optional, Does::Own(O::Status), "Print the state of resources")
         .flags(&[Flag::Json, Flag::Check, Flag::Statistics, Flag::Color])
         .setup_with("[RES|all]", None, &["verbose", "statistics", "json", "color"]),
+    verb("events2", T::Optional, Does::Own(O::Events2), "Print what there is, then what happens to it, line by line")
+        .flags(&[Flag::Events, Flag::Json, Flag::Statistics, Flag::Color])
+        .setup_with("[RES|all]", None, EVENTS),
     verb("split-brain", T::Volumes, Does::Own(O::SplitBrain), "Print what each node has written apart, before anybody's writes are given up")
         .flags(&[Flag::Json, Flag::Evidence]),
     verb("overview", T::None, Does::Own(O::Overview), "Print one line a device, as drbd-overview does"),
@@ -450,7 +466,6 @@ const NOT_SERVED: &[&str] = &[
     "del-path",
     "del-peer",
     "events",
-    "events2",
     "forget-peer",
     "hidden-commands",
     "new-path",

@@ -145,6 +145,7 @@ impl Command<'_> {
             Some(Own::Proc) => return self.proc(),
             Some(Own::Overview) => return self.overview(),
             Some(Own::Status) => return self.status(),
+            Some(Own::Events2) => return self.events2(),
             Some(Own::Restart) => return self.restart(),
             _ => {}
         }

@@ -259,6 +259,19 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             ),
         ],
         Flag::Json => vec![switch("json", "Print JSON")],
+        Flag::Events => vec![
+            switch("now", "End when what there is has been printed"),
+            switch(
+                "poll",
+                "Look again for each n on standard input; anything else there but a newline ends it",
+            ),
+            switch(
+                "full",
+                "Print all words with each line, those of DRBD 9 too; with --statistics",
+            ),
+            switch("timestamps", "Begin each line with the time"),
+            switch("diff", "Print old and new values of what has changed"),
+        ],
         Flag::Check => vec![switch(
             "check",
             "Print only what is not well, and end with 1 if there is something",
