@@ -89,6 +89,11 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
         MetaCommand::ApplyAl => tool::apply_al(&mut device, kind, &mut console)?,
         MetaCommand::Outdate => tool::outdate(&mut device, kind, &mut console)?,
         MetaCommand::Invalidate => tool::invalidate(&mut device, kind)?,
+        MetaCommand::SetGi { force } => {
+            console.force = force;
+            let identifiers = step.identifiers.as_deref().unwrap_or_default();
+            tool::set_gi(&mut device, kind, identifiers, &mut console)?
+        }
         MetaCommand::DumpMd => {
             let command = format!("{}> {shown}", host_name());
             let header = DumpHeader {

@@ -1,7 +1,8 @@
 //! Carrying steps out: printing, asking the daemon, messages and exit codes as `drbdadm` and `drbdsetup` have them.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process;
 
 use rdb_control::{
     Client, ClientError, EvidenceReport, GiReport, Limits, Op, Presence, Refusal, ResourceReport,
@@ -11,7 +12,7 @@ use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
 use crate::daemon::{self, StartError};
 use crate::out::EXIT_COMMUNICATION;
-use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step};
+use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step, Tool};
 use crate::watchdog::Watchdog;
 use crate::{disk, out, status_text};
 
@@ -65,6 +66,24 @@ impl From<StartError> for Trouble {
     }
 }
 
+/// Programs that do steps instead of this one.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// Steps of the daemon.
+    pub(crate) setup: Option<PathBuf>,
+    /// Steps on metadata.
+    pub(crate) meta: Option<PathBuf>,
+}
+
+impl Others {
+    fn of(&self, tool: Tool) -> Option<&Path> {
+        match tool {
+            Tool::Setup => self.setup.as_deref(),
+            Tool::Meta => self.meta.as_deref(),
+        }
+    }
+}
+
 /// Carries steps out.
 pub(crate) struct Executor {
     pub(crate) program: String,
@@ -80,6 +99,8 @@ pub(crate) struct Executor {
     pub(crate) verbose: bool,
     /// `rdbsetup` is not told about its own exit code.
     pub(crate) is_setup: bool,
+    /// Programs that do steps instead of this one: `--drbdsetup`, `--drbdmeta`.
+    pub(crate) others: Others,
     /// How long commands may take.
     pub(crate) limits: Limits,
     /// The daemon could not be asked: for other resources it is no different.
@@ -112,6 +133,7 @@ impl Executor {
             dry_run: false,
             verbose: false,
             is_setup: false,
+            others: Others::default(),
             limits: Limits::default(),
             is_unasked: false,
             own_code: 0,
@@ -122,7 +144,7 @@ impl Executor {
     /// Does one step; the result is its exit status, and everything to say has been said.
     pub(crate) fn run(&mut self, step: &Step) -> u8 {
         if self.dry_run || self.verbose {
-            out::print_written(&(step.line(self.family) + "\n"));
+            out::print_written(&(step.line_of(&self.program_of(step)) + "\n"));
         }
         if self.dry_run {
             return 0;
@@ -131,13 +153,24 @@ impl Executor {
         if code >= 10 && !self.is_setup {
             out::error(&format!(
                 "Command '{}' terminated with exit code {code}",
-                step.plain(self.family)
+                step.plain(&self.program_of(step))
             ));
         }
         code
     }
 
+    /// The program that does a step, as it is shown.
+    fn program_of(&self, step: &Step) -> String {
+        match self.others.of(step.tool) {
+            Some(path) => path.display().to_string(),
+            None => step.program(self.family),
+        }
+    }
+
     fn perform(&mut self, step: &Step) -> u8 {
+        if let Some(program) = self.others.of(step.tool) {
+            return self.perform_by(program, step);
+        }
         match &step.action {
             Action::Run(op) => match self.ask(op.clone()) {
                 Ok(()) => {
@@ -179,6 +212,28 @@ impl Executor {
                 Err(asked) => self.complain(step, asked),
             },
             Action::Meta(meta) => self.meta(step, meta),
+        }
+    }
+
+    /// Another program does it: its exit status is the step's.
+    fn perform_by(&self, program: &Path, step: &Step) -> u8 {
+        let mut command = process::Command::new(program);
+        command.args(&step.argv).env("RDB_RUN_DIR", &self.run_dir);
+        if let Some(node) = self.meant.as_ref().or(self.node.as_ref()) {
+            command.env("RDB_NODE", node);
+        }
+        match command.status() {
+            Ok(status) => u8::try_from(status.code().unwrap_or(EXIT_COMMUNICATION.into()))
+                .unwrap_or(EXIT_COMMUNICATION),
+            Err(error) => {
+                let words = format!(
+                    "{}: can not run {}: {error}",
+                    self.program,
+                    program.display()
+                );
+                out::error(&words);
+                EXIT_COMMUNICATION
+            }
         }
     }
 

@@ -15,7 +15,12 @@ fn usage(program: &str) -> String {
     );
     for command in MetaCommand::all(false) {
         let force = command.force().map_or("", |_| " [--force]");
-        usage += &format!("  {}{force}\n", command.name());
+        let identifiers = if command.takes_identifiers() {
+            " GI"
+        } else {
+            ""
+        };
+        usage += &format!("  {}{force}{identifiers}\n", command.name());
     }
     usage
 }
@@ -63,8 +68,12 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
             _ => plain.push(word.as_str()),
         }
     }
-    let [device, version, path, index, command] = plain[..] else {
-        return Err(None);
+    let (device, version, path, index, command, identifiers) = match plain[..] {
+        [device, version, path, index, command] => (device, version, path, index, command, None),
+        [device, version, path, index, command, gi] => {
+            (device, version, path, index, command, Some(gi.to_owned()))
+        }
+        _ => return Err(None),
     };
     let digits = device
         .strip_prefix("minor-")
@@ -97,11 +106,18 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
     let known = MetaCommand::all(force);
     let found = known.into_iter().find(|known| known.name() == command);
     let command = found.ok_or_else(|| Some(format!("Unknown command '{command}'")))?;
+    if command.takes_identifiers() != identifiers.is_some() {
+        return Err(Some(match identifiers {
+            None => format!("{}: the identifiers are missing", command.name()),
+            Some(word) => format!("{}: '{word}' is one word too many", command.name()),
+        }));
+    }
     Ok(MetaStep {
         minor,
         data,
         meta,
         command,
+        identifiers,
     })
 }
 
@@ -127,6 +143,7 @@ mod tests {
                     data: data.into(),
                     meta: meta.clone(),
                     command,
+                    identifiers: command.takes_identifiers().then(|| "A:B::1".to_owned()),
                 };
                 assert_eq!(parse(&step.argv()), Ok(step));
             }

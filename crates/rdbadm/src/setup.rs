@@ -321,6 +321,7 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
             };
             events::run(executor, &wanted)
         }
+        Does::Own(Own::CheckResize) => check_resize(executor, call),
         Does::Own(Own::Status) => {
             let color = call.wants_color();
             let detail = Detail {
@@ -529,6 +530,23 @@ fn current(
     is_meant: impl Fn(&ResourceShown) -> bool,
 ) -> Result<Option<ResourceShown>, Trouble> {
     Ok(executor.show()?.into_iter().find(is_meant))
+}
+
+/// Nothing is to be remembered of a disk's size before devices are resized; but the minor has to be there.
+fn check_resize(executor: &mut Executor, call: &Call) -> u8 {
+    let minor = match call.minor() {
+        Ok(minor) => minor,
+        Err(message) => return Trouble::new(message).tell(&executor.program),
+    };
+    match current(executor, |r| r.volumes.iter().any(|v| v.minor == minor)) {
+        Ok(Some(_)) => 0,
+        Ok(None) => {
+            let refusal = Refusal::failure(code::MINOR_INVALID, "unknown minor");
+            out::error(&refusal.message(&call.args[0]));
+            refusal.exit_code()
+        }
+        Err(trouble) => trouble.tell(&executor.program),
+    }
 }
 
 /// Shell assignments, which cluster agents `eval` (`docs/spec/admin.md`, section 4.6).

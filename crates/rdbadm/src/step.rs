@@ -91,6 +91,8 @@ pub(crate) struct MetaStep {
     pub(crate) meta: MetaDisk,
     /// What to do.
     pub(crate) command: MetaCommand,
+    /// What `set-gi` writes: the fields that `get-gi` prints, empty ones for those that stay. No other command has it.
+    pub(crate) identifiers: Option<String>,
 }
 
 /// What `rdbmeta` can do.
@@ -114,11 +116,13 @@ pub(crate) enum MetaCommand {
     Outdate,
     /// Mark the data bad.
     Invalidate,
+    /// Write generation identifiers and flags, which the step has.
+    SetGi { force: bool },
 }
 
 impl MetaCommand {
     /// Every command, those that ask with or without `--force`.
-    pub(crate) const fn all(force: bool) -> [MetaCommand; 9] {
+    pub(crate) const fn all(force: bool) -> [MetaCommand; 10] {
         [
             MetaCommand::CreateMd { force },
             MetaCommand::WipeMd { force },
@@ -129,6 +133,7 @@ impl MetaCommand {
             MetaCommand::Dstate,
             MetaCommand::Outdate,
             MetaCommand::Invalidate,
+            MetaCommand::SetGi { force },
         ]
     }
 
@@ -144,6 +149,7 @@ impl MetaCommand {
             MetaCommand::Dstate => ("dstate", false, None),
             MetaCommand::Outdate => ("outdate", true, None),
             MetaCommand::Invalidate => ("invalidate", true, None),
+            MetaCommand::SetGi { force } => ("set-gi", true, Some(force)),
         }
     }
 
@@ -159,6 +165,11 @@ impl MetaCommand {
     /// Whether it asks before it does anything; if so, whether it is forced.
     pub(crate) fn force(self) -> Option<bool> {
         self.facts().2
+    }
+
+    /// Whether it is told what to write.
+    pub(crate) fn takes_identifiers(self) -> bool {
+        matches!(self, MetaCommand::SetGi { .. })
     }
 
     /// The words on the command line.
@@ -184,6 +195,7 @@ impl MetaStep {
         };
         let mut argv = vec![device, "v08".to_owned(), path_word(path), index];
         argv.extend(self.command.words());
+        argv.extend(self.identifiers.clone());
         argv
     }
 }
@@ -203,8 +215,14 @@ pub(crate) fn address_word(address: &SocketAddr) -> String {
 
 impl Step {
     /// The line that a dry run prints: what a shell would take back.
+    #[cfg(test)]
     pub(crate) fn line(&self, family: Family) -> String {
-        let mut line = self.program(family);
+        self.line_of(&self.program(family))
+    }
+
+    /// The same, with the program that does it.
+    pub(crate) fn line_of(&self, program: &str) -> String {
+        let mut line = program.to_owned();
         for word in &self.argv {
             line.push(' ');
             line.push_str(&escape(word));
@@ -212,7 +230,8 @@ impl Step {
         line
     }
 
-    fn program(&self, family: Family) -> String {
+    /// The program that does it, by its name.
+    pub(crate) fn program(&self, family: Family) -> String {
         family.program(match self.tool {
             Tool::Setup => "setup",
             Tool::Meta => "meta",
@@ -220,8 +239,8 @@ impl Step {
     }
 
     /// The line as `Command '...' terminated` names it. Messages end up in logs: no secret is in it.
-    pub(crate) fn plain(&self, family: Family) -> String {
-        let mut line = self.program(family);
+    pub(crate) fn plain(&self, program: &str) -> String {
+        let mut line = program.to_owned();
         for word in &self.argv {
             line.push(' ');
             line.push_str(&without_secret(word));
@@ -304,6 +323,7 @@ mod tests {
             data: "/dev/sda8".into(),
             meta,
             command: MetaCommand::ApplyAl,
+            identifiers: None,
         };
         for (meta, words) in [
             (MetaDisk::Internal, "1 v08 /dev/sda8 internal apply-al"),

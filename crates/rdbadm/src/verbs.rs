@@ -72,6 +72,11 @@ pub(crate) enum Own {
     Connect,
     Disconnect,
     Adjust,
+    AdjustWithProgress,
+    CheckResize,
+    SetGi,
+    HiddenCommands,
+    ShBPri,
     DiskOptions,
     NetOptions,
     ResourceOptions,
@@ -208,7 +213,14 @@ impl Verb {
     pub(crate) fn is_harmless(&self) -> bool {
         let is_question = match self.does {
             Does::Query(_) | Does::Fact(_) | Does::Handler => true,
-            Does::Own(O::ShResource | O::ShUdev | O::ShStatus | O::ShLrOf | O::SplitBrain) => true,
+            Does::Own(
+                O::ShResource
+                | O::CheckResize
+                | O::ShUdev
+                | O::ShStatus
+                | O::ShLrOf
+                | O::SplitBrain,
+            ) => true,
             Does::Meta(command) => !command(false).writes(),
             Does::Op(_) | Does::OpOrMeta(..) | Does::Own(_) => false,
         };
@@ -221,6 +233,7 @@ impl Verb {
         let is_without = matches!(
             self.does,
             Does::Own(Own::Status | Own::Events2 | Own::Overview | Own::Proc | Own::Restart)
+                | Does::Own(Own::HiddenCommands)
         );
         !is_without
     }
@@ -349,6 +362,8 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup("MINOR"),
     verb("adjust", T::Volumes, Does::Own(O::Adjust), "Make what runs agree with the configuration")
         .marks(&[Warns, Listens]),
+    verb("adjust-with-progress", T::Volumes, Does::Own(O::AdjustWithProgress), "The same, with a line for each kind of steps")
+        .marks(&[Warns, Listens]),
     verb("role", T::Volumes, Does::Query(Query::Role), "Print own and peer's role")
         .aliases(&["state"])
         .setup("MINOR"),
@@ -411,6 +426,12 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("apply-al", T::Volumes, Meta(|_| MetaCommand::ApplyAl), "Apply the activity log of a crashed node to its bitmap"),
     verb("wipe-md", T::Volumes, Meta(|force| MetaCommand::WipeMd { force }), "Remove the metadata")
         .flags(&[Flag::Force]),
+    verb("set-gi", T::Volumes, Does::Own(O::SetGi), "Write generation identifiers into the metadata of the backing devices")
+        .flags(&[Flag::Force])
+        .hidden(),
+    verb("check-resize", T::Volumes, Does::Own(O::CheckResize), "Look what is to be done after a resize: nothing, for devices are not resized yet")
+        .setup("MINOR")
+        .hidden(),
     verb("disk-options", T::Volumes, Does::Own(O::DiskOptions), "Apply the configured disk options")
         .marks(&[Warns])
         .setup_with("MINOR", DISK, DEFAULTS),
@@ -453,6 +474,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("sh-md-idx", T::Volumes, Fact(facts::meta_index), "Print the metadata index").hidden(),
     verb("sh-ip", T::Volumes, Fact(facts::address), "Print the own address").hidden(),
     verb("sh-udev", T::Volumes, Does::Own(O::ShUdev), "Print the names of a volume's device for udev").hidden(),
+    verb("sh-b-pri", T::Volumes, Does::Own(O::ShBPri), "Make the devices writable on the node that become-primary-on names").hidden(),
+    verb("hidden-commands", T::None, Does::Own(O::HiddenCommands), "Print the commands that help does not list").hidden(),
     verb("sh-mod-parms", T::None, Does::Own(O::ShModParms), "Print the parameters of DRBD's module").hidden(),
     verb("sh-lr-of", T::Whole, Does::Own(O::ShLrOf), "Print the lower resource of a stacked one").hidden(),
     verb("completions", T::None, Does::Own(O::Completions), "Print a completion script for a shell"),
@@ -461,13 +484,10 @@ pub(crate) const VERBS: &[Verb] = &[
 
 /// Commands of DRBD's that rdb does not serve yet.
 const NOT_SERVED: &[&str] = &[
-    "adjust-with-progress",
-    "check-resize",
     "del-path",
     "del-peer",
     "events",
     "forget-peer",
-    "hidden-commands",
     "new-path",
     "new-peer",
     "peer-device-options",
@@ -475,8 +495,6 @@ const NOT_SERVED: &[&str] = &[
     "proxy-up",
     "repair-md",
     "resize",
-    "set-gi",
-    "sh-b-pri",
     "syncer",
     "wait-connect-resource",
     "wait-sync-resource",

@@ -179,6 +179,24 @@ impl Item {
         })
     }
 
+    /// `set-gi`.
+    pub(crate) fn set_gi(&self, volume: &ResolvedVolume, gi: &str, force: bool) -> Option<Step> {
+        let mut step = self.meta(volume, MetaCommand::SetGi { force })?;
+        if let Action::Meta(meta) = &mut step.action {
+            meta.identifiers = Some(gi.to_owned());
+            step.argv = meta.argv();
+        }
+        Some(step)
+    }
+
+    /// Makes the volume writable here.
+    pub(crate) fn primary(&self, volume: &ResolvedVolume) -> Step {
+        self.on_minor("primary", volume.minor, None, |minor, _| Op::Primary {
+            minor,
+            force: false,
+        })
+    }
+
     fn meta_step(&self, volume: &ResolvedVolume, command: MetaCommand) -> Option<MetaStep> {
         let data = volume.disk.clone()?;
         Some(MetaStep {
@@ -186,6 +204,7 @@ impl Item {
             data,
             meta: volume.meta.clone(),
             command,
+            identifiers: None,
         })
     }
 
