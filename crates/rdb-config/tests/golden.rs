@@ -48,7 +48,10 @@ fn whole_configurations_print_as_drbd_prints_them() {
             &format!("{stem}.dump"),
             &config.dump(node, DumpStyle::default()),
         );
-        check(&format!("{stem}.dump-xml"), &config.dump_xml());
+        check(
+            &format!("{stem}.dump-xml"),
+            &config.dump_xml(DumpStyle::default()),
+        );
     }
 }
 
@@ -61,12 +64,30 @@ fn inherited_options_print_as_drbd_prints_them() {
         ("all-sections.conf", "all-sections", "alice"),
         ("syncer-83.conf", "syncer-83", "bob"),
         ("spare.conf", "spare", "alice"),
+        ("inherit.conf", "inherit", "alice"),
     ] {
         check(
             &format!("{stem}.dump-inherited"),
             &config(file).dump(node, INHERITED),
         );
     }
+}
+
+#[test]
+fn inherited_options_are_in_the_xml_too() {
+    let config = config("inherit.conf");
+    check("inherit.dump-xml-inherited", &config.dump_xml(INHERITED));
+    check("inherit.dump-xml", &config.dump_xml(DumpStyle::default()));
+    check("inherit.dump", &config.dump("alice", DumpStyle::default()));
+    let hidden = DumpStyle {
+        hide_secrets: true,
+        ..INHERITED
+    };
+    let printed = config.dump_xml(hidden);
+    assert!(
+        printed.contains("\"*****\"") && !printed.contains("se&lt;cr"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -89,7 +110,7 @@ fn single_resources_print_as_drbd_prints_them() {
         check(&format!("{stem}.dump-resource"), &printed);
         check(
             &format!("{stem}.dump-xml-resource"),
-            &config.dump_xml_resource(resource),
+            &config.dump_xml_resource(resource, DumpStyle::default()),
         );
     }
 }

@@ -14,7 +14,7 @@ use crate::daemon::{self, StartError};
 use crate::out::EXIT_COMMUNICATION;
 use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step, Tool};
 use crate::watchdog::Watchdog;
-use crate::{disk, out, status_text};
+use crate::{disk, gi_json, out, status_text};
 
 /// Exit status where a daemon is there, or was, and does not say what runs (`drbdsetup`: no control socket).
 pub(crate) const EXIT_IN_THE_DARK: u8 = 30;
@@ -393,9 +393,10 @@ impl Executor {
     }
 
     fn query(&mut self, query: Query, minor: u32) -> Result<String, Asked> {
-        if matches!(query, Query::GetGi | Query::ShowGi) {
+        if matches!(query, Query::GetGi | Query::ShowGi | Query::GiJson) {
             let report = self.with_client(false, |client| client.generation(minor))?;
-            return gi_text(query, &report).map_err(|text| Asked::Failed(Trouble::new(text)));
+            return gi_text(query, minor, &report)
+                .map_err(|text| Asked::Failed(Trouble::new(text)));
         }
         let report = self.with_client(false, Client::status)?;
         let (resource, volume) = find(&report, minor).ok_or_else(|| {
@@ -412,13 +413,13 @@ impl Executor {
             Query::Role | Query::Cstate if unconfigured => "Unconfigured\n".to_owned(),
             Query::Role => format!("{}/{}\n", volume.role, volume.peer_role),
             Query::Cstate => format!("{}\n", volume.cstate_word()),
-            Query::Dstate | Query::GetGi | Query::ShowGi if unconfigured => {
+            _ if unconfigured => {
                 return Err(Asked::Refused(Refusal::failure(
                     code::MINOR_INVALID,
                     "unknown minor",
                 )));
             }
-            Query::Dstate | Query::GetGi | Query::ShowGi => {
+            Query::Dstate | Query::GetGi | Query::ShowGi | Query::GiJson => {
                 format!("{}/{}\n", volume.disk, volume.peer_disk)
             }
         })
@@ -537,7 +538,7 @@ pub(crate) fn find(report: &StatusReport, minor: u32) -> Option<(&ResourceReport
 }
 
 /// Identifiers of a running volume, in the form that the disk's have.
-fn gi_text(query: Query, report: &GiReport) -> Result<String, String> {
+fn gi_text(query: Query, minor: u32, report: &GiReport) -> Result<String, String> {
     // Only identifiers and flags are printed of it; any layout will do.
     const ANY_SECTORS: u64 = 1 << 21;
     let layout = Layout::compute(
@@ -552,6 +553,9 @@ fn gi_text(query: Query, report: &GiReport) -> Result<String, String> {
     superblock.flags = MdFlags::from_bits_retain(report.flags);
     if query == Query::GetGi {
         return Ok(format!("{}\n", tool::get_gi(&superblock)));
+    }
+    if query == Query::GiJson {
+        return Ok(gi_json::line(Some(minor), &superblock));
     }
     let text = tool::show_gi(&superblock);
     // The driver knows nothing of the last agreed size: its tool ends with the line about the metadata.
@@ -608,8 +612,22 @@ mod tests {
         };
         let line =
             "39CBA091085AE48B:0000000000000000:0906B3EA13A5C95D:114B017646F8146D:1:1:1:1:0:0:0";
-        assert_eq!(gi_text(Query::GetGi, &report).unwrap(), format!("{line}\n"));
-        let text = gi_text(Query::ShowGi, &report).unwrap();
+        assert_eq!(
+            gi_text(Query::GetGi, 0, &report).unwrap(),
+            format!("{line}\n")
+        );
+        let json = gi_text(Query::GiJson, 7, &report).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "minor": 7, "current": "39CBA091085AE48B", "bitmap": "0000000000000000",
+                "history": ["0906B3EA13A5C95D", "114B017646F8146D"], "consistent": true, "was-up-to-date": true,
+                "primary": true, "connected": true, "full-sync": false, "peer-outdated": false,
+                "crashed-primary": false, "needs-apply-al": true,
+            })
+        );
+        let text = gi_text(Query::ShowGi, 7, &report).unwrap();
         assert!(text.contains(line), "{text}");
         assert!(
             text.ends_with("\n\nflags: Primary, Connected, UpToDate\nmeta-data: need apply-al\n"),

@@ -14,6 +14,10 @@ fn usage(program: &str) -> String {
         "USAGE: {program} [--force] {{N|/dev/drbdN|-}} v08 DEVICE {{internal|flex-external|INDEX}} COMMAND\n\nCommands:\n"
     );
     for command in MetaCommand::all(false) {
+        if command == MetaCommand::GiJson {
+            usage += "  show-gi --json\n";
+            continue;
+        }
         let force = command.force().map_or("", |_| " [--force]");
         let identifiers = if command.takes_identifiers() {
             " GI"
@@ -56,11 +60,12 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
 
 /// Reads the words; what is wrong with them, or nothing if there are too few to say.
 fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
-    let mut force = false;
+    let (mut force, mut json) = (false, false);
     let mut plain = Vec::new();
     for word in words {
         match word.as_str() {
             "--force" | "-f" => force = true,
+            "--json" => json = true,
             "-" => plain.push(word.as_str()),
             _ if word.starts_with('-') => {
                 return Err(Some(format!("unrecognized option '{word}'")));
@@ -106,6 +111,16 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
     let known = MetaCommand::all(force);
     let found = known.into_iter().find(|known| known.name() == command);
     let command = found.ok_or_else(|| Some(format!("Unknown command '{command}'")))?;
+    let command = match (command, json) {
+        (MetaCommand::ShowGi, true) => MetaCommand::GiJson,
+        (_, false) => command,
+        (_, true) => {
+            return Err(Some(format!(
+                "{}: unrecognized option '--json'",
+                command.name()
+            )));
+        }
+    };
     if command.takes_identifiers() != identifiers.is_some() {
         return Err(Some(match identifiers {
             None => format!("{}: the identifiers are missing", command.name()),

@@ -14,9 +14,9 @@ use crate::events::Wanted;
 use crate::exec::{Executor, Trouble};
 use crate::shown;
 use crate::status_text::Detail;
-use crate::step::{Action, Family, Step, Tool};
+use crate::step::{Action, Family, Query, Step, Tool};
 use crate::verbs::{self, Does, Own, Setup, VERBS, Verb};
-use crate::{adm, events, out, status_text};
+use crate::{adm, events, out, show_json, status_text};
 
 /// Exit status of a usage error.
 const EXIT_USAGE: u8 = 20;
@@ -139,6 +139,10 @@ impl Call {
         for word in &words[1..] {
             let Some(option) = word.strip_prefix("--") else {
                 match word.as_str() {
+                    "-D" if verb.name == "show" => {
+                        call.own
+                            .push(("show-defaults".to_owned(), "yes".to_owned()));
+                    }
                     "-o" if verb.name == "primary" => {
                         call.own.push(("force".to_owned(), "yes".to_owned()))
                     }
@@ -333,13 +337,21 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
         }
         Does::Own(Own::Show) => match executor.show() {
             Ok(shown) => {
+                let mut list = Vec::new();
+                let defaults = call.has("show-defaults");
                 let all = call.args.is_empty() || call.args[0] == "all";
                 let minor = call.args.first().and_then(|word| parse_minor(word).ok());
                 for resource in &shown {
                     let has_minor = resource.volumes.iter().any(|v| Some(v.minor) == minor);
                     if all || resource.name == call.args[0] || has_minor {
-                        out::print(&shown::show(resource));
+                        match call.has("json") {
+                            true => list.push(show_json::resource(resource, defaults)),
+                            false => out::print(&shown::show(resource, defaults)),
+                        }
                     }
+                }
+                if call.has("json") {
+                    out::print(&show_json::text(&list));
                 }
                 0
             }
@@ -367,6 +379,11 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             return Ok(Ok(call.step(first, Action::Run(op(call.minor()?, is_set)))));
         }
         Does::Query(query) => {
+            let query = if call.has("json") {
+                Query::GiJson
+            } else {
+                query
+            };
             return Ok(Ok(call.step(first, Action::Query(query, call.minor()?))));
         }
         Does::Own(own) => own,

@@ -78,6 +78,8 @@ pub(crate) enum Query {
     GetGi,
     /// The same with explanations.
     ShowGi,
+    /// The same as JSON.
+    GiJson,
 }
 
 /// A command of `rdbmeta` on the metadata of one disk.
@@ -110,6 +112,8 @@ pub(crate) enum MetaCommand {
     GetGi,
     /// The same with explanations.
     ShowGi,
+    /// The same as JSON.
+    GiJson,
     /// Print the disk state.
     Dstate,
     /// Mark the data outdated.
@@ -122,7 +126,7 @@ pub(crate) enum MetaCommand {
 
 impl MetaCommand {
     /// Every command, those that ask with or without `--force`.
-    pub(crate) const fn all(force: bool) -> [MetaCommand; 10] {
+    pub(crate) const fn all(force: bool) -> [MetaCommand; 11] {
         [
             MetaCommand::CreateMd { force },
             MetaCommand::WipeMd { force },
@@ -130,6 +134,7 @@ impl MetaCommand {
             MetaCommand::DumpMd,
             MetaCommand::GetGi,
             MetaCommand::ShowGi,
+            MetaCommand::GiJson,
             MetaCommand::Dstate,
             MetaCommand::Outdate,
             MetaCommand::Invalidate,
@@ -145,7 +150,7 @@ impl MetaCommand {
             MetaCommand::ApplyAl => ("apply-al", true, None),
             MetaCommand::DumpMd => ("dump-md", false, None),
             MetaCommand::GetGi => ("get-gi", false, None),
-            MetaCommand::ShowGi => ("show-gi", false, None),
+            MetaCommand::ShowGi | MetaCommand::GiJson => ("show-gi", false, None),
             MetaCommand::Dstate => ("dstate", false, None),
             MetaCommand::Outdate => ("outdate", true, None),
             MetaCommand::Invalidate => ("invalidate", true, None),
@@ -176,8 +181,10 @@ impl MetaCommand {
     fn words(self) -> Vec<String> {
         let force = self.force() == Some(true);
         let force = force.then(|| "--force".to_owned());
+        let json = (self == MetaCommand::GiJson).then(|| "--json".to_owned());
         std::iter::once(self.name().to_owned())
             .chain(force)
+            .chain(json)
             .collect()
     }
 }

@@ -414,15 +414,17 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup_with("MINOR", None, WAIT),
     verb("wait-con-int", T::None, Does::Own(O::WaitConInt), "Wait for the peers of all resources; typing yes ends it"),
     verb("dump", T::Optional, Does::Own(O::Dump), "Print the configuration as understood")
-        .flags(&[Flag::Secrets])
+        .flags(&[Flag::Secrets, Flag::Json])
         .marks(&[Warns]),
     verb("dump-xml", T::Optional, Does::Own(O::DumpXml), "Print the configuration as XML")
+        .flags(&[Flag::Secrets])
         .marks(&[Warns]),
     verb("dump-md", T::Volumes, Meta(|_| MetaCommand::DumpMd), "Print the metadata"),
     verb("get-gi", T::Volumes, Does::Query(Query::GetGi), "Print the generation identifiers")
         .setup("MINOR"),
     verb("show-gi", T::Volumes, Does::Query(Query::ShowGi), "Print the generation identifiers with explanations")
-        .setup("MINOR"),
+        .flags(&[Flag::Json])
+        .setup_with("MINOR", None, &["json"]),
     verb("apply-al", T::Volumes, Meta(|_| MetaCommand::ApplyAl), "Apply the activity log of a crashed node to its bitmap"),
     verb("wipe-md", T::Volumes, Meta(|force| MetaCommand::WipeMd { force }), "Remove the metadata")
         .flags(&[Flag::Force]),
@@ -460,7 +462,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("out-of-sync", T::Volumes, Does::Handler, "Run the handler for a verify that has found differences").hidden(),
     step("del-resource", Does::Own(O::DelResource)).setup("RES"),
     step("del-minor", Does::Op(|minor, _| Op::DelMinor { minor })).setup("MINOR"),
-    step("show", Does::Own(O::Show)).setup("[RES|MINOR|all]"),
+    step("show", Does::Own(O::Show)).setup_with("[RES|MINOR|all]", None, &["json", "show-defaults"]),
     verb("sh-status", T::Optional, Does::Own(O::ShStatus), "Print the state of every volume for a shell").hidden()
         .setup("[RES|MINOR|all]"),
     step("shutdown", Does::Own(O::Shutdown)).setup(""),

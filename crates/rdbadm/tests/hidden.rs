@@ -249,6 +249,43 @@ fn identifiers_are_written_as_they_are_read() {
 }
 
 #[test]
+fn json_has_what_the_texts_say() {
+    let node = Node::new();
+    let value = |words: &str| -> serde_json::Value {
+        let (said, code) = node.says(words);
+        assert_eq!(code, 0, "{said}");
+        serde_json::from_str(&said).unwrap()
+    };
+    node.says("create-md --force r0");
+    let gi = value("show-gi --json r0");
+    assert_eq!(gi["minor"], 0);
+    assert_eq!(gi["current"], "0000000000000004");
+    assert_eq!(gi["consistent"], false);
+    let all = value("dump --json");
+    assert_eq!(all["global"]["usage-count"], "no");
+    let r0 = &all["resources"][0];
+    assert_eq!(r0["name"], "r0");
+    assert_eq!(
+        (&r0["ignored"], &r0["stacked"]),
+        (&false.into(), &false.into())
+    );
+    assert_eq!(r0["sections"]["startup"]["become-primary-on"], "alice");
+    let alice = &r0["hosts"][0];
+    assert_eq!(
+        (&alice["names"][0], &alice["address"]["port"]),
+        (&"alice".into(), &7789.into())
+    );
+    assert_eq!(alice["volumes"][0]["device"], "/dev/drbd0");
+    let r1 = value("dump --json r1");
+    assert_eq!(r1[0]["hosts"][1]["volumes"][1]["disk"], "/dev/sda9");
+    let (said, code) = node.says("get-gi --json r0");
+    assert!(
+        said.contains("unrecognized option '--json'") && code == 1,
+        "{said}"
+    );
+}
+
+#[test]
 fn promotions_at_the_start_are_those_that_the_file_names() {
     let node = Node::new();
     assert_eq!(

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use rdb_config::Loaded;
+use rdb_config::{DumpStyle, Loaded};
 
+use super::select::Selected;
 use super::{Command, Configured, config_error};
-use crate::out;
 use crate::verbs::{Mark, Own};
+use crate::{dump_json, out};
 
 /// What a configuration that is piped in is called.
 const STDIN: &str = "STDIN";
@@ -51,6 +52,28 @@ impl Command<'_> {
             node,
             peer: self.args.get_one::<String>("peer").cloned(),
         })
+    }
+
+    /// `dump --json`: an object for the whole file, a list for some resources.
+    pub(super) fn dump_json(
+        configured: &Configured,
+        selected: Option<&[Selected<'_>]>,
+        style: DumpStyle,
+    ) -> u8 {
+        let Configured { config, node, .. } = configured;
+        let what = dump_json::What {
+            inherited: style.inherited,
+            hide_secrets: style.hide_secrets,
+        };
+        let value = match selected {
+            None => dump_json::config(config, node, what),
+            Some(selected) => selected
+                .iter()
+                .map(|s| dump_json::resource(s.resource, node, what))
+                .collect(),
+        };
+        out::print_written(&format!("{value:#}\n"));
+        0
     }
 
     fn piped(&self) -> Result<Vec<u8>, u8> {

@@ -33,7 +33,7 @@ use self::select::Selected;
 pub(crate) use self::show::show_status;
 use crate::exec::{Executor, Others, Trouble};
 use crate::out;
-use crate::step::{Action, Family, MetaCommand, Step};
+use crate::step::{Action, Family, MetaCommand, Query, Step};
 use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
@@ -450,7 +450,14 @@ impl Command<'_> {
             Does::OpOrMeta(op, command) => {
                 steps.push(item.or_meta(self.verb.name, volume, op, command));
             }
-            Does::Query(query) => steps.push(item.query(self.verb.name, volume, query)),
+            Does::Query(query) => {
+                let query = if self.has("json") {
+                    Query::GiJson
+                } else {
+                    query
+                };
+                steps.push(item.query(self.verb.name, volume, query));
+            }
             Does::Meta(command) => steps.extend(item.meta(volume, command(self.has("force")))),
             Does::Own(Own::NewMinor) => steps.push(item.new_minor(volume)),
             Does::Own(Own::SetGi) => {
@@ -551,10 +558,13 @@ impl Command<'_> {
             inherited: self.has("dry-run") || self.has("verbose"),
             hide_secrets: self.has("hide-secrets"),
         };
+        if self.has("json") {
+            return Self::dump_json(configured, selected, style);
+        }
         let is_xml = self.verb.is(Own::DumpXml);
         let Some(selected) = selected else {
             out::print_written(&if is_xml {
-                config.dump_xml()
+                config.dump_xml(style)
             } else {
                 config.dump(node, style)
             });
@@ -562,7 +572,7 @@ impl Command<'_> {
         };
         for Selected { resource, .. } in selected {
             out::print_written(&if is_xml {
-                config.dump_xml_resource(resource)
+                config.dump_xml_resource(resource, style)
             } else {
                 config.dump_resource(resource, node, style)
             });

@@ -360,17 +360,16 @@ impl Item {
             Query::Dstate => Some(MetaCommand::Dstate),
             Query::GetGi => Some(MetaCommand::GetGi),
             Query::ShowGi => Some(MetaCommand::ShowGi),
+            Query::GiJson => Some(MetaCommand::GiJson),
         };
         let minor = volume.minor;
         let action = match fallback.and_then(|command| self.meta_step(volume, command)) {
             Some(meta) => Action::QueryOrMeta(query, minor, meta),
             None => Action::Query(query, minor),
         };
-        self.setup(
-            vec![verb.to_owned(), minor.to_string()],
-            minor.to_string(),
-            action,
-        )
+        let mut words = vec![verb.to_owned(), minor.to_string()];
+        words.extend((query == Query::GiJson).then(|| "--json".to_owned()));
+        self.setup(words, minor.to_string(), action)
     }
 
     /// `wait-connect`, `wait-sync`. `given`: what the command line says instead of the configuration.
