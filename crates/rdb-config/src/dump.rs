@@ -13,6 +13,8 @@ pub struct DumpStyle {
     pub inherited: bool,
     /// Print `shared-secret` as asterisks.
     pub hide_secrets: bool,
+    /// Print the section `global` although the file has none, as DRBD does with `-v`.
+    pub always_global: bool,
 }
 
 /// A name or value as it must be written: quoted when it is not a bare word.
@@ -83,7 +85,7 @@ impl Printer {
 
     fn global(&mut self, config: &Config) {
         let global = &config.global;
-        if global.settings.is_empty() {
+        if global.settings.is_empty() && !self.style.always_global {
             return;
         }
         let find = |name: &str| {

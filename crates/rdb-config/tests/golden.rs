@@ -7,6 +7,7 @@ use std::path::PathBuf;
 const INHERITED: DumpStyle = DumpStyle {
     inherited: true,
     hide_secrets: false,
+    always_global: false,
 };
 
 fn golden_dir() -> PathBuf {
@@ -88,6 +89,21 @@ fn inherited_options_are_in_the_xml_too() {
         printed.contains("\"*****\"") && !printed.contains("se&lt;cr"),
         "{printed}"
     );
+}
+
+#[test]
+fn what_the_tool_takes_for_set_is_printed_without_a_global_section() {
+    let text = "resource r0 { device minor 0; disk /dev/a; meta-disk internal; on a { address 10.0.0.1:1; } on b { address 10.0.0.2:1; } }";
+    let config = rdb_config::load_str("r0.conf", text)
+        .expect("it is right")
+        .config;
+    let verbose = DumpStyle {
+        always_global: true,
+        ..INHERITED
+    };
+    let global = "global {\n    cmd-timeout-medium 600;\n    cmd-timeout-long 0;\n}\n\n";
+    assert!(config.dump("a", verbose).contains(global));
+    assert!(!config.dump("a", INHERITED).contains("global"));
 }
 
 #[test]

@@ -103,7 +103,8 @@ fn try_everything(text: &str) {
                                 node,
                                 DumpStyle {
                                     inherited,
-                                    hide_secrets: true
+                                    hide_secrets: true,
+                                    always_global: inherited,
                                 }
                             )
                             .starts_with("# ")

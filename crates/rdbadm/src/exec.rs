@@ -147,6 +147,17 @@ impl Executor {
             out::print_written(&(step.line_of(&self.program_of(step)) + "\n"));
         }
         if self.dry_run {
+            // What is done where the daemon does not know the volume is printed, too, as drbdadm does.
+            if let Action::RunOrMeta(_, meta) | Action::QueryOrMeta(_, _, meta) = &step.action {
+                let fallback = Step {
+                    tool: Tool::Meta,
+                    argv: meta.argv(),
+                    action: Action::Meta(meta.clone()),
+                    ..step.clone()
+                };
+                let line = fallback.line_of(&self.program_of(&fallback));
+                out::print_written(&(line + "\n"));
+            }
             return 0;
         }
         let code = self.perform(step);

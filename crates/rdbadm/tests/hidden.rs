@@ -249,6 +249,32 @@ fn identifiers_are_written_as_they_are_read() {
 }
 
 #[test]
+fn a_dry_run_names_each_resource_and_each_way_as_drbdadm_does() {
+    let node = Node::new();
+    let disk = node.path("disk");
+    let disk = disk.display();
+    for (words, said) in [
+        (
+            "-d status",
+            "rdbsetup status r0\nrdbsetup status r1\n".to_owned(),
+        ),
+        ("-d status r1", "rdbsetup status r1\n".to_owned()),
+        (
+            "-d show-gi r0",
+            format!("rdbsetup show-gi 0\nrdbmeta 0 v08 {disk} internal show-gi\n"),
+        ),
+        (
+            "-d outdate r0",
+            format!("rdbsetup outdate 0\nrdbmeta 0 v08 {disk} internal outdate\n"),
+        ),
+    ] {
+        assert_eq!(node.says(words), (said, 0), "{words}");
+    }
+    let unknown = "'nosuch' not defined in your config (for this host).\n";
+    assert_eq!(node.says("-d status nosuch"), (unknown.to_owned(), 1));
+}
+
+#[test]
 fn json_has_what_the_texts_say() {
     let node = Node::new();
     let value = |words: &str| -> serde_json::Value {

@@ -557,6 +557,7 @@ impl Command<'_> {
         let style = DumpStyle {
             inherited: self.has("dry-run") || self.has("verbose"),
             hide_secrets: self.has("hide-secrets"),
+            always_global: self.has("verbose"),
         };
         if self.has("json") {
             return Self::dump_json(configured, selected, style);
