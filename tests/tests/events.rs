@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rdb_tests::conf::Conf;
 use rdb_tests::pair::Plan;
 use rdb_tests::{Node, Pair, wait_until};
 use serde_json::{Value, json};
@@ -21,7 +22,14 @@ struct Listener {
 }
 
 impl Listener {
+    /// One that has told what there is.
     fn start(node: &Node, program: &str, words: &[&str]) -> Result<Listener> {
+        let listener = Listener::begin(node, program, words)?;
+        listener.until("exists -")?;
+        Ok(listener)
+    }
+
+    fn begin(node: &Node, program: &str, words: &[&str]) -> Result<Listener> {
         let mut command = node.command(program, 0)?;
         command
             .args(words)
@@ -38,13 +46,11 @@ impl Listener {
                 lines.push(line);
             }
         });
-        let listener = Listener {
+        Ok(Listener {
             child,
             input,
             lines,
-        };
-        listener.until("exists -")?;
-        Ok(listener)
+        })
     }
 
     fn lines(&self) -> Vec<String> {
@@ -198,6 +204,46 @@ fn listening_goes_on_with_the_next_daemon() -> Result<()> {
             .rposition(|line| line.contains("create resource"));
         Ok(made > gone)
     })?;
+    Ok(())
+}
+
+#[test]
+fn the_older_form_tells_states_and_handlers() -> Result<()> {
+    let plan = Plan {
+        conf: Conf {
+            resource: "handlers { before-resync-source \"exit 3\"; }".to_owned(),
+            ..Conf::default()
+        },
+        ..Plan::default()
+    };
+    let mut pair = Pair::fresh("events-older", plan)?;
+    let listener = Listener::begin(&pair.alice, "rdbsetup", &["events", "all"])?;
+    // (It says nothing when it begins to listen.)
+    std::thread::sleep(Duration::from_secs(1));
+    pair.sync_from(&pair.alice)?;
+    for words in [
+        " R - r0",
+        " ST-prev 0,r0[0] { cs:StandAlone ro:Secondary/Unknown ds:Diskless/DUnknown r--- }",
+        " ST-new 0,r0[0] { cs:WFConnection ro:Secondary/Unknown ds:Inconsistent/DUnknown r--- }",
+        " UH 0,r0[0] before-resync-source",
+        " UH-post 0,r0[0] before-resync-source 0x0300",
+        " ST 0,r0[0] { cs:SyncSource ro:Primary/Secondary ds:UpToDate/Inconsistent r--- }",
+        " ST 0,r0[0] { cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate r--- }",
+    ] {
+        listener.until(words)?;
+    }
+    pair.alice.is_well()
+}
+
+#[test]
+fn a_daemon_that_is_killed_ends_it_with_30() -> Result<()> {
+    let mut pair = Pair::synced("events-killed", Plan::default())?;
+    let mut listener = Listener::start(&pair.alice, "rdbadm", &["events2"])?;
+    pair.alice.kill()?;
+    wait_until("its end", PATIENCE, || {
+        Ok(listener.child.try_wait()?.is_some())
+    })?;
+    assert_eq!(listener.child.wait()?.code(), Some(30));
     Ok(())
 }
 

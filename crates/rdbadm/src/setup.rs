@@ -11,6 +11,7 @@ use rdb_control::{
 };
 
 use crate::events::Wanted;
+use crate::events::legacy::Only;
 use crate::exec::{Executor, Trouble};
 use crate::shown;
 use crate::status_text::Detail;
@@ -187,6 +188,14 @@ impl Call {
             .any(|(own, value)| own == name && value != "no")
     }
 
+    /// What is asked for, as text or as JSON.
+    fn query(&self, query: Query) -> Query {
+        match self.has("json") {
+            true => Query::GiJson,
+            false => query,
+        }
+    }
+
     fn wants_color(&self) -> bool {
         let is_color = |(name, value): &(String, String)| {
             name == "color" && value != "never" && value != "auto"
@@ -311,20 +320,8 @@ fn parse_address(word: &str) -> Result<SocketAddr, String> {
 
 fn run(executor: &mut Executor, call: &Call) -> u8 {
     match call.verb.does {
-        Does::Own(Own::Events2) => {
-            let wanted = Wanted {
-                resources: call.args.clone(),
-                now: call.has("now"),
-                poll: call.has("poll"),
-                full: call.has("full"),
-                timestamps: call.has("timestamps"),
-                statistics: call.has("statistics"),
-                diff: call.has("diff"),
-                color: call.wants_color(),
-                json: call.has("json"),
-            };
-            events::run(executor, &wanted)
-        }
+        Does::Own(Own::Events) => events(executor, call),
+        Does::Own(Own::Events2) => events2(executor, call),
         Does::Own(Own::CheckResize) => check_resize(executor, call),
         Does::Own(Own::Status) => {
             let color = call.wants_color();
@@ -379,12 +376,9 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             return Ok(Ok(call.step(first, Action::Run(op(call.minor()?, is_set)))));
         }
         Does::Query(query) => {
-            let query = if call.has("json") {
-                Query::GiJson
-            } else {
-                query
-            };
-            return Ok(Ok(call.step(first, Action::Query(query, call.minor()?))));
+            return Ok(Ok(
+                call.step(first, Action::Query(call.query(query), call.minor()?))
+            ));
         }
         Does::Own(own) => own,
         Does::Meta(_) | Does::Fact(_) | Does::Handler => return Err(unknown(&call.words[0]).into()),
@@ -547,6 +541,33 @@ fn current(
     is_meant: impl Fn(&ResourceShown) -> bool,
 ) -> Result<Option<ResourceShown>, Trouble> {
     Ok(executor.show()?.into_iter().find(is_meant))
+}
+
+/// What happens, in the older form.
+fn events(executor: &Executor, call: &Call) -> u8 {
+    let word = call.args[0].clone();
+    let only = match (word.as_str(), parse_minor(&word)) {
+        ("all", _) => Only::All,
+        (_, Ok(minor)) => Only::Minor(minor),
+        _ => Only::Resource(word),
+    };
+    events::legacy::run(executor, only)
+}
+
+/// What there is, and what happens to it.
+fn events2(executor: &Executor, call: &Call) -> u8 {
+    let wanted = Wanted {
+        resources: call.args.clone(),
+        now: call.has("now"),
+        poll: call.has("poll"),
+        full: call.has("full"),
+        timestamps: call.has("timestamps"),
+        statistics: call.has("statistics"),
+        diff: call.has("diff"),
+        color: call.wants_color(),
+        json: call.has("json"),
+    };
+    events::run(executor, &wanted)
 }
 
 /// Nothing is to be remembered of a disk's size before devices are resized; but the minor has to be there.

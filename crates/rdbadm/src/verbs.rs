@@ -84,6 +84,7 @@ pub(crate) enum Own {
     NewMinor,
     DelResource,
     Status,
+    Events,
     Events2,
     Show,
     ShStatus,
@@ -460,6 +461,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("after-resync-target", T::Volumes, Does::Handler, "Run the handler after a resync of the local disk").hidden(),
     verb("before-resync-source", T::Volumes, Does::Handler, "Run the handler before a resync of the peer's disk").hidden(),
     verb("out-of-sync", T::Volumes, Does::Handler, "Run the handler for a verify that has found differences").hidden(),
+    step("events", Does::Own(O::Events)).setup("{RES|MINOR|all}"),
     step("del-resource", Does::Own(O::DelResource)).setup("RES"),
     step("del-minor", Does::Op(|minor, _| Op::DelMinor { minor })).setup("MINOR"),
     step("show", Does::Own(O::Show)).setup_with("[RES|MINOR|all]", None, &["json", "show-defaults"]),
@@ -488,7 +490,6 @@ pub(crate) const VERBS: &[Verb] = &[
 const NOT_SERVED: &[&str] = &[
     "del-path",
     "del-peer",
-    "events",
     "forget-peer",
     "new-path",
     "new-peer",

@@ -22,23 +22,22 @@ impl Command<'_> {
         let is_handler = |verb: &Verb| matches!(verb.does, Does::Handler);
         let is_script = |verb: &Verb| verb.name.starts_with("sh-");
         let mut text = String::new();
-        let groups: [(&str, &dyn Fn(&Verb) -> bool); 3] = [
-            (
-                "These additional commands might be useful for writing\nnifty shell scripts around",
-                &is_script,
-            ),
-            (
-                "These commands are what DRBD's driver calls to\nhave handlers run; they run the configured one, here and now, in",
-                &is_handler,
-            ),
-            (
-                "These commands ought to be used by experts and developers of",
-                &|verb| !is_script(verb) && !is_handler(verb),
-            ),
+        let group = |verb: &Verb| match (is_script(verb), is_handler(verb)) {
+            (true, _) => 0,
+            (_, true) => 1,
+            _ => 2,
+        };
+        let heads = [
+            "These additional commands might be useful for writing\nnifty shell scripts around",
+            "These commands are what DRBD's driver calls to\nhave handlers run; they run the configured one, here and now, in",
+            "These commands ought to be used by experts and developers of",
         ];
-        for (head, is_of_it) in groups {
+        for (number, head) in heads.into_iter().enumerate() {
             text += &format!("\n{head} {}:\n\n", self.program);
-            let verbs = VERBS.iter().filter(is_hidden).filter(|verb| is_of_it(verb));
+            let verbs = VERBS
+                .iter()
+                .filter(is_hidden)
+                .filter(|verb| group(verb) == number);
             let names: Vec<&str> = verbs.map(|verb| verb.name).collect();
             for pair in names.chunks(2) {
                 let row: String = pair.iter().map(|name| format!("{name:<35}")).collect();

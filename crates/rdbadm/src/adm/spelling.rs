@@ -68,9 +68,7 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
             globals.extend(words.next());
         } else if is_global(&word) && command.is_none() {
             globals.push(word);
-        } else if word.starts_with('-') && word.len() > 1 && command.is_none() {
-            appended.push(word);
-        } else if command.is_none() && is_step && word.contains(':') {
+        } else if command.is_none() && belongs_to_step(&word, is_step) {
             appended.push(word);
         } else if command.is_none() {
             command = Some(word);
@@ -82,6 +80,11 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
     globals.extend(appended);
     globals.extend(rest);
     globals
+}
+
+/// Whether a word before the command is for its step: an option, or behind `--` generation identifiers.
+fn belongs_to_step(word: &str, is_step: bool) -> bool {
+    word.starts_with('-') && word.len() > 1 || is_step && word.contains(':')
 }
 
 /// Whether the letter is an option of the command's own: one of these.

@@ -1,6 +1,7 @@
 //! `events2`: what there is, then what happens to it, a line each (`docs/spec/admin.md`, section 4.9). The daemon tells it as a stream
 //! (`rdb_control::Event`); what a line says is made of it here.
 
+pub(crate) mod legacy;
 mod lines;
 mod model;
 mod objects;

@@ -258,7 +258,7 @@ fn take_figures(report: &mut ResourceReport, mut later: ResourceReport) {
 }
 
 /// A resource as it is made.
-fn new_resource(name: String) -> ResourceReport {
+pub(super) fn new_resource(name: String) -> ResourceReport {
     ResourceReport {
         name,
         connection: ConnState::StandAlone,
@@ -277,7 +277,7 @@ fn new_resource(name: String) -> ResourceReport {
 }
 
 /// A volume as it is made, with a connection in this state.
-fn new_volume(volume: u16, minor: u32, connection: ConnState) -> VolumeReport {
+pub(super) fn new_volume(volume: u16, minor: u32, connection: ConnState) -> VolumeReport {
     VolumeReport {
         volume,
         minor,
