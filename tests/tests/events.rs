@@ -171,6 +171,7 @@ fn an_n_on_standard_input_has_everything_looked_at_again() -> Result<()> {
 
     let words = ["events2", "--now", "--poll", "all"];
     let mut polled = Listener::start(&pair.alice, "rdbsetup", &words)?;
+    // Each is answered, however fast one comes after the other.
     polled.say("nn")?;
     wait_until("three of everything", PATIENCE, || {
         let lines = polled.lines();

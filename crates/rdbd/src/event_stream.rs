@@ -67,8 +67,9 @@ impl Stream {
                         None => std::future::pending().await,
                     }
                 } => self.give_up_on_silent(stream, stalls).await?,
-                // What was read before something else came is kept in the buffer.
-                read = limited.read_until(b'\n', &mut request), if !self.is_leaving => {
+                // What was read before something else came is kept in the buffer. The next request has its turn when all has been
+                // told that the one before it has asked for.
+                read = limited.read_until(b'\n', &mut request), if !self.is_leaving && deadline.is_none() => {
                     read?;
                     let line = std::mem::take(&mut request);
                     match Request::parse(&line) {
