@@ -619,6 +619,10 @@ mod tests {
                 resource: resource(),
             },
             Op::Status,
+            Op::Events {
+                resource: Some(resource()),
+                figures: true,
+            },
             Op::Show,
             Op::GetGi { minor },
             Op::Evidence {
