@@ -226,3 +226,33 @@ fn what_was_given_up_in_vain_is_put_back() -> Result<()> {
     pair.settle(60)?;
     pair.are_well()
 }
+
+#[test]
+fn progress_names_the_resources_of_each_kind_of_steps() -> Result<()> {
+    let pair = Pair::fresh("adjust-progress", Plan::with_volumes(2))?;
+    let said = pair.alice.adm(&["adjust-with-progress", "r0"])?;
+    assert_eq!(
+        said,
+        "[\n     create res: r0\n   prepare disk: r0\n    adjust disk: r0\n     adjust net: r0\n]\n"
+    );
+    assert_eq!(pair.alice.adm(&["adjust-with-progress", "all"])?, "[\n]\n");
+    pair.alice.adm(&["disconnect", "r0"])?;
+    assert_eq!(
+        pair.alice.adm(&["adjust-with-progress", "r0"])?,
+        "[\n     adjust net: r0\n]\n"
+    );
+    pair.alice.adm(&["down", "r0"])?;
+    std::fs::remove_file(&pair.hosts[0].data[1])?;
+    let out = pair.alice.try_adm(&["adjust-with-progress", "r0"])?;
+    let said = out.fails_with(1)?;
+    assert!(said.contains("   prepare disk: r0:failed("), "{said}");
+    // The minor that rdbsetup is asked for has to be there.
+    let asked = |minor| pair.alice.run("rdbsetup", &["check-resize", minor], None);
+    asked("0")?.ok()?;
+    let said = asked("7")?.fails_with(10)?;
+    assert!(
+        said.starts_with("7: Failure: (127) Device minor not allocated"),
+        "{said}"
+    );
+    Ok(())
+}

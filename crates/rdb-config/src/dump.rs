@@ -13,6 +13,8 @@ pub struct DumpStyle {
     pub inherited: bool,
     /// Print `shared-secret` as asterisks.
     pub hide_secrets: bool,
+    /// Print the section `global` although the file has none, as DRBD does with `-v`.
+    pub always_global: bool,
 }
 
 /// A name or value as it must be written: quoted when it is not a bare word.
@@ -83,7 +85,7 @@ impl Printer {
 
     fn global(&mut self, config: &Config) {
         let global = &config.global;
-        if global.settings.is_empty() {
+        if global.settings.is_empty() && !self.style.always_global {
             return;
         }
         let find = |name: &str| {
@@ -124,13 +126,13 @@ impl Printer {
         for section in Section::IN_RESOURCE {
             let settings = sections.get(section);
             if !settings.is_empty() {
-                self.section(indent, section, settings);
+                self.section(indent, section, section.as_str(), settings);
             }
         }
     }
 
-    fn section(&mut self, indent: usize, section: Section, settings: &[Setting]) {
-        self.line(indent, &format!("{} {{", section.as_str()));
+    fn section(&mut self, indent: usize, section: Section, name: &str, settings: &[Setting]) {
+        self.line(indent, &format!("{name} {{"));
         let last = |s: &&Setting| s.name == "become-primary-on";
         let plugin = |s: &&Setting| section == Section::Proxy && s.name == "plugin";
         for setting in settings.iter().filter(|s| !last(s) && !plugin(s)) {
@@ -240,6 +242,10 @@ impl Printer {
                     self.wide_item(12, keyword, &with_family(address));
                 }
             }
+            let options = sections.get(Section::Proxy);
+            if self.style.inherited && !options.is_empty() {
+                self.section(12, Section::Proxy, "options", options);
+            }
             self.line(8, "}");
         }
         self.line(4, "}");
@@ -278,7 +284,7 @@ impl Printer {
                 }
                 MetaDisk::Indexed(path, index) => {
                     let text = format!("{} [{index}]", escape(&path.to_string_lossy()));
-                    self.item(indent, "meta-disk", &text);
+                    self.wide_item(indent, "meta-disk", &text);
                 }
             }
         }

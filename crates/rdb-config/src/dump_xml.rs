@@ -1,15 +1,19 @@
 //! `dump-xml`: `docs/spec/admin.md`, section 3.7.
 
+use crate::dump::DumpStyle;
 use crate::model::{
-    Address, Config, Disk, Host, HostKind, MetaDisk, Resource, Section, Sections, Volume,
+    Address, Config, Disk, Host, HostKind, MetaDisk, Resource, Section, Sections, Setting, Volume,
 };
 use std::fmt::Write;
 
 impl Config {
     /// The whole configuration as XML.
     #[must_use]
-    pub fn dump_xml(&self) -> String {
-        let mut xml = Xml(String::new());
+    pub fn dump_xml(&self, style: DumpStyle) -> String {
+        let mut xml = Xml {
+            out: String::new(),
+            style,
+        };
         xml.line(0, &format!("<config file=\"{}\">", escape(&self.path)));
         xml.global(self);
         if self.has_common {
@@ -21,24 +25,30 @@ impl Config {
             xml.resource(4, resource, &self.resources);
         }
         xml.line(0, "</config>");
-        xml.0
+        xml.out
     }
 
     /// One resource as XML.
     #[must_use]
-    pub fn dump_xml_resource(&self, resource: &Resource) -> String {
-        let mut xml = Xml(String::new());
+    pub fn dump_xml_resource(&self, resource: &Resource, style: DumpStyle) -> String {
+        let mut xml = Xml {
+            out: String::new(),
+            style,
+        };
         xml.resource(0, resource, &self.resources);
-        xml.0
+        xml.out
     }
 }
 
-struct Xml(String);
+struct Xml {
+    out: String,
+    style: DumpStyle,
+}
 
 impl Xml {
     fn line(&mut self, indent: usize, text: &str) {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{:indent$}{text}", "");
+        let _ = writeln!(self.out, "{:indent$}{text}", "");
     }
 
     fn global(&mut self, config: &Config) {
@@ -70,37 +80,47 @@ impl Xml {
 
     fn sections(&mut self, indent: usize, sections: &Sections) {
         for section in Section::IN_RESOURCE {
-            let settings = sections.get(section);
-            if settings.is_empty() {
-                continue;
-            }
-            self.line(indent, &format!("<section name=\"{}\">", section.as_str()));
-            let is_plugin = |name: &str| section == Section::Proxy && name == "plugin";
-            // The list of hosts comes last, as in `dump`.
-            let is_hosts = |name: &str| name == "become-primary-on";
-            let first = settings
-                .iter()
-                .filter(|s| !is_plugin(&s.name) && !is_hosts(&s.name));
-            let last = settings.iter().rfind(|s| is_hosts(&s.name));
-            for setting in first.chain(last) {
-                let (name, value) = (escape(&setting.name), escape(&setting.value));
+            self.section(indent, section, section.as_str(), sections.get(section));
+        }
+    }
+
+    /// What a proxy inherits of `proxy {}`.
+    fn proxy_options(&mut self, indent: usize, settings: &[Setting]) {
+        self.section(indent, Section::Proxy, "options", settings);
+    }
+
+    fn section(&mut self, indent: usize, section: Section, name: &str, settings: &[Setting]) {
+        if settings.is_empty() {
+            return;
+        }
+        self.line(indent, &format!("<section name=\"{name}\">"));
+        let is_plugin = |name: &str| section == Section::Proxy && name == "plugin";
+        // The list of hosts comes last, as in `dump`.
+        let is_hosts = |name: &str| name == "become-primary-on";
+        let first = settings
+            .iter()
+            .filter(|s| !is_plugin(&s.name) && !is_hosts(&s.name));
+        let last = settings.iter().rfind(|s| is_hosts(&s.name));
+        for setting in first.chain(last) {
+            let is_hidden = self.style.hide_secrets && setting.name == "shared-secret";
+            let value = if is_hidden { "*****" } else { &setting.value };
+            let (name, value) = (escape(&setting.name), escape(value));
+            self.line(
+                indent + 4,
+                &format!("<option name=\"{name}\" value=\"{value}\"/>"),
+            );
+        }
+        if settings.iter().any(|s| is_plugin(&s.name)) {
+            self.line(indent + 4, "<section name=\"plugin\">");
+            for setting in settings.iter().filter(|s| is_plugin(&s.name)) {
                 self.line(
-                    indent + 4,
-                    &format!("<option name=\"{name}\" value=\"{value}\"/>"),
+                    indent + 8,
+                    &format!("<option name=\"{}\"/>", escape(&setting.value)),
                 );
             }
-            if settings.iter().any(|s| is_plugin(&s.name)) {
-                self.line(indent + 4, "<section name=\"plugin\">");
-                for setting in settings.iter().filter(|s| is_plugin(&s.name)) {
-                    self.line(
-                        indent + 8,
-                        &format!("<option name=\"{}\"/>", escape(&setting.value)),
-                    );
-                }
-                self.line(indent + 4, "</section>");
-            }
-            self.line(indent, "</section>");
+            self.line(indent + 4, "</section>");
         }
+        self.line(indent, "</section>");
     }
 
     fn resource(&mut self, indent: usize, resource: &Resource, all: &[Resource]) {
@@ -114,14 +134,19 @@ impl Xml {
                 place.line
             ),
         );
+        let sections = if self.style.inherited {
+            resource.inherited()
+        } else {
+            resource.sections.clone()
+        };
         for host in &resource.hosts {
-            self.host(indent + 4, host, all);
+            self.host(indent + 4, host, &sections, all);
         }
-        self.sections(indent + 4, &resource.sections);
+        self.sections(indent + 4, &sections);
         self.line(indent, "</resource>");
     }
 
-    fn host(&mut self, indent: usize, host: &Host, all: &[Resource]) {
+    fn host(&mut self, indent: usize, host: &Host, sections: &Sections, all: &[Resource]) {
         // A stacked host is printed as the hosts of the resource below, its disks as that one's devices.
         let lower = all
             .iter()
@@ -165,9 +190,9 @@ impl Xml {
                         meta: Some(MetaDisk::Internal),
                         ..volume.clone()
                     };
-                    self.volume(indent + 4, &volume);
+                    self.volume(indent + 4, &volume, sections);
                 }
-                None => self.volume(indent + 4, volume),
+                None => self.volume(indent + 4, volume, sections),
             }
         }
         if let Some(address) = &host.address {
@@ -182,6 +207,9 @@ impl Xml {
                 if let Some(address) = address {
                     self.address(indent + 8, keyword, address);
                 }
+            }
+            if self.style.inherited {
+                self.proxy_options(indent + 8, sections.get(Section::Proxy));
             }
             self.line(indent + 4, "</proxy>");
         }
@@ -206,15 +234,20 @@ impl Xml {
         );
     }
 
-    fn volume(&mut self, indent: usize, volume: &Volume) {
+    fn volume(&mut self, indent: usize, volume: &Volume, sections: &Sections) {
         self.line(indent, &format!("<volume vnr=\"{}\">", volume.number));
-        self.sections(indent + 4, &volume.sections);
+        let mut own = Sections::clone(&volume.sections);
+        if self.style.inherited {
+            own.inherit_section(Section::Disk, sections.get(Section::Disk));
+        }
+        self.sections(indent + 4, &own);
         if let Some(device) = &volume.device {
-            let path = device
-                .path
-                .as_ref()
-                .map(|p| escape(&p.to_string_lossy()))
-                .unwrap_or_default();
+            let path = match &device.path {
+                Some(path) => escape(&path.to_string_lossy()),
+                // DRBD completes the name in the pass that inherits.
+                None if self.style.inherited => format!("/dev/drbd{}", device.minor),
+                None => String::new(),
+            };
             self.line(
                 indent + 4,
                 &format!("<device minor=\"{}\">{path}</device>", device.minor),

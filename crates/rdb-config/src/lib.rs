@@ -91,6 +91,17 @@ pub fn load_bytes(name: &str, bytes: &[u8]) -> Result<Loaded, ConfigError> {
     build(name, Path::new(name), &bytes.into())
 }
 
+/// The same, with a further file as if its last line included that: for checks over both.
+///
+/// # Errors
+/// As [`load()`].
+pub fn load_bytes_with(name: &str, bytes: &[u8], further: &Path) -> Result<Loaded, ConfigError> {
+    let literal = glob::Pattern::escape(&further.to_string_lossy());
+    let quoted = literal.replace('\\', "\\\\").replace('"', "\\\"");
+    let line = format!("\ninclude \"{quoted}\";\n");
+    load_bytes(name, &[bytes, line.as_bytes()].concat())
+}
+
 /// The configuration file when none is named: `/etc/rdb.conf` if it is there, else `/etc/drbd.conf`.
 #[must_use]
 pub fn default_config_path() -> PathBuf {

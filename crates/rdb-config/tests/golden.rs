@@ -7,6 +7,7 @@ use std::path::PathBuf;
 const INHERITED: DumpStyle = DumpStyle {
     inherited: true,
     hide_secrets: false,
+    always_global: false,
 };
 
 fn golden_dir() -> PathBuf {
@@ -48,7 +49,10 @@ fn whole_configurations_print_as_drbd_prints_them() {
             &format!("{stem}.dump"),
             &config.dump(node, DumpStyle::default()),
         );
-        check(&format!("{stem}.dump-xml"), &config.dump_xml());
+        check(
+            &format!("{stem}.dump-xml"),
+            &config.dump_xml(DumpStyle::default()),
+        );
     }
 }
 
@@ -61,12 +65,45 @@ fn inherited_options_print_as_drbd_prints_them() {
         ("all-sections.conf", "all-sections", "alice"),
         ("syncer-83.conf", "syncer-83", "bob"),
         ("spare.conf", "spare", "alice"),
+        ("inherit.conf", "inherit", "alice"),
     ] {
         check(
             &format!("{stem}.dump-inherited"),
             &config(file).dump(node, INHERITED),
         );
     }
+}
+
+#[test]
+fn inherited_options_are_in_the_xml_too() {
+    let config = config("inherit.conf");
+    check("inherit.dump-xml-inherited", &config.dump_xml(INHERITED));
+    check("inherit.dump-xml", &config.dump_xml(DumpStyle::default()));
+    check("inherit.dump", &config.dump("alice", DumpStyle::default()));
+    let hidden = DumpStyle {
+        hide_secrets: true,
+        ..INHERITED
+    };
+    let printed = config.dump_xml(hidden);
+    assert!(
+        printed.contains("\"*****\"") && !printed.contains("se&lt;cr"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn what_the_tool_takes_for_set_is_printed_without_a_global_section() {
+    let text = "resource r0 { device minor 0; disk /dev/a; meta-disk internal; on a { address 10.0.0.1:1; } on b { address 10.0.0.2:1; } }";
+    let config = rdb_config::load_str("r0.conf", text)
+        .expect("it is right")
+        .config;
+    let verbose = DumpStyle {
+        always_global: true,
+        ..INHERITED
+    };
+    let global = "global {\n    cmd-timeout-medium 600;\n    cmd-timeout-long 0;\n}\n\n";
+    assert!(config.dump("a", verbose).contains(global));
+    assert!(!config.dump("a", INHERITED).contains("global"));
 }
 
 #[test]
@@ -89,7 +126,7 @@ fn single_resources_print_as_drbd_prints_them() {
         check(&format!("{stem}.dump-resource"), &printed);
         check(
             &format!("{stem}.dump-xml-resource"),
-            &config.dump_xml_resource(resource),
+            &config.dump_xml_resource(resource, DumpStyle::default()),
         );
     }
 }

@@ -103,7 +103,8 @@ fn try_everything(text: &str) {
                                 node,
                                 DumpStyle {
                                     inherited,
-                                    hide_secrets: true
+                                    hide_secrets: true,
+                                    always_global: inherited,
                                 }
                             )
                             .starts_with("# ")
@@ -111,7 +112,11 @@ fn try_everything(text: &str) {
                 }
                 let _ = config.by_minor(node, 0);
             }
-            assert!(config.dump_xml().ends_with("</config>\n"));
+            assert!(
+                config
+                    .dump_xml(DumpStyle::default())
+                    .ends_with("</config>\n")
+            );
             for warning in loaded.warnings {
                 assert!(!warning.to_string().is_empty());
             }

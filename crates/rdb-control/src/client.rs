@@ -169,7 +169,7 @@ const ENDING: Duration = Duration::from_secs(2);
 /// How long a daemon that replaces another one may take to serve.
 const REPLACING: Duration = Duration::from_secs(90);
 /// How often a daemon that takes its time is asked for a sign of life.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// A connection to the daemon.
 #[derive(Debug)]
@@ -352,7 +352,7 @@ impl Client {
     }
 
     /// Connects to the daemon that replaces this one.
-    fn follow(&mut self) -> Result<(), ClientError> {
+    pub(crate) fn follow(&mut self) -> Result<(), ClientError> {
         let begun = Instant::now();
         loop {
             match Client::connect_within(&self.run_dir, self.limits) {
@@ -432,17 +432,7 @@ impl Client {
             false => self.limits.of(&op),
         };
         let begun = Instant::now();
-        let line = Request { id, op }.to_line();
-        // What it does not take it will not answer either.
-        let patience = Some(self.limits.hello.max(RETRY));
-        let stream = self.stream.get_mut();
-        let sent = stream
-            .set_write_timeout(patience)
-            .and_then(|()| stream.write_all(&line));
-        match sent {
-            Err(error) if is_timeout(&error) => return Err(self.stuck(self.limits.hello)),
-            other => other.map_err(|source| self.io(source))?,
-        }
+        self.write(&Request { id, op })?;
         let mut line = Vec::new();
         while !self.read_some(&mut line, limit, begun)? {
             let waited = begun.elapsed();
@@ -459,6 +449,39 @@ impl Client {
             }
         }
         Self::read_reply(id, &line)
+    }
+
+    fn write(&mut self, request: &Request) -> Result<(), ClientError> {
+        let line = request.to_line();
+        // What it does not take it will not answer either.
+        let patience = Some(self.limits.hello.max(RETRY));
+        let stream = self.stream.get_mut();
+        let sent = stream
+            .set_write_timeout(patience)
+            .and_then(|()| stream.write_all(&line));
+        match sent {
+            Err(error) if is_timeout(&error) => Err(self.stuck(self.limits.hello)),
+            other => other.map_err(|source| self.io(source)),
+        }
+    }
+
+    /// Asks for a sign of life.
+    pub(crate) fn is_alive(&self) -> Result<(), ClientError> {
+        match Client::try_connect(&self.run_dir, self.limits) {
+            Err(ClientError::Stuck { waited, .. }) => Err(self.stuck(waited)),
+            // A daemon that is gone closes the socket, which is seen at once.
+            _ => Ok(()),
+        }
+    }
+
+    /// The socket.
+    pub(crate) fn stream(&self) -> &UnixStream {
+        self.stream.get_ref()
+    }
+
+    /// The lines that come.
+    pub(crate) fn reader(&mut self) -> &mut BufReader<UnixStream> {
+        &mut self.stream
     }
 
     /// The time is over: the daemon is told, and says what comes of that. What has been done meanwhile counts as done.
@@ -551,7 +574,7 @@ impl Client {
         }
     }
 
-    fn io(&self, source: io::Error) -> ClientError {
+    pub(crate) fn io(&self, source: io::Error) -> ClientError {
         match source.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ClientError::Closed,
             _ => ClientError::Io {
@@ -562,7 +585,7 @@ impl Client {
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut

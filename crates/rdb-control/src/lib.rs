@@ -17,6 +17,8 @@
 
 mod blocks;
 mod client;
+mod event_stream;
+mod events;
 mod evidence;
 mod handler;
 mod history;
@@ -33,6 +35,8 @@ pub use blocks::{
     BLOCKS_MAX, BadBlocks, Blocks, MarkedBlocks, MarkedCollector, RUNS_MAX, Run, runs_max,
 };
 pub use client::{Client, ClientError};
+pub use event_stream::{Asker, EventStream};
+pub use events::{Event, HandlerOf, Told, VolumeStates};
 pub use evidence::{EvidenceReport, KeptBy, VolumeEvidence};
 pub use handler::{HandlerReport, HandlerScene, HandlerVolume, HandlersShown, is_of_resource};
 pub use history::{

@@ -255,6 +255,13 @@ ops! {
     } => Medium, Change;
     /// What there is: answered by [`StatusReport`](crate::StatusReport).
     "status" Status => Short, Question;
+    /// What happens, as it happens, after what there is: a stream of [`Told`](crate::Told) follows the answer.
+    "events" Events {
+        /// Of this resource alone; `None` for all.
+        resource: Option<String>,
+        /// Each change of state comes with the resource's figures.
+        figures: bool,
+    } => Own, Question;
     /// How it is configured: answered by a list of [`ResourceShown`](crate::ResourceShown).
     "show" Show => Short, Question;
     /// Generation identifiers: answered by [`GiReport`](crate::GiReport).
@@ -612,6 +619,10 @@ mod tests {
                 resource: resource(),
             },
             Op::Status,
+            Op::Events {
+                resource: Some(resource()),
+                figures: true,
+            },
             Op::Show,
             Op::GetGi { minor },
             Op::Evidence {

@@ -156,6 +156,9 @@ pub struct VolumeReport {
     pub flags: String,
     /// The device that users open while the node is Primary, if the front end makes one.
     pub device: Option<PathBuf>,
+    /// The data device of the disk, while one is attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing: Option<PathBuf>,
     /// Size of the device in KiB; 0 while unknown.
     pub size_kib: u64,
     /// Sent to the peer, KiB.
@@ -178,6 +181,12 @@ pub struct VolumeReport {
     pub unacked: u32,
     /// Front-end requests in flight.
     pub application_pending: u32,
+    /// Users' writes that are on their way to the peer, KiB.
+    #[serde(default)]
+    pub ap_in_flight_kib: u64,
+    /// What of a resync is between its nodes, KiB.
+    #[serde(default)]
+    pub rs_in_flight_kib: u64,
     /// `f`, `d` or `n`.
     pub write_ordering: char,
     /// Activity-log updates are suspended.
@@ -206,10 +215,23 @@ impl VolumeReport {
         100.0 * (1.0 - self.out_of_sync_kib as f64 / self.size_kib as f64)
     }
 
+    /// Sets what is suspended: I/O by the administrator, for want of data, until the peer is fenced; the resync by the administrator,
+    /// by the peer, by a dependency.
+    pub fn set_flags(&mut self, io: [bool; 3], resync: [bool; 3]) {
+        self.suspended = those_set(io, Suspension::ALL);
+        self.resync_suspended = those_set(resync, Pause::ALL);
+    }
+
     /// The word for the volume's connection state.
     pub fn cstate_word(&self) -> &'static str {
         self.cstate.map_or(FAILED, ConnState::as_str)
     }
+}
+
+fn those_set<T>(are_set: [bool; 3], reasons: [T; 3]) -> Vec<T> {
+    let both = are_set.into_iter().zip(reasons);
+    both.filter_map(|(is_set, reason)| is_set.then_some(reason))
+        .collect()
 }
 
 /// What stands for the connection's state of a resource that does not run.
@@ -228,6 +250,9 @@ pub enum Suspension {
 }
 
 impl Suspension {
+    /// All of them.
+    pub const ALL: [Suspension; 3] = [Suspension::User, Suspension::NoData, Suspension::Fencing];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -251,6 +276,9 @@ pub enum Pause {
 }
 
 impl Pause {
+    /// All of them.
+    pub const ALL: [Pause; 3] = [Pause::User, Pause::Peer, Pause::Dependency];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -329,8 +357,20 @@ pub struct SyncReport {
     pub window_ms: u64,
     /// Done since that mark.
     pub window_kib: u64,
+    /// Since the mark about 3 s ago.
+    #[serde(default)]
+    pub recent_ms: u64,
+    /// Done since that mark.
+    #[serde(default)]
+    pub recent_kib: u64,
     /// Since the start, without pauses.
     pub elapsed_ms: u64,
+    /// Pauses since the start.
+    #[serde(default)]
+    pub paused_ms: u64,
+    /// Found equal by their digests, and not sent.
+    #[serde(default)]
+    pub equal_kib: u64,
     /// The rate that the controller of the target asks for, KiB/s.
     pub want_kib: Option<u32>,
     /// How much is done, in thousandths, as the status file says it.

@@ -2,13 +2,15 @@
 
 use alloc::vec::Vec;
 
+use crate::copies::There;
 use crate::disk::al_gate::Writer;
-use crate::event::Payload;
+use crate::event::{Payload, RequestKind};
 use crate::ids::{Time, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{ConnState, DiskState};
 use crate::status::{FrozenIo, Marks, ResourceStatus, SnapshotStatus, SyncProgress, VolumeStatus};
 use crate::volume::Volume;
+use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
     /// The resource as it is at `now`.
@@ -69,6 +71,8 @@ impl<P: Payload> Resource<P> {
             peer_pending: volume.peer.pending,
             unacked: volume.peer.unacked,
             application_pending: volume.application_pending,
+            writes_in_flight_sectors: self.writes_in_flight_sectors(volume.nr),
+            resync_in_flight_sectors: volume.peer.resync.in_flight_sectors(),
             write_ordering: match options {
                 Some(o) if !o.disk_flushes && o.disk_drain => 'd',
                 Some(o) if !o.disk_flushes => 'n',
@@ -98,6 +102,19 @@ impl<P: Payload> Resource<P> {
             }),
             degraded: volume.degraded,
         }
+    }
+
+    fn writes_in_flight_sectors(&self, nr: VolumeNr) -> u64 {
+        let is_on_its_way = |request: &&AppRequest<P>| {
+            request.volume == nr
+                && matches!(request.copies.there, There::Sent | There::Handed)
+                && matches!(request.kind, RequestKind::Write { .. })
+        };
+        let requests = self.requests.iter().map(|(_, request)| request);
+        let sectors = requests
+            .filter(is_on_its_way)
+            .map(|request| u64::from(request.bytes) / 512);
+        sectors.sum()
     }
 
     /// Checks what must always hold; for tests and simulation.

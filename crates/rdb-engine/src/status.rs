@@ -91,6 +91,10 @@ pub struct VolumeStatus {
     pub unacked: u32,
     /// Front-end requests in flight (`ap:`).
     pub application_pending: u32,
+    /// Sectors of users' writes that are on their way to the peer, which has not said that it has them.
+    pub writes_in_flight_sectors: u64,
+    /// Sectors of a resync between its nodes: source: sent, and not acknowledged; target: asked for, and not on its disk.
+    pub resync_in_flight_sectors: u64,
     /// Write ordering letter: `f`, `d` or `n` (`wo:`).
     pub write_ordering: char,
     /// Blocks of 4 KiB out of sync (`oos:` is KiB of these).
@@ -154,8 +158,16 @@ pub struct SyncProgress {
     pub window_ms: u64,
     /// Since the same mark: blocks done.
     pub window_blocks: u64,
+    /// Since the mark about 3 s ago: milliseconds.
+    pub recent_ms: u64,
+    /// Since the same mark: blocks done.
+    pub recent_blocks: u64,
     /// Since the start, without pauses: milliseconds.
     pub elapsed_ms: u64,
+    /// Pauses since the start: milliseconds.
+    pub paused_ms: u64,
+    /// Target: blocks that were found equal by their digest, and not sent.
+    pub equal_blocks: u64,
     /// What the target's controller asks for, KiB/s; `None` on the source.
     pub want_kib: Option<u32>,
     /// What bounds its pace; `None` on the source, and while that is not known.

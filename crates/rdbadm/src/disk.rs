@@ -15,8 +15,8 @@ use rdb_meta::tool::{
 };
 use rdb_meta::{AlGeometry, Device, DeviceError, MetaKind, SECTOR_BYTES};
 
-use crate::out;
 use crate::step::{MetaCommand, MetaStep};
+use crate::{gi_json, out};
 
 /// How long a disk that is in use is tried again, and how often. A daemon that was killed is gone before its disks are free:
 /// the kernel first ends what `io_uring` had under way.
@@ -89,6 +89,11 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
         MetaCommand::ApplyAl => tool::apply_al(&mut device, kind, &mut console)?,
         MetaCommand::Outdate => tool::outdate(&mut device, kind, &mut console)?,
         MetaCommand::Invalidate => tool::invalidate(&mut device, kind)?,
+        MetaCommand::SetGi { force } => {
+            console.force = force;
+            let identifiers = step.identifiers.as_deref().unwrap_or_default();
+            tool::set_gi(&mut device, kind, identifiers, &mut console)?
+        }
         MetaCommand::DumpMd => {
             let command = format!("{}> {shown}", host_name());
             let header = DumpHeader {
@@ -106,6 +111,11 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
         MetaCommand::ShowGi => {
             let metadata = Metadata::open(&mut device, kind)?;
             console.out(&tool::show_gi(&metadata.superblock));
+            Exit::Ok
+        }
+        MetaCommand::GiJson => {
+            let metadata = Metadata::open(&mut device, kind)?;
+            console.out(&gi_json::line(step.minor, &metadata.superblock));
             Exit::Ok
         }
         MetaCommand::Dstate => {

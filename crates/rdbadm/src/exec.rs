@@ -1,7 +1,8 @@
 //! Carrying steps out: printing, asking the daemon, messages and exit codes as `drbdadm` and `drbdsetup` have them.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process;
 
 use rdb_control::{
     Client, ClientError, EvidenceReport, GiReport, Limits, Op, Presence, Refusal, ResourceReport,
@@ -11,9 +12,9 @@ use rdb_meta::{Layout, MdFlags, MetaKind, Superblock, tool};
 
 use crate::daemon::{self, StartError};
 use crate::out::EXIT_COMMUNICATION;
-use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step};
+use crate::step::{Action, Family, MetaCommand, MetaStep, Query, Step, Tool};
 use crate::watchdog::Watchdog;
-use crate::{disk, out, status_text};
+use crate::{disk, gi_json, out, status_text};
 
 /// Exit status where a daemon is there, or was, and does not say what runs (`drbdsetup`: no control socket).
 pub(crate) const EXIT_IN_THE_DARK: u8 = 30;
@@ -65,6 +66,24 @@ impl From<StartError> for Trouble {
     }
 }
 
+/// Programs that do steps instead of this one.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// Steps of the daemon.
+    pub(crate) setup: Option<PathBuf>,
+    /// Steps on metadata.
+    pub(crate) meta: Option<PathBuf>,
+}
+
+impl Others {
+    fn of(&self, tool: Tool) -> Option<&Path> {
+        match tool {
+            Tool::Setup => self.setup.as_deref(),
+            Tool::Meta => self.meta.as_deref(),
+        }
+    }
+}
+
 /// Carries steps out.
 pub(crate) struct Executor {
     pub(crate) program: String,
@@ -80,6 +99,8 @@ pub(crate) struct Executor {
     pub(crate) verbose: bool,
     /// `rdbsetup` is not told about its own exit code.
     pub(crate) is_setup: bool,
+    /// Programs that do steps instead of this one: `--drbdsetup`, `--drbdmeta`.
+    pub(crate) others: Others,
     /// How long commands may take.
     pub(crate) limits: Limits,
     /// The daemon could not be asked: for other resources it is no different.
@@ -112,6 +133,7 @@ impl Executor {
             dry_run: false,
             verbose: false,
             is_setup: false,
+            others: Others::default(),
             limits: Limits::default(),
             is_unasked: false,
             own_code: 0,
@@ -122,22 +144,44 @@ impl Executor {
     /// Does one step; the result is its exit status, and everything to say has been said.
     pub(crate) fn run(&mut self, step: &Step) -> u8 {
         if self.dry_run || self.verbose {
-            out::print_written(&(step.line(self.family) + "\n"));
+            out::print_written(&(step.line_of(&self.program_of(step)) + "\n"));
         }
         if self.dry_run {
+            // What is done where the daemon does not know the volume is printed, too, as drbdadm does.
+            if let Action::RunOrMeta(_, meta) | Action::QueryOrMeta(_, _, meta) = &step.action {
+                let fallback = Step {
+                    tool: Tool::Meta,
+                    argv: meta.argv(),
+                    action: Action::Meta(meta.clone()),
+                    ..step.clone()
+                };
+                let line = fallback.line_of(&self.program_of(&fallback));
+                out::print_written(&(line + "\n"));
+            }
             return 0;
         }
         let code = self.perform(step);
         if code >= 10 && !self.is_setup {
             out::error(&format!(
                 "Command '{}' terminated with exit code {code}",
-                step.plain(self.family)
+                step.plain(&self.program_of(step))
             ));
         }
         code
     }
 
+    /// The program that does a step, as it is shown.
+    fn program_of(&self, step: &Step) -> String {
+        match self.others.of(step.tool) {
+            Some(path) => path.display().to_string(),
+            None => step.program(self.family),
+        }
+    }
+
     fn perform(&mut self, step: &Step) -> u8 {
+        if let Some(program) = self.others.of(step.tool) {
+            return self.perform_by(program, step);
+        }
         match &step.action {
             Action::Run(op) => match self.ask(op.clone()) {
                 Ok(()) => {
@@ -179,6 +223,28 @@ impl Executor {
                 Err(asked) => self.complain(step, asked),
             },
             Action::Meta(meta) => self.meta(step, meta),
+        }
+    }
+
+    /// Another program does it: its exit status is the step's.
+    fn perform_by(&self, program: &Path, step: &Step) -> u8 {
+        let mut command = process::Command::new(program);
+        command.args(&step.argv).env("RDB_RUN_DIR", &self.run_dir);
+        if let Some(node) = self.meant.as_ref().or(self.node.as_ref()) {
+            command.env("RDB_NODE", node);
+        }
+        match command.status() {
+            Ok(status) => u8::try_from(status.code().unwrap_or(EXIT_COMMUNICATION.into()))
+                .unwrap_or(EXIT_COMMUNICATION),
+            Err(error) => {
+                let words = format!(
+                    "{}: can not run {}: {error}",
+                    self.program,
+                    program.display()
+                );
+                out::error(&words);
+                EXIT_COMMUNICATION
+            }
         }
     }
 
@@ -338,9 +404,10 @@ impl Executor {
     }
 
     fn query(&mut self, query: Query, minor: u32) -> Result<String, Asked> {
-        if matches!(query, Query::GetGi | Query::ShowGi) {
+        if matches!(query, Query::GetGi | Query::ShowGi | Query::GiJson) {
             let report = self.with_client(false, |client| client.generation(minor))?;
-            return gi_text(query, &report).map_err(|text| Asked::Failed(Trouble::new(text)));
+            return gi_text(query, minor, &report)
+                .map_err(|text| Asked::Failed(Trouble::new(text)));
         }
         let report = self.with_client(false, Client::status)?;
         let (resource, volume) = find(&report, minor).ok_or_else(|| {
@@ -357,20 +424,21 @@ impl Executor {
             Query::Role | Query::Cstate if unconfigured => "Unconfigured\n".to_owned(),
             Query::Role => format!("{}/{}\n", volume.role, volume.peer_role),
             Query::Cstate => format!("{}\n", volume.cstate_word()),
-            Query::Dstate | Query::GetGi | Query::ShowGi if unconfigured => {
+            _ if unconfigured => {
                 return Err(Asked::Refused(Refusal::failure(
                     code::MINOR_INVALID,
                     "unknown minor",
                 )));
             }
-            Query::Dstate | Query::GetGi | Query::ShowGi => {
+            Query::Dstate | Query::GetGi | Query::ShowGi | Query::GiJson => {
                 format!("{}/{}\n", volume.disk, volume.peer_disk)
             }
         })
     }
 
     /// Whether the daemon is that of the node which is meant.
-    fn is_meant(&self, client: &Client) -> Result<(), Trouble> {
+    /// Refuses the daemon of another node than the command is for.
+    pub(crate) fn is_meant(&self, client: &Client) -> Result<(), Trouble> {
         let node = &client.hello().node;
         match &self.meant {
             Some(meant) if meant != node => Err(Trouble::new(format!(
@@ -481,7 +549,7 @@ pub(crate) fn find(report: &StatusReport, minor: u32) -> Option<(&ResourceReport
 }
 
 /// Identifiers of a running volume, in the form that the disk's have.
-fn gi_text(query: Query, report: &GiReport) -> Result<String, String> {
+fn gi_text(query: Query, minor: u32, report: &GiReport) -> Result<String, String> {
     // Only identifiers and flags are printed of it; any layout will do.
     const ANY_SECTORS: u64 = 1 << 21;
     let layout = Layout::compute(
@@ -496,6 +564,9 @@ fn gi_text(query: Query, report: &GiReport) -> Result<String, String> {
     superblock.flags = MdFlags::from_bits_retain(report.flags);
     if query == Query::GetGi {
         return Ok(format!("{}\n", tool::get_gi(&superblock)));
+    }
+    if query == Query::GiJson {
+        return Ok(gi_json::line(Some(minor), &superblock));
     }
     let text = tool::show_gi(&superblock);
     // The driver knows nothing of the last agreed size: its tool ends with the line about the metadata.
@@ -552,8 +623,22 @@ mod tests {
         };
         let line =
             "39CBA091085AE48B:0000000000000000:0906B3EA13A5C95D:114B017646F8146D:1:1:1:1:0:0:0";
-        assert_eq!(gi_text(Query::GetGi, &report).unwrap(), format!("{line}\n"));
-        let text = gi_text(Query::ShowGi, &report).unwrap();
+        assert_eq!(
+            gi_text(Query::GetGi, 0, &report).unwrap(),
+            format!("{line}\n")
+        );
+        let json = gi_text(Query::GiJson, 7, &report).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "minor": 7, "current": "39CBA091085AE48B", "bitmap": "0000000000000000",
+                "history": ["0906B3EA13A5C95D", "114B017646F8146D"], "consistent": true, "was-up-to-date": true,
+                "primary": true, "connected": true, "full-sync": false, "peer-outdated": false,
+                "crashed-primary": false, "needs-apply-al": true,
+            })
+        );
+        let text = gi_text(Query::ShowGi, 7, &report).unwrap();
         assert!(text.contains(line), "{text}");
         assert!(
             text.ends_with("\n\nflags: Primary, Connected, UpToDate\nmeta-data: need apply-al\n"),

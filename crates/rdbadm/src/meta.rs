@@ -14,8 +14,17 @@ fn usage(program: &str) -> String {
         "USAGE: {program} [--force] {{N|/dev/drbdN|-}} v08 DEVICE {{internal|flex-external|INDEX}} COMMAND\n\nCommands:\n"
     );
     for command in MetaCommand::all(false) {
+        if command == MetaCommand::GiJson {
+            usage += "  show-gi --json\n";
+            continue;
+        }
         let force = command.force().map_or("", |_| " [--force]");
-        usage += &format!("  {}{force}\n", command.name());
+        let identifiers = if command.takes_identifiers() {
+            " GI"
+        } else {
+            ""
+        };
+        usage += &format!("  {}{force}{identifiers}\n", command.name());
     }
     usage
 }
@@ -51,11 +60,12 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
 
 /// Reads the words; what is wrong with them, or nothing if there are too few to say.
 fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
-    let mut force = false;
+    let (mut force, mut json) = (false, false);
     let mut plain = Vec::new();
     for word in words {
         match word.as_str() {
             "--force" | "-f" => force = true,
+            "--json" => json = true,
             "-" => plain.push(word.as_str()),
             _ if word.starts_with('-') => {
                 return Err(Some(format!("unrecognized option '{word}'")));
@@ -63,8 +73,12 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
             _ => plain.push(word.as_str()),
         }
     }
-    let [device, version, path, index, command] = plain[..] else {
-        return Err(None);
+    let (device, version, path, index, command, identifiers) = match plain[..] {
+        [device, version, path, index, command] => (device, version, path, index, command, None),
+        [device, version, path, index, command, gi] => {
+            (device, version, path, index, command, Some(gi.to_owned()))
+        }
+        _ => return Err(None),
     };
     let digits = device
         .strip_prefix("minor-")
@@ -97,11 +111,28 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
     let known = MetaCommand::all(force);
     let found = known.into_iter().find(|known| known.name() == command);
     let command = found.ok_or_else(|| Some(format!("Unknown command '{command}'")))?;
+    let command = match (command, json) {
+        (MetaCommand::ShowGi, true) => MetaCommand::GiJson,
+        (_, false) => command,
+        (_, true) => {
+            return Err(Some(format!(
+                "{}: unrecognized option '--json'",
+                command.name()
+            )));
+        }
+    };
+    if command.takes_identifiers() != identifiers.is_some() {
+        return Err(Some(match identifiers {
+            None => format!("{}: the identifiers are missing", command.name()),
+            Some(word) => format!("{}: '{word}' is one word too many", command.name()),
+        }));
+    }
     Ok(MetaStep {
         minor,
         data,
         meta,
         command,
+        identifiers,
     })
 }
 
@@ -127,6 +158,7 @@ mod tests {
                     data: data.into(),
                     meta: meta.clone(),
                     command,
+                    identifiers: command.takes_identifiers().then(|| "A:B::1".to_owned()),
                 };
                 assert_eq!(parse(&step.argv()), Ok(step));
             }

@@ -10,12 +10,14 @@ use rdb_control::{
     code,
 };
 
+use crate::events::Wanted;
+use crate::events::legacy::Only;
 use crate::exec::{Executor, Trouble};
 use crate::shown;
 use crate::status_text::Detail;
-use crate::step::{Action, Family, Step, Tool};
+use crate::step::{Action, Family, Query, Step, Tool};
 use crate::verbs::{self, Does, Own, Setup, VERBS, Verb};
-use crate::{adm, out, status_text};
+use crate::{adm, events, out, show_json, status_text};
 
 /// Exit status of a usage error.
 const EXIT_USAGE: u8 = 20;
@@ -145,6 +147,10 @@ impl Call {
         for word in &words[1..] {
             let Some(option) = word.strip_prefix("--") else {
                 match word.as_str() {
+                    "-D" if verb.name == "show" => {
+                        call.own
+                            .push(("show-defaults".to_owned(), "yes".to_owned()));
+                    }
                     "-o" if verb.name == "primary" => {
                         call.own.push(("force".to_owned(), "yes".to_owned()))
                     }
@@ -187,6 +193,21 @@ impl Call {
         self.own
             .iter()
             .any(|(own, value)| own == name && value != "no")
+    }
+
+    /// What is asked for, as text or as JSON.
+    fn query(&self, query: Query) -> Query {
+        match self.has("json") {
+            true => Query::GiJson,
+            false => query,
+        }
+    }
+
+    fn wants_color(&self) -> bool {
+        let is_color = |(name, value): &(String, String)| {
+            name == "color" && value != "never" && value != "auto"
+        };
+        self.own.iter().any(is_color)
     }
 
     fn step(&self, object: String, action: Action) -> Step {
@@ -306,11 +327,11 @@ fn parse_address(word: &str) -> Result<SocketAddr, String> {
 
 fn run(executor: &mut Executor, call: &Call) -> u8 {
     match call.verb.does {
+        Does::Own(Own::Events) => events(executor, call),
+        Does::Own(Own::Events2) => events2(executor, call),
+        Does::Own(Own::CheckResize) => check_resize(executor, call),
         Does::Own(Own::Status) => {
-            let color = call
-                .own
-                .iter()
-                .any(|(n, v)| n == "color" && v != "never" && v != "auto");
+            let color = call.wants_color();
             let detail = Detail {
                 verbose: call.has("verbose"),
                 statistics: call.has("statistics"),
@@ -320,13 +341,21 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
         }
         Does::Own(Own::Show) => match executor.show() {
             Ok(shown) => {
+                let mut list = Vec::new();
+                let defaults = call.has("show-defaults");
                 let all = call.args.is_empty() || call.args[0] == "all";
                 let minor = call.args.first().and_then(|word| parse_minor(word).ok());
                 for resource in &shown {
                     let has_minor = resource.volumes.iter().any(|v| Some(v.minor) == minor);
                     if all || resource.name == call.args[0] || has_minor {
-                        out::print(&shown::show(resource));
+                        match call.has("json") {
+                            true => list.push(show_json::resource(resource, defaults)),
+                            false => out::print(&shown::show(resource, defaults)),
+                        }
                     }
+                }
+                if call.has("json") {
+                    out::print(&show_json::text(&list));
                 }
                 0
             }
@@ -354,7 +383,9 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
             return Ok(Ok(call.step(first, Action::Run(op(call.minor()?, is_set)))));
         }
         Does::Query(query) => {
-            return Ok(Ok(call.step(first, Action::Query(query, call.minor()?))));
+            return Ok(Ok(
+                call.step(first, Action::Query(call.query(query), call.minor()?))
+            ));
         }
         Does::Own(own) => own,
         Does::Meta(_) | Does::Fact(_) | Does::Handler => return Err(unknown(&call.words[0]).into()),
@@ -517,6 +548,50 @@ fn current(
     is_meant: impl Fn(&ResourceShown) -> bool,
 ) -> Result<Option<ResourceShown>, Trouble> {
     Ok(executor.show()?.into_iter().find(is_meant))
+}
+
+/// What happens, in the older form.
+fn events(executor: &Executor, call: &Call) -> u8 {
+    let word = call.args[0].clone();
+    let only = match (word.as_str(), parse_minor(&word)) {
+        ("all", _) => Only::All,
+        (_, Ok(minor)) => Only::Minor(minor),
+        _ => Only::Resource(word),
+    };
+    events::legacy::run(executor, only)
+}
+
+/// What there is, and what happens to it.
+fn events2(executor: &Executor, call: &Call) -> u8 {
+    let wanted = Wanted {
+        resources: call.args.clone(),
+        now: call.has("now"),
+        poll: call.has("poll"),
+        full: call.has("full"),
+        timestamps: call.has("timestamps"),
+        statistics: call.has("statistics"),
+        diff: call.has("diff"),
+        color: call.wants_color(),
+        json: call.has("json"),
+    };
+    events::run(executor, &wanted)
+}
+
+/// Nothing is to be remembered of a disk's size before devices are resized; but the minor has to be there.
+fn check_resize(executor: &mut Executor, call: &Call) -> u8 {
+    let minor = match call.minor() {
+        Ok(minor) => minor,
+        Err(message) => return Trouble::new(message).tell(&executor.program),
+    };
+    match current(executor, |r| r.volumes.iter().any(|v| v.minor == minor)) {
+        Ok(Some(_)) => 0,
+        Ok(None) => {
+            let refusal = Refusal::failure(code::MINOR_INVALID, "unknown minor");
+            out::error(&refusal.message(&call.args[0]));
+            refusal.exit_code()
+        }
+        Err(trouble) => trouble.tell(&executor.program),
+    }
 }
 
 /// Shell assignments, which cluster agents `eval` (`docs/spec/admin.md`, section 4.6).

@@ -1,6 +1,6 @@
 //! Options as the words of the configuration: what `show` prints, and what `rdbsetup` is told.
 
-use rdb_config::options::{self, Changed, Type, Unit};
+use rdb_config::options::{self, Changed, OptionDef, Type, Unit};
 use rdb_config::{Section, WarningKind};
 use rdb_control::{
     ConnectionShown, DiskOptions, DiskShown, Handlers, MetaDisk, NetOptions, ResourceOptions,
@@ -84,10 +84,54 @@ fn is_word(value: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "/._-,".contains(c))
 }
 
+/// An option as it is shown: its value in the words of the configuration, and whether that is its default.
+pub(crate) struct Shown {
+    pub(crate) option: &'static OptionDef,
+    pub(crate) value: String,
+    pub(crate) is_default: bool,
+}
+
+/// The options of a section that are not at their default; with `defaults` all that rdb goes by or knows the default of.
+pub(crate) fn options_of(section: Section, changed: Changed, defaults: bool) -> Vec<Shown> {
+    let set = |(option, value)| Shown {
+        option,
+        value,
+        is_default: false,
+    };
+    if !defaults {
+        return changed.into_iter().map(set).collect();
+    }
+    let rows = options::all().filter(|option| option.section == section);
+    let shown = rows.filter_map(|option| {
+        let found = changed.iter().find(|(set, _)| set.name == option.name);
+        if let Some((option, value)) = found {
+            return Some(set((*option, value.clone())));
+        }
+        let value = match option.ty {
+            Type::Number { default, .. } => default.to_string(),
+            Type::Bool { default } => if default { "yes" } else { "no" }.to_owned(),
+            Type::Words { default, .. } => default.to_owned(),
+            Type::Text { .. } => String::new(),
+            Type::Hosts | Type::ResourceRef | Type::Words9 => return None,
+        };
+        // What has no effect is not as it is set, so that nothing is said of it.
+        let is_known = !matches!(option.served, options::Served::Harmless(_));
+        is_known.then_some(Shown {
+            option,
+            value,
+            is_default: true,
+        })
+    });
+    shown.collect()
+}
+
 /// `show`: how a resource runs, in the language of the configuration (`docs/spec/admin.md`, section 4.5).
-pub(crate) fn show(shown: &ResourceShown) -> String {
+pub(crate) fn show(shown: &ResourceShown, defaults: bool) -> String {
+    let lines = |text: &mut String, indent, section, changed| {
+        lines(text, indent, &options_of(section, changed, defaults));
+    };
     let mut text = format!("resource {} {{\n    options {{\n", shown.name);
-    lines(&mut text, 8, shown.options.changed());
+    lines(&mut text, 8, Section::Options, shown.options.changed());
     text += "    }\n";
     let commands = &shown.handlers.commands;
     if !commands.is_empty() {
@@ -102,7 +146,7 @@ pub(crate) fn show(shown: &ResourceShown) -> String {
     }) = &shown.connection
     {
         text += "    net {\n";
-        lines(&mut text, 8, options.changed());
+        lines(&mut text, 8, Section::Net, options.changed());
         text += &format!(
             "    }}\n    _remote_host {{\n        address\t\t\t{};\n    }}\n",
             address(peer)
@@ -131,9 +175,9 @@ pub(crate) fn show(shown: &ResourceShown) -> String {
             };
             text += &format!("            meta-disk\t\t\t{meta};\n");
             let options = options.changed();
-            if !options.is_empty() {
+            if !options.is_empty() || defaults {
                 text += "            disk {\n";
-                lines(&mut text, 16, options);
+                lines(&mut text, 16, Section::Disk, options);
                 text += "            }\n";
             }
         }
@@ -148,22 +192,41 @@ fn address(address: &std::net::SocketAddr) -> String {
     format!("{family} {address}")
 }
 
-fn lines(text: &mut String, indent: usize, changed: Changed) {
-    for (option, value) in changed {
-        let (value, comment) = match option.ty {
-            Type::Number { unit, .. } => match unit {
-                Unit::Count => (value, ""),
-                Unit::Seconds => (value, " # seconds"),
-                Unit::Deciseconds => (value, " # 1/10 seconds"),
-                Unit::Bytes => (value, " # bytes"),
-                Unit::KibPerSecond => (format!("{value}k"), " # bytes/second"),
-                Unit::Sectors => (format!("{value}s"), " # bytes"),
-            },
-            Type::Text { .. } => (quoted(&value), ""),
-            _ => (value, ""),
+fn lines(text: &mut String, indent: usize, shown: &[Shown]) {
+    for shown in shown {
+        let (value, unit) = shown.with_unit();
+        let value = match shown.option.ty {
+            Type::Text { .. } => quoted(&value),
+            _ => value,
         };
-        let name = option.name;
+        let notes: Vec<&str> = unit
+            .into_iter()
+            .chain(shown.is_default.then_some("default"))
+            .collect();
+        let comment = match notes.is_empty() {
+            true => String::new(),
+            false => format!(" # {}", notes.join(", ")),
+        };
+        let name = shown.option.name;
         *text += &format!("{:indent$}{name:<16}\t{value};{comment}\n", "");
+    }
+}
+
+impl Shown {
+    /// The value with its suffix, and what it counts in.
+    pub(crate) fn with_unit(&self) -> (String, Option<&'static str>) {
+        let value = self.value.clone();
+        let Type::Number { unit, .. } = self.option.ty else {
+            return (value, None);
+        };
+        match unit {
+            Unit::Count => (value, None),
+            Unit::Seconds => (value, Some("seconds")),
+            Unit::Deciseconds => (value, Some("1/10 seconds")),
+            Unit::Bytes => (value, Some("bytes")),
+            Unit::KibPerSecond => (format!("{value}k"), Some("bytes/second")),
+            Unit::Sectors => (format!("{value}s"), Some("bytes")),
+        }
     }
 }
 
@@ -217,7 +280,7 @@ mod tests {
             }],
         };
         assert_eq!(
-            show(&shown),
+            show(&shown, false),
             "resource r0 {\n    options {\n    }\n    net {\n        ping-timeout    \t30; # 1/10 seconds\n        \
              verify-alg      \t\"sha1\";\n    }\n    _remote_host {\n        address\t\t\tipv4 10.9.0.2:7789;\n    \
              }\n    _this_host {\n        address\t\t\tipv4 10.9.0.1:7789;\n        volume 0 {\n            \
@@ -225,6 +288,34 @@ mod tests {
              disk {\n                resync-rate     \t40960k; # bytes/second\n                \
              c-plan-ahead    \t0; # 1/10 seconds\n            }\n        }\n    }\n}\n"
         );
+    }
+
+    /// From the kernel's tool: `drbdsetup show --show-defaults`.
+    #[test]
+    fn with_defaults_each_option_says_whether_it_is_at_its_own() {
+        let net = given(Section::Net, &[("verify-alg", "md5")]).unwrap().net;
+        let shown = ResourceShown {
+            name: "r0".to_owned(),
+            options: ResourceOptions::default(),
+            handlers: HandlersShown::default(),
+            connection: Some(ConnectionShown {
+                local: "10.9.0.1:7789".parse().unwrap(),
+                peer: "10.9.0.2:7789".parse().unwrap(),
+                net,
+            }),
+            volumes: Vec::new(),
+        };
+        let text = show(&shown, true);
+        for line in [
+            "        on-no-data-accessible\tio-error; # default",
+            "        protocol        \tC; # default",
+            "        timeout         \t60; # 1/10 seconds, default",
+            "        connect-int     \t10; # seconds, default",
+            "        verify-alg      \t\"md5\";",
+            "        use-rle         \tyes; # default",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 
     #[test]
@@ -240,7 +331,7 @@ mod tests {
             volumes: Vec::new(),
         };
         assert_eq!(
-            show(&shown),
+            show(&shown, false),
             "resource r0 {\n    options {\n    }\n    handlers {\n        \
              fence-peer      \t\"/bin/fence \\\"now\\\"\";\n    }\n    _this_host {\n    }\n}\n"
         );

@@ -6,7 +6,8 @@ use rdb_control::{
 use serde_json::{Value, json};
 
 use crate::status_text::{
-    connection_word, peer_role, replication_word, resync_suspended, role, write_ordering,
+    connection_word, is_congested, peer_role, replication_word, resync_suspended, role,
+    write_ordering_of,
 };
 
 /// The JSON of DRBD 9 for these resources, with a newline.
@@ -39,7 +40,7 @@ fn resource_json(resource: &ResourceReport) -> Value {
         "suspended-fencing": has(Suspension::Fencing),
         "suspended-quorum": false,
         "force-io-failures": false,
-        "write-ordering": resource.volumes.first().map_or("none", |v| write_ordering(v.write_ordering)),
+        "write-ordering": write_ordering_of(resource),
         "devices": devices,
         "connections": connections,
     });
@@ -143,13 +144,16 @@ fn connection_json(resource: &ResourceReport) -> Value {
         })
         .into_iter()
         .collect();
+    let sum = |of: fn(&VolumeReport) -> u64| resource.volumes.iter().map(of).sum::<u64>();
     let peer_devices: Vec<Value> = resource.volumes.iter().map(peer_device_json).collect();
     json!({
         "peer-node-id": 0,
         "name": "peer",
         "connection-state": connection,
-        "congested": false,
+        "congested": is_congested(resource),
         "peer-role": peer_role(resource).as_str(),
+        "ap-in-flight": sum(|v| v.ap_in_flight_kib),
+        "rs-in-flight": sum(|v| v.rs_in_flight_kib),
         "paths": paths,
         "peer_devices": peer_devices,
     })
@@ -179,9 +183,12 @@ fn peer_device_json(volume: &VolumeReport) -> Value {
         let mib_s = |kib_s: u64| round2(kib_s as f64 / 1024.0);
         let mut insert = |key: &str, value: Value| members.insert(key.to_owned(), value);
         insert("rs-total", json!(sync.total_kib * 2));
+        insert("rs-dt-start-ms", json!(sync.elapsed_ms + sync.paused_ms));
+        insert("rs-paused-ms", json!(sync.paused_ms));
         match verify {
             None => {
                 insert("rs-failed", json!(sync.failed_kib * 2));
+                insert("rs-same-csum", json!(sync.equal_kib * 2));
             }
             Some(verify) => {
                 insert("ov-start-sector", json!(verify.start));
@@ -194,18 +201,28 @@ fn peer_device_json(volume: &VolumeReport) -> Value {
         }
         insert("rs-dt0-ms", json!(sync.window_ms));
         insert("rs-db0-sectors", json!(sync.window_kib * 2));
+        insert("rs-dt1-ms", json!(sync.recent_ms));
+        insert("rs-db1-sectors", json!(sync.recent_kib * 2));
         insert(
             "want",
             json!(round2(f64::from(sync.want_kib.unwrap_or(0)) / 1024.0)),
         );
         insert("db0/dt0 [MiB/s]", json!(mib_s(sync.rate_kib)));
+        let recent_kib = sync.recent_kib * 1000 / sync.recent_ms.max(1);
+        insert("db1/dt1 [MiB/s]", json!(mib_s(recent_kib)));
         insert("db/dt [MiB/s]", json!(mib_s(sync.average_kib)));
-        insert("estimated-seconds-to-finish", json!(sync.left_s));
-        let percent = sync.done_permille as f64 / 10.0;
-        insert("percent-resync-done", json!(percent));
+        let moves = sync.window_kib > 0 || sync.left_kib == 0;
+        let left_s = if moves { sync.left_s } else { NEVER_S };
+        insert("estimated-seconds-to-finish", json!(left_s));
+        let done_kib = sync.total_kib.saturating_sub(sync.left_kib);
+        let share = done_kib as f64 / sync.total_kib.max(1) as f64;
+        insert("percent-resync-done", json!(round2(100.0 * share)));
     }
     value
 }
+
+/// What DRBD says of the end of a resync that does not move.
+const NEVER_S: u64 = 987_654_321;
 
 fn round2(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
@@ -225,7 +242,11 @@ mod tests {
         failed_kib: 0,
         window_ms: 10_000,
         window_kib: 102_400,
+        recent_ms: 3_000,
+        recent_kib: 30_720,
         elapsed_ms: 50_000,
+        paused_ms: 0,
+        equal_kib: 0,
         want_kib: Some(10_240),
         done_permille: 500,
         rate_kib: 10_240,
@@ -261,6 +282,20 @@ mod tests {
         assert_eq!(peer["want"], 10.0);
         assert_eq!(peer["db0/dt0 [MiB/s]"], 10.0);
         assert_eq!(peer["estimated-seconds-to-finish"], 51);
+        assert_eq!(peer["rs-dt-start-ms"], 50_000);
+        assert_eq!(
+            (&peer["rs-dt1-ms"], &peer["rs-db1-sectors"]),
+            (&json!(3_000), &json!(61_440))
+        );
+        assert_eq!(peer["db1/dt1 [MiB/s]"], 10.0);
+        assert_eq!(
+            (&peer["rs-paused-ms"], &peer["rs-same-csum"]),
+            (&json!(0), &json!(0))
+        );
+        assert_eq!(
+            (&connection["ap-in-flight"], &connection["rs-in-flight"]),
+            (&json!(0), &json!(0))
+        );
         assert!(value[0].get("connection-reason").is_none());
         assert_eq!(json(&[]), "[]\n");
     }
@@ -298,6 +333,24 @@ mod tests {
         let whole = verifying(None);
         let value = peer_device_json(&whole);
         assert_eq!(value["ov-stop-sector"], whole.size_kib * 2);
+    }
+
+    #[test]
+    fn a_resync_that_does_not_move_has_no_end() {
+        let still = VolumeReport {
+            sync: Some(SyncReport {
+                window_kib: 0,
+                left_s: 3,
+                ..HALF_DONE
+            }),
+            ..volume(
+                "SyncTarget",
+                ("Secondary", "Primary"),
+                ("Inconsistent", "UpToDate"),
+            )
+        };
+        let value = peer_device_json(&still);
+        assert_eq!(value["estimated-seconds-to-finish"], NEVER_S);
     }
 
     #[test]

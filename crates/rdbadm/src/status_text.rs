@@ -47,10 +47,7 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
     }
     text.line(0, &head);
     if statistics {
-        let ordering = resource
-            .volumes
-            .first()
-            .map_or("none", |v| write_ordering(v.write_ordering));
+        let ordering = write_ordering_of(resource);
         text.line(4, &format!("write-ordering:{ordering}"));
     }
     let numbered =
@@ -146,7 +143,10 @@ fn peer(resource: &ResourceReport, detail: Detail, numbered: bool) -> Option<Vec
         head += &format!(" role:{}", paint(peer_role(resource).as_str(), false));
     }
     if statistics {
-        head += " congested:no";
+        head += match is_congested(resource) {
+            true => " congested:yes",
+            false => " congested:no",
+        };
     }
     lines.push((2, head));
     if !(is_connected || verbose || statistics) {
@@ -210,7 +210,7 @@ fn device_statistics(volume: &VolumeReport, verbose: bool) -> String {
 }
 
 /// What holds the upper layer back, in the words of `blocked:`.
-fn blocked(volume: &VolumeReport) -> &'static str {
+pub(crate) fn blocked(volume: &VolumeReport) -> &'static str {
     match volume.flags.chars().nth(4) {
         Some('d' | 'c') => "upper",
         Some('b') => "lower",
@@ -282,7 +282,7 @@ fn joined(words: impl Iterator<Item = &'static str>) -> String {
     }
 }
 
-fn suspended(resource: &ResourceReport) -> String {
+pub(crate) fn suspended(resource: &ResourceReport) -> String {
     let volume = resource.volumes.first();
     joined(volume.iter().flat_map(|v| &v.suspended).map(|s| s.as_str()))
 }
@@ -291,7 +291,27 @@ pub(crate) fn resync_suspended(volume: &VolumeReport) -> String {
     joined(volume.resync_suspended.iter().map(|pause| pause.as_str()))
 }
 
-pub(crate) fn write_ordering(letter: char) -> &'static str {
+/// That of its volumes; without one what a volume begins with.
+pub(crate) fn write_ordering_of(resource: &ResourceReport) -> &'static str {
+    let volume = resource.volumes.first();
+    write_ordering(volume.map_or('f', |v| v.write_ordering))
+}
+
+/// Whether writes wait for the network.
+pub(crate) fn is_congested(resource: &ResourceReport) -> bool {
+    let mut volumes = resource.volumes.iter();
+    volumes.any(|v| blocked(v).ends_with("network"))
+}
+
+/// The role of a resource; of one that does not run it is not known.
+pub(crate) fn role_word(resource: &ResourceReport) -> &'static str {
+    match resource.failed {
+        Some(_) => Role::Unknown.as_str(),
+        None => role(resource).as_str(),
+    }
+}
+
+fn write_ordering(letter: char) -> &'static str {
     match letter {
         'b' => "barrier",
         'f' => "flush",
@@ -301,7 +321,7 @@ pub(crate) fn write_ordering(letter: char) -> &'static str {
 }
 
 /// Colours as `drbdsetup` has them: own side bold, the peer's not.
-fn paint(word: &str, own: bool, color: bool) -> String {
+pub(crate) fn paint(word: &str, own: bool, color: bool) -> String {
     let code = match word {
         "Primary" => "36",
         "UpToDate" => "32",
@@ -422,6 +442,7 @@ pub(crate) mod tests {
             resync_suspended: vec![],
             flags: "r-----".to_owned(),
             device: None,
+            backing: None,
             size_kib: 1_048_508,
             sent_kib: 0,
             received_kib: 0,
@@ -433,6 +454,8 @@ pub(crate) mod tests {
             peer_pending: 0,
             unacked: 0,
             application_pending: 0,
+            ap_in_flight_kib: 0,
+            rs_in_flight_kib: 0,
             write_ordering: 'f',
             al_suspended: false,
             out_of_sync_kib: 0,

@@ -78,6 +78,8 @@ pub(crate) enum Query {
     GetGi,
     /// The same with explanations.
     ShowGi,
+    /// The same as JSON.
+    GiJson,
 }
 
 /// A command of `rdbmeta` on the metadata of one disk.
@@ -91,6 +93,8 @@ pub(crate) struct MetaStep {
     pub(crate) meta: MetaDisk,
     /// What to do.
     pub(crate) command: MetaCommand,
+    /// What `set-gi` writes: the fields that `get-gi` prints, empty ones for those that stay. No other command has it.
+    pub(crate) identifiers: Option<String>,
 }
 
 /// What `rdbmeta` can do.
@@ -108,17 +112,21 @@ pub(crate) enum MetaCommand {
     GetGi,
     /// The same with explanations.
     ShowGi,
+    /// The same as JSON.
+    GiJson,
     /// Print the disk state.
     Dstate,
     /// Mark the data outdated.
     Outdate,
     /// Mark the data bad.
     Invalidate,
+    /// Write generation identifiers and flags, which the step has.
+    SetGi { force: bool },
 }
 
 impl MetaCommand {
     /// Every command, those that ask with or without `--force`.
-    pub(crate) const fn all(force: bool) -> [MetaCommand; 9] {
+    pub(crate) const fn all(force: bool) -> [MetaCommand; 11] {
         [
             MetaCommand::CreateMd { force },
             MetaCommand::WipeMd { force },
@@ -126,9 +134,11 @@ impl MetaCommand {
             MetaCommand::DumpMd,
             MetaCommand::GetGi,
             MetaCommand::ShowGi,
+            MetaCommand::GiJson,
             MetaCommand::Dstate,
             MetaCommand::Outdate,
             MetaCommand::Invalidate,
+            MetaCommand::SetGi { force },
         ]
     }
 
@@ -140,10 +150,11 @@ impl MetaCommand {
             MetaCommand::ApplyAl => ("apply-al", true, None),
             MetaCommand::DumpMd => ("dump-md", false, None),
             MetaCommand::GetGi => ("get-gi", false, None),
-            MetaCommand::ShowGi => ("show-gi", false, None),
+            MetaCommand::ShowGi | MetaCommand::GiJson => ("show-gi", false, None),
             MetaCommand::Dstate => ("dstate", false, None),
             MetaCommand::Outdate => ("outdate", true, None),
             MetaCommand::Invalidate => ("invalidate", true, None),
+            MetaCommand::SetGi { force } => ("set-gi", true, Some(force)),
         }
     }
 
@@ -161,12 +172,19 @@ impl MetaCommand {
         self.facts().2
     }
 
+    /// Whether it is told what to write.
+    pub(crate) fn takes_identifiers(self) -> bool {
+        matches!(self, MetaCommand::SetGi { .. })
+    }
+
     /// The words on the command line.
     fn words(self) -> Vec<String> {
         let force = self.force() == Some(true);
         let force = force.then(|| "--force".to_owned());
+        let json = (self == MetaCommand::GiJson).then(|| "--json".to_owned());
         std::iter::once(self.name().to_owned())
             .chain(force)
+            .chain(json)
             .collect()
     }
 }
@@ -184,6 +202,7 @@ impl MetaStep {
         };
         let mut argv = vec![device, "v08".to_owned(), path_word(path), index];
         argv.extend(self.command.words());
+        argv.extend(self.identifiers.clone());
         argv
     }
 }
@@ -203,8 +222,14 @@ pub(crate) fn address_word(address: &SocketAddr) -> String {
 
 impl Step {
     /// The line that a dry run prints: what a shell would take back.
+    #[cfg(test)]
     pub(crate) fn line(&self, family: Family) -> String {
-        let mut line = self.program(family);
+        self.line_of(&self.program(family))
+    }
+
+    /// The same, with the program that does it.
+    pub(crate) fn line_of(&self, program: &str) -> String {
+        let mut line = program.to_owned();
         for word in &self.argv {
             line.push(' ');
             line.push_str(&escape(word));
@@ -212,7 +237,8 @@ impl Step {
         line
     }
 
-    fn program(&self, family: Family) -> String {
+    /// The program that does it, by its name.
+    pub(crate) fn program(&self, family: Family) -> String {
         family.program(match self.tool {
             Tool::Setup => "setup",
             Tool::Meta => "meta",
@@ -220,8 +246,8 @@ impl Step {
     }
 
     /// The line as `Command '...' terminated` names it. Messages end up in logs: no secret is in it.
-    pub(crate) fn plain(&self, family: Family) -> String {
-        let mut line = self.program(family);
+    pub(crate) fn plain(&self, program: &str) -> String {
+        let mut line = program.to_owned();
         for word in &self.argv {
             line.push(' ');
             line.push_str(&without_secret(word));
@@ -304,6 +330,7 @@ mod tests {
             data: "/dev/sda8".into(),
             meta,
             command: MetaCommand::ApplyAl,
+            identifiers: None,
         };
         for (meta, words) in [
             (MetaDisk::Internal, "1 v08 /dev/sda8 internal apply-al"),

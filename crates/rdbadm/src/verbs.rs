@@ -72,6 +72,11 @@ pub(crate) enum Own {
     Connect,
     Disconnect,
     Adjust,
+    AdjustWithProgress,
+    CheckResize,
+    SetGi,
+    HiddenCommands,
+    ShBPri,
     DiskOptions,
     NetOptions,
     ResourceOptions,
@@ -79,6 +84,8 @@ pub(crate) enum Own {
     NewMinor,
     DelResource,
     Status,
+    Events,
+    Events2,
     Show,
     ShStatus,
     SplitBrain,
@@ -134,6 +141,8 @@ pub(crate) enum Flag {
     /// `--name`, `--exec` and `--local-only` of `snapshot`.
     Snapshot,
     Json,
+    /// `--now` and the other options of `events2`.
+    Events,
     /// `--check` of `status`.
     Check,
     Statistics,
@@ -208,7 +217,14 @@ impl Verb {
     pub(crate) fn is_harmless(&self) -> bool {
         let is_question = match self.does {
             Does::Query(_) | Does::Fact(_) | Does::Handler => true,
-            Does::Own(O::ShResource | O::ShUdev | O::ShStatus | O::ShLrOf | O::SplitBrain) => true,
+            Does::Own(
+                O::ShResource
+                | O::CheckResize
+                | O::ShUdev
+                | O::ShStatus
+                | O::ShLrOf
+                | O::SplitBrain,
+            ) => true,
             Does::Meta(command) => !command(false).writes(),
             Does::Op(_) | Does::OpOrMeta(..) | Does::Own(_) => false,
         };
@@ -222,6 +238,8 @@ impl Verb {
             self.does,
             Does::Own(
                 Own::Status
+                    | Own::Events2
+                    | Own::HiddenCommands
                     | Own::Overview
                     | Own::Metrics
                     | Own::Check
@@ -311,6 +329,16 @@ const DISK: Option<Section> = Some(Section::Disk);
 const OPTIONS: Option<Section> = Some(Section::Options);
 const DEFAULTS: &[&str] = &["set-defaults"];
 const FORCE: &[&str] = &["force"];
+const EVENTS: &[&str] = &[
+    "now",
+    "poll",
+    "full",
+    "timestamps",
+    "statistics",
+    "diff",
+    "json",
+    "color",
+];
 /// The handlers of a resource, each as NAME=COMMAND, and what is to be in their environment.
 const HANDLERS: &[&str] = &["handler", "drbd-conf", "drbd-peers"];
 const OF_RESOURCE: &[&str] = &["set-defaults", "handler", "drbd-conf", "drbd-peers"];
@@ -347,6 +375,8 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup("MINOR"),
     verb("adjust", T::Volumes, Does::Own(O::Adjust), "Make what runs agree with the configuration")
         .marks(&[Warns, Listens]),
+    verb("adjust-with-progress", T::Volumes, Does::Own(O::AdjustWithProgress), "The same, with a line for each kind of steps")
+        .marks(&[Warns, Listens]),
     verb("role", T::Volumes, Does::Query(Query::Role), "Print own and peer's role")
         .aliases(&["state"])
         .setup("MINOR"),
@@ -357,6 +387,9 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("status", T::Optional, Does::Own(O::Status), "Print the state of resources")
         .flags(&[Flag::Json, Flag::Check, Flag::Statistics, Flag::Color])
         .setup_with("[RES|all]", None, &["verbose", "statistics", "json", "color"]),
+    verb("events2", T::Optional, Does::Own(O::Events2), "Print what there is, then what happens to it, line by line")
+        .flags(&[Flag::Events, Flag::Json, Flag::Statistics, Flag::Color])
+        .setup_with("[RES|all]", None, EVENTS),
     verb("split-brain", T::Volumes, Does::Own(O::SplitBrain), "Print what each node has written apart, before anybody's writes are given up")
         .flags(&[Flag::Json, Flag::Evidence]),
     verb("overview", T::None, Does::Own(O::Overview), "Print one line a device, as drbd-overview does"),
@@ -397,18 +430,26 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup_with("MINOR", None, WAIT),
     verb("wait-con-int", T::None, Does::Own(O::WaitConInt), "Wait for the peers of all resources; typing yes ends it"),
     verb("dump", T::Optional, Does::Own(O::Dump), "Print the configuration as understood")
-        .flags(&[Flag::Secrets])
+        .flags(&[Flag::Secrets, Flag::Json])
         .marks(&[Warns]),
     verb("dump-xml", T::Optional, Does::Own(O::DumpXml), "Print the configuration as XML")
+        .flags(&[Flag::Secrets])
         .marks(&[Warns]),
     verb("dump-md", T::Volumes, Meta(|_| MetaCommand::DumpMd), "Print the metadata"),
     verb("get-gi", T::Volumes, Does::Query(Query::GetGi), "Print the generation identifiers")
         .setup("MINOR"),
     verb("show-gi", T::Volumes, Does::Query(Query::ShowGi), "Print the generation identifiers with explanations")
-        .setup("MINOR"),
+        .flags(&[Flag::Json])
+        .setup_with("MINOR", None, &["json"]),
     verb("apply-al", T::Volumes, Meta(|_| MetaCommand::ApplyAl), "Apply the activity log of a crashed node to its bitmap"),
     verb("wipe-md", T::Volumes, Meta(|force| MetaCommand::WipeMd { force }), "Remove the metadata")
         .flags(&[Flag::Force]),
+    verb("set-gi", T::Volumes, Does::Own(O::SetGi), "Write generation identifiers into the metadata of the backing devices")
+        .flags(&[Flag::Force])
+        .hidden(),
+    verb("check-resize", T::Volumes, Does::Own(O::CheckResize), "Look what is to be done after a resize: nothing, for devices are not resized yet")
+        .setup("MINOR")
+        .hidden(),
     verb("disk-options", T::Volumes, Does::Own(O::DiskOptions), "Apply the configured disk options")
         .marks(&[Warns])
         .setup_with("MINOR", DISK, DEFAULTS),
@@ -435,9 +476,10 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("after-resync-target", T::Volumes, Does::Handler, "Run the handler after a resync of the local disk").hidden(),
     verb("before-resync-source", T::Volumes, Does::Handler, "Run the handler before a resync of the peer's disk").hidden(),
     verb("out-of-sync", T::Volumes, Does::Handler, "Run the handler for a verify that has found differences").hidden(),
+    step("events", Does::Own(O::Events)).setup("{RES|MINOR|all}"),
     step("del-resource", Does::Own(O::DelResource)).setup("RES"),
     step("del-minor", Does::Op(|minor, _| Op::DelMinor { minor })).setup("MINOR"),
-    step("show", Does::Own(O::Show)).setup("[RES|MINOR|all]"),
+    step("show", Does::Own(O::Show)).setup_with("[RES|MINOR|all]", None, &["json", "show-defaults"]),
     verb("sh-status", T::Optional, Does::Own(O::ShStatus), "Print the state of every volume for a shell").hidden()
         .setup("[RES|MINOR|all]"),
     step("shutdown", Does::Own(O::Shutdown)).setup(""),
@@ -451,6 +493,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("sh-md-idx", T::Volumes, Fact(facts::meta_index), "Print the metadata index").hidden(),
     verb("sh-ip", T::Volumes, Fact(facts::address), "Print the own address").hidden(),
     verb("sh-udev", T::Volumes, Does::Own(O::ShUdev), "Print the names of a volume's device for udev").hidden(),
+    verb("sh-b-pri", T::Volumes, Does::Own(O::ShBPri), "Make the devices writable on the node that become-primary-on names").hidden(),
+    verb("hidden-commands", T::None, Does::Own(O::HiddenCommands), "Print the commands that help does not list").hidden(),
     verb("sh-mod-parms", T::None, Does::Own(O::ShModParms), "Print the parameters of DRBD's module").hidden(),
     verb("sh-lr-of", T::Whole, Does::Own(O::ShLrOf), "Print the lower resource of a stacked one").hidden(),
     verb("completions", T::None, Does::Own(O::Completions), "Print a completion script for a shell"),
@@ -459,14 +503,9 @@ pub(crate) const VERBS: &[Verb] = &[
 
 /// Commands of DRBD's that rdb does not serve yet.
 const NOT_SERVED: &[&str] = &[
-    "adjust-with-progress",
-    "check-resize",
     "del-path",
     "del-peer",
-    "events",
-    "events2",
     "forget-peer",
-    "hidden-commands",
     "new-path",
     "new-peer",
     "peer-device-options",
@@ -474,8 +513,6 @@ const NOT_SERVED: &[&str] = &[
     "proxy-up",
     "repair-md",
     "resize",
-    "set-gi",
-    "sh-b-pri",
     "syncer",
     "wait-connect-resource",
     "wait-sync-resource",

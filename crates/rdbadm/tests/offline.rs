@@ -632,10 +632,14 @@ fn one_resource_that_is_not_served_stops_neither_the_others_nor_questions_about_
             "-d disconnect r0",
             "rdbsetup disconnect ipv4:127.0.47.1:7789 ipv4:127.0.47.2:7789\n",
         ),
-        ("-d dstate r0/0", "rdbsetup dstate 0\n"),
     ] {
         assert_eq!(node.ok(words), text, "{words}");
     }
+    let disk = node.disk().display().to_string();
+    assert_eq!(
+        node.ok("-d dstate r0/0"),
+        format!("rdbsetup dstate 0\nrdbmeta 0 v08 {disk}0 internal dstate\n")
+    );
     let steps = node.ok("-d dump-md r0");
     assert_eq!(steps.lines().count(), 2, "{steps}");
 }

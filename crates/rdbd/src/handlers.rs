@@ -136,10 +136,11 @@ impl Node {
         let prefix = prefix(&self.registry, resource, volume);
         tracing::info!("{prefix} helper command: {HELPER} {words}");
         let whose = call.whose.clone();
+        self.events.tell_handler(resource, key, None);
         self.handlers.announce(&whose);
         let (running, registry) = (self.handlers.clone(), self.registry.clone());
         let (changed, news) = (self.changed.clone(), self.handler_news.clone());
-        let history = self.history.clone();
+        let (history, events) = (self.history.clone(), self.events.clone());
         let name = resource.to_owned();
         let run = move || {
             let say = &mut |line: &str| tracing::info!("{prefix} {handler}: {line}");
@@ -151,6 +152,7 @@ impl Node {
                 exit: ended.exit,
             };
             history.tell(&name, volume, event);
+            events.tell_handler(&name, key, Some(ended.exit));
             remember(&registry, &name, key, begun, ended);
             drop(answer);
             changed.notify_waiters();
@@ -166,7 +168,9 @@ impl Node {
             // Its answer has gone with it.
             self.handlers.is_over(&whose);
             tracing::error!("drbd {resource}: no thread to run {handler}: {error}");
-            remember(&self.registry, resource, key, begun, Ended::not_run(&error));
+            let ended = Ended::not_run(&error);
+            self.events.tell_handler(resource, key, Some(ended.exit));
+            remember(&self.registry, resource, key, begun, ended);
             self.tell_of_end(resource, key);
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::course::Life;
+use crate::events::Events;
 use crate::handler_run::Running;
 use crate::history::History;
 use crate::proc_drbd::{self, FailedLine};
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) run_dir: PathBuf,
     /// What happens to its resources is kept there.
     pub(crate) history: History,
+    /// Who listens to what happens to them.
+    pub(crate) events: Events,
     /// What resources are started with.
     pub(crate) serving: Cell<Serving>,
     /// `core-dumps`.
@@ -135,6 +138,7 @@ impl Node {
             takeover: RefCell::default(),
             run_dir,
             history,
+            events: Events::default(),
             serving: Cell::new(serving),
             core_dumps,
             challenges: Challenges::default(),
@@ -165,6 +169,7 @@ impl Node {
         let stopped = self.stopped.clone();
         let handler_news = self.handler_news.clone();
         let history = self.history.clone();
+        let events = self.events.clone();
         move |notice| match notice {
             Notice::Log {
                 level,
@@ -194,6 +199,7 @@ impl Node {
             // The engine has logged it.
             Notice::StateChanged { volume, old, new } => {
                 history.tell_change(&resource, volume, &old, &new);
+                events.tell_change(&resource, volume, &new);
                 changed.notify_waiters();
             }
             Notice::Milestone { volume, what } => history.tell_milestone(&resource, volume, what),
@@ -240,6 +246,7 @@ impl Node {
                     if let Some(entry) = registry.lock().get_mut(&resource) {
                         entry.failure = Some(failure);
                     }
+                    events.tell_stop(&resource);
                     // Nobody listens any more when the daemon ends.
                     let _ = stopped.send(resource.clone());
                 }

@@ -8,22 +8,20 @@ use std::time::Duration;
 
 use rdb_control::{
     BEING_REPLACED, ConnectionShown, DiskShown, GiReport, HandlersShown, HistoryEvent, Op, Refusal,
-    ResourceOptions, ResourceShown, StatusReport, VerifyPart, VolumeShown, code,
+    ResourceOptions, ResourceShown, VerifyPart, VolumeShown, code,
 };
 use rdb_engine::state::{ConnState, DiskState};
 use rdb_engine::{AdminError, Command, ResourceStatus, SnapshotWish, VolumeNr, VolumeStatus};
 use rdb_runtime::{AttachRequest, ConnectRequest, ResourceConfig, Ticket};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::caller;
 use crate::convert;
-use crate::handlers;
 use crate::node::Node;
 use crate::options::give_disk;
 use crate::outcome::{Failure, Outcome, unknown_minor, unknown_resource};
-use crate::reasons;
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
 
@@ -31,8 +29,6 @@ use crate::target::Target;
 pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a command that was taken back may take to say so; one whose disk is being opened takes longer.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long all resources together may take to say how they are, for `status` and `show`.
-const OVERVIEW_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an address that somebody has is tried.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a wait looks, beside every change of state.
@@ -183,6 +179,8 @@ impl Node {
             Op::DelMinor { minor } => self.del_minor(minor).await?,
             Op::DelResource { resource } => self.del_resource(&resource).await?,
             Op::Down { resource } => _ = self.down(&resource).await?,
+            // The server has a stream for it.
+            Op::Events { .. } => return Err(Failure::Error("not here".to_owned())),
             Op::Status => return Ok(to_value(&self.status().await)),
             Op::Show => return Ok(to_value(&self.show().await)),
             Op::GetGi { minor } => return Ok(to_value(&self.generation(minor).await?)),
@@ -231,6 +229,7 @@ impl Node {
         if known == Some(true) {
             // It has stopped on its own, and somebody wants it to begin anew.
             self.registry.lock().remove(name);
+            self.events.tell_removed(name);
             self.restarts.forget(name);
         }
         let serving = self.serving.get();
@@ -248,6 +247,7 @@ impl Node {
         };
         let handle = rdb_runtime::spawn(config, self.notices(name))
             .map_err(|error| Failure::Error(format!("{name}: {error}")))?;
+        self.events.tell_created(name);
         // The first that it hears: whatever comes later goes by it.
         let command = Command::ResourceOptions {
             options: for_engine,
@@ -313,6 +313,8 @@ impl Node {
             && let Some(entry) = self.registry.lock().get_mut(name)
         {
             entry.volumes.remove(&number);
+        } else {
+            self.events.tell_volume_created(name, number, minor);
         }
         added
     }
@@ -471,6 +473,7 @@ impl Node {
         if let Some(entry) = self.registry.lock().get_mut(&target.name) {
             entry.volumes.remove(&target.number);
         }
+        self.events.tell_volume_removed(&target.name, target.number);
         Ok(())
     }
 
@@ -500,73 +503,10 @@ impl Node {
             tracing::error!("drbd {}: {error}", target.name);
         }
         self.registry.lock().remove(&target.name);
+        self.events.tell_removed(&target.name);
         self.restarts.forget(&target.name);
         self.history.tell(&target.name, None, HistoryEvent::Removed);
         tracing::info!("drbd {}: removed", target.name);
-    }
-
-    /// How all resources are, asked at once; `None`: it does not answer.
-    async fn all_status(&self) -> Vec<(Target, Option<ResourceStatus>)> {
-        let asked: Vec<_> = self
-            .all()
-            .into_iter()
-            .map(|target| {
-                let (reply, answer) = oneshot::channel();
-                target
-                    .handle
-                    .status(Box::new(move |status| _ = reply.send(status)));
-                (target, answer)
-            })
-            .collect();
-        let deadline = Instant::now() + OVERVIEW_TIMEOUT;
-        let mut all = Vec::new();
-        for (target, answer) in asked {
-            let status = timeout_at(deadline, answer).await;
-            all.push((target, status.ok().and_then(Result::ok)));
-        }
-        all
-    }
-
-    /// Everything; what does not answer stands there as failed.
-    pub(crate) async fn status(&self) -> StatusReport {
-        let mut resources = Vec::new();
-        for (target, status) in self.all_status().await {
-            let Some(status) = status else {
-                resources.extend(self.failed_report(&target));
-                continue;
-            };
-            let mut report = convert::report(&target.name, &status);
-            report.failed = self.restarts.report(&target.name);
-            let registry = self.registry.lock();
-            if let Some(entry) = registry.get(&target.name) {
-                report.handlers = handlers::report(entry);
-                reasons::complete(&mut report, &entry.losing);
-                if status.connection != ConnState::StandAlone {
-                    report.local = entry.connection.as_ref().map(|c| c.local);
-                    report.peer = entry.connection.as_ref().map(|c| c.peer);
-                }
-                for volume in &mut report.volumes {
-                    volume.device = entry
-                        .volumes
-                        .get(&volume.volume)
-                        .and_then(|v| v.node.clone());
-                }
-            }
-            resources.push(report);
-        }
-        for resource in &mut resources {
-            resource.record_reason = self.keeper.trouble();
-            resource.daemon_reason = self.life.ending();
-            if resource.io_reason.is_none() {
-                resource.io_reason = self.waits_for_takeover(&resource.name);
-            }
-        }
-        let mut report = StatusReport {
-            node: self.name.clone(),
-            resources,
-        };
-        self.explain_late_disks(&mut report);
-        report
     }
 
     /// How everything is configured, as far as it is in effect.

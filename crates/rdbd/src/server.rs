@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::askers::{self, Askers};
 use crate::caller::Caller;
+use crate::event_stream::Stream;
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome};
 use crate::questions;
@@ -29,7 +30,7 @@ const CONNECTIONS_MAX: usize = 256;
 /// How long a client may take for its next request.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a client may take to accept an answer.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether a client that waits is still there.
 const HUNG_UP_LOOK: Duration = Duration::from_millis(50);
@@ -262,6 +263,17 @@ async fn serve(
                     id,
                     body: ReplyBody::Error(text),
                 }
+            }
+            Ok(Request {
+                id,
+                op: Op::Events { resource, figures },
+            }) => {
+                let events = Stream::new(node, resource, figures);
+                let stalls = |stalls: bool| client.idle.set(stalls.then(Instant::now));
+                return tokio::select! {
+                    done = events.run(&mut stream, id, &stalls) => done,
+                    () = client.go.notified() => Ok(()),
+                };
             }
             Ok(Request { id, op }) => {
                 let work = async {

@@ -59,6 +59,7 @@ impl Node {
         tracing::warn!("drbd {name}: started again, as after a crash of the daemon");
         self.restarts.start(kept.clone());
         self.registry.lock().remove(name);
+        self.events.tell_removed(name);
         drop(turn);
         self.bring_back(kept).await;
         self.restarts.end(name);
@@ -168,6 +169,7 @@ fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
         resync_suspended: Vec::new(),
         flags: "------".to_owned(),
         device: None,
+        backing: None,
         size_kib: 0,
         sent_kib: 0,
         received_kib: 0,
@@ -179,6 +181,8 @@ fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
         peer_pending: 0,
         unacked: 0,
         application_pending: 0,
+        ap_in_flight_kib: 0,
+        rs_in_flight_kib: 0,
         write_ordering: 'n',
         al_suspended: false,
         out_of_sync_kib: 0,

@@ -62,16 +62,26 @@ impl Course {
         }
     }
 
+    fn paused_ms(&self, now: Time) -> u64 {
+        self.paused_ms + self.paused_at.map_or(0, |at| now.ms_since(at))
+    }
+
     fn elapsed_ms(&self, now: Time) -> u64 {
-        let paused = self.paused_ms + self.paused_at.map_or(0, |at| now.ms_since(at));
-        now.ms_since(self.started).saturating_sub(paused)
+        now.ms_since(self.started)
+            .saturating_sub(self.paused_ms(now))
+    }
+
+    /// Milliseconds since the second youngest mark, and blocks done since then.
+    fn recent(&self, now: Time, left: u64) -> (u64, u64) {
+        let mark = self.marks.iter().rev().nth(1).or(self.marks.front());
+        let &(at, then) = mark.unwrap_or(&(self.started, self.total));
+        (now.ms_since(at), then.saturating_sub(left))
     }
 
     /// KiB/s since the second youngest mark.
     pub(crate) fn recent_kib(&self, now: Time, left: u64) -> u64 {
-        let mark = self.marks.iter().rev().nth(1).or(self.marks.front());
-        let Some(&(at, then)) = mark else { return 0 };
-        then.saturating_sub(left) * 4 * 1000 / now.ms_since(at).max(1)
+        let (ms, blocks) = self.recent(now, left);
+        blocks * 4 * 1000 / ms.max(1)
     }
 
     /// The times in the words of the log, at the end of a run that has done so many blocks.
@@ -84,13 +94,18 @@ impl Course {
     pub(crate) fn progress(&self, now: Time, left: u64) -> SyncProgress {
         let first = self.marks.front().copied();
         let (mark_at, mark_left) = first.unwrap_or((self.started, self.total));
+        let (recent_ms, recent_blocks) = self.recent(now, left);
         SyncProgress {
             total_blocks: self.total,
             left_blocks: left,
             failed_blocks: 0,
             window_ms: now.ms_since(mark_at),
             window_blocks: mark_left.saturating_sub(left),
+            recent_ms,
+            recent_blocks,
             elapsed_ms: self.elapsed_ms(now),
+            paused_ms: self.paused_ms(now),
+            equal_blocks: 0,
             want_kib: None,
             limit: None,
             verify: None,

@@ -109,10 +109,17 @@ impl<P> Resync<P> {
         self.early_uuid = None;
     }
 
+    /// Sectors between the nodes: of the source sent and not acknowledged, of the target asked for and not on its disk.
+    pub(crate) fn in_flight_sectors(&self) -> u64 {
+        let sent = self.replied.iter().map(|(_, bytes)| u64::from(bytes) / 512);
+        sent.sum::<u64>() + self.walk.outstanding()
+    }
+
     pub(crate) fn progress(&self, now: Time, bits_set: u64, target: bool) -> SyncProgress {
         let left = bits_set.saturating_sub(self.failed);
         SyncProgress {
             failed_blocks: self.failed,
+            equal_blocks: self.equal_blocks,
             want_kib: target.then_some(self.pace.want_kib()),
             ..self.course.progress(now, left)
         }

@@ -29,6 +29,11 @@ impl BlockWalk {
         self.position
     }
 
+    /// Sectors that were asked for and are outstanding.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
     pub(crate) fn has_outstanding(&self) -> bool {
         self.outstanding > 0
     }

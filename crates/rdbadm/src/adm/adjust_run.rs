@@ -6,6 +6,7 @@ use super::plan::Item;
 use super::{Command, adjust, adjust_check, adjust_given_up};
 use crate::out;
 use crate::step::{Action, Step};
+use crate::verbs::Own;
 
 impl Command<'_> {
     /// `may_wait`: nodes may wait for addresses of theirs that are not there yet.
@@ -56,13 +57,78 @@ impl Command<'_> {
             first.extend::<Vec<Step>>(new);
         }
         plans.insert(0, [first, Vec::new(), Vec::new()]);
-        let code = self.staged(plans);
+        let shows_progress = self.verb.is(Own::AdjustWithProgress) && !self.has("dry-run");
+        let code = match shows_progress {
+            true => self.staged_with_progress(plans),
+            false => self.staged(plans),
+        };
         if code != 0 && !self.has("dry-run") {
             for (item, running) in begun {
                 adjust_given_up::put_back(&mut executor, item, running);
             }
         }
         code.max(refused)
+    }
+}
+
+impl Command<'_> {
+    /// As [`Command::staged`], with a line for each kind of steps that names the resources that have some, as boot scripts show it.
+    fn staged_with_progress(&self, plans: Vec<[Vec<Step>; 3]>) -> u8 {
+        let mut executor = self.executor();
+        let (mut worst, mut failed) = (0, Vec::new());
+        out::print("[");
+        'stages: for stage in 0..3 {
+            let mut steps: Vec<Step> = plans.iter().flat_map(|plan| plan[stage].clone()).collect();
+            steps.sort_by_key(|step| kind(step).0);
+            let mut shown: Option<(&str, String)> = None;
+            for step in &steps {
+                let label = kind(step).1;
+                let name = &step.resource;
+                let is_new = shown.as_ref().is_none_or(|(last, _)| *last != label);
+                if is_new {
+                    out::print(&format!("\n{label:>15}:"));
+                }
+                if is_new || shown.as_ref().is_some_and(|(_, last)| last != name) {
+                    out::print(&format!(" {name}"));
+                }
+                shown = Some((label, name.clone()));
+                let before = std::mem::take(&mut worst);
+                let one = std::slice::from_ref(step);
+                let goes_on = super::run_steps(
+                    &mut executor,
+                    one,
+                    &mut failed,
+                    &mut worst,
+                    super::Extent::Resource,
+                );
+                if worst != 0 {
+                    out::print(&format!(":failed({}:{worst})", step.argv[0]));
+                }
+                worst = worst.max(before);
+                if !goes_on {
+                    break 'stages;
+                }
+            }
+        }
+        out::print("\n]\n");
+        match worst {
+            0 => 0,
+            _ => executor.own_code.max(1),
+        }
+    }
+}
+
+/// What a step is for, as the progress names it, and its turn among others of its stage.
+fn kind(step: &Step) -> (u8, &'static str) {
+    match &step.action {
+        Action::Run(Op::NewResource { .. }) => (0, "create res"),
+        Action::Run(Op::ResourceOptions { .. }) => (1, "adjust res"),
+        Action::Run(Op::NewMinor { .. }) => (3, "create res"),
+        Action::Run(Op::Detach { .. } | Op::DelMinor { .. }) => (2, "prepare disk"),
+        Action::Meta(_) => (2, "prepare disk"),
+        Action::Run(Op::Attach { .. } | Op::DiskOptions { .. }) => (4, "adjust disk"),
+        Action::Run(Op::Disconnect { .. }) => (5, "prepare net"),
+        _ => (6, "adjust net"),
     }
 }
 

@@ -4,9 +4,11 @@ mod adjust;
 mod adjust_check;
 mod adjust_given_up;
 mod adjust_run;
+mod configured;
 mod explain;
 pub(crate) mod facts;
 mod handler;
+mod hidden;
 pub(crate) mod plan;
 mod restart;
 mod select;
@@ -20,21 +22,21 @@ pub(crate) mod table;
 mod watch;
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions, Loaded};
+use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions};
 use rdb_control::{HandlersShown, Limits, Op, ResourceShown, VerifyPart};
 
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
 pub(crate) use self::show::show_status;
 use crate::complete;
-use crate::exec::{Executor, Trouble};
+use crate::exec::{Executor, Others, Trouble};
 use crate::out;
-use crate::step::{Action, Family, MetaCommand, Step};
+use crate::step::{Action, Family, MetaCommand, Query, Step};
 use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
@@ -142,15 +144,21 @@ struct Configured {
 
 impl Command<'_> {
     fn run(&self) -> u8 {
+        if let Err(code) = self.check_globals() {
+            return code;
+        }
         match self.own() {
             Some(Own::Completions) => return self.completions(),
             Some(Own::Man) => return self.man(),
+            Some(Own::HiddenCommands) => return self.hidden_commands(),
+            _ if self.has("stacked") => return self.stacked(),
             Some(Own::Proc) => return self.proc(),
             Some(Own::Overview) => return self.overview(),
             Some(Own::Status) => return self.status(),
             Some(Own::Metrics) => return self.metrics(),
             Some(Own::Check) => return self.check(),
             Some(Own::Explain) => return self.explain(),
+            Some(Own::Events2) => return self.events2(),
             Some(Own::Restart) => return self.restart(),
             _ => {}
         }
@@ -205,6 +213,10 @@ impl Command<'_> {
             true => self.own_node(),
             false => executor.node.clone(),
         };
+        executor.others = Others {
+            setup: self.path("drbdsetup"),
+            meta: self.path("drbdmeta"),
+        };
         executor.dry_run = self.has("dry-run");
         executor.verbose = self.has("verbose");
         executor.limits = self.limits.get();
@@ -218,50 +230,6 @@ impl Command<'_> {
     fn own_node(&self) -> Option<String> {
         let given = self.args.get_one::<String>("node").cloned();
         given.or_else(crate::node_name)
-    }
-
-    /// Reads the configuration; the exit status if that is impossible.
-    fn configured(&self) -> Result<Configured, u8> {
-        let Some(node) = self.own_node() else {
-            out::error(&format!(
-                "{}: can not find out this node's name; use --node",
-                self.program
-            ));
-            return Err(20);
-        };
-        let path = match self.path("config-file") {
-            Some(path) if is_standard_input(&path) => None,
-            Some(path) => Some(path),
-            None => Some(rdb_config::default_config_path()),
-        };
-        let loaded = match &path {
-            None => {
-                let stdin = std::io::stdin().lock();
-                let read = rdb_config::read_limited(stdin, rdb_config::FILE_MAX);
-                let bytes = read.map_err(|error| {
-                    out::error(&format!(
-                        "{}: can not read standard input: {error}",
-                        self.program
-                    ));
-                    20
-                })?;
-                rdb_config::load_bytes("STDIN", &bytes)
-            }
-            Some(path) => rdb_config::load(path),
-        };
-        let Loaded { config, warnings } = loaded.map_err(|error| config_error(&error))?;
-        // Said where the options take effect; not with every question that a script asks.
-        if self.verb.is_marked(Mark::Warns) {
-            for warning in &warnings {
-                out::error(&warning.to_string());
-            }
-        }
-        Ok(Configured {
-            config,
-            path: path.and_then(|path| std::path::absolute(path).ok()),
-            node,
-            peer: self.args.get_one::<String>("peer").cloned(),
-        })
     }
 
     fn run_configured(&self, configured: &Configured) -> u8 {
@@ -281,6 +249,8 @@ impl Command<'_> {
         }
         let words = match self.own() {
             Some(Own::ShStatus) => shell::of_all(&self.objects()),
+            // The first word is what is written.
+            Some(Own::SetGi) => self.objects().into_iter().skip(1).collect(),
             _ => self.objects(),
         };
         // The file is printed whatever host it is for, and whether or not there is a resource in it.
@@ -376,7 +346,7 @@ impl Command<'_> {
         let force = self.has("force");
         match self.verb.does {
             Does::Own(Own::Up) => return self.up(items),
-            Does::Own(Own::Adjust) => {
+            Does::Own(Own::Adjust | Own::AdjustWithProgress) => {
                 let may_wait = config.global.options.disable_ip_verification;
                 return self.adjust(items, may_wait);
             }
@@ -386,6 +356,8 @@ impl Command<'_> {
                 }
                 return 0;
             }
+            Does::Own(Own::CheckResize) => return self.check_resize(items),
+            Does::Own(Own::ShBPri) => return self.become_primary(config, items),
             Does::Own(Own::ShUdev) => return shell::udev(items),
             Does::Own(Own::ShLrOf) => return shell::lower_resource(),
             Does::Handler => return self.run_handlers(items),
@@ -484,9 +456,20 @@ impl Command<'_> {
             Does::OpOrMeta(op, command) => {
                 steps.push(item.or_meta(self.verb.name, volume, op, command));
             }
-            Does::Query(query) => steps.push(item.query(self.verb.name, volume, query)),
+            Does::Query(query) => {
+                let query = if self.has("json") {
+                    Query::GiJson
+                } else {
+                    query
+                };
+                steps.push(item.query(self.verb.name, volume, query));
+            }
             Does::Meta(command) => steps.extend(item.meta(volume, command(self.has("force")))),
             Does::Own(Own::NewMinor) => steps.push(item.new_minor(volume)),
+            Does::Own(Own::SetGi) => {
+                let gi = self.objects().into_iter().next().unwrap_or_default();
+                steps.extend(item.set_gi(volume, &gi, self.has("force")));
+            }
             Does::Own(Own::Attach) => steps.extend(item.attach(volume)),
             Does::Own(Own::DiskOptions) => steps.push(item.disk_options(volume, false)),
             Does::Own(wait @ (Own::WaitConnect | Own::WaitSync)) => {
@@ -580,11 +563,15 @@ impl Command<'_> {
         let style = DumpStyle {
             inherited: self.has("dry-run") || self.has("verbose"),
             hide_secrets: self.has("hide-secrets"),
+            always_global: self.has("verbose"),
         };
+        if self.has("json") {
+            return Self::dump_json(configured, selected, style);
+        }
         let is_xml = self.verb.is(Own::DumpXml);
         let Some(selected) = selected else {
             out::print_written(&if is_xml {
-                config.dump_xml()
+                config.dump_xml(style)
             } else {
                 config.dump(node, style)
             });
@@ -592,7 +579,7 @@ impl Command<'_> {
         };
         for Selected { resource, .. } in selected {
             out::print_written(&if is_xml {
-                config.dump_xml_resource(resource)
+                config.dump_xml_resource(resource, style)
             } else {
                 config.dump_resource(resource, node, style)
             });
@@ -748,13 +735,6 @@ fn down(name: &str) -> Step {
             resource: name.to_owned(),
         }),
     }
-}
-
-/// Whether a configuration file's name means what is piped in. A program that opens the device of that name reads the same; the
-/// name is understood instead, for no other pipe is read.
-fn is_standard_input(path: &Path) -> bool {
-    const NAMES: [&str; 4] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
-    NAMES.iter().any(|name| path == Path::new(name))
 }
 
 fn config_error(error: &ConfigError) -> u8 {

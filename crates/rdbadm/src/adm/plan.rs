@@ -179,6 +179,24 @@ impl Item {
         })
     }
 
+    /// `set-gi`.
+    pub(crate) fn set_gi(&self, volume: &ResolvedVolume, gi: &str, force: bool) -> Option<Step> {
+        let mut step = self.meta(volume, MetaCommand::SetGi { force })?;
+        if let Action::Meta(meta) = &mut step.action {
+            meta.identifiers = Some(gi.to_owned());
+            step.argv = meta.argv();
+        }
+        Some(step)
+    }
+
+    /// Makes the volume writable here.
+    pub(crate) fn primary(&self, volume: &ResolvedVolume) -> Step {
+        self.on_minor("primary", volume.minor, None, |minor, _| Op::Primary {
+            minor,
+            force: false,
+        })
+    }
+
     fn meta_step(&self, volume: &ResolvedVolume, command: MetaCommand) -> Option<MetaStep> {
         let data = volume.disk.clone()?;
         Some(MetaStep {
@@ -186,6 +204,7 @@ impl Item {
             data,
             meta: volume.meta.clone(),
             command,
+            identifiers: None,
         })
     }
 
@@ -341,17 +360,16 @@ impl Item {
             Query::Dstate => Some(MetaCommand::Dstate),
             Query::GetGi => Some(MetaCommand::GetGi),
             Query::ShowGi => Some(MetaCommand::ShowGi),
+            Query::GiJson => Some(MetaCommand::GiJson),
         };
         let minor = volume.minor;
         let action = match fallback.and_then(|command| self.meta_step(volume, command)) {
             Some(meta) => Action::QueryOrMeta(query, minor, meta),
             None => Action::Query(query, minor),
         };
-        self.setup(
-            vec![verb.to_owned(), minor.to_string()],
-            minor.to_string(),
-            action,
-        )
+        let mut words = vec![verb.to_owned(), minor.to_string()];
+        words.extend((query == Query::GiJson).then(|| "--json".to_owned()));
+        self.setup(words, minor.to_string(), action)
     }
 
     /// `wait-connect`, `wait-sync`. `given`: what the command line says instead of the configuration.

@@ -40,6 +40,12 @@ pub(crate) enum SelectError {
     Whole { command: String },
     #[error("'{0}' is a stacked resource, and not available in normal mode.")]
     Stacked(String),
+    #[error("'{0}' is a normal resource, and not available in stacked mode.")]
+    Normal(String),
+    #[error("'{0}' is a stacked resource, and rdb does not serve such resources yet.")]
+    StackedUnserved(String),
+    #[error("WARN: nothing stacked for this host ({0}), nothing to do in stacked mode!")]
+    NothingStacked(String),
 }
 
 /// Resolves the words.
@@ -74,6 +80,40 @@ pub(crate) fn select<'a>(
         .collect()
 }
 
+/// What the words mean with `--stacked`: nothing, for what is stacked is not served.
+pub(crate) fn stacked(
+    config: &Config,
+    node: &str,
+    target: Target,
+    words: &[String],
+) -> SelectError {
+    if words.is_empty() && target != Target::Optional {
+        return SelectError::NoNames;
+    }
+    if config.resources.is_empty() {
+        return SelectError::NoResources;
+    }
+    let is_all = |word: &&String| *word == "all";
+    let Some(word) = words.first().filter(|_| !words.iter().any(|w| is_all(&w))) else {
+        return SelectError::NothingStacked(node.to_owned());
+    };
+    let minor = word
+        .strip_prefix("minor-")
+        .and_then(|minor| minor.parse().ok());
+    let by_minor = minor.and_then(|minor| config.by_minor(node, minor));
+    let name = word.split('/').next().unwrap_or_default();
+    match by_minor
+        .map(|(found, _)| found)
+        .or(config.resource(name).ok())
+    {
+        Some(resource) if resource.is_stacked() => {
+            SelectError::StackedUnserved(resource.name.clone())
+        }
+        Some(resource) => SelectError::Normal(resource.name.clone()),
+        None => SelectError::Unknown { name: word.clone() },
+    }
+}
+
 fn one<'a>(
     config: &'a Config,
     node: &str,
@@ -87,14 +127,19 @@ fn one<'a>(
     if let Some(minor) = word.strip_prefix("minor-") {
         let minor = minor.parse().map_err(|_| unknown())?;
         let (resource, volume) = config.by_minor(node, minor).ok_or_else(unknown)?;
+        let host = resource.local_host(node);
+        let is_only = host.is_some_and(|host| host.volumes.len() == 1);
         // More than was named is never touched: another volume of the resource may be in use.
-        return if target == Target::Volumes {
-            Ok(Selected {
+        return match target {
+            Target::Volumes => Ok(Selected {
                 resource,
                 volume: Some(volume),
-            })
-        } else {
-            Err(whole(command))
+            }),
+            _ if is_only => Ok(Selected {
+                resource,
+                volume: None,
+            }),
+            _ => Err(whole(command)),
         };
     }
     let (name, volume) = match word.split_once('/') {
@@ -183,6 +228,7 @@ mod tests {
             (Volumes, &["r1", "r0"], Ok("r1 r0")),
             (Volumes, &["r0/1"], Ok("r0/1")),
             (Volumes, &["minor-1"], Ok("r0/1")),
+            (Whole, &["minor-2"], Ok("r1")),
             (
                 Whole,
                 &["minor-1"],

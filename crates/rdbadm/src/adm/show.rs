@@ -2,30 +2,23 @@
 
 use rdb_control::{Client, ResourceReport};
 
-use super::Command;
+use super::select::{self, Selected};
+use super::{Command, Configured};
+use crate::events::Wanted;
 use crate::exec::{Executor, Trouble};
 use crate::status_text::Detail;
+use crate::step::escape;
+use crate::verbs::Target;
 use crate::watchdog::Watchdog;
-use crate::{out, status_json, status_reasons, status_text};
+use crate::{events, out, status_json, status_reasons, status_text};
 
 impl Command<'_> {
     /// `status` asks only the daemon: it shows what runs, whatever the files say.
     pub(super) fn status(&self) -> u8 {
         if self.has("dry-run") {
-            let words = self.objects();
-            let object = if words.is_empty() {
-                "all".to_owned()
-            } else {
-                words.join(" ")
-            };
-            out::line(&format!("{} status {object}", self.family.program("setup")));
-            return 0;
+            return self.status_steps();
         }
-        let color = match self.args.get_one::<String>("color").map(String::as_str) {
-            Some("always") => true,
-            Some("never") => false,
-            _ => out::has_color(),
-        };
+        let color = self.wants_color();
         if self.has("check") {
             return check(&mut self.executor(), &self.objects());
         }
@@ -40,6 +33,61 @@ impl Command<'_> {
             detail,
             self.has("json"),
         )
+    }
+
+    /// What would be asked for: one resource of the configuration after the other.
+    fn status_steps(&self) -> u8 {
+        let configured = match self.configured() {
+            Ok(configured) => configured,
+            Err(code) => return code,
+        };
+        let Configured { config, node, .. } = &configured;
+        match select::select(config, node, "status", Target::Optional, &self.objects()) {
+            Ok(selected) => {
+                let program = self.family.program("setup");
+                for Selected { resource, .. } in selected {
+                    out::line(&format!("{program} status {}", escape(&resource.name)));
+                }
+                0
+            }
+            Err(error) => {
+                out::error(&error.to_string());
+                1
+            }
+        }
+    }
+
+    fn wants_color(&self) -> bool {
+        match self.args.get_one::<String>("color").map(String::as_str) {
+            Some("always") => true,
+            Some("never") => false,
+            _ => out::has_color(),
+        }
+    }
+
+    /// `events2`, too, asks only the daemon.
+    pub(super) fn events2(&self) -> u8 {
+        let wanted = Wanted {
+            resources: self.objects(),
+            now: self.has("now"),
+            poll: self.has("poll"),
+            full: self.has("full"),
+            timestamps: self.has("timestamps"),
+            statistics: self.has("statistics"),
+            diff: self.has("diff"),
+            color: self.wants_color(),
+            json: self.has("json"),
+        };
+        if self.has("dry-run") {
+            let mut words = vec![
+                self.family.program("setup").to_owned(),
+                "events2".to_owned(),
+            ];
+            words.extend(wanted.words());
+            out::line(&words.join(" "));
+            return 0;
+        }
+        events::run(&self.executor(), &wanted)
     }
 
     pub(super) fn overview(&self) -> u8 {

@@ -5,7 +5,7 @@
 //! parser finds an option that the command has and refuses one that it has not.
 
 /// The global options that take a value in the next word.
-const WITH_VALUE: [&str; 9] = [
+const WITH_VALUE: [&str; 18] = [
     "-c",
     "--config-file",
     "--node",
@@ -15,10 +15,19 @@ const WITH_VALUE: [&str; 9] = [
     "--timeout",
     "-W",
     "--setup-option",
+    "-t",
+    "--config-to-test",
+    "--drbdsetup",
+    "-m",
+    "--drbdmeta",
+    "-p",
+    "--drbd-proxy-ctl",
+    "-n",
+    "--sh-varname",
 ];
 
 /// The global options without a value, or with it behind `=`.
-const GLOBAL: [&str; 8] = [
+const GLOBAL: [&str; 9] = [
     "-d",
     "--dry-run",
     "-v",
@@ -27,6 +36,7 @@ const GLOBAL: [&str; 8] = [
     "--help",
     "-V",
     "--version",
+    "--stacked",
 ];
 
 /// Rewrites the words after the program's name.
@@ -35,6 +45,7 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
     let mut appended = Vec::new();
     let mut command = None;
     let mut rest = Vec::new();
+    let mut is_step = false;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         if let Some(option) = word.strip_prefix("--setup-option=") {
@@ -43,14 +54,21 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
             appended.extend(words.next());
         } else if let Some(option) = word.strip_prefix("-W") {
             appended.push(option.to_owned());
+        } else if word == "-s" && !has_own(&command, &["verify", "status", "events2"]) {
+            globals.push("--drbdsetup".to_owned());
+            globals.extend(words.next());
+        } else if word == "-S" && !has_own(&command, &["verify"]) {
+            globals.push("--stacked".to_owned());
+        } else if word == "--" && command.is_none() {
+            // What follows belongs to the step. Options are told by their dashes, and generation identifiers by their colons.
+            is_step = true;
         } else if word == "--" {
-            // What follows belongs to the step, wherever it stands; the options are told by their dashes.
         } else if WITH_VALUE.contains(&word.as_str()) {
             globals.push(word);
             globals.extend(words.next());
         } else if is_global(&word) && command.is_none() {
             globals.push(word);
-        } else if word.starts_with('-') && word.len() > 1 && command.is_none() {
+        } else if command.is_none() && belongs_to_step(&word, is_step) {
             appended.push(word);
         } else if command.is_none() {
             command = Some(word);
@@ -62,6 +80,18 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
     globals.extend(appended);
     globals.extend(rest);
     globals
+}
+
+/// Whether a word before the command is for its step: an option, or behind `--` generation identifiers.
+fn belongs_to_step(word: &str, is_step: bool) -> bool {
+    word.starts_with('-') && word.len() > 1 || is_step && word.contains(':')
+}
+
+/// Whether the letter is an option of the command's own: one of these.
+fn has_own(command: &Option<String>, commands: &[&str]) -> bool {
+    command
+        .as_deref()
+        .is_some_and(|command| commands.contains(&command))
 }
 
 fn is_global(word: &str) -> bool {
@@ -110,6 +140,15 @@ mod tests {
             ("--node=alice -dv up all", "--node=alice -dv up all"),
             ("-c - up all", "-c - up all"),
             ("up r0 -d", "up r0 -d"),
+            ("-- A:B set-gi r0", "set-gi A:B r0"),
+            ("-d -W A:B set-gi r0", "-d set-gi A:B r0"),
+            (
+                "-s /x/setup -m /x/meta up r0",
+                "--drbdsetup /x/setup -m /x/meta up r0",
+            ),
+            ("verify -s 8 r0", "verify -s 8 r0"),
+            ("-S -t /tmp/x dump", "--stacked -t /tmp/x dump"),
+            ("role -S r0", "--stacked role r0"),
         ] {
             let words = old.split(' ').map(str::to_owned).collect();
             assert_eq!(modern(words).join(" "), new, "{old}");

@@ -8,8 +8,9 @@ use rdb_control::split_brain::{self, DOCUMENT_MAX, Side, Two};
 use rdb_control::{Blocks, state_dir_of};
 use serde::Deserialize;
 
+use super::Command;
+use super::configured::is_standard_input;
 use super::plan::Item;
-use super::{Command, is_standard_input};
 use crate::exec::Executor;
 use crate::out;
 use crate::split_brain::{discard, files, gather, text};

@@ -66,6 +66,10 @@ pub(crate) fn command(program: &str) -> Command {
         sub = match adm.target {
             Target::None => sub,
             Target::Whole => sub.arg(objects("RES", "A resource, or all")),
+            Target::Volumes if verb.is(Own::SetGi) => sub.arg(objects(
+                "GI OBJECT",
+                "What get-gi prints, empty fields for what stays; then a resource, RES/VOLUME, minor-N, or all",
+            )),
             Target::Volumes => {
                 sub.arg(objects("OBJECT", "A resource, RES/VOLUME, minor-N, or all"))
             }
@@ -159,6 +163,28 @@ fn globals() -> Vec<Arg> {
             .value_name("NAME")
             .help("The peer, where the configuration has several"),
         run_dir_arg(),
+        Arg::new("stacked")
+            .long("stacked")
+            .global(true)
+            .action(ArgAction::SetTrue)
+            .help("Work on stacked resources, which are not served: names the others as DRBD does [also: -S]"),
+        Arg::new("config-to-test")
+            .short('t')
+            .long("config-to-test")
+            .global(true)
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help("Check this file, too, beside the configuration; for dump and sh-nop"),
+        program_arg("drbdsetup", "Have this program do the steps of the daemon [also: -s]"),
+        program_arg("drbdmeta", "Have this program work on metadata").short('m'),
+        program_arg("drbd-proxy-ctl", "Must exist, as with drbdadm; no command of rdb's calls it").short('p'),
+        Arg::new("sh-varname")
+            .short('n')
+            .long("sh-varname")
+            .global(true)
+            .hide(true)
+            .value_name("NAME")
+            .help("Taken, as by drbdadm 8.4, which prints plain values all the same"),
         Arg::new("timeout")
             .long("timeout")
             .global(true)
@@ -174,6 +200,16 @@ fn globals() -> Vec<Arg> {
             .value_name("OPTION")
             .help("Append an option to the step, as after --"),
     ]
+}
+
+/// The path of a program.
+fn program_arg(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .global(true)
+        .value_name("PROGRAM")
+        .value_parser(value_parser!(PathBuf))
+        .help(help)
 }
 
 /// `--run-dir`, which all the commands have.
@@ -267,6 +303,19 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             ),
         ],
         Flag::Json => vec![switch("json", "Print JSON")],
+        Flag::Events => vec![
+            switch("now", "End when what there is has been printed"),
+            switch(
+                "poll",
+                "Look again for each n on standard input; anything else there but a newline ends it",
+            ),
+            switch(
+                "full",
+                "Print all words with each line, those of DRBD 9 too; with --statistics",
+            ),
+            switch("timestamps", "Begin each line with the time"),
+            switch("diff", "Print old and new values of what has changed"),
+        ],
         Flag::Check => vec![switch(
             "check",
             "Print only what is not well, and end with 1 if there is something",

@@ -154,6 +154,8 @@ fn meta_about(command: MetaCommand) -> &'static str {
         MetaCommand::DumpMd => "Print everything, as text that DRBD's drbdmeta reads, too.",
         MetaCommand::GetGi => "Print the generation identifiers.",
         MetaCommand::ShowGi => "Print the generation identifiers with explanations.",
+        MetaCommand::GiJson => "Print the generation identifiers as JSON.",
+        MetaCommand::SetGi { .. } => "Write these generation identifiers.",
         MetaCommand::Dstate => "Print the disk state.",
         MetaCommand::Outdate => "Mark the data outdated: the node is not promoted with them.",
         MetaCommand::Invalidate => "Mark the data bad: the next sync copies everything.",
