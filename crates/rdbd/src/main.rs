@@ -22,6 +22,8 @@ mod keep;
 mod late_disk;
 mod log;
 mod man;
+mod names;
+mod naming;
 mod node;
 mod ops;
 mod options;
@@ -239,6 +241,7 @@ async fn serve(
         serving,
         reload.settings.core_dumps.unwrap_or_default().runtime(),
         left_sessions,
+        names::Names::new(links),
     );
     let node = Rc::new(node);
     let status = StatusFile::default();
@@ -250,8 +253,7 @@ async fn serve(
         node.run_dir.display(),
         serving.frontend,
     );
-    let (registry, changed) = (node.registry.clone(), node.changed.clone());
-    tokio::task::spawn_local(node::follow_devices(told.devices, registry, changed, links));
+    tokio::task::spawn_local(node::follow_devices(Rc::clone(&node), told.devices));
     tokio::task::spawn_local(handlers::follow(Rc::clone(&node), told.handler_news));
     let guard = guard::follow(Rc::clone(&node), held, status.clone());
     let guarding = tokio::task::spawn_local(guard);
@@ -283,6 +285,8 @@ async fn serve(
     if successor.is_none() {
         node.wait_for_users().await;
         node.hand_over(What::InUse).await;
+        node.devices_are_heard().await;
+        node.names.end().await;
     }
     servers.iter().for_each(tokio::task::JoinHandle::abort);
     guarding.abort();

@@ -37,8 +37,8 @@ known to crash with ublk, auto passes over it and ublk is refused; ublk\-anyway 
 How much is logged.
 .TP
 \fBdevice\-links\fR = true or false
-Whether /dev/drbd\fIMINOR\fR and /dev/drbd/by\-res/\fIRESOURCE\fR/\fIVOLUME\fR are made. By default only with the default
-run directory.
+Whether /dev/drbd\fIMINOR\fR, /dev/drbd/by\-res/\fIRESOURCE\fR/\fIVOLUME\fR and /dev/drbd/by\-disk/\fIDISK\fR are made. By
+default only with the default run directory.
 .TP
 \fBbusy\-poll\-us\fR = \fInumber\fR
 Microseconds that the thread of a resource looks for the end of an operation before it sleeps, while it has work (200 by

@@ -1,9 +1,10 @@
 //! The node: what runs on it, and what its resources tell of themselves.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,17 +12,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdb_control::HistoryEvent;
 use rdb_engine::{HandlerId, Level, ResourceStatus, VolumeNr};
 use rdb_frontend::fuse::left::LeftSessions;
-use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, oneshot};
 
 use crate::course::Life;
 use crate::handler_run::Running;
 use crate::history::History;
+use crate::names::Names;
 use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
-use crate::registry::Shared;
+use crate::registry::{Shared, Volume};
 use crate::restarts::Restarts;
 use crate::runs::{Asked, Key};
 use crate::serving::Serving;
@@ -65,6 +66,8 @@ pub(crate) struct Node {
     pub(crate) restarts: Restarts,
     /// The handlers that run.
     pub(crate) handlers: Running,
+    /// The names of its devices.
+    pub(crate) names: Names,
     devices: UnboundedSender<DeviceNotice>,
     stopped: UnboundedSender<String>,
     pub(crate) handler_news: UnboundedSender<HandlerNews>,
@@ -96,13 +99,18 @@ pub(crate) enum HandlerStep {
     Ended(Key),
 }
 
-/// A device came (`node`, if it has one) or went.
-pub(crate) struct DeviceNotice {
-    resource: String,
-    number: u16,
-    /// `Err`: its front end could not make it, and why.
-    is_up: Result<bool, String>,
-    node: Option<PathBuf>,
+/// What there is to hear of devices.
+pub(crate) enum DeviceNotice {
+    /// A device came (`node`, if it has one) or went.
+    Changed {
+        resource: String,
+        number: u16,
+        /// `Err`: its front end could not make it, and why.
+        is_up: Result<bool, String>,
+        node: Option<PathBuf>,
+    },
+    /// Everything before this has been heard: an answer for who asked.
+    Heard(oneshot::Sender<()>),
 }
 
 impl Node {
@@ -114,6 +122,7 @@ impl Node {
         serving: Serving,
         core_dumps: CoreDumps,
         left_sessions: LeftSessions,
+        names: Names,
     ) -> (Node, Told) {
         let (devices, device_notices) = unbounded_channel();
         let (stopped, stopped_names) = unbounded_channel();
@@ -136,6 +145,7 @@ impl Node {
             life: Life::default(),
             restarts: Restarts::default(),
             handlers: Running::default(),
+            names,
             devices,
             stopped,
             handler_news,
@@ -146,6 +156,14 @@ impl Node {
             handler_news: of_handlers,
         };
         (node, told)
+    }
+
+    /// Waits until all that has been told of devices is done, their names included.
+    pub(crate) async fn devices_are_heard(&self) {
+        let (answer, heard) = oneshot::channel();
+        // Nobody listens any more when the daemon ends.
+        let _ = self.devices.send(DeviceNotice::Heard(answer));
+        let _ = heard.await;
     }
 
     /// Takes what a resource tells, on its thread.
@@ -192,7 +210,7 @@ impl Node {
             Notice::DeviceUp { volume, node, .. } => {
                 let resource = resource.clone();
                 // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNotice {
+                let _ = devices.send(DeviceNotice::Changed {
                     resource,
                     number: volume.0,
                     is_up: Ok(true),
@@ -202,7 +220,7 @@ impl Node {
             Notice::NoDevice { volume, reason } => {
                 let resource = resource.clone();
                 // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNotice {
+                let _ = devices.send(DeviceNotice::Changed {
                     resource,
                     number: volume.0,
                     is_up: Err(reason),
@@ -211,7 +229,7 @@ impl Node {
             }
             Notice::DeviceDown { volume } => {
                 let resource = resource.clone();
-                let _ = devices.send(DeviceNotice {
+                let _ = devices.send(DeviceNotice::Changed {
                     resource,
                     number: volume.0,
                     is_up: Ok(false),
@@ -258,77 +276,45 @@ fn program() -> PathBuf {
     }
 }
 
-/// Keeps device links and the registry as the devices are. Ends with the node.
-pub(crate) async fn follow_devices(
-    mut notices: UnboundedReceiver<DeviceNotice>,
-    registry: Shared,
-    changed: Arc<Notify>,
-    links: Option<DeviceLinks>,
-) {
-    // Where the links of each volume lead that this daemon has made or removed.
-    let mut linked: HashMap<(String, u16), Option<PathBuf>> = HashMap::new();
+/// Keeps device names and the registry as the devices are. Ends with the node.
+pub(crate) async fn follow_devices(node: Rc<Node>, mut notices: UnboundedReceiver<DeviceNotice>) {
     while let Some(notice) = notices.recv().await {
-        let DeviceNotice {
-            resource,
-            number,
-            is_up,
-            node,
-        } = notice;
-        let is_up = match is_up {
-            Ok(is_up) => is_up,
-            Err(reason) => {
-                let mut registry = registry.lock();
-                let entry = registry.get_mut(&resource);
-                if let Some(volume) = entry.and_then(|entry| entry.volumes.get_mut(&number)) {
-                    volume.no_device = Some(reason);
-                }
-                drop(registry);
-                changed.notify_waiters();
+        let (resource, number, is_up, device) = match notice {
+            DeviceNotice::Changed {
+                resource,
+                number,
+                is_up,
+                node,
+            } => (resource, number, is_up, node),
+            DeviceNotice::Heard(answer) => {
+                // Nobody waits any more.
+                let _ = answer.send(());
                 continue;
             }
         };
-        let minor = {
-            let registry = registry.lock();
-            let entry = registry.get(&resource);
-            entry
-                .and_then(|entry| entry.volumes.get(&number))
-                .map(|volume| (volume.minor, volume.implicit))
-        };
-        if let (Some(links), Some((minor, implicit))) = (links.clone(), minor) {
-            let node = node.clone().filter(|_| is_up);
-            let before = linked.insert((resource.clone(), number), node.clone());
-            let resource = resource.clone();
-            // Looking at a device may ask our own file system: not from here.
-            let done = tokio::task::spawn_blocking(move || {
-                let shown = (!implicit).then_some(u32::from(number));
-                let result = match (&node, &before) {
-                    (Some(node), _) => links.create(minor, &resource, shown, node),
-                    (None, Some(Some(before))) => {
-                        links.remove(minor, &resource, shown, Some(before))
-                    }
-                    // They were removed, and whoever has them now has made them.
-                    (None, Some(None)) => Ok(()),
-                    // The first that is heard of the volume: what stands there is an earlier daemon's.
-                    (None, None) => links.remove(minor, &resource, shown, None),
-                };
-                if let Err(error) = result {
-                    tracing::warn!("drbd {resource}/{number} drbd{minor}: device links: {error}");
-                }
-            });
-            let _ = done.await;
-        }
-        if let Some(volume) = registry
-            .lock()
-            .get_mut(&resource)
-            .and_then(|entry| entry.volumes.get_mut(&number))
-        {
-            volume.is_up = is_up;
-            if !is_up || node.is_some() {
-                volume.no_device = None;
+        let change = |change: &dyn Fn(&mut Volume)| {
+            let mut registry = node.registry.lock();
+            let entry = registry.get_mut(&resource);
+            if let Some(volume) = entry.and_then(|entry| entry.volumes.get_mut(&number)) {
+                change(volume);
             }
-            volume.node = node;
+        };
+        match is_up {
+            Err(reason) => change(&|volume| volume.no_device = Some(reason.clone())),
+            Ok(is_up) => {
+                // The names are there before anybody is told that the device is.
+                let shown = device.clone().filter(|_| is_up);
+                node.name_device(&resource, number, shown).await;
+                change(&|volume| {
+                    volume.is_up = is_up;
+                    if !is_up || device.is_some() {
+                        volume.no_device = None;
+                    }
+                    volume.node.clone_from(&device);
+                });
+            }
         }
-        changed.notify_waiters();
+        node.changed.notify_waiters();
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Settings {
     pub(crate) frontend: Option<String>,
     /// How much is logged.
     pub(crate) log_level: Option<LogLevel>,
-    /// Whether `/dev/drbdN` and `/dev/drbd/by-res/RES/VOL` are made; by default only with the default run
+    /// Whether `/dev/drbdN`, `/dev/drbd/by-res/RES/VOL` and `/dev/drbd/by-disk/DISK` are made; by default only with the default run
     /// directory, so that several nodes on one machine do not fight for the names.
     pub(crate) device_links: Option<bool>,
     /// Microseconds that a resource's thread looks for completions before it sleeps, while it has work; 0 never
