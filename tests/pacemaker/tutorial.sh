@@ -1,8 +1,9 @@
 #!/bin/bash
 # A tutorial's cluster, word for word: a promotable clone of a resource, and a file system on the device of whoever is promoted.
-#   tutorial.sh BINARIES WORK [all]
-# `all` does what takes longer, too: every incident on the other node as well.
-binaries=$1 work=$2 frontend=fuse extent=${3:-short}
+#   tutorial.sh BINARIES WORK [short|all [ours|linbit]]
+# `all` does what takes longer, too: every incident on the other node as well. `linbit` takes drbd-utils' own agent, unmodified, which finds
+# the daemon's status file as /proc/drbd.
+binaries=$1 work=$2 frontend=fuse extent=${3:-short} whose=${4:-ours}
 # shellcheck source=cluster-lib.sh
 . "$(cd "$(dirname "$0")" && pwd)/cluster-lib.sh"
 agent=$here/../../packaging/ocf/drbd
@@ -33,7 +34,21 @@ EOF2
 mkdir -p "$work/ocf/rdb" "$work/ocf/linbit"
 cp -r /usr/lib/ocf/resource.d/heartbeat /usr/lib/ocf/resource.d/pacemaker "$work/ocf/"
 cp "$agent" "$work/ocf/rdb/drbd"
-cp "$agent" "$work/ocf/linbit/drbd"
+case $whose in
+ours) cp "$agent" "$work/ocf/linbit/drbd" ;;
+linbit)
+    [ -x /usr/lib/ocf/resource.d/linbit/drbd ] || {
+        echo "drbd-utils' agent is missing; run .ci/setup"
+        exit 1
+    }
+    cp -r /usr/lib/ocf/resource.d/linbit "$work/ocf/drbd-utils"
+    cp /usr/lib/ocf/resource.d/linbit/drbd.shellfuncs.sh "$work/ocf/linbit/"
+    printf '#!/bin/sh\nSTATUS=/run/proc-drbd exec unshare -m %s /usr/lib/ocf/resource.d/drbd-utils/drbd "$@"\n' \
+        "$here/shows-status" >"$work/ocf/linbit/drbd"
+    chmod +x "$work/ocf/linbit/drbd"
+    printf 'frontend = "fuse"\ncompat.proc-drbd = "/run/proc-drbd"\n' >"$work/rdbd.toml"
+    ;;
+esac
 cat >"$work/dev" <<'EOF2'
 # Device names of a node's own: both nodes have a /dev/drbd1.
 mkdir -p /run/dev/shm /run/dev/pts /var/www/html /var/lib/rdb /var/log/crmsh
@@ -49,6 +64,12 @@ EOF2
 of_node() {
     echo ". $work/dev"
     echo "mount --bind $work/ocf /usr/lib/ocf/resource.d"
+    if [ "$whose" = linbit ]; then
+        # The service manager's daemon, and DRBD's names.
+        echo "for name in drbdadm drbdsetup; do mount --bind $work/bin/rdbadm /usr/sbin/\$name; done"
+        echo 'echo "the kernel" >/run/proc-drbd'
+        echo "while :; do rdbd --config $work/rdbd.toml >>/run/rdbd.log 2>&1; sleep 1; done &"
+    fi
 }
 crm_of() { # crm_of NODE: its standard input is what is typed
     local out
@@ -63,6 +84,8 @@ pair() { on "$1" rdbadm status wwwdata | grep -q 'replication:Established peer-d
 both_up() { on "$1" crm_mon -1 | grep -qE '(Unpromoted|Slaves): \[ node[12] \]'; }
 settled() { pair "$1" && both_up "$1"; }
 where() { serves 1 && echo 1 || { serves 2 && echo 2; }; }
+# Sets $a, where it is promoted and mounted, and $b, the other node.
+found() { a=$(where) && [ -n "$a" ] && b=$((3 - a)); }
 writes() { # writes NODE WORDS: a line more, safe on the disk
     must on "$1" sh -c "echo '$2' >>/var/www/html/index.html && sync /var/www/html/index.html"
     lines="$lines$2
@@ -104,9 +127,15 @@ must on 1 rdbadm primary --force wwwdata
 must on 1 mkfs.ext4 -q /dev/drbd1
 await 30 pair 1
 for n in 1 2; do must on $n rdbadm down wwwdata; done
-must on 1 ocf-tester -n WebData -o drbd_resource=wwwdata -o wfc_timeout=0 -o ignore_missing_notifications=true \
-    /usr/lib/ocf/resource.d/rdb/drbd
-say "a resource with a file system, and ocf-tester has nothing to say of the agent"
+say "a resource with a file system"
+if [ "$whose" = ours ]; then
+    must on 1 ocf-tester -n WebData -o drbd_resource=wwwdata -o wfc_timeout=0 -o ignore_missing_notifications=true \
+        /usr/lib/ocf/resource.d/rdb/drbd
+    say "ocf-tester has nothing to say of the agent"
+else
+    for n in 1 2; do on $n cat /run/proc-drbd | grep -q '^version: 8.4' || fail "/run/proc-drbd: $(on $n cat /run/proc-drbd)"; done
+    say "the status file is shown where the agent looks"
+fi
 
 crm_of 1 <<'EOF2'
 configure
@@ -120,9 +149,7 @@ colocation fs_on_drbd inf: WebFS WebDataClone:Master
 order WebFS-after-WebData inf: WebDataClone:promote WebFS:start
 commit
 EOF2
-await 60 where
-a=$(where)
-b=$((3 - a))
+await 60 found
 await 30 settled "$a"
 writes "$a" "My Test Site"
 say "the tutorial's configuration: promoted and mounted on one node, up on the other"
@@ -160,8 +187,9 @@ daemon_dies() { # daemon_dies NODE: it is found out, and the service goes on, he
     kill_daemon "$1"
     # shellcheck disable=SC2016
     await 30 on "$1" sh -c 'kill -0 "$(cat /run/rdb/rdbd.pid)"'
-    await 60 where
-    a=$(where) b=$((3 - $(where)))
+    # (What the cluster says is old until it has heard of it: the nodes are a pair again only after that.)
+    await 60 settled "$1"
+    await 60 found
     await 60 settled "$a"
     reads "$a"
     writes "$a" "the daemon of node$1 was killed"
@@ -174,11 +202,13 @@ say "back again"
 if [ "$extent" = all ]; then
     power_cut "$b" "$a"
     standby "$a" "$b"
-    daemon_dies "$b"
-    daemon_dies "$((3 - $(where)))"
+    daemon_dies "$a"
+    standby "$a" "$b"
+    await 60 found
+    daemon_dies "$a"
     say "every incident on the other node, too"
 fi
-a=$(where)
+await 60 found
 reads "$a"
 must on "$a" crm resource stop WebFS
 await 60 unmounted "$a"

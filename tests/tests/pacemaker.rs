@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use rdb_tests::programs::{bounded, directory, tool};
 use rdb_tests::scratch::Scratch;
 
-/// Runs a script of `tests/pacemaker`, which says `ok` so many times.
-fn cluster(name: &str, programs: &[&str], oks: usize) -> Result<()> {
+/// Runs a script of `tests/pacemaker` with these words, which says `ok` so many times.
+fn cluster(name: &str, words: &[&str], programs: &[&str], oks: usize) -> Result<()> {
     for program in ["corosync", "pacemakerd", "nsenter", "ip"]
         .iter()
         .chain(programs)
@@ -20,6 +20,7 @@ fn cluster(name: &str, programs: &[&str], oks: usize) -> Result<()> {
         .arg(script)
         .arg(directory()?)
         .arg(scratch.path())
+        .args(words)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
@@ -34,10 +35,16 @@ fn cluster(name: &str, programs: &[&str], oks: usize) -> Result<()> {
 
 #[test]
 fn drbd_utils_own_scripts_fence_and_unfence_the_peer_in_pacemaker() -> Result<()> {
-    cluster("fencing", &["qemu-io"], 7)
+    cluster("fencing", &[], &["qemu-io"], 7)
 }
 
 #[test]
 fn a_tutorials_cluster_starts_fails_over_and_survives_its_incidents() -> Result<()> {
-    cluster("tutorial", &["crm", "ocf-tester", "xmllint"], 8)
+    cluster("tutorial", &[], &["crm", "ocf-tester", "xmllint"], 9)
+}
+
+#[test]
+fn the_tutorials_cluster_works_with_drbd_utils_own_agent_too() -> Result<()> {
+    let words = ["short", "linbit"];
+    cluster("tutorial", &words, &["crm", "ocf-tester", "xmllint"], 9)
 }

@@ -15,7 +15,11 @@ pub(crate) enum Cluster {
 }
 
 /// The scripts, each with the words that have it do everything.
-const PACEMAKER: [(&str, &[&str]); 2] = [("fencing.sh", &[]), ("tutorial.sh", &["all"])];
+const PACEMAKER: [(&str, &[&str]); 3] = [
+    ("fencing.sh", &[]),
+    ("tutorial.sh", &["all", "ours"]),
+    ("tutorial.sh", &["all", "linbit"]),
+];
 
 /// Runs what is asked, as root; the scripts print for themselves.
 pub(crate) fn run(what: &Cluster) -> Result<()> {
@@ -30,7 +34,7 @@ pub(crate) fn run(what: &Cluster) -> Result<()> {
     let binaries = binaries(false)?;
     let Cluster::Pacemaker = what;
     for (script, words) in PACEMAKER {
-        println!("--- {script}");
+        println!("--- {script} {}", words.join(" "));
         let work = std::env::temp_dir().join(format!("rdb-cluster-{}", std::process::id()));
         std::fs::create_dir_all(&work).with_context(|| work.display().to_string())?;
         let done = run::must(

@@ -244,7 +244,7 @@ async fn serve(
         names::Names::new(links),
     );
     let node = Rc::new(node);
-    let status = StatusFile::default();
+    let status = StatusFile::new(reload.settings.compat.proc_drbd.path());
     status.serve(&node).await;
     tracing::info!(
         "rdbd {} on node {}, run directory {}, front end {}",

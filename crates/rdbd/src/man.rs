@@ -59,6 +59,11 @@ daemon with another run directory than the usual one. One that cannot be written
 What a write means that finds no space on the backing disk (a thin volume, a sparse file, a quota). suspend: it waits, metadata
 and what the peer sends too, and is tried again every second until there is space; reads go on; rdbadm status says how many
 wait. detach: the disk is given up. pass_on: the write fails, and the disk stays. It holds for all disks of the daemon.
+.TP
+\fBcompat.proc\-drbd\fR = true, false (default) or "\fIfile\fR"
+Whether the status file is mounted over /proc/drbd, or over that file, for programs that know the kernel's driver alone. It takes
+FUSE, root, and the file: /proc/drbd is there while the kernel's module drbd is loaded, which must have no resources of its own. It goes at the
+end of the daemon.
 .SH LOG
 The log goes to standard error. Nothing waits for its reader: lines that nobody takes are counted and left out.
 .SH SIGNALS
@@ -122,6 +127,7 @@ mod tests {
             "questions\\-mode",
             "questions.sock",
             "state\\-dir",
+            "compat.proc\\-drbd",
             "rdbadm restart",
         ] {
             assert!(text.contains(word), "{word} is missing in {text}");

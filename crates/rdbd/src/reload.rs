@@ -72,11 +72,12 @@ impl Reload {
                 settings.core_dumps,
                 settings.device_links,
                 settings.state_dir.clone(),
+                settings.compat.clone(),
             )
         };
         if with_the_next(&settings) != with_the_next(&self.settings) {
             tracing::warn!(
-                "core-dumps, device-links and state-dir take effect with the next rdbd ('rdbadm restart')"
+                "core-dumps, device-links, state-dir and compat take effect with the next rdbd ('rdbadm restart')"
             );
         }
         self.settings = settings;
