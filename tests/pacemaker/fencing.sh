@@ -26,11 +26,13 @@ resource r0 {
     on node2 { address $(net repl).2:7789; disk $work/disk2; }
 }
 EOF
+# Both nodes have this machine's /dev.
+echo 'device-links = false' >"$work/rdbd.toml"
 of_node() {
     echo 'mount -t tmpfs tmpfs /usr/lib/ocf/resource.d'
     echo 'mkdir -p /usr/lib/ocf/resource.d/rdbtest'
     echo "cp $here/agent /usr/lib/ocf/resource.d/rdbtest/drbd"
-    echo 'rdbd >/run/rdbd.log 2>&1 &'
+    echo "rdbd --config $work/rdbd.toml >/run/rdbd.log 2>&1 &"
 }
 constraint() { on 1 cibadmin -Q -o constraints | grep -q 'id="drbd-fence-by-handler-r0-ms_r0"'; }
 no_constraint() { ! constraint; }

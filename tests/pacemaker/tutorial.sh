@@ -65,10 +65,11 @@ of_node() {
     echo ". $work/dev"
     echo "mount --bind $work/ocf /usr/lib/ocf/resource.d"
     if [ "$whose" = linbit ]; then
-        # The service manager's daemon, and DRBD's names.
+        # DRBD's names, and a service manager's daemon: one that the agent started would have the agent's view of the world.
+        [ ! -e "$work/bin/rdbd" ] || { mkdir -p "$work/daemon" && mv "$work/bin/rdbd" "$work/daemon/"; }
         echo "for name in drbdadm drbdsetup; do mount --bind $work/bin/rdbadm /usr/sbin/\$name; done"
         echo 'echo "the kernel" >/run/proc-drbd'
-        echo "while :; do rdbd --config $work/rdbd.toml >>/run/rdbd.log 2>&1; sleep 1; done &"
+        echo "while :; do $work/daemon/rdbd --config $work/rdbd.toml >>/run/rdbd.log 2>&1; sleep 1; done &"
     fi
 }
 crm_of() { # crm_of NODE: its standard input is what is typed
@@ -120,6 +121,7 @@ begin
 say "a cluster of two"
 for n in 1 2; do
     truncate -s 64M "$work/disk$n"
+    [ "$whose" = ours ] || await 20 on $n rdbadm proc
     must on $n rdbadm create-md --force wwwdata
     must on $n rdbadm up wwwdata
 done
