@@ -1,6 +1,7 @@
 # Sourced: two hosts in one machine, node1 and node2, with Corosync, Pacemaker and rdbd of their own. A host is a set of
 # namespaces: network, mounts, processes, host name, shared memory. Two links join them: `ring` for the cluster, `repl` for the
-# data. $work: a directory of the caller's; $binaries: where rdbd and rdbadm are.
+# data. $work: a directory of the caller's; $binaries: where rdbd and rdbadm are; $frontend: by what a node serves its device.
+# The caller has a function `of_node`, which prints what a node needs beside that, for its shell.
 set -uo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,7 +13,8 @@ fail() {
         alive $n || continue
         echo "--- node$n"
         on $n rdbadm status
-        on $n tail -n 12 /run/rdbd.log
+        on $n sh -c "tail -n 20 /run/rdbd.log /run/rdb/rdbd.log"
+        on $n crm_mon -1
         on $n grep -aE " (warning|error|crit):" /var/log/pacemaker/pacemaker.log | tail -n 10
     done
     exit 1
@@ -108,15 +110,12 @@ mount --bind $d/corosync /var/lib/corosync
 mount --bind $d/etc /etc/corosync
 mount --bind $d/hosts /etc/hosts
 mount --bind $work/drbd.conf /etc/drbd.conf
-mount -t tmpfs tmpfs /usr/lib/ocf/resource.d
-mkdir -p /usr/lib/ocf/resource.d/rdbtest
-cp $here/agent /usr/lib/ocf/resource.d/rdbtest/drbd
+export PATH=$work/bin:\$PATH RDB_FRONTEND=$frontend
+$(of_node "$n")
 ulimit -l unlimited
 corosync -f >/var/log/corosync.err 2>&1 &
 until corosync-quorumtool -s >/dev/null 2>&1; [ \$? -le 1 ]; do sleep 0.1; done
 PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_logfacility=none pacemakerd >/var/log/pacemakerd.err 2>&1 &
-export PATH=$work/bin:\$PATH
-rdbd --frontend socket >/run/rdbd.log 2>&1 &
 while :; do wait; sleep 1; done
 EOF
     setsid ip netns exec $tag-$n unshare --mount --pid --uts --ipc --fork --mount-proc bash "$d/init" </dev/null >"$d/init.log" 2>&1 &

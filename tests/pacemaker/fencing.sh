@@ -1,7 +1,7 @@
 #!/bin/bash
 # drbd-utils' own crm-fence-peer.sh and crm-unfence-peer.sh, unmodified, as handlers of rdb in a two-node Pacemaker cluster.
 #   fencing.sh BINARIES WORK
-binaries=$1 work=$2
+binaries=$1 work=$2 frontend=socket
 . "$(cd "$(dirname "$0")" && pwd)/cluster-lib.sh"
 scripts=/usr/lib/drbd
 for script in crm-fence-peer.sh crm-unfence-peer.sh; do
@@ -26,6 +26,14 @@ resource r0 {
     on node2 { address $(net repl).2:7789; disk $work/disk2; }
 }
 EOF
+# Both nodes have this machine's /dev.
+echo 'device-links = false' >"$work/rdbd.toml"
+of_node() {
+    echo 'mount -t tmpfs tmpfs /usr/lib/ocf/resource.d'
+    echo 'mkdir -p /usr/lib/ocf/resource.d/rdbtest'
+    echo "cp $here/agent /usr/lib/ocf/resource.d/rdbtest/drbd"
+    echo "rdbd --config $work/rdbd.toml >/run/rdbd.log 2>&1 &"
+}
 constraint() { on 1 cibadmin -Q -o constraints | grep -q 'id="drbd-fence-by-handler-r0-ms_r0"'; }
 no_constraint() { ! constraint; }
 status() { on "$1" rdbadm status r0 | grep -qE "$2"; }

@@ -38,6 +38,11 @@ fn a_fuse_device_goes_from_daemon_to_daemon_by_systemd_in_a_virtual_machine() ->
 }
 
 #[test]
+fn the_status_file_takes_the_place_of_the_kernels_in_a_virtual_machine() -> Result<()> {
+    run("proc-drbd")
+}
+
+#[test]
 fn logical_volumes_below_a_device_are_snapshot_in_a_virtual_machine() -> Result<()> {
     programs::tool("lvm")?;
     run("lvm")

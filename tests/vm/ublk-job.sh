@@ -43,7 +43,8 @@ a_device_in_use_is_not_demoted() { use_file_system alice ext4 mkfs.ext4 -q -F; }
 fail_over_brings_the_file_system_along() {
     sum >$work/before
     must adm alice secondary r0
-    for node in /dev/ublkb5 /dev/ublkc5 /dev/drbd5; do await 10 eval "[ ! -e $node ] && [ ! -L $node ]"; done
+    for node in /dev/ublkb5 /dev/ublkc5; do await 10 eval "[ ! -e $node ] && [ ! -L $node ]"; done
+    await 10 eval "[ -b /dev/drbd5 ] && [ ! -L /dev/drbd5 ]"
     must adm bob primary r0
     sum | cmp - $work/before || fail "the content is another"
     must mount /dev/drbd5 $work/mnt

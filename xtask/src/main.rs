@@ -2,6 +2,7 @@
 //! line lives in a module of its own or in the script that is called.
 
 mod circles;
+mod cluster;
 mod demo;
 mod package;
 mod pages;
@@ -65,6 +66,11 @@ enum What {
         #[command(subcommand)]
         what: vm::Vm,
     },
+    /// Two-node clusters of cluster managers, in namespaces (as root); see docs/testing.md
+    Cluster {
+        #[command(subcommand)]
+        what: cluster::Cluster,
+    },
     /// Runs a fuzz target of fuzz/ for some seconds, or lists the targets
     Fuzz {
         /// The target; without one, all are listed
@@ -110,6 +116,7 @@ fn main() -> Result<()> {
         What::Patience { arguments } => test::patience(&arguments),
         What::Setup => setup::install(),
         What::Vm { what } => vm::run(&what),
+        What::Cluster { what } => cluster::run(&what),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         What::Static { debug } => targets::build_static(debug),
         What::Targets => targets::check(),

@@ -67,7 +67,7 @@ pub(crate) enum Vm {
 }
 
 /// The parts of `pair`: `tests/vm/JOB-job.sh`.
-const PAIR_JOBS: [&str; 7] = [
+const PAIR_JOBS: [&str; 8] = [
     "ublk",
     "nbd",
     "restart",
@@ -75,6 +75,7 @@ const PAIR_JOBS: [&str; 7] = [
     "systemd",
     "systemd-fuse",
     "lvm",
+    "proc-drbd",
 ];
 
 /// Runs what is asked; the scripts print for themselves.

@@ -1,12 +1,21 @@
-//! The device names that users know: `/dev/drbdN` and `/dev/drbd/by-res/NAME/VOLUME`.
+//! The device names that users know: `/dev/drbdN`, `/dev/drbd/by-res/NAME/VOLUME` and `/dev/drbd/by-disk/DISK`.
 //!
-//! They are symbolic links to the loop, nbd or ublk device. The directory that stands for `/dev` can be
-//! chosen, so that several nodes on one machine do not fight for names. A link is replaced or removed only
-//! if it is one of ours; a device node of the kernel's driver, a file, or udev's link stays as it is.
+//! `/dev/drbdN` is there as long as the volume is. While it has a device, on a Primary, the name is a symbolic link to the loop, nbd or
+//! ublk device. Otherwise it is a placeholder: a block device node that nobody can open, as DRBD's node cannot be opened on a Secondary. Each takes
+//! the other's place by one rename, so whoever looks finds one of them. The other names are links to this one.
+//!
+//! The placeholder has the major number 0, which no driver can have: opening it ends with ENXIO whatever modules are loaded. Nobody else makes
+//! such nodes, and with its minor number it says whose name it is for.
+//!
+//! The directory that stands for `/dev` can be chosen, so that several nodes on one machine do not fight for names. A name is replaced
+//! or removed only if what has it is one of ours; a device node of the kernel's driver, a file, or udev's link (which is relative, and ours
+//! are not) stays as it is.
 
 use std::io;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use crate::sys;
 
 /// Why a link cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +44,12 @@ pub enum LinkError {
         /// The resource's name.
         name: String,
     },
+    /// The disk has no name below a directory.
+    #[error("{} cannot be part of a device path", disk.display())]
+    BadDisk {
+        /// The disk's path.
+        disk: PathBuf,
+    },
     /// The target is not a device that a link of ours may name.
     #[error("{} is not a loop, nbd or ublk device", target.display())]
     BadTarget {
@@ -51,14 +66,44 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LinkErr
     }
 }
 
-/// The place for links: `/dev`, or another directory.
+/// What a volume's names are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeNames {
+    /// Of `/dev/drbdN`.
+    pub minor: u32,
+    /// The resource's name.
+    pub resource: String,
+    /// The volume's number; none for the one that has no number in the configuration.
+    pub volume: Option<u32>,
+    /// The disk below it, if it has one.
+    pub disk: Option<PathBuf>,
+}
+
+/// What a volume's names lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown<'a> {
+    /// Its device.
+    Device(&'a Path),
+    /// Nothing that can be opened.
+    Placeholder,
+}
+
+/// What has the name `/dev/drbdN`, if it is ours.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Link(PathBuf),
+    Placeholder,
+}
+
+/// The place for names: `/dev`, or another directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceLinks {
     prefix: PathBuf,
 }
 
 impl DeviceLinks {
-    /// Links below `prefix`, normally `/dev`. Makes nothing yet.
+    /// Names below `prefix`, normally `/dev`. Makes nothing yet.
     pub fn new(prefix: impl Into<PathBuf>) -> Self {
         Self {
             prefix: prefix.into(),
@@ -85,27 +130,232 @@ impl DeviceLinks {
         })
     }
 
-    /// Makes both links to `target`, replacing ours. If the second cannot be made, the first is taken back.
-    pub fn create(
-        &self,
-        minor: u32,
-        resource: &str,
-        volume: Option<u32>,
-        target: &Path,
-    ) -> Result<(), LinkError> {
-        if !is_our_device(target) {
-            return Err(LinkError::BadTarget {
-                target: target.to_owned(),
-            });
-        }
-        let (by_minor, by_resource) = (self.by_minor(minor), self.by_resource(resource, volume)?);
-        create_one(&by_minor, target)?;
-        self.make_room(resource, volume);
-        create_one(&by_resource, target).inspect_err(|_| {
-            if let Err(error) = remove_one(&by_minor, Some(target)) {
-                tracing::warn!("{error}");
+    /// `PREFIX/drbd/by-disk/DISK`, with the disk's path below `/dev`, or below the root if it is elsewhere.
+    pub fn by_disk(&self, disk: &Path) -> Result<PathBuf, LinkError> {
+        let below = disk
+            .strip_prefix("/dev")
+            .or_else(|_| disk.strip_prefix("/"));
+        match below {
+            Ok(below)
+                if below.components().next().is_some()
+                    && below
+                        .components()
+                        .all(|part| matches!(part, Component::Normal(_))) =>
+            {
+                Ok(self.prefix.join("drbd/by-disk").join(below))
             }
+            _ => Err(LinkError::BadDisk {
+                disk: disk.to_owned(),
+            }),
+        }
+    }
+
+    /// Makes the volume's names. `before`: the device that they have led to, if this daemon has made them so. A placeholder takes the
+    /// place of no other: that belongs to another node of this machine, or is about to be taken over.
+    ///
+    /// # Errors
+    /// When a name is not ours, or cannot be made. `/dev/drbdN` is there if it could be made, whatever became of the others. (A
+    /// placeholder that the system does not allow is the error of `mknod`.)
+    pub fn show(
+        &self,
+        names: &VolumeNames,
+        shown: Shown<'_>,
+        before: Option<&Path>,
+    ) -> Result<(), LinkError> {
+        let by_minor = self.by_minor(names.minor);
+        let by_resource = self.by_resource(&names.resource, names.volume)?;
+        let by_disk = names
+            .disk
+            .as_deref()
+            .map(|disk| self.by_disk(disk))
+            .transpose();
+        let found = self.find(names.minor)?;
+        match (shown, &found) {
+            (Shown::Device(target), _) if !is_our_device(target) => {
+                return Err(LinkError::BadTarget {
+                    target: target.to_owned(),
+                });
+            }
+            (Shown::Device(target), Found::Link(there)) if there == target => {}
+            (Shown::Device(target), _) => self.put(names.minor, |new| symlink(target, new))?,
+            (Shown::Placeholder, Found::Link(there)) if before != Some(there.as_path()) => {
+                return Ok(());
+            }
+            (Shown::Placeholder, Found::Placeholder) => {}
+            (Shown::Placeholder, _) => {
+                let made = self.put(names.minor, |new| sys::make_block_node(new, 0, names.minor));
+                if made.is_err() {
+                    // No name leads to a device that is not ours any more.
+                    self.remove(names, None)?;
+                }
+                made?;
+            }
+        }
+        self.make_room(&names.resource, names.volume);
+        let first = self.link(&by_resource, &by_minor);
+        match by_disk? {
+            Some(by_disk) => first.and(self.link(&by_disk, &by_minor)),
+            None => first,
+        }
+    }
+
+    /// Removes the volume's names, as far as they are ours, and the directories that this leaves empty. Names that are not there are
+    /// fine. With `device` a name that leads to another device stays: another node of this machine, or a later
+    /// device of this one, may have taken it meanwhile.
+    ///
+    /// # Errors
+    /// When a name is not ours, or cannot be removed.
+    pub fn remove(&self, names: &VolumeNames, device: Option<&Path>) -> Result<(), LinkError> {
+        let by_minor = self.by_minor(names.minor);
+        let others = [
+            Some(self.by_resource(&names.resource, names.volume)),
+            names.disk.as_deref().map(|disk| self.by_disk(disk)),
+        ];
+        let found = self.find(names.minor);
+        match &found {
+            Ok(Found::Link(there)) if device.is_some_and(|device| device != there) => return Ok(()),
+            Ok(Found::Link(_) | Found::Placeholder) => {
+                std::fs::remove_file(&by_minor).map_err(failed("removing the name", &by_minor))?;
+            }
+            Ok(Found::Nothing) | Err(_) => {}
+        }
+        let mut first = found.map(drop);
+        for name in others.into_iter().flatten() {
+            let removed = name.and_then(|name| self.unlink(&name, &by_minor));
+            first = first.and(removed);
+        }
+        first
+    }
+
+    /// Removes the volume's names if they lead to a placeholder.
+    ///
+    /// # Errors
+    /// As [`DeviceLinks::remove`].
+    pub fn remove_placeholder(&self, names: &VolumeNames) -> Result<(), LinkError> {
+        match self.find(names.minor) {
+            Ok(Found::Placeholder) => self.remove(names, None),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the volume's names if they lead to a placeholder, or to a device that nobody serves any more: what a daemon with this run
+    /// directory has left that was killed. Another one's device keeps its names.
+    ///
+    /// # Errors
+    /// As [`DeviceLinks::remove`].
+    pub fn remove_left(&self, names: &VolumeNames, run_dir: &Path) -> Result<(), LinkError> {
+        match self.find(names.minor) {
+            Ok(Found::Link(device)) if !is_served(&device, run_dir) => self.remove(names, None),
+            _ => self.remove_placeholder(names),
+        }
+    }
+
+    /// What has the name of a minor, if that is ours.
+    fn find(&self, minor: u32) -> Result<Found, LinkError> {
+        let path = self.by_minor(minor);
+        let there = match path.symlink_metadata() {
+            Ok(there) => there,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(failed("looking at", &path)(error)),
+        };
+        if there.file_type().is_block_device() {
+            let (major, own) = (libc::major(there.rdev()), libc::minor(there.rdev()));
+            if (major, own) == (0, minor) {
+                return Ok(Found::Placeholder);
+            }
+        }
+        match self.our_link(&path)? {
+            Some(target) if is_our_device(&target) => Ok(Found::Link(target)),
+            Some(target) => Err(LinkError::NotOurs {
+                path,
+                what: format!("a link to {}", target.display()),
+            }),
+            None => Ok(Found::Nothing),
+        }
+    }
+
+    /// Where a link leads that is ours; `None` if nothing is there.
+    fn our_link(&self, path: &Path) -> Result<Option<PathBuf>, LinkError> {
+        let not_ours = |what: String| LinkError::NotOurs {
+            path: path.to_owned(),
+            what,
+        };
+        match std::fs::read_link(path) {
+            Ok(target) if is_our_device(&target) || self.is_our_name(&target) => Ok(Some(target)),
+            Ok(target) => Err(not_ours(format!("a link to {}", target.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(not_ours("not a symbolic link".to_owned()))
+            }
+            Err(error) => Err(failed("reading the link", path)(error)),
+        }
+    }
+
+    /// Whether it is the absolute path of a name by minor.
+    fn is_our_name(&self, target: &Path) -> bool {
+        let minor = target
+            .strip_prefix(&self.prefix)
+            .ok()
+            .and_then(Path::to_str)
+            .and_then(|name| name.strip_prefix("drbd"));
+        minor.is_some_and(is_number)
+    }
+
+    /// Has what `make` makes at a path take the place of the minor's name.
+    fn put(&self, minor: u32, make: impl Fn(&Path) -> io::Result<()>) -> Result<(), LinkError> {
+        let path = self.by_minor(minor);
+        let new = self.prefix.join(format!(".drbd{minor}.rdb"));
+        std::fs::create_dir_all(&self.prefix)
+            .map_err(failed("making the directory", &self.prefix))?;
+        let made = match make(&new) {
+            // A daemon was killed in that moment.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&new).and_then(|()| make(&new))
+            }
+            made => made,
+        };
+        made.map_err(failed("making", &path))?;
+        std::fs::rename(&new, &path).map_err(|error| {
+            // What is left is made anew next time.
+            let _ = std::fs::remove_file(&new);
+            failed("making", &path)(error)
         })
+    }
+
+    /// Makes a link of ours to a name by minor.
+    fn link(&self, path: &Path, by_minor: &Path) -> Result<(), LinkError> {
+        match self.our_link(path)? {
+            Some(target) if target == by_minor => return Ok(()),
+            Some(_) => {
+                std::fs::remove_file(path).map_err(failed("removing the old link", path))?;
+            }
+            None => {
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent)
+                        .map_err(failed("making the directory", parent))?;
+                }
+            }
+        }
+        symlink(by_minor, path).map_err(failed("making the link", path))
+    }
+
+    /// Removes a link of ours that leads to this name by minor or, as an earlier version made them, to a device; then the directories
+    /// above that are empty.
+    fn unlink(&self, path: &Path, by_minor: &Path) -> Result<(), LinkError> {
+        match self.our_link(path)? {
+            Some(target) if target == by_minor || is_our_device(&target) => {
+                std::fs::remove_file(path).map_err(failed("removing the link", path))?;
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        // Others may be using them, so no error matters.
+        for directory in path.ancestors().skip(1) {
+            if directory == self.prefix || std::fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Takes away what the resource had before its configuration gave its volume a number, or took it: a link is in the place
@@ -114,41 +364,20 @@ impl DeviceLinks {
         let Ok(of_resource) = self.by_resource(resource, None) else {
             return;
         };
+        let remove = |path: &Path| {
+            if let Ok(Some(_)) = self.our_link(path) {
+                let _ = std::fs::remove_file(path);
+            }
+        };
         if volume.is_some() {
-            let _ = remove_one(&of_resource, None);
+            remove(&of_resource);
         } else if of_resource.is_dir() && !of_resource.is_symlink() {
-            for entry in std::fs::read_dir(&of_resource)
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
-                let _ = remove_one(&entry.path(), None);
+            let entries = std::fs::read_dir(&of_resource);
+            for entry in entries.into_iter().flatten().flatten() {
+                remove(&entry.path());
             }
             let _ = std::fs::remove_dir(&of_resource);
         }
-    }
-
-    /// Removes both links, as far as they are ours, and the directories that this leaves empty. Links that
-    /// are not there are fine. With `target` only links that lead there go: another node of this machine, or
-    /// a later device of this one, may have taken the names meanwhile.
-    pub fn remove(
-        &self,
-        minor: u32,
-        resource: &str,
-        volume: Option<u32>,
-        target: Option<&Path>,
-    ) -> Result<(), LinkError> {
-        let by_resource = self.by_resource(resource, volume)?;
-        let first = remove_one(&self.by_minor(minor), target);
-        remove_one(&by_resource, target)?;
-        // RESOURCE, by-res, drbd: each goes if it is empty. Others may be using them, so no error matters.
-        let directories = if volume.is_some() { 3 } else { 2 };
-        for directory in by_resource.ancestors().skip(1).take(directories) {
-            if std::fs::remove_dir(directory).is_err() {
-                break;
-            }
-        }
-        first
     }
 }
 
@@ -160,151 +389,303 @@ fn is_our_device(target: &Path) -> bool {
     else {
         return false;
     };
-    ["loop", "nbd", "ublkb"].iter().any(|kind| {
-        name.strip_prefix(kind).is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
-        })
-    })
+    ["loop", "nbd", "ublkb"]
+        .iter()
+        .any(|kind| name.strip_prefix(kind).is_some_and(is_number))
 }
 
-/// `Ok(true)` if our link is there, `Ok(false)` if nothing is.
-fn check_ours(path: &Path) -> Result<bool, LinkError> {
-    let not_ours = |what: String| LinkError::NotOurs {
-        path: path.to_owned(),
-        what,
+/// Whether somebody serves the device, who is not a dead daemon with this run directory.
+fn is_served(device: &Path, run_dir: &Path) -> bool {
+    let Some(name) = device.file_name().and_then(|name| name.to_str()) else {
+        return false;
     };
-    match std::fs::read_link(path) {
-        Ok(target) if is_our_device(&target) => Ok(true),
-        Ok(target) => Err(not_ours(format!("a link to {}", target.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            Err(not_ours("not a symbolic link".to_owned()))
-        }
-        Err(error) => Err(failed("reading the link", path)(error)),
+    let block = Path::new("/sys/block").join(name);
+    if name.starts_with("loop") {
+        let file = std::fs::read_to_string(block.join("loop/backing_file"));
+        // A file that has no path any more, as one of a dead daemon's whose device is still used, is shown as the root.
+        file.is_ok_and(|file| {
+            file.trim_end() != "/" && !Path::new(file.trim_end()).starts_with(run_dir)
+        })
+    } else if name.starts_with("nbd") {
+        block.join("pid").exists()
+    } else {
+        block.exists()
     }
 }
 
-fn create_one(path: &Path, target: &Path) -> Result<(), LinkError> {
-    if check_ours(path)? {
-        std::fs::remove_file(path).map_err(failed("removing the old link", path))?;
-    } else if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(failed("making the directory", parent))?;
-    }
-    symlink(target, path).map_err(failed("making the link", path))
-}
-
-fn remove_one(path: &Path, target: Option<&Path>) -> Result<(), LinkError> {
-    let is_meant = |found: PathBuf| target.is_none_or(|target| found == target);
-    if check_ours(path)? && std::fs::read_link(path).is_ok_and(is_meant) {
-        std::fs::remove_file(path).map_err(failed("removing the link", path))?;
-    }
-    Ok(())
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn links_come_and_go() {
+    fn names(minor: u32, resource: &str, volume: Option<u32>) -> VolumeNames {
+        VolumeNames {
+            minor,
+            resource: resource.to_owned(),
+            volume,
+            disk: None,
+        }
+    }
+
+    /// Where names are made, and whether this machine lets us make a placeholder.
+    fn place() -> (tempfile::TempDir, DeviceLinks, bool) {
         let dir = tempfile::tempdir().expect("a directory");
         let links = DeviceLinks::new(dir.path());
-        links
-            .create(3, "r0", Some(0), Path::new("/dev/loop7"))
-            .expect("made");
-        links
-            .create(3, "r0", Some(0), Path::new("/dev/loop8"))
-            .expect("replaced");
-        links
-            .create(4, "r0", Some(1), Path::new("/dev/ublkb1"))
-            .expect("made");
-        for path in ["drbd3", "drbd/by-res/r0/0"] {
-            let target = std::fs::read_link(dir.path().join(path)).expect(path);
-            assert_eq!(target, Path::new("/dev/loop8"), "{path}");
+        let probe = dir.path().join("probe");
+        let may = sys::make_block_node(&probe, 0, 9).is_ok();
+        if may {
+            std::fs::remove_file(&probe).expect("removed");
         }
-        links.remove(3, "r0", Some(0), None).expect("removed");
+        (dir, links, may)
+    }
+
+    fn count(dir: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(dir.path()).expect("readable").count()
+    }
+
+    #[test]
+    fn names_come_and_go() {
+        let (dir, links, _) = place();
+        let (first, second) = (Path::new("/dev/loop7"), Path::new("/dev/loop8"));
+        let one = VolumeNames {
+            disk: Some("/dev/vg/a".into()),
+            ..names(3, "r0", Some(0))
+        };
+        let other = VolumeNames {
+            disk: Some("/srv/b.img".into()),
+            ..names(4, "r0", Some(1))
+        };
+        links.show(&one, Shown::Device(first), None).expect("made");
+        let replaced = links.show(&one, Shown::Device(second), Some(first));
+        replaced.expect("replaced");
+        let device = Shown::Device(Path::new("/dev/ublkb1"));
+        links.show(&other, device, None).expect("made");
+        let lead = |path: &str| std::fs::read_link(dir.path().join(path)).expect(path);
+        assert_eq!(lead("drbd3"), second);
+        for (path, minor) in [
+            ("drbd/by-res/r0/0", 3),
+            ("drbd/by-disk/vg/a", 3),
+            ("drbd/by-res/r0/1", 4),
+            ("drbd/by-disk/srv/b.img", 4),
+        ] {
+            assert_eq!(lead(path), links.by_minor(minor), "{path}");
+        }
+        links.remove(&one, None).expect("removed");
         assert!(
             dir.path().join("drbd/by-res/r0").is_dir(),
             "volume 1 is still there"
         );
-        links.remove(4, "r0", Some(1), None).expect("removed");
-        links.remove(4, "r0", Some(1), None).expect("nothing to do");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+        links.remove(&other, None).expect("removed");
+        links.remove(&other, None).expect("nothing to do");
+        assert_eq!(count(&dir), 0);
+    }
+
+    #[test]
+    fn a_secondarys_name_is_a_block_device_that_cannot_be_opened() {
+        let (dir, links, may) = place();
+        let volume = names(3, "r0", None);
+        let device = Path::new("/dev/loop7");
+        let shown = links.show(&volume, Shown::Placeholder, None);
+        if !may {
+            assert!(matches!(shown, Err(LinkError::Io { .. })), "{shown:?}");
+            assert_eq!(count(&dir), 0);
+            return;
+        }
+        shown.expect("made");
+        let path = dir.path().join("drbd/by-res/r0");
+        for _ in 0..2 {
+            let kind = std::fs::metadata(&path).expect("there").file_type();
+            assert!(kind.is_block_device());
+            let opened = std::fs::File::open(&path).expect_err("nobody can open it");
+            assert_eq!(opened.raw_os_error(), Some(libc::ENXIO));
+            // It takes the device's place, and gives it back; a node that a killed daemon was about to put there is no obstacle.
+            std::fs::write(dir.path().join(".drbd3.rdb"), "left").expect("written");
+            links
+                .show(&volume, Shown::Device(device), None)
+                .expect("made");
+            assert_eq!(
+                std::fs::read_link(links.by_minor(3)).expect("a link"),
+                device
+            );
+            links
+                .show(&volume, Shown::Placeholder, Some(device))
+                .expect("made");
+        }
+        assert!(!dir.path().join(".drbd3.rdb").exists());
+        // Somebody else's device has the name meanwhile.
+        let other = Path::new("/dev/ublkb0");
+        links
+            .show(&volume, Shown::Device(other), None)
+            .expect("made");
+        links
+            .show(&volume, Shown::Placeholder, Some(device))
+            .expect("left alone");
+        links.remove(&volume, Some(device)).expect("left alone");
+        links.remove_placeholder(&volume).expect("left alone");
+        assert_eq!(
+            std::fs::read_link(links.by_minor(3)).expect("a link"),
+            other
+        );
+        links
+            .show(&volume, Shown::Placeholder, Some(other))
+            .expect("made");
+        links.remove_placeholder(&volume).expect("removed");
+        assert_eq!(count(&dir), 0);
+    }
+
+    #[test]
+    fn names_that_a_killed_daemon_has_left_go_and_another_ones_stay() {
+        let (dir, links, _) = place();
+        let volume = names(3, "r0", None);
+        // No machine has so many.
+        for device in ["/dev/loop987654", "/dev/nbd987654", "/dev/ublkb987654"] {
+            let shown = Shown::Device(Path::new(device));
+            links.show(&volume, shown, None).expect("made");
+            links.remove_left(&volume, dir.path()).expect("removed");
+            assert_eq!(count(&dir), 0, "{device}");
+        }
+        links
+            .remove_left(&volume, dir.path())
+            .expect("nothing there");
+        // A loop device over a file that is not in the run directory.
+        let used = std::fs::read_dir("/sys/block")
+            .into_iter()
+            .flatten()
+            .flatten();
+        let used = used.map(|entry| entry.path()).find_map(|block| {
+            let file = std::fs::read_to_string(block.join("loop/backing_file")).ok()?;
+            let file = PathBuf::from(file.trim_end());
+            file.parent().is_some().then_some((block, file))
+        });
+        let Some((block, file)) = used else {
+            return;
+        };
+        let device = Path::new("/dev").join(block.file_name().expect("a name"));
+        assert!(is_served(&device, dir.path()));
+        assert!(!is_served(&device, file.parent().expect("a directory")));
     }
 
     #[test]
     fn a_volume_without_a_number_is_the_resources_own_link() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let links = DeviceLinks::new(dir.path());
+        let (dir, links, _) = place();
         let target = Path::new("/dev/ublkb3");
+        let device = Shown::Device(target);
         let link = |path: &str| std::fs::read_link(dir.path().join("drbd/by-res").join(path)).ok();
         for _ in 0..2 {
             // The configuration numbers it, and does not any more.
-            links.create(3, "r0", Some(0), target).expect("made");
-            assert_eq!(link("r0/0").as_deref(), Some(target));
-            links.create(3, "r0", None, target).expect("made");
-            assert_eq!(link("r0").as_deref(), Some(target));
+            links
+                .show(&names(3, "r0", Some(0)), device, None)
+                .expect("made");
+            assert_eq!(link("r0/0"), Some(links.by_minor(3)));
+            links
+                .show(&names(3, "r0", None), device, None)
+                .expect("made");
+            assert_eq!(link("r0"), Some(links.by_minor(3)));
         }
-        links.remove(3, "r0", None, Some(target)).expect("removed");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+        links
+            .remove(&names(3, "r0", None), Some(target))
+            .expect("removed");
+        assert_eq!(count(&dir), 0);
         // A directory with what is not ours in it stays.
         std::fs::create_dir_all(dir.path().join("drbd/by-res/r0")).expect("a directory");
         std::fs::write(dir.path().join("drbd/by-res/r0/note"), "mine").expect("written");
-        let made = links.create(3, "r0", None, target);
+        let made = links.show(&names(3, "r0", None), device, None);
         assert!(matches!(made, Err(LinkError::NotOurs { .. })), "{made:?}");
         assert!(dir.path().join("drbd/by-res/r0/note").exists());
     }
 
     #[test]
     fn names_that_another_node_has_taken_stay() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let links = DeviceLinks::new(dir.path());
+        let (dir, links, _) = place();
+        let volume = names(3, "r0", Some(0));
         let (first, second) = (Path::new("/dev/ublkb0"), Path::new("/dev/ublkb5"));
-        links.create(3, "r0", Some(0), first).expect("made");
-        links.create(3, "r0", Some(0), second).expect("replaced");
         links
-            .remove(3, "r0", Some(0), Some(first))
-            .expect("left alone");
-        for path in ["drbd3", "drbd/by-res/r0/0"] {
-            let target = std::fs::read_link(dir.path().join(path)).expect(path);
-            assert_eq!(target, second, "{path}");
-        }
+            .show(&volume, Shown::Device(first), None)
+            .expect("made");
         links
-            .remove(3, "r0", Some(0), Some(second))
+            .show(&volume, Shown::Device(second), None)
+            .expect("replaced");
+        links.remove(&volume, Some(first)).expect("left alone");
+        assert_eq!(
+            std::fs::read_link(links.by_minor(3)).expect("a link"),
+            second
+        );
+        assert!(dir.path().join("drbd/by-res/r0/0").is_symlink());
+        // Its resource has another minor there.
+        links
+            .show(&names(4, "r0", Some(0)), Shown::Device(first), None)
+            .expect("made");
+        links.remove(&volume, Some(second)).expect("removed");
+        assert_eq!(
+            std::fs::read_link(dir.path().join("drbd/by-res/r0/0")).expect("a link"),
+            links.by_minor(4)
+        );
+        links
+            .remove(&names(4, "r0", Some(0)), Some(first))
             .expect("removed");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0);
+        assert_eq!(count(&dir), 0);
     }
 
     #[test]
     fn what_is_not_ours_stays() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let links = DeviceLinks::new(dir.path());
-        let target = Path::new("/dev/loop7");
+        let (dir, links, may) = place();
+        let device = Shown::Device(Path::new("/dev/loop7"));
         std::fs::write(dir.path().join("drbd0"), "a file").expect("written");
         symlink("../../drbd9", dir.path().join("drbd1")).expect("a link");
-        std::fs::create_dir_all(dir.path().join("drbd/by-res/r2")).expect("a directory");
-        symlink("/dev/sda", dir.path().join("drbd/by-res/r2/0")).expect("a link");
-        for (minor, resource) in [(0, "r0"), (1, "r1"), (2, "r2")] {
-            let made = links.create(minor, resource, Some(0), target);
-            assert!(
-                matches!(made, Err(LinkError::NotOurs { .. })),
-                "{resource}: {made:?}"
-            );
-            let removed = links.remove(minor, resource, Some(0), None);
+        if may {
+            // A node of the kernel's driver, and one of another volume's name.
+            sys::make_block_node(&dir.path().join("drbd4"), 147, 4).expect("a node");
+            sys::make_block_node(&dir.path().join("drbd5"), 0, 6).expect("a node");
+        }
+        for minor in [0, 1]
+            .into_iter()
+            .chain(may.then_some([4, 5]).into_iter().flatten())
+        {
+            let volume = names(minor, "r0", Some(0));
+            for shown in [device, Shown::Placeholder] {
+                let made = links.show(&volume, shown, None);
+                assert!(
+                    matches!(made, Err(LinkError::NotOurs { .. })),
+                    "{minor}: {made:?}"
+                );
+            }
+            let removed = links.remove(&volume, None);
             assert!(
                 matches!(removed, Err(LinkError::NotOurs { .. })),
-                "{resource}: {removed:?}"
+                "{minor}: {removed:?}"
             );
+            links.remove_placeholder(&volume).expect("left alone");
+            assert!(links.by_minor(minor).symlink_metadata().is_ok());
+        }
+        // udev's link of the kernel's driver, and somebody's.
+        for target in ["../../drbd2", "/dev/sda"] {
+            std::fs::create_dir_all(dir.path().join("drbd/by-res/r2")).expect("a directory");
+            let by_resource = dir.path().join("drbd/by-res/r2/0");
+            symlink(target, &by_resource).expect("a link");
+            let made = links.show(&names(2, "r2", Some(0)), device, None);
+            assert!(matches!(made, Err(LinkError::NotOurs { .. })), "{made:?}");
+            let removed = links.remove(&names(2, "r2", Some(0)), None);
+            assert!(
+                matches!(removed, Err(LinkError::NotOurs { .. })),
+                "{removed:?}"
+            );
+            assert_eq!(
+                std::fs::read_link(&by_resource).expect("a link"),
+                Path::new(target)
+            );
+            assert!(
+                links.by_minor(2).symlink_metadata().is_err(),
+                "ours has gone"
+            );
+            std::fs::remove_file(&by_resource).expect("removed");
         }
         assert_eq!(
             std::fs::read(dir.path().join("drbd0")).expect("there"),
             b"a file"
         );
-        assert!(
-            !dir.path().join("drbd2").exists(),
-            "the first link was taken back"
-        );
-        assert!(dir.path().join("drbd2").symlink_metadata().is_err());
     }
 
     #[test]
@@ -317,6 +698,13 @@ mod tests {
                 "{name:?}: {path:?}"
             );
         }
+        for disk in ["", "/", "/dev", "/dev/../etc", "vg/a", "/dev/vg/../../x"] {
+            let path = links.by_disk(Path::new(disk));
+            assert!(
+                matches!(path, Err(LinkError::BadDisk { .. })),
+                "{disk:?}: {path:?}"
+            );
+        }
         for target in [
             "/dev/sda",
             "/dev/loop",
@@ -324,7 +712,11 @@ mod tests {
             "/dev/loop/../sda",
             "loop1",
         ] {
-            let made = links.create(0, "r0", Some(0), Path::new(target));
+            let made = links.show(
+                &names(0, "r0", Some(0)),
+                Shown::Device(Path::new(target)),
+                None,
+            );
             assert!(
                 matches!(made, Err(LinkError::BadTarget { .. })),
                 "{target}: {made:?}"

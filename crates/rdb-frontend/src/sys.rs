@@ -20,6 +20,14 @@ pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
+/// Makes a block device node that its owner alone may open.
+pub(crate) fn make_block_node(path: &Path, major: u32, minor: u32) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mode = libc::S_IFBLK | 0o600;
+    // SAFETY: the path is a string with a zero byte at its end that outlives the call.
+    check(unsafe { libc::mknod(path.as_ptr(), mode, libc::makedev(major, minor)) }).map(drop)
+}
+
 /// Waits until one of `fds` can be read (or has failed). Returns which.
 pub(crate) fn wait_readable<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
     let mut polled = fds.map(|fd| libc::pollfd {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use common::{Server, example, run, run_failing, tool, wait_for};
 use rdb_frontend::fuse::mount::MountError;
-use rdb_frontend::status_file::{Method, StatusFileError, serve, serve_by};
+use rdb_frontend::status_file::{Method, Over, OverError, StatusFileError, serve, serve_by};
 
 const METHODS: [Method; 2] = [Method::Fuse, Method::Memfd];
 
@@ -226,4 +226,64 @@ fn files_of_others_stay() {
         std::fs::read_link(&link).expect("there"),
         Path::new("/proc/1/root")
     );
+}
+
+#[test]
+fn it_takes_another_files_place_and_gives_it_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, target) = (dir.path().join("status"), dir.path().join("proc-drbd"));
+    let served = serve_by(Method::Fuse, &path, || "ours\n".to_owned()).expect("served");
+    let show = |target: &Path| Over::show(&path, served.method(), target);
+    let text = || std::fs::read_to_string(&target).expect("readable");
+
+    let missing = show(&target);
+    assert!(
+        matches!(missing, Err(OverError::Missing { .. })),
+        "{missing:?}"
+    );
+    let directory = show(dir.path());
+    assert!(
+        matches!(directory, Err(OverError::NoFile { .. })),
+        "{directory:?}"
+    );
+    std::fs::write(&target, "the kernel's\n").expect("written");
+    let without = Over::show(&path, Method::Memfd, &target);
+    assert!(
+        matches!(without, Err(OverError::WithoutFuse { .. })),
+        "{without:?}"
+    );
+    assert_eq!(text(), "the kernel's\n");
+
+    let over = show(&target).expect("shown");
+    assert_eq!(text(), "ours\n");
+    assert!(over.is_there());
+    // Another daemon finds it taken.
+    let again = show(&target);
+    assert!(
+        matches!(again, Err(OverError::Mount(MountError::InUse { .. }))),
+        "{again:?}"
+    );
+    assert_eq!(text(), "ours\n");
+    // Somebody takes it away, and it can be shown again.
+    run(tool("umount", "mount").arg(&target));
+    assert!(!over.is_there());
+    drop(over);
+    assert_eq!(text(), "the kernel's\n");
+    let over = show(&target).expect("shown");
+    assert_eq!(text(), "ours\n");
+    drop(over);
+    assert_eq!(text(), "the kernel's\n");
+
+    // A daemon that is killed leaves one that cannot be read, and the next takes that away.
+    let other = dir.path().join("other");
+    let mut killed = start(Method::Fuse, &other);
+    let left = Over::show(&other, Method::Fuse, &target).expect("shown");
+    std::mem::forget(left);
+    killed.kill();
+    std::fs::read_to_string(&target).expect_err("nobody serves it");
+    let over = show(&target).expect("shown");
+    assert_eq!(text(), "ours\n");
+    drop(over);
+    assert_eq!(text(), "the kernel's\n");
+    rdb_frontend::fuse::mount::clear_stale(&other).expect("cleared");
 }

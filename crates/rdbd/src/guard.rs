@@ -1,10 +1,11 @@
 //! Looks after the files by which others find the daemon, and makes anew what was removed: the run directory, the pid file,
-//! the status file and the record. (The control socket's server looks after that.)
+//! the status file (in the place of `/proc/drbd` too, if that is wanted) and the record. (The control socket's server looks after that.)
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use rdb_frontend::status_file::{self, StatusFileHandle};
+use rdb_frontend::status_file::{self, Over, StatusFileHandle};
 
 use crate::node::{self, Node};
 use crate::run_dir::Held;
@@ -12,9 +13,34 @@ use crate::server::LOOK;
 
 /// The status file, if there is one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StatusFile(Rc<RefCell<Option<StatusFileHandle>>>);
+pub(crate) struct StatusFile {
+    served: Rc<RefCell<Option<StatusFileHandle>>>,
+    over: Rc<RefCell<ShownOver>>,
+}
+
+/// The file in whose place it is shown, too.
+#[derive(Debug, Default)]
+struct ShownOver {
+    /// `compat.proc-drbd`.
+    target: Option<PathBuf>,
+    shown: Option<Over>,
+    /// It has been logged that it cannot be. Cleared when it can: the next time is told again.
+    complained: bool,
+}
 
 impl StatusFile {
+    /// One that is shown in the place of another file, too, if one is given.
+    pub(crate) fn new(over: Option<PathBuf>) -> StatusFile {
+        let over = ShownOver {
+            target: over,
+            ..ShownOver::default()
+        };
+        StatusFile {
+            served: Rc::default(),
+            over: Rc::new(RefCell::new(over)),
+        }
+    }
+
     /// Serves it; what went wrong is logged.
     pub(crate) async fn serve(&self, node: &Node) {
         let registry = node.registry.clone();
@@ -23,23 +49,66 @@ impl StatusFile {
         // What lies there may be a dead file system, and asking it takes time.
         let served = tokio::task::spawn_blocking(move || status_file::serve(&path, content)).await;
         match served {
-            Ok(Ok(handle)) => *self.0.borrow_mut() = Some(handle),
+            Ok(Ok(handle)) => *self.served.borrow_mut() = Some(handle),
             Ok(Err(error)) => tracing::error!("no status file: {error}"),
             Err(error) => tracing::error!("no status file: {error}"),
+        }
+        self.show_over().await;
+    }
+
+    /// Shows it in the other file's place, unless it is there already; what goes wrong is logged, once.
+    async fn show_over(&self) {
+        let Some(target) = self.over.borrow().target.clone() else {
+            return;
+        };
+        let is_shown = |over: &Over| over.is_there();
+        if self.over.borrow().shown.as_ref().is_some_and(is_shown) {
+            return;
+        }
+        let place = |file: &StatusFileHandle| (file.path().to_owned(), file.method());
+        let served = self.served.borrow().as_ref().map(place);
+        let Some((path, method)) = served else {
+            return;
+        };
+        // (Nothing is there that it could take away: the next would be.)
+        self.over.borrow_mut().shown = None;
+        // What is mounted there may be a dead file system, or another daemon's.
+        let shown = tokio::task::spawn_blocking({
+            let target = target.clone();
+            move || Over::show(&path, method, &target)
+        });
+        let Ok(shown) = shown.await else {
+            return;
+        };
+        let mut over = self.over.borrow_mut();
+        match shown {
+            Ok(shown) => {
+                tracing::info!("the status file is shown as {}, too", target.display());
+                over.shown = Some(shown);
+                over.complained = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut over.complained, true) {
+                    tracing::warn!("compat.proc-drbd: {error}; it is tried again all the time");
+                }
+            }
         }
     }
 
     /// Ends the service.
     pub(crate) async fn end(&self) {
-        let handle = self.0.borrow_mut().take();
-        if let Err(error) = tokio::task::spawn_blocking(move || drop(handle)).await {
+        let over = self.over.borrow_mut().shown.take();
+        let handle = self.served.borrow_mut().take();
+        // Nobody finds the other file dead.
+        let ended = tokio::task::spawn_blocking(move || drop((over, handle)));
+        if let Err(error) = ended.await {
             tracing::error!("the status file: {error}");
         }
     }
 
     async fn restore(&self, node: &Node) {
         let is_gone = self
-            .0
+            .served
             .borrow()
             .as_ref()
             .is_some_and(|file| !file.is_there());
@@ -47,6 +116,8 @@ impl StatusFile {
             tracing::warn!("the status file was removed: made anew");
             self.end().await;
             self.serve(node).await;
+        } else {
+            self.show_over().await;
         }
     }
 }

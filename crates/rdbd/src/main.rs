@@ -25,6 +25,8 @@ mod keep;
 mod late_disk;
 mod log;
 mod man;
+mod names;
+mod naming;
 mod node;
 mod ops;
 mod options;
@@ -243,9 +245,10 @@ async fn serve(
         serving,
         reload.settings.core_dumps.unwrap_or_default().runtime(),
         left_sessions,
+        names::Names::new(links),
     );
     let node = Rc::new(node);
-    let status = StatusFile::default();
+    let status = StatusFile::new(reload.settings.compat.proc_drbd.path());
     status.serve(&node).await;
     tracing::info!(
         "rdbd {} on node {}, run directory {}, front end {}",
@@ -254,8 +257,7 @@ async fn serve(
         node.run_dir.display(),
         serving.frontend,
     );
-    let (registry, changed) = (node.registry.clone(), node.changed.clone());
-    tokio::task::spawn_local(node::follow_devices(told.devices, registry, changed, links));
+    tokio::task::spawn_local(node::follow_devices(Rc::clone(&node), told.devices));
     tokio::task::spawn_local(handlers::follow(Rc::clone(&node), told.handler_news));
     let guard = guard::follow(Rc::clone(&node), held, status.clone());
     let guarding = tokio::task::spawn_local(guard);
@@ -272,12 +274,8 @@ async fn serve(
         return Ok(End::Back(why));
     }
     fallback::serves();
-    tokio::task::spawn_local(keep::follow(Rc::clone(&node)));
     tokio::task::spawn_local(stopped::follow(Rc::clone(&node), told.stopped));
-    if let Some(address) = reload.settings.http {
-        tokio::task::spawn_local(http::serve(Rc::clone(&node), address));
-    }
-    reload::follow(signals, reload, Rc::clone(&node));
+    look_after(&node, signals, reload);
     let mut servers = vec![tokio::task::spawn_local(server.run(Rc::clone(&node)))];
     servers.extend(asked.map(|asked| tokio::task::spawn_local(asked.run(Rc::clone(&node)))));
     systemd::serves();
@@ -293,7 +291,8 @@ async fn serve(
         systemd::ends();
         node.wait_for_users().await;
         node.hand_over(What::InUse).await;
-        node.links_are_settled().await;
+        node.devices_are_heard().await;
+        node.names.end().await;
     }
     servers.iter().for_each(tokio::task::JoinHandle::abort);
     guarding.abort();
@@ -312,6 +311,15 @@ async fn serve(
         },
         None => End::Gone,
     })
+}
+
+/// What is done beside serving commands, from the time on when they are served.
+fn look_after(node: &Rc<Node>, signals: Signals, reload: Reload) {
+    tokio::task::spawn_local(keep::follow(Rc::clone(node)));
+    if let Some(address) = reload.settings.http {
+        tokio::task::spawn_local(http::serve(Rc::clone(node), address));
+    }
+    reload::follow(signals, reload, Rc::clone(node));
 }
 
 /// Nobody is left who would hear of their end, and another program would not know them as children of its own.

@@ -90,7 +90,7 @@ const fn key(
 
 /// All keys, as [`Settings`](crate::settings::Settings) has them.
 #[rustfmt::skip]
-const KEYS: [Key; 11] = [
+const KEYS: [Key; 13] = [
     key("frontend", "\"auto\", \"ublk\", \"nbd\", \"fuse\" or \"socket\"", "\"auto\"",
         "How devices are served: by the kernel's ublk driver, by its NBD client, by a loop device over a FUSE file, or by the NBD socket \
          alone, which is there in any case. On a kernel that is known to crash with ublk, auto passes over it and ublk is refused; \
@@ -115,6 +115,12 @@ const KEYS: [Key; 11] = [
     key("state-dir", "\"DIRECTORY\"", "\"/var/lib/rdb\", and RUN/state with another run directory than the usual one",
         "Where the histories of the resources are kept, which rdbadm split-brain shows. One that cannot be written costs a line of the log \
          and nothing else."),
+    key("http", "\"ADDRESS:PORT\"", "none",
+        "Where a page, the state as JSON and metrics are served to whoever reaches that address, such as \"127.0.0.1:9942\"; questions only."),
+    key("compat.proc-drbd", "true, false or \"FILE\"", "false",
+        "Whether the status file is mounted over /proc/drbd, or over that file, for programs that know the kernel's driver alone. It takes \
+         FUSE, root, and the file: /proc/drbd is there while the kernel's module drbd is loaded, which must have no resources of its own. It \
+         goes at the end of the daemon."),
 ];
 
 /// The file that packages install as `/etc/rdb/rdbd.toml`.
@@ -206,7 +212,8 @@ mod tests {
         let error = error.to_string();
         let (_, known) = error.split_once("expected one of ").expect("it names them");
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-        assert_eq!(known, KEYS.map(|key| key.name));
+        let first = |key: Key| key.name.split('.').next().unwrap_or_default();
+        assert_eq!(known, KEYS.map(first));
         let text = written("rdbd.toml.5");
         for key in KEYS {
             assert!(

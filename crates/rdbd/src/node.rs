@@ -1,9 +1,10 @@
 //! The node: what runs on it, and what its resources tell of themselves.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdb_control::HistoryEvent;
 use rdb_engine::{HandlerId, Level, ResourceStatus, VolumeNr};
 use rdb_frontend::fuse::left::LeftSessions;
-use rdb_frontend::links::DeviceLinks;
 use rdb_runtime::{Challenges, CoreDumps, Notice, ResourceHandle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
@@ -21,9 +21,10 @@ use crate::course::Life;
 use crate::events::Events;
 use crate::handler_run::Running;
 use crate::history::History;
+use crate::names::Names;
 use crate::proc_drbd::{self, FailedLine};
 use crate::record::Keeper;
-use crate::registry::Shared;
+use crate::registry::{Shared, Volume};
 use crate::restarts::Restarts;
 use crate::runs::{Asked, Key};
 use crate::serving::Serving;
@@ -32,6 +33,9 @@ use crate::takeover_state::Takeover;
 
 /// How long the status file waits for all resources together. One that does not answer stands there as failed.
 const STATUS_FILE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the end of the daemon waits for the names of devices.
+const HEARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The node.
 pub(crate) struct Node {
@@ -69,7 +73,9 @@ pub(crate) struct Node {
     pub(crate) restarts: Restarts,
     /// The handlers that run.
     pub(crate) handlers: Running,
-    devices: UnboundedSender<DeviceNews>,
+    /// The names of its devices.
+    pub(crate) names: Names,
+    devices: UnboundedSender<DeviceNotice>,
     stopped: UnboundedSender<String>,
     pub(crate) handler_news: UnboundedSender<HandlerNews>,
 }
@@ -77,7 +83,7 @@ pub(crate) struct Node {
 /// What its resources tell, for those who follow it.
 pub(crate) struct Told {
     /// For [`follow_devices`].
-    pub(crate) devices: UnboundedReceiver<DeviceNews>,
+    pub(crate) devices: UnboundedReceiver<DeviceNotice>,
     /// Resources that have stopped on their own, for [`crate::stopped::follow`].
     pub(crate) stopped: UnboundedReceiver<String>,
     /// For [`crate::handlers::follow`].
@@ -100,20 +106,18 @@ pub(crate) enum HandlerStep {
     Ended(Key),
 }
 
-/// What [`follow_devices`] is told, in order.
-pub(crate) enum DeviceNews {
-    Notice(DeviceNotice),
-    /// Somebody waits until it has done all before.
-    Asked(oneshot::Sender<()>),
-}
-
-/// A device came (`node`, if it has one) or went.
-pub(crate) struct DeviceNotice {
-    resource: String,
-    number: u16,
-    /// `Err`: its front end could not make it, and why.
-    is_up: Result<bool, String>,
-    node: Option<PathBuf>,
+/// What there is to hear of devices.
+pub(crate) enum DeviceNotice {
+    /// A device came (`node`, if it has one) or went.
+    Changed {
+        resource: String,
+        number: u16,
+        /// `Err`: its front end could not make it, and why.
+        is_up: Result<bool, String>,
+        node: Option<PathBuf>,
+    },
+    /// Everything before this has been heard: an answer for who asked.
+    Heard(oneshot::Sender<()>),
 }
 
 impl Node {
@@ -125,6 +129,7 @@ impl Node {
         serving: Serving,
         core_dumps: CoreDumps,
         left_sessions: LeftSessions,
+        names: Names,
     ) -> (Node, Told) {
         let (devices, device_notices) = unbounded_channel();
         let (stopped, stopped_names) = unbounded_channel();
@@ -148,6 +153,7 @@ impl Node {
             life: Life::default(),
             restarts: Restarts::default(),
             handlers: Running::default(),
+            names,
             devices,
             stopped,
             handler_news,
@@ -158,6 +164,15 @@ impl Node {
             handler_news: of_handlers,
         };
         (node, told)
+    }
+
+    /// Waits until all that has been told of devices is done, their names included.
+    pub(crate) async fn devices_are_heard(&self) {
+        let (answer, heard) = oneshot::channel();
+        // Nobody listens any more when the daemon ends.
+        let _ = self.devices.send(DeviceNotice::Heard(answer));
+        // A device that answers nobody does not hold the end up.
+        let _ = timeout(HEARD_TIMEOUT, heard).await;
     }
 
     /// Takes what a resource tells, on its thread.
@@ -206,31 +221,31 @@ impl Node {
             Notice::DeviceUp { volume, node, .. } => {
                 let resource = resource.clone();
                 // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNews::Notice(DeviceNotice {
+                let _ = devices.send(DeviceNotice::Changed {
                     resource,
                     number: volume.0,
                     is_up: Ok(true),
                     node,
-                }));
+                });
             }
             Notice::NoDevice { volume, reason } => {
                 let resource = resource.clone();
                 // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNews::Notice(DeviceNotice {
+                let _ = devices.send(DeviceNotice::Changed {
                     resource,
                     number: volume.0,
                     is_up: Err(reason),
                     node: None,
-                }));
+                });
             }
             Notice::DeviceDown { volume } => {
                 let resource = resource.clone();
-                let _ = devices.send(DeviceNews::Notice(DeviceNotice {
+                let _ = devices.send(DeviceNotice::Changed {
                     resource,
                     number: volume.0,
                     is_up: Ok(false),
                     node: None,
-                }));
+                });
             }
             Notice::Session {
                 identity,
@@ -273,106 +288,45 @@ fn program() -> PathBuf {
     }
 }
 
-impl Node {
-    /// Waits until the links of all devices that came or went are as they are: who ends before would leave the name of a device that
-    /// is gone. A device that answers nobody does not hold the end up.
-    pub(crate) async fn links_are_settled(&self) {
-        let (waits, done) = oneshot::channel();
-        if self.devices.send(DeviceNews::Asked(waits)).is_ok() {
-            let _ = timeout(LINKS_TIMEOUT, done).await;
-        }
-    }
-}
-
-/// A volume's minor, and whether it is its resource's only one, without a number in the configuration.
-type Numbers = (u32, bool);
-
-/// How long the end of the daemon waits for links.
-const LINKS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Keeps device links and the registry as the devices are. Ends with the node.
-pub(crate) async fn follow_devices(
-    mut notices: UnboundedReceiver<DeviceNews>,
-    registry: Shared,
-    changed: Arc<Notify>,
-    links: Option<DeviceLinks>,
-) {
-    // Where the links of each volume lead that this daemon has made or removed, and by which numbers they were made: `down` may have
-    // deleted the volume before it is heard here that its device has gone.
-    let mut linked: HashMap<(String, u16), (Numbers, Option<PathBuf>)> = HashMap::new();
-    while let Some(news) = notices.recv().await {
-        let notice = match news {
-            DeviceNews::Notice(notice) => notice,
-            DeviceNews::Asked(waits) => {
-                let _ = waits.send(());
+/// Keeps device names and the registry as the devices are. Ends with the node.
+pub(crate) async fn follow_devices(node: Rc<Node>, mut notices: UnboundedReceiver<DeviceNotice>) {
+    while let Some(notice) = notices.recv().await {
+        let (resource, number, is_up, device) = match notice {
+            DeviceNotice::Changed {
+                resource,
+                number,
+                is_up,
+                node,
+            } => (resource, number, is_up, node),
+            DeviceNotice::Heard(answer) => {
+                // Nobody waits any more.
+                let _ = answer.send(());
                 continue;
             }
         };
-        let DeviceNotice {
-            resource,
-            number,
-            is_up,
-            node,
-        } = notice;
-        let is_up = match is_up {
-            Ok(is_up) => is_up,
-            Err(reason) => {
-                let mut registry = registry.lock();
-                let entry = registry.get_mut(&resource);
-                if let Some(volume) = entry.and_then(|entry| entry.volumes.get_mut(&number)) {
-                    volume.no_device = Some(reason);
-                }
-                drop(registry);
-                changed.notify_waiters();
-                continue;
+        let change = |change: &dyn Fn(&mut Volume)| {
+            let mut registry = node.registry.lock();
+            let entry = registry.get_mut(&resource);
+            if let Some(volume) = entry.and_then(|entry| entry.volumes.get_mut(&number)) {
+                change(volume);
             }
         };
-        let minor = {
-            let registry = registry.lock();
-            let entry = registry.get(&resource);
-            entry
-                .and_then(|entry| entry.volumes.get(&number))
-                .map(|volume| (volume.minor, volume.implicit))
-        };
-        let made = linked.get(&(resource.clone(), number));
-        let minor = minor.or_else(|| made.map(|(numbers, _)| *numbers));
-        if let (Some(links), Some((minor, implicit))) = (links.clone(), minor) {
-            let node = node.clone().filter(|_| is_up);
-            let key = (resource.clone(), number);
-            let before = linked.insert(key, ((minor, implicit), node.clone()));
-            let before = before.map(|(_, before)| before);
-            let resource = resource.clone();
-            // Looking at a device may ask our own file system: not from here.
-            let done = tokio::task::spawn_blocking(move || {
-                let shown = (!implicit).then_some(u32::from(number));
-                let result = match (&node, &before) {
-                    (Some(node), _) => links.create(minor, &resource, shown, node),
-                    (None, Some(Some(before))) => {
-                        links.remove(minor, &resource, shown, Some(before))
+        match is_up {
+            Err(reason) => change(&|volume| volume.no_device = Some(reason.clone())),
+            Ok(is_up) => {
+                // The names are there before anybody is told that the device is.
+                let shown = device.clone().filter(|_| is_up);
+                node.name_device(&resource, number, shown).await;
+                change(&|volume| {
+                    volume.is_up = is_up;
+                    if !is_up || device.is_some() {
+                        volume.no_device = None;
                     }
-                    // They were removed, and whoever has them now has made them.
-                    (None, Some(None)) => Ok(()),
-                    // The first that is heard of the volume: what stands there is an earlier daemon's.
-                    (None, None) => links.remove(minor, &resource, shown, None),
-                };
-                if let Err(error) = result {
-                    tracing::warn!("drbd {resource}/{number} drbd{minor}: device links: {error}");
-                }
-            });
-            let _ = done.await;
-        }
-        if let Some(volume) = registry
-            .lock()
-            .get_mut(&resource)
-            .and_then(|entry| entry.volumes.get_mut(&number))
-        {
-            volume.is_up = is_up;
-            if !is_up || node.is_some() {
-                volume.no_device = None;
+                    volume.node.clone_from(&device);
+                });
             }
-            volume.node = node;
         }
-        changed.notify_waiters();
+        node.changed.notify_waiters();
     }
 }
 

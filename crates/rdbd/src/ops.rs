@@ -61,6 +61,7 @@ impl Node {
         if is_question {
             return done;
         }
+        self.name_volumes().await;
         // It is done. That it is not on record is logged, and refuses a restart.
         let _ = self.keep().await;
         done

@@ -73,11 +73,12 @@ impl Reload {
                 settings.device_links,
                 settings.state_dir.clone(),
                 settings.http,
+                settings.compat.clone(),
             )
         };
         if with_the_next(&settings) != with_the_next(&self.settings) {
             tracing::warn!(
-                "core-dumps, device-links, state-dir and http take effect with the next rdbd ('rdbadm restart')"
+                "core-dumps, device-links, state-dir, http and compat take effect with the next rdbd ('rdbadm restart')"
             );
         }
         self.settings = settings;

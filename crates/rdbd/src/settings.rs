@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     pub(crate) frontend: Option<String>,
     /// How much is logged.
     pub(crate) log_level: Option<LogLevel>,
-    /// Whether `/dev/drbdN` and `/dev/drbd/by-res/RES/VOL` are made; by default only with the default run
+    /// Whether `/dev/drbdN`, `/dev/drbd/by-res/RES/VOL` and `/dev/drbd/by-disk/DISK` are made; by default only with the default run
     /// directory, so that several nodes on one machine do not fight for the names.
     pub(crate) device_links: Option<bool>,
     /// Microseconds that a resource's thread looks for completions before it sleeps, while it has work; 0 never
@@ -72,6 +72,48 @@ pub(crate) struct Settings {
     /// Where the page and the metrics are served, to whoever reaches that address; nowhere by default.
     #[serde(default, deserialize_with = "address")]
     pub(crate) http: Option<SocketAddr>,
+    /// What programs find that know the kernel's driver alone.
+    #[serde(default)]
+    pub(crate) compat: Compat,
+}
+
+/// `[compat]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Compat {
+    /// Whether, and where, the status file is shown in the place of `/proc/drbd`.
+    #[serde(default)]
+    pub(crate) proc_drbd: ProcDrbd,
+}
+
+/// `compat.proc-drbd`: true is `/proc/drbd`; a path is another place of it, as where the host's `/proc` is mounted elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "compat.proc-drbd is true, false or an absolute path"
+)]
+pub(crate) enum ProcDrbd {
+    Word(bool),
+    #[serde(deserialize_with = "place")]
+    Place(PathBuf),
+}
+
+impl ProcDrbd {
+    /// In which file's place it is shown.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        match self {
+            ProcDrbd::Word(true) => Some("/proc/drbd".into()),
+            ProcDrbd::Word(false) => None,
+            ProcDrbd::Place(path) => Some(path.clone()),
+        }
+    }
+}
+
+impl Default for ProcDrbd {
+    /// Nowhere.
+    fn default() -> Self {
+        ProcDrbd::Word(false)
+    }
 }
 
 /// `nbd-connections`: 1 to [`CONNECTIONS_MAX`].
@@ -276,6 +318,11 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::
     }
 }
 
+/// A path, whatever the working directory is.
+fn place<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    directory(from)?.ok_or_else(|| serde::de::Error::custom("no path"))
+}
+
 /// A directory, whatever the working directory is.
 fn directory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     let name = String::deserialize(from)?;
@@ -326,7 +373,7 @@ mod tests {
     fn every_key_is_read() {
         assert_eq!(
             parse(
-                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\nhandler-timeout = 90\nstate-dir = \"/srv/rdb\"\nhttp = \"[::1]:9942\"\n"
+                "# all of them\nfrontend = \"socket\"\nlog-level = \"debug\"\ndevice-links = true\nbusy-poll-us = 50\nnbd-connections = 3\ncore-dumps = \"without-data\"\nquestions-group = \"wheel\"\nquestions-mode = \"0600\"\non-no-space = \"detach\"\nhandler-timeout = 90\nstate-dir = \"/srv/rdb\"\nhttp = \"[::1]:9942\"\ncompat.proc-drbd = true\n"
             ),
             Ok(Settings {
                 frontend: Some("socket".to_owned()),
@@ -341,6 +388,9 @@ mod tests {
                 handler_timeout: Some(90),
                 state_dir: Some("/srv/rdb".into()),
                 http: Some("[::1]:9942".parse().expect("an address")),
+                compat: Compat {
+                    proc_drbd: ProcDrbd::Word(true)
+                },
             })
         );
         assert_eq!(parse(""), Ok(Settings::default()));
@@ -408,6 +458,34 @@ mod tests {
                 error.starts_with(start) && error.contains(words),
                 "{text}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn the_status_file_is_shown_where_it_is_said() {
+        for (text, path) in [
+            ("", None),
+            ("[compat]\n", None),
+            ("compat.proc-drbd = false", None),
+            ("compat.proc-drbd = true", Some("/proc/drbd")),
+            (
+                "[compat]\nproc-drbd = \"/host/proc/drbd\"",
+                Some("/host/proc/drbd"),
+            ),
+        ] {
+            let read = parse(text).expect(text);
+            assert_eq!(read.compat.proc_drbd.path(), path.map(PathBuf::from));
+        }
+        for (text, words) in [
+            (
+                "compat.proc-drbd = \"proc/drbd\"",
+                "true, false or an absolute path",
+            ),
+            ("compat.proc-drbd = 1", "true, false or an absolute path"),
+            ("compat.proc = true", "unknown field `proc`"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
         }
     }
 

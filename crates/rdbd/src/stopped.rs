@@ -63,6 +63,7 @@ impl Node {
         drop(turn);
         self.bring_back(kept).await;
         self.restarts.end(name);
+        self.name_volumes().await;
         // What goes wrong is logged.
         let _ = self.keep().await;
         self.changed.notify_waiters();

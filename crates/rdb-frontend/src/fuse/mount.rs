@@ -159,7 +159,8 @@ impl Drop for Mount {
     }
 }
 
-fn detach(target: &Path) -> io::Result<()> {
+/// Takes a mount out of the tree.
+pub(crate) fn detach(target: &Path) -> io::Result<()> {
     let target = sys::c_path(target)?;
     // SAFETY: the pointer is to a zero-terminated string that outlives the call.
     let result =

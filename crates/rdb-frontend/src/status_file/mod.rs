@@ -14,10 +14,13 @@
 
 mod fuse;
 mod memfd;
+mod over;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use over::{Over, OverError};
 
 use crate::fuse::mount::MountError;
 

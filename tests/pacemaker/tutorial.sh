@@ -1,0 +1,220 @@
+#!/bin/bash
+# A tutorial's cluster, word for word: a promotable clone of a resource, and a file system on the device of whoever is promoted.
+#   tutorial.sh BINARIES WORK [short|all [ours|linbit]]
+# `all` does what takes longer, too: every incident on the other node as well. `linbit` takes drbd-utils' own agent, unmodified, which finds
+# the daemon's status file as /proc/drbd.
+binaries=$1 work=$2 frontend=fuse extent=${3:-short} whose=${4:-ours}
+# shellcheck source=cluster-lib.sh
+. "$(cd "$(dirname "$0")" && pwd)/cluster-lib.sh"
+agent=$here/../../packaging/ocf/drbd
+for program in crm ocf-tester xmllint mkfs.ext4; do
+    command -v $program >/dev/null || {
+        echo "$program is missing; run .ci/setup"
+        exit 1
+    }
+done
+cat >"$work/drbd.conf" <<EOF2
+global { usage-count no; disable-ip-verification; }
+common {
+    net {
+        protocol C;
+        after-sb-0pri discard-zero-changes;
+        after-sb-1pri discard-secondary;
+        after-sb-2pri disconnect;
+        connect-int 1; ping-int 2; ping-timeout 20; timeout 15;
+    }
+}
+resource wwwdata {
+    meta-disk internal;
+    device /dev/drbd1;
+    on node1 { disk $work/disk1; address $(net repl).1:7789; }
+    on node2 { disk $work/disk2; address $(net repl).2:7789; }
+}
+EOF2
+mkdir -p "$work/ocf/rdb" "$work/ocf/linbit"
+cp -r /usr/lib/ocf/resource.d/heartbeat /usr/lib/ocf/resource.d/pacemaker "$work/ocf/"
+cp "$agent" "$work/ocf/rdb/drbd"
+case $whose in
+ours) cp "$agent" "$work/ocf/linbit/drbd" ;;
+linbit)
+    [ -x /usr/lib/ocf/resource.d/linbit/drbd ] || {
+        echo "drbd-utils' agent is missing; run .ci/setup"
+        exit 1
+    }
+    cp -r /usr/lib/ocf/resource.d/linbit "$work/ocf/drbd-utils"
+    cp /usr/lib/ocf/resource.d/linbit/drbd.shellfuncs.sh "$work/ocf/linbit/"
+    printf '#!/bin/sh\nSTATUS=/run/proc-drbd exec unshare -m %s /usr/lib/ocf/resource.d/drbd-utils/drbd "$@"\n' \
+        "$here/shows-status" >"$work/ocf/linbit/drbd"
+    chmod +x "$work/ocf/linbit/drbd"
+    printf 'frontend = "fuse"\ncompat.proc-drbd = "/run/proc-drbd"\n' >"$work/rdbd.toml"
+    ;;
+esac
+cat >"$work/dev" <<'EOF2'
+# Device names of a node's own: both nodes have a /dev/drbd1.
+mkdir -p /run/dev/shm /run/dev/pts /var/www/html /var/lib/rdb /var/log/crmsh
+for name in null zero full random urandom tty fuse loop-control; do cp -a /dev/$name /run/dev/; done
+for number in $(seq 0 127); do mknod -m 600 /run/dev/loop$number b 7 "$number"; done
+ln -s /proc/self/fd /run/dev/fd
+for number in 0 1 2; do ln -s /proc/self/fd/$number "/run/dev/$(echo stdin stdout stderr | cut -d' ' -f$((number + 1)))"; done
+mount --bind /run/dev /dev
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs tmpfs /var/lib/rdb
+mount -t tmpfs tmpfs /var/www/html
+EOF2
+of_node() {
+    echo ". $work/dev"
+    echo "mount --bind $work/ocf /usr/lib/ocf/resource.d"
+    if [ "$whose" = linbit ]; then
+        # DRBD's names, and a service manager's daemon: one that the agent started would have the agent's view of the world.
+        [ ! -e "$work/bin/rdbd" ] || { mkdir -p "$work/daemon" && mv "$work/bin/rdbd" "$work/daemon/"; }
+        echo "for name in drbdadm drbdsetup; do mount --bind $work/bin/rdbadm /usr/sbin/\$name; done"
+        echo 'echo "the kernel" >/run/proc-drbd'
+        echo "while :; do $work/daemon/rdbd --config $work/rdbd.toml >>/run/rdbd.log 2>&1; sleep 1; done &"
+    fi
+}
+crm_of() { # crm_of NODE: its standard input is what is typed
+    local out
+    out=$(on "$1" crm -F 2>&1) || fail "crm: $out"
+}
+promoted() { on "$1" crm_mon -1 | grep -qE "(Promoted|Masters): \[ node$2 \]"; }
+mounted() { on "$1" grep -q ' /var/www/html ext4 ' /proc/mounts; }
+unmounted() { ! mounted "$1"; }
+down() { ! on "$1" rdbadm status | grep -q .; }
+serves() { promoted "$1" "$1" && mounted "$1"; }
+pair() { on "$1" rdbadm status wwwdata | grep -q 'replication:Established peer-disk:UpToDate'; }
+both_up() { on "$1" crm_mon -1 | grep -qE '(Unpromoted|Slaves): \[ node[12] \]'; }
+settled() { pair "$1" && both_up "$1"; }
+where() { serves 1 && echo 1 || { serves 2 && echo 2; }; }
+# Sets $a, where it is promoted and mounted, and $b, the other node.
+found() { a=$(where) && [ -n "$a" ] && b=$((3 - a)); }
+writes() { # writes NODE WORDS: a line more, safe on the disk
+    must on "$1" sh -c "echo '$2' >>/var/www/html/index.html && sync /var/www/html/index.html"
+    lines="$lines$2
+"
+}
+reads() { # reads NODE: everything that was written is there
+    local found
+    found=$(on "$1" cat /var/www/html/index.html)
+    [ "$found" = "${lines%$'\n'}" ] || fail "node$1 has '$found' and not '$lines'"
+}
+daemon() { on "$1" cat /run/rdb/rdbd.pid; }
+kill_daemon() {
+    local pid
+    pid=$(daemon "$1")
+    must on "$1" kill -9 "$pid"
+    # shellcheck disable=SC2016
+    await 5 on "$1" sh -c '! kill -0 "$1" 2>/dev/null' - "$pid"
+}
+# The power of a node: nothing leaves it any more, then all dies. (The daemon first: of a namespace that ends, the kernel unmounts
+# what is mounted there, and would wait for a daemon that is gone.)
+cut_power() {
+    cut_link ring
+    cut_link repl
+    kill_daemon "$1"
+    power_off "$1"
+    heal_link ring
+    heal_link repl
+}
+
+lines=
+begin
+say "a cluster of two"
+for n in 1 2; do
+    truncate -s 64M "$work/disk$n"
+    [ "$whose" = ours ] || await 20 on $n rdbadm proc
+    must on $n rdbadm create-md --force wwwdata
+    must on $n rdbadm up wwwdata
+done
+must on 1 rdbadm primary --force wwwdata
+must on 1 mkfs.ext4 -q /dev/drbd1
+await 30 pair 1
+for n in 1 2; do must on $n rdbadm down wwwdata; done
+say "a resource with a file system"
+if [ "$whose" = ours ]; then
+    must on 1 ocf-tester -n WebData -o drbd_resource=wwwdata -o wfc_timeout=0 -o ignore_missing_notifications=true \
+        /usr/lib/ocf/resource.d/rdb/drbd
+    say "ocf-tester has nothing to say of the agent"
+else
+    for n in 1 2; do on $n cat /run/proc-drbd | grep -q '^version: 8.4' || fail "/run/proc-drbd: $(on $n cat /run/proc-drbd)"; done
+    say "the status file is shown where the agent looks"
+fi
+
+crm_of 1 <<'EOF2'
+configure
+property stonith-enabled=false
+property no-quorum-policy=ignore
+rsc_defaults resource-stickiness=100
+primitive WebData ocf:linbit:drbd params drbd_resource=wwwdata op monitor interval=60s
+ms WebDataClone WebData meta master-max=1 master-node-max=1 clone-max=2 clone-node-max=1 notify=true
+primitive WebFS ocf:heartbeat:Filesystem params device="/dev/drbd/by-res/wwwdata" directory="/var/www/html" fstype="ext4"
+colocation fs_on_drbd inf: WebFS WebDataClone:Master
+order WebFS-after-WebData inf: WebDataClone:promote WebFS:start
+commit
+EOF2
+await 60 found
+await 30 settled "$a"
+writes "$a" "My Test Site"
+say "the tutorial's configuration: promoted and mounted on one node, up on the other"
+
+standby() { # standby FROM TO
+    must on "$1" crm node standby "node$1"
+    await 60 serves "$2"
+    reads "$2"
+    writes "$2" "node$1 was in standby"
+    must on "$1" crm node online "node$1"
+    await 60 settled "$2"
+}
+standby "$a" "$b"
+say "standby: the other node takes over, and this one comes back as its mirror"
+
+power_cut() { # power_cut NODE OTHER
+    cut_power "$1"
+    await 60 serves "$2"
+    reads "$2"
+    writes "$2" "node$1 was without power"
+    boot "$1"
+    await 60 both_online
+    await 60 settled "$2"
+}
+power_cut "$b" "$a"
+say "a power cut: the other node takes over; the one that died comes back, is synced, and leaves the device where it is"
+
+# A monitor without a role is one of instances that are not promoted.
+crm_of "$a" <<'EOF2'
+configure
+monitor WebData:Master 5s:20s
+commit
+EOF2
+daemon_dies() { # daemon_dies NODE: it is found out, and the service goes on, here or there
+    kill_daemon "$1"
+    # shellcheck disable=SC2016
+    await 30 on "$1" sh -c 'kill -0 "$(cat /run/rdb/rdbd.pid)"'
+    # (What the cluster says is old until it has heard of it: the nodes are a pair again only after that.)
+    await 60 settled "$1"
+    await 60 found
+    await 60 settled "$a"
+    reads "$a"
+    writes "$a" "the daemon of node$1 was killed"
+}
+daemon_dies "$a"
+say "the daemon alone is killed: it is started again, and the file system is mounted on a device that works"
+
+standby "$a" "$b"
+say "back again"
+if [ "$extent" = all ]; then
+    power_cut "$b" "$a"
+    standby "$a" "$b"
+    daemon_dies "$a"
+    standby "$a" "$b"
+    await 60 found
+    daemon_dies "$a"
+    say "every incident on the other node, too"
+fi
+await 60 found
+reads "$a"
+must on "$a" crm resource stop WebFS
+await 60 unmounted "$a"
+must on "$a" crm resource stop WebDataClone
+for n in 1 2; do await 60 down $n; done
+cmp -n $((32 << 20)) "$work/disk1" "$work/disk2" || fail "the disks differ"
+say "all is stopped: nothing runs, and the disks are equal"
