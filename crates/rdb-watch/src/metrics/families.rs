@@ -63,6 +63,12 @@ fn promotion_score(resource: &ResourceReport) -> u64 {
     all + 100 * (good.count() as u64).min(99) + (fewest as u64).min(99)
 }
 
+/// Bytes of all volumes together.
+fn sum_kib(resource: &ResourceReport, kib: fn(&VolumeReport) -> u64) -> f64 {
+    let all = resource.volumes.iter().map(kib);
+    all.fold(0, u64::saturating_add) as f64 * KIB
+}
+
 fn number(is: bool) -> f64 {
     if is { 1.0 } else { 0.0 }
 }
@@ -181,6 +187,18 @@ fn resource_families(resources: &[ResourceReport]) -> Vec<Family> {
                 let state = connection_word(r).to_owned();
                 one(with(of_connection(r), [("state", state)]), 1.0)
             },
+        ),
+        each(
+            "drbd_connection_apinflight_bytes",
+            "Users' writes that are on their way to the peer",
+            resources,
+            |r| one(of_connection(r), sum_kib(r, |v| v.ap_in_flight_kib)),
+        ),
+        each(
+            "drbd_connection_rsinflight_bytes",
+            "What of a resync is between the nodes",
+            resources,
+            |r| one(of_connection(r), sum_kib(r, |v| v.rs_in_flight_kib)),
         ),
         each(
             "rdb_peer_role",

@@ -159,6 +159,10 @@ mod tests {
             rate_kib: 10,
             average_kib: 10,
             left_s: 5,
+            recent_ms: 1000,
+            recent_kib: 10,
+            paused_ms: 0,
+            equal_kib: 0,
             verify: None,
         });
         let mut broken = resource("r0", vec![volume]);
