@@ -55,7 +55,10 @@ fn each_word_is_completed_by_its_place() {
         ("rdbadm -c FILE up data/", "data/0 data/1"),
         ("drbdadm up minor- -c FILE -P z", "zoe"),
         ("rdbadm -c FILE --peer=b", "--peer=bob"),
-        ("rdbadm status --co", "--color --config-file"),
+        (
+            "rdbadm status --co",
+            "--color --config-file --config-to-test",
+        ),
         ("rdbadm status --color=a", "--color=auto --color=always"),
         ("rdbadm overview _", ""),
         ("rdbadm primary --f", "--force"),

@@ -81,12 +81,16 @@ pub(super) fn setup() -> Page {
 }
 
 /// What the commands of `rdbsetup` do that `rdbadm` has not, or has with a wider meaning.
-const TEXTS: [(&str, &str); 5] = [
+const TEXTS: [(&str, &str); 6] = [
     ("del-resource", "Delete a resource that has no volumes."),
     ("del-minor", "Delete a volume that has no disk."),
     (
         "show",
         "Print what runs, in the words of the configuration.",
+    ),
+    (
+        "events",
+        "Print what happens, in the lines of drbdsetup 8.4, until it is interrupted.",
     ),
     ("shutdown", "End the daemon, once it has no resources."),
     ("down", "Demote, disconnect, detach and delete a resource."),
