@@ -18,7 +18,7 @@ const LINES: [(&str, &str); 12] = [
         "rdbadm pri",
         "primary pri-on-incon-degr pri-lost-after-sb pri-lost",
     ),
-    ("drbdadm adj", "adjust"),
+    ("drbdadm adj", "adjust adjust-with-progress"),
     ("rdbadm down ", "r0 data all"),
     ("rdbadm up r0/", "r0/0"),
     ("drbdadm primary --f", "--force"),
