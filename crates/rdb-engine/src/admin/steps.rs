@@ -290,6 +290,12 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).state.conn >= ConnState::Connected {
             self.send_sync_param(nr);
         }
+        // (L54) What has waited for somebody's word does so no more if nobody is to be fenced.
+        let before = self.volume(nr).state;
+        self.fact(nr, Change::default());
+        if self.volume(nr).state != before && before.is_connected() {
+            self.send_state(nr);
+        }
         self.admin_done(Ok(()));
     }
 

@@ -135,9 +135,11 @@ impl<P: Payload> Resource<P> {
             exit => exit,
         };
         let policy = self.fence_policy().unwrap_or_default();
+        // What is concluded holds for all volumes: the worst of the disks that could go on counts. (DRBD looks at the best.)
         let disks = self.volumes.values().map(|v| v.state.disk);
-        let best = disks.max().unwrap_or(DiskState::Diskless);
-        let Some(verdict) = verdict(exit, policy, best) else {
+        let worst = disks.filter(|disk| *disk >= DiskState::Consistent).min();
+        let worst = worst.unwrap_or(DiskState::Diskless);
+        let Some(verdict) = verdict(exit, policy, worst) else {
             let text = format!("fence-peer helper broken, returned {exit}");
             self.log(Level::Error, text);
             return;

@@ -21,8 +21,9 @@ pub struct Verdict {
     pub warning: Option<&'static str>,
 }
 
-/// The meaning of an exit code; nothing for one that has none. `best`: the best disk of this node.
-pub fn verdict(exit: i32, policy: Fencing, best: DiskState) -> Option<Verdict> {
+/// The meaning of an exit code; nothing for one that has none. `worst`: the worst disk of this node that is at least Consistent: a peer
+/// that cannot be reached is no reason to go on with one that may lack what it has (5).
+pub fn verdict(exit: i32, policy: Fencing, worst: DiskState) -> Option<Verdict> {
     let peer = |disk| Some(Change::default().and_pdsk(disk));
     let of = |change, words| Verdict {
         change,
@@ -35,7 +36,7 @@ pub fn verdict(exit: i32, policy: Fencing, best: DiskState) -> Option<Verdict> {
             "peer is inconsistent or worse",
         ),
         4 => of(peer(DiskState::Outdated), "peer was fenced"),
-        5 if best == DiskState::UpToDate => of(
+        5 if worst == DiskState::UpToDate => of(
             peer(DiskState::Outdated),
             "peer is unreachable, assumed to be dead",
         ),

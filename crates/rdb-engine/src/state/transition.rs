@@ -76,8 +76,12 @@ fn role_raises_no_disk(
     let raised = change.disk.is_none() && new.disk == DiskState::UpToDate;
     let fences = ctx.fencing != Fencing::DontCare;
     let own = fences && raised && old.awaits_word() && !super::is_there(new.pdsk);
+    // (Of its own promotion the peer decides by its own policy.)
     let raises_peers = change.pdsk.is_none() && new.pdsk == DiskState::UpToDate;
-    let peers = raises_peers && old.peer_awaits_word() && !super::is_there(new.disk);
+    let peers = change.role.is_some()
+        && raises_peers
+        && old.peer_awaits_word()
+        && !super::is_there(new.disk);
     if own || peers {
         return Err(StateError::NoUpToDateDisk);
     }

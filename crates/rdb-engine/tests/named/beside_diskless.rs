@@ -1,7 +1,7 @@
 //! (L54) Fencing, and a peer that is there without its disk: what it lacks may be newer than what this node has.
 
 use rdb_engine::config::NetOptions;
-use rdb_engine::state::{Fencing, Role};
+use rdb_engine::state::{DiskState, Fencing, Role};
 use rdb_engine::{Command, Handler};
 use rdb_sim::{V, World};
 
@@ -83,6 +83,51 @@ fn who_forces_it_is_not_asked() {
     let id = promote(&mut w, 1, true);
     assert!(is_promoted(&mut w, 1, id));
     assert!(w.nodes[1].asked.is_empty());
+    assert_eq!(w.is(1), "Connected P/S U/D");
+}
+
+/// That the peer cannot be reached (5) is no reason, whatever another volume's disk is: what is concluded holds for all volumes.
+#[test]
+fn a_good_volume_makes_no_other_one_good() {
+    let mut w = World::with_volumes(11, &[16_384, 16_384], &[16_384, 16_384]);
+    w.disk_options.fencing = Fencing::ResourceOnly;
+    w.resource_options.handlers = [Handler::FencePeer].into_iter().collect();
+    w.connect_fresh(&NetOptions::default());
+    w.skip_first_sync();
+    w.quiet();
+    let volume = rdb_engine::VolumeNr(1);
+    let force = true;
+    w.admin(0, Command::Detach { volume, force }).unwrap();
+    w.quiet();
+    w.cut();
+    w.until("the loss", |w| w.is(1).starts_with("WFConnection"));
+    w.admin(1, Command::Detach { volume, force }).unwrap();
+    w.quiet();
+    let attach = w.attach_command(1, 1);
+    w.admin(1, attach).unwrap();
+    w.heal();
+    w.until("the handshake", |w| w.is(1).starts_with("Connected"));
+    w.quiet();
+    assert_eq!(w.nodes[1].state_of(0).disk, DiskState::UpToDate);
+    assert_eq!(w.nodes[1].state_of(1).disk, DiskState::Consistent);
+    let force = false;
+    let id = w.start_admin(1, Command::Primary { volume, force });
+    w.until("the handler", |w| !w.nodes[1].asked.is_empty());
+    w.end_handler(1, Handler::FencePeer, 5);
+    w.until("the answer", |w| w.nodes[1].admin.contains_key(&id));
+    assert!(w.nodes[1].admin.remove(&id).unwrap().is_err());
+    assert_eq!(w.nodes[1].state_of(1).disk, DiskState::Consistent);
+}
+
+/// Without fencing from now on it needs nobody's word, and the peer does not ask for one.
+#[test]
+fn who_gives_the_policy_up_goes_on() {
+    let mut w = met(12, Fencing::ResourceAndStonith);
+    let mut options = w.disk_options.clone();
+    options.fencing = Fencing::DontCare;
+    w.admin(1, Command::DiskOptions { volume: V, options })
+        .unwrap();
+    w.primary(1, false).unwrap();
     assert_eq!(w.is(1), "Connected P/S U/D");
 }
 
