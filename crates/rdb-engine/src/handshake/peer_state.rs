@@ -11,6 +11,7 @@ use crate::event::Payload;
 use crate::generation::{CompareInputs, PeerIds};
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
+use crate::rules::disk_reason::Lost;
 use crate::rules::{
     self,
     packets::Past,
@@ -230,6 +231,9 @@ impl<P: Payload> Resource<P> {
                 let text = format!("{reason}: giving the disk up");
                 self.log_volume(Level::Error, nr, text);
                 self.fact(nr, Change::disk(DiskState::Failed));
+                if reason.trouble().is_conflict() {
+                    self.note_lost(nr, Lost::Conflict(reason.trouble(), reason.to_string()));
+                }
                 Some(Decided::conn(ConnState::Connected))
             }
             FailEffect::PeerStaysDiskless => {

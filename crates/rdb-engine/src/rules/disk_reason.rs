@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
+use super::trouble::Trouble;
 use crate::state::{ConnState, DiskState, Role, VolumeState};
 
 /// What the reason depends on.
@@ -27,6 +28,8 @@ pub struct Facts {
 pub enum Lost {
     /// It gave an error, or was refused, with these words.
     Error(String),
+    /// It was refused when it was attached beside the peer's: its data and the peer's do not go together, as these words say.
+    Conflict(Trouble, String),
     /// The administrator has detached it.
     Detached,
     /// The administrator has given its data up while there was no connection.
@@ -42,6 +45,8 @@ pub enum DiskReason {
     Detached,
     /// Given up for an error, or refused.
     Failed(String),
+    /// Refused, since its data and the peer's do not go together.
+    Conflict(Trouble, String),
     /// Refused, since the peer's disk has newer data that users have seen.
     Older {
         /// The administrator has detached it before that.
@@ -94,6 +99,9 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
                 text: text.clone(),
             },
             (Some(Lost::Error(text)), None) => DiskReason::Failed(text.clone()),
+            (Some(Lost::Conflict(trouble, text)), None) => {
+                DiskReason::Conflict(*trouble, text.clone())
+            }
             (Some(Lost::Detached), None) => DiskReason::Detached,
             (Some(Lost::Invalidated) | None, None) => DiskReason::None,
         },
@@ -106,7 +114,7 @@ pub fn reason(facts: &Facts) -> Option<DiskReason> {
                 may_begin: !facts.peer_is_primary && !has_data(state.pdsk),
             },
             Some(Lost::Invalidated) => DiskReason::Invalidated,
-            Some(Lost::Detached) | None => DiskReason::HalfSynced,
+            Some(Lost::Detached | Lost::Conflict(..)) | None => DiskReason::HalfSynced,
         },
         DiskState::Outdated if is_target(state.conn) => DiskReason::BeingSynced,
         DiskState::Outdated => DiskReason::Outdated,
@@ -142,6 +150,7 @@ impl DiskReason {
             DiskReason::None => "not-attached",
             DiskReason::Detached => "detached",
             DiskReason::Failed(_) => "failed",
+            DiskReason::Conflict(trouble, _) => trouble.word(),
             DiskReason::Older { .. } => "older-data",
             DiskReason::Attaching => "attaching",
             DiskReason::Negotiating => "negotiating",
@@ -162,6 +171,9 @@ impl DiskReason {
             DiskReason::None | DiskReason::Detached => "'rdbadm attach RES'",
             DiskReason::Failed(_) => {
                 "check the disk; then 'rdbadm attach RES', on a new disk after 'rdbadm create-md RES'"
+            }
+            DiskReason::Conflict(..) => {
+                "what is on it is still there, and 'create-md' would take it away; 'rdbadm down RES' and 'rdbadm up RES' here have both nodes meet anew, and say what stands between them and what to do"
             }
             DiskReason::Older { .. } => {
                 "connect to the peer that has the newer data first; then 'rdbadm attach RES'"
@@ -201,7 +213,9 @@ impl fmt::Display for DiskReason {
         match self {
             DiskReason::None => f.write_str("no disk is attached"),
             DiskReason::Detached => f.write_str("it was detached"),
-            DiskReason::Failed(text) => write!(f, "it was given up: {text}"),
+            DiskReason::Failed(text) | DiskReason::Conflict(_, text) => {
+                write!(f, "it was given up: {text}")
+            }
             DiskReason::Older { detached, text } => {
                 let before = if *detached { "it was detached; " } else { "" };
                 write!(

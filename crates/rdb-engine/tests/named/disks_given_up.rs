@@ -153,3 +153,36 @@ fn a_disk_that_was_given_up_while_standalone_was_invalidated() {
     let status = w.nodes[1].resource.status(w.now);
     assert_eq!(status.volumes[0].disk_trouble, None);
 }
+
+/// A disk whose data and the peer's do not go together is no broken one: it is refused, and its reason says what stands between them.
+#[test]
+fn a_disk_that_is_refused_for_a_split_brain_says_so() {
+    let mut w = World::new(21);
+    w.connect_fresh(&NetOptions::default());
+    w.skip_first_sync();
+    w.off(0);
+    w.primary(1, true).unwrap();
+    w.write_blocks(1, [80], 2);
+    w.secondary(1).unwrap();
+    w.quiet();
+    w.detach(1, true).unwrap();
+    w.quiet();
+    w.boot(0);
+    w.connect(0);
+    w.until("the handshake", |w| w.is(0).starts_with("Connected"));
+    w.primary(0, false).unwrap();
+    w.quiet();
+    let _ = w.attach(1);
+    w.node_is(1, "Connected S/P D/U");
+    let trouble = why_not_good(&w, 1).reason;
+    assert_eq!(trouble.word(), "split-brain");
+    assert_eq!(
+        trouble.to_string(),
+        "it was given up: unresolved split brain"
+    );
+    let advice = trouble.advice().unwrap();
+    assert!(
+        advice.contains("'create-md' would take it away"),
+        "{advice}"
+    );
+}
