@@ -333,3 +333,22 @@ fn the_socket_for_questions_tells_what_happens_too() -> Result<()> {
     assert_eq!(rest, "");
     pair.alice.is_well()
 }
+
+/// Whatever comes between its pieces, a line has an end that the daemon waits for no longer than for any.
+#[test]
+fn a_line_without_an_end_ends_the_stream() -> Result<()> {
+    let mut pair = Pair::synced("events-endless", Plan::default())?;
+    let mut raw = Raw::connect(&pair.alice)?;
+    raw.ask(&json!({"id": 1, "op": "events", "args": {"resource": null, "figures": false}}))?;
+    while raw.line()?["event"] != "complete" {}
+    let piece = vec![b'x'; 200 << 10];
+    raw.0.get_mut().write_all(&piece)?;
+    pair.alice.adm(&["pause-sync", "r0"])?;
+    assert_eq!(raw.line()?["event"], "changed");
+    // It may be gone before it has all.
+    let _ = raw.0.get_mut().write_all(&piece);
+    let mut rest = Vec::new();
+    let end = raw.0.read_to_end(&mut rest);
+    ensure!(end.is_ok() || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+    pair.alice.is_well()
+}

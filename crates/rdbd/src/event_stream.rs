@@ -58,7 +58,8 @@ impl Stream {
             if self.is_leaving && deadline.is_none() {
                 return Ok(());
             }
-            let mut limited = (&mut *stream).take(REQUEST_LINE_MAX as u64);
+            let room = REQUEST_LINE_MAX.saturating_sub(request.len());
+            let mut limited = (&mut *stream).take(room as u64);
             tokio::select! {
                 () = self.listener.woken.notified() => {}
                 () = async {
@@ -67,7 +68,7 @@ impl Stream {
                         None => std::future::pending().await,
                     }
                 } => self.give_up_on_silent(stream, stalls).await?,
-                // What was read before something else came is kept in the buffer. The next request has its turn when all has been
+                // What was read before something else came is kept, and counts for the longest line. The next request has its turn when all has been
                 // told that the one before it has asked for.
                 read = limited.read_until(b'\n', &mut request), if !self.is_leaving && deadline.is_none() => {
                     read?;

@@ -27,6 +27,9 @@ use crate::questions;
 const USER_CONNECTIONS_MAX: usize = 64;
 /// Connections of all users of one socket; for one more, that one ends which has been idle the longest.
 const CONNECTIONS_MAX: usize = 256;
+/// Streams of events of one user, and of all: they last, and take nobody's turn who asks.
+const USER_STREAMS_MAX: usize = 32;
+const STREAMS_MAX: usize = 128;
 /// How long a client may take for its next request.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a client may take to accept an answer.
@@ -49,6 +52,8 @@ struct Client {
     user: u32,
     /// Since when it has asked nothing; `None` while it is served.
     idle: Cell<Option<Instant>>,
+    /// It is told what happens, until it goes: it counts among the streams alone. Its `idle` says since when it takes nothing.
+    is_stream: Cell<bool>,
     /// Told when it has to make room.
     go: Notify,
 }
@@ -57,8 +62,9 @@ impl Clients {
     /// Takes a new one in. `None`: all of this user's connections, or all of everybody's, are being served.
     fn enter(&self, user: u32) -> Option<Rc<Client>> {
         let mut all = self.all.borrow_mut();
-        let is_full = all.len() >= CONNECTIONS_MAX;
-        let of_user = all.iter().filter(|client| is_full || client.user == user);
+        let asking = all.iter().filter(|client| !client.is_stream.get());
+        let is_full = asking.clone().count() >= CONNECTIONS_MAX;
+        let of_user = asking.filter(|client| is_full || client.user == user);
         if of_user.clone().count() >= USER_CONNECTIONS_MAX {
             let idle = of_user.filter(|client| client.idle.get().is_some());
             let oldest = idle.min_by_key(|client| client.idle.get()).cloned()?;
@@ -68,10 +74,28 @@ impl Clients {
         let client = Rc::new(Client {
             user,
             idle: Cell::new(Some(Instant::now())),
+            is_stream: Cell::new(false),
             go: Notify::new(),
         });
         all.push(Rc::clone(&client));
         Some(client)
+    }
+
+    /// Makes a client one that is told what happens; false if there are as many as may be. One that takes nothing makes room.
+    fn begin_stream(&self, client: &Client) -> bool {
+        let all = self.all.borrow();
+        let streams = all.iter().filter(|other| other.is_stream.get());
+        let is_full = streams.clone().count() >= STREAMS_MAX;
+        let of_user = streams.filter(|other| is_full || other.user == client.user);
+        if is_full || of_user.clone().count() >= USER_STREAMS_MAX {
+            let stalled = of_user.filter(|other| other.idle.get().is_some());
+            let Some(oldest) = stalled.min_by_key(|other| other.idle.get()) else {
+                return false;
+            };
+            oldest.go.notify_one();
+        }
+        client.is_stream.set(true);
+        true
     }
 
     fn leave(&self, client: &Rc<Client>) {
@@ -204,7 +228,7 @@ impl Server {
             };
             let (node, clients) = (Rc::clone(&node), Rc::clone(&clients));
             tokio::task::spawn_local(async move {
-                if let Err(error) = serve(stream, &client, &node, asks_only).await {
+                if let Err(error) = serve(stream, &client, &clients, &node, asks_only).await {
                     tracing::debug!("{name}: {error}");
                 }
                 clients.leave(&client);
@@ -217,6 +241,7 @@ impl Server {
 async fn serve(
     stream: UnixStream,
     client: &Client,
+    clients: &Clients,
     node: &Rc<Node>,
     asks_only: bool,
 ) -> io::Result<()> {
@@ -268,6 +293,9 @@ async fn serve(
                 id,
                 op: Op::Events { resource, figures },
             }) => {
+                if !clients.begin_stream(client) {
+                    return answer(&mut stream, &too_many_streams(id)).await;
+                }
                 let events = Stream::new(node, resource, figures);
                 let stalls = |stalls: bool| client.idle.set(stalls.then(Instant::now));
                 return tokio::select! {
@@ -299,6 +327,16 @@ async fn serve(
             }
         };
         answer(&mut stream, &reply).await?;
+    }
+}
+
+fn too_many_streams(id: u64) -> Reply {
+    let text = format!(
+        "{USER_STREAMS_MAX} streams of events of this user, or {STREAMS_MAX} of all, are under way"
+    );
+    Reply {
+        id,
+        body: ReplyBody::Error(text),
     }
 }
 
@@ -378,5 +416,28 @@ mod tests {
         clients.enter(9_999).expect("an idle one makes room");
         other.go.notified().await;
         assert_eq!(clients.all.borrow().len(), CONNECTIONS_MAX);
+    }
+
+    #[tokio::test]
+    async fn streams_take_nobodys_turn_and_one_that_stalls_makes_room() {
+        let clients = Clients::default();
+        let stream = |user| {
+            let client = clients.enter(user).expect("there is room");
+            client.idle.set(None);
+            clients.begin_stream(&client).then_some(client)
+        };
+        let first = stream(1).expect("there is room");
+        for _ in 1..USER_STREAMS_MAX {
+            stream(1).expect("there is room");
+        }
+        assert!(stream(1).is_none(), "as many as may be");
+        stream(2).expect("another user's");
+        first.idle.set(Some(Instant::now()));
+        stream(1).expect("one that takes nothing makes room");
+        first.go.notified().await;
+        // Whoever asks has as much room as ever.
+        for _ in 0..USER_CONNECTIONS_MAX {
+            clients.enter(1).expect("there is room");
+        }
     }
 }
