@@ -158,9 +158,9 @@ fn a_check_says_how_it_is() -> Result<()> {
         warned.starts_with("RDB WARNING: r0: StandAlone: "),
         "{warned}"
     );
-    let unknown = pair.alice.try_adm(&["check", "r1"])?.fails_with(3)?;
+    let unknown = pair.alice.try_adm(&["check", "r1"])?.fails_with(2)?;
     ensure!(
-        unknown == "RDB UNKNOWN: resource r1 is not up\n",
+        unknown == "RDB CRITICAL: resource r1 is not up\n",
         "{unknown}"
     );
     pair.alice.adm(&["secondary", "r0"])?;
@@ -170,6 +170,16 @@ fn a_check_says_how_it_is() -> Result<()> {
         bad.starts_with("RDB CRITICAL: r0/0: the disk here is Outdated"),
         "{bad}"
     );
+    pair.alice.adm(&["down", "r0"])?;
+    let nothing = pair.alice.try_adm(&["check"])?.fails_with(3)?;
+    ensure!(nothing == "RDB UNKNOWN: no resource is up\n", "{nothing}");
+    pair.alice.kill()?;
+    let died = pair.alice.try_adm(&["check"])?.fails_with(2)?;
+    ensure!(
+        died == "RDB CRITICAL: rdbd has died, and does not run\n",
+        "{died}"
+    );
+    pair.alice.start()?;
     pair.alice.terminate()?;
     let none = pair.alice.try_adm(&["check"])?.fails_with(2)?;
     ensure!(none == "RDB CRITICAL: rdbd does not run\n", "{none}");

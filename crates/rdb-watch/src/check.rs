@@ -60,24 +60,30 @@ struct Finding {
     text: String,
 }
 
-/// Looks at these resources; at all without a name. A name that is not there is [`Level::Unknown`]: nobody knows how it is.
+/// Looks at these resources; at all without a name. One that is named and is not up serves nobody; where nothing is up it cannot be told
+/// what should be.
 pub fn check(report: &StatusReport, names: &[String]) -> Check {
     let known = |name: &String| report.resources.iter().any(|r| r.name == *name);
     if let Some(missing) = names.iter().find(|name| !known(name)) {
         return Check {
-            level: Level::Unknown,
-            text: format!("RDB UNKNOWN: resource {} is not up\n", plain(missing)),
+            level: Level::Critical,
+            text: format!("RDB CRITICAL: resource {} is not up\n", plain(missing)),
         };
     }
     let wanted = |r: &&ResourceReport| names.is_empty() || names.contains(&r.name);
     let resources: Vec<&ResourceReport> = report.resources.iter().filter(wanted).collect();
+    if resources.is_empty() {
+        return Check {
+            level: Level::Unknown,
+            text: "RDB UNKNOWN: no resource is up\n".to_owned(),
+        };
+    }
     let mut all: Vec<Finding> = resources.iter().flat_map(|r| findings(r)).collect();
     all.sort_by_key(|finding| Reverse(finding.level));
     let level = all.first().map_or(Level::Ok, |finding| finding.level);
     let first = match (all.first(), resources.len()) {
         (Some(finding), _) if all.len() == 1 => finding.text.clone(),
         (Some(finding), _) => format!("{} (and {} more)", finding.text, all.len() - 1),
-        (None, 0) => "no resource is up".to_owned(),
         (None, 1) => format!("{} is Connected and UpToDate", plain(&resources[0].name)),
         (None, number) => format!("all {number} resources are Connected and UpToDate"),
     };
@@ -128,7 +134,16 @@ fn findings(resource: &ResourceReport) -> Vec<Finding> {
                 }),
         );
     }
+    let told = resource.volumes.iter().any(|v| !v.suspended.is_empty());
     for trouble in troubles(resource) {
+        if trouble.about == "io" && !told {
+            let level = match trouble.reason.word.as_str() {
+                "snapshot" | "peer-snapshot" => Level::Warning,
+                _ => Level::Critical,
+            };
+            let text = format!("{name}: {}", plain(&trouble.reason.text));
+            all.push(Finding { level, text });
+        }
         if matches!(trouble.about, "record" | "daemon") {
             all.push(Finding {
                 level: Level::Warning,
@@ -411,6 +426,16 @@ mod tests {
     }
 
     #[test]
+    fn users_who_wait_for_a_takeover_are_told_of() {
+        let found = of(|r, v| {
+            v.role = Role::Secondary;
+            r.io_reason = Some(reason("takeover", "users of the daemon before wait"));
+        });
+        assert_eq!(found.level, Level::Critical);
+        assert!(found.text.contains("users of the daemon before wait"));
+    }
+
+    #[test]
     fn the_worst_comes_first_and_all_are_told() {
         let found = of(|r, v| {
             r.record_reason = Some(reason("record", "not on record"));
@@ -428,12 +453,12 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_that_is_not_there_is_unknown() {
+    fn a_resource_that_is_not_up_serves_nobody() {
         let report = node(vec![resource("r0", vec![good_volume()])]);
         let found = check(&report, &["r1".to_owned()]);
-        assert_eq!(found.level.exit_code(), 3);
-        assert_eq!(found.text, "RDB UNKNOWN: resource r1 is not up\n");
-        assert_eq!(check(&node(Vec::new()), &[]).level, Level::Ok);
+        assert_eq!(found.level.exit_code(), 2);
+        assert_eq!(found.text, "RDB CRITICAL: resource r1 is not up\n");
+        assert_eq!(check(&node(Vec::new()), &[]).level, Level::Unknown);
     }
 
     proptest! {

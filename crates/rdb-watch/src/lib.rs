@@ -41,6 +41,12 @@ fn connection_word(resource: &ResourceReport) -> &'static str {
     }
 }
 
+/// Whether users' requests wait, for whatever reason: also for a daemon that has not taken over from the one before.
+fn is_frozen(resource: &ResourceReport) -> bool {
+    let suspended = resource.volumes.iter().any(|v| !v.suspended.is_empty());
+    suspended || resource.io_reason.is_some()
+}
+
 /// A thing that is not as it should be, and what it is about.
 #[derive(Debug, Clone, Copy)]
 struct Trouble<'a> {

@@ -108,7 +108,20 @@ fn disks(resource: &ResourceReport) -> Vec<Choice> {
     let mut all = Vec::new();
     for v in &resource.volumes {
         let name = volume_name(resource, v);
-        if v.disk == DiskState::Diskless {
+        let word = v
+            .disk_reason
+            .as_ref()
+            .map_or("", |reason| reason.word.as_str());
+        let is_conflict = matches!(word, "split-brain" | "unrelated-data" | "no-agreement");
+        if v.disk == DiskState::Diskless && is_conflict {
+            let means = "has both nodes meet anew, and says what stands between their data; users here are cut off. Do not run 'create-md': \
+                         it would take away what is on the disk";
+            let whole = &resource.name;
+            all.push(choice(
+                format!("rdbadm down {whole} && rdbadm up {whole}"),
+                means,
+            ));
+        } else if v.disk == DiskState::Diskless {
             let means = "attaches the disk; what it lacks is copied from the peer";
             all.push(choice(format!("rdbadm attach {name}"), means));
         }

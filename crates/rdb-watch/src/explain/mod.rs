@@ -7,7 +7,7 @@ use rdb_control::{ConnState, DiskState, ResourceReport, Role, Suspension, Volume
 pub use choices::Choice;
 use choices::choices;
 
-use crate::{is_connected, troubles};
+use crate::{is_connected, is_frozen, troubles};
 
 /// What there is to say of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ fn headline(resource: &ResourceReport) -> String {
         format!("{name} does not run.")
     } else if volumes.is_empty() {
         format!("{name} has no volumes.")
-    } else if !suspensions(resource).is_empty() {
+    } else if is_frozen(resource) {
         format!("Users of {name} wait.")
     } else if is_split(resource) {
         format!(
@@ -184,8 +184,11 @@ fn users(resource: &ResourceReport) -> String {
     match (is_primary(resource), is_peer_primary(resource)) {
         (true, _) => "This node is Primary: users work here.".to_owned(),
         (false, true) => "The peer is Primary: users work there.".to_owned(),
-        (false, false) if is_connected(resource) => {
+        (false, false) if is_connected(resource) && !is_frozen(resource) => {
             "Neither node is Primary: nobody uses the device.".to_owned()
+        }
+        (false, false) if is_frozen(resource) => {
+            "This node is Secondary, and users wait for it.".to_owned()
         }
         (false, false) => {
             "This node is Secondary: nobody uses the device here; what the peer does is not known."

@@ -3,7 +3,7 @@
 use rdb_control::{ConnState, DiskState, ResourceReport, Role, Suspension, VolumeReport};
 
 use super::{Family, Kind, Labels};
-use crate::{Seen, connection_word, troubles};
+use crate::{Seen, connection_word, is_frozen, troubles};
 
 /// The other node as `status --json` names it: a connection has one peer, and no name of its own.
 const PEER: &str = "peer";
@@ -144,7 +144,6 @@ fn each<'a>(
 
 fn resource_families(resources: &[ResourceReport]) -> Vec<Family> {
     let one = |labels, value| vec![(labels, value)];
-    let is_suspended = |r: &ResourceReport| r.volumes.iter().any(|v| !v.suspended.is_empty());
     vec![
         each(
             "drbd_resource_role",
@@ -159,7 +158,7 @@ fn resource_families(resources: &[ResourceReport]) -> Vec<Family> {
             "drbd_resource_suspended",
             "Whether users' requests wait",
             resources,
-            |r| one(of_resource(r), number(is_suspended(r))),
+            |r| one(of_resource(r), number(is_frozen(r))),
         ),
         each(
             "drbd_resource_maypromote",

@@ -1,6 +1,6 @@
 //! What monitors are told: `metrics` and `check`.
 
-use rdb_control::StatusReport;
+use rdb_control::{Presence, StatusReport, presence};
 use rdb_watch::{Level, Seen, check, openmetrics};
 
 use super::Command;
@@ -27,12 +27,18 @@ impl Command<'_> {
 
     /// The exit code is the plugins': 3 if the daemon cannot be asked, and 2 if there is none, for nobody serves then.
     pub(super) fn check(&self) -> u8 {
-        let answer = self.executor().status();
+        let mut executor = self.executor();
+        let answer = executor.status();
+        let has_died = || matches!(presence(&executor.run_dir), Presence::Left { .. });
         let (level, text) = match answer {
             Ok(Some(report)) => verdict(&report, &self.objects()),
             Ok(None) => (
                 Level::Critical,
                 "RDB CRITICAL: rdbd does not run\n".to_owned(),
+            ),
+            Err(_) if has_died() => (
+                Level::Critical,
+                "RDB CRITICAL: rdbd has died, and does not run\n".to_owned(),
             ),
             Err(trouble) => (
                 Level::Unknown,
