@@ -145,8 +145,14 @@ fn head(own: &Side) -> String {
 
 /// What there is to decide while both are connected.
 fn connected(own: &Side) -> String {
-    use ConnState::{PausedSyncS, PausedSyncT, SyncSource, SyncTarget};
+    use ConnState::{Connected, PausedSyncS, PausedSyncT, SyncSource, SyncTarget};
+    // A disk is missing here; or blocks are marked, as they are beside a peer without a disk.
+    let lacks = |volume: &SideVolume| volume.marked.as_ref().is_none_or(|m| m.count > 0);
     match own.connection {
+        Some(Connected) if own.volumes.iter().any(lacks) => {
+            "The two nodes are connected. What is marked is on one of them alone, for a disk is missing, or a verify has found it to differ. \
+             A disk that was refused for a split brain (its node's status says so) meets the other one anew after 'down' and 'up' there.\n"
+        }
         Some(SyncSource | SyncTarget) => {
             "The two nodes are connected, and a resync runs: there is no split brain to decide.\n"
         }
@@ -644,6 +650,10 @@ mod tests {
         ] {
             let mut own = own();
             own.connection = Some(connection);
+            if connection == ConnState::Connected {
+                assert!(connected(&own).contains("for a disk is missing"));
+                own.volumes.clear();
+            }
             let peer = Side {
                 node: "bob".to_owned(),
                 ..own.clone()
