@@ -170,9 +170,6 @@ fn a_check_says_how_it_is() -> Result<()> {
         bad.starts_with("RDB CRITICAL: r0/0: the disk here is Outdated"),
         "{bad}"
     );
-    pair.alice.adm(&["down", "r0"])?;
-    let nothing = pair.alice.try_adm(&["check"])?.fails_with(3)?;
-    ensure!(nothing == "RDB UNKNOWN: no resource is up\n", "{nothing}");
     pair.alice.kill()?;
     let died = pair.alice.try_adm(&["check"])?.fails_with(2)?;
     ensure!(
@@ -180,6 +177,9 @@ fn a_check_says_how_it_is() -> Result<()> {
         "{died}"
     );
     pair.alice.start()?;
+    pair.alice.adm(&["down", "r0"])?;
+    let nothing = pair.alice.try_adm(&["check"])?.fails_with(3)?;
+    ensure!(nothing == "RDB UNKNOWN: no resource is up\n", "{nothing}");
     pair.alice.terminate()?;
     let none = pair.alice.try_adm(&["check"])?.fails_with(2)?;
     ensure!(none == "RDB CRITICAL: rdbd does not run\n", "{none}");
