@@ -169,7 +169,10 @@ fn link(resource: &ResourceReport) -> Option<(Level, String)> {
         ConnState::StandAlone if !is_wanted => Level::Critical,
         _ => Level::Warning,
     };
-    Some((level, format!("{}{why}", connection_word(resource))))
+    Some((
+        level,
+        format!("{}{why}", connection_word(resource.connection)),
+    ))
 }
 
 fn is_greeted(volume: &VolumeReport) -> bool {

@@ -32,9 +32,9 @@ fn is_connected(resource: &ResourceReport) -> bool {
     resource.connection == ConnState::WFReportParams && resource.volumes.iter().all(greeted)
 }
 
-/// The newer word for the state of the connection, as `status` has it.
-fn connection_word(resource: &ResourceReport) -> &'static str {
-    match resource.connection {
+/// The newer word for a connection state, as `status` and events have it.
+pub fn connection_word(state: ConnState) -> &'static str {
+    match state {
         ConnState::WFConnection => "Connecting",
         ConnState::WFReportParams => "Connected",
         other => other.as_str(),

@@ -60,8 +60,11 @@ fn section(html: &mut String, resource: &ResourceReport, level: Level) {
     let class = level.to_string().to_lowercase();
     let connection = match (&resource.failed, resource.protocol) {
         (Some(_), _) => "does not run".to_owned(),
-        (None, Some(protocol)) => format!("{}, protocol {protocol}", connection_word(resource)),
-        (None, None) => connection_word(resource).to_owned(),
+        (None, Some(protocol)) => format!(
+            "{}, protocol {protocol}",
+            connection_word(resource.connection)
+        ),
+        (None, None) => connection_word(resource.connection).to_owned(),
     };
     let _ = write!(
         html,

@@ -4,6 +4,7 @@
 use rdb_control::{
     ConnState, DiskState, HandlerReport, Pause, ResourceReport, Role, StatusReport, VolumeReport,
 };
+pub(crate) use rdb_watch::connection_word;
 
 use crate::status_reasons::{self, one_line};
 
@@ -237,15 +238,6 @@ fn rank(role: &Role) -> u8 {
         Role::Primary => 2,
         Role::Secondary => 1,
         Role::Unknown => 0,
-    }
-}
-
-/// The newer word for a connection state.
-pub(crate) fn connection_word(state: ConnState) -> &'static str {
-    match state {
-        ConnState::WFConnection => "Connecting",
-        ConnState::WFReportParams => "Connected",
-        other => other.as_str(),
     }
 }
 

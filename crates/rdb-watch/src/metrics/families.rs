@@ -183,7 +183,7 @@ fn resource_families(resources: &[ResourceReport]) -> Vec<Family> {
             "1 for the state of the connection",
             resources,
             |r| {
-                let state = connection_word(r).to_owned();
+                let state = connection_word(r.connection).to_owned();
                 one(with(of_connection(r), [("state", state)]), 1.0)
             },
         ),
