@@ -189,7 +189,7 @@ impl Node {
     /// Starts the daemon and waits until it answers.
     ///
     /// # Errors
-    /// When it ends, or does not answer within ten seconds; with its log.
+    /// When it ends, or does not answer within twenty seconds; with its log.
     pub fn start(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.command("rdbd", 0)?;
@@ -198,13 +198,12 @@ impl Node {
             command.arg("--config").arg(settings);
         }
         command.stdout(log.try_clone()?).stderr(log);
-        let socket = self.run_dir.join("control.sock");
         let mut child = command.spawn().context("cannot start rdbd")?;
-        let started = wait_until("rdbd to answer", Duration::from_secs(10), || {
+        let started = wait_until("rdbd to answer", Duration::from_secs(20), || {
             if let Some(status) = child.try_wait()? {
                 bail!("it ended: {status}");
             }
-            Ok(UnixStream::connect(&socket).is_ok())
+            Ok(self.answers())
         });
         self.daemon = Some(child);
         started.with_context(|| format!("log of {}:\n{}", self.name, self.log_tail(30)))
@@ -423,6 +422,13 @@ impl Node {
     /// When the node is not primary, for example.
     pub fn nbd(&self, volume: usize) -> Result<Client> {
         Client::connect(&self.nbd_socket(), &format!("r0/{volume}"))
+    }
+
+    /// Whether the daemon answers on its control socket. That takes connections as soon as it has its name, long before
+    /// the status file is there and what ran before is taken over: only an answer says that.
+    pub fn answers(&self) -> bool {
+        let hello = serde_json::json!({"op": "hello", "args": {"protocol": 1}});
+        self.control(&hello).is_ok()
     }
 
     /// The daemon's answer to one operation on the control socket.

@@ -211,9 +211,8 @@ fn where_nodes_cannot_be_made_a_volume_has_names_while_it_has_a_device() -> Resu
         .arg("--config")
         .arg(place.scratch.join("rdbd.toml"));
     let mut daemon = command.stdout(log.try_clone()?).stderr(log).spawn()?;
-    let socket = place.node.run_dir.join("control.sock");
-    wait_until("rdbd to answer", Duration::from_secs(10), || {
-        Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok())
+    wait_until("rdbd to answer", Duration::from_secs(20), || {
+        Ok(place.node.answers())
     })?;
     let walk = || -> Result<()> {
         place.adm("up")?;

@@ -19,9 +19,8 @@ fn start(pair: &Pair, level: &str) -> Result<Child> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    let socket = pair.alice.run_dir.join("control.sock");
-    wait_until("rdbd to answer", Duration::from_secs(10), || {
-        Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok())
+    wait_until("rdbd to answer", Duration::from_secs(20), || {
+        Ok(pair.alice.answers())
     })?;
     Ok(child)
 }
