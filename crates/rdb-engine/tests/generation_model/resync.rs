@@ -71,6 +71,8 @@ impl Step<'_> {
         self.set_ids(n, &ids);
         self.node(n).exposed = Name::narrow(ids.current);
         self.judge_start(n);
+        // (The resync before may have been broken off by its source.)
+        self.node(n).requesting = false;
         self.node(n).thens.start_requesting = true;
         self.fact(
             n,
