@@ -149,6 +149,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let random = self.random();
+        let without_peer = without_peer && !self.target_has_our_name(nr);
         let volume = self.volume_mut(nr);
         let is_primary = volume.state.role == Role::Primary;
         let Some(disk) = volume.disk.get_mut() else {
@@ -176,6 +177,18 @@ impl<P: Payload> Resource<P> {
         }
         self.tell_generation(nr, old, ids);
         self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceGeneration);
+    }
+
+    /// Whether the peer is to be the target of a resync that has not begun, and has just told that its data have the name of ours: it
+    /// has ended its last resync unseen from here. Without it the generation that begins now leaves in its slots both names
+    /// that a target may have of which nobody knows, and the resync, when it begins, drops the one that this one has: "unrelated
+    /// data", if it breaks off.
+    fn target_has_our_name(&self, nr: VolumeNr) -> bool {
+        let volume = self.volume(nr);
+        let (own, told) = (volume.disk.get(), volume.peer.ids.as_ref());
+        let both = own.zip(told);
+        volume.state.conn == ConnState::WFBitMapS
+            && both.is_some_and(|(own, peer)| same(own.record.ids().current, peer.ids.current))
     }
 
     /// A generation begins: the log says so, and the history.

@@ -57,8 +57,8 @@ const FORGOTTEN_END: &str = "that a target has ended a resync is looked for in t
 const MERGED: &str = "marks that the peer has told and that were merged may be writes of a node that has no note of what it wrote alone";
 const TAIL_SEEN: &str = "a Diskless Primary shows its users the tail that the peer has on its disk alone; the peer goes before it has told its \
     new name, and the own disk, which has the old one, comes back";
-const RESUMED_EARLY: &str = "resume-io while the bitmaps are exchanged begins the generation that is owed; if the resync does not come to \
-    begin, the names that both have are gone from the source's slots, and the nodes refuse each other";
+const NEVER_RECORDED: &str = "two resyncs onto a target that came to record neither, and the write of a Primary after them: the name that it \
+    still has is gone from the source's slots, and the nodes refuse each other";
 const LONELY_ATTACH: &str =
     "a Diskless Primary attaches its disk alone and writes under a name that the peer has too";
 const MARKS_LOST: &str = "the superblock ceases to say \"Primary\" before the marks of a Diskless Primary's writes are on \

@@ -417,6 +417,12 @@ impl Step<'_> {
     /// `Resource::new_current_uuid` and `Record::new_current`.
     pub(crate) fn new_current(&mut self, n: usize, without_peer: bool) {
         let (random, is_primary, mut ids) = (self.random(), self.is_primary(n), self.ids(n));
+        let own = Name::narrow(ids.current);
+        let told = self.world.nodes[n].told;
+        // `Resource::target_has_our_name`.
+        let has_our_name = self.state(n).conn == ConnState::WFBitMapS
+            && told.is_some_and(|told| told.ids.current.is_same(own));
+        let without_peer = without_peer && !has_our_name;
         let sb = &mut self.node(n).disk.sb;
         match sb.alone {
             WroteAlone::UnderNewName => ids.replace_current(random, is_primary),

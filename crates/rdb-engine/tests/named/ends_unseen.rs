@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use rdb_engine::config::{NetOptions, Protocol};
+use rdb_engine::config::{NetOptions, OnNoData, Protocol};
+use rdb_engine::state::Fencing;
 use rdb_engine::{Command, RequestKind};
 use rdb_meta::{AlGeometry, Layout, MetaKind};
 use rdb_sim::{V, World};
@@ -77,6 +78,47 @@ fn a_full_sync_whose_target_dies_twice_at_its_begin_is_no_unrelated_data() {
         w.heal();
         w.ends_well();
     }
+}
+
+/// A full sync that was ordered has not begun at its target, whose data still have the source's name. The source's disk goes and is
+/// attached alone, so that a generation begins when they meet, and the resync that follows comes to nothing, too.
+#[test]
+fn a_generation_that_begins_while_bitmaps_are_exchanged_keeps_the_targets_name() {
+    let mut began = 0;
+    for seed in 0..20 {
+        let mut w = World::new(seed);
+        w.resource_options.on_no_data = OnNoData::SuspendIo;
+        w.disk_options.fencing = Fencing::ResourceOnly;
+        w.connect_fresh(&NetOptions::default());
+        w.primary(0, true).unwrap();
+        w.wait_synced();
+        w.quiet();
+        let begins = |w: &World| w.is(0).starts_with("SyncSource");
+        w.start_admin(1, Command::Invalidate { volume: V });
+        w.until("the full sync", begins);
+        let shared = w.gi(0)[0];
+        w.nodes[1].hold_meta = true;
+        w.until("the sync UUID on record", |w| {
+            w.nodes[0].durable_superblock().uuids[1] != 0
+        });
+        w.detach(0, true).unwrap();
+        w.kill(1);
+        w.nodes[1].hold_meta = false;
+        w.quiet();
+        w.attach(0).unwrap();
+        w.boot(1);
+        w.connect(1);
+        w.until("the next one", begins);
+        began += u32::from(w.gi(0)[0] & !1 != shared & !1);
+        w.cut();
+        w.kill(1);
+        w.quiet();
+        w.boot(1);
+        w.connect(1);
+        w.heal();
+        w.ends_well();
+    }
+    assert!(began > 0, "no generation has begun there");
 }
 
 #[test]

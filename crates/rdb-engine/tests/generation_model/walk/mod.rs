@@ -21,7 +21,7 @@ use crate::rules::{Rules, Setting};
 use crate::search::tell;
 use crate::world::{Counts, Kind};
 use crate::{
-    BY_DRBD, Exemption, FORGOTTEN_END, INTERRUPTED, MERGED, ORDERED, RESUMED_EARLY, TAIL_SEEN,
+    BY_DRBD, Exemption, FORGOTTEN_END, INTERRUPTED, MERGED, NEVER_RECORDED, ORDERED, TAIL_SEEN,
     UNTOLD, exempt, in_sync, limits,
 };
 
@@ -310,7 +310,7 @@ fn protocol_a_with_drbd() {
     meets_only("protocol A, rdb and DRBD", setting, &[WITH_DRBD]);
 }
 
-const RESUMED: &[Exemption] = &[exempt(What::FalseUnrelated, RESUMED_EARLY)];
+const REFUSED: &[Exemption] = &[exempt(What::FalseUnrelated, NEVER_RECORDED)];
 
 fn with_fencing(fencing: Fencing, bounds: &[(Kind, u8)]) -> Setting {
     Setting {
@@ -329,13 +329,13 @@ fn stonith() {
 #[test]
 fn stonith_with_disks() {
     let setting = with_fencing(Fencing::ResourceAndStonith, FENCING_AND_DISKS);
-    meets_only("stonith, disks", setting, &[NEEDLESS, ORDERS, RESUMED]);
+    meets_only("stonith, disks", setting, &[NEEDLESS, ORDERS, REFUSED]);
 }
 
 #[test]
 fn resource_only() {
     let setting = with_fencing(Fencing::ResourceOnly, FENCING_AND_DISKS);
-    meets_only("resource-only", setting, &[NEEDLESS, ORDERS, RESUMED]);
+    meets_only("resource-only", setting, &[NEEDLESS, ORDERS, REFUSED]);
 }
 
 /// The proof that walks find what there is, and the shortest way to it.
