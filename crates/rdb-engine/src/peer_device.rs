@@ -72,10 +72,10 @@ pub(crate) struct PeerDevice<P> {
     /// the name that both had. Set with the loss, cleared by P_UUIDS with another name, by our own record, or when the peer
     /// counts no more. Until then our own disk would win after a crash, over writes that only the peer has (L26).
     pub(crate) loss_unrecorded: Option<u64>,
-    /// As Primary we were source of a resync whose end we did not see, or lost our disk while the peer was away: the
-    /// peer's disk may have the name of ours, and lacks what was written since. Set then, outlives connections, cleared when
-    /// both disks are known to be equal, by a resync that begins and by a demotion. Without it a Primary without a disk takes
-    /// such a copy for its users' data.
+    /// As Primary we were source of a resync whose end we did not see, or lost our disk while the peer was away, had none, or had
+    /// the same name and not yet what was marked: the peer's disk may have the name of ours, and lacks what was written since.
+    /// Set then, outlives connections, cleared when both disks are known to be equal, by a resync that begins and by a demotion.
+    /// Without it a Primary without a disk takes such a copy for its users' data.
     pub(crate) source_open: bool,
 
     // ---- the bitmap exchange, resync and verify ------------------------------------------------------------------

@@ -380,22 +380,22 @@ pub const CONSEQUENCES: &[Row] = &[
     // With a bitmap UUID set it made no new generation, and the peer's disk may carry the name of ours.
     row(
         "",
-        "a Primary lost its UpToDate disk while alone",
+        "a Primary lost its UpToDate disk while alone, or beside a peer without a disk",
         |t| {
             failed(t)
-                && !t.new.is_connected()
+                && (!t.new.is_connected() || !state::is_there(t.new.pdsk))
                 && t.new.role == Role::Primary
                 && t.old.disk == DiskState::UpToDate
         },
         Act::RememberOpenSource,
     ),
-    // The peer, who lacks marked blocks, has the name under which they were written.
+    // The peer, who lacks marked blocks, has the name under which they were written, or had it until the sync UUID came, if that came.
     row(
         "",
-        "a Primary lost its disk before it sent its marks, under one name",
+        "a Primary lost its disk before its marks were sent and synced, under one name",
         |t| {
             failed(t)
-                && t.old.conn == ConnState::WFBitMapS
+                && (t.old.conn == ConnState::WFBitMapS || is_source(t.old.conn))
                 && t.new.role == Role::Primary
                 && t.facts.one_name
                 && t.facts.marked

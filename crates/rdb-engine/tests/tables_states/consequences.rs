@@ -154,6 +154,10 @@ const CASES: &[[&str; 4]] = &[
     ["WFBitMapS P/S U/C", "Connected P/S F/C", "marked other-name", "SayNoData SendState Reconnect DiskFailed"],
     ["WFBitMapS P/S U/C", "Connected P/S F/C", "", "SayNoData SendState Reconnect DiskFailed"],
     ["WFBitMapS S/S U/C", "Connected S/S F/C", "marked", "SendState DiskFailed"],
+    ["SyncSource P/S U/I", "Connected P/S F/I", "marked", "SayNoData RememberOpenSource SendState DiskFailed"],
+    ["SyncSource P/S U/I", "Connected P/S F/I", "marked other-name", "SayNoData SendState DiskFailed"],
+    ["Connected P/S U/D", "Connected P/S F/D", "", "SayNoData RememberOpenSource SendState DiskFailed"],
+    ["Connected S/S U/D", "Connected S/S F/D", "", "SendState DiskFailed"],
     // A22.
     ["Connected P/S F/U", "Connected P/S D/U", "no-disk", "SendState CloseDisk"],
     ["WFReportParams P/? N/-", "NetworkFailure P/? D/-", "", "NegotiationOver GiveDiskUp"],
