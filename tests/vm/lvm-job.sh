@@ -1,4 +1,4 @@
-# Runs in the guest: snapshots of backing disks that are logical volumes, by the scripts of packaging/lib, below a ublk device in use.
+# Runs in the guest: snapshots of backing disks that are logical volumes, by the scripts of packaging/lib, below a device in use, ublk's if not `frontend` says otherwise.
 . /usr/local/bin/pair-lib.sh
 scripts=/usr/lib/rdb
 ln -s rdbadm /usr/local/bin/rdbsetup
@@ -33,7 +33,7 @@ resource r0 {
     on bob { volume 0 { device /dev/drbd5; disk /dev/vg-bob/data; meta-disk internal; } address 127.0.0.2:7789; }
 }
 CONF
-    start_both ublk
+    start_both "${frontend:-ublk}"
     skip_first_sync alice
     must adm alice primary r0
 }
@@ -87,9 +87,9 @@ a_target_keeps_its_old_data_until_the_resync_has_ended() {
     before=$(sum_of /dev/vg-alice/data)
     must adm alice connect r0
     await 30 is alice 'cs:SyncTarget'
-    [ "$(sum_of $kept)" = "$before" ] || fail "the snapshot is not the old data"
     # 24 MiB are out of sync, 10 are added, and a tenth of the volume: 6.4.
     lvs --noheadings --units m -o lv_size $kept | grep -qE ' (40|44)[.,]00m' || fail "its size is $(lvs --noheadings --units m -o lv_size $kept)"
+    [ "$(sum_of $kept)" = "$before" ] || fail "the snapshot is not the old data"
     await 60 settled
     await 30 [ ! -e $kept ]
 }

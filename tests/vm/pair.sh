@@ -3,11 +3,12 @@
 #
 #   pair.sh JOB DIRECTORY-OF-RDBD-AND-RDBADM [NAME=VALUE]...
 #
-# JOB is ublk, nbd, restart, nbd-restart, systemd, systemd-fuse, lvm, proc-drbd or nbd-speed: JOB-job.sh beside this file, behind lines that set
-# what is given (systemd-fuse: times; nbd-speed: rounds, seconds).
+# JOB is ublk, nbd, restart, nbd-restart, systemd, systemd-fuse, lvm, lvm-nbd, proc-drbd or nbd-speed: JOB-job.sh beside this file, behind
+# lines that set what is given (systemd-fuse: times; nbd-speed: rounds, seconds). lvm-nbd is lvm with the front end nbd.
 # Prints a line a scenario and, at the end, how many passed. Status 0 if all did.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+[ "${1:-}" != lvm-nbd ] || exec "$0" lvm "${@:2}" frontend=nbd
 job=$here/${1:?usage: pair.sh JOB DIRECTORY}-job.sh
 binaries=${2:?usage: pair.sh JOB DIRECTORY}
 [ -e "$job" ] || { echo "pair.sh: no job $job" >&2; exit 2; }

@@ -67,7 +67,7 @@ pub(crate) enum Vm {
 }
 
 /// The parts of `pair`: `tests/vm/JOB-job.sh`.
-const PAIR_JOBS: [&str; 8] = [
+const PAIR_JOBS: [&str; 9] = [
     "ublk",
     "nbd",
     "restart",
@@ -75,6 +75,7 @@ const PAIR_JOBS: [&str; 8] = [
     "systemd",
     "systemd-fuse",
     "lvm",
+    "lvm-nbd",
     "proc-drbd",
 ];
 
