@@ -64,8 +64,11 @@ fn get(address: SocketAddr, path: &str) -> Result<String> {
 fn a_node_shows_itself_over_http() -> Result<()> {
     let (mut pair, address) = served("watching-http", 1)?;
     pair.alice.adm(&["primary", "r0"])?;
+    pair.alice.nbd(0)?.write(0, &[1; 4096])?;
     let metrics = get(address, "/metrics")?;
     for line in [
+        "rdb_request_seconds_count{name=\"r0\",volume=\"0\",minor=\"0\",request=\"write\"} 1",
+        "rdb_stage_seconds_count{name=\"r0\",volume=\"0\",minor=\"0\",stage=\"peer\"} 1",
         "drbd_resource_role{name=\"r0\",role=\"Primary\"} 1.0",
         "drbd_device_state{name=\"r0\",volume=\"0\",minor=\"0\",state=\"UpToDate\"} 1.0",
         "drbd_peerdevice_outofsync_bytes{name=\"r0\",conn_name=\"peer\",peer_node_id=\"0\",volume=\"0\",minor=\"0\"} 0.0",

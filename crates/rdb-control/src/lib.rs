@@ -22,6 +22,7 @@ mod events;
 mod evidence;
 mod handler;
 mod history;
+mod latency;
 mod limits;
 mod op;
 mod presence;
@@ -44,6 +45,7 @@ pub use history::{
     Identifiers, Instant, SideSeen, Uuid, history_path, old_history_path, read_history,
     state_dir_of,
 };
+pub use latency::{HistogramReport, LATENCY_BOUNDS_US, LatencyReport};
 pub use limits::Limits;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
 pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};

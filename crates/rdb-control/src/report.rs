@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::handler::{HandlerReport, HandlersShown};
+use crate::latency::LatencyReport;
 use crate::reason::ReasonReport;
 use rdb_config::{DiskOptions, MetaDisk, NetOptions, ResourceOptions};
 use replica_proto::state::{ConnState, DiskState, Role};
@@ -95,6 +96,9 @@ pub struct ResourceReport {
     pub peer: Option<SocketAddr>,
     /// Open epochs at the mirror side.
     pub epochs: u32,
+    /// For how long the peer has owed an answer to the oldest request, milliseconds; 0 if it owes none.
+    #[serde(default)]
+    pub owed_ms: u64,
     /// Its volumes, ascending.
     pub volumes: Vec<VolumeReport>,
     /// Why there is no connection, if there is none; or why there would be none again (settings that differ by now).
@@ -204,6 +208,9 @@ pub struct VolumeReport {
     /// Why a resync is paused, or no faster than it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync_reason: Option<ReasonReport>,
+    /// How long its users' requests took, and where.
+    #[serde(default)]
+    pub latency: LatencyReport,
 }
 
 impl VolumeReport {

@@ -79,6 +79,7 @@ impl<P: Payload> Resource<P> {
             generation + 1
         };
         let key = self.requests.insert(AppRequest::new(
+            self.now,
             id,
             nr,
             generation,

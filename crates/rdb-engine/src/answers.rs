@@ -91,6 +91,7 @@ impl<P: Payload> Resource<P> {
         if request.copies.there == There::Sent && request.protocol == Protocol::A {
             request.copies.there = There::Handed;
             let nr = request.volume;
+            self.peer_took(key);
             let volume = self.volume_mut(nr);
             volume.peer.answered();
             self.advance_write(key);
@@ -127,6 +128,7 @@ impl<P: Payload> Resource<P> {
             });
         }
         if waited {
+            self.peer_took(key);
             self.volume_mut(nr).peer.answered();
         }
         let request = &self.requests[key];

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use crate::copies::{self, Copies, Here, Safety, There, Worth};
 use crate::disk::al_gate::Writer;
 use crate::effect::{Effect, Level, RequestError};
-use crate::event::{ConnTimer, Payload};
+use crate::event::{ConnTimer, Payload, RequestKind};
 use crate::follow::Follow;
-use crate::ids::{RequestKey, VolumeNr};
+use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::net::PingWaiter;
 use crate::planted::Bug;
 use crate::resource::Resource;
@@ -166,6 +166,7 @@ impl<P: Payload> Resource<P> {
         self.assert_decided(ok);
         let request = &self.requests[key];
         let (id, nr) = (request.id, request.volume);
+        self.request_took(key);
         let volume = self.volume_mut(nr);
         volume.application_pending = volume.application_pending.saturating_sub(1);
         let result = if ok { Ok(None) } else { Err(RequestError::Io) };
@@ -226,6 +227,45 @@ impl<P: Payload> Resource<P> {
         debug_assert!(!ok || !self.decides_more(), "not run: {:?}", self.after);
     }
 
+    /// The histograms of what users waited for: a request is over.
+    fn request_took(&mut self, key: RequestKey) {
+        let now = self.now;
+        let request = &self.requests[key];
+        let (nr, asked) = (request.volume, request.times.asked);
+        let kind = request.kind.clone();
+        let latencies = &mut self.volume_mut(nr).latencies;
+        let histogram = match kind {
+            RequestKind::Read => &mut latencies.read,
+            RequestKind::Flush => &mut latencies.flush,
+            _ => &mut latencies.write,
+        };
+        histogram.add(asked, now);
+    }
+
+    /// A read or a write goes to its copies now; a read that is tried again counts once more.
+    pub(crate) fn has_started(&mut self, key: RequestKey) {
+        let now = self.now;
+        let request = &self.requests[key];
+        let (nr, asked) = (request.volume, request.times.asked);
+        self.volume_mut(nr).latencies.waiting.add(asked, now);
+    }
+
+    /// The peer has answered, or protocol A does not wait for it.
+    pub(crate) fn peer_took(&mut self, key: RequestKey) {
+        let now = self.now;
+        let request = &self.requests[key];
+        let (nr, sent) = (request.volume, request.times.sent);
+        self.volume_mut(nr).latencies.peer.add(sent, now);
+    }
+
+    /// The own disk has answered what it was asked then.
+    pub(crate) fn own_disk_took(&mut self, nr: VolumeNr, since: Time) {
+        let now = self.now;
+        if let Some(volume) = self.volumes.get_mut(&nr) {
+            volume.latencies.own_disk.add(since, now);
+        }
+    }
+
     /// Completes a read or a flush, which leave nothing behind.
     pub(crate) fn complete(&mut self, key: RequestKey, ok: bool) {
         self.assert_decided(ok);
@@ -236,6 +276,7 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).frozen.keep_served(key);
             return;
         }
+        self.request_took(key);
         let request = self.requests.remove(key);
         let volume = self.volume_mut(request.volume);
         volume.application_pending = volume.application_pending.saturating_sub(1);

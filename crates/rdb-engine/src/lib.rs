@@ -34,6 +34,7 @@ mod handshake;
 mod ids;
 mod integrity;
 mod interval;
+mod latency;
 mod negotiation;
 mod net;
 mod packets;
@@ -70,6 +71,7 @@ pub use event::{
 };
 pub use handler::{Handler, Handlers};
 pub use ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, VolumeNr};
+pub use latency::{BOUNDS_US, Histogram, Latencies};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use resource::Resource;
 pub use status::{

@@ -29,6 +29,7 @@ impl<P: Payload> Resource<P> {
                 DiskState::Inconsistent => d.is_good_unmarked(sector, u64::from(bytes / 512)),
                 _ => false,
             });
+        self.has_started(key);
         if good_here {
             self.requests[key].copies.here = Here::Pending;
             let tag = self.start_data_io(Io::Application { volume: nr, key });
@@ -46,7 +47,7 @@ impl<P: Payload> Resource<P> {
             let now = self.now;
             let request = &mut self.requests[key];
             request.copies.there = There::Sent;
-            request.asked_at = now;
+            request.times.sent = now;
             let block_id = self.requests[key].block_id(key);
             self.volume_mut(nr).peer.pending += 1;
             // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).

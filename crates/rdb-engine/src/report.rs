@@ -24,6 +24,9 @@ impl<P: Payload> Resource<P> {
             connection: self.net.cstate,
             protocol: self.net.options.as_ref().map(|o| o.protocol),
             epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
+            owed_ms: self
+                .oldest_unanswered()
+                .map_or(0, |since| now.ms_since(since)),
             trouble: self.link_trouble(now),
             snapshot: self
                 .snapshots
@@ -101,6 +104,7 @@ impl<P: Payload> Resource<P> {
                 }
             }),
             degraded: volume.degraded,
+            latencies: volume.latencies,
         }
     }
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::config::Protocol;
 use crate::generation::GenerationIds;
 use crate::ids::VolumeNr;
+use crate::latency::Latencies;
 use crate::rules::disk_reason::DiskReason;
 use crate::rules::resync_reason::Limit;
 use crate::rules::trouble::Trouble;
@@ -21,6 +22,8 @@ pub struct ResourceStatus {
     pub protocol: Option<Protocol>,
     /// Epochs open at the mirror side, at least 1 (`ep:`).
     pub epochs: u32,
+    /// For how long the peer has owed an answer to the oldest request, milliseconds; 0 if it owes none.
+    pub owed_ms: u64,
     /// Why there is no connection, if there is none; or why there would be none again (settings that differ by now).
     pub trouble: Option<LinkTrouble>,
     /// A snapshot that is under way, from here or by the peer.
@@ -116,6 +119,8 @@ pub struct VolumeStatus {
     pub sync: Option<SyncProgress>,
     /// Degraded at the last start: was Primary and alone (`degr-wfc-timeout` applies).
     pub degraded: bool,
+    /// How long users' requests took, and where.
+    pub latencies: Latencies,
 }
 
 /// A piece of a volume's bitmap: which blocks may differ from the peer's.

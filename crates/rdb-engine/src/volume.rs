@@ -9,6 +9,7 @@ use crate::disk::{Disk, Remembered};
 use crate::exposed::Exposed;
 use crate::freeze::Frozen;
 use crate::ids::{RequestKey, Time, VolumeNr};
+use crate::latency::Latencies;
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
 use crate::state::{ConnState, VolumeState};
@@ -79,6 +80,9 @@ pub(crate) struct Volume<P> {
     pub(crate) frozen: Frozen,
 
     pub(crate) counters: Counters,
+
+    /// How long users' requests took.
+    pub(crate) latencies: Latencies,
 }
 
 /// What the status file counts; sectors where not said otherwise.
@@ -127,6 +131,7 @@ impl<P> Volume<P> {
             disk_given_up_at: None,
             frozen: Frozen::default(),
             counters: Counters::default(),
+            latencies: Latencies::default(),
         }
     }
 

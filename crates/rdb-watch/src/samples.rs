@@ -49,6 +49,7 @@ pub(crate) fn good_volume() -> VolumeReport {
         sync: None,
         disk_reason: None,
         resync_reason: None,
+        latency: rdb_control::LatencyReport::default(),
     }
 }
 
@@ -62,6 +63,7 @@ pub(crate) fn resource(name: &str, volumes: Vec<VolumeReport>) -> ResourceReport
         local: None,
         peer: None,
         epochs: 1,
+        owed_ms: 0,
         volumes,
         link_reason: None,
         record_reason: None,

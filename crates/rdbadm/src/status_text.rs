@@ -455,6 +455,7 @@ pub(crate) mod tests {
             sync: None,
             disk_reason: None,
             resync_reason: None,
+            latency: rdb_control::LatencyReport::default(),
         }
     }
 
@@ -466,6 +467,7 @@ pub(crate) mod tests {
             local: Some("10.9.0.1:7789".parse().unwrap()),
             peer: Some("10.9.0.2:7789".parse().unwrap()),
             epochs: 1,
+            owed_ms: 0,
             volumes,
             link_reason: None,
             record_reason: None,

@@ -5,11 +5,15 @@ use rdb_config::{
     AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnIoError, OnNoDataAccessible, RrConflict,
 };
 use rdb_control::{
-    DiskOptions, HandlersShown, MetaDisk, NetOptions, NoSpaceReport, Pause, Refusal,
-    ResourceOptions, ResourceReport, Suspension, SyncReport, VerifyReport, VolumeReport, code,
+    DiskOptions, HandlersShown, HistogramReport, LatencyReport, MetaDisk, NetOptions,
+    NoSpaceReport, Pause, Refusal, ResourceOptions, ResourceReport, Suspension, SyncReport,
+    VerifyReport, VolumeReport, code,
 };
 use rdb_engine::config::{self as engine, SplitBrainPolicy as Policy};
-use rdb_engine::{AdminError, Handler, ResourceStatus, SnapshotWish, SyncProgress, VolumeStatus};
+use rdb_engine::{
+    AdminError, Handler, Histogram, Latencies, ResourceStatus, SnapshotWish, SyncProgress,
+    VolumeStatus,
+};
 use rdb_runtime::MetaLocation;
 use replica_proto::auth::HmacAlgorithm;
 use replica_proto::{DigestAlgorithm, SNAPSHOT_LIMIT_MAX_MS, SnapshotName};
@@ -243,6 +247,7 @@ pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
         local: None,
         peer: None,
         epochs: status.epochs,
+        owed_ms: status.owed_ms,
         volumes: status
             .volumes
             .iter()
@@ -308,6 +313,27 @@ fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
         disk_reason: reasons::disk(name, volume.disk_trouble.as_ref()),
         resync_reason: reasons::resync(name, state, volume.sync.as_ref()),
         sync: volume.sync.map(|sync| sync_report(&sync)),
+        latency: latency_report(&volume.latencies),
+    }
+}
+
+fn latency_report(latencies: &Latencies) -> LatencyReport {
+    let histogram = |histogram: &Histogram| {
+        let mut counts = histogram.counts().to_vec();
+        let used = counts.iter().rposition(|count| *count > 0);
+        counts.truncate(used.map_or(0, |last| last + 1));
+        HistogramReport {
+            counts,
+            sum_ns: histogram.sum_ns(),
+        }
+    };
+    LatencyReport {
+        read: histogram(&latencies.read),
+        write: histogram(&latencies.write),
+        flush: histogram(&latencies.flush),
+        waiting: histogram(&latencies.waiting),
+        own_disk: histogram(&latencies.own_disk),
+        peer: histogram(&latencies.peer),
     }
 }
 
@@ -362,6 +388,13 @@ mod tests {
             resource(&ResourceOptions::default(), &none).map(|options| options.on_no_data),
             Ok(engine::OnNoData::default())
         );
+    }
+
+    #[test]
+    fn histograms_are_told_of_with_the_engines_bounds() {
+        assert_eq!(rdb_control::LATENCY_BOUNDS_US, rdb_engine::BOUNDS_US);
+        let empty = latency_report(&Latencies::default());
+        assert_eq!(empty, LatencyReport::default());
     }
 
     #[test]

@@ -257,6 +257,7 @@ mod tests {
             connection: rdb_engine::state::ConnState::StandAlone,
             protocol: None,
             epochs: 1,
+            owed_ms: 0,
             trouble: None,
             snapshot: None,
             volumes: Vec::new(),

@@ -231,6 +231,7 @@ pub(crate) mod tests {
             sync: None,
             disk_trouble: None,
             degraded: false,
+            latencies: rdb_engine::Latencies::default(),
         }
     }
 
@@ -244,6 +245,7 @@ pub(crate) mod tests {
             connection: conn.min(ConnState::WFReportParams),
             protocol: (conn != ConnState::StandAlone).then_some(Protocol::C),
             epochs: 1,
+            owed_ms: 0,
             volumes,
         }
     }

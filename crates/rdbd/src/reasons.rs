@@ -238,6 +238,7 @@ mod tests {
             connection,
             protocol: None,
             epochs: 1,
+            owed_ms: 0,
             trouble,
             snapshot: None,
             volumes: Vec::new(),

@@ -95,6 +95,7 @@ impl Node {
             local: None,
             peer: None,
             epochs: 0,
+            owed_ms: 0,
             volumes: volumes
                 .map(|(number, volume)| failed_volume(*number, volume.minor))
                 .collect(),
@@ -191,6 +192,7 @@ fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
         sync: None,
         disk_reason: None,
         resync_reason: None,
+        latency: rdb_control::LatencyReport::default(),
     }
 }
 

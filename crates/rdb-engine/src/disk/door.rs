@@ -11,8 +11,13 @@ use crate::resource::Resource;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
+        let Some(Started { io, since }) = self.take_io(tag) else {
+            return;
+        };
         let nr = io.volume();
+        if matches!(io, Io::Application { .. }) {
+            self.own_disk_took(nr, since);
+        }
         self.space_io_ended(nr, tag, result.is_ok());
         self.data_io_ended(io, result);
         self.disk_quiet(nr);
@@ -83,7 +88,9 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
-        let Some(io) = self.take_io(tag) else { return };
+        let Some(Started { io, .. }) = self.take_io(tag) else {
+            return;
+        };
         let nr = io.volume();
         self.space_io_ended(nr, tag, result.is_ok());
         match io {
@@ -94,9 +101,9 @@ impl<P: Payload> Resource<P> {
         self.disk_quiet(nr);
     }
 
-    fn take_io(&mut self, tag: IoTag) -> Option<Io> {
+    fn take_io(&mut self, tag: IoTag) -> Option<Started> {
         let key = usize::try_from(tag.0).ok()?;
-        Some(self.io.try_remove(key)?.io)
+        self.io.try_remove(key)
     }
 
     /// The volume of an I/O in flight.

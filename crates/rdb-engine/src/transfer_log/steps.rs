@@ -175,7 +175,7 @@ impl<P: Payload> Resource<P> {
 
     /// Since when the peer has owed something for longest: a write its acknowledgement, a barrier its own, a read its data. (An
     /// epoch that stays open because our own disk does not answer is no debt of the peer's.)
-    fn oldest_unanswered(&self) -> Option<Time> {
+    pub(crate) fn oldest_unanswered(&self) -> Option<Time> {
         let log = &self.net.log;
         let barrier = log.closed.front().map(|closed| closed.closed_at);
         let owed = |entry: &&Entry| {
@@ -188,7 +188,11 @@ impl<P: Payload> Resource<P> {
         let write = log.entries.iter().find(owed).map(|entry| entry.sent_at);
         let requests = self.requests.iter().map(|(_, request)| request);
         let reads = requests.filter(|r| r.is_read() && r.copies.there == There::Sent);
-        reads.map(|r| r.asked_at).chain(write).chain(barrier).min()
+        reads
+            .map(|r| r.times.sent)
+            .chain(write)
+            .chain(barrier)
+            .min()
     }
 
     /// Is the oldest request unanswered for too long?

@@ -13,6 +13,7 @@ use crate::config::Protocol;
 use crate::copies::Copies;
 use crate::event::RequestKind;
 use crate::ids::{RequestId, RequestKey, Time, VolumeNr};
+use crate::latency::Times;
 
 /// One request of a front end.
 #[derive(Debug)]
@@ -40,15 +41,15 @@ pub(crate) struct AppRequest<P> {
     /// Our disk was UpToDate, and no full sync onto it agreed on, when the write went there.
     pub(crate) good_here: bool,
     pub(crate) completed: bool,
-    /// When a read was last sent to the peer; the transfer log has the times of writes.
-    pub(crate) asked_at: Time,
+    pub(crate) times: Times,
     /// A flush without a local disk: the transfer log's writes before it.
     flush_after: usize,
 }
 
 impl<P> AppRequest<P> {
-    /// A request that has not started; `range`: first sector and bytes.
+    /// A request that has come `now` and has not started; `range`: first sector and bytes.
     pub(crate) fn new(
+        now: Time,
         id: RequestId,
         volume: VolumeNr,
         generation: u32,
@@ -72,7 +73,7 @@ impl<P> AppRequest<P> {
             protocol: Protocol::C,
             good_here: false,
             completed: false,
-            asked_at: Time(0),
+            times: Times::new(now),
             flush_after: 0,
         }
     }

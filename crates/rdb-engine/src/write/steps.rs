@@ -94,6 +94,8 @@ impl<P: Payload> Resource<P> {
             false => request.payload.take(),
         };
         request.good_here = local && state.has_lasting_copy();
+        self.has_started(key);
+        let request = &self.requests[key];
         let kind = request.kind.clone();
         if replicate {
             self.send_write(key, nr, sector, bytes, &kind, payload.clone());
@@ -151,6 +153,7 @@ impl<P: Payload> Resource<P> {
         let request = &mut self.requests[key];
         let block_id = request.block_id(key);
         request.copies.there = There::Sent;
+        request.times.sent = now;
         request.in_log = true;
         request.answers = flags;
         request.protocol = protocol;

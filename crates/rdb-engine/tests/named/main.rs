@@ -21,6 +21,7 @@ mod invariants;
 mod invariants_states;
 mod invariants_sync;
 mod late_reads;
+mod latencies;
 mod newer_data;
 mod pitfalls_connect;
 mod pitfalls_io;

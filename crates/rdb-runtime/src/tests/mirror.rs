@@ -404,6 +404,7 @@ impl Engine for Mirror {
             },
             protocol: None,
             epochs: 1,
+            owed_ms: 0,
             volumes: Vec::new(),
         }
     }

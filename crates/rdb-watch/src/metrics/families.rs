@@ -73,7 +73,7 @@ fn number(is: bool) -> f64 {
     if is { 1.0 } else { 0.0 }
 }
 
-fn of_resource(resource: &ResourceReport) -> Labels {
+pub(super) fn of_resource(resource: &ResourceReport) -> Labels {
     vec![("name", resource.name.clone())]
 }
 
@@ -85,14 +85,17 @@ fn of_connection(resource: &ResourceReport) -> Labels {
     ]
 }
 
-fn volume_labels(volume: &VolumeReport) -> Labels {
+pub(super) fn volume_labels(volume: &VolumeReport) -> Labels {
     vec![
         ("volume", volume.volume.to_string()),
         ("minor", volume.minor.to_string()),
     ]
 }
 
-fn with(mut labels: Labels, more: impl IntoIterator<Item = (&'static str, String)>) -> Labels {
+pub(super) fn with(
+    mut labels: Labels,
+    more: impl IntoIterator<Item = (&'static str, String)>,
+) -> Labels {
     labels.extend(more);
     labels
 }
@@ -192,6 +195,12 @@ fn resource_families(resources: &[ResourceReport]) -> Vec<Family> {
             "Users' writes that are on their way to the peer",
             resources,
             |r| one(of_connection(r), sum_kib(r, |v| v.ap_in_flight_kib)),
+        ),
+        each(
+            "rdb_connection_owed_seconds",
+            "For how long the peer has owed an answer to the oldest request",
+            resources,
+            |r| one(of_connection(r), r.owed_ms as f64 / 1e3),
         ),
         each(
             "drbd_connection_rsinflight_bytes",

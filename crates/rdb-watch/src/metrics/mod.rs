@@ -2,6 +2,7 @@
 //! what it has not under ours (`rdb_…`).
 
 mod families;
+mod latency;
 mod process;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub use process::Process;
 
 use crate::Seen;
 use families::families;
+use latency::HistogramFamily;
 
 /// The labels of a sample.
 type Labels = Vec<(&'static str, String)>;
@@ -40,7 +42,7 @@ struct Family {
 }
 
 #[derive(Debug)]
-struct Families(Vec<Family>);
+struct Families(Vec<Family>, Vec<HistogramFamily>);
 
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -58,6 +60,18 @@ impl Collector for Families {
                 }
             }
         }
+        for family in &self.1 {
+            let kind = MetricType::Histogram;
+            let mut metrics = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+            for (labels, of) in &family.samples {
+                metrics.encode_family(labels)?.encode_histogram::<Labels>(
+                    of.sum_s,
+                    of.count,
+                    &of.buckets,
+                    None,
+                )?;
+            }
+        }
         Ok(())
     }
 }
@@ -68,7 +82,9 @@ pub fn openmetrics(seen: Seen<'_>, process: Option<Process>) -> String {
     all.extend(process.iter().flat_map(Process::families));
     all.retain(|family| !family.samples.is_empty());
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Families(all)));
+    let mut histograms = latency::families(&seen.report.resources);
+    histograms.retain(|family| !family.samples.is_empty());
+    registry.register_collector(Box::new(Families(all, histograms)));
     let mut text = String::new();
     // A string takes everything.
     let _ = text::encode(&mut text, &registry);
@@ -77,7 +93,7 @@ pub fn openmetrics(seen: Seen<'_>, process: Option<Process>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::{ConnState, DiskState, Role, Suspension, SyncReport};
+    use rdb_control::{ConnState, DiskState, HistogramReport, Role, Suspension, SyncReport};
 
     use super::*;
     use crate::samples::{good_volume, node, reason, resource};
@@ -119,6 +135,33 @@ mod tests {
         }
         assert!(!text.contains("rdb_trouble{"));
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn latencies_are_histograms_with_growing_counts() {
+        let mut volume = good_volume();
+        volume.latency.write = HistogramReport {
+            counts: vec![0, 5, 0, 2],
+            sum_ns: 1_500_000,
+        };
+        volume.latency.own_disk.counts = vec![0; 19];
+        volume.latency.own_disk.counts.push(3);
+        let text = text(vec![resource("r0", vec![volume])]);
+        let of = "name=\"r0\",volume=\"0\",minor=\"3\"";
+        for line in [
+            "# TYPE rdb_request_seconds histogram".to_owned(),
+            format!("rdb_request_seconds_sum{{{of},request=\"write\"}} 0.0015"),
+            format!("rdb_request_seconds_count{{{of},request=\"write\"}} 7"),
+            format!("rdb_request_seconds_bucket{{le=\"0.000064\",{of},request=\"write\"}} 0"),
+            format!("rdb_request_seconds_bucket{{le=\"0.000128\",{of},request=\"write\"}} 5"),
+            format!("rdb_request_seconds_bucket{{le=\"0.000512\",{of},request=\"write\"}} 7"),
+            format!("rdb_request_seconds_bucket{{le=\"+Inf\",{of},request=\"write\"}} 7"),
+            format!("rdb_request_seconds_count{{{of},request=\"read\"}} 0"),
+            format!("rdb_stage_seconds_bucket{{le=\"16.777216\",{of},stage=\"own-disk\"}} 0"),
+            format!("rdb_stage_seconds_bucket{{le=\"+Inf\",{of},stage=\"own-disk\"}} 3"),
+        ] {
+            has(&text, &line);
+        }
     }
 
     #[test]

@@ -266,6 +266,7 @@ pub(super) fn new_resource(name: String) -> ResourceReport {
         local: None,
         peer: None,
         epochs: 1,
+        owed_ms: 0,
         volumes: Vec::new(),
         link_reason: None,
         record_reason: None,
@@ -311,5 +312,6 @@ pub(super) fn new_volume(volume: u16, minor: u32, connection: ConnState) -> Volu
         sync: None,
         disk_reason: None,
         resync_reason: None,
+        latency: rdb_control::LatencyReport::default(),
     }
 }
