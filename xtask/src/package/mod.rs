@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Install, upgrade, remove and purge them in a fresh Debian below target/package-try (as root; needs debootstrap)
     #[arg(long = "try")]
     is_tried: bool,
+    /// Which release of Debian that is
+    #[arg(long, default_value = "bookworm", requires = "is_tried")]
+    debian: String,
     /// The same on a copy of this system, which has to be a Debian, without systemd (as root)
     #[arg(long, conflicts_with = "is_tried")]
     try_here: bool,
@@ -42,6 +45,7 @@ pub(crate) fn checked() -> Result<()> {
         rpm: false,
         lint: true,
         is_tried: false,
+        debian: String::new(),
         try_here: true,
     })
 }
@@ -67,7 +71,8 @@ pub(crate) fn package(options: &Options) -> Result<()> {
         lint(&made)?;
     }
     if options.is_tried || options.try_here {
-        try_out::run(&made, options.try_here)?;
+        let release = options.is_tried.then_some(options.debian.as_str());
+        try_out::run(&made, release)?;
     }
     for package in &made {
         println!("{}", package.display());

@@ -7,16 +7,18 @@ use anyhow::Result;
 
 use crate::run;
 
-/// Runs the script that does it; `is_short` on a copy of this system, without systemd.
-pub(super) fn run(packages: &[PathBuf], is_short: bool) -> Result<()> {
+/// Runs the script that does it: in a fresh Debian of this release, or on a copy of this system, without systemd.
+pub(super) fn run(packages: &[PathBuf], release: Option<&str>) -> Result<()> {
     crate::setup::need(&["unshare", "mkfs.ext4"])?;
-    if !is_short {
-        crate::setup::need(&["debootstrap"])?;
+    let mut script = Command::new(run::root().join("tests/packages/try"));
+    match release {
+        Some(release) => {
+            crate::setup::need(&["debootstrap"])?;
+            script.args(["-r", release]);
+        }
+        None => {
+            script.arg("-s");
+        }
     }
-    run::must(
-        Command::new(run::root().join("tests/packages/try"))
-            .args(is_short.then_some("-s"))
-            .arg(run::target().join("package-try"))
-            .args(packages),
-    )
+    run::must(script.arg(run::target().join("package-try")).args(packages))
 }
