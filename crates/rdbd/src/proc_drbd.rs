@@ -10,10 +10,11 @@ use rdb_engine::{ResourceStatus, SyncProgress, VolumeStatus};
 use crate::figures::{Figures, kib};
 use crate::registry::Entry;
 
-/// The first line names the DRBD whose format and protocol this is; the second names us. Both end with a newline.
+/// The first line names the DRBD whose format and protocol this is; the second names us, where DRBD has its build: collectd takes a
+/// line that does not begin like that one for a resource, and complains. Both end with a newline.
 pub(crate) const HEADER: &str = concat!(
     "version: 8.4.11 (api:1/proto:86-101)\n",
-    "rdb ",
+    "srcversion: rdb ",
     env!("CARGO_PKG_VERSION"),
     " in userspace\n"
 );
@@ -277,7 +278,7 @@ pub(crate) mod tests {
         assert_eq!(
             render(&[], &[]),
             format!(
-                "version: 8.4.11 (api:1/proto:86-101)\nrdb {} in userspace\n",
+                "version: 8.4.11 (api:1/proto:86-101)\nsrcversion: rdb {} in userspace\n",
                 env!("CARGO_PKG_VERSION")
             )
         );
