@@ -71,6 +71,8 @@ enum What {
         #[command(subcommand)]
         what: cluster::Cluster,
     },
+    /// Monitors that know DRBD, unmodified, against a running pair (as root; fetches Debian's packages to target/monitors)
+    Monitors,
     /// Runs a fuzz target of fuzz/ for some seconds, or lists the targets
     Fuzz {
         /// The target; without one, all are listed
@@ -117,6 +119,7 @@ fn main() -> Result<()> {
         What::Setup => setup::install(),
         What::Vm { what } => vm::run(&what),
         What::Cluster { what } => cluster::run(&what),
+        What::Monitors => test::monitors(),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         What::Static { debug } => targets::build_static(debug),
         What::Targets => targets::check(),

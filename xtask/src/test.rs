@@ -109,6 +109,18 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     )
 }
 
+/// `tests/monitors/try`: other people's monitors, unmodified, on a running pair.
+pub(crate) fn monitors() -> Result<()> {
+    setup::need(&[
+        "apt-get", "curl", "dpkg-deb", "drbdmon", "script", "unshare",
+    ])?;
+    run::must(
+        Command::new(run::root().join("tests/monitors/try"))
+            .arg(run::target().join("monitors"))
+            .arg(binaries(false)?),
+    )
+}
+
 /// Runs `benches/patience`.
 pub(crate) fn patience(arguments: &[String]) -> Result<()> {
     setup::need(&["nbdsh", "nsenter", "nft", "losetup"])?;
