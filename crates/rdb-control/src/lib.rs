@@ -28,6 +28,7 @@ mod presence;
 mod reason;
 mod refusal;
 mod report;
+mod shell;
 pub mod split_brain;
 mod story;
 
@@ -55,6 +56,7 @@ pub use report::{
     TakeoverReport, VerifyReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
 
+pub use shell::shell_word;
 pub use story::{PeerSeen, Primary, Story};
 
 pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions};

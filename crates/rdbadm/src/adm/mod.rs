@@ -5,6 +5,7 @@ mod adjust_check;
 mod adjust_given_up;
 mod adjust_run;
 mod configured;
+mod doctor;
 mod explain;
 pub(crate) mod facts;
 mod handler;
@@ -158,6 +159,7 @@ impl Command<'_> {
             Some(Own::Metrics) => return self.metrics(),
             Some(Own::Check) => return self.check(),
             Some(Own::Explain) => return self.explain(),
+            Some(Own::Doctor) => return self.doctor(),
             Some(Own::Events2) => return self.events2(),
             Some(Own::Restart) => return self.restart(),
             _ => {}
