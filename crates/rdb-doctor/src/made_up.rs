@@ -25,6 +25,7 @@ pub(crate) struct Answers {
     pub(crate) is_root: bool,
     pub(crate) is_synchronised: bool,
     pub(crate) addresses: Vec<(&'static str, IpAddr)>,
+    pub(crate) mtu: Option<u32>,
     pub(crate) route: Result<u32, String>,
     pub(crate) small: Echo,
     pub(crate) large: Echo,
@@ -46,6 +47,7 @@ impl Probe for Answers {
         let all = self.addresses.iter().map(|(name, address)| Interface {
             name: (*name).to_owned(),
             address: *address,
+            mtu: self.mtu,
         });
         Ok(all.collect())
     }
@@ -82,6 +84,7 @@ impl MadeUp {
                     ("lo", [127, 0, 0, 1].into()),
                     ("eth0", [10, 0, 0, 1].into()),
                 ],
+                mtu: Some(1500),
                 route: Ok(1500),
                 small: Echo::Answered,
                 large: Echo::Answered,
@@ -89,7 +92,6 @@ impl MadeUp {
                 claim: None,
             },
         };
-        machine.file("/sys/class/net/eth0/mtu", "1500\n");
         machine.file("/proc/sys/kernel/hostname", "alice\n");
         machine
     }

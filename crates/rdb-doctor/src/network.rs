@@ -3,14 +3,12 @@
 //! Nobody is called at the resource's port: a daemon or a driver there would take who calls for its peer, and be kept from the right one for
 //! a moment. A peer that is connected is there; of another one an echo is asked.
 
-use std::net::IpAddr;
-
 use rdb_config::ResolvedResource;
 
 use crate::finding::Finding;
 use crate::machine::Machine;
 use crate::patient::Patient;
-use crate::probe::Echo;
+use crate::probe::{Echo, Interface};
 
 const ADDRESS: &str = "address";
 const PORT: &str = "port";
@@ -40,7 +38,7 @@ pub(crate) fn check(
     let mut all = vec![address, port(machine, patient, resource)];
     all.extend(ephemeral(machine, resource));
     if let Some(interface) = interface {
-        all.push(mtu_of(machine, &interface, own.ip()));
+        all.push(mtu_of(&interface));
         if !peer.ip().is_unspecified() {
             all.extend(way(machine, patient, resource, &interface));
         }
@@ -58,7 +56,7 @@ fn address(
     machine: &Machine<'_>,
     patient: &Patient<'_>,
     resource: &ResolvedResource,
-) -> (Finding, Option<String>) {
+) -> (Finding, Option<Interface>) {
     let own = resource.me.address.ip();
     let all = match machine.probe().addresses() {
         Ok(all) => all,
@@ -72,7 +70,7 @@ fn address(
     };
     if let Some(interface) = all.iter().find(|interface| interface.address == own) {
         let found = Finding::ok(ADDRESS, format!("{own} is on {}", interface.name));
-        return (found, Some(interface.name.clone()));
+        return (found, Some(interface.clone()));
     }
     let others = all.iter().filter(|i| !i.address.is_loopback());
     let others: Vec<String> = others
@@ -180,26 +178,19 @@ fn ephemeral(machine: &Machine<'_>, resource: &ResolvedResource) -> Option<Findi
     })
 }
 
-fn mtu_of(machine: &Machine<'_>, interface: &str, own: IpAddr) -> Finding {
-    let Some(mtu) = machine.number(format!("/sys/class/net/{interface}/mtu")) else {
-        return Finding::note(INTERFACE, format!("that of {interface} cannot be read"));
-    };
-    if !own.is_loopback() && mtu < u64::from(MTU_MIN) {
-        return Finding::warning(
-            INTERFACE,
-            format!("{interface} carries {mtu} bytes in a packet"),
-        )
-        .why("most of what is mirrored is headers then")
-        .advice(format!("give it {MTU_USUAL}, if the line carries that"))
-        .command(format!(
-            "ip link set dev {} mtu {MTU_USUAL}",
-            rdb_control::shell_word(interface)
-        ));
+fn mtu_of(interface: &Interface) -> Finding {
+    let name = &interface.name;
+    match interface.mtu {
+        None => Finding::note(INTERFACE, format!("that of {name} is not known")),
+        Some(mtu) if !interface.address.is_loopback() && mtu < MTU_MIN => {
+            let word = rdb_control::shell_word(name);
+            Finding::warning(INTERFACE, format!("{name} carries {mtu} bytes in a packet"))
+                .why("most of what is mirrored is headers then")
+                .advice(format!("give it {MTU_USUAL}, if the line carries that"))
+                .command(format!("ip link set dev {word} mtu {MTU_USUAL}"))
+        }
+        Some(mtu) => Finding::ok(INTERFACE, format!("{name} carries {mtu} bytes in a packet")),
     }
-    Finding::ok(
-        INTERFACE,
-        format!("{interface} carries {mtu} bytes in a packet"),
-    )
 }
 
 /// The peer, and what the path to it carries in one piece.
@@ -207,7 +198,7 @@ fn way(
     machine: &Machine<'_>,
     patient: &Patient<'_>,
     resource: &ResolvedResource,
-    interface: &str,
+    interface: &Interface,
 ) -> Vec<Finding> {
     let (from, to) = (resource.me.address.ip(), resource.peer.address.ip());
     let is_connected = patient.is_connected(&resource.name);
@@ -245,7 +236,7 @@ fn way(
 fn path(
     machine: &Machine<'_>,
     resource: &ResolvedResource,
-    interface: &str,
+    interface: &Interface,
     mtu: u32,
     small: &Echo,
 ) -> Finding {
@@ -258,7 +249,7 @@ fn path(
             ),
         );
     }
-    let own = machine.number(format!("/sys/class/net/{interface}/mtu"));
+    let own = interface.mtu;
     match machine.probe().echo(from, to, mtu) {
         Echo::Answered => Finding::ok(PATH, format!("packets of {mtu} bytes come to {to} and back")),
         Echo::TooLarge => Finding::note(
@@ -272,7 +263,8 @@ fn path(
         )
         .why("the nodes would connect, and hang with the first block that is mirrored: the peer or a switch has a smaller MTU, or a firewall drops what tells of it")
         .advice(format!(
-            "give both interfaces and what is between them the same MTU ({interface} has {})",
+            "give both interfaces and what is between them the same MTU ({} has {})",
+            interface.name,
             own.map_or_else(|| "another".to_owned(), |own| own.to_string())
         ))
         .command(format!("ping -c 3 -M do -s {} {to}", mtu.saturating_sub(if to.is_ipv4() { 28 } else { 48 }))),
@@ -467,13 +459,15 @@ mod tests {
 
     #[test]
     fn a_small_mtu_is_warned_of() {
-        let (machine, person) = (MadeUp::new(), Person::new());
+        let (mut machine, person) = (MadeUp::new(), Person::new());
         assert_eq!(one(&machine, &person, INTERFACE).severity, Severity::Ok);
-        machine.file("/sys/class/net/eth0/mtu", "576\n");
+        machine.probe.mtu = Some(576);
         assert_eq!(
             one(&machine, &person, INTERFACE).severity,
             Severity::Warning
         );
+        machine.probe.mtu = None;
+        assert_eq!(one(&machine, &person, INTERFACE).severity, Severity::Note);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Interface {
     pub name: String,
     /// One of its addresses.
     pub address: IpAddr,
+    /// The most bytes of a packet that it sends, headers included.
+    pub mtu: Option<u32>,
 }
 
 /// What became of a packet that asks for an echo, and may not be cut into pieces.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -52,6 +52,8 @@ impl Probe for System {
     }
 
     fn addresses(&self) -> io::Result<Vec<Interface>> {
+        // Not by `/sys`, which may be that of another network namespace.
+        let asking = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok();
         let mut first = std::ptr::null_mut();
         // SAFETY: it writes a list that is ours until it is freed.
         if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
@@ -68,6 +70,7 @@ impl Probe for System {
                 all.push(Interface {
                     name: name.to_string_lossy().into_owned(),
                     address,
+                    mtu: asking.as_ref().and_then(|socket| mtu_of(socket, name)),
                 });
             }
             next = entry.ifa_next;
@@ -203,6 +206,22 @@ fn now_ms() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(now.as_millis() % DAY_MS.unsigned_abs() as u128).unwrap_or(0)
+}
+
+/// The MTU of an interface of the network namespace that the socket is in.
+fn mtu_of(socket: &UdpSocket, name: &CStr) -> Option<u32> {
+    // SAFETY: all zeroes are a value of it.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    let place = request.ifr_name.iter_mut();
+    // (The last byte stays zero.)
+    for (to, from) in place.zip(name.to_bytes().iter().take(libc::IFNAMSIZ - 1)) {
+        *to = *from as libc::c_char;
+    }
+    // SAFETY: the socket is open, and the request, which is ours, has a name that ends with a zero.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    // SAFETY: after this question the kernel has written a number there; before it there were zeroes.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    (asked == 0).then(|| mtu.unsigned_abs())
 }
 
 fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
@@ -410,7 +429,8 @@ mod tests {
         let system = System::default();
         let all = system.addresses().unwrap();
         assert!(
-            all.iter().any(|i| i.name == "lo" && i.address == here),
+            all.iter()
+                .any(|i| i.name == "lo" && i.address == here && i.mtu >= Some(1280)),
             "{all:?}"
         );
         assert!(system.route_mtu(here, here).unwrap() >= 1280);
