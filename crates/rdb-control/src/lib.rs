@@ -28,7 +28,6 @@ mod presence;
 mod reason;
 mod refusal;
 mod report;
-mod shell;
 pub mod split_brain;
 mod story;
 
@@ -56,10 +55,9 @@ pub use report::{
     TakeoverReport, VerifyReport, VolumeReport, VolumeShown, VolumeTakeover, WaitReport,
 };
 
-pub use shell::shell_word;
 pub use story::{PeerSeen, Primary, Story};
 
-pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions};
+pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions, shell_word};
 pub use replica_proto::state::{ConnState, DiskState, Role};
 
 /// The version of this protocol. A daemon answers exactly its own; commands and daemon come from one build.

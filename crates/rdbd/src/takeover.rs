@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdb_control::{
-    DiskShown, Op, ReasonReport, TakeoverOutcome, TakeoverReport, VolumeTakeover, code,
+    DiskShown, Op, ReasonReport, TakeoverOutcome, TakeoverReport, VolumeTakeover, code, shell_word,
 };
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_engine::{Command, VolumeNr};
@@ -402,10 +402,11 @@ impl Node {
         };
         match volumes.find(is_it) {
             Some(volume) => Err(Failure::Error(format!(
-                "{name}/{}: its users wait until it is Primary again{}; if the peer is known to be down: 'rdbadm primary --force {name}'",
+                "{name}/{}: its users wait until it is Primary again{}; if the peer is known to be down: 'rdbadm primary --force {word}'",
                 volume.kept.volume,
                 why(&volume.outcome),
                 name = volume.resource,
+                word = shell_word(&volume.resource),
             ))),
             None => Ok(()),
         }
@@ -425,7 +426,8 @@ impl Node {
                 why(&volume.outcome)
             ),
             advice: Some(format!(
-                "the peer ends it when it is back, or what is in the way when it has gone; once the peer is known to be down, 'rdbadm primary --force {resource}'"
+                "the peer ends it when it is back, or what is in the way when it has gone; once the peer is known to be down, 'rdbadm primary --force {}'",
+                shell_word(resource)
             )),
             since_s: since,
         })
