@@ -42,6 +42,7 @@ pub use options::{
     DiskOptions, GlobalOptions, Handlers, NetOptions, ResourceOptions, StartupOptions,
 };
 pub use parse::FILE_MAX;
+pub use resolve::resource_name_fault;
 pub use shell::shell_word;
 pub use typed::{
     AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnCongestion, OnIoError, OnNoDataAccessible,
