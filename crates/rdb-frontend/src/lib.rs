@@ -21,6 +21,7 @@ pub mod links;
 pub mod loopdev;
 mod modules;
 pub mod nbd;
+mod owner;
 mod partitions;
 pub mod status_file;
 mod sys;

@@ -83,7 +83,7 @@ impl Node {
     async fn take_over_resource(self: &Rc<Node>, kept: KeptResource) -> Option<String> {
         let name = kept.shown.name.clone();
         if !kept.handed_over && !self.has_left_devices(&kept).await {
-            self.names.forget(&kept, &self.run_dir).await;
+            self.names.forget(&kept).await;
             return None;
         }
         tracing::info!("drbd {name}: taking it over from the daemon before");
