@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -184,6 +184,10 @@ fn a_disk_that_others_have_or_may_take_is_told() -> Result<()> {
     let plan = Plan::default();
     let pair = Pair::prepare("doctor-disk", plan)?;
     let file = &pair.hosts[0].data[0];
+    // LVM's label, in its second sector: without the checksum that LVM wants, so that it takes nothing.
+    let disk = fs::OpenOptions::new().write(true).open(file)?;
+    disk.write_all_at(b"LABELONE", 512)?;
+    tool("lvm")?;
     let out = Command::new(tool("losetup")?)
         .args(["--find", "--show"])
         .arg(file)
@@ -208,6 +212,12 @@ fn look_at_disk(pair: &Pair, device: &str) -> Result<()> {
     let (findings, _) = doctor(&pair.alice, &[])?;
     is(&findings, "disk-in-use", "ok", "is free")?;
     is(&findings, "disk-cache", "ok", "")?;
+    is(&findings, "lvm-filter", "warning", "LVM may open it there")?;
+    let advice = finding(&findings, "lvm-filter")?["advice"].to_string();
+    ensure!(
+        advice.contains("global_filter") && advice.contains(device),
+        "{advice}"
+    );
     let held = fs::OpenOptions::new()
         .read(true)
         .custom_flags(O_EXCL)

@@ -105,8 +105,6 @@ fn limits(machine: &Machine<'_>, patient: &Patient<'_>, name: &str) -> Limits {
 
 fn memory(machine: &Machine<'_>, patient: &Patient<'_>) -> Finding {
     let why = "a daemon whose memory is swapped out needs a disk to write to a disk, which may be its own: under pressure both wait for ever";
-    let advice =
-        "run rdbd as root, or by its unit, which has LimitMEMLOCK=infinity; then replace it";
     match limits(machine, patient, "Max locked memory") {
         Err(reason) => Finding::note(MEMORY, format!("it could not be looked at: {reason}")),
         Ok([None, _]) => Finding::ok(MEMORY, "the daemon may lock its memory"),
@@ -114,16 +112,20 @@ fn memory(machine: &Machine<'_>, patient: &Patient<'_>) -> Finding {
         Ok(_) if patient.pid().is_none() && machine.probe().is_root() => {
             Finding::ok(MEMORY, "root may lock what it wants")
         }
-        Ok([Some(soft), _]) => {
-            let whose = match patient.pid() {
-                Some(_) => "the daemon may lock",
-                None => "a daemon of this user could lock",
-            };
-            let seen = format!("{whose} {} KiB of memory", soft / 1024);
-            Finding::warning(MEMORY, seen)
+        Ok([Some(soft), _]) if patient.pid().is_none() => {
+            let seen = format!(
+                "a daemon of this user could lock {} KiB of memory",
+                soft / 1024
+            );
+            Finding::note(MEMORY, seen)
                 .why(why)
-                .advice(advice)
-                .command("rdbadm restart")
+                .advice("run rdbd as root, as its unit does")
+        }
+        Ok([Some(soft), _]) => {
+            let seen = format!("the daemon may lock {} KiB of memory", soft / 1024);
+            Finding::warning(MEMORY, seen).why(why).advice(
+                "run rdbd as root, or by its unit, which has LimitMEMLOCK=infinity: end it and start it anew",
+            )
         }
     }
 }
@@ -267,7 +269,7 @@ mod tests {
         );
         assert_eq!(severity(&machine, &person), Severity::Ok, "root");
         machine.probe.is_root = false;
-        assert_eq!(severity(&machine, &person), Severity::Warning);
+        assert_eq!(severity(&machine, &person), Severity::Note);
         person.runs("r0", true);
         assert_eq!(severity(&machine, &person), Severity::Note, "of another");
         machine.file("/proc/77/limits", &limits_file("8388608", "1024", "0"));

@@ -28,7 +28,7 @@ impl Command<'_> {
         let config = match self.configuration() {
             Ok(config) => config,
             Err(error) => {
-                complaints.push((None, one_line(&error)));
+                complaints.extend(in_words(&error).map(|text| (None, text)));
                 None
             }
         };
@@ -41,7 +41,9 @@ impl Command<'_> {
                         let peer = self.args.get_one::<String>("peer").map(String::as_str);
                         let resource = selected.resource;
                         let resolved = resource.for_host_with_peer(&node, peer).or_else(|error| {
-                            complaints.push((Some(resource.name.clone()), one_line(&error)));
+                            let name = &resource.name;
+                            complaints
+                                .extend(in_words(&error).map(|text| (Some(name.clone()), text)));
                             resource.described_for(&node, peer)
                         });
                         resources.extend(resolved.ok());
@@ -121,8 +123,14 @@ impl Command<'_> {
     }
 }
 
-/// An error of several lines as one.
-fn one_line(error: &ConfigError) -> String {
-    let text = error.to_string();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// Each mistake on a line of its own, without the piece of the file that has it.
+fn in_words(error: &ConfigError) -> impl Iterator<Item = String> {
+    error.diagnostics.iter().map(|diagnostic| {
+        let text = diagnostic.text();
+        let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(hint) = &diagnostic.hint {
+            text += &format!(" ({hint})");
+        }
+        text
+    })
 }
