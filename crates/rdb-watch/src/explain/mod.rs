@@ -307,7 +307,7 @@ fn fenced(resource: &ResourceReport) -> String {
     let of_now = |run: &&HandlerReport| {
         run.name == "fence-peer" && run.since_s >= since_s.unwrap_or_default()
     };
-    match resource.handlers.iter().filter(of_now).next_back() {
+    match resource.handlers.iter().rfind(of_now) {
         Some(HandlerReport { exit: Some(exit), .. }) => format!(
             "The handler fence-peer has ended with {exit}, and has not fenced the peer: users' requests go on when the peer is back, or by \
              'resume-io'."
