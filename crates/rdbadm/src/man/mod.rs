@@ -34,7 +34,7 @@ pub(crate) fn write(dir: &Path) -> io::Result<()> {
     fs::write(dir.join("rdb.conf.5"), conf::page().source())
 }
 
-/// The files that [`write`] makes.
+/// The files that [`write()`] makes.
 pub(crate) fn names() -> Vec<String> {
     let command = table::command("rdbadm").disable_help_subcommand(true);
     let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
