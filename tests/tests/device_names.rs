@@ -21,8 +21,12 @@ struct Place {
 
 impl Place {
     fn new(minor: u32) -> Result<Self> {
+        Self::with(minor, &format!("names-{minor}"), 20_000 + minor)
+    }
+
+    fn with(minor: u32, resource: &str, port: u32) -> Result<Self> {
         let scratch = Scratch::new("names")?;
-        let resource = format!("names-{minor}");
+        let resource = resource.to_owned();
         let conf = scratch.join("drbd.conf");
         fs::write(
             &conf,
@@ -30,7 +34,6 @@ impl Place {
                 "resource {resource} {{\n device /dev/drbd{minor};\n disk {disk};\n meta-disk internal;\n \
                  on alice {{ address 127.0.0.1:{port}; }}\n on bob {{ address 127.0.0.2:{port}; }}\n}}\n",
                 disk = scratch.join("disk").display(),
-                port = 20_000 + minor,
             ),
         )?;
         fs::File::create(scratch.join("disk"))?.set_len(16 << 20)?;
@@ -167,8 +170,13 @@ fn a_name_that_somebody_else_has_stays_his() -> Result<()> {
         .status()?;
     ensure!(status.success());
     place.adm("up")?;
-    place.node.adm(&["primary", "--force", &place.resource])?;
-    place.adm("secondary")?;
+    // Whoever promotes means the device by that name.
+    let said = place
+        .node
+        .try_adm(&["primary", "--force", &place.resource])?
+        .fails_with(20)?;
+    ensure!(said.contains("not replaced; it is not promoted"), "{said}");
+    ensure!(place.adm("role")?.trim() == "Secondary/Unknown");
     place.adm("down")?;
     let there = fs::symlink_metadata(&node)?;
     ensure!(there.file_type().is_block_device() && libc_major(there.rdev()) == 147);
@@ -189,6 +197,102 @@ fn a_name_that_somebody_else_has_stays_his() -> Result<()> {
     );
     ensure!(node.symlink_metadata().is_err());
     fs::remove_file(place.by_resource())?;
+    Ok(())
+}
+
+#[test]
+fn the_name_by_a_disk_is_that_of_the_disk_there_is() -> Result<()> {
+    let place = Place::new(7080)?;
+    place.adm("up")?;
+    ensure!(place.by_disk().is_symlink());
+    place.adm("detach")?;
+    // The configuration has another one.
+    let conf = fs::read_to_string(&place.node.conf)?;
+    let other = place.scratch.join("other");
+    fs::File::create(&other)?.set_len(16 << 20)?;
+    let (old, new) = (place.scratch.join("disk"), other.display().to_string());
+    fs::write(
+        &place.node.conf,
+        conf.replace(&old.display().to_string(), &new),
+    )?;
+    place.node.adm(&["create-md", "--force", &place.resource])?;
+    place.adm("attach")?;
+    let by_disk = Path::new("/dev/drbd/by-disk").join(other.strip_prefix("/").unwrap_or(&other));
+    ensure!(by_disk.is_symlink(), "{}", by_disk.display());
+    ensure!(
+        place.by_disk().symlink_metadata().is_err(),
+        "that of the old disk is still there"
+    );
+    place.adm("down")?;
+    ensure!(by_disk.symlink_metadata().is_err());
+    Ok(())
+}
+
+/// A daemon is killed, its loop device goes, and somebody else gets the same one.
+#[test]
+fn a_name_never_leads_to_a_loop_device_that_somebody_has_taken_since() -> Result<()> {
+    let mut place = Place::new(7081)?;
+    place.adm("up")?;
+    place.node.adm(&["primary", "--force", &place.resource])?;
+    let device = fs::read_link(place.by_minor())?;
+    place.node.kill()?;
+    let losetup = tool("losetup")?;
+    let file = place.scratch.join("foreign");
+    fs::write(&file, vec![0x5A; 1 << 20])?;
+    Command::new(&losetup).arg("-d").arg(&device).status()?;
+    let name = device
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("a name")?;
+    let backing = Path::new("/sys/block").join(name).join("loop/backing_file");
+    wait_until("the loop device to go", Duration::from_secs(20), || {
+        Ok(!backing.exists())
+    })?;
+    let taken = Command::new(&losetup).arg(&device).arg(&file).status()?;
+    let looked = (|| -> Result<()> {
+        // If it is not we who have it now, somebody else was faster, who is as foreign.
+        place.node.start()?;
+        place.adm("up")?;
+        wait_until("the name to lead nowhere", Duration::from_secs(20), || {
+            Ok(place.by_minor().read_link().is_err())
+        })?;
+        ensure!(!place.can_be_opened()?);
+        place.adm("primary")?;
+        ensure!(fs::read_link(place.by_minor())? != device);
+        ensure!(fs::read(&file)? == vec![0x5A; 1 << 20]);
+        place.adm("down")?;
+        Ok(())
+    })();
+    if taken.success() {
+        Command::new(&losetup).arg("-d").arg(&device).status()?;
+    }
+    looked
+}
+
+#[test]
+fn of_two_daemons_with_one_minor_the_first_keeps_the_name() -> Result<()> {
+    let first = Place::new(7082)?;
+    let second = Place::with(7082, "names-other", 27_083)?;
+    let promote = ["primary", "--force"];
+    let force = |place: &Place| {
+        let words = [&promote[..], &[place.resource.as_str()]].concat();
+        place.node.try_adm(&words)
+    };
+    first.adm("up")?;
+    second.adm("up")?;
+    force(&first)?.ok()?;
+    let device = fs::read_link(first.by_minor())?;
+    let said = force(&second)?.fails_with(20)?;
+    ensure!(said.contains("which another rdbd serves"), "{said}");
+    ensure!(fs::read_link(first.by_minor())? == device);
+    first.adm("secondary")?;
+    force(&second)?.ok()?;
+    ensure!(fs::read_link(first.by_minor())? != device || fs::read_link(second.by_minor()).is_ok());
+    let said = first.node.try_adm(&["primary", &first.resource])?;
+    said.fails_with(20)?;
+    second.adm("down")?;
+    first.adm("primary")?;
+    first.adm("down")?;
     Ok(())
 }
 

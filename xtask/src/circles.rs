@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 /// The crates without a circle.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "rdb-config",
     "rdb-control",
+    "rdb-doctor",
     "rdb-engine",
     "rdb-frontend",
     "rdb-meta",

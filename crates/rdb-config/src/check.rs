@@ -6,6 +6,7 @@ use crate::model::{
     Config, Disk, Host, HostKind, MetaDisk, Resource, Section, Sections, Setting, Volume,
 };
 use crate::options::{self, Served, Type};
+use crate::shell::shell_word;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -432,7 +433,8 @@ pub(crate) fn open_secrets(config: &Config, warnings: &mut Vec<Warning>) {
                 kind: WarningKind::Advice,
                 place: Some(secret.place.clone()),
                 text: format!(
-                    "everybody on this machine may read the shared secret: chmod o-r {path}"
+                    "everybody on this machine may read the shared secret: chmod o-r {}",
+                    shell_word(path)
                 ),
             });
         }

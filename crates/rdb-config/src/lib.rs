@@ -23,6 +23,7 @@ pub mod options;
 mod parse;
 mod resolve;
 mod sections;
+mod shell;
 mod suggest;
 mod text;
 mod typed;
@@ -41,6 +42,8 @@ pub use options::{
     DiskOptions, GlobalOptions, Handlers, NetOptions, ResourceOptions, StartupOptions,
 };
 pub use parse::FILE_MAX;
+pub use resolve::resource_name_fault;
+pub use shell::shell_word;
 pub use typed::{
     AfterSb0p, AfterSb1p, AfterSb2p, Fencing, OnCongestion, OnIoError, OnNoDataAccessible,
     Protocol, RrConflict,

@@ -13,6 +13,28 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The most bytes of a resource's name.
+const NAME_MAX: usize = 127;
+
+/// Why a resource of this name cannot run, although DRBD's tools read it; nothing if it can. A name is a part of paths, and a word of
+/// command lines, of scripts' output and of `RES/VOLUME`.
+#[must_use]
+pub fn resource_name_fault(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.len() > NAME_MAX {
+        Some("it is longer than 127 bytes")
+    } else if name == "all" {
+        Some("'all' stands for every resource")
+    } else if name.starts_with(['.', '-']) {
+        Some("a name begins with neither '.' nor '-'")
+    } else if name.contains(|c: char| c == '/' || c.is_control() || c.is_whitespace()) {
+        Some("a name has no '/', blanks and control characters")
+    } else {
+        None
+    }
+}
+
 impl Config {
     /// The resource of this name.
     ///
@@ -245,6 +267,9 @@ impl Resource {
                 hint: None,
             });
         };
+        if let Some(reason) = resource_name_fault(&self.name) {
+            refuse("its name".to_owned(), reason, self.place.clone());
+        }
         for (what, place) in &self.unserved {
             refuse(what.clone(), "", place.clone());
         }

@@ -375,3 +375,40 @@ fn secrets_are_not_shown_in_messages() {
         .to_string();
     assert!(!error.contains("geheim"), "{error}");
 }
+
+/// A name is a part of paths and a word of command lines. The file as a whole can be read, as with drbdadm.
+#[test]
+fn a_resource_whose_name_is_of_no_use_is_refused_where_it_is_to_run() {
+    let load = |name: &str| {
+        let text = format!(
+            "resource \"{name}\" {{ device minor 0; disk /dev/a; meta-disk internal; on a {{ address 10.0.0.1:1; }} on b {{ address 10.0.0.2:1; }} }}"
+        );
+        rdb_config::load_str("n.conf", &text)
+    };
+    for (name, reason) in [
+        ("a b", "blanks"),
+        ("all", "every resource"),
+        ("-x", "begins with"),
+        (&"x".repeat(128), "127 bytes"),
+    ] {
+        let config = load(name).expect("it can be read").config;
+        let resource = &config.resources[0];
+        let error = resource.for_host("a").expect_err(name).to_string();
+        assert!(
+            error.contains("its name") && error.contains(reason),
+            "{error}"
+        );
+        resource
+            .described_for("a", None)
+            .expect("it can be asked of, and taken down");
+    }
+    for name in ["..x", ".x", "a/b", ""] {
+        let error = load(name).expect_err(name).to_string();
+        assert!(error.contains("resource name"), "{error}");
+    }
+    for name in ["r0", "a;b", "a.b", "ü", "r-0"] {
+        let config = load(name).expect(name).config;
+        config.resources[0].for_host("a").expect(name);
+        assert_eq!(rdb_config::resource_name_fault(name), None);
+    }
+}

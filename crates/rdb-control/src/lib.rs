@@ -59,7 +59,7 @@ pub use report::{
 
 pub use story::{PeerSeen, Primary, Story};
 
-pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions};
+pub use rdb_config::{DiskOptions, Handlers, MetaDisk, NetOptions, ResourceOptions, shell_word};
 pub use replica_proto::state::{ConnState, DiskState, Role};
 
 /// The version of this protocol. A daemon answers exactly its own; commands and daemon come from one build.

@@ -176,7 +176,7 @@ fn check_ublk() -> Result<(), FrontendError> {
 /// Whether a kernel, as `uname -r` prints it, is known to dereference NULL when the first ublk device is added: one that has
 /// the driver's memory allocation by NUMA node and not the change of order that this needs. The list is of what was seen;
 /// between two bad builds of one kernel all are taken for bad.
-fn crashes_with_ublk(release: &str) -> bool {
+pub fn crashes_with_ublk(release: &str) -> bool {
     let end = release
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(release.len());

@@ -21,11 +21,12 @@ pub mod links;
 pub mod loopdev;
 mod modules;
 pub mod nbd;
+mod owner;
 mod partitions;
 pub mod status_file;
 mod sys;
 pub mod ublk;
 
-pub use choice::{Frontend, FrontendError};
+pub use choice::{Frontend, FrontendError, crashes_with_ublk};
 pub use device::{DeviceInfo, Errno, Op, RangeError, Request};
 pub use holders::{Holder, of_device as holders_of};

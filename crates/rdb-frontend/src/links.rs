@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use crate::sys;
+use crate::{owner, sys};
 
 /// Why a link cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -100,13 +100,39 @@ enum Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceLinks {
     prefix: PathBuf,
+    /// The run directory of the daemon whose names these are.
+    run_dir: PathBuf,
 }
 
 impl DeviceLinks {
-    /// Names below `prefix`, normally `/dev`. Makes nothing yet.
-    pub fn new(prefix: impl Into<PathBuf>) -> Self {
+    /// Names below `prefix`, normally `/dev`, of the daemon with this run directory. Makes nothing yet.
+    pub fn new(prefix: impl Into<PathBuf>, run_dir: impl Into<PathBuf>) -> Self {
         Self {
             prefix: prefix.into(),
+            run_dir: run_dir.into(),
+        }
+    }
+
+    /// Whether the name of a minor is free to lead to a device of this daemon.
+    ///
+    /// # Errors
+    /// Who has it: something that is not ours, or another daemon's device.
+    pub fn check(&self, minor: u32) -> Result<(), LinkError> {
+        match self.find(minor)? {
+            Found::Link(there) if owner::is_anothers(&there, &self.run_dir) => {
+                Err(self.taken(minor, &there))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn taken(&self, minor: u32, device: &Path) -> LinkError {
+        LinkError::NotOurs {
+            path: self.by_minor(minor),
+            what: format!(
+                "the name of {}, which another rdbd serves",
+                device.display()
+            ),
         }
     }
 
@@ -151,7 +177,8 @@ impl DeviceLinks {
     }
 
     /// Makes the volume's names. `before`: the device that they have led to, if this daemon has made them so. A placeholder takes the
-    /// place of no other: that belongs to another node of this machine, or is about to be taken over.
+    /// place of no other: that belongs to another node of this machine, or is about to be taken over. Nor does a device take the place of
+    /// one that another daemon serves.
     ///
     /// # Errors
     /// When a name is not ours, or cannot be made. `/dev/drbdN` is there if it could be made, whatever became of the others. (A
@@ -177,6 +204,11 @@ impl DeviceLinks {
                 });
             }
             (Shown::Device(target), Found::Link(there)) if there == target => {}
+            (Shown::Device(_), Found::Link(there))
+                if before != Some(there.as_path()) && owner::is_anothers(there, &self.run_dir) =>
+            {
+                return Err(self.taken(names.minor, there));
+            }
             (Shown::Device(target), _) => self.put(names.minor, |new| symlink(target, new))?,
             (Shown::Placeholder, Found::Link(there)) if before != Some(there.as_path()) => {
                 return Ok(());
@@ -227,6 +259,14 @@ impl DeviceLinks {
         first
     }
 
+    /// Removes the name by a disk that the volume does not have any more, if it leads to this volume's device.
+    ///
+    /// # Errors
+    /// As [`DeviceLinks::remove`].
+    pub fn remove_disk(&self, minor: u32, disk: &Path) -> Result<(), LinkError> {
+        self.unlink(&self.by_disk(disk)?, &self.by_minor(minor))
+    }
+
     /// Removes the volume's names if they lead to a placeholder.
     ///
     /// # Errors
@@ -243,9 +283,11 @@ impl DeviceLinks {
     ///
     /// # Errors
     /// As [`DeviceLinks::remove`].
-    pub fn remove_left(&self, names: &VolumeNames, run_dir: &Path) -> Result<(), LinkError> {
+    pub fn remove_left(&self, names: &VolumeNames) -> Result<(), LinkError> {
         match self.find(names.minor) {
-            Ok(Found::Link(device)) if !is_served(&device, run_dir) => self.remove(names, None),
+            Ok(Found::Link(device)) if !owner::is_served(&device, &self.run_dir) => {
+                self.remove(names, None)
+            }
             _ => self.remove_placeholder(names),
         }
     }
@@ -394,25 +436,6 @@ fn is_our_device(target: &Path) -> bool {
         .any(|kind| name.strip_prefix(kind).is_some_and(is_number))
 }
 
-/// Whether somebody serves the device, who is not a dead daemon with this run directory.
-fn is_served(device: &Path, run_dir: &Path) -> bool {
-    let Some(name) = device.file_name().and_then(|name| name.to_str()) else {
-        return false;
-    };
-    let block = Path::new("/sys/block").join(name);
-    if name.starts_with("loop") {
-        let file = std::fs::read_to_string(block.join("loop/backing_file"));
-        // A file that has no path any more, as one of a dead daemon's whose device is still used, is shown as the root.
-        file.is_ok_and(|file| {
-            file.trim_end() != "/" && !Path::new(file.trim_end()).starts_with(run_dir)
-        })
-    } else if name.starts_with("nbd") {
-        block.join("pid").exists()
-    } else {
-        block.exists()
-    }
-}
-
 fn is_number(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|digit| digit.is_ascii_digit())
 }
@@ -433,7 +456,7 @@ mod tests {
     /// Where names are made, and whether this machine lets us make a placeholder.
     fn place() -> (tempfile::TempDir, DeviceLinks, bool) {
         let dir = tempfile::tempdir().expect("a directory");
-        let links = DeviceLinks::new(dir.path());
+        let links = DeviceLinks::new(dir.path(), dir.path());
         let probe = dir.path().join("probe");
         let may = sys::make_block_node(&probe, 0, 9).is_ok();
         if may {
@@ -544,28 +567,55 @@ mod tests {
         for device in ["/dev/loop987654", "/dev/nbd987654", "/dev/ublkb987654"] {
             let shown = Shown::Device(Path::new(device));
             links.show(&volume, shown, None).expect("made");
-            links.remove_left(&volume, dir.path()).expect("removed");
+            links.remove_left(&volume).expect("removed");
             assert_eq!(count(&dir), 0, "{device}");
         }
-        links
-            .remove_left(&volume, dir.path())
-            .expect("nothing there");
-        // A loop device over a file that is not in the run directory.
+        links.remove_left(&volume).expect("nothing there");
+    }
+
+    #[test]
+    fn a_name_that_leads_to_a_loop_device_of_somebody_elses_goes() {
+        // Any that has a file will do: a test of another program, or an installed image. rdb's own are FUSE mounts.
         let used = std::fs::read_dir("/sys/block")
             .into_iter()
             .flatten()
             .flatten();
-        let used = used.map(|entry| entry.path()).find_map(|block| {
-            let file = std::fs::read_to_string(block.join("loop/backing_file")).ok()?;
-            let file = PathBuf::from(file.trim_end());
-            file.parent().is_some().then_some((block, file))
+        let used = used.map(|entry| entry.path()).find(|block| {
+            let file = std::fs::read_to_string(block.join("loop/backing_file"));
+            file.is_ok_and(|file| !file.starts_with("/run/") && !file.contains("/device/"))
         });
-        let Some((block, file)) = used else {
+        let Some(block) = used else {
             return;
         };
+        let (dir, links, _) = place();
+        let volume = names(3, "r0", None);
         let device = Path::new("/dev").join(block.file_name().expect("a name"));
-        assert!(is_served(&device, dir.path()));
-        assert!(!is_served(&device, file.parent().expect("a directory")));
+        links
+            .show(&volume, Shown::Device(&device), None)
+            .expect("made");
+        links.check(3).expect("it is no daemon's");
+        links.remove_left(&volume).expect("removed");
+        assert_eq!(count(&dir), 0, "{}", device.display());
+    }
+
+    #[test]
+    fn the_name_by_a_disk_goes_with_the_disk() {
+        let (dir, links, _) = place();
+        let with = |disk: &str| VolumeNames {
+            disk: Some(disk.into()),
+            ..names(3, "r0", Some(0))
+        };
+        let device = Path::new("/dev/ublkb3");
+        let show = |names: &VolumeNames| links.show(names, Shown::Device(device), Some(device));
+        show(&with("/dev/vg/a")).expect("made");
+        show(&with("/dev/vg/b")).expect("made");
+        let by_disk = dir.path().join("drbd/by-disk/vg");
+        links.remove_disk(4, Path::new("/dev/vg/a")).expect("left");
+        assert!(by_disk.join("a").is_symlink(), "it is another minor's");
+        links
+            .remove_disk(3, Path::new("/dev/vg/a"))
+            .expect("removed");
+        assert!(!by_disk.join("a").is_symlink() && by_disk.join("b").is_symlink());
     }
 
     #[test]
@@ -645,6 +695,11 @@ mod tests {
             .chain(may.then_some([4, 5]).into_iter().flatten())
         {
             let volume = names(minor, "r0", Some(0));
+            let checked = links.check(minor);
+            assert!(
+                matches!(checked, Err(LinkError::NotOurs { .. })),
+                "{minor}: {checked:?}"
+            );
             for shown in [device, Shown::Placeholder] {
                 let made = links.show(&volume, shown, None);
                 assert!(
@@ -690,7 +745,7 @@ mod tests {
 
     #[test]
     fn names_cannot_lead_out_of_the_directory() {
-        let links = DeviceLinks::new("/nowhere");
+        let links = DeviceLinks::new("/nowhere", "/nowhere");
         for name in ["", ".", "..", "a/b", "/etc", "a\0b"] {
             let path = links.by_resource(name, Some(0));
             assert!(

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write, stdin};
 
 use rdb_control::{
     ConnState, DiskState, Op, ReasonReport, Refusal, ResourceReport, Role, VolumeReport, code,
+    shell_word,
 };
 
 use crate::exec::{Executor, find};
@@ -15,6 +16,7 @@ impl Executor {
     /// What to do about a refusal.
     pub(crate) fn advice(&mut self, step: &Step, refusal: &Refusal) -> Option<String> {
         let Step { resource, .. } = step;
+        let word = &shell_word(resource);
         let program = self.program.clone();
         match (refusal.code, &step.action) {
             (
@@ -30,18 +32,18 @@ impl Executor {
                 } else {
                     "--tentative"
                 };
-                Some(is_connected_otherwise(&program, resource, option))
+                Some(is_connected_otherwise(&program, word, option))
             }
-            (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(not_up(&program, resource)),
+            (code::MINOR_INVALID | code::RES_NOT_KNOWN, _) => Some(not_up(&program, word)),
             (code::INVALID_REQUEST, Action::Run(Op::Disconnect { .. } | Op::NetOptions { .. })) => {
                 let report = self.status().ok()?;
                 let mut known = report.iter().flat_map(|report| &report.resources);
                 match known.find(|known| known.name == *resource) {
-                    None => Some(not_up(&program, resource)),
+                    None => Some(not_up(&program, word)),
                     Some(known)
                         if known.connection == ConnState::StandAlone && known.failed.is_none() =>
                     {
-                        Some(stands_alone(&program, resource))
+                        Some(stands_alone(&program, word))
                     }
                     Some(_) => None,
                 }
@@ -64,7 +66,7 @@ impl Executor {
                 Some(is_not_fenced(found.map(|(resource, _)| resource)))
             }
             (-1, Action::Run(Op::Primary { .. })) => Some(format!(
-                "Hint: the peer is Primary; run '{program} secondary {resource}' there first."
+                "Hint: the peer is Primary; run '{program} secondary {word}' there first."
             )),
             (119, Action::Run(Op::Attach { minor, data, .. })) => {
                 Some(self.no_metadata(resource, *minor, &data.display().to_string()))
@@ -76,14 +78,14 @@ impl Executor {
                 reason.and_then(|reason| Some(format!("Hint: {}.", reason.advice.as_ref()?)))
             }
             (code::DISK_CONFIGURED, Action::Run(Op::Attach { .. })) => {
-                Some(is_so_already(&program, resource, "its disk is attached"))
+                Some(is_so_already(&program, word, "its disk is attached"))
             }
             (code::NET_CONFIGURED | code::LOCAL_ADDR, Action::Run(Op::Connect { .. }))
                 if is_its_own(refusal, resource) =>
             {
                 Some(is_so_already(
                     &program,
-                    resource,
+                    word,
                     "it is connected, or tries to connect",
                 ))
             }
@@ -104,7 +106,7 @@ impl Executor {
         let Step { resource, .. } = step;
         let minor = meta.minor?;
         Some(if has_disk {
-            is_so_already(&self.program, resource, "its disk is attached")
+            is_so_already(&self.program, &shell_word(resource), "its disk is attached")
         } else {
             self.no_metadata(resource, minor, &meta.data.display().to_string())
         })
@@ -197,7 +199,7 @@ fn why(volume: &VolumeReport) -> String {
     }
 }
 
-/// How a command names one volume, so that it touches no other one of its resource; `found`: how the two are.
+/// How a command names one volume, as a word of a shell, so that it touches no other one of its resource; `found`: how the two are.
 fn volume_name(
     resource: &str,
     minor: u32,
@@ -206,9 +208,9 @@ fn volume_name(
     match found {
         None => format!("minor-{minor}"),
         Some((r, volume)) if r.volumes.len() > 1 || volume.volume != 0 => {
-            format!("{resource}/{}", volume.volume)
+            shell_word(&format!("{resource}/{}", volume.volume))
         }
-        Some(_) => resource.to_owned(),
+        Some(_) => shell_word(resource),
     }
 }
 
@@ -232,7 +234,7 @@ fn no_good_data(
         .volumes
         .iter()
         .any(|v| v.peer_role == Role::Primary);
-    let resource = &resource.name;
+    let resource = &shell_word(&resource.name);
     if volume.disk == DiskState::Diskless {
         return format!(
             "Hint: this node has no disk, and its peer none that is good; '{program} status {resource}' says why."

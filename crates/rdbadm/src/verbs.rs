@@ -93,6 +93,7 @@ pub(crate) enum Own {
     Metrics,
     Check,
     Explain,
+    Doctor,
     Proc,
     Restart,
     Shutdown,
@@ -394,6 +395,8 @@ pub(crate) const VERBS: &[Verb] = &[
         .flags(&[Flag::Json, Flag::Evidence]),
     verb("overview", T::None, Does::Own(O::Overview), "Print one line a device, as drbd-overview does"),
     verb("explain", T::Optional, Does::Own(O::Explain), "Say in sentences what a state, or the number of a refusal, means"),
+    verb("doctor", T::Optional, Does::Own(O::Doctor), "Look what is wrong with this machine, and say what to change")
+        .flags(&[Flag::Json]),
     verb("check", T::Optional, Does::Own(O::Check), "Say in a line whether all is well, as Nagios and Icinga read it"),
     verb("metrics", T::None, Does::Own(O::Metrics), "Print the state as OpenMetrics, for Prometheus"),
     verb("proc", T::None, Does::Own(O::Proc), "Print the status file, /proc/drbd of DRBD 8.4"),

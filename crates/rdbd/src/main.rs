@@ -160,7 +160,7 @@ fn run(args: Args) -> Result<()> {
     let links = settings
         .device_links
         .unwrap_or(is_default_dir)
-        .then(|| DeviceLinks::new("/dev"));
+        .then(|| DeviceLinks::new("/dev", &run_dir));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rdb_frontend::links::{DeviceLinks, LinkError, Shown, VolumeNames};
 use tokio::sync::Mutex;
@@ -94,6 +94,30 @@ impl Names {
         .await;
     }
 
+    /// Whether the name of a minor could lead to a device of ours; if names are made at all.
+    pub(crate) async fn check(&self, minor: u32) -> Result<(), String> {
+        let Some(links) = self.links.clone() else {
+            return Ok(());
+        };
+        let looked = tokio::task::spawn_blocking(move || links.check(minor)).await;
+        match looked {
+            Ok(Err(error)) => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the name by a disk away that the volume has no more.
+    pub(crate) async fn forget_disk(&self, key: &Key, old: &VolumeNames, new: &VolumeNames) {
+        let Some(disk) = old.disk.clone() else {
+            return;
+        };
+        if old.minor == new.minor && new.disk.as_ref() != Some(&disk) {
+            let minor = old.minor;
+            self.on_thread(key, minor, move |links| links.remove_disk(minor, &disk))
+                .await;
+        }
+    }
+
     pub(crate) async fn remove(&self, key: &Key, made: Made) {
         self.on_thread(key, made.names.minor, move |links| {
             match made.device.as_deref() {
@@ -114,7 +138,7 @@ impl Names {
     }
 
     /// What a killed daemon has left of a resource that nobody takes over.
-    pub(crate) async fn forget(&self, kept: &KeptResource, run_dir: &Path) {
+    pub(crate) async fn forget(&self, kept: &KeptResource) {
         for volume in &kept.shown.volumes {
             let key = (kept.shown.name.clone(), volume.volume);
             let names = VolumeNames {
@@ -123,14 +147,14 @@ impl Names {
                 volume: (!volume.implicit).then_some(volume.volume.into()),
                 disk: volume.disk.as_ref().map(|disk| disk.data.clone()),
             };
-            self.remove_left(&key, names, run_dir).await;
+            self.remove_left(&key, names).await;
         }
     }
 
     /// What a killed daemon has left of a volume.
-    pub(crate) async fn remove_left(&self, key: &Key, names: VolumeNames, run_dir: &Path) {
-        let (run_dir, minor) = (run_dir.to_owned(), names.minor);
-        self.on_thread(key, minor, move |links| links.remove_left(&names, &run_dir))
+    pub(crate) async fn remove_left(&self, key: &Key, names: VolumeNames) {
+        let minor = names.minor;
+        self.on_thread(key, minor, move |links| links.remove_left(&names))
             .await;
     }
 }

@@ -52,6 +52,9 @@ impl Node {
             if made.get(&key).is_some_and(|made| made.names == names) {
                 continue;
             }
+            if let Some(old) = made.get(&key) {
+                self.names.forget_disk(&key, &old.names, &names).await;
+            }
             let before = made.get(&key).and_then(|made| made.device.clone());
             let new = Made {
                 names: names.clone(),
@@ -82,6 +85,9 @@ impl Node {
             }
             return;
         };
+        if let Some(old) = &known {
+            self.names.forget_disk(&key, &old.names, &names).await;
+        }
         let new = Made {
             names: names.clone(),
             device: device.clone(),
@@ -89,9 +95,7 @@ impl Node {
         };
         made.insert(key.clone(), new);
         if device.is_none() && !known.is_some_and(|known| known.heard) {
-            self.names
-                .remove_left(&key, names.clone(), &self.run_dir)
-                .await;
+            self.names.remove_left(&key, names.clone()).await;
         }
         self.names.show(&key, names, device, before).await;
     }

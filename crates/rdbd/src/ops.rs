@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use rdb_config::resource_name_fault;
 use rdb_control::{
     BEING_REPLACED, ConnectionShown, DiskShown, GiReport, HandlersShown, HistoryEvent, Op, Refusal,
     ResourceOptions, ResourceShown, VerifyPart, VolumeShown, code,
@@ -36,8 +37,6 @@ pub(crate) const WAIT_POLL: Duration = Duration::from_millis(500);
 /// `max-buffers`, for which a resource's memory is taken at its start: DRBD's default. More is taken when a connection is
 /// configured that has more of them.
 pub(crate) const MAX_BUFFERS: u32 = 2048;
-/// Longest name of a resource in bytes: it names files.
-const NAME_MAX: usize = 127;
 
 impl Node {
     /// Does one operation. What it changes is on record for the next daemon before it is answered.
@@ -208,14 +207,7 @@ impl Node {
         handlers: HandlersShown,
         inherited: Vec<(VolumeNr, u64)>,
     ) -> Outcome<()> {
-        let is_usable = !name.is_empty()
-            && name.len() <= NAME_MAX
-            && !name.starts_with('.')
-            && name != "all"
-            && !name
-                .chars()
-                .any(|c| c == '/' || c.is_control() || c.is_whitespace());
-        if !is_usable {
+        if resource_name_fault(name).is_some() {
             return Err(Refusal::failure(code::INVALID_REQUEST, "invalid resource name").into());
         }
         let known = self

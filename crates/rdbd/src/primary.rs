@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rdb_control::HistoryEvent;
+use rdb_control::{HistoryEvent, shell_word};
 use rdb_engine::Command;
 use rdb_engine::state::Role;
+use rdb_frontend::Frontend;
 use tokio::time::{Instant, timeout};
 
 use crate::caller;
@@ -65,16 +66,26 @@ impl Node {
         }
     }
 
-    /// The thread of the resource finds out whether the device is held open.
     /// An administrator's `primary`. Not while I/O is suspended: whoever makes the device, a loop device or the kernel, reads from it and
-    /// writes to it, and would wait until somebody resumes it.
+    /// writes to it, and would wait until somebody resumes it. Nor where `/dev/drbdN` is somebody else's.
     pub(crate) async fn primary_by_order(&self, minor: u32, force: bool) -> Outcome<()> {
         let target = self.target(minor)?;
         let state = self.volume_status(&target).await?.state;
         if state.role != Role::Primary && state.susp {
             return Err(Failure::Error(format!(
                 "{}: I/O is suspended, and a device could not be made: 'rdbadm resume-io {}' first",
-                target.name, target.name
+                target.name,
+                shell_word(&target.name)
+            )));
+        }
+        // Whoever asked means the device by that name, and would write to what stands there.
+        let makes_nodes = self.serving.get().frontend != Frontend::Socket;
+        if state.role != Role::Primary
+            && makes_nodes
+            && let Err(why) = self.names.check(minor).await
+        {
+            return Err(Failure::Error(format!(
+                "minor {minor} could not have its name: {why}; it is not promoted"
             )));
         }
         self.primary(minor, force).await
@@ -86,6 +97,7 @@ impl Node {
         self.demote(&target).await
     }
 
+    /// The thread of the resource finds out whether the device is held open.
     pub(crate) async fn demote(&self, target: &Target) -> Outcome<()> {
         let command = Command::Secondary {
             volume: target.volume(),

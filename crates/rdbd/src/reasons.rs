@@ -3,11 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdb_control::{HandlerReport, ReasonReport, ResourceReport};
+use rdb_control::{HandlerReport, ReasonReport, ResourceReport, shell_word};
 use rdb_engine::Handler;
-use rdb_engine::rules::advice_for;
+use rdb_engine::rules;
 use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SnapshotStatus, SyncProgress};
+
+/// An advice for what has this name, with commands that can be typed whatever is in it.
+fn advice_for(advice: &str, name: &str) -> String {
+    rules::advice_for(advice, &shell_word(name))
+}
 
 /// Why a resource has no connection.
 pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {

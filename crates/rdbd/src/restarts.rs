@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rdb_control::FailedReport;
+use rdb_control::{FailedReport, shell_word};
 use tokio::time::Instant;
 
 use crate::record::KeptResource;
@@ -72,8 +72,9 @@ impl Restarts {
     }
 
     pub(crate) fn advice(&self, name: &str) -> String {
+        let word = shell_word(name);
         let by_hand = format!(
-            "see the log of rdbd; 'rdbadm down {name}' and 'rdbadm up {name}' start it anew"
+            "see the log of rdbd; 'rdbadm down {word}' and 'rdbadm up {word}' start it anew"
         );
         if self.given_up.borrow().contains(name) {
             format!("it is not started again by itself; {by_hand}")

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use rdb_control::{
     ConnState, DiskState, FailedReport, Refusal, ResourceReport, Role, VolumeReport, code,
+    shell_word,
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -46,8 +47,9 @@ impl Node {
             self.restarts.give_up(name);
             tracing::error!(
                 "drbd {name}: not started again by itself: that was done {RESTARTS_MAX} times within {} minutes. Once its \
-                 reason is known, 'rdbadm down {name}' and 'rdbadm up {name}' start it anew.",
-                RESTART_WINDOW.as_secs() / 60
+                 reason is known, 'rdbadm down {word}' and 'rdbadm up {word}' start it anew.",
+                RESTART_WINDOW.as_secs() / 60,
+                word = shell_word(name)
             );
             return;
         };

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdb_control::{
-    DiskShown, Op, ReasonReport, TakeoverOutcome, TakeoverReport, VolumeTakeover, code,
+    DiskShown, Op, ReasonReport, TakeoverOutcome, TakeoverReport, VolumeTakeover, code, shell_word,
 };
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 use rdb_engine::{Command, VolumeNr};
@@ -83,7 +83,7 @@ impl Node {
     async fn take_over_resource(self: &Rc<Node>, kept: KeptResource) -> Option<String> {
         let name = kept.shown.name.clone();
         if !kept.handed_over && !self.has_left_devices(&kept).await {
-            self.names.forget(&kept, &self.run_dir).await;
+            self.names.forget(&kept).await;
             return None;
         }
         tracing::info!("drbd {name}: taking it over from the daemon before");
@@ -402,10 +402,11 @@ impl Node {
         };
         match volumes.find(is_it) {
             Some(volume) => Err(Failure::Error(format!(
-                "{name}/{}: its users wait until it is Primary again{}; if the peer is known to be down: 'rdbadm primary --force {name}'",
+                "{name}/{}: its users wait until it is Primary again{}; if the peer is known to be down: 'rdbadm primary --force {word}'",
                 volume.kept.volume,
                 why(&volume.outcome),
                 name = volume.resource,
+                word = shell_word(&volume.resource),
             ))),
             None => Ok(()),
         }
@@ -425,7 +426,8 @@ impl Node {
                 why(&volume.outcome)
             ),
             advice: Some(format!(
-                "the peer ends it when it is back, or what is in the way when it has gone; once the peer is known to be down, 'rdbadm primary --force {resource}'"
+                "the peer ends it when it is back, or what is in the way when it has gone; once the peer is known to be down, 'rdbadm primary --force {}'",
+                shell_word(resource)
             )),
             since_s: since,
         })

@@ -618,14 +618,14 @@ impl Parser {
     /// Names become parts of paths and of `RES/VOLUME` selectors.
     fn check_name(&mut self, what: &str, token: &Token) {
         let bad = token.text.is_empty()
-            || token.text == "."
-            || token.text == ".."
+            || token.text.starts_with('.')
             || token.text.chars().any(|c| c == '/' || c.is_control());
         if bad {
             let problem = Problem::Value {
                 name: what.to_owned(),
                 value: token.text.escape_debug().to_string(),
-                allowed: "names without '/' and control characters".to_owned(),
+                allowed: "names without '/' and control characters, that do not begin with '.'"
+                    .to_owned(),
             };
             self.wrong(self.place(token), problem);
         }

@@ -1,6 +1,8 @@
 //! What an administrator can do in a state, and what it would cost.
 
-use rdb_control::{ConnState, DiskState, ResourceReport, Role, Suspension, VolumeReport};
+use rdb_control::{
+    ConnState, DiskState, ResourceReport, Role, Suspension, VolumeReport, shell_word,
+};
 
 use super::{is_good, is_peer_primary, is_primary, is_split, suspensions, sync_side};
 use crate::is_connected;
@@ -23,7 +25,7 @@ fn choice(command: String, means: impl Into<String>) -> Choice {
 
 /// What can be done, the most likely first.
 pub(super) fn choices(resource: &ResourceReport) -> Vec<Choice> {
-    let name = &resource.name;
+    let name = shell_word(&resource.name);
     if resource.failed.is_some() {
         let means = "starts it anew; whoever uses its devices here is cut off";
         return vec![choice(
@@ -43,9 +45,9 @@ pub(super) fn choices(resource: &ResourceReport) -> Vec<Choice> {
 /// How commands name a volume.
 fn volume_name(resource: &ResourceReport, v: &VolumeReport) -> String {
     if resource.volumes.len() > 1 {
-        format!("{}/{}", resource.name, v.volume)
+        shell_word(&format!("{}/{}", resource.name, v.volume))
     } else {
-        resource.name.clone()
+        shell_word(&resource.name)
     }
 }
 
@@ -59,7 +61,7 @@ fn frozen(resource: &ResourceReport) -> Vec<Choice> {
         }
         Suspension::User => "lets users go on",
     };
-    let command = format!("rdbadm resume-io {}", resource.name);
+    let command = format!("rdbadm resume-io {}", shell_word(&resource.name));
     let reasons = suspensions(resource).into_iter();
     reasons
         .take(1)
@@ -68,7 +70,7 @@ fn frozen(resource: &ResourceReport) -> Vec<Choice> {
 }
 
 fn link(resource: &ResourceReport) -> Vec<Choice> {
-    let name = &resource.name;
+    let name = shell_word(&resource.name);
     let marked: u64 = resource.volumes.iter().map(|v| v.out_of_sync_kib).sum();
     if is_split(resource) {
         return vec![
@@ -116,7 +118,7 @@ fn disks(resource: &ResourceReport) -> Vec<Choice> {
         if v.disk == DiskState::Diskless && is_conflict {
             let means = "has both nodes meet anew, and says what stands between their data; users here are cut off. Do not run 'create-md': \
                          it would take away what is on the disk";
-            let whole = &resource.name;
+            let whole = shell_word(&resource.name);
             all.push(choice(
                 format!("rdbadm down {whole} && rdbadm up {whole}"),
                 means,
@@ -146,7 +148,7 @@ fn disks(resource: &ResourceReport) -> Vec<Choice> {
 }
 
 fn role(resource: &ResourceReport) -> Vec<Choice> {
-    let name = &resource.name;
+    let name = shell_word(&resource.name);
     if is_primary(resource) {
         let means =
             "once nothing uses the device any more (unmount first): the peer can take over then";
@@ -171,7 +173,7 @@ fn role(resource: &ResourceReport) -> Vec<Choice> {
 }
 
 fn upkeep(resource: &ResourceReport) -> Vec<Choice> {
-    let name = &resource.name;
+    let name = shell_word(&resource.name);
     let syncs = |v: &VolumeReport| sync_side(v).is_some();
     let is_paused = |v: &VolumeReport| {
         matches!(

@@ -2,7 +2,9 @@
 
 mod choices;
 
-use rdb_control::{ConnState, DiskState, ResourceReport, Role, Suspension, VolumeReport};
+use rdb_control::{
+    ConnState, DiskState, HandlerReport, ResourceReport, Role, Suspension, VolumeReport,
+};
 
 pub use choices::Choice;
 use choices::choices;
@@ -257,7 +259,7 @@ fn next(resource: &ResourceReport) -> Vec<String> {
     }
     let mut all: Vec<String> = suspensions(resource)
         .into_iter()
-        .map(|reason| thaw(reason).to_owned())
+        .map(|reason| thaw(resource, reason))
         .collect();
     if is_connected(resource) {
         all.extend(of_volumes(resource, |v| sync_next(resource, v)));
@@ -284,15 +286,36 @@ fn next(resource: &ResourceReport) -> Vec<String> {
     all
 }
 
-fn thaw(reason: Suspension) -> &'static str {
-    match reason {
-        Suspension::Fencing => {
-            "Users' requests go on when fence-peer has said that the peer cannot go on, or when the peer is back."
-        }
+fn thaw(resource: &ResourceReport, reason: Suspension) -> String {
+    let text = match reason {
+        Suspension::Fencing => return fenced(resource),
         Suspension::NoData => {
             "Users' requests go on when a good disk is there again, here or at the peer."
         }
         Suspension::User => "Users' requests wait until 'resume-io'.",
+    };
+    text.to_owned()
+}
+
+/// What ends the wait for the peer to be fenced, by how the handler stands that was called for it. A run that began before users waited
+/// tells nothing of that.
+fn fenced(resource: &ResourceReport) -> String {
+    let since_s = resource
+        .io_reason
+        .as_ref()
+        .and_then(|reason| reason.since_s);
+    let of_now = |run: &&HandlerReport| {
+        run.name == "fence-peer" && run.since_s >= since_s.unwrap_or_default()
+    };
+    match resource.handlers.iter().rfind(of_now) {
+        Some(HandlerReport { exit: Some(exit), .. }) => format!(
+            "The handler fence-peer has ended with {exit}, and has not fenced the peer: users' requests go on when the peer is back, or by \
+             'resume-io'."
+        ),
+        Some(_) => {
+            "Users' requests go on when fence-peer, which runs, has said that the peer cannot go on, or when the peer is back.".to_owned()
+        }
+        None => "Users' requests go on when fence-peer has said that the peer cannot go on, or when the peer is back.".to_owned(),
     }
 }
 
@@ -413,6 +436,46 @@ mod tests {
                 "rdbadm connect --discard-my-data r0",
                 "throws away what was written here since: 40 KiB",
             ],
+        );
+    }
+
+    #[test]
+    fn a_handler_that_has_failed_is_not_waited_for() {
+        let mut volume = good_volume();
+        volume.cstate = Some(ConnState::WFConnection);
+        volume.suspended = vec![Suspension::Fencing];
+        let mut r0 = resource("r0", vec![volume]);
+        r0.io_reason = Some(reason("fencing", "3 requests wait"));
+        r0.handlers = Vec::new();
+        let waits = "when fence-peer has said that the peer cannot go on";
+        says(&r0, &[waits]);
+        let run = |since_s, exit| HandlerReport {
+            name: "fence-peer".to_owned(),
+            volume: None,
+            since_s,
+            exit,
+            took_ms: 5,
+            note: None,
+        };
+        // Since when users wait: 1795877530.
+        r0.handlers = vec![run(1_795_877_529, Some(1))];
+        says(&r0, &[waits]);
+        r0.handlers = vec![run(1_795_877_530, None)];
+        says(&r0, &["when fence-peer, which runs, has said"]);
+        r0.handlers = vec![run(1_795_877_530, Some(1))];
+        says(
+            &r0,
+            &["The handler fence-peer has ended with 1, and has not fenced the peer"],
+        );
+        assert!(!text(&r0).contains(waits), "{}", text(&r0));
+    }
+
+    #[test]
+    fn names_are_words_of_a_shell_in_what_is_to_be_typed() {
+        let r0 = resource("a;b", vec![good_volume()]);
+        says(
+            &r0,
+            &["rdbadm secondary 'a;b'\n", "rdbadm disconnect 'a;b'\n"],
         );
     }
 

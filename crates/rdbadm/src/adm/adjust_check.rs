@@ -4,7 +4,7 @@
 use rdb_config::ResolvedVolume;
 use rdb_control::{
     ConnState, DiskState, NetOptions, ResourceReport, ResourceShown, Role, VolumeReport,
-    VolumeShown,
+    VolumeShown, shell_word,
 };
 
 use super::adjust_given_up::is_moved;
@@ -87,8 +87,9 @@ fn obstacle_of_volume(
 
 /// The way out for a volume that is given up, and is Primary.
 fn demote_first(name: &str, minor: u32) -> String {
+    let word = shell_word(name);
     format!(
-        "first 'rdbadm secondary {name}', or 'rdbsetup secondary {minor}' for this volume alone"
+        "first 'rdbadm secondary {word}', or 'rdbsetup secondary {minor}' for this volume alone"
     )
 }
 

@@ -76,7 +76,7 @@ impl Command<'_> {
         0
     }
 
-    fn piped(&self) -> Result<Vec<u8>, u8> {
+    pub(super) fn piped(&self) -> Result<Vec<u8>, u8> {
         let stdin = std::io::stdin().lock();
         let read = rdb_config::read_limited(stdin, rdb_config::FILE_MAX);
         read.map_err(|error| {

@@ -54,8 +54,9 @@ impl Command<'_> {
         let unknown = |name: &&String| !report.resources.iter().any(|r| r.name == **name);
         if !all && let Some(name) = names.iter().find(unknown) {
             out::error(&format!(
-                "{}: {name} is not up; 'rdbadm status' says what is, and 'rdbadm up {name}' brings it up",
-                self.program
+                "{}: {name} is not up; 'rdbadm status' says what is, and 'rdbadm up {word}' brings it up",
+                self.program,
+                word = rdb_control::shell_word(name)
             ));
             return 10;
         }

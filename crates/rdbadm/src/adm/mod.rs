@@ -5,6 +5,7 @@ mod adjust_check;
 mod adjust_given_up;
 mod adjust_run;
 mod configured;
+mod doctor;
 mod explain;
 pub(crate) mod facts;
 mod handler;
@@ -158,6 +159,7 @@ impl Command<'_> {
             Some(Own::Metrics) => return self.metrics(),
             Some(Own::Check) => return self.check(),
             Some(Own::Explain) => return self.explain(),
+            Some(Own::Doctor) => return self.doctor(),
             Some(Own::Events2) => return self.events2(),
             Some(Own::Restart) => return self.restart(),
             _ => {}
@@ -542,6 +544,8 @@ impl Command<'_> {
         let shown = if items.iter().any(|item| item.volume.is_some()) {
             match self.executor().show() {
                 Ok(shown) => shown,
+                // What is only printed needs no daemon.
+                Err(_) if self.has("dry-run") => Vec::new(),
                 Err(trouble) => return trouble.tell(self.program),
             }
         } else {
@@ -668,6 +672,12 @@ impl Command<'_> {
 
     fn man(&self) -> u8 {
         let dir = self.path("dir").expect("it is required");
+        if self.has("dry-run") {
+            for name in crate::man::names() {
+                out::line(&dir.join(name).display().to_string());
+            }
+            return 0;
+        }
         match crate::man::write(&dir) {
             Ok(()) => 0,
             Err(error) => {

@@ -45,6 +45,14 @@ the peer is not Primary; with --local-only what the peer is does not matter, unl
 
 Exit status: 0 if the snapshot is there on all nodes that take part; 10 if not, which says what exists and may be removed.";
 
+const ABOUT_DOCTOR: &str = "Look what is wrong with this machine, and say what to change
+
+Kernel, modules and front end, io_uring, limits, clock, addresses, ports and MTU of each resource, the way to its peer, its disks with their caches and metadata, what LVM and multipath would do with them, handlers and fencing, and cluster managers beside rdb. Each finding says what was seen, why it matters, and what to do; with -v what is well is told, too. Nothing is changed, no module is loaded, and the peer's port is not called: an echo is asked of a peer that is not connected.
+
+It works without a daemon, without a configuration, and for users who may not look at everything: what could not be looked at is a note.
+
+Exit status: 0 if there is nothing worse than a note; 1 for a warning; 2 for a problem; 3 if there is no such resource.";
+
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program.to_owned())
@@ -85,6 +93,8 @@ pub(crate) fn command(program: &str) -> Command {
         };
         if verb.is(Own::Restart) {
             sub = sub.long_about(ABOUT_RESTART);
+        } else if verb.is(Own::Doctor) {
+            sub = sub.long_about(ABOUT_DOCTOR);
         } else if verb.is(Own::SplitBrain) {
             sub = sub.long_about(ABOUT_SPLIT_BRAIN);
         } else if verb.is(Own::Snapshot) {

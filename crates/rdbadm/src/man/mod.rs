@@ -34,6 +34,17 @@ pub(crate) fn write(dir: &Path) -> io::Result<()> {
     fs::write(dir.join("rdb.conf.5"), conf::page().source())
 }
 
+/// The files that [`write()`] makes.
+pub(crate) fn names() -> Vec<String> {
+    let command = table::command("rdbadm").disable_help_subcommand(true);
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    let mut names: Vec<String> = shown
+        .map(|sub| format!("rdbadm-{}.8", sub.get_name()))
+        .collect();
+    names.extend(["rdbadm.8", "rdbsetup.8", "rdbmeta.8", "rdb.conf.5"].map(str::to_owned));
+    names
+}
+
 /// What the parser does not know of `rdbadm`.
 fn of_rdbadm(see_also: &[String]) -> Page {
     let mut page = Page::bare();
@@ -140,6 +151,14 @@ mod tests {
     fn every_command_that_is_shown_has_a_page() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path()).unwrap();
+        let mut made: Vec<String> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let mut told = names();
+        made.sort();
+        told.sort();
+        assert_eq!(made, told, "what --dry-run says is what is written");
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         let text = read("rdbadm.8");
         assert!(text.contains("questions.sock"), "{text}");

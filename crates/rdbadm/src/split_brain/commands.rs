@@ -1,7 +1,7 @@
 //! The commands that `split-brain` prints: what to type on which node, to give one side's changes up.
 
-use rdb_control::ConnState;
 use rdb_control::split_brain::{Side, Source};
+use rdb_control::{ConnState, shell_word};
 
 use super::text::put;
 
@@ -47,6 +47,7 @@ impl<'a> Party<'a> {
 /// it without `--discard-my-data`, and both would part again.
 pub(super) fn commands(resource: &str, loser: &Party<'_>, winner: &Party<'_>) -> String {
     let mut text = String::new();
+    let resource = shell_word(resource);
     let mut line = |node: &str, command: &str, comment: &str| {
         put(
             &mut text,

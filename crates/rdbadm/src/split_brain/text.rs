@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use rdb_control::split_brain::{BothVolume, Files, Relation, Side, SideVolume, Source};
-use rdb_control::{Blocks, ConnState, HistoryEvent, HistoryLine, KeptBy, Role, Uuid};
+use rdb_control::{Blocks, ConnState, HistoryEvent, HistoryLine, KeptBy, Role, Uuid, shell_word};
 
 use super::commands::{Party, commands};
 use super::discard::kept;
@@ -77,7 +77,7 @@ pub(crate) fn alone(own: &Side, peer: &str, detail: Detail) -> String {
         text += &connected(own);
         return text;
     }
-    let resource = &own.resource;
+    let resource = shell_word(&own.resource);
     put(
         &mut text,
         0,
@@ -87,12 +87,23 @@ pub(crate) fn alone(own: &Side, peer: &str, detail: Detail) -> String {
         &mut text,
         1,
         &format!(
-            "ssh {peer} rdbadm split-brain --json {resource} | rdbadm split-brain --with-peer - {resource}"
+            "ssh {} {} | rdbadm split-brain --with-peer - {resource}",
+            shell_word(peer),
+            // (A shell reads it there, too.)
+            far(&format!("rdbadm split-brain --json {resource}"))
         ),
     );
     text.push('\n');
     text += &choice_alone(own, peer);
     text
+}
+
+/// A command as an argument of `ssh`: plain words stay as they are.
+fn far(command: &str) -> String {
+    match command.contains('\'') {
+        true => shell_word(command),
+        false => command.to_owned(),
+    }
 }
 
 /// What two nodes know together.
@@ -145,16 +156,22 @@ fn head(own: &Side) -> String {
 
 /// What there is to decide while both are connected.
 fn connected(own: &Side) -> String {
-    use ConnState::{Connected, PausedSyncS, PausedSyncT, SyncSource, SyncTarget};
+    use ConnState::{
+        Connected, PausedSyncS, PausedSyncT, SyncSource, SyncTarget, VerifyS, VerifyT,
+    };
     // A disk is missing here; or blocks are marked, as they are beside a peer without a disk.
     let lacks = |volume: &SideVolume| volume.marked.as_ref().is_none_or(|m| m.count > 0);
     match own.connection {
-        Some(Connected) if own.volumes.iter().any(lacks) => {
+        // (A verify marks what it finds as it goes.)
+        Some(Connected | VerifyS | VerifyT) if own.volumes.iter().any(lacks) => {
             "The two nodes are connected. What is marked is on one of them alone, for a disk is missing, or a verify has found it to differ. \
              A disk that was refused for a split brain (its node's status says so) meets the other one anew after 'down' and 'up' there.\n"
         }
         Some(SyncSource | SyncTarget) => {
             "The two nodes are connected, and a resync runs: there is no split brain to decide.\n"
+        }
+        Some(state) if state > Connected && !matches!(state, PausedSyncS | PausedSyncT | VerifyS | VerifyT) => {
+            "The two nodes are connected, and a resync is about to begin: there is no split brain to decide.\n"
         }
         Some(PausedSyncS | PausedSyncT) => {
             "The two nodes are connected, and a resync is paused: there is no split brain to decide.\n"
@@ -647,10 +664,11 @@ mod tests {
             (ConnState::VerifyS, "and nothing is apart"),
             (ConnState::SyncSource, "and a resync runs"),
             (ConnState::PausedSyncT, "and a resync is paused"),
+            (ConnState::WFBitMapS, "and a resync is about to begin"),
         ] {
             let mut own = own();
             own.connection = Some(connection);
-            if connection == ConnState::Connected {
+            if matches!(connection, ConnState::Connected | ConnState::VerifyS) {
                 assert!(connected(&own).contains("for a disk is missing"));
                 own.volumes.clear();
             }
