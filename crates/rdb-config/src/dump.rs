@@ -108,13 +108,14 @@ impl Printer {
         if let Some(value) = find("usage-count").filter(|&v| v != "ask") {
             self.line(4, &format!("usage-count {value};"));
         }
-        // drbdadm 8.4 starts from other values than its defaults, and prints these where none is set. Here the defaults hold.
-        for (name, default) in [
-            ("cmd-timeout-short", "5"),
-            ("cmd-timeout-medium", "121"),
-            ("cmd-timeout-long", "600"),
+        // The second value is where the tool really starts from, the third what it takes for the default.
+        for (name, start, default) in [
+            ("cmd-timeout-short", "5", "5"),
+            ("cmd-timeout-medium", "600", "121"),
+            ("cmd-timeout-long", "0", "600"),
         ] {
-            if let Some(value) = find(name).filter(|value| *value != default) {
+            let value = find(name).unwrap_or(start);
+            if value != default {
                 self.line(4, &format!("{name} {value};"));
             }
         }
