@@ -349,3 +349,37 @@ fn without_fencing_a_node_goes_on_alone_only_where_split_brain_is_accepted() -> 
     ensure!(mistake.contains("'mount /srv' is no unit"), "{mistake}");
     pair.bob.is_well()
 }
+
+/// Nobody is preferred, and both begin in the same moment: the daemons let one of them be Primary, and the other one waits.
+#[test]
+fn of_two_that_begin_at_once_one_has_the_resource() -> Result<()> {
+    let service = r#"{ command = "echo start >> HERE/$RDB_NODE.did", stop = "echo stop >> HERE/$RDB_NODE.did" }"#;
+    let mut pair = prepared("promoter-race", Plan::default(), service, "")?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    for _ in 0..3 {
+        let mut both = [
+            Promoter::start(&pair, &pair.alice)?,
+            Promoter::start(&pair, &pair.bob)?,
+        ];
+        let mut roles = String::new();
+        wait_until("a Primary", Duration::from_secs(30), || {
+            roles = pair.alice.volume(0)?.ro;
+            Ok(roles.contains("Primary"))
+        })?;
+        let (first, second) = match roles.starts_with("Primary") {
+            true => (&pair.alice, &pair.bob),
+            false => (&pair.bob, &pair.alice),
+        };
+        said(&pair, first, "all runs here")?;
+        said(&pair, second, "waits: the peer is Primary")?;
+        ensure!(!did(&pair, second).ends_with("start "), "both have it");
+        // Who has nothing goes first, so that nobody takes over.
+        if second.name == "alice" {
+            both.reverse();
+        }
+        ensure!(both[1].ends("-TERM")?.success() && both[0].ends("-TERM")?.success());
+        ensure!(pair.alice.volume(0)?.ro == "Secondary/Secondary");
+        ensure!(did(&pair, first).ends_with("start stop "));
+    }
+    pair.are_well()
+}

@@ -68,6 +68,28 @@ fn systemd_finds_no_mistake_in_the_units() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
+    for name in [
+        "demote-or-escalate",
+        "lvchange",
+        "package",
+        "startup",
+        "suspend-or-error",
+        "wait-promotable",
+    ] {
+        let output = Command::new(tool("shellcheck")?)
+            .arg(packaging().join("lib").join(name))
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+    Ok(())
+}
+
 /// A script of `packaging/lib`, as a unit runs it on this node.
 fn script(node: &Node, name: &str, words: &[&str], variables: &[(&str, &str)]) -> Result<Child> {
     let file = packaging().join("lib").join(name);
