@@ -102,6 +102,7 @@ pub(crate) enum Own {
     WaitConInt,
     Verify,
     Snapshot,
+    Promoter,
     Dump,
     DumpXml,
     ShNop,
@@ -154,6 +155,8 @@ pub(crate) enum Flag {
     Successor,
     /// `--with-peer`, `--files`, `--state-dir` and `--handler` of `split-brain`.
     Evidence,
+    /// `--file`, `--status` and the other options of `promoter`.
+    Promoter,
 }
 
 /// What holds for a command of `rdbadm` beside what it does.
@@ -224,6 +227,7 @@ impl Verb {
                 | O::ShUdev
                 | O::ShStatus
                 | O::ShLrOf
+                | O::Promoter
                 | O::SplitBrain,
             ) => true,
             Does::Meta(command) => !command(false).writes(),
@@ -422,6 +426,8 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("snapshot", T::Whole, Does::Own(O::Snapshot), "Take a snapshot of the disks of both nodes at one moment, by handlers")
         .flags(&[Flag::Snapshot])
         .setup_with("RES", None, &["name", "limit", "local-only", "exec"]),
+    verb("promoter", T::Optional, Does::Own(O::Promoter), "Keep a resource in use on one of its nodes: promote it, and start what needs it")
+        .flags(&[Flag::Promoter]),
     verb("new-current-uuid", T::Volumes, Does::Op(|minor, clear_bitmap| Op::NewCurrentUuid { minor, clear_bitmap }), "Start a new data generation")
         .flags(&[Flag::ClearBitmap])
         .setup_with("MINOR", None, &["clear-bitmap"]),

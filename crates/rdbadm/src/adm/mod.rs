@@ -11,6 +11,7 @@ pub(crate) mod facts;
 mod handler;
 mod hidden;
 pub(crate) mod plan;
+mod promoter;
 mod restart;
 mod select;
 mod settings;
@@ -364,6 +365,7 @@ impl Command<'_> {
             Does::Own(Own::ShLrOf) => return shell::lower_resource(),
             Does::Handler => return self.run_handlers(items),
             Does::Own(Own::SplitBrain) => return self.split_brain(items),
+            Does::Own(Own::Promoter) => return self.promoter(items),
             Does::Fact(fact) => {
                 for item in items {
                     item.volumes()

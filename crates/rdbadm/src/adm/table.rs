@@ -53,6 +53,19 @@ It works without a daemon, without a configuration, and for users who may not lo
 
 Exit status: 0 if there is nothing worse than a note; 1 for a warning; 2 for a problem; 3 if there is no such resource.";
 
+const ABOUT_PROMOTER: &str = "Keep a resource in use on one of its nodes: promote it, and start what needs it
+
+It runs on both nodes, for one resource, until it is told to end (SIGTERM), as rdb-promoter@RES.service. Where the resource may be \
+promoted and the peer is not Primary, it promotes it and starts the services of its file in order. It stops them in reverse and \
+demotes when one of them fails, when the data or the role are lost, when this node is evicted, and when it is told to end; then \
+the other node takes over. A node without its peer asks fence-peer, as primary does, and is not promoted where no fencing is configured.
+
+With --status it says what the promoter of each resource does, with --check-config what the file means; with --dry-run what would be \
+done now.
+
+Exit status: 0 if it has ended as it should; 1 if the resource is still Primary although it was to be demoted; 3 from --status if no \
+promoter runs; 10 if the file has a mistake; 20 if another promoter has the resource.";
+
 /// The parser of `rdbadm`, called `program` in its messages.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program.to_owned())
@@ -99,6 +112,8 @@ pub(crate) fn command(program: &str) -> Command {
             sub = sub.long_about(ABOUT_SPLIT_BRAIN);
         } else if verb.is(Own::Snapshot) {
             sub = sub.long_about(ABOUT_SNAPSHOT);
+        } else if verb.is(Own::Promoter) {
+            sub = sub.long_about(ABOUT_PROMOTER);
         } else if verb.is(Own::Completions) {
             sub = sub.arg(
                 Arg::new("shell")
@@ -372,6 +387,25 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             )
             .conflicts_with_all(["json", "with-peer", "files"]),
         ],
+        Flag::Promoter => {
+            let ways = ["status", "check-config", "evict", "unevict"];
+            let way = |name, help| {
+                let others = ways.into_iter().filter(move |other| *other != name);
+                switch(name, help).conflicts_with_all(others)
+            };
+            vec![
+                path_arg("file", "FILE", "What it starts [default: /etc/rdb/promoter.toml]"),
+                path_arg(
+                    "state-dir",
+                    "DIR",
+                    "Where it is noted that a node is evicted [default: state-dir of rdbd.toml, else /var/lib/rdb]",
+                ),
+                way("status", "Say what the promoter does, and why"),
+                way("check-config", "Read the file, and say what it means"),
+                way("evict", "Keep this node from having the resource, until --unevict; what runs here is stopped"),
+                way("unevict", "Let this node have it again"),
+            ]
+        }
         Flag::Successor => vec![
             switch("force", "Do it although clients of NBD sockets are cut off").short('f'),
             Arg::new("program")

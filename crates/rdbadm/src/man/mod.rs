@@ -83,6 +83,10 @@ fn of_rdbadm(see_also: &[String]) -> Page {
         "The configuration. The first one that is there is read.",
     );
     page.item(
+        "/etc/rdb/promoter.toml",
+        "What `promoter` starts; rdb-doc has promoter.md about it.",
+    );
+    page.item(
         "/run/rdb/control.sock",
         "How the daemon is told what to do.",
     );
@@ -96,12 +100,13 @@ fn of_rdbadm(see_also: &[String]) -> Page {
 }
 
 /// How a command of `rdbadm` ends, as `docs/commands.md` has it.
-const EXIT_CODES: [(&str, &str); 11] = [
+const EXIT_CODES: [(&str, &str); 12] = [
     ("0", "It is done, or was so already."),
     (
         "1",
         "The command line is wrong, there is no such resource, a question was answered with no, or a step of `up` or `adjust` has failed.",
     ),
+    ("3", "`promoter --status`: no promoter runs."),
     (
         "5",
         "The time of a wait is over, or outdating is impossible.",

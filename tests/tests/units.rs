@@ -1,0 +1,241 @@
+//! The units of `packaging/units`, as far as that goes without a systemd that runs: systemd finds no mistake in them, and their scripts do
+//! what they are for.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rdb_tests::pair::Plan;
+use rdb_tests::programs::{directory, tool};
+use rdb_tests::scratch::Scratch;
+use rdb_tests::{Node, Pair, wait_until};
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging")
+}
+
+/// Copies the units, with our programs where they are now, and makes an instance of each template.
+fn staged(scratch: &Scratch) -> Result<Vec<PathBuf>> {
+    let folder = scratch.join("units");
+    std::fs::create_dir_all(&folder)?;
+    let programs = directory()?.display().to_string();
+    let lib = packaging()
+        .join("lib")
+        .canonicalize()?
+        .display()
+        .to_string();
+    let mut files = vec![packaging().join("rdbd.service")];
+    for entry in std::fs::read_dir(packaging().join("units"))? {
+        files.push(entry?.path());
+    }
+    let mut instances = Vec::new();
+    for file in files {
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let text = std::fs::read_to_string(&file)?
+            .replace("/usr/sbin/", &format!("{programs}/"))
+            .replace("/usr/lib/rdb/", &format!("{lib}/"));
+        std::fs::write(folder.join(&name), text)?;
+        instances.push(folder.join(name.replace('@', "@r0")));
+    }
+    Ok(instances)
+}
+
+#[test]
+fn systemd_finds_no_mistake_in_the_units() -> Result<()> {
+    let scratch = Scratch::new("units")?;
+    let units = staged(&scratch)?;
+    ensure!(units.len() > 10, "{units:?}");
+    let output = Command::new(tool("systemd-analyze")?)
+        .args(["verify", "--man=no"])
+        .args(&units)
+        .env(
+            "SYSTEMD_UNIT_PATH",
+            format!("{}:", scratch.join("units").display()),
+        )
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("rdb") || line.contains("drbd"))
+        .collect();
+    ensure!(ours.is_empty() && output.status.success(), "{said}");
+    Ok(())
+}
+
+#[test]
+fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
+    for name in [
+        "demote-or-escalate",
+        "lvchange",
+        "package",
+        "startup",
+        "suspend-or-error",
+        "wait-promotable",
+    ] {
+        let output = Command::new(tool("shellcheck")?)
+            .arg(packaging().join("lib").join(name))
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+    Ok(())
+}
+
+/// A script of `packaging/lib`, as a unit runs it on this node.
+fn script(node: &Node, name: &str, words: &[&str], variables: &[(&str, &str)]) -> Result<Child> {
+    let file = packaging().join("lib").join(name);
+    let like = node.command("rdbadm", 0)?;
+    let mut command = Command::new(file);
+    let links = node.run_dir.join("links");
+    if !links.exists() {
+        std::fs::create_dir_all(&links)?;
+        std::os::unix::fs::symlink(directory()?.join("rdbadm"), links.join("rdbsetup"))?;
+    }
+    for (key, value) in like.get_envs() {
+        if let Some(value) = value {
+            command.env(key, value);
+        }
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let programs = directory()?;
+    let path = format!("{}:{}:{path}", links.display(), programs.display());
+    command
+        .env("PATH", path)
+        .args(words)
+        .envs(variables.iter().copied());
+    Ok(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?)
+}
+
+fn ends(mut child: Child) -> Result<Option<i32>> {
+    let mut status = None;
+    wait_until("the script's end", Duration::from_secs(60), || {
+        status = child.try_wait()?;
+        Ok(status.is_some())
+    })?;
+    Ok(status.and_then(|status| status.code()))
+}
+
+#[test]
+fn the_scripts_of_the_units_wait_demote_and_fail_as_their_units_say() -> Result<()> {
+    let mut pair = Pair::synced("units", Plan::default())?;
+    // The peer is Primary: it is waited for.
+    let mut waits = script(&pair.bob, "wait-promotable", &["r0"], &[])?;
+    std::thread::sleep(Duration::from_millis(1500));
+    ensure!(waits.try_wait()?.is_none(), "it has not waited");
+
+    // Who has the device open keeps it Primary, and the unit fails, which is what its FailureAction is for.
+    let client = pair.alice.nbd(0)?;
+    let tries = [("RDB_DEMOTE_TRIES", "2")];
+    let fails = script(&pair.alice, "demote-or-escalate", &["r0"], &tries)?;
+    ensure!(ends(fails)? == Some(1));
+    ensure!(pair.alice.volume(0)?.ro == "Primary/Secondary");
+    // One that goes in time does not.
+    let demotes = script(&pair.alice, "demote-or-escalate", &["r0"], &[])?;
+    std::thread::sleep(Duration::from_millis(500));
+    drop(client);
+    ensure!(ends(demotes)? == Some(0));
+    ensure!(pair.alice.volume(0)?.ro == "Secondary/Secondary");
+    ensure!(ends(waits)? == Some(0));
+
+    pair.are_well()
+}
+
+#[test]
+fn users_that_wait_for_data_get_errors_when_their_unit_stops() -> Result<()> {
+    let mut pair = Pair::synced("units-no-data", Plan::default())?;
+    let set = script(&pair.alice, "suspend-or-error", &["r0", "suspend-io"], &[])?;
+    ensure!(ends(set)? == Some(0));
+    let mut client = pair.alice.nbd(0)?;
+    client.write(0, &[1; 4096])?;
+    pair.bob.kill()?;
+    pair.alice
+        .await_volume("WFConnection", 30, |volume| volume.cs == "WFConnection")?;
+    pair.alice.adm(&["detach", "--force", "r0"])?;
+    let user = std::thread::spawn(move || client.write(4096, &[2; 4096]));
+    wait_until("a user who waits", Duration::from_secs(20), || {
+        Ok(pair.alice.adm(&["status"])?.contains("suspended:no-data"))
+    })?;
+    std::thread::sleep(Duration::from_millis(500));
+    ensure!(!user.is_finished(), "nobody waits");
+    let set = script(&pair.alice, "suspend-or-error", &["r0", "io-error"], &[])?;
+    ensure!(ends(set)? == Some(0));
+    wait_until("the user's error", Duration::from_secs(20), || {
+        Ok(user.is_finished())
+    })?;
+    ensure!(user.join().is_ok_and(|written| written.is_err()));
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.alice.is_well()
+}
+
+/// Only disks that are logical volumes are activated and deactivated; LVM's commands are played here.
+#[test]
+fn the_logical_volumes_below_a_resource_are_activated() -> Result<()> {
+    let pair = Pair::prepare("units-lvm", Plan::with_volumes(2))?;
+    let disk = pair.disk(0, 1).display().to_string();
+    let bin = pair.scratch.join("bin");
+    std::fs::create_dir_all(&bin)?;
+    let played = pair.scratch.join("played");
+    for (name, text) in [
+        ("lvs", format!("[ \"$1\" = {disk} ]")),
+        (
+            "lvchange",
+            format!(
+                "echo \"$@\" >> {}; [ ! -e {}.fails ]",
+                played.display(),
+                played.display()
+            ),
+        ),
+    ] {
+        let file = bin.join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{text}\n"))?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let path = format!(
+        "{}:{}:{}",
+        bin.display(),
+        directory()?.display(),
+        std::env::var("PATH")?
+    );
+    for way in ["y", "n"] {
+        ensure!(
+            ends(script(
+                &pair.alice,
+                "lvchange",
+                &["r0", way],
+                &[("PATH", &path)]
+            )?)? == Some(0)
+        );
+    }
+    let said = std::fs::read_to_string(&played)?;
+    ensure!(
+        said == format!("--activate y {disk}\n--activate n {disk}\n"),
+        "{said}"
+    );
+    std::fs::write(pair.scratch.join("played.fails"), "")?;
+    ensure!(
+        ends(script(
+            &pair.alice,
+            "lvchange",
+            &["r0", "y"],
+            &[("PATH", &path)]
+        )?)? == Some(1)
+    );
+    ensure!(
+        ends(script(
+            &pair.alice,
+            "lvchange",
+            &["r9", "y"],
+            &[("PATH", &path)]
+        )?)? == Some(1)
+    );
+    Ok(())
+}
