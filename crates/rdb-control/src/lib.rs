@@ -28,6 +28,8 @@ mod presence;
 mod reason;
 mod refusal;
 mod report;
+#[cfg(feature = "samples")]
+pub mod samples;
 pub mod split_brain;
 mod story;
 

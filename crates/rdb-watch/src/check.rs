@@ -298,7 +298,7 @@ mod tests {
     use rdb_control::{FailedReport, NoSpaceReport, Role};
 
     use super::*;
-    use crate::samples::{good_volume, node, reason, resource};
+    use rdb_control::samples::{good_volume, node, reason, resource};
 
     /// The verdict on one volume, changed like this.
     fn of(change: impl FnOnce(&mut ResourceReport, &mut VolumeReport)) -> Check {

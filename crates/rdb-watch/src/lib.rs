@@ -84,6 +84,3 @@ fn troubles(resource: &ResourceReport) -> Vec<Trouble<'_>> {
         })
         .collect()
 }
-
-#[cfg(test)]
-mod samples;

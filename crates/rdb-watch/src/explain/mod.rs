@@ -345,7 +345,7 @@ fn mirrored(resource: &ResourceReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{good_volume, reason, resource};
+    use rdb_control::samples::{good_volume, reason, resource};
 
     fn text(resource: &ResourceReport) -> String {
         explain(resource)

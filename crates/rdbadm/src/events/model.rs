@@ -279,37 +279,11 @@ pub(super) fn new_resource(name: String) -> ResourceReport {
 /// A volume as it is made, with a connection in this state.
 pub(super) fn new_volume(volume: u16, minor: u32, connection: ConnState) -> VolumeReport {
     VolumeReport {
-        volume,
-        minor,
         role: Role::Secondary,
-        peer_role: Role::Unknown,
         cstate: Some(connection),
         disk: DiskState::Diskless,
-        peer_disk: DiskState::DUnknown,
-        suspended: Vec::new(),
-        resync_suspended: Vec::new(),
         flags: "r-----".to_owned(),
-        device: None,
-        backing: None,
-        size_kib: 0,
-        sent_kib: 0,
-        received_kib: 0,
-        written_kib: 0,
-        read_kib: 0,
-        al_writes: 0,
-        bm_writes: 0,
-        local_pending: 0,
-        peer_pending: 0,
-        unacked: 0,
-        application_pending: 0,
-        ap_in_flight_kib: 0,
-        rs_in_flight_kib: 0,
         write_ordering: 'f',
-        al_suspended: false,
-        out_of_sync_kib: 0,
-        no_space: None,
-        sync: None,
-        disk_reason: None,
-        resync_reason: None,
+        ..VolumeReport::unknown(volume, minor)
     }
 }
