@@ -7,8 +7,8 @@ mod explain;
 mod metrics;
 mod page;
 
-pub use check::{Check, Level, check};
-pub use explain::{Choice, Explanation, explain};
+pub use check::{Check, Finding, Level, check, findings};
+pub use explain::{Choice, Explanation, Stake, actions, explain, up_all};
 pub use metrics::{Process, openmetrics};
 pub use page::page;
 

@@ -1,11 +1,13 @@
 //! A state in sentences: what it is, how it came about, what happens next by itself, and what can be done at which cost.
 
+mod actions;
 mod choices;
 
 use rdb_control::{ConnState, DiskState, ResourceReport, Role, Suspension, VolumeReport};
 
-pub use choices::Choice;
+pub use actions::{actions, up_all};
 use choices::choices;
+pub use choices::{Choice, Stake};
 
 use crate::{is_connected, is_frozen, troubles};
 
