@@ -17,6 +17,7 @@ mod hints;
 mod man;
 mod meta;
 mod out;
+mod screen;
 mod setup;
 mod show_json;
 mod shown;

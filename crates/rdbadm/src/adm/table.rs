@@ -320,6 +320,16 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             "check",
             "Print only what is not well, and end with 1 if there is something",
         )],
+        Flag::Watch => vec![
+            Arg::new("watch")
+                .long("watch")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("2")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u32).range(1..=86_400))
+                .help("Print it again whenever something has changed; figures are looked at so often [default: 2]"),
+        ],
         Flag::Statistics => vec![switch("statistics", "Print the counters too").short('s')],
         Flag::Color => vec![
             Arg::new("color")
