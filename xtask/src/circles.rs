@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 /// The crates without a circle.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "rdb-config",
     "rdb-control",
     "rdb-engine",
@@ -17,6 +17,7 @@ const CRATES: [&str; 9] = [
     "rdb-sim",
     "rdbadm",
     "rdbd",
+    "rdbmon",
 ];
 
 /// Each file, by the path of its module, and the files that it uses.
