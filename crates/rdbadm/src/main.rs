@@ -16,6 +16,7 @@ mod gi_json;
 mod hints;
 mod man;
 mod meta;
+mod monitor;
 mod out;
 mod screen;
 mod setup;
