@@ -116,6 +116,16 @@ impl Terminal {
         .with_context(|| format!("the screen:\n{}", self.screen()))
     }
 
+    /// Waits until the program uses the alternate screen, or does not.
+    ///
+    /// # Errors
+    /// When it is not to be.
+    pub fn until_used(&self, is_used: bool) -> Result<()> {
+        wait_until("the other screen", PATIENCE, || {
+            Ok(lock(&self.screen).screen().alternate_screen() == is_used)
+        })
+    }
+
     /// Types something.
     ///
     /// # Errors

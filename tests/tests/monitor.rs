@@ -17,6 +17,7 @@ use serde_json::Value;
 
 const ESC: &str = "\x1b";
 const CTRL_C: &str = "\x03";
+const CTRL_Z: &str = "\x1a";
 const UP: &str = "\x1b[A";
 const DOWN: &str = "\x1b[B";
 /// A user, and his group, that no machine has.
@@ -116,6 +117,18 @@ fn a_status_that_is_watched_is_told_again_when_it_changes() -> Result<()> {
         let is_none = value == Value::Array(Vec::new());
         ensure!(is_none || value[0]["name"] == "r0", "{value}");
     }
+    // What stops it finds the screen of before, and what lets it go on takes it again.
+    screen.type_in(CTRL_Z)?;
+    screen.until_used(false)?;
+    let pid = screen.pid().to_string();
+    ensure!(
+        Command::new("kill")
+            .args(["-CONT", &pid])
+            .status()?
+            .success()
+    );
+    screen.until_used(true)?;
+    screen.until("r0 role:Secondary")?;
     screen.resize(3, 80)?;
     screen.until("more lines)")?;
     screen.type_in(CTRL_C)?;
@@ -216,7 +229,7 @@ fn the_monitor_lives_through_every_size_and_odd_keys_and_ends_by_a_signal_in_ord
     let mut pair = Pair::prepare("monitor-odd", Plan::default())?;
     pair.begin()?;
     let mut screen = monitor(&pair.alice, &["r0"])?;
-    screen.until("No resource is up.")?;
+    screen.until("Not up: r0")?;
     for size in [
         (0, 0),
         (1, 1),

@@ -1,6 +1,6 @@
 //! What monitors and people read: one state of a node as OpenMetrics, as the verdict of a check, as a page, and in sentences. Pure
 //! functions over [`StatusReport`]: the daemon serves them (`http` in `rdbd.toml`), and `rdbadm metrics`, `check` and `explain` print
-//! them.
+//! them, and `rdbmon` shows them.
 
 mod check;
 mod explain;

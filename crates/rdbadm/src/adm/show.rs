@@ -41,10 +41,10 @@ impl Command<'_> {
     }
 
     fn watch_status(&self, seconds: u32) -> u8 {
-        let form = if self.has("json") {
-            Form::Json
-        } else if self.has("check") {
+        let form = if self.has("check") {
             Form::Ills
+        } else if self.has("json") {
+            Form::Json
         } else {
             Form::Text(self.detail())
         };

@@ -139,7 +139,7 @@ pub(crate) struct Model {
     /// How many lines a page has.
     page: usize,
     /// Resources that are shown; all if there are none.
-    only: Vec<String>,
+    pub(crate) only: Vec<String>,
 }
 
 impl Model {

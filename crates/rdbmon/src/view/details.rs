@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rdb_control::{ResourceReport, VolumeReport};
+use rdb_control::{ResourceReport, SyncReport, VolumeReport};
 use rdb_meta::MdFlags;
 use rdb_watch::{Finding, explain};
 
@@ -149,12 +149,14 @@ fn sync(model: &Model, v: &VolumeReport, width: usize) -> Vec<Line> {
     if sync.failed_kib > 0 {
         text += &format!("; {} failed", amount(sync.failed_kib as f64));
     }
-    let word = if sync.verify.is_some() {
-        "verify"
-    } else {
-        "resync"
-    };
-    word_line(word, &text, width)
+    word_line(sync_word(sync), &text, width)
+}
+
+fn sync_word(sync: &SyncReport) -> &'static str {
+    match sync.verify {
+        Some(_) => "verify",
+        None => "resync",
+    }
 }
 
 /// What it does, each with a graph.
@@ -167,8 +169,8 @@ fn figures(model: &Model, v: &VolumeReport, width: usize, marks: Marks) -> Vec<L
     let per_second = |value: f64| format!("{value:.1}/s");
     type Shown<'a> = (&'a str, Figure, &'a dyn Fn(f64) -> String);
     let mut shown: Vec<Shown<'_>> = Vec::new();
-    if v.sync.is_some() {
-        shown.push(("resync", Figure::Sync, &rate));
+    if let Some(sync) = &v.sync {
+        shown.push((sync_word(sync), Figure::Sync, &rate));
     }
     shown.extend::<[Shown<'_>; 6]>([
         ("sent", Figure::Sent, &rate),

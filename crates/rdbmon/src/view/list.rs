@@ -33,11 +33,14 @@ pub(super) fn lines(model: &Model, width: usize, height: usize) -> Vec<Line> {
 fn rows(model: &Model, width: usize, room: usize) -> Vec<Line> {
     if model.rows.is_empty() {
         let text = match &model.daemon {
-            Daemon::Asked => "The daemon is asked ...",
-            Daemon::There => "No resource is up. 'a' offers to bring up what is configured.",
-            Daemon::Gone { .. } => "'a' offers to start it.",
+            Daemon::Asked => "The daemon is asked ...".to_owned(),
+            Daemon::There if !model.only.is_empty() => format!("Not up: {}", model.only.join(", ")),
+            Daemon::There => {
+                "No resource is up. 'a' offers to bring up what is configured.".to_owned()
+            }
+            Daemon::Gone { .. } => "'a' offers to start it.".to_owned(),
         };
-        return vec![plain(text)];
+        return vec![plain(cut(&text, width))];
     }
     let name_width = name_width(model, width);
     let mut head = vec![line(
