@@ -21,6 +21,7 @@ pub mod rng;
 pub mod scratch;
 pub mod siege;
 pub mod status;
+pub mod terminal;
 pub mod wait;
 pub mod watch;
 pub mod wire;

@@ -108,7 +108,10 @@ impl Node {
     /// When the programs are not built.
     pub fn command(&self, name: &str, seconds: u32) -> Result<Command> {
         let directory = programs::directory()?;
-        let file = directory.join(if name == "rdbd" { "rdbd" } else { "rdbadm" });
+        let file = match name {
+            "rdbd" | "rdbmon" => programs::ours(name)?,
+            _ => directory.join("rdbadm"),
+        };
         let mut command = match &self.namespace {
             Some(namespace) => {
                 // Not `ip netns exec`: that makes a mount namespace too, and what a daemon mounts
@@ -122,7 +125,7 @@ impl Node {
         if seconds > 0 {
             command.args(["timeout", "-k", "5", &seconds.to_string()]);
         }
-        if name == "rdbd" || name == "rdbadm" {
+        if matches!(name, "rdbd" | "rdbadm" | "rdbmon") {
             command.arg(&file);
         } else {
             // The personality is the base name of the first argument.

@@ -46,9 +46,13 @@ pub fn directory() -> Result<PathBuf> {
 /// One of rdb's own programs.
 ///
 /// # Errors
-/// As [`directory`].
+/// As [`directory`]; when it does not hold this one.
 pub fn ours(program: &str) -> Result<PathBuf> {
-    Ok(directory()?.join(program))
+    let file = directory()?.join(program);
+    if !file.is_file() {
+        bail!("{} is missing: run `cargo build --bins`", file.display());
+    }
+    Ok(file)
 }
 
 /// The packages list of the project, for naming what is missing.

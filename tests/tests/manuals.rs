@@ -56,9 +56,51 @@ fn the_manual_pages_are_complete_and_without_warnings() -> Result<()> {
         "rdbd.8",
         "rdbd.toml.5",
         "rdbmeta.8",
+        "rdbmon.8",
         "rdbsetup.8",
     ];
     ensure!(pages == expected, "{pages:?}");
+    Ok(())
+}
+
+/// The options and keys of another program are in its page, and the options are offered by completion.
+#[test]
+fn the_page_and_the_completion_of_the_monitor_have_what_its_help_has() -> Result<()> {
+    let scratch = Scratch::new("manual-monitor")?;
+    let said = |command: &mut Command| -> Result<String> {
+        let out = command.output()?;
+        ensure!(out.status.success(), "{out:?}");
+        Ok(String::from_utf8(out.stdout)?)
+    };
+    let rdbadm = ours("rdbadm")?;
+    said(Command::new(&rdbadm).arg("man").arg(scratch.path()))?;
+    let page = std::fs::read_to_string(scratch.join("rdbmon.8"))?.replace('\\', "");
+    let offered = said(Command::new(&rdbadm).args(["--complete", "rdbmon", "--"]))?;
+    let help = said(Command::new(ours("rdbmon")?).arg("--help"))?;
+    let (options, keys) = help.split_once("Keys:").context("the keys")?;
+    let words = options.split_whitespace();
+    let options: Vec<&str> = words.filter(|word| word.starts_with("--")).collect();
+    ensure!(
+        options.len() == offered.lines().count(),
+        "{options:?} {offered}"
+    );
+    for option in options {
+        ensure!(page.contains(&format!("fB{option}fR")), "{option}: {page}");
+        let is_offered = offered
+            .lines()
+            .any(|line| line.split('\t').next() == Some(option));
+        ensure!(is_offered, "{option}: {offered}");
+    }
+    let keys: Vec<&str> = keys
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    ensure!(keys.len() > 5, "{keys:?}");
+    for line in keys {
+        let (key, what) = line.trim().split_once("  ").context("a key")?;
+        let shown = format!("fB{key}fR\n{}", what.trim());
+        ensure!(page.contains(&shown), "{shown}: {page}");
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 /// The crates without a circle.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "rdb-config",
     "rdb-control",
     "rdb-doctor",
@@ -18,6 +18,7 @@ const CRATES: [&str; 10] = [
     "rdb-sim",
     "rdbadm",
     "rdbd",
+    "rdbmon",
 ];
 
 /// Each file, by the path of its module, and the files that it uses.

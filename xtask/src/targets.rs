@@ -10,7 +10,7 @@ use crate::run;
 const STATIC: &str = "x86_64-unknown-linux-musl";
 /// What has to compile, at least.
 const CHECKED: [&str; 2] = ["aarch64-unknown-linux-gnu", STATIC];
-const PROGRAMS: [&str; 5] = ["-p", "rdbd", "-p", "rdbadm", "--bins"];
+const PROGRAMS: [&str; 7] = ["-p", "rdbd", "-p", "rdbadm", "-p", "rdbmon", "--bins"];
 
 /// Builds the daemon and the commands without any library, and says where they are.
 pub(crate) fn build_static(debug: bool) -> Result<()> {

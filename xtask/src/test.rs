@@ -58,7 +58,9 @@ pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
 
 /// Builds the programs that tests, demonstration and benchmark drive, and shows that; returns where they are.
 pub(crate) fn binaries(release: bool) -> Result<std::path::PathBuf> {
-    let mut command = run::cargo(&["build", "-p", "rdbd", "-p", "rdbadm", "--bins"]);
+    let mut command = run::cargo(&[
+        "build", "-p", "rdbd", "-p", "rdbadm", "-p", "rdbmon", "--bins",
+    ]);
     if release {
         command.arg("--release");
     }

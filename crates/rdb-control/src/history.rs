@@ -333,6 +333,54 @@ mod role {
     }
 }
 
+impl fmt::Display for HistoryEvent {
+    /// What has happened, in words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HistoryEvent::Created => write!(f, "brought up"),
+            HistoryEvent::Removed => write!(f, "taken down"),
+            HistoryEvent::Stopped { reason } => write!(f, "stopped on its own: {reason}"),
+            HistoryEvent::Role { from, to } => write!(f, "role {from} -> {to}"),
+            HistoryEvent::ForcedPromotion => write!(f, "the promotion was forced"),
+            HistoryEvent::PeerRole { from, to } => write!(f, "the peer's role {from} -> {to}"),
+            HistoryEvent::Connection { from, to } => write!(f, "connection {from} -> {to}"),
+            HistoryEvent::Disk { from, to } => write!(f, "disk {from} -> {to}"),
+            HistoryEvent::PeerDisk { from, to } => write!(f, "the peer's disk {from} -> {to}"),
+            HistoryEvent::Generation { new, .. } => write!(f, "generation {} begins", new.current),
+            HistoryEvent::SplitBrain { own, peer, solved } => {
+                let solved = if *solved { "solved" } else { "unresolved" };
+                let (own, peer) = (own.marked_blocks, peer.marked_blocks);
+                write!(
+                    f,
+                    "split brain, {solved}: {own} blocks marked here, {peer} at the peer"
+                )
+            }
+            HistoryEvent::ResyncBegan { source } => {
+                write!(f, "a resync begins, as {}", sync_side(*source))
+            }
+            HistoryEvent::ResyncEnded { source, complete } => {
+                let end = if *complete {
+                    "has ended"
+                } else {
+                    "is broken off"
+                };
+                write!(f, "a resync {end}, as {}", sync_side(*source))
+            }
+            HistoryEvent::Handler { name, exit } => {
+                write!(f, "handler {name} has ended with {exit}")
+            }
+            HistoryEvent::LeftOut { lines } => write!(f, "{lines} lines are missing here"),
+        }
+    }
+}
+
+fn sync_side(source: bool) -> &'static str {
+    match source {
+        true => "source",
+        false => "target",
+    }
+}
+
 impl HistoryLine {
     /// As it is written, the end of the line included.
     pub fn to_line(&self) -> Vec<u8> {

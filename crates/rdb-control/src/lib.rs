@@ -29,6 +29,8 @@ mod presence;
 mod reason;
 mod refusal;
 mod report;
+#[cfg(feature = "samples")]
+pub mod samples;
 pub mod split_brain;
 mod story;
 

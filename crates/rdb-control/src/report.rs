@@ -214,6 +214,45 @@ pub struct VolumeReport {
 }
 
 impl VolumeReport {
+    /// A volume of which nothing is known but its numbers.
+    pub fn unknown(volume: u16, minor: u32) -> VolumeReport {
+        VolumeReport {
+            volume,
+            minor,
+            role: Role::Unknown,
+            peer_role: Role::Unknown,
+            cstate: None,
+            disk: DiskState::DUnknown,
+            peer_disk: DiskState::DUnknown,
+            suspended: Vec::new(),
+            resync_suspended: Vec::new(),
+            flags: "------".to_owned(),
+            device: None,
+            backing: None,
+            size_kib: 0,
+            sent_kib: 0,
+            received_kib: 0,
+            written_kib: 0,
+            read_kib: 0,
+            al_writes: 0,
+            bm_writes: 0,
+            local_pending: 0,
+            peer_pending: 0,
+            unacked: 0,
+            application_pending: 0,
+            ap_in_flight_kib: 0,
+            rs_in_flight_kib: 0,
+            write_ordering: 'n',
+            al_suspended: false,
+            out_of_sync_kib: 0,
+            no_space: None,
+            sync: None,
+            disk_reason: None,
+            resync_reason: None,
+            latency: LatencyReport::default(),
+        }
+    }
+
     /// How much of the device is in sync with the peer's.
     pub fn in_sync_percent(&self) -> f64 {
         if self.size_kib == 0 {

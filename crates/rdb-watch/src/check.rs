@@ -55,9 +55,12 @@ pub struct Check {
 }
 
 /// A thing that is not as it should be.
-struct Finding {
-    level: Level,
-    text: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What it is, on one line; begins with what it is about, `r0: ` or `r0/1: `.
+    pub text: String,
 }
 
 /// Looks at these resources; at all without a name. One that is named and is not up serves nobody; where nothing is up it cannot be told
@@ -101,7 +104,14 @@ pub fn check(report: &StatusReport, names: &[String]) -> Check {
     Check { level, text }
 }
 
-fn findings(resource: &ResourceReport) -> Vec<Finding> {
+/// All that is not as it should be with a resource, the worst first.
+pub fn findings(resource: &ResourceReport) -> Vec<Finding> {
+    let mut all = found(resource);
+    all.sort_by_key(|finding| Reverse(finding.level));
+    all
+}
+
+fn found(resource: &ResourceReport) -> Vec<Finding> {
     let name = plain(&resource.name);
     if let Some(failed) = &resource.failed {
         let text = format!("{name}: {FAILED}: {}", plain(&failed.reason));
@@ -298,7 +308,7 @@ mod tests {
     use rdb_control::{FailedReport, NoSpaceReport, Role};
 
     use super::*;
-    use crate::samples::{good_volume, node, reason, resource};
+    use rdb_control::samples::{good_volume, node, reason, resource};
 
     /// The verdict on one volume, changed like this.
     fn of(change: impl FnOnce(&mut ResourceReport, &mut VolumeReport)) -> Check {

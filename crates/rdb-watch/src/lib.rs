@@ -1,14 +1,14 @@
 //! What monitors and people read: one state of a node as OpenMetrics, as the verdict of a check, as a page, and in sentences. Pure
 //! functions over [`StatusReport`]: the daemon serves them (`http` in `rdbd.toml`), and `rdbadm metrics`, `check` and `explain` print
-//! them.
+//! them, and `rdbmon` shows them.
 
 mod check;
 mod explain;
 mod metrics;
 mod page;
 
-pub use check::{Check, Level, check};
-pub use explain::{Choice, Explanation, explain};
+pub use check::{Check, Finding, Level, check, findings};
+pub use explain::{Choice, Explanation, Stake, actions, explain, up_all};
 pub use metrics::{Process, openmetrics};
 pub use page::page;
 
@@ -84,6 +84,3 @@ fn troubles(resource: &ResourceReport) -> Vec<Trouble<'_>> {
         })
         .collect()
 }
-
-#[cfg(test)]
-mod samples;

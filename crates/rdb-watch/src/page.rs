@@ -185,7 +185,7 @@ mod tests {
     use rdb_control::{ConnState, ResourceReport};
 
     use super::*;
-    use crate::samples::{good_volume, node, reason, resource};
+    use rdb_control::samples::{good_volume, node, reason, resource};
 
     fn html(resources: Vec<ResourceReport>) -> String {
         let report = node(resources);

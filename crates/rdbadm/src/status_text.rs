@@ -417,64 +417,16 @@ pub(crate) fn is_unconfigured(volume: &VolumeReport) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use rdb_control::Suspension;
+    pub(crate) use rdb_control::samples::volume;
+    use rdb_control::{Suspension, samples};
 
     use super::*;
 
-    pub(crate) fn volume(cstate: &str, roles: (&str, &str), disks: (&str, &str)) -> VolumeReport {
-        VolumeReport {
-            volume: 0,
-            minor: 0,
-            role: roles.0.parse().unwrap(),
-            peer_role: roles.1.parse().unwrap(),
-            cstate: Some(cstate.parse().unwrap()),
-            disk: disks.0.parse().unwrap(),
-            peer_disk: disks.1.parse().unwrap(),
-            suspended: vec![],
-            resync_suspended: vec![],
-            flags: "r-----".to_owned(),
-            device: None,
-            backing: None,
-            size_kib: 1_048_508,
-            sent_kib: 0,
-            received_kib: 0,
-            written_kib: 0,
-            read_kib: 0,
-            al_writes: 8,
-            bm_writes: 0,
-            local_pending: 0,
-            peer_pending: 0,
-            unacked: 0,
-            application_pending: 0,
-            ap_in_flight_kib: 0,
-            rs_in_flight_kib: 0,
-            write_ordering: 'f',
-            al_suspended: false,
-            out_of_sync_kib: 0,
-            no_space: None,
-            sync: None,
-            disk_reason: None,
-            resync_reason: None,
-            latency: rdb_control::LatencyReport::default(),
-        }
-    }
-
     pub(crate) fn resource(connection: &str, volumes: Vec<VolumeReport>) -> ResourceReport {
         ResourceReport {
-            name: "r0".to_owned(),
             connection: connection.parse().unwrap(),
-            protocol: Some('C'),
-            local: Some("10.9.0.1:7789".parse().unwrap()),
-            peer: Some("10.9.0.2:7789".parse().unwrap()),
-            epochs: 1,
-            owed_ms: 0,
-            volumes,
-            link_reason: None,
-            record_reason: None,
-            daemon_reason: None,
             handlers: Vec::new(),
-            io_reason: None,
-            failed: None,
+            ..samples::resource("r0", volumes)
         }
     }
 

@@ -147,6 +147,8 @@ pub(crate) enum Flag {
     Events,
     /// `--check` of `status`.
     Check,
+    /// `--watch` of `status`.
+    Watch,
     Statistics,
     Color,
     /// `--hide-secrets` of `dump`, and `--show-secrets`, which was needed once.
@@ -390,7 +392,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb("dstate", T::Volumes, Does::Query(Query::Dstate), "Print own and peer's disk state")
         .setup("MINOR"),
     verb("status", T::Optional, Does::Own(O::Status), "Print the state of resources")
-        .flags(&[Flag::Json, Flag::Check, Flag::Statistics, Flag::Color])
+        .flags(&[Flag::Json, Flag::Check, Flag::Watch, Flag::Statistics, Flag::Color])
         .setup_with("[RES|all]", None, &["verbose", "statistics", "json", "color"]),
     verb("events2", T::Optional, Does::Own(O::Events2), "Print what there is, then what happens to it, line by line")
         .flags(&[Flag::Events, Flag::Json, Flag::Statistics, Flag::Color])

@@ -9,8 +9,7 @@
 use std::rc::Rc;
 
 use rdb_control::{
-    ConnState, DiskState, FailedReport, Refusal, ResourceReport, Role, VolumeReport, code,
-    shell_word,
+    ConnState, FailedReport, Refusal, ResourceReport, VolumeReport, code, shell_word,
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -99,7 +98,7 @@ impl Node {
             epochs: 0,
             owed_ms: 0,
             volumes: volumes
-                .map(|(number, volume)| failed_volume(*number, volume.minor))
+                .map(|(number, volume)| VolumeReport::unknown(*number, volume.minor))
                 .collect(),
             link_reason: None,
             record_reason: None,
@@ -156,45 +155,6 @@ impl Node {
         let registry = self.registry.lock();
         let entry = registry.get(&target.name);
         entry.is_some_and(|entry| target.is(entry))
-    }
-}
-
-/// Nothing is known of it but its numbers.
-fn failed_volume(volume: u16, minor: u32) -> VolumeReport {
-    VolumeReport {
-        volume,
-        minor,
-        role: Role::Unknown,
-        peer_role: Role::Unknown,
-        cstate: None,
-        disk: DiskState::DUnknown,
-        peer_disk: DiskState::DUnknown,
-        suspended: Vec::new(),
-        resync_suspended: Vec::new(),
-        flags: "------".to_owned(),
-        device: None,
-        backing: None,
-        size_kib: 0,
-        sent_kib: 0,
-        received_kib: 0,
-        written_kib: 0,
-        read_kib: 0,
-        al_writes: 0,
-        bm_writes: 0,
-        local_pending: 0,
-        peer_pending: 0,
-        unacked: 0,
-        application_pending: 0,
-        ap_in_flight_kib: 0,
-        rs_in_flight_kib: 0,
-        write_ordering: 'n',
-        al_suspended: false,
-        out_of_sync_kib: 0,
-        no_space: None,
-        sync: None,
-        disk_reason: None,
-        resync_reason: None,
-        latency: rdb_control::LatencyReport::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::{pages, run};
 
 /// Where a name leads; relative, from the folder that it is installed in.
-const LINKS: [(&str, &str); 15] = [
+const LINKS: [(&str, &str); 16] = [
     ("rdbsetup", "rdbadm"),
     ("rdbmeta", "rdbadm"),
     ("drbdadm", "rdbadm"),
@@ -29,6 +29,7 @@ const LINKS: [(&str, &str); 15] = [
     ("drbd.service", "rdb.service"),
     ("bash-rdbsetup", "rdbadm"),
     ("bash-rdbmeta", "rdbadm"),
+    ("bash-rdbmon", "rdbadm"),
     ("bash-drbdadm", "rdbadm"),
     ("bash-drbdsetup", "rdbadm"),
     ("bash-drbdmeta", "rdbadm"),

@@ -7,31 +7,67 @@ use rdb_control::{
 use super::{is_good, is_peer_primary, is_primary, is_split, suspensions, sync_side};
 use crate::is_connected;
 
-/// A command, and what it means.
+/// A thing that can be done, and what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// As it is typed.
     pub command: String,
+    /// The words behind `rdbadm` of each command of it, one after the other; none if it is typed on the peer.
+    pub lines: Vec<Vec<String>>,
+    /// What is at stake.
+    pub stake: Stake,
     /// What it does, and what it costs.
     pub means: String,
 }
 
-fn choice(command: String, means: impl Into<String>) -> Choice {
+/// What is at stake in a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stake {
+    /// Nothing: it only tells.
+    Nothing,
+    /// What is served, and how; another command takes it back.
+    Service,
+    /// Data, or requests of users, may be lost for good.
+    Data,
+}
+
+/// Words as they are typed in a shell.
+fn typed(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    words.join(" ")
+}
+
+/// A command of `rdbadm` on this node.
+pub(super) fn choice(words: &[&str], stake: Stake, means: impl Into<String>) -> Choice {
     Choice {
-        command,
+        command: format!("rdbadm {}", typed(words)),
+        lines: vec![words.iter().map(|word| (*word).to_owned()).collect()],
+        stake,
         means: means.into(),
+    }
+}
+
+/// Takes a resource down and brings it up again.
+fn anew(name: &str, means: &str) -> Choice {
+    let [down, up] = ["down", "up"].map(|verb| vec![verb.to_owned(), name.to_owned()]);
+    Choice {
+        command: format!(
+            "rdbadm {} && rdbadm {}",
+            typed(&["down", name]),
+            typed(&["up", name])
+        ),
+        lines: vec![down, up],
+        stake: Stake::Data,
+        means: means.to_owned(),
     }
 }
 
 /// What can be done, the most likely first.
 pub(super) fn choices(resource: &ResourceReport) -> Vec<Choice> {
-    let name = shell_word(&resource.name);
+    let name = resource.name.as_str();
     if resource.failed.is_some() {
         let means = "starts it anew; whoever uses its devices here is cut off";
-        return vec![choice(
-            format!("rdbadm down {name} && rdbadm up {name}"),
-            means,
-        )];
+        return vec![anew(name, means)];
     }
     let mut all = Vec::new();
     all.extend(frozen(resource));
@@ -43,11 +79,11 @@ pub(super) fn choices(resource: &ResourceReport) -> Vec<Choice> {
 }
 
 /// How commands name a volume.
-fn volume_name(resource: &ResourceReport, v: &VolumeReport) -> String {
+pub(super) fn volume_name(resource: &ResourceReport, v: &VolumeReport) -> String {
     if resource.volumes.len() > 1 {
-        shell_word(&format!("{}/{}", resource.name, v.volume))
+        format!("{}/{}", resource.name, v.volume)
     } else {
-        shell_word(&resource.name)
+        resource.name.clone()
     }
 }
 
@@ -61,46 +97,56 @@ fn frozen(resource: &ResourceReport) -> Vec<Choice> {
         }
         Suspension::User => "lets users go on",
     };
-    let command = format!("rdbadm resume-io {}", shell_word(&resource.name));
+    let stake = |reason| match reason {
+        Suspension::Fencing | Suspension::NoData => Stake::Data,
+        Suspension::User => Stake::Service,
+    };
+    let words = ["resume-io", resource.name.as_str()];
     let reasons = suspensions(resource).into_iter();
     reasons
         .take(1)
-        .map(|reason| choice(command.clone(), means(reason)))
+        .map(|reason| choice(&words, stake(reason), means(reason)))
         .collect()
 }
 
 fn link(resource: &ResourceReport) -> Vec<Choice> {
-    let name = shell_word(&resource.name);
+    let name = resource.name.as_str();
     let marked: u64 = resource.volumes.iter().map(|v| v.out_of_sync_kib).sum();
     if is_split(resource) {
         return vec![
             choice(
-                format!("rdbadm split-brain {name}"),
+                &["split-brain", name],
+                Stake::Nothing,
                 "says who has written what, and which files; it changes nothing. Begin with it, on both nodes",
             ),
             choice(
-                format!("rdbadm connect --discard-my-data {name}"),
+                &["connect", "--discard-my-data", name],
+                Stake::Data,
                 format!(
                     "throws away what was written here since: {marked} KiB at most, which the peer's data replace. Demote this node first"
                 ),
             ),
             choice(
-                format!("rdbadm connect {name}"),
+                &["connect", name],
+                Stake::Service,
                 "keeps what is here, if the peer's is thrown away: there '--discard-my-data' is to be typed",
             ),
         ];
     }
     match resource.connection {
         ConnState::StandAlone => vec![choice(
-            format!("rdbadm connect {name}"),
+            &["connect", name],
+            Stake::Service,
             "tries to connect; whoever has the newer data copies what the other one lacks",
         )],
         _ if is_connected(resource) => vec![choice(
-            format!("rdbadm disconnect {name}"),
+            &["disconnect", name],
+            Stake::Service,
             "ends the connection: from then on nothing is mirrored, and what is written is marked",
         )],
         _ => vec![choice(
-            format!("rdbadm disconnect {name}"),
+            &["disconnect", name],
+            Stake::Service,
             "gives up connecting; no data are lost, and the peer is not mirrored to until 'rdbadm connect'",
         )],
     }
@@ -109,7 +155,7 @@ fn link(resource: &ResourceReport) -> Vec<Choice> {
 fn disks(resource: &ResourceReport) -> Vec<Choice> {
     let mut all = Vec::new();
     for v in &resource.volumes {
-        let name = volume_name(resource, v);
+        let name = &volume_name(resource, v);
         let word = v
             .disk_reason
             .as_ref()
@@ -118,14 +164,11 @@ fn disks(resource: &ResourceReport) -> Vec<Choice> {
         if v.disk == DiskState::Diskless && is_conflict {
             let means = "has both nodes meet anew, and says what stands between their data; users here are cut off. Do not run 'create-md': \
                          it would take away what is on the disk";
-            let whole = shell_word(&resource.name);
-            all.push(choice(
-                format!("rdbadm down {whole} && rdbadm up {whole}"),
-                means,
-            ));
+            let whole = &resource.name;
+            all.push(anew(whole, means));
         } else if v.disk == DiskState::Diskless {
             let means = "attaches the disk; what it lacks is copied from the peer";
-            all.push(choice(format!("rdbadm attach {name}"), means));
+            all.push(choice(&["attach", name], Stake::Service, means));
         }
         let is_old = matches!(
             v.disk,
@@ -141,22 +184,25 @@ fn disks(resource: &ResourceReport) -> Vec<Choice> {
             } else {
                 "makes the data here the newest ones. Whatever another node has written since is given up. Only if that node is lost for good"
             };
-            all.push(choice(format!("rdbadm primary --force {name}"), means));
+            all.push(choice(&["primary", "--force", name], Stake::Data, means));
         }
     }
     all
 }
 
 fn role(resource: &ResourceReport) -> Vec<Choice> {
-    let name = shell_word(&resource.name);
+    let name = resource.name.as_str();
     if is_primary(resource) {
         let means =
             "once nothing uses the device any more (unmount first): the peer can take over then";
-        return vec![choice(format!("rdbadm secondary {name}"), means)];
+        return vec![choice(&["secondary", name], Stake::Service, means)];
     }
     if is_peer_primary(resource) {
         let means = "on the peer, once nothing uses the device there; then 'rdbadm primary' here takes over";
-        return vec![choice(format!("rdbadm secondary {name}"), means)];
+        return vec![Choice {
+            lines: Vec::new(),
+            ..choice(&["secondary", name], Stake::Service, means)
+        }];
     }
     let usable = |v: &VolumeReport| {
         is_good(v) || is_connected(resource) && v.peer_disk == DiskState::UpToDate
@@ -169,11 +215,11 @@ fn role(resource: &ResourceReport) -> Vec<Choice> {
     } else {
         "users can work here. If the peer is alive and is made Primary too, both write apart: a split brain"
     };
-    vec![choice(format!("rdbadm primary {name}"), means)]
+    vec![choice(&["primary", name], Stake::Service, means)]
 }
 
 fn upkeep(resource: &ResourceReport) -> Vec<Choice> {
-    let name = shell_word(&resource.name);
+    let name = resource.name.as_str();
     let syncs = |v: &VolumeReport| sync_side(v).is_some();
     let is_paused = |v: &VolumeReport| {
         matches!(
@@ -186,16 +232,16 @@ fn upkeep(resource: &ResourceReport) -> Vec<Choice> {
     };
     if resource.volumes.iter().any(is_paused) {
         let means = "lets the resync go on, if it was paused here";
-        return vec![choice(format!("rdbadm resume-sync {name}"), means)];
+        return vec![choice(&["resume-sync", name], Stake::Service, means)];
     }
     if resource.volumes.iter().any(syncs) {
         let means = "has the resync wait: users get the whole line and the whole disk; the target cannot be used by itself until it has ended";
-        return vec![choice(format!("rdbadm pause-sync {name}"), means)];
+        return vec![choice(&["pause-sync", name], Stake::Service, means)];
     }
     if !resource.volumes.is_empty() && resource.volumes.iter().all(good) {
         let means =
             "compares both disks, while users go on; it reads everything once, and repairs nothing";
-        return vec![choice(format!("rdbadm verify {name}"), means)];
+        return vec![choice(&["verify", name], Stake::Service, means)];
     }
     Vec::new()
 }

@@ -1,13 +1,15 @@
 //! A state in sentences: what it is, how it came about, what happens next by itself, and what can be done at which cost.
 
+mod actions;
 mod choices;
 
 use rdb_control::{
     ConnState, DiskState, HandlerReport, ResourceReport, Role, Suspension, VolumeReport,
 };
 
-pub use choices::Choice;
+pub use actions::{actions, up_all};
 use choices::choices;
+pub use choices::{Choice, Stake};
 
 use crate::{is_connected, is_frozen, troubles};
 
@@ -368,7 +370,7 @@ fn mirrored(resource: &ResourceReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{good_volume, reason, resource};
+    use rdb_control::samples::{good_volume, reason, resource};
 
     fn text(resource: &ResourceReport) -> String {
         explain(resource)

@@ -96,7 +96,7 @@ mod tests {
     use rdb_control::{ConnState, DiskState, HistogramReport, Role, Suspension, SyncReport};
 
     use super::*;
-    use crate::samples::{good_volume, node, reason, resource};
+    use rdb_control::samples::{good_volume, node, reason, resource};
 
     fn text(resources: Vec<rdb_control::ResourceReport>) -> String {
         let report = node(resources);

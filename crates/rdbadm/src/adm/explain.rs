@@ -6,7 +6,6 @@ use super::Command;
 use crate::exec::Executor;
 use crate::explain_code;
 use crate::out;
-use crate::split_brain::text::told;
 
 /// Lines of history that are told, the newest.
 const PAST_LINES: usize = 12;
@@ -89,7 +88,7 @@ impl Command<'_> {
         let line = |line: &rdb_control::HistoryLine| {
             let volume = line.volume.filter(|_| resource.volumes.len() > 1);
             let volume = volume.map_or(String::new(), |nr| format!(" volume {nr}:"));
-            format!("{}{volume} {}", line.at.to_seconds(), told(&line.event))
+            format!("{}{volume} {}", line.at.to_seconds(), line.event)
         };
         newest.map(line).collect()
     }

@@ -20,6 +20,7 @@ mod show;
 mod snapshot;
 mod spelling;
 mod split_brain;
+mod status_watch;
 pub(crate) mod table;
 mod watch;
 

@@ -1,8 +1,11 @@
 //! What runs: `status`, `overview`, `proc`.
 
+use std::time::Duration;
+
 use rdb_control::{Client, ResourceReport};
 
 use super::select::{self, Selected};
+use super::status_watch::{self, Form, Watched, choose};
 use super::{Command, Configured};
 use crate::events::Wanted;
 use crate::exec::{Executor, Trouble};
@@ -18,21 +21,39 @@ impl Command<'_> {
         if self.has("dry-run") {
             return self.status_steps();
         }
-        let color = self.wants_color();
+        if let Some(seconds) = self.args.get_one::<u32>("watch") {
+            return self.watch_status(*seconds);
+        }
         if self.has("check") {
             return check(&mut self.executor(), &self.objects());
         }
-        let detail = Detail {
+        let detail = self.detail();
+        let mut executor = self.executor();
+        show_status(&mut executor, &self.objects(), detail, self.has("json"))
+    }
+
+    fn detail(&self) -> Detail {
+        Detail {
             verbose: self.has("verbose"),
             statistics: self.has("statistics"),
-            color,
+            color: self.wants_color(),
+        }
+    }
+
+    fn watch_status(&self, seconds: u32) -> u8 {
+        let form = if self.has("check") {
+            Form::Ills
+        } else if self.has("json") {
+            Form::Json
+        } else {
+            Form::Text(self.detail())
         };
-        show_status(
-            &mut self.executor(),
-            &self.objects(),
-            detail,
-            self.has("json"),
-        )
+        let watched = Watched {
+            names: self.objects(),
+            form,
+            interval: Duration::from_secs(seconds.into()),
+        };
+        status_watch::run(&self.executor(), &watched)
     }
 
     /// What would be asked for: one resource of the configuration after the other.
@@ -141,7 +162,7 @@ pub(crate) fn show_status(
         Err(trouble) => return trouble.tell(&executor.program),
     };
     let resources = report.map(|r| r.resources).unwrap_or_default();
-    let (chosen, code) = choose(&resources, words);
+    let (chosen, code) = chosen(&resources, words);
     if json {
         out::print(&status_json::json(&chosen));
     } else {
@@ -153,22 +174,12 @@ pub(crate) fn show_status(
 }
 
 /// The resources of these names, of all if there are none; and the exit status, for there may be no such resource.
-fn choose<'a>(resources: &'a [ResourceReport], words: &[String]) -> (Vec<&'a ResourceReport>, u8) {
-    if words.is_empty() || words.iter().any(|word| word == "all") {
-        return (resources.iter().collect(), 0);
+fn chosen<'a>(resources: &'a [ResourceReport], words: &[String]) -> (Vec<&'a ResourceReport>, u8) {
+    let (chosen, missing) = choose(resources, words);
+    for word in &missing {
+        out::error(&format!("{word}: No such resource"));
     }
-    let mut code = 0;
-    let mut chosen = Vec::new();
-    for word in words {
-        match resources.iter().find(|r| r.name == *word) {
-            Some(resource) => chosen.push(resource),
-            None => {
-                out::error(&format!("{word}: No such resource"));
-                code = 10;
-            }
-        }
-    }
-    (chosen, code)
+    (chosen, if missing.is_empty() { 0 } else { 10 })
 }
 
 /// `status --check`: what is not well, a line each; 0 only if there is nothing of the kind and something that is well.
@@ -178,7 +189,7 @@ fn check(executor: &mut Executor, words: &[String]) -> u8 {
         Err(trouble) => return trouble.tell(&executor.program),
     };
     let resources = report.map(|r| r.resources).unwrap_or_default();
-    let (chosen, code) = choose(&resources, words);
+    let (chosen, code) = chosen(&resources, words);
     if chosen.is_empty() && code == 0 {
         out::line("nothing is configured");
         return NOT_WELL;

@@ -345,6 +345,16 @@ fn flag_args(flag: Flag) -> Vec<Arg> {
             "check",
             "Print only what is not well, and end with 1 if there is something",
         )],
+        Flag::Watch => vec![
+            Arg::new("watch")
+                .long("watch")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("2")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u32).range(1..=86_400))
+                .help("Print it again whenever something has changed; figures are looked at so often [default: 2]"),
+        ],
         Flag::Statistics => vec![switch("statistics", "Print the counters too").short('s')],
         Flag::Color => vec![
             Arg::new("color")
@@ -451,5 +461,31 @@ mod tests {
     #[test]
     fn the_table_is_a_valid_parser() {
         command("rdbadm").debug_assert();
+    }
+
+    /// What is offered in whatever state are commands that there are.
+    #[test]
+    fn what_can_be_done_in_a_state_is_understood() {
+        use rdb_control::{ConnState, DiskState, samples};
+        let parser = command("rdbadm");
+        let mut offered = vec![rdb_watch::up_all()];
+        for cstate in ConnState::ALL {
+            for disk in DiskState::ALL {
+                for role in ["Primary", "Secondary"] {
+                    let roles = (role, "Secondary");
+                    let volume =
+                        samples::volume(cstate.as_str(), roles, (disk.as_str(), "UpToDate"));
+                    let mut resource = samples::resource("r0", vec![volume]);
+                    offered.extend(rdb_watch::actions(&resource));
+                    resource.link_reason = Some(samples::reason("split-brain", "both wrote"));
+                    offered.extend(rdb_watch::actions(&resource));
+                }
+            }
+        }
+        for words in offered.iter().flat_map(|choice| &choice.lines) {
+            let argv = std::iter::once("rdbadm").chain(words.iter().map(String::as_str));
+            let parsed = parser.clone().try_get_matches_from(argv);
+            assert!(parsed.is_ok(), "{words:?}: {parsed:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod adm;
 mod configured;
 mod meta;
+mod mon;
 mod setup;
 
 use crate::Role;
@@ -66,6 +67,7 @@ pub(crate) fn main(words: &[String]) -> u8 {
         [] => (words, ""),
     };
     let answer = match crate::role_of(program) {
+        _ if program == "rdbmon" => mon::answer(before, typed),
         Some((Role::Adm, _)) => adm::answer(program, before, typed),
         Some((Role::Setup, _)) => setup::answer(before, typed),
         Some((Role::Meta, _)) => meta::answer(before, typed),

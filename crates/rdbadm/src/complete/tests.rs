@@ -19,7 +19,9 @@ fn offered(line: &str) -> String {
     let line = line.replace("-c FILE", &format!("-c {} --node alice", conf.display()));
     let words: Vec<String> = line.split(' ').map(|word| word.replace('_', "")).collect();
     let (typed, before) = words[1..].split_last().unwrap();
-    let answer = match crate::role_of(&words[0]).unwrap().0 {
+    let role = crate::role_of(&words[0]).map(|(role, _)| role);
+    let answer = match role.unwrap_or(Role::Overview) {
+        _ if words[0] == "rdbmon" => mon::answer(before, typed),
         Role::Adm => adm::answer(&words[0], before, typed),
         Role::Setup => setup::answer(before, typed),
         Role::Meta => meta::answer(before, typed),
@@ -53,6 +55,12 @@ fn each_word_is_completed_by_its_place() {
             "r0 data all r0/0 minor-0 data/0 minor-5 data/1 minor-6",
         ),
         ("rdbadm -c FILE up data/", "data/0 data/1"),
+        ("rdbmon -c FILE _", "r0 data"),
+        ("rdbmon -c FILE r0 _", "data"),
+        ("rdbmon --c", "--config-file"),
+        ("rdbmon -c FILE --node=b", "--node=bob"),
+        ("rdbmon -c _", ":files"),
+        ("rdbmon --run-dir=", ":folders"),
         ("drbdadm up minor- -c FILE -P z", "zoe"),
         ("rdbadm -c FILE --peer=b", "--peer=bob"),
         (

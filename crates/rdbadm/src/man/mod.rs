@@ -1,6 +1,7 @@
 //! The manual pages: commands and options come from the tables that the parsers are made of, the rest stands here.
 
 mod conf;
+mod monitor;
 mod option_texts;
 mod page;
 mod tools;
@@ -12,11 +13,13 @@ use std::path::Path;
 use self::page::Page;
 use crate::adm::table;
 
-/// Writes `rdbadm.8`, one page a command, `rdbadm-up.8`, and the pages of `rdbsetup`, `rdbmeta` and `rdb.conf` into a directory.
+/// Writes `rdbadm.8`, one page a command, `rdbadm-up.8`, and the pages of `rdbsetup`, `rdbmeta`, `rdbmon` and `rdb.conf` into a directory.
 pub(crate) fn write(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let command = table::command("rdbadm").disable_help_subcommand(true);
-    let mut names = vec!["rdbd(8)".to_owned(), "rdb.conf(5)".to_owned()];
+    let mut names = ["rdbd(8)", "rdbmon(8)", "rdb.conf(5)"]
+        .map(str::to_owned)
+        .to_vec();
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let name = format!("rdbadm-{}", sub.get_name());
         names.push(format!("{name}(8)"));
@@ -31,6 +34,7 @@ pub(crate) fn write(dir: &Path) -> io::Result<()> {
     by_parser(dir, "rdbadm", command, &of_rdbadm(&names))?;
     fs::write(dir.join("rdbsetup.8"), tools::setup().source())?;
     fs::write(dir.join("rdbmeta.8"), tools::meta().source())?;
+    fs::write(dir.join("rdbmon.8"), monitor::page().source())?;
     fs::write(dir.join("rdb.conf.5"), conf::page().source())
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use rdb_control::split_brain::{BothVolume, Files, Relation, Side, SideVolume, Source};
-use rdb_control::{Blocks, ConnState, HistoryEvent, HistoryLine, KeptBy, Role, Uuid, shell_word};
+use rdb_control::{Blocks, ConnState, HistoryLine, KeptBy, Role, Uuid, shell_word};
 
 use super::commands::{Party, commands};
 use super::discard::kept;
@@ -449,7 +449,7 @@ fn history(own: &Side, peer: Option<&Side>, detail: Detail) -> String {
         let volume = line
             .volume
             .map_or_else(String::new, |volume| format!("/{volume}"));
-        let what = told(&line.event);
+        let what = &line.event;
         put(
             &mut text,
             1,
@@ -458,47 +458,6 @@ fn history(own: &Side, peer: Option<&Side>, detail: Detail) -> String {
     }
     text.push('\n');
     text
-}
-
-/// What has happened, in words.
-pub(crate) fn told(event: &HistoryEvent) -> String {
-    match event {
-        HistoryEvent::Created => "brought up".to_owned(),
-        HistoryEvent::Removed => "taken down".to_owned(),
-        HistoryEvent::Stopped { reason } => format!("stopped on its own: {reason}"),
-        HistoryEvent::Role { from, to } => format!("role {from} -> {to}"),
-        HistoryEvent::ForcedPromotion => "the promotion was forced".to_owned(),
-        HistoryEvent::PeerRole { from, to } => format!("the peer's role {from} -> {to}"),
-        HistoryEvent::Connection { from, to } => format!("connection {from} -> {to}"),
-        HistoryEvent::Disk { from, to } => format!("disk {from} -> {to}"),
-        HistoryEvent::PeerDisk { from, to } => format!("the peer's disk {from} -> {to}"),
-        HistoryEvent::Generation { new, .. } => format!("generation {} begins", new.current),
-        HistoryEvent::SplitBrain { own, peer, solved } => {
-            let solved = if *solved { "solved" } else { "unresolved" };
-            let (own, peer) = (own.marked_blocks, peer.marked_blocks);
-            format!("split brain, {solved}: {own} blocks marked here, {peer} at the peer")
-        }
-        HistoryEvent::ResyncBegan { source } => {
-            format!("a resync begins, as {}", sync_side(*source))
-        }
-        HistoryEvent::ResyncEnded { source, complete } => {
-            let end = if *complete {
-                "has ended"
-            } else {
-                "is broken off"
-            };
-            format!("a resync {end}, as {}", sync_side(*source))
-        }
-        HistoryEvent::Handler { name, exit } => format!("handler {name} has ended with {exit}"),
-        HistoryEvent::LeftOut { lines } => format!("{lines} lines are missing here"),
-    }
-}
-
-fn sync_side(source: bool) -> &'static str {
-    match source {
-        true => "source",
-        false => "target",
-    }
 }
 
 /// What giving one side's changes up means, and how it is done.
@@ -603,7 +562,9 @@ fn choice_alone(own: &Side, peer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rdb_control::split_brain::{FORMAT, VERSION};
-    use rdb_control::{DiskState, Identifiers, Instant, MarkedBlocks, PeerSeen, Primary, SideSeen};
+    use rdb_control::{
+        DiskState, HistoryEvent, Identifiers, Instant, MarkedBlocks, PeerSeen, Primary, SideSeen,
+    };
 
     use super::*;
 

@@ -1,0 +1,190 @@
+//! What a volume has done in the last minutes: its counters as rates, a sample a second.
+
+use std::collections::VecDeque;
+
+use rdb_control::VolumeReport;
+
+/// How many samples are kept: three minutes.
+pub(crate) const SAMPLES: usize = 180;
+/// A sample covers at least so much, in milliseconds.
+const LEAST_MS: u64 = 900;
+/// What is longer than this was not looked at.
+const GAP_MS: u64 = 2500;
+
+/// A figure that has a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figure {
+    /// KiB/s to the peer.
+    Sent,
+    /// KiB/s from the peer.
+    Received,
+    /// KiB/s written to the disk.
+    Written,
+    /// KiB/s read from the disk.
+    Read,
+    /// KiB/s of a resync or verify.
+    Sync,
+    /// Users' requests that are not done.
+    Requests,
+    /// Writes of the activity log a second.
+    ActivityLog,
+}
+
+const FIGURES: usize = 7;
+
+/// The samples of a volume, the newest last; nothing where it was not looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    samples: VecDeque<Option<[f64; FIGURES]>>,
+    last: Option<Last>,
+}
+
+/// What the next sample is counted from.
+#[derive(Debug)]
+struct Last {
+    at_ms: u64,
+    counters: [u64; 5],
+}
+
+fn counters(volume: &VolumeReport) -> [u64; 5] {
+    [
+        volume.sent_kib,
+        volume.received_kib,
+        volume.written_kib,
+        volume.read_kib,
+        volume.al_writes,
+    ]
+}
+
+impl Series {
+    /// Takes note of how the volume is.
+    pub(crate) fn add(&mut self, at_ms: u64, volume: &VolumeReport) {
+        let new = counters(volume);
+        let next = Last {
+            at_ms,
+            counters: new,
+        };
+        let Some(last) = &self.last else {
+            self.last = Some(next);
+            return;
+        };
+        let passed = at_ms.saturating_sub(last.at_ms);
+        if passed < LEAST_MS {
+            return;
+        }
+        if passed > GAP_MS {
+            let missing = usize::try_from(passed / 1000).unwrap_or(SAMPLES);
+            (0..missing.min(SAMPLES)).for_each(|_| self.push(None));
+        } else if new.iter().zip(&last.counters).any(|(new, old)| new < old) {
+            // Another daemon counts anew.
+            self.push(None);
+        } else {
+            let rate = |at: usize| (new[at] - last.counters[at]) as f64 * 1000.0 / passed as f64;
+            let sync = volume.sync.as_ref().map_or(0.0, recent_rate);
+            let requests = f64::from(volume.application_pending);
+            let sample = [rate(0), rate(1), rate(2), rate(3), sync, requests, rate(4)];
+            self.push(Some(sample));
+        }
+        self.last = Some(next);
+    }
+
+    fn push(&mut self, sample: Option<[f64; FIGURES]>) {
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// The newest value, if there is one.
+    pub(crate) fn now(&self, figure: Figure) -> Option<f64> {
+        let newest = self.samples.back().copied().flatten();
+        newest.map(|sample| sample[figure as usize])
+    }
+
+    /// The greatest value.
+    pub(crate) fn peak(&self, figure: Figure) -> f64 {
+        let values = self.samples.iter().flatten();
+        values.fold(0.0, |peak, sample| sample[figure as usize].max(peak))
+    }
+
+    /// The greatest value in each of so many columns, the newest on the right. All of them together are as long as what is kept.
+    pub(crate) fn columns(&self, figure: Figure, columns: usize) -> Vec<Option<f64>> {
+        let mut all = vec![None; SAMPLES - self.samples.len()];
+        all.extend(self.samples.iter().map(|s| s.map(|s| s[figure as usize])));
+        let part = |column: usize| {
+            let end = SAMPLES * (column + 1) / columns;
+            let begin = (SAMPLES * column / columns).min(end.saturating_sub(1));
+            let values = all[begin..end].iter().flatten();
+            values.copied().reduce(f64::max)
+        };
+        (0..columns).map(part).collect()
+    }
+}
+
+/// KiB/s of a resync in the last seconds.
+fn recent_rate(sync: &rdb_control::SyncReport) -> f64 {
+    match sync.recent_ms {
+        0 => sync.rate_kib as f64,
+        ms => sync.recent_kib as f64 * 1000.0 / ms as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdb_control::samples::good_volume;
+
+    use super::*;
+
+    fn sent(kib: u64) -> VolumeReport {
+        VolumeReport {
+            sent_kib: kib,
+            ..good_volume()
+        }
+    }
+
+    #[test]
+    fn rates_are_counted_from_sample_to_sample() {
+        let mut series = Series::default();
+        series.add(0, &sent(100));
+        assert_eq!(series.now(Figure::Sent), None);
+        series.add(1000, &sent(300));
+        series.add(1100, &sent(900));
+        assert_eq!(series.now(Figure::Sent), Some(200.0));
+        series.add(3000, &sent(1300));
+        assert_eq!(series.now(Figure::Sent), Some(500.0));
+        assert_eq!(series.peak(Figure::Sent), 500.0);
+        assert_eq!(series.now(Figure::Requests), Some(4.0));
+    }
+
+    #[test]
+    fn a_daemon_that_counts_anew_and_a_gap_are_no_rates() {
+        let mut series = Series::default();
+        series.add(0, &sent(100));
+        series.add(1000, &sent(0));
+        assert_eq!(series.now(Figure::Sent), None);
+        series.add(2000, &sent(10));
+        assert_eq!(series.now(Figure::Sent), Some(10.0));
+        series.add(12_000, &sent(5000));
+        assert_eq!(series.now(Figure::Sent), None);
+        assert_eq!(series.peak(Figure::Sent), 10.0);
+    }
+
+    #[test]
+    fn columns_cover_all_that_is_kept_whatever_their_number() {
+        let mut series = Series::default();
+        for second in 0..=500 {
+            series.add(second * 1000, &sent(second * second));
+        }
+        for columns in [1, 7, 60, SAMPLES, 500] {
+            let found = series.columns(Figure::Sent, columns);
+            assert_eq!(found.len(), columns);
+            assert_eq!(found.last(), Some(&Some(999.0)), "{columns}");
+        }
+        assert!(series.columns(Figure::Sent, 0).is_empty());
+        let mut young = Series::default();
+        young.add(0, &sent(0));
+        young.add(1000, &sent(8));
+        let found = young.columns(Figure::Sent, 3);
+        assert_eq!(found, [None, None, Some(8.0)]);
+    }
+}
