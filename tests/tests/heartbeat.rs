@@ -1,4 +1,4 @@
-//! heartbeat's resource script `drbddisk`, called as heartbeat does.
+//! heartbeat's resource scripts `drbddisk` and `datadisk`, called as heartbeat does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
 use rdb_tests::programs::tool;
+use rdb_tests::scratch::Scratch;
 use rdb_tests::{Node, Pair, wait_until};
 
 fn script(name: &str) -> PathBuf {
@@ -30,6 +31,7 @@ fn call(node: &Node, name: &str, words: &[&str]) -> Result<(i32, String, String)
         .envs(environment)
         .env("RDB_FRONTEND", &node.frontend)
         .env("HA_CURHOST", &node.name)
+        .env("FSTAB", node.conf.with_file_name("fstab"))
         .output()?;
     Ok((
         output.status.code().unwrap_or(-1),
@@ -122,11 +124,107 @@ fn drbddisk_starts_a_dead_daemon_again_and_the_resource_with_it() -> Result<()> 
     Ok(())
 }
 
+/// A node whose device has its names in this machine's `/dev`, by a minor that no other test has.
+fn node_with_a_file_system(scratch: &Scratch, minor: u32) -> Result<Node> {
+    let conf = scratch.join("drbd.conf");
+    fs::write(
+        &conf,
+        format!(
+            "resource datadisk {{\n device /dev/drbd{minor};\n disk {disk};\n meta-disk internal;\n \
+             on alice {{ address 127.0.0.1:{port}; }}\n on bob {{ address 127.0.0.2:{port}; }}\n}}\n",
+            disk = scratch.join("disk").display(),
+            port = 20_000 + minor,
+        ),
+    )?;
+    fs::File::create(scratch.join("disk"))?.set_len(32 << 20)?;
+    let mut node = Node::new(scratch.path(), "alice", &conf)?;
+    let settings = scratch.join("rdbd.toml");
+    fs::write(&settings, "device-links = true\n")?;
+    node.settings = Some(settings);
+    node.frontend = "fuse".to_owned();
+    node.start()?;
+    node.adm(&["create-md", "--force", "datadisk"])?;
+    node.adm(&["up", "datadisk"])?;
+    node.adm(&["primary", "--force", "datadisk"])?;
+    let made = Command::new(tool("mkfs.ext4")?)
+        .args(["-q", &format!("/dev/drbd{minor}")])
+        .status()?;
+    ensure!(made.success(), "mkfs.ext4: {made}");
+    node.adm(&["secondary", "datadisk"])?;
+    Ok(node)
+}
+
 #[test]
-fn drbddisk_is_a_plain_shell_script_without_a_complaint_of_shellcheck() -> Result<()> {
+fn datadisk_mounts_by_fstab_and_frees_what_is_to_be_unmounted() -> Result<()> {
+    tool("fuser")?;
+    let minor = 4711;
+    let scratch = Scratch::new("datadisk")?;
+    let mut node = node_with_a_file_system(&scratch, minor)?;
+    let (mountpoint, other) = (scratch.join("mountpoint"), scratch.join("other"));
+    fs::create_dir(&mountpoint)?;
+    fs::create_dir(&other)?;
+    // What is not the resource's is left alone, and so is what is no line.
+    let fstab = format!(
+        "# /dev/drbd{minor} {other} ext4 noauto 0 0\n/dev/drbd{} {other} ext4 noauto 0 0\n\
+         /dev/drbd/by-res/datadisk {} ext4 noauto 0 0\n",
+        minor + 1,
+        mountpoint.display(),
+        other = other.display(),
+    );
+    fs::write(scratch.join("fstab"), fstab)?;
+    let is_mounted = || -> Result<bool> {
+        let mounts = fs::read_to_string("/proc/mounts")?;
+        Ok(mounts.contains(&format!(" {} ext4 ", mountpoint.display())))
+    };
+    let answers = |node: &Node, action: &str, code: i32, said: &str| -> Result<()> {
+        let found = call(node, "datadisk", &["datadisk", action])?;
+        ensure!(found.0 == code && found.1 == said, "{action}: {found:?}");
+        Ok(())
+    };
+    answers(&node, "status", 3, "stopped (Secondary)")?;
+    answers(&node, "start", 0, "")?;
+    ensure!(is_mounted()?);
+    answers(&node, "start", 0, "")?;
+    answers(&node, "status", 0, "running (Primary)")?;
+
+    let user = Command::new("sleep")
+        .arg("600")
+        .current_dir(&mountpoint)
+        .spawn()?;
+    let (code, _, said) = call(&node, "datadisk", &["datadisk", "stop"])?;
+    ensure!(code == 0 && said.contains("is in use"), "{code}: {said}");
+    ensure!(!is_mounted()? && user.wait_with_output()?.status.code().is_none());
+    answers(&node, "status", 3, "stopped (Secondary)")?;
+    node.adm(&["primary", "datadisk"])?;
+    answers(&node, "status", 3, "stopped (Primary, not mounted)")?;
+    answers(&node, "start", 0, "")?;
+
+    // A dead daemon's device is unmounted all the same, and its resource is there again.
+    node.kill()?;
+    let (code, _, said) = call(&node, "datadisk", &["datadisk", "stop"])?;
+    ensure!(code == 0 && !is_mounted()?, "{code}: {said}");
+    answers(&node, "status", 3, "stopped (Secondary)")?;
+    // (The successor was started without this node's settings: it has no names. The next one takes away what the dead one had.)
+    let pid = fs::read_to_string(node.run_dir.join("rdbd.pid"))?;
+    Command::new("kill").arg(pid.trim()).status()?;
+    wait_until("the daemon to end", Duration::from_secs(20), || {
+        Ok(!Path::new(&format!("/proc/{}", pid.trim())).exists())
+    })?;
+    node.start()?;
+    node.adm(&["up", "datadisk"])?;
+    answers(&node, "start", 0, "")?;
+    ensure!(is_mounted()?);
+    answers(&node, "stop", 0, "")?;
+    node.adm(&["down", "datadisk"])?;
+    ensure!(!Path::new(&format!("/dev/drbd{minor}")).exists());
+    Ok(())
+}
+
+#[test]
+fn the_scripts_for_heartbeat_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
     let output = Command::new(tool("shellcheck")?)
         .args(["--shell=sh", "--severity=style"])
-        .arg(script("drbddisk"))
+        .args([script("drbddisk"), script("datadisk")])
         .output()?;
     ensure!(
         output.status.success(),
