@@ -1,13 +1,13 @@
-//! heartbeat's resource scripts `drbddisk` and `datadisk`, called as heartbeat does.
+//! rdb under heartbeat: its resource scripts `drbddisk` and `datadisk` alone, and a two-node cluster of a tutorial's in namespaces of this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rdb_tests::pair::Plan;
-use rdb_tests::programs::tool;
+use rdb_tests::programs::{bounded, directory, tool};
 use rdb_tests::scratch::Scratch;
 use rdb_tests::{Node, Pair, wait_until};
 
@@ -231,5 +231,40 @@ fn the_scripts_for_heartbeat_are_plain_shell_without_a_complaint_of_shellcheck()
         "{}",
         String::from_utf8_lossy(&output.stdout)
     );
+    Ok(())
+}
+
+#[test]
+fn a_tutorials_mail_server_under_heartbeat_fails_over_and_never_comes_near_a_reboot() -> Result<()>
+{
+    let programs = [
+        "cl_status",
+        "ifconfig",
+        "nsenter",
+        "ip",
+        "python3",
+        "fuser",
+        "setpriv",
+    ];
+    for program in programs {
+        tool(program)?;
+    }
+    let scratch = Scratch::new("heartbeat")?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("heartbeat/tutorial.sh");
+    let output = bounded(280, "bash".as_ref())
+        .arg(script)
+        .arg(directory()?)
+        .arg(scratch.path())
+        .arg("journal")
+        .output()
+        .context("the cluster")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success(),
+        "{}\n{text}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure!(text.matches("ok    ").count() == 5, "{text}");
     Ok(())
 }
