@@ -1,40 +1,17 @@
-# Sourced: two hosts in one machine, node1 and node2, with Corosync, Pacemaker and rdbd of their own. A host is a set of
-# namespaces: network, mounts, processes, host name, shared memory. Two links join them: `ring` for the cluster, `repl` for the
-# data. $work: a directory of the caller's; $binaries: where rdbd and rdbadm are; $frontend: by what a node serves its device.
+# Sourced: two hosts in one machine, node1 and node2, with Corosync, Pacemaker and rdbd of their own.
+# Two links join them: `ring` for the cluster, `repl` for the data. $work: a directory of the caller's; $binaries: where rdbd and rdbadm
+# are; $frontend: by what a node serves its device.
 # The caller has a function `of_node`, which prints what a node needs beside that, for its shell.
-set -uo pipefail
-export PATH=$PATH:/usr/sbin:/sbin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=../cluster/hosts.sh
+. "$here/../cluster/hosts.sh"
 tag=rdbpcmk$$
-say() { echo "ok    $*"; }
-fail() {
-    echo "FAIL  $*"
-    for n in 1 2; do
-        alive $n || continue
-        echo "--- node$n"
-        on $n rdbadm status
-        on $n sh -c "tail -n 20 /run/rdbd.log /run/rdb/rdbd.log"
-        on $n crm_mon -1
-        on $n grep -aE " (warning|error|crit):" /var/log/pacemaker/pacemaker.log | tail -n 10
-    done
-    exit 1
+report() { # report NODE
+    on "$1" rdbadm status
+    on "$1" sh -c "tail -n 20 /run/rdbd.log /run/rdb/rdbd.log"
+    on "$1" crm_mon -1
+    on "$1" grep -aE " (warning|error|crit):" /var/log/pacemaker/pacemaker.log | tail -n 10
 }
-alive() { [ -s "$work/n$1/pid" ] && kill -0 "$(cat "$work/n$1/pid")" 2>/dev/null; }
-on() { # on NODE COMMAND...
-    local pid
-    pid=$(cat "$work/n$1/pid") || return
-    shift
-    nsenter -t "$pid" -m -u -i -n -p -- env PATH="$work/bin:$PATH" "$@"
-}
-await() { # await SECONDS COMMAND...: four times as long at most, for the machine may be busy
-    local end=$((SECONDS + 4 * $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || fail "never: $*"
-        sleep 0.2
-    done
-}
-must() { local out; out=$("$@" 2>&1) || fail "'$*': status $?: $(tail -n 4 <<<"$out")"; }
 
 links_up() {
     local n link
@@ -89,7 +66,7 @@ EOF
 }
 
 boot() { # boot NODE
-    local n=$1 d=$work/n$1 unshared pid=
+    local n=$1 d=$work/n$1
     mkdir -p "$d"/{log,pacemaker,corosync,etc}
     corosync_conf >"$d/etc/corosync.conf"
     printf '127.0.0.1 localhost\n%s.1 node1\n%s.2 node2\n' "$(net ring)" "$(net ring)" >"$d/hosts"
@@ -118,32 +95,11 @@ until corosync-quorumtool -s >/dev/null 2>&1; [ \$? -le 1 ]; do sleep 0.1; done
 PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_logfacility=none pacemakerd >/var/log/pacemakerd.err 2>&1 &
 while :; do wait; sleep 1; done
 EOF
-    setsid ip netns exec $tag-$n unshare --mount --pid --uts --ipc --fork --mount-proc bash "$d/init" </dev/null >"$d/init.log" 2>&1 &
-    unshared=$!
-    for _ in $(seq 100); do
-        pid=$(pgrep -P $unshared 2>/dev/null | head -n 1)
-        [ -z "$pid" ] || break
-        sleep 0.1
-    done
-    [ -n "$pid" ] || fail "node$n does not start: $(cat "$d/init.log")"
-    echo "$pid" >"$d/pid"
-}
-power_off() { # power_off NODE: everything in it dies at once
-    alive "$1" || return 0
-    local pid
-    pid=$(cat "$work/n$1/pid")
-    kill -KILL "$pid"
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
-    rm -f "$work/n$1/pid"
+    start_host "$n" "$tag-$n"
 }
 begin() {
-    local tool n
-    for tool in corosync pacemakerd cibadmin crm_attribute crm_mon qemu-io ip nsenter unshare; do
-        command -v $tool >/dev/null || {
-            echo "$tool is missing; run .ci/setup"
-            exit 1
-        }
-    done
+    local n
+    need corosync pacemakerd cibadmin crm_attribute crm_mon qemu-io ip nsenter unshare
     mkdir -p "$work/bin"
     cp "$binaries/rdbd" "$binaries/rdbadm" "$work/bin/"
     trap end EXIT
@@ -158,4 +114,5 @@ end() {
         power_off $n
         ip netns del $tag-$n 2>/dev/null
     done
+    release_loops
 }

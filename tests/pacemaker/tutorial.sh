@@ -7,12 +7,7 @@ binaries=$1 work=$2 frontend=fuse extent=${3:-short} whose=${4:-ours}
 # shellcheck source=cluster-lib.sh
 . "$(cd "$(dirname "$0")" && pwd)/cluster-lib.sh"
 agent=$here/../../packaging/ocf/drbd
-for program in crm ocf-tester xmllint mkfs.ext4; do
-    command -v $program >/dev/null || {
-        echo "$program is missing; run .ci/setup"
-        exit 1
-    }
-done
+need crm ocf-tester xmllint mkfs.ext4
 cat >"$work/drbd.conf" <<EOF2
 global { usage-count no; disable-ip-verification; }
 common {
@@ -49,20 +44,10 @@ linbit)
     printf 'frontend = "fuse"\ncompat.proc-drbd = "/run/proc-drbd"\n' >"$work/rdbd.toml"
     ;;
 esac
-cat >"$work/dev" <<'EOF2'
-# Device names of a node's own: both nodes have a /dev/drbd1.
-mkdir -p /run/dev/shm /run/dev/pts /var/www/html /var/lib/rdb /var/log/crmsh
-for name in null zero full random urandom tty fuse loop-control; do cp -a /dev/$name /run/dev/; done
-for number in $(seq 0 127); do mknod -m 600 /run/dev/loop$number b 7 "$number"; done
-ln -s /proc/self/fd /run/dev/fd
-for number in 0 1 2; do ln -s /proc/self/fd/$number "/run/dev/$(echo stdin stdout stderr | cut -d' ' -f$((number + 1)))"; done
-mount --bind /run/dev /dev
-mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-mount -t tmpfs tmpfs /var/lib/rdb
-mount -t tmpfs tmpfs /var/www/html
-EOF2
 of_node() {
     echo ". $work/dev"
+    echo 'mkdir -p /var/www/html /var/lib/rdb /var/log/crmsh'
+    for directory in /var/lib/rdb /var/www/html; do echo "mount -t tmpfs tmpfs $directory"; done
     echo "mount --bind $work/ocf /usr/lib/ocf/resource.d"
     if [ "$whose" = linbit ]; then
         # DRBD's names, and a service manager's daemon: one that the agent started would have the agent's view of the world.
@@ -96,14 +81,6 @@ reads() { # reads NODE: everything that was written is there
     local found
     found=$(on "$1" cat /var/www/html/index.html)
     [ "$found" = "${lines%$'\n'}" ] || fail "node$1 has '$found' and not '$lines'"
-}
-daemon() { on "$1" cat /run/rdb/rdbd.pid; }
-kill_daemon() {
-    local pid
-    pid=$(daemon "$1")
-    must on "$1" kill -9 "$pid"
-    # shellcheck disable=SC2016
-    await 5 on "$1" sh -c '! kill -0 "$1" 2>/dev/null' - "$pid"
 }
 # The power of a node: nothing leaves it any more, then all dies. (The daemon first: of a namespace that ends, the kernel unmounts
 # what is mounted there, and would wait for a daemon that is gone.)

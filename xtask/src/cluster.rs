@@ -12,36 +12,65 @@ use crate::{run, setup};
 pub(crate) enum Cluster {
     /// Corosync and Pacemaker: tests/pacemaker, every incident on both nodes
     Pacemaker,
+    /// heartbeat: tests/heartbeat, every tutorial's cluster, every incident
+    Heartbeat,
 }
 
-/// The scripts, each with the words that have it do everything.
-const PACEMAKER: [(&str, &[&str]); 3] = [
+/// A script, with the words that have it do everything.
+type Scripts = &'static [(&'static str, &'static [&'static str])];
+
+const PACEMAKER: Scripts = &[
     ("fencing.sh", &[]),
     ("tutorial.sh", &["all", "ours"]),
     ("tutorial.sh", &["all", "linbit"]),
 ];
 
+const HEARTBEAT: Scripts = &[
+    ("tutorial.sh", &["journal", "all"]),
+    ("tutorial.sh", &["finch", "all"]),
+    ("tutorial.sh", &["openintegra", "all"]),
+    ("tutorial.sh", &["suse", "all"]),
+];
+
+impl Cluster {
+    /// Its directory in `tests`, its scripts, and the programs that these need.
+    fn parts(&self) -> (&'static str, Scripts, &'static [&'static str]) {
+        match self {
+            Cluster::Pacemaker => (
+                "pacemaker",
+                PACEMAKER,
+                &[
+                    "corosync",
+                    "pacemakerd",
+                    "crm",
+                    "ocf-tester",
+                    "xmllint",
+                    "qemu-io",
+                ],
+            ),
+            Cluster::Heartbeat => (
+                "heartbeat",
+                HEARTBEAT,
+                &["cl_status", "ifconfig", "python3", "fuser", "setpriv"],
+            ),
+        }
+    }
+}
+
 /// Runs what is asked, as root; the scripts print for themselves.
 pub(crate) fn run(what: &Cluster) -> Result<()> {
-    setup::need(&[
-        "corosync",
-        "pacemakerd",
-        "crm",
-        "ocf-tester",
-        "xmllint",
-        "qemu-io",
-    ])?;
+    let (directory, scripts, programs) = what.parts();
+    setup::need(programs)?;
     let binaries = binaries(false)?;
-    let Cluster::Pacemaker = what;
-    for (script, words) in PACEMAKER {
+    for (script, words) in scripts {
         println!("--- {script} {}", words.join(" "));
         let work = std::env::temp_dir().join(format!("rdb-cluster-{}", std::process::id()));
         std::fs::create_dir_all(&work).with_context(|| work.display().to_string())?;
         let done = run::must(
-            Command::new(run::root().join("tests/pacemaker").join(script))
+            Command::new(run::root().join("tests").join(directory).join(script))
                 .arg(&binaries)
                 .arg(&work)
-                .args(words),
+                .args(*words),
         );
         let removed = std::fs::remove_dir_all(&work).with_context(|| work.display().to_string());
         done.and(removed)?;

@@ -199,6 +199,8 @@ pub struct Device {
     pub path: Option<PathBuf>,
     /// The minor number.
     pub minor: u32,
+    /// It was written as DRBD 0.6 did, `/dev/nbN`: the device is to have that name, too.
+    pub old_name: bool,
     /// Where it stands.
     pub place: Place,
 }
@@ -260,6 +262,9 @@ pub struct ResolvedVolume {
     pub minor: u32,
     /// The device node; `/dev/drbdN` when only the minor was given.
     pub device: PathBuf,
+    /// The configuration calls it `/dev/nbN`: it is to have that name, too.
+    #[serde(default)]
+    pub old_name: bool,
     /// The backing device; `None` is diskless.
     pub disk: Option<PathBuf>,
     /// Where its metadata lies; `Internal` on a diskless volume.

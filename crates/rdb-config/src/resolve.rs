@@ -409,6 +409,7 @@ impl Resource {
                         .path
                         .clone()
                         .unwrap_or_else(|| PathBuf::from(format!("/dev/drbd{}", device.minor))),
+                    old_name: device.old_name,
                     disk,
                     meta: volume.meta.clone().unwrap_or(MetaDisk::Internal),
                     disk_options: DiskOptions::read(&own),

@@ -185,8 +185,8 @@ fn d1_openintegra_is_accepted_with_a_warning_for_each_old_key() {
             "'do-panic' is read as 'on-io-error call-local-io-error' with a handler that panics",
             "'sync-nice' is an old option and has no effect",
             "'tl-size' is an old option and has no effect",
-            "/dev/nb0 is a name of DRBD 0.6; the device is /dev/drbd0",
-            "/dev/nb0 is a name of DRBD 0.6; the device is /dev/drbd0",
+            "/dev/nb0 is a name of DRBD 0.6; the device is /dev/drbd0, and has that name, too",
+            "/dev/nb0 is a name of DRBD 0.6; the device is /dev/drbd0, and has that name, too",
             "in resource drbd0: a configuration of DRBD 0.6 has no 'meta-disk'; 'meta-disk internal' is assumed, \
              which needs room at the end of the disk",
         ]

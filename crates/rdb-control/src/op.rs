@@ -98,6 +98,9 @@ ops! {
         /// The volume has no number in the configuration: the device's name in `/dev/drbd/by-res` is the resource's.
         #[serde(default)]
         implicit: bool,
+        /// The configuration calls its device `/dev/nbN`: it has that name, too.
+        #[serde(default)]
+        old_name: bool,
     } => Medium, Change;
     /// Attaches a disk.
     "attach" Attach {
@@ -551,6 +554,7 @@ mod tests {
                 volume: 0,
                 minor,
                 implicit: true,
+                old_name: true,
             },
             Op::Attach {
                 minor,

@@ -521,6 +521,9 @@ pub struct VolumeShown {
     /// It has no number in the configuration.
     #[serde(default)]
     pub implicit: bool,
+    /// Its device has the name `/dev/nbN`, too.
+    #[serde(default)]
+    pub old_name: bool,
     /// The disk, if one is attached.
     pub disk: Option<DiskShown>,
 }

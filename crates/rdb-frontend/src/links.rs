@@ -1,4 +1,5 @@
-//! The device names that users know: `/dev/drbdN`, `/dev/drbd/by-res/NAME/VOLUME` and `/dev/drbd/by-disk/DISK`.
+//! The device names that users know: `/dev/drbdN`, `/dev/drbd/by-res/NAME/VOLUME`, `/dev/drbd/by-disk/DISK`, and `/dev/nbN` where the
+//! configuration calls a device so, as DRBD 0.6 did.
 //!
 //! `/dev/drbdN` is there as long as the volume is. While it has a device, on a Primary, the name is a symbolic link to the loop, nbd or
 //! ublk device. Otherwise it is a placeholder: a block device node that nobody can open, as DRBD's node cannot be opened on a Secondary. Each takes
@@ -75,6 +76,8 @@ pub struct VolumeNames {
     pub resource: String,
     /// The volume's number; none for the one that has no number in the configuration.
     pub volume: Option<u32>,
+    /// It is to have its name of DRBD 0.6, too, `/dev/nbN`.
+    pub old_name: bool,
     /// The disk below it, if it has one.
     pub disk: Option<PathBuf>,
 }
@@ -139,6 +142,11 @@ impl DeviceLinks {
     /// `PREFIX/drbdN`.
     pub fn by_minor(&self, minor: u32) -> PathBuf {
         self.prefix.join(format!("drbd{minor}"))
+    }
+
+    /// `PREFIX/nbN`.
+    pub fn by_old_name(&self, minor: u32) -> PathBuf {
+        self.prefix.join(format!("nb{minor}"))
     }
 
     /// `PREFIX/drbd/by-res/RESOURCE/VOLUME`; without a volume, which is the one that has no number in the configuration,
@@ -224,10 +232,13 @@ impl DeviceLinks {
             }
         }
         self.make_room(&names.resource, names.volume);
-        let first = self.link(&by_resource, &by_minor);
+        let mut done = self.link(&by_resource, &by_minor);
+        if names.old_name {
+            done = done.and(self.link(&self.by_old_name(names.minor), &by_minor));
+        }
         match by_disk? {
-            Some(by_disk) => first.and(self.link(&by_disk, &by_minor)),
-            None => first,
+            Some(by_disk) => done.and(self.link(&by_disk, &by_minor)),
+            None => done,
         }
     }
 
@@ -242,6 +253,7 @@ impl DeviceLinks {
         let others = [
             Some(self.by_resource(&names.resource, names.volume)),
             names.disk.as_deref().map(|disk| self.by_disk(disk)),
+            names.old_name.then(|| Ok(self.by_old_name(names.minor))),
         ];
         let found = self.find(names.minor);
         match &found {
@@ -449,6 +461,7 @@ mod tests {
             minor,
             resource: resource.to_owned(),
             volume,
+            old_name: false,
             disk: None,
         }
     }
@@ -504,6 +517,35 @@ mod tests {
         links.remove(&other, None).expect("removed");
         links.remove(&other, None).expect("nothing to do");
         assert_eq!(count(&dir), 0);
+    }
+
+    #[test]
+    fn a_device_has_its_old_name_on_request() {
+        let (dir, links, _) = place();
+        let old = VolumeNames {
+            old_name: true,
+            ..names(3, "r0", None)
+        };
+        let device = Shown::Device(Path::new("/dev/loop7"));
+        links.show(&old, device, None).expect("made");
+        let lead = std::fs::read_link(dir.path().join("nb3")).expect("a link");
+        assert_eq!(lead, links.by_minor(3));
+        links.remove(&old, None).expect("removed");
+        assert_eq!(count(&dir), 0);
+        // What is not ours has the name.
+        std::fs::write(dir.path().join("nb3"), "a file").expect("written");
+        let refused = links.show(&old, device, None);
+        assert!(
+            matches!(refused, Err(LinkError::NotOurs { .. })),
+            "{refused:?}"
+        );
+        assert!(
+            links.by_minor(3).is_symlink(),
+            "the name that everybody knows is made"
+        );
+        let refused = links.remove(&old, None);
+        assert!(matches!(refused, Err(LinkError::NotOurs { .. })));
+        assert_eq!(count(&dir), 1);
     }
 
     #[test]

@@ -411,14 +411,7 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
                 handlers: call.handlers_over(base.map(|base| base.handlers))?,
             }
         }
-        Own::NewMinor => Op::NewMinor {
-            resource: first,
-            volume: args[2]
-                .parse()
-                .map_err(|_| format!("'{}' is not a volume number", args[2]))?,
-            minor: parse_minor(&args[1])?,
-            implicit: false,
-        },
+        Own::NewMinor => new_minor(args, first)?,
         Own::DelResource => Op::DelResource { resource: first },
         Own::Attach => attach(call)?,
         Own::DiskOptions => disk_options(executor, call)?,
@@ -460,6 +453,19 @@ fn step(executor: &mut Executor, call: &Call) -> Result<Result<Step, (String, Re
         _ => return Err(unknown(&call.words[0]).into()),
     };
     Ok(Ok(call.step(object, Action::Run(op))))
+}
+
+/// These words have no room for what only a configuration says of a volume's names.
+fn new_minor(args: &[String], resource: String) -> Result<Op, Trouble> {
+    Ok(Op::NewMinor {
+        resource,
+        volume: args[2]
+            .parse()
+            .map_err(|_| format!("'{}' is not a volume number", args[2]))?,
+        minor: parse_minor(&args[1])?,
+        implicit: false,
+        old_name: false,
+    })
 }
 
 fn snapshot(call: &Call, resource: String) -> Result<Op, Trouble> {

@@ -134,6 +134,7 @@ mod tests {
                 volume: 0,
                 minor: 7,
                 implicit: true,
+                old_name: false,
                 disk: Some(DiskShown {
                     data: "/dev/vdb".into(),
                     meta: MetaDisk::Internal,

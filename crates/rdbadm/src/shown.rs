@@ -272,6 +272,7 @@ mod tests {
                 volume: 0,
                 minor: 0,
                 implicit: true,
+                old_name: false,
                 disk: Some(DiskShown {
                     data: "/dev/vdb".into(),
                     meta: MetaDisk::Internal,

@@ -145,6 +145,7 @@ impl Names {
                 minor: volume.minor,
                 resource: kept.shown.name.clone(),
                 volume: (!volume.implicit).then_some(volume.volume.into()),
+                old_name: volume.old_name,
                 disk: volume.disk.as_ref().map(|disk| disk.data.clone()),
             };
             self.remove_left(&key, names).await;

@@ -18,6 +18,7 @@ impl Node {
                     minor: volume.minor,
                     resource: entry.name.clone(),
                     volume: (!volume.implicit).then_some(u32::from(*number)),
+                    old_name: volume.old_name,
                     disk: volume.disk.as_ref().map(|disk| disk.data.clone()),
                 };
                 ((entry.name.clone(), *number), names)

@@ -82,8 +82,15 @@ impl Node {
                 volume,
                 minor,
                 implicit,
+                old_name,
             } => {
-                self.new_minor(&resource, volume, minor, implicit).await?;
+                let new = Volume {
+                    minor,
+                    implicit,
+                    old_name,
+                    ..Volume::default()
+                };
+                self.new_minor(&resource, volume, new).await?;
             }
             Op::Attach {
                 minor,
@@ -265,14 +272,9 @@ impl Node {
         Ok(())
     }
 
-    /// `implicit`: the configuration gives it no number.
-    pub(crate) async fn new_minor(
-        &self,
-        name: &str,
-        number: u16,
-        minor: u32,
-        implicit: bool,
-    ) -> Outcome<()> {
+    /// `new`: its minor, and what the configuration says of its names.
+    pub(crate) async fn new_minor(&self, name: &str, number: u16, new: Volume) -> Outcome<()> {
+        let minor = new.minor;
         let target = self.resource(name)?;
         let _turn = self.turn(&target).await?;
         {
@@ -282,14 +284,7 @@ impl Node {
             }
             // Taken before the engine is asked, so that no other resource takes the minor meanwhile.
             let entry = registry.get_mut(name).ok_or_else(unknown_resource)?;
-            entry.volumes.insert(
-                number,
-                Volume {
-                    minor,
-                    implicit,
-                    ..Volume::default()
-                },
-            );
+            entry.volumes.insert(number, new);
         }
         let added = self
             .command(
@@ -537,6 +532,7 @@ impl Node {
                     volume: *number,
                     minor: volume.minor,
                     implicit: volume.implicit,
+                    old_name: volume.old_name,
                     disk: has_disk(*number).and_then(|()| volume.disk.clone()),
                 })
                 .collect(),

@@ -60,6 +60,8 @@ pub(crate) struct Volume {
     pub(crate) minor: u32,
     /// It has no number in the configuration.
     pub(crate) implicit: bool,
+    /// The configuration calls its device `/dev/nbN`.
+    pub(crate) old_name: bool,
     /// As last configured; counts only while a disk is attached.
     pub(crate) disk: Option<DiskShown>,
     /// Its disk hangs, and is attached when it answers.

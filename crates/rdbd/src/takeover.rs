@@ -23,6 +23,7 @@ use crate::late_disk;
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome, words};
 use crate::record::{self, KeptPrimary, KeptResource};
+use crate::registry;
 use crate::takeover_state::Volume;
 
 /// How long a volume waits for the peer before it becomes Primary alone: twice what a peer takes to try again (`connect-int`).
@@ -193,8 +194,13 @@ impl Node {
         let shown = &kept.shown;
         self.create(kept)?;
         for volume in &shown.volumes {
-            self.new_minor(&shown.name, volume.volume, volume.minor, volume.implicit)
-                .await?;
+            let new = registry::Volume {
+                minor: volume.minor,
+                implicit: volume.implicit,
+                old_name: volume.old_name,
+                ..registry::Volume::default()
+            };
+            self.new_minor(&shown.name, volume.volume, new).await?;
         }
         for volume in &shown.volumes {
             let Some(disk) = volume.disk.clone() else {

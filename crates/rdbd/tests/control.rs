@@ -106,6 +106,7 @@ fn new_minor(name: &str, volume: u16, minor: u32) -> Op {
         volume,
         minor,
         implicit: false,
+        old_name: false,
     }
 }
 

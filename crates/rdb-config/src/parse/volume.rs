@@ -170,17 +170,20 @@ impl Parser {
             return Ok(explicit.map(|minor| Device {
                 path: None,
                 minor,
+                old_name: false,
                 place,
             }));
         };
         let base = name.text.strip_prefix("/dev/").unwrap_or(&name.text);
         if let Some(minor) = base.strip_prefix("nb").and_then(minor_number) {
-            let text =
-                format!("/dev/nb{minor} is a name of DRBD 0.6; the device is /dev/drbd{minor}");
+            let text = format!(
+                "/dev/nb{minor} is a name of DRBD 0.6; the device is /dev/drbd{minor}, and has that name, too"
+            );
             self.warn(WarningKind::Deprecated, &name, text);
             return Ok(Some(Device {
                 path: Some(format!("/dev/drbd{minor}").into()),
                 minor,
+                old_name: true,
                 place,
             }));
         }
@@ -195,6 +198,7 @@ impl Parser {
             return Ok(Some(Device {
                 path: None,
                 minor: explicit.unwrap_or(0),
+                old_name: false,
                 place,
             }));
         };
@@ -220,6 +224,7 @@ impl Parser {
         Ok(Some(Device {
             path: Some(PathBuf::from(format!("/dev/{base}"))),
             minor,
+            old_name: false,
             place,
         }))
     }

@@ -163,6 +163,7 @@ impl Item {
             volume: volume.volume,
             minor,
             implicit: volume.implicit,
+            old_name: volume.old_name,
         };
         self.setup(words, minor.to_string(), Action::Run(op))
     }

@@ -219,8 +219,13 @@ fn rdbsetup_understands_every_step_as_it_is_meant() {
         for step in steps.iter().filter(|step| step.tool == Tool::Setup) {
             let understood = crate::setup::step_of(&mut executor, &step.argv).unwrap();
             let mut meant = step.action.clone();
-            if let Action::Run(Op::NewMinor { implicit, .. }) = &mut meant {
-                *implicit = false; // DRBD's words have no room for it
+            if let Action::Run(Op::NewMinor {
+                implicit, old_name, ..
+            }) = &mut meant
+            {
+                // DRBD's words have no room for these.
+                *implicit = false;
+                *old_name = false;
             }
             assert_eq!(understood.action, meant, "{}", step.line(Family::Rdb));
             assert_eq!(understood.object, step.object);
@@ -248,6 +253,7 @@ pub(super) fn running(item: &Item) -> ResourceShown {
                 volume: v.volume,
                 minor: v.minor,
                 implicit: v.implicit,
+                old_name: v.old_name,
                 disk: v.disk.clone().map(|data| DiskShown {
                     data,
                     meta: v.meta.clone(),
