@@ -124,6 +124,7 @@ pub(super) fn families(seen: Seen<'_>) -> Vec<Family> {
     ];
     let resources = &seen.report.resources;
     all.extend(resource_families(resources));
+    all.extend(connection_families(resources));
     all.extend(trouble_families(resources));
     all.extend(handler_families(resources));
     all.extend(device_families(resources));
@@ -182,6 +183,26 @@ fn resource_families(resources: &[ResourceReport]) -> Vec<Family> {
             |r| one(of_resource(r), number(r.failed.is_some())),
         ),
         each(
+            "rdb_io_suspended",
+            "Whether users' requests wait for this reason",
+            resources,
+            |r| {
+                let reasons = [Suspension::User, Suspension::NoData, Suspension::Fencing];
+                let sample = |reason: Suspension| {
+                    let is = r.volumes.iter().any(|v| v.suspended.contains(&reason));
+                    let labels = [("reason", reason.as_str().to_owned())];
+                    (with(of_resource(r), labels), number(is))
+                };
+                reasons.into_iter().map(sample).collect()
+            },
+        ),
+    ]
+}
+
+fn connection_families(resources: &[ResourceReport]) -> Vec<Family> {
+    let one = |labels, value| vec![(labels, value)];
+    vec![
+        each(
             "drbd_connection_state",
             "1 for the state of the connection",
             resources,
@@ -218,20 +239,6 @@ fn resource_families(resources: &[ResourceReport]) -> Vec<Family> {
                     (with(with(of_resource(r), volume_labels(v)), [role]), 1.0)
                 };
                 r.volumes.iter().map(sample).collect()
-            },
-        ),
-        each(
-            "rdb_io_suspended",
-            "Whether users' requests wait for this reason",
-            resources,
-            |r| {
-                let reasons = [Suspension::User, Suspension::NoData, Suspension::Fencing];
-                let sample = |reason: Suspension| {
-                    let is = r.volumes.iter().any(|v| v.suspended.contains(&reason));
-                    let labels = [("reason", reason.as_str().to_owned())];
-                    (with(of_resource(r), labels), number(is))
-                };
-                reasons.into_iter().map(sample).collect()
             },
         ),
     ]
