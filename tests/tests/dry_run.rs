@@ -63,6 +63,12 @@ fn no_command_does_anything_when_it_is_only_to_say_what_it_would() -> Result<()>
         handlers { fence-peer \"touch fenced\"; snapshot \"touch taken\"; }"
         .into();
     let pair = Pair::prepare("dry-run", plan)?;
+    let services = pair.scratch.join("promoter.toml");
+    fs::write(
+        &services,
+        "[resources.r0]\nstart = [{ command = \"touch started\", stop = \"true\" }]\n",
+    )?;
+    let services = services.display().to_string();
     let before = files(&pair)?;
     let pages = pair.scratch.join("pages").display().to_string();
     for command in commands(&pair)? {
@@ -74,6 +80,7 @@ fn no_command_does_anything_when_it_is_only_to_say_what_it_would() -> Result<()>
             "set-gi" => vec!["1:2:3:4", "r0"],
             "sh-udev" => vec!["r0/0"],
             "snapshot" => vec!["--name", "one", "r0"],
+            "promoter" => vec!["--file", &services, "r0"],
             "create-md" | "wipe-md" | "primary" | "detach" | "disconnect" => vec!["--force", "r0"],
             // Without a daemon these have nothing to ask, dry or not.
             "proc" | "check" | "explain" => continue,
