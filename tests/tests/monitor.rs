@@ -298,3 +298,67 @@ fn who_may_only_ask_sees_everything_and_is_refused_with_the_reason() -> Result<(
     ensure!(ended.success(), "{ended}");
     Ok(())
 }
+
+/// Who is started by this one, and not by anybody else.
+fn children(of: u32) -> Result<Vec<u32>> {
+    let told = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"))?;
+    told.split_whitespace()
+        .map(|pid| pid.parse().context("a process id"))
+        .collect()
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_monitor_whose_terminal_goes_away_ends() -> Result<()> {
+    let pair = small_pair("monitor-gone")?;
+    for words in [vec!["rdbmon"], vec!["rdbadm", "status", "--watch"]] {
+        let seen = pair.scratch.join(words[0]);
+        let program = ours(words[0])?.display().to_string();
+        let typed = [&[program.as_str()], &words[1..]].concat();
+        // A terminal that another program has, and that dies with it.
+        let command = pair.alice.command(words[0], 0)?;
+        let mut script = Command::new(tool("script")?);
+        script
+            .args([
+                "--quiet",
+                "--flush",
+                "--command",
+                &format!("stty rows 24 cols 80; exec {}", typed.join(" ")),
+            ])
+            .arg(&seen)
+            .envs(
+                command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
+        let mut script = Killed(script.spawn()?);
+        let shown = || std::fs::read(&seen).unwrap_or_default();
+        wait_until("the monitor to show r0", Duration::from_secs(20), || {
+            let shown = shown();
+            Ok(shown.windows(2).any(|two| two == b"r0"))
+        })?;
+        let monitors = children(script.0.id())?;
+        ensure!(!monitors.is_empty(), "no child of script");
+        script.0.kill()?;
+        script.0.wait()?;
+        wait_until("the monitor to end", Duration::from_secs(20), || {
+            let lives = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+            Ok(!monitors.iter().any(lives))
+        })
+        .with_context(|| format!("{words:?}"))?;
+    }
+    Ok(())
+}

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::DefaultTerminal;
+use rustix::termios::tcgetattr;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::draw::{Look, draw};
 use crate::model::{Input, Key, Model, Order};
@@ -18,6 +20,8 @@ use crate::watcher::Watcher;
 
 /// How long keys are waited for until news are looked at.
 const SLICE: Duration = Duration::from_millis(100);
+/// How often it is looked whether the terminal is still there, and how long the loop has for ending by itself.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Who does what the model orders.
 pub(crate) struct Hands {
@@ -34,11 +38,31 @@ pub(crate) fn run(model: &mut Model, hands: &Hands, look: Look) -> io::Result<Op
         let value = usize::try_from(number).unwrap_or_default();
         signal_hook::flag::register_usize(number, Arc::clone(&signal), value)?;
     }
+    let watched = Arc::clone(&signal);
+    std::thread::spawn(move || end_if_stuck(&watched));
     let mut terminal = ratatui::try_init()?;
     let ended = attend(model, hands, look, &mut terminal, &signal);
     ratatui::try_restore().and(ended)?;
     let signal = i32::try_from(signal.load(Ordering::Acquire)).unwrap_or_default();
     Ok((signal != 0).then_some(signal))
+}
+
+/// Ends the program when the loop cannot: crossterm reads a terminal that is gone again and again, and returns to nobody; and who
+/// writes to one that takes nothing waits for ever. Without it a monitor whose window was closed would keep a processor busy.
+fn end_if_stuck(signal: &AtomicUsize) {
+    let mut told = 0;
+    loop {
+        std::thread::sleep(GRACE);
+        if tcgetattr(io::stdin()).is_err() {
+            std::process::exit(1);
+        }
+        let now = signal.load(Ordering::Acquire);
+        if now != 0 && now == told {
+            let _ = ratatui::try_restore();
+            let _ = emulate_default_handler(i32::try_from(now).unwrap_or_default());
+        }
+        told = now;
+    }
 }
 
 fn attend(
