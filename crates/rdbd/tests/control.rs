@@ -453,7 +453,7 @@ fn the_status_file_is_fresh_and_goes_with_the_daemon() {
     assert!(
         read()
             .unwrap()
-            .starts_with("version: 8.4.11 (api:1/proto:86-101)\nrdb ")
+            .starts_with("version: 8.4.11 (api:1/proto:86-101)\nsrcversion: rdb ")
     );
     let mut client = daemon.client();
     client.run(new_resource("r0")).unwrap();

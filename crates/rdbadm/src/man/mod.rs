@@ -45,7 +45,16 @@ pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = shown
         .map(|sub| format!("rdbadm-{}.8", sub.get_name()))
         .collect();
-    names.extend(["rdbadm.8", "rdbsetup.8", "rdbmeta.8", "rdb.conf.5"].map(str::to_owned));
+    names.extend(
+        [
+            "rdbadm.8",
+            "rdbsetup.8",
+            "rdbmeta.8",
+            "rdbmon.8",
+            "rdb.conf.5",
+        ]
+        .map(str::to_owned),
+    );
     names
 }
 
