@@ -206,6 +206,9 @@ pub(crate) struct Held {
     pub(crate) begun: usize,
     /// So many of them have started.
     pub(crate) started: usize,
+    /// The services up to here have to be stopped again, for a stop has failed.
+    #[serde(default)]
+    pub(crate) unstopped: usize,
     /// The peer could have had it, and has not taken it.
     pub(crate) peer_had_chance: bool,
     /// There was no disk here when it was promoted.
@@ -233,8 +236,6 @@ pub(crate) struct Machine {
     running_since: Option<Ms>,
     demotions: u32,
     demote_not_before: Ms,
-    /// The services up to here have to be stopped again, for a stop has failed.
-    stop_again: usize,
     has_escalated: bool,
     random: u64,
 }
@@ -272,7 +273,6 @@ impl Machine {
             running_since: None,
             demotions: 0,
             demote_not_before: 0,
-            stop_again: 0,
             has_escalated: false,
             random: random | 1,
         }
@@ -313,7 +313,7 @@ impl Machine {
             Stage::Stuck(..) if orders.is_ending => Next::End,
             Stage::Stuck(_, until) if now < until => Next::Wait(Why::Stuck),
             Stage::Stuck(reason, _) => {
-                self.held.begun = self.held.begun.max(self.stop_again);
+                self.stop_again();
                 self.demotions = DEMOTIONS - 1;
                 self.stage = Stage::Down(reason);
                 self.down(reason, world, orders, now)
@@ -370,13 +370,16 @@ impl Machine {
                 self.held.begun = number;
                 self.held.started = self.held.started.min(number);
                 if !is_ok {
-                    self.stop_again = self.stop_again.max(number + 1);
+                    self.held.unstopped = self.held.unstopped.max(number + 1);
                 }
             }
             (Next::Demote, true) => self.demotions = 0,
             (Next::Demote, false) => {
                 self.demotions += 1;
                 self.demote_not_before = now + DEMOTION_PAUSE;
+                if self.demotions < DEMOTIONS {
+                    self.stop_again();
+                }
             }
             (Next::Escalate, _) => {
                 self.has_escalated = true;
@@ -393,7 +396,13 @@ impl Machine {
         self.running_since = None;
         self.demotions = 0;
         self.demote_not_before = 0;
-        self.stop_again = 0;
+        self.held.unstopped = 0;
+    }
+
+    /// What has not stopped may be what has the device open.
+    fn stop_again(&mut self) {
+        self.held.begun = self.held.begun.max(self.held.unstopped);
+        self.held.unstopped = 0;
     }
 
     /// Goes on with what a promoter before has left, or a daemon that has died.
@@ -566,7 +575,10 @@ impl Machine {
 
     fn down(&mut self, reason: Reason, world: &World, orders: Orders, now: Ms) -> Next {
         if self.held.begun > 0 {
-            return Next::Stop(self.held.begun - 1);
+            return match now < self.demote_not_before {
+                true => Next::Wait(Why::DemotesAgain),
+                false => Next::Stop(self.held.begun - 1),
+            };
         }
         let is_demoted = match world {
             World::Up(facts) => !is_held(facts),

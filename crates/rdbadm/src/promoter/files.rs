@@ -5,12 +5,16 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::decision::Held;
 use super::settings::Service;
+use super::task::Left;
 
+/// How long a lock is waited for: who asks for the status has it for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// The greatest size of a record in bytes.
 const RECORD_MAX: usize = 1 << 20;
 
@@ -22,8 +26,11 @@ pub(crate) struct Record {
     /// What it does, or waits for.
     pub(crate) doing: String,
     pub(crate) held: Held,
-    /// The services that were begun with, in order.
+    /// The services that were begun with, in order; those that have not stopped, too.
     pub(crate) services: Vec<Service>,
+    /// The command that runs, if one does.
+    #[serde(default)]
+    pub(crate) command: Option<Left>,
 }
 
 /// Where the files of a resource are.
@@ -56,21 +63,36 @@ impl Files {
     /// # Errors
     /// When the file can not be made.
     pub(crate) fn lock(&self) -> io::Result<Option<File>> {
-        let file = make(&self.run, &self.run.join(format!("{}.lock", self.resource)))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        // Who can open it can lock it, and keep every promoter from starting: that is root's alone.
+        let file = make(&self.run, &self.lock_path(), 0o600)?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) if begun.elapsed() >= LOCK_PATIENCE => {
+                    return Ok(None);
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+            }
         }
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.run.join(format!("{}.lock", self.resource))
     }
 
     /// Whether a promoter has it.
     pub(crate) fn is_locked(&self) -> bool {
-        let path = self.run.join(format!("{}.lock", self.resource));
-        let Ok(file) = File::open(path) else {
-            return false;
-        };
-        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+        match File::open(self.lock_path()) {
+            Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+            // Who may not look at the lock goes by the process that the record names.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let lives = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
+                self.read().is_some_and(|record| lives(record.pid))
+            }
+            Err(_) => false,
+        }
     }
 
     /// What the last promoter has left; `None`: nothing, or nothing that can be read.
@@ -84,7 +106,7 @@ impl Files {
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let path = self.record();
         let new = self.run.join(format!("{}.new", self.resource));
-        let mut file = make(&self.run, &new)?;
+        let mut file = make(&self.run, &new, 0o644)?;
         file.set_len(0)?;
         file.write_all(&serde_json::to_vec(record)?)?;
         std::fs::rename(new, path)
@@ -100,7 +122,7 @@ impl Files {
     pub(crate) fn evict(&self, is: bool) -> io::Result<()> {
         let mark = self.mark();
         if is {
-            return make(&self.state, &mark)?.sync_all();
+            return make(&self.state, &mark, 0o644)?.sync_all();
         }
         match std::fs::remove_file(mark) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -110,12 +132,12 @@ impl Files {
 }
 
 /// Opens a file, and makes it and its folder if they are not there.
-fn make(folder: &Path, path: &Path) -> io::Result<File> {
+fn make(folder: &Path, path: &Path, mode: u32) -> io::Result<File> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o755).create(folder)?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.mode(0o644).open(path)
+    options.mode(mode).open(path)
 }
 
 #[cfg(test)]
@@ -143,6 +165,7 @@ mod tests {
                 ..Held::default()
             },
             services: vec![Service::Unit("srv.mount".to_owned())],
+            command: None,
         };
         files.write(&record).unwrap();
         assert_eq!(files.read(), Some(record));

@@ -11,7 +11,7 @@ use super::decision::{Held, Machine, Ms, Next, Orders, Policy, Why};
 use super::facts::World;
 use super::files::{Files, Record};
 use super::settings::{Escalation, Service, Settings};
-use super::task::{Order, Task};
+use super::task::{Left, Order, Task};
 use super::watch::Watch;
 use crate::out;
 
@@ -159,7 +159,11 @@ pub(crate) fn run(post: &Post) -> Result<bool, RunError> {
     let mut seed = [0; 8];
     // Without random bits two promoters may meet a few times more.
     let _ = getrandom::fill(&mut seed);
-    let Record { held, services, .. } = record.unwrap_or_default();
+    let record = record.unwrap_or_default();
+    if let Some(command) = record.command {
+        command.settle(ROLE_LIMIT);
+    }
+    let Record { held, services, .. } = record;
     let held = Held {
         begun: services.len(),
         started: held.started.min(services.len()),
@@ -262,12 +266,16 @@ impl Promoter<'_> {
         }
         let now = self.now();
         self.machine.done(doing, result.is_ok(), now);
-        if let Next::Stop(number) = doing {
-            self.services.truncate(number);
-        }
+        self.forget_stopped();
         if self.machine.gives_up().is_some() {
             self.failed = None;
         }
+    }
+
+    /// Services that have stopped are none any more; those whose stop has failed are.
+    fn forget_stopped(&mut self) {
+        let held = self.machine.held();
+        self.services.truncate(held.begun.max(held.unstopped));
     }
 
     fn begin(&mut self, next: Next) {
@@ -312,7 +320,10 @@ impl Promoter<'_> {
             ("DRBD_MINOR", minors.collect::<Vec<_>>().join(" ")),
         ];
         match Task::begin(order, &environment, limit) {
-            Ok(task) => self.task = Some((next, task)),
+            Ok(task) => {
+                self.task = Some((next, task));
+                self.record();
+            }
             Err(error) => {
                 let program = order.words.first().map_or("", String::as_str);
                 self.ended(next, Err(format!("{program}: {error}")));
@@ -360,7 +371,18 @@ impl Promoter<'_> {
             self.say(&words);
             self.doing = words;
         }
+        self.forget_stopped();
         self.record();
+    }
+
+    /// The command that the next promoter has to settle, should this one die.
+    fn left(&self) -> Option<Left> {
+        let (doing, task) = self.task.as_ref()?;
+        match doing {
+            Next::Promote | Next::Demote => task.left(true),
+            Next::Start(_) | Next::Stop(_) => task.left(false),
+            Next::Wait(_) | Next::Escalate | Next::End => None,
+        }
     }
 
     fn record(&mut self) {
@@ -369,6 +391,7 @@ impl Promoter<'_> {
             doing: self.doing.clone(),
             held: self.machine.held(),
             services: self.services.clone(),
+            command: self.left(),
         };
         if self.recorded.as_ref() == Some(&record) {
             return;

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
 
 use super::settings::Service;
 
@@ -34,6 +35,56 @@ pub(crate) struct Task {
     limit: Duration,
     /// When it was told to end.
     told: Option<Instant>,
+}
+
+/// A command that a promoter has left behind: its process, and when that began, by which it is told from another one of that number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Left {
+    pid: u32,
+    /// Clock ticks since the boot.
+    began: u64,
+    /// It changes the role: the daemon goes on with that, whatever becomes of the command.
+    of_role: bool,
+}
+
+impl Left {
+    /// Whether it still runs.
+    fn lives(self) -> bool {
+        began(self.pid) == Some(self.began)
+    }
+
+    /// Waits for a change of the role, at most this long; has anything else ended. Without it what was started by half would come up on a
+    /// node that has given the role up since, and a promotion that succeeds would be taken for somebody else's.
+    pub(crate) fn settle(self, limit: Duration) {
+        let begun = Instant::now();
+        let limit = if self.of_role { limit } else { 2 * GRACE };
+        while self.lives() && begun.elapsed() < limit {
+            let is_told = begun.elapsed() < GRACE;
+            let signal = if is_told { Signal::TERM } else { Signal::KILL };
+            if !self.of_role {
+                signal_group(self.pid, signal);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// When a process began, in clock ticks since the boot; `None`: there is none, or it has ended and is only not waited for.
+fn began(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may have anything in it.
+    let mut rest = stat.rsplit_once(')')?.1.split_whitespace();
+    if rest.next()? == "Z" {
+        return None;
+    }
+    rest.nth(18)?.parse().ok()
+}
+
+fn signal_group(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may just have ended.
+        let _ = kill_process_group(pid, signal);
+    }
 }
 
 /// What to run.
@@ -139,11 +190,17 @@ impl Task {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may just have ended.
-            let _ = kill_process_group(pid, signal);
-        }
+        signal_group(self.child.id(), signal);
+    }
+
+    /// What the next promoter has to know of it, should this one die. `of_role`: it changes the role.
+    pub(crate) fn left(&self, of_role: bool) -> Option<Left> {
+        let pid = self.child.id();
+        began(pid).map(|began| Left {
+            pid,
+            began,
+            of_role,
+        })
     }
 
     fn ended(&mut self, status: ExitStatus) -> Result<(), String> {
@@ -203,6 +260,26 @@ mod tests {
         assert_eq!(slow, Err("it took too long".to_owned()));
         assert!(began.elapsed() < Duration::from_secs(50));
         assert!(Task::begin(&Order::words(&["/no/such"]), &[], GRACE).is_err());
+    }
+
+    #[test]
+    fn what_was_left_behind_is_ended_and_a_change_of_the_role_waited_for() {
+        let of_nobody = Left {
+            pid: std::process::id(),
+            began: 1,
+            of_role: false,
+        };
+        of_nobody.settle(GRACE); // or this test would end here
+        let begin = |command| Task::begin(&Order::shell(command), &[], GRACE).unwrap();
+        let mut service = begin("sleep 100; true");
+        let left = service.left(false).unwrap();
+        assert!(left.lives());
+        left.settle(Duration::ZERO);
+        assert!(!left.lives());
+        let _ = service.child.wait();
+        let mut promotion = begin("sleep 1");
+        promotion.left(true).unwrap().settle(GRACE);
+        assert!(promotion.child.wait().unwrap().success());
     }
 
     #[test]

@@ -395,23 +395,43 @@ fn a_role_that_cannot_be_given_up_is_tried_on_and_told_once() {
         one.orders.is_evicted = true;
         let primary = together(Primary, Secondary);
         one.ends(&primary, Next::Stop(1), true);
-        one.ends(&primary, Next::Stop(0), false);
-        for _ in 0..DEMOTIONS {
+        // What did not stop is stopped again before each demotion.
+        for n in 1..=DEMOTIONS {
+            one.ends(&primary, Next::Stop(0), false);
             one.ends(&primary, Next::Demote, false);
+            if n < DEMOTIONS {
+                one.is(&primary, Next::Wait(Why::DemotesAgain));
+            }
             one.later(1000);
         }
         if escalates {
             one.does(&primary, Next::Escalate);
         }
         one.is(&primary, Next::Wait(Why::Stuck));
-        // What did not stop is stopped again.
-        one.later(10_000).does(&primary, Next::Stop(0));
+        one.later(10_000).ends(&primary, Next::Stop(0), false);
         one.ends(&primary, Next::Demote, false);
         one.later(1000).is(&primary, Next::Wait(Why::Stuck));
         one.later(10_000).does(&primary, Next::Stop(0));
         one.does(&primary, Next::Demote);
         one.is(&together(Secondary, Secondary), Next::Wait(Why::Evicted));
     }
+}
+
+#[test]
+fn what_did_not_stop_under_a_promoter_that_died_is_stopped_by_the_next_one() {
+    let mut one = One::running(policy());
+    one.orders.is_evicted = true;
+    let primary = together(Primary, Secondary);
+    one.ends(&primary, Next::Stop(1), true);
+    one.ends(&primary, Next::Stop(0), false);
+    let held = one.machine.held();
+    assert_eq!((held.begun, held.unstopped), (0, 1));
+    // The record has it among what was begun with.
+    let held = Held { begun: 1, ..held };
+    one.machine = Machine::new(policy(), held, true, 7);
+    one.does(&primary, Next::Stop(0));
+    one.does(&primary, Next::Demote);
+    one.is(&together(Secondary, Secondary), Next::Wait(Why::Evicted));
 }
 
 #[test]
