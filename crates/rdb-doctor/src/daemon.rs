@@ -32,6 +32,12 @@ fn answers(patient: &Patient<'_>) -> Finding {
         Daemon::None => Finding::note(DAEMON, "no rdbd runs")
             .why("what only it can tell, such as connections, could not be looked at")
             .advice("'rdbadm up' starts one"),
+        Daemon::Silent {
+            reason,
+            is_denied: true,
+            ..
+        } => Finding::note(DAEMON, format!("rdbd is not asked: {reason}"))
+            .why("what only it can tell, such as connections, could not be looked at"),
         Daemon::Silent { reason, .. } => {
             Finding::problem(DAEMON, format!("rdbd is not asked: {reason}"))
                 .why("nobody can say what runs, and nobody can change it")
@@ -229,11 +235,14 @@ mod tests {
         assert_eq!(answers(&person.patient()).severity, Severity::Note);
         person.runs("r0", true);
         assert_eq!(answers(&person.patient()).severity, Severity::Ok);
-        person.daemon = Daemon::Silent {
-            pid: Some(7),
-            reason: "it is stopped".to_owned(),
-        };
-        assert_eq!(answers(&person.patient()).severity, Severity::Problem);
+        for (is_denied, severity) in [(false, Severity::Problem), (true, Severity::Note)] {
+            person.daemon = Daemon::Silent {
+                pid: Some(7),
+                reason: "it is stopped".to_owned(),
+                is_denied,
+            };
+            assert_eq!(answers(&person.patient()).severity, severity);
+        }
     }
 
     #[test]

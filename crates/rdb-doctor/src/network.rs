@@ -128,7 +128,13 @@ fn port(machine: &Machine<'_>, patient: &Patient<'_>, resource: &ResolvedResourc
         None if machine.probe().is_root() => {
             format!("the kernel, or a process that cannot be seen from here, listens at {address}")
         }
-        None => format!("somebody listens at {address}; who it is only root can see"),
+        // It may well be the daemon, which does not tell this user.
+        None => {
+            return Finding::note(
+                PORT,
+                format!("somebody listens at {address}; who it is only root can see"),
+            );
+        }
     };
     Finding::problem(PORT, who)
         .why("the daemon cannot listen there, and 'connect' is refused")
@@ -399,13 +405,22 @@ mod tests {
             assert!(found.seen.contains("812 (nginx)"), "{found:?}");
         }
         machine.listener("10.0.0.1:7789", 3, None);
-        assert_eq!(one(&machine, &person, PORT).severity, Severity::Problem);
+        let of_nobody = one(&machine, &person, PORT).severity;
+        assert_eq!(of_nobody, Severity::Problem, "root sees whose a socket is");
         // The daemon is that of process 77.
         person.runs("r0", false);
         machine.listener("10.0.0.1:7789", 4, Some((77, "rdbd")));
         assert_eq!(one(&machine, &person, PORT).severity, Severity::Ok);
         machine.listener("10.0.0.1:7789", 5, Some((78, "rdbd")));
         assert_eq!(one(&machine, &person, PORT).severity, Severity::Problem);
+    }
+
+    #[test]
+    fn who_cannot_see_whose_a_socket_is_is_told_of_no_problem() {
+        let (mut machine, person) = (MadeUp::new(), Person::new());
+        machine.probe.is_root = false;
+        machine.listener("10.0.0.1:7789", 3, None);
+        assert_eq!(one(&machine, &person, PORT).severity, Severity::Note);
     }
 
     #[test]

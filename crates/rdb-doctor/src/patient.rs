@@ -18,6 +18,8 @@ pub enum Daemon {
         pid: Option<u32>,
         /// Why it was not asked.
         reason: String,
+        /// This user may not ask it: nothing is wrong with it, as far as can be known.
+        is_denied: bool,
     },
     /// It has told.
     Runs {

@@ -1,5 +1,6 @@
 //! `doctor`: what is wrong with this machine, and what to change.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rdb_config::{Config, ConfigError, Loaded, ResolvedResource};
@@ -80,6 +81,7 @@ impl Command<'_> {
             Err(trouble) => Daemon::Silent {
                 pid,
                 reason: trouble.message,
+                is_denied: is_denied(&run_dir),
             },
         };
         let (settings, settings_fault) = Settings::of_daemon(&machine, pid);
@@ -133,4 +135,10 @@ fn in_words(error: &ConfigError) -> impl Iterator<Item = String> {
         }
         text
     })
+}
+
+/// Whether this user may not even ask the daemon.
+fn is_denied(run_dir: &Path) -> bool {
+    let asked = UnixStream::connect(run_dir.join(rdb_control::QUESTIONS_NAME));
+    asked.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
