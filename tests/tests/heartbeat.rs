@@ -160,7 +160,8 @@ fn datadisk_mounts_by_fstab_and_frees_what_is_to_be_unmounted() -> Result<()> {
     let minor = 4711;
     let scratch = Scratch::new("datadisk")?;
     let mut node = node_with_a_file_system(&scratch, minor)?;
-    let (mountpoint, other) = (scratch.join("mountpoint"), scratch.join("other"));
+    let (mountpoint, other) = (scratch.join("a mountpoint"), scratch.join("other"));
+    let written = mountpoint.display().to_string().replace(' ', "\\040");
     fs::create_dir(&mountpoint)?;
     fs::create_dir(&other)?;
     // What is not the resource's is left alone, and so is what is no line.
@@ -168,13 +169,13 @@ fn datadisk_mounts_by_fstab_and_frees_what_is_to_be_unmounted() -> Result<()> {
         "# /dev/drbd{minor} {other} ext4 noauto 0 0\n/dev/drbd{} {other} ext4 noauto 0 0\n\
          /dev/drbd/by-res/datadisk {} ext4 noauto 0 0\n",
         minor + 1,
-        mountpoint.display(),
+        written,
         other = other.display(),
     );
     fs::write(scratch.join("fstab"), fstab)?;
     let is_mounted = || -> Result<bool> {
         let mounts = fs::read_to_string("/proc/mounts")?;
-        Ok(mounts.contains(&format!(" {} ext4 ", mountpoint.display())))
+        Ok(mounts.contains(&format!(" {written} ext4 ")))
     };
     let answers = |node: &Node, action: &str, code: i32, said: &str| -> Result<()> {
         let found = call(node, "datadisk", &["datadisk", action])?;
