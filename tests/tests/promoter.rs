@@ -302,6 +302,49 @@ fn a_file_system_and_its_service_are_on_one_node_whatever_happens_to_it() -> Res
     story.they_are_told_to_end()
 }
 
+/// A start that outlives its promoter would come up on a node that has given the role up since; and what did not stop keeps the device.
+#[test]
+fn what_a_dead_promoter_was_about_is_ended_and_what_did_not_stop_is_stopped_again() -> Result<()> {
+    let service = r#"{ name = "slow", command = "echo begin >> HERE/$RDB_NODE.did; sleep 3; echo started >> HERE/$RDB_NODE.did",
+        stop = "echo stop >> HERE/$RDB_NODE.did; test -e HERE/may-stop" }"#;
+    let service = service.replace('\n', " ");
+    let pair = prepared("promoter-stuck", Plan::default(), &service, "")?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    let mut alice = Promoter::start(&pair, &pair.alice)?;
+    wait_until("the start", Duration::from_secs(30), || {
+        Ok(did(&pair, &pair.alice) == "begin ")
+    })?;
+    alice.ends("-KILL")?;
+    let mut alice = Promoter::start(&pair, &pair.alice)?;
+    said(&pair, &pair.alice, "all runs here; 1 of 1 services started")?;
+    let all = did(&pair, &pair.alice);
+    ensure!(all == "begin begin started ", "{all}");
+
+    let user = pair.alice.nbd(0)?;
+    order(&pair, &pair.alice, "--evict")?;
+    let stops = || did(&pair, &pair.alice).matches("stop").count();
+    wait_until(
+        "a second stop",
+        Duration::from_secs(30),
+        || Ok(stops() >= 2),
+    )?;
+    // Nor does the next promoter forget it.
+    alice.ends("-KILL")?;
+    let before = stops();
+    let mut alice = Promoter::start(&pair, &pair.alice)?;
+    wait_until("a stop by the next one", Duration::from_secs(30), || {
+        Ok(stops() > before)
+    })?;
+    std::fs::write(pair.scratch.join("may-stop"), "")?;
+    drop(user);
+    wait_until("the role to be given up", Duration::from_secs(30), || {
+        Ok(pair.alice.volume(0)?.ro.starts_with("Secondary"))
+    })?;
+    said(&pair, &pair.alice, "evicted")?;
+    ensure!(alice.ends("-TERM")?.success());
+    Ok(())
+}
+
 /// Without fencing nobody knows whether a peer that is gone is Primary.
 #[test]
 fn without_fencing_a_node_goes_on_alone_only_where_split_brain_is_accepted() -> Result<()> {
