@@ -4,11 +4,13 @@
 
 mod check;
 mod explain;
+mod keys;
 mod metrics;
 mod page;
 
 pub use check::{Check, Finding, Level, check, findings};
 pub use explain::{Choice, Explanation, Stake, actions, explain, up_all};
+pub use keys::MONITOR_KEYS;
 pub use metrics::{Process, openmetrics};
 pub use page::page;
 

@@ -1,4 +1,4 @@
-//! What is written of `rdbmon`, another program: its options and keys, for its manual page and for completion.
+//! What is written of `rdbmon`, another program: its options, for its manual page and for completion.
 
 /// Its options, what follows each, and what they do.
 pub(crate) const OPTIONS: [(&str, &str, &str); 5] = [
@@ -15,31 +15,4 @@ pub(crate) const OPTIONS: [(&str, &str, &str); 5] = [
     ),
     ("--help", "", "Print help [also: -h]"),
     ("--version", "", "Print the version [also: -V]"),
-];
-
-/// Its keys, as its help has them.
-pub(crate) const KEYS: [(&str, &str); 11] = [
-    (
-        "up, down, k, j",
-        "mark the resource before or behind; move through a text",
-    ),
-    ("PgUp, PgDn, Home, End", "the same, farther"),
-    ("Enter", "the details of the resource that is marked"),
-    (
-        "a",
-        "what can be done about it, with what it does and costs",
-    ),
-    ("e", "what has happened since the monitor was started"),
-    ("Esc, left", "back; leaves what is shown, and does nothing"),
-    (
-        "y, n",
-        "do, or leave, what can be taken back by another command",
-    ),
-    ("yes and Enter", "do what may lose data"),
-    ("?", "this help"),
-    ("q", "end"),
-    (
-        "Ctrl-C",
-        "end, whatever is shown; a command that runs is taken back",
-    ),
 ];

@@ -47,7 +47,7 @@ struct Args {
 
 fn keys() -> String {
     let line = |(keys, what): &(&str, &str)| format!("  {keys:<22} {what}");
-    let lines: Vec<String> = view::KEYS.iter().map(line).collect();
+    let lines: Vec<String> = rdb_watch::MONITOR_KEYS.iter().map(line).collect();
     format!("Keys:\n{}", lines.join("\n"))
 }
 

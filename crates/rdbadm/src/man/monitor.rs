@@ -1,7 +1,7 @@
 //! `rdbmon(8)`.
 
 use super::page::Page;
-use crate::monitor::{KEYS, OPTIONS};
+use crate::monitor::OPTIONS;
 
 /// The page.
 pub(super) fn page() -> Page {
@@ -34,7 +34,7 @@ pub(super) fn page() -> Page {
         page.item(name.trim_end(), &format!("{text}."));
     }
     page.section("KEYS");
-    for (keys, text) in KEYS {
+    for (keys, text) in rdb_watch::MONITOR_KEYS {
         page.item(&format!("`{keys}`"), text);
     }
     page.section("EXIT STATUS");

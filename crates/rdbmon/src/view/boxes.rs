@@ -13,33 +13,6 @@ pub(super) struct Content {
     pub(super) mark: Option<usize>,
 }
 
-/// The keys, and what they do.
-pub(crate) const KEYS: [(&str, &str); 11] = [
-    (
-        "up, down, k, j",
-        "mark the resource before or behind; move through a text",
-    ),
-    ("PgUp, PgDn, Home, End", "the same, farther"),
-    ("Enter", "the details of the resource that is marked"),
-    (
-        "a",
-        "what can be done about it, with what it does and costs",
-    ),
-    ("e", "what has happened since the monitor was started"),
-    ("Esc, left", "back; leaves what is shown, and does nothing"),
-    (
-        "y, n",
-        "do, or leave, what can be taken back by another command",
-    ),
-    ("yes and Enter", "do what may lose data"),
-    ("?", "this help"),
-    ("q", "end"),
-    (
-        "Ctrl-C",
-        "end, whatever is shown; a command that runs is taken back",
-    ),
-];
-
 /// What a dialog shows in lines of this width.
 pub(super) fn content(model: &Model, dialog: &Dialog, width: usize) -> Content {
     let of = |title: &str, lines| Content {
@@ -96,7 +69,7 @@ fn wrapped(tone: Tone, text: &str, width: usize) -> Vec<Line> {
 
 fn help(width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    for (keys, what) in KEYS {
+    for (keys, what) in rdb_watch::MONITOR_KEYS {
         lines.extend(super::text::hang(
             span(Tone::Strong, format!("{keys:<22} ")),
             what,

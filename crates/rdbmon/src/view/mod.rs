@@ -8,7 +8,6 @@ mod text;
 
 use rdb_watch::Level;
 
-pub(crate) use self::boxes::KEYS;
 use self::text::wrap;
 pub(crate) use self::text::{Line, Marks, Tone};
 use self::text::{clock, cut, line, span};
