@@ -162,14 +162,20 @@ configure
 monitor WebData:Master 5s:20s
 commit
 EOF2
+# drbd-utils' agent gives a node up for good when it is to start the resource in the very second in which no daemon runs.
+settled_again() { # settled_again NODE
+    settled "$1" && return
+    [ "$whose" != linbit ] || ! on "$1" crm_mon -1 | grep -q "'not installed'" || on "$1" crm resource cleanup WebData
+    return 1
+}
 daemon_dies() { # daemon_dies NODE: it is found out, and the service goes on, here or there
     kill_daemon "$1"
     # shellcheck disable=SC2016
     await 30 on "$1" sh -c 'kill -0 "$(cat /run/rdb/rdbd.pid)"'
     # (What the cluster says is old until it has heard of it: the nodes are a pair again only after that.)
-    await 60 settled "$1"
+    await 60 settled_again "$1"
     await 60 found
-    await 60 settled "$a"
+    await 60 settled_again "$a"
     reads "$a"
     writes "$a" "the daemon of node$1 was killed"
 }

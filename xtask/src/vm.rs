@@ -44,6 +44,8 @@ pub(crate) enum Vm {
         #[arg(value_parser = PAIR_JOBS)]
         job: Option<String>,
     },
+    /// docs/moving.md by its own commands: two guests move from the kernel's DRBD to rdb and back, while a file system is in use
+    Moving,
     /// Boots a guest, runs a script in it as root, passes on output and exit status
     Run {
         /// The bash script
@@ -132,6 +134,7 @@ pub(crate) fn run(what: &Vm) -> Result<()> {
             }
             Ok(())
         }
+        Vm::Moving => run::must(Command::new(scripts.join("moving.sh")).arg(binaries)),
         Vm::Run {
             job,
             disks,

@@ -7,10 +7,8 @@ group 1 drbd0 /dev/drbd0 /dev/sda3 64M ext3 /replicated sendmail 192.168.1.5
 
 # Its files and commands are those of the page.
 page=$here/../../docs/heartbeat.md
-block_of() { # block_of FILE: the indented lines below the paragraph that names it
-    awk -v file="\`$1\`" '/^    / { if (wanted) { print substr($0, 5); found = 1 } next } /^$/ { if (wanted && found) print ""; next }
-        found { exit } { wanted = index($0, file) > 0 }' "$page" | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'
-}
+# shellcheck source=../../cluster/page.sh
+. "$here/../cluster/page.sh"
 for file in /etc/drbd.conf /etc/fstab /etc/ha.d/haresources; do
     block_of $file >"$work/${file##*/}"
     [ -s "$work/${file##*/}" ] || fail "the page has no $file"
@@ -19,23 +17,16 @@ ha_cf() {
     block_of /etc/ha.d/ha.cf
     echo "realtime off"
 }
-page_says() { # page_says COMMAND...: what it has the administrator do up to this command
-    local line name words n
-    while IFS= read -r -u 4 line; do
-        name=${line%%#*} words=${line#*# }
-        for n in 1 2; do
-            case $name in both | "$(of name $n)") ;; *) continue ;; esac
-            case $words in
-            # There is no systemd here.
-            "systemctl start heartbeat") touch "$work/go" ;;
-            *) must on $n sh -c "$words" ;;
-            esac
-        done
-        [ "$words" != "$*" ] || return 0
-    done
-    fail "the page does not say '$*'"
+page_does() { # page_does HOST COMMAND
+    local n=1
+    [ "$1" = "$name_1" ] || n=2
+    case $2 in
+    # There is no systemd here.
+    "systemctl start heartbeat") touch "$work/go" ;;
+    *) must on $n sh -c "$2" ;;
+    esac
 }
-exec 4< <(grep -oE '^    (both|server1|server2)# .*' "$page" | sed 's/^    //')
+page_begins "$name_1" "$name_2"
 prepare() {
     page_says systemctl start heartbeat
     come_home
