@@ -253,7 +253,8 @@ impl<P: Payload> Resource<P> {
     /// The peer has answered, or protocol A does not wait for it.
     pub(crate) fn peer_took(&mut self, key: RequestKey) {
         let now = self.now;
-        let request = &self.requests[key];
+        let request = &mut self.requests[key];
+        request.times.answered = now;
         let (nr, sent) = (request.volume, request.times.sent);
         self.volume_mut(nr).latencies.peer.add(sent, now);
     }

@@ -74,6 +74,9 @@ pub(crate) struct Times {
     /// It was last sent to the peer. Set when it is sent; of a read it is what the request timer goes by, the transfer log has the times of
     /// writes.
     pub(crate) sent: Time,
+    /// The peer has answered it, or protocol A has called it handed over; 0 before. Of a write in the transfer log: the turn of the
+    /// next one has come then (`transfer_log`).
+    pub(crate) answered: Time,
 }
 
 impl Times {
@@ -82,6 +85,7 @@ impl Times {
         Times {
             asked: now,
             sent: Time(0),
+            answered: Time(0),
         }
     }
 }

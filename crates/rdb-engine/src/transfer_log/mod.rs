@@ -25,6 +25,8 @@ pub(crate) struct TransferLog {
     /// The newest of them, if its barrier is not sent.
     barrier_due: Option<u32>,
     barrier_timer: bool,
+    /// When the peer last acknowledged a barrier; 0 before the first one. Nothing that was sent behind it had its turn before.
+    acked_at: Time,
     entries: VecDeque<Entry>,
     /// The peer is lost, and what is in the log waits for its return, or until it is fenced. Set with the loss, cleared when
     /// the log is sent again or settled. Without it nobody would send again what the peer may lack.

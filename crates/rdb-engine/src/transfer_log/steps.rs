@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{BarrierNr, Packet};
 
-use super::{ClosedEpoch, EPOCHS_MAX, Entry, MirrorEpoch};
+use super::{ClosedEpoch, EPOCHS_MAX, MirrorEpoch};
 use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Here, There};
@@ -80,6 +80,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.net.log.closed.pop_front();
+        self.net.log.acked_at = self.now;
         while let Some(entry) = self.net.log.entries.front().copied() {
             if entry.epoch != nr {
                 break;
@@ -175,24 +176,35 @@ impl<P: Payload> Resource<P> {
 
     /// Since when the peer has owed something for longest: a write its acknowledgement, a barrier its own, a read its data. (An
     /// epoch that stays open because our own disk does not answer is no debt of the peer's.)
+    ///
+    /// All writes are handed to the driver at once, and may wait there for a line that is slower than users are. What is sent in
+    /// order has its turn in order: a write's debt begins when the peer has answered what was sent before it, a barrier's with the
+    /// last write of its epoch. Otherwise a burst that takes the line longer than the limit would cost a peer that does all it can.
     pub(crate) fn oldest_unanswered(&self) -> Option<Time> {
         let log = &self.net.log;
-        let barrier = log.closed.front().map(|closed| closed.closed_at);
-        let owed = |entry: &&Entry| {
-            let request = self.requests.get(entry.key);
-            request.is_some_and(|r| {
-                let there = r.copies.there;
-                r.protocol != Protocol::A && there >= There::Sent && !there.has_come(r.protocol)
-            })
-        };
-        let write = log.entries.iter().find(owed).map(|entry| entry.sent_at);
-        let requests = self.requests.iter().map(|(_, request)| request);
-        let reads = requests.filter(|r| r.is_read() && r.copies.there == There::Sent);
-        reads
-            .map(|r| r.times.sent)
-            .chain(write)
-            .chain(barrier)
-            .min()
+        let reads = self.requests.iter().map(|(_, request)| request);
+        let reads = reads.filter(|r| r.is_read() && r.copies.there == There::Sent);
+        let mut oldest = reads.map(|r| r.times.sent).min();
+        let mut turn = log.acked_at;
+        let mut barrier = log.closed.front();
+        for entry in &log.entries {
+            if let Some(closed) = barrier.filter(|closed| closed.nr != entry.epoch) {
+                oldest = earlier(oldest, closed.closed_at.max(turn));
+                barrier = None;
+            }
+            let Some(request) = self.requests.get(entry.key) else {
+                continue;
+            };
+            let there = request.copies.there;
+            if request.protocol != Protocol::A
+                && there >= There::Sent
+                && !there.has_come(request.protocol)
+            {
+                return earlier(oldest, entry.sent_at.max(turn));
+            }
+            turn = turn.max(request.times.answered);
+        }
+        barrier.map_or(oldest, |closed| earlier(oldest, closed.closed_at.max(turn)))
     }
 
     /// Is the oldest request unanswered for too long?
@@ -416,3 +428,8 @@ const BARRIER_LATE_MS: u64 = 5;
 
 /// More waiting writes than this are flushed at once.
 const FLUSH_GATHER_WRITES: u32 = 1024;
+
+/// The earlier of two instants, one of which may not be.
+fn earlier(known: Option<Time>, at: Time) -> Option<Time> {
+    Some(known.map_or(at, |known| known.min(at)))
+}

@@ -27,6 +27,7 @@ mod pitfalls_connect;
 mod pitfalls_io;
 mod scenarios;
 mod scenarios_disks;
+mod slow_lines;
 mod snapshots;
 mod stories;
 mod strangers;
