@@ -105,7 +105,7 @@ await 20 pair 2
 writes 2 "hello"
 say "the page's commands: a file system on a pair, and no first sync"
 
-must on 2 sh -c 'head -c 786432 /dev/urandom >/finch/picture && sync /finch/picture'
+must on 2 sh -c 'head -c 524288 /dev/urandom >/finch/picture && sync /finch/picture'
 writes 2 "a picture"
 for n in 1 2; do [ "$(lost $n)" = 0 ] || fail "a full line was taken for a dead peer"; done
 pair 2 || fail "a full line has cost the peer"
