@@ -5,45 +5,33 @@ lan_1=193.68.121.1/24 lan_2=193.68.121.2/24 hub=193.68.121.254/24
 repl_1=10.0.0.1/24 repl_2=10.0.0.2/24
 group 1 drbd0 /dev/nb0 /dev/sda2 10317828K+1M ext4 /data httpd 193.68.121.200
 service_of_group 1 vsftpd
-cat >"$work/drbd.conf" <<'END'
-# drbd 0.6
-resource drbd0 {
-  protocol = C
-  fsckcmd = /bin/true
-  disk {
-    do-panic
-    disk-size = 10317828k
-  }
-  net {
-    sync-nice = -18
-    sync-min = 500k
-    sync-max = 100M   # maximal average syncer bandwidth
-    tl-size = 5000
-    timeout = 60
-    connect-int = 10
-    ping-int = 10
-    ko-count = 4
-  }
-  on node1 {
-    device = /dev/nb0
-    disk = /dev/sda2
-    address = 10.0.0.1
-    port = 7788
-  }
-  on node2 {
-    device = /dev/nb0
-    disk = /dev/sda2
-    address = 10.0.0.2
-    port = 7788
-  }
+# Its files and commands are those of the page.
+page=$here/../../docs/old-files.md
+# shellcheck source=../../cluster/page.sh
+. "$here/../cluster/page.sh"
+for file in /etc/drbd.conf /etc/fstab /etc/ha.d/haresources; do
+    block_of $file >"$work/${file##*/}"
+    [ -s "$work/${file##*/}" ] || fail "the page has no $file"
+done
+page_does() { # page_does HOST COMMAND
+    case $2 in
+    # There is no systemd here.
+    "systemctl start heartbeat") touch "$work/go" ;;
+    # It sees the file system, and asks.
+    "rdbadm create-md "*) must on "${1#node}" sh -c "yes yes | $2" ;;
+    *) must on "${1#node}" sh -c "$2" ;;
+    esac
 }
-END
-cat >"$work/haresources" <<'END'
-node1 193.68.121.200 datadisk::drbd0 httpd vsftpd
-END
-cat >"$work/fstab" <<'END'
-/dev/nb0 /data ext4 noauto 0 0
-END
+page_begins "$name_1" "$name_2"
+prepare() {
+    # What DRBD 0.6 has left: a file system as large as it says, the same on both disks.
+    must mkfs.ext4 -q -N 256 -E lazy_itable_init=0 "$work/n1/disk1" 10317828K
+    must cp --sparse=always "$work/n1/disk1" "$work/n2/disk1"
+    page_says systemctl start heartbeat
+    come_home
+    pair 1 || fail "the disks are not equal"
+    works home "the first"
+}
 more() {
     # The disk ends in the middle: what is read behind that fails. The kernel's trigger is a file here, where there is one at all.
     truncate -s 1M "$work/n$a/disk1"
