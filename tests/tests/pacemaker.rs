@@ -44,6 +44,11 @@ fn a_tutorials_cluster_starts_fails_over_and_survives_its_incidents() -> Result<
 }
 
 #[test]
+fn a_web_server_under_pacemaker_comes_up_by_the_words_of_the_guide() -> Result<()> {
+    cluster("tutorial", &["first", "page"], &["crm", "python3"], 5)
+}
+
+#[test]
 fn the_tutorials_cluster_works_with_drbd_utils_own_agent_too() -> Result<()> {
     let words = ["short", "linbit"];
     cluster("tutorial", &words, &["crm", "ocf-tester", "xmllint"], 9)

@@ -23,6 +23,7 @@ const PACEMAKER: Scripts = &[
     ("fencing.sh", &[]),
     ("tutorial.sh", &["all", "ours"]),
     ("tutorial.sh", &["all", "linbit"]),
+    ("tutorial.sh", &["all", "page"]),
 ];
 
 const HEARTBEAT: Scripts = &[
@@ -46,6 +47,8 @@ impl Cluster {
                     "ocf-tester",
                     "xmllint",
                     "qemu-io",
+                    "python3",
+                    "fsfreeze",
                 ],
             ),
             Cluster::Heartbeat => (
