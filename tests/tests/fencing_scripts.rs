@@ -104,7 +104,7 @@ fn what_becomes_of_the_peer_decides_the_exit_code() -> Result<()> {
         ensure!(found == code, "{disks} {peer} {stonith}: {found}");
         let constraint = place.constraint();
         ensure!(
-            !constraint.is_empty() == is_placed,
+            constraint.is_empty() != is_placed,
             "{disks} {peer} {stonith}: {constraint}"
         );
     }
