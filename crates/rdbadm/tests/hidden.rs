@@ -351,3 +351,62 @@ fn what_help_does_not_list_is_listed_by_hidden_commands() {
         ("r0: nothing to do: devices are not resized yet\n", 0)
     );
 }
+
+#[test]
+fn options_of_the_step_may_stand_on_the_command_line() {
+    let node = Node::new();
+    let disk = node.path("disk");
+    let disk = disk.display();
+    let connect = "rdbsetup connect r0 ipv4:10.0.0.1:7789 ipv4:10.0.0.2:7789";
+    let net = "rdbsetup net-options ipv4:10.0.0.1:7789 ipv4:10.0.0.2:7789";
+    for (words, said) in [
+        // (Behind the command; before it `--timeout` is how long the command may take.)
+        (
+            "-d connect --timeout=50 r0",
+            format!("{connect} --timeout=50\n"),
+        ),
+        (
+            "-d connect r0 --timeout 50",
+            format!("{connect} --timeout=50\n"),
+        ),
+        (
+            "-d -- --timeout=50 connect r0",
+            format!("{connect} --timeout=50\n"),
+        ),
+        (
+            "-d -W --max-buffers=8k connect r0",
+            format!("{connect} --max-buffers=8k\n"),
+        ),
+        ("-d --timeout 50 connect r0", format!("{connect}\n")),
+        (
+            "-d net-options --protocol=A r0",
+            format!("{net} --protocol=A\n"),
+        ),
+        (
+            "-d attach --size=5M r0",
+            format!(
+                "rdbmeta 0 v08 {disk} internal apply-al\nrdbsetup attach 0 {disk} {disk} internal --size=5M\n"
+            ),
+        ),
+        (
+            "-d disk-options --resync-rate=5M r1/1",
+            "rdbsetup disk-options 2 --resync-rate=5M\n".to_owned(),
+        ),
+        (
+            "-d resource-options --on-no-data-accessible=suspend-io r0",
+            "rdbsetup resource-options r0 --on-no-data-accessible=suspend-io\n".to_owned(),
+        ),
+    ] {
+        assert_eq!(node.says(words), (said, 0), "{words}");
+    }
+    let (said, code) = node.says("-d connect --timeout=1000 r0");
+    assert_eq!(
+        (said.as_str(), code),
+        ("rdbadm: timeout 1000 => 1000 out of range [1..600].\n", 20)
+    );
+    let (said, code) = node.says("connect --resync-rate=5M r0");
+    assert!(
+        said.contains("unrecognized option '--resync-rate'") && code == 1,
+        "{said}"
+    );
+}

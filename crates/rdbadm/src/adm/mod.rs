@@ -8,6 +8,7 @@ mod configured;
 mod doctor;
 mod explain;
 pub(crate) mod facts;
+mod given;
 mod handler;
 mod hidden;
 pub(crate) mod plan;
@@ -411,7 +412,10 @@ impl Command<'_> {
                 }
             }
         }
-        self.in_turn(steps)
+        match self.with_given(steps) {
+            Ok(steps) => self.in_turn(steps),
+            Err(code) => code,
+        }
     }
 
     /// What runs, if the command is about all volumes that the daemon has, not those of the configuration alone: who gives a
