@@ -410,3 +410,91 @@ fn options_of_the_step_may_stand_on_the_command_line() {
         "{said}"
     );
 }
+
+#[test]
+fn a_forced_promotion_is_printed_as_it_is_spelled() {
+    let node = Node::new();
+    for (words, option) in [
+        (
+            "-d -- --overwrite-data-of-peer primary r0",
+            "--overwrite-data-of-peer",
+        ),
+        ("-d primary --force r0", "--force"),
+    ] {
+        let line = format!("rdbsetup primary 0 {option}\n");
+        assert_eq!(node.says(words), (line, 0), "{words}");
+    }
+}
+
+#[test]
+fn udev_is_told_the_number_of_a_volume_without_a_section_on_request() {
+    let node = Node::new();
+    let disk = node.path("disk");
+    let disk = disk
+        .strip_prefix("/dev")
+        .unwrap_or(&disk)
+        .display()
+        .to_string();
+    let told = |name: &str| format!("RESOURCE={name}\nDEVICE=drbd0\nDISK={disk}\n");
+    assert_eq!(node.says("sh-udev r0/0"), (told("r0"), 0));
+    let text = std::fs::read_to_string(node.path("conf")).unwrap();
+    let text = text.replace("usage-count no;", "udev-always-use-vnr;");
+    std::fs::write(node.path("conf"), &text).unwrap();
+    assert_eq!(node.says("sh-udev minor-0"), (told("r0/0"), 0));
+    let text = text.replacen("device /dev/drbd0;", "device /dev/drbd_mail minor 0;", 1);
+    std::fs::write(node.path("conf"), text).unwrap();
+    let (said, _) = node.says("sh-udev minor-0");
+    assert!(said.contains("\nDEVICE=drbd_mail\n"), "{said}");
+}
+
+#[test]
+fn metadata_that_was_dumped_is_restored() {
+    let node = Node::new();
+    let dump = node.path("dump");
+    assert_eq!(node.says("create-md --force r0").1, 0);
+    assert_eq!(node.says("set-gi --force 1:2:3:4 r0").1, 0);
+    let (first, _) = node.says("dump-md r0");
+    std::fs::write(&dump, &first).unwrap();
+    let meta = |command: &str| {
+        let disk = node.path("disk");
+        node.says(&format!(
+            "rdbmeta 0 v08 {} internal {command}",
+            disk.display()
+        ))
+    };
+    assert_eq!(node.says("wipe-md --force r0").1, 0);
+    let (said, code) = meta(&format!("verify-dump {}", dump.display()));
+    assert_eq!((said.as_str(), code), ("input file parsed ok\n", 0));
+    assert_eq!(meta(&format!("restore-md {}", dump.display())).1, 0);
+    let body = |text: &str| {
+        text.lines()
+            .filter(|l| !l.starts_with('#'))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(body(&node.says("dump-md r0").0), body(&first));
+    let (said, code) = meta("restore-md /nonexistent");
+    assert_eq!(
+        (said.as_str(), code),
+        (
+            "can not read /nonexistent: No such file or directory (os error 2)\n",
+            20
+        )
+    );
+    // There is some, and nobody to say yes.
+    let (said, code) = meta(&format!("restore-md {}", dump.display()));
+    assert!(
+        said.contains("Operation canceled.") && code != 0,
+        "{code}: {said}"
+    );
+}
+
+#[test]
+fn which_peer_is_meant_needs_no_name_where_there_is_one() {
+    let node = Node::new();
+    let connect = "rdbsetup connect r0 ipv4:10.0.0.1:7789 ipv4:10.0.0.2:7789\n";
+    for peer in ["bob", "bob.example.com"] {
+        let words = format!("-d -P {peer} connect r0");
+        assert_eq!(node.says(&words), (connect.to_owned(), 0), "{words}");
+    }
+}

@@ -45,6 +45,7 @@ use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
+    let spelled = spelling::old_force(&words);
     let words = spelling::modern(words);
     if words.iter().any(|word| word == "--version" || word == "-V") {
         out::print(&version());
@@ -64,6 +65,7 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
         family,
         verb,
         args: sub,
+        spelled,
         limits: Cell::default(),
     }
     .run()
@@ -133,6 +135,8 @@ struct Command<'a> {
     family: Family,
     verb: &'static Verb,
     args: &'a ArgMatches,
+    /// The older name by which `--force` was given, which a step has, too.
+    spelled: Option<&'static str>,
     /// Those of the configuration, as soon as it is read.
     limits: Cell<Limits>,
 }
@@ -330,7 +334,10 @@ impl Command<'_> {
                 .then(|| resource.address_not_here(node))
                 .flatten();
             match absent.map_or(resolved, Err) {
-                Ok(resolved) => {
+                Ok(mut resolved) => {
+                    if config.global.options.udev_always_use_vnr {
+                        resolved.volumes.iter_mut().for_each(|v| v.implicit = false);
+                    }
                     let written = settings::written(config, resource, &resolved, node);
                     let peers = resolved.peer.names.clone();
                     let handlers = HandlersShown::new(&resolved.handlers, path.clone(), peers);
@@ -450,7 +457,12 @@ impl Command<'_> {
     fn minor_step(&self, item: &Item, minor: u32, steps: &mut Vec<Step>) {
         if let Does::Op(op) = self.verb.does {
             let switch = self.verb.switch().filter(|switch| self.has(switch));
-            steps.push(item.on_minor(self.verb.name, minor, switch, op));
+            let mut step = item.on_minor(self.verb.name, minor, switch, op);
+            if let Some(typed) = self.spelled.filter(|_| switch.is_some()) {
+                step.argv.pop();
+                step.argv.push(typed.to_owned());
+            }
+            steps.push(step);
         }
     }
 

@@ -50,7 +50,12 @@ pub(super) fn udev(items: &[Item]) -> u8 {
             true => out::line(&format!("RESOURCE={name}")),
             false => out::line(&format!("RESOURCE={name}/{}", volume.volume)),
         }
-        out::line(&format!("DEVICE=drbd{}", volume.minor));
+        let name = volume.device.file_name();
+        let name = name.map_or_else(
+            || format!("drbd{}", volume.minor).into(),
+            |name| name.to_string_lossy(),
+        );
+        out::line(&format!("DEVICE={name}"));
         if let Some(disk) = &volume.disk {
             let below_dev = disk.strip_prefix("/dev").unwrap_or(disk);
             out::line(&format!("DISK={}", below_dev.display()));

@@ -46,6 +46,12 @@ const GLOBAL: [&str; 9] = [
     "--stacked",
 ];
 
+/// The older name of `--force` that the words have.
+pub(super) fn old_force(words: &[String]) -> Option<&'static str> {
+    let old = "--overwrite-data-of-peer";
+    words.iter().any(|word| word == old).then_some(old)
+}
+
 /// Rewrites the words after the program's name.
 pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
     let mut globals = Vec::new();
