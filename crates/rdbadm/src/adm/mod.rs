@@ -335,7 +335,9 @@ impl Command<'_> {
                 .flatten();
             match absent.map_or(resolved, Err) {
                 Ok(mut resolved) => {
-                    if config.global.options.udev_always_use_vnr {
+                    // (`sh-udev` has to know whether a resource's name is enough to mean the volume.)
+                    let is_numbered = config.global.options.udev_always_use_vnr;
+                    if is_numbered && !self.verb.is(Own::ShUdev) {
                         resolved.volumes.iter_mut().for_each(|v| v.implicit = false);
                     }
                     let written = settings::written(config, resource, &resolved, node);
@@ -370,7 +372,9 @@ impl Command<'_> {
             }
             Does::Own(Own::CheckResize) => return self.check_resize(items),
             Does::Own(Own::ShBPri) => return self.become_primary(config, items),
-            Does::Own(Own::ShUdev) => return shell::udev(items),
+            Does::Own(Own::ShUdev) => {
+                return shell::udev(items, config.global.options.udev_always_use_vnr);
+            }
             Does::Own(Own::ShLrOf) => return shell::lower_resource(),
             Does::Handler => return self.run_handlers(items),
             Does::Own(Own::SplitBrain) => return self.split_brain(items),

@@ -32,8 +32,8 @@ pub(super) fn lower_resource() -> u8 {
     1
 }
 
-/// `sh-udev`: the names that a volume's device has.
-pub(super) fn udev(items: &[Item]) -> u8 {
+/// `sh-udev`: the names that a volume's device has; with `udev-always-use-vnr` always with the volume's number.
+pub(super) fn udev(items: &[Item], always_number: bool) -> u8 {
     let mut code = 0;
     for item in items {
         let name = &item.resource.name;
@@ -46,7 +46,7 @@ pub(super) fn udev(items: &[Item]) -> u8 {
             code = not_one(name);
             continue;
         }
-        match volume.implicit {
+        match volume.implicit && !always_number {
             true => out::line(&format!("RESOURCE={name}")),
             false => out::line(&format!("RESOURCE={name}/{}", volume.volume)),
         }
