@@ -683,7 +683,7 @@ fn sh_status(executor: &mut Executor, call: &Call) -> u8 {
         }
     }
     if text.is_empty() && word != "all" {
-        status_text::SH_STATUS_OF_NONE.clone_into(&mut text);
+        text = status_text::sh_status_of_none(minor);
     }
     out::print(&text);
     0

@@ -98,19 +98,19 @@ impl Command<'_> {
             let (file, line) = &item.resource.defined_at;
             let is_it = |found: &&ResourceReport| &found.name == name;
             let found = running.clone().find(is_it);
+            out::print(&format!(
+                "_conf_res_name={name}\n_conf_file_line={file}:{line}\n\n_stacked_on=\n\
+                 _stacked_on_device=\n_stacked_on_minor=\n"
+            ));
             for volume in item.volumes() {
-                out::print(&format!(
-                    "_conf_res_name={name}\n_conf_file_line={file}:{line}\n\n_stacked_on=\n\
-                     _stacked_on_device=\n_stacked_on_minor=\n_conf_volume={}\n",
-                    volume.volume
-                ));
+                out::print(&format!("_conf_volume={}\n", volume.volume));
                 let of_volume = found.and_then(|resource| {
                     let mut volumes = resource.volumes.iter();
                     Some((resource, volumes.find(|v| v.volume == volume.volume)?))
                 });
                 out::print(&match of_volume {
                     Some((resource, found)) => status_text::sh_status(resource, found),
-                    None => status_text::SH_STATUS_OF_NONE.to_owned(),
+                    None => status_text::sh_status_of_none(Some(volume.minor)),
                 });
             }
         }
