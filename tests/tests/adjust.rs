@@ -256,3 +256,40 @@ fn progress_names_the_resources_of_each_kind_of_steps() -> Result<()> {
     );
     Ok(())
 }
+
+/// As `drbdadm net-options --timeout=50 r0` does it: what is not named stays as it runs, whatever the file says meanwhile.
+#[test]
+fn options_of_the_command_line_are_set_and_no_others() -> Result<()> {
+    let mut pair = Pair::synced("adjust-given", Plan::default())?;
+    pair.plan.conf.net = "max-buffers 9000;".into();
+    pair.write_conf()?;
+    let drbdadm = |words: &[&str]| pair.alice.run("drbdadm", words, None);
+    drbdadm(&["net-options", "--timeout=50", "r0"])?.ok()?;
+    drbdadm(&["disk-options", "--c-max-rate", "7M", "r0/0"])?.ok()?;
+    drbdadm(&[
+        "resource-options",
+        "--on-no-data-accessible=suspend-io",
+        "r0",
+    ])?
+    .ok()?;
+    let shown = pair.alice.run("drbdsetup", &["show", "r0"], None)?.ok()?;
+    for words in [
+        "timeout         \t50;",
+        "c-max-rate      \t7168k;",
+        "suspend-io;",
+    ] {
+        ensure!(shown.contains(words), "{words}: {shown}");
+    }
+    ensure!(!shown.contains("max-buffers"), "{shown}");
+    drbdadm(&["disconnect", "r0"])?.ok()?;
+    let refusal = drbdadm(&["net-options", "--timeout=60", "r0"])?;
+    ensure!(refusal.code != 0, "{refusal:?}");
+    // A connection has what is given beside what is configured.
+    drbdadm(&["connect", "--ping-int=3", "r0"])?.ok()?;
+    let shown = pair.alice.run("drbdsetup", &["show", "r0"], None)?.ok()?;
+    ensure!(
+        shown.contains("ping-int        \t3;") && shown.contains("max-buffers     \t9000;"),
+        "{shown}"
+    );
+    pair.settle(30)
+}

@@ -3,7 +3,7 @@
 #
 #   pair.sh JOB DIRECTORY-OF-RDBD-AND-RDBADM [NAME=VALUE]...
 #
-# JOB is ublk, nbd, restart, nbd-restart, systemd, systemd-fuse, lvm, lvm-nbd, proc-drbd or nbd-speed: JOB-job.sh beside this file, behind
+# JOB is ublk, nbd, restart, nbd-restart, systemd, systemd-fuse, lvm, lvm-nbd, proc-drbd, statuses or nbd-speed: JOB-job.sh beside this file, behind
 # lines that set what is given (systemd-fuse: times; nbd-speed: rounds, seconds). lvm-nbd is lvm with the front end nbd.
 # Prints a line a scenario and, at the end, how many passed. Status 0 if all did.
 set -euo pipefail

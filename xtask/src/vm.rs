@@ -69,7 +69,7 @@ pub(crate) enum Vm {
 }
 
 /// The parts of `pair`: `tests/vm/JOB-job.sh`.
-const PAIR_JOBS: [&str; 9] = [
+const PAIR_JOBS: [&str; 10] = [
     "ublk",
     "nbd",
     "restart",
@@ -79,6 +79,7 @@ const PAIR_JOBS: [&str; 9] = [
     "lvm",
     "lvm-nbd",
     "proc-drbd",
+    "statuses",
 ];
 
 /// Runs what is asked; the scripts print for themselves.

@@ -331,7 +331,8 @@ impl Resource {
             Err(ConfigError::one(Some(self.place.clone()), problem))
         };
         let mut others = self.hosts.iter().filter(|h| !std::ptr::eq(*h, me));
-        if let Some(wanted) = wanted {
+        // A cluster manager may call it otherwise; which is meant is clear where there is only one.
+        if let Some(wanted) = wanted.filter(|_| others.clone().count() > 1) {
             return match others.find(|h| h.names.iter().any(|n| n == wanted)) {
                 Some(host) => Ok(host),
                 None => fail(&format!(

@@ -32,6 +32,8 @@ pub(crate) enum DiskError {
     InUse { path: PathBuf, reason: &'static str },
     #[error("'{}' is neither a block device nor a file!", path.display())]
     Kind { path: PathBuf },
+    #[error("can not read {}: {source}", path.display())]
+    Dump { path: PathBuf, source: io::Error },
     #[error("no random numbers for the device uuid: {0}")]
     Random(getrandom::Error),
     #[error(transparent)]
@@ -91,8 +93,16 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
         MetaCommand::Invalidate => tool::invalidate(&mut device, kind)?,
         MetaCommand::SetGi { force } => {
             console.force = force;
-            let identifiers = step.identifiers.as_deref().unwrap_or_default();
+            let identifiers = step.operand.as_deref().unwrap_or_default();
             tool::set_gi(&mut device, kind, identifiers, &mut console)?
+        }
+        MetaCommand::RestoreMd { force } => {
+            console.force = force;
+            let text = dump_text(step)?;
+            tool::restore_md(&mut device, kind, &text, None, false, &mut console)?
+        }
+        MetaCommand::VerifyDump => {
+            tool::verify_dump(&mut device, kind, &dump_text(step)?, &mut console)?
         }
         MetaCommand::DumpMd => {
             let command = format!("{}> {shown}", host_name());
@@ -125,6 +135,16 @@ fn try_run(step: &MetaStep, shown: &str) -> Result<Exit, DiskError> {
         }
     };
     Ok(exit)
+}
+
+/// The text of a dump; `-` is standard input.
+fn dump_text(step: &MetaStep) -> Result<String, DiskError> {
+    let path = PathBuf::from(step.operand.as_deref().unwrap_or_default());
+    let read = match path.as_os_str() == "-" {
+        true => io::read_to_string(io::stdin()),
+        false => std::fs::read_to_string(&path),
+    };
+    read.map_err(|source| DiskError::Dump { path, source })
 }
 
 /// What is marked on a disk that nobody has attached, and what else its metadata says. Nobody can attach it meanwhile.

@@ -421,7 +421,9 @@ impl Executor {
         }
         let unconfigured = status_text::is_unconfigured(volume);
         Ok(match query {
-            Query::Role | Query::Cstate if unconfigured => "Unconfigured\n".to_owned(),
+            Query::Role | Query::Cstate | Query::Dstate if unconfigured => {
+                "Unconfigured\n".to_owned()
+            }
             Query::Role => format!("{}/{}\n", volume.role, volume.peer_role),
             Query::Cstate => format!("{}\n", volume.cstate_word()),
             _ if unconfigured => {

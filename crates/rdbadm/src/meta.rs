@@ -19,12 +19,9 @@ fn usage(program: &str) -> String {
             continue;
         }
         let force = command.force().map_or("", |_| " [--force]");
-        let identifiers = if command.takes_identifiers() {
-            " GI"
-        } else {
-            ""
-        };
-        usage += &format!("  {}{force}{identifiers}\n", command.name());
+        let operand = command.operand().map(|word| format!(" {word}"));
+        let operand = operand.unwrap_or_default();
+        usage += &format!("  {}{force}{operand}\n", command.name());
     }
     usage
 }
@@ -73,10 +70,10 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
             _ => plain.push(word.as_str()),
         }
     }
-    let (device, version, path, index, command, identifiers) = match plain[..] {
+    let (device, version, path, index, command, operand) = match plain[..] {
         [device, version, path, index, command] => (device, version, path, index, command, None),
-        [device, version, path, index, command, gi] => {
-            (device, version, path, index, command, Some(gi.to_owned()))
+        [device, version, path, index, command, word] => {
+            (device, version, path, index, command, Some(word.to_owned()))
         }
         _ => return Err(None),
     };
@@ -121,18 +118,22 @@ fn parse(words: &[String]) -> Result<MetaStep, Option<String>> {
             )));
         }
     };
-    if command.takes_identifiers() != identifiers.is_some() {
-        return Err(Some(match identifiers {
-            None => format!("{}: the identifiers are missing", command.name()),
-            Some(word) => format!("{}: '{word}' is one word too many", command.name()),
-        }));
+    match (command.operand(), &operand) {
+        (Some(wanted), None) => {
+            return Err(Some(format!("{}: {wanted} is missing", command.name())));
+        }
+        (None, Some(word)) => {
+            let name = command.name();
+            return Err(Some(format!("{name}: '{word}' is one word too many")));
+        }
+        _ => {}
     }
     Ok(MetaStep {
         minor,
         data,
         meta,
         command,
-        identifiers,
+        operand,
     })
 }
 
@@ -158,7 +159,7 @@ mod tests {
                     data: data.into(),
                     meta: meta.clone(),
                     command,
-                    identifiers: command.takes_identifiers().then(|| "A:B::1".to_owned()),
+                    operand: command.operand().map(|_| "A:B::1".to_owned()),
                 };
                 assert_eq!(parse(&step.argv()), Ok(step));
             }
@@ -185,6 +186,10 @@ mod tests {
             (
                 "0 v08 /dev/a internal explode",
                 Some("Unknown command 'explode'"),
+            ),
+            (
+                "0 v08 /dev/a internal restore-md",
+                Some("restore-md: FILE is missing"),
             ),
             (
                 "0 v08 /dev/a internal --hard",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rdb_config::Section;
-use rdb_config::options::Changed;
+use rdb_config::options::{Changed, Type};
 use rdb_control::{
     ConnectionShown, HandlersShown, MetaDisk, Op, Refusal, ResourceShown, VerifyPart, WaitTimes,
     code,
@@ -20,7 +20,7 @@ use crate::verbs::{self, Does, Own, Setup, VERBS, Verb};
 use crate::{adm, events, out, show_json, status_text};
 
 /// Exit status of a usage error.
-const EXIT_USAGE: u8 = 20;
+pub(crate) const EXIT_USAGE: u8 = 20;
 
 /// How long the command may take, in seconds: `--timeout` is an option of the connection here.
 const CMD_TIMEOUT: &str = "--cmd-timeout";
@@ -144,7 +144,8 @@ impl Call {
             own: Vec::new(),
             words: words.clone(),
         };
-        for word in &words[1..] {
+        let mut words = words[1..].iter();
+        while let Some(word) = words.next() {
             let Some(option) = word.strip_prefix("--") else {
                 match word.as_str() {
                     "-D" if verb.name == "show" => {
@@ -161,7 +162,15 @@ impl Call {
                 }
                 continue;
             };
-            let (name, value) = option.split_once('=').unwrap_or((option, "yes"));
+            let (name, value) = match option.split_once('=') {
+                Some(both) => both,
+                None if takes_value(takes, option) => {
+                    let value = words.next();
+                    let missing = || format!("{}: --{option} needs a value", verb.name);
+                    (option, value.ok_or_else(missing)?.as_str())
+                }
+                None => (option, "yes"),
+            };
             let name = match (verb.name, name) {
                 ("primary", "overwrite-data-of-peer") => "force",
                 ("connect", "dry-run") => "tentative",
@@ -299,6 +308,32 @@ impl Call {
     }
 }
 
+/// The own options of commands that are not switches.
+const WITH_VALUE: [&str; 11] = [
+    "wfc-timeout",
+    "degr-wfc-timeout",
+    "outdated-wfc-timeout",
+    "start",
+    "stop",
+    "name",
+    "exec",
+    "limit",
+    "handler",
+    "drbd-conf",
+    "drbd-peers",
+];
+
+/// Whether the value of an option without `=` is the next word.
+fn takes_value(takes: &Setup, name: &str) -> bool {
+    let of_section = takes
+        .section
+        .and_then(|s| rdb_config::options::find(s, name));
+    match of_section {
+        Some(option) => !matches!(option.ty, Type::Bool { .. }),
+        None => takes.own.contains(&name) && WITH_VALUE.contains(&name),
+    }
+}
+
 fn unknown(command: &str) -> String {
     format!("Unknown command '{command}'")
 }
@@ -371,6 +406,37 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
             Err(trouble) => trouble.tell(&executor.program),
         },
     }
+}
+
+/// The step that words of `rdbsetup` say; if there is none, that is told, and this is the exit status.
+pub(crate) fn reread(executor: &mut Executor, words: &[String]) -> Result<Step, u8> {
+    let read = Call::parse(words).map_err(Trouble::from);
+    match read.and_then(|call| step(executor, &call)) {
+        Ok(Ok(step)) => Ok(step),
+        Ok(Err((object, refusal))) => {
+            out::error(&refusal.message(&object));
+            Err(refusal.exit_code())
+        }
+        Err(trouble) => Err(trouble.tell(&executor.program)),
+    }
+}
+
+/// Whether options of a command's section are right.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn check_options(verb: &Verb, words: &[String]) -> Result<(), String> {
+    let section = verb.setup.and_then(|setup| setup.section);
+    let section = section.ok_or_else(|| format!("{} has no options", verb.name))?;
+    let settings: Vec<_> = words.iter().map(|word| setting(word)).collect();
+    shown::parse(section, &settings).map(|_| ())
+}
+
+/// What `--NAME=VALUE` or a bare `--NAME` sets.
+fn setting(word: &str) -> (String, String) {
+    let option = word.trim_start_matches('-');
+    let (name, value) = option.split_once('=').unwrap_or((option, "yes"));
+    (name.to_owned(), value.to_owned())
 }
 
 /// The step of a call: refused before it is asked if it names what is not there.
@@ -617,7 +683,7 @@ fn sh_status(executor: &mut Executor, call: &Call) -> u8 {
         }
     }
     if text.is_empty() && word != "all" {
-        status_text::SH_STATUS_OF_NONE.clone_into(&mut text);
+        text = status_text::sh_status_of_none(minor);
     }
     out::print(&text);
     0
@@ -631,92 +697,4 @@ pub(crate) fn step_of(executor: &mut Executor, words: &[String]) -> Result<Step,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(line: &str) -> Vec<String> {
-        line.split(' ').map(str::to_owned).collect()
-    }
-
-    fn op(line: &str) -> Result<Action, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let mut executor = Executor::new("rdbsetup".to_owned(), Family::Rdb, dir.path().to_owned());
-        step_of(&mut executor, &words(line)).map(|step| step.action)
-    }
-
-    #[test]
-    fn minors_and_verbs_are_written_in_several_ways() {
-        let primary = Ok(Action::Run(Op::Primary {
-            minor: 3,
-            force: true,
-        }));
-        for line in [
-            "primary 3 --force",
-            "primary minor-3 --force",
-            "primary /dev/drbd3 --overwrite-data-of-peer",
-            "primary -o 3",
-            "3 primary --force=yes",
-            "/dev/drbd3 primary --force",
-        ] {
-            assert_eq!(op(line), primary, "{line}");
-        }
-    }
-
-    #[test]
-    fn usage_errors_name_the_word() {
-        for (line, message) in [
-            ("explode 0", "Unknown command 'explode'"),
-            ("primary", "primary: expected arguments: MINOR"),
-            ("primary 0 1", "primary: expected arguments: MINOR"),
-            ("primary x", "'x' is not a minor number"),
-            (
-                "primary 0 --forze",
-                "primary: unrecognized option '--forze'",
-            ),
-            (
-                "attach 0 /dev/a /dev/a internal --timeout=5",
-                "attach: unrecognized option '--timeout'",
-            ),
-            (
-                "attach 0 /dev/a /dev/b internal",
-                "with internal metadata both devices are the same",
-            ),
-            (
-                "attach 0 /dev/a /dev/b x",
-                "'x' is not internal, flexible or an index",
-            ),
-            (
-                "connect r0 10.0.0.1 10.0.0.2:7789",
-                "'10.0.0.1' is not an address like ipv4:10.0.0.1:7789",
-            ),
-            (
-                "connect r0 10.0.0.1:1 10.0.0.2:1 --timeout=0",
-                "timeout 0 => 0 out of range [1..600].",
-            ),
-            (
-                "disconnect 10.0.0.1:1 10.0.0.2:1",
-                "??: Failure: (162) Invalid configuration request\nadditional info from kernel:\nunknown connection",
-            ),
-        ] {
-            assert_eq!(op(line), Err(message.to_owned()), "{line}");
-        }
-    }
-
-    #[test]
-    fn options_are_the_configurations() {
-        let Ok(Action::Run(Op::Attach {
-            minor: 1,
-            meta,
-            options,
-            ..
-        })) = op("attach 1 /dev/sda8 /dev/sdm 3 --resync-rate=33M --c-plan-ahead=0")
-        else {
-            panic!("an attach");
-        };
-        assert_eq!(meta, MetaDisk::Indexed("/dev/sdm".into(), 3));
-        assert_eq!(
-            (options.resync_rate_kib, options.c_plan_ahead_ds),
-            (33 * 1024, 0)
-        );
-    }
-}
+mod tests;

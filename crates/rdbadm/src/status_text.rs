@@ -62,7 +62,8 @@ pub(crate) fn text(resource: &ResourceReport, detail: Detail) -> String {
             line += &format!("minor:{} ", volume.minor);
         }
         line += &format!("disk:{}", paint(volume.disk.as_str(), true));
-        if verbose && !statistics {
+        // (With figures it stands behind them.)
+        if !statistics && (verbose || blocked(volume) != "no") {
             line += &format!(" blocked:{}", blocked(volume));
         }
         if let Some(wait) = &volume.no_space {
@@ -213,6 +214,7 @@ fn device_statistics(volume: &VolumeReport, verbose: bool) -> String {
 /// What holds the upper layer back, in the words of `blocked:`.
 pub(crate) fn blocked(volume: &VolumeReport) -> &'static str {
     match volume.flags.chars().nth(4) {
+        _ if !volume.suspended.is_empty() => "upper",
         Some('d' | 'c') => "upper",
         Some('b') => "lower",
         Some('n') => "network",
@@ -363,10 +365,18 @@ pub(crate) fn overview(report: &StatusReport) -> String {
     text
 }
 
-/// Shell assignments for one volume (`docs/spec/admin.md`, section 4.6).
-pub(crate) const SH_STATUS_OF_NONE: &str =
-    "_known=NA # not available or not yet created\n\n_sh_status_process\n\n\n";
+/// The shell assignments for a volume that there is not. All are there: who evaluates them has those of the volume before
+/// (`docs/spec/admin.md`, section 4.6).
+pub(crate) fn sh_status_of_none(minor: Option<u32>) -> String {
+    let minor = minor.map(|minor| minor.to_string()).unwrap_or_default();
+    format!(
+        "_minor={minor}\n_res_name=\n_volume=-1\n_known=NA # not available or not yet created\n\n_cstate=Unconfigured\n\
+         _role=\n_peer=\n_disk=\n_pdsk=\n_flags_susp=\n_flags_aftr_isp=\n_flags_peer_isp=\n_flags_user_isp=\n\
+         _resynced_percent=\n\n_sh_status_process\n\n\n"
+    )
+}
 
+/// Shell assignments for one volume.
 pub(crate) fn sh_status(resource: &ResourceReport, volume: &VolumeReport) -> String {
     let unconfigured = is_unconfigured(volume);
     let known = |word: &'static str| if unconfigured { "" } else { word };
@@ -380,9 +390,11 @@ pub(crate) fn sh_status(resource: &ResourceReport, volume: &VolumeReport) -> Str
         }
         _ => String::new(),
     };
+    // (Where nothing is known drbdsetup has no line between the groups.)
+    let gap = if unconfigured { "" } else { "\n" };
     format!(
-        "_minor={}\n_res_name={}\n_volume={}\n_known={}\n\n_cstate={}\n_role={}\n_peer={}\n_disk={}\n_pdsk={}\n\n\
-         _flags_susp={}\n_flags_aftr_isp={}\n_flags_peer_isp={}\n_flags_user_isp={}\n\n\
+        "_minor={}\n_res_name={}\n_volume={}\n_known={}\n\n_cstate={}\n_role={}\n_peer={}\n_disk={}\n_pdsk={}\n{gap}\
+         _flags_susp={}\n_flags_aftr_isp={}\n_flags_peer_isp={}\n_flags_user_isp={}\n{gap}\
          _resynced_percent={percent}\n\n_sh_status_process\n\n\n",
         volume.minor,
         resource.name,

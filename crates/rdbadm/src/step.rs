@@ -93,8 +93,9 @@ pub(crate) struct MetaStep {
     pub(crate) meta: MetaDisk,
     /// What to do.
     pub(crate) command: MetaCommand,
-    /// What `set-gi` writes: the fields that `get-gi` prints, empty ones for those that stay. No other command has it.
-    pub(crate) identifiers: Option<String>,
+    /// What `set-gi` writes: the fields that `get-gi` prints, empty ones for those that stay. The file of `restore-md` and
+    /// `verify-dump`. No other command has it.
+    pub(crate) operand: Option<String>,
 }
 
 /// What `rdbmeta` can do.
@@ -122,11 +123,15 @@ pub(crate) enum MetaCommand {
     Invalidate,
     /// Write generation identifiers and flags, which the step has.
     SetGi { force: bool },
+    /// Write what `dump-md` has printed into a file, which the step names.
+    RestoreMd { force: bool },
+    /// Look whether `restore-md` would take it.
+    VerifyDump,
 }
 
 impl MetaCommand {
     /// Every command, those that ask with or without `--force`.
-    pub(crate) const fn all(force: bool) -> [MetaCommand; 11] {
+    pub(crate) const fn all(force: bool) -> [MetaCommand; 13] {
         [
             MetaCommand::CreateMd { force },
             MetaCommand::WipeMd { force },
@@ -139,6 +144,8 @@ impl MetaCommand {
             MetaCommand::Outdate,
             MetaCommand::Invalidate,
             MetaCommand::SetGi { force },
+            MetaCommand::RestoreMd { force },
+            MetaCommand::VerifyDump,
         ]
     }
 
@@ -155,6 +162,8 @@ impl MetaCommand {
             MetaCommand::Outdate => ("outdate", true, None),
             MetaCommand::Invalidate => ("invalidate", true, None),
             MetaCommand::SetGi { force } => ("set-gi", true, Some(force)),
+            MetaCommand::RestoreMd { force } => ("restore-md", true, Some(force)),
+            MetaCommand::VerifyDump => ("verify-dump", false, None),
         }
     }
 
@@ -172,9 +181,13 @@ impl MetaCommand {
         self.facts().2
     }
 
-    /// Whether it is told what to write.
-    pub(crate) fn takes_identifiers(self) -> bool {
-        matches!(self, MetaCommand::SetGi { .. })
+    /// The word that it needs behind it, if it does.
+    pub(crate) fn operand(self) -> Option<&'static str> {
+        match self {
+            MetaCommand::SetGi { .. } => Some("GI"),
+            MetaCommand::RestoreMd { .. } | MetaCommand::VerifyDump => Some("FILE"),
+            _ => None,
+        }
     }
 
     /// The words on the command line.
@@ -202,7 +215,7 @@ impl MetaStep {
         };
         let mut argv = vec![device, "v08".to_owned(), path_word(path), index];
         argv.extend(self.command.words());
-        argv.extend(self.identifiers.clone());
+        argv.extend(self.operand.clone());
         argv
     }
 }
@@ -330,7 +343,7 @@ mod tests {
             data: "/dev/sda8".into(),
             meta,
             command: MetaCommand::ApplyAl,
-            identifiers: None,
+            operand: None,
         };
         for (meta, words) in [
             (MetaDisk::Internal, "1 v08 /dev/sda8 internal apply-al"),

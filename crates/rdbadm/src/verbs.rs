@@ -587,6 +587,18 @@ mod tests {
         }
     }
 
+    /// Each command is in the table that says beside what it was tried.
+    #[test]
+    fn the_reference_says_of_each_command_what_was_tried() {
+        let text = include_str!("../../../docs/commands.md");
+        let table = text.split("\n## What was tried beside DRBD's own").nth(1);
+        let table = table.and_then(|rest| rest.split("\n## ").next()).unwrap();
+        for name in VERBS.iter().map(|verb| verb.name) {
+            let is_there = table.contains(&format!("`{name}`"));
+            assert!(is_there || table.contains(&format!("`{name} --")), "{name}");
+        }
+    }
+
     fn is_promised(text: &str, name: &str, option: &str) -> bool {
         let name = format!("`{name}`");
         let rows = text

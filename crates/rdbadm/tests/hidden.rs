@@ -351,3 +351,150 @@ fn what_help_does_not_list_is_listed_by_hidden_commands() {
         ("r0: nothing to do: devices are not resized yet\n", 0)
     );
 }
+
+#[test]
+fn options_of_the_step_may_stand_on_the_command_line() {
+    let node = Node::new();
+    let disk = node.path("disk");
+    let disk = disk.display();
+    let connect = "rdbsetup connect r0 ipv4:10.0.0.1:7789 ipv4:10.0.0.2:7789";
+    let net = "rdbsetup net-options ipv4:10.0.0.1:7789 ipv4:10.0.0.2:7789";
+    for (words, said) in [
+        // (Behind the command; before it `--timeout` is how long the command may take.)
+        (
+            "-d connect --timeout=50 r0",
+            format!("{connect} --timeout=50\n"),
+        ),
+        (
+            "-d connect r0 --timeout 50",
+            format!("{connect} --timeout=50\n"),
+        ),
+        (
+            "-d -- --timeout=50 connect r0",
+            format!("{connect} --timeout=50\n"),
+        ),
+        (
+            "-d -W --max-buffers=8k connect r0",
+            format!("{connect} --max-buffers=8k\n"),
+        ),
+        ("-d --timeout 50 connect r0", format!("{connect}\n")),
+        (
+            "-d net-options --protocol=A r0",
+            format!("{net} --protocol=A\n"),
+        ),
+        (
+            "-d attach --size=5M r0",
+            format!(
+                "rdbmeta 0 v08 {disk} internal apply-al\nrdbsetup attach 0 {disk} {disk} internal --size=5M\n"
+            ),
+        ),
+        (
+            "-d disk-options --resync-rate=5M r1/1",
+            "rdbsetup disk-options 2 --resync-rate=5M\n".to_owned(),
+        ),
+        (
+            "-d resource-options --on-no-data-accessible=suspend-io r0",
+            "rdbsetup resource-options r0 --on-no-data-accessible=suspend-io\n".to_owned(),
+        ),
+    ] {
+        assert_eq!(node.says(words), (said, 0), "{words}");
+    }
+    let (said, code) = node.says("-d connect --timeout=1000 r0");
+    assert_eq!(
+        (said.as_str(), code),
+        ("rdbadm: timeout 1000 => 1000 out of range [1..600].\n", 20)
+    );
+    let (said, code) = node.says("connect --resync-rate=5M r0");
+    assert!(
+        said.contains("unrecognized option '--resync-rate'") && code == 1,
+        "{said}"
+    );
+}
+
+#[test]
+fn a_forced_promotion_is_printed_as_it_is_spelled() {
+    let node = Node::new();
+    for (words, option) in [
+        (
+            "-d -- --overwrite-data-of-peer primary r0",
+            "--overwrite-data-of-peer",
+        ),
+        ("-d primary --force r0", "--force"),
+    ] {
+        let line = format!("rdbsetup primary 0 {option}\n");
+        assert_eq!(node.says(words), (line, 0), "{words}");
+    }
+}
+
+#[test]
+fn udev_is_told_the_number_of_a_volume_without_a_section_on_request() {
+    let node = Node::new();
+    let disk = node.path("disk");
+    let disk = disk
+        .strip_prefix("/dev")
+        .unwrap_or(&disk)
+        .display()
+        .to_string();
+    let told = |name: &str| format!("RESOURCE={name}\nDEVICE=drbd0\nDISK={disk}\n");
+    assert_eq!(node.says("sh-udev r0/0"), (told("r0"), 0));
+    let text = std::fs::read_to_string(node.path("conf")).unwrap();
+    let text = text.replace("usage-count no;", "udev-always-use-vnr;");
+    std::fs::write(node.path("conf"), &text).unwrap();
+    assert_eq!(node.says("sh-udev minor-0"), (told("r0/0"), 0));
+    let text = text.replacen("device /dev/drbd0;", "device /dev/drbd_mail minor 0;", 1);
+    std::fs::write(node.path("conf"), text).unwrap();
+    let (said, _) = node.says("sh-udev minor-0");
+    assert!(said.contains("\nDEVICE=drbd_mail\n"), "{said}");
+}
+
+#[test]
+fn metadata_that_was_dumped_is_restored() {
+    let node = Node::new();
+    let dump = node.path("dump");
+    assert_eq!(node.says("create-md --force r0").1, 0);
+    assert_eq!(node.says("set-gi --force 1:2:3:4 r0").1, 0);
+    let (first, _) = node.says("dump-md r0");
+    std::fs::write(&dump, &first).unwrap();
+    let meta = |command: &str| {
+        let disk = node.path("disk");
+        node.says(&format!(
+            "rdbmeta 0 v08 {} internal {command}",
+            disk.display()
+        ))
+    };
+    assert_eq!(node.says("wipe-md --force r0").1, 0);
+    let (said, code) = meta(&format!("verify-dump {}", dump.display()));
+    assert_eq!((said.as_str(), code), ("input file parsed ok\n", 0));
+    assert_eq!(meta(&format!("restore-md {}", dump.display())).1, 0);
+    let body = |text: &str| {
+        text.lines()
+            .filter(|l| !l.starts_with('#'))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(body(&node.says("dump-md r0").0), body(&first));
+    let (said, code) = meta("restore-md /nonexistent");
+    assert_eq!(
+        (said.as_str(), code),
+        (
+            "can not read /nonexistent: No such file or directory (os error 2)\n",
+            20
+        )
+    );
+    // There is some, and nobody to say yes.
+    let (said, code) = meta(&format!("restore-md {}", dump.display()));
+    assert!(
+        said.contains("Operation canceled.") && code != 0,
+        "{code}: {said}"
+    );
+}
+
+#[test]
+fn which_peer_is_meant_needs_no_name_where_there_is_one() {
+    let node = Node::new();
+    let connect = "rdbsetup connect r0 ipv4:10.0.0.1:7789 ipv4:10.0.0.2:7789\n";
+    for peer in ["bob", "bob.example.com"] {
+        let words = format!("-d -P {peer} connect r0");
+        assert_eq!(node.says(&words), (connect.to_owned(), 0), "{words}");
+    }
+}

@@ -344,8 +344,6 @@ fn a_dry_run_prints_steps_and_touches_nothing() {
     for spelling in [
         "-d primary --force r0",
         "-d primary r0 --force",
-        "-d -- --overwrite-data-of-peer primary r0",
-        "primary --dry-run --overwrite-data-of-peer all",
         "-d primary -o r0/0",
         "-d primary --force minor-0",
     ] {
@@ -406,9 +404,9 @@ fn wrong_calls_are_told_as_drbdadm_does() {
             "'nosuch' not defined in your config (for this host).\n",
         ),
         (
-            "connect r0/0",
+            "connect r0/1",
             1,
-            "connect operates on whole resources, but you specified a specific volume!\n",
+            "'r0/1' not defined in your config (for this host).\n",
         ),
         (
             "rdbsetup frobnicate 0",

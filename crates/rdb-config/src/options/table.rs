@@ -109,7 +109,6 @@ const READ_BALANCING: &[&str] = &[
 const NO_MODULE: Served = Harmless("there is no kernel module to tell");
 const NO_TERMINAL: Served = Harmless("waiting commands count no seconds on the terminal");
 const NO_COUNTER: Served = Harmless("rdb never contacts a usage counter");
-const ALWAYS_VNR: Served = Harmless("links always carry the volume number");
 const NOT_PINNED: Served = Harmless("rdb does not pin its threads yet");
 const NO_BARRIERS: Served = Harmless("Linux has no barriers any more; disk-flushes does the work");
 const AS_THEY_COME: Served = Harmless("discards are passed on as they come");
@@ -134,6 +133,8 @@ section! { Global, GLOBAL;
     /// What holds for the commands. Times are in seconds, 0 means forever.
     GlobalOptions {
         disable_ip_verification: bool = flag("disable-ip-verification", false, Yes);
+        /// Whether the link of a resource whose one volume has no section has the volume's number, too.
+        udev_always_use_vnr: bool = flag("udev-always-use-vnr", false, Yes);
         /// How long questions and settings may take.
         cmd_timeout_short_s: u32 = num("cmd-timeout-short", (0, 5, 900), Seconds, Yes);
         /// How long what waits for a disk or the peer may take.
@@ -144,7 +145,6 @@ section! { Global, GLOBAL;
     num("minor-count", (1, 32, 255), Count, NO_MODULE);
     num("dialog-refresh", (0, 1, 600), Seconds, NO_TERMINAL);
     words("usage-count", &["yes", "no", "ask"], "ask", NO_COUNTER);
-    flag("udev-always-use-vnr", false, ALWAYS_VNR);
 }
 
 section! { Options, OPTIONS;

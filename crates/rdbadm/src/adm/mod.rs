@@ -8,6 +8,7 @@ mod configured;
 mod doctor;
 mod explain;
 pub(crate) mod facts;
+mod given;
 mod handler;
 mod hidden;
 pub(crate) mod plan;
@@ -44,6 +45,7 @@ use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
 pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
+    let spelled = spelling::old_force(&words);
     let words = spelling::modern(words);
     if words.iter().any(|word| word == "--version" || word == "-V") {
         out::print(&version());
@@ -63,6 +65,7 @@ pub(crate) fn main(program: &str, family: Family, words: Vec<String>) -> u8 {
         family,
         verb,
         args: sub,
+        spelled,
         limits: Cell::default(),
     }
     .run()
@@ -132,6 +135,8 @@ struct Command<'a> {
     family: Family,
     verb: &'static Verb,
     args: &'a ArgMatches,
+    /// The older name by which `--force` was given, which a step has, too.
+    spelled: Option<&'static str>,
     /// Those of the configuration, as soon as it is read.
     limits: Cell<Limits>,
 }
@@ -329,7 +334,12 @@ impl Command<'_> {
                 .then(|| resource.address_not_here(node))
                 .flatten();
             match absent.map_or(resolved, Err) {
-                Ok(resolved) => {
+                Ok(mut resolved) => {
+                    // (`sh-udev` has to know whether a resource's name is enough to mean the volume.)
+                    let is_numbered = config.global.options.udev_always_use_vnr;
+                    if is_numbered && !self.verb.is(Own::ShUdev) {
+                        resolved.volumes.iter_mut().for_each(|v| v.implicit = false);
+                    }
                     let written = settings::written(config, resource, &resolved, node);
                     let peers = resolved.peer.names.clone();
                     let handlers = HandlersShown::new(&resolved.handlers, path.clone(), peers);
@@ -362,7 +372,9 @@ impl Command<'_> {
             }
             Does::Own(Own::CheckResize) => return self.check_resize(items),
             Does::Own(Own::ShBPri) => return self.become_primary(config, items),
-            Does::Own(Own::ShUdev) => return shell::udev(items),
+            Does::Own(Own::ShUdev) => {
+                return shell::udev(items, config.global.options.udev_always_use_vnr);
+            }
             Does::Own(Own::ShLrOf) => return shell::lower_resource(),
             Does::Handler => return self.run_handlers(items),
             Does::Own(Own::SplitBrain) => return self.split_brain(items),
@@ -411,7 +423,10 @@ impl Command<'_> {
                 }
             }
         }
-        self.in_turn(steps)
+        match self.with_given(steps) {
+            Ok(steps) => self.in_turn(steps),
+            Err(code) => code,
+        }
     }
 
     /// What runs, if the command is about all volumes that the daemon has, not those of the configuration alone: who gives a
@@ -446,7 +461,12 @@ impl Command<'_> {
     fn minor_step(&self, item: &Item, minor: u32, steps: &mut Vec<Step>) {
         if let Does::Op(op) = self.verb.does {
             let switch = self.verb.switch().filter(|switch| self.has(switch));
-            steps.push(item.on_minor(self.verb.name, minor, switch, op));
+            let mut step = item.on_minor(self.verb.name, minor, switch, op);
+            if let Some(typed) = self.spelled.filter(|_| switch.is_some()) {
+                step.argv.pop();
+                step.argv.push(typed.to_owned());
+            }
+            steps.push(step);
         }
     }
 

@@ -184,7 +184,7 @@ impl Item {
     pub(crate) fn set_gi(&self, volume: &ResolvedVolume, gi: &str, force: bool) -> Option<Step> {
         let mut step = self.meta(volume, MetaCommand::SetGi { force })?;
         if let Action::Meta(meta) = &mut step.action {
-            meta.identifiers = Some(gi.to_owned());
+            meta.operand = Some(gi.to_owned());
             step.argv = meta.argv();
         }
         Some(step)
@@ -205,7 +205,7 @@ impl Item {
             data,
             meta: volume.meta.clone(),
             command,
-            identifiers: None,
+            operand: None,
         })
     }
 

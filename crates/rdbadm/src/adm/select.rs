@@ -169,11 +169,18 @@ fn one<'a>(
         });
     };
     if let Some(number) = volume {
-        if target != Target::Volumes {
-            return Err(whole(command));
-        }
-        if !host.volumes.iter().any(|v| v.number == number) {
+        let Some(named) = host.volumes.iter().find(|v| v.number == number) else {
             return Err(unknown());
+        };
+        if target != Target::Volumes {
+            // The one that no section has is the resource.
+            return match named.implicit {
+                true => Ok(Selected {
+                    resource,
+                    volume: None,
+                }),
+                false => Err(whole(command)),
+            };
         }
     }
     Ok(Selected { resource, volume })
@@ -229,6 +236,12 @@ mod tests {
             (Volumes, &["r0/1"], Ok("r0/1")),
             (Volumes, &["minor-1"], Ok("r0/1")),
             (Whole, &["minor-2"], Ok("r1")),
+            (Whole, &["r1/0"], Ok("r1")),
+            (
+                Whole,
+                &["r1/1"],
+                Err("'r1/1' not defined in your config (for this host)."),
+            ),
             (
                 Whole,
                 &["minor-1"],

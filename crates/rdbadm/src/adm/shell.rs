@@ -32,8 +32,8 @@ pub(super) fn lower_resource() -> u8 {
     1
 }
 
-/// `sh-udev`: the names that a volume's device has.
-pub(super) fn udev(items: &[Item]) -> u8 {
+/// `sh-udev`: the names that a volume's device has; with `udev-always-use-vnr` always with the volume's number.
+pub(super) fn udev(items: &[Item], always_number: bool) -> u8 {
     let mut code = 0;
     for item in items {
         let name = &item.resource.name;
@@ -46,11 +46,16 @@ pub(super) fn udev(items: &[Item]) -> u8 {
             code = not_one(name);
             continue;
         }
-        match volume.implicit {
+        match volume.implicit && !always_number {
             true => out::line(&format!("RESOURCE={name}")),
             false => out::line(&format!("RESOURCE={name}/{}", volume.volume)),
         }
-        out::line(&format!("DEVICE=drbd{}", volume.minor));
+        let name = volume.device.file_name();
+        let name = name.map_or_else(
+            || format!("drbd{}", volume.minor).into(),
+            |name| name.to_string_lossy(),
+        );
+        out::line(&format!("DEVICE={name}"));
         if let Some(disk) = &volume.disk {
             let below_dev = disk.strip_prefix("/dev").unwrap_or(disk);
             out::line(&format!("DISK={}", below_dev.display()));
@@ -93,19 +98,19 @@ impl Command<'_> {
             let (file, line) = &item.resource.defined_at;
             let is_it = |found: &&ResourceReport| &found.name == name;
             let found = running.clone().find(is_it);
+            out::print(&format!(
+                "_conf_res_name={name}\n_conf_file_line={file}:{line}\n\n_stacked_on=\n\
+                 _stacked_on_device=\n_stacked_on_minor=\n"
+            ));
             for volume in item.volumes() {
-                out::print(&format!(
-                    "_conf_res_name={name}\n_conf_file_line={file}:{line}\n\n_stacked_on=\n\
-                     _stacked_on_device=\n_stacked_on_minor=\n_conf_volume={}\n",
-                    volume.volume
-                ));
+                out::print(&format!("_conf_volume={}\n", volume.volume));
                 let of_volume = found.and_then(|resource| {
                     let mut volumes = resource.volumes.iter();
                     Some((resource, volumes.find(|v| v.volume == volume.volume)?))
                 });
                 out::print(&match of_volume {
                     Some((resource, found)) => status_text::sh_status(resource, found),
-                    None => status_text::SH_STATUS_OF_NONE.to_owned(),
+                    None => status_text::sh_status_of_none(Some(volume.minor)),
                 });
             }
         }

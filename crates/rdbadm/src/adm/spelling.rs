@@ -3,6 +3,13 @@
 //! DRBD 8.3 and the tutorials write `drbdadm -- --overwrite-data-of-peer primary r0`; 8.4 permutes options freely and has
 //! `-W OPTION` (`docs/spec/admin.md`, section 3.1). All of them become `primary --overwrite-data-of-peer r0`, where the
 //! parser finds an option that the command has and refuses one that it has not.
+//!
+//! Options of the section that a command works on (`connect --timeout=50 r0`) are for its step; they become `--setup-option`, and
+//! `given.rs` has them.
+
+use rdb_config::options::{self, OptionDef, Type};
+
+use crate::verbs;
 
 /// The global options that take a value in the next word.
 const WITH_VALUE: [&str; 18] = [
@@ -39,6 +46,12 @@ const GLOBAL: [&str; 9] = [
     "--stacked",
 ];
 
+/// The older name of `--force` that the words have.
+pub(super) fn old_force(words: &[String]) -> Option<&'static str> {
+    let old = "--overwrite-data-of-peer";
+    words.iter().any(|word| word == old).then_some(old)
+}
+
 /// Rewrites the words after the program's name.
 pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
     let mut globals = Vec::new();
@@ -48,7 +61,11 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
     let mut is_step = false;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        if let Some(option) = word.strip_prefix("--setup-option=") {
+        if let Some(option) = command.as_deref().and_then(|name| of_section(name, &word)) {
+            let is_open = !word.contains('=') && !matches!(option.ty, Type::Bool { .. });
+            let value = if is_open { words.next() } else { None };
+            rest.push(value.map_or_else(|| word.clone(), |value| format!("{word}={value}")));
+        } else if let Some(option) = word.strip_prefix("--setup-option=") {
             appended.push(option.to_owned());
         } else if word == "-W" || word == "--setup-option" {
             appended.extend(words.next());
@@ -63,6 +80,9 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
             // What follows belongs to the step. Options are told by their dashes, and generation identifiers by their colons.
             is_step = true;
         } else if word == "--" {
+        } else if is_step && command.is_none() && word.starts_with("--timeout=") {
+            // (Before `--` it is the command's limit.)
+            appended.push(word);
         } else if WITH_VALUE.contains(&word.as_str()) {
             globals.push(word);
             globals.extend(words.next());
@@ -76,10 +96,21 @@ pub(crate) fn modern(words: Vec<String>) -> Vec<String> {
             rest.push(word);
         }
     }
+    let of_step = |word: String| match command.as_deref().and_then(|name| of_section(name, &word)) {
+        Some(_) => format!("--setup-option={word}"),
+        None => word,
+    };
+    let behind: Vec<String> = appended.into_iter().chain(rest).map(of_step).collect();
     globals.extend(command);
-    globals.extend(appended);
-    globals.extend(rest);
+    globals.extend(behind);
     globals
+}
+
+/// The option that a word sets, if it is one of the section that the command works on.
+fn of_section(command: &str, word: &str) -> Option<&'static OptionDef> {
+    let name = word.strip_prefix("--")?.split('=').next()?;
+    let section = verbs::of_adm(command)?.setup?.section?;
+    options::find(section, name)
 }
 
 /// Whether a word before the command is for its step: an option, or behind `--` generation identifiers.
@@ -149,6 +180,25 @@ mod tests {
             ("verify -s 8 r0", "verify -s 8 r0"),
             ("-S -t /tmp/x dump", "--stacked -t /tmp/x dump"),
             ("role -S r0", "--stacked role r0"),
+            (
+                "connect --timeout=50 r0",
+                "connect --setup-option=--timeout=50 r0",
+            ),
+            (
+                "net-options r0 --timeout 50",
+                "net-options r0 --setup-option=--timeout=50",
+            ),
+            (
+                "-- --timeout=50 connect r0",
+                "connect --setup-option=--timeout=50 r0",
+            ),
+            (
+                "-W --allow-two-primaries net-options r0",
+                "net-options --setup-option=--allow-two-primaries r0",
+            ),
+            ("--timeout 50 connect r0", "--timeout 50 connect r0"),
+            ("attach --timeout 50 r0", "--timeout 50 attach r0"),
+            ("attach r0 --size 5M", "attach r0 --setup-option=--size=5M"),
         ] {
             let words = old.split(' ').map(str::to_owned).collect();
             assert_eq!(modern(words).join(" "), new, "{old}");

@@ -13,6 +13,7 @@ pub(super) fn about(def: &OptionDef) -> Option<&'static str> {
 #[rustfmt::skip]
 pub(super) const TEXTS: &[(Section, &str, &str)] = &[
     (Global, "disable-ip-verification", "Do not look whether this host has the resource's address before it is brought up."),
+    (Global, "udev-always-use-vnr", "Name a volume that no section has /dev/drbd/by-res/RES/0, as those that one has, instead of /dev/drbd/by-res/RES."),
     (Global, "cmd-timeout-short", "How long questions and settings may take; 0 is for ever."),
     (Global, "cmd-timeout-medium", "How long commands may take that wait for a disk or the peer; 0 is for ever."),
     (Global, "cmd-timeout-long", "How long work on metadata may take; 0 is for ever."),

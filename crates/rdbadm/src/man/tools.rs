@@ -111,7 +111,12 @@ pub(super) fn meta() -> Page {
     page.item("`--force`, `-f`", "Do it without asking.");
     page.section("COMMANDS");
     for command in MetaCommand::all(false) {
-        page.item(&format!("`{}`", command.name()), meta_about(command));
+        let operand = command.operand().map(|word| format!(" {word}"));
+        let operand = operand.unwrap_or_default();
+        page.item(
+            &format!("`{}`{operand}", command.name()),
+            meta_about(command),
+        );
     }
     page.section("EXIT STATUS");
     page.item("0", "It is done.");
@@ -160,6 +165,10 @@ fn meta_about(command: MetaCommand) -> &'static str {
         MetaCommand::ShowGi => "Print the generation identifiers with explanations.",
         MetaCommand::GiJson => "Print the generation identifiers as JSON.",
         MetaCommand::SetGi { .. } => "Write these generation identifiers.",
+        MetaCommand::RestoreMd { .. } => {
+            "Write the metadata that a file has, as dump-md or DRBD's drbdmeta has printed it; - is standard input."
+        }
+        MetaCommand::VerifyDump => "Look whether restore-md would take a file, and write nothing.",
         MetaCommand::Dstate => "Print the disk state.",
         MetaCommand::Outdate => "Mark the data outdated: the node is not promoted with them.",
         MetaCommand::Invalidate => "Mark the data bad: the next sync copies everything.",
