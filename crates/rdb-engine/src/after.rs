@@ -5,7 +5,7 @@ use crate::config::OnNoData;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
-use crate::generation::{PeerIds, same};
+use crate::generation::PeerIds;
 use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
@@ -36,7 +36,7 @@ impl<P: Payload> Resource<P> {
             marked: volume.bits_set() > 0,
             unmark_due: disk.is_some_and(|disk| disk.record.is_unmark_due()),
             knows_peers_ids: peer.is_some(),
-            one_name: own.zip(peer).is_some_and(|(own, peer)| same(own, peer)),
+            one_name: own.zip(peer).is_some_and(|(own, peer)| own == peer),
             moved_on: volume.peer.moved_on.is_some(),
             loss_unrecorded: volume.peer.loss_unrecorded.is_some(),
             announces_end: volume.peer.resync.announce,
@@ -164,7 +164,7 @@ impl<P: Payload> Resource<P> {
         volume.exposed.show(peer.ids.current);
         // (L44) The peer has begun the next one for that reason, or will.
         volume.exposed.lose_disk_beside(Some(peer.ids.current));
-        if own.is_none_or(|own| !same(own, peer.ids.current)) {
+        if own != Some(peer.ids.current) {
             volume.exposed.caught_up();
         }
     }

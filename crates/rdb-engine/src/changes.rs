@@ -8,6 +8,7 @@ use crate::config::OnNoData;
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::follow::Follow;
+use crate::generation::Generation;
 use crate::ids::VolumeNr;
 use crate::planted::Bug;
 use crate::resource::Resource;
@@ -22,7 +23,10 @@ impl<P: Payload> Resource<P> {
     /// What the state tables look at beside the record.
     pub(crate) fn context(&self, nr: VolumeNr) -> Context {
         let volume = self.volume(nr);
-        let disk_uuid = volume.disk.get().map_or(0, |d| d.record.ids().current);
+        let disk_uuid = volume
+            .disk
+            .get()
+            .map_or(Generation::NONE, |d| d.record.ids().current);
         Context {
             net_configured: self.net.options.is_some(),
             two_primaries: false,

@@ -5,27 +5,27 @@
 //! beside it: that users wrote on, at the peer alone, under the name that a disk of ours still has; and that the peer has begun the
 //! next generation because our disk was lost, whether it has come to tell or not.
 
-use crate::generation::same;
+use crate::generation::Generation;
 
-/// What users have seen last. A UUID of 0 is none.
+/// What users have seen last.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Exposed {
     /// The generation.
-    current: u64,
+    current: Generation,
     /// Users have written beyond it on the peer's disk alone: one that holds it is not what they saw last.
-    left_behind: u64,
+    left_behind: Generation,
     /// Users saw it when our disk was lost beside a good one: what both disks had, or, of a target's, its source's.
-    lost_beside: u64,
+    lost_beside: Generation,
 }
 
 impl Exposed {
-    /// The generation; 0 while users have seen none.
-    pub(crate) fn current(&self) -> u64 {
+    /// The generation; [`Generation::NONE`] while users have seen none.
+    pub(crate) fn current(&self) -> Generation {
         self.current
     }
 
     /// Users see this generation from now on.
-    pub(crate) fn show(&mut self, generation: u64) {
+    pub(crate) fn show(&mut self, generation: Generation) {
         self.current = generation;
     }
 
@@ -36,28 +36,28 @@ impl Exposed {
 
     /// No disk lacks what users have written.
     pub(crate) fn caught_up(&mut self) {
-        self.left_behind = 0;
+        self.left_behind = Generation::NONE;
     }
 
     /// Our disk is lost beside the peer's good one, which has this generation.
-    pub(crate) fn lose_disk_beside(&mut self, shared: Option<u64>) {
-        self.lost_beside = shared.unwrap_or(0);
+    pub(crate) fn lose_disk_beside(&mut self, shared: Option<Generation>) {
+        self.lost_beside = shared.unwrap_or_default();
     }
 
     /// Whether these are the data that users saw last.
-    pub(crate) fn is(&self, generation: u64) -> bool {
-        same(self.current, generation)
+    pub(crate) fn is(&self, generation: Generation) -> bool {
+        self.current == generation
     }
 
     /// Whether a disk that holds this generation lacks what users wrote at the peer.
-    pub(crate) fn is_left_behind(&self, generation: u64) -> bool {
-        self.left_behind != 0 && same(self.left_behind, generation)
+    pub(crate) fn is_left_behind(&self, generation: Generation) -> bool {
+        !self.left_behind.is_empty() && self.left_behind == generation
     }
 
     /// Whether a generation that was begun after this one was begun because our disk was lost: it has all that users saw.
     /// Once they have seen another one the loss says nothing.
-    pub(crate) fn was_lost_beside(&self, before: u64) -> bool {
-        self.current != 0 && same(self.lost_beside, self.current) && same(before, self.current)
+    pub(crate) fn was_lost_beside(&self, before: Generation) -> bool {
+        !self.current.is_empty() && self.lost_beside == self.current && before == self.current
     }
 }
 
@@ -65,13 +65,13 @@ impl Exposed {
 mod tests {
     use super::*;
 
-    const OLD: u64 = 0x10;
-    const NEW: u64 = 0x20;
+    const OLD: Generation = Generation::new(0x10);
+    const NEW: Generation = Generation::new(0x20);
 
     #[test]
     fn the_primary_bit_names_no_other_data() {
         let mut exposed = Exposed::default();
-        exposed.show(OLD | 1);
+        exposed.show(OLD.with_primary_bit(true));
         assert!(exposed.is(OLD) && !exposed.is(NEW));
         exposed.leave_behind();
         assert!(exposed.is_left_behind(OLD));
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_disk_stays_behind_until_it_has_caught_up() {
         let mut exposed = Exposed::default();
-        assert!(!exposed.is_left_behind(0), "none is behind");
+        assert!(!exposed.is_left_behind(Generation::NONE), "none is behind");
         exposed.show(OLD);
         exposed.leave_behind();
         exposed.show(NEW);
@@ -93,9 +93,9 @@ mod tests {
     fn a_loss_speaks_for_the_generation_that_users_saw_last_alone() {
         let mut exposed = Exposed::default();
         exposed.lose_disk_beside(None);
-        assert!(!exposed.was_lost_beside(0));
+        assert!(!exposed.was_lost_beside(Generation::NONE));
         exposed.show(OLD);
-        exposed.lose_disk_beside(Some(OLD | 1));
+        exposed.lose_disk_beside(Some(OLD.with_primary_bit(true)));
         assert!(exposed.was_lost_beside(OLD) && !exposed.was_lost_beside(NEW));
         exposed.show(NEW);
         assert!(!exposed.was_lost_beside(OLD) && !exposed.was_lost_beside(NEW));

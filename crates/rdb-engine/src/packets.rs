@@ -10,6 +10,7 @@ use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::follow::Follow;
+use crate::generation::Generation;
 use crate::ids::VolumeNr;
 use crate::peer_reads::Purpose;
 use crate::peer_request::MirrorKind;
@@ -214,7 +215,7 @@ impl<P: Payload> Resource<P> {
             Packet::Sizes(sizes) => self.on_sizes(nr, &sizes),
             Packet::Uuids(uuids) => self.on_uuids(nr, &uuids),
             Packet::State(word) => self.on_state(nr, word),
-            Packet::SyncUuid(uuid) => self.on_sync_uuid(nr, uuid),
+            Packet::SyncUuid(uuid) => self.on_sync_uuid(nr, Generation::new(uuid)),
             Packet::StateChgReq(change) => self.on_state_change_request(nr, change),
             Packet::StateChgReply(code) => self.admin_reply(Some(nr), code),
             packet @ (Packet::Bitmap(_) | Packet::CompressedBitmap(_)) => {

@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 use replica_proto::{StateWord, SyncParam};
 
 use crate::bitmap_exchange::BitmapDue;
-use crate::generation::PeerIds;
+use crate::generation::{Generation, PeerIds};
 use crate::ids::Time;
 use crate::interval::Awaited;
 use crate::peer_reads::{BlockedRead, PeerReads};
@@ -34,7 +34,7 @@ pub(crate) struct PeerDevice<P> {
     /// The generation that it has begun because our disk goes, told before we know that it has gone: a detach is agreed on
     /// with the peer first. Set and cleared by P_UUIDS, cleared with the connection and by an attach. Without it a Primary whose disk goes
     /// would take the older name for what its users have seen.
-    pub(crate) moved_on: Option<u64>,
+    pub(crate) moved_on: Option<Generation>,
     /// A write of ours has failed on its disk, and it has not yet said what became of that disk. Set by P_NEG_ACK, cleared by
     /// P_STATE and with the connection. Without it our data could be given up for those of a disk that has failed (L34).
     pub(crate) write_failed: bool,
@@ -71,7 +71,7 @@ pub(crate) struct PeerDevice<P> {
     /// Our UpToDate disk is lost while Primary, and the peer has not said yet that a new generation is on its record:
     /// the name that both had. Set with the loss, cleared by P_UUIDS with another name, by our own record, or when the peer
     /// counts no more. Until then our own disk would win after a crash, over writes that only the peer has (L26).
-    pub(crate) loss_unrecorded: Option<u64>,
+    pub(crate) loss_unrecorded: Option<Generation>,
     /// As Primary we were source of a resync whose end we did not see, or lost our disk while the peer was away, had none, or had
     /// the same name and not yet what was marked: the peer's disk may have the name of ours, and lacks what was written since.
     /// Set then, outlives connections, cleared when both disks are known to be equal, by a resync that begins and by a demotion.

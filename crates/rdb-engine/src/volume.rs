@@ -8,6 +8,7 @@ use crate::disk::space::Space;
 use crate::disk::{Disk, Remembered};
 use crate::exposed::Exposed;
 use crate::freeze::Frozen;
+use crate::generation::Generation;
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::latency::Latencies;
 use crate::peer_device::PeerDevice;
@@ -169,7 +170,7 @@ impl<P> Volume<P> {
     /// Whether its disk is as `create-md` made it.
     pub(crate) fn is_fresh(&self) -> bool {
         let ids = self.disk.get().map(|disk| disk.record.ids());
-        ids.is_some_and(|ids| ids.current & !1 == crate::generation::JUST_CREATED)
+        ids.is_some_and(|ids| ids.current == Generation::JUST_CREATED)
     }
 
     /// Whether the peer or its disk is not there: what users write is only here.

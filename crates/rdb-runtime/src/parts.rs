@@ -359,7 +359,7 @@ impl<E: Engine> Parts<E> {
             (OnEnd::CloseDiskIfRefused(volume), Ok(())) => {
                 let status = self.engine.status(self.io.now);
                 let data = of_volume(&status, volume).and_then(|found| found.generation);
-                let data = data.map(|(ids, flags)| (ids.current, flags));
+                let data = data.map(|(ids, flags)| (ids.current.bits(), flags));
                 self.front.judge_left_device(&self.io, volume, data);
             }
             (OnEnd::RestoreNetIfRefused(old), Err(_)) => {

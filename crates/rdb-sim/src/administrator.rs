@@ -1,7 +1,7 @@
 //! The administrators: what they do at any moment, and how they bring the pair together at the end.
 
 use rdb_engine::config::ResourceOptions;
-use rdb_engine::generation::JUST_CREATED;
+use rdb_engine::generation::Generation;
 use rdb_engine::state::{ConnState, DiskState, VolumeState};
 use rdb_engine::{AdminId, Command, Event, VolumeNr};
 
@@ -567,7 +567,8 @@ impl World {
         // A disk that passes its errors on is Inconsistent after one, and may be the only one that has what came last.
         // (So may a new disk by chance, but nobody would take that for the better one.)
         let attached = |w: &World, i: usize| {
-            let old = |disk| superblock_of(disk).uuids[0] & !1 != JUST_CREATED;
+            let name = |disk| Generation::new(superblock_of(disk).uuids[0]);
+            let old = |disk| name(disk) != Generation::JUST_CREATED;
             let there = |v| w.nodes[i].state_of(v).disk >= DiskState::Inconsistent;
             (0..volumes).all(|v| there(v) && old(&w.nodes[i].disks[v]))
         };

@@ -1,5 +1,6 @@
 //! What disks do with what they are asked, and how nodes die.
 
+use rdb_engine::generation::Generation;
 use rdb_engine::state::{DiskState, Role};
 use rdb_engine::{ConnEvent, ConnId, Event, IoTag, Time};
 use rdb_meta::MdFlags;
@@ -97,10 +98,10 @@ impl World {
         }
         let disk = &self.nodes[i].disks[volume];
         let block = disk.read(layout_of(disk.sectors).superblock_sector, 4096);
-        let written = rdb_meta::Superblock::parse(&block).map_or(0, |s| s.uuids[0]);
+        let written = rdb_meta::Superblock::parse(&block).map(|s| Generation::new(s.uuids[0]));
         let status = self.nodes[i].resource.status(self.now);
         let ids = status.volumes.get(volume).and_then(|v| v.generation);
-        if ids.is_some_and(|(ids, _)| (ids.current ^ written) & !1 != 0) {
+        if ids.is_some_and(|(ids, _)| ids.current != written.unwrap_or_default()) {
             self.coverage.hit("judge: both disks failed at once");
             self.nodes[i].consent[volume] = true;
             // A write may have been acknowledged for the sake of this disk before it was known that it is the only one.

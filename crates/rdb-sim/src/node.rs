@@ -282,7 +282,7 @@ impl Node {
     pub fn ids(&self) -> [u64; 4] {
         let status = self.resource.status(Time(u64::MAX / 2));
         let (ids, _) = status.volumes[0].generation.expect("a disk");
-        [ids.current, ids.bitmap, ids.history[0], ids.history[1]].map(|id| id & !1)
+        ids.bits().map(|id| id & !1)
     }
 
     /// Bytes of volume 0 for users.

@@ -65,7 +65,7 @@ impl Node {
             let status = self.resource_status(target).await?;
             for volume in &status.volumes {
                 if let Some((ids, _)) = volume.generation {
-                    generations.insert(volume.volume.0, ids.current);
+                    generations.insert(volume.volume.0, ids.current.bits());
                 }
             }
             if status.connection != ConnState::StandAlone {

@@ -111,7 +111,7 @@ fn of_volume(volume: &VolumeStatus, marked: Option<MarkedBlocks>) -> VolumeEvide
         disk: volume.state.disk,
         size_sectors: volume.size_sectors,
         generation: volume.generation.map(|(ids, flags)| GiReport {
-            uuids: [ids.current, ids.bitmap, ids.history[0], ids.history[1]],
+            uuids: ids.bits(),
             flags,
         }),
         marked,

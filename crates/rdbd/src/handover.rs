@@ -420,7 +420,7 @@ fn primaries_of(status: &Option<ResourceStatus>, paused_at_ms: u64) -> Vec<KeptP
         .map(|volume| KeptPrimary {
             volume: volume.volume.0,
             minor: volume.minor,
-            generation: volume.generation.map(|(ids, _)| ids.current),
+            generation: volume.generation.map(|(ids, _)| ids.current.bits()),
             paused_at_ms: Some(paused_at_ms),
         })
         .collect()

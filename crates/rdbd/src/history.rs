@@ -125,7 +125,7 @@ impl History {
 }
 
 fn identifiers(ids: GenerationIds) -> Identifiers {
-    Identifiers::of([ids.current, ids.bitmap, ids.history[0], ids.history[1]])
+    Identifiers::of(ids.bits())
 }
 
 fn side(apart: Apart) -> SideSeen {

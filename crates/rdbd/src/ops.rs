@@ -552,7 +552,7 @@ impl Node {
         let target = self.target(minor)?;
         match self.volume_status(&target).await?.generation {
             Some((ids, flags)) => Ok(GiReport {
-                uuids: [ids.current, ids.bitmap, ids.history[0], ids.history[1]],
+                uuids: ids.bits(),
                 flags,
             }),
             None => Err(Refusal::failure(code::NO_DISK, "Device has no disk").into()),

@@ -5,7 +5,7 @@ use replica_proto::UuidFlags;
 use super::{Asked, Stage};
 use crate::disk::{MdKind, Then};
 use crate::event::Payload;
-use crate::generation::WroteAlone;
+use crate::generation::{Generation, WroteAlone};
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::disk_reason::Lost;
@@ -220,9 +220,8 @@ impl<P: Payload> Resource<P> {
         }
         let random = self.random();
         let is_primary = state.role == Role::Primary;
-        let just_created =
-            self.disk_mut(nr).record.ids().current & !1 == crate::generation::JUST_CREATED;
-        let skip = state.conn == ConnState::Connected && just_created && clear_bitmap;
+        let is_fresh = self.volume(nr).is_fresh();
+        let skip = state.conn == ConnState::Connected && is_fresh && clear_bitmap;
         if !skip && state.conn != ConnState::StandAlone {
             self.admin_refused(
                 151,
@@ -234,7 +233,7 @@ impl<P: Payload> Resource<P> {
         let old = disk.record.ids();
         if disk.record.wrote_alone() != WroteAlone::UnderNewName || clear_bitmap {
             let mut ids = disk.record.ids();
-            ids.rotate_bitmap(0);
+            ids.clear_bitmap();
             disk.record.set_ids(ids);
         }
         disk.record.new_current(random, is_primary, false);
@@ -258,7 +257,7 @@ impl<P: Payload> Resource<P> {
             self.send_uuids_with(nr, UuidFlags::SKIP_INITIAL_SYNC);
             let disk = self.disk_mut(nr);
             let mut ids = disk.record.ids();
-            ids.bitmap = 0;
+            ids.bitmap = Generation::NONE;
             disk.record.set_ids(ids);
             if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
                 // It takes them and does not answer. The end of a resync from it would bring back what it had before.

@@ -214,7 +214,7 @@ impl<P: Payload> Resource<P> {
         // (L2) Or while the bitmaps are exchanged under one name: what users write before the resync begins is here alone.
         let unnamed = state.disk == DiskState::UpToDate
             && !replicates
-            && disk.record.ids().bitmap == 0
+            && disk.record.ids().bitmap.is_empty()
             && disk.record.may_share_name();
         if forced || lonely && disk.record.may_share_name() || unnamed {
             self.new_current_uuid(nr, lonely);

@@ -14,6 +14,7 @@ use crate::disk::reading::{Clean, Reading, Step};
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
+use crate::generation::Generation;
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::Resource;
 use crate::state::{Change, ConnState, DiskState, Fencing, Role, VolumeState};
@@ -112,7 +113,8 @@ impl<P: Payload> Resource<P> {
         let forget = self.planted(crate::Bug::ForgetPrimary);
         self.reading(nr).log(ring, forget)?;
         let (record, usable, wanted) = self.reading(nr).record();
-        let (current, last_agreed) = (record.uuids[0], record.la_size_sectors);
+        let current = Generation::new(record.uuids[0]);
+        let last_agreed = record.la_size_sectors;
         let consistent = record.flags.contains(MdFlags::CONSISTENT);
         self.holds_what_users_saw(nr, current)?;
         let peer = self.volume(nr).peer.disk_size;
@@ -138,7 +140,11 @@ impl<P: Payload> Resource<P> {
 
     /// A disk of the generation `current` shows users no older data than they have seen, as far as that can be told without
     /// the peer's names.
-    fn holds_what_users_saw(&mut self, nr: VolumeNr, current: u64) -> Result<(), AdminError> {
+    fn holds_what_users_saw(
+        &mut self,
+        nr: VolumeNr,
+        current: Generation,
+    ) -> Result<(), AdminError> {
         if self.volume(nr).state.pdsk == DiskState::UpToDate {
             return Ok(());
         }
@@ -150,14 +156,14 @@ impl<P: Payload> Resource<P> {
     }
 
     /// (L25) Why a disk of the generation `current` is older than what users have seen, if it is.
-    pub(crate) fn lacks_what_users_saw(&self, nr: VolumeNr, current: u64) -> Option<String> {
+    pub(crate) fn lacks_what_users_saw(&self, nr: VolumeNr, current: Generation) -> Option<String> {
         let volume = self.volume(nr);
         let state = volume.state;
         let exposed = volume.exposed.current();
         let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
-        if exposed != 0 && somebody_primary && !volume.exposed.is(current) {
+        if !exposed.is_empty() && somebody_primary && !volume.exposed.is(current) {
             Some(format!(
-                "Can only attach to data with current UUID={exposed:016X}"
+                "Can only attach to data with current UUID={exposed}"
             ))
         } else if state.role == Role::Primary && volume.exposed.is_left_behind(current) {
             Some("the disk lacks writes that only the peer's disk has".into())

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use rdb_meta::MdFlags;
 
+use crate::generation::Generation;
 use crate::ids::{PeerKey, RequestKey};
 
 /// What to write.
@@ -49,7 +50,7 @@ pub(crate) enum Then {
     /// is given up has its own bookkeeping.
     AnnounceGeneration,
     /// The sync UUID may be sent.
-    SendSyncUuid(u64),
+    SendSyncUuid(Generation),
     /// The target may ask for data.
     StartRequesting,
     /// The resync's data is durable: the target may call itself UpToDate.

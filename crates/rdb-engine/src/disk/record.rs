@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use rdb_meta::{Magic, MdFlags, Superblock};
 
-use crate::generation::{GenerationIds, WroteAlone, same};
+use crate::generation::{Generation, GenerationIds, WroteAlone};
 
 /// What the superblock of an attached disk says, or will say when it is written next.
 #[derive(Debug)]
@@ -43,36 +43,31 @@ impl Record {
     // ---- what it says --------------------------------------------------------------------------------------------
 
     pub(crate) fn ids(&self) -> GenerationIds {
-        let [current, bitmap, younger, older] = self.superblock.uuids;
-        GenerationIds {
-            current,
-            bitmap,
-            history: [younger, older],
-        }
+        GenerationIds::from_bits(self.superblock.uuids)
     }
 
     pub(crate) fn set_ids(&mut self, ids: GenerationIds) {
-        let uuids = [ids.current, ids.bitmap, ids.history[0], ids.history[1]];
-        self.dirty |= self.superblock.uuids != uuids;
-        if !same(self.superblock.uuids[1], ids.bitmap) {
+        let before = self.ids();
+        self.dirty |= before != ids;
+        if before.bitmap != ids.bitmap {
             self.superblock.note = 0; // (it was of the one before, which may come again)
         }
-        self.superblock.uuids = uuids;
+        self.superblock.uuids = ids.bits();
     }
 
     /// The peer may have a disk of its current generation: none lacks anything of it, or the target of a resync has come to
     /// the end, perhaps, unseen from here. What is written alone needs a new generation.
     pub(crate) fn may_share_name(&self) -> bool {
-        self.ids().bitmap == 0 || self.wrote_alone() == WroteAlone::Nothing
+        self.ids().bitmap.is_empty() || self.wrote_alone() == WroteAlone::Nothing
     }
 
     pub(crate) fn wrote_alone(&self) -> WroteAlone {
-        WroteAlone::from_note(self.superblock.note, self.superblock.uuids[1])
+        WroteAlone::from_note(self.superblock.note, self.ids().bitmap)
     }
 
     /// Notes it beside the bitmap UUID.
     pub(crate) fn note_alone(&mut self, alone: WroteAlone) {
-        let note = alone.to_note(self.superblock.uuids[1]);
+        let note = alone.to_note(self.ids().bitmap);
         self.dirty |= self.superblock.note != note;
         self.superblock.note = note;
     }
@@ -84,7 +79,7 @@ impl Record {
         random: u64,
         is_primary: bool,
         without_peer: bool,
-    ) -> Option<u64> {
+    ) -> Option<Generation> {
         let mut ids = self.ids();
         let alone = self.wrote_alone();
         let replaced = match alone {

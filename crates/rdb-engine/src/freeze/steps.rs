@@ -10,6 +10,7 @@ use crate::disk::{Disk, MdKind, Then};
 use crate::effect::Level;
 use crate::event::{Payload, RequestKind};
 use crate::follow::Follow;
+use crate::generation::Generation;
 use crate::ids::{RequestKey, VolumeNr};
 use crate::planted::Bug;
 use crate::resource::Resource;
@@ -262,7 +263,7 @@ impl<P: Payload> Resource<P> {
             } else {
                 // No disk may be taken for what these users see from now on.
                 let random = self.random();
-                self.volume_mut(nr).exposed.show(random);
+                self.volume_mut(nr).exposed.show(Generation::new(random));
                 let text = "Resumed without access to data; please tear down before attempting to re-configure.";
                 self.log_volume(Level::Error, nr, text);
             }

@@ -1,6 +1,6 @@
 //! What a node says of what users wrote on it while it was alone (`docs/ARCHITECTURE.md`, L46).
 
-use super::{PeerIds, name};
+use super::{Generation, PeerIds};
 
 /// What users have written on a node while it was alone, since it began the resync that its bitmap UUID names: of a node that
 /// gives such writes a new generation ([`super::GenerationIds::new_current_beside_target`]) the slots tell it, if no other driver has
@@ -19,20 +19,22 @@ pub enum WroteAlone {
 
 impl WroteAlone {
     /// What a superblock's note says, beside this bitmap UUID.
-    pub fn from_note(note: u64, bitmap: u64) -> WroteAlone {
-        match name(bitmap) {
-            resync if resync == 0 || name(note) != resync => WroteAlone::Unknown,
-            _ if note & 1 == 0 => WroteAlone::Nothing,
-            _ => WroteAlone::UnderNewName,
+    pub fn from_note(note: u64, bitmap: Generation) -> WroteAlone {
+        if !bitmap.is_named() || Generation::new(note) != bitmap {
+            WroteAlone::Unknown
+        } else if note & 1 == 0 {
+            WroteAlone::Nothing
+        } else {
+            WroteAlone::UnderNewName
         }
     }
 
     /// The note of it beside this bitmap UUID.
-    pub fn to_note(self, bitmap: u64) -> u64 {
+    pub fn to_note(self, bitmap: Generation) -> u64 {
         match self {
             WroteAlone::Unknown => 0,
-            WroteAlone::Nothing => name(bitmap),
-            WroteAlone::UnderNewName => name(bitmap) | 1,
+            WroteAlone::Nothing => bitmap.name(),
+            WroteAlone::UnderNewName => bitmap.name() | 1,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The comparison of two disks by their identifiers (`docs/spec/behaviour.md`, section 5.2).
 
-use super::{GenerationIds, JUST_CREATED, SYNC_OFFSET, WroteAlone, name, same};
+use super::{Generation, GenerationIds, WroteAlone};
 
 /// What the comparison says about the two disks, from this node's side.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -126,7 +126,7 @@ pub struct Comparison {
 
 /// Compares two disks; the first rule that matches decides (`docs/spec/behaviour.md`, section 5.2).
 pub fn compare(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) -> Comparison {
-    let apart = !same(own.current, peer.current);
+    let apart = own.current != peer.current;
     let unseen = |alone, source, target| {
         apart && alone == WroteAlone::UnderNewName && has_shared_name(target, source)
     };
@@ -154,17 +154,17 @@ pub fn compare(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs)
 }
 
 fn by_rules(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) -> Comparison {
-    let (cur, peer_cur) = (name(own.current), name(peer.current));
-    if cur == JUST_CREATED && peer_cur == JUST_CREATED {
+    let (cur, peer_cur) = (own.current, peer.current);
+    if cur == Generation::JUST_CREATED && peer_cur == Generation::JUST_CREATED {
         return found(10, Verdict::NoSync);
     }
-    if cur == JUST_CREATED || cur == 0 {
+    if cur == Generation::JUST_CREATED || !cur.is_named() {
         // The peer's is not 4: that was rule 10, or, with 0 here, rule 30.
-        if peer_cur != JUST_CREATED {
+        if peer_cur != Generation::JUST_CREATED {
             return found(20, Verdict::TargetFull);
         }
     }
-    if peer_cur == JUST_CREATED || peer_cur == 0 {
+    if peer_cur == Generation::JUST_CREATED || !peer_cur.is_named() {
         return found(30, Verdict::SourceFull);
     }
     if cur == peer_cur {
@@ -177,11 +177,11 @@ fn by_rules(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) ->
 /// Rules 34 to 41: both disks hold the same generation.
 fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInputs) -> Comparison {
     // Emptiness is a matter of all 64 bits: a set primary bit alone makes a slot non-empty.
-    if peer.bitmap == 0 && own.bitmap != 0 {
+    if peer.bitmap.is_empty() && !own.bitmap.is_empty() {
         if inputs.version < 91 {
             return found(34, NEEDS_91);
         }
-        return if same(own.bitmap, peer.history[0]) && same(own.history[0], peer.history[1]) {
+        return if own.bitmap == peer.history[0] && own.history[0] == peer.history[1] {
             if inputs.peer_crashed {
                 let alone = inputs.own_alone != WroteAlone::Nothing || inputs.own_primary;
                 return written_at_the_end(34, alone, Verdict::TargetByBitmap);
@@ -199,11 +199,11 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
             }
         };
     }
-    if own.bitmap == 0 && peer.bitmap != 0 {
+    if own.bitmap.is_empty() && !peer.bitmap.is_empty() {
         if inputs.version < 91 {
             return found(35, NEEDS_91);
         }
-        return if same(own.history[0], peer.bitmap) && same(own.history[1], peer.history[0]) {
+        return if own.history[0] == peer.bitmap && own.history[1] == peer.history[0] {
             if inputs.own_crashed {
                 let alone = inputs.peer_alone != WroteAlone::Nothing || inputs.peer_primary;
                 return written_at_the_end(35, alone, Verdict::SourceByBitmap);
@@ -235,7 +235,7 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
         return crashed_and_primary(inputs);
     }
     let both = inputs.own_crashed && inputs.peer_crashed;
-    if both && name(own.bitmap) != 0 && name(peer.bitmap) != 0 {
+    if both && own.bitmap.is_named() && peer.bitmap.is_named() {
         // (L3) Each has begun to sync the other: what one of them alone has cannot be told any more from what it was to give up.
         return Comparison {
             message: Some("both crashed as Primary, and each was a SyncSource"),
@@ -277,10 +277,10 @@ fn interrupted_after_the_end(
     let has_ended = |source: &GenerationIds, target: &GenerationIds| {
         let [newer, older] = target.history;
         // (Interrupted once more, the resync's own UUID of before stands between.)
-        let again = same(newer.wrapping_add(SYNC_OFFSET), target.bitmap);
-        name(source.bitmap) != 0
-            && (same(source.bitmap, newer) && same(source.history[0], older)
-                || again && same(source.bitmap, older))
+        let again = newer.sync_uuid() == target.bitmap;
+        source.bitmap.is_named()
+            && (source.bitmap == newer && source.history[0] == older
+                || again && source.bitmap == older)
     };
     let nothing = WroteAlone::Nothing;
     let by_peer = inputs.peer_crashed && inputs.own_alone == nothing && has_ended(own, peer);
@@ -332,13 +332,13 @@ fn other_generation(
     peer: &GenerationIds,
     inputs: CompareInputs,
 ) -> Comparison {
-    if same(own.current, peer.bitmap) {
+    if own.current == peer.bitmap {
         if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone, peer) {
             return forked(50);
         }
         return found(50, Verdict::TargetByBitmap);
     }
-    if same(own.current, peer.history[0]) && lost_sync_uuid(peer, own, inputs.version) {
+    if own.current == peer.history[0] && lost_sync_uuid(peer, own, inputs.version) {
         if inputs.version < 91 {
             return found(51, NEEDS_91);
         }
@@ -351,19 +351,19 @@ fn other_generation(
             ..found(51, Verdict::TargetByBitmap)
         };
     }
-    if peer.history.iter().any(|old| same(own.current, *old)) {
+    if peer.history.contains(&own.current) {
         if wrote_under_shared_name(own, inputs.own_bits, inputs.own_alone, peer) {
             return forked(60);
         }
         return found(60, Verdict::TargetFull);
     }
-    if same(own.bitmap, peer.current) {
+    if own.bitmap == peer.current {
         if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone, own) {
             return forked(70);
         }
         return found(70, Verdict::SourceByBitmap);
     }
-    if same(own.history[0], peer.current) && lost_sync_uuid(own, peer, inputs.version) {
+    if own.history[0] == peer.current && lost_sync_uuid(own, peer, inputs.version) {
         if inputs.version < 91 {
             return found(71, NEEDS_91);
         }
@@ -376,26 +376,20 @@ fn other_generation(
             ..found(71, Verdict::SourceByBitmap)
         };
     }
-    if own.history.iter().any(|old| same(*old, peer.current)) {
+    if own.history.contains(&peer.current) {
         if wrote_under_shared_name(peer, inputs.peer_bits, inputs.peer_alone, own) {
             return forked(80);
         }
         return found(80, Verdict::SourceFull);
     }
-    if same(own.bitmap, peer.bitmap) && name(own.bitmap) != 0 {
+    if own.bitmap == peer.bitmap && own.bitmap.is_named() {
         return found(90, Verdict::SplitBrain);
     }
     // Two empty slots count as equal: "unrelated" needs histories without a hole in common. (L5) A generation that one disk
     // has in its bitmap slot and the other in its history is an ancestor too, which DRBD does not look at.
-    let met = |a: &GenerationIds, b: &GenerationIds| {
-        name(a.bitmap) != 0 && b.history.iter().any(|old| same(*old, a.bitmap))
-    };
-    if own
-        .history
-        .iter()
-        .any(|old| peer.history.iter().any(|theirs| same(*old, *theirs)))
-        || met(own, peer)
-        || met(peer, own)
+    let met =
+        |a: &GenerationIds, b: &GenerationIds| a.bitmap.is_named() && b.history.contains(&a.bitmap);
+    if own.history.iter().any(|old| peer.history.contains(old)) || met(own, peer) || met(peer, own)
     {
         return found(100, Verdict::SplitBrainNoCommon);
     }
@@ -414,22 +408,22 @@ fn wrote_under_shared_name(
     alone: WroteAlone,
     other: &GenerationIds,
 ) -> bool {
-    let has_ended = other.history.iter().any(|old| same(*old, ids.bitmap));
-    let unfinished = name(ids.bitmap) != 0 && bits > 0 && !has_ended;
+    let has_ended = other.history.contains(&ids.bitmap);
+    let unfinished = ids.bitmap.is_named() && bits > 0 && !has_ended;
     unfinished || may_have_written(ids, bits, alone)
 }
 
 /// The same of a node whose name the other one went on from, and began to sync it: that one has ended the resync, whatever is left
 /// of it in its history.
 fn may_have_written(ids: &GenerationIds, bits: u64, alone: WroteAlone) -> bool {
-    name(ids.bitmap) != 0 && bits > 0 && alone != WroteAlone::Nothing
+    ids.bitmap.is_named() && bits > 0 && alone != WroteAlone::Nothing
 }
 
 /// Whether `target` has, or went on from, the name that `source`, which was its source, had until it was alone
 /// ([`WroteAlone::UnderNewName`]).
 fn has_shared_name(target: &GenerationIds, source: &GenerationIds) -> bool {
     let shared = source.history[1];
-    name(shared) != 0 && (same(shared, target.current) || same(shared, target.bitmap))
+    shared.is_named() && (shared == target.current || shared == target.bitmap)
 }
 
 fn forked(rule: u32) -> Comparison {
@@ -444,12 +438,9 @@ fn forked(rule: u32) -> Comparison {
 /// The second condition of rules 51 and 71: `source` began a resync whose sync UUID `target` never saw.
 fn lost_sync_uuid(source: &GenerationIds, target: &GenerationIds, version: u32) -> bool {
     if version < 96 {
-        same(target.history[0], source.history[1])
+        target.history[0] == source.history[1]
     } else {
-        same(
-            name(source.history[0]).wrapping_add(SYNC_OFFSET),
-            source.bitmap,
-        )
+        source.history[0].sync_uuid() == source.bitmap
     }
 }
 

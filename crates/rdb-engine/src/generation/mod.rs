@@ -10,45 +10,59 @@
 
 mod alone;
 mod comparison;
+mod name;
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
 pub use alone::WroteAlone;
 pub use comparison::{CompareInputs, Comparison, Verdict, compare};
+pub use name::Generation;
 
-/// `current` of a disk that was never used (`docs/spec/behaviour.md`, section 4.1).
-pub const JUST_CREATED: u64 = 4;
-
-/// What a sync UUID adds to the bitmap UUID (`docs/spec/behaviour.md`, section 5.2).
-pub const SYNC_OFFSET: u64 = 0x0001_0000_0000_0000;
-
-/// The four slots of one disk, bit 0 included.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+/// The four slots of one disk.
+///
+/// Two are equal if they are to the last bit, the bits of a Primary included: so they stand on the disk.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct GenerationIds {
     /// The generation on this disk.
-    pub current: u64,
-    /// The generation that the peer is believed to have; 0 while the peer's data is the same.
-    pub bitmap: u64,
+    pub current: Generation,
+    /// The generation that the peer is believed to have; none while the peer's data is the same.
+    pub bitmap: Generation,
     /// Older generations, newest first.
-    pub history: [u64; 2],
+    pub history: [Generation; 2],
 }
 
 impl GenerationIds {
     /// What create-md writes.
     pub const CREATED: GenerationIds = GenerationIds {
-        current: JUST_CREATED,
-        bitmap: 0,
-        history: [0; 2],
+        current: Generation::JUST_CREATED,
+        bitmap: Generation::NONE,
+        history: [Generation::NONE; 2],
     };
+
+    /// The slots in the order in which a superblock has them, to the bit.
+    pub fn from_bits([current, bitmap, younger, older]: [u64; 4]) -> GenerationIds {
+        GenerationIds {
+            current: Generation::new(current),
+            bitmap: Generation::new(bitmap),
+            history: [Generation::new(younger), Generation::new(older)],
+        }
+    }
+
+    /// What [`GenerationIds::from_bits`] takes.
+    pub fn bits(&self) -> [u64; 4] {
+        let [younger, older] = self.history;
+        [self.current, self.bitmap, younger, older].map(Generation::bits)
+    }
 
     /// NEWCUR: a new generation begins here and the peer stays at the old one.
     ///
     /// Returns the bitmap UUID that was set already, if any, for the warning `bm UUID was already set: X`. It is moved
     /// to the history. (The kernel's driver forgets it, and with it the common ancestor; section 4.3, "Trap".)
-    pub fn new_current(&mut self, random: u64, is_primary: bool) -> Option<u64> {
-        let replaced = (self.bitmap != 0).then_some(self.bitmap);
+    pub fn new_current(&mut self, random: u64, is_primary: bool) -> Option<Generation> {
+        let replaced = (!self.bitmap.is_empty()).then_some(self.bitmap);
         self.rotate_bitmap(self.current);
-        self.set_current(fresh(random), is_primary);
+        self.set_current(Generation::fresh(random), is_primary);
         replaced
     }
 
@@ -61,7 +75,7 @@ impl GenerationIds {
 
     /// A new name for data that nobody else has under the old one.
     pub fn replace_current(&mut self, random: u64, is_primary: bool) {
-        self.set_current(fresh(random), is_primary);
+        self.set_current(Generation::fresh(random), is_primary);
     }
 
     /// What the slots of [`WroteAlone::UnderNewName`] are when the target turns out to have the current UUID of before: as if the
@@ -76,8 +90,8 @@ impl GenerationIds {
     }
 
     /// ROTSET of the bitmap slot: a value that is already there moves to the history.
-    pub fn rotate_bitmap(&mut self, value: u64) {
-        if self.bitmap != 0 {
+    pub fn rotate_bitmap(&mut self, value: Generation) {
+        if !self.bitmap.is_empty() {
             self.history = [self.bitmap, self.history[0]];
         }
         self.bitmap = value;
@@ -85,35 +99,36 @@ impl GenerationIds {
 
     /// CLEARBM: the peer has our data again.
     pub fn clear_bitmap(&mut self) {
-        self.rotate_bitmap(0);
+        self.rotate_bitmap(Generation::NONE);
     }
 
     /// SET of the current slot, bit 0 by role.
-    pub fn set_current(&mut self, value: u64, is_primary: bool) {
+    pub fn set_current(&mut self, value: Generation, is_primary: bool) {
         self.current = value;
         self.set_primary_bit(is_primary);
     }
 
     /// Bit 0 of the current slot: set by a promotion, cleared by a demotion and at attach as Secondary.
     pub fn set_primary_bit(&mut self, is_primary: bool) {
-        self.current = (self.current & !1) | u64::from(is_primary);
+        self.current = self.current.with_primary_bit(is_primary);
     }
 
     /// Start of a resync on the source: makes the sync UUID, stores it in the bitmap slot and returns it for the peer.
     /// `random` is used if the bitmap slot has nothing to derive it from.
-    pub fn start_source(&mut self, random: u64) -> u64 {
-        let uuid = match self.bitmap & !1 {
-            0 | JUST_CREATED => fresh(random),
-            _ => self.bitmap.wrapping_add(SYNC_OFFSET),
+    pub fn start_source(&mut self, random: u64) -> Generation {
+        let uuid = if self.bitmap.is_named() && self.bitmap != Generation::JUST_CREATED {
+            self.bitmap.sync_uuid()
+        } else {
+            Generation::fresh(random)
         };
         self.rotate_bitmap(uuid);
         uuid
     }
 
     /// Start of a resync on the target, on receipt of the sync UUID.
-    pub fn start_target(&mut self, uuid: u64, is_primary: bool) {
+    pub fn start_target(&mut self, uuid: Generation, is_primary: bool) {
         self.set_current(uuid, is_primary);
-        self.bitmap = 0;
+        self.bitmap = Generation::NONE;
     }
 
     /// End of a resync without failed blocks, on the source.
@@ -133,9 +148,23 @@ impl GenerationIds {
 
     /// Skip of the initial sync, on the node that is told: takes the peer's name, and no history
     /// (`docs/spec/behaviour.md`, sections 4.5 and 12.12).
-    pub fn skip_initial_sync(&mut self, peer_current: u64, is_primary: bool) {
+    pub fn skip_initial_sync(&mut self, peer_current: Generation, is_primary: bool) {
         self.set_current(peer_current, is_primary);
-        self.bitmap = 0;
+        self.bitmap = Generation::NONE;
+    }
+}
+
+impl PartialEq for GenerationIds {
+    fn eq(&self, other: &GenerationIds) -> bool {
+        self.bits() == other.bits()
+    }
+}
+
+impl Eq for GenerationIds {}
+
+impl Hash for GenerationIds {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bits().hash(state);
     }
 }
 
@@ -143,20 +172,7 @@ impl fmt::Display for GenerationIds {
     /// `CURRENT:BITMAP:HIST0:HIST1`, 16 upper-case hex digits each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [h0, h1] = self.history;
-        write!(
-            f,
-            "{:016X}:{:016X}:{:016X}:{:016X}",
-            self.current, self.bitmap, h0, h1
-        )
-    }
-}
-
-/// A random value as a UUID. The two values that mean something else are taken out of the way: a current UUID of 0
-/// would make both nodes wait for ever (`docs/spec/behaviour.md`, section 5.2, "Edge cases").
-fn fresh(random: u64) -> u64 {
-    match random & !1 {
-        0 | JUST_CREATED => random | 1 << 63,
-        _ => random,
+        write!(f, "{}:{}:{h0}:{h1}", self.current, self.bitmap)
     }
 }
 
@@ -218,14 +234,4 @@ impl PeerIds {
     pub fn skip_initial_sync(&self) -> bool {
         self.flags & PeerIds::FLAG_SKIP_SYNC != 0
     }
-}
-
-/// A UUID without its primary bit.
-fn name(uuid: u64) -> u64 {
-    uuid & !1
-}
-
-/// Whether two UUIDs name one generation: bit 0 of a current one only tells a role.
-pub(crate) fn same(a: u64, b: u64) -> bool {
-    name(a) == name(b)
 }

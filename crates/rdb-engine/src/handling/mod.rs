@@ -4,6 +4,7 @@ mod steps;
 
 use alloc::collections::BTreeMap;
 
+use crate::generation::Generation;
 use crate::handler::Handler;
 use crate::ids::{HandlerId, Session, VolumeNr};
 
@@ -31,7 +32,7 @@ pub(crate) enum Waits {
     /// The fence procedure.
     Fence,
     /// A resync to this volume, under this sync UUID, in this life of the connection.
-    Target(VolumeNr, u64, Session),
+    Target(VolumeNr, Generation, Session),
     /// A resync from this volume.
     Source(VolumeNr, Session),
     /// A snapshot, from here or of the peer.

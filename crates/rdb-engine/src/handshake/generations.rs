@@ -7,7 +7,7 @@ use replica_proto::Uuids;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level, Milestone};
 use crate::event::Payload;
-use crate::generation::{GenerationIds, PeerIds, WroteAlone, same};
+use crate::generation::{Generation, GenerationIds, PeerIds, WroteAlone};
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
@@ -15,12 +15,10 @@ use crate::state::{self, Change, ConnState, DiskState, Role};
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_uuids(&mut self, nr: VolumeNr, uuids: &Uuids) {
+        let [younger, older] = uuids.history;
+        let ids = GenerationIds::from_bits([uuids.current, uuids.bitmap, younger, older]);
         let peer = PeerIds {
-            ids: GenerationIds {
-                current: uuids.current,
-                bitmap: uuids.bitmap,
-                history: uuids.history,
-            },
+            ids,
             bits: uuids.bits,
             flags: match self.net.lone_names {
                 true => uuids.flags.bits(),
@@ -38,7 +36,7 @@ impl<P: Payload> Resource<P> {
         }
         self.release_first_state(nr);
         if state.conn == ConnState::Connected && peer.skip_initial_sync() {
-            if !self.skip_initial_sync(nr, uuids.current) {
+            if !self.skip_initial_sync(nr, ids.current) {
                 return;
             }
         } else if state.conn >= ConnState::Connected
@@ -46,11 +44,11 @@ impl<P: Payload> Resource<P> {
             && state.pdsk == DiskState::UpToDate
         {
             // (Users have seen nothing of a copy that is not UpToDate: its name would keep our own disk out.)
-            self.volume_mut(nr).exposed.show(uuids.current);
-            if exposed != uuids.current {
+            self.volume_mut(nr).exposed.show(ids.current);
+            if exposed.bits() != ids.current.bits() {
                 let text = format!(
-                    "receiver updated UUIDs to effective data uuid: {:016X}",
-                    uuids.current
+                    "receiver updated UUIDs to effective data uuid: {}",
+                    ids.current
                 );
                 self.log_volume(Level::Info, nr, text);
             }
@@ -61,11 +59,11 @@ impl<P: Payload> Resource<P> {
         {
             let volume = self.volume_mut(nr);
             let own = volume.disk.get().map(|disk| disk.record.ids().current);
-            let other = own.is_some_and(|own| !same(own, uuids.current));
-            volume.peer.moved_on = other.then_some(uuids.current);
+            let other = own.is_some_and(|own| own != ids.current);
+            volume.peer.moved_on = other.then_some(ids.current);
         }
         let shared = self.volume(nr).peer.loss_unrecorded;
-        if shared.is_some_and(|shared| !same(shared, uuids.current)) {
+        if shared.is_some_and(|shared| shared != ids.current) {
             self.loss_settled(nr, true);
         }
     }
@@ -76,14 +74,14 @@ impl<P: Payload> Resource<P> {
         let exposed = self.volume(nr).exposed.current();
         let lacking = if self.began_for_our_loss(nr, &peer.ids) {
             let text = format!(
-                "the peer has begun {:016X} when our disk was lost, and did not come to tell",
+                "the peer has begun {} when our disk was lost, and did not come to tell",
                 peer.ids.current
             );
             self.log_volume(Level::Warn, nr, text);
             None
-        } else if !same(exposed, peer.ids.current) {
+        } else if exposed != peer.ids.current {
             Some(format!(
-                "Can only connect to data with current UUID={exposed:016X}"
+                "Can only connect to data with current UUID={exposed}"
             ))
         } else if self.volume(nr).peer.source_open {
             Some("the peer's disk lacks writes that only our own disk has".into())
@@ -114,13 +112,13 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The peer declares both disks equal, which were just created. Says whether ours was.
-    fn skip_initial_sync(&mut self, nr: VolumeNr, current: u64) -> bool {
+    fn skip_initial_sync(&mut self, nr: VolumeNr, current: Generation) -> bool {
         let is_primary = self.volume(nr).state.role == Role::Primary;
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             return false;
         };
         let mut ids = disk.record.ids();
-        if ids.current & !1 != crate::generation::JUST_CREATED {
+        if ids.current != Generation::JUST_CREATED {
             return false;
         }
         ids.skip_initial_sync(current, is_primary);
@@ -159,11 +157,7 @@ impl<P: Payload> Resource<P> {
         let replaced = disk.record.new_current(random, is_primary, without_peer);
         let ids = disk.record.ids();
         if let Some(old) = replaced {
-            self.log_volume(
-                Level::Warn,
-                nr,
-                format!("bm UUID was already set: {old:016X}"),
-            );
+            self.log_volume(Level::Warn, nr, format!("bm UUID was already set: {old}"));
         }
         let volume = self.volume_mut(nr);
         volume.exposed.show(ids.current);
@@ -188,7 +182,7 @@ impl<P: Payload> Resource<P> {
         let (own, told) = (volume.disk.get(), volume.peer.ids.as_ref());
         let both = own.zip(told);
         volume.state.conn == ConnState::WFBitMapS
-            && both.is_some_and(|(own, peer)| same(own.record.ids().current, peer.ids.current))
+            && both.is_some_and(|(own, peer)| own.record.ids().current == peer.ids.current)
     }
 
     /// A generation begins: the log says so, and the history.

@@ -73,10 +73,11 @@ impl<P: Payload> Resource<P> {
         flags.set(UuidFlags::INCONSISTENT, attaching_bad);
         flags |= UuidFlags::from_bits_retain(alone.to_flags());
         volume.peer.bits_announced = bits;
+        let [current, bitmap, younger, older] = ids.bits();
         let uuids = Uuids {
-            current: ids.current,
-            bitmap: ids.bitmap,
-            history: ids.history,
+            current,
+            bitmap,
+            history: [younger, older],
             bits,
             flags,
         };

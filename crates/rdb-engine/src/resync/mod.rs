@@ -14,6 +14,7 @@ pub(crate) use walk::BlockWalk;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::generation::Generation;
 use crate::ids::{Session, Time};
 use crate::interval::Awaited;
 use crate::range_locks::{Holder, RangeLocks, Ticket};
@@ -43,7 +44,7 @@ pub(crate) struct Resync<P> {
     /// Source: the target is done, and all its acks of before have been seen; the epoch that was open then.
     acks_seen: Option<u32>,
     /// Target: a sync UUID that came before we were ready for it.
-    early_uuid: Option<u64>,
+    early_uuid: Option<Generation>,
     /// Target: the end is durable before the source hears of it.
     pub(crate) announce: bool,
     /// Target: blocks that the source found equal by their digest.

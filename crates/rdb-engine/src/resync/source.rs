@@ -7,7 +7,7 @@ use replica_proto::{BlockAck, Packet};
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
-use crate::generation::WroteAlone;
+use crate::generation::{Generation, WroteAlone};
 use crate::handler::Handler;
 use crate::handling::Waits;
 use crate::ids::VolumeNr;
@@ -60,14 +60,14 @@ impl<P: Payload> Resource<P> {
         self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
     }
 
-    pub(crate) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
+    pub(crate) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: Generation) {
         let source = [ConnState::SyncSource, ConnState::PausedSyncS];
         // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
         let is_sync_uuid = |then: &Then| matches!(then, Then::SendSyncUuid(_));
         let disk = self.volume(nr).disk.get();
         let another_follows = disk.is_some_and(|disk| disk.is_queued(is_sync_uuid));
         if source.contains(&self.volume(nr).state.conn) && !another_follows {
-            self.send(nr, Packet::SyncUuid(uuid), None);
+            self.send(nr, Packet::SyncUuid(uuid.bits()), None);
         }
     }
 

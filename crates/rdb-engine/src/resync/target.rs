@@ -10,6 +10,7 @@ use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, DiskError, Payload};
+use crate::generation::Generation;
 use crate::handler::Handler;
 use crate::handling::Waits;
 use crate::ids::{Session, VolumeNr};
@@ -25,7 +26,7 @@ const REQUEST_BITS_MAX: u64 = 256;
 
 impl<P: Payload> Resource<P> {
     /// P_SYNC_UUID: the source is ready.
-    pub(crate) fn on_sync_uuid(&mut self, nr: VolumeNr, uuid: u64) {
+    pub(crate) fn on_sync_uuid(&mut self, nr: VolumeNr, uuid: Generation) {
         match self.volume(nr).state.conn {
             ConnState::WFSyncUUID | ConnState::Behind => self.start_target(nr, uuid),
             ConnState::Connected if self.admin.asks_for_sync(nr) => {
@@ -84,7 +85,7 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    fn start_target(&mut self, nr: VolumeNr, uuid: u64) {
+    fn start_target(&mut self, nr: VolumeNr, uuid: Generation) {
         let waits = Waits::Target(nr, uuid, self.net.session);
         if self.before_resync(nr, Handler::BeforeResyncTarget, waits) {
             self.begin_target(nr, uuid);
@@ -92,7 +93,7 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The resync to here begins.
-    pub(crate) fn begin_target(&mut self, nr: VolumeNr, uuid: u64) {
+    pub(crate) fn begin_target(&mut self, nr: VolumeNr, uuid: Generation) {
         let now = self.now;
         let is_primary = self.volume(nr).state.role == Role::Primary;
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {

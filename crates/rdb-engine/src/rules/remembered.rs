@@ -7,18 +7,18 @@
 
 use rdb_meta::{MdFlags, Superblock};
 
-use crate::generation::same;
+use crate::generation::GenerationIds;
 
 /// Whether `record`, read from a disk that is attached, lacks no more than the end of the resync that this node has seen:
 /// `known` is what it knew of the disk when it gave it up.
 pub fn lacks_resync_end(record: &Superblock, known: &Superblock) -> bool {
-    let [current, bitmap, ..] = record.uuids;
-    let [known_current, known_bitmap, known_history, _] = known.uuids;
+    let ids = GenerationIds::from_bits(record.uuids);
+    let known_ids = GenerationIds::from_bits(known.uuids);
     // Whoever has it attached in between without the peer clears CONNECTED_IND.
     record.device_uuid == known.device_uuid
         && record.flags.contains(MdFlags::CONNECTED_IND)
-        && same(current, known_current)
-        && bitmap != 0
-        && known_bitmap == 0
-        && same(bitmap, known_history)
+        && ids.current == known_ids.current
+        && !ids.bitmap.is_empty()
+        && known_ids.bitmap.is_empty()
+        && ids.bitmap == known_ids.history[0]
 }

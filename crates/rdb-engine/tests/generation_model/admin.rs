@@ -50,7 +50,7 @@ impl Step<'_> {
             let amid_exchange = !lonely
                 && state.disk == DiskState::UpToDate
                 && !replicates
-                && self.ids(n).bitmap == 0;
+                && self.ids(n).bitmap.is_empty();
             let unnamed = amid_exchange && self.rules[n].names_writes_amid_exchange;
             if force || (lonely || unnamed) && self.may_share_name(n) {
                 self.new_current(n, lonely);

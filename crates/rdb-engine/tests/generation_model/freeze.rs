@@ -1,5 +1,6 @@
 //! What is frozen, and how it goes on: the order of the engine's `freeze/`, with its table of what thaws (`rules/thaw.rs`).
 
+use rdb_engine::generation::Generation;
 use rdb_engine::rules::thaw::{Facts, Thaw, catches_up, thaw};
 use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing};
 
@@ -227,7 +228,7 @@ impl Step<'_> {
         let node = &self.world.nodes[n];
         if !node.attached || !node.state.has_usable_disk() {
             let random = self.random();
-            self.node(n).exposed = Name::narrow(random);
+            self.node(n).exposed = Name::narrow(Generation::new(random));
         } else if self.may_share_name(n) {
             self.new_current(n, true);
         }

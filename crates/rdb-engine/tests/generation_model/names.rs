@@ -3,9 +3,9 @@
 //! A random UUID is a number, counted in the order in which the state mentions it; what a sync UUID adds to its base is
 //! kept apart. The engine's functions get the 64 bits they are made for.
 
-use rdb_engine::generation::{GenerationIds, JUST_CREATED, SYNC_OFFSET};
+use rdb_engine::generation::{Generation, GenerationIds};
 
-/// Bit 0: the primary bit. Bits 1 to 5: how often [`SYNC_OFFSET`] was added. The rest: 0 empty, 1 just created, others
+/// Bit 0: the primary bit. Bits 1 to 5: how often [`Generation::sync_uuid`] was added. The rest: 0 empty, 1 just created, others
 /// random.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub(crate) struct Name(pub(crate) u16);
@@ -14,6 +14,10 @@ const BASE_SHIFT: u32 = 6;
 const OFFSETS: u16 = 31;
 /// The base of "just created".
 const CREATED: u16 = 1;
+/// Its 64 bits.
+const JUST_CREATED: u64 = Generation::JUST_CREATED.bits();
+/// What a sync UUID adds.
+const SYNC_OFFSET: u64 = Generation::NONE.sync_uuid().bits();
 
 impl Name {
     pub(crate) fn random(base: u16) -> Name {
@@ -28,18 +32,18 @@ impl Name {
         Name(base << BASE_SHIFT | self.0 & ((1 << BASE_SHIFT) - 1))
     }
 
-    /// The 64 bits.
-    pub(crate) fn wide(self) -> u64 {
+    pub(crate) fn wide(self) -> Generation {
         let root = match self.base() {
             0 => 0,
             CREATED => JUST_CREATED,
             base => u64::from(base) << 16,
         };
         let offsets = u64::from(self.0 >> 1 & OFFSETS);
-        root + offsets * SYNC_OFFSET + u64::from(self.0 & 1)
+        Generation::new(root + offsets * SYNC_OFFSET + u64::from(self.0 & 1))
     }
 
-    pub(crate) fn narrow(wide: u64) -> Name {
+    pub(crate) fn narrow(wide: Generation) -> Name {
+        let wide = wide.bits();
         let offsets = u16::try_from(wide / SYNC_OFFSET).expect("sixteen bits are left");
         assert!(offsets <= OFFSETS, "too many resyncs from one name");
         let root = (wide % SYNC_OFFSET) & !1;

@@ -58,7 +58,7 @@ impl Step<'_> {
     }
 
     pub(crate) fn random(&mut self) -> u64 {
-        self.world.fresh_name().wide()
+        self.world.fresh_name().wide().bits()
     }
 
     pub(crate) fn send(&mut self, n: usize, packet: Msg) {
@@ -403,7 +403,7 @@ impl Step<'_> {
     /// `Record::may_share_name`.
     pub(crate) fn may_share_name(&self, n: usize) -> bool {
         let alone = self.world.nodes[n].disk.sb.alone;
-        self.ids(n).bitmap == 0 || alone == WroteAlone::Nothing
+        self.ids(n).bitmap.is_empty() || alone == WroteAlone::Nothing
     }
 
     /// What the other node is told of it: only one that knows what it means.

@@ -1,7 +1,7 @@
 //! Sections 4.2, 4.4 and 5.2, and V8 over a small universe of identifiers.
 
 use rdb_engine::generation::{
-    CompareInputs, GenerationIds, JUST_CREATED, SYNC_OFFSET, Verdict, WroteAlone, compare,
+    CompareInputs, Generation, GenerationIds, Verdict, WroteAlone, compare,
 };
 
 /// Identifiers with names; bit 0 clear.
@@ -15,17 +15,20 @@ pub(crate) const S: u64 = 0x5353_0000_0000_0052;
 pub(crate) const X: u64 = 0x5858_0000_0000_0058;
 pub(crate) const Y: u64 = 0x5959_0000_0000_0058;
 /// `B` as a sync identifier.
-pub(crate) const B_PLUS: u64 = B + SYNC_OFFSET;
+pub(crate) const B_PLUS: u64 = sync_uuid(B);
 /// `C` as a sync identifier.
-pub(crate) const C_PLUS: u64 = C + SYNC_OFFSET;
+pub(crate) const C_PLUS: u64 = sync_uuid(C);
+
+const fn sync_uuid(bitmap: u64) -> u64 {
+    Generation::new(bitmap).sync_uuid().bits()
+}
+
+/// Of a disk that was never used.
+pub(crate) const JUST_CREATED: u64 = Generation::JUST_CREATED.bits();
 
 /// `cur:bm:h0:h1`.
 pub(crate) fn gi(current: u64, bitmap: u64, h0: u64, h1: u64) -> GenerationIds {
-    GenerationIds {
-        current,
-        bitmap,
-        history: [h0, h1],
-    }
+    GenerationIds::from_bits([current, bitmap, h0, h1])
 }
 
 /// Nobody crashed, nobody is Primary, newest protocol.
@@ -310,21 +313,22 @@ fn a_source_that_names_its_lone_writes_is_believed() {
 
 #[test]
 fn a_note_holds_beside_the_bitmap_uuid_that_it_was_made_for() {
+    let resync = Generation::new(S);
     for alone in [WroteAlone::Nothing, WroteAlone::UnderNewName] {
-        for bitmap in [S, S | 1] {
+        for bitmap in [S, S | 1].map(Generation::new) {
             let note = alone.to_note(bitmap);
-            assert_eq!(WroteAlone::from_note(note, S), alone);
-            for other in [0, 1, C, B_PLUS] {
+            assert_eq!(WroteAlone::from_note(note, resync), alone);
+            for other in [0, 1, C, B_PLUS].map(Generation::new) {
                 assert_eq!(WroteAlone::from_note(note, other), WroteAlone::Unknown);
             }
         }
         assert_eq!(
-            WroteAlone::from_note(alone.to_note(0), 0),
+            WroteAlone::from_note(alone.to_note(Generation::NONE), Generation::NONE),
             WroteAlone::Unknown
         );
     }
-    assert_eq!(WroteAlone::from_note(0, S), WroteAlone::Unknown);
-    assert_eq!(WroteAlone::Unknown.to_note(S), 0);
+    assert_eq!(WroteAlone::from_note(0, resync), WroteAlone::Unknown);
+    assert_eq!(WroteAlone::Unknown.to_note(resync), 0);
 }
 
 /// L5. A generation that one disk has in its bitmap slot and the other in its history is a common ancestor.
@@ -344,7 +348,7 @@ fn an_ancestor_in_a_bitmap_slot_is_seen() {
 #[test]
 fn an_offset_that_overflows_wraps() {
     let high: u64 = 0xffff_8000_0000_0010;
-    let wrapped = high.wrapping_add(SYNC_OFFSET);
+    let wrapped = sync_uuid(high);
     let (source, target) = (gi(C, wrapped, high, H), gi(high, 0, H, G));
     assert_eq!(compare(&source, &target, QUIET).rule, 71);
     assert_eq!(compare(&target, &source, QUIET).rule, 51);
@@ -412,7 +416,7 @@ fn v8_results_on_both_nodes_are_mirror_images() {
                         continue;
                     }
                     contradictions += 1;
-                    let nameless = own.current == 0 && peer.current == 0;
+                    let nameless = !own.current.is_named() && !peer.current.is_named();
                     let each_is_older =
                         older(&peer).contains(&own.current) && older(&own).contains(&peer.current);
                     assert!(
@@ -445,14 +449,8 @@ fn primary_bits_change_no_result() {
                 for peer_bitmap in names {
                     let own = gi(own_current, own_bitmap, B, H);
                     let peer = gi(peer_current, peer_bitmap, H, B);
-                    let marked = |ids: GenerationIds| {
-                        gi(
-                            ids.current | 1,
-                            ids.bitmap | 1,
-                            ids.history[0] | 1,
-                            ids.history[1] | 1,
-                        )
-                    };
+                    let marked =
+                        |ids: GenerationIds| GenerationIds::from_bits(ids.bits().map(|id| id | 1));
                     let plain = compare(&own, &peer, QUIET);
                     for (own, peer) in [
                         (marked(own), peer),
@@ -475,23 +473,23 @@ fn elementary_operations_are_those_of_section_4_2() {
     assert_eq!(ids.new_current(N | 1, false), None);
     assert_eq!(ids, gi(N, C | 1, H, G));
     // A second one must not forget the first.
-    assert_eq!(ids.new_current(M, true), Some(C | 1));
+    assert_eq!(ids.new_current(M, true).map(Generation::bits), Some(C | 1));
     assert_eq!(ids, gi(M | 1, N, C | 1, H));
     // ROTSET and CLEARBM.
     let mut ids = gi(C, 0, H, G);
     ids.clear_bitmap();
     assert_eq!(ids, gi(C, 0, H, G), "an empty slot does not rotate");
-    ids.rotate_bitmap(B);
+    ids.rotate_bitmap(Generation::new(B));
     assert_eq!(ids, gi(C, B, H, G));
-    ids.rotate_bitmap(S);
+    ids.rotate_bitmap(Generation::new(S));
     assert_eq!(ids, gi(C, S, B, H));
     ids.clear_bitmap();
     assert_eq!(ids, gi(C, 0, S, B));
     // The primary bit.
     ids.set_primary_bit(true);
-    assert_eq!(ids.current, C | 1);
+    assert_eq!(ids.current.bits(), C | 1);
     ids.set_primary_bit(false);
-    assert_eq!(ids.current, C);
+    assert_eq!(ids.current.bits(), C);
 }
 
 #[test]
@@ -499,10 +497,10 @@ fn random_values_never_become_a_special_name() {
     for random in [0, 1, 4, 5] {
         let mut ids = GenerationIds::CREATED;
         ids.new_current(random, true);
-        assert!(![0, 1, 4, 5].contains(&ids.current), "{random}");
+        assert!(![0, 1, 4, 5].contains(&ids.current.bits()), "{random}");
         let mut ids = GenerationIds::CREATED;
         let sync = ids.start_source(random);
-        assert!(![0, 1, 4, 5].contains(&sync), "{random}");
+        assert!(![0, 1, 4, 5].contains(&sync.bits()), "{random}");
     }
 }
 
@@ -513,7 +511,7 @@ fn a_resync_moves_the_identifiers_as_in_section_4_4() {
     let told = source;
     let sync = source.start_source(X);
     target.start_target(sync, false);
-    assert_eq!(sync, B_PLUS);
+    assert_eq!(sync.bits(), B_PLUS);
     assert_eq!((source, target), (gi(C, B_PLUS, B, H), gi(B_PLUS, 0, H, G)));
     // Interrupted here, the pair finds its way back by bitmap.
     assert_eq!(compare(&source, &target, QUIET).rule, 70);
@@ -528,7 +526,7 @@ fn a_resync_moves_the_identifiers_as_in_section_4_4() {
     let sync = source.start_source(S);
     target.start_target(sync, false);
     assert_eq!(
-        (sync, source, target),
+        (sync.bits(), source, target),
         (S, gi(C | 1, S, 4, 0), gi(S, 0, 0, 0))
     );
     source.finish_source();

@@ -145,7 +145,7 @@ impl Pair {
         for nr in 0..2 {
             let random = self.random();
             let node = &mut self.nodes[nr];
-            if node.primary && node.ids.bitmap == 0 && crashed != Some(nr) {
+            if node.primary && node.ids.bitmap.is_empty() && crashed != Some(nr) {
                 node.ids.new_current(random, true);
             }
         }
@@ -160,7 +160,7 @@ impl Pair {
             return;
         }
         node.primary = true;
-        if !connected && node.ids.bitmap == 0 {
+        if !connected && node.ids.bitmap.is_empty() {
             node.ids.new_current(random, true);
         }
         node.ids.set_primary_bit(true);

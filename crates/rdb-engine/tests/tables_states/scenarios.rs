@@ -1,14 +1,14 @@
 //! The scenarios of section 13 that are moves of identifiers: what two disks went through, and how they meet again.
 
 use rdb_engine::config::SplitBrainPolicy as P;
-use rdb_engine::generation::{CompareInputs, GenerationIds, JUST_CREATED, PeerIds, compare};
+use rdb_engine::generation::{CompareInputs, Generation, GenerationIds, PeerIds, compare};
 use rdb_engine::rules::consequences::{Act, Why};
 use rdb_engine::state::DiskState;
 use rdb_engine::sync_decision::{DecisionInputs, FailReason, Outcome, decide};
 
 use crate::consequences::acts;
 use crate::decision::{inputs, mirrored};
-use crate::generation::{B, B_PLUS, C, C_PLUS, G, H, M, N, QUIET, S, gi};
+use crate::generation::{B, B_PLUS, C, C_PLUS, G, H, JUST_CREATED, M, N, QUIET, S, gi};
 use crate::universe::record;
 
 /// The pair in sync: A was Primary when it wrote last.
@@ -35,10 +35,7 @@ fn resync(source: &mut GenerationIds, target: &mut GenerationIds, random: u64) {
 
 /// Two sets that are equal but for bit 0 of the current one.
 fn assert_same(a: &GenerationIds, b: &GenerationIds, expected: GenerationIds) {
-    let plain = |ids: &GenerationIds| {
-        let [h0, h1] = ids.history;
-        gi(ids.current & !1, ids.bitmap & !1, h0 & !1, h1 & !1)
-    };
+    let plain = |ids: &GenerationIds| GenerationIds::from_bits(ids.bits().map(|id| id & !1));
     assert_eq!((plain(a), plain(b)), (expected, expected), "{a} and {b}");
 }
 
@@ -68,7 +65,7 @@ fn s2_skip_the_first_sync() {
     a.clear_bitmap();
     a.new_current(C, false);
     b.skip_initial_sync(a.current, false);
-    a.bitmap = 0; // without history
+    a.bitmap = Generation::NONE; // without history
     assert_same(&a, &b, gi(C, 0, 0, 0));
 }
 
@@ -154,7 +151,7 @@ fn split() -> (GenerationIds, GenerationIds) {
     let (mut a, mut b) = pair();
     a.new_current(N, true);
     b.new_current(M, true);
-    assert_eq!((a.bitmap, b.bitmap), (C | 1, C));
+    assert_eq!([a.bitmap.bits(), b.bitmap.bits()], [C | 1, C]);
     (a, b)
 }
 
@@ -337,7 +334,8 @@ fn s21_sync_target_crashes_and_the_resync_goes_on() {
         Outcome::Target { full: false }
     );
     resync(&mut a, &mut b, S);
-    assert_eq!((a.current & !1, a.bitmap), (N, 0));
+    assert_eq!(a.current, Generation::new(N));
+    assert!(a.bitmap.is_empty());
     assert_same(&a, &b, gi(N, 0, C_PLUS + (C_PLUS - C), C_PLUS));
 }
 
@@ -347,7 +345,7 @@ fn s22_a_target_forced_mid_resync_is_a_split_brain() {
     let sync = a.start_source(X_RANDOM);
     b.start_target(sync, false);
     b.new_current(M, true);
-    assert_eq!((a.bitmap, b.bitmap), (B_PLUS, B_PLUS));
+    assert_eq!([a.bitmap.bits(), b.bitmap.bits()], [B_PLUS, B_PLUS]);
     assert_eq!(meet(&a, &b, QUIET), [(100, 90), (100, 90)]);
 }
 
@@ -360,7 +358,7 @@ fn s24_disk_of_the_primary_fails_and_comes_back_old() {
     let lost = acts(record("Connected S/P U/U"), record("Connected S/P U/F"));
     assert!(lost.contains(&Act::NewGeneration(Why::PeerLost)));
     b.new_current(N, false);
-    assert_eq!(b.current & 1, 0);
+    assert!(!b.current.has_primary_bit());
     assert_eq!(meet(&a, &b, QUIET), [(-1, 50), (1, 70)]);
     resync(&mut b, &mut a, S);
     assert_same(&a, &b, gi(N, 0, C_PLUS, C));
@@ -441,7 +439,8 @@ fn s41_lost_messages_around_a_resync() {
     b.start_target(a.start_source(S), false);
     b.finish_target(&seen_by_b, false);
     a.finish_source();
-    assert_eq!((told.current, meet(&a, &b, QUIET)), (C, [(0, 40), (0, 40)]));
+    assert_eq!(told.current, Generation::new(C));
+    assert_eq!(meet(&a, &b, QUIET), [(0, 40), (0, 40)]);
     // The sync UUID was not written by the target of a resync between equal generations.
     let (mut a, b) = pair();
     a.start_source(S);
