@@ -76,6 +76,7 @@ fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()>
         "package",
         "startup",
         "suspend-or-error",
+        "unmount",
         "wait-promotable",
     ] {
         let output = Command::new(tool("shellcheck")?)

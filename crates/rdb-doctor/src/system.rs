@@ -218,7 +218,14 @@ fn mtu_of(socket: &UdpSocket, name: &CStr) -> Option<u32> {
         *to = *from as libc::c_char;
     }
     // SAFETY: the socket is open, and the request, which is ours, has a name that ends with a zero.
-    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    let asked = unsafe {
+        // (musl has another type for it.)
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCGIFMTU as libc::Ioctl,
+            &raw mut request,
+        )
+    };
     // SAFETY: after this question the kernel has written a number there; before it there were zeroes.
     let mtu = unsafe { request.ifr_ifru.ifru_mtu };
     (asked == 0).then(|| mtu.unsigned_abs())

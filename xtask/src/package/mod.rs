@@ -30,8 +30,11 @@ pub(crate) struct Options {
     /// Install, upgrade, remove and purge them in a fresh Debian below target/package-try (as root; needs debootstrap)
     #[arg(long = "try")]
     is_tried: bool,
+    /// Two machines of that kind: type what the guide says, then kill machines and daemons under the promoter (as root; needs debootstrap)
+    #[arg(long = "try-pair")]
+    is_pair_tried: bool,
     /// Which release of Debian that is
-    #[arg(long, default_value = "bookworm", requires = "is_tried")]
+    #[arg(long, default_value = "bookworm")]
     debian: String,
     /// The same on a copy of this system, which has to be a Debian, without systemd (as root)
     #[arg(long, conflicts_with = "is_tried")]
@@ -45,6 +48,7 @@ pub(crate) fn checked() -> Result<()> {
         rpm: false,
         lint: true,
         is_tried: false,
+        is_pair_tried: false,
         debian: String::new(),
         try_here: true,
     })
@@ -73,6 +77,9 @@ pub(crate) fn package(options: &Options) -> Result<()> {
     if options.is_tried || options.try_here {
         let release = options.is_tried.then_some(options.debian.as_str());
         try_out::run(&made, release)?;
+    }
+    if options.is_pair_tried {
+        try_out::run_pair(&made, &options.debian)?;
     }
     for package in &made {
         println!("{}", package.display());

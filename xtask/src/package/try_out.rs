@@ -22,3 +22,17 @@ pub(super) fn run(packages: &[PathBuf], release: Option<&str>) -> Result<()> {
     }
     run::must(script.arg(run::target().join("package-try")).args(packages))
 }
+
+/// Two machines with nothing but a Debian of this release and the packages: what the guide says, and what the units do.
+pub(super) fn run_pair(packages: &[PathBuf], release: &str) -> Result<()> {
+    crate::setup::need(&["unshare", "nsenter", "ip", "losetup", "debootstrap"])?;
+    for job in PAIR_JOBS {
+        let mut script = Command::new(run::root().join("tests/packages/pair"));
+        script.args(["-r", release, job]);
+        run::must(script.arg(run::target().join("package-try")).args(packages))?;
+    }
+    Ok(())
+}
+
+/// Each is a file `JOB-job.sh` in `tests/packages`.
+const PAIR_JOBS: [&str; 3] = ["guide", "promoter", "units"];
