@@ -50,7 +50,7 @@ pub use history::{
 pub use latency::{HistogramReport, LATENCY_BOUNDS_US, LatencyReport};
 pub use limits::Limits;
 pub use op::{BadRequest, Limit, Op, Reply, ReplyBody, Request, VerifyPart, WaitTimes};
-pub use presence::{PID_NAME, Presence, RECORD_NAME, presence};
+pub use presence::{LOCK_NAME, PID_NAME, Presence, RECORD_NAME, presence};
 pub use reason::{ReasonReport, utc};
 pub use refusal::{Refusal, code, failure_text, state_text};
 pub use report::{

@@ -1,18 +1,21 @@
 //! Who is in a run directory: a daemon that runs, one that has left something, or nobody.
 //!
 //! A socket that nobody answers says little: a cleaner may have removed its file while the daemon serves on, or the daemon
-//! may have been killed while its devices are in use. What says it: a daemon holds locks on the run directory itself and on
-//! its pid file as long as it lives, however it ends; and what it serves is on record there.
+//! may have been killed while its devices are in use. What says it: a daemon holds the lock of a file that only its user and root
+//! can open as long as it lives, however it ends; and what it serves is on record there. Whoever may not open that file goes by
+//! the locks on the run directory itself and on the pid file: anybody can hold those, who then misleads others of his kind alone.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde_json::Value;
 
 /// The file that holds the daemon's process id, locked while it lives.
 pub const PID_NAME: &str = "rdbd.pid";
+/// The file whose lock keeps a second daemon out. Only the daemon's user and root can open it, and so lock it.
+pub const LOCK_NAME: &str = "rdbd.lock";
 /// The record of what the daemon serves.
 pub const RECORD_NAME: &str = "rdbd.state";
 
@@ -38,7 +41,14 @@ pub enum Presence {
 /// Who is in `run_dir`.
 pub fn presence(run_dir: &Path) -> Presence {
     let pid = pid(run_dir);
-    if is_locked(run_dir) || is_locked(&run_dir.join(PID_NAME)) {
+    let pid_file = run_dir.join(PID_NAME);
+    let runs = match try_lock(&run_dir.join(LOCK_NAME)) {
+        Some(Tried::Taken) => true,
+        // A daemon that hands over to the next one, or one of before the lock file, has the pid file alone.
+        Some(Tried::Free) => is_locked(&pid_file) && pid.is_some_and(|pid| lives(pid, &pid_file)),
+        None => is_locked(run_dir) || is_locked(&pid_file),
+    };
+    if runs {
         return Presence::Runs { pid };
     }
     match left(&run_dir.join(RECORD_NAME)) {
@@ -53,19 +63,40 @@ pub(crate) fn pid(run_dir: &Path) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Whether a daemon holds a lock on it. (The shared lock that this takes is gone at once; a daemon that is about to start
-/// tries again.)
-fn is_locked(path: &Path) -> bool {
-    // Whatever lies there, opening it must not wait.
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK)
-        .open(path);
-    let Ok(file) = opened else {
+/// Whether the process is there and belongs to whoever has written the pid file.
+fn lives(pid: u32, pid_file: &Path) -> bool {
+    let Ok(file) = std::fs::metadata(pid_file) else {
         return false;
     };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let real = ids.and_then(|ids| ids.split_whitespace().next());
+    real.and_then(|real| real.parse().ok()) == Some(file.uid())
+}
+
+enum Tried {
+    Free,
+    Taken,
+}
+
+/// Whether anybody holds a lock on it. `None`: it cannot be opened. (The shared lock that this takes is gone at once; a daemon that
+/// is about to start tries again.)
+fn try_lock(path: &Path) -> Option<Tried> {
+    // Whatever lies there, opening it must not wait.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+        .ok()?;
     let tried: Result<(), TryLockError> = File::try_lock_shared(&file);
-    matches!(tried, Err(TryLockError::WouldBlock))
+    match tried {
+        Err(TryLockError::WouldBlock) => Some(Tried::Taken),
+        Ok(()) | Err(TryLockError::Error(_)) => Some(Tried::Free),
+    }
+}
+
+fn is_locked(path: &Path) -> bool {
+    matches!(try_lock(path), Some(Tried::Taken))
 }
 
 /// `O_NONBLOCK` of Linux.
@@ -147,6 +178,30 @@ mod tests {
                 _ => assert_eq!(left, Presence::Nobody),
             }
         }
+    }
+
+    #[test]
+    fn locks_that_anybody_can_hold_do_not_count_beside_the_lock_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join(PID_NAME);
+        // A pid that no process has.
+        std::fs::write(&pid_file, "4194305\n").unwrap();
+        std::fs::write(dir.path().join(LOCK_NAME), "").unwrap();
+        let readers = [dir.path(), &pid_file].map(|path| File::open(path).unwrap());
+        for reader in &readers {
+            reader.try_lock().unwrap();
+        }
+        assert_eq!(presence(dir.path()), Presence::Nobody);
+        // A daemon of before the lock file, and one of now.
+        let own = std::process::id();
+        std::fs::write(&pid_file, format!("{own}\n")).unwrap();
+        let runs = Presence::Runs { pid: Some(own) };
+        assert_eq!(presence(dir.path()), runs);
+        drop(readers);
+        assert_eq!(presence(dir.path()), Presence::Nobody);
+        let lock = File::open(dir.path().join(LOCK_NAME)).unwrap();
+        lock.try_lock().unwrap();
+        assert_eq!(presence(dir.path()), runs);
     }
 
     #[test]

@@ -154,7 +154,10 @@ The state of all resources, as the kernel's driver shows it in /proc/drbd.
 The NBD socket of a resource, while it is primary.
 .TP
 /run/rdb/rdbd.pid
-The process; it is locked while the daemon runs, and goes with an orderly end.
+The process; goes with an orderly end.
+.TP
+/run/rdb/rdbd.lock
+Locked while the daemon runs, and keeps a second one out. Only its owner can open it, and so lock it.
 .TP
 /run/rdb/rdbd.state
 What runs, for the next daemon: configuration, with secrets, and roles. Only its owner can read it.

@@ -1,30 +1,41 @@
 //! The run directory: who may have it, which daemon has it, and that the files by which it is found stay there.
 //!
-//! A daemon locks the directory itself and its pid file. Either lock tells a command that a daemon lives, though its socket
-//! may be gone (`rdb_control::presence`); the first is there whatever is removed from the directory.
+//! What keeps a second daemon out is the lock on a file that nobody else can open, and so nobody else can lock: [`LOCK_NAME`],
+//! of mode 0600. A daemon locks the pid file, too, which it hands on to the program that follows it, and the directory, whose
+//! lock is there whatever is removed from it. Everybody may read those two, so anybody can hold a lock on them: it counts
+//! only if a daemon may be behind it ([`PidFile::locked`], [`wait_for_pid_file`]). By them daemons of before that file know each
+//! other, and commands of users who may not open it (`rdb_control::presence`).
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rdb_control::PID_NAME;
+use rdb_control::{LOCK_NAME, PID_NAME};
 
+use crate::server::LOOK;
 use crate::session;
 
 /// The number of the descriptor by which the program before has handed its lock on.
 pub(crate) const LOCK_FD: &str = "RDB_LOCK_FD";
 /// How long a lock is tried: a command that looks whether a daemon lives holds one for a moment.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// The same for a program that was handed the pid file. Whoever has the lock file then is a daemon that is about to find out
+/// that the pid file is taken.
+const HANDED_TIMEOUT: Duration = Duration::from_secs(20);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
+/// How long a daemon may take to make its pid file anew: it looks after it all the time.
+const RESTORE_TIMEOUT: Duration = LOOK.saturating_mul(3);
 
 /// The locks, for as long as the daemon lives.
 #[derive(Debug)]
 pub(crate) struct Held {
     path: PathBuf,
-    /// Of the directory. (The next program takes its own: the pid file's keeps others out meanwhile.)
+    /// Nobody else can have this one. (The next program takes its own: the pid file's keeps others out meanwhile.)
+    lock: File,
+    /// Of the directory, if nobody else has locked it; the next program takes its own.
     directory: Option<File>,
     pid: File,
 }
@@ -33,25 +44,27 @@ impl Held {
     /// Takes the run directory for this process; the system lets go of it when the process ends, however that happens.
     pub(crate) fn take(run_dir: &Path) -> Result<Held> {
         let path = run_dir.join(PID_NAME);
-        // A directory that cannot be opened so leaves the pid file to tell.
-        let directory = File::open(run_dir).ok();
-        if let Some(directory) = &directory
-            && !lock(directory)?
-        {
-            let mut pid = String::new();
-            let _ = File::open(&path).and_then(|mut file| file.read_to_string(&mut pid));
-            return Err(taken(&pid, run_dir));
-        }
         let handed = std::env::var(LOCK_FD).ok().and_then(|fd| fd.parse().ok());
-        let pid = match handed.and_then(|fd| session::adopt(fd, &path)) {
+        let handed = handed.and_then(|fd| session::adopt(fd, &path));
+        let timeout = match handed {
+            Some(_) => HANDED_TIMEOUT,
+            None => LOCK_TIMEOUT,
+        };
+        let lock = lock_file(run_dir, timeout)?;
+        let directory = lock_directory(run_dir, LOCK_TIMEOUT)?;
+        if directory.is_none() && handed.is_none() {
+            wait_for_pid_file(&path);
+        }
+        let pid = match handed {
             Some(mut file) => {
                 write_pid(&mut file).with_context(|| path.display().to_string())?;
                 file
             }
-            None => locked_pid_file(&path, run_dir)?,
+            None => PidFile(&path).locked(run_dir)?,
         };
         Ok(Held {
             path: run_dir.to_owned(),
+            lock,
             directory,
             pid,
         })
@@ -83,26 +96,68 @@ impl Held {
     /// If that is impossible, or if another daemon has taken the directory meanwhile.
     pub(crate) fn restore(&mut self) -> Result<Vec<&'static str>> {
         let mut made = Vec::new();
-        let directory = self.directory.as_ref();
-        if !directory.is_none_or(|own| is_at(own, &self.path)) {
+        if !self.path.exists() {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)
                 .create(&self.path)
                 .with_context(|| self.path.display().to_string())?;
-            let new = File::open(&self.path).with_context(|| self.path.display().to_string())?;
-            if !lock(&new)? {
-                bail!("another rdbd has taken {}", self.path.display());
-            }
-            self.directory = Some(new);
             made.push("run directory");
         }
+        let directory = self.directory.as_ref();
+        if !directory.is_some_and(|own| is_at(own, &self.path)) {
+            self.directory = lock_directory(&self.path, Duration::ZERO)?;
+        }
+        // Before the lock file: another daemon that has that already waits for this one ([`wait_for_pid_file`]).
         let path = self.path.join(PID_NAME);
         if !is_at(&self.pid, &path) {
-            self.pid = locked_pid_file(&path, &self.path)?;
+            self.pid = PidFile(&path).locked(&self.path)?;
             made.push("pid file");
         }
+        if !is_at(&self.lock, &self.path.join(LOCK_NAME)) {
+            self.lock = lock_file(&self.path, Duration::ZERO)?;
+            made.push("lock file");
+        }
         Ok(made)
+    }
+}
+
+/// The lock that only the daemon's user and root can take. It is left where it is at the end: an open file that is removed
+/// would be a lock that the next daemon does not see.
+fn lock_file(run_dir: &Path, timeout: Duration) -> Result<File> {
+    let path = run_dir.join(LOCK_NAME);
+    let named = || path.display().to_string();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(0o600)
+        .open(&path)
+        .with_context(named)?;
+    if !lock(&file, timeout).with_context(named)? {
+        return Err(taken(&pid_at(&run_dir.join(PID_NAME)), run_dir));
+    }
+    Ok(file)
+}
+
+/// The directory, locked. `None`: somebody else has a lock on it, or it cannot be opened so.
+fn lock_directory(run_dir: &Path, timeout: Duration) -> Result<Option<File>> {
+    let Ok(directory) = File::open(run_dir) else {
+        return Ok(None);
+    };
+    let is_ours = lock(&directory, timeout)
+        .with_context(|| format!("run directory {}", run_dir.display()))?;
+    Ok(is_ours.then_some(directory))
+}
+
+/// Called when somebody has locked the directory, but not the lock file: a daemon of before the lock file, one whose files
+/// were all removed a moment ago, or anybody who can read. Daemons make their pid file anew within this time.
+fn wait_for_pid_file(path: &Path) {
+    let begun = Instant::now();
+    while !path.exists() && begun.elapsed() < RESTORE_TIMEOUT {
+        std::thread::sleep(LOCK_RETRY);
     }
 }
 
@@ -130,24 +185,60 @@ fn taken(pid: &str, run_dir: &Path) -> anyhow::Error {
     taken.into()
 }
 
-fn locked_pid_file(path: &Path, run_dir: &Path) -> Result<File> {
-    let named = || path.display().to_string();
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW)
-        .mode(0o644)
-        .open(path)
-        .with_context(named)?;
-    if !lock(&file).with_context(named)? {
-        let mut pid = String::new();
-        let _ = file.read_to_string(&mut pid);
-        return Err(taken(&pid, run_dir));
+/// What a pid file says.
+fn pid_at(path: &Path) -> String {
+    let mut pid = String::new();
+    let _ = File::open(path).and_then(|mut file| file.read_to_string(&mut pid));
+    pid
+}
+
+/// The place of the pid file. Only whoever has the lock file takes it.
+struct PidFile<'a>(&'a Path);
+
+impl PidFile<'_> {
+    /// The file, locked. One that somebody has locked who cannot write it is replaced: a daemon can.
+    fn locked(&self, run_dir: &Path) -> Result<File> {
+        let named = || self.0.display().to_string();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(libc::O_NOFOLLOW)
+            .mode(0o644)
+            .open(self.0)
+            .with_context(named)?;
+        if !lock(&file, LOCK_TIMEOUT).with_context(named)? {
+            drop(file);
+            // Where that cannot be found out, it may be a daemon.
+            if session::has_writer(self.0).unwrap_or(true) {
+                return Err(taken(&pid_at(self.0), run_dir));
+            }
+            return self.replaced().with_context(named);
+        }
+        write_pid(&mut file).with_context(named)?;
+        Ok(file)
     }
-    write_pid(&mut file).with_context(named)?;
-    Ok(file)
+
+    /// A new one in its place, which nobody can open before it is locked.
+    fn replaced(&self) -> io::Result<File> {
+        let new = self.0.with_extension("pid.new");
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.try_lock()?;
+        write_pid(&mut file)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        std::fs::rename(&new, self.0)?;
+        Ok(file)
+    }
 }
 
 /// One that says so already is left alone: there may be no room for it.
@@ -164,12 +255,12 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 }
 
 /// Locks a file; false: somebody else holds it.
-fn lock(file: &File) -> io::Result<bool> {
+fn lock(file: &File, timeout: Duration) -> io::Result<bool> {
     let begun = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if begun.elapsed() >= LOCK_TIMEOUT => return Ok(false),
+            Err(TryLockError::WouldBlock) if begun.elapsed() >= timeout => return Ok(false),
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -234,7 +325,8 @@ mod tests {
         assert_eq!(presence(&run_dir), Presence::Runs { pid });
 
         std::fs::remove_dir_all(&run_dir).unwrap();
-        assert_eq!(held.restore().unwrap(), ["run directory", "pid file"]);
+        let all = ["run directory", "pid file", "lock file"];
+        assert_eq!(held.restore().unwrap(), all);
         assert_eq!(presence(&run_dir), Presence::Runs { pid });
         held.leave();
         assert!(!run_dir.join(PID_NAME).exists());
@@ -253,5 +345,66 @@ mod tests {
         });
         Held::take(dir.path()).unwrap();
         later.join().unwrap();
+    }
+
+    /// Whoever can read a file can lock it, too.
+    #[test]
+    fn readers_who_lock_what_they_can_open_keep_no_daemon_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(PID_NAME);
+        std::fs::write(&path, "4711\n").unwrap();
+        let locked: Vec<File> = [dir.path(), &path]
+            .map(|path| File::open(path).unwrap())
+            .into();
+        for file in &locked {
+            file.try_lock().unwrap();
+        }
+        let mut held = Held::take(dir.path()).unwrap();
+        let pid = Some(std::process::id());
+        assert_eq!(presence(dir.path()), Presence::Runs { pid });
+        let mode = |name: &str| dir.path().join(name).metadata().unwrap().mode() & 0o777;
+        assert_eq!((mode(LOCK_NAME), mode(PID_NAME)), (0o600, 0o644));
+        assert!(Held::take(dir.path()).unwrap_err().is::<Taken>());
+        // The directory is locked when its turn comes.
+        assert!(held.directory.is_none());
+        drop(locked);
+        assert_eq!(held.restore().unwrap(), Vec::<&str>::new());
+        assert!(held.directory.is_some());
+        held.leave();
+        drop(held);
+
+        // Nor before the pid file is there.
+        let directory = File::open(dir.path()).unwrap();
+        directory.try_lock().unwrap();
+        Held::take(dir.path()).unwrap();
+    }
+
+    /// One of before the lock file holds the directory and the pid file, which it makes anew when it is removed.
+    #[test]
+    fn a_daemon_without_the_lock_file_keeps_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(PID_NAME);
+        let directory = File::open(dir.path()).unwrap();
+        directory.try_lock().unwrap();
+        let start = || {
+            let mut pid = File::create(&path).unwrap();
+            pid.try_lock().unwrap();
+            pid.write_all(b"4711\n").unwrap();
+            pid
+        };
+        let pid = start();
+        let error = Held::take(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("pid 4711"), "{error}");
+        drop(pid);
+        std::fs::remove_file(&path).unwrap();
+        std::thread::scope(|threads| {
+            let later = threads.spawn(|| {
+                std::thread::sleep(LOCK_TIMEOUT + Duration::from_millis(100));
+                start()
+            });
+            let error = Held::take(dir.path()).unwrap_err();
+            assert!(error.is::<Taken>(), "{error}");
+            drop(later.join().unwrap());
+        });
     }
 }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +25,37 @@ pub(crate) fn adopt(fd: RawFd, path: &Path) -> Option<File> {
     let file = unsafe { File::from_raw_fd(fd) };
     set_descriptor_flags(&file, libc::FD_CLOEXEC).ok()?;
     Some(file)
+}
+
+/// The number of this command of `fcntl`.
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether anybody has the file at `path` open for writing. The kernel tells by whether it grants a lease for reading: it does
+/// so only while nobody can write the file, whoever reads or has locked it.
+///
+/// # Errors
+/// If the file cannot be opened, belongs to another user, or is on a file system without leases.
+pub(crate) fn has_writer(path: &Path) -> io::Result<bool> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    // SAFETY: the calls take integers; the descriptor is open. Who opens the file for writing meanwhile breaks the lease, of which
+    // this process is told by a signal that it ignores unless it asks for it, instead of one that would end it.
+    let granted = unsafe {
+        match libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) {
+            -1 => -1,
+            _ => libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK),
+        }
+    };
+    // (It goes with the descriptor.)
+    if granted == 0 {
+        return Ok(false);
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        error => Err(error),
+    }
 }
 
 /// The program that the one before has left open with this number.
