@@ -70,11 +70,7 @@ fn run_directory(machine: &Machine<'_>, patient: &Patient<'_>) -> Finding {
             .advice("take writing away from the others")
             .command(format!("chmod go-w {word}"));
     }
-    let daemon = patient.pid().and_then(|pid| {
-        let folder = std::fs::metadata(machine.at(format!("/proc/{pid}"))).ok()?;
-        Some(folder.uid())
-    });
-    let own = daemon.unwrap_or(0);
+    let own = owner(machine, patient).unwrap_or(0);
     if found.uid() != own && found.uid() != 0 {
         return Finding::problem(RUN_DIR, format!("{path} belongs to user {}", found.uid()))
             .why(why)
@@ -82,6 +78,14 @@ fn run_directory(machine: &Machine<'_>, patient: &Patient<'_>) -> Finding {
             .command(format!("chown {own} {word}"));
     }
     Finding::ok(RUN_DIR, format!("{path} is the daemon's alone"))
+}
+
+/// Who the daemon runs as: its effective user. (Its folder in `/proc` is root's, as it writes no core dumps.)
+fn owner(machine: &Machine<'_>, patient: &Patient<'_>) -> Option<u32> {
+    let pid = patient.pid()?;
+    let status = machine.text(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A line of a process's limits: the soft and the hard one, `None` for no limit. An error, if it cannot be read.
@@ -129,9 +133,16 @@ fn memory(machine: &Machine<'_>, patient: &Patient<'_>) -> Finding {
         }
         Ok([Some(soft), _]) => {
             let seen = format!("the daemon may lock {} KiB of memory", soft / 1024);
-            Finding::warning(MEMORY, seen).why(why).advice(
-                "run rdbd as root, or by its unit, which has LimitMEMLOCK=infinity: end it and start it anew",
-            )
+            let advice = match owner(machine, patient) {
+                Some(0) => {
+                    "it runs as root, and may not raise that itself (CAP_SYS_RESOURCE): end it and start it anew by its unit, which has \
+                     LimitMEMLOCK=infinity, or after 'ulimit -l unlimited'"
+                }
+                _ => {
+                    "run rdbd as root, or by its unit, which has LimitMEMLOCK=infinity: end it and start it anew"
+                }
+            };
+            Finding::warning(MEMORY, seen).why(why).advice(advice)
         }
     }
 }
@@ -283,6 +294,15 @@ mod tests {
         assert_eq!(severity(&machine, &person), Severity::Note, "of another");
         machine.file("/proc/77/limits", &limits_file("8388608", "1024", "0"));
         assert_eq!(severity(&machine, &person), Severity::Warning);
+        for (uid, words) in [("0", "it runs as root"), ("1000", "run rdbd as root")] {
+            machine.file(
+                "/proc/77/status",
+                &format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n"),
+            );
+            let found = memory(&machine.machine(), &person.patient());
+            let advice = found.advice.unwrap_or_default();
+            assert!(advice.starts_with(words), "{advice}");
+        }
         machine.file("/proc/77/limits", &limits_file("unlimited", "1024", "0"));
         assert_eq!(severity(&machine, &person), Severity::Ok);
     }
