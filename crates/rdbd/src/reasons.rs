@@ -3,16 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rdb_control::{HandlerReport, ReasonReport, ResourceReport, shell_word};
+use rdb_control::{HandlerReport, ReasonReport, ResourceReport};
 use rdb_engine::Handler;
-use rdb_engine::rules;
+use rdb_engine::rules::advice_for;
 use rdb_engine::state::{ConnState, VolumeState};
 use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SnapshotStatus, SyncProgress};
-
-/// An advice for what has this name, with commands that can be typed whatever is in it.
-fn advice_for(advice: &str, name: &str) -> String {
-    rules::advice_for(advice, &shell_word(name))
-}
 
 /// Why a resource has no connection.
 pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
@@ -237,6 +232,18 @@ mod tests {
     use rdb_engine::{FrozenIo, VolumeStatus};
 
     use super::*;
+
+    /// The engine stands below the crate that every program has it from, and has its own for its log.
+    #[test]
+    fn the_engine_quotes_a_name_as_everybody_does() {
+        for name in ["r0", "", "a b", "it's", "$(reboot)", "a;b", "-rf", "ä"] {
+            let (engine, shared) = (
+                rdb_engine::rules::shell_word(name),
+                rdb_control::shell_word(name),
+            );
+            assert_eq!(engine, shared);
+        }
+    }
 
     fn status(connection: ConnState, trouble: Option<LinkTrouble>) -> ResourceStatus {
         ResourceStatus {

@@ -18,7 +18,20 @@ pub mod trouble;
 mod turn;
 pub mod withdrawal;
 
-/// An advice of [`trouble`] or [`disk_reason`], for what has this name.
-pub fn advice_for(advice: &str, name: &str) -> alloc::string::String {
-    advice.replace("RES", name)
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+
+/// An advice of [`trouble`] or [`disk_reason`], for what has this name: its commands can be typed, whatever is in the name.
+pub fn advice_for(advice: &str, name: &str) -> String {
+    advice.replace("RES", &shell_word(name))
+}
+
+/// A word as a shell reads it as one: as it is if nothing in it means something there, otherwise between single quotes.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
