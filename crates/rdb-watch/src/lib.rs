@@ -7,12 +7,14 @@ mod explain;
 mod keys;
 mod metrics;
 mod page;
+mod promotion;
 
 pub use check::{Check, Finding, Level, check, findings};
 pub use explain::{Choice, Explanation, Stake, actions, explain, up_all};
 pub use keys::MONITOR_KEYS;
 pub use metrics::{Process, openmetrics};
 pub use page::page;
+pub use promotion::{Bar, Copies, bar, may_promote, promotion_score};
 
 use rdb_control::{ConnState, ReasonReport, ResourceReport, StatusReport, VolumeReport};
 

@@ -3,7 +3,7 @@
 use rdb_control::{ConnState, DiskState, ResourceReport, Role, Suspension, VolumeReport};
 
 use super::{Family, Kind, Labels};
-use crate::{Seen, connection_word, is_frozen, troubles};
+use crate::{Seen, connection_word, is_frozen, may_promote, promotion_score, troubles};
 
 /// The other node as `status --json` names it: a connection has one peer, and no name of its own.
 const PEER: &str = "peer";
@@ -19,48 +19,6 @@ fn role(resource: &ResourceReport) -> Role {
     } else {
         roles().next().unwrap_or(Role::Unknown)
     }
-}
-
-/// Whether a resource can become Primary now without force.
-fn may_promote(resource: &ResourceReport) -> bool {
-    let usable = |volume: &VolumeReport| {
-        volume.peer_role != Role::Primary
-            && volume.role == Role::Secondary
-            && (volume.disk == DiskState::UpToDate || volume.peer_disk == DiskState::UpToDate)
-    };
-    !resource.volumes.is_empty() && resource.volumes.iter().all(usable)
-}
-
-/// DRBD 9's score of how good a node is to be promoted (`docs/spec/admin.md`, section 4.9).
-fn promotion_score(resource: &ResourceReport) -> u64 {
-    let copies = |volume: &VolumeReport| {
-        [volume.disk, volume.peer_disk]
-            .into_iter()
-            .filter(|disk| *disk == DiskState::UpToDate)
-            .count()
-    };
-    let Some(fewest) = resource.volumes.iter().map(copies).min() else {
-        return 0;
-    };
-    if fewest == 0 {
-        return 0;
-    }
-    let has_disk = |volume: &VolumeReport| {
-        matches!(
-            volume.disk,
-            DiskState::UpToDate | DiskState::Consistent | DiskState::Inconsistent
-        )
-    };
-    let good = resource
-        .volumes
-        .iter()
-        .filter(|volume| volume.disk == DiskState::UpToDate);
-    let all = if resource.volumes.iter().all(has_disk) {
-        10_000
-    } else {
-        0
-    };
-    all + 100 * (good.count() as u64).min(99) + (fewest as u64).min(99)
 }
 
 /// Bytes of all volumes together.

@@ -230,4 +230,25 @@ mod tests {
             "drbd_resource_role{name=\"a\\\"b\\\\c\\nd\",role=\"Unknown\"} 1.0",
         );
     }
+
+    /// An alert without a word of what to do is noise; one that only the page has is never raised.
+    #[test]
+    fn the_page_and_the_file_have_the_same_alerts() {
+        let file = include_str!("../../../../packaging/monitoring/rdb-alerts.yml");
+        let page = include_str!("../../../../docs/monitoring.md");
+        let raised: Vec<&str> = file
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- alert: "))
+            .collect();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `Rdb"));
+        let mut told = Vec::new();
+        for row in rows {
+            let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").collect();
+            assert_eq!(cells.len(), 4, "{row}");
+            assert!(cells.iter().all(|cell| cell.trim().len() > 1), "{row}");
+            told.push(format!("Rdb{}", cells[0].trim_end_matches('`')));
+        }
+        assert!(!raised.is_empty());
+        assert_eq!(told, raised);
+    }
 }

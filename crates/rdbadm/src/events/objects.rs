@@ -1,6 +1,7 @@
 //! The objects of `events2`, with the words that say which they are and how they are (`docs/spec/admin.md`, section 4.9).
 
-use rdb_control::{ConnState, DiskState, ResourceReport, Role, VolumeReport};
+use rdb_control::{ConnState, ResourceReport, VolumeReport};
+use rdb_watch::{may_promote, promotion_score};
 
 use crate::status_text;
 
@@ -317,48 +318,4 @@ fn path(
         names,
         words: vec![switch("established", is_established)],
     }
-}
-
-/// DRBD 9: whether a promotion is expected to succeed. No node is Primary, and for each volume UpToDate data can be reached.
-fn may_promote(resource: &ResourceReport) -> bool {
-    let is_primary = resource
-        .volumes
-        .iter()
-        .any(|v| v.role == Role::Primary || v.peer_role == Role::Primary);
-    !is_primary && !resource.volumes.is_empty() && resource.volumes.iter().all(|v| copies(v) > 0)
-}
-
-/// DRBD 9's measure of how good a place this node is: 10,000 if each volume has a disk here, 100 for each that is UpToDate, and 1 for
-/// each copy of the volume that has the fewest. 0 if a volume has no UpToDate data that can be reached.
-fn promotion_score(resource: &ResourceReport) -> u64 {
-    const MOST: u64 = 99;
-    let volumes = &resource.volumes;
-    let Some(fewest) = volumes
-        .iter()
-        .map(copies)
-        .min()
-        .filter(|fewest| *fewest > 0)
-    else {
-        return 0;
-    };
-    let has_disk = |v: &VolumeReport| {
-        matches!(
-            v.disk,
-            DiskState::UpToDate | DiskState::Consistent | DiskState::Inconsistent
-        )
-    };
-    let own = volumes.iter().filter(|v| v.disk == DiskState::UpToDate);
-    let of_disks = if volumes.iter().all(has_disk) {
-        10_000
-    } else {
-        0
-    };
-    of_disks + 100 * (own.count() as u64).min(MOST) + fewest.min(MOST)
-}
-
-/// UpToDate copies of a volume.
-fn copies(volume: &VolumeReport) -> u64 {
-    let disks = [volume.disk, volume.peer_disk];
-    let good = disks.iter().filter(|disk| **disk == DiskState::UpToDate);
-    good.count() as u64
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use rdb_config::Fencing;
 use rdb_control::{ConnState, DiskState, ResourceReport, ResourceShown, Role, Suspension};
+use rdb_watch::{Bar, Copies, bar};
 
 /// How the resource is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +90,21 @@ impl Volume {
         self.link == Link::Connected
     }
 
+    /// Its copies; that of a peer that is not connected is out of reach.
+    fn copies(&self) -> Copies {
+        Copies {
+            role: self.role,
+            peer_role: self.peer_role,
+            disk: self.disk,
+            peer_disk: match self.link {
+                Link::Connected => self.peer_disk,
+                _ => DiskState::DUnknown,
+            },
+        }
+    }
+
     fn has_data(&self) -> bool {
-        self.disk == DiskState::UpToDate || (self.is_connected() && self.peer_is_good())
+        self.copies().good() > 0
     }
 
     fn peer_is_good(&self) -> bool {
@@ -175,9 +189,11 @@ impl Facts {
         let has = |link| volumes.iter().any(|v| v.link == link);
         // Only if it is Consistent, `fence-peer` says whether these are the last data.
         let asks = |v: &Volume| self.fences && v.disk == DiskState::Consistent;
-        Some(if volumes.is_empty() {
+        let copies: Vec<Copies> = volumes.iter().map(Volume::copies).collect();
+        let bar = bar(&copies);
+        Some(if bar == Some(Bar::NoVolumes) {
             Obstacle::NoVolumes
-        } else if volumes.iter().any(|v| v.peer_role == Role::Primary) {
+        } else if bar == Some(Bar::PrimaryThere) {
             Obstacle::PeerIsPrimary
         } else if has(Link::GivenUp) && !self.is_peer_fenced() {
             Obstacle::LinkGivenUp
