@@ -138,6 +138,33 @@ fn a_status_that_is_watched_is_told_again_when_it_changes() -> Result<()> {
 }
 
 #[test]
+fn what_nobody_can_read_is_not_told_for_ever() -> Result<()> {
+    let mut pair = small_pair("watch-closed")?;
+    pair.bob.stop()?;
+    for words in ["status --watch", "status --watch --json", "events2"] {
+        let rdbadm = pair.alice.command("rdbadm", 0)?;
+        let mut shell = Command::new("timeout");
+        shell.args(["30", "sh", "-c", &format!("exec \"$@\" {words} >&-"), "sh"]);
+        shell.arg(rdbadm.get_program()).args(rdbadm.get_args());
+        for (name, value) in rdbadm.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        let output = shell.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.code() == Some(1),
+            "{words}: {:?}: {said}",
+            output.status
+        );
+        ensure!(
+            said.contains("standard output is closed"),
+            "{words}: {said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_status_that_is_watched_waits_for_no_daemon_that_is_not_meant() -> Result<()> {
     let pair = small_pair("watch-other")?;
     let words = ["--node", "carol", "status", "--watch"];

@@ -25,6 +25,28 @@ pub(crate) fn print(text: &str) {
     }
 }
 
+/// Ends the program if nobody can read what it is about to tell for ever: standard output was closed when it began, and is the
+/// null device since, as the runtime opens it for that.
+pub(crate) fn must_be_open(program: &str) {
+    let Ok(found) = rustix::fs::fstat(io::stdout()) else {
+        return;
+    };
+    let is_null = (found.st_mode & S_IFMT, found.st_rdev) == (S_IFCHR, NULL_DEVICE);
+    // (Who sends it there opens that for writing alone.)
+    let is_ours = rustix::fs::fcntl_getfl(io::stdout())
+        .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR));
+    if is_null && is_ours {
+        error(&format!("{program}: standard output is closed"));
+        std::process::exit(1);
+    }
+}
+
+/// The kind of a file among the bits of its mode, and that of a character device.
+const S_IFMT: u32 = 0o170_000;
+const S_IFCHR: u32 = 0o020_000;
+/// The number of `/dev/null`.
+const NULL_DEVICE: u64 = 0x103;
+
 /// Prints text that other people have written: as it is into a file or a pipe, and harmless on a terminal.
 pub(crate) fn print_written(text: &str) {
     if io::stdout().is_terminal() {

@@ -37,6 +37,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 /// Watches. It ends with an error that does not pass; the result is the exit status.
 pub(super) fn run(executor: &Executor, watched: &Watched) -> u8 {
+    out::must_be_open(&executor.program);
     let screen = match watched.form {
         Form::Json => Ok(None),
         Form::Text(_) | Form::Ills => Screen::begin().transpose(),

@@ -68,6 +68,9 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Prints it. The result is the exit status.
 pub(crate) fn run(executor: &Executor, wanted: &Wanted) -> u8 {
+    if !wanted.now {
+        out::must_be_open(&executor.program);
+    }
     let style = Style {
         view: View {
             is_full: wanted.full,
