@@ -1,9 +1,12 @@
 //! `/etc/rdb/promoter.toml`: which resources have a promoter, and what it starts where it has promoted them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where it is, if nothing else is said.
 pub(crate) const DEFAULT_FILE: &str = "/etc/rdb/promoter.toml";
@@ -78,7 +81,7 @@ pub(crate) struct Settings {
 }
 
 /// A thing that is started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Service {
     /// One of systemd's units.
@@ -102,6 +105,32 @@ pub(crate) struct Commands {
     /// Ends with 0 while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) check: Option<String>,
+}
+
+/// (An untagged enum would only say that it is neither.)
+impl<'de> Deserialize<'de> for Service {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Service, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = Service;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a unit's name or { command = \"...\", stop = \"...\" }")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Service, E> {
+                Ok(Service::Unit(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Service, A::Error> {
+                let commands = Commands::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Service::Commands(commands))
+            }
+        }
+
+        from.deserialize_any(Written)
+    }
 }
 
 impl Service {
@@ -218,6 +247,12 @@ impl Settings {
                 Service::Commands(commands) if commands.command.trim().is_empty() => {
                     return Err("start: a command is empty".to_owned());
                 }
+                // It would be stopped as the second, and missed as the first.
+                Service::Unit(_)
+                    if self.start.iter().filter(|other| *other == service).count() > 1 =>
+                {
+                    return Err(format!("start: '{}' is there twice", service.name()));
+                }
                 _ => {}
             }
         }
@@ -265,20 +300,48 @@ fn is_unit(name: &str) -> bool {
 
 /// Reads the file; a message names what is wrong with it, and where.
 pub(crate) fn read(path: &Path) -> Result<File, String> {
-    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let bytes = rdb_config::read_regular(path, FILE_MAX).map_err(|error| named(&error))?;
+    if bytes.len() > FILE_MAX {
+        return Err(named(&format!("it has more than {FILE_MAX} bytes")));
+    }
     let text = std::str::from_utf8(&bytes).map_err(|error| named(&error))?;
-    parse(text).map_err(|error| named(&error.trim_end()))
+    parse(text).map_err(|error| format!("{}:{error}", path.display()))
 }
 
+/// A message begins with the line, if there is one. (What stands in that may be long, and secret.)
 fn parse(text: &str) -> Result<File, String> {
-    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let file: File = toml::from_str(text).map_err(|error| {
+        let message = rdb_config::printable(error.message()).replace('\n', "; ");
+        match error.span().and_then(|span| text.get(..span.start)) {
+            Some(before) => format!(
+                "{}: {}{message}",
+                before.matches('\n').count() + 1,
+                key_of(before)
+            ),
+            None => format!(" {message}"),
+        }
+    })?;
     for (name, settings) in &file.resources {
         settings
             .check()
-            .map_err(|error| format!("[resources.{name}] {error}"))?;
+            .map_err(|error| format!(" [resources.{name}] {error}"))?;
     }
     Ok(file)
+}
+
+/// The key whose value begins where this text ends, for a message.
+fn key_of(before: &str) -> String {
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let is_key = |key: &&str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        !key.is_empty() && key.chars().all(is_plain)
+    };
+    let key = line
+        .split_once('=')
+        .map(|(key, _)| key.trim())
+        .filter(is_key);
+    key.map_or(String::new(), |key| format!("{key}: "))
 }
 
 #[cfg(test)]
@@ -336,7 +399,16 @@ mod tests {
             ("start = [\"--now.service\"]", "'--now.service' is no unit"),
             ("start = [\".mount\"]", "'.mount' is no unit"),
             ("start = [{ command = \" \" }]", "a command is empty"),
-            ("start = [{ command = \"a\", restart = \"b\" }]", "start"),
+            (
+                "start = [{ command = \"a\", restart = \"b\" }]",
+                "2: unknown field `restart`",
+            ),
+            ("start = [{ stop = \"a\" }]", "missing field `command`"),
+            ("start = [3]", "a unit's name or { command"),
+            (
+                "start = [\"a.mount\", \"b.service\", \"a.mount\"]",
+                "'a.mount' is there twice",
+            ),
             (
                 "start = []\nwithout-fencing = \"yes\"",
                 "split brain accepted",
@@ -361,6 +433,28 @@ mod tests {
             let error = of(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
+        let error = of("start = []\npeer-wait = \"secret").unwrap_err();
+        assert!(
+            !error.contains("secret") && !error.contains('\n'),
+            "{error}"
+        );
         assert!(parse("resources = 3").is_err() && parse("").is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        let rest = "#".repeat(FILE_MAX);
+        std::fs::write(
+            &path,
+            format!("[resources.r0]\nstart = []\n{rest}\nnonsense"),
+        )
+        .unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.ends_with("it has more than 1048576 bytes"), "{error}");
+        std::fs::write(&path, "[resources.r0]\nstart = [").unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.contains("p.toml:2: "), "{error}");
     }
 }
