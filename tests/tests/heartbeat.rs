@@ -81,6 +81,19 @@ fn drbddisk_promotes_and_demotes_and_looks_at_every_volume() -> Result<()> {
     answers(&pair.alice, &["r0", "status"], 3, "stopped (Unconfigured)")?;
     answers(&pair.alice, &["r0", "start"], 0, "")?;
     answers(&pair.alice, &["r0", "status"], 0, "running (Primary)")?;
+    // What is not configured is not tried again and again.
+    for action in ["start", "stop"] {
+        let begun = std::time::Instant::now();
+        let (code, _, said) = call(&pair.alice, "drbddisk", &["nix", action])?;
+        ensure!(
+            code == 1 && said.matches("'nix' not defined").count() == 1,
+            "{code}: {said}"
+        );
+        ensure!(
+            begun.elapsed() < std::time::Duration::from_secs(5),
+            "{action} took long"
+        );
+    }
     let usage = "Usage: drbddisk [resource] {start|stop|status}";
     answers(&pair.alice, &["r0", "dance"], 1, usage)
 }
