@@ -140,7 +140,7 @@ fn a_status_that_is_watched_is_told_again_when_it_changes() -> Result<()> {
 #[test]
 fn what_nobody_can_read_is_not_told_for_ever() -> Result<()> {
     let mut pair = small_pair("watch-closed")?;
-    pair.bob.stop()?;
+    pair.bob.terminate()?;
     for words in ["status --watch", "status --watch --json", "events2"] {
         let rdbadm = pair.alice.command("rdbadm", 0)?;
         let mut shell = Command::new("timeout");
