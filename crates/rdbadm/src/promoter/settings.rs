@@ -401,7 +401,7 @@ mod tests {
             ("start = [{ command = \" \" }]", "a command is empty"),
             (
                 "start = [{ command = \"a\", restart = \"b\" }]",
-                "2: unknown field `restart`",
+                "2: start: unknown field `restart`",
             ),
             ("start = [{ stop = \"a\" }]", "missing field `command`"),
             ("start = [3]", "a unit's name or { command"),
