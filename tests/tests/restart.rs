@@ -165,6 +165,19 @@ fn comes_back(pair: &Pair, name: &str, then: &str, why: &str) -> Result<()> {
     Ok(())
 }
 
+/// Ends, and has the process that goes on stand still for longer than a command takes to look: for so long no process is
+/// there that the pid file names.
+const FOLLOWED_LATE: &str = r#"for one in $(grep -lz '^RDB_WATCH=' /proc/[0-9]*/environ 2>/dev/null); do
+    grep -qzxF "RDB_RUN_DIR=$RDB_RUN_DIR" "$one" || continue
+    pid=${one#/proc/} pid=${pid%/environ}
+    kill -STOP "$pid"
+    (exec >/dev/null 2>&1
+    for moment in 1 2 3 4 5 6 7 8 9; do [ -d /proc/$$ ] && sleep 1; done
+    sleep 1
+    kill -CONT "$pid") &
+done
+exit 3"#;
+
 #[test]
 fn what_a_new_program_fails_at_until_it_serves_leads_back_to_the_old_one() -> Result<()> {
     let pair = Pair::synced("restart-back", Plan::default())?;
@@ -185,6 +198,7 @@ fn what_a_new_program_fails_at_until_it_serves_leads_back_to_the_old_one() -> Re
         "no-memory ended before it served",
     )?;
     comes_back(&pair, "ends", "exit 3", "ends ended before it served")?;
+    comes_back(&pair, "late", FOLLOWED_LATE, "late ended before it served")?;
     let held = std::fs::read_to_string(pair.alice.run_dir.join("rdbd.pid"))?;
     ensure!(held.trim().parse().ok() != pid, "which process is it?");
     pair.alice.adm(&["restart"])?;

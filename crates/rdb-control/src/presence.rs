@@ -44,7 +44,7 @@ pub fn presence(run_dir: &Path) -> Presence {
     let pid_file = run_dir.join(PID_NAME);
     let runs = match try_lock(&run_dir.join(LOCK_NAME)) {
         Some(Tried::Taken) => true,
-        // A daemon that hands over to the next one, or one of before the lock file, has the pid file alone.
+        // A daemon of before the lock file has the pid file alone.
         Some(Tried::Free) => is_locked(&pid_file) && pid.is_some_and(|pid| lives(pid, &pid_file)),
         None => is_locked(run_dir) || is_locked(&pid_file),
     };

@@ -28,7 +28,7 @@ use rdb_control::{Client, Limits};
 use rdb_frontend::fuse::left::LeftSessions;
 use serde::{Deserialize, Serialize};
 
-use crate::run_dir::LOCK_FD;
+use crate::run_dir::Held;
 use crate::{session, sessions, signals, streams, systemd};
 
 /// The descriptor of the old program's file, and how that was called with which arguments: a [`Left`].
@@ -118,8 +118,8 @@ pub(crate) fn returned() -> Option<String> {
 
 /// Becomes the program before this one, which has what was handed over, because of `why`. Comes back only if there is none, or if
 /// it cannot be started.
-/// `taken`: the lock and the sessions, if this program has taken them.
-pub(crate) fn go_back(why: &str, taken: Option<(&File, &LeftSessions)>) {
+/// `taken`: the locks and the sessions, if this program has taken them.
+pub(crate) fn go_back(why: &str, taken: Option<(&Held, &LeftSessions)>) {
     let Some(before) = before().take() else {
         return;
     };
@@ -139,11 +139,11 @@ pub(crate) fn go_back(why: &str, taken: Option<(&File, &LeftSessions)>) {
         return;
     }
     let mut command = Command::new(program);
-    if let Some((lock, sessions)) = taken {
-        if session::hand_on(lock).is_err() {
+    if let Some((held, sessions)) = taken {
+        let Ok(locks) = held.hand_on() else {
             return;
-        }
-        command.env(LOCK_FD, lock.as_raw_fd().to_string());
+        };
+        command.envs(locks);
         sessions::hand_on(&mut command, sessions);
     }
     let error = command
@@ -159,15 +159,15 @@ pub(crate) fn go_back(why: &str, taken: Option<(&File, &LeftSessions)>) {
 /// that is impossible, and then neither with nor without the new program anything goes on.
 pub(crate) fn become_program(
     program: &Path,
-    lock: &File,
+    held: &Held,
     left: &LeftSessions,
     instance: u64,
 ) -> anyhow::Error {
-    if let Err(error) = session::hand_on(lock) {
-        return anyhow::Error::new(error).context("handing the lock on");
-    }
-    let number = lock.as_raw_fd().to_string();
-    let prepared = watcher(program, &number, left, instance)
+    let locks = match held.hand_on() {
+        Ok(locks) => locks,
+        Err(error) => return anyhow::Error::new(error).context("handing the locks on"),
+    };
+    let prepared = watcher(program, &locks, left, instance)
         .and_then(|()| File::open("/proc/self/exe"))
         .and_then(|own| session::hand_on(&own).map(|()| own));
     let why = match prepared {
@@ -179,7 +179,7 @@ pub(crate) fn become_program(
             let before = serde_json::to_string(&own).unwrap_or_default();
             sessions::hand_on(&mut Command::new(program), left)
                 .args(arguments())
-                .env(LOCK_FD, &number)
+                .envs(locks.clone())
                 .env(BEFORE, before)
                 .env_remove(RETURNED)
                 .env_remove(WATCH)
@@ -194,7 +194,7 @@ pub(crate) fn become_program(
     let error = sessions::hand_on(&mut Command::new("/proc/self/exe"), left)
         .arg0(called())
         .args(arguments())
-        .env(LOCK_FD, number)
+        .envs(locks)
         .env(RETURNED, why)
         .env_remove(BEFORE)
         .env_remove(WATCH)
@@ -208,13 +208,18 @@ fn called() -> OsString {
 }
 
 /// Starts the watcher.
-fn watcher(program: &Path, lock: &str, left: &LeftSessions, instance: u64) -> io::Result<()> {
+fn watcher(
+    program: &Path,
+    locks: &[(&'static str, String)],
+    left: &LeftSessions,
+    instance: u64,
+) -> io::Result<()> {
     let mut what = OsString::from(format!("{instance}:"));
     what.push(program);
     let output = sessions::hand_on(&mut Command::new("/proc/self/exe"), left)
         .arg0(called())
         .args(arguments())
-        .env(LOCK_FD, lock)
+        .envs(locks.iter().cloned())
         .env(WATCH, what)
         .env_remove(BEFORE)
         .env_remove(RETURNED)

@@ -193,14 +193,14 @@ fn run(args: Args) -> Result<()> {
             Ok(())
         }
         End::Back(why) => {
-            fallback::go_back(&why, Some((held.borrow().pid_file(), &left_sessions)));
+            fallback::go_back(&why, Some((&held.borrow(), &left_sessions)));
             Err(anyhow::Error::msg(why))
         }
         End::Replaced { program, instance } => {
             let held = held.borrow();
             Err(fallback::become_program(
                 &program,
-                held.pid_file(),
+                &held,
                 &left_sessions,
                 instance,
             ))

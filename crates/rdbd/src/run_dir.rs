@@ -1,13 +1,17 @@
 //! The run directory: who may have it, which daemon has it, and that the files by which it is found stay there.
 //!
 //! What keeps a second daemon out is the lock on a file that nobody else can open, and so nobody else can lock: [`LOCK_NAME`],
-//! of mode 0600. A daemon locks the pid file, too, which it hands on to the program that follows it, and the directory, whose
-//! lock is there whatever is removed from it. Everybody may read those two, so anybody can hold a lock on them: it counts
-//! only if a daemon may be behind it ([`PidFile::locked`], [`wait_for_pid_file`]). By them daemons of before that file know each
-//! other, and commands of users who may not open it (`rdb_control::presence`).
+//! of mode 0600. A daemon locks the pid file, too, and the directory, whose lock is there whatever is removed from it.
+//! Everybody may read those two, so anybody can hold a lock on them: it counts only if a daemon may be behind it
+//! ([`PidFile::locked`], [`wait_for_pid_file`]). By them daemons of before that file know each other, and commands of users who
+//! may not open it (`rdb_control::presence`).
+//!
+//! A daemon hands both files on to the program that follows it and to the process that goes on if that one fails: until one
+//! of them serves, the locks are held without a break, and a command waits for it instead of saying that nobody is there.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,12 +22,14 @@ use rdb_control::{LOCK_NAME, PID_NAME};
 use crate::server::LOOK;
 use crate::session;
 
-/// The number of the descriptor by which the program before has handed its lock on.
+/// The number of the descriptor by which the program before has handed its pid file on.
 pub(crate) const LOCK_FD: &str = "RDB_LOCK_FD";
+/// The same for the lock file.
+const LOCK_FILE_FD: &str = "RDB_LOCK_FILE_FD";
 /// How long a lock is tried: a command that looks whether a daemon lives holds one for a moment.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// The same for a program that was handed the pid file. Whoever has the lock file then is a daemon that is about to find out
-/// that the pid file is taken.
+/// The same for a program that was handed the pid file and not the lock file, because that was removed meanwhile. Whoever has it
+/// then is a daemon that is about to find out that the pid file is taken.
 const HANDED_TIMEOUT: Duration = Duration::from_secs(20);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 /// How long a daemon may take to make its pid file anew: it looks after it all the time.
@@ -33,7 +39,7 @@ const RESTORE_TIMEOUT: Duration = LOOK.saturating_mul(3);
 #[derive(Debug)]
 pub(crate) struct Held {
     path: PathBuf,
-    /// Nobody else can have this one. (The next program takes its own: the pid file's keeps others out meanwhile.)
+    /// Nobody else can have this one.
     lock: File,
     /// Of the directory, if nobody else has locked it; the next program takes its own.
     directory: Option<File>,
@@ -44,13 +50,15 @@ impl Held {
     /// Takes the run directory for this process; the system lets go of it when the process ends, however that happens.
     pub(crate) fn take(run_dir: &Path) -> Result<Held> {
         let path = run_dir.join(PID_NAME);
-        let handed = std::env::var(LOCK_FD).ok().and_then(|fd| fd.parse().ok());
-        let handed = handed.and_then(|fd| session::adopt(fd, &path));
+        let handed = handed(LOCK_FD, &path);
         let timeout = match handed {
             Some(_) => HANDED_TIMEOUT,
             None => LOCK_TIMEOUT,
         };
-        let lock = lock_file(run_dir, timeout)?;
+        let lock = match handed_lock(run_dir) {
+            Some(lock) => lock,
+            None => lock_file(run_dir, timeout)?,
+        };
         let directory = lock_directory(run_dir, LOCK_TIMEOUT)?;
         if directory.is_none() && handed.is_none() {
             wait_for_pid_file(&path);
@@ -85,9 +93,16 @@ impl Held {
         &self.path
     }
 
-    /// What is handed on to the next program.
-    pub(crate) fn pid_file(&self) -> &File {
-        &self.pid
+    /// Leaves the files open for the next program, which finds their numbers in its environment: with these variables.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn hand_on(&self) -> io::Result<[(&'static str, String); 2]> {
+        let all = [(LOCK_FD, &self.pid), (LOCK_FILE_FD, &self.lock)];
+        for (_, file) in all {
+            session::hand_on(file)?;
+        }
+        Ok(all.map(|(variable, file)| (variable, file.as_raw_fd().to_string())))
     }
 
     /// Makes the directory and the pid file anew if they are gone. Says what was made.
@@ -120,6 +135,19 @@ impl Held {
         }
         Ok(made)
     }
+}
+
+/// The file at `path`, if the program before has handed it on.
+fn handed(variable: &str, path: &Path) -> Option<File> {
+    let number = std::env::var(variable).ok()?;
+    session::adopt(number.parse().ok()?, path)
+}
+
+/// The lock file that the program before has handed on, if its lock is still there.
+fn handed_lock(run_dir: &Path) -> Option<File> {
+    let file = handed(LOCK_FILE_FD, &run_dir.join(LOCK_NAME))?;
+    // Whoever has it open has the lock already, unless somebody has let go of it.
+    file.try_lock().is_ok().then_some(file)
 }
 
 /// The lock that only the daemon's user and root can take. It is left where it is at the end: an open file that is removed
