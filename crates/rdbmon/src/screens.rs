@@ -263,7 +263,7 @@ Volume 0, minor 0  1.0 GiB
   read        0 KiB/s                       ____________________ 0 KiB/s
   requests    0                             ____________________ 0
   AL writes   0.0/s                         ____________________ 0.0/s
-  in flight   0 KiB of users and 0 KiB of a resync on the way; 0 wait for the
+  waiting     -                             ____________________ -
 up/down move  a actions  e events  Esc back  ? help  q quit
 "
     );
@@ -272,15 +272,15 @@ up/down move  a actions  e events  Esc back  ? help  q quit
         screen_of(&mut model, 80, 24, Marks::Unicode),
         "\
 rdbmon  alice  1 warning  1 ok                                         00:31:39Z
-  out of sync 582.0 MiB, 43.16 % are in sync
-              now           the last 3 min                       peak
-  resync      12.0 MiB/s                    ████████████████████ 12.0 MiB/s
   sent        0 KiB/s                       ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ 0 KiB/s
   received    1.9 MiB/s                     ▂▂▂▂▃▃▃▄▄▄▅▅▆▆▆▇▇▇██ 1.9 MiB/s
   written     100 KiB/s                     ████████████████████ 100 KiB/s
   read        0 KiB/s                       ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ 0 KiB/s
   requests    0                             ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ 0
   AL writes   0.0/s                         ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ 0.0/s
+  waiting     -                             ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ -
+  own disk    -                             ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ -
+  peer        -                             ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁ -
   in flight   0 KiB of users and 0 KiB of a resync on the way; 0 wait for the
               disk here, 0 for the peer, the peer for 0
   meta writes activity log 8, bitmap 0
@@ -312,7 +312,7 @@ fn the_details_of_a_lonely_primary_with_its_generations_and_its_past() {
     }
     press(&mut model, &[Key::Enter]);
     assert_eq!(
-        screen_of(&mut model, 80, 40, Marks::Ascii),
+        screen_of(&mut model, 80, 43, Marks::Ascii),
         "\
 rdbmon  alice  1 warning  may only ask                                 00:30:00Z
 WARNING r0 has no connection to its peer: nothing is mirrored.
@@ -331,6 +331,9 @@ Volume 0, minor 0  1.0 GiB
   read        -                                                  0 KiB/s
   requests    -                                                  0
   AL writes   -                                                  0.0/s
+  waiting     -                                                  -
+  own disk    -                                                  -
+  peer        -                                                  -
   in flight   0 KiB of users and 0 KiB of a resync on the way; 0 wait for the
               disk here, 0 for the peer, the peer for 0
   meta writes activity log 8, bitmap 0

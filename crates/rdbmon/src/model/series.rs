@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rdb_control::VolumeReport;
+use rdb_control::{HistogramReport, VolumeReport};
 
 /// How many samples are kept: three minutes.
 pub(crate) const SAMPLES: usize = 180;
@@ -28,9 +28,15 @@ pub(crate) enum Figure {
     Requests,
     /// Writes of the activity log a second.
     ActivityLog,
+    /// What users' requests waited before they were started, on average, in milliseconds.
+    Waiting,
+    /// What they took at the own disk.
+    OwnDisk,
+    /// What they took at the peer, with the way there and back.
+    Peer,
 }
 
-const FIGURES: usize = 7;
+const FIGURES: usize = 10;
 
 /// The samples of a volume, the newest last; nothing where it was not looked at.
 #[derive(Debug, Default)]
@@ -43,16 +49,26 @@ pub(crate) struct Series {
 #[derive(Debug)]
 struct Last {
     at_ms: u64,
-    counters: [u64; 5],
+    counters: [u64; COUNTERS],
 }
 
-fn counters(volume: &VolumeReport) -> [u64; 5] {
+const COUNTERS: usize = 11;
+
+fn counters(volume: &VolumeReport) -> [u64; COUNTERS] {
+    let latency = &volume.latency;
+    let number = |of: &HistogramReport| of.counts.iter().sum();
     [
         volume.sent_kib,
         volume.received_kib,
         volume.written_kib,
         volume.read_kib,
         volume.al_writes,
+        latency.waiting.sum_ns,
+        number(&latency.waiting),
+        latency.own_disk.sum_ns,
+        number(&latency.own_disk),
+        latency.peer.sum_ns,
+        number(&latency.peer),
     ]
 }
 
@@ -79,11 +95,24 @@ impl Series {
             // Another daemon counts anew.
             self.push(None);
         } else {
-            let rate = |at: usize| (new[at] - last.counters[at]) as f64 * 1000.0 / passed as f64;
+            let more = |at: usize| (new[at] - last.counters[at]) as f64;
+            let rate = |at: usize| more(at) * 1000.0 / passed as f64;
+            // Nothing, if nothing was done.
+            let mean_ms = |at: usize| more(at) / more(at + 1).max(1.0) / 1e6;
             let sync = volume.sync.as_ref().map_or(0.0, recent_rate);
             let requests = f64::from(volume.application_pending);
-            let sample = [rate(0), rate(1), rate(2), rate(3), sync, requests, rate(4)];
-            self.push(Some(sample));
+            self.push(Some([
+                rate(0),
+                rate(1),
+                rate(2),
+                rate(3),
+                sync,
+                requests,
+                rate(4),
+                mean_ms(5),
+                mean_ms(7),
+                mean_ms(9),
+            ]));
         }
         self.last = Some(next);
     }
@@ -154,6 +183,23 @@ mod tests {
         assert_eq!(series.now(Figure::Sent), Some(500.0));
         assert_eq!(series.peak(Figure::Sent), 500.0);
         assert_eq!(series.now(Figure::Requests), Some(4.0));
+    }
+
+    #[test]
+    fn what_a_stage_takes_is_the_mean_of_what_was_done_meanwhile() {
+        let took = |counts: Vec<u64>, sum_ns| {
+            let mut volume = good_volume();
+            volume.latency.own_disk = HistogramReport { counts, sum_ns };
+            volume
+        };
+        let mut series = Series::default();
+        series.add(0, &took(vec![7], 7_000_000));
+        series.add(1000, &took(vec![7, 0, 2], 10_000_000));
+        assert_eq!(series.now(Figure::OwnDisk), Some(1.5));
+        assert_eq!(series.now(Figure::Peer), Some(0.0));
+        series.add(2000, &took(vec![7, 0, 2], 10_000_000));
+        assert_eq!(series.now(Figure::OwnDisk), Some(0.0));
+        assert_eq!(series.peak(Figure::OwnDisk), 1.5);
     }
 
     #[test]

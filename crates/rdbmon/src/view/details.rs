@@ -167,23 +167,31 @@ fn figures(model: &Model, v: &VolumeReport, width: usize, marks: Marks) -> Vec<L
     let rate = |kib: f64| format!("{}/s", amount(kib));
     let number = |value: f64| format!("{value:.0}");
     let per_second = |value: f64| format!("{value:.1}/s");
+    let time = |ms: f64| match ms {
+        0.0 => "-".to_owned(),
+        ms if ms < 100.0 => format!("{ms:.2} ms"),
+        ms => format!("{ms:.0} ms"),
+    };
     type Shown<'a> = (&'a str, Figure, &'a dyn Fn(f64) -> String);
     let mut shown: Vec<Shown<'_>> = Vec::new();
     if let Some(sync) = &v.sync {
         shown.push((sync_word(sync), Figure::Sync, &rate));
     }
-    shown.extend::<[Shown<'_>; 6]>([
+    shown.extend::<[Shown<'_>; 9]>([
         ("sent", Figure::Sent, &rate),
         ("received", Figure::Received, &rate),
         ("written", Figure::Written, &rate),
         ("read", Figure::Read, &rate),
         ("requests", Figure::Requests, &number),
         ("AL writes", Figure::ActivityLog, &per_second),
+        ("waiting", Figure::Waiting, &time),
+        ("own disk", Figure::OwnDisk, &time),
+        ("peer", Figure::Peer, &time),
     ]);
     let head = fit("", WORD) + &fit("now", VALUE);
-    let time = format!("the last {GRAPH_MINUTES} min");
+    let span = format!("the last {GRAPH_MINUTES} min");
     let columns = graph_columns(width);
-    let head = format!("{head}{} peak", fit(&time, columns));
+    let head = format!("{head}{} peak", fit(&span, columns));
     let mut all = vec![line(Tone::Dim, cut(&head, width))];
     for (word, figure, print) in shown {
         all.push(figure_line(series, (word, figure, print), columns, marks));
