@@ -126,6 +126,15 @@ pub fn meaning(own: VolumeState, told: VolumeState, disk: DiskState) -> Meaning 
     {
         pdsk = DiskState::UpToDate;
     }
+    if own.conn == ConnState::Connected
+        && own.disk == DiskState::UpToDate
+        && own.pdsk == DiskState::UpToDate
+        && (told.disk, told.pdsk) == (DiskState::Inconsistent, DiskState::Inconsistent)
+    {
+        // Told before it heard that the first sync is skipped: it takes our disk for what that was before. It tells of its own
+        // again. (A Primary would begin a generation for a disk that lacks nothing, which only one of the two nodes knows.)
+        pdsk = DiskState::UpToDate;
+    }
     let conn = match (own.conn, told.conn) {
         (_, ConnState::Ahead) => ConnState::Behind,
         (ConnState::WFReportParams, _) => ConnState::Connected,

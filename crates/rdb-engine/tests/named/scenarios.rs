@@ -73,6 +73,32 @@ fn s02_skip_the_first_sync() {
     }
 }
 
+/// The peer answers the connect with a state that it had before it hears that the first sync is skipped.
+#[test]
+fn s02_skip_the_first_sync_and_promote_at_once() {
+    for seed in 0..20 {
+        let mut w = World::new(seed);
+        w.up(0, &NetOptions::default());
+        w.up(1, &NetOptions::default());
+        w.until("the handshake", |w| w.is(0) == "Connected S/S I/I");
+        let skip = Command::NewCurrentUuid {
+            volume: V,
+            clear_bitmap: true,
+        };
+        w.admin(0, skip).unwrap();
+        w.primary(0, false).unwrap();
+        w.both("Connected P/S U/U", "Connected S/P U/U");
+        w.quiet();
+        assert_eq!(w.gi(0)[1], 0, "no write of ours lacks on the peer's disk");
+        // A generation that only one of them knows would be taken for a split brain now.
+        w.detach(0, false).unwrap();
+        w.write_blocks(0, [3], 1);
+        w.attach(0).unwrap();
+        w.both("Connected P/S U/U", "Connected S/P U/U");
+        w.ends_well();
+    }
+}
+
 #[test]
 fn s03_a_node_forced_alone_syncs_a_fresh_peer() {
     let mut w = World::new(3);
