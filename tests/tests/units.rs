@@ -72,6 +72,7 @@ fn systemd_finds_no_mistake_in_the_units() -> Result<()> {
 fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
     for name in [
         "demote-or-escalate",
+        "fstab-generator",
         "lvchange",
         "package",
         "startup",
@@ -238,5 +239,50 @@ fn the_logical_volumes_below_a_resource_are_activated() -> Result<()> {
             &[("PATH", &path)]
         )?)? == Some(1)
     );
+    Ok(())
+}
+
+/// What systemd mounts of `/etc/fstab` it waits a device unit for, which no device of rdb's has: the generator names them by another path.
+#[test]
+fn a_line_of_fstab_for_our_device_needs_no_device_unit() -> Result<()> {
+    tool("systemd-escape")?;
+    let scratch = Scratch::new("fstab")?;
+    let fstab = scratch.join("fstab");
+    let text = "# /dev/drbd9 /commented ext4 nofail 0 0\n\
+        UUID=1 / ext4 defaults 0 1\n\
+        \t/dev/drbd0\t/srv/data  xfs nofail 0 0\n\
+        /dev/drbd/by-res/a%b/0 /srv/a\\040$(x)\\134b ext4 noauto\n\
+        /dev/drbd1 none swap sw 0 0\n\
+        /dev/drbd2 relative ext4 noauto 0 0\n\
+        /dev/drbd3\n\
+        /dev/drbdx /other ext4 noauto 0 0\n\
+        /dev/nb0 /old ext2 noauto 0 0";
+    std::fs::write(&fstab, text)?;
+    let normal = scratch.join("normal");
+    let status = Command::new(packaging().join("lib/fstab-generator"))
+        .arg(&normal)
+        .env("RDB_FSTAB", &fstab)
+        .status()?;
+    ensure!(status.success(), "{status}");
+    let mut units: Vec<String> = std::fs::read_dir(&normal)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    units.sort();
+    let odd = r"srv-a\x20\x24\x28x\x29\x5cb.mount.d";
+    ensure!(
+        units == ["old.mount.d", odd, "srv-data.mount.d"],
+        "{units:?}"
+    );
+    for (unit, what) in [
+        ("old.mount.d", "/proc/self/root/dev/nb0"),
+        (odd, "/proc/self/root/dev/drbd/by-res/a%%b/0"),
+        ("srv-data.mount.d", "/proc/self/root/dev/drbd0"),
+    ] {
+        let text = std::fs::read_to_string(normal.join(unit).join("50-rdb.conf"))?;
+        ensure!(
+            text.contains(&format!("[Mount]\nWhat={what}\n")),
+            "{unit}: {text}"
+        );
+    }
     Ok(())
 }
