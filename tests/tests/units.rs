@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
-use rdb_tests::programs::{directory, tool};
+use rdb_tests::programs::{directory, shellcheck, tool};
 use rdb_tests::scratch::Scratch;
 use rdb_tests::{Node, Pair, wait_until};
 
@@ -70,7 +70,7 @@ fn systemd_finds_no_mistake_in_the_units() -> Result<()> {
 
 #[test]
 fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
-    for name in [
+    let names = [
         "demote-or-escalate",
         "fstab-generator",
         "lvchange",
@@ -79,17 +79,8 @@ fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()>
         "suspend-or-error",
         "unmount",
         "wait-promotable",
-    ] {
-        let output = Command::new(tool("shellcheck")?)
-            .arg(packaging().join("lib").join(name))
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-    }
-    Ok(())
+    ];
+    shellcheck(&names.map(|name| packaging().join("lib").join(name)))
 }
 
 /// A script of `packaging/lib`, as a unit runs it on this node.
