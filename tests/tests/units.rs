@@ -277,3 +277,60 @@ fn a_line_of_fstab_for_our_device_needs_no_device_unit() -> Result<()> {
     }
     Ok(())
 }
+
+/// A name of a resource may have everything but blanks and `/`, and the path of a disk may have those, too: to a shell they are patterns, and
+/// several words. Programs that say so, and write down what they are told, are played here.
+#[test]
+fn what_a_shell_would_read_something_into_is_taken_as_it_is() -> Result<()> {
+    let scratch = Scratch::new("units-odd")?;
+    let folder = scratch.join("here");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("file"), "")?;
+    let told = scratch.join("told");
+    let odd = r#"*$(touch${IFS}made)"'\"#;
+    let disks = "/srv/my group/*\n/srv/it's \\n;a\n";
+    let write = |name: &str, text: &str| -> Result<()> {
+        let file = scratch.join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{text}\n"))?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    };
+    std::fs::write(scratch.join("names"), format!("{odd} f* r0\n"))?;
+    std::fs::write(scratch.join("disks"), disks)?;
+    let log = format!("printf '%s\\n' \"$*\" >>{}", told.display());
+    let names = scratch.join("names").display().to_string();
+    let asked = format!(
+        "case $1 in\nsh-resources) cat {names} ;;\nsh-ll-dev) cat {} ;;\nsh-md-dev) echo ;;\nsh-minor) echo 0 ;;\nsh-dev) ;;\nrole) echo Unconfigured ;;\n*) {log} ;;\nesac",
+        scratch.join("disks").display()
+    );
+    write("rdbadm", &asked)?;
+    write("lvs", "exit 0")?;
+    write("lvchange", &log)?;
+    let path = format!("{}:{}", scratch.path().display(), std::env::var("PATH")?);
+    let run = |script: &Path, words: &[&str]| -> Result<String> {
+        let _ = std::fs::remove_file(&told);
+        let status = Command::new(script)
+            .args(words)
+            .current_dir(&folder)
+            .env("PATH", &path)
+            .env("RDBADM", scratch.join("rdbadm"))
+            .env("RDB_RUN_DIR", scratch.join("nowhere"))
+            .status()?;
+        ensure!(status.success(), "{}: {status}", script.display());
+        Ok(std::fs::read_to_string(&told)?)
+    };
+    let lib = packaging().join("lib");
+    let text = run(&lib.join("lvchange"), &[odd, "n"])?;
+    let lines = "--activate n /srv/it's \\n;a\n--activate n /srv/my group/*\n";
+    ensure!(text == lines, "{text}");
+    let text = run(&lib.join("startup"), &["stop"])?;
+    ensure!(text == format!("down {odd}\ndown f*\ndown r0\n"), "{text}");
+    let text = run(&lib.join("demote-or-escalate"), &[odd])?;
+    ensure!(text == format!("secondary {odd}\n"), "{text}");
+    let text = run(&packaging().join("etc/drbddisk"), &[odd, "start"])?;
+    ensure!(text.starts_with(&format!("adjust {odd}\n")), "{text}");
+    ensure!(text.ends_with(&format!("primary {odd}\n")), "{text}");
+    let there: Vec<_> = std::fs::read_dir(&folder)?.collect();
+    ensure!(there.len() == 1, "a name was run: {there:?}");
+    Ok(())
+}
