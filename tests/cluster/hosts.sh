@@ -6,7 +6,8 @@
 # which shows what a failure needs, and `end`, which takes everything down.
 set -uo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
-say() { echo "ok    $*"; }
+# shellcheck source=steps.sh
+. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 fail() {
     echo "FAIL  $*"
     for n in 1 2; do
@@ -23,15 +24,6 @@ on() { # on NODE COMMAND...
     shift
     nsenter -t "$pid" -m -u -i -n -p -- env PATH="$work/bin:$PATH" "$@"
 }
-await() { # await SECONDS COMMAND...: four times as long at most, for the machine may be busy
-    local end=$((SECONDS + 4 * $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || fail "never: $*"
-        sleep 0.2
-    done
-}
-must() { local out; out=$("$@" 2>&1) || fail "'$*': status $?: $(tail -n 4 <<<"$out")"; }
 need() { # need PROGRAM...
     local program
     for program in "$@"; do
@@ -76,14 +68,6 @@ kill_daemon() { # kill_daemon NODE: rdbd alone
 # (Of a host with names of its own: in the machine's /dev are those of other tests.)
 note_loops() {
     on "$1" sh -c '[ ! -d /run/dev ] || find /dev/drbd* -maxdepth 0 -type l -exec readlink {} +' >>"$work/loops" 2>/dev/null
-}
-release_loops() {
-    local device file
-    for device in $(sort -u "$work/loops" 2>/dev/null); do
-        file=$(cat "/sys/block/${device##*/}/loop/backing_file" 2>/dev/null) || continue
-        # (What is shown as the root has no daemon any more.)
-        [ "$file" != / ] || losetup -d "$device" 2>/dev/null
-    done
 }
 
 # To be sourced by the init of a host that has device names of its own: both nodes have a /dev/drbd1, say.

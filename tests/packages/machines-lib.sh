@@ -15,16 +15,8 @@ fail() {
     for node in $nodes; do [ ! -s "$work/$node/pid" ] || log "$node"; done
     exit 1
 }
-say() { echo "ok    $*"; }
-await() { # await SECONDS COMMAND...: four times as long at most, for the machine may be busy
-    local end=$((SECONDS + 4 * $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || fail "never: $*"
-        sleep 0.2
-    done
-}
-must() { local out; out=$("$@" 2>&1) || fail "'$*': status $?: $(tail -n 6 <<<"$out")"; }
+# shellcheck source=../cluster/steps.sh
+. "$here/../cluster/steps.sh"
 alive() { [ -s "$work/$1/pid" ] && kill -0 "$(cat "$work/$1/pid")" 2>/dev/null; }
 on() { # on NODE COMMAND...: as root, who has just logged in
     local pid
@@ -89,14 +81,6 @@ shut_down() { # shut_down NODE: in order
     on "$1" systemctl poweroff 2>/dev/null
     await 90 is_off "$pid"
     rm -f "$work/$1/pid"
-}
-release_loops() {
-    local device file
-    for device in $(sort -u "$work/loops" 2>/dev/null); do
-        file=$(cat "/sys/block/${device##*/}/loop/backing_file" 2>/dev/null) || continue
-        # (What is shown as the root has no daemon any more.)
-        [ "$file" != / ] || losetup -d "$device" 2>/dev/null
-    done
 }
 end() {
     local node

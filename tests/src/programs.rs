@@ -113,6 +113,21 @@ pub fn try_tool<S: AsRef<str>>(seconds: u32, program: &str, arguments: &[S]) -> 
         .with_context(|| format!("cannot run {}", path.display()))
 }
 
+/// Has shellcheck look at scripts that are to be plain shell.
+///
+/// # Errors
+/// When it is not installed; all that it complains of.
+pub fn shellcheck<P: AsRef<Path>>(scripts: &[P]) -> Result<()> {
+    let output = Command::new(tool("shellcheck")?)
+        .args(["--shell=sh", "--severity=style"])
+        .args(scripts.iter().map(AsRef::as_ref))
+        .output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stdout));
+    }
+    Ok(())
+}
+
 /// A command that is killed after `seconds`.
 #[must_use]
 pub fn bounded(seconds: u32, program: &Path) -> Command {

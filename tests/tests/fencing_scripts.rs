@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use rdb_tests::programs::tool;
+use rdb_tests::programs::shellcheck;
 use rdb_tests::scratch::Scratch;
 
 const FENCED: i32 = 4;
@@ -144,14 +144,5 @@ fn the_constraint_is_drbd_utils_own_and_goes_again() -> Result<()> {
 #[test]
 fn the_scripts_for_fencing_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
     let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/lib");
-    let output = Command::new(tool("shellcheck")?)
-        .args(["--shell=sh", "--severity=style"])
-        .args([lib.join("crm-fence-peer"), lib.join("crm-unfence-peer")])
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    Ok(())
+    shellcheck(&[lib.join("crm-fence-peer"), lib.join("crm-unfence-peer")])
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use rdb_tests::cluster::cluster;
 use rdb_tests::pair::Plan;
-use rdb_tests::programs::{bounded, directory, tool};
+use rdb_tests::programs::{shellcheck, tool};
 use rdb_tests::scratch::Scratch;
 use rdb_tests::{Node, Pair, wait_until};
 
@@ -236,49 +237,12 @@ fn datadisk_mounts_by_fstab_and_frees_what_is_to_be_unmounted() -> Result<()> {
 
 #[test]
 fn the_scripts_for_heartbeat_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
-    let output = Command::new(tool("shellcheck")?)
-        .args(["--shell=sh", "--severity=style"])
-        .args([script("drbddisk"), script("datadisk")])
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    Ok(())
+    shellcheck(&[script("drbddisk"), script("datadisk")])
 }
 
 #[test]
 fn a_tutorials_mail_server_under_heartbeat_fails_over_and_never_comes_near_a_reboot() -> Result<()>
 {
-    let programs = [
-        "cl_status",
-        "ifconfig",
-        "nsenter",
-        "ip",
-        "python3",
-        "fuser",
-        "setpriv",
-    ];
-    for program in programs {
-        tool(program)?;
-    }
-    let scratch = Scratch::new("heartbeat")?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("heartbeat/tutorial.sh");
-    let output = bounded(280, "bash".as_ref())
-        .arg(script)
-        .arg(directory()?)
-        .arg(scratch.path())
-        .arg("journal")
-        .output()
-        .context("the cluster")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        output.status.success(),
-        "{}\n{text}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    ensure!(text.matches("ok    ").count() == 5, "{text}");
-    Ok(())
+    let programs = ["cl_status", "ifconfig", "python3", "fuser", "setpriv"];
+    cluster("heartbeat/tutorial.sh", &["journal"], &programs, 5)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rdb_tests::pair::Plan;
-use rdb_tests::programs::tool;
+use rdb_tests::programs::shellcheck;
 use rdb_tests::{Node, Pair, wait_until};
 
 const SUCCESS: i32 = 0;
@@ -271,14 +271,5 @@ fn the_agent_names_what_is_wrong_by_its_exit_status() -> Result<()> {
 
 #[test]
 fn the_agent_is_a_plain_shell_script_without_a_complaint_of_shellcheck() -> Result<()> {
-    let output = Command::new(tool("shellcheck")?)
-        .args(["--shell=sh", "--severity=style"])
-        .arg(agent())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    Ok(())
+    shellcheck(&[agent()])
 }

@@ -1,36 +1,11 @@
 //! rdb below a two-node cluster of Corosync and Pacemaker, in namespaces of this machine.
 
-use std::path::Path;
-
-use anyhow::{Result, ensure};
-use rdb_tests::programs::{bounded, directory, tool};
-use rdb_tests::scratch::Scratch;
+use anyhow::Result;
 
 /// Runs a script of `tests/pacemaker` with these words, which says `ok` so many times.
 fn cluster(name: &str, words: &[&str], programs: &[&str], oks: usize) -> Result<()> {
-    for program in ["corosync", "pacemakerd", "nsenter", "ip"]
-        .iter()
-        .chain(programs)
-    {
-        tool(program)?;
-    }
-    let scratch = Scratch::new(&format!("pacemaker-{name}"))?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("pacemaker/{name}.sh"));
-    let output = bounded(280, "bash".as_ref())
-        .arg(script)
-        .arg(directory()?)
-        .arg(scratch.path())
-        .args(words)
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        output.status.success(),
-        "{}\n{text}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    ensure!(text.matches("ok    ").count() == oks, "{text}");
-    Ok(())
+    let programs = [&["corosync", "pacemakerd"], programs].concat();
+    rdb_tests::cluster::cluster(&format!("pacemaker/{name}.sh"), words, &programs, oks)
 }
 
 #[test]

@@ -345,6 +345,70 @@ fn what_a_dead_promoter_was_about_is_ended_and_what_did_not_stop_is_stopped_agai
     Ok(())
 }
 
+/// Of a start that is broken off nothing may be left that comes up later, on a node that has given the role up; not of a program either that
+/// does not listen to signals. And a stop that hangs holds nothing up for longer than it may.
+#[test]
+fn a_promoter_told_to_end_amid_a_start_leaves_nothing_of_it_and_a_hung_stop_has_a_limit()
+-> Result<()> {
+    let service = r#"{ name = "deaf", stop = "echo stop >> HERE/$RDB_NODE.did; (trap '' TERM; sleep 1000; true) & wait",
+        command = "echo begin >> HERE/$RDB_NODE.did; (trap '' TERM; sleep 8; echo late >> HERE/$RDB_NODE.did) & wait" }"#;
+    let service = service.replace('\n', " ");
+    let mut pair = prepared(
+        "promoter-deaf",
+        Plan::default(),
+        &service,
+        "stop-timeout = 1",
+    )?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    let mut alice = Promoter::start(&pair, &pair.alice)?;
+    wait_until("the start", Duration::from_secs(30), || {
+        Ok(did(&pair, &pair.alice) == "begin ")
+    })?;
+    let begun = std::time::Instant::now();
+    ensure!(alice.ends("-TERM")?.success(), "it has left something");
+    ensure!(pair.alice.volume(0)?.ro == "Secondary/Secondary");
+    // It would have come up by now.
+    std::thread::sleep(Duration::from_secs(10).saturating_sub(begun.elapsed()));
+    let all = did(&pair, &pair.alice);
+    ensure!(all == "begin stop ", "{all}");
+    let log = std::fs::read_to_string(&alice.log)?;
+    ensure!(
+        log.contains("stops deaf: failed: it took too long"),
+        "{log}"
+    );
+    pair.are_well()
+}
+
+/// A promotion that waits for a handler is broken off, and comes about no later either.
+#[test]
+fn a_promoter_told_to_end_amid_a_promotion_leaves_no_primary() -> Result<()> {
+    let plan = Plan {
+        conf: Conf {
+            disk: "fencing resource-and-stonith;".into(),
+            ..Conf::default()
+        },
+        ..Plan::default()
+    };
+    let service = r#"{ command = "echo start >> HERE/$RDB_NODE.did" }"#;
+    let mut pair = prepared("promoter-hasty", plan, service, "")?;
+    let slow = "here=$1\necho called >> $here/$RDB_NODE.fences\nsleep 4\nexit 7\n";
+    std::fs::write(pair.scratch.join("fence.sh"), slow)?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    pair.bob.kill()?;
+    let mut alice = Promoter::start(&pair, &pair.alice)?;
+    let fences = pair.scratch.join("alice.fences");
+    wait_until("the handler", Duration::from_secs(30), || {
+        Ok(fences.exists())
+    })
+    .with_context(|| std::fs::read_to_string(&alice.log).unwrap_or_default())?;
+    ensure!(alice.ends("-TERM")?.success(), "it has left something");
+    std::thread::sleep(Duration::from_secs(5));
+    let role = pair.alice.volume(0)?.ro;
+    ensure!(role == "Secondary/Unknown", "{role}");
+    ensure!(did(&pair, &pair.alice).is_empty());
+    pair.alice.is_well()
+}
+
 /// Without fencing nobody knows whether a peer that is gone is Primary.
 #[test]
 fn without_fencing_a_node_goes_on_alone_only_where_split_brain_is_accepted() -> Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
-use rdb_tests::programs::{directory, tool};
+use rdb_tests::programs::{directory, shellcheck, tool};
 use rdb_tests::scratch::Scratch;
 use rdb_tests::{Node, Pair, wait_until};
 
@@ -70,25 +70,17 @@ fn systemd_finds_no_mistake_in_the_units() -> Result<()> {
 
 #[test]
 fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
-    for name in [
+    let names = [
         "demote-or-escalate",
+        "fstab-generator",
         "lvchange",
         "package",
         "startup",
         "suspend-or-error",
         "unmount",
         "wait-promotable",
-    ] {
-        let output = Command::new(tool("shellcheck")?)
-            .arg(packaging().join("lib").join(name))
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-    }
-    Ok(())
+    ];
+    shellcheck(&names.map(|name| packaging().join("lib").join(name)))
 }
 
 /// A script of `packaging/lib`, as a unit runs it on this node.
@@ -238,5 +230,107 @@ fn the_logical_volumes_below_a_resource_are_activated() -> Result<()> {
             &[("PATH", &path)]
         )?)? == Some(1)
     );
+    Ok(())
+}
+
+/// What systemd mounts of `/etc/fstab` it waits a device unit for, which no device of rdb's has: the generator names them by another path.
+#[test]
+fn a_line_of_fstab_for_our_device_needs_no_device_unit() -> Result<()> {
+    tool("systemd-escape")?;
+    let scratch = Scratch::new("fstab")?;
+    let fstab = scratch.join("fstab");
+    let text = "# /dev/drbd9 /commented ext4 nofail 0 0\n\
+        UUID=1 / ext4 defaults 0 1\n\
+        \t/dev/drbd0\t/srv/data  xfs nofail 0 0\n\
+        /dev/drbd/by-res/a%b/0 /srv/a\\040$(x)\\134b ext4 noauto\n\
+        /dev/drbd1 none swap sw 0 0\n\
+        /dev/drbd2 relative ext4 noauto 0 0\n\
+        /dev/drbd3\n\
+        /dev/drbdx /other ext4 noauto 0 0\n\
+        /dev/nb0 /old ext2 noauto 0 0";
+    std::fs::write(&fstab, text)?;
+    let normal = scratch.join("normal");
+    let status = Command::new(packaging().join("lib/fstab-generator"))
+        .arg(&normal)
+        .env("RDB_FSTAB", &fstab)
+        .status()?;
+    ensure!(status.success(), "{status}");
+    let mut units: Vec<String> = std::fs::read_dir(&normal)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    units.sort();
+    let odd = r"srv-a\x20\x24\x28x\x29\x5cb.mount.d";
+    ensure!(
+        units == ["old.mount.d", odd, "srv-data.mount.d"],
+        "{units:?}"
+    );
+    for (unit, what) in [
+        ("old.mount.d", "/proc/self/root/dev/nb0"),
+        (odd, "/proc/self/root/dev/drbd/by-res/a%%b/0"),
+        ("srv-data.mount.d", "/proc/self/root/dev/drbd0"),
+    ] {
+        let text = std::fs::read_to_string(normal.join(unit).join("50-rdb.conf"))?;
+        ensure!(
+            text.contains(&format!("[Mount]\nWhat={what}\n")),
+            "{unit}: {text}"
+        );
+    }
+    Ok(())
+}
+
+/// A name of a resource may have everything but blanks and `/`, and the path of a disk may have those, too: to a shell they are patterns, and
+/// several words. Programs that say so, and write down what they are told, are played here.
+#[test]
+fn what_a_shell_would_read_something_into_is_taken_as_it_is() -> Result<()> {
+    let scratch = Scratch::new("units-odd")?;
+    let folder = scratch.join("here");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("file"), "")?;
+    let told = scratch.join("told");
+    let odd = r#"*$(touch${IFS}made)"'\"#;
+    let disks = "/srv/my group/*\n/srv/it's \\n;a\n";
+    let write = |name: &str, text: &str| -> Result<()> {
+        let file = scratch.join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{text}\n"))?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    };
+    std::fs::write(scratch.join("names"), format!("{odd} f* r0\n"))?;
+    std::fs::write(scratch.join("disks"), disks)?;
+    let log = format!("printf '%s\\n' \"$*\" >>{}", told.display());
+    let names = scratch.join("names").display().to_string();
+    let asked = format!(
+        "case $1 in\nsh-resources) cat {names} ;;\nsh-ll-dev) cat {} ;;\nsh-md-dev) echo ;;\nsh-minor) echo 0 ;;\nsh-dev) ;;\nrole) echo Unconfigured ;;\n*) {log} ;;\nesac",
+        scratch.join("disks").display()
+    );
+    write("rdbadm", &asked)?;
+    write("lvs", "exit 0")?;
+    write("lvchange", &log)?;
+    let path = format!("{}:{}", scratch.path().display(), std::env::var("PATH")?);
+    let run = |script: &Path, words: &[&str]| -> Result<String> {
+        let _ = std::fs::remove_file(&told);
+        let status = Command::new(script)
+            .args(words)
+            .current_dir(&folder)
+            .env("PATH", &path)
+            .env("RDBADM", scratch.join("rdbadm"))
+            .env("RDB_RUN_DIR", scratch.join("nowhere"))
+            .status()?;
+        ensure!(status.success(), "{}: {status}", script.display());
+        Ok(std::fs::read_to_string(&told)?)
+    };
+    let lib = packaging().join("lib");
+    let text = run(&lib.join("lvchange"), &[odd, "n"])?;
+    let lines = "--activate n /srv/it's \\n;a\n--activate n /srv/my group/*\n";
+    ensure!(text == lines, "{text}");
+    let text = run(&lib.join("startup"), &["stop"])?;
+    ensure!(text == format!("down {odd}\ndown f*\ndown r0\n"), "{text}");
+    let text = run(&lib.join("demote-or-escalate"), &[odd])?;
+    ensure!(text == format!("secondary {odd}\n"), "{text}");
+    let text = run(&packaging().join("etc/drbddisk"), &[odd, "start"])?;
+    ensure!(text.starts_with(&format!("adjust {odd}\n")), "{text}");
+    ensure!(text.ends_with(&format!("primary {odd}\n")), "{text}");
+    let there: Vec<_> = std::fs::read_dir(&folder)?.collect();
+    ensure!(there.len() == 1, "a name was run: {there:?}");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use rdb_tests::pair::Plan;
-use rdb_tests::{Conf, Pair};
+use rdb_tests::{Conf, Node, Pair};
 
 #[test]
 fn three_volumes_are_synced_written_and_resynced_each_by_itself() -> Result<()> {
@@ -49,6 +49,8 @@ fn three_volumes_are_synced_written_and_resynced_each_by_itself() -> Result<()> 
     pair.settle(30)?;
     pair.disks_equal()?;
 
+    by_the_resources_name(&pair)?;
+
     // One volume by its name: detached and attached, the others go on.
     pair.bob.adm(&["detach", "r0/2"])?;
     pair.bob
@@ -89,4 +91,53 @@ fn a_primary_volume_that_left_the_configuration_is_demoted_with_its_resource() -
         ensure!(node.volumes()?.len() == 1);
     }
     pair.are_well()
+}
+
+/// DRBD 9's words for `rdbsetup`: the resource, and not a minor.
+fn by_the_resources_name(pair: &Pair) -> Result<()> {
+    let setup = |node: &Node, words: &[&str]| node.run("rdbsetup", words, None);
+    let (alice, bob) = (&pair.alice, &pair.bob);
+    ensure!(setup(alice, &["role", "r0"])?.stdout == "Primary\n");
+    ensure!(setup(bob, &["role", "r0"])?.stdout == "Secondary\n");
+
+    // One volume can not be promoted: none is then.
+    setup(alice, &["secondary", "1"])?.ok()?;
+    setup(alice, &["secondary", "2"])?.ok()?;
+    let refusal = setup(bob, &["primary", "r0"])?.fails_with(11)?;
+    ensure!(refusal.contains("Multiple primaries"), "{refusal}");
+    ensure!(setup(alice, &["role", "r0"])?.stdout == "Primary\n");
+    setup(alice, &["secondary", "r0", "--force=no"])?.ok()?;
+    for node in [bob, alice] {
+        node.adm(&["detach", "r0/2"])?;
+    }
+    let refusal = setup(alice, &["primary", "r0"])?.fails_with(17)?;
+    ensure!(
+        refusal.contains("2: State change failed: (-2) Need access to UpToDate data"),
+        "{refusal}"
+    );
+    ensure!(alice.adm(&["role", "r0"])? == "Secondary/Secondary\n".repeat(3));
+    for node in [alice, bob] {
+        node.adm(&["attach", "r0/2"])?;
+    }
+    pair.settle(30)?;
+
+    // A device that is in use keeps its volume Primary.
+    setup(bob, &["primary", "r0"])?.ok()?;
+    let user = bob.nbd(2)?;
+    let refusal = setup(bob, &["secondary", "r0"])?.fails_with(11)?;
+    ensure!(
+        refusal.contains("Device is held open by someone"),
+        "{refusal}"
+    );
+    drop(user);
+    setup(bob, &["secondary", "r0"])?.ok()?;
+
+    let refusal = setup(alice, &["primary", "r9"])?.fails_with(10)?;
+    ensure!(
+        refusal.contains("r9: Failure: (158) Unknown resource"),
+        "{refusal}"
+    );
+    setup(alice, &["primary", "r0"])?.ok()?;
+    ensure!(alice.adm(&["role", "r0"])? == "Primary/Secondary\n".repeat(3));
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! `rdbsetup`: one step at a time, with `drbdsetup`'s verbs (`docs/spec/admin.md`, section 4.1).
 
+mod whole_resource;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -172,6 +174,9 @@ impl Call {
                 None => (option, "yes"),
             };
             let name = match (verb.name, name) {
+                // As without it.
+                ("secondary", "force") if value == "no" => continue,
+                ("secondary", "force") => return Err(NO_FORCED_SECONDARY.to_owned()),
                 ("primary", "overwrite-data-of-peer") => "force",
                 ("connect", "dry-run") => "tentative",
                 (_, name) => name,
@@ -193,7 +198,15 @@ impl Call {
             (least + usize::from(!word.starts_with('[')), most + 1)
         });
         if call.args.len() < least || call.args.len() > most {
-            return Err(format!("{}: expected arguments: {}", verb.name, takes.args));
+            let mut message = format!("{}: expected arguments: {}", verb.name, takes.args);
+            let numbers = call.args.iter().skip(1);
+            if takes.args == "MINOR"
+                && call.args.len() > 1
+                && numbers.clone().all(|word| is_number(word))
+            {
+                message += "\nDRBD 9's RESOURCE PEER-ID VOLUME is the volume's minor here, for there is one peer.";
+            }
+            return Err(message);
         }
         Ok(call)
     }
@@ -227,6 +240,11 @@ impl Call {
             object,
             action,
         }
+    }
+
+    /// Whether a resource is meant where a minor may stand.
+    fn names_resource(&self) -> bool {
+        self.takes.args == verbs::BY_RESOURCE && parse_minor(&self.args[0]).is_err()
     }
 
     fn minor(&self) -> Result<u32, String> {
@@ -335,7 +353,19 @@ fn takes_value(takes: &Setup, name: &str) -> bool {
 }
 
 fn unknown(command: &str) -> String {
-    format!("Unknown command '{command}'")
+    let more = match verbs::is_not_served(command) {
+        true => "\nIt is a command of DRBD's that rdb does not serve yet.",
+        false => "",
+    };
+    format!("Unknown command '{command}'{more}")
+}
+
+/// What is said of DRBD 9's `secondary --force`, which has users' requests fail.
+const NO_FORCED_SECONDARY: &str = "secondary: --force is DRBD 9's, and not served: it takes the device from its users. End them \
+    (fuser -m, lsof), or have them get errors: drbd-reconfigure-suspend-or-error@ and 'rdbadm detach --force' are for that.";
+
+fn is_number(word: &str) -> bool {
+    word.parse::<u16>().is_ok()
 }
 
 /// `N`, `minor-N`, `/dev/drbdN`.
@@ -397,6 +427,14 @@ fn run(executor: &mut Executor, call: &Call) -> u8 {
             Err(trouble) => trouble.tell(&executor.program),
         },
         Does::Own(Own::ShStatus) => sh_status(executor, call),
+        Does::Op(op) if call.names_resource() => {
+            let is_set = call.verb.switch().is_some_and(|switch| call.has(switch));
+            let step = |minor: u32, op| call.step(minor.to_string(), Action::Run(op));
+            whole_resource::run(executor, &call.args[0], |minor| op(minor, is_set), step)
+        }
+        Does::Query(Query::Role) if call.names_resource() => {
+            whole_resource::role(executor, &call.args[0])
+        }
         _ => match step(executor, call) {
             Ok(Ok(step)) => executor.run(&step),
             Ok(Err((object, refusal))) => {

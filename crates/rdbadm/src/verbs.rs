@@ -336,6 +336,8 @@ const DISK: Option<Section> = Some(Section::Disk);
 const OPTIONS: Option<Section> = Some(Section::Options);
 const DEFAULTS: &[&str] = &["set-defaults"];
 const FORCE: &[&str] = &["force"];
+/// What is done to a volume, or as DRBD 9's drbdsetup has it to a resource: all its volumes.
+pub(crate) const BY_RESOURCE: &str = "{RES|MINOR}";
 const EVENTS: &[&str] = &[
     "now",
     "poll",
@@ -376,17 +378,17 @@ pub(crate) const VERBS: &[Verb] = &[
         .setup_with("LOCAL PEER", None, FORCE),
     verb("primary", T::Volumes, Does::Op(|minor, force| Op::Primary { minor, force }), "Make the devices writable on this node")
         .flags(&[Flag::ForcePrimary])
-        .setup_with("MINOR", None, FORCE),
+        .setup_with(BY_RESOURCE, None, FORCE),
     verb("secondary", T::Volumes, Does::Op(|minor, _| Op::Secondary { minor }), "Give the primary role up")
         .marks(&[TakesDown])
-        .setup("MINOR"),
+        .setup(BY_RESOURCE),
     verb("adjust", T::Volumes, Does::Own(O::Adjust), "Make what runs agree with the configuration")
         .marks(&[Warns, Listens]),
     verb("adjust-with-progress", T::Volumes, Does::Own(O::AdjustWithProgress), "The same, with a line for each kind of steps")
         .marks(&[Warns, Listens]),
     verb("role", T::Volumes, Does::Query(Query::Role), "Print own and peer's role")
         .aliases(&["state"])
-        .setup("MINOR"),
+        .setup(BY_RESOURCE),
     verb("cstate", T::Volumes, Does::Query(Query::Cstate), "Print the connection state")
         .setup("MINOR"),
     verb("dstate", T::Volumes, Does::Query(Query::Dstate), "Print own and peer's disk state")
@@ -522,11 +524,16 @@ const NOT_SERVED: &[&str] = &[
     "peer-device-options",
     "proxy-down",
     "proxy-up",
+    "rename-resource",
     "repair-md",
     "resize",
     "syncer",
+    "wait-connect-connection",
     "wait-connect-resource",
+    "wait-connect-volume",
+    "wait-sync-connection",
     "wait-sync-resource",
+    "wait-sync-volume",
 ];
 
 /// Whether DRBD has such a command, which is not served here.

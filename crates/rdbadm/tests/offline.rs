@@ -414,9 +414,14 @@ fn wrong_calls_are_told_as_drbdadm_does() {
             "rdbsetup: Unknown command 'frobnicate'\n",
         ),
         (
-            "rdbsetup primary x",
+            "rdbsetup detach x",
             20,
             "rdbsetup: 'x' is not a minor number\n",
+        ),
+        (
+            "rdbsetup primary x",
+            10,
+            "x: Failure: (158) Unknown resource\nadditional info from kernel:\nunknown resource\n",
         ),
         ("rdbsetup status nosuch", 10, "nosuch: No such resource\n"),
     ] {

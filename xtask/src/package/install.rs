@@ -137,6 +137,10 @@ mod tests {
         for (destination, expected) in [
             ("usr/sbin/rdbd", "/usr/local/sbin/rdbd"),
             (
+                "usr/lib/systemd/system-generators/rdb-fstab-generator",
+                "/usr/lib/systemd/system-generators/rdb-fstab-generator",
+            ),
+            (
                 "usr/lib/systemd/system/rdbd.service",
                 "/usr/lib/systemd/system/rdbd.service",
             ),

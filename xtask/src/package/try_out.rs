@@ -35,4 +35,4 @@ pub(super) fn run_pair(packages: &[PathBuf], release: &str) -> Result<()> {
 }
 
 /// Each is a file `JOB-job.sh` in `tests/packages`.
-const PAIR_JOBS: [&str; 3] = ["guide", "promoter", "units"];
+const PAIR_JOBS: [&str; 4] = ["guide", "promoter", "units", "fstab"];

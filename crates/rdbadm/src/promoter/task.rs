@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Service;
@@ -35,6 +35,8 @@ pub(crate) struct Task {
     limit: Duration,
     /// When it was told to end.
     told: Option<Instant>,
+    /// How it has ended, while something that it has started and that was told to end, too, is still there.
+    status: Option<ExitStatus>,
 }
 
 /// A command that a promoter has left behind: its process, and when that began, by which it is told from another one of that number.
@@ -58,7 +60,11 @@ impl Left {
     pub(crate) fn settle(self, limit: Duration) {
         let begun = Instant::now();
         let limit = if self.of_role { limit } else { 2 * GRACE };
-        while self.lives() && begun.elapsed() < limit {
+        if !self.lives() {
+            return;
+        }
+        // The group's number is nobody else's as long as one of it is there.
+        while (self.lives() || !self.of_role && is_group(self.pid)) && begun.elapsed() < limit {
             let is_told = begun.elapsed() < GRACE;
             let signal = if is_told { Signal::TERM } else { Signal::KILL };
             if !self.of_role {
@@ -81,10 +87,19 @@ fn began(pid: u32) -> Option<u64> {
 }
 
 fn signal_group(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+    if let Some(pid) = group(pid) {
         // It may just have ended.
         let _ = kill_process_group(pid, signal);
     }
+}
+
+/// Whether a process of this group is there.
+fn is_group(pid: u32) -> bool {
+    group(pid).is_some_and(|pid| test_kill_process_group(pid).is_ok())
+}
+
+fn group(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 /// What to run.
@@ -161,15 +176,23 @@ impl Task {
             begun: Instant::now(),
             limit,
             told: None,
+            status: None,
         })
     }
 
-    /// Whether it has ended, and well. One that takes too long is told to end, and then made to.
+    /// Whether it has ended, and well. One that takes too long is told to end, and then made to, with all that it has started: of what
+    /// was broken off nothing may come about later, when the role was given up.
     pub(crate) fn poll(&mut self) -> Option<Result<(), String>> {
-        match self.child.try_wait() {
-            Ok(Some(status)) => return Some(self.ended(status)),
-            Ok(None) => {}
-            Err(error) => return Some(Err(error.to_string())),
+        if self.status.is_none() {
+            match self.child.try_wait() {
+                Ok(status) => self.status = status,
+                Err(error) => return Some(Err(error.to_string())),
+            }
+        }
+        if let Some(status) = self.status
+            && (self.told.is_none() || !is_group(self.child.id()))
+        {
+            return Some(self.ended(status));
         }
         match self.told {
             None if self.begun.elapsed() >= self.limit => self.tell_to_end(),
@@ -259,6 +282,13 @@ mod tests {
         let slow = ends(&Order::shell("sleep 100; true"), 50);
         assert_eq!(slow, Err("it took too long".to_owned()));
         assert!(began.elapsed() < Duration::from_secs(50));
+        // One that has ended well may leave something, such as a daemon.
+        let began = Instant::now();
+        assert_eq!(
+            ends(&Order::shell("sleep 3 >/dev/null 2>&1 &"), 60_000),
+            Ok(())
+        );
+        assert!(began.elapsed() < Duration::from_secs(3));
         assert!(Task::begin(&Order::words(&["/no/such"]), &[], GRACE).is_err());
     }
 
@@ -274,9 +304,11 @@ mod tests {
         let mut service = begin("sleep 100; true");
         let left = service.left(false).unwrap();
         assert!(left.lives());
+        // (Whoever has ended belongs to its group until somebody has waited for it.)
+        let waits = std::thread::spawn(move || service.child.wait());
         left.settle(Duration::ZERO);
-        assert!(!left.lives());
-        let _ = service.child.wait();
+        assert!(!left.lives() && !is_group(left.pid));
+        waits.join().unwrap().unwrap();
         let mut promotion = begin("sleep 1");
         promotion.left(true).unwrap().settle(GRACE);
         assert!(promotion.child.wait().unwrap().success());

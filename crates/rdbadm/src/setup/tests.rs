@@ -34,9 +34,20 @@ fn minors_and_verbs_are_written_in_several_ways() {
 fn usage_errors_name_the_word() {
     for (line, message) in [
         ("explode 0", "Unknown command 'explode'"),
-        ("primary", "primary: expected arguments: MINOR"),
-        ("primary 0 1", "primary: expected arguments: MINOR"),
-        ("primary x", "'x' is not a minor number"),
+        ("primary", "primary: expected arguments: {RES|MINOR}"),
+        ("primary 0 1", "primary: expected arguments: {RES|MINOR}"),
+        ("detach x", "'x' is not a minor number"),
+        (
+            "new-peer r0 1",
+            "Unknown command 'new-peer'\nIt is a command of DRBD's that rdb does not serve yet.",
+        ),
+        (
+            "pause-sync r0 1 0",
+            "pause-sync: expected arguments: MINOR\nDRBD 9's RESOURCE PEER-ID VOLUME is the volume's minor here, for there is one peer.",
+        ),
+        ("pause-sync r0 on", "pause-sync: expected arguments: MINOR"),
+        ("secondary 0 --force", NO_FORCED_SECONDARY),
+        ("secondary r0 --force=yes", NO_FORCED_SECONDARY),
         (
             "primary 0 --forze",
             "primary: unrecognized option '--forze'",
@@ -109,4 +120,10 @@ fn options_are_the_configurations() {
         (options.resync_rate_kib, options.c_plan_ahead_ds),
         (33 * 1024, 0)
     );
+}
+
+#[test]
+fn a_secondary_that_is_not_forced_is_one_of_any_kind() {
+    let secondary = Ok(Action::Run(Op::Secondary { minor: 0 }));
+    assert_eq!(op("secondary 0 --force=no"), secondary);
 }
