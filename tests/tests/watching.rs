@@ -149,6 +149,22 @@ fn a_check_says_how_it_is() -> Result<()> {
         ok.starts_with("RDB OK: r0 is Connected and UpToDate | 'r0/0 oos'=0B "),
         "{ok}"
     );
+    ensure!(ok.trim_end().ends_with(" 'r0 lag'=0.000s"), "{ok}");
+    // The plugin's own name.
+    let plugin = pair.alice.run("check_rdb", &["r0"], None)?.ok()?;
+    ensure!(plugin == ok, "{plugin}");
+    let plugin = |words: &[&str]| pair.alice.run("check_rdb", words, None);
+    let wrong = plugin(&["--nosuch"])?;
+    ensure!(
+        wrong.code == 3 && wrong.stdout.starts_with("RDB UNKNOWN: ") && wrong.stderr.is_empty(),
+        "{wrong:?}"
+    );
+    ensure!(plugin(&["--help"])?.code == 0 && plugin(&["-V"])?.code == 0);
+    let missing = plugin(&["r1"])?.fails_with(2)?;
+    ensure!(
+        missing == "RDB CRITICAL: resource r1 is not up\n",
+        "{missing}"
+    );
     let metrics = pair.alice.adm(&["metrics"])?;
     ensure!(metrics.contains("drbd_resource_role{name=\"r0\",role=\"Primary\"} 1.0"));
     pair.bob.kill()?;

@@ -37,6 +37,7 @@ use rdb_control::{HandlersShown, Limits, Op, ResourceShown, VerifyPart};
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
 pub(crate) use self::show::show_status;
+pub(crate) use self::watch::check_rdb;
 use crate::complete;
 use crate::exec::{Executor, Others, Trouble};
 use crate::out;
