@@ -100,6 +100,8 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
             out::error(&format!("{program}: Unknown command '{name}'"));
             if verbs::is_not_served(&name) {
                 out::error("It is a command of DRBD's that rdb does not serve yet.");
+            } else if verbs::of_setup(&name).is_some() {
+                out::error(&format!("There is 'rdbsetup {name}'."));
             } else if let Some(ContextValue::Strings(near)) =
                 error.get(ContextKind::SuggestedSubcommand)
                 && let Some(near) = meant(&name, near)
