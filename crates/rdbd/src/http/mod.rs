@@ -120,7 +120,9 @@ async fn connection(site: Rc<Site>, stream: TcpStream) {
 }
 
 async fn answer(site: &Site, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let host = request.headers().get(HOST);
+    let mut hosts = request.headers().get_all(HOST).iter();
+    // Of two it is not known which one is meant.
+    let host = hosts.next().filter(|_| hosts.next().is_none());
     if let Err((status, text)) = check(request.method(), host, site.address) {
         return plain(status, text);
     }
@@ -260,6 +262,12 @@ mod tests {
         for host in [
             Some("evil.example"),
             Some("localhost.evil.example:9942"),
+            Some("127.0.0.1.evil.example"),
+            Some("127.0.0.1:evil.example"),
+            Some("localhost:9942@evil.example"),
+            Some("evil.example:9942"),
+            Some("10.0.0.1:9942"),
+            Some("0.0.0.0"),
             Some(""),
             None,
         ] {
