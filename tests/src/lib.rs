@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod cluster;
 pub mod conf;
 pub mod disk;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rdb_tests::pair::Plan;
-use rdb_tests::{Pair, wait_until};
+use rdb_tests::{Node, Pair, wait_until};
 use serde_json::Value;
 
 /// An address of this machine's own that no other test has.
@@ -141,6 +141,84 @@ fn nothing_but_questions_is_answered_and_nobody_holds_it_up() -> Result<()> {
     Ok(())
 }
 
+/// Kilobytes of memory that the daemon of a node has in use.
+fn memory_kib(node: &Node) -> Result<u64> {
+    let pid = std::fs::read_to_string(node.run_dir.join("rdbd.pid"))?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let words = line.context("no VmRSS")?.split_whitespace().next();
+    Ok(words.context("no figure")?.parse()?)
+}
+
+#[test]
+fn a_storm_of_clients_costs_no_memory_and_holds_up_nobody_else() -> Result<()> {
+    let (mut pair, address) = served("watching-storm", 3)?;
+    pair.alice.adm(&["primary", "r0"])?;
+    let own = address.to_string();
+    let wave = || -> Result<()> {
+        // Odd paths and hosts lead nowhere.
+        for (path, host, status) in [
+            ("/%6detrics", own.as_str(), 404),
+            ("//metrics", own.as_str(), 404),
+            ("/metrics/", own.as_str(), 404),
+            ("/%2e%2e/%2e%2e/etc/passwd", own.as_str(), 404),
+            ("/status.json%00", own.as_str(), 404),
+            ("/metrics?x=1", own.as_str(), 200),
+            ("/metrics?x=<script>", own.as_str(), 400),
+            ("/", "127.0.0.1.evil.example", 403),
+            ("/", "localhost\r\nHost: evil.example", 403),
+            ("/", "localhost:1@evil.example", 403),
+        ] {
+            let (found, body) = ask(address, "GET", path, host)?;
+            ensure!(found == status, "{path} {host}: {found}\n{body}");
+        }
+        // Many come, and go at once, or with half a head, or with a body that never ends.
+        for number in 0..600 {
+            let mut stream = TcpStream::connect(address)?;
+            let begun = match number % 3 {
+                0 => "",
+                1 => "GET / HTTP/1.1\r\nHost: local",
+                _ => "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\nx",
+            };
+            // Who is cut off hears of that.
+            let _ = stream.write_all(begun.as_bytes());
+        }
+        // Requests behind requests, by clients that never read an answer.
+        let one = format!("GET /metrics HTTP/1.1\r\nHost: {own}\r\n\r\n");
+        let many = one.repeat(2000);
+        let mut deaf = Vec::new();
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_nonblocking(true)?;
+            let _ = stream.write(many.as_bytes());
+            deaf.push(stream);
+        }
+        // Heads that come a byte at a time.
+        let mut slow = TcpStream::connect(address)?;
+        for byte in one.as_bytes().iter().take(20) {
+            slow.write_all(&[*byte])?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        pair.alice.nbd(0)?.write(0, &[2; 4096])?;
+        ensure!(get(address, "/metrics")?.ends_with("# EOF\n"));
+        drop(deaf);
+        Ok(())
+    };
+    // The first wave fills what is kept.
+    wave()?;
+    let before = memory_kib(&pair.alice)?;
+    for _ in 0..3 {
+        wave()?;
+    }
+    let after = memory_kib(&pair.alice)?;
+    ensure!(
+        after < before + 8 * 1024,
+        "it grew from {before} to {after} KiB"
+    );
+    pair.alice.adm(&["check"])?;
+    pair.are_well()
+}
+
 #[test]
 fn a_check_says_how_it_is() -> Result<()> {
     let mut pair = Pair::synced("watching-check", Plan::default())?;
@@ -148,6 +226,22 @@ fn a_check_says_how_it_is() -> Result<()> {
     ensure!(
         ok.starts_with("RDB OK: r0 is Connected and UpToDate | 'r0/0 oos'=0B "),
         "{ok}"
+    );
+    ensure!(ok.trim_end().ends_with(" 'r0 lag'=0.000s"), "{ok}");
+    // The plugin's own name.
+    let plugin = pair.alice.run("check_rdb", &["r0"], None)?.ok()?;
+    ensure!(plugin == ok, "{plugin}");
+    let plugin = |words: &[&str]| pair.alice.run("check_rdb", words, None);
+    let wrong = plugin(&["--nosuch"])?;
+    ensure!(
+        wrong.code == 3 && wrong.stdout.starts_with("RDB UNKNOWN: ") && wrong.stderr.is_empty(),
+        "{wrong:?}"
+    );
+    ensure!(plugin(&["--help"])?.code == 0 && plugin(&["-V"])?.code == 0);
+    let missing = plugin(&["r1"])?.fails_with(2)?;
+    ensure!(
+        missing == "RDB CRITICAL: resource r1 is not up\n",
+        "{missing}"
     );
     let metrics = pair.alice.adm(&["metrics"])?;
     ensure!(metrics.contains("drbd_resource_role{name=\"r0\",role=\"Primary\"} 1.0"));

@@ -292,7 +292,10 @@ fn figures(resource: &ResourceReport) -> Vec<String> {
             format!("{}={}", label("pending"), v.peer_pending),
         ]
     };
-    resource.volumes.iter().flat_map(of_volume).collect()
+    let owed_ms = resource.owed_ms;
+    let lag = format!("'{name} lag'={}.{:03}s", owed_ms / 1000, owed_ms % 1000);
+    let of_volumes = resource.volumes.iter().flat_map(of_volume);
+    of_volumes.chain([lag]).collect()
 }
 
 /// Text without what would end the line, or begin the figures.

@@ -8,13 +8,15 @@ mod keys;
 mod metrics;
 mod page;
 mod promotion;
+mod series;
 
 pub use check::{Check, Finding, Level, check, findings};
 pub use explain::{Choice, Explanation, Stake, actions, explain, up_all};
 pub use keys::MONITOR_KEYS;
 pub use metrics::{Process, openmetrics};
-pub use page::page;
+pub use page::{PAGE_SCRIPT, page};
 pub use promotion::{Bar, Copies, bar, may_promote, promotion_score};
+pub use series::{Courses, Figure, SAMPLES, Series};
 
 use rdb_control::{ConnState, ReasonReport, ResourceReport, StatusReport, VolumeReport};
 

@@ -1,5 +1,5 @@
 //! The commands `rdbadm`, `rdbsetup`, `rdbmeta`: one program, which is told by its name or its first word which of them
-//! it is. Links with DRBD's names (`drbdadm`, `drbdsetup`, `drbdmeta`) work, too.
+//! it is. Links with DRBD's names (`drbdadm`, `drbdsetup`, `drbdmeta`) work, too, and `check_rdb`, which is `rdbadm check`.
 
 #![forbid(unsafe_code)]
 
@@ -44,6 +44,7 @@ enum Role {
     Setup,
     Meta,
     Overview,
+    Check,
 }
 
 fn main() -> ExitCode {
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
             words.insert(0, "overview".to_owned());
             adm::main(&name, family, words)
         }
+        Role::Check => adm::check_rdb(words),
     })
 }
 
@@ -83,6 +85,9 @@ fn role_of(name: &str) -> Option<(Role, Family)> {
     let name = name.strip_suffix("-84").unwrap_or(name);
     if name == "drbd-overview" {
         return Some((Role::Overview, Family::Drbd));
+    }
+    if name == "check_rdb" {
+        return Some((Role::Check, Family::Rdb));
     }
     let (family, rest) = match name.strip_prefix("drbd") {
         Some(rest) => (Family::Drbd, rest),
@@ -127,6 +132,7 @@ mod tests {
             ("drbdadm", Some((Role::Adm, Family::Drbd))),
             ("drbdsetup-84", Some((Role::Setup, Family::Drbd))),
             ("drbd-overview", Some((Role::Overview, Family::Drbd))),
+            ("check_rdb", Some((Role::Check, Family::Rdb))),
             ("up", None),
             ("rdbd", None),
         ] {

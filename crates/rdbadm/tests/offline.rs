@@ -394,6 +394,11 @@ fn wrong_calls_are_told_as_drbdadm_does() {
     for (words, code, text) in [
         ("frobnicate", 1, "rdbadm: Unknown command 'frobnicate'\n"),
         (
+            "shutdown",
+            1,
+            "rdbadm: Unknown command 'shutdown'\nThere is 'rdbsetup shutdown'.\n",
+        ),
+        (
             "primary --frobnicate r0",
             1,
             "rdbadm: unrecognized option '--frobnicate'\ntry 'rdbadm help'\n",

@@ -623,3 +623,54 @@ fn what_others_have_written_does_not_act_on_the_terminal() {
         assert!(text.chars().all(is_harmless), "{text:?}");
     }
 }
+
+/// Of many resources the marked one is on the screen, wherever it is, and a name that is longer than the screen pushes nothing off it.
+#[test]
+fn many_resources_and_long_names_are_moved_through() {
+    let names = (0..300).map(|number| match number % 3 {
+        0 => format!("r{number:03}"),
+        1 => format!("r{number:03}{}", "-a-long-name".repeat(20)),
+        _ => format!("r{number:03}{}e\u{301}", "\u{6c34}".repeat(60)),
+    });
+    let names: Vec<String> = names.collect();
+    let resources = names.iter().map(|name| good(name)).collect();
+    let mut model = told(resources);
+    for (width, height) in [(80, 24), (40, 8), (200, 60)] {
+        press(&mut model, &[Key::Home]);
+        let mut at = 0;
+        for (keys, by) in [
+            (Key::Down, 1),
+            (Key::PageDown, 0),
+            (Key::End, 0),
+            (Key::Up, -1),
+        ] {
+            press(&mut model, &[keys]);
+            let text = screen_of(&mut model, width, height, Marks::Unicode);
+            let now = model.selected.clone().expect("one is marked");
+            let found = names
+                .iter()
+                .position(|name| *name == now)
+                .expect("its name");
+            let moved = i64::try_from(found).unwrap() - at;
+            assert!(by == 0 || moved == by, "{keys:?}: {moved}");
+            at = i64::try_from(found).unwrap();
+            let marked = text.lines().find(|line| line.starts_with('>'));
+            let marked = marked.unwrap_or_else(|| panic!("{keys:?}: no mark\n{text}"));
+            assert!(marked.contains(&now[..4]), "{keys:?}: {marked}");
+            assert!(
+                text.lines()
+                    .next()
+                    .is_some_and(|line| line.contains("alice"))
+            );
+        }
+        press(&mut model, &[Key::Enter]);
+        let text = screen_of(&mut model, width, height, Marks::Unicode);
+        assert!(
+            text.lines()
+                .nth(1)
+                .is_some_and(|line| line.contains("r298")),
+            "{text}"
+        );
+        press(&mut model, &[Key::Back]);
+    }
+}

@@ -153,6 +153,44 @@ mod tests {
         found
     }
 
+    /// Pictures load nothing, are small, and are readable on dark pages, too.
+    #[test]
+    fn what_the_pages_show_is_there_and_shipped() {
+        let docs = run::root().join("docs");
+        let mut shown = BTreeSet::new();
+        for entry in std::fs::read_dir(&docs).unwrap().flatten() {
+            if entry.path().extension().is_some_and(|kind| kind == "md") {
+                let text = std::fs::read_to_string(entry.path()).unwrap();
+                let pictures = text.split("](pictures/").skip(1);
+                shown.extend(
+                    pictures
+                        .map(|rest| docs.join("pictures").join(rest.split(')').next().unwrap())),
+                );
+            }
+        }
+        let shipped = of_the_tree()
+            .into_iter()
+            .map(|(source, _)| source.canonicalize().unwrap());
+        let shipped: BTreeSet<PathBuf> = shipped
+            .filter(|path| path.starts_with(docs.join("pictures")))
+            .collect();
+        assert_eq!(shown, shipped);
+        assert!(shown.len() > 2, "{shown:?}");
+        for path in shown {
+            let name = path.display();
+            assert!(path.metadata().unwrap().len() < 100_000, "{name}");
+            if path.extension().is_some_and(|kind| kind == "svg") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert!(
+                    text.contains("prefers-color-scheme: dark") && text.contains("<title"),
+                    "{name}"
+                );
+                let loads = ["href", "<script", "@import", "url(h"];
+                assert!(!loads.iter().any(|word| text.contains(word)), "{name}");
+            }
+        }
+    }
+
     #[test]
     fn what_can_be_run_here_can_be_run_where_it_is_installed() {
         for (source, mode) in of_the_tree() {

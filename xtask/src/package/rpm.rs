@@ -63,13 +63,19 @@ fn metadata(package: &Package, binaries: &Path) -> Result<String> {
             assets,
             "[[assets]]\nsource = {:?}\ndest = {:?}\nmode = \"{mode:o}\"\n",
             source.display().to_string(),
-            format!("/{}", asset.destination.display()),
+            destination(&asset),
         )?;
         if asset.is_configuration {
             assets += "config = \"noreplace\"\n";
         }
     }
     Ok(text + &assets)
+}
+
+/// Where a file goes: monitors' plugins are among the libraries of the machine's kind there.
+fn destination(asset: &Asset) -> String {
+    let path = format!("/{}", asset.destination.display());
+    path.replace("/usr/lib/nagios/", "/usr/lib64/nagios/")
 }
 
 /// cargo-generate-rpm makes no links. A file that calls what the link leads to is there instead, or a copy of what no program is.
@@ -82,7 +88,9 @@ fn in_place_of_link(asset: &Asset, binaries: &Path) -> Result<(PathBuf, u32)> {
     let folder = asset.destination.parent().context("a folder")?;
     let target = std::fs::read_link(&asset.source)?;
     let call = match folder.to_str() {
-        Some("usr/sbin" | "sbin") => format!("exec /usr/sbin/rdbadm {name}"),
+        Some("usr/sbin" | "sbin" | "usr/lib/nagios/plugins") => {
+            format!("exec /usr/sbin/rdbadm {name}")
+        }
         Some("usr/lib/drbd" | "usr/lib/rdb") if !name.starts_with("unsnapshot") => {
             "exec /usr/lib/rdb/snapshot-resync-target".to_owned()
         }

@@ -10,13 +10,14 @@ use anyhow::{Context, Result};
 use crate::{pages, run};
 
 /// Where a name leads; relative, from the folder that it is installed in.
-const LINKS: [(&str, &str); 16] = [
+const LINKS: [(&str, &str); 18] = [
     ("rdbsetup", "rdbadm"),
     ("rdbmeta", "rdbadm"),
     ("drbdadm", "rdbadm"),
     ("drbdsetup", "rdbadm"),
     ("drbdmeta", "rdbadm"),
     ("drbd-overview", "rdbadm"),
+    ("check_rdb", "../../../sbin/rdbadm"),
     ("unsnapshot-resync-target", "snapshot-resync-target"),
     (
         "snapshot-resync-target-lvm.sh",
@@ -30,13 +31,15 @@ const LINKS: [(&str, &str); 16] = [
     ("bash-rdbsetup", "rdbadm"),
     ("bash-rdbmeta", "rdbadm"),
     ("bash-rdbmon", "rdbadm"),
+    ("bash-check_rdb", "rdbadm"),
     ("bash-drbdadm", "rdbadm"),
     ("bash-drbdsetup", "rdbadm"),
     ("bash-drbdmeta", "rdbadm"),
 ];
 
-/// Pages under DRBD's names, and which each shows.
-const PAGES: [(&str, &str); 5] = [
+/// Pages under other names, most of them DRBD's, and which each shows.
+const PAGES: [(&str, &str); 6] = [
+    ("check_rdb.8", "man8/rdbadm-check.8"),
     ("drbdadm.8", "man8/rdbadm.8"),
     ("drbdsetup.8", "man8/rdbsetup.8"),
     ("drbdmeta.8", "man8/rdbmeta.8"),

@@ -37,6 +37,7 @@ use rdb_control::{HandlersShown, Limits, Op, ResourceShown, VerifyPart};
 use self::plan::{Item, WaitGiven};
 use self::select::Selected;
 pub(crate) use self::show::show_status;
+pub(crate) use self::watch::check_rdb;
 use crate::complete;
 use crate::exec::{Executor, Others, Trouble};
 use crate::out;
@@ -99,6 +100,8 @@ fn usage_error(program: &str, error: &clap::Error) -> u8 {
             out::error(&format!("{program}: Unknown command '{name}'"));
             if verbs::is_not_served(&name) {
                 out::error("It is a command of DRBD's that rdb does not serve yet.");
+            } else if verbs::of_setup(&name).is_some() {
+                out::error(&format!("There is 'rdbsetup {name}'."));
             } else if let Some(ContextValue::Strings(near)) =
                 error.get(ContextKind::SuggestedSubcommand)
                 && let Some(near) = meant(&name, near)

@@ -3,8 +3,29 @@
 use rdb_control::{Presence, StatusReport, presence};
 use rdb_watch::{Level, Seen, check, openmetrics};
 
-use super::Command;
+use super::{Command, main, table};
 use crate::out;
+use crate::step::Family;
+
+/// The name that monitors call a plugin by.
+const PLUGIN: &str = "check_rdb";
+
+/// `check_rdb`: `rdbadm check` for who calls a plugin by its name. A command line that is wrong is UNKNOWN, on standard output, where
+/// monitors look for it.
+pub(crate) fn check_rdb(mut words: Vec<String>) -> u8 {
+    words.insert(0, "check".to_owned());
+    let argv = std::iter::once(PLUGIN.to_owned()).chain(words.iter().cloned());
+    let asks_version = words.iter().any(|word| word == "--version" || word == "-V");
+    match table::command(PLUGIN).try_get_matches_from(argv) {
+        Err(error) if error.use_stderr() && !asks_version => {
+            let text = error.render().to_string();
+            let why = first_line(text.trim_start_matches("error: "));
+            out::print(&format!("RDB UNKNOWN: {why} (see rdbadm help check)\n"));
+            Level::Unknown.exit_code()
+        }
+        _ => main(PLUGIN, Family::Rdb, words),
+    }
+}
 
 impl Command<'_> {
     pub(super) fn metrics(&self) -> u8 {

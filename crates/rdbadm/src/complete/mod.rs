@@ -66,19 +66,28 @@ pub(crate) fn main(words: &[String]) -> u8 {
         [before @ .., typed] => (before, typed.as_str()),
         [] => (words, ""),
     };
-    let answer = match crate::role_of(program) {
-        _ if program == "rdbmon" => mon::answer(before, typed),
-        Some((Role::Adm, _)) => adm::answer(program, before, typed),
-        Some((Role::Setup, _)) => setup::answer(before, typed),
-        Some((Role::Meta, _)) => meta::answer(before, typed),
-        Some((Role::Overview, _)) | None => nothing(),
-    };
-    out::print(&match answer {
+    out::print(&match asked(program, before, typed) {
         Answer::Words(found) => lines(&found, typed),
         Answer::Files => ":files\n".to_owned(),
         Answer::Folders => ":folders\n".to_owned(),
     });
     0
+}
+
+/// What can follow these words of a program.
+fn asked(program: &str, before: &[String], typed: &str) -> Answer {
+    match crate::role_of(program) {
+        _ if program == "rdbmon" => mon::answer(before, typed),
+        Some((Role::Adm, _)) => adm::answer(program, before, typed),
+        Some((Role::Setup, _)) => setup::answer(before, typed),
+        Some((Role::Meta, _)) => meta::answer(before, typed),
+        Some((Role::Check, _)) => {
+            let check = std::iter::once("check".to_owned());
+            let before: Vec<String> = check.chain(before.iter().cloned()).collect();
+            adm::answer("rdbadm", &before, typed)
+        }
+        Some((Role::Overview, _)) | None => nothing(),
+    }
 }
 
 /// The words that go on as the typed one begins. Names of the configuration stay what they are: none has a blank.

@@ -17,17 +17,10 @@ fn offered(line: &str) -> String {
     let conf = dir.path().join("drbd.conf");
     std::fs::write(&conf, CONF).unwrap();
     let line = line.replace("-c FILE", &format!("-c {} --node alice", conf.display()));
+    let (program, line) = line.split_once(' ').unwrap();
     let words: Vec<String> = line.split(' ').map(|word| word.replace('_', "")).collect();
-    let (typed, before) = words[1..].split_last().unwrap();
-    let role = crate::role_of(&words[0]).map(|(role, _)| role);
-    let answer = match role.unwrap_or(Role::Overview) {
-        _ if words[0] == "rdbmon" => mon::answer(before, typed),
-        Role::Adm => adm::answer(&words[0], before, typed),
-        Role::Setup => setup::answer(before, typed),
-        Role::Meta => meta::answer(before, typed),
-        Role::Overview => nothing(),
-    };
-    match answer {
+    let (typed, before) = words.split_last().unwrap();
+    match asked(program, before, typed) {
         Answer::Files => ":files".to_owned(),
         Answer::Folders => ":folders".to_owned(),
         Answer::Words(found) => {
@@ -92,6 +85,7 @@ fn each_word_is_completed_by_its_place() {
         ),
         ("rdbsetup --run-dir _", ":folders"),
         ("rdbsetup --r", "--run-dir"),
+        ("check_rdb --nod", "--node"),
         ("rdbmeta 0 v", "v08"),
         ("drbdmeta 0 v08 _", ":files"),
         ("drbdmeta 0 v08 /dev/sda fl", "flex-external"),

@@ -3,23 +3,25 @@
 
 mod own;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rdb_watch::{OPENMETRICS_TYPE, Seen, openmetrics, page};
+use rdb_watch::{Courses, OPENMETRICS_TYPE, PAGE_SCRIPT, Seen, openmetrics, page};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -37,10 +39,29 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Longest head of a request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
+/// What a browser may do with an answer: run the script and read the page from here, and nothing from anywhere else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What the answers are made of.
+struct Site {
+    node: Rc<Node>,
+    address: SocketAddr,
+    /// What the volumes have done, seen by whoever looks at the page: nothing is kept while nobody does.
+    courses: RefCell<Courses>,
+    begun: Instant,
+}
+
 /// Serves on this address for as long as the daemon runs.
 pub(crate) async fn serve(node: Rc<Node>, address: SocketAddr) {
     let listener = bind(address).await;
     tracing::info!("http: serves the page and the metrics on {address}");
+    let site = Rc::new(Site {
+        node,
+        address,
+        courses: RefCell::default(),
+        begun: Instant::now(),
+    });
     let mut running: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         match listener.accept().await {
@@ -51,8 +72,8 @@ pub(crate) async fn serve(node: Rc<Node>, address: SocketAddr) {
                 {
                     oldest.abort();
                 }
-                let node = Rc::clone(&node);
-                running.push_back(tokio::task::spawn_local(connection(node, stream, address)));
+                let site = Rc::clone(&site);
+                running.push_back(tokio::task::spawn_local(connection(site, stream)));
             }
             Err(error) => {
                 // Descriptors are short, or the client has gone.
@@ -81,10 +102,10 @@ async fn bind(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn connection(node: Rc<Node>, stream: TcpStream, address: SocketAddr) {
+async fn connection(site: Rc<Site>, stream: TcpStream) {
     let service = service_fn(|request: Request<Incoming>| {
-        let node = Rc::clone(&node);
-        async move { Ok::<_, Infallible>(answer(&node, &request, address).await) }
+        let site = Rc::clone(&site);
+        async move { Ok::<_, Infallible>(answer(&site, &request).await) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -98,14 +119,14 @@ async fn connection(node: Rc<Node>, stream: TcpStream, address: SocketAddr) {
     }
 }
 
-async fn answer(
-    node: &Node,
-    request: &Request<Incoming>,
-    address: SocketAddr,
-) -> Response<Full<Bytes>> {
-    if let Err((status, text)) = check(request.method(), request.headers().get(HOST), address) {
+async fn answer(site: &Site, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    // Of two it is not known which one is meant.
+    let host = hosts.next().filter(|_| hosts.next().is_none());
+    if let Err((status, text)) = check(request.method(), host, site.address) {
         return plain(status, text);
     }
+    let node = &site.node;
     let version = env!("CARGO_PKG_VERSION");
     let content = match request.uri().path() {
         "/" | "/index.html" => {
@@ -114,8 +135,12 @@ async fn answer(
                 report: &report,
                 version,
             };
-            ("text/html; charset=utf-8", page(seen))
+            let mut courses = site.courses.borrow_mut();
+            let now_ms = u64::try_from(site.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            courses.note(now_ms, &report);
+            ("text/html; charset=utf-8", page(seen, &courses))
         }
+        "/page.js" => ("text/javascript; charset=utf-8", PAGE_SCRIPT.to_owned()),
         "/metrics" => {
             let report = node.status().await;
             let seen = Seen {
@@ -188,12 +213,8 @@ fn dress(response: &mut Response<Full<Bytes>>, kind: &'static str) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-        ),
-    );
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_refused {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
@@ -241,6 +262,12 @@ mod tests {
         for host in [
             Some("evil.example"),
             Some("localhost.evil.example:9942"),
+            Some("127.0.0.1.evil.example"),
+            Some("127.0.0.1:evil.example"),
+            Some("localhost:9942@evil.example"),
+            Some("evil.example:9942"),
+            Some("10.0.0.1:9942"),
+            Some("0.0.0.0"),
             Some(""),
             None,
         ] {

@@ -3,18 +3,16 @@
 mod dialog;
 mod journal;
 mod key;
-mod series;
 
 use std::collections::BTreeMap;
 
 use rdb_control::{GiReport, HistoryLine, ResourceReport, StatusReport, Told};
-use rdb_watch::{Choice, Finding, Level, actions, findings, up_all};
+use rdb_watch::{Choice, Courses, Finding, Level, actions, findings, up_all};
 
 pub(crate) use self::dialog::Dialog;
 use self::dialog::Then;
 pub(crate) use self::journal::{Entry, Journal};
 pub(crate) use self::key::Key;
-pub(crate) use self::series::{Figure, SAMPLES, Series};
 
 /// What comes from outside.
 #[derive(Debug)]
@@ -125,7 +123,7 @@ pub(crate) struct Model {
     /// The resources, the worst first.
     pub(crate) rows: Vec<Row>,
     pub(crate) journal: Journal,
-    pub(crate) series: BTreeMap<u32, Series>,
+    pub(crate) courses: Courses,
     pub(crate) generations: BTreeMap<u32, GiReport>,
     pub(crate) histories: BTreeMap<String, Vec<HistoryLine>>,
     pub(crate) place: Place,
@@ -154,7 +152,7 @@ impl Model {
             seen_s: 0,
             rows: Vec::new(),
             journal: Journal::default(),
-            series: BTreeMap::new(),
+            courses: Courses::default(),
             generations: BTreeMap::new(),
             histories: BTreeMap::new(),
             place: Place::List,
@@ -221,6 +219,7 @@ impl Model {
         self.daemon = Daemon::There;
         self.version = state.version;
         self.asks_only = state.asks_only;
+        self.courses.note(self.now_ms, &state.report);
         self.node = state.report.node;
         self.seen_s = self.now_s();
         self.generations = state.generations;
@@ -241,11 +240,6 @@ impl Model {
             b.level.cmp(&a.level).then(names)
         });
         self.rows = rows;
-        let now_ms = self.now_ms;
-        for volume in self.rows.iter().flat_map(|row| &row.resource.volumes) {
-            let series = self.series.entry(volume.minor).or_default();
-            series.add(now_ms, volume);
-        }
         if self.selected_row().is_none() {
             // What is shown in detail is shown on: it may come back.
             if self.place != Place::Details {

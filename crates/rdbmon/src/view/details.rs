@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use rdb_control::{ResourceReport, SyncReport, VolumeReport};
 use rdb_meta::MdFlags;
-use rdb_watch::{Finding, explain};
+use rdb_watch::{Figure, Finding, SAMPLES, Series, explain};
 
 use super::events;
 use super::list::{connection_of, level_tone, level_word};
 use super::text::{
     Line, Marks, Tone, amount, bar, clock, cut, fit, graph, hang, length, line, plain, span, wrap,
 };
-use crate::model::{Figure, Model, Row, Series};
+use crate::model::{Model, Row};
 
 /// Columns of the words before a value, and of a value before its graph.
 const WORD: usize = 14;
@@ -21,7 +21,7 @@ const PEAK: usize = 16;
 /// Lines of the history that are shown.
 const PAST_LINES: usize = 12;
 /// How long the graphs are back.
-const GRAPH_MINUTES: usize = crate::model::SAMPLES / 60;
+const GRAPH_MINUTES: usize = SAMPLES / 60;
 
 /// All lines.
 pub(super) fn lines(model: &Model, width: usize, marks: Marks) -> Vec<Line> {
@@ -161,7 +161,7 @@ fn sync_word(sync: &SyncReport) -> &'static str {
 
 /// What it does, each with a graph.
 fn figures(model: &Model, v: &VolumeReport, width: usize, marks: Marks) -> Vec<Line> {
-    let Some(series) = model.series.get(&v.minor) else {
+    let Some(series) = model.courses.of(v.minor) else {
         return Vec::new();
     };
     let rate = |kib: f64| format!("{}/s", amount(kib));

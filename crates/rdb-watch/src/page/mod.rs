@@ -1,29 +1,28 @@
-//! The page: all resources of a node at a glance, what is wrong first. It has no script, and reads itself anew.
+//! The page: all resources of a node at a glance, what is wrong first. It is whole without its script, and reads itself anew then; with
+//! it a browser changes what has changed, and says so if the daemon is gone.
+
+mod graph;
 
 use std::fmt::Write;
 
 use rdb_control::{DiskState, HandlerReport, ResourceReport, Role, VolumeReport};
 
 use crate::check::{Level, check};
-use crate::{Seen, connection_word, troubles};
+use crate::{Courses, Seen, connection_word, troubles};
 
-/// Seconds until the page is read anew.
+/// Seconds until a browser without scripts reads the page anew.
 const REFRESH_S: u32 = 5;
 
-const STYLE: &str = "\
-body{font:15px/1.4 system-ui,sans-serif;margin:1.5em auto;max-width:70em;padding:0 1em;color:#222;background:#fff}\
-h1{font-size:1.3em}h2{font-size:1.1em;margin:1.5em 0 .3em}\
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.2em .8em .2em 0;vertical-align:top}\
-th{font-weight:600;color:#555;border-bottom:1px solid #ccc}\
-.b{display:inline-block;padding:0 .5em;border-radius:.3em;color:#fff}\
-.ok{background:#2a7d3f}.warning{background:#a86500}.critical,.unknown{background:#b3261e}\
-.n{margin:.3em 0;padding:.4em .7em;border-left:4px solid #a86500;background:#fff6e5;color:#222}\
-.n small{display:block;color:#555}progress{width:10em}footer{margin-top:2em;color:#777}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}.n{background:#33291a;color:#ddd}\
-th{color:#aaa;border-color:#444}.n small{color:#aaa}}";
+const STYLE: &str = include_str!("style.css");
 
-/// The page, as HTML.
-pub fn page(seen: Seen<'_>) -> String {
+/// What keeps the page in a browser as the node is; the page asks for it by [`PAGE_SCRIPT`]'s path, `/page.js`.
+pub const PAGE_SCRIPT: &str = include_str!("follow.js");
+
+/// So many resources are shown whole; of more, those that are well are a line each until somebody opens them.
+const WHOLE_MAX: usize = 4;
+
+/// The page, as HTML, with graphs of what is known of the last minutes.
+pub fn page(seen: Seen<'_>, courses: &Courses) -> String {
     let node = escaped(&seen.report.node);
     let mut resources: Vec<(&ResourceReport, Level)> = seen
         .report
@@ -32,32 +31,81 @@ pub fn page(seen: Seen<'_>) -> String {
         .map(|r| (r, level_of(seen, r)))
         .collect();
     resources.sort_by(|(a, bad), (b, worse)| worse.cmp(bad).then(a.name.cmp(&b.name)));
+    let worst = resources.first().map_or(Level::Ok, |(_, level)| *level);
+    let title = match worst {
+        Level::Ok => format!("rdb on {node}"),
+        worse => format!("{worse}: rdb on {node}"),
+    };
     let mut html = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>rdb on {node}</title>\
-         <meta http-equiv=\"refresh\" content=\"{REFRESH_S}\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <style>{STYLE}</style></head><body><h1>rdb on {node}</h1>"
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+         <noscript><meta http-equiv=\"refresh\" content=\"{REFRESH_S}\"></noscript>\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><link rel=\"icon\" href=\"{}\">\
+         <style>{STYLE}</style><script src=\"/page.js\" defer></script></head><body>\
+         <p id=\"gone\" role=\"alert\" hidden></p><main><h1>rdb on {node}</h1>",
+        icon(worst)
     );
-    if resources.is_empty() {
-        html += "<p>No resource is up.</p>";
+    match resources.len() {
+        0 => html += "<p>No resource is up.</p>",
+        1 => {}
+        _ => html += &format!("<p>{}</p>", numbers(&resources)),
     }
+    let is_whole = resources.len() <= WHOLE_MAX;
     for (resource, level) in resources {
-        section(&mut html, resource, level);
+        section(&mut html, resource, level, is_whole, courses);
     }
     let version = escaped(seen.version);
     // A string takes everything.
     let _ = writeln!(
         html,
-        "<footer>rdb {version} · <a href=\"/status.json\">status.json</a> · <a href=\"/metrics\">metrics</a></footer></body></html>"
+        "</main><footer>rdb {version} · <a href=\"/status.json\">status.json</a> · <a href=\"/metrics\">metrics</a></footer></body></html>"
     );
     html
+}
+
+/// How many resources are how.
+fn numbers(resources: &[(&ResourceReport, Level)]) -> String {
+    let number = |level: Level| resources.iter().filter(|(_, of)| *of == level).count();
+    let all = [Level::Critical, Level::Warning, Level::Unknown, Level::Ok];
+    let words = all.into_iter().map(|level| (number(level), level));
+    let words = words.filter(|(number, _)| *number > 0);
+    let words = words.map(|(number, level)| format!("{number} {}", class(level)));
+    words.collect::<Vec<String>>().join(", ")
+}
+
+/// How a level is called where it has a colour.
+fn class(level: Level) -> String {
+    level.to_string().to_lowercase()
+}
+
+/// What a browser shows beside the title: a disc in the colour of the worst.
+fn icon(worst: Level) -> String {
+    let colour = match worst {
+        Level::Ok => "2a7d3f",
+        Level::Warning => "a86500",
+        Level::Critical | Level::Unknown => "b3261e",
+    };
+    format!(
+        "data:image/svg+xml,%3Csvg xmlns=%27http://www.w3.org/2000/svg%27 viewBox=%270 0 8 8%27%3E\
+         %3Ccircle cx=%274%27 cy=%274%27 r=%274%27 fill=%27%23{colour}%27/%3E%3C/svg%3E"
+    )
 }
 
 fn level_of(seen: Seen<'_>, resource: &ResourceReport) -> Level {
     check(seen.report, std::slice::from_ref(&resource.name)).level
 }
 
-fn section(html: &mut String, resource: &ResourceReport, level: Level) {
-    let class = level.to_string().to_lowercase();
+fn section(
+    html: &mut String,
+    resource: &ResourceReport,
+    level: Level,
+    is_whole: bool,
+    courses: &Courses,
+) {
+    let class = class(level);
+    let open = match is_whole || level != Level::Ok {
+        true => " open",
+        false => "",
+    };
     let connection = match (&resource.failed, resource.protocol) {
         (Some(_), _) => "does not run".to_owned(),
         (None, Some(protocol)) => format!(
@@ -68,8 +116,8 @@ fn section(html: &mut String, resource: &ResourceReport, level: Level) {
     };
     let _ = write!(
         html,
-        "<h2>{} <span class=\"b {class}\">{level}</span></h2><p>{connection}</p>",
-        escaped(&resource.name)
+        "<details id=\"{name}\"{open}><summary><h2>{name} <span class=\"b {class}\">{level}</span></h2> {connection}</summary>",
+        name = escaped(&resource.name)
     );
     if let Some(failed) = &resource.failed {
         note(html, &failed.reason, Some(&failed.advice), None);
@@ -83,11 +131,17 @@ fn section(html: &mut String, resource: &ResourceReport, level: Level) {
         note(html, &text, reason.advice.as_deref(), reason.since());
     }
     if !resource.volumes.is_empty() {
-        *html += "<table><tr><th>volume<th>role<th>disk<th>state<th>out of sync<th>written, read<th>sent, received</tr>";
+        *html += "<div class=\"t\"><table><tr><th>volume<th>role<th>disk<th>state<th>out of sync<th>written, read<th>sent, received</tr>";
         resource.volumes.iter().for_each(|v| row(html, v));
-        *html += "</table>";
+        *html += "</table></div>";
+    }
+    for volume in &resource.volumes {
+        if let Some(series) = courses.of(volume.minor) {
+            graph::of_volume(html, volume, series);
+        }
     }
     resource.handlers.iter().for_each(|run| handler(html, run));
+    *html += "</details>";
 }
 
 fn note(html: &mut String, text: &str, advice: Option<&str>, since: Option<String>) {
@@ -189,10 +243,13 @@ mod tests {
 
     fn html(resources: Vec<ResourceReport>) -> String {
         let report = node(resources);
-        page(Seen {
+        let mut courses = Courses::default();
+        courses.note(0, &report);
+        let seen = Seen {
             report: &report,
             version: "1.2.3",
-        })
+        };
+        page(seen, &courses)
     }
 
     #[test]
@@ -209,10 +266,28 @@ mod tests {
     }
 
     #[test]
+    fn of_many_resources_those_that_are_well_are_a_line() {
+        let named = |name: &str| resource(name, vec![good_volume()]);
+        let few = html(vec![named("a"), named("b")]);
+        assert_eq!(few.matches(" open>").count(), 2);
+        assert!(few.contains("<p>2 ok</p>"), "{few}");
+        assert!(few.contains("<title>rdb on alice</title>"));
+        let mut broken = named("c");
+        broken.connection = ConnState::StandAlone;
+        let mut all: Vec<ResourceReport> = ["a", "b", "d", "e"].map(named).to_vec();
+        all.push(broken);
+        let many = html(all);
+        assert!(many.contains("<p>1 critical, 4 ok</p>"), "{many}");
+        assert!(many.contains("<title>CRITICAL: rdb on alice</title>"));
+        assert_eq!(many.matches(" open>").count(), 1);
+        assert!(many.contains("<details id=\"c\" open>"));
+    }
+
+    #[test]
     fn no_text_becomes_markup() {
         let name = "<script>alert('x')</script>";
         let html = html(vec![resource(name, vec![good_volume()])]);
-        assert!(!html.contains("<script"), "{html}");
+        assert_eq!(html.matches("<script").count(), 1, "{html}");
         assert!(html.contains("&lt;script&gt;"));
     }
 

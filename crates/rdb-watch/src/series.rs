@@ -1,11 +1,11 @@
 //! What a volume has done in the last minutes: its counters as rates, a sample a second.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use rdb_control::{HistogramReport, VolumeReport};
+use rdb_control::{HistogramReport, StatusReport, VolumeReport};
 
 /// How many samples are kept: three minutes.
-pub(crate) const SAMPLES: usize = 180;
+pub const SAMPLES: usize = 180;
 /// A sample covers at least so much, in milliseconds.
 const LEAST_MS: u64 = 900;
 /// What is longer than this was not looked at.
@@ -13,7 +13,7 @@ const GAP_MS: u64 = 2500;
 
 /// A figure that has a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Figure {
+pub enum Figure {
     /// KiB/s to the peer.
     Sent,
     /// KiB/s from the peer.
@@ -40,7 +40,7 @@ const FIGURES: usize = 10;
 
 /// The samples of a volume, the newest last; nothing where it was not looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Series {
+pub struct Series {
     samples: VecDeque<Option<[f64; FIGURES]>>,
     last: Option<Last>,
 }
@@ -74,7 +74,7 @@ fn counters(volume: &VolumeReport) -> [u64; COUNTERS] {
 
 impl Series {
     /// Takes note of how the volume is.
-    pub(crate) fn add(&mut self, at_ms: u64, volume: &VolumeReport) {
+    pub fn add(&mut self, at_ms: u64, volume: &VolumeReport) {
         let new = counters(volume);
         let next = Last {
             at_ms,
@@ -125,19 +125,19 @@ impl Series {
     }
 
     /// The newest value, if there is one.
-    pub(crate) fn now(&self, figure: Figure) -> Option<f64> {
+    pub fn now(&self, figure: Figure) -> Option<f64> {
         let newest = self.samples.back().copied().flatten();
         newest.map(|sample| sample[figure as usize])
     }
 
     /// The greatest value.
-    pub(crate) fn peak(&self, figure: Figure) -> f64 {
+    pub fn peak(&self, figure: Figure) -> f64 {
         let values = self.samples.iter().flatten();
         values.fold(0.0, |peak, sample| sample[figure as usize].max(peak))
     }
 
     /// The greatest value in each of so many columns, the newest on the right. All of them together are as long as what is kept.
-    pub(crate) fn columns(&self, figure: Figure, columns: usize) -> Vec<Option<f64>> {
+    pub fn columns(&self, figure: Figure, columns: usize) -> Vec<Option<f64>> {
         let mut all = vec![None; SAMPLES - self.samples.len()];
         all.extend(self.samples.iter().map(|s| s.map(|s| s[figure as usize])));
         let part = |column: usize| {
@@ -147,6 +147,29 @@ impl Series {
             values.copied().reduce(f64::max)
         };
         (0..columns).map(part).collect()
+    }
+}
+
+/// What all volumes of a node have done, for as long as somebody looks.
+#[derive(Debug, Default)]
+pub struct Courses {
+    volumes: BTreeMap<u32, Series>,
+}
+
+impl Courses {
+    /// Takes note of how the node is. A volume that it does not have any more is forgotten.
+    pub fn note(&mut self, at_ms: u64, report: &StatusReport) {
+        let mut before = std::mem::take(&mut self.volumes);
+        for volume in report.resources.iter().flat_map(|r| &r.volumes) {
+            let mut series = before.remove(&volume.minor).unwrap_or_default();
+            series.add(at_ms, volume);
+            self.volumes.insert(volume.minor, series);
+        }
+    }
+
+    /// What the volume with this minor number has done.
+    pub fn of(&self, minor: u32) -> Option<&Series> {
+        self.volumes.get(&minor)
     }
 }
 
@@ -160,7 +183,7 @@ fn recent_rate(sync: &rdb_control::SyncReport) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use rdb_control::samples::good_volume;
+    use rdb_control::samples::{good_volume, node, resource};
 
     use super::*;
 
@@ -213,6 +236,21 @@ mod tests {
         series.add(12_000, &sent(5000));
         assert_eq!(series.now(Figure::Sent), None);
         assert_eq!(series.peak(Figure::Sent), 10.0);
+    }
+
+    #[test]
+    fn a_volume_that_is_gone_is_forgotten() {
+        let with = |volumes| node(vec![resource("r0", volumes)]);
+        let mut courses = Courses::default();
+        courses.note(0, &with(vec![sent(0)]));
+        courses.note(1000, &with(vec![sent(8)]));
+        let minor = sent(0).minor;
+        let now = |courses: &Courses| courses.of(minor).and_then(|of| of.now(Figure::Sent));
+        assert_eq!(now(&courses), Some(8.0));
+        courses.note(2000, &with(Vec::new()));
+        assert!(courses.of(minor).is_none());
+        courses.note(3000, &with(vec![sent(9)]));
+        assert_eq!(now(&courses), None);
     }
 
     #[test]
