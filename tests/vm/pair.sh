@@ -48,6 +48,17 @@ if [ "$1" = lvm ]; then
     files+=(-f "$here/lvm.conf:/etc/lvm/lvm.conf")
     with_libraries "$lvm"
 fi
+if [ "$1" = proc-drbd ]; then
+    # drbd-utils' own start script, unmodified, and what it makes its table with.
+    script=/lib/drbd/scripts/drbd
+    [ -x $script ] || { echo "pair.sh: $script is missing (package drbd-utils); run .ci/setup" >&2; exit 125; }
+    files+=(-f "$script:$script")
+    for program in column join paste sort; do
+        path=$(command -v $program) || { echo "pair.sh: $program is missing; run .ci/setup" >&2; exit 125; }
+        files+=(-f "$path:/bin/$program")
+        with_libraries "$path"
+    done
+fi
 if [ $# -gt 2 ]; then
     work=$(mktemp -d "${TMPDIR:-/tmp}/rdb-pair.XXXXXX")
     trap 'rm -rf "$work"' EXIT
