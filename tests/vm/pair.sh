@@ -27,7 +27,8 @@ if [[ $1 = systemd* ]]; then
     systemd=/lib/systemd/systemd
     [ -x $systemd ] || { echo "pair.sh: systemd is missing; run .ci/setup" >&2; exit 125; }
     control=$(command -v systemctl)
-    files+=(-f "$systemd:$systemd" -f "$control" -f "$here/../../packaging/rdbd.service:/usr/lib/systemd/system/rdbd.service")
+    files+=(-f "$systemd:$systemd" -f "$control" -f "$here/../../packaging/rdbd.service:/usr/lib/systemd/system/rdbd.service"
+        -f "$here/../../packaging/hardened.conf:/usr/local/share/hardened.conf")
     for unit in "$here"/../../packaging/units/*; do files+=(-f "$unit:/usr/lib/systemd/system/${unit##*/}"); done
     for program in executor shutdown; do
         [ ! -x /lib/systemd/systemd-$program ] || files+=(-f "/lib/systemd/systemd-$program:/lib/systemd/systemd-$program")
