@@ -68,6 +68,31 @@ fn systemd_finds_no_mistake_in_the_units() -> Result<()> {
     Ok(())
 }
 
+/// systemd's own judgement of the unit, in tenths: security.md has the numbers of one version, and others weigh a little differently.
+#[test]
+fn the_unit_with_what_hardened_conf_takes_away_is_judged_below_5() -> Result<()> {
+    let scratch = Scratch::new("hardened")?;
+    staged(&scratch)?;
+    let units = scratch.join("units");
+    let alone = std::fs::read_to_string(units.join("rdbd.service"))?;
+    let more = std::fs::read_to_string(packaging().join("hardened.conf"))?;
+    for (name, text, most) in [
+        ("alone.service", alone.clone(), 89),
+        ("hardened.service", alone + &more, 49),
+    ] {
+        let file = units.join(name);
+        std::fs::write(&file, text)?;
+        let output = Command::new(tool("systemd-analyze")?)
+            .args(["security", "--no-pager", "--offline=yes"])
+            .arg(format!("--threshold={most}"))
+            .arg(&file)
+            .output()?;
+        let level = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "{name}: more than {most}\n{level}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_scripts_are_plain_shell_without_a_complaint_of_shellcheck() -> Result<()> {
     let names = [

@@ -27,7 +27,8 @@ if [[ $1 = systemd* ]]; then
     systemd=/lib/systemd/systemd
     [ -x $systemd ] || { echo "pair.sh: systemd is missing; run .ci/setup" >&2; exit 125; }
     control=$(command -v systemctl)
-    files+=(-f "$systemd:$systemd" -f "$control" -f "$here/../../packaging/rdbd.service:/usr/lib/systemd/system/rdbd.service")
+    files+=(-f "$systemd:$systemd" -f "$control" -f "$here/../../packaging/rdbd.service:/usr/lib/systemd/system/rdbd.service"
+        -f "$here/../../packaging/hardened.conf:/usr/local/share/hardened.conf")
     for unit in "$here"/../../packaging/units/*; do files+=(-f "$unit:/usr/lib/systemd/system/${unit##*/}"); done
     for program in executor shutdown; do
         [ ! -x /lib/systemd/systemd-$program ] || files+=(-f "/lib/systemd/systemd-$program:/lib/systemd/systemd-$program")
@@ -47,6 +48,17 @@ if [ "$1" = lvm ]; then
     done
     files+=(-f "$here/lvm.conf:/etc/lvm/lvm.conf")
     with_libraries "$lvm"
+fi
+if [ "$1" = proc-drbd ]; then
+    # drbd-utils' own start script, unmodified, and what it makes its table with.
+    script=/lib/drbd/scripts/drbd
+    [ -x $script ] || { echo "pair.sh: $script is missing (package drbd-utils); run .ci/setup" >&2; exit 125; }
+    files+=(-f "$script:$script")
+    for program in column join paste sort; do
+        path=$(command -v $program) || { echo "pair.sh: $program is missing; run .ci/setup" >&2; exit 125; }
+        files+=(-f "$path:/bin/$program")
+        with_libraries "$path"
+    done
 fi
 if [ $# -gt 2 ]; then
     work=$(mktemp -d "${TMPDIR:-/tmp}/rdb-pair.XXXXXX")

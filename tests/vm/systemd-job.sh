@@ -48,12 +48,44 @@ a_unit_uses_the_device() {
     await 20 is bob 'cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate'
 }
 
+# What packaging/hardened.conf takes away.
+restarted_reloaded_and_killed() {
+    restart
+    state bob || fail "the status file: $(ls -l /run/rdb/status)"
+    mark bob
+    reload
+    state bob || fail "the status file: $(ls -l /run/rdb/status)"
+    mark bob
+    killed
+}
+it_is_hardened() {
+    local confined=/usr/lib/systemd/system/rdbd.service.d/hardened.conf
+    cp /usr/local/share/hardened.conf $confined
+    must systemctl daemon-reload
+    # As systemd has it where it does not think that it is in a container: what is unmounted is unmounted for the daemon, too.
+    must mount --make-rshared /
+    through restarted_reloaded_and_killed
+    await 10 systemctl is-active rdbd
+    [ "$(readlink "/proc/$(main_pid)/ns/mnt")" != "$(readlink /proc/1/ns/mnt)" ] || fail "it has the machine's mounts"
+    grep -q '^NoNewPrivs:.*1' "/proc/$(main_pid)/status" || fail "new privileges"
+    must umount $work/mnt
+    must adm bob secondary r0
+    must adm bob primary r0
+    must mount /dev/drbd5 $work/mnt
+    rm $confined
+    must systemctl daemon-reload
+    mark bob
+    restart
+    await 30 settled
+}
+
 scenario "it is started with the machine, and the resource with it" it_is_started_with_the_machine
 [ $failed = 0 ] || { cat $work/systemd.log; exit 1; }
 scenario "systemctl restart" it_is_restarted
 scenario "systemctl reload" it_is_reloaded
 scenario "a killed daemon is started again" it_is_killed_and_started_again
 scenario "systemctl stop and start" it_is_stopped_and_started
+scenario "it does all that with what hardened.conf takes away" it_is_hardened
 scenario "what is mounted by a unit stays when the daemon is killed or restarted, and goes before the role does" a_unit_uses_the_device
 scenario "nothing is left" nothing_is_left
 [ $failed = 0 ] || cat $work/systemd.log

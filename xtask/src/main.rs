@@ -98,7 +98,11 @@ enum What {
         debug: bool,
     },
     /// Has the compiler look at daemon and commands for aarch64, and for musl
-    Targets,
+    Targets {
+        /// Run the tests of crates that compute, and rdbmeta, for aarch64 under user-mode emulation instead
+        #[arg(long)]
+        run: bool,
+    },
     /// Writes the completion scripts for bash, zsh and fish into a directory
     Completions {
         /// Where to (created when it is not there)
@@ -122,7 +126,8 @@ fn main() -> Result<()> {
         What::Monitors => test::monitors(),
         What::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         What::Static { debug } => targets::build_static(debug),
-        What::Targets => targets::check(),
+        What::Targets { run: false } => targets::check(),
+        What::Targets { run: true } => targets::run_emulated(),
         What::Package(options) => package::package(&options),
         What::Install(options) => package::install(&options),
         What::Man { directory } => pages::man(&test::binaries(false)?, &directory),

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{circles, package, run, setup};
+use crate::{circles, package, run, setup, targets};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -25,6 +25,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     sim(&["--mutations", "--seeds", "3000"].map(String::from))?;
     package::checked()?;
     fuzz(Some("engine"), 20)?;
+    targets::formats()?;
     nextest(&["--workspace", "--no-fail-fast"])
 }
 

@@ -34,6 +34,8 @@ const HANDED_TIMEOUT: Duration = Duration::from_secs(20);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 /// How long a daemon may take to make its pid file anew: it looks after it all the time.
 const RESTORE_TIMEOUT: Duration = LOOK.saturating_mul(3);
+/// What a daemon that has the pid file writes into the lock file ([`is_marked`]).
+const MARK: &[u8] = b"rdbd\n";
 
 /// The locks, for as long as the daemon lives.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Held {
             None => lock_file(run_dir, timeout)?,
         };
         let directory = lock_directory(run_dir, LOCK_TIMEOUT)?;
-        if directory.is_none() && handed.is_none() {
+        if directory.is_none() && handed.is_none() && !is_marked(&lock) {
             wait_for_pid_file(&path);
         }
         let pid = match handed {
@@ -70,6 +72,7 @@ impl Held {
             }
             None => PidFile(&path).locked(run_dir)?,
         };
+        mark(&lock);
         Ok(Held {
             path: run_dir.to_owned(),
             lock,
@@ -131,6 +134,7 @@ impl Held {
         }
         if !is_at(&self.lock, &self.path.join(LOCK_NAME)) {
             self.lock = lock_file(&self.path, Duration::ZERO)?;
+            mark(&self.lock);
             made.push("lock file");
         }
         Ok(made)
@@ -180,8 +184,24 @@ fn lock_directory(run_dir: &Path, timeout: Duration) -> Result<Option<File>> {
     Ok(is_ours.then_some(directory))
 }
 
-/// Called when somebody has locked the directory, but not the lock file: a daemon of before the lock file, one whose files
-/// were all removed a moment ago, or anybody who can read. Daemons make their pid file anew within this time.
+/// Whether the lock file is one that a daemon had together with the pid file. It is left at a daemon's end, and only whoever has its
+/// lock writes into it. So nobody serves the directory who is not found by the pid file: a daemon of before the lock file has left
+/// none, and one whose files were all removed finds a new one in its place, without a mark even if another daemon made it and was killed.
+fn is_marked(lock: &File) -> bool {
+    lock.metadata().is_ok_and(|found| found.len() > 0)
+}
+
+/// Marks the lock file. Where there is no room for that, the next daemon waits if somebody has locked the directory.
+fn mark(mut lock: &File) {
+    if !is_marked(lock)
+        && let Err(error) = lock.write_all(MARK)
+    {
+        tracing::debug!("{LOCK_NAME}: {error}");
+    }
+}
+
+/// Called when somebody has locked the directory, but not the lock file, and that is new: a daemon of before the lock file, one whose
+/// files were all removed a moment ago, or anybody who can read. Daemons make their pid file anew within this time.
 fn wait_for_pid_file(path: &Path) {
     let begun = Instant::now();
     while !path.exists() && begun.elapsed() < RESTORE_TIMEOUT {
@@ -405,6 +425,30 @@ mod tests {
         let directory = File::open(dir.path()).unwrap();
         directory.try_lock().unwrap();
         Held::take(dir.path()).unwrap();
+    }
+
+    /// Whoever has locked the directory delays the start only where a daemon may be behind it: beside a new lock file.
+    #[test]
+    fn a_lock_file_that_a_daemon_has_left_shows_that_nobody_is_to_be_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = || is_marked(&File::open(dir.path().join(LOCK_NAME)).unwrap());
+        // One that was killed before it had the pid file leaves this.
+        drop(lock_file(dir.path(), LOCK_TIMEOUT).unwrap());
+        assert!(!found());
+        let mut held = Held::take(dir.path()).unwrap();
+        assert!(found());
+        // Of one that has to be made anew, too.
+        std::fs::remove_file(dir.path().join(LOCK_NAME)).unwrap();
+        assert_eq!(held.restore().unwrap(), ["lock file"]);
+        assert!(found());
+        held.leave();
+        drop(held);
+        assert!(found());
+        let directory = File::open(dir.path()).unwrap();
+        directory.try_lock().unwrap();
+        let held = Held::take(dir.path()).unwrap();
+        assert!(held.directory.is_none());
+        assert_eq!(std::fs::read(dir.path().join(LOCK_NAME)).unwrap(), MARK);
     }
 
     /// One of before the lock file holds the directory and the pid file, which it makes anew when it is removed.

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -720,12 +720,19 @@ fn a_restart_that_is_overtaken_by_another_one_is_told_so() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it is checked");
         std::thread::sleep(Duration::from_millis(10));
     }
+    let instance = || {
+        let socket = run_dir.join(SOCKET_NAME).symlink_metadata();
+        socket.map_or((0, 0, 0), |is| (is.ino(), is.ctime(), is.ctime_nsec()))
+    };
+    let before = instance();
     restart(&run_dir, None).unwrap();
     let error = overtaken.join().unwrap().unwrap_err();
     assert_eq!(error.to_string(), "rdbd: it is being replaced already");
-    // Until the new one serves, the old program watches, and would go on in its place when that is ended.
+    // Until the new one serves, which makes a socket of its own, the old program watches, and would go on in its place when that
+    // is ended. The answer to `restart` comes before all that.
+    let is_replaced = || ![before, (0, 0, 0)].contains(&instance());
     let begun = Instant::now();
-    while watchers(&run_dir) > 0 {
+    while !is_replaced() || watchers(&run_dir) > 0 {
         assert!(begun.elapsed() < Duration::from_secs(20), "it watches on");
         std::thread::sleep(Duration::from_millis(10));
     }

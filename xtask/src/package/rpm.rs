@@ -30,12 +30,18 @@ pub(super) fn build(binaries: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A maintainer without the address, of which an rpm has none.
+fn name_of(maintainer: &str) -> &str {
+    maintainer.split(" <").next().unwrap_or(maintainer)
+}
+
 /// What `[package.metadata.generate-rpm]` is to be for this package.
 fn metadata(package: &Package, binaries: &Path) -> Result<String> {
     let mut text = format!(
-        "name = {:?}\nsummary = {:?}\n",
+        "name = {:?}\nsummary = {:?}\nvendor = {:?}\n",
         package.name,
-        summary(package)?
+        summary(package)?,
+        name_of(&package.text("maintainer")?)
     );
     let scripts = run::root().join("packaging/rpm");
     match package.name {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::list::PACKAGES;
 use crate::{pages, run};
 
 /// Where a name leads; relative, from the folder that it is installed in.
@@ -65,16 +66,19 @@ pub(super) fn prepare(binaries: &Path) -> Result<()> {
         symlink(target, links.join(name))?;
     }
     let changelog = folder.join("changelog.Debian");
-    fs::write(&changelog, debian_changelog())?;
+    fs::write(
+        &changelog,
+        debian_changelog(&PACKAGES[0].text("maintainer")?),
+    )?;
     let pages = fs::read_dir(&man)?.flatten().map(|entry| entry.path());
     run::must(Command::new("gzip").arg("-9n").arg(changelog).args(pages))
 }
 
 /// Debian's form of the one line that there is to say; users read CHANGELOG.md.
-fn debian_changelog() -> String {
+fn debian_changelog(maintainer: &str) -> String {
     format!(
         "rdb ({}-1) unstable; urgency=medium\n\n  * See /usr/share/doc/rdb-doc/CHANGELOG.md for what is new.\n\n \
-         -- The rdb developers <rdb@localhost.localdomain>  Sun, 29 Nov 2026 00:00:00 +0000\n",
+         -- {maintainer}  Sun, 29 Nov 2026 00:00:00 +0000\n",
         env!("CARGO_PKG_VERSION")
     )
 }
