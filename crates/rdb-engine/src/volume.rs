@@ -13,6 +13,7 @@ use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::latency::Latencies;
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
+use crate::rules::attach::Shown;
 use crate::state::{ConnState, VolumeState};
 use crate::trouble::DiskLost;
 
@@ -165,6 +166,25 @@ impl<P> Volume<P> {
     /// Whether what the superblock of a usable disk is to say is not durable yet.
     pub(crate) fn has_pending_record(&self) -> bool {
         self.has_usable_disk() && self.disk.get().is_some_and(|d| d.is_record_pending())
+    }
+
+    /// What its disk is worth: its state, or while that is Negotiating what it would be alone.
+    pub(crate) fn worth(&self) -> DiskState {
+        let negotiated = self.peer.negotiated;
+        match negotiated.filter(|_| self.state.disk == DiskState::Negotiating) {
+            Some(worth) => worth.own,
+            None => self.state.disk,
+        }
+    }
+
+    /// What says whether users may see a disk that holds this generation.
+    pub(crate) fn shown(&self, holds: Generation) -> Shown {
+        Shown {
+            state: self.state,
+            holds,
+            seen: self.exposed.current(),
+            left_behind: self.exposed.is_left_behind(holds),
+        }
     }
 
     /// Whether its disk is as `create-md` made it.
