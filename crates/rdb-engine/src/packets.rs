@@ -20,6 +20,7 @@ use crate::rules::{
     packets::{Facts, Past, Refusal},
     peer_change::{Request, Scope},
 };
+use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 
 impl<P: Payload> Resource<P> {
@@ -209,7 +210,8 @@ impl<P: Payload> Resource<P> {
             Packet::NegRsDReply(ack) => self.on_resync_refused(nr, &ack, true),
             Packet::RsCancel(ack) => self.on_resync_refused(nr, &ack, false),
             Packet::OutOfSync(desc) => {
-                self.set_out_of_sync(nr, desc.sector, u64::from(desc.bytes.div_ceil(512)));
+                let sectors = u64::from(desc.bytes.div_ceil(512));
+                self.mark(nr, desc.sector, desc.sector.saturating_add(sectors));
             }
             Packet::SyncParam(params) => self.on_sync_param(nr, &params),
             Packet::Sizes(sizes) => self.on_sizes(nr, &sizes),
@@ -230,11 +232,9 @@ impl<P: Payload> Resource<P> {
 
     fn application_ack(&mut self, nr: VolumeNr, ack: &replica_proto::BlockAck, kind: AckKind) {
         if !self.on_write_ack(nr, ack, kind) {
-            self.protocol_error(format!(
-                "volume {nr}: an ack for an unknown write, sector {}+{}",
-                ack.sector,
-                ack.bytes / 512
-            ));
+            let span = Span::from(ack);
+            let text = format!("volume {nr}: an ack for an unknown write, sector {span}");
+            self.protocol_error(text);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::range_locks::{RangeLocks, ReadTicket};
 use crate::resync::Resync;
 use crate::rules::attach::Worth;
 use crate::rules::packets::Past;
+use crate::span::Span;
 use crate::verify::Verify;
 
 /// One volume at the peer.
@@ -144,8 +145,8 @@ impl<P> PeerDevice<P> {
     }
 
     /// Whether blocks of `start..end` are on their way for a resync, or being compared: users' writes wait for that.
-    pub(crate) fn awaits_blocks(&self, start: u64, end: u64) -> bool {
-        self.resync.awaited.overlap(start, end).is_some() || self.verify.compares(start, end)
+    pub(crate) fn awaits_blocks(&self, span: Span) -> bool {
+        self.resync.awaited.overlaps(span) || self.verify.compares(span)
     }
 
     /// The connection is gone, and with it what the peer has told in it, what the nodes owed each other, and what was under
@@ -201,7 +202,7 @@ impl<P> PeerDevice<P> {
         resync.connection_ended(held);
         verify.connection_ended();
         for read in core::mem::take(reads_blocked).into_values() {
-            peer_reads.end(read.bytes);
+            peer_reads.end(read.span.bytes);
         }
         peer_reads.forget_due();
         *pending = 0;

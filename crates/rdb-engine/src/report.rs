@@ -117,7 +117,7 @@ impl<P: Payload> Resource<P> {
         let requests = self.requests.iter().map(|(_, request)| request);
         let sectors = requests
             .filter(is_on_its_way)
-            .map(|request| u64::from(request.bytes) / 512);
+            .map(|request| request.span.sectors());
         sectors.sum()
     }
 

@@ -100,6 +100,14 @@ pub(crate) struct Counters {
     pub(crate) application_sectors: u64,
 }
 
+impl Counters {
+    /// This disk is written to for users of either node.
+    pub(crate) fn wrote_for_users(&mut self, sectors: u64) {
+        self.written += sectors;
+        self.application_sectors += sectors;
+    }
+}
+
 impl<P> Volume<P> {
     pub(crate) fn new(nr: VolumeNr, minor: u32) -> Self {
         Volume {

@@ -6,7 +6,6 @@ use crate::disk::io::{Io, Started};
 use crate::disk::slot::DataIo;
 use crate::event::{DiskError, Payload};
 use crate::ids::{IoTag, VolumeNr};
-use crate::peer_reads::BlockedRead;
 use crate::resource::Resource;
 
 impl<P: Payload> Resource<P> {
@@ -44,37 +43,12 @@ impl<P: Payload> Resource<P> {
         match io {
             Io::Application { key, .. } => self.on_application_io(nr, key, result),
             Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
-            Io::PeerRead {
-                sector,
-                bytes,
-                block_id,
-                purpose,
-                session,
-                ..
-            } => {
-                let read = BlockedRead {
-                    sector,
-                    bytes,
-                    block_id,
-                    purpose,
-                };
-                self.on_peer_read_io(nr, read, session, result);
+            Io::PeerRead { read, session, .. } => self.on_peer_read_io(nr, read, session, result),
+            Io::ChecksumRead { span, session, .. } => {
+                self.on_checksum_read_io(nr, span, session, result);
             }
-            Io::ChecksumRead {
-                sector,
-                bytes,
-                session,
-                ..
-            } => {
-                self.on_checksum_read_io(nr, sector, bytes, session, result);
-            }
-            Io::ResyncWrite {
-                sector,
-                bytes,
-                session,
-                ..
-            } => {
-                self.on_resync_write_io(nr, sector, bytes, session, result.map(|_| ()));
+            Io::ResyncWrite { span, session, .. } => {
+                self.on_resync_write_io(nr, span, session, result.map(|_| ()));
             }
             Io::EpochFlush { session, .. } => {
                 self.on_epoch_flush_io(nr, session, result.map(|_| ()))

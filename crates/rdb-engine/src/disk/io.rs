@@ -1,9 +1,8 @@
 //! What is asked of the disk.
 
-use replica_proto::BlockId;
-
 use crate::ids::{PeerKey, RequestKey, Session, Time, VolumeNr};
-use crate::peer_reads::Purpose;
+use crate::peer_reads::BlockedRead;
+use crate::span::Span;
 
 /// What an I/O in flight is for.
 #[derive(Debug, Clone, Copy)]
@@ -15,24 +14,19 @@ pub(crate) enum Io {
     /// A read that the peer asked for, as a user of our data or as sync target.
     PeerRead {
         volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        purpose: Purpose,
+        read: BlockedRead,
         session: Session,
     },
     /// What this target has, for a request with its digest.
     ChecksumRead {
         volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
+        span: Span,
         session: Session,
     },
     /// Resync data being written.
     ResyncWrite {
         volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
+        span: Span,
         session: Session,
     },
     /// The flush that makes received epochs durable.

@@ -146,8 +146,8 @@ impl<P: Payload> Resource<P> {
             let request = &mut self.requests[key];
             request.in_log = false;
             request.copies.there = There::Failed;
-            let (sector, sectors) = (request.sector, request.sectors());
-            self.set_out_of_sync(nr, sector, sectors);
+            let span = request.span;
+            self.set_out_of_sync(nr, span);
             self.advance_write(key);
         }
         self.release_flushes();
@@ -185,8 +185,8 @@ impl<P: Payload> Resource<P> {
         if open || request.is_flush() || request.copies.are_both(request.protocol) {
             return;
         }
-        let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
-        self.set_out_of_sync(nr, sector, sectors);
+        let (nr, span) = (request.volume, request.span);
+        self.set_out_of_sync(nr, span);
     }
 
     /// Whether writes of the volume are under way whose marks are not known yet.
@@ -308,16 +308,16 @@ impl<P: Payload> Resource<P> {
                 continue;
             };
             request.in_log = false;
-            let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
+            let (nr, span) = (request.volume, request.span);
             let (kind, payload) = (request.kind.clone(), request.payload.clone());
             if self.planted(Bug::ForgetFrozenLog) {
                 continue;
             }
             if self.is_up() && state::should_replicate(self.volume(nr).state) {
-                self.send_write(key, nr, sector, bytes, &kind, payload);
+                self.send_write(key, nr, span, &kind, payload);
             } else {
                 self.requests[key].copies.there = There::Failed;
-                self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
+                self.set_out_of_sync(nr, span);
             }
         }
         // (Those that users have been told of end no epoch any more.)

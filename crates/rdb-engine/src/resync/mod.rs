@@ -18,6 +18,7 @@ use crate::generation::Generation;
 use crate::ids::{Session, Time};
 use crate::interval::Awaited;
 use crate::range_locks::{Holder, RangeLocks, Ticket};
+use crate::span::Span;
 use crate::status::SyncProgress;
 
 /// A resync of one volume, running or over.
@@ -31,8 +32,8 @@ pub(crate) struct Resync<P> {
     pub(crate) awaited: Awaited,
     /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
     pub(crate) replied: Awaited,
-    /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
-    pub(crate) blocked: BTreeMap<Ticket, (u64, P, Session)>,
+    /// Target: data that came and waits for an overlapping write to end: its place, data, connection.
+    pub(crate) blocked: BTreeMap<Ticket, (Span, P, Session)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
     requesting: bool,
     /// Target: what has been asked for; outstanding until it is on disk.
@@ -112,7 +113,7 @@ impl<P> Resync<P> {
 
     /// Sectors between the nodes: of the source sent and not acknowledged, of the target asked for and not on its disk.
     pub(crate) fn in_flight_sectors(&self) -> u64 {
-        let sent = self.replied.iter().map(|(_, bytes)| u64::from(bytes) / 512);
+        let sent = self.replied.iter().map(Span::sectors);
         sent.sum::<u64>() + self.walk.outstanding()
     }
 
@@ -131,9 +132,9 @@ impl<P> Resync<P> {
     /// The connection is gone: what waited for the peer waits no more, and leaves the ranges that it holds or waits for.
     pub(crate) fn connection_ended(&mut self, held: &mut RangeLocks) {
         self.awaited = Awaited::default();
-        for (sector, _) in core::mem::take(&mut self.replied).iter() {
-            if held.holder_at(sector) == Some(Holder::Resync) {
-                held.remove(sector);
+        for span in core::mem::take(&mut self.replied).iter() {
+            if held.holder_at(span.sector) == Some(Holder::Resync) {
+                held.remove(span.sector);
             }
         }
         for ticket in core::mem::take(&mut self.blocked).into_keys() {

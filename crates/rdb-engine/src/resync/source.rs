@@ -13,6 +13,7 @@ use crate::handling::Waits;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState, Role};
 
 impl<P: Payload> Resource<P> {
@@ -72,11 +73,10 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The reply was sent: the range stays ours until the target has answered.
-    pub(crate) fn source_reply_sent(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
-        let end = sector + u64::from(bytes / 512);
+    pub(crate) fn source_reply_sent(&mut self, nr: VolumeNr, span: Span) {
         let now = self.now;
         let volume = self.volume_mut(nr);
-        volume.peer.resync.replied.insert(sector, end, bytes, now);
+        volume.peer.resync.replied.insert(span, now);
         self.watch_blocks();
     }
 
@@ -84,23 +84,20 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_resync_ack(&mut self, nr: VolumeNr, ack: &BlockAck, ok: bool) {
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if volume.peer.resync.replied.holder_at(ack.sector) != Some(ack.bytes) {
-            let text = format!(
-                "volume {nr}: an ack for resync data that was not sent, sector {}+{}",
-                ack.sector,
-                ack.bytes / 512
-            );
+        let span = Span::from(ack);
+        if !volume.peer.resync.replied.contains(span) {
+            let text =
+                format!("volume {nr}: an ack for resync data that was not sent, sector {span}");
             self.protocol_error(text);
             return;
         }
         volume.peer.resync.replied.remove(ack.sector);
         volume.held.remove(ack.sector);
         volume.peer.answered();
-        let sectors = u64::from(ack.bytes / 512);
         if ok {
-            self.set_in_sync(nr, ack.sector, sectors);
+            self.set_in_sync(nr, span);
         } else {
-            self.source_block_failed(nr, sectors);
+            self.source_block_failed(nr, span);
         }
         let left = self.volume(nr).bits_set();
         self.volume_mut(nr).peer.resync.course.mark(now, left);
@@ -125,8 +122,8 @@ impl<P: Payload> Resource<P> {
         volume.peer.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
     }
 
-    pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, sectors: u64) {
-        self.volume_mut(nr).peer.resync.failed += sectors.div_ceil(8);
+    pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, span: Span) {
+        self.volume_mut(nr).peer.resync.failed += span.blocks();
     }
 
     /// The target says that it is done, which it says once. We believe it when all its acks have been seen.

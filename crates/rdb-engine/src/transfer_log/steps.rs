@@ -120,11 +120,11 @@ impl<P: Payload> Resource<P> {
                     continue;
                 }
                 request.copies.there = There::Failed;
-                let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
+                let (nr, span) = (request.volume, request.span);
                 // (L24) Done by our own disk's word counts no more when that disk has been given up since.
                 let (completed, good_here) = (request.completed, request.good_here);
                 let is_here = good_here && self.volume(nr).state.has_lasting_copy();
-                self.set_out_of_sync(nr, sector, sectors);
+                self.set_out_of_sync(nr, span);
                 self.volume_mut(nr).writes_lost |= completed && !is_here;
             }
         }
