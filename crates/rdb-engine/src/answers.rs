@@ -5,7 +5,7 @@ use alloc::format;
 use replica_proto::{BlockAck, DpFlags};
 
 use crate::config::Protocol;
-use crate::copies::{Here, There};
+use crate::copies::{AckKind, Here, There};
 use crate::event::{DiskError, Payload};
 use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::Resource;
@@ -192,13 +192,4 @@ impl<P: Payload> Resource<P> {
         self.set_out_of_sync(nr, span);
         self.advance_write(key);
     }
-}
-
-/// Which positive answer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AckKind {
-    Received,
-    Written,
-    /// Written, and the mirror cleared its bits.
-    InSync,
 }

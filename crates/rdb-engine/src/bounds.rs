@@ -18,14 +18,11 @@
 //! Answers leave the engine at once; the driver bounds what waits for the socket, and reads no more of a peer that does not
 //! read. The bytes of payloads are the driver's buffers.
 
+use crate::disk::queue::METADATA_MAX;
 use crate::net::DEFERRED_ANSWERS_MAX;
 use crate::peer_request::{HELD_MAX, UNANSWERED_MAX};
 use crate::resource::Resource;
 use crate::transfer_log::EPOCHS_MAX;
-
-/// Metadata operations that nobody's write waits for. Users' writes come behind them when they need the activity log, so these
-/// are no more than a slow disk takes within a second or two.
-pub(crate) const METADATA_MAX: usize = 1 << 8;
 
 /// What one packet, or the end of a connection, adds to them at most.
 const METADATA_MORE: usize = 32;

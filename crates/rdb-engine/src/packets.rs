@@ -4,8 +4,8 @@ use alloc::format;
 
 use replica_proto::{BlockId, Packet, StateChange};
 
-use crate::answers::AckKind;
-use crate::bounds::METADATA_MAX;
+use crate::copies::AckKind;
+use crate::disk::queue::METADATA_MAX;
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;

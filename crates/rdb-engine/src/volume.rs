@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::config::DiskOptions;
 use crate::disk::slot::DiskSlot;
 use crate::disk::space::Space;
 use crate::disk::{Disk, Remembered};
@@ -11,6 +12,7 @@ use crate::freeze::Frozen;
 use crate::generation::Generation;
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::latency::Latencies;
+use crate::net::settings::in_effect;
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
 use crate::rules::attach::Shown;
@@ -183,6 +185,12 @@ impl<P> Volume<P> {
             Some(worth) => worth.own,
             None => self.state.disk,
         }
+    }
+
+    /// The options of its disk, with the pace of resyncs as the peer has told it.
+    pub(crate) fn options_in_effect(&self) -> Option<DiskOptions> {
+        let disk = self.disk.get()?;
+        Some(in_effect(&disk.options, self.peer.pace.as_ref()))
     }
 
     /// What says whether users may see a disk that holds this generation.

@@ -15,7 +15,7 @@ pub(crate) mod io;
 mod metadata;
 mod operation;
 mod pages;
-mod queue;
+pub(crate) mod queue;
 mod reading;
 mod record;
 pub(crate) mod slot;

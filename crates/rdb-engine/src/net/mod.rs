@@ -7,6 +7,7 @@
 //! ```
 //! (`docs/spec/behaviour.md`, section 7). Network problems lead back to WFConnection, refusals to StandAlone.
 
+mod announce;
 mod authentication;
 mod keepalive;
 mod link;
@@ -31,7 +32,7 @@ use crate::trouble::Troubled;
 
 pub(crate) mod settings;
 
-pub(crate) mod teardown;
+mod teardown;
 
 /// The resource's connection.
 pub(crate) struct Net<P> {
@@ -172,6 +173,11 @@ impl<P> Net<P> {
         self.ping_waiters.len()
     }
 
+    /// DRBD's driver takes over what it is told; rdb, which is known by a feature of its own, does not.
+    fn peer_adopts(&self) -> bool {
+        !self.explicit_flush
+    }
+
     /// The configured protocol; C without configuration, when it does not matter.
     pub(crate) fn protocol(&self) -> Protocol {
         self.options.as_ref().map_or(Protocol::C, |o| o.protocol)
@@ -194,6 +200,9 @@ impl<P> Net<P> {
         self.option(|o| o.ko_count, 7) * self.timeout_ms()
     }
 }
+
+/// What is told of a connection that the administrator has ended.
+pub(crate) const DISCONNECTED: &str = "disconnected on this node";
 
 /// Answers without a payload that may wait for a bitmap to be sent. A right peer asks for some ten: sizes and states.
 pub(crate) const DEFERRED_ANSWERS_MAX: u32 = 1024;

@@ -9,7 +9,7 @@ use super::DEFERRED_ANSWERS_MAX;
 use super::Link;
 use super::link::{Handshake, Step};
 use super::refusal::Refusal;
-use super::settings::Comparison;
+use super::settings::{Comparison, params};
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{SendTag, VolumeNr};
@@ -169,7 +169,7 @@ impl<P: Payload> Resource<P> {
         self.doubt_outdated_peer();
         self.net.link.come_up();
         self.net.comparison = Comparison::configured(&options);
-        let params = Self::own_params(&options, conn_flags);
+        let params = params(&options, conn_flags);
         self.send(VolumeNr(0), Packet::Protocol(params), None);
         self.use_own_integrity(options.integrity_alg);
         for nr in self.volume_numbers() {

@@ -12,9 +12,6 @@ use crate::event::{ConnTimer, LossCause, Payload};
 use crate::resource::Resource;
 use crate::state::{Change, ConnState};
 
-/// What is told of a connection that the administrator has ended.
-pub(crate) const DISCONNECTED: &str = "disconnected on this node";
-
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_connection_lost(&mut self, socket: Socket, cause: LossCause) {
         if !self.net.link.has_sockets() {

@@ -146,7 +146,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let left = volume.bits_set();
-        let Some(options) = self.options_in_effect(nr) else {
+        let Some(options) = volume.options_in_effect() else {
             return;
         };
         let volume = self.volume_mut(nr);

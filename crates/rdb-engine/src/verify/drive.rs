@@ -56,7 +56,7 @@ impl<P: Payload> Resource<P> {
     /// One step: how much may be asked for in the next tenth of a second.
     pub(crate) fn verify_step(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let Some(options) = self.options_in_effect(nr) else {
+        let Some(options) = self.volume(nr).options_in_effect() else {
             return;
         };
         let volume = self.volume_mut(nr);
