@@ -51,7 +51,7 @@ impl<P> Resource<P> {
             net.epochs.waiting.len(),
             mirrored,
         );
-        let waiters = net.ping_waiters_len();
+        let waiters = net.pings.waiting();
         bounded("waiters for a ping", waiters, 1 + 4 * volumes);
         for volume in self.volumes.values() {
             let unacked = volume.peer.unacked as usize;

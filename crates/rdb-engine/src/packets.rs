@@ -25,7 +25,7 @@ use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
-        self.note_received();
+        self.net.pings.hear(self.now);
         if let Some(step) = self.net.link.step() {
             self.on_handshake_packet(step, packet);
             return;

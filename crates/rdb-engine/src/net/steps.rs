@@ -6,10 +6,10 @@ use alloc::string::ToString;
 use replica_proto::{ConnFlags, ConnectionFeatures, Features, Packet, Socket, WireContext};
 
 use super::DEFERRED_ANSWERS_MAX;
-use super::Link;
 use super::link::{Handshake, Step};
 use super::refusal::Refusal;
 use super::settings::{Comparison, params};
+use super::{Link, Pings};
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{SendTag, VolumeNr};
@@ -57,11 +57,7 @@ impl<P: Payload> Resource<P> {
         let net = &mut self.net;
         net.link = Link::Handshake(Handshake::new(resolve_conflicts, called, challenge));
         net.session = net.session.next();
-        net.last_received = now;
-        net.ping_sent_at = None;
-        net.pings_sent = 0;
-        net.pings_acked = 0;
-        net.ping_waiters.clear();
+        net.pings = Pings::begin(now);
         net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
         net.up_since = None;
         net.epochs = MirrorEpochs::default();

@@ -124,8 +124,7 @@ impl<P: Payload> Resource<P> {
         self.net.bitmap_out = None;
         self.net.deferred.clear();
         self.net.deferred_answers = 0;
-        self.net.ping_waiters.clear();
-        self.net.ping_sent_at = None;
+        self.net.pings.end();
         self.emit_conn(ConnEffect::Close);
         self.net.blocks_watched = false;
         self.net.requests_watched = false;
