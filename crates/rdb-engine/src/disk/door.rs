@@ -10,7 +10,7 @@ use crate::resource::Resource;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
-        let Some(Started { io, since }) = self.take_io(tag) else {
+        let Some(Started { io, since }) = self.io.end(tag) else {
             return;
         };
         let nr = io.volume();
@@ -62,7 +62,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
-        let Some(Started { io, .. }) = self.take_io(tag) else {
+        let Some(Started { io, .. }) = self.io.end(tag) else {
             return;
         };
         let nr = io.volume();
@@ -75,14 +75,9 @@ impl<P: Payload> Resource<P> {
         self.disk_quiet(nr);
     }
 
-    fn take_io(&mut self, tag: IoTag) -> Option<Started> {
-        let key = usize::try_from(tag.0).ok()?;
-        self.io.try_remove(key)
-    }
-
     /// The volume of an I/O in flight.
     pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
-        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.io.volume();
+        let nr = self.io.volume_of(tag)?;
         self.volumes.contains_key(&nr).then_some(nr)
     }
 
@@ -95,8 +90,7 @@ impl<P: Payload> Resource<P> {
     /// A tag for an I/O and what it was for.
     pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
         let nr = io.volume();
-        let since = self.now;
-        let tag = IoTag(self.io.insert(Started { io, since }) as u64);
+        let tag = self.io.begin(io, self.now);
         self.watch_disk(nr);
         tag
     }
