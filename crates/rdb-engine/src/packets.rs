@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use replica_proto::{BlockId, Packet, StateChange};
+use replica_proto::{BlockId, Digest, Packet, StateChange};
 
 use crate::copies::AckKind;
 use crate::disk::queue::METADATA_MAX;
@@ -24,6 +24,37 @@ use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 
 impl<P: Payload> Resource<P> {
+    /// A packet has come. Of one whose data did not come as they were sent nothing is used: the connection is left.
+    pub(crate) fn on_received(
+        &mut self,
+        nr: VolumeNr,
+        packet: Packet,
+        digest: Option<Digest>,
+        payload: Option<P>,
+    ) {
+        let integrity = self.net.integrity;
+        if let Some(data) = &payload
+            && !integrity.is_intact(digest, data)
+        {
+            let sector = match packet {
+                Packet::Data(header) | Packet::DataReply(header) | Packet::RsDataReply(header) => {
+                    header.sector
+                }
+                _ => 0,
+            };
+            // (The wire's mistake, not the peer's.)
+            let text = format!(
+                "volume {nr}: {}: Digest integrity check FAILED: {sector}s +{}",
+                packet.name(),
+                data.len_bytes()
+            );
+            self.log(Level::Error, text);
+            self.lose_connection(ConnState::ProtocolError);
+            return;
+        }
+        self.on_packet(nr, packet, payload);
+    }
+
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
         self.net.pings.hear(self.now);
         if let Some(step) = self.net.link.step() {

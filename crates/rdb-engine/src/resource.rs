@@ -148,9 +148,7 @@ impl<P: Payload> Resource<P> {
                 payload,
             } => {
                 let nr = VolumeNr(volume);
-                if self.is_intact(nr, &packet, digest, payload.as_ref()) {
-                    self.on_packet(nr, packet, payload);
-                }
+                self.on_received(nr, packet, digest, payload);
             }
             ConnEvent::Lost { socket, cause } => self.on_connection_lost(socket, cause),
             ConnEvent::Sent { tag } => self.on_sent(tag),

@@ -9,7 +9,7 @@ use super::settings::{
     Digests, PeerSettings, params, params_differ, sync_param, sync_param_differs,
 };
 use crate::config::{DiskOptions, NetOptions};
-use crate::effect::Level;
+use crate::effect::{ConnEffect, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::integrity::algorithm_named;
@@ -43,7 +43,8 @@ impl<P: Payload> Resource<P> {
         }
         self.net.link.greet();
         self.net.peer_settings = Some(PeerSettings::met(peer.clone(), &own));
-        self.use_peer_integrity(own.integrity_alg);
+        self.net.integrity.peer = own.integrity_alg;
+        self.digests_changed();
         if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
             self.net.peer_dry_run = true;
         }
@@ -58,7 +59,8 @@ impl<P: Payload> Resource<P> {
             return;
         };
         // What the peer's data carry from its next packet on; ours go on with our own algorithm.
-        self.use_peer_integrity(integrity);
+        self.net.integrity.peer = integrity;
+        self.digests_changed();
         if let Some(known) = &mut self.net.peer_settings {
             known.told_params(peer.clone());
         }
@@ -112,7 +114,8 @@ impl<P: Payload> Resource<P> {
         self.log(Level::Info, "the peer is told of new settings");
         if params != before {
             self.send(VolumeNr(0), Packet::ProtocolUpdate(params.clone()), None);
-            self.use_own_integrity(new.integrity_alg);
+            self.net.integrity.own = new.integrity_alg;
+            self.digests_changed();
             if let Some(peer) = self.net.peer_settings.as_mut().filter(|_| adopts) {
                 peer.adopt_params(params);
             }
@@ -132,6 +135,15 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.compare_settings("this node");
+    }
+
+    /// The driver hears of it, if packets are of other lengths from now on.
+    pub(super) fn digests_changed(&mut self) {
+        let wire = self.net.integrity.wire(self.net.wire);
+        if wire != self.net.wire {
+            self.net.wire = wire;
+            self.emit_conn(ConnEffect::SetWire(wire));
+        }
     }
 
     /// Says in the log whether both nodes go by the same settings, if that has changed by what one of them (`whose`) has told.

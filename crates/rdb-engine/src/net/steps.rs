@@ -167,7 +167,8 @@ impl<P: Payload> Resource<P> {
         self.net.comparison = Comparison::configured(&options);
         let params = params(&options, conn_flags);
         self.send(VolumeNr(0), Packet::Protocol(params), None);
-        self.use_own_integrity(options.integrity_alg);
+        self.net.integrity.own = options.integrity_alg;
+        self.digests_changed();
         for nr in self.volume_numbers() {
             self.send_volume_parameters(nr);
         }
@@ -228,7 +229,7 @@ impl<P: Payload> Resource<P> {
                 .push_back((volume, packet, payload, notify));
             return;
         }
-        let digest = self.digest_to_send(payload.as_ref());
+        let digest = self.net.integrity.of_sent(payload.as_ref());
         self.emit_conn(ConnEffect::Send {
             volume,
             packet,

@@ -4,7 +4,6 @@ mod checksum;
 mod course;
 mod pace;
 mod source;
-mod steps;
 mod target;
 mod walk;
 pub(crate) use course::Course;
@@ -12,8 +11,12 @@ pub(crate) use pace::{Pace, STEP_MS};
 pub(crate) use walk::BlockWalk;
 
 use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::effect::Level;
 use crate::generation::Generation;
 use crate::ids::{Session, Time};
 use crate::interval::Awaited;
@@ -117,6 +120,28 @@ impl<P> Resync<P> {
         sent.sum::<u64>() + self.walk.outstanding()
     }
 
+    /// What the log is told at its end.
+    fn summary(&self, now: Time) -> Vec<(Level, String)> {
+        let (total, equal, failed) = (self.course.total(), self.equal_blocks, self.failed);
+        let text = format!("Resync done {}", self.course.summary(now, total));
+        let mut lines = vec![(Level::Info, text)];
+        if equal > 0 {
+            let text = format!(
+                "{} % had equal checksums, eliminated: {}K; transferred {}K total {}K",
+                equal * 100 / total.max(1),
+                equal * 4,
+                total.saturating_sub(equal) * 4,
+                total * 4
+            );
+            lines.push((Level::Info, text));
+        }
+        if failed > 0 {
+            let text = format!("            {failed} failed blocks");
+            lines.push((Level::Error, text));
+        }
+        lines
+    }
+
     pub(crate) fn progress(&self, now: Time, bits_set: u64, target: bool) -> SyncProgress {
         let left = bits_set.saturating_sub(self.failed);
         SyncProgress {
@@ -126,6 +151,14 @@ impl<P> Resync<P> {
             ..self.course.progress(now, left)
         }
     }
+}
+
+/// What the log is told at the beginning of a resync, with this many marks.
+fn began(side: &str, bits: u64) -> String {
+    format!(
+        "Began resync as {side} (will sync {} KB [{bits} bits set]).",
+        bits * 4
+    )
 }
 
 impl<P> Resync<P> {

@@ -4,6 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockAck, Packet};
 
+use super::began;
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
@@ -36,7 +37,8 @@ impl<P: Payload> Resource<P> {
         volume.peer.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
-        self.log_resync_began(nr, "SyncSource");
+        let text = began("SyncSource", self.volume(nr).bits_set());
+        self.log_volume(Level::Info, nr, text);
         // The sync UUID follows from the change of state; it is sent once it is durable here (I12).
     }
 
@@ -177,7 +179,9 @@ impl<P: Payload> Resource<P> {
         let resync = &mut self.volume_mut(nr).peer.resync;
         resync.ending = false;
         resync.acks_seen = None;
-        self.log_resync_done(nr);
+        for (level, text) in self.volume(nr).peer.resync.summary(self.now) {
+            self.log_volume(level, nr, text);
+        }
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             let mut ids = disk.record.ids();
             ids.finish_source();

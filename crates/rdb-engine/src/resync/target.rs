@@ -5,7 +5,7 @@ use alloc::format;
 use rdb_meta::BLOCK_SECTORS;
 use replica_proto::{BlockAck, BlockId, DataHeader, Packet};
 
-use super::STEP_MS;
+use super::{STEP_MS, began};
 use crate::Bug;
 use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
@@ -113,7 +113,8 @@ impl<P: Payload> Resource<P> {
             nr,
             Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
         );
-        self.log_resync_began(nr, "SyncTarget");
+        let text = began("SyncTarget", self.volume(nr).bits_set());
+        self.log_volume(Level::Info, nr, text);
         // What the source marked must be on record here too: it clears its marks at our acks, and a power cut may take
         // back what we acked.
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
@@ -465,7 +466,9 @@ impl<P: Payload> Resource<P> {
         }
         resync.requesting = false;
         let failed = resync.failed > 0;
-        self.log_resync_done(nr);
+        for (level, text) in self.volume(nr).peer.resync.summary(self.now) {
+            self.log_volume(level, nr, text);
+        }
         let is_primary = self.volume(nr).state.role == Role::Primary;
         let peer = self.volume(nr).peer.ids;
         let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
