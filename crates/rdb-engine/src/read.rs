@@ -6,7 +6,7 @@ use replica_proto::{BlockAck, DataHeader, Packet};
 
 use crate::copies::{Here, There};
 use crate::disk::io::Io;
-use crate::effect::{Effect, Level, ReadFor};
+use crate::effect::{Level, ReadFor};
 use crate::event::Payload;
 use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::Resource;
@@ -30,14 +30,8 @@ impl<P: Payload> Resource<P> {
         self.has_started(key);
         if good_here {
             self.requests[key].copies.here = Here::Pending;
-            let tag = self.start_data_io(Io::Application { volume: nr, key });
-            self.emit(Effect::Read {
-                volume: nr,
-                tag,
-                sector: span.sector,
-                bytes: span.bytes,
-                whose: ReadFor::User,
-            });
+            let io = Io::Application { volume: nr, key };
+            self.read_disk(io, span, ReadFor::User);
         } else if state.pdsk == DiskState::UpToDate
             && self.is_up()
             && self.requests[key].copies.there != There::Failed

@@ -5,7 +5,7 @@ use alloc::format;
 use replica_proto::{BlockId, BlockRequest, DataHeader, DpFlags, Packet};
 
 use crate::disk::io::Io;
-use crate::effect::{Effect, ReadFor};
+use crate::effect::ReadFor;
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose, under_way_max};
@@ -85,18 +85,12 @@ impl<P: Payload> Resource<P> {
             Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
         let session = self.net.session;
-        let tag = self.start_data_io(Io::PeerRead {
+        let io = Io::PeerRead {
             volume: nr,
             read,
             session,
-        });
-        self.emit(Effect::Read {
-            volume: nr,
-            tag,
-            sector: span.sector,
-            bytes: span.bytes,
-            whose: ReadFor::Peer,
-        });
+        };
+        self.read_disk(io, span, ReadFor::Peer);
     }
 
     pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {

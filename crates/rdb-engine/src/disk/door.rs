@@ -4,9 +4,11 @@ use alloc::vec::Vec;
 
 use crate::disk::io::{Io, Started};
 use crate::disk::slot::DataIo;
+use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::Resource;
+use crate::span::Span;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
@@ -79,6 +81,25 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
         let nr = self.io.volume_of(tag)?;
         self.volumes.contains_key(&nr).then_some(nr)
+    }
+
+    /// Has a volume's disk read these sectors.
+    pub(crate) fn read_disk(&mut self, io: Io, span: Span, whose: ReadFor) {
+        let tag = self.start_data_io(io);
+        self.emit(Effect::Read {
+            volume: io.volume(),
+            tag,
+            sector: span.sector,
+            bytes: span.bytes,
+            whose,
+        });
+    }
+
+    /// Has a volume's disk make durable what it was given.
+    pub(crate) fn flush_disk(&mut self, io: Io) {
+        let tag = self.start_data_io(io);
+        let volume = io.volume();
+        self.emit(Effect::Flush { volume, tag });
     }
 
     /// A tag for data I/O on a volume, counted as in flight.

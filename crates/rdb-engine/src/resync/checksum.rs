@@ -6,7 +6,7 @@ use alloc::format;
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
 use crate::disk::io::Io;
-use crate::effect::{Effect, ReadFor};
+use crate::effect::ReadFor;
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose};
@@ -72,18 +72,12 @@ impl<P: Payload> Resource<P> {
     /// The range is noted as asked for; the request follows when the block has been read.
     pub(super) fn read_for_checksum(&mut self, nr: VolumeNr, span: Span) {
         let session = self.net.session;
-        let tag = self.start_data_io(Io::ChecksumRead {
+        let io = Io::ChecksumRead {
             volume: nr,
             span,
             session,
-        });
-        self.emit(Effect::Read {
-            volume: nr,
-            tag,
-            sector: span.sector,
-            bytes: span.bytes,
-            whose: ReadFor::Peer,
-        });
+        };
+        self.read_disk(io, span, ReadFor::Peer);
     }
 
     pub(crate) fn on_checksum_read_io(

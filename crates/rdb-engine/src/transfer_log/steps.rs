@@ -9,7 +9,7 @@ use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Here, There};
 use crate::disk::io::Io;
-use crate::effect::{Effect, Level};
+use crate::effect::Level;
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::resource::Resource;
@@ -330,11 +330,10 @@ impl<P: Payload> Resource<P> {
                 continue;
             }
             volumes += 1;
-            let tag = self.start_data_io(Io::EpochFlush {
+            self.flush_disk(Io::EpochFlush {
                 volume: nr,
                 session: self.net.epochs_of,
             });
-            self.emit(Effect::Flush { volume: nr, tag });
         }
         self.net.epochs.flushing = Some((complete, volumes));
         if volumes == 0 {

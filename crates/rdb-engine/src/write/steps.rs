@@ -203,8 +203,7 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).flush_before_next = true;
         if self.volume(nr).has_usable_disk() {
             self.requests[key].copies.here = Here::Pending;
-            let tag = self.start_data_io(Io::Application { volume: nr, key });
-            self.emit(Effect::Flush { volume: nr, tag });
+            self.flush_disk(Io::Application { volume: nr, key });
         }
         if !self.volume(nr).state.has_lasting_copy() || self.copy_may_be_outranked(nr) {
             self.flush_at_peer(key);
