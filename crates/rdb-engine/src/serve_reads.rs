@@ -181,7 +181,7 @@ impl<P: Payload> Resource<P> {
                 if resync {
                     self.volume_mut(nr).held.remove(span.sector);
                     if current {
-                        self.source_block_failed(nr, span);
+                        self.volume_mut(nr).peer.resync.block_failed(span);
                     }
                 }
                 self.local_io_error(nr, false);

@@ -9,14 +9,14 @@ use crate::disk::space::Space;
 use crate::disk::{Disk, Remembered};
 use crate::exposed::Exposed;
 use crate::freeze::Frozen;
-use crate::generation::Generation;
+use crate::generation::{Generation, PeerIds};
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::latency::Latencies;
 use crate::net::settings::in_effect;
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
 use crate::rules::attach::Shown;
-use crate::state::{ConnState, VolumeState};
+use crate::state::{ConnState, Fencing, Role, VolumeState};
 use crate::trouble::DiskLost;
 
 use replica_proto::DiskState;
@@ -201,6 +201,53 @@ impl<P> Volume<P> {
             seen: self.exposed.current(),
             left_behind: self.exposed.is_left_behind(holds),
         }
+    }
+
+    /// Nothing is left of a crash: what the two disks have is known.
+    pub(crate) fn forget_crash(&mut self) {
+        self.crashed_primary = false;
+        if let Some(disk) = self.disk.get_mut() {
+            disk.record.forget_crash();
+        }
+        self.exposed.caught_up();
+        self.peer.source_open = false;
+        if let Some(peer) = &mut self.peer.ids {
+            peer.flags &= !PeerIds::FLAG_CRASHED_PRIMARY;
+        }
+    }
+
+    /// The marks of a disk that is not UpToDate: whether they tell of everything that is not good here.
+    pub(crate) fn trust_unmarked(&mut self, trust: bool) {
+        if let Some(disk) = self.disk.get_mut() {
+            disk.trust_unmarked(trust);
+        }
+    }
+
+    /// From now on users see the peer's data.
+    pub(crate) fn expose_peers_generation(&mut self) {
+        let Some(peer) = self.peer.ids else {
+            return;
+        };
+        let own = self.disk.get().map(|disk| disk.record.ids().current);
+        self.exposed.show(peer.ids.current);
+        // (L44) The peer has begun the next one for that reason, or will.
+        self.exposed.lose_disk_beside(Some(peer.ids.current));
+        if own != Some(peer.ids.current) {
+            self.exposed.caught_up();
+        }
+    }
+
+    /// The link or the target's disk went while we were source. A target that has come to the end carries our generation: as
+    /// long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
+    pub(crate) fn lose_as_source(&mut self) {
+        self.peer.source_open =
+            self.peer.resync.target_may_be_done() && self.state.role == Role::Primary;
+    }
+
+    /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
+    pub(crate) fn doubts_target(&self) -> bool {
+        let fencing = self.disk.get().map(|disk| disk.options.fencing);
+        self.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
     }
 
     /// Whether its disk is as `create-md` made it.

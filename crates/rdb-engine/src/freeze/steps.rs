@@ -157,21 +157,16 @@ impl<P: Payload> Resource<P> {
     /// record as one, `resource-and-stonith` promises that it is not told of.
     pub(crate) fn waits_for_target(&self, key: RequestKey) -> bool {
         let request = &self.requests[key];
-        self.doubts_target(request.volume)
+        self.volume(request.volume).doubts_target()
             && !request.is_flush()
             && !request.copies.are_both(request.protocol)
     }
 
-    fn doubts_target(&self, nr: VolumeNr) -> bool {
-        let volume = self.volume(nr);
-        let fencing = volume.disk.get().map(|disk| disk.options.fencing);
-        volume.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
-    }
-
     /// The target has shown that it is one, or there is no resync: what has waited for that goes on.
     pub(crate) fn target_proven(&mut self, nr: VolumeNr) {
-        let doubted = self.doubts_target(nr);
-        self.volume_mut(nr).peer.resync.target_unproven = false;
+        let volume = self.volume_mut(nr);
+        let doubted = volume.doubts_target();
+        volume.peer.resync.target_unproven = false;
         if doubted {
             self.after.push_back(Follow::Thawed(nr));
         }
@@ -192,7 +187,7 @@ impl<P: Payload> Resource<P> {
     /// Whether writes of the volume are under way whose marks are not known yet.
     pub(crate) fn has_unmarked_writes(&self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
-        if !volume.state.is_suspended() && !self.doubts_target(nr) {
+        if !volume.state.is_suspended() && !volume.doubts_target() {
             return volume.writes_open > 0;
         }
         let mut requests = self.requests.iter().map(|(_, request)| request);

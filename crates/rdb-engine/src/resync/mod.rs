@@ -109,6 +109,16 @@ impl<P> Resync<P> {
         self.target_unproven || self.all_sent
     }
 
+    /// Source: whether the target may be at its end, which has not been seen here.
+    pub(crate) fn target_may_be_done(&self) -> bool {
+        self.all_sent
+    }
+
+    /// Blocks of this span could not be read or written by one of the nodes.
+    pub(crate) fn block_failed(&mut self, span: Span) {
+        self.failed += span.blocks();
+    }
+
     /// The sync UUID that came early was of a resync that is given up.
     pub(crate) fn forget_early_uuid(&mut self) {
         self.early_uuid = None;

@@ -15,7 +15,7 @@ use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
 use crate::span::Span;
-use crate::state::{Change, ConnState, DiskState, Role};
+use crate::state::{Change, ConnState, DiskState};
 
 impl<P: Payload> Resource<P> {
     /// Both bitmaps are one, or all bits are set on both sides: become source.
@@ -99,7 +99,7 @@ impl<P: Payload> Resource<P> {
         if ok {
             self.set_in_sync(nr, span);
         } else {
-            self.source_block_failed(nr, span);
+            self.volume_mut(nr).peer.resync.block_failed(span);
         }
         let left = self.volume(nr).bits_set();
         self.volume_mut(nr).peer.resync.course.mark(now, left);
@@ -115,17 +115,6 @@ impl<P: Payload> Resource<P> {
         if is_source(volume.state.conn) {
             volume.peer.resync.all_sent |= left <= volume.peer.resync.failed;
         }
-    }
-
-    /// The link or the target's disk went while we were source. A target that has come to the end carries our
-    /// generation: as long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
-    pub(crate) fn source_lost(&mut self, nr: VolumeNr) {
-        let volume = self.volume_mut(nr);
-        volume.peer.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
-    }
-
-    pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, span: Span) {
-        self.volume_mut(nr).peer.resync.failed += span.blocks();
     }
 
     /// The target says that it is done, which it says once. We believe it when all its acks have been seen.

@@ -360,7 +360,7 @@ impl<P: Payload> Resource<P> {
             volume.peer.answer_given();
             volume.peer.resync.walk.settle(span.sectors());
             if !ok {
-                volume.peer.resync.failed += span.blocks();
+                volume.peer.resync.block_failed(span);
             }
             let seq_num = volume.peer.next_seq();
             let ack = span.ack(BlockId::SYNCER, seq_num);
@@ -398,7 +398,7 @@ impl<P: Payload> Resource<P> {
         volume.peer.answered();
         volume.peer.resync.walk.settle(span.sectors());
         if failed {
-            volume.peer.resync.failed += span.blocks();
+            volume.peer.resync.block_failed(span);
         } else {
             volume.peer.resync.walk.look_again();
         }

@@ -133,8 +133,9 @@ impl<P: Payload> Resource<P> {
             ));
             return;
         }
-        self.verify_answered(nr, span);
-        self.volume_mut(nr).peer.unacked += 1;
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.verify_answered(span);
+        peer.unacked += 1;
         let read = BlockedRead {
             span,
             block_id: BlockId::SYNCER,
@@ -153,8 +154,9 @@ impl<P: Payload> Resource<P> {
         let Some(span) = self.volume(nr).peer.verify.asked.at(ack.sector) else {
             return false;
         };
-        self.verify_answered(nr, span);
-        let verify = &mut self.volume_mut(nr).peer.verify;
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.verify_answered(span);
+        let verify = &mut peer.verify;
         if verify.open.remove(&span.sector) {
             verify.walk.settle(span.sectors());
             verify.left = verify.left.saturating_sub(1);
@@ -164,13 +166,6 @@ impl<P: Payload> Resource<P> {
         self.verify_fill(nr, None);
         self.verify_check_end(nr);
         true
-    }
-
-    fn verify_answered(&mut self, nr: VolumeNr, span: Span) {
-        let volume = self.volume_mut(nr);
-        volume.peer.verify.asked.remove(span.sector);
-        volume.peer.verify.pace.arrived(span.sectors());
-        volume.peer.answered();
     }
 
     /// Our own block was read, or could not be. What cannot be read differs, as with DRBD's driver.

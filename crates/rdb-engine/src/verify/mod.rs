@@ -86,6 +86,12 @@ impl Verify {
         self.drives && self.open.range(blocks).next().is_some()
     }
 
+    /// The peer has answered for a block that was asked for.
+    pub(crate) fn answered(&mut self, span: Span) {
+        self.asked.remove(span.sector);
+        self.pace.arrived(span.sectors());
+    }
+
     /// The block before which a verify driven here ends. It has one block at least, wherever it is to stop.
     fn end(&self, size: u64) -> u64 {
         let blocks = size.div_ceil(BLOCK_SECTORS);
