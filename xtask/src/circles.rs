@@ -1,5 +1,8 @@
 //! Looks for circles among the files of a crate: a file that uses another by `use crate::` must not be used by that one, directly or
 //! through others. What stands in a circle can only be understood, tested and moved as a whole.
+//!
+//! In the engine there is one rule more: a file that has to do with the whole resource is used by none. So what other files build on,
+//! the parts that own the state and the rules, cannot reach for the resource, and is tested by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,15 +38,46 @@ pub(crate) fn check() -> Result<()> {
             );
         }
     }
+    let source = crate::run::root().join("crates/rdb-engine/src");
+    if let Some((file, used)) = part_with_the_whole(&all_uses(&source)?) {
+        bail!("rdb-engine: {file} uses {used}, which has to do with the whole resource");
+    }
     Ok(())
 }
 
+/// Where the engine's resource is.
+const WHOLE: &str = "resource";
+
+/// A file, and one that it uses though that one works on the whole resource.
+fn part_with_the_whole(uses: &Uses) -> Option<(&str, &str)> {
+    let with_the_whole = |file: &&String| uses.get(*file).is_some_and(|used| used.contains(WHOLE));
+    uses.iter().find_map(|(file, used)| {
+        let wrong = used.iter().find(with_the_whole)?;
+        Some((file.as_str(), wrong.as_str()))
+    })
+}
+
+/// What is named from the root of the crate.
 fn uses(source: &Path) -> Result<Uses> {
+    found(source, |_, text| paths("use crate::", text).collect())
+}
+
+/// The same, and what is named from the module above. (What a module gives out of those below it makes no circle.)
+fn all_uses(source: &Path) -> Result<Uses> {
+    found(source, |file, text| {
+        let above = file.rsplit_once("::").map_or("", |(above, _)| above);
+        let from_above = paths("use super::", text).map(|path| format!("{above}::{path}"));
+        paths("use crate::", text).chain(from_above).collect()
+    })
+}
+
+fn found(source: &Path, paths: impl Fn(&str, &str) -> Vec<String>) -> Result<Uses> {
     let mut texts = BTreeMap::new();
     read(source, "", &mut texts)?;
     let files: BTreeSet<String> = texts.keys().cloned().collect();
     let of_file = |(file, text): (String, String)| {
-        let used = paths(&text).filter_map(|path| file_of(&path, &files));
+        let used = paths(&file, &text).into_iter();
+        let used = used.filter_map(|path| file_of(path.trim_start_matches("::"), &files));
         let others = used.filter(|used| *used != file).collect();
         (file, others)
     };
@@ -69,11 +103,11 @@ fn read(directory: &Path, above: &str, texts: &mut BTreeMap<String, String>) -> 
     Ok(())
 }
 
-/// What a text uses of its own crate; its tests may use whatever they like.
-fn paths(text: &str) -> impl Iterator<Item = String> {
+/// What a text uses of its own crate, behind these words; its tests may use whatever they like.
+fn paths(words: &str, text: &str) -> impl Iterator<Item = String> {
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let mut paths = Vec::new();
-    for used in text.split("use crate::").skip(1) {
+    for used in text.split(words).skip(1) {
         let tree = used.split(';').next().unwrap_or_default();
         leaves("", &tree.split_whitespace().collect::<String>(), &mut paths);
     }
@@ -166,6 +200,25 @@ mod tests {
         write("b/c.rs", "use crate::d;\n");
         let found = circle(&uses(dir.path()).unwrap()).unwrap();
         assert_eq!(found, ["a", "b::c", "d", "a"]);
+    }
+
+    #[test]
+    fn what_has_to_do_with_the_whole_is_used_by_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("resource.rs", "use crate::part::Part;\n");
+        write("part.rs", "pub struct Part;\n");
+        write(
+            "steps.rs",
+            "use crate::part::Part;\nuse crate::resource::Resource;\n",
+        );
+        write("lib.rs", "use crate::resource::Resource;\n");
+        assert_eq!(part_with_the_whole(&all_uses(dir.path()).unwrap()), None);
+        for wrong in ["crate", "super"] {
+            write("part.rs", &format!("use {wrong}::steps::LIMIT;\n"));
+            let found = all_uses(dir.path()).unwrap();
+            assert_eq!(part_with_the_whole(&found), Some(("part", "steps")));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::event::{Payload, Request, RequestKind};
 use crate::ids::{RequestKey, VolumeNr};
 use crate::range_locks::{Holder, Queued};
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{ConnState, DiskState, Role};
 use crate::write::AppRequest;
 use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
@@ -52,14 +53,12 @@ impl<P: Payload> Resource<P> {
             _ => DISCARD_MAX_BYTES,
         };
         let is_flush = matches!(kind, RequestKind::Flush);
-        let fits = sector
-            .checked_add(u64::from(bytes / 512))
-            .is_some_and(|end| end <= volume.size);
+        let span = Span { sector, bytes };
         let sized = payload.as_ref().is_none_or(|p| p.len_bytes() == bytes);
+        let is_right = is_flush || span.is_request(limit, volume.size) && sized;
         let refused = if volume.state.role != Role::Primary {
             Some(RequestError::NotPrimary)
-        } else if !is_flush && (bytes == 0 || bytes % 512 != 0 || bytes > limit || !fits || !sized)
-        {
+        } else if !is_right {
             Some(RequestError::Inval)
         } else {
             None
@@ -79,13 +78,7 @@ impl<P: Payload> Resource<P> {
             generation + 1
         };
         let key = self.requests.insert(AppRequest::new(
-            self.now,
-            id,
-            nr,
-            generation,
-            (sector, bytes),
-            kind,
-            payload,
+            self.now, id, nr, generation, span, kind, payload,
         ));
         self.volume_mut(nr).application_pending += 1;
         self.start_or_wait(key, Turn::Comes);
@@ -134,20 +127,20 @@ impl<P: Payload> Resource<P> {
         if volume.hold_writes > 0
             || volume.peer.holds_writes()
             || volume.writes_open >= open_max
-            || volume.peer.awaits_blocks(request.sector, request.end())
+            || volume.peer.awaits_blocks(request.span)
         {
             return false;
         }
-        let (sector, end) = (request.sector, request.end());
+        let span = request.span;
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if turn == Turn::Comes && volume.held.is_taken(sector, end) {
+        if turn == Turn::Comes && volume.held.is_taken(span) {
             let what = Queued::Application(key);
-            volume.held.queue(sector, end, what, false, now);
+            volume.held.queue(span, what, false, now);
             self.retry_woken(nr);
             return true;
         }
-        volume.held.insert(sector, end, Holder::Application(key));
+        volume.held.insert(span, Holder::Application(key));
         volume.writes_open += 1;
         self.activate(key);
         true

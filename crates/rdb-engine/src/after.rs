@@ -5,7 +5,6 @@ use crate::config::OnNoData;
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{ConnTimer, Payload};
-use crate::generation::PeerIds;
 use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
@@ -51,9 +50,9 @@ impl<P: Payload> Resource<P> {
             Act::EndVerify => self.verify_over(nr),
             Act::BeginVerify => self.verify_begins(nr),
             Act::Unmark => self.unmark_primary(nr),
-            Act::ForgetCrash => self.forget_crash(nr),
-            Act::TrustUnmarked => self.trust_unmarked(nr, true),
-            Act::DistrustUnmarked => self.trust_unmarked(nr, false),
+            Act::ForgetCrash => self.volume_mut(nr).forget_crash(),
+            Act::TrustUnmarked => self.volume_mut(nr).trust_unmarked(true),
+            Act::DistrustUnmarked => self.volume_mut(nr).trust_unmarked(false),
             Act::SayNoData => {
                 let text = match self.options.on_no_data {
                     OnNoData::IoError => {
@@ -72,7 +71,7 @@ impl<P: Payload> Resource<P> {
             Act::SendState => self.send_state(nr),
             Act::SendBitmap => self.volume_mut(nr).peer.bitmap_due = BitmapDue::Source,
             Act::NewGeneration(_) => self.generation_due(nr),
-            Act::SourceLost => self.source_lost(nr),
+            Act::SourceLost => self.volume_mut(nr).lose_as_source(),
             Act::WriteBitmap => self.md(nr, MdKind::ChangedPages, Then::Nothing),
             Act::LimitNegotiation => self.limit_negotiation(nr),
             Act::NegotiationOver => self.clear_conn_timer(ConnTimer::Negotiation(nr)),
@@ -85,7 +84,7 @@ impl<P: Payload> Resource<P> {
                 self.await_record(nr);
                 self.md(nr, MdKind::SUPERBLOCK, Then::InconsistentRecorded);
             }
-            Act::ExposePeers => self.expose_peers_generation(nr),
+            Act::ExposePeers => self.volume_mut(nr).expose_peers_generation(),
             Act::ExposeMovedOn => {
                 let volume = self.volume_mut(nr);
                 if let Some(generation) = volume.peer.moved_on {
@@ -134,39 +133,6 @@ impl<P: Payload> Resource<P> {
             clear: MdFlags::PRIMARY_IND,
         };
         self.md(nr, unmark, Then::Nothing);
-    }
-
-    fn forget_crash(&mut self, nr: VolumeNr) {
-        let volume = self.volume_mut(nr);
-        volume.crashed_primary = false;
-        if let Some(disk) = volume.disk.get_mut() {
-            disk.record.forget_crash();
-        }
-        volume.exposed.caught_up();
-        volume.peer.source_open = false;
-        if let Some(peer) = &mut volume.peer.ids {
-            peer.flags &= !PeerIds::FLAG_CRASHED_PRIMARY;
-        }
-    }
-
-    fn trust_unmarked(&mut self, nr: VolumeNr, trust: bool) {
-        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
-            disk.trust_unmarked(trust);
-        }
-    }
-
-    fn expose_peers_generation(&mut self, nr: VolumeNr) {
-        let volume = self.volume_mut(nr);
-        let Some(peer) = volume.peer.ids else {
-            return;
-        };
-        let own = volume.disk.get().map(|disk| disk.record.ids().current);
-        volume.exposed.show(peer.ids.current);
-        // (L44) The peer has begun the next one for that reason, or will.
-        volume.exposed.lose_disk_beside(Some(peer.ids.current));
-        if own != Some(peer.ids.current) {
-            volume.exposed.caught_up();
-        }
     }
 
     /// A19: every bit is set, on disk too.

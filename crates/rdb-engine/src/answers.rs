@@ -5,10 +5,11 @@ use alloc::format;
 use replica_proto::{BlockAck, DpFlags};
 
 use crate::config::Protocol;
-use crate::copies::{Here, There};
+use crate::copies::{AckKind, Here, There};
 use crate::event::{DiskError, Payload};
 use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{self, ConnState, DiskState};
 use crate::write::AppRequest;
 
@@ -26,7 +27,7 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get_mut(key) else {
             return;
         };
-        let (sector, bytes, is_read) = (request.sector, request.bytes, request.is_read());
+        let (span, is_read) = (request.span, request.is_read());
         match result {
             Ok(payload) => {
                 request.copies.here = if is_read || usable {
@@ -36,7 +37,7 @@ impl<P: Payload> Resource<P> {
                 };
                 if is_read {
                     request.payload = payload;
-                    self.volume_mut(nr).counters.read += u64::from(bytes / 512);
+                    self.volume_mut(nr).counters.read += span.sectors();
                     self.complete(key, true);
                     return;
                 }
@@ -47,16 +48,11 @@ impl<P: Payload> Resource<P> {
             Err(error) => {
                 request.copies.here = Here::Failed;
                 let what = if is_read { "READ" } else { "WRITE" };
-                let text = format!(
-                    "local {what} IO error sector {sector}+{} (errno {})",
-                    bytes / 512,
-                    error.errno
-                );
-                self.log_volume_error(nr, text);
+                self.log_io_error(nr, what, span, error);
                 let is_flush = self.requests[key].is_flush();
                 if !is_flush {
                     // At once: a resync to this disk must not end before the peer has answered a write.
-                    self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
+                    self.set_out_of_sync(nr, span);
                 }
                 if is_flush {
                     self.flush_failed_here(nr, key);
@@ -110,7 +106,7 @@ impl<P: Payload> Resource<P> {
             AckKind::InSync => DpFlags::SEND_WRITE_ACK | DpFlags::MAY_SET_IN_SYNC,
         };
         if request.volume != nr
-            || (request.sector, request.bytes) != (ack.sector, ack.bytes)
+            || request.span != Span::from(ack)
             || !request.in_log
             || !request.answers.contains(asked)
         {
@@ -150,7 +146,7 @@ impl<P: Payload> Resource<P> {
         let Some(request) = self.requests.get(key) else {
             return;
         };
-        let (sector, end) = (request.sector, request.end());
+        let span = request.span;
         let syncing =
             (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.volume(nr).state.conn);
         let left_a_mark = |r: &AppRequest<P>| {
@@ -163,11 +159,10 @@ impl<P: Payload> Resource<P> {
             .skip_while(|&other| other != key)
             .skip(1);
         let mut later = later.filter_map(|other| self.requests.get(other));
-        let marked =
-            later.any(|r| r.volume == nr && r.sector < end && r.end() > sector && left_a_mark(r));
+        let marked = later.any(|r| r.volume == nr && r.span.overlaps(span) && left_a_mark(r));
         drop(later);
         if syncing && !marked {
-            self.set_in_sync(nr, sector, end - sector);
+            self.set_in_sync(nr, span);
         }
     }
 
@@ -175,7 +170,7 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_neg_ack(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.sector == ack.sector && r.in_log
+            r.volume == nr && r.span.sector == ack.sector && r.in_log
         });
         let Some(key) = known else {
             // (A mirror tells of a failed write before it acknowledges the barrier behind it.)
@@ -193,17 +188,8 @@ impl<P: Payload> Resource<P> {
         }
         let request = &mut self.requests[key];
         request.copies.there = There::Failed;
-        let (sector, sectors) = (request.sector, request.sectors());
-        self.set_out_of_sync(nr, sector, sectors);
+        let span = request.span;
+        self.set_out_of_sync(nr, span);
         self.advance_write(key);
     }
-}
-
-/// Which positive answer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AckKind {
-    Received,
-    Written,
-    /// Written, and the mirror cleared its bits.
-    InSync,
 }

@@ -18,69 +18,86 @@
 //! Answers leave the engine at once; the driver bounds what waits for the socket, and reads no more of a peer that does not
 //! read. The bytes of payloads are the driver's buffers.
 
-use crate::net::DEFERRED_ANSWERS_MAX;
+use crate::disk::queue::METADATA_MAX;
+use crate::net::{DEFERRED_ANSWERS_MAX, Net};
 use crate::peer_request::{HELD_MAX, UNANSWERED_MAX};
-use crate::resource::Resource;
 use crate::transfer_log::EPOCHS_MAX;
-
-/// Metadata operations that nobody's write waits for. Users' writes come behind them when they need the activity log, so these
-/// are no more than a slow disk takes within a second or two.
-pub(crate) const METADATA_MAX: usize = 1 << 8;
+use crate::volume::Volume;
 
 /// What one packet, or the end of a connection, adds to them at most.
 const METADATA_MORE: usize = 32;
 
-impl<P> Resource<P> {
+/// How many there are of what the whole resource has.
+pub(crate) struct Counts {
+    /// Requests of our users.
+    pub(crate) requests: usize,
+    /// Mirrored writes.
+    pub(crate) mirrored: usize,
+    pub(crate) io_in_flight: usize,
+    pub(crate) volumes: usize,
+}
+
+impl Counts {
     /// # Panics
-    /// If a queue is longer than it can be.
-    pub(crate) fn check_bounds(&self) {
-        let (requests, mirrored) = (self.requests.len(), self.peer_writes.len());
-        let open = requests + mirrored;
-        let volumes = self.volumes.len();
-        let bounded = |what: &str, len: usize, bound: usize| {
-            assert!(len <= bound, "{len} {what}, and there may be {bound}");
-        };
-        let unanswered_max = UNANSWERED_MAX as usize;
-        let net = &self.net;
+    /// If a queue of the connection is longer than it can be.
+    pub(crate) fn check_net<P>(&self, net: &Net<P>) {
+        let &Counts {
+            mirrored, volumes, ..
+        } = self;
         bounded(
             "answers behind a bitmap",
             net.deferred_answers as usize,
             DEFERRED_ANSWERS_MAX as usize,
         );
         bounded("received epochs", net.epochs.len(), EPOCHS_MAX);
-        bounded("mirrored writes", mirrored, 2 * unanswered_max * volumes);
+        bounded(
+            "mirrored writes",
+            mirrored,
+            2 * UNANSWERED_MAX as usize * volumes,
+        );
         bounded(
             "mirrored writes behind an epoch",
             net.epochs.waiting.len(),
             mirrored,
         );
-        let waiters = net.ping_waiters_len();
+        let waiters = net.pings.waiting();
         bounded("waiters for a ping", waiters, 1 + 4 * volumes);
-        for volume in self.volumes.values() {
-            let unacked = volume.peer.unacked as usize;
-            bounded("unanswered requests", unacked, unanswered_max);
-            let reads = volume.peer.reads_blocked.len() + volume.peer.peer_reads.due();
-            bounded("reads that wait", reads, unacked);
-            volume.peer.peer_reads.check();
-            bounded("locked ranges", volume.held.len(), HELD_MAX + open);
-            let queued = volume.held.queued();
-            let users = volume.held.users_queued();
-            let blocked = volume.peer.resync.blocked.len();
-            let others = mirrored + blocked;
-            bounded("writes that wait for a range", queued, others + users);
-            bounded("users' writes that wait for a range", users, requests);
-            volume.held.check();
-            let held = volume.held_completions.len();
-            bounded("held completions", held, requests);
-            let in_flight = self.io.len();
-            bounded("writes that wait for space", volume.space.len(), in_flight);
-            if let Some(disk) = volume.disk.get() {
-                let waiting = disk.writes_waiting();
-                bounded("writes that wait for the activity log", waiting, open);
-                let queued = disk.operations_waiting();
-                let most = METADATA_MAX + METADATA_MORE + open;
-                bounded("metadata operations", queued, most);
-            }
+    }
+
+    /// # Panics
+    /// If a queue of a volume is longer than it can be.
+    pub(crate) fn check_volume<P>(&self, volume: &Volume<P>) {
+        let &Counts {
+            requests, mirrored, ..
+        } = self;
+        let open = requests + mirrored;
+        let unacked = volume.peer.unacked as usize;
+        bounded("unanswered requests", unacked, UNANSWERED_MAX as usize);
+        let reads = volume.peer.reads_blocked.len() + volume.peer.peer_reads.due();
+        bounded("reads that wait", reads, unacked);
+        volume.peer.peer_reads.check();
+        bounded("locked ranges", volume.held.len(), HELD_MAX + open);
+        let queued = volume.held.queued();
+        let users = volume.held.users_queued();
+        let blocked = volume.peer.resync.blocked.len();
+        let others = mirrored + blocked;
+        bounded("writes that wait for a range", queued, others + users);
+        bounded("users' writes that wait for a range", users, requests);
+        volume.held.check();
+        let held = volume.held_completions.len();
+        bounded("held completions", held, requests);
+        let in_flight = self.io_in_flight;
+        bounded("writes that wait for space", volume.space.len(), in_flight);
+        if let Some(disk) = volume.disk.get() {
+            let waiting = disk.writes_waiting();
+            bounded("writes that wait for the activity log", waiting, open);
+            let queued = disk.operations_waiting();
+            let most = METADATA_MAX + METADATA_MORE + open;
+            bounded("metadata operations", queued, most);
         }
     }
+}
+
+fn bounded(what: &str, len: usize, bound: usize) {
+    assert!(len <= bound, "{len} {what}, and there may be {bound}");
 }

@@ -48,7 +48,9 @@ impl<P: Payload> Resource<P> {
             negotiated: volume
                 .peer
                 .negotiated
-                .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
+                .map_or((DiskState::Diskless, DiskState::DUnknown), |worth| {
+                    (worth.own, worth.peer)
+                }),
             invalidated: volume.invalidated,
             ordered_here: self.admin.orders_sync(nr),
             settled: self.admin.settled(nr),

@@ -34,7 +34,7 @@ impl<P: Payload> Resource<P> {
         if safety == Safety::Open {
             return;
         }
-        let (nr, sector, end) = (request.volume, request.sector, request.end());
+        let (nr, span) = (request.volume, request.span);
         let in_open_epoch = request.in_log && request.epoch == self.net.log.epoch;
         let in_sync = request.in_sync && copies.are_both(protocol);
         if !request.completed && self.waits_for_target(key) {
@@ -55,12 +55,12 @@ impl<P: Payload> Resource<P> {
         if !request.completed {
             if !copies.are_both(protocol) {
                 // Only one copy has it: that is on record before anybody relies on it (I6).
-                self.set_out_of_sync(nr, sector, end - sector);
+                self.set_out_of_sync(nr, span);
             }
             if in_sync {
                 // While the range is ours: a later write that fails at one copy must find its mark again. Until the
                 // barrier is acknowledged the log marks the blocks if the peer is lost, and the activity log if we are.
-                self.set_in_sync(nr, sector, end - sector);
+                self.set_in_sync(nr, span);
             }
             if ok && copies.here != Here::Done {
                 self.volume_mut(nr).exposed.leave_behind();
@@ -69,7 +69,7 @@ impl<P: Payload> Resource<P> {
                 self.close_epoch();
             }
             self.requests[key].completed = true;
-            self.volume_mut(nr).held.remove(sector);
+            self.volume_mut(nr).held.remove(span.sector);
             if self.volume(nr).completions_held > 0 && ok {
                 self.volume_mut(nr).held_completions.push(key);
             } else {
@@ -283,7 +283,7 @@ impl<P: Payload> Resource<P> {
         volume.application_pending = volume.application_pending.saturating_sub(1);
         let result = match (ok, request.payload) {
             (false, _) => Err(RequestError::Io),
-            (true, payload) if request.bytes > 0 => Ok(payload),
+            (true, payload) if request.span.bytes > 0 => Ok(payload),
             _ => Ok(None),
         };
         self.emit(Effect::Complete {

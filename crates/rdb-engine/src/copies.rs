@@ -140,6 +140,15 @@ pub(crate) fn is_flushed(copies: &Copies, worth: Worth) -> Safety {
     }
 }
 
+/// Which positive answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AckKind {
+    Received,
+    Written,
+    /// Written, and the mirror cleared its bits.
+    InSync,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use crate::ids::Time;
+use crate::span::Span;
 
 /// Disjoint ranges, each with the one who holds it.
 #[derive(Debug)]
@@ -20,22 +21,17 @@ impl<T> Default for Intervals<T> {
 }
 
 impl<T: Copy> Intervals<T> {
-    /// The holder of some sector in `start..end`, if there is one.
-    pub(crate) fn overlap(&self, start: u64, end: u64) -> Option<T> {
-        self.overlapping(start, end).map(|(_, holder)| holder)
+    /// The holder of some of these sectors, if there is one, and the start of the range that he holds.
+    pub(crate) fn overlapping(&self, span: Span) -> Option<(u64, T)> {
+        // Ranges are disjoint, so only the last one that starts before the end can reach into the span.
+        let (&held, &(held_end, holder)) = self.ranges.range(..span.end()).next_back()?;
+        (held_end > span.sector).then_some((held, holder))
     }
 
-    /// The same, with the start of the range that he holds.
-    pub(crate) fn overlapping(&self, start: u64, end: u64) -> Option<(u64, T)> {
-        // Ranges are disjoint, so only the last one that starts before `end` can reach into `start..end`.
-        let (&held, &(held_end, holder)) = self.ranges.range(..end).next_back()?;
-        (held_end > start).then_some((held, holder))
-    }
-
-    /// Takes `start..end`, which nobody holds.
-    pub(crate) fn insert(&mut self, start: u64, end: u64, holder: T) {
-        debug_assert!(self.overlap(start, end).is_none(), "range is held already");
-        self.ranges.insert(start, (end, holder));
+    /// Takes sectors that nobody holds.
+    pub(crate) fn insert(&mut self, span: Span, holder: T) {
+        debug_assert!(self.overlapping(span).is_none(), "range is held already");
+        self.ranges.insert(span.sector, (span.end(), holder));
     }
 
     /// The holder of the range that starts exactly at `start`.
@@ -61,29 +57,34 @@ impl<T: Copy> Intervals<T> {
     }
 }
 
-/// Ranges that wait for the peer: how many bytes each has, and since when.
+/// Ranges that wait for the peer, and since when each does.
 #[derive(Debug, Default)]
-pub(crate) struct Awaited(Intervals<(u32, Time)>);
+pub(crate) struct Awaited(Intervals<(Span, Time)>);
 
 impl Awaited {
-    /// The bytes of some range that overlaps `start..end`.
-    pub(crate) fn overlap(&self, start: u64, end: u64) -> Option<u32> {
-        self.0.overlap(start, end).map(|(bytes, _)| bytes)
+    /// Whether some range overlaps this one.
+    pub(crate) fn overlaps(&self, span: Span) -> bool {
+        self.0.overlapping(span).is_some()
     }
 
-    /// `start..end` waits from `now` on.
-    pub(crate) fn insert(&mut self, start: u64, end: u64, bytes: u32, now: Time) {
-        self.0.insert(start, end, (bytes, now));
+    /// It waits from `now` on.
+    pub(crate) fn insert(&mut self, span: Span, now: Time) {
+        self.0.insert(span, (span, now));
     }
 
-    /// The bytes of the range that starts exactly at `start`.
-    pub(crate) fn holder_at(&self, start: u64) -> Option<u32> {
-        self.0.holder_at(start).map(|(bytes, _)| bytes)
+    /// The range that starts exactly at `start`.
+    pub(crate) fn at(&self, start: u64) -> Option<Span> {
+        self.0.holder_at(start).map(|(span, _)| span)
     }
 
-    /// The ranges in ascending order: start and bytes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.0.iter().map(|(start, (bytes, _))| (start, bytes))
+    /// Whether exactly this one waits.
+    pub(crate) fn contains(&self, span: Span) -> bool {
+        self.at(span.sector) == Some(span)
+    }
+
+    /// The ranges in ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Span> + '_ {
+        self.0.iter().map(|(_, (span, _))| span)
     }
 
     /// The range that starts at `start` waits no more; says whether there was one.
@@ -110,16 +111,16 @@ mod tests {
             let mut fast = Intervals::default();
             let mut slow: alloc::vec::Vec<(u64, u64)> = alloc::vec::Vec::new();
             for (start, len, remove) in ops {
-                let end = start + len;
+                let (end, span) = (start + len, Span::between(start, start + len));
                 let holder = slow.iter().find(|r| r.0 < end && r.1 > start).map(|r| r.0);
-                prop_assert_eq!(fast.overlap(start, end), holder.is_some().then(|| {
+                prop_assert_eq!(fast.overlapping(span).map(|(_, holder)| holder), holder.is_some().then(|| {
                     slow.iter().filter(|r| r.0 < end && r.1 > start).map(|r| r.0).max().unwrap()
                 }));
                 if remove {
                     prop_assert_eq!(fast.remove(start), slow.iter().any(|r| r.0 == start));
                     slow.retain(|r| r.0 != start);
                 } else if holder.is_none() {
-                    fast.insert(start, end, start);
+                    fast.insert(span, start);
                     slow.push((start, end));
                 }
             }

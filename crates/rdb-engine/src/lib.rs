@@ -51,6 +51,7 @@ mod resync;
 pub mod rules;
 mod serve_reads;
 mod snapshot;
+mod span;
 pub mod state;
 mod status;
 pub mod sync_decision;

@@ -2,10 +2,10 @@
 
 use alloc::format;
 
-use replica_proto::{BlockId, Packet, StateChange};
+use replica_proto::{BlockId, Digest, Packet, StateChange};
 
-use crate::answers::AckKind;
-use crate::bounds::METADATA_MAX;
+use crate::copies::AckKind;
+use crate::disk::queue::METADATA_MAX;
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::Payload;
@@ -20,11 +20,43 @@ use crate::rules::{
     packets::{Facts, Past, Refusal},
     peer_change::{Request, Scope},
 };
+use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 
 impl<P: Payload> Resource<P> {
+    /// A packet has come. Of one whose data did not come as they were sent nothing is used: the connection is left.
+    pub(crate) fn on_received(
+        &mut self,
+        nr: VolumeNr,
+        packet: Packet,
+        digest: Option<Digest>,
+        payload: Option<P>,
+    ) {
+        let integrity = self.net.integrity;
+        if let Some(data) = &payload
+            && !integrity.is_intact(digest, data)
+        {
+            let sector = match packet {
+                Packet::Data(header) | Packet::DataReply(header) | Packet::RsDataReply(header) => {
+                    header.sector
+                }
+                _ => 0,
+            };
+            // (The wire's mistake, not the peer's.)
+            let text = format!(
+                "volume {nr}: {}: Digest integrity check FAILED: {sector}s +{}",
+                packet.name(),
+                data.len_bytes()
+            );
+            self.log(Level::Error, text);
+            self.lose_connection(ConnState::ProtocolError);
+            return;
+        }
+        self.on_packet(nr, packet, payload);
+    }
+
     pub(crate) fn on_packet(&mut self, nr: VolumeNr, packet: Packet, payload: Option<P>) {
-        self.note_received();
+        self.net.pings.hear(self.now);
         if let Some(step) = self.net.link.step() {
             self.on_handshake_packet(step, packet);
             return;
@@ -209,7 +241,8 @@ impl<P: Payload> Resource<P> {
             Packet::NegRsDReply(ack) => self.on_resync_refused(nr, &ack, true),
             Packet::RsCancel(ack) => self.on_resync_refused(nr, &ack, false),
             Packet::OutOfSync(desc) => {
-                self.set_out_of_sync(nr, desc.sector, u64::from(desc.bytes.div_ceil(512)));
+                let sectors = u64::from(desc.bytes.div_ceil(512));
+                self.mark(nr, desc.sector, desc.sector.saturating_add(sectors));
             }
             Packet::SyncParam(params) => self.on_sync_param(nr, &params),
             Packet::Sizes(sizes) => self.on_sizes(nr, &sizes),
@@ -230,11 +263,9 @@ impl<P: Payload> Resource<P> {
 
     fn application_ack(&mut self, nr: VolumeNr, ack: &replica_proto::BlockAck, kind: AckKind) {
         if !self.on_write_ack(nr, ack, kind) {
-            self.protocol_error(format!(
-                "volume {nr}: an ack for an unknown write, sector {}+{}",
-                ack.sector,
-                ack.bytes / 512
-            ));
+            let span = Span::from(ack);
+            let text = format!("volume {nr}: an ack for an unknown write, sector {span}");
+            self.protocol_error(text);
         }
     }
 

@@ -14,8 +14,9 @@ use crate::interval::Awaited;
 use crate::peer_reads::{BlockedRead, PeerReads};
 use crate::range_locks::{RangeLocks, ReadTicket};
 use crate::resync::Resync;
+use crate::rules::attach::Worth;
 use crate::rules::packets::Past;
-use crate::state::DiskState;
+use crate::span::Span;
 use crate::verify::Verify;
 
 /// One volume at the peer.
@@ -65,9 +66,9 @@ pub(crate) struct PeerDevice<P> {
     seq: u32,
 
     // ---- what the two disks are to each other --------------------------------------------------------------------
-    /// What disk and pdsk would have become without a connection. Set by an attach while connected, cleared when the disk is
+    /// What the disks would be without a connection. Set by an attach while connected, cleared when the disk is
     /// given up. Without it a disk that is negotiated when the link breaks has no state to fall back to.
-    pub(crate) negotiated: Option<(DiskState, DiskState)>,
+    pub(crate) negotiated: Option<Worth>,
     /// Our UpToDate disk is lost while Primary, and the peer has not said yet that a new generation is on its record:
     /// the name that both had. Set with the loss, cleared by P_UUIDS with another name, by our own record, or when the peer
     /// counts no more. Until then our own disk would win after a crash, over writes that only the peer has (L26).
@@ -144,8 +145,8 @@ impl<P> PeerDevice<P> {
     }
 
     /// Whether blocks of `start..end` are on their way for a resync, or being compared: users' writes wait for that.
-    pub(crate) fn awaits_blocks(&self, start: u64, end: u64) -> bool {
-        self.resync.awaited.overlap(start, end).is_some() || self.verify.compares(start, end)
+    pub(crate) fn awaits_blocks(&self, span: Span) -> bool {
+        self.resync.awaited.overlaps(span) || self.verify.compares(span)
     }
 
     /// The connection is gone, and with it what the peer has told in it, what the nodes owed each other, and what was under
@@ -201,7 +202,7 @@ impl<P> PeerDevice<P> {
         resync.connection_ended(held);
         verify.connection_ended();
         for read in core::mem::take(reads_blocked).into_values() {
-            peer_reads.end(read.bytes);
+            peer_reads.end(read.span.bytes);
         }
         peer_reads.forget_due();
         *pending = 0;
@@ -227,6 +228,12 @@ impl<P> PeerDevice<P> {
     /// The peer has answered one of our requests.
     pub(crate) fn answered(&mut self) {
         self.pending = self.pending.saturating_sub(1);
+    }
+
+    /// The same of one for a block of a verify that is driven here.
+    pub(crate) fn verify_answered(&mut self, span: Span) {
+        self.verify.answered(span);
+        self.answered();
     }
 
     /// One of the peer's requests is answered, or nobody waits for that any more.

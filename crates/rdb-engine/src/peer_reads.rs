@@ -8,11 +8,12 @@ use alloc::collections::VecDeque;
 
 use replica_proto::{BlockId, Digest};
 
+use crate::span::Span;
+
 /// A read that the peer asked for and that waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockedRead {
-    pub(crate) sector: u64,
-    pub(crate) bytes: u32,
+    pub(crate) span: Span,
     pub(crate) block_id: BlockId,
     pub(crate) purpose: Purpose,
 }
@@ -29,7 +30,7 @@ pub(crate) enum Purpose {
     /// A verify that it drives: P_OV_REPLY.
     Verify,
     /// A verify that we drive, with the digest of what it has: P_OV_RESULT.
-    Compare(replica_proto::Digest),
+    Compare(Digest),
 }
 
 /// The reads of the peer on one volume.
@@ -66,11 +67,11 @@ impl PeerReads {
     /// The next one that begins, if it may: there is room beside those that are under way, or all are refused.
     pub(crate) fn next(&mut self, refused: bool, most: u64) -> Option<BlockedRead> {
         let &read = self.due.front()?;
-        if !refused && !self.has_room(read.bytes, most) {
+        if !refused && !self.has_room(read.span.bytes, most) {
             return None;
         }
         self.due.pop_front();
-        self.under_way += cost(read.bytes);
+        self.under_way += cost(read.span.bytes);
         Some(read)
     }
 

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 
 use crate::ids::{PeerKey, RequestKey, Time};
 use crate::interval::Intervals;
+use crate::span::Span;
 
 /// Who holds a range of the local disk against overlapping I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +81,7 @@ pub(crate) struct RangeLocks {
 #[derive(Debug)]
 struct Waiting {
     what: Queued,
-    start: u64,
-    end: u64,
+    span: Span,
     since: Time,
     /// Waiting writes that it comes behind.
     behind: u32,
@@ -97,9 +97,9 @@ impl Waiting {
 }
 
 impl RangeLocks {
-    /// Takes `start..end`, which nobody holds.
-    pub(crate) fn insert(&mut self, start: u64, end: u64, holder: Holder) {
-        self.held.insert(start, end, holder);
+    /// Takes sectors that nobody holds.
+    pub(crate) fn insert(&mut self, span: Span, holder: Holder) {
+        self.held.insert(span, holder);
     }
 
     /// The holder of the range that starts exactly at `start`.
@@ -127,8 +127,8 @@ impl RangeLocks {
     }
 
     /// Whether a write of this range has to wait.
-    pub(crate) fn is_taken(&mut self, start: u64, end: u64) -> bool {
-        self.held.overlap(start, end).is_some() || self.first_queued(start, end).is_some()
+    pub(crate) fn is_taken(&mut self, span: Span) -> bool {
+        self.held.overlapping(span).is_some() || self.first_queued(span).is_some()
     }
 
     /// How many writes wait.
@@ -143,18 +143,12 @@ impl RangeLocks {
 
     /// Puts a write behind all that wait and overlap. `gated`: it waits for [`RangeLocks::open_gate`] as well; otherwise it
     /// is woken at once if it is behind none.
-    pub(crate) fn queue(
-        &mut self,
-        start: u64,
-        end: u64,
-        what: Queued,
-        gated: bool,
-        now: Time,
-    ) -> Ticket {
+    pub(crate) fn queue(&mut self, span: Span, what: Queued, gated: bool, now: Time) -> Ticket {
+        let (start, end) = (span.sector, span.end());
         let ticket = Ticket(self.next);
         self.next += 1;
         let mut behind = 0;
-        while let Some((first, last, other)) = self.newest_in(start, end) {
+        while let Some((first, last, other)) = self.newest_in(span) {
             self.newest.remove(&first);
             let Some(waiting) = self.queue.get_mut(&other) else {
                 continue;
@@ -174,8 +168,7 @@ impl RangeLocks {
         self.newest.insert(start, (end, ticket));
         let waiting = Waiting {
             what,
-            start,
-            end,
+            span,
             since: now,
             behind,
             gated,
@@ -207,7 +200,7 @@ impl RangeLocks {
         if waiting.behind > 0 || waiting.gated {
             return None;
         }
-        if let Some((holds, _)) = self.held.overlapping(waiting.start, waiting.end) {
+        if let Some((holds, _)) = self.held.overlapping(waiting.span) {
             let waiters = self.waiters.entry(holds).or_default();
             waiters.push(Waiter::Write(ticket));
             return None;
@@ -245,22 +238,16 @@ impl RangeLocks {
     }
 
     /// Whether something is in the way of a read; then it is woken when that is gone. `turn`: now, if it has a turn.
-    pub(crate) fn holds_up(
-        &mut self,
-        start: u64,
-        end: u64,
-        read: ReadTicket,
-        turn: Option<Time>,
-    ) -> bool {
+    pub(crate) fn holds_up(&mut self, span: Span, read: ReadTicket, turn: Option<Time>) -> bool {
         let waiter = Waiter::Read(read);
         if !turn.is_some_and(|now| self.may_pass_users(now))
-            && let Some(ticket) = self.first_queued(start, end)
+            && let Some(ticket) = self.first_queued(span)
             && let Some(waiting) = self.queue.get_mut(&ticket)
         {
             waiting.followers.push(waiter);
             return true;
         }
-        if let Some((holds, _)) = self.held.overlapping(start, end) {
+        if let Some((holds, _)) = self.held.overlapping(span) {
             self.waiters.entry(holds).or_default().push(waiter);
             return true;
         }
@@ -290,7 +277,8 @@ impl RangeLocks {
     }
 
     /// The first piece of `newest` that overlaps.
-    fn newest_in(&self, start: u64, end: u64) -> Option<(u64, u64, Ticket)> {
+    fn newest_in(&self, span: Span) -> Option<(u64, u64, Ticket)> {
+        let (start, end) = (span.sector, span.end());
         let before = self.newest.range(..start).next_back();
         let before = before.filter(|(_, (last, _))| *last > start);
         let piece = before.or_else(|| self.newest.range(start..end).next());
@@ -298,8 +286,8 @@ impl RangeLocks {
     }
 
     /// Some write that waits and overlaps.
-    fn first_queued(&mut self, start: u64, end: u64) -> Option<Ticket> {
-        while let Some((first, _, ticket)) = self.newest_in(start, end) {
+    fn first_queued(&mut self, span: Span) -> Option<Ticket> {
+        while let Some((first, _, ticket)) = self.newest_in(span) {
             if self.queue.contains_key(&ticket) {
                 return Some(ticket);
             }
@@ -381,7 +369,8 @@ mod tests {
                 };
                 if let Some(Queued::Mirrored(key)) = self.locks.admit(ticket) {
                     let (start, end) = self.ranges[&key];
-                    self.locks.insert(start, end, Holder::Mirrored(key));
+                    self.locks
+                        .insert(Span::between(start, end), Holder::Mirrored(key));
                     started.push(key);
                 }
             }
@@ -403,7 +392,7 @@ mod tests {
                     // A write arrives; sometimes its turn comes later, but in order.
                     fast.ranges.insert(key, (start, end));
                     let gated = what == 1 || !gates.is_empty();
-                    let ticket = fast.locks.queue(start, end, Queued::Mirrored(key), gated, Time(0));
+                    let ticket = fast.locks.queue(Span::between(start, end), Queued::Mirrored(key), gated, Time(0));
                     if gated {
                         gates.push_back((ticket, key, start, end));
                     } else {
@@ -439,12 +428,12 @@ mod tests {
             let mut fast = Fast::default();
             for (key, &(start, len)) in writes.iter().enumerate() {
                 fast.ranges.insert(key, (start, start + len));
-                fast.locks.queue(start, start + len, what(key).0, false, Time(0));
+                fast.locks.queue(Span::between(start, start + len), what(key).0, false, Time(0));
             }
             let mut waiting: BTreeMap<ReadTicket, (u64, u64)> = BTreeMap::new();
             for (start, len) in reads {
                 let ticket = fast.locks.read_ticket();
-                if fast.locks.holds_up(start, start + len, ticket, None) {
+                if fast.locks.holds_up(Span::between(start, start + len), ticket, None) {
                     waiting.insert(ticket, (start, start + len));
                 }
             }
@@ -456,17 +445,18 @@ mod tests {
                             let admitted = fast.locks.admit(ticket);
                             if let Some(Queued::Mirrored(key) | Queued::Application(key)) = admitted {
                                 let (start, end) = fast.ranges[&key];
-                                fast.locks.insert(start, end, what(key).1);
+                                fast.locks.insert(Span::between(start, end), what(key).1);
                                 running.push(start);
                             }
                         }
                         Waiter::Turn(ticket) | Waiter::Read(ticket) => {
                             let turn = matches!(waiter, Waiter::Turn(_)).then_some(Time(0));
                             let (start, end) = waiting[&ticket];
-                            if !fast.locks.holds_up(start, end, ticket, turn) {
-                                let held = fast.locks.held.overlap(start, end);
+                            let span = Span::between(start, end);
+                            if !fast.locks.holds_up(span, ticket, turn) {
+                                let held = fast.locks.held.overlapping(span);
                                 prop_assert!(held.is_none());
-                                let queued = fast.locks.first_queued(start, end);
+                                let queued = fast.locks.first_queued(span);
                                 prop_assert!(queued.is_none() || turn.is_some() && users == 2);
                                 waiting.remove(&ticket);
                             }
@@ -494,7 +484,7 @@ mod tests {
     impl Block {
         fn write(&mut self, key: RequestKey) {
             let what = Queued::Application(key);
-            self.locks.queue(0, 8, what, false, self.now);
+            self.locks.queue(Span::between(0, 8), what, false, self.now);
             self.settle();
         }
 
@@ -504,10 +494,10 @@ mod tests {
         }
 
         fn try_read(&mut self, ticket: ReadTicket, turn: Option<Time>) {
-            if self.locks.holds_up(0, 8, ticket, turn) {
+            if self.locks.holds_up(Span::between(0, 8), ticket, turn) {
                 self.reads.push(ticket);
             } else {
-                self.locks.insert(0, 8, Holder::Resync);
+                self.locks.insert(Span::between(0, 8), Holder::Resync);
                 self.begun.push("read");
             }
         }
@@ -517,7 +507,8 @@ mod tests {
                 match waiter {
                     Waiter::Write(ticket) => {
                         if let Some(Queued::Application(key)) = self.locks.admit(ticket) {
-                            self.locks.insert(0, 8, Holder::Application(key));
+                            self.locks
+                                .insert(Span::between(0, 8), Holder::Application(key));
                             self.begun.push("write");
                         }
                     }

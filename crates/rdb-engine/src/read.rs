@@ -2,12 +2,11 @@
 
 use alloc::format;
 
-use replica_proto::{BlockAck, BlockRequest, DataHeader, Packet};
+use replica_proto::{BlockAck, DataHeader, Packet};
 
 use crate::copies::{Here, There};
-use crate::disk::Disk;
 use crate::disk::io::Io;
-use crate::effect::{Effect, Level, ReadFor};
+use crate::effect::{Level, ReadFor};
 use crate::event::Payload;
 use crate::ids::{RequestKey, VolumeNr};
 use crate::resource::Resource;
@@ -17,29 +16,22 @@ impl<P: Payload> Resource<P> {
     /// Local if the blocks are good here, else from the peer, else an error (`docs/spec/behaviour.md`, section 8.4).
     pub(crate) fn start_read(&mut self, key: RequestKey) {
         let request = &self.requests[key];
-        let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
+        let (nr, span) = (request.volume, request.span);
         let failed_here = request.copies.here == Here::Failed;
         let volume = self.volume(nr);
         let state = volume.state;
         // A read that fails marks its blocks: until they are written again, or another disk is there, it is not tried again.
-        let is_marked = |d: &Disk| d.bitmap.any_set(sector, u64::from(bytes / 512));
         let good_here = volume.has_usable_disk()
             && volume.disk.get().is_some_and(|d| match state.disk {
-                DiskState::UpToDate => !failed_here || !is_marked(d),
-                DiskState::Inconsistent => d.is_good_unmarked(sector, u64::from(bytes / 512)),
+                DiskState::UpToDate => !failed_here || !d.is_marked(span),
+                DiskState::Inconsistent => d.is_good_unmarked(span),
                 _ => false,
             });
         self.has_started(key);
         if good_here {
             self.requests[key].copies.here = Here::Pending;
-            let tag = self.start_data_io(Io::Application { volume: nr, key });
-            self.emit(Effect::Read {
-                volume: nr,
-                tag,
-                sector,
-                bytes,
-                whose: ReadFor::User,
-            });
+            let io = Io::Application { volume: nr, key };
+            self.read_disk(io, span, ReadFor::User);
         } else if state.pdsk == DiskState::UpToDate
             && self.is_up()
             && self.requests[key].copies.there != There::Failed
@@ -52,21 +44,10 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).peer.pending += 1;
             // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).
             self.send_barrier();
-            self.send(
-                nr,
-                Packet::DataRequest(BlockRequest {
-                    sector,
-                    block_id,
-                    bytes,
-                }),
-                None,
-            );
+            self.send(nr, Packet::DataRequest(span.request(block_id)), None);
             self.watch_requests();
         } else {
-            let text = format!(
-                "IO ERROR: neither local nor remote data, sector {sector}+{}",
-                bytes / 512
-            );
+            let text = format!("IO ERROR: neither local nor remote data, sector {span}");
             self.log_volume(Level::Error, nr, text);
             self.complete(key, false);
         }
@@ -92,18 +73,20 @@ impl<P: Payload> Resource<P> {
             r.volume == nr
                 && r.is_read()
                 && r.copies.there == There::Sent
-                && r.sector == header.sector
+                && r.span.sector == header.sector
         });
-        let Some(key) = known.filter(|&key| self.requests[key].bytes == payload.len_bytes()) else {
+        let Some(key) = known.filter(|&key| self.requests[key].span.bytes == payload.len_bytes())
+        else {
             let text = format!("P_DATA_REPLY for an unknown read, sector {}", header.sector);
             self.protocol_error(text);
             return;
         };
-        let volume = self.volume_mut(nr);
-        volume.peer.answered();
-        volume.peer.received += u64::from(payload.len_bytes() / 512);
         let request = &mut self.requests[key];
+        let sectors = request.span.sectors();
         request.payload = Some(payload);
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.answered();
+        peer.received += sectors;
         self.complete(key, true);
     }
 
@@ -111,7 +94,10 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_neg_data_reply(&mut self, nr: VolumeNr, ack: &BlockAck) {
         let known = self.request_of(ack.block_id).filter(|&key| {
             let r = &self.requests[key];
-            r.volume == nr && r.is_read() && r.copies.there == There::Sent && r.sector == ack.sector
+            r.volume == nr
+                && r.is_read()
+                && r.copies.there == There::Sent
+                && r.span.sector == ack.sector
         });
         let Some(key) = known else {
             let text = format!("P_NEG_DREPLY for an unknown read, sector {}", ack.sector);

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::bounds::Counts;
 use crate::copies::There;
 use crate::disk::al_gate::Writer;
 use crate::event::{Payload, RequestKind};
@@ -117,7 +118,7 @@ impl<P: Payload> Resource<P> {
         let requests = self.requests.iter().map(|(_, request)| request);
         let sectors = requests
             .filter(is_on_its_way)
-            .map(|request| u64::from(request.bytes) / 512);
+            .map(|request| request.span.sectors());
         sectors.sum()
     }
 
@@ -126,7 +127,14 @@ impl<P: Payload> Resource<P> {
     /// # Panics
     /// If it does not.
     pub fn check(&self) {
+        let counts = Counts {
+            requests: self.requests.len(),
+            mirrored: self.peer_writes.len(),
+            io_in_flight: self.io.len(),
+            volumes: self.volumes.len(),
+        };
         for volume in self.volumes.values() {
+            counts.check_volume(volume);
             volume.disk.check(|who| match who {
                 Writer::Own(key) => self.requests.contains(key),
                 Writer::Mirrored(key) => self.peer_writes.contains(key),
@@ -150,6 +158,6 @@ impl<P: Payload> Resource<P> {
             self.net.log.len(),
             "the transfer log and its requests differ"
         );
-        self.check_bounds();
+        counts.check_net(&self.net);
     }
 }

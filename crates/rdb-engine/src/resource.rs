@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::admin::Admin;
 use crate::config::ResourceOptions;
 use crate::disk::Disk;
-use crate::disk::io::Started;
+use crate::disk::io::InFlight;
 use crate::effect::{Cause, ConnEffect, Effect, Level};
 use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
 use crate::follow::Follow;
@@ -54,8 +54,7 @@ pub struct Resource<P> {
     pub(crate) handling: Handling,
     /// Snapshots of both nodes.
     pub(crate) snapshots: Snapshots,
-    /// What each I/O in flight is for.
-    pub(crate) io: Slab<Started>,
+    pub(crate) io: InFlight,
     /// Application requests.
     pub(crate) requests: Slab<AppRequest<P>>,
     /// Makes block ids of requests unique over the reuse of slab keys.
@@ -86,7 +85,7 @@ impl<P: Payload> Resource<P> {
             options: ResourceOptions::default(),
             handling: Handling::default(),
             snapshots: Snapshots::default(),
-            io: Slab::new(),
+            io: InFlight::default(),
             requests: Slab::new(),
             request_generation: 1,
             peer_writes: Slab::new(),
@@ -149,9 +148,7 @@ impl<P: Payload> Resource<P> {
                 payload,
             } => {
                 let nr = VolumeNr(volume);
-                if self.is_intact(nr, &packet, digest, payload.as_ref()) {
-                    self.on_packet(nr, packet, payload);
-                }
+                self.on_received(nr, packet, digest, payload);
             }
             ConnEvent::Lost { socket, cause } => self.on_connection_lost(socket, cause),
             ConnEvent::Sent { tag } => self.on_sent(tag),

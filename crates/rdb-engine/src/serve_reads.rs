@@ -2,15 +2,16 @@
 
 use alloc::format;
 
-use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, DpFlags, Packet};
+use replica_proto::{BlockId, BlockRequest, DataHeader, DpFlags, Packet};
 
 use crate::disk::io::Io;
-use crate::effect::{Effect, ReadFor};
+use crate::effect::ReadFor;
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose, under_way_max};
 use crate::range_locks::Holder;
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{ConnState, DiskState};
 
 impl<P: Payload> Resource<P> {
@@ -22,10 +23,9 @@ impl<P: Payload> Resource<P> {
         purpose: Purpose,
     ) {
         let volume = self.volume(nr);
-        let (sector, bytes) = (request.sector, request.bytes);
-        let end = sector.saturating_add(u64::from(bytes / 512));
-        if bytes == 0 || bytes % 512 != 0 || bytes > crate::REQUEST_MAX_BYTES || end > volume.size {
-            let size = volume.size;
+        let span @ Span { sector, bytes } = Span::from(request);
+        let size = volume.size;
+        if !span.is_request(crate::REQUEST_MAX_BYTES, size) {
             self.protocol_error(format!(
                 "volume {nr}: a request for {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
             ));
@@ -46,8 +46,7 @@ impl<P: Payload> Resource<P> {
         }
         self.volume_mut(nr).peer.unacked += 1;
         let read = BlockedRead {
-            sector,
-            bytes,
+            span,
             block_id: request.block_id,
             purpose,
         };
@@ -57,17 +56,11 @@ impl<P: Payload> Resource<P> {
     /// A read that counts as under way: it is started, refused, or waits for a write. `turn`: now, if it is its turn before
     /// users' writes that wait.
     pub(crate) fn serve_read(&mut self, nr: VolumeNr, read: BlockedRead, turn: Option<Time>) {
-        let BlockedRead {
-            sector,
-            bytes,
-            block_id,
-            purpose,
-        } = read;
-        let end = sector + u64::from(bytes / 512);
+        let BlockedRead { span, purpose, .. } = read;
         let volume = self.volume(nr);
         if volume.state.disk != DiskState::UpToDate || volume.disk.open().is_none() {
             self.refuse_read(nr, read);
-            self.volume_mut(nr).peer.peer_reads.end(bytes);
+            self.volume_mut(nr).peer.peer_reads.end(span.bytes);
             self.continue_peer_reads(nr);
             return;
         }
@@ -78,47 +71,33 @@ impl<P: Payload> Resource<P> {
         let unlocked = resync && self.planted(crate::Bug::ResyncUnlocked);
         let volume = self.volume_mut(nr);
         let ticket = volume.held.read_ticket();
-        if !unlocked && volume.held.holds_up(sector, end, ticket, turn) {
+        if !unlocked && volume.held.holds_up(span, ticket, turn) {
             volume.peer.reads_blocked.insert(ticket, read);
             return;
         }
         match purpose {
             Purpose::Resync | Purpose::Checksum(_) if !unlocked => {
-                volume.held.insert(sector, end, Holder::Resync);
+                volume.held.insert(span, Holder::Resync);
             }
             Purpose::Verify | Purpose::Compare(_) => {
-                volume.held.insert(sector, end, Holder::Verify);
+                volume.held.insert(span, Holder::Verify);
             }
             Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
         let session = self.net.session;
-        let tag = self.start_data_io(Io::PeerRead {
+        let io = Io::PeerRead {
             volume: nr,
-            sector,
-            bytes,
-            block_id,
-            purpose,
+            read,
             session,
-        });
-        self.emit(Effect::Read {
-            volume: nr,
-            tag,
-            sector,
-            bytes,
-            whose: ReadFor::Peer,
-        });
+        };
+        self.read_disk(io, span, ReadFor::Peer);
     }
 
     pub(crate) fn refuse_read(&mut self, nr: VolumeNr, read: BlockedRead) {
         let volume = self.volume_mut(nr);
         volume.peer.answer_given();
         let seq_num = volume.peer.next_seq();
-        let mut ack = BlockAck {
-            sector: read.sector,
-            block_id: read.block_id,
-            bytes: read.bytes,
-            seq_num,
-        };
+        let mut ack = read.span.ack(read.block_id, seq_num);
         let packet = match read.purpose {
             Purpose::Application => Packet::NegDReply(ack),
             Purpose::Resync | Purpose::Checksum(_) | Purpose::Verify => Packet::NegRsDReply(ack),
@@ -139,25 +118,9 @@ impl<P: Payload> Resource<P> {
         result: Result<Option<P>, DiskError>,
     ) {
         let current = session == self.net.session && self.is_up();
-        self.volume_mut(nr).peer.peer_reads.end(read.bytes);
+        self.volume_mut(nr).peer.peer_reads.end(read.span.bytes);
         self.peer_read_done(nr, read, current, result);
         self.continue_peer_reads(nr);
-    }
-
-    /// What a read for the peer met.
-    pub(crate) fn log_read_error(
-        &mut self,
-        nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        error: DiskError,
-    ) {
-        let text = format!(
-            "local READ IO error sector {sector}+{} (errno {})",
-            bytes / 512,
-            error.errno
-        );
-        self.log_volume_error(nr, text);
     }
 
     fn peer_read_done(
@@ -173,8 +136,7 @@ impl<P: Payload> Resource<P> {
             Purpose::Application | Purpose::Resync | Purpose::Checksum(_) => {}
         }
         let BlockedRead {
-            sector,
-            bytes,
+            span,
             block_id,
             purpose,
         } = read;
@@ -185,12 +147,11 @@ impl<P: Payload> Resource<P> {
             }
             Ok(Some(payload)) if current => {
                 let volume = self.volume_mut(nr);
-                let sectors = u64::from(bytes / 512);
-                volume.counters.read += sectors;
-                volume.peer.sent += sectors;
+                volume.counters.read += span.sectors();
+                volume.peer.sent += span.sectors();
                 volume.peer.answer_given();
                 let header = DataHeader {
-                    sector,
+                    sector: span.sector,
                     block_id,
                     seq_num: 0,
                     flags: DpFlags::empty(),
@@ -202,25 +163,25 @@ impl<P: Payload> Resource<P> {
                 };
                 if resync {
                     self.volume_mut(nr).peer.pending += 1;
-                    self.source_reply_sent(nr, sector, bytes);
+                    self.source_reply_sent(nr, span);
                 }
                 self.send(nr, packet, Some(payload));
             }
             Ok(_) => {
                 if resync {
-                    self.volume_mut(nr).held.remove(sector);
+                    self.volume_mut(nr).held.remove(span.sector);
                     self.retry_blocked(nr);
                 }
             }
             Err(error) => {
-                self.log_read_error(nr, sector, bytes, error);
+                self.log_io_error(nr, "READ", span, error);
                 if current {
                     self.refuse_read(nr, read);
                 }
                 if resync {
-                    self.volume_mut(nr).held.remove(sector);
+                    self.volume_mut(nr).held.remove(span.sector);
                     if current {
-                        self.source_block_failed(nr, u64::from(bytes / 512));
+                        self.volume_mut(nr).peer.resync.block_failed(span);
                     }
                 }
                 self.local_io_error(nr, false);

@@ -3,17 +3,20 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::config::DiskOptions;
 use crate::disk::slot::DiskSlot;
 use crate::disk::space::Space;
 use crate::disk::{Disk, Remembered};
 use crate::exposed::Exposed;
 use crate::freeze::Frozen;
-use crate::generation::Generation;
+use crate::generation::{Generation, PeerIds};
 use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::latency::Latencies;
+use crate::net::settings::in_effect;
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
-use crate::state::{ConnState, VolumeState};
+use crate::rules::attach::Shown;
+use crate::state::{ConnState, Fencing, Role, VolumeState};
 use crate::trouble::DiskLost;
 
 use replica_proto::DiskState;
@@ -99,6 +102,14 @@ pub(crate) struct Counters {
     pub(crate) application_sectors: u64,
 }
 
+impl Counters {
+    /// This disk is written to for users of either node.
+    pub(crate) fn wrote_for_users(&mut self, sectors: u64) {
+        self.written += sectors;
+        self.application_sectors += sectors;
+    }
+}
+
 impl<P> Volume<P> {
     pub(crate) fn new(nr: VolumeNr, minor: u32) -> Self {
         Volume {
@@ -165,6 +176,78 @@ impl<P> Volume<P> {
     /// Whether what the superblock of a usable disk is to say is not durable yet.
     pub(crate) fn has_pending_record(&self) -> bool {
         self.has_usable_disk() && self.disk.get().is_some_and(|d| d.is_record_pending())
+    }
+
+    /// What its disk is worth: its state, or while that is Negotiating what it would be alone.
+    pub(crate) fn worth(&self) -> DiskState {
+        let negotiated = self.peer.negotiated;
+        match negotiated.filter(|_| self.state.disk == DiskState::Negotiating) {
+            Some(worth) => worth.own,
+            None => self.state.disk,
+        }
+    }
+
+    /// The options of its disk, with the pace of resyncs as the peer has told it.
+    pub(crate) fn options_in_effect(&self) -> Option<DiskOptions> {
+        let disk = self.disk.get()?;
+        Some(in_effect(&disk.options, self.peer.pace.as_ref()))
+    }
+
+    /// What says whether users may see a disk that holds this generation.
+    pub(crate) fn shown(&self, holds: Generation) -> Shown {
+        Shown {
+            state: self.state,
+            holds,
+            seen: self.exposed.current(),
+            left_behind: self.exposed.is_left_behind(holds),
+        }
+    }
+
+    /// Nothing is left of a crash: what the two disks have is known.
+    pub(crate) fn forget_crash(&mut self) {
+        self.crashed_primary = false;
+        if let Some(disk) = self.disk.get_mut() {
+            disk.record.forget_crash();
+        }
+        self.exposed.caught_up();
+        self.peer.source_open = false;
+        if let Some(peer) = &mut self.peer.ids {
+            peer.flags &= !PeerIds::FLAG_CRASHED_PRIMARY;
+        }
+    }
+
+    /// The marks of a disk that is not UpToDate: whether they tell of everything that is not good here.
+    pub(crate) fn trust_unmarked(&mut self, trust: bool) {
+        if let Some(disk) = self.disk.get_mut() {
+            disk.trust_unmarked(trust);
+        }
+    }
+
+    /// From now on users see the peer's data.
+    pub(crate) fn expose_peers_generation(&mut self) {
+        let Some(peer) = self.peer.ids else {
+            return;
+        };
+        let own = self.disk.get().map(|disk| disk.record.ids().current);
+        self.exposed.show(peer.ids.current);
+        // (L44) The peer has begun the next one for that reason, or will.
+        self.exposed.lose_disk_beside(Some(peer.ids.current));
+        if own != Some(peer.ids.current) {
+            self.exposed.caught_up();
+        }
+    }
+
+    /// The link or the target's disk went while we were source. A target that has come to the end carries our generation: as
+    /// long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
+    pub(crate) fn lose_as_source(&mut self) {
+        self.peer.source_open =
+            self.peer.resync.target_may_be_done() && self.state.role == Role::Primary;
+    }
+
+    /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
+    pub(crate) fn doubts_target(&self) -> bool {
+        let fencing = self.disk.get().map(|disk| disk.options.fencing);
+        self.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
     }
 
     /// Whether its disk is as `create-md` made it.

@@ -10,7 +10,7 @@ use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::net::teardown::DISCONNECTED;
+use crate::net::DISCONNECTED;
 use crate::resource::Resource;
 use crate::rules::trouble::Trouble;
 use crate::state::{self, ConnState, Role, StateError};

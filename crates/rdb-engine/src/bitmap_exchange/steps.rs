@@ -2,6 +2,7 @@
 
 use alloc::format;
 
+use rdb_meta::BLOCK_SECTORS;
 use replica_proto::Packet;
 use replica_proto::bitmap_code::{BitmapProgress, BitmapReceiver, BitmapSender};
 
@@ -93,7 +94,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume(nr);
         let state = volume.state;
         let wire = self.net.wire;
-        let bits = volume.size.div_ceil(8);
+        let bits = volume.size.div_ceil(BLOCK_SECTORS);
         let mut incoming = match self.net.bitmap_in.take() {
             Some(incoming) if incoming.volume == nr => incoming,
             Some(_) => {

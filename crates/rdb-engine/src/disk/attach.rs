@@ -3,7 +3,7 @@
 //! 3.5 and 4.10). A log that was not applied is applied here: its extents are marked if the disk was Primary.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use rdb_meta::MdFlags;
@@ -17,7 +17,9 @@ use crate::event::{DiskError, DiskInfo, Payload};
 use crate::generation::Generation;
 use crate::ids::{IoTag, VolumeNr};
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState, Fencing, Role, VolumeState};
+use crate::rules::attach::{self, Fit, Worth};
+use crate::rules::sizes;
+use crate::state::{Change, ConnState, DiskState, Role};
 
 impl<P: Payload> Resource<P> {
     /// Starts an attach; how it ends is told to the administrative command in progress.
@@ -115,20 +117,16 @@ impl<P: Payload> Resource<P> {
         let (record, usable, wanted) = self.reading(nr).record();
         let current = Generation::new(record.uuids[0]);
         let last_agreed = record.la_size_sectors;
-        let consistent = record.flags.contains(MdFlags::CONSISTENT);
+        let flags = record.flags;
         self.holds_what_users_saw(nr, current)?;
         let peer = self.volume(nr).peer.disk_size;
-        let size = crate::rules::sizes::agreed(peer, usable, last_agreed, wanted);
-        if consistent && size < last_agreed {
-            if size == wanted {
-                let text = format!(
-                    "truncating a consistent device during attach ({size} < {last_agreed})"
-                );
-                self.log_volume(Level::Warn, nr, text);
-            } else {
-                let text =
-                    format!("refusing to truncate a consistent device ({size} < {last_agreed})");
-                self.log_volume(Level::Error, nr, text.clone());
+        let size = sizes::agreed(peer, usable, last_agreed, wanted);
+        let fit = attach::fit(size, last_agreed, wanted, flags);
+        if let Some(text) = fit.words(size, last_agreed) {
+            let refused = fit == Fit::Refused;
+            let level = if refused { Level::Error } else { Level::Warn };
+            self.log_volume(level, nr, text.clone());
+            if refused {
                 return Err(AdminError::refused(170, text));
             }
         }
@@ -145,31 +143,12 @@ impl<P: Payload> Resource<P> {
         nr: VolumeNr,
         current: Generation,
     ) -> Result<(), AdminError> {
-        if self.volume(nr).state.pdsk == DiskState::UpToDate {
-            return Ok(());
-        }
-        let Some(text) = self.lacks_what_users_saw(nr, current) else {
+        let Some(older) = attach::older_alone(&self.volume(nr).shown(current)) else {
             return Ok(());
         };
+        let text = older.to_string();
         self.log_volume(Level::Error, nr, text.clone());
         Err(AdminError::refused(150, text))
-    }
-
-    /// (L25) Why a disk of the generation `current` is older than what users have seen, if it is.
-    pub(crate) fn lacks_what_users_saw(&self, nr: VolumeNr, current: Generation) -> Option<String> {
-        let volume = self.volume(nr);
-        let state = volume.state;
-        let exposed = volume.exposed.current();
-        let somebody_primary = state.role == Role::Primary || state.peer == Role::Primary;
-        if !exposed.is_empty() && somebody_primary && !volume.exposed.is(current) {
-            Some(format!(
-                "Can only attach to data with current UUID={exposed}"
-            ))
-        } else if state.role == Role::Primary && volume.exposed.is_left_behind(current) {
-            Some("the disk lacks writes that only the peer's disk has".into())
-        } else {
-            None
-        }
     }
 
     /// The disk becomes the volume's, and its metadata is put in order before it is used.
@@ -284,11 +263,11 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Info, nr, "Suspended AL updates");
         }
         let fencing = self.context(nr).fencing;
-        self.attach_decide(nr, worth(flags, state, fencing));
+        self.attach_decide(nr, Worth::of(flags, &state, fencing));
     }
 
     /// What the disk is, and the peer's: at once, or by the next handshake.
-    fn attach_decide(&mut self, nr: VolumeNr, (own, peer): (DiskState, DiskState)) {
+    fn attach_decide(&mut self, nr: VolumeNr, worth: Worth) {
         let volume = self.volume_mut(nr);
         let (state, bits) = (volume.state, volume.bits_set());
         let text = format!(
@@ -296,18 +275,15 @@ impl<P: Payload> Resource<P> {
             bits * 4
         );
         self.log_volume(Level::Info, nr, text);
-        let change = if state.conn >= ConnState::Connected {
+        if state.conn >= ConnState::Connected {
             let volume = self.volume_mut(nr);
-            volume.peer.negotiated = Some((own, peer));
+            volume.peer.negotiated = Some(worth);
             if crate::state::is_there(volume.state.pdsk) {
                 volume.peer.ids = None; // fresh ones will come; those of a disk that attaches as ours does are fresh
                 volume.peer.moved_on = None; // (that was because of the disk before this one)
             }
-            Change::disk(DiskState::Negotiating)
-        } else {
-            Change::disk(own).and_pdsk(peer)
-        };
-        if let Err(error) = self.change(nr, change, true) {
+        }
+        if let Err(error) = self.change(nr, worth.change(&state), true) {
             self.attach_failed(nr, AdminError::State(error));
             return;
         }
@@ -356,27 +332,4 @@ impl<P: Payload> Resource<P> {
         }
         self.admin_done(Err(error));
     }
-}
-
-/// What a disk of this record is worth, and the peer's.
-fn worth(flags: MdFlags, state: VolumeState, fencing: Fencing) -> (DiskState, DiskState) {
-    let outdated = flags.contains(MdFlags::PEER_OUT_DATED) && state.conn < ConnState::Connected;
-    let own = if !flags.contains(MdFlags::CONSISTENT) {
-        DiskState::Inconsistent
-    } else if !flags.contains(MdFlags::WAS_UP_TO_DATE) {
-        DiskState::Outdated
-    } else if fencing == Fencing::DontCare || outdated {
-        DiskState::UpToDate
-    } else {
-        DiskState::Consistent // the peer may have gone on without us
-    };
-    let peer = if outdated {
-        DiskState::Outdated
-    } else if fencing != Fencing::DontCare && state.conn < ConnState::Connected {
-        // (L52) What was known of it while this node had no disk is no fence: nobody has asked for its record.
-        DiskState::DUnknown
-    } else {
-        state.pdsk
-    };
-    (own, peer)
 }

@@ -4,14 +4,15 @@ use alloc::vec::Vec;
 
 use crate::disk::io::{Io, Started};
 use crate::disk::slot::DataIo;
+use crate::effect::{Effect, ReadFor};
 use crate::event::{DiskError, Payload};
 use crate::ids::{IoTag, VolumeNr};
-use crate::peer_reads::BlockedRead;
 use crate::resource::Resource;
+use crate::span::Span;
 
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_disk_done(&mut self, tag: IoTag, result: Result<Option<P>, DiskError>) {
-        let Some(Started { io, since }) = self.take_io(tag) else {
+        let Some(Started { io, since }) = self.io.end(tag) else {
             return;
         };
         let nr = io.volume();
@@ -44,37 +45,12 @@ impl<P: Payload> Resource<P> {
         match io {
             Io::Application { key, .. } => self.on_application_io(nr, key, result),
             Io::Mirrored { key, .. } => self.on_mirrored_io(nr, key, result.map(|_| ())),
-            Io::PeerRead {
-                sector,
-                bytes,
-                block_id,
-                purpose,
-                session,
-                ..
-            } => {
-                let read = BlockedRead {
-                    sector,
-                    bytes,
-                    block_id,
-                    purpose,
-                };
-                self.on_peer_read_io(nr, read, session, result);
+            Io::PeerRead { read, session, .. } => self.on_peer_read_io(nr, read, session, result),
+            Io::ChecksumRead { span, session, .. } => {
+                self.on_checksum_read_io(nr, span, session, result);
             }
-            Io::ChecksumRead {
-                sector,
-                bytes,
-                session,
-                ..
-            } => {
-                self.on_checksum_read_io(nr, sector, bytes, session, result);
-            }
-            Io::ResyncWrite {
-                sector,
-                bytes,
-                session,
-                ..
-            } => {
-                self.on_resync_write_io(nr, sector, bytes, session, result.map(|_| ()));
+            Io::ResyncWrite { span, session, .. } => {
+                self.on_resync_write_io(nr, span, session, result.map(|_| ()));
             }
             Io::EpochFlush { session, .. } => {
                 self.on_epoch_flush_io(nr, session, result.map(|_| ()))
@@ -88,7 +64,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(crate) fn on_meta_done(&mut self, tag: IoTag, result: Result<Vec<u8>, DiskError>) {
-        let Some(Started { io, .. }) = self.take_io(tag) else {
+        let Some(Started { io, .. }) = self.io.end(tag) else {
             return;
         };
         let nr = io.volume();
@@ -101,15 +77,29 @@ impl<P: Payload> Resource<P> {
         self.disk_quiet(nr);
     }
 
-    fn take_io(&mut self, tag: IoTag) -> Option<Started> {
-        let key = usize::try_from(tag.0).ok()?;
-        self.io.try_remove(key)
-    }
-
     /// The volume of an I/O in flight.
     pub(crate) fn io_volume(&self, tag: IoTag) -> Option<VolumeNr> {
-        let nr = self.io.get(usize::try_from(tag.0).ok()?)?.io.volume();
+        let nr = self.io.volume_of(tag)?;
         self.volumes.contains_key(&nr).then_some(nr)
+    }
+
+    /// Has a volume's disk read these sectors.
+    pub(crate) fn read_disk(&mut self, io: Io, span: Span, whose: ReadFor) {
+        let tag = self.start_data_io(io);
+        self.emit(Effect::Read {
+            volume: io.volume(),
+            tag,
+            sector: span.sector,
+            bytes: span.bytes,
+            whose,
+        });
+    }
+
+    /// Has a volume's disk make durable what it was given.
+    pub(crate) fn flush_disk(&mut self, io: Io) {
+        let tag = self.start_data_io(io);
+        let volume = io.volume();
+        self.emit(Effect::Flush { volume, tag });
     }
 
     /// A tag for data I/O on a volume, counted as in flight.
@@ -121,8 +111,7 @@ impl<P: Payload> Resource<P> {
     /// A tag for an I/O and what it was for.
     pub(crate) fn start_io(&mut self, io: Io) -> IoTag {
         let nr = io.volume();
-        let since = self.now;
-        let tag = IoTag(self.io.insert(Started { io, since }) as u64);
+        let tag = self.io.begin(io, self.now);
         self.watch_disk(nr);
         tag
     }

@@ -1,5 +1,7 @@
 //! Disks that fail, or are ordered away: what follows at once, and how they are given up once nobody uses them.
 
+use alloc::format;
+
 use rdb_meta::MdFlags;
 
 use crate::config::OnIoError;
@@ -7,14 +9,22 @@ use crate::copies::Here;
 use crate::disk::slot::LastRecords;
 use crate::disk::{MdKind, Remembered, Then};
 use crate::effect::{Effect, Level};
-use crate::event::Payload;
+use crate::event::{DiskError, Payload};
 use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::no_space::{Consequence, Failed, failed};
+use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState};
 
 impl<P: Payload> Resource<P> {
+    /// The disk has not read or written this.
+    pub(crate) fn log_io_error(&mut self, nr: VolumeNr, what: &str, span: Span, error: DiskError) {
+        let errno = error.errno;
+        let text = format!("local {what} IO error sector {span} (errno {errno})");
+        self.log_volume_error(nr, text);
+    }
+
     /// A read or write of the data disk failed (`docs/spec/behaviour.md`, section 6.8). What follows from the loss of the disk
     /// has followed when this returns, so the caller's requests may be gone: the peer hears of it before anything is told or
     /// sent that rests on it.

@@ -72,31 +72,23 @@ impl<P: Payload> Resource<P> {
 
     /// Since when the I/O has been under way that the disk owes us for longest. (What waits for space on a full disk waits.)
     fn oldest_io(&self, nr: VolumeNr) -> Option<Time> {
-        let held = |key: usize| self.volume(nr).space.holds(IoTag(key as u64));
-        let owed = self.io.iter().filter(|(key, started)| {
-            let counts = !matches!(started.io, Io::AttachRead { .. } | Io::Abandoned { .. });
-            started.io.volume() == nr && counts && !held(*key)
-        });
-        owed.map(|(_, started)| started.since).min()
+        let space = &self.volume(nr).space;
+        let owed = self.io.owed(nr).filter(|(tag, _)| !space.holds(*tag));
+        owed.map(|(_, since)| since).min()
     }
 
     /// Nobody waits any more for what the disk has not answered.
     fn abandon_io(&mut self, nr: VolumeNr) {
         self.volume_mut(nr).disk.close();
-        let open = self.io.iter().filter(|(_, started)| {
-            let counts = !matches!(started.io, Io::AttachRead { .. } | Io::Abandoned { .. });
-            started.io.volume() == nr && counts
-        });
-        let open: Vec<usize> = open.map(|(key, _)| key).collect();
+        let open: Vec<IoTag> = self.io.owed(nr).map(|(tag, _)| tag).collect();
         let text = format!("{} operations of the disk are given up", open.len());
         self.log_volume(Level::Warn, nr, text);
-        for key in open {
-            let Some(started) = self.io.get_mut(key) else {
+        for tag in open {
+            let Some(io) = self.io.abandon(tag) else {
                 continue;
             };
-            let io = core::mem::replace(&mut started.io, Io::Abandoned { volume: nr });
             self.volume_mut(nr).disk.abandon_io();
-            self.space_io_ended(nr, IoTag(key as u64), false);
+            self.space_io_ended(nr, tag, false);
             match io {
                 Io::Meta { .. } => self.md_io_done(nr, Err(TIMED_OUT)),
                 io => self.data_io_ended(io, Err(TIMED_OUT)),

@@ -1,9 +1,10 @@
 //! What is asked of the disk.
 
-use replica_proto::BlockId;
+use slab::Slab;
 
-use crate::ids::{PeerKey, RequestKey, Session, Time, VolumeNr};
-use crate::peer_reads::Purpose;
+use crate::ids::{IoTag, PeerKey, RequestKey, Session, Time, VolumeNr};
+use crate::peer_reads::BlockedRead;
+use crate::span::Span;
 
 /// What an I/O in flight is for.
 #[derive(Debug, Clone, Copy)]
@@ -15,24 +16,19 @@ pub(crate) enum Io {
     /// A read that the peer asked for, as a user of our data or as sync target.
     PeerRead {
         volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        block_id: BlockId,
-        purpose: Purpose,
+        read: BlockedRead,
         session: Session,
     },
     /// What this target has, for a request with its digest.
     ChecksumRead {
         volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
+        span: Span,
         session: Session,
     },
     /// Resync data being written.
     ResyncWrite {
         volume: VolumeNr,
-        sector: u64,
-        bytes: u32,
+        span: Span,
         session: Session,
     },
     /// The flush that makes received epochs durable.
@@ -53,6 +49,54 @@ pub(crate) struct Started {
     pub(crate) io: Io,
     /// When it was asked for.
     pub(crate) since: Time,
+}
+
+/// All I/O in flight, each under the tag by which the driver answers it.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(Slab<Started>);
+
+impl InFlight {
+    /// The tag of one that begins.
+    pub(crate) fn begin(&mut self, io: Io, since: Time) -> IoTag {
+        IoTag(self.0.insert(Started { io, since }) as u64)
+    }
+
+    /// It has ended: what it was for.
+    pub(crate) fn end(&mut self, tag: IoTag) -> Option<Started> {
+        self.0.try_remove(key(tag)?)
+    }
+
+    /// Whose it is.
+    pub(crate) fn volume_of(&self, tag: IoTag) -> Option<VolumeNr> {
+        Some(self.0.get(key(tag)?)?.io.volume())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What the disk of a volume that is in use owes, and since when.
+    pub(crate) fn owed(&self, nr: VolumeNr) -> impl Iterator<Item = (IoTag, Time)> + '_ {
+        let owed = self.0.iter().filter(move |(_, started)| {
+            let counts = !matches!(started.io, Io::AttachRead { .. } | Io::Abandoned { .. });
+            started.io.volume() == nr && counts
+        });
+        owed.map(|(key, started)| (IoTag(key as u64), started.since))
+    }
+
+    /// Nobody waits for it any more: what it was for. Its answer may still come.
+    pub(crate) fn abandon(&mut self, tag: IoTag) -> Option<Io> {
+        let started = self.0.get_mut(key(tag)?)?;
+        let volume = started.io.volume();
+        Some(core::mem::replace(
+            &mut started.io,
+            Io::Abandoned { volume },
+        ))
+    }
+}
+
+fn key(tag: IoTag) -> Option<usize> {
+    usize::try_from(tag.0).ok()
 }
 
 impl Io {

@@ -92,8 +92,7 @@ impl<P: Payload> Resource<P> {
             });
         }
         if io.flush_data {
-            let tag = self.start_data_io(Io::MetaFlushData { volume: nr });
-            self.emit(Effect::Flush { volume: nr, tag });
+            self.flush_disk(Io::MetaFlushData { volume: nr });
         }
     }
 

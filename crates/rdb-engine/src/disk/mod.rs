@@ -15,7 +15,7 @@ pub(crate) mod io;
 mod metadata;
 mod operation;
 mod pages;
-mod queue;
+pub(crate) mod queue;
 mod reading;
 mod record;
 pub(crate) mod slot;
@@ -30,6 +30,7 @@ use crate::disk::durability::Durability;
 use crate::disk::queue::{Contents, Facts, MdQueue, Next};
 use crate::disk::record::Record;
 use crate::event::DiskInfo;
+use crate::span::Span;
 
 pub(crate) use crate::disk::operation::{MdKind, Then};
 
@@ -112,9 +113,14 @@ impl Disk {
         self.marks_merged = trust;
     }
 
+    /// Whether a block of these is marked.
+    pub(crate) fn is_marked(&self, span: Span) -> bool {
+        self.bitmap.any_set(span.sector, span.sectors())
+    }
+
     /// Whether these blocks are good, though the disk is Inconsistent.
-    pub(crate) fn is_good_unmarked(&self, sector: u64, sectors: u64) -> bool {
-        self.marks_merged && !self.bitmap.any_set(sector, sectors)
+    pub(crate) fn is_good_unmarked(&self, span: Span) -> bool {
+        self.marks_merged && !self.is_marked(span)
     }
 
     // ---- its log and its queue -----------------------------------------------------------------------------------

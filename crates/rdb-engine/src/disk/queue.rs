@@ -62,6 +62,10 @@ enum AfterCopies {
     Transaction(SealedTransaction),
 }
 
+/// Metadata operations that nobody's write waits for. Users' writes come behind them when they need the activity log, so these
+/// are no more than a slow disk takes within a second or two.
+pub(crate) const METADATA_MAX: usize = 1 << 8;
+
 /// Blocks written at a time: 4 MiB, so that a large bitmap is not copied whole.
 const PAGES_PER_BATCH: usize = 1024;
 

@@ -146,8 +146,8 @@ impl<P: Payload> Resource<P> {
             let request = &mut self.requests[key];
             request.in_log = false;
             request.copies.there = There::Failed;
-            let (sector, sectors) = (request.sector, request.sectors());
-            self.set_out_of_sync(nr, sector, sectors);
+            let span = request.span;
+            self.set_out_of_sync(nr, span);
             self.advance_write(key);
         }
         self.release_flushes();
@@ -157,21 +157,16 @@ impl<P: Payload> Resource<P> {
     /// record as one, `resource-and-stonith` promises that it is not told of.
     pub(crate) fn waits_for_target(&self, key: RequestKey) -> bool {
         let request = &self.requests[key];
-        self.doubts_target(request.volume)
+        self.volume(request.volume).doubts_target()
             && !request.is_flush()
             && !request.copies.are_both(request.protocol)
     }
 
-    fn doubts_target(&self, nr: VolumeNr) -> bool {
-        let volume = self.volume(nr);
-        let fencing = volume.disk.get().map(|disk| disk.options.fencing);
-        volume.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
-    }
-
     /// The target has shown that it is one, or there is no resync: what has waited for that goes on.
     pub(crate) fn target_proven(&mut self, nr: VolumeNr) {
-        let doubted = self.doubts_target(nr);
-        self.volume_mut(nr).peer.resync.target_unproven = false;
+        let volume = self.volume_mut(nr);
+        let doubted = volume.doubts_target();
+        volume.peer.resync.target_unproven = false;
         if doubted {
             self.after.push_back(Follow::Thawed(nr));
         }
@@ -185,14 +180,14 @@ impl<P: Payload> Resource<P> {
         if open || request.is_flush() || request.copies.are_both(request.protocol) {
             return;
         }
-        let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
-        self.set_out_of_sync(nr, sector, sectors);
+        let (nr, span) = (request.volume, request.span);
+        self.set_out_of_sync(nr, span);
     }
 
     /// Whether writes of the volume are under way whose marks are not known yet.
     pub(crate) fn has_unmarked_writes(&self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
-        if !volume.state.is_suspended() && !self.doubts_target(nr) {
+        if !volume.state.is_suspended() && !volume.doubts_target() {
             return volume.writes_open > 0;
         }
         let mut requests = self.requests.iter().map(|(_, request)| request);
@@ -308,16 +303,16 @@ impl<P: Payload> Resource<P> {
                 continue;
             };
             request.in_log = false;
-            let (nr, sector, bytes) = (request.volume, request.sector, request.bytes);
+            let (nr, span) = (request.volume, request.span);
             let (kind, payload) = (request.kind.clone(), request.payload.clone());
             if self.planted(Bug::ForgetFrozenLog) {
                 continue;
             }
             if self.is_up() && state::should_replicate(self.volume(nr).state) {
-                self.send_write(key, nr, sector, bytes, &kind, payload);
+                self.send_write(key, nr, span, &kind, payload);
             } else {
                 self.requests[key].copies.there = There::Failed;
-                self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
+                self.set_out_of_sync(nr, span);
             }
         }
         // (Those that users have been told of end no epoch any more.)

@@ -66,10 +66,7 @@ impl<P: Payload> Resource<P> {
         flags.set(UuidFlags::DISCARD_MY_DATA, discard);
         flags.set(UuidFlags::CRASHED_PRIMARY, volume.crashed_primary);
         let attaching_bad = volume.state.disk == DiskState::Negotiating
-            && volume
-                .peer
-                .negotiated
-                .is_some_and(|(disk, _)| disk == DiskState::Inconsistent);
+            && volume.worth() == DiskState::Inconsistent;
         flags.set(UuidFlags::INCONSISTENT, attaching_bad);
         flags |= UuidFlags::from_bits_retain(alone.to_flags());
         volume.peer.bits_announced = bits;

@@ -11,6 +11,7 @@ use crate::event::Payload;
 use crate::generation::{CompareInputs, PeerIds};
 use crate::ids::VolumeNr;
 use crate::resource::Resource;
+use crate::rules::attach;
 use crate::rules::disk_reason::Lost;
 use crate::rules::{
     self,
@@ -155,7 +156,8 @@ impl<P: Payload> Resource<P> {
         }
         let own = self.volume(nr).state;
         let negotiated = self.volume(nr).peer.negotiated.filter(|_| compared);
-        let change = rules::peer_state::change(own, packet, told, negotiated.map(|(disk, _)| disk));
+        let change =
+            rules::peer_state::change(own, packet, told, negotiated.map(|worth| worth.own));
         let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
         let owed = self.volumes.values().any(|v| v.frozen.owes_generation());
         if establishes
@@ -269,11 +271,10 @@ impl<P: Payload> Resource<P> {
             return false;
         }
         let current = volume.disk.get().map(|disk| disk.record.ids().current);
-        let older = current.and_then(|current| self.lacks_what_users_saw(nr, current));
-        let Some(text) = older else {
+        let Some(older) = current.and_then(|current| attach::older(&volume.shown(current))) else {
             return false;
         };
-        self.log_volume(Level::Error, nr, text);
+        self.log_volume(Level::Error, nr, older.to_string());
         self.fact(nr, Change::disk(DiskState::Failed));
         true
     }
@@ -292,10 +293,7 @@ impl<P: Payload> Resource<P> {
         };
         let options = self.net.options.clone().unwrap_or_default();
         let state = volume.state;
-        let own_disk = match (state.disk, volume.peer.negotiated) {
-            (DiskState::Negotiating, Some((disk, _))) => disk,
-            (disk, _) => disk,
-        };
+        let own_disk = volume.worth();
         let crashes = !self.planted(crate::Bug::NoRuleForCrashes);
         let inputs = DecisionInputs {
             own: disk.record.ids(),

@@ -11,7 +11,7 @@ use crate::ids::VolumeNr;
 use crate::resource::Resource;
 use crate::rules::{
     self,
-    sizes::{Occasion, Verdict},
+    sizes::{Growth, Occasion, Verdict},
     trouble::Trouble,
 };
 use crate::state::{Change, ConnState, DiskState, Role};
@@ -38,8 +38,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if let Some(usable) = usable
-            && sizes.d_size != 0
-            && sizes.d_size.abs_diff(usable) > usable / 8
+            && rules::sizes::differ_much(usable, sizes.d_size)
         {
             let text = format!(
                 "Considerable difference in lower level device sizes: {usable}s vs. {}s",
@@ -92,10 +91,7 @@ impl<P: Payload> Resource<P> {
         });
         rules::sizes::Facts {
             state,
-            worth: match (state.disk, volume.peer.negotiated) {
-                (DiskState::Negotiating, Some((disk, _))) => disk,
-                (disk, _) => disk,
-            },
+            worth: volume.worth(),
             moving: !volume.disk.is_empty() && attached.is_none(),
             usable,
             user: own_user,
@@ -183,24 +179,17 @@ impl<P: Payload> Resource<P> {
         });
     }
 
-    /// Both disks grew: the new area is synced from the Primary, or from the tie breaker (6.6).
+    /// Both disks grew: the new area is synced, at once or when both are there.
     pub(crate) fn resync_after_growth(&mut self, nr: VolumeNr) {
-        let state = self.volume(nr).state;
-        if state.conn != ConnState::Connected
-            || state.disk < DiskState::Inconsistent
-            || state.pdsk < DiskState::Inconsistent
-        {
-            self.volume_mut(nr).grew_while_detached = true;
+        let tie_breaker = self.net.link.resolves_conflicts();
+        let volume = self.volume_mut(nr);
+        let growth = rules::sizes::growth(&volume.state, tie_breaker);
+        volume.grew_while_detached = growth == Growth::Later;
+        if growth == Growth::Later {
             return;
         }
-        self.volume_mut(nr).grew_while_detached = false;
         self.log_volume(Level::Info, nr, "Resync of new storage after online grow");
-        let source = if state.role == state.peer {
-            self.net.link.resolves_conflicts()
-        } else {
-            state.role == Role::Primary
-        };
-        if source {
+        if growth == Growth::Source {
             self.start_source(nr);
         } else {
             self.fact(nr, Change::conn(ConnState::WFSyncUUID));

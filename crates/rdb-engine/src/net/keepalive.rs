@@ -1,11 +1,10 @@
 //! Is the peer alive? Pings, and sends that do not get through (`docs/spec/wire.md`, section 12).
 
 use alloc::format;
-use alloc::vec::Vec;
 
 use replica_proto::{Packet, Socket};
 
-use super::PingWaiter;
+use super::pings::{Due, PingWaiter};
 use crate::effect::{Cause, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{Time, VolumeNr};
@@ -17,50 +16,25 @@ use crate::state::{ConnState, Role};
 const RECHECK_MS: u64 = 1000;
 
 impl<P: Payload> Resource<P> {
-    /// Something arrived: the peer lives.
-    pub(crate) fn note_received(&mut self) {
-        self.net.last_received = self.now;
-    }
-
     /// Sends a ping now; `waiter` is told when it is answered.
     pub(crate) fn ping(&mut self, waiter: Option<PingWaiter>) {
-        self.net.pings_sent += 1;
-        if let Some(waiter) = waiter {
-            let nr = self.net.pings_sent;
-            // (Who waits already, for an older ping that was not answered, waits for this one now.)
-            self.net.ping_waiters.retain(|&(_, other)| other != waiter);
-            self.net.ping_waiters.push((nr, waiter));
-        }
+        let first = self.net.pings.send(waiter, self.now);
         self.send(VolumeNr(0), Packet::Ping, None);
-        if self.net.ping_sent_at.is_none() {
-            self.net.ping_sent_at = Some(self.now);
+        if first {
             let at = self.now.plus_ms(self.net.ping_timeout_ms());
             self.set_conn_timer(ConnTimer::Keepalive, at);
         }
     }
 
     pub(crate) fn on_ping_ack(&mut self) {
-        let net = &mut self.net;
-        if net.pings_acked == net.pings_sent {
+        let Some(due) = self.net.pings.answer() else {
             self.protocol_error("P_PING_ACK without a ping: no right peer sends that");
             return;
-        }
-        net.pings_acked += 1;
-        if net.pings_acked == net.pings_sent {
-            net.ping_sent_at = None;
-            let at = self
-                .now
-                .plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
+        };
+        if self.net.pings.are_answered() {
+            let at = self.now.plus_ms(self.net.ping_interval_ms());
             self.set_conn_timer(ConnTimer::Keepalive, at);
         }
-        let acked = self.net.pings_acked;
-        let mut due = Vec::new();
-        self.net.ping_waiters.retain(|&(nr, waiter)| {
-            if nr <= acked {
-                due.push(waiter);
-            }
-            nr > acked
-        });
         for waiter in due {
             match waiter {
                 PingWaiter::Admin => self.admin_ping_answered(),
@@ -77,24 +51,14 @@ impl<P: Payload> Resource<P> {
         if !self.is_up() {
             return;
         }
-        let now = self.now;
-        let interval = self.net.option(|o| o.ping_int_s, 10) * 1000;
-        let limit = self.net.ping_timeout_ms();
-        let quiet_ms = now.ms_since(self.net.last_received);
-        if self.net.ping_sent_at.is_some() {
-            // What arrived meanwhile, on either socket, shows that the peer lives (docs/spec/wire.md, section 12.1).
-            if quiet_ms >= limit {
+        let (interval, limit) = (self.net.ping_interval_ms(), self.net.ping_timeout_ms());
+        match self.net.pings.due(self.now, interval, limit) {
+            Due::Dead => {
                 self.log(Level::Error, "PingAck did not arrive in time.");
                 self.lose_connection(ConnState::NetworkFailure);
-            } else {
-                let at = self.net.last_received.plus_ms(limit);
-                self.set_conn_timer(ConnTimer::Keepalive, at);
             }
-        } else if quiet_ms >= interval {
-            self.ping(None);
-        } else {
-            let at = self.net.last_received.plus_ms(interval);
-            self.set_conn_timer(ConnTimer::Keepalive, at);
+            Due::Ping => self.ping(None),
+            Due::At(at) => self.set_conn_timer(ConnTimer::Keepalive, at),
         }
     }
 

@@ -7,15 +7,17 @@
 //! ```
 //! (`docs/spec/behaviour.md`, section 7). Network problems lead back to WFConnection, refusals to StandAlone.
 
+mod announce;
 mod authentication;
 mod keepalive;
 mod link;
+mod pings;
 mod refusal;
 mod steps;
 pub(crate) use self::link::Link;
+pub(crate) use self::pings::{PingWaiter, Pings};
 
 use alloc::collections::{BTreeSet, VecDeque};
-use alloc::vec::Vec;
 
 use replica_proto::{Packet, WireContext};
 
@@ -31,7 +33,7 @@ use crate::trouble::Troubled;
 
 pub(crate) mod settings;
 
-pub(crate) mod teardown;
+mod teardown;
 
 /// The resource's connection.
 pub(crate) struct Net<P> {
@@ -80,16 +82,12 @@ pub(crate) struct Net<P> {
     /// The peer takes part in snapshots. Agreed on with the features, and worth nothing without a connection.
     pub(crate) snapshots: bool,
 
-    last_received: Time,
-    ping_sent_at: Option<Time>,
+    pub(crate) pings: Pings,
     /// The timer is set that looks at blocks which wait for the peer.
     blocks_watched: bool,
     /// The timer is set that looks at the oldest request which the peer has not answered. Set when one is sent, cleared when
     /// the timer expires and with the connection: without it whatever is sent later would put the timer off.
     pub(crate) requests_watched: bool,
-    pings_sent: u64,
-    pings_acked: u64,
-    ping_waiters: Vec<(u64, PingWaiter)>,
     ko_left: u32,
     /// Since when the present connection, or the last one, has sent parameters; nothing if it has not come so far. Set then,
     /// cleared by the next pair. Without it two nodes that cannot stand each other would connect a thousand times a second.
@@ -109,17 +107,6 @@ pub(crate) struct Net<P> {
     pub(crate) deferred: VecDeque<(VolumeNr, Packet, Option<P>, Option<SendTag>)>,
     /// How many of them the peer has asked for that hold no buffer, which the driver would bound.
     pub(crate) deferred_answers: u32,
-}
-
-/// Who waits for an answered ping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PingWaiter {
-    Admin,
-    ResyncSource(VolumeNr),
-    ResyncTarget(VolumeNr),
-    Verify(VolumeNr),
-    LossUnrecorded(VolumeNr),
-    Negotiation(VolumeNr),
 }
 
 impl<P> Net<P> {
@@ -147,13 +134,9 @@ impl<P> Net<P> {
             explicit_flush: false,
             lone_names: false,
             snapshots: false,
-            last_received: Time(0),
-            ping_sent_at: None,
+            pings: Pings::default(),
             blocks_watched: false,
             requests_watched: false,
-            pings_sent: 0,
-            pings_acked: 0,
-            ping_waiters: Vec::new(),
             ko_left: 0,
             up_since: None,
             log: TransferLog::default(),
@@ -167,9 +150,9 @@ impl<P> Net<P> {
         }
     }
 
-    /// Who waits for an answered ping.
-    pub(crate) fn ping_waiters_len(&self) -> usize {
-        self.ping_waiters.len()
+    /// DRBD's driver takes over what it is told; rdb, which is known by a feature of its own, does not.
+    fn peer_adopts(&self) -> bool {
+        !self.explicit_flush
     }
 
     /// The configured protocol; C without configuration, when it does not matter.
@@ -179,6 +162,10 @@ impl<P> Net<P> {
 
     fn option(&self, pick: impl Fn(&NetOptions) -> u32, default: u32) -> u64 {
         u64::from(self.options.as_ref().map_or(default, pick))
+    }
+
+    fn ping_interval_ms(&self) -> u64 {
+        self.option(|o| o.ping_int_s, 10) * 1000
     }
 
     pub(crate) fn ping_timeout_ms(&self) -> u64 {
@@ -194,6 +181,9 @@ impl<P> Net<P> {
         self.option(|o| o.ko_count, 7) * self.timeout_ms()
     }
 }
+
+/// What is told of a connection that the administrator has ended.
+pub(crate) const DISCONNECTED: &str = "disconnected on this node";
 
 /// Answers without a payload that may wait for a bitmap to be sent. A right peer asks for some ten: sizes and states.
 pub(crate) const DEFERRED_ANSWERS_MAX: u32 = 1024;

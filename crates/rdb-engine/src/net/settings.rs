@@ -10,19 +10,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use replica_proto::{
-    AfterSb, AlgorithmName, ConnFlags, DigestAlgorithm, Packet, ProtocolParams, SyncParam,
-    WireProtocol,
+    AfterSb, AlgorithmName, ConnFlags, DigestAlgorithm, ProtocolParams, SyncParam, WireProtocol,
 };
 
-use super::refusal::Refusal;
 use crate::config::{DiskOptions, NetOptions, Protocol, SplitBrainPolicy};
 use crate::effect::Level;
-use crate::event::Payload;
-use crate::ids::{Time, VolumeNr};
-use crate::integrity::{algorithm_name, algorithm_named};
-use crate::resource::Resource;
-use crate::rules::trouble::Trouble;
-use crate::state::ConnState;
+use crate::ids::Time;
+use crate::integrity::algorithm_name;
 
 /// The digests by which resyncs and verifies compare blocks, as one node asks for them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +28,7 @@ pub(crate) struct Digests {
 }
 
 impl Digests {
-    fn configured(options: &NetOptions) -> Digests {
+    pub(super) fn configured(options: &NetOptions) -> Digests {
         Digests {
             csums: options.csums_alg,
             verify: DigestAlgorithm::from_name(&options.verify_alg).ok(),
@@ -78,6 +72,16 @@ pub(crate) struct PeerSettings {
 }
 
 impl PeerSettings {
+    /// What it has told when it connected, and what it goes by then: it fits, so these are our own algorithms.
+    pub(super) fn met(params: ProtocolParams, own: &NetOptions) -> PeerSettings {
+        PeerSettings {
+            params,
+            csums: algorithm_name(own.csums_alg),
+            verify: AlgorithmName::new(&own.verify_alg).unwrap_or_default(),
+            difference: None,
+        }
+    }
+
     /// By which protocol its writes go.
     pub(crate) fn protocol(&self) -> Protocol {
         match self.params.protocol {
@@ -86,228 +90,122 @@ impl PeerSettings {
             WireProtocol::C => Protocol::C,
         }
     }
+
+    /// It has told of new settings.
+    pub(super) fn told_params(&mut self, params: ProtocolParams) {
+        self.params = params;
+    }
+
+    /// It has told of new algorithms.
+    pub(super) fn told_algorithms(&mut self, told: &SyncParam) {
+        self.csums = told.csums_alg.clone();
+        self.verify = told.verify_alg.clone();
+    }
+
+    /// It takes our new settings over, but for the algorithm of its own data.
+    pub(super) fn adopt_params(&mut self, ours: ProtocolParams) {
+        self.params = ProtocolParams {
+            after_sb_0p: ours.after_sb_0p.convert_for_receiver(),
+            after_sb_1p: ours.after_sb_1p.convert_for_receiver(),
+            after_sb_2p: ours.after_sb_2p.convert_for_receiver(),
+            integrity_alg: self.params.integrity_alg.clone(),
+            ..ours
+        };
+    }
+
+    /// It takes our new algorithms over.
+    pub(super) fn adopt_algorithms(&mut self, ours: &NetOptions) {
+        self.csums = algorithm_name(ours.csums_alg);
+        self.verify = AlgorithmName::new(&ours.verify_alg).unwrap_or_default();
+    }
+
+    /// Takes note of whether both nodes go by the same settings, after one of them (`whose`) has told of new ones; what the log
+    /// is told, if that is another thing than before.
+    pub(super) fn compare(
+        &mut self,
+        own: &NetOptions,
+        whose: &str,
+        now: Time,
+    ) -> Option<(Level, String)> {
+        let comparison = comparison_differences(own, &self.verify, &self.csums);
+        let difference = told(differences(own, &self.params).chain(comparison));
+        let (last, since) = self.difference.take().unzip();
+        self.difference = difference.clone().map(|text| (text, since.unwrap_or(now)));
+        match (difference, last) {
+            (Some(text), last) if last.as_ref() != Some(&text) => Some((
+                Level::Warn,
+                format!(
+                    "{whose} has new settings; each node keeps to its own, and the next connection will be refused unless they are made equal: different {text}"
+                ),
+            )),
+            (None, Some(_)) => {
+                let text = "both nodes go by the same settings again";
+                Some((Level::Info, text.into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// In what it differs from our configuration, and since when: the pair is connected, and would not connect again.
+    pub(crate) fn difference(&self) -> Option<&(String, Time)> {
+        self.difference.as_ref()
+    }
 }
 
-impl<P: Payload> Resource<P> {
-    /// The settings as P_PROTOCOL and P_PROTOCOL_UPDATE carry them.
-    pub(super) fn own_params(options: &NetOptions, conn_flags: ConnFlags) -> ProtocolParams {
-        ProtocolParams {
-            protocol: wire_protocol(options.protocol),
-            after_sb_0p: after_sb(options.after_sb_0pri),
-            after_sb_1p: after_sb(options.after_sb_1pri),
-            after_sb_2p: after_sb(options.after_sb_2pri),
-            conn_flags,
-            two_primaries: false,
-            integrity_alg: algorithm_name(options.integrity_alg),
-        }
+/// The settings as P_PROTOCOL and P_PROTOCOL_UPDATE carry them.
+pub(super) fn params(options: &NetOptions, conn_flags: ConnFlags) -> ProtocolParams {
+    ProtocolParams {
+        protocol: wire_protocol(options.protocol),
+        after_sb_0p: after_sb(options.after_sb_0pri),
+        after_sb_1p: after_sb(options.after_sb_1pri),
+        after_sb_2p: after_sb(options.after_sb_2pri),
+        conn_flags,
+        two_primaries: false,
+        integrity_alg: algorithm_name(options.integrity_alg),
     }
+}
 
-    /// Announces the pace of resyncs and the digests that they and verifies compare by.
-    pub(crate) fn send_sync_param(&mut self, nr: VolumeNr) {
-        let verify_alg = self
-            .net
-            .options
-            .as_ref()
-            .map_or("", |o| o.verify_alg.as_str());
-        let verify_alg = AlgorithmName::new(verify_alg).unwrap_or_default();
-        let options = self
-            .volume(nr)
-            .disk
-            .get()
-            .map(|d| d.options.clone())
-            .unwrap_or_default();
-        let params = SyncParam {
-            resync_rate: options.resync_rate_kib,
-            verify_alg,
-            csums_alg: algorithm_name(self.net.options.as_ref().and_then(|o| o.csums_alg)),
-            c_plan_ahead: options.c_plan_ahead_ds,
-            c_delay_target: options.c_delay_target_ds,
-            c_fill_target: options.c_fill_target_sectors,
-            c_max_rate: options.c_max_rate_kib,
-        };
-        self.send(nr, Packet::SyncParam(params), None);
+/// The settings of P_SYNC_PARAM: the pace of resyncs onto a disk, and the digests that they and verifies compare by.
+pub(super) fn sync_param(net: Option<&NetOptions>, disk: &DiskOptions) -> SyncParam {
+    let verify_alg = net.map_or("", |o| o.verify_alg.as_str());
+    SyncParam {
+        resync_rate: disk.resync_rate_kib,
+        verify_alg: AlgorithmName::new(verify_alg).unwrap_or_default(),
+        csums_alg: algorithm_name(net.and_then(|o| o.csums_alg)),
+        c_plan_ahead: disk.c_plan_ahead_ds,
+        c_delay_target: disk.c_delay_target_ds,
+        c_fill_target: disk.c_fill_target_sectors,
+        c_max_rate: disk.c_max_rate_kib,
     }
+}
 
-    /// P_PROTOCOL: settings must match, or nothing can be agreed (`docs/spec/behaviour.md`, section 7.4).
-    pub(crate) fn on_protocol(&mut self, peer: &ProtocolParams) {
-        let Some(own) = self.net.options.clone() else {
-            return;
-        };
-        let discards = peer.conn_flags.contains(ConnFlags::DISCARD_MY_DATA);
-        if discards && self.net.discard_my_data {
-            let text = "incompatible discard-my-data settings: both nodes ask for it";
-            self.refuse(Refusal::Settings, text);
-            return;
-        }
-        if let Some(difference) = told(differences(&own, peer)) {
-            self.refuse(Refusal::Settings, format!("incompatible {difference}"));
-            return;
-        }
-        self.net.link.greet();
-        self.net.peer_settings = Some(PeerSettings {
-            params: peer.clone(),
-            csums: algorithm_name(own.csums_alg),
-            verify: AlgorithmName::new(&own.verify_alg).unwrap_or_default(),
-            difference: None,
-        });
-        self.use_peer_integrity(own.integrity_alg);
-        if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
-            self.net.peer_dry_run = true;
-        }
-    }
+/// In which settings of P_PROTOCOL the nodes differ, in words.
+pub(super) fn params_differ(own: &NetOptions, peer: &ProtocolParams) -> Option<String> {
+    told(differences(own, peer))
+}
 
-    /// P_PROTOCOL_UPDATE: the peer's settings have changed. That they differ now is said in the log and by `status`: the next
-    /// handshake would find it.
-    pub(crate) fn on_protocol_update(&mut self, peer: &ProtocolParams) {
-        let Some(integrity) = algorithm_named(&peer.integrity_alg) else {
-            // Its data could not be told from their digests any more.
-            self.settings_unknown("data-integrity-alg");
-            return;
-        };
-        // What the peer's data carry from its next packet on; ours go on with our own algorithm.
-        self.use_peer_integrity(integrity);
-        if let Some(known) = &mut self.net.peer_settings {
-            known.params = peer.clone();
-        }
-        self.compare_settings("the peer");
-    }
+/// In which algorithms of P_SYNC_PARAM they differ.
+pub(super) fn sync_param_differs(own: &NetOptions, peer: &SyncParam) -> Option<String> {
+    told(comparison_differences(
+        own,
+        &peer.verify_alg,
+        &peer.csums_alg,
+    ))
+}
 
-    /// P_SYNC_PARAM: the pace holds as long as the peer is connected, and so do algorithms that are announced later; when the
-    /// connection is made they must match.
-    pub(crate) fn on_sync_param(&mut self, nr: VolumeNr, peer: &SyncParam) {
-        let Some(own) = self.net.options.clone() else {
-            return;
-        };
-        if self.volume(nr).state.conn == ConnState::WFReportParams {
-            if let Some(difference) = told(comparison_differences(
-                &own,
-                &peer.verify_alg,
-                &peer.csums_alg,
-            )) {
-                self.refuse_volume(Refusal::Settings, nr, difference);
-                return;
-            }
-        } else {
-            let Some(csums) = algorithm_named(&peer.csums_alg) else {
-                self.settings_unknown("csums-alg");
-                return;
-            };
-            let verify = algorithm_named(&peer.verify_alg).flatten();
-            self.net.comparison.peer = Digests { csums, verify };
-            if self.peer_adopts() {
-                self.net.comparison.own = self.net.comparison.peer;
-            }
-            if let Some(known) = &mut self.net.peer_settings {
-                known.csums = peer.csums_alg.clone();
-                known.verify = peer.verify_alg.clone();
-            }
-            self.compare_settings("the peer");
-        }
-        self.volume_mut(nr).peer.pace = Some(peer.clone());
-    }
-
-    /// The peer goes by an algorithm that is not known here: nothing can be made of what it will say.
-    fn settings_unknown(&mut self, what: &str) {
-        let text = format!("the peer's new {what} is not known here");
-        self.log(Level::Error, text.clone());
-        self.trouble(Trouble::Settings, text);
-        self.lose_connection(ConnState::ProtocolError);
-    }
-
-    /// Takes note of whether both nodes go by the same settings, after one of them (`whose`) has told of new ones.
-    fn compare_settings(&mut self, whose: &str) {
-        let now = self.now;
-        let difference = self.settings_difference();
-        let Some(known) = &mut self.net.peer_settings else {
-            return;
-        };
-        let (last, since) = known.difference.take().unzip();
-        known.difference = difference.clone().map(|text| (text, since.unwrap_or(now)));
-        match (difference, last) {
-            (Some(text), last) if last.as_ref() != Some(&text) => {
-                let text = format!(
-                    "{whose} has new settings; each node keeps to its own, and the next connection will be refused unless they are made equal: different {text}"
-                );
-                self.log(Level::Warn, text);
-            }
-            (None, Some(_)) => {
-                self.log(Level::Info, "both nodes go by the same settings again");
-            }
-            _ => {}
-        }
-    }
-
-    /// DRBD's driver takes over what it is told; rdb, which is known by a feature of its own, does not.
-    fn peer_adopts(&self) -> bool {
-        !self.net.explicit_flush
-    }
-
-    /// What differs between our configuration and what the peer goes by.
-    fn settings_difference(&self) -> Option<String> {
-        let own = self.net.options.as_ref()?;
-        let peer = self.net.peer_settings.as_ref()?;
-        let comparison = comparison_differences(own, &peer.verify, &peer.csums);
-        told(differences(own, &peer.params).chain(comparison))
-    }
-
-    /// The same, and since when, for `status`: the pair is connected, and would not connect again.
-    pub(crate) fn differing_settings(&self) -> Option<(&str, Time)> {
-        let (text, since) = self.net.peer_settings.as_ref()?.difference.as_ref()?;
-        Some((text, *since))
-    }
-
-    /// Our settings have changed while the peer knows the old ones: it is told.
-    pub(crate) fn announce_settings(&mut self, old: &NetOptions, new: &NetOptions) {
-        let params = Self::own_params(new, ConnFlags::empty());
-        let adopts = self.peer_adopts();
-        self.log(Level::Info, "the peer is told of new settings");
-        if params != Self::own_params(old, ConnFlags::empty()) {
-            self.send(VolumeNr(0), Packet::ProtocolUpdate(params.clone()), None);
-            self.use_own_integrity(new.integrity_alg);
-            if let Some(peer) = self.net.peer_settings.as_mut().filter(|_| adopts) {
-                let integrity_alg = peer.params.integrity_alg.clone();
-                peer.params = ProtocolParams {
-                    after_sb_0p: params.after_sb_0p.convert_for_receiver(),
-                    after_sb_1p: params.after_sb_1p.convert_for_receiver(),
-                    after_sb_2p: params.after_sb_2p.convert_for_receiver(),
-                    integrity_alg,
-                    ..params
-                };
-            }
-        }
-        if (old.csums_alg, &old.verify_alg) != (new.csums_alg, &new.verify_alg) {
-            self.net.comparison.own = Digests::configured(new);
-            if adopts {
-                self.net.comparison.peer = self.net.comparison.own;
-            }
-            for nr in self.volume_numbers() {
-                if self.volume(nr).state.conn >= ConnState::Connected {
-                    self.send_sync_param(nr);
-                }
-            }
-            if let Some(peer) = self.net.peer_settings.as_mut().filter(|_| adopts) {
-                peer.csums = algorithm_name(new.csums_alg);
-                peer.verify = AlgorithmName::new(&new.verify_alg).unwrap_or_default();
-            }
-        }
-        self.compare_settings("this node");
-    }
-
-    /// The disk's options, with the pace of resyncs as the peer has told it: the administrator of either node may set it.
-    pub(crate) fn options_in_effect(&self, nr: VolumeNr) -> Option<DiskOptions> {
-        let volume = self.volume(nr);
-        let options = volume.disk.get()?.options.clone();
-        let Some(pace) = &volume.peer.pace else {
-            return Some(options);
-        };
-        Some(DiskOptions {
-            resync_rate_kib: pace.resync_rate.max(1),
-            c_plan_ahead_ds: pace.c_plan_ahead.min(300),
-            c_delay_target_ds: pace.c_delay_target.clamp(1, 100),
-            c_fill_target_sectors: pace.c_fill_target.min(1 << 20),
-            c_max_rate_kib: pace.c_max_rate.clamp(250, 4 << 20),
-            ..options
-        })
+/// A disk's options, with the pace of resyncs as the peer has told it: the administrator of either node may set it.
+pub(crate) fn in_effect(own: &DiskOptions, told: Option<&SyncParam>) -> DiskOptions {
+    let own = own.clone();
+    let Some(pace) = told else {
+        return own;
+    };
+    DiskOptions {
+        resync_rate_kib: pace.resync_rate.max(1),
+        c_plan_ahead_ds: pace.c_plan_ahead.min(300),
+        c_delay_target_ds: pace.c_delay_target.clamp(1, 100),
+        c_fill_target_sectors: pace.c_fill_target.min(1 << 20),
+        c_max_rate_kib: pace.c_max_rate.clamp(250, 4 << 20),
+        ..own
     }
 }
 

@@ -6,10 +6,10 @@ use alloc::string::ToString;
 use replica_proto::{ConnFlags, ConnectionFeatures, Features, Packet, Socket, WireContext};
 
 use super::DEFERRED_ANSWERS_MAX;
-use super::Link;
 use super::link::{Handshake, Step};
 use super::refusal::Refusal;
-use super::settings::Comparison;
+use super::settings::{Comparison, params};
+use super::{Link, Pings};
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{SendTag, VolumeNr};
@@ -57,11 +57,7 @@ impl<P: Payload> Resource<P> {
         let net = &mut self.net;
         net.link = Link::Handshake(Handshake::new(resolve_conflicts, called, challenge));
         net.session = net.session.next();
-        net.last_received = now;
-        net.ping_sent_at = None;
-        net.pings_sent = 0;
-        net.pings_acked = 0;
-        net.ping_waiters.clear();
+        net.pings = Pings::begin(now);
         net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
         net.up_since = None;
         net.epochs = MirrorEpochs::default();
@@ -169,9 +165,10 @@ impl<P: Payload> Resource<P> {
         self.doubt_outdated_peer();
         self.net.link.come_up();
         self.net.comparison = Comparison::configured(&options);
-        let params = Self::own_params(&options, conn_flags);
+        let params = params(&options, conn_flags);
         self.send(VolumeNr(0), Packet::Protocol(params), None);
-        self.use_own_integrity(options.integrity_alg);
+        self.net.integrity.own = options.integrity_alg;
+        self.digests_changed();
         for nr in self.volume_numbers() {
             self.send_volume_parameters(nr);
         }
@@ -232,7 +229,7 @@ impl<P: Payload> Resource<P> {
                 .push_back((volume, packet, payload, notify));
             return;
         }
-        let digest = self.digest_to_send(payload.as_ref());
+        let digest = self.net.integrity.of_sent(payload.as_ref());
         self.emit_conn(ConnEffect::Send {
             volume,
             packet,

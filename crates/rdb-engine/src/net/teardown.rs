@@ -12,9 +12,6 @@ use crate::event::{ConnTimer, LossCause, Payload};
 use crate::resource::Resource;
 use crate::state::{Change, ConnState};
 
-/// What is told of a connection that the administrator has ended.
-pub(crate) const DISCONNECTED: &str = "disconnected on this node";
-
 impl<P: Payload> Resource<P> {
     pub(crate) fn on_connection_lost(&mut self, socket: Socket, cause: LossCause) {
         if !self.net.link.has_sockets() {
@@ -127,8 +124,7 @@ impl<P: Payload> Resource<P> {
         self.net.bitmap_out = None;
         self.net.deferred.clear();
         self.net.deferred_answers = 0;
-        self.net.ping_waiters.clear();
-        self.net.ping_sent_at = None;
+        self.net.pings.end();
         self.emit_conn(ConnEffect::Close);
         self.net.blocks_watched = false;
         self.net.requests_watched = false;

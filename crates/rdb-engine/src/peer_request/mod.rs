@@ -2,12 +2,12 @@
 
 mod steps;
 
-use rdb_meta::ExtentNr;
 use replica_proto::{BlockId, DpFlags};
 
 use crate::effect::DiscardKind;
 use crate::ids::{Session, VolumeNr};
 use crate::range_locks::Ticket;
+use crate::span::Span;
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
@@ -16,8 +16,7 @@ pub(crate) struct PeerWrite<P> {
     /// The connection it came over: acks are owed only to that.
     pub(crate) session: Session,
     pub(crate) epoch: u64,
-    sector: u64,
-    bytes: u32,
+    span: Span,
     block_id: BlockId,
     flags: DpFlags,
     kind: MirrorKind,
@@ -32,19 +31,6 @@ pub(crate) struct PeerWrite<P> {
 pub(crate) enum MirrorKind {
     Write,
     Discard(DiscardKind),
-}
-
-impl<P> PeerWrite<P> {
-    fn end(&self) -> u64 {
-        self.sector + u64::from(self.bytes / 512)
-    }
-
-    fn extents(&self) -> (ExtentNr, ExtentNr) {
-        (
-            ExtentNr::of_sector(self.sector),
-            ExtentNr::of_sector(self.end() - 1),
-        )
-    }
 }
 
 /// How many requests of a peer may wait for our answer, on one volume. The driver's nodes have some thousands at most.

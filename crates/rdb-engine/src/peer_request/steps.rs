@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use replica_proto::{BlockAck, DataHeader, DpFlags, Features, Packet};
+use replica_proto::{DataHeader, DpFlags, Features, Packet};
 
 use super::{HELD_MAX, MirrorKind, PeerWrite, UNANSWERED_MAX};
 use crate::disk::al_gate::Writer;
@@ -14,6 +14,7 @@ use crate::event::{DiskError, Payload};
 use crate::ids::{PeerKey, VolumeNr};
 use crate::range_locks::{Holder, Queued, Waiter};
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{self, ConnState, DiskState};
 use crate::volume::Volume;
 
@@ -43,9 +44,11 @@ impl<P: Payload> Resource<P> {
     ) {
         let session = self.net.session;
         let volume = self.volume(nr);
-        let sector = header.sector;
-        let end = sector.saturating_add(u64::from(bytes / 512));
-        if let Some(wrong) = wrong_write(volume, sector, bytes) {
+        let span = Span {
+            sector: header.sector,
+            bytes,
+        };
+        if let Some(wrong) = wrong_write(volume, span) {
             self.protocol_error(format!("volume {nr}: {wrong}"));
             return;
         }
@@ -54,20 +57,19 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let volume = self.volume_mut(nr);
-        volume.peer.received += u64::from(bytes / 512);
+        volume.peer.received += span.sectors();
         volume.peer.unacked += 1;
         // (L17) Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
         let alone = !state::is_there(self.volume(nr).state.pdsk);
         if alone {
-            self.set_out_of_sync(nr, sector, end - sector);
+            self.set_out_of_sync(nr, span);
         }
         let epoch = self.net.epochs.add();
         let key = self.peer_writes.insert(PeerWrite {
             volume: nr,
             session,
             epoch,
-            sector,
-            bytes,
+            span,
             block_id: header.block_id,
             flags: header.flags,
             kind,
@@ -82,12 +84,7 @@ impl<P: Payload> Resource<P> {
         }
         if header.flags.contains(DpFlags::SEND_RECEIVE_ACK) {
             let seq_num = self.volume_mut(nr).peer.next_seq();
-            let ack = BlockAck {
-                sector,
-                block_id: header.block_id,
-                bytes,
-                seq_num,
-            };
+            let ack = span.ack(header.block_id, seq_num);
             self.send(nr, Packet::RecvAck(ack), None);
         }
         self.net.epochs.waiting.push_back(key);
@@ -96,7 +93,7 @@ impl<P: Payload> Resource<P> {
             // Reads and writes that come after it see that it waits.
             let now = self.now;
             let held = &mut self.volume_mut(nr).held;
-            let ticket = held.queue(sector, end, Queued::Mirrored(key), true, now);
+            let ticket = held.queue(span, Queued::Mirrored(key), true, now);
             self.peer_writes[key].ticket = Some(ticket);
         }
     }
@@ -137,15 +134,15 @@ impl<P: Payload> Resource<P> {
     /// Its epoch lets it go to the disk.
     fn start_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
-        let (nr, sector, end, ticket) = (write.volume, write.sector, write.end(), write.ticket);
+        let (nr, span, ticket) = (write.volume, write.span, write.ticket);
         let now = self.now;
         let held = &mut self.volume_mut(nr).held;
         if let Some(ticket) = ticket {
             held.open_gate(ticket);
             self.retry_woken(nr);
-        } else if held.is_taken(sector, end) {
+        } else if held.is_taken(span) {
             // Writes that overlap reach the disk in the order they came in.
-            let ticket = held.queue(sector, end, Queued::Mirrored(key), false, now);
+            let ticket = held.queue(span, Queued::Mirrored(key), false, now);
             self.peer_writes[key].ticket = Some(ticket);
             self.retry_woken(nr);
         } else {
@@ -157,9 +154,9 @@ impl<P: Payload> Resource<P> {
     fn begin_mirrored(&mut self, key: PeerKey) {
         let write = &mut self.peer_writes[key];
         write.ticket = None;
-        let (nr, sector, end) = (write.volume, write.sector, write.end());
+        let (nr, span) = (write.volume, write.span);
         let holder = Holder::Mirrored(key);
-        self.volume_mut(nr).held.insert(sector, end, holder);
+        self.volume_mut(nr).held.insert(span, holder);
         self.activate_mirrored(key);
     }
 
@@ -167,15 +164,14 @@ impl<P: Payload> Resource<P> {
     /// Of a writer that is lost that is not known any more.
     pub(crate) fn activate_mirrored(&mut self, key: PeerKey) {
         let write = &self.peer_writes[key];
-        let (nr, sector, end) = (write.volume, write.sector, write.end());
-        let extents = write.extents();
+        let (nr, span) = (write.volume, write.span);
         if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
             return;
         }
-        self.set_out_of_sync(nr, sector, end - sector);
+        self.set_out_of_sync(nr, span);
         let usable = self.volume(nr).has_usable_disk();
-        if !usable || self.enter_gate(nr, Writer::Mirrored(key), extents) {
+        if !usable || self.enter_gate(nr, Writer::Mirrored(key), span.extents()) {
             self.submit_when_marked(key);
         }
     }
@@ -192,13 +188,8 @@ impl<P: Payload> Resource<P> {
 
     pub(crate) fn submit_mirrored(&mut self, key: PeerKey) {
         let write = &mut self.peer_writes[key];
-        let (nr, sector, bytes, kind, flags) = (
-            write.volume,
-            write.sector,
-            write.bytes,
-            write.kind,
-            write.flags,
-        );
+        let (nr, kind, flags) = (write.volume, write.kind, write.flags);
+        let span @ Span { sector, bytes } = write.span;
         let payload = write.payload.take();
         if !self.volume(nr).has_usable_disk() {
             self.volume_mut(nr).held.remove(sector);
@@ -207,8 +198,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let volume = self.volume_mut(nr);
-        volume.counters.written += u64::from(bytes / 512);
-        volume.counters.application_sectors += u64::from(bytes / 512);
+        volume.counters.wrote_for_users(span.sectors());
         let tag = self.start_data_io(Io::Mirrored { volume: nr, key });
         let fua = flags.contains(DpFlags::FUA);
         self.emit(match (kind, payload) {
@@ -242,21 +232,15 @@ impl<P: Payload> Resource<P> {
         key: PeerKey,
         result: Result<(), DiskError>,
     ) {
-        let (sector, session) = (self.peer_writes[key].sector, self.peer_writes[key].session);
+        let (span, session) = (self.peer_writes[key].span, self.peer_writes[key].session);
         let current = session == self.net.epochs_of;
         let volume = self.volume_mut(nr);
-        volume.held.remove(sector);
+        volume.held.remove(span.sector);
         volume.peer.mirror_unflushed |= current;
         if let Err(error) = result {
-            let bytes = self.peer_writes[key].bytes;
-            let text = format!(
-                "local WRITE IO error sector {sector}+{} (errno {})",
-                bytes / 512,
-                error.errno
-            );
-            self.log_volume_error(nr, text);
-            self.set_out_of_sync(nr, sector, u64::from(bytes / 512));
-            self.spoil_checksums(nr, sector, sector + u64::from(bytes / 512));
+            self.log_io_error(nr, "WRITE", span, error);
+            self.set_out_of_sync(nr, span);
+            self.spoil_checksums(nr, span);
             // The writer hears of the failed write before it hears that the disk is gone.
             self.end_mirrored(key, false);
             self.local_io_error(nr, error.is_no_space());
@@ -270,7 +254,6 @@ impl<P: Payload> Resource<P> {
     fn end_mirrored(&mut self, key: PeerKey, ok: bool) {
         let write = self.peer_writes.remove(key);
         let nr = write.volume;
-        let sectors = u64::from(write.bytes / 512);
         let current = write.session == self.net.session;
         self.leave_gate(nr, Writer::Mirrored(key));
         if current {
@@ -284,14 +267,9 @@ impl<P: Payload> Resource<P> {
             } else {
                 0
             };
-            let ack = BlockAck {
-                sector: write.sector,
-                block_id: write.block_id,
-                bytes: write.bytes,
-                seq_num,
-            };
+            let ack = write.span.ack(write.block_id, seq_num);
             if in_sync {
-                self.set_in_sync(nr, write.sector, sectors);
+                self.set_in_sync(nr, write.span);
             }
             if !ok {
                 self.send(nr, Packet::NegAck(ack), None);
@@ -386,13 +364,12 @@ impl<P: Payload> Resource<P> {
 const DISCARD_RECEIVED_MAX: u32 = 128 << 20;
 
 /// Why no right peer sends a write of these bytes, if so.
-fn wrong_write<P>(volume: &Volume<P>, sector: u64, bytes: u32) -> Option<String> {
+fn wrong_write<P>(volume: &Volume<P>, span: Span) -> Option<String> {
     let size = volume.size;
-    let end = sector.saturating_add(u64::from(bytes / 512));
     if volume.state.conn < ConnState::Connected {
         Some("a write before the handshake of its volume is over".into())
-    } else if bytes == 0 || !bytes.is_multiple_of(512) || bytes > DISCARD_RECEIVED_MAX || end > size
-    {
+    } else if !span.is_request(DISCARD_RECEIVED_MAX, size) {
+        let Span { sector, bytes } = span;
         Some(format!(
             "a write of {bytes} bytes at sector {sector} lies beyond the device's {size} sectors"
         ))

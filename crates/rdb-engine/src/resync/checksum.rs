@@ -6,11 +6,12 @@ use alloc::format;
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, DigestAlgorithm, Packet};
 
 use crate::disk::io::Io;
-use crate::effect::{Effect, ReadFor};
+use crate::effect::ReadFor;
 use crate::event::{DiskError, Payload};
 use crate::ids::{Session, VolumeNr};
 use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::ConnState;
 
 impl<P: Payload> Resource<P> {
@@ -44,20 +45,15 @@ impl<P: Payload> Resource<P> {
     /// P_RS_IS_IN_SYNC: no answer comes to that.
     pub(crate) fn answer_in_sync(&mut self, nr: VolumeNr, read: BlockedRead) {
         let now = self.now;
-        let sectors = u64::from(read.bytes / 512);
+        let span = read.span;
         let volume = self.volume_mut(nr);
-        volume.counters.read += sectors;
+        volume.counters.read += span.sectors();
         volume.peer.answer_given();
-        volume.held.remove(read.sector);
+        volume.held.remove(span.sector);
         let seq_num = volume.peer.next_seq();
-        let ack = BlockAck {
-            sector: read.sector,
-            block_id: BlockId::SYNCER,
-            bytes: read.bytes,
-            seq_num,
-        };
+        let ack = span.ack(BlockId::SYNCER, seq_num);
         self.send(nr, Packet::RsIsInSync(ack), None);
-        self.set_in_sync(nr, read.sector, sectors);
+        self.set_in_sync(nr, span);
         let left = self.volume(nr).bits_set();
         self.volume_mut(nr).peer.resync.course.mark(now, left);
         self.retry_blocked(nr);
@@ -74,40 +70,29 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The range is noted as asked for; the request follows when the block has been read.
-    pub(super) fn read_for_checksum(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
+    pub(super) fn read_for_checksum(&mut self, nr: VolumeNr, span: Span) {
         let session = self.net.session;
-        let tag = self.start_data_io(Io::ChecksumRead {
+        let io = Io::ChecksumRead {
             volume: nr,
-            sector,
-            bytes,
+            span,
             session,
-        });
-        self.emit(Effect::Read {
-            volume: nr,
-            tag,
-            sector,
-            bytes,
-            whose: ReadFor::Peer,
-        });
+        };
+        self.read_disk(io, span, ReadFor::Peer);
     }
 
     pub(crate) fn on_checksum_read_io(
         &mut self,
         nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
+        span: Span,
         session: Session,
         result: Result<Option<P>, DiskError>,
     ) {
         if let Err(error) = &result {
-            self.log_read_error(nr, sector, bytes, *error);
+            self.log_io_error(nr, "READ", span, *error);
             self.local_io_error(nr, false);
         }
         let algorithm = self.net.comparison.own.csums;
-        let sectors = u64::from(bytes / 512);
-        if session != self.net.session
-            || self.volume(nr).peer.resync.awaited.holder_at(sector) != Some(bytes)
-        {
+        if session != self.net.session || !self.volume(nr).peer.resync.awaited.contains(span) {
             return; // asked for over a connection that is gone
         }
         let volume = self.volume_mut(nr);
@@ -116,38 +101,31 @@ impl<P: Payload> Resource<P> {
             ConnState::SyncTarget | ConnState::PausedSyncT
         ) {
             // The resync was given up before this was sent.
-            volume.peer.resync.awaited.remove(sector);
-            volume.peer.resync.walk.settle(sectors);
+            volume.peer.resync.awaited.remove(span.sector);
+            volume.peer.resync.walk.settle(span.sectors());
             volume.peer.answered();
             return;
         }
         match (result, algorithm) {
             (Ok(Some(payload)), Some(algorithm)) => {
-                volume.counters.read += sectors;
-                let request = BlockRequest {
-                    sector,
-                    block_id: BlockId::SYNCER,
-                    bytes,
-                };
+                volume.counters.read += span.sectors();
+                let request = span.request(BlockId::SYNCER);
                 let digest = payload.digest(algorithm);
                 self.send(nr, Packet::CsumRsRequest(request, digest), None);
             }
             // What cannot be read may be written all the same.
-            _ => self.request_resync_data(nr, sector, bytes),
+            _ => self.request_resync_data(nr, span),
         }
     }
 
     /// A write failed here: what the source finds equal in this range may be what did not arrive.
-    pub(crate) fn spoil_checksums(&mut self, nr: VolumeNr, sector: u64, end: u64) {
+    pub(crate) fn spoil_checksums(&mut self, nr: VolumeNr, failed: Span) {
         if self.net.comparison.own.csums.is_none() {
             return;
         }
         let resync = &mut self.volume_mut(nr).peer.resync;
-        let spoiled = resync.awaited.iter().filter_map(|(first, bytes)| {
-            let overlaps = first < end && first + u64::from(bytes / 512) > sector;
-            overlaps.then_some(first)
-        });
-        resync.spoiled.extend(spoiled);
+        let spoiled = resync.awaited.iter().filter(|span| span.overlaps(failed));
+        resync.spoiled.extend(spoiled.map(|span| span.sector));
     }
 
     /// P_RS_IS_IN_SYNC: the source has the same.
@@ -157,7 +135,8 @@ impl<P: Payload> Resource<P> {
             volume.state.conn,
             ConnState::SyncTarget | ConnState::PausedSyncT
         );
-        let asked = volume.peer.resync.awaited.holder_at(ack.sector) == Some(ack.bytes);
+        let span = Span::from(ack);
+        let asked = volume.peer.resync.awaited.contains(span);
         if !asked || !self.uses_checksums(nr) {
             self.protocol_error(format!(
                 "volume {nr}: P_RS_IS_IN_SYNC for a block that was not asked for, sector {}",
@@ -165,21 +144,20 @@ impl<P: Payload> Resource<P> {
             ));
             return;
         }
-        let sectors = u64::from(ack.bytes / 512);
         let volume = self.volume_mut(nr);
         volume.peer.answered();
         let resync = &mut volume.peer.resync;
         resync.awaited.remove(ack.sector);
-        resync.pace.arrived(sectors);
-        resync.walk.settle(sectors);
+        resync.pace.arrived(span.sectors());
+        resync.walk.settle(span.sectors());
         if !target {
             // The resync was given up while this was on its way.
         } else if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
             resync.spoiled.swap_remove(at);
             resync.walk.look_again();
         } else {
-            resync.equal_blocks += sectors.div_ceil(8);
-            self.set_in_sync(nr, ack.sector, sectors);
+            resync.equal_blocks += span.blocks();
+            self.set_in_sync(nr, span);
         }
         self.retry_blocked(nr);
         self.target_fill(nr);

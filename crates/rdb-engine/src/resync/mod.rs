@@ -4,7 +4,6 @@ mod checksum;
 mod course;
 mod pace;
 mod source;
-mod steps;
 mod target;
 mod walk;
 pub(crate) use course::Course;
@@ -12,12 +11,17 @@ pub(crate) use pace::{Pace, STEP_MS};
 pub(crate) use walk::BlockWalk;
 
 use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::effect::Level;
 use crate::generation::Generation;
 use crate::ids::{Session, Time};
 use crate::interval::Awaited;
 use crate::range_locks::{Holder, RangeLocks, Ticket};
+use crate::span::Span;
 use crate::status::SyncProgress;
 
 /// A resync of one volume, running or over.
@@ -31,8 +35,8 @@ pub(crate) struct Resync<P> {
     pub(crate) awaited: Awaited,
     /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
     pub(crate) replied: Awaited,
-    /// Target: data that came and waits for an overlapping write to end: first sector, data, connection.
-    pub(crate) blocked: BTreeMap<Ticket, (u64, P, Session)>,
+    /// Target: data that came and waits for an overlapping write to end: its place, data, connection.
+    pub(crate) blocked: BTreeMap<Ticket, (Span, P, Session)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
     requesting: bool,
     /// Target: what has been asked for; outstanding until it is on disk.
@@ -105,6 +109,16 @@ impl<P> Resync<P> {
         self.target_unproven || self.all_sent
     }
 
+    /// Source: whether the target may be at its end, which has not been seen here.
+    pub(crate) fn target_may_be_done(&self) -> bool {
+        self.all_sent
+    }
+
+    /// Blocks of this span could not be read or written by one of the nodes.
+    pub(crate) fn block_failed(&mut self, span: Span) {
+        self.failed += span.blocks();
+    }
+
     /// The sync UUID that came early was of a resync that is given up.
     pub(crate) fn forget_early_uuid(&mut self) {
         self.early_uuid = None;
@@ -112,8 +126,30 @@ impl<P> Resync<P> {
 
     /// Sectors between the nodes: of the source sent and not acknowledged, of the target asked for and not on its disk.
     pub(crate) fn in_flight_sectors(&self) -> u64 {
-        let sent = self.replied.iter().map(|(_, bytes)| u64::from(bytes) / 512);
+        let sent = self.replied.iter().map(Span::sectors);
         sent.sum::<u64>() + self.walk.outstanding()
+    }
+
+    /// What the log is told at its end.
+    fn summary(&self, now: Time) -> Vec<(Level, String)> {
+        let (total, equal, failed) = (self.course.total(), self.equal_blocks, self.failed);
+        let text = format!("Resync done {}", self.course.summary(now, total));
+        let mut lines = vec![(Level::Info, text)];
+        if equal > 0 {
+            let text = format!(
+                "{} % had equal checksums, eliminated: {}K; transferred {}K total {}K",
+                equal * 100 / total.max(1),
+                equal * 4,
+                total.saturating_sub(equal) * 4,
+                total * 4
+            );
+            lines.push((Level::Info, text));
+        }
+        if failed > 0 {
+            let text = format!("            {failed} failed blocks");
+            lines.push((Level::Error, text));
+        }
+        lines
     }
 
     pub(crate) fn progress(&self, now: Time, bits_set: u64, target: bool) -> SyncProgress {
@@ -127,13 +163,21 @@ impl<P> Resync<P> {
     }
 }
 
+/// What the log is told at the beginning of a resync, with this many marks.
+fn began(side: &str, bits: u64) -> String {
+    format!(
+        "Began resync as {side} (will sync {} KB [{bits} bits set]).",
+        bits * 4
+    )
+}
+
 impl<P> Resync<P> {
     /// The connection is gone: what waited for the peer waits no more, and leaves the ranges that it holds or waits for.
     pub(crate) fn connection_ended(&mut self, held: &mut RangeLocks) {
         self.awaited = Awaited::default();
-        for (sector, _) in core::mem::take(&mut self.replied).iter() {
-            if held.holder_at(sector) == Some(Holder::Resync) {
-                held.remove(sector);
+        for span in core::mem::take(&mut self.replied).iter() {
+            if held.holder_at(span.sector) == Some(Holder::Resync) {
+                held.remove(span.sector);
             }
         }
         for ticket in core::mem::take(&mut self.blocked).into_keys() {

@@ -4,6 +4,7 @@ use alloc::format;
 
 use replica_proto::{BlockAck, Packet};
 
+use super::began;
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
@@ -13,7 +14,8 @@ use crate::handling::Waits;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resource::Resource;
-use crate::state::{Change, ConnState, DiskState, Role};
+use crate::span::Span;
+use crate::state::{Change, ConnState, DiskState};
 
 impl<P: Payload> Resource<P> {
     /// Both bitmaps are one, or all bits are set on both sides: become source.
@@ -35,7 +37,8 @@ impl<P: Payload> Resource<P> {
         volume.peer.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
-        self.log_resync_began(nr, "SyncSource");
+        let text = began("SyncSource", self.volume(nr).bits_set());
+        self.log_volume(Level::Info, nr, text);
         // The sync UUID follows from the change of state; it is sent once it is durable here (I12).
     }
 
@@ -72,11 +75,10 @@ impl<P: Payload> Resource<P> {
     }
 
     /// The reply was sent: the range stays ours until the target has answered.
-    pub(crate) fn source_reply_sent(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
-        let end = sector + u64::from(bytes / 512);
+    pub(crate) fn source_reply_sent(&mut self, nr: VolumeNr, span: Span) {
         let now = self.now;
         let volume = self.volume_mut(nr);
-        volume.peer.resync.replied.insert(sector, end, bytes, now);
+        volume.peer.resync.replied.insert(span, now);
         self.watch_blocks();
     }
 
@@ -84,23 +86,20 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_resync_ack(&mut self, nr: VolumeNr, ack: &BlockAck, ok: bool) {
         let now = self.now;
         let volume = self.volume_mut(nr);
-        if volume.peer.resync.replied.holder_at(ack.sector) != Some(ack.bytes) {
-            let text = format!(
-                "volume {nr}: an ack for resync data that was not sent, sector {}+{}",
-                ack.sector,
-                ack.bytes / 512
-            );
+        let span = Span::from(ack);
+        if !volume.peer.resync.replied.contains(span) {
+            let text =
+                format!("volume {nr}: an ack for resync data that was not sent, sector {span}");
             self.protocol_error(text);
             return;
         }
         volume.peer.resync.replied.remove(ack.sector);
         volume.held.remove(ack.sector);
         volume.peer.answered();
-        let sectors = u64::from(ack.bytes / 512);
         if ok {
-            self.set_in_sync(nr, ack.sector, sectors);
+            self.set_in_sync(nr, span);
         } else {
-            self.source_block_failed(nr, sectors);
+            self.volume_mut(nr).peer.resync.block_failed(span);
         }
         let left = self.volume(nr).bits_set();
         self.volume_mut(nr).peer.resync.course.mark(now, left);
@@ -116,17 +115,6 @@ impl<P: Payload> Resource<P> {
         if is_source(volume.state.conn) {
             volume.peer.resync.all_sent |= left <= volume.peer.resync.failed;
         }
-    }
-
-    /// The link or the target's disk went while we were source. A target that has come to the end carries our
-    /// generation: as long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
-    pub(crate) fn source_lost(&mut self, nr: VolumeNr) {
-        let volume = self.volume_mut(nr);
-        volume.peer.source_open = volume.peer.resync.all_sent && volume.state.role == Role::Primary;
-    }
-
-    pub(crate) fn source_block_failed(&mut self, nr: VolumeNr, sectors: u64) {
-        self.volume_mut(nr).peer.resync.failed += sectors.div_ceil(8);
     }
 
     /// The target says that it is done, which it says once. We believe it when all its acks have been seen.
@@ -180,7 +168,9 @@ impl<P: Payload> Resource<P> {
         let resync = &mut self.volume_mut(nr).peer.resync;
         resync.ending = false;
         resync.acks_seen = None;
-        self.log_resync_done(nr);
+        for (level, text) in self.volume(nr).peer.resync.summary(self.now) {
+            self.log_volume(level, nr, text);
+        }
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             let mut ids = disk.record.ids();
             ids.finish_source();

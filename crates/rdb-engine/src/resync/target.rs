@@ -2,9 +2,10 @@
 
 use alloc::format;
 
-use replica_proto::{BlockAck, BlockId, BlockRequest, DataHeader, Packet};
+use rdb_meta::BLOCK_SECTORS;
+use replica_proto::{BlockAck, BlockId, DataHeader, Packet};
 
-use super::STEP_MS;
+use super::{STEP_MS, began};
 use crate::Bug;
 use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
@@ -17,6 +18,7 @@ use crate::ids::{Session, VolumeNr};
 use crate::net::PingWaiter;
 use crate::range_locks::{Holder, Queued};
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState, Role};
 
 /// Bits of a resync extent, which a request never crosses: 16 MiB.
@@ -111,7 +113,8 @@ impl<P: Payload> Resource<P> {
             nr,
             Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
         );
-        self.log_resync_began(nr, "SyncTarget");
+        let text = began("SyncTarget", self.volume(nr).bits_set());
+        self.log_volume(Level::Info, nr, text);
         // What the source marked must be on record here too: it clears its marks at our acks, and a power cut may take
         // back what we acked.
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
@@ -144,7 +147,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let left = volume.bits_set();
-        let Some(options) = self.options_in_effect(nr) else {
+        let Some(options) = volume.options_in_effect() else {
             return;
         };
         let volume = self.volume_mut(nr);
@@ -162,8 +165,8 @@ impl<P: Payload> Resource<P> {
     /// Asks for marked blocks as far as the step's budget and the buffers go.
     pub(super) fn target_fill(&mut self, nr: VolumeNr) {
         let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
-        let outstanding_max = u64::from(max_buffers / 2) * 8;
-        let bits_max = (outstanding_max / 8 / 4).clamp(1, REQUEST_BITS_MAX);
+        let outstanding_max = u64::from(max_buffers / 2) * BLOCK_SECTORS;
+        let bits_max = (outstanding_max / BLOCK_SECTORS / 4).clamp(1, REQUEST_BITS_MAX);
         let now = self.now;
         loop {
             let volume = self.volume_mut(nr);
@@ -213,93 +216,83 @@ impl<P: Payload> Resource<P> {
             {
                 return;
             }
-            let sector = first * 8;
-            let end = ((first + bits) * 8).min(size);
+            let span = Span::of_blocks(first, bits, size);
             // (What a user's write waits for is not asked for: what comes would be written over it.)
-            if volume.held.is_taken(sector, end)
-                || volume.peer.resync.awaited.overlap(sector, end).is_some()
-                || self.unsettled_write_overlaps(nr, sector, end)
+            if volume.held.is_taken(span)
+                || volume.peer.resync.awaited.overlaps(span)
+                || self.unsettled_write_overlaps(nr, span)
             {
                 self.volume_mut(nr).peer.resync.walk.pass_over(first + bits);
                 continue;
             }
-            let bytes = u32::try_from((end - sector) * 512).expect("at most 1 MiB");
             let volume = self.volume_mut(nr);
             volume.peer.pending += 1;
             let resync = &mut volume.peer.resync;
-            resync.awaited.insert(sector, end, bytes, now);
-            resync.walk.ask(first + bits, bits, end - sector);
-            resync.pace.requested(end - sector);
+            resync.awaited.insert(span, now);
+            resync.walk.ask(first + bits, bits, span.sectors());
+            resync.pace.requested(span.sectors());
             self.watch_blocks();
             if self.uses_checksums(nr) {
-                self.read_for_checksum(nr, sector, bytes);
+                self.read_for_checksum(nr, span);
                 continue;
             }
-            self.request_resync_data(nr, sector, bytes);
+            self.request_resync_data(nr, span);
         }
     }
 
-    pub(super) fn request_resync_data(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
-        let request = BlockRequest {
-            sector,
-            block_id: BlockId::SYNCER,
-            bytes,
-        };
+    pub(super) fn request_resync_data(&mut self, nr: VolumeNr, span: Span) {
+        let request = span.request(BlockId::SYNCER);
         self.send(nr, Packet::RsDataRequest(request), None);
     }
 
     /// Whether one of our own writes, which the source may not have on disk yet, touches the range. Only a Primary that
     /// is target has any.
-    fn unsettled_write_overlaps(&self, nr: VolumeNr, sector: u64, end: u64) -> bool {
+    fn unsettled_write_overlaps(&self, nr: VolumeNr, span: Span) -> bool {
         self.volume(nr).state.role == Role::Primary
             && self.net.log.keys().any(|key| {
                 self.requests
                     .get(key)
-                    .is_some_and(|r| r.volume == nr && r.sector < end && r.end() > sector)
+                    .is_some_and(|r| r.volume == nr && r.span.overlaps(span))
             })
     }
 
     /// P_RS_DATA_REPLY.
     pub(crate) fn on_resync_data(&mut self, nr: VolumeNr, header: &DataHeader, payload: P) {
-        let bytes = payload.len_bytes();
-        let sector = header.sector;
+        let span = Span {
+            sector: header.sector,
+            bytes: payload.len_bytes(),
+        };
         let session = self.net.session;
         let volume = self.volume_mut(nr);
-        if volume.peer.resync.awaited.holder_at(sector) != Some(bytes) {
-            let text = format!(
-                "volume {nr}: resync data that was not asked for, sector {sector}+{}",
-                bytes / 512
-            );
+        if !volume.peer.resync.awaited.contains(span) {
+            let text = format!("volume {nr}: resync data that was not asked for, sector {span}");
             self.protocol_error(text);
             return;
         }
-        let sectors = u64::from(bytes / 512);
-        volume.peer.resync.awaited.remove(sector);
-        volume.peer.resync.pace.arrived(sectors);
-        volume.peer.received += sectors;
+        volume.peer.resync.awaited.remove(span.sector);
+        volume.peer.resync.pace.arrived(span.sectors());
+        volume.peer.received += span.sectors();
         volume.peer.answered();
         volume.peer.unacked += 1;
         // (A disk that has become UpToDate meanwhile holds what users see: what was asked for before is older.)
         if !volume.has_usable_disk() || volume.state.disk == DiskState::UpToDate {
-            self.resync_write_ended(nr, sector, bytes, session, false);
+            self.resync_write_ended(nr, span, session, false);
             return;
         }
-        self.start_resync_write(nr, sector, payload, session);
+        self.start_resync_write(nr, span, payload, session);
     }
 
     /// Writes what the source sent, behind the writes of its application that came before and overlap.
-    fn start_resync_write(&mut self, nr: VolumeNr, sector: u64, payload: P, session: Session) {
-        let bytes = payload.len_bytes();
-        let sectors = u64::from(bytes / 512);
+    fn start_resync_write(&mut self, nr: VolumeNr, span: Span, payload: P, session: Session) {
         let now = self.now;
         if self.planted(Bug::ClearBitsEarly) {
-            self.set_in_sync(nr, sector, sectors);
+            self.set_in_sync(nr, span);
         }
         let volume = self.volume_mut(nr);
-        let write = (sector, payload, session);
-        if volume.held.is_taken(sector, sector + sectors) {
+        let write = (span, payload, session);
+        if volume.held.is_taken(span) {
             let held = &mut volume.held;
-            let ticket = held.queue(sector, sector + sectors, Queued::Resync, false, now);
+            let ticket = held.queue(span, Queued::Resync, false, now);
             volume.peer.resync.blocked.insert(ticket, write);
             self.retry_woken(nr);
             return;
@@ -311,27 +304,24 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn begin_resync_write(
         &mut self,
         nr: VolumeNr,
-        (sector, payload, session): (u64, P, Session),
+        (span, payload, session): (Span, P, Session),
     ) {
-        let bytes = payload.len_bytes();
-        let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
         if !volume.has_usable_disk() {
-            self.resync_write_ended(nr, sector, bytes, session, false);
+            self.resync_write_ended(nr, span, session, false);
             return;
         }
-        volume.held.insert(sector, sector + sectors, Holder::Resync);
-        volume.counters.written += sectors;
+        volume.held.insert(span, Holder::Resync);
+        volume.counters.written += span.sectors();
         let tag = self.start_data_io(Io::ResyncWrite {
             volume: nr,
-            sector,
-            bytes,
+            span,
             session,
         });
         self.emit(Effect::Write {
             volume: nr,
             tag,
-            sector,
+            sector: span.sector,
             payload,
             fua: false,
         });
@@ -340,59 +330,40 @@ impl<P: Payload> Resource<P> {
     pub(crate) fn on_resync_write_io(
         &mut self,
         nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
+        span: Span,
         session: Session,
         result: Result<(), DiskError>,
     ) {
         match result {
             Ok(()) => {
                 if session == self.net.session {
-                    self.set_in_sync(nr, sector, u64::from(bytes / 512));
+                    self.set_in_sync(nr, span);
                 }
-                self.resync_write_ended(nr, sector, bytes, session, true);
+                self.resync_write_ended(nr, span, session, true);
             }
             Err(error) => {
-                let text = format!(
-                    "local WRITE IO error sector {sector}+{} (errno {})",
-                    bytes / 512,
-                    error.errno
-                );
-                self.log_volume_error(nr, text);
-                self.resync_write_ended(nr, sector, bytes, session, false);
+                self.log_io_error(nr, "WRITE", span, error);
+                self.resync_write_ended(nr, span, session, false);
                 self.local_io_error(nr, error.is_no_space());
             }
         }
     }
 
-    fn resync_write_ended(
-        &mut self,
-        nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
-        session: Session,
-        ok: bool,
-    ) {
+    fn resync_write_ended(&mut self, nr: VolumeNr, span: Span, session: Session, ok: bool) {
         let ok = ok || self.planted(Bug::ClearBitsEarly);
         let current = session == self.net.session;
-        let sectors = u64::from(bytes / 512);
         let volume = self.volume_mut(nr);
-        if volume.held.holder_at(sector) == Some(Holder::Resync) {
-            volume.held.remove(sector);
+        if volume.held.holder_at(span.sector) == Some(Holder::Resync) {
+            volume.held.remove(span.sector);
         }
         if current {
             volume.peer.answer_given();
-            volume.peer.resync.walk.settle(sectors);
+            volume.peer.resync.walk.settle(span.sectors());
             if !ok {
-                volume.peer.resync.failed += sectors.div_ceil(8);
+                volume.peer.resync.block_failed(span);
             }
             let seq_num = volume.peer.next_seq();
-            let ack = BlockAck {
-                sector,
-                block_id: BlockId::SYNCER,
-                bytes,
-                seq_num,
-            };
+            let ack = span.ack(BlockId::SYNCER, seq_num);
             let packet = if ok {
                 Packet::RsWriteAck(ack)
             } else {
@@ -410,7 +381,7 @@ impl<P: Payload> Resource<P> {
     /// P_NEG_RS_DREPLY (`failed`) or P_RS_CANCEL: no data for this request.
     pub(crate) fn on_resync_refused(&mut self, nr: VolumeNr, ack: &BlockAck, failed: bool) {
         let volume = self.volume_mut(nr);
-        let Some(bytes) = volume.peer.resync.awaited.holder_at(ack.sector) else {
+        let Some(span) = volume.peer.resync.awaited.at(ack.sector) else {
             if failed && self.on_verify_refused(nr, ack) {
                 return;
             }
@@ -421,14 +392,13 @@ impl<P: Payload> Resource<P> {
             self.protocol_error(text);
             return;
         };
-        let sectors = u64::from(bytes / 512);
-        volume.peer.resync.awaited.remove(ack.sector);
+        volume.peer.resync.awaited.remove(span.sector);
         // (An answer as any other: what is under way no more makes room for the next.)
-        volume.peer.resync.pace.arrived(sectors);
+        volume.peer.resync.pace.arrived(span.sectors());
         volume.peer.answered();
-        volume.peer.resync.walk.settle(sectors);
+        volume.peer.resync.walk.settle(span.sectors());
         if failed {
-            volume.peer.resync.failed += sectors.div_ceil(8);
+            volume.peer.resync.block_failed(span);
         } else {
             volume.peer.resync.walk.look_again();
         }
@@ -496,7 +466,9 @@ impl<P: Payload> Resource<P> {
         }
         resync.requesting = false;
         let failed = resync.failed > 0;
-        self.log_resync_done(nr);
+        for (level, text) in self.volume(nr).peer.resync.summary(self.now) {
+            self.log_volume(level, nr, text);
+        }
         let is_primary = self.volume(nr).state.role == Role::Primary;
         let peer = self.volume(nr).peer.ids;
         let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);

@@ -1,6 +1,8 @@
 //! A walk over the blocks of a volume, as the target of a resync and the driver of a verify make it: what comes next, and how
 //! much may be asked for.
 
+use rdb_meta::BLOCK_SECTORS;
+
 /// Where a walk stands. Blocks are 4 KiB.
 #[derive(Debug, Default)]
 pub(crate) struct BlockWalk {
@@ -56,7 +58,7 @@ impl BlockWalk {
 
     /// Blocks that the window has room for.
     fn room(&self, window: u64) -> u64 {
-        window.saturating_sub(self.outstanding) / 8
+        window.saturating_sub(self.outstanding) / BLOCK_SECTORS
     }
 
     /// `blocks` from the position on, up to `next`, are asked for.

@@ -1,6 +1,7 @@
 //! Decisions, as pure functions over plain facts. Nothing in here changes anything: the caller gathers the facts, asks, and
 //! carries the answer out.
 
+pub mod attach;
 pub mod consequences;
 pub mod disk_reason;
 pub mod expulsion;

@@ -121,6 +121,40 @@ pub fn smaller_limit(a: u64, b: u64) -> u64 {
     }
 }
 
+/// What a pair whose device has grown does about the new space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Growth {
+    /// It is synced as soon as both disks are there and nothing else is under way.
+    Later,
+    /// It is synced from here.
+    Source,
+    /// It is synced from the peer.
+    Target,
+}
+
+/// From where the new space is synced (6.6): from the Primary, or from the tie breaker if the roles are equal.
+pub fn growth(state: &VolumeState, tie_breaker: bool) -> Growth {
+    let there = |disk| disk >= DiskState::Inconsistent;
+    if state.conn != ConnState::Connected || !there(state.disk) || !there(state.pdsk) {
+        return Growth::Later;
+    }
+    let is_source = if state.role == state.peer {
+        tie_breaker
+    } else {
+        state.role == Role::Primary
+    };
+    if is_source {
+        Growth::Source
+    } else {
+        Growth::Target
+    }
+}
+
+/// Whether two disks differ so much in size that it is worth a line: one of them may be the wrong one.
+pub fn differ_much(usable: u64, peer_disk: u64) -> bool {
+    peer_disk != 0 && peer_disk.abs_diff(usable) > usable / 8
+}
+
 /// What follows from a received P_SIZES.
 pub fn decide(facts: &Facts) -> Verdict {
     let told = [facts.peer_disk, facts.peer_user, facts.peer_device];

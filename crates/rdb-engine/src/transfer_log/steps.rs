@@ -9,7 +9,7 @@ use crate::Bug;
 use crate::config::Protocol;
 use crate::copies::{Here, There};
 use crate::disk::io::Io;
-use crate::effect::{Effect, Level};
+use crate::effect::Level;
 use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::resource::Resource;
@@ -120,11 +120,11 @@ impl<P: Payload> Resource<P> {
                     continue;
                 }
                 request.copies.there = There::Failed;
-                let (nr, sector, sectors) = (request.volume, request.sector, request.sectors());
+                let (nr, span) = (request.volume, request.span);
                 // (L24) Done by our own disk's word counts no more when that disk has been given up since.
                 let (completed, good_here) = (request.completed, request.good_here);
                 let is_here = good_here && self.volume(nr).state.has_lasting_copy();
-                self.set_out_of_sync(nr, sector, sectors);
+                self.set_out_of_sync(nr, span);
                 self.volume_mut(nr).writes_lost |= completed && !is_here;
             }
         }
@@ -330,11 +330,10 @@ impl<P: Payload> Resource<P> {
                 continue;
             }
             volumes += 1;
-            let tag = self.start_data_io(Io::EpochFlush {
+            self.flush_disk(Io::EpochFlush {
                 volume: nr,
                 session: self.net.epochs_of,
             });
-            self.emit(Effect::Flush { volume: nr, tag });
         }
         self.net.epochs.flushing = Some((complete, volumes));
         if volumes == 0 {

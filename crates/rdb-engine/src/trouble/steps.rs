@@ -8,6 +8,7 @@ use crate::effect::{AdminError, Level};
 use crate::event::{Hindrance, Payload};
 use crate::ids::{Time, VolumeNr};
 use crate::net::Link;
+use crate::net::settings::PeerSettings;
 use crate::resource::Resource;
 use crate::rules::disk_reason::{self, Lost};
 use crate::rules::resync_reason::{self, Limit};
@@ -161,11 +162,13 @@ impl<P: Payload> Resource<P> {
             Some(trouble) if !trouble.kind.is_told_after_conflict() => Some(trouble),
             trouble => conflict.or(trouble.as_ref()),
         };
-        if let (None, Some((difference, since))) = (trouble, self.differing_settings()) {
+        let settings = self.net.peer_settings.as_ref();
+        let difference = settings.and_then(PeerSettings::difference);
+        if let (None, Some((difference, since))) = (trouble, difference) {
             return Some(LinkTrouble {
                 kind: Trouble::Settings,
                 text: format!("the next connection will be refused: different {difference}"),
-                for_ms: now.ms_since(since),
+                for_ms: now.ms_since(*since),
             });
         }
         let trouble = trouble?;
@@ -201,7 +204,7 @@ impl<P: Payload> Resource<P> {
         if volume.state.conn != ConnState::SyncTarget {
             return None;
         }
-        let options = self.options_in_effect(volume.nr)?;
+        let options = volume.options_in_effect()?;
         let left = volume.bits_set();
         resync_reason::limit(&resync_reason::Facts {
             options: &options,

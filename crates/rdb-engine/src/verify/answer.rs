@@ -3,6 +3,7 @@
 
 use alloc::format;
 
+use rdb_meta::BLOCK_SECTORS;
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, Packet};
 
 use crate::effect::Level;
@@ -11,6 +12,7 @@ use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::peer_reads::{BlockedRead, Purpose};
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::ConnState;
 
 impl<P: Payload> Resource<P> {
@@ -19,19 +21,17 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let volume = self.volume_mut(nr);
         if volume.state.conn == ConnState::VerifyT {
-            let blocks = volume.size.div_ceil(8);
-            let (sector, block) = (request.sector, request.sector / 8);
+            let blocks = volume.size.div_ceil(BLOCK_SECTORS);
+            let (span, block) = (Span::from(request), request.sector / BLOCK_SECTORS);
             let verify = &mut volume.peer.verify;
             let begins = !verify.begun;
             if begins {
                 verify.begin(now, block, blocks.saturating_sub(block));
             }
-            verify.open.insert(sector);
-            verify
-                .walk
-                .ask(block.saturating_add(1), 1, u64::from(request.bytes / 512));
+            verify.open.insert(span.sector);
+            verify.walk.ask(block.saturating_add(1), 1, span.sectors());
             if begins {
-                let text = format!("Online Verify start sector: {sector}");
+                let text = format!("Online Verify start sector: {}", span.sector);
                 self.log_volume(Level::Info, nr, text);
             }
         }
@@ -46,7 +46,7 @@ impl<P: Payload> Resource<P> {
         current: bool,
         result: Result<Option<P>, DiskError>,
     ) {
-        let BlockedRead { sector, bytes, .. } = read;
+        let span = read.span;
         let now = self.now;
         let error = result.as_ref().err().copied();
         let algorithm = self.net.comparison.peer.verify;
@@ -59,26 +59,17 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         match digest {
             Some(digest) if current && volume.state.conn == ConnState::VerifyT => {
-                let sectors = u64::from(bytes / 512);
-                volume.counters.read += sectors;
+                volume.counters.read += span.sectors();
                 volume.peer.answer_given();
                 volume.peer.pending += 1;
-                volume
-                    .peer
-                    .verify
-                    .answered
-                    .insert(sector, sector + sectors, bytes, now);
+                volume.peer.verify.answered.insert(span, now);
                 self.watch_blocks();
-                let request = BlockRequest {
-                    sector,
-                    block_id: BlockId::SYNCER,
-                    bytes,
-                };
+                let request = span.request(BlockId::SYNCER);
                 self.send(nr, Packet::OvReply(request, digest), None);
             }
             _ => {
                 // The verify ended meanwhile.
-                volume.held.remove(sector);
+                volume.held.remove(span.sector);
                 if current {
                     self.refuse_read(nr, read);
                 }
@@ -86,7 +77,7 @@ impl<P: Payload> Resource<P> {
             }
         }
         if let Some(error) = error {
-            self.log_read_error(nr, sector, bytes, error);
+            self.log_io_error(nr, "READ", span, error);
             self.local_io_error(nr, false);
         }
     }
@@ -97,19 +88,19 @@ impl<P: Payload> Resource<P> {
         if volume.state.conn != ConnState::VerifyT {
             return; // of a verify that was given up here
         }
-        let sector = result.sector;
-        if volume.peer.verify.answered.holder_at(sector) != Some(result.bytes) {
+        let span = Span::from(result);
+        if !volume.peer.verify.answered.contains(span) {
             self.protocol_error(format!(
-                "volume {nr}: a verify result for a block that was not asked for, sector {sector}"
+                "volume {nr}: a verify result for a block that was not asked for, sector {}",
+                span.sector
             ));
             return;
         }
-        volume.peer.verify.answered.remove(sector);
-        volume.held.remove(sector);
+        volume.peer.verify.answered.remove(span.sector);
+        volume.held.remove(span.sector);
         volume.peer.answered();
-        let end = sector + u64::from(result.bytes / 512);
         let equal = result.block_id != BlockId::OUT_OF_SYNC;
-        self.verify_block_done(nr, (sector, end), equal);
+        self.verify_block_done(nr, span, equal);
         self.retry_blocked(nr);
         let verify = &mut self.volume_mut(nr).peer.verify;
         if verify.left == 0 && !verify.ending {

@@ -6,6 +6,7 @@
 
 use alloc::format;
 
+use rdb_meta::BLOCK_SECTORS;
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, Packet};
 
 use crate::effect::Level;
@@ -16,6 +17,7 @@ use crate::peer_reads::{BlockedRead, Purpose};
 use crate::range_locks::ReadTicket;
 use crate::resource::Resource;
 use crate::resync::STEP_MS;
+use crate::span::Span;
 use crate::state::ConnState;
 
 /// Sectors that may be asked for and not compared: every block is a request of its own, and the peer holds as many as that.
@@ -31,10 +33,10 @@ impl<P: Payload> Resource<P> {
         if volume.state.conn != ConnState::VerifyS {
             return;
         }
-        let blocks = volume.size.div_ceil(8);
+        let blocks = volume.size.div_ceil(BLOCK_SECTORS);
         let verify = &mut volume.peer.verify;
         let start = verify.order.0.unwrap_or(verify.next_start);
-        let first = (start / 8).min(blocks.saturating_sub(1));
+        let first = (start / BLOCK_SECTORS).min(blocks.saturating_sub(1));
         verify.begin(now, first, blocks - first);
         verify.drives = true;
         verify.algorithm = algorithm;
@@ -43,7 +45,10 @@ impl<P: Payload> Resource<P> {
             let text = "the peer knows no verify that stops before the end: it goes to the end";
             self.log_volume(Level::Warn, nr, text);
         }
-        let text = format!("Starting Online Verify from sector {}", first * 8);
+        let text = format!(
+            "Starting Online Verify from sector {}",
+            first * BLOCK_SECTORS
+        );
         self.log_volume(Level::Info, nr, text);
         self.verify_step(nr);
     }
@@ -51,7 +56,7 @@ impl<P: Payload> Resource<P> {
     /// One step: how much may be asked for in the next tenth of a second.
     pub(crate) fn verify_step(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let Some(options) = self.options_in_effect(nr) else {
+        let Some(options) = self.volume(nr).options_in_effect() else {
             return;
         };
         let volume = self.volume_mut(nr);
@@ -81,7 +86,7 @@ impl<P: Payload> Resource<P> {
     fn verify_fill(&mut self, nr: VolumeNr, mut turn: Option<Time>) {
         let now = self.now;
         let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
-        let window = (u64::from(max_buffers / 2) * 8).min(WINDOW_MAX);
+        let window = (u64::from(max_buffers / 2) * BLOCK_SECTORS).min(WINDOW_MAX);
         loop {
             let volume = self.volume_mut(nr);
             let verify = &mut volume.peer.verify;
@@ -94,55 +99,49 @@ impl<P: Payload> Resource<P> {
             {
                 return;
             }
-            let (sector, end) = (block * 8, (block * 8 + 8).min(volume.size));
+            let span = Span::of_blocks(block, 1, volume.size);
             // (Of a verify that was given up. Its answer comes.)
-            if verify.asked.overlap(sector, end).is_some() {
+            if verify.asked.overlaps(span) {
                 return;
             }
             let ticket = volume.held.read_ticket();
-            if volume.held.holds_up(sector, end, ticket, turn.take()) {
+            if volume.held.holds_up(span, ticket, turn.take()) {
                 verify.turn = Some(ticket);
                 return;
             }
-            let bytes = u32::try_from((end - sector) * 512).expect("a block");
-            verify.open.insert(sector);
-            verify.asked.insert(sector, end, bytes, now);
-            verify.walk.ask(block + 1, 1, end - sector);
-            verify.pace.requested(end - sector);
+            verify.open.insert(span.sector);
+            verify.asked.insert(span, now);
+            verify.walk.ask(block + 1, 1, span.sectors());
+            verify.pace.requested(span.sectors());
             volume.peer.pending += 1;
             self.watch_blocks();
-            let request = BlockRequest {
-                sector,
-                block_id: BlockId::SYNCER,
-                bytes,
-            };
+            let request = span.request(BlockId::SYNCER);
             self.send(nr, Packet::OvRequest(request), None);
         }
     }
 
     /// P_OV_REPLY: what the peer's block is.
     pub(crate) fn on_verify_reply(&mut self, nr: VolumeNr, reply: &BlockRequest, digest: Digest) {
-        let (sector, bytes) = (reply.sector, reply.bytes);
+        let span = Span::from(reply);
         let volume = self.volume_mut(nr);
         let verify = &mut volume.peer.verify;
         let expected = verify.algorithm.is_none_or(|a| a.len() == digest.len());
-        if verify.asked.holder_at(sector) != Some(bytes) || !expected {
+        if !verify.asked.contains(span) || !expected {
             self.protocol_error(format!(
-                "volume {nr}: a digest of {} bytes for a block that was not asked for so, sector {sector}+{}",
-                digest.len(),
-                bytes / 512
+                "volume {nr}: a digest of {} bytes for a block that was not asked for so, sector {span}",
+                digest.len()
             ));
             return;
         }
-        self.verify_answered(nr, sector, bytes);
-        self.volume_mut(nr).peer.unacked += 1;
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.verify_answered(span);
+        peer.unacked += 1;
         let read = BlockedRead {
-            sector,
-            bytes,
+            span,
             block_id: BlockId::SYNCER,
             purpose: Purpose::Compare(digest),
         };
-        if self.volume(nr).peer.verify.open.contains(&sector) {
+        if self.volume(nr).peer.verify.open.contains(&span.sector) {
             self.admit_peer_read(nr, read);
         } else {
             self.refuse_read(nr, read);
@@ -152,15 +151,14 @@ impl<P: Payload> Resource<P> {
 
     /// P_NEG_RS_DREPLY for a block of a verify; whether it is one.
     pub(crate) fn on_verify_refused(&mut self, nr: VolumeNr, ack: &BlockAck) -> bool {
-        let sector = ack.sector;
-        let Some(bytes) = self.volume(nr).peer.verify.asked.holder_at(sector) else {
+        let Some(span) = self.volume(nr).peer.verify.asked.at(ack.sector) else {
             return false;
         };
-        self.verify_answered(nr, sector, bytes);
-        let sectors = u64::from(bytes / 512);
-        let verify = &mut self.volume_mut(nr).peer.verify;
-        if verify.open.remove(&sector) {
-            verify.walk.settle(sectors);
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.verify_answered(span);
+        let verify = &mut peer.verify;
+        if verify.open.remove(&span.sector) {
+            verify.walk.settle(span.sectors());
             verify.left = verify.left.saturating_sub(1);
             verify.skipped += 1;
         }
@@ -168,13 +166,6 @@ impl<P: Payload> Resource<P> {
         self.verify_fill(nr, None);
         self.verify_check_end(nr);
         true
-    }
-
-    fn verify_answered(&mut self, nr: VolumeNr, sector: u64, bytes: u32) {
-        let volume = self.volume_mut(nr);
-        volume.peer.verify.asked.remove(sector);
-        volume.peer.verify.pace.arrived(u64::from(bytes / 512));
-        volume.peer.answered();
     }
 
     /// Our own block was read, or could not be. What cannot be read differs, as with DRBD's driver.
@@ -185,37 +176,33 @@ impl<P: Payload> Resource<P> {
         current: bool,
         result: Result<Option<P>, DiskError>,
     ) {
-        let (sector, sectors) = (read.sector, u64::from(read.bytes / 512));
+        let span = read.span;
         let volume = self.volume_mut(nr);
-        volume.held.remove(sector);
+        volume.held.remove(span.sector);
         let error = result.as_ref().err().copied();
-        if current && volume.peer.verify.open.contains(&sector) {
+        if current && volume.peer.verify.open.contains(&span.sector) {
             let equal = match (result, volume.peer.verify.algorithm, read.purpose) {
                 (Ok(Some(payload)), Some(algorithm), Purpose::Compare(digest)) => {
                     payload.digest(algorithm) == digest
                 }
                 _ => false,
             };
-            volume.counters.read += sectors;
+            volume.counters.read += span.sectors();
             volume.peer.answer_given();
             let seq_num = volume.peer.next_seq();
-            self.verify_block_done(nr, (sector, sector + sectors), equal);
-            let ack = BlockAck {
-                sector,
-                block_id: match equal {
-                    true => BlockId::IN_SYNC,
-                    false => BlockId::OUT_OF_SYNC,
-                },
-                bytes: read.bytes,
-                seq_num,
+            self.verify_block_done(nr, span, equal);
+            let found = match equal {
+                true => BlockId::IN_SYNC,
+                false => BlockId::OUT_OF_SYNC,
             };
+            let ack = span.ack(found, seq_num);
             self.send(nr, Packet::OvResult(ack), None);
         } else if current {
             self.refuse_read(nr, read);
         }
         self.retry_blocked(nr);
         if let Some(error) = error {
-            self.log_read_error(nr, sector, read.bytes, error);
+            self.log_io_error(nr, "READ", span, error);
             self.local_io_error(nr, false);
         }
         if current {

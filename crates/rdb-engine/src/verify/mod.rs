@@ -11,12 +11,14 @@ mod steps;
 
 use alloc::collections::BTreeSet;
 
+use rdb_meta::BLOCK_SECTORS;
 use replica_proto::DigestAlgorithm;
 
 use crate::ids::Time;
 use crate::interval::Awaited;
 use crate::range_locks::ReadTicket;
 use crate::resync::{BlockWalk, Course, Pace};
+use crate::span::Span;
 use crate::status::{SyncProgress, VerifyProgress};
 
 /// The verify of one volume, and what the next one has of the last. Blocks are 4 KiB; the last one may be shorter.
@@ -78,22 +80,31 @@ impl Verify {
         oldest.into_iter().flatten().min()
     }
 
-    /// Whether this node compares a block of `start..end` with the peer's: a write now would come between the two reads.
-    pub(crate) fn compares(&self, start: u64, end: u64) -> bool {
-        let blocks = start / 8 * 8..end;
+    /// Whether this node compares a block of these sectors with the peer's: a write now would come between the two reads.
+    pub(crate) fn compares(&self, span: Span) -> bool {
+        let blocks = span.sector / BLOCK_SECTORS * BLOCK_SECTORS..span.end();
         self.drives && self.open.range(blocks).next().is_some()
+    }
+
+    /// The peer has answered for a block that was asked for.
+    pub(crate) fn answered(&mut self, span: Span) {
+        self.asked.remove(span.sector);
+        self.pace.arrived(span.sectors());
     }
 
     /// The block before which a verify driven here ends. It has one block at least, wherever it is to stop.
     fn end(&self, size: u64) -> u64 {
-        let blocks = size.div_ceil(8);
-        let stop = self.order.1.map_or(blocks, |stop| stop.div_ceil(8));
+        let blocks = size.div_ceil(BLOCK_SECTORS);
+        let stop = self
+            .order
+            .1
+            .map_or(blocks, |stop| stop.div_ceil(BLOCK_SECTORS));
         stop.max(self.first + 1).min(blocks)
     }
 
     /// Where the verify that ends here goes on, if it was not whole.
     fn reached(&self) -> u64 {
-        let next = self.walk.position() * 8;
+        let next = self.walk.position() * BLOCK_SECTORS;
         self.open.first().map_or(next, |&first| first.min(next))
     }
 
@@ -106,7 +117,7 @@ impl Verify {
         SyncProgress {
             want_kib: self.drives.then_some(self.pace.want_kib()),
             verify: Some(VerifyProgress {
-                start_sector: self.first * 8,
+                start_sector: self.first * BLOCK_SECTORS,
                 stop_sector: self.order.1.filter(|_| self.drives),
                 position_sector: self.reached(),
                 skipped_blocks: self.skipped,

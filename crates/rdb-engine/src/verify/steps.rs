@@ -10,34 +10,30 @@ use crate::handler::Handler;
 use crate::ids::VolumeNr;
 use crate::range_locks::Holder;
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{Change, ConnState};
 
 impl<P: Payload> Resource<P> {
     /// The result of a block, which is the same on both sides.
-    pub(super) fn verify_block_done(
-        &mut self,
-        nr: VolumeNr,
-        (sector, end): (u64, u64),
-        equal: bool,
-    ) {
+    pub(super) fn verify_block_done(&mut self, nr: VolumeNr, span: Span, equal: bool) {
         let now = self.now;
         let verify = &mut self.volume_mut(nr).peer.verify;
-        verify.open.remove(&sector);
-        verify.walk.settle(end - sector);
+        verify.open.remove(&span.sector);
+        verify.walk.settle(span.sectors());
         verify.left = verify.left.saturating_sub(1);
         verify.course.mark(now, verify.left);
         if equal {
             self.tell_of_difference(nr);
             return;
         }
-        if let Some((first, _)) = verify.differs.filter(|&(_, last)| last == sector) {
-            verify.differs = Some((first, end));
+        if let Some((first, _)) = verify.differs.filter(|&(_, last)| last == span.sector) {
+            verify.differs = Some((first, span.end()));
         } else {
             self.tell_of_difference(nr);
-            self.volume_mut(nr).peer.verify.differs = Some((sector, end));
+            self.volume_mut(nr).peer.verify.differs = Some((span.sector, span.end()));
         }
         if !self.planted(Bug::VerifyUnmarked) {
-            self.set_out_of_sync(nr, sector, end - sector);
+            self.set_out_of_sync(nr, span);
         }
     }
 
@@ -93,9 +89,9 @@ impl<P: Payload> Resource<P> {
             ..Verify::default()
         };
         let last = core::mem::replace(verify, fresh);
-        for (sector, _) in last.answered.iter() {
-            if volume.held.holder_at(sector) == Some(Holder::Verify) {
-                volume.held.remove(sector);
+        for span in last.answered.iter() {
+            if volume.held.holder_at(span.sector) == Some(Holder::Verify) {
+                volume.held.remove(span.sector);
             }
             volume.peer.answered();
         }

@@ -6,7 +6,6 @@
 
 mod steps;
 
-use rdb_meta::ExtentNr;
 use replica_proto::{BlockId, DpFlags};
 
 use crate::config::Protocol;
@@ -14,6 +13,7 @@ use crate::copies::Copies;
 use crate::event::RequestKind;
 use crate::ids::{RequestId, RequestKey, Time, VolumeNr};
 use crate::latency::Times;
+use crate::span::Span;
 
 /// One request of a front end.
 #[derive(Debug)]
@@ -21,8 +21,7 @@ pub(crate) struct AppRequest<P> {
     pub(crate) id: RequestId,
     pub(crate) volume: VolumeNr,
     pub(crate) generation: u32,
-    pub(crate) sector: u64,
-    pub(crate) bytes: u32,
+    pub(crate) span: Span,
     pub(crate) kind: RequestKind<()>,
     /// What a write carries, until it is submitted; what a read got, until it is completed.
     pub(crate) payload: Option<P>,
@@ -47,13 +46,13 @@ pub(crate) struct AppRequest<P> {
 }
 
 impl<P> AppRequest<P> {
-    /// A request that has come `now` and has not started; `range`: first sector and bytes.
+    /// A request that has come `now` and has not started.
     pub(crate) fn new(
         now: Time,
         id: RequestId,
         volume: VolumeNr,
         generation: u32,
-        (sector, bytes): (u64, u32),
+        span: Span,
         kind: RequestKind<()>,
         payload: Option<P>,
     ) -> Self {
@@ -61,8 +60,7 @@ impl<P> AppRequest<P> {
             id,
             volume,
             generation,
-            sector,
-            bytes,
+            span,
             kind,
             payload,
             copies: Copies::NONE,
@@ -78,14 +76,6 @@ impl<P> AppRequest<P> {
         }
     }
 
-    pub(crate) fn sectors(&self) -> u64 {
-        u64::from(self.bytes / 512)
-    }
-
-    pub(crate) fn end(&self) -> u64 {
-        self.sector + self.sectors()
-    }
-
     pub(crate) fn is_read(&self) -> bool {
         matches!(self.kind, RequestKind::Read)
     }
@@ -97,12 +87,5 @@ impl<P> AppRequest<P> {
     /// What the peer echoes, and what tells the driver's `Sent`.
     pub(crate) fn block_id(&self, key: RequestKey) -> BlockId {
         BlockId::from_u64(u64::from(self.generation) << 32 | (key as u64 + 1))
-    }
-
-    pub(crate) fn extents(&self) -> (ExtentNr, ExtentNr) {
-        (
-            ExtentNr::of_sector(self.sector),
-            ExtentNr::of_sector(self.end() - 1),
-        )
     }
 }

@@ -15,13 +15,14 @@ use crate::event::{Payload, RequestKind};
 use crate::follow::Follow;
 use crate::ids::{IoTag, RequestKey, SendTag, VolumeNr};
 use crate::resource::Resource;
+use crate::span::Span;
 use crate::state::{self, ConnState, DiskState};
 
 impl<P: Payload> Resource<P> {
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
     pub(crate) fn activate(&mut self, key: RequestKey) {
         let request = &self.requests[key];
-        let (nr, extents) = (request.volume, request.extents());
+        let (nr, extents) = (request.volume, request.span.extents());
         let Some(disk) = self.volume_mut(nr).usable_disk() else {
             self.submit_write(key);
             return;
@@ -67,20 +68,18 @@ impl<P: Payload> Resource<P> {
         let good_here = local && state.disk == DiskState::UpToDate;
         let good_there = replicate && state.pdsk == DiskState::UpToDate;
         if !good_here && !good_there {
-            let (sector, sectors) = (self.requests[key].sector, self.requests[key].sectors());
-            self.log_volume(
-                Level::Error,
-                nr,
-                format!("IO ERROR: neither local nor remote data, sector {sector}+{sectors}"),
-            );
+            let span = self.requests[key].span;
+            let text = format!("IO ERROR: neither local nor remote data, sector {span}");
+            self.log_volume(Level::Error, nr, text);
             self.requests[key].copies.here = Here::Failed;
             self.requests[key].payload = None;
             self.advance_write(key);
             return;
         }
         if !replicate && up && state::should_send_out_of_sync(state) {
-            let (sector, bytes) = (self.requests[key].sector, self.requests[key].bytes);
-            if self.set_out_of_sync(nr, sector, u64::from(bytes / 512)) > 0 {
+            let span = self.requests[key].span;
+            if self.set_out_of_sync(nr, span) > 0 {
+                let Span { sector, bytes } = span;
                 let desc = replica_proto::BlockDesc { sector, bytes };
                 self.send_barrier();
                 self.send(nr, Packet::OutOfSync(desc), None);
@@ -88,7 +87,7 @@ impl<P: Payload> Resource<P> {
         }
         let keep = self.keeps_payloads(nr);
         let request = &mut self.requests[key];
-        let (sector, bytes) = (request.sector, request.bytes);
+        let span = request.span;
         let payload = match keep {
             true => request.payload.clone(),
             false => request.payload.take(),
@@ -98,15 +97,14 @@ impl<P: Payload> Resource<P> {
         let request = &self.requests[key];
         let kind = request.kind.clone();
         if replicate {
-            self.send_write(key, nr, sector, bytes, &kind, payload.clone());
+            self.send_write(key, nr, span, &kind, payload.clone());
         }
         if local {
             self.requests[key].copies.here = Here::Pending;
             let volume = self.volume_mut(nr);
-            volume.counters.written += u64::from(bytes / 512);
-            volume.counters.application_sectors += u64::from(bytes / 512);
+            volume.counters.wrote_for_users(span.sectors());
             let tag = self.start_data_io(Io::Application { volume: nr, key });
-            self.emit(local_effect(nr, tag, (sector, bytes), &kind, payload));
+            self.emit(local_effect(nr, tag, span, &kind, payload));
         }
     }
 
@@ -114,8 +112,7 @@ impl<P: Payload> Resource<P> {
         &mut self,
         key: RequestKey,
         nr: VolumeNr,
-        sector: u64,
-        bytes: u32,
+        span: Span,
         kind: &RequestKind<()>,
         payload: Option<P>,
     ) {
@@ -148,7 +145,7 @@ impl<P: Payload> Resource<P> {
             flags |= DpFlags::FLUSH;
         }
         let seq_num = volume.peer.next_seq();
-        volume.peer.sent += u64::from(bytes / 512);
+        volume.peer.sent += span.sectors();
         volume.peer.pending += 1;
         let request = &mut self.requests[key];
         let block_id = request.block_id(key);
@@ -158,6 +155,7 @@ impl<P: Payload> Resource<P> {
         request.answers = flags;
         request.protocol = protocol;
         request.epoch = self.net.log.push(key, now);
+        let Span { sector, bytes } = span;
         let header = |flags| DataHeader {
             sector,
             block_id,
@@ -205,8 +203,7 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).flush_before_next = true;
         if self.volume(nr).has_usable_disk() {
             self.requests[key].copies.here = Here::Pending;
-            let tag = self.start_data_io(Io::Application { volume: nr, key });
-            self.emit(Effect::Flush { volume: nr, tag });
+            self.flush_disk(Io::Application { volume: nr, key });
         }
         if !self.volume(nr).state.has_lasting_copy() || self.copy_may_be_outranked(nr) {
             self.flush_at_peer(key);
@@ -265,7 +262,12 @@ impl<P: Payload> Resource<P> {
     // ---- bitmap --------------------------------------------------------------------------------------------------
 
     /// Marks blocks that differ or may differ; returns how many were not marked before.
-    pub(crate) fn set_out_of_sync(&mut self, nr: VolumeNr, sector: u64, sectors: u64) -> u64 {
+    pub(crate) fn set_out_of_sync(&mut self, nr: VolumeNr, span: Span) -> u64 {
+        self.mark(nr, span.sector, span.end())
+    }
+
+    /// The same of any sectors.
+    pub(crate) fn mark(&mut self, nr: VolumeNr, sector: u64, end: u64) -> u64 {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return 0;
         };
@@ -273,7 +275,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get_mut() else {
             return 0;
         };
-        let end = sector.saturating_add(sectors).min(size);
+        let end = end.min(size);
         if sector >= end {
             return 0;
         }
@@ -281,11 +283,11 @@ impl<P: Payload> Resource<P> {
     }
 
     /// Clears the marks of blocks that are equal on both disks now.
-    pub(crate) fn set_in_sync(&mut self, nr: VolumeNr, sector: u64, sectors: u64) {
+    pub(crate) fn set_in_sync(&mut self, nr: VolumeNr, span: Span) {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        if disk.bitmap.clear_sectors(sector, sectors) > 0 {
+        if disk.bitmap.clear_sectors(span.sector, span.sectors()) > 0 {
             self.md_lazy(nr);
             self.source_marks_cleared(nr);
         }
@@ -302,7 +304,7 @@ impl<P: Payload> Resource<P> {
 fn local_effect<P>(
     volume: VolumeNr,
     tag: IoTag,
-    (sector, bytes): (u64, u32),
+    Span { sector, bytes }: Span,
     kind: &RequestKind<()>,
     payload: Option<P>,
 ) -> Effect<P> {

@@ -1,5 +1,6 @@
 //! The decision tables of `docs/spec/behaviour.md`, walked row by row and, where the universe is small, exhaustively.
 
+mod attach;
 mod consequences;
 mod decision;
 mod docs;

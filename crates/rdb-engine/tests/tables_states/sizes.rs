@@ -1,6 +1,8 @@
 //! Which P_SIZES may change a size, over all states and a handful of sizes.
 
-use rdb_engine::rules::sizes::{Facts, Occasion, Verdict, Wrong, agreed, decide, occasion};
+use rdb_engine::rules::sizes::{
+    Facts, Growth, Occasion, Verdict, Wrong, agreed, decide, differ_much, growth, occasion,
+};
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
 
 const SIZES: [u64; 4] = [0, 100, 200, 300];
@@ -190,5 +192,69 @@ fn what_the_pair_can_hold() {
     ] {
         let facts = (peer, usable, last_agreed, user);
         assert_eq!(agreed(peer, usable, last_agreed, user), size, "{facts:?}");
+    }
+}
+
+/// Section 6.6: nodes that see each other right agree on who sends the new space, and nobody begins alone.
+#[test]
+fn both_nodes_agree_on_who_sends_what_has_grown() {
+    use {DiskState::*, Role::*};
+    for conn in [
+        ConnState::WFReportParams,
+        ConnState::Connected,
+        ConnState::VerifyS,
+    ] {
+        for (role, peer) in [
+            (Primary, Secondary),
+            (Secondary, Primary),
+            (Secondary, Secondary),
+            (Primary, Primary),
+        ] {
+            for (disk, pdsk) in [
+                (UpToDate, UpToDate),
+                (UpToDate, Inconsistent),
+                (Diskless, UpToDate),
+                (UpToDate, Diskless),
+                (Negotiating, UpToDate),
+            ] {
+                let state = VolumeState {
+                    role,
+                    peer,
+                    conn,
+                    disk,
+                    pdsk,
+                    ..VolumeState::INITIAL
+                };
+                let seen = VolumeState {
+                    role: peer,
+                    peer: role,
+                    disk: pdsk,
+                    pdsk: disk,
+                    ..state
+                };
+                let both = (growth(&state, true), growth(&seen, false));
+                let idle =
+                    conn == ConnState::Connected && disk >= Inconsistent && pdsk >= Inconsistent;
+                let expected = match (role, peer) {
+                    _ if !idle => (Growth::Later, Growth::Later),
+                    (Secondary, Primary) => (Growth::Target, Growth::Source),
+                    _ => (Growth::Source, Growth::Target),
+                };
+                assert_eq!(both, expected, "{state:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_eighth_of_the_own_disk_is_much() {
+    for (usable, peer, much) in [
+        (800, 900, false),
+        (800, 901, true),
+        (800, 699, true),
+        (800, 700, false),
+        (800, 0, false),
+    ] {
+        assert_eq!(differ_much(usable, peer), much, "{usable} {peer}");
     }
 }
