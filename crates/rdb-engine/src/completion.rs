@@ -11,7 +11,7 @@ use crate::ids::{RequestKey, Time, VolumeNr};
 use crate::net::PingWaiter;
 use crate::planted::Bug;
 use crate::resource::Resource;
-use crate::state::DiskState;
+use crate::state::{Change, DiskState};
 use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
@@ -216,9 +216,16 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// Whether consequences of a change are still to follow.
+    /// Whether consequences of a change are still to follow. (That I/O is not suspended any more has none but what waits for it.)
     pub(crate) fn decides_more(&self) -> bool {
-        let decides = |follow: &Follow| matches!(follow, Follow::Changed(..));
+        let thaws = Change::default()
+            .and_susp(false)
+            .and_susp_nod(false)
+            .and_susp_fen(false);
+        let decides = |follow: &Follow| match *follow {
+            Follow::Changed(_, old, new) => old.apply(thaws) != new.apply(thaws),
+            _ => false,
+        };
         self.after.iter().any(decides)
     }
 

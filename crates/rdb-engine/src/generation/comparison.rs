@@ -186,6 +186,9 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
                 let alone = inputs.own_alone != WroteAlone::Nothing || inputs.own_primary;
                 return written_at_the_end(34, alone, Verdict::TargetByBitmap);
             }
+            if inputs.peer_primary && inputs.own_alone == WroteAlone::Nothing {
+                return primary_ended(34, Verdict::TargetByBitmap);
+            }
             // (L4) DRBD empties the own bitmap slot here. If the link breaks before the blocks written since are synced, both
             // disks then have one name, and those blocks differ for ever: the slots stay until the resync moves them.
             Comparison {
@@ -207,6 +210,9 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
             if inputs.own_crashed {
                 let alone = inputs.peer_alone != WroteAlone::Nothing || inputs.peer_primary;
                 return written_at_the_end(35, alone, Verdict::SourceByBitmap);
+            }
+            if inputs.own_primary && inputs.peer_alone == WroteAlone::Nothing {
+                return primary_ended(35, Verdict::SourceByBitmap);
             }
             let mut corrected = *peer;
             corrected.clear_bitmap();
@@ -247,6 +253,18 @@ fn same_generation(own: &GenerationIds, peer: &GenerationIds, inputs: CompareInp
         (own_crashed, _) => own_crashed,
     };
     found(40, by_bitmap(own_is_source))
+}
+
+/// The target of a resync has had its end, is Primary, and has not crashed since; the source missed the end, and nobody has written
+/// there alone. So the target has everything, and what the source does not know of comes from there. DRBD would have the Primary
+/// become a target once more, which it cannot be, and leave the peer for good.
+fn primary_ended(rule: u32, verdict: Verdict) -> Comparison {
+    Comparison {
+        message: Some(
+            "the SyncTarget is Primary and had the end of the resync, which the SyncSource missed",
+        ),
+        ..found(rule, verdict)
+    }
 }
 
 /// (L3) The target of a resync was Primary at its end, and crashed before the source knew of the end. What its users wrote last,

@@ -62,6 +62,11 @@ impl<P: Payload> Resource<P> {
             let other = own.is_some_and(|own| own != ids.current);
             volume.peer.moved_on = other.then_some(ids.current);
         }
+        let syncs_to = matches!(state.conn, ConnState::SyncSource | ConnState::PausedSyncS);
+        let disk = self.volume(nr).disk.get();
+        if syncs_to && disk.is_some_and(|disk| disk.record.ids().bitmap == ids.current) {
+            self.target_proven(nr);
+        }
         let shared = self.volume(nr).peer.loss_unrecorded;
         if shared.is_some_and(|shared| shared != ids.current) {
             self.loss_settled(nr, true);

@@ -56,7 +56,7 @@ pub(crate) struct Resync<P> {
     /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here.
     spoiled: Vec<u64>,
     /// Source: the target has not shown that it is Inconsistent on its record too. Set when the resync is prepared, cleared by the
-    /// first block that it asks for, by the end and with the connection. Without it a Primary would go on, or go on unfenced, beside a
+    /// first block that it asks for, by its telling the resync's name while that is paused, by the end and with the connection. Without it a Primary would go on, or go on unfenced, beside a
     /// disk that is as good by its record and lacks what is marked here (L48).
     pub(crate) target_unproven: bool,
     /// Source: there was nothing left to send, so that the target may have come to the end.

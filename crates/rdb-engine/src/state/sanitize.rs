@@ -137,6 +137,11 @@ fn one_round(
         if new.pdsk > DiskState::DUnknown || new.pdsk < DiskState::Inconsistent {
             new.pdsk = DiskState::DUnknown;
         }
+        // (L55) Not DRBD's, which calls it Outdated: what the peer has without its disk is not known, and that can be attached again.
+        let was_there = old.conn < ConnState::Connected || super::is_there(old.pdsk);
+        if new.pdsk == DiskState::Outdated && !was_there {
+            new.pdsk = DiskState::DUnknown;
+        }
     }
     // Rule 2.
     if new.is_unconfigured() {

@@ -744,3 +744,46 @@ fn what_a_primary_writes_before_its_peer_has_begun_to_sync_is_not_lost() {
     }
     assert!(met > 0);
 }
+
+/// (L55) The peer's disk was detached, and is as good by its record as when it was: nobody has outdated it.
+#[test]
+fn a_primary_does_not_part_by_itself_from_a_peer_without_a_disk() {
+    for policy in [Fencing::ResourceOnly, Fencing::ResourceAndStonith] {
+        let mut w = pair(5, policy);
+        w.detach(1, true).unwrap();
+        w.both("Connected P/S U/D", "Connected S/P D/U");
+        w.quiet();
+        let part = |force| Command::Disconnect { force };
+        assert_eq!(code(w.admin(0, part(false))), -7);
+        assert_eq!(w.is(0), "Connected P/S U/D");
+        // Whoever forces it has the peer fenced, as when it is lost.
+        w.admin(0, part(true)).unwrap();
+        assert_eq!(w.is(0), "StandAlone P/? U/-");
+        let freezes = policy == Fencing::ResourceAndStonith;
+        assert_eq!(w.nodes[0].state().susp_fen, freezes);
+        w.until("the fence handler", |w| !w.nodes[0].asked.is_empty());
+        w.end_handler(0, Handler::FencePeer, 7);
+        w.until("the peer's end", |w| w.is(0) == "StandAlone P/? U/O");
+        w.write_blocks(0, [7], 3);
+    }
+}
+
+/// A resync that is paused before it begins does not keep users waiting for as long as the pause lasts.
+#[test]
+fn a_target_that_is_paused_from_the_start_tells_that_it_is_one() {
+    let mut w = pair(6, Fencing::ResourceAndStonith);
+    w.cut();
+    w.until("the fence handler", |w| !w.nodes[0].asked.is_empty());
+    w.end_handler(0, Handler::FencePeer, 7);
+    w.until("the peer's end", |w| w.is(0) == "WFConnection P/? U/O");
+    w.write_blocks(0, [9], 3);
+    w.heal();
+    w.until("the resync's begin", |w| w.is(0).starts_with("WFBitMapS"));
+    w.admin(0, Command::PauseSync { volume: V }).unwrap();
+    w.both("PausedSyncS P/S U/I", "PausedSyncT S/P I/U");
+    w.write_blocks(0, [11], 4);
+    w.run_ms(3_000);
+    assert_eq!(w.is(0), "PausedSyncS P/S U/I");
+    w.admin(0, Command::ResumeSync { volume: V }).unwrap();
+    w.ends_well();
+}

@@ -182,6 +182,32 @@ fn corrections_undo_what_a_lost_message_left_behind() {
     );
 }
 
+/// The target of a resync is Primary, and its source missed the end. A source that says that nobody wrote there alone is synced.
+#[test]
+fn a_primary_that_had_the_end_is_not_to_become_a_target() {
+    let (source, target) = (gi(C, S, B, G), gi(C, 0, S, B));
+    for (alone, at_source, at_target) in [
+        (WroteAlone::Nothing, -1, 1),
+        (WroteAlone::UnderNewName, 1, -1),
+        (WroteAlone::Unknown, 1, -1),
+    ] {
+        let inputs = CompareInputs {
+            own_alone: alone,
+            peer_primary: true,
+            ..QUIET
+        };
+        let found = compare(&source, &target, inputs);
+        assert_eq!((found.rule, found.verdict.value()), (34, at_source));
+        let inputs = CompareInputs {
+            peer_alone: alone,
+            own_primary: true,
+            ..QUIET
+        };
+        let found = compare(&target, &source, inputs);
+        assert_eq!((found.rule, found.verdict.value()), (35, at_target));
+    }
+}
+
 #[test]
 fn old_protocols_have_their_variants() {
     let at = |version| CompareInputs { version, ..QUIET };
