@@ -65,6 +65,10 @@ impl Executor {
                 let found = report.as_ref().and_then(|report| find(report, *minor));
                 Some(is_not_fenced(found.map(|(resource, _)| resource)))
             }
+            (-7, Action::Run(Op::Disconnect { .. })) => Some(format!(
+                "Hint: with fencing a Primary leaves its peer once the peer's disk is Outdated, which a detached one cannot become; \
+                 attach the peer's disk, or have the peer fenced as if it were lost: '{program} disconnect --force {word}'."
+            )),
             (-1, Action::Run(Op::Primary { .. })) => Some(format!(
                 "Hint: the peer is Primary; run '{program} secondary {word}' there first."
             )),
