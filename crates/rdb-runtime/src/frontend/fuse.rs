@@ -278,6 +278,13 @@ fn poll(io: &mut Io, node: &mut Node<Fuse>) {
     }
 }
 
+/// Closes the connection of a node that was given up, which the wait for its next request keeps open. Somebody may have opened the
+/// device in its last moment, and wait for a request that was under way: nobody will answer that, so the kernel has to fail it.
+pub(super) fn close(io: &mut Io, id: NodeId) {
+    io.ring
+        .cancel_all(|op| matches!(op, Op::FusePoll(node, _) if *node == id));
+}
+
 /// One reply is one `writev`, which the kernel takes whole or not at all.
 fn write_all(fd: &OwnedFd, header: &[u8], data: &[u8]) {
     let parts = [header, data].map(|part| libc::iovec {

@@ -7,7 +7,7 @@ use rdb_engine::{DeviceSpec, Level, VolumeNr};
 use rdb_frontend::fuse::left::LeftSession;
 use rdb_frontend::{Frontend, knbd, ublk};
 
-use super::fuse::{Fuse, FusePlan};
+use super::fuse::{self, Fuse, FusePlan};
 use super::handover::{LeftDevices, announce_session, end_session, fuse_target, session_identity};
 use super::knbd::{Knbd, KnbdPlan};
 use super::message::NodeReport;
@@ -196,6 +196,9 @@ impl Nodes {
                 (Kind::Knbd, end)
             }
         };
+        if kind == Kind::Fuse && end.is_some() {
+            fuse::close(io, id);
+        }
         match end {
             None => return Told::Nothing,
             Some(End::Failed(error)) => {
