@@ -15,7 +15,7 @@
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rdb_engine::{DeviceSpec, Level, VolumeNr};
@@ -33,6 +33,8 @@ use crate::mailbox::{Mailbox, Message};
 const HOLDER_MS: u64 = 2_000;
 /// The same, if it is to be seen that a process has it open: one that probes it, or is just ending.
 const PROCESS_MS: u64 = 700;
+/// How long the names of a device may take to go, before it is given back all the same.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A block device of the kernel's that this process serves. A clone means the same one.
 pub(crate) trait BlockDevice: Clone + Send + 'static {
@@ -266,10 +268,16 @@ impl<K: NodeKind> NodeLife<K> {
         }
         node.next = None;
         match std::mem::replace(&mut node.stage, Stage::Stopping) {
-            Stage::Up { device, base } => node.help(io, "rdb-detach", move |helper| {
-                let complaint = K::give_back(device, base, stopping, &helper);
-                helper.report(News::Gone(complaint));
-            }),
+            Stage::Up { device, base } => {
+                let (unnamed, names) = channel::<()>();
+                io.notify(Notice::DeviceGoing { volume, unnamed });
+                node.help(io, "rdb-detach", move |helper| {
+                    // Nothing is sent: it ends with the sender.
+                    let _ = names.recv_timeout(NAMES_TIMEOUT);
+                    let complaint = K::give_back(device, base, stopping, &helper);
+                    helper.report(News::Gone(complaint));
+                });
+            }
             Stage::Starting { .. } => node.stage = Stage::Starting { unwanted: true },
             Stage::Stopping => {}
         }
@@ -573,6 +581,7 @@ mod tests {
                 saying.borrow_mut().push(match notice {
                     Notice::Log { text, .. } => text,
                     Notice::DeviceUp { spec, .. } => format!("up: {}", spec.size_sectors),
+                    Notice::DeviceGoing { .. } => "going".to_owned(),
                     other => format!("{other:?}"),
                 });
             };
@@ -621,7 +630,7 @@ mod tests {
         assert!(scene.life.device(VOLUME).is_none() && !scene.life.is_empty());
         let end = scene.tell(News::Gone(Some("a complaint".to_owned())), None);
         assert!(matches!(end, Some(End::Gone { again: false })));
-        assert_eq!(scene.said(), ["a complaint"]);
+        assert_eq!(scene.said(), ["going", "a complaint"]);
         assert!(scene.life.is_empty());
     }
 
@@ -645,7 +654,7 @@ mod tests {
             }
             scene.is_made(wanted);
             scene.given_back.recv().expect("it is given back");
-            assert_eq!(scene.said(), [""; 0], "nobody was told that it was up");
+            assert_eq!(scene.said(), ["going"], "nobody was told that it was up");
             let again = matches!(
                 scene.tell(News::Gone(None), wanted),
                 Some(End::Gone { again: true })
