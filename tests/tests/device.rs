@@ -116,6 +116,35 @@ fn the_device_is_there_while_primary_and_gone_afterwards() -> Result<()> {
     Ok(())
 }
 
+/// Goal: a Primary whose loop device somebody detaches has another one soon, but not before its users are gone.
+#[test]
+fn a_device_that_somebody_else_detaches_is_made_anew() -> Result<()> {
+    let mut pair = Pair::synced(
+        "lost",
+        Plan {
+            frontend: "fuse",
+            ..Plan::default()
+        },
+    )?;
+    let device = pair.alice.device(0)?;
+    let words = "was detached by somebody else";
+    let user = std::fs::File::open(&device)?;
+    run_tool(20, "losetup", &["-d", &device.display().to_string()])?;
+    ensure!(pair.alice.device(0)? == device && pair.alice.logged(words) == 0);
+    std::os::unix::fs::FileExt::read_exact_at(&user, &mut [0; 4096], 0)?;
+    drop(user);
+    wait_until("another device", Duration::from_secs(20), || {
+        let is_there = pair.alice.device(0).is_ok() && !loops_over(&pair.alice.run_dir).is_empty();
+        Ok(is_there && pair.alice.logged(words) == 1)
+    })?;
+    pair.alice.adm(&["primary", "r0"])?;
+    let device = pair.alice.device(0)?.display().to_string();
+    run_tool(60, "mkfs.ext4", &["-q", "-F", &device])?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    ensure!(pair.alice.logged(words) == 1, "it is given back in order");
+    pair.are_well()
+}
+
 #[test]
 fn a_restart_after_a_crash_clears_what_the_dead_daemon_left() -> Result<()> {
     let mut pair = Pair::synced(

@@ -353,6 +353,7 @@ impl<K: NodeKind> NodeLife<K> {
                 return (None, Some(End::Failed(error)));
             }
             News::Stopped => node.served = K::Served::default(),
+            News::Lost => self.on_lost(io, volume, wanted, stopping),
             News::Reconnected(complaint) => {
                 let up = node.device().filter(|_| !node.parked);
                 let Some(path) = up.map(BlockDevice::path) else {
@@ -381,6 +382,23 @@ impl<K: NodeKind> NodeLife<K> {
             }
         }
         (None, None)
+    }
+
+    /// Somebody else has taken a device away: what is left of it is given back, and another one is made.
+    fn on_lost(&mut self, io: &Io, volume: VolumeNr, wanted: Option<DeviceSpec>, stopping: bool) {
+        let up = self.node(volume).filter(|node| !node.parked);
+        let Some(path) = up.and_then(|node| node.device().map(BlockDevice::path)) else {
+            return;
+        };
+        let text = format!(
+            "{} was detached by somebody else: the device is made anew",
+            path.display()
+        );
+        io.log(Level::Warn, Some(volume), text);
+        self.device_down(io, volume, stopping);
+        if let Some(node) = self.node(volume) {
+            node.next = wanted;
+        }
     }
 
     /// Finds out whether somebody uses the device, then goes on with the demotion; the reply comes back if there is none to ask
@@ -661,6 +679,21 @@ mod tests {
             );
             assert_eq!(again, wanted.is_some());
         }
+    }
+
+    #[test]
+    fn one_that_somebody_else_takes_away_is_made_again() {
+        let mut scene = Scene::new();
+        assert!(scene.tell(News::Lost, Some(spec(8))).is_none());
+        assert_eq!(scene.said(), [""; 0], "it is not up yet");
+        scene.is_made(Some(spec(8)));
+        assert!(scene.tell(News::Lost, Some(spec(8))).is_none());
+        scene.given_back.recv().expect("what is left of it");
+        let said = scene.said();
+        assert!(said[1].contains("was detached"), "{said:?}");
+        assert!(scene.tell(News::Lost, Some(spec(8))).is_none(), "once");
+        let end = scene.tell(News::Gone(None), Some(spec(8)));
+        assert!(matches!(end, Some(End::Gone { again: true })));
     }
 
     #[test]
