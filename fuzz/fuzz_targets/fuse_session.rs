@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
             let header = session.reply_header(&request, Ok(()));
             assert!(header.as_bytes().len() <= 24);
         }
-        Ok(Step::Reply(reply)) => {
+        Ok(Step::Reply(reply) | Step::Released(reply)) => {
             let bytes = reply.as_bytes();
             let claimed = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             assert_eq!(claimed as usize, bytes.len());

@@ -94,8 +94,10 @@ fn the_device_is_there_while_primary_and_gone_afterwards() -> Result<()> {
     )?;
     ensure!(size.trim() == pair.data_bytes().to_string(), "{size}");
     pair.alice.adm(&["secondary", "r0"])?;
+    ensure!(pair.alice.device(0).is_err(), "it is to be seen still");
+    // (Whoever looks at a device as it goes, udev perhaps, has it for a moment longer.)
     wait_until("the device to be gone", Duration::from_secs(5), || {
-        Ok(pair.alice.device(0).is_err() && loops_over(&pair.alice.run_dir).is_empty())
+        Ok(loops_over(&pair.alice.run_dir).is_empty())
     })?;
     // The NBD socket is beside the device, and they show the same data.
     pair.alice.adm(&["primary", "r0"])?;
@@ -112,6 +114,35 @@ fn the_device_is_there_while_primary_and_gone_afterwards() -> Result<()> {
     run_tool(20, "dd", &words)?;
     ensure!(std::fs::read(of)? == [5; 4096]);
     Ok(())
+}
+
+/// Goal: a Primary whose loop device somebody detaches has another one soon, but not before its users are gone.
+#[test]
+fn a_device_that_somebody_else_detaches_is_made_anew() -> Result<()> {
+    let mut pair = Pair::synced(
+        "lost",
+        Plan {
+            frontend: "fuse",
+            ..Plan::default()
+        },
+    )?;
+    let device = pair.alice.device(0)?;
+    let words = "was detached by somebody else";
+    let user = std::fs::File::open(&device)?;
+    run_tool(20, "losetup", &["-d", &device.display().to_string()])?;
+    ensure!(pair.alice.device(0)? == device && pair.alice.logged(words) == 0);
+    std::os::unix::fs::FileExt::read_exact_at(&user, &mut [0; 4096], 0)?;
+    drop(user);
+    wait_until("another device", Duration::from_secs(20), || {
+        let is_there = pair.alice.device(0).is_ok() && !loops_over(&pair.alice.run_dir).is_empty();
+        Ok(is_there && pair.alice.logged(words) == 1)
+    })?;
+    pair.alice.adm(&["primary", "r0"])?;
+    let device = pair.alice.device(0)?.display().to_string();
+    run_tool(60, "mkfs.ext4", &["-q", "-F", &device])?;
+    pair.alice.adm(&["secondary", "r0"])?;
+    ensure!(pair.alice.logged(words) == 1, "it is given back in order");
+    pair.are_well()
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Server {
             };
             let message = &buffer[..length];
             match self.session.advance(message).map_err(io::Error::other)? {
-                Step::Reply(reply) => self.send(reply.as_bytes())?,
+                Step::Reply(reply) | Step::Released(reply) => self.send(reply.as_bytes())?,
                 Step::Request { request, payload } => {
                     let data = self.execute(&request, &message[payload]);
                     let mut reply = self

@@ -243,6 +243,16 @@ impl LoopDevice {
         &self.backing
     }
 
+    /// Whether somebody else has detached it, and perhaps attached another file to it since. Asks nobody who has to answer.
+    pub fn is_lost(&self) -> bool {
+        let Some(found) = self.backing_now() else {
+            return true;
+        };
+        // (The kernel shows a file by another path when the mount that it is on was moved or taken away.)
+        let is_mounted = |entry: &sys::MountEntry| entry.target == self.backing;
+        found != self.backing && sys::mounts().is_ok_and(|all| all.iter().any(is_mounted))
+    }
+
     /// Takes the file's new size over.
     pub fn set_capacity(&self) -> Result<(), LoopError> {
         // The kernel trusts the size it last heard of a FUSE file; asking for it brings it up to date.
@@ -498,6 +508,30 @@ mod tests {
             "{refused:?}"
         );
         device.detach().expect("detached");
+    }
+
+    #[test]
+    fn a_device_is_lost_when_somebody_detaches_it_or_attaches_another_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, device) = attached_in(dir.path());
+        assert!(!device.is_lost());
+        let before = dir.path().join("before");
+        std::fs::write(&before, []).expect("written");
+        let stale = LoopDevice {
+            number: device.number,
+            backing: before.clone(),
+        };
+        assert!(!stale.is_lost(), "its file may have lost its path alone");
+        let bound = std::process::Command::new("mount")
+            .args(["--bind".as_ref(), file.as_os_str(), before.as_os_str()])
+            .status();
+        assert!(bound.expect("mount").success());
+        let is_lost = stale.is_lost();
+        let unbound = std::process::Command::new("umount").arg(&before).status();
+        assert!(unbound.expect("umount").success());
+        assert!(is_lost);
+        device.clone().detach().expect("detached");
+        assert!(device.is_lost());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use rdb_engine::config::{DiskOptions, NetOptions};
@@ -175,6 +176,15 @@ pub enum Notice {
         volume: VolumeNr,
         /// Why.
         reason: String,
+    },
+    /// The device cannot be used any more, and its node is to be given back: that begins when `unnamed` is dropped, or a few seconds
+    /// later. Whoever opened it by a name meanwhile would keep it from going, and a moment later the node's number is perhaps
+    /// somebody else's.
+    DeviceGoing {
+        /// Which.
+        volume: VolumeNr,
+        /// To be dropped when no name leads to the node any more.
+        unnamed: Sender<()>,
     },
     /// The device cannot be used any more and its node is given back.
     DeviceDown {

@@ -214,6 +214,15 @@ impl<O: Operation> Ring<O> {
         self.start(O::cancel(key));
     }
 
+    /// Asks for the end of all operations that are meant.
+    pub(crate) fn cancel_all(&mut self, is_meant: impl Fn(&O) -> bool) {
+        let meant = self.ops.iter().filter(|(_, op)| is_meant(op));
+        let keys: Vec<usize> = meant.map(|(key, _)| key).collect();
+        for key in keys {
+            self.cancel(key);
+        }
+    }
+
     /// What is in flight.
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = &O> {
         self.ops.iter().map(|(_, op)| op)
@@ -324,12 +333,7 @@ impl<O: Operation> Ring<O> {
     /// Cancels everything and waits; whether all has ended. Bounded.
     fn quiesce(&mut self) -> bool {
         let end = Instant::now() + Duration::from_millis(TEARDOWN_MS);
-        let keys: Vec<usize> = self.ops.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            if self.ops.get(key).map(O::at_end) == Some(AtEnd::Cancelled) {
-                self.cancel(key);
-            }
-        }
+        self.cancel_all(|op| op.at_end() == AtEnd::Cancelled);
         while self.ops.len() > self.dropped {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.turn(true, Some(left)).is_err() {

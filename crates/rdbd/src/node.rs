@@ -116,6 +116,12 @@ pub(crate) enum DeviceNotice {
         is_up: Result<bool, String>,
         node: Option<PathBuf>,
     },
+    /// A device is to be given back, when this is dropped: its names go first.
+    Going {
+        resource: String,
+        number: u16,
+        unnamed: mpsc::Sender<()>,
+    },
     /// Everything before this has been heard: an answer for who asked.
     Heard(oneshot::Sender<()>),
 }
@@ -175,6 +181,15 @@ impl Node {
         let _ = timeout(HEARD_TIMEOUT, heard).await;
     }
 
+    /// Changes what is known of a volume, if it is there.
+    fn change_volume(&self, resource: &str, number: u16, change: impl FnOnce(&mut Volume)) {
+        let mut registry = self.registry.lock();
+        let entry = registry.get_mut(resource);
+        if let Some(volume) = entry.and_then(|entry| entry.volumes.get_mut(&number)) {
+            change(volume);
+        }
+    }
+
     /// Takes what a resource tells, on its thread.
     pub(crate) fn notices(&self, resource: &str) -> impl Fn(Notice) + Send + 'static {
         let resource = resource.to_owned();
@@ -185,6 +200,17 @@ impl Node {
         let handler_news = self.handler_news.clone();
         let history = self.history.clone();
         let events = self.events.clone();
+        let of_devices = (resource.clone(), devices.clone());
+        let tell_device = move |volume: VolumeNr, is_up, node| {
+            let (resource, devices) = &of_devices;
+            // Nobody listens any more when the daemon ends.
+            let _ = devices.send(DeviceNotice::Changed {
+                resource: resource.clone(),
+                number: volume.0,
+                is_up,
+                node,
+            });
+        };
         move |notice| match notice {
             Notice::Log {
                 level,
@@ -218,35 +244,19 @@ impl Node {
                 changed.notify_waiters();
             }
             Notice::Milestone { volume, what } => history.tell_milestone(&resource, volume, what),
-            Notice::DeviceUp { volume, node, .. } => {
+            Notice::DeviceUp { volume, node, .. } => tell_device(volume, Ok(true), node),
+            Notice::NoDevice { volume, reason } => tell_device(volume, Err(reason), None),
+            Notice::DeviceGoing { volume, unnamed } => {
                 let resource = resource.clone();
+                let number = volume.0;
                 // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNotice::Changed {
+                let _ = devices.send(DeviceNotice::Going {
                     resource,
-                    number: volume.0,
-                    is_up: Ok(true),
-                    node,
+                    number,
+                    unnamed,
                 });
             }
-            Notice::NoDevice { volume, reason } => {
-                let resource = resource.clone();
-                // Nobody listens any more when the daemon ends.
-                let _ = devices.send(DeviceNotice::Changed {
-                    resource,
-                    number: volume.0,
-                    is_up: Err(reason),
-                    node: None,
-                });
-            }
-            Notice::DeviceDown { volume } => {
-                let resource = resource.clone();
-                let _ = devices.send(DeviceNotice::Changed {
-                    resource,
-                    number: volume.0,
-                    is_up: Ok(false),
-                    node: None,
-                });
-            }
+            Notice::DeviceDown { volume } => tell_device(volume, Ok(false), None),
             Notice::Session {
                 identity,
                 connection,
@@ -298,31 +308,42 @@ pub(crate) async fn follow_devices(node: Rc<Node>, mut notices: UnboundedReceive
                 is_up,
                 node,
             } => (resource, number, is_up, node),
+            DeviceNotice::Going {
+                resource,
+                number,
+                unnamed,
+            } => {
+                node.change_volume(&resource, number, |volume| {
+                    volume.is_up = false;
+                    volume.is_going = true;
+                    volume.node = None;
+                });
+                node.name_device(&resource, number, None).await;
+                drop(unnamed);
+                node.changed.notify_waiters();
+                continue;
+            }
             DeviceNotice::Heard(answer) => {
                 // Nobody waits any more.
                 let _ = answer.send(());
                 continue;
             }
         };
-        let change = |change: &dyn Fn(&mut Volume)| {
-            let mut registry = node.registry.lock();
-            let entry = registry.get_mut(&resource);
-            if let Some(volume) = entry.and_then(|entry| entry.volumes.get_mut(&number)) {
-                change(volume);
-            }
-        };
         match is_up {
-            Err(reason) => change(&|volume| volume.no_device = Some(reason.clone())),
+            Err(reason) => node.change_volume(&resource, number, |volume| {
+                volume.no_device = Some(reason);
+            }),
             Ok(is_up) => {
                 // The names are there before anybody is told that the device is.
                 let shown = device.clone().filter(|_| is_up);
                 node.name_device(&resource, number, shown).await;
-                change(&|volume| {
+                node.change_volume(&resource, number, |volume| {
                     volume.is_up = is_up;
+                    volume.is_going = false;
                     if !is_up || device.is_some() {
                         volume.no_device = None;
                     }
-                    volume.node.clone_from(&device);
+                    volume.node = device;
                 });
             }
         }

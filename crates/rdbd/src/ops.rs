@@ -490,6 +490,8 @@ impl Node {
         if let Err(error) = ended {
             tracing::error!("drbd {}: {error}", target.name);
         }
+        // The names of its devices are gone.
+        self.devices_are_heard().await;
         self.registry.lock().remove(&target.name);
         self.events.tell_removed(&target.name);
         self.restarts.forget(&target.name);

@@ -17,6 +17,9 @@ use crate::target::Target;
 /// How long a device may take to appear after its volume became Primary.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long one may take to go. A loop device in use is asked for again for ten seconds; then it is left to its user, without a disk.
+const GONE_TIMEOUT: Duration = Duration::from_secs(15);
+
 impl Node {
     /// Promotes, and waits for the device. Without one the promotion is taken back, if it was made by this.
     pub(crate) async fn primary(&self, minor: u32, force: bool) -> Outcome<()> {
@@ -94,7 +97,34 @@ impl Node {
     pub(crate) async fn secondary(&self, minor: u32) -> Outcome<()> {
         let target = self.target(minor)?;
         let _turn = self.turn(&target).await?;
-        self.demote(&target).await
+        self.demote(&target).await?;
+        self.device_is_gone(&target).await;
+        Ok(())
+    }
+
+    /// Waits until the device is given back: its number may be somebody else's then. Not for ever, for somebody may have opened it
+    /// in its last moment. No name leads to it any more, and he gets nothing but errors.
+    async fn device_is_gone(&self, target: &Target) {
+        let gone = async {
+            // That it is up may not have been heard yet.
+            self.devices_are_heard().await;
+            loop {
+                let changed = self.changed.notified();
+                let look = self.look_at_volume(target, |volume| volume.is_up || volume.is_going);
+                if look != Some(true) {
+                    return;
+                }
+                let _ = timeout(WAIT_POLL, changed).await;
+            }
+        };
+        if timeout(GONE_TIMEOUT, gone).await.is_err() {
+            tracing::warn!(
+                "drbd {}/{}: its device is not given back after {} seconds",
+                target.name,
+                target.number,
+                GONE_TIMEOUT.as_secs()
+            );
+        }
     }
 
     /// The thread of the resource finds out whether the device is held open.
@@ -116,7 +146,10 @@ impl Node {
             held_open: false,
         };
         let what = match self.command(target, secondary).await {
-            Ok(()) => "it is Secondary again",
+            Ok(()) => {
+                self.device_is_gone(target).await;
+                "it is Secondary again"
+            }
             Err(_) => "and it stays Primary, for it can not be made Secondary",
         };
         Failure::Error(format!("minor {minor} has no device: {why}; {what}"))

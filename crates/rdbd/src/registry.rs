@@ -68,6 +68,9 @@ pub(crate) struct Volume {
     pub(crate) awaits_disk: bool,
     /// The device can be used.
     pub(crate) is_up: bool,
+    /// Its device is being given back, and nobody can use it any more. Set when that begins, cleared when it is over: `secondary` has
+    /// ended then.
+    pub(crate) is_going: bool,
     /// Its node, if it has one.
     pub(crate) node: Option<PathBuf>,
     /// Why it has no device that its front end should have made.

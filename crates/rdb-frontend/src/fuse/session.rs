@@ -28,6 +28,8 @@ pub enum Root {
 pub enum Step {
     /// Write this reply to `/dev/fuse`.
     Reply(Reply),
+    /// The same; and one of those who had the image open has it no more, a loop device perhaps.
+    Released(Reply),
     /// Pass this on to the device; answer with [`Session::reply_header`]. The tag is the message's number,
     /// which the kernel keeps unique.
     Request {
@@ -141,7 +143,8 @@ impl Session {
             opcode::STATFS => Ok(self.on_statfs(&header)),
             // The size is the device's; owner and mode are ours.
             opcode::SETATTR => Err(libc::EPERM),
-            opcode::ACCESS | opcode::RELEASE | opcode::RELEASEDIR | opcode::FSYNCDIR => {
+            opcode::RELEASE => Ok(Step::Released(Reply::empty(header.unique))),
+            opcode::ACCESS | opcode::RELEASEDIR | opcode::FSYNCDIR => {
                 Ok(Step::Reply(Reply::empty(header.unique)))
             }
             // An interrupted request is answered when it is done, as always: disks do not stop half way.

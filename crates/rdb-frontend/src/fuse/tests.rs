@@ -64,7 +64,7 @@ fn fallocate_body(offset: u64, length: u64, mode: i32) -> Vec<u8> {
 /// The bytes of the reply.
 fn reply(session: &mut Session, message: &[u8]) -> Vec<u8> {
     match session.advance(message) {
-        Ok(Step::Reply(reply)) => reply.as_bytes().to_vec(),
+        Ok(Step::Reply(reply) | Step::Released(reply)) => reply.as_bytes().to_vec(),
         other => panic!("{other:?}"),
     }
 }

@@ -13,7 +13,7 @@ use rdb_engine::{DeviceSpec, Level, VolumeNr};
 use rdb_frontend::fuse::left::{LeftSession, resend};
 use rdb_frontend::fuse::mount::{Kind, Mount, clear_stale, mount};
 use rdb_frontend::fuse::{MESSAGE_SIZE_MAX, Root, Session, Step, WRITE_PAYLOAD_OFFSET};
-use rdb_frontend::loopdev::{AttachOptions, LoopDevice};
+use rdb_frontend::loopdev::{AttachOptions, LoopDevice, LoopError};
 use rdb_frontend::{Errno, Request};
 
 use super::message::{Mounted, News, NodeReport};
@@ -101,6 +101,9 @@ impl NodeKind for Fuse {
         loop {
             match device.clone().detach() {
                 Ok(()) => break,
+                // Somebody else has detached it, and attached what is his.
+                Err(LoopError::OtherFile { .. }) => break,
+                Err(_) if device.is_lost() => break,
                 Err(error) if Instant::now() < end => {
                     tracing::debug!("{error}");
                     std::thread::sleep(Duration::from_millis(100));
@@ -236,6 +239,10 @@ impl NodeLife<Fuse> {
             }
             match served.session.advance(&room[..got as usize]) {
                 Ok(Step::Reply(reply)) => write_all(&served.fd, reply.as_bytes(), &[]),
+                Ok(Step::Released(reply)) => {
+                    write_all(&served.fd, reply.as_bytes(), &[]);
+                    look_after(io, node);
+                }
                 Ok(Step::Request { request, payload }) if payload.is_empty() => {
                     return Some(asked(request, None));
                 }
@@ -247,6 +254,13 @@ impl NodeLife<Fuse> {
                     io.log(Level::Error, Some(volume), text);
                 }
             }
+        }
+    }
+
+    /// A device has just come: looks whether it is there still.
+    pub(super) fn look_after(&mut self, io: &Io, id: NodeId) {
+        if let Some(node) = self.node_of(id) {
+            look_after(io, node);
         }
     }
 
@@ -267,6 +281,18 @@ impl NodeLife<Fuse> {
     }
 }
 
+/// Finds out whether somebody else has detached the loop device: the kernel lets it go at the last close, and then the file.
+fn look_after(io: &Io, node: &Node<Fuse>) {
+    let Some(device) = node.device().cloned() else {
+        return;
+    };
+    node.help(io, "rdb-look", move |helper| {
+        if device.is_lost() {
+            helper.report(News::Lost);
+        }
+    });
+}
+
 /// Asks the ring to say when the kernel has a request.
 fn poll(io: &mut Io, node: &mut Node<Fuse>) {
     let id = node.id;
@@ -276,6 +302,13 @@ fn poll(io: &mut Io, node: &mut Node<Fuse>) {
         let fd = Rc::clone(&served.fd);
         io.ring.start(Op::FusePoll(id, fd));
     }
+}
+
+/// Closes the connection of a node that was given up, which the wait for its next request keeps open. Somebody may have opened the
+/// device in its last moment, and wait for a request that was under way: nobody will answer that, so the kernel has to fail it.
+pub(super) fn close(io: &mut Io, id: NodeId) {
+    io.ring
+        .cancel_all(|op| matches!(op, Op::FusePoll(node, _) if *node == id));
 }
 
 /// One reply is one `writev`, which the kernel takes whole or not at all.

@@ -47,6 +47,8 @@ pub(crate) enum News<O, D, B> {
     Failed(String),
     /// No more requests come: what serves them can go.
     Stopped,
+    /// Somebody else has taken the device away.
+    Lost,
     /// One of its connections had ended, and it was tried to give it a new one; the words are a complaint.
     Reconnected(Option<String>),
     /// It is given back, or left for the next process; the words are for the log.

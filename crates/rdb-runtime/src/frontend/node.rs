@@ -15,7 +15,7 @@
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rdb_engine::{DeviceSpec, Level, VolumeNr};
@@ -33,6 +33,8 @@ use crate::mailbox::{Mailbox, Message};
 const HOLDER_MS: u64 = 2_000;
 /// The same, if it is to be seen that a process has it open: one that probes it, or is just ending.
 const PROCESS_MS: u64 = 700;
+/// How long the names of a device may take to go, before it is given back all the same.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A block device of the kernel's that this process serves. A clone means the same one.
 pub(crate) trait BlockDevice: Clone + Send + 'static {
@@ -266,10 +268,16 @@ impl<K: NodeKind> NodeLife<K> {
         }
         node.next = None;
         match std::mem::replace(&mut node.stage, Stage::Stopping) {
-            Stage::Up { device, base } => node.help(io, "rdb-detach", move |helper| {
-                let complaint = K::give_back(device, base, stopping, &helper);
-                helper.report(News::Gone(complaint));
-            }),
+            Stage::Up { device, base } => {
+                let (unnamed, names) = channel::<()>();
+                io.notify(Notice::DeviceGoing { volume, unnamed });
+                node.help(io, "rdb-detach", move |helper| {
+                    // Nothing is sent: it ends with the sender.
+                    let _ = names.recv_timeout(NAMES_TIMEOUT);
+                    let complaint = K::give_back(device, base, stopping, &helper);
+                    helper.report(News::Gone(complaint));
+                });
+            }
             Stage::Starting { .. } => node.stage = Stage::Starting { unwanted: true },
             Stage::Stopping => {}
         }
@@ -345,6 +353,7 @@ impl<K: NodeKind> NodeLife<K> {
                 return (None, Some(End::Failed(error)));
             }
             News::Stopped => node.served = K::Served::default(),
+            News::Lost => self.on_lost(io, volume, wanted, stopping),
             News::Reconnected(complaint) => {
                 let up = node.device().filter(|_| !node.parked);
                 let Some(path) = up.map(BlockDevice::path) else {
@@ -373,6 +382,23 @@ impl<K: NodeKind> NodeLife<K> {
             }
         }
         (None, None)
+    }
+
+    /// Somebody else has taken a device away: what is left of it is given back, and another one is made.
+    fn on_lost(&mut self, io: &Io, volume: VolumeNr, wanted: Option<DeviceSpec>, stopping: bool) {
+        let up = self.node(volume).filter(|node| !node.parked);
+        let Some(path) = up.and_then(|node| node.device().map(BlockDevice::path)) else {
+            return;
+        };
+        let text = format!(
+            "{} was detached by somebody else: the device is made anew",
+            path.display()
+        );
+        io.log(Level::Warn, Some(volume), text);
+        self.device_down(io, volume, stopping);
+        if let Some(node) = self.node(volume) {
+            node.next = wanted;
+        }
     }
 
     /// Finds out whether somebody uses the device, then goes on with the demotion; the reply comes back if there is none to ask
@@ -573,6 +599,7 @@ mod tests {
                 saying.borrow_mut().push(match notice {
                     Notice::Log { text, .. } => text,
                     Notice::DeviceUp { spec, .. } => format!("up: {}", spec.size_sectors),
+                    Notice::DeviceGoing { .. } => "going".to_owned(),
                     other => format!("{other:?}"),
                 });
             };
@@ -621,7 +648,7 @@ mod tests {
         assert!(scene.life.device(VOLUME).is_none() && !scene.life.is_empty());
         let end = scene.tell(News::Gone(Some("a complaint".to_owned())), None);
         assert!(matches!(end, Some(End::Gone { again: false })));
-        assert_eq!(scene.said(), ["a complaint"]);
+        assert_eq!(scene.said(), ["going", "a complaint"]);
         assert!(scene.life.is_empty());
     }
 
@@ -645,13 +672,28 @@ mod tests {
             }
             scene.is_made(wanted);
             scene.given_back.recv().expect("it is given back");
-            assert_eq!(scene.said(), [""; 0], "nobody was told that it was up");
+            assert_eq!(scene.said(), ["going"], "nobody was told that it was up");
             let again = matches!(
                 scene.tell(News::Gone(None), wanted),
                 Some(End::Gone { again: true })
             );
             assert_eq!(again, wanted.is_some());
         }
+    }
+
+    #[test]
+    fn one_that_somebody_else_takes_away_is_made_again() {
+        let mut scene = Scene::new();
+        assert!(scene.tell(News::Lost, Some(spec(8))).is_none());
+        assert_eq!(scene.said(), [""; 0], "it is not up yet");
+        scene.is_made(Some(spec(8)));
+        assert!(scene.tell(News::Lost, Some(spec(8))).is_none());
+        scene.given_back.recv().expect("what is left of it");
+        let said = scene.said();
+        assert!(said[1].contains("was detached"), "{said:?}");
+        assert!(scene.tell(News::Lost, Some(spec(8))).is_none(), "once");
+        let end = scene.tell(News::Gone(None), Some(spec(8)));
+        assert!(matches!(end, Some(End::Gone { again: true })));
     }
 
     #[test]

@@ -7,10 +7,10 @@ use rdb_engine::{DeviceSpec, Level, VolumeNr};
 use rdb_frontend::fuse::left::LeftSession;
 use rdb_frontend::{Frontend, knbd, ublk};
 
-use super::fuse::{Fuse, FusePlan};
+use super::fuse::{self, Fuse, FusePlan};
 use super::handover::{LeftDevices, announce_session, end_session, fuse_target, session_identity};
 use super::knbd::{Knbd, KnbdPlan};
-use super::message::NodeReport;
+use super::message::{News, NodeReport};
 use super::node::{End, NodeLife, is_held};
 use super::request::{Who, device_info};
 use super::ublk::{Ublk, UblkPlan};
@@ -173,10 +173,14 @@ impl Nodes {
         let nr = id.volume;
         let (kind, end) = match report {
             NodeReport::Fuse(message) => {
+                let is_up = matches!(message.news, News::Up { .. });
                 let (opened, end) = self.fuse.on_message(io, message, spec, stopping);
                 let copy = opened.and_then(|opened| self.fuse.serve(io, id, opened, spec));
                 if let Some(copy) = copy {
                     announce_session(io, nr, Some(copy.into()));
+                }
+                if is_up {
+                    self.fuse.look_after(io, id);
                 }
                 (Kind::Fuse, end)
             }
@@ -196,6 +200,9 @@ impl Nodes {
                 (Kind::Knbd, end)
             }
         };
+        if kind == Kind::Fuse && end.is_some() {
+            fuse::close(io, id);
+        }
         match end {
             None => return Told::Nothing,
             Some(End::Failed(error)) => {

@@ -5,6 +5,7 @@ mod engine;
 mod flood;
 mod hostile;
 mod kernel_client;
+mod loop_device;
 mod mirror;
 mod nbd_client;
 mod scenes;
