@@ -485,10 +485,7 @@ fn small_and_odd_writes_on_large_blocks_lose_nothing() {
         block_size: 4096,
         read_only: false,
     };
-    let Ok(device) = rdb_frontend::loopdev::LoopDevice::attach(&file, options) else {
-        eprintln!("no loop devices here: not tested");
-        return;
-    };
+    let device = rdb_frontend::loopdev::LoopDevice::attach(&file, options).expect("a loop device");
     let a = Node::new();
     a.attach(&device.path()).expect("attached");
     a.primary();
@@ -682,10 +679,7 @@ fn next_device(node: &Node) -> Option<PathBuf> {
 fn the_device_node_is_there_while_primary_and_stays_while_it_is_held() {
     use std::os::unix::fs::FileExt;
 
-    if Frontend::Fuse.settle().is_err() {
-        eprintln!("no FUSE or loop devices here: not tested");
-        return;
-    }
+    Frontend::Fuse.settle().expect("FUSE and loop devices");
     let a = Node::with(Frontend::Fuse, 2048, |_| {});
     let data = a.file("data", 16 << 20);
     a.attach(&data).expect("attached");
