@@ -33,6 +33,7 @@ pub(crate) fn all(options: &Options) -> Result<()> {
 pub(crate) fn check() -> Result<()> {
     run::must(&mut run::cargo(&["fmt", "--all", "--check"]))?;
     circles::check()?;
+    no_marks_of_a_merge()?;
     run::must(&mut run::cargo(&[
         "clippy",
         "--workspace",
@@ -46,6 +47,32 @@ pub(crate) fn check() -> Result<()> {
         run::cargo(&["doc", "--workspace", "--no-deps", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
+}
+
+/// What two branches wrote in one place is joined by somebody: no text has git's marks. (In a page nothing else would notice.)
+fn no_marks_of_a_merge() -> Result<()> {
+    let marks = ["<".repeat(7), ">".repeat(7)].map(|mark| mark + " ");
+    let mut folders = vec![run::root().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default();
+            if path.is_symlink() || name == "target" || name == ".git" {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            // What is no text has no lines.
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let is_mark = |line: &str| marks.iter().any(|mark| line.starts_with(mark));
+            if let Some(at) = text.lines().position(is_mark) {
+                bail!("{}:{}: marks of a merge", path.display(), at + 1);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The whole-program tests.
