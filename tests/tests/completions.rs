@@ -13,7 +13,7 @@ resource data { device /dev/drbd1; disk /dev/sdb; meta-disk internal;
     on alice { address 127.0.0.1:7701; } on bob { address 127.0.0.2:7701; } }";
 
 /// What is typed up to the place of the cursor, and what has to be offered, in order; folders by their last parts.
-const LINES: [(&str, &str); 12] = [
+const LINES: [(&str, &str); 13] = [
     (
         "rdbadm pri",
         "primary pri-on-incon-degr pri-lost-after-sb pri-lost",
@@ -26,7 +26,8 @@ const LINES: [(&str, &str); 12] = [
     ("rdbadm --peer=z", ""),
     ("rdbadm --peer b", "bob"),
     ("drbdsetup wait-s", "wait-sync"),
-    ("rdbsetup role ", "0 1"),
+    ("rdbsetup role ", "0 1 data r0"),
+    ("rdbsetup attach ", "0 1"),
     ("drbdmeta 0 v08 /dev/sda internal dump", "dump-md"),
     ("rdbadm explode ", ""),
 ];
