@@ -1,8 +1,8 @@
 //! Looks for circles among the files of a crate: a file that uses another by `use crate::` must not be used by that one, directly or
 //! through others. What stands in a circle can only be understood, tested and moved as a whole.
 //!
-//! In the engine there is one rule more: a file that has to do with the whole resource is used by none. So what other files build on,
-//! the parts that own the state and the rules, cannot reach for the resource, and is tested by itself.
+//! In the engine there is one rule more: what works on the whole resource is below `router`, nothing outside uses it, and no such file
+//! uses another. So the parts that own the state, and the rules, cannot reach for the resource, and are tested by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -45,15 +45,22 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Where the engine's resource is.
-const WHOLE: &str = "resource";
+/// Where the engine's resource is, and below it what works on the whole of it.
+const WHOLE: &str = "router";
 
-/// A file, and one that it uses though that one works on the whole resource.
+/// A file, and one that it uses though that one works on the whole resource, or is the resource and it is no station of it.
 fn part_with_the_whole(uses: &Uses) -> Option<(&str, &str)> {
-    let with_the_whole = |file: &&String| uses.get(*file).is_some_and(|used| used.contains(WHOLE));
+    let is_below = |file: &str| {
+        file.strip_prefix(WHOLE)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let is_station = |file: &str| uses.get(file).is_some_and(|used| used.contains(WHOLE));
     uses.iter().find_map(|(file, used)| {
-        let wrong = used.iter().find(with_the_whole)?;
-        Some((file.as_str(), wrong.as_str()))
+        let is_wrong = |used: &&String| match is_below(file) {
+            true => is_station(used),
+            false => is_below(used),
+        };
+        Some((file.as_str(), used.iter().find(is_wrong)?.as_str()))
     })
 }
 
@@ -206,19 +213,41 @@ mod tests {
     fn what_has_to_do_with_the_whole_is_used_by_none() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("resource.rs", "use crate::part::Part;\n");
-        write("part.rs", "pub struct Part;\n");
-        write(
-            "steps.rs",
-            "use crate::part::Part;\nuse crate::resource::Resource;\n",
-        );
-        write("lib.rs", "use crate::resource::Resource;\n");
-        assert_eq!(part_with_the_whole(&all_uses(dir.path()).unwrap()), None);
-        for wrong in ["crate", "super"] {
-            write("part.rs", &format!("use {wrong}::steps::LIMIT;\n"));
+        let found = || {
             let found = all_uses(dir.path()).unwrap();
-            assert_eq!(part_with_the_whole(&found), Some(("part", "steps")));
+            part_with_the_whole(&found).map(|(file, used)| (file.to_owned(), used.to_owned()))
+        };
+        let wrong = |file: &str, used: &str| Some((file.to_owned(), used.to_owned()));
+        std::fs::create_dir(dir.path().join("router")).unwrap();
+        write("part.rs", "pub struct Part;\n");
+        write("router/mod.rs", "use crate::part::Part;\n");
+        write(
+            "router/read.rs",
+            "use crate::part::Part;\nuse crate::router::Resource;\n",
+        );
+        write("router/limits.rs", "pub const LIMIT: u32 = 1;\n");
+        write("lib.rs", "mod router;\npub use router::Resource;\n");
+        assert_eq!(found(), None);
+        for (used, module) in [
+            ("router::Resource", "router"),
+            ("router::limits::LIMIT", "router::limits"),
+        ] {
+            write("part.rs", &format!("use crate::{used};\n"));
+            assert_eq!(found(), wrong("part", module));
         }
+        write("part.rs", "pub struct Part;\n");
+        for path in ["crate::router", "super"] {
+            write(
+                "router/write.rs",
+                &format!("use crate::router::Resource;\nuse {path}::read::Read;\n"),
+            );
+            assert_eq!(found(), wrong("router::write", "router::read"));
+        }
+        write(
+            "router/write.rs",
+            "use crate::router::Resource;\nuse crate::router::limits::LIMIT;\n",
+        );
+        assert_eq!(found(), None);
     }
 
     #[test]

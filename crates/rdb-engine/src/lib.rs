@@ -11,13 +11,8 @@
 extern crate alloc;
 
 mod admin;
-mod admission;
-mod after;
-mod answers;
 mod bitmap_exchange;
 mod bounds;
-mod changes;
-mod completion;
 pub mod config;
 mod copies;
 mod disk;
@@ -30,26 +25,19 @@ mod freeze;
 pub mod generation;
 mod handler;
 mod handling;
-mod handshake;
 mod ids;
 mod integrity;
 mod interval;
 mod latency;
-mod negotiation;
 mod net;
-mod packets;
 mod peer_device;
 mod peer_reads;
 mod peer_request;
-mod peer_volumes;
 mod planted;
 mod range_locks;
-mod read;
-mod report;
-mod resource;
 mod resync;
+mod router;
 pub mod rules;
-mod serve_reads;
 mod snapshot;
 mod span;
 pub mod state;
@@ -74,7 +62,7 @@ pub use handler::{Handler, Handlers};
 pub use ids::{AdminId, ConnId, HandlerId, IoTag, RequestId, SendTag, Time, VolumeNr};
 pub use latency::{BOUNDS_US, Histogram, Latencies};
 pub use planted::{Bug, PLANTED_BUGS};
-pub use resource::Resource;
+pub use router::Resource;
 pub use status::{
     DiskTrouble, FrozenIo, LinkTrouble, Marks, ResourceStatus, SnapshotStatus, SpaceWait,
     SyncProgress, VolumeStatus,

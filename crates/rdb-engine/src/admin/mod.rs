@@ -1,14 +1,6 @@
 //! Administrative commands: one at a time a resource, each a little machine that is looked at after every event until
 //! it has an answer (`docs/spec/behaviour.md`, section 12).
 
-mod connection;
-mod disk;
-mod passing;
-mod role;
-mod snapshot;
-mod steps;
-mod suspend;
-
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -19,50 +11,50 @@ use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
 /// The commands of a resource.
 #[derive(Debug, Default)]
 pub(crate) struct Admin {
-    queue: VecDeque<(AdminId, Command)>,
-    current: Option<Op>,
+    pub(crate) queue: VecDeque<(AdminId, Command)>,
+    pub(crate) current: Option<Op>,
     /// A question to the peer.
-    ask: Option<Ask>,
+    pub(crate) ask: Option<Ask>,
     /// Questions of this connection whose command has come to its end without the answer, as a detach does when the disk
     /// fails meanwhile: so many answers come yet, before that to `ask`. Set by the end of the command, cleared by the answers
     /// and with the connection. Without it the late answer looks like a wrong peer's.
-    owed: BTreeMap<Option<VolumeNr>, Owed>,
+    pub(crate) owed: BTreeMap<Option<VolumeNr>, Owed>,
     /// Orders to resume I/O, which wait for no other command: what that waits for may be users' requests that are frozen. Until the
     /// exchange of parameters is over they wait, since a generation may begin and the peer decides by those that it was told of.
-    resuming: Vec<AdminId>,
+    pub(crate) resuming: Vec<AdminId>,
     /// Forced disconnects that took the connection from under other commands, until it is gone.
-    leaving: Vec<AdminId>,
+    pub(crate) leaving: Vec<AdminId>,
     /// Counts commands, so that metadata written for one is not taken for another's.
-    begun: u32,
+    pub(crate) begun: u32,
     /// The volume whose device the front end says is in use, during a demotion.
     pub(crate) held_open: Option<VolumeNr>,
 }
 
 #[derive(Debug)]
-struct Op {
-    id: AdminId,
+pub(crate) struct Op {
+    pub(crate) id: AdminId,
     /// By [`Admin::begun`].
-    nr: u32,
-    command: Command,
-    stage: Stage,
+    pub(crate) nr: u32,
+    pub(crate) command: Command,
+    pub(crate) stage: Stage,
     /// What `stage` waits for has come.
-    ready: bool,
+    pub(crate) ready: bool,
     /// The local disk was declared UpToDate by force.
-    forced: bool,
-    retried: bool,
+    pub(crate) forced: bool,
+    pub(crate) retried: bool,
     /// The record that a promotion waits for to change, and the time when it has waited long enough.
-    waits_since: Option<(VolumeState, Time)>,
+    pub(crate) waits_since: Option<(VolumeState, Time)>,
     /// That time has come.
-    settled: bool,
+    pub(crate) settled: bool,
     /// How the connection is left.
-    parting: Parting,
+    pub(crate) parting: Parting,
     /// What a promotion has asked the fence procedure for.
-    fence: Fencing,
+    pub(crate) fence: Fencing,
 }
 
 /// How a connection is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Parting {
+pub(crate) enum Parting {
     #[default]
     Plainly,
     /// This node is Primary, and has the peer's disk outdated.
@@ -73,7 +65,7 @@ enum Parting {
 
 impl Parting {
     /// What is asked of the peer, and made.
-    fn change(self) -> Change {
+    pub(crate) fn change(self) -> Change {
         let change = Change::conn(ConnState::Disconnecting);
         match self {
             Parting::Plainly => change,
@@ -86,7 +78,7 @@ impl Parting {
 /// Where a promotion is with the fence procedure (`docs/spec/behaviour.md`, section 12.1). The handler is run once: a second answer
 /// a moment later is worth no more than the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Fencing {
+pub(crate) enum Fencing {
     /// It has not been needed.
     #[default]
     NotAsked,
@@ -99,7 +91,7 @@ enum Fencing {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Start,
     /// The peer makes durable what users have written up to this epoch: their flushes may be done here alone, and what is done
     /// here is to be given up.
@@ -131,19 +123,19 @@ enum Stage {
 }
 
 #[derive(Debug)]
-struct Ask {
+pub(crate) struct Ask {
     /// `None`: the connection.
-    volume: Option<VolumeNr>,
-    reply: Option<i32>,
-    session: Session,
+    pub(crate) volume: Option<VolumeNr>,
+    pub(crate) reply: Option<i32>,
+    pub(crate) session: Session,
 }
 
 /// Answers that nobody waits for any more.
 #[derive(Debug, Default, Clone, Copy)]
-struct Owed {
-    answers: u32,
+pub(crate) struct Owed {
+    pub(crate) answers: u32,
     /// Whether one of the questions was for a detach. A peer that consents goes on alone at once.
-    detach: bool,
+    pub(crate) detach: bool,
 }
 
 impl Admin {
@@ -197,7 +189,7 @@ impl Admin {
     }
 
     /// If that answer is one to a question that was given up: what was owed.
-    fn takes_owed(&mut self, volume: Option<VolumeNr>) -> Option<Owed> {
+    pub(crate) fn takes_owed(&mut self, volume: Option<VolumeNr>) -> Option<Owed> {
         let owed = self.owed.get_mut(&volume)?;
         let before = *owed;
         owed.answers -= 1;
@@ -209,14 +201,14 @@ impl Admin {
 }
 
 /// What became of a change that may need the peer.
-enum Asked {
+pub(crate) enum Asked {
     /// Look again after the next event.
     Wait,
     Done(Result<i32, StateError>),
 }
 
 /// The volume that a command is about.
-fn command_volume(command: &Command) -> Option<VolumeNr> {
+pub(crate) fn command_volume(command: &Command) -> Option<VolumeNr> {
     match *command {
         Command::NewVolume { volume, .. }
         | Command::DelVolume { volume }

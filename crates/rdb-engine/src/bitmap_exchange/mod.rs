@@ -1,8 +1,6 @@
 //! Sending and receiving whole bitmaps (`docs/spec/wire.md`, section 9): the future source first, then the target its
 //! merged one. The packets of one bitmap are contiguous on the data socket.
 
-mod steps;
-
 use rdb_meta::Bitmap;
 use replica_proto::bitmap_code::{BitSink, BitSource, BitmapReceiver, BitmapSender, Run};
 
@@ -21,19 +19,19 @@ pub(crate) enum BitmapDue {
 /// A bitmap on its way out. Ordinary packets of the data socket wait until it is sent.
 #[derive(Debug)]
 pub(crate) struct BitmapOut {
-    volume: VolumeNr,
-    sender: BitmapSender,
+    pub(crate) volume: VolumeNr,
+    pub(crate) sender: BitmapSender,
 }
 
 /// A bitmap on its way in.
 #[derive(Debug)]
 pub(crate) struct BitmapIn {
-    volume: VolumeNr,
-    bits: u64,
-    receiver: BitmapReceiver,
+    pub(crate) volume: VolumeNr,
+    pub(crate) bits: u64,
+    pub(crate) receiver: BitmapReceiver,
 }
 
-struct Source<'a>(&'a Bitmap);
+pub(crate) struct Source<'a>(pub(crate) &'a Bitmap);
 
 impl BitSource for Source<'_> {
     fn bits(&self) -> u64 {
@@ -62,7 +60,7 @@ impl BitSource for Source<'_> {
     }
 }
 
-struct Sink<'a>(&'a mut Bitmap);
+pub(crate) struct Sink<'a>(pub(crate) &'a mut Bitmap);
 
 impl BitSink for Sink<'_> {
     fn or_words(&mut self, word_index: u64, words: &[u64]) {
@@ -77,7 +75,7 @@ impl BitSink for Sink<'_> {
 }
 
 /// A bitmap that nobody wants any more.
-struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl BitSink for Nowhere {
     fn or_words(&mut self, _word_index: u64, _words: &[u64]) {}

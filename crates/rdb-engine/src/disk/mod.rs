@@ -4,23 +4,15 @@
 //! files know nothing of it.
 
 pub(crate) mod al_gate;
-mod at_gate;
-mod attach;
-mod door;
 mod durability;
-mod full;
-mod giving_up;
-mod hung;
 pub(crate) mod io;
-mod metadata;
-mod operation;
+pub(crate) mod operation;
 mod pages;
 pub(crate) mod queue;
-mod reading;
+pub(crate) mod reading;
 mod record;
 pub(crate) mod slot;
 pub(crate) mod space;
-mod written;
 
 use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
 
@@ -46,13 +38,13 @@ pub(crate) struct Remembered {
 pub(crate) struct Disk {
     info: DiskInfo,
     pub(crate) options: DiskOptions,
-    layout: Layout,
+    pub(crate) layout: Layout,
     pub(crate) record: Record,
     pub(crate) bitmap: Bitmap,
     /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
     marks_merged: bool,
-    gate: AlGate,
-    queue: MdQueue,
+    pub(crate) gate: AlGate,
+    pub(crate) queue: MdQueue,
     durability: Durability,
 }
 
@@ -79,7 +71,7 @@ impl Disk {
     }
 
     /// What comes next of the metadata operations.
-    fn next_metadata(&mut self, facts: Facts) -> Next {
+    pub(crate) fn next_metadata(&mut self, facts: Facts) -> Next {
         self.queue.next(&mut Contents {
             layout: &self.layout,
             record: &mut self.record,

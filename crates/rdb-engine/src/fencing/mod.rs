@@ -1,24 +1,22 @@
 //! The fence procedure: a peer that cannot be reached is kept from going on by itself, by a handler of the administrator's
 //! (`docs/spec/behaviour.md`, section 10.2).
 
-mod steps;
-
 use crate::ids::HandlerId;
 
 /// The fence procedure of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Fence {
     /// Set when the handler is asked for, cleared by its end. Without it the peer would be fenced twice at once.
-    running: Option<Running>,
+    pub(crate) running: Option<Running>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Running {
-    id: HandlerId,
+pub(crate) struct Running {
+    pub(crate) id: HandlerId,
     /// [`Net::connects`](crate::net::Net) when it began: what a handler says of a peer that may have come back since is of no use.
-    connects: u32,
+    pub(crate) connects: u32,
     /// The peer is there, without a disk: what is asked for is only whether this node may go on with its own (L54).
-    beside_diskless: bool,
+    pub(crate) beside_diskless: bool,
 }
 
 /// What has become of the wish to have the peer fenced.

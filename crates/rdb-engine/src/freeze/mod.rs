@@ -2,11 +2,9 @@
 //! (`docs/spec/behaviour.md`, sections 8.7 and 10).
 //!
 //! The suspension is the resource's, and stands in the record of each of its volumes. While it lasts no request of a user starts
-//! (`admission.rs`), none that has started is submitted, and none is completed. If the peer is lost meanwhile, and I/O is
+//! (`router/admission.rs`), none that has started is submitted, and none is completed. If the peer is lost meanwhile, and I/O is
 //! frozen because that was to be expected (for fencing, or for want of data), the transfer log keeps the writes that the peer has not
 //! made durable, with their data: they are sent again if it comes back as it was, and are settled as lost if it does not.
-
-mod steps;
 
 use alloc::vec::Vec;
 
@@ -17,16 +15,16 @@ use crate::ids::{RequestKey, Time};
 pub(crate) struct Frozen {
     /// Writes that were admitted and not submitted. Set when their turn comes while I/O is suspended, taken when it goes on.
     /// Without it a write would be submitted that the peer is never sent.
-    parked: Vec<RequestKey>,
+    pub(crate) parked: Vec<RequestKey>,
     /// Reads that have been served and are not told of. Set by their answer, taken when I/O goes on. Without it a node that
     /// may have been fenced would show old data.
-    served: Vec<RequestKey>,
+    pub(crate) served: Vec<RequestKey>,
     /// A data generation is due, and whether the peer's data are not there. Set by what makes one due (section 4.3) while I/O is
     /// frozen; taken when it goes on without the peer, dropped when the peer comes back with the same data. Without it
     /// writes that only this node has would have the peer's name.
-    generation_due: Option<bool>,
+    pub(crate) generation_due: Option<bool>,
     /// Since when.
-    since: Option<Time>,
+    pub(crate) since: Option<Time>,
 }
 
 impl Frozen {

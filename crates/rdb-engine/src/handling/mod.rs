@@ -1,7 +1,5 @@
 //! Handlers that run, and what waits for their end (`docs/spec/behaviour.md`, section 10.3).
 
-mod steps;
-
 use alloc::collections::BTreeMap;
 
 use crate::generation::Generation;
@@ -57,7 +55,7 @@ impl Handling {
         (id, true)
     }
 
-    fn end(&mut self, id: HandlerId) -> Option<Run> {
+    pub(crate) fn end(&mut self, id: HandlerId) -> Option<Run> {
         self.running.remove(&id)
     }
 

@@ -57,7 +57,7 @@ pub(crate) enum Step {
 }
 
 impl Handshake {
-    pub(super) fn new(resolve_conflicts: bool, called: bool, challenge: [u8; 64]) -> Handshake {
+    pub(crate) fn new(resolve_conflicts: bool, called: bool, challenge: [u8; 64]) -> Handshake {
         Handshake {
             step: Step::Features,
             other: Other {
@@ -70,33 +70,33 @@ impl Handshake {
         }
     }
 
-    pub(super) fn was_called(&self) -> bool {
+    pub(crate) fn was_called(&self) -> bool {
         self.called
     }
 
     /// Our challenge.
-    pub(super) fn challenge(&self) -> &[u8; 64] {
+    pub(crate) fn challenge(&self) -> &[u8; 64] {
         &self.challenge
     }
 
     /// Our challenge goes out: the peer's is awaited.
-    pub(super) fn begin_challenge(&mut self) {
+    pub(crate) fn begin_challenge(&mut self) {
         self.step = Step::Challenge;
     }
 
     /// The peer's challenge has come, and is answered now or when the peer has proved itself.
-    pub(super) fn take_challenge(&mut self, theirs: Vec<u8>) {
+    pub(crate) fn take_challenge(&mut self, theirs: Vec<u8>) {
         self.peer_challenge = theirs;
         self.step = Step::Response;
     }
 
     /// The peer's challenge, to be answered once.
-    pub(super) fn answer_challenge(&mut self) -> Vec<u8> {
+    pub(crate) fn answer_challenge(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.peer_challenge)
     }
 
     /// The peer has answered our challenge; says whether it waits for our answer, as it has called us.
-    pub(super) fn prove(&mut self) -> bool {
+    pub(crate) fn prove(&mut self) -> bool {
         self.other.proven = true;
         self.called
     }
@@ -135,7 +135,7 @@ impl Link {
         }
     }
 
-    pub(super) fn handshake(&mut self) -> Option<&mut Handshake> {
+    pub(crate) fn handshake(&mut self) -> Option<&mut Handshake> {
         match self {
             Link::Handshake(handshake) => Some(handshake),
             Link::Down | Link::Pairing | Link::Up(_) | Link::Draining => None,
@@ -164,7 +164,7 @@ impl Link {
     }
 
     /// The handshake is over: our parameters go out.
-    pub(super) fn come_up(&mut self) {
+    pub(crate) fn come_up(&mut self) {
         if let Some(other) = self.other() {
             *self = Link::Up(Up {
                 other,
@@ -182,7 +182,7 @@ impl Link {
     }
 
     /// Whether the other end has answered our challenge.
-    pub(super) fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         self.other().is_some_and(|other| other.proven)
     }
 
@@ -204,7 +204,7 @@ impl Link {
     }
 
     /// The peer's settings have come, and fit.
-    pub(super) fn greet(&mut self) {
+    pub(crate) fn greet(&mut self) {
         if let Some(up) = self.up_mut() {
             up.greeted = true;
         }
@@ -223,7 +223,7 @@ impl Link {
     }
 
     /// Whether a graceful disconnect is asked for.
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.up().is_some_and(|up| up.leaving)
     }
 

@@ -7,13 +7,9 @@
 //! ```
 //! (`docs/spec/behaviour.md`, section 7). Network problems lead back to WFConnection, refusals to StandAlone.
 
-mod announce;
-mod authentication;
-mod keepalive;
-mod link;
-mod pings;
-mod refusal;
-mod steps;
+pub(crate) mod link;
+pub(crate) mod pings;
+pub(crate) mod refusal;
 pub(crate) use self::link::Link;
 pub(crate) use self::pings::{PingWaiter, Pings};
 
@@ -32,8 +28,6 @@ use crate::transfer_log::{MirrorEpochs, TransferLog};
 use crate::trouble::Troubled;
 
 pub(crate) mod settings;
-
-mod teardown;
 
 /// The resource's connection.
 pub(crate) struct Net<P> {
@@ -84,11 +78,11 @@ pub(crate) struct Net<P> {
 
     pub(crate) pings: Pings,
     /// The timer is set that looks at blocks which wait for the peer.
-    blocks_watched: bool,
+    pub(crate) blocks_watched: bool,
     /// The timer is set that looks at the oldest request which the peer has not answered. Set when one is sent, cleared when
     /// the timer expires and with the connection: without it whatever is sent later would put the timer off.
     pub(crate) requests_watched: bool,
-    ko_left: u32,
+    pub(crate) ko_left: u32,
     /// Since when the present connection, or the last one, has sent parameters; nothing if it has not come so far. Set then,
     /// cleared by the next pair. Without it two nodes that cannot stand each other would connect a thousand times a second.
     pub(crate) up_since: Option<Time>,
@@ -151,7 +145,7 @@ impl<P> Net<P> {
     }
 
     /// DRBD's driver takes over what it is told; rdb, which is known by a feature of its own, does not.
-    fn peer_adopts(&self) -> bool {
+    pub(crate) fn peer_adopts(&self) -> bool {
         !self.explicit_flush
     }
 
@@ -160,11 +154,11 @@ impl<P> Net<P> {
         self.options.as_ref().map_or(Protocol::C, |o| o.protocol)
     }
 
-    fn option(&self, pick: impl Fn(&NetOptions) -> u32, default: u32) -> u64 {
+    pub(crate) fn option(&self, pick: impl Fn(&NetOptions) -> u32, default: u32) -> u64 {
         u64::from(self.options.as_ref().map_or(default, pick))
     }
 
-    fn ping_interval_ms(&self) -> u64 {
+    pub(crate) fn ping_interval_ms(&self) -> u64 {
         self.option(|o| o.ping_int_s, 10) * 1000
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Pings {
 
 /// What the time makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(crate) enum Due {
     /// The peer does not answer.
     Dead,
     /// A ping.
@@ -41,7 +41,7 @@ pub(super) enum Due {
 
 impl Pings {
     /// A connection begins.
-    pub(super) fn begin(now: Time) -> Pings {
+    pub(crate) fn begin(now: Time) -> Pings {
         Pings {
             heard_at: now,
             ..Pings::default()
@@ -49,7 +49,7 @@ impl Pings {
     }
 
     /// The connection is gone: nobody waits for answers.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.waiters.clear();
         self.unanswered_since = None;
     }
@@ -60,7 +60,7 @@ impl Pings {
     }
 
     /// A ping goes out. Says whether it is the first of those that are not answered.
-    pub(super) fn send(&mut self, waiter: Option<PingWaiter>, now: Time) -> bool {
+    pub(crate) fn send(&mut self, waiter: Option<PingWaiter>, now: Time) -> bool {
         self.sent += 1;
         if let Some(waiter) = waiter {
             // (Who waits already, for an older ping that was not answered, waits for this one now.)
@@ -73,7 +73,7 @@ impl Pings {
     }
 
     /// An answer has come. Says who has waited for it; nothing if there was no ping.
-    pub(super) fn answer(&mut self) -> Option<Vec<PingWaiter>> {
+    pub(crate) fn answer(&mut self) -> Option<Vec<PingWaiter>> {
         if self.acked == self.sent {
             return None;
         }
@@ -87,13 +87,13 @@ impl Pings {
     }
 
     /// Whether every ping is answered.
-    pub(super) fn are_answered(&self) -> bool {
+    pub(crate) fn are_answered(&self) -> bool {
         self.unanswered_since.is_none()
     }
 
     /// What is due, if a silent peer is asked after `interval` and has `limit` to answer, in milliseconds. What has come meanwhile,
     /// on either socket, shows that it lives (section 12.1).
-    pub(super) fn due(&self, now: Time, interval: u64, limit: u64) -> Due {
+    pub(crate) fn due(&self, now: Time, interval: u64, limit: u64) -> Due {
         let quiet_ms = now.ms_since(self.heard_at);
         let (most, over) = match self.are_answered() {
             false => (limit, Due::Dead),

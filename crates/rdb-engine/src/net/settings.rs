@@ -28,7 +28,7 @@ pub(crate) struct Digests {
 }
 
 impl Digests {
-    pub(super) fn configured(options: &NetOptions) -> Digests {
+    pub(crate) fn configured(options: &NetOptions) -> Digests {
         Digests {
             csums: options.csums_alg,
             verify: DigestAlgorithm::from_name(&options.verify_alg).ok(),
@@ -54,7 +54,7 @@ impl Comparison {
     }
 
     /// At the beginning of a connection.
-    pub(super) fn configured(options: &NetOptions) -> Comparison {
+    pub(crate) fn configured(options: &NetOptions) -> Comparison {
         let own = Digests::configured(options);
         Comparison { own, peer: own }
     }
@@ -73,7 +73,7 @@ pub(crate) struct PeerSettings {
 
 impl PeerSettings {
     /// What it has told when it connected, and what it goes by then: it fits, so these are our own algorithms.
-    pub(super) fn met(params: ProtocolParams, own: &NetOptions) -> PeerSettings {
+    pub(crate) fn met(params: ProtocolParams, own: &NetOptions) -> PeerSettings {
         PeerSettings {
             params,
             csums: algorithm_name(own.csums_alg),
@@ -92,18 +92,18 @@ impl PeerSettings {
     }
 
     /// It has told of new settings.
-    pub(super) fn told_params(&mut self, params: ProtocolParams) {
+    pub(crate) fn told_params(&mut self, params: ProtocolParams) {
         self.params = params;
     }
 
     /// It has told of new algorithms.
-    pub(super) fn told_algorithms(&mut self, told: &SyncParam) {
+    pub(crate) fn told_algorithms(&mut self, told: &SyncParam) {
         self.csums = told.csums_alg.clone();
         self.verify = told.verify_alg.clone();
     }
 
     /// It takes our new settings over, but for the algorithm of its own data.
-    pub(super) fn adopt_params(&mut self, ours: ProtocolParams) {
+    pub(crate) fn adopt_params(&mut self, ours: ProtocolParams) {
         self.params = ProtocolParams {
             after_sb_0p: ours.after_sb_0p.convert_for_receiver(),
             after_sb_1p: ours.after_sb_1p.convert_for_receiver(),
@@ -114,14 +114,14 @@ impl PeerSettings {
     }
 
     /// It takes our new algorithms over.
-    pub(super) fn adopt_algorithms(&mut self, ours: &NetOptions) {
+    pub(crate) fn adopt_algorithms(&mut self, ours: &NetOptions) {
         self.csums = algorithm_name(ours.csums_alg);
         self.verify = AlgorithmName::new(&ours.verify_alg).unwrap_or_default();
     }
 
     /// Takes note of whether both nodes go by the same settings, after one of them (`whose`) has told of new ones; what the log
     /// is told, if that is another thing than before.
-    pub(super) fn compare(
+    pub(crate) fn compare(
         &mut self,
         own: &NetOptions,
         whose: &str,
@@ -153,7 +153,7 @@ impl PeerSettings {
 }
 
 /// The settings as P_PROTOCOL and P_PROTOCOL_UPDATE carry them.
-pub(super) fn params(options: &NetOptions, conn_flags: ConnFlags) -> ProtocolParams {
+pub(crate) fn params(options: &NetOptions, conn_flags: ConnFlags) -> ProtocolParams {
     ProtocolParams {
         protocol: wire_protocol(options.protocol),
         after_sb_0p: after_sb(options.after_sb_0pri),
@@ -166,7 +166,7 @@ pub(super) fn params(options: &NetOptions, conn_flags: ConnFlags) -> ProtocolPar
 }
 
 /// The settings of P_SYNC_PARAM: the pace of resyncs onto a disk, and the digests that they and verifies compare by.
-pub(super) fn sync_param(net: Option<&NetOptions>, disk: &DiskOptions) -> SyncParam {
+pub(crate) fn sync_param(net: Option<&NetOptions>, disk: &DiskOptions) -> SyncParam {
     let verify_alg = net.map_or("", |o| o.verify_alg.as_str());
     SyncParam {
         resync_rate: disk.resync_rate_kib,
@@ -180,12 +180,12 @@ pub(super) fn sync_param(net: Option<&NetOptions>, disk: &DiskOptions) -> SyncPa
 }
 
 /// In which settings of P_PROTOCOL the nodes differ, in words.
-pub(super) fn params_differ(own: &NetOptions, peer: &ProtocolParams) -> Option<String> {
+pub(crate) fn params_differ(own: &NetOptions, peer: &ProtocolParams) -> Option<String> {
     told(differences(own, peer))
 }
 
 /// In which algorithms of P_SYNC_PARAM they differ.
-pub(super) fn sync_param_differs(own: &NetOptions, peer: &SyncParam) -> Option<String> {
+pub(crate) fn sync_param_differs(own: &NetOptions, peer: &SyncParam) -> Option<String> {
     told(comparison_differences(
         own,
         &peer.verify_alg,

@@ -1,7 +1,5 @@
 //! What the peer asks of our disk: writes to mirror, and reads.
 
-mod steps;
-
 use replica_proto::{BlockId, DpFlags};
 
 use crate::effect::DiscardKind;
@@ -16,15 +14,15 @@ pub(crate) struct PeerWrite<P> {
     /// The connection it came over: acks are owed only to that.
     pub(crate) session: Session,
     pub(crate) epoch: u64,
-    span: Span,
-    block_id: BlockId,
-    flags: DpFlags,
-    kind: MirrorKind,
-    payload: Option<P>,
+    pub(crate) span: Span,
+    pub(crate) block_id: BlockId,
+    pub(crate) flags: DpFlags,
+    pub(crate) kind: MirrorKind,
+    pub(crate) payload: Option<P>,
     /// The writer had no disk of its own when it sent this.
-    alone: bool,
+    pub(crate) alone: bool,
     /// While it waits for a range or an epoch.
-    ticket: Option<Ticket>,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

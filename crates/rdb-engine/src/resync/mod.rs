@@ -1,10 +1,7 @@
 //! Resync: what both sides count.
 
-mod checksum;
 mod course;
 mod pace;
-mod source;
-mod target;
 mod walk;
 pub(crate) use course::Course;
 pub(crate) use pace::{Pace, STEP_MS};
@@ -38,29 +35,29 @@ pub(crate) struct Resync<P> {
     /// Target: data that came and waits for an overlapping write to end: its place, data, connection.
     pub(crate) blocked: BTreeMap<Ticket, (Span, P, Session)>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
-    requesting: bool,
+    pub(crate) requesting: bool,
     /// Target: what has been asked for; outstanding until it is on disk.
-    walk: BlockWalk,
+    pub(crate) walk: BlockWalk,
     /// Target.
     pub(crate) pace: Pace,
     /// An end that waits for an answered ping, a flush or the superblock.
     pub(crate) ending: bool,
     /// Source: the target is done, and all its acks of before have been seen; the epoch that was open then.
-    acks_seen: Option<u32>,
+    pub(crate) acks_seen: Option<u32>,
     /// Target: a sync UUID that came before we were ready for it.
-    early_uuid: Option<Generation>,
+    pub(crate) early_uuid: Option<Generation>,
     /// Target: the end is durable before the source hears of it.
     pub(crate) announce: bool,
     /// Target: blocks that the source found equal by their digest.
-    equal_blocks: u64,
+    pub(crate) equal_blocks: u64,
     /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here.
-    spoiled: Vec<u64>,
+    pub(crate) spoiled: Vec<u64>,
     /// Source: the target has not shown that it is Inconsistent on its record too. Set when the resync is prepared, cleared by the
     /// first block that it asks for, by its telling the resync's name while that is paused, by the end and with the connection. Without it a Primary would go on, or go on unfenced, beside a
     /// disk that is as good by its record and lacks what is marked here (L48).
     pub(crate) target_unproven: bool,
     /// Source: there was nothing left to send, so that the target may have come to the end.
-    all_sent: bool,
+    pub(crate) all_sent: bool,
 }
 
 impl<P> Default for Resync<P> {
@@ -87,7 +84,7 @@ impl<P> Default for Resync<P> {
 }
 
 impl<P> Resync<P> {
-    fn begin(&mut self, now: Time, total: u64) {
+    pub(crate) fn begin(&mut self, now: Time, total: u64) {
         let awaited = core::mem::take(&mut self.awaited);
         let replied = core::mem::take(&mut self.replied);
         let blocked = core::mem::take(&mut self.blocked);
@@ -131,7 +128,7 @@ impl<P> Resync<P> {
     }
 
     /// What the log is told at its end.
-    fn summary(&self, now: Time) -> Vec<(Level, String)> {
+    pub(crate) fn summary(&self, now: Time) -> Vec<(Level, String)> {
         let (total, equal, failed) = (self.course.total(), self.equal_blocks, self.failed);
         let text = format!("Resync done {}", self.course.summary(now, total));
         let mut lines = vec![(Level::Info, text)];
@@ -164,7 +161,7 @@ impl<P> Resync<P> {
 }
 
 /// What the log is told at the beginning of a resync, with this many marks.
-fn began(side: &str, bits: u64) -> String {
+pub(crate) fn began(side: &str, bits: u64) -> String {
     format!(
         "Began resync as {side} (will sync {} KB [{bits} bits set]).",
         bits * 4

@@ -13,8 +13,6 @@
 //! Each "take" has exactly one "over" and exactly one last word, unless the connection ends, which ends all of it. So neither node
 //! has to guess what a late packet belongs to.
 
-mod steps;
-
 use alloc::format;
 use alloc::string::String;
 
@@ -27,13 +25,13 @@ use crate::rules::packets::Snapshot;
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
     /// The one that this node's administrator takes.
-    own: Option<Own>,
+    pub(crate) own: Option<Own>,
     /// The peer was told to take part. Set by that, cleared by its last word and with the connection. Without it a late answer
     /// would count for the next snapshot.
     asked: Option<Asked>,
     /// The peer takes one, and was answered. Set by its order, cleared when it says that it is over, and with the connection. Without
     /// it writes would be taken while the handler here runs.
-    held: Option<Held>,
+    pub(crate) held: Option<Held>,
 }
 
 /// One that is taken from here.
@@ -42,7 +40,7 @@ pub(crate) struct Own {
     pub(crate) name: SnapshotName,
     /// Since when.
     since: Time,
-    here: Here,
+    pub(crate) here: Here,
     there: There,
     /// The life of the connection in which the peer takes part; nothing if it does not.
     with: Option<Session>,
@@ -52,7 +50,7 @@ pub(crate) struct Own {
 
 /// How far it is on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Here {
+pub(crate) enum Here {
     Waits,
     Runs(HandlerId),
     Ended(i32),
@@ -77,12 +75,12 @@ struct Asked {
 
 /// The peer's.
 #[derive(Debug)]
-struct Held {
-    name: SnapshotName,
-    since: Time,
-    session: Session,
+pub(crate) struct Held {
+    pub(crate) name: SnapshotName,
+    pub(crate) since: Time,
+    pub(crate) session: Session,
     /// The handler, unless the last word has been said.
-    runs: Option<HandlerId>,
+    pub(crate) runs: Option<HandlerId>,
 }
 
 /// What is to be done next for the one that is taken here.
@@ -163,7 +161,7 @@ impl Snapshots {
     }
 
     /// What the peer says. `None` if a right one says no such thing now.
-    fn answered(&mut self, answer: SnapshotAnswer) -> Option<()> {
+    pub(crate) fn answered(&mut self, answer: SnapshotAnswer) -> Option<()> {
         let asked = self.asked.as_mut()?;
         let there = match (answer, asked.begun) {
             (SnapshotAnswer::Begun, false) => There::Runs,
@@ -195,7 +193,7 @@ impl Snapshots {
     }
 
     /// What of the peer's belongs to another life of the connection is nothing any more. A handler that still runs for it.
-    fn forget_others(&mut self, session: Session) -> Option<HandlerId> {
+    pub(crate) fn forget_others(&mut self, session: Session) -> Option<HandlerId> {
         self.asked = self.asked.filter(|asked| asked.session == session);
         let held = self.held.take_if(|held| held.session != session);
         held.and_then(|held| held.runs)

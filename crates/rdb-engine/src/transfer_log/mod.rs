@@ -4,8 +4,6 @@
 //! writer may forget a write only when its epoch's barrier is acknowledged, so everything in the log is marked out of
 //! sync if the peer is lost before.
 
-mod steps;
-
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -21,31 +19,31 @@ pub(crate) struct TransferLog {
     /// Writes sent in it.
     pub(crate) writes: u32,
     /// Closed epochs whose barrier is not acknowledged.
-    closed: VecDeque<ClosedEpoch>,
+    pub(crate) closed: VecDeque<ClosedEpoch>,
     /// The newest of them, if its barrier is not sent.
-    barrier_due: Option<u32>,
-    barrier_timer: bool,
+    pub(crate) barrier_due: Option<u32>,
+    pub(crate) barrier_timer: bool,
     /// When the peer last acknowledged a barrier; 0 before the first one. Nothing that was sent behind it had its turn before.
-    acked_at: Time,
-    entries: VecDeque<Entry>,
+    pub(crate) acked_at: Time,
+    pub(crate) entries: VecDeque<Entry>,
     /// The peer is lost, and what is in the log waits for its return, or until it is fenced. Set with the loss, cleared when
     /// the log is sent again or settled. Without it nobody would send again what the peer may lack.
     frozen: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct ClosedEpoch {
-    nr: u32,
-    writes: u32,
+pub(crate) struct ClosedEpoch {
+    pub(crate) nr: u32,
+    pub(crate) writes: u32,
     /// The peer owes the answer to its barrier since then; for an open epoch it owes none.
-    closed_at: Time,
+    pub(crate) closed_at: Time,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    epoch: u32,
-    key: RequestKey,
-    sent_at: Time,
+pub(crate) struct Entry {
+    pub(crate) epoch: u32,
+    pub(crate) key: RequestKey,
+    pub(crate) sent_at: Time,
 }
 
 impl TransferLog {
@@ -101,7 +99,7 @@ impl TransferLog {
         taken.into_iter().map(|entry| entry.key).collect()
     }
 
-    fn forget_epochs(&mut self) {
+    pub(crate) fn forget_epochs(&mut self) {
         self.closed.clear();
         self.barrier_due = None;
         if self.writes > 0 {
@@ -119,7 +117,7 @@ impl TransferLog {
 /// The peer's writes here, by epoch.
 #[derive(Debug)]
 pub(crate) struct MirrorEpochs {
-    epochs: VecDeque<MirrorEpoch>,
+    pub(crate) epochs: VecDeque<MirrorEpoch>,
     /// Writes that must not reach the disk yet, in order.
     pub(crate) waiting: VecDeque<PeerKey>,
     /// The number of the epoch at the front; the numbers are ours and only count up.
@@ -127,17 +125,17 @@ pub(crate) struct MirrorEpochs {
     /// The writes that wait are being looked at.
     pub(crate) releasing: bool,
     /// Epochs at the front that the flush in flight makes durable, and volumes still flushing.
-    flushing: Option<(usize, u32)>,
+    pub(crate) flushing: Option<(usize, u32)>,
     /// When the last flush ended.
-    flushed_at: Time,
-    timer_set: bool,
+    pub(crate) flushed_at: Time,
+    pub(crate) timer_set: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct MirrorEpoch {
-    barrier: Option<BarrierNr>,
-    writes: u32,
-    unfinished: u32,
+pub(crate) struct MirrorEpoch {
+    pub(crate) barrier: Option<BarrierNr>,
+    pub(crate) writes: u32,
+    pub(crate) unfinished: u32,
 }
 
 impl Default for MirrorEpochs {
@@ -172,7 +170,7 @@ impl MirrorEpochs {
     }
 
     /// Epochs that are complete at the front, and their writes.
-    fn complete(&self) -> (usize, u32) {
+    pub(crate) fn complete(&self) -> (usize, u32) {
         let complete = self
             .epochs
             .iter()

@@ -1,7 +1,5 @@
 //! What is remembered of what went wrong, for those who ask later: why there is no connection, and what became of a disk.
 
-mod steps;
-
 use alloc::string::String;
 
 use crate::ids::Time;
@@ -11,22 +9,22 @@ use crate::rules::trouble::Trouble;
 /// What is in the way of the connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Troubled {
-    kind: Trouble,
-    text: String,
-    since: Time,
+    pub(crate) kind: Trouble,
+    pub(crate) text: String,
+    pub(crate) since: Time,
 }
 
 /// What became of a disk.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskLost {
-    what: Option<Lost>,
+    pub(crate) what: Option<Lost>,
     /// Why an attach was refused since then, though nothing is wrong with the disk. Goes with the next attach that is not.
-    older: Option<String>,
-    since: Time,
+    pub(crate) older: Option<String>,
+    pub(crate) since: Time,
 }
 
 impl DiskLost {
-    fn new(what: Lost, since: Time) -> DiskLost {
+    pub(crate) fn new(what: Lost, since: Time) -> DiskLost {
         DiskLost {
             what: Some(what),
             older: None,

@@ -1,13 +1,9 @@
 //! Online verify (`docs/spec/wire.md`, section 10.7; `docs/spec/behaviour.md`, section 9.9). One node drives it (VerifyS,
-//! [`drive`]): it asks for the digest of each block, compares it with its own, and tells the result. The other answers
-//! (VerifyT, [`answer`]).
+//! `router/verify/drive.rs`): it asks for the digest of each block, compares it with its own, and tells the result. The other answers
+//! (VerifyT, `answer.rs`).
 //!
 //! Both nodes' copies of a block are looked at while neither changes. A block that differs is marked out of sync on both;
 //! nothing is repaired.
-
-mod answer;
-mod drive;
-mod steps;
 
 use alloc::collections::BTreeSet;
 
@@ -25,43 +21,43 @@ use crate::status::{SyncProgress, VerifyProgress};
 #[derive(Debug, Default)]
 pub(crate) struct Verify {
     /// It has begun: here with the state VerifyS, at the answering side with the first request, which says where.
-    begun: bool,
+    pub(crate) begun: bool,
     /// This node drives it.
-    drives: bool,
-    course: Course,
+    pub(crate) drives: bool,
+    pub(crate) course: Course,
     /// The first block.
-    first: u64,
+    pub(crate) first: u64,
     /// Blocks without a result, up to the device's end.
-    left: u64,
+    pub(crate) left: u64,
     /// Which blocks have been asked for; outstanding until there is a result.
-    walk: BlockWalk,
+    pub(crate) walk: BlockWalk,
     /// First sectors of blocks that have been asked for and have no result. While this node drives the verify, its users' writes
     /// wait for them.
-    open: BTreeSet<u64>,
+    pub(crate) open: BTreeSet<u64>,
     /// Answering side: digests sent and results not yet come, with their bytes.
-    answered: Awaited,
+    pub(crate) answered: Awaited,
     /// Driver: requests without an answer. They outlast the verify, since the peer answers all the same.
-    asked: Awaited,
+    pub(crate) asked: Awaited,
     /// Driver.
-    pace: Pace,
+    pub(crate) pace: Pace,
     /// Driver: a write holds the next block. This reader is woken when it ends.
-    turn: Option<ReadTicket>,
+    pub(crate) turn: Option<ReadTicket>,
     /// Driver: by which digest blocks are compared.
-    algorithm: Option<DigestAlgorithm>,
+    pub(crate) algorithm: Option<DigestAlgorithm>,
     /// Driver: blocks that the peer has not served.
-    skipped: u64,
+    pub(crate) skipped: u64,
     /// Differing sectors next to each other, told of when they end: first and last + 1.
-    differs: Option<(u64, u64)>,
+    pub(crate) differs: Option<(u64, u64)>,
     /// The last result has come or is sent; a ping is on its way.
-    ending: bool,
+    pub(crate) ending: bool,
     /// First sector of the next verify, if its order does not say. Set by the end of each, on both sides; 0 after a whole one.
-    next_start: u64,
+    pub(crate) next_start: u64,
     /// What the administrator has said of the verify that begins or runs: first sector, and the one it stops at.
-    order: (Option<u64>, Option<u64>),
+    pub(crate) order: (Option<u64>, Option<u64>),
 }
 
 impl Verify {
-    fn begin(&mut self, now: Time, first: u64, left: u64) {
+    pub(crate) fn begin(&mut self, now: Time, first: u64, left: u64) {
         self.begun = true;
         self.course = Course::begin(now, left);
         self.walk.begin(first);
@@ -93,7 +89,7 @@ impl Verify {
     }
 
     /// The block before which a verify driven here ends. It has one block at least, wherever it is to stop.
-    fn end(&self, size: u64) -> u64 {
+    pub(crate) fn end(&self, size: u64) -> u64 {
         let blocks = size.div_ceil(BLOCK_SECTORS);
         let stop = self
             .order
@@ -103,7 +99,7 @@ impl Verify {
     }
 
     /// Where the verify that ends here goes on, if it was not whole.
-    fn reached(&self) -> u64 {
+    pub(crate) fn reached(&self) -> u64 {
         let next = self.walk.position() * BLOCK_SECTORS;
         self.open.first().map_or(next, |&first| first.min(next))
     }

@@ -1,10 +1,8 @@
 //! Application requests: the way of a write to both copies.
 //!
-//! A write goes: admitted (no overlapping write is open, `admission.rs`) → its extents are hot on disk → local write and packet to the
+//! A write goes: admitted (no overlapping write is open, `router/admission.rs`) → its extents are hot on disk → local write and packet to the
 //! peer in one turn → completed when both answered as the protocol wants → finished when its epoch's barrier is
 //! acknowledged, or the peer is lost and its blocks are marked. `docs/spec/behaviour.md`, section 8.
-
-mod steps;
 
 use replica_proto::{BlockId, DpFlags};
 
@@ -42,7 +40,7 @@ pub(crate) struct AppRequest<P> {
     pub(crate) completed: bool,
     pub(crate) times: Times,
     /// A flush without a local disk: the transfer log's writes before it.
-    flush_after: usize,
+    pub(crate) flush_after: usize,
 }
 
 impl<P> AppRequest<P> {

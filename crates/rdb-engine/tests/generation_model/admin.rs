@@ -9,7 +9,7 @@ use crate::rules::{Plant, Rules};
 use crate::world::{BLOCKS, Node};
 
 impl Step<'_> {
-    /// `admin/role.rs`.
+    /// `router/admin/role.rs`.
     pub(crate) fn promote(&mut self, n: usize, force: bool) -> Option<()> {
         let mut change = Change::role(Role::Primary);
         if force {
@@ -162,7 +162,7 @@ impl Step<'_> {
         Some(())
     }
 
-    /// `disk/attach.rs`.
+    /// `router/disk/attach.rs`.
     pub(crate) fn attach(&mut self, n: usize) -> Option<()> {
         let node = &self.world.nodes[n];
         let state = node.state;

@@ -1,4 +1,4 @@
-//! The fence procedure and the arbiter: the order of the engine's `fencing/`, `admin/role.rs` and `admin/connection.rs`, with its
+//! The fence procedure and the arbiter: the order of the engine's `router/fencing.rs`, `router/admin/role.rs` and `connection.rs`, with its
 //! table of what an exit code means (`rules/fencing.rs`).
 
 use rdb_engine::rules::fencing::{policy, verdict};
@@ -260,7 +260,7 @@ impl Step<'_> {
         Some(())
     }
 
-    /// `disconnect`, with the peer's consent: `admin/connection.rs`. What nobody answers is a cut.
+    /// `disconnect`, with the peer's consent: `router/admin/connection.rs`. What nobody answers is a cut.
     pub(crate) fn part(&mut self, n: usize) -> Option<()> {
         let quiet = self
             .world

@@ -1,4 +1,4 @@
-//! What a node does at a change of state and at a packet: the order of the engine's `changes.rs`, `handshake/`,
+//! What a node does at a change of state and at a packet: the order of the engine's `router/changes.rs`, `router/handshake/`,
 //! `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
 
 use rdb_engine::generation::{GenerationIds, PeerIds, WroteAlone};

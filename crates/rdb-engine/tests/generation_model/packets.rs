@@ -59,7 +59,7 @@ impl Step<'_> {
         !serves_alone || node.exposed.is_same(told.ids.current) && !node.source_open
     }
 
-    /// `handshake/peer_state.rs`, `on_state`.
+    /// `router/handshake/peer_state.rs`, `on_state`.
     fn on_state(&mut self, n: usize, packet: VolumeState) {
         let own = self.state(n);
         if own.conn <= ConnState::TearDown {

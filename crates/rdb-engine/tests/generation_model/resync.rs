@@ -135,7 +135,7 @@ impl Step<'_> {
 
     // ---- connection ----------------------------------------------------------------------------------------------
 
-    /// The link is known to be broken: `net/teardown.rs`.
+    /// The link is known to be broken: `router/net/teardown.rs`.
     pub(crate) fn lose_connection(&mut self, n: usize) {
         self.holding = true;
         self.fact(n, Change::conn(ConnState::NetworkFailure));
@@ -151,7 +151,7 @@ impl Step<'_> {
         self.fact(n, Change::conn(ConnState::StandAlone));
     }
 
-    /// `net/teardown.rs`.
+    /// `router/net/teardown.rs`.
     pub(crate) fn close_connection(&mut self, n: usize) {
         self.doubt_target(n);
         self.run_held();

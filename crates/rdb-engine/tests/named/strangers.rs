@@ -1,4 +1,4 @@
-//! Who has not proved that it is the peer learns nothing that helps it, and stops nobody. (`net/authentication.rs`,
+//! Who has not proved that it is the peer learns nothing that helps it, and stops nobody. (`router/net/authentication.rs`,
 //! `net/refusal.rs`.)
 
 use rdb_engine::config::NetOptions;

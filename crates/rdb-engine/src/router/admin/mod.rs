@@ -1,0 +1,435 @@
+//! A command comes, is looked at after every event, and is answered.
+
+mod connection;
+mod disk;
+mod passing;
+mod role;
+mod snapshot;
+mod suspend;
+
+use alloc::format;
+
+use replica_proto::{Packet, StateChange, StateWord};
+
+use crate::admin::{Admin, Ask, Asked, Fencing, Op, Parting, Stage, command_volume};
+use crate::config::DiskOptions;
+use crate::disk::Then;
+use crate::effect::{AdminError, Effect, Level};
+use crate::event::{Command, Payload, Timer};
+use crate::ids::{AdminId, VolumeNr};
+use crate::router::Resource;
+use crate::rules::packets::Past;
+use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError};
+use crate::volume::Volume;
+
+impl<P: Payload> Resource<P> {
+    pub(in crate::router) fn on_admin(&mut self, id: AdminId, command: Command) {
+        match command {
+            // What is forced does not wait behind a command that waits for something that never comes.
+            Command::Disconnect { force: true } if self.is_busy() => self.disconnect_passing(id),
+            Command::Detach {
+                volume,
+                force: true,
+            } if self.is_busy() => self.detach_passing(id, volume),
+            Command::ResumeIo { volume } => self.order_resume(id, volume),
+            command => self.admin.queue.push_back((id, command)),
+        }
+    }
+
+    /// Looks at the command in progress, or takes the next one. Says whether it got any further: then what it did may
+    /// be what something else waits for.
+    pub(in crate::router) fn poll_admin(&mut self) -> bool {
+        if self.poll_leaving() || self.poll_resuming() {
+            return true;
+        }
+        if self.admin.current.is_none() {
+            let Some((id, command)) = self.admin.queue.pop_front() else {
+                return false;
+            };
+            self.admin.begun = self.admin.begun.wrapping_add(1);
+            self.admin.current = Some(Op {
+                id,
+                nr: self.admin.begun,
+                command,
+                stage: Stage::Start,
+                ready: false,
+                forced: false,
+                retried: false,
+                waits_since: None,
+                settled: false,
+                parting: Parting::default(),
+                fence: Fencing::default(),
+            });
+        }
+        let place = |admin: &Admin| admin.current.as_ref().map(|op| (op.stage, op.ready));
+        let before = place(&self.admin);
+        let asked = self.asks_peer();
+        self.step_admin();
+        if asked && !self.asks_peer() {
+            for nr in self.volume_numbers() {
+                self.target_check_end(nr);
+            }
+        }
+        place(&self.admin) != before
+    }
+
+    /// Whether a change of ours waits for the peer's word. The peer may have made it already.
+    pub(in crate::router) fn asks_peer(&self) -> bool {
+        let ask = self.admin.ask.as_ref();
+        let current = ask.is_some_and(|ask| ask.session == self.net.session);
+        current || !self.admin.owed.is_empty()
+    }
+
+    pub(in crate::router) fn admin_done(&mut self, result: Result<(), AdminError>) {
+        if let Some(op) = self.admin.current.take() {
+            self.admin.held_open = None;
+            let session = self.net.session;
+            let is_open = |ask: &Ask| ask.reply.is_none() && ask.session == session;
+            if let Some(ask) = self.admin.ask.take().filter(is_open) {
+                let owed = self.admin.owed.entry(ask.volume).or_default();
+                owed.answers += 1;
+                owed.detach |= matches!(op.command, Command::Detach { .. });
+            }
+            if op.parting == Parting::Outdated {
+                self.outdated_by_state();
+            }
+            self.clear_timer(Timer::Admin);
+            self.emit(Effect::AdminDone { id: op.id, result });
+        }
+    }
+
+    /// Whether the disks are Outdated is a matter of their state again.
+    fn outdated_by_state(&mut self) {
+        for nr in self.volume_numbers() {
+            if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+                disk.record.call_outdated(false);
+                self.note_flags(nr, self.volume(nr).state);
+            }
+        }
+    }
+
+    pub(super) fn admin_refused(&mut self, code: u16, info: &str) {
+        self.admin_done(Err(AdminError::refused(code, info)));
+    }
+
+    pub(super) fn admin_state_error(&mut self, error: StateError) {
+        self.admin_done(Err(AdminError::State(error)));
+    }
+
+    pub(super) fn set_stage(&mut self, stage: Stage) {
+        if let Some(op) = &mut self.admin.current {
+            op.stage = stage;
+            op.ready = false;
+        }
+    }
+
+    pub(super) fn admin_ready(&mut self, stage: Stage) {
+        if let Some(op) = self.admin.current.as_mut().filter(|op| op.stage == stage) {
+            op.ready = true;
+        }
+    }
+
+    pub(in crate::router) fn admin_ping_answered(&mut self) {
+        self.admin_ready(Stage::Ping);
+    }
+
+    /// The fence procedure has come to its end.
+    pub(in crate::router) fn admin_fenced(&mut self) {
+        self.admin_ready(Stage::Fence);
+    }
+
+    pub(in crate::router) fn on_admin_timer(&mut self) {
+        self.admin_ready(Stage::Pause);
+    }
+
+    /// What follows when metadata is written for the command in progress.
+    pub(super) fn then_admin(&self) -> Then {
+        Then::Admin(self.admin.begun)
+    }
+
+    pub(in crate::router) fn admin_metadata_done(&mut self, nr: u32, ok: bool) {
+        if self.admin.current.as_ref().is_none_or(|op| op.nr != nr) {
+            return; // it was taken back
+        }
+        if !ok {
+            self.admin_refused(118, "writing the metadata failed");
+            return;
+        }
+        self.admin_ready(Stage::Bitmap);
+        self.admin_ready(Stage::Durable);
+    }
+
+    pub(in crate::router) fn admin_connection_lost(&mut self) {
+        self.admin_ready(Stage::Ping);
+        self.admin.owed.clear();
+        let session = self.net.session;
+        if self
+            .admin
+            .ask
+            .as_ref()
+            .is_some_and(|a| a.session != session)
+        {
+            self.admin.ask = None; // decided without the peer now
+        }
+    }
+
+    /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY.
+    pub(in crate::router) fn admin_reply(&mut self, volume: Option<VolumeNr>, code: i32) {
+        if let Some(owed) = self.admin.takes_owed(volume) {
+            let has_disk =
+                |nr: &VolumeNr| self.volumes.get(nr).is_some_and(Volume::has_usable_disk);
+            let kept = owed.detach && volume.as_ref().is_some_and(has_disk);
+            if state::is_success(code) && volume.is_none() {
+                self.connect_anew("the peer has agreed to part, which nobody wants any more");
+                return;
+            }
+            if state::is_success(code) && kept {
+                self.connect_anew(PEER_WENT_ON_ALONE);
+                return;
+            }
+            // It may have made a change that this node has not: it hears how things are.
+            for nr in self.volume_numbers() {
+                if state::is_success(code) && volume.is_none_or(|volume| volume == nr) {
+                    self.send_state(nr);
+                }
+                self.target_check_end(nr);
+            }
+            return;
+        }
+        match &mut self.admin.ask {
+            Some(ask) if ask.volume == volume && ask.reply.is_none() => ask.reply = Some(code),
+            _ => self.protocol_error(format!(
+                "an answer ({code}) to a question that was not asked: no right peer sends that"
+            )),
+        }
+    }
+
+    /// The peer has acted on what is not going to be: the next handshake compares what both have.
+    fn connect_anew(&mut self, why: &str) {
+        self.log(Level::Warn, format!("{why}: connecting anew"));
+        self.lose_connection(ConnState::NetworkFailure);
+    }
+
+    pub(super) fn step_admin(&mut self) {
+        let Some(op) = &self.admin.current else {
+            return;
+        };
+        let command = op.command.clone();
+        let (stage, ready) = (op.stage, op.ready);
+        if let Some(nr) = command_volume(&command) {
+            let exists = self.volumes.contains_key(&nr);
+            if !exists && !matches!(command, Command::NewVolume { .. }) {
+                self.admin_refused(127, &format!("no volume {nr}"));
+                return;
+            }
+        }
+        match command {
+            Command::NewVolume { volume, minor } => self.admin_new_volume(volume, minor),
+            Command::DelVolume { volume } => self.admin_del_volume(volume),
+            Command::Attach {
+                volume,
+                disk,
+                options,
+            } => {
+                if stage == Stage::Start && !self.net.link.is_exchanging() {
+                    self.set_stage(Stage::Attaching);
+                    self.start_attach(volume, disk, options);
+                }
+            }
+            Command::Detach { volume, force } => self.step_detach(volume, force, stage),
+            Command::Connect {
+                options,
+                discard_my_data,
+                tentative,
+            } => {
+                self.admin_connect(options, discard_my_data, tentative);
+            }
+            Command::Disconnect { force } => self.step_disconnect(force, stage),
+            Command::Primary { volume, force } => self.step_primary(volume, force, stage, ready),
+            Command::Secondary { volume, held_open } => {
+                self.step_secondary(volume, held_open, stage, ready)
+            }
+            Command::Invalidate { volume } => self.step_invalidate(volume, stage, ready, true),
+            Command::InvalidateRemote { volume } => {
+                self.step_invalidate(volume, stage, ready, false)
+            }
+            Command::Verify {
+                volume,
+                start,
+                stop,
+            } => self.step_verify(volume, start, stop),
+            Command::Outdate { volume } => self.step_outdate(volume, stage, ready),
+            Command::NewCurrentUuid {
+                volume,
+                clear_bitmap,
+            } => {
+                self.step_new_current_uuid(volume, clear_bitmap, stage, ready);
+            }
+            Command::PauseSync { volume } => self.step_pause(volume, true),
+            Command::ResumeSync { volume } => self.step_pause(volume, false),
+            Command::DiskOptions { volume, options } => self.step_disk_options(volume, options),
+            Command::NetOptions { options } => self.step_net_options(options),
+            Command::ResourceOptions { options } => {
+                self.options = options;
+                self.admin_done(Ok(()));
+            }
+            Command::SuspendIo { volume } => self.step_suspend(volume, stage),
+            Command::Snapshot { wish } => self.step_snapshot(wish, stage),
+            Command::ResumeIo { .. } => {} // it does not wait in this queue
+        }
+    }
+
+    fn step_disk_options(&mut self, nr: VolumeNr, options: DiskOptions) {
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
+            return self.admin_refused(138, "the volume has no disk");
+        };
+        if disk.options.size_sectors != options.size_sectors {
+            return self.admin_refused(126, "size cannot be changed while the disk is attached");
+        }
+        if disk.options.al_extents != options.al_extents {
+            return self.admin_refused(
+                126,
+                "al-extents cannot be changed while the disk is attached: detach, then attach",
+            );
+        }
+        disk.options = options;
+        self.volume_mut(nr).peer.pace = None; // the last word holds
+        if self.volume(nr).state.conn >= ConnState::Connected {
+            self.send_sync_param(nr);
+        }
+        // (L54) What has waited for somebody's word does so no more if nobody is to be fenced.
+        let before = self.volume(nr).state;
+        self.fact(nr, Change::default());
+        if self.volume(nr).state != before && before.is_connected() {
+            self.send_state(nr);
+        }
+        self.admin_done(Ok(()));
+    }
+
+    // ---- copies that are given up -------------------------------------------------------------------------------
+
+    /// (L38) Before a copy is given up that users' flushes were done on: whether the peer has flushed what it was sent before the
+    /// command began. A peer that is lost keeps nobody waiting: what it may lack is marked.
+    pub(super) fn peer_has_flushed(&mut self, stage: Stage) -> bool {
+        if !self.is_up() {
+            return true;
+        }
+        if let Stage::Flush(epoch) = stage {
+            return self.net.log.is_settled(epoch);
+        }
+        self.close_epoch();
+        self.send_barrier();
+        let last = self.net.log.epoch.wrapping_sub(1);
+        if self.net.log.is_settled(last) {
+            return true;
+        }
+        self.set_stage(Stage::Flush(last));
+        false
+    }
+
+    // ---- changes that may need the peer --------------------------------------------------------------------------
+
+    /// Makes a change of one volume, with the peer's consent if it is needed (section 2.7).
+    pub(super) fn ask_change(&mut self, nr: VolumeNr, change: Change) -> Asked {
+        if let Some(ask) = &self.admin.ask {
+            let Some(code) = ask.reply else {
+                return Asked::Wait;
+            };
+            self.admin.ask = None;
+            if !state::is_success(code) {
+                let text =
+                    StateError::from_code(code).map_or_else(Default::default, |e| format!("{e}"));
+                self.log_volume(
+                    Level::Error,
+                    nr,
+                    format!("Requested state change failed by peer: {text} ({code})"),
+                );
+                return Asked::Done(Err(StateError::FailedByPeer));
+            }
+            // It acts on what it has consented to, also if we cannot any more.
+            let begun = change.conn.map_or(Past::empty(), Past::of);
+            self.volume_mut(nr).peer.past |= begun;
+            let result = self.change(nr, change, false);
+            if result.is_err() && change.disk == Some(DiskState::Failed) {
+                self.connect_anew(PEER_WENT_ON_ALONE);
+            } else if result.is_err() && change.conn.is_some() {
+                self.connect_anew(PEER_HAS_BEGUN);
+            } else if result.is_err() {
+                // What the peer has asked for meanwhile forbids it. It has taken note of ours already.
+                self.send_state(nr);
+            }
+            return Asked::Done(result);
+        }
+        let old = self.volume(nr).state;
+        let context = self.context(nr);
+        match state::request(old, change, &context, false) {
+            Err(StateError::InTransientState) => Asked::Wait,
+            Err(error) => Asked::Done(Err(error)),
+            Ok(Outcome::NothingToDo) => Asked::Done(Ok(2)),
+            Ok(Outcome::Changed(new, _)) if self.is_up() && state::is_cluster_wide(old, new) => {
+                if let Err(error) = state::request_for_peer(old, change, &context) {
+                    return if error == StateError::InTransientState {
+                        Asked::Wait
+                    } else {
+                        Asked::Done(Err(error))
+                    };
+                }
+                let (mask, val) = change.to_mask_val();
+                let session = self.net.session;
+                self.admin.ask = Some(Ask {
+                    volume: Some(nr),
+                    reply: None,
+                    session,
+                });
+                let request = StateChange {
+                    mask: StateWord(mask),
+                    val: StateWord(val),
+                };
+                self.send(nr, Packet::StateChgReq(request), None);
+                Asked::Wait
+            }
+            Ok(Outcome::Changed(..)) => Asked::Done(self.change(nr, change, false)),
+        }
+    }
+
+    // ---- volumes -------------------------------------------------------------------------------------------------
+
+    fn admin_new_volume(&mut self, nr: VolumeNr, minor: u32) {
+        if self.volumes.contains_key(&nr) {
+            self.admin_refused(161, &format!("volume {nr} exists already"));
+            return;
+        }
+        let mut volume = Volume::new(nr, minor);
+        volume.state.conn = self.net.cstate;
+        let is_up = self.is_up();
+        // The peer hears of it now. If it has one of this number it will not say so again; see `router/peer_volumes.rs`.
+        volume.peer.untold = is_up;
+        self.volumes.insert(nr, volume);
+        if is_up && self.has_told_of(nr) {
+            self.exchange_anew(nr);
+        } else if is_up {
+            self.send_volume_parameters(nr);
+        }
+        self.admin_done(Ok(()));
+    }
+
+    fn admin_del_volume(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        let state = volume.state;
+        if state.disk != DiskState::Diskless
+            || !volume.disk.is_empty()
+            || state.role != Role::Secondary
+        {
+            self.admin_refused(160, "the volume is Primary or has a disk");
+            return;
+        }
+        self.volumes.remove(&nr);
+        self.end_exchange_if_all_told();
+        self.admin_done(Ok(()));
+    }
+}
+
+/// It has consented to a detach that is not made. What it has written since is not here.
+const PEER_HAS_BEGUN: &str = "the peer has begun what has become impossible here meanwhile";
+const PEER_WENT_ON_ALONE: &str =
+    "the peer goes on without our disk, which is not given up after all";

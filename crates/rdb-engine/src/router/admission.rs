@@ -1,0 +1,162 @@
+//! Which requests of users may start, and what the others wait for (`docs/spec/behaviour.md`, section 8.3).
+//!
+//! A write that meets a taken range stands in the queue of [`crate::range_locks`]; whatever else holds a request back, it
+//! stands in `Volume::waiting` and is tried again when that changes.
+
+use crate::effect::{Effect, RequestError};
+use crate::event::{Payload, Request, RequestKind};
+use crate::ids::{RequestKey, VolumeNr};
+use crate::range_locks::{Holder, Queued};
+use crate::router::Resource;
+use crate::span::Span;
+use crate::state::{ConnState, DiskState, Role};
+use crate::write::AppRequest;
+use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
+
+/// Whether a write has waited for its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Comes,
+    Here,
+}
+
+impl<P: Payload> Resource<P> {
+    pub(super) fn on_request(&mut self, request: Request<P>) {
+        let Request {
+            id,
+            volume: nr,
+            sector,
+            bytes,
+            kind,
+        } = request;
+        let Some(volume) = self.volumes.get(&nr) else {
+            self.emit(Effect::Complete {
+                request: id,
+                result: Err(RequestError::Inval),
+            });
+            return;
+        };
+        let (kind, payload) = match kind {
+            RequestKind::Read => (RequestKind::Read, None),
+            RequestKind::Write { payload, fua } => {
+                (RequestKind::Write { payload: (), fua }, Some(payload))
+            }
+            RequestKind::Flush => (RequestKind::Flush, None),
+            RequestKind::Discard => (RequestKind::Discard, None),
+            RequestKind::WriteZeroes { may_unmap } => {
+                (RequestKind::WriteZeroes { may_unmap }, None)
+            }
+        };
+        let limit = match kind {
+            RequestKind::Read | RequestKind::Write { .. } => REQUEST_MAX_BYTES,
+            RequestKind::Flush => 0,
+            _ => DISCARD_MAX_BYTES,
+        };
+        let is_flush = matches!(kind, RequestKind::Flush);
+        let span = Span { sector, bytes };
+        let sized = payload.as_ref().is_none_or(|p| p.len_bytes() == bytes);
+        let is_right = is_flush || span.is_request(limit, volume.size) && sized;
+        let refused = if volume.state.role != Role::Primary {
+            Some(RequestError::NotPrimary)
+        } else if !is_right {
+            Some(RequestError::Inval)
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            self.emit(Effect::Complete {
+                request: id,
+                result: Err(error),
+            });
+            return;
+        }
+        let generation = self.request_generation;
+        // Block ids are never all ones, which means resync on the wire, nor 0.
+        self.request_generation = if generation >= u32::MAX - 1 {
+            1
+        } else {
+            generation + 1
+        };
+        let key = self.requests.insert(AppRequest::new(
+            self.now, id, nr, generation, span, kind, payload,
+        ));
+        self.volume_mut(nr).application_pending += 1;
+        self.start_or_wait(key, Turn::Comes);
+    }
+
+    /// Starts a request, or lets it wait for what holds it back (`docs/spec/behaviour.md`, section 8.3).
+    fn start_or_wait(&mut self, key: RequestKey, turn: Turn) {
+        if !self.try_start(key, turn) {
+            let nr = self.requests[key].volume;
+            self.volume_mut(nr).waiting.push_back(key);
+        }
+    }
+
+    /// A write that waited for a range has it.
+    pub(super) fn start_admitted(&mut self, key: RequestKey) {
+        self.start_or_wait(key, Turn::Here);
+    }
+
+    /// Starts a request, or puts it into the queue for its range. Not if something else than a range holds it back.
+    fn try_start(&mut self, key: RequestKey, turn: Turn) -> bool {
+        let request = &self.requests[key];
+        let nr = request.volume;
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let preparing = matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID)
+            || matches!(state.disk, DiskState::Attaching | DiskState::Negotiating);
+        // (What is not given up yet can be read.)
+        let reads_on =
+            request.is_read() && state.awaits_source() && state.disk == DiskState::UpToDate;
+        if state.is_suspended() || preparing && !reads_on {
+            return false;
+        }
+        if request.is_read() {
+            self.start_read(key);
+            return true;
+        }
+        if request.is_flush() {
+            self.start_flush(key);
+            return true;
+        }
+        let open_max = self
+            .net
+            .options
+            .as_ref()
+            .map_or(2048, |o| o.max_buffers.max(32));
+        if volume.hold_writes > 0
+            || volume.peer.holds_writes()
+            || volume.writes_open >= open_max
+            || volume.peer.awaits_blocks(request.span)
+        {
+            return false;
+        }
+        let span = request.span;
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        if turn == Turn::Comes && volume.held.is_taken(span) {
+            let what = Queued::Application(key);
+            volume.held.queue(span, what, false, now);
+            self.retry_woken(nr);
+            return true;
+        }
+        volume.held.insert(span, Holder::Application(key));
+        volume.writes_open += 1;
+        self.activate(key);
+        true
+    }
+
+    /// Starts what can start among the requests that wait.
+    pub(super) fn retry_waiting(&mut self, nr: VolumeNr) {
+        let Some(volume) = self.volumes.get_mut(&nr) else {
+            return;
+        };
+        if volume.waiting.is_empty() {
+            return;
+        }
+        let waiting = core::mem::take(&mut volume.waiting);
+        for key in waiting {
+            self.start_or_wait(key, Turn::Comes);
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Attaching a disk: read the superblock, the activity log and the bitmap, decide what the disk is, and say so on disk
+//! before anything else is written (`docs/spec/behaviour.md`, section 6.2; `docs/spec/metadata.md`, sections 2.4, 3.4,
+//! 3.5 and 4.10). A log that was not applied is applied here: its extents are marked if the disk was Primary.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use rdb_meta::MdFlags;
+
+use crate::config::DiskOptions;
+use crate::disk::io::Io;
+use crate::disk::reading::{Clean, Reading, Step};
+use crate::disk::{MdKind, Then};
+use crate::effect::{AdminError, Effect, Level};
+use crate::event::{DiskError, DiskInfo, Payload};
+use crate::generation::Generation;
+use crate::ids::{IoTag, VolumeNr};
+use crate::router::Resource;
+use crate::rules::attach::{self, Fit, Worth};
+use crate::rules::sizes;
+use crate::state::{Change, ConnState, DiskState, Role};
+
+impl<P: Payload> Resource<P> {
+    /// Starts an attach; how it ends is told to the administrative command in progress.
+    pub(in crate::router) fn start_attach(
+        &mut self,
+        nr: VolumeNr,
+        info: DiskInfo,
+        options: DiskOptions,
+    ) {
+        let volume = self.volume_mut(nr);
+        if volume.state.disk != DiskState::Diskless || !volume.disk.is_empty() {
+            self.admin_done(Err(AdminError::refused(124, "the volume has a disk")));
+            return;
+        }
+        match Reading::new(info, options) {
+            Ok(reading) => {
+                volume.disk.read(reading);
+                self.attach_go_on(nr);
+            }
+            Err(error) => {
+                self.emit(Effect::CloseDisk { volume: nr });
+                self.admin_done(Err(AdminError::refused(112, error.to_string())));
+            }
+        }
+    }
+
+    /// Reads what comes next, or goes on with all that was read.
+    fn attach_go_on(&mut self, nr: VolumeNr) {
+        let next = self.reading(nr).next();
+        let Some((sector, bytes)) = next else {
+            self.attach_install(nr);
+            return;
+        };
+        let tag = self.start_io(Io::AttachRead { volume: nr });
+        self.reading(nr).read = Some(tag);
+        self.emit(Effect::MetaRead {
+            volume: nr,
+            tag,
+            sector,
+            bytes,
+        });
+    }
+
+    pub(in crate::router) fn on_attach_read(
+        &mut self,
+        nr: VolumeNr,
+        tag: IoTag,
+        result: Result<Vec<u8>, DiskError>,
+    ) {
+        let reading = self.volumes.get(&nr).and_then(|v| v.disk.reading());
+        let Some(reading) = reading.filter(|reading| reading.read == Some(tag)) else {
+            return;
+        };
+        let step = reading.step();
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let text = format!("reading the metadata failed (errno {})", error.errno);
+                self.attach_failed(nr, AdminError::refused(118, text));
+                return;
+            }
+        };
+        let read = match step {
+            Step::Superblock => self.attach_superblock(nr, &bytes),
+            Step::Log => self.attach_log(nr, &bytes),
+            Step::Bitmap => {
+                self.reading(nr).bitmap(&bytes);
+                Ok(())
+            }
+        };
+        match read {
+            Ok(()) => self.attach_go_on(nr),
+            Err(error) => self.attach_failed(nr, error),
+        }
+    }
+
+    fn reading(&mut self, nr: VolumeNr) -> &mut Reading {
+        let reading = self.volume_mut(nr).disk.reading_mut();
+        reading.expect("the caller has seen the attach")
+    }
+
+    fn attach_superblock(&mut self, nr: VolumeNr, bytes: &[u8]) -> Result<(), AdminError> {
+        let volume = self.volume_mut(nr);
+        let (device_size, remembered) = (volume.size, volume.remembered.take());
+        if self
+            .reading(nr)
+            .superblock(bytes, device_size, remembered)?
+        {
+            let text =
+                "this disk failed before it had noted a resync's end, which this node has seen";
+            self.log_volume(Level::Info, nr, text);
+        }
+        Ok(())
+    }
+
+    /// The log, and steps 12 to 20: nothing is written before these.
+    fn attach_log(&mut self, nr: VolumeNr, ring: &[u8]) -> Result<(), AdminError> {
+        let forget = self.planted(crate::Bug::ForgetPrimary);
+        self.reading(nr).log(ring, forget)?;
+        let (record, usable, wanted) = self.reading(nr).record();
+        let current = Generation::new(record.uuids[0]);
+        let last_agreed = record.la_size_sectors;
+        let flags = record.flags;
+        self.holds_what_users_saw(nr, current)?;
+        let peer = self.volume(nr).peer.disk_size;
+        let size = sizes::agreed(peer, usable, last_agreed, wanted);
+        let fit = attach::fit(size, last_agreed, wanted, flags);
+        if let Some(text) = fit.words(size, last_agreed) {
+            let refused = fit == Fit::Refused;
+            let level = if refused { Level::Error } else { Level::Warn };
+            self.log_volume(level, nr, text.clone());
+            if refused {
+                return Err(AdminError::refused(170, text));
+            }
+        }
+        self.change(nr, Change::disk(DiskState::Attaching), false)
+            .map_err(AdminError::State)?;
+        self.reading(nr).claim(size);
+        Ok(())
+    }
+
+    /// A disk of the generation `current` shows users no older data than they have seen, as far as that can be told without
+    /// the peer's names.
+    fn holds_what_users_saw(
+        &mut self,
+        nr: VolumeNr,
+        current: Generation,
+    ) -> Result<(), AdminError> {
+        let Some(older) = attach::older_alone(&self.volume(nr).shown(current)) else {
+            return Ok(());
+        };
+        let text = older.to_string();
+        self.log_volume(Level::Error, nr, text.clone());
+        Err(AdminError::refused(150, text))
+    }
+
+    /// The disk becomes the volume's, and its metadata is put in order before it is used.
+    fn attach_install(&mut self, nr: VolumeNr) {
+        let forget = self.planted(crate::Bug::ForgetPrimary);
+        let reading = self.volume_mut(nr).disk.end_reading();
+        let Some(found) = reading.and_then(|reading| reading.found(forget)) else {
+            return;
+        };
+        if let Some(marked) = found.marked {
+            let text = format!(
+                "Marked additional {} KB as out-of-sync based on AL.",
+                marked * 4
+            );
+            self.log_volume(Level::Info, nr, text);
+        }
+        let volume = self.volume_mut(nr);
+        volume.crashed_primary = found.crashed;
+        volume.degraded =
+            volume.state.role != Role::Primary && found.clean.was_primary && !found.was_connected;
+        volume.grew_while_detached = found.grew;
+        volume.size = found.size;
+        volume.counters = Default::default();
+        (volume.peer.sent, volume.peer.received) = (0, 0);
+        let moved = found.disk.layout.moved;
+        volume.disk.prepare(found.disk);
+        if moved {
+            let text = "the metadata does not lie where these devices' sizes ask for; it is used where it lies";
+            self.log_volume(Level::Warn, nr, text);
+        }
+        self.clean_metadata(nr, &found.clean);
+    }
+
+    /// Puts the metadata into the order that we want to find it in after a crash.
+    fn clean_metadata(&mut self, nr: VolumeNr, clean: &Clean) {
+        let mark_full = |set: bool| {
+            let (all, none) = (MdFlags::FULL_SYNC, MdFlags::empty());
+            let (set, clear) = if set { (all, none) } else { (none, all) };
+            MdKind::Superblock { set, clear }
+        };
+        if clean.full {
+            let text = "Assuming that all blocks are out of sync (aka FullSync)";
+            self.log_volume(Level::Info, nr, text);
+            self.md_full_sync(nr, Then::Nothing);
+        } else if clean.resized {
+            self.md(nr, mark_full(true), Then::Nothing);
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+            self.md(nr, mark_full(false), Then::Nothing);
+        } else if clean.bitmap_changed {
+            // The marks are durable before the log that they come from is emptied (I14), and those of the ended resync are gone
+            // before the superblock that takes their name away.
+            self.md(nr, MdKind::ChangedPages, Then::Nothing);
+        }
+        if clean.was_primary && clean.ring_in_use {
+            // The bitmap says it all now. What is left of a log that is torn while it is emptied must not be asked for.
+            let kind = MdKind::Superblock {
+                set: MdFlags::CRASHED_PRIMARY,
+                clear: MdFlags::PRIMARY_IND,
+            };
+            self.md(nr, kind, Then::Nothing);
+        }
+        if clean.ring_in_use || clean.full || clean.resized {
+            // Our transactions count from 0 again: older ones must not be taken for newer (I18). On a first attach the
+            // kernel's driver writes the ring too.
+            self.md(nr, MdKind::InitialiseLog, Then::Nothing);
+        }
+        self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
+    }
+
+    /// The metadata is in order, or could not be written; or the record of what the disk is.
+    pub(in crate::router) fn attach_continue(&mut self, nr: VolumeNr, ok: bool) {
+        if !self.admin.attaches(nr) {
+            return; // it was given up
+        }
+        if !ok {
+            self.attach_failed(nr, AdminError::refused(118, "writing the metadata failed"));
+            return;
+        }
+        if !self.volume(nr).disk.is_preparing() {
+            self.admin_done(Ok(()));
+            return;
+        }
+        if self.net.link.is_exchanging() {
+            // Our parameters spoke of no disk. One that came up between them and the peer's would be compared on one
+            // side only: it is negotiated afterwards.
+            self.volume_mut(nr).disk.wait_for_peer();
+            return;
+        }
+        // (Whether the peer was there when the attach began says nothing about now.)
+        let volume = self.volume(nr);
+        let state = volume.state;
+        let current = volume.disk.get().map(|disk| disk.record.ids().current);
+        if state.conn < ConnState::Connected
+            && let Some(current) = current
+            && let Err(error) = self.holds_what_users_saw(nr, current)
+        {
+            self.attach_failed(nr, error);
+            return;
+        }
+        let volume = self.volume_mut(nr);
+        volume.disk.use_it();
+        let Some(disk) = volume.disk.get_mut() else {
+            return;
+        };
+        let mut ids = disk.record.ids();
+        ids.set_primary_bit(state.role == Role::Primary);
+        disk.record.set_ids(ids);
+        let flags = disk.record.flags();
+        let all_set = disk.bitmap.count_set() == disk.bitmap.bits() && disk.bitmap.bits() > 0;
+        if all_set && state.conn < ConnState::Connected {
+            disk.gate.suspend();
+            self.log_volume(Level::Info, nr, "Suspended AL updates");
+        }
+        let fencing = self.context(nr).fencing;
+        self.attach_decide(nr, Worth::of(flags, &state, fencing));
+    }
+
+    /// What the disk is, and the peer's: at once, or by the next handshake.
+    fn attach_decide(&mut self, nr: VolumeNr, worth: Worth) {
+        let volume = self.volume_mut(nr);
+        let (state, bits) = (volume.state, volume.bits_set());
+        let text = format!(
+            "{} KB ({bits} bits) marked out-of-sync by on disk bit-map.",
+            bits * 4
+        );
+        self.log_volume(Level::Info, nr, text);
+        if state.conn >= ConnState::Connected {
+            let volume = self.volume_mut(nr);
+            volume.peer.negotiated = Some(worth);
+            if crate::state::is_there(volume.state.pdsk) {
+                volume.peer.ids = None; // fresh ones will come; those of a disk that attaches as ours does are fresh
+                volume.peer.moved_on = None; // (that was because of the disk before this one)
+            }
+        }
+        if let Err(error) = self.change(nr, worth.change(&state), true) {
+            self.attach_failed(nr, AdminError::State(error));
+            return;
+        }
+        self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
+    }
+
+    /// Goes on with an attach that waited for the exchange of parameters. Says whether there was one.
+    pub(in crate::router) fn poll_attach(&mut self, nr: VolumeNr) -> bool {
+        let told = self.volumes.get(&nr).is_some_and(|v| v.disk.is_told());
+        let due = !self.net.link.is_exchanging() && told;
+        if due {
+            self.attach_continue(nr, true);
+        }
+        due
+    }
+
+    /// The volume is Diskless again.
+    pub(in crate::router) fn attach_failed(&mut self, nr: VolumeNr, error: AdminError) {
+        self.note_refused_disk(nr, &error);
+        let volume = self.volume_mut(nr);
+        volume.disk.end_reading();
+        let state = volume.state.disk;
+        if volume.disk.get().is_some() {
+            // Its failed metadata has made it Failed, or will: the way out is that of every failed disk.
+            if state == DiskState::Diskless {
+                volume.disk.close(); // given up while it was negotiated, forgotten when it is quiet
+            } else if state >= DiskState::Failed {
+                self.fail_disk(nr);
+            } else {
+                // What is written for an attach that was given up ends some time; the disk is forgotten then.
+                volume.disk.close();
+                if volume.disk.pending() == 0
+                    && volume
+                        .disk
+                        .get()
+                        .is_some_and(|disk| !disk.queue.is_running())
+                {
+                    volume.disk.remove();
+                }
+                self.fact(nr, Change::disk(DiskState::Diskless));
+            }
+        } else if state == DiskState::Attaching {
+            self.fact(nr, Change::disk(DiskState::Diskless));
+        } else {
+            self.emit(Effect::CloseDisk { volume: nr });
+        }
+        self.admin_done(Err(error));
+    }
+}

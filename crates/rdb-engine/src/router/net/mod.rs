@@ -1,0 +1,272 @@
+//! How a connection comes about, and what is sent over it.
+
+mod announce;
+mod authentication;
+mod keepalive;
+mod teardown;
+
+use alloc::format;
+use alloc::string::ToString;
+
+use replica_proto::{ConnFlags, ConnectionFeatures, Features, Packet, Socket, WireContext};
+
+use crate::effect::{ConnEffect, Level};
+use crate::event::{ConnTimer, Payload};
+use crate::ids::{SendTag, VolumeNr};
+use crate::integrity::Integrity;
+use crate::net::DEFERRED_ANSWERS_MAX;
+use crate::net::link::{Handshake, Step};
+use crate::net::refusal::Refusal;
+use crate::net::settings::{Comparison, params};
+use crate::net::{Link, Pings};
+use crate::router::Resource;
+use crate::state::{Change, ConnState, DiskState, Role};
+use crate::transfer_log::MirrorEpochs;
+
+impl<P: Payload> Resource<P> {
+    /// StandAlone → Unconnected → WFConnection: the driver is asked for two sockets.
+    pub(in crate::router) fn start_connecting(&mut self) {
+        self.net.refusals = 0;
+        if self
+            .change_connection(Change::conn(ConnState::Unconnected), true)
+            .is_err()
+        {
+            return;
+        }
+        self.open_connection();
+    }
+
+    pub(super) fn open_connection(&mut self) {
+        if self
+            .change_connection(Change::conn(ConnState::WFConnection), true)
+            .is_err()
+        {
+            return;
+        }
+        let net = &mut self.net;
+        net.link = Link::Pairing;
+        net.wire = WireContext::initial();
+        net.integrity = Integrity::default();
+        net.peer_dry_run = false;
+        let wire = net.wire;
+        self.emit_conn(ConnEffect::SetWire(wire));
+        self.emit_conn(ConnEffect::Open);
+    }
+
+    pub(in crate::router) fn on_paired(
+        &mut self,
+        resolve_conflicts: bool,
+        called: bool,
+        challenge: [u8; 64],
+    ) {
+        if !matches!(self.net.link, Link::Pairing) {
+            return;
+        }
+        let now = self.now;
+        self.own_address_serves();
+        let net = &mut self.net;
+        net.link = Link::Handshake(Handshake::new(resolve_conflicts, called, challenge));
+        net.session = net.session.next();
+        net.pings = Pings::begin(now);
+        net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
+        net.up_since = None;
+        net.epochs = MirrorEpochs::default();
+        net.epochs_of = net.session;
+        for volume in self.volumes.values_mut() {
+            volume.peer.connection_begins();
+        }
+        let net = &mut self.net;
+        let at = now.plus_ms(4 * net.ping_timeout_ms());
+        self.set_conn_timer(ConnTimer::Handshake, at);
+        let ours = self.our_features();
+        self.send(VolumeNr(0), Packet::ConnectionFeatures(ours), None);
+    }
+
+    /// The peer did not say what it must within 4 x ping-timeout.
+    pub(in crate::router) fn on_handshake_timer(&mut self) {
+        if self.net.link.step().is_some() {
+            self.log(Level::Warn, "the peer did not finish the handshake in time");
+            self.lose_connection(ConnState::NetworkFailure);
+            return;
+        }
+        self.exchange_is_overdue();
+    }
+
+    /// K expects a digest in P_ZEROES, which has no place for one: with digests zeroes travel as P_TRIM, which without
+    /// that feature means zeroes (`docs/spec/wire.md`, section 7.8).
+    fn our_features(&self) -> ConnectionFeatures {
+        let mut features = Features::all() | EXPLICIT_FLUSH | LONE_NAMES | SNAPSHOTS;
+        let integrity = self.net.options.as_ref().and_then(|o| o.integrity_alg);
+        features.set(Features::WZEROES, integrity.is_none());
+        ConnectionFeatures {
+            features,
+            min: 100,
+            ..ConnectionFeatures::OURS
+        }
+    }
+
+    /// Packets of the phases before parameters are sent.
+    pub(in crate::router) fn on_handshake_packet(&mut self, step: Step, packet: Packet) {
+        match (step, packet) {
+            (Step::Features, Packet::ConnectionFeatures(peer)) => self.on_features(peer),
+            (Step::Challenge, Packet::AuthChallenge(challenge)) => self.on_challenge(challenge),
+            (Step::Response, Packet::AuthResponse(response)) => self.on_response(&response),
+            (Step::Features, packet) => {
+                let text = format!(
+                    "expected ConnectionFeatures packet, received: {}",
+                    packet.name()
+                );
+                self.refuse(Refusal::Dialect, text);
+            }
+            (Step::Challenge, packet) => {
+                let text = format!("expected AuthChallenge packet, received: {}", packet.name());
+                self.authentication_failed(text);
+            }
+            (_, packet) => {
+                let text = format!("expected AuthResponse packet, received: {}", packet.name());
+                self.authentication_failed(text);
+            }
+        }
+    }
+
+    fn on_features(&mut self, peer: ConnectionFeatures) {
+        match self.our_features().agree(&peer) {
+            Err(e) => {
+                let text = format!(
+                    "incompatible DRBD dialects: I support {}-{}, peer supports {}-{}",
+                    e.own_min, e.own_max, e.peer_min, e.peer_max
+                );
+                self.refuse(Refusal::Dialect, text);
+            }
+            Ok((version, features)) => {
+                self.net.explicit_flush = features.contains(EXPLICIT_FLUSH);
+                self.net.lone_names = features.contains(LONE_NAMES);
+                self.net.snapshots = features.contains(SNAPSHOTS);
+                let known = features & Features::all();
+                self.net.wire = WireContext::agreed(version, known);
+                let wire = self.net.wire;
+                self.emit_conn(ConnEffect::SetWire(wire));
+                let text =
+                    format!("Handshake successful: Agreed network protocol version {version}");
+                self.log(Level::Info, text);
+                let text = format!(
+                    "Feature flags enabled on protocol level: {:#x}",
+                    features.bits()
+                );
+                self.log(Level::Info, text);
+                if !self.begin_authentication() {
+                    self.send_parameters();
+                }
+            }
+        }
+    }
+
+    /// Own settings and, volume by volume, what we have (`docs/spec/wire.md`, section 5.1).
+    pub(super) fn send_parameters(&mut self) {
+        self.limit_exchange();
+        let Some(options) = self.net.options.clone() else {
+            return;
+        };
+        let mut conn_flags = ConnFlags::empty();
+        conn_flags.set(ConnFlags::DISCARD_MY_DATA, self.net.discard_my_data);
+        conn_flags.set(ConnFlags::DRY_RUN, self.net.tentative);
+        self.net.discard_sent = core::mem::take(&mut self.net.discard_my_data);
+        self.net.connects = self.net.connects.wrapping_add(1);
+        self.doubt_outdated_peer();
+        self.net.link.come_up();
+        self.net.comparison = Comparison::configured(&options);
+        let params = params(&options, conn_flags);
+        self.send(VolumeNr(0), Packet::Protocol(params), None);
+        self.net.integrity.own = options.integrity_alg;
+        self.digests_changed();
+        for nr in self.volume_numbers() {
+            self.send_volume_parameters(nr);
+        }
+        if let Err(error) = self.change_connection(Change::conn(ConnState::WFReportParams), true) {
+            self.log(Level::Error, error.to_string());
+            self.go_standalone();
+            return;
+        }
+        let now = self.now;
+        self.net.up_since = Some(now);
+        let at = now.plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
+        self.set_conn_timer(ConnTimer::Keepalive, at);
+    }
+
+    /// Packets 2 to 5 of the initial exchange for one volume; also when it is added to a live connection.
+    pub(in crate::router) fn send_volume_parameters(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        volume.degraded = false;
+        self.send_sync_param(nr);
+        self.send_sizes(nr, false);
+        self.send_uuids(nr);
+        let volume = self.volume_mut(nr);
+        let state = volume.state;
+        if state.role == Role::Primary && state.disk == DiskState::Diskless {
+            // (L35) A peer that meets a Primary without a disk begins a new generation. If we refuse its data it must not: our
+            // own disk, when it comes back, would meet a fork where there is none.
+            volume.peer.state_held = Some(replica_proto::StateWord(state.to_word()));
+        } else {
+            self.send_state(nr);
+        }
+    }
+
+    /// Sends over the socket the packet belongs to. A bitmap on its way holds everything else on the data socket back.
+    pub(in crate::router) fn send_notify(
+        &mut self,
+        volume: VolumeNr,
+        packet: Packet,
+        payload: Option<P>,
+        notify: Option<SendTag>,
+    ) {
+        if !self.net.link.has_sockets() {
+            return; // the connection is gone; what was to be said does not matter any more
+        }
+        let handshake = matches!(
+            packet,
+            Packet::ConnectionFeatures(_) | Packet::AuthChallenge(_) | Packet::AuthResponse(_)
+        );
+        if !self.is_up() && !handshake {
+            return; // of the last connection: metadata that was written meanwhile; this one will hear it in its turn
+        }
+        let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
+        if self.net.bitmap_out.is_some() && !is_bitmap && packet.socket() == Socket::Data {
+            if payload.is_none() && self.is_others_doing() {
+                self.net.deferred_answers += 1;
+            }
+            self.net
+                .deferred
+                .push_back((volume, packet, payload, notify));
+            return;
+        }
+        let digest = self.net.integrity.of_sent(payload.as_ref());
+        self.emit_conn(ConnEffect::Send {
+            volume,
+            packet,
+            digest,
+            payload,
+            notify,
+        });
+    }
+
+    /// Ends the connection to a peer that asks, while a bitmap is on its way to it, for more answers than a right one.
+    pub(in crate::router) fn check_deferred(&mut self) {
+        if self.net.deferred_answers > DEFERRED_ANSWERS_MAX {
+            self.protocol_error(format!(
+                "{DEFERRED_ANSWERS_MAX} answers wait until the peer takes the bitmap, and it asks for more"
+            ));
+        }
+    }
+}
+
+/// A feature of our own: the writer marks every write that must not reach the mirror's disk before all earlier ones are
+/// durable ([`DpFlags::FLUSH`](replica_proto::DpFlags::FLUSH)), so the mirror need not stop at each barrier. No DRBD
+/// uses this bit, and K masks it off.
+const EXPLICIT_FLUSH: Features = Features::from_bits_retain(0x4000_0000);
+
+/// Another: a source that has lost its target gives what it writes alone a generation of its own, and says in P_UUIDS whether its
+/// marks can be such writes ([`WroteAlone`](crate::generation::WroteAlone)).
+const LONE_NAMES: Features = Features::from_bits_retain(0x2000_0000);
+
+/// A third: P_RDB_SNAPSHOT and its answer are understood.
+const SNAPSHOTS: Features = Features::from_bits_retain(0x1000_0000);

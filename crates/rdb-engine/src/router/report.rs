@@ -1,0 +1,163 @@
+//! The snapshot that operators see.
+
+use alloc::vec::Vec;
+
+use crate::bounds::Counts;
+use crate::copies::There;
+use crate::disk::al_gate::Writer;
+use crate::event::{Payload, RequestKind};
+use crate::ids::{Time, VolumeNr};
+use crate::router::Resource;
+use crate::state::{ConnState, DiskState};
+use crate::status::{FrozenIo, Marks, ResourceStatus, SnapshotStatus, SyncProgress, VolumeStatus};
+use crate::volume::Volume;
+use crate::write::AppRequest;
+
+impl<P: Payload> Resource<P> {
+    /// The resource as it is at `now`.
+    pub fn status(&self, now: Time) -> ResourceStatus {
+        let volumes: Vec<VolumeStatus> = self
+            .volumes
+            .values()
+            .map(|v| self.volume_status(v, now))
+            .collect();
+        ResourceStatus {
+            connection: self.net.cstate,
+            protocol: self.net.options.as_ref().map(|o| o.protocol),
+            epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
+            owed_ms: self
+                .oldest_unanswered()
+                .map_or(0, |since| now.ms_since(since)),
+            trouble: self.link_trouble(now),
+            snapshot: self
+                .snapshots
+                .status()
+                .map(|(name, is_own, since)| SnapshotStatus {
+                    name,
+                    is_own,
+                    for_ms: now.ms_since(since),
+                }),
+            volumes,
+        }
+    }
+
+    /// At most `max` words of a volume's bitmap from word `from` on; nothing without such a volume, or without its disk. Whoever
+    /// wants all of it asks piece by piece, so that nobody waits long for this one.
+    pub fn marks(&self, nr: VolumeNr, from: usize, max: usize) -> Option<Marks> {
+        let bitmap = &self.volumes.get(&nr)?.disk.get()?.bitmap;
+        let words = bitmap.words();
+        let from = from.min(words.len());
+        let end = from.saturating_add(max).min(words.len());
+        Some(Marks {
+            size_sectors: bitmap.size_sectors(),
+            words: words[from..end].to_vec(),
+        })
+    }
+
+    fn volume_status(&self, volume: &Volume<P>, now: Time) -> VolumeStatus {
+        let disk = volume.disk.get();
+        let state = volume.state;
+        let target = matches!(state.conn, ConnState::SyncTarget | ConnState::PausedSyncT);
+        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&state.conn);
+        let options = disk.map(|d| &d.options);
+        VolumeStatus {
+            volume: volume.nr,
+            minor: volume.minor,
+            state,
+            size_sectors: volume.size,
+            sent_sectors: volume.peer.sent,
+            received_sectors: volume.peer.received,
+            written_sectors: volume.counters.written,
+            read_sectors: volume.counters.read,
+            al_writes: volume.counters.al_writes,
+            bm_writes: volume.counters.bm_writes,
+            local_pending: volume.disk.pending(),
+            peer_pending: volume.peer.pending,
+            unacked: volume.peer.unacked,
+            application_pending: volume.application_pending,
+            writes_in_flight_sectors: self.writes_in_flight_sectors(volume.nr),
+            resync_in_flight_sectors: volume.peer.resync.in_flight_sectors(),
+            write_ordering: match options {
+                Some(o) if !o.disk_flushes && o.disk_drain => 'd',
+                Some(o) if !o.disk_flushes => 'n',
+                _ => 'f',
+            },
+            out_of_sync_blocks: volume.bits_set(),
+            blocked: match (volume.space.is_empty(), volume.has_waiting_requests()) {
+                (false, _) => 'b',
+                (true, true) if self.handling.decides() => 'c',
+                (true, true) => 'd',
+                (true, false) => '-',
+            },
+            al_suspended: disk.is_some_and(|d| d.is_log_suspended()),
+            generation: disk.map(|d| (d.record.ids(), d.record.flags().bits())),
+            frozen: volume.frozen.since().map(|since| FrozenIo {
+                requests: volume.application_pending,
+                for_ms: now.ms_since(since),
+            }),
+            no_space: volume.space.status(now),
+            disk_trouble: self.disk_trouble(volume, now),
+            sync: syncing.then(|| SyncProgress {
+                limit: self.resync_limit(volume, now),
+                ..match state.conn {
+                    ConnState::VerifyS | ConnState::VerifyT => volume.peer.verify.progress(now),
+                    _ => volume.peer.resync.progress(now, volume.bits_set(), target),
+                }
+            }),
+            degraded: volume.degraded,
+            latencies: volume.latencies,
+        }
+    }
+
+    fn writes_in_flight_sectors(&self, nr: VolumeNr) -> u64 {
+        let is_on_its_way = |request: &&AppRequest<P>| {
+            request.volume == nr
+                && matches!(request.copies.there, There::Sent | There::Handed)
+                && matches!(request.kind, RequestKind::Write { .. })
+        };
+        let requests = self.requests.iter().map(|(_, request)| request);
+        let sectors = requests
+            .filter(is_on_its_way)
+            .map(|request| request.span.sectors());
+        sectors.sum()
+    }
+
+    /// Checks what must always hold; for tests and simulation.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn check(&self) {
+        let counts = Counts {
+            requests: self.requests.len(),
+            mirrored: self.peer_writes.len(),
+            io_in_flight: self.io.len(),
+            volumes: self.volumes.len(),
+        };
+        for volume in self.volumes.values() {
+            counts.check_volume(volume);
+            volume.disk.check(|who| match who {
+                Writer::Own(key) => self.requests.contains(key),
+                Writer::Mirrored(key) => self.peer_writes.contains(key),
+            });
+            assert!(
+                !volume.disk.is_preparing() || volume.state.disk < DiskState::Inconsistent,
+                "a disk in use whose attach has not ended"
+            );
+            let waiting = volume
+                .waiting
+                .iter()
+                .all(|key| self.requests.contains(*key));
+            assert!(waiting, "a waiting request that does not exist");
+            let sanitized =
+                crate::state::sanitize(volume.state, volume.state, &self.context(volume.nr)).state;
+            assert_eq!(sanitized, volume.state, "the state is no fixed point (V1)");
+        }
+        let open: usize = self.requests.iter().filter(|(_, r)| r.in_log).count();
+        assert_eq!(
+            open,
+            self.net.log.len(),
+            "the transfer log and its requests differ"
+        );
+        counts.check_net(&self.net);
+    }
+}

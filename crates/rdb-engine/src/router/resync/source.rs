@@ -1,0 +1,197 @@
+//! The source of a resync: it answers what the target asks for.
+
+use alloc::format;
+
+use replica_proto::{BlockAck, Packet};
+
+use crate::disk::{MdKind, Then};
+use crate::effect::Level;
+use crate::event::{ConnTimer, Payload};
+use crate::generation::{Generation, WroteAlone};
+use crate::handler::Handler;
+use crate::handling::Waits;
+use crate::ids::VolumeNr;
+use crate::net::PingWaiter;
+use crate::resync::began;
+use crate::router::Resource;
+use crate::span::Span;
+use crate::state::{Change, ConnState, DiskState};
+
+impl<P: Payload> Resource<P> {
+    /// Both bitmaps are one, or all bits are set on both sides: become source.
+    pub(in crate::router) fn start_source(&mut self, nr: VolumeNr) {
+        let waits = Waits::Source(nr, self.net.session);
+        if self.before_resync(nr, Handler::BeforeResyncSource, waits) {
+            self.begin_source(nr);
+        }
+    }
+
+    /// The resync from here begins.
+    pub(in crate::router) fn begin_source(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let bits = self.volume(nr).bits_set();
+        let volume = self.volume_mut(nr);
+        volume.peer.resync.begin(now, bits);
+        volume.peer.resync.all_sent = bits == 0;
+        volume.peer.resync.target_unproven = true;
+        volume.peer.source_open = false;
+        let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
+        self.fact(nr, change);
+        let text = began("SyncSource", self.volume(nr).bits_set());
+        self.log_volume(Level::Info, nr, text);
+        // The sync UUID follows from the change of state; it is sent once it is durable here (I12).
+    }
+
+    /// A7: the generation that the target will carry until it is in sync.
+    pub(in crate::router) fn make_sync_uuid(&mut self, nr: VolumeNr) {
+        let random = self.random();
+        let alone = match self.net.lone_names {
+            true => WroteAlone::Nothing,
+            false => WroteAlone::Unknown,
+        };
+        let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
+            return;
+        };
+        let mut ids = disk.record.ids();
+        let uuid = ids.start_source(random);
+        disk.record.set_ids(ids);
+        disk.record.note_alone(alone);
+        // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
+        // this disk, as a mirrored write of before, or of the time before this process.
+        disk.record.flush_before();
+        self.log_volume(Level::Info, nr, format!("updated sync UUID {ids}"));
+        self.md(nr, MdKind::SUPERBLOCK, Then::SendSyncUuid(uuid));
+    }
+
+    pub(in crate::router) fn send_sync_uuid(&mut self, nr: VolumeNr, uuid: Generation) {
+        let source = [ConnState::SyncSource, ConnState::PausedSyncS];
+        // A resync may have ended and begun anew, with the same UUID, before the first one's was written: the last is told.
+        let is_sync_uuid = |then: &Then| matches!(then, Then::SendSyncUuid(_));
+        let disk = self.volume(nr).disk.get();
+        let another_follows = disk.is_some_and(|disk| disk.is_queued(is_sync_uuid));
+        if source.contains(&self.volume(nr).state.conn) && !another_follows {
+            self.send(nr, Packet::SyncUuid(uuid.bits()), None);
+        }
+    }
+
+    /// The reply was sent: the range stays ours until the target has answered.
+    pub(in crate::router) fn source_reply_sent(&mut self, nr: VolumeNr, span: Span) {
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        volume.peer.resync.replied.insert(span, now);
+        self.watch_blocks();
+    }
+
+    /// P_RS_WRITE_ACK with the syncer's id: the target has the block.
+    pub(in crate::router) fn on_resync_ack(&mut self, nr: VolumeNr, ack: &BlockAck, ok: bool) {
+        let now = self.now;
+        let volume = self.volume_mut(nr);
+        let span = Span::from(ack);
+        if !volume.peer.resync.replied.contains(span) {
+            let text =
+                format!("volume {nr}: an ack for resync data that was not sent, sector {span}");
+            self.protocol_error(text);
+            return;
+        }
+        volume.peer.resync.replied.remove(ack.sector);
+        volume.held.remove(ack.sector);
+        volume.peer.answered();
+        if ok {
+            self.set_in_sync(nr, span);
+        } else {
+            self.volume_mut(nr).peer.resync.block_failed(span);
+        }
+        let left = self.volume(nr).bits_set();
+        self.volume_mut(nr).peer.resync.course.mark(now, left);
+        self.source_marks_cleared(nr); // (what failed counts as well)
+        self.retry_blocked(nr);
+    }
+
+    /// Fewer blocks are marked, by an answer to resync data or to a user's write. When none is left but those that could not
+    /// be synced, the target may be at its end.
+    pub(in crate::router) fn source_marks_cleared(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        let left = volume.bits_set();
+        if is_source(volume.state.conn) {
+            volume.peer.resync.all_sent |= left <= volume.peer.resync.failed;
+        }
+    }
+
+    /// The target says that it is done, which it says once. We believe it when all its acks have been seen.
+    pub(in crate::router) fn source_target_done(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        if !core::mem::replace(&mut volume.peer.resync.ending, true) {
+            volume.peer.resync.acks_seen = None;
+            self.ping(Some(PingWaiter::ResyncSource(nr)));
+        }
+    }
+
+    /// The target has answered a ping since it said that it is done: what it has acknowledged before is known here.
+    pub(in crate::router) fn source_acks_seen(&mut self, nr: VolumeNr) {
+        let epoch = self.net.log.epoch;
+        if let Some(volume) = self.volumes.get_mut(&nr)
+            && volume.peer.resync.ending
+            && is_source(volume.state.conn)
+        {
+            volume.peer.resync.acks_seen = Some(epoch);
+            self.close_epoch();
+        }
+    }
+
+    /// The end of a resync whose target is done, as soon as no block is marked here either. Marks may go with users' writes
+    /// that our own disk has not ended yet. If the last of these has ended and marks are left, the target knows nothing of
+    /// them and never will in this connection: the next one syncs them.
+    pub(in crate::router) fn poll_source_end(&mut self, nr: VolumeNr) {
+        let volume = self.volume(nr);
+        let Some(epoch) = volume.peer.resync.acks_seen else {
+            return;
+        };
+        if !is_source(volume.state.conn) {
+            self.volume_mut(nr).peer.resync.acks_seen = None;
+            return;
+        }
+        // (A mark of our own failed write stays, and makes this disk Inconsistent.)
+        let left = volume.bits_set().saturating_sub(volume.peer.resync.failed);
+        if left == 0 || volume.passed_on {
+            self.source_finish(nr);
+        } else if self.net.log.is_settled(epoch) {
+            let text = format!(
+                "the target has ended the resync, and {left} blocks are marked here: connecting anew to sync them"
+            );
+            self.log_volume(Level::Error, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+        }
+    }
+
+    fn source_finish(&mut self, nr: VolumeNr) {
+        self.target_proven(nr);
+        let resync = &mut self.volume_mut(nr).peer.resync;
+        resync.ending = false;
+        resync.acks_seen = None;
+        for (level, text) in self.volume(nr).peer.resync.summary(self.now) {
+            self.log_volume(level, nr, text);
+        }
+        if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
+            let mut ids = disk.record.ids();
+            ids.finish_source();
+            disk.record.set_ids(ids);
+            self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
+            if let Some(peer) = &mut self.volume_mut(nr).peer.ids {
+                peer.ids = ids;
+            }
+        }
+        self.clear_conn_timer(ConnTimer::ResyncStep(nr));
+        let change = Change::conn(ConnState::Connected)
+            .and_disk(self.disk_at_the_end(nr))
+            .and_pdsk(DiskState::UpToDate);
+        let was_paused = self.volume(nr).state.is_resync_paused();
+        self.fact(nr, change);
+        if !was_paused {
+            self.unfence_peer(nr);
+        }
+    }
+}
+
+fn is_source(conn: ConnState) -> bool {
+    matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS)
+}

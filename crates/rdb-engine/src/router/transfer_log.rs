@@ -1,0 +1,434 @@
+//! Epochs are closed, acknowledged, and made durable.
+
+use alloc::format;
+
+use replica_proto::{BarrierNr, Packet};
+
+use crate::Bug;
+use crate::config::Protocol;
+use crate::copies::{Here, There};
+use crate::disk::io::Io;
+use crate::effect::Level;
+use crate::event::{ConnTimer, DiskError, Payload};
+use crate::ids::{Session, Time, VolumeNr};
+use crate::router::Resource;
+use crate::state::ConnState;
+use crate::transfer_log::{ClosedEpoch, EPOCHS_MAX, MirrorEpoch};
+
+impl<P: Payload> Resource<P> {
+    // ---- writer --------------------------------------------------------------------------------------------------
+
+    /// Closes the current epoch if a write was sent in it. The barrier that tells the peer goes out with the next packet
+    /// that it must precede, or soon.
+    pub(super) fn close_epoch(&mut self) {
+        let now = self.now;
+        let log = &mut self.net.log;
+        if log.writes == 0 {
+            return;
+        }
+        let nr = log.epoch;
+        log.closed.push_back(ClosedEpoch {
+            nr,
+            writes: log.writes,
+            closed_at: now,
+        });
+        log.epoch = nr.wrapping_add(1);
+        log.writes = 0;
+        log.barrier_due = Some(nr);
+        if !core::mem::replace(&mut log.barrier_timer, true) {
+            let at = self.now.plus_ms(BARRIER_LATE_MS);
+            self.set_conn_timer(ConnTimer::Barrier, at);
+        }
+    }
+
+    /// Sends the barrier of a closed epoch, if it is due: before the first write of the next epoch, before a read, and
+    /// when somebody waits for its answer.
+    pub(super) fn send_barrier(&mut self) {
+        if let Some(nr) = self.net.log.barrier_due.take() {
+            self.send(VolumeNr(0), Packet::Barrier(BarrierNr::from_u32(nr)), None);
+        }
+    }
+
+    pub(super) fn on_barrier_timer(&mut self) {
+        self.net.log.barrier_timer = false;
+        self.send_barrier();
+    }
+
+    pub(super) fn on_barrier_ack(&mut self, barrier: BarrierNr, set_size: u32) {
+        let nr = barrier.to_u32();
+        match self.net.log.closed.front() {
+            Some(closed) if closed.nr == nr && closed.writes == set_size => {}
+            oldest => {
+                let text = format!(
+                    "BAD! BarrierAck #{nr} received with n_writes={set_size}, expected {oldest:?}!"
+                );
+                self.protocol_error(text);
+                return;
+            }
+        }
+        // Looked at before anything is taken from the log: what stays there is settled when the connection ends.
+        let of_epoch = self.net.log.entries.iter();
+        let unanswered = of_epoch.take_while(|e| e.epoch == nr).any(|entry| {
+            let request = self.requests.get(entry.key);
+            // (By protocol A the barrier is the only answer, and the driver may not have told yet that TCP took the write.)
+            request.is_some_and(|r| r.copies.there == There::Sent && r.protocol != Protocol::A)
+        });
+        if unanswered {
+            // A barrier ack says that the epoch's writes are durable; an ack on its way cannot be overtaken.
+            let text = format!("BAD! BarrierAck #{nr} before the ack of one of its writes!");
+            self.protocol_error(text);
+            return;
+        }
+        self.net.log.closed.pop_front();
+        self.net.log.acked_at = self.now;
+        while let Some(entry) = self.net.log.entries.front().copied() {
+            if entry.epoch != nr {
+                break;
+            }
+            self.net.log.entries.pop_front();
+            if let Some(request) = self.requests.get_mut(entry.key) {
+                request.in_log = false;
+                let there = &mut request.copies.there;
+                let waited = *there == There::Sent; // the driver has not come to tell that TCP took it
+                if *there >= There::Sent {
+                    *there = There::Durable;
+                }
+                if waited && let Some(volume) = self.volumes.get_mut(&request.volume) {
+                    volume.peer.answered();
+                }
+                self.advance_write(entry.key);
+            }
+        }
+        self.release_flushes();
+    }
+
+    /// The peer is lost: whatever it did not acknowledge for good may be missing there.
+    pub(super) fn settle_transfer_log(&mut self) {
+        let log = &mut self.net.log;
+        log.forget_epochs();
+        let keys = log.take();
+        let (forget, careless) = (
+            self.planted(Bug::ForgetLostAck),
+            self.planted(Bug::SkipBarrier),
+        );
+        for &key in &keys {
+            if let Some(request) = self.requests.get_mut(key) {
+                request.in_log = false;
+                let acked = request.copies.there.has_come(request.protocol);
+                if forget && !acked || careless && acked {
+                    request.copies.there = There::Durable;
+                    continue;
+                }
+                request.copies.there = There::Failed;
+                let (nr, span) = (request.volume, request.span);
+                // (L24) Done by our own disk's word counts no more when that disk has been given up since.
+                let (completed, good_here) = (request.completed, request.good_here);
+                let is_here = good_here && self.volume(nr).state.has_lasting_copy();
+                self.set_out_of_sync(nr, span);
+                self.volume_mut(nr).writes_lost |= completed && !is_here;
+            }
+        }
+        for key in keys {
+            self.advance_write(key);
+        }
+        self.retry_reads_of_peer();
+        self.release_flushes();
+    }
+
+    /// Reads that the peer has not answered go another way.
+    pub(super) fn retry_reads_of_peer(&mut self) {
+        let reads = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.is_read() && r.copies.there == There::Sent)
+            .map(|(key, _)| key);
+        let reads: alloc::vec::Vec<_> = reads.collect();
+        for key in reads {
+            self.requests[key].copies.there = There::Failed;
+            self.retry_read(key);
+        }
+    }
+
+    /// A resync has made our disk good, and durably so: it has brought what was written while only the peer's was, and what
+    /// is in the log of that is not lost with the peer any more.
+    pub(super) fn log_is_good_here(&mut self, nr: VolumeNr) {
+        for entry in &self.net.log.entries {
+            if let Some(request) = self.requests.get_mut(entry.key) {
+                request.good_here |= request.volume == nr && request.copies.here != Here::Failed;
+            }
+        }
+    }
+
+    /// A write or a read is sent to the peer: from now on the timer looks at the oldest that is not answered.
+    ///
+    /// Nothing that is sent or answered later moves the timer: it finds out by itself how long the oldest has waited.
+    pub(super) fn watch_requests(&mut self) {
+        let limit = self.net.request_limit_ms();
+        if limit > 0 && !self.net.requests_watched {
+            self.look_at_requests(self.now.plus_ms(limit));
+        }
+    }
+
+    fn look_at_requests(&mut self, at: Time) {
+        self.net.requests_watched = true;
+        self.set_conn_timer(ConnTimer::RequestTimeout, at);
+    }
+
+    /// Since when the peer has owed something for longest: a write its acknowledgement, a barrier its own, a read its data. (An
+    /// epoch that stays open because our own disk does not answer is no debt of the peer's.)
+    ///
+    /// All writes are handed to the driver at once, and may wait there for a line that is slower than users are. What is sent in
+    /// order has its turn in order: a write's debt begins when the peer has answered what was sent before it, a barrier's with the
+    /// last write of its epoch. Otherwise a burst that takes the line longer than the limit would cost a peer that does all it can.
+    pub(super) fn oldest_unanswered(&self) -> Option<Time> {
+        let log = &self.net.log;
+        let reads = self.requests.iter().map(|(_, request)| request);
+        let reads = reads.filter(|r| r.is_read() && r.copies.there == There::Sent);
+        let mut oldest = reads.map(|r| r.times.sent).min();
+        let mut turn = log.acked_at;
+        let mut barrier = log.closed.front();
+        for entry in &log.entries {
+            if let Some(closed) = barrier.filter(|closed| closed.nr != entry.epoch) {
+                oldest = earlier(oldest, closed.closed_at.max(turn));
+                barrier = None;
+            }
+            let Some(request) = self.requests.get(entry.key) else {
+                continue;
+            };
+            let there = request.copies.there;
+            if request.protocol != Protocol::A
+                && there >= There::Sent
+                && !there.has_come(request.protocol)
+            {
+                return earlier(oldest, entry.sent_at.max(turn));
+            }
+            turn = turn.max(request.times.answered);
+        }
+        barrier.map_or(oldest, |closed| earlier(oldest, closed.closed_at.max(turn)))
+    }
+
+    /// Is the oldest request unanswered for too long?
+    pub(super) fn on_request_timer(&mut self) {
+        self.net.requests_watched = false;
+        let limit = self.net.request_limit_ms();
+        if limit == 0 || !self.is_up() {
+            return;
+        }
+        let Some(oldest) = self.oldest_unanswered() else {
+            return;
+        };
+        let since = self.net.up_since.map_or(oldest, |up| oldest.max(up));
+        if self.now.ms_since(since) < limit {
+            self.look_at_requests(since.plus_ms(limit));
+            return;
+        }
+        if self.is_peer_needed() {
+            self.log_waiting_for_peer();
+            self.ping(None);
+            self.look_at_requests(self.now.plus_ms(limit));
+            return;
+        }
+        let (ko, timeout) = self
+            .net
+            .options
+            .as_ref()
+            .map_or((7, 60), |o| (o.ko_count, o.timeout_ds));
+        self.log(
+            Level::Warn,
+            format!("Remote failed to finish a request within {limit}ms > ko-count ({ko}) * timeout ({timeout} * 0.1s)"),
+        );
+        self.lose_connection(ConnState::Timeout);
+    }
+
+    // ---- mirror --------------------------------------------------------------------------------------------------
+
+    pub(super) fn on_barrier(&mut self, barrier: BarrierNr) {
+        let epochs = &mut self.net.epochs;
+        let open = epochs
+            .epochs
+            .back_mut()
+            .expect("there is always an open epoch");
+        if open.writes == 0 {
+            return; // nothing to acknowledge; no DRBD sends this
+        }
+        open.barrier = Some(barrier);
+        if epochs.epochs.len() >= EPOCHS_MAX {
+            self.protocol_error(format!(
+                "{EPOCHS_MAX} epochs of the peer wait for a flush, and it begins another one"
+            ));
+            return;
+        }
+        epochs.epochs.push_back(MirrorEpoch::default());
+        self.advance_epochs();
+    }
+
+    /// A mirrored write of this epoch has ended.
+    pub(super) fn mirrored_write_ended(&mut self, epoch: u64) {
+        let epochs = &mut self.net.epochs;
+        let index = epoch
+            .checked_sub(epochs.first)
+            .and_then(|i| usize::try_from(i).ok());
+        let Some(epoch) = index.and_then(|i| epochs.epochs.get_mut(i)) else {
+            return;
+        };
+        epoch.unfinished -= 1;
+        if epoch.unfinished == 0 && epoch.barrier.is_some() {
+            self.advance_epochs();
+        }
+    }
+
+    /// Flushes what is complete at the front, now or together with what follows soon.
+    pub(super) fn advance_epochs(&mut self) {
+        let now = self.now;
+        let epochs = &mut self.net.epochs;
+        let (complete, writes) = epochs.complete();
+        if epochs.flushing.is_some() || complete == 0 {
+            return;
+        }
+        let due = epochs.flushed_at.plus_ms(FLUSH_GATHER_MS);
+        let gather =
+            self.net.explicit_flush && epochs.waiting.is_empty() && writes < FLUSH_GATHER_WRITES;
+        if gather && now < due {
+            if !core::mem::replace(&mut epochs.timer_set, true) {
+                self.set_conn_timer(ConnTimer::EpochFlush, due);
+            }
+            return;
+        }
+        self.flush_epochs(complete);
+    }
+
+    pub(super) fn on_epoch_flush_timer(&mut self) {
+        let epochs = &mut self.net.epochs;
+        epochs.timer_set = false;
+        let (complete, _) = epochs.complete();
+        if epochs.flushing.is_none() && complete > 0 {
+            self.flush_epochs(complete);
+        }
+    }
+
+    fn flush_epochs(&mut self, complete: usize) {
+        if self
+            .volumes
+            .values()
+            .any(crate::volume::Volume::holds_back_epochs)
+        {
+            return; // goes on when the disk that is being given up has been flushed a last time
+        }
+        let mut volumes = 0;
+        let mut next = self.next_volume(None);
+        while let Some(nr) = next {
+            next = self.next_volume(Some(nr));
+            let volume = self.volume_mut(nr);
+            if !core::mem::take(&mut volume.peer.mirror_unflushed) || !volume.has_usable_disk() {
+                continue;
+            }
+            if self.planted(Bug::SkipFlushBeforeBarrierAck) {
+                continue;
+            }
+            let volume = self.volume(nr);
+            if volume.disk.get().is_some_and(|d| !d.options.disk_flushes) {
+                continue;
+            }
+            volumes += 1;
+            self.flush_disk(Io::EpochFlush {
+                volume: nr,
+                session: self.net.epochs_of,
+            });
+        }
+        self.net.epochs.flushing = Some((complete, volumes));
+        if volumes == 0 {
+            self.epochs_durable();
+        }
+    }
+
+    pub(super) fn on_epoch_flush_io(
+        &mut self,
+        nr: VolumeNr,
+        session: Session,
+        result: Result<(), DiskError>,
+    ) {
+        if let Err(error) = &result {
+            // The disk may have lost what it acknowledged: it is no copy any more, and the writer must know.
+            self.log_volume_error(
+                nr,
+                format!("flushing the disk failed (errno {})", error.errno),
+            );
+            self.fail_disk(nr);
+        }
+        if session != self.net.epochs_of {
+            return; // of a connection whose epochs nobody waits for any more
+        }
+        if result.is_err() {
+            // Only an acknowledged barrier lets the writer forget its writes: without one it marks them. (The epochs end
+            // here all the same, and what waits for them goes on, to a connection that is gone.)
+            self.lose_connection(ConnState::NetworkFailure);
+        }
+        let Some((_, volumes)) = &mut self.net.epochs.flushing else {
+            return;
+        };
+        *volumes -= 1;
+        if *volumes == 0 {
+            self.epochs_durable();
+        }
+    }
+
+    /// A disk that is given up has been flushed as well as it takes it: barriers of writes that it holds may be
+    /// acknowledged, or never will be.
+    pub(super) fn given_up_disk_flushed(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        if !core::mem::take(&mut volume.peer.mirror_unflushed) {
+            return;
+        }
+        let volatile = volume.disk.get().is_some_and(|d| d.has_volatile_data());
+        if volatile && self.is_up() {
+            let text = "the lost disk did not keep all mirrored writes: the peer shall mark them";
+            self.log_volume(Level::Error, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+        }
+        self.advance_epochs();
+    }
+
+    fn epochs_durable(&mut self) {
+        let now = self.now;
+        let epochs = &mut self.net.epochs;
+        let Some((count, _)) = epochs.flushing.take() else {
+            return;
+        };
+        epochs.flushed_at = now;
+        epochs.first += count as u64;
+        let done: alloc::vec::Vec<MirrorEpoch> = epochs
+            .epochs
+            .drain(..count.min(epochs.epochs.len()))
+            .collect();
+        for epoch in done {
+            if let Some(barrier) = epoch.barrier {
+                self.send(
+                    VolumeNr(0),
+                    Packet::BarrierAck {
+                        barrier,
+                        set_size: epoch.writes,
+                    },
+                    None,
+                );
+            }
+        }
+        self.release_mirrored();
+        self.advance_epochs();
+    }
+}
+
+/// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
+/// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
+const FLUSH_GATHER_MS: u64 = 50;
+
+/// How long the barrier of an epoch may wait for a packet to go out with. The writer's activity log waits for the answer,
+/// its application does not.
+const BARRIER_LATE_MS: u64 = 5;
+
+/// More waiting writes than this are flushed at once.
+const FLUSH_GATHER_WRITES: u32 = 1024;
+
+/// The earlier of two instants, one of which may not be.
+fn earlier(known: Option<Time>, at: Time) -> Option<Time> {
+    Some(known.map_or(at, |known| known.min(at)))
+}

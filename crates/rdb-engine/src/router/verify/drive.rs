@@ -1,0 +1,232 @@
+//! The side that drives a verify (VerifyS).
+//!
+//! A block is asked for when nothing here holds it, and users' writes to it wait from then on until it is compared: a write in
+//! between would reach only one of the two reads. Writes that the peer mirrors need not wait: those that it sent before its digest
+//! are read here too, and it lets none begin after that until it has the result.
+
+use alloc::format;
+
+use rdb_meta::BLOCK_SECTORS;
+use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, Packet};
+
+use crate::effect::Level;
+use crate::event::{ConnTimer, DiskError, Payload};
+use crate::ids::{Time, VolumeNr};
+use crate::net::PingWaiter;
+use crate::peer_reads::{BlockedRead, Purpose};
+use crate::range_locks::ReadTicket;
+use crate::resync::STEP_MS;
+use crate::router::Resource;
+use crate::span::Span;
+use crate::state::ConnState;
+
+/// Sectors that may be asked for and not compared: every block is a request of its own, and the peer holds as many as that.
+const WINDOW_MAX: u64 = 1 << 17;
+
+impl<P: Payload> Resource<P> {
+    /// The state is VerifyS.
+    pub(in crate::router) fn verify_begins(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let algorithm = self.net.comparison.own.verify;
+        let stops = self.net.wire.version.verify_ends_with_state();
+        let volume = self.volume_mut(nr);
+        if volume.state.conn != ConnState::VerifyS {
+            return;
+        }
+        let blocks = volume.size.div_ceil(BLOCK_SECTORS);
+        let verify = &mut volume.peer.verify;
+        let start = verify.order.0.unwrap_or(verify.next_start);
+        let first = (start / BLOCK_SECTORS).min(blocks.saturating_sub(1));
+        verify.begin(now, first, blocks - first);
+        verify.drives = true;
+        verify.algorithm = algorithm;
+        if verify.order.1.is_some() && !stops {
+            verify.order.1 = None;
+            let text = "the peer knows no verify that stops before the end: it goes to the end";
+            self.log_volume(Level::Warn, nr, text);
+        }
+        let text = format!(
+            "Starting Online Verify from sector {}",
+            first * BLOCK_SECTORS
+        );
+        self.log_volume(Level::Info, nr, text);
+        self.verify_step(nr);
+    }
+
+    /// One step: how much may be asked for in the next tenth of a second.
+    pub(in crate::router) fn verify_step(&mut self, nr: VolumeNr) {
+        let now = self.now;
+        let Some(options) = self.volume(nr).options_in_effect() else {
+            return;
+        };
+        let volume = self.volume_mut(nr);
+        let application = volume.counters.application_sectors;
+        let verify = &mut volume.peer.verify;
+        verify.course.mark(now, verify.left);
+        let recent_kib = verify.course.recent_kib(now, verify.left);
+        let units = verify.pace.allowed(&options, application, recent_kib);
+        verify.walk.allow(units);
+        self.set_conn_timer(ConnTimer::ResyncStep(nr), now.plus_ms(STEP_MS));
+        self.verify_fill(nr, None);
+        self.verify_check_end(nr);
+    }
+
+    /// A write has ended or begun for which a reader waited: if that is the next block's, it has its turn before users' writes that
+    /// wait for the same block.
+    pub(in crate::router) fn verify_woken(&mut self, nr: VolumeNr, ticket: ReadTicket) {
+        let now = self.now;
+        let verify = &mut self.volume_mut(nr).peer.verify;
+        if verify.turn == Some(ticket) {
+            verify.turn = None;
+            self.verify_fill(nr, Some(now));
+        }
+    }
+
+    /// Asks for blocks, in ascending order, as far as the step's budget and the buffers go, and nothing holds them.
+    fn verify_fill(&mut self, nr: VolumeNr, mut turn: Option<Time>) {
+        let now = self.now;
+        let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
+        let window = (u64::from(max_buffers / 2) * BLOCK_SECTORS).min(WINDOW_MAX);
+        loop {
+            let volume = self.volume_mut(nr);
+            let verify = &mut volume.peer.verify;
+            let block = verify.walk.position();
+            if !verify.drives
+                || verify.ending
+                || verify.turn.is_some()
+                || block >= verify.end(volume.size)
+                || verify.walk.most(window).is_none()
+            {
+                return;
+            }
+            let span = Span::of_blocks(block, 1, volume.size);
+            // (Of a verify that was given up. Its answer comes.)
+            if verify.asked.overlaps(span) {
+                return;
+            }
+            let ticket = volume.held.read_ticket();
+            if volume.held.holds_up(span, ticket, turn.take()) {
+                verify.turn = Some(ticket);
+                return;
+            }
+            verify.open.insert(span.sector);
+            verify.asked.insert(span, now);
+            verify.walk.ask(block + 1, 1, span.sectors());
+            verify.pace.requested(span.sectors());
+            volume.peer.pending += 1;
+            self.watch_blocks();
+            let request = span.request(BlockId::SYNCER);
+            self.send(nr, Packet::OvRequest(request), None);
+        }
+    }
+
+    /// P_OV_REPLY: what the peer's block is.
+    pub(in crate::router) fn on_verify_reply(
+        &mut self,
+        nr: VolumeNr,
+        reply: &BlockRequest,
+        digest: Digest,
+    ) {
+        let span = Span::from(reply);
+        let volume = self.volume_mut(nr);
+        let verify = &mut volume.peer.verify;
+        let expected = verify.algorithm.is_none_or(|a| a.len() == digest.len());
+        if !verify.asked.contains(span) || !expected {
+            self.protocol_error(format!(
+                "volume {nr}: a digest of {} bytes for a block that was not asked for so, sector {span}",
+                digest.len()
+            ));
+            return;
+        }
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.verify_answered(span);
+        peer.unacked += 1;
+        let read = BlockedRead {
+            span,
+            block_id: BlockId::SYNCER,
+            purpose: Purpose::Compare(digest),
+        };
+        if self.volume(nr).peer.verify.open.contains(&span.sector) {
+            self.admit_peer_read(nr, read);
+        } else {
+            self.refuse_read(nr, read);
+            self.verify_fill(nr, None);
+        }
+    }
+
+    /// P_NEG_RS_DREPLY for a block of a verify; whether it is one.
+    pub(in crate::router) fn on_verify_refused(&mut self, nr: VolumeNr, ack: &BlockAck) -> bool {
+        let Some(span) = self.volume(nr).peer.verify.asked.at(ack.sector) else {
+            return false;
+        };
+        let peer = &mut self.volume_mut(nr).peer;
+        peer.verify_answered(span);
+        let verify = &mut peer.verify;
+        if verify.open.remove(&span.sector) {
+            verify.walk.settle(span.sectors());
+            verify.left = verify.left.saturating_sub(1);
+            verify.skipped += 1;
+        }
+        self.retry_blocked(nr);
+        self.verify_fill(nr, None);
+        self.verify_check_end(nr);
+        true
+    }
+
+    /// Our own block was read, or could not be. What cannot be read differs, as with DRBD's driver.
+    pub(in crate::router) fn on_compare_io(
+        &mut self,
+        nr: VolumeNr,
+        read: BlockedRead,
+        current: bool,
+        result: Result<Option<P>, DiskError>,
+    ) {
+        let span = read.span;
+        let volume = self.volume_mut(nr);
+        volume.held.remove(span.sector);
+        let error = result.as_ref().err().copied();
+        if current && volume.peer.verify.open.contains(&span.sector) {
+            let equal = match (result, volume.peer.verify.algorithm, read.purpose) {
+                (Ok(Some(payload)), Some(algorithm), Purpose::Compare(digest)) => {
+                    payload.digest(algorithm) == digest
+                }
+                _ => false,
+            };
+            volume.counters.read += span.sectors();
+            volume.peer.answer_given();
+            let seq_num = volume.peer.next_seq();
+            self.verify_block_done(nr, span, equal);
+            let found = match equal {
+                true => BlockId::IN_SYNC,
+                false => BlockId::OUT_OF_SYNC,
+            };
+            let ack = span.ack(found, seq_num);
+            self.send(nr, Packet::OvResult(ack), None);
+        } else if current {
+            self.refuse_read(nr, read);
+        }
+        self.retry_blocked(nr);
+        if let Some(error) = error {
+            self.log_io_error(nr, "READ", span, error);
+            self.local_io_error(nr, false);
+        }
+        if current {
+            self.verify_fill(nr, None);
+            self.verify_check_end(nr);
+        }
+    }
+
+    /// Every block has been asked for and has its result: the answer to a ping says that the peer has them too.
+    fn verify_check_end(&mut self, nr: VolumeNr) {
+        let volume = self.volume_mut(nr);
+        let verify = &mut volume.peer.verify;
+        if verify.drives
+            && !verify.ending
+            && verify.open.is_empty()
+            && verify.walk.position() >= verify.end(volume.size)
+        {
+            verify.ending = true;
+            self.ping(Some(PingWaiter::Verify(nr)));
+        }
+    }
+}
