@@ -39,7 +39,7 @@ impl<P: Payload> Resource<P> {
             moved_on: volume.peer.moved_on.is_some(),
             loss_unrecorded: volume.peer.loss_unrecorded.is_some(),
             announces_end: volume.peer.resync.announce,
-            verify_ends_with_state: self.net.wire.version.verify_ends_with_state(),
+            verify_ends_with_state: self.net.agreed.version().verify_ends_with_state(),
             grew: volume.grew_while_detached,
         }
     }

@@ -11,6 +11,7 @@ use crate::disk::Then;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::ids::{SendTag, VolumeNr};
+use crate::net::Delayed;
 use crate::router::{BITMAP_SENT, Resource};
 use crate::state::{Change, ConnState};
 
@@ -39,7 +40,7 @@ impl<P: Payload> Resource<P> {
         }
         let use_rle = self.net.options.as_ref().is_none_or(|o| o.use_rle);
         let bits = self.disk_mut(nr).bitmap.bits();
-        let sender = BitmapSender::new(&self.net.wire, bits, use_rle);
+        let sender = BitmapSender::new(self.net.agreed.wire(), bits, use_rle);
         self.net.bitmap_out = Some(BitmapOut { volume: nr, sender });
         self.send_bitmap_batch();
     }
@@ -73,8 +74,13 @@ impl<P: Payload> Resource<P> {
             self.net.bitmap_out = Some(out);
             return;
         }
-        self.net.deferred_answers = 0;
-        for (volume, packet, payload, notify) in core::mem::take(&mut self.net.deferred) {
+        for Delayed {
+            volume,
+            packet,
+            payload,
+            notify,
+        } in self.net.deferred.take()
+        {
             self.send_notify(volume, packet, payload, notify);
         }
         let due = core::mem::replace(&mut self.volume_mut(nr).peer.bitmap_due, BitmapDue::No);
@@ -93,7 +99,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn on_bitmap_packet(&mut self, nr: VolumeNr, packet: &Packet) {
         let volume = self.volume(nr);
         let state = volume.state;
-        let wire = self.net.wire;
+        let wire = *self.net.agreed.wire();
         let bits = volume.size.div_ceil(BLOCK_SECTORS);
         let mut incoming = match self.net.bitmap_in.take() {
             Some(incoming) if incoming.volume == nr => incoming,

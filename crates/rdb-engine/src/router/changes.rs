@@ -41,7 +41,7 @@ impl<P: Payload> Resource<P> {
                 .map_or(Fencing::DontCare, |d| d.options.fencing),
             suspend_on_no_data: self.options.on_no_data == OnNoData::SuspendIo,
             verify_alg_set: self.net.comparison.has_verify(),
-            agreed_version: self.net.wire.version.0,
+            agreed_version: self.net.agreed.version().0,
             state_sent: self.net.link.is_exchanging(),
             exposed_uuid_matches_disk: volume.exposed.is(disk_uuid)
                 && !volume.exposed.is_left_behind(disk_uuid),
@@ -265,7 +265,7 @@ impl<P: Payload> Resource<P> {
             self.close_epoch();
         }
         if effects.contains(Now::LEFT_WF_REPORT_PARAMS) && new.conn >= ConnState::Connected {
-            self.net.refusals = 0;
+            self.net.meetings.forgive();
         }
         if effects.contains(Now::LEFT_WF_REPORT_PARAMS) {
             self.end_exchange_if_all_told();

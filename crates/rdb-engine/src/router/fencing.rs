@@ -81,7 +81,7 @@ impl<P: Payload> Resource<P> {
             self.log(Level::Error, text);
             return Fenced::No;
         };
-        let connects = self.net.connects;
+        let connects = self.net.meetings.count();
         self.net.fence.running = Some(Running {
             id,
             connects,
@@ -118,7 +118,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         self.take_fence_verdict(running, exit);
-        if running.connects != self.net.connects && !self.may_meet() {
+        if running.connects != self.net.meetings.count() && !self.may_meet() {
             self.fence_lost_peer(); // what it has said is of the loss before
         }
         self.admin_fenced();
@@ -152,12 +152,12 @@ impl<P: Payload> Resource<P> {
         if let Some(warning) = verdict.warning {
             self.log(Level::Warn, warning);
         }
-        if running.beside_diskless && running.connects == self.net.connects {
+        if running.beside_diskless && running.connects == self.net.meetings.count() {
             let fences = verdict.change.is_some_and(|change| change.pdsk.is_some());
             self.take_word(fences);
             return;
         }
-        if running.connects != self.net.connects || self.may_meet() {
+        if running.connects != self.net.meetings.count() || self.may_meet() {
             self.log(Level::Info, "Ignoring fence-peer exit code");
             return;
         }

@@ -126,7 +126,7 @@ impl<P: Payload> Resource<P> {
             peer: state.peer,
             conn: state.conn,
             past,
-            snapshot: self.snapshots.facts(self.net.snapshots),
+            snapshot: self.snapshots.facts(self.net.agreed.takes_snapshots()),
         };
         facts.past.set(Past::QUESTION, asked);
         if volume.is_none() {
@@ -399,10 +399,7 @@ impl<P: Payload> Resource<P> {
     fn record_outdated(&mut self, code: i32) -> bool {
         let mut volumes = self.volume_numbers();
         volumes.retain(|nr| self.volume(*nr).has_pending_record());
-        self.net.outdating = u32::try_from(volumes.len())
-            .ok()
-            .filter(|&count| count > 0)
-            .map(|count| (code, count));
+        self.net.outdating.begin(code, volumes.len());
         for &nr in &volumes {
             self.md(nr, MdKind::SUPERBLOCK, Then::OutdatedRecorded);
         }
@@ -411,20 +408,17 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the peer is about to go on alone.
     fn is_parting(&self) -> bool {
-        self.net.outdating.is_some()
+        self.net.outdating.is_under_way()
     }
 
     /// A disk is Outdated on record, or failed.
     pub(super) fn outdated_recorded(&mut self, ok: bool) {
-        let Some((code, left)) = &mut self.net.outdating else {
+        if !self.net.outdating.is_under_way() {
             return;
-        };
-        let code = *code;
-        *left -= 1;
+        }
         if !ok {
             self.lose_connection(ConnState::NetworkFailure);
-        } else if *left == 0 {
-            self.net.outdating = None;
+        } else if let Some(code) = self.net.outdating.recorded() {
             self.answer_parting(code);
         }
     }

@@ -117,7 +117,7 @@ impl<P: Payload> Resource<P> {
         while let Some(&key) = self.net.epochs.waiting.front() {
             let first = self.net.epochs.first;
             let write = &self.peer_writes[key];
-            let ordered = !self.net.explicit_flush || write.flags.contains(DpFlags::FLUSH);
+            let ordered = !self.net.agreed.marks_flushes() || write.flags.contains(DpFlags::FLUSH);
             if ordered && write.epoch != first {
                 self.advance_epochs();
                 if self.net.epochs.first == first {
@@ -348,7 +348,7 @@ impl<P: Payload> Resource<P> {
 
     /// What a received zeroing or discarding packet asks of the disk (`docs/spec/wire.md`, section 7.8).
     pub(super) fn mirror_kind(&self, flags: DpFlags, trim: bool) -> MirrorKind {
-        let wzeroes = self.net.wire.features.contains(Features::WZEROES);
+        let wzeroes = self.net.agreed.has(Features::WZEROES);
         MirrorKind::Discard(if trim && wzeroes {
             DiscardKind::Discard
         } else if trim || flags.contains(DpFlags::DISCARD) {

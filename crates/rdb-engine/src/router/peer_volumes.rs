@@ -19,9 +19,6 @@ use crate::ids::VolumeNr;
 use crate::router::Resource;
 use crate::state::ConnState;
 
-/// So many volumes that this node does not have are told apart; of more any could be meant.
-const TOLD_MAX: usize = 256;
-
 impl<P: Payload> Resource<P> {
     /// The exchange of parameters has begun: it has its end by time.
     pub(super) fn limit_exchange(&mut self) {
@@ -57,14 +54,12 @@ impl<P: Payload> Resource<P> {
 
     /// The peer tells of a volume that this node does not have.
     pub(super) fn note_unknown_volume(&mut self, nr: VolumeNr) {
-        if self.net.told_of.len() < TOLD_MAX {
-            self.net.told_of.insert(nr);
-        }
+        self.net.told_of.note(nr);
     }
 
     /// Whether the peer has told of it in this connection, when it was not there.
     pub(super) fn has_told_of(&self, nr: VolumeNr) -> bool {
-        self.net.told_of.contains(&nr) || self.net.told_of.len() >= TOLD_MAX
+        self.net.told_of.may_have(nr)
     }
 
     /// Whether the peer tells of a volume after it was taken for lacking. The connection is left then.

@@ -164,13 +164,13 @@ impl<P: Payload> Resource<P> {
     /// Nothing that is sent or answered later moves the timer: it finds out by itself how long the oldest has waited.
     pub(super) fn watch_requests(&mut self) {
         let limit = self.net.request_limit_ms();
-        if limit > 0 && !self.net.requests_watched {
+        if limit > 0 && self.net.patience.awaits_requests() {
             self.look_at_requests(self.now.plus_ms(limit));
         }
     }
 
     fn look_at_requests(&mut self, at: Time) {
-        self.net.requests_watched = true;
+        self.net.patience.watch_requests(true);
         self.set_conn_timer(ConnTimer::RequestTimeout, at);
     }
 
@@ -209,7 +209,7 @@ impl<P: Payload> Resource<P> {
 
     /// Is the oldest request unanswered for too long?
     pub(super) fn on_request_timer(&mut self) {
-        self.net.requests_watched = false;
+        self.net.patience.watch_requests(false);
         let limit = self.net.request_limit_ms();
         if limit == 0 || !self.is_up() {
             return;
@@ -217,7 +217,7 @@ impl<P: Payload> Resource<P> {
         let Some(oldest) = self.oldest_unanswered() else {
             return;
         };
-        let since = self.net.up_since.map_or(oldest, |up| oldest.max(up));
+        let since = self.net.meetings.owed_since(oldest);
         if self.now.ms_since(since) < limit {
             self.look_at_requests(since.plus_ms(limit));
             return;
@@ -286,8 +286,9 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let due = epochs.flushed_at.plus_ms(FLUSH_GATHER_MS);
-        let gather =
-            self.net.explicit_flush && epochs.waiting.is_empty() && writes < FLUSH_GATHER_WRITES;
+        let gather = self.net.agreed.marks_flushes()
+            && epochs.waiting.is_empty()
+            && writes < FLUSH_GATHER_WRITES;
         if gather && now < due {
             if !core::mem::replace(&mut epochs.timer_set, true) {
                 self.set_conn_timer(ConnTimer::EpochFlush, due);

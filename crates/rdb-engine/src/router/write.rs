@@ -118,8 +118,8 @@ impl<P: Payload> Resource<P> {
     ) {
         self.send_barrier();
         let protocol = self.net.protocol();
-        let explicit_flush = self.net.explicit_flush;
-        let features = self.net.wire.features;
+        let explicit_flush = self.net.agreed.marks_flushes();
+        let features = self.net.agreed.wire().features;
         let now = self.now;
         let fua = matches!(kind, RequestKind::Write { fua: true, .. });
         // (L31) While the peer is asked for its consent it may have given it, and its disk outrank ours: what is to be durable

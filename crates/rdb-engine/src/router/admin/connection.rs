@@ -37,8 +37,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.net.options = Some(options);
-        self.net.discard_my_data = discard_my_data;
-        self.net.tentative = tentative;
+        self.net.attempt.order(discard_my_data, tentative);
         self.net.trouble = None;
         for volume in self.volumes.values_mut() {
             volume.peer.sent = 0;
@@ -237,9 +236,9 @@ impl<P: Payload> Resource<P> {
             return Err(AdminError::State(StateError::InTransientState));
         }
         // A driver expects digests in P_ZEROES too, which has no place for one; rdb, known by its own feature, does not.
-        let zeroes = self.net.wire.features.contains(Features::WZEROES);
+        let zeroes = self.net.agreed.has(Features::WZEROES);
         let begins = old.integrity_alg.is_none() && new.integrity_alg.is_some();
-        if begins && zeroes && !self.net.explicit_flush {
+        if begins && zeroes && self.net.agreed.peer_adopts() {
             let why = "data-integrity-alg cannot begin while DRBD's driver is connected: disconnect first";
             return Err(AdminError::refused(126, why));
         }

@@ -183,7 +183,7 @@ impl<P: Payload> Resource<P> {
                 "Forced to consider local data as UpToDate!",
             );
         }
-        self.net.discard_my_data = false;
+        self.net.attempt.keep_data();
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.record.flush_before();

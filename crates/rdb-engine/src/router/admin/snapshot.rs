@@ -58,7 +58,7 @@ impl<P: Payload> Resource<P> {
         if wish.command.is_none() && !self.options.handlers.has(Handler::Snapshot) {
             return Err("no handler 'snapshot' is configured, and no command is given".to_string());
         }
-        if wish.with_peer && !self.net.snapshots {
+        if wish.with_peer && !self.net.agreed.takes_snapshots() {
             return Err("the peer is no rdb that takes part in snapshots".to_string());
         }
         let Some(first) = self.next_volume(None) else {

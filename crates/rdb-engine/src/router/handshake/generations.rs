@@ -20,7 +20,7 @@ impl<P: Payload> Resource<P> {
         let peer = PeerIds {
             ids,
             bits: uuids.bits,
-            flags: match self.net.lone_names {
+            flags: match self.net.agreed.tells_lone_names() {
                 true => uuids.flags.bits(),
                 false => uuids.flags.bits() & !PeerIds::FLAGS_OF_LONE_NAMES,
             },

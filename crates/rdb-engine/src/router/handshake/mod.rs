@@ -51,7 +51,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(in crate::router) fn send_uuids_with(&mut self, nr: VolumeNr, extra: UuidFlags) {
-        let discard = self.net.discard_sent;
+        let discard = self.net.attempt.discards();
         let alone = self.told_alone(nr);
         let volume = self.volume_mut(nr);
         if volume.state.disk < DiskState::Negotiating {
@@ -84,7 +84,7 @@ impl<P: Payload> Resource<P> {
     /// What this peer is told of what users wrote here while we were alone.
     pub(in crate::router) fn told_alone(&self, nr: VolumeNr) -> WroteAlone {
         let disk = self.volume(nr).disk.get();
-        match disk.filter(|_| self.net.lone_names) {
+        match disk.filter(|_| self.net.agreed.tells_lone_names()) {
             Some(disk) => disk.record.wrote_alone(),
             None => WroteAlone::Unknown,
         }

@@ -228,7 +228,11 @@ impl<P: Payload> Resource<P> {
             }
             Outcome::Fail(reason) => reason,
         };
-        match sync_decision::fail_effect(own.disk, packet.disk, self.net.peer_dry_run) {
+        match sync_decision::fail_effect(
+            own.disk,
+            packet.disk,
+            self.net.attempt.is_peer_tentative(),
+        ) {
             FailEffect::DetachOwn => {
                 let text = format!("{reason}: giving the disk up");
                 self.log_volume(Level::Error, nr, text);
@@ -304,12 +308,8 @@ impl<P: Payload> Resource<P> {
                 own_primary: state.role == Role::Primary,
                 peer_primary: packet.role == Role::Primary,
                 resolve_conflicts: self.net.link.resolves_conflicts(),
-                version: self.net.wire.version.0,
-                wsame: self
-                    .net
-                    .wire
-                    .features
-                    .contains(replica_proto::Features::WSAME),
+                version: self.net.agreed.version().0,
+                wsame: self.net.agreed.has(replica_proto::Features::WSAME),
                 own_bits: volume.peer.bits_announced,
                 peer_bits: peer.bits,
                 own_alone: self.told_alone(nr),
@@ -327,10 +327,10 @@ impl<P: Payload> Resource<P> {
             after_sb_2pri: options.after_sb_2pri,
             always_asbp: options.always_asbp,
             rr_conflict: options.rr_conflict,
-            own_discard_my_data: self.net.discard_sent,
+            own_discard_my_data: self.net.attempt.discards(),
             can_demote: false,
-            own_tentative: self.net.tentative,
-            peer_dry_run: self.net.peer_dry_run,
+            own_tentative: self.net.attempt.is_tentative(),
+            peer_dry_run: self.net.attempt.is_peer_tentative(),
         };
         let decision = sync_decision::decide(&inputs);
         self.tell_split_brain(nr, &inputs, &decision);

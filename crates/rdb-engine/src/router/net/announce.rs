@@ -31,12 +31,6 @@ impl<P: Payload> Resource<P> {
         let Some(own) = self.net.options.clone() else {
             return;
         };
-        let discards = peer.conn_flags.contains(ConnFlags::DISCARD_MY_DATA);
-        if discards && self.net.discard_my_data {
-            let text = "incompatible discard-my-data settings: both nodes ask for it";
-            self.refuse(Refusal::Settings, text);
-            return;
-        }
         if let Some(difference) = params_differ(&own, peer) {
             self.refuse(Refusal::Settings, format!("incompatible {difference}"));
             return;
@@ -45,9 +39,7 @@ impl<P: Payload> Resource<P> {
         self.net.peer_settings = Some(PeerSettings::met(peer.clone(), &own));
         self.net.integrity.peer = own.integrity_alg;
         self.digests_changed();
-        if peer.conn_flags.contains(ConnFlags::DRY_RUN) {
-            self.net.peer_dry_run = true;
-        }
+        self.net.attempt.told(peer.conn_flags);
     }
 
     /// P_PROTOCOL_UPDATE: the peer's settings have changed. That they differ now is said in the log and by `status`: the next
@@ -85,7 +77,7 @@ impl<P: Payload> Resource<P> {
             };
             let verify = algorithm_named(&peer.verify_alg).flatten();
             self.net.comparison.peer = Digests { csums, verify };
-            if self.net.peer_adopts() {
+            if self.net.agreed.peer_adopts() {
                 self.net.comparison.own = self.net.comparison.peer;
             }
             if let Some(known) = &mut self.net.peer_settings {
@@ -110,7 +102,7 @@ impl<P: Payload> Resource<P> {
             params(old, ConnFlags::empty()),
             params(new, ConnFlags::empty()),
         );
-        let adopts = self.net.peer_adopts();
+        let adopts = self.net.agreed.peer_adopts();
         self.log(Level::Info, "the peer is told of new settings");
         if params != before {
             self.send(VolumeNr(0), Packet::ProtocolUpdate(params.clone()), None);
@@ -139,9 +131,7 @@ impl<P: Payload> Resource<P> {
 
     /// The driver hears of it, if packets are of other lengths from now on.
     pub(super) fn digests_changed(&mut self) {
-        let wire = self.net.integrity.wire(self.net.wire);
-        if wire != self.net.wire {
-            self.net.wire = wire;
+        if let Some(wire) = self.net.agreed.carry(self.net.integrity) {
             self.emit_conn(ConnEffect::SetWire(wire));
         }
     }

@@ -148,7 +148,7 @@ impl<P: Payload> Resource<P> {
                 self.go_standalone();
             }
             Ending::Retry => {
-                self.net.refusals = self.net.refusals.saturating_add(1);
+                self.net.meetings.refuse();
                 self.lose_connection(ConnState::NetworkFailure);
             }
         }

@@ -68,8 +68,8 @@ impl<P: Payload> Resource<P> {
     /// connection busy otherwise is found out all the same.
     pub(in crate::router) fn watch_blocks(&mut self) {
         let limit = self.net.request_limit_ms();
-        if limit > 0 && !self.net.blocks_watched {
-            self.net.blocks_watched = true;
+        if limit > 0 && self.net.patience.awaits_blocks() {
+            self.net.patience.watch_blocks(true);
             let at = self.now.plus_ms(limit);
             self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
@@ -77,7 +77,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether users may have to wait for a block that the peer has left unanswered as long as it may leave a write.
     pub(in crate::router) fn on_block_timer(&mut self) {
-        self.net.blocks_watched = false;
+        self.net.patience.watch_blocks(false);
         let limit = self.net.request_limit_ms();
         if limit == 0 || !self.is_up() {
             return;
@@ -111,7 +111,7 @@ impl<P: Payload> Resource<P> {
             }
         }
         if let Some(at) = next {
-            self.net.blocks_watched = true;
+            self.net.patience.watch_blocks(true);
             self.set_conn_timer(ConnTimer::BlockTimeout, at);
         }
     }
@@ -140,14 +140,13 @@ impl<P: Payload> Resource<P> {
             self.ping(None);
             return;
         }
-        self.net.ko_left = self.net.ko_left.saturating_sub(1);
-        let left = self.net.ko_left;
+        let left = self.net.patience.stall();
         self.log(
             Level::Error,
             format!("sock_sendmsg time expired, ko = {left}"),
         );
         if left == 0 && self.is_peer_needed() {
-            self.net.ko_left = 1;
+            self.net.patience.bear();
             self.log_waiting_for_peer();
             self.ping(None);
         } else if left == 0 {

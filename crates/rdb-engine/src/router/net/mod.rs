@@ -8,17 +8,16 @@ mod teardown;
 use alloc::format;
 use alloc::string::ToString;
 
-use replica_proto::{ConnFlags, ConnectionFeatures, Features, Packet, Socket, WireContext};
+use replica_proto::{ConnectionFeatures, Packet, Socket};
 
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{SendTag, VolumeNr};
 use crate::integrity::Integrity;
-use crate::net::DEFERRED_ANSWERS_MAX;
 use crate::net::link::{Handshake, Step};
 use crate::net::refusal::Refusal;
 use crate::net::settings::{Comparison, params};
-use crate::net::{Link, Pings};
+use crate::net::{ANSWERS_MAX, Agreed, Delayed, Link, Pings};
 use crate::router::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::transfer_log::MirrorEpochs;
@@ -26,7 +25,7 @@ use crate::transfer_log::MirrorEpochs;
 impl<P: Payload> Resource<P> {
     /// StandAlone → Unconnected → WFConnection: the driver is asked for two sockets.
     pub(in crate::router) fn start_connecting(&mut self) {
-        self.net.refusals = 0;
+        self.net.meetings.forgive();
         if self
             .change_connection(Change::conn(ConnState::Unconnected), true)
             .is_err()
@@ -45,10 +44,9 @@ impl<P: Payload> Resource<P> {
         }
         let net = &mut self.net;
         net.link = Link::Pairing;
-        net.wire = WireContext::initial();
         net.integrity = Integrity::default();
-        net.peer_dry_run = false;
-        let wire = net.wire;
+        net.attempt.begin();
+        let wire = net.agreed.begin();
         self.emit_conn(ConnEffect::SetWire(wire));
         self.emit_conn(ConnEffect::Open);
     }
@@ -68,8 +66,9 @@ impl<P: Payload> Resource<P> {
         net.link = Link::Handshake(Handshake::new(resolve_conflicts, called, challenge));
         net.session = net.session.next();
         net.pings = Pings::begin(now);
-        net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
-        net.up_since = None;
+        let ko_count = net.options.as_ref().map_or(7, |o| o.ko_count);
+        net.patience.begin(ko_count);
+        net.meetings.begin();
         net.epochs = MirrorEpochs::default();
         net.epochs_of = net.session;
         for volume in self.volumes.values_mut() {
@@ -92,17 +91,9 @@ impl<P: Payload> Resource<P> {
         self.exchange_is_overdue();
     }
 
-    /// K expects a digest in P_ZEROES, which has no place for one: with digests zeroes travel as P_TRIM, which without
-    /// that feature means zeroes (`docs/spec/wire.md`, section 7.8).
     fn our_features(&self) -> ConnectionFeatures {
-        let mut features = Features::all() | EXPLICIT_FLUSH | LONE_NAMES | SNAPSHOTS;
         let integrity = self.net.options.as_ref().and_then(|o| o.integrity_alg);
-        features.set(Features::WZEROES, integrity.is_none());
-        ConnectionFeatures {
-            features,
-            min: 100,
-            ..ConnectionFeatures::OURS
-        }
+        Agreed::offer(integrity.is_some())
     }
 
     /// Packets of the phases before parameters are sent.
@@ -130,7 +121,8 @@ impl<P: Payload> Resource<P> {
     }
 
     fn on_features(&mut self, peer: ConnectionFeatures) {
-        match self.our_features().agree(&peer) {
+        let ours = self.our_features();
+        match self.net.agreed.agree(&ours, &peer) {
             Err(e) => {
                 let text = format!(
                     "incompatible DRBD dialects: I support {}-{}, peer supports {}-{}",
@@ -139,12 +131,7 @@ impl<P: Payload> Resource<P> {
                 self.refuse(Refusal::Dialect, text);
             }
             Ok((version, features)) => {
-                self.net.explicit_flush = features.contains(EXPLICIT_FLUSH);
-                self.net.lone_names = features.contains(LONE_NAMES);
-                self.net.snapshots = features.contains(SNAPSHOTS);
-                let known = features & Features::all();
-                self.net.wire = WireContext::agreed(version, known);
-                let wire = self.net.wire;
+                let wire = *self.net.agreed.wire();
                 self.emit_conn(ConnEffect::SetWire(wire));
                 let text =
                     format!("Handshake successful: Agreed network protocol version {version}");
@@ -167,11 +154,8 @@ impl<P: Payload> Resource<P> {
         let Some(options) = self.net.options.clone() else {
             return;
         };
-        let mut conn_flags = ConnFlags::empty();
-        conn_flags.set(ConnFlags::DISCARD_MY_DATA, self.net.discard_my_data);
-        conn_flags.set(ConnFlags::DRY_RUN, self.net.tentative);
-        self.net.discard_sent = core::mem::take(&mut self.net.discard_my_data);
-        self.net.connects = self.net.connects.wrapping_add(1);
+        let conn_flags = self.net.attempt.tell();
+        self.net.meetings.meet();
         self.doubt_outdated_peer();
         self.net.link.come_up();
         self.net.comparison = Comparison::configured(&options);
@@ -188,7 +172,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let now = self.now;
-        self.net.up_since = Some(now);
+        self.net.meetings.is_up(now);
         let at = now.plus_ms(self.net.option(|o| o.ping_int_s, 10) * 1000);
         self.set_conn_timer(ConnTimer::Keepalive, at);
     }
@@ -231,12 +215,14 @@ impl<P: Payload> Resource<P> {
         }
         let is_bitmap = matches!(packet, Packet::Bitmap(_) | Packet::CompressedBitmap(_));
         if self.net.bitmap_out.is_some() && !is_bitmap && packet.socket() == Socket::Data {
-            if payload.is_none() && self.is_others_doing() {
-                self.net.deferred_answers += 1;
-            }
-            self.net
-                .deferred
-                .push_back((volume, packet, payload, notify));
+            let asked = self.is_others_doing();
+            let delayed = Delayed {
+                volume,
+                packet,
+                payload,
+                notify,
+            };
+            self.net.deferred.push(delayed, asked);
             return;
         }
         let digest = self.net.integrity.of_sent(payload.as_ref());
@@ -251,22 +237,10 @@ impl<P: Payload> Resource<P> {
 
     /// Ends the connection to a peer that asks, while a bitmap is on its way to it, for more answers than a right one.
     pub(in crate::router) fn check_deferred(&mut self) {
-        if self.net.deferred_answers > DEFERRED_ANSWERS_MAX {
+        if self.net.deferred.is_too_much() {
             self.protocol_error(format!(
-                "{DEFERRED_ANSWERS_MAX} answers wait until the peer takes the bitmap, and it asks for more"
+                "{ANSWERS_MAX} answers wait until the peer takes the bitmap, and it asks for more"
             ));
         }
     }
 }
-
-/// A feature of our own: the writer marks every write that must not reach the mirror's disk before all earlier ones are
-/// durable ([`DpFlags::FLUSH`](replica_proto::DpFlags::FLUSH)), so the mirror need not stop at each barrier. No DRBD
-/// uses this bit, and K masks it off.
-const EXPLICIT_FLUSH: Features = Features::from_bits_retain(0x4000_0000);
-
-/// Another: a source that has lost its target gives what it writes alone a generation of its own, and says in P_UUIDS whether its
-/// marks can be such writes ([`WroteAlone`](crate::generation::WroteAlone)).
-const LONE_NAMES: Features = Features::from_bits_retain(0x2000_0000);
-
-/// A third: P_RDB_SNAPSHOT and its answer are understood.
-const SNAPSHOTS: Features = Features::from_bits_retain(0x1000_0000);

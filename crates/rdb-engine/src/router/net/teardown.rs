@@ -8,7 +8,7 @@ use replica_proto::Socket;
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, LossCause, Payload};
 use crate::net::link::{Link, Step};
-use crate::net::refusal::{Refusal, pause_ms};
+use crate::net::refusal::Refusal;
 use crate::router::Resource;
 use crate::state::{Change, ConnState};
 
@@ -117,17 +117,15 @@ impl<P: Payload> Resource<P> {
         self.run_after();
         self.net.link = Link::Draining;
         self.net.session = self.net.session.next();
-        self.net.outdating = None;
+        self.net.outdating.end();
         self.net.told_of.clear();
         self.net.peer_settings = None;
         self.net.bitmap_in = None;
         self.net.bitmap_out = None;
-        self.net.deferred.clear();
-        self.net.deferred_answers = 0;
+        self.net.deferred.take();
         self.net.pings.end();
         self.emit_conn(ConnEffect::Close);
-        self.net.blocks_watched = false;
-        self.net.requests_watched = false;
+        self.net.patience.end();
         for timer in [
             ConnTimer::Handshake,
             ConnTimer::Keepalive,
@@ -187,17 +185,9 @@ impl<P: Payload> Resource<P> {
         {
             return true;
         }
-        let now = self.now;
-        let was_brief = self
-            .net
-            .up_since
-            .is_none_or(|since| now.ms_since(since) < 100);
-        if self.net.refusals > 0 || was_brief {
-            // A failure before the parameters were exchanged is tried again after a second (7.1), and so is one right
-            // after: two nodes that cannot stand each other must not do so a thousand times a second.
-            let connect_int = self.net.option(|o| o.connect_int_s, 10);
-            let pause = pause_ms(self.net.refusals, connect_int);
-            if self.net.refusals > 0 {
+        let connect_int = self.net.option(|o| o.connect_int_s, 10);
+        if let Some((pause, refused)) = self.net.meetings.pause(self.now, connect_int) {
+            if refused {
                 let text = format!(
                     "Connecting again in {}.{} seconds",
                     pause / 1000,
@@ -224,8 +214,7 @@ impl<P: Payload> Resource<P> {
         self.clear_conn_timer(ConnTimer::Reconnect);
         let _ = self.change_connection(Change::conn(ConnState::StandAlone), true);
         self.net.options = None;
-        self.net.discard_my_data = false;
-        self.net.tentative = false;
+        self.net.attempt.end();
     }
 
     /// Whether ordinary traffic is possible.

@@ -45,7 +45,7 @@ impl<P: Payload> Resource<P> {
     /// A7: the generation that the target will carry until it is in sync.
     pub(in crate::router) fn make_sync_uuid(&mut self, nr: VolumeNr) {
         let random = self.random();
-        let alone = match self.net.lone_names {
+        let alone = match self.net.agreed.tells_lone_names() {
             true => WroteAlone::Nothing,
             false => WroteAlone::Unknown,
         };

@@ -130,7 +130,9 @@ impl<P: Payload> Resource<P> {
             return;
         }
         self.volume_mut(nr).peer.resync.requesting = true;
-        if self.volume(nr).state.conn == ConnState::PausedSyncT && self.net.lone_names {
+        if self.volume(nr).state.conn == ConnState::PausedSyncT
+            && self.net.agreed.tells_lone_names()
+        {
             // No request shows the source that this is on record, for as long as the pause lasts: our name does.
             self.send_uuids(nr);
         }

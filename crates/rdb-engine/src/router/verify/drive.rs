@@ -28,7 +28,7 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn verify_begins(&mut self, nr: VolumeNr) {
         let now = self.now;
         let algorithm = self.net.comparison.own.verify;
-        let stops = self.net.wire.version.verify_ends_with_state();
+        let stops = self.net.agreed.version().verify_ends_with_state();
         let volume = self.volume_mut(nr);
         if volume.state.conn != ConnState::VerifyS {
             return;
