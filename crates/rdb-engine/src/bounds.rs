@@ -71,7 +71,7 @@ impl Counts {
             requests, mirrored, ..
         } = self;
         let open = requests + mirrored;
-        let unacked = volume.peer.unacked as usize;
+        let unacked = volume.peer.traffic.unacked() as usize;
         bounded("unanswered requests", unacked, UNANSWERED_MAX as usize);
         let reads = volume.peer.reads_blocked.len() + volume.peer.peer_reads.due();
         bounded("reads that wait", reads, unacked);
@@ -84,7 +84,7 @@ impl Counts {
         bounded("writes that wait for a range", queued, others + users);
         bounded("users' writes that wait for a range", users, requests);
         volume.held.check();
-        let held = volume.held_completions.len();
+        let held = volume.users.untold();
         bounded("held completions", held, requests);
         let in_flight = self.io_in_flight;
         bounded("writes that wait for space", volume.space.len(), in_flight);

@@ -17,6 +17,7 @@ use crate::resync::Resync;
 use crate::rules::attach::Worth;
 use crate::rules::packets::Past;
 use crate::span::Span;
+use crate::traffic::Traffic;
 use crate::verify::Verify;
 
 /// One volume at the peer.
@@ -103,13 +104,7 @@ pub(crate) struct PeerDevice<P> {
     pub(crate) mirror_unflushed: bool,
 
     // ---- what is counted -----------------------------------------------------------------------------------------
-    /// Sectors sent and received, for the status file. An attach and `connect` begin anew.
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
-    /// Answers awaited from the peer; a lost connection forgets them.
-    pub(crate) pending: u32,
-    /// Answers owed to the peer; a lost connection forgets them.
-    pub(crate) unacked: u32,
+    pub(crate) traffic: Traffic,
 }
 
 impl<P> PeerDevice<P> {
@@ -137,10 +132,7 @@ impl<P> PeerDevice<P> {
             reads_blocked: BTreeMap::new(),
             peer_reads: PeerReads::default(),
             mirror_unflushed: false,
-            sent: 0,
-            received: 0,
-            pending: 0,
-            unacked: 0,
+            traffic: Traffic::default(),
         }
     }
 
@@ -171,8 +163,7 @@ impl<P> PeerDevice<P> {
             verify,
             reads_blocked,
             peer_reads,
-            pending,
-            unacked,
+            traffic,
             // Set anew before it is asked for.
             bits_announced: _,
             // What the two disks are to each other.
@@ -183,9 +174,6 @@ impl<P> PeerDevice<P> {
             full_sync_writing: _,
             // Ends with the epochs, which outlive the connection until its writes have ended.
             mirror_unflushed: _,
-            // Of all connections.
-            sent: _,
-            received: _,
         } = self;
         *ids = None;
         *disk_size = 0;
@@ -205,8 +193,7 @@ impl<P> PeerDevice<P> {
             peer_reads.end(read.span.bytes);
         }
         peer_reads.forget_due();
-        *pending = 0;
-        *unacked = 0;
+        traffic.connection_ended();
     }
 
     /// A connection begins. What a lost peer has written and no flush made durable: its barrier was not acknowledged, so the
@@ -227,7 +214,7 @@ impl<P> PeerDevice<P> {
 
     /// The peer has answered one of our requests.
     pub(crate) fn answered(&mut self) {
-        self.pending = self.pending.saturating_sub(1);
+        self.traffic.answered();
     }
 
     /// The same of one for a block of a verify that is driven here.
@@ -238,7 +225,7 @@ impl<P> PeerDevice<P> {
 
     /// One of the peer's requests is answered, or nobody waits for that any more.
     pub(crate) fn answer_given(&mut self) {
-        self.unacked = self.unacked.saturating_sub(1);
+        self.traffic.answer();
     }
 
     /// Since when the block of a resync or verify that has waited for the peer for longest does.

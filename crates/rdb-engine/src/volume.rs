@@ -1,16 +1,14 @@
 //! One volume: its state record, its disk, and everything that is in flight on it.
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-
 use crate::config::DiskOptions;
 use crate::disk::slot::DiskSlot;
 use crate::disk::space::Space;
+use crate::disk::watch::Watch;
 use crate::disk::{Disk, Remembered};
 use crate::exposed::Exposed;
 use crate::freeze::Frozen;
 use crate::generation::{Generation, PeerIds};
-use crate::ids::{RequestKey, Time, VolumeNr};
+use crate::ids::{Time, VolumeNr};
 use crate::latency::Latencies;
 use crate::net::settings::in_effect;
 use crate::peer_device::PeerDevice;
@@ -18,6 +16,7 @@ use crate::range_locks::RangeLocks;
 use crate::rules::attach::Shown;
 use crate::state::{ConnState, Fencing, Role, VolumeState};
 use crate::trouble::DiskLost;
+use crate::users::Users;
 
 use replica_proto::DiskState;
 
@@ -52,33 +51,15 @@ pub(crate) struct Volume<P> {
     /// The device grew at attach; its new area is resynced once connected.
     pub(crate) grew_while_detached: bool,
 
-    /// Application requests that have not started, in order, beside the writes that wait for a range ([`RangeLocks`]).
-    pub(crate) waiting: VecDeque<RequestKey>,
-    /// Application requests that exist.
-    pub(crate) application_pending: u32,
-    /// Application writes that have started and are not settled.
-    pub(crate) writes_open: u32,
+    /// What its users have asked for.
+    pub(crate) users: Users,
     /// Ranges held by application writes, mirrored writes and resync.
     pub(crate) held: RangeLocks,
-    /// How many full syncs that an administrator has ordered are being brought on record: new application writes wait
-    /// meanwhile. Without it users would write on data that the order gives up.
-    pub(crate) hold_writes: u32,
-    /// Ended writes whose completion must wait for the superblock (a new generation is being written).
-    pub(crate) completions_held: u32,
-    pub(crate) held_completions: Vec<RequestKey>,
-    /// An application flush came: the next mirrored write says so.
-    pub(crate) flush_before_next: bool,
-
-    /// Writes that were completed and not flushed may have gone with the peer, which had the only good copy: the next
-    /// flush says so.
-    pub(crate) writes_lost: bool,
 
     /// Writes that wait for space on a full disk.
     pub(crate) space: Space,
-    /// The timer looks at the disk's oldest I/O. Set when it is set, cleared when it expires.
-    pub(crate) disk_watched: bool,
-    /// When a disk that is detached by force is waited for no longer. Set by the order, cleared by the timer.
-    pub(crate) disk_given_up_at: Option<Time>,
+    /// When the disk is looked at.
+    pub(crate) watch: Watch,
 
     /// What is frozen of what users have asked for.
     pub(crate) frozen: Frozen,
@@ -129,18 +110,10 @@ impl<P> Volume<P> {
             crashed_primary: false,
             degraded: false,
             grew_while_detached: false,
-            waiting: VecDeque::new(),
-            application_pending: 0,
-            writes_open: 0,
+            users: Users::default(),
             held: RangeLocks::default(),
-            hold_writes: 0,
-            completions_held: 0,
-            held_completions: Vec::new(),
-            flush_before_next: false,
-            writes_lost: false,
             space: Space::default(),
-            disk_watched: false,
-            disk_given_up_at: None,
+            watch: Watch::default(),
             frozen: Frozen::default(),
             counters: Counters::default(),
             latencies: Latencies::default(),
@@ -157,7 +130,7 @@ impl<P> Volume<P> {
 
     /// Whether requests of users have not started.
     pub(crate) fn has_waiting_requests(&self) -> bool {
-        !self.waiting.is_empty() || self.held.users_queued() > 0
+        self.users.wait_for_a_turn() || self.held.users_queued() > 0
     }
 
     /// The disk, if it can take I/O: attached, read, and not failed.

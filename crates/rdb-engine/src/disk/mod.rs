@@ -13,6 +13,7 @@ pub(crate) mod reading;
 mod record;
 pub(crate) mod slot;
 pub(crate) mod space;
+pub(crate) mod watch;
 
 use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
 

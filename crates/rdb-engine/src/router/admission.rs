@@ -80,7 +80,7 @@ impl<P: Payload> Resource<P> {
         let key = self.requests.insert(AppRequest::new(
             self.now, id, nr, generation, span, kind, payload,
         ));
-        self.volume_mut(nr).application_pending += 1;
+        self.volume_mut(nr).users.ask();
         self.start_or_wait(key, Turn::Comes);
     }
 
@@ -88,7 +88,7 @@ impl<P: Payload> Resource<P> {
     fn start_or_wait(&mut self, key: RequestKey, turn: Turn) {
         if !self.try_start(key, turn) {
             let nr = self.requests[key].volume;
-            self.volume_mut(nr).waiting.push_back(key);
+            self.volume_mut(nr).users.wait(key);
         }
     }
 
@@ -124,9 +124,9 @@ impl<P: Payload> Resource<P> {
             .options
             .as_ref()
             .map_or(2048, |o| o.max_buffers.max(32));
-        if volume.hold_writes > 0
+        if volume.users.are_writes_held()
             || volume.peer.holds_writes()
-            || volume.writes_open >= open_max
+            || volume.users.writes_open() >= open_max
             || volume.peer.awaits_blocks(request.span)
         {
             return false;
@@ -141,7 +141,7 @@ impl<P: Payload> Resource<P> {
             return true;
         }
         volume.held.insert(span, Holder::Application(key));
-        volume.writes_open += 1;
+        volume.users.write_begins();
         self.activate(key);
         true
     }
@@ -151,11 +151,7 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if volume.waiting.is_empty() {
-            return;
-        }
-        let waiting = core::mem::take(&mut volume.waiting);
-        for key in waiting {
+        for key in volume.users.take_waiting() {
             self.start_or_wait(key, Turn::Comes);
         }
     }

@@ -77,7 +77,7 @@ impl<P: Payload> Resource<P> {
             Act::NegotiationOver => self.clear_conn_timer(ConnTimer::Negotiation(nr)),
             Act::SyncUuidOver => self.clear_conn_timer(ConnTimer::SyncUuid(nr)),
             Act::FullSync => {
-                self.volume_mut(nr).hold_writes += 1;
+                self.volume_mut(nr).users.hold_writes();
                 self.md_full_sync(nr, Then::FullSyncReady);
             }
             Act::RecordInconsistent => {
@@ -140,7 +140,7 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        volume.hold_writes = volume.hold_writes.saturating_sub(1);
+        volume.users.release_writes();
         let conn = volume.state.conn;
         if !ok {
             if matches!(conn, ConnState::StartingSyncS | ConnState::StartingSyncT) {

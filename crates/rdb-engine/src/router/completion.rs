@@ -70,8 +70,8 @@ impl<P: Payload> Resource<P> {
             }
             self.requests[key].completed = true;
             self.volume_mut(nr).held.remove(span.sector);
-            if self.volume(nr).completions_held > 0 && ok {
-                self.volume_mut(nr).held_completions.push(key);
+            if self.volume(nr).users.are_completions_held() && ok {
+                self.volume_mut(nr).users.leave_untold(key);
             } else {
                 self.tell_completion(key, ok);
             }
@@ -168,7 +168,7 @@ impl<P: Payload> Resource<P> {
         let (id, nr) = (request.id, request.volume);
         self.request_took(key);
         let volume = self.volume_mut(nr);
-        volume.application_pending = volume.application_pending.saturating_sub(1);
+        volume.users.answer();
         let result = if ok { Ok(None) } else { Err(RequestError::Io) };
         self.emit(Effect::Complete {
             request: id,
@@ -181,17 +181,17 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        volume.completions_held = volume.completions_held.saturating_sub(1);
+        volume.users.release_completions();
         self.tell_held(nr);
     }
 
     /// Tells of writes whose completion waited, if nothing holds it back any more.
     pub(super) fn tell_held(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        if volume.completions_held > 0 || volume.state.is_suspended() {
+        if volume.users.are_completions_held() || volume.state.is_suspended() {
             return;
         }
-        let held = core::mem::take(&mut volume.held_completions);
+        let held = volume.users.take_untold();
         for key in held {
             let ok = self.has_good_copy(&self.requests[key]);
             self.tell_completion(key, ok);
@@ -287,7 +287,7 @@ impl<P: Payload> Resource<P> {
         self.request_took(key);
         let request = self.requests.remove(key);
         let volume = self.volume_mut(request.volume);
-        volume.application_pending = volume.application_pending.saturating_sub(1);
+        volume.users.answer();
         let result = match (ok, request.payload) {
             (false, _) => Err(RequestError::Io),
             (true, payload) if request.span.bytes > 0 => Ok(payload),
@@ -308,11 +308,11 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let nr = request.volume;
-        if self.volume(nr).held_completions.contains(&key) {
+        if self.volume(nr).users.is_untold(key) {
             return;
         }
         self.requests.remove(key);
-        self.volume_mut(nr).writes_open -= 1;
+        self.volume_mut(nr).users.write_ends();
         self.leave_gate(nr, Writer::Own(key));
         self.retry_waiting(nr);
     }

@@ -129,7 +129,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn record_fenced_peer(&mut self) {
         for nr in self.volume_numbers() {
             if self.volume(nr).has_usable_disk() {
-                self.volume_mut(nr).completions_held += 1;
+                self.volume_mut(nr).users.hold_completions();
                 self.md(nr, MdKind::SUPERBLOCK, Then::FencedRecorded);
             }
         }
@@ -188,7 +188,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn has_unmarked_writes(&self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
         if !volume.state.is_suspended() && !volume.doubts_target() {
-            return volume.writes_open > 0;
+            return volume.users.writes_open() > 0;
         }
         let mut requests = self.requests.iter().map(|(_, request)| request);
         requests

@@ -302,7 +302,7 @@ impl<P: Payload> Resource<P> {
         let Some((request, change)) = self.recognise(Scope::Volume, nr, wanted) else {
             return;
         };
-        if request == Request::InvalidateRemote && self.volume(nr).writes_open > 0 {
+        if request == Request::InvalidateRemote && self.volume(nr).users.writes_open() > 0 {
             // (L32) Our users' flushes look at our disk alone. Before it is given up the peer must have made durable all that
             // they have written, which its barriers tell.
             self.volume_mut(nr).peer.wants_us_as_target = true;
@@ -315,7 +315,7 @@ impl<P: Payload> Resource<P> {
     /// Answers a request that waited for our users' writes. Says whether there was one.
     pub(super) fn poll_wanted_as_target(&mut self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
-        if volume.writes_open > 0 || !volume.peer.wants_us_as_target {
+        if volume.users.writes_open() > 0 || !volume.peer.wants_us_as_target {
             return false;
         }
         let change = Change::conn(ConnState::StartingSyncT);

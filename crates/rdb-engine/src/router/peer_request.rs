@@ -22,7 +22,7 @@ impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that asks without end and does not wait for answers.
     pub(super) fn asks_too_much(&mut self, nr: VolumeNr) -> bool {
         let volume = self.volume(nr);
-        let waits = if volume.peer.unacked >= UNANSWERED_MAX {
+        let waits = if volume.peer.traffic.unacked() >= UNANSWERED_MAX {
             format!("{UNANSWERED_MAX} requests of the peer wait for an answer")
         } else if volume.held.len() >= HELD_MAX {
             format!("{HELD_MAX} ranges wait for the peer's acknowledgement")
@@ -57,8 +57,8 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let volume = self.volume_mut(nr);
-        volume.peer.received += span.sectors();
-        volume.peer.unacked += 1;
+        volume.peer.traffic.receive(span.sectors());
+        volume.peer.traffic.owe();
         // (L17) Marked at once: a resync to the writer's disk may be agreed on before this write's turn comes.
         let alone = !state::is_there(self.volume(nr).state.pdsk);
         if alone {

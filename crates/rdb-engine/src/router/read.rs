@@ -41,7 +41,7 @@ impl<P: Payload> Resource<P> {
             request.copies.there = There::Sent;
             request.times.sent = now;
             let block_id = self.requests[key].block_id(key);
-            self.volume_mut(nr).peer.pending += 1;
+            self.volume_mut(nr).peer.traffic.ask();
             // What was written before is told to be an epoch of its own before the read (docs/spec/wire.md, 7.3).
             self.send_barrier();
             self.send(nr, Packet::DataRequest(span.request(block_id)), None);
@@ -60,7 +60,7 @@ impl<P: Payload> Resource<P> {
         if self.volumes[&nr].state.is_suspended() {
             // It is tried with what there is when I/O goes on.
             request.copies.there = There::None;
-            self.volume_mut(nr).waiting.push_back(key);
+            self.volume_mut(nr).users.wait(key);
             return;
         }
         self.start_read(key);
@@ -86,7 +86,7 @@ impl<P: Payload> Resource<P> {
         request.payload = Some(payload);
         let peer = &mut self.volume_mut(nr).peer;
         peer.answered();
-        peer.received += sectors;
+        peer.traffic.receive(sectors);
         self.complete(key, true);
     }
 

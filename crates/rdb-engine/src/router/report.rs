@@ -65,16 +65,16 @@ impl<P: Payload> Resource<P> {
             minor: volume.minor,
             state,
             size_sectors: volume.size,
-            sent_sectors: volume.peer.sent,
-            received_sectors: volume.peer.received,
+            sent_sectors: volume.peer.traffic.sent(),
+            received_sectors: volume.peer.traffic.received(),
             written_sectors: volume.counters.written,
             read_sectors: volume.counters.read,
             al_writes: volume.counters.al_writes,
             bm_writes: volume.counters.bm_writes,
             local_pending: volume.disk.pending(),
-            peer_pending: volume.peer.pending,
-            unacked: volume.peer.unacked,
-            application_pending: volume.application_pending,
+            peer_pending: volume.peer.traffic.pending(),
+            unacked: volume.peer.traffic.unacked(),
+            application_pending: volume.users.asked(),
             writes_in_flight_sectors: self.writes_in_flight_sectors(volume.nr),
             resync_in_flight_sectors: volume.peer.resync.in_flight_sectors(),
             write_ordering: match options {
@@ -92,7 +92,7 @@ impl<P: Payload> Resource<P> {
             al_suspended: disk.is_some_and(|d| d.is_log_suspended()),
             generation: disk.map(|d| (d.record.ids(), d.record.flags().bits())),
             frozen: volume.frozen.since().map(|since| FrozenIo {
-                requests: volume.application_pending,
+                requests: volume.users.asked(),
                 for_ms: now.ms_since(since),
             }),
             no_space: volume.space.status(now),
@@ -143,11 +143,7 @@ impl<P: Payload> Resource<P> {
                 !volume.disk.is_preparing() || volume.state.disk < DiskState::Inconsistent,
                 "a disk in use whose attach has not ended"
             );
-            let waiting = volume
-                .waiting
-                .iter()
-                .all(|key| self.requests.contains(*key));
-            assert!(waiting, "a waiting request that does not exist");
+            volume.users.check(|key| self.requests.contains(key));
             let sanitized =
                 crate::state::sanitize(volume.state, volume.state, &self.context(volume.nr)).state;
             assert_eq!(sanitized, volume.state, "the state is no fixed point (V1)");

@@ -44,7 +44,7 @@ impl<P: Payload> Resource<P> {
             // It asks once it is on its record that its own blocks are no good.
             self.target_proven(nr);
         }
-        self.volume_mut(nr).peer.unacked += 1;
+        self.volume_mut(nr).peer.traffic.owe();
         let read = BlockedRead {
             span,
             block_id: request.block_id,
@@ -148,7 +148,7 @@ impl<P: Payload> Resource<P> {
             Ok(Some(payload)) if current => {
                 let volume = self.volume_mut(nr);
                 volume.counters.read += span.sectors();
-                volume.peer.sent += span.sectors();
+                volume.peer.traffic.send(span.sectors());
                 volume.peer.answer_given();
                 let header = DataHeader {
                     sector: span.sector,
@@ -162,7 +162,7 @@ impl<P: Payload> Resource<P> {
                     Packet::DataReply(header)
                 };
                 if resync {
-                    self.volume_mut(nr).peer.pending += 1;
+                    self.volume_mut(nr).peer.traffic.ask();
                     self.source_reply_sent(nr, span);
                 }
                 self.send(nr, packet, Some(payload));

@@ -125,7 +125,9 @@ impl<P: Payload> Resource<P> {
                 let (completed, good_here) = (request.completed, request.good_here);
                 let is_here = good_here && self.volume(nr).state.has_lasting_copy();
                 self.set_out_of_sync(nr, span);
-                self.volume_mut(nr).writes_lost |= completed && !is_here;
+                if completed && !is_here {
+                    self.volume_mut(nr).users.lose_write();
+                }
             }
         }
         for key in keys {

@@ -141,12 +141,12 @@ impl<P: Payload> Resource<P> {
         if fua {
             flags |= DpFlags::FUA;
         }
-        if core::mem::take(&mut volume.flush_before_next) && explicit_flush {
+        if volume.users.take_flush() && explicit_flush {
             flags |= DpFlags::FLUSH;
         }
         let seq_num = volume.peer.next_seq();
-        volume.peer.sent += span.sectors();
-        volume.peer.pending += 1;
+        volume.peer.traffic.send(span.sectors());
+        volume.peer.traffic.ask();
         let request = &mut self.requests[key];
         let block_id = request.block_id(key);
         request.copies.there = There::Sent;
@@ -196,11 +196,11 @@ impl<P: Payload> Resource<P> {
         let reachable = state.disk == DiskState::UpToDate && self.volume(nr).has_usable_disk()
             || state.pdsk == DiskState::UpToDate && self.is_up();
         // (L24) No good copy makes it durable, or what was to be made durable has gone with a disk.
-        if !reachable || core::mem::take(&mut self.volume_mut(nr).writes_lost) {
+        if !reachable || self.volume_mut(nr).users.take_loss() {
             self.complete(key, false);
             return;
         }
-        self.volume_mut(nr).flush_before_next = true;
+        self.volume_mut(nr).users.flush();
         if self.volume(nr).has_usable_disk() {
             self.requests[key].copies.here = Here::Pending;
             self.flush_disk(Io::Application { volume: nr, key });

@@ -40,8 +40,7 @@ impl<P: Payload> Resource<P> {
         self.net.attempt.order(discard_my_data, tentative);
         self.net.trouble = None;
         for volume in self.volumes.values_mut() {
-            volume.peer.sent = 0;
-            volume.peer.received = 0;
+            volume.peer.traffic.begin_anew();
         }
         self.start_connecting();
         self.admin_done(Ok(()));

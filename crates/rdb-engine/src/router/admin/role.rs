@@ -265,7 +265,7 @@ impl<P: Payload> Resource<P> {
             }
             Stage::Drain => {
                 let volume = self.volume(nr);
-                if volume.application_pending > 0 || volume.writes_open > 0 {
+                if volume.users.are_busy() {
                     return;
                 }
                 // The bits are durable before the disk stops being a Primary's (I8), and so is the data (L15): no log will
@@ -289,7 +289,7 @@ impl<P: Payload> Resource<P> {
     /// The bitmap is written: the role is given up, unless requests have come meanwhile.
     fn demote(&mut self, nr: VolumeNr, change: Change) {
         let volume = self.volume(nr);
-        if volume.application_pending > 0 || volume.writes_open > 0 {
+        if volume.users.are_busy() {
             self.set_stage(Stage::Drain);
             return;
         }

@@ -177,7 +177,7 @@ impl<P: Payload> Resource<P> {
         volume.grew_while_detached = found.grew;
         volume.size = found.size;
         volume.counters = Default::default();
-        (volume.peer.sent, volume.peer.received) = (0, 0);
+        volume.peer.traffic.begin_anew();
         let moved = found.disk.layout.moved;
         volume.disk.prepare(found.disk);
         if moved {

@@ -19,7 +19,7 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn watch_disk(&mut self, nr: VolumeNr) {
         let limit_ms = self.disk_limit_ms(nr);
         let volume = self.volume_mut(nr);
-        if limit_ms > 0 && !core::mem::replace(&mut volume.disk_watched, true) {
+        if limit_ms > 0 && volume.watch.begin() {
             let at = self.now.plus_ms(limit_ms);
             self.set_timer(Timer::DiskTimeout(nr), at);
         }
@@ -29,8 +29,7 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn limit_last_answers(&mut self, nr: VolumeNr) {
         let at = self.now.plus_ms(LAST_ANSWERS_MS);
         let volume = self.volume_mut(nr);
-        volume.disk_given_up_at = Some(at);
-        volume.disk_watched = true;
+        volume.watch.give_up_at(at);
         self.set_timer(Timer::DiskTimeout(nr), at);
     }
 
@@ -44,10 +43,8 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        volume.disk_watched = false;
-        let failed = volume.state.disk == DiskState::Failed;
-        let ordered = volume.disk_given_up_at.take_if(|at| *at <= now);
-        if ordered.is_some() && failed {
+        let given_up = volume.watch.expire(now);
+        if given_up && volume.state.disk == DiskState::Failed {
             self.abandon_io(nr);
             return;
         }
@@ -56,7 +53,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         if now.ms_since(oldest) < limit_ms {
-            self.volume_mut(nr).disk_watched = true;
+            self.volume_mut(nr).watch.go_on();
             self.set_timer(Timer::DiskTimeout(nr), oldest.plus_ms(limit_ms));
             return;
         }

@@ -166,7 +166,7 @@ impl<P: Payload> Resource<P> {
         }
         let volume = self.volume_mut(nr);
         volume.exposed.show(ids.current);
-        volume.completions_held += 1;
+        volume.users.hold_completions();
         let state = volume.state;
         self.note_flags(nr, state); // (L50) a peer that is Outdated has another one now
         let disk = self.disk_mut(nr);

@@ -232,7 +232,7 @@ impl<P: Payload> Resource<P> {
                 continue;
             }
             let volume = self.volume_mut(nr);
-            volume.peer.pending += 1;
+            volume.peer.traffic.ask();
             let resync = &mut volume.peer.resync;
             resync.awaited.insert(span, now);
             resync.walk.ask(first + bits, bits, span.sectors());
@@ -282,9 +282,9 @@ impl<P: Payload> Resource<P> {
         }
         volume.peer.resync.awaited.remove(span.sector);
         volume.peer.resync.pace.arrived(span.sectors());
-        volume.peer.received += span.sectors();
+        volume.peer.traffic.receive(span.sectors());
         volume.peer.answered();
-        volume.peer.unacked += 1;
+        volume.peer.traffic.owe();
         // (A disk that has become UpToDate meanwhile holds what users see: what was asked for before is older.)
         if !volume.has_usable_disk() || volume.state.disk == DiskState::UpToDate {
             self.resync_write_ended(nr, span, session, false);

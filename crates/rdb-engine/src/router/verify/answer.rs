@@ -61,7 +61,7 @@ impl<P: Payload> Resource<P> {
             Some(digest) if current && volume.state.conn == ConnState::VerifyT => {
                 volume.counters.read += span.sectors();
                 volume.peer.answer_given();
-                volume.peer.pending += 1;
+                volume.peer.traffic.ask();
                 volume.peer.verify.answered.insert(span, now);
                 self.watch_blocks();
                 let request = span.request(BlockId::SYNCER);

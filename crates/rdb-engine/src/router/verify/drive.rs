@@ -113,7 +113,7 @@ impl<P: Payload> Resource<P> {
             verify.asked.insert(span, now);
             verify.walk.ask(block + 1, 1, span.sectors());
             verify.pace.requested(span.sectors());
-            volume.peer.pending += 1;
+            volume.peer.traffic.ask();
             self.watch_blocks();
             let request = span.request(BlockId::SYNCER);
             self.send(nr, Packet::OvRequest(request), None);
@@ -140,7 +140,7 @@ impl<P: Payload> Resource<P> {
         }
         let peer = &mut self.volume_mut(nr).peer;
         peer.verify_answered(span);
-        peer.unacked += 1;
+        peer.traffic.owe();
         let read = BlockedRead {
             span,
             block_id: BlockId::SYNCER,
