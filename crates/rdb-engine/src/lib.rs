@@ -12,7 +12,6 @@ extern crate alloc;
 
 mod admin;
 mod bitmap_exchange;
-mod bounds;
 pub mod config;
 mod copies;
 mod disk;
@@ -30,7 +29,6 @@ mod integrity;
 mod interval;
 mod latency;
 mod net;
-mod peer_device;
 mod peer_reads;
 mod peer_request;
 mod planted;
@@ -48,7 +46,6 @@ mod transfer_log;
 mod trouble;
 mod users;
 mod verify;
-mod volume;
 mod write;
 
 pub use disk::space::{PROBES as SPACE_PROBES, RETRY_MS as SPACE_RETRY_MS};

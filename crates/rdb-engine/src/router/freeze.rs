@@ -14,9 +14,9 @@ use crate::generation::Generation;
 use crate::ids::{RequestKey, VolumeNr};
 use crate::planted::Bug;
 use crate::router::Resource;
+use crate::router::volume::Volume;
 use crate::rules::thaw::{Facts, Thaw, catches_up, thaw};
 use crate::state::{self, Change, ConnState, Fencing, VolumeState};
-use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
     /// What one volume's change has suspended is suspended on all: the flags are the resource's.

@@ -5,8 +5,10 @@ mod admission;
 mod after;
 mod answers;
 mod bitmap_exchange;
+mod bounds;
 mod changes;
 mod completion;
+mod connection;
 mod disk;
 mod fencing;
 mod freeze;
@@ -15,6 +17,7 @@ mod handshake;
 mod negotiation;
 mod net;
 mod packets;
+mod peer_device;
 mod peer_request;
 mod peer_volumes;
 mod read;
@@ -25,6 +28,7 @@ mod snapshot;
 mod transfer_log;
 mod trouble;
 mod verify;
+mod volume;
 mod write;
 
 use alloc::boxed::Box;
@@ -44,11 +48,11 @@ use crate::event::{ConnEvent, ConnTimer, Event, Payload, Timer};
 use crate::follow::Follow;
 use crate::handling::Handling;
 use crate::ids::{ConnId, RequestKey, SendTag, Time, VolumeNr};
-use crate::net::Net;
 use crate::peer_request::PeerWrite;
 use crate::planted::{Bug, Planted};
+use crate::router::connection::Connection;
+use crate::router::volume::Volume;
 use crate::snapshot::Snapshots;
-use crate::volume::Volume;
 use crate::write::AppRequest;
 
 /// Every decision of one resource, and no I/O.
@@ -73,7 +77,7 @@ pub struct Resource<P> {
     said: Option<(Level, String)>,
     fx: Vec<Effect<P>>,
     volumes: BTreeMap<VolumeNr, Volume<P>>,
-    net: Net<P>,
+    net: Connection<P>,
     admin: Admin,
     /// `options` of the configuration.
     options: ResourceOptions,
@@ -107,7 +111,7 @@ impl<P: Payload> Resource<P> {
             said: None,
             fx: Vec::new(),
             volumes: BTreeMap::new(),
-            net: Net::new(ConnId::FIRST),
+            net: Connection::new(ConnId::FIRST),
             admin: Admin::default(),
             options: ResourceOptions::default(),
             handling: Handling::default(),

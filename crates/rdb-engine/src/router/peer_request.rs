@@ -14,9 +14,9 @@ use crate::ids::{PeerKey, VolumeNr};
 use crate::peer_request::{HELD_MAX, MirrorKind, PeerWrite, UNANSWERED_MAX};
 use crate::range_locks::{Holder, Queued, Waiter};
 use crate::router::Resource;
+use crate::router::volume::Volume;
 use crate::span::Span;
 use crate::state::{self, ConnState, DiskState};
-use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
     /// Ends the connection to a peer that asks without end and does not wait for answers.

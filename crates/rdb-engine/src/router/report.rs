@@ -2,15 +2,15 @@
 
 use alloc::vec::Vec;
 
-use crate::bounds::Counts;
 use crate::copies::There;
 use crate::disk::al_gate::Writer;
 use crate::event::{Payload, RequestKind};
 use crate::ids::{Time, VolumeNr};
 use crate::router::Resource;
+use crate::router::bounds::Counts;
+use crate::router::volume::Volume;
 use crate::state::{ConnState, DiskState};
 use crate::status::{FrozenIo, Marks, ResourceStatus, SnapshotStatus, SyncProgress, VolumeStatus};
-use crate::volume::Volume;
 use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {

@@ -313,7 +313,7 @@ impl<P: Payload> Resource<P> {
         if self
             .volumes
             .values()
-            .any(crate::volume::Volume::holds_back_epochs)
+            .any(crate::router::volume::Volume::holds_back_epochs)
         {
             return; // goes on when the disk that is being given up has been flushed a last time
         }

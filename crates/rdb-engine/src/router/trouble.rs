@@ -9,13 +9,13 @@ use crate::ids::{Time, VolumeNr};
 use crate::net::Link;
 use crate::net::settings::PeerSettings;
 use crate::router::Resource;
+use crate::router::volume::Volume;
 use crate::rules::disk_reason::{self, Lost};
 use crate::rules::resync_reason::{self, Limit};
 use crate::rules::trouble::Trouble;
 use crate::state::{ConnState, DiskState, Role, VolumeState};
 use crate::status::{DiskTrouble, LinkTrouble};
 use crate::trouble::{DiskLost, Troubled};
-use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
     /// Remembers why there is no connection, unless more is known already.

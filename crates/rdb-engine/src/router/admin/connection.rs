@@ -10,11 +10,11 @@ use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Level};
 use crate::event::Payload;
 use crate::ids::VolumeNr;
-use crate::net::DISCONNECTED;
 use crate::router::Resource;
+use crate::router::connection::DISCONNECTED;
+use crate::router::volume::Volume;
 use crate::rules::trouble::Trouble;
 use crate::state::{self, ConnState, Role, StateError};
-use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
     pub(super) fn admin_connect(

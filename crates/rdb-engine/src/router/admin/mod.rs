@@ -18,9 +18,9 @@ use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload, Timer};
 use crate::ids::{AdminId, VolumeNr};
 use crate::router::Resource;
+use crate::router::volume::Volume;
 use crate::rules::packets::Past;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError};
-use crate::volume::Volume;
 
 impl<P: Payload> Resource<P> {
     pub(in crate::router) fn on_admin(&mut self, id: AdminId, command: Command) {

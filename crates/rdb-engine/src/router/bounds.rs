@@ -19,28 +19,29 @@
 //! read. The bytes of payloads are the driver's buffers.
 
 use crate::disk::queue::METADATA_MAX;
-use crate::net::{ANSWERS_MAX, Net};
+use crate::net::ANSWERS_MAX;
 use crate::peer_request::{HELD_MAX, UNANSWERED_MAX};
+use crate::router::connection::Connection;
+use crate::router::volume::Volume;
 use crate::transfer_log::EPOCHS_MAX;
-use crate::volume::Volume;
 
 /// What one packet, or the end of a connection, adds to them at most.
 const METADATA_MORE: usize = 32;
 
 /// How many there are of what the whole resource has.
-pub(crate) struct Counts {
+pub(super) struct Counts {
     /// Requests of our users.
-    pub(crate) requests: usize,
+    pub(super) requests: usize,
     /// Mirrored writes.
-    pub(crate) mirrored: usize,
-    pub(crate) io_in_flight: usize,
-    pub(crate) volumes: usize,
+    pub(super) mirrored: usize,
+    pub(super) io_in_flight: usize,
+    pub(super) volumes: usize,
 }
 
 impl Counts {
     /// # Panics
     /// If a queue of the connection is longer than it can be.
-    pub(crate) fn check_net<P>(&self, net: &Net<P>) {
+    pub(super) fn check_net<P>(&self, net: &Connection<P>) {
         let &Counts {
             mirrored, volumes, ..
         } = self;
@@ -66,7 +67,7 @@ impl Counts {
 
     /// # Panics
     /// If a queue of a volume is longer than it can be.
-    pub(crate) fn check_volume<P>(&self, volume: &Volume<P>) {
+    pub(super) fn check_volume<P>(&self, volume: &Volume<P>) {
         let &Counts {
             requests, mirrored, ..
         } = self;

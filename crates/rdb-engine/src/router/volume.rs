@@ -11,8 +11,8 @@ use crate::generation::{Generation, PeerIds};
 use crate::ids::{Time, VolumeNr};
 use crate::latency::Latencies;
 use crate::net::settings::in_effect;
-use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
+use crate::router::peer_device::PeerDevice;
 use crate::rules::attach::Shown;
 use crate::state::{ConnState, Fencing, Role, VolumeState};
 use crate::trouble::DiskLost;
@@ -20,79 +20,79 @@ use crate::users::Users;
 
 use replica_proto::DiskState;
 
-pub(crate) struct Volume<P> {
-    pub(crate) nr: VolumeNr,
-    pub(crate) minor: u32,
-    pub(crate) state: VolumeState,
+pub(super) struct Volume<P> {
+    pub(super) nr: VolumeNr,
+    pub(super) minor: u32,
+    pub(super) state: VolumeState,
     /// Size of the device in sectors; 0 while unknown.
-    pub(crate) size: u64,
+    pub(super) size: u64,
     /// Own data were given up for an administrative full sync, which has not begun.
-    pub(crate) invalidated: bool,
+    pub(super) invalidated: bool,
     /// An I/O error was passed on while the connection state kept the disk UpToDate (2.4, rule 6).
-    pub(crate) passed_on: bool,
+    pub(super) passed_on: bool,
     /// What became of its disk, if that is worth telling.
-    pub(crate) disk_lost: Option<DiskLost>,
+    pub(super) disk_lost: Option<DiskLost>,
     /// The administrator's order to detach is being carried out: the disk that goes meanwhile goes by it. Set and cleared by the
     /// command, around its change of state. Without it `status` takes what the log says of the resync that ends for the reason.
-    pub(crate) detaching: bool,
+    pub(super) detaching: bool,
     /// A forced promotion has made it UpToDate from this, at this time.
-    pub(crate) forced: Option<(DiskState, Time)>,
+    pub(super) forced: Option<(DiskState, Time)>,
     /// What its users have seen last.
-    pub(crate) exposed: Exposed,
+    pub(super) exposed: Exposed,
     /// What was known of the last disk when it was given up, which may not have come to its record.
-    pub(crate) remembered: Option<Remembered>,
-    pub(crate) disk: DiskSlot,
+    pub(super) remembered: Option<Remembered>,
+    pub(super) disk: DiskSlot,
     /// What it has to do with the peer.
-    pub(crate) peer: PeerDevice<P>,
+    pub(super) peer: PeerDevice<P>,
     /// This disk was Primary when it went down and has not been in sync since.
-    pub(crate) crashed_primary: bool,
+    pub(super) crashed_primary: bool,
     /// Was Primary and alone at the last shutdown.
-    pub(crate) degraded: bool,
+    pub(super) degraded: bool,
     /// The device grew at attach; its new area is resynced once connected.
-    pub(crate) grew_while_detached: bool,
+    pub(super) grew_while_detached: bool,
 
     /// What its users have asked for.
-    pub(crate) users: Users,
+    pub(super) users: Users,
     /// Ranges held by application writes, mirrored writes and resync.
-    pub(crate) held: RangeLocks,
+    pub(super) held: RangeLocks,
 
     /// Writes that wait for space on a full disk.
-    pub(crate) space: Space,
+    pub(super) space: Space,
     /// When the disk is looked at.
-    pub(crate) watch: Watch,
+    pub(super) watch: Watch,
 
     /// What is frozen of what users have asked for.
-    pub(crate) frozen: Frozen,
+    pub(super) frozen: Frozen,
 
-    pub(crate) counters: Counters,
+    pub(super) counters: Counters,
 
     /// How long users' requests took.
-    pub(crate) latencies: Latencies,
+    pub(super) latencies: Latencies,
 }
 
 /// What the status file counts; sectors where not said otherwise.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Counters {
-    pub(crate) written: u64,
-    pub(crate) read: u64,
+pub(super) struct Counters {
+    pub(super) written: u64,
+    pub(super) read: u64,
     /// Transactions.
-    pub(crate) al_writes: u64,
+    pub(super) al_writes: u64,
     /// Blocks.
-    pub(crate) bm_writes: u64,
+    pub(super) bm_writes: u64,
     /// Sectors of application and mirrored I/O, for the resync's manners.
-    pub(crate) application_sectors: u64,
+    pub(super) application_sectors: u64,
 }
 
 impl Counters {
     /// This disk is written to for users of either node.
-    pub(crate) fn wrote_for_users(&mut self, sectors: u64) {
+    pub(super) fn wrote_for_users(&mut self, sectors: u64) {
         self.written += sectors;
         self.application_sectors += sectors;
     }
 }
 
 impl<P> Volume<P> {
-    pub(crate) fn new(nr: VolumeNr, minor: u32) -> Self {
+    pub(super) fn new(nr: VolumeNr, minor: u32) -> Self {
         Volume {
             nr,
             minor,
@@ -122,19 +122,19 @@ impl<P> Volume<P> {
 
     /// (L28) Mirrored writes are in the cache of a disk that is being given up: no barrier is acknowledged before it is clear
     /// whether they become durable.
-    pub(crate) fn holds_back_epochs(&self) -> bool {
+    pub(super) fn holds_back_epochs(&self) -> bool {
         self.peer.mirror_unflushed
             && self.state.disk <= DiskState::Failed
             && self.disk.get().is_some_and(|d| d.options.disk_flushes)
     }
 
     /// Whether requests of users have not started.
-    pub(crate) fn has_waiting_requests(&self) -> bool {
+    pub(super) fn has_waiting_requests(&self) -> bool {
         self.users.wait_for_a_turn() || self.held.users_queued() > 0
     }
 
     /// The disk, if it can take I/O: attached, read, and not failed.
-    pub(crate) fn usable_disk(&mut self) -> Option<&mut Disk> {
+    pub(super) fn usable_disk(&mut self) -> Option<&mut Disk> {
         if self.state.disk < DiskState::Inconsistent {
             return None;
         }
@@ -142,17 +142,17 @@ impl<P> Volume<P> {
     }
 
     /// Whether the disk can take I/O.
-    pub(crate) fn has_usable_disk(&self) -> bool {
+    pub(super) fn has_usable_disk(&self) -> bool {
         self.state.disk >= DiskState::Inconsistent && self.disk.open().is_some()
     }
 
     /// Whether what the superblock of a usable disk is to say is not durable yet.
-    pub(crate) fn has_pending_record(&self) -> bool {
+    pub(super) fn has_pending_record(&self) -> bool {
         self.has_usable_disk() && self.disk.get().is_some_and(|d| d.is_record_pending())
     }
 
     /// What its disk is worth: its state, or while that is Negotiating what it would be alone.
-    pub(crate) fn worth(&self) -> DiskState {
+    pub(super) fn worth(&self) -> DiskState {
         let negotiated = self.peer.negotiated;
         match negotiated.filter(|_| self.state.disk == DiskState::Negotiating) {
             Some(worth) => worth.own,
@@ -161,13 +161,13 @@ impl<P> Volume<P> {
     }
 
     /// The options of its disk, with the pace of resyncs as the peer has told it.
-    pub(crate) fn options_in_effect(&self) -> Option<DiskOptions> {
+    pub(super) fn options_in_effect(&self) -> Option<DiskOptions> {
         let disk = self.disk.get()?;
         Some(in_effect(&disk.options, self.peer.pace.as_ref()))
     }
 
     /// What says whether users may see a disk that holds this generation.
-    pub(crate) fn shown(&self, holds: Generation) -> Shown {
+    pub(super) fn shown(&self, holds: Generation) -> Shown {
         Shown {
             state: self.state,
             holds,
@@ -177,7 +177,7 @@ impl<P> Volume<P> {
     }
 
     /// Nothing is left of a crash: what the two disks have is known.
-    pub(crate) fn forget_crash(&mut self) {
+    pub(super) fn forget_crash(&mut self) {
         self.crashed_primary = false;
         if let Some(disk) = self.disk.get_mut() {
             disk.record.forget_crash();
@@ -190,14 +190,14 @@ impl<P> Volume<P> {
     }
 
     /// The marks of a disk that is not UpToDate: whether they tell of everything that is not good here.
-    pub(crate) fn trust_unmarked(&mut self, trust: bool) {
+    pub(super) fn trust_unmarked(&mut self, trust: bool) {
         if let Some(disk) = self.disk.get_mut() {
             disk.trust_unmarked(trust);
         }
     }
 
     /// From now on users see the peer's data.
-    pub(crate) fn expose_peers_generation(&mut self) {
+    pub(super) fn expose_peers_generation(&mut self) {
         let Some(peer) = self.peer.ids else {
             return;
         };
@@ -212,29 +212,29 @@ impl<P> Volume<P> {
 
     /// The link or the target's disk went while we were source. A target that has come to the end carries our generation: as
     /// long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
-    pub(crate) fn lose_as_source(&mut self) {
+    pub(super) fn lose_as_source(&mut self) {
         self.peer.source_open =
             self.peer.resync.target_may_be_done() && self.state.role == Role::Primary;
     }
 
     /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
-    pub(crate) fn doubts_target(&self) -> bool {
+    pub(super) fn doubts_target(&self) -> bool {
         let fencing = self.disk.get().map(|disk| disk.options.fencing);
         self.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
     }
 
     /// Whether its disk is as `create-md` made it.
-    pub(crate) fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         let ids = self.disk.get().map(|disk| disk.record.ids());
         ids.is_some_and(|ids| ids.current == Generation::JUST_CREATED)
     }
 
     /// Whether the peer or its disk is not there: what users write is only here.
-    pub(crate) fn is_without_peer(&self) -> bool {
+    pub(super) fn is_without_peer(&self) -> bool {
         self.state.conn < ConnState::Connected || self.state.pdsk <= DiskState::Failed
     }
 
-    pub(crate) fn bits_set(&self) -> u64 {
+    pub(super) fn bits_set(&self) -> u64 {
         self.disk.get().map_or(0, |d| d.bitmap.count_set())
     }
 }
