@@ -63,8 +63,8 @@ pub use latency::{BOUNDS_US, Histogram, Latencies};
 pub use planted::{Bug, PLANTED_BUGS};
 pub use router::Resource;
 pub use status::{
-    DiskTrouble, FrozenIo, LinkTrouble, Marks, ResourceStatus, SnapshotStatus, SpaceWait,
-    SyncProgress, VolumeStatus,
+    ConnectionStatus, DiskTrouble, FrozenIo, LinkTrouble, Marks, PeerDeviceStatus, ResourceStatus,
+    SnapshotStatus, SpaceWait, SyncProgress, VolumeStatus,
 };
 
 /// Largest read or write of one request, in bytes (`docs/spec/wire.md`, section 7.9).

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::config::Protocol;
 use crate::generation::GenerationIds;
-use crate::ids::VolumeNr;
+use crate::ids::{ConnId, VolumeNr};
 use crate::latency::Latencies;
 use crate::rules::disk_reason::DiskReason;
 use crate::rules::resync_reason::Limit;
@@ -16,8 +16,21 @@ use replica_proto::{ConnState, SnapshotName};
 /// A resource at one instant.
 #[derive(Debug, Clone)]
 pub struct ResourceStatus {
-    /// The connection's state; at most WFReportParams (`docs/spec/behaviour.md`, section 1.1).
-    pub connection: ConnState,
+    /// Its connection.
+    pub connection: ConnectionStatus,
+    /// A snapshot that is under way, from here or by the peer.
+    pub snapshot: Option<SnapshotStatus>,
+    /// Its volumes in ascending order.
+    pub volumes: Vec<VolumeStatus>,
+}
+
+/// A connection at one instant.
+#[derive(Debug, Clone)]
+pub struct ConnectionStatus {
+    /// Which one.
+    pub id: ConnId,
+    /// Its state; at most WFReportParams (`docs/spec/behaviour.md`, section 1.1).
+    pub state: ConnState,
     /// The wire protocol, if the net is configured.
     pub protocol: Option<Protocol>,
     /// Epochs open at the mirror side, at least 1 (`ep:`).
@@ -26,10 +39,6 @@ pub struct ResourceStatus {
     pub owed_ms: u64,
     /// Why there is no connection, if there is none; or why there would be none again (settings that differ by now).
     pub trouble: Option<LinkTrouble>,
-    /// A snapshot that is under way, from here or by the peer.
-    pub snapshot: Option<SnapshotStatus>,
-    /// Its volumes in ascending order.
-    pub volumes: Vec<VolumeStatus>,
 }
 
 /// A snapshot that is under way.
@@ -74,13 +83,11 @@ pub struct VolumeStatus {
     pub state: VolumeState,
     /// Size of the device in sectors; 0 while unknown.
     pub size_sectors: u64,
-    /// Sectors sent, received, written locally, read locally (`ns nr dw dr` are KiB of these).
-    pub sent_sectors: u64,
-    /// See `sent_sectors`.
-    pub received_sectors: u64,
-    /// See `sent_sectors`.
+    /// What it has to do with the peer.
+    pub peer: PeerDeviceStatus,
+    /// Sectors written locally and read locally (`dw dr` are KiB of these).
     pub written_sectors: u64,
-    /// See `sent_sectors`.
+    /// See `written_sectors`.
     pub read_sectors: u64,
     /// Activity-log transactions written (`al:`).
     pub al_writes: u64,
@@ -88,16 +95,8 @@ pub struct VolumeStatus {
     pub bm_writes: u64,
     /// Local I/O in flight (`lo:`).
     pub local_pending: u32,
-    /// Answers awaited from the peer (`pe:`).
-    pub peer_pending: u32,
-    /// Acknowledgements owed to the peer (`ua:`).
-    pub unacked: u32,
     /// Front-end requests in flight (`ap:`).
     pub application_pending: u32,
-    /// Sectors of users' writes that are on their way to the peer, which has not said that it has them.
-    pub writes_in_flight_sectors: u64,
-    /// Sectors of a resync between its nodes: source: sent, and not acknowledged; target: asked for, and not on its disk.
-    pub resync_in_flight_sectors: u64,
     /// Write ordering letter: `f`, `d` or `n` (`wo:`).
     pub write_ordering: char,
     /// Blocks of 4 KiB out of sync (`oos:` is KiB of these).
@@ -115,12 +114,31 @@ pub struct VolumeStatus {
     pub frozen: Option<FrozenIo>,
     /// Why the disk is not UpToDate, if it is not.
     pub disk_trouble: Option<DiskTrouble>,
-    /// A running resync or verify, either side.
-    pub sync: Option<SyncProgress>,
     /// Degraded at the last start: was Primary and alone (`degr-wfc-timeout` applies).
     pub degraded: bool,
     /// How long users' requests took, and where.
     pub latencies: Latencies,
+}
+
+/// A volume and its peer at one instant. Counters are DRBD's (`docs/spec/admin.md`, section 5.1).
+#[derive(Debug, Clone)]
+pub struct PeerDeviceStatus {
+    /// Over which connection.
+    pub connection: ConnId,
+    /// Sectors sent and received (`ns nr` are KiB of these).
+    pub sent_sectors: u64,
+    /// See `sent_sectors`.
+    pub received_sectors: u64,
+    /// Answers awaited from the peer (`pe:`).
+    pub pending: u32,
+    /// Acknowledgements owed to the peer (`ua:`).
+    pub unacked: u32,
+    /// Sectors of users' writes that are on their way to the peer, which has not said that it has them.
+    pub writes_in_flight_sectors: u64,
+    /// Sectors of a resync between its nodes: source: sent, and not acknowledged; target: asked for, and not on its disk.
+    pub resync_in_flight_sectors: u64,
+    /// A running resync or verify, either side.
+    pub sync: Option<SyncProgress>,
 }
 
 /// A piece of a volume's bitmap: which blocks may differ from the peer's.

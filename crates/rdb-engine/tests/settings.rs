@@ -52,7 +52,7 @@ fn writing(lone: &mut Lone, value: u8) -> (u64, replica_proto::DataHeader) {
 
 fn differs(w: &World, i: usize) -> Option<String> {
     let status = w.nodes[i].resource.status(w.now);
-    let trouble = status.trouble?;
+    let trouble = status.connection.trouble?;
     assert_eq!(trouble.kind, Trouble::Settings);
     Some(trouble.text)
 }
@@ -73,7 +73,10 @@ fn a_pair_changes_its_protocol_under_load() {
             if n % 20 == 10 {
                 let i = usize::from(n == 30);
                 change(&mut w, i, &by(to)).unwrap();
-                assert_eq!(w.nodes[i].resource.status(w.now).protocol, Some(to));
+                assert_eq!(
+                    w.nodes[i].resource.status(w.now).connection.protocol,
+                    Some(to)
+                );
             }
         }
         for id in open {
@@ -209,7 +212,7 @@ fn the_driver_is_told_and_takes_it_over() {
     lone.give(Packet::ProtocolUpdate(own));
     assert!(differs(&lone.w, 0).is_some());
     let status = lone.w.nodes[0].resource.status(lone.w.now);
-    assert_eq!(status.protocol, Some(Protocol::B));
+    assert_eq!(status.connection.protocol, Some(Protocol::B));
 }
 
 /// Data carry the new digest from the next packet on.
@@ -363,7 +366,7 @@ fn a_change_in_the_middle_of_a_handshake_waits() {
     lone.introduce(0);
     assert!(names(&lone.pump()).contains(&"P_PROTOCOL_UPDATE"));
     let status = lone.w.nodes[0].resource.status(lone.w.now);
-    assert_eq!(status.protocol, Some(Protocol::A));
+    assert_eq!(status.connection.protocol, Some(Protocol::A));
 }
 
 /// Announcements without end are answered by nothing, and cost nothing that grows.

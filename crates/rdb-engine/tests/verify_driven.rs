@@ -74,7 +74,7 @@ fn equal_disks_are_found_equal() {
             assert!(!w.logged(i, "reached sector"));
         }
         let shown = w.nodes[driver].resource.status(w.now);
-        assert!(shown.volumes[0].sync.is_none());
+        assert!(shown.volumes[0].peer.sync.is_none());
     }
 }
 
@@ -350,7 +350,7 @@ fn what_status_tells_of_it_goes_to_its_end() {
     let mut left = u64::MAX;
     while w.nodes[0].state().conn == ConnState::VerifyS {
         let status = w.nodes[0].resource.status(w.now);
-        let sync = status.volumes[0].sync.expect("a verify");
+        let sync = status.volumes[0].peer.sync.expect("a verify");
         let verify = sync.verify.expect("a verify");
         assert!(sync.left_blocks <= left);
         left = sync.left_blocks;

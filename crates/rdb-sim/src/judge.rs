@@ -406,7 +406,7 @@ impl World {
                 continue;
             }
             let status = self.nodes.iter().map(|n| n.resource.status(self.now));
-            let calm = |v: &rdb_engine::VolumeStatus| v.unacked == 0 && v.peer_pending == 0;
+            let calm = |v: &rdb_engine::VolumeStatus| v.peer.unacked == 0 && v.peer.pending == 0;
             if !status.into_iter().all(|s| s.volumes.iter().all(calm)) {
                 continue;
             }

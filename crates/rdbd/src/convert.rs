@@ -242,12 +242,12 @@ pub(crate) fn snapshot(
 pub(crate) fn report(name: &str, status: &ResourceStatus) -> ResourceReport {
     ResourceReport {
         name: name.to_owned(),
-        connection: status.connection,
-        protocol: status.protocol.map(|protocol| protocol.letter()),
+        connection: status.connection.state,
+        protocol: status.connection.protocol.map(|protocol| protocol.letter()),
         local: None,
         peer: None,
-        epochs: status.epochs,
-        owed_ms: status.owed_ms,
+        epochs: status.connection.epochs,
+        owed_ms: status.connection.owed_ms,
         volumes: status
             .volumes
             .iter()
@@ -291,18 +291,18 @@ fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
         device: None,
         backing: None,
         size_kib: volume.size_sectors / 2,
-        sent_kib: volume.sent_sectors / 2,
-        received_kib: volume.received_sectors / 2,
+        sent_kib: volume.peer.sent_sectors / 2,
+        received_kib: volume.peer.received_sectors / 2,
         written_kib: volume.written_sectors / 2,
         read_kib: volume.read_sectors / 2,
         al_writes: volume.al_writes,
         bm_writes: volume.bm_writes,
         local_pending: volume.local_pending,
-        peer_pending: volume.peer_pending,
-        unacked: volume.unacked,
+        peer_pending: volume.peer.pending,
+        unacked: volume.peer.unacked,
         application_pending: volume.application_pending,
-        ap_in_flight_kib: volume.writes_in_flight_sectors / 2,
-        rs_in_flight_kib: volume.resync_in_flight_sectors / 2,
+        ap_in_flight_kib: volume.peer.writes_in_flight_sectors / 2,
+        rs_in_flight_kib: volume.peer.resync_in_flight_sectors / 2,
         write_ordering: volume.write_ordering,
         al_suspended: volume.al_suspended,
         out_of_sync_kib: kib(volume.out_of_sync_blocks),
@@ -311,8 +311,8 @@ fn volume_report(name: &str, volume: &VolumeStatus) -> VolumeReport {
             for_ms: wait.for_ms,
         }),
         disk_reason: reasons::disk(name, volume.disk_trouble.as_ref()),
-        resync_reason: reasons::resync(name, state, volume.sync.as_ref()),
-        sync: volume.sync.map(|sync| sync_report(&sync)),
+        resync_reason: reasons::resync(name, state, volume.peer.sync.as_ref()),
+        sync: volume.peer.sync.map(|sync| sync_report(&sync)),
         latency: latency_report(&volume.latencies),
     }
 }

@@ -68,7 +68,7 @@ impl Node {
                     generations.insert(volume.volume.0, ids.current.bits());
                 }
             }
-            if status.connection != ConnState::StandAlone {
+            if status.connection.state != ConnState::StandAlone {
                 let command = Command::Disconnect { force: false };
                 self.command(target, command)
                     .await

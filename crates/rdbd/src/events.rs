@@ -253,15 +253,7 @@ mod tests {
     }
 
     fn status() -> ResourceStatus {
-        ResourceStatus {
-            connection: rdb_engine::state::ConnState::StandAlone,
-            protocol: None,
-            epochs: 1,
-            owed_ms: 0,
-            trouble: None,
-            snapshot: None,
-            volumes: Vec::new(),
-        }
+        crate::proc_drbd::tests::connection(rdb_engine::state::ConnState::StandAlone, None)
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Node {
 /// highest, so that a resync of one is seen beside others that have nothing to do.
 fn connection(status: &ResourceStatus) -> ConnState {
     let of_volumes = status.volumes.iter().map(|volume| volume.state.conn);
-    of_volumes.max().unwrap_or(status.connection)
+    of_volumes.max().unwrap_or(status.connection.state)
 }
 
 fn of_volume(volume: &VolumeStatus, marked: Option<MarkedBlocks>) -> VolumeEvidence {

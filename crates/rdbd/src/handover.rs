@@ -309,7 +309,7 @@ impl Node {
             return done;
         }
         let status = self.resource_status(target).await?;
-        if status.connection == ConnState::StandAlone {
+        if status.connection.state == ConnState::StandAlone {
             return down.await;
         }
         tracing::warn!(

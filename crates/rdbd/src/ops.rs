@@ -376,7 +376,7 @@ impl Node {
             socket_check_timeout_ds: connection.net.socket_check_timeout_ds,
             tcp_cork: connection.net.tcp_cork,
         };
-        if self.resource_status(&target).await?.connection != ConnState::StandAlone {
+        if self.resource_status(&target).await?.connection.state != ConnState::StandAlone {
             let info = "the connection is configured already";
             return Err(Refusal::failure(code::NET_CONFIGURED, info).into());
         }
@@ -430,7 +430,7 @@ impl Node {
             true => None,
             false => Some(self.turn(&target).await?),
         };
-        if self.resource_status(&target).await?.connection == ConnState::StandAlone {
+        if self.resource_status(&target).await?.connection.state == ConnState::StandAlone {
             return Err(unknown_connection());
         }
         self.command(&target, Command::Disconnect { force }).await
@@ -471,7 +471,7 @@ impl Node {
         if !target.numbers.is_empty() {
             return Err(Refusal::failure(code::RES_IN_USE, "").into());
         }
-        if self.resource_status(&target).await?.connection != ConnState::StandAlone {
+        if self.resource_status(&target).await?.connection.state != ConnState::StandAlone {
             return Err(Refusal::failure(code::NET_CONFIGURED, "").into());
         }
         self.end_thread(&target).await;
@@ -514,7 +514,7 @@ impl Node {
         target: &Target,
         status: Option<&ResourceStatus>,
     ) -> Option<ResourceShown> {
-        let is_connected = status.is_some_and(|s| s.connection != ConnState::StandAlone);
+        let is_connected = status.is_some_and(|s| s.connection.state != ConnState::StandAlone);
         let has_disk = |number: u16| {
             let mut volumes = status?.volumes.iter();
             let volume = volumes.find(|v| v.volume.0 == number)?;

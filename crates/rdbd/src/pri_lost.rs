@@ -105,7 +105,7 @@ impl Node {
             return;
         };
         let mut volumes = status.volumes.iter();
-        let is_last = status.connection == ConnState::StandAlone
+        let is_last = status.connection.state == ConnState::StandAlone
             && volumes.all(|v| v.state.role != Role::Primary);
         // (Another volume that has not given up yet is to connect.)
         if !self.no_longer_loses(resource, volume) || !is_last {
@@ -153,8 +153,8 @@ impl Node {
 
 /// The minor of a volume that is Primary, and parted from its peer because it should not be.
 fn primary_that_lost(status: &ResourceStatus, volume: VolumeNr) -> Option<u32> {
-    let trouble = status.trouble.as_ref()?.kind;
-    let has_lost = status.connection == ConnState::StandAlone
+    let trouble = status.connection.trouble.as_ref()?.kind;
+    let has_lost = status.connection.state == ConnState::StandAlone
         && matches!(trouble, Trouble::SplitBrain | Trouble::NoAgreement);
     let mut volumes = status.volumes.iter().filter(|_| has_lost);
     let found = volumes.find(|v| v.volume == volume && v.state.role == Role::Primary)?;

@@ -53,7 +53,7 @@ fn device(text: &mut String, resource: &ResourceStatus, volume: &VolumeStatus) {
     } else {
         let protocol = match state.conn {
             ConnState::StandAlone => ' ',
-            _ => resource.protocol.map_or(' ', |p| p.letter()),
+            _ => resource.connection.protocol.map_or(' ', |p| p.letter()),
         };
         writeln!(
             text,
@@ -66,17 +66,17 @@ fn device(text: &mut String, resource: &ResourceStatus, volume: &VolumeStatus) {
             state.disk,
             state.pdsk,
             flags(volume),
-            volume.sent_sectors / 2,
-            volume.received_sectors / 2,
+            volume.peer.sent_sectors / 2,
+            volume.peer.received_sectors / 2,
             volume.written_sectors / 2,
             volume.read_sectors / 2,
             volume.al_writes,
             volume.bm_writes,
             volume.local_pending,
-            volume.peer_pending,
-            volume.unacked,
+            volume.peer.pending,
+            volume.peer.unacked,
             volume.application_pending,
-            resource.epochs,
+            resource.connection.epochs,
             volume.write_ordering,
             kib(volume.out_of_sync_blocks),
         )
@@ -89,7 +89,9 @@ fn device(text: &mut String, resource: &ResourceStatus, volume: &VolumeStatus) {
         );
     }
     use ConnState::{SyncSource, SyncTarget, VerifyS, VerifyT};
-    if let (SyncSource | SyncTarget | VerifyS | VerifyT, Some(sync)) = (state.conn, &volume.sync) {
+    if let (SyncSource | SyncTarget | VerifyS | VerifyT, Some(sync)) =
+        (state.conn, &volume.peer.sync)
+    {
         progress(text, state.conn, sync);
     }
 }
@@ -198,9 +200,9 @@ impl FailedLine {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use rdb_engine::VolumeNr;
     use rdb_engine::config::Protocol;
     use rdb_engine::state::{DiskState, Role, VolumeState};
+    use rdb_engine::{ConnId, ConnectionStatus, LinkTrouble, PeerDeviceStatus, VolumeNr};
 
     use super::*;
 
@@ -210,18 +212,22 @@ pub(crate) mod tests {
             minor,
             state,
             size_sectors: 0,
-            sent_sectors: 0,
-            received_sectors: 0,
+            peer: PeerDeviceStatus {
+                connection: ConnId::FIRST,
+                sent_sectors: 0,
+                received_sectors: 0,
+                pending: 0,
+                unacked: 0,
+                writes_in_flight_sectors: 0,
+                resync_in_flight_sectors: 0,
+                sync: None,
+            },
             written_sectors: 0,
             read_sectors: 0,
             al_writes: 0,
             bm_writes: 0,
             local_pending: 0,
-            peer_pending: 0,
-            unacked: 0,
             application_pending: 0,
-            writes_in_flight_sectors: 0,
-            resync_in_flight_sectors: 0,
             write_ordering: 'f',
             out_of_sync_blocks: 0,
             blocked: '-',
@@ -229,7 +235,6 @@ pub(crate) mod tests {
             generation: None,
             no_space: None,
             frozen: None,
-            sync: None,
             disk_trouble: None,
             degraded: false,
             latencies: rdb_engine::Latencies::default(),
@@ -240,14 +245,24 @@ pub(crate) mod tests {
         let conn = volumes
             .first()
             .map_or(ConnState::StandAlone, |v| v.state.conn);
+        let mut status = connection(conn.min(ConnState::WFReportParams), None);
+        status.connection.protocol = (conn != ConnState::StandAlone).then_some(Protocol::C);
+        ResourceStatus { volumes, ..status }
+    }
+
+    /// A resource without volumes.
+    pub(crate) fn connection(state: ConnState, trouble: Option<LinkTrouble>) -> ResourceStatus {
         ResourceStatus {
-            trouble: None,
+            connection: ConnectionStatus {
+                id: ConnId::FIRST,
+                state,
+                protocol: None,
+                epochs: 1,
+                owed_ms: 0,
+                trouble,
+            },
             snapshot: None,
-            connection: conn.min(ConnState::WFReportParams),
-            protocol: (conn != ConnState::StandAlone).then_some(Protocol::C),
-            epochs: 1,
-            owed_ms: 0,
-            volumes,
+            volumes: Vec::new(),
         }
     }
 
@@ -287,9 +302,7 @@ pub(crate) mod tests {
     /// The sample of section 5.1: blank lines where minors are missing, unconfigured, StandAlone, a sync.
     #[test]
     fn the_sample_of_the_specification_comes_out_to_the_byte() {
-        let connected = VolumeStatus {
-            sent_sectors: 16,
-            received_sectors: 16,
+        let mut connected = VolumeStatus {
             written_sectors: 32,
             read_sectors: 4002,
             al_writes: 1,
@@ -303,28 +316,12 @@ pub(crate) mod tests {
                 ),
             )
         };
-        let target = VolumeStatus {
-            received_sectors: 208_640,
+        (connected.peer.sent_sectors, connected.peer.received_sectors) = (16, 16);
+        let mut target = VolumeStatus {
             written_sectors: 208_640,
             bm_writes: 6,
             local_pending: 1,
-            peer_pending: 2321,
             out_of_sync_blocks: 148_564 / 4,
-            sync: Some(SyncProgress {
-                total_blocks: 252_884 / 4,
-                left_blocks: 148_564 / 4,
-                failed_blocks: 0,
-                window_ms: 18_000,
-                window_blocks: 16 * 18 + 17,
-                recent_ms: 3_000,
-                recent_blocks: 0,
-                elapsed_ms: 4_346_000,
-                paused_ms: 0,
-                equal_blocks: 0,
-                want_kib: Some(71_680),
-                limit: None,
-                verify: None,
-            }),
             ..volume(
                 2,
                 state(
@@ -334,6 +331,22 @@ pub(crate) mod tests {
                 ),
             )
         };
+        (target.peer.received_sectors, target.peer.pending) = (208_640, 2321);
+        target.peer.sync = Some(SyncProgress {
+            total_blocks: 252_884 / 4,
+            left_blocks: 148_564 / 4,
+            failed_blocks: 0,
+            window_ms: 18_000,
+            window_blocks: 16 * 18 + 17,
+            recent_ms: 3_000,
+            recent_blocks: 0,
+            elapsed_ms: 4_346_000,
+            paused_ms: 0,
+            equal_blocks: 0,
+            want_kib: Some(71_680),
+            limit: None,
+            verify: None,
+        });
         let unconfigured = volume(3, VolumeState::INITIAL);
         let alone = VolumeStatus {
             written_sectors: 2 * 98_114,
@@ -528,10 +541,8 @@ pub(crate) mod tests {
         });
         for conn in C::ALL {
             let disks = (D::UpToDate, D::Inconsistent);
-            let volume = VolumeStatus {
-                sync,
-                ..volume(0, state(*conn, (R::Primary, R::Secondary), disks))
-            };
+            let mut volume = volume(0, state(*conn, (R::Primary, R::Secondary), disks));
+            volume.peer.sync = sync;
             let text = body(&[resource(vec![volume])]);
             let shown = matches!(
                 conn,

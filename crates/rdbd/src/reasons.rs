@@ -11,14 +11,14 @@ use rdb_engine::{DiskTrouble, LinkTrouble, ResourceStatus, SnapshotStatus, SyncP
 
 /// Why a resource has no connection.
 pub(crate) fn link(name: &str, status: &ResourceStatus) -> Option<ReasonReport> {
-    match &status.trouble {
+    match &status.connection.trouble {
         Some(LinkTrouble { kind, text, for_ms }) => Some(ReasonReport {
             word: kind.word().to_owned(),
             text: text.clone(),
             advice: kind.advice().map(|advice| advice_for(advice, name)),
             since_s: Some(ago(*for_ms)),
         }),
-        None if status.connection == ConnState::StandAlone => Some(ReasonReport {
+        None if status.connection.state == ConnState::StandAlone => Some(ReasonReport {
             word: "not-connected".to_owned(),
             text: "this node has not been told to connect".to_owned(),
             advice: Some(advice_for("'rdbadm connect RES'", name)),
@@ -246,15 +246,7 @@ mod tests {
     }
 
     fn status(connection: ConnState, trouble: Option<LinkTrouble>) -> ResourceStatus {
-        ResourceStatus {
-            connection,
-            protocol: None,
-            epochs: 1,
-            owed_ms: 0,
-            trouble,
-            snapshot: None,
-            volumes: Vec::new(),
-        }
+        crate::proc_drbd::tests::connection(connection, trouble)
     }
 
     #[test]

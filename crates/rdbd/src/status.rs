@@ -64,7 +64,7 @@ impl Node {
         if let Some(entry) = self.registry.lock().get(name) {
             report.handlers = handlers::report(entry);
             reasons::complete(&mut report, &entry.losing);
-            if status.connection != ConnState::StandAlone {
+            if status.connection.state != ConnState::StandAlone {
                 report.local = entry.connection.as_ref().map(|c| c.local);
                 report.peer = entry.connection.as_ref().map(|c| c.peer);
             }

@@ -116,7 +116,7 @@ impl Node {
                 .map_or_else(String::new, |advice| format!("; {advice}"));
             format!(": {}{advice}", why.text)
         });
-        let info = format!("{} is {}{why}", target.name, status.connection);
+        let info = format!("{} is {}{why}", target.name, status.connection.state);
         Ok(Refusal::failure(code::INVALID_REQUEST, info).into())
     }
 }

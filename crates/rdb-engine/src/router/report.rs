@@ -8,9 +8,13 @@ use crate::event::{Payload, RequestKind};
 use crate::ids::{Time, VolumeNr};
 use crate::router::Resource;
 use crate::router::bounds::Counts;
+use crate::router::peer_device::PeerDevice;
 use crate::router::volume::Volume;
 use crate::state::{ConnState, DiskState};
-use crate::status::{FrozenIo, Marks, ResourceStatus, SnapshotStatus, SyncProgress, VolumeStatus};
+use crate::status::{
+    ConnectionStatus, FrozenIo, Marks, PeerDeviceStatus, ResourceStatus, SnapshotStatus,
+    SyncProgress, VolumeStatus,
+};
 use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
@@ -22,13 +26,7 @@ impl<P: Payload> Resource<P> {
             .map(|v| self.volume_status(v, now))
             .collect();
         ResourceStatus {
-            connection: self.net.cstate,
-            protocol: self.net.options.as_ref().map(|o| o.protocol),
-            epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
-            owed_ms: self
-                .oldest_unanswered()
-                .map_or(0, |since| now.ms_since(since)),
-            trouble: self.link_trouble(now),
+            connection: self.connection_status(now),
             snapshot: self
                 .snapshots
                 .status()
@@ -38,6 +36,19 @@ impl<P: Payload> Resource<P> {
                     for_ms: now.ms_since(since),
                 }),
             volumes,
+        }
+    }
+
+    fn connection_status(&self, now: Time) -> ConnectionStatus {
+        ConnectionStatus {
+            id: self.net.session.of,
+            state: self.net.cstate,
+            protocol: self.net.options.as_ref().map(|o| o.protocol),
+            epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
+            owed_ms: self
+                .oldest_unanswered()
+                .map_or(0, |since| now.ms_since(since)),
+            trouble: self.link_trouble(now),
         }
     }
 
@@ -57,26 +68,19 @@ impl<P: Payload> Resource<P> {
     fn volume_status(&self, volume: &Volume<P>, now: Time) -> VolumeStatus {
         let disk = volume.disk.get();
         let state = volume.state;
-        let target = matches!(state.conn, ConnState::SyncTarget | ConnState::PausedSyncT);
-        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&state.conn);
         let options = disk.map(|d| &d.options);
         VolumeStatus {
             volume: volume.nr,
             minor: volume.minor,
             state,
             size_sectors: volume.size,
-            sent_sectors: volume.peer.traffic.sent(),
-            received_sectors: volume.peer.traffic.received(),
+            peer: self.peer_device_status(volume, now),
             written_sectors: volume.counters.written,
             read_sectors: volume.counters.read,
             al_writes: volume.counters.al_writes,
             bm_writes: volume.counters.bm_writes,
             local_pending: volume.disk.pending(),
-            peer_pending: volume.peer.traffic.pending(),
-            unacked: volume.peer.traffic.unacked(),
             application_pending: volume.users.asked(),
-            writes_in_flight_sectors: self.writes_in_flight_sectors(volume.nr),
-            resync_in_flight_sectors: volume.peer.resync.in_flight_sectors(),
             write_ordering: match options {
                 Some(o) if !o.disk_flushes && o.disk_drain => 'd',
                 Some(o) if !o.disk_flushes => 'n',
@@ -97,15 +101,36 @@ impl<P: Payload> Resource<P> {
             }),
             no_space: volume.space.status(now),
             disk_trouble: self.disk_trouble(volume, now),
-            sync: syncing.then(|| SyncProgress {
-                limit: self.resync_limit(volume, now),
-                ..match state.conn {
-                    ConnState::VerifyS | ConnState::VerifyT => volume.peer.verify.progress(now),
-                    _ => volume.peer.resync.progress(now, volume.bits_set(), target),
-                }
-            }),
             degraded: volume.degraded,
             latencies: volume.latencies,
+        }
+    }
+
+    fn peer_device_status(&self, volume: &Volume<P>, now: Time) -> PeerDeviceStatus {
+        let conn = volume.state.conn;
+        let target = matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT);
+        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&conn);
+        let PeerDevice {
+            traffic,
+            resync,
+            verify,
+            ..
+        } = &volume.peer;
+        PeerDeviceStatus {
+            connection: self.net.session.of,
+            sent_sectors: traffic.sent(),
+            received_sectors: traffic.received(),
+            pending: traffic.pending(),
+            unacked: traffic.unacked(),
+            writes_in_flight_sectors: self.writes_in_flight_sectors(volume.nr),
+            resync_in_flight_sectors: resync.in_flight_sectors(),
+            sync: syncing.then(|| SyncProgress {
+                limit: self.resync_limit(volume, now),
+                ..match conn {
+                    ConnState::VerifyS | ConnState::VerifyT => verify.progress(now),
+                    _ => resync.progress(now, volume.bits_set(), target),
+                }
+            }),
         }
     }
 

@@ -567,7 +567,10 @@ fn a_peers_settings_are_its_own() {
     lone.give(Packet::ProtocolUpdate(params));
     assert_eq!(lone.is(), "Connected P/S U/U");
     let status = lone.w.nodes[0].resource.status(lone.w.now);
-    assert_eq!(status.protocol, Some(rdb_engine::config::Protocol::C));
+    assert_eq!(
+        status.connection.protocol,
+        Some(rdb_engine::config::Protocol::C)
+    );
     let (id, header) = writing(&mut lone);
     assert!(header.flags.contains(DpFlags::SEND_WRITE_ACK));
     assert!(!lone.w.nodes[0].completed.contains_key(&id));

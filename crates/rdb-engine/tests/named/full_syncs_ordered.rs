@@ -91,7 +91,11 @@ fn a_source_that_never_begins_is_left_and_users_go_on() {
             "has not begun the full sync that was ordered within 42000 ms"
         ) && lone.w.logged(0, "the disk here is what it was")
     );
-    let trouble = lone.w.nodes[0].resource.status(lone.w.now).trouble;
+    let trouble = lone.w.nodes[0]
+        .resource
+        .status(lone.w.now)
+        .connection
+        .trouble;
     let trouble = trouble.expect("a reason");
     assert!(trouble.text.contains("has not begun"), "{trouble:?}");
     assert_eq!(lone.w.nodes[0].resource.refused(), 0);

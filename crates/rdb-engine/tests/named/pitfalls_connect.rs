@@ -70,7 +70,7 @@ fn pitfall_06_resync_rates_are_ours_when_sent_and_the_peers_afterwards() {
     lone.pump();
     lone.w.run_ms(200);
     let status = lone.w.nodes[0].resource.status(lone.w.now);
-    assert_eq!(status.volumes[0].sync.unwrap().want_kib, Some(8_000));
+    assert_eq!(status.volumes[0].peer.sync.unwrap().want_kib, Some(8_000));
 }
 
 #[test]

@@ -98,14 +98,25 @@ fn s23_target_is_primary_during_a_resync() {
     w.secondary(0).unwrap();
     w.primary(1, false).unwrap();
     w.both("PausedSyncS S/P U/I", "PausedSyncT P/S I/U");
-    let sent = w.nodes[0].resource.status(w.now).volumes[0].sent_sectors;
+    let sent = w.nodes[0].resource.status(w.now).volumes[0]
+        .peer
+        .sent_sectors;
     // Marked blocks come from the source, others from the own disk; both are right.
     assert_eq!(w.read(1, 299 * 160, 4096).unwrap(), [0xa0; 4096]);
-    assert!(w.nodes[0].resource.status(w.now).volumes[0].sent_sectors > sent);
-    let sent = w.nodes[0].resource.status(w.now).volumes[0].sent_sectors;
+    assert!(
+        w.nodes[0].resource.status(w.now).volumes[0]
+            .peer
+            .sent_sectors
+            > sent
+    );
+    let sent = w.nodes[0].resource.status(w.now).volumes[0]
+        .peer
+        .sent_sectors;
     assert_eq!(w.read(1, 8, 4096).unwrap(), [2; 4096]);
     assert_eq!(
-        w.nodes[0].resource.status(w.now).volumes[0].sent_sectors,
+        w.nodes[0].resource.status(w.now).volumes[0]
+            .peer
+            .sent_sectors,
         sent
     );
     w.write_blocks(1, [299 * 160, 8], 0xb0);

@@ -85,7 +85,11 @@ fn who_is_asked_for_a_secret_and_has_none_says_so() {
     lone.give(Packet::AuthChallenge(vec![9; 64]));
     lone.w.nodes[0].connected = false;
     lone.io();
-    let trouble = lone.w.nodes[0].resource.status(lone.w.now).trouble;
+    let trouble = lone.w.nodes[0]
+        .resource
+        .status(lone.w.now)
+        .connection
+        .trouble;
     let trouble = trouble.expect("a reason");
     assert_eq!(trouble.kind, Trouble::Secret);
     assert!(

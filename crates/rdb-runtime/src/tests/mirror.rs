@@ -395,16 +395,19 @@ impl Engine for Mirror {
 
     fn status(&self, _now: Time) -> ResourceStatus {
         ResourceStatus {
-            trouble: None,
-            snapshot: None,
-            connection: if self.connected {
-                ConnState::Connected
-            } else {
-                ConnState::StandAlone
+            connection: rdb_engine::ConnectionStatus {
+                id: ConnId::FIRST,
+                state: if self.connected {
+                    ConnState::Connected
+                } else {
+                    ConnState::StandAlone
+                },
+                protocol: None,
+                epochs: 1,
+                owed_ms: 0,
+                trouble: None,
             },
-            protocol: None,
-            epochs: 1,
-            owed_ms: 0,
+            snapshot: None,
             volumes: Vec::new(),
         }
     }

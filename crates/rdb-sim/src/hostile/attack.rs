@@ -130,7 +130,7 @@ impl World {
         let protected = (0..sizes.len()).map(|v| {
             let of = status.volumes.iter().find(|s| usize::from(s.volume.0) == v);
             let fails = self.passes_errors_on();
-            of.is_some_and(|s| watch::is_protected(s) && s.unacked == 0 && !fails)
+            of.is_some_and(|s| watch::is_protected(s) && s.peer.unacked == 0 && !fails)
         });
         let protected: Vec<bool> = protected.collect();
         if protected.contains(&true) {
@@ -529,7 +529,7 @@ impl World {
                 volume.state
             );
             assert_eq!(
-                (volume.unacked, volume.peer_pending),
+                (volume.peer.unacked, volume.peer.pending),
                 (0, 0),
                 "something is awaited when the impostor has gone"
             );

@@ -637,7 +637,7 @@ impl Siege {
         );
         let before = self.resource.status(self.now);
         let open = self.pending.len() + self.kept.len() + self.requests.len() + self.sent.len();
-        let unanswered: u32 = before.volumes.iter().map(|v| v.unacked).sum();
+        let unanswered: u32 = before.volumes.iter().map(|v| v.peer.unacked).sum();
         let open = open + unanswered as usize;
         self.lines = 0;
         let mut effects = std::mem::take(&mut self.effects);
@@ -715,7 +715,7 @@ impl Siege {
             let Some(status) = self.status(v) else {
                 continue;
             };
-            assert_eq!(status.unacked, 0, "something is owed to nobody");
+            assert_eq!(status.peer.unacked, 0, "something is owed to nobody");
             if status.state.role == Role::Primary && status.state.disk == DiskState::UpToDate {
                 self.write(v, 8, 8);
                 self.quiet();
