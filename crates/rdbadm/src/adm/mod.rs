@@ -27,7 +27,6 @@ mod watch;
 
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::thread;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -42,6 +41,7 @@ use crate::complete;
 use crate::exec::{Executor, Others, Trouble};
 use crate::out;
 use crate::step::{Action, Family, MetaCommand, Query, Step};
+use crate::threads;
 use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
@@ -657,7 +657,7 @@ impl Command<'_> {
         if steps.is_empty() {
             return failed;
         }
-        thread::spawn(|| {
+        let reads = threads::start(|| {
             let mut answer = String::new();
             // Standard input may end at once; only the word ends the wait.
             while std::io::stdin()
@@ -670,17 +670,23 @@ impl Command<'_> {
                 answer.clear();
             }
         });
+        if let Err(error) = reads {
+            return Trouble::new(error.to_string()).tell(self.program);
+        }
         out::error("Waiting for the peers of all resources; to abort waiting enter 'yes'");
         let waits: Vec<_> = steps
             .into_iter()
             .map(|step| {
                 let mut executor = self.executor();
-                thread::spawn(move || executor.run(&step))
+                threads::start(move || executor.run(&step))
             })
             .collect();
         waits
             .into_iter()
-            .map(|wait| wait.join().unwrap_or(20))
+            .map(|wait| match wait {
+                Ok(wait) => wait.join().unwrap_or(20),
+                Err(error) => Trouble::new(error.to_string()).tell(self.program),
+            })
             .max()
             .unwrap_or(0)
             .max(failed)
