@@ -77,6 +77,8 @@ pub struct Node {
     pub frontend: String,
     /// The daemon's settings file; none for the usual one.
     pub settings: Option<PathBuf>,
+    /// Words before the daemon's own, which change how it runs: `setpriv --reuid 7`.
+    pub under: Vec<String>,
     daemon: Option<Child>,
     log: PathBuf,
 }
@@ -97,6 +99,7 @@ impl Node {
             namespace: None,
             frontend: "socket".to_owned(),
             settings: None,
+            under: Vec::new(),
             daemon: None,
         })
     }
@@ -124,6 +127,9 @@ impl Node {
         };
         if seconds > 0 {
             command.args(["timeout", "-k", "5", &seconds.to_string()]);
+        }
+        if name == "rdbd" {
+            command.args(&self.under);
         }
         if matches!(name, "rdbd" | "rdbadm" | "rdbmon") {
             command.arg(&file);

@@ -227,6 +227,42 @@ fn what_was_given_up_in_vain_is_put_back() -> Result<()> {
     pair.are_well()
 }
 
+/// Its disk is gone, and so is its connection: what brings the users' data back must not wait for the disk.
+#[test]
+fn a_primary_without_a_disk_is_connected_though_its_disk_can_not_be_attached() -> Result<()> {
+    let mut pair = Pair::synced("adjust-diskless", Plan::with_volumes(2))?;
+    pair.alice.nbd(0)?.write(0, &[7; 4096])?;
+    for words in [["detach", "r0", ""], ["disconnect", "--force", "r0"]] {
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        pair.alice.adm(&words)?;
+    }
+    let gone = &pair.hosts[0].data[0];
+    let aside = gone.with_extension("aside");
+    std::fs::rename(gone, &aside)?;
+    for words in ["adjust", "adjust-with-progress"] {
+        let said = pair.alice.try_adm(&[words, "r0"])?.fails_with(1)?;
+        ensure!(said.contains(&*gone.to_string_lossy()), "{said}");
+        let volume = pair
+            .alice
+            .await_volume("bob's data", 30, |v| v.ds == "Diskless/UpToDate")?;
+        ensure!(volume.ro == "Primary/Secondary", "{volume:?}");
+        ensure!(pair.alice.nbd(0)?.read(0, 4096)? == [7; 4096]);
+        // Beside the peer it is known that the other volume's disk is good.
+        pair.alice.try_adm(&["adjust", "r0"])?.fails_with(1)?;
+        pair.alice
+            .await_minor(1, "the other volume", 60, |v| v.is_settled())?;
+        pair.alice.adm(&["detach", "r0/1"])?;
+        pair.alice.adm(&["disconnect", "--force", "r0"])?;
+    }
+    pair.alice.adm(&["connect", "r0"])?;
+    pair.alice
+        .await_volume("bob's data", 30, |v| v.ds == "Diskless/UpToDate")?;
+    std::fs::rename(&aside, gone)?;
+    pair.alice.adm(&["adjust", "r0"])?;
+    pair.settle(60)?;
+    pair.are_well()
+}
+
 #[test]
 fn progress_names_the_resources_of_each_kind_of_steps() -> Result<()> {
     let pair = Pair::fresh("adjust-progress", Plan::with_volumes(2))?;

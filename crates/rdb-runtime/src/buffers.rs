@@ -58,14 +58,13 @@ impl Io {
     /// take its time when memory is short, and may be waiting for the very writes that this thread has to make.
     pub(crate) fn ask_for_buffers(&mut self) {
         while let Some(growth) = self.pool.growth() {
-            let is_asked = self.try_help("rdb-memory", move |mailbox| {
-                let result = growth.populate();
+            self.help_or_not("rdb-memory", move |thread, mailbox| {
+                let result = match thread {
+                    Ok(()) => growth.populate(),
+                    Err(no_thread) => Err(io::Error::other(no_thread)),
+                };
                 mailbox.post(Message::Grown(growth, result));
             });
-            if !is_asked {
-                let no_thread = Err(io::ErrorKind::OutOfMemory.into());
-                self.on_grown(&growth, &no_thread);
-            }
         }
     }
 

@@ -81,6 +81,7 @@ impl<E: Engine> EventLoop<E> {
                 self.parts.drain_pending();
             }
             self.parts.follow_up();
+            self.parts.io.see_to_helpers();
         }
         Ok(())
     }
@@ -174,6 +175,7 @@ impl<E: Engine> EventLoop<E> {
             Slot::NbdSocket => parts.front.restore_socket(&mut parts.io),
             Slot::LogSums => parts.io.say_log_sums(),
             Slot::Buffers => parts.io.give_idle_buffers_back(),
+            Slot::Helpers => parts.io.begin_helpers_again(),
         }
     }
 

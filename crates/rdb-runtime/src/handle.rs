@@ -4,18 +4,19 @@ use std::convert::Infallible;
 use std::io;
 #[cfg(test)]
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rdb_engine::{Command, HandlerId, Resource, VolumeNr};
+use rdb_engine::{AdminError, Command, HandlerId, Resource, VolumeNr};
 
 use crate::api::{
     AttachRequest, Caller, ConnectRequest, MarksReply, Notice, Reply, ResourceConfig, SpawnError,
     StatusReply, Ticket, UseReply,
 };
-use crate::disk::open::open_disks;
+use crate::disk::open::{ERR_OPEN_DISK, open_disks};
 use crate::engine::Engine;
 use crate::event_loop::EventLoop;
+use crate::helpers::{no_thread, on_thread};
 use crate::mailbox::{Inbox, Mailbox, Message};
 use crate::op::Op;
 use crate::pool::PoolSize;
@@ -46,17 +47,13 @@ impl ResourceHandle {
     pub fn attach(&self, request: AttachRequest, reply: Reply) -> Ticket {
         let mailbox = self.mailbox.clone();
         let ticket = Ticket::next();
-        let open = move || {
-            let opened = open_disks(&request.data_path, &request.meta);
+        on_thread("rdb-attach", move |thread| {
+            let opened = match thread {
+                Ok(()) => open_disks(&request.data_path, &request.meta),
+                Err(error) => Err(AdminError::refused(ERR_OPEN_DISK, no_thread(&error))),
+            };
             mailbox.post_command(Message::Attach(request, opened, Caller { ticket, reply }));
-        };
-        if let Err(error) = std::thread::Builder::new()
-            .name("rdb-attach".into())
-            .spawn(open)
-        {
-            // The closure, and the reply in it, is gone: whoever waits sees that the reply was dropped.
-            tracing::error!("no thread to open a disk: {error}");
-        }
+        });
         ticket
     }
 
@@ -123,6 +120,13 @@ impl ResourceHandle {
         self.mailbox.post(Message::Stop);
     }
 
+    /// Whether the thread has ended, as far as [`join`](Self::join) waits for it.
+    pub fn has_ended(&self) -> bool {
+        // Who waits for it holds the lock.
+        let ended = self.ended.try_lock();
+        ended.is_ok_and(|ended| ended.try_recv() == Err(TryRecvError::Disconnected))
+    }
+
     /// Waits until the thread has ended. It may go on for I/O of disks that hang, which nobody need wait for: see [`is_left`].
     ///
     /// [`is_left`]: crate::is_left
@@ -178,7 +182,7 @@ pub(crate) fn spawn_engine<E: Engine>(
                 linger(&name, remains);
             }
         })
-        .map_err(failed("starting a thread"))?;
+        .map_err(|error| failed("its thread")(io::Error::other(no_thread(&error))))?;
     let ended_at_once = |_| failed("starting a thread")(io::Error::other("it ended at once"));
     wait.recv().map_err(ended_at_once)??;
     Ok(ResourceHandle {

@@ -9,12 +9,16 @@ use std::rc::Rc;
 use rdb_engine::{Event, Level, Time, VolumeNr};
 
 use crate::api::{Notice, ResourceConfig};
+use crate::helpers::{Waiting, no_thread, on_thread};
 use crate::log_limit::{Line, LogLimit, SUM_MS};
 use crate::mailbox::Mailbox;
 use crate::op::Op;
 use crate::pool::{Buf, Pool};
 use crate::ring::Ring;
 use crate::timers::{Slot, Timers};
+
+/// After how many milliseconds what has found no thread is tried again.
+const HELPERS_MS: u64 = 500;
 
 /// Lent to the parts of the loop.
 pub(crate) struct Io {
@@ -30,6 +34,7 @@ pub(crate) struct Io {
     mailbox: Mailbox,
     notify: Box<dyn Fn(Notice)>,
     log_limit: LogLimit,
+    waiting: Waiting,
 }
 
 impl Io {
@@ -52,6 +57,7 @@ impl Io {
             mailbox,
             notify,
             log_limit: LogLimit::default(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -94,20 +100,37 @@ impl Io {
         }
     }
 
-    /// Runs what waits on a thread of its own.
+    /// Runs what waits on a thread of its own: later, if there is no thread now.
     pub(crate) fn help(&self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) {
-        self.try_help(name, work);
+        let mailbox = self.mailbox.clone();
+        let work = Box::new(move || work(mailbox));
+        if let Err(error) = self.waiting.begin(name, work) {
+            let text = format!("no thread for {name}: {error}; it is tried again all the time");
+            self.log(Level::Error, None, text);
+        }
     }
 
-    /// The same; whether there is a thread for it.
-    pub(crate) fn try_help(&self, name: &str, work: impl FnOnce(Mailbox) + Send + 'static) -> bool {
+    /// Runs what waits on a thread of its own; without one it is told so, here and now.
+    pub(crate) fn help_or_not(
+        &self,
+        name: &str,
+        work: impl FnOnce(Result<(), String>, Mailbox) + Send + 'static,
+    ) {
         let mailbox = self.mailbox.clone();
-        let spawned = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(mailbox));
-        if let Err(error) = &spawned {
-            self.log(Level::Error, None, format!("no thread for {name}: {error}"));
+        on_thread(name, move |thread| {
+            work(thread.map_err(|error| no_thread(&error)), mailbox);
+        });
+    }
+
+    /// Sees to it that what has found no thread is begun again.
+    pub(crate) fn see_to_helpers(&mut self) {
+        if !self.waiting.is_empty() && !self.timers.is_set(Slot::Helpers) {
+            self.timers.set(Slot::Helpers, self.now.plus_ms(HELPERS_MS));
         }
-        spawned.is_ok()
+    }
+
+    /// Begins what has found no thread.
+    pub(crate) fn begin_helpers_again(&self) {
+        self.waiting.begin_again();
     }
 }

@@ -28,6 +28,7 @@ mod engine;
 mod event_loop;
 mod frontend;
 mod handle;
+mod helpers;
 mod ids;
 mod io;
 mod log_limit;
@@ -52,6 +53,7 @@ pub use api::{
 pub use challenges::Challenges;
 pub use disk::left::is_left;
 pub use handle::{ResourceHandle, spawn};
+pub use helpers::{no_thread, on_thread};
 pub use probe::check;
 pub use process::{CoreDumps, harden_process};
 pub use wipe::WipingAllocator;

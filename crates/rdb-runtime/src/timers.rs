@@ -23,6 +23,8 @@ pub(crate) enum Slot {
     LogSums,
     /// Buffers that nobody needs go back to the system.
     Buffers,
+    /// What has found no thread is tried again.
+    Helpers,
 }
 
 /// The timers, in no order: with few of them a scan is quicker than a tree, and it allocates nothing.

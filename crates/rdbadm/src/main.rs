@@ -28,6 +28,7 @@ mod status_json;
 mod status_reasons;
 mod status_text;
 mod step;
+mod threads;
 mod verbs;
 mod watchdog;
 

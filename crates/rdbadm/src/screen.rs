@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::out;
+use crate::threads;
 
 /// To the alternate screen, without a cursor; what is longer than a line is cut off.
 const BEGIN: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -40,12 +41,12 @@ impl Screen {
         let shown = Arc::new(Mutex::new(String::new()));
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH])?;
         let text = Arc::clone(&shown);
-        out::print(BEGIN);
-        thread::spawn(move || {
+        threads::start(move || {
             for signal in &mut signals {
                 on_signal(signal, &text);
             }
-        });
+        })?;
+        out::print(BEGIN);
         Ok(Screen { shown })
     }
 

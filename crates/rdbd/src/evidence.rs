@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::ops::STATUS_TIMEOUT;
 use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
+use crate::threads;
 
 /// Blocks that a word of a bitmap stands for.
 const WORD_BLOCKS: u64 = 64;
@@ -37,7 +38,7 @@ impl Node {
             history.flush();
             read_history(history.state_dir(), &resource)
         };
-        let read = tokio::task::spawn_blocking(read).await;
+        let read = threads::run("reading the history", read).await;
         let (history, history_trouble) = match read.map_err(|error| error.to_string()) {
             Ok(Ok((lines, 0))) => (lines, None),
             Ok(Ok((lines, bad))) => (lines, Some(format!("{bad} lines of it can not be read"))),
@@ -87,7 +88,7 @@ impl Node {
                 }
                 collector
             };
-            let collected = tokio::task::spawn_blocking(collect).await;
+            let collected = threads::run("reading the bitmap", collect).await;
             collector = collected.map_err(|error| Failure::Error(error.to_string()))?;
             if is_last {
                 return Ok(Some(collector.finish()));

@@ -10,6 +10,7 @@ use rdb_frontend::status_file::{self, Over, StatusFileHandle};
 use crate::node::{self, Node};
 use crate::run_dir::Held;
 use crate::server::LOOK;
+use crate::threads;
 
 /// The status file, if there is one.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +48,7 @@ impl StatusFile {
         let path = node.run_dir.join(rdb_control::STATUS_NAME);
         let content = move || node::status_text(&registry);
         // What lies there may be a dead file system, and asking it takes time.
-        let served = tokio::task::spawn_blocking(move || status_file::serve(&path, content)).await;
+        let served = threads::run("serving it", move || status_file::serve(&path, content)).await;
         match served {
             Ok(Ok(handle)) => *self.served.borrow_mut() = Some(handle),
             Ok(Err(error)) => tracing::error!("no status file: {error}"),
@@ -73,13 +74,11 @@ impl StatusFile {
         // (Nothing is there that it could take away: the next would be.)
         self.over.borrow_mut().shown = None;
         // What is mounted there may be a dead file system, or another daemon's.
-        let shown = tokio::task::spawn_blocking({
+        let shown = threads::run("showing it", {
             let target = target.clone();
-            move || Over::show(&path, method, &target)
+            move || Over::show(&path, method, &target).map_err(|error| error.to_string())
         });
-        let Ok(shown) = shown.await else {
-            return;
-        };
+        let shown = shown.await.unwrap_or_else(|error| Err(error.to_string()));
         let mut over = self.over.borrow_mut();
         match shown {
             Ok(shown) => {
@@ -100,9 +99,9 @@ impl StatusFile {
         let over = self.over.borrow_mut().shown.take();
         let handle = self.served.borrow_mut().take();
         // Nobody finds the other file dead.
-        let ended = tokio::task::spawn_blocking(move || drop((over, handle)));
-        if let Err(error) = ended.await {
-            tracing::error!("the status file: {error}");
+        let end = move || drop((over, handle));
+        if let Err(error) = threads::run_in_any_case("the end of the status file", end).await {
+            tracing::error!("{error}");
         }
     }
 

@@ -30,6 +30,7 @@ use crate::outcome::{Failure, Outcome, words};
 use crate::record::{KeptError, KeptPrimary, KeptResource};
 use crate::takeover::now_ms;
 use crate::target::Target;
+use crate::threads;
 
 /// How long a resource may take to come down in order: requests under way end, the peer answers.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -331,10 +332,9 @@ impl Node {
 
     /// As in a crash, which the next start repairs.
     async fn end_as_it_is(&self, target: &Target) {
-        let handle = target.handle.clone();
-        handle.stop();
-        let joined = tokio::task::spawn_blocking(move || handle.join());
-        if timeout(END_TIMEOUT, joined).await.is_err() {
+        target.handle.stop();
+        let ended = threads::end_of(&target.handle);
+        if timeout(END_TIMEOUT, ended).await.is_err() {
             tracing::error!("drbd {}: its thread does not end", target.name);
         }
     }
@@ -429,7 +429,7 @@ fn primaries_of(status: &Option<ResourceStatus>, paused_at_ms: u64) -> Vec<KeptP
 /// Whether a program is a daemon that could run here now: settings, front end, and the record of what runs.
 async fn check_program(program: &Path) -> Result<(), String> {
     let path = program.to_owned();
-    let run = tokio::task::spawn_blocking(move || {
+    let run = threads::run("asking it", move || {
         std::process::Command::new(path)
             .args(arguments())
             .arg("--check")
@@ -443,7 +443,7 @@ async fn check_program(program: &Path) -> Result<(), String> {
             let said = String::from_utf8_lossy(&output.stderr);
             refused(format!("{}: {}", output.status, said.trim()))
         }
-        Ok(Ok(Err(error))) => refused(error.to_string()),
+        Ok(Ok(Err(error))) => refused(format!("it can not be run: {error}")),
         Ok(Err(error)) => refused(error.to_string()),
         Err(_) => refused(format!(
             "it does not answer within {} seconds",

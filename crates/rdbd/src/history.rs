@@ -59,7 +59,8 @@ impl History {
         let counted = Arc::clone(&left_out);
         std::thread::Builder::new()
             .name("rdbd-history".into())
-            .spawn(move || writer.run(&items, &counted))?;
+            .spawn(move || writer.run(&items, &counted))
+            .map_err(|error| io::Error::other(rdb_runtime::no_thread(&error)))?;
         Ok(History {
             state_dir: state_dir.into(),
             queue,

@@ -14,6 +14,7 @@ use crate::course::HELD_OPEN;
 use crate::node::Node;
 use crate::outcome::{Failure, Outcome};
 use crate::target::Target;
+use crate::threads;
 
 /// How long finding out who uses the devices of a resource may take.
 const USE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,7 +98,8 @@ impl Node {
             }
             users
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        let looked = threads::run_in_any_case("looking for users of devices", look);
+        looked.await.unwrap_or_default()
     }
 
     /// The same failure; if it is for users of the device, with their names.
@@ -111,7 +113,7 @@ impl Node {
         let node = self.look_at_volume(target, |volume| volume.node.clone());
         // Looks at every process.
         let look = move || node.flatten().map(|node| rdb_frontend::holders_of(&node));
-        let holders = tokio::task::spawn_blocking(look).await;
+        let holders = threads::run_in_any_case("looking for users of a device", look).await;
         let names: Vec<String> = holders
             .ok()
             .flatten()

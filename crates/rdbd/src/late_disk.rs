@@ -13,6 +13,7 @@ use rdb_engine::ResourceStatus;
 use crate::node::Node;
 use crate::outcome::words;
 use crate::target::Target;
+use crate::threads;
 
 /// How often it is looked whether a disk has answered.
 const DISK_POLL: Duration = Duration::from_millis(500);
@@ -129,5 +130,10 @@ pub(crate) async fn hangs(disk: &DiskShown) -> bool {
         let mut paths = [Some(data), meta].into_iter().flatten();
         paths.any(|path| rdb_runtime::is_left(&path))
     };
-    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    let looked = threads::run("looking whether a disk hangs", look).await;
+    looked.unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        // It is attached late, then, and not never.
+        true
+    })
 }

@@ -104,7 +104,8 @@ impl Queue {
         let counted = Arc::clone(&left_out);
         std::thread::Builder::new()
             .name("rdbd-log".into())
-            .spawn(move || write_lines(&queued, &counted, out))?;
+            .spawn(move || write_lines(&queued, &counted, out))
+            .map_err(|error| io::Error::other(rdb_runtime::no_thread(&error)))?;
         Ok(Queue {
             lines,
             left_out,

@@ -57,6 +57,7 @@ mod systemd;
 mod takeover;
 mod takeover_state;
 mod target;
+mod threads;
 mod wait;
 
 use std::cell::RefCell;
@@ -163,7 +164,8 @@ fn run(args: Args) -> Result<()> {
         .then(|| DeviceLinks::new("/dev", &run_dir));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .context("control plane")?;
     let local = LocalSet::new();
     let left_sessions = sessions::taken();
     let serving = Serving::of(&settings, frontend);
@@ -326,7 +328,7 @@ fn look_after(node: &Rc<Node>, signals: Signals, reload: Reload) {
 async fn end_handlers(node: &Node) {
     let handlers = node.handlers.clone();
     // What goes wrong is logged.
-    let _ = tokio::task::spawn_blocking(move || handlers.end()).await;
+    let _ = threads::run_in_any_case("the end of handlers", move || handlers.end()).await;
 }
 
 fn host_name() -> Option<String> {

@@ -10,6 +10,7 @@ use rdb_frontend::links::{DeviceLinks, LinkError, Shown, VolumeNames};
 use tokio::sync::Mutex;
 
 use crate::record::KeptResource;
+use crate::threads;
 
 /// A volume, by its resource and number.
 pub(crate) type Key = (String, u16);
@@ -61,7 +62,7 @@ impl Names {
         let Some(links) = self.links.clone() else {
             return;
         };
-        let done = tokio::task::spawn_blocking(move || work(&links)).await;
+        let done = threads::run_in_any_case("device links", move || work(&links)).await;
         let Ok(Err(error)) = done else {
             return;
         };
@@ -99,11 +100,9 @@ impl Names {
         let Some(links) = self.links.clone() else {
             return Ok(());
         };
-        let looked = tokio::task::spawn_blocking(move || links.check(minor)).await;
-        match looked {
-            Ok(Err(error)) => Err(error.to_string()),
-            _ => Ok(()),
-        }
+        let look = move || links.check(minor).map_err(|error| error.to_string());
+        let looked = threads::run_in_any_case("device links", look).await;
+        looked.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Takes the name by a disk away that the volume has no more.

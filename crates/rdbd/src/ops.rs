@@ -25,6 +25,7 @@ use crate::options::give_disk;
 use crate::outcome::{Failure, Outcome, unknown_minor, unknown_resource};
 use crate::registry::{Entry, Volume};
 use crate::target::Target;
+use crate::threads;
 
 /// How long the thread of a resource may take to say how it is.
 pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -484,12 +485,8 @@ impl Node {
         if let Some(entry) = self.registry.lock().get_mut(&target.name) {
             entry.is_going = true;
         }
-        let handle = target.handle.clone();
-        handle.stop();
-        let ended = tokio::task::spawn_blocking(move || handle.join()).await;
-        if let Err(error) = ended {
-            tracing::error!("drbd {}: {error}", target.name);
-        }
+        target.handle.stop();
+        threads::end_of(&target.handle).await;
         // The names of its devices are gone.
         self.devices_are_heard().await;
         self.registry.lock().remove(&target.name);

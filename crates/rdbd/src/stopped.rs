@@ -21,6 +21,7 @@ use crate::node::Node;
 use crate::outcome::{Failure, Outcome};
 use crate::restarts::{RESTART_WINDOW, RESTARTS_MAX};
 use crate::target::Target;
+use crate::threads;
 
 /// What is said to a command that was given before its resource was taken down, and had not begun.
 const TAKEN_DOWN: &str = "the resource was taken down while the command waited";
@@ -52,11 +53,8 @@ impl Node {
             );
             return;
         };
-        let handle = target.handle.clone();
         // It has told of its end, so this is short.
-        if let Err(error) = tokio::task::spawn_blocking(move || handle.join()).await {
-            tracing::error!("drbd {name}: {error}");
-        }
+        threads::end_of(&target.handle).await;
         tracing::warn!("drbd {name}: started again, as after a crash of the daemon");
         self.restarts.start(kept.clone());
         self.registry.lock().remove(name);

@@ -25,6 +25,7 @@ use crate::outcome::{Failure, Outcome, words};
 use crate::record::{self, KeptPrimary, KeptResource};
 use crate::registry;
 use crate::takeover_state::Volume;
+use crate::threads;
 
 /// How long a volume waits for the peer before it becomes Primary alone: twice what a peer takes to try again (`connect-int`).
 /// Together with the peer there is no new data generation and nothing to resync but what was under way.
@@ -151,7 +152,7 @@ impl Node {
                 sessions.has(&left::identity(&run_dir, resource, volume))
             });
         };
-        let cleared = tokio::task::spawn_blocking(clear);
+        let cleared = threads::run_in_any_case("clearing what a daemon before has left", clear);
         if timeout(CONFIGURE_TIMEOUT, cleared).await.is_err() {
             tracing::warn!("looking for what a daemon before has left takes its time");
         }
@@ -187,7 +188,8 @@ impl Node {
             });
             has_ublk || nbd_devices.iter().any(|identity| knbd::is_left(identity))
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or(false)
+        let looked = threads::run_in_any_case("looking for devices of the daemon before", look);
+        looked.await.unwrap_or(false)
     }
 
     async fn bring_up(self: &Rc<Node>, kept: &KeptResource) -> Outcome<()> {

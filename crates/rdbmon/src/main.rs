@@ -72,13 +72,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("rdbmon: the terminal: {error}");
+            eprintln!("rdbmon: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: Args) -> io::Result<Option<i32>> {
+fn run(args: Args) -> Result<Option<i32>, String> {
     let run_dir = args
         .run_dir
         .or_else(|| variable("RDB_RUN_DIR").map(PathBuf::from));
@@ -94,7 +94,8 @@ fn run(args: Args) -> io::Result<Option<i32>> {
     let only = if all { Vec::new() } else { args.resources };
     let (inputs, news) = mpsc::channel();
     let hands = Hands {
-        watcher: Watcher::start(&run_dir, inputs.clone()),
+        watcher: Watcher::start(&run_dir, inputs.clone())
+            .map_err(|error| format!("the system gives no thread: {error}"))?,
         runner: Runner::new(globals, inputs),
         news,
     };
@@ -106,7 +107,8 @@ fn run(args: Args) -> io::Result<Option<i32>> {
         color: variable("NO_COLOR").is_none(),
         marks: Marks::of_locale(&locale.to_string_lossy()),
     };
-    terminal::run(&mut Model::new(only), &hands, look)
+    let ended = terminal::run(&mut Model::new(only), &hands, look);
+    ended.map_err(|error| format!("the terminal: {error}"))
 }
 
 /// A variable of the environment. One that is set to nothing is not set.

@@ -50,7 +50,8 @@ impl Runner {
         let (globals, inputs) = (self.globals.clone(), self.inputs.clone());
         let running = Arc::clone(&self.running);
         *lock(&running) = Running::default();
-        thread::spawn(move || {
+        let (command, listener) = (choice.command.clone(), self.inputs.clone());
+        let started = thread::Builder::new().spawn(move || {
             let mut said = String::new();
             let mut end = String::new();
             for words in &choice.lines {
@@ -68,6 +69,12 @@ impl Runner {
             // Who has ended listens no more.
             let _ = inputs.send(Input::Done(Outcome { command, end, said }));
         });
+        if let Err(error) = started {
+            let end = format!("can not run rdbadm: the system gives no thread: {error}");
+            let said = String::new();
+            // Who has ended listens no more.
+            let _ = listener.send(Input::Done(Outcome { command, end, said }));
+        }
     }
 
     /// Ends what runs: the daemon takes it back.

@@ -39,7 +39,7 @@ pub(crate) fn run(model: &mut Model, hands: &Hands, look: Look) -> io::Result<Op
         signal_hook::flag::register_usize(number, Arc::clone(&signal), value)?;
     }
     let watched = Arc::clone(&signal);
-    std::thread::spawn(move || end_if_stuck(&watched));
+    std::thread::Builder::new().spawn(move || end_if_stuck(&watched))?;
     let mut terminal = ratatui::try_init()?;
     let ended = attend(model, hands, look, &mut terminal, &signal);
     ratatui::try_restore().and(ended)?;

@@ -1,6 +1,7 @@
 //! Asks the daemon how it is, and listens to what happens, each on a thread of its own.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,16 +43,20 @@ struct NobodyListens;
 
 impl Watcher {
     /// Begins to look.
-    pub(crate) fn start(run_dir: &Path, inputs: Sender<Input>) -> Watcher {
+    ///
+    /// # Errors
+    /// If the system gives no threads for it.
+    pub(crate) fn start(run_dir: &Path, inputs: Sender<Input>) -> io::Result<Watcher> {
         let watcher = Watcher {
             run_dir: run_dir.to_owned(),
             inputs,
             wish: Arc::default(),
         };
         let (asks, listens) = (watcher.clone(), watcher.clone());
-        thread::spawn(move || while asks.ask().is_ok() {});
-        thread::spawn(move || while listens.listen().is_ok() {});
-        watcher
+        let start = thread::Builder::new;
+        start().spawn(move || while asks.ask().is_ok() {})?;
+        start().spawn(move || while listens.listen().is_ok() {})?;
+        Ok(watcher)
     }
 
     /// Looks at a resource more closely than at the others, or at none.
@@ -144,7 +149,8 @@ impl Watcher {
     /// What has happened before. If that is not told there is none.
     fn ask_for_history(&self, name: &str) {
         let (watcher, name) = (self.clone(), name.to_owned());
-        thread::spawn(move || {
+        // (Nor without a thread that asks.)
+        let _ = thread::Builder::new().spawn(move || {
             let told = Client::connect(&watcher.run_dir).and_then(|mut c| c.evidence(&name));
             if let Ok(report) = told {
                 // Who has ended listens no more.

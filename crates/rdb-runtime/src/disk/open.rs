@@ -16,7 +16,7 @@ use super::left::{Identity, LeftDisk, is_left};
 use crate::api::MetaLocation;
 
 /// `Can not open backing device.` and its kin: `docs/spec/admin.md`, section 4.3.
-const ERR_OPEN_DISK: u16 = 104;
+pub(crate) const ERR_OPEN_DISK: u16 = 104;
 const ERR_OPEN_MD_DISK: u16 = 105;
 const ERR_MD_IDX_INVALID: u16 = 116;
 

@@ -195,8 +195,12 @@ impl FrontEnds {
                 })
             })
             .collect();
-        io.help("rdb-holders", move |_| {
-            reply(looks.into_iter().map(|look| look()).collect());
+        io.help_or_not("rdb-holders", move |thread, _| match thread {
+            Ok(()) => reply(looks.into_iter().map(|look| look(true)).collect()),
+            Err(no_thread) => {
+                tracing::error!("who uses the devices is not known: {no_thread}");
+                reply(looks.into_iter().map(|look| look(false)).collect());
+            }
         });
     }
 

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use rdb_engine::{DeviceSpec, Level, VolumeNr};
+use rdb_engine::{AdminError, DeviceSpec, Level, VolumeNr};
 use rdb_frontend::knbd::KnbdDevice;
 use rdb_frontend::loopdev::{Holder, LoopDevice};
 use rdb_frontend::ublk::UblkDevice;
@@ -407,7 +407,10 @@ impl<K: NodeKind> NodeLife<K> {
         let Some(device) = self.device(volume).cloned() else {
             return Some(reply);
         };
-        io.help("rdb-holders", move |mailbox| {
+        io.help_or_not("rdb-holders", move |thread, mailbox| {
+            if let Err(no_thread) = thread {
+                return (reply.reply)(Err(AdminError::unnumbered(no_thread)));
+            }
             let held = is_held(&device);
             if held {
                 log_holders(&device);

@@ -279,15 +279,16 @@ impl Nodes {
         reply.and_then(|reply| self.knbd.ask_who_holds(io, nr, reply))
     }
 
-    /// What finds out, on another thread, who uses the node of a volume.
-    pub(super) fn look(&self, found: DeviceUse) -> impl FnOnce() -> DeviceUse + Send + use<> {
+    /// What finds out, on another thread, who uses the node of a volume. A node that it may not look at is taken for one in use:
+    /// so nobody loses it.
+    pub(super) fn look(&self, found: DeviceUse) -> impl FnOnce(bool) -> DeviceUse + Send + use<> {
         let loop_device = self.fuse.device(found.volume).cloned();
         let ublk_device = self.ublk.device(found.volume).cloned();
         let nbd_device = self.knbd.device(found.volume).cloned();
-        move || {
-            let of_loop = loop_device.map(|device| is_held(&device));
-            let of_ublk = ublk_device.map(|device| is_held(&device));
-            let of_nbd = nbd_device.map(|device| is_held(&device));
+        move |may_look| {
+            let of_loop = loop_device.map(|device| !may_look || is_held(&device));
+            let of_ublk = ublk_device.map(|device| !may_look || is_held(&device));
+            let of_nbd = nbd_device.map(|device| !may_look || is_held(&device));
             DeviceUse {
                 is_held: of_loop.or(of_ublk).or(of_nbd).unwrap_or(false),
                 outlives: of_ublk.or(of_nbd).is_some(),

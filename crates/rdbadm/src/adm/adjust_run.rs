@@ -3,6 +3,7 @@
 use rdb_control::Op;
 
 use super::plan::Item;
+use super::run::{Extent, Run};
 use super::{Command, adjust, adjust_check, adjust_given_up};
 use crate::out;
 use crate::step::{Action, Step};
@@ -58,9 +59,11 @@ impl Command<'_> {
         }
         plans.insert(0, [first, Vec::new(), Vec::new()]);
         let shows_progress = self.verb.is(Own::AdjustWithProgress) && !self.has("dry-run");
+        let running = begun.iter().map(|(_, running)| running.name.clone());
+        let extent = Extent::Part(running.collect());
         let code = match shows_progress {
-            true => self.staged_with_progress(plans),
-            false => self.staged(plans),
+            true => self.staged_with_progress(plans, extent),
+            false => self.staged(plans, extent),
         };
         if code != 0 && !self.has("dry-run") {
             for (item, running) in begun {
@@ -73,9 +76,9 @@ impl Command<'_> {
 
 impl Command<'_> {
     /// As [`Command::staged`], with a line for each kind of steps that names the resources that have some, as boot scripts show it.
-    fn staged_with_progress(&self, plans: Vec<[Vec<Step>; 3]>) -> u8 {
+    fn staged_with_progress(&self, plans: Vec<[Vec<Step>; 3]>, extent: Extent) -> u8 {
         let mut executor = self.executor();
-        let (mut worst, mut failed) = (0, Vec::new());
+        let mut run = Run::new(extent);
         out::print("[");
         'stages: for stage in 0..3 {
             let mut steps: Vec<Step> = plans.iter().flat_map(|plan| plan[stage].clone()).collect();
@@ -92,26 +95,19 @@ impl Command<'_> {
                     out::print(&format!(" {name}"));
                 }
                 shown = Some((label, name.clone()));
-                let before = std::mem::take(&mut worst);
-                let one = std::slice::from_ref(step);
-                let goes_on = super::run_steps(
-                    &mut executor,
-                    one,
-                    &mut failed,
-                    &mut worst,
-                    super::Extent::Resource,
-                );
-                if worst != 0 {
-                    out::print(&format!(":failed({}:{worst})", step.argv[0]));
+                let before = std::mem::take(&mut run.worst);
+                let goes_on = run.steps(&mut executor, std::slice::from_ref(step));
+                if run.worst != 0 {
+                    out::print(&format!(":failed({}:{})", step.argv[0], run.worst));
                 }
-                worst = worst.max(before);
+                run.worst = run.worst.max(before);
                 if !goes_on {
                     break 'stages;
                 }
             }
         }
         out::print("\n]\n");
-        match worst {
+        match run.worst {
             0 => 0,
             _ => executor.own_code.max(1),
         }

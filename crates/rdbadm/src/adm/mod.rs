@@ -14,6 +14,7 @@ mod hidden;
 pub(crate) mod plan;
 mod promoter;
 mod restart;
+mod run;
 mod select;
 mod settings;
 mod shell;
@@ -27,7 +28,6 @@ mod watch;
 
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::thread;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -35,13 +35,15 @@ use rdb_config::{Config, ConfigError, DumpStyle, GlobalOptions};
 use rdb_control::{HandlersShown, Limits, Op, ResourceShown, VerifyPart};
 
 use self::plan::{Item, WaitGiven};
+use self::run::{Extent, Run};
 use self::select::Selected;
 pub(crate) use self::show::show_status;
 pub(crate) use self::watch::check_rdb;
 use crate::complete;
 use crate::exec::{Executor, Others, Trouble};
 use crate::out;
-use crate::step::{Action, Family, MetaCommand, Query, Step};
+use crate::step::{Action, Family, Query, Step};
+use crate::threads;
 use crate::verbs::{self, Does, Flag, Mark, Own, Target, Verb};
 
 /// Runs `rdbadm` with the words after its name; the result is the exit status.
@@ -529,37 +531,23 @@ impl Command<'_> {
     /// Steps one after the other; the worst exit status. A failed step ends its resource, a very bad one all.
     fn in_turn(&self, steps: Vec<Step>) -> u8 {
         let mut executor = self.executor();
-        let mut worst = 0;
-        let mut failed = Vec::new();
-        run_steps(
-            &mut executor,
-            &steps,
-            &mut failed,
-            &mut worst,
-            Extent::Everything,
-        );
-        worst
+        let mut run = Run::new(Extent::Everything);
+        run.steps(&mut executor, &steps);
+        run.worst
     }
 
-    /// All resources' first stages, then all second ones, then all third ones. A failed step ends its resource and no other.
-    /// The exit status is 1 whichever step it was, as drbdadm has it.
-    fn staged(&self, plans: Vec<[Vec<Step>; 3]>) -> u8 {
+    /// All resources' first stages, then all second ones, then all third ones. A failed step ends its resource and no other; how much
+    /// of it, `extent` says. The exit status is 1 whichever step it was, as drbdadm has it.
+    fn staged(&self, plans: Vec<[Vec<Step>; 3]>, extent: Extent) -> u8 {
         let mut executor = self.executor();
-        let mut worst = 0;
-        let mut failed = Vec::new();
+        let mut run = Run::new(extent);
         for stage in 0..3 {
             let steps: Vec<Step> = plans.iter().flat_map(|plan| plan[stage].clone()).collect();
-            if !run_steps(
-                &mut executor,
-                &steps,
-                &mut failed,
-                &mut worst,
-                Extent::Resource,
-            ) {
+            if !run.steps(&mut executor, &steps) {
                 break;
             }
         }
-        match worst {
+        match run.worst {
             0 => 0,
             _ => executor.own_code.max(1),
         }
@@ -584,7 +572,7 @@ impl Command<'_> {
                 None => item.up(),
             }
         };
-        self.staged(items.iter().map(plan).collect())
+        self.staged(items.iter().map(plan).collect(), Extent::Resource)
     }
 
     /// `dump` and `dump-xml` of some resources, or of the whole file.
@@ -657,7 +645,7 @@ impl Command<'_> {
         if steps.is_empty() {
             return failed;
         }
-        thread::spawn(|| {
+        let reads = threads::start(|| {
             let mut answer = String::new();
             // Standard input may end at once; only the word ends the wait.
             while std::io::stdin()
@@ -670,17 +658,23 @@ impl Command<'_> {
                 answer.clear();
             }
         });
+        if let Err(error) = reads {
+            return Trouble::new(error.to_string()).tell(self.program);
+        }
         out::error("Waiting for the peers of all resources; to abort waiting enter 'yes'");
         let waits: Vec<_> = steps
             .into_iter()
             .map(|step| {
                 let mut executor = self.executor();
-                thread::spawn(move || executor.run(&step))
+                threads::start(move || executor.run(&step))
             })
             .collect();
         waits
             .into_iter()
-            .map(|wait| wait.join().unwrap_or(20))
+            .map(|wait| match wait {
+                Ok(wait) => wait.join().unwrap_or(20),
+                Err(error) => Trouble::new(error.to_string()).tell(self.program),
+            })
             .max()
             .unwrap_or(0)
             .max(failed)
@@ -712,53 +706,6 @@ impl Command<'_> {
             }
         }
     }
-}
-
-/// What a very bad failure of a step (exit status 20 and above) ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Everything,
-    /// Everything only if the daemon could not be asked.
-    Resource,
-}
-
-/// Runs steps; false if one was so bad that nothing more is to be done.
-fn run_steps(
-    executor: &mut Executor,
-    steps: &[Step],
-    failed: &mut Vec<String>,
-    worst: &mut u8,
-    extent: Extent,
-) -> bool {
-    for step in steps {
-        if failed.contains(&step.resource) {
-            continue;
-        }
-        let code = executor.run(step);
-        *worst = code.max(*worst);
-        if code >= 20 && (extent == Extent::Everything || executor.is_unasked) {
-            return false;
-        }
-        // A second volume is still asked when the first has said no: that is how drbdadm goes through them. But
-        // nothing is built on what could not be built.
-        let is_foundation = match &step.action {
-            Action::Run(op) => matches!(
-                op,
-                Op::NewResource { .. }
-                    | Op::NewMinor { .. }
-                    | Op::Attach { .. }
-                    | Op::Detach { .. }
-                    | Op::Disconnect { .. }
-                    | Op::DelMinor { .. }
-            ),
-            Action::Meta(meta) => meta.command == MetaCommand::ApplyAl,
-            _ => false,
-        };
-        if code != 0 && is_foundation {
-            failed.push(step.resource.clone());
-        }
-    }
-    true
 }
 
 fn down(name: &str) -> Step {

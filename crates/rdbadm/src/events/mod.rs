@@ -19,6 +19,7 @@ use self::model::Model;
 use self::objects::View;
 use crate::exec::{Executor, Trouble};
 use crate::out;
+use crate::threads;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,7 +110,8 @@ impl Printer<'_> {
         };
         let orders = Orders::default();
         if self.wanted.poll {
-            orders.clone().read();
+            let read = orders.clone().read();
+            read.map_err(|error| Trouble::new(error.to_string()))?;
         }
         loop {
             if let Some(client) = connected(&executor.run_dir, executor.limits)? {
@@ -236,8 +238,8 @@ impl Orders {
         *self.asker() = Some(asker);
     }
 
-    fn read(self) {
-        std::thread::spawn(move || {
+    fn read(self) -> std::io::Result<()> {
+        threads::start(move || {
             for byte in std::io::stdin().lock().bytes() {
                 match byte {
                     Ok(b'n') => {
@@ -254,7 +256,8 @@ impl Orders {
             if let Some(asker) = &*self.asker() {
                 asker.enough();
             }
-        });
+        })?;
+        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use rdb_control::split_brain::{FILES_MAX, FileEntry, Files, UnknownBlocks};
 
 use super::mounts;
 use crate::disk::{self, FileSystem};
+use crate::threads;
 
 /// Bytes of a marked block.
 const BLOCK_BYTES: u64 = 4096;
@@ -177,18 +178,27 @@ impl Tools {
             .spawn()
             .map_err(|error| named(&error))?;
         let read = |from: Option<Box<dyn Read + Send>>| {
-            thread::spawn(move || {
+            threads::start(move || {
                 let mut bytes = Vec::new();
                 // What comes before an error is what there is.
                 let _ = from.map(|mut from| from.read_to_end(&mut bytes));
                 String::from_utf8_lossy(&bytes).into_owned()
             })
         };
-        let out = read(child.stdout.take().map(|out| Box::new(out) as Box<_>));
-        let errors = read(child.stderr.take().map(|errors| Box::new(errors) as Box<_>));
+        let out = child.stdout.take().map(|out| Box::new(out) as Box<_>);
+        let errors = child.stderr.take().map(|errors| Box::new(errors) as Box<_>);
         let (stdin, input) = (child.stdin.take(), input.to_owned());
         // One that does not read to the end says why.
-        let write = thread::spawn(move || stdin.map(|mut to| to.write_all(input.as_bytes())));
+        let write = || threads::start(move || stdin.map(|mut to| to.write_all(input.as_bytes())));
+        let all = read(out).and_then(|out| Ok((out, read(errors)?, write()?)));
+        let (out, errors, write) = match all {
+            Ok(all) => all,
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(named(&error));
+            }
+        };
         let status = loop {
             match child.try_wait().map_err(|error| named(&error))? {
                 Some(status) => break status,
