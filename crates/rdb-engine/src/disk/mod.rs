@@ -12,6 +12,7 @@ mod full;
 mod giving_up;
 mod hung;
 pub(crate) mod io;
+mod late_marks;
 mod metadata;
 mod operation;
 mod pages;
@@ -27,6 +28,7 @@ use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
 use crate::config::DiskOptions;
 use crate::disk::al_gate::AlGate;
 use crate::disk::durability::Durability;
+use crate::disk::late_marks::LateMarks;
 use crate::disk::queue::{Contents, Facts, MdQueue, Next};
 use crate::disk::record::Record;
 use crate::event::DiskInfo;
@@ -49,6 +51,7 @@ pub(crate) struct Disk {
     layout: Layout,
     pub(crate) record: Record,
     pub(crate) bitmap: Bitmap,
+    pub(crate) late_marks: LateMarks,
     /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
     marks_merged: bool,
     gate: AlGate,
@@ -73,6 +76,7 @@ impl Disk {
             layout,
             record: Record::new(superblock),
             bitmap,
+            late_marks: LateMarks::default(),
             queue: MdQueue::default(),
             durability: Durability::new(),
         }
@@ -84,6 +88,7 @@ impl Disk {
             layout: &self.layout,
             record: &mut self.record,
             bitmap: &mut self.bitmap,
+            late_marks: &mut self.late_marks,
             gate: &mut self.gate,
             durability: &mut self.durability,
             disk_flushes: self.options.disk_flushes,
