@@ -6,6 +6,7 @@
 pub(crate) mod al_gate;
 mod durability;
 pub(crate) mod io;
+mod late_marks;
 pub(crate) mod operation;
 mod pages;
 pub(crate) mod queue;
@@ -20,6 +21,7 @@ use rdb_meta::{Bitmap, Layout, MdFlags, Superblock};
 use crate::config::DiskOptions;
 use crate::disk::al_gate::AlGate;
 use crate::disk::durability::Durability;
+use crate::disk::late_marks::LateMarks;
 use crate::disk::queue::{Contents, Facts, MdQueue, Next};
 use crate::disk::record::Record;
 use crate::event::DiskInfo;
@@ -42,6 +44,7 @@ pub(crate) struct Disk {
     pub(crate) layout: Layout,
     pub(crate) record: Record,
     pub(crate) bitmap: Bitmap,
+    pub(crate) late_marks: LateMarks,
     /// While the disk is Inconsistent: blocks without a mark are good, because the peer's marks were merged.
     marks_merged: bool,
     pub(crate) gate: AlGate,
@@ -66,6 +69,7 @@ impl Disk {
             layout,
             record: Record::new(superblock),
             bitmap,
+            late_marks: LateMarks::default(),
             queue: MdQueue::default(),
             durability: Durability::new(),
         }
@@ -77,6 +81,7 @@ impl Disk {
             layout: &self.layout,
             record: &mut self.record,
             bitmap: &mut self.bitmap,
+            late_marks: &mut self.late_marks,
             gate: &mut self.gate,
             durability: &mut self.durability,
             disk_flushes: self.options.disk_flushes,

@@ -13,6 +13,7 @@ use rdb_meta::{Bitmap, Layout, MdFlags};
 
 use crate::disk::al_gate::AlGate;
 use crate::disk::durability::Durability;
+use crate::disk::late_marks::LateMarks;
 use crate::disk::operation::{Area, MdKind, MetaIo, MetaWrite, Then};
 use crate::disk::pages::{self, Pages, copies};
 use crate::disk::record::Record;
@@ -89,6 +90,7 @@ pub(crate) struct Contents<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) record: &'a mut Record,
     pub(crate) bitmap: &'a mut Bitmap,
+    pub(crate) late_marks: &'a mut LateMarks,
     pub(crate) gate: &'a mut AlGate,
     pub(crate) durability: &'a mut Durability,
     pub(crate) disk_flushes: bool,
@@ -161,10 +163,12 @@ impl MdQueue {
         let stage = match kind {
             MdKind::Superblock { .. } => Stage::AheadOfSuperblock,
             MdKind::SetAllPages => {
+                disk.late_marks.forget_all();
                 disk.bitmap.set_all();
                 Stage::All { next: 0 }
             }
             MdKind::ClearAllPages => {
+                disk.late_marks.forget_all();
                 disk.bitmap.clear_all();
                 Stage::All { next: 0 }
             }
@@ -458,6 +462,7 @@ mod tests {
                 layout: &self.layout,
                 record: &mut self.record,
                 bitmap: &mut self.bitmap,
+                late_marks: &mut LateMarks::default(),
                 gate: &mut self.gate,
                 durability: &mut self.durability,
                 disk_flushes: true,

@@ -259,6 +259,7 @@ impl DiskSlot {
         if let Some(disk) = self.get() {
             disk.gate.check(exists);
             disk.durability.check();
+            disk.late_marks.check(&disk.bitmap);
         }
         if let Some(disk) = self.open() {
             disk.queue.check();

@@ -119,9 +119,11 @@ impl<P: Payload> Resource<P> {
         let disk = self.volume_mut(nr).disk.get_mut();
         let disk = disk.filter(|disk| expected && disk.bitmap.bits() == incoming.bits);
         let received = match disk {
-            Some(disk) => incoming
-                .receiver
-                .receive(packet, &mut Sink(&mut disk.bitmap)),
+            Some(disk) => {
+                disk.late_marks.forget_all();
+                let mut sink = Sink(&mut disk.bitmap);
+                incoming.receiver.receive(packet, &mut sink)
+            }
             // The resync was given up here while this was on its way.
             None => incoming.receiver.receive(packet, &mut Nowhere),
         };
@@ -147,7 +149,9 @@ impl<P: Payload> Resource<P> {
         if full {
             let text = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";
             self.log_volume(Level::Info, nr, text);
-            self.disk_mut(nr).bitmap.set_all();
+            let disk = self.disk_mut(nr);
+            disk.late_marks.forget_all();
+            disk.bitmap.set_all();
             self.volume_mut(nr).peer.full_sync_writing = true;
             self.md_full_sync(nr, Then::HandshakeBitmapReady);
         }

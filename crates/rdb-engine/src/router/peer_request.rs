@@ -169,7 +169,12 @@ impl<P: Payload> Resource<P> {
             self.submit_mirrored(key);
             return;
         }
-        self.set_out_of_sync(nr, span);
+        let lost = write.session != self.net.session || !self.volume(nr).state.is_connected();
+        if lost && !write.alone {
+            self.mark_late(nr, span);
+        } else {
+            self.set_out_of_sync(nr, span);
+        }
         let usable = self.volume(nr).has_usable_disk();
         if !usable || self.enter_gate(nr, Writer::Mirrored(key), span.extents()) {
             self.submit_when_marked(key);
@@ -271,6 +276,9 @@ impl<P: Payload> Resource<P> {
             if in_sync {
                 self.set_in_sync(nr, write.span);
             }
+            if ok && !write.alone {
+                self.written_again(nr, write.span);
+            }
             if !ok {
                 self.send(nr, Packet::NegAck(ack), None);
             } else if write.flags.contains(DpFlags::SEND_WRITE_ACK) {
@@ -286,6 +294,37 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.mirrored_write_ended(write.epoch);
+    }
+
+    /// (L56) Its writer is gone, and may send it again.
+    fn mark_late(&mut self, nr: VolumeNr, span: Span) {
+        let volume = self.volume_mut(nr);
+        let end = span.end().min(volume.size);
+        if span.sector < end
+            && let Some(disk) = volume.disk.get_mut()
+        {
+            disk.late_marks.mark(&mut disk.bitmap, span.sector, end);
+        }
+    }
+
+    /// (L56) Of a Primary that has a good disk itself: what it has written again makes no block differ any more. Should one of the two
+    /// copies be lost yet, its log or its activity log tells of this write as of any other.
+    fn written_again(&mut self, nr: VolumeNr, span: Span) {
+        let volume = self.volume_mut(nr);
+        let (state, size) = (volume.state, volume.size);
+        let mirrors = matches!(
+            state.conn,
+            ConnState::Connected | ConnState::VerifyS | ConnState::VerifyT
+        );
+        if !mirrors || state.disk != DiskState::UpToDate || state.pdsk != DiskState::UpToDate {
+            return;
+        }
+        let Some(disk) = volume.disk.get_mut() else {
+            return;
+        };
+        for block in disk.late_marks.written_again(span.sector, span.end()) {
+            self.set_in_sync(nr, Span::of_blocks(block, 1, size));
+        }
     }
 
     /// Lets go on who waited for a range that is free now.

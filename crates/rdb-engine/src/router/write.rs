@@ -279,6 +279,7 @@ impl<P: Payload> Resource<P> {
         if sector >= end {
             return 0;
         }
+        disk.late_marks.forget(sector, end);
         disk.bitmap.set_sectors(sector, end - sector)
     }
 
@@ -287,6 +288,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
+        disk.late_marks.forget(span.sector, span.end());
         if disk.bitmap.clear_sectors(span.sector, span.sectors()) > 0 {
             self.md_lazy(nr);
             self.source_marks_cleared(nr);

@@ -20,6 +20,7 @@ mod hung_disks;
 mod invariants;
 mod invariants_states;
 mod invariants_sync;
+mod late_marks;
 mod late_reads;
 mod latencies;
 mod newer_data;

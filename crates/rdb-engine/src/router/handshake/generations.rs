@@ -136,7 +136,9 @@ impl<P: Payload> Resource<P> {
         );
         // (At once: a write of the peer's may be marked before it is our turn to write the bitmap. A crash before
         // that finds a disk that was just created, and syncs all of it.)
-        self.disk_mut(nr).bitmap.clear_all();
+        let disk = self.disk_mut(nr);
+        disk.late_marks.forget_all();
+        disk.bitmap.clear_all();
         self.md(nr, MdKind::AllPages, Then::Nothing);
         let change = Change::disk(DiskState::UpToDate).and_pdsk(DiskState::UpToDate);
         self.fact(nr, change);

@@ -134,7 +134,9 @@ impl<P: Payload> Resource<P> {
         let is_primary = volume.state.role == Role::Primary;
         if volume.disk.get().is_some() {
             let full = MdFlags::FULL_SYNC;
-            self.disk_mut(nr).bitmap.resize(size, set_new);
+            let disk = self.disk_mut(nr);
+            disk.late_marks.forget_all();
+            disk.bitmap.resize(size, set_new);
             // At every instant the disk has a bitmap that is right, or says that everything is out of sync (I10).
             self.md(
                 nr,
