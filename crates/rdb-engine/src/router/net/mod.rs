@@ -177,7 +177,7 @@ impl<P: Payload> Resource<P> {
         self.net.comparison = Comparison::configured(&options);
         let params = params(&options, conn_flags);
         self.send(VolumeNr(0), Packet::Protocol(params), None);
-        self.net.integrity.own = options.integrity_alg;
+        self.net.integrity.we_announce(options.integrity_alg);
         self.digests_changed();
         for nr in self.volume_numbers() {
             self.send_volume_parameters(nr);
