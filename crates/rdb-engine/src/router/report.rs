@@ -6,6 +6,7 @@ use crate::bounds::Counts;
 use crate::copies::There;
 use crate::disk::al_gate::Writer;
 use crate::event::{Payload, RequestKind};
+use crate::handling::Waits;
 use crate::ids::{Time, VolumeNr};
 use crate::router::Resource;
 use crate::state::{ConnState, DiskState};
@@ -159,5 +160,7 @@ impl<P: Payload> Resource<P> {
             "the transfer log and its requests differ"
         );
         counts.check_net(&self.net);
+        let fences = |id| self.handling.runs_for(Waits::Fence, id);
+        self.net.fence.check(fences);
     }
 }
