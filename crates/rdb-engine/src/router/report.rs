@@ -144,6 +144,8 @@ impl<P: Payload> Resource<P> {
                 !volume.disk.is_preparing() || volume.state.disk < DiskState::Inconsistent,
                 "a disk in use whose attach has not ended"
             );
+            let is_open = |key| self.requests.contains(key);
+            volume.frozen.check(volume.state.is_suspended(), is_open);
             let waiting = volume
                 .waiting
                 .iter()
