@@ -108,7 +108,7 @@ impl<P> Net<P> {
         Net {
             options: None,
             cstate: ConnState::StandAlone,
-            link: Link::Down,
+            link: Link::default(),
             wire: WireContext::initial(),
             integrity: Integrity::default(),
             trouble: None,

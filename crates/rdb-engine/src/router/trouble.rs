@@ -6,7 +6,6 @@ use alloc::string::{String, ToString};
 use crate::effect::{AdminError, Level};
 use crate::event::{Hindrance, Payload};
 use crate::ids::{Time, VolumeNr};
-use crate::net::Link;
 use crate::net::settings::PeerSettings;
 use crate::router::Resource;
 use crate::rules::disk_reason::{self, Lost};
@@ -54,7 +53,7 @@ impl<P: Payload> Resource<P> {
 
     /// The driver says what is in the way of a pair. It goes on trying; the log hears of each reason once.
     pub(super) fn on_pairing_hindered(&mut self, hindrance: Option<Hindrance>) {
-        if !matches!(self.net.link, Link::Pairing) {
+        if !self.net.link.is_pairing() {
             return;
         }
         let known = self.net.trouble.as_ref();

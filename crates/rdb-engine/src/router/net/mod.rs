@@ -14,11 +14,10 @@ use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{SendTag, VolumeNr};
 use crate::integrity::Integrity;
-use crate::net::DEFERRED_ANSWERS_MAX;
-use crate::net::link::{Handshake, Step};
+use crate::net::link::Step;
 use crate::net::refusal::Refusal;
 use crate::net::settings::{Comparison, params};
-use crate::net::{Link, Pings};
+use crate::net::{DEFERRED_ANSWERS_MAX, Pings};
 use crate::router::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::transfer_log::MirrorEpochs;
@@ -44,7 +43,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let net = &mut self.net;
-        net.link = Link::Pairing;
+        net.link.open();
         net.wire = WireContext::initial();
         net.integrity = Integrity::default();
         net.peer_dry_run = false;
@@ -59,13 +58,13 @@ impl<P: Payload> Resource<P> {
         called: bool,
         challenge: [u8; 64],
     ) {
-        if !matches!(self.net.link, Link::Pairing) {
+        if !self.net.link.is_pairing() {
             return;
         }
         let now = self.now;
         self.own_address_serves();
         let net = &mut self.net;
-        net.link = Link::Handshake(Handshake::new(resolve_conflicts, called, challenge));
+        net.link.pair(resolve_conflicts, called, challenge);
         net.session = net.session.next();
         net.pings = Pings::begin(now);
         net.ko_left = net.options.as_ref().map_or(7, |o| o.ko_count);
