@@ -164,5 +164,7 @@ impl<P: Payload> Resource<P> {
         counts.check_net(&self.net);
         let fences = |id| self.handling.runs_for(Waits::Fence, id);
         self.net.fence.check(fences);
+        let takes = |id| self.handling.runs_for(Waits::Snapshot, id);
+        self.snapshots.check(takes);
     }
 }
