@@ -2,6 +2,7 @@
 
 use alloc::format;
 
+use crate::admin::Stage;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::fencing::{Fenced, Running};
@@ -117,7 +118,7 @@ impl<P: Payload> Resource<P> {
         if running.met_since(self.net.connects) && !self.may_meet() {
             self.fence_lost_peer(); // what it has said is of the loss before
         }
-        self.admin_fenced();
+        self.admin.ready(Stage::Fence);
     }
 
     /// Whether the peer is there, or may be.

@@ -162,6 +162,7 @@ impl<P: Payload> Resource<P> {
             "the transfer log and its requests differ"
         );
         counts.check_net(&self.net);
+        self.admin.check();
         let fences = |id| self.handling.runs_for(Waits::Fence, id);
         self.net.fence.check(fences);
         let takes = |id| self.handling.runs_for(Waits::Snapshot, id);

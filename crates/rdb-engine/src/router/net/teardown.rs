@@ -154,7 +154,7 @@ impl<P: Payload> Resource<P> {
             );
             self.retry_blocked(nr);
         }
-        self.admin_connection_lost();
+        self.admin.connection_lost(self.net.session);
         self.fence_lost_peer();
     }
 
