@@ -9,13 +9,23 @@ use crate::event::Payload;
 /// The algorithms in use on one connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Integrity {
-    /// Of what we send, from our next packet on.
-    pub(crate) own: Option<DigestAlgorithm>,
-    /// Of what the peer sends, from its next packet on.
-    pub(crate) peer: Option<DigestAlgorithm>,
+    /// Of what we send. Set when our settings go out, gone with the connection. Without it the peer takes digests for data.
+    own: Option<DigestAlgorithm>,
+    /// Of what the peer sends. Set when its settings come, gone with the connection. Without it its digests are taken for data.
+    peer: Option<DigestAlgorithm>,
 }
 
 impl Integrity {
+    /// Our settings have gone out, with this algorithm: what we send from the next packet on carries its digest.
+    pub(crate) fn we_announce(&mut self, algorithm: Option<DigestAlgorithm>) {
+        self.own = algorithm;
+    }
+
+    /// The peer's settings have come, with this algorithm: what it sends from its next packet on carries its digest.
+    pub(crate) fn peer_announces(&mut self, algorithm: Option<DigestAlgorithm>) {
+        self.peer = algorithm;
+    }
+
     /// The wire, with digests of these lengths.
     pub(crate) fn wire(self, wire: WireContext) -> WireContext {
         WireContext {

@@ -14,13 +14,13 @@ pub(crate) struct Handling {
     running: BTreeMap<HandlerId, Run>,
 }
 
-/// One of them.
+/// What one of them is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
-    pub(crate) handler: Handler,
+    pub handler: Handler,
     /// Nothing for one of the resource's.
-    pub(crate) volume: Option<VolumeNr>,
-    pub(crate) waits: Waits,
+    pub volume: Option<VolumeNr>,
+    pub waits: Waits,
 }
 
 /// What waits for its end.
@@ -80,9 +80,37 @@ impl Handling {
         self.running.values().any(|run| run.handler == handler)
     }
 
+    /// Whether this run has not ended, and this waits for it.
+    pub(crate) fn runs_for(&self, waits: Waits, id: HandlerId) -> bool {
+        self.running.get(&id).is_some_and(|run| run.waits == waits)
+    }
+
     /// Whether somebody waits for what a handler decides: the fence procedure, or a resync.
     pub(crate) fn decides(&self) -> bool {
         let decides = |run: &Run| !matches!(run.waits, Waits::Nothing | Waits::Snapshot);
         self.running.values().any(decides)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_handler_that_runs_waits_for_that() {
+        let mut handling = Handling::default();
+        let run = |waits| Run {
+            handler: Handler::FencePeer,
+            volume: None,
+            waits,
+        };
+        let (id, is_new) = handling.begin(run(Waits::Nothing));
+        assert!(is_new && !handling.decides());
+        assert_eq!(handling.begin(run(Waits::Fence)), (id, false));
+        assert_eq!(handling.begin(run(Waits::Nothing)), (id, false));
+        assert!(handling.runs_for(Waits::Fence, id) && handling.decides());
+        handling.forget(id);
+        assert!(handling.runs(Handler::FencePeer) && !handling.decides());
+        assert!(handling.end(id).is_some() && handling.end(id).is_none());
     }
 }

@@ -10,9 +10,15 @@
 use alloc::vec::Vec;
 
 /// How far the connection is.
-#[derive(Debug)]
-pub(crate) enum Link {
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    life: Life,
+}
+
+#[derive(Debug, Default)]
+enum Life {
     /// No sockets, and none wanted before an administrator or a pause says so.
+    #[default]
     Down,
     /// The driver pairs sockets.
     Pairing,
@@ -57,7 +63,7 @@ pub(crate) enum Step {
 }
 
 impl Handshake {
-    pub(crate) fn new(resolve_conflicts: bool, called: bool, challenge: [u8; 64]) -> Handshake {
+    fn new(resolve_conflicts: bool, called: bool, challenge: [u8; 64]) -> Handshake {
         Handshake {
             step: Step::Features,
             other: Other {
@@ -70,24 +76,22 @@ impl Handshake {
         }
     }
 
-    pub(crate) fn was_called(&self) -> bool {
-        self.called
-    }
-
     /// Our challenge.
     pub(crate) fn challenge(&self) -> &[u8; 64] {
         &self.challenge
     }
 
-    /// Our challenge goes out: the peer's is awaited.
-    pub(crate) fn begin_challenge(&mut self) {
+    /// Our challenge, which goes out now: the peer's is awaited.
+    pub(crate) fn begin_challenge(&mut self) -> &[u8; 64] {
         self.step = Step::Challenge;
+        &self.challenge
     }
 
-    /// The peer's challenge has come, and is answered now or when the peer has proved itself.
-    pub(crate) fn take_challenge(&mut self, theirs: Vec<u8>) {
+    /// The peer's challenge has come. Says whether it is answered now: who was called answers when the peer has proved itself.
+    pub(crate) fn take_challenge(&mut self, theirs: Vec<u8>) -> bool {
         self.peer_challenge = theirs;
         self.step = Step::Response;
+        !self.called
     }
 
     /// The peer's challenge, to be answered once.
@@ -104,7 +108,7 @@ impl Handshake {
 
 /// A connection over which parameters and data go.
 #[derive(Debug)]
-pub(crate) struct Up {
+struct Up {
     other: Other,
     /// Own parameters are sent, and not every volume has left WFReportParams. Until then changes of state wait.
     exchanging: bool,
@@ -117,56 +121,94 @@ pub(crate) struct Up {
 }
 
 impl Link {
+    /// The driver is asked for sockets.
+    pub(crate) fn open(&mut self) {
+        debug_assert!(self.is_down(), "opened as {:?}", self.life);
+        self.life = Life::Pairing;
+    }
+
+    /// There is a pair. `resolve_conflicts`: this node accepted the meta socket; `called`: the data socket.
+    pub(crate) fn pair(&mut self, resolve_conflicts: bool, called: bool, challenge: [u8; 64]) {
+        debug_assert!(self.is_pairing(), "paired as {:?}", self.life);
+        self.life = Life::Handshake(Handshake::new(resolve_conflicts, called, challenge));
+    }
+
+    /// The sockets go, if there are any.
+    pub(crate) fn drain(&mut self) {
+        self.life = Life::Draining;
+    }
+
+    /// Nothing that came over them is unfinished any more.
+    pub(crate) fn go_down(&mut self) {
+        debug_assert!(self.is_draining(), "down from {:?}", self.life);
+        self.life = Life::Down;
+    }
+
+    /// Whether there are no sockets, and none wanted.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self.life, Life::Down)
+    }
+
+    /// Whether the driver pairs sockets.
+    pub(crate) fn is_pairing(&self) -> bool {
+        matches!(self.life, Life::Pairing)
+    }
+
+    /// Whether the sockets are gone, and volumes may still finish what they received.
+    pub(crate) fn is_draining(&self) -> bool {
+        matches!(self.life, Life::Draining)
+    }
+
     /// Whether there are two sockets.
     pub(crate) fn has_sockets(&self) -> bool {
-        matches!(self, Link::Handshake(_) | Link::Up(_))
+        matches!(self.life, Life::Handshake(_) | Life::Up(_))
     }
 
     /// Whether ordinary traffic is possible.
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self, Link::Up(_))
+        matches!(self.life, Life::Up(_))
     }
 
     /// What is awaited before that, if there are sockets.
     pub(crate) fn step(&self) -> Option<Step> {
-        match self {
-            Link::Handshake(handshake) => Some(handshake.step),
-            Link::Down | Link::Pairing | Link::Up(_) | Link::Draining => None,
+        match &self.life {
+            Life::Handshake(handshake) => Some(handshake.step),
+            Life::Down | Life::Pairing | Life::Up(_) | Life::Draining => None,
         }
     }
 
     pub(crate) fn handshake(&mut self) -> Option<&mut Handshake> {
-        match self {
-            Link::Handshake(handshake) => Some(handshake),
-            Link::Down | Link::Pairing | Link::Up(_) | Link::Draining => None,
+        match &mut self.life {
+            Life::Handshake(handshake) => Some(handshake),
+            Life::Down | Life::Pairing | Life::Up(_) | Life::Draining => None,
         }
     }
 
     fn up(&self) -> Option<&Up> {
-        match self {
-            Link::Up(up) => Some(up),
-            Link::Down | Link::Pairing | Link::Handshake(_) | Link::Draining => None,
+        match &self.life {
+            Life::Up(up) => Some(up),
+            Life::Down | Life::Pairing | Life::Handshake(_) | Life::Draining => None,
         }
     }
 
     fn up_mut(&mut self) -> Option<&mut Up> {
-        match self {
-            Link::Up(up) => Some(up),
-            Link::Down | Link::Pairing | Link::Handshake(_) | Link::Draining => None,
+        match &mut self.life {
+            Life::Up(up) => Some(up),
+            Life::Down | Life::Pairing | Life::Handshake(_) | Life::Draining => None,
         }
     }
 
     fn other(&self) -> Option<Other> {
-        match self {
-            Link::Handshake(Handshake { other, .. }) | Link::Up(Up { other, .. }) => Some(*other),
-            Link::Down | Link::Pairing | Link::Draining => None,
+        match &self.life {
+            Life::Handshake(Handshake { other, .. }) | Life::Up(Up { other, .. }) => Some(*other),
+            Life::Down | Life::Pairing | Life::Draining => None,
         }
     }
 
     /// The handshake is over: our parameters go out.
     pub(crate) fn come_up(&mut self) {
         if let Some(other) = self.other() {
-            *self = Link::Up(Up {
+            self.life = Life::Up(Up {
                 other,
                 exchanging: true,
                 greeted: false,
@@ -232,5 +274,48 @@ impl Link {
         if let Some(up) = self.up_mut() {
             up.leaving = leaving;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paired(called: bool) -> Link {
+        let mut link = Link::default();
+        link.open();
+        link.pair(true, called, [7; 64]);
+        link
+    }
+
+    #[test]
+    fn who_was_called_answers_when_the_peer_has_proved_itself() {
+        for called in [false, true] {
+            let mut link = paired(called);
+            assert_eq!(link.step(), Some(Step::Features));
+            let handshake = link.handshake().unwrap();
+            assert_eq!(handshake.begin_challenge(), &[7; 64]);
+            assert_eq!(handshake.take_challenge(Vec::from([1])), !called);
+            assert_eq!(handshake.prove(), called);
+            assert_eq!(handshake.answer_challenge(), [1]);
+            assert_eq!(link.step(), Some(Step::Response));
+            link.come_up();
+            assert!(link.is_proven() && link.resolves_conflicts() && link.is_exchanging());
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_the_peer_goes_with_the_sockets() {
+        let mut link = paired(false);
+        link.come_up();
+        link.greet();
+        link.end_exchange();
+        link.leave(true);
+        assert!(link.has_sockets() && link.is_greeted() && link.is_leaving());
+        link.drain();
+        assert!(!link.has_sockets() && !link.is_greeted() && !link.is_leaving());
+        link.go_down();
+        link.come_up();
+        assert!(link.is_down(), "nothing comes up without sockets");
     }
 }

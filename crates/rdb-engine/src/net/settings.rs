@@ -22,13 +22,13 @@ use crate::integrity::algorithm_name;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Digests {
     /// `csums-alg`.
-    pub(crate) csums: Option<DigestAlgorithm>,
+    pub csums: Option<DigestAlgorithm>,
     /// `verify-alg`, if there is one and it is known.
-    pub(crate) verify: Option<DigestAlgorithm>,
+    pub verify: Option<DigestAlgorithm>,
 }
 
 impl Digests {
-    pub(crate) fn configured(options: &NetOptions) -> Digests {
+    fn configured(options: &NetOptions) -> Digests {
         Digests {
             csums: options.csums_alg,
             verify: DigestAlgorithm::from_name(&options.verify_alg).ok(),
@@ -38,13 +38,11 @@ impl Digests {
 
 /// Which digests each node asks by on this connection: the target of a resync, and whoever drives a verify. Set from the
 /// configuration, which is the same on both nodes, when the connection begins; then by what each node announces. DRBD's driver
-/// goes by the last word of either, in both directions.
+/// goes by the last word of either, in both directions: beside it the two are equal.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Comparison {
-    /// Ours.
-    pub(crate) own: Digests,
-    /// The peer's.
-    pub(crate) peer: Digests,
+    own: Digests,
+    peer: Digests,
 }
 
 impl Comparison {
@@ -57,6 +55,32 @@ impl Comparison {
     pub(crate) fn configured(options: &NetOptions) -> Comparison {
         let own = Digests::configured(options);
         Comparison { own, peer: own }
+    }
+
+    /// We announce what is configured now.
+    pub(crate) fn we_announce(&mut self, options: &NetOptions, peer_adopts: bool) {
+        self.own = Digests::configured(options);
+        if peer_adopts {
+            self.peer = self.own;
+        }
+    }
+
+    /// The peer announces these. One that takes over what it is told expects the same of us.
+    pub(crate) fn peer_announces(&mut self, digests: Digests, peer_adopts: bool) {
+        self.peer = digests;
+        if peer_adopts {
+            self.own = digests;
+        }
+    }
+
+    /// By which digests we ask.
+    pub(crate) fn ours(&self) -> Digests {
+        self.own
+    }
+
+    /// By which digests the peer asks.
+    pub(crate) fn peers(&self) -> Digests {
+        self.peer
     }
 }
 
@@ -303,4 +327,32 @@ fn wire_protocol(protocol: Protocol) -> WireProtocol {
 
 fn after_sb(policy: SplitBrainPolicy) -> AfterSb {
     AfterSb::from_code(policy as u32).unwrap_or(AfterSb::Disconnect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_peer_that_adopts_both_ask_by_the_last_word() {
+        let md5 = DigestAlgorithm::from_name("md5").ok();
+        let sha1 = DigestAlgorithm::from_name("sha1").ok();
+        let options = NetOptions {
+            csums_alg: sha1,
+            ..NetOptions::default()
+        };
+        let digests = Digests {
+            csums: md5,
+            verify: md5,
+        };
+        for adopts in [true, false] {
+            let mut comparison = Comparison::default();
+            comparison.peer_announces(digests, adopts);
+            assert_eq!(comparison.peers().csums, md5);
+            assert_eq!(comparison.has_verify(), adopts);
+            comparison.we_announce(&options, adopts);
+            assert_eq!(comparison.ours().csums, sha1);
+            assert_eq!(comparison.peers().csums, if adopts { sha1 } else { md5 });
+        }
+    }
 }

@@ -34,7 +34,7 @@ impl<P: Payload> Resource<P> {
                 .volumes
                 .values()
                 .any(|v| v.nr != nr && v.state.peer == Role::Primary),
-            device_open: self.admin.held_open == Some(nr),
+            device_open: self.admin.is_held_open(nr),
             fencing: volume
                 .disk
                 .get()

@@ -75,7 +75,7 @@ impl<P> Connection<P> {
         Connection {
             options: None,
             cstate: ConnState::StandAlone,
-            link: Link::Down,
+            link: Link::default(),
             agreed: Agreed::default(),
             meetings: Meetings::default(),
             outdating: Outdating::default(),

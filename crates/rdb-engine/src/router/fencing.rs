@@ -2,6 +2,7 @@
 
 use alloc::format;
 
+use crate::admin::Stage;
 use crate::effect::Level;
 use crate::event::Payload;
 use crate::fencing::{Fenced, Running};
@@ -59,7 +60,7 @@ impl<P: Payload> Resource<P> {
 
     /// Has the peer fenced, if the policy wants that.
     pub(super) fn fence_peer(&mut self) -> Fenced {
-        if self.net.fence.running.is_some() {
+        if self.net.fence.is_running() {
             return Fenced::Asked;
         }
         let beside_diskless = self.volumes.values().any(|v| v.state.awaits_word());
@@ -82,11 +83,7 @@ impl<P: Payload> Resource<P> {
             return Fenced::No;
         };
         let connects = self.net.meetings.count();
-        self.net.fence.running = Some(Running {
-            id,
-            connects,
-            beside_diskless,
-        });
+        self.net.fence.begin(id, connects, beside_diskless);
         Fenced::Asked
     }
 
@@ -114,14 +111,14 @@ impl<P: Payload> Resource<P> {
 
     /// `fence-peer` has ended.
     pub(super) fn peer_fenced(&mut self, id: HandlerId, exit: i32) {
-        let Some(running) = self.net.fence.running.take_if(|running| running.id == id) else {
+        let Some(running) = self.net.fence.end(id) else {
             return;
         };
         self.take_fence_verdict(running, exit);
-        if running.connects != self.net.meetings.count() && !self.may_meet() {
+        if running.met_since(self.net.meetings.count()) && !self.may_meet() {
             self.fence_lost_peer(); // what it has said is of the loss before
         }
-        self.admin_fenced();
+        self.admin.ready(Stage::Fence);
     }
 
     /// Whether the peer is there, or may be.
@@ -152,12 +149,13 @@ impl<P: Payload> Resource<P> {
         if let Some(warning) = verdict.warning {
             self.log(Level::Warn, warning);
         }
-        if running.beside_diskless && running.connects == self.net.meetings.count() {
+        let met_since = running.met_since(self.net.meetings.count());
+        if running.is_beside_diskless() && !met_since {
             let fences = verdict.change.is_some_and(|change| change.pdsk.is_some());
             self.take_word(fences);
             return;
         }
-        if running.connects != self.net.meetings.count() || self.may_meet() {
+        if met_since || self.may_meet() {
             self.log(Level::Info, "Ignoring fence-peer exit code");
             return;
         }

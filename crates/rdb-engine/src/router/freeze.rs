@@ -45,9 +45,7 @@ impl<P: Payload> Resource<P> {
                 self.commit_state(nr, new);
             }
             let now = self.now;
-            let since = &mut self.volume_mut(nr).frozen.since;
-            is_new |= since.is_none();
-            since.get_or_insert(now);
+            is_new |= self.volume_mut(nr).frozen.begin(now);
         }
         if is_new {
             self.log(Level::Info, "susp( 0 -> 1 ) ");
@@ -83,7 +81,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn park(&mut self, key: RequestKey) {
         let nr = self.requests[key].volume;
         self.leave_gate(nr, Writer::Own(key));
-        self.volume_mut(nr).frozen.parked.push(key);
+        self.volume_mut(nr).frozen.park(key);
     }
 
     /// Lets I/O go on that was frozen for a reason which is no more. Says whether it did.
@@ -218,7 +216,7 @@ impl<P: Payload> Resource<P> {
         }
         self.log(Level::Info, "susp( 1 -> 0 ) ");
         for nr in self.volume_numbers() {
-            self.volume_mut(nr).frozen.since = None;
+            self.volume_mut(nr).frozen.end();
             self.after.push_back(Follow::Thawed(nr));
         }
     }
@@ -245,7 +243,7 @@ impl<P: Payload> Resource<P> {
 
     fn begin_owed_generations(&mut self) {
         for nr in self.volume_numbers() {
-            let Some(without_peer) = self.volume_mut(nr).frozen.generation_due.take() else {
+            let Some(without_peer) = self.volume_mut(nr).frozen.take_owed_generation() else {
                 continue;
             };
             let may_share_name = |disk: &Disk| disk.record.may_share_name();
@@ -269,7 +267,7 @@ impl<P: Payload> Resource<P> {
     fn drop_owed_generations(&mut self) {
         for nr in self.volume_numbers() {
             if catches_up(self.volume(nr).state) {
-                self.volume_mut(nr).frozen.generation_due = None;
+                self.volume_mut(nr).frozen.owe_nothing();
             }
         }
         self.begin_owed_generations();
@@ -326,9 +324,7 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).state.is_suspended() {
             return;
         }
-        let volume = self.volume_mut(nr);
-        let served = core::mem::take(&mut volume.frozen.served);
-        let parked = core::mem::take(&mut volume.frozen.parked);
+        let (served, parked) = self.volume_mut(nr).frozen.release();
         self.tell_held(nr);
         for key in served {
             self.complete(key, true);

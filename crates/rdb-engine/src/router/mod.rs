@@ -39,7 +39,7 @@ use alloc::vec::Vec;
 use replica_proto::{BlockId, Packet};
 use slab::Slab;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Stage};
 use crate::config::ResourceOptions;
 use crate::disk::Disk;
 use crate::disk::io::InFlight;
@@ -198,7 +198,7 @@ impl<P: Payload> Resource<P> {
         match timer {
             Timer::Connection(of, timer) => self.on_conn_timer(of, timer),
             Timer::MetadataSync(nr) => self.on_metadata_timer(nr),
-            Timer::Admin => self.on_admin_timer(),
+            Timer::Admin => self.admin.ready(Stage::Pause),
             Timer::NoSpace(nr) => self.on_space_timer(nr),
             Timer::DiskTimeout(nr) => self.on_disk_timer(nr),
             Timer::Snapshot => self.on_snapshot_timer(),

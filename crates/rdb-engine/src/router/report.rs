@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use crate::copies::There;
 use crate::disk::al_gate::Writer;
 use crate::event::{Payload, RequestKind};
+use crate::handling::Waits;
 use crate::ids::{Time, VolumeNr};
 use crate::router::Resource;
 use crate::router::bounds::Counts;
@@ -168,7 +169,9 @@ impl<P: Payload> Resource<P> {
                 !volume.disk.is_preparing() || volume.state.disk < DiskState::Inconsistent,
                 "a disk in use whose attach has not ended"
             );
-            volume.users.check(|key| self.requests.contains(key));
+            let is_open = |key| self.requests.contains(key);
+            volume.frozen.check(volume.state.is_suspended(), is_open);
+            volume.users.check(is_open);
             let sanitized =
                 crate::state::sanitize(volume.state, volume.state, &self.context(volume.nr)).state;
             assert_eq!(sanitized, volume.state, "the state is no fixed point (V1)");
@@ -180,5 +183,10 @@ impl<P: Payload> Resource<P> {
             "the transfer log and its requests differ"
         );
         counts.check_net(&self.net);
+        self.admin.check();
+        let fences = |id| self.handling.runs_for(Waits::Fence, id);
+        self.net.fence.check(fences);
+        let takes = |id| self.handling.runs_for(Waits::Snapshot, id);
+        self.snapshots.check(takes);
     }
 }

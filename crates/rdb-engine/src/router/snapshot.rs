@@ -9,12 +9,11 @@ use crate::handling::{Run, Waits};
 use crate::ids::{HandlerId, VolumeNr};
 use crate::router::Resource;
 use crate::rules::snapshot::{Facts, can_serve};
-use crate::snapshot::{Held, Here};
 
 impl<P: Payload> Resource<P> {
     /// P_RDB_SNAPSHOT.
     pub(super) fn on_snapshot_order(&mut self, order: SnapshotOrder) {
-        match (order.step, self.snapshots.held.is_some()) {
+        match (order.step, self.snapshots.is_held()) {
             (SnapshotStep::Take, true) => {
                 self.protocol_error("P_RDB_SNAPSHOT begins a second one: no right peer does that");
             }
@@ -24,7 +23,7 @@ impl<P: Payload> Resource<P> {
             }
             (SnapshotStep::Over, true) => {
                 self.give_up_held_snapshot(SnapshotRefusal::TimeOver);
-                self.snapshots.held = None;
+                self.snapshots.let_go();
                 self.clear_timer(Timer::Snapshot);
             }
         }
@@ -36,12 +35,8 @@ impl<P: Payload> Resource<P> {
             Some(_) => None,
             None => Some(self.run_snapshot(order.name, None)),
         };
-        self.snapshots.held = Some(Held {
-            name: order.name,
-            since: self.now,
-            session: self.net.session,
-            runs,
-        });
+        self.snapshots
+            .hold(order.name, self.now, self.net.session, runs);
         let answer = match refusal {
             Some(why) => {
                 let text = alloc::format!("the peer's snapshot {} is refused: {why}", order.name);
@@ -72,7 +67,7 @@ impl<P: Payload> Resource<P> {
         if !self.options.handlers.has(Handler::Snapshot) {
             return Some(SnapshotRefusal::NoHandler);
         }
-        if self.snapshots.own.is_some() || self.handling.runs(Handler::Snapshot) {
+        if self.snapshots.own().is_some() || self.handling.runs(Handler::Snapshot) {
             return Some(SnapshotRefusal::Busy);
         }
         if !self.peer_writes.is_empty() {
@@ -113,17 +108,9 @@ impl<P: Payload> Resource<P> {
 
     /// A handler that was run for a snapshot has ended.
     pub(super) fn snapshot_ran(&mut self, id: HandlerId, exit: i32) {
-        let own = self.snapshots.own.as_mut();
-        if let Some(own) = own.filter(|own| own.here == Here::Runs(id)) {
-            own.here = Here::Ended(exit);
-            return;
-        }
-        let held = self.snapshots.held.as_mut();
-        if let Some(held) = held.filter(|held| held.runs == Some(id)) {
-            held.runs = None;
-            let exit = u8::try_from(exit).unwrap_or(u8::MAX);
+        if let Some(answer) = self.snapshots.ran(id, exit) {
             self.clear_timer(Timer::Snapshot);
-            self.send_snapshot_answer(SnapshotAnswer::Ended(exit));
+            self.send_snapshot_answer(answer);
         }
     }
 
@@ -135,8 +122,7 @@ impl<P: Payload> Resource<P> {
 
     /// Gives up what the peer has wanted, if it has not ended.
     fn give_up_held_snapshot(&mut self, why: SnapshotRefusal) {
-        let held = self.snapshots.held.as_mut();
-        let Some(id) = held.and_then(|held| held.runs.take()) else {
+        let Some(id) = self.snapshots.give_up_held() else {
             return;
         };
         let text = alloc::format!("the peer's snapshot is given up: {why}");
@@ -162,7 +148,7 @@ impl<P: Payload> Resource<P> {
             self.log(Level::Warn, "the peer's snapshot is given up: it is lost");
             self.end_snapshot_handler(id);
         }
-        if self.snapshots.held.is_some()
+        if self.snapshots.is_held()
             && let Err(why) = can_serve(self.snapshot_facts())
         {
             self.give_up_held_snapshot(why);

@@ -6,7 +6,6 @@ use alloc::string::{String, ToString};
 use crate::effect::{AdminError, Level};
 use crate::event::{Hindrance, Payload};
 use crate::ids::{Time, VolumeNr};
-use crate::net::Link;
 use crate::net::settings::PeerSettings;
 use crate::router::Resource;
 use crate::router::volume::Volume;
@@ -21,16 +20,8 @@ impl<P: Payload> Resource<P> {
     /// Remembers why there is no connection, unless more is known already.
     pub(super) fn trouble(&mut self, kind: Trouble, text: impl Into<String>) {
         let known = self.net.trouble.as_ref();
-        if !kind.replaces(known.map(|known| known.kind)) {
+        let Some(trouble) = Troubled::after(known, kind, text.into(), self.now) else {
             return;
-        }
-        let since = known
-            .filter(|known| known.kind == kind)
-            .map_or(self.now, |known| known.since);
-        let trouble = Troubled {
-            kind,
-            text: text.into(),
-            since,
         };
         if kind.is_conflict() {
             self.net.conflict = Some(trouble.clone());
@@ -62,21 +53,20 @@ impl<P: Payload> Resource<P> {
 
     /// The driver says what is in the way of a pair. It goes on trying; the log hears of each reason once.
     pub(super) fn on_pairing_hindered(&mut self, hindrance: Option<Hindrance>) {
-        if !matches!(self.net.link, Link::Pairing) {
+        if !self.net.link.is_pairing() {
             return;
         }
         let known = self.net.trouble.as_ref();
+        let known = known.filter(|known| known.is(Trouble::OwnAddress));
         match hindrance {
             None => {
-                if known.is_some_and(|known| known.kind == Trouble::OwnAddress) {
+                if known.is_some() {
                     self.log(Level::Info, "the own address can be used now");
                     self.net.trouble = None;
                 }
             }
             Some(Hindrance::OwnAddress { reason }) => {
-                let said = known
-                    .is_some_and(|known| known.kind == Trouble::OwnAddress && known.text == reason);
-                if !said {
+                if !known.is_some_and(|known| known.says(&reason)) {
                     let connect_int = self.net.options.as_ref().map_or(10, |o| o.connect_int_s);
                     let text =
                         format!("cannot connect: {reason}; trying again every {connect_int} s");
@@ -90,10 +80,9 @@ impl<P: Payload> Resource<P> {
 
     /// There is a pair, so there was a way to it.
     pub(super) fn own_address_serves(&mut self) {
-        let known = self.net.trouble.as_ref();
-        if known.is_some_and(|known| known.kind == Trouble::OwnAddress) {
-            self.net.trouble = None;
-        }
+        self.net
+            .trouble
+            .take_if(|known| known.is(Trouble::OwnAddress));
     }
 
     /// A state has changed: what it makes of what is remembered.
@@ -140,28 +129,19 @@ impl<P: Payload> Resource<P> {
 
     /// A disk was refused, for this reason. One that is only older than what users have seen is what it was.
     pub(super) fn note_refused_disk(&mut self, nr: VolumeNr, error: &AdminError) {
-        let since = self.now;
+        let now = self.now;
         let lost = &mut self.volume_mut(nr).disk_lost;
         *lost = Some(match error {
             AdminError::Refused { code: 150, info } => {
-                let (what, since) = match lost.take() {
-                    Some(lost) => (lost.what, lost.since),
-                    None => (None, since),
-                };
-                let older = Some(info.clone());
-                DiskLost { what, older, since }
+                DiskLost::refused_as_older(lost.take(), info.clone(), now)
             }
-            _ => DiskLost::new(Lost::Error(error.to_string()), since),
+            _ => DiskLost::new(Lost::Error(error.to_string()), now),
         });
     }
 
     /// Why there is no connection; or why there would be none again, if it were lost.
     pub(super) fn link_trouble(&self, now: Time) -> Option<LinkTrouble> {
-        let conflict = self.net.conflict.as_ref();
-        let trouble = match &self.net.trouble {
-            Some(trouble) if !trouble.kind.is_told_after_conflict() => Some(trouble),
-            trouble => conflict.or(trouble.as_ref()),
-        };
+        let trouble = Troubled::told(self.net.trouble.as_ref(), self.net.conflict.as_ref());
         let settings = self.net.peer_settings.as_ref();
         let difference = settings.and_then(PeerSettings::difference);
         if let (None, Some((difference, since))) = (trouble, difference) {
@@ -171,12 +151,7 @@ impl<P: Payload> Resource<P> {
                 for_ms: now.ms_since(*since),
             });
         }
-        let trouble = trouble?;
-        Some(LinkTrouble {
-            kind: trouble.kind,
-            text: trouble.text.clone(),
-            for_ms: now.ms_since(trouble.since),
-        })
+        Some(trouble?.status(now))
     }
 
     /// Why the disk of a volume is not UpToDate.
@@ -184,8 +159,8 @@ impl<P: Payload> Resource<P> {
         let lost = volume.disk_lost.as_ref();
         let reason = disk_reason::reason(&disk_reason::Facts {
             state: volume.state,
-            lost: lost.and_then(|lost| lost.what.clone()),
-            older: lost.and_then(|lost| lost.older.clone()),
+            lost: lost.and_then(|lost| lost.what().cloned()),
+            older: lost.and_then(|lost| lost.older().cloned()),
             forced: volume.forced.map(|(was, _)| was),
             fresh: volume.is_fresh(),
             peer_is_primary: self.volumes.values().any(|v| v.state.peer == Role::Primary),
@@ -193,7 +168,7 @@ impl<P: Payload> Resource<P> {
         Some(DiskTrouble {
             reason,
             for_ms: lost
-                .map(|lost| lost.since)
+                .map(DiskLost::since)
                 .or(volume.forced.map(|(_, at)| at))
                 .map(|since| now.ms_since(since)),
         })

@@ -25,22 +25,22 @@ use crate::rules::packets::Snapshot;
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
     /// The one that this node's administrator takes.
-    pub(crate) own: Option<Own>,
+    own: Option<Own>,
     /// The peer was told to take part. Set by that, cleared by its last word and with the connection. Without it a late answer
     /// would count for the next snapshot.
     asked: Option<Asked>,
     /// The peer takes one, and was answered. Set by its order, cleared when it says that it is over, and with the connection. Without
     /// it writes would be taken while the handler here runs.
-    pub(crate) held: Option<Held>,
+    held: Option<Held>,
 }
 
 /// One that is taken from here.
 #[derive(Debug)]
 pub(crate) struct Own {
-    pub(crate) name: SnapshotName,
+    name: SnapshotName,
     /// Since when.
     since: Time,
-    pub(crate) here: Here,
+    here: Here,
     there: There,
     /// The life of the connection in which the peer takes part; nothing if it does not.
     with: Option<Session>,
@@ -50,7 +50,7 @@ pub(crate) struct Own {
 
 /// How far it is on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Here {
+enum Here {
     Waits,
     Runs(HandlerId),
     Ended(i32),
@@ -75,12 +75,12 @@ struct Asked {
 
 /// The peer's.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) name: SnapshotName,
-    pub(crate) since: Time,
-    pub(crate) session: Session,
+struct Held {
+    name: SnapshotName,
+    since: Time,
+    session: Session,
     /// The handler, unless the last word has been said.
-    pub(crate) runs: Option<HandlerId>,
+    runs: Option<HandlerId>,
 }
 
 /// What is to be done next for the one that is taken here.
@@ -160,6 +160,49 @@ impl Snapshots {
         }
     }
 
+    /// The peer takes one, in this life of the connection; `runs` for it here, unless it was refused.
+    pub(crate) fn hold(
+        &mut self,
+        name: SnapshotName,
+        since: Time,
+        session: Session,
+        runs: Option<HandlerId>,
+    ) {
+        self.held = Some(Held {
+            name,
+            since,
+            session,
+            runs,
+        });
+    }
+
+    /// Whether the peer takes one, and has not said that it is over.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// What the peer wants is given up: the handler that runs for it, if it has not ended.
+    pub(crate) fn give_up_held(&mut self) -> Option<HandlerId> {
+        self.held.as_mut()?.runs.take()
+    }
+
+    /// The peer has said that its snapshot is over.
+    pub(crate) fn let_go(&mut self) {
+        self.held = None;
+    }
+
+    /// This handler has ended. Says what the peer is to be told, if it was run for the peer and is waited for.
+    pub(crate) fn ran(&mut self, id: HandlerId, exit: i32) -> Option<SnapshotAnswer> {
+        let own = self.own.as_mut();
+        if let Some(own) = own.filter(|own| own.here == Here::Runs(id)) {
+            own.here = Here::Ended(exit);
+            return None;
+        }
+        let held = self.held.as_mut();
+        held.and_then(|held| held.runs.take_if(|runs| *runs == id))?;
+        Some(SnapshotAnswer::Ended(u8::try_from(exit).unwrap_or(u8::MAX)))
+    }
+
     /// What the peer says. `None` if a right one says no such thing now.
     pub(crate) fn answered(&mut self, answer: SnapshotAnswer) -> Option<()> {
         let asked = self.asked.as_mut()?;
@@ -204,6 +247,15 @@ impl Snapshots {
         let own = self.own.as_ref().map(|own| (own.name, true, own.since));
         let held = self.held.as_ref();
         own.or_else(|| held.map(|held| (held.name, false, held.since)))
+    }
+
+    /// # Panics
+    /// If one waits for a handler that does not run: users would wait until its time is over.
+    pub(crate) fn check(&self, runs: impl Fn(HandlerId) -> bool) {
+        let own = self.own.as_ref().and_then(Own::running);
+        let held = self.held.as_ref().and_then(|held| held.runs);
+        let comes = own.into_iter().chain(held).all(runs);
+        assert!(comes, "a snapshot waits for no handler");
     }
 }
 
@@ -330,8 +382,7 @@ mod tests {
         all.runs(HandlerId(1));
         all.answered(SnapshotAnswer::Ended(0)).unwrap();
         assert_eq!(next(&all), Next::Wait);
-        let own = all.own.as_mut().unwrap();
-        own.here = Here::Ended(0);
+        assert_eq!(all.ran(HandlerId(1), 0), None);
         assert_eq!(
             (next(&all), all.own().unwrap().is_good()),
             (Next::Over, true)
@@ -383,6 +434,23 @@ mod tests {
         all.ask(session(1));
         all.forget_others(session(2));
         assert_eq!(all.busy(), None);
+    }
+
+    #[test]
+    fn the_peer_hears_once_how_its_snapshot_ended_here() {
+        let mut all = Snapshots::default();
+        let name = SnapshotName::new("s").unwrap();
+        let hold = |all: &mut Snapshots| all.hold(name, Time(0), session(1), Some(HandlerId(1)));
+        hold(&mut all);
+        assert_eq!(all.ran(HandlerId(2), 0), None, "it was run for nobody");
+        let ended = Some(SnapshotAnswer::Ended(u8::MAX));
+        assert_eq!(all.ran(HandlerId(1), 1000), ended);
+        assert_eq!(all.give_up_held(), None, "it has ended");
+        assert!(all.is_held(), "until the peer says that it is over");
+        all.let_go();
+        hold(&mut all);
+        assert_eq!(all.give_up_held(), Some(HandlerId(1)));
+        assert_eq!(all.ran(HandlerId(1), 0), None, "it was given up");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{Features, Packet, StateChange, StateWord};
 
-use crate::admin::{Ask, Parting, Stage};
+use crate::admin::{Parting, Reply, Stage};
 use crate::config::NetOptions;
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Level};
@@ -65,19 +65,20 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if stage == Stage::Change {
-            let Some(ask) = &self.admin.ask else {
-                // The connection broke while the peer was asked: nobody is left to ask.
-                self.set_stage(Stage::Leaving);
-                self.part(Parting::Plainly);
-                return;
+            let code = match self.admin.take_reply() {
+                Reply::NotAsked => {
+                    // The connection broke while the peer was asked: nobody is left to ask.
+                    self.admin.enter(Stage::Leaving);
+                    self.part(Parting::Plainly);
+                    return;
+                }
+                Reply::Awaited => return,
+                Reply::Come(code) => code,
             };
-            let Some(code) = ask.reply else { return };
-            self.admin.ask = None;
-            let plainly = |op: &crate::admin::Op| op.parting == Parting::Plainly;
             if state::is_success(code) {
-                self.set_stage(Stage::Leaving);
+                self.admin.enter(Stage::Leaving);
                 self.part_as_agreed();
-            } else if self.admin.current.as_ref().is_some_and(plainly) {
+            } else if self.admin.parting() == Parting::Plainly {
                 // It is Primary, and goes on only if we do not.
                 self.ask_to_part(Parting::Outdated, false);
             } else {
@@ -99,7 +100,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         if force || !self.is_up() || self.net.cstate != ConnState::WFReportParams {
-            self.set_stage(Stage::Leaving);
+            self.admin.enter(Stage::Leaving);
             self.part(Parting::Plainly);
             return;
         }
@@ -108,7 +109,7 @@ impl<P: Payload> Resource<P> {
 
     /// (L49) The peer goes on alone at once when it consents: that this disk is Outdated is on record before it is asked.
     fn call_disks_outdated(&mut self) {
-        self.set_stage(Stage::Durable);
+        self.admin.enter(Stage::Durable);
         for nr in self.volume_numbers() {
             if self.volume(nr).has_usable_disk() {
                 self.disk_mut(nr).record.call_outdated(true);
@@ -138,7 +139,7 @@ impl<P: Payload> Resource<P> {
                 Err(StateError::IsDiskless | StateError::LowerThanOutdated)
                     if how == Parting::Outdated =>
                 {
-                    self.set_stage(Stage::Leaving);
+                    self.admin.enter(Stage::Leaving);
                     return self.part(Parting::Plainly);
                 }
                 Err(error) => {
@@ -150,22 +151,15 @@ impl<P: Payload> Resource<P> {
                 Ok(_) => {}
             }
         }
-        if let Some(op) = &mut self.admin.current {
-            op.parting = how;
-        }
+        self.admin.part(how);
         if how == Parting::Outdated && !recorded {
             self.call_disks_outdated();
             return;
         }
         let (mask, val) = change.to_mask_val();
-        let session = self.net.session;
-        self.admin.ask = Some(Ask {
-            volume: None,
-            reply: None,
-            session,
-        });
+        self.admin.ask(None, self.net.session);
         self.net.link.leave(true);
-        self.set_stage(Stage::Change);
+        self.admin.enter(Stage::Change);
         let request = StateChange {
             mask: StateWord(mask),
             val: StateWord(val),
@@ -175,18 +169,12 @@ impl<P: Payload> Resource<P> {
 
     /// The peer has agreed to part, in whatever way it was asked.
     pub(in crate::router) fn part_as_agreed(&mut self) {
-        let how = self.admin.current.as_ref().map(|op| op.parting);
-        self.part(how.unwrap_or_default());
+        self.part(self.admin.parting());
     }
 
-    /// The connection has ended before the answer. (L49) A peer whose disk was to be Outdated may never have heard of that: it counts
-    /// as lost.
+    /// The connection has ended before the answer.
     pub(in crate::router) fn part_unanswered(&mut self) {
-        let how = self.admin.current.as_ref().map(|op| op.parting);
-        match how {
-            Some(Parting::Outdated) => self.part(Parting::Outdated),
-            _ => self.part(Parting::Plainly),
-        }
+        self.part(self.admin.parting().unanswered());
     }
 
     /// The connection ends because the administrator wants it.

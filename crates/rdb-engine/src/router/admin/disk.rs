@@ -32,13 +32,13 @@ impl<P: Payload> Resource<P> {
             // no end to wait for: the order counts more.)
             Stage::Start if self.has_writes_of_lost_peer(nr) && !self.waits_for_space(nr) => {}
             Stage::Start | Stage::Flush(_)
-                if self.admin.ask.is_none() && !self.peer_has_flushed(stage) => {}
+                if !self.admin.has_asked() && !self.peer_has_flushed(stage) => {}
             Stage::Start | Stage::Flush(_) => {
                 match self.ask_change(nr, Change::disk(DiskState::Failed)) {
                     Asked::Wait => {}
                     Asked::Done(Ok(_)) => {
                         self.leave_to_the_peer(nr);
-                        self.set_stage(Stage::Detaching);
+                        self.admin.enter(Stage::Detaching);
                     }
                     Asked::Done(Err(error)) => {
                         if error != StateError::FailedByPeer {
@@ -68,7 +68,7 @@ impl<P: Payload> Resource<P> {
             }
             return;
         }
-        if !self.volume(nr).has_usable_disk() && self.admin.ask.is_none() {
+        if !self.volume(nr).has_usable_disk() && !self.admin.has_asked() {
             self.admin_refused(138, "the volume has no disk");
             return;
         }
@@ -91,20 +91,20 @@ impl<P: Payload> Resource<P> {
                     if local {
                         self.note_lost(nr, Lost::Invalidated);
                     }
-                    self.set_stage(Stage::Durable);
+                    self.admin.enter(Stage::Durable);
                     let then = self.then_admin();
                     self.md_full_sync(nr, then);
                 }
             }
             return;
         }
-        if local && self.admin.ask.is_none() && !self.peer_has_flushed(stage) {
+        if local && !self.admin.has_asked() && !self.peer_has_flushed(stage) {
             return;
         }
         // The state that a full sync begins with would raise the source's disk to UpToDate, whatever it holds (2.4).
         let source = if local { state.pdsk } else { state.disk };
         if state.conn == ConnState::Connected
-            && self.admin.ask.is_none()
+            && !self.admin.has_asked()
             && source != DiskState::UpToDate
         {
             self.admin_state_error(StateError::NoUpToDateDisk);
@@ -190,7 +190,7 @@ impl<P: Payload> Resource<P> {
                         self.send_state(nr);
                     }
                     // Confirmed only when it is on record (I21), which it need not be if it was Outdated before.
-                    self.set_stage(Stage::Durable);
+                    self.admin.enter(Stage::Durable);
                     let then = self.then_admin();
                     self.md(nr, MdKind::SUPERBLOCK, then);
                 }
@@ -240,7 +240,7 @@ impl<P: Payload> Resource<P> {
         let ids = disk.record.ids();
         self.volume_mut(nr).exposed.show(ids.current);
         self.tell_generation(nr, old, ids);
-        self.set_stage(Stage::Durable);
+        self.admin.enter(Stage::Durable);
         if clear_bitmap {
             self.disk_mut(nr).resume_log();
             // Identifiers first: a crash in between leaves too many bits, never too few (T23).

@@ -11,7 +11,7 @@ use alloc::format;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
-use crate::admin::{Admin, Ask, Asked, Fencing, Op, Parting, Stage, command_volume};
+use crate::admin::{Answer, Asked, Parting, Reply, Stage};
 use crate::config::DiskOptions;
 use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
@@ -26,13 +26,15 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn on_admin(&mut self, id: AdminId, command: Command) {
         match command {
             // What is forced does not wait behind a command that waits for something that never comes.
-            Command::Disconnect { force: true } if self.is_busy() => self.disconnect_passing(id),
+            Command::Disconnect { force: true } if self.admin.is_busy() => {
+                self.disconnect_passing(id)
+            }
             Command::Detach {
                 volume,
                 force: true,
-            } if self.is_busy() => self.detach_passing(id, volume),
+            } if self.admin.is_busy() => self.detach_passing(id, volume),
             Command::ResumeIo { volume } => self.order_resume(id, volume),
-            command => self.admin.queue.push_back((id, command)),
+            command => self.admin.queue(id, command),
         }
     }
 
@@ -42,27 +44,10 @@ impl<P: Payload> Resource<P> {
         if self.poll_leaving() || self.poll_resuming() {
             return true;
         }
-        if self.admin.current.is_none() {
-            let Some((id, command)) = self.admin.queue.pop_front() else {
-                return false;
-            };
-            self.admin.begun = self.admin.begun.wrapping_add(1);
-            self.admin.current = Some(Op {
-                id,
-                nr: self.admin.begun,
-                command,
-                stage: Stage::Start,
-                ready: false,
-                forced: false,
-                retried: false,
-                waits_since: None,
-                settled: false,
-                parting: Parting::default(),
-                fence: Fencing::default(),
-            });
+        if !self.admin.begin_next() {
+            return false;
         }
-        let place = |admin: &Admin| admin.current.as_ref().map(|op| (op.stage, op.ready));
-        let before = place(&self.admin);
+        let before = self.admin.place();
         let asked = self.asks_peer();
         self.step_admin();
         if asked && !self.asks_peer() {
@@ -70,31 +55,24 @@ impl<P: Payload> Resource<P> {
                 self.target_check_end(nr);
             }
         }
-        place(&self.admin) != before
+        self.admin.place() != before
     }
 
     /// Whether a change of ours waits for the peer's word. The peer may have made it already.
     pub(in crate::router) fn asks_peer(&self) -> bool {
-        let ask = self.admin.ask.as_ref();
-        let current = ask.is_some_and(|ask| ask.session == self.net.session);
-        current || !self.admin.owed.is_empty()
+        self.admin.asks_peer(self.net.session)
     }
 
     pub(in crate::router) fn admin_done(&mut self, result: Result<(), AdminError>) {
-        if let Some(op) = self.admin.current.take() {
-            self.admin.held_open = None;
-            let session = self.net.session;
-            let is_open = |ask: &Ask| ask.reply.is_none() && ask.session == session;
-            if let Some(ask) = self.admin.ask.take().filter(is_open) {
-                let owed = self.admin.owed.entry(ask.volume).or_default();
-                owed.answers += 1;
-                owed.detach |= matches!(op.command, Command::Detach { .. });
-            }
-            if op.parting == Parting::Outdated {
+        if let Some(op) = self.admin.finish(self.net.session) {
+            if op.parting() == Parting::Outdated {
                 self.outdated_by_state();
             }
             self.clear_timer(Timer::Admin);
-            self.emit(Effect::AdminDone { id: op.id, result });
+            self.emit(Effect::AdminDone {
+                id: op.id(),
+                result,
+            });
         }
     }
 
@@ -116,91 +94,51 @@ impl<P: Payload> Resource<P> {
         self.admin_done(Err(AdminError::State(error)));
     }
 
-    pub(super) fn set_stage(&mut self, stage: Stage) {
-        if let Some(op) = &mut self.admin.current {
-            op.stage = stage;
-            op.ready = false;
-        }
-    }
-
-    pub(super) fn admin_ready(&mut self, stage: Stage) {
-        if let Some(op) = self.admin.current.as_mut().filter(|op| op.stage == stage) {
-            op.ready = true;
-        }
-    }
-
-    pub(in crate::router) fn admin_ping_answered(&mut self) {
-        self.admin_ready(Stage::Ping);
-    }
-
-    /// The fence procedure has come to its end.
-    pub(in crate::router) fn admin_fenced(&mut self) {
-        self.admin_ready(Stage::Fence);
-    }
-
-    pub(in crate::router) fn on_admin_timer(&mut self) {
-        self.admin_ready(Stage::Pause);
-    }
-
     /// What follows when metadata is written for the command in progress.
     pub(super) fn then_admin(&self) -> Then {
-        Then::Admin(self.admin.begun)
+        Then::Admin(self.admin.number())
     }
 
     pub(in crate::router) fn admin_metadata_done(&mut self, nr: u32, ok: bool) {
-        if self.admin.current.as_ref().is_none_or(|op| op.nr != nr) {
+        if !self.admin.is_in_progress(nr) {
             return; // it was taken back
         }
         if !ok {
             self.admin_refused(118, "writing the metadata failed");
             return;
         }
-        self.admin_ready(Stage::Bitmap);
-        self.admin_ready(Stage::Durable);
-    }
-
-    pub(in crate::router) fn admin_connection_lost(&mut self) {
-        self.admin_ready(Stage::Ping);
-        self.admin.owed.clear();
-        let session = self.net.session;
-        if self
-            .admin
-            .ask
-            .as_ref()
-            .is_some_and(|a| a.session != session)
-        {
-            self.admin.ask = None; // decided without the peer now
-        }
+        self.admin.ready(Stage::Bitmap);
+        self.admin.ready(Stage::Durable);
     }
 
     /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY.
     pub(in crate::router) fn admin_reply(&mut self, volume: Option<VolumeNr>, code: i32) {
-        if let Some(owed) = self.admin.takes_owed(volume) {
-            let has_disk =
-                |nr: &VolumeNr| self.volumes.get(nr).is_some_and(Volume::has_usable_disk);
-            let kept = owed.detach && volume.as_ref().is_some_and(has_disk);
-            if state::is_success(code) && volume.is_none() {
-                self.connect_anew("the peer has agreed to part, which nobody wants any more");
-                return;
-            }
-            if state::is_success(code) && kept {
-                self.connect_anew(PEER_WENT_ON_ALONE);
-                return;
-            }
-            // It may have made a change that this node has not: it hears how things are.
-            for nr in self.volume_numbers() {
-                if state::is_success(code) && volume.is_none_or(|volume| volume == nr) {
-                    self.send_state(nr);
-                }
-                self.target_check_end(nr);
-            }
-            return;
-        }
-        match &mut self.admin.ask {
-            Some(ask) if ask.volume == volume && ask.reply.is_none() => ask.reply = Some(code),
-            _ => self.protocol_error(format!(
+        match self.admin.answered(volume, code) {
+            Answer::Taken => {}
+            Answer::Late { detach } => self.admin_late_reply(volume, code, detach),
+            Answer::Unasked => self.protocol_error(format!(
                 "an answer ({code}) to a question that was not asked: no right peer sends that"
             )),
+        }
+    }
+
+    fn admin_late_reply(&mut self, volume: Option<VolumeNr>, code: i32, detach: bool) {
+        let has_disk = |nr: &VolumeNr| self.volumes.get(nr).is_some_and(Volume::has_usable_disk);
+        let kept = detach && volume.as_ref().is_some_and(has_disk);
+        if state::is_success(code) && volume.is_none() {
+            self.connect_anew("the peer has agreed to part, which nobody wants any more");
+            return;
+        }
+        if state::is_success(code) && kept {
+            self.connect_anew(PEER_WENT_ON_ALONE);
+            return;
+        }
+        // It may have made a change that this node has not: it hears how things are.
+        for nr in self.volume_numbers() {
+            if state::is_success(code) && volume.is_none_or(|volume| volume == nr) {
+                self.send_state(nr);
+            }
+            self.target_check_end(nr);
         }
     }
 
@@ -211,12 +149,12 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(super) fn step_admin(&mut self) {
-        let Some(op) = &self.admin.current else {
+        let Some(op) = self.admin.current() else {
             return;
         };
-        let command = op.command.clone();
-        let (stage, ready) = (op.stage, op.ready);
-        if let Some(nr) = command_volume(&command) {
+        let command = op.command().clone();
+        let (stage, ready) = op.place();
+        if let Some(nr) = op.volume() {
             let exists = self.volumes.contains_key(&nr);
             if !exists && !matches!(command, Command::NewVolume { .. }) {
                 self.admin_refused(127, &format!("no volume {nr}"));
@@ -232,7 +170,7 @@ impl<P: Payload> Resource<P> {
                 options,
             } => {
                 if stage == Stage::Start && !self.net.link.is_exchanging() {
-                    self.set_stage(Stage::Attaching);
+                    self.admin.enter(Stage::Attaching);
                     self.start_attach(volume, disk, options);
                 }
             }
@@ -246,9 +184,7 @@ impl<P: Payload> Resource<P> {
             }
             Command::Disconnect { force } => self.step_disconnect(force, stage),
             Command::Primary { volume, force } => self.step_primary(volume, force, stage, ready),
-            Command::Secondary { volume, held_open } => {
-                self.step_secondary(volume, held_open, stage, ready)
-            }
+            Command::Secondary { volume, .. } => self.step_secondary(volume, stage, ready),
             Command::Invalidate { volume } => self.step_invalidate(volume, stage, ready, true),
             Command::InvalidateRemote { volume } => {
                 self.step_invalidate(volume, stage, ready, false)
@@ -323,7 +259,7 @@ impl<P: Payload> Resource<P> {
         if self.net.log.is_settled(last) {
             return true;
         }
-        self.set_stage(Stage::Flush(last));
+        self.admin.enter(Stage::Flush(last));
         false
     }
 
@@ -331,34 +267,10 @@ impl<P: Payload> Resource<P> {
 
     /// Makes a change of one volume, with the peer's consent if it is needed (section 2.7).
     pub(super) fn ask_change(&mut self, nr: VolumeNr, change: Change) -> Asked {
-        if let Some(ask) = &self.admin.ask {
-            let Some(code) = ask.reply else {
-                return Asked::Wait;
-            };
-            self.admin.ask = None;
-            if !state::is_success(code) {
-                let text =
-                    StateError::from_code(code).map_or_else(Default::default, |e| format!("{e}"));
-                self.log_volume(
-                    Level::Error,
-                    nr,
-                    format!("Requested state change failed by peer: {text} ({code})"),
-                );
-                return Asked::Done(Err(StateError::FailedByPeer));
-            }
-            // It acts on what it has consented to, also if we cannot any more.
-            let begun = change.conn.map_or(Past::empty(), Past::of);
-            self.volume_mut(nr).peer.past |= begun;
-            let result = self.change(nr, change, false);
-            if result.is_err() && change.disk == Some(DiskState::Failed) {
-                self.connect_anew(PEER_WENT_ON_ALONE);
-            } else if result.is_err() && change.conn.is_some() {
-                self.connect_anew(PEER_HAS_BEGUN);
-            } else if result.is_err() {
-                // What the peer has asked for meanwhile forbids it. It has taken note of ours already.
-                self.send_state(nr);
-            }
-            return Asked::Done(result);
+        match self.admin.take_reply() {
+            Reply::NotAsked => {}
+            Reply::Awaited => return Asked::Wait,
+            Reply::Come(code) => return Asked::Done(self.change_answered(nr, change, code)),
         }
         let old = self.volume(nr).state;
         let context = self.context(nr);
@@ -375,12 +287,7 @@ impl<P: Payload> Resource<P> {
                     };
                 }
                 let (mask, val) = change.to_mask_val();
-                let session = self.net.session;
-                self.admin.ask = Some(Ask {
-                    volume: Some(nr),
-                    reply: None,
-                    session,
-                });
+                self.admin.ask(Some(nr), self.net.session);
                 let request = StateChange {
                     mask: StateWord(mask),
                     val: StateWord(val),
@@ -390,6 +297,38 @@ impl<P: Payload> Resource<P> {
             }
             Ok(Outcome::Changed(..)) => Asked::Done(self.change(nr, change, false)),
         }
+    }
+
+    /// The peer has answered the question about this change.
+    fn change_answered(
+        &mut self,
+        nr: VolumeNr,
+        change: Change,
+        code: i32,
+    ) -> Result<i32, StateError> {
+        if !state::is_success(code) {
+            let text =
+                StateError::from_code(code).map_or_else(Default::default, |e| format!("{e}"));
+            self.log_volume(
+                Level::Error,
+                nr,
+                format!("Requested state change failed by peer: {text} ({code})"),
+            );
+            return Err(StateError::FailedByPeer);
+        }
+        // It acts on what it has consented to, also if we cannot any more.
+        let begun = change.conn.map_or(Past::empty(), Past::of);
+        self.volume_mut(nr).peer.past |= begun;
+        let result = self.change(nr, change, false);
+        if result.is_err() && change.disk == Some(DiskState::Failed) {
+            self.connect_anew(PEER_WENT_ON_ALONE);
+        } else if result.is_err() && change.conn.is_some() {
+            self.connect_anew(PEER_HAS_BEGUN);
+        } else if result.is_err() {
+            // What the peer has asked for meanwhile forbids it. It has taken note of ours already.
+            self.send_state(nr);
+        }
+        result
     }
 
     // ---- volumes -------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 //! `primary` and `secondary` (`docs/spec/behaviour.md`, sections 12.1 and 12.2).
 
-use crate::admin::{Asked, Fencing, Stage};
+use crate::admin::promotion::{self, Next, Wait};
+use crate::admin::{Asked, Stage};
 use crate::disk::{MdKind, Then};
 use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
@@ -17,15 +18,15 @@ impl<P: Payload> Resource<P> {
         match stage {
             Stage::Start => {
                 if self.is_up() {
-                    self.set_stage(Stage::Ping);
+                    self.admin.enter(Stage::Ping);
                     self.ping(Some(PingWaiter::Admin));
                 } else {
-                    self.set_stage(Stage::Change);
+                    self.admin.enter(Stage::Change);
                     self.try_promote(nr, force);
                 }
             }
             Stage::Ping | Stage::Pause if ready => {
-                self.set_stage(Stage::Change);
+                self.admin.enter(Stage::Change);
                 self.try_promote(nr, force);
             }
             Stage::Change => self.try_promote(nr, force),
@@ -46,57 +47,56 @@ impl<P: Payload> Resource<P> {
             // (L18) They would come over what users write from now on.
             return;
         }
-        let Some(op) = &self.admin.current else {
+        let facts = self.promotion_facts(nr, force);
+        let Some(promotion) = self.admin.promotion_mut() else {
             return;
         };
-        let (forced, fence) = (op.forced, op.fence);
-        let consistent = self.volume(nr).state.disk == DiskState::Consistent;
-        let mut change = Change::role(Role::Primary);
-        let fenced = fence == Fencing::Fenced && self.may_fence() && self.is_peer_fenced();
-        if forced || fenced && consistent {
-            change = change.and_disk(DiskState::UpToDate);
-        }
-        if fence == Fencing::Forced {
-            change = change.and_pdsk(DiskState::Outdated);
-        }
+        let (change, forced) = (promotion.change(&facts), promotion.is_forced());
         match self.ask_change(nr, change) {
             Asked::Wait | Asked::Done(Err(StateError::InTransientState)) => {
                 self.wait_for_resync(nr, force);
             }
             Asked::Done(Ok(2)) => self.admin_done(Ok(())),
             Asked::Done(Ok(_)) => self.promote(nr, forced),
-            Asked::Done(Err(StateError::NoUpToDateDisk))
-                if force
-                    && !forced
-                    && matches!(
-                        self.volume(nr).state.disk,
-                        DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
-                    ) =>
-            {
-                if let Some(op) = &mut self.admin.current {
-                    op.forced = true;
+            Asked::Done(Err(error)) => {
+                let facts = self.promotion_facts(nr, force);
+                if let Some(promotion) = self.admin.promotion_mut() {
+                    let next = promotion.refused(error, &facts);
+                    self.after_refusal(nr, force, change, next);
                 }
+            }
+        }
+    }
+
+    fn promotion_facts(&self, nr: VolumeNr, force: bool) -> promotion::Facts {
+        let state = self.volume(nr).state;
+        promotion::Facts {
+            force,
+            disk: state.disk,
+            awaits_word: state.awaits_word(),
+            away: self.net.cstate < ConnState::WFReportParams,
+            fenced: self.is_peer_fenced(),
+        }
+    }
+
+    /// The change was refused, or the fence procedure has ended.
+    fn after_refusal(&mut self, nr: VolumeNr, force: bool, change: Change, next: Next) {
+        match next {
+            Next::Again => self.try_promote(nr, force),
+            Next::AgainBesideThePeer => {
+                self.log_volume(Level::Warn, nr, "Forced into split brain situation!");
                 self.try_promote(nr, force);
             }
-            Asked::Done(Err(error @ (StateError::NoUpToDateDisk | StateError::PrimaryNop)))
-                if fence == Fencing::NotAsked
-                    && (error == StateError::PrimaryNop || consistent)
-                    && (self.may_fence() || self.volume(nr).state.awaits_word()) =>
-            {
-                self.fence_for_promotion(nr, force, error);
-            }
-            Asked::Done(Err(StateError::TwoPrimaries))
-                if self.admin.current.as_ref().is_some_and(|op| !op.retried) =>
-            {
-                // The peer may be about to find out that it is dead, or we that it is.
-                if let Some(op) = &mut self.admin.current {
-                    op.retried = true;
-                }
-                self.set_stage(Stage::Pause);
+            Next::Fence => match self.fence_peer() {
+                Fenced::Asked => self.admin.enter(Stage::Fence),
+                Fenced::Yes | Fenced::No => self.promote_fenced(nr, force),
+            },
+            Next::Pause => {
+                self.admin.enter(Stage::Pause);
                 let at = self.now.plus_ms(self.net.ping_timeout_ms() + 100);
                 self.set_timer(Timer::Admin, at);
             }
-            Asked::Done(Err(error)) => {
+            Next::Refused(error) => {
                 if error != StateError::FailedByPeer {
                     self.log_refusal(nr, error, change);
                 }
@@ -105,49 +105,13 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// Whether a promotion can have the peer fenced: it is away.
-    fn may_fence(&self) -> bool {
-        self.net.cstate < ConnState::WFReportParams
-    }
-
-    /// Alone this node is Primary only if the peer cannot become so too.
-    fn fence_for_promotion(&mut self, nr: VolumeNr, force: bool, refusal: StateError) {
-        self.set_fencing(Fencing::Asked(refusal));
-        match self.fence_peer() {
-            Fenced::Asked => self.set_stage(Stage::Fence),
-            Fenced::Yes | Fenced::No => self.promote_fenced(nr, force),
-        }
-    }
-
     /// The fence procedure has come to its end.
     fn promote_fenced(&mut self, nr: VolumeNr, force: bool) {
-        let fence = self.admin.current.as_ref().map(|op| op.fence);
-        let Some(Fencing::Asked(refusal)) = fence else {
-            return;
-        };
-        self.set_stage(Stage::Change);
-        if self.volume(nr).state.awaits_word() {
-            self.log_refusal(nr, refusal, Change::role(Role::Primary));
-            self.admin_state_error(refusal);
-        } else if !self.may_fence() {
-            self.set_fencing(Fencing::NotAsked); // it has come back
-            self.try_promote(nr, force);
-        } else if self.is_peer_fenced() {
-            self.set_fencing(Fencing::Fenced);
-            self.try_promote(nr, force);
-        } else if force && refusal == StateError::PrimaryNop {
-            self.log_volume(Level::Warn, nr, "Forced into split brain situation!");
-            self.set_fencing(Fencing::Forced);
-            self.try_promote(nr, force);
-        } else {
-            self.log_refusal(nr, refusal, Change::role(Role::Primary));
-            self.admin_state_error(refusal);
-        }
-    }
-
-    fn set_fencing(&mut self, fence: Fencing) {
-        if let Some(op) = &mut self.admin.current {
-            op.fence = fence;
+        let facts = self.promotion_facts(nr, force);
+        let promotion = self.admin.promotion_mut();
+        if let Some(next) = promotion.and_then(|promotion| promotion.fencing_ended(&facts)) {
+            self.admin.enter(Stage::Change);
+            self.after_refusal(nr, force, Change::role(Role::Primary), next);
         }
     }
 
@@ -155,23 +119,15 @@ impl<P: Payload> Resource<P> {
     /// for a ping timeout there will be none, and users can be served with what the peer has.
     fn wait_for_resync(&mut self, nr: VolumeNr, force: bool) {
         let state = self.volume(nr).state;
-        let at = self.now.plus_ms(self.net.ping_timeout_ms() + 100);
+        let patience = self.net.ping_timeout_ms() + 100;
         let (asks, now) = (self.asks_peer(), self.now);
-        let Some(op) = self.admin.current.as_mut().filter(|_| !asks) else {
+        let Some(promotion) = self.admin.promotion_mut().filter(|_| !asks) else {
             return;
         };
-        match op.waits_since {
-            Some((then, at)) if then == state => {
-                if at <= now && !op.settled {
-                    op.settled = true;
-                    self.try_promote(nr, force);
-                }
-            }
-            _ => {
-                op.settled = false;
-                op.waits_since = Some((state, at));
-                self.set_timer(Timer::Admin, at);
-            }
+        match promotion.wait(state, now, patience) {
+            Wait::Until(at) => self.set_timer(Timer::Admin, at),
+            Wait::Over => self.try_promote(nr, force),
+            Wait::On => {}
         }
     }
 
@@ -188,7 +144,7 @@ impl<P: Payload> Resource<P> {
             // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
             disk.record.flush_before();
         }
-        self.set_stage(Stage::Durable);
+        self.admin.enter(Stage::Durable);
         self.after.push_back(Follow::Promoted { nr, forced });
     }
 
@@ -206,7 +162,7 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).exposed.show(peer.ids.current);
         }
         let Some(disk) = self.volume(nr).disk.get() else {
-            self.admin_ready(Stage::Durable);
+            self.admin.ready(Stage::Durable);
             self.step_admin();
             return;
         };
@@ -234,17 +190,10 @@ impl<P: Payload> Resource<P> {
         self.md(nr, MdKind::SUPERBLOCK, then);
     }
 
-    pub(super) fn step_secondary(
-        &mut self,
-        nr: VolumeNr,
-        held_open: bool,
-        stage: Stage,
-        ready: bool,
-    ) {
+    pub(super) fn step_secondary(&mut self, nr: VolumeNr, stage: Stage, ready: bool) {
         let change = Change::role(Role::Secondary);
         match stage {
             Stage::Start => {
-                self.admin.held_open = held_open.then_some(nr);
                 if self.volume(nr).state.role == Role::Secondary {
                     self.admin_done(Ok(()));
                     return;
@@ -258,7 +207,7 @@ impl<P: Payload> Resource<P> {
                     Ok(_) => {
                         self.close_epoch();
                         self.send_barrier();
-                        self.set_stage(Stage::Drain);
+                        self.admin.enter(Stage::Drain);
                         self.step_admin();
                     }
                 }
@@ -270,13 +219,13 @@ impl<P: Payload> Resource<P> {
                 }
                 // The bits are durable before the disk stops being a Primary's (I8), and so is the data (L15): no log will
                 // tell any more what a power cut may have taken.
-                self.set_stage(Stage::Bitmap);
+                self.admin.enter(Stage::Bitmap);
                 if self.volume(nr).has_usable_disk() {
                     self.md(nr, MdKind::FlushData, Then::Nothing);
                     let then = self.then_admin();
                     self.md(nr, MdKind::ChangedPages, then);
                 } else {
-                    self.admin_ready(Stage::Bitmap);
+                    self.admin.ready(Stage::Bitmap);
                     self.step_admin();
                 }
             }
@@ -290,7 +239,7 @@ impl<P: Payload> Resource<P> {
     fn demote(&mut self, nr: VolumeNr, change: Change) {
         let volume = self.volume(nr);
         if volume.users.are_busy() {
-            self.set_stage(Stage::Drain);
+            self.admin.enter(Stage::Drain);
             return;
         }
         match self.change(nr, change, false) {
@@ -302,7 +251,7 @@ impl<P: Payload> Resource<P> {
             }
             Ok(_) => {}
         }
-        self.set_stage(Stage::Durable);
+        self.admin.enter(Stage::Durable);
         self.after.push_back(Follow::Demoted(nr));
     }
 

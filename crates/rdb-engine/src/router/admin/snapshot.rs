@@ -39,7 +39,7 @@ impl<P: Payload> Resource<P> {
                 self.send_barrier();
             }
             Stage::Quiet(_) => {
-                self.set_stage(Stage::Taking);
+                self.admin.enter(Stage::Taking);
                 self.flush_for_snapshot();
                 self.step_admin();
             }
@@ -76,7 +76,7 @@ impl<P: Payload> Resource<P> {
         self.log(Level::Info, format!("snapshot {} begins", wish.name));
         self.close_epoch();
         self.send_barrier();
-        self.set_stage(Stage::Quiet(session));
+        self.admin.enter(Stage::Quiet(session));
         self.step_admin();
         Ok(())
     }
@@ -94,7 +94,7 @@ impl<P: Payload> Resource<P> {
         if self.planted(Bug::SnapshotTooSoon) {
             return;
         }
-        let begun = self.admin.begun;
+        let begun = self.admin.number();
         for nr in self.volume_numbers() {
             if self.volume(nr).has_usable_disk() {
                 self.snapshots.flush_begins();
@@ -105,7 +105,7 @@ impl<P: Payload> Resource<P> {
 
     /// A disk was flushed for the snapshot of the command of this number, or was given up.
     pub(in crate::router) fn snapshot_flushed(&mut self, begun: u32) {
-        if self.admin.begun == begun {
+        if self.admin.number() == begun {
             self.snapshots.flush_ended();
         }
     }
@@ -142,7 +142,7 @@ impl<P: Payload> Resource<P> {
         let Some(own) = self.snapshots.end() else {
             return;
         };
-        let command = self.admin.current.as_ref().map(|op| op.command.clone());
+        let command = self.admin.current().map(|op| op.command().clone());
         let Some(Command::Snapshot { wish }) = command else {
             return;
         };
@@ -177,8 +177,7 @@ impl<P: Payload> Resource<P> {
 
     /// The time of a snapshot is over: of the own one, or of the peer's.
     pub(in crate::router) fn on_snapshot_timer(&mut self) {
-        let Some(Command::Snapshot { wish }) = self.admin.current.as_ref().map(|op| &op.command)
-        else {
+        let Some(Command::Snapshot { wish }) = self.admin.current().map(|op| op.command()) else {
             return self.held_snapshot_is_overdue();
         };
         if self.snapshots.own().is_none() {

@@ -26,7 +26,7 @@ impl<P: Payload> Resource<P> {
                 self.close_epoch();
                 self.send_barrier();
                 let session = self.is_up().then_some(self.net.session);
-                self.set_stage(Stage::Quiet(session));
+                self.admin.enter(Stage::Quiet(session));
                 self.step_admin();
             }
             Stage::Quiet(Some(session)) if session != self.net.session => {
@@ -51,7 +51,7 @@ impl<P: Payload> Resource<P> {
     /// Lets them go on, for whatever reason they wait.
     pub(super) fn order_resume(&mut self, id: AdminId, nr: VolumeNr) {
         if self.volumes.contains_key(&nr) {
-            self.admin.resuming.push(id);
+            self.admin.order_resume(id);
         } else {
             let result = Err(AdminError::refused(127, format!("no volume {nr}")));
             self.emit(Effect::AdminDone { id, result });
@@ -60,12 +60,12 @@ impl<P: Payload> Resource<P> {
 
     /// Carries out the orders to resume. Says whether there were any.
     pub(super) fn poll_resuming(&mut self) -> bool {
-        if self.admin.resuming.is_empty() || self.net.link.is_exchanging() {
+        if !self.admin.resumes() || self.net.link.is_exchanging() {
             return false;
         }
         self.end_snapshot(Some("I/O was resumed meanwhile".into())); // the peer hears of it before it gets a write
         self.resume();
-        for id in core::mem::take(&mut self.admin.resuming) {
+        for id in self.admin.take_resuming() {
             self.emit(Effect::AdminDone { id, result: Ok(()) });
         }
         true

@@ -37,7 +37,7 @@ impl<P: Payload> Resource<P> {
         }
         self.net.link.greet();
         self.net.peer_settings = Some(PeerSettings::met(peer.clone(), &own));
-        self.net.integrity.peer = own.integrity_alg;
+        self.net.integrity.peer_announces(own.integrity_alg);
         self.digests_changed();
         self.net.attempt.told(peer.conn_flags);
     }
@@ -51,7 +51,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         // What the peer's data carry from its next packet on; ours go on with our own algorithm.
-        self.net.integrity.peer = integrity;
+        self.net.integrity.peer_announces(integrity);
         self.digests_changed();
         if let Some(known) = &mut self.net.peer_settings {
             known.told_params(peer.clone());
@@ -76,10 +76,9 @@ impl<P: Payload> Resource<P> {
                 return;
             };
             let verify = algorithm_named(&peer.verify_alg).flatten();
-            self.net.comparison.peer = Digests { csums, verify };
-            if self.net.agreed.peer_adopts() {
-                self.net.comparison.own = self.net.comparison.peer;
-            }
+            let digests = Digests { csums, verify };
+            let adopts = self.net.agreed.peer_adopts();
+            self.net.comparison.peer_announces(digests, adopts);
             if let Some(known) = &mut self.net.peer_settings {
                 known.told_algorithms(peer);
             }
@@ -106,17 +105,14 @@ impl<P: Payload> Resource<P> {
         self.log(Level::Info, "the peer is told of new settings");
         if params != before {
             self.send(VolumeNr(0), Packet::ProtocolUpdate(params.clone()), None);
-            self.net.integrity.own = new.integrity_alg;
+            self.net.integrity.we_announce(new.integrity_alg);
             self.digests_changed();
             if let Some(peer) = self.net.peer_settings.as_mut().filter(|_| adopts) {
                 peer.adopt_params(params);
             }
         }
         if (old.csums_alg, &old.verify_alg) != (new.csums_alg, &new.verify_alg) {
-            self.net.comparison.own = Digests::configured(new);
-            if adopts {
-                self.net.comparison.peer = self.net.comparison.own;
-            }
+            self.net.comparison.we_announce(new, adopts);
             for nr in self.volume_numbers() {
                 if self.volume(nr).state.conn >= ConnState::Connected {
                     self.send_sync_param(nr);

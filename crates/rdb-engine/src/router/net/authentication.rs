@@ -38,8 +38,7 @@ impl<P: Payload> Resource<P> {
         let Some(handshake) = self.net.link.handshake() else {
             return false;
         };
-        handshake.begin_challenge();
-        let challenge = handshake.challenge().to_vec();
+        let challenge = handshake.begin_challenge().to_vec();
         self.send(VolumeNr(0), Packet::AuthChallenge(challenge), None);
         true
     }
@@ -56,8 +55,7 @@ impl<P: Payload> Resource<P> {
             self.on_challenge_reflected();
             return;
         }
-        handshake.take_challenge(challenge);
-        if !handshake.was_called() {
+        if handshake.take_challenge(challenge) {
             self.answer_challenge();
         }
     }

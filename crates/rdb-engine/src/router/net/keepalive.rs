@@ -4,6 +4,7 @@ use alloc::format;
 
 use replica_proto::{Packet, Socket};
 
+use crate::admin::Stage;
 use crate::effect::{Cause, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{Time, VolumeNr};
@@ -37,7 +38,7 @@ impl<P: Payload> Resource<P> {
         }
         for waiter in due {
             match waiter {
-                PingWaiter::Admin => self.admin_ping_answered(),
+                PingWaiter::Admin => self.admin.ready(Stage::Ping),
                 PingWaiter::ResyncSource(nr) => self.source_acks_seen(nr),
                 PingWaiter::ResyncTarget(nr) => self.target_acks_arrived(nr),
                 PingWaiter::Verify(nr) => self.verify_finish(nr),

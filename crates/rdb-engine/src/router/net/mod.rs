@@ -14,10 +14,10 @@ use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, Payload};
 use crate::ids::{SendTag, VolumeNr};
 use crate::integrity::Integrity;
-use crate::net::link::{Handshake, Step};
+use crate::net::link::Step;
 use crate::net::refusal::Refusal;
 use crate::net::settings::{Comparison, params};
-use crate::net::{ANSWERS_MAX, Agreed, Delayed, Link, Pings};
+use crate::net::{ANSWERS_MAX, Agreed, Delayed, Pings};
 use crate::router::Resource;
 use crate::state::{Change, ConnState, DiskState, Role};
 use crate::transfer_log::MirrorEpochs;
@@ -43,7 +43,7 @@ impl<P: Payload> Resource<P> {
             return;
         }
         let net = &mut self.net;
-        net.link = Link::Pairing;
+        net.link.open();
         net.integrity = Integrity::default();
         net.attempt.begin();
         let wire = net.agreed.begin();
@@ -57,13 +57,13 @@ impl<P: Payload> Resource<P> {
         called: bool,
         challenge: [u8; 64],
     ) {
-        if !matches!(self.net.link, Link::Pairing) {
+        if !self.net.link.is_pairing() {
             return;
         }
         let now = self.now;
         self.own_address_serves();
         let net = &mut self.net;
-        net.link = Link::Handshake(Handshake::new(resolve_conflicts, called, challenge));
+        net.link.pair(resolve_conflicts, called, challenge);
         net.session = net.session.next();
         net.pings = Pings::begin(now);
         let ko_count = net.options.as_ref().map_or(7, |o| o.ko_count);
@@ -161,7 +161,7 @@ impl<P: Payload> Resource<P> {
         self.net.comparison = Comparison::configured(&options);
         let params = params(&options, conn_flags);
         self.send(VolumeNr(0), Packet::Protocol(params), None);
-        self.net.integrity.own = options.integrity_alg;
+        self.net.integrity.we_announce(options.integrity_alg);
         self.digests_changed();
         for nr in self.volume_numbers() {
             self.send_volume_parameters(nr);

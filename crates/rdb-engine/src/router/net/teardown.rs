@@ -7,7 +7,7 @@ use replica_proto::Socket;
 
 use crate::effect::{ConnEffect, Level};
 use crate::event::{ConnTimer, LossCause, Payload};
-use crate::net::link::{Link, Step};
+use crate::net::link::Step;
 use crate::net::refusal::Refusal;
 use crate::router::Resource;
 use crate::state::{Change, ConnState};
@@ -108,14 +108,14 @@ impl<P: Payload> Resource<P> {
 
     /// Both sockets go; what was on its way is settled (`docs/spec/behaviour.md`, section 7.7).
     fn close_connection(&mut self) {
-        if matches!(self.net.link, Link::Down | Link::Draining) {
-            self.net.link = Link::Draining;
+        if self.net.link.is_down() || self.net.link.is_draining() {
+            self.net.link.drain();
             return;
         }
         self.doubt_targets();
         // The new data generation, if one is due, is under way before any write completes as not replicated.
         self.run_after();
-        self.net.link = Link::Draining;
+        self.net.link.drain();
         self.net.session = self.net.session.next();
         self.net.outdating.end();
         self.net.told_of.clear();
@@ -152,18 +152,18 @@ impl<P: Payload> Resource<P> {
             );
             self.retry_blocked(nr);
         }
-        self.admin_connection_lost();
+        self.admin.connection_lost(self.net.session);
         self.fence_lost_peer();
     }
 
     /// Whether the sockets are closed and something that came over them is unfinished.
     pub(in crate::router) fn is_draining(&self) -> bool {
-        matches!(self.net.link, Link::Draining) && !self.peer_writes.is_empty()
+        self.net.link.is_draining() && !self.peer_writes.is_empty()
     }
 
     /// Goes on once nothing that the lost peer sent is unfinished. Says whether something happened.
     pub(in crate::router) fn poll_net(&mut self) -> bool {
-        if !matches!(self.net.link, Link::Draining) || !self.peer_writes.is_empty() {
+        if !self.net.link.is_draining() || !self.peer_writes.is_empty() {
             return false;
         }
         let for_good = self.net.cstate == ConnState::Disconnecting || self.net.options.is_none();
@@ -173,7 +173,7 @@ impl<P: Payload> Resource<P> {
             // last one that both know from the peer's history.
             return false;
         }
-        self.net.link = Link::Down;
+        self.net.link.go_down();
         self.log(Level::Info, "Connection closed");
         if for_good {
             self.finish_standalone();
@@ -204,7 +204,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(in crate::router) fn on_reconnect_timer(&mut self) {
-        if self.net.cstate == ConnState::Unconnected && matches!(self.net.link, Link::Down) {
+        if self.net.cstate == ConnState::Unconnected && self.net.link.is_down() {
             self.open_connection();
         }
     }

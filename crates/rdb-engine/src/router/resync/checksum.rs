@@ -24,7 +24,7 @@ impl<P: Payload> Resource<P> {
         request: &BlockRequest,
         digest: Digest,
     ) {
-        if self.net.comparison.peer.csums.map(DigestAlgorithm::len) != Some(digest.len()) {
+        if self.net.comparison.peers().csums.map(DigestAlgorithm::len) != Some(digest.len()) {
             self.protocol_error(format!(
                 "volume {nr}: P_CSUM_RS_REQUEST with a digest of {} bytes, which is not csums-alg's",
                 digest.len()
@@ -36,7 +36,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether the block just read is what the target said it has.
     pub(in crate::router) fn is_what_the_target_has(&self, purpose: Purpose, payload: &P) -> bool {
-        match (purpose, self.net.comparison.peer.csums) {
+        match (purpose, self.net.comparison.peers().csums) {
             (Purpose::Checksum(digest), Some(algorithm)) => payload.digest(algorithm) == digest,
             _ => false,
         }
@@ -65,7 +65,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn uses_checksums(&self, nr: VolumeNr) -> bool {
         let crashed = self.volume(nr).crashed_primary;
         let options = self.net.options.as_ref();
-        self.net.comparison.own.csums.is_some()
+        self.net.comparison.ours().csums.is_some()
             && options.is_some_and(|o| crashed || !o.csums_after_crash_only)
     }
 
@@ -91,7 +91,7 @@ impl<P: Payload> Resource<P> {
             self.log_io_error(nr, "READ", span, *error);
             self.local_io_error(nr, false);
         }
-        let algorithm = self.net.comparison.own.csums;
+        let algorithm = self.net.comparison.ours().csums;
         if session != self.net.session || !self.volume(nr).peer.resync.awaited.contains(span) {
             return; // asked for over a connection that is gone
         }
@@ -120,7 +120,7 @@ impl<P: Payload> Resource<P> {
 
     /// A write failed here: what the source finds equal in this range may be what did not arrive.
     pub(in crate::router) fn spoil_checksums(&mut self, nr: VolumeNr, failed: Span) {
-        if self.net.comparison.own.csums.is_none() {
+        if self.net.comparison.ours().csums.is_none() {
             return;
         }
         let resync = &mut self.volume_mut(nr).peer.resync;

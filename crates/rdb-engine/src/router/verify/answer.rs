@@ -49,7 +49,7 @@ impl<P: Payload> Resource<P> {
         let span = read.span;
         let now = self.now;
         let error = result.as_ref().err().copied();
-        let algorithm = self.net.comparison.peer.verify;
+        let algorithm = self.net.comparison.peers().verify;
         let digest = match (result, algorithm) {
             (Ok(Some(payload)), Some(algorithm)) => Some(payload.digest(algorithm)),
             // What no block has: the driver counts it as different.

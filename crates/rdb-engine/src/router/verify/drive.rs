@@ -27,7 +27,7 @@ impl<P: Payload> Resource<P> {
     /// The state is VerifyS.
     pub(in crate::router) fn verify_begins(&mut self, nr: VolumeNr) {
         let now = self.now;
-        let algorithm = self.net.comparison.own.verify;
+        let algorithm = self.net.comparison.ours().verify;
         let stops = self.net.agreed.version().verify_ends_with_state();
         let volume = self.volume_mut(nr);
         if volume.state.conn != ConnState::VerifyS {
