@@ -30,11 +30,11 @@ const METADATA_MORE: usize = 32;
 /// How many there are of what the whole resource has.
 pub(crate) struct Counts {
     /// Requests of our users.
-    pub(crate) requests: usize,
+    pub requests: usize,
     /// Mirrored writes.
-    pub(crate) mirrored: usize,
-    pub(crate) io_in_flight: usize,
-    pub(crate) volumes: usize,
+    pub mirrored: usize,
+    pub io_in_flight: usize,
+    pub volumes: usize,
 }
 
 impl Counts {
