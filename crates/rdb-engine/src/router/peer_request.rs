@@ -295,7 +295,7 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if core::mem::replace(&mut volume.held.retrying, true) {
+        if !volume.held.begin_to_look() {
             return;
         }
         while let Some(volume) = self.volumes.get_mut(&nr)
@@ -320,9 +320,6 @@ impl<P: Payload> Resource<P> {
                     }
                 }
             }
-        }
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.held.retrying = false;
         }
     }
 
