@@ -57,9 +57,10 @@ impl Counts {
         );
         bounded(
             "mirrored writes behind an epoch",
-            net.epochs.waiting.len(),
+            net.epochs.waiting(),
             mirrored,
         );
+        net.epochs.check();
         let waiters = net.pings.waiting();
         bounded("waiters for a ping", waiters, 1 + 4 * volumes);
     }
