@@ -9,8 +9,8 @@ use crate::config::Protocol;
 /// The copies of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Copies {
-    pub(crate) here: Here,
-    pub(crate) there: There,
+    pub here: Here,
+    pub there: There,
 }
 
 /// What became of our own copy.
@@ -79,12 +79,12 @@ impl Copies {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Worth {
     /// Ours is UpToDate and stays so. What only an Inconsistent disk took is overwritten by the next resync.
-    pub(crate) here: bool,
+    pub here: bool,
     /// The peer's is UpToDate. (L30) What it has while it is away is of an older generation than the one we go on with.
-    pub(crate) there: bool,
+    pub there: bool,
     /// (L26) Our disk is lost or worth less than its record says, and no record says so yet: after a crash of both it would win
     /// over what only the peer has.
-    pub(crate) loss_unrecorded: bool,
+    pub loss_unrecorded: bool,
 }
 
 /// What the user of a write or a flush may be told.

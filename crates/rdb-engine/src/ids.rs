@@ -38,22 +38,31 @@ impl ConnId {
 }
 
 /// One life of a connection, from two paired sockets to their loss. What was begun for a peer carries it, so that nothing of
-/// an old one reaches a new one.
+/// an old one reaches a new one: there is none but the first and those that follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Session {
-    /// Which connection.
-    pub(crate) of: ConnId,
+    of: ConnId,
     /// Which of its lives: counted by pairings and losses.
-    pub(crate) nr: u32,
+    nr: u32,
 }
 
 impl Session {
+    /// The connection has not been paired yet.
+    pub(crate) const fn first(of: ConnId) -> Session {
+        Session { of, nr: 0 }
+    }
+
     /// The connection has been paired, or lost: what follows belongs to another life.
     pub(crate) fn next(self) -> Session {
         Session {
             nr: self.nr.wrapping_add(1),
             ..self
         }
+    }
+
+    /// Which connection.
+    pub(crate) fn of(self) -> ConnId {
+        self.of
     }
 }
 

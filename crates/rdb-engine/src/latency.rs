@@ -70,13 +70,13 @@ pub struct Latencies {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     /// The front end has asked.
-    pub(crate) asked: Time,
+    pub asked: Time,
     /// It was last sent to the peer. Set when it is sent; of a read it is what the request timer goes by, the transfer log has the times of
     /// writes.
-    pub(crate) sent: Time,
+    pub sent: Time,
     /// The peer has answered it, or protocol A has called it handed over; 0 before. Of a write in the transfer log: the turn of the
     /// next one has come then (`transfer_log`).
-    pub(crate) answered: Time,
+    pub answered: Time,
 }
 
 impl Times {

@@ -13,9 +13,9 @@ use crate::span::Span;
 /// A read that the peer asked for and that waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockedRead {
-    pub(crate) span: Span,
-    pub(crate) block_id: BlockId,
-    pub(crate) purpose: Purpose,
+    pub span: Span,
+    pub block_id: BlockId,
+    pub purpose: Purpose,
 }
 
 /// What the peer reads for.

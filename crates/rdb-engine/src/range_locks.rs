@@ -73,8 +73,9 @@ pub(crate) struct RangeLocks {
     /// Start to end and write: the newest that waits for these sectors. Some have begun meanwhile.
     newest: BTreeMap<u64, (u64, Ticket)>,
     woken: BTreeSet<Waiter>,
-    /// Those that are woken are being looked at.
-    pub(crate) retrying: bool,
+    /// Those that are woken are being looked at. Set when that begins, cleared when nobody is left. Without it one that ends at
+    /// once would look at the others from within, each one deeper than the one before.
+    looking: bool,
     next: u64,
 }
 
@@ -189,9 +190,17 @@ impl RangeLocks {
         }
     }
 
-    /// Somebody who may try again.
+    /// Whether those that are woken are to be looked at, one after the other, until [`RangeLocks::next_woken`] has nobody: not if
+    /// that is being done.
+    pub(crate) fn begin_to_look(&mut self) -> bool {
+        !core::mem::replace(&mut self.looking, true)
+    }
+
+    /// Somebody who may try again. When there is nobody, all have been looked at.
     pub(crate) fn next_woken(&mut self) -> Option<Waiter> {
-        self.woken.pop_first()
+        let woken = self.woken.pop_first();
+        self.looking = woken.is_some();
+        woken
     }
 
     /// Lets a woken write go, if nothing is in its way now; else it is woken again.
@@ -313,6 +322,7 @@ impl RangeLocks {
             "woken and not looked at: {:?}",
             self.woken
         );
+        assert!(!self.looking, "nobody looks any more at who is woken");
     }
 }
 

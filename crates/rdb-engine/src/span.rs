@@ -11,8 +11,8 @@ const SECTOR_BYTES: u32 = rdb_meta::SECTOR_BYTES as u32;
 /// whole sectors, nor inside the device: that is looked at by [`Span::is_request`], and two spans are equal to the byte.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
-    pub(crate) sector: u64,
-    pub(crate) bytes: u32,
+    pub sector: u64,
+    pub bytes: u32,
 }
 
 impl Span {

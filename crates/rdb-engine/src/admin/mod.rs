@@ -399,10 +399,7 @@ mod tests {
     use crate::ids::ConnId;
 
     const V: VolumeNr = VolumeNr(0);
-    const FIRST: Session = Session {
-        of: ConnId::FIRST,
-        nr: 1,
-    };
+    const FIRST: Session = Session::first(ConnId::FIRST);
 
     /// A detach that has asked the peer.
     fn asking() -> Admin {

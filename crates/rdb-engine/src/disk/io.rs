@@ -46,9 +46,9 @@ pub(crate) enum Io {
 /// An I/O in flight.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Started {
-    pub(crate) io: Io,
+    pub io: Io,
     /// When it was asked for.
-    pub(crate) since: Time,
+    pub since: Time,
 }
 
 /// All I/O in flight, each under the tag by which the driver answers it.

@@ -1,28 +1,87 @@
 //! What the peer asks of our disk: writes to mirror, and reads.
 
-use replica_proto::{BlockId, DpFlags};
+use replica_proto::{BlockId, DpFlags, Packet};
 
-use crate::effect::DiscardKind;
-use crate::ids::{Session, VolumeNr};
-use crate::range_locks::Ticket;
+use crate::effect::{DiscardKind, Effect};
+use crate::ids::{IoTag, Session, VolumeNr};
 use crate::span::Span;
 
 /// A write of the peer's application, on its way to our disk.
 #[derive(Debug)]
 pub(crate) struct PeerWrite<P> {
-    pub(crate) volume: VolumeNr,
+    asked: Received,
+    /// Its data, until the disk is given them.
+    payload: Option<P>,
+}
+
+/// What the peer has asked for with one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received {
+    pub volume: VolumeNr,
     /// The connection it came over: acks are owed only to that.
-    pub(crate) session: Session,
-    pub(crate) epoch: u64,
-    pub(crate) span: Span,
-    pub(crate) block_id: BlockId,
-    pub(crate) flags: DpFlags,
-    pub(crate) kind: MirrorKind,
-    pub(crate) payload: Option<P>,
+    pub session: Session,
+    pub epoch: u64,
+    pub span: Span,
+    pub block_id: BlockId,
+    pub flags: DpFlags,
+    pub kind: MirrorKind,
     /// The writer had no disk of its own when it sent this.
-    pub(crate) alone: bool,
-    /// While it waits for a range or an epoch.
-    pub(crate) ticket: Option<Ticket>,
+    pub alone: bool,
+}
+
+impl<P> PeerWrite<P> {
+    pub(crate) fn new(asked: Received, payload: Option<P>) -> Self {
+        PeerWrite { asked, payload }
+    }
+
+    pub(crate) fn asked(&self) -> Received {
+        self.asked
+    }
+
+    /// What it is for our disk, which is given the data.
+    pub(crate) fn for_disk(&mut self, tag: IoTag) -> Effect<P> {
+        let Received { volume, flags, .. } = self.asked;
+        let Span { sector, bytes } = self.asked.span;
+        let kind = match (self.asked.kind, self.payload.take()) {
+            (MirrorKind::Write, Some(payload)) => {
+                return Effect::Write {
+                    volume,
+                    tag,
+                    sector,
+                    payload,
+                    fua: flags.contains(DpFlags::FUA),
+                };
+            }
+            (MirrorKind::Write, None) => DiscardKind::Zeroes,
+            (MirrorKind::Discard(kind), _) => kind,
+        };
+        Effect::Discard {
+            volume,
+            tag,
+            sector,
+            bytes,
+            kind,
+        }
+    }
+}
+
+impl Received {
+    /// What the writer is told when the write is on our disk, or never will be; nothing if it has not asked for that. `in_sync`: our
+    /// marks of these blocks are cleared.
+    pub(crate) fn answer(
+        &self,
+        ok: bool,
+        in_sync: bool,
+        next_seq: impl FnOnce() -> u32,
+    ) -> Option<Packet> {
+        let packet = match (ok, self.flags.contains(DpFlags::SEND_WRITE_ACK)) {
+            (false, _) => Packet::NegAck,
+            (true, true) if in_sync => Packet::RsWriteAck,
+            (true, true) => Packet::WriteAck,
+            (true, false) => return None,
+        };
+        Some(packet(self.span.ack(self.block_id, next_seq())))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

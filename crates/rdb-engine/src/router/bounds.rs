@@ -31,11 +31,11 @@ const METADATA_MORE: usize = 32;
 /// How many there are of what the whole resource has.
 pub(super) struct Counts {
     /// Requests of our users.
-    pub(super) requests: usize,
+    pub requests: usize,
     /// Mirrored writes.
-    pub(super) mirrored: usize,
-    pub(super) io_in_flight: usize,
-    pub(super) volumes: usize,
+    pub mirrored: usize,
+    pub io_in_flight: usize,
+    pub volumes: usize,
 }
 
 impl Counts {
@@ -58,9 +58,10 @@ impl Counts {
         );
         bounded(
             "mirrored writes behind an epoch",
-            net.epochs.waiting.len(),
+            net.epochs.waiting(),
             mirrored,
         );
+        net.epochs.check();
         let waiters = net.pings.waiting();
         bounded("waiters for a ping", waiters, 1 + 4 * volumes);
     }

@@ -189,7 +189,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether there is such a connection; the driver, which has been given its id, makes a mistake otherwise.
     fn is_known(&self, id: ConnId) -> bool {
-        let known = id == self.net.session.of;
+        let known = id == self.net.session.of();
         debug_assert!(known, "there is no connection {}", id.0);
         known
     }
@@ -257,7 +257,7 @@ impl<P: Payload> Resource<P> {
 
     /// For the connection.
     fn emit_conn(&mut self, effect: ConnEffect<P>) {
-        self.emit(Effect::Connection(self.net.session.of, effect));
+        self.emit(Effect::Connection(self.net.session.of(), effect));
     }
 
     fn set_timer(&mut self, timer: Timer, at: Time) {
@@ -269,11 +269,11 @@ impl<P: Payload> Resource<P> {
     }
 
     fn set_conn_timer(&mut self, timer: ConnTimer, at: Time) {
-        self.set_timer(Timer::Connection(self.net.session.of, timer), at);
+        self.set_timer(Timer::Connection(self.net.session.of(), timer), at);
     }
 
     fn clear_conn_timer(&mut self, timer: ConnTimer) {
-        self.clear_timer(Timer::Connection(self.net.session.of, timer));
+        self.clear_timer(Timer::Connection(self.net.session.of(), timer));
     }
 
     /// Whether what is being handled is what somebody else did, who may repeat it.

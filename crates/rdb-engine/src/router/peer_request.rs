@@ -8,11 +8,11 @@ use replica_proto::{DataHeader, DpFlags, Features, Packet};
 use crate::disk::al_gate::Writer;
 use crate::disk::io::Io;
 use crate::disk::{MdKind, Then};
-use crate::effect::{DiscardKind, Effect};
+use crate::effect::DiscardKind;
 use crate::event::{DiskError, Payload};
 use crate::ids::{PeerKey, VolumeNr};
-use crate::peer_request::{HELD_MAX, MirrorKind, PeerWrite, UNANSWERED_MAX};
-use crate::range_locks::{Holder, Queued, Waiter};
+use crate::peer_request::{HELD_MAX, MirrorKind, PeerWrite, Received, UNANSWERED_MAX};
+use crate::range_locks::{Holder, Queued, Ticket, Waiter};
 use crate::router::Resource;
 use crate::router::volume::Volume;
 use crate::span::Span;
@@ -65,7 +65,7 @@ impl<P: Payload> Resource<P> {
             self.set_out_of_sync(nr, span);
         }
         let epoch = self.net.epochs.add();
-        let key = self.peer_writes.insert(PeerWrite {
+        let asked = Received {
             volume: nr,
             session,
             epoch,
@@ -73,10 +73,9 @@ impl<P: Payload> Resource<P> {
             block_id: header.block_id,
             flags: header.flags,
             kind,
-            payload,
             alone,
-            ticket: None,
-        });
+        };
+        let key = self.peer_writes.insert(PeerWrite::new(asked, payload));
         if !usable {
             // (L10) Received, but nowhere to be written: P_RECV_ACK would be a promise.
             self.end_mirrored(key, false);
@@ -87,21 +86,23 @@ impl<P: Payload> Resource<P> {
             let ack = span.ack(header.block_id, seq_num);
             self.send(nr, Packet::RecvAck(ack), None);
         }
-        self.net.epochs.waiting.push_back(key);
+        // A peer that says which writes depend on what came before lets the others pass.
+        let ordered = !self.net.agreed.marks_flushes() || header.flags.contains(DpFlags::FLUSH);
+        self.net.epochs.wait(key, epoch, ordered);
         self.release_mirrored();
-        if self.net.epochs.waiting.back() == Some(&key) {
+        if self.net.epochs.has_last(key) {
             // Reads and writes that come after it see that it waits.
             let now = self.now;
             let held = &mut self.volume_mut(nr).held;
             let ticket = held.queue(span, Queued::Mirrored(key), true, now);
-            self.peer_writes[key].ticket = Some(ticket);
+            self.net.epochs.keep_place(ticket);
         }
     }
 
     /// Whether the disk has still to take what a peer has sent over a connection that is lost.
     pub(super) fn has_writes_of_lost_peer(&self, nr: VolumeNr) -> bool {
         let session = self.net.session;
-        let mut writes = self.peer_writes.iter().map(|(_, write)| write);
+        let mut writes = self.peer_writes.iter().map(|(_, write)| write.asked());
         writes.any(|write| write.volume == nr && write.session != session)
     }
 
@@ -111,30 +112,25 @@ impl<P: Payload> Resource<P> {
     /// A write that ends at once, without a disk, can end its epoch and let the next one go: that is done here, one after the
     /// other, and not by each within the one before.
     pub(super) fn release_mirrored(&mut self) {
-        if core::mem::replace(&mut self.net.epochs.releasing, true) {
+        if !self.net.epochs.begin_to_release() {
             return;
         }
-        while let Some(&key) = self.net.epochs.waiting.front() {
-            let first = self.net.epochs.first;
-            let write = &self.peer_writes[key];
-            let ordered = !self.net.agreed.marks_flushes() || write.flags.contains(DpFlags::FLUSH);
-            if ordered && write.epoch != first {
+        loop {
+            if self.net.epochs.is_next_held() {
                 self.advance_epochs();
-                if self.net.epochs.first == first {
-                    break;
-                }
-                continue;
             }
-            self.net.epochs.waiting.pop_front();
-            self.start_mirrored(key);
+            let Some((key, ticket)) = self.net.epochs.next_released() else {
+                return;
+            };
+            self.start_mirrored(key, ticket);
         }
-        self.net.epochs.releasing = false;
     }
 
-    /// Its epoch lets it go to the disk.
-    fn start_mirrored(&mut self, key: PeerKey) {
-        let write = &self.peer_writes[key];
-        let (nr, span, ticket) = (write.volume, write.span, write.ticket);
+    /// Its epoch lets it go to the disk. `ticket`: the place that it has kept among those who wait for its range.
+    fn start_mirrored(&mut self, key: PeerKey, ticket: Option<Ticket>) {
+        let Received {
+            volume: nr, span, ..
+        } = self.peer_writes[key].asked();
         let now = self.now;
         let held = &mut self.volume_mut(nr).held;
         if let Some(ticket) = ticket {
@@ -142,8 +138,7 @@ impl<P: Payload> Resource<P> {
             self.retry_woken(nr);
         } else if held.is_taken(span) {
             // Writes that overlap reach the disk in the order they came in.
-            let ticket = held.queue(span, Queued::Mirrored(key), false, now);
-            self.peer_writes[key].ticket = Some(ticket);
+            held.queue(span, Queued::Mirrored(key), false, now);
             self.retry_woken(nr);
         } else {
             self.begin_mirrored(key);
@@ -152,9 +147,9 @@ impl<P: Payload> Resource<P> {
 
     /// Nothing is in its way.
     fn begin_mirrored(&mut self, key: PeerKey) {
-        let write = &mut self.peer_writes[key];
-        write.ticket = None;
-        let (nr, span) = (write.volume, write.span);
+        let Received {
+            volume: nr, span, ..
+        } = self.peer_writes[key].asked();
         let holder = Holder::Mirrored(key);
         self.volume_mut(nr).held.insert(span, holder);
         self.activate_mirrored(key);
@@ -163,7 +158,7 @@ impl<P: Payload> Resource<P> {
     /// A Secondary logs what it writes only if the writer has no disk of its own: then nobody else does (8.6, item 6).
     /// Of a writer that is lost that is not known any more.
     pub(super) fn activate_mirrored(&mut self, key: PeerKey) {
-        let write = &self.peer_writes[key];
+        let write = self.peer_writes[key].asked();
         let (nr, span) = (write.volume, write.span);
         if !write.alone && state::is_there(self.volume(nr).state.pdsk) {
             self.submit_mirrored(key);
@@ -183,7 +178,7 @@ impl<P: Payload> Resource<P> {
 
     /// That this disk is the only one of a Primary is on record before it takes a write as such (I2).
     fn submit_when_marked(&mut self, key: PeerKey) {
-        let nr = self.peer_writes[key].volume;
+        let nr = self.peer_writes[key].asked().volume;
         if self.volume(nr).has_pending_record() {
             self.md(nr, MdKind::SUPERBLOCK, Then::Mirrored(key));
         } else {
@@ -192,12 +187,11 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(super) fn submit_mirrored(&mut self, key: PeerKey) {
-        let write = &mut self.peer_writes[key];
-        let (nr, kind, flags) = (write.volume, write.kind, write.flags);
-        let span @ Span { sector, bytes } = write.span;
-        let payload = write.payload.take();
+        let Received {
+            volume: nr, span, ..
+        } = self.peer_writes[key].asked();
         if !self.volume(nr).has_usable_disk() {
-            self.volume_mut(nr).held.remove(sector);
+            self.volume_mut(nr).held.remove(span.sector);
             self.end_mirrored(key, false);
             self.retry_blocked(nr);
             return;
@@ -205,30 +199,8 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.counters.wrote_for_users(span.sectors());
         let tag = self.start_data_io(Io::Mirrored { volume: nr, key });
-        let fua = flags.contains(DpFlags::FUA);
-        self.emit(match (kind, payload) {
-            (MirrorKind::Write, Some(payload)) => Effect::Write {
-                volume: nr,
-                tag,
-                sector,
-                payload,
-                fua,
-            },
-            (MirrorKind::Write, None) => Effect::Discard {
-                volume: nr,
-                tag,
-                sector,
-                bytes,
-                kind: DiscardKind::Zeroes,
-            },
-            (MirrorKind::Discard(kind), _) => Effect::Discard {
-                volume: nr,
-                tag,
-                sector,
-                bytes,
-                kind,
-            },
-        });
+        let effect = self.peer_writes[key].for_disk(tag);
+        self.emit(effect);
     }
 
     pub(super) fn on_mirrored_io(
@@ -237,7 +209,7 @@ impl<P: Payload> Resource<P> {
         key: PeerKey,
         result: Result<(), DiskError>,
     ) {
-        let (span, session) = (self.peer_writes[key].span, self.peer_writes[key].session);
+        let Received { span, session, .. } = self.peer_writes[key].asked();
         let current = session == self.net.epochs_of;
         let volume = self.volume_mut(nr);
         volume.held.remove(span.sector);
@@ -257,37 +229,24 @@ impl<P: Payload> Resource<P> {
 
     /// The write is on our disk, or never will be: say so and count it in its epoch.
     fn end_mirrored(&mut self, key: PeerKey, ok: bool) {
-        let write = self.peer_writes.remove(key);
+        let write = self.peer_writes.remove(key).asked();
         let nr = write.volume;
-        let current = write.session == self.net.session;
         self.leave_gate(nr, Writer::Mirrored(key));
-        if current {
+        if write.session == self.net.session {
             let volume = self.volume_mut(nr);
             volume.peer.answer_given();
             let syncing =
                 (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
             let in_sync = ok && syncing && write.flags.contains(DpFlags::MAY_SET_IN_SYNC);
-            let seq_num = if !ok || write.flags.contains(DpFlags::SEND_WRITE_ACK) {
-                volume.peer.next_seq()
-            } else {
-                0
-            };
-            let ack = write.span.ack(write.block_id, seq_num);
+            let answer = write.answer(ok, in_sync, || volume.peer.next_seq());
             if in_sync {
                 self.set_in_sync(nr, write.span);
             }
             if ok && !write.alone {
                 self.written_again(nr, write.span);
             }
-            if !ok {
-                self.send(nr, Packet::NegAck(ack), None);
-            } else if write.flags.contains(DpFlags::SEND_WRITE_ACK) {
-                let packet = if in_sync {
-                    Packet::RsWriteAck(ack)
-                } else {
-                    Packet::WriteAck(ack)
-                };
-                self.send(nr, packet, None);
+            if let Some(answer) = answer {
+                self.send(nr, answer, None);
             }
             if in_sync {
                 self.target_check_end(nr);
@@ -334,7 +293,7 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        if core::mem::replace(&mut volume.held.retrying, true) {
+        if !volume.held.begin_to_look() {
             return;
         }
         while let Some(volume) = self.volumes.get_mut(&nr)
@@ -359,9 +318,6 @@ impl<P: Payload> Resource<P> {
                     }
                 }
             }
-        }
-        if let Some(volume) = self.volumes.get_mut(&nr) {
-            volume.held.retrying = false;
         }
     }
 

@@ -42,7 +42,7 @@ impl<P: Payload> Resource<P> {
 
     fn connection_status(&self, now: Time) -> ConnectionStatus {
         ConnectionStatus {
-            id: self.net.session.of,
+            id: self.net.session.of(),
             state: self.net.cstate,
             protocol: self.net.options.as_ref().map(|o| o.protocol),
             epochs: u32::try_from(self.net.epochs.len()).unwrap_or(u32::MAX),
@@ -118,7 +118,7 @@ impl<P: Payload> Resource<P> {
             ..
         } = &volume.peer;
         PeerDeviceStatus {
-            connection: self.net.session.of,
+            connection: self.net.session.of(),
             sent_sectors: traffic.sent(),
             received_sectors: traffic.received(),
             pending: traffic.pending(),

@@ -13,7 +13,7 @@ use crate::event::{ConnTimer, DiskError, Payload};
 use crate::ids::{Session, Time, VolumeNr};
 use crate::router::Resource;
 use crate::state::ConnState;
-use crate::transfer_log::{ClosedEpoch, EPOCHS_MAX, MirrorEpoch};
+use crate::transfer_log::{ClosedEpoch, FlushDue};
 
 impl<P: Payload> Resource<P> {
     // ---- writer --------------------------------------------------------------------------------------------------
@@ -245,71 +245,40 @@ impl<P: Payload> Resource<P> {
     // ---- mirror --------------------------------------------------------------------------------------------------
 
     pub(super) fn on_barrier(&mut self, barrier: BarrierNr) {
-        let epochs = &mut self.net.epochs;
-        let open = epochs
-            .epochs
-            .back_mut()
-            .expect("there is always an open epoch");
-        if open.writes == 0 {
-            return; // nothing to acknowledge; no DRBD sends this
+        match self.net.epochs.end_epoch(barrier) {
+            Ok(true) => self.advance_epochs(),
+            Ok(false) => {}
+            Err(wrong) => self.protocol_error(wrong),
         }
-        open.barrier = Some(barrier);
-        if epochs.epochs.len() >= EPOCHS_MAX {
-            self.protocol_error(format!(
-                "{EPOCHS_MAX} epochs of the peer wait for a flush, and it begins another one"
-            ));
-            return;
-        }
-        epochs.epochs.push_back(MirrorEpoch::default());
-        self.advance_epochs();
     }
 
     /// A mirrored write of this epoch has ended.
     pub(super) fn mirrored_write_ended(&mut self, epoch: u64) {
-        let epochs = &mut self.net.epochs;
-        let index = epoch
-            .checked_sub(epochs.first)
-            .and_then(|i| usize::try_from(i).ok());
-        let Some(epoch) = index.and_then(|i| epochs.epochs.get_mut(i)) else {
-            return;
-        };
-        epoch.unfinished -= 1;
-        if epoch.unfinished == 0 && epoch.barrier.is_some() {
+        if self.net.epochs.write_ended(epoch) {
             self.advance_epochs();
         }
     }
 
     /// Flushes what is complete at the front, now or together with what follows soon.
     pub(super) fn advance_epochs(&mut self) {
-        let now = self.now;
-        let epochs = &mut self.net.epochs;
-        let (complete, writes) = epochs.complete();
-        if epochs.flushing.is_some() || complete == 0 {
-            return;
+        match self
+            .net
+            .epochs
+            .flush_due(self.now, self.net.agreed.marks_flushes())
+        {
+            FlushDue::No => {}
+            FlushDue::Now => self.flush_epochs(),
+            FlushDue::At(due) => self.set_conn_timer(ConnTimer::EpochFlush, due),
         }
-        let due = epochs.flushed_at.plus_ms(FLUSH_GATHER_MS);
-        let gather = self.net.agreed.marks_flushes()
-            && epochs.waiting.is_empty()
-            && writes < FLUSH_GATHER_WRITES;
-        if gather && now < due {
-            if !core::mem::replace(&mut epochs.timer_set, true) {
-                self.set_conn_timer(ConnTimer::EpochFlush, due);
-            }
-            return;
-        }
-        self.flush_epochs(complete);
     }
 
     pub(super) fn on_epoch_flush_timer(&mut self) {
-        let epochs = &mut self.net.epochs;
-        epochs.timer_set = false;
-        let (complete, _) = epochs.complete();
-        if epochs.flushing.is_none() && complete > 0 {
-            self.flush_epochs(complete);
+        if self.net.epochs.timer_expired() {
+            self.flush_epochs();
         }
     }
 
-    fn flush_epochs(&mut self, complete: usize) {
+    fn flush_epochs(&mut self) {
         if self
             .volumes
             .values()
@@ -338,8 +307,7 @@ impl<P: Payload> Resource<P> {
                 session: self.net.epochs_of,
             });
         }
-        self.net.epochs.flushing = Some((complete, volumes));
-        if volumes == 0 {
+        if self.net.epochs.begin_flush(volumes) {
             self.epochs_durable();
         }
     }
@@ -366,11 +334,7 @@ impl<P: Payload> Resource<P> {
             // here all the same, and what waits for them goes on, to a connection that is gone.)
             self.lose_connection(ConnState::NetworkFailure);
         }
-        let Some((_, volumes)) = &mut self.net.epochs.flushing else {
-            return;
-        };
-        *volumes -= 1;
-        if *volumes == 0 {
+        if self.net.epochs.volume_flushed() {
             self.epochs_durable();
         }
     }
@@ -392,44 +356,18 @@ impl<P: Payload> Resource<P> {
     }
 
     fn epochs_durable(&mut self) {
-        let now = self.now;
-        let epochs = &mut self.net.epochs;
-        let Some((count, _)) = epochs.flushing.take() else {
-            return;
-        };
-        epochs.flushed_at = now;
-        epochs.first += count as u64;
-        let done: alloc::vec::Vec<MirrorEpoch> = epochs
-            .epochs
-            .drain(..count.min(epochs.epochs.len()))
-            .collect();
-        for epoch in done {
-            if let Some(barrier) = epoch.barrier {
-                self.send(
-                    VolumeNr(0),
-                    Packet::BarrierAck {
-                        barrier,
-                        set_size: epoch.writes,
-                    },
-                    None,
-                );
-            }
+        for (barrier, set_size) in self.net.epochs.flushed(self.now) {
+            let ack = Packet::BarrierAck { barrier, set_size };
+            self.send(VolumeNr(0), ack, None);
         }
         self.release_mirrored();
         self.advance_epochs();
     }
 }
 
-/// How long acknowledging an epoch may be put off to let one flush serve several. Costs nothing but memory, since the
-/// writer waits for barriers with its activity log only; ours are the only writers that let us (`EXPLICIT_FLUSH`).
-const FLUSH_GATHER_MS: u64 = 50;
-
 /// How long the barrier of an epoch may wait for a packet to go out with. The writer's activity log waits for the answer,
 /// its application does not.
 const BARRIER_LATE_MS: u64 = 5;
-
-/// More waiting writes than this are flushed at once.
-const FLUSH_GATHER_WRITES: u32 = 1024;
 
 /// The earlier of two instants, one of which may not be.
 fn earlier(known: Option<Time>, at: Time) -> Option<Time> {

@@ -354,9 +354,9 @@ mod tests {
     use super::*;
     use crate::ids::ConnId;
 
-    fn session(nr: u32) -> Session {
-        let of = ConnId::FIRST;
-        Session { of, nr }
+    fn session(nr: usize) -> Session {
+        let first = Session::first(ConnId::FIRST);
+        (0..nr).fold(first, |session, _| session.next())
     }
 
     fn begun(with: Option<Session>) -> Snapshots {

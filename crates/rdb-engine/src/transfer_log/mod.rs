@@ -4,12 +4,13 @@
 //! writer may forget a write only when its epoch's barrier is acknowledged, so everything in the log is marked out of
 //! sync if the peer is lost before.
 
+mod mirror;
+pub(crate) use self::mirror::{EPOCHS_MAX, FlushDue, MirrorEpochs};
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use replica_proto::BarrierNr;
-
-use crate::ids::{PeerKey, RequestKey, Time};
+use crate::ids::{RequestKey, Time};
 
 /// Our replicated writes, oldest first.
 #[derive(Debug, Default)]
@@ -113,73 +114,3 @@ impl TransferLog {
         self.entries.iter().map(|e| e.key)
     }
 }
-
-/// The peer's writes here, by epoch.
-#[derive(Debug)]
-pub(crate) struct MirrorEpochs {
-    pub(crate) epochs: VecDeque<MirrorEpoch>,
-    /// Writes that must not reach the disk yet, in order.
-    pub(crate) waiting: VecDeque<PeerKey>,
-    /// The number of the epoch at the front; the numbers are ours and only count up.
-    pub(crate) first: u64,
-    /// The writes that wait are being looked at.
-    pub(crate) releasing: bool,
-    /// Epochs at the front that the flush in flight makes durable, and volumes still flushing.
-    pub(crate) flushing: Option<(usize, u32)>,
-    /// When the last flush ended.
-    pub(crate) flushed_at: Time,
-    pub(crate) timer_set: bool,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct MirrorEpoch {
-    pub(crate) barrier: Option<BarrierNr>,
-    pub(crate) writes: u32,
-    pub(crate) unfinished: u32,
-}
-
-impl Default for MirrorEpochs {
-    fn default() -> Self {
-        MirrorEpochs {
-            epochs: [MirrorEpoch::default()].into(),
-            waiting: VecDeque::new(),
-            first: 0,
-            releasing: false,
-            flushing: None,
-            flushed_at: Time(0),
-            timer_set: false,
-        }
-    }
-}
-
-impl MirrorEpochs {
-    /// Epochs that are not acknowledged, the open one included (`ep:`).
-    pub(crate) fn len(&self) -> usize {
-        self.epochs.len()
-    }
-
-    /// Counts a write in; returns the number of its epoch.
-    pub(crate) fn add(&mut self) -> u64 {
-        let last = self
-            .epochs
-            .back_mut()
-            .expect("there is always an open epoch");
-        last.writes += 1;
-        last.unfinished += 1;
-        self.first + self.epochs.len() as u64 - 1
-    }
-
-    /// Epochs that are complete at the front, and their writes.
-    pub(crate) fn complete(&self) -> (usize, u32) {
-        let complete = self
-            .epochs
-            .iter()
-            .take_while(|e| e.barrier.is_some() && e.unfinished == 0);
-        complete.fold((0, 0), |(epochs, writes), e| {
-            (epochs + 1, writes + e.writes)
-        })
-    }
-}
-
-/// Received epochs that may wait to be flushed.
-pub(crate) const EPOCHS_MAX: usize = 1 << 18;
