@@ -10,7 +10,6 @@ use replica_proto::{StateWord, SyncParam};
 use crate::bitmap_exchange::BitmapDue;
 use crate::generation::{Generation, PeerIds};
 use crate::ids::Time;
-use crate::interval::Awaited;
 use crate::peer_reads::{BlockedRead, PeerReads};
 use crate::range_locks::{RangeLocks, ReadTicket};
 use crate::resync::Resync;
@@ -146,7 +145,7 @@ impl<P> PeerDevice<P> {
 
     /// Whether blocks of `start..end` are on their way for a resync, or being compared: users' writes wait for that.
     pub(crate) fn awaits_blocks(&self, span: Span) -> bool {
-        self.resync.awaited.overlaps(span) || self.verify.compares(span)
+        self.resync.awaits(span) || self.verify.compares(span)
     }
 
     /// The connection is gone, and with it what the peer has told in it, what the nodes owed each other, and what was under
@@ -243,9 +242,7 @@ impl<P> PeerDevice<P> {
 
     /// Since when the block of a resync or verify that has waited for the peer for longest does.
     pub(crate) fn oldest_awaited(&self) -> Option<Time> {
-        let blocks = [&self.resync.replied, &self.resync.awaited];
-        let verify = self.verify.oldest_awaited();
-        let oldest = blocks.into_iter().filter_map(Awaited::oldest);
-        oldest.chain(verify).min()
+        let resync = self.resync.oldest_awaited();
+        resync.into_iter().chain(self.verify.oldest_awaited()).min()
     }
 }

@@ -196,7 +196,7 @@ impl<P: Payload> Resource<P> {
         volume.peer.negotiated = None;
         let volume = self.volume(nr);
         let state = volume.state;
-        if volume.peer.resync.ending
+        if volume.peer.resync.is_ending()
             && state.conn == ConnState::Connected
             && state.pdsk == DiskState::Inconsistent
         {
