@@ -85,6 +85,7 @@ impl Counts {
         bounded("users' writes that wait for a range", users, requests);
         volume.held.check();
         volume.peer.resync.check();
+        volume.peer.verify.check();
         let held = volume.held_completions.len();
         bounded("held completions", held, requests);
         let in_flight = self.io_in_flight;

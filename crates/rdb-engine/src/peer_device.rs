@@ -229,12 +229,6 @@ impl<P> PeerDevice<P> {
         self.pending = self.pending.saturating_sub(1);
     }
 
-    /// The same of one for a block of a verify that is driven here.
-    pub(crate) fn verify_answered(&mut self, span: Span) {
-        self.verify.answered(span);
-        self.answered();
-    }
-
     /// One of the peer's requests is answered, or nobody waits for that any more.
     pub(crate) fn answer_given(&mut self) {
         self.unacked = self.unacked.saturating_sub(1);
