@@ -128,10 +128,7 @@ impl<P: Payload> Resource<P> {
         self.disk_mut(nr).record.unmark_queued();
         self.md(nr, MdKind::FlushData, Then::Nothing);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
-        let unmark = MdKind::Superblock {
-            set: MdFlags::empty(),
-            clear: MdFlags::PRIMARY_IND,
-        };
+        let unmark = MdKind::clearing(MdFlags::PRIMARY_IND);
         self.md(nr, unmark, Then::Nothing);
     }
 
