@@ -35,6 +35,18 @@ impl MdKind {
         clear: MdFlags::empty(),
     };
 
+    /// The superblock, with these flags set first.
+    pub(crate) fn setting(set: MdFlags) -> MdKind {
+        let clear = MdFlags::empty();
+        MdKind::Superblock { set, clear }
+    }
+
+    /// The superblock, with these flags cleared first.
+    pub(crate) fn clearing(clear: MdFlags) -> MdKind {
+        let set = MdFlags::empty();
+        MdKind::Superblock { set, clear }
+    }
+
     pub(super) fn is_superblock(self) -> bool {
         matches!(self, MdKind::Superblock { .. })
     }
@@ -84,21 +96,31 @@ pub(crate) enum Then {
     Detached,
 }
 
+/// Every block is marked on disk, in the order of `docs/spec/metadata.md`, section 5.4: a crash in between repeats it at the next
+/// attach.
+pub(crate) fn full_sync(then: Then) -> [(MdKind, Then); 3] {
+    [
+        (MdKind::setting(MdFlags::FULL_SYNC), Then::Nothing),
+        (MdKind::SetAllPages, Then::Nothing),
+        (MdKind::clearing(MdFlags::FULL_SYNC), then),
+    ]
+}
+
 /// I/O of a metadata operation, each part of which is answered once.
 #[derive(Debug, Default)]
 pub(crate) struct MetaIo {
-    pub(crate) writes: Vec<MetaWrite>,
+    pub writes: Vec<MetaWrite>,
     /// The data disk is flushed.
-    pub(crate) flush_data: bool,
+    pub flush_data: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct MetaWrite {
-    pub(crate) area: Area,
-    pub(crate) sector: u64,
-    pub(crate) data: Vec<u8>,
-    pub(crate) preflush: bool,
-    pub(crate) fua: bool,
+    pub area: Area,
+    pub sector: u64,
+    pub data: Vec<u8>,
+    pub preflush: bool,
+    pub fua: bool,
 }
 
 /// What is written.

@@ -87,25 +87,25 @@ pub(crate) enum Next {
 
 /// The rest of the disk, lent to its queue: what metadata is made of, and what goes by it.
 pub(crate) struct Contents<'a> {
-    pub(crate) layout: &'a Layout,
-    pub(crate) record: &'a mut Record,
-    pub(crate) bitmap: &'a mut Bitmap,
-    pub(crate) late_marks: &'a mut LateMarks,
-    pub(crate) gate: &'a mut AlGate,
-    pub(crate) durability: &'a mut Durability,
-    pub(crate) disk_flushes: bool,
-    pub(crate) md_flushes: bool,
-    pub(crate) facts: Facts,
+    pub layout: &'a Layout,
+    pub record: &'a mut Record,
+    pub bitmap: &'a mut Bitmap,
+    pub late_marks: &'a mut LateMarks,
+    pub gate: &'a mut AlGate,
+    pub durability: &'a mut Durability,
+    pub disk_flushes: bool,
+    pub md_flushes: bool,
+    pub facts: Facts,
 }
 
 /// What the superblock says beside its own, and mistakes to be made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
     /// The size of the device in sectors.
-    pub(crate) size: u64,
+    pub size: u64,
     /// The state has a Primary write here, so that its mark may not go.
-    pub(crate) primary: bool,
-    pub(crate) planted: Planted,
+    pub primary: bool,
+    pub planted: Planted,
 }
 
 /// The metadata operations of a disk.

@@ -10,6 +10,7 @@ use rdb_meta::{
 };
 
 use crate::config::DiskOptions;
+use crate::disk::operation::{MdKind, Then, full_sync};
 use crate::disk::{Disk, Remembered};
 use crate::effect::AdminError;
 use crate::event::DiskInfo;
@@ -35,7 +36,7 @@ pub(crate) struct Reading {
     /// The next bitmap page to read.
     page: usize,
     /// The read under way. One of an attach that was given up may still come.
-    pub(crate) read: Option<IoTag>,
+    read: Option<IoTag>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,32 +48,68 @@ pub(crate) enum Step {
 
 /// All that was read.
 pub(crate) struct Found {
-    pub(crate) disk: Disk,
-    pub(crate) size: u64,
+    pub disk: Disk,
+    pub size: u64,
     /// Blocks that were marked because the log says that they may differ from the peer's; `None` if the log held no extent.
-    pub(crate) marked: Option<u64>,
+    pub marked: Option<u64>,
     /// The disk was Primary when it went down, and is not in sync since.
-    pub(crate) crashed: bool,
-    /// It had the peer then.
-    pub(crate) was_connected: bool,
+    pub crashed: bool,
+    /// It was Primary then without the peer.
+    pub was_alone: bool,
     /// The device is larger than at the last attach.
-    pub(crate) grew: bool,
-    pub(crate) clean: Clean,
+    pub grew: bool,
+    pub clean: Clean,
 }
 
 /// What has to be put in order.
 #[derive(Debug)]
 pub(crate) struct Clean {
     /// All blocks are marked.
-    pub(crate) full: bool,
+    full: bool,
     /// The bitmap has another size than on disk.
-    pub(crate) resized: bool,
+    resized: bool,
     /// Marks were added or taken away.
-    pub(crate) bitmap_changed: bool,
+    bitmap_changed: bool,
     /// The record says that a Primary wrote here.
-    pub(crate) was_primary: bool,
+    was_primary: bool,
     /// The log holds updates.
-    pub(crate) ring_in_use: bool,
+    ring_in_use: bool,
+}
+
+impl Clean {
+    /// Whether all blocks are marked first.
+    pub(crate) fn marks_all(&self) -> bool {
+        self.full
+    }
+
+    /// What is written, so that the metadata is in the order that we want to find it in after a crash.
+    pub(crate) fn operations(&self) -> Vec<(MdKind, Then)> {
+        let mut kinds = Vec::new();
+        if self.full {
+            kinds.extend(full_sync(Then::Nothing).map(|(kind, _)| kind));
+        } else if self.resized {
+            kinds.push(MdKind::setting(MdFlags::FULL_SYNC));
+            kinds.push(MdKind::ChangedPages);
+            kinds.push(MdKind::clearing(MdFlags::FULL_SYNC));
+        } else if self.bitmap_changed {
+            // The marks are durable before the log that they come from is emptied (I14), and those of the ended resync are gone
+            // before the superblock that takes their name away.
+            kinds.push(MdKind::ChangedPages);
+        }
+        if self.was_primary && self.ring_in_use {
+            // The bitmap says it all now. What is left of a log that is torn while it is emptied must not be asked for.
+            let (set, clear) = (MdFlags::CRASHED_PRIMARY, MdFlags::PRIMARY_IND);
+            kinds.push(MdKind::Superblock { set, clear });
+        }
+        if self.ring_in_use || self.full || self.resized {
+            // Our transactions count from 0 again: older ones must not be taken for newer (I18). On a first attach the
+            // kernel's driver writes the ring too.
+            kinds.push(MdKind::InitialiseLog);
+        }
+        let operations = kinds.into_iter().map(|kind| (kind, Then::Nothing));
+        let last = (MdKind::SUPERBLOCK, Then::Attach);
+        operations.chain([last]).collect()
+    }
 }
 
 /// Pages read at a time: 1 MiB.
@@ -99,9 +136,14 @@ impl Reading {
         })
     }
 
-    /// What is read now.
-    pub(crate) fn step(&self) -> Step {
-        self.step
+    /// What comes next is being read.
+    pub(crate) fn read_begins(&mut self, tag: IoTag) {
+        self.read = Some(tag);
+    }
+
+    /// A read has ended: what of, if it is not one of an attach that was given up.
+    pub(crate) fn read_ended(&mut self, tag: IoTag) -> Option<Step> {
+        self.read.take_if(|read| *read == tag).map(|_| self.step)
     }
 
     /// What is to be read: the first sector and bytes. `None` if all has been read.
@@ -253,7 +295,7 @@ impl Reading {
             size: self.size,
             marked: (!self.hot.is_empty()).then_some(marked),
             crashed,
-            was_connected: flags.contains(MdFlags::CONNECTED_IND),
+            was_alone: was_primary && !flags.contains(MdFlags::CONNECTED_IND),
             grew: resized && !fresh && self.size > superblock.la_size_sectors,
             clean: Clean {
                 full: flags.contains(MdFlags::FULL_SYNC)
@@ -266,5 +308,70 @@ impl Reading {
             },
             disk: Disk::new(self.info, self.options, layout, superblock, bitmap),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Clean = Clean {
+        full: false,
+        resized: false,
+        bitmap_changed: false,
+        was_primary: false,
+        ring_in_use: false,
+    };
+
+    fn kinds(clean: &Clean) -> Vec<MdKind> {
+        let mut operations = clean.operations();
+        assert_eq!(operations.pop(), Some((MdKind::SUPERBLOCK, Then::Attach)));
+        operations.into_iter().map(|(kind, _)| kind).collect()
+    }
+
+    #[test]
+    fn a_disk_in_order_needs_its_superblock_alone() {
+        assert_eq!(kinds(&NOTHING), []);
+    }
+
+    #[test]
+    fn after_a_crash_the_marks_are_durable_before_the_log_is_emptied() {
+        let crashed = Clean {
+            bitmap_changed: true,
+            was_primary: true,
+            ring_in_use: true,
+            ..NOTHING
+        };
+        let (set, clear) = (MdFlags::CRASHED_PRIMARY, MdFlags::PRIMARY_IND);
+        let expected = [
+            MdKind::ChangedPages,
+            MdKind::Superblock { set, clear },
+            MdKind::InitialiseLog,
+        ];
+        assert_eq!(kinds(&crashed), expected);
+    }
+
+    #[test]
+    fn a_bitmap_of_another_size_counts_for_nothing_until_it_is_written() {
+        let resized = Clean {
+            resized: true,
+            bitmap_changed: true,
+            ..NOTHING
+        };
+        let full = MdFlags::FULL_SYNC;
+        let order = |pages| {
+            [
+                MdKind::setting(full),
+                pages,
+                MdKind::clearing(full),
+                MdKind::InitialiseLog,
+            ]
+        };
+        assert_eq!(kinds(&resized), order(MdKind::ChangedPages));
+        let fresh = Clean {
+            full: true,
+            ..resized
+        };
+        assert_eq!(kinds(&fresh), order(MdKind::SetAllPages));
     }
 }

@@ -132,13 +132,6 @@ impl DiskSlot {
         self.life = Life::Reading(Box::new(reading));
     }
 
-    pub(crate) fn reading(&self) -> Option<&Reading> {
-        match &self.life {
-            Life::Reading(reading) => Some(reading),
-            _ => None,
-        }
-    }
-
     pub(crate) fn reading_mut(&mut self) -> Option<&mut Reading> {
         match &mut self.life {
             Life::Reading(reading) => Some(reading),
@@ -148,7 +141,7 @@ impl DiskSlot {
 
     /// The reading is over: done, or given up.
     pub(crate) fn end_reading(&mut self) -> Option<Box<Reading>> {
-        self.reading()?;
+        self.reading_mut()?;
         match core::mem::take(&mut self.life) {
             Life::Reading(reading) => Some(reading),
             _ => None,

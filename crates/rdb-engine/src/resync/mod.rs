@@ -1,7 +1,9 @@
-//! Resync: what both sides count.
+//! Resync: what a target has asked for and what is still to come, what a source has sent, and how both come to the end.
 
 mod course;
 mod pace;
+mod source;
+mod target;
 mod walk;
 pub(crate) use course::Course;
 pub(crate) use pace::{Pace, STEP_MS};
@@ -13,51 +15,79 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::config::DiskOptions;
 use crate::effect::Level;
 use crate::generation::Generation;
 use crate::ids::{Session, Time};
 use crate::interval::Awaited;
 use crate::range_locks::{Holder, RangeLocks, Ticket};
+use crate::rules::resync_reason::{self, Limit};
 use crate::span::Span;
 use crate::status::SyncProgress;
 
 /// A resync of one volume, running or over.
 #[derive(Debug)]
 pub(crate) struct Resync<P> {
-    pub(crate) course: Course,
+    course: Course,
     /// Blocks that could not be read or written.
-    pub(crate) failed: u64,
+    failed: u64,
 
     /// Target: ranges asked for and without a reply, with their bytes.
-    pub(crate) awaited: Awaited,
+    awaited: Awaited,
     /// Source: ranges sent and without an ack, with their bytes; they are held meanwhile.
-    pub(crate) replied: Awaited,
-    /// Target: data that came and waits for an overlapping write to end: its place, data, connection.
-    pub(crate) blocked: BTreeMap<Ticket, (Span, P, Session)>,
+    replied: Awaited,
+    /// Target: data that came and waits for an overlapping write to end.
+    blocked: BTreeMap<Ticket, Arrived<P>>,
     /// Target: the superblock that says so is durable, so blocks may be asked for.
-    pub(crate) requesting: bool,
+    requesting: bool,
     /// Target: what has been asked for; outstanding until it is on disk.
-    pub(crate) walk: BlockWalk,
+    walk: BlockWalk,
     /// Target.
-    pub(crate) pace: Pace,
+    pace: Pace,
     /// An end that waits for an answered ping, a flush or the superblock.
-    pub(crate) ending: bool,
+    ending: bool,
     /// Source: the target is done, and all its acks of before have been seen; the epoch that was open then.
-    pub(crate) acks_seen: Option<u32>,
+    acks_seen: Option<u32>,
     /// Target: a sync UUID that came before we were ready for it.
-    pub(crate) early_uuid: Option<Generation>,
+    early_uuid: Option<Generation>,
     /// Target: the end is durable before the source hears of it.
-    pub(crate) announce: bool,
+    announce: bool,
     /// Target: blocks that the source found equal by their digest.
-    pub(crate) equal_blocks: u64,
+    equal_blocks: u64,
     /// Target: requests with a digest whose range could not be written since: what the source finds equal is not here.
-    pub(crate) spoiled: Vec<u64>,
+    spoiled: Vec<u64>,
     /// Source: the target has not shown that it is Inconsistent on its record too. Set when the resync is prepared, cleared by the
-    /// first block that it asks for, by its telling the resync's name while that is paused, by the end and with the connection. Without it a Primary would go on, or go on unfenced, beside a
-    /// disk that is as good by its record and lacks what is marked here (L48).
-    pub(crate) target_unproven: bool,
+    /// first block that it asks for, by its telling the resync's name while that is paused, by the end and with the connection.
+    /// Without it a Primary would go on, or go on unfenced, beside a disk that is as good by its record and lacks what is marked
+    /// here (L48).
+    target_unproven: bool,
     /// Source: there was nothing left to send, so that the target may have come to the end.
-    pub(crate) all_sent: bool,
+    all_sent: bool,
+}
+
+/// Data that came for a target: its place, data, connection.
+pub(crate) type Arrived<P> = (Span, P, Session);
+
+/// What becomes of a target's end, when its data is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TargetEnd {
+    /// There is none any more.
+    GivenUp,
+    /// Something came in between: that is asked for.
+    GoesOn,
+    /// It is over. `failed`: blocks could not be read or written.
+    Done { failed: bool },
+}
+
+/// What becomes of a source whose target is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SourceEnd {
+    /// Answers are on their way that may take marks away.
+    Waits,
+    /// It is over.
+    Done,
+    /// So many blocks are marked here of which the target knows nothing.
+    Differs { left: u64 },
 }
 
 impl<P> Default for Resync<P> {
@@ -84,14 +114,15 @@ impl<P> Default for Resync<P> {
 }
 
 impl<P> Resync<P> {
-    pub(crate) fn begin(&mut self, now: Time, total: u64) {
+    /// A new one, with so many marks. What is under way between the nodes stays.
+    fn begin(&mut self, now: Time, marked: u64) {
         let awaited = core::mem::take(&mut self.awaited);
         let replied = core::mem::take(&mut self.replied);
         let blocked = core::mem::take(&mut self.blocked);
         let early_uuid = self.early_uuid.take();
         self.walk.begin(0);
         *self = Resync {
-            course: Course::begin(now, total),
+            course: Course::begin(now, marked),
             walk: core::mem::take(&mut self.walk),
             awaited,
             replied,
@@ -101,30 +132,51 @@ impl<P> Resync<P> {
         };
     }
 
-    /// (L48) Source: whether the target's record may say that it is as good as this disk: it may not have begun, or have ended.
-    pub(crate) fn target_may_be_good(&self) -> bool {
-        self.target_unproven || self.all_sent
-    }
-
-    /// Source: whether the target may be at its end, which has not been seen here.
-    pub(crate) fn target_may_be_done(&self) -> bool {
-        self.all_sent
-    }
-
     /// Blocks of this span could not be read or written by one of the nodes.
     pub(crate) fn block_failed(&mut self, span: Span) {
         self.failed += span.blocks();
     }
 
-    /// The sync UUID that came early was of a resync that is given up.
-    pub(crate) fn forget_early_uuid(&mut self) {
-        self.early_uuid = None;
+    /// So many blocks are marked by now.
+    pub(crate) fn progressed(&mut self, now: Time, marked: u64) {
+        self.course.mark(now, marked);
     }
+
+    pub(crate) fn pause(&mut self, now: Time) {
+        self.course.pause(now);
+    }
+
+    pub(crate) fn resume(&mut self, now: Time) {
+        self.course.resume(now);
+    }
+
+    /// Whether an end has begun, and is not over.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    // ---- what is told of it --------------------------------------------------------------------------------------
 
     /// Sectors between the nodes: of the source sent and not acknowledged, of the target asked for and not on its disk.
     pub(crate) fn in_flight_sectors(&self) -> u64 {
         let sent = self.replied.iter().map(Span::sectors);
         sent.sum::<u64>() + self.walk.outstanding()
+    }
+
+    /// Since when the blocks that have waited for the peer for longest do.
+    pub(crate) fn oldest_awaited(&self) -> Option<Time> {
+        let oldest = [self.replied.oldest(), self.awaited.oldest()];
+        oldest.into_iter().flatten().min()
+    }
+
+    /// What bounds the pace of a target with so many marks.
+    pub(crate) fn limit(&self, now: Time, marked: u64, options: &DiskOptions) -> Option<Limit> {
+        resync_reason::limit(&resync_reason::Facts {
+            options,
+            gave_way: self.pace.gave_way(),
+            want_kib: self.pace.want_kib(),
+            rate_kib: self.course.recent_kib(now, marked),
+        })
     }
 
     /// What the log is told at its end.
@@ -158,17 +210,9 @@ impl<P> Resync<P> {
             ..self.course.progress(now, left)
         }
     }
-}
 
-/// What the log is told at the beginning of a resync, with this many marks.
-pub(crate) fn began(side: &str, bits: u64) -> String {
-    format!(
-        "Began resync as {side} (will sync {} KB [{bits} bits set]).",
-        bits * 4
-    )
-}
+    // ---- the end of a connection, and what always holds ------------------------------------------------------------
 
-impl<P> Resync<P> {
     /// The connection is gone: what waited for the peer waits no more, and leaves the ranges that it holds or waits for.
     pub(crate) fn connection_ended(&mut self, held: &mut RangeLocks) {
         self.awaited = Awaited::default();
@@ -188,4 +232,29 @@ impl<P> Resync<P> {
         self.early_uuid = None;
         self.walk.forget_outstanding();
     }
+
+    /// Checks what must always hold between two events.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(crate) fn check(&self) {
+        let awaited = self.awaited.iter().map(Span::sectors).sum::<u64>();
+        let blocked = self.blocked.values().map(|(span, ..)| span.sectors());
+        assert!(
+            awaited + blocked.sum::<u64>() <= self.walk.outstanding(),
+            "more is on its way or waits than is outstanding"
+        );
+        assert!(
+            self.acks_seen.is_none() || self.ending,
+            "acks have been seen for an end that has not begun"
+        );
+    }
+}
+
+/// What the log is told at the beginning of a resync, with this many marks.
+pub(crate) fn began(side: &str, bits: u64) -> String {
+    format!(
+        "Began resync as {side} (will sync {} KB [{bits} bits set]).",
+        bits * 4
+    )
 }

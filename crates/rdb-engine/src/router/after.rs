@@ -38,7 +38,7 @@ impl<P: Payload> Resource<P> {
             one_name: own.zip(peer).is_some_and(|(own, peer)| own == peer),
             moved_on: volume.peer.moved_on.is_some(),
             loss_unrecorded: volume.peer.loss_unrecorded.is_some(),
-            announces_end: volume.peer.resync.announce,
+            announces_end: volume.peer.resync.announces_end(),
             verify_ends_with_state: self.net.agreed.version().verify_ends_with_state(),
             grew: volume.grew_while_detached,
         }
@@ -103,7 +103,7 @@ impl<P: Payload> Resource<P> {
             }
             Act::ResyncGrowth => self.resync_after_growth(nr),
             Act::AnnounceEnd => {
-                self.volume_mut(nr).peer.resync.announce = false;
+                self.volume_mut(nr).peer.resync.end_announced();
                 self.md(nr, MdKind::ChangedPages, Then::Nothing);
                 self.md(nr, MdKind::SUPERBLOCK, Then::AnnounceResyncEnd);
             }
@@ -128,10 +128,7 @@ impl<P: Payload> Resource<P> {
         self.disk_mut(nr).record.unmark_queued();
         self.md(nr, MdKind::FlushData, Then::Nothing);
         self.md(nr, MdKind::ChangedPages, Then::Nothing);
-        let unmark = MdKind::Superblock {
-            set: MdFlags::empty(),
-            clear: MdFlags::PRIMARY_IND,
-        };
+        let unmark = MdKind::clearing(MdFlags::PRIMARY_IND);
         self.md(nr, unmark, Then::Nothing);
     }
 

@@ -4,9 +4,9 @@ use alloc::format;
 
 use rdb_meta::BLOCK_SECTORS;
 use replica_proto::Packet;
-use replica_proto::bitmap_code::{BitmapProgress, BitmapReceiver, BitmapSender};
+use replica_proto::bitmap_code::BitmapProgress;
 
-use crate::bitmap_exchange::{BitmapDue, BitmapIn, BitmapOut, Nowhere, Sink, Source};
+use crate::bitmap_exchange::{BitmapDue, BitmapIn, BitmapOut};
 use crate::disk::Then;
 use crate::effect::Level;
 use crate::event::Payload;
@@ -39,9 +39,9 @@ impl<P: Payload> Resource<P> {
             return; // their bits are not known yet; new writes wait meanwhile
         }
         let use_rle = self.net.options.as_ref().is_none_or(|o| o.use_rle);
-        let bits = self.disk_mut(nr).bitmap.bits();
-        let sender = BitmapSender::new(self.net.agreed.wire(), bits, use_rle);
-        self.net.bitmap_out = Some(BitmapOut { volume: nr, sender });
+        let wire = *self.net.agreed.wire();
+        let bitmap = &self.disk_mut(nr).bitmap;
+        self.net.bitmap_out = Some(BitmapOut::begin(nr, &wire, bitmap, use_rle));
         self.send_bitmap_batch();
     }
 
@@ -49,26 +49,19 @@ impl<P: Payload> Resource<P> {
         let Some(mut out) = self.net.bitmap_out.take() else {
             return;
         };
-        let nr = out.volume;
-        let mut complete = false;
-        for count in 1..=PACKETS_PER_BATCH {
-            let disk = self.disk_if_attached(nr);
-            let Some(disk) = disk.filter(|disk| disk.bitmap.bits() == out.sender.bits()) else {
-                // The packets of one bitmap cannot be broken off: the peer waits for the last one.
-                let text =
-                    "the disk went, or the device changed its size, while the bitmap was sent";
-                self.log_volume(Level::Error, nr, text);
-                self.lose_connection(ConnState::NetworkFailure);
-                return;
-            };
-            let packet = out.sender.next_packet(&Source(&disk.bitmap));
-            complete = out.sender.is_complete();
-            let Some(packet) = packet else { break };
-            let notify = (count == PACKETS_PER_BATCH && !complete).then_some(SendTag(BITMAP_SENT));
+        let nr = out.volume();
+        let disk = self.disk_if_attached(nr);
+        let Some(packets) = disk.and_then(|disk| out.next_batch(&disk.bitmap)) else {
+            // The packets of one bitmap cannot be broken off: the peer waits for the last one.
+            let text = "the disk went, or the device changed its size, while the bitmap was sent";
+            self.log_volume(Level::Error, nr, text);
+            self.lose_connection(ConnState::NetworkFailure);
+            return;
+        };
+        let (complete, last) = (out.is_complete(), packets.len());
+        for (count, packet) in (1..).zip(packets) {
+            let notify = (count == last && !complete).then_some(SendTag(BITMAP_SENT));
             self.send_notify(nr, packet, None, notify);
-            if complete {
-                break;
-            }
         }
         if !complete {
             self.net.bitmap_out = Some(out);
@@ -102,31 +95,23 @@ impl<P: Payload> Resource<P> {
         let wire = *self.net.agreed.wire();
         let bits = volume.size.div_ceil(BLOCK_SECTORS);
         let mut incoming = match self.net.bitmap_in.take() {
-            Some(incoming) if incoming.volume == nr => incoming,
+            Some(incoming) if incoming.volume() == nr => incoming,
             Some(_) => {
                 self.protocol_error(format!(
                     "volume {nr}: a bitmap inside another volume's bitmap"
                 ));
                 return;
             }
-            None => BitmapIn {
-                volume: nr,
-                bits,
-                receiver: BitmapReceiver::new(&wire, bits),
-            },
+            None => BitmapIn::begin(nr, &wire, bits),
         };
         let expected = matches!(state.conn, ConnState::WFBitMapS | ConnState::WFBitMapT);
-        let disk = self.volume_mut(nr).disk.get_mut();
-        let disk = disk.filter(|disk| expected && disk.bitmap.bits() == incoming.bits);
-        let received = match disk {
-            Some(disk) => {
-                disk.late_marks.forget_all();
-                let mut sink = Sink(&mut disk.bitmap);
-                incoming.receiver.receive(packet, &mut sink)
-            }
-            // The resync was given up here while this was on its way.
-            None => incoming.receiver.receive(packet, &mut Nowhere),
-        };
+        // (The resync may have been given up here while this was on its way.)
+        let disk = self.volume_mut(nr).disk.get_mut().filter(|_| expected);
+        let bitmap = disk.map(|disk| {
+            disk.late_marks.forget_all();
+            &mut disk.bitmap
+        });
+        let received = incoming.receive(packet, bitmap);
         match received {
             Err(error) => self.protocol_error(format!("volume {nr}: {error}")),
             Ok(BitmapProgress::More) => self.net.bitmap_in = Some(incoming),
@@ -168,6 +153,3 @@ impl<P: Payload> Resource<P> {
         self.poll_bitmap_due(nr);
     }
 }
-
-/// Packets handed over at a time: 256 KiB, so that a large bitmap is never held twice in memory.
-const PACKETS_PER_BATCH: u32 = 64;

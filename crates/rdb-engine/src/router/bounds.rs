@@ -81,11 +81,13 @@ impl Counts {
         bounded("locked ranges", volume.held.len(), HELD_MAX + open);
         let queued = volume.held.queued();
         let users = volume.held.users_queued();
-        let blocked = volume.peer.resync.blocked.len();
+        let blocked = volume.peer.resync.waiting();
         let others = mirrored + blocked;
         bounded("writes that wait for a range", queued, others + users);
         bounded("users' writes that wait for a range", users, requests);
         volume.held.check();
+        volume.peer.resync.check();
+        volume.peer.verify.check();
         let held = volume.users.untold();
         bounded("held completions", held, requests);
         let in_flight = self.io_in_flight;

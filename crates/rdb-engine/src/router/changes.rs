@@ -163,7 +163,7 @@ impl<P: Payload> Resource<P> {
             self.handling.forget_resync(nr);
             match new.conn {
                 ConnState::StartingSyncS | ConnState::WFBitMapS => {
-                    self.volume_mut(nr).peer.resync.target_unproven = true;
+                    self.volume_mut(nr).peer.resync.doubt_target();
                 }
                 ConnState::Connected => self.target_proven(nr),
                 _ => {}
@@ -247,12 +247,12 @@ impl<P: Payload> Resource<P> {
             volume.peer.consider_resync = true;
         }
         if effects.contains(Now::RESYNC_CONTINUES) {
-            volume.peer.resync.course.resume(now);
+            volume.peer.resync.resume(now);
             self.log_volume(Level::Info, nr, "Syncer continues.");
             self.set_conn_timer(ConnTimer::ResyncStep(nr), now);
         }
         if effects.contains(Now::RESYNC_SUSPENDED) {
-            self.volume_mut(nr).peer.resync.course.pause(now);
+            self.volume_mut(nr).peer.resync.pause(now);
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {

@@ -32,7 +32,7 @@ impl<P: Payload> Resource<P> {
             let volume = self.volume(nr);
             let doubtful = match volume.state.pdsk {
                 DiskState::Inconsistent => volume.peer.resync.target_may_be_good(),
-                DiskState::Outdated => volume.peer.resync.target_unproven,
+                DiskState::Outdated => volume.peer.resync.is_target_unproven(),
                 _ => false,
             };
             if fences && doubtful {

@@ -92,7 +92,7 @@ impl<P: Payload> Resource<P> {
         }
         let facts = |v: &Volume<P>| Facts {
             state: v.state,
-            target_unproven: v.peer.resync.target_unproven,
+            target_unproven: v.peer.resync.is_target_unproven(),
         };
         let unfenced = self.planted(Bug::ThawUnfenced) && self.handling.decides();
         let unfenced = unfenced && self.volumes.values().any(|v| v.state.susp_fen);
@@ -164,7 +164,7 @@ impl<P: Payload> Resource<P> {
     pub(super) fn target_proven(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
         let doubted = volume.doubts_target();
-        volume.peer.resync.target_unproven = false;
+        volume.peer.resync.target_proven();
         if doubted {
             self.after.push_back(Follow::Thawed(nr));
         }

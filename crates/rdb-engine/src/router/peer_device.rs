@@ -10,7 +10,6 @@ use replica_proto::{StateWord, SyncParam};
 use crate::bitmap_exchange::BitmapDue;
 use crate::generation::{Generation, PeerIds};
 use crate::ids::Time;
-use crate::interval::Awaited;
 use crate::peer_reads::{BlockedRead, PeerReads};
 use crate::range_locks::{RangeLocks, ReadTicket};
 use crate::resync::Resync;
@@ -138,7 +137,7 @@ impl<P> PeerDevice<P> {
 
     /// Whether blocks of `start..end` are on their way for a resync, or being compared: users' writes wait for that.
     pub(super) fn awaits_blocks(&self, span: Span) -> bool {
-        self.resync.awaited.overlaps(span) || self.verify.compares(span)
+        self.resync.awaits(span) || self.verify.compares(span)
     }
 
     /// The connection is gone, and with it what the peer has told in it, what the nodes owed each other, and what was under
@@ -217,12 +216,6 @@ impl<P> PeerDevice<P> {
         self.traffic.answered();
     }
 
-    /// The same of one for a block of a verify that is driven here.
-    pub(super) fn verify_answered(&mut self, span: Span) {
-        self.verify.answered(span);
-        self.answered();
-    }
-
     /// One of the peer's requests is answered, or nobody waits for that any more.
     pub(super) fn answer_given(&mut self) {
         self.traffic.answer();
@@ -230,9 +223,7 @@ impl<P> PeerDevice<P> {
 
     /// Since when the block of a resync or verify that has waited for the peer for longest does.
     pub(super) fn oldest_awaited(&self) -> Option<Time> {
-        let blocks = [&self.resync.replied, &self.resync.awaited];
-        let verify = self.verify.oldest_awaited();
-        let oldest = blocks.into_iter().filter_map(Awaited::oldest);
-        oldest.chain(verify).min()
+        let resync = self.resync.oldest_awaited();
+        resync.into_iter().chain(self.verify.oldest_awaited()).min()
     }
 }

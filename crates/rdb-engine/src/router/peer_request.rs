@@ -303,7 +303,7 @@ impl<P: Payload> Resource<P> {
                 Waiter::Write(ticket) => match volume.held.admit(ticket) {
                     Some(Queued::Mirrored(key)) => self.begin_mirrored(key),
                     Some(Queued::Resync) => {
-                        if let Some(write) = volume.peer.resync.blocked.remove(&ticket) {
+                        if let Some(write) = volume.peer.resync.turn_to_write(ticket) {
                             self.begin_resync_write(nr, write);
                         }
                     }
@@ -332,7 +332,7 @@ impl<P: Payload> Resource<P> {
             }
         }
         if !volume.has_usable_disk() {
-            let blocked = core::mem::take(&mut volume.peer.resync.blocked);
+            let blocked = volume.peer.resync.take_waiting();
             for (ticket, write) in blocked {
                 self.volume_mut(nr).held.leave(ticket);
                 self.begin_resync_write(nr, write);

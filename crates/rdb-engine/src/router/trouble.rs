@@ -10,7 +10,7 @@ use crate::net::settings::PeerSettings;
 use crate::router::Resource;
 use crate::router::volume::Volume;
 use crate::rules::disk_reason::{self, Lost};
-use crate::rules::resync_reason::{self, Limit};
+use crate::rules::resync_reason::Limit;
 use crate::rules::trouble::Trouble;
 use crate::state::{ConnState, DiskState, Role, VolumeState};
 use crate::status::{DiskTrouble, LinkTrouble};
@@ -181,11 +181,6 @@ impl<P: Payload> Resource<P> {
         }
         let options = volume.options_in_effect()?;
         let left = volume.bits_set();
-        resync_reason::limit(&resync_reason::Facts {
-            options: &options,
-            gave_way: volume.peer.resync.pace.gave_way(),
-            want_kib: volume.peer.resync.pace.want_kib(),
-            rate_kib: volume.peer.resync.course.recent_kib(now, left),
-        })
+        volume.peer.resync.limit(now, left, &options)
     }
 }

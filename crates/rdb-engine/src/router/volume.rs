@@ -220,7 +220,7 @@ impl<P> Volume<P> {
     /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
     pub(super) fn doubts_target(&self) -> bool {
         let fencing = self.disk.get().map(|disk| disk.options.fencing);
-        self.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
+        self.peer.resync.is_target_unproven() && fencing == Some(Fencing::ResourceAndStonith)
     }
 
     /// Whether its disk is as `create-md` made it.

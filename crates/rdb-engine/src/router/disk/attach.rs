@@ -6,11 +6,9 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use rdb_meta::MdFlags;
-
 use crate::config::DiskOptions;
 use crate::disk::io::Io;
-use crate::disk::reading::{Clean, Reading, Step};
+use crate::disk::reading::{Reading, Step};
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{DiskError, DiskInfo, Payload};
@@ -54,7 +52,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let tag = self.start_io(Io::AttachRead { volume: nr });
-        self.reading(nr).read = Some(tag);
+        self.reading(nr).read_begins(tag);
         self.emit(Effect::MetaRead {
             volume: nr,
             tag,
@@ -69,11 +67,11 @@ impl<P: Payload> Resource<P> {
         tag: IoTag,
         result: Result<Vec<u8>, DiskError>,
     ) {
-        let reading = self.volumes.get(&nr).and_then(|v| v.disk.reading());
-        let Some(reading) = reading.filter(|reading| reading.read == Some(tag)) else {
+        let reading = self.volumes.get_mut(&nr);
+        let reading = reading.and_then(|volume| volume.disk.reading_mut());
+        let Some(step) = reading.and_then(|reading| reading.read_ended(tag)) else {
             return;
         };
-        let step = reading.step();
         let bytes = match result {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -172,8 +170,7 @@ impl<P: Payload> Resource<P> {
         }
         let volume = self.volume_mut(nr);
         volume.crashed_primary = found.crashed;
-        volume.degraded =
-            volume.state.role != Role::Primary && found.clean.was_primary && !found.was_connected;
+        volume.degraded = volume.state.role != Role::Primary && found.was_alone;
         volume.grew_while_detached = found.grew;
         volume.size = found.size;
         volume.counters = Default::default();
@@ -184,43 +181,13 @@ impl<P: Payload> Resource<P> {
             let text = "the metadata does not lie where these devices' sizes ask for; it is used where it lies";
             self.log_volume(Level::Warn, nr, text);
         }
-        self.clean_metadata(nr, &found.clean);
-    }
-
-    /// Puts the metadata into the order that we want to find it in after a crash.
-    fn clean_metadata(&mut self, nr: VolumeNr, clean: &Clean) {
-        let mark_full = |set: bool| {
-            let (all, none) = (MdFlags::FULL_SYNC, MdFlags::empty());
-            let (set, clear) = if set { (all, none) } else { (none, all) };
-            MdKind::Superblock { set, clear }
-        };
-        if clean.full {
+        if found.clean.marks_all() {
             let text = "Assuming that all blocks are out of sync (aka FullSync)";
             self.log_volume(Level::Info, nr, text);
-            self.md_full_sync(nr, Then::Nothing);
-        } else if clean.resized {
-            self.md(nr, mark_full(true), Then::Nothing);
-            self.md(nr, MdKind::ChangedPages, Then::Nothing);
-            self.md(nr, mark_full(false), Then::Nothing);
-        } else if clean.bitmap_changed {
-            // The marks are durable before the log that they come from is emptied (I14), and those of the ended resync are gone
-            // before the superblock that takes their name away.
-            self.md(nr, MdKind::ChangedPages, Then::Nothing);
         }
-        if clean.was_primary && clean.ring_in_use {
-            // The bitmap says it all now. What is left of a log that is torn while it is emptied must not be asked for.
-            let kind = MdKind::Superblock {
-                set: MdFlags::CRASHED_PRIMARY,
-                clear: MdFlags::PRIMARY_IND,
-            };
-            self.md(nr, kind, Then::Nothing);
+        for (kind, then) in found.clean.operations() {
+            self.md(nr, kind, then);
         }
-        if clean.ring_in_use || clean.full || clean.resized {
-            // Our transactions count from 0 again: older ones must not be taken for newer (I18). On a first attach the
-            // kernel's driver writes the ring too.
-            self.md(nr, MdKind::InitialiseLog, Then::Nothing);
-        }
-        self.md(nr, MdKind::SUPERBLOCK, Then::Attach);
     }
 
     /// The metadata is in order, or could not be written; or the record of what the disk is.

@@ -2,8 +2,6 @@
 
 use alloc::format;
 
-use rdb_meta::MdFlags;
-
 use crate::config::OnIoError;
 use crate::copies::Here;
 use crate::disk::slot::LastRecords;
@@ -144,11 +142,10 @@ impl<P: Payload> Resource<P> {
         match volume.disk.give_up() {
             LastRecords::Due => {
                 let clear = self.disk_mut(nr).record.cleared_at_the_end();
-                let set = MdFlags::empty();
                 // (L15) What is on record as written before the peer goes on alone must be there when this disk comes back.
                 self.md(nr, MdKind::FlushData, Then::GivenUpFlushed);
                 self.md(nr, MdKind::ChangedPages, Then::Nothing);
-                self.md(nr, MdKind::Superblock { set, clear }, Then::Detached);
+                self.md(nr, MdKind::clearing(clear), Then::Detached);
             }
             LastRecords::UnderWay => {}
             LastRecords::Over => {
@@ -196,7 +193,7 @@ impl<P: Payload> Resource<P> {
         volume.peer.negotiated = None;
         let volume = self.volume(nr);
         let state = volume.state;
-        if volume.peer.resync.ending
+        if volume.peer.resync.is_ending()
             && state.conn == ConnState::Connected
             && state.pdsk == DiskState::Inconsistent
         {

@@ -1,7 +1,7 @@
 //! Metadata operations are asked for, their I/O is started, and what they end with is passed on.
 
 use crate::disk::io::Io;
-use crate::disk::operation::{Area, MdKind, MetaIo, Then};
+use crate::disk::operation::{Area, MdKind, MetaIo, Then, full_sync};
 use crate::disk::queue::{Facts, Next};
 use crate::effect::Effect;
 use crate::event::{DiskError, Payload};
@@ -28,13 +28,11 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// The order of `docs/spec/metadata.md`, section 5.4: a crash in between repeats it at the next attach.
+    /// Every block is marked on disk.
     pub(in crate::router) fn md_full_sync(&mut self, nr: VolumeNr, then: Then) {
-        let (full, none) = (MdFlags::FULL_SYNC, MdFlags::empty());
-        let mark = |set, clear| MdKind::Superblock { set, clear };
-        self.md(nr, mark(full, none), Then::Nothing);
-        self.md(nr, MdKind::SetAllPages, Then::Nothing);
-        self.md(nr, mark(none, full), then);
+        for (kind, then) in full_sync(then) {
+            self.md(nr, kind, then);
+        }
     }
 
     /// Starts what can be started. An operation with nothing to write ends at once.

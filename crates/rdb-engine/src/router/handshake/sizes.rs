@@ -133,33 +133,18 @@ impl<P: Payload> Resource<P> {
         volume.size = size;
         let is_primary = volume.state.role == Role::Primary;
         if volume.disk.get().is_some() {
-            let full = MdFlags::FULL_SYNC;
             let disk = self.disk_mut(nr);
             disk.late_marks.forget_all();
             disk.bitmap.resize(size, set_new);
             // At every instant the disk has a bitmap that is right, or says that everything is out of sync (I10).
-            self.md(
-                nr,
-                MdKind::Superblock {
-                    set: full,
-                    clear: MdFlags::empty(),
-                },
-                Then::Nothing,
-            );
+            self.md(nr, MdKind::setting(MdFlags::FULL_SYNC), Then::Nothing);
             self.md(nr, MdKind::ChangedPages, Then::Nothing);
-            self.md(
-                nr,
-                MdKind::Superblock {
-                    set: MdFlags::empty(),
-                    clear: full,
-                },
-                // Nobody sees more of the device than its disk has on record (I22).
-                if grows {
-                    Then::AnnounceDevice
-                } else {
-                    Then::Nothing
-                },
-            );
+            // Nobody sees more of the device than its disk has on record (I22).
+            let then = match grows {
+                true => Then::AnnounceDevice,
+                false => Then::Nothing,
+            };
+            self.md(nr, MdKind::clearing(MdFlags::FULL_SYNC), then);
         }
         self.log_volume(Level::Info, nr, format!("size = {} KB", size / 2));
         if is_primary && !(grows && self.volume(nr).disk.get().is_some()) {

@@ -55,7 +55,7 @@ impl<P: Payload> Resource<P> {
         self.send(nr, Packet::RsIsInSync(ack), None);
         self.set_in_sync(nr, span);
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).peer.resync.course.mark(now, left);
+        self.volume_mut(nr).peer.resync.progressed(now, left);
         self.retry_blocked(nr);
     }
 
@@ -92,7 +92,7 @@ impl<P: Payload> Resource<P> {
             self.local_io_error(nr, false);
         }
         let algorithm = self.net.comparison.ours().csums;
-        if session != self.net.session || !self.volume(nr).peer.resync.awaited.contains(span) {
+        if session != self.net.session || !self.volume(nr).peer.resync.has_asked(span) {
             return; // asked for over a connection that is gone
         }
         let volume = self.volume_mut(nr);
@@ -101,8 +101,7 @@ impl<P: Payload> Resource<P> {
             ConnState::SyncTarget | ConnState::PausedSyncT
         ) {
             // The resync was given up before this was sent.
-            volume.peer.resync.awaited.remove(span.sector);
-            volume.peer.resync.walk.settle(span.sectors());
+            volume.peer.resync.take_back(span);
             volume.peer.answered();
             return;
         }
@@ -120,12 +119,9 @@ impl<P: Payload> Resource<P> {
 
     /// A write failed here: what the source finds equal in this range may be what did not arrive.
     pub(in crate::router) fn spoil_checksums(&mut self, nr: VolumeNr, failed: Span) {
-        if self.net.comparison.ours().csums.is_none() {
-            return;
+        if self.net.comparison.ours().csums.is_some() {
+            self.volume_mut(nr).peer.resync.spoil(failed);
         }
-        let resync = &mut self.volume_mut(nr).peer.resync;
-        let spoiled = resync.awaited.iter().filter(|span| span.overlaps(failed));
-        resync.spoiled.extend(spoiled.map(|span| span.sector));
     }
 
     /// P_RS_IS_IN_SYNC: the source has the same.
@@ -136,7 +132,7 @@ impl<P: Payload> Resource<P> {
             ConnState::SyncTarget | ConnState::PausedSyncT
         );
         let span = Span::from(ack);
-        let asked = volume.peer.resync.awaited.contains(span);
+        let asked = volume.peer.resync.has_asked(span);
         if !asked || !self.uses_checksums(nr) {
             self.protocol_error(format!(
                 "volume {nr}: P_RS_IS_IN_SYNC for a block that was not asked for, sector {}",
@@ -146,17 +142,7 @@ impl<P: Payload> Resource<P> {
         }
         let volume = self.volume_mut(nr);
         volume.peer.answered();
-        let resync = &mut volume.peer.resync;
-        resync.awaited.remove(ack.sector);
-        resync.pace.arrived(span.sectors());
-        resync.walk.settle(span.sectors());
-        if !target {
-            // The resync was given up while this was on its way.
-        } else if let Some(at) = resync.spoiled.iter().position(|&s| s == ack.sector) {
-            resync.spoiled.swap_remove(at);
-            resync.walk.look_again();
-        } else {
-            resync.equal_blocks += span.blocks();
+        if volume.peer.resync.found_equal(span, target) {
             self.set_in_sync(nr, span);
         }
         self.retry_blocked(nr);

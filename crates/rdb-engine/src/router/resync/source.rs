@@ -12,7 +12,7 @@ use crate::handler::Handler;
 use crate::handling::Waits;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
-use crate::resync::began;
+use crate::resync::{SourceEnd, began};
 use crate::router::Resource;
 use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState};
@@ -31,9 +31,7 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let bits = self.volume(nr).bits_set();
         let volume = self.volume_mut(nr);
-        volume.peer.resync.begin(now, bits);
-        volume.peer.resync.all_sent = bits == 0;
-        volume.peer.resync.target_unproven = true;
+        volume.peer.resync.begin_source(now, bits);
         volume.peer.source_open = false;
         let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
         self.fact(nr, change);
@@ -77,8 +75,7 @@ impl<P: Payload> Resource<P> {
     /// The reply was sent: the range stays ours until the target has answered.
     pub(in crate::router) fn source_reply_sent(&mut self, nr: VolumeNr, span: Span) {
         let now = self.now;
-        let volume = self.volume_mut(nr);
-        volume.peer.resync.replied.insert(span, now);
+        self.volume_mut(nr).peer.resync.reply_sent(span, now);
         self.watch_blocks();
     }
 
@@ -87,13 +84,12 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let volume = self.volume_mut(nr);
         let span = Span::from(ack);
-        if !volume.peer.resync.replied.contains(span) {
+        if !volume.peer.resync.reply_answered(span) {
             let text =
                 format!("volume {nr}: an ack for resync data that was not sent, sector {span}");
             self.protocol_error(text);
             return;
         }
-        volume.peer.resync.replied.remove(ack.sector);
         volume.held.remove(ack.sector);
         volume.peer.answered();
         if ok {
@@ -102,26 +98,23 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).peer.resync.block_failed(span);
         }
         let left = self.volume(nr).bits_set();
-        self.volume_mut(nr).peer.resync.course.mark(now, left);
+        self.volume_mut(nr).peer.resync.progressed(now, left);
         self.source_marks_cleared(nr); // (what failed counts as well)
         self.retry_blocked(nr);
     }
 
-    /// Fewer blocks are marked, by an answer to resync data or to a user's write. When none is left but those that could not
-    /// be synced, the target may be at its end.
+    /// Fewer blocks are marked, by an answer to resync data or to a user's write.
     pub(in crate::router) fn source_marks_cleared(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
         let left = volume.bits_set();
         if is_source(volume.state.conn) {
-            volume.peer.resync.all_sent |= left <= volume.peer.resync.failed;
+            volume.peer.resync.marks_cleared(left);
         }
     }
 
     /// The target says that it is done, which it says once. We believe it when all its acks have been seen.
     pub(in crate::router) fn source_target_done(&mut self, nr: VolumeNr) {
-        let volume = self.volume_mut(nr);
-        if !core::mem::replace(&mut volume.peer.resync.ending, true) {
-            volume.peer.resync.acks_seen = None;
+        if self.volume_mut(nr).peer.resync.target_says_done() {
             self.ping(Some(PingWaiter::ResyncSource(nr)));
         }
     }
@@ -130,10 +123,9 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn source_acks_seen(&mut self, nr: VolumeNr) {
         let epoch = self.net.log.epoch;
         if let Some(volume) = self.volumes.get_mut(&nr)
-            && volume.peer.resync.ending
             && is_source(volume.state.conn)
+            && volume.peer.resync.acks_seen(epoch)
         {
-            volume.peer.resync.acks_seen = Some(epoch);
             self.close_epoch();
         }
     }
@@ -143,31 +135,28 @@ impl<P: Payload> Resource<P> {
     /// them and never will in this connection: the next one syncs them.
     pub(in crate::router) fn poll_source_end(&mut self, nr: VolumeNr) {
         let volume = self.volume(nr);
-        let Some(epoch) = volume.peer.resync.acks_seen else {
-            return;
-        };
         if !is_source(volume.state.conn) {
-            self.volume_mut(nr).peer.resync.acks_seen = None;
+            self.volume_mut(nr).peer.resync.forget_acks();
             return;
         }
-        // (A mark of our own failed write stays, and makes this disk Inconsistent.)
-        let left = volume.bits_set().saturating_sub(volume.peer.resync.failed);
-        if left == 0 || volume.passed_on {
-            self.source_finish(nr);
-        } else if self.net.log.is_settled(epoch) {
-            let text = format!(
-                "the target has ended the resync, and {left} blocks are marked here: connecting anew to sync them"
-            );
-            self.log_volume(Level::Error, nr, text);
-            self.lose_connection(ConnState::NetworkFailure);
+        let is_settled = |epoch| self.net.log.is_settled(epoch);
+        let (resync, passed_on) = (&volume.peer.resync, volume.passed_on);
+        match resync.source_end(volume.bits_set(), passed_on, is_settled) {
+            SourceEnd::Waits => {}
+            SourceEnd::Done => self.source_finish(nr),
+            SourceEnd::Differs { left } => {
+                let text = format!(
+                    "the target has ended the resync, and {left} blocks are marked here: connecting anew to sync them"
+                );
+                self.log_volume(Level::Error, nr, text);
+                self.lose_connection(ConnState::NetworkFailure);
+            }
         }
     }
 
     fn source_finish(&mut self, nr: VolumeNr) {
         self.target_proven(nr);
-        let resync = &mut self.volume_mut(nr).peer.resync;
-        resync.ending = false;
-        resync.acks_seen = None;
+        self.volume_mut(nr).peer.resync.finish_source();
         for (level, text) in self.volume(nr).peer.resync.summary(self.now) {
             self.log_volume(level, nr, text);
         }

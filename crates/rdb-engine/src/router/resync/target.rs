@@ -16,15 +16,10 @@ use crate::handling::Waits;
 use crate::ids::{Session, VolumeNr};
 use crate::net::PingWaiter;
 use crate::range_locks::{Holder, Queued};
-use crate::resync::{STEP_MS, began};
+use crate::resync::{Arrived, STEP_MS, TargetEnd, began};
 use crate::router::Resource;
 use crate::span::Span;
 use crate::state::{Change, ConnState, DiskState, Role};
-
-/// Bits of a resync extent, which a request never crosses: 16 MiB.
-const EXTENT_BITS: u64 = 4096;
-/// Bits of the largest request: 1 MiB.
-const REQUEST_BITS_MAX: u64 = 256;
 
 impl<P: Payload> Resource<P> {
     /// P_SYNC_UUID: the source is ready.
@@ -33,11 +28,11 @@ impl<P: Payload> Resource<P> {
             ConnState::WFSyncUUID | ConnState::Behind => self.start_target(nr, uuid),
             ConnState::Connected if self.admin.asks_for_sync(nr) => {
                 // The other socket's consent is still on its way.
-                self.volume_mut(nr).peer.resync.early_uuid = Some(uuid);
+                self.volume_mut(nr).peer.resync.keep_early_uuid(uuid);
             }
             ConnState::WFBitMapT | ConnState::StartingSyncT => {
                 // The source was faster than our disk: it is taken when the bitmap is written.
-                self.volume_mut(nr).peer.resync.early_uuid = Some(uuid);
+                self.volume_mut(nr).peer.resync.keep_early_uuid(uuid);
             }
             conn => {
                 let text = format!("ignored P_SYNC_UUID while {conn}");
@@ -82,7 +77,7 @@ impl<P: Payload> Resource<P> {
     }
 
     pub(in crate::router) fn take_early_sync_uuid(&mut self, nr: VolumeNr) {
-        if let Some(uuid) = self.volume_mut(nr).peer.resync.early_uuid.take() {
+        if let Some(uuid) = self.volume_mut(nr).peer.resync.take_early_uuid() {
             self.start_target(nr, uuid);
         }
     }
@@ -108,7 +103,7 @@ impl<P: Payload> Resource<P> {
         self.volume_mut(nr).exposed.show(current);
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
         let bits = self.volume(nr).bits_set();
-        self.volume_mut(nr).peer.resync.begin(now, bits);
+        self.volume_mut(nr).peer.resync.begin_target(now, bits);
         self.fact(
             nr,
             Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
@@ -129,7 +124,7 @@ impl<P: Payload> Resource<P> {
         ) {
             return;
         }
-        self.volume_mut(nr).peer.resync.requesting = true;
+        self.volume_mut(nr).peer.resync.may_request();
         if self.volume(nr).state.conn == ConnState::PausedSyncT
             && self.net.agreed.tells_lone_names()
         {
@@ -149,7 +144,7 @@ impl<P: Payload> Resource<P> {
             self.verify_step(nr);
             return;
         }
-        if volume.state.conn != ConnState::SyncTarget || !volume.peer.resync.requesting {
+        if volume.state.conn != ConnState::SyncTarget || !volume.peer.resync.is_requesting() {
             return;
         }
         let left = volume.bits_set();
@@ -157,12 +152,8 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let volume = self.volume_mut(nr);
-        let resync = &mut volume.peer.resync;
-        resync.course.mark(now, left);
-        let recent_kib = resync.course.recent_kib(now, left);
         let application = volume.counters.application_sectors;
-        let units = resync.pace.allowed(&options, application, recent_kib);
-        resync.walk.allow(units);
+        volume.peer.resync.step(now, left, &options, application);
         self.set_conn_timer(ConnTimer::ResyncStep(nr), now.plus_ms(STEP_MS));
         self.target_fill(nr);
         self.target_check_end(nr);
@@ -172,71 +163,30 @@ impl<P: Payload> Resource<P> {
     pub(super) fn target_fill(&mut self, nr: VolumeNr) {
         let max_buffers = self.net.options.as_ref().map_or(2048, |o| o.max_buffers);
         let outstanding_max = u64::from(max_buffers / 2) * BLOCK_SECTORS;
-        let bits_max = (outstanding_max / BLOCK_SECTORS / 4).clamp(1, REQUEST_BITS_MAX);
         let now = self.now;
         loop {
             let volume = self.volume_mut(nr);
-            let size = volume.size;
-            if volume.state.conn != ConnState::SyncTarget
-                || !volume.peer.resync.requesting
-                || volume.peer.resync.ending
-            {
+            if volume.state.conn != ConnState::SyncTarget {
                 return;
             }
-            let Some(budget) = volume.peer.resync.walk.most(outstanding_max) else {
-                return;
-            };
             let Some(disk) = volume.disk.open() else {
                 return;
             };
-            let Some(first) = disk.bitmap.next_set(volume.peer.resync.walk.position()) else {
-                // What was passed over, or marked behind us since (a mirrored write has failed), is looked at by the next
-                // step, from the beginning. Blocks that failed are tried again by that, and counted anew.
-                let left = volume.bits_set() > volume.peer.resync.failed;
-                let walk = &mut volume.peer.resync.walk;
-                if (walk.has_passed_over() || left) && !walk.has_outstanding() {
-                    walk.start_over();
-                    volume.peer.resync.failed = 0;
-                }
+            let Some(span) = (volume.peer.resync).next_request(&disk.bitmap, outstanding_max)
+            else {
                 return;
             };
-            let mut bits = 1;
-            // A request grows while its start is aligned to its size, so that both ends read and write whole chunks.
-            while bits < bits_max.min(budget) {
-                let next = first + bits;
-                let aligned = first % (bits + 1).next_power_of_two() == 0;
-                if !aligned
-                    || next % EXTENT_BITS == 0
-                    || next >= disk.bitmap.bits()
-                    || !disk.bitmap.test_bit(next)
-                {
-                    break;
-                }
-                bits += 1;
-            }
-            if volume
-                .peer
-                .resync
-                .walk
-                .waits_for_room(bits, outstanding_max)
-            {
-                return;
-            }
-            let span = Span::of_blocks(first, bits, size);
             // (What a user's write waits for is not asked for: what comes would be written over it.)
             if volume.held.is_taken(span)
-                || volume.peer.resync.awaited.overlaps(span)
+                || volume.peer.resync.awaits(span)
                 || self.unsettled_write_overlaps(nr, span)
             {
-                self.volume_mut(nr).peer.resync.walk.pass_over(first + bits);
+                self.volume_mut(nr).peer.resync.pass_over(span);
                 continue;
             }
             let volume = self.volume_mut(nr);
             volume.peer.traffic.ask();
-            let resync = &mut volume.peer.resync;
-            resync.awaited.insert(span, now);
-            resync.walk.ask(first + bits, bits, span.sectors());
-            resync.pace.requested(span.sectors());
+            volume.peer.resync.ask(span, now);
             self.watch_blocks();
             if self.uses_checksums(nr) {
                 self.read_for_checksum(nr, span);
@@ -275,13 +225,11 @@ impl<P: Payload> Resource<P> {
         };
         let session = self.net.session;
         let volume = self.volume_mut(nr);
-        if !volume.peer.resync.awaited.contains(span) {
+        if !volume.peer.resync.data_came(span) {
             let text = format!("volume {nr}: resync data that was not asked for, sector {span}");
             self.protocol_error(text);
             return;
         }
-        volume.peer.resync.awaited.remove(span.sector);
-        volume.peer.resync.pace.arrived(span.sectors());
         volume.peer.traffic.receive(span.sectors());
         volume.peer.answered();
         volume.peer.traffic.owe();
@@ -304,7 +252,7 @@ impl<P: Payload> Resource<P> {
         if volume.held.is_taken(span) {
             let held = &mut volume.held;
             let ticket = held.queue(span, Queued::Resync, false, now);
-            volume.peer.resync.blocked.insert(ticket, write);
+            volume.peer.resync.wait_to_write(ticket, write);
             self.retry_woken(nr);
             return;
         }
@@ -315,7 +263,7 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn begin_resync_write(
         &mut self,
         nr: VolumeNr,
-        (span, payload, session): (Span, P, Session),
+        (span, payload, session): Arrived<P>,
     ) {
         let volume = self.volume_mut(nr);
         if !volume.has_usable_disk() {
@@ -369,10 +317,7 @@ impl<P: Payload> Resource<P> {
         }
         if current {
             volume.peer.answer_given();
-            volume.peer.resync.walk.settle(span.sectors());
-            if !ok {
-                volume.peer.resync.block_failed(span);
-            }
+            volume.peer.resync.write_ended(span, ok);
             let seq_num = volume.peer.next_seq();
             let ack = span.ack(BlockId::SYNCER, seq_num);
             let packet = if ok {
@@ -397,7 +342,7 @@ impl<P: Payload> Resource<P> {
         failed: bool,
     ) {
         let volume = self.volume_mut(nr);
-        let Some(span) = volume.peer.resync.awaited.at(ack.sector) else {
+        if !volume.peer.resync.refused(ack.sector, failed) {
             if failed && self.on_verify_refused(nr, ack) {
                 return;
             }
@@ -407,17 +352,8 @@ impl<P: Payload> Resource<P> {
             );
             self.protocol_error(text);
             return;
-        };
-        volume.peer.resync.awaited.remove(span.sector);
-        // (An answer as any other: what is under way no more makes room for the next.)
-        volume.peer.resync.pace.arrived(span.sectors());
-        volume.peer.answered();
-        volume.peer.resync.walk.settle(span.sectors());
-        if failed {
-            volume.peer.resync.block_failed(span);
-        } else {
-            volume.peer.resync.walk.look_again();
         }
+        volume.peer.answered();
         self.retry_blocked(nr);
         self.target_fill(nr);
         self.target_check_end(nr);
@@ -435,21 +371,15 @@ impl<P: Payload> Resource<P> {
         let Some(volume) = self.volumes.get_mut(&nr) else {
             return;
         };
-        let resync = &volume.peer.resync;
-        if volume.state.conn != ConnState::SyncTarget
-            || !resync.requesting
-            || resync.ending
-            || resync.walk.has_outstanding()
-            || volume.bits_set() > resync.failed
-        {
-            return;
+        let marked = volume.bits_set();
+        if volume.state.conn == ConnState::SyncTarget && volume.peer.resync.begins_end(marked) {
+            self.ping(Some(PingWaiter::ResyncTarget(nr)));
         }
-        volume.peer.resync.ending = true;
-        self.ping(Some(PingWaiter::ResyncTarget(nr)));
     }
 
     pub(in crate::router) fn target_acks_arrived(&mut self, nr: VolumeNr) {
-        if self.volumes.get(&nr).is_some_and(|v| v.peer.resync.ending) {
+        let volume = self.volumes.get(&nr);
+        if volume.is_some_and(|volume| volume.peer.resync.is_ending()) {
             // UpToDate may be on record only when all resync data is durable (I13).
             self.md(nr, MdKind::FlushData, Then::ResyncDataDurable);
         }
@@ -459,29 +389,17 @@ impl<P: Payload> Resource<P> {
         let asks_peer = self.asks_peer();
         let volume = self.volume_mut(nr);
         if asks_peer {
-            volume.peer.resync.ending = false;
+            volume.peer.resync.put_off_end();
             return;
         }
-        let bits_set = volume.bits_set();
-        let resync = &mut volume.peer.resync;
-        if resync.ending && bits_set > resync.failed {
-            // Something came in between: a mirrored write failed here, or the source marked a block.
-            resync.ending = false;
-            resync.walk.start_over();
-            resync.failed = 0;
-            self.on_resync_timer(nr);
-            return;
-        }
-        if !core::mem::take(&mut resync.ending)
-            || !matches!(
-                volume.state.conn,
-                ConnState::SyncTarget | ConnState::PausedSyncT
-            )
-        {
-            return;
-        }
-        resync.requesting = false;
-        let failed = resync.failed > 0;
+        let conn = volume.state.conn;
+        let is_target = matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT);
+        let marked = volume.bits_set();
+        let failed = match volume.peer.resync.end_target(marked, is_target) {
+            TargetEnd::GivenUp => return,
+            TargetEnd::GoesOn => return self.on_resync_timer(nr),
+            TargetEnd::Done { failed } => failed,
+        };
         for (level, text) in self.volume(nr).peer.resync.summary(self.now) {
             self.log_volume(level, nr, text);
         }
@@ -503,7 +421,6 @@ impl<P: Payload> Resource<P> {
             change = change.and_disk(DiskState::UpToDate);
             self.log_is_good_here(nr);
         }
-        self.volume_mut(nr).peer.resync.announce = true;
         self.clear_conn_timer(ConnTimer::ResyncStep(nr));
         self.fact(nr, change);
         self.tell_handler(Handler::AfterResyncTarget, nr);

@@ -3,7 +3,6 @@
 
 use alloc::format;
 
-use rdb_meta::BLOCK_SECTORS;
 use replica_proto::{BlockAck, BlockId, BlockRequest, Digest, Packet};
 
 use crate::effect::Level;
@@ -21,16 +20,8 @@ impl<P: Payload> Resource<P> {
         let now = self.now;
         let volume = self.volume_mut(nr);
         if volume.state.conn == ConnState::VerifyT {
-            let blocks = volume.size.div_ceil(BLOCK_SECTORS);
-            let (span, block) = (Span::from(request), request.sector / BLOCK_SECTORS);
-            let verify = &mut volume.peer.verify;
-            let begins = !verify.begun;
-            if begins {
-                verify.begin(now, block, blocks.saturating_sub(block));
-            }
-            verify.open.insert(span.sector);
-            verify.walk.ask(block.saturating_add(1), 1, span.sectors());
-            if begins {
+            let span = Span::from(request);
+            if volume.peer.verify.requested(span, volume.size, now) {
                 let text = format!("Online Verify start sector: {}", span.sector);
                 self.log_volume(Level::Info, nr, text);
             }
@@ -62,7 +53,7 @@ impl<P: Payload> Resource<P> {
                 volume.counters.read += span.sectors();
                 volume.peer.answer_given();
                 volume.peer.traffic.ask();
-                volume.peer.verify.answered.insert(span, now);
+                volume.peer.verify.digest_sent(span, now);
                 self.watch_blocks();
                 let request = span.request(BlockId::SYNCER);
                 self.send(nr, Packet::OvReply(request, digest), None);
@@ -89,22 +80,19 @@ impl<P: Payload> Resource<P> {
             return; // of a verify that was given up here
         }
         let span = Span::from(result);
-        if !volume.peer.verify.answered.contains(span) {
+        if !volume.peer.verify.result_came(span) {
             self.protocol_error(format!(
                 "volume {nr}: a verify result for a block that was not asked for, sector {}",
                 span.sector
             ));
             return;
         }
-        volume.peer.verify.answered.remove(span.sector);
         volume.held.remove(span.sector);
         volume.peer.answered();
         let equal = result.block_id != BlockId::OUT_OF_SYNC;
         self.verify_block_done(nr, span, equal);
         self.retry_blocked(nr);
-        let verify = &mut self.volume_mut(nr).peer.verify;
-        if verify.left == 0 && !verify.ending {
-            verify.ending = true;
+        if self.volume_mut(nr).peer.verify.has_last_result() {
             self.ping(Some(PingWaiter::Verify(nr)));
         }
     }

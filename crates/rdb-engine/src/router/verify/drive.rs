@@ -33,22 +33,13 @@ impl<P: Payload> Resource<P> {
         if volume.state.conn != ConnState::VerifyS {
             return;
         }
-        let blocks = volume.size.div_ceil(BLOCK_SECTORS);
-        let verify = &mut volume.peer.verify;
-        let start = verify.order.0.unwrap_or(verify.next_start);
-        let first = (start / BLOCK_SECTORS).min(blocks.saturating_sub(1));
-        verify.begin(now, first, blocks - first);
-        verify.drives = true;
-        verify.algorithm = algorithm;
-        if verify.order.1.is_some() && !stops {
-            verify.order.1 = None;
+        let size = volume.size;
+        let begun = (volume.peer.verify).begin_driving(now, size, algorithm, stops);
+        if begun.stops_not {
             let text = "the peer knows no verify that stops before the end: it goes to the end";
             self.log_volume(Level::Warn, nr, text);
         }
-        let text = format!(
-            "Starting Online Verify from sector {}",
-            first * BLOCK_SECTORS
-        );
+        let text = format!("Starting Online Verify from sector {}", begun.sector);
         self.log_volume(Level::Info, nr, text);
         self.verify_step(nr);
     }
@@ -61,11 +52,7 @@ impl<P: Payload> Resource<P> {
         };
         let volume = self.volume_mut(nr);
         let application = volume.counters.application_sectors;
-        let verify = &mut volume.peer.verify;
-        verify.course.mark(now, verify.left);
-        let recent_kib = verify.course.recent_kib(now, verify.left);
-        let units = verify.pace.allowed(&options, application, recent_kib);
-        verify.walk.allow(units);
+        volume.peer.verify.step(now, &options, application);
         self.set_conn_timer(ConnTimer::ResyncStep(nr), now.plus_ms(STEP_MS));
         self.verify_fill(nr, None);
         self.verify_check_end(nr);
@@ -75,9 +62,7 @@ impl<P: Payload> Resource<P> {
     /// wait for the same block.
     pub(in crate::router) fn verify_woken(&mut self, nr: VolumeNr, ticket: ReadTicket) {
         let now = self.now;
-        let verify = &mut self.volume_mut(nr).peer.verify;
-        if verify.turn == Some(ticket) {
-            verify.turn = None;
+        if self.volume_mut(nr).peer.verify.takes_turn(ticket) {
             self.verify_fill(nr, Some(now));
         }
     }
@@ -90,29 +75,15 @@ impl<P: Payload> Resource<P> {
         loop {
             let volume = self.volume_mut(nr);
             let verify = &mut volume.peer.verify;
-            let block = verify.walk.position();
-            if !verify.drives
-                || verify.ending
-                || verify.turn.is_some()
-                || block >= verify.end(volume.size)
-                || verify.walk.most(window).is_none()
-            {
+            let Some(span) = verify.next_block(volume.size, window) else {
                 return;
-            }
-            let span = Span::of_blocks(block, 1, volume.size);
-            // (Of a verify that was given up. Its answer comes.)
-            if verify.asked.overlaps(span) {
-                return;
-            }
+            };
             let ticket = volume.held.read_ticket();
             if volume.held.holds_up(span, ticket, turn.take()) {
-                verify.turn = Some(ticket);
+                verify.wait_for_turn(ticket);
                 return;
             }
-            verify.open.insert(span.sector);
-            verify.asked.insert(span, now);
-            verify.walk.ask(block + 1, 1, span.sectors());
-            verify.pace.requested(span.sectors());
+            verify.ask(span, now);
             volume.peer.traffic.ask();
             self.watch_blocks();
             let request = span.request(BlockId::SYNCER);
@@ -128,25 +99,22 @@ impl<P: Payload> Resource<P> {
         digest: Digest,
     ) {
         let span = Span::from(reply);
-        let volume = self.volume_mut(nr);
-        let verify = &mut volume.peer.verify;
-        let expected = verify.algorithm.is_none_or(|a| a.len() == digest.len());
-        if !verify.asked.contains(span) || !expected {
+        let peer = &mut self.volume_mut(nr).peer;
+        if !peer.verify.digest_came(span, digest) {
             self.protocol_error(format!(
                 "volume {nr}: a digest of {} bytes for a block that was not asked for so, sector {span}",
                 digest.len()
             ));
             return;
         }
-        let peer = &mut self.volume_mut(nr).peer;
-        peer.verify_answered(span);
+        peer.answered();
         peer.traffic.owe();
         let read = BlockedRead {
             span,
             block_id: BlockId::SYNCER,
             purpose: Purpose::Compare(digest),
         };
-        if self.volume(nr).peer.verify.open.contains(&span.sector) {
+        if self.volume(nr).peer.verify.is_open(span) {
             self.admit_peer_read(nr, read);
         } else {
             self.refuse_read(nr, read);
@@ -156,17 +124,11 @@ impl<P: Payload> Resource<P> {
 
     /// P_NEG_RS_DREPLY for a block of a verify; whether it is one.
     pub(in crate::router) fn on_verify_refused(&mut self, nr: VolumeNr, ack: &BlockAck) -> bool {
-        let Some(span) = self.volume(nr).peer.verify.asked.at(ack.sector) else {
-            return false;
-        };
         let peer = &mut self.volume_mut(nr).peer;
-        peer.verify_answered(span);
-        let verify = &mut peer.verify;
-        if verify.open.remove(&span.sector) {
-            verify.walk.settle(span.sectors());
-            verify.left = verify.left.saturating_sub(1);
-            verify.skipped += 1;
+        if !peer.verify.refused(ack.sector) {
+            return false;
         }
+        peer.answered();
         self.retry_blocked(nr);
         self.verify_fill(nr, None);
         self.verify_check_end(nr);
@@ -185,10 +147,10 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.held.remove(span.sector);
         let error = result.as_ref().err().copied();
-        if current && volume.peer.verify.open.contains(&span.sector) {
-            let equal = match (result, volume.peer.verify.algorithm, read.purpose) {
-                (Ok(Some(payload)), Some(algorithm), Purpose::Compare(digest)) => {
-                    payload.digest(algorithm) == digest
+        if current && volume.peer.verify.is_open(span) {
+            let equal = match (result, read.purpose) {
+                (Ok(Some(own)), Purpose::Compare(peers)) => {
+                    volume.peer.verify.is_equal(&own, peers)
                 }
                 _ => false,
             };
@@ -219,13 +181,7 @@ impl<P: Payload> Resource<P> {
     /// Every block has been asked for and has its result: the answer to a ping says that the peer has them too.
     fn verify_check_end(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let verify = &mut volume.peer.verify;
-        if verify.drives
-            && !verify.ending
-            && verify.open.is_empty()
-            && verify.walk.position() >= verify.end(volume.size)
-        {
-            verify.ending = true;
+        if volume.peer.verify.begins_end(volume.size) {
             self.ping(Some(PingWaiter::Verify(nr)));
         }
     }
