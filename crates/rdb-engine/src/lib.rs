@@ -14,7 +14,7 @@ mod admin;
 mod bitmap_exchange;
 mod bounds;
 pub mod config;
-mod copies;
+pub mod copies;
 mod disk;
 mod effect;
 mod event;

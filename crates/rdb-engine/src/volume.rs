@@ -16,7 +16,9 @@ use crate::net::settings::in_effect;
 use crate::peer_device::PeerDevice;
 use crate::range_locks::RangeLocks;
 use crate::rules::attach::Shown;
-use crate::state::{ConnState, Fencing, Role, VolumeState};
+use crate::rules::fencing::waits_for_target;
+use crate::rules::serving::leaves_open;
+use crate::state::{Fencing, VolumeState};
 use crate::trouble::DiskLost;
 
 use replica_proto::DiskState;
@@ -237,28 +239,24 @@ impl<P> Volume<P> {
         }
     }
 
-    /// The link or the target's disk went while we were source. A target that has come to the end carries our generation: as
-    /// long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
+    /// The link or the target's disk went while we were source. A target that has come to the end carries our generation.
     pub(crate) fn lose_as_source(&mut self) {
-        self.peer.source_open =
-            self.peer.resync.target_may_be_done() && self.state.role == Role::Primary;
+        self.peer.source_open = leaves_open(self.state.role, self.peer.resync.target_may_be_done());
     }
 
     /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
     pub(crate) fn doubts_target(&self) -> bool {
-        let fencing = self.disk.get().map(|disk| disk.options.fencing);
-        self.peer.resync.target_unproven && fencing == Some(Fencing::ResourceAndStonith)
+        let fencing = self
+            .disk
+            .get()
+            .map_or(Fencing::DontCare, |disk| disk.options.fencing);
+        waits_for_target(fencing, self.peer.resync.target_unproven)
     }
 
     /// Whether its disk is as `create-md` made it.
     pub(crate) fn is_fresh(&self) -> bool {
         let ids = self.disk.get().map(|disk| disk.record.ids());
         ids.is_some_and(|ids| ids.current == Generation::JUST_CREATED)
-    }
-
-    /// Whether the peer or its disk is not there: what users write is only here.
-    pub(crate) fn is_without_peer(&self) -> bool {
-        self.state.conn < ConnState::Connected || self.state.pdsk <= DiskState::Failed
     }
 
     pub(crate) fn bits_set(&self) -> u64 {

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use crate::event::Command;
 use crate::ids::{AdminId, Session, Time, VolumeNr};
-use crate::state::{Change, ConnState, DiskState, StateError, VolumeState};
+use crate::rules::parting::Parting;
+use crate::state::{StateError, VolumeState};
 
 /// The commands of a resource.
 #[derive(Debug, Default)]
@@ -50,29 +51,6 @@ pub(crate) struct Op {
     pub(crate) parting: Parting,
     /// What a promotion has asked the fence procedure for.
     pub(crate) fence: Fencing,
-}
-
-/// How a connection is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Parting {
-    #[default]
-    Plainly,
-    /// This node is Primary, and has the peer's disk outdated.
-    OutdatingThePeer,
-    /// The peer is Primary, and has this node's disk outdated.
-    Outdated,
-}
-
-impl Parting {
-    /// What is asked of the peer, and made.
-    pub(crate) fn change(self) -> Change {
-        let change = Change::conn(ConnState::Disconnecting);
-        match self {
-            Parting::Plainly => change,
-            Parting::OutdatingThePeer => change.and_pdsk(DiskState::Outdated),
-            Parting::Outdated => change.and_disk(DiskState::Outdated),
-        }
-    }
 }
 
 /// Where a promotion is with the fence procedure (`docs/spec/behaviour.md`, section 12.1). The handler is run once: a second answer

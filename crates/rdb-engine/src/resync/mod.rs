@@ -101,11 +101,6 @@ impl<P> Resync<P> {
         };
     }
 
-    /// (L48) Source: whether the target's record may say that it is as good as this disk: it may not have begun, or have ended.
-    pub(crate) fn target_may_be_good(&self) -> bool {
-        self.target_unproven || self.all_sent
-    }
-
     /// Source: whether the target may be at its end, which has not been seen here.
     pub(crate) fn target_may_be_done(&self) -> bool {
         self.all_sent

@@ -259,8 +259,7 @@ impl<P: Payload> Resource<P> {
         if current {
             let volume = self.volume_mut(nr);
             volume.peer.answer_given();
-            let syncing =
-                (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
+            let syncing = volume.state.is_syncing();
             let in_sync = ok && syncing && write.flags.contains(DpFlags::MAY_SET_IN_SYNC);
             let seq_num = if !ok || write.flags.contains(DpFlags::SEND_WRITE_ACK) {
                 volume.peer.next_seq()

@@ -58,7 +58,7 @@ impl<P: Payload> Resource<P> {
         let disk = volume.disk.get();
         let state = volume.state;
         let target = matches!(state.conn, ConnState::SyncTarget | ConnState::PausedSyncT);
-        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&state.conn);
+        let syncing = state.is_syncing();
         let options = disk.map(|d| &d.options);
         VolumeStatus {
             volume: volume.nr,

@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{Features, Packet, StateChange, StateWord};
 
-use crate::admin::{Ask, Parting, Stage};
+use crate::admin::{Ask, Stage};
 use crate::config::NetOptions;
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Level};
@@ -12,6 +12,7 @@ use crate::event::Payload;
 use crate::ids::VolumeNr;
 use crate::net::DISCONNECTED;
 use crate::router::Resource;
+use crate::rules::parting::{Next, Parting};
 use crate::rules::trouble::Trouble;
 use crate::state::{self, ConnState, Role, StateError};
 use crate::volume::Volume;
@@ -75,13 +76,13 @@ impl<P: Payload> Resource<P> {
             };
             let Some(code) = ask.reply else { return };
             self.admin.ask = None;
-            let plainly = |op: &crate::admin::Op| op.parting == Parting::Plainly;
+            let how = self.admin.current.as_ref().map(|op| op.parting);
+            let next = how.unwrap_or_default().refused_there();
             if state::is_success(code) {
                 self.set_stage(Stage::Leaving);
                 self.part_as_agreed();
-            } else if self.admin.current.as_ref().is_some_and(plainly) {
-                // It is Primary, and goes on only if we do not.
-                self.ask_to_part(Parting::Outdated, false);
+            } else if let Next::Instead(how) = next {
+                self.ask_to_part(how, false);
             } else {
                 self.net.link.leave(false);
                 let text =
@@ -131,24 +132,20 @@ impl<P: Payload> Resource<P> {
         let change = how.change();
         for nr in self.volume_numbers() {
             match state::request_for_peer(self.volume(nr).state, change, &self.context(nr)) {
-                Err(StateError::InTransientState) if how == Parting::Plainly => return,
-                // A Primary with fencing goes on alone once the peer's disk is Outdated.
-                Err(StateError::PrimaryNop) if how == Parting::Plainly => {
-                    return self.ask_to_part(Parting::OutdatingThePeer, false);
-                }
-                // We have no disk that could be Outdated.
-                Err(StateError::IsDiskless | StateError::LowerThanOutdated)
-                    if how == Parting::Outdated =>
-                {
-                    self.set_stage(Stage::Leaving);
-                    return self.part(Parting::Plainly);
-                }
-                Err(error) => {
-                    self.net.link.leave(false);
-                    self.log_refusal(nr, error, change);
-                    self.admin_state_error(error);
-                    return;
-                }
+                Err(error) => match how.refused_here(error) {
+                    Next::Waits => return,
+                    Next::Instead(other) => return self.ask_to_part(other, false),
+                    Next::Leaves => {
+                        self.set_stage(Stage::Leaving);
+                        return self.part(Parting::Plainly);
+                    }
+                    Next::Refused => {
+                        self.net.link.leave(false);
+                        self.log_refusal(nr, error, change);
+                        self.admin_state_error(error);
+                        return;
+                    }
+                },
                 Ok(_) => {}
             }
         }

@@ -11,7 +11,7 @@ use alloc::format;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
-use crate::admin::{Admin, Ask, Asked, Fencing, Op, Parting, Stage, command_volume};
+use crate::admin::{Admin, Ask, Asked, Fencing, Op, Stage, command_volume};
 use crate::config::DiskOptions;
 use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
@@ -19,6 +19,7 @@ use crate::event::{Command, Payload, Timer};
 use crate::ids::{AdminId, VolumeNr};
 use crate::router::Resource;
 use crate::rules::packets::Past;
+use crate::rules::parting::Parting;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError};
 use crate::volume::Volume;
 

@@ -3,11 +3,12 @@
 
 use alloc::format;
 
-use crate::admin::{Op, Parting, Stage, command_volume};
+use crate::admin::{Op, Stage, command_volume};
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::{Command, Payload};
 use crate::ids::{AdminId, VolumeNr};
 use crate::router::Resource;
+use crate::rules::parting::Parting;
 use crate::rules::withdrawal::{Fate, Kind, Progress, fate};
 use crate::state::{Change, ConnState, DiskState};
 

@@ -6,11 +6,12 @@ use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::fencing::Fenced;
 use crate::follow::Follow;
-use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::router::Resource;
-use crate::state::{self, Change, ConnState, DiskState, Role, StateError};
+use crate::rules::promotion::{self, Means, Promoted};
+use crate::rules::serving::shows_peers;
+use crate::state::{self, Change, ConnState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
     pub(super) fn step_primary(&mut self, nr: VolumeNr, force: bool, stage: Stage, ready: bool) {
@@ -50,15 +51,13 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let (forced, fence) = (op.forced, op.fence);
-        let consistent = self.volume(nr).state.disk == DiskState::Consistent;
-        let mut change = Change::role(Role::Primary);
-        let fenced = fence == Fencing::Fenced && self.may_fence() && self.is_peer_fenced();
-        if forced || fenced && consistent {
-            change = change.and_disk(DiskState::UpToDate);
-        }
-        if fence == Fencing::Forced {
-            change = change.and_pdsk(DiskState::Outdated);
-        }
+        let state = self.volume(nr).state;
+        let means = Means {
+            forced,
+            fenced: fence == Fencing::Fenced && self.may_fence() && self.is_peer_fenced(),
+            unfenced: fence == Fencing::Forced,
+        };
+        let change = promotion::wish(state.disk, means);
         match self.ask_change(nr, change) {
             Asked::Wait | Asked::Done(Err(StateError::InTransientState)) => {
                 self.wait_for_resync(nr, force);
@@ -66,22 +65,16 @@ impl<P: Payload> Resource<P> {
             Asked::Done(Ok(2)) => self.admin_done(Ok(())),
             Asked::Done(Ok(_)) => self.promote(nr, forced),
             Asked::Done(Err(StateError::NoUpToDateDisk))
-                if force
-                    && !forced
-                    && matches!(
-                        self.volume(nr).state.disk,
-                        DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
-                    ) =>
+                if force && !forced && promotion::can_be_forced(self.volume(nr).state.disk) =>
             {
                 if let Some(op) = &mut self.admin.current {
                     op.forced = true;
                 }
                 self.try_promote(nr, force);
             }
-            Asked::Done(Err(error @ (StateError::NoUpToDateDisk | StateError::PrimaryNop)))
+            Asked::Done(Err(error))
                 if fence == Fencing::NotAsked
-                    && (error == StateError::PrimaryNop || consistent)
-                    && (self.may_fence() || self.volume(nr).state.awaits_word()) =>
+                    && promotion::fences_first(error, &state, self.may_fence()) =>
             {
                 self.fence_for_promotion(nr, force, error);
             }
@@ -126,23 +119,23 @@ impl<P: Payload> Resource<P> {
             return;
         };
         self.set_stage(Stage::Change);
-        if self.volume(nr).state.awaits_word() {
-            self.log_refusal(nr, refusal, Change::role(Role::Primary));
-            self.admin_state_error(refusal);
-        } else if !self.may_fence() {
-            self.set_fencing(Fencing::NotAsked); // it has come back
-            self.try_promote(nr, force);
-        } else if self.is_peer_fenced() {
-            self.set_fencing(Fencing::Fenced);
-            self.try_promote(nr, force);
-        } else if force && refusal == StateError::PrimaryNop {
-            self.log_volume(Level::Warn, nr, "Forced into split brain situation!");
-            self.set_fencing(Fencing::Forced);
-            self.try_promote(nr, force);
-        } else {
-            self.log_refusal(nr, refusal, Change::role(Role::Primary));
-            self.admin_state_error(refusal);
-        }
+        let by_force = force && refusal == StateError::PrimaryNop;
+        let state = self.volume(nr).state;
+        let fenced = self.is_peer_fenced();
+        let next = match promotion::after_fencing(&state, self.may_fence(), fenced, by_force) {
+            promotion::Fenced::Refused => {
+                self.log_refusal(nr, refusal, Change::role(Role::Primary));
+                return self.admin_state_error(refusal);
+            }
+            promotion::Fenced::AsksAgain => Fencing::NotAsked,
+            promotion::Fenced::GoesOn => Fencing::Fenced,
+            promotion::Fenced::ByForce => {
+                self.log_volume(Level::Warn, nr, "Forced into split brain situation!");
+                Fencing::Forced
+            }
+        };
+        self.set_fencing(next);
+        self.try_promote(nr, force);
     }
 
     fn set_fencing(&mut self, fence: Fencing) {
@@ -196,13 +189,13 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn promoted(&mut self, nr: VolumeNr, forced: bool) {
         let volume = self.volume(nr);
         let state = volume.state;
-        let lonely = volume.is_without_peer();
-        let peer = volume
-            .peer
-            .ids
-            .filter(|_| state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate);
+        let promoted = Promoted {
+            state,
+            replicates: self.is_up() && state::should_replicate(state),
+            forced,
+        };
+        let peer = volume.peer.ids.filter(|_| shows_peers(&state));
         if let Some(peer) = peer {
-            // Users see the peer's data from now on, whatever a disk of ours held when it was last here.
             self.volume_mut(nr).exposed.show(peer.ids.current);
         }
         let Some(disk) = self.volume(nr).disk.get() else {
@@ -210,24 +203,12 @@ impl<P: Payload> Resource<P> {
             self.step_admin();
             return;
         };
-        let replicates = self.is_up() && state::should_replicate(state);
-        // (L2) Or while the bitmaps are exchanged under one name: what users write before the resync begins is here alone.
-        let unnamed = state.disk == DiskState::UpToDate
-            && !replicates
-            && disk.record.ids().bitmap.is_empty()
-            && disk.record.may_share_name();
-        if forced || lonely && disk.record.may_share_name() || unnamed {
-            self.new_current_uuid(nr, lonely);
+        if promoted.begins(&disk.record.names()).is_some() {
+            self.new_current_uuid(nr, state.is_without_peer());
         }
         let disk = self.disk_mut(nr);
-        if !replicates && disk.record.wrote_alone() == WroteAlone::Nothing {
-            // What users write is here alone until the resync begins, under the name that the peer may have.
-            disk.record.note_alone(WroteAlone::Unknown);
-        }
-        let mut ids = disk.record.ids();
-        ids.set_primary_bit(true);
-        disk.record.set_ids(ids);
-        let current = ids.current;
+        disk.record.note_primary(promoted.replicates);
+        let current = disk.record.ids().current;
         self.volume_mut(nr).exposed.show(current);
         // The mark that this disk is a Primary's is durable before the first write (I2).
         let then = self.then_admin();
