@@ -8,18 +8,21 @@ use crate::config::Protocol;
 
 /// The copies of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Copies {
+pub struct Copies {
+    /// Ours.
     pub here: Here,
+    /// The peer's.
     pub there: There,
 }
 
 /// What became of our own copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Here {
+pub enum Here {
     /// Not wanted.
     None,
     /// The disk has not answered.
     Pending,
+    /// It is on the disk.
     Done,
     /// The disk refused it, or has been given up since.
     Failed,
@@ -28,7 +31,7 @@ pub(crate) enum Here {
 /// What became of the peer's copy. From [`There::Sent`] to [`There::Durable`] one leads to the next, and some are left out: which
 /// answers come is agreed on with each write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum There {
+pub enum There {
     /// Not wanted.
     None,
     /// The peer could not do it, or is lost.
@@ -47,7 +50,7 @@ pub(crate) enum There {
 
 impl There {
     /// Whether the peer's copy counts as done by this protocol.
-    pub(crate) fn has_come(self, protocol: Protocol) -> bool {
+    pub fn has_come(self, protocol: Protocol) -> bool {
         self >= match protocol {
             Protocol::A => There::Handed,
             Protocol::B => There::Received,
@@ -58,26 +61,26 @@ impl There {
 
 impl Copies {
     /// Of a request that has not started.
-    pub(crate) const NONE: Copies = Copies {
+    pub const NONE: Copies = Copies {
         here: Here::None,
         there: There::None,
     };
 
     /// Whether something is still to be heard of a copy.
-    pub(crate) fn is_open(&self, protocol: Protocol) -> bool {
+    pub fn is_open(&self, protocol: Protocol) -> bool {
         let there = self.there >= There::Sent && !self.there.has_come(protocol);
         self.here == Here::Pending || there
     }
 
     /// Whether both have it.
-    pub(crate) fn are_both(&self, protocol: Protocol) -> bool {
+    pub fn are_both(&self, protocol: Protocol) -> bool {
         self.here == Here::Done && self.there.has_come(protocol)
     }
 }
 
 /// What the two disks are worth now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Worth {
+pub struct Worth {
     /// Ours is UpToDate and stays so. What only an Inconsistent disk took is overwritten by the next resync.
     pub here: bool,
     /// The peer's is UpToDate. (L30) What it has while it is away is of an older generation than the one we go on with.
@@ -89,7 +92,7 @@ pub(crate) struct Worth {
 
 /// What the user of a write or a flush may be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Safety {
+pub enum Safety {
     /// Nothing before a copy has answered.
     Open,
     /// Nothing yet, though both have answered: only the peer has it, and that cannot be relied on before its barrier or a
@@ -106,12 +109,12 @@ fn has_good_copy_here(copies: &Copies, worth: Worth) -> bool {
 }
 
 /// Whether a copy has it that is one to rely on now.
-pub(crate) fn has_good_copy(copies: &Copies, protocol: Protocol, worth: Worth) -> bool {
+pub fn has_good_copy(copies: &Copies, protocol: Protocol, worth: Worth) -> bool {
     has_good_copy_here(copies, worth) || copies.there.has_come(protocol) && worth.there
 }
 
 /// When a write may be completed.
-pub(crate) fn is_safe(copies: &Copies, protocol: Protocol, worth: Worth) -> Safety {
+pub fn is_safe(copies: &Copies, protocol: Protocol, worth: Worth) -> Safety {
     let there_only = copies.there.has_come(protocol) && !has_good_copy_here(copies, worth);
     // (L9) By protocol A that is done which may not even have arrived. A disk about to be overwritten by a resync has nothing.
     let on_its_way = protocol == Protocol::A && copies.there < There::Durable;
@@ -127,7 +130,7 @@ pub(crate) fn is_safe(copies: &Copies, protocol: Protocol, worth: Worth) -> Safe
 }
 
 /// When a flush may be completed: nothing that it asked for has failed, or our own disk has it all.
-pub(crate) fn is_flushed(copies: &Copies, worth: Worth) -> Safety {
+pub fn is_flushed(copies: &Copies, worth: Worth) -> Safety {
     let here = has_good_copy_here(copies, worth);
     if copies.is_open(Protocol::C) {
         Safety::Open

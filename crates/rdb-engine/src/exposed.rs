@@ -44,11 +44,6 @@ impl Exposed {
         self.lost_beside = shared.unwrap_or_default();
     }
 
-    /// Whether these are the data that users saw last.
-    pub(crate) fn is(&self, generation: Generation) -> bool {
-        self.current == generation
-    }
-
     /// Whether a disk that holds this generation lacks what users wrote at the peer.
     pub(crate) fn is_left_behind(&self, generation: Generation) -> bool {
         !self.left_behind.is_empty() && self.left_behind == generation
@@ -72,7 +67,7 @@ mod tests {
     fn the_primary_bit_names_no_other_data() {
         let mut exposed = Exposed::default();
         exposed.show(OLD.with_primary_bit(true));
-        assert!(exposed.is(OLD) && !exposed.is(NEW));
+        assert!(exposed.current() == OLD && exposed.current() != NEW);
         exposed.leave_behind();
         assert!(exposed.is_left_behind(OLD));
     }

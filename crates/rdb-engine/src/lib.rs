@@ -13,7 +13,7 @@ extern crate alloc;
 mod admin;
 mod bitmap_exchange;
 pub mod config;
-mod copies;
+pub mod copies;
 mod disk;
 mod effect;
 mod event;

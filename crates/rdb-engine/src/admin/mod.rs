@@ -4,7 +4,7 @@
 pub(crate) mod promotion;
 mod stage;
 
-pub(crate) use self::stage::{Parting, Stage};
+pub(crate) use self::stage::Stage;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -14,6 +14,7 @@ use self::promotion::Promotion;
 use self::stage::{kind, progress, volume_of};
 use crate::event::Command;
 use crate::ids::{AdminId, Session, VolumeNr};
+use crate::rules::parting::Parting;
 use crate::rules::withdrawal::{Fate, fate};
 use crate::state::StateError;
 

@@ -1,7 +1,8 @@
 //! What a promotion has come to: what it was refused with, and what was tried since (`docs/spec/behaviour.md`, section 12.1).
 
 use crate::ids::Time;
-use crate::state::{Change, DiskState, Role, StateError, VolumeState};
+use crate::rules::promotion::{self, Means, after_fencing, can_be_forced, fences_first};
+use crate::state::{Change, StateError, VolumeState};
 
 /// One promotion.
 #[derive(Debug, Default)]
@@ -37,10 +38,8 @@ enum Fencing {
 pub(crate) struct Facts {
     /// The administrator has ordered it by force.
     pub force: bool,
-    /// The local disk.
-    pub disk: DiskState,
-    /// The local disk waits for word of a peer that has none (L54).
-    pub awaits_word: bool,
+    /// The volume's record of state.
+    pub state: VolumeState,
     /// The peer is away: it can be fenced.
     pub away: bool,
     /// The peer's disks are all too bad to go on with.
@@ -76,27 +75,23 @@ pub(crate) enum Wait {
 impl Promotion {
     /// What is asked for.
     pub(crate) fn change(&self, facts: &Facts) -> Change {
-        let mut change = Change::role(Role::Primary);
-        let fenced = self.fence == Fencing::Fenced && facts.away && facts.fenced;
-        if self.forced || fenced && facts.disk == DiskState::Consistent {
-            change = change.and_disk(DiskState::UpToDate);
-        }
-        if self.fence == Fencing::Forced {
-            change = change.and_pdsk(DiskState::Outdated);
-        }
-        change
+        let means = Means {
+            forced: self.forced,
+            fenced: self.fence == Fencing::Fenced && facts.away && facts.fenced,
+            unfenced: self.fence == Fencing::Forced,
+        };
+        promotion::wish(facts.state.disk, means)
     }
 
     /// The change was refused.
     pub(crate) fn refused(&mut self, error: StateError, facts: &Facts) -> Next {
-        use DiskState::{Consistent, Inconsistent, Outdated};
-        let no_data = error == StateError::NoUpToDateDisk;
-        let may_be_forced = facts.force && !self.forced;
-        let alone = error == StateError::PrimaryNop || no_data && facts.disk == Consistent;
-        if no_data && may_be_forced && [Inconsistent, Outdated, Consistent].contains(&facts.disk) {
+        let state = &facts.state;
+        let may_be_forced = facts.force && !self.forced && can_be_forced(state.disk);
+        let may_fence = self.fence == Fencing::NotAsked;
+        if error == StateError::NoUpToDateDisk && may_be_forced {
             self.forced = true;
             Next::Again
-        } else if alone && self.fence == Fencing::NotAsked && (facts.away || facts.awaits_word) {
+        } else if may_fence && fences_first(error, state, facts.away) {
             // Alone this node is Primary only if the peer cannot become so too.
             self.fence = Fencing::Asked(error);
             Next::Fence
@@ -113,16 +108,12 @@ impl Promotion {
         let Fencing::Asked(refusal) = self.fence else {
             return None;
         };
-        let (fence, next) = if facts.awaits_word {
-            (self.fence, Next::Refused(refusal))
-        } else if !facts.away {
-            (Fencing::NotAsked, Next::Again) // it has come back
-        } else if facts.fenced {
-            (Fencing::Fenced, Next::Again)
-        } else if facts.force && refusal == StateError::PrimaryNop {
-            (Fencing::Forced, Next::AgainBesideThePeer)
-        } else {
-            (self.fence, Next::Refused(refusal))
+        let by_force = facts.force && refusal == StateError::PrimaryNop;
+        let (fence, next) = match after_fencing(&facts.state, facts.away, facts.fenced, by_force) {
+            promotion::Fenced::Refused => (self.fence, Next::Refused(refusal)),
+            promotion::Fenced::AsksAgain => (Fencing::NotAsked, Next::Again),
+            promotion::Fenced::GoesOn => (Fencing::Fenced, Next::Again),
+            promotion::Fenced::ByForce => (Fencing::Forced, Next::AgainBesideThePeer),
         };
         self.fence = fence;
         Some(next)
@@ -159,14 +150,21 @@ impl Promotion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{DiskState, Role};
 
     const ALONE: Facts = Facts {
         force: false,
-        disk: DiskState::UpToDate,
-        awaits_word: false,
+        state: with_disk(DiskState::UpToDate),
         away: true,
         fenced: false,
     };
+
+    const fn with_disk(disk: DiskState) -> VolumeState {
+        VolumeState {
+            disk,
+            ..VolumeState::INITIAL
+        }
+    }
 
     #[test]
     fn what_waits_is_over_once_for_each_record() {
@@ -198,7 +196,7 @@ mod tests {
         assert_eq!(promotion.fencing_ended(&fenced), Some(Next::Again));
         assert_eq!(promotion.change(&fenced), Change::role(Role::Primary));
         let consistent = Facts {
-            disk: DiskState::Consistent,
+            state: with_disk(DiskState::Consistent),
             ..fenced
         };
         let good = Change::role(Role::Primary).and_disk(DiskState::UpToDate);
@@ -229,7 +227,7 @@ mod tests {
             for disk in DiskState::ALL.iter().copied() {
                 let facts = Facts {
                     force,
-                    disk,
+                    state: with_disk(disk),
                     away: false,
                     ..ALONE
                 };

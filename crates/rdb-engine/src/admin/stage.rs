@@ -3,39 +3,6 @@
 use crate::event::Command;
 use crate::ids::{Session, VolumeNr};
 use crate::rules::withdrawal::{Kind, Progress};
-use crate::state::{Change, ConnState, DiskState};
-
-/// How a connection is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Parting {
-    #[default]
-    Plainly,
-    /// This node is Primary, and has the peer's disk outdated.
-    OutdatingThePeer,
-    /// The peer is Primary, and has this node's disk outdated.
-    Outdated,
-}
-
-impl Parting {
-    /// What is asked of the peer, and made.
-    pub(crate) fn change(self) -> Change {
-        let change = Change::conn(ConnState::Disconnecting);
-        match self {
-            Parting::Plainly => change,
-            Parting::OutdatingThePeer => change.and_pdsk(DiskState::Outdated),
-            Parting::Outdated => change.and_disk(DiskState::Outdated),
-        }
-    }
-
-    /// The connection has ended before the answer. (L49) A peer whose disk was to be Outdated may never have heard of that: it
-    /// counts as lost.
-    pub(crate) fn unanswered(self) -> Parting {
-        match self {
-            Parting::Plainly | Parting::OutdatingThePeer => Parting::Plainly,
-            Parting::Outdated => Parting::Outdated,
-        }
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {

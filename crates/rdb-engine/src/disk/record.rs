@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use rdb_meta::{Magic, MdFlags, Superblock};
 
-use crate::generation::{Generation, GenerationIds, WroteAlone};
+use crate::generation::{Generation, GenerationIds, Names, WroteAlone};
 
 /// What the superblock of an attached disk says, or will say when it is written next.
 #[derive(Debug)]
@@ -55,10 +55,24 @@ impl Record {
         self.superblock.uuids = ids.bits();
     }
 
-    /// The peer may have a disk of its current generation: none lacks anything of it, or the target of a resync has come to
-    /// the end, perhaps, unseen from here. What is written alone needs a new generation.
+    /// What it says of names.
+    pub(crate) fn names(&self) -> Names {
+        Names {
+            ids: self.ids(),
+            alone: self.wrote_alone(),
+        }
+    }
+
+    fn set_names(&mut self, names: Names) {
+        self.set_ids(names.ids);
+        if self.wrote_alone() != names.alone {
+            self.note_alone(names.alone);
+        }
+    }
+
+    /// [`Names::may_share`].
     pub(crate) fn may_share_name(&self) -> bool {
-        self.ids().bitmap.is_empty() || self.wrote_alone() == WroteAlone::Nothing
+        self.names().may_share()
     }
 
     pub(crate) fn wrote_alone(&self) -> WroteAlone {
@@ -66,39 +80,38 @@ impl Record {
     }
 
     /// Notes it beside the bitmap UUID.
-    pub(crate) fn note_alone(&mut self, alone: WroteAlone) {
+    fn note_alone(&mut self, alone: WroteAlone) {
         let note = alone.to_note(self.ids().bitmap);
         self.dirty |= self.superblock.note != note;
         self.superblock.note = note;
     }
 
-    /// A new generation begins. `without_peer`: the peer or its disk is not there. Returns the bitmap UUID that has been moved
-    /// to the history, if there was one.
+    /// [`Names::new_current`].
     pub(crate) fn new_current(
         &mut self,
         random: u64,
         is_primary: bool,
         without_peer: bool,
     ) -> Option<Generation> {
-        let mut ids = self.ids();
-        let alone = self.wrote_alone();
-        let replaced = match alone {
-            // Nobody else has the name that is replaced; what the target may have is in the other slots.
-            WroteAlone::UnderNewName => {
-                ids.replace_current(random, is_primary);
-                None
-            }
-            WroteAlone::Nothing if without_peer => {
-                ids.new_current_beside_target(random, is_primary);
-                None
-            }
-            WroteAlone::Nothing | WroteAlone::Unknown => ids.new_current(random, is_primary),
-        };
-        self.set_ids(ids);
-        if alone == WroteAlone::Nothing && without_peer {
-            self.note_alone(WroteAlone::UnderNewName);
-        }
+        let mut names = self.names();
+        let replaced = names.new_current(random, is_primary, without_peer);
+        self.set_names(names);
         replaced
+    }
+
+    /// [`Names::note_primary`].
+    pub(crate) fn note_primary(&mut self, replicates: bool) {
+        let mut names = self.names();
+        names.note_primary(replicates);
+        self.set_names(names);
+    }
+
+    /// [`Names::start_source`].
+    pub(crate) fn start_source(&mut self, random: u64, notes: bool) -> Generation {
+        let mut names = self.names();
+        let uuid = names.start_source(random, notes);
+        self.set_names(names);
+        uuid
     }
 
     pub(crate) fn flags(&self) -> MdFlags {

@@ -15,7 +15,7 @@ mod name;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
-pub use alone::WroteAlone;
+pub use alone::{Names, WroteAlone};
 pub use comparison::{CompareInputs, Comparison, Verdict, compare};
 pub use name::Generation;
 

@@ -2,7 +2,9 @@
 
 use crate::ids::Time;
 use crate::resync::{Resync, SourceEnd};
+use crate::rules::resync::is_all_sent;
 use crate::span::Span;
+use crate::state::ConnState;
 
 impl<P> Resync<P> {
     /// A resync from here begins.
@@ -26,11 +28,6 @@ impl<P> Resync<P> {
         self.target_unproven
     }
 
-    /// (L48) Whether the target's record may say that it is as good as this disk: it may not have begun, or have ended.
-    pub(crate) fn target_may_be_good(&self) -> bool {
-        self.target_unproven || self.all_sent
-    }
-
     /// Whether the target may be at its end, which has not been seen here.
     pub(crate) fn target_may_be_done(&self) -> bool {
         self.all_sent
@@ -47,8 +44,8 @@ impl<P> Resync<P> {
     }
 
     /// So many blocks are marked by now. When none is left but those that could not be synced, the target may be at its end.
-    pub(crate) fn marks_cleared(&mut self, marked: u64) {
-        self.all_sent |= marked <= self.failed;
+    pub(crate) fn marks_cleared(&mut self, conn: ConnState, marked: u64) {
+        self.all_sent |= is_all_sent(conn, marked, self.failed);
     }
 
     /// The target says that it is done. Says whether it is the first time.
@@ -128,10 +125,10 @@ mod tests {
     fn a_target_is_doubted_until_it_shows_itself_and_when_all_is_sent() {
         let mut resync = Resync::<()>::default();
         resync.begin_source(NOW, 1);
-        assert!(resync.target_may_be_good() && !resync.target_may_be_done());
+        assert!(resync.is_target_unproven() && !resync.target_may_be_done());
         resync.target_proven();
-        assert!(!resync.target_may_be_good());
-        resync.marks_cleared(0);
-        assert!(resync.target_may_be_good() && resync.target_may_be_done());
+        assert!(!resync.is_target_unproven());
+        resync.marks_cleared(ConnState::SyncSource, 0);
+        assert!(resync.target_may_be_done());
     }
 }

@@ -8,8 +8,9 @@ use crate::event::{Payload, Request, RequestKind};
 use crate::ids::{RequestKey, VolumeNr};
 use crate::range_locks::{Holder, Queued};
 use crate::router::Resource;
+use crate::rules::write::is_preparing;
 use crate::span::Span;
-use crate::state::{ConnState, DiskState, Role};
+use crate::state::{DiskState, Role};
 use crate::write::AppRequest;
 use crate::{DISCARD_MAX_BYTES, REQUEST_MAX_BYTES};
 
@@ -103,8 +104,7 @@ impl<P: Payload> Resource<P> {
         let nr = request.volume;
         let volume = self.volume(nr);
         let state = volume.state;
-        let preparing = matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID)
-            || matches!(state.disk, DiskState::Attaching | DiskState::Negotiating);
+        let preparing = is_preparing(&state);
         // (What is not given up yet can be read.)
         let reads_on =
             request.is_read() && state.awaits_source() && state.disk == DiskState::UpToDate;

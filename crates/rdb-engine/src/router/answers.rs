@@ -10,7 +10,7 @@ use crate::event::{DiskError, Payload};
 use crate::ids::{RequestKey, VolumeNr};
 use crate::router::Resource;
 use crate::span::Span;
-use crate::state::{self, ConnState, DiskState};
+use crate::state::{self, DiskState};
 use crate::write::AppRequest;
 
 impl<P: Payload> Resource<P> {
@@ -147,8 +147,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         let span = request.span;
-        let syncing =
-            (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.volume(nr).state.conn);
+        let syncing = self.volume(nr).state.is_syncing();
         let left_a_mark = |r: &AppRequest<P>| {
             r.completed && !r.copies.are_both(r.protocol) || r.copies.there == There::Failed
         };

@@ -13,6 +13,8 @@ use crate::ids::VolumeNr;
 use crate::planted::Bug;
 use crate::router::Resource;
 use crate::rules::packets::Past;
+use crate::rules::record;
+use crate::rules::resync::{self, Target};
 use crate::state::{
     self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome, Role,
     StateError, VolumeState,
@@ -43,8 +45,7 @@ impl<P: Payload> Resource<P> {
             verify_alg_set: self.net.comparison.has_verify(),
             agreed_version: self.net.agreed.version().0,
             state_sent: self.net.link.is_exchanging(),
-            exposed_uuid_matches_disk: volume.exposed.is(disk_uuid)
-                && !volume.exposed.is_left_behind(disk_uuid),
+            exposed_uuid_matches_disk: volume.shown(disk_uuid).is_seen_last(),
             negotiated: volume
                 .peer
                 .negotiated
@@ -161,12 +162,10 @@ impl<P: Payload> Resource<P> {
         self.note_trouble(nr, old, new);
         if old.conn != new.conn {
             self.handling.forget_resync(nr);
-            match new.conn {
-                ConnState::StartingSyncS | ConnState::WFBitMapS => {
-                    self.volume_mut(nr).peer.resync.doubt_target();
-                }
-                ConnState::Connected => self.target_proven(nr),
-                _ => {}
+            match resync::target(old.conn, new.conn) {
+                Some(Target::Unproven) => self.volume_mut(nr).peer.resync.doubt_target(),
+                Some(Target::Proven) => self.target_proven(nr),
+                None => {}
             }
         }
         let volume = self.volume_mut(nr);
@@ -177,16 +176,8 @@ impl<P: Payload> Resource<P> {
             }
         }
         let effects = state::immediate(old, new);
-        volume.invalidated = match new.conn {
-            ConnState::StartingSyncT => new.disk != DiskState::UpToDate,
-            ConnState::WFSyncUUID => volume.invalidated,
-            _ => false,
-        };
-        let begins = old.conn <= ConnState::Connected && new.conn > ConnState::Connected;
-        if new.conn <= ConnState::Connected && old.conn != new.conn
-            || begins && new.conn != ConnState::StartingSyncT
-        {
-            // Only of a full sync that we have asked for the UUID can come before we have begun.
+        volume.invalidated = state::is_invalidated(new, volume.invalidated);
+        if resync::early_uuid_is_over(old.conn, new.conn) {
             volume.peer.resync.forget_early_uuid();
         }
         volume.peer.source_open &= new.role == Role::Primary;
@@ -208,21 +199,16 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = volume.disk.get_mut() else {
             return;
         };
-        if new.disk < DiskState::Inconsistent || new.disk == DiskState::DUnknown {
+        let facts = record::Facts {
+            state: new,
+            crashed: volume.crashed_primary,
+            invalidated: volume.invalidated,
+            fencing: disk.options.fencing,
+            may_share_name: disk.record.may_share_name(),
+        };
+        let Some(mut flags) = record::flags(&facts, disk.record.flags()) else {
             return;
-        }
-        let before = disk.record.flags().bits();
-        let flags = state::md_flags(new, volume.crashed_primary, before);
-        let mut flags = MdFlags::from_bits_retain(flags);
-        if volume.invalidated {
-            flags.remove(MdFlags::CONSISTENT);
-        }
-        let fences = disk.options.fencing != Fencing::DontCare;
-        if fences && (new.is_connected() || disk.record.may_share_name()) {
-            // (L48) After a crash it would count as one that cannot go on by itself, and may have ended its resync. (L50) One that may
-            // have our generation is Outdated until it meets us, and we may not know when that was.
-            flags.remove(MdFlags::PEER_OUT_DATED);
-        }
+        };
         if forgets {
             flags.remove(MdFlags::PEER_OUT_DATED);
         }

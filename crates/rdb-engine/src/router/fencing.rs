@@ -11,16 +11,17 @@ use crate::handling::Waits;
 use crate::ids::HandlerId;
 use crate::planted::Bug;
 use crate::router::Resource;
-use crate::rules::fencing::{policy, verdict};
-use crate::state::{Change, ConnState, DiskState, Fencing, Role};
+use crate::rules::fencing::{
+    Heed, Since, Way, fences_again, fences_lost_peer, heed, is_fenced, is_outdated_doubtful,
+    is_target_doubtful, policy, verdict, way,
+};
+use crate::state::{Change, ConnState, DiskState, Fencing};
 
 impl<P: Payload> Resource<P> {
     /// The connection is lost: a Primary has the peer fenced that may go on by itself.
     pub(super) fn fence_lost_peer(&mut self) {
-        let is_primary = self.volumes.values().any(|v| v.state.role == Role::Primary);
-        let is_frozen = self.volumes.values().any(|v| v.state.susp_fen);
-        let wanted = self.fence_policy().unwrap_or_default() != Fencing::DontCare || is_frozen;
-        if is_primary && wanted && !self.is_peer_fenced() {
+        let volumes = self.volumes.values().map(|v| v.state);
+        if fences_lost_peer(volumes, self.fence_policy()) {
             self.fence_peer();
         }
     }
@@ -28,31 +29,29 @@ impl<P: Payload> Resource<P> {
     /// (L48) The connection of a source is lost whose target may be as good as ours by its record: it could go on.
     pub(super) fn doubt_targets(&mut self) {
         for nr in self.volume_numbers() {
-            let fences = self.context(nr).fencing != Fencing::DontCare;
+            let fencing = self.context(nr).fencing;
             let volume = self.volume(nr);
-            let doubtful = match volume.state.pdsk {
-                DiskState::Inconsistent => volume.peer.resync.target_may_be_good(),
-                DiskState::Outdated => volume.peer.resync.is_target_unproven(),
-                _ => false,
-            };
-            if fences && doubtful {
+            let resync = &volume.peer.resync;
+            let all_sent = resync.target_may_be_done();
+            if is_target_doubtful(
+                fencing,
+                volume.state.pdsk,
+                resync.is_target_unproven(),
+                all_sent,
+            ) {
                 self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
             }
         }
     }
 
-    /// (L50) Our parameters are about to go out: a peer that is Outdated and may have our generation is UpToDate as soon as it
-    /// has them, whether we hear of that or not.
+    /// (L50) Before our parameters go out.
     pub(super) fn doubt_outdated_peer(&mut self) {
         for nr in self.volume_numbers() {
-            let fences = self.context(nr).fencing != Fencing::DontCare;
+            let fencing = self.context(nr).fencing;
             let volume = self.volume(nr);
-            let may_be_good = volume.state.pdsk == DiskState::Outdated
-                && volume
-                    .disk
-                    .get()
-                    .is_some_and(|disk| disk.record.may_share_name());
-            if fences && may_be_good {
+            let disk = volume.disk.get();
+            let may_share_name = disk.is_some_and(|disk| disk.record.may_share_name());
+            if is_outdated_doubtful(fencing, volume.state.pdsk, may_share_name) {
                 self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
             }
         }
@@ -64,18 +63,16 @@ impl<P: Payload> Resource<P> {
             return Fenced::Asked;
         }
         let beside_diskless = self.volumes.values().any(|v| v.state.awaits_word());
-        if self.net.cstate >= ConnState::WFReportParams && !beside_diskless {
-            return Fenced::No;
-        }
-        match self.fence_policy() {
-            None => {
+        match way(self.net.cstate, beside_diskless, self.fence_policy()) {
+            Way::PeerIsThere => return Fenced::No,
+            Way::NothingHere => {
                 let text = "Not fencing peer, I'm not even Consistent myself.";
                 self.log(Level::Error, text);
                 self.give_up_fencing();
                 return Fenced::No;
             }
-            Some(Fencing::DontCare) => return Fenced::Yes,
-            Some(_) => {}
+            Way::NotWanted => return Fenced::Yes,
+            Way::Handler => {}
         }
         let Some(id) = self.run_handler(Handler::FencePeer, None, Waits::Fence) else {
             let text = "no fence-peer handler is configured: nothing keeps the peer from going on by itself";
@@ -101,7 +98,7 @@ impl<P: Payload> Resource<P> {
     /// Whether the peer's disks are all too bad to go on with.
     pub(super) fn is_peer_fenced(&self) -> bool {
         let mut volumes = self.volumes.values();
-        volumes.all(|v| v.state.pdsk <= DiskState::Outdated)
+        volumes.all(|v| is_fenced(v.state.pdsk))
     }
 
     fn fence_policy(&self) -> Option<Fencing> {
@@ -115,8 +112,8 @@ impl<P: Payload> Resource<P> {
             return;
         };
         self.take_fence_verdict(running, exit);
-        if running.met_since(self.net.meetings.count()) && !self.may_meet() {
-            self.fence_lost_peer(); // what it has said is of the loss before
+        if fences_again(&self.since(running)) {
+            self.fence_lost_peer();
         }
         self.admin.ready(Stage::Fence);
     }
@@ -124,6 +121,14 @@ impl<P: Payload> Resource<P> {
     /// Whether the peer is there, or may be.
     fn may_meet(&self) -> bool {
         self.net.cstate >= ConnState::WFReportParams || self.net.link.is_exchanging()
+    }
+
+    fn since(&self, running: Running) -> Since {
+        Since {
+            met: running.met_since(self.net.meetings.count()),
+            beside_diskless: running.is_beside_diskless(),
+            may_meet: self.may_meet(),
+        }
     }
 
     fn take_fence_verdict(&mut self, running: Running, exit: i32) {
@@ -149,20 +154,15 @@ impl<P: Payload> Resource<P> {
         if let Some(warning) = verdict.warning {
             self.log(Level::Warn, warning);
         }
-        let met_since = running.met_since(self.net.meetings.count());
-        if running.is_beside_diskless() && !met_since {
-            let fences = verdict.change.is_some_and(|change| change.pdsk.is_some());
-            self.take_word(fences);
-            return;
-        }
-        if met_since || self.may_meet() {
-            self.log(Level::Info, "Ignoring fence-peer exit code");
-            return;
-        }
-        if let Some(change) = verdict.change
-            && let Err(error) = self.change_connection(change, false)
-        {
-            self.log(Level::Error, format!("State change failed: {error}"));
+        match heed(&self.since(running), verdict.change) {
+            Heed::Word(fences) => self.take_word(fences),
+            Heed::Stale => self.log(Level::Info, "Ignoring fence-peer exit code"),
+            Heed::Taken(None) => {}
+            Heed::Taken(Some(change)) => {
+                if let Err(error) = self.change_connection(change, false) {
+                    self.log(Level::Error, format!("State change failed: {error}"));
+                }
+            }
         }
     }
 

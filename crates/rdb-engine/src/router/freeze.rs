@@ -15,7 +15,7 @@ use crate::ids::{RequestKey, VolumeNr};
 use crate::planted::Bug;
 use crate::router::Resource;
 use crate::router::volume::Volume;
-use crate::rules::thaw::{Facts, Thaw, catches_up, thaw};
+use crate::rules::thaw::{Facts, Owed, Thaw, Way, catches_up, owed, resume, thaw};
 use crate::state::{self, Change, ConnState, Fencing, VolumeState};
 
 impl<P: Payload> Resource<P> {
@@ -54,8 +54,7 @@ impl<P: Payload> Resource<P> {
 
     /// Whether what is lost with the peer is kept for its return, or until it is fenced.
     pub(super) fn awaits_the_peer(&self) -> bool {
-        let frozen = |state: &VolumeState| state.susp_fen || state.susp_nod;
-        self.volumes.values().any(|v| frozen(&v.state))
+        self.volumes.values().any(|v| v.state.awaits_the_peer())
     }
 
     /// Whether the data of a write are kept until it is durable at the peer, to be sent again.
@@ -100,26 +99,26 @@ impl<P: Payload> Resource<P> {
         let Some(why) = due.or(unfenced.then_some(Thaw::Fenced)) else {
             return false;
         };
-        if why == Thaw::Fenced {
-            self.record_fenced_peer();
-            self.begin_owed_generations();
-            self.settle_transfer_log();
-        } else if self.can_send_again() {
-            self.drop_owed_generations();
-            self.send_log_again();
-        } else {
-            self.log(
-                Level::Warn,
-                "frozen writes cannot be sent again: connecting anew, to sync them",
-            );
-            self.peer_cannot_catch_up();
-            return true;
+        match why.way(self.can_send_again()) {
+            Way::Alone => {
+                self.record_fenced_peer();
+                self.begin_owed_generations();
+                self.settle_transfer_log();
+            }
+            Way::Together => {
+                self.drop_owed_generations();
+                self.send_log_again();
+            }
+            Way::Anew => {
+                self.log(
+                    Level::Warn,
+                    "frozen writes cannot be sent again: connecting anew, to sync them",
+                );
+                self.peer_cannot_catch_up();
+                return true;
+            }
         }
-        let change = match why {
-            Thaw::Fenced | Thaw::PeerIsBack => Change::default().and_susp_fen(false),
-            Thaw::DataAreBack => Change::default().and_susp_nod(false),
-        };
-        self.unsuspend(change);
+        self.unsuspend(why.change());
         true
     }
 
@@ -223,9 +222,7 @@ impl<P: Payload> Resource<P> {
 
     /// `resume-io`: everything goes on, whatever it waits for.
     pub(super) fn resume(&mut self) {
-        if self.is_up() && self.can_send_again() {
-            // A peer that catches up has no use for a new name: it may have ended its resync, unseen from here, and would keep one that
-            // this node forgets.
+        if resume(self.is_up(), self.can_send_again()) == Way::Together {
             self.drop_owed_generations();
             self.send_log_again();
         } else {
@@ -248,17 +245,16 @@ impl<P: Payload> Resource<P> {
             };
             let may_share_name = |disk: &Disk| disk.record.may_share_name();
             let volume = self.volume(nr);
-            if volume.has_usable_disk() {
-                // (What the peer has may have got a name of its own meanwhile, by a resync that came to nothing.)
-                if volume.disk.get().is_some_and(may_share_name) {
-                    self.new_current_uuid(nr, without_peer);
+            let shares = volume.disk.get().is_some_and(may_share_name);
+            match owed(volume.has_usable_disk(), shares) {
+                Owed::Begins => self.new_current_uuid(nr, without_peer),
+                Owed::Needless => {}
+                Owed::OfNoDisk => {
+                    let random = self.random();
+                    self.volume_mut(nr).exposed.show(Generation::new(random));
+                    let text = "Resumed without access to data; please tear down before attempting to re-configure.";
+                    self.log_volume(Level::Error, nr, text);
                 }
-            } else {
-                // No disk may be taken for what these users see from now on.
-                let random = self.random();
-                self.volume_mut(nr).exposed.show(Generation::new(random));
-                let text = "Resumed without access to data; please tear down before attempting to re-configure.";
-                self.log_volume(Level::Error, nr, text);
             }
         }
     }

@@ -235,8 +235,7 @@ impl<P: Payload> Resource<P> {
         if write.session == self.net.session {
             let volume = self.volume_mut(nr);
             volume.peer.answer_given();
-            let syncing =
-                (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
+            let syncing = volume.state.is_syncing();
             let in_sync = ok && syncing && write.flags.contains(DpFlags::MAY_SET_IN_SYNC);
             let answer = write.answer(ok, in_sync, || volume.peer.next_seq());
             if in_sync {

@@ -14,7 +14,9 @@ use crate::net::settings::in_effect;
 use crate::range_locks::RangeLocks;
 use crate::router::peer_device::PeerDevice;
 use crate::rules::attach::Shown;
-use crate::state::{ConnState, Fencing, Role, VolumeState};
+use crate::rules::fencing::waits_for_target;
+use crate::rules::serving::leaves_open;
+use crate::state::{Fencing, VolumeState};
 use crate::trouble::DiskLost;
 use crate::users::Users;
 
@@ -210,17 +212,18 @@ impl<P> Volume<P> {
         }
     }
 
-    /// The link or the target's disk went while we were source. A target that has come to the end carries our generation: as
-    /// long as our disk is there, the comparison sees by its bitmap that we wrote more under that name.
-    pub(super) fn lose_as_source(&mut self) {
-        self.peer.source_open =
-            self.peer.resync.target_may_be_done() && self.state.role == Role::Primary;
+    /// The link or the target's disk went while we were source. A target that has come to the end carries our generation.
+    pub(crate) fn lose_as_source(&mut self) {
+        self.peer.source_open = leaves_open(self.state.role, self.peer.resync.target_may_be_done());
     }
 
     /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
-    pub(super) fn doubts_target(&self) -> bool {
-        let fencing = self.disk.get().map(|disk| disk.options.fencing);
-        self.peer.resync.is_target_unproven() && fencing == Some(Fencing::ResourceAndStonith)
+    pub(crate) fn doubts_target(&self) -> bool {
+        let fencing = self
+            .disk
+            .get()
+            .map_or(Fencing::DontCare, |disk| disk.options.fencing);
+        waits_for_target(fencing, self.peer.resync.is_target_unproven())
     }
 
     /// Whether its disk is as `create-md` made it.
@@ -229,12 +232,7 @@ impl<P> Volume<P> {
         ids.is_some_and(|ids| ids.current == Generation::JUST_CREATED)
     }
 
-    /// Whether the peer or its disk is not there: what users write is only here.
-    pub(super) fn is_without_peer(&self) -> bool {
-        self.state.conn < ConnState::Connected || self.state.pdsk <= DiskState::Failed
-    }
-
-    pub(super) fn bits_set(&self) -> u64 {
+    pub(crate) fn bits_set(&self) -> u64 {
         self.disk.get().map_or(0, |d| d.bitmap.count_set())
     }
 }

@@ -15,8 +15,9 @@ use crate::event::{Payload, RequestKind};
 use crate::follow::Follow;
 use crate::ids::{IoTag, RequestKey, SendTag, VolumeNr};
 use crate::router::Resource;
+use crate::rules::write::way;
 use crate::span::Span;
-use crate::state::{self, ConnState, DiskState};
+use crate::state::DiskState;
 
 impl<P: Payload> Resource<P> {
     /// The write's extents must be hot on disk before any byte of it is submitted or sent (I3).
@@ -54,20 +55,11 @@ impl<P: Payload> Resource<P> {
         }
         let local = self.volume(nr).has_usable_disk();
         let up = self.is_up();
-        let replicate = up && state::should_replicate(state);
         let untold = |follow: &Follow| {
             matches!(*follow, Follow::Changed(of, old, new)
                 if of == nr && old.disk > DiskState::Failed && new.disk <= DiskState::Failed)
         };
-        // A peer that has not heard that our disk is lost would not mark what it lacks.
-        debug_assert!(
-            !replicate || !self.after.iter().any(untold),
-            "{:?}",
-            self.after
-        );
-        let good_here = local && state.disk == DiskState::UpToDate;
-        let good_there = replicate && state.pdsk == DiskState::UpToDate;
-        if !good_here && !good_there {
+        let Some(way) = way(state, local, up) else {
             let span = self.requests[key].span;
             let text = format!("IO ERROR: neither local nor remote data, sector {span}");
             self.log_volume(Level::Error, nr, text);
@@ -75,8 +67,14 @@ impl<P: Payload> Resource<P> {
             self.requests[key].payload = None;
             self.advance_write(key);
             return;
-        }
-        if !replicate && up && state::should_send_out_of_sync(state) {
+        };
+        // A peer that has not heard that our disk is lost would not mark what it lacks.
+        debug_assert!(
+            !way.there || !self.after.iter().any(untold),
+            "{:?}",
+            self.after
+        );
+        if way.tells_marks {
             let span = self.requests[key].span;
             if self.set_out_of_sync(nr, span) > 0 {
                 let Span { sector, bytes } = span;
@@ -96,7 +94,7 @@ impl<P: Payload> Resource<P> {
         self.has_started(key);
         let request = &self.requests[key];
         let kind = request.kind.clone();
-        if replicate {
+        if way.there {
             self.send_write(key, nr, span, &kind, payload.clone());
         }
         if local {
@@ -126,7 +124,7 @@ impl<P: Payload> Resource<P> {
         // by itself must be so there.
         let here = self.requests[key].good_here && !(fua && self.copy_may_be_outranked(nr));
         let volume = self.volume_mut(nr);
-        let syncing = (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&volume.state.conn);
+        let syncing = volume.state.is_syncing();
         let mut flags = DpFlags::empty();
         // Where our own disk is no copy to rely on, protocols A and B would acknowledge what nobody has yet.
         let protocol = if here { protocol } else { Protocol::C };

@@ -20,6 +20,13 @@ pub struct Shown {
     pub left_behind: bool,
 }
 
+impl Shown {
+    /// Whether the disk holds what users saw last, to the last write.
+    pub fn is_seen_last(&self) -> bool {
+        self.seen == self.holds && !self.left_behind
+    }
+}
+
 /// Why users may not see a disk's data: they have seen newer ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Older {

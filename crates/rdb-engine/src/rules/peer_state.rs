@@ -1,6 +1,7 @@
 //! Which states a peer may tell of by P_STATE, and what follows from one that is right (`docs/spec/wire.md`, section 5.7).
 
 use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
+use crate::sync_decision::{FailEffect, Outcome};
 
 /// What the rule looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,6 +181,30 @@ pub fn compares(own: VolumeState, told: VolumeState, due: bool) -> bool {
     let now = own.conn < ConnState::Connected
         || (own.conn == ConnState::Connected && (negotiating || wants || due));
     both_attached && now
+}
+
+/// What becomes of what the peer has told when the generations have been compared; nothing if the connection is left. `fail`: what no
+/// agreement does ([`crate::sync_decision::fail_effect`]).
+pub fn decided(told: Told, outcome: Outcome, fail: FailEffect) -> Option<Told> {
+    let (conn, pdsk) = match (outcome, fail) {
+        (Outcome::Connected, _) => (ConnState::Connected, told.pdsk),
+        (Outcome::Source { .. }, _) => (ConnState::WFBitMapS, told.pdsk),
+        (Outcome::Target { .. }, _) => (ConnState::WFBitMapT, told.pdsk),
+        (Outcome::Fail(_), FailEffect::DetachOwn) => (ConnState::Connected, told.pdsk),
+        (Outcome::Fail(_), FailEffect::PeerStaysDiskless) => {
+            (ConnState::Connected, DiskState::Diskless)
+        }
+        (Outcome::Fail(_), FailEffect::Retry | FailEffect::StandAlone) => return None,
+    };
+    Some(Told { pdsk, conn })
+}
+
+/// (L25) Whether it is looked at, now that this is decided, if our own disk, which is negotiated, is older than what our users have seen: the
+/// disk that they are on may have gone, or be worth less. A target is overwritten, which is another matter.
+pub fn may_give_up_older(own: &VolumeState, decided: Told) -> bool {
+    decided.conn != ConnState::WFBitMapT
+        && own.disk == DiskState::Negotiating
+        && own.role == Role::Primary
 }
 
 /// The change of our record. `negotiated`: what our disk, if it is being negotiated, becomes by the comparison; nothing without

@@ -3,7 +3,8 @@
 //!
 //! Looked at are the volumes that are Primary: no others have users who wait.
 
-use crate::state::{self, ConnState, DiskState, Role, VolumeState};
+use super::fencing::is_fenced;
+use crate::state::{self, Change, ConnState, DiskState, Role, VolumeState};
 
 /// Why it goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +15,71 @@ pub enum Thaw {
     PeerIsBack,
     /// A4, A5: there are data again.
     DataAreBack,
+}
+
+impl Thaw {
+    /// Which flags of the suspension go.
+    pub fn change(self) -> Change {
+        match self {
+            Thaw::Fenced | Thaw::PeerIsBack => Change::default().and_susp_fen(false),
+            Thaw::DataAreBack => Change::default().and_susp_nod(false),
+        }
+    }
+
+    /// How it goes on. `can_send_again`: every write in a frozen log that the peer is to get again is here.
+    pub fn way(self, can_send_again: bool) -> Way {
+        match self {
+            Thaw::Fenced => Way::Alone,
+            _ if can_send_again => Way::Together,
+            _ => Way::Anew,
+        }
+    }
+}
+
+/// How what was frozen goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// A generation that is owed begins, what is frozen is lost at the peer, and that it is fenced is on record before anybody hears.
+    Alone,
+    /// What is frozen goes to the peer again; it needs no new name, where the peer catches up.
+    Together,
+    /// It would lack what cannot be sent again: that gets a name, is marked, and is synced when the nodes meet anew.
+    Anew,
+}
+
+/// The same when an administrator resumes it. `is_up`: the peer is there. One that catches up has no use for a new name: it may have
+/// ended its resync, unseen from here, and would keep one that this node forgets.
+pub fn resume(is_up: bool, can_send_again: bool) -> Way {
+    match is_up && can_send_again {
+        true => Way::Together,
+        false => Way::Alone,
+    }
+}
+
+/// What becomes of a generation that was owed, when it is not dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owed {
+    /// It begins.
+    Begins,
+    /// What the peer has got a name of its own meanwhile, by a resync that came to nothing.
+    Needless,
+    /// Without a disk that could bear it: no disk may be taken for what these users see from now on.
+    OfNoDisk,
+}
+
+/// Without it writes that only this node has would have the peer's name.
+pub fn owed(has_usable_disk: bool, may_share_name: bool) -> Owed {
+    match (has_usable_disk, may_share_name) {
+        (false, _) => Owed::OfNoDisk,
+        (true, true) => Owed::Begins,
+        (true, false) => Owed::Needless,
+    }
+}
+
+/// (L47) A generation is owed, and the peer comes with a disk that is only Consistent by its own word, and is not to be synced: it would
+/// count as equal to ours, and may lack what is frozen. `own`: our record before; `conn`: what it becomes; `told`: the peer's disk.
+pub fn is_no_return(own: &VolumeState, conn: ConnState, told: DiskState) -> bool {
+    !own.is_connected() && conn == ConnState::Connected && told == DiskState::Consistent
 }
 
 /// What is looked at, of each volume.
@@ -52,17 +118,13 @@ pub fn thaw(volumes: impl Iterator<Item = Facts> + Clone) -> Option<Thaw> {
     let all = |is: fn(&Facts) -> bool| primaries.clone().all(|v| is(&v));
     if any(|v| v.susp_fen) && all(is_beside) {
         Some(Thaw::PeerIsBack)
-    } else if any(|v| v.susp_fen) && all(|v| !v.state.is_connected() && is_fenced(v)) {
+    } else if any(|v| v.susp_fen) && all(|v| !v.state.is_connected() && is_fenced(v.state.pdsk)) {
         Some(Thaw::Fenced)
     } else if any(|v| v.susp_nod) && all(has_data) {
         Some(Thaw::DataAreBack)
     } else {
         None
     }
-}
-
-fn is_fenced(facts: &Facts) -> bool {
-    facts.state.pdsk <= DiskState::Outdated
 }
 
 /// (L47) Whether a generation that was due for a peer that was lost is not due any more: what it lacks it is sent now, or by the

@@ -73,10 +73,6 @@ pub(super) fn both_attached(state: &VolumeState) -> bool {
     state.disk > DiskState::Negotiating && state.pdsk > DiskState::Negotiating
 }
 
-pub(super) fn is_source(conn: ConnState) -> bool {
-    matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS)
-}
-
 pub(super) fn is_target(conn: ConnState) -> bool {
     matches!(conn, ConnState::SyncTarget | ConnState::PausedSyncT)
 }
@@ -96,7 +92,7 @@ pub(super) fn diskless_peer_demoted(turn: &Turn) -> bool {
 }
 
 pub(super) fn sync_ended(turn: &Turn) -> bool {
-    (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&turn.old.conn)
+    turn.old.is_syncing()
         && matches!(
             turn.new.conn,
             ConnState::Connected | ConnState::Ahead | ConnState::Behind

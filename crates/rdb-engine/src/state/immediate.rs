@@ -111,6 +111,17 @@ pub fn should_send_out_of_sync(state: VolumeState) -> bool {
     !should_replicate(state) && matches!(state.conn, ConnState::Ahead | ConnState::WFBitMapS)
 }
 
+/// Whether, in this state, the own data are given up for an administrative full sync that has not begun; `before`: whether they were. Its
+/// order gives them up, its begin and its end take that back. Without it a disk whose order came to nothing would be called good by its
+/// record when it is not.
+pub fn is_invalidated(state: VolumeState, before: bool) -> bool {
+    match state.conn {
+        ConnState::StartingSyncT => state.disk != DiskState::UpToDate,
+        ConnState::WFSyncUUID => before,
+        _ => false,
+    }
+}
+
 /// The metadata flags to store with `state` (`docs/spec/behaviour.md`, section 2.10; values of
 /// `docs/spec/metadata.md`, section 2.3).
 ///

@@ -32,7 +32,8 @@ use core::fmt;
 
 pub use change::{BadState, Change};
 pub use immediate::{
-    ImmediateEffects, immediate, md_flags, should_replicate, should_send_out_of_sync,
+    ImmediateEffects, immediate, is_invalidated, md_flags, should_replicate,
+    should_send_out_of_sync,
 };
 pub use print::{UpperBlocked, change_log, flags6, refusal_log, susp_log};
 pub use replica_proto::state::{ConnState, DiskState, Role};
@@ -109,15 +110,43 @@ impl VolumeState {
         self.disk >= DiskState::Inconsistent
     }
 
+    /// Whether a resync runs, or is paused: what users write is sent to the other side, and blocks of it that both have are marked no more.
+    pub fn is_syncing(&self) -> bool {
+        (ConnState::SyncSource..=ConnState::PausedSyncT).contains(&self.conn)
+    }
+
     /// Whether a full sync onto the own disk has been agreed on and has not begun: the source's P_SYNC_UUID is awaited. A
     /// resync that a handshake has decided waits for it in WFSyncUUID, too, with a disk that is not UpToDate.
     pub fn awaits_source(&self) -> bool {
         matches!(self.conn, ConnState::StartingSyncT | ConnState::WFSyncUUID)
     }
 
+    /// What the peer is told of this state: a disk that is good until a full sync onto it begins is called Outdated, as the driver does from
+    /// its consent on. Otherwise the source would take it for a copy to rely on.
+    #[must_use]
+    pub fn as_told(self) -> VolumeState {
+        match self.awaits_source() && self.disk > DiskState::Outdated {
+            true => VolumeState {
+                disk: DiskState::Outdated,
+                ..self
+            },
+            false => self,
+        }
+    }
+
     /// Whether the own disk is good and stays so: what it has is not about to be replaced by the peer's data.
     pub fn has_lasting_copy(&self) -> bool {
         self.disk == DiskState::UpToDate && !self.awaits_source()
+    }
+
+    /// Whether what is lost with the peer is kept for its return, or until it is fenced.
+    pub fn awaits_the_peer(&self) -> bool {
+        self.susp_fen || self.susp_nod
+    }
+
+    /// Whether the peer or its disk is not there: what users write is only here.
+    pub fn is_without_peer(&self) -> bool {
+        self.conn < ConnState::Connected || self.pdsk <= DiskState::Failed
     }
 
     /// Whether this node or the peer is known to be Primary.
@@ -282,7 +311,7 @@ impl Default for Context {
 }
 
 /// Whether a state speaks of a disk that holds data and takes part: Inconsistent, Outdated, Consistent or UpToDate.
-pub(crate) fn is_there(disk: DiskState) -> bool {
+pub fn is_there(disk: DiskState) -> bool {
     matches!(
         disk,
         DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate

@@ -1,79 +1,72 @@
 //! What administrators ask for, and a node that loses its power.
 
-use rdb_engine::generation::WroteAlone;
+use rdb_engine::rules::attach::{self, Worth};
+use rdb_engine::rules::promotion::{Means, Promoted, Why, can_be_forced, wish};
+use rdb_engine::rules::serving::shows_peers;
 use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role, VolumeState};
 
+use rdb_meta::MdFlags;
+
 use crate::names::{Ids, Name};
-use crate::node::{CONSISTENT, CRASHED_PRIMARY, PEER_OUT_DATED, PRIMARY_IND, Step, WAS_UP_TO_DATE};
+use crate::node::Step;
 use crate::rules::{Plant, Rules};
 use crate::world::{BLOCKS, Node};
 
 impl Step<'_> {
     /// `router/admin/role.rs`.
     pub(crate) fn promote(&mut self, n: usize, force: bool) -> Option<()> {
-        let mut change = Change::role(Role::Primary);
+        let state = self.state(n);
+        let mut means = Means::default();
         if force {
-            let node = &self.world.nodes[n];
-            let poor = matches!(
-                node.state.disk,
-                DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent
-            );
-            if self.allows(n, change) || !poor {
+            if self.allows(n, wish(state.disk, means)) || !can_be_forced(state.disk) {
                 return None; // that is no force
             }
-            change = change.and_disk(DiskState::UpToDate);
-            if !node.state.is_connected() && self.setting.fencing != Fencing::DontCare {
-                change = change.and_pdsk(DiskState::Outdated);
-            }
+            means.forced = true;
+            // (The handler is not asked first: what it would say is not believed anyway.)
+            means.unfenced = !state.is_connected() && self.setting.fencing != Fencing::DontCare;
             self.world.consent = true;
         } else if self.fences_for_promotion(n) {
             return self.fence_for_promotion(n);
         }
-        self.cluster_wide(n, change)?;
+        self.cluster_wide(n, wish(state.disk, means))?;
         self.promoted(n, force);
         Some(())
     }
 
     /// `Resource::promoted`.
-    pub(crate) fn promoted(&mut self, n: usize, force: bool) {
-        self.judge_promotion(n, force);
-        let state = self.world.nodes[n].state;
-        let lonely = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
-        let told = self.world.nodes[n]
-            .told
-            .filter(|_| state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate);
-        if let Some(told) = told {
+    pub(crate) fn promoted(&mut self, n: usize, forced: bool) {
+        self.judge_promotion(n, forced);
+        let state = self.state(n);
+        let lonely = state.is_without_peer();
+        let promoted = Promoted {
+            state,
+            replicates: state::should_replicate(state),
+            forced,
+        };
+        if let Some(told) = self.world.nodes[n].told.filter(|_| shows_peers(&state)) {
             self.node(n).exposed = told.ids.current;
         }
         if self.world.nodes[n].attached {
-            let replicates = state::should_replicate(state);
-            let amid_exchange = !lonely
-                && state.disk == DiskState::UpToDate
-                && !replicates
-                && self.ids(n).bitmap.is_empty();
-            let unnamed = amid_exchange && self.rules[n].names_writes_amid_exchange;
-            if force || (lonely || unnamed) && self.may_share_name(n) {
-                self.new_current(n, lonely);
+            match promoted.begins(&self.names(n)) {
+                None => {}
+                Some(Why::Unnamed) if !self.rules[n].names_writes_amid_exchange => {
+                    self.node(n).disk.marks.by_drbd |= self.rules[n] == Rules::KERNEL;
+                }
+                Some(_) => self.new_current(n, lonely),
             }
-            let kernels = self.rules[n] == Rules::KERNEL;
-            self.node(n).disk.marks.by_drbd |= amid_exchange && kernels;
-            let sb = &mut self.node(n).disk.sb;
-            if !replicates && sb.alone == WroteAlone::Nothing {
-                sb.alone = WroteAlone::Unknown;
-            }
-            let mut ids = self.ids(n);
-            ids.set_primary_bit(true);
-            self.set_ids(n, &ids);
-            self.node(n).exposed = Name::narrow(ids.current);
+            let mut names = self.names(n);
+            names.note_primary(promoted.replicates);
+            self.set_names(n, &names);
+            self.node(n).exposed = Name::narrow(names.ids.current);
             self.flush(n);
         }
-        if self.world.nodes[n].state.conn >= ConnState::WFReportParams {
+        if state.conn >= ConnState::WFReportParams {
             self.send_state(n);
         }
         if lonely {
             self.give_up_tail(n);
         }
-        let here = self.world.nodes[n].state.disk == DiskState::UpToDate;
+        let here = self.state(n).disk == DiskState::UpToDate;
         let data = if here { n } else { 1 - n };
         self.node(n).users = self.world.nodes[data].disk.seen;
         for node in &mut self.world.nodes {
@@ -110,7 +103,7 @@ impl Step<'_> {
         self.world.queues.iter_mut().for_each(|queue| queue.clear());
         let node = &self.world.nodes[n];
         let good = node.attached && node.state.disk == DiskState::UpToDate;
-        if good && node.disk.durable.flags & CONSISTENT == 0 {
+        if good && !node.disk.durable.flags.contains(MdFlags::CONSISTENT) {
             // (Under protocol A a flush waits for that record: what was not flushed has gone with the power.)
             self.give_up_tail(1 - n);
         }
@@ -166,15 +159,8 @@ impl Step<'_> {
     pub(crate) fn attach(&mut self, n: usize) -> Option<()> {
         let node = &self.world.nodes[n];
         let state = node.state;
-        let current = node.disk.durable.ids.current;
-        let alone = state.pdsk != DiskState::UpToDate;
-        let other_data = node.exposed != Name::default()
-            && state.is_a_node_primary()
-            && !node.exposed.is_same(current);
-        let lacks_writes = state.role == Role::Primary
-            && node.left_behind != Name::default()
-            && node.left_behind.is_same(current);
-        if state.disk != DiskState::Diskless || alone && (other_data || lacks_writes) {
+        let shown = node.shown(node.disk.durable.ids.current);
+        if state.disk != DiskState::Diskless || attach::older_alone(&shown).is_some() {
             return None;
         }
         if node.state_sent || state.conn >= ConnState::Connected && !self.peer_is_there(n) {
@@ -186,47 +172,28 @@ impl Step<'_> {
         for node in &mut self.world.nodes {
             node.decided = None;
         }
-        let fences = self.setting.fencing != Fencing::DontCare;
+        let fencing = self.setting.fencing;
         let node = self.node(n);
         let disk = &mut node.disk;
         disk.sb = disk.durable;
         let flags = disk.sb.flags;
         disk.bits = disk.durable_bits;
-        if flags & PRIMARY_IND != 0 {
+        if flags.contains(MdFlags::PRIMARY_IND) {
             disk.bits |= disk.hot;
         }
         disk.hot = 0;
         disk.durable_bits = disk.bits;
         node.attached = true;
-        node.crashed = flags & (PRIMARY_IND | CRASHED_PRIMARY) != 0;
+        node.crashed = flags.intersects(MdFlags::PRIMARY_IND | MdFlags::CRASHED_PRIMARY);
         let mut ids = node.disk.sb.ids.wide();
         ids.set_primary_bit(state.role == Role::Primary);
         node.disk.sb.ids = Ids::narrow(&ids);
-        let connected = state.conn >= ConnState::Connected;
-        let outdated = flags & PEER_OUT_DATED != 0 && !connected;
-        let own = if flags & CONSISTENT == 0 {
-            DiskState::Inconsistent
-        } else if flags & WAS_UP_TO_DATE == 0 {
-            DiskState::Outdated
-        } else if !fences || outdated {
-            DiskState::UpToDate
-        } else {
-            DiskState::Consistent
-        };
-        let peer = if outdated {
-            DiskState::Outdated
-        } else if fences && !connected {
-            DiskState::DUnknown // (L52)
-        } else {
-            state.pdsk
-        };
-        let change = if connected {
-            node.negotiated = Some((own, peer));
+        let worth = Worth::of(flags, &state, fencing);
+        if state.is_connected() {
+            node.negotiated = Some((worth.own, worth.peer));
             node.told = None;
-            Change::disk(DiskState::Negotiating)
-        } else {
-            Change::disk(own).and_pdsk(peer)
-        };
+        }
+        let change = worth.change(&state);
         if !self.change(n, change, true) {
             return None;
         }

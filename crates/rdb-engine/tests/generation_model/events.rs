@@ -1,10 +1,14 @@
 //! What may happen next, and how it goes.
 
 use rdb_engine::generation::PeerIds;
+use rdb_engine::rules::peer_change::{Facts, Scope, makes_sense, recognise};
+use rdb_engine::rules::write::{Way, is_preparing, way};
 use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role};
 
+use rdb_meta::MdFlags;
+
 use crate::fencing::Deed;
-use crate::node::{PRIMARY_IND, Step};
+use crate::node::Step;
 use crate::oracle::Finding;
 use crate::rules::{Plant, Setting};
 use crate::world::{BLOCKS, Kind, Msg, Node, World};
@@ -303,7 +307,9 @@ impl Step<'_> {
             // (A question about the role may come while bitmaps are exchanged.)
             let early =
                 change.role.is_some() && step.world.link && step.world.nodes.iter().all(greeted);
-            (early || step.peer_is_there(n)) && step.change(1 - n, change.for_receiver(), false)
+            (early || step.peer_is_there(n))
+                && step.makes_sense(1 - n, change)
+                && step.change(1 - n, change.for_receiver(), false)
         };
         if connected && !consents(self) {
             return None;
@@ -311,29 +317,41 @@ impl Step<'_> {
         self.change(n, change, false).then_some(())
     }
 
+    /// Whether node `n` may be asked for this: the list and the sense of `rules/peer_change.rs`.
+    fn makes_sense(&self, n: usize, change: Change) -> bool {
+        let request = recognise(Scope::Volume, &change).expect("no right peer asks for that");
+        let state = self.state(n);
+        let facts = Facts {
+            disk: state.disk,
+            pdsk: state.pdsk,
+            peer: state.peer,
+            write_failed: false, // (a failed disk is told of with its write here)
+        };
+        makes_sense(request, &facts).is_ok()
+    }
+
     fn write(&mut self, n: usize, block: usize, settled: bool) -> Option<()> {
         let link = self.world.link;
         let node = &self.world.nodes[n];
         let state = node.state;
-        let local = node.attached && state.has_usable_disk();
         let up = state.conn >= ConnState::WFReportParams;
-        let replicate = up && state::should_replicate(state);
-        let good_here = local && state.disk == DiskState::UpToDate;
-        let good_there = replicate && state.pdsk == DiskState::UpToDate;
+        let has_disk = node.attached && state.has_usable_disk();
+        let Way {
+            here: local,
+            there: replicate,
+            tells_marks,
+        } = way(state, has_disk, up)?;
+        // (A full sync that is ordered begins with the order here; until its bits are on record writes are held.)
+        let held = (ConnState::StartingSyncS..=ConnState::StartingSyncT).contains(&state.conn);
         if state.role != Role::Primary
             || node.thens.holds()
             || state.is_suspended()
-            || !(good_here || good_there)
+            || is_preparing(&state)
+            || held
         {
             return None;
         }
-        let waits = matches!(state.disk, DiskState::Attaching | DiskState::Negotiating)
-            || (ConnState::StartingSyncS..=ConnState::StartingSyncT).contains(&state.conn)
-            || matches!(state.conn, ConnState::WFBitMapT | ConnState::WFSyncUUID);
-        if waits {
-            return None;
-        }
-        if local && node.disk.durable.flags & PRIMARY_IND == 0 {
+        if local && !node.disk.durable.flags.contains(MdFlags::PRIMARY_IND) {
             return None; // (I2) the log would not be applied
         }
         // Writes of one place do not overtake each other.
@@ -358,9 +376,8 @@ impl Step<'_> {
             node.disk.data[block] = number;
             node.disk.seen |= write;
             node.disk.hot |= bit;
-            if mirrored && settled && state.conn == ConnState::SyncSource {
-                node.disk.bits &= !bit;
-                node.all_sent |= node.disk.bits == 0;
+            if mirrored && settled && state.is_syncing() {
+                node.unmark(bit);
             }
             if !replicate {
                 node.disk.bits |= bit;
@@ -375,14 +392,14 @@ impl Step<'_> {
             // (Of the one before in this place the barrier has come, or comes before anything that rests on this one.)
             self.confirmed(n, block);
             self.tell(n, write);
-        } else if self.setting.protocol_a && good_here {
+        } else if self.setting.protocol_a && local && state.disk == DiskState::UpToDate {
             self.log(n, block, number);
             self.acknowledge_tail(n, write);
         } else {
             self.log(n, block, number);
             self.node(n).open |= write;
         }
-        if !replicate && state::should_send_out_of_sync(state) {
+        if tells_marks {
             self.send(n, Msg::OutOfSync(bit));
         }
         Some(())
@@ -401,18 +418,18 @@ impl Step<'_> {
             return None;
         }
         // A Secondary logs the writes of a Diskless Primary, and the log comes behind the superblock.
-        let diskless = peer.state.pdsk < DiskState::Inconsistent;
+        let diskless = !state::is_there(peer.state.pdsk);
         if diskless && peer.disk.sb != peer.disk.durable {
             return None;
         }
         let peer = self.node(1 - n);
         peer.disk.data[block] = number;
         peer.disk.seen |= write;
-        if peer.state.pdsk < DiskState::Inconsistent {
+        if diskless {
             peer.disk.bits |= bit;
             peer.disk.hot |= bit;
-        } else if peer.state.conn == ConnState::SyncTarget {
-            peer.disk.bits &= !bit;
+        } else if peer.state.is_syncing() {
+            peer.unmark(bit);
         }
         Some(())
     }
@@ -494,8 +511,7 @@ impl Step<'_> {
         // The ping that goes before has brought the source every ack: of its own writes, too, but not the barriers'.
         let acked = self.world.nodes[1 - n].open & self.logged_writes(1 - n);
         let source = self.node(1 - n);
-        source.disk.bits &= !source.log;
-        source.all_sent |= source.disk.bits == 0;
+        source.unmark(source.log);
         if source.state.is_suspended() {
             source.log = 0;
             source.logged = [0; BLOCKS];

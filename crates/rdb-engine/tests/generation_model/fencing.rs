@@ -1,10 +1,17 @@
 //! The fence procedure and the arbiter: the order of the engine's `router/fencing.rs`, `router/admin/role.rs` and `connection.rs`, with its
 //! table of what an exit code means (`rules/fencing.rs`).
 
-use rdb_engine::rules::fencing::{policy, verdict};
-use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role, StateError};
+use rdb_engine::rules::fencing::{
+    Heed, Since, Way, fences_again, fences_lost_peer, heed, is_fenced, is_outdated_doubtful,
+    policy, verdict, way,
+};
+use rdb_engine::rules::parting::{Next, Parting};
+use rdb_engine::rules::promotion::{self, Means, after_fencing, fences_first, wish};
+use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing, Role};
 
-use crate::node::{CONSISTENT, Step, WAS_UP_TO_DATE};
+use rdb_meta::MdFlags;
+
+use crate::node::Step;
 use crate::rules::Plant;
 use crate::world::{Run, Super};
 
@@ -33,8 +40,8 @@ enum Fenced {
 impl Super {
     /// Whether a disk of this record would be taken for a good one.
     pub(crate) fn is_good(&self) -> bool {
-        let good = CONSISTENT | WAS_UP_TO_DATE;
-        self.flags & good == good
+        let good = MdFlags::CONSISTENT | MdFlags::WAS_UP_TO_DATE;
+        self.flags.contains(good)
     }
 }
 
@@ -65,7 +72,7 @@ impl Step<'_> {
                 return None;
             }
             Deed::Outdate if peer.state.disk == DiskState::Inconsistent => {
-                let bad = peer.disk.durable.flags & CONSISTENT == 0;
+                let bad = !peer.disk.durable.flags.contains(MdFlags::CONSISTENT);
                 // (One that is connected may be at the end of a resync.)
                 if !bad || peer.state.is_connected() {
                     return None;
@@ -118,47 +125,42 @@ impl Step<'_> {
         policy(of_disk.into_iter())
     }
 
-    fn is_peer_fenced(&self, n: usize) -> bool {
-        self.state(n).pdsk <= DiskState::Outdated
-    }
-
     pub(crate) fn fence_lost_peer(&mut self, n: usize) {
-        let state = self.state(n);
-        let wanted = self.policy(n).unwrap_or_default() != Fencing::DontCare || state.susp_fen;
-        if state.role == Role::Primary && wanted && !self.is_peer_fenced(n) {
+        let volumes = [self.state(n)];
+        if fences_lost_peer(volumes.into_iter(), self.policy(n)) {
             self.fence_peer(n);
         }
     }
 
-    /// (L50) The parameters are about to go out: a peer that is Outdated, and may have the same generation, is so no more when it has
-    /// them.
+    /// `doubt_outdated_peer`.
     pub(crate) fn doubt_outdated_peer(&mut self, n: usize) {
-        let node = &self.world.nodes[n];
-        let may_be_good =
-            node.attached && node.state.pdsk == DiskState::Outdated && self.may_share_name(n);
-        if may_be_good && self.setting.fencing != Fencing::DontCare {
+        let (pdsk, shares) = (self.state(n).pdsk, self.may_share_name(n));
+        if is_outdated_doubtful(self.fencing(n), pdsk, shares) {
             self.fact(n, Change::default().and_pdsk(DiskState::DUnknown));
         }
     }
 
-    /// Has the peer fenced, if the policy wants that. (Nobody calls it who needs not.)
+    /// Has the peer fenced, if the policy wants that.
     fn fence_peer(&mut self, n: usize) -> Fenced {
         if self.world.nodes[n].fence.is_some() {
             return Fenced::Asked;
         }
-        let beside_diskless = self.state(n).awaits_word();
-        if self.state(n).conn >= ConnState::WFReportParams && !beside_diskless {
-            return Fenced::No;
+        let state = self.state(n);
+        let beside_diskless = state.awaits_word();
+        match way(state.conn, beside_diskless, self.policy(n)) {
+            Way::PeerIsThere | Way::NotWanted => Fenced::No,
+            Way::NothingHere => {
+                self.give_up_fencing(n);
+                Fenced::No
+            }
+            Way::Handler => {
+                self.node(n).fence = Some(Run {
+                    beside_diskless,
+                    ..Run::default()
+                });
+                Fenced::Asked
+            }
         }
-        if self.policy(n).is_none() {
-            self.give_up_fencing(n);
-            return Fenced::No;
-        }
-        self.node(n).fence = Some(Run {
-            beside_diskless,
-            ..Run::default()
-        });
-        Fenced::Asked
     }
 
     fn give_up_fencing(&mut self, n: usize) {
@@ -191,26 +193,28 @@ impl Step<'_> {
         let state = self.state(n);
         let policy = self.policy(n).unwrap_or_default();
         let verdict = verdict(exit, policy, state.disk);
-        let meets = state.conn >= ConnState::WFReportParams;
-        if run.beside_diskless && !run.stale {
-            let fences = verdict.and_then(|verdict| verdict.change?.pdsk).is_some();
-            if fences && state.awaits_word() {
-                self.fact(n, Change::disk(DiskState::UpToDate));
-                self.send_state(n);
+        let since = Since {
+            met: run.stale,
+            beside_diskless: run.beside_diskless,
+            may_meet: state.conn >= ConnState::WFReportParams,
+        };
+        match heed(&since, verdict.and_then(|verdict| verdict.change)) {
+            Heed::Word(fences) => {
+                if fences && state.awaits_word() {
+                    self.fact(n, Change::disk(DiskState::UpToDate));
+                    self.send_state(n);
+                }
             }
-            return;
+            Heed::Stale | Heed::Taken(None) => {}
+            Heed::Taken(Some(change)) => {
+                self.change(n, change, false);
+                if exit == 6 && self.state(n).disk == DiskState::Outdated {
+                    self.flush(n);
+                }
+            }
         }
-        if run.stale || meets {
-            if !meets {
-                self.fence_lost_peer(n); // what it says is of the time before
-            }
-            return;
-        }
-        if let Some(change) = verdict.and_then(|verdict| verdict.change) {
-            self.change(n, change, false);
-            if exit == 6 && self.state(n).disk == DiskState::Outdated {
-                self.flush(n);
-            }
+        if fences_again(&since) {
+            self.fence_lost_peer(n);
         }
     }
 
@@ -219,15 +223,13 @@ impl Step<'_> {
     /// Whether a promotion asks for the peer to be fenced: alone it is refused.
     pub(crate) fn fences_for_promotion(&self, n: usize) -> bool {
         let state = self.state(n);
-        let away = state.conn < ConnState::WFReportParams;
-        if self.setting.fencing == Fencing::DontCare || !away && !state.awaits_word() {
-            return false;
-        }
-        match state::request(state, Change::role(Role::Primary), &self.context(n), false) {
-            Err(StateError::PrimaryNop) => true,
-            Err(StateError::NoUpToDateDisk) => state.disk == DiskState::Consistent,
-            _ => false,
-        }
+        let refused = state::request(state, Change::role(Role::Primary), &self.context(n), false);
+        self.setting.fencing != Fencing::DontCare
+            && refused.is_err_and(|error| fences_first(error, &state, self.is_away(n)))
+    }
+
+    fn is_away(&self, n: usize) -> bool {
+        self.state(n).conn < ConnState::WFReportParams
     }
 
     pub(crate) fn fence_for_promotion(&mut self, n: usize) -> Option<()> {
@@ -243,18 +245,18 @@ impl Step<'_> {
     /// The fence procedure has come to its end.
     fn promote_fenced(&mut self, n: usize) -> Option<()> {
         let state = self.state(n);
-        let mut change = Change::role(Role::Primary);
-        if state.awaits_word() {
-            return None; // refused
-        }
-        if state.conn < ConnState::WFReportParams {
-            if !self.is_peer_fenced(n) {
-                return None; // refused
-            }
-            if state.disk == DiskState::Consistent {
-                change = change.and_disk(DiskState::UpToDate);
-            }
-        }
+        let fenced = match after_fencing(&state, self.is_away(n), is_fenced(state.pdsk), false) {
+            promotion::Fenced::Refused => return None,
+            // (Once more: that the peer is fenced anew is another event.)
+            promotion::Fenced::AsksAgain => false,
+            promotion::Fenced::GoesOn => true,
+            promotion::Fenced::ByForce => unreachable!("force does not ask"),
+        };
+        let means = Means {
+            fenced,
+            ..Means::default()
+        };
+        let change = wish(state.disk, means);
         self.cluster_wide(n, change)?;
         self.promoted(n, false);
         Some(())
@@ -270,26 +272,27 @@ impl Step<'_> {
         if !self.peer_is_there(n) || !quiet || self.world.nodes[1 - n].promoting {
             return None;
         }
-        let plainly = Change::conn(ConnState::Disconnecting);
-        let asks = |step: &Self, change: Change| {
-            state::request_for_peer(step.state(n), change, &step.context(n))
+        let consents = |how: Parting| {
+            let (change, context) = (how.change().for_receiver(), self.context(1 - n));
+            state::request(self.state(1 - n), change, &context, false).is_ok()
         };
-        let consents = |step: &Self, change: Change| {
-            let context = step.context(1 - n);
-            state::request(step.state(1 - n), change.for_receiver(), &context, false).is_ok()
-        };
-        let change = match asks(self, plainly) {
-            Ok(_) if consents(self, plainly) => plainly,
-            Ok(_) => plainly.and_disk(DiskState::Outdated),
-            Err(StateError::PrimaryNop) => plainly.and_pdsk(DiskState::Outdated),
-            Err(_) => return None,
-        };
-        if change != plainly && (asks(self, change).is_err() || !consents(self, change)) {
-            return None;
+        let mut how = Parting::Plainly;
+        loop {
+            let (own, change) = (self.state(n), how.change());
+            let next = match state::request_for_peer(own, change, &self.context(n)) {
+                Ok(_) if consents(how) => break,
+                Ok(_) => how.refused_there(),
+                Err(error) => how.refused_here(error),
+            };
+            match next {
+                Next::Instead(other) => how = other,
+                Next::Waits | Next::Leaves | Next::Refused => return None,
+            }
         }
+        let change = how.change();
         if change.disk.is_some() {
             // (L49) On record before the peer is asked, which goes on at once.
-            self.node(n).disk.sb.flags &= !WAS_UP_TO_DATE;
+            self.node(n).disk.sb.flags -= MdFlags::WAS_UP_TO_DATE;
             self.flush(n);
         }
         let mut theirs = change.for_receiver();

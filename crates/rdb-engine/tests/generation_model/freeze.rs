@@ -1,8 +1,11 @@
 //! What is frozen, and how it goes on: the order of the engine's `freeze/`, with its table of what thaws (`rules/thaw.rs`).
 
+use rdb_engine::config::Protocol;
+use rdb_engine::copies::{Copies, Here, Safety, There, Worth, is_safe};
 use rdb_engine::generation::Generation;
-use rdb_engine::rules::thaw::{Facts, Thaw, catches_up, thaw};
-use rdb_engine::state::{self, Change, ConnState, DiskState, Fencing};
+use rdb_engine::rules::fencing::{is_target_doubtful, waits_for_target};
+use rdb_engine::rules::thaw::{Facts, Owed, Thaw, Way, catches_up, owed, resume, thaw};
+use rdb_engine::state::{self, Change, DiskState, Fencing};
 
 use crate::names::Name;
 use crate::node::Step;
@@ -12,11 +15,6 @@ use crate::world::{BLOCKS, Msg};
 impl Step<'_> {
     fn planted(&self, plant: Plant) -> bool {
         self.setting.plant == Some(plant)
-    }
-
-    pub(crate) fn awaits_the_peer(&self, n: usize) -> bool {
-        let state = self.state(n);
-        state.susp_fen || state.susp_nod
     }
 
     // ---- the log -------------------------------------------------------------------------------------------------
@@ -116,7 +114,7 @@ impl Step<'_> {
     pub(crate) fn on_data(&mut self, n: usize, block: u8, number: u8) {
         let (bit, write) = (1 << block, 1_u16 << number);
         let node = self.node(n);
-        let diskless = node.state.pdsk < DiskState::Inconsistent;
+        let diskless = !state::is_there(node.state.pdsk);
         let ok = node.attached && node.state.has_usable_disk();
         if ok {
             node.disk.data[usize::from(block)] = number;
@@ -125,8 +123,8 @@ impl Step<'_> {
                 node.disk.bits |= bit;
                 node.disk.hot |= bit;
                 self.flush(n);
-            } else if node.state.conn == ConnState::SyncTarget {
-                node.disk.bits &= !bit;
+            } else if node.state.is_syncing() {
+                node.unmark(bit);
             }
         }
         self.send(n, Msg::DataAck(block, number, ok));
@@ -141,33 +139,29 @@ impl Step<'_> {
         let node = self.node(n);
         if !ok {
             node.disk.bits |= bit;
-        } else if node.state.conn == ConnState::SyncSource {
-            node.disk.bits &= !bit;
-            node.all_sent |= node.disk.bits == 0;
+        } else if node.state.is_syncing() {
+            node.unmark(bit);
         }
     }
 
     // ---- what users are told -------------------------------------------------------------------------------------
 
-    /// (L48) Whether what only this node has waits for the target to be on record as one.
+    /// `Volume::doubts_target`.
     pub(crate) fn doubts_target(&self, n: usize) -> bool {
-        let node = &self.world.nodes[n];
-        node.target_unproven
-            && node.attached
-            && self.setting.fencing == Fencing::ResourceAndStonith
-            && !self.planted(Plant::TrustTarget)
+        waits_for_target(self.fencing(n), self.unproven(n))
     }
 
-    /// (L48) A target that is lost, and may be as good by its record.
+    /// `target_unproven`, if that is not overlooked.
+    fn unproven(&self, n: usize) -> bool {
+        self.world.nodes[n].target_unproven && !self.planted(Plant::TrustTarget)
+    }
+
+    /// `doubt_targets`.
     pub(crate) fn doubt_target(&mut self, n: usize) {
-        let fences = self.context(n).fencing != Fencing::DontCare;
-        let node = &self.world.nodes[n];
-        let doubtful = match node.state.pdsk {
-            DiskState::Inconsistent => node.target_unproven || node.all_sent,
-            DiskState::Outdated => node.target_unproven,
-            _ => false,
-        };
-        if fences && doubtful && !self.planted(Plant::TrustTarget) {
+        let (pdsk, all_sent) = (self.state(n).pdsk, self.world.nodes[n].all_sent);
+        if is_target_doubtful(self.fencing(n), pdsk, self.unproven(n), all_sent)
+            && !self.planted(Plant::TrustTarget)
+        {
             self.fact(n, Change::default().and_pdsk(DiskState::DUnknown));
         }
     }
@@ -188,32 +182,47 @@ impl Step<'_> {
             return;
         }
         let doubts = self.doubts_target(n);
-        let over = recorded && !doubts;
-        let mut ready = node.open;
-        if node.log_frozen || !over {
-            ready &= !self.logged_writes(n);
-        }
+        let counts_log = node.log_frozen || !recorded || doubts;
+        let logged = if counts_log { self.logged_writes(n) } else { 0 };
         let there = self.world.nodes[1 - n].disk.seen;
-        if doubts {
-            ready &= there;
+        let worth = Worth {
+            here: node.attached && node.state.has_lasting_copy(),
+            there: node.state.is_connected() && node.state.pdsk == DiskState::UpToDate,
+            loss_unrecorded: false, // (not in the model)
+        };
+        let (open, here) = (node.open, node.disk.seen);
+        let (mut over, mut told) = (0, 0);
+        for write in (1..16)
+            .map(|number| 1 << number)
+            .filter(|write| open & write != 0)
+        {
+            let copies = Copies {
+                here: match node.attached && here & write != 0 {
+                    true => Here::Done,
+                    false => Here::Failed,
+                },
+                there: match there & write != 0 {
+                    _ if logged & write != 0 => There::Sent,
+                    true => There::Written,
+                    false => There::Failed,
+                },
+            };
+            let safety = is_safe(&copies, Protocol::C, worth);
+            let waits = doubts && !copies.are_both(Protocol::C);
+            if !waits && matches!(safety, Safety::Safe | Safety::Lost) {
+                over |= write;
+                told |= if safety == Safety::Safe { write } else { 0 };
+            }
         }
-        let state = node.state;
-        let mut good = 0;
-        if node.attached && state.has_lasting_copy() {
-            good |= node.disk.seen;
-        }
-        if state.is_connected() && state.pdsk == DiskState::UpToDate {
-            good |= there;
-        }
-        self.node(n).open &= !ready;
-        self.tell(n, ready & good);
+        self.node(n).open &= !over;
+        self.tell(n, told);
     }
 
     // ---- frozen, and not any more --------------------------------------------------------------------------------
 
     /// A generation begins, or is owed while it is not known whether the peer comes back as it was.
     pub(crate) fn generation_due(&mut self, n: usize) {
-        if self.awaits_the_peer(n) {
+        if self.state(n).awaits_the_peer() {
             self.node(n).owes = true;
         } else {
             self.new_current(n, true);
@@ -226,11 +235,14 @@ impl Step<'_> {
             return;
         }
         let node = &self.world.nodes[n];
-        if !node.attached || !node.state.has_usable_disk() {
-            let random = self.random();
-            self.node(n).exposed = Name::narrow(Generation::new(random));
-        } else if self.may_share_name(n) {
-            self.new_current(n, true);
+        let usable = node.attached && node.state.has_usable_disk();
+        match owed(usable, self.may_share_name(n)) {
+            Owed::Begins => self.new_current(n, true),
+            Owed::Needless => {}
+            Owed::OfNoDisk => {
+                let random = self.random();
+                self.node(n).exposed = Name::narrow(Generation::new(random));
+            }
         }
     }
 
@@ -242,7 +254,7 @@ impl Step<'_> {
         }
         let facts = Facts {
             state: node.state,
-            target_unproven: node.target_unproven && !self.planted(Plant::TrustTarget),
+            target_unproven: self.unproven(n),
         };
         let unasked =
             self.planted(Plant::ThawUnasked) && node.fence.is_some() && node.state.susp_fen;
@@ -250,22 +262,22 @@ impl Step<'_> {
         let Some(why) = due.or(unasked.then_some(Thaw::Fenced)) else {
             return false;
         };
-        if why == Thaw::Fenced {
-            self.record_fenced_peer(n);
-            self.begin_owed_generation(n);
-            self.settle_log(n);
-        } else if self.can_send_again(n) {
-            self.drop_owed_generation(n);
-            self.send_log_again(n);
-        } else {
-            self.peer_cannot_catch_up(n);
-            return true;
+        match why.way(self.can_send_again(n)) {
+            Way::Alone => {
+                self.record_fenced_peer(n);
+                self.begin_owed_generation(n);
+                self.settle_log(n);
+            }
+            Way::Together => {
+                self.drop_owed_generation(n);
+                self.send_log_again(n);
+            }
+            Way::Anew => {
+                self.peer_cannot_catch_up(n);
+                return true;
+            }
         }
-        let change = match why {
-            Thaw::Fenced | Thaw::PeerIsBack => Change::default().and_susp_fen(false),
-            Thaw::DataAreBack => Change::default().and_susp_nod(false),
-        };
-        self.unsuspend(n, change);
+        self.unsuspend(n, why.change());
         true
     }
 
@@ -305,7 +317,7 @@ impl Step<'_> {
             return None;
         }
         self.world.consent = true;
-        if self.state(n).is_connected() && self.can_send_again(n) {
+        if resume(self.state(n).is_connected(), self.can_send_again(n)) == Way::Together {
             self.drop_owed_generation(n);
             self.send_log_again(n);
         } else {

@@ -1,12 +1,17 @@
 //! What a node does at a change of state and at a packet: the order of the engine's `router/changes.rs`, `router/handshake/`,
 //! `bitmap_exchange.rs` and `resync/`, with the engine's own tables and functions doing the work.
 
-use rdb_engine::generation::{GenerationIds, PeerIds, WroteAlone};
+use rdb_engine::generation::{Generation, GenerationIds, Names, PeerIds, WroteAlone};
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
+use rdb_engine::rules::record;
+use rdb_engine::rules::resync::{self, Target};
+use rdb_engine::rules::serving::leaves_open;
 use rdb_engine::state::{
     self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome as Changed,
     Role, VolumeState,
 };
+
+use rdb_meta::MdFlags;
 
 use crate::names::{Ids, Name};
 use crate::oracle::Finding;
@@ -46,11 +51,23 @@ impl Step<'_> {
     }
 
     pub(crate) fn set_ids(&mut self, n: usize, ids: &GenerationIds) {
-        let sb = &mut self.node(n).disk.sb;
-        let before = std::mem::replace(&mut sb.ids, Ids::narrow(ids));
-        if !before.bitmap.is_same(sb.ids.bitmap) {
-            sb.alone = WroteAlone::Unknown;
+        let mut names = self.names(n);
+        names.set_ids(*ids);
+        self.set_names(n, &names);
+    }
+
+    /// What the record of node `n` says of names.
+    pub(crate) fn names(&self, n: usize) -> Names {
+        let sb = &self.world.nodes[n].disk.sb;
+        Names {
+            ids: sb.ids.wide(),
+            alone: sb.alone,
         }
+    }
+
+    pub(crate) fn set_names(&mut self, n: usize, names: &Names) {
+        let sb = &mut self.node(n).disk.sb;
+        (sb.ids, sb.alone) = (Ids::narrow(&names.ids), names.alone);
     }
 
     pub(crate) fn is_primary(&self, n: usize) -> bool {
@@ -74,20 +91,23 @@ impl Step<'_> {
             agreed_version: 101,
             state_sent: node.state_sent,
             exposed_uuid_matches_disk: node.attached
-                && node.exposed.is_same(node.disk.sb.ids.current)
-                && (node.left_behind == Name::default()
-                    || !node.left_behind.is_same(node.disk.sb.ids.current)),
+                && node.shown(node.disk.sb.ids.current).is_seen_last(),
             negotiated: node
                 .negotiated
                 .unwrap_or((DiskState::Diskless, DiskState::DUnknown)),
             invalidated: node.invalidated,
             ordered_here: self.ordering == Some(n),
-            fencing: match node.attached {
-                true => self.setting.fencing,
-                false => Fencing::DontCare,
-            },
+            fencing: self.fencing(n),
             suspend_on_no_data: self.setting.suspends_without_data,
             ..Context::DEFAULT
+        }
+    }
+
+    /// The option of the disk, if there is one.
+    pub(crate) fn fencing(&self, n: usize) -> Fencing {
+        match self.world.nodes[n].attached {
+            true => self.setting.fencing,
+            false => Fencing::DontCare,
         }
     }
 
@@ -110,23 +130,13 @@ impl Step<'_> {
         let node = self.node(n);
         node.state = new;
         node.given_up &= new.conn > ConnState::Connected || new.disk != DiskState::UpToDate;
-        if old.conn != new.conn {
-            match new.conn {
-                ConnState::StartingSyncS | ConnState::WFBitMapS => node.target_unproven = true,
-                ConnState::Connected => node.target_unproven = false,
-                _ => {}
-            }
+        if let Some(target) = resync::target(old.conn, new.conn) {
+            node.target_unproven = target == Target::Unproven;
         }
-        node.invalidated = match new.conn {
-            ConnState::StartingSyncT => new.disk != DiskState::UpToDate,
-            ConnState::WFSyncUUID => node.invalidated,
-            _ => false,
-        };
+        node.invalidated = state::is_invalidated(new, node.invalidated);
         let effects = state::immediate(old, new);
         if node.attached {
-            if new.has_usable_disk() {
-                self.note_flags(n);
-            }
+            self.note_flags(n);
             let node = self.node(n);
             if effects.contains(ImmediateEffects::EXPOSE_DISK) {
                 node.exposed = node.disk.sb.ids.current;
@@ -152,27 +162,30 @@ impl Step<'_> {
         true
     }
 
-    /// `Resource::note_flags`.
+    /// `Resource::note_flags`. (The mark of a Primary goes at once here, with the bitmap before it.)
     fn note_flags(&mut self, n: usize) {
         let marks = self.rules[n].marks_before_unprimary;
-        let fences = self.setting.fencing != Fencing::DontCare;
         let plant = self.setting.plant;
         let shares = self.may_share_name(n) && plant != Some(Plant::CountConnected);
-        let node = self.node(n);
-        let (state, before) = (node.state, node.disk.sb.flags);
-        let flags = &mut node.disk.sb.flags;
-        *flags = state::md_flags(state, node.crashed, before);
-        if node.invalidated {
-            *flags &= !CONSISTENT;
+        let node = &self.world.nodes[n];
+        let facts = record::Facts {
+            state: node.state,
+            crashed: node.crashed,
+            invalidated: node.invalidated,
+            fencing: self.setting.fencing,
+            may_share_name: shares,
+        };
+        let before = node.disk.sb.flags;
+        let Some(mut flags) = record::flags(&facts, before) else {
+            return;
+        };
+        if plant == Some(Plant::OutdatedUnrecorded) && facts.state.disk == DiskState::Outdated {
+            flags |= MdFlags::WAS_UP_TO_DATE;
         }
-        if fences && (state.is_connected() || shares) {
-            *flags &= !PEER_OUT_DATED;
-        }
-        if plant == Some(Plant::OutdatedUnrecorded) && state.disk == DiskState::Outdated {
-            *flags |= WAS_UP_TO_DATE;
-        }
-        if marks && before & !*flags & PRIMARY_IND != 0 {
-            node.disk.durable_bits = node.disk.bits;
+        let disk = &mut self.node(n).disk;
+        disk.sb.flags = flags;
+        if marks && (before - flags).contains(MdFlags::PRIMARY_IND) {
+            disk.durable_bits = disk.bits;
         }
     }
 
@@ -238,7 +251,7 @@ impl Step<'_> {
                 let node = self.node(n);
                 node.crashed = false;
                 if node.attached {
-                    node.disk.sb.flags &= !CRASHED_PRIMARY;
+                    node.disk.sb.flags -= MdFlags::CRASHED_PRIMARY;
                 }
                 node.source_open = false;
                 node.left_behind = Name::default();
@@ -263,8 +276,8 @@ impl Step<'_> {
             }
             Act::SourceLost => {
                 let node = self.node(n);
-                let sent = node.all_sent && new.role == Role::Primary;
-                node.source_open = rules.remembers_open_source && sent;
+                let open = leaves_open(node.state.role, node.all_sent);
+                node.source_open = rules.remembers_open_source && open;
             }
             Act::WriteBitmap => self.write_bitmap(n),
             Act::FullSync => {
@@ -294,12 +307,9 @@ impl Step<'_> {
             }
             Act::DiskFailed => {
                 self.write_bitmap(n);
-                if rules.outdates_detached
-                    && self.detaching == Some(n)
-                    && new.is_connected()
-                    && new.pdsk == DiskState::UpToDate
-                {
-                    self.node(n).disk.sb.flags &= !WAS_UP_TO_DATE;
+                let ordered = self.detaching == Some(n);
+                if rules.outdates_detached && ordered && record::is_left_to_peer(&new) {
+                    self.node(n).disk.sb.flags -= MdFlags::WAS_UP_TO_DATE;
                 }
                 self.flush(n);
                 self.give_disk_up(n);
@@ -400,10 +410,8 @@ impl Step<'_> {
 
     // ---- generations ---------------------------------------------------------------------------------------------
 
-    /// `Record::may_share_name`.
     pub(crate) fn may_share_name(&self, n: usize) -> bool {
-        let alone = self.world.nodes[n].disk.sb.alone;
-        self.ids(n).bitmap.is_empty() || alone == WroteAlone::Nothing
+        self.names(n).may_share()
     }
 
     /// What the other node is told of it: only one that knows what it means.
@@ -414,35 +422,24 @@ impl Step<'_> {
         }
     }
 
-    /// `Resource::new_current_uuid` and `Record::new_current`.
+    /// `Resource::new_current_uuid`.
     pub(crate) fn new_current(&mut self, n: usize, without_peer: bool) {
-        let (random, is_primary, mut ids) = (self.random(), self.is_primary(n), self.ids(n));
-        let own = Name::narrow(ids.current);
+        let (random, is_primary) = (self.random(), self.is_primary(n));
+        let mut names = self.names(n);
         let told = self.world.nodes[n].told;
         // `Resource::target_has_our_name`.
         let has_our_name = self.state(n).conn == ConnState::WFBitMapS
-            && told.is_some_and(|told| told.ids.current.is_same(own));
+            && told.is_some_and(|told| told.ids.wide().current == names.ids.current);
         let without_peer = without_peer && !has_our_name;
-        let sb = &mut self.node(n).disk.sb;
-        match sb.alone {
-            WroteAlone::UnderNewName => ids.replace_current(random, is_primary),
-            WroteAlone::Nothing if without_peer => {
-                sb.alone = WroteAlone::UnderNewName;
-                ids.new_current_beside_target(random, is_primary);
-            }
-            _ => self.rules[n].new_current(&mut ids, random, is_primary),
+        if !self.rules[n].rotates {
+            names.ids.bitmap = Generation::NONE;
         }
-        self.set_new_current(n, &ids);
-    }
-
-    fn set_new_current(&mut self, n: usize, ids: &GenerationIds) {
-        self.set_ids(n, ids);
-        if self.state(n).has_usable_disk() {
-            self.note_flags(n);
-        }
+        names.new_current(random, is_primary, without_peer);
+        self.set_names(n, &names);
+        self.note_flags(n);
         let node = self.node(n);
         node.disk.named = true;
-        node.exposed = Name::narrow(ids.current);
+        node.exposed = node.disk.sb.ids.current;
         node.thens.announce_generation = true;
         self.maybe_flush(n);
     }
@@ -470,18 +467,11 @@ impl Step<'_> {
     }
 
     pub(crate) fn send_state(&mut self, n: usize) {
-        let state = self.state(n);
-        self.send(n, Msg::State(state));
+        let told = self.state(n).as_told();
+        self.send(n, Msg::State(told));
     }
 
     pub(crate) fn used(&self, kind: Kind) -> u8 {
         self.world.counts[kind as usize]
     }
 }
-
-/// The superblock's flags (`docs/spec/metadata.md`, section 2.3).
-pub(crate) const CONSISTENT: u32 = 0x01;
-pub(crate) const PRIMARY_IND: u32 = 0x02;
-pub(crate) const WAS_UP_TO_DATE: u32 = 0x10;
-pub(crate) const PEER_OUT_DATED: u32 = 0x20;
-pub(crate) const CRASHED_PRIMARY: u32 = 0x40;

@@ -3,8 +3,10 @@
 use rdb_engine::state::{ConnState, DiskState, Fencing, Role};
 use rdb_engine::sync_decision::{FailReason, Outcome};
 
+use rdb_meta::MdFlags;
+
 use crate::names::Name;
-use crate::node::{PEER_OUT_DATED, Step};
+use crate::node::Step;
 use crate::world::{BLOCKS, Decided, Kind, Msg, Node, World};
 
 /// Something to count. The first way to it is kept.
@@ -313,7 +315,7 @@ impl Step<'_> {
         }
         let record = self.world.nodes[n].disk.durable.flags;
         let fenced = (DiskState::Inconsistent..=DiskState::Outdated).contains(&state.pdsk);
-        if !state.is_connected() && fenced && record & PEER_OUT_DATED == 0 {
+        if !state.is_connected() && fenced && !record.contains(MdFlags::PEER_OUT_DATED) {
             self.found(What::FencedUnrecorded, 0);
         }
         // Whose disk lacks it.

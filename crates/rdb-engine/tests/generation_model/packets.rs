@@ -2,15 +2,20 @@
 
 use rdb_engine::config::SplitBrainPolicy;
 use rdb_engine::generation::{CompareInputs, PeerIds, compare};
+use rdb_engine::rules::attach;
 use rdb_engine::rules::peer_state::{
-    Meaning, Told as PeerTold, answer, change, compares, contradiction, meaning,
+    Facts as PeerFacts, Meaning, Told as PeerTold, answer, change, check, compares, contradiction,
+    decided, may_give_up_older, meaning,
 };
+use rdb_engine::rules::resync::{SyncUuid, sync_uuid};
+use rdb_engine::rules::serving;
+use rdb_engine::rules::thaw::is_no_return;
 use rdb_engine::state::{Change, ConnState, DiskState, Role, VolumeState};
 use rdb_engine::sync_decision::{
     DecisionInputs, FailEffect, FailReason, Outcome, decide, effective_peer_disk, fail_effect,
 };
 
-use crate::names::{Ids, Name};
+use crate::names::Ids;
 use crate::node::Step;
 use crate::rules::Plant;
 use crate::world::{Decided, Msg, Told};
@@ -20,17 +25,14 @@ impl Step<'_> {
         match packet {
             Msg::Uuids(told) => self.on_uuids(n, told),
             Msg::State(state) => self.on_state(n, state),
-            Msg::SyncUuid(name) => match self.state(n).conn {
-                ConnState::WFSyncUUID | ConnState::Behind => self.start_target(n, name),
-                ConnState::WFBitMapT | ConnState::StartingSyncT => self.node(n).early_uuid = name,
-                _ => {}
+            // (What is asked for is answered at once here.)
+            Msg::SyncUuid(name) => match sync_uuid(self.state(n).conn, false) {
+                SyncUuid::Begins => self.start_target(n, name),
+                SyncUuid::Kept => self.node(n).early_uuid = name,
+                SyncUuid::Ignored => {}
             },
             Msg::Bitmap(bits) => self.on_bitmap(n, bits),
-            Msg::Acked(bits) => {
-                let node = self.node(n);
-                node.disk.bits &= !bits;
-                node.all_sent |= node.disk.bits == 0;
-            }
+            Msg::Acked(bits) => self.node(n).unmark(bits),
             Msg::OutOfSync(bits) => self.node(n).disk.bits |= bits,
             Msg::Data(block, number) => self.on_data(n, block, number),
             Msg::DataAck(block, number, ok) => self.on_data_ack(n, block, number, ok),
@@ -43,20 +45,18 @@ impl Step<'_> {
         let first_look = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
         if first_look && !self.may_serve_users(n, &told) {
             self.go_standalone(n);
-        } else if state.is_connected()
-            && state.disk < DiskState::Inconsistent
-            && state.pdsk == DiskState::UpToDate
-        {
+        } else if serving::shows_peers(&state) {
             self.node(n).exposed = told.ids.current;
         }
     }
 
-    /// Whether the peer's disk has what the users of `n` saw last, if they have no other.
+    /// Whether the peer's disk has what the users of `n` saw last, if they have no other. (That the peer has moved on because this node's
+    /// disk was lost, and has not come to tell, is not in the model.)
     fn may_serve_users(&self, n: usize, told: &Told) -> bool {
         let node = &self.world.nodes[n];
-        let serves_alone =
-            node.state.role == Role::Primary && node.state.disk < DiskState::Inconsistent;
-        !serves_alone || node.exposed.is_same(told.ids.current) && !node.source_open
+        let (seen, holds) = (node.exposed.wide(), told.ids.wide().current);
+        !serving::has_users_without_disk(&node.state)
+            || serving::lacking(seen, holds, node.source_open).is_none()
     }
 
     /// `router/handshake/peer_state.rs`, `on_state`.
@@ -66,13 +66,18 @@ impl Step<'_> {
             return;
         }
         let told = self.world.nodes[n].told;
-        let mut effective = packet.disk;
-        if packet.disk == DiskState::Negotiating {
-            let Some(told) = &told else {
-                return self.lose_connection(n);
-            };
-            effective = effective_peer_disk(packet.disk, &peer_ids(told));
+        let facts = PeerFacts {
+            own,
+            told: packet,
+            has_uuids: told.is_some(),
+            protocol_a: self.setting.protocol_a,
+        };
+        if check(&facts).is_err() {
+            return self.lose_connection(n);
         }
+        let effective = told.map_or(packet.disk, |told| {
+            effective_peer_disk(packet.disk, &peer_ids(&told))
+        });
         if self.rules[n].leaves_contradictions && contradiction(own, packet).is_some() {
             return self.lose_connection(n);
         }
@@ -85,10 +90,8 @@ impl Step<'_> {
             Meaning::Told(taken) => taken,
             Meaning::VerifyEnded => unreachable!("nobody verifies here"),
         };
-        let comes = is_there(taken.pdsk) && !is_there(own.pdsk);
         if self.rules[n].refuses_older_disks
-            && comes
-            && own.conn >= ConnState::Connected
+            && serving::brings_disk(&own, taken.pdsk)
             && told.is_some_and(|told| !self.may_serve_users(n, &told))
         {
             return self.go_standalone(n);
@@ -101,12 +104,15 @@ impl Step<'_> {
             self.node(n).consider_resync = false;
             compared = true;
             let outcome = self.decide(n, &told, packet.role, taken.pdsk);
-            match self.on_decision(n, packet, outcome, taken) {
+            let fail = fail_effect(self.state(n).disk, packet.disk, false);
+            let decided = decided(taken, outcome, fail);
+            self.on_decision(n, outcome, fail);
+            match decided {
                 None => return,
                 Some(decided) => taken = decided,
             }
         }
-        if compared && taken.conn != ConnState::WFBitMapT && self.gives_up_older_disk(n) {
+        if compared && self.gives_up_older_disk(n, taken) {
             taken.conn = ConnState::Connected;
         }
         let own = self.state(n);
@@ -114,12 +120,8 @@ impl Step<'_> {
         let change = change(own, packet, taken, negotiated.map(|(disk, _)| disk));
         let establishes = own.conn < ConnState::Connected && taken.conn >= ConnState::Connected;
         let trusts = self.setting.plant == Some(Plant::TrustReturned);
-        if establishes
-            && self.world.nodes[n].owes
-            && taken.conn == ConnState::Connected
-            && packet.disk == DiskState::Consistent
-            && !trusts
-        {
+        let owes = self.world.nodes[n].owes && !trusts;
+        if owes && is_no_return(&own, taken.conn, packet.disk) {
             return self.peer_cannot_catch_up(n);
         }
         if !self.change(n, change, !establishes) {
@@ -139,16 +141,13 @@ impl Step<'_> {
     }
 
     /// The disk that the users of `n` are on has gone while its own is negotiated.
-    fn gives_up_older_disk(&mut self, n: usize) -> bool {
+    fn gives_up_older_disk(&mut self, n: usize, decided: PeerTold) -> bool {
         let node = &self.world.nodes[n];
-        let current = node.disk.sb.ids.current;
-        let other = node.exposed != Name::default() && !node.exposed.is_same(current);
-        let behind = node.left_behind != Name::default() && node.left_behind.is_same(current);
+        let shown = node.shown(node.disk.sb.ids.current);
         let gives_up = self.rules[n].refuses_older_disks
             && node.attached
-            && node.state.disk == DiskState::Negotiating
-            && node.state.role == Role::Primary
-            && (other || behind);
+            && may_give_up_older(&node.state, decided)
+            && attach::older(&shown).is_some();
         if gives_up {
             self.fact(n, Change::disk(DiskState::Failed));
         }
@@ -156,46 +155,19 @@ impl Step<'_> {
     }
 
     /// `Resource::on_decision`.
-    fn on_decision(
-        &mut self,
-        n: usize,
-        packet: VolumeState,
-        outcome: Outcome,
-        told: PeerTold,
-    ) -> Option<PeerTold> {
-        let conn = |conn| Some(PeerTold { conn, ..told });
+    fn on_decision(&mut self, n: usize, outcome: Outcome, fail: FailEffect) {
         match outcome {
-            Outcome::Source { full: true } | Outcome::Target { full: true } => {
-                self.set_all_bits(n);
-            }
-            _ => {}
-        }
-        match outcome {
-            Outcome::Connected => conn(ConnState::Connected),
-            Outcome::Source { .. } => conn(ConnState::WFBitMapS),
-            Outcome::Target { .. } => conn(ConnState::WFBitMapT),
-            Outcome::Fail(_) => match fail_effect(self.state(n).disk, packet.disk, false) {
-                FailEffect::DetachOwn => {
-                    self.fact(n, Change::disk(DiskState::Failed));
-                    conn(ConnState::Connected)
-                }
+            Outcome::Source { full: true } | Outcome::Target { full: true } => self.set_all_bits(n),
+            Outcome::Fail(_) => match fail {
+                FailEffect::DetachOwn => self.fact(n, Change::disk(DiskState::Failed)),
                 FailEffect::PeerStaysDiskless => {
                     self.send_uuids(n);
                     self.send_state(n);
-                    Some(PeerTold {
-                        conn: ConnState::Connected,
-                        pdsk: DiskState::Diskless,
-                    })
                 }
-                FailEffect::Retry => {
-                    self.lose_connection(n);
-                    None
-                }
-                FailEffect::StandAlone => {
-                    self.go_standalone(n);
-                    None
-                }
+                FailEffect::Retry => self.lose_connection(n),
+                FailEffect::StandAlone => self.go_standalone(n),
             },
+            _ => {}
         }
     }
 
@@ -274,13 +246,6 @@ impl Step<'_> {
         };
         outcome
     }
-}
-
-fn is_there(disk: DiskState) -> bool {
-    matches!(
-        disk,
-        DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent | DiskState::UpToDate
-    )
 }
 
 fn peer_ids(told: &Told) -> PeerIds {

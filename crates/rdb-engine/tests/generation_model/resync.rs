@@ -1,7 +1,7 @@
 //! A resync on both sides, and the end of a connection.
 
-use rdb_engine::generation::WroteAlone;
-use rdb_engine::state::{Change, ConnState, DiskState};
+use rdb_engine::rules::resync::{source_begins, source_ends, target_begins, target_ends};
+use rdb_engine::state::{Change, ConnState};
 
 use crate::names::{Ids, Name};
 use crate::node::Step;
@@ -39,18 +39,14 @@ impl Step<'_> {
         node.all_sent = node.disk.bits == 0;
         node.target_unproven = true;
         node.source_open = false;
-        let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
-        self.fact(n, change);
+        self.fact(n, source_begins());
     }
 
     pub(crate) fn make_sync_uuid(&mut self, n: usize) {
-        let mut ids = self.ids(n);
-        let random = self.random();
-        let uuid = ids.start_source(random);
-        self.set_ids(n, &ids);
-        if self.rules.iter().all(|rules| rules.names_lone_writes) {
-            self.node(n).disk.sb.alone = WroteAlone::Nothing;
-        }
+        let (mut names, random) = (self.names(n), self.random());
+        let notes = self.rules.iter().all(|rules| rules.names_lone_writes);
+        let uuid = names.start_source(random, notes);
+        self.set_names(n, &names);
         self.node(n).thens.send_sync_uuid = Name::narrow(uuid);
     }
 
@@ -74,10 +70,7 @@ impl Step<'_> {
         // (The resync before may have been broken off by its source.)
         self.node(n).requesting = false;
         self.node(n).thens.start_requesting = true;
-        self.fact(
-            n,
-            Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
-        );
+        self.fact(n, target_begins());
         self.write_bitmap(n);
         self.maybe_flush(n);
     }
@@ -85,7 +78,6 @@ impl Step<'_> {
     /// All bits are clear and the source has seen every ack.
     pub(crate) fn target_finish(&mut self, n: usize) {
         let is_primary = self.is_primary(n);
-        let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
         if let Some(told) = self.world.nodes[n].told {
             let mut ids = self.ids(n);
             ids.finish_target(&told.ids.wide(), is_primary);
@@ -97,7 +89,6 @@ impl Step<'_> {
                 ..told
             });
         }
-        change = change.and_disk(DiskState::UpToDate);
         self.judge_finish(n);
         for node in &mut self.world.nodes {
             node.disk.named = false;
@@ -107,7 +98,7 @@ impl Step<'_> {
         self.node(n).disk.seen = self.world.nodes[1 - n].disk.seen;
         self.node(n).requesting = false;
         self.node(n).announce = true;
-        self.fact(n, change);
+        self.fact(n, target_ends(true));
     }
 
     pub(crate) fn source_target_done(&mut self, n: usize) {
@@ -127,10 +118,7 @@ impl Step<'_> {
         if let Some(told) = &mut node.told {
             told.ids = node.disk.sb.ids;
         }
-        let change = Change::conn(ConnState::Connected)
-            .and_disk(DiskState::UpToDate)
-            .and_pdsk(DiskState::UpToDate);
-        self.fact(n, change);
+        self.fact(n, source_ends(self.state(n).disk));
     }
 
     // ---- connection ----------------------------------------------------------------------------------------------
@@ -169,7 +157,7 @@ impl Step<'_> {
         node.discard = false;
         node.decided = None;
         node.target_unproven = false;
-        if self.awaits_the_peer(n) {
+        if self.state(n).awaits_the_peer() {
             self.node(n).log_frozen = true;
             if self.setting.plant == Some(Plant::AnswerFrozen) {
                 let open = std::mem::take(&mut self.node(n).open);

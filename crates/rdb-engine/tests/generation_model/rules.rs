@@ -1,7 +1,6 @@
 //! Whose rules a node follows. The moves of the names and the comparison are the engine's in any case; what is told here is
 //! what the engine does around them, and what the kernel's driver or a proposal does in its place.
 
-use rdb_engine::generation::{Generation, GenerationIds};
 use rdb_engine::state::Fencing;
 
 use crate::world::Counts;
@@ -139,11 +138,4 @@ impl Rules {
         marks_before_unprimary: true,
         outdates_detached: true,
     };
-
-    pub(crate) fn new_current(&self, ids: &mut GenerationIds, random: u64, is_primary: bool) {
-        if !self.rotates {
-            ids.bitmap = Generation::NONE;
-        }
-        ids.new_current(random, is_primary);
-    }
 }

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use rdb_engine::generation::WroteAlone;
+use rdb_engine::rules::attach::Shown;
+use rdb_engine::rules::resync::is_all_sent;
 use rdb_engine::state::{ConnState, DiskState, Role, VolumeState};
+use rdb_meta::MdFlags;
 
 use crate::names::{Ids, Name};
 
@@ -14,7 +17,7 @@ pub(crate) const ALL_BLOCKS: u8 = (1 << BLOCKS) - 1;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Super {
     pub(crate) ids: Ids,
-    pub(crate) flags: u32,
+    pub(crate) flags: MdFlags,
     /// The note beside the bitmap UUID; another one has none.
     pub(crate) alone: WroteAlone,
 }
@@ -298,7 +301,7 @@ pub(crate) struct World {
 impl World {
     /// Two disks in sync, connected, both Secondary; `ids` on both.
     pub(crate) fn connected(ids: Ids) -> World {
-        let flags = 0x01 | 0x04 | 0x10;
+        let flags = MdFlags::CONSISTENT | MdFlags::CONNECTED_IND | MdFlags::WAS_UP_TO_DATE;
         let alone = WroteAlone::Unknown;
         let sb = Super { ids, flags, alone };
         let node = Node {
@@ -387,7 +390,7 @@ impl World {
             node.told = None;
             node.exposed = Name::default();
             let disk = &mut node.disk;
-            disk.sb.flags = 0;
+            disk.sb.flags = MdFlags::empty();
             disk.durable = disk.sb;
             (disk.bits, disk.durable_bits) = (ALL_BLOCKS, ALL_BLOCKS);
         }
@@ -489,6 +492,23 @@ impl World {
 }
 
 impl Node {
+    /// `Volume::shown`.
+    pub(crate) fn shown(&self, holds: Name) -> Shown {
+        Shown {
+            state: self.state,
+            holds: holds.wide(),
+            seen: self.exposed.wide(),
+            left_behind: self.left_behind != Name::default() && self.left_behind.is_same(holds),
+        }
+    }
+
+    /// Both disks have these blocks.
+    pub(crate) fn unmark(&mut self, bits: u8) {
+        self.disk.bits &= !bits;
+        let left = u64::from(self.disk.bits.count_ones());
+        self.all_sent |= is_all_sent(self.state.conn, left, 0);
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         let flags = [
             self.up,
@@ -515,7 +535,11 @@ impl Node {
         out.extend(self.state.to_word().to_le_bytes());
         for sb in [&self.disk.sb, &self.disk.durable] {
             put_ids(&sb.ids, out);
-            out.extend(u16::try_from(sb.flags).expect("nine bits").to_le_bytes());
+            out.extend(
+                u16::try_from(sb.flags.bits())
+                    .expect("nine bits")
+                    .to_le_bytes(),
+            );
             out.push(sb.alone as u8);
         }
         let disk = &self.disk;

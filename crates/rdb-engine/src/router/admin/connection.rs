@@ -4,7 +4,7 @@ use alloc::format;
 
 use replica_proto::{Features, Packet, StateChange, StateWord};
 
-use crate::admin::{Parting, Reply, Stage};
+use crate::admin::{Reply, Stage};
 use crate::config::NetOptions;
 use crate::disk::{MdKind, Then};
 use crate::effect::{AdminError, Level};
@@ -13,6 +13,7 @@ use crate::ids::VolumeNr;
 use crate::router::Resource;
 use crate::router::connection::DISCONNECTED;
 use crate::router::volume::Volume;
+use crate::rules::parting::{Next, Parting};
 use crate::rules::trouble::Trouble;
 use crate::state::{self, ConnState, Role, StateError};
 
@@ -75,12 +76,12 @@ impl<P: Payload> Resource<P> {
                 Reply::Awaited => return,
                 Reply::Come(code) => code,
             };
+            let next = self.admin.parting().refused_there();
             if state::is_success(code) {
                 self.admin.enter(Stage::Leaving);
                 self.part_as_agreed();
-            } else if self.admin.parting() == Parting::Plainly {
-                // It is Primary, and goes on only if we do not.
-                self.ask_to_part(Parting::Outdated, false);
+            } else if let Next::Instead(how) = next {
+                self.ask_to_part(how, false);
             } else {
                 self.net.link.leave(false);
                 let text =
@@ -129,26 +130,21 @@ impl<P: Payload> Resource<P> {
     fn ask_to_part(&mut self, how: Parting, recorded: bool) {
         let change = how.change();
         for nr in self.volume_numbers() {
-            match state::request_for_peer(self.volume(nr).state, change, &self.context(nr)) {
-                Err(StateError::InTransientState) if how == Parting::Plainly => return,
-                // A Primary with fencing goes on alone once the peer's disk is Outdated.
-                Err(StateError::PrimaryNop) if how == Parting::Plainly => {
-                    return self.ask_to_part(Parting::OutdatingThePeer, false);
-                }
-                // We have no disk that could be Outdated.
-                Err(StateError::IsDiskless | StateError::LowerThanOutdated)
-                    if how == Parting::Outdated =>
-                {
+            let wish = state::request_for_peer(self.volume(nr).state, change, &self.context(nr));
+            let Err(error) = wish else { continue };
+            match how.refused_here(error) {
+                Next::Waits => return,
+                Next::Instead(other) => return self.ask_to_part(other, false),
+                Next::Leaves => {
                     self.admin.enter(Stage::Leaving);
                     return self.part(Parting::Plainly);
                 }
-                Err(error) => {
+                Next::Refused => {
                     self.net.link.leave(false);
                     self.log_refusal(nr, error, change);
                     self.admin_state_error(error);
                     return;
                 }
-                Ok(_) => {}
             }
         }
         self.admin.part(how);

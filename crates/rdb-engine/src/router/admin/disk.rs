@@ -9,6 +9,7 @@ use crate::generation::{Generation, WroteAlone};
 use crate::ids::VolumeNr;
 use crate::router::Resource;
 use crate::rules::disk_reason::Lost;
+use crate::rules::record::is_left_to_peer;
 use crate::state::{self, Change, ConnState, DiskState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
@@ -54,7 +55,7 @@ impl<P: Payload> Resource<P> {
 
     /// (L45) Beside a good disk, which goes on, the one that is being detached lacks from now on what is written.
     fn leave_to_the_peer(&mut self, nr: VolumeNr) {
-        let goes_on = self.is_up() && self.volume(nr).state.pdsk == DiskState::UpToDate;
+        let goes_on = self.is_up() && is_left_to_peer(&self.volume(nr).state);
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             disk.record.leave_to_peer(goes_on);
         }

@@ -11,7 +11,7 @@ use alloc::format;
 
 use replica_proto::{Packet, StateChange, StateWord};
 
-use crate::admin::{Answer, Asked, Parting, Reply, Stage};
+use crate::admin::{Answer, Asked, Reply, Stage};
 use crate::config::DiskOptions;
 use crate::disk::Then;
 use crate::effect::{AdminError, Effect, Level};
@@ -20,6 +20,7 @@ use crate::ids::{AdminId, VolumeNr};
 use crate::router::Resource;
 use crate::router::volume::Volume;
 use crate::rules::packets::Past;
+use crate::rules::parting::Parting;
 use crate::state::{self, Change, ConnState, DiskState, Outcome, Role, StateError};
 
 impl<P: Payload> Resource<P> {

@@ -3,11 +3,12 @@
 
 use alloc::format;
 
-use crate::admin::{Parting, Stage};
+use crate::admin::Stage;
 use crate::effect::{AdminError, Effect, Level};
 use crate::event::Payload;
 use crate::ids::{AdminId, VolumeNr};
 use crate::router::Resource;
+use crate::rules::parting::Parting;
 use crate::rules::withdrawal::Fate;
 use crate::state::{Change, ConnState, DiskState};
 

@@ -7,11 +7,12 @@ use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::fencing::Fenced;
 use crate::follow::Follow;
-use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::router::Resource;
-use crate::state::{self, Change, ConnState, DiskState, Role, StateError};
+use crate::rules::promotion::Promoted;
+use crate::rules::serving::shows_peers;
+use crate::state::{self, Change, ConnState, Role, StateError};
 
 impl<P: Payload> Resource<P> {
     pub(super) fn step_primary(&mut self, nr: VolumeNr, force: bool, stage: Stage, ready: bool) {
@@ -72,8 +73,7 @@ impl<P: Payload> Resource<P> {
         let state = self.volume(nr).state;
         promotion::Facts {
             force,
-            disk: state.disk,
-            awaits_word: state.awaits_word(),
+            state,
             away: self.net.cstate < ConnState::WFReportParams,
             fenced: self.is_peer_fenced(),
         }
@@ -152,13 +152,13 @@ impl<P: Payload> Resource<P> {
     pub(in crate::router) fn promoted(&mut self, nr: VolumeNr, forced: bool) {
         let volume = self.volume(nr);
         let state = volume.state;
-        let lonely = volume.is_without_peer();
-        let peer = volume
-            .peer
-            .ids
-            .filter(|_| state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate);
+        let promoted = Promoted {
+            state,
+            replicates: self.is_up() && state::should_replicate(state),
+            forced,
+        };
+        let peer = volume.peer.ids.filter(|_| shows_peers(&state));
         if let Some(peer) = peer {
-            // Users see the peer's data from now on, whatever a disk of ours held when it was last here.
             self.volume_mut(nr).exposed.show(peer.ids.current);
         }
         let Some(disk) = self.volume(nr).disk.get() else {
@@ -166,24 +166,12 @@ impl<P: Payload> Resource<P> {
             self.step_admin();
             return;
         };
-        let replicates = self.is_up() && state::should_replicate(state);
-        // (L2) Or while the bitmaps are exchanged under one name: what users write before the resync begins is here alone.
-        let unnamed = state.disk == DiskState::UpToDate
-            && !replicates
-            && disk.record.ids().bitmap.is_empty()
-            && disk.record.may_share_name();
-        if forced || lonely && disk.record.may_share_name() || unnamed {
-            self.new_current_uuid(nr, lonely);
+        if promoted.begins(&disk.record.names()).is_some() {
+            self.new_current_uuid(nr, state.is_without_peer());
         }
         let disk = self.disk_mut(nr);
-        if !replicates && disk.record.wrote_alone() == WroteAlone::Nothing {
-            // What users write is here alone until the resync begins, under the name that the peer may have.
-            disk.record.note_alone(WroteAlone::Unknown);
-        }
-        let mut ids = disk.record.ids();
-        ids.set_primary_bit(true);
-        disk.record.set_ids(ids);
-        let current = ids.current;
+        disk.record.note_primary(promoted.replicates);
+        let current = disk.record.ids().current;
         self.volume_mut(nr).exposed.show(current);
         // The mark that this disk is a Primary's is durable before the first write (I2).
         let then = self.then_admin();

@@ -1,6 +1,7 @@
 //! Generations: P_UUIDS, and a new one (`docs/spec/behaviour.md`, sections 4 and 6.4).
 
 use alloc::format;
+use alloc::string::ToString;
 
 use replica_proto::Uuids;
 
@@ -10,8 +11,9 @@ use crate::event::Payload;
 use crate::generation::{Generation, GenerationIds, PeerIds, WroteAlone};
 use crate::ids::VolumeNr;
 use crate::router::Resource;
+use crate::rules::serving;
 use crate::rules::trouble::Trouble;
-use crate::state::{self, Change, ConnState, DiskState, Role};
+use crate::state::{Change, ConnState, DiskState, Role};
 
 impl<P: Payload> Resource<P> {
     pub(in crate::router) fn on_uuids(&mut self, nr: VolumeNr, uuids: &Uuids) {
@@ -29,9 +31,8 @@ impl<P: Payload> Resource<P> {
         let state = volume.state;
         let exposed = volume.exposed.current();
         volume.peer.ids = Some(peer);
-        let first_look = state.conn < ConnState::Connected || !state::is_there(state.pdsk);
-        let users_are_there = state.role == Role::Primary && state.disk < DiskState::Inconsistent;
-        if users_are_there && first_look && !self.may_serve_our_users(nr, &peer) {
+        let looked_at = serving::has_users_without_disk(&state) && serving::is_first_look(&state);
+        if looked_at && !self.may_serve_our_users(nr, &peer) {
             return;
         }
         self.release_first_state(nr);
@@ -39,11 +40,7 @@ impl<P: Payload> Resource<P> {
             if !self.skip_initial_sync(nr, ids.current) {
                 return;
             }
-        } else if state.conn >= ConnState::Connected
-            && state.disk < DiskState::Inconsistent
-            && state.pdsk == DiskState::UpToDate
-        {
-            // (Users have seen nothing of a copy that is not UpToDate: its name would keep our own disk out.)
+        } else if serving::shows_peers(&state) {
             self.volume_mut(nr).exposed.show(ids.current);
             if exposed.bits() != ids.current.bits() {
                 let text = format!(
@@ -84,17 +81,11 @@ impl<P: Payload> Resource<P> {
             );
             self.log_volume(Level::Warn, nr, text);
             None
-        } else if exposed != peer.ids.current {
-            Some(format!(
-                "Can only connect to data with current UUID={exposed}"
-            ))
-        } else if self.volume(nr).peer.source_open {
-            Some("the peer's disk lacks writes that only our own disk has".into())
         } else {
-            None
+            serving::lacking(exposed, peer.ids.current, self.volume(nr).peer.source_open)
         };
-        if let Some(text) = lacking {
-            self.stand_alone_for(Trouble::LacksOurData, nr, text);
+        if let Some(lacking) = lacking {
+            self.stand_alone_for(Trouble::LacksOurData, nr, lacking.to_string());
             return false;
         }
         true

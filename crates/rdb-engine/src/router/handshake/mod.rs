@@ -95,11 +95,7 @@ impl<P: Payload> Resource<P> {
         if self.volume(nr).peer.state_held.is_some() {
             return; // the first one has to go before, and comes with it
         }
-        let mut told = self.volume(nr).state;
-        if told.awaits_source() && told.disk > DiskState::Outdated {
-            told.disk = DiskState::Outdated; // as the driver says from its consent on
-        }
-        let word = told.to_word();
+        let word = self.volume(nr).state.as_told().to_word();
         self.send(nr, Packet::State(StateWord(word)), None);
     }
 

@@ -17,9 +17,11 @@ use crate::rules::{
     self,
     packets::Past,
     peer_state::{Meaning, Told},
+    serving,
+    thaw::is_no_return,
     trouble::Trouble,
 };
-use crate::state::{self, Change, ConnState, DiskState, Role, StateError, VolumeState};
+use crate::state::{Change, ConnState, DiskState, Role, StateError, VolumeState};
 use crate::sync_decision::{
     self, Decision, DecisionInputs, FailEffect, FailReason, Handler, Outcome,
 };
@@ -89,11 +91,8 @@ impl<P: Payload> Resource<P> {
             Meaning::Told(told) => told,
         };
         // (L25) It was told of as a disk that is attached beside ours, which is lost since.
-        let serves_alone = own.role == Role::Primary && own.disk < DiskState::Inconsistent;
-        let comes = state::is_there(told.pdsk) && !state::is_there(own.pdsk);
-        if serves_alone
-            && comes
-            && own.conn >= ConnState::Connected
+        if serving::has_users_without_disk(&own)
+            && serving::brings_disk(&own, told.pdsk)
             && let Some(ids) = peer_ids
             && !self.may_serve_our_users(nr, &ids)
         {
@@ -143,15 +142,17 @@ impl<P: Payload> Resource<P> {
             self.volume_mut(nr).peer.consider_resync = false;
             compared = true;
             let outcome = self.decide(nr, &ids, packet, told.pdsk);
-            match self.on_decision(nr, packet, outcome) {
+            let own = self.volume(nr).state.disk;
+            let fail =
+                sync_decision::fail_effect(own, packet.disk, self.net.attempt.is_peer_tentative());
+            let decided = rules::peer_state::decided(told, outcome, fail);
+            self.on_decision(nr, outcome, fail);
+            match decided {
                 None => return,
-                Some(decided) => {
-                    told.conn = decided.conn;
-                    told.pdsk = decided.pdsk.unwrap_or(told.pdsk);
-                }
+                Some(decided) => told = decided,
             }
         }
-        if compared && told.conn != ConnState::WFBitMapT && self.gives_up_older_disk(nr) {
+        if compared && self.gives_up_older_disk(nr, told) {
             told.conn = ConnState::Connected;
         }
         let own = self.volume(nr).state;
@@ -160,11 +161,7 @@ impl<P: Payload> Resource<P> {
             rules::peer_state::change(own, packet, told, negotiated.map(|worth| worth.own));
         let establishes = own.conn < ConnState::Connected && told.conn >= ConnState::Connected;
         let owed = self.volumes.values().any(|v| v.frozen.owes_generation());
-        if establishes
-            && owed
-            && told.conn == ConnState::Connected
-            && packet.disk == DiskState::Consistent
-        {
+        if owed && is_no_return(&own, told.conn, packet.disk) {
             let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
             self.log_volume(Level::Error, nr, text);
             self.peer_cannot_catch_up();
@@ -201,13 +198,8 @@ impl<P: Payload> Resource<P> {
         }
     }
 
-    /// Does what the comparison of the generations has decided. Nothing comes back if the connection is left.
-    fn on_decision(
-        &mut self,
-        nr: VolumeNr,
-        packet: VolumeState,
-        outcome: Outcome,
-    ) -> Option<Decided> {
+    /// Does what the comparison of the generations has decided.
+    fn on_decision(&mut self, nr: VolumeNr, outcome: Outcome, fail: FailEffect) {
         let own = self.volume(nr).state;
         // The peer decides the same, and sends its bitmap also if our disk is given up before we get that far.
         self.volume_mut(nr).peer.past |= match outcome {
@@ -217,22 +209,13 @@ impl<P: Payload> Resource<P> {
             Outcome::Connected | Outcome::Fail(_) => Past::empty(),
         };
         let reason = match outcome {
-            Outcome::Connected => return Some(Decided::conn(ConnState::Connected)),
-            Outcome::Source { full } => {
-                self.prepare_bitmap(nr, full);
-                return Some(Decided::conn(ConnState::WFBitMapS));
-            }
-            Outcome::Target { full } => {
-                self.prepare_bitmap(nr, full);
-                return Some(Decided::conn(ConnState::WFBitMapT));
+            Outcome::Connected => return,
+            Outcome::Source { full } | Outcome::Target { full } => {
+                return self.prepare_bitmap(nr, full);
             }
             Outcome::Fail(reason) => reason,
         };
-        match sync_decision::fail_effect(
-            own.disk,
-            packet.disk,
-            self.net.attempt.is_peer_tentative(),
-        ) {
+        match fail {
             FailEffect::DetachOwn => {
                 let text = format!("{reason}: giving the disk up");
                 self.log_volume(Level::Error, nr, text);
@@ -240,7 +223,6 @@ impl<P: Payload> Resource<P> {
                 if reason.trouble().is_conflict() {
                     self.note_lost(nr, Lost::Conflict(reason.trouble(), reason.to_string()));
                 }
-                Some(Decided::conn(ConnState::Connected))
             }
             FailEffect::PeerStaysDiskless => {
                 let text = "Disk attach process on the peer node was aborted.";
@@ -249,29 +231,20 @@ impl<P: Payload> Resource<P> {
                 // its users would wait for ever.
                 self.send_uuids(nr);
                 self.send_state(nr);
-                Some(Decided {
-                    conn: ConnState::Connected,
-                    pdsk: Some(DiskState::Diskless),
-                })
             }
-            FailEffect::Retry => {
-                self.lose_connection(ConnState::ProtocolError);
-                None
-            }
+            FailEffect::Retry => self.lose_connection(ConnState::ProtocolError),
             FailEffect::StandAlone => {
                 let text = format!("not connected: {reason}");
                 self.stand_alone_for(reason.trouble(), nr, text);
-                None
             }
         }
     }
 
     /// (L25) The disk that our users are on has gone, or is worth less, while our own is negotiated: that is no substitute if it is
     /// older. Says whether it was given up.
-    fn gives_up_older_disk(&mut self, nr: VolumeNr) -> bool {
+    fn gives_up_older_disk(&mut self, nr: VolumeNr, decided: Told) -> bool {
         let volume = self.volume(nr);
-        let state = volume.state;
-        if state.disk != DiskState::Negotiating || state.role != Role::Primary {
+        if !rules::peer_state::may_give_up_older(&volume.state, decided) {
             return false;
         }
         let current = volume.disk.get().map(|disk| disk.record.ids().current);
@@ -376,18 +349,5 @@ impl<P: Payload> Resource<P> {
             volume: nr,
             what: Milestone::SplitBrain { own, peer, solved },
         });
-    }
-}
-
-/// What the comparison comes to.
-struct Decided {
-    conn: ConnState,
-    /// What the peer's disk is after all.
-    pdsk: Option<DiskState>,
-}
-
-impl Decided {
-    fn conn(conn: ConnState) -> Decided {
-        Decided { conn, pdsk: None }
     }
 }

@@ -7,15 +7,16 @@ use replica_proto::{BlockAck, Packet};
 use crate::disk::{MdKind, Then};
 use crate::effect::Level;
 use crate::event::{ConnTimer, Payload};
-use crate::generation::{Generation, WroteAlone};
+use crate::generation::Generation;
 use crate::handler::Handler;
 use crate::handling::Waits;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::resync::{SourceEnd, began};
 use crate::router::Resource;
+use crate::rules::resync::{is_source, source_begins, source_ends};
 use crate::span::Span;
-use crate::state::{Change, ConnState, DiskState};
+use crate::state::ConnState;
 
 impl<P: Payload> Resource<P> {
     /// Both bitmaps are one, or all bits are set on both sides: become source.
@@ -33,8 +34,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         volume.peer.resync.begin_source(now, bits);
         volume.peer.source_open = false;
-        let change = Change::conn(ConnState::SyncSource).and_pdsk(DiskState::Inconsistent);
-        self.fact(nr, change);
+        self.fact(nr, source_begins());
         let text = began("SyncSource", self.volume(nr).bits_set());
         self.log_volume(Level::Info, nr, text);
         // The sync UUID follows from the change of state; it is sent once it is durable here (I12).
@@ -43,17 +43,12 @@ impl<P: Payload> Resource<P> {
     /// A7: the generation that the target will carry until it is in sync.
     pub(in crate::router) fn make_sync_uuid(&mut self, nr: VolumeNr) {
         let random = self.random();
-        let alone = match self.net.agreed.tells_lone_names() {
-            true => WroteAlone::Nothing,
-            false => WroteAlone::Unknown,
-        };
+        let notes = self.net.agreed.tells_lone_names();
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        let mut ids = disk.record.ids();
-        let uuid = ids.start_source(random);
-        disk.record.set_ids(ids);
-        disk.record.note_alone(alone);
+        let uuid = disk.record.start_source(random, notes);
+        let ids = disk.record.ids();
         // (L16) A block that the target got is marked nowhere any more: nothing may be given away that a power cut can take from
         // this disk, as a mirrored write of before, or of the time before this process.
         disk.record.flush_before();
@@ -106,10 +101,8 @@ impl<P: Payload> Resource<P> {
     /// Fewer blocks are marked, by an answer to resync data or to a user's write.
     pub(in crate::router) fn source_marks_cleared(&mut self, nr: VolumeNr) {
         let volume = self.volume_mut(nr);
-        let left = volume.bits_set();
-        if is_source(volume.state.conn) {
-            volume.peer.resync.marks_cleared(left);
-        }
+        let (conn, left) = (volume.state.conn, volume.bits_set());
+        volume.peer.resync.marks_cleared(conn, left);
     }
 
     /// The target says that it is done, which it says once. We believe it when all its acks have been seen.
@@ -170,17 +163,11 @@ impl<P: Payload> Resource<P> {
             }
         }
         self.clear_conn_timer(ConnTimer::ResyncStep(nr));
-        let change = Change::conn(ConnState::Connected)
-            .and_disk(self.disk_at_the_end(nr))
-            .and_pdsk(DiskState::UpToDate);
+        let change = source_ends(self.disk_at_the_end(nr));
         let was_paused = self.volume(nr).state.is_resync_paused();
         self.fact(nr, change);
         if !was_paused {
             self.unfence_peer(nr);
         }
     }
-}
-
-fn is_source(conn: ConnState) -> bool {
-    matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS)
 }

@@ -18,23 +18,18 @@ use crate::net::PingWaiter;
 use crate::range_locks::{Holder, Queued};
 use crate::resync::{Arrived, STEP_MS, TargetEnd, began};
 use crate::router::Resource;
+use crate::rules::resync::{SyncUuid, sync_uuid, target_begins, target_ends};
 use crate::span::Span;
-use crate::state::{Change, ConnState, DiskState, Role};
+use crate::state::{ConnState, DiskState, Role};
 
 impl<P: Payload> Resource<P> {
     /// P_SYNC_UUID: the source is ready.
     pub(in crate::router) fn on_sync_uuid(&mut self, nr: VolumeNr, uuid: Generation) {
-        match self.volume(nr).state.conn {
-            ConnState::WFSyncUUID | ConnState::Behind => self.start_target(nr, uuid),
-            ConnState::Connected if self.admin.asks_for_sync(nr) => {
-                // The other socket's consent is still on its way.
-                self.volume_mut(nr).peer.resync.keep_early_uuid(uuid);
-            }
-            ConnState::WFBitMapT | ConnState::StartingSyncT => {
-                // The source was faster than our disk: it is taken when the bitmap is written.
-                self.volume_mut(nr).peer.resync.keep_early_uuid(uuid);
-            }
-            conn => {
+        let conn = self.volume(nr).state.conn;
+        match sync_uuid(conn, self.admin.asks_for_sync(nr)) {
+            SyncUuid::Begins => self.start_target(nr, uuid),
+            SyncUuid::Kept => self.volume_mut(nr).peer.resync.keep_early_uuid(uuid),
+            SyncUuid::Ignored => {
                 let text = format!("ignored P_SYNC_UUID while {conn}");
                 self.log_volume(Level::Warn, nr, text);
             }
@@ -104,10 +99,7 @@ impl<P: Payload> Resource<P> {
         self.log_volume(Level::Info, nr, format!("updated sync uuid {ids}"));
         let bits = self.volume(nr).bits_set();
         self.volume_mut(nr).peer.resync.begin_target(now, bits);
-        self.fact(
-            nr,
-            Change::conn(ConnState::SyncTarget).and_disk(DiskState::Inconsistent),
-        );
+        self.fact(nr, target_begins());
         let text = began("SyncTarget", self.volume(nr).bits_set());
         self.log_volume(Level::Info, nr, text);
         // What the source marked must be on record here too: it clears its marks at our acks, and a power cut may take
@@ -405,7 +397,6 @@ impl<P: Payload> Resource<P> {
         }
         let is_primary = self.volume(nr).state.role == Role::Primary;
         let peer = self.volume(nr).peer.ids;
-        let mut change = Change::conn(ConnState::Connected).and_pdsk(DiskState::UpToDate);
         if !failed {
             if let (Some(peer), Some(disk)) = (peer, self.volume_mut(nr).disk.get_mut()) {
                 let mut ids = disk.record.ids();
@@ -418,11 +409,10 @@ impl<P: Payload> Resource<P> {
                 }
                 self.log_volume(Level::Info, nr, format!("updated UUIDs {ids}"));
             }
-            change = change.and_disk(DiskState::UpToDate);
             self.log_is_good_here(nr);
         }
         self.clear_conn_timer(ConnTimer::ResyncStep(nr));
-        self.fact(nr, change);
+        self.fact(nr, target_ends(!failed));
         self.tell_handler(Handler::AfterResyncTarget, nr);
     }
 
