@@ -15,6 +15,7 @@ use crate::router::Resource;
 use crate::rules::packets::Past;
 use crate::rules::record;
 use crate::rules::resync::{self, Target};
+use crate::rules::serving::stays_open;
 use crate::state::{
     self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome, Role,
     StateError, VolumeState,
@@ -180,7 +181,7 @@ impl<P: Payload> Resource<P> {
         if resync::early_uuid_is_over(old.conn, new.conn) {
             volume.peer.resync.forget_early_uuid();
         }
-        volume.peer.source_open &= new.role == Role::Primary;
+        volume.peer.source_open = stays_open(&new, volume.peer.source_open);
         volume.passed_on &= new.conn > ConnState::Connected && new.disk == DiskState::UpToDate;
         self.note_flags(nr, new);
         self.do_at_once(nr, new, effects);

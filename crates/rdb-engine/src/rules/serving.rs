@@ -48,6 +48,11 @@ pub fn shows_peers(state: &VolumeState) -> bool {
         && state.pdsk == DiskState::UpToDate
 }
 
+/// Whether that is so still in this state: a node that is no Primary has no users who could have written.
+pub fn stays_open(state: &VolumeState, open: bool) -> bool {
+    open && state.role == Role::Primary
+}
+
 /// A resync from here is over, and nobody has told how it ended: whether the peer's disk may have our name and lack what is written since.
 /// `all_sent`: there was nothing left to send. (As long as our disk is there, the comparison sees by its bitmap that we wrote more under that
 /// name.)

@@ -5,7 +5,7 @@ use rdb_engine::generation::{Generation, GenerationIds, Names, PeerIds, WroteAlo
 use rdb_engine::rules::consequences::{Act, CONSEQUENCES, Facts, Turn, Why};
 use rdb_engine::rules::record;
 use rdb_engine::rules::resync::{self, Target};
-use rdb_engine::rules::serving::leaves_open;
+use rdb_engine::rules::serving::{leaves_open, stays_open};
 use rdb_engine::state::{
     self, Change, ConnState, Context, DiskState, Fencing, ImmediateEffects, Outcome as Changed,
     Role, VolumeState,
@@ -134,6 +134,10 @@ impl Step<'_> {
             node.target_unproven = target == Target::Unproven;
         }
         node.invalidated = state::is_invalidated(new, node.invalidated);
+        if resync::early_uuid_is_over(old.conn, new.conn) {
+            node.early_uuid = Name::default();
+        }
+        node.source_open = stays_open(&new, node.source_open);
         let effects = state::immediate(old, new);
         if node.attached {
             self.note_flags(n);
