@@ -152,7 +152,7 @@ impl<P> Volume<P> {
     pub(crate) fn holds_back_epochs(&self) -> bool {
         self.peer.mirror_unflushed
             && self.state.disk <= DiskState::Failed
-            && self.disk.get().is_some_and(|d| d.options.disk_flushes)
+            && self.disk.get().is_some_and(|d| d.options().disk_flushes)
     }
 
     /// Whether requests of users have not started.
@@ -190,7 +190,7 @@ impl<P> Volume<P> {
     /// The options of its disk, with the pace of resyncs as the peer has told it.
     pub(crate) fn options_in_effect(&self) -> Option<DiskOptions> {
         let disk = self.disk.get()?;
-        Some(in_effect(&disk.options, self.peer.pace.as_ref()))
+        Some(in_effect(disk.options(), self.peer.pace.as_ref()))
     }
 
     /// What says whether users may see a disk that holds this generation.
@@ -207,7 +207,7 @@ impl<P> Volume<P> {
     pub(crate) fn forget_crash(&mut self) {
         self.crashed_primary = false;
         if let Some(disk) = self.disk.get_mut() {
-            disk.record.forget_crash();
+            disk.record_mut().forget_crash();
         }
         self.exposed.caught_up();
         self.peer.source_open = false;
@@ -228,7 +228,7 @@ impl<P> Volume<P> {
         let Some(peer) = self.peer.ids else {
             return;
         };
-        let own = self.disk.get().map(|disk| disk.record.ids().current);
+        let own = self.disk.get().map(|disk| disk.record().ids().current);
         self.exposed.show(peer.ids.current);
         // (L44) The peer has begun the next one for that reason, or will.
         self.exposed.lose_disk_beside(Some(peer.ids.current));
@@ -246,13 +246,13 @@ impl<P> Volume<P> {
 
     /// (L48) Whether the target of the resync from here may still be as good by its record, and that matters.
     pub(crate) fn doubts_target(&self) -> bool {
-        let fencing = self.disk.get().map(|disk| disk.options.fencing);
+        let fencing = self.disk.get().map(|disk| disk.options().fencing);
         self.peer.resync.is_target_unproven() && fencing == Some(Fencing::ResourceAndStonith)
     }
 
     /// Whether its disk is as `create-md` made it.
     pub(crate) fn is_fresh(&self) -> bool {
-        let ids = self.disk.get().map(|disk| disk.record.ids());
+        let ids = self.disk.get().map(|disk| disk.record().ids());
         ids.is_some_and(|ids| ids.current == Generation::JUST_CREATED)
     }
 
@@ -262,6 +262,6 @@ impl<P> Volume<P> {
     }
 
     pub(crate) fn bits_set(&self) -> u64 {
-        self.disk.get().map_or(0, |d| d.bitmap.count_set())
+        self.disk.get().map_or(0, |d| d.marked())
     }
 }

@@ -26,7 +26,7 @@ impl<P: Payload> Resource<P> {
         let disk_uuid = volume
             .disk
             .get()
-            .map_or(Generation::NONE, |d| d.record.ids().current);
+            .map_or(Generation::NONE, |d| d.record().ids().current);
         Context {
             net_configured: self.net.options.is_some(),
             two_primaries: false,
@@ -38,7 +38,7 @@ impl<P: Payload> Resource<P> {
             fencing: volume
                 .disk
                 .get()
-                .map_or(Fencing::DontCare, |d| d.options.fencing),
+                .map_or(Fencing::DontCare, |d| d.options().fencing),
             suspend_on_no_data: self.options.on_no_data == OnNoData::SuspendIo,
             verify_alg_set: self.net.comparison.has_verify(),
             agreed_version: self.net.wire.version.0,
@@ -211,14 +211,14 @@ impl<P: Payload> Resource<P> {
         if new.disk < DiskState::Inconsistent || new.disk == DiskState::DUnknown {
             return;
         }
-        let before = disk.record.flags().bits();
+        let before = disk.record().flags().bits();
         let flags = state::md_flags(new, volume.crashed_primary, before);
         let mut flags = MdFlags::from_bits_retain(flags);
         if volume.invalidated {
             flags.remove(MdFlags::CONSISTENT);
         }
-        let fences = disk.options.fencing != Fencing::DontCare;
-        if fences && (new.is_connected() || disk.record.may_share_name()) {
+        let fences = disk.options().fencing != Fencing::DontCare;
+        if fences && (new.is_connected() || disk.record().may_share_name()) {
             // (L48) After a crash it would count as one that cannot go on by itself, and may have ended its resync. (L50) One that may
             // have our generation is Outdated until it meets us, and we may not know when that was.
             flags.remove(MdFlags::PEER_OUT_DATED);
@@ -226,7 +226,7 @@ impl<P: Payload> Resource<P> {
         if forgets {
             flags.remove(MdFlags::PEER_OUT_DATED);
         }
-        disk.record.note_flags(flags);
+        disk.record_mut().note_flags(flags);
     }
 
     fn do_at_once(&mut self, nr: VolumeNr, new: VolumeState, effects: ImmediateEffects) {
@@ -236,7 +236,7 @@ impl<P: Payload> Resource<P> {
         let volume = self.volume_mut(nr);
         if let Some(disk) = volume.disk.get_mut() {
             if effects.contains(Now::EXPOSE_DISK) {
-                volume.exposed.show(disk.record.ids().current);
+                volume.exposed.show(disk.record().ids().current);
             }
             if effects.contains(Now::CONNECTED) && disk.resume_log() {
                 self.log_volume(Level::Info, nr, "Resumed AL updates");
@@ -256,7 +256,7 @@ impl<P: Payload> Resource<P> {
             self.log_volume(Level::Info, nr, "Resync suspended");
         }
         if effects.contains(Now::ATTACHED) {
-            let ids = self.volume(nr).disk.get().map(|d| d.record.ids());
+            let ids = self.volume(nr).disk.get().map(|d| d.record().ids());
             if let Some(ids) = ids {
                 self.log_volume(Level::Info, nr, format!("attached to UUIDs {ids}"));
             }

@@ -50,7 +50,7 @@ impl<P: Payload> Resource<P> {
                 && volume
                     .disk
                     .get()
-                    .is_some_and(|disk| disk.record.may_share_name());
+                    .is_some_and(|disk| disk.record().may_share_name());
             if fences && may_be_good {
                 self.fact(nr, Change::default().and_pdsk(DiskState::DUnknown));
             }
@@ -109,7 +109,7 @@ impl<P: Payload> Resource<P> {
 
     fn fence_policy(&self) -> Option<Fencing> {
         let volumes = self.volumes.values();
-        policy(volumes.filter_map(|v| Some((v.state.disk, v.disk.get()?.options.fencing))))
+        policy(volumes.filter_map(|v| Some((v.state.disk, v.disk.get()?.options().fencing))))
     }
 
     /// `fence-peer` has ended.

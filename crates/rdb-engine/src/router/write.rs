@@ -28,7 +28,7 @@ impl<P: Payload> Resource<P> {
             return;
         };
         // The transaction of an extent that is not hot yet comes after the superblock that is under way.
-        let marked = disk.record.has_durable_mark();
+        let marked = disk.record().has_durable_mark();
         if self.enter_gate(nr, Writer::Own(key), extents) {
             self.submit_when_primary(key, marked);
         }
@@ -279,7 +279,7 @@ impl<P: Payload> Resource<P> {
         if sector >= end {
             return 0;
         }
-        disk.bitmap.set_sectors(sector, end - sector)
+        disk.mark(sector, end - sector)
     }
 
     /// Clears the marks of blocks that are equal on both disks now.
@@ -287,7 +287,7 @@ impl<P: Payload> Resource<P> {
         let Some(disk) = self.volume_mut(nr).disk.get_mut() else {
             return;
         };
-        if disk.bitmap.clear_sectors(span.sector, span.sectors()) > 0 {
+        if disk.clear_marks(span) {
             self.md_lazy(nr);
             self.source_marks_cleared(nr);
         }

@@ -6,7 +6,6 @@ use crate::effect::{Effect, Level};
 use crate::event::{Payload, Timer};
 use crate::fencing::Fenced;
 use crate::follow::Follow;
-use crate::generation::WroteAlone;
 use crate::ids::VolumeNr;
 use crate::net::PingWaiter;
 use crate::router::Resource;
@@ -186,7 +185,7 @@ impl<P: Payload> Resource<P> {
         self.net.discard_my_data = false;
         if let Some(disk) = self.volume_mut(nr).disk.get_mut() {
             // (L29) What the peer's users flushed may be in the cache of this disk, which is about to outrank the peer's.
-            disk.record.flush_before();
+            disk.record_mut().flush_before();
         }
         self.set_stage(Stage::Durable);
         self.after.push_back(Follow::Promoted { nr, forced });
@@ -214,19 +213,13 @@ impl<P: Payload> Resource<P> {
         // (L2) Or while the bitmaps are exchanged under one name: what users write before the resync begins is here alone.
         let unnamed = state.disk == DiskState::UpToDate
             && !replicates
-            && disk.record.ids().bitmap.is_empty()
-            && disk.record.may_share_name();
-        if forced || lonely && disk.record.may_share_name() || unnamed {
+            && disk.record().ids().bitmap.is_empty()
+            && disk.record().may_share_name();
+        if forced || lonely && disk.record().may_share_name() || unnamed {
             self.new_current_uuid(nr, lonely);
         }
-        let disk = self.disk_mut(nr);
-        if !replicates && disk.record.wrote_alone() == WroteAlone::Nothing {
-            // What users write is here alone until the resync begins, under the name that the peer may have.
-            disk.record.note_alone(WroteAlone::Unknown);
-        }
-        let mut ids = disk.record.ids();
-        ids.set_primary_bit(true);
-        disk.record.set_ids(ids);
+        // What users write is here alone until the resync begins, under the name that the peer may have.
+        let ids = self.disk_mut(nr).record_mut().promote(!replicates);
         let current = ids.current;
         self.volume_mut(nr).exposed.show(current);
         // The mark that this disk is a Primary's is durable before the first write (I2).
@@ -318,10 +311,7 @@ impl<P: Payload> Resource<P> {
             self.send_state(nr);
         }
         if self.volume(nr).has_usable_disk() {
-            let disk = self.disk_mut(nr);
-            let mut ids = disk.record.ids();
-            ids.set_primary_bit(false);
-            disk.record.set_ids(ids);
+            self.disk_mut(nr).record_mut().set_primary_bit(false);
             let then = self.then_admin();
             self.md(nr, MdKind::SUPERBLOCK, then);
         } else {
